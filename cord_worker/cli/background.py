@@ -1,0 +1,53 @@
+"""`cordctl up` and `cordctl down`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cord_worker.cli.options import config_option, read_settings, state_dir_option
+
+
+@click.command()
+@config_option
+@state_dir_option
+@click.option("--wait/--no-wait", default=True, help="Wait until every model is loaded.")
+@click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds to wait.")
+def up(config_path: Path, state_dir: Path | None, wait: bool, timeout: float) -> None:
+    """Start services and workers in the background.
+
+    enqueue, status, export and the others find them through the state folder. Does nothing where they run already.
+    """
+    from cord_worker.cli.interrupts import graceful_interrupts
+    from cord_worker.config import RunConfig
+    from cord_worker.operations.background import bring_up, wait_until_ready
+    from cord_worker.operations.services import known_endpoints
+    from cord_worker.progress import shown_lines
+
+    config = RunConfig.load(config_path)
+    settings = read_settings(state_dir)
+    with graceful_interrupts("what was started goes on in the background; stop it with cordctl down"):
+        running, is_new = bring_up(config, config_path, settings)
+        click.echo(f"{'started' if is_new else 'already running'} (pid {running.pid}), state in {running.state_dir}")
+        for worker in running.workers:
+            pid = f", pid {worker.pid}" if worker.pid else ""
+            click.echo(f"  {worker.name}: {worker.state}{pid}, log {running.state_dir / 'logs' / worker.name}.log")
+            if worker.error:
+                click.echo(shown_lines(worker.error), err=True)
+        ready = not wait or wait_until_ready(config, settings, known_endpoints(settings), timeout, click.echo)
+    if not ready:
+        click.echo(f"not every model is loaded after {timeout:g} s; look at the logs", err=True)
+        raise SystemExit(1)
+    click.echo("next: cordctl enqueue DATASET; cordctl status --watch; cordctl down")
+
+
+@click.command()
+@state_dir_option
+def down(state_dir: Path | None) -> None:
+    """Stop what `cordctl up` started; work goes on after the next up."""
+    from cord_worker.operations.background import bring_down
+
+    settings = read_settings(state_dir)
+    stopped = bring_down(settings)
+    click.echo("stopped" if stopped else f"nothing runs in the background of {settings.state_dir}")

@@ -1,0 +1,64 @@
+"""`cordctl db`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cord_worker.cli.options import read_settings, state_dir_option
+
+
+@click.group()
+def db() -> None:
+    """Migrate the database (the same as alembic upgrade head)."""
+
+
+@db.command()
+@click.argument("revision", default="head")
+@state_dir_option
+def upgrade(revision: str, state_dir: Path | None) -> None:
+    """Migrate to REVISION (default: the newest)."""
+    from cord_worker.operations.database import current_revision, database_url_for
+    from cord_worker.store import schema
+
+    with database_url_for(read_settings(state_dir)) as url:
+        schema.upgrade(url, revision)
+        click.echo(f"database is at {current_revision(url) or 'nothing'}")
+
+
+@db.command()
+@click.argument("revision")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@state_dir_option
+def downgrade(revision: str, yes: bool, state_dir: Path | None) -> None:
+    """Migrate back to REVISION; `base` drops everything."""
+    from cord_worker.operations.database import current_revision, database_url_for
+    from cord_worker.store import schema
+
+    if not yes:
+        click.confirm(f"Migrate back to {revision}? Tables that are newer are dropped with their rows.", abort=True)
+    with database_url_for(read_settings(state_dir)) as url:
+        schema.downgrade(url, revision)
+        click.echo(f"database is at {current_revision(url) or 'nothing'}")
+
+
+@db.command()
+@state_dir_option
+def current(state_dir: Path | None) -> None:
+    """Show the database's revision and the one that this code needs."""
+    from cord_worker.operations.database import current_revision, database_url_for
+    from cord_worker.store.schema import head_revision
+
+    with database_url_for(read_settings(state_dir)) as url:
+        click.echo(f"database is at {current_revision(url) or 'nothing'}, this code needs {head_revision()}")
+
+
+@db.command()
+@state_dir_option
+def check(state_dir: Path | None) -> None:
+    """Exit with 1 unless the database has the schema that this code needs."""
+    from cord_worker.operations.database import open_database
+
+    with open_database(read_settings(state_dir)):
+        click.echo("the schema is current")

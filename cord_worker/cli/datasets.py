@@ -1,0 +1,82 @@
+"""`cordctl validate` and `cordctl enqueue`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cord_worker.cli.options import (
+    config_option,
+    dataset_argument,
+    dataset_options,
+    dataset_source,
+    json_option,
+    print_json,
+    read_settings,
+    run_name_option,
+    skip_invalid_option,
+    state_dir_option,
+)
+
+
+@click.command()
+@dataset_argument
+@dataset_options
+@json_option
+def validate(dataset: Path, as_json: bool, **options: Any) -> None:
+    """Read DATASET and say what is wrong with it; nothing is enqueued."""
+    from cord_worker.operations.enqueuing import validate_dataset
+    from cord_worker.progress import shown
+
+    found = validate_dataset(dataset_source(dataset, options))
+    if as_json:
+        print_json({"problems": found.good, "invalid": found.bad, "flaws": found.flaws})
+    else:
+        for flaw in found.flaws:
+            click.echo(shown(flaw), err=True)
+        if found.bad > len(found.flaws):
+            click.echo(f"… and {found.bad - len(found.flaws)} more", err=True)
+        click.echo(f"{dataset}: {found.good} problems, {found.bad} invalid rows")
+        if found.first is not None:
+            first = found.first
+            click.echo(f"first: id {shown(first.key)}, answer {shown(first.answer):.60}")
+            click.echo(f"       {shown(first.question):.200}")
+    if found.bad:
+        raise SystemExit(1)
+
+
+@click.command()
+@dataset_argument
+@config_option
+@run_name_option
+@dataset_options
+@skip_invalid_option
+@state_dir_option
+@click.option("--dry-run", is_flag=True, help="Check everything against the database and write nothing.")
+@json_option
+def enqueue(
+    dataset: Path,
+    config_path: Path,
+    run_name: str | None,
+    state_dir: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Add the problems of DATASET to a run.
+
+    A second time adds only what is new. Workers and a coordinator, wherever they run, take the problems up.
+    """
+    from cord_worker.config import RunConfig
+    from cord_worker.operations.database import open_database
+    from cord_worker.operations.enqueuing import enqueue_dataset
+
+    config = RunConfig.load(config_path)
+    with open_database(read_settings(state_dir)) as database:
+        enqueued = enqueue_dataset(database, dataset_source(dataset, options), config, run_name, dry_run=dry_run)
+    if as_json:
+        print_json(enqueued.to_json())
+    else:
+        click.echo(enqueued.sentence())

@@ -1,0 +1,42 @@
+"""Ctrl-C and SIGTERM: the work ends in good order, and the user is told how to go on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+
+_EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@contextmanager
+def graceful_interrupts(advice: str) -> Iterator[Callable[[], None]]:
+    """Ends with exit code 130 after Ctrl-C and 143 after SIGTERM, once the body has cleaned up.
+
+    Yields a check to be called now and then, which raises KeyboardInterrupt again: one that comes up while a library
+    cleans up may be swallowed there, or turned into another error.
+    """
+    received: list[signal.Signals] = []
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        received.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if received:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, on_signal) for number in _EXIT_CODES}
+    try:
+        yield check
+    except (Exception, KeyboardInterrupt):
+        if not received:
+            raise
+        click.echo(f"interrupted; nothing that was committed is lost: {advice}", err=True)
+        raise SystemExit(_EXIT_CODES[received[0]]) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

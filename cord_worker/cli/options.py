@@ -1,0 +1,90 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from cord_worker.config import Settings
+    from cord_worker.operations.enqueuing import DatasetSource
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("cord.toml"),
+    show_default=True,
+    help="Models, teachers, prover, search.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
+state_dir_option = click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the embedded services and logs (default: CORD_STATE_DIR, else .cord).",
+)
+dataset_argument = click.argument("dataset", type=click.Path(path_type=Path))
+
+_DATASET_OPTIONS = (
+    click.option("--question-field", help="Field of the question (question, problem, prompt, … by itself)."),
+    click.option("--answer-field", help="Field of the known answer (answer, solution, target, … by itself)."),
+    click.option("--id-field", help="Field of the id (id, problem_id, … by itself; else made from the content)."),
+    click.option("--passage-field", help="Field of a supporting passage (passage, context by itself)."),
+    click.option("--split", help="Split of a dataset folder that holds several."),
+    click.option("--limit", type=click.IntRange(min=1), help="Read only the first N rows."),
+)
+skip_invalid_option = click.option(
+    "--skip-invalid",
+    is_flag=True,
+    help="Leave bad rows out and write them to DATASET.rejects.jsonl; without it one bad row stops everything.",
+)
+run_name_option = click.option(
+    "--run", "run_name", help="Name of the run (default: the dataset's name and a hash of the configuration)."
+)
+
+
+def dataset_options(function: _F) -> _F:
+    """How a dataset is read."""
+    for option in reversed(_DATASET_OPTIONS):
+        function = option(function)
+    return function
+
+
+def dataset_source(dataset: Path, options: dict[str, Any]) -> DatasetSource:
+    """The dataset that these options describe."""
+    from cord_worker.dataset import FieldMapping
+    from cord_worker.operations.enqueuing import DatasetSource
+
+    mapping = FieldMapping(
+        question=options["question_field"],
+        answer=options["answer_field"],
+        id=options["id_field"],
+        passage=options["passage_field"],
+    )
+    return DatasetSource(
+        path=dataset,
+        mapping=mapping,
+        split=options["split"],
+        limit=options["limit"],
+        skip_invalid=options.get("skip_invalid", False),
+    )
+
+
+def read_settings(state_dir: Path | None = None) -> Settings:
+    """The environment's settings, with the state folder of the command line where one is given."""
+    from cord_worker.config import Settings
+
+    settings = Settings.from_environment()
+    return settings if state_dir is None else settings.model_copy(update={"state_dir": state_dir})
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    import json
+
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2))

@@ -1,0 +1,64 @@
+"""`cordctl worker`, `coordinator`, `flower`: what the machines of a cluster run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from cord_worker.cli.options import config_option, read_settings
+from cord_worker.cli.root import print_error
+
+_STARTING_AGAIN_CANNOT_HELP = 78
+"""EX_CONFIG: a supervisor that reads it does not start the process again (`local.supervisor.DO_NOT_RESTART`)."""
+
+
+@click.command()
+@click.argument("model")
+@config_option
+@click.option("--name", help="Name of the process in logs and Flower (default: MODEL).")
+@click.option("--concurrency", type=click.IntRange(min=1), help="Requests taken at once (default: from batch_size).")
+def worker(model: str, config_path: Path, name: str | None, concurrency: int | None) -> None:
+    """Host MODEL of cord.toml and serve its queue until SIGTERM."""
+    from cord_worker.config import RunConfig
+    from cord_worker.operations.fleet import model_named
+
+    with _hopeless_errors():
+        hosted = model_named(RunConfig.load(config_path), model)
+        settings = read_settings()
+        # Late: this imports the engine.
+        from cord_worker.coordination.processes import run_model_worker
+
+        raise SystemExit(run_model_worker(hosted, settings, name=name or model, concurrency=concurrency))
+
+
+@click.command()
+@click.option("--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Decisions at once.")
+def coordinator(concurrency: int) -> None:
+    """Admit problems, decide beams, verify answers and sweep until SIGTERM; any number may run."""
+    with _hopeless_errors():
+        from cord_worker.coordination.processes import run_coordinator
+
+        raise SystemExit(run_coordinator(read_settings(), concurrency=concurrency))
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=5555, show_default=True, help="Port on 127.0.0.1.")
+def flower(port: int) -> None:
+    """Show tasks and workers in a browser (Flower, on this machine only)."""
+    from cord_worker.operations.flower import exec_flower
+
+    exec_flower(read_settings(), port)
+
+
+@contextmanager
+def _hopeless_errors() -> Iterator[None]:
+    from cord_worker.errors import ConfigError, EngineLoadError, SchemaMismatch
+
+    try:
+        yield
+    except (ConfigError, EngineLoadError, SchemaMismatch) as error:
+        print_error(error)
+        raise SystemExit(_STARTING_AGAIN_CANNOT_HELP) from error

@@ -1,0 +1,63 @@
+"""`cordctl run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cord_worker.cli.options import (
+    config_option,
+    dataset_argument,
+    dataset_options,
+    dataset_source,
+    json_option,
+    read_settings,
+    run_name_option,
+    skip_invalid_option,
+    state_dir_option,
+)
+
+
+@click.command()
+@dataset_argument
+@config_option
+@click.option("-o", "--output", required=True, help="JSON-lines file of the finished trajectories.")
+@run_name_option
+@dataset_options
+@skip_invalid_option
+@state_dir_option
+@json_option
+def run(
+    dataset: Path,
+    config_path: Path,
+    output: str,
+    run_name: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Turn DATASET into trajectories on this machine: services, workers, progress, export.
+
+    Interrupted with Ctrl-C, or killed, the same command goes on where it was.
+    """
+    from cord_worker.cli.interrupts import graceful_interrupts
+    from cord_worker.cli.summary import print_summary
+    from cord_worker.config import RunConfig
+    from cord_worker.operations.session import LocalRun, carry_out
+    from cord_worker.progress import open_view
+
+    task = LocalRun(
+        source=dataset_source(dataset, options),
+        config=RunConfig.load(config_path),
+        config_path=config_path,
+        run_name=run_name,
+        output=output,
+        settings=read_settings(state_dir),
+    )
+    with graceful_interrupts("run the same command again to go on") as check:
+        outcome = carry_out(task, open_view(as_json=as_json), check)
+    print_summary(outcome, as_json=as_json)
+    if not outcome.export.exported and outcome.export.failed:
+        raise SystemExit(1)

@@ -1,0 +1,127 @@
+"""`cordctl runs`, `status`, `stats`, `pause`, `resume`, `cancel`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cord_worker.cli.options import json_option, print_json, read_settings, state_dir_option
+
+
+@click.command()
+@state_dir_option
+@json_option
+def runs(state_dir: Path | None, as_json: bool) -> None:
+    """List the runs, oldest first."""
+    from cord_worker.cli.tables import runs_table
+    from cord_worker.operations.database import open_database
+    from cord_worker.operations.watching import list_overviews
+    from cord_worker.progress import console
+
+    with open_database(read_settings(state_dir)) as database:
+        overviews = database.run(list_overviews)
+    if as_json:
+        print_json([overview.to_json() for overview in overviews])
+    elif overviews:
+        console().print(runs_table(overviews))
+    else:
+        click.echo("there are no runs yet. Start one with: cordctl enqueue DATASET")
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--watch", is_flag=True, help="Go on until every problem is final (Ctrl-C ends the watching only).")
+@click.option("--interval", type=click.FloatRange(min=0.2), default=1.0, help="Seconds between two looks.")
+@state_dir_option
+@json_option
+def status(run: str | None, watch: bool, interval: float, state_dir: Path | None, as_json: bool) -> None:
+    """Show where RUN (default: the newest) stands."""
+    from cord_worker.operations.database import open_database
+    from cord_worker.operations.watching import RunWatch, watch_run
+    from cord_worker.progress import console, open_view, panel
+    from cord_worker.store.runs import resolve_run
+    from cord_worker.store.status import failed_problems
+
+    settings = read_settings(state_dir)
+    with open_database(settings) as database:
+        row = database.run(lambda connection: resolve_run(connection, run))
+        watched = RunWatch(database, row, worker_timeout_seconds=settings.worker_timeout_seconds)
+        if watch:
+            with open_view(as_json=as_json) as view:
+                snapshot = watch_run(watched, view, interval_seconds=interval)
+        else:
+            snapshot = watched.snapshot()
+        failed = database.run(lambda connection: failed_problems(connection, row.id, 5))
+    if as_json:
+        if not watch:
+            print_json(snapshot.to_json())
+        return
+    from cord_worker.cli.tables import print_failures
+
+    screen = console()
+    screen.print(panel(snapshot, snapshot.seconds_since_start()))
+    print_failures(screen, failed, snapshot.counts.problems.get("failed", 0))
+
+
+@click.command()
+@click.argument("run", required=False)
+@state_dir_option
+@json_option
+def stats(run: str | None, state_dir: Path | None, as_json: bool) -> None:
+    """Show which teacher was selected where in RUN (default: the newest), by tenth of the decoding position."""
+    from cord_worker.cli.tables import selection_tables
+    from cord_worker.operations.database import open_database
+    from cord_worker.operations.watching import read_selection
+    from cord_worker.progress import console
+
+    with open_database(read_settings(state_dir)) as database:
+        selection = database.run(lambda connection: read_selection(connection, run))
+    if as_json:
+        print_json(selection.to_json())
+        return
+    screen = console()
+    for table in selection_tables(selection):
+        screen.print(table)
+
+
+@click.command()
+@click.argument("run")
+@state_dir_option
+def pause(run: str, state_dir: Path | None) -> None:
+    """Begin no new work of RUN; what is being generated is still written."""
+    from cord_worker.operations.database import open_database
+    from cord_worker.store.lifecycle import pause_run
+
+    with open_database(read_settings(state_dir)) as database:
+        changed = database.run(lambda connection: pause_run(connection, run))
+    click.echo(f"run {run} is paused. Go on with: cordctl resume {run}" if changed else f"run {run} was paused already")
+
+
+@click.command()
+@click.argument("run")
+@state_dir_option
+def resume(run: str, state_dir: Path | None) -> None:
+    """Go on with a paused RUN."""
+    from cord_worker.operations.database import open_database
+    from cord_worker.store.lifecycle import resume_run
+
+    with open_database(read_settings(state_dir)) as database:
+        changed = database.run(lambda connection: resume_run(connection, run))
+    click.echo(f"run {run} goes on" if changed else f"run {run} was active already")
+
+
+@click.command()
+@click.argument("run")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@state_dir_option
+def cancel(run: str, yes: bool, state_dir: Path | None) -> None:
+    """End RUN for good; what is finished stays and can be exported."""
+    from cord_worker.operations.database import open_database
+    from cord_worker.store.lifecycle import cancel_run
+
+    if not yes:
+        click.confirm(f"Cancel run {run} for good?", abort=True)
+    with open_database(read_settings(state_dir)) as database:
+        count = database.run(lambda connection: cancel_run(connection, run))
+    click.echo(f"run {run} is cancelled: {count} problems were not finished")

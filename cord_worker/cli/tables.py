@@ -1,0 +1,84 @@
+"""Tables in the terminal. Every text from outside goes through `shown`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from cord_worker.progress import figure, percent, shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cord_worker.operations.watching import Overview, Selection
+    from cord_worker.store.status import FailedProblem
+
+
+def runs_table(overviews: Sequence[Overview]) -> Table:
+    """One row a run."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    words = {"run", "state", "configuration", "created"}
+    for title in ("run", "state", "done", "failed", "problems", "accuracy", "mean score", "configuration", "created"):
+        table.add_column(
+            title,
+            justify="left" if title in words else "right",
+            no_wrap=title != "run",
+            overflow="fold",
+        )
+    for overview in overviews:
+        table.add_row(
+            Text(shown(overview.name)),
+            overview.standing,
+            f"{overview.problems.get('done', 0):,}",
+            f"{overview.problems.get('failed', 0):,}",
+            f"{sum(overview.problems.values()):,}",
+            percent(overview.results.accuracy),
+            figure(overview.results.mean_score),
+            overview.config_fingerprint,
+            overview.created_at.strftime("%Y-%m-%d %H:%M UTC"),
+        )
+    return table
+
+
+def selection_tables(selection: Selection) -> Iterator[Table]:
+    """Totals by teacher, then hit rates by tenth."""
+    totals = Table(title=f"{shown(selection.run)}: teachers", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for title in ("teacher", "proposed", "kept", "winning", "share", "mean score", "tokens"):
+        totals.add_column(title, justify="left" if title == "teacher" else "right")
+    for teacher in selection.teachers:
+        totals.add_row(
+            Text(shown(teacher.name)),
+            f"{teacher.proposed:,}",
+            f"{teacher.kept:,}",
+            f"{teacher.winning:,}",
+            percent(teacher.share),
+            figure(teacher.mean_score),
+            f"{teacher.tokens:,}",
+        )
+    yield totals
+    rates = Table(
+        title="hit rate by tenth of the decoding position (share of the winning steps there)",
+        title_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
+    rates.add_column("teacher")
+    for tenth in range(1, 11):
+        rates.add_column(str(tenth), justify="right")
+    hits = {(row.teacher, row.tenth): row.hit_rate for row in selection.tenths}
+    for teacher in selection.teachers:
+        rates.add_row(
+            Text(shown(teacher.name)), *(figure(hits.get((teacher.name, tenth)), 2) for tenth in range(1, 11))
+        )
+    yield rates
+
+
+def print_failures(screen: Console, failed: Sequence[FailedProblem], count: int) -> None:
+    """The first failed problems and their reasons."""
+    for problem in failed:
+        screen.print(f"failed: {shown(problem.key)}: {shown(problem.reason)}")
+    if count > len(failed):
+        screen.print(f"… and {count - len(failed)} more failed problems (cordctl export RUN -o … --failures FILE)")

@@ -1,0 +1,346 @@
+"""cord.toml and the environment: what a run is configured by.
+
+`RunConfig` is cord.toml. Its *fingerprint* covers everything that decides what is generated (teachers, prover,
+search, seed, templates) and nothing that only decides how fast (batch widths, devices, concurrency), so that a
+run can move to other machines without becoming another run. `Settings` is the environment: where the services
+are. Secrets live only there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from cord_worker.errors import ConfigError
+
+NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
+BUNDLED_PREFIX = "bundled:"
+
+DEFAULT_SCORING_TEMPLATE = "\n</think>\n\nThe final answer is {answer}."
+"""Closing part that the prover scores; `{answer}` marks where the reference answer stands (PAPER.md, Prompts)."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(_Section):
+    """One set of weights hosted by one engine; may serve several teachers and the prover.
+
+    The first group of fields decides what the model computes and is part of its fingerprint (but for the system
+    prompt, which belongs to the run); the second decides only how fast, and may differ between machines.
+    """
+
+    path: str = Field(
+        description="Local folder, `bundled:NAME` for a model shipped with the package, or a hub id. A relative "
+        "folder is taken from the folder of cord.toml."
+    )
+    revision: str | None = Field(None, description="Hub revision (commit, tag or branch); pin it for long runs.")
+    engine: Literal["transformers", "instant"] = Field(
+        "transformers",
+        description="Which engine hosts it; `instant` loads no weights and answers at once with seeded text, for "
+        "measuring and testing the service itself.",
+    )
+    dtype: Literal["auto", "float64", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Number format of weights and activations. float64 makes tiny models deterministic.",
+    )
+    gguf_file: str | None = Field(None, description="File inside `path` when the weights are GGUF (dequantised).")
+    max_model_len: int | None = Field(None, ge=64, description="Context length in tokens; the model's own by default.")
+    trust_remote_code: bool = Field(False, description="Run code that comes with the weights. Off unless asked.")
+    system_prompt: str | None = Field(None, description="System turn, as the model's card recommends.")
+
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
+    batch_size: int = Field(16, ge=1, le=4096, description="Requests that the engine batches at most.")
+    threads: int | None = Field(None, ge=1, description="CPU threads of the engine's process.")
+    workers: int = Field(1, ge=1, description="Worker processes of this model that `run` and `up` start.")
+
+    def location(self) -> str:
+        """Folder of a bundled model, else `path` as it is. Raises ConfigError for an unknown bundled name."""
+        if not self.path.startswith(BUNDLED_PREFIX):
+            return self.path
+        folder = Path(__file__).resolve().parent / "demo" / "models"
+        name = self.path.removeprefix(BUNDLED_PREFIX)
+        known = sorted(path.parent.name for path in folder.glob("*/config.json"))
+        if name not in known:
+            raise ConfigError(f"no bundled model is called {name!r}; there are: {', '.join(known)}")
+        return str(folder / name)
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide what the model computes."""
+        return self.model_dump(mode="json", exclude={"system_prompt", "device", "batch_size", "threads", "workers"})
+
+    def fingerprint(self) -> str:
+        """16 hex digits; names the model's queue, so that a worker with other weights never serves a run."""
+        return _digest(self.identity())
+
+
+class TeacherConfig(_Section):
+    """A model with sampling settings: what proposes steps. Several teachers may share one model."""
+
+    name: str = Field(description="Shown in tables and reports; letters, digits, `_`, `.` and `-`.")
+    model: str = Field(description="A key of [models].")
+    temperature: float = Field(0.6, ge=0.0, le=5.0)
+    top_p: float = Field(0.95, gt=0.0, le=1.0)
+    top_k: int = Field(0, ge=0, description="0 considers every token.")
+    min_p: float = Field(0.0, ge=0.0, le=1.0)
+    repetition_penalty: float = Field(1.0, gt=0.0, le=5.0)
+    system_prompt: str | None = Field(None, description="Replaces the model's own system turn.")
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        return _checked_name(value, "teacher name")
+
+
+class ProverConfig(_Section):
+    """The meta-prover: the model that scores candidates and alone sees the answer."""
+
+    model: str = Field(description="A key of [models].")
+    scoring_template: str = Field(
+        DEFAULT_SCORING_TEMPLATE, description="Closing part after the candidate; must hold `{answer}` once."
+    )
+
+    @field_validator("scoring_template")
+    @classmethod
+    def _holds_answer_once(cls, value: str) -> str:
+        if value.count("{answer}") != 1:
+            raise ValueError("must hold the placeholder {answer} exactly once")
+        if "</think>" not in value:
+            raise ValueError("must close the thinking with </think>")
+        return value
+
+
+class SearchConfig(_Section):
+    """Beam search over steps (PAPER.md, One decoding step) and its budgets, in tokens."""
+
+    beam_width: int = Field(4, ge=1, le=1024, description="B: trajectories kept after every step.")
+    samples_per_teacher: int = Field(1, ge=1, le=1024, description="Proposals of each teacher per trajectory.")
+    max_steps: int = Field(64, ge=1, le=10_000, description="Steps after which the trajectories are closed.")
+    step_tokens: int = Field(2048, ge=4, description="Cap of one step, in the teacher's tokens.")
+    thinking_tokens: int = Field(16_384, ge=8, description="Thinking budget, in the prover's tokens.")
+    answer_tokens: int = Field(4096, ge=1, description="Cap of the final answer, in the teacher's tokens.")
+    loop_ngram: int = Field(12, ge=1, description="Words in the n-gram that is watched for loops.")
+    loop_repeats: int = Field(8, ge=2, description="Repeats of one n-gram in a step that make it a loop.")
+    max_rounds: int = Field(3, ge=1, le=100, description="Tries of a step whose candidates are all invalid.")
+
+    @model_validator(mode="after")
+    def _budgets_fit(self) -> Self:
+        if self.step_tokens > self.thinking_tokens:
+            raise ValueError(
+                f"step_tokens ({self.step_tokens}) must not exceed thinking_tokens ({self.thinking_tokens})"
+            )
+        return self
+
+
+class RunSection(_Section):
+    """How a run is carried out. Only `seed` decides what is generated."""
+
+    seed: int = Field(0, ge=0, lt=2**63)
+    max_active: int = Field(256, ge=1, description="Problems in flight at once.")
+    max_attempts: int = Field(
+        5, ge=1, description="Technical tries of one piece of work before its problem is parked as failed."
+    )
+    verify_answers: bool = Field(True, description="Check final answers with math-verify.")
+
+
+class RunConfig(_Section):
+    """cord.toml."""
+
+    models: dict[str, ModelConfig]
+    teachers: Annotated[list[TeacherConfig], Field(min_length=1)]
+    prover: ProverConfig
+    search: SearchConfig = SearchConfig()
+    run: RunSection = RunSection()
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> Self:
+        if not self.models:
+            raise ValueError("[models] is empty: define at least one model")
+        for name in self.models:
+            _checked_name(name, "model name")
+        known = ", ".join(sorted(self.models))
+        for teacher in self.teachers:
+            if teacher.model not in self.models:
+                raise ValueError(
+                    f"teacher {teacher.name!r} names the model {teacher.model!r}, which is not in [models] "
+                    f"(there: {known})"
+                )
+        if self.prover.model not in self.models:
+            raise ValueError(f"prover.model names {self.prover.model!r}, which is not in [models] (there: {known})")
+        names = [teacher.name for teacher in self.teachers]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"teacher names must differ; given twice: {', '.join(twice)}")
+        fingerprints: dict[str, str] = {}
+        for name, model in self.models.items():
+            other = fingerprints.setdefault(model.fingerprint(), name)
+            if other != name:
+                raise ValueError(
+                    f"models {other!r} and {name!r} are the same model: define it once and let several teachers name it"
+                )
+        used = {teacher.model for teacher in self.teachers} | {self.prover.model}
+        unused = sorted(set(self.models) - used)
+        if unused:
+            raise ValueError(f"models that nothing uses: {', '.join(unused)}")
+        return self
+
+    def teacher_model(self, teacher: TeacherConfig) -> ModelConfig:
+        """The model that hosts `teacher`."""
+        return self.models[teacher.model]
+
+    @property
+    def prover_model(self) -> ModelConfig:
+        """The model that scores."""
+        return self.models[self.prover.model]
+
+    def system_prompt(self, teacher: TeacherConfig) -> str | None:
+        """System turn of `teacher`: its own, else its model's."""
+        if teacher.system_prompt is not None:
+            return teacher.system_prompt
+        return self.models[teacher.model].system_prompt
+
+    def fingerprint(self) -> str:
+        """16 hex digits over everything that decides what is generated."""
+        return _digest(
+            {
+                "models": {name: model.identity() for name, model in self.models.items()},
+                "teachers": [teacher.model_dump(mode="json") for teacher in self.teachers],
+                "system_prompts": [self.system_prompt(teacher) for teacher in self.teachers],
+                "prover": self.prover.model_dump(mode="json"),
+                "prover_system_prompt": self.prover_model.system_prompt,
+                "search": self.search.model_dump(mode="json"),
+                "seed": self.run.seed,
+                "verify_answers": self.run.verify_answers,
+            }
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> RunConfig:
+        """Reads cord.toml; relative model folders are taken from its folder. Raises ConfigError."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such file. Write one with: cordctl init --preset tiny > {path}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}") from error
+        return cls.parse(text, source=str(path), folder=path.resolve().parent)
+
+    @classmethod
+    def parse(cls, text: str, *, source: str, folder: Path) -> RunConfig:
+        """Like `load`, from TOML text; `source` is named in errors."""
+        try:
+            document = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{source}: not valid TOML: {error}") from error
+        models = document.get("models")
+        if isinstance(models, dict):
+            for model in models.values():
+                if isinstance(model, dict) and isinstance(model.get("path"), str):
+                    model["path"] = _resolved_path(model["path"], folder)
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise ConfigError(_explained(error, source)) from None
+
+    @classmethod
+    def from_stored(cls, document: dict[str, Any]) -> RunConfig:
+        """The configuration as a run's row holds it."""
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise ConfigError(_explained(error, "the stored configuration")) from None
+
+
+class Settings(BaseSettings):
+    """Environment settings (prefix CORD_): where the services are. Never stored, never logged."""
+
+    model_config = SettingsConfigDict(env_prefix="CORD_", extra="ignore", frozen=True)
+
+    database_url: str | None = Field(None, repr=False, description="SQLAlchemy URL of PostgreSQL.")
+    broker_url: str | None = Field(None, repr=False, description="Celery broker URL.")
+    state_dir: Path = Field(Path(".cord"), description="Folder of the embedded services.")
+    key_prefix: str = Field("cord:", description="Prefix of every key in a shared Redis.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    heartbeat_seconds: float = Field(3.0, gt=0)
+    worker_timeout_seconds: float = Field(15.0, gt=0, description="Silence after which a worker counts as dead.")
+    resend_seconds: float = Field(20.0, gt=0, description="Age after which unclaimed work is sent again.")
+    sweep_seconds: float = Field(2.0, gt=0, description="Pause between two rounds of the sweeper.")
+    grace_seconds: float = Field(20.0, gt=0, description="Time that running work gets at shutdown.")
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql_only(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        scheme, separator, rest = value.partition("://")
+        if not separator or scheme.split("+")[0] not in {"postgresql", "postgres"}:
+            raise ValueError("must be a PostgreSQL URL such as postgresql://user@host/database")
+        return f"postgresql+psycopg://{rest}"
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Reads the CORD_ variables. Raises ConfigError without repeating any value."""
+        try:
+            return cls()
+        except ValidationError as error:
+            lines = [
+                f"CORD_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}" for item in error.errors()
+            ]
+            raise ConfigError("environment: " + "; ".join(lines)) from None
+
+
+def _digest(document: Any) -> str:
+    canonical = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _checked_name(value: str, what: str) -> str:
+    if not NAME_PATTERN.match(value):
+        raise ValueError(f"{what} {value!r} may hold letters, digits, '_', '.' and '-' only, at most 63")
+    return value
+
+
+def _resolved_path(path: str, folder: Path) -> str:
+    if path.startswith(BUNDLED_PREFIX):
+        return path
+    candidate = Path(path).expanduser()
+    if not candidate.is_absolute() and (path.startswith(("./", "../")) or (folder / candidate).is_dir()):
+        candidate = folder / candidate
+    return str(candidate.resolve()) if candidate.is_absolute() else path
+
+
+def _explained(error: ValidationError, source: str) -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = f"unknown key; allowed here: {_allowed_keys(item['loc'])}"
+        elif item["type"] == "missing":
+            message = "is missing"
+        elif item["type"] not in {"value_error"}:
+            message = f"{message} (got {item['input']!r:.80})"
+        lines.append(f"{source}: {key}: {message}")
+    return "\n".join(lines)
+
+
+def _allowed_keys(location: tuple[int | str, ...]) -> str:
+    section: type[BaseModel] = RunConfig
+    named: dict[str, type[BaseModel]] = {
+        "models": ModelConfig,
+        "teachers": TeacherConfig,
+        "prover": ProverConfig,
+        "search": SearchConfig,
+        "run": RunSection,
+    }
+    if len(location) > 1:
+        section = named.get(str(location[0]), RunConfig)
+    return ", ".join(section.model_fields)

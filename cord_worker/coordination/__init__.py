@@ -1,0 +1,1 @@
+"""The tasks and what they do. PostgreSQL is the truth; a message carries ids only and may be lost or doubled."""

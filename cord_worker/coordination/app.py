@@ -1,0 +1,68 @@
+"""The Celery application: settings that make messages safe to lose, to double and to delay.
+
+Redis is a doorbell. Results are ignored, acknowledgements are late, everything is JSON, and recovery comes from the
+sweeper, never from the broker's redelivery.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+
+from cord_worker.config import Settings
+from cord_worker.coordination import tasks
+from cord_worker.coordination.wake import wake_on_acknowledge
+
+_LONGEST_TASK_SECONDS = 6 * 3600
+"""Redis hands a message out again after this time; there is no renewal, and a lease protects the work anyway."""
+
+
+def create_app(broker_url: str, settings: Settings) -> Celery:
+    """A configured application with all tasks registered."""
+    app = Celery("cord", broker=broker_url)
+    app.conf.update(
+        task_serializer="json",
+        result_serializer="json",
+        event_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_send_task_events=True,
+        task_send_sent_event=True,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options=_transport_options(broker_url, settings),
+        task_publish_retry_policy={
+            "max_retries": 5,
+            "interval_start": 0.2,
+            "interval_step": 0.5,
+            "interval_max": 2.0,
+        },
+    )
+    if broker_url.startswith(("amqp", "pyamqp")):
+        app.conf.task_default_queue_type = "quorum"
+    wake_on_acknowledge(app)
+    tasks.register(app)
+    return app
+
+
+def _transport_options(broker_url: str, settings: Settings) -> dict[str, Any]:
+    if not broker_url.startswith(("redis", "rediss", "valkey", "sentinel")):
+        return {"confirm_publish": True}
+    options: dict[str, Any] = {
+        "visibility_timeout": _LONGEST_TASK_SECONDS,
+        "unacked_restore_interval": 10,
+        "global_keyprefix": settings.key_prefix,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "health_check_interval": 10,
+    }
+    if not broker_url.startswith("redis+socket"):
+        options["socket_keepalive"] = True
+    return options

@@ -1,0 +1,98 @@
+"""What never changes during a run, read once per process: its configuration and its teachers."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from cord_worker.config import RunConfig, TeacherConfig
+from cord_worker.search.types import SearchSettings
+from cord_worker.store.database import Database
+from cord_worker.store.runs import TeacherRow, get_run, read_teachers, run_of_teacher
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """One run's configuration, with the keys of its rows."""
+
+    run_id: int
+    config: RunConfig
+    search: SearchSettings
+    prover_model: str
+    teachers: tuple[TeacherRow, ...]
+
+    @property
+    def teacher_names(self) -> tuple[str, ...]:
+        """Names in the configuration's order."""
+        return tuple(teacher.name for teacher in self.teachers)
+
+    @property
+    def teacher_ids(self) -> tuple[int, ...]:
+        """Keys in the configuration's order."""
+        return tuple(teacher.id for teacher in self.teachers)
+
+    def teacher(self, teacher_id: int) -> tuple[TeacherRow, TeacherConfig]:
+        """The teacher with this key: its row and its configuration."""
+        for row, config in zip(self.teachers, self.config.teachers, strict=True):
+            if row.id == teacher_id:
+                return row, config
+        raise LookupError(f"run {self.run_id} has no teacher with the key {teacher_id}")
+
+
+class RunContexts:
+    """Reads each run once; safe for use from several threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._by_run: dict[int, RunContext] = {}
+        self._run_of_teacher: dict[int, int] = {}
+
+    def of_run(self, run_id: int, within: sa.Connection | None = None) -> RunContext:
+        """The run with this key; read on the connection `within`, where the caller holds one."""
+        with self._lock:
+            context = self._by_run.get(run_id)
+            if context is None:
+                if within is not None:
+                    context = _read(within, run_id)
+                else:
+                    context = self._database.run(lambda connection: _read(connection, run_id))
+                self._by_run[run_id] = context
+                self._run_of_teacher.update(dict.fromkeys(context.teacher_ids, run_id))
+            return context
+
+    def of_teacher(self, teacher_id: int) -> RunContext:
+        """The run that the teacher with this key belongs to."""
+        run_id = self._run_of_teacher.get(teacher_id)
+        if run_id is None:
+            run_id = self._database.run(lambda connection: run_of_teacher(connection, teacher_id))
+        return self.of_run(run_id)
+
+
+def _read(connection: sa.Connection, run_id: int) -> RunContext:
+    run = get_run(connection, run_id)
+    config = RunConfig.from_stored(run.config)
+    return RunContext(
+        run_id=run_id,
+        config=config,
+        search=search_settings(config),
+        prover_model=run.prover_model,
+        teachers=tuple(read_teachers(connection, run_id)),
+    )
+
+
+def search_settings(config: RunConfig) -> SearchSettings:
+    """The part of the configuration that decides the search."""
+    search = config.search
+    return SearchSettings(
+        beam_width=search.beam_width,
+        samples_per_teacher=search.samples_per_teacher,
+        max_steps=search.max_steps,
+        thinking_tokens=search.thinking_tokens,
+        step_tokens=search.step_tokens,
+        loop_ngram=search.loop_ngram,
+        loop_repeats=search.loop_repeats,
+        max_rounds=search.max_rounds,
+    )

@@ -1,0 +1,149 @@
+"""The coordinator: decides, admits, verifies. Pure decisions come from `search`; this reads, calls and writes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+import sqlalchemy as sa
+
+from cord_worker.coordination.context import RunContext, RunContexts
+from cord_worker.coordination.messages import Messenger
+from cord_worker.errors import StoreError, VerificationError
+from cord_worker.search import cord
+from cord_worker.search.seeds import answer_seed
+from cord_worker.search.types import SearchError, SeedScope
+from cord_worker.store import decisions
+from cord_worker.store.database import Database
+from cord_worker.store.models import ProblemState, RunState
+from cord_worker.store.sweep import Due, Kind, admit
+from cord_worker.verify import AnswerChecker, Verdict
+
+logger = logging.getLogger(__name__)
+
+
+class Coordinator:
+    """What the tasks `advance` and `verify` do; safe for use from several threads and processes."""
+
+    def __init__(self, database: Database, messenger: Messenger, checker: AnswerChecker) -> None:
+        self._database = database
+        self._messenger = messenger
+        self._checker = checker
+        self._contexts = RunContexts(database)
+        self._lock = threading.Lock()
+        self._verifying: set[int] = set()
+        self._verifiers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verify")
+
+    def advance(self, problem_id: int) -> None:
+        """Takes the decision that is due for the problem, if one is; a second message changes nothing."""
+        try:
+            due, freed = self._database.run(lambda connection: self._advance(connection, problem_id))
+        except StoreError:
+            raise
+        except Exception as error:  # a defect must end this problem, not occupy the run for ever
+            logger.exception("problem %s could not be decided", problem_id)
+            reason = f"the decision failed: {type(error).__name__}: {error}"
+            self._database.run(lambda connection: decisions.fail_problem(connection, problem_id, reason))
+            due, freed = [], True
+        self._messenger.post(due)
+        if freed:
+            self.admit()
+
+    def verify(self, problem_id: int) -> None:
+        """Has the problem's final answer checked beside the decisions, which a slow check must not hold up."""
+        with self._lock:
+            if problem_id in self._verifying:
+                return
+            self._verifying.add(problem_id)
+        self._verifiers.submit(self._verify_then_forget, problem_id)
+
+    def close(self) -> None:
+        """Finishes the check that is running; the others are owed, as the tables know."""
+        self._verifiers.shutdown(wait=True, cancel_futures=True)
+
+    def _verify_then_forget(self, problem_id: int) -> None:
+        try:
+            self._verify(problem_id)
+        except Exception:  # no caller waits for it; the sweeper asks again
+            logger.exception("problem %s could not be verified", problem_id)
+        finally:
+            with self._lock:
+                self._verifying.discard(problem_id)
+
+    def _verify(self, problem_id: int) -> None:
+        """Checks the answer, stores the verdict beside the score and ends the problem."""
+        answer = self._database.run(lambda connection: decisions.read_answer(connection, problem_id))
+        if answer is None:
+            return
+        correct: bool | None = None
+        verification: str | None = None
+        if answer.check:
+            try:
+                verdict = self._checker.check(answer.text, answer.reference)
+            except VerificationError as error:
+                verdict = Verdict(correct=None, method="failed", detail=str(error))
+            correct = verdict.correct
+            verification = json.dumps({key: value for key, value in asdict(verdict).items() if key != "correct"})
+        self._database.run(
+            lambda connection: decisions.write_verdict(connection, answer, correct=correct, verification=verification)
+        )
+        self.admit()
+
+    def admit(self) -> None:
+        """Lets queued problems begin where there is room."""
+        self._messenger.post(self._database.run(admit))
+
+    def _advance(self, connection: sa.Connection, problem_id: int) -> tuple[list[Due], bool]:
+        problem = decisions.lock_problem(connection, problem_id)
+        if (
+            problem is None
+            or problem.state != ProblemState.SEARCHING
+            or problem.run_state != RunState.ACTIVE
+            or problem.outstanding > 0
+        ):
+            return [], False
+        context = self._contexts.of_run(problem.run_id, connection)
+        try:
+            decision = _decide(connection, context, problem)
+        except SearchError as error:
+            logger.error("problem %s (%s): %s", problem.id, problem.key, error)
+            decisions.fail_problem(connection, problem.id, str(error))
+            return [], True
+        match decision:
+            case cord.Expand():
+                decisions.write_expand(connection, problem, decision, context.teacher_ids)
+                return _proposals(context, problem.id, decision.step), False
+            case cord.Retry():
+                decisions.write_retry(connection, problem, decision, context.teacher_ids)
+                return _proposals(context, problem.id, problem.step), False
+            case cord.Finish():
+                teacher = context.teachers[decision.winner.teacher]
+                seed = answer_seed(context.config.run.seed, problem.key, decision.winner.lineage, teacher.name)
+                decisions.write_finish(connection, problem, decision, answer_seed=seed)
+                answer = Due(Kind.ANSWER, problem.id, decision.winner.steps, teacher.id, teacher.model_fingerprint)
+                return [answer], False
+            case cord.Fail():
+                decisions.write_fail(connection, problem, decision)
+                return [], True
+
+
+def _decide(connection: sa.Connection, context: RunContext, problem: decisions.ProblemSnapshot) -> cord.Decision:
+    scope = SeedScope(run_seed=context.config.run.seed, problem_key=problem.key)
+    if problem.step == 0:
+        return cord.initial(context.search, scope, context.teacher_names)
+    return cord.decide(
+        context.search,
+        scope,
+        context.teacher_names,
+        step=problem.step,
+        round=problem.round,
+        beam=decisions.read_beam(connection, problem.id, problem.step - 1),
+        candidates=decisions.read_candidates(connection, problem.id, problem.step, problem.round),
+    )
+
+
+def _proposals(context: RunContext, problem_id: int, step: int) -> list[Due]:
+    return [Due(Kind.PROPOSE, problem_id, step, teacher.id, teacher.model_fingerprint) for teacher in context.teachers]

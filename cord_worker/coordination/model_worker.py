@@ -1,0 +1,363 @@
+"""A worker that hosts one model: leases work, has the engine do it, commits the result, passes the word on.
+
+Nothing holds a transaction open while the model runs. A task is one message: all candidates of one teacher in a
+problem's step, or all candidates of a step that wait for their score.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import uuid
+from collections import defaultdict
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from cord_worker.config import TeacherConfig
+from cord_worker.coordination.context import RunContexts
+from cord_worker.coordination.group_commit import GroupCommitter, Operation
+from cord_worker.coordination.messages import Messenger
+from cord_worker.engines.protocol import Engine, Sampling, Turn
+from cord_worker.errors import RequestError
+from cord_worker.search.types import InvalidReason
+from cord_worker.search.validity import invalid_reason, storable
+from cord_worker.store import leases, workers
+from cord_worker.store.database import Database
+from cord_worker.store.decisions import fail_problem
+from cord_worker.store.sweep import Due, Kind
+from cord_worker.store.work import (
+    AnswerResult,
+    LeasedAnswer,
+    LeasedProposal,
+    LeasedScore,
+    ProposalResult,
+    ProposalUnit,
+    ScoreResult,
+)
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_FORGOTTEN_SECONDS = 10.0
+"""Age at which a lease of this worker that no task of it knows is given back: its claim's answer was lost."""
+
+
+class ModelWorker:
+    """What the tasks `propose`, `score` and `answer` do; safe for use from several threads.
+
+    The engine lives on `loop`, which runs in a thread of its own for the life of the process.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        messenger: Messenger,
+        engine: Engine,
+        loop: asyncio.AbstractEventLoop,
+        worker_id: uuid.UUID,
+        model_fingerprint: str,
+    ) -> None:
+        self._database = database
+        self._messenger = messenger
+        self._engine = engine
+        self._loop = loop
+        self._worker_id = worker_id
+        self._model = model_fingerprint
+        self._contexts = RunContexts(database)
+        self._held = _Held()
+        self._running: set[asyncio.Future[Any]] = set()
+        self._aborted = False
+        self._committer = GroupCommitter(database)
+        self._claim_proposals = Operation("claim proposals", self._run_claim_proposals)
+        self._finish_proposals = Operation("finish proposals", self._run_finish_proposals, self._pass_on)
+        self._claim_scores = Operation("claim scores", self._run_claim_scores)
+        self._finish_scores = Operation("finish scores", self._run_finish_scores, self._pass_on)
+        self._claim_answers = Operation("claim answers", self._run_claim_answers)
+        self._finish_answers = Operation("finish answers", self._run_finish_answers, self._pass_on)
+
+    def propose(self, problem_id: int, teacher_id: int) -> int:
+        """Proposes every pending candidate of the teacher in the problem's step; returns how many."""
+        claimed = self._committer.submit(self._claim_proposals, ProposalUnit(problem_id, teacher_id))
+        if not claimed:
+            return 0
+        with self._held.candidates(lease.candidate_id for lease in claimed):
+            context = self._contexts.of_teacher(teacher_id)
+            row, teacher = context.teacher(teacher_id)
+            search = context.search
+            results = self._in_engine(
+                self._propose_one(lease, teacher, row.system_prompt, search.loop_ngram, search.loop_repeats)
+                for lease in claimed
+            )
+            self._committer.submit(self._finish_proposals, results)
+        return len(claimed)
+
+    def score(self, problem_id: int) -> int:
+        """Scores every proposed candidate of the problem's step; returns how many."""
+        claimed = self._committer.submit(self._claim_scores, problem_id)
+        if not claimed:
+            return 0
+        with self._held.candidates(lease.candidate_id for lease in claimed):
+            prover = self._contexts.of_run(claimed[0].run_id).config.prover
+            system = self._contexts.of_run(claimed[0].run_id).config.prover_model.system_prompt
+            results = self._in_engine(self._score_one(lease, system, prover.scoring_template) for lease in claimed)
+            self._committer.submit(self._finish_scores, results)
+        return len(claimed)
+
+    def answer(self, problem_id: int) -> int:
+        """Writes the final answer of the problem's winning trajectory; returns 1, or 0 where it is not due."""
+        claimed = self._committer.submit(self._claim_answers, problem_id)
+        if not claimed:
+            return 0
+        with self._held.trajectories(lease.trajectory_id for lease in claimed):
+            try:
+                results = self._in_engine(self._answer_one(lease) for lease in claimed)
+            except RequestError as error:
+                reason = f"the final answer cannot be written: {error}"
+                self._database.run(lambda connection: fail_problem(connection, problem_id, reason))
+                return 0
+            self._committer.submit(self._finish_answers, results)
+        return len(claimed)
+
+    def reconcile(self, connection: sa.Connection) -> None:
+        """Gives back leases that no task of this process knows: the claim committed, but its answer was lost."""
+        candidates, trajectories = self._held.snapshot()
+        workers.give_back(
+            connection,
+            [self._worker_id],
+            forgiven=False,
+            known_candidates=candidates,
+            known_trajectories=trajectories,
+            grace_seconds=_FORGOTTEN_SECONDS,
+        )
+
+    def abort(self) -> None:
+        """Cancels what the engine is doing; the tasks raise CancelledError and their leases are given back."""
+
+        def cancel() -> None:
+            self._aborted = True
+            for future in self._running:
+                future.cancel()
+
+        self._loop.call_soon_threadsafe(cancel)
+
+    def close(self) -> None:
+        """Commits what is finished."""
+        self._committer.close()
+
+    def _in_engine(self, work: Any) -> list[Any]:
+        async def together() -> list[Any]:
+            gathered = asyncio.gather(*work)
+            self._running.add(gathered)
+            if self._aborted:
+                gathered.cancel()
+            try:
+                return list(await gathered)
+            finally:
+                self._running.discard(gathered)
+
+        return self._wait(together())
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    async def _propose_one(
+        self,
+        lease: LeasedProposal,
+        teacher: TeacherConfig,
+        system_prompt: str | None,
+        loop_ngram: int,
+        loop_repeats: int,
+    ) -> ProposalResult:
+        turn = Turn(question=lease.question, system=system_prompt, passage=lease.passage)
+        sampling = _sampling(teacher, lease.max_tokens, lease.seed)
+        try:
+            generation = await self._engine.propose(turn, lease.steps, sampling)
+        except RequestError as error:
+            logger.warning("candidate %d: %s", lease.candidate_id, error)
+            return ProposalResult(
+                candidate_id=lease.candidate_id,
+                attempt=lease.attempt,
+                text="",
+                finish_reason=None,
+                invalid_reason=InvalidReason.TOO_LONG.value,
+                prompt_tokens=None,
+                completion_tokens=None,
+                cached_tokens=None,
+                seconds=None,
+            )
+        reason = invalid_reason(generation.text, loop_ngram=loop_ngram, loop_repeats=loop_repeats)
+        return ProposalResult(
+            candidate_id=lease.candidate_id,
+            attempt=lease.attempt,
+            text=storable(generation.text),
+            finish_reason=generation.finish_reason.value,
+            invalid_reason=None if reason is None else reason.value,
+            prompt_tokens=generation.prompt_tokens,
+            completion_tokens=generation.completion_tokens,
+            cached_tokens=generation.cached_tokens,
+            seconds=generation.seconds,
+        )
+
+    async def _score_one(self, lease: LeasedScore, system_prompt: str | None, scoring_template: str) -> ScoreResult:
+        turn = Turn(question=lease.question, system=system_prompt, passage=lease.passage)
+        try:
+            scored = await self._engine.score(turn, lease.steps, lease.answer, scoring_template)
+        except RequestError as error:
+            logger.warning("candidate %d: %s", lease.candidate_id, error)
+            return _unscored(lease, InvalidReason.TOO_LONG)
+        if not 0.0 < scored.score <= 1.0:
+            return _unscored(lease, InvalidReason.UNSCORABLE)
+        return ScoreResult(
+            candidate_id=lease.candidate_id,
+            attempt=lease.attempt,
+            invalid_reason=None,
+            score=scored.score,
+            log_prob_sum=scored.log_prob_sum,
+            answer_tokens=scored.answer_tokens,
+            thinking_tokens=scored.thinking_tokens,
+            prompt_tokens=scored.prompt_tokens,
+            cached_tokens=scored.cached_tokens,
+            seconds=scored.seconds,
+        )
+
+    async def _answer_one(self, lease: LeasedAnswer) -> AnswerResult:
+        context = self._contexts.of_teacher(lease.teacher_id)
+        row, teacher = context.teacher(lease.teacher_id)
+        turn = Turn(question=lease.question, system=row.system_prompt, passage=lease.passage)
+        sampling = _sampling(teacher, context.config.search.answer_tokens, lease.seed)
+        generation = await self._engine.answer(turn, lease.steps, sampling)
+        return AnswerResult(
+            trajectory_id=lease.trajectory_id,
+            attempt=lease.attempt,
+            text=storable(generation.text),
+            finish_reason=generation.finish_reason.value,
+            prompt_tokens=generation.prompt_tokens,
+            completion_tokens=generation.completion_tokens,
+            seconds=generation.seconds,
+        )
+
+    def _run_claim_proposals(
+        self, connection: sa.Connection, units: Sequence[ProposalUnit]
+    ) -> list[list[LeasedProposal]]:
+        claimed: dict[ProposalUnit, list[LeasedProposal]] = defaultdict(list)
+        for lease in leases.claim_proposals(connection, self._worker_id, sorted(set(units), key=_unit_order)):
+            claimed[ProposalUnit(lease.problem_id, lease.teacher_id)].append(lease)
+        return [claimed.pop(unit, []) for unit in units]
+
+    def _run_claim_scores(self, connection: sa.Connection, problem_ids: Sequence[int]) -> list[list[LeasedScore]]:
+        claimed: dict[int, list[LeasedScore]] = defaultdict(list)
+        for lease in leases.claim_scores(
+            connection, self._worker_id, problem_ids, scoring_mode=self._engine.scoring_mode
+        ):
+            claimed[lease.problem_id].append(lease)
+        return [claimed.pop(problem_id, []) for problem_id in problem_ids]
+
+    def _run_claim_answers(self, connection: sa.Connection, problem_ids: Sequence[int]) -> list[list[LeasedAnswer]]:
+        claimed: dict[int, list[LeasedAnswer]] = defaultdict(list)
+        for lease in leases.claim_answers(connection, self._worker_id, problem_ids):
+            claimed[lease.problem_id].append(lease)
+        return [claimed.pop(problem_id, []) for problem_id in problem_ids]
+
+    def _run_finish_proposals(
+        self, connection: sa.Connection, groups: Sequence[list[ProposalResult]]
+    ) -> list[list[Due]]:
+        outcome = leases.finish_proposals(connection, self._worker_id, [item for group in groups for item in group])
+        owed = [Due(Kind.ADVANCE, problem_id, 0) for problem_id in sorted(outcome.to_advance)]
+        owed += self._scores_due(connection, outcome.to_score)
+        return _first(owed, len(groups))
+
+    def _run_finish_scores(self, connection: sa.Connection, groups: Sequence[list[ScoreResult]]) -> list[list[Due]]:
+        outcome = leases.finish_scores(
+            connection,
+            self._worker_id,
+            [item for group in groups for item in group],
+            scoring_mode=self._engine.scoring_mode,
+        )
+        return _first([Due(Kind.ADVANCE, problem_id, 0) for problem_id in sorted(outcome.to_advance)], len(groups))
+
+    def _run_finish_answers(self, connection: sa.Connection, groups: Sequence[list[AnswerResult]]) -> list[list[Due]]:
+        outcome = leases.finish_answers(connection, self._worker_id, [item for group in groups for item in group])
+        return _first([Due(Kind.VERIFY, problem_id, 0) for problem_id in sorted(outcome.to_advance)], len(groups))
+
+    def _scores_due(self, connection: sa.Connection, problem_ids: frozenset[int]) -> list[Due]:
+        return [
+            Due(Kind.SCORE, row.problem_id, row.step, model=row.prover_model)
+            for row in leases.provers_of(connection, sorted(problem_ids))
+        ]
+
+    def _pass_on(self, owed: Sequence[list[Due]]) -> None:
+        self._messenger.post(due for group in owed for due in group)
+
+
+class _Held:
+    """Keys of the rows whose lease a task of this process holds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._candidates: set[int] = set()
+        self._trajectories: set[int] = set()
+
+    def candidates(self, ids: Any) -> _Holding:
+        return _Holding(self._lock, self._candidates, frozenset(ids))
+
+    def trajectories(self, ids: Any) -> _Holding:
+        return _Holding(self._lock, self._trajectories, frozenset(ids))
+
+    def snapshot(self) -> tuple[list[int], list[int]]:
+        with self._lock:
+            return list(self._candidates), list(self._trajectories)
+
+
+class _Holding:
+    def __init__(self, lock: threading.Lock, held: set[int], ids: frozenset[int]) -> None:
+        self._lock = lock
+        self._held = held
+        self._ids = ids
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._held |= self._ids
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._held -= self._ids
+
+
+def _sampling(teacher: TeacherConfig, max_tokens: int, seed: int) -> Sampling:
+    return Sampling(
+        temperature=teacher.temperature,
+        top_p=teacher.top_p,
+        top_k=teacher.top_k,
+        min_p=teacher.min_p,
+        repetition_penalty=teacher.repetition_penalty,
+        max_tokens=max_tokens,
+        seed=seed,
+    )
+
+
+def _unscored(lease: LeasedScore, reason: InvalidReason) -> ScoreResult:
+    return ScoreResult(
+        candidate_id=lease.candidate_id,
+        attempt=lease.attempt,
+        invalid_reason=reason.value,
+        score=None,
+        log_prob_sum=None,
+        answer_tokens=None,
+        thinking_tokens=None,
+        prompt_tokens=None,
+        cached_tokens=None,
+        seconds=None,
+    )
+
+
+def _unit_order(unit: ProposalUnit) -> tuple[int, int]:
+    return unit.problem_id, unit.teacher_id
+
+
+def _first(owed: list[Due], groups: int) -> list[list[Due]]:
+    """A group's messages are sent together; the first item carries them all."""
+    return [owed, *([] for _ in range(groups - 1))]

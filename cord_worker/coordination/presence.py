@@ -1,0 +1,86 @@
+"""A process's place in the workers table: entered at start, kept alive by a thread, left at the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import sqlalchemy as sa
+
+from cord_worker.errors import StoreError
+from cord_worker.store import workers
+from cord_worker.store.database import Database
+from cord_worker.store.models import WorkerRole
+
+logger = logging.getLogger(__name__)
+
+
+class Presence:
+    """One start of one process. Its leases live as long as its heartbeat, however slow its work is."""
+
+    def __init__(
+        self,
+        database: Database,
+        role: WorkerRole,
+        *,
+        heartbeat_seconds: float,
+        model_id: int | None = None,
+        on_beat: Callable[[sa.Connection], None] | None = None,
+    ) -> None:
+        self.worker_id = uuid.uuid4()
+        self._database = database
+        self._role = role
+        self._model_id = model_id
+        self._seconds = heartbeat_seconds
+        self._on_beat = on_beat
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._database.run(
+            lambda connection: workers.register(
+                connection,
+                self.worker_id,
+                self._role,
+                hostname=socket.gethostname(),
+                pid=os.getpid(),
+                model_id=self._model_id,
+            )
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join(timeout=self._seconds)
+
+        def leave(connection: sa.Connection) -> None:
+            workers.give_back(connection, [self.worker_id], forgiven=error is None)
+            workers.stop(connection, self.worker_id, "shutdown" if error is None else "failed")
+
+        try:
+            self._database.run(leave, retry_seconds=5.0)
+        except StoreError as failure:
+            logger.warning("could not sign off; the sweeper will take the leases back: %s", failure)
+
+    def _beat(self) -> None:
+        def beat(connection: sa.Connection) -> None:
+            workers.heartbeat(connection, self.worker_id)
+            if self._on_beat is not None:
+                self._on_beat(connection)
+
+        while not self._ended.wait(self._seconds):
+            try:
+                self._database.run(beat, retry_seconds=self._seconds)
+            except StoreError as failure:
+                logger.warning("no heartbeat: %s", failure)
+            except Exception:  # without its heartbeat this process would lose its leases: go on, whatever it was
+                logger.exception("no heartbeat")

@@ -1,0 +1,191 @@
+"""The two kinds of process: one that hosts a model, and a coordinator. Plain Celery workers underneath."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from celery import signals
+from celery.exceptions import SecurityWarning
+from celery.worker import state as worker_state
+
+from cord_worker.config import ModelConfig, Settings
+from cord_worker.coordination.app import create_app
+from cord_worker.coordination.coordinator import Coordinator
+from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger, model_queue
+from cord_worker.coordination.model_worker import ModelWorker
+from cord_worker.coordination.presence import Presence
+from cord_worker.coordination.sweeper import Sweeper
+from cord_worker.coordination.tasks import PROCESS
+from cord_worker.endpoints import broker_url, database_url
+from cord_worker.engines import load_engine
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.errors import EngineError, EngineLoadError
+from cord_worker.store import workers
+from cord_worker.store.database import Database
+from cord_worker.store.ingest import ensure_model
+from cord_worker.store.models import WorkerRole
+from cord_worker.store.schema import check_schema
+from cord_worker.verify import AnswerChecker
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+logger = logging.getLogger(__name__)
+
+_ENGINE_DIED = 1
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concurrency: int | None = None) -> int:
+    """Hosts `model` and serves its queue until SIGTERM; returns the exit code.
+
+    The engine is loaded before the process consumes. Raises EngineLoadError where the model cannot be loaded or
+    its files are not those that other workers serve, SchemaMismatch where the database is not this code's.
+    """
+    _log(settings)
+    app = create_app(broker_url(settings), settings)
+    with ExitStack() as stack:
+        database = Database(database_url(settings), pool_size=2, application_name=f"cord worker {name}")
+        stack.callback(database.close)
+        check_schema(database)
+        engine = load_engine(_engine_settings(model))
+        loop = stack.enter_context(_loop_in_thread())
+        stack.callback(lambda: asyncio.run_coroutine_threadsafe(engine.close(), loop).result(timeout=30))
+        fingerprint = model.fingerprint()
+        model_id = database.run(lambda connection: ensure_model(connection, fingerprint, model.path, model.identity()))
+        database.run(lambda connection: workers.check_weights(connection, model_id, engine.weights_digest))
+        other = database.run(
+            lambda connection: workers.runs_with_other_scoring_mode(connection, model_id, engine.scoring_mode)
+        )
+        if other:
+            raise EngineLoadError(
+                f"model {name}: this worker scores in mode {engine.scoring_mode!r}, but run {other[0][0]!r} was begun "
+                f"in mode {other[0][1]!r} and scores of one run must be comparable. Start the worker with the same "
+                "engine, dtype and version, or finish that run first."
+            )
+        presence = Presence(
+            database,
+            WorkerRole.MODEL,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            model_id=model_id,
+            on_beat=lambda connection: worker.reconcile(connection),
+        )
+        worker = ModelWorker(database, Messenger(app), engine, loop, presence.worker_id, fingerprint)
+        stack.callback(worker.close)
+        stack.enter_context(presence)
+        PROCESS.model_worker = worker
+        return _consume(
+            app,
+            settings,
+            name=name,
+            queue=model_queue(fingerprint),
+            concurrency=concurrency or max(2, model.batch_size),
+            abort=worker.abort,
+        )
+
+
+def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
+    """Decides, admits, verifies and sweeps until SIGTERM; returns the exit code.
+
+    Raises SchemaMismatch where the database is not this code's.
+    """
+    _log(settings)
+    app = create_app(broker_url(settings), settings)
+    with ExitStack() as stack:
+        database = Database(database_url(settings), pool_size=concurrency + 2, application_name="cord coordinator")
+        stack.callback(database.close)
+        check_schema(database)
+        messenger = Messenger(app)
+        checker = stack.enter_context(AnswerChecker())
+        stack.enter_context(Presence(database, WorkerRole.COORDINATOR, heartbeat_seconds=settings.heartbeat_seconds))
+        PROCESS.coordinator = Coordinator(database, messenger, checker)
+        stack.callback(PROCESS.coordinator.close)
+        stack.enter_context(Sweeper(database, messenger, settings))
+        return _consume(app, settings, name="coordinator", queue=COORDINATOR_QUEUE, concurrency=concurrency, abort=None)
+
+
+def _consume(
+    app: Celery,
+    settings: Settings,
+    *,
+    name: str,
+    queue: str,
+    concurrency: int,
+    abort: Callable[[], None] | None,
+) -> int:
+    worker = app.Worker(
+        hostname=f"{name}-{os.getpid()}@{socket.gethostname()}",
+        pool="threads",
+        concurrency=concurrency,
+        queues=[queue],
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        task_events=True,
+        quiet=True,
+    )
+    died: list[EngineError] = []
+
+    def drain(**_: object) -> None:
+        PROCESS.draining = True
+        if abort is not None:
+            timer = threading.Timer(settings.grace_seconds, abort)
+            timer.daemon = True
+            timer.start()
+
+    def engine_died(error: EngineError) -> None:
+        if not died:
+            died.append(error)
+            logger.critical("the engine died, this worker ends and its work goes to others: %s", error)
+            PROCESS.draining = True
+            worker_state.should_stop = _ENGINE_DIED
+
+    PROCESS.engine_died = engine_died
+    signals.worker_shutting_down.connect(drain, weak=False)
+    worker.start()
+    if died:
+        raise died[0]
+    return int(worker.exitcode or 0)
+
+
+@contextmanager
+def _loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="engine-loop", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=10)
+
+
+def _engine_settings(model: ModelConfig) -> EngineSettings:
+    return EngineSettings(
+        path=model.location(),
+        engine=model.engine,
+        revision=model.revision,
+        dtype=model.dtype,
+        gguf_file=model.gguf_file,
+        max_model_len=model.max_model_len,
+        trust_remote_code=model.trust_remote_code,
+        device=model.device,
+        batch_size=model.batch_size,
+        threads=model.threads,
+    )
+
+
+def _log(settings: Settings) -> None:
+    logging.basicConfig(level=settings.log_level, format=_LOG_FORMAT)
+    # Celery warns because it would unpickle messages; this application accepts JSON only.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    for chatty in ("celery.app.trace", "celery.worker.strategy", "alembic", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,0 +1,115 @@
+"""The sweeper: sends again what is owed and nobody took up. Recovery comes from the database, never from the broker.
+
+Every coordinator runs one; an advisory lock makes one of them the leader. If the leader dies, its connection goes
+and another one takes over at its next round.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from cord_worker.config import Settings
+from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger, model_queue
+from cord_worker.errors import BrokerError, StoreError
+from cord_worker.store import decisions, sweep, workers
+from cord_worker.store.database import Database
+
+logger = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """A thread that makes one round every `sweep_seconds` while it leads."""
+
+    def __init__(self, database: Database, messenger: Messenger, settings: Settings) -> None:
+        self._database = database
+        self._messenger = messenger
+        self._settings = settings
+        self._ended = threading.Event()
+        self._steady_since: float | None = None
+        self._thread = threading.Thread(target=self._work, name="sweeper", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join(timeout=5.0)
+
+    def _work(self) -> None:
+        while not self._ended.is_set():
+            try:
+                with self._database.session_connection() as session:
+                    while not self._ended.is_set():
+                        if sweep.try_lead(session):
+                            self.sweep()
+                        self._ended.wait(self._settings.sweep_seconds)
+            except (StoreError, DBAPIError) as error:
+                logger.warning("sweeper interrupted: %s", error)
+            except Exception:  # the sweeper is what everything recovers by: it goes on, whatever it was
+                logger.exception("sweeper interrupted")
+            self._steady_since = None
+            self._ended.wait(self._settings.sweep_seconds)
+
+    def sweep(self) -> None:
+        """One round: expire silent workers, park exhausted work, resend what is owed, admit what has room."""
+        self._expire()
+        self._database.run(workers.reclaim)
+        self._database.run(_park)
+        age = self._settings.resend_seconds
+        try:
+            emptied = self._messenger.was_emptied()
+            if emptied:
+                logger.warning("the broker holds nothing of what was sent; everything owed is sent again")
+            models = self._starved(all_models=emptied)
+            coordinators = emptied or not self._messenger.lengths([COORDINATOR_QUEUE])[COORDINATOR_QUEUE]
+        except BrokerError as error:
+            logger.warning("%s", error)
+            return
+        if emptied:
+            age = 0.0
+
+        def due(connection: sa.Connection) -> list[sweep.Due]:
+            owed = sweep.due_coordination(connection, age) if coordinators else []
+            owed += sweep.due_model_work(connection, models, age) if models else []
+            return owed + sweep.admit(connection)
+
+        self._messenger.send(self._database.run(due))
+
+    def _expire(self) -> None:
+        """Declares silent workers lost, but not while the silence may be the database's own.
+
+        After an outage, heartbeats and this sweeper come back in any order: workers get a whole timeout of
+        uninterrupted rounds to be heard in.
+        """
+        now = time.monotonic()
+        if self._steady_since is None:
+            self._steady_since = now
+        timeout = self._settings.worker_timeout_seconds
+        if now - self._steady_since < timeout:
+            return
+        for worker_id in self._database.run(lambda connection: workers.expire(connection, timeout)):
+            logger.warning("worker %s is lost; its work goes to others", worker_id)
+
+    def _starved(self, *, all_models: bool) -> list[str]:
+        """Models whose queue holds fewer messages than their unclaimed work amounts to."""
+        waiting = self._database.run(sweep.waiting)
+        if all_models or not waiting:
+            return list(waiting)
+        lengths = self._messenger.lengths(model_queue(model) for model in waiting)
+        return [model for model, messages in waiting.items() if lengths[model_queue(model)] < messages]
+
+
+def _park(connection: sa.Connection) -> None:
+    for parked in sweep.exhausted(connection):
+        logger.error("problem %s failed: %s", parked.problem_id, parked.reason)
+        decisions.fail_problem(connection, parked.problem_id, parked.reason)

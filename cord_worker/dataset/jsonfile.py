@@ -1,0 +1,165 @@
+"""One JSON document: an array of objects, or an object that holds one array; streamed element by element."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+from typing import BinaryIO
+
+from cord_worker.dataset.jsontext import StrictDecoder
+from cord_worker.dataset.lines import opened
+from cord_worker.dataset.records import Json, RejectedRecord
+from cord_worker.dataset.rows import MAX_ROW_BYTES, Row, Rows
+from cord_worker.dataset.values import keep_raw
+from cord_worker.errors import DatasetError
+
+_CHUNK = 1 << 18
+_SPACE = " \t\r\n"
+
+
+def read_json(path: Path) -> Rows:
+    """The objects of the document's array; of an object, its other fields are skipped.
+
+    Raises:
+        DatasetError: not JSON, cut off, no array or several; found only when reading gets there.
+    """
+    with opened(path) as stream:
+        window = _Window(path, stream)
+        first = window.peek()
+        if first == "[":
+            yield from _elements(path, window)
+        elif first == "{":
+            yield from _only_array(path, window)
+        else:
+            raise DatasetError(
+                f"{path} is no JSON array of problems (it begins with {first!r}): "
+                "write an array, an object that holds one, or one object a line in a .jsonl file."
+            )
+        if window.peek():
+            raise DatasetError(
+                f"{path}:{window.line}: something follows the JSON document: if it is one object a line, "
+                "name the file .jsonl."
+            )
+
+
+def _only_array(path: Path, window: _Window) -> Rows:
+    window.take("{")
+    array: str | None = None
+    while window.peek() != "}":
+        key, _ = window.value()
+        if not isinstance(key, str):
+            raise window.error("a field name in quotes was expected")
+        window.take(":")
+        if window.peek() != "[":
+            window.value()
+        elif array is None:
+            array = key
+            yield from _elements(path, window)
+        else:
+            raise DatasetError(f"{path} holds two arrays, {array!r} and {key!r}: leave the one with the problems.")
+        if window.peek() != ",":
+            break
+        window.take(",")
+    window.take("}")
+    if array is None:
+        raise DatasetError(
+            f"{path} is one JSON object without an array of problems in it: write an array of objects, "
+            "or name the file .jsonl if it is one object a line."
+        )
+
+
+def _elements(path: Path, window: _Window) -> Rows:
+    window.take("[")
+    index = 0
+    while window.peek() != "]":
+        # Many such files are a single line, hence also the index.
+        location = f"{path.name}:{window.line}[{index}]"
+        index += 1
+        value, flaw = window.value()
+        if not isinstance(value, dict):
+            yield RejectedRecord(location, None, "the array's element is no JSON object", keep_raw(value))
+        elif flaw:
+            yield RejectedRecord(location, None, f"the row {flaw}", keep_raw(value))
+        else:
+            yield Row(location, value, trusted=False)
+        if window.peek() != ",":
+            break
+        window.take(",")
+        if window.peek() == "]":
+            raise window.error("a comma stands before the closing ]")
+    window.take("]")
+
+
+class _Window:
+    """A piece of the text that slides over the document and grows to hold the value at its start, up to the cap."""
+
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
+        self._path = path
+        self._stream = stream
+        self._decoder = StrictDecoder()
+        # Bytes that are no UTF-8 become lone surrogates here, and are named when the row's values are checked.
+        self._utf8 = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
+        self._text = ""
+        self._at = 0
+        self._ended = False
+        self.line = 1
+
+    def peek(self) -> str:
+        """The next character that is no white space, "" at the end."""
+        while True:
+            rest = len(self._text)
+            at = self._at
+            while at < rest and self._text[at] in _SPACE:
+                at += 1
+            self._advance(at)
+            if at < rest or not self._read(_CHUNK):
+                return self._text[self._at : self._at + 1]
+
+    def take(self, expected: str) -> None:
+        """Step over `expected`, the next character that is no white space."""
+        found = self.peek()
+        if not found:
+            raise DatasetError(f"{self._path} is cut off at line {self.line}: {expected!r} is missing at its end.")
+        if found != expected:
+            raise self.error(f"{expected!r} was expected, not {found!r}")
+        self._advance(self._at + 1)
+
+    def value(self) -> tuple[Json, str | None]:
+        """The next value and what is wrong with it."""
+        if not self.peek():
+            raise DatasetError(f"{self._path} is cut off at line {self.line}: copy or write it again.")
+        while True:
+            problem: ValueError | None = None
+            try:
+                value, end = self._decoder.decode(self._text, self._at)
+            except RecursionError as error:
+                raise self.error("a value is nested too deep: flatten it") from error
+            except ValueError as error:
+                problem = error
+            # A number that touches the end of the window may go on behind it.
+            if problem is None and (end < len(self._text) or self._ended):
+                self._advance(end)
+                return value, self._decoder.flaw
+            held = len(self._text) - self._at
+            if held > MAX_ROW_BYTES:
+                reason = problem or f"longer than {MAX_ROW_BYTES // 1024**2} MiB"
+                raise self.error(f"the value that begins here cannot be read ({reason})")
+            if not self._read(max(_CHUNK, held)) and problem is not None:
+                raise self.error(f"the value that begins here is not JSON, or cut off ({problem.args[0]})")
+
+    def error(self, reason: str) -> DatasetError:
+        return DatasetError(f"{self._path}:{self.line}: {reason}. The file cannot be read beyond: mend it there.")
+
+    def _advance(self, to: int) -> None:
+        self.line += self._text.count("\n", self._at, to)
+        self._at = to
+
+    def _read(self, size: int) -> bool:
+        """Read on; False at the end of the file."""
+        if self._ended:
+            return False
+        data = self._stream.read(size)
+        self._ended = not data
+        self._text = self._text[self._at :] + self._utf8.decode(data, final=self._ended)
+        self._at = 0
+        return not self._ended

@@ -1,0 +1,213 @@
+"""JSON lines and CSV: formats that are read line by line, in bounded memory."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+from cord_worker.dataset.jsontext import StrictDecoder
+from cord_worker.dataset.records import Json, RejectedRecord
+from cord_worker.dataset.rows import MAX_ROW_BYTES, Row, Rows
+from cord_worker.dataset.values import MAX_DEPTH, keep_raw
+from cord_worker.errors import DatasetError
+
+_BOM = b"\xef\xbb\xbf"
+_TOO_LONG = f"is longer than {MAX_ROW_BYTES // 1024**2} MiB: split it, or is this another format?"
+
+
+class Line(NamedTuple):
+    """A line with its end; `cut` where it was longer than the cap and the rest was skipped."""
+
+    number: int
+    offset: int
+    data: bytes
+    cut: bool
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """`path` for reading, decompressed where its name ends in .gz.
+
+    Raises:
+        DatasetError: it cannot be read, or the compressed data is torn; also while it is being read.
+    """
+    try:
+        with path.open("rb") as plain:
+            if path.suffix == ".gz":
+                with gzip.open(plain) as unzipped:
+                    yield cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", unzipped), 1 << 20))
+            else:
+                yield plain
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DatasetError(f"{path} is not a whole gzip file ({error}): copy or compress it again.") from error
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def lines(stream: BinaryIO) -> Iterator[Line]:
+    """Lines from 1, without a byte order mark; no more than the cap of a line is ever held."""
+    offset = number = 0
+    readline = stream.readline
+    while data := readline(MAX_ROW_BYTES + 1):
+        number += 1
+        start, offset = offset, offset + len(data)
+        if number == 1 and data.startswith(_BOM):
+            start, data = start + len(_BOM), data[len(_BOM) :]
+        cut = len(data) > MAX_ROW_BYTES
+        if cut:
+            rest = data
+            while not rest.endswith(b"\n") and (rest := readline(1 << 20)):
+                offset += len(rest)
+        yield Line(number, start, data, cut)
+
+
+def not_utf8(line: Line, at: int) -> str:
+    """The reason for refusing a line whose byte `at` is not UTF-8."""
+    return (
+        f"line {line.number} is not valid UTF-8: byte 0x{line.data[at]:02x} at byte {at + 1} of the line "
+        f"(byte offset {line.offset + at} of the file): convert the file to UTF-8"
+    )
+
+
+def read_jsonl(path: Path) -> Rows:
+    """One JSON object a line; blank lines are skipped."""
+    decoder = StrictDecoder()
+    name = path.name
+    with opened(path) as stream:
+        for line in lines(stream):
+            data = line.data.strip(b" \t\r\n")
+            if not data:
+                continue
+            location = f"{name}:{line.number}"
+            if line.cut:
+                yield RejectedRecord(location, None, f"the line {_TOO_LONG}", keep_raw(data))
+                continue
+            # Only an escape can bring in a NUL or half a surrogate pair: a raw NUL is no JSON, raw halves no UTF-8.
+            trusted = b"\\u" not in data and data.count(b"{") + data.count(b"[") <= MAX_DEPTH
+            parsed = _parse_object(decoder, line, data)
+            if isinstance(parsed, str):
+                yield RejectedRecord(location, None, parsed, keep_raw(data))
+            else:
+                yield Row(location, parsed, trusted)
+
+
+def _parse_object(decoder: StrictDecoder, line: Line, data: bytes) -> dict[str, Json] | str:
+    """The object on this line, or the reason why there is none."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return not_utf8(line, error.start + line.data.index(data[:1]))
+    try:
+        value, end = decoder.decode(text)
+    except RecursionError:
+        return f"the JSON is nested deeper than {MAX_DEPTH} levels: flatten it"
+    except ValueError as error:
+        if not line.data.endswith(b"\n"):
+            return f"the last line is torn ({error}): it has no end of line, so the file was cut; write it again"
+        return f"the line is not JSON: {error}"
+    if end != len(text):
+        return f"the line holds more than one JSON value (the second begins at character {end + 1}): split it"
+    if not isinstance(value, dict):
+        return f'the line holds a JSON {_kind(value)}, not an object such as {{"question": …, "answer": …}}'
+    if decoder.flaw:
+        return f"the row {decoder.flaw}"
+    return value
+
+
+def _kind(value: Json) -> str:
+    if value is None:
+        return "null"
+    kinds = {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
+    return kinds.get(type(value), "value")
+
+
+def read_csv(path: Path) -> Rows:
+    """Comma-separated values with a header line, quoted as in RFC 4180; every value is text."""
+    # The limit is the module's: it is only ever raised, so that nobody else's reading breaks.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
+    with opened(path) as stream:
+        source = _TextLines(stream)
+        table = csv.reader(source, strict=True)
+        header = _header(path, table)
+        while True:
+            source.start_row()
+            try:
+                cells = next(table, None)
+            except csv.Error as error:
+                yield RejectedRecord(f"{path.name}:{source.row}", None, _csv_reason(error), keep_raw(source.text))
+                continue
+            if cells is None:
+                return
+            if not cells:
+                continue
+            location = f"{path.name}:{source.row}"
+            if source.invalid:
+                yield RejectedRecord(location, None, source.invalid, keep_raw(source.text))
+                continue
+            if len(cells) != len(header):
+                reason = f"the row has {len(cells)} columns, the header {len(header)}: is a comma or quote missing?"
+                yield RejectedRecord(location, None, reason, keep_raw(source.text))
+                continue
+            yield Row(location, dict(zip(header, cells, strict=True)), source.trusted)
+
+
+class _TextLines:
+    """Feeds a CSV reader and remembers the lines that its present row is made of, at most the cap of them."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._lines = lines(stream)
+        self._size = 0
+        self._next = 1
+        self.start_row()
+
+    def start_row(self) -> None:
+        self.row, self._size, self.text = self._next, 0, b""
+        self.trusted, self.invalid = True, ""
+
+    def __iter__(self) -> _TextLines:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self._next = line.number + 1
+        self._size += len(line.data)
+        if len(self.text) < 1 << 14:
+            self.text += line.data[: 1 << 14]
+        if line.cut or self._size > MAX_ROW_BYTES:
+            raise csv.Error(f"row {_TOO_LONG}")
+        self.trusted = self.trusted and b"\0" not in line.data
+        try:
+            return line.data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            self.invalid = self.invalid or not_utf8(line, error.start)
+            return line.data.decode("utf-8", "replace")
+
+
+def _csv_reason(error: csv.Error) -> str:
+    text = str(error)
+    if "unexpected end of data" in text:
+        return "a quote is opened here and never closed: close it, or double the quotes inside the field"
+    if "expected after" in text:
+        return "text follows a closing quote: double the quotes inside a field"
+    if "is longer than" in text:
+        return f"the {text} A quote that is never closed also looks like this."
+    return f"the row is not CSV: {text}"
+
+
+def _header(path: Path, table: Iterator[list[str]]) -> list[str]:
+    try:
+        header = next((cells for cells in table if cells), None)
+    except csv.Error as error:
+        raise DatasetError(f"{path}: the header line cannot be read: {_csv_reason(error)}.") from error
+    if header is None:
+        raise DatasetError(f"{path} holds no rows.")
+    header = [name.strip() for name in header]
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise DatasetError(f"{path}: the header names {', '.join(map(repr, twice))} twice: rename one.")
+    return header

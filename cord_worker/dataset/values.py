@@ -1,0 +1,125 @@
+"""Which values a row may hold: only what PostgreSQL `text` and `jsonb` can store and give back unchanged."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import json
+import math
+import re
+import uuid
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from cord_worker.dataset.records import Json
+
+MAX_DEPTH = 100
+"""Levels of nesting; far below every parser's own limit, so that what was read can be written again anywhere."""
+
+RAW_LIMIT = 4096
+"""Characters of a refused row that are kept."""
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+class Flaw(NamedTuple):
+    """Why a value cannot be kept; `field` is a path such as `tags[2].name`, None for the row as a whole."""
+
+    field: str | None
+    reason: str
+
+
+def text_flaw(text: str) -> str | None:
+    """The reason why PostgreSQL cannot store `text`, or None."""
+    if "\0" in text:
+        return f"holds a NUL character at position {text.index(chr(0))}, which PostgreSQL cannot store: remove it"
+    # isascii is constant time; encoding is the fastest check for the rest
+    if text.isascii():
+        return None
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        if 0xDC80 <= code <= 0xDCFF:
+            return (
+                f"holds a byte that is not valid UTF-8 (0x{code - 0xDC00:02x}, or the half of a surrogate pair "
+                f"\\u{code:04x}) at position {error.start}: convert the file to UTF-8"
+            )
+        return (
+            f"holds half of a surrogate pair (\\u{code:04x}) at position {error.start}, "
+            "which is no character: repair the text"
+        )
+    return None
+
+
+def row_flaw(row: Mapping[str, Json]) -> Flaw | None:
+    """The first thing in `row` that cannot be stored, or None; never recurses."""
+    stack: list[tuple[str | None, int, object]] = [(None, 0, row)]
+    while stack:
+        path, depth, value = stack.pop()
+        if isinstance(value, str):
+            if reason := text_flaw(value):
+                return Flaw(path, reason)
+        elif isinstance(value, float):
+            if not math.isfinite(value):
+                return Flaw(path, f"is {value}, which is not a JSON number: use null or leave the field out")
+        elif isinstance(value, dict | list):
+            if depth >= MAX_DEPTH:
+                return Flaw(path, f"is nested deeper than {MAX_DEPTH} levels: flatten it")
+            if isinstance(value, list):
+                children = [(f"{path}[{index}]", depth + 1, item) for index, item in enumerate(value)]
+            else:
+                for key in value:
+                    if reason := text_flaw(key):
+                        return Flaw(path, f"has a field whose name {reason}")
+                prefix = f"{path}." if path else ""
+                children = [(prefix + key, depth + 1, item) for key, item in value.items()]
+            stack.extend(reversed(children))
+    return None
+
+
+def jsonable(value: object) -> Json:
+    """`value` of a table cell as JSON: dates and decimals become text, bytes base64, tuples lists.
+
+    Raises:
+        TypeError: nothing of the kind is known.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal | datetime.timedelta | uuid.UUID):
+        return str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(value).decode("ascii")
+    raise TypeError(f"a value of type {type(value).__name__} has no form in JSON")
+
+
+def keep_raw(raw: object) -> Json:
+    """`raw` made fit to be stored: bytes decoded with replacement, capped, nothing that JSON cannot hold."""
+    if isinstance(raw, bytes):
+        # a character takes at most 4 bytes: no more is decoded than can be kept
+        return _cap(_printable(raw[: 4 * RAW_LIMIT].decode("utf-8", "replace")), cut=len(raw) > 4 * RAW_LIMIT)
+    if isinstance(raw, str):
+        return _cap(_printable(raw[: RAW_LIMIT + 1]), cut=False)
+    try:
+        text = json.dumps(raw, ensure_ascii=False, default=str)
+    except (RecursionError, ValueError, TypeError):
+        return "(a row that cannot be shown)"
+    if len(text) > RAW_LIMIT or row_flaw({"": raw}):  # type: ignore[dict-item]
+        return _cap(_printable(text), cut=False)
+    plain: Json = json.loads(text)
+    return plain
+
+
+def _printable(text: str) -> str:
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def _cap(text: str, *, cut: bool) -> str:
+    return text[:RAW_LIMIT] + "…" if cut or len(text) > RAW_LIMIT else text

@@ -1,0 +1,1 @@
+"""The bundled demonstration: tiny models, the word problems they were trained on, and the scripts that made both."""

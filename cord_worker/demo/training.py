@@ -1,0 +1,197 @@
+"""Training one bundled model from nothing on one CPU thread."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from cord_worker.demo.architectures import MODELS
+from cord_worker.demo.corpus import AUTHORS, THINK_OPEN, Piece, prover_pieces, teacher_pieces, write
+from cord_worker.demo.problems import DemoProblem, generate, problems
+from cord_worker.demo.tokenizers import train_tokenizer
+
+log = logging.getLogger(__name__)
+
+PROVER = "prover"
+_BATCH = 32
+_BUCKETED = 32  # batches whose samples are sorted by length together
+_LENGTH_UNIT = 16  # few distinct shapes: each new one costs the kernels time and memory
+_WARM_UP = 0.03
+_NO_LOSS = -100
+
+# Steps of training on flawless trajectories, then on each author's own habits.
+SCHEDULE = {"planner": (900, 350), "calculator": (900, 400), "closer": (900, 450), PROVER: (200, 1100)}
+
+Sample = tuple[list[int], list[int]]
+
+
+class Encoder:
+    """Encodes trajectories piece by piece, the way the service does."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[str, list[int]] = {}
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of one piece; short pieces recur and are remembered."""
+        if text not in self._known:
+            if len(self._known) > 200_000:
+                self._known.clear()
+            self._known[text] = self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+        return self._known[text]
+
+    def first_turn(self, question: str) -> str:
+        """The rendered first turn, ending in exactly one `<think>` line."""
+        message = [{"role": "user", "content": question}]
+        text = str(self._tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+        return text if text.endswith(THINK_OPEN) else text + THINK_OPEN
+
+    def sample(self, pieces: list[Piece], ends: bool) -> Sample:
+        """Ids and labels (`-100` where nothing is learnt) of a trajectory."""
+        ids: list[int] = []
+        labels: list[int] = []
+        for piece in pieces:
+            piece_ids = self.ids(piece.text)
+            ids += piece_ids
+            labels += piece_ids if piece.learnt else [_NO_LOSS] * len(piece_ids)
+        if ends:
+            ids.append(self._tokenizer.eos_token_id)
+            labels.append(self._tokenizer.eos_token_id)
+        return ids, labels
+
+
+def build_tokenizer(name: str, seed: int) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model, its merges learnt from flawless trajectories."""
+    rng = random.Random(f"tokenizer-{seed}")
+    corpus = ["system", "user", "assistant"] * 4000
+    for problem in generate(4000, seed, "train"):
+        steps = write(problem, [next(iter(AUTHORS))] * (len(problem.plan.changes) + 2), rng, errors=False)
+        corpus += [piece.text for piece in teacher_pieces(problem.question, steps, "")]
+    return train_tokenizer(MODELS[name].tokenizer, corpus)
+
+
+def samples(name: str, encoder: Encoder, seed: int, clean: int) -> Iterator[Sample]:
+    """Endless training samples of a model: the first `clean` without mistakes, the others with them."""
+    rng = random.Random(f"{name}-{seed}")
+    for index, problem in enumerate(problems(seed, "train")):
+        first_turn = encoder.first_turn(problem.question)
+        errors = index >= clean
+        if name == PROVER:
+            yield encoder.sample(_prover_trajectory(first_turn, problem, errors, rng), ends=False)
+        else:
+            authors = _authors(name, problem, rng, mixed=errors and rng.random() < 0.5)
+            steps = write(problem, authors, rng, errors=errors)
+            yield encoder.sample(teacher_pieces(first_turn, steps, name), ends=True)
+
+
+def _authors(name: str, problem: DemoProblem, rng: random.Random, *, mixed: bool) -> list[str]:
+    count = len(problem.plan.changes) + 2
+    return [rng.choice(list(AUTHORS)) for _ in range(count)] if mixed else [name] * count
+
+
+def _prover_trajectory(first_turn: str, problem: DemoProblem, errors: bool, rng: random.Random) -> list[Piece]:
+    authors = _authors("", problem, rng, mixed=True)
+    steps = write(problem, authors, rng, errors=errors and rng.random() < 0.7)
+    return prover_pieces(first_turn, problem, steps, rng.randint(1, len(steps)))
+
+
+def batches(stream: Iterator[Sample], pad: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Right-padded batches of samples of similar length: ids and labels, both (batch, length)."""
+    rng = random.Random(f"batches-{seed}")
+    while True:
+        pool = sorted((next(stream) for _ in range(_BATCH * _BUCKETED)), key=lambda sample: len(sample[0]))
+        groups = [pool[at : at + _BATCH] for at in range(0, len(pool), _BATCH)]
+        rng.shuffle(groups)
+        for group in groups:
+            length = -(-len(group[-1][0]) // _LENGTH_UNIT) * _LENGTH_UNIT
+            ids = [sample[0] + [pad] * (length - len(sample[0])) for sample in group]
+            labels = [sample[1] + [_NO_LOSS] * (length - len(sample[1])) for sample in group]
+            yield torch.tensor(ids), torch.tensor(labels)
+
+
+def train_model(name: str, seed: int, folder: Path, schedule: tuple[int, int] | None = None) -> None:
+    """Trains a model and writes it with its tokenizer to `folder`, in bfloat16."""
+    clean_steps, own_steps = schedule or SCHEDULE[name]
+    total = clean_steps + own_steps
+    torch.manual_seed(seed)
+    tokenizer = build_tokenizer(name, seed)
+    config = MODELS[name].config(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+        config, attn_implementation="eager"
+    )
+    log.info("%s: %d parameters, %d steps", name, model.num_parameters(), total)
+    encoder = Encoder(tokenizer)
+    stream = batches(samples(name, encoder, seed, clean_steps * _BATCH), tokenizer.pad_token_id, seed)
+    optimizers = _optimizers(model)
+    started, summed = time.monotonic(), 0.0
+    for step in range(total):
+        scale = _rate(step, total)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * scale
+        ids, labels = next(stream)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(input_ids=ids, use_cache=False).logits
+        loss = cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        summed += loss.item()
+        if (step + 1) % 50 == 0:
+            log.info("%s: step %d, loss %.4f, %.0f s", name, step + 1, summed / 50, time.monotonic() - started)
+            summed = 0.0
+    _save(model, tokenizer, folder)
+
+
+def _optimizers(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for the rest."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter_name, parameter in model.named_parameters():
+        inner = parameter.ndim == 2 and "embed" not in parameter_name and "lm_head" not in parameter_name
+        (matrices if inner else others).append(parameter)
+    muon = torch.optim.Muon(matrices, lr=0.02, momentum=0.95, weight_decay=0.01)
+    adamw = torch.optim.AdamW(others, lr=4e-3, betas=(0.9, 0.95), weight_decay=0.0)
+    for optimizer in (muon, adamw):
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return [muon, adamw]
+
+
+def _rate(step: int, total: int) -> float:
+    """Linear warm-up, then a cosine down to nothing."""
+    warm_up = max(1, int(total * _WARM_UP))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (total - warm_up)))
+
+
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=True,
+        temperature=0.6,
+        top_p=0.95,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.bfloat16().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    # transformers 5 writes a class name of its own; releases before it, and servers on them, know the older one.
+    settings = folder / "tokenizer_config.json"
+    named = json.loads(settings.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    settings.write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
+    (folder / "model.safetensors").chmod(0o644)

@@ -1,0 +1,22 @@
+"""Hosting one model behind one protocol; see `protocol.Engine`."""
+
+from __future__ import annotations
+
+from cord_worker.engines.protocol import Engine
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.errors import EngineLoadError
+
+__all__ = ["Engine", "EngineSettings", "load_engine"]
+
+
+def load_engine(settings: EngineSettings) -> Engine:
+    """Loads the model of `settings` into the engine it names; blocks until loaded. Raises EngineLoadError."""
+    if settings.engine == "transformers":
+        from cord_worker.engines.transformers_engine import TransformersEngine
+
+        return TransformersEngine(settings)
+    if settings.engine == "instant":
+        from cord_worker.engines.instant import InstantEngine
+
+        return InstantEngine()
+    raise EngineLoadError(f"there is no engine {settings.engine!r}; use: transformers, instant")

@@ -1,0 +1,331 @@
+"""The compute thread: which requests are computed together, and when they join and leave.
+
+Generations form a continuous batch: rows leave at the token that ends them and waiting requests take their slots.
+Scores and joining requests are taken up every few decoding steps, scores first, so that several of them share a
+forward. Anything that goes wrong in the thread ends the engine: after a failed kernel no further result is sound.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+import torch
+
+from cord_worker.engines.encoding import TextCodec
+from cord_worker.engines.kv import KvSlots
+from cord_worker.engines.prefix_cache import Ids
+from cord_worker.engines.protocol import Generation
+from cord_worker.engines.runner import ModelRunner, Prefix, ScoreTask
+from cord_worker.engines.sampling import BatchSampler, RowSampling
+from cord_worker.errors import EngineError, RequestError
+from cord_worker.prompting.segmentation import ANSWER_ENDS, STEP_ENDS, Ended, cut_answer, cut_step, find_end
+
+log = logging.getLogger(__name__)
+
+_JOIN_EVERY = 4
+"""Decoding steps between two looks at what is waiting."""
+_END_WINDOW = 16
+"""Last tokens that hold a whole end mark even if every token is one byte."""
+_ENDS = {"step": STEP_ENDS, "answer": ANSWER_ENDS}
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class GenerationJob:
+    """A request for text; `pieces` are the prompt, at least two tokens in all."""
+
+    kind: Literal["step", "answer"]
+    pieces: list[Ids]
+    sampling: RowSampling
+    max_tokens: int
+    future: Future[Generation] = field(default_factory=Future)
+    submitted: float = field(default_factory=time.monotonic)
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of the prompt."""
+        return sum(map(len, self.pieces))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """Log-probabilities of the answer's tokens; `cached` prompt tokens were not computed."""
+
+    log_probabilities: list[float]
+    cached: int
+
+
+@dataclass(slots=True, eq=False)
+class ScoreJob:
+    """A request for the log-probabilities of an answer."""
+
+    task: ScoreTask
+    future: Future[ScoreResult] = field(default_factory=Future)
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    job: GenerationJob
+    next_token: int
+    position: int
+    cached: int
+    generated: list[int] = field(default_factory=list)
+
+
+class ComputeThread:
+    """Runs jobs until stopped. `submit_*` may be called from any thread; `died` is called once on failure."""
+
+    def __init__(
+        self,
+        load: Callable[[], tuple[ModelRunner, TextCodec, frozenset[int]]],
+        batch_size: int,
+    ) -> None:
+        self._load = load
+        self._batch_size = batch_size
+        self._wake = threading.Condition()
+        self._generations: deque[GenerationJob] = deque()
+        self._scores: deque[ScoreJob] = deque()
+        self._failure: EngineError | None = None
+        self._closing = False
+        self._rows: list[_Row] = []
+        self._tokens = self._positions = torch.empty(0, dtype=torch.long)
+        self._seen: torch.Tensor | None = None
+        self._sampler: BatchSampler
+        self._loaded: Future[TextCodec] = Future()
+        self._thread = threading.Thread(target=self._run, name="cord-engine", daemon=True)
+
+    def start(self) -> TextCodec:
+        """Loads the model in the thread and waits for it. Raises EngineLoadError."""
+        self._thread.start()
+        return self._loaded.result()
+
+    def submit_generation(self, job: GenerationJob) -> None:
+        """Queues `job`. Raises EngineError where the engine is dead or closed."""
+        with self._wake:
+            self._refuse_if_over()
+            self._generations.append(job)
+            self._wake.notify()
+
+    def submit_score(self, job: ScoreJob) -> None:
+        """Queues `job`. Raises EngineError where the engine is dead or closed."""
+        with self._wake:
+            self._refuse_if_over()
+            self._scores.append(job)
+            self._wake.notify()
+
+    def stop(self) -> None:
+        """Ends the thread after the forward it is in; whatever waits fails with EngineError."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _refuse_if_over(self) -> None:
+        if self._failure is not None:
+            raise EngineError(str(self._failure))
+        if self._closing:
+            raise EngineError("the engine is closed; start another one")
+
+    def _run(self) -> None:
+        try:
+            self._runner, self._codec, self._end_tokens = self._load()
+        except BaseException as error:  # noqa: BLE001  # whatever it is belongs to the caller of `start`
+            self._loaded.set_exception(error)
+            return
+        self._slots: KvSlots = self._runner.slots(self._batch_size, 1)
+        self._loaded.set_result(self._codec)
+        try:
+            while self._wait():
+                self._score_waiting()
+                self._admit_waiting()
+                for _ in range(_JOIN_EVERY):
+                    if not self._rows:
+                        break
+                    self._decode()
+                self._runner.trim()
+        except Exception as error:  # a failed kernel leaves the device in an unknown state, so nothing is retried
+            log.exception("the engine died")
+            self._end(EngineError(f"the engine died: {type(error).__name__}: {error}; restart the worker"))
+        else:
+            self._end(EngineError("the engine was closed while this request waited; send it again"))
+
+    def _wait(self) -> bool:
+        with self._wake:
+            while not (self._closing or self._rows or self._generations or self._scores):
+                self._wake.wait()
+            return not self._closing
+
+    def _end(self, failure: EngineError) -> None:
+        with self._wake:
+            self._failure = failure
+            waiting = [*(row.job.future for row in self._rows), *(job.future for job in self._generations)]
+            for generation in waiting:
+                _fail(generation, failure)
+            for score in self._scores:
+                _fail(score.future, failure)
+            self._rows, self._generations, self._scores = [], deque(), deque()
+
+    def _score_waiting(self) -> None:
+        with self._wake:
+            jobs = [job for job in self._scores if not job.future.cancelled()]
+            same: dict[ScoreTask, list[ScoreJob]] = {}
+            for job in jobs:
+                if job.task in same or len(same) < self._batch_size:
+                    same.setdefault(job.task, []).append(job)
+            taken = {id(job) for group in same.values() for job in group}
+            self._scores = deque(job for job in jobs if id(job) not in taken)
+        if not same:
+            return
+        try:
+            results = self._runner.score(list(same))
+        except BaseException:
+            with self._wake:  # so that `_end` finds them
+                self._scores.extendleft(job for group in same.values() for job in group)
+            raise
+        for group, (log_probabilities, cached) in zip(same.values(), results, strict=True):
+            for job in group:
+                _fulfil(job.future, ScoreResult(log_probabilities, cached))
+
+    def _admit_waiting(self) -> None:
+        left = [row for row in self._rows if not row.job.future.cancelled()]
+        if len(left) != len(self._rows):
+            self._keep(left)
+        with self._wake:
+            free = self._batch_size - len(self._rows)
+            jobs: list[GenerationJob] = []
+            while self._generations and len(jobs) < free:
+                job = self._generations.popleft()
+                if not job.future.cancelled():
+                    jobs.append(job)
+        if not jobs:
+            return
+        try:
+            prefixes = self._runner.prefixes([_all_but_last_token(job.pieces) for job in jobs])
+            for job, prefix in zip(jobs, prefixes, strict=True):
+                self._join(job, prefix)
+        except BaseException:
+            with self._wake:
+                self._generations.extendleft(jobs)
+            raise
+        self._rows_changed()
+
+    def _join(self, job: GenerationJob, prefix: Prefix) -> None:
+        index = len(self._rows)
+        self._slots.reserve(job.prompt_length + 64)
+        position = 0
+        for node in prefix.nodes:
+            position = self._slots.put(index, position, node.segment)
+        self._rows.append(_Row(job, job.pieces[-1][-1], position, prefix.cached))
+
+    def _decode(self) -> None:
+        rows = self._rows
+        longest = max(row.position for row in rows) + 1
+        self._slots.reserve(longest)
+        logits = self._runner.decode(self._slots, self._tokens, self._positions, longest)
+        chosen = self._sampler.choose(logits, [len(row.generated) for row in rows], self._seen)
+        broken = torch.isnan(logits).any(-1).tolist()
+        if self._seen is not None:
+            self._seen.scatter_(1, chosen[:, None], True)
+        left = []
+        for index, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
+            row.position += 1
+            row.next_token = token
+            if broken[index]:
+                self._slots.clear(index)
+                message = "the model computed NaN for this request (number format too narrow?); try another dtype"
+                _fail(row.job.future, RequestError(message))
+            elif (ended := self._ended(row, token)) is not None:
+                _fulfil(row.job.future, self._generation(row, ended))
+            else:
+                left.append(row)
+        if len(left) == len(rows):
+            self._tokens = chosen
+            self._positions = self._positions + 1
+        else:
+            self._keep(left)
+
+    def _ended(self, row: _Row, token: int) -> Ended | None:
+        row.generated.append(token)
+        if token in self._end_tokens:
+            return "eos"
+        if self._codec.may_end(token):
+            ends = _ENDS[row.job.kind]
+            window = self._codec.decode(row.generated[-_END_WINDOW:])
+            if find_end(window, ends=ends) and find_end(self._text(row, row.generated), ends=ends):
+                return "stop"
+        return "length" if len(row.generated) >= row.job.max_tokens else None
+
+    def _text(self, row: _Row, ids: Sequence[int]) -> str:
+        return self._codec.decode(ids, after=row.job.pieces[-1])
+
+    def _generation(self, row: _Row, ended: Ended) -> Generation:
+        job = row.job
+        text = self._text(row, row.generated[:-1] if ended == "eos" else row.generated)
+        if ended != "stop":
+            text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
+        cut = (cut_step if job.kind == "step" else cut_answer)(text, ended=ended)
+        return Generation(
+            text=cut.text,
+            finish_reason=cut.finish_reason,
+            prompt_tokens=job.prompt_length,
+            completion_tokens=len(row.generated),
+            cached_tokens=row.cached,
+            seconds=time.monotonic() - job.submitted,
+        )
+
+    def _keep(self, left: Sequence[_Row]) -> None:
+        """Drops all rows but `left`; the last rows move to the slots that became free."""
+        slot_of = {id(row): slot for slot, row in enumerate(self._rows)}
+        kept: list[_Row | None] = [None] * len(left)
+        moving = []
+        for row in left:
+            slot = slot_of[id(row)]
+            if slot < len(left):
+                kept[slot] = row
+            else:
+                moving.append(row)
+        for target, occupant in enumerate(kept):
+            if occupant is None:
+                row = moving.pop()
+                self._slots.move(slot_of[id(row)], target, row.position)
+                kept[target] = row
+        self._rows = [row for row in kept if row is not None]
+        self._rows_changed()
+
+    def _rows_changed(self) -> None:
+        rows, device = self._rows, self._runner.device
+        if not rows:
+            return
+        self._tokens = torch.tensor([row.next_token for row in rows], device=device)
+        self._positions = torch.tensor([row.position for row in rows], device=device)
+        self._sampler = BatchSampler([row.job.sampling for row in rows], device)
+        self._seen = None
+        if self._sampler.needs_seen:
+            self._seen = torch.zeros(len(rows), self._runner.vocabulary, dtype=torch.bool, device=device)
+            for index, row in enumerate(rows):
+                tokens = {token for piece in row.job.pieces for token in piece} | set(row.generated)
+                self._seen[index, torch.tensor(sorted(tokens), device=device)] = True
+
+
+def _all_but_last_token(pieces: Sequence[Ids]) -> list[Ids]:
+    """The prompt without its last token, which is decoded together with the other rows' tokens."""
+    return [piece for piece in (*pieces[:-1], pieces[-1][:-1]) if piece]
+
+
+def _fulfil(future: Future[T], result: T) -> None:
+    with suppress(InvalidStateError):  # the caller gave up in the meantime
+        future.set_result(result)
+
+
+def _fail(future: Future[T], error: EngineError) -> None:
+    with suppress(InvalidStateError):
+        future.set_exception(error)

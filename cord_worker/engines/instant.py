@@ -1,0 +1,88 @@
+"""An engine without a model: it answers at once, with text and scores that depend on seed and input only.
+
+For measuring what the service itself costs, and for testing it under faults, where the answers must be the same
+whoever gives them and however often they are asked for. A question that holds ENGINE_DIES kills the engine, one that
+holds IMPOSSIBLE fails its own request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from collections.abc import Sequence
+
+from cord_worker.engines.protocol import AnswerScore, FinishReason, Generation, Sampling, Turn
+from cord_worker.errors import EngineError, RequestError
+from cord_worker.prompting.scoring import predictive_perplexity
+
+_WORDS = ("add", "the", "number", "of", "apples", "to", "what", "is", "left", "then", "twice", "half", "carry", "one")
+_TYPICAL_STEPS = 5
+
+ENGINE_DIES = "[the engine dies]"
+IMPOSSIBLE = "[an impossible request]"
+
+
+class InstantEngine:
+    """Steps of a few seeded words, `</think>` ever more likely after five steps, scores from a hash."""
+
+    scoring_mode = "instant"
+    weights_digest = "instant"
+
+    async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        """A seeded step; the thinking ends more likely the longer it is."""
+        if ENGINE_DIES in turn.question:
+            raise EngineError("the engine died, as the question asked")
+        if IMPOSSIBLE in turn.question:
+            raise RequestError("the request is impossible, as the question asked")
+        chance = random.Random(_digest("propose", turn.question, list(steps), sampling.seed))
+        words = chance.choices(_WORDS, k=chance.randint(6, 20))
+        closing = chance.random() < 1 / (1 + math.exp(_TYPICAL_STEPS - len(steps)))
+        text = f" {' '.join(words)} {chance.randint(0, 999)}."
+        return Generation(
+            text=text,
+            finish_reason=FinishReason.THINK_END if closing else FinishReason.STEP,
+            prompt_tokens=_count(turn, steps),
+            completion_tokens=len(words) + 2,
+            cached_tokens=0,
+            seconds=0.0,
+        )
+
+    async def answer(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        """A seeded final answer."""
+        chance = random.Random(_digest("answer", turn.question, list(steps), sampling.seed))
+        return Generation(
+            text=f"The final answer is {chance.randint(0, 99)}.",
+            finish_reason=FinishReason.EOS,
+            prompt_tokens=_count(turn, steps),
+            completion_tokens=6,
+            cached_tokens=0,
+            seconds=0.0,
+        )
+
+    async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
+        """A score from a hash of everything that it may depend on."""
+        chance = random.Random(_digest("score", turn.question, list(steps), answer, scoring_template))
+        tokens = max(1, len(answer.split()))
+        log_prob_sum = -tokens * chance.expovariate(1.0)
+        return AnswerScore(
+            score=predictive_perplexity(log_prob_sum, tokens),
+            log_prob_sum=log_prob_sum,
+            answer_tokens=tokens,
+            prompt_tokens=_count(turn, steps),
+            thinking_tokens=sum(len(step.split()) + 3 for step in steps),
+            cached_tokens=0,
+            seconds=0.0,
+        )
+
+    async def close(self) -> None:
+        """Nothing to end."""
+
+
+def _count(turn: Turn, steps: Sequence[str]) -> int:
+    return len(turn.question.split()) + sum(len(step.split()) + 3 for step in steps)
+
+
+def _digest(*fields: object) -> bytes:
+    return hashlib.blake2b(json.dumps(fields).encode(), digest_size=16).digest()

@@ -1,0 +1,130 @@
+"""Keys and values of many sequences, one slot each, written in place.
+
+A `DynamicCache` copies the whole cache at every token and wants all rows equally long. Here each row writes at its
+own positions, from 0, so rows of different lengths share a forward, join and leave.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache
+
+
+@dataclass(frozen=True, slots=True)
+class KvShape:
+    """Sizes of one token's keys and values in every layer."""
+
+    layers: int
+    heads: int
+    key_dim: int
+    value_dim: int
+    dtype: torch.dtype
+    device: torch.device
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Keys and values of consecutive tokens: [layers, heads, tokens, dim]."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    @property
+    def length(self) -> int:
+        """Tokens."""
+        return self.keys.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return self.keys.nbytes + self.values.nbytes
+
+    def part(self, start: int, end: int) -> Segment:
+        """A copy of the tokens `start` to `end`, which keeps nothing else alive."""
+        return Segment(self.keys[:, :, start:end].clone(), self.values[:, :, start:end].clone())
+
+
+class KvSlots(Cache):
+    """Slots for `rows` sequences of up to `length` tokens; tensors are [layers, rows, heads, length, dim].
+
+    Before each forward, `open` names the positions that its tokens take. Memory starts as zeros: masked slots are
+    multiplied by a weight of 0, and 0 times an uninitialised NaN would be NaN.
+    """
+
+    def __init__(self, shape: KvShape, rows: int, length: int) -> None:
+        super().__init__(layers=[])
+        self._shape = shape
+        self._keys, self._values = self._zeros(rows, length)
+        self._row_index = torch.empty(0, dtype=torch.long)
+        self._positions = torch.empty(0, dtype=torch.long)
+        self._view = (0, 0)
+
+    def _zeros(self, rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        shape = self._shape
+        size = (shape.layers, rows, shape.heads, length)
+        keys = torch.zeros(*size, shape.key_dim, dtype=shape.dtype, device=shape.device)
+        values = torch.zeros(*size, shape.value_dim, dtype=shape.dtype, device=shape.device)
+        return keys, values
+
+    @property
+    def length(self) -> int:
+        """Tokens that fit in a slot."""
+        return self._keys.shape[3]
+
+    def reserve(self, length: int) -> None:
+        """Makes every slot at least `length` long, keeping what is in them."""
+        if length <= self.length:
+            return
+        keys, values = self._zeros(self._keys.shape[1], max(length, 2 * self.length))
+        keys[:, :, :, : self.length] = self._keys
+        values[:, :, :, : self.length] = self._values
+        self._keys, self._values = keys, values
+
+    def open(self, positions: torch.Tensor, view_length: int) -> None:
+        """The next forward writes row r's tokens at `positions[r]` ([rows, tokens]) and reads `view_length`."""
+        self._positions = positions
+        self._row_index = torch.arange(positions.shape[0], device=positions.device)[:, None]
+        self._view = (positions.shape[0], view_length)
+
+    def put(self, row: int, start: int, segment: Segment, length: int | None = None) -> int:
+        """Copies (the first `length` tokens of) `segment` into a slot; returns the position after it."""
+        length = segment.length if length is None else length
+        self._keys[:, row, :, start : start + length] = segment.keys[:, :, :length]
+        self._values[:, row, :, start : start + length] = segment.values[:, :, :length]
+        return start + length
+
+    def take(self, row: int, start: int, end: int) -> Segment:
+        """A copy of the tokens `start` to `end` of a slot."""
+        return Segment(self._keys[:, row], self._values[:, row]).part(start, end)
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copies a slot's first `length` tokens to another slot."""
+        self._keys[:, target, :, :length] = self._keys[:, source, :, :length]
+        self._values[:, target, :, :length] = self._values[:, source, :, :length]
+
+    def clear(self, row: int) -> None:
+        """Zeroes a slot, after a forward left NaN in it."""
+        self._keys[:, row].zero_()
+        self._values[:, row].zero_()
+
+    def update(
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        layer_idx: int,
+        *_args: Any,
+        **_kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Called by the attention layers; `*_states` are [rows, heads, tokens, dim]."""
+        rows, length = self._view
+        keys, values = self._keys[layer_idx], self._values[layer_idx]
+        keys[self._row_index, :, self._positions] = key_states.transpose(1, 2)
+        values[self._row_index, :, self._positions] = value_states.transpose(1, 2)
+        return keys[:rows, :, :length], values[:rows, :, :length]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
+        """Models ask this to number positions; the forward passes its own, so the answer is not used."""
+        return 0

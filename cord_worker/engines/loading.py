@@ -1,0 +1,209 @@
+"""Loading one model and its tokenizer from a folder, a hub id or a GGUF file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.cache_utils import DynamicCache
+
+from cord_worker.engines.kv import KvShape
+from cord_worker.engines.numerics import keep_float64, tabulate_rotary
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.errors import EngineLoadError
+
+_SAMPLE_BYTES = 1 << 20
+_WEIGHT_SUFFIXES = {".safetensors", ".gguf", ".bin", ".pt", ".pth"}
+_TEXT_SUFFIXES = {".json", ".txt", ".model", ".jinja", ".py"}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to compute; `max_length` is its context in tokens."""
+
+    model: Any
+    tokenizer: Any
+    shape: KvShape
+    max_length: int
+    end_tokens: frozenset[int]
+    weights_digest: str
+    numerics: str
+
+
+def load_model(settings: EngineSettings) -> LoadedModel:
+    """Loads what `settings` name. Raises EngineLoadError."""
+    if settings.gguf_file is not None:
+        _require_gguf()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    device = _device(settings.device)
+    folder = _folder(settings)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **_options(settings))
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, **_options(settings), **_weight_options(settings))
+    except Exception as error:  # transformers, safetensors and remote code raise whatever they like
+        raise EngineLoadError(
+            f"model {settings.path!r} could not be loaded: {type(error).__name__}: {error}"
+        ) from error
+    model = model.to(device).eval().requires_grad_(False)
+    config = model.config.get_text_config()
+    max_length = _max_length(settings, config)
+    numerics = str(model.dtype).removeprefix("torch.")
+    if model.dtype == torch.float64 and not keep_float64(model):
+        numerics = "float64-mixed"
+    tabulate_rotary(model, max_length)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        shape=_kv_shape(model, settings, device),
+        max_length=max_length,
+        end_tokens=_end_tokens(model, tokenizer),
+        weights_digest=digest_of(folder, settings.gguf_file),
+        numerics=numerics,
+    )
+
+
+def digest_of(folder: Path, gguf_file: str | None = None) -> str:
+    """64 hex digits over a model folder: small files in full, weights by name, size, head and tail."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in _WEIGHT_SUFFIXES | _TEXT_SUFFIXES or not path.is_file():
+            continue
+        if gguf_file is not None and path.suffix in _WEIGHT_SUFFIXES and path.name != gguf_file:
+            continue
+        size = path.stat().st_size
+        digest.update(f"{path.name}\0{size}\0".encode())
+        with path.open("rb") as file:
+            if path.suffix in _TEXT_SUFFIXES or size <= 2 * _SAMPLE_BYTES:
+                digest.update(file.read())
+            else:
+                digest.update(file.read(_SAMPLE_BYTES))
+                file.seek(-_SAMPLE_BYTES, 2)
+                digest.update(file.read())
+    return digest.hexdigest()
+
+
+def _require_gguf() -> None:
+    missing = [package for package in ("gguf", "accelerate") if find_spec(package) is None]
+    if missing:
+        raise EngineLoadError(
+            f"GGUF weights need the package(s) {', '.join(missing)}; run: pip install 'cord-worker[gguf]'"
+        )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise EngineLoadError(f'device {name!r} is asked for, but torch sees no GPU; use device = "cpu" or "auto"')
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise EngineLoadError(f"device {name!r} is not one torch knows: {error}") from error
+
+
+def _folder(settings: EngineSettings) -> Path:
+    """The folder of the files, downloaded first where `path` is a hub id."""
+    local = Path(settings.path)
+    if local.is_dir():
+        if settings.gguf_file is not None and not (local / settings.gguf_file).is_file():
+            raise EngineLoadError(f"there is no file {settings.gguf_file!r} in {settings.path!r}; correct gguf_file")
+        return local
+    if local.is_absolute() or settings.path.startswith((".", "~")) or settings.path.count("/") != 1:
+        raise EngineLoadError(
+            f"model folder {settings.path!r} does not exist; give a folder or a hub id such as owner/name"
+        )
+    from huggingface_hub import snapshot_download
+
+    patterns = [f"*{suffix}" for suffix in (*_TEXT_SUFFIXES, ".safetensors")]
+    if settings.gguf_file is not None:
+        patterns = [*(f"*{suffix}" for suffix in _TEXT_SUFFIXES), settings.gguf_file]
+    try:
+        return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=patterns))
+    except Exception as error:  # the hub client raises its own, requests' and OS errors
+        raise EngineLoadError(
+            f"model {settings.path!r} is no local folder and could not be fetched from the hub "
+            f"({type(error).__name__}: {error}); check the name, the network, or download it first"
+        ) from error
+
+
+def _options(settings: EngineSettings) -> dict[str, Any]:
+    options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code, "local_files_only": True}
+    if settings.gguf_file is not None:
+        options["gguf_file"] = settings.gguf_file
+    return options
+
+
+def _weight_options(settings: EngineSettings) -> dict[str, Any]:
+    dtype: Any = "auto" if settings.dtype == "auto" else getattr(torch, settings.dtype)
+    if settings.gguf_file is None:
+        return {"dtype": dtype}
+    gguf_config = getattr(transformers, "GgufConfig", None)  # before it existed, GGUF was always unpacked
+    dtype = torch.float32 if dtype == "auto" else dtype
+    return (
+        {"dtype": dtype}
+        if gguf_config is None
+        else {"dtype": dtype, "quantization_config": gguf_config(dequantize=True)}
+    )
+
+
+def _max_length(settings: EngineSettings, config: Any) -> int:
+    own = next(
+        (getattr(config, name) for name in ("max_position_embeddings", "n_positions") if getattr(config, name, None)),
+        None,
+    )
+    window = getattr(config, "sliding_window", None)
+    layers = getattr(config, "layer_types", None) or []
+    if isinstance(window, int) and ("sliding_attention" in layers or not layers):
+        # masks here are full and causal, which equals a sliding window only within the window
+        own = window if own is None else min(own, window)
+    if own is None and settings.max_model_len is None:
+        raise EngineLoadError(f"model {settings.path!r} does not say how long its context is; set max_model_len")
+    if own is not None and settings.max_model_len is not None and settings.max_model_len > own:
+        raise EngineLoadError(
+            f"max_model_len = {settings.max_model_len} is more than the {own} tokens that model {settings.path!r} "
+            "can attend to here; lower it"
+        )
+    return int(settings.max_model_len or own or 0)
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    ends: set[int] = set()
+    generation: GenerationConfig | None = getattr(model, "generation_config", None)
+    for source in (generation, model.config, tokenizer):
+        value = getattr(source, "eos_token_id", None)
+        ends.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
+    return frozenset(ends)
+
+
+def _kv_shape(model: Any, settings: EngineSettings, device: torch.device) -> KvShape:
+    """Sizes found by one forward; refuses models whose layers keep anything but equal keys and values."""
+    cache: Any = DynamicCache()
+    try:
+        with torch.inference_mode():
+            model(
+                input_ids=torch.zeros(1, 2, dtype=torch.long, device=device),
+                past_key_values=cache,
+                use_cache=True,
+            )
+        shapes = {
+            (layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3], layer.keys.dtype)
+            for layer in cache.layers
+        }
+    except Exception as error:  # models with another kind of cache fail in their own ways
+        raise EngineLoadError(
+            f"model {settings.path!r} does not run with a plain key-value cache ({type(error).__name__}: {error}); "
+            "host it with another engine"
+        ) from error
+    if len(shapes) != 1 or len(cache.layers) != model.config.get_text_config().num_hidden_layers:
+        raise EngineLoadError(
+            f"model {settings.path!r} has layers with different caches, which this engine does not host; "
+            "use another engine"
+        )
+    heads, key_dim, value_dim, dtype = shapes.pop()
+    return KvShape(len(cache.layers), heads, key_dim, value_dim, dtype, device)

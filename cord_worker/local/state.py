@@ -1,0 +1,201 @@
+"""The state folder: where it is, its lock, and `services.json`, by which later commands find what runs.
+
+`services.json` is written whole and renamed into place, so a reader never sees half of it. It is a hint that is
+checked, not a truth: a process in it counts only while that very process lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from cord_worker.errors import LocalServiceError
+from cord_worker.local.processes import ProcessId
+
+LOCK_TIMEOUT_SECONDS = 180
+_MARKER = "services.json"
+_LOCK = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running embedded server; `started_at` is Unix time in seconds."""
+
+    url: str
+    process: ProcessId
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process that needs the servers; `token` tells several owners in one process apart."""
+
+    process: ProcessId
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A supervised process as the background daemon last saw it; `state` as in `supervisor.State`."""
+
+    name: str
+    state: str
+    pid: int | None
+    restarts: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What `services.json` says."""
+
+    postgres: Server | None = None
+    redis: Server | None = None
+    owners: tuple[Owner, ...] = ()
+    watchdog: ProcessId | None = None
+    daemon: ProcessId | None = None
+    workers: tuple[Worker, ...] = ()
+
+    def living_owners(self) -> tuple[Owner, ...]:
+        """The owners whose processes still run."""
+        return tuple(owner for owner in self.owners if owner.process.is_alive())
+
+    def living_daemon(self) -> ProcessId | None:
+        """The background daemon, if it runs."""
+        return self.daemon if self.daemon is not None and self.daemon.is_alive() else None
+
+
+@dataclass(frozen=True, slots=True)
+class StateDir:
+    """A state folder that exists, belongs to this user and is private."""
+
+    path: Path
+    _lock: FileLock = field(repr=False, compare=False)
+
+    @classmethod
+    def open(cls, path: Path | None = None) -> StateDir:
+        """The state folder, made if missing: `path`, else `$CORD_STATE_DIR`, else `.cord` here.
+
+        Raises:
+            LocalServiceError: it cannot be made, belongs to another user, or is an unrelated folder open to others.
+        """
+        folder = Path(path or os.environ.get("CORD_STATE_DIR") or ".cord").expanduser().absolute()
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = folder.resolve()
+            _make_private(folder)
+            (folder / "logs").mkdir(mode=0o700, exist_ok=True)
+            if not (folder / ".gitignore").exists():
+                (folder / ".gitignore").write_text("*\n", encoding="ascii")
+        except OSError as error:
+            raise LocalServiceError(
+                f"The state folder {folder} cannot be used: {error.strerror}. Set CORD_STATE_DIR to a folder of yours."
+            ) from error
+        # A singleton is re-entrant within a thread; the lock itself keeps threads and processes apart.
+        return cls(folder, FileLock(str(folder / _LOCK), mode=0o600, is_singleton=True))
+
+    @property
+    def logs(self) -> Path:
+        """The folder of log files."""
+        return self.path / "logs"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder's lock: starting, stopping and every change of `services.json` happen under it.
+
+        Raises:
+            LocalServiceError: another process held it for `LOCK_TIMEOUT_SECONDS`.
+        """
+        try:
+            self._lock.acquire(timeout=LOCK_TIMEOUT_SECONDS)
+        except Timeout as error:
+            raise LocalServiceError(
+                f"Another cordctl has been starting or stopping the services of {self.path} for "
+                f"{LOCK_TIMEOUT_SECONDS} s. Wait for it or end it, then try again."
+            ) from error
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def read(self) -> Services:
+        """What is recorded; empty when nothing is, or when the file is not ours to understand."""
+        try:
+            return _parse(json.loads((self.path / _MARKER).read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return Services()
+
+    def has_record(self) -> bool:
+        """True when `services.json` exists, as it does from the first start until the folder is deleted."""
+        return (self.path / _MARKER).exists()
+
+    def write(self, services: Services) -> None:
+        """Replace `services.json` in one step; call under `locked()`."""
+        write_atomically(self.path / _MARKER, json.dumps(asdict(services), indent=2) + "\n")
+
+    def update(self, **changes: Any) -> Services:
+        """Change some fields of `services.json` under the lock; returns the new record."""
+        with self.locked():
+            services = replace(self.read(), **changes)
+            self.write(services)
+            return services
+
+
+def write_atomically(path: Path, text: str, uid: int | None = None) -> None:
+    """Write a 0600 file whole or not at all, replacing whatever has its name; `uid` gives it another owner."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            if uid is not None and uid != os.geteuid():
+                os.fchown(file.fileno(), uid, -1)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _make_private(folder: Path) -> None:
+    facts = folder.stat()
+    if facts.st_uid != os.geteuid():
+        raise LocalServiceError(
+            f"The state folder {folder} belongs to user {facts.st_uid}, not to you (user {os.geteuid()}). Run as that "
+            "user, or set CORD_STATE_DIR to a folder of your own."
+        )
+    if not stat.S_IMODE(facts.st_mode) & 0o077:
+        return
+    names = {entry.name for entry in folder.iterdir()}
+    if names and not names & {_MARKER, _LOCK}:
+        raise LocalServiceError(
+            f"{folder} holds other files and is open to other users, so it is not used as a state folder. Set "
+            "CORD_STATE_DIR to a folder that does not exist yet."
+        )
+    folder.chmod(0o700)
+
+
+def _parse(data: dict[str, Any]) -> Services:
+    return Services(
+        postgres=_server(data["postgres"]),
+        redis=_server(data["redis"]),
+        owners=tuple(Owner(ProcessId(**owner["process"]), owner["token"]) for owner in data["owners"]),
+        watchdog=_process(data["watchdog"]),
+        daemon=_process(data["daemon"]),
+        workers=tuple(Worker(**worker) for worker in data["workers"]),
+    )
+
+
+def _server(data: dict[str, Any] | None) -> Server | None:
+    return None if data is None else Server(data["url"], ProcessId(**data["process"]), data["started_at"])
+
+
+def _process(data: dict[str, Any] | None) -> ProcessId | None:
+    return None if data is None else ProcessId(**data)

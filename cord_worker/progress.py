@@ -1,0 +1,371 @@
+"""Showing where a run stands: a live table in a terminal, a line now and then elsewhere, JSON for scripts.
+
+Names, ids and reasons come from datasets and models, so they are hostile text: everything that is shown goes through
+`shown`, and nothing is ever read as markup.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+    from cord_worker.store.status import Counts, LiveWorkers, Totals
+
+LINE_SECONDS = 10.0
+"""Pause between two plain lines."""
+
+_FILE_COLUMNS = 140
+
+
+def shown(text: str) -> str:
+    """`text` on one line, with control, direction and other invisible characters written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or unicodedata.category(character) == "Zs" else repr(character)[1:-1]
+        for character in text
+    )
+
+
+def shown_lines(text: str) -> str:
+    """Like `shown`, but line ends stay: for messages of several lines."""
+    return "\n".join(shown(line.replace("\t", "    ")) for line in text.split("\n"))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A run at one moment; `workers` maps what is shown of a role or model to its processes."""
+
+    run: str
+    state: str
+    counts: Counts
+    totals: Totals
+    workers: Mapping[str, int]
+    eta_seconds: float | None
+
+    @property
+    def is_final(self) -> bool:
+        """True when no problem of the run is waited for."""
+        return self.counts.final == self.counts.total
+
+    def seconds_since_start(self) -> float | None:
+        """From the first admitted problem to the last finished one, or to now while problems are waited for."""
+        first, last = self.totals.first_admitted_at, self.totals.last_finished_at
+        if first is None:
+            return None
+        end = last if self.is_final and last is not None else datetime.now(UTC)
+        return (end - first).total_seconds()
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        counts, totals = self.counts, self.totals
+        return {
+            "run": self.run,
+            "state": self.state,
+            "problems": {"total": counts.total, "active": counts.active, **counts.problems},
+            "candidates": {**totals.candidates, **counts.working},
+            "steps_per_second": round(counts.steps_per_second, 3),
+            "tokens_per_second": round(counts.tokens_per_second, 3),
+            "scores_per_second": round(counts.scores_per_second, 3),
+            "mean_score": totals.mean_score,
+            "accuracy": totals.accuracy,
+            "checked": totals.checked,
+            "correct": totals.correct,
+            "mean_steps": totals.mean_steps,
+            "tokens": totals.tokens,
+            "teachers": {
+                teacher.name: {
+                    "share": teacher.share,
+                    "proposed": teacher.proposed,
+                    "invalid": teacher.invalid,
+                    "kept": teacher.kept,
+                    "winning": teacher.winning,
+                    "mean_score": teacher.mean_score,
+                    "tokens": teacher.tokens,
+                    "engine_seconds": round(teacher.seconds, 3),
+                }
+                for teacher in totals.teachers
+            },
+            "prover": {"tokens": totals.scored_tokens, "engine_seconds": round(totals.prover_seconds, 3)},
+            "workers": dict(self.workers),
+            "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds, 1),
+        }
+
+
+def named_workers(workers: Sequence[LiveWorkers], names: Mapping[str, str]) -> dict[str, int]:
+    """Processes by what a user calls them: the model's name in cord.toml (`names`, by fingerprint), else its path."""
+    named: dict[str, int] = {}
+    for worker in workers:
+        name = worker.role if worker.model is None else names.get(worker.model, worker.path or worker.model)
+        named[name] = named.get(name, 0) + worker.count
+    return named
+
+
+class TotalsCache:
+    """Asks for the expensive totals so rarely that they take a twentieth of the time at most."""
+
+    def __init__(self, read: Callable[[], Totals], *, least_seconds: float = 1.0) -> None:
+        self._read = read
+        self._least = least_seconds
+        self._totals: Totals | None = None
+        self._due = 0.0
+
+    def get(self, *, fresh: bool = False) -> Totals:
+        """The totals, as old as their cost allows; read anew with `fresh`."""
+        started = time.monotonic()
+        if self._totals is None or fresh or started >= self._due:
+            self._totals = self._read()
+            ended = time.monotonic()
+            self._due = ended + max(self._least, 20 * (ended - started))
+        return self._totals
+
+
+class EtaClock:
+    """Estimates the time left from the progress that it watched (at most 10 minutes back).
+
+    Problems run side by side and end together, so those in flight count by their share of the usual steps.
+    """
+
+    _SECONDS = 600.0
+    _MOST_OF_ACTIVE = 0.95
+
+    def __init__(self) -> None:
+        self._samples: list[tuple[float, float]] = []
+
+    def observe(self, counts: Counts, mean_steps: float | None, now: float | None = None) -> float | None:
+        """Seconds left; None while no problem is done, so that the usual number of steps is not known."""
+        if counts.final == counts.total:
+            return 0.0
+        if mean_steps is None:
+            return None
+        moment = time.monotonic() if now is None else now
+        begun = min(self._MOST_OF_ACTIVE * counts.active, counts.active_steps / mean_steps)
+        progress = counts.final + begun
+        self._samples.append((moment, progress))
+        while len(self._samples) > 2 and moment - self._samples[0][0] > self._SECONDS:
+            self._samples.pop(0)
+        since, then = self._samples[0]
+        if progress <= then or moment <= since:
+            return None
+        return (counts.total - progress) * (moment - since) / (progress - then)
+
+
+class ProgressView(Protocol):
+    """Somewhere to show snapshots, as a context manager."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Shows the newest state; cheap to call often."""
+        ...
+
+    def say(self, message: str) -> None:
+        """Shows an event beside the progress."""
+        ...
+
+
+class JsonView:
+    """One JSON object a line on standard output, every `seconds` and at the end; events go to standard error."""
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        self._seconds = seconds
+        self._due = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Prints the snapshot when it is due or final."""
+        now = time.monotonic()
+        if now >= self._due or snapshot.is_final:
+            self._due = now + self._seconds
+            print(json.dumps(snapshot.to_json(), ensure_ascii=False), flush=True)
+
+    def say(self, message: str) -> None:
+        """Prints to standard error."""
+        print(shown_lines(message), file=sys.stderr, flush=True)
+
+
+class LineView:
+    """A plain line every 10 s and at the end, on standard error."""
+
+    def __init__(self, seconds: float = LINE_SECONDS) -> None:
+        self._seconds = seconds
+        self._started = time.monotonic()
+        self._due = self._started
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Prints the snapshot when it is due or final."""
+        now = time.monotonic()
+        if now >= self._due or snapshot.is_final:
+            self._due = now + self._seconds
+            self.say(f"[{duration(now - self._started)}] {line(snapshot)}")
+
+    def say(self, message: str) -> None:
+        """Prints at once."""
+        print(shown_lines(message), file=sys.stderr, flush=True)
+
+
+class LiveView:
+    """A table that is drawn over in a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.live import Live
+
+        self._started = time.monotonic()
+        self._live: Live = Live(console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Draws the snapshot."""
+        self._live.update(panel(snapshot, time.monotonic() - self._started))
+
+    def say(self, message: str) -> None:
+        """Prints above the table."""
+        self._live.console.print(shown_lines(message))
+
+
+def open_view(*, as_json: bool) -> ProgressView:
+    """The view that fits: JSON where asked, live in a terminal, plain lines elsewhere."""
+    if as_json:
+        return JsonView()
+    screen = console(stderr=True)
+    return LiveView(screen) if screen.is_terminal and not screen.is_dumb_terminal else LineView()
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that reads nothing as markup."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not made.is_terminal:
+        # A file or a pipe has no width that tables would have to fit.
+        made.width = max(made.width, _FILE_COLUMNS)
+    return made
+
+
+def line(snapshot: Snapshot) -> str:
+    """The snapshot in one line."""
+    counts, totals = snapshot.counts, snapshot.totals
+    failed = counts.problems.get("failed", 0)
+    parts = [
+        f"{counts.problems.get('done', 0)}/{counts.total} done",
+        f"{counts.active} active",
+        *([f"{failed} failed"] if failed else []),
+        f"{counts.steps_per_second:.1f} steps/s",
+        f"{counts.tokens_per_second:.0f} tokens/s",
+        f"score {figure(totals.mean_score)}",
+        f"accuracy {percent(totals.accuracy)}",
+        f"ETA {duration(snapshot.eta_seconds)}",
+    ]
+    if snapshot.state != "active":
+        parts.insert(0, snapshot.state)
+    return ", ".join(parts)
+
+
+def panel(snapshot: Snapshot, seconds: float | None) -> RenderableType:
+    """The snapshot as a small screen."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    counts, totals = snapshot.counts, snapshot.totals
+    head = Text(f"{shown(snapshot.run)}  ", style="bold")
+    head.append("" if snapshot.state == "active" else f"{snapshot.state}  ", style="bold yellow")
+    head.append(f"{duration(seconds)}  ETA {duration(snapshot.eta_seconds)}", style="dim")
+    facts = Table.grid(padding=(0, 3))
+    for row in _facts(snapshot):
+        facts.add_row(*(Text(cell) for cell in row))
+    teachers = Table(box=None, padding=(0, 2), header_style="dim")
+    for title in ("teacher", "on winning paths", "proposed", "invalid", "mean score", "tokens"):
+        teachers.add_column(title, justify="left" if title == "teacher" else "right")
+    for teacher in totals.teachers:
+        teachers.add_row(
+            Text(shown(teacher.name)),
+            percent(teacher.share),
+            f"{teacher.proposed:,}",
+            f"{teacher.invalid:,}",
+            figure(teacher.mean_score),
+            f"{teacher.tokens:,}",
+        )
+    # In a grid of its own, because a bar does not end its line.
+    bar = Table.grid()
+    bar.add_row(ProgressBar(total=max(1, counts.total), completed=counts.final, width=60))
+    workers = ", ".join(f"{shown(name)} x{count}" for name, count in snapshot.workers.items()) or "none yet"
+    return Group(
+        head,
+        bar,
+        facts,
+        teachers,
+        Text(f"workers: {workers}", style="dim"),
+    )
+
+
+def _facts(snapshot: Snapshot) -> list[tuple[str, str, str]]:
+    counts, totals = snapshot.counts, snapshot.totals
+    problems = counts.problems
+    return [
+        (
+            f"problems: {problems.get('done', 0):,} done",
+            f"{counts.active:,} active, {problems.get('queued', 0):,} queued",
+            f"{problems.get('failed', 0):,} failed of {counts.total:,}",
+        ),
+        (
+            f"{counts.steps_per_second:.1f} steps/s",
+            f"{counts.tokens_per_second:.0f} tokens/s",
+            f"{counts.scores_per_second:.1f} scores/s",
+        ),
+        (
+            f"mean score {figure(totals.mean_score)}",
+            f"accuracy {percent(totals.accuracy)} of {totals.checked:,} checked",
+            f"mean steps {figure(totals.mean_steps, 1)}",
+        ),
+    ]
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A number, or a dash where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage, or a dash where there is none."""
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as h:mm:ss or m:ss, or a dash where there is no estimate."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

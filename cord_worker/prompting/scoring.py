@@ -1,0 +1,70 @@
+"""Scoring: the closing part, which of its tokens are the answer, and the score itself (PAPER.md, Answer tokens)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cord_worker.errors import RequestError
+
+ANSWER_PLACEHOLDER = "{answer}"
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """Text after the candidate; the answer is `text[answer_start:answer_end]`, in characters."""
+
+    text: str
+    answer_start: int
+    answer_end: int
+
+
+def closing(template: str, answer: str) -> Closing:
+    """`template` with `answer` in the place of its one `{answer}`; braces elsewhere mean nothing.
+
+    Raises RequestError where the answer is blank or the template does not hold the placeholder once.
+    """
+    if template.count(ANSWER_PLACEHOLDER) != 1:
+        raise RequestError(
+            f"scoring template {template!r:.120} must hold {ANSWER_PLACEHOLDER} exactly once; "
+            "correct prover.scoring_template"
+        )
+    if not answer.strip():
+        raise RequestError("the reference answer is blank, so there is nothing to score; give the problem an answer")
+    head, _, tail = template.partition(ANSWER_PLACEHOLDER)
+    return Closing(head + answer + tail, len(head), len(head) + len(answer))
+
+
+def answer_positions(offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
+    """Indices of the tokens that overlap the characters `start` to `end`; `offsets` are character spans.
+
+    Raises RequestError where there is none (M = 0).
+    """
+    positions = [index for index, (left, right) in enumerate(offsets) if left < end and right > start]
+    if not positions:
+        raise RequestError(
+            "no token of the closing part overlaps the reference answer (M = 0): this tokenizer drops it; "
+            "use a prover whose tokenizer can encode the answer"
+        )
+    return positions
+
+
+def predictive_perplexity(log_prob_sum: float, answer_tokens: int) -> float:
+    """`exp((1/M) * Σ_m log p(a_m | x, candidate, a_<m))`: the geometric mean probability of the answer's M tokens.
+
+    It is the inverse perplexity of the *answer*, in (0, 1], higher is better (paper, step 2 of the decoding step); 0.0
+    where it underflows, which makes the candidate unscorable. `log_prob_sum` is the float64 sum of M natural-log
+    probabilities. Raises RequestError where M < 1, or the sum is positive or no number.
+    """
+    if answer_tokens < 1:
+        raise RequestError(
+            f"the answer has {answer_tokens} tokens: a score needs at least one; check that the reference answer "
+            "is not empty"
+        )
+    if math.isnan(log_prob_sum) or log_prob_sum > 0:
+        raise RequestError(
+            f"the log-probabilities of the answer sum to {log_prob_sum}: a sum of logarithms of probabilities is at "
+            "most 0; check the prover's engine and number format"
+        )
+    return math.exp(log_prob_sum / answer_tokens)

@@ -1,0 +1,133 @@
+"""Choosing the beam: the B best over the whole pool (PAPER.md, One decoding step, 3; Finished trajectories; Winner)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cord_worker.search.types import (
+    Beam,
+    Candidate,
+    Finish,
+    InvalidReason,
+    SearchError,
+    SearchSettings,
+    Trajectory,
+)
+from cord_worker.search.validity import duplicates
+
+_LIVE_REASONS = frozenset({"step", "length"})
+_CLOSING_REASONS = {"think_end": Finish.THINK_END, "eos": Finish.EOS}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a step's candidates came to: ids of all valid ones, best first; the next beam; why the others are
+    invalid, duplicates included."""
+
+    ranking: tuple[int, ...]
+    beam: Beam
+    invalid: dict[int, InvalidReason]
+
+
+def select(candidates: Iterable[Candidate], finished: Iterable[Trajectory], settings: SearchSettings) -> Selection:
+    """The best `beam_width` of one step's valid candidates and of the finished trajectories that held a slot.
+
+    Independent of the order of both. Raises SearchError where a candidate that is not invalid lacks text, score,
+    token count or finish reason, or where two members cannot be told apart by `rank_key`.
+    """
+    pool = tuple(candidates)
+    invalid = invalid_candidates(pool)
+    new = sorted(
+        (Trajectory.of(candidate, finish_of(candidate, settings)) for candidate in pool if candidate.id not in invalid),
+        key=rank_key,
+    )
+    everyone = sorted([*new, *finished], key=rank_key)
+    _check_scores(everyone)
+    _check_distinct(everyone)
+    return Selection(
+        ranking=tuple(trajectory.candidate_id for trajectory in new),
+        beam=tuple(everyone[: settings.beam_width]),
+        invalid=invalid,
+    )
+
+
+def rank_key(trajectory: Trajectory) -> tuple[float, int, int, int, int]:
+    """Sorts best first: score, then fewer steps, parent rank, teacher order, sample index.
+
+    No two members of a pool share a key: those of one step differ in (parent rank, teacher, sample), those of
+    different steps in their number of steps. So no order of arrival and no database id ever decides.
+    """
+    return (
+        -trajectory.score,
+        trajectory.steps,
+        trajectory.parent_rank,
+        trajectory.teacher,
+        trajectory.sample,
+    )
+
+
+def winner(beam: Beam) -> Trajectory:
+    """The trajectory that the search ends with: the first by `rank_key`. Raises SearchError on an empty beam."""
+    if not beam:
+        raise SearchError("an empty beam has no winner: record the problem as failed instead")
+    return min(beam, key=rank_key)
+
+
+def invalid_candidates(candidates: Iterable[Candidate]) -> dict[int, InvalidReason]:
+    """Ids of the candidates that may not enter a beam: those marked so before, and duplicates of a sibling."""
+    pool = tuple(candidates)
+    invalid = {
+        candidate.id: _known_reason(candidate, candidate.invalid_reason)
+        for candidate in pool
+        if candidate.invalid_reason is not None
+    }
+    return invalid | dict.fromkeys(duplicates(pool), InvalidReason.DUPLICATE)
+
+
+def finish_of(candidate: Candidate, settings: SearchSettings) -> Finish | None:
+    """Why the thinking of a valid candidate ends with this step, or None where it goes on."""
+    reason = candidate.finish_reason
+    if reason in _CLOSING_REASONS:
+        return _CLOSING_REASONS[reason]
+    if reason not in _LIVE_REASONS:
+        raise SearchError(
+            f"candidate {candidate.id} (step {candidate.step}) has the finish reason {reason!r}: a valid candidate "
+            f"has one of {', '.join(sorted(_LIVE_REASONS | _CLOSING_REASONS.keys()))}"
+        )
+    if candidate.thinking_tokens is not None and candidate.thinking_tokens >= settings.thinking_tokens:
+        return Finish.THINKING_BUDGET
+    if candidate.step >= settings.max_steps:
+        return Finish.MAX_STEPS
+    return None
+
+
+def _known_reason(candidate: Candidate, reason: str) -> InvalidReason:
+    try:
+        return InvalidReason(reason)
+    except ValueError:
+        raise SearchError(
+            f"candidate {candidate.id} (step {candidate.step}) is marked invalid as {reason!r}: known reasons are "
+            f"{', '.join(InvalidReason)}"
+        ) from None
+
+
+def _check_scores(pool: list[Trajectory]) -> None:
+    for trajectory in pool:
+        if not 0.0 < trajectory.score <= 1.0:
+            raise SearchError(
+                f"candidate {trajectory.candidate_id} has the score {trajectory.score}: a score is in (0, 1]; mark "
+                "the candidate as unscorable"
+            )
+
+
+def _check_distinct(pool: list[Trajectory]) -> None:
+    first_with: dict[tuple[float, int, int, int, int], Trajectory] = {}
+    for trajectory in pool:
+        other = first_with.setdefault(rank_key(trajectory), trajectory)
+        if other is not trajectory:
+            raise SearchError(
+                f"candidates {other.candidate_id} and {trajectory.candidate_id} have the same place (step "
+                f"{trajectory.steps}, parent rank {trajectory.parent_rank}, teacher {trajectory.teacher}, sample "
+                f"{trajectory.sample}): give each candidate of a step once, and of one round only"
+            )

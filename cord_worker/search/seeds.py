@@ -1,0 +1,36 @@
+"""Seeds and lineages: hashes of what a candidate is, never base + i (PAPER.md, Seeds).
+
+Fields are hashed as a JSON list that opens with its purpose, so that no two different lists of fields are encoded
+alike. Teachers enter by name and parents by lineage, so that seeds survive a reordered configuration and do not
+depend on database ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+
+def candidate_seed(
+    run_seed: int, problem_key: str, step: int, parent_lineage: str, teacher_name: str, sample: int, round: int
+) -> int:
+    """Seed of one proposal, in [0, 2**63). A technical retry keeps it; a new `round` changes it."""
+    return _seed("candidate", run_seed, problem_key, step, parent_lineage, teacher_name, sample, round)
+
+
+def answer_seed(run_seed: int, problem_key: str, lineage: str, teacher_name: str) -> int:
+    """Seed of the final answer after the trajectory `lineage`, in [0, 2**63)."""
+    return _seed("answer", run_seed, problem_key, lineage, teacher_name)
+
+
+def lineage(parent_lineage: str, step: int, round: int, teacher_name: str, sample: int) -> str:
+    """32 hex digits naming a candidate by its path; the parent's lineage is "" at step 1."""
+    return _digest("lineage", parent_lineage, step, round, teacher_name, sample).hex()
+
+
+def _seed(*fields: str | int) -> int:
+    return int.from_bytes(_digest(*fields)[:8], "big") >> 1
+
+
+def _digest(*fields: str | int) -> bytes:
+    return hashlib.blake2b(json.dumps(fields).encode("ascii"), digest_size=16).digest()

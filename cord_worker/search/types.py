@@ -1,0 +1,155 @@
+"""What the search reads and decides about: candidates, trajectories, beams (PAPER.md, Objects).
+
+A *lineage* names a candidate by its path down the tree (`seeds.lineage`). Database ids differ between two runs of
+the same configuration, lineages do not; so seeds are made from lineages and rows are found by ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+from cord_worker.errors import CordError
+
+
+class SearchError(CordError):
+    """The rows given to the search contradict each other; a defect of the caller or a table edited by hand."""
+
+
+class InvalidReason(StrEnum):
+    """Why a candidate never enters a beam (PAPER.md, Invalid candidates)."""
+
+    EMPTY = "empty"
+    """No text at all."""
+    WHITESPACE = "whitespace"
+    """Nothing but whitespace."""
+    MARKER_ONLY = "marker_only"
+    """Step markers, headings or punctuation, and nothing else."""
+    LOOP = "loop"
+    """An n-gram repeated past the limit."""
+    THINK_TAG = "think_tag"
+    """The text holds `<think>` or `</think>`; a trajectory holds exactly one of each, and not in a step."""
+    UNSTORABLE = "unstorable"
+    """NUL or lone surrogates, which PostgreSQL cannot store."""
+    DUPLICATE = "duplicate"
+    """Equal to a sibling after whitespace normalisation."""
+    TOO_LONG = "too_long"
+    """The prefix or the candidate does not fit a model's context."""
+    UNSCORABLE = "unscorable"
+    """The prover gave no score in (0, 1]."""
+
+
+class Finish(StrEnum):
+    """Why a trajectory's thinking ended (PAPER.md, One decoding step, 4)."""
+
+    THINK_END = "think_end"
+    """The teacher wrote `</think>`."""
+    EOS = "eos"
+    """The teacher ended the sequence, which ends the thinking like `</think>`."""
+    THINKING_BUDGET = "thinking_budget"
+    """The thinking budget ran out."""
+    MAX_STEPS = "max_steps"
+    """The step cap was reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """What decides the search. Budgets are in tokens: `thinking_tokens` in the prover's, `step_tokens` in the
+    teacher's. `max_rounds` counts the tries of a step whose candidates are all invalid, the first one included."""
+
+    beam_width: int
+    samples_per_teacher: int
+    max_steps: int
+    thinking_tokens: int
+    step_tokens: int
+    loop_ngram: int
+    loop_repeats: int
+    max_rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeedScope:
+    """What all seeds of one problem share. `problem_key` is the problem's id in its dataset, never a database id."""
+
+    run_seed: int
+    problem_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """One candidate to be proposed: its row before there is a text. `max_tokens` is in the teacher's tokens."""
+
+    parent_id: int | None
+    parent_rank: int
+    teacher: int
+    sample: int
+    step: int
+    round: int
+    lineage: str
+    seed: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A trajectory extended by one proposed step, as its row holds it once it is scored or known to be invalid.
+
+    `text` is the step's text without marker; `teacher` the teacher's 0-based order in the configuration;
+    `parent_rank` the 0-based rank of the parent in the previous beam (0 at step 1, where `parent_id` is None);
+    `finish_reason` is "step", "think_end", "eos" or "length"; `thinking_tokens` counts the whole candidate in the
+    prover's tokens; `score` is in (0, 1]. Steps are counted from 1, rounds and samples from 0.
+    """
+
+    id: int
+    parent_id: int | None
+    step: int
+    round: int
+    teacher: int
+    sample: int
+    lineage: str
+    text: str | None
+    finish_reason: str | None
+    score: float | None
+    thinking_tokens: int | None
+    invalid_reason: str | None
+    parent_rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One member of a beam; its last step is the candidate `candidate_id`. `finish` is None while it is live."""
+
+    candidate_id: int
+    steps: int
+    score: float
+    finish: Finish | None
+    parent_rank: int
+    teacher: int
+    sample: int
+    thinking_tokens: int
+    lineage: str
+
+    @classmethod
+    def of(cls, candidate: Candidate, finish: Finish | None) -> Self:
+        """The trajectory that ends in `candidate`. Raises SearchError where it was never scored."""
+        if candidate.score is None or candidate.thinking_tokens is None:
+            raise SearchError(
+                f"candidate {candidate.id} (step {candidate.step}) has no score or no token count and is not marked "
+                "invalid: score it before the step is decided"
+            )
+        return cls(
+            candidate_id=candidate.id,
+            steps=candidate.step,
+            score=candidate.score,
+            finish=finish,
+            parent_rank=candidate.parent_rank,
+            teacher=candidate.teacher,
+            sample=candidate.sample,
+            thinking_tokens=candidate.thinking_tokens,
+            lineage=candidate.lineage,
+        )
+
+
+Beam = tuple[Trajectory, ...]
+"""At most B trajectories in rank order, best first."""

@@ -1,0 +1,118 @@
+"""Which proposals may enter a beam (PAPER.md, Invalid candidates).
+
+`invalid_reason` judges one text as soon as it is proposed, so that the prover never reads what cannot be chosen;
+`duplicates` needs all siblings and is asked when the step is decided. Everything is linear in the text's length.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from cord_worker.search.types import Candidate, InvalidReason, SearchError
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_THINK_TAG = re.compile(r"</?think>")
+_HEADING_LINE = re.compile(r"^[ \t]{0,3}#{1,6}[ \t].*$", re.MULTILINE)
+_STEP_MARKER = re.compile(r"(?:#{1,6}[ \t]{0,3})?\bstep[\s.:#*_-]{0,4}\d*", re.IGNORECASE)
+_UNSPACED_SCRIPT = re.compile(
+    "[\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
+)
+"""Thai, Lao, Tibetan, Burmese, Khmer, kana and Han: scripts that put no spaces between words."""
+_LONGEST_WORD = 256
+"""Characters; a longer run without whitespace is not a word."""
+_CHARACTERS_PER_WORD = 6
+"""Scales the watched n-gram where characters are counted instead of words."""
+_REMEMBERED_NGRAMS = 2**18
+"""Bounds memory on huge texts; far more n-grams than a step has."""
+
+
+def invalid_reason(text: str, *, loop_ngram: int, loop_repeats: int) -> InvalidReason | None:
+    """Why the proposed step `text` may not enter a beam, or None.
+
+    A loop is one n-gram of `loop_ngram` words that occurs `loop_repeats` times without overlapping itself. Where the
+    reason is UNSTORABLE the caller must store `storable(text)`.
+    """
+    if not text:
+        return InvalidReason.EMPTY
+    if text.isspace():
+        return InvalidReason.WHITESPACE
+    if _UNSTORABLE.search(text):
+        return InvalidReason.UNSTORABLE
+    if _THINK_TAG.search(text):
+        return InvalidReason.THINK_TAG
+    if _is_marker_only(text):
+        return InvalidReason.MARKER_ONLY
+    if _is_loop(text, loop_ngram, loop_repeats):
+        return InvalidReason.LOOP
+    return None
+
+
+def storable(text: str) -> str:
+    """`text` with U+FFFD in place of NUL and lone surrogates, which PostgreSQL cannot store."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def duplicates(candidates: Iterable[Candidate]) -> dict[int, int]:
+    """Ids of the candidates that repeat a sibling, each with the id of the sibling that stands for both.
+
+    Siblings have the same parent; texts are compared with every run of whitespace as one space. The sibling with the
+    lowest (teacher, sample) stands, whatever the order of arrival. Candidates that are invalid already are left out.
+    """
+    standing: dict[tuple[int | None, str], int] = {}
+    repeats: dict[int, int] = {}
+    valid = (candidate for candidate in candidates if candidate.invalid_reason is None)
+    for candidate in sorted(valid, key=lambda candidate: (candidate.teacher, candidate.sample)):
+        if candidate.text is None:
+            raise SearchError(
+                f"candidate {candidate.id} (step {candidate.step}) has no text and is not marked invalid: propose it "
+                "before the step is decided"
+            )
+        first = standing.setdefault((candidate.parent_id, " ".join(candidate.text.split())), candidate.id)
+        if first != candidate.id:
+            repeats[candidate.id] = first
+    return repeats
+
+
+def _is_marker_only(text: str) -> bool:
+    rest = _HEADING_LINE.sub("", _STEP_MARKER.sub("", text))
+    return not any(_is_content(character) for character in rest)
+
+
+def _is_content(character: str) -> bool:
+    """Letters, digits and symbols such as ∞ say something; ASCII symbols alone are markup."""
+    if character.isalnum():
+        return True
+    return character > "\x7f" and character != "\ufffd" and unicodedata.category(character).startswith("S")
+
+
+def _is_loop(text: str, ngram: int, repeats: int) -> bool:
+    words = tuple(text.split())
+    if _repeats(words, ngram, repeats):
+        return True
+    if _UNSPACED_SCRIPT.search(text) or any(len(word) > _LONGEST_WORD for word in words):
+        return _repeats("".join(words), ngram * _CHARACTERS_PER_WORD, repeats)
+    return False
+
+
+def _repeats(units: Sequence[str], ngram: int, limit: int) -> bool:
+    """Whether `ngram` consecutive units occur `limit` times without overlapping. `units` slices must be hashable.
+
+    An n-gram is forgotten when it was not seen for `_REMEMBERED_NGRAMS` others.
+    """
+    if len(units) < ngram * limit:
+        return False
+    recent: dict[Sequence[str], tuple[int, int]] = {}
+    older: dict[Sequence[str], tuple[int, int]] = {}
+    for start in range(len(units) - ngram + 1):
+        key = units[start : start + ngram]
+        count, free_from = recent.get(key) or older.get(key) or (0, 0)
+        if start >= free_from:
+            count, free_from = count + 1, start + ngram
+            if count == limit:
+                return True
+        recent[key] = count, free_from
+        if len(recent) >= _REMEMBERED_NGRAMS:
+            older, recent = recent, {}
+    return False

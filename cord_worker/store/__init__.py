@@ -1,0 +1,1 @@
+"""PostgreSQL, the truth: typed models and every query. Nobody else writes SQL."""

@@ -1,0 +1,157 @@
+"""Connections, transactions and the retry of operations that a restarting PostgreSQL interrupts."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from cord_worker.errors import StoreError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MIGRATION_LOCK = 0x436F5244
+"""Advisory lock (the letters CoRD) under which one process at a time migrates."""
+
+_RETRY_SECONDS = 120.0
+_CONNECT_ARGUMENTS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "options": "-c timezone=UTC -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
+    "-c idle_in_transaction_session_timeout=600000",
+}
+"""A machine that vanished is noticed within half a minute, on both sides: its locks and the lead go to others."""
+_TRANSIENT_STATES = {
+    "25006",  # read-only: a failover is under way
+    "40001",  # serialization failure
+    "40P01",  # deadlock victim
+    "57P01",  # administrator shutdown
+    "57P02",  # crash shutdown
+    "57P03",  # cannot connect now
+}
+_LONGEST_PAUSE_SECONDS = 2.0
+
+
+class Database:
+    """A pool of connections to one PostgreSQL.
+
+    Every piece of work is a function of a connection that runs in one transaction; `run` repeats the whole
+    function when the connection was lost or the transaction was chosen as a deadlock's victim, so such functions
+    must touch nothing but the database.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 4,
+        application_name: str = "cord",
+        retry_seconds: float = _RETRY_SECONDS,
+    ) -> None:
+        self._retry_seconds = retry_seconds
+        self._engine = sa.create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=4,
+            pool_pre_ping=True,
+            pool_timeout=60,
+            connect_args={**_CONNECT_ARGUMENTS, "application_name": application_name},
+        )
+
+    def run(self, work: Callable[[sa.Connection], T], *, retry_seconds: float | None = None) -> T:
+        """Returns `work(connection)` after its commit; repeats it for `retry_seconds` while PostgreSQL is away.
+
+        Raises StoreError when it stays away or refuses the connection, and whatever `work` raises otherwise.
+        """
+        deadline = time.monotonic() + (self._retry_seconds if retry_seconds is None else retry_seconds)
+        pause = 0.05
+        while True:
+            try:
+                with self._engine.begin() as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                if _is_mistake(error):
+                    raise
+                if not _is_transient(error) or time.monotonic() > deadline:
+                    raise _unreachable(error) from error
+                logger.warning("database interrupted, trying again: %s", _brief(error))
+            time.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """One transaction that is never repeated: for work that consumes an iterator or streams rows out.
+
+        Raises StoreError where PostgreSQL is unreachable or goes away meanwhile; nothing is committed then.
+        """
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            if _is_mistake(error):
+                raise
+            raise _unreachable(error) from error
+
+    @contextmanager
+    def session_connection(self) -> Iterator[sa.Connection]:
+        """A connection in autocommit mode, held for as long as the caller wants (advisory locks, COPY)."""
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            # Back in the pool it would keep its advisory locks; detached, leaving ends the session.
+            connection.detach()
+            yield connection
+
+    def close(self) -> None:
+        """Closes the pool."""
+        self._engine.dispose()
+
+
+@contextmanager
+def connect_for_migration(url: str) -> Iterator[sa.Connection]:
+    """A connection on which this process alone migrates. Raises StoreError where PostgreSQL is unreachable."""
+    engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
+    try:
+        connection = engine.connect()
+    except OperationalError as error:
+        raise _unreachable(error) from error
+    try:
+        connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+        connection.commit()
+        yield connection
+        connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
+        connection.commit()
+    finally:
+        connection.close()
+        engine.dispose()
+
+
+def _is_transient(error: DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None)
+    if error.connection_invalidated or isinstance(error, OperationalError):
+        return state not in {"28P01", "28000", "3D000"}
+    return state in _TRANSIENT_STATES
+
+
+def _is_mistake(error: DBAPIError) -> bool:
+    """True where the statement is at fault, not the connection."""
+    return not _is_transient(error) and not isinstance(error, OperationalError)
+
+
+def _unreachable(error: DBAPIError) -> StoreError:
+    return StoreError(
+        f"the database cannot be reached: {_brief(error)}. Is it running, and is CORD_DATABASE_URL right?"
+    )
+
+
+def _brief(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__

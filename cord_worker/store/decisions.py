@@ -1,0 +1,333 @@
+"""Reading what a decision of the search rests on, and writing what it came to.
+
+The beam is built from these tables, never from memory; `cordctl replay` reads the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from cord_worker.search.cord import Expand, Fail, Finish, Retry
+from cord_worker.search.types import Beam, Candidate, Expansion, InvalidReason, Trajectory
+from cord_worker.search.types import Finish as FinishKind
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemSnapshot:
+    """Where a problem's search stands."""
+
+    id: int
+    run_id: int
+    key: str
+    state: str
+    run_state: str
+    step: int
+    round: int
+    outstanding: int
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenAnswer:
+    """A final answer to be verified against the known one, unless the run does not `check`."""
+
+    problem_id: int
+    trajectory_id: int
+    text: str
+    reference: str
+    check: bool
+
+
+_LOCK_PROBLEM = sa.text(
+    """
+    SELECT p.id, p.run_id, p.key, p.state, r.state AS run_state, p.step, p.round, p.outstanding
+    FROM problems p JOIN runs r ON r.id = p.run_id
+    WHERE p.id = :problem_id FOR NO KEY UPDATE OF p
+    """
+)
+
+_READ_CANDIDATES = sa.text(
+    """
+    SELECT c.id, c.parent_id, c.step, c.round, t.ordinal AS teacher, c.sample, c.lineage, c.text, c.finish_reason,
+           c.score, c.thinking_tokens, c.invalid_reason, c.parent_rank
+    FROM candidates c JOIN teachers t ON t.id = c.teacher_id
+    WHERE c.problem_id = :problem_id AND c.step = :step AND c.round = :round
+    ORDER BY c.id
+    """
+)
+
+_READ_BEAM = sa.text(
+    """
+    SELECT b.candidate_id, c.step AS steps, c.score, b.finish, c.parent_rank, t.ordinal AS teacher, c.sample,
+           c.thinking_tokens, c.lineage
+    FROM beams b
+    JOIN candidates c ON c.id = b.candidate_id
+    JOIN teachers t ON t.id = c.teacher_id
+    WHERE b.problem_id = :problem_id AND b.step = :step
+    ORDER BY b.rank
+    """
+)
+
+_INSERT_CANDIDATES = sa.text(
+    """
+    INSERT INTO candidates
+        (problem_id, parent_id, parent_rank, step, round, teacher_id, sample, lineage, seed, max_tokens)
+    SELECT :problem_id, r.parent_id, r.parent_rank, :step, :round, r.teacher_id, r.sample, r.lineage, r.seed,
+           r.max_tokens
+    FROM unnest(
+        CAST(:parent_id AS bigint[]), CAST(:parent_rank AS int[]), CAST(:teacher_id AS bigint[]),
+        CAST(:sample AS int[]), CAST(:lineage AS text[]), CAST(:seed AS bigint[]), CAST(:max_tokens AS int[])
+    ) WITH ORDINALITY AS r(parent_id, parent_rank, teacher_id, sample, lineage, seed, max_tokens, place)
+    ORDER BY r.place
+    """
+)
+
+_BEGIN_STEP = sa.text(
+    """
+    UPDATE problems SET step = :step, round = :round, outstanding = :outstanding, touched_at = now()
+    WHERE id = :problem_id
+    """
+)
+
+_WRITE_RANKING = sa.text(
+    """
+    UPDATE candidates c
+    SET rank = r.rank - 1, kept = c.id = ANY(CAST(:kept AS bigint[]))
+    FROM unnest(CAST(:ranking AS bigint[])) WITH ORDINALITY AS r(id, rank)
+    WHERE c.id = r.id
+    """
+)
+
+_WRITE_INVALID = sa.text(
+    """
+    UPDATE candidates c SET state = 'invalid', invalid_reason = r.reason, kept = false
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:reasons AS text[])) AS r(id, reason)
+    WHERE c.id = r.id
+    """
+)
+
+_INSERT_BEAM = sa.text(
+    """
+    INSERT INTO beams (problem_id, step, rank, candidate_id, finish)
+    SELECT :problem_id, :step, r.place - 1, r.candidate_id, r.finish
+    FROM unnest(CAST(:candidate_id AS bigint[]), CAST(:finish AS text[]))
+        WITH ORDINALITY AS r(candidate_id, finish, place)
+    """
+)
+
+_INSERT_TRAJECTORIES = sa.text(
+    """
+    INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish)
+    SELECT :problem_id, b.candidate_id, c.step, c.score, b.finish
+    FROM beams b JOIN candidates c ON c.id = b.candidate_id
+    WHERE b.problem_id = :problem_id AND b.step = :step AND b.finish IS NOT NULL
+    ORDER BY b.rank
+    ON CONFLICT (candidate_id) DO NOTHING
+    """
+)
+
+_DROP_TRAJECTORIES = sa.text(
+    """
+    UPDATE trajectories SET dropped_at_step = :step
+    WHERE problem_id = :problem_id AND dropped_at_step IS NULL AND candidate_id <> ALL(CAST(:beam AS bigint[]))
+    """
+)
+
+_MARK_WINNER = sa.text(
+    """
+    UPDATE trajectories SET winner = true, answer_state = 'pending', answer_seed = :seed, touched_at = now()
+    WHERE candidate_id = :candidate_id
+    """
+)
+
+_MARK_WINNING_PATH = sa.text(
+    """
+    WITH RECURSIVE path AS (
+        SELECT c.id, c.parent_id FROM candidates c WHERE c.id = :candidate_id
+        UNION ALL
+        SELECT c.id, c.parent_id FROM path JOIN candidates c ON c.id = path.parent_id
+    )
+    UPDATE candidates SET winning = true WHERE id IN (SELECT id FROM path)
+    """
+)
+
+_SET_ANSWERING = sa.text("UPDATE problems SET state = 'answering', touched_at = now() WHERE id = :problem_id")
+
+_SET_FAILED = sa.text(
+    """
+    UPDATE problems SET state = 'failed', failure_reason = :reason, finished_at = now(), touched_at = now()
+    WHERE id = :problem_id AND state IN ('queued', 'searching', 'answering', 'verifying')
+    """
+)
+
+_READ_ANSWER = sa.text(
+    """
+    SELECT p.id AS problem_id, t.id AS trajectory_id, t.answer_text AS text, p.answer AS reference,
+           (r.config -> 'run' ->> 'verify_answers')::boolean AS "check"
+    FROM problems p
+    JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+    JOIN trajectories t ON t.problem_id = p.id AND t.winner
+    WHERE p.id = :problem_id AND p.state = 'verifying'
+    """
+)
+
+_WRITE_VERDICT = sa.text(
+    """
+    UPDATE trajectories SET correct = :correct, verification = CAST(:verification AS jsonb), touched_at = now()
+    WHERE id = :trajectory_id
+    """
+)
+
+_SET_DONE = sa.text(
+    """
+    UPDATE problems SET state = 'done', finished_at = now(), touched_at = now()
+    WHERE id = :problem_id AND state = 'verifying'
+    """
+)
+
+
+def lock_problem(connection: sa.Connection, problem_id: int) -> ProblemSnapshot | None:
+    """Locks the problem's row until the transaction ends; None where it is gone."""
+    row = connection.execute(_LOCK_PROBLEM, {"problem_id": problem_id}).one_or_none()
+    return None if row is None else ProblemSnapshot(**row._mapping)
+
+
+def read_candidates(connection: sa.Connection, problem_id: int, step: int, round: int) -> list[Candidate]:
+    """Every candidate of one step and round.
+
+    Duplicates that an earlier decision marked are returned as it found them, so that replaying it is the same
+    computation.
+    """
+    rows = connection.execute(_READ_CANDIDATES, {"problem_id": problem_id, "step": step, "round": round})
+    return [_as_found(Candidate(**row._mapping)) for row in rows]
+
+
+def read_beam(connection: sa.Connection, problem_id: int, step: int) -> Beam:
+    """The beam chosen after `step`, in rank order; empty for step 0."""
+    rows = connection.execute(_READ_BEAM, {"problem_id": problem_id, "step": step})
+    return tuple(
+        Trajectory(**{**row._mapping, "finish": None if row.finish is None else FinishKind(row.finish)}) for row in rows
+    )
+
+
+def write_expand(
+    connection: sa.Connection, problem: ProblemSnapshot, decision: Expand, teacher_ids: Sequence[int]
+) -> None:
+    """Writes the choice made after the problem's step and plans the candidates of the next one."""
+    if problem.step > 0:
+        _write_choice(connection, problem, decision.ranking, decision.invalid, decision.beam)
+    _plan(connection, problem.id, decision.step, decision.round, decision.expansions, teacher_ids)
+
+
+def write_retry(
+    connection: sa.Connection, problem: ProblemSnapshot, decision: Retry, teacher_ids: Sequence[int]
+) -> None:
+    """Plans another round of the problem's step, whose candidates were all invalid."""
+    _write_invalid(connection, decision.invalid)
+    _plan(connection, problem.id, problem.step, decision.round, decision.expansions, teacher_ids)
+
+
+def write_finish(connection: sa.Connection, problem: ProblemSnapshot, decision: Finish, *, answer_seed: int) -> None:
+    """Writes the last beam and marks its winner, whose final answer is now due."""
+    _write_choice(connection, problem, decision.ranking, decision.invalid, decision.beam)
+    candidate_id = decision.winner.candidate_id
+    connection.execute(_MARK_WINNER, {"candidate_id": candidate_id, "seed": answer_seed})
+    connection.execute(_MARK_WINNING_PATH, {"candidate_id": candidate_id})
+    connection.execute(_SET_ANSWERING, {"problem_id": problem.id})
+
+
+def write_fail(connection: sa.Connection, problem: ProblemSnapshot, decision: Fail) -> None:
+    """Records that the problem failed."""
+    _write_invalid(connection, decision.invalid)
+    fail_problem(connection, problem.id, decision.reason)
+
+
+def fail_problem(connection: sa.Connection, problem_id: int, reason: str) -> None:
+    """Records that the problem failed, unless it is final already."""
+    connection.execute(_SET_FAILED, {"problem_id": problem_id, "reason": reason})
+
+
+def read_answer(connection: sa.Connection, problem_id: int) -> WrittenAnswer | None:
+    """The final answer of a problem that is to be verified, or None where it is not (any more)."""
+    row = connection.execute(_READ_ANSWER, {"problem_id": problem_id}).one_or_none()
+    return None if row is None else WrittenAnswer(**row._mapping)
+
+
+def write_verdict(
+    connection: sa.Connection, answer: WrittenAnswer, *, correct: bool | None, verification: str | None
+) -> None:
+    """Stores correctness beside the score (`verification` is a JSON text) and ends the problem."""
+    if connection.execute(_SET_DONE, {"problem_id": answer.problem_id}).rowcount:
+        connection.execute(
+            _WRITE_VERDICT,
+            {"trajectory_id": answer.trajectory_id, "correct": correct, "verification": verification},
+        )
+
+
+def _write_choice(
+    connection: sa.Connection,
+    problem: ProblemSnapshot,
+    ranking: Sequence[int],
+    invalid: Mapping[int, InvalidReason],
+    beam: Beam,
+) -> None:
+    beam_ids = [trajectory.candidate_id for trajectory in beam]
+    connection.execute(_WRITE_RANKING, {"ranking": list(ranking), "kept": beam_ids})
+    _write_invalid(connection, invalid)
+    place: dict[str, Any] = {"problem_id": problem.id, "step": problem.step}
+    connection.execute(
+        _INSERT_BEAM,
+        {
+            **place,
+            "candidate_id": beam_ids,
+            "finish": [None if trajectory.finish is None else trajectory.finish.value for trajectory in beam],
+        },
+    )
+    connection.execute(_INSERT_TRAJECTORIES, place)
+    connection.execute(_DROP_TRAJECTORIES, {**place, "beam": beam_ids})
+
+
+def _write_invalid(connection: sa.Connection, invalid: Mapping[int, InvalidReason]) -> None:
+    if invalid:
+        connection.execute(
+            _WRITE_INVALID, {"ids": list(invalid), "reasons": [reason.value for reason in invalid.values()]}
+        )
+
+
+def _plan(
+    connection: sa.Connection,
+    problem_id: int,
+    step: int,
+    round: int,
+    expansions: Sequence[Expansion],
+    teacher_ids: Sequence[int],
+) -> None:
+    connection.execute(
+        _INSERT_CANDIDATES,
+        {
+            "problem_id": problem_id,
+            "step": step,
+            "round": round,
+            "parent_id": [expansion.parent_id for expansion in expansions],
+            "parent_rank": [expansion.parent_rank for expansion in expansions],
+            "teacher_id": [teacher_ids[expansion.teacher] for expansion in expansions],
+            "sample": [expansion.sample for expansion in expansions],
+            "lineage": [expansion.lineage for expansion in expansions],
+            "seed": [expansion.seed for expansion in expansions],
+            "max_tokens": [expansion.max_tokens for expansion in expansions],
+        },
+    )
+    connection.execute(
+        _BEGIN_STEP,
+        {"problem_id": problem_id, "step": step, "round": round, "outstanding": len(expansions)},
+    )
+
+
+def _as_found(candidate: Candidate) -> Candidate:
+    if candidate.invalid_reason != InvalidReason.DUPLICATE:
+        return candidate
+    values = {name: getattr(candidate, name) for name in Candidate.__slots__}
+    return Candidate(**{**values, "invalid_reason": None})

@@ -1,0 +1,371 @@
+"""Leases: claiming work, writing its result once, and giving it back.
+
+A lease is (state, worker, attempt). A result is written only by the holder of the current lease: where the
+sweeper took a lease back, or another worker claimed the row since, the late result matches no row, is dropped
+and counted (fencing). Every function takes many units at once, so that a process commits in groups.
+
+Locks are always taken candidates first, then problems in key order; the coordinator locks a problem only when all
+its candidates are final, so no circle can form.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from cord_worker.store.work import (
+    AnswerResult,
+    LeasedAnswer,
+    LeasedProposal,
+    LeasedScore,
+    Outcome,
+    ProposalResult,
+    ProposalUnit,
+    ScoreResult,
+)
+
+_CLAIM_PROPOSALS = sa.text(
+    """
+    WITH due AS (
+        SELECT c.id
+        FROM unnest(CAST(:problem_ids AS bigint[]), CAST(:teacher_ids AS bigint[])) AS unit(problem_id, teacher_id)
+        JOIN problems p ON p.id = unit.problem_id AND p.state = 'searching'
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+        JOIN candidates c ON c.problem_id = p.id AND c.step = p.step AND c.teacher_id = unit.teacher_id
+        WHERE c.state = 'pending'
+        ORDER BY c.id
+        FOR UPDATE OF c SKIP LOCKED
+    )
+    UPDATE candidates c
+    SET state = 'proposing', worker_id = :worker_id, propose_attempts = c.propose_attempts + 1, touched_at = now()
+    FROM due, problems p
+    WHERE c.id = due.id AND p.id = c.problem_id
+    RETURNING c.id, c.propose_attempts, c.problem_id, c.teacher_id, c.parent_id, c.seed, c.max_tokens,
+              p.question, p.passage
+    """
+)
+
+_PATHS = sa.text(
+    """
+    WITH RECURSIVE path AS (
+        SELECT c.id AS leaf, c.parent_id, c.step, c.text FROM candidates c WHERE c.id = ANY(:leaves)
+        UNION ALL
+        SELECT path.leaf, c.parent_id, c.step, c.text FROM path JOIN candidates c ON c.id = path.parent_id
+    )
+    SELECT leaf, text FROM path ORDER BY leaf, step
+    """
+)
+
+_FINISH_PROPOSALS = sa.text(
+    """
+    UPDATE candidates c
+    SET state = CASE WHEN r.invalid_reason IS NULL THEN 'proposed' ELSE 'invalid' END,
+        text = r.text, finish_reason = r.finish_reason, invalid_reason = r.invalid_reason,
+        prompt_tokens = r.prompt_tokens, completion_tokens = r.completion_tokens,
+        cached_tokens = r.cached_tokens, propose_seconds = r.seconds, proposed_at = now(), touched_at = now()
+    FROM unnest(
+        CAST(:candidate_id AS bigint[]), CAST(:attempt AS int[]), CAST(:text AS text[]),
+        CAST(:finish_reason AS text[]), CAST(:invalid_reason AS text[]), CAST(:prompt_tokens AS int[]),
+        CAST(:completion_tokens AS int[]), CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[])
+    ) AS r(id, attempt, text, finish_reason, invalid_reason, prompt_tokens, completion_tokens, cached_tokens, seconds)
+    WHERE c.id = r.id AND c.state = 'proposing' AND c.worker_id = :worker_id AND c.propose_attempts = r.attempt
+    RETURNING c.problem_id, c.state
+    """
+)
+
+_ADOPT_SCORING_MODE = sa.text(
+    """
+    UPDATE runs SET scoring_mode = :mode
+    WHERE scoring_mode IS NULL AND id IN (SELECT run_id FROM problems WHERE id = ANY(:problem_ids))
+    """
+)
+
+_CLAIM_SCORES = sa.text(
+    """
+    WITH due AS (
+        SELECT c.id
+        FROM problems p
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active' AND r.scoring_mode = :mode
+        JOIN candidates c ON c.problem_id = p.id AND c.step = p.step
+        WHERE p.id = ANY(:problem_ids) AND p.state = 'searching' AND c.state = 'proposed'
+        ORDER BY c.id
+        FOR UPDATE OF c SKIP LOCKED
+    )
+    UPDATE candidates c
+    SET state = 'scoring', score_worker_id = :worker_id, score_attempts = c.score_attempts + 1, touched_at = now()
+    FROM due, problems p
+    WHERE c.id = due.id AND p.id = c.problem_id
+    RETURNING c.id, c.score_attempts, c.problem_id, p.run_id, p.question, p.passage, p.answer
+    """
+)
+
+_FINISH_SCORES = sa.text(
+    """
+    UPDATE candidates c
+    SET state = CASE WHEN r.invalid_reason IS NULL THEN 'scored' ELSE 'invalid' END,
+        invalid_reason = r.invalid_reason, score = r.score, log_prob_sum = r.log_prob_sum,
+        answer_tokens = r.answer_tokens, thinking_tokens = r.thinking_tokens,
+        score_prompt_tokens = r.prompt_tokens, score_cached_tokens = r.cached_tokens, score_seconds = r.seconds,
+        scoring_mode = :mode, scored_at = now(), touched_at = now()
+    FROM unnest(
+        CAST(:candidate_id AS bigint[]), CAST(:attempt AS int[]), CAST(:invalid_reason AS text[]),
+        CAST(:score AS float8[]), CAST(:log_prob_sum AS float8[]), CAST(:answer_tokens AS int[]),
+        CAST(:thinking_tokens AS int[]), CAST(:prompt_tokens AS int[]), CAST(:cached_tokens AS int[]),
+        CAST(:seconds AS float8[])
+    ) AS r(id, attempt, invalid_reason, score, log_prob_sum, answer_tokens, thinking_tokens, prompt_tokens,
+           cached_tokens, seconds)
+    WHERE c.id = r.id AND c.state = 'scoring' AND c.score_worker_id = :worker_id AND c.score_attempts = r.attempt
+    RETURNING c.problem_id, c.state
+    """
+)
+
+_LOCK_PROBLEMS = sa.text("SELECT id FROM problems WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
+
+_LOWER_BARRIER = sa.text(
+    """
+    UPDATE problems p
+    SET outstanding = p.outstanding - done.count, touched_at = now()
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:counts AS int[])) AS done(id, count)
+    WHERE p.id = done.id
+    RETURNING p.id, p.outstanding, p.state
+    """
+)
+
+_CLAIM_ANSWERS = sa.text(
+    """
+    WITH due AS (
+        SELECT t.id
+        FROM trajectories t
+        JOIN problems p ON p.id = t.problem_id AND p.state = 'answering'
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+        WHERE t.problem_id = ANY(:problem_ids) AND t.answer_state = 'pending'
+        ORDER BY t.id
+        FOR UPDATE OF t SKIP LOCKED
+    )
+    UPDATE trajectories t
+    SET answer_state = 'writing', worker_id = :worker_id, answer_attempts = t.answer_attempts + 1, touched_at = now()
+    FROM due, problems p, candidates c
+    WHERE t.id = due.id AND p.id = t.problem_id AND c.id = t.candidate_id
+    RETURNING t.id, t.answer_attempts, t.problem_id, t.candidate_id, t.answer_seed, c.teacher_id,
+              p.question, p.passage
+    """
+)
+
+_FINISH_ANSWERS = sa.text(
+    """
+    UPDATE trajectories t
+    SET answer_state = 'written', answer_text = r.text, answer_finish_reason = r.finish_reason,
+        answer_prompt_tokens = r.prompt_tokens, answer_completion_tokens = r.completion_tokens,
+        answer_seconds = r.seconds, answered_at = now(), touched_at = now()
+    FROM unnest(
+        CAST(:trajectory_id AS bigint[]), CAST(:attempt AS int[]), CAST(:text AS text[]),
+        CAST(:finish_reason AS text[]), CAST(:prompt_tokens AS int[]), CAST(:completion_tokens AS int[]),
+        CAST(:seconds AS float8[])
+    ) AS r(id, attempt, text, finish_reason, prompt_tokens, completion_tokens, seconds)
+    WHERE t.id = r.id AND t.answer_state = 'writing' AND t.worker_id = :worker_id AND t.answer_attempts = r.attempt
+    RETURNING t.problem_id
+    """
+)
+
+_ANSWERED = sa.text(
+    """
+    UPDATE problems SET state = 'verifying', touched_at = now()
+    WHERE id = ANY(:ids) AND state = 'answering' RETURNING id
+    """
+)
+
+_PROVERS_OF = sa.text(
+    """
+    SELECT p.id AS problem_id, p.step, m.fingerprint AS prover_model
+    FROM problems p JOIN runs r ON r.id = p.run_id JOIN models m ON m.id = r.prover_model_id
+    WHERE p.id = ANY(:ids) AND p.state = 'searching' AND r.state = 'active' ORDER BY p.id
+    """
+)
+
+_COUNT_DROPPED = sa.text("UPDATE workers SET dropped_results = dropped_results + :count WHERE id = :worker_id")
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemProver:
+    """A problem with the fingerprint of the model that scores its candidates."""
+
+    problem_id: int
+    step: int
+    prover_model: str
+
+
+def provers_of(connection: sa.Connection, problem_ids: Sequence[int]) -> list[ProblemProver]:
+    """Who scores these problems' candidates; problems that are not being searched are left out."""
+    return [ProblemProver(**row._mapping) for row in connection.execute(_PROVERS_OF, {"ids": list(problem_ids)})]
+
+
+def read_paths(connection: sa.Connection, leaves: Iterable[int]) -> dict[int, tuple[str, ...]]:
+    """Step texts from the root to each leaf candidate."""
+    wanted = sorted(set(leaves))
+    if not wanted:
+        return {}
+    texts: dict[int, list[str]] = defaultdict(list)
+    for leaf, step_text in connection.execute(_PATHS, {"leaves": wanted}):
+        texts[leaf].append(step_text)
+    return {leaf: tuple(steps) for leaf, steps in texts.items()}
+
+
+def claim_proposals(
+    connection: sa.Connection, worker_id: uuid.UUID, units: Sequence[ProposalUnit]
+) -> list[LeasedProposal]:
+    """Leases the pending candidates of `units`; those already claimed or no longer wanted are left out."""
+    rows = connection.execute(
+        _CLAIM_PROPOSALS,
+        {
+            "problem_ids": [unit.problem_id for unit in units],
+            "teacher_ids": [unit.teacher_id for unit in units],
+            "worker_id": worker_id,
+        },
+    ).all()
+    paths = read_paths(connection, (row.parent_id for row in rows if row.parent_id is not None))
+    return [
+        LeasedProposal(
+            candidate_id=row.id,
+            attempt=row.propose_attempts,
+            problem_id=row.problem_id,
+            teacher_id=row.teacher_id,
+            question=row.question,
+            passage=row.passage,
+            steps=paths.get(row.parent_id, ()),
+            seed=row.seed,
+            max_tokens=row.max_tokens,
+        )
+        for row in sorted(rows, key=lambda row: row.id)
+    ]
+
+
+def finish_proposals(connection: sa.Connection, worker_id: uuid.UUID, results: Sequence[ProposalResult]) -> Outcome:
+    """Writes proposals whose lease is still held; invalid ones are final at once."""
+    rows = connection.execute(
+        _FINISH_PROPOSALS,
+        {
+            "worker_id": worker_id,
+            **_columns(ProposalResult, results),
+        },
+    ).all()
+    _count_dropped(connection, worker_id, len(results) - len(rows))
+    complete = _lower_barrier(connection, [row.problem_id for row in rows if row.state == "invalid"])
+    return Outcome(
+        to_score=frozenset(row.problem_id for row in rows if row.state == "proposed"),
+        to_advance=complete,
+        dropped=len(results) - len(rows),
+    )
+
+
+def claim_scores(
+    connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int], *, scoring_mode: str
+) -> list[LeasedScore]:
+    """Leases every proposed candidate of the problems' current steps, for runs of this scoring mode.
+
+    A run without a scoring mode takes this one.
+    """
+    wanted = sorted(set(problem_ids))
+    connection.execute(_ADOPT_SCORING_MODE, {"problem_ids": wanted, "mode": scoring_mode})
+    rows = connection.execute(
+        _CLAIM_SCORES, {"problem_ids": wanted, "worker_id": worker_id, "mode": scoring_mode}
+    ).all()
+    paths = read_paths(connection, (row.id for row in rows))
+    return [
+        LeasedScore(
+            candidate_id=row.id,
+            attempt=row.score_attempts,
+            problem_id=row.problem_id,
+            run_id=row.run_id,
+            question=row.question,
+            passage=row.passage,
+            answer=row.answer,
+            steps=paths[row.id],
+        )
+        for row in sorted(rows, key=lambda row: row.id)
+    ]
+
+
+def finish_scores(
+    connection: sa.Connection, worker_id: uuid.UUID, results: Sequence[ScoreResult], *, scoring_mode: str
+) -> Outcome:
+    """Writes scores whose lease is still held, and lowers the barrier of their problems."""
+    rows = connection.execute(
+        _FINISH_SCORES,
+        {
+            "worker_id": worker_id,
+            "mode": scoring_mode,
+            **_columns(ScoreResult, results),
+        },
+    ).all()
+    _count_dropped(connection, worker_id, len(results) - len(rows))
+    return Outcome(
+        to_score=frozenset(),
+        to_advance=_lower_barrier(connection, [row.problem_id for row in rows]),
+        dropped=len(results) - len(rows),
+    )
+
+
+def claim_answers(connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int]) -> list[LeasedAnswer]:
+    """Leases the final answers that are due for these problems."""
+    rows = connection.execute(_CLAIM_ANSWERS, {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id}).all()
+    paths = read_paths(connection, (row.candidate_id for row in rows))
+    return [
+        LeasedAnswer(
+            trajectory_id=row.id,
+            attempt=row.answer_attempts,
+            problem_id=row.problem_id,
+            teacher_id=row.teacher_id,
+            question=row.question,
+            passage=row.passage,
+            steps=paths[row.candidate_id],
+            seed=row.answer_seed,
+        )
+        for row in sorted(rows, key=lambda row: row.id)
+    ]
+
+
+def finish_answers(connection: sa.Connection, worker_id: uuid.UUID, results: Sequence[AnswerResult]) -> Outcome:
+    """Writes final answers whose lease is still held; their problems are to be verified."""
+    rows = connection.execute(
+        _FINISH_ANSWERS,
+        {
+            "worker_id": worker_id,
+            **_columns(AnswerResult, results),
+        },
+    ).all()
+    _count_dropped(connection, worker_id, len(results) - len(rows))
+    ids = _locked(connection, [row.problem_id for row in rows])
+    answered = connection.execute(_ANSWERED, {"ids": ids}).scalars().all() if ids else []
+    return Outcome(to_score=frozenset(), to_advance=frozenset(answered), dropped=len(results) - len(rows))
+
+
+def _columns(kind: type, results: Sequence[Any]) -> dict[str, list[Any]]:
+    """One array a field, as the statements unnest them."""
+    return {field.name: [getattr(result, field.name) for result in results] for field in fields(kind)}
+
+
+def _lower_barrier(connection: sa.Connection, problem_ids: Sequence[int]) -> frozenset[int]:
+    """Counts final candidates off their problems; returns the problems whose step is now complete."""
+    if not problem_ids:
+        return frozenset()
+    final = Counter(problem_ids)
+    ids = _locked(connection, final)
+    rows = connection.execute(_LOWER_BARRIER, {"ids": ids, "counts": [final[id_] for id_ in ids]}).all()
+    return frozenset(row.id for row in rows if row.outstanding == 0 and row.state == "searching")
+
+
+def _locked(connection: sa.Connection, problem_ids: Iterable[int]) -> list[int]:
+    ids = sorted(set(problem_ids))
+    if ids:
+        connection.execute(_LOCK_PROBLEMS, {"ids": ids})
+    return ids
+
+
+def _count_dropped(connection: sa.Connection, worker_id: uuid.UUID, count: int) -> None:
+    if count:
+        connection.execute(_COUNT_DROPPED, {"count": count, "worker_id": worker_id})

@@ -1,0 +1,406 @@
+"""The tables. A problem's candidates *are* its search tree: every proposal points at its parent, kept or not.
+
+Every table and column carries a comment, so that `\\d+` in psql is the data dictionary.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    false,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class RunState(StrEnum):
+    """Whether a run's problems are worked on."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+
+
+class ProblemState(StrEnum):
+    """Where a problem stands; `done`, `failed` and `cancelled` are final."""
+
+    QUEUED = "queued"
+    SEARCHING = "searching"
+    ANSWERING = "answering"
+    VERIFYING = "verifying"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class CandidateState(StrEnum):
+    """Where a candidate stands; `scored` and `invalid` are final."""
+
+    PENDING = "pending"
+    PROPOSING = "proposing"
+    PROPOSED = "proposed"
+    SCORING = "scoring"
+    SCORED = "scored"
+    INVALID = "invalid"
+
+
+class AnswerState(StrEnum):
+    """Where the final answer of a trajectory stands; losers stay at `none`."""
+
+    NONE = "none"
+    PENDING = "pending"
+    WRITING = "writing"
+    WRITTEN = "written"
+
+
+class WorkerRole(StrEnum):
+    """What a worker process does."""
+
+    MODEL = "model"
+    COORDINATOR = "coordinator"
+
+
+class Base(DeclarativeBase):
+    """Base of all tables; constraint names follow one convention so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _key(comment: str) -> Mapped[int]:
+    return mapped_column(BigInteger, Identity(always=True), primary_key=True, comment=comment)
+
+
+def _instant(comment: str, *, default: bool = False) -> Any:
+    return mapped_column(
+        DateTime(timezone=True),
+        server_default=func.now() if default else None,
+        nullable=not default,
+        comment=comment,
+    )
+
+
+class Run(Base):
+    """One configuration applied to one dataset."""
+
+    __tablename__ = "runs"
+    __table_args__ = (_one_of("state", RunState), {"comment": "One configuration applied to one dataset."})
+
+    id: Mapped[int] = _key("Key.")
+    name: Mapped[str] = mapped_column(Text, unique=True, comment="What commands call it.")
+    state: Mapped[str] = mapped_column(
+        Text, server_default=RunState.ACTIVE.value, comment="active, paused or cancelled."
+    )
+    config: Mapped[dict[str, Any]] = mapped_column(
+        JSONB, comment="The whole cord.toml, defaults filled in; no secrets."
+    )
+    config_fingerprint: Mapped[str] = mapped_column(
+        Text, comment="Hash of everything in the configuration that decides what is generated."
+    )
+    prover_model_id: Mapped[int] = mapped_column(
+        ForeignKey("models.id"), index=True, comment="The model that scores its candidates."
+    )
+    seed: Mapped[int] = mapped_column(BigInteger, comment="Run seed; every sampling seed is derived from it.")
+    scoring_mode: Mapped[str | None] = mapped_column(
+        Text, comment="Numerical path of the scores; set by the first score, the same for all."
+    )
+    code_version: Mapped[str] = mapped_column(Text, comment="Version of cord-worker that created the run.")
+    created_at: Mapped[datetime] = _instant("When it was enqueued first.", default=True)
+
+
+class Model(Base):
+    """One set of weights; its queue is named by the fingerprint."""
+
+    __tablename__ = "models"
+    __table_args__ = ({"comment": "One set of weights; its queue is named by the fingerprint."},)
+
+    id: Mapped[int] = _key("Key.")
+    fingerprint: Mapped[str] = mapped_column(
+        Text, unique=True, comment="Hash of everything in its configuration that decides what it computes."
+    )
+    path: Mapped[str] = mapped_column(Text, comment="Folder, bundled name or hub id of the weights.")
+    identity: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="The configuration behind the fingerprint.")
+    weights_digest: Mapped[str | None] = mapped_column(
+        Text,
+        comment="Hash of the loaded files, set by the first worker; a worker with another one is refused.",
+    )
+    created_at: Mapped[datetime] = _instant("When it was first named by a run.", default=True)
+
+
+class Teacher(Base):
+    """A model with sampling settings: what proposes steps."""
+
+    __tablename__ = "teachers"
+    __table_args__ = (
+        UniqueConstraint("run_id", "name"),
+        UniqueConstraint("run_id", "ordinal"),
+        {"comment": "A model with sampling settings: what proposes steps."},
+    )
+
+    id: Mapped[int] = _key("Key.")
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), comment="Its run.")
+    ordinal: Mapped[int] = mapped_column(Integer, comment="0-based order in cord.toml; breaks ties.")
+    name: Mapped[str] = mapped_column(Text, comment="Name in cord.toml.")
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), index=True, comment="The model behind it.")
+    sampling: Mapped[dict[str, Any]] = mapped_column(
+        JSONB, comment="temperature, top_p, top_k, min_p, repetition_penalty."
+    )
+    system_prompt: Mapped[str | None] = mapped_column(Text, comment="System turn, if any.")
+
+
+class Problem(Base):
+    """A question with its known answer, and where its search stands."""
+
+    __tablename__ = "problems"
+    __table_args__ = (
+        UniqueConstraint("run_id", "key"),
+        UniqueConstraint("run_id", "position"),
+        _one_of("state", ProblemState),
+        CheckConstraint("outstanding >= 0", name="outstanding"),
+        Index("ix_problems_run_id_state", "run_id", "state"),
+        Index("ix_problems_queued", "run_id", "position", postgresql_where=text("state = 'queued'")),
+        Index(
+            "ix_problems_working",
+            "state",
+            postgresql_where=text("state IN ('searching', 'answering', 'verifying')"),
+        ),
+        {"comment": "A question with its known answer, and where its search stands."},
+    )
+
+    id: Mapped[int] = _key("Key.")
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), comment="Its run.")
+    position: Mapped[int] = mapped_column(BigInteger, comment="0-based order in the dataset; exports follow it.")
+    key: Mapped[str] = mapped_column(Text, comment="Id in the dataset, or a hash of the content.")
+    content_hash: Mapped[str] = mapped_column(Text, comment="Hash of question, answer and passage.")
+    question: Mapped[str] = mapped_column(Text, comment="The user turn.")
+    answer: Mapped[str] = mapped_column(Text, comment="The known answer; only the prover sees it.")
+    passage: Mapped[str | None] = mapped_column(Text, comment="Supporting passage for the teachers' prompt.")
+    attributes: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="The dataset row's other fields.")
+    state: Mapped[str] = mapped_column(
+        Text,
+        server_default=ProblemState.QUEUED.value,
+        comment="queued, searching, answering, verifying, done, failed or cancelled.",
+    )
+    step: Mapped[int] = mapped_column(Integer, server_default="0", comment="Step being decoded; 0 before the first.")
+    round: Mapped[int] = mapped_column(
+        Integer,
+        server_default="0",
+        comment="Resampling round of that step; above 0 after an all-invalid step.",
+    )
+    outstanding: Mapped[int] = mapped_column(
+        Integer, server_default="0", comment="Candidates of the step that are not final yet: the barrier."
+    )
+    failure_reason: Mapped[str | None] = mapped_column(Text, comment="Why it failed.")
+    created_at: Mapped[datetime] = _instant("When it was enqueued.", default=True)
+    admitted_at: Mapped[datetime | None] = _instant("When its search began.")
+    touched_at: Mapped[datetime] = _instant("Last state change or message sent for it.", default=True)
+    finished_at: Mapped[datetime | None] = _instant("When it was done, failed or cancelled.")
+
+
+class Candidate(Base):
+    """One proposed step: a node of the search tree, kept or not."""
+
+    __tablename__ = "candidates"
+    __table_args__ = (
+        UniqueConstraint("problem_id", "lineage"),
+        _one_of("state", CandidateState),
+        CheckConstraint("score > 0 AND score <= 1", name="score"),
+        CheckConstraint("answer_tokens >= 1", name="answer_tokens"),
+        CheckConstraint("(state = 'invalid') = (invalid_reason IS NOT NULL)", name="invalid_reason"),
+        CheckConstraint("state <> 'scored' OR score IS NOT NULL", name="scored"),
+        Index("ix_candidates_problem_id_step", "problem_id", "step"),
+        Index(
+            "ix_candidates_unfinished",
+            "state",
+            postgresql_where=text("state IN ('pending', 'proposing', 'proposed', 'scoring')"),
+        ),
+        {"comment": "One proposed step: a node of the search tree, kept or not."},
+    )
+
+    id: Mapped[int] = _key("Key.")
+    problem_id: Mapped[int] = mapped_column(ForeignKey("problems.id", ondelete="CASCADE"), comment="Its problem.")
+    parent_id: Mapped[int | None] = mapped_column(
+        ForeignKey("candidates.id", ondelete="CASCADE"),
+        index=True,
+        comment="The candidate it extends; NULL at step 1.",
+    )
+    parent_rank: Mapped[int] = mapped_column(Integer, comment="0-based rank of the parent in its beam; 0 at step 1.")
+    step: Mapped[int] = mapped_column(Integer, comment="1-based number of this step in the trajectory.")
+    round: Mapped[int] = mapped_column(Integer, comment="Resampling round, 0 unless earlier ones were all invalid.")
+    teacher_id: Mapped[int] = mapped_column(ForeignKey("teachers.id"), index=True, comment="Who proposed it.")
+    sample: Mapped[int] = mapped_column(Integer, comment="0-based proposal number of the teacher for this parent.")
+    lineage: Mapped[str] = mapped_column(
+        Text, comment="Hash of the path of (step, round, teacher, sample) from the root; equal in equal runs."
+    )
+    seed: Mapped[int] = mapped_column(BigInteger, comment="Sampling seed.")
+    max_tokens: Mapped[int] = mapped_column(Integer, comment="Token cap of this step.")
+    state: Mapped[str] = mapped_column(
+        Text,
+        server_default=CandidateState.PENDING.value,
+        comment="pending, proposing, proposed, scoring, scored or invalid.",
+    )
+    text: Mapped[str | None] = mapped_column(Text, comment="The step, without its marker.")
+    finish_reason: Mapped[str | None] = mapped_column(
+        Text, comment="step (next marker), think_end, eos or length (token cap)."
+    )
+    invalid_reason: Mapped[str | None] = mapped_column(Text, comment="Why it may not enter the beam.")
+    prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's prompt tokens.")
+    completion_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's generated tokens.")
+    cached_tokens: Mapped[int | None] = mapped_column(Integer, comment="Prompt tokens from the teacher's prefix cache.")
+    score: Mapped[float | None] = mapped_column(
+        Double, comment="exp(mean log-probability of the answer given this candidate), in (0, 1]."
+    )
+    log_prob_sum: Mapped[float | None] = mapped_column(
+        Double, comment="Sum of the answer tokens' log-probabilities (nats)."
+    )
+    answer_tokens: Mapped[int | None] = mapped_column(Integer, comment="Answer tokens M in the prover's tokenizer.")
+    thinking_tokens: Mapped[int | None] = mapped_column(
+        Integer, comment="Tokens of the whole trajectory up to here, in the prover's tokenizer."
+    )
+    scoring_mode: Mapped[str | None] = mapped_column(Text, comment="Numerical path of the score.")
+    score_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="Prover's prompt tokens.")
+    score_cached_tokens: Mapped[int | None] = mapped_column(
+        Integer, comment="Of these, from the prover's prefix cache."
+    )
+    rank: Mapped[int | None] = mapped_column(Integer, comment="0-based rank in its step; NULL if invalid or duplicate.")
+    kept: Mapped[bool | None] = mapped_column(Boolean, comment="Whether it entered the beam; NULL before the decision.")
+    winning: Mapped[bool] = mapped_column(
+        Boolean, server_default=false(), comment="Whether the problem's result goes through this step."
+    )
+    propose_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to propose it.")
+    score_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to score it.")
+    worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that proposes or proposed it.")
+    score_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that scores or scored it.")
+    created_at: Mapped[datetime] = _instant("When it was planned.", default=True)
+    touched_at: Mapped[datetime] = _instant("Last state change or message sent for it.", default=True)
+    proposed_at: Mapped[datetime | None] = _instant("When the text was committed.")
+    scored_at: Mapped[datetime | None] = _instant("When the score was committed.")
+    propose_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the teacher's engine.")
+    score_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the prover's engine.")
+
+
+class BeamMember(Base):
+    """One slot of the beam chosen after a step."""
+
+    __tablename__ = "beams"
+    __table_args__ = ({"comment": "The beam chosen after each step; a finished trajectory keeps its slot."},)
+
+    problem_id: Mapped[int] = mapped_column(
+        ForeignKey("problems.id", ondelete="CASCADE"), primary_key=True, comment="Its problem."
+    )
+    step: Mapped[int] = mapped_column(Integer, primary_key=True, comment="The step after which it was chosen.")
+    rank: Mapped[int] = mapped_column(Integer, primary_key=True, comment="0-based; 0 is the best.")
+    candidate_id: Mapped[int] = mapped_column(
+        ForeignKey("candidates.id", ondelete="CASCADE"),
+        index=True,
+        comment="Last step of the trajectory in the slot.",
+    )
+    finish: Mapped[str | None] = mapped_column(
+        Text, comment="Why the trajectory is finished; NULL while it is extended."
+    )
+
+
+class Trajectory(Base):
+    """A finished trajectory that held a slot in a beam; the winner gets a final answer."""
+
+    __tablename__ = "trajectories"
+    __table_args__ = (
+        _one_of("answer_state", AnswerState),
+        Index("uq_trajectories_winner", "problem_id", unique=True, postgresql_where=text("winner")),
+        Index(
+            "ix_trajectories_unanswered",
+            "answer_state",
+            postgresql_where=text("answer_state IN ('pending', 'writing')"),
+        ),
+        {"comment": "Finished trajectories that held a slot in a beam; the winner gets a final answer."},
+    )
+
+    id: Mapped[int] = _key("Key.")
+    problem_id: Mapped[int] = mapped_column(
+        ForeignKey("problems.id", ondelete="CASCADE"), index=True, comment="Its problem."
+    )
+    candidate_id: Mapped[int] = mapped_column(
+        ForeignKey("candidates.id", ondelete="CASCADE"), unique=True, comment="Its last step."
+    )
+    steps: Mapped[int] = mapped_column(Integer, comment="Number of steps.")
+    score: Mapped[float] = mapped_column(Double, comment="Score of its last step.")
+    finish: Mapped[str] = mapped_column(Text, comment="think_end, eos, thinking_budget or max_steps.")
+    winner: Mapped[bool] = mapped_column(Boolean, server_default=false(), comment="The problem's result.")
+    dropped_at_step: Mapped[int | None] = mapped_column(
+        Integer, comment="Step at which better ones took its slot; NULL if it stayed."
+    )
+    answer_state: Mapped[str] = mapped_column(
+        Text, server_default=AnswerState.NONE.value, comment="none, pending, writing or written."
+    )
+    answer_seed: Mapped[int | None] = mapped_column(BigInteger, comment="Sampling seed of the final answer.")
+    answer_text: Mapped[str | None] = mapped_column(Text, comment="What follows </think>.")
+    answer_finish_reason: Mapped[str | None] = mapped_column(Text, comment="eos or length.")
+    answer_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's prompt tokens.")
+    answer_completion_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's generated tokens.")
+    answer_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the teacher's engine.")
+    answer_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to write it.")
+    worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that writes or wrote the answer.")
+    correct: Mapped[bool | None] = mapped_column(
+        Boolean, comment="Whether the final answer equals the known one; NULL if not checked or undecided."
+    )
+    verification: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB, comment="How correctness was decided: method, extracted answer, detail."
+    )
+    created_at: Mapped[datetime] = _instant("When it finished thinking.", default=True)
+    touched_at: Mapped[datetime] = _instant("Last state change or message sent for it.", default=True)
+    answered_at: Mapped[datetime | None] = _instant("When the answer was committed.")
+
+
+class Worker(Base):
+    """One start of one process; its heartbeat is what its leases rest on."""
+
+    __tablename__ = "workers"
+    __table_args__ = (
+        _one_of("role", WorkerRole),
+        {"comment": "One start of one process; its heartbeat is what its leases rest on."},
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True, comment="Random, new at every start.")
+    role: Mapped[str] = mapped_column(Text, comment="model or coordinator.")
+    model_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"), comment="The model it hosts.")
+    hostname: Mapped[str] = mapped_column(Text, comment="Machine.")
+    pid: Mapped[int] = mapped_column(Integer, comment="Process id there.")
+    version: Mapped[str] = mapped_column(Text, comment="Version of cord-worker.")
+    started_at: Mapped[datetime] = _instant("When it registered.", default=True)
+    heartbeat_at: Mapped[datetime] = _instant("Last sign of life.", default=True)
+    stopped_at: Mapped[datetime | None] = _instant("When it left, or was found silent for too long.")
+    stop_reason: Mapped[str | None] = mapped_column(Text, comment="shutdown or lost.")
+    dropped_results: Mapped[int] = mapped_column(
+        BigInteger, server_default="0", comment="Late or duplicate results that were not written."
+    )

@@ -1,0 +1,121 @@
+"""Finished trajectories and recorded failures, read as a stream in dataset order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+
+@dataclass(frozen=True, slots=True)
+class ResultStep:
+    """One step of a winning trajectory; `score` of the trajectory up to here, `tokens` the teacher generated."""
+
+    step: int
+    teacher: str
+    text: str
+    score: float
+    finish_reason: str | None
+    tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A done problem and its winning trajectory."""
+
+    key: str
+    question: str
+    answer: str
+    passage: str | None
+    attributes: dict[str, Any]
+    score: float
+    finish: str
+    answer_text: str
+    correct: bool | None
+    verification: dict[str, Any] | None
+    steps: tuple[ResultStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed problem, and why."""
+
+    key: str
+    question: str
+    answer: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What made a run's trajectories; the same for all of them."""
+
+    run: str
+    config_fingerprint: str
+    seed: int
+    prover_model: str
+    scoring_mode: str | None
+    code_version: str
+    config: dict[str, Any]
+
+
+_STREAMED = {"stream_results": True, "yield_per": 200}
+"""A server-side cursor, so many rows at a time: what bounds the memory of an export."""
+
+_RESULTS = sa.text(
+    """
+    SELECT p.key, p.question, p.answer, p.passage, p.attributes, j.score, j.finish,
+           j.answer_text, j.correct, j.verification,
+           (SELECT jsonb_agg(jsonb_build_array(c.step, t.name, c.text, c.score, c.finish_reason, c.completion_tokens)
+                             ORDER BY c.step)
+            FROM candidates c JOIN teachers t ON t.id = c.teacher_id
+            WHERE c.problem_id = p.id AND c.winning) AS steps
+    FROM problems p JOIN trajectories j ON j.problem_id = p.id AND j.winner
+    WHERE p.run_id = :run_id AND p.state = 'done' AND (j.correct IS TRUE OR NOT :only_correct)
+    ORDER BY p.position
+    """
+)
+
+_FAILURES = sa.text(
+    """
+    SELECT key, question, answer, failure_reason AS reason FROM problems
+    WHERE run_id = :run_id AND state = 'failed' ORDER BY position
+    """
+)
+
+_PROVENANCE = sa.text(
+    """
+    SELECT r.name AS run, r.config_fingerprint, r.seed, m.path AS prover_model, r.scoring_mode, r.code_version, r.config
+    FROM runs r JOIN models m ON m.id = r.prover_model_id WHERE r.id = :run_id
+    """
+)
+
+
+def stream_results(connection: sa.Connection, run_id: int, *, only_correct: bool) -> Iterator[Result]:
+    """Done problems in dataset order, through a server-side cursor; keep the transaction open while reading."""
+    parameters = {"run_id": run_id, "only_correct": only_correct}
+    for row in connection.execute(_RESULTS, parameters, execution_options=_STREAMED):
+        values = dict(row._mapping)
+        values["steps"] = tuple(_step(*step) for step in row.steps or ())
+        values["answer_text"] = row.answer_text or ""
+        yield Result(**values)
+
+
+def stream_failures(connection: sa.Connection, run_id: int) -> Iterator[Failure]:
+    """Failed problems in dataset order, through a server-side cursor; keep the transaction open while reading."""
+    for row in connection.execute(_FAILURES, {"run_id": run_id}, execution_options=_STREAMED):
+        yield Failure(**row._mapping)
+
+
+def read_provenance(connection: sa.Connection, run_id: int) -> Provenance:
+    """What made the run's trajectories."""
+    return Provenance(**connection.execute(_PROVENANCE, {"run_id": run_id}).one()._mapping)
+
+
+def _step(
+    step: int, teacher: str, text: str, score: float, finish_reason: str | None, tokens: int | None
+) -> ResultStep:
+    # JSON knows one kind of number: a score of exactly 1 comes back as an integer.
+    return ResultStep(step, teacher, text, float(score), finish_reason, tokens)

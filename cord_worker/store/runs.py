@@ -1,0 +1,114 @@
+"""Runs: finding them, listing them, and what a worker or coordinator needs to know of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from cord_worker.errors import RunNotFound, StoreError
+from cord_worker.store.models import RunState
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as its row holds it; `prover_model` is the fingerprint of the model that scores."""
+
+    id: int
+    name: str
+    state: str
+    config: dict[str, Any]
+    config_fingerprint: str
+    prover_model: str
+    seed: int
+    scoring_mode: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherRow:
+    """A teacher with the fingerprint of the model behind it."""
+
+    id: int
+    run_id: int
+    ordinal: int
+    name: str
+    model_fingerprint: str
+    sampling: dict[str, Any]
+    system_prompt: str | None
+
+
+_RUNS = """
+    SELECT r.id, r.name, r.state, r.config, r.config_fingerprint, m.fingerprint AS prover_model, r.seed,
+           r.scoring_mode, r.created_at
+    FROM runs r JOIN models m ON m.id = r.prover_model_id
+"""
+
+_FIND_RUN = sa.text(f"{_RUNS} WHERE r.name = :name")
+_GET_RUN = sa.text(f"{_RUNS} WHERE r.id = :id")
+_LIST_RUNS = sa.text(f"{_RUNS} ORDER BY r.created_at, r.id")
+
+_TEACHERS = sa.text(
+    """
+    SELECT t.id, t.run_id, t.ordinal, t.name, m.fingerprint AS model_fingerprint, t.sampling, t.system_prompt
+    FROM teachers t JOIN models m ON m.id = t.model_id
+    WHERE t.run_id = :run_id ORDER BY t.ordinal
+    """
+)
+
+_SET_STATE = sa.text("UPDATE runs SET state = :state WHERE id = :id")
+
+_RUN_OF_TEACHER = sa.text("SELECT run_id FROM teachers WHERE id = :teacher_id")
+
+
+def find_run(connection: sa.Connection, name: str) -> RunRow | None:
+    """The run called `name`, or None."""
+    row = connection.execute(_FIND_RUN, {"name": name}).one_or_none()
+    return None if row is None else RunRow(**row._mapping)
+
+
+def get_run(connection: sa.Connection, run_id: int) -> RunRow:
+    """The run with this key. Raises StoreError where there is none."""
+    row = connection.execute(_GET_RUN, {"id": run_id}).one_or_none()
+    if row is None:
+        raise StoreError(f"no run with key {run_id}; it was removed meanwhile")
+    return RunRow(**row._mapping)
+
+
+def list_runs(connection: sa.Connection) -> list[RunRow]:
+    """All runs, oldest first."""
+    return [RunRow(**row._mapping) for row in connection.execute(_LIST_RUNS)]
+
+
+def resolve_run(connection: sa.Connection, name: str | None) -> RunRow:
+    """The run called `name`; without a name the newest one. Raises RunNotFound naming the runs there are."""
+    runs = list_runs(connection)
+    if name is None:
+        if not runs:
+            raise RunNotFound("there are no runs yet. Start one with: cordctl enqueue DATASET")
+        return runs[-1]
+    for run in runs:
+        if run.name == name:
+            return run
+    known = ", ".join(run.name for run in runs[-10:]) or "none"
+    raise RunNotFound(f"no run is called {name!r} (there: {known})")
+
+
+def set_run_state(connection: sa.Connection, run_id: int, state: RunState) -> None:
+    """Sets whether the run's problems are worked on."""
+    connection.execute(_SET_STATE, {"id": run_id, "state": state.value})
+
+
+def read_teachers(connection: sa.Connection, run_id: int) -> list[TeacherRow]:
+    """The run's teachers in their order."""
+    return [TeacherRow(**row._mapping) for row in connection.execute(_TEACHERS, {"run_id": run_id})]
+
+
+def run_of_teacher(connection: sa.Connection, teacher_id: int) -> int:
+    """Key of the teacher's run. Raises StoreError where the teacher is gone."""
+    run_id = connection.execute(_RUN_OF_TEACHER, {"teacher_id": teacher_id}).scalar_one_or_none()
+    if run_id is None:
+        raise StoreError(f"no teacher with key {teacher_id}; its run was removed meanwhile")
+    return int(run_id)

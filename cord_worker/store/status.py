@@ -1,0 +1,352 @@
+"""Where a run stands, in figures: cheap counts to be asked every second, and totals that read the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+FINAL_STATES = ("done", "failed", "cancelled")
+"""Problem states that end the work on a problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What changes every second. `active_steps` adds up the steps that problems in flight have begun. Rates are per
+    second over the window: `steps_per_second` counts proposed steps, `tokens_per_second` the teachers' generated
+    tokens."""
+
+    problems: Mapping[str, int]
+    active_steps: int
+    working: Mapping[str, int]
+    steps_per_second: float
+    tokens_per_second: float
+    scores_per_second: float
+
+    @property
+    def total(self) -> int:
+        """All problems of the run."""
+        return sum(self.problems.values())
+
+    @property
+    def final(self) -> int:
+        """Problems that are done, failed or cancelled."""
+        return sum(self.problems.get(state, 0) for state in FINAL_STATES)
+
+    @property
+    def active(self) -> int:
+        """Problems in flight."""
+        return self.total - self.final - self.problems.get("queued", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherTotals:
+    """What one teacher did in a run; `share` of the winning steps, `tokens` generated, `seconds` in its engine."""
+
+    name: str
+    proposed: int
+    invalid: int
+    kept: int
+    winning: int
+    share: float | None
+    mean_score: float | None
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a run has come to. `mean_score` and `accuracy` are over the winners of done problems; `accuracy` counts
+    those whose correctness could be decided (`checked`). Seconds and tokens of the prover are its scoring."""
+
+    done: int
+    mean_score: float | None
+    checked: int
+    correct: int
+    accuracy: float | None
+    mean_steps: float | None
+    candidates: Mapping[str, int]
+    teachers: tuple[TeacherTotals, ...]
+    answer_tokens: int
+    scored_tokens: int
+    prover_seconds: float
+    first_admitted_at: datetime | None
+    last_finished_at: datetime | None
+    finished_recently: int
+    recent_seconds: float
+
+    @property
+    def tokens(self) -> int:
+        """Tokens generated: steps and final answers."""
+        return self.answer_tokens + sum(teacher.tokens for teacher in self.teachers)
+
+    def seconds_left(self, unfinished: int) -> float | None:
+        """Estimate from the problems that were finished recently; None where none was."""
+        if not unfinished:
+            return 0.0
+        if not self.finished_recently:
+            return None
+        return unfinished * self.recent_seconds / self.finished_recently
+
+
+@dataclass(frozen=True, slots=True)
+class LiveWorkers:
+    """Processes of one role that gave a sign of life lately; `model` is a fingerprint, None for coordinators."""
+
+    role: str
+    model: str | None
+    path: str | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TenthRow:
+    """One row of the view teacher_selection."""
+
+    teacher: str
+    tenth: int
+    proposed: int
+    kept: int
+    on_winning_path: int
+    hit_rate: float | None
+    mean_score: float | None
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedProblem:
+    """A problem that failed, and why."""
+
+    key: str
+    reason: str
+
+
+_PROBLEMS = sa.text("SELECT state, count(*) AS number FROM problems WHERE run_id = :run_id GROUP BY state")
+
+_ACTIVE_STEPS = sa.text(
+    """
+    SELECT coalesce(sum(step), 0) FROM problems
+    WHERE run_id = :run_id AND state IN ('searching', 'answering', 'verifying')
+    """
+)
+
+_RESULTS_BY_RUN = sa.text(
+    """
+    SELECT p.run_id, avg(j.score) AS mean_score, CAST(avg(j.correct::int) AS float8) AS accuracy
+    FROM trajectories j JOIN problems p ON p.id = j.problem_id
+    WHERE j.winner AND p.state = 'done' GROUP BY p.run_id
+    """
+)
+
+_PROBLEMS_BY_RUN = sa.text("SELECT run_id, state, count(*) AS number FROM problems GROUP BY run_id, state")
+
+_WORKING = sa.text(
+    """
+    SELECT c.state, count(*) AS number
+    FROM candidates c JOIN problems p ON p.id = c.problem_id
+    WHERE p.run_id = :run_id AND c.state IN ('pending', 'proposing', 'proposed', 'scoring')
+    GROUP BY c.state
+    """
+)
+
+# Rates look at the newest rows by key, so that a run of millions of candidates costs what a small one does.
+_RECENT = sa.text(
+    """
+    SELECT count(*) FILTER (WHERE c.proposed_at > now() - make_interval(secs => :window)) AS steps,
+           count(*) FILTER (WHERE c.scored_at > now() - make_interval(secs => :window)) AS scores,
+           coalesce(sum(c.completion_tokens)
+                    FILTER (WHERE c.proposed_at > now() - make_interval(secs => :window)), 0) AS tokens,
+           extract(epoch FROM now() - min(c.proposed_at)
+                   FILTER (WHERE c.proposed_at > now() - make_interval(secs => :window))) AS span
+    FROM candidates c JOIN problems p ON p.id = c.problem_id
+    WHERE c.id > (SELECT coalesce(max(id), 0) FROM candidates) - :newest AND p.run_id = :run_id
+    """
+)
+
+_WINNERS = sa.text(
+    """
+    SELECT count(*) AS done, avg(j.score) AS mean_score, count(j.correct) AS checked,
+           count(*) FILTER (WHERE j.correct) AS correct, avg(j.steps) AS mean_steps
+    FROM problems p JOIN trajectories j ON j.problem_id = p.id AND j.winner
+    WHERE p.run_id = :run_id AND p.state = 'done'
+    """
+)
+
+_ANSWERS = sa.text(
+    """
+    SELECT coalesce(sum(j.answer_completion_tokens), 0) AS tokens
+    FROM problems p JOIN trajectories j ON j.problem_id = p.id AND j.winner
+    WHERE p.run_id = :run_id
+    """
+)
+
+_TIMES = sa.text(
+    """
+    SELECT min(admitted_at) AS first_admitted_at, max(finished_at) AS last_finished_at,
+           count(*) FILTER (WHERE finished_at > now() - make_interval(secs => :window)) AS finished_recently,
+           least(:window, coalesce(extract(epoch FROM now() - min(admitted_at)), :window)) AS recent_seconds
+    FROM problems WHERE run_id = :run_id
+    """
+)
+
+_TEACHERS = sa.text(
+    """
+    SELECT t.name, count(c.proposed_at) AS proposed, count(*) FILTER (WHERE c.state = 'invalid') AS invalid,
+           count(*) FILTER (WHERE c.state = 'scored') AS scored, count(c.id) AS planned,
+           count(*) FILTER (WHERE c.kept) AS kept, count(*) FILTER (WHERE c.winning) AS winning,
+           avg(c.score) AS mean_score, coalesce(sum(c.completion_tokens), 0) AS tokens,
+           coalesce(sum(c.propose_seconds), 0) AS seconds,
+           coalesce(sum(c.score_prompt_tokens), 0) AS scored_tokens,
+           coalesce(sum(c.score_seconds), 0) AS prover_seconds
+    FROM teachers t LEFT JOIN candidates c ON c.teacher_id = t.id
+    WHERE t.run_id = :run_id
+    GROUP BY t.id, t.name, t.ordinal ORDER BY t.ordinal
+    """
+)
+
+_WORKERS = sa.text(
+    """
+    SELECT w.role, m.fingerprint AS model, m.path, count(*) AS count
+    FROM workers w LEFT JOIN models m ON m.id = w.model_id
+    WHERE w.stopped_at IS NULL AND w.heartbeat_at > now() - make_interval(secs => :timeout)
+    GROUP BY w.role, m.fingerprint, m.path ORDER BY w.role, m.path
+    """
+)
+
+_SELECTION = sa.text(
+    """
+    SELECT teacher, tenth, proposed, kept, on_winning_path, CAST(hit_rate AS float8) AS hit_rate, mean_score, tokens
+    FROM teacher_selection WHERE run = :run
+    """
+)
+
+_FAILED = sa.text(
+    """
+    SELECT key, failure_reason AS reason FROM problems
+    WHERE run_id = :run_id AND state = 'failed' ORDER BY position LIMIT :most
+    """
+)
+
+_UNFINISHED_RUNS = sa.text(
+    """
+    SELECT r.name FROM runs r
+    WHERE r.state = 'active' AND EXISTS (
+        SELECT 1 FROM problems p
+        WHERE p.run_id = r.id AND p.state IN ('queued', 'searching', 'answering', 'verifying')
+    )
+    ORDER BY r.id
+    """
+)
+
+
+def read_counts(
+    connection: sa.Connection, run_id: int, *, window_seconds: float = 30.0, newest_candidates: int = 20_000
+) -> Counts:
+    """Problems and unfinished candidates by state, and rates over the last `window_seconds`.
+
+    Rates look at no more than the `newest_candidates` rows, whatever run they are of.
+    """
+    problems = {row.state: row.number for row in connection.execute(_PROBLEMS, {"run_id": run_id})}
+    working = {row.state: row.number for row in connection.execute(_WORKING, {"run_id": run_id})}
+    recent = connection.execute(
+        _RECENT, {"run_id": run_id, "window": window_seconds, "newest": newest_candidates}
+    ).one()
+    # A run that began within the window is not diluted by the time before it.
+    seconds = max(1.0, min(window_seconds, float(recent.span or window_seconds)))
+    return Counts(
+        problems=problems,
+        active_steps=connection.execute(_ACTIVE_STEPS, {"run_id": run_id}).scalar_one(),
+        working=working,
+        steps_per_second=recent.steps / seconds,
+        tokens_per_second=recent.tokens / seconds,
+        scores_per_second=recent.scores / seconds,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunResults:
+    """What a run's winners came to; `accuracy` is the share of the checked answers that are correct."""
+
+    mean_score: float | None
+    accuracy: float | None
+
+
+def results_by_run(connection: sa.Connection) -> dict[int, RunResults]:
+    """Mean score and accuracy of every run that has winners."""
+    rows = connection.execute(_RESULTS_BY_RUN)
+    return {row.run_id: RunResults(row.mean_score, row.accuracy) for row in rows}
+
+
+def problems_by_run(connection: sa.Connection) -> dict[int, dict[str, int]]:
+    """Problems by state, of every run."""
+    problems: dict[int, dict[str, int]] = {}
+    for row in connection.execute(_PROBLEMS_BY_RUN):
+        problems.setdefault(row.run_id, {})[row.state] = row.number
+    return problems
+
+
+def read_totals(connection: sa.Connection, run_id: int, *, window_seconds: float = 600.0) -> Totals:
+    """What the run has come to; reads all of its candidates (by index), so not to be asked every second."""
+    winners = connection.execute(_WINNERS, {"run_id": run_id}).one()
+    times = connection.execute(_TIMES, {"run_id": run_id, "window": window_seconds}).one()
+    answers = connection.execute(_ANSWERS, {"run_id": run_id}).one()
+    rows = connection.execute(_TEACHERS, {"run_id": run_id}).all()
+    winning = sum(row.winning for row in rows)
+    scored, invalid = sum(row.scored for row in rows), sum(row.invalid for row in rows)
+    return Totals(
+        done=winners.done,
+        mean_score=winners.mean_score,
+        checked=winners.checked,
+        correct=winners.correct,
+        accuracy=winners.correct / winners.checked if winners.checked else None,
+        mean_steps=None if winners.mean_steps is None else float(winners.mean_steps),
+        candidates={
+            "scored": scored,
+            "invalid": invalid,
+            "unfinished": sum(row.planned for row in rows) - scored - invalid,
+        },
+        teachers=tuple(
+            TeacherTotals(
+                name=row.name,
+                proposed=row.proposed,
+                invalid=row.invalid,
+                kept=row.kept,
+                winning=row.winning,
+                share=row.winning / winning if winning else None,
+                mean_score=row.mean_score,
+                tokens=row.tokens,
+                seconds=row.seconds,
+            )
+            for row in rows
+        ),
+        answer_tokens=answers.tokens,
+        scored_tokens=sum(row.scored_tokens for row in rows),
+        prover_seconds=sum(row.prover_seconds for row in rows),
+        first_admitted_at=times.first_admitted_at,
+        last_finished_at=times.last_finished_at,
+        finished_recently=times.finished_recently,
+        recent_seconds=float(times.recent_seconds),
+    )
+
+
+def live_workers(connection: sa.Connection, timeout_seconds: float) -> list[LiveWorkers]:
+    """Workers that gave a sign of life within `timeout_seconds`, by role and model."""
+    return [LiveWorkers(**row._mapping) for row in connection.execute(_WORKERS, {"timeout": timeout_seconds})]
+
+
+def teacher_selection(connection: sa.Connection, run_name: str) -> list[TenthRow]:
+    """Which teacher was selected where: one row per teacher and tenth of the decoding position, in order."""
+    return [TenthRow(**row._mapping) for row in connection.execute(_SELECTION, {"run": run_name})]
+
+
+def failed_problems(connection: sa.Connection, run_id: int, most: int) -> list[FailedProblem]:
+    """The first `most` failed problems in dataset order."""
+    rows = connection.execute(_FAILED, {"run_id": run_id, "most": most})
+    return [FailedProblem(row.key, row.reason or "no reason was recorded") for row in rows]
+
+
+def unfinished_runs(connection: sa.Connection) -> list[str]:
+    """Names of the active runs that still have work."""
+    return list(connection.execute(_UNFINISHED_RUNS).scalars())

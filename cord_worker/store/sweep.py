@@ -1,0 +1,259 @@
+"""What the sweeper asks of the tables: admitting problems, and finding work whose message was lost.
+
+The state of the rows is the outbox: a row in a waiting state *is* owed a message. `touched_at` says when it was
+sent last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import sqlalchemy as sa
+
+
+class Kind(StrEnum):
+    """What a message asks for."""
+
+    ADVANCE = "advance"
+    PROPOSE = "propose"
+    SCORE = "score"
+    ANSWER = "answer"
+    VERIFY = "verify"
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A message that is owed. `model` is the fingerprint of the model that serves it (None: a coordinator);
+    `teacher_id` is set for proposals."""
+
+    kind: Kind
+    problem_id: int
+    step: int
+    teacher_id: int | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A problem that was given up because one piece of its work kept failing."""
+
+    problem_id: int
+    reason: str
+
+
+_ADMIT = sa.text(
+    """
+    WITH active AS (
+        SELECT r.id, (r.config -> 'run' ->> 'max_active')::int - (
+            SELECT count(*) FROM problems p
+            WHERE p.run_id = r.id AND p.state IN ('searching', 'answering', 'verifying')
+        ) AS room
+        FROM runs r WHERE r.state = 'active'
+    ),
+    next AS (
+        SELECT chosen.id FROM active
+        CROSS JOIN LATERAL (
+            SELECT p.id FROM problems p
+            WHERE p.run_id = active.id AND p.state = 'queued'
+            ORDER BY p.position LIMIT greatest(active.room, 0)
+            FOR UPDATE SKIP LOCKED
+        ) chosen
+    )
+    UPDATE problems p SET state = 'searching', admitted_at = now(), touched_at = now()
+    FROM next WHERE p.id = next.id RETURNING p.id
+    """
+)
+
+_ADMISSION_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('cord admission', 0))")
+
+_DUE_PROPOSALS = sa.text(
+    """
+    UPDATE candidates c SET touched_at = now()
+    FROM problems p, runs r, teachers t, models m
+    WHERE c.state = 'pending' AND c.touched_at < now() - make_interval(secs => :age)
+      AND p.id = c.problem_id AND p.state = 'searching' AND r.id = p.run_id AND r.state = 'active'
+      AND t.id = c.teacher_id AND m.id = t.model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
+    RETURNING c.problem_id, p.step, c.teacher_id, m.fingerprint AS model
+    """
+)
+
+_DUE_SCORES = sa.text(
+    """
+    UPDATE candidates c SET touched_at = now()
+    FROM problems p, runs r, models m
+    WHERE c.state = 'proposed' AND c.touched_at < now() - make_interval(secs => :age)
+      AND p.id = c.problem_id AND p.state = 'searching' AND r.id = p.run_id AND r.state = 'active'
+      AND m.id = r.prover_model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
+    RETURNING c.problem_id, p.step, m.fingerprint AS model
+    """
+)
+
+_DUE_ADVANCES = sa.text(
+    """
+    UPDATE problems p SET touched_at = now()
+    FROM runs r
+    WHERE p.state = 'searching' AND p.outstanding = 0 AND p.touched_at < now() - make_interval(secs => :age)
+      AND r.id = p.run_id AND r.state = 'active'
+    RETURNING p.id AS problem_id, p.step
+    """
+)
+
+_DUE_ANSWERS = sa.text(
+    """
+    UPDATE trajectories j SET touched_at = now()
+    FROM problems p, runs r, candidates c, teachers t, models m
+    WHERE j.answer_state = 'pending' AND j.touched_at < now() - make_interval(secs => :age)
+      AND p.id = j.problem_id AND p.state = 'answering' AND r.id = p.run_id AND r.state = 'active'
+      AND c.id = j.candidate_id AND t.id = c.teacher_id AND m.id = t.model_id
+      AND m.fingerprint = ANY(CAST(:models AS text[]))
+    RETURNING j.problem_id, j.steps AS step, c.teacher_id, m.fingerprint AS model
+    """
+)
+
+_DUE_VERIFICATIONS = sa.text(
+    """
+    UPDATE problems p SET touched_at = now()
+    FROM runs r
+    WHERE p.state = 'verifying' AND p.touched_at < now() - make_interval(secs => :age)
+      AND r.id = p.run_id AND r.state = 'active'
+    RETURNING p.id AS problem_id, p.step
+    """
+)
+
+_WAITING = sa.text(
+    """
+    SELECT m.fingerprint AS model, count(*) AS messages
+    FROM (
+        SELECT DISTINCT c.problem_id, t.id AS teacher_id, t.model_id
+        FROM candidates c
+        JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+        JOIN teachers t ON t.id = c.teacher_id
+        WHERE c.state = 'pending'
+        UNION ALL
+        SELECT DISTINCT c.problem_id, NULL::bigint, r.prover_model_id
+        FROM candidates c
+        JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+        WHERE c.state = 'proposed'
+        UNION ALL
+        SELECT j.problem_id, t.id, t.model_id
+        FROM trajectories j
+        JOIN problems p ON p.id = j.problem_id AND p.state = 'answering'
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+        JOIN candidates c ON c.id = j.candidate_id
+        JOIN teachers t ON t.id = c.teacher_id
+        WHERE j.answer_state = 'pending'
+    ) units
+    JOIN models m ON m.id = units.model_id
+    GROUP BY m.fingerprint
+    """
+)
+
+_LEAD_KEY = 0x53776570
+"""Advisory lock (the letters Swep) of the leading sweeper."""
+
+_HOLDS_LEAD = sa.text(
+    f"""
+    SELECT EXISTS (
+        SELECT 1 FROM pg_locks
+        WHERE locktype = 'advisory' AND classid = 0 AND objid = {_LEAD_KEY} AND pid = pg_backend_pid() AND granted
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    )
+    """
+)
+_TRY_LEAD = sa.text(f"SELECT pg_try_advisory_lock({_LEAD_KEY})")
+
+_PARK_PROPOSALS = sa.text(
+    """
+    SELECT DISTINCT ON (c.problem_id) c.problem_id,
+           'a proposal of teacher ' || t.name || ' for step ' || c.step || ' was given up after '
+           || c.propose_attempts || ' attempts: its worker was lost or failed each time' AS reason
+    FROM candidates c
+    JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
+    JOIN runs r ON r.id = p.run_id
+    JOIN teachers t ON t.id = c.teacher_id
+    WHERE c.state = 'pending' AND c.propose_attempts >= (r.config -> 'run' ->> 'max_attempts')::int
+    ORDER BY c.problem_id, c.id
+    """
+)
+
+_PARK_SCORES = sa.text(
+    """
+    SELECT DISTINCT ON (c.problem_id) c.problem_id,
+           'scoring a candidate of step ' || c.step || ' was given up after ' || c.score_attempts
+           || ' attempts: its worker was lost or failed each time' AS reason
+    FROM candidates c
+    JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
+    JOIN runs r ON r.id = p.run_id
+    WHERE c.state = 'proposed' AND c.score_attempts >= (r.config -> 'run' ->> 'max_attempts')::int
+    ORDER BY c.problem_id, c.id
+    """
+)
+
+_PARK_ANSWERS = sa.text(
+    """
+    SELECT j.problem_id,
+           'the final answer was given up after ' || j.answer_attempts
+           || ' attempts: its worker was lost or failed each time' AS reason
+    FROM trajectories j
+    JOIN problems p ON p.id = j.problem_id AND p.state = 'answering'
+    JOIN runs r ON r.id = p.run_id
+    WHERE j.answer_state = 'pending' AND j.answer_attempts >= (r.config -> 'run' ->> 'max_attempts')::int
+    """
+)
+
+
+def try_lead(connection: sa.Connection) -> bool:
+    """Whether this connection is the leading sweeper's; it stays so until the connection ends."""
+    held = connection.execute(_HOLDS_LEAD).scalar_one()
+    return bool(held or connection.execute(_TRY_LEAD).scalar_one())
+
+
+def admit(connection: sa.Connection) -> list[Due]:
+    """Lets queued problems of active runs begin, in dataset order, up to each run's `max_active`."""
+    connection.execute(_ADMISSION_LOCK)
+    return [Due(Kind.ADVANCE, problem_id, 0) for problem_id in sorted(connection.execute(_ADMIT).scalars())]
+
+
+def waiting(connection: sa.Connection) -> dict[str, int]:
+    """Messages that the unclaimed work of each model amounts to, by model fingerprint."""
+    return {row.model: row.messages for row in connection.execute(_WAITING)}
+
+
+def due_model_work(connection: sa.Connection, models: Sequence[str], age_seconds: float) -> list[Due]:
+    """Work of these models that nobody claimed for `age_seconds`, oldest problems first; marks it as sent."""
+    parameters = {"models": list(models), "age": age_seconds}
+    due = {
+        Due(Kind.PROPOSE, row.problem_id, row.step, row.teacher_id, row.model)
+        for row in connection.execute(_DUE_PROPOSALS, parameters)
+    }
+    due |= {
+        Due(Kind.SCORE, row.problem_id, row.step, model=row.model)
+        for row in connection.execute(_DUE_SCORES, parameters)
+    }
+    due |= {
+        Due(Kind.ANSWER, row.problem_id, row.step, row.teacher_id, row.model)
+        for row in connection.execute(_DUE_ANSWERS, parameters)
+    }
+    return sorted(due, key=lambda item: (item.problem_id, item.kind, item.teacher_id or 0))
+
+
+def due_coordination(connection: sa.Connection, age_seconds: float) -> list[Due]:
+    """Decisions and verifications that are due and were not taken up; marks them as sent."""
+    advances = connection.execute(_DUE_ADVANCES, {"age": age_seconds})
+    verifications = connection.execute(_DUE_VERIFICATIONS, {"age": age_seconds})
+    return [Due(Kind.ADVANCE, row.problem_id, row.step) for row in advances] + [
+        Due(Kind.VERIFY, row.problem_id, row.step) for row in verifications
+    ]
+
+
+def exhausted(connection: sa.Connection) -> list[Parked]:
+    """Problems one of whose pieces of work used up its attempts (`run.max_attempts`)."""
+    return [
+        Parked(row.problem_id, row.reason)
+        for statement in (_PARK_PROPOSALS, _PARK_SCORES, _PARK_ANSWERS)
+        for row in connection.execute(statement)
+    ]

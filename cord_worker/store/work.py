@@ -1,0 +1,110 @@
+"""What is leased, and what comes of it: the values that `leases` reads and writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalUnit:
+    """All pending candidates of one teacher in one problem's current step."""
+
+    problem_id: int
+    teacher_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedProposal:
+    """A candidate to be proposed; `steps` is the text of the trajectory that it extends."""
+
+    candidate_id: int
+    attempt: int
+    problem_id: int
+    teacher_id: int
+    question: str
+    passage: str | None
+    steps: tuple[str, ...]
+    seed: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalResult:
+    """What became of a leased proposal; `invalid_reason` set means it never enters the beam."""
+
+    candidate_id: int
+    attempt: int
+    text: str
+    finish_reason: str | None
+    invalid_reason: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cached_tokens: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedScore:
+    """A candidate to be scored; `steps` is its whole trajectory."""
+
+    candidate_id: int
+    attempt: int
+    problem_id: int
+    run_id: int
+    question: str
+    passage: str | None
+    answer: str
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """What became of a leased score; either all figures or an `invalid_reason`."""
+
+    candidate_id: int
+    attempt: int
+    invalid_reason: str | None
+    score: float | None
+    log_prob_sum: float | None
+    answer_tokens: int | None
+    thinking_tokens: int | None
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedAnswer:
+    """A winning trajectory whose final answer is to be written."""
+
+    trajectory_id: int
+    attempt: int
+    problem_id: int
+    teacher_id: int
+    question: str
+    passage: str | None
+    steps: tuple[str, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerResult:
+    """A final answer, as generated."""
+
+    trajectory_id: int
+    attempt: int
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a group of finishes led to: problems with candidates to score, problems whose next decision is due,
+    and the number of results that were late or duplicate."""
+
+    to_score: frozenset[int]
+    to_advance: frozenset[int]
+    dropped: int

@@ -1,0 +1,167 @@
+"""Worker processes: registering, heartbeats, and what becomes of the leases of one that is gone."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+
+import sqlalchemy as sa
+
+import cord_worker
+from cord_worker.errors import EngineLoadError
+from cord_worker.store.models import WorkerRole
+
+_REGISTER = sa.text(
+    """
+    INSERT INTO workers (id, role, model_id, hostname, pid, version)
+    VALUES (:id, :role, :model_id, :hostname, :pid, :version)
+    """
+)
+
+_ADOPT_DIGEST = sa.text("UPDATE models SET weights_digest = :digest WHERE id = :model_id AND weights_digest IS NULL")
+_READ_DIGEST = sa.text("SELECT weights_digest, path FROM models WHERE id = :model_id")
+
+_OTHER_SCORING_MODES = sa.text(
+    """
+    SELECT r.name, r.scoring_mode FROM runs r
+    WHERE r.state <> 'cancelled' AND r.scoring_mode IS NOT NULL AND r.scoring_mode <> :mode
+      AND r.prover_model_id = :model_id
+      AND EXISTS (SELECT 1 FROM problems p WHERE p.run_id = r.id AND p.state IN ('queued', 'searching'))
+    """
+)
+
+_HEARTBEAT = sa.text("UPDATE workers SET heartbeat_at = now(), stopped_at = NULL, stop_reason = NULL WHERE id = :id")
+
+_STOP = sa.text("UPDATE workers SET stopped_at = now(), stop_reason = :reason WHERE id = :id AND stopped_at IS NULL")
+
+_EXPIRE = sa.text(
+    """
+    UPDATE workers SET stopped_at = now(), stop_reason = 'lost'
+    WHERE stopped_at IS NULL AND heartbeat_at < now() - make_interval(secs => :timeout)
+    RETURNING id
+    """
+)
+
+_GONE_HOLDERS = sa.text(
+    """
+    SELECT w.id FROM workers w
+    WHERE w.stopped_at IS NOT NULL AND (
+        w.id IN (SELECT worker_id FROM candidates WHERE state = 'proposing')
+        OR w.id IN (SELECT score_worker_id FROM candidates WHERE state = 'scoring')
+        OR w.id IN (SELECT worker_id FROM trajectories WHERE answer_state = 'writing')
+    )
+    """
+)
+
+_RETURN_PROPOSALS = sa.text(
+    """
+    UPDATE candidates
+    SET state = 'pending', propose_attempts = propose_attempts - :forgiven, touched_at = 'epoch'
+    WHERE state = 'proposing' AND worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
+      AND touched_at < now() - make_interval(secs => :grace)
+    """
+)
+
+_RETURN_SCORES = sa.text(
+    """
+    UPDATE candidates
+    SET state = 'proposed', score_attempts = score_attempts - :forgiven, touched_at = 'epoch'
+    WHERE state = 'scoring' AND score_worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
+      AND touched_at < now() - make_interval(secs => :grace)
+    """
+)
+
+_RETURN_ANSWERS = sa.text(
+    """
+    UPDATE trajectories
+    SET answer_state = 'pending', answer_attempts = answer_attempts - :forgiven, touched_at = 'epoch'
+    WHERE answer_state = 'writing' AND worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
+      AND touched_at < now() - make_interval(secs => :grace)
+    """
+)
+
+
+def register(
+    connection: sa.Connection, worker_id: uuid.UUID, role: WorkerRole, *, hostname: str, pid: int, model_id: int | None
+) -> None:
+    """Enters a process that has just started."""
+    connection.execute(
+        _REGISTER,
+        {
+            "id": worker_id,
+            "role": role.value,
+            "model_id": model_id,
+            "hostname": hostname,
+            "pid": pid,
+            "version": cord_worker.__version__,
+        },
+    )
+
+
+def check_weights(connection: sa.Connection, model_id: int, digest: str) -> None:
+    """Records the digest of the first worker's files. Raises EngineLoadError where these differ from them."""
+    connection.execute(_ADOPT_DIGEST, {"model_id": model_id, "digest": digest})
+    row = connection.execute(_READ_DIGEST, {"model_id": model_id}).one()
+    if row.weights_digest != digest:
+        raise EngineLoadError(
+            f"model {row.path}: the files here (digest {digest}) are not the ones that other workers of this model "
+            f"serve (digest {row.weights_digest}). Copy the same files here, or pin `revision` in cord.toml."
+        )
+
+
+def runs_with_other_scoring_mode(connection: sa.Connection, model_id: int, mode: str) -> list[tuple[str, str]]:
+    """Unfinished runs of this prover whose scores took another numerical path, as (run name, its mode)."""
+    rows = connection.execute(_OTHER_SCORING_MODES, {"model_id": model_id, "mode": mode})
+    return [(row.name, row.scoring_mode) for row in rows]
+
+
+def heartbeat(connection: sa.Connection, worker_id: uuid.UUID) -> None:
+    """A sign of life. A worker that was declared lost meanwhile is back; the leases it lost stay lost."""
+    connection.execute(_HEARTBEAT, {"id": worker_id})
+
+
+def stop(connection: sa.Connection, worker_id: uuid.UUID, reason: str) -> None:
+    """Enters that the process leaves."""
+    connection.execute(_STOP, {"id": worker_id, "reason": reason})
+
+
+def expire(connection: sa.Connection, timeout_seconds: float) -> list[uuid.UUID]:
+    """Declares silent workers lost; returns their ids."""
+    return list(connection.execute(_EXPIRE, {"timeout": timeout_seconds}).scalars())
+
+
+def reclaim(connection: sa.Connection) -> int:
+    """Takes back every lease of a worker that is gone, whenever it was taken; returns how many."""
+    gone = list(connection.execute(_GONE_HOLDERS).scalars())
+    return give_back(connection, gone, forgiven=False) if gone else 0
+
+
+def give_back(
+    connection: sa.Connection,
+    workers: Collection[uuid.UUID],
+    *,
+    forgiven: bool,
+    known_candidates: Collection[int] = (),
+    known_trajectories: Collection[int] = (),
+    grace_seconds: float = -1.0,
+) -> int:
+    """Takes back the leases of `workers`, except the known ones and those younger than the grace; returns how many.
+
+    `forgiven` attempts do not count towards the limit: the worker handed its work back in good order.
+    """
+    count = 0
+    for statement, known in (
+        (_RETURN_PROPOSALS, known_candidates),
+        (_RETURN_SCORES, known_candidates),
+        (_RETURN_ANSWERS, known_trajectories),
+    ):
+        count += connection.execute(
+            statement,
+            {
+                "workers": list(workers),
+                "known": list(known),
+                "forgiven": int(forgiven),
+                "grace": grace_seconds,
+            },
+        ).rowcount
+    return count

@@ -1,0 +1,9 @@
+"""Checking generated answers against references, in processes that can be killed."""
+
+from __future__ import annotations
+
+from cord_worker.verify.checker import AnswerChecker
+from cord_worker.verify.comparison import compare
+from cord_worker.verify.verdict import Verdict
+
+__all__ = ["AnswerChecker", "Verdict", "compare"]

@@ -1,0 +1,44 @@
+"""Splitting a quantity into its value and its unit."""
+
+from __future__ import annotations
+
+import re
+
+_QUANTITY = re.compile(
+    r"(?P<value>.*[\d})])\s*(?P<unit>\^\\circ(?: ?[CF])?"
+    r"|(?<![\\a-zA-Z])[a-zA-Z]+\.?(?: [a-zA-Z]+\.?){0,2}(?: ?\^ ?\{?[23]\}?)?)"
+)
+_SHORT_UNITS = "cm mm m km kg g mg ft in yd mi lb oz ml l s h hr hrs min mph kmh am pm sq cu cc"
+_SHORT = frozenset(_SHORT_UNITS.split())
+_OTHER_WORDS = (
+    "or and to not is are minus plus times percent thousand million billion trillion hundred dozen half about than "
+    "more less mod if where for when with but only base pairs"
+)
+_NO_UNIT = frozenset(_OTHER_WORDS.split())
+"""Words behind a number that change what is said; a number followed by one of them is no quantity."""
+
+
+def split_unit(text: str) -> tuple[str, str | None]:
+    """`10 dollars` as ("10", "dollar"), `5 cm^2` as ("5", "cm^2"), `$3` as ("3", "dollar"); no unit: None."""
+    if re.match(r"\$ ?[\d.]", text):
+        return text[1:].strip(), "dollar"
+    match = _QUANTITY.fullmatch(text)
+    if not match:
+        return text, None
+    unit = match["unit"]
+    if unit.startswith("^"):
+        return match["value"].strip(), "degree" + unit[6:].strip()
+    words = re.findall(r"[a-zA-Z]+", unit)
+    known = all(word.lower() not in _NO_UNIT and (len(word) >= 3 or word.lower() in _SHORT) for word in words)
+    return (match["value"].strip(), _canonical(words, unit)) if known else (text, None)
+
+
+def _canonical(words: list[str], unit: str) -> str:
+    power = next(iter(re.findall(r"[23]", unit)), "")
+    names = []
+    for word in (word.lower() for word in words):
+        if word in ("square", "sq", "cubic", "cu"):
+            power = "2" if word.startswith("sq") else "3"
+        else:
+            names.append(word[:-2] if word in ("inches", "feet") else word.removesuffix("s") if len(word) > 2 else word)
+    return " ".join(names) + (f"^{power}" if power else "")

@@ -1,0 +1,148 @@
+"""Servers for tests: one that is there already, else embedded ones; every test gets a database of its own.
+
+`CORD_TEST_DATABASE_URL` and `CORD_TEST_BROKER_URL` name servers to use; `CORD_TEST_EMBEDDED=1` uses the embedded ones
+even where others answer. A server that is used is left as it was found.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+import sqlalchemy as sa
+
+from cord_worker.local.services import Endpoints, LocalServices
+from cord_worker.store.schema import upgrade
+
+LOOPBACK_DATABASE = "postgresql://postgres@127.0.0.1:5432/postgres"
+LOOPBACK_BROKER = "redis://127.0.0.1:6379/15"
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def embedded_services() -> Iterator[Endpoints]:
+    """Embedded servers for the whole session; started only where a test needs them."""
+    base = Path(tempfile.mkdtemp(prefix="cord-s-"))
+    services = LocalServices(base / "state")
+    try:
+        yield services.ensure_started()
+    finally:
+        services.release()
+        if base not in services.postgres.home.parents:
+            shutil.rmtree(services.postgres.home, ignore_errors=True)
+        shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(request: pytest.FixtureRequest) -> str:
+    """An SQLAlchemy URL of a PostgreSQL on which databases may be created."""
+    named = os.environ.get("CORD_TEST_DATABASE_URL")
+    if named is None and not os.environ.get("CORD_TEST_EMBEDDED") and _postgres_answers(LOOPBACK_DATABASE):
+        named = LOOPBACK_DATABASE
+    if named is None:
+        endpoints: Endpoints = request.getfixturevalue("embedded_services")
+        named = endpoints.database_url
+    return f"postgresql+psycopg://{named.partition('://')[2]}"
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_url: str) -> Iterator[str]:
+    """Name of a migrated database that others are copied from: migrating takes longer than copying."""
+    with _new_database(postgres_url) as url:
+        upgrade(url.render_as_string(hide_password=False))
+        assert url.database is not None
+        yield url.database
+
+
+@pytest.fixture(scope="session")
+def migrated_database(postgres_url: str, migrated_template: str) -> Callable[[], AbstractContextManager[str]]:
+    """Makes a fresh database with the newest schema for the length of a `with`, for fixtures of a wider scope."""
+
+    @contextmanager
+    def make() -> Iterator[str]:
+        with _new_database(postgres_url, template=migrated_template) as url:
+            yield url.render_as_string(hide_password=False)
+
+    return make
+
+
+@pytest.fixture
+def database_url(migrated_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """A fresh database with the newest schema, dropped after the test."""
+    with migrated_database() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres_url: str) -> Iterator[str]:
+    """A fresh database without any schema, dropped after the test."""
+    with _new_database(postgres_url) as url:
+        yield url.render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """A Redis; several tests may share it, so use it with `key_prefix`."""
+    named = os.environ.get("CORD_TEST_BROKER_URL")
+    if named is None and not os.environ.get("CORD_TEST_EMBEDDED") and _redis_answers(LOOPBACK_BROKER):
+        named = LOOPBACK_BROKER
+    if named is None:
+        endpoints: Endpoints = request.getfixturevalue("embedded_services")
+        named = endpoints.broker_url
+    return named
+
+
+@pytest.fixture
+def key_prefix(broker_url: str) -> Iterator[str]:
+    """A prefix (CORD_KEY_PREFIX) of this test's own keys, which are deleted after it."""
+    prefix = f"cord-test-{os.getpid()}-{next(_numbers)}:"
+    yield prefix
+    with redis.Redis.from_url(broker_url.replace("redis+socket://", "unix://")) as client:
+        for key in client.scan_iter(match=f"{prefix}*", count=1000):
+            client.delete(key)
+
+
+@contextmanager
+def _new_database(server: str, *, template: str | None = None) -> Iterator[sa.URL]:
+    name = f"cord_test_{os.getpid()}_{next(_numbers)}"
+    _execute(server, f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+    try:
+        yield sa.make_url(server).set(database=name)
+    finally:
+        # FORCE: a test that fails may leave connections behind.
+        _execute(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def _execute(server: str, statement: str) -> None:
+    engine = sa.create_engine(server, poolclass=sa.pool.NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(statement))
+    engine.dispose()
+
+
+def _postgres_answers(url: str) -> bool:
+    try:
+        with psycopg.connect(url, connect_timeout=2, autocommit=True) as connection:
+            row = connection.execute(
+                "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+            ).fetchone()
+    except psycopg.Error:
+        return False
+    return bool(row and row[0])
+
+
+def _redis_answers(url: str) -> bool:
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=2) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False

@@ -1,0 +1,53 @@
+"""`cordctl` as users run it: real processes, a real database and broker, the engine that answers at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+# Test modules are imported by path, so that equal names in several folders do not clash; helpers are found here.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from cordctl_process import Cordctl, prepared
+
+
+@pytest.fixture
+def cordctl(tmp_path: Path, database_url: str, broker_url: str, key_prefix: str) -> Cordctl:
+    """With a migrated database of this test's own."""
+    return prepared(
+        tmp_path,
+        {"CORD_DATABASE_URL": database_url, "CORD_BROKER_URL": broker_url, "CORD_KEY_PREFIX": key_prefix},
+    )
+
+
+@pytest.fixture
+def embedded_cordctl(tmp_path: Path) -> Iterator[Cordctl]:
+    """Without any service but those that the commands embed."""
+    with tempfile.TemporaryDirectory(prefix="cord-c-") as state:
+        cordctl = prepared(tmp_path, {"CORD_STATE_DIR": f"{state}/state"})
+        try:
+            yield cordctl
+        finally:
+            subprocess.run(cordctl.command("down"), cwd=tmp_path, env=cordctl.variables(), check=False)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+    migrated_database: Callable[[], AbstractContextManager[str]],
+    broker_url: str,
+) -> Iterator[Cordctl]:
+    """A run called `done` of five problems, worked to the end once for a module; its tests only read."""
+    folder = tmp_path_factory.mktemp("finished")
+    with migrated_database() as url:
+        prefix = f"cord-test-{os.getpid()}-finished:"
+        cordctl = prepared(folder, {"CORD_DATABASE_URL": url, "CORD_BROKER_URL": broker_url, "CORD_KEY_PREFIX": prefix})
+        cordctl("run", "problems.jsonl", "--run", "done", "-o", "out.jsonl")
+        yield cordctl

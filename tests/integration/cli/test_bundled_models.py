@@ -1,0 +1,123 @@
+"""The bundled models through the whole service: the same bytes every time, and scores that are what they claim."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import torch
+from cordctl_process import Cordctl, prepared
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import cord_worker.demo
+from cord_worker.demo.problems import generate
+from cord_worker.store.database import Database
+
+PROVER = Path(cord_worker.demo.__file__).parent / "models" / "prover"
+ANSWERS = ("204", "-3", r"\frac{1}{2}", "三", "The train arrives at noon, an hour late.")
+
+
+@pytest.fixture
+def tiny(cordctl: Cordctl) -> Cordctl:
+    """With the preset `tiny`; three problems have the answers they were made with, five have odd ones."""
+    config = cordctl("init", "--preset", "tiny").stdout
+    (cordctl.folder / "cord.toml").write_text(config, encoding="utf-8")
+    lines = []
+    for index, problem in enumerate(generate(3 + len(ANSWERS), seed=1, split="heldout")):
+        answer = problem.answer if index < 3 else ANSWERS[index - 3]
+        lines.append(json.dumps({"id": problem.id, "question": problem.question, "answer": answer}))
+    (cordctl.folder / "problems.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return cordctl
+
+
+def run(cordctl: Cordctl, output: str) -> bytes:
+    cordctl("run", "problems.jsonl", "--run", "tiny", "-o", output, timeout=240)
+    return (cordctl.folder / output).read_bytes()
+
+
+def test_the_same_run_gives_the_same_bytes_whoever_shares_a_batch_and_true_scores(
+    tiny: Cordctl,
+    database_url: str,
+    migrated_database: Callable[[], AbstractContextManager[str]],
+    tmp_path: Path,
+) -> None:
+    first = run(tiny, "first.jsonl")
+    assert len(first.splitlines()) == 3 + len(ANSWERS)
+
+    with migrated_database() as url:
+        (tmp_path / "again").mkdir()
+        again = prepared(tmp_path / "again", {**tiny.environment, "CORD_DATABASE_URL": url})
+        for name in ("cord.toml", "problems.jsonl"):
+            text = (tiny.folder / name).read_text(encoding="utf-8")
+            (again.folder / name).write_text(text.replace("batch_size = 32", "batch_size = 3"), encoding="utf-8")
+        assert run(again, "second.jsonl") == first
+
+    check_scores(database_url)
+
+
+def check_scores(url: str) -> None:
+    database = Database(url)
+    rows = database.run(
+        lambda connection: connection.execute(
+            sa.text(
+                """
+                WITH RECURSIVE path AS (
+                    SELECT id AS leaf, parent_id, step, text FROM candidates WHERE state = 'scored'
+                    UNION ALL
+                    SELECT path.leaf, c.parent_id, c.step, c.text FROM path JOIN candidates c ON c.id = path.parent_id
+                )
+                SELECT p.question, p.answer, c.score, c.answer_tokens,
+                       (SELECT array_agg(path.text ORDER BY path.step) FROM path WHERE path.leaf = c.id) AS steps
+                FROM candidates c JOIN problems p ON p.id = c.problem_id
+                WHERE c.state = 'scored' ORDER BY c.lineage
+                """
+            )
+        ).all()
+    )
+    database.close()
+    assert {row.answer for row in rows} >= set(ANSWERS)
+    prover = _Prover()
+    for row in rows[::5]:
+        score, answer_tokens = prover.score(row.question, row.steps, row.answer)
+        assert answer_tokens == row.answer_tokens
+        assert score == pytest.approx(row.score, abs=1e-4)
+        assert score == pytest.approx(row.score, rel=1e-6)
+
+
+class _Prover:
+    """The score as PAPER.md states it, by one plain forward over the whole text."""
+
+    def __init__(self) -> None:
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(PROVER)
+        self._model: Any = AutoModelForCausalLM.from_pretrained(PROVER, dtype=torch.float64)
+
+    def score(self, question: str, steps: list[str], answer: str) -> tuple[float, int]:
+        turn = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+        )
+        pieces = [turn if turn.endswith("<think>\n") else f"{turn}<think>\n"]
+        for number, text in enumerate([*steps[:-1], steps[-1].rstrip()], start=1):
+            pieces += ["### Step 1." if number == 1 else f"\n### Step {number}.", text]
+        before = [token for piece in pieces for token in self._encode(piece).input_ids]
+        closing = f"\n</think>\n\nThe final answer is {answer}."
+        start = closing.index(answer)
+        encoded = self._encode(closing)
+        wanted = [
+            index
+            for index, (begin, end) in enumerate(encoded.offset_mapping)
+            if begin < start + len(answer) and end > start
+        ]
+        ids = torch.tensor([before + encoded.input_ids])
+        with torch.inference_mode():
+            log_probabilities = self._model(ids).logits[0].log_softmax(-1)
+        total = sum(float(log_probabilities[len(before) + index - 1, encoded.input_ids[index]]) for index in wanted)
+        return math.exp(total / len(wanted)), len(wanted)
+
+    def _encode(self, text: str) -> Any:
+        return self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)

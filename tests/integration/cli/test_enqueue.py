@@ -1,0 +1,99 @@
+"""`cordctl enqueue` and `validate`: all of a dataset, or nothing, and never twice."""
+
+from __future__ import annotations
+
+import json
+
+from cordctl_process import Cordctl, problem
+
+
+def problems_of(cordctl: Cordctl) -> dict[str, int]:
+    document: dict[str, int] = json.loads(cordctl("status", "--json").stdout)["problems"]
+    return document
+
+
+def test_a_second_time_adds_nothing_and_says_so(cordctl: Cordctl) -> None:
+    first = cordctl("enqueue", "problems.jsonl").stdout
+    second = cordctl("enqueue", "problems.jsonl").stdout
+    assert "5 problems added" in first
+    assert "nothing new (5 already there)" in second
+    assert problems_of(cordctl) == {"total": 5, "active": 0, "queued": 5}
+
+
+def test_a_grown_dataset_adds_what_is_new(cordctl: Cordctl) -> None:
+    cordctl("enqueue", "problems.jsonl")
+    cordctl.write_problems(*(problem(number) for number in range(7)))
+    report = json.loads(cordctl("enqueue", "problems.jsonl", "--json").stdout)
+    assert (report["added"], report["already"], report["created"]) == (2, 5, False)
+
+
+def test_the_run_is_named_after_dataset_and_configuration(cordctl: Cordctl) -> None:
+    first = json.loads(cordctl("enqueue", "problems.jsonl", "--json").stdout)["run"]
+    config = cordctl.folder / "cord.toml"
+    config.write_text(config.read_text(encoding="utf-8").replace("beam_width = 2", "beam_width = 3"), encoding="utf-8")
+    second = json.loads(cordctl("enqueue", "problems.jsonl", "--json").stdout)["run"]
+    assert first.startswith("problems-")
+    assert second.startswith("problems-")
+    assert first != second
+
+
+def test_another_configuration_under_the_same_name_is_refused(cordctl: Cordctl) -> None:
+    cordctl("enqueue", "problems.jsonl", "--run", "mine")
+    config = cordctl.folder / "cord.toml"
+    config.write_text(config.read_text(encoding="utf-8").replace("max_steps = 4", "max_steps = 5"), encoding="utf-8")
+    assert "another configuration" in cordctl("enqueue", "problems.jsonl", "--run", "mine", exits=1).stderr
+
+
+def test_a_bad_row_is_named_and_nothing_is_enqueued(cordctl: Cordctl) -> None:
+    cordctl.write_problems(problem(1), {"id": "p2", "question": " ", "answer": "4"}, problem(3))
+    error = cordctl("enqueue", "problems.jsonl", exits=1).stderr
+    assert "problems.jsonl:2" in error
+    assert "question" in error
+    assert "nothing was enqueued" in error
+    assert "there are no runs yet" in cordctl("runs").stdout
+
+
+def test_skipped_rows_are_written_beside_the_dataset_once(cordctl: Cordctl) -> None:
+    cordctl.write_problems(problem(1), {"id": "p2", "question": " ", "answer": "4"}, problem(1), problem(3))
+    for added in (2, 0):
+        report = json.loads(cordctl("enqueue", "problems.jsonl", "--skip-invalid", "--json").stdout)
+        assert (report["added"], report["rejected"]) == (added, 2)
+        rejects = (cordctl.folder / "problems.jsonl.rejects.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line)["location"] for line in rejects] == ["problems.jsonl:2", "problems.jsonl:3"]
+
+
+def test_a_dry_run_checks_everything_and_writes_nothing(cordctl: Cordctl) -> None:
+    cordctl.write_problems(problem(1), {"id": "p2", "question": " ", "answer": "4"})
+    assert "problems.jsonl:2" in cordctl("enqueue", "problems.jsonl", "--dry-run", exits=1).stderr
+    output = cordctl("enqueue", "problems.jsonl", "--dry-run", "--skip-invalid").stdout
+    assert "1 problems would be added" in output
+    assert sorted(path.name for path in cordctl.folder.iterdir()) == ["cord.toml", "problems.jsonl"]
+    assert "there are no runs yet" in cordctl("runs").stdout
+
+
+def test_fields_and_limits_are_the_users_to_choose(cordctl: Cordctl) -> None:
+    cordctl.write_problems(*({"nr": n, "text": f"Count to {n}", "value": n} for n in range(1, 9)))
+    options = ("--question-field", "text", "--answer-field", "value", "--id-field", "nr", "--limit", "3")
+    assert "3 problems added" in cordctl("enqueue", "problems.jsonl", *options).stdout
+
+
+def test_validate_names_every_flaw_and_needs_no_database(cordctl: Cordctl) -> None:
+    cordctl.environment = {}
+    assert "5 problems, 0 invalid rows" in cordctl("validate", "problems.jsonl").stdout
+    cordctl.write_problems(problem(1), problem(1), {"id": "x\x1b[2J", "question": "", "answer": "1"})
+    result = cordctl("validate", "problems.jsonl", exits=1)
+    assert "problems.jsonl:2: field id: id 'p1' was given before, at problems.jsonl:1" in result.stderr
+    assert "problems.jsonl:3" in result.stderr
+    assert "1 problems, 2 invalid rows" in result.stdout
+    assert "\x1b" not in result.stdout + result.stderr
+
+
+def test_an_old_schema_is_refused_with_the_command_that_helps(cordctl: Cordctl, empty_database_url: str) -> None:
+    cordctl.environment["CORD_DATABASE_URL"] = empty_database_url
+    assert "cordctl db upgrade" in cordctl("enqueue", "problems.jsonl", exits=1).stderr
+    cordctl("db", "check", exits=1)
+    cordctl("db", "upgrade")
+    assert "the schema is current" in cordctl("db", "check").stdout
+    cordctl("enqueue", "problems.jsonl")
+    cordctl("db", "downgrade", "base", "--yes")
+    assert "database is at nothing" in cordctl("db", "current").stdout

@@ -1,0 +1,142 @@
+"""`cordctl status`, `stats`, `export` of a finished run; `pause`, `resume`, `cancel` of one that waits."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from cordctl_process import Cordctl
+
+KEYS = [
+    "id",
+    "question",
+    "answer",
+    "trajectory",
+    "final_answer",
+    "score",
+    "correct",
+    "verification",
+    "finish",
+    "steps",
+    "provenance",
+    "metadata",
+]
+
+
+def exported(cordctl: Cordctl) -> list[dict]:  # type: ignore[type-arg]
+    return [json.loads(line) for line in (cordctl.folder / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_status_counts_what_the_run_came_to(finished: Cordctl) -> None:
+    document = json.loads(finished("status", "done", "--json").stdout)
+    assert document["problems"] == {"total": 5, "active": 0, "done": 5}
+    assert document["eta_seconds"] == 0.0
+    assert set(document["teachers"]) == {"alpha", "alpha-hot"}
+    assert sum(teacher["share"] for teacher in document["teachers"].values()) == pytest.approx(1.0)
+    steps = sum(len(line["steps"]) for line in exported(finished))
+    assert sum(teacher["winning"] for teacher in document["teachers"].values()) == steps
+    lines = exported(finished)
+    assert document["mean_score"] == pytest.approx(sum(line["score"] for line in lines) / len(lines))
+    assert document["mean_steps"] == pytest.approx(steps / len(lines))
+    assert document["candidates"]["unfinished"] == 0
+
+
+def test_status_without_a_name_is_of_the_newest_run_and_watching_a_finished_one_ends(finished: Cordctl) -> None:
+    output = finished("status", "--watch", timeout=20).stdout
+    assert "done" in output
+    assert "5 done" in output
+    lines = finished("status", "--watch", "--json", timeout=20).stdout.splitlines()
+    assert json.loads(lines[-1])["problems"]["done"] == 5
+
+
+def test_runs_are_listed(finished: Cordctl) -> None:
+    (row,) = json.loads(finished("runs", "--json").stdout)
+    assert (row["run"], row["state"], row["problems"]) == ("done", "active", {"total": 5, "done": 5})
+
+
+def test_stats_agree_with_the_exported_steps(finished: Cordctl) -> None:
+    document = json.loads(finished("stats", "done", "--json").stdout)
+    winning = {"alpha": 0, "alpha-hot": 0}
+    for line in exported(finished):
+        for step in line["steps"]:
+            winning[step["teacher"]] += 1
+    assert {teacher["name"]: teacher["winning"] for teacher in document["teachers"]} == winning
+    by_tenth: dict[int, float] = {}
+    for row in document["tenths"]:
+        by_tenth[row["tenth"]] = by_tenth.get(row["tenth"], 0.0) + (row["hit_rate"] or 0.0)
+    assert all(total == pytest.approx(1.0) or total == 0.0 for total in by_tenth.values())
+    assert "hit rate" in finished("stats").stdout
+
+
+def test_an_exported_line_holds_the_whole_trajectory_in_dataset_order(finished: Cordctl) -> None:
+    lines = exported(finished)
+    assert [line["id"] for line in lines] == [f"p{number}" for number in range(5)]
+    for line in lines:
+        assert list(line) == KEYS
+        thinking, answer = line["trajectory"].removeprefix("<think>\n").split("\n</think>\n\n")
+        assert answer == line["final_answer"]
+        written = [f"### Step {step['step']}.{step['text']}" for step in line["steps"]]
+        assert thinking == "\n".join(written).rstrip()
+        assert [step["step"] for step in line["steps"]] == list(range(1, len(line["steps"]) + 1))
+        assert line["score"] == line["steps"][-1]["score"]
+        assert line["metadata"] == {"topic": "sums"}
+        assert line["provenance"]["run"] == "done"
+        assert line["provenance"]["prover_model"] == "judge"
+        assert "{answer}" in line["provenance"]["scoring_template"]
+
+
+def test_an_export_is_the_same_bytes_every_time_and_on_standard_output(finished: Cordctl) -> None:
+    finished("export", "done", "-o", "again.jsonl")
+    assert (finished.folder / "again.jsonl").read_bytes() == (finished.folder / "out.jsonl").read_bytes()
+    assert finished("export", "done", "-o", "-").stdout == (finished.folder / "out.jsonl").read_text(encoding="utf-8")
+
+
+def test_only_correct_leaves_the_others_out_and_says_how_many(finished: Cordctl) -> None:
+    result = finished("export", "done", "-o", "correct.jsonl", "--only-correct")
+    correct = [line for line in exported(finished) if line["correct"]]
+    kept = (finished.folder / "correct.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in kept] == correct
+    if len(correct) < 5:
+        assert f"{5 - len(correct)} done ones left out" in result.stderr
+
+
+def test_an_unknown_run_names_those_there_are(finished: Cordctl) -> None:
+    error = finished("export", "nothing", "-o", "x.jsonl", exits=1).stderr
+    assert "no run is called 'nothing' (there: done)" in error
+    assert not (finished.folder / "x.jsonl").exists()
+
+
+def test_running_again_adds_nothing_and_exports_the_same(finished: Cordctl) -> None:
+    result = finished("run", "problems.jsonl", "--run", "done", "-o", "rerun.jsonl")
+    assert "nothing new (5 already there)" in result.stderr
+    assert (finished.folder / "rerun.jsonl").read_bytes() == (finished.folder / "out.jsonl").read_bytes()
+
+
+def test_a_run_is_paused_resumed_and_cancelled(cordctl: Cordctl) -> None:
+    cordctl("enqueue", "problems.jsonl", "--run", "mine")
+    assert "is paused" in cordctl("pause", "mine").stdout
+    assert "paused already" in cordctl("pause", "mine").stdout
+    assert json.loads(cordctl("status", "--json").stdout)["state"] == "paused"
+    assert "cordctl resume mine" in cordctl("run", "problems.jsonl", "--run", "mine", "-o", "o", exits=1).stderr
+    assert "goes on" in cordctl("resume", "mine").stdout
+    assert "5 problems were not finished" in cordctl("cancel", "mine", "--yes").stdout
+    assert json.loads(cordctl("status", "--json").stdout)["problems"] == {"total": 5, "active": 0, "cancelled": 5}
+    assert "cancelled, which is final" in cordctl("resume", "mine", exits=1).stderr
+
+
+def test_failed_problems_are_counted_and_exported_only_where_asked(cordctl: Cordctl, database_url: str) -> None:
+    import psycopg
+
+    cordctl("enqueue", "problems.jsonl", "--run", "mine")
+    with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
+        connection.execute(
+            "UPDATE problems SET state = 'failed', failure_reason = E'a \\x1b[2J reason' WHERE key = 'p1'"
+        )
+    result = cordctl("export", "mine", "-o", "out.jsonl", "--failures", "failed.jsonl")
+    assert "0 trajectories" in result.stderr
+    assert "1 failed problems not exported, 4 still being worked on" in result.stderr
+    assert (cordctl.folder / "out.jsonl").read_bytes() == b""
+    (failed,) = (cordctl.folder / "failed.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(failed)["id"] == "p1"
+    shown = cordctl("status").stdout
+    assert "failed: p1: a \\x1b[2J reason" in shown

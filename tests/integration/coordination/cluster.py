@@ -1,0 +1,177 @@
+"""Real processes of the service around a database and a broker, to be watched and killed by tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import sqlalchemy as sa
+
+from cord_worker.config import RunConfig
+from cord_worker.dataset import ProblemRecord
+from cord_worker.store.database import Database
+from cord_worker.store.ingest import enqueue
+
+FAST = {
+    "CORD_HEARTBEAT_SECONDS": "0.5",
+    "CORD_WORKER_TIMEOUT_SECONDS": "3",
+    "CORD_RESEND_SECONDS": "2",
+    "CORD_SWEEP_SECONDS": "0.3",
+    "CORD_GRACE_SECONDS": "3",
+}
+
+INSTANT = """
+[models.alpha]
+path = "alpha"
+engine = "instant"
+[models.beta]
+path = "beta"
+engine = "instant"
+[models.judge]
+path = "judge"
+engine = "instant"
+[[teachers]]
+name = "alpha"
+model = "alpha"
+[[teachers]]
+name = "beta"
+model = "beta"
+[[teachers]]
+name = "beta-hot"
+model = "beta"
+temperature = 0.9
+[prover]
+model = "judge"
+[search]
+beam_width = 3
+max_steps = 8
+[run]
+max_active = 16
+max_attempts = 20
+"""
+
+CONTENT = {
+    "problems": """
+        SELECT key, position, state, step, round, outstanding, failure_reason FROM problems ORDER BY position
+    """,
+    "candidates": """
+        SELECT p.key, c.lineage, parent.lineage AS parent, c.parent_rank, c.step, c.round, t.name, c.sample, c.seed,
+               c.max_tokens, c.state, c.text, c.finish_reason, c.invalid_reason, c.prompt_tokens,
+               c.completion_tokens, c.score, c.log_prob_sum, c.answer_tokens, c.thinking_tokens, c.scoring_mode,
+               c.rank, c.kept, c.winning
+        FROM candidates c
+        JOIN problems p ON p.id = c.problem_id
+        JOIN teachers t ON t.id = c.teacher_id
+        LEFT JOIN candidates parent ON parent.id = c.parent_id
+        ORDER BY p.position, c.step, c.round, c.parent_rank, t.ordinal, c.sample
+    """,
+    "beams": """
+        SELECT p.key, b.step, b.rank, c.lineage, b.finish
+        FROM beams b JOIN problems p ON p.id = b.problem_id JOIN candidates c ON c.id = b.candidate_id
+        ORDER BY p.position, b.step, b.rank
+    """,
+    "trajectories": """
+        SELECT p.key, c.lineage, j.steps, j.score, j.finish, j.winner, j.dropped_at_step, j.answer_state,
+               j.answer_seed, j.answer_text, j.answer_finish_reason, j.correct, j.verification
+        FROM trajectories j JOIN problems p ON p.id = j.problem_id JOIN candidates c ON c.id = j.candidate_id
+        ORDER BY p.position, c.step, c.lineage
+    """,
+}
+"""What two runs of one configuration must agree on, row for row: all but keys, timings, attempts and workers."""
+
+
+class Cluster:
+    """Coordinators and model workers as processes; `names` are `coordinator` or models of `config_path`."""
+
+    def __init__(self, folder: Path, database_url: str, broker_url: str, config: str = INSTANT) -> None:
+        self.config_path = folder / "cord.toml"
+        self.config_path.write_text(config, encoding="utf-8")
+        self.config = RunConfig.load(self.config_path)
+        self._folder = folder
+        self._environment = {
+            **os.environ,
+            **FAST,
+            "CORD_DATABASE_URL": database_url,
+            "CORD_BROKER_URL": broker_url,
+            "CORD_KEY_PREFIX": f"cord-test-{os.getpid()}:",
+            "OMP_NUM_THREADS": "1",
+        }
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Every kind of process, one each."""
+        return ["coordinator", *self.config.models]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+    def start(self, *names: str) -> None:
+        """Starts processes; without names one of every kind."""
+        for name in names or self.names:
+            role = ["coordinator"] if name == "coordinator" else ["worker", name, "--config", str(self.config_path)]
+            with (self._folder / f"{name}.log").open("ab") as log:
+                self.processes[name] = subprocess.Popen(
+                    [sys.executable, "-m", "cord_worker.cli", *role],
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+
+    def kill(self, name: str) -> None:
+        """SIGKILL."""
+        self.processes[name].kill()
+        self.processes[name].wait()
+
+    def stop(self, name: str, seconds: float = 20.0) -> int:
+        """SIGTERM; returns the exit code. Raises TimeoutExpired where the process does not end in time."""
+        self.processes[name].send_signal(signal.SIGTERM)
+        return self.processes[name].wait(timeout=seconds)
+
+    def enqueue(self, database: Database, count: int, run: str = "run", addition: str = "") -> None:
+        """Enqueues `count` problems; `addition` ends their questions."""
+        records = [
+            ProblemRecord(f"problem-{n}", f"What is {n} + {n}?{addition}", str(2 * n), None, {}, f"x:{n}")
+            for n in range(count)
+        ]
+        database.run(lambda connection: enqueue(connection, run, self.config, records))
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Waits for `condition`; fails with the processes' last words after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                logs = {path.name: path.read_text(errors="replace")[-1500:] for path in self._folder.glob("*.log")}
+                raise AssertionError(f"not within {seconds} s; logs: {logs}")
+            time.sleep(0.1)
+
+
+def count(database: Database, where: str, table: str = "problems") -> int:
+    """Rows of `table` that match."""
+    return database.run(
+        lambda connection: connection.execute(sa.text(f"SELECT count(*) FROM {table} WHERE {where}")).scalar_one()
+    )
+
+
+def content(database: Database) -> dict[str, list[tuple[Any, ...]]]:
+    """The tables' content that equal runs share."""
+
+    def read(connection: sa.Connection) -> dict[str, list[tuple[Any, ...]]]:
+        return {name: [tuple(row) for row in connection.execute(sa.text(query))] for name, query in CONTENT.items()}
+
+    return database.run(read)

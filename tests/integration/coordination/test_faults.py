@@ -1,0 +1,143 @@
+"""Promise 1: whatever is killed, emptied or restarted, the tables end as those of an undisturbed run."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+import sqlalchemy as sa
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cluster import Cluster, content, count
+
+from cord_worker.engines.instant import ENGINE_DIES, IMPOSSIBLE
+from cord_worker.local.redis import EmbeddedRedis
+from cord_worker.local.state import StateDir
+from cord_worker.store.database import Database
+from cord_worker.store.models import Base
+
+PROBLEMS = 12
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    """A broker of this test's own, which it may empty and kill."""
+    state = StateDir.open(tmp_path / "broker")
+    server = EmbeddedRedis(state.path)
+    with state.locked():
+        server.start()
+    yield server
+    with state.locked():
+        server.stop()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, database_url: str, broker: EmbeddedRedis) -> Iterator[Cluster]:
+    with Cluster(tmp_path, database_url, broker.url) as cluster:
+        yield cluster
+
+
+def finish(cluster: Cluster, database: Database, seconds: float = 90.0) -> None:
+    cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, seconds)
+
+
+def empty_tables(database: Database) -> None:
+    names = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    database.run(lambda connection: connection.execute(sa.text(f"TRUNCATE {names} RESTART IDENTITY CASCADE")))
+
+
+def test_faults_of_every_kind_change_nothing_in_the_tables(
+    cluster: Cluster, database: Database, broker: EmbeddedRedis
+) -> None:
+    cluster.enqueue(database, PROBLEMS)
+    cluster.start()
+    finish(cluster, database)
+    undisturbed = content(database)
+    assert len(undisturbed["candidates"]) > 250
+    for name in cluster.names:
+        assert cluster.stop(name) == 0
+    empty_tables(database)
+
+    chance = random.Random(7)
+    cluster.enqueue(database, PROBLEMS)
+    cluster.start()
+    client = redis.Redis(unix_socket_path=str(broker.socket_path))
+    for place, share in enumerate((0.1, 0.25, 0.4, 0.55, 0.7, 0.85)):
+        target = int(share * len(undisturbed["candidates"]))
+        cluster.wait_until(lambda target=target: count(database, "state = 'scored'", "candidates") >= target, 60)
+        victim = cluster.names[place % len(cluster.names)]
+        cluster.kill(victim)
+        if place % 2:
+            client.flushall()
+        time.sleep(chance.random())
+        cluster.start(victim)
+    finish(cluster, database)
+
+    disturbed = content(database)
+    for table, rows in undisturbed.items():
+        assert disturbed[table] == rows, table
+    assert count(database, "propose_attempts > 1", "candidates") > 0, "no kill hit a lease: the test is too tame"
+
+
+def test_a_restarted_broker_stops_nobody(cluster: Cluster, database: Database, broker: EmbeddedRedis) -> None:
+    cluster.enqueue(database, PROBLEMS)
+    cluster.start()
+    cluster.wait_until(lambda: count(database, "state = 'scored'", "candidates") > 50, 60)
+    with StateDir.open(broker.home.parent).locked():
+        broker.stop()
+        time.sleep(1.0)
+        broker.start()
+    finish(cluster, database)
+    assert [name for name, process in cluster.processes.items() if process.poll() is not None] == []
+
+
+def test_a_worker_told_to_stop_hands_its_work_back(cluster: Cluster, database: Database) -> None:
+    cluster.enqueue(database, PROBLEMS)
+    cluster.start()
+    cluster.wait_until(lambda: count(database, "state = 'scored'", "candidates") > 50, 60)
+    assert cluster.stop("beta") == 0
+    assert (
+        count(
+            database,
+            "state = 'proposing' AND worker_id IN (SELECT id FROM workers WHERE stopped_at IS NOT NULL)",
+            "candidates",
+        )
+        == 0
+    )
+    cluster.start("beta")
+    finish(cluster, database)
+
+
+def test_two_coordinators_at_once_decide_every_step_once(cluster: Cluster, database: Database) -> None:
+    cluster.enqueue(database, PROBLEMS)
+    cluster.start()
+    first = cluster.processes.pop("coordinator")
+    cluster.start("coordinator")
+    cluster.processes["first coordinator"] = first
+    finish(cluster, database)
+    twice = "SELECT problem_id, step FROM beams GROUP BY problem_id, step HAVING count(*) <> count(DISTINCT rank)"
+    assert database.run(lambda connection: connection.execute(sa.text(twice)).all()) == []
+    assert count(database, "outstanding <> 0") == 0
+
+
+def test_a_dead_engine_ends_its_worker_and_only_that(cluster: Cluster, database: Database) -> None:
+    cluster.enqueue(database, 1, addition=ENGINE_DIES)
+    cluster.start("coordinator", "alpha")
+    assert cluster.processes["alpha"].wait(timeout=60) == 1
+    assert "the engine died" in (cluster.config_path.parent / "alpha.log").read_text()
+    assert count(database, "state = 'proposing'", "candidates") == 0
+    assert cluster.processes["coordinator"].poll() is None
+
+
+def test_an_impossible_request_fails_its_own_problem_and_no_other(cluster: Cluster, database: Database) -> None:
+    cluster.enqueue(database, 1, run="impossible", addition=IMPOSSIBLE)
+    cluster.enqueue(database, 3)
+    cluster.start()
+    cluster.wait_until(lambda: count(database, "state = 'done'") == 3, 60)
+    cluster.wait_until(lambda: count(database, "state = 'failed' AND failure_reason LIKE '%too_long%'") == 1, 60)
+    assert [name for name, process in cluster.processes.items() if process.poll() is not None] == []

@@ -1,0 +1,16 @@
+"""Helpers of the local room's tests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """True as soon as the condition holds, False when it never did."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.03)
+    return condition()

@@ -1,0 +1,232 @@
+"""Both embedded servers together: adopted, healed, shared, and gone when nobody needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import kombu
+import psycopg
+import pytest
+import sqlalchemy
+from local_helpers import wait_until
+
+from cord_worker.errors import LocalServiceError
+from cord_worker.local import processes
+from cord_worker.local.daemon import DaemonSpec, start_daemon, stop_daemon
+from cord_worker.local.services import LocalServices, ensure_started, held, release, stop
+from cord_worker.local.state import Services, StateDir
+from cord_worker.local.supervisor import ProcessSpec
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from cord_worker.local.services import ensure_started
+print(ensure_started(Path(sys.argv[1])).broker_url, flush=True)
+time.sleep(60)
+"""
+
+
+def server_pids(state_dir: Path) -> list[processes.ProcessId]:
+    recorded = StateDir.open(state_dir).read()
+    return [server.process for server in (recorded.postgres, recorded.redis) if server is not None]
+
+
+@contextlib.contextmanager
+def another_owner(state_dir: Path) -> Iterator[subprocess.Popen[str]]:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(state_dir)],
+        env=processes.python_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield owner
+    finally:
+        owner.kill()
+        owner.communicate()
+
+
+def test_both_servers_serve_sqlalchemy_and_celerys_broker_and_stop_with_their_only_owner(state_dir: Path) -> None:
+    with held(state_dir) as endpoints:
+        with sqlalchemy.create_engine(endpoints.database_url).connect() as connection:
+            row = connection.execute(sqlalchemy.text("SELECT current_user, current_database()")).one()
+        assert tuple(row) == ("cord", "cord")
+        for url, database in ((endpoints.broker_url, 0), (f"{endpoints.broker_url}?virtual_host=5", 5)):
+            with kombu.Connection(url) as broker:
+                queue = broker.SimpleQueue("bell")
+                queue.put({"id": 1})
+                message = queue.get(timeout=5)
+                message.ack()
+                assert message.payload == {"id": 1}
+                assert broker.default_channel.client.connection_pool.connection_kwargs["db"] == database
+        pids = server_pids(state_dir)
+        assert len(pids) == 2
+        assert json.loads((state_dir / "services.json").read_text())["redis"]["url"] == endpoints.broker_url
+        assert LocalServices(state_dir).endpoints() == endpoints
+    assert not any(pid.is_alive() for pid in pids)
+    assert StateDir.open(state_dir).read() == Services()
+
+
+def test_starting_again_adopts_what_runs_and_stopping_again_does_nothing(state_dir: Path) -> None:
+    first = ensure_started(state_dir)
+    pids = server_pids(state_dir)
+    assert ensure_started(state_dir) == first
+    with held(state_dir) as endpoints:
+        assert endpoints == first
+    assert server_pids(state_dir) == pids, "an inner owner's end stopped the servers of an outer one"
+    assert all(pid.is_alive() for pid in pids)
+    release(state_dir)
+    assert not any(pid.is_alive() for pid in pids)
+    stop(state_dir)
+    stop(state_dir)
+
+
+def test_concurrent_starts_of_processes_and_threads_share_one_pair_of_servers(state_dir: Path) -> None:
+    with another_owner(state_dir) as one, another_owner(state_dir) as two, ThreadPoolExecutor(3) as pool:
+        seen = {endpoints.broker_url for endpoints in pool.map(ensure_started, [state_dir] * 3)}
+        for owner in (one, two):
+            assert owner.stdout is not None
+            seen.add(owner.stdout.readline().strip())
+        assert len(seen) == 1
+        services = LocalServices(state_dir)
+        assert len(processes.all_in(services.redis.home, ("redis-server", "valkey-server"))) == 1
+        assert len(StateDir.open(state_dir).read().living_owners()) == 3
+
+
+def test_servers_end_soon_after_their_owner_is_killed(state_dir: Path) -> None:
+    with another_owner(state_dir) as owner:
+        assert owner.stdout is not None
+        owner.stdout.readline()
+        recorded = StateDir.open(state_dir).read()
+        everyone = [*server_pids(state_dir), recorded.watchdog]
+        os.killpg(owner.pid, signal.SIGKILL)
+        owner.wait()
+        assert wait_until(lambda: not any(pid and pid.is_alive() for pid in everyone), 10), everyone
+
+
+def test_servers_of_a_killed_owner_stay_for_another_one(state_dir: Path) -> None:
+    with another_owner(state_dir) as owner:
+        assert owner.stdout is not None
+        owner.stdout.readline()
+        with held(state_dir):
+            pids = server_pids(state_dir)
+            owner.kill()
+            owner.wait()
+            threading.Event().wait(2.5)
+            assert all(pid.is_alive() for pid in pids)
+
+
+def test_the_watchdog_restarts_servers_that_were_killed_under_the_same_urls(state_dir: Path) -> None:
+    with held(state_dir) as endpoints:
+        services = LocalServices(state_dir)
+        before = server_pids(state_dir)
+        for pid in before:
+            os.kill(pid.pid, signal.SIGKILL)
+        assert wait_until(lambda: not set(server_pids(state_dir)) & set(before), 30)
+        assert services.endpoints() == endpoints
+        with psycopg.connect(host=endpoints.database_url.partition("host=")[2], user="cord", dbname="cord") as db:
+            assert db.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_servers_whose_watchdog_was_killed_too_are_adopted_and_watched_anew(state_dir: Path) -> None:
+    with another_owner(state_dir) as owner:
+        assert owner.stdout is not None
+        owner.stdout.readline()
+        watchdog = StateDir.open(state_dir).read().watchdog
+        assert watchdog is not None
+        os.kill(watchdog.pid, signal.SIGKILL)
+        assert wait_until(lambda: not watchdog.is_alive())
+        owner.kill()
+        owner.wait()
+    pids = server_pids(state_dir)
+    with held(state_dir):
+        assert server_pids(state_dir) == pids
+        successor = StateDir.open(state_dir).read().watchdog
+        assert successor is not None
+        assert successor != watchdog
+        assert successor.is_alive()
+
+
+def test_deleting_the_state_folder_ends_its_servers(state_dir: Path) -> None:
+    with another_owner(state_dir) as owner:
+        assert owner.stdout is not None
+        owner.stdout.readline()
+        pids = server_pids(state_dir)
+        threading.Event().wait(2.5)  # the watchdog looks at what runs once a second
+        while state_dir.exists():
+            shutil.rmtree(state_dir, ignore_errors=True)
+        assert wait_until(lambda: not any(pid.is_alive() for pid in pids), 15)
+
+
+def test_a_server_that_cannot_start_is_an_error_and_leaves_nothing_running(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CORD_REDIS_SERVER", "/bin/false")
+    with pytest.raises(LocalServiceError, match="CORD_REDIS_SERVER"):
+        ensure_started(state_dir)
+    services = LocalServices(state_dir)
+    assert not services.postgres.is_running()
+    assert services.state.read() == Services()
+
+
+def test_a_damaged_services_file_is_found_out_by_looking(state_dir: Path) -> None:
+    endpoints = ensure_started(state_dir)
+    pids = server_pids(state_dir)
+    (state_dir / "services.json").write_text('{"postgres": {"ur')
+    assert ensure_started(state_dir) == endpoints
+    assert server_pids(state_dir) == pids
+
+
+def test_a_daemon_keeps_processes_and_servers_until_it_is_stopped(state_dir: Path, tmp_path: Path) -> None:
+    worker = ProcessSpec(
+        "teacher-a", (sys.executable, "-S", "-c", "import time; time.sleep(60)"), tmp_path / "a.log", {"X": "1"}
+    )
+    daemon = start_daemon(DaemonSpec(state_dir, (worker,), grace_seconds=5))
+    state = StateDir.open(state_dir)
+    [seen] = state.read().workers
+    assert (seen.name, seen.state, seen.restarts) == ("teacher-a", "running", 0)
+    with pytest.raises(LocalServiceError, match=f"pid {daemon.pid}"):
+        start_daemon(DaemonSpec(state_dir))
+    pids = server_pids(state_dir)
+    with held(state_dir):
+        pass
+    assert all(pid.is_alive() for pid in pids), "a foreground run ended the servers of `up`"
+    assert seen.pid is not None
+    os.kill(seen.pid, signal.SIGKILL)
+    assert wait_until(lambda: [w.restarts for w in state.read().workers] == [1])
+    worker_pid = state.read().workers[0].pid
+    assert worker_pid is not None
+    assert stop_daemon(state_dir)
+    assert processes.start_mark(worker_pid) is None
+    assert not any(pid.is_alive() for pid in pids)
+    assert state.read() == Services()
+    assert not stop_daemon(state_dir)
+
+
+def test_everything_of_a_killed_daemon_ends(state_dir: Path, tmp_path: Path) -> None:
+    worker = ProcessSpec("w", (sys.executable, "-S", "-c", "import time; time.sleep(60)"), tmp_path / "w.log")
+    daemon = start_daemon(DaemonSpec(state_dir, (worker,)))
+    [seen] = StateDir.open(state_dir).read().workers
+    pids = server_pids(state_dir)
+    os.kill(daemon.pid, signal.SIGKILL)
+    assert seen.pid is not None
+    worker_pid = seen.pid
+    assert wait_until(lambda: processes.start_mark(worker_pid) is None, 5)
+    assert wait_until(lambda: not any(pid.is_alive() for pid in pids), 10)
+
+
+def test_a_daemon_that_cannot_start_says_why(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORD_POSTGRES_BIN", "/nonexistent")
+    with pytest.raises(LocalServiceError, match="CORD_POSTGRES_BIN is '/nonexistent'"):
+        start_daemon(DaemonSpec(state_dir))

@@ -1,0 +1,191 @@
+"""The supervisor with real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from local_helpers import wait_until
+
+from cord_worker.errors import LocalServiceError
+from cord_worker.local import processes
+from cord_worker.local.supervisor import (
+    DO_NOT_RESTART,
+    Event,
+    EventKind,
+    ProcessSpec,
+    RestartPolicy,
+    State,
+    Supervisor,
+)
+
+QUICK = RestartPolicy(first_pause=0.05, longest_pause=0.2, quick_failure_seconds=5)
+
+
+def spec(folder: Path, code: str, name: str = "worker", **env: str) -> ProcessSpec:
+    return ProcessSpec(name, (sys.executable, "-S", "-c", code), folder / f"{name}.log", env)
+
+
+def follow(supervisor: Supervisor, kind: EventKind, seconds: float = 10) -> list[Event]:
+    """Events up to the first of a kind."""
+    events: list[Event] = []
+    assert wait_until(lambda: any(e.kind is kind for e in _extend(events, supervisor)), seconds), events
+    return events
+
+
+def _extend(events: list[Event], supervisor: Supervisor) -> list[Event]:
+    events += supervisor.poll()
+    return events
+
+
+def test_a_killed_process_is_started_again_with_its_environment_and_log(tmp_path: Path) -> None:
+    code = "import os, time; print('hello', os.environ['COLOUR'], flush=True); time.sleep(60)"
+    with Supervisor([spec(tmp_path, code, COLOUR="green")], policy=QUICK) as supervisor:
+        first = follow(supervisor, EventKind.STARTED)[0].pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        fell = follow(supervisor, EventKind.FELL)[-1]
+        assert fell.exit_code == -signal.SIGKILL
+        again = follow(supervisor, EventKind.STARTED)[-1]
+        assert again.pid != first
+        assert supervisor.status()[0].restarts == 1
+        log = tmp_path / "worker.log"
+        assert wait_until(lambda: log.read_text().count("hello green") >= 1)
+    assert supervisor.status()[0].state is State.STOPPED
+
+
+def test_a_process_that_keeps_falling_is_given_up_with_the_last_lines_of_its_log(tmp_path: Path) -> None:
+    with Supervisor([spec(tmp_path, "print('no such device'); raise SystemExit(3)")], policy=QUICK) as supervisor:
+        events = follow(supervisor, EventKind.GAVE_UP)
+        assert [e.kind for e in events].count(EventKind.STARTED) == QUICK.max_quick_failures
+        assert supervisor.wait(0.5) == []
+        assert supervisor.status()[0].state is State.GIVEN_UP
+    [error] = supervisor.failures()
+    assert events[-1].error is error
+    for part in ("worker", "exit code 3", "3 times", "no such device", "worker.log"):
+        assert part in str(error)
+
+
+def test_the_pause_before_a_restart_grows(tmp_path: Path) -> None:
+    policy = RestartPolicy(first_pause=0.1, longest_pause=1.0, max_quick_failures=4)
+    with Supervisor([spec(tmp_path, "raise SystemExit(1)")], policy=policy) as supervisor:
+        pauses = [e.pause for e in follow(supervisor, EventKind.GAVE_UP) if e.pause is not None]
+    assert len(pauses) == 3
+    assert pauses[0] < pauses[1] < pauses[2] <= 0.4
+
+
+def test_exit_code_78_means_at_once_and_never_again(tmp_path: Path) -> None:
+    failing = spec(tmp_path, f"print('weights are missing'); raise SystemExit({DO_NOT_RESTART})", "teacher")
+    with Supervisor([failing, spec(tmp_path, "import time; time.sleep(60)")], policy=QUICK) as supervisor:
+        events = follow(supervisor, EventKind.GAVE_UP)
+        assert [e.kind for e in events if e.name == "teacher"] == [EventKind.STARTED, EventKind.GAVE_UP]
+        assert "weights are missing" in str(supervisor.failures()[0])
+        assert [status.state for status in supervisor.status()] == [State.GIVEN_UP, State.RUNNING]
+
+
+def test_a_program_that_does_not_exist_is_given_up_and_named(tmp_path: Path) -> None:
+    missing = ProcessSpec("worker", ("no-such-program-of-cord",), tmp_path / "w.log")
+    with Supervisor([missing], policy=QUICK) as supervisor:
+        follow(supervisor, EventKind.GAVE_UP)
+    assert "no-such-program-of-cord could not be started" in str(supervisor.failures()[0])
+
+
+def test_stop_lets_a_process_finish_within_the_grace_period_and_kills_the_one_that_does_not(tmp_path: Path) -> None:
+    polite = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('finished', flush=True), sys.exit(0)))\n"
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+    )
+    supervisor = Supervisor([spec(tmp_path, polite, "polite"), spec(tmp_path, stubborn, "stubborn")])
+    supervisor.start()
+    logs = [tmp_path / "polite.log", tmp_path / "stubborn.log"]
+    assert wait_until(lambda: all("ready" in log.read_text() for log in logs))
+    supervisor.poll()
+    kinds = {event.name: event.kind for event in supervisor.stop(grace_seconds=1.0)}
+    assert kinds == {"polite": EventKind.STOPPED, "stubborn": EventKind.KILLED}
+    assert "finished" in logs[0].read_text()
+    assert supervisor.stop() == []
+
+
+def test_the_helpers_of_a_fallen_process_fall_with_it(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "helper = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)'])\n"
+        f"open({str(tmp_path / 'helper')!r}, 'w').write(str(helper.pid)); time.sleep(60)"
+    )
+    with Supervisor([spec(tmp_path, code)], policy=QUICK) as supervisor:
+        pid = follow(supervisor, EventKind.STARTED)[0].pid
+        assert pid is not None
+        helper = _pid_in(tmp_path / "helper")
+        os.kill(pid, signal.SIGKILL)
+        follow(supervisor, EventKind.FELL)
+        assert wait_until(lambda: processes.start_mark(helper) is None)
+
+
+@pytest.mark.parametrize("guard_lives", [True, False])
+def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path, guard_lives: bool) -> None:
+    worker = (
+        "import os, subprocess, sys, time; "
+        "helper = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)']); "
+        f"open({str(tmp_path / 'helper')!r}, 'w').write(str(helper.pid)); "
+        f"open({str(tmp_path / 'worker')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    )
+    code = f"""
+import sys, time
+from pathlib import Path
+from cord_worker.local.supervisor import ProcessSpec, Supervisor
+with Supervisor([ProcessSpec("w", (sys.executable, "-S", "-c", {worker!r}), Path({str(tmp_path / "w.log")!r}))]) as s:
+    Path({str(tmp_path / "guard")!r}).write_text(str(s._guard.pid))
+    while True:
+        s.wait(1)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], env=processes.python_environment())
+    helper = worker_pid = 0
+    try:
+        worker_pid, helper, guard = (_pid_in(tmp_path / name) for name in ("worker", "helper", "guard"))
+        if not guard_lives:
+            os.kill(guard, signal.SIGKILL)
+        parent.kill()
+        parent.wait()
+        assert wait_until(lambda: processes.start_mark(worker_pid) is None, 5), "the worker outlived its supervisor"
+        if guard_lives:
+            assert wait_until(lambda: processes.start_mark(helper) is None, 5), "a grandchild outlived its supervisor"
+            assert wait_until(lambda: processes.start_mark(guard) is None, 5), "the guard did not end"
+    finally:
+        for pid in filter(None, (helper, worker_pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_a_killed_guard_is_replaced(tmp_path: Path) -> None:
+    with Supervisor([spec(tmp_path, "import time; time.sleep(60)")], policy=QUICK) as supervisor:
+        first = supervisor._guard
+        assert first is not None
+        first.kill()
+        first.wait()
+        pid = follow(supervisor, EventKind.STARTED)[0].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        follow(supervisor, EventKind.FELL)
+        follow(supervisor, EventKind.STARTED)
+        assert supervisor._guard is not None
+        assert supervisor._guard.pid != first.pid
+        assert supervisor._guard.poll() is None
+
+
+def test_two_processes_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LocalServiceError, match="rename one"):
+        Supervisor([spec(tmp_path, "pass"), spec(tmp_path, "pass")])
+
+
+def _pid_in(path: Path) -> int:
+    assert wait_until(lambda: path.exists() and bool(path.read_text()))
+    return int(path.read_text())

@@ -1,0 +1,131 @@
+"""Enqueuing: all or nothing, in the dataset's order, and once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+import sqlalchemy as sa
+
+from cord_worker.config import RunConfig
+from cord_worker.dataset import ProblemRecord, RejectedRecord
+from cord_worker.errors import DatasetError, RunConflict
+from cord_worker.store.database import Database
+from cord_worker.store.ingest import EnqueueReport, enqueue
+from cord_worker.store.lifecycle import cancel_run
+
+
+def config(**search: int) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "models": {
+                "one": {"path": "one", "engine": "instant"},
+                "two": {"path": "two", "engine": "instant"},
+            },
+            "teachers": [{"name": "first", "model": "one"}, {"name": "second", "model": "two", "temperature": 0.9}],
+            "prover": {"model": "two"},
+            "search": search,
+        }
+    )
+
+
+def record(key: str, question: str = "What is 1 + 1?", line: int = 1) -> ProblemRecord:
+    return ProblemRecord(key, question, "2", None, {"level": 3, "text": "三\U0001f600"}, f"data.jsonl:{line}")
+
+
+def put(
+    database: Database, records: Iterable[ProblemRecord | RejectedRecord], name: str = "run", **search: int
+) -> EnqueueReport:
+    items = list(records)
+    return database.run(lambda connection: enqueue(connection, name, config(**search), items))
+
+
+def stored(database: Database, column: str = "key") -> list[object]:
+    return database.run(
+        lambda connection: list(
+            connection.execute(sa.text(f"SELECT {column} FROM problems ORDER BY position")).scalars()
+        )
+    )
+
+
+def test_problems_are_stored_in_the_order_of_the_dataset(database: Database) -> None:
+    keys = [f"problem {number}" for number in (5, 3, 9, 1)]
+    report = put(database, [record(key, line=line) for line, key in enumerate(keys, start=1)])
+    assert (report.created, report.added, report.already, report.rejected) == (True, 4, 0, 0)
+    assert stored(database) == keys
+    assert stored(database, "position") == [0, 1, 2, 3]
+    assert stored(database, "attributes")[0] == {"level": 3, "text": "三\U0001f600"}
+
+
+def test_enqueuing_the_same_problems_again_adds_nothing(database: Database) -> None:
+    put(database, [record("a"), record("b")])
+    report = put(database, [record("a"), record("b"), record("c")])
+    assert (report.created, report.added, report.already) == (False, 1, 2)
+    assert stored(database) == ["a", "b", "c"]
+
+
+def test_a_repeated_id_is_named_with_both_places_and_nothing_is_enqueued(database: Database) -> None:
+    with pytest.raises(DatasetError) as caught:
+        put(database, [record("a", line=1), record("b", line=2), record("a", "Another?", line=3)])
+    assert "data.jsonl:3" in str(caught.value)
+    assert "data.jsonl:1" in str(caught.value)
+    assert stored(database) == []
+
+
+def test_another_problem_under_a_known_id_is_refused(database: Database) -> None:
+    put(database, [record("a")])
+    with pytest.raises(DatasetError, match="already holds another problem"):
+        put(database, [record("a", "Something else?"), record("b", line=2)])
+    assert stored(database) == ["a"]
+
+
+def test_a_bad_row_stops_everything_unless_asked_to_skip(database: Database) -> None:
+    rows = [
+        record("a", line=1),
+        RejectedRecord("data.jsonl:2", "answer", "is empty", {"answer": ""}),
+        record("a", line=3),
+        record("b", line=4),
+    ]
+    with pytest.raises(DatasetError, match=r"data\.jsonl:2"):
+        put(database, rows)
+    assert stored(database) == []
+
+    rejected: list[RejectedRecord] = []
+    report = database.run(lambda connection: enqueue(connection, "run", config(), rows, on_rejected=rejected.append))
+    assert (report.added, report.rejected) == (2, 2)
+    assert [row.location for row in rejected] == ["data.jsonl:2", "data.jsonl:3"]
+    assert stored(database) == ["a", "b"]
+
+
+def test_a_run_keeps_the_configuration_it_was_started_with(database: Database) -> None:
+    put(database, [record("a")])
+    with pytest.raises(RunConflict, match="another configuration"):
+        put(database, [record("b")], beam_width=2)
+    assert stored(database) == ["a"]
+    put(database, [record("b")], name="another run", beam_width=2)
+    assert stored(database) == ["a", "b"]
+
+
+def test_a_cancelled_run_takes_no_more_problems(database: Database) -> None:
+    put(database, [record("a")])
+    database.run(lambda connection: cancel_run(connection, "run"))
+    with pytest.raises(RunConflict, match="cancelled"):
+        put(database, [record("b")])
+    assert stored(database, "state") == ["cancelled"]
+
+
+def test_teachers_and_models_are_stored_once_each(database: Database) -> None:
+    put(database, [record("a")], name="one run")
+    put(database, [record("a")], name="another run", beam_width=2)
+
+    def rows(connection: sa.Connection) -> tuple[list[str], list[tuple[str, int, str]]]:
+        models = list(connection.execute(sa.text("SELECT path FROM models ORDER BY path")).scalars())
+        teachers = connection.execute(
+            sa.text(
+                """SELECT t.name, t.ordinal, m.path FROM teachers t JOIN models m ON m.id = t.model_id
+                JOIN runs r ON r.id = t.run_id WHERE r.name = 'one run' ORDER BY t.ordinal"""
+            )
+        )
+        return models, [tuple(row) for row in teachers]
+
+    assert database.run(rows) == (["one", "two"], [("first", 0, "one"), ("second", 1, "two")])

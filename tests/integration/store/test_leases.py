@@ -1,0 +1,273 @@
+"""Leases: one holder at a time, results written once, late ones dropped and counted."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+
+import pytest
+import sqlalchemy as sa
+
+from cord_worker.config import RunConfig
+from cord_worker.dataset import ProblemRecord
+from cord_worker.search import cord
+from cord_worker.search.types import SearchSettings, SeedScope
+from cord_worker.store import decisions, leases, lifecycle, sweep, workers
+from cord_worker.store.database import Database
+from cord_worker.store.ingest import enqueue
+from cord_worker.store.models import WorkerRole
+from cord_worker.store.work import LeasedProposal, Outcome, ProposalResult, ProposalUnit, ScoreResult
+
+CONFIG = RunConfig.model_validate(
+    {
+        "models": {"m": {"path": "m", "engine": "instant"}},
+        "teachers": [{"name": "first", "model": "m"}, {"name": "second", "model": "m"}],
+        "prover": {"model": "m"},
+        "run": {"max_attempts": 2},
+    }
+)
+SETTINGS = SearchSettings(
+    beam_width=2,
+    samples_per_teacher=1,
+    max_steps=3,
+    thinking_tokens=100,
+    step_tokens=10,
+    loop_ngram=5,
+    loop_repeats=5,
+    max_rounds=2,
+)
+
+
+@pytest.fixture
+def problem(database: Database) -> int:
+    """A problem whose first step is planned: one candidate of each of two teachers."""
+
+    def plan(connection: sa.Connection) -> int:
+        records = [ProblemRecord("p", "What is 1 + 1?", "2", None, {}, "data.jsonl:1")]
+        run = enqueue(connection, "run", CONFIG, records)
+        problem_id = sweep.admit(connection)[0].problem_id
+        snapshot = decisions.lock_problem(connection, problem_id)
+        assert snapshot is not None
+        expansion = cord.initial(SETTINGS, SeedScope(0, "p"), ["first", "second"])
+        decisions.write_expand(connection, snapshot, expansion, teachers(connection, run.run_id))
+        return problem_id
+
+    return database.run(plan)
+
+
+def teachers(connection: sa.Connection, run_id: int) -> list[int]:
+    rows = connection.execute(sa.text("SELECT id FROM teachers WHERE run_id = :id ORDER BY ordinal"), {"id": run_id})
+    return list(rows.scalars())
+
+
+def worker(database: Database) -> uuid.UUID:
+    worker_id = uuid.uuid4()
+    database.run(
+        lambda connection: workers.register(
+            connection, worker_id, WorkerRole.MODEL, hostname="here", pid=1, model_id=None
+        )
+    )
+    return worker_id
+
+
+def claim(database: Database, worker_id: uuid.UUID, problem_id: int, teacher: int = 0) -> list[LeasedProposal]:
+    def work(connection: sa.Connection) -> list[LeasedProposal]:
+        unit = ProposalUnit(problem_id, teachers(connection, 1)[teacher])
+        return leases.claim_proposals(connection, worker_id, [unit])
+
+    return database.run(work)
+
+
+def proposed(
+    claimed: Sequence[LeasedProposal], text: str = " 1 + 1 = 2.", invalid: str | None = None
+) -> list[ProposalResult]:
+    return [
+        ProposalResult(lease.candidate_id, lease.attempt, text, "step", invalid, 10, 5, 0, 0.1) for lease in claimed
+    ]
+
+
+def finish(database: Database, worker_id: uuid.UUID, results: list[ProposalResult]) -> Outcome:
+    return database.run(lambda connection: leases.finish_proposals(connection, worker_id, results))
+
+
+def states(database: Database) -> list[str]:
+    return database.run(
+        lambda connection: list(connection.execute(sa.text("SELECT state FROM candidates ORDER BY id")).scalars())
+    )
+
+
+def test_a_second_claim_of_the_same_work_gets_nothing(database: Database, problem: int) -> None:
+    first, second = worker(database), worker(database)
+    assert len(claim(database, first, problem)) == 1
+    assert claim(database, second, problem) == []
+    assert claim(database, first, problem) == []
+    assert states(database) == ["proposing", "pending"]
+
+
+def test_a_result_is_written_once_and_a_second_one_is_dropped_and_counted(database: Database, problem: int) -> None:
+    holder = worker(database)
+    claimed = claim(database, holder, problem)
+    assert finish(database, holder, proposed(claimed)).to_score == {problem}
+    late = finish(database, holder, proposed(claimed, " another text"))
+    assert (late.to_score, late.dropped) == (frozenset(), 1)
+
+    def read(connection: sa.Connection) -> tuple[str, int]:
+        text = connection.execute(sa.text("SELECT text FROM candidates ORDER BY id LIMIT 1")).scalar_one()
+        count = connection.execute(
+            sa.text("SELECT dropped_results FROM workers WHERE id = :id"), {"id": holder}
+        ).scalar_one()
+        return text, count
+
+    assert database.run(read) == (" 1 + 1 = 2.", 1)
+
+
+def test_a_lost_workers_result_is_dropped_after_another_took_its_lease(database: Database, problem: int) -> None:
+    stale, fresh = worker(database), worker(database)
+    old = claim(database, stale, problem)
+    database.run(
+        lambda connection: connection.execute(
+            sa.text("UPDATE workers SET heartbeat_at = now() - interval '1 minute' WHERE id = :id"), {"id": stale}
+        )
+    )
+    assert database.run(lambda connection: workers.expire(connection, 15.0)) == [stale]
+    assert database.run(workers.reclaim) == 1
+    assert finish(database, stale, proposed(old, " too late")).dropped == 1
+    new = claim(database, fresh, problem)
+    assert [lease.attempt for lease in new] == [2]
+    assert finish(database, stale, proposed(old, " too late")).dropped == 1
+    assert finish(database, fresh, proposed(new)).dropped == 0
+
+
+def test_a_lease_taken_by_a_worker_that_is_gone_comes_back_whenever_it_was_taken(
+    database: Database, problem: int
+) -> None:
+    ghost = worker(database)
+    database.run(lambda connection: workers.stop(connection, ghost, "lost"))
+    assert len(claim(database, ghost, problem)) == 1
+    assert database.run(workers.reclaim) == 1
+    assert states(database) == ["pending", "pending"]
+
+
+def test_a_worker_that_is_heard_again_is_no_longer_lost(database: Database, problem: int) -> None:
+    late = worker(database)
+    database.run(lambda connection: workers.stop(connection, late, "lost"))
+    database.run(lambda connection: workers.heartbeat(connection, late))
+    claim(database, late, problem)
+    assert database.run(workers.reclaim) == 0
+
+
+def test_a_living_worker_keeps_its_lease_however_long_it_takes(database: Database, problem: int) -> None:
+    slow = worker(database)
+    claim(database, slow, problem)
+    database.run(
+        lambda connection: connection.execute(sa.text("UPDATE candidates SET touched_at = now() - interval '1 hour'"))
+    )
+    database.run(lambda connection: workers.heartbeat(connection, slow))
+    assert database.run(lambda connection: workers.expire(connection, 15.0)) == []
+    assert states(database)[0] == "proposing"
+
+
+def test_the_barrier_opens_with_the_last_score_and_only_then(database: Database, problem: int) -> None:
+    holder = worker(database)
+    for teacher in (0, 1):
+        finish(database, holder, proposed(claim(database, holder, problem, teacher), f" text {teacher}"))
+    claimed = database.run(
+        lambda connection: leases.claim_scores(connection, holder, [problem], scoring_mode="instant")
+    )
+    assert [lease.steps for lease in claimed] == [(" text 0",), (" text 1",)]
+
+    def scored(index: int) -> Outcome:
+        lease = claimed[index]
+        result = ScoreResult(lease.candidate_id, lease.attempt, None, 0.5, -0.7, 1, 4, 20, 0, 0.1)
+        return database.run(
+            lambda connection: leases.finish_scores(connection, holder, [result], scoring_mode="instant")
+        )
+
+    assert scored(0).to_advance == frozenset()
+    assert scored(0).dropped == 1
+    assert scored(1).to_advance == {problem}
+
+
+def test_an_invalid_proposal_is_final_and_lowers_the_barrier(database: Database, problem: int) -> None:
+    holder = worker(database)
+    first = finish(database, holder, proposed(claim(database, holder, problem, 0), "", "empty"))
+    assert (first.to_score, first.to_advance) == (frozenset(), frozenset())
+    second = finish(database, holder, proposed(claim(database, holder, problem, 1), "", "empty"))
+    assert second.to_advance == {problem}
+    assert states(database) == ["invalid", "invalid"]
+
+
+def test_a_run_keeps_to_the_scoring_mode_of_its_first_score(database: Database, problem: int) -> None:
+    holder = worker(database)
+    finish(database, holder, proposed(claim(database, holder, problem)))
+    assert len(database.run(lambda c: leases.claim_scores(c, holder, [problem], scoring_mode="one"))) == 1
+    finish(database, holder, proposed(claim(database, holder, problem, 1)))
+    assert database.run(lambda c: leases.claim_scores(c, holder, [problem], scoring_mode="other")) == []
+    assert len(database.run(lambda c: leases.claim_scores(c, holder, [problem], scoring_mode="one"))) == 1
+
+
+def test_work_that_keeps_losing_its_worker_parks_its_problem_with_a_reason(database: Database, problem: int) -> None:
+    for _ in range(2):
+        victim = worker(database)
+        assert claim(database, victim, problem)
+        assert database.run(lambda c, w=victim: workers.give_back(c, [w], forgiven=False)) == 1
+    parked = database.run(sweep.exhausted)
+    assert [item.problem_id for item in parked] == [problem]
+    assert "teacher first" in parked[0].reason
+    assert "2 attempts" in parked[0].reason
+
+
+def test_work_handed_back_in_good_order_does_not_use_up_attempts(database: Database, problem: int) -> None:
+    for _ in range(5):
+        leaving = worker(database)
+        assert [lease.attempt for lease in claim(database, leaving, problem)] == [1]
+        database.run(lambda c, w=leaving: workers.give_back(c, [w], forgiven=True))
+    assert database.run(sweep.exhausted) == []
+
+
+def test_what_nobody_claimed_is_owed_again_after_a_while_and_marked_as_sent(database: Database, problem: int) -> None:
+    model = CONFIG.models["m"].fingerprint()
+    assert database.run(lambda c: sweep.due_model_work(c, [model], 20.0)) == []
+    database.run(lambda c: c.execute(sa.text("UPDATE candidates SET touched_at = now() - interval '30 seconds'")))
+    owed = database.run(lambda c: sweep.due_model_work(c, [model], 20.0))
+    assert [(due.kind, due.problem_id, due.model) for due in owed] == [(sweep.Kind.PROPOSE, problem, model)] * 2
+    assert database.run(lambda c: sweep.due_model_work(c, [model], 20.0)) == []
+
+
+def test_nothing_is_claimed_from_a_paused_run(database: Database, problem: int) -> None:
+    holder = worker(database)
+    database.run(lambda c: c.execute(sa.text("UPDATE runs SET state = 'paused'")))
+    assert claim(database, holder, problem) == []
+    database.run(lambda c: c.execute(sa.text("UPDATE runs SET state = 'active'")))
+    assert len(claim(database, holder, problem)) == 1
+
+
+def test_work_of_a_paused_or_cancelled_run_is_not_waited_for(database: Database, problem: int) -> None:
+    model = CONFIG.models["m"].fingerprint()
+    assert database.run(sweep.waiting) == {model: 2}
+    database.run(lambda c: c.execute(sa.text("UPDATE runs SET state = 'paused'")))
+    assert database.run(sweep.waiting) == {}
+    database.run(lambda c: lifecycle.resume_run(c, "run"))
+    assert database.run(lambda c: lifecycle.cancel_run(c, "run")) == 1
+    assert claim(database, worker(database), problem) == []
+    assert database.run(sweep.waiting) == {}
+
+
+def test_a_session_that_ends_gives_up_its_lead(database: Database) -> None:
+    with database.session_connection() as first:
+        assert sweep.try_lead(first)
+    with database.session_connection() as second:
+        assert sweep.try_lead(second)
+
+
+def test_one_connection_at_a_time_leads_the_sweep(database: Database) -> None:
+    with database.session_connection() as first, database.session_connection() as second:
+        assert sweep.try_lead(first)
+        assert sweep.try_lead(first)
+        assert not sweep.try_lead(second)
+        first.invalidate()
+        deadline = time.monotonic() + 10.0
+        while not sweep.try_lead(second):
+            assert time.monotonic() < deadline, "a dead leader must be followed by another"
+            time.sleep(0.02)

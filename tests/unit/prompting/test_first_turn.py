@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from typing import Any
+
+import jinja2
+import jinja2.ext
+import pytest
+
+from cord_worker.errors import RequestError
+from cord_worker.prompting.first_turn import render_first_turn
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+class JinjaTokenizer:
+    """Renders a template the way transformers does, without loading it."""
+
+    def __init__(self, template: str | None) -> None:
+        self.chat_template = template
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> str:
+        def raise_exception(message: str) -> None:
+            raise jinja2.TemplateError(message)
+
+        environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
+        environment.globals["raise_exception"] = raise_exception
+        return environment.from_string(self.chat_template or "").render(messages=conversation, **options)
+
+
+def text_of(template: str | None, **turn: Any) -> str:
+    return render_first_turn(JinjaTokenizer(template), **turn).text
+
+
+@pytest.mark.parametrize("added", ["", "<think>\n", "<think>", "<think>\n\n</think>\n\n"])
+def test_the_turn_ends_with_one_think_whatever_the_template_adds(added: str) -> None:
+    text = text_of(CHATML.replace("assistant\n", "assistant\n" + added), question="How many?")
+    assert text == "<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n<think>\n"
+
+
+def test_system_and_passage_have_their_places() -> None:
+    text = text_of(CHATML, question=" Q ", system="Be brief.", passage="P\n")
+    assert text == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nP\n\nQ<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if messages[0].role == 'system' %}{{ raise_exception('none') }}{% endif %}U:{{ messages[0].content }}\nA:",
+        "{% for m in messages if m.role == 'user' %}U:{{ m.content }}\nA:{% endfor %}",
+    ],
+)
+def test_a_system_turn_that_the_template_refuses_or_drops_stands_before_the_question(template: str) -> None:
+    assert text_of(template, question="Q", system="S") == "U:S\n\nQ\nA:<think>\n"
+
+
+def test_a_base_model_gets_a_plain_frame() -> None:
+    first = render_first_turn(JinjaTokenizer(None), question="Q", system="S")
+    assert first.text == "S\n\nQuestion: Q\n\nAnswer: <think>\n"
+    assert not first.is_templated
+
+
+def test_the_date_is_the_same_on_every_day() -> None:
+    text = text_of("{{ strftime_now('%Y-%m-%d') }} {{ date_string }} {{ messages[0].content }}", question="Q")
+    assert text.startswith("2025-01-01 01 Jan 2025 Q")
+
+
+def test_think_tags_inside_a_question_stay_and_are_marked_as_content() -> None:
+    first = render_first_turn(JinjaTokenizer(CHATML), question="what is <think>?")
+    assert [piece.text for piece in first.pieces if piece.is_content] == ["what is <think>?"]
+    assert first.pieces[-1].text.endswith("<think>\n")
+
+
+def test_a_question_at_the_very_end_of_a_template_is_left_whole() -> None:
+    assert text_of("{{ messages[0].content }}", question="why <think>") == "why <think><think>\n"
+
+
+@pytest.mark.parametrize("template", ["nothing", "{{ messages[0].content }} {{ messages[0].content }}"])
+def test_a_template_that_does_not_show_the_question_once_is_refused(template: str) -> None:
+    with pytest.raises(RequestError, match="exactly once"):
+        text_of(template, question="Q")
+
+
+def test_a_broken_template_is_named() -> None:
+    with pytest.raises(RequestError, match="cannot be rendered"):
+        text_of("{% if %}", question="Q")
+
+
+def test_a_blank_question_is_refused() -> None:
+    with pytest.raises(RequestError, match="blank"):
+        text_of(CHATML, question=" \n")

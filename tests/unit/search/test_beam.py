@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cord_worker.search.beam import rank_key, select, winner
+from cord_worker.search.types import Candidate, Finish, InvalidReason, SearchError, SearchSettings, Trajectory
+
+SETTINGS = SearchSettings(
+    beam_width=4,
+    samples_per_teacher=2,
+    max_steps=9,
+    thinking_tokens=100,
+    step_tokens=20,
+    loop_ngram=12,
+    loop_repeats=8,
+    max_rounds=3,
+)
+STEP = 5
+SCORES = st.one_of(
+    st.sampled_from([0.25, 0.5, 1.0, math.nextafter(0.5, 1.0)]),
+    st.floats(min_value=0.0, max_value=1.0, exclude_min=True),
+)
+
+
+def new(id: int, rank: int, teacher: int, sample: int, **changes: object) -> Candidate:
+    candidate = Candidate(
+        id=id,
+        parent_id=100 + rank,
+        step=STEP,
+        round=0,
+        teacher=teacher,
+        sample=sample,
+        lineage=f"new-{id}",
+        text=f"text {id}",
+        finish_reason="step",
+        score=0.5,
+        thinking_tokens=50,
+        invalid_reason=None,
+        parent_rank=rank,
+    )
+    return dataclasses.replace(candidate, **changes)  # type: ignore[arg-type]
+
+
+def held(id: int, steps: int, rank: int, teacher: int, sample: int, score: float) -> Trajectory:
+    return Trajectory(id, steps, score, Finish.EOS, rank, teacher, sample, 40, f"held-{id}")
+
+
+@st.composite
+def pools(draw: st.DrawFn) -> tuple[list[Candidate], list[Trajectory]]:
+    places = list(product(range(3), range(3), range(2)))
+    ids = draw(st.permutations(range(len(places))))
+    candidates = [
+        new(
+            id,
+            *place,
+            text=draw(st.sampled_from(["a", "a ", "b", f"own {id}", f"own {id}"])),
+            score=draw(SCORES),
+            thinking_tokens=draw(st.sampled_from([1, 99, 100, 101])),
+            finish_reason=draw(st.sampled_from(["step", "length", "think_end", "eos"])),
+            invalid_reason=draw(st.sampled_from([None, None, None, "loop", "empty"])),
+        )
+        for id, place in zip(ids, draw(st.lists(st.sampled_from(places), unique=True)), strict=False)
+    ]
+    past = draw(st.lists(st.tuples(st.integers(1, STEP - 1), *[st.integers(0, 1)] * 3), unique=True, max_size=3))
+    finished = [held(1000 + index, *place, score=draw(SCORES)) for index, place in enumerate(past)]
+    return draw(st.permutations(candidates)), finished
+
+
+def reference(candidates: list[Candidate], finished: list[Trajectory], width: int) -> list[int]:
+    """The beam's ids by counting, for every valid member, how many beat it; no sorting, no shared code."""
+    valid = [c for c in candidates if c.invalid_reason is None]
+    standing = [
+        c
+        for c in valid
+        if not any(
+            o.parent_id == c.parent_id
+            and (o.text or "").split() == (c.text or "").split()
+            and (o.teacher, o.sample) < (c.teacher, c.sample)
+            for o in valid
+        )
+    ]
+    members = [(c.score, c.step, c.parent_rank, c.teacher, c.sample, c.id) for c in standing]
+    members += [(t.score, t.steps, t.parent_rank, t.teacher, t.sample, t.candidate_id) for t in finished]
+
+    def beats(one: tuple, other: tuple) -> bool:
+        if one[0] != other[0]:
+            return one[0] > other[0]
+        return one[1:5] < other[1:5]
+
+    ranks = {member[5]: sum(beats(other, member) for other in members) for member in members}
+    return [id for rank in range(width) for id, its_rank in ranks.items() if its_rank == rank]
+
+
+@settings(deadline=None)
+@given(pools(), st.integers(1, 8))
+def test_the_beam_equals_a_brute_force_reference(pool: tuple[list[Candidate], list[Trajectory]], width: int) -> None:
+    candidates, finished = pool
+    selection = select(candidates, finished, dataclasses.replace(SETTINGS, beam_width=width))
+    assert [member.candidate_id for member in selection.beam] == reference(candidates, finished, width)
+    assert list(selection.ranking) == reference(candidates, [], 1000)
+    assert set(selection.ranking) | set(selection.invalid) == {candidate.id for candidate in candidates}
+    assert not set(selection.ranking) & set(selection.invalid)
+
+
+@settings(deadline=None)
+@given(pools(), st.randoms(use_true_random=False))
+def test_the_order_of_arrival_decides_nothing(pool: tuple[list[Candidate], list[Trajectory]], random: object) -> None:
+    candidates, finished = pool
+    before = select(candidates, finished, SETTINGS)
+    random.shuffle(candidates)  # type: ignore[attr-defined]
+    random.shuffle(finished)  # type: ignore[attr-defined]
+    assert select(candidates, finished, SETTINGS) == before
+
+
+@settings(deadline=None)
+@given(pools())
+def test_database_ids_decide_nothing(pool: tuple[list[Candidate], list[Trajectory]]) -> None:
+    candidates, finished = pool
+    other_ids = [dataclasses.replace(candidate, id=5000 - candidate.id) for candidate in candidates]
+    before, after = select(candidates, finished, SETTINGS), select(other_ids, finished, SETTINGS)
+    assert [member.lineage for member in after.beam] == [member.lineage for member in before.beam]
+    assert tuple(5000 - id for id in after.ranking) == before.ranking
+
+
+@settings(deadline=None)
+@given(pools())
+def test_a_beam_is_sorted_without_repeats_and_as_full_as_it_can_be(
+    pool: tuple[list[Candidate], list[Trajectory]],
+) -> None:
+    selection = select(*pool, SETTINGS)
+    scores = [member.score for member in selection.beam]
+    assert scores == sorted(scores, reverse=True)
+    assert len({member.candidate_id for member in selection.beam}) == len(selection.beam)
+    assert len(selection.beam) == min(SETTINGS.beam_width, len(selection.ranking) + len(pool[1]))
+
+
+@settings(deadline=None)
+@given(pools())
+def test_a_finished_trajectory_leaves_only_for_enough_better_ones(
+    pool: tuple[list[Candidate], list[Trajectory]],
+) -> None:
+    candidates, finished = pool
+    beam = select(candidates, finished, SETTINGS).beam
+    for trajectory in finished:
+        if trajectory not in beam:
+            assert len(beam) == SETTINGS.beam_width
+            assert all(member.score >= trajectory.score for member in beam)
+
+
+@settings(deadline=None)
+@given(pools(), st.floats(0.0, 1.0, exclude_min=True))
+def test_adding_a_worse_candidate_never_changes_who_was_kept(
+    pool: tuple[list[Candidate], list[Trajectory]], score: float
+) -> None:
+    candidates, finished = pool
+    before = select(candidates, finished, SETTINGS).beam
+    lowest = min((member.score for member in before), default=1.0)
+    worse = new(999, 7, 0, 0, score=min(score, lowest))
+    after = select([*candidates, worse], finished, SETTINGS).beam
+    assert after[: len(before)] == before
+    assert len(after) == min(SETTINGS.beam_width, len(before) + 1)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (new(2, 2, 2, 1, score=0.75), new(1, 0, 0, 0, score=0.5)),
+        (new(2, 2, 2, 1, score=math.nextafter(0.5, 1.0)), new(1, 0, 0, 0, score=0.5)),
+        (new(2, 0, 2, 1), new(1, 1, 0, 0)),
+        (new(2, 0, 1, 1), new(1, 0, 2, 0)),
+        (new(2, 0, 0, 0), new(1, 0, 0, 1)),
+    ],
+    ids=["score", "last bit of score", "parent rank", "teacher", "sample"],
+)
+def test_ties_fall_to_parent_rank_then_teacher_then_sample(better: Candidate, worse: Candidate) -> None:
+    assert select([worse, better], [], SETTINGS).ranking == (2, 1)
+
+
+def test_of_equal_scores_the_trajectory_with_fewer_steps_is_first() -> None:
+    short = held(9, steps=2, rank=3, teacher=2, sample=1, score=0.5)
+    assert [member.candidate_id for member in select([new(1, 0, 0, 0)], [short], SETTINGS).beam] == [9, 1]
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "tokens", "step", "finish"),
+    [
+        ("step", 99, 5, None),
+        ("length", 99, 5, None),
+        ("think_end", 99, 5, Finish.THINK_END),
+        ("eos", 99, 5, Finish.EOS),
+        ("step", 100, 5, Finish.THINKING_BUDGET),
+        ("length", 101, 5, Finish.THINKING_BUDGET),
+        ("step", 99, 9, Finish.MAX_STEPS),
+        ("length", 99, 9, Finish.MAX_STEPS),
+        ("step", 100, 9, Finish.THINKING_BUDGET),
+        ("think_end", 100, 9, Finish.THINK_END),
+        ("eos", 100, 9, Finish.EOS),
+    ],
+)
+def test_thinking_ends_by_the_teacher_then_the_budget_then_the_step_cap(
+    finish_reason: str, tokens: int, step: int, finish: Finish | None
+) -> None:
+    candidate = new(1, 0, 0, 0, finish_reason=finish_reason, thinking_tokens=tokens, step=step)
+    assert select([candidate], [], SETTINGS).beam[0].finish is finish
+
+
+def test_invalid_candidates_and_duplicates_are_told_with_their_reasons() -> None:
+    pool = [
+        new(1, 0, 0, 0, text="same"),
+        new(2, 0, 1, 0, text=" same\n", score=0.9),
+        new(3, 0, 2, 0, invalid_reason="too_long", text=None, score=None, finish_reason=None, thinking_tokens=None),
+    ]
+    selection = select(pool, [], SETTINGS)
+    assert selection.ranking == (1,)
+    assert selection.invalid == {2: InvalidReason.DUPLICATE, 3: InvalidReason.TOO_LONG}
+
+
+def test_a_duplicate_needs_no_score() -> None:
+    pool = [new(1, 0, 0, 0, text="same"), new(2, 0, 1, 0, text="same", score=None, thinking_tokens=None)]
+    assert select(pool, [], SETTINGS).ranking == (1,)
+
+
+def test_a_closing_that_adds_no_text_is_invalid_as_the_paper_page_says() -> None:
+    closing = new(1, 0, 0, 0, text="\n", finish_reason="think_end", invalid_reason=InvalidReason.WHITESPACE)
+    assert select([closing], [], SETTINGS).beam == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"score": None}, "no score"),
+        ({"thinking_tokens": None}, "no token count"),
+        ({"score": 0.0}, "a score is in"),
+        ({"score": 1.5}, "a score is in"),
+        ({"score": math.nan}, "a score is in"),
+        ({"finish_reason": None}, "finish reason None"),
+        ({"finish_reason": "stop"}, "finish reason 'stop'"),
+        ({"invalid_reason": "ugly"}, "known reasons are"),
+        ({"text": None}, "no text"),
+    ],
+)
+def test_rows_that_are_neither_scored_nor_invalid_are_refused(changes: dict[str, object], told: str) -> None:
+    with pytest.raises(SearchError, match=told):
+        select([new(1, 0, 0, 0, **changes)], [], SETTINGS)
+
+
+def test_two_candidates_in_one_place_are_refused() -> None:
+    with pytest.raises(SearchError, match="same place"):
+        select([new(1, 0, 0, 0), new(2, 0, 0, 0, text="other")], [], SETTINGS)
+
+
+@settings(deadline=None)
+@given(pools())
+def test_the_winner_is_the_first_of_the_beam(pool: tuple[list[Candidate], list[Trajectory]]) -> None:
+    beam = select(*pool, SETTINGS).beam
+    if beam:
+        assert winner(beam) == beam[0] == winner(tuple(reversed(beam)))
+        assert all(rank_key(beam[0]) <= rank_key(member) for member in beam)
+
+
+def test_an_empty_beam_has_no_winner() -> None:
+    with pytest.raises(SearchError, match="no winner"):
+        winner(())

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cord_worker.search.types import Candidate, InvalidReason, SearchError
+from cord_worker.search.validity import duplicates, invalid_reason, storable
+
+SENTENCE = "so we add the two numbers and then carry the one over "  # 12 words
+
+
+def reason(text: str, ngram: int = 12, repeats: int = 8) -> InvalidReason | None:
+    return invalid_reason(text, loop_ngram=ngram, loop_repeats=repeats)
+
+
+def sibling(
+    id: int, text: str | None, *, teacher: int, sample: int = 0, parent: int | None = 1, invalid: str | None = None
+) -> Candidate:
+    return Candidate(
+        id=id,
+        parent_id=parent,
+        step=2,
+        round=0,
+        teacher=teacher,
+        sample=sample,
+        lineage=str(id),
+        text=text,
+        finish_reason="step",
+        score=0.5,
+        thinking_tokens=3,
+        invalid_reason=invalid,
+        parent_rank=0,
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5",
+        " 3 + 4 = 7",
+        "∞",
+        "所以答案是七。",
+        "### Note\nThe sum is 7.",
+        "Step 3: 4",
+        "### Step 3. The sum is 7.",
+        "# Step 3. The sum is 7.",
+        "stepwise",
+        "steps",
+        "It is 7. Step 4 follows.",
+        "#5 is odd",
+        "| 0 | 0 |\n" * 10,
+        "-" * 80 + "\nrow\n" + "-" * 80,
+        "कि",
+    ],
+)
+def test_a_step_that_says_something_is_valid(text: str) -> None:
+    assert reason(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", InvalidReason.EMPTY),
+        (" ", InvalidReason.WHITESPACE),
+        ("\n\t \u3000\u00a0", InvalidReason.WHITESPACE),
+        ("### Step 3.", InvalidReason.MARKER_ONLY),
+        ("Step 3.", InvalidReason.MARKER_ONLY),
+        ("  **Step 3:**\n", InvalidReason.MARKER_ONLY),
+        ("step", InvalidReason.MARKER_ONLY),
+        ("### Step 1.\n### Step 2.\n", InvalidReason.MARKER_ONLY),
+        ("### Verification\n", InvalidReason.MARKER_ONLY),
+        ("...", InvalidReason.MARKER_ONLY),
+        ("---\n***", InvalidReason.MARKER_ONLY),
+        ("\u200b\ufeff", InvalidReason.MARKER_ONLY),
+        ("\ufffd\ufffd", InvalidReason.MARKER_ONLY),
+        ("。", InvalidReason.MARKER_ONLY),
+        ("a <think> b", InvalidReason.THINK_TAG),
+        ("a </think> b", InvalidReason.THINK_TAG),
+        ("a\x00b", InvalidReason.UNSTORABLE),
+        ("a\ud800b", InvalidReason.UNSTORABLE),
+        ("\x00", InvalidReason.UNSTORABLE),
+        (SENTENCE * 8, InvalidReason.LOOP),
+        ("Wait. " * 200, InvalidReason.LOOP),
+        ("a" * 5000, InvalidReason.LOOP),
+        ("ab" * 3000, InvalidReason.LOOP),
+        ("因为我们需要再检查一遍，所以" * 60, InvalidReason.LOOP),
+        ("因为我们需要再检查一遍，所以我们从头开始计算这两个数的和，再看看结果是不是七，如果不是就再来一次，一直到得到七为止，"
+         "然后把这个结果写下来，再用另外一种方法验证一下。\n" * 12, InvalidReason.LOOP),
+        ("ดังนั้นเราตรวจสอบอีกครั้ง" * 60, InvalidReason.LOOP),
+        ("".join(f"{n}. {SENTENCE}\n" for n in range(8)), InvalidReason.LOOP),
+    ],
+)  # fmt: skip
+def test_a_step_that_says_nothing_is_invalid_with_its_reason(text: str, expected: InvalidReason) -> None:
+    assert reason(text) is expected
+
+
+def test_a_loop_needs_the_full_number_of_repeats() -> None:
+    assert reason(SENTENCE * 7) is None
+    assert reason(SENTENCE * 8) is InvalidReason.LOOP
+
+
+def test_overlapping_occurrences_are_not_counted_twice() -> None:
+    assert reason("0 " * 95) is None
+    assert reason("0 " * 96) is InvalidReason.LOOP
+
+
+def test_repeats_that_are_apart_count_too() -> None:
+    apart = [f"{SENTENCE} then case {n} has the value {n * n} and {n + 7}" for n in range(8)]
+    assert reason("\n".join(apart)) is InvalidReason.LOOP
+    assert reason("\n".join(apart[:7])) is None
+
+
+def test_repeats_are_found_across_hundreds_of_thousands_of_words() -> None:
+    filler = iter(range(10**6))
+    apart = [SENTENCE + " ".join(str(next(filler)) for _ in range(45_000)) for _ in range(8)]
+    assert reason(" ".join(apart)) is InvalidReason.LOOP
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from("ab"), max_size=60),
+    st.integers(min_value=1, max_value=4),
+    st.integers(min_value=2, max_value=5),
+)
+def test_loops_of_words_equal_a_count_by_hand(words: list[str], ngram: int, repeats: int) -> None:
+    def greedy_count(wanted: list[str]) -> int:
+        count, start = 0, 0
+        while start + ngram <= len(words):
+            found = words[start : start + ngram] == wanted
+            count, start = count + found, start + (ngram if found else 1)
+        return count
+
+    grams = [words[start : start + ngram] for start in range(len(words) - ngram + 1)]
+    looped = any(greedy_count(gram) >= repeats for gram in grams)
+    text = " ".join(["x", *words]) if not words else " ".join(words)
+    assert (reason(text, ngram, repeats) is InvalidReason.LOOP) == looped
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_any_text_is_judged_and_what_is_stored_has_no_nul_and_no_surrogate(text: str) -> None:
+    verdict = reason(text)
+    cleaned = storable(text)
+    assert "\x00" not in cleaned
+    cleaned.encode("utf-8")
+    assert (cleaned == text) == (verdict is not InvalidReason.UNSTORABLE)
+    assert len(cleaned) == len(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " ".join(map(str, range(1_400_000))),
+        "".join(map(str, range(400_000))),
+        "".join(random.Random(0).choices("一二三四五六七八九十百千万的是不了人我在有他这中大来上国", k=700_000)),
+        "#" * 10_000_000,
+        "\n#" * 5_000_000,
+        " " * 9_999_999 + ".",
+        "Step 1. " * 1_250_000,
+        "step   " * 1_400_000,
+        "<" * 10_000_000,
+        "a" * 10_000_000,
+    ],
+    ids=["words", "digits", "han", "hashes", "heading-lines", "spaces", "markers", "steps", "tags", "one-letter"],
+)
+def test_megabytes_of_text_are_judged_in_linear_time(text: str) -> None:
+    begin = time.process_time()
+    reason(text)
+    assert time.process_time() - begin < 60  # quadratic work on these 2 to 10 MB takes hours
+
+
+def test_the_first_teacher_and_sample_stand_for_their_duplicates() -> None:
+    same = [
+        sibling(1, "a  b\n", teacher=2),
+        sibling(2, "a b", teacher=1, sample=1),
+        sibling(3, " a\tb", teacher=1, sample=0),
+        sibling(4, "a b c", teacher=0),
+    ]
+    assert duplicates(same) == {1: 3, 2: 3}
+
+
+@settings(deadline=None)
+@given(st.permutations(range(8)), st.lists(st.sampled_from(["a", "a ", "b", "a b", "a  b"]), min_size=8, max_size=8))
+def test_duplicates_do_not_depend_on_arrival(order: list[int], texts: list[str]) -> None:
+    siblings = [sibling(id, text, teacher=id // 2, sample=id % 2) for id, text in enumerate(texts)]
+    found = duplicates([siblings[index] for index in order])
+    assert found == duplicates(siblings)
+    normal = [" ".join(text.split()) for text in texts]
+    assert found == {id: normal.index(text) for id, text in enumerate(normal) if normal.index(text) != id}
+
+
+def test_cousins_with_the_same_text_are_no_duplicates() -> None:
+    assert duplicates([sibling(1, "a", teacher=0, parent=1), sibling(2, "a", teacher=0, parent=2)]) == {}
+
+
+def test_an_invalid_sibling_stands_for_nobody() -> None:
+    assert duplicates([sibling(1, "a", teacher=0, invalid="unscorable"), sibling(2, "a", teacher=1)]) == {}
+
+
+def test_a_candidate_without_text_must_be_marked_invalid() -> None:
+    assert duplicates([sibling(1, None, teacher=0, invalid="too_long")]) == {}
+    with pytest.raises(SearchError, match=r"candidate 7 .* no text"):
+        duplicates([sibling(7, None, teacher=0)])

@@ -1,0 +1,124 @@
+"""cord.toml: every mistake is named with its key, and the fingerprint covers what decides the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cord_worker.config import ModelConfig, RunConfig, Settings
+from cord_worker.errors import ConfigError
+
+GOOD = """
+[models.one]
+path = "org/one"
+[models.two]
+path = "org/two"
+[[teachers]]
+name = "first"
+model = "one"
+[[teachers]]
+name = "second"
+model = "one"
+temperature = 0.9
+[prover]
+model = "two"
+"""
+
+
+def parse(text: str) -> RunConfig:
+    return RunConfig.parse(text, source="cord.toml", folder=Path("/nowhere"))
+
+
+def test_one_model_serves_several_teachers_and_may_serve_the_prover() -> None:
+    config = parse(GOOD.replace('[models.two]\npath = "org/two"\n', "").replace('model = "two"', 'model = "one"'))
+    assert [teacher.model for teacher in config.teachers] == ["one", "one"]
+    assert config.prover_model is config.models["one"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("[prover]", "[search]\nbeam = 4\n[prover]"), ["search.beam", "unknown key", "beam_width"]),
+        (("[prover]", "[search]\nbeam_width = 0\n[prover]"), ["search.beam_width", "greater than or equal to 1"]),
+        (("temperature = 0.9", "temperature = -1"), ["teachers.1.temperature", "got -1"]),
+        (('model = "two"', 'model = "three"'), ["prover.model", "three", "one, two"]),
+        (('name = "second"', 'name = "first"'), ["given twice", "first"]),
+        (('name = "second"', 'name = "a b"'), ["teachers.1.name", "letters, digits"]),
+        (('[prover]\nmodel = "two"', ""), ["prover", "is missing"]),
+        (('path = "org/two"', 'path = "org/one"'), ["one", "two", "same model"]),
+        (('[prover]\nmodel = "two"', '[prover]\nmodel = "one"'), ["nothing uses", "two"]),
+        (("[prover]", "[search]\nstep_tokens = 99999\n[prover]"), ["step_tokens", "thinking_tokens"]),
+        (("[prover]", '[prover]\nscoring_template = "no place"'), ["prover.scoring_template", "{answer}"]),
+        (("[prover]", "[prover"), ["not valid TOML"]),
+    ],
+)
+def test_a_mistake_is_named_with_its_key_and_what_is_allowed(change: tuple[str, str], expected: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(GOOD.replace(*change))
+    assert "cord.toml" in str(caught.value)
+    for part in expected:
+        assert part in str(caught.value)
+
+
+def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cordctl init"):
+        RunConfig.load(tmp_path / "cord.toml")
+
+
+def test_a_relative_model_folder_is_taken_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "cord.toml").write_text(GOOD.replace("org/one", "weights").replace("org/two", "./absent"))
+    config = RunConfig.load(tmp_path / "cord.toml")
+    assert config.models["one"].path == str(tmp_path.resolve() / "weights")
+    assert config.models["two"].path == str(tmp_path.resolve() / "absent")
+
+
+@pytest.mark.parametrize("operational", [{"batch_size": 99}, {"device": "cuda:1"}, {"threads": 7}, {"workers": 3}])
+def test_what_only_decides_the_speed_is_not_in_the_fingerprint(operational: dict[str, Any]) -> None:
+    plain = ModelConfig.model_validate({"path": "org/one"})
+    assert ModelConfig.model_validate({"path": "org/one", **operational}).fingerprint() == plain.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("temperature = 0.9", "temperature = 0.8"),
+        ('path = "org/two"', 'path = "org/two"\nrevision = "abc"'),
+        ("[prover]", "[run]\nseed = 1\n[prover]"),
+        ("[prover]", "[search]\nbeam_width = 5\n[prover]"),
+        ('name = "second"', 'name = "other"'),
+    ],
+)
+def test_what_decides_the_result_is_in_the_fingerprint(change: tuple[str, str]) -> None:
+    assert parse(GOOD).fingerprint() != parse(GOOD.replace(*change)).fingerprint()
+
+
+def test_a_stored_configuration_is_the_same_configuration() -> None:
+    config = parse(GOOD)
+    assert RunConfig.from_stored(config.model_dump(mode="json")).fingerprint() == config.fingerprint()
+
+
+def test_an_unknown_bundled_model_names_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"'nobody'.*calculator"):
+        ModelConfig.model_validate({"path": "bundled:nobody"}).location()
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_configuration_or_a_clear_error(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse(text)
+
+
+def test_settings_never_show_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORD_DATABASE_URL", "postgresql://user:hunter2@db/cord")
+    monkeypatch.setenv("CORD_BROKER_URL", "redis://:hunter2@broker/0")
+    assert "hunter2" not in repr(Settings.from_environment())
+    monkeypatch.setenv("CORD_DATABASE_URL", "mysql://user:hunter2@db/cord")
+    with pytest.raises(ConfigError) as caught:
+        Settings.from_environment()
+    assert "hunter2" not in str(caught.value)
+    assert "CORD_DATABASE_URL" in str(caught.value)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cord_worker.errors import VerificationError
+from cord_worker.verify import AnswerChecker, Verdict
+
+ENDLESS = r"9^{9^{9^{9}}}"  # one call of C code that holds the interpreter
+
+
+@pytest.fixture(scope="module")
+def checker() -> Iterator[AnswerChecker]:
+    with AnswerChecker(timeout_seconds=2, workers=2) as checker:
+        yield checker
+
+
+def gone(pids: list[int], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def test_it_gives_the_verdict_of_the_comparison(checker: AnswerChecker) -> None:
+    assert checker.check("The answer is 5.", "5") == Verdict(True, "exact", "5")
+    assert checker.check(r"The answer is \frac{1}{2}.", "0.5") == Verdict(True, "math", r"\frac{1}{2}")
+    assert checker.check("The answer is 6.", "5") == Verdict(False, "none", "6")
+
+
+def test_a_comparison_without_end_is_undecided_and_the_next_one_works(checker: AnswerChecker) -> None:
+    began = time.monotonic()
+    verdict = checker.check(rf"\boxed{{{ENDLESS}}}", "9^{9^{9}}")
+
+    assert (verdict.correct, verdict.method) == (None, "timeout")
+    assert time.monotonic() - began < 10
+    assert checker.check(r"\boxed{x+1}", "1+x").correct is True
+
+
+def test_a_dead_process_is_replaced(checker: AnswerChecker) -> None:
+    checker.check(r"\boxed{x+1}", "1+x")
+    for child in psutil.Process().children(recursive=True):
+        if "spawn_main" in " ".join(child.cmdline()):
+            os.kill(child.pid, signal.SIGKILL)
+    verdicts = [checker.check(r"\boxed{x+1}", "1+x") for _ in range(4)]
+
+    assert verdicts[-1].correct is True
+    assert all(verdict.method in {"math", "crashed"} for verdict in verdicts)
+
+
+def test_many_threads_may_check_at_once(checker: AnswerChecker) -> None:
+    def check(number: int) -> bool | None:
+        return checker.check(rf"The final answer is \sqrt{{{number * number}}}.", str(number)).correct
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(check, range(1, 60))) == [True] * 59
+
+
+@pytest.mark.parametrize("text", ["", "\0", "\ud800", "x" * 10_000_000, "{" * 30_000, r"\frac" * 3000, "(" * 1500])
+def test_odd_texts_are_judged_not_raised(checker: AnswerChecker, text: str) -> None:
+    assert checker.check(text, "5").correct is not True
+    assert checker.check("The answer is 5.", text).correct is not True
+
+
+def test_only_the_end_of_a_very_long_text_counts(checker: AnswerChecker) -> None:
+    assert checker.check("The answer is 4. " + "so " * 3_000_000 + "The answer is 5.", "5").correct is True
+    assert checker.check("The answer is 5.", "5" * 30_000).method == "unsupported"
+
+
+def test_a_closed_checker_says_so() -> None:
+    with AnswerChecker() as checker:
+        pass
+
+    with pytest.raises(VerificationError, match="closed"):
+        checker.check("5", "5")
+
+
+def test_a_checker_without_a_worker_or_time_is_refused() -> None:
+    with pytest.raises(VerificationError, match="at least one worker"):
+        AnswerChecker(workers=0)
+    with pytest.raises(VerificationError, match="positive timeout"):
+        AnswerChecker(timeout_seconds=0)
+
+
+def test_processes_that_cannot_start_are_an_error_and_not_a_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "math_verify.py").write_text("raise ImportError('broken installation')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with AnswerChecker() as checker, pytest.raises(VerificationError, match="is installed"):
+        checker.check("5", "5")
+
+
+def test_closing_leaves_no_process_behind() -> None:
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    with AnswerChecker() as checker:
+        assert checker.check("5", "5").correct
+        own = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+        workers = [child.pid for child in own if "spawn_main" in " ".join(child.cmdline())]
+        assert workers
+
+    assert gone(workers, 5)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_processes_die_with_a_parent_that_is_killed(busy: bool) -> None:
+    script = f"""
+        import threading, time, psutil
+        from cord_worker.verify import AnswerChecker
+        if __name__ == "__main__":
+            checker = AnswerChecker(timeout_seconds=3)
+            checker.check("5", "5")
+            if {busy}:
+                threading.Thread(target=checker.check, args=(r"\\\\boxed{{{ENDLESS}}}", "9^{{9^{{9}}}}")).start()
+                time.sleep(1)
+            print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)
+            time.sleep(60)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        children = [int(pid) for pid in parent.stdout.readline().split()]
+        parent.send_signal(signal.SIGKILL)
+    assert children
+    assert gone(children, 10)
+
+
+def test_importing_it_loads_neither_sympy_nor_pebble() -> None:
+    code = "import sys, cord_worker.verify; print([m for m in ('sympy', 'math_verify', 'pebble') if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert run.stdout.strip() == "[]"
