@@ -14,14 +14,16 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cord_worker.errors import ConfigError
 
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
 BUNDLED_PREFIX = "bundled:"
+_MODEL_IDENTITY = {"path", "revision", "engine", "dtype", "gguf_file", "max_model_len", "trust_remote_code"}
 
 DEFAULT_SCORING_TEMPLATE = "\n</think>\n\nThe final answer is {answer}."
 """Closing part that the prover scores; `{answer}` marks where the reference answer stands (PAPER.md, Prompts)."""
@@ -29,6 +31,62 @@ DEFAULT_SCORING_TEMPLATE = "\n</think>\n\nThe final answer is {answer}."
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VllmOptions(_Section):
+    """How vLLM hosts the model: the table [models.NAME.vllm]. Only the first two fields decide what is computed."""
+
+    quantization: str | None = Field(
+        None, description="vLLM's name of the quantisation, such as `fp8` or `awq`; what the weights say by default."
+    )
+    kv_cache_dtype: str = Field("auto", description="Number format of the KV cache, such as `fp8`.")
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the model.")
+    gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0, description="Share of a GPU's memory that vLLM takes.")
+    kv_cache_gib: float | None = Field(
+        None, gt=0.0, description="Memory of the KV cache; what the share above leaves by default, 2 on a CPU."
+    )
+    max_batched_tokens: int = Field(
+        4096,
+        ge=64,
+        description="Tokens that one engine step computes at most. A score asks for prompt log-probabilities, for "
+        "which vLLM builds logits of batched tokens x vocabulary in float32, outside of the memory it plans with "
+        "(4,096 tokens of a 152 k vocabulary: 2.3 GiB): raise it for teachers, never for provers.",
+    )
+    enforce_eager: bool = Field(False, description="No CUDA graphs, no compilation: starts faster, runs slower.")
+    engine_args: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Further arguments of vLLM's AsyncEngineArgs, passed through as they are."
+    )
+
+
+class OpenAiOptions(_Section):
+    """A server that speaks OpenAI's HTTP API: the table [models.NAME.openai].
+
+    `path` of the model then names the tokenizer (a local folder or hub id) with which prompts are rendered and tokens
+    are counted; a server that offers chat only needs none, and `path` is its model's name.
+    """
+
+    base_url: str = Field(description="Such as http://127.0.0.1:8000/v1; holds no key, no user and no password.")
+    model: str | None = Field(None, description="The model's name at the server; `path` by default.")
+    api: Literal["auto", "completions", "chat"] = Field(
+        "auto",
+        description="`completions` sends raw prompts and can score; `chat` continues an assistant turn. `auto` asks "
+        "the server.",
+    )
+    api_key_env: str = Field(
+        "OPENAI_API_KEY", description="Environment variable that holds the key. Keys never stand in cord.toml."
+    )
+    timeout_seconds: float = Field(600.0, gt=0.0, description="Longest time that one request may take.")
+    max_retries: int = Field(6, ge=0, le=100, description="Tries after a 429, a 5xx or a lost connection, backing off.")
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must be an http(s) URL such as http://127.0.0.1:8000/v1")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("must hold no user, password or query: the key comes from the variable `api_key_env`")
+        return value.rstrip("/")
 
 
 class ModelConfig(_Section):
@@ -43,10 +101,10 @@ class ModelConfig(_Section):
         "folder is taken from the folder of cord.toml."
     )
     revision: str | None = Field(None, description="Hub revision (commit, tag or branch); pin it for long runs.")
-    engine: Literal["transformers", "instant"] = Field(
+    engine: Literal["transformers", "vllm", "openai", "instant"] = Field(
         "transformers",
-        description="Which engine hosts it; `instant` loads no weights and answers at once with seeded text, for "
-        "measuring and testing the service itself.",
+        description="Which engine hosts it; `openai` is any server with OpenAI's HTTP API; `instant` loads no weights "
+        "and answers at once with seeded text, for measuring and testing the service itself.",
     )
     dtype: Literal["auto", "float64", "float32", "bfloat16", "float16"] = Field(
         "auto",
@@ -62,6 +120,18 @@ class ModelConfig(_Section):
     threads: int | None = Field(None, ge=1, description="CPU threads of the engine's process.")
     workers: int = Field(1, ge=1, description="Worker processes of this model that `run` and `up` start.")
 
+    vllm: VllmOptions | None = Field(None, description='Options of `engine = "vllm"`.')
+    openai: OpenAiOptions | None = Field(None, description='The server of `engine = "openai"`.')
+
+    @model_validator(mode="after")
+    def _options_of_its_engine(self) -> Self:
+        for engine, options in (("vllm", self.vllm), ("openai", self.openai)):
+            if options is not None and self.engine != engine:
+                raise ValueError(f'the table `{engine}` needs engine = "{engine}" (it is "{self.engine}")')
+        if self.engine == "openai" and self.openai is None:
+            raise ValueError('engine = "openai" needs a table [models.NAME.openai] with base_url')
+        return self
+
     def location(self) -> str:
         """Folder of a bundled model, else `path` as it is. Raises ConfigError for an unknown bundled name."""
         if not self.path.startswith(BUNDLED_PREFIX):
@@ -75,7 +145,12 @@ class ModelConfig(_Section):
 
     def identity(self) -> dict[str, Any]:
         """The fields that decide what the model computes."""
-        return self.model_dump(mode="json", exclude={"system_prompt", "device", "batch_size", "threads", "workers"})
+        identity = self.model_dump(mode="json", include=_MODEL_IDENTITY)
+        if self.vllm is not None:
+            identity["vllm"] = self.vllm.model_dump(mode="json", include={"quantization", "kv_cache_dtype"})
+        if self.openai is not None:
+            identity["openai"] = self.openai.model_dump(mode="json", include={"model", "api"})
+        return identity
 
     def fingerprint(self) -> str:
         """16 hex digits; names the model's queue, so that a worker with other weights never serves a run."""
@@ -341,6 +416,9 @@ def _allowed_keys(location: tuple[int | str, ...]) -> str:
         "search": SearchConfig,
         "run": RunSection,
     }
+    nested: dict[str, type[BaseModel]] = {"vllm": VllmOptions, "openai": OpenAiOptions}
     if len(location) > 1:
         section = named.get(str(location[0]), RunConfig)
+    if len(location) > 3 and section is ModelConfig:
+        section = nested.get(str(location[2]), section)
     return ", ".join(section.model_fields)

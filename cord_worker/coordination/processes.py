@@ -180,6 +180,8 @@ def _engine_settings(model: ModelConfig) -> EngineSettings:
         device=model.device,
         batch_size=model.batch_size,
         threads=model.threads,
+        vllm=model.vllm,
+        openai=model.openai,
     )
 
 

@@ -15,8 +15,16 @@ def load_engine(settings: EngineSettings) -> Engine:
         from cord_worker.engines.transformers_engine import TransformersEngine
 
         return TransformersEngine(settings)
+    if settings.engine == "vllm":
+        from cord_worker.engines.vllm_engine import VllmEngine
+
+        return VllmEngine(settings)
+    if settings.engine == "openai":
+        from cord_worker.engines.openai_engine import OpenAiEngine
+
+        return OpenAiEngine(settings)
     if settings.engine == "instant":
         from cord_worker.engines.instant import InstantEngine
 
         return InstantEngine()
-    raise EngineLoadError(f"there is no engine {settings.engine!r}; use: transformers, instant")
+    raise EngineLoadError(f"there is no engine {settings.engine!r}; use: transformers, vllm, openai, instant")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from cord_worker.config import OpenAiOptions, VllmOptions
+
 DType = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 
 
@@ -24,4 +26,6 @@ class EngineSettings:
     """Requests decoded together at most; also scores computed together."""
     threads: int | None = None
     prefix_cache_bytes: int = 512 * 2**20
-    """Bound of the KV kept between requests; 0 keeps nothing."""
+    """Bound of the KV that the transformers engine keeps between requests; 0 keeps nothing."""
+    vllm: VllmOptions | None = None
+    openai: OpenAiOptions | None = None

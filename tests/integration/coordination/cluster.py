@@ -138,6 +138,24 @@ class Cluster:
         self.processes[name].kill()
         self.processes[name].wait()
 
+    def kill_holding_a_lease(self, name: str, database: Database, seconds: float = 60.0) -> None:
+        """SIGKILL to a model worker at a moment when it has leased work: it is halted until that is so."""
+        process = self.processes[name]
+        held = (
+            f"(state = 'proposing' AND worker_id IN (SELECT id FROM workers WHERE pid = {process.pid}))"
+            f" OR (state = 'scoring' AND score_worker_id IN (SELECT id FROM workers WHERE pid = {process.pid}))"
+        )
+        deadline = time.monotonic() + seconds
+        while True:
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(0.05)  # what it had sent to PostgreSQL commits or not meanwhile
+            if count(database, held, "candidates") > 0:
+                return self.kill(name)
+            process.send_signal(signal.SIGCONT)
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{name} held no lease within {seconds} s")
+            time.sleep(0.01)
+
     def stop(self, name: str, seconds: float = 20.0) -> int:
         """SIGTERM; returns the exit code. Raises TimeoutExpired where the process does not end in time."""
         self.processes[name].send_signal(signal.SIGTERM)
