@@ -349,6 +349,13 @@ class Settings(BaseSettings):
     resend_seconds: float = Field(20.0, gt=0, description="Age after which unclaimed work is sent again.")
     sweep_seconds: float = Field(2.0, gt=0, description="Pause between two rounds of the sweeper.")
     grace_seconds: float = Field(20.0, gt=0, description="Time that running work gets at shutdown.")
+    help_seconds: float = Field(
+        1.0, gt=0, description="Age at which work that waits for one replica of a model is taken over by an idle one."
+    )
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of every process's Prometheus metrics; 0 takes any free one."
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address that the metrics are served on.")
 
     @field_validator("database_url")
     @classmethod

@@ -12,6 +12,7 @@ from celery import Celery
 
 from cord_worker.config import Settings
 from cord_worker.coordination import tasks
+from cord_worker.coordination.messages import PRIORITIES
 from cord_worker.coordination.wake import wake_on_acknowledge
 
 _LONGEST_TASK_SECONDS = 6 * 3600
@@ -32,7 +33,6 @@ def create_app(broker_url: str, settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_send_task_events=True,
-        task_send_sent_event=True,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
@@ -59,6 +59,7 @@ def _transport_options(broker_url: str, settings: Settings) -> dict[str, Any]:
         "visibility_timeout": _LONGEST_TASK_SECONDS,
         "unacked_restore_interval": 10,
         "global_keyprefix": settings.key_prefix,
+        "priority_steps": sorted(PRIORITIES.values()),
         "socket_timeout": 30,
         "socket_connect_timeout": 5,
         "health_check_interval": 10,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from kombu.exceptions import ChannelError, OperationalError
 
+from cord_worker import metrics
+from cord_worker.coordination.shards import Shards
 from cord_worker.errors import BrokerError
 from cord_worker.store.sweep import Due, Kind
 
@@ -19,20 +22,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 COORDINATOR_QUEUE = "coordinator"
+SENT_AT = "cord_sent_at"
+"""Header of a message: when it was sent, in seconds since the epoch."""
 _SENTINEL = "cord.sentinel"
 _MOST_TOGETHER = 256
 
 
-def model_queue(fingerprint: str) -> str:
-    """Queue of the model with this fingerprint; a worker with other weights never listens to it."""
-    return f"model.{fingerprint}"
+PRIORITIES = {Kind.SCORE: 0, Kind.ANSWER: 3, Kind.PROPOSE: 6}
+"""Urgency within one queue, 0 first: a score may complete a step, an answer frees a place for another problem."""
 
 
 class Messenger:
     """Sends what is owed. A message that cannot be sent is left to the sweeper: the tables remember it."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, shards: Shards) -> None:
         self._app = app
+        self._shards = shards
+        self._highest_first = str(app.conf.broker_url).startswith(("amqp", "pyamqp"))
         self._posted: queue.SimpleQueue[Due] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._send_posted, name="messenger", daemon=True)
         self._thread.start()
@@ -49,19 +55,35 @@ class Messenger:
                 owed.append(self._posted.get())
             self.send(owed)
 
-    def send(self, messages: Iterable[Due]) -> None:
-        """Publishes `messages` over one connection; never raises because the broker is away."""
+    def send(self, messages: Iterable[Due], *, queue: str | None = None) -> None:
+        """Publishes `messages` over one connection, each to the replica that its problem prefers, or all to `queue`.
+
+        Never raises because the broker is away.
+        """
         owed = list(messages)
         if not owed:
             return
         try:
             with self._app.producer_pool.acquire(block=True) as producer:
                 for due in owed:
-                    self._app.send_task(
-                        f"cord.{due.kind}", kwargs=_arguments(due), queue=_queue(due), producer=producer
-                    )
+                    with metrics.timed(due.kind, "publish"):
+                        self._app.send_task(
+                            f"cord.{due.kind}",
+                            kwargs=_arguments(due),
+                            queue=queue or self._queue(due),
+                            priority=self._priority(due.kind),
+                            headers={SENT_AT: time.time()},
+                            producer=producer,
+                        )
         except OperationalError as error:
             logger.warning("broker away, %d messages left to the sweeper: %s", len(owed), error)
+
+    def _queue(self, due: Due) -> str:
+        return COORDINATOR_QUEUE if due.model is None else self._shards.queue_of(due.model, due.problem_id)
+
+    def _priority(self, kind: Kind) -> int:
+        urgency = PRIORITIES.get(kind, 0)
+        return 9 - urgency if self._highest_first else urgency
 
     def lengths(self, queues: Iterable[str]) -> Mapping[str, int]:
         """Messages waiting in each queue (those that a worker has fetched are not counted).
@@ -95,13 +117,19 @@ class Messenger:
         except (OperationalError, *self._connection_errors()) as error:
             raise BrokerError(f"the broker cannot be reached: {error}") from error
 
+    def discard(self, queue: str) -> None:
+        """Empties a queue that nobody listens to any more. Raises BrokerError where the broker is away."""
+        try:
+            with self._app.connection_for_write() as connection, connection.channel() as channel:
+                channel.queue_purge(queue)
+        except ChannelError:
+            return
+        except (OperationalError, *self._connection_errors()) as error:
+            raise BrokerError(f"the broker cannot be reached: {error}") from error
+
     def _connection_errors(self) -> tuple[type[BaseException], ...]:
         connection = self._app.connection_for_read()
         return (*connection.connection_errors, *connection.channel_errors)
-
-
-def _queue(due: Due) -> str:
-    return COORDINATOR_QUEUE if due.model is None else model_queue(due.model)
 
 
 def _arguments(due: Due) -> dict[str, int | None]:

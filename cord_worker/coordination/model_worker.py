@@ -12,10 +12,12 @@ import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from cord_worker import metrics
 from cord_worker.config import TeacherConfig
 from cord_worker.coordination.context import RunContexts
 from cord_worker.coordination.group_commit import GroupCommitter, Operation
@@ -44,6 +46,17 @@ T = TypeVar("T")
 
 _FORGOTTEN_SECONDS = 10.0
 """Age at which a lease of this worker that no task of it knows is given back: its claim's answer was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How long a task's message was under way, in seconds: to this process, and in it until the task ran."""
+
+    transit: float
+    start: float
+
+
+NO_WAY = Way(0.0, 0.0)
 
 
 class ModelWorker:
@@ -79,32 +92,43 @@ class ModelWorker:
         self._claim_answers = Operation("claim answers", self._run_claim_answers)
         self._finish_answers = Operation("finish answers", self._run_finish_answers, self._pass_on)
 
-    def propose(self, problem_id: int, teacher_id: int) -> int:
-        """Proposes every pending candidate of the teacher in the problem's step; returns how many."""
-        claimed = self._committer.submit(self._claim_proposals, ProposalUnit(problem_id, teacher_id))
+    def propose(self, problem_id: int, teacher_id: int, way: Way = NO_WAY) -> int:
+        """Proposes every pending candidate of the teacher in the problem's step; returns how many.
+
+        `way` is what their message took to come here; it counts into their overhead and delay.
+        """
+        with metrics.timed("propose", "lease") as lease_time:
+            claimed = self._committer.submit(self._claim_proposals, ProposalUnit(problem_id, teacher_id))
         if not claimed:
             return 0
         with self._held.candidates(lease.candidate_id for lease in claimed):
             context = self._contexts.of_teacher(teacher_id)
             row, teacher = context.teacher(teacher_id)
             search = context.search
-            results = self._in_engine(
-                self._propose_one(lease, teacher, row.system_prompt, search.loop_ngram, search.loop_repeats)
-                for lease in claimed
-            )
-            self._committer.submit(self._finish_proposals, results)
+            with metrics.timed("propose", "engine"):
+                results = self._in_engine(
+                    self._propose_one(lease, teacher, row.system_prompt, search.loop_ngram, search.loop_repeats)
+                    for lease in claimed
+                )
+            with metrics.timed("propose", "write") as write_time:
+                self._committer.submit(self._finish_proposals, results)
+        _account("propose", results, way, lease_time.seconds + write_time.seconds)
         return len(claimed)
 
-    def score(self, problem_id: int) -> int:
-        """Scores every proposed candidate of the problem's step; returns how many."""
-        claimed = self._committer.submit(self._claim_scores, problem_id)
+    def score(self, problem_id: int, way: Way = NO_WAY) -> int:
+        """Scores every proposed candidate of the problem's step; returns how many. See `propose`."""
+        with metrics.timed("score", "lease") as lease_time:
+            claimed = self._committer.submit(self._claim_scores, problem_id)
         if not claimed:
             return 0
         with self._held.candidates(lease.candidate_id for lease in claimed):
             prover = self._contexts.of_run(claimed[0].run_id).config.prover
             system = self._contexts.of_run(claimed[0].run_id).config.prover_model.system_prompt
-            results = self._in_engine(self._score_one(lease, system, prover.scoring_template) for lease in claimed)
-            self._committer.submit(self._finish_scores, results)
+            with metrics.timed("score", "engine"):
+                results = self._in_engine(self._score_one(lease, system, prover.scoring_template) for lease in claimed)
+            with metrics.timed("score", "write") as write_time:
+                self._committer.submit(self._finish_scores, results)
+        _account("score", results, way, lease_time.seconds + write_time.seconds)
         return len(claimed)
 
     def answer(self, problem_id: int) -> int:
@@ -121,6 +145,10 @@ class ModelWorker:
                 return 0
             self._committer.submit(self._finish_answers, results)
         return len(claimed)
+
+    def leased(self) -> int:
+        """Candidates that this process works on."""
+        return len(self._held.snapshot()[0])
 
     def reconcile(self, connection: sa.Connection) -> None:
         """Gives back leases that no task of this process knows: the claim committed, but its answer was lost."""
@@ -325,6 +353,21 @@ class _Holding:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._held -= self._ids
+
+
+def _account(
+    kind: str, results: Sequence[ProposalResult] | Sequence[ScoreResult], way: Way, database_seconds: float
+) -> None:
+    """Counts what a task came to; all its candidates waited for the whole of it."""
+    overhead, delay = metrics.CANDIDATE_OVERHEAD.labels(kind), metrics.CANDIDATE_DELAY.labels(kind)
+    for result in results:
+        overhead.observe(way.start + database_seconds)
+        delay.observe(way.transit + way.start + database_seconds)
+        metrics.CANDIDATES.labels(kind, "invalid" if result.invalid_reason else "valid").inc()
+        metrics.TOKENS.labels(kind, "prompt").inc(result.prompt_tokens or 0)
+        metrics.TOKENS.labels(kind, "cached").inc(result.cached_tokens or 0)
+        if isinstance(result, ProposalResult):
+            metrics.TOKENS.labels(kind, "completion").inc(result.completion_tokens or 0)
 
 
 def _sampling(teacher: TeacherConfig, max_tokens: int, seed: int) -> Sampling:

@@ -31,19 +31,22 @@ class Presence:
         *,
         heartbeat_seconds: float,
         model_id: int | None = None,
+        metrics_port: int | None = None,
         on_beat: Callable[[sa.Connection], None] | None = None,
     ) -> None:
         self.worker_id = uuid.uuid4()
+        self.shard: int | None = None
         self._database = database
         self._role = role
         self._model_id = model_id
+        self._metrics_port = metrics_port
         self._seconds = heartbeat_seconds
         self._on_beat = on_beat
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
-        self._database.run(
+        self.shard = self._database.run(
             lambda connection: workers.register(
                 connection,
                 self.worker_id,
@@ -51,6 +54,7 @@ class Presence:
                 hostname=socket.gethostname(),
                 pid=os.getpid(),
                 model_id=self._model_id,
+                metrics_port=self._metrics_port,
             )
         )
         self._thread.start()
@@ -70,6 +74,13 @@ class Presence:
             self._database.run(leave, retry_seconds=5.0)
         except StoreError as failure:
             logger.warning("could not sign off; the sweeper will take the leases back: %s", failure)
+
+    def drain(self) -> None:
+        """Has nothing more sent to this process."""
+        try:
+            self._database.run(lambda connection: workers.leave_shard(connection, self.worker_id), retry_seconds=1.0)
+        except StoreError as failure:
+            logger.warning("could not leave the shard; other replicas will help: %s", failure)
 
     def _beat(self) -> None:
         def beat(connection: sa.Connection) -> None:

@@ -16,18 +16,21 @@ from celery import signals
 from celery.exceptions import SecurityWarning
 from celery.worker import state as worker_state
 
+from cord_worker import metrics
 from cord_worker.config import ModelConfig, Settings
 from cord_worker.coordination.app import create_app
 from cord_worker.coordination.coordinator import Coordinator
-from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger, model_queue
+from cord_worker.coordination.helping import Helper
+from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger
 from cord_worker.coordination.model_worker import ModelWorker
 from cord_worker.coordination.presence import Presence
+from cord_worker.coordination.shards import Shards, model_queue
 from cord_worker.coordination.sweeper import Sweeper
 from cord_worker.coordination.tasks import PROCESS
 from cord_worker.endpoints import broker_url, database_url
 from cord_worker.engines import load_engine
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.errors import EngineError, EngineLoadError
+from cord_worker.errors import ConfigError, EngineError, EngineLoadError
 from cord_worker.store import workers
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import ensure_model
@@ -53,7 +56,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
     _log(settings)
     app = create_app(broker_url(settings), settings)
     with ExitStack() as stack:
-        database = Database(database_url(settings), pool_size=2, application_name=f"cord worker {name}")
+        database = Database(database_url(settings), pool_size=3, application_name=f"cord worker {name}")
         stack.callback(database.close)
         check_schema(database)
         engine = load_engine(_engine_settings(model))
@@ -76,18 +79,37 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
             WorkerRole.MODEL,
             heartbeat_seconds=settings.heartbeat_seconds,
             model_id=model_id,
+            metrics_port=_metrics(settings),
             on_beat=lambda connection: worker.reconcile(connection),
         )
-        worker = ModelWorker(database, Messenger(app), engine, loop, presence.worker_id, fingerprint)
+        messenger = Messenger(app, Shards(database))
+        worker = ModelWorker(database, messenger, engine, loop, presence.worker_id, fingerprint)
         stack.callback(worker.close)
         stack.enter_context(presence)
+        queue = model_queue(fingerprint, presence.shard or 0)
+        helper = stack.enter_context(
+            Helper(
+                database,
+                messenger,
+                model=fingerprint,
+                queue=queue,
+                help_seconds=settings.help_seconds,
+                room=lambda: model.batch_size - worker.leased(),
+            )
+        )
         PROCESS.model_worker = worker
+
+        def leave() -> None:
+            helper.stop()
+            presence.drain()
+
         return _consume(
             app,
             settings,
             name=name,
-            queue=model_queue(fingerprint),
+            queue=queue,
             concurrency=concurrency or max(2, model.batch_size),
+            leave=leave,
             abort=worker.abort,
         )
 
@@ -103,13 +125,21 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
         database = Database(database_url(settings), pool_size=concurrency + 2, application_name="cord coordinator")
         stack.callback(database.close)
         check_schema(database)
-        messenger = Messenger(app)
+        shards = Shards(database)
+        messenger = Messenger(app, shards)
         checker = stack.enter_context(AnswerChecker())
-        stack.enter_context(Presence(database, WorkerRole.COORDINATOR, heartbeat_seconds=settings.heartbeat_seconds))
+        stack.enter_context(
+            Presence(
+                database,
+                WorkerRole.COORDINATOR,
+                heartbeat_seconds=settings.heartbeat_seconds,
+                metrics_port=_metrics(settings),
+            )
+        )
         PROCESS.coordinator = Coordinator(database, messenger, checker)
         stack.callback(PROCESS.coordinator.close)
-        stack.enter_context(Sweeper(database, messenger, settings))
-        return _consume(app, settings, name="coordinator", queue=COORDINATOR_QUEUE, concurrency=concurrency, abort=None)
+        stack.enter_context(Sweeper(database, messenger, shards, settings))
+        return _consume(app, settings, name="coordinator", queue=COORDINATOR_QUEUE, concurrency=concurrency)
 
 
 def _consume(
@@ -119,7 +149,8 @@ def _consume(
     name: str,
     queue: str,
     concurrency: int,
-    abort: Callable[[], None] | None,
+    leave: Callable[[], None] | None = None,
+    abort: Callable[[], None] | None = None,
 ) -> int:
     worker = app.Worker(
         hostname=f"{name}-{os.getpid()}@{socket.gethostname()}",
@@ -136,6 +167,8 @@ def _consume(
 
     def drain(**_: object) -> None:
         PROCESS.draining = True
+        if leave is not None:
+            threading.Thread(target=leave, name="leave", daemon=True).start()
         if abort is not None:
             timer = threading.Timer(settings.grace_seconds, abort)
             timer.daemon = True
@@ -183,6 +216,18 @@ def _engine_settings(model: ModelConfig) -> EngineSettings:
         vllm=model.vllm,
         openai=model.openai,
     )
+
+
+def _metrics(settings: Settings) -> int | None:
+    if settings.metrics_port is None:
+        return None
+    try:
+        return metrics.serve_metrics(settings.metrics_port, settings.metrics_host)
+    except OSError as error:
+        raise ConfigError(
+            f"CORD_METRICS_PORT: port {settings.metrics_port} of {settings.metrics_host} cannot be served: {error}. "
+            "Several processes on one machine need CORD_METRICS_PORT=0, which takes any free one."
+        ) from error
 
 
 def _log(settings: Settings) -> None:

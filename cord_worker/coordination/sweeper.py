@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from cord_worker.config import Settings
-from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger, model_queue
+from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger
+from cord_worker.coordination.shards import Shards
 from cord_worker.errors import BrokerError, StoreError
 from cord_worker.store import decisions, sweep, workers
 from cord_worker.store.database import Database
@@ -27,12 +29,14 @@ logger = logging.getLogger(__name__)
 class Sweeper:
     """A thread that makes one round every `sweep_seconds` while it leads."""
 
-    def __init__(self, database: Database, messenger: Messenger, settings: Settings) -> None:
+    def __init__(self, database: Database, messenger: Messenger, shards: Shards, settings: Settings) -> None:
         self._database = database
         self._messenger = messenger
+        self._shards = shards
         self._settings = settings
         self._ended = threading.Event()
         self._steady_since: float | None = None
+        self._queues: dict[str, set[str]] = {}
         self._thread = threading.Thread(target=self._work, name="sweeper", daemon=True)
 
     def __enter__(self) -> Self:
@@ -71,6 +75,7 @@ class Sweeper:
             if emptied:
                 logger.warning("the broker holds nothing of what was sent; everything owed is sent again")
             models = self._starved(all_models=emptied)
+            self._discard_left(models)
             coordinators = emptied or not self._messenger.lengths([COORDINATOR_QUEUE])[COORDINATOR_QUEUE]
         except BrokerError as error:
             logger.warning("%s", error)
@@ -100,13 +105,24 @@ class Sweeper:
         for worker_id in self._database.run(lambda connection: workers.expire(connection, timeout)):
             logger.warning("worker %s is lost; its work goes to others", worker_id)
 
+    def _discard_left(self, models: Iterable[str]) -> None:
+        """Empties the queues of replicas that are gone: their work was sent to others, nobody would ever read them."""
+        for model in models:
+            listened = set(self._shards.queues_of(model))
+            for queue in self._queues.get(model, set()) - listened:
+                self._messenger.discard(queue)
+            self._queues[model] = listened
+
     def _starved(self, *, all_models: bool) -> list[str]:
         """Models whose queue holds fewer messages than their unclaimed work amounts to."""
         waiting = self._database.run(sweep.waiting)
         if all_models or not waiting:
             return list(waiting)
-        lengths = self._messenger.lengths(model_queue(model) for model in waiting)
-        return [model for model, messages in waiting.items() if lengths[model_queue(model)] < messages]
+        queues = {model: self._shards.queues_of(model) for model in waiting}
+        lengths = self._messenger.lengths(queue for listed in queues.values() for queue in listed)
+        return [
+            model for model, messages in waiting.items() if sum(lengths[queue] for queue in queues[model]) < messages
+        ]
 
 
 def _park(connection: sa.Connection) -> None:

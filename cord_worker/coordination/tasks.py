@@ -6,15 +6,20 @@ Arguments are ids, so that Flower shows at a glance which problem and step a tas
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from celery import current_task
 from celery.exceptions import Reject
 
+from cord_worker import metrics
 from cord_worker.coordination.coordinator import Coordinator
-from cord_worker.coordination.model_worker import ModelWorker
+from cord_worker.coordination.messages import SENT_AT
+from cord_worker.coordination.model_worker import ModelWorker, Way
+from cord_worker.coordination.wake import RECEIVED_AT
 from cord_worker.errors import EngineError, RequestError
 
 if TYPE_CHECKING:
@@ -61,18 +66,21 @@ def verify(*, problem_id: int, step: int) -> None:
 def propose(*, problem_id: int, step: int, teacher_id: int) -> None:
     """Proposes the teacher's candidates of the problem's step."""
     del step
-    _in_engine(lambda worker: worker.propose(problem_id, teacher_id))
+    way = _started("propose")
+    _in_engine(lambda worker: worker.propose(problem_id, teacher_id, way))
 
 
 def score(*, problem_id: int, step: int) -> None:
     """Scores the problem's candidates that wait for it."""
     del step
-    _in_engine(lambda worker: worker.score(problem_id))
+    way = _started("score")
+    _in_engine(lambda worker: worker.score(problem_id, way))
 
 
 def answer(*, problem_id: int, step: int) -> None:
     """Writes the final answer after the problem's winning trajectory."""
     del step
+    _started("answer")
     _in_engine(lambda worker: worker.answer(problem_id))
 
 
@@ -81,7 +89,8 @@ def _in_engine(work: Callable[[ModelWorker], int]) -> None:
     if worker is None or PROCESS.draining:
         raise Reject("this process takes no more model work", requeue=True)
     try:
-        work(worker)
+        with metrics.TASKS_RUNNING.track_inprogress():
+            work(worker)
     except CancelledError:
         logger.info("handed back unfinished: this worker is shutting down")
     except RequestError:
@@ -90,6 +99,17 @@ def _in_engine(work: Callable[[ModelWorker], int]) -> None:
         if PROCESS.engine_died is not None:
             PROCESS.engine_died(error)
         raise
+
+
+def _started(kind: str) -> Way:
+    """Observes how the message came here."""
+    request = current_task.request
+    start = time.perf_counter() - request.get(RECEIVED_AT, time.perf_counter())
+    sent_at = request.get(SENT_AT)
+    transit = max(0.0, time.time() - sent_at - start) if isinstance(sent_at, int | float) else 0.0
+    metrics.TASK_PARTS.labels(kind, "start").observe(start)
+    metrics.TASK_PARTS.labels(kind, "transit").observe(transit)
+    return Way(transit, start)
 
 
 def _coordinator() -> Coordinator:

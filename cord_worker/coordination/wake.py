@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -35,8 +36,16 @@ class _WakePipe:
 _PIPE = _WakePipe()
 
 
+RECEIVED_AT = "cord_received_at"
+"""Key of a request under which it says when it was received, on `time.perf_counter`."""
+
+
 class WakingRequest(Request):  # type: ignore[misc]
-    """A request whose acknowledgement wakes the event loop."""
+    """A request that knows when it was received, and whose acknowledgement wakes the event loop."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._request_dict[RECEIVED_AT] = time.perf_counter()
 
     def acknowledge(self) -> None:
         """Acknowledges, then wakes the loop, which has room for another message."""

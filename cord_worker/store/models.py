@@ -396,6 +396,10 @@ class Worker(Base):
     model_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"), comment="The model it hosts.")
     hostname: Mapped[str] = mapped_column(Text, comment="Machine.")
     pid: Mapped[int] = mapped_column(Integer, comment="Process id there.")
+    shard: Mapped[int | None] = mapped_column(
+        Integer, comment="Which replica of its model it is, from 0; empty once it takes no more work."
+    )
+    metrics_port: Mapped[int | None] = mapped_column(Integer, comment="Port of its Prometheus metrics there.")
     version: Mapped[str] = mapped_column(Text, comment="Version of cord-worker.")
     started_at: Mapped[datetime] = _instant("When it registered.", default=True)
     heartbeat_at: Mapped[datetime] = _instant("Last sign of life.", default=True)

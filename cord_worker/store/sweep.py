@@ -70,23 +70,34 @@ _ADMISSION_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('cord a
 
 _DUE_PROPOSALS = sa.text(
     """
-    UPDATE candidates c SET touched_at = now()
-    FROM problems p, runs r, teachers t, models m
-    WHERE c.state = 'pending' AND c.touched_at < now() - make_interval(secs => :age)
-      AND p.id = c.problem_id AND p.state = 'searching' AND r.id = p.run_id AND r.state = 'active'
-      AND t.id = c.teacher_id AND m.id = t.model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
-    RETURNING c.problem_id, p.step, c.teacher_id, m.fingerprint AS model
+    WITH due AS (
+        SELECT c.id, p.step, m.fingerprint AS model
+        FROM candidates c
+        JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+        JOIN teachers t ON t.id = c.teacher_id
+        JOIN models m ON m.id = t.model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
+        WHERE c.state = 'pending' AND c.touched_at < now() - make_interval(secs => :age)
+        ORDER BY c.id LIMIT :most FOR UPDATE OF c SKIP LOCKED
+    )
+    UPDATE candidates c SET touched_at = now() FROM due WHERE c.id = due.id
+    RETURNING c.problem_id, due.step, c.teacher_id, due.model
     """
 )
 
 _DUE_SCORES = sa.text(
     """
-    UPDATE candidates c SET touched_at = now()
-    FROM problems p, runs r, models m
-    WHERE c.state = 'proposed' AND c.touched_at < now() - make_interval(secs => :age)
-      AND p.id = c.problem_id AND p.state = 'searching' AND r.id = p.run_id AND r.state = 'active'
-      AND m.id = r.prover_model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
-    RETURNING c.problem_id, p.step, m.fingerprint AS model
+    WITH due AS (
+        SELECT c.id, p.step, m.fingerprint AS model
+        FROM candidates c
+        JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+        JOIN models m ON m.id = r.prover_model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
+        WHERE c.state = 'proposed' AND c.touched_at < now() - make_interval(secs => :age)
+        ORDER BY c.id LIMIT :most FOR UPDATE OF c SKIP LOCKED
+    )
+    UPDATE candidates c SET touched_at = now() FROM due WHERE c.id = due.id
+    RETURNING c.problem_id, due.step, due.model
     """
 )
 
@@ -102,13 +113,19 @@ _DUE_ADVANCES = sa.text(
 
 _DUE_ANSWERS = sa.text(
     """
-    UPDATE trajectories j SET touched_at = now()
-    FROM problems p, runs r, candidates c, teachers t, models m
-    WHERE j.answer_state = 'pending' AND j.touched_at < now() - make_interval(secs => :age)
-      AND p.id = j.problem_id AND p.state = 'answering' AND r.id = p.run_id AND r.state = 'active'
-      AND c.id = j.candidate_id AND t.id = c.teacher_id AND m.id = t.model_id
-      AND m.fingerprint = ANY(CAST(:models AS text[]))
-    RETURNING j.problem_id, j.steps AS step, c.teacher_id, m.fingerprint AS model
+    WITH due AS (
+        SELECT j.id, c.teacher_id, m.fingerprint AS model
+        FROM trajectories j
+        JOIN problems p ON p.id = j.problem_id AND p.state = 'answering'
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+        JOIN candidates c ON c.id = j.candidate_id
+        JOIN teachers t ON t.id = c.teacher_id
+        JOIN models m ON m.id = t.model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
+        WHERE j.answer_state = 'pending' AND j.touched_at < now() - make_interval(secs => :age)
+        ORDER BY j.id LIMIT :most FOR UPDATE OF j SKIP LOCKED
+    )
+    UPDATE trajectories j SET touched_at = now() FROM due WHERE j.id = due.id
+    RETURNING j.problem_id, j.steps AS step, due.teacher_id, due.model
     """
 )
 
@@ -223,9 +240,14 @@ def waiting(connection: sa.Connection) -> dict[str, int]:
     return {row.model: row.messages for row in connection.execute(_WAITING)}
 
 
-def due_model_work(connection: sa.Connection, models: Sequence[str], age_seconds: float) -> list[Due]:
-    """Work of these models that nobody claimed for `age_seconds`, oldest problems first; marks it as sent."""
-    parameters = {"models": list(models), "age": age_seconds}
+def due_model_work(
+    connection: sa.Connection, models: Sequence[str], age_seconds: float, *, limit: int | None = None
+) -> list[Due]:
+    """Work of these models that nobody claimed for `age_seconds`, oldest problems first; marks it as sent.
+
+    `limit` bounds the rows (candidates or answers) of each kind.
+    """
+    parameters = {"models": list(models), "age": age_seconds, "most": limit}
     due = {
         Due(Kind.PROPOSE, row.problem_id, row.step, row.teacher_id, row.model)
         for row in connection.execute(_DUE_PROPOSALS, parameters)

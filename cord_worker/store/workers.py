@@ -13,10 +13,33 @@ from cord_worker.store.models import WorkerRole
 
 _REGISTER = sa.text(
     """
-    INSERT INTO workers (id, role, model_id, hostname, pid, version)
-    VALUES (:id, :role, :model_id, :hostname, :pid, :version)
+    INSERT INTO workers (id, role, model_id, hostname, pid, version, shard, metrics_port)
+    VALUES (:id, :role, :model_id, :hostname, :pid, :version, :shard, :metrics_port)
     """
 )
+
+_SHARD_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('cord shard of model ' || :model_id, 0))")
+
+_FREE_SHARD = sa.text(
+    """
+    SELECT min(free.shard)
+    FROM generate_series(0, (SELECT count(*) FROM workers WHERE stopped_at IS NULL)) AS free(shard)
+    WHERE NOT EXISTS (
+        SELECT 1 FROM workers w WHERE w.model_id = :model_id AND w.stopped_at IS NULL AND w.shard = free.shard
+    )
+    """
+)
+
+_LIVE_SHARDS = sa.text(
+    """
+    SELECT m.fingerprint AS model, array_agg(DISTINCT w.shard ORDER BY w.shard) AS shards
+    FROM workers w JOIN models m ON m.id = w.model_id
+    WHERE w.stopped_at IS NULL AND w.shard IS NOT NULL
+    GROUP BY m.fingerprint
+    """
+)
+
+_LEAVE_SHARD = sa.text("UPDATE workers SET shard = NULL WHERE id = :id")
 
 _ADOPT_DIGEST = sa.text("UPDATE models SET weights_digest = :digest WHERE id = :model_id AND weights_digest IS NULL")
 _READ_DIGEST = sa.text("SELECT weights_digest, path FROM models WHERE id = :model_id")
@@ -82,9 +105,20 @@ _RETURN_ANSWERS = sa.text(
 
 
 def register(
-    connection: sa.Connection, worker_id: uuid.UUID, role: WorkerRole, *, hostname: str, pid: int, model_id: int | None
-) -> None:
-    """Enters a process that has just started."""
+    connection: sa.Connection,
+    worker_id: uuid.UUID,
+    role: WorkerRole,
+    *,
+    hostname: str,
+    pid: int,
+    model_id: int | None,
+    metrics_port: int | None = None,
+) -> int | None:
+    """Enters a process that has just started; returns the lowest shard of its model that no living replica has."""
+    shard: int | None = None
+    if model_id is not None:
+        connection.execute(_SHARD_LOCK, {"model_id": str(model_id)})
+        shard = connection.execute(_FREE_SHARD, {"model_id": model_id}).scalar_one()
     connection.execute(
         _REGISTER,
         {
@@ -94,8 +128,21 @@ def register(
             "hostname": hostname,
             "pid": pid,
             "version": cord_worker.__version__,
+            "shard": shard,
+            "metrics_port": metrics_port,
         },
     )
+    return shard
+
+
+def live_shards(connection: sa.Connection) -> dict[str, tuple[int, ...]]:
+    """Shards that living replicas serve, by model fingerprint."""
+    return {row.model: tuple(row.shards) for row in connection.execute(_LIVE_SHARDS)}
+
+
+def leave_shard(connection: sa.Connection, worker_id: uuid.UUID) -> None:
+    """Enters that the worker takes no more work: nothing is sent to its shard any more."""
+    connection.execute(_LEAVE_SHARD, {"id": worker_id})
 
 
 def check_weights(connection: sa.Connection, model_id: int, digest: str) -> None:

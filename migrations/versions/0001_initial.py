@@ -138,6 +138,13 @@ def upgrade() -> None:
         sa.Column("model_id", sa.BigInteger(), nullable=True, comment="The model it hosts."),
         sa.Column("hostname", sa.Text(), nullable=False, comment="Machine."),
         sa.Column("pid", sa.Integer(), nullable=False, comment="Process id there."),
+        sa.Column(
+            "shard",
+            sa.Integer(),
+            nullable=True,
+            comment="Which replica of its model it is, from 0; empty once it takes no more work.",
+        ),
+        sa.Column("metrics_port", sa.Integer(), nullable=True, comment="Port of its Prometheus metrics there."),
         sa.Column("version", sa.Text(), nullable=False, comment="Version of cord-worker."),
         sa.Column(
             "started_at",

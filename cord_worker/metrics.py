@@ -1,0 +1,85 @@
+"""Prometheus metrics of one process, and the port they are read from.
+
+Histograms are in seconds. A *task* is one message: all candidates of one teacher in a step, or all candidates of a step
+that wait for their score. Its parts: `transit` (sent to received by the worker; waits in the queue included), `start`
+(received to running), `lease` (claim and read), `engine`, `write` (commit of the results) and `publish` (handing one
+message to the broker). What a candidate costs beside its model is `start + lease + write`, its *overhead*; with
+`transit`, in which publishing and waiting for a busy model lie, it is its *delay*.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+_BUCKETS_MS = (0.5, 1, 1.5, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 35, 40, 50, 60, 80, 100, 120, 150, 200, 300)
+_BUCKETS = (*(round(bucket / 1000, 6) for bucket in _BUCKETS_MS), 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 1800.0)
+
+REGISTRY = CollectorRegistry()
+
+TASK_PARTS = Histogram(
+    "cord_task_part_seconds",
+    "Parts of a task, by kind of task.",
+    ["kind", "part"],
+    buckets=_BUCKETS,
+    registry=REGISTRY,
+)
+CANDIDATE_OVERHEAD = Histogram(
+    "cord_candidate_overhead_seconds",
+    "What a candidate waited for in its worker beside its model: start, lease and read, write.",
+    ["kind"],
+    buckets=_BUCKETS,
+    registry=REGISTRY,
+)
+CANDIDATE_DELAY = Histogram(
+    "cord_candidate_delay_seconds",
+    "Its overhead and the transit of its message; at light load nothing waits, so it is what the service adds.",
+    ["kind"],
+    buckets=_BUCKETS,
+    registry=REGISTRY,
+)
+CANDIDATES = Counter(
+    "cord_candidates",
+    "Candidates that this process finished, by kind (propose, score) and outcome (valid, invalid).",
+    ["kind", "outcome"],
+    registry=REGISTRY,
+)
+TOKENS = Counter(
+    "cord_tokens",
+    "Tokens, by kind (propose, score, answer): `prompt`, those of it that came `cached`, and `completion`.",
+    ["kind", "direction"],
+    registry=REGISTRY,
+)
+TASKS_RUNNING = Gauge("cord_tasks_running", "Tasks that this process works on.", registry=REGISTRY)
+HELPED = Counter(
+    "cord_helped_tasks", "Tasks that an idle replica took over from another one's shard.", registry=REGISTRY
+)
+
+
+@contextmanager
+def timed(kind: str, part: str) -> Iterator[_Elapsed]:
+    """Observes how long the block took as this part of a task of this kind; the yielded object holds it after."""
+    elapsed = _Elapsed()
+    started = time.perf_counter()
+    try:
+        yield elapsed
+    finally:
+        elapsed.seconds = time.perf_counter() - started
+        TASK_PARTS.labels(kind, part).observe(elapsed.seconds)
+
+
+class _Elapsed:
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+
+def serve_metrics(port: int, host: str) -> int:
+    """Serves /metrics from a daemon thread; port 0 takes any free one. Returns the port. Raises OSError where it is
+    taken."""
+    server, _ = start_http_server(port, addr=host, registry=REGISTRY)
+    return int(server.server_port)
