@@ -75,6 +75,10 @@ class Presence:
         except StoreError as failure:
             logger.warning("could not sign off; the sweeper will take the leases back: %s", failure)
 
+    def ready(self) -> None:
+        """Has work sent to this process from now on."""
+        self._database.run(lambda connection: workers.ready(connection, self.worker_id))
+
     def drain(self) -> None:
         """Has nothing more sent to this process."""
         try:

@@ -109,6 +109,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
             name=name,
             queue=queue,
             concurrency=concurrency or max(2, model.batch_size),
+            ready=presence.ready,
             leave=leave,
             abort=worker.abort,
         )
@@ -128,7 +129,7 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
         shards = Shards(database)
         messenger = Messenger(app, shards)
         checker = stack.enter_context(AnswerChecker())
-        stack.enter_context(
+        presence = stack.enter_context(
             Presence(
                 database,
                 WorkerRole.COORDINATOR,
@@ -139,7 +140,9 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
         PROCESS.coordinator = Coordinator(database, messenger, checker)
         stack.callback(PROCESS.coordinator.close)
         stack.enter_context(Sweeper(database, messenger, shards, settings))
-        return _consume(app, settings, name="coordinator", queue=COORDINATOR_QUEUE, concurrency=concurrency)
+        return _consume(
+            app, settings, name="coordinator", queue=COORDINATOR_QUEUE, concurrency=concurrency, ready=presence.ready
+        )
 
 
 def _consume(
@@ -149,6 +152,7 @@ def _consume(
     name: str,
     queue: str,
     concurrency: int,
+    ready: Callable[[], None],
     leave: Callable[[], None] | None = None,
     abort: Callable[[], None] | None = None,
 ) -> int:
@@ -182,6 +186,7 @@ def _consume(
             worker_state.should_stop = _ENGINE_DIED
 
     PROCESS.engine_died = engine_died
+    signals.worker_ready.connect(lambda **_: ready(), weak=False)
     signals.worker_shutting_down.connect(drain, weak=False)
     worker.start()
     if died:

@@ -8,10 +8,10 @@ shard is a preference, never a partition.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
-import zlib
 from collections.abc import Mapping
 
 from cord_worker.errors import StoreError
@@ -30,7 +30,7 @@ def model_queue(fingerprint: str, shard: int) -> str:
 
 def preferred_shard(problem_id: int, shards: tuple[int, ...]) -> int:
     """The shard among `shards` that serves this problem; 0 where there is none."""
-    return max(shards, key=lambda shard: (zlib.crc32(f"{problem_id}/{shard}".encode()), shard), default=0)
+    return max(shards, key=lambda shard: hashlib.blake2b(b"%d/%d" % (problem_id, shard)).digest(), default=0)
 
 
 class Shards:

@@ -402,6 +402,7 @@ class Worker(Base):
     metrics_port: Mapped[int | None] = mapped_column(Integer, comment="Port of its Prometheus metrics there.")
     version: Mapped[str] = mapped_column(Text, comment="Version of cord-worker.")
     started_at: Mapped[datetime] = _instant("When it registered.", default=True)
+    ready_at: Mapped[datetime | None] = _instant("When it began to take work.")
     heartbeat_at: Mapped[datetime] = _instant("Last sign of life.", default=True)
     stopped_at: Mapped[datetime | None] = _instant("When it left, or was found silent for too long.")
     stop_reason: Mapped[str | None] = mapped_column(Text, comment="shutdown or lost.")

@@ -34,11 +34,12 @@ _LIVE_SHARDS = sa.text(
     """
     SELECT m.fingerprint AS model, array_agg(DISTINCT w.shard ORDER BY w.shard) AS shards
     FROM workers w JOIN models m ON m.id = w.model_id
-    WHERE w.stopped_at IS NULL AND w.shard IS NOT NULL
+    WHERE w.stopped_at IS NULL AND w.ready_at IS NOT NULL AND w.shard IS NOT NULL
     GROUP BY m.fingerprint
     """
 )
 
+_READY = sa.text("UPDATE workers SET ready_at = now() WHERE id = :id")
 _LEAVE_SHARD = sa.text("UPDATE workers SET shard = NULL WHERE id = :id")
 
 _ADOPT_DIGEST = sa.text("UPDATE models SET weights_digest = :digest WHERE id = :model_id AND weights_digest IS NULL")
@@ -136,8 +137,13 @@ def register(
 
 
 def live_shards(connection: sa.Connection) -> dict[str, tuple[int, ...]]:
-    """Shards that living replicas serve, by model fingerprint."""
+    """Shards that living replicas take work from, by model fingerprint."""
     return {row.model: tuple(row.shards) for row in connection.execute(_LIVE_SHARDS)}
+
+
+def ready(connection: sa.Connection, worker_id: uuid.UUID) -> None:
+    """Enters that the process takes work from now on."""
+    connection.execute(_READY, {"id": worker_id})
 
 
 def leave_shard(connection: sa.Connection, worker_id: uuid.UUID) -> None:

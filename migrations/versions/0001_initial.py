@@ -154,6 +154,12 @@ def upgrade() -> None:
             comment="When it registered.",
         ),
         sa.Column(
+            "ready_at",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="When it began to take work.",
+        ),
+        sa.Column(
             "heartbeat_at",
             sa.DateTime(timezone=True),
             server_default=sa.text("now()"),
