@@ -44,7 +44,7 @@ def runs_table(overviews: Sequence[Overview]) -> Table:
 
 
 def selection_tables(selection: Selection) -> Iterator[Table]:
-    """Totals by teacher, then hit rates by tenth."""
+    """Totals by teacher, then hit rates by tenth, then how well models reused prefixes."""
     totals = Table(title=f"{shown(selection.run)}: teachers", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for title in ("teacher", "proposed", "kept", "winning", "share", "mean score", "tokens"):
         totals.add_column(title, justify="left" if title == "teacher" else "right")
@@ -74,6 +74,26 @@ def selection_tables(selection: Selection) -> Iterator[Table]:
             Text(shown(teacher.name)), *(figure(hits.get((teacher.name, tenth)), 2) for tenth in range(1, 11))
         )
     yield rates
+    caches = Table(
+        title="prefix cache (at home: served by the replica that served most of the problem)",
+        title_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
+    for title in ("model", "kind", "replicas", "requests", "at home", "prompt tokens", "cached", "hit rate"):
+        caches.add_column(title, justify="left" if title in {"model", "kind"} else "right")
+    for row in selection.caches:
+        caches.add_row(
+            Text(shown(row.model), overflow="fold"),
+            row.kind,
+            f"{row.workers:,}",
+            f"{row.requests:,}",
+            percent(row.at_home / row.requests),
+            f"{row.prompt_tokens:,}",
+            f"{row.cached_tokens:,}",
+            percent(row.hit_rate),
+        )
+    yield caches
 
 
 def print_failures(screen: Console, failed: Sequence[FailedProblem], count: int) -> None:

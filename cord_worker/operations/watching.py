@@ -17,12 +17,14 @@ from cord_worker.progress import EtaClock, ProgressView, Snapshot, TotalsCache, 
 from cord_worker.store.database import Database
 from cord_worker.store.runs import RunRow, get_run, list_runs, resolve_run
 from cord_worker.store.status import (
+    CacheRow,
     Counts,
     LiveWorkers,
     RunResults,
     TeacherTotals,
     TenthRow,
     live_workers,
+    prefix_cache,
     problems_by_run,
     read_counts,
     read_totals,
@@ -120,6 +122,7 @@ class Selection:
     run: str
     teachers: Sequence[TeacherTotals]
     tenths: Sequence[TenthRow]
+    caches: Sequence[CacheRow]
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""
@@ -127,6 +130,7 @@ class Selection:
             "run": self.run,
             "teachers": [asdict(teacher) for teacher in self.teachers],
             "tenths": [asdict(row) for row in self.tenths],
+            "prefix_cache": [{**asdict(row), "hit_rate": row.hit_rate} for row in self.caches],
         }
 
 
@@ -150,7 +154,12 @@ def list_overviews(connection: sa.Connection) -> list[Overview]:
 def read_selection(connection: sa.Connection, run_name: str | None) -> Selection:
     """Of the run called so, else of the newest. Raises RunNotFound."""
     run = resolve_run(connection, run_name)
-    return Selection(run.name, read_totals(connection, run.id).teachers, teacher_selection(connection, run.name))
+    return Selection(
+        run=run.name,
+        teachers=read_totals(connection, run.id).teachers,
+        tenths=teacher_selection(connection, run.name),
+        caches=prefix_cache(connection, run.name),
+    )
 
 
 def watch_run(

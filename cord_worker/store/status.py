@@ -116,6 +116,24 @@ class TenthRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheRow:
+    """The view prefix_cache, its replicas added up: how well one model reuses prefixes in a run."""
+
+    model: str
+    kind: str
+    workers: int
+    requests: int
+    at_home: int
+    prompt_tokens: int
+    cached_tokens: int
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Share of the prompt tokens that came from the cache."""
+        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else None
+
+
+@dataclass(frozen=True, slots=True)
 class FailedProblem:
     """A problem that failed, and why."""
 
@@ -219,6 +237,14 @@ _SELECTION = sa.text(
     """
     SELECT teacher, tenth, proposed, kept, on_winning_path, CAST(hit_rate AS float8) AS hit_rate, mean_score, tokens
     FROM teacher_selection WHERE run = :run
+    """
+)
+
+_PREFIX_CACHE = sa.text(
+    """
+    SELECT model, kind, count(*) AS workers, sum(requests)::bigint AS requests, sum(at_home)::bigint AS at_home,
+           sum(prompt_tokens)::bigint AS prompt_tokens, sum(cached_tokens)::bigint AS cached_tokens
+    FROM prefix_cache WHERE run = :run GROUP BY model, kind ORDER BY model, kind
     """
 )
 
@@ -339,6 +365,11 @@ def live_workers(connection: sa.Connection, timeout_seconds: float) -> list[Live
 def teacher_selection(connection: sa.Connection, run_name: str) -> list[TenthRow]:
     """Which teacher was selected where: one row per teacher and tenth of the decoding position, in order."""
     return [TenthRow(**row._mapping) for row in connection.execute(_SELECTION, {"run": run_name})]
+
+
+def prefix_cache(connection: sa.Connection, run_name: str) -> list[CacheRow]:
+    """How well the run's models reused prefixes: one row per model and kind of request."""
+    return [CacheRow(**row._mapping) for row in connection.execute(_PREFIX_CACHE, {"run": run_name})]
 
 
 def failed_problems(connection: sa.Connection, run_id: int, most: int) -> list[FailedProblem]:

@@ -56,6 +56,47 @@ TEACHER_SELECTION_COMMENTS = {
     "tokens": "Tokens it generated there.",
 }
 
+PREFIX_CACHE = """
+CREATE VIEW prefix_cache AS
+WITH requests AS (
+    SELECT p.run_id, c.problem_id, t.model_id, 'propose' AS kind, c.worker_id,
+           c.prompt_tokens, coalesce(c.cached_tokens, 0) AS cached_tokens
+    FROM candidates c JOIN problems p ON p.id = c.problem_id JOIN teachers t ON t.id = c.teacher_id
+    WHERE c.prompt_tokens IS NOT NULL
+    UNION ALL
+    SELECT p.run_id, c.problem_id, r.prover_model_id, 'score', c.score_worker_id,
+           c.score_prompt_tokens, coalesce(c.score_cached_tokens, 0)
+    FROM candidates c JOIN problems p ON p.id = c.problem_id JOIN runs r ON r.id = p.run_id
+    WHERE c.score_prompt_tokens IS NOT NULL
+),
+homes AS (
+    SELECT problem_id, model_id, mode() WITHIN GROUP (ORDER BY worker_id) AS worker_id
+    FROM requests GROUP BY problem_id, model_id
+)
+SELECT r.name AS run, m.path AS model, q.kind, q.worker_id, count(*) AS requests,
+       count(*) FILTER (WHERE q.worker_id = h.worker_id) AS at_home,
+       sum(q.prompt_tokens) AS prompt_tokens, sum(q.cached_tokens) AS cached_tokens,
+       sum(q.cached_tokens)::float8 / nullif(sum(q.prompt_tokens), 0) AS hit_rate
+FROM requests q
+JOIN homes h ON h.problem_id = q.problem_id AND h.model_id = q.model_id
+JOIN runs r ON r.id = q.run_id
+JOIN models m ON m.id = q.model_id
+GROUP BY r.id, r.name, m.id, m.path, q.kind, q.worker_id
+ORDER BY r.id, m.path, q.kind, q.worker_id
+"""
+
+PREFIX_CACHE_COMMENTS = {
+    "run": "Name of the run.",
+    "model": "Path of the model.",
+    "kind": "propose or score.",
+    "worker_id": "The replica.",
+    "requests": "Candidates that it proposed or scored.",
+    "at_home": "Of these, of problems most of whose requests to this model it served.",
+    "prompt_tokens": "Tokens of their prompts.",
+    "cached_tokens": "Of these, taken from its prefix cache.",
+    "hit_rate": "cached_tokens / prompt_tokens.",
+}
+
 
 def upgrade() -> None:
     op.create_table(
@@ -538,9 +579,16 @@ def upgrade() -> None:
     )
     for column, comment in TEACHER_SELECTION_COMMENTS.items():
         op.execute(f"COMMENT ON COLUMN teacher_selection.{column} IS '{comment}'")
+    op.execute(PREFIX_CACHE)
+    op.execute(
+        "COMMENT ON VIEW prefix_cache IS 'How well replicas reuse prefixes: one row per run, model, kind, worker.'"
+    )
+    for column, comment in PREFIX_CACHE_COMMENTS.items():
+        op.execute(f"COMMENT ON COLUMN prefix_cache.{column} IS '{comment}'")
 
 
 def downgrade() -> None:
+    op.execute("DROP VIEW prefix_cache")
     op.execute("DROP VIEW teacher_selection")
     op.drop_index("uq_trajectories_winner", table_name="trajectories", postgresql_where=sa.text("winner"))
     op.drop_index(
