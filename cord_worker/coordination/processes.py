@@ -28,7 +28,7 @@ from cord_worker.coordination.shards import Shards, model_queue
 from cord_worker.coordination.sweeper import Sweeper
 from cord_worker.coordination.tasks import PROCESS
 from cord_worker.endpoints import broker_url, database_url
-from cord_worker.engines import load_engine
+from cord_worker.engines import Engine, load_engine
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import ConfigError, EngineError, EngineLoadError
 from cord_worker.store import workers
@@ -59,8 +59,8 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
         database = Database(database_url(settings), pool_size=3, application_name=f"cord worker {name}")
         stack.callback(database.close)
         check_schema(database)
-        engine = load_engine(_engine_settings(model))
         loop = stack.enter_context(_loop_in_thread())
+        engine = asyncio.run_coroutine_threadsafe(_load(_engine_settings(model)), loop).result()
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(engine.close(), loop).result(timeout=30))
         fingerprint = model.fingerprint()
         model_id = database.run(lambda connection: ensure_model(connection, fingerprint, model.path, model.identity()))
@@ -192,6 +192,11 @@ def _consume(
     if died:
         raise died[0]
     return int(worker.exitcode or 0)
+
+
+async def _load(settings: EngineSettings) -> Engine:
+    """Loads the engine on the loop it is to live on."""
+    return load_engine(settings)
 
 
 @contextmanager

@@ -10,7 +10,10 @@ __all__ = ["Engine", "EngineSettings", "load_engine"]
 
 
 def load_engine(settings: EngineSettings) -> Engine:
-    """Loads the model of `settings` into the engine it names; blocks until loaded. Raises EngineLoadError."""
+    """Loads the model of `settings` into the engine it names; blocks until loaded. Raises EngineLoadError.
+
+    Call it in a coroutine, on the event loop on which the engine is to live: vLLM binds to it.
+    """
     if settings.engine == "transformers":
         from cord_worker.engines.transformers_engine import TransformersEngine
 

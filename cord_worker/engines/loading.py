@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.cache_utils import DynamicCache
 
 from cord_worker.engines.kv import KvShape
@@ -39,13 +39,13 @@ class LoadedModel:
 def load_model(settings: EngineSettings) -> LoadedModel:
     """Loads what `settings` name. Raises EngineLoadError."""
     if settings.gguf_file is not None:
-        _require_gguf()
+        require_gguf()
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = _device(settings.device)
-    folder = _folder(settings)
+    folder = folder_of(settings)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **_options(settings))
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, **_options(settings), **_weight_options(settings))
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options(settings))
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, **options(settings), **weight_options(settings))
     except Exception as error:  # transformers, safetensors and remote code raise whatever they like
         raise EngineLoadError(
             f"model {settings.path!r} could not be loaded: {type(error).__name__}: {error}"
@@ -62,7 +62,7 @@ def load_model(settings: EngineSettings) -> LoadedModel:
         tokenizer=tokenizer,
         shape=_kv_shape(model, settings, device),
         max_length=max_length,
-        end_tokens=_end_tokens(model, tokenizer),
+        end_tokens=_end_tokens(getattr(model, "generation_config", None), model.config, tokenizer),
         weights_digest=digest_of(folder, settings.gguf_file),
         numerics=numerics,
     )
@@ -88,7 +88,8 @@ def digest_of(folder: Path, gguf_file: str | None = None) -> str:
     return digest.hexdigest()
 
 
-def _require_gguf() -> None:
+def require_gguf() -> None:
+    """Raises EngineLoadError where what reads GGUF files is not installed."""
     missing = [package for package in ("gguf", "accelerate") if find_spec(package) is None]
     if missing:
         raise EngineLoadError(
@@ -107,8 +108,8 @@ def _device(name: str) -> torch.device:
         raise EngineLoadError(f"device {name!r} is not one torch knows: {error}") from error
 
 
-def _folder(settings: EngineSettings) -> Path:
-    """The folder of the files, downloaded first where `path` is a hub id."""
+def folder_of(settings: EngineSettings) -> Path:
+    """The folder of the files, downloaded first where `path` is a hub id. Raises EngineLoadError."""
     local = Path(settings.path)
     if local.is_dir():
         if settings.gguf_file is not None and not (local / settings.gguf_file).is_file():
@@ -132,14 +133,16 @@ def _folder(settings: EngineSettings) -> Path:
         ) from error
 
 
-def _options(settings: EngineSettings) -> dict[str, Any]:
-    options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code, "local_files_only": True}
+def options(settings: EngineSettings) -> dict[str, Any]:
+    """Arguments of every `from_pretrained`."""
+    values: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code, "local_files_only": True}
     if settings.gguf_file is not None:
-        options["gguf_file"] = settings.gguf_file
-    return options
+        values["gguf_file"] = settings.gguf_file
+    return values
 
 
-def _weight_options(settings: EngineSettings) -> dict[str, Any]:
+def weight_options(settings: EngineSettings) -> dict[str, Any]:
+    """Further arguments of a model's `from_pretrained`."""
     dtype: Any = "auto" if settings.dtype == "auto" else getattr(torch, settings.dtype)
     if settings.gguf_file is None:
         return {"dtype": dtype}
@@ -172,10 +175,31 @@ def _max_length(settings: EngineSettings, config: Any) -> int:
     return int(settings.max_model_len or own or 0)
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+def load_tokenizer(folder: Path, settings: EngineSettings) -> Any:
+    """The tokenizer in `folder`. Raises EngineLoadError."""
+    try:
+        return AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=settings.trust_remote_code, local_files_only=True
+        )
+    except Exception as error:  # transformers and remote code raise whatever they like
+        raise EngineLoadError(
+            f"the tokenizer of model {settings.path!r} could not be loaded: {type(error).__name__}: {error}"
+        ) from error
+
+
+def end_tokens_of(folder: Path, tokenizer: Any, settings: EngineSettings) -> frozenset[int]:
+    """Tokens that end a text, by the model's generation settings, its configuration and its tokenizer."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.trust_remote_code, local_files_only=True)
+    try:
+        generation: GenerationConfig | None = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except OSError:  # a model may come without it
+        generation = None
+    return _end_tokens(generation, config.get_text_config(), tokenizer)
+
+
+def _end_tokens(*sources: Any) -> frozenset[int]:
     ends: set[int] = set()
-    generation: GenerationConfig | None = getattr(model, "generation_config", None)
-    for source in (generation, model.config, tokenizer):
+    for source in sources:
         value = getattr(source, "eos_token_id", None)
         ends.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
     return frozenset(ends)

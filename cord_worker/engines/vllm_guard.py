@@ -1,0 +1,87 @@
+"""Ends what a worker's vLLM left behind: `vllm_guard.py WORKER_PID MARK FOLDER`, one a worker.
+
+vLLM starts processes that start processes, and a worker killed by SIGKILL ends none of them. The guard waits on a
+pipe whose other end only the worker holds; when it closes, the worker has died or is done. Every process that
+inherited the worker's mark in its environment is killed, however far down the tree it was started, and what they
+shared in /dev/shm and in the private FOLDER of their sockets is removed.
+Run as a file, in a session of its own, so that no signal of a terminal reaches it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+MARK_VARIABLE = "CORD_ENGINE_MARK"
+_SHARED_MEMORY = "/dev/shm/"
+_TRACKER_SECONDS = 5.0
+_ROUNDS_SECONDS = 8.0
+
+
+def main(worker: int, mark: str, folder: str) -> None:
+    """Wait for the worker's end, then clean up after it."""
+    sys.stdin.buffer.read()
+    segments: set[str] = set()
+    deadline = time.monotonic() + _ROUNDS_SECONDS
+    # Again and again: a process may start another between the listing and the kill.
+    while time.monotonic() < deadline:
+        # A worker that lives still needs its resource tracker, which removes shared memory when the worker ends.
+        left = [process for process in marked(mark) if not (_is_tracker(process) and process.ppid() == worker)]
+        if not left:
+            break
+        trackers = [process for process in left if _is_tracker(process)]
+        workers = [process for process in left if process not in trackers]
+        for process in workers:
+            segments |= _shared_memory(process)
+        _kill(workers)
+        # Python's resource tracker removes shared memory itself as soon as its users are gone.
+        _, stuck = psutil.wait_procs(trackers, timeout=_TRACKER_SECONDS)
+        _kill(stuck)
+    for segment in segments:
+        Path(segment).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Living processes that were started with `mark` in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK_VARIABLE) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def _is_tracker(process: psutil.Process) -> bool:
+    try:
+        return any("multiprocessing.resource_tracker" in part for part in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def _shared_memory(process: psutil.Process) -> set[str]:
+    """Segments that the process made: those of other programs are mapped by them, too, and stay."""
+    maps = getattr(process, "memory_maps", None)
+    if maps is None:
+        return set()
+    try:
+        paths = {mapping.path for mapping in maps() if mapping.path.startswith(_SHARED_MEMORY)}
+    except (psutil.Error, OSError):
+        return set()
+    return {path for path in paths if Path(path).is_file() and Path(path).stat().st_mtime >= process.create_time() - 60}
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(processes, timeout=5)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])
