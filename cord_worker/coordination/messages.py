@@ -38,7 +38,7 @@ class Messenger:
     def __init__(self, app: Celery, shards: Shards) -> None:
         self._app = app
         self._shards = shards
-        self._highest_first = str(app.conf.broker_url).startswith(("amqp", "pyamqp"))
+        self._is_amqp = str(app.conf.broker_url).startswith(("amqp", "pyamqp"))
         self._posted: queue.SimpleQueue[Due] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._send_posted, name="messenger", daemon=True)
         self._thread.start()
@@ -83,11 +83,12 @@ class Messenger:
 
     def _priority(self, kind: Kind) -> int:
         urgency = PRIORITIES.get(kind, 0)
-        return 9 - urgency if self._highest_first else urgency
+        return 9 - urgency if self._is_amqp else urgency
 
     def lengths(self, queues: Iterable[str]) -> Mapping[str, int]:
         """Messages waiting in each queue (those that a worker has fetched are not counted).
 
+        On Redis the queue is not asked for passively: kombu 5.6 looks for it without the key prefix and finds none.
         Raises BrokerError where the broker is away.
         """
         try:
@@ -95,7 +96,8 @@ class Messenger:
                 lengths = {}
                 for queue in queues:
                     try:
-                        lengths[queue] = channel.queue_declare(queue, passive=True).message_count
+                        declared = channel.queue_declare(queue, passive=self._is_amqp)
+                        lengths[queue] = declared.message_count
                     except ChannelError:
                         lengths[queue] = 0
                 return lengths
