@@ -1,0 +1,289 @@
+"""Hosting nothing: a model behind any server that speaks OpenAI's HTTP API, as teacher and, where it can, as prover.
+
+A hosted teacher in cord.toml, its key in the environment variable DEEPSEEK_API_KEY:
+
+    [models.r1]
+    engine = "openai"
+    path = "deepseek-ai/DeepSeek-R1"             # the tokenizer: prompts are rendered and tokens counted with it
+    batch_size = 32                              # requests at once
+    [models.r1.openai]
+    base_url = "https://api.example.com/v1"
+    model = "deepseek-r1"                        # the model's name at the server
+    api_key_env = "DEEPSEEK_API_KEY"
+
+A prover on `vllm serve` (`--enable-scale-out --enable-prompt-tokens-details` lets scores read the prefix cache):
+
+    [models.qwq]
+    engine = "openai"
+    path = "Qwen/QwQ-32B"
+    [models.qwq.openai]
+    base_url = "http://gpu-node:8000/v1"
+    model = "Qwen/QwQ-32B"
+
+Prompts go out as the token ids of `encoding.TextCodec` where the server takes them (vLLM, SGLang, llama.cpp), so that
+its prefix cache keeps hitting and text from outside stays text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from cord_worker.engines.openai_client import Document, OpenAiClient
+from cord_worker.engines.openai_prompts import chat_fields, chat_messages, without_marker
+from cord_worker.engines.openai_requests import (
+    GenerationKind,
+    Written,
+    ending_fields,
+    sampling_fields,
+    tells_stops,
+    written,
+    written_in_parts,
+)
+from cord_worker.engines.openai_scoring import Rows, prompt_rows
+from cord_worker.engines.openai_server import Server, probe
+from cord_worker.engines.openai_tokenizer import ServerTokenizer, load_tokenizer
+from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.errors import EngineLoadError, RequestError
+from cord_worker.prompting.first_turn import THINKING_OPENS
+from cord_worker.prompting.scoring import predictive_perplexity
+from cord_worker.prompting.segmentation import cut_answer, cut_step
+from cord_worker.prompting.trajectory import answer_pieces, proposal_pieces
+
+logger = logging.getLogger(__name__)
+
+_DIGITS = 9
+_PROBE_RETRIES = 2
+_CHARACTERS_PER_TOKEN = 4
+"""For the counts of servers that tell none, to a client without a tokenizer: an estimate."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTotals:
+    """What a model came to in this process, in its tokens; `retries` are tries beyond the first."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    retries: int = 0
+
+
+class OpenAiEngine:
+    """The model that `settings.openai` names; asked what it can do when constructed (EngineLoadError).
+
+    Implements `protocol.Engine`. At most `settings.batch_size` requests are under way at once.
+    """
+
+    def __init__(self, settings: EngineSettings) -> None:
+        if settings.openai is None:
+            raise EngineLoadError(f'model {settings.path!r}: engine = "openai" needs a table [models.NAME.openai]')
+        self._settings = settings
+        self._tokenizer = load_tokenizer(settings)
+        # on a loop of its own: the engine's loop belongs to another thread, or runs already
+        with ThreadPoolExecutor(1) as thread:
+            self._server: Server = thread.submit(asyncio.run, _probe(settings, self._tokenizer)).result()
+        self._max_model_len = _max_model_len(settings, self._server)
+        self._client = OpenAiClient(settings.openai, slots=settings.batch_size)
+        self._totals = TokenTotals()
+        logger.info("%s: %s", settings.openai.base_url, self._server)
+
+    @property
+    def scoring_mode(self) -> str:
+        """Kind of server and how it gives scores, such as `openai-vllm-prompt_logprobs`."""
+        return f"openai-{self._server.kind}-{self._server.score_path or 'unscored'}"
+
+    @property
+    def weights_digest(self) -> str:
+        """64 hex digits over the model's name at the server and the tokenizer's files: nobody sees the weights."""
+        tokenizer = self._tokenizer.digest if self._tokenizer else ""
+        return hashlib.sha256(f"{self._server.base_model}\0{tokenizer}".encode()).hexdigest()
+
+    @property
+    def max_model_len(self) -> int | None:
+        """Context length in tokens; None where neither the server nor cord.toml says."""
+        return self._max_model_len
+
+    @property
+    def totals(self) -> TokenTotals:
+        """Tokens of all requests so far."""
+        return replace(self._totals, retries=self._client.retries)
+
+    async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        """See `protocol.Engine.propose`; `max_tokens` is cut to the room that the context leaves, where it is known."""
+        return await self._generate("step", turn, steps, sampling)
+
+    async def answer(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        """See `protocol.Engine.answer`; ends before a second `</think>`, told by its finish reason."""
+        _require_steps(steps)
+        return await self._generate("answer", turn, steps, sampling)
+
+    async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
+        """See `protocol.Engine.score`; EngineLoadError where the server gives no prompt log-probabilities."""
+        started = time.monotonic()
+        _require_steps(steps)
+        tokenizer, path = self._tokenizer, self._server.score_path
+        if tokenizer is None or path is None:
+            raise EngineLoadError(
+                f"model {self._settings.path!r}: this server gives no prompt log-probabilities ({self._server}): it "
+                'cannot be the prover; use vLLM (`vllm serve`), or host the prover here with engine = "vllm" or '
+                '"transformers"'
+            )
+        pieces = tokenizer.codec.candidate(turn, steps)
+        closing = tokenizer.codec.closing(scoring_template, answer)
+        ids = [token for piece in (*pieces, closing.ids) for token in piece]
+        if self._max_model_len is not None and len(ids) + 1 > self._max_model_len:
+            raise RequestError(
+                f"candidate and closing part take {len(ids)} tokens, but the context holds {self._max_model_len} and "
+                "the server wants to write one; lower search.thinking_tokens or raise the server's context length"
+            )
+        before = len(ids) - len(closing.ids)
+        positions = [before + index for index in closing.answer]
+
+        async def rows() -> Rows:
+            return await prompt_rows(self._client, path, self._server.model, ids, positions)
+
+        result = await self._client.persistently(rows)
+        if len(result.log_probabilities) != len(closing.answer):
+            raise RequestError(
+                f"{len(closing.answer)} answer tokens gave {len(result.log_probabilities)} log-probabilities; "
+                "this is a fault of the engine, report it"
+            )
+        total = math.fsum(result.log_probabilities)
+        total = round(_significant(min(total, 0.0)), _DIGITS) + 0.0  # no negative zero
+        self._count(len(ids), 1, result.cached)
+        return AnswerScore(
+            score=_significant(predictive_perplexity(total, len(closing.answer))),
+            log_prob_sum=total,
+            answer_tokens=len(closing.answer),
+            prompt_tokens=len(ids),
+            thinking_tokens=sum(map(len, pieces[1:])),
+            cached_tokens=result.cached,
+            seconds=time.monotonic() - started,
+        )
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        logger.info("%s: %s", self._server.model, self.totals)
+        await self._client.close()
+
+    async def _generate(self, kind: GenerationKind, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        started = time.monotonic()
+        if sampling.max_tokens < 1:
+            raise RequestError(f"max_tokens is {sampling.max_tokens}; ask for at least one token")
+        prompt, prompt_tokens, characters = self._prompt(kind, turn, steps)
+        server = self._server
+        body = {
+            "model": server.model,
+            **prompt,
+            **sampling_fields(server.kind, sampling),
+            **ending_fields(server.kind, kind, self._room(prompt_tokens, sampling.max_tokens)),
+        }
+        path = "/chat/completions" if server.api == "chat" else "/completions"
+        if not tells_stops(server.kind) and server.counts_streams:
+            body["stream_options"] = {"include_usage": True}
+
+        async def attempt() -> Written:
+            if tells_stops(server.kind):
+                return written(await self._client.post(path, body), server.kind)
+            return await self._client.stream(path, body, lambda parts: written_in_parts(parts, kind))
+
+        result = await self._client.persistently(attempt)
+        text = result.text
+        if kind == "step" and server.api == "chat":
+            text = without_marker(text, server.chat_style)
+        if result.ended == "length":
+            text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
+        cut = (cut_step if kind == "step" else cut_answer)(text, ended=result.ended)
+        usage = result.usage
+        generation = Generation(
+            text=cut.text,
+            finish_reason=cut.finish_reason,
+            prompt_tokens=_first(prompt_tokens, usage.prompt, characters // _CHARACTERS_PER_TOKEN),
+            completion_tokens=_first(usage.completion, self._tokens(result.text), result.parts),
+            cached_tokens=usage.cached or 0,
+            seconds=time.monotonic() - started,
+        )
+        self._count(generation.prompt_tokens, generation.completion_tokens, generation.cached_tokens)
+        return generation
+
+    def _prompt(self, kind: GenerationKind, turn: Turn, steps: Sequence[str]) -> tuple[Document, int | None, int]:
+        """The request's prompt fields, its tokens where we know them, and its characters."""
+        texts = proposal_pieces(steps) if kind == "step" else answer_pieces(steps)
+        server, tokenizer = self._server, self._tokenizer
+        if server.api == "chat" or tokenizer is None:
+            opening = THINKING_OPENS + "".join(texts)
+            messages = chat_messages(turn, opening, server.chat_style)
+            characters = sum(len(message["content"]) for message in messages)
+            return {"messages": messages, **chat_fields(server.chat_style)}, None, characters
+        if server.api == "text":
+            text = tokenizer.prompt_text(turn, texts)
+            return {"prompt": text}, tokenizer.count(text), len(text)
+        codec = tokenizer.codec
+        pieces = codec.proposal(turn, steps) if kind == "step" else codec.answer(turn, steps)
+        ids = [token for piece in pieces for token in piece]
+        return {"prompt": ids}, len(ids), 0
+
+    def _room(self, prompt_tokens: int | None, max_tokens: int) -> int:
+        if self._max_model_len is None or prompt_tokens is None:
+            return max_tokens
+        room = self._max_model_len - prompt_tokens
+        if room < 1:
+            raise RequestError(
+                f"the prompt takes {prompt_tokens} tokens, but the context holds {self._max_model_len} and needs room "
+                "for the text; shorten the question or passage, lower search.thinking_tokens or raise the server's "
+                "context length"
+            )
+        return min(max_tokens, room)
+
+    def _tokens(self, text: str) -> int | None:
+        return None if self._tokenizer is None else self._tokenizer.count(text)
+
+    def _count(self, prompt: int, completion: int, cached: int) -> None:
+        totals = self._totals
+        self._totals = TokenTotals(
+            requests=totals.requests + 1,
+            prompt_tokens=totals.prompt_tokens + prompt,
+            completion_tokens=totals.completion_tokens + completion,
+            cached_tokens=totals.cached_tokens + cached,
+        )
+
+
+async def _probe(settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
+    assert settings.openai is not None
+    options = settings.openai.model_copy(update={"max_retries": min(_PROBE_RETRIES, settings.openai.max_retries)})
+    client = OpenAiClient(options, slots=1)
+    try:
+        return await probe(client, settings, tokenizer)
+    finally:
+        await client.close()
+
+
+def _max_model_len(settings: EngineSettings, server: Server) -> int | None:
+    own, server_len = settings.max_model_len, server.max_model_len
+    if own is not None and server_len is not None and own > server_len:
+        raise EngineLoadError(
+            f"max_model_len = {own} is more than the {server_len} tokens that the server of model "
+            f"{settings.path!r} holds; lower it, or start the server with more"
+        )
+    return own or server_len
+
+
+def _first(*counts: int | None) -> int:
+    return next((count for count in counts if count is not None), 0)
+
+
+def _require_steps(steps: Sequence[str]) -> None:
+    if not steps:
+        raise RequestError("there is no step yet; propose one first")
+
+
+def _significant(value: float) -> float:
+    return float(f"{value:.{_DIGITS - 1}e}")

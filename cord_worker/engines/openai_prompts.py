@@ -1,0 +1,61 @@
+"""How a turn and its steps become a chat request, for servers without raw prompts.
+
+Styles, as the server has them:
+
+- `continue`: vLLM and SGLang continue the last, assistant, message (`continue_final_message`). The model's own
+  template renders it: where it strips whitespace or drops `<think>`, so does the prompt.
+- `trailing`: llama.cpp continues a last assistant message by itself.
+- `prefix`: `prefix: true` in the assistant message (DeepSeek, Mistral); other hosts are known to ignore the mark and
+  to continue all the same. A step that opens with its own marker again loses it.
+- `instruction`: a host that accepts no last assistant message is asked in words for the next step. A best effort: the
+  text is what the model answers, not what it would have thought.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from cord_worker.engines.openai_client import Document
+from cord_worker.engines.protocol import Turn
+from cord_worker.errors import RequestError
+from cord_worker.prompting.trajectory import STEP_HEADING, THINK_CLOSE
+
+ChatStyle = Literal["none", "continue", "trailing", "prefix", "instruction"]
+
+_MARKER_AGAIN = re.compile(rf"^\s*{re.escape(STEP_HEADING)} \d+\.")
+
+
+def chat_messages(turn: Turn, opening: str, style: ChatStyle) -> list[Document]:
+    """Messages after which the model continues the assistant turn that begins with `opening`."""
+    question = turn.question.strip()
+    if not question:
+        raise RequestError("the question is blank; give the problem a text")
+    user = f"{turn.passage.strip()}\n\n{question}" if turn.passage and turn.passage.strip() else question
+    messages: list[Document] = []
+    if turn.system and turn.system.strip():
+        messages.append({"role": "system", "content": turn.system.strip()})
+    if style == "instruction":
+        task = (
+            "Now write the final answer."
+            if THINK_CLOSE in opening
+            else f"Continue exactly where this text stops: write the text of its last step only, then a new line with "
+            f"`{STEP_HEADING}`; once the question is answered, write `{THINK_CLOSE}` instead."
+        )
+        return [*messages, {"role": "user", "content": f"{user}\n\nThe reasoning so far:\n\n{opening}\n\n{task}"}]
+    assistant: Document = {"role": "assistant", "content": opening}
+    if style == "prefix":
+        assistant["prefix"] = True
+    return [*messages, {"role": "user", "content": user}, assistant]
+
+
+def chat_fields(style: ChatStyle) -> Document:
+    """Further fields of the request's body."""
+    if style == "continue":
+        return {"continue_final_message": True, "add_generation_prompt": False}
+    return {}
+
+
+def without_marker(text: str, style: ChatStyle) -> str:
+    """The text without a marker at its start, where the style leads models to write it again."""
+    return _MARKER_AGAIN.sub("", text) if style in {"prefix", "instruction"} else text
