@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ import psycopg
 import pytest
 import redis
 import sqlalchemy as sa
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from cord_worker.local.services import Endpoints, LocalServices
 from cord_worker.store.schema import upgrade
@@ -25,6 +28,17 @@ from cord_worker.store.schema import upgrade
 LOOPBACK_DATABASE = "postgresql://postgres@127.0.0.1:5432/postgres"
 LOOPBACK_BROKER = "redis://127.0.0.1:6379/15"
 
+# The same examples on every machine, however slow; new ones are looked for with `--hypothesis-profile=explore`.
+hypothesis_settings.register_profile(
+    "repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.register_profile(
+    "explore", deadline=None, max_examples=1000, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+hypothesis_settings.load_profile("repeatable")
+
+_SESSION = secrets.token_hex(4)
+"""Names this process's databases and keys: pids come again, and a killed session leaves its own behind."""
 _numbers = itertools.count(1)
 
 
@@ -101,19 +115,33 @@ def broker_url(request: pytest.FixtureRequest) -> str:
     return named
 
 
+@pytest.fixture(scope="session")
+def fresh_keys(broker_url: str) -> Callable[[], AbstractContextManager[str]]:
+    """Makes a prefix of keys of one's own for the length of a `with`, for fixtures of a wider scope."""
+
+    @contextmanager
+    def make() -> Iterator[str]:
+        prefix = f"cord-test-{_SESSION}-{next(_numbers)}:"
+        try:
+            yield prefix
+        finally:
+            with redis.Redis.from_url(broker_url.replace("redis+socket://", "unix://")) as client:
+                for key in client.scan_iter(match=f"{prefix}*", count=1000):
+                    client.delete(key)
+
+    return make
+
+
 @pytest.fixture
-def key_prefix(broker_url: str) -> Iterator[str]:
+def key_prefix(fresh_keys: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
     """A prefix (CORD_KEY_PREFIX) of this test's own keys, which are deleted after it."""
-    prefix = f"cord-test-{os.getpid()}-{next(_numbers)}:"
-    yield prefix
-    with redis.Redis.from_url(broker_url.replace("redis+socket://", "unix://")) as client:
-        for key in client.scan_iter(match=f"{prefix}*", count=1000):
-            client.delete(key)
+    with fresh_keys() as prefix:
+        yield prefix
 
 
 @contextmanager
 def _new_database(server: str, *, template: str | None = None) -> Iterator[sa.URL]:
-    name = f"cord_test_{os.getpid()}_{next(_numbers)}"
+    name = f"cord_test_{_SESSION}_{next(_numbers)}"
     _execute(server, f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
     try:
         yield sa.make_url(server).set(database=name)

@@ -86,6 +86,10 @@ class EmbeddedPostgres:
             return None
         return processes.identify(int(lines[0]))
 
+    def processes(self) -> list[int]:
+        """Pids of every process that works in this data folder, deleted or not."""
+        return processes.all_in(self.data_dir, _PROGRAMS)
+
     def is_running(self) -> bool:
         """True when this folder's postmaster lives."""
         return self.process() is not None
@@ -231,8 +235,7 @@ class EmbeddedPostgres:
             )
         if not self.data_dir.exists():
             return
-        orphans = processes.all_in(self.data_dir, _PROGRAMS)
-        left = processes.terminate(orphans, ((signal.SIGQUIT, 2.0), (signal.SIGKILL, 5.0)))
+        left = processes.terminate(self.processes(), ((signal.SIGQUIT, 2.0), (signal.SIGKILL, 5.0)))
         if left:
             raise LocalServiceError(
                 f"Processes {left} of a dead PostgreSQL server still use {self.data_dir} and cannot be ended. End them "

@@ -72,6 +72,10 @@ class EmbeddedRedis:
             return None
         return processes.identify(pid) if processes.works_in(pid, self.home, REDIS_PROGRAMS) else None
 
+    def processes(self) -> list[int]:
+        """Pids of every server that works in this folder, deleted or not."""
+        return processes.all_in(self.home, REDIS_PROGRAMS)
+
     def is_running(self) -> bool:
         """True when this folder's server lives."""
         return self.process() is not None
@@ -141,7 +145,7 @@ class EmbeddedRedis:
 
     def _clean_up(self) -> None:
         """End servers of this folder that lost their pid file, and remove stale files."""
-        left = processes.terminate(processes.all_in(self.home, REDIS_PROGRAMS), _STOP_STEPS)
+        left = processes.terminate(self.processes(), _STOP_STEPS)
         if left:
             raise LocalServiceError(
                 f"The Redis server (pid {left}) of {self._state} cannot be ended. End it (kill -9), then try again."

@@ -35,7 +35,7 @@ def watch(services: LocalServices) -> None:
         latest = services.state.read()
         if _is_deleted(services, recorded):
             _say("the state folder was deleted; stopping the servers")
-            _end_servers(recorded)
+            _end_servers(services, recorded)
             return
         recorded = latest
         if recorded.watchdog != me:
@@ -77,11 +77,13 @@ def _is_deleted(services: LocalServices, recorded: Services) -> bool:
     return data_is_gone or not services.state.has_record()
 
 
-def _end_servers(recorded: Services) -> None:
-    """End the servers by what was known of them, without their folder."""
+def _end_servers(services: LocalServices, recorded: Services) -> None:
+    """End the servers by what was known of them, and by the folder in which they were started."""
     known = [server.process for server in (recorded.redis, recorded.postgres) if server is not None]
+    # A folder that is deleted right after the start is gone before its record was read.
+    started = [*services.redis.processes(), *services.postgres.processes()]
     processes.terminate(
-        [process.pid for process in known if process.is_alive()],
+        dict.fromkeys([*(process.pid for process in known if process.is_alive()), *started]),
         ((signal.SIGTERM, 2.0), (signal.SIGINT, 5.0), (signal.SIGKILL, 5.0)),
     )
 

@@ -49,6 +49,7 @@ class AnswerChecker:
         self._timeout = timeout_seconds
         self._workers = workers
         self._pool: ProcessPool | None = None
+        self._futures: dict[concurrent.futures.Future[Verdict], ProcessPool] = {}
         self._closed = False
         self._lock = threading.Lock()
 
@@ -68,8 +69,7 @@ class AnswerChecker:
             self._closed = True
             pool, self._pool = self._pool, None
         if pool is not None:
-            pool.stop()  # type: ignore[no-untyped-call]
-            pool.join()
+            self._end(pool)
 
     def check(self, generated_answer: str, reference: str) -> Verdict:
         """The verdict on the last `TEXT_LIMIT` characters of `generated_answer`; waits for a free process.
@@ -84,10 +84,13 @@ class AnswerChecker:
         generated_answer = generated_answer[-TEXT_LIMIT:]
         for _ in range(2):
             pool = self._running_pool()
+            future: concurrent.futures.Future[Verdict] | None = None
             try:
-                future = pool.schedule(
-                    _limited, args=(generated_answer, reference, self._timeout), timeout=self._timeout
-                )
+                with self._lock:
+                    future = pool.schedule(
+                        _limited, args=(generated_answer, reference, self._timeout), timeout=self._timeout
+                    )
+                    self._futures[future] = pool
                 return future.result()
             except TimeoutError:
                 return Verdict(None, "timeout", None, f"the comparison took longer than {self._timeout:g} s")
@@ -96,6 +99,10 @@ class AnswerChecker:
             except (RuntimeError, concurrent.futures.CancelledError):
                 # An idle process was killed from outside, which pebble's pool does not survive: once more in a new one.
                 self._discard(pool)
+            finally:
+                with self._lock:
+                    if future is not None:
+                        del self._futures[future]
         raise VerificationError(
             "The answer checker's processes cannot be started, or are killed while they wait: "
             "read their message above, and see whether math-verify is installed and memory is left."
@@ -124,8 +131,16 @@ class AnswerChecker:
         with self._lock:
             if self._pool is pool:
                 self._pool = None
+        self._end(pool)
+
+    def _end(self, pool: ProcessPool) -> None:
         pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
+        # The pool leaves checks that it cut short without a result: whoever waits for one would do so for ever.
+        with self._lock:
+            cut_short = [future for future, owner in self._futures.items() if owner is pool]
+        for future in cut_short:
+            future.cancel()
 
 
 def _limited(generated_answer: str, reference: str, seconds: float) -> Verdict:

@@ -35,7 +35,18 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     python = home / "bin" / "python"
     subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--no-deps", "--ignore-installed", "--no-compile", str(wheel)],
+        [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "-qqq",
+            "--no-index",
+            "--no-deps",
+            "--ignore-installed",
+            "--no-compile",
+            wheel,
+        ],
         check=True,
         capture_output=True,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,12 +30,15 @@ def cordctl(tmp_path: Path, database_url: str, broker_url: str, key_prefix: str)
 @pytest.fixture
 def embedded_cordctl(tmp_path: Path) -> Iterator[Cordctl]:
     """Without any service but those that the commands embed."""
-    with tempfile.TemporaryDirectory(prefix="cord-c-") as state:
-        cordctl = prepared(tmp_path, {"CORD_STATE_DIR": f"{state}/state"})
-        try:
-            yield cordctl
-        finally:
-            subprocess.run(cordctl.command("down"), cwd=tmp_path, env=cordctl.variables(), check=False)
+    base = Path(tempfile.mkdtemp(prefix="cord-c-"))
+    cordctl = prepared(tmp_path, {"CORD_STATE_DIR": f"{base}/state"})
+    try:
+        yield cordctl
+    finally:
+        subprocess.run(cordctl.command("down"), cwd=tmp_path, env=cordctl.variables(), check=False)
+        # A server that ends a moment later may still write here.
+        while base.exists():
+            shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +46,11 @@ def finished(
     tmp_path_factory: pytest.TempPathFactory,
     migrated_database: Callable[[], AbstractContextManager[str]],
     broker_url: str,
+    fresh_keys: Callable[[], AbstractContextManager[str]],
 ) -> Iterator[Cordctl]:
     """A run called `done` of five problems, worked to the end once for a module; its tests only read."""
     folder = tmp_path_factory.mktemp("finished")
-    with migrated_database() as url:
-        prefix = f"cord-test-{os.getpid()}-finished:"
+    with migrated_database() as url, fresh_keys() as prefix:
         cordctl = prepared(folder, {"CORD_DATABASE_URL": url, "CORD_BROKER_URL": broker_url, "CORD_KEY_PREFIX": prefix})
         cordctl("run", "problems.jsonl", "--run", "done", "-o", "out.jsonl")
         yield cordctl

@@ -6,29 +6,63 @@ import json
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import sqlalchemy as sa
 from cordctl_process import Cordctl, problem
+
+from cord_worker.local.services import held
+from cord_worker.store.database import Database
+from cord_worker.store.schema import upgrade
 
 
 def processes_of(state_dir: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
-        try:
+        with suppress(psutil.Error):
             text = " ".join(process.cmdline()) + process.cwd() + process.environ().get("CORD_STATE_DIR", "")
-        except psutil.Error:
-            continue
-        if state_dir in text and process.status() != psutil.STATUS_ZOMBIE:
-            found.append(process)
+            if state_dir in text and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
     return found
 
 
-def wait_for_no_process(state_dir: str, seconds: float = 15.0) -> None:
+def wait_for_no_process(state_dir: str, seconds: float = 90.0) -> None:
     deadline = time.monotonic() + seconds
     while (left := processes_of(state_dir)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left == []
+
+
+@contextmanager
+def services_of(cordctl: Cordctl) -> Iterator[Database]:
+    """The migrated database of a state folder, whose servers run for the length of a `with`."""
+    with held(Path(cordctl.environment["CORD_STATE_DIR"])) as endpoints:
+        upgrade(endpoints.database_url)
+        database = Database(endpoints.database_url)
+        try:
+            yield database
+        finally:
+            database.close()
+
+
+def hold_back(cordctl: Cordctl, key: str) -> None:
+    """Problem `key` is never admitted, so that a run cannot end before it is interrupted, until `let_go`."""
+    statement = f"""
+        CREATE FUNCTION test_hold_back() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER test_hold_back BEFORE UPDATE ON problems FOR EACH ROW
+        WHEN (OLD.key = '{key}' AND OLD.state = 'queued') EXECUTE FUNCTION test_hold_back()
+    """
+    with services_of(cordctl) as database:
+        database.run(lambda connection: connection.execute(sa.text(statement)))
+
+
+def let_go(cordctl: Cordctl) -> None:
+    """Undoes `hold_back`."""
+    with services_of(cordctl) as database:
+        database.run(lambda connection: connection.execute(sa.text("DROP FUNCTION test_hold_back() CASCADE")))
 
 
 def wait_for_log(process: subprocess.Popen[str], text: str) -> None:
@@ -54,15 +88,17 @@ def test_a_run_ends_with_a_summary_an_export_and_no_process(embedded_cordctl: Co
 
 def test_interrupted_it_stops_in_good_order_and_goes_on_the_next_time(embedded_cordctl: Cordctl) -> None:
     embedded_cordctl.write_problems(*(problem(number) for number in range(60)))
+    hold_back(embedded_cordctl, "p59")
     process = embedded_cordctl.start("run", "problems.jsonl", "--run", "mine", "-o", "out.jsonl")
     wait_for_log(process, "problems added")
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "run the same command again to go on" in error
     assert "Traceback" not in error
     assert not (embedded_cordctl.folder / "out.jsonl").exists()
     wait_for_no_process(embedded_cordctl.environment["CORD_STATE_DIR"])
+    let_go(embedded_cordctl)
     result = embedded_cordctl("run", "problems.jsonl", "--run", "mine", "-o", "out.jsonl")
     assert "nothing new (60 already there)" in result.stderr
     assert "60 done" in result.stdout
@@ -72,14 +108,16 @@ def test_killed_it_leaves_no_process_and_goes_on_to_the_same_bytes(embedded_cord
     embedded_cordctl.write_problems(*(problem(number) for number in range(40)))
     embedded_cordctl("run", "problems.jsonl", "--run", "mine", "-o", "whole.jsonl")
     other = Cordctl(embedded_cordctl.folder, {"CORD_STATE_DIR": embedded_cordctl.environment["CORD_STATE_DIR"] + "2"})
+    hold_back(other, "p39")
     process = other.start("run", "problems.jsonl", "--run", "mine", "-o", "killed.jsonl", "--json")
     assert process.stdout is not None
-    for line in process.stdout:
-        if json.loads(line)["problems"].get("searching", 0):
-            break
+    problems = (json.loads(line)["problems"] for line in process.stdout)
+    assert any(states.get("searching", 0) + states.get("done", 0) for states in problems)
+    assert process.poll() is None
     process.kill()
     process.communicate()
     wait_for_no_process(other.environment["CORD_STATE_DIR"])
+    let_go(other)
     other("run", "problems.jsonl", "--run", "mine", "-o", "killed.jsonl")
     whole, killed = (embedded_cordctl.folder / name for name in ("whole.jsonl", "killed.jsonl"))
     assert whole.read_bytes() == killed.read_bytes()

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -87,6 +88,21 @@ CONTENT = {
 """What two runs of one configuration must agree on, row for row: all but keys, timings, attempts and workers."""
 
 
+_GATE = 4711
+_RESULT_GATE = f"""
+    CREATE OR REPLACE FUNCTION test_result_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_advisory_xact_lock_shared({_GATE}, pid) FROM workers
+        WHERE id = CASE OLD.state WHEN 'proposing' THEN OLD.worker_id ELSE OLD.score_worker_id END;
+        RETURN NEW;
+    END $$;
+    CREATE OR REPLACE TRIGGER test_result_gate BEFORE UPDATE ON candidates FOR EACH ROW
+    WHEN (OLD.state IN ('proposing', 'scoring') AND NEW.state IS DISTINCT FROM OLD.state)
+    EXECUTE FUNCTION test_result_gate()
+"""
+"""What ends a lease waits while a test holds the advisory lock (`_GATE`, pid of the lease's worker)."""
+
+
 class Cluster:
     """Coordinators and model workers as processes; `names` are `coordinator` or models of `config_path`."""
 
@@ -138,25 +154,26 @@ class Cluster:
         self.processes[name].kill()
         self.processes[name].wait()
 
-    def kill_holding_a_lease(self, name: str, database: Database, seconds: float = 60.0) -> None:
-        """SIGKILL to a model worker at a moment when it has leased work: it is halted until that is so."""
-        process = self.processes[name]
-        held = (
-            f"(state = 'proposing' AND worker_id IN (SELECT id FROM workers WHERE pid = {process.pid}))"
-            f" OR (state = 'scoring' AND score_worker_id IN (SELECT id FROM workers WHERE pid = {process.pid}))"
-        )
-        deadline = time.monotonic() + seconds
-        while True:
-            process.send_signal(signal.SIGSTOP)
-            time.sleep(0.05)  # what it had sent to PostgreSQL commits or not meanwhile
-            if count(database, held, "candidates") > 0:
-                return self.kill(name)
-            process.send_signal(signal.SIGCONT)
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{name} held no lease within {seconds} s")
-            time.sleep(0.01)
+    @contextmanager
+    def no_result_of(self, name: str, database: Database) -> Iterator[None]:
+        """For the length of a `with`, a model worker can lease work, but none of its results is committed."""
+        database.run(lambda connection: connection.execute(sa.text(_RESULT_GATE)))
+        with database.session_connection() as session:
+            gate = {"gate": _GATE, "pid": self.processes[name].pid}
+            session.execute(sa.text("SELECT pg_advisory_lock(:gate, :pid)"), gate)
+            try:
+                yield
+            finally:
+                session.execute(sa.text("SELECT pg_advisory_unlock(:gate, :pid)"), gate)
 
-    def stop(self, name: str, seconds: float = 20.0) -> int:
+    def kill_holding_a_lease(self, name: str, database: Database, seconds: float = 120.0) -> None:
+        """SIGKILL to a model worker as soon as it has leased work; call under `no_result_of`."""
+        holder = f"IN (SELECT id FROM workers WHERE pid = {self.processes[name].pid})"
+        held = f"(state = 'proposing' AND worker_id {holder}) OR (state = 'scoring' AND score_worker_id {holder})"
+        self.wait_until(lambda: count(database, held, "candidates") > 0, seconds)
+        self.kill(name)
+
+    def stop(self, name: str, seconds: float = 120.0) -> int:
         """SIGTERM; returns the exit code. Raises TimeoutExpired where the process does not end in time."""
         self.processes[name].send_signal(signal.SIGTERM)
         return self.processes[name].wait(timeout=seconds)

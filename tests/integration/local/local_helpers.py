@@ -6,7 +6,11 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+LIFETIME = 300
+"""Seconds that a process of a test sleeps: longer than any test, should nobody end it."""
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     """True as soon as the condition holds, False when it never did."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

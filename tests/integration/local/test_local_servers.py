@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 import redis
-from local_helpers import wait_until
+from local_helpers import LIFETIME, wait_until
 
 from cord_worker.errors import LocalServiceError
 from cord_worker.local import processes
@@ -29,7 +29,7 @@ from cord_worker.local.state import StateDir
 @pytest.fixture
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
     """A process that has nothing to do with us and must survive."""
-    process = subprocess.Popen(["sleep", "60"])
+    process = subprocess.Popen(["sleep", str(LIFETIME)])
     yield process
     process.kill()
     process.wait()

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from local_helpers import wait_until
+from local_helpers import LIFETIME, wait_until
 
 from cord_worker.errors import LocalServiceError
 from cord_worker.local import processes
@@ -24,14 +24,14 @@ from cord_worker.local.supervisor import (
     Supervisor,
 )
 
-QUICK = RestartPolicy(first_pause=0.05, longest_pause=0.2, quick_failure_seconds=5)
+QUICK = RestartPolicy(first_pause=0.05, longest_pause=0.2, quick_failure_seconds=LIFETIME)
 
 
 def spec(folder: Path, code: str, name: str = "worker", **env: str) -> ProcessSpec:
     return ProcessSpec(name, (sys.executable, "-S", "-c", code), folder / f"{name}.log", env)
 
 
-def follow(supervisor: Supervisor, kind: EventKind, seconds: float = 10) -> list[Event]:
+def follow(supervisor: Supervisor, kind: EventKind, seconds: float = 60) -> list[Event]:
     """Events up to the first of a kind."""
     events: list[Event] = []
     assert wait_until(lambda: any(e.kind is kind for e in _extend(events, supervisor)), seconds), events
@@ -44,7 +44,7 @@ def _extend(events: list[Event], supervisor: Supervisor) -> list[Event]:
 
 
 def test_a_killed_process_is_started_again_with_its_environment_and_log(tmp_path: Path) -> None:
-    code = "import os, time; print('hello', os.environ['COLOUR'], flush=True); time.sleep(60)"
+    code = f"import os, time; print('hello', os.environ['COLOUR'], flush=True); time.sleep({LIFETIME})"
     with Supervisor([spec(tmp_path, code, COLOUR="green")], policy=QUICK) as supervisor:
         first = follow(supervisor, EventKind.STARTED)[0].pid
         assert first is not None
@@ -72,7 +72,7 @@ def test_a_process_that_keeps_falling_is_given_up_with_the_last_lines_of_its_log
 
 
 def test_the_pause_before_a_restart_grows(tmp_path: Path) -> None:
-    policy = RestartPolicy(first_pause=0.1, longest_pause=1.0, max_quick_failures=4)
+    policy = RestartPolicy(first_pause=0.1, longest_pause=1.0, max_quick_failures=4, quick_failure_seconds=LIFETIME)
     with Supervisor([spec(tmp_path, "raise SystemExit(1)")], policy=policy) as supervisor:
         pauses = [e.pause for e in follow(supervisor, EventKind.GAVE_UP) if e.pause is not None]
     assert len(pauses) == 3
@@ -81,7 +81,7 @@ def test_the_pause_before_a_restart_grows(tmp_path: Path) -> None:
 
 def test_exit_code_78_means_at_once_and_never_again(tmp_path: Path) -> None:
     failing = spec(tmp_path, f"print('weights are missing'); raise SystemExit({DO_NOT_RESTART})", "teacher")
-    with Supervisor([failing, spec(tmp_path, "import time; time.sleep(60)")], policy=QUICK) as supervisor:
+    with Supervisor([failing, spec(tmp_path, f"import time; time.sleep({LIFETIME})")], policy=QUICK) as supervisor:
         events = follow(supervisor, EventKind.GAVE_UP)
         assert [e.kind for e in events if e.name == "teacher"] == [EventKind.STARTED, EventKind.GAVE_UP]
         assert "weights are missing" in str(supervisor.failures()[0])
@@ -95,31 +95,42 @@ def test_a_program_that_does_not_exist_is_given_up_and_named(tmp_path: Path) -> 
     assert "no-such-program-of-cord could not be started" in str(supervisor.failures()[0])
 
 
-def test_stop_lets_a_process_finish_within_the_grace_period_and_kills_the_one_that_does_not(tmp_path: Path) -> None:
+def test_stop_lets_a_process_finish_within_the_grace_period(tmp_path: Path) -> None:
     polite = (
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: (print('finished', flush=True), sys.exit(0)))\n"
-        "print('ready', flush=True); time.sleep(60)"
+        f"print('ready', flush=True); time.sleep({LIFETIME})"
     )
+    kinds, log = stopped(spec(tmp_path, polite), grace_seconds=60.0)
+    assert kinds == [EventKind.STOPPED]
+    assert "finished" in log
+
+
+def test_stop_kills_what_does_not_end_within_the_grace_period(tmp_path: Path) -> None:
     stubborn = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"print('ready', flush=True); time.sleep({LIFETIME})"
     )
-    supervisor = Supervisor([spec(tmp_path, polite, "polite"), spec(tmp_path, stubborn, "stubborn")])
+    kinds, _ = stopped(spec(tmp_path, stubborn), grace_seconds=0.5)
+    assert kinds == [EventKind.KILLED]
+
+
+def stopped(process: ProcessSpec, grace_seconds: float) -> tuple[list[EventKind], str]:
+    """What stopping a process that is ready came to, and its log; a second stop must do nothing."""
+    supervisor = Supervisor([process])
     supervisor.start()
-    logs = [tmp_path / "polite.log", tmp_path / "stubborn.log"]
-    assert wait_until(lambda: all("ready" in log.read_text() for log in logs))
+    assert wait_until(lambda: "ready" in process.log_path.read_text())
     supervisor.poll()
-    kinds = {event.name: event.kind for event in supervisor.stop(grace_seconds=1.0)}
-    assert kinds == {"polite": EventKind.STOPPED, "stubborn": EventKind.KILLED}
-    assert "finished" in logs[0].read_text()
+    kinds = [event.kind for event in supervisor.stop(grace_seconds)]
     assert supervisor.stop() == []
+    return kinds, process.log_path.read_text()
 
 
 def test_the_helpers_of_a_fallen_process_fall_with_it(tmp_path: Path) -> None:
     code = (
         "import subprocess, sys, time\n"
-        "helper = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)'])\n"
-        f"open({str(tmp_path / 'helper')!r}, 'w').write(str(helper.pid)); time.sleep(60)"
+        f"helper = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep({LIFETIME})'])\n"
+        f"open({str(tmp_path / 'helper')!r}, 'w').write(str(helper.pid)); time.sleep({LIFETIME})"
     )
     with Supervisor([spec(tmp_path, code)], policy=QUICK) as supervisor:
         pid = follow(supervisor, EventKind.STARTED)[0].pid
@@ -134,9 +145,9 @@ def test_the_helpers_of_a_fallen_process_fall_with_it(tmp_path: Path) -> None:
 def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path, guard_lives: bool) -> None:
     worker = (
         "import os, subprocess, sys, time; "
-        "helper = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)']); "
+        f"helper = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep({LIFETIME})']); "
         f"open({str(tmp_path / 'helper')!r}, 'w').write(str(helper.pid)); "
-        f"open({str(tmp_path / 'worker')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+        f"open({str(tmp_path / 'worker')!r}, 'w').write(str(os.getpid())); time.sleep({LIFETIME})"
     )
     code = f"""
 import sys, time
@@ -155,10 +166,10 @@ with Supervisor([ProcessSpec("w", (sys.executable, "-S", "-c", {worker!r}), Path
             os.kill(guard, signal.SIGKILL)
         parent.kill()
         parent.wait()
-        assert wait_until(lambda: processes.start_mark(worker_pid) is None, 5), "the worker outlived its supervisor"
+        assert wait_until(lambda: processes.start_mark(worker_pid) is None), "the worker outlived its supervisor"
         if guard_lives:
-            assert wait_until(lambda: processes.start_mark(helper) is None, 5), "a grandchild outlived its supervisor"
-            assert wait_until(lambda: processes.start_mark(guard) is None, 5), "the guard did not end"
+            assert wait_until(lambda: processes.start_mark(helper) is None), "a grandchild outlived its supervisor"
+            assert wait_until(lambda: processes.start_mark(guard) is None), "the guard did not end"
     finally:
         for pid in filter(None, (helper, worker_pid)):
             with contextlib.suppress(ProcessLookupError):
@@ -166,7 +177,7 @@ with Supervisor([ProcessSpec("w", (sys.executable, "-S", "-c", {worker!r}), Path
 
 
 def test_a_killed_guard_is_replaced(tmp_path: Path) -> None:
-    with Supervisor([spec(tmp_path, "import time; time.sleep(60)")], policy=QUICK) as supervisor:
+    with Supervisor([spec(tmp_path, f"import time; time.sleep({LIFETIME})")], policy=QUICK) as supervisor:
         first = supervisor._guard
         assert first is not None
         first.kill()

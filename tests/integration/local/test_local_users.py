@@ -152,7 +152,7 @@ def _as(user: pwd.struct_passwd, argv: list[str]) -> subprocess.CompletedProcess
         env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -272,12 +273,23 @@ def test_requests_that_wait_at_the_end_fail_and_later_ones_are_refused(
     settings_of: SettingsOf, parrot_folder: Path
 ) -> None:
     engine = TransformersEngine(settings_of(parrot_folder, batch_size=1))
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def held_up(*_: object) -> None:
+        begun.set()
+        may_go_on.wait(60)
+
+    engine._loaded.model.register_forward_pre_hook(held_up)
 
     async def run() -> list[Any]:
         endless = sampling(temperature=3.0, top_p=1.0, max_tokens=200)
         waiting = [asyncio.ensure_future(engine.propose(Turn("q"), [], endless)) for _ in range(5)]
-        await asyncio.sleep(0.01)
-        await engine.close()
+        await asyncio.to_thread(begun.wait, 60)
+        closing = asyncio.ensure_future(engine.close())
+        while not engine._thread._closing:
+            await asyncio.sleep(0.001)
+        may_go_on.set()
+        await closing
         return list(await asyncio.gather(*waiting, return_exceptions=True))
 
     results = asyncio.run(run())
