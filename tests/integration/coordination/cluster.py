@@ -111,7 +111,7 @@ class Cluster:
         self.config_path.write_text(config, encoding="utf-8")
         self.config = RunConfig.load(self.config_path)
         self._folder = folder
-        self._environment = {
+        self.environment = {
             **os.environ,
             **FAST,
             "CORD_DATABASE_URL": database_url,
@@ -143,7 +143,7 @@ class Cluster:
             with (self._folder / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(
                     [sys.executable, "-m", "cord_worker.cli", *role],
-                    env=self._environment,
+                    env=self.environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -1,0 +1,69 @@
+"""What a process tells Prometheus."""
+
+from __future__ import annotations
+
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from prometheus_client.parser import text_string_to_metric_families
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cluster import Cluster, count
+
+from cord_worker.store.database import Database
+
+PROBLEMS = 4
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.setenv("CORD_METRICS_PORT", "0")
+    with Cluster(tmp_path, database_url, broker_url) as cluster:
+        yield cluster
+
+
+def scrape(database: Database, pid: int) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Samples of the process by name and label values, in the order of the labels' names."""
+    query = sa.text("SELECT metrics_port FROM workers WHERE pid = :pid AND stopped_at IS NULL")
+    port = database.run(lambda connection: connection.execute(query, {"pid": pid}).scalar_one())
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        text = response.read().decode()
+    return {
+        (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_a_worker_counts_what_it_did_and_what_it_cost(cluster: Cluster, database: Database) -> None:
+    cluster.start()
+    cluster.enqueue(database, PROBLEMS)
+    cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 90)
+    alpha = scrape(database, cluster.processes["alpha"].pid)
+    judge = scrape(database, cluster.processes["judge"].pid)
+    by_alpha = f"worker_id IN (SELECT id FROM workers WHERE pid = {cluster.processes['alpha'].pid})"
+    proposed = count(database, by_alpha, "candidates")
+    scored = count(database, "score IS NOT NULL", "candidates")
+    assert alpha["cord_candidate_overhead_seconds_count", ("propose",)] == proposed > 0
+    assert judge["cord_candidate_overhead_seconds_count", ("score",)] == scored > 0
+    assert judge["cord_candidates_total", ("score", "valid")] == scored
+    for part in ("transit", "start", "lease", "engine", "write"):
+        assert judge["cord_task_part_seconds_count", ("score", part)] > 0, part
+    tokens = sa.text("SELECT sum(score_prompt_tokens) FROM candidates")
+    read = database.run(lambda connection: connection.execute(tokens).scalar_one())
+    assert judge["cord_tokens_total", ("prompt", "score")] == read
+
+
+def test_a_port_that_is_taken_is_named(cluster: Cluster, database: Database) -> None:
+    cluster.start("coordinator")
+    cluster.wait_until(lambda: count(database, "metrics_port IS NOT NULL", "workers") == 1, 60)
+    query = sa.text("SELECT metrics_port FROM workers")
+    taken = database.run(lambda connection: connection.execute(query).scalar_one())
+    cluster.environment["CORD_METRICS_PORT"] = str(taken)
+    cluster.start("alpha")
+    assert cluster.processes["alpha"].wait(timeout=60) == 78
+    assert f"CORD_METRICS_PORT: port {taken}" in (cluster.config_path.parent / "alpha.log").read_text()
