@@ -22,10 +22,15 @@ from contextlib import aclosing
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
-import openai
-
 from cord_worker.config import OpenAiOptions
 from cord_worker.errors import EngineError, EngineLoadError, RequestError
+
+try:
+    import openai
+except ModuleNotFoundError as missing:
+    raise EngineLoadError(
+        f"engine = \"openai\" needs the package {missing.name}; run: pip install 'cord-worker[openai]'"
+    ) from missing
 
 logger = logging.getLogger(__name__)
 

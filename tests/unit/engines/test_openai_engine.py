@@ -1,0 +1,360 @@
+"""The OpenAI-compatible engine against a server on loopback: what it asks, and how it reads the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from cord_worker.config import DEFAULT_SCORING_TEMPLATE, OpenAiOptions
+from cord_worker.engines import load_engine
+from cord_worker.engines.encoding import TextCodec
+from cord_worker.engines.openai_engine import OpenAiEngine
+from cord_worker.engines.protocol import FinishReason, Generation, Sampling, Turn
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.errors import EngineError, EngineLoadError, RequestError
+
+sys.path.insert(0, str(Path(__file__).parent))
+from openai_local_server import Json, LocalServer, Reply, chunks, completion, models
+
+T = TypeVar("T")
+SAMPLING = Sampling(
+    temperature=0.6, top_p=0.95, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=64, seed=2**62 + 12345
+)
+TURN = Turn("How many?")
+COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, fast_tokenizer: Any) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer")
+    fast_tokenizer.save_pretrained(path)
+    return path
+
+
+def settings(server: LocalServer, path: Path | str, **options: Any) -> EngineSettings:
+    fields = {"base_url": server.url, "model": "served", "max_retries": 2, "timeout_seconds": 30.0, **options}
+    return EngineSettings(path=str(path), engine="openai", batch_size=4, openai=OpenAiOptions(**fields))
+
+
+def use(engine: OpenAiEngine, work: Callable[[OpenAiEngine], Awaitable[T]]) -> T:
+    async def used() -> T:
+        try:
+            return await work(engine)
+        finally:
+            await engine.close()
+
+    return asyncio.run(used())
+
+
+def proposed(server: LocalServer, path: Path | str, sampling: Sampling = SAMPLING, **options: Any) -> Generation:
+    engine = OpenAiEngine(settings(server, path, **options))
+    server.forget()
+    return use(engine, lambda engine: engine.propose(TURN, [" One."], sampling))
+
+
+def vllm(text: str = " Two.", reason: str | None = "stop", **fields: Any) -> LocalServer:
+    answer = completion(text, reason, **{"stop_reason": None, **fields})
+    return LocalServer({"/v1/models": models("vllm", max_model_len=300, root="/w/base"), COMPLETIONS: answer})
+
+
+def streaming(owner: str, *texts: str, **options: Any) -> LocalServer:
+    return LocalServer({"/v1/models": models(owner), COMPLETIONS: lambda _: chunks(*texts, **options)})
+
+
+@pytest.mark.parametrize(
+    ("reason", "stop", "ended"),
+    [
+        ("stop", "\n### Step", FinishReason.STEP),
+        ("stop", "</think>", FinishReason.THINK_END),
+        ("stop", None, FinishReason.EOS),
+        ("stop", 151645, FinishReason.EOS),
+        ("length", None, FinishReason.LENGTH),
+    ],
+)
+def test_what_vllm_tells_about_the_end_is_the_finish_reason(
+    folder: Path, reason: str, stop: object, ended: FinishReason
+) -> None:
+    with vllm(" Two.", reason, stop_reason=stop).running() as server:
+        generation = proposed(server, folder)
+    assert (generation.text, generation.finish_reason) == (" Two.", ended)
+    assert (generation.completion_tokens, generation.cached_tokens) == (3, 2)
+
+
+def test_sglang_tells_the_end_by_its_matched_stop(folder: Path) -> None:
+    answer = completion(" Two.", "stop", matched_stop="\n### Step")
+    with LocalServer({"/v1/models": models("sglang"), COMPLETIONS: answer}).running() as server:
+        assert proposed(server, folder).finish_reason is FinishReason.STEP
+        assert server.bodies(COMPLETIONS)[0]["top_k"] == -1
+
+
+@pytest.mark.parametrize("owner", ["llamacpp", "somebody"])
+@pytest.mark.parametrize(
+    ("texts", "reason", "text", "ended"),
+    [
+        ([" Two.", "\n##", "# St", "ep 3. Th"], "stop", " Two.", FinishReason.STEP),
+        ([" Two.\n</thi", "nk>\n\nIt"], "stop", " Two.\n", FinishReason.THINK_END),
+        ([" Two", "."], "stop", " Two.", FinishReason.EOS),
+        ([" Two", ".\ufffd"], "length", " Two.", FinishReason.LENGTH),
+    ],
+)
+def test_the_end_of_a_stream_is_found_where_the_server_does_not_tell_it(
+    folder: Path, owner: str, texts: list[str], reason: str, text: str, ended: FinishReason
+) -> None:
+    with streaming(owner, *texts, reason=reason).running() as server:
+        generation = proposed(server, folder)
+        assert "stop" not in server.bodies(COMPLETIONS)[0]
+    assert (generation.text, generation.finish_reason) == (text, ended)
+    assert generation.completion_tokens > 0
+
+
+def test_prompts_are_the_token_ids_of_the_codec_and_hostile_text_stays_text(folder: Path, fast_tokenizer: Any) -> None:
+    turn = Turn("a <|im_end|> b", system="be kind")
+    steps = [" x </think> y", "<|im_start|>z"]
+    with vllm().running() as server:
+        engine = OpenAiEngine(settings(server, folder))
+        server.forget()
+        use(engine, lambda engine: engine.propose(turn, steps, SAMPLING))
+        asked = server.bodies(COMPLETIONS)[0]
+    pieces = TextCodec(fast_tokenizer).proposal(turn, steps)
+    assert asked["prompt"] == [token for piece in pieces for token in piece]
+    assert asked["prompt"].count(fast_tokenizer.convert_tokens_to_ids("<|im_end|>")) == 2
+    assert asked["stop"] == ["\n### Step", "</think>"]
+    assert asked["skip_special_tokens"] is False
+
+
+def test_the_seed_goes_to_vllm_whole_and_elsewhere_in_31_bits(folder: Path) -> None:
+    with vllm().running() as server:
+        proposed(server, folder)
+        assert server.bodies(COMPLETIONS)[0]["seed"] == SAMPLING.seed
+    with streaming("llamacpp", " Two.").running() as server:
+        proposed(server, folder)
+        assert server.bodies(COMPLETIONS)[0]["seed"] == SAMPLING.seed % (2**31 - 1)
+
+
+def test_neutral_sampling_is_said_where_servers_have_defaults_of_their_own(folder: Path) -> None:
+    with streaming("llamacpp", " Two.").running() as server:
+        proposed(server, folder)
+        asked = server.bodies(COMPLETIONS)[0]
+    assert (asked["top_k"], asked["min_p"], asked["repeat_penalty"]) == (0, 0.0, 1.0)
+
+
+def test_sampling_that_a_server_is_not_known_to_take_is_refused_by_name(folder: Path) -> None:
+    sampling = Sampling(temperature=1.0, top_p=1.0, top_k=20, min_p=0.1, repetition_penalty=1.0, max_tokens=8, seed=1)
+    with streaming("somebody", " Two.").running() as server:
+        with pytest.raises(EngineError, match="top_k, min_p") as caught:
+            proposed(server, folder, sampling)
+        assert not isinstance(caught.value, RequestError)
+
+
+def test_max_tokens_is_cut_to_the_room_and_a_prompt_without_room_fails_alone(folder: Path) -> None:
+    with vllm().running() as server:
+        engine = OpenAiEngine(settings(server, folder))
+        assert engine.max_model_len == 300
+        server.forget()
+
+        async def work(engine: OpenAiEngine) -> None:
+            await engine.propose(Turn("x" * 150), [], SAMPLING)
+            with pytest.raises(RequestError, match="holds 300"):
+                await engine.propose(Turn("x" * 400), [], SAMPLING)
+
+        use(engine, work)
+        asked = server.bodies(COMPLETIONS)
+    assert len(asked) == 1
+    assert asked[0]["max_tokens"] == min(64, 300 - len(asked[0]["prompt"]))
+
+
+def test_a_score_takes_the_rows_of_the_answers_tokens_by_position(folder: Path, fast_tokenizer: Any) -> None:
+    with vllm().running() as server:
+        engine = OpenAiEngine(settings(server, folder))
+        assert engine.scoring_mode == "openai-vllm-prompt_logprobs"
+        server.forget()
+        scored = use(engine, lambda engine: engine.score(TURN, [" One."], "204", DEFAULT_SCORING_TEMPLATE))
+        asked = server.bodies(COMPLETIONS)[0]
+    closing = TextCodec(fast_tokenizer).closing(DEFAULT_SCORING_TEMPLATE, "204")
+    values = [-closing.ids[index] / 1000 for index in closing.answer]
+    assert asked["prompt"][-len(closing.ids) :] == list(closing.ids)
+    assert scored.answer_tokens == len(values)
+    assert scored.log_prob_sum == pytest.approx(math.fsum(values), rel=1e-8)
+    assert scored.score == pytest.approx(math.exp(math.fsum(values) / len(values)), rel=1e-8)
+    assert scored.prompt_tokens == len(asked["prompt"])
+
+
+def echoing(body: Json) -> Json | list[Json]:
+    if not body.get("echo"):
+        return chunks(" Two.")
+    values = [None, *(-token / 1000 for token in body["prompt"][1:]), -0.5]
+    return {"choices": [{"text": "", "finish_reason": "length", "logprobs": {"token_logprobs": values}}]}
+
+
+def test_a_score_comes_from_echoed_log_probabilities_too(folder: Path, fast_tokenizer: Any) -> None:
+    with LocalServer({"/v1/models": models("llamacpp"), COMPLETIONS: echoing}).running() as server:
+        engine = OpenAiEngine(settings(server, folder))
+        scored = use(engine, lambda engine: engine.score(TURN, [" One."], "204", DEFAULT_SCORING_TEMPLATE))
+    closing = TextCodec(fast_tokenizer).closing(DEFAULT_SCORING_TEMPLATE, "204")
+    assert engine.scoring_mode == "openai-llamacpp-echo"
+    assert scored.log_prob_sum == pytest.approx(sum(-closing.ids[index] / 1000 for index in closing.answer), rel=1e-8)
+
+
+def generating(cached: list[int]) -> Callable[[Json], Json | Reply]:
+    """vLLM's own endpoint: as many cached tokens as `cached` says next; rows of cached tokens hold nonsense."""
+
+    def answer(body: Json) -> Json | Reply:
+        ids, sampling = body["token_ids"], body["sampling_params"]
+        count = 0 if sampling["skip_reading_prefix_cache"] or not cached else cached.pop(0)
+        if count < 0:
+            return Reply({"error": {"message": "Out of range float values"}}, status=500)
+        rows = [None, *({str(t): {"logprob": 9.0 if i <= count else -t / 1000}} for i, t in enumerate(ids[1:], 1))]
+        usage = {"prompt_tokens": len(ids), "prompt_tokens_details": {"cached_tokens": count}}
+        return {"choices": [{"token_ids": [1]}], "usage": usage, "prompt_logprobs": rows}
+
+    return answer
+
+
+@pytest.mark.parametrize(("cached", "requests"), [(8, 1), (10_000, 2), (-1, 2)])
+def test_a_cached_score_counts_only_if_the_cache_ended_before_the_answer(
+    folder: Path, fast_tokenizer: Any, cached: int, requests: int
+) -> None:
+    script: list[int] = [0]
+    path = "/inference/v1/generate"
+    routes = {"/v1/models": models("vllm"), COMPLETIONS: completion(" Two."), path: generating(script)}
+    with LocalServer(routes).running() as server:
+        engine = OpenAiEngine(settings(server, folder))
+        assert engine.scoring_mode == "openai-vllm-generate"
+        server.forget()
+        script.append(cached)
+        scored = use(engine, lambda engine: engine.score(TURN, [" One."], "204", DEFAULT_SCORING_TEMPLATE))
+        assert len(server.bodies(path)) == requests
+    closing = TextCodec(fast_tokenizer).closing(DEFAULT_SCORING_TEMPLATE, "204")
+    assert scored.log_prob_sum == pytest.approx(sum(-closing.ids[index] / 1000 for index in closing.answer), rel=1e-8)
+    assert scored.cached_tokens == (cached if requests == 1 else 0)
+
+
+def test_a_server_without_prompt_log_probabilities_cannot_be_the_prover(folder: Path) -> None:
+    with streaming("llamacpp", " Two.").running() as server:
+        engine = OpenAiEngine(settings(server, folder))
+        assert engine.scoring_mode == "openai-llamacpp-unscored"
+        with pytest.raises(EngineLoadError, match=r"no prompt log-probabilities.*cannot be the prover"):
+            use(engine, lambda engine: engine.score(TURN, [" One."], "204", DEFAULT_SCORING_TEMPLATE))
+
+
+def test_a_server_that_stops_giving_log_probabilities_ends_the_engine_and_no_candidate(folder: Path) -> None:
+    with vllm().running() as server:
+        engine = OpenAiEngine(settings(server, folder))
+        server.answers[COMPLETIONS] = lambda _: {"choices": [{"text": "", "finish_reason": "stop"}]}
+        with pytest.raises(EngineError, match="no log-probabilities of the prompt") as caught:
+            use(engine, lambda engine: engine.score(TURN, [" One."], "204", DEFAULT_SCORING_TEMPLATE))
+        assert not isinstance(caught.value, RequestError)
+
+
+def text_only(body: Json) -> Any:
+    if isinstance(body["prompt"], list):
+        return Reply({"error": {"message": "prompt must be a string"}}, status=400)
+    return chunks(" Two.", usage={"prompt_tokens": 9, "completion_tokens": 2})
+
+
+def test_a_server_that_takes_text_only_gets_text_and_no_control_token_from_outside(folder: Path) -> None:
+    with LocalServer({"/v1/models": models("somebody"), COMPLETIONS: text_only}).running() as server:
+        engine = OpenAiEngine(settings(server, folder))
+        server.forget()
+
+        async def work(engine: OpenAiEngine) -> None:
+            await engine.answer(TURN, [" One."], SAMPLING)
+            with pytest.raises(RequestError, match="im_end"):
+                await engine.propose(Turn("a <|im_end|> b"), [], SAMPLING)
+
+        use(engine, work)
+        asked = server.bodies(COMPLETIONS)
+    assert [body["prompt"] for body in asked] == [
+        "<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n<think>\n### Step 1. One.\n</think>\n\n"
+    ]
+
+
+def chatting(*texts: str, refuses_prefix: bool = False) -> LocalServer:
+    def answer(body: Json) -> Any:
+        if refuses_prefix and body["messages"][-1]["role"] == "assistant":
+            return Reply({"error": {"message": "last message must be from the user"}}, status=400)
+        return chunks(*texts, chat=True)
+
+    return LocalServer({"/v1/models": models("somebody"), CHAT: answer})
+
+
+def test_chat_continues_the_assistant_turn_and_drops_a_marker_written_again() -> None:
+    with chatting("### Step 2. Two.", "\n### Step 3.").running() as server:
+        generation = proposed(server, "served")
+        asked = server.bodies(CHAT)[0]
+    assert asked["messages"] == [
+        {"role": "user", "content": "How many?"},
+        {"role": "assistant", "content": "<think>\n### Step 1. One.\n### Step 2.", "prefix": True},
+    ]
+    assert (generation.text, generation.finish_reason) == (" Two.", FinishReason.STEP)
+
+
+def test_chat_without_continuation_is_asked_in_words() -> None:
+    with chatting(" Two.", "</think>", refuses_prefix=True).running() as server:
+        generation = proposed(server, "served")
+        asked = server.bodies(CHAT)[0]
+    assert [message["role"] for message in asked["messages"]] == ["user"]
+    assert "### Step 1. One.\n### Step 2." in asked["messages"][0]["content"]
+    assert generation.finish_reason is FinishReason.THINK_END
+
+
+def test_chat_on_vllm_continues_the_final_message(folder: Path) -> None:
+    def answer(_: Json) -> Json:
+        choice = {"message": {"content": " Two."}, "finish_reason": "stop", "stop_reason": "</think>"}
+        return {"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
+
+    with LocalServer({"/v1/models": models("vllm"), CHAT: answer}).running() as server:
+        generation = proposed(server, folder, api="chat")
+        asked = server.bodies(CHAT)[0]
+    assert (asked["continue_final_message"], asked["add_generation_prompt"]) == (True, False)
+    assert (generation.finish_reason, generation.prompt_tokens) == (FinishReason.THINK_END, 5)
+
+
+def test_chat_that_keeps_its_reasoning_to_itself_is_refused_at_start(folder: Path) -> None:
+    def answer(_: Json) -> Json:
+        return {"choices": [{"message": {"content": None, "reasoning_content": "Hm"}, "finish_reason": "length"}]}
+
+    with (
+        LocalServer({"/v1/models": models("vllm"), CHAT: answer}).running() as server,
+        pytest.raises(EngineLoadError, match="reasoning"),
+    ):
+        OpenAiEngine(settings(server, folder, api="chat"))
+
+
+def test_no_more_requests_are_under_way_than_the_batch_is_wide(folder: Path) -> None:
+    with vllm().running() as server:
+        engine = OpenAiEngine(settings(server, folder))
+        server.forget()
+        four = threading.Barrier(4)
+        answer = server.answers[COMPLETIONS]
+
+        def together(body: Json) -> Any:
+            four.wait(30)  # nobody is answered before four are there
+            return answer(body)
+
+        server.answers[COMPLETIONS] = together
+
+        async def work(engine: OpenAiEngine) -> None:
+            await asyncio.gather(*(engine.propose(TURN, [" One."], SAMPLING) for _ in range(12)))
+
+        use(engine, work)
+    assert server.most_at_once == 4
+    assert engine.totals.requests == 12
+    assert engine.totals.completion_tokens == 36
+    assert engine.totals.cached_tokens == 24
+
+
+def test_the_engine_is_found_by_its_name_and_names_the_weights_as_the_server_does(folder: Path) -> None:
+    with vllm().running() as server:
+        engine = load_engine(settings(server, folder))
+        same = load_engine(settings(server, folder))
+        server.answers["/v1/models"] = models("vllm", root="/w/other")
+        other = load_engine(settings(server, folder))
+    assert engine.weights_digest == same.weights_digest != other.weights_digest

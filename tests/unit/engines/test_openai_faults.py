@@ -1,0 +1,261 @@
+"""What a server's faults come to: tried again, failing one request, or ending the engine; and where the key is not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cord_worker.config import OpenAiOptions
+from cord_worker.engines.openai_engine import OpenAiEngine
+from cord_worker.engines.protocol import FinishReason, Generation, Sampling, Turn
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.errors import EngineError, EngineLoadError, RequestError
+
+sys.path.insert(0, str(Path(__file__).parent))
+from openai_local_server import LocalServer, Reply, chunks, completion, models
+
+KEY = "sk-very-secret-0123456789"
+SAMPLING = Sampling(temperature=0.6, top_p=0.95, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=64, seed=1)
+COMPLETIONS = "/v1/completions"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, fast_tokenizer: Any) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer")
+    fast_tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalServer]:
+    monkeypatch.setenv("CORD_TEST_KEY", KEY)
+    local = LocalServer({"/v1/models": models("vllm"), COMPLETIONS: completion(" Two.")})
+    with local.running():
+        yield local
+
+
+def engine_of(server: LocalServer, folder: Path, **options: Any) -> OpenAiEngine:
+    fields = {"base_url": server.url, "model": "served", "api_key_env": "CORD_TEST_KEY", "max_retries": 2, **options}
+    return OpenAiEngine(EngineSettings(path=str(folder), engine="openai", batch_size=2, openai=OpenAiOptions(**fields)))
+
+
+def proposed(engine: OpenAiEngine) -> Generation:
+    async def work() -> Generation:
+        try:
+            return await engine.propose(Turn("How many?"), [" One."], SAMPLING)
+        finally:
+            await engine.close()
+
+    return asyncio.run(work())
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503])
+def test_a_passing_fault_is_tried_again(server: LocalServer, folder: Path, status: int) -> None:
+    engine = engine_of(server, folder)
+    server.forget()
+    server.script[COMPLETIONS].append(Reply({"error": {"message": "later"}}, status=status))
+    assert proposed(engine).finish_reason is FinishReason.EOS
+    assert len(server.asked) == 2
+    assert engine.totals.retries == 1
+
+
+def test_the_pause_is_as_long_as_the_server_asks(server: LocalServer, folder: Path) -> None:
+    engine = engine_of(server, folder)
+    server.forget()
+    server.script[COMPLETIONS].append(Reply({}, status=429, headers={"retry-after": "1.5"}))
+    proposed(engine)
+    first, second = server.asked
+    assert second.at - first.at >= 1.5  # its own first pause is half a second at most
+
+
+def test_a_pause_may_be_given_as_a_date_and_one_of_hours_ends_the_engine(server: LocalServer, folder: Path) -> None:
+    engine = engine_of(server, folder)
+    server.forget()
+    date = format_datetime(datetime.now(UTC) + timedelta(hours=3), usegmt=True)
+    server.script[COMPLETIONS].append(Reply({}, status=429, headers={"retry-after": date}))
+    with pytest.raises(EngineError, match="failed 1 time, last: HTTP 429"):
+        proposed(engine)
+    assert len(server.asked) == 1
+
+
+def test_a_connection_lost_in_the_body_is_tried_again(server: LocalServer, folder: Path) -> None:
+    engine = engine_of(server, folder)
+    server.forget()
+    server.script[COMPLETIONS].append(Reply({"choices": ["x" * 100]}, drop_after=20))
+    proposed(engine)
+    assert len(server.asked) == 2
+
+
+def test_a_stream_that_breaks_off_is_begun_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORD_TEST_KEY", KEY)
+    local = LocalServer({"/v1/models": models("llamacpp"), COMPLETIONS: lambda _: chunks(" Two", ".")})
+    with local.running() as server:
+        engine = engine_of(server, folder)
+        server.forget()
+        server.script[COMPLETIONS] += [
+            Reply(chunks(" Nothing", " of", " this"), drop_after=80),
+            Reply(chunks(" Nor this", reason=None)),
+        ]
+        assert proposed(engine).text == " Two."
+        assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(raw=b'{"choices": [{"text": "Tw'),
+        Reply(raw=b"<html>bad gateway</html>", headers={"content-type": "text/html"}),
+        Reply({"choices": []}),
+        Reply({"choices": [{"index": 0}]}),
+        Reply([1, 2], raw=b"[1, 2]", headers={"content-type": "application/json"}),
+        Reply({"choices": [{"text": " x", "finish_reason": "abort"}]}),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_asked_for_again(server: LocalServer, folder: Path, reply: Reply) -> None:
+    engine = engine_of(server, folder)
+    server.forget()
+    server.script[COMPLETIONS].append(reply)
+    assert proposed(engine).text == " Two."
+    assert len(server.asked) == 2
+
+
+def test_a_fault_that_stays_ends_the_engine_and_says_what_to_do(server: LocalServer, folder: Path) -> None:
+    engine = engine_of(server, folder, max_retries=1)
+    server.forget()
+    server.answers[COMPLETIONS] = lambda _: Reply({"error": {"message": "out of memory"}}, status=500)
+    with pytest.raises(
+        EngineError, match=r"failed 2 times, last: HTTP 500: out of memory; check openai\.base_url"
+    ) as e:
+        proposed(engine)
+    assert not isinstance(e.value, RequestError)
+    assert len(server.asked) == 2
+
+
+def test_a_request_that_takes_too_long_is_given_up(server: LocalServer, folder: Path) -> None:
+    engine = engine_of(server, folder, timeout_seconds=2.5, max_retries=0)
+    release = threading.Event()
+    server.script[COMPLETIONS].append(Reply({}, hold=release))
+    try:
+        with pytest.raises(EngineError, match=r"no answer within 2\.5 s \(openai\.timeout_seconds\)"):
+            proposed(engine)
+    finally:
+        release.set()
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refused_request_fails_alone(server: LocalServer, folder: Path, status: int) -> None:
+    engine = engine_of(server, folder)
+    server.forget()
+    server.script[COMPLETIONS].append(Reply({"error": {"message": "context too long"}}, status=status))
+    with pytest.raises(RequestError, match="context too long"):
+        proposed(engine)
+    assert len(server.asked) == 1
+
+
+def test_a_finish_reason_that_nobody_knows_fails_its_request_alone(server: LocalServer, folder: Path) -> None:
+    engine = engine_of(server, folder)
+    server.answers[COMPLETIONS] = completion(" x", "content_filter")
+    with pytest.raises(RequestError, match="'content_filter'"):
+        proposed(engine)
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [(401, "CORD_TEST_KEY"), (403, "CORD_TEST_KEY"), (402, "paid"), (404, r"openai\.model"), (307, "redirects")],
+)
+def test_a_server_that_does_not_let_us_in_ends_the_engine(
+    server: LocalServer, folder: Path, status: int, says: str
+) -> None:
+    engine = engine_of(server, folder)
+    server.forget()
+    headers = {"location": "/v1/elsewhere"} if status == 307 else {}
+    server.script[COMPLETIONS].append(Reply({"error": {"message": "no"}}, status=status, headers=headers))
+    with pytest.raises(EngineError, match=says) as caught:
+        proposed(engine)
+    assert not isinstance(caught.value, RequestError)
+    assert len(server.asked) == 1
+
+
+def test_nobody_listening_is_an_error_at_start_that_names_the_address(server: LocalServer, folder: Path) -> None:
+    with pytest.raises(EngineLoadError, match=r"http://127\.0\.0\.1:1/v1.*openai\.base_url"):
+        engine_of(server, folder, base_url="http://127.0.0.1:1/v1", max_retries=0)
+
+
+def test_a_wrong_key_is_an_error_at_start_that_names_its_variable(server: LocalServer, folder: Path) -> None:
+    server.answers["/v1/models"] = lambda _: Reply({"error": {"message": f"bad key {KEY}"}}, status=401)
+    with pytest.raises(EngineLoadError, match=r"CORD_TEST_KEY.*does not accept"):
+        engine_of(server, folder)
+    with pytest.raises(EngineLoadError, match=r"CORD_UNSET.*is not set"):
+        engine_of(server, folder, api_key_env="CORD_UNSET")
+
+
+def test_a_wrong_model_is_an_error_at_start_that_names_those_there_are(server: LocalServer, folder: Path) -> None:
+    with pytest.raises(EngineLoadError, match=r"no model 'absent', only 'served'; correct openai\.model"):
+        engine_of(server, folder, model="absent")
+
+
+def test_a_wrong_address_is_an_error_at_start_that_names_the_setting(server: LocalServer, folder: Path) -> None:
+    with pytest.raises(EngineLoadError, match=r"no route /wrong/chat/completions.*openai\.base_url"):
+        engine_of(server, folder, base_url=server.url.replace("/v1", "/wrong"))
+
+
+def test_raw_prompts_without_a_tokenizer_are_refused_at_start(server: LocalServer) -> None:
+    with pytest.raises(EngineLoadError, match="tokenizer"):
+        engine_of(server, Path("served"), api="completions")
+
+
+def test_a_context_longer_than_the_servers_is_refused_at_start(server: LocalServer, folder: Path) -> None:
+    server.answers["/v1/models"] = models("vllm", max_model_len=128)
+    options = OpenAiOptions(base_url=server.url, model="served")
+    with pytest.raises(EngineLoadError, match="max_model_len = 4096 is more than the 128"):
+        OpenAiEngine(EngineSettings(path=str(folder), engine="openai", max_model_len=4096, openai=options))
+
+
+def test_the_key_goes_to_the_server_and_nowhere_else(
+    server: LocalServer, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said: list[str] = []
+    with caplog.at_level(logging.DEBUG):
+        engine = engine_of(server, folder, max_retries=1)
+        assert {asked.headers["authorization"] for asked in server.asked} == {f"Bearer {KEY}"}
+        said += [repr(engine), repr(engine._client), repr(vars(engine))]
+
+        for status in (400, 401, 500, 404):
+            told = Reply({"error": {"message": f"no use for the key {KEY}"}}, status=status)
+            server.script[COMPLETIONS] += [told, told]
+            try:
+                proposed(engine_of_again(engine))
+            except EngineError as error:
+                said.append("".join(traceback.format_exception(error)))
+            server.script[COMPLETIONS].clear()
+    assert len(said) == 7
+    assert not [text for text in (*said, caplog.text) if KEY in text]
+
+
+def engine_of_again(engine: OpenAiEngine) -> OpenAiEngine:
+    """The same engine with a client of its own: each test run has a loop of its own."""
+    from cord_worker.engines.openai_client import OpenAiClient
+
+    settings = engine._settings
+    assert settings.openai is not None
+    engine._client = OpenAiClient(settings.openai, slots=1)
+    return engine
+
+
+def test_a_key_with_a_line_break_is_refused_without_being_shown(
+    server: LocalServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CORD_TEST_KEY", f"{KEY}\nx")
+    with pytest.raises(EngineLoadError, match="CORD_TEST_KEY") as caught:
+        engine_of(server, folder)
+    assert KEY not in str(caught.value)
