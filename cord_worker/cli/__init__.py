@@ -34,6 +34,7 @@ _SECTIONS = {
         "worker": f"{_HERE}.processes:worker",
         "coordinator": f"{_HERE}.processes:coordinator",
         "flower": f"{_HERE}.processes:flower",
+        "bench": f"{_HERE}.bench:bench",
         "db": f"{_HERE}.database:db",
     },
 }

@@ -1,0 +1,166 @@
+"""The service around an engine that answers at once, against what bare Celery does on the same broker.
+
+A candidate needs one proposal and one score, so a control plane of one message each could finish half as many
+candidates as a Celery worker does tasks: the ceiling. Each round measures the ceiling, then the service.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cord_worker.bench import noop
+from cord_worker.bench.fleet import Fleet, running_fleet
+from cord_worker.bench.place import Place
+from cord_worker.bench.report import Measured, Report, check_rounds, quotients
+from cord_worker.config import RunConfig
+from cord_worker.dataset import ProblemRecord
+from cord_worker.errors import LocalServiceError
+from cord_worker.local import processes
+from cord_worker.store.ingest import enqueue
+from cord_worker.store.measuring import final_candidates, pace_of
+
+_PATIENCE_SECONDS = 900.0
+
+INSTANT_CONFIG = """
+[models.alpha]
+path = "alpha"
+engine = "instant"
+batch_size = 64
+[models.beta]
+path = "beta"
+engine = "instant"
+batch_size = 64
+[models.judge]
+path = "judge"
+engine = "instant"
+batch_size = 64
+[[teachers]]
+name = "alpha"
+model = "alpha"
+[[teachers]]
+name = "beta"
+model = "beta"
+[[teachers]]
+name = "beta-hot"
+model = "beta"
+temperature = 0.9
+[prover]
+model = "judge"
+[search]
+beam_width = {beam_width}
+max_steps = 8
+[run]
+max_active = {max_active}
+"""
+"""Two models, three teachers and a judge, none of which takes any time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlaneBench:
+    """What is to be measured."""
+
+    problems: int = 100
+    max_active: int = 256
+    beam_width: int = 4
+    rounds: int = 3
+    noop_tasks: int = 4000
+    noop_concurrency: int = 64
+
+
+def measure(bench: ControlPlaneBench, place: Place, say: Callable[[str], None]) -> Report:
+    """Measures; `say` is told of each round.
+
+    Raises ConfigError for too few rounds, LocalServiceError where a process fell.
+    """
+    check_rounds(bench.rounds)
+    ceilings: list[float] = []
+    rates: list[float] = []
+    for number in range(1, bench.rounds + 1):
+        tasks_per_second = noop_rate(place, bench.noop_tasks, bench.noop_concurrency)
+        ceilings.append(tasks_per_second / 2)
+        with running_fleet(place, *_config(place, bench.beam_width, bench.max_active)) as fleet:
+            rates.append(service_rate(place, fleet, bench, f"round-{number}", bench.problems, bench.max_active))
+        say(
+            f"round {number}: bare Celery {tasks_per_second:.0f} tasks/s, "
+            f"service {rates[-1]:.0f} candidates/s, {rates[-1] / ceilings[-1]:.0%} of the ceiling"
+        )
+    fractions = quotients(rates, ceilings)
+    measured = (
+        Measured("bare Celery, no-op tasks", tuple(2 * ceiling for ceiling in ceilings), "tasks/s"),
+        Measured("ceiling (two tasks a candidate)", tuple(ceilings), "candidates/s"),
+        Measured("service, instant engine", tuple(rates), "candidates/s"),
+        Measured("service / ceiling", fractions, "", 3),
+    )
+    keys = {
+        "rounds": bench.rounds,
+        "problems": bench.problems,
+        "max_active": bench.max_active,
+        "ceiling_candidates_per_second": measured[1].median,
+        "candidates_per_second": measured[2].median,
+        "fraction_of_ceiling": measured[3].median,
+    }
+    notes = (
+        f"{bench.problems} problems, {bench.max_active} active at most, beam of {bench.beam_width}, 3 teachers on 2 "
+        "models and a prover; candidates scored or invalid, by the tables, from the first admission to the last final "
+        "problem",
+        f"bare Celery: {bench.noop_tasks} no-op tasks published before, one worker, {bench.noop_concurrency} threads, "
+        "same broker and settings; both are measured in turns",
+    )
+    return Report("control-plane", measured, keys, notes)
+
+
+def service_rate(
+    place: Place, fleet: Fleet, bench: ControlPlaneBench, run: str, problems: int, max_active: int
+) -> float:
+    """Candidates per second of a run of its own on the running fleet. Raises LocalServiceError where one failed."""
+    config, _ = _config(place, bench.beam_width, max_active)
+    records = [
+        ProblemRecord(f"{run}-{n}", f"What is {n} + {n}, in {run}?", str(2 * n), None, {}, f"{run}:{n}")
+        for n in range(problems)
+    ]
+    report = place.database.run(lambda connection: enqueue(connection, run, config, records))
+
+    def done() -> bool:
+        pace = place.database.run(lambda connection: pace_of(connection, report.run_id))
+        return pace.final == pace.problems
+
+    fleet.wait_until(done, f"the run {run}", _PATIENCE_SECONDS)
+    pace = place.database.run(lambda connection: pace_of(connection, report.run_id))
+    if pace.failed or not pace.seconds:
+        raise LocalServiceError(f"{pace.failed} of {pace.problems} problems of {run} failed; nothing was measured")
+    return place.database.run(lambda connection: final_candidates(connection, report.run_id)) / pace.seconds
+
+
+def noop_rate(place: Place, tasks: int, concurrency: int) -> float:
+    """Tasks per second of a Celery worker that does nothing. Raises LocalServiceError where it ended early."""
+    noop.publish(noop.noop_app(place.settings), tasks)
+    environment = {
+        **os.environ,
+        **processes.python_environment(),
+        "CORD_DATABASE_URL": place.endpoints.database_url,
+        "CORD_BROKER_URL": place.endpoints.broker_url,
+        "CORD_KEY_PREFIX": place.settings.key_prefix,
+    }
+    argv = [sys.executable, "-P", "-m", "cord_worker.bench.noop", str(tasks), str(concurrency)]
+    with subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as worker:
+        try:
+            line = worker.stdout.readline() if worker.stdout is not None else ""
+        finally:
+            # It owns nothing, and a warm shutdown would wait for its threads.
+            worker.kill()
+    if not line.startswith("{"):
+        raise LocalServiceError(f"the bare Celery worker ended early (exit code {worker.returncode})")
+    found = json.loads(line)
+    return float((found["tasks"] - 1) / found["seconds"])
+
+
+def _config(place: Place, beam_width: int, max_active: int) -> tuple[RunConfig, Path]:
+    path = place.folder / "cord.toml"
+    path.write_text(INSTANT_CONFIG.format(beam_width=beam_width, max_active=max_active), encoding="utf-8")
+    return RunConfig.load(path), path

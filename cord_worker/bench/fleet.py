@@ -1,0 +1,74 @@
+"""The service's processes around a measurement, supervised as `cordctl run` does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from cord_worker.bench.place import Place
+from cord_worker.config import RunConfig
+from cord_worker.errors import LocalServiceError
+from cord_worker.local.supervisor import EventKind, Supervisor
+from cord_worker.operations.fleet import process_specs
+from cord_worker.store.measuring import metrics_ports
+
+_LOOK_SECONDS = 0.1
+_START_SECONDS = 600.0
+
+
+class Fleet:
+    """Running processes, by `pids`."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    @property
+    def pids(self) -> Mapping[str, int]:
+        """Process ids by name."""
+        return {status.name: status.pid for status in self._supervisor.status() if status.pid is not None}
+
+    def ports(self, place: Place) -> Mapping[str, int]:
+        """Ports of the metrics of the processes that are ready, by name."""
+        pids = self.pids
+        ports = place.database.run(lambda connection: metrics_ports(connection, list(pids.values())))
+        return {name: ports[pid] for name, pid in pids.items() if pid in ports}
+
+    def look(self) -> None:
+        """Raises LocalServiceError where a process fell: what is measured beside it would be wrong."""
+        for event in self._supervisor.poll():
+            if event.kind is EventKind.GAVE_UP and event.error is not None:
+                raise event.error
+            if event.kind is EventKind.FELL:
+                raise LocalServiceError(f"process {event} fell during the measurement; look at its log")
+
+    def wait_until(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
+        """Waits for `condition`. Raises LocalServiceError after `seconds`, or where a process fell."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self.look()
+            if time.monotonic() > deadline:
+                raise LocalServiceError(f"{what} took more than {seconds:.0f} s; the measurement was given up")
+            time.sleep(_LOOK_SECONDS)
+
+
+@contextmanager
+def running_fleet(place: Place, config: RunConfig, config_path: Path) -> Iterator[Fleet]:
+    """A coordinator and a worker for every model, ready to work, for the length of the `with`.
+
+    Every process serves its metrics on a port of its own. Raises LocalServiceError where one does not start.
+    """
+    specs = [
+        replace(spec, env={**spec.env, "CORD_METRICS_PORT": "0", "CORD_METRICS_HOST": "127.0.0.1"})
+        for spec in process_specs(config, config_path, place.settings, place.endpoints, place.settings.state_dir)
+    ]
+    with Supervisor(specs, grace_seconds=place.settings.grace_seconds + 10) as supervisor:
+        fleet = Fleet(supervisor)
+
+        def ready() -> bool:
+            return set(fleet.ports(place)) == set(fleet.pids)
+
+        fleet.wait_until(ready, "starting the workers", _START_SECONDS)
+        yield fleet

@@ -1,0 +1,57 @@
+"""What a measurement found: rows for people, one flat JSON object for scripts."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cord_worker.errors import ConfigError
+
+LEAST_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One figure of a measurement, once a round; `values` are in `unit`."""
+
+    name: str
+    values: tuple[float, ...]
+    unit: str = ""
+    digits: int = 1
+
+    @property
+    def median(self) -> float:
+        """Of all rounds."""
+        return statistics.median(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A measurement: `keys` are the stable figures of `--json`, `notes` say what was measured and how."""
+
+    bench: str
+    measured: Sequence[Measured]
+    keys: Mapping[str, Any]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    def to_json(self) -> dict[str, Any]:
+        """One object: the keys, and under `measured` every round's values."""
+        return {
+            "bench": self.bench,
+            **self.keys,
+            "measured": {item.name: {"unit": item.unit, "values": list(item.values)} for item in self.measured},
+            "notes": list(self.notes),
+        }
+
+
+def check_rounds(rounds: int) -> None:
+    """Raises ConfigError for fewer rounds than a median needs."""
+    if rounds < LEAST_ROUNDS:
+        raise ConfigError(f"{rounds} rounds are too few for a median: give --rounds {LEAST_ROUNDS} or more")
+
+
+def quotients(above: Sequence[float], below: Sequence[float]) -> tuple[float, ...]:
+    """Round by round, what was measured in one round divided by its neighbour of the same round."""
+    return tuple(one / other for one, other in zip(above, below, strict=True))

@@ -1,0 +1,83 @@
+"""`cordctl bench`: what the service costs beside its models, measured on this machine."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cord_worker.cli.options import read_settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cord_worker.bench.report import Report
+
+rounds_option = click.option("--rounds", default=3, show_default=True, help="Rounds (3 or more); medians are reported.")
+external_option = click.option(
+    "--external",
+    is_flag=True,
+    help="Use the servers of CORD_DATABASE_URL and CORD_BROKER_URL, with a database and keys of its own that are "
+    "removed afterwards (default: embedded servers in a temporary folder).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on the last line.")
+
+
+@click.group()
+def bench() -> None:
+    """Measure what the service costs beside its models (bench COMMAND --help says what and how)."""
+
+
+@bench.command("control-plane")
+@click.option("--problems", type=click.IntRange(min=1), default=100, show_default=True, help="Problems a round.")
+@click.option("--max-active", type=click.IntRange(min=1), default=256, show_default=True, help="In flight at once.")
+@click.option("--beam-width", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--noop-tasks", type=click.IntRange(min=100), default=4000, show_default=True, help="For the ceiling.")
+@click.option("--noop-concurrency", type=click.IntRange(min=1), default=64, show_default=True, help="Its threads.")
+@rounds_option
+@external_option
+@json_option
+def control_plane(external: bool, as_json: bool, **options: Any) -> None:
+    """Measure the service around an engine that answers at once, against bare Celery.
+
+    A candidate needs one proposal and one score, so half of what a Celery worker does with tasks that do nothing is
+    the ceiling. Keys: candidates_per_second, ceiling_candidates_per_second, fraction_of_ceiling.
+
+    \b
+      cordctl bench control-plane --problems 200 --rounds 3
+    """
+    from cord_worker.bench.control_plane import ControlPlaneBench, measure
+    from cord_worker.bench.place import open_place
+
+    task = ControlPlaneBench(**options)
+    with open_place(read_settings(), external=external) as place:
+        report = measure(task, place, _say)
+    _print(report, as_json=as_json)
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
+
+
+def _print(report: Report, *, as_json: bool) -> None:
+    from cord_worker.progress import console
+
+    screen = console()
+    screen.print(_table(report))
+    for note in report.notes:
+        screen.print(note)
+    if as_json:
+        click.echo(json.dumps(report.to_json(), ensure_ascii=False))
+
+
+def _table(report: Report) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"bench {report.bench}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for title in ("measured", "unit", "median", "least", "most", "times"):
+        table.add_column(title, justify="left" if title in {"measured", "unit"} else "right")
+    for item in report.measured:
+        figures = (item.median, min(item.values), max(item.values))
+        table.add_row(item.name, item.unit, *(f"{value:,.{item.digits}f}" for value in figures), str(len(item.values)))
+    return table
