@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -51,6 +52,39 @@ def control_plane(external: bool, as_json: bool, **options: Any) -> None:
     from cord_worker.bench.place import open_place
 
     task = ControlPlaneBench(**options)
+    with open_place(read_settings(), external=external) as place:
+        report = measure(task, place, _say)
+    _print(report, as_json=as_json)
+
+
+@bench.command()
+@click.argument("dataset", required=False, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--rows",
+    multiple=True,
+    type=click.IntRange(min=1),
+    default=(10_000, 1_000_000),
+    show_default=True,
+    help="Rows of a generated dataset; give it once a size.",
+)
+@click.option("--row-bytes", type=click.IntRange(min=200), default=1024, show_default=True, help="Bytes a row.")
+@rounds_option
+@external_option
+@json_option
+def enqueue(
+    dataset: Path | None, rows: tuple[int, ...], row_bytes: int, rounds: int, external: bool, as_json: bool
+) -> None:
+    """Measure `cordctl enqueue` with DATASET, or with generated JSON lines: its speed and its memory.
+
+    Keys: rows_per_second, peak_rss_mb (of the largest size), rss_growth (largest size's peak over the smallest's).
+
+    \b
+      cordctl bench enqueue --rows 10000 --rows 1000000
+    """
+    from cord_worker.bench.enqueuing import EnqueueBench, measure
+    from cord_worker.bench.place import open_place
+
+    task = EnqueueBench(rows=rows, row_bytes=row_bytes, rounds=rounds, dataset=dataset)
     with open_place(read_settings(), external=external) as place:
         report = measure(task, place, _say)
     _print(report, as_json=as_json)

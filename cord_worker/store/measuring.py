@@ -30,6 +30,8 @@ _WORKER_PORTS = sa.text(
     """
 )
 
+_EMPTY = sa.text("TRUNCATE runs, models, teachers, problems, candidates, beams, trajectories, workers")
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -54,3 +56,8 @@ def final_candidates(connection: sa.Connection, run_id: int) -> int:
 def metrics_ports(connection: sa.Connection, pids: list[int]) -> dict[int, int]:
     """Ports of the metrics of these processes of this machine, by process id; only of those that are ready."""
     return {row.pid: row.metrics_port for row in connection.execute(_WORKER_PORTS, {"pids": pids})}
+
+
+def empty_tables(connection: sa.Connection) -> None:
+    """Empties every table: for a database that a measurement made for itself, and for none else."""
+    connection.execute(_EMPTY)

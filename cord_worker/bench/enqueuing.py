@@ -1,0 +1,137 @@
+"""How fast `cordctl enqueue` is, and whether its memory grows with the dataset."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cord_worker.bench.control_plane import INSTANT_CONFIG
+from cord_worker.bench.memory import PeakMemory
+from cord_worker.bench.place import Place
+from cord_worker.bench.report import Measured, Report, check_rounds
+from cord_worker.errors import LocalServiceError
+from cord_worker.local import processes
+from cord_worker.store.measuring import empty_tables
+
+_WORDS = ("a", "train", "leaves", "with", "apples", "boxes", "of", "each", "at", "speed", "how", "many", "are", "left")
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueBench:
+    """What is to be measured: datasets of these sizes (rows), or one that the user has."""
+
+    rows: Sequence[int] = (10_000, 1_000_000)
+    row_bytes: int = 1024
+    rounds: int = 3
+    dataset: Path | None = None
+    arguments: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueuing:
+    """One `cordctl enqueue`, from its start to its end."""
+
+    rows: int
+    seconds: float
+    peak_mb: float
+
+    @property
+    def rows_per_second(self) -> float:
+        """The start of the process included."""
+        return self.rows / self.seconds
+
+
+def measure(bench: EnqueueBench, place: Place, say: Callable[[str], None]) -> Report:
+    """Measures every size in turns; `say` is told of each. Raises ConfigError, LocalServiceError."""
+    check_rounds(bench.rounds)
+    config = place.folder / "cord.toml"
+    config.write_text(INSTANT_CONFIG.format(beam_width=4, max_active=256), encoding="utf-8")
+    datasets = _datasets(bench, place.folder)
+    found: dict[str, list[Enqueuing]] = {name: [] for name in datasets}
+    for number in range(1, bench.rounds + 1):
+        for name, path in datasets.items():
+            run = f"bench-{number}-{name}"
+            done = enqueue_once(place, path, config, run, bench.arguments)
+            # Every measurement meets empty tables.
+            place.database.run(empty_tables)
+            found[name].append(done)
+            say(f"round {number}, {done.rows:,} rows: {done.rows_per_second:,.0f} rows/s, peak {done.peak_mb:.0f} MiB")
+    measured = []
+    for name, times in found.items():
+        rates = tuple(done.rows_per_second for done in times)
+        measured.append(Measured(f"{name}: whole command", rates, "rows/s", 0))
+        measured.append(Measured(f"{name}: peak memory", tuple(done.peak_mb for done in times), "MiB"))
+    smallest, largest = measured[1].median, measured[-1].median
+    keys = {
+        "rounds": bench.rounds,
+        "rows": [times[0].rows for times in found.values()],
+        "rows_per_second": measured[-2].median,
+        "peak_rss_mb": largest,
+        "peak_rss_mb_by_rows": {
+            str(times[0].rows): item.median for times, item in zip(found.values(), measured[1::2], strict=True)
+        },
+        "rss_growth": largest / smallest,
+    }
+    notes = (
+        "`cordctl enqueue` in a process of its own, from its start to its end, into empty tables; memory is the sum of "
+        "the peaks of it and its children; rows_per_second and peak_rss_mb are of the largest size, rss_growth is the "
+        "largest size's peak over the smallest's",
+    )
+    return Report("enqueue", measured, keys, notes)
+
+
+def enqueue_once(place: Place, dataset: Path, config: Path, run: str, arguments: Sequence[str] = ()) -> Enqueuing:
+    """Runs the command. Raises LocalServiceError with its words where it fails."""
+    argv = [sys.executable, "-P", "-m", "cord_worker.cli", "enqueue", str(dataset), "--config", str(config)]
+    argv += ["--run", run, "--json", *arguments]
+    environment = {
+        **os.environ,
+        **processes.python_environment(),
+        "CORD_DATABASE_URL": place.endpoints.database_url,
+        "CORD_BROKER_URL": place.endpoints.broker_url,
+        "CORD_STATE_DIR": str(place.settings.state_dir),
+    }
+    started = time.perf_counter()
+    with (
+        subprocess.Popen(
+            argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+        PeakMemory(process.pid) as memory,
+    ):
+        output, complaints = process.communicate()
+        seconds = time.perf_counter() - started
+    if process.returncode != 0:
+        raise LocalServiceError(f"cordctl enqueue ended with exit code {process.returncode}: {complaints[-1000:]}")
+    return Enqueuing(int(json.loads(output)["added"]), seconds, memory.mb)
+
+
+def write_dataset(path: Path, rows: int, row_bytes: int) -> None:
+    """JSON lines of about `row_bytes` each: id, question, answer and two further fields; equal for equal arguments."""
+    chance = random.Random(rows)
+    shape = (
+        '{"id": "p%07d", "question": "%s How many are left of %d?", "answer": "%d", "source": "bench", "level": %d}\n'
+    )
+    filler = " ".join(chance.choices(_WORDS, k=row_bytes))
+    room = max(1, row_bytes - len(shape % (0, "", 1000, 1000, 1)))
+    with path.open("w", encoding="utf-8") as out:
+        for number in range(rows):
+            start = chance.randrange(len(filler) - room)
+            out.write(shape % (number, filler[start : start + room], number % 1000, number % 997, number % 5))
+
+
+def _datasets(bench: EnqueueBench, folder: Path) -> dict[str, Path]:
+    if bench.dataset is not None:
+        return {bench.dataset.name: bench.dataset}
+    made = {}
+    for rows in sorted(set(bench.rows)):
+        path = folder / f"rows-{rows}.jsonl"
+        write_dataset(path, rows, bench.row_bytes)
+        made[f"{rows}-rows"] = path
+    return made
