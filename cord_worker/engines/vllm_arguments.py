@@ -18,7 +18,9 @@ from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError
 
 _CPU_CACHE_GIB = 2.0
-_LOOP_TOKENS = 48
+_CPU_BLOCK_TOKENS = 32
+"""vLLM's own 128 on a CPU leaves most of a short trajectory out of the prefix cache."""
+_LOOP_TOKENS = (8, 64)
 _LOOP_REPEATS = 24
 
 
@@ -89,6 +91,8 @@ def engine_args(settings: EngineSettings, folder: Path, offered: Features) -> An
         values["max_model_len"] = settings.max_model_len
     if offered.schedules_by_priority:
         values["scheduling_policy"] = "priority"
+    if on_cpu:
+        values["block_size"] = _CPU_BLOCK_TOKENS
     values |= _memory(options, known, on_cpu=on_cpu)
     unknown = sorted(set(options.engine_args) - known)
     if unknown:
@@ -108,13 +112,14 @@ def engine_args(settings: EngineSettings, folder: Path, offered: Features) -> An
 def loop_detection(offered: Features) -> dict[str, Any]:
     """Sampling parameters that end a looping text early, where the engine can.
 
-    Far beyond what `search.validity` calls a loop, so that no text is cut which could have been a valid step.
+    192 tokens of pure repetition or more; whether the step is then invalid is decided in `search.validity`.
     """
     if not offered.ends_loops:
         return {}
     from vllm.sampling_params import RepetitionDetectionParams
 
-    detection = RepetitionDetectionParams(max_pattern_size=_LOOP_TOKENS, min_pattern_size=1, min_count=_LOOP_REPEATS)
+    shortest, longest = _LOOP_TOKENS
+    detection = RepetitionDetectionParams(min_pattern_size=shortest, max_pattern_size=longest, min_count=_LOOP_REPEATS)
     return {"repetition_detection": detection}
 
 

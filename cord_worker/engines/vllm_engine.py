@@ -7,6 +7,7 @@ generates is decoded by the same codec and cut by the same rules as with every o
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import logging
 import math
@@ -19,6 +20,7 @@ from cord_worker.engines import loading, vllm_arguments
 from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.prefix_cache import Ids
 from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
+from cord_worker.engines.remembered import Remembered
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.vllm_processes import VllmProcesses
 from cord_worker.errors import EngineError, EngineLoadError, RequestError
@@ -32,7 +34,8 @@ _DIGITS = 6
 """Decimals of a log-probability: vLLM's kernels differ by more from batch to batch."""
 _FIRST, _LATER = 0, 1
 """Priorities in the engine's queue: a score is short and a whole step waits for it."""
-_SHUTDOWN_SECONDS = 10.0
+_SHUTDOWN_SECONDS = 8.0
+_SCORES_KEPT = 4096
 
 
 class VllmEngine:
@@ -52,6 +55,8 @@ class VllmEngine:
         self._settings = settings
         self._numbers = itertools.count(1)
         self._closed = False
+        self._running: set[asyncio.Task[Any]] = set()
+        self._scores = Remembered[AnswerScore](_SCORES_KEPT)
         folder = loading.folder_of(settings)
         self._digest = loading.digest_of(folder, settings.gguf_file)
         if settings.gguf_file is not None:
@@ -119,8 +124,9 @@ class VllmEngine:
     async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
         """See `protocol.Engine.score`; the sum has 6 decimals, and the score follows from the rounded sum.
 
-        The prefix comes from vLLM's cache. Where the cache holds the answer's own tokens as well (the same candidate
-        was scored before) vLLM computes nothing for them, so the score is computed again without the cache.
+        The prefix comes from vLLM's cache. Where the cache holds the answer's own tokens as well, vLLM computes nothing
+        for them, so the score is computed again without the cache. A recent score is not computed again: float32
+        kernels differ in the sixth digit with the length of the cached part, and a retry must give the same value.
         """
         started = time.monotonic()
         _require_steps(steps)
@@ -134,6 +140,9 @@ class VllmEngine:
                 f"candidate and closing part take {len(ids)} tokens, but the context holds {self._max_length} and vLLM "
                 "needs one more; lower search.thinking_tokens or raise the prover's max_model_len"
             )
+        key = (tuple(ids), tuple(positions))
+        if (known := self._scores.get(key)) is not None:
+            return dataclasses.replace(known, seconds=time.monotonic() - started)
         output = await self._run(ids, self._scoring_parameters(uses_cache=True), _FIRST)
         cached = int(output.num_cached_tokens or 0)
         if cached > positions[0] - 1:
@@ -145,7 +154,7 @@ class VllmEngine:
                 f"the answer's log-probability is {total} (number format too narrow?); try another dtype"
             )
         total = round(min(total, 0.0), _DIGITS) + 0.0  # no negative zero
-        return AnswerScore(
+        score = AnswerScore(
             score=predictive_perplexity(total, len(positions)),
             log_prob_sum=total,
             answer_tokens=len(positions),
@@ -154,13 +163,21 @@ class VllmEngine:
             cached_tokens=cached,
             seconds=time.monotonic() - started,
         )
+        self._scores.put(key, score)
+        return score
 
     async def close(self) -> None:
         """Ends the engine and all of its processes; requests that wait fail with EngineError."""
         if self._closed:
             return
         self._closed = True
-        ending = asyncio.to_thread(self._engine.shutdown, timeout=0)
+        for task in self._running:
+            task.cancel()
+        logging.getLogger("vllm").setLevel(logging.CRITICAL)  # it reports every process that ends as a failure
+        if (handler := self._engine.output_handler) is not None:
+            handler.cancel()
+        engine, self._engine = self._engine, None
+        ending = asyncio.to_thread(engine.shutdown)
         try:
             await asyncio.wait_for(ending, _SHUTDOWN_SECONDS)
         except Exception as error:  # noqa: BLE001 - what follows ends the processes, however this went
@@ -246,8 +263,10 @@ class VllmEngine:
         from vllm.inputs import TokensPrompt
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        if self._closed:
+        task = asyncio.current_task()
+        if self._closed or task is None:
             raise self._dead()
+        self._running.add(task)
         options = {"priority": priority} if self._features.schedules_by_priority else {}
         output = None
         try:
@@ -255,6 +274,10 @@ class VllmEngine:
             prompt = TokensPrompt(prompt_token_ids=ids)
             async for produced in self._engine.generate(prompt, parameters, request, **options):
                 output = produced
+        except asyncio.CancelledError:
+            if self._closed:
+                raise self._dead() from None
+            raise
         except EngineDeadError as error:
             raise self._dead() from error
         except EngineGenerateError as error:
@@ -267,6 +290,8 @@ class VllmEngine:
             if self._engine.errored:
                 raise self._dead() from error
             raise RequestError(f"vLLM failed this request: {type(error).__name__}: {error}") from error
+        finally:
+            self._running.discard(task)
         if output is None:
             raise self._dead() if self._engine.errored else RequestError("vLLM returned nothing for this request")
         return output

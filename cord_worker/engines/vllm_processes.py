@@ -37,6 +37,7 @@ class VllmProcesses:
         self.mark = secrets.token_hex(16)
         self._folder = tempfile.mkdtemp(prefix="cord-vllm-")
         os.environ[vllm_guard.MARK_VARIABLE] = self.mark
+        os.environ["SPT_NOENV"] = "1"  # or setproctitle, which vLLM uses, writes its titles over the mark
         os.environ["VLLM_RPC_BASE_PATH"] = self._folder
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}")
         environment = {name: value for name, value in os.environ.items() if name != vllm_guard.MARK_VARIABLE}
