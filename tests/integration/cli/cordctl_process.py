@@ -67,7 +67,7 @@ class Cordctl:
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, *arguments: str, exits: int = 0, timeout: float = 120.0) -> Ended:
+    def __call__(self, *arguments: str, exits: int = 0, timeout: float = 240.0) -> Ended:
         """Runs to the end and checks the exit code."""
         ended = self._in_process(arguments) if arguments[0] in _PLAIN else self._as_process(arguments, timeout)
         assert ended.exit_code == exits, f"{arguments}: {ended}"

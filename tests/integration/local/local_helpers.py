@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-LIFETIME = 300
+LIFETIME = 900
 """Seconds that a process of a test sleeps: longer than any test, should nobody end it."""
 
 
