@@ -25,6 +25,8 @@ _SECTIONS = {
         "runs": f"{_HERE}.runs:runs",
         "status": f"{_HERE}.runs:status",
         "stats": f"{_HERE}.runs:stats",
+        "cost": f"{_HERE}.comparing:cost",
+        "compare": f"{_HERE}.comparing:compare",
         "export": f"{_HERE}.exporting:export",
         "pause": f"{_HERE}.runs:pause",
         "resume": f"{_HERE}.runs:resume",

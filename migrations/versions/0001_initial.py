@@ -97,6 +97,56 @@ PREFIX_CACHE_COMMENTS = {
     "hit_rate": "cached_tokens / prompt_tokens.",
 }
 
+RUN_COSTS = """
+CREATE VIEW run_costs AS
+WITH requests AS (
+    SELECT p.run_id, t.model_id, 'propose' AS kind, c.worker_id, c.prompt_tokens, c.cached_tokens,
+           c.completion_tokens, c.proposed_at AS ended_at, c.propose_seconds AS seconds
+    FROM candidates c JOIN problems p ON p.id = c.problem_id JOIN teachers t ON t.id = c.teacher_id
+    WHERE c.propose_seconds IS NOT NULL
+    UNION ALL
+    SELECT p.run_id, r.prover_model_id, 'score', c.score_worker_id, c.score_prompt_tokens, c.score_cached_tokens,
+           0, c.scored_at, c.score_seconds
+    FROM candidates c JOIN problems p ON p.id = c.problem_id JOIN runs r ON r.id = p.run_id
+    WHERE c.score_seconds IS NOT NULL
+    UNION ALL
+    SELECT p.run_id, t.model_id, 'answer', j.worker_id, j.answer_prompt_tokens, NULL,
+           j.answer_completion_tokens, j.answered_at, j.answer_seconds
+    FROM trajectories j JOIN problems p ON p.id = j.problem_id JOIN candidates c ON c.id = j.candidate_id
+    JOIN teachers t ON t.id = c.teacher_id
+    WHERE j.answer_seconds IS NOT NULL
+),
+by_worker AS (
+    SELECT run_id, model_id, kind, count(*) AS requests, sum(prompt_tokens) AS prompt_tokens,
+           coalesce(sum(cached_tokens), 0) AS cached_tokens, sum(completion_tokens) AS completion_tokens,
+           sum(seconds) AS request_seconds,
+           range_agg(tstzrange(ended_at - make_interval(secs => seconds), ended_at)) AS busy
+    FROM requests GROUP BY run_id, model_id, kind, worker_id
+)
+SELECT r.name AS run, m.path AS model, w.kind, sum(w.requests)::bigint AS requests,
+       sum(w.prompt_tokens)::bigint AS prompt_tokens, sum(w.cached_tokens)::bigint AS cached_tokens,
+       sum(w.completion_tokens)::bigint AS completion_tokens, sum(w.request_seconds) AS request_seconds,
+       sum((SELECT coalesce(extract(epoch FROM sum(upper(span) - lower(span))), 0) FROM unnest(w.busy) AS span))::float8
+           AS engine_seconds
+FROM by_worker w
+JOIN runs r ON r.id = w.run_id
+JOIN models m ON m.id = w.model_id
+GROUP BY r.id, r.name, m.id, m.path, w.kind
+ORDER BY r.id, m.path, w.kind
+"""
+
+RUN_COSTS_COMMENTS = {
+    "run": "Name of the run.",
+    "model": "Path of the model.",
+    "kind": "propose, score or answer.",
+    "requests": "Requests that the engine finished.",
+    "prompt_tokens": "Tokens of their prompts.",
+    "cached_tokens": "Of these, taken from the prefix cache (not known of answers).",
+    "completion_tokens": "Tokens generated.",
+    "request_seconds": "Sum of what each request took; requests of one batch overlap.",
+    "engine_seconds": "Time in which the engines worked on at least one such request, replicas added up.",
+}
+
 
 def upgrade() -> None:
     op.create_table(
@@ -579,6 +629,12 @@ def upgrade() -> None:
     )
     for column, comment in TEACHER_SELECTION_COMMENTS.items():
         op.execute(f"COMMENT ON COLUMN teacher_selection.{column} IS '{comment}'")
+    op.execute(RUN_COSTS)
+    op.execute(
+        "COMMENT ON VIEW run_costs IS 'What a run cost its engines: one row per run, model and kind of request.'"
+    )
+    for column, comment in RUN_COSTS_COMMENTS.items():
+        op.execute(f"COMMENT ON COLUMN run_costs.{column} IS '{comment}'")
     op.execute(PREFIX_CACHE)
     op.execute(
         "COMMENT ON VIEW prefix_cache IS 'How well replicas reuse prefixes: one row per run, model, kind, worker.'"
@@ -588,6 +644,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("DROP VIEW run_costs")
     op.execute("DROP VIEW prefix_cache")
     op.execute("DROP VIEW teacher_selection")
     op.drop_index("uq_trajectories_winner", table_name="trajectories", postgresql_where=sa.text("winner"))

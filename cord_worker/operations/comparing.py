@@ -1,0 +1,184 @@
+"""Runs side by side, with intervals, and what a run cost: `cordctl compare` and `cordctl cost`.
+
+Intervals are of the paired bootstrap: the problems that two runs share are drawn again and again, and both runs are
+looked at on each draw, so that the difficulty of the problems falls out of the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+
+from cord_worker.errors import StoreError
+from cord_worker.store.costs import CostRow, ProblemResult, Walls, problem_results, read_costs, read_walls
+from cord_worker.store.runs import resolve_run
+from cord_worker.store.status import TeacherTotals, read_totals
+
+RESAMPLES = 10_000
+CONFIDENCE = 0.95
+_SEED = 0
+_TOGETHER = 500
+"""Resamples drawn at once: bounds the memory to some MB a thousand problems."""
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with the bounds of its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one run cost: by model and kind of request, and in wall time."""
+
+    run: str
+    rows: Sequence[CostRow]
+    walls: Walls
+
+    def seconds_per_problem(self, kinds: Sequence[str]) -> float | None:
+        """Engine seconds of these kinds of request per final problem (paper, Table 14)."""
+        if not self.walls.problems:
+            return None
+        return sum(row.engine_seconds for row in self.rows if row.kind in kinds) / self.walls.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "run": self.run,
+            "problems": self.walls.problems,
+            "run_seconds": self.walls.run_seconds,
+            "mean_problem_seconds": self.walls.problem_seconds,
+            "generation_seconds_per_problem": self.seconds_per_problem(GENERATION),
+            "scoring_seconds_per_problem": self.seconds_per_problem(SCORING),
+            "models": [asdict(row) for row in self.rows],
+        }
+
+
+GENERATION = ("propose", "answer")
+SCORING = ("score",)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One run of a comparison. Means and intervals are over the problems that all runs share; differences are this
+    run minus the first one, None for the first itself."""
+
+    run: str
+    accuracy: Interval | None
+    score: Interval | None
+    accuracy_difference: Interval | None
+    score_difference: Interval | None
+    tokens_per_problem: float
+    cost: Cost
+    teachers: Sequence[TeacherTotals]
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "run": self.run,
+            "accuracy": _json(self.accuracy),
+            "score": _json(self.score),
+            "accuracy_difference": _json(self.accuracy_difference),
+            "score_difference": _json(self.score_difference),
+            "tokens_per_problem": self.tokens_per_problem,
+            "cost": self.cost.to_json(),
+            "shares": {teacher.name: teacher.share for teacher in self.teachers},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Several runs on the `problems` that they share."""
+
+    problems: int
+    runs: Sequence[Compared]
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {"problems": self.problems, "runs": [run.to_json() for run in self.runs]}
+
+
+def read_cost(connection: sa.Connection, run_name: str | None) -> Cost:
+    """What the run called so, else the newest, cost. Raises RunNotFound."""
+    run = resolve_run(connection, run_name)
+    return Cost(run.name, read_costs(connection, run.name), read_walls(connection, run.id))
+
+
+def compare_runs(connection: sa.Connection, names: Sequence[str]) -> Comparison:
+    """Compares the runs with the first of them, on the problems that all of them ended.
+
+    Raises RunNotFound, and StoreError where they share no problem.
+    """
+    runs = [resolve_run(connection, name) for name in names]
+    results = [{result.key: result for result in problem_results(connection, run.id)} for run in runs]
+    keys = [key for key in results[0] if all(key in others for others in results[1:])]
+    if not keys:
+        raise StoreError(
+            f"the runs {', '.join(names)} share no finished problem: compare runs of one dataset, once they have ended "
+            "some of its problems (cordctl status RUN)"
+        )
+    shared = [[found[key] for key in keys] for found in results]
+    draws = np.random.default_rng(_SEED)
+    compared = []
+    for run, rows in zip(runs, shared, strict=True):
+        first = None if rows is shared[0] else shared[0]
+        compared.append(
+            Compared(
+                run=run.name,
+                accuracy=bootstrap(_correct(rows), draws),
+                score=bootstrap(_scores(rows), draws),
+                accuracy_difference=None if first is None else _difference(_correct(rows), _correct(first), draws),
+                score_difference=None if first is None else _difference(_scores(rows), _scores(first), draws),
+                tokens_per_problem=sum(row.generated_tokens for row in rows) / len(rows),
+                cost=read_cost(connection, run.name),
+                teachers=read_totals(connection, run.id).teachers,
+            )
+        )
+    return Comparison(len(keys), compared)
+
+
+def bootstrap(values: Values, draws: np.random.Generator) -> Interval | None:
+    """Mean and percentile interval of `values`, shape (problems,); NaN entries are left out. None without any."""
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return None
+    means = np.concatenate(
+        [
+            known[draws.integers(0, known.size, size=(_TOGETHER, known.size))].mean(axis=1)
+            for _ in range(RESAMPLES // _TOGETHER)
+        ]
+    )
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(known.mean()), float(low), float(high))
+
+
+def _difference(values: Values, others: Values, draws: np.random.Generator) -> Interval | None:
+    return bootstrap(values - others, draws)
+
+
+def _correct(rows: Sequence[ProblemResult]) -> Values:
+    return np.array([np.nan if row.correct is None else float(row.correct) for row in rows])
+
+
+def _scores(rows: Sequence[ProblemResult]) -> Values:
+    """A failed problem has no trajectory, which is worth 0."""
+    return np.array([0.0 if row.score is None else row.score for row in rows])
+
+
+def _json(interval: Interval | None) -> dict[str, float] | None:
+    return None if interval is None else asdict(interval)

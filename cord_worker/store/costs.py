@@ -1,0 +1,87 @@
+"""What a run cost its engines, and what each of its problems came to: for `cordctl cost` and `cordctl compare`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+
+@dataclass(frozen=True, slots=True)
+class CostRow:
+    """One model and kind of request (the view run_costs). `engine_seconds` is the time in which the engines worked on
+    at least one such request, replicas added up; `request_seconds` adds up what each request took."""
+
+    model: str
+    kind: str
+    requests: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    request_seconds: float
+    engine_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Walls:
+    """Final problems of a run and their wall time, in seconds: of the whole run, and the mean from admission to end
+    of one problem (problems overlap)."""
+
+    problems: int
+    run_seconds: float
+    problem_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemResult:
+    """What one problem came to. A failed one has no score and counts as not correct; `correct` is None where the
+    answer was not checked. `generated_tokens` are the teachers', answers included."""
+
+    key: str
+    score: float | None
+    correct: bool | None
+    steps: int | None
+    generated_tokens: int
+
+
+_COSTS = sa.text(
+    """
+    SELECT model, kind, requests, prompt_tokens, cached_tokens, completion_tokens, request_seconds, engine_seconds
+    FROM run_costs WHERE run = :run
+    """
+)
+
+_WALLS = sa.text(
+    """
+    SELECT count(*) FILTER (WHERE finished_at IS NOT NULL) AS problems,
+           coalesce(extract(epoch FROM max(finished_at) - min(admitted_at)), 0)::float8 AS run_seconds,
+           avg(extract(epoch FROM finished_at - admitted_at))::float8 AS problem_seconds
+    FROM problems WHERE run_id = :run_id AND state IN ('done', 'failed')
+    """
+)
+
+_PROBLEM_RESULTS = sa.text(
+    """
+    SELECT p.key, j.score, CASE WHEN p.state = 'failed' THEN false ELSE j.correct END AS correct, j.steps,
+           coalesce(j.answer_completion_tokens, 0) + coalesce((
+               SELECT sum(c.completion_tokens) FROM candidates c WHERE c.problem_id = p.id
+           ), 0) AS generated_tokens
+    FROM problems p LEFT JOIN trajectories j ON j.problem_id = p.id AND j.winner
+    WHERE p.run_id = :run_id AND p.state IN ('done', 'failed') ORDER BY p.position
+    """
+)
+
+
+def read_costs(connection: sa.Connection, run_name: str) -> list[CostRow]:
+    """What the run cost, by model and kind of request."""
+    return [CostRow(**row._mapping) for row in connection.execute(_COSTS, {"run": run_name})]
+
+
+def read_walls(connection: sa.Connection, run_id: int) -> Walls:
+    """How long the run and its problems took."""
+    return Walls(**connection.execute(_WALLS, {"run_id": run_id}).one()._mapping)
+
+
+def problem_results(connection: sa.Connection, run_id: int) -> list[ProblemResult]:
+    """Every done or failed problem of the run, in dataset order."""
+    return [ProblemResult(**row._mapping) for row in connection.execute(_PROBLEM_RESULTS, {"run_id": run_id})]
