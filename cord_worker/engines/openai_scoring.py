@@ -54,8 +54,9 @@ async def _generated(client: OpenAiClient, model: str, ids: Sequence[int], posit
         if cached is not None and cached < positions[0]:
             return Rows(_rows(answer.get("prompt_logprobs"), ids, positions), cached)
     except ServerFault as fault:
-        # rows of cached tokens are memory as it was found: it may hold NaN, which the server cannot write as JSON
-        if fault.status != 500:
+        # rows of cached tokens are memory as it was found: NaN in it cannot be written as JSON, which vLLM 0.32
+        # reports as a bad request (a request that is bad indeed fails again below)
+        if fault.status not in {400, 500}:
             raise
     answer = await _generate(client, model, ids, skip_cache=True)
     return Rows(_rows(answer.get("prompt_logprobs"), ids, positions), 0)

@@ -209,7 +209,7 @@ def generating(cached: list[int]) -> Callable[[Json], Json | Reply]:
         ids, sampling = body["token_ids"], body["sampling_params"]
         count = 0 if sampling["skip_reading_prefix_cache"] or not cached else cached.pop(0)
         if count < 0:
-            return Reply({"error": {"message": "Out of range float values"}}, status=500)
+            return Reply({"error": {"message": "Out of range float values"}}, status=-count)
         rows = [None, *({str(t): {"logprob": 9.0 if i <= count else -t / 1000}} for i, t in enumerate(ids[1:], 1))]
         usage = {"prompt_tokens": len(ids), "prompt_tokens_details": {"cached_tokens": count}}
         return {"choices": [{"token_ids": [1]}], "usage": usage, "prompt_logprobs": rows}
@@ -217,7 +217,7 @@ def generating(cached: list[int]) -> Callable[[Json], Json | Reply]:
     return answer
 
 
-@pytest.mark.parametrize(("cached", "requests"), [(8, 1), (10_000, 2), (-1, 2)])
+@pytest.mark.parametrize(("cached", "requests"), [(8, 1), (10_000, 2), (-400, 2), (-500, 2)])
 def test_a_cached_score_counts_only_if_the_cache_ended_before_the_answer(
     folder: Path, fast_tokenizer: Any, cached: int, requests: int
 ) -> None:
