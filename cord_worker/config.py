@@ -62,20 +62,32 @@ class OpenAiOptions(_Section):
     """A server that speaks OpenAI's HTTP API: the table [models.NAME.openai].
 
     `path` of the model then names the tokenizer (a local folder or hub id) with which prompts are rendered and tokens
-    are counted; a server that offers chat only needs none, and `path` is its model's name.
+    are counted; a server that offers chat only needs none, and `path` is its model's name. A hosted teacher:
+
+        [models.r1]
+        engine = "openai"
+        path = "deepseek-ai/DeepSeek-R1"        # only the tokenizer's files are fetched
+        batch_size = 32                         # requests at once
+        [models.r1.openai]
+        base_url = "https://api.example.com/v1"
+        model = "deepseek-r1"                   # its name there
+        api_key_env = "EXAMPLE_API_KEY"         # the variable that holds the key, not the key
+
+    Only servers that give log-probabilities of the prompt can host the prover: `vllm serve` does, and reads its prefix
+    cache meanwhile if started with `--enable-scale-out --enable-prompt-tokens-details`.
     """
 
     base_url: str = Field(description="Such as http://127.0.0.1:8000/v1; holds no key, no user and no password.")
     model: str | None = Field(None, description="The model's name at the server; `path` by default.")
     api: Literal["auto", "completions", "chat"] = Field(
         "auto",
-        description="`completions` sends raw prompts and can score; `chat` continues an assistant turn. `auto` asks "
-        "the server.",
+        description="`completions` sends raw prompts and can score; `chat` continues an assistant turn, as well as the "
+        "server lets it. `auto` takes completions where the server has them; the worker's log says which.",
     )
     api_key_env: str = Field(
         "OPENAI_API_KEY", description="Environment variable that holds the key. Keys never stand in cord.toml."
     )
-    timeout_seconds: float = Field(600.0, gt=0.0, description="Longest time that one request may take.")
+    timeout_seconds: float = Field(600.0, gt=0.0, description="Longest time that one try of a request may take.")
     max_retries: int = Field(6, ge=0, le=100, description="Tries after a 429, a 5xx or a lost connection, backing off.")
 
     @field_validator("base_url")
