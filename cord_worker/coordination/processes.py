@@ -244,5 +244,5 @@ def _log(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level, format=_LOG_FORMAT)
     # Celery warns because it would unpickle messages; this application accepts JSON only.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    for chatty in ("celery.app.trace", "celery.worker.strategy", "alembic", "httpx"):
+    for chatty in ("celery.app.trace", "celery.worker.strategy", "alembic", "httpx", "httpx2"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
