@@ -60,7 +60,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
         stack.callback(database.close)
         check_schema(database)
         loop = stack.enter_context(_loop_in_thread())
-        engine = asyncio.run_coroutine_threadsafe(_load(_engine_settings(model)), loop).result()
+        engine = asyncio.run_coroutine_threadsafe(_load(engine_settings(model)), loop).result()
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(engine.close(), loop).result(timeout=30))
         fingerprint = model.fingerprint()
         model_id = database.run(lambda connection: ensure_model(connection, fingerprint, model.path, model.identity()))
@@ -179,7 +179,8 @@ def _consume(
             timer.start()
 
     def engine_died(error: EngineError) -> None:
-        if not died:
+        # While it drains, it is no failure: a terminal's Ctrl-C ends the engine's processes, too.
+        if not died and not PROCESS.draining:
             died.append(error)
             logger.critical("the engine died, this worker ends and its work goes to others: %s", error)
             PROCESS.draining = True
@@ -211,7 +212,8 @@ def _loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
         thread.join(timeout=10)
 
 
-def _engine_settings(model: ModelConfig) -> EngineSettings:
+def engine_settings(model: ModelConfig) -> EngineSettings:
+    """What an engine needs to know of a model of cord.toml."""
     return EngineSettings(
         path=model.location(),
         engine=model.engine,

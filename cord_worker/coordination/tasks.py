@@ -96,9 +96,6 @@ def _in_engine(work: Callable[[ModelWorker], int]) -> None:
     except RequestError:
         raise
     except EngineError as error:
-        if PROCESS.draining:  # the terminal's Ctrl-C, or a supervisor's signal, may end the engine's processes, too
-            logger.info("handed back unfinished, the engine has ended: %s", error)
-            return
         if PROCESS.engine_died is not None:
             PROCESS.engine_died(error)
         raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import logging
 import math
 import os
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ def set_environment(settings: EngineSettings) -> None:
         defaults |= {"OMP_NUM_THREADS": str(settings.threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    # Until vLLM sets up its own logging, at its import, its messages come out as ours.
+    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
 
 
 def features() -> Features:
@@ -75,7 +78,7 @@ def engine_args(settings: EngineSettings, folder: Path, offered: Features) -> An
     values: dict[str, Any] = {
         "model": str(folder),
         "tokenizer": str(folder),
-        "dtype": _dtype(settings),
+        "dtype": "float32" if settings.dtype == "auto" and settings.gguf_file is not None else settings.dtype,
         "trust_remote_code": settings.trust_remote_code,
         "max_num_seqs": settings.batch_size,
         "max_num_batched_tokens": max(options.max_batched_tokens, settings.batch_size),
@@ -91,6 +94,8 @@ def engine_args(settings: EngineSettings, folder: Path, offered: Features) -> An
         values["max_model_len"] = settings.max_model_len
     if offered.schedules_by_priority:
         values["scheduling_policy"] = "priority"
+    if "use_tqdm_on_load" in known:
+        values["use_tqdm_on_load"] = False
     if on_cpu:
         values["block_size"] = _CPU_BLOCK_TOKENS
     values |= _memory(options, known, on_cpu=on_cpu)
@@ -138,13 +143,13 @@ def _fields(kind: Any) -> set[str]:
     return {field.name for field in dataclasses.fields(kind)}
 
 
-def _dtype(settings: EngineSettings) -> str:
+def require_known_dtype(settings: EngineSettings) -> None:
+    """Raises EngineLoadError for a number format that vLLM does not compute in."""
     if settings.dtype == "float64":
         raise EngineLoadError(
             f'vLLM does not compute in float64; set dtype = "float32" for model {settings.path!r}, or host it with '
             'engine = "transformers"'
         )
-    return "float32" if settings.dtype == "auto" and settings.gguf_file is not None else settings.dtype
 
 
 def _is_on_cpu(settings: EngineSettings) -> bool:

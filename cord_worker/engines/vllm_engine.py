@@ -52,6 +52,7 @@ class VllmEngine:
             raise EngineLoadError(
                 "the vLLM engine was made outside of an event loop; call load_engine on the loop it is to live on"
             ) from None
+        vllm_arguments.require_known_dtype(settings)
         self._settings = settings
         self._numbers = itertools.count(1)
         self._closed = False
@@ -121,12 +122,20 @@ class VllmEngine:
         _require_steps(steps)
         return await self._generate(self._codec.answer(turn, steps), sampling, list(ANSWER_ENDS), cut_answer)
 
-    async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
+    @property
+    def cache_block_tokens(self) -> int:
+        """Tokens of one block of the prefix cache: only whole blocks are found again."""
+        return int(self._engine.vllm_config.cache_config.block_size)
+
+    async def score(
+        self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str, *, uses_cache: bool = True
+    ) -> AnswerScore:
         """See `protocol.Engine.score`; the sum has 6 decimals, and the score follows from the rounded sum.
 
         The prefix comes from vLLM's cache. Where the cache holds the answer's own tokens as well, vLLM computes nothing
         for them, so the score is computed again without the cache. A recent score is not computed again: float32
         kernels differ in the sixth digit with the length of the cached part, and a retry must give the same value.
+        Without `uses_cache` all of it is computed, as vLLM does by default: to measure what the cache is worth.
         """
         started = time.monotonic()
         _require_steps(steps)
@@ -141,9 +150,9 @@ class VllmEngine:
                 "needs one more; lower search.thinking_tokens or raise the prover's max_model_len"
             )
         key = (tuple(ids), tuple(positions))
-        if (known := self._scores.get(key)) is not None:
+        if uses_cache and (known := self._scores.get(key)) is not None:
             return dataclasses.replace(known, seconds=time.monotonic() - started)
-        output = await self._run(ids, self._scoring_parameters(uses_cache=True), _FIRST)
+        output = await self._run(ids, self._scoring_parameters(uses_cache=uses_cache), _FIRST)
         cached = int(output.num_cached_tokens or 0)
         if cached > positions[0] - 1:
             output = await self._run(ids, self._scoring_parameters(uses_cache=False), _FIRST)
@@ -163,7 +172,8 @@ class VllmEngine:
             cached_tokens=cached,
             seconds=time.monotonic() - started,
         )
-        self._scores.put(key, score)
+        if uses_cache:
+            self._scores.put(key, score)
         return score
 
     async def close(self) -> None:

@@ -27,7 +27,7 @@ _CAUSE = re.compile(r"(?<![\w.])((?:\w+\.)*\w*(?:Error|Exception|Interrupt|OutOf
 _WITHOUT_CAUSE = re.compile(
     r"See (?:the )?(?:root cause|stack trace)|Engine core initialization failed|EngineDeadError"
 )
-_END_SECONDS = 20.0
+_END_SECONDS = 15.0
 
 
 class VllmProcesses:

@@ -1,0 +1,199 @@
+"""The worker's and vLLM's processes: what ends them, and that nothing of them stays. Real workers, real engines."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from cord_worker.store.database import Database
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "integration" / "coordination"))
+from cluster import Cluster, count
+
+CONFIG = """
+[models.smollm2]
+path = '{path}'
+engine = "vllm"
+dtype = "float32"
+device = "cpu"
+batch_size = 4
+max_model_len = 2048
+
+[models.smollm2.vllm]
+enforce_eager = true
+kv_cache_gib = 0.5
+
+[[teachers]]
+name = "warm"
+model = "smollm2"
+temperature = 1.0
+
+[prover]
+model = "smollm2"
+
+[search]
+beam_width = 1
+max_steps = {max_steps}
+step_tokens = {step_tokens}
+thinking_tokens = 1200
+answer_tokens = 64
+
+[run]
+max_active = 8
+max_attempts = 20
+"""
+LEASED = "state IN ('proposing', 'scoring')"
+_LOADING_SECONDS = 600
+_ENDING_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What a worker's engine has on the machine: processes, shared memory, temporary files."""
+
+    processes: list[psutil.Process]
+    files: set[Path]
+
+    def left(self) -> list[str]:
+        """What is still there."""
+        alive = [process for process in self.processes if process.is_running() and not _is_zombie(process)]
+        return [f"{process.pid}: {process.name()}" for process in alive] + [
+            str(path) for path in self.files if path.exists()
+        ]
+
+
+def traces_of(worker: subprocess.Popen[bytes]) -> Traces:
+    """Everything below the process, and the files that only it and its children use."""
+    children = psutil.Process(worker.pid).children(recursive=True)
+    files: set[Path] = set()
+    for process in [psutil.Process(worker.pid), *children]:
+        with contextlib.suppress(psutil.Error):
+            files |= {Path(mapping.path) for mapping in process.memory_maps() if mapping.path.startswith("/dev/shm/")}
+            files |= {Path(folder) for folder in [process.environ().get("VLLM_RPC_BASE_PATH")] if folder}
+    return Traces(children, {path for path in files if path.exists()})
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def cluster(
+    tmp_path: Path, database_url: str, broker_url: str, key_prefix: str, model_folder: Path
+) -> Iterator[Cluster]:
+    """A coordinator and a worker that hosts SmolLM2; its steps are long, so that something is always under way."""
+    config = CONFIG.format(path=model_folder, max_steps=2, step_tokens=1000)
+    with Cluster(tmp_path, database_url, broker_url, config) as cluster:
+        cluster.environment["CORD_KEY_PREFIX"] = key_prefix
+        yield cluster
+
+
+def engine_at_work(cluster: Cluster, database: Database) -> Traces:
+    """Starts everything, waits until the engine has work; returns what it has on the machine."""
+    cluster.enqueue(database, 6)
+    cluster.start()
+    worker = cluster.processes["smollm2"]
+    cluster.wait_until(lambda: worker.poll() is not None or count(database, LEASED, "candidates") > 0, _LOADING_SECONDS)
+    traces = traces_of(worker)
+    names = [process.name() for process in traces.processes]
+    assert any("EngineCore" in name for name in names), names
+    return traces
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /dev/shm and /proc")
+class TestNothingStays:
+    """Of the processes, the shared memory and the sockets."""
+
+    def test_after_kill_9_of_the_worker(self, cluster: Cluster, database: Database) -> None:
+        traces = engine_at_work(cluster, database)
+
+        cluster.kill("smollm2")
+
+        cluster.wait_until(lambda: not traces.left(), _ENDING_SECONDS)
+
+    def test_after_sigterm_during_work_which_goes_back(self, cluster: Cluster, database: Database) -> None:
+        traces = engine_at_work(cluster, database)
+
+        assert cluster.stop("smollm2", _ENDING_SECONDS) == 0
+
+        cluster.wait_until(lambda: not traces.left(), _ENDING_SECONDS)
+        assert count(database, LEASED, "candidates") == 0
+
+    def test_after_ctrl_c_in_a_terminal_which_every_process_gets(self, cluster: Cluster, database: Database) -> None:
+        traces = engine_at_work(cluster, database)
+
+        for process in [psutil.Process(cluster.processes["smollm2"].pid), *traces.processes]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if os.getpgid(process.pid) == os.getpgid(cluster.processes["smollm2"].pid):
+                    process.send_signal(signal.SIGINT)
+
+        assert cluster.processes["smollm2"].wait(_ENDING_SECONDS) == 0
+        cluster.wait_until(lambda: not traces.left(), _ENDING_SECONDS)
+        assert count(database, LEASED, "candidates") == 0
+
+    def test_after_the_engine_died_which_ends_the_worker(
+        self, cluster: Cluster, database: Database, tmp_path: Path
+    ) -> None:
+        traces = engine_at_work(cluster, database)
+
+        next(process for process in traces.processes if "EngineCore" in process.name()).kill()
+
+        assert cluster.processes["smollm2"].wait(_ENDING_SECONDS) == 1
+        cluster.wait_until(lambda: not traces.left(), _ENDING_SECONDS)
+        assert count(database, LEASED, "candidates") == 0, "its leases came back"
+        assert count(database, "state = 'failed'") == 0
+        log = (tmp_path / "smollm2.log").read_text(errors="replace")
+        assert "vLLM's engine of model" in log
+        assert "Start the worker again" in log
+
+
+def test_a_small_run_ends_with_every_candidate_scored(
+    tmp_path: Path, database_url: str, database: Database, broker_url: str, key_prefix: str, model_folder: Path
+) -> None:
+    (tmp_path / "cord.toml").write_text(CONFIG.format(path=model_folder, max_steps=3, step_tokens=48))
+    problems = [("What is 12 + 30?", "42"), ("What is half of 48?", "24")]
+    (tmp_path / "problems.jsonl").write_text(
+        "".join(f'{{"question": "{question}", "answer": "{answer}"}}\n' for question, answer in problems)
+    )
+    environment: dict[str, Any] = {
+        **os.environ,
+        "CORD_DATABASE_URL": database_url,
+        "CORD_BROKER_URL": broker_url,
+        "CORD_KEY_PREFIX": key_prefix,
+    }
+
+    command = "run problems.jsonl --config cord.toml --state-dir state --output out.jsonl"
+    finished = subprocess.run(
+        [sys.executable, "-m", "cord_worker.cli", *command.split()],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=_LOADING_SECONDS,
+    )
+
+    assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
+    assert count(database, "state = 'done'") == 2
+    assert count(database, "text IS NOT NULL AND invalid_reason IS NULL AND score IS NULL", "candidates") == 0
+    assert count(database, "score > 0 AND scoring_mode LIKE 'vllm-%-cpu-float32-cached'", "candidates") > 0
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
