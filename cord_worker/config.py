@@ -73,8 +73,8 @@ class OpenAiOptions(_Section):
         model = "deepseek-r1"                   # its name there
         api_key_env = "EXAMPLE_API_KEY"         # the variable that holds the key, not the key
 
-    Only servers that give log-probabilities of the prompt can host the prover: `vllm serve` does, and reads its prefix
-    cache meanwhile if started with `--enable-scale-out --enable-prompt-tokens-details`.
+    Only servers that give log-probabilities of the prompt can host the prover: `vllm serve` does, from its prefix cache
+    (`--enable-prompt-tokens-details` makes it say how much of each prompt came from there).
     """
 
     base_url: str = Field(description="Such as http://127.0.0.1:8000/v1; holds no key, no user and no password.")

@@ -83,11 +83,6 @@ class OpenAiClient:
     def __repr__(self) -> str:
         return f"OpenAiClient({self._options.base_url!r})"
 
-    @property
-    def root(self) -> str:
-        """The server's address without `/v1`: where its other endpoints are."""
-        return self._options.base_url.removesuffix("/v1")
-
     async def get(self, path: str) -> Document:
         """One try of a GET. Raises ServerFault."""
         return _document(await self._once(self._client.get(path, cast_to=object)))

@@ -11,7 +11,7 @@ A hosted teacher in cord.toml, its key in the environment variable DEEPSEEK_API_
     model = "deepseek-r1"                        # the model's name at the server
     api_key_env = "DEEPSEEK_API_KEY"
 
-A prover on `vllm serve` (`--enable-scale-out --enable-prompt-tokens-details` lets scores read the prefix cache):
+A prover on `vllm serve` (with `--enable-prompt-tokens-details` it says how many tokens came from its prefix cache):
 
     [models.qwq]
     engine = "openai"
@@ -97,7 +97,7 @@ class OpenAiEngine:
 
     @property
     def scoring_mode(self) -> str:
-        """Kind of server and how it gives scores, such as `openai-vllm-prompt_logprobs`."""
+        """Kind of server and how it gives scores, such as `openai-vllm-next_token`."""
         return f"openai-{self._server.kind}-{self._server.score_path or 'unscored'}"
 
     @property

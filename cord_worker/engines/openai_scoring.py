@@ -2,16 +2,19 @@
 
 Three ways, the best that a server has is chosen at start:
 
-- `generate`: vLLM's own `/inference/v1/generate` (`vllm serve --enable-scale-out --enable-prompt-tokens-details`),
-  the only one of its endpoints that lets a request read the prefix cache while it asks for prompt log-probabilities
-  (`skip_reading_prefix_cache`). Rows of cached tokens hold no values, so the answer counts only where the cache ended
-  before the answer's first row; else the score is asked for again without the cache.
+- `next_token`: vLLM. Measured on vLLM 0.32 CPU, SmolLM2-135M, 1,024 cached tokens, 6 answer tokens: 0.16 s a score
+  against 1.89 s of the next way, sums equal to 1e-6. The prompts that end before each of the answer's tokens are sent together, and the log-probability
+  of the token that comes next is asked for by its id (`logprob_token_ids`). All of them read the prefix cache, which
+  vLLM ignores for prompt log-probabilities: per request that can be changed only at `/inference/v1/generate`
+  (`skip_reading_prefix_cache`), a switch of `vllm serve` away, and there the rows of cached tokens are memory as it was
+  found, which may hold NaN and then fails the whole answer.
 - `prompt_logprobs`: vLLM's field of `/v1/completions`. Computes the whole prompt for every score.
 - `echo`: `echo` with `logprobs`, of OpenAI's first API. The whole prompt as well.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +23,10 @@ from typing import Any, Literal
 from cord_worker.engines.openai_client import Document, OpenAiClient, ServerFault
 from cord_worker.engines.openai_requests import usage_of
 
-ScorePath = Literal["generate", "prompt_logprobs", "echo"]
+ScorePath = Literal["next_token", "prompt_logprobs", "echo"]
 
-_GENERATE = "/inference/v1/generate"
+_TOGETHER = 16
+"""Prompts in one request: vLLM bounds how many token ids may be asked for (128 in 0.32)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,8 @@ async def prompt_rows(
     client: OpenAiClient, path: ScorePath, model: str, ids: Sequence[int], positions: Sequence[int]
 ) -> Rows:
     """Rows of the tokens `ids[position]`, one try; positions rise and are at least 1. Raises ServerFault."""
-    if path == "generate":
-        return await _generated(client, model, ids, positions)
+    if path == "next_token":
+        return await _next_tokens(client, model, ids, positions)
     body: Document = {"model": model, "prompt": list(ids), "max_tokens": 1, "temperature": 1.0, "top_p": 1.0}
     if path == "prompt_logprobs":
         answer = await client.post("/completions", {**body, "prompt_logprobs": 0})
@@ -47,32 +51,43 @@ async def prompt_rows(
     return Rows(_echoed(_first(answer), ids, positions), usage_of(answer).cached or 0)
 
 
-async def _generated(client: OpenAiClient, model: str, ids: Sequence[int], positions: Sequence[int]) -> Rows:
-    try:
-        answer = await _generate(client, model, ids, skip_cache=False)
-        cached = usage_of(answer).cached
-        if cached is not None and cached < positions[0]:
-            return Rows(_rows(answer.get("prompt_logprobs"), ids, positions), cached)
-    except ServerFault as fault:
-        # rows of cached tokens are memory as it was found: NaN in it cannot be written as JSON, which vLLM 0.32
-        # reports as a bad request (a request that is bad indeed fails again below)
-        if fault.status not in {400, 500}:
-            raise
-    answer = await _generate(client, model, ids, skip_cache=True)
-    return Rows(_rows(answer.get("prompt_logprobs"), ids, positions), 0)
+async def _next_tokens(client: OpenAiClient, model: str, ids: Sequence[int], positions: Sequence[int]) -> Rows:
+    groups = [positions[start : start + _TOGETHER] for start in range(0, len(positions), _TOGETHER)]
+    first = await _group(client, model, ids, groups[0])  # puts the prefix into the cache for the others
+    others = await asyncio.gather(*(_group(client, model, ids, group) for group in groups[1:]))
+    return Rows(tuple(value for rows in (first, *others) for value in rows.log_probabilities), first.cached)
 
 
-async def _generate(client: OpenAiClient, model: str, ids: Sequence[int], *, skip_cache: bool) -> Document:
-    sampling = {
+async def _group(client: OpenAiClient, model: str, ids: Sequence[int], positions: Sequence[int]) -> Rows:
+    """Rows of a few positions; the server counts cached tokens of the last of its prompts only."""
+    wanted = sorted({ids[position] for position in positions})
+    body = {
+        "model": model,
+        "prompt": [list(ids[:position]) for position in positions],
         "max_tokens": 1,
         "temperature": 1.0,
-        "prompt_logprobs": 0,
-        "detokenize": False,
-        "skip_reading_prefix_cache": skip_cache,
+        "top_p": 1.0,
+        "top_k": 0,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "logprobs": 1,
+        "logprob_token_ids": wanted,
+        "return_tokens_as_token_ids": True,
     }
-    return await client.post(
-        client.root + _GENERATE, {"model": model, "token_ids": list(ids), "sampling_params": sampling}
-    )
+    answer = await client.post("/completions", body)
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or len(choices) != len(positions):
+        raise _absent("not one choice for each prompt")
+    by_index = {choice.get("index"): choice for choice in choices if isinstance(choice, dict)}
+    values = []
+    for index, position in enumerate(positions):
+        logprobs = by_index.get(index, {}).get("logprobs")
+        rows = logprobs.get("top_logprobs") if isinstance(logprobs, dict) else None
+        row = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else {}
+        if any(f"token_id:{token}" not in row for token in wanted):
+            raise _absent("other tokens than those asked for")
+        values.append(_number(row[f"token_id:{ids[position]}"], position))
+    return Rows(tuple(values), usage_of(answer).cached or 0)
 
 
 def _rows(rows: Any, ids: Sequence[int], positions: Sequence[int]) -> tuple[float, ...]:

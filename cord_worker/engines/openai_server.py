@@ -230,11 +230,11 @@ async def _answered(client: OpenAiClient, attempt: Callable[[], Awaitable[T]]) -
 async def _score_path(
     client: OpenAiClient, kind: ServerKind, model: str, tokenizer: ServerTokenizer | None
 ) -> ScorePath | None:
-    """The best way to prompt log-probabilities that the server has: tried on a short prompt, twice where cached."""
+    """The best way to prompt log-probabilities that the server has: tried on a short prompt."""
     assert tokenizer is not None
     ids = [token for piece in tokenizer.codec.candidate(Turn("1 + 1"), [" It is 2."]) for token in piece]
-    positions = (len(ids) - 1,)
-    paths: tuple[ScorePath, ...] = ("generate", "prompt_logprobs") if kind == "vllm" else ("echo",)
+    positions = range(len(ids) - 4, len(ids))  # more ids than a server names that does not know what is asked
+    paths: tuple[ScorePath, ...] = ("next_token", "prompt_logprobs") if kind == "vllm" else ("echo",)
     for path in paths:
 
         async def rows(path: ScorePath = path) -> Any:

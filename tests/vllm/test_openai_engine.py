@@ -82,7 +82,7 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     (home / "serve.py").write_text(_SERVE)
     arguments = (
         f"serve {folder} --served-model-name smollm2 --host 127.0.0.1 --port {port} --api-key {KEY} --dtype float32 "
-        "--max-model-len 2048 --enforce-eager --enable-prompt-tokens-details --enable-scale-out"
+        "--max-model-len 2048 --enforce-eager --enable-prompt-tokens-details"
     )
     with (home / "log").open("w") as log:
         process = subprocess.Popen(
@@ -162,7 +162,7 @@ def plain(folder: Path) -> Callable[[list[str], str], float]:
 
 def test_the_server_is_recognised_and_scores_read_its_prefix_cache(folder: Path, options: OpenAiOptions) -> None:
     engine = OpenAiEngine(EngineSettings(path=str(folder), engine="openai", openai=options))
-    assert engine.scoring_mode == "openai-vllm-generate"
+    assert engine.scoring_mode == "openai-vllm-next_token"
     assert engine.max_model_len == 2048
 
 

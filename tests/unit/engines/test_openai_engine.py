@@ -202,38 +202,33 @@ def test_a_score_comes_from_echoed_log_probabilities_too(folder: Path, fast_toke
     assert scored.log_prob_sum == pytest.approx(sum(-closing.ids[index] / 1000 for index in closing.answer), rel=1e-8)
 
 
-def generating(cached: list[int]) -> Callable[[Json], Json | Reply]:
-    """vLLM's own endpoint: as many cached tokens as `cached` says next; rows of cached tokens hold nonsense."""
-
-    def answer(body: Json) -> Json | Reply:
-        ids, sampling = body["token_ids"], body["sampling_params"]
-        count = 0 if sampling["skip_reading_prefix_cache"] or not cached else cached.pop(0)
-        if count < 0:
-            return Reply({"error": {"message": "Out of range float values"}}, status=-count)
-        rows = [None, *({str(t): {"logprob": 9.0 if i <= count else -t / 1000}} for i, t in enumerate(ids[1:], 1))]
-        usage = {"prompt_tokens": len(ids), "prompt_tokens_details": {"cached_tokens": count}}
-        return {"choices": [{"token_ids": [1]}], "usage": usage, "prompt_logprobs": rows}
-
-    return answer
+def foretelling(body: Json) -> Json:
+    """vLLM's log-probabilities of chosen next tokens; choices come in any order."""
+    if "logprob_token_ids" not in body:
+        return completion(" Two.")(body)
+    wanted = body["logprob_token_ids"]
+    rows = [{f"token_id:{token}": -len(prompt) - token / 1000 for token in wanted} for prompt in body["prompt"]]
+    choices = [{"index": index, "text": "", "logprobs": {"top_logprobs": [row]}} for index, row in enumerate(rows)]
+    return {"choices": choices[::-1], "usage": {"prompt_tokens_details": {"cached_tokens": 16}}}
 
 
-@pytest.mark.parametrize(("cached", "requests"), [(8, 1), (10_000, 2), (-400, 2), (-500, 2)])
-def test_a_cached_score_counts_only_if_the_cache_ended_before_the_answer(
-    folder: Path, fast_tokenizer: Any, cached: int, requests: int
+@pytest.mark.parametrize("answer", ["204", "a very long answer of many more tokens than go together"])
+def test_vllm_is_asked_for_each_of_the_answers_tokens_after_what_comes_before_it(
+    folder: Path, fast_tokenizer: Any, answer: str
 ) -> None:
-    script: list[int] = [0]
-    path = "/inference/v1/generate"
-    routes = {"/v1/models": models("vllm"), COMPLETIONS: completion(" Two."), path: generating(script)}
-    with LocalServer(routes).running() as server:
+    with LocalServer({"/v1/models": models("vllm"), COMPLETIONS: foretelling}).running() as server:
         engine = OpenAiEngine(settings(server, folder))
-        assert engine.scoring_mode == "openai-vllm-generate"
+        assert engine.scoring_mode == "openai-vllm-next_token"
         server.forget()
-        script.append(cached)
-        scored = use(engine, lambda engine: engine.score(TURN, [" One."], "204", DEFAULT_SCORING_TEMPLATE))
-        assert len(server.bodies(path)) == requests
-    closing = TextCodec(fast_tokenizer).closing(DEFAULT_SCORING_TEMPLATE, "204")
-    assert scored.log_prob_sum == pytest.approx(sum(-closing.ids[index] / 1000 for index in closing.answer), rel=1e-8)
-    assert scored.cached_tokens == (cached if requests == 1 else 0)
+        scored = use(engine, lambda engine: engine.score(TURN, [" One."], answer, DEFAULT_SCORING_TEMPLATE))
+        prompts = sorted((prompt for body in server.bodies(COMPLETIONS) for prompt in body["prompt"]), key=len)
+    codec = TextCodec(fast_tokenizer)
+    closing = codec.closing(DEFAULT_SCORING_TEMPLATE, answer)
+    ids = [token for piece in (*codec.candidate(TURN, [" One."]), closing.ids) for token in piece]
+    positions = [len(ids) - len(closing.ids) + index for index in closing.answer]
+    assert prompts == [ids[:position] for position in positions]
+    assert scored.log_prob_sum == pytest.approx(-sum(p + ids[p] / 1000 for p in positions), rel=1e-8)
+    assert (scored.answer_tokens, scored.cached_tokens) == (len(positions), 16)
 
 
 def test_a_server_without_prompt_log_probabilities_cannot_be_the_prover(folder: Path) -> None:
