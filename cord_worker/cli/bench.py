@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cord_worker.cli.options import read_settings
+from cord_worker.cli.options import config_option, dataset_options, dataset_source, read_settings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,6 +28,80 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 @click.group()
 def bench() -> None:
     """Measure what the service costs beside its models (bench COMMAND --help says what and how)."""
+
+
+@bench.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@config_option
+@click.option("--problems", type=click.IntRange(min=1), default=8, show_default=True, help="Problems a round.")
+@click.option("--warm-up", type=click.IntRange(min=0), default=1, show_default=True, help="Problems before that.")
+@dataset_options
+@rounds_option
+@external_option
+@json_option
+def engine(
+    dataset: Path,
+    config_path: Path,
+    problems: int,
+    warm_up: int,
+    rounds: int,
+    external: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure the service against its own engines: DATASET through both, in turns.
+
+    Every proposal, score and answer that the service asked for is asked again of engines in processes of their own, in
+    the same order and at the same concurrency, without Celery, Redis and PostgreSQL. Keys: service_over_engine,
+    service_tokens_per_second, direct_tokens_per_second, and, over what an ideal prefix cache could have served,
+    teacher_cached_over_ideal and prover_cached_over_ideal.
+
+    \b
+      cordctl bench engine gsm8k.jsonl --config cord.toml --problems 8 --rounds 3
+    """
+    from cord_worker.bench.engine import EngineBench, measure
+    from cord_worker.bench.place import open_place
+    from cord_worker.config import RunConfig
+
+    config = RunConfig.load(config_path)
+    task = EngineBench(dataset_source(dataset, options), config, config_path, problems, rounds, warm_up)
+    with open_place(read_settings(), external=external) as place:
+        report = measure(task, place, _say)
+    _print(report, as_json=as_json)
+
+
+@bench.command()
+@config_option
+@click.option(
+    "--lengths",
+    multiple=True,
+    type=click.IntRange(min=64),
+    default=(500, 1000, 2000, 3500),
+    show_default=True,
+    help="Prefix lengths in tokens; those that the context does not hold are left out.",
+)
+@click.option("--reference", is_flag=True, help="Compare with a transformers forward in float32, too.")
+@rounds_option
+@json_option
+def scoring(config_path: Path, lengths: tuple[int, ...], reference: bool, rounds: int, as_json: bool) -> None:
+    """Measure what the prefix cache is worth to the prover of cord.toml, by prefix length.
+
+    Keys: cached_over_uncached (how many times faster a cached score is: uncached seconds / cached seconds, at 2,000
+    tokens), flatness (cached seconds at 3,500 tokens / at 500), max_abs_difference of a cached score from the uncached
+    one (and from the reference), repeat_difference (the same score asked for twice).
+
+    \b
+      cordctl bench scoring --config cord.toml --reference
+    """
+    import tempfile
+
+    from cord_worker.bench.scoring import ScoringBench, measure
+    from cord_worker.config import RunConfig
+
+    task = ScoringBench(RunConfig.load(config_path), config_path, lengths, rounds, reference)
+    with tempfile.TemporaryDirectory(prefix="cord-b-") as folder:
+        report = measure(task, Path(folder), _say)
+    _print(report, as_json=as_json)
 
 
 @bench.command("control-plane")

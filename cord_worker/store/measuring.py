@@ -30,7 +30,77 @@ _WORKER_PORTS = sa.text(
     """
 )
 
+_REQUESTS = sa.text(
+    """
+    SELECT c.id AS candidate_id, c.parent_id, p.position, p.question, p.passage, p.answer, c.step, c.round,
+           t.name AS teacher, c.seed, c.max_tokens, c.text, c.completion_tokens, c.prompt_tokens, c.cached_tokens,
+           c.score, c.score_prompt_tokens, c.score_cached_tokens,
+           extract(epoch FROM c.proposed_at)::float8 - c.propose_seconds AS proposing_began,
+           extract(epoch FROM c.scored_at)::float8 - c.score_seconds AS scoring_began
+    FROM candidates c
+    JOIN problems p ON p.id = c.problem_id
+    JOIN teachers t ON t.id = c.teacher_id
+    WHERE p.run_id = :run_id AND c.prompt_tokens IS NOT NULL
+    ORDER BY p.position, c.step, c.round, c.parent_rank, t.ordinal, c.sample
+    """
+)
+
+_ANSWER_REQUESTS = sa.text(
+    """
+    SELECT j.candidate_id, p.position, t.name AS teacher, j.answer_seed AS seed,
+           j.answer_completion_tokens AS completion_tokens,
+           extract(epoch FROM j.answered_at)::float8 - j.answer_seconds AS began
+    FROM trajectories j
+    JOIN problems p ON p.id = j.problem_id
+    JOIN candidates c ON c.id = j.candidate_id
+    JOIN teachers t ON t.id = c.teacher_id
+    WHERE p.run_id = :run_id AND j.answer_state = 'written'
+    ORDER BY p.position
+    """
+)
+
 _EMPTY = sa.text("TRUNCATE runs, models, teachers, problems, candidates, beams, trajectories, workers")
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRequests:
+    """What a teacher and the prover were asked about one candidate, and what it came to.
+
+    `score` and what belongs to it are None where it was not scored; `…_began` are seconds since the epoch.
+    """
+
+    candidate_id: int
+    parent_id: int | None
+    position: int
+    question: str
+    passage: str | None
+    answer: str
+    step: int
+    round: int
+    teacher: str
+    seed: int
+    max_tokens: int
+    text: str
+    completion_tokens: int
+    prompt_tokens: int
+    cached_tokens: int
+    score: float | None
+    score_prompt_tokens: int | None
+    score_cached_tokens: int | None
+    proposing_began: float
+    scoring_began: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRequest:
+    """What the teacher of a winning trajectory was asked; `candidate_id` is its last step."""
+
+    candidate_id: int
+    position: int
+    teacher: str
+    seed: int
+    completion_tokens: int
+    began: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +126,16 @@ def final_candidates(connection: sa.Connection, run_id: int) -> int:
 def metrics_ports(connection: sa.Connection, pids: list[int]) -> dict[int, int]:
     """Ports of the metrics of these processes of this machine, by process id; only of those that are ready."""
     return {row.pid: row.metrics_port for row in connection.execute(_WORKER_PORTS, {"pids": pids})}
+
+
+def candidate_requests(connection: sa.Connection, run_id: int) -> list[CandidateRequests]:
+    """What the run asked its models about candidates, by problem, step and round, in the order of planning."""
+    return [CandidateRequests(**row._mapping) for row in connection.execute(_REQUESTS, {"run_id": run_id})]
+
+
+def answer_requests(connection: sa.Connection, run_id: int) -> list[AnswerRequest]:
+    """The final answers that the run asked for, by problem."""
+    return [AnswerRequest(**row._mapping) for row in connection.execute(_ANSWER_REQUESTS, {"run_id": run_id})]
 
 
 def empty_tables(connection: sa.Connection) -> None:

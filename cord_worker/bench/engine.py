@@ -1,0 +1,227 @@
+"""The service against its own engine: the same requests through Celery, Redis and PostgreSQL, and without them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from cord_worker.bench.direct import DirectEngine, direct_engine
+from cord_worker.bench.fleet import Fleet, running_fleet
+from cord_worker.bench.ideal_cache import CacheRequest, CacheUse, cache_use
+from cord_worker.bench.place import Place
+from cord_worker.bench.replay import Replay, Replayed, Trial
+from cord_worker.bench.report import Measured, Report, check_rounds, quotients
+from cord_worker.config import RunConfig
+from cord_worker.coordination.processes import engine_settings
+from cord_worker.dataset import ProblemRecord
+from cord_worker.errors import ConfigError, LocalServiceError
+from cord_worker.operations.enqueuing import DatasetSource
+from cord_worker.store.ingest import enqueue
+from cord_worker.store.measuring import answer_requests, candidate_requests, pace_of
+
+_PATIENCE_SECONDS = 4 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineBench:
+    """What is to be measured; every round has `problems` of its own, after `warm_up` that do not count."""
+
+    source: DatasetSource
+    config: RunConfig
+    config_path: Path
+    problems: int = 8
+    rounds: int = 3
+    warm_up: int = 1
+
+
+def measure(bench: EngineBench, place: Place, say: Callable[[str], None]) -> Report:
+    """Measures; `say` is told of each round.
+
+    Raises ConfigError for too few rounds or problems, LocalServiceError, EngineError.
+    """
+    check_rounds(bench.rounds)
+    needed = bench.warm_up + bench.rounds * bench.problems
+    records = [record for record in islice(bench.source.records(), needed) if isinstance(record, ProblemRecord)]
+    if len(records) < needed:
+        raise ConfigError(
+            f"{bench.source.path} holds {len(records)} good problems among its first {needed}; {bench.rounds} rounds "
+            f"of {bench.problems} and {bench.warm_up} to warm up need {needed}. Give fewer with --problems."
+        )
+    return asyncio.run(_measure(bench, records, place, say))
+
+
+async def _measure(
+    bench: EngineBench, records: Sequence[ProblemRecord], place: Place, say: Callable[[str], None]
+) -> Report:
+    config = bench.config
+    service: list[float] = []
+    direct: list[float] = []
+    trials: list[Trial] = []
+    agreeing: list[float] = []
+    async with AsyncExitStack() as stack:
+        say("loading the engines without the service")
+        engines = await _engines(bench, place, stack)
+        blocks = {name: (await several[0].ask("describe"))["block_tokens"] for name, several in engines.items()}
+        say("starting the service")
+        with running_fleet(place, config, bench.config_path) as fleet:
+            begin = 0
+            for number in range(bench.rounds + 1):
+                count = bench.problems if number else bench.warm_up
+                if not count:
+                    continue
+                batch = records[begin : begin + count]
+                begin += count
+                trial, seconds = _serve(place, fleet, config, f"round-{number}", batch)
+                trials.append(trial)
+                replayed = await Replay(trial, engines).run()
+                if not number:
+                    continue
+                service.append(trial.tokens / seconds)
+                direct.append(replayed.tokens / replayed.seconds)
+                agreeing.append(_agreement(trial, replayed))
+                say(
+                    f"round {number}: service {service[-1]:.0f} tokens/s ({trial.tokens} in {seconds:.1f} s), engine "
+                    f"alone {direct[-1]:.0f} ({replayed.tokens} in {replayed.seconds:.1f} s), "
+                    f"ratio {service[-1] / direct[-1]:.3f}"
+                )
+    ratios = quotients(service, direct)
+    uses = _cache_uses(trials, 1 if bench.warm_up else 0, blocks)
+    measured = (
+        Measured("service", tuple(service), "tokens/s"),
+        Measured("engine alone", tuple(direct), "tokens/s"),
+        Measured("service / engine alone", ratios, "", 3),
+        Measured("largest difference of a score", tuple(agreeing), "", 6),
+        *(
+            Measured(f"{kind} of {model}: cached / ideal", (use.ratio,), "", 3)
+            for (model, kind), use in uses.items()
+            if use.ratio is not None
+        ),
+    )
+    keys = {
+        "rounds": bench.rounds,
+        "problems": bench.problems,
+        "max_active": config.run.max_active,
+        "service_tokens_per_second": measured[0].median,
+        "direct_tokens_per_second": measured[1].median,
+        "service_over_engine": measured[2].median,
+        "teacher_cached_over_ideal": _ratio(uses, "propose"),
+        "prover_cached_over_ideal": _ratio(uses, "score"),
+        "block_tokens": blocks,
+        "cache": {
+            f"{model}:{kind}": {"prompt_tokens": use.prompt_tokens, "cached": use.cached, "ideal": use.ideal}
+            for (model, kind), use in uses.items()
+        },
+    }
+    notes = (
+        f"{bench.problems} problems a round, {config.run.max_active} active at most; generated tokens (steps and final "
+        "answers) by wall time: of the service from the first admission to the last final problem (tables), of the "
+        "engine alone from the first request to the last result",
+        "each round has problems of its own, so that both meet prompts that they have not seen; the service first, "
+        "because the engine alone is asked what the service asked; both stay loaded; "
+        f"{bench.warm_up} problem(s) before that do not count",
+        "cached / ideal: prompt tokens that the engine took from its cache over what an unbounded cache of its block "
+        "size could have served over the same requests in the order of their starts",
+    )
+    return Report("engine", measured, keys, notes)
+
+
+async def _engines(bench: EngineBench, place: Place, stack: AsyncExitStack) -> Mapping[str, Sequence[DirectEngine]]:
+    engines: dict[str, list[DirectEngine]] = {}
+    for name, model in bench.config.models.items():
+        for number in range(model.workers):
+            log = place.folder / "logs" / f"direct-{name}-{number}.log"
+            opened = direct_engine(bench.config, bench.config_path, name, log)
+            engines.setdefault(name, []).append(await stack.enter_async_context(opened))
+    return engines
+
+
+def _serve(
+    place: Place, fleet: Fleet, config: RunConfig, run: str, records: Sequence[ProblemRecord]
+) -> tuple[Trial, float]:
+    """A run of the service to its end: what it asked for, and its seconds."""
+    report = place.database.run(lambda connection: enqueue(connection, run, config, records))
+
+    def done() -> bool:
+        pace = place.database.run(lambda connection: pace_of(connection, report.run_id))
+        return pace.final == pace.problems
+
+    fleet.wait_until(done, f"the run {run}", _PATIENCE_SECONDS)
+    pace = place.database.run(lambda connection: pace_of(connection, report.run_id))
+    candidates = place.database.run(lambda connection: candidate_requests(connection, report.run_id))
+    answers = place.database.run(lambda connection: answer_requests(connection, report.run_id))
+    if not candidates or not pace.seconds:
+        raise LocalServiceError(f"no model was asked for anything in {run}; nothing was measured")
+    return Trial(config, candidates, answers), pace.seconds
+
+
+def _agreement(trial: Trial, replayed: Replayed) -> float:
+    """Largest difference between the score that the service stored and that of the engine alone."""
+    differences = [
+        abs(row.score - replayed.scores[row.candidate_id])
+        for row in trial.candidates
+        if row.score is not None and row.candidate_id in replayed.scores
+    ]
+    return max(differences, default=0.0)
+
+
+def _ratio(uses: Mapping[tuple[str, str], CacheUse], kind: str) -> float | None:
+    """Over all models."""
+    chosen = [use for (_, of), use in uses.items() if of == kind]
+    ideal = sum(use.ideal for use in chosen)
+    return sum(use.cached for use in chosen) / ideal if ideal else None
+
+
+def _cache_uses(trials: Sequence[Trial], uncounted: int, blocks: Mapping[str, int]) -> dict[tuple[str, str], CacheUse]:
+    """By model and kind of request; the first `uncounted` trials fill the caches only."""
+    config = trials[0].config
+    uses: dict[tuple[str, str], CacheUse] = {}
+    for name, model in config.models.items():
+        # A replica has a cache of its own, which rows do not tell; the instant engine has none.
+        if model.engine in {"instant", "openai"} or model.workers > 1:
+            continue
+        requests = _cache_requests(name, trials, uncounted)
+        for kind, use in cache_use(requests, blocks[name]).items():
+            uses[name, kind] = use
+    return uses
+
+
+def _cache_requests(name: str, trials: Sequence[Trial], uncounted: int) -> list[CacheRequest]:
+    from cord_worker.engines import loading
+    from cord_worker.engines.encoding import TextCodec
+
+    settings = engine_settings(trials[0].config.models[name])
+    codec = TextCodec(loading.load_tokenizer(loading.folder_of(settings), settings))
+    begun: list[tuple[float, CacheRequest]] = []
+    for number, trial in enumerate(trials):
+        counted = number >= uncounted
+        rows = {row.candidate_id: row for row in trial.candidates}
+        template = trial.config.prover.scoring_template
+        for row in trial.candidates:
+            steps = trial.steps[row.candidate_id]
+            if trial.teacher(row.teacher).model == name:
+                prompt = _joined(codec.proposal(trial.teacher_turn(row), steps[:-1]))
+                whole = _joined(codec.proposal(trial.teacher_turn(row), steps))
+                generated = whole[len(prompt) : len(prompt) + row.completion_tokens]
+                request = CacheRequest("propose", prompt, len(prompt) - 1, generated, row.cached_tokens, counted)
+                begun.append((row.proposing_began, request))
+            if trial.config.prover.model == name and row.scoring_began is not None:
+                candidate = _joined(codec.candidate(trial.prover_turn(row), steps))
+                closing = codec.closing(template, row.answer)
+                ids = [*candidate, *closing.ids]
+                servable = len(candidate) + closing.answer[0] - 1
+                request = CacheRequest("score", ids, servable, (), row.score_cached_tokens, counted)
+                begun.append((row.scoring_began, request))
+        for answer in trial.answers:
+            if trial.teacher(answer.teacher).model == name:
+                last = rows[answer.candidate_id]
+                prompt = _joined(codec.answer(trial.teacher_turn(last), trial.steps[answer.candidate_id]))
+                begun.append((answer.began, CacheRequest("answer", prompt, len(prompt) - 1, counted=counted)))
+    return [request for _, request in sorted(begun, key=lambda item: item[0])]
+
+
+def _joined(pieces: Sequence[Sequence[int]]) -> list[int]:
+    return [token for piece in pieces for token in piece]

@@ -1,0 +1,76 @@
+"""What an ideal prefix cache could have served: unbounded, of the engine's block size, filled at once.
+
+Only whole blocks are found again; a generated text's tokens stay in the cache behind their prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRequest:
+    """One prompt (token ids) in the order of starts.
+
+    `servable` is how many of its leading tokens may come from a cache: all but the last one, of a score only what
+    stands before the token that predicts the answer's first one. `generated` follows the prompt. `cached` is what the
+    engine reported, None where it reported nothing; `kind` is propose, score or answer.
+    """
+
+    kind: str
+    prompt: Sequence[int]
+    servable: int
+    generated: Sequence[int] = ()
+    cached: int | None = None
+    counted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUse:
+    """Prompt tokens that came cached, and those that an ideal cache could have served, of the same requests."""
+
+    requests: int
+    prompt_tokens: int
+    cached: int
+    ideal: int
+
+    @property
+    def ratio(self) -> float | None:
+        """`cached / ideal`; None where nothing could have been served."""
+        return self.cached / self.ideal if self.ideal else None
+
+
+def cache_use(requests: Iterable[CacheRequest], block_tokens: int) -> dict[str, CacheUse]:
+    """Use by kind; requests that are not counted, or of which nothing was reported, fill the cache only."""
+    known: set[int] = set()
+    found: dict[str, CacheUse] = {}
+    for request in requests:
+        ideal = block_tokens * _known_blocks(known, request.prompt, request.servable // block_tokens, block_tokens)
+        if request.counted and request.cached is not None:
+            before = found.get(request.kind, CacheUse(0, 0, 0, 0))
+            found[request.kind] = CacheUse(
+                before.requests + 1,
+                before.prompt_tokens + len(request.prompt),
+                before.cached + request.cached,
+                before.ideal + ideal,
+            )
+        known.update(_blocks((*request.prompt, *request.generated), block_tokens))
+    return found
+
+
+def _known_blocks(known: set[int], ids: Sequence[int], most: int, block_tokens: int) -> int:
+    count = 0
+    for block in _blocks(ids, block_tokens):
+        if count == most or block not in known:
+            break
+        count += 1
+    return count
+
+
+def _blocks(ids: Sequence[int], block_tokens: int) -> Iterable[int]:
+    """A hash of every whole block and all before it."""
+    chain = 0
+    for start in range(0, len(ids) - block_tokens + 1, block_tokens):
+        chain = hash((chain, tuple(ids[start : start + block_tokens])))
+        yield chain

@@ -1,0 +1,176 @@
+"""The requests of a finished run, asked of engines directly: same prompts, seeds and order, no service around them.
+
+Of each problem: a step's proposals of one teacher together, then their scores together, all teachers side by side; the
+next step when the step is complete; the final answer at the end. As many problems at once as the run had, and as
+many tasks of one model at once as its worker takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from typing import Any
+
+from cord_worker.bench.direct import DirectEngine
+from cord_worker.config import RunConfig, TeacherConfig
+from cord_worker.engines.protocol import Sampling, Turn
+from cord_worker.errors import RequestError
+from cord_worker.store.measuring import AnswerRequest, CandidateRequests
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a run asked of its models; `steps` are the texts on the way to each candidate, its own included."""
+
+    config: RunConfig
+    candidates: Sequence[CandidateRequests]
+    answers: Sequence[AnswerRequest]
+    steps: Mapping[int, tuple[str, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        steps: dict[int, tuple[str, ...]] = {}
+        for row in sorted(self.candidates, key=lambda row: row.step):
+            before = steps[row.parent_id] if row.parent_id is not None else ()
+            steps[row.candidate_id] = (*before, row.text)
+        object.__setattr__(self, "steps", steps)
+
+    @property
+    def tokens(self) -> int:
+        """Generated, final answers included."""
+        steps = sum(row.completion_tokens for row in self.candidates)
+        return steps + sum(answer.completion_tokens for answer in self.answers)
+
+    def teacher(self, name: str) -> TeacherConfig:
+        """The teacher called so."""
+        return next(teacher for teacher in self.config.teachers if teacher.name == name)
+
+    def prefix(self, row: CandidateRequests) -> tuple[str, ...]:
+        """The steps that the candidate extends."""
+        return self.steps[row.candidate_id][:-1]
+
+    def teacher_turn(self, row: CandidateRequests) -> Turn:
+        """First turn of its teacher."""
+        return Turn(row.question, self.config.system_prompt(self.teacher(row.teacher)), row.passage)
+
+    def prover_turn(self, row: CandidateRequests) -> Turn:
+        """First turn of the prover."""
+        return Turn(row.question, self.config.prover_model.system_prompt, row.passage)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Tokens generated and seconds from the first request to the last result; `scores` by candidate."""
+
+    tokens: int
+    seconds: float
+    scores: Mapping[int, float]
+
+
+class Replay:
+    """One trial against engines by model name; several engines of a model share its problems."""
+
+    def __init__(self, trial: Trial, engines: Mapping[str, Sequence[DirectEngine]]) -> None:
+        self._trial = trial
+        self._engines = engines
+        self._tokens = 0
+        self._scores: dict[int, float] = {}
+        config = trial.config
+        self._problems = asyncio.Semaphore(config.run.max_active)
+        self._tasks = {
+            (name, number): asyncio.Semaphore(max(2, model.batch_size))
+            for name, model in config.models.items()
+            for number in range(len(engines[name]))
+        }
+
+    async def run(self) -> Replayed:
+        """Asks everything. Raises EngineError where an engine ended."""
+        problems: dict[int, list[CandidateRequests]] = defaultdict(list)
+        for row in self._trial.candidates:
+            problems[row.position].append(row)
+        answers = {answer.position: answer for answer in self._trial.answers}
+        started = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for position, rows in problems.items():
+                group.create_task(self._problem(rows, answers.get(position)))
+        return Replayed(self._tokens, time.perf_counter() - started, self._scores)
+
+    async def _problem(self, rows: Sequence[CandidateRequests], answer: AnswerRequest | None) -> None:
+        async with self._problems:
+            for _, step in groupby(rows, key=lambda row: (row.step, row.round)):
+                teachers: dict[str, list[CandidateRequests]] = defaultdict(list)
+                for row in step:
+                    teachers[row.teacher].append(row)
+                async with asyncio.TaskGroup() as group:
+                    for name, proposals in teachers.items():
+                        group.create_task(self._teacher(self._trial.teacher(name), proposals))
+            if answer is not None:
+                await self._answer(answer, next(row for row in rows if row.candidate_id == answer.candidate_id))
+
+    async def _teacher(self, teacher: TeacherConfig, rows: Sequence[CandidateRequests]) -> None:
+        await self._task(teacher.model, rows[0].position, [self._proposal(teacher, row) for row in rows])
+        scored = [row for row in rows if row.score is not None]
+        if scored:
+            found = await self._task(
+                self._trial.config.prover.model, rows[0].position, [self._score(row) for row in scored]
+            )
+            self._scores |= {
+                row.candidate_id: result["score"] for row, result in zip(scored, found, strict=True) if result
+            }
+
+    def _proposal(self, teacher: TeacherConfig, row: CandidateRequests) -> tuple[str, dict[str, Any]]:
+        return "propose", {
+            "turn": asdict(self._trial.teacher_turn(row)),
+            "steps": self._trial.prefix(row),
+            "sampling": asdict(sampling_of(teacher, row.max_tokens, row.seed)),
+        }
+
+    def _score(self, row: CandidateRequests) -> tuple[str, dict[str, Any]]:
+        return "score", {
+            "turn": asdict(self._trial.prover_turn(row)),
+            "steps": self._trial.steps[row.candidate_id],
+            "answer": row.answer,
+            "template": self._trial.config.prover.scoring_template,
+        }
+
+    async def _answer(self, answer: AnswerRequest, last: CandidateRequests) -> None:
+        teacher = self._trial.teacher(answer.teacher)
+        request = {
+            "turn": asdict(self._trial.teacher_turn(last)),
+            "steps": self._trial.steps[last.candidate_id],
+            "sampling": asdict(sampling_of(teacher, self._trial.config.search.answer_tokens, answer.seed)),
+        }
+        await self._task(teacher.model, answer.position, [("answer", request)])
+
+    async def _task(
+        self, model: str, position: int, requests: Sequence[tuple[str, dict[str, Any]]]
+    ) -> list[dict[str, Any]]:
+        number = position % len(self._engines[model])
+        engine = self._engines[model][number]
+        async with self._tasks[model, number]:
+            found = await asyncio.gather(*(_asked(engine, kind, arguments) for kind, arguments in requests))
+        self._tokens += sum(result.get("completion_tokens", 0) for result in found)
+        return found
+
+
+async def _asked(engine: DirectEngine, kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return await engine.ask(kind, **arguments)
+    except RequestError:
+        return {}
+
+
+def sampling_of(teacher: TeacherConfig, max_tokens: int, seed: int) -> Sampling:
+    """The settings that a worker asks with."""
+    return Sampling(
+        temperature=teacher.temperature,
+        top_p=teacher.top_p,
+        top_k=teacher.top_k,
+        min_p=teacher.min_p,
+        repetition_penalty=teacher.repetition_penalty,
+        max_tokens=max_tokens,
+        seed=seed,
+    )
