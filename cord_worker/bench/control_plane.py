@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cord_worker.bench import noop
 from cord_worker.bench.fleet import Fleet, running_fleet
+from cord_worker.bench.overhead import Load, load_of
 from cord_worker.bench.place import Place
 from cord_worker.bench.report import Measured, Report, check_rounds, quotients
+from cord_worker.bench.soak import Growth, soak
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.errors import LocalServiceError
@@ -26,6 +30,8 @@ from cord_worker.store.ingest import enqueue
 from cord_worker.store.measuring import final_candidates, pace_of
 
 _PATIENCE_SECONDS = 900.0
+_SOAK_PROBLEMS = 40
+_LOAD_FIGURES = ("overhead_p50", "overhead_p95", "delay_p50", "delay_p95")
 
 INSTANT_CONFIG = """
 [models.alpha]
@@ -71,6 +77,8 @@ class ControlPlaneBench:
     rounds: int = 3
     noop_tasks: int = 4000
     noop_concurrency: int = 64
+    light_problems: int = 5
+    soak_tasks: int = 0
 
 
 def measure(bench: ControlPlaneBench, place: Place, say: Callable[[str], None]) -> Report:
@@ -81,38 +89,81 @@ def measure(bench: ControlPlaneBench, place: Place, say: Callable[[str], None]) 
     check_rounds(bench.rounds)
     ceilings: list[float] = []
     rates: list[float] = []
+    loads: dict[str, list[Load]] = {"light": [], "full": []}
     for number in range(1, bench.rounds + 1):
         tasks_per_second = noop_rate(place, bench.noop_tasks, bench.noop_concurrency)
         ceilings.append(tasks_per_second / 2)
         with running_fleet(place, *_config(place, bench.beam_width, bench.max_active)) as fleet:
-            rates.append(service_rate(place, fleet, bench, f"round-{number}", bench.problems, bench.max_active))
+
+            def serve(load: str, problems: int, max_active: int, number: int = number, fleet: Fleet = fleet) -> None:
+                rate = service_rate(place, fleet, bench, f"{load}-{number}", problems, max_active)
+                if load == "full":
+                    rates.append(rate)
+
+            serve("warm-up", 1, 1)
+            loads["light"].append(load_of(place, fleet, lambda: serve("light", bench.light_problems, 1)))
+            loads["full"].append(load_of(place, fleet, lambda: serve("full", bench.problems, bench.max_active)))
         say(
             f"round {number}: bare Celery {tasks_per_second:.0f} tasks/s, "
             f"service {rates[-1]:.0f} candidates/s, {rates[-1] / ceilings[-1]:.0%} of the ceiling"
         )
+    growth = _soak(place, bench, say) if bench.soak_tasks else None
     fractions = quotients(rates, ceilings)
     measured = (
         Measured("bare Celery, no-op tasks", tuple(2 * ceiling for ceiling in ceilings), "tasks/s"),
         Measured("ceiling (two tasks a candidate)", tuple(ceilings), "candidates/s"),
         Measured("service, instant engine", tuple(rates), "candidates/s"),
         Measured("service / ceiling", fractions, "", 3),
+        *(
+            Measured(
+                f"{what.replace('_', ' ')} a candidate, {load} load", tuple(getattr(one, what) for one in of), "ms"
+            )
+            for load, of in loads.items()
+            for what in _LOAD_FIGURES
+        ),
+        *(growth.measured() if growth is not None else ()),
     )
-    keys = {
+    keys: dict[str, Any] = {
         "rounds": bench.rounds,
         "problems": bench.problems,
         "max_active": bench.max_active,
         "ceiling_candidates_per_second": measured[1].median,
         "candidates_per_second": measured[2].median,
         "fraction_of_ceiling": measured[3].median,
+        **{
+            f"{what.replace('_', f'_{load}_')}_ms": statistics.median(getattr(one, what) for one in of)
+            for load, of in loads.items()
+            for what in _LOAD_FIGURES
+        },
     }
+    if growth is not None:
+        keys |= {
+            "rss_growth": growth.rss(),
+            "threads_growth": growth.threads(),
+            "files_growth": growth.files(),
+            "soak": growth.to_json(),
+        }
     notes = (
         f"{bench.problems} problems, {bench.max_active} active at most, beam of {bench.beam_width}, 3 teachers on 2 "
         "models and a prover; candidates scored or invalid, by the tables, from the first admission to the last final "
         "problem",
         f"bare Celery: {bench.noop_tasks} no-op tasks published before, one worker, {bench.noop_concurrency} threads, "
         "same broker and settings; both are measured in turns",
+        f"overhead: start, lease and read, write of a candidate's proposal and score together, from the histograms of "
+        f"the workers (of p95 the sum, an upper bound); light load: {bench.light_problems} problems one after another; "
+        "delay is overhead and the way of the messages, which at full load is mostly waiting",
     )
     return Report("control-plane", measured, keys, notes)
+
+
+def _soak(place: Place, bench: ControlPlaneBench, say: Callable[[str], None]) -> Growth:
+    with running_fleet(place, *_config(place, bench.beam_width, bench.max_active)) as fleet:
+
+        def work(number: int) -> None:
+            service_rate(place, fleet, bench, f"soak-{number}", _SOAK_PROBLEMS, bench.max_active)
+
+        say(f"soak: until every worker has done {bench.soak_tasks:,} tasks")
+        return soak(place, fleet, bench.soak_tasks, work)
 
 
 def service_rate(

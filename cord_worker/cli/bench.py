@@ -110,6 +110,13 @@ def scoring(config_path: Path, lengths: tuple[int, ...], reference: bool, rounds
 @click.option("--beam-width", type=click.IntRange(min=1), default=4, show_default=True)
 @click.option("--noop-tasks", type=click.IntRange(min=100), default=4000, show_default=True, help="For the ceiling.")
 @click.option("--noop-concurrency", type=click.IntRange(min=1), default=64, show_default=True, help="Its threads.")
+@click.option("--light-problems", type=click.IntRange(min=1), default=5, show_default=True, help="At light load.")
+@click.option(
+    "--soak-tasks",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Then compare each worker's memory, threads and files after 1,000 tasks and after so many (such as 10000).",
+)
 @rounds_option
 @external_option
 @json_option
@@ -117,7 +124,9 @@ def control_plane(external: bool, as_json: bool, **options: Any) -> None:
     """Measure the service around an engine that answers at once, against bare Celery.
 
     A candidate needs one proposal and one score, so half of what a Celery worker does with tasks that do nothing is
-    the ceiling. Keys: candidates_per_second, ceiling_candidates_per_second, fraction_of_ceiling.
+    the ceiling. Keys: candidates_per_second, ceiling_candidates_per_second, fraction_of_ceiling; overhead a candidate
+    in milliseconds, beside its engine, overhead_light_p50_ms, …_p95_ms, overhead_full_p50_ms, …_p95_ms; with
+    --soak-tasks rss_growth (a ratio), threads_growth, files_growth of the worker that grew most.
 
     \b
       cordctl bench control-plane --problems 200 --rounds 3

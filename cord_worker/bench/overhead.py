@@ -1,0 +1,45 @@
+"""What a candidate costs beside its model: from the workers' own histograms, at light load and at full load.
+
+A candidate is proposed once and scored once, so its overhead is that of both tasks; of the 95th percentiles the sum is
+an upper bound. *Delay* has the messages' way in it too, which at full load is mostly waiting for a busy model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cord_worker.bench.fleet import Fleet
+from cord_worker.bench.histograms import NOTHING, Buckets, scrape
+from cord_worker.bench.place import Place
+
+OVERHEAD = "cord_candidate_overhead_seconds"
+DELAY = "cord_candidate_delay_seconds"
+_KINDS = ("propose", "score")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Milliseconds a candidate under one load, both of its tasks together."""
+
+    overhead_p50: float
+    overhead_p95: float
+    delay_p50: float
+    delay_p95: float
+
+
+def load_of(place: Place, fleet: Fleet, work: Callable[[], None]) -> Load:
+    """What the candidates of `work` cost, which the fleet does meanwhile."""
+    ports = list(fleet.ports(place).values())
+    before = {name: scrape(ports, name, "kind") for name in (OVERHEAD, DELAY)}
+    work()
+    after = {name: scrape(ports, name, "kind") for name in (OVERHEAD, DELAY)}
+
+    def both(name: str, share: float) -> float:
+        return 1000 * sum(_quantile(after[name], before[name], kind, share) for kind in _KINDS)
+
+    return Load(both(OVERHEAD, 0.5), both(OVERHEAD, 0.95), both(DELAY, 0.5), both(DELAY, 0.95))
+
+
+def _quantile(after: Mapping[str, Buckets], before: Mapping[str, Buckets], kind: str, share: float) -> float:
+    return (after.get(kind, NOTHING) - before.get(kind, NOTHING)).quantile(share) or 0.0

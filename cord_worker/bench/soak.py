@@ -1,0 +1,89 @@
+"""Whether workers grow: memory, threads and open files after the first thousand tasks, and after many more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cord_worker.bench.fleet import Fleet
+from cord_worker.bench.histograms import scrape
+from cord_worker.bench.memory import Footprint, footprint
+from cord_worker.bench.place import Place
+from cord_worker.bench.report import Measured
+
+_PARTS = "cord_task_part_seconds"
+_EARLY_TASKS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Footprints by process, early and late, and the tasks that each had done."""
+
+    early: Mapping[str, Footprint]
+    late: Mapping[str, Footprint]
+    tasks: Mapping[str, tuple[int, int]]
+
+    def rss(self) -> float:
+        """Largest growth of resident memory of any process, as a ratio: 1.0 is none."""
+        return max(self.late[name].rss_mb / self.early[name].rss_mb for name in self.early)
+
+    def threads(self) -> int:
+        """Most threads that any process has more than early on."""
+        return max(self.late[name].threads - self.early[name].threads for name in self.early)
+
+    def files(self) -> int:
+        """Most open files that any process has more than early on."""
+        return max(self.late[name].files - self.early[name].files for name in self.early)
+
+    def to_json(self) -> dict[str, dict[str, float]]:
+        """By process."""
+        return {
+            name: {
+                "tasks_early": self.tasks[name][0],
+                "tasks_late": self.tasks[name][1],
+                "rss_mb_early": self.early[name].rss_mb,
+                "rss_mb_late": self.late[name].rss_mb,
+                "threads_early": self.early[name].threads,
+                "threads_late": self.late[name].threads,
+                "files_early": self.early[name].files,
+                "files_late": self.late[name].files,
+            }
+            for name in self.early
+        }
+
+    def measured(self) -> Sequence[Measured]:
+        """For the table, once a process."""
+        shown = []
+        for name in self.early:
+            values = (self.early[name].rss_mb, self.late[name].rss_mb)
+            tasks = " and ".join(f"{count:,}" for count in self.tasks[name])
+            shown.append(Measured(f"{name}: memory after {tasks} tasks", values, "MiB"))
+        return shown
+
+
+def soak(place: Place, fleet: Fleet, tasks: int, work: Callable[[int], None]) -> Growth:
+    """Has the fleet do `work(number)` until every model worker has done `tasks` tasks."""
+    early: dict[str, Footprint] = {}
+    done_early: dict[str, int] = {}
+    number = 0
+    while True:
+        work(number)
+        number += 1
+        done = _tasks_done(place, fleet)
+        for name, count in done.items():
+            if count >= _EARLY_TASKS and name not in early:
+                early[name], done_early[name] = footprint(fleet.pids[name]), count
+        if min(done.values()) >= tasks:
+            break
+    late = {name: footprint(fleet.pids[name]) for name in early}
+    return Growth(early, late, {name: (done_early[name], done[name]) for name in early})
+
+
+def _tasks_done(place: Place, fleet: Fleet) -> dict[str, int]:
+    """Tasks that each model worker has run, of all kinds."""
+    counts = {}
+    for name, port in fleet.ports(place).items():
+        if name.startswith("worker-"):
+            parts = scrape([port], _PARTS, "part").get("start")
+            counts[name] = 0 if parts is None else int(parts.total)
+    return counts
