@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -136,18 +135,6 @@ class TestNothingStays:
 
         assert cluster.stop("smollm2", _ENDING_SECONDS) == 0
 
-        cluster.wait_until(lambda: not traces.left(), _ENDING_SECONDS)
-        assert count(database, LEASED, "candidates") == 0
-
-    def test_after_ctrl_c_in_a_terminal_which_every_process_gets(self, cluster: Cluster, database: Database) -> None:
-        traces = engine_at_work(cluster, database)
-
-        for process in [psutil.Process(cluster.processes["smollm2"].pid), *traces.processes]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if os.getpgid(process.pid) == os.getpgid(cluster.processes["smollm2"].pid):
-                    process.send_signal(signal.SIGINT)
-
-        assert cluster.processes["smollm2"].wait(_ENDING_SECONDS) == 0
         cluster.wait_until(lambda: not traces.left(), _ENDING_SECONDS)
         assert count(database, LEASED, "candidates") == 0
 
