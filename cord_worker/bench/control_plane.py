@@ -93,7 +93,7 @@ def measure(bench: ControlPlaneBench, place: Place, say: Callable[[str], None]) 
     for number in range(1, bench.rounds + 1):
         tasks_per_second = noop_rate(place, bench.noop_tasks, bench.noop_concurrency)
         ceilings.append(tasks_per_second / 2)
-        with running_fleet(place, *_config(place, bench.beam_width, bench.max_active)) as fleet:
+        with running_fleet(place, *instant_config(place, bench.beam_width, bench.max_active)) as fleet:
 
             def serve(load: str, problems: int, max_active: int, number: int = number, fleet: Fleet = fleet) -> None:
                 rate = service_rate(place, fleet, bench, f"{load}-{number}", problems, max_active)
@@ -157,10 +157,10 @@ def measure(bench: ControlPlaneBench, place: Place, say: Callable[[str], None]) 
 
 
 def _soak(place: Place, bench: ControlPlaneBench, say: Callable[[str], None]) -> Growth:
-    with running_fleet(place, *_config(place, bench.beam_width, bench.max_active)) as fleet:
+    with running_fleet(place, *instant_config(place, bench.beam_width, bench.max_active)) as fleet:
 
         def work(number: int) -> None:
-            service_rate(place, fleet, bench, f"soak-{number}", _SOAK_PROBLEMS, bench.max_active)
+            service_rate(place, fleet, bench, f"soak-{number}", min(_SOAK_PROBLEMS, bench.problems), bench.max_active)
 
         say(f"soak: until every worker has done {bench.soak_tasks:,} tasks")
         return soak(place, fleet, bench.soak_tasks, work)
@@ -170,7 +170,7 @@ def service_rate(
     place: Place, fleet: Fleet, bench: ControlPlaneBench, run: str, problems: int, max_active: int
 ) -> float:
     """Candidates per second of a run of its own on the running fleet. Raises LocalServiceError where one failed."""
-    config, _ = _config(place, bench.beam_width, max_active)
+    config, _ = instant_config(place, bench.beam_width, max_active)
     records = [
         ProblemRecord(f"{run}-{n}", f"What is {n} + {n}, in {run}?", str(2 * n), None, {}, f"{run}:{n}")
         for n in range(problems)
@@ -211,7 +211,8 @@ def noop_rate(place: Place, tasks: int, concurrency: int) -> float:
     return float((found["tasks"] - 1) / found["seconds"])
 
 
-def _config(place: Place, beam_width: int, max_active: int) -> tuple[RunConfig, Path]:
+def instant_config(place: Place, beam_width: int, max_active: int) -> tuple[RunConfig, Path]:
+    """The configuration of a measurement and its file."""
     path = place.folder / "cord.toml"
     path.write_text(INSTANT_CONFIG.format(beam_width=beam_width, max_active=max_active), encoding="utf-8")
     return RunConfig.load(path), path

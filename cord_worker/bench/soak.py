@@ -1,4 +1,4 @@
-"""Whether workers grow: memory, threads and open files after the first thousand tasks, and after many more."""
+"""Whether workers grow: memory, threads and open files after a tenth of the tasks, and after all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from cord_worker.bench.place import Place
 from cord_worker.bench.report import Measured
 
 _PARTS = "cord_task_part_seconds"
-_EARLY_TASKS = 1000
+_EARLY_SHARE = 10
+"""Early is when a worker has done a tenth of the tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def soak(place: Place, fleet: Fleet, tasks: int, work: Callable[[int], None]) ->
         number += 1
         done = _tasks_done(place, fleet)
         for name, count in done.items():
-            if count >= _EARLY_TASKS and name not in early:
+            if count >= tasks // _EARLY_SHARE and name not in early:
                 early[name], done_early[name] = footprint(fleet.pids[name]), count
         if min(done.values()) >= tasks:
             break
