@@ -115,7 +115,7 @@ def scoring(config_path: Path, lengths: tuple[int, ...], reference: bool, rounds
     "--soak-tasks",
     type=click.IntRange(min=0),
     default=0,
-    help="Then compare each worker's memory, threads and files after so many tasks (such as 10000) and a tenth of them.",
+    help="Then compare each worker's memory, threads and files after so many tasks (10000) and a tenth of them.",
 )
 @rounds_option
 @external_option
