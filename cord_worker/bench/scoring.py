@@ -36,6 +36,7 @@ _WORDS = (
 )
 _QUESTION = "Four boxes hold 17 apples each and 19 apples are sold. How many apples are left?"
 _ANSWER = "The 49 apples that are left"
+_TRIED_WORDS = 40
 _COMPARED_AT = 2000
 _FLAT_FROM, _FLAT_TO = 500, 3500
 
@@ -125,11 +126,11 @@ async def _at_length(
 
 async def _prefix_of(bench: ScoringBench, engine: DirectEngine, chance: random.Random, length: int) -> list[str]:
     """Steps of seeded words whose prompt takes about `length` tokens of the prover."""
-    words = " ".join(chance.choices(_WORDS, k=200))
+    words = " ".join(chance.choices(_WORDS, k=_TRIED_WORDS))
     one = (await _scored(engine, bench, [f" {words}."]))["prompt_tokens"]
     two = (await _scored(engine, bench, [f" {words}.", f" {words}."]))["prompt_tokens"]
     empty, each = 2 * one - two, max(1, two - one)
-    count = max(1, round(200 * (length - empty) / each))
+    count = max(1, round(_TRIED_WORDS * (length - empty) / each))
     return [f" {' '.join(chance.choices(_WORDS, k=min(100, count - start)))}." for start in range(0, count, 100)]
 
 

@@ -180,7 +180,7 @@ def test_the_engine_alone_is_asked_what_the_service_asked(bench: Bench) -> None:
 
 
 def test_scores_with_and_without_the_cache_are_the_same(bench: Bench) -> None:
-    found = bench("scoring", "--lengths", "80", "--lengths", "160", "--reference")
+    found = bench("scoring", "--lengths", "400", "--lengths", "600", "--reference")
     assert found["max_difference_uncached"] < 1e-6
     assert found["max_difference_reference"] < 1e-3
     assert found["max_abs_difference"] == max(found["max_difference_uncached"], found["max_difference_reference"])
