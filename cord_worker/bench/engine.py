@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cord_worker.bench.direct import DirectEngine, direct_engine
 from cord_worker.bench.fleet import Fleet, running_fleet
@@ -22,6 +23,9 @@ from cord_worker.errors import ConfigError, LocalServiceError
 from cord_worker.operations.enqueuing import DatasetSource
 from cord_worker.store.ingest import enqueue
 from cord_worker.store.measuring import answer_requests, candidate_requests, pace_of
+
+if TYPE_CHECKING:
+    from cord_worker.engines.encoding import TextCodec
 
 _PATIENCE_SECONDS = 4 * 3600.0
 
@@ -63,6 +67,8 @@ async def _measure(
     trials: list[Trial] = []
     agreeing: list[float] = []
     async with AsyncExitStack() as stack:
+        # Before anything is measured: what cannot be loaded must not be found out at the end.
+        codecs = {name: codec for name in config.models if (codec := _codec_of(config, name)) is not None}
         say("loading the engines without the service")
         engines = await _engines(bench, place, stack)
         blocks = {name: (await several[0].ask("describe"))["block_tokens"] for name, several in engines.items()}
@@ -89,7 +95,7 @@ async def _measure(
                     f"ratio {service[-1] / direct[-1]:.3f}"
                 )
     ratios = quotients(service, direct)
-    uses = _cache_uses(trials, 1 if bench.warm_up else 0, blocks)
+    uses = _cache_uses(trials, 1 if bench.warm_up else 0, blocks, codecs)
     measured = (
         Measured("service", tuple(service), "tokens/s"),
         Measured("engine alone", tuple(direct), "tokens/s"),
@@ -175,26 +181,42 @@ def _ratio(uses: Mapping[tuple[str, str], CacheUse], kind: str) -> float | None:
     return sum(use.cached for use in chosen) / ideal if ideal else None
 
 
-def _cache_uses(trials: Sequence[Trial], uncounted: int, blocks: Mapping[str, int]) -> dict[tuple[str, str], CacheUse]:
+def _cache_uses(
+    trials: Sequence[Trial], uncounted: int, blocks: Mapping[str, int], codecs: Mapping[str, TextCodec]
+) -> dict[tuple[str, str], CacheUse]:
     """By model and kind of request; the first `uncounted` trials fill the caches only."""
-    config = trials[0].config
     uses: dict[tuple[str, str], CacheUse] = {}
-    for name, model in config.models.items():
-        # A replica has a cache of its own, which rows do not tell; the instant engine has none.
-        if model.engine in {"instant", "openai"} or model.workers > 1:
-            continue
-        requests = _cache_requests(name, trials, uncounted)
+    for name, codec in codecs.items():
+        requests = _cache_requests(name, codec, trials, uncounted)
         for kind, use in cache_use(requests, blocks[name]).items():
             uses[name, kind] = use
     return uses
 
 
-def _cache_requests(name: str, trials: Sequence[Trial], uncounted: int) -> list[CacheRequest]:
+def _codec_of(config: RunConfig, name: str) -> TextCodec | None:
+    """How the model's engine turns text into ids; None where no cache can be told.
+
+    A replica has a cache of its own, which rows do not tell; instant engines and servers have none that is known.
+    """
+    model = config.models[name]
+    if model.engine in {"instant", "openai"} or model.workers > 1:
+        return None
+    from transformers import AutoTokenizer
+
     from cord_worker.engines import loading
     from cord_worker.engines.encoding import TextCodec
 
-    settings = engine_settings(trials[0].config.models[name])
-    codec = TextCodec(loading.load_tokenizer(loading.folder_of(settings), settings))
+    settings = engine_settings(model)
+    folder = loading.folder_of(settings)
+    if model.engine == "vllm" and model.gguf_file is not None:
+        from cord_worker.engines.vllm_gguf import unpacked
+
+        folder = unpacked(settings, folder, loading.digest_of(folder, model.gguf_file))
+        return TextCodec(loading.load_tokenizer(folder, settings))
+    return TextCodec(AutoTokenizer.from_pretrained(folder, **loading.options(settings)))
+
+
+def _cache_requests(name: str, codec: TextCodec, trials: Sequence[Trial], uncounted: int) -> list[CacheRequest]:
     begun: list[tuple[float, CacheRequest]] = []
     for number, trial in enumerate(trials):
         counted = number >= uncounted

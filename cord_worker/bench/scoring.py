@@ -36,7 +36,7 @@ _WORDS = (
 )
 _QUESTION = "Four boxes hold 17 apples each and 19 apples are sold. How many apples are left?"
 _ANSWER = "The 49 apples that are left"
-_TRIED_WORDS = 40
+_STEP_WORDS = 40
 _COMPARED_AT = 2000
 _FLAT_FROM, _FLAT_TO = 500, 3500
 
@@ -126,12 +126,15 @@ async def _at_length(
 
 async def _prefix_of(bench: ScoringBench, engine: DirectEngine, chance: random.Random, length: int) -> list[str]:
     """Steps of seeded words whose prompt takes about `length` tokens of the prover."""
-    words = " ".join(chance.choices(_WORDS, k=_TRIED_WORDS))
-    one = (await _scored(engine, bench, [f" {words}."]))["prompt_tokens"]
-    two = (await _scored(engine, bench, [f" {words}.", f" {words}."]))["prompt_tokens"]
-    empty, each = 2 * one - two, max(1, two - one)
-    count = max(1, round(_TRIED_WORDS * (length - empty) / each))
-    return [f" {' '.join(chance.choices(_WORDS, k=min(100, count - start)))}." for start in range(0, count, 100)]
+
+    def step() -> str:
+        return f" {' '.join(chance.choices(_WORDS, k=_STEP_WORDS))}."
+
+    one = (await _scored(engine, bench, [step()]))["prompt_tokens"]
+    two = (await _scored(engine, bench, [step(), step()]))["prompt_tokens"]
+    each = max(1, two - one)
+    # What is not the prefix: the question, the sibling's own step (as long as a third of these) and the closing part.
+    return [step() for _ in range(max(1, round((length - (one - each) - each / 3) / each)))]
 
 
 def _sibling(chance: random.Random) -> str:
