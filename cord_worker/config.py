@@ -208,7 +208,18 @@ class ProverConfig(_Section):
 class SearchConfig(_Section):
     """Beam search over steps (PAPER.md, One decoding step) and its budgets, in tokens."""
 
-    beam_width: int = Field(4, ge=1, le=1024, description="B: trajectories kept after every step.")
+    pipeline: Literal["cord", "greedy", "curation"] = Field(
+        "cord",
+        description="`cord`: beam search over the steps of all teachers; `greedy`: `trajectories` chains side by side, "
+        "each with a beam of one; `curation`: every teacher writes `trajectories` whole ones, the best wins.",
+    )
+    selection: Literal["predictive_perplexity", "random", "max_length"] = Field(
+        "predictive_perplexity",
+        description="By what candidates are ranked: how well they predict the answer, by lot, or by their thinking "
+        "tokens. They are scored in any case.",
+    )
+    trajectories: int = Field(4, ge=1, le=1024, description="Chains of `greedy`; of each teacher in `curation`.")
+    beam_width: int = Field(4, ge=1, le=1024, description="B: trajectories kept after every step (`cord`).")
     samples_per_teacher: int = Field(1, ge=1, le=1024, description="Proposals of each teacher per trajectory.")
     max_steps: int = Field(64, ge=1, le=10_000, description="Steps after which the trajectories are closed.")
     step_tokens: int = Field(2048, ge=4, description="Cap of one step, in the teacher's tokens.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, TeacherConfig
-from cord_worker.search.types import SearchSettings
+from cord_worker.search.types import Criterion, SearchSettings
 from cord_worker.store.database import Database
 from cord_worker.store.runs import TeacherRow, get_run, read_teachers, run_of_teacher
 
@@ -95,4 +95,7 @@ def search_settings(config: RunConfig) -> SearchSettings:
         loop_ngram=search.loop_ngram,
         loop_repeats=search.loop_repeats,
         max_rounds=search.max_rounds,
+        pipeline=search.pipeline,
+        trajectories=search.trajectories,
+        selection=Criterion(search.selection),
     )

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from cord_worker.coordination.context import RunContext, RunContexts
 from cord_worker.coordination.messages import Messenger
 from cord_worker.errors import StoreError, VerificationError
-from cord_worker.search import cord
+from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
+from cord_worker.search.pipelines import PIPELINES
 from cord_worker.search.seeds import answer_seed
 from cord_worker.search.types import SearchError, SeedScope
 from cord_worker.store import decisions
@@ -113,28 +114,29 @@ class Coordinator:
             decisions.fail_problem(connection, problem.id, str(error))
             return [], True
         match decision:
-            case cord.Expand():
+            case Expand():
                 decisions.write_expand(connection, problem, decision, context.teacher_ids)
                 return _proposals(context, problem.id, decision.step), False
-            case cord.Retry():
+            case Retry():
                 decisions.write_retry(connection, problem, decision, context.teacher_ids)
                 return _proposals(context, problem.id, problem.step), False
-            case cord.Finish():
+            case Finish():
                 teacher = context.teachers[decision.winner.teacher]
                 seed = answer_seed(context.config.run.seed, problem.key, decision.winner.lineage, teacher.name)
                 decisions.write_finish(connection, problem, decision, answer_seed=seed)
                 answer = Due(Kind.ANSWER, problem.id, decision.winner.steps, teacher.id, teacher.model_fingerprint)
                 return [answer], False
-            case cord.Fail():
+            case Fail():
                 decisions.write_fail(connection, problem, decision)
                 return [], True
 
 
-def _decide(connection: sa.Connection, context: RunContext, problem: decisions.ProblemSnapshot) -> cord.Decision:
+def _decide(connection: sa.Connection, context: RunContext, problem: decisions.ProblemSnapshot) -> Decision:
     scope = SeedScope(run_seed=context.config.run.seed, problem_key=problem.key)
+    pipeline = PIPELINES[context.search.pipeline]
     if problem.step == 0:
-        return cord.initial(context.search, scope, context.teacher_names)
-    return cord.decide(
+        return pipeline.initial(context.search, scope, context.teacher_names)
+    return pipeline.decide(
         context.search,
         scope,
         context.teacher_names,

@@ -203,7 +203,8 @@ class ModelWorker:
         turn = Turn(question=lease.question, system=system_prompt, passage=lease.passage)
         sampling = _sampling(teacher, lease.max_tokens, lease.seed)
         try:
-            generation = await self._engine.propose(turn, lease.steps, sampling)
+            write = self._engine.complete if lease.whole else self._engine.propose
+            generation = await write(turn, lease.steps, sampling)
         except RequestError as error:
             logger.warning("candidate %d: %s", lease.candidate_id, error)
             return ProposalResult(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -26,7 +26,7 @@ from cord_worker.engines.protocol import Generation
 from cord_worker.engines.runner import ModelRunner, Prefix, ScoreTask
 from cord_worker.engines.sampling import BatchSampler, RowSampling
 from cord_worker.errors import EngineError, RequestError
-from cord_worker.prompting.segmentation import ANSWER_ENDS, STEP_ENDS, Ended, cut_answer, cut_step, find_end
+from cord_worker.prompting.segmentation import ENDS, Ended, Written, cut, find_end
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,6 @@ _JOIN_EVERY = 4
 """Decoding steps between two looks at what is waiting."""
 _END_WINDOW = 16
 """Last tokens that hold a whole end mark even if every token is one byte."""
-_ENDS = {"step": STEP_ENDS, "answer": ANSWER_ENDS}
 
 T = TypeVar("T")
 
@@ -43,7 +42,7 @@ T = TypeVar("T")
 class GenerationJob:
     """A request for text; `pieces` are the prompt, at least two tokens in all."""
 
-    kind: Literal["step", "answer"]
+    kind: Written
     pieces: list[Ids]
     sampling: RowSampling
     max_tokens: int
@@ -258,7 +257,7 @@ class ComputeThread:
         if token in self._end_tokens:
             return "eos"
         if self._codec.may_end(token):
-            ends = _ENDS[row.job.kind]
+            ends = ENDS[row.job.kind]
             window = self._codec.decode(row.generated[-_END_WINDOW:])
             if find_end(window, ends=ends) and find_end(self._text(row, row.generated), ends=ends):
                 return "stop"
@@ -272,10 +271,10 @@ class ComputeThread:
         text = self._text(row, row.generated[:-1] if ended == "eos" else row.generated)
         if ended != "stop":
             text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
-        cut = (cut_step if job.kind == "step" else cut_answer)(text, ended=ended)
+        segment = cut(text, job.kind, ended=ended)
         return Generation(
-            text=cut.text,
-            finish_reason=cut.finish_reason,
+            text=segment.text,
+            finish_reason=segment.finish_reason,
             prompt_tokens=job.prompt_length,
             completion_tokens=len(row.generated),
             cached_tokens=row.cached,

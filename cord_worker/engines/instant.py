@@ -12,10 +12,12 @@ import json
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cord_worker.engines.protocol import AnswerScore, FinishReason, Generation, Sampling, Turn
 from cord_worker.errors import EngineError, RequestError
 from cord_worker.prompting.scoring import predictive_perplexity
+from cord_worker.prompting.trajectory import step_marker
 
 _WORDS = ("add", "the", "number", "of", "apples", "to", "what", "is", "left", "then", "twice", "half", "carry", "one")
 _TYPICAL_STEPS = 5
@@ -45,6 +47,28 @@ class InstantEngine:
             finish_reason=FinishReason.THINK_END if closing else FinishReason.STEP,
             prompt_tokens=_count(turn, steps),
             completion_tokens=len(words) + 2,
+            cached_tokens=0,
+            seconds=0.0,
+        )
+
+    async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        """Steps as `propose` writes them, with markers, until one of them ends the thinking or the cap is reached."""
+        written: list[str] = []
+        tokens = 0
+        while True:
+            step = await self.propose(turn, [*steps, *written], replace(sampling, seed=sampling.seed + len(written)))
+            written.append(step.text)
+            tokens += step.completion_tokens
+            closed = step.finish_reason == FinishReason.THINK_END
+            if closed or tokens >= sampling.max_tokens:
+                break
+        number = len(steps) + 1
+        rest = [f"{step_marker(number + index)}{text}" for index, text in enumerate(written[1:], start=1)]
+        return Generation(
+            text="".join([written[0], *rest]),
+            finish_reason=FinishReason.THINK_END if closed else FinishReason.LENGTH,
+            prompt_tokens=_count(turn, steps),
+            completion_tokens=tokens,
             cached_tokens=0,
             seconds=0.0,
         )

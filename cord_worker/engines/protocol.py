@@ -89,6 +89,10 @@ class Engine(Protocol):
         """Writes the next step after `steps`; ends at the line-anchored marker, `</think>`, EOS or the cap."""
         ...
 
+    async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        """Writes the rest of the trajectory after `steps`, markers included; ends at `</think>`, EOS or the cap."""
+        ...
+
     async def answer(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         """Writes the final answer after the closed trajectory; ends at EOS or the cap."""
         ...

@@ -10,7 +10,6 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 
@@ -24,6 +23,7 @@ from cord_worker.engines.sampling import RowSampling
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError, RequestError
 from cord_worker.prompting.scoring import predictive_perplexity
+from cord_worker.prompting.segmentation import Written
 
 _DIGITS = 9
 """Significant digits of a score, and decimals of a log-probability, so that equal scores are equal bytes.
@@ -71,6 +71,11 @@ class TransformersEngine:
         """See `protocol.Engine.propose`; `max_tokens` is cut to the room that the context leaves."""
         pieces = self._codec.proposal(turn, steps)
         return await self._generate(self._generation_job("step", pieces, sampling))
+
+    async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        """See `protocol.Engine.complete`; `max_tokens` is cut to the room that the context leaves."""
+        pieces = self._codec.proposal(turn, steps)
+        return await self._generate(self._generation_job("trajectory", pieces, sampling))
 
     async def answer(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         """See `protocol.Engine.answer`; ends before a second `</think>`, told by its finish reason."""
@@ -126,7 +131,7 @@ class TransformersEngine:
         self._thread.submit_generation(job)
         return await asyncio.wrap_future(job.future)
 
-    def _generation_job(self, kind: Literal["step", "answer"], pieces: list[Ids], sampling: Sampling) -> GenerationJob:
+    def _generation_job(self, kind: Written, pieces: list[Ids], sampling: Sampling) -> GenerationJob:
         length = sum(map(len, pieces))
         room = self.max_model_len - length
         if room < 1:

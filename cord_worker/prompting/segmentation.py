@@ -7,6 +7,7 @@ So `### Stepwise …` at the start of a line ends a step too; `### Note`, and `#
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -49,6 +50,16 @@ class SegmentedText:
 STEP_ENDS = {BOUNDARY: FinishReason.STEP, THINK_CLOSE: FinishReason.THINK_END}
 ANSWER_ENDS = {THINK_CLOSE: FinishReason.THINK_END, THINK_OPEN: FinishReason.THINK_END}
 """A second `<think>` or `</think>` would make the exported turn ambiguous, so an answer ends before it."""
+TRAJECTORY_ENDS = {THINK_CLOSE: FinishReason.THINK_END}
+"""What a model writes alone to the end of its thinking goes on over its own step markers."""
+
+Written = Literal["step", "trajectory", "answer"]
+"""What a model is asked to write: its next step, the rest of its thinking, the final answer after it."""
+ENDS: Mapping[Written, dict[str, FinishReason]] = {
+    "step": STEP_ENDS,
+    "trajectory": TRAJECTORY_ENDS,
+    "answer": ANSWER_ENDS,
+}
 
 
 def find_end(text: str, start: int = 0, *, ends: dict[str, FinishReason] = STEP_ENDS) -> TextEnd | None:
@@ -74,6 +85,11 @@ def cut_step(text: str, *, ended: Ended) -> SegmentedText:
 def cut_answer(text: str, *, ended: Ended) -> SegmentedText:
     """The final answer out of what a model wrote after `</think>`; ends before a second `<think>` or `</think>`."""
     return _cut(text, ended, ANSWER_ENDS)
+
+
+def cut(text: str, written: Written, *, ended: Ended) -> SegmentedText:
+    """What was asked for out of what a model wrote; see `cut_step` and `cut_answer`."""
+    return _cut(text, ended, ENDS[written])
 
 
 def _cut(text: str, ended: Ended, ends: dict[str, FinishReason]) -> SegmentedText:

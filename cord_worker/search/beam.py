@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from cord_worker.search.seeds import random_merit
 from cord_worker.search.types import (
     Beam,
     Candidate,
+    Criterion,
     Finish,
     InvalidReason,
     SearchError,
     SearchSettings,
+    SeedScope,
     Trajectory,
 )
 from cord_worker.search.validity import duplicates
+
+RankKey = tuple[float, int, int, int, int]
 
 _LIVE_REASONS = frozenset({"step", "length"})
 _CLOSING_REASONS = {"think_end": Finish.THINK_END, "eos": Finish.EOS}
@@ -30,21 +35,27 @@ class Selection:
     invalid: dict[int, InvalidReason]
 
 
-def select(candidates: Iterable[Candidate], finished: Iterable[Trajectory], settings: SearchSettings) -> Selection:
+def select(
+    candidates: Iterable[Candidate], finished: Iterable[Trajectory], settings: SearchSettings, scope: SeedScope
+) -> Selection:
     """The best `beam_width` of one step's valid candidates and of the finished trajectories that held a slot.
 
     Independent of the order of both. Raises SearchError where a candidate that is not invalid lacks text, score,
     token count or finish reason, or where two members cannot be told apart by `rank_key`.
     """
+
+    def key(trajectory: Trajectory) -> RankKey:
+        return rank_key(trajectory, settings, scope)
+
     pool = tuple(candidates)
     invalid = invalid_candidates(pool)
     new = sorted(
         (Trajectory.of(candidate, finish_of(candidate, settings)) for candidate in pool if candidate.id not in invalid),
-        key=rank_key,
+        key=key,
     )
-    everyone = sorted([*new, *finished], key=rank_key)
+    everyone = sorted([*new, *finished], key=key)
     _check_scores(everyone)
-    _check_distinct(everyone)
+    _check_distinct(everyone, key)
     return Selection(
         ranking=tuple(trajectory.candidate_id for trajectory in new),
         beam=tuple(everyone[: settings.beam_width]),
@@ -52,14 +63,23 @@ def select(candidates: Iterable[Candidate], finished: Iterable[Trajectory], sett
     )
 
 
-def rank_key(trajectory: Trajectory) -> tuple[float, int, int, int, int]:
-    """Sorts best first: score, then fewer steps, parent rank, teacher order, sample index.
+def merit(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) -> float:
+    """What makes a trajectory better than another under `settings.selection`; higher is better."""
+    if settings.selection == Criterion.MAX_LENGTH:
+        return float(trajectory.thinking_tokens)
+    if settings.selection == Criterion.RANDOM:
+        return random_merit(scope.run_seed, scope.problem_key, trajectory.lineage)
+    return trajectory.score
+
+
+def rank_key(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) -> RankKey:
+    """Sorts best first: merit (the score), then fewer steps, parent rank, teacher order, sample index.
 
     No two members of a pool share a key: those of one step differ in (parent rank, teacher, sample), those of
     different steps in their number of steps. So no order of arrival and no database id ever decides.
     """
     return (
-        -trajectory.score,
+        -merit(trajectory, settings, scope),
         trajectory.steps,
         trajectory.parent_rank,
         trajectory.teacher,
@@ -67,11 +87,11 @@ def rank_key(trajectory: Trajectory) -> tuple[float, int, int, int, int]:
     )
 
 
-def winner(beam: Beam) -> Trajectory:
+def winner(beam: Beam, settings: SearchSettings, scope: SeedScope) -> Trajectory:
     """The trajectory that the search ends with: the first by `rank_key`. Raises SearchError on an empty beam."""
     if not beam:
         raise SearchError("an empty beam has no winner: record the problem as failed instead")
-    return min(beam, key=rank_key)
+    return min(beam, key=lambda trajectory: rank_key(trajectory, settings, scope))
 
 
 def invalid_candidates(candidates: Iterable[Candidate]) -> dict[int, InvalidReason]:
@@ -95,6 +115,8 @@ def finish_of(candidate: Candidate, settings: SearchSettings) -> Finish | None:
             f"candidate {candidate.id} (step {candidate.step}) has the finish reason {reason!r}: a valid candidate "
             f"has one of {', '.join(sorted(_LIVE_REASONS | _CLOSING_REASONS.keys()))}"
         )
+    if candidate.whole:
+        return Finish.THINKING_BUDGET
     if candidate.thinking_tokens is not None and candidate.thinking_tokens >= settings.thinking_tokens:
         return Finish.THINKING_BUDGET
     if candidate.step >= settings.max_steps:
@@ -121,10 +143,10 @@ def _check_scores(pool: list[Trajectory]) -> None:
             )
 
 
-def _check_distinct(pool: list[Trajectory]) -> None:
-    first_with: dict[tuple[float, int, int, int, int], Trajectory] = {}
+def _check_distinct(pool: list[Trajectory], key: Callable[[Trajectory], RankKey]) -> None:
+    first_with: dict[RankKey, Trajectory] = {}
     for trajectory in pool:
-        other = first_with.setdefault(rank_key(trajectory), trajectory)
+        other = first_with.setdefault(key(trajectory), trajectory)
         if other is not trajectory:
             raise SearchError(
                 f"candidates {other.candidate_id} and {trajectory.candidate_id} have the same place (step "

@@ -23,6 +23,11 @@ def answer_seed(run_seed: int, problem_key: str, lineage: str, teacher_name: str
     return _seed("answer", run_seed, problem_key, lineage, teacher_name)
 
 
+def random_merit(run_seed: int, problem_key: str, lineage: str) -> float:
+    """What the candidate `lineage` draws where selection is random, in [0, 1)."""
+    return _seed("selection", run_seed, problem_key, lineage) / 2**63
+
+
 def lineage(parent_lineage: str, step: int, round: int, teacher_name: str, sample: int) -> str:
     """32 hex digits naming a candidate by its path; the parent's lineage is "" at step 1."""
     return _digest("lineage", parent_lineage, step, round, teacher_name, sample).hex()

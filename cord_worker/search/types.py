@@ -53,10 +53,22 @@ class Finish(StrEnum):
     """The step cap was reached."""
 
 
+class Criterion(StrEnum):
+    """By what a candidate is better than another (PAPER.md, Baselines); all are scored in any case."""
+
+    PREDICTIVE_PERPLEXITY = "predictive_perplexity"
+    """The score: how well it predicts the known answer."""
+    RANDOM = "random"
+    """Drawn from the run's seed."""
+    MAX_LENGTH = "max_length"
+    """The most thinking tokens."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
     """What decides the search. Budgets are in tokens: `thinking_tokens` in the prover's, `step_tokens` in the
-    teacher's. `max_rounds` counts the tries of a step whose candidates are all invalid, the first one included."""
+    teacher's. `max_rounds` counts the tries of a step whose candidates are all invalid, the first one included.
+    `trajectories` is the number of chains (greedy) or of whole trajectories of each teacher (curation)."""
 
     beam_width: int
     samples_per_teacher: int
@@ -66,6 +78,9 @@ class SearchSettings:
     loop_ngram: int
     loop_repeats: int
     max_rounds: int
+    pipeline: str = "cord"
+    trajectories: int = 4
+    selection: Criterion = Criterion.PREDICTIVE_PERPLEXITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +93,8 @@ class SeedScope:
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """One candidate to be proposed: its row before there is a text. `max_tokens` is in the teacher's tokens."""
+    """One candidate to be proposed: its row before there is a text. `max_tokens` is in the teacher's tokens; a `whole`
+    one is the rest of its trajectory up to `</think>`, markers included, as one candidate."""
 
     parent_id: int | None
     parent_rank: int
@@ -89,6 +105,7 @@ class Expansion:
     lineage: str
     seed: int
     max_tokens: int
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +131,7 @@ class Candidate:
     thinking_tokens: int | None
     invalid_reason: str | None
     parent_rank: int
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,10 +57,11 @@ def storable(text: str) -> str:
 def duplicates(candidates: Iterable[Candidate]) -> dict[int, int]:
     """Ids of the candidates that repeat a sibling, each with the id of the sibling that stands for both.
 
-    Siblings have the same parent; texts are compared with every run of whitespace as one space. The sibling with the
-    lowest (teacher, sample) stands, whatever the order of arrival. Candidates that are invalid already are left out.
+    Siblings extend the same place of the beam; texts are compared with every run of whitespace as one space. The
+    sibling with the lowest (teacher, sample) stands, whatever the order of arrival. Candidates that are invalid already
+    are left out.
     """
-    standing: dict[tuple[int | None, str], int] = {}
+    standing: dict[tuple[int | None, int, str], int] = {}
     repeats: dict[int, int] = {}
     valid = (candidate for candidate in candidates if candidate.invalid_reason is None)
     for candidate in sorted(valid, key=lambda candidate: (candidate.teacher, candidate.sample)):
@@ -69,7 +70,8 @@ def duplicates(candidates: Iterable[Candidate]) -> dict[int, int]:
                 f"candidate {candidate.id} (step {candidate.step}) has no text and is not marked invalid: propose it "
                 "before the step is decided"
             )
-        first = standing.setdefault((candidate.parent_id, " ".join(candidate.text.split())), candidate.id)
+        text = " ".join(candidate.text.split())
+        first = standing.setdefault((candidate.parent_id, candidate.parent_rank, text), candidate.id)
         if first != candidate.id:
             repeats[candidate.id] = first
     return repeats

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cord_worker.search.cord import Expand, Fail, Finish, Retry
+from cord_worker.search.decision import Expand, Fail, Finish, Retry
 from cord_worker.search.types import Beam, Candidate, Expansion, InvalidReason, Trajectory
 from cord_worker.search.types import Finish as FinishKind
 
@@ -52,7 +52,7 @@ _LOCK_PROBLEM = sa.text(
 _READ_CANDIDATES = sa.text(
     """
     SELECT c.id, c.parent_id, c.step, c.round, t.ordinal AS teacher, c.sample, c.lineage, c.text, c.finish_reason,
-           c.score, c.thinking_tokens, c.invalid_reason, c.parent_rank
+           c.score, c.thinking_tokens, c.invalid_reason, c.parent_rank, c.whole
     FROM candidates c JOIN teachers t ON t.id = c.teacher_id
     WHERE c.problem_id = :problem_id AND c.step = :step AND c.round = :round
     ORDER BY c.id
@@ -74,13 +74,14 @@ _READ_BEAM = sa.text(
 _INSERT_CANDIDATES = sa.text(
     """
     INSERT INTO candidates
-        (problem_id, parent_id, parent_rank, step, round, teacher_id, sample, lineage, seed, max_tokens)
+        (problem_id, parent_id, parent_rank, step, round, teacher_id, sample, lineage, seed, max_tokens, whole)
     SELECT :problem_id, r.parent_id, r.parent_rank, :step, :round, r.teacher_id, r.sample, r.lineage, r.seed,
-           r.max_tokens
+           r.max_tokens, r.whole
     FROM unnest(
         CAST(:parent_id AS bigint[]), CAST(:parent_rank AS int[]), CAST(:teacher_id AS bigint[]),
-        CAST(:sample AS int[]), CAST(:lineage AS text[]), CAST(:seed AS bigint[]), CAST(:max_tokens AS int[])
-    ) WITH ORDINALITY AS r(parent_id, parent_rank, teacher_id, sample, lineage, seed, max_tokens, place)
+        CAST(:sample AS int[]), CAST(:lineage AS text[]), CAST(:seed AS bigint[]), CAST(:max_tokens AS int[]),
+        CAST(:whole AS boolean[])
+    ) WITH ORDINALITY AS r(parent_id, parent_rank, teacher_id, sample, lineage, seed, max_tokens, whole, place)
     ORDER BY r.place
     """
 )
@@ -318,6 +319,7 @@ def _plan(
             "lineage": [expansion.lineage for expansion in expansions],
             "seed": [expansion.seed for expansion in expansions],
             "max_tokens": [expansion.max_tokens for expansion in expansions],
+            "whole": [expansion.whole for expansion in expansions],
         },
     )
     connection.execute(

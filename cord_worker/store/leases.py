@@ -46,7 +46,7 @@ _CLAIM_PROPOSALS = sa.text(
     FROM due, problems p
     WHERE c.id = due.id AND p.id = c.problem_id
     RETURNING c.id, c.propose_attempts, c.problem_id, c.teacher_id, c.parent_id, c.seed, c.max_tokens,
-              p.question, p.passage
+              c.whole, p.question, p.passage
     """
 )
 
@@ -239,6 +239,7 @@ def claim_proposals(
             steps=paths.get(row.parent_id, ()),
             seed=row.seed,
             max_tokens=row.max_tokens,
+            whole=row.whole,
         )
         for row in sorted(rows, key=lambda row: row.id)
     ]

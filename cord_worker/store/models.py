@@ -265,6 +265,9 @@ class Candidate(Base):
     )
     seed: Mapped[int] = mapped_column(BigInteger, comment="Sampling seed.")
     max_tokens: Mapped[int] = mapped_column(Integer, comment="Token cap of this step.")
+    whole: Mapped[bool] = mapped_column(
+        Boolean, comment="Whether it is the rest of its trajectory, in one piece, instead of one step."
+    )
     state: Mapped[str] = mapped_column(
         Text,
         server_default=CandidateState.PENDING.value,

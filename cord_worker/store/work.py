@@ -15,7 +15,8 @@ class ProposalUnit:
 
 @dataclass(frozen=True, slots=True)
 class LeasedProposal:
-    """A candidate to be proposed; `steps` is the text of the trajectory that it extends."""
+    """A candidate to be proposed; `steps` is the text of the trajectory that it extends, and a `whole` one is the rest
+    of it."""
 
     candidate_id: int
     attempt: int
@@ -26,6 +27,7 @@ class LeasedProposal:
     steps: tuple[str, ...]
     seed: int
     max_tokens: int
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -410,6 +410,12 @@ def upgrade() -> None:
         sa.Column("seed", sa.BigInteger(), nullable=False, comment="Sampling seed."),
         sa.Column("max_tokens", sa.Integer(), nullable=False, comment="Token cap of this step."),
         sa.Column(
+            "whole",
+            sa.Boolean(),
+            nullable=False,
+            comment="Whether it is the rest of its trajectory, in one piece, instead of one step.",
+        ),
+        sa.Column(
             "state",
             sa.Text(),
             server_default="pending",

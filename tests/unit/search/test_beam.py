@@ -9,8 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cord_worker.search.beam import rank_key, select, winner
-from cord_worker.search.types import Candidate, Finish, InvalidReason, SearchError, SearchSettings, Trajectory
+from cord_worker.search.types import (
+    Candidate,
+    Finish,
+    InvalidReason,
+    SearchError,
+    SearchSettings,
+    SeedScope,
+    Trajectory,
+)
 
+SCOPE = SeedScope(run_seed=3, problem_key="limo-17")
 SETTINGS = SearchSettings(
     beam_width=4,
     samples_per_teacher=2,
@@ -101,7 +110,7 @@ def reference(candidates: list[Candidate], finished: list[Trajectory], width: in
 @given(pools(), st.integers(1, 8))
 def test_the_beam_equals_a_brute_force_reference(pool: tuple[list[Candidate], list[Trajectory]], width: int) -> None:
     candidates, finished = pool
-    selection = select(candidates, finished, dataclasses.replace(SETTINGS, beam_width=width))
+    selection = select(candidates, finished, dataclasses.replace(SETTINGS, beam_width=width), SCOPE)
     assert [member.candidate_id for member in selection.beam] == reference(candidates, finished, width)
     assert list(selection.ranking) == reference(candidates, [], 1000)
     assert set(selection.ranking) | set(selection.invalid) == {candidate.id for candidate in candidates}
@@ -112,10 +121,10 @@ def test_the_beam_equals_a_brute_force_reference(pool: tuple[list[Candidate], li
 @given(pools(), st.randoms(use_true_random=False))
 def test_the_order_of_arrival_decides_nothing(pool: tuple[list[Candidate], list[Trajectory]], random: object) -> None:
     candidates, finished = pool
-    before = select(candidates, finished, SETTINGS)
+    before = select(candidates, finished, SETTINGS, SCOPE)
     random.shuffle(candidates)  # type: ignore[attr-defined]
     random.shuffle(finished)  # type: ignore[attr-defined]
-    assert select(candidates, finished, SETTINGS) == before
+    assert select(candidates, finished, SETTINGS, SCOPE) == before
 
 
 @settings(deadline=None)
@@ -123,7 +132,7 @@ def test_the_order_of_arrival_decides_nothing(pool: tuple[list[Candidate], list[
 def test_database_ids_decide_nothing(pool: tuple[list[Candidate], list[Trajectory]]) -> None:
     candidates, finished = pool
     other_ids = [dataclasses.replace(candidate, id=5000 - candidate.id) for candidate in candidates]
-    before, after = select(candidates, finished, SETTINGS), select(other_ids, finished, SETTINGS)
+    before, after = select(candidates, finished, SETTINGS, SCOPE), select(other_ids, finished, SETTINGS, SCOPE)
     assert [member.lineage for member in after.beam] == [member.lineage for member in before.beam]
     assert tuple(5000 - id for id in after.ranking) == before.ranking
 
@@ -133,7 +142,7 @@ def test_database_ids_decide_nothing(pool: tuple[list[Candidate], list[Trajector
 def test_a_beam_is_sorted_without_repeats_and_as_full_as_it_can_be(
     pool: tuple[list[Candidate], list[Trajectory]],
 ) -> None:
-    selection = select(*pool, SETTINGS)
+    selection = select(*pool, SETTINGS, SCOPE)
     scores = [member.score for member in selection.beam]
     assert scores == sorted(scores, reverse=True)
     assert len({member.candidate_id for member in selection.beam}) == len(selection.beam)
@@ -146,7 +155,7 @@ def test_a_finished_trajectory_leaves_only_for_enough_better_ones(
     pool: tuple[list[Candidate], list[Trajectory]],
 ) -> None:
     candidates, finished = pool
-    beam = select(candidates, finished, SETTINGS).beam
+    beam = select(candidates, finished, SETTINGS, SCOPE).beam
     for trajectory in finished:
         if trajectory not in beam:
             assert len(beam) == SETTINGS.beam_width
@@ -159,10 +168,10 @@ def test_adding_a_worse_candidate_never_changes_who_was_kept(
     pool: tuple[list[Candidate], list[Trajectory]], score: float
 ) -> None:
     candidates, finished = pool
-    before = select(candidates, finished, SETTINGS).beam
+    before = select(candidates, finished, SETTINGS, SCOPE).beam
     lowest = min((member.score for member in before), default=1.0)
     worse = new(999, 7, 0, 0, score=min(score, lowest))
-    after = select([*candidates, worse], finished, SETTINGS).beam
+    after = select([*candidates, worse], finished, SETTINGS, SCOPE).beam
     assert after[: len(before)] == before
     assert len(after) == min(SETTINGS.beam_width, len(before) + 1)
 
@@ -179,12 +188,12 @@ def test_adding_a_worse_candidate_never_changes_who_was_kept(
     ids=["score", "last bit of score", "parent rank", "teacher", "sample"],
 )
 def test_ties_fall_to_parent_rank_then_teacher_then_sample(better: Candidate, worse: Candidate) -> None:
-    assert select([worse, better], [], SETTINGS).ranking == (2, 1)
+    assert select([worse, better], [], SETTINGS, SCOPE).ranking == (2, 1)
 
 
 def test_of_equal_scores_the_trajectory_with_fewer_steps_is_first() -> None:
     short = held(9, steps=2, rank=3, teacher=2, sample=1, score=0.5)
-    assert [member.candidate_id for member in select([new(1, 0, 0, 0)], [short], SETTINGS).beam] == [9, 1]
+    assert [member.candidate_id for member in select([new(1, 0, 0, 0)], [short], SETTINGS, SCOPE).beam] == [9, 1]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +216,7 @@ def test_thinking_ends_by_the_teacher_then_the_budget_then_the_step_cap(
     finish_reason: str, tokens: int, step: int, finish: Finish | None
 ) -> None:
     candidate = new(1, 0, 0, 0, finish_reason=finish_reason, thinking_tokens=tokens, step=step)
-    assert select([candidate], [], SETTINGS).beam[0].finish is finish
+    assert select([candidate], [], SETTINGS, SCOPE).beam[0].finish is finish
 
 
 def test_invalid_candidates_and_duplicates_are_told_with_their_reasons() -> None:
@@ -216,19 +225,19 @@ def test_invalid_candidates_and_duplicates_are_told_with_their_reasons() -> None
         new(2, 0, 1, 0, text=" same\n", score=0.9),
         new(3, 0, 2, 0, invalid_reason="too_long", text=None, score=None, finish_reason=None, thinking_tokens=None),
     ]
-    selection = select(pool, [], SETTINGS)
+    selection = select(pool, [], SETTINGS, SCOPE)
     assert selection.ranking == (1,)
     assert selection.invalid == {2: InvalidReason.DUPLICATE, 3: InvalidReason.TOO_LONG}
 
 
 def test_a_duplicate_needs_no_score() -> None:
     pool = [new(1, 0, 0, 0, text="same"), new(2, 0, 1, 0, text="same", score=None, thinking_tokens=None)]
-    assert select(pool, [], SETTINGS).ranking == (1,)
+    assert select(pool, [], SETTINGS, SCOPE).ranking == (1,)
 
 
 def test_a_closing_that_adds_no_text_is_invalid_as_the_paper_page_says() -> None:
     closing = new(1, 0, 0, 0, text="\n", finish_reason="think_end", invalid_reason=InvalidReason.WHITESPACE)
-    assert select([closing], [], SETTINGS).beam == ()
+    assert select([closing], [], SETTINGS, SCOPE).beam == ()
 
 
 @pytest.mark.parametrize(
@@ -247,23 +256,23 @@ def test_a_closing_that_adds_no_text_is_invalid_as_the_paper_page_says() -> None
 )
 def test_rows_that_are_neither_scored_nor_invalid_are_refused(changes: dict[str, object], told: str) -> None:
     with pytest.raises(SearchError, match=told):
-        select([new(1, 0, 0, 0, **changes)], [], SETTINGS)
+        select([new(1, 0, 0, 0, **changes)], [], SETTINGS, SCOPE)
 
 
 def test_two_candidates_in_one_place_are_refused() -> None:
     with pytest.raises(SearchError, match="same place"):
-        select([new(1, 0, 0, 0), new(2, 0, 0, 0, text="other")], [], SETTINGS)
+        select([new(1, 0, 0, 0), new(2, 0, 0, 0, text="other")], [], SETTINGS, SCOPE)
 
 
 @settings(deadline=None)
 @given(pools())
 def test_the_winner_is_the_first_of_the_beam(pool: tuple[list[Candidate], list[Trajectory]]) -> None:
-    beam = select(*pool, SETTINGS).beam
+    beam = select(*pool, SETTINGS, SCOPE).beam
     if beam:
-        assert winner(beam) == beam[0] == winner(tuple(reversed(beam)))
-        assert all(rank_key(beam[0]) <= rank_key(member) for member in beam)
+        assert winner(beam, SETTINGS, SCOPE) == beam[0] == winner(tuple(reversed(beam)), SETTINGS, SCOPE)
+        assert all(rank_key(beam[0], SETTINGS, SCOPE) <= rank_key(member, SETTINGS, SCOPE) for member in beam)
 
 
 def test_an_empty_beam_has_no_winner() -> None:
     with pytest.raises(SearchError, match="no winner"):
-        winner(())
+        winner((), SETTINGS, SCOPE)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import cord_worker
 from cord_worker.search import types
-from cord_worker.search.cord import Decision, Expand, Fail, Finish, Retry, decide, initial
+from cord_worker.search.cord import decide, initial
+from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
 from cord_worker.search.seeds import lineage
 from cord_worker.search.types import (
     Beam,

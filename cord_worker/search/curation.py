@@ -1,0 +1,66 @@
+"""Curation (PAPER.md, Baselines): every teacher writes `trajectories` whole trajectories alone, the best one wins."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from cord_worker.search.beam import select, winner
+from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
+from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure
+from cord_worker.search.types import Beam, Candidate, Expansion, SearchError, SearchSettings, SeedScope
+
+
+def initial(settings: SearchSettings, scope: SeedScope, teachers: Sequence[str]) -> Expand:
+    """Every teacher writes its trajectories, each as one candidate."""
+    return Expand(
+        step=1,
+        round=0,
+        beam=(),
+        ranking=(),
+        invalid={},
+        expansions=_expansions(settings, scope, teachers, round=0),
+    )
+
+
+def decide(
+    settings: SearchSettings,
+    scope: SeedScope,
+    teachers: Sequence[str],
+    *,
+    step: int,
+    round: int,
+    beam: Beam,
+    candidates: Sequence[Candidate],
+) -> Decision:
+    """All valid trajectories are finished and ranked; see `decision.Pipeline.decide`."""
+    if step != 1 or beam:
+        raise SearchError(f"curation has one step and no beam before it; got step {step} and a beam of {len(beam)}")
+    check_complete(_expansions(settings, scope, teachers, round=round), candidates)
+    selection = select(candidates, (), dataclasses.replace(settings, beam_width=len(candidates)), scope)
+    if selection.ranking:
+        return Finish(
+            beam=selection.beam,
+            ranking=selection.ranking,
+            invalid=selection.invalid,
+            winner=winner(selection.beam, settings, scope),
+        )
+    if round + 1 < settings.max_rounds:
+        again = _expansions(settings, scope, teachers, round=round + 1)
+        return Retry(round=round + 1, invalid=selection.invalid, expansions=again)
+    return Fail(invalid=selection.invalid, reason=failure(step, round, selection.invalid))
+
+
+def _expansions(
+    settings: SearchSettings, scope: SeedScope, teachers: Sequence[str], *, round: int
+) -> tuple[Expansion, ...]:
+    return expansions(
+        settings,
+        scope,
+        teachers,
+        step=1,
+        round=round,
+        parents=[EMPTY_TRAJECTORY],
+        samples=settings.trajectories,
+        whole=True,
+    )

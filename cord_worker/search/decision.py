@@ -1,0 +1,86 @@
+"""What a search can decide, and the one interface of every way to search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cord_worker.search.types import (
+    Beam,
+    Candidate,
+    Expansion,
+    InvalidReason,
+    SearchSettings,
+    SeedScope,
+    Trajectory,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Expand:
+    """Go on: propose `expansions`, the candidates of `step`, from `beam`. `ranking` and `invalid` are about the
+    candidates that the beam was chosen from."""
+
+    step: int
+    round: int
+    beam: Beam
+    ranking: tuple[int, ...]
+    invalid: dict[int, InvalidReason]
+    expansions: tuple[Expansion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Every candidate is invalid: propose the same step again, in a new `round`, with new seeds."""
+
+    round: int
+    invalid: dict[int, InvalidReason]
+    expansions: tuple[Expansion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The search is over: every trajectory of `beam` is finished, and `winner` is the best."""
+
+    beam: Beam
+    ranking: tuple[int, ...]
+    invalid: dict[int, InvalidReason]
+    winner: Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The search is over without a trajectory; `reason` says so in one sentence."""
+
+    invalid: dict[int, InvalidReason]
+    reason: str
+
+
+Decision = Expand | Retry | Finish | Fail
+
+
+class Pipeline(Protocol):
+    """A way to search: a pure module with these two functions. Rows in, decision out."""
+
+    def initial(self, settings: SearchSettings, scope: SeedScope, teachers: Sequence[str]) -> Expand:
+        """What to propose first; teachers by name, in the configuration's order."""
+        ...
+
+    def decide(
+        self,
+        settings: SearchSettings,
+        scope: SeedScope,
+        teachers: Sequence[str],
+        *,
+        step: int,
+        round: int,
+        beam: Beam,
+        candidates: Sequence[Candidate],
+    ) -> Decision:
+        """What follows from the `candidates` of one step and round, which were expanded from `beam` (empty at step 1).
+
+        Every candidate must be scored or marked invalid. Raises SearchError where the candidates are not exactly
+        those that the last decision expanded, or where one of them is neither.
+        """
+        ...

@@ -1,0 +1,114 @@
+"""What is proposed next: an expansion for every live trajectory, teacher and sample."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cord_worker.search.seeds import candidate_seed, lineage
+from cord_worker.search.types import (
+    Beam,
+    Candidate,
+    Expansion,
+    InvalidReason,
+    SearchError,
+    SearchSettings,
+    SeedScope,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """What an expansion takes from the trajectory that it extends."""
+
+    candidate_id: int | None
+    rank: int
+    lineage: str
+    thinking_tokens: int
+
+
+EMPTY_TRAJECTORY = Parent(candidate_id=None, rank=0, lineage="", thinking_tokens=0)
+
+
+def live_parents(beam: Beam) -> list[Parent]:
+    """The trajectories of `beam` that are extended, in rank order."""
+    return [
+        Parent(trajectory.candidate_id, rank, trajectory.lineage, trajectory.thinking_tokens)
+        for rank, trajectory in enumerate(beam)
+        if trajectory.finish is None
+    ]
+
+
+def expansions(
+    settings: SearchSettings,
+    scope: SeedScope,
+    teachers: Sequence[str],
+    *,
+    step: int,
+    round: int,
+    parents: Iterable[Parent],
+    samples: int,
+    whole: bool = False,
+) -> tuple[Expansion, ...]:
+    """`samples` expansions by every teacher of every parent, in that order: one step each, or the `whole` rest."""
+    return tuple(
+        Expansion(
+            parent_id=parent.candidate_id,
+            parent_rank=parent.rank,
+            teacher=teacher,
+            sample=sample,
+            step=step,
+            round=round,
+            lineage=lineage(parent.lineage, step, round, name, sample),
+            seed=candidate_seed(scope.run_seed, scope.problem_key, step, parent.lineage, name, sample, round),
+            max_tokens=_cap(settings, parent, whole),
+            whole=whole,
+        )
+        for parent in parents
+        for teacher, name in enumerate(teachers)
+        for sample in range(samples)
+    )
+
+
+def _cap(settings: SearchSettings, parent: Parent, whole: bool) -> int:
+    left = settings.thinking_tokens - parent.thinking_tokens
+    return max(1, left if whole else min(settings.step_tokens, left))
+
+
+def check_complete(expected_expansions: tuple[Expansion, ...], candidates: Sequence[Candidate]) -> None:
+    """A beam chosen from a part of its candidates, or from another step's, would be wrong without a trace.
+
+    Raises SearchError.
+    """
+    if not expected_expansions:
+        raise SearchError(
+            "there is nothing to decide: no trajectory of the beam is live, or there is no teacher; a search whose "
+            "beam is finished has ended"
+        )
+    expected = Counter(
+        (item.step, item.round, item.parent_id, item.parent_rank, item.teacher, item.sample, item.lineage)
+        for item in expected_expansions
+    )
+    given = Counter(
+        (item.step, item.round, item.parent_id, item.parent_rank, item.teacher, item.sample, item.lineage)
+        for item in candidates
+    )
+    for label, difference in (("missing", expected - given), ("not expected", given - expected)):
+        if difference:
+            step, round, parent_id, parent_rank, teacher, sample, _ = next(iter(difference))
+            raise SearchError(
+                f"{difference.total()} of the candidates to decide on are {label}, one of them: step {step}, round "
+                f"{round}, parent {parent_id} (rank {parent_rank}), teacher {teacher}, sample {sample}. Give exactly "
+                "the candidates that the last decision expanded"
+            )
+
+
+def failure(step: int, round: int, invalid: dict[int, InvalidReason]) -> str:
+    """One sentence that says why nothing can be chosen."""
+    counts = Counter(invalid.values())
+    listed = ", ".join(f"{counts[reason]} {reason}" for reason in InvalidReason if counts[reason])
+    return (
+        f"all {len(invalid)} candidates of step {step} are invalid in the last of {round + 1} rounds ({listed}), and "
+        "no finished trajectory holds a slot"
+    )

@@ -1,0 +1,101 @@
+"""Greedy decoding, repeated (PAPER.md, Baselines): `trajectories` chains side by side, each with a beam of one.
+
+A chain keeps the best step of its own candidates only. A chain whose candidates are all invalid ends there, unless no
+chain has a valid one: then the step is tried again. The best of the finished chains is the winner.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+
+from cord_worker.search.beam import rank_key, select, winner
+from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
+from cord_worker.search.expanding import Parent, check_complete, expansions, failure, live_parents
+from cord_worker.search.types import (
+    Beam,
+    Candidate,
+    Expansion,
+    InvalidReason,
+    SearchSettings,
+    SeedScope,
+    Trajectory,
+)
+
+
+def initial(settings: SearchSettings, scope: SeedScope, teachers: Sequence[str]) -> Expand:
+    """Step 1: every teacher begins every chain."""
+    return Expand(
+        step=1,
+        round=0,
+        beam=(),
+        ranking=(),
+        invalid={},
+        expansions=_expansions(settings, scope, teachers, step=1, round=0, beam=()),
+    )
+
+
+def decide(
+    settings: SearchSettings,
+    scope: SeedScope,
+    teachers: Sequence[str],
+    *,
+    step: int,
+    round: int,
+    beam: Beam,
+    candidates: Sequence[Candidate],
+) -> Decision:
+    """The best candidate of every chain goes on; see `decision.Pipeline.decide`."""
+    check_complete(_expansions(settings, scope, teachers, step=step, round=round, beam=beam), candidates)
+    kept: list[Trajectory] = [trajectory for trajectory in beam if trajectory.finish is not None]
+    valid: list[Trajectory] = []
+    invalid: dict[int, InvalidReason] = {}
+    everyone = dataclasses.replace(settings, beam_width=len(candidates))
+    for chain in _chains(candidates):
+        selection = select(chain, (), everyone, scope)
+        invalid |= selection.invalid
+        valid += selection.beam
+        kept += selection.beam[:1]
+
+    if not valid:
+        if round + 1 < settings.max_rounds:
+            again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam)
+            return Retry(round=round + 1, invalid=invalid, expansions=again)
+        if not kept:
+            return Fail(invalid=invalid, reason=failure(step, round, invalid))
+
+    ranking = tuple(member.candidate_id for member in sorted(valid, key=lambda one: rank_key(one, settings, scope)))
+    chosen = tuple(sorted(kept, key=lambda one: rank_key(one, settings, scope)))
+    if all(trajectory.finish is not None for trajectory in chosen):
+        return Finish(beam=chosen, ranking=ranking, invalid=invalid, winner=winner(chosen, settings, scope))
+    return Expand(
+        step=step + 1,
+        round=0,
+        beam=chosen,
+        ranking=ranking,
+        invalid=invalid,
+        expansions=_expansions(settings, scope, teachers, step=step + 1, round=0, beam=chosen),
+    )
+
+
+def _chains(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    """Candidates by the chain that they extend; a chain is known by its place in the beam before."""
+    chains: dict[int, list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        chains[candidate.parent_rank].append(candidate)
+    return [chains[rank] for rank in sorted(chains)]
+
+
+def _expansions(
+    settings: SearchSettings, scope: SeedScope, teachers: Sequence[str], *, step: int, round: int, beam: Beam
+) -> tuple[Expansion, ...]:
+    parents = live_parents(beam)
+    if step == 1:
+        parents = [
+            Parent(candidate_id=None, rank=chain, lineage=f"chain {chain}", thinking_tokens=0)
+            for chain in range(settings.trajectories)
+        ]
+    return expansions(
+        settings, scope, teachers, step=step, round=round, parents=parents, samples=settings.samples_per_teacher
+    )

@@ -1,0 +1,224 @@
+"""Greedy and curation, and what every way to search keeps: order, counts, and the winner."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cord_worker.search.decision import Decision, Expand, Fail, Finish, Pipeline, Retry
+from cord_worker.search.pipelines import PIPELINES
+from cord_worker.search.seeds import random_merit
+from cord_worker.search.types import (
+    Beam,
+    Candidate,
+    Criterion,
+    Expansion,
+    InvalidReason,
+    SearchError,
+    SearchSettings,
+    SeedScope,
+)
+from cord_worker.search.types import Finish as FinishKind
+
+TEACHERS = ("r1", "qwq", "phi")
+SCOPE = SeedScope(run_seed=3, problem_key="limo-17")
+SETTINGS = SearchSettings(
+    beam_width=4,
+    samples_per_teacher=1,
+    max_steps=6,
+    thinking_tokens=60,
+    step_tokens=16,
+    loop_ngram=12,
+    loop_repeats=8,
+    max_rounds=3,
+    trajectories=4,
+)
+
+
+def candidate(item: Expansion, id: int, **changes: object) -> Candidate:
+    """A good proposal with a score drawn from its seed."""
+    found = Candidate(
+        id=id,
+        parent_id=item.parent_id,
+        step=item.step,
+        round=item.round,
+        teacher=item.teacher,
+        sample=item.sample,
+        lineage=item.lineage,
+        text=f"text {item.seed}",
+        finish_reason="think_end" if item.whole else "step",
+        score=(1 + item.seed % 1000) / 1001,
+        thinking_tokens=5 * item.step + item.seed % 7,
+        invalid_reason=None,
+        parent_rank=item.parent_rank,
+        whole=item.whole,
+    )
+    return dataclasses.replace(found, **changes)  # type: ignore[arg-type]
+
+
+def proposed(expansions: Sequence[Expansion], first_id: int = 1, **changes: object) -> list[Candidate]:
+    return [candidate(item, first_id + place, **changes) for place, item in enumerate(expansions)]
+
+
+def decided(
+    pipeline: Pipeline,
+    before: Expand,
+    candidates: Sequence[Candidate],
+    settings: SearchSettings = SETTINGS,
+    round: int = 0,
+) -> Decision:
+    return pipeline.decide(
+        settings, SCOPE, TEACHERS, step=before.step, round=round, beam=before.beam, candidates=candidates
+    )
+
+
+def searched(pipeline: Pipeline, settings: SearchSettings, order: int = 0) -> tuple[Decision, list[Candidate]]:
+    """A whole search whose candidates arrive in an order drawn from `order`."""
+    decision: Decision = pipeline.initial(settings, SCOPE, TEACHERS)
+    everyone: list[Candidate] = []
+    while isinstance(decision, Expand):
+        arrived = proposed(decision.expansions, len(everyone) + 1)
+        everyone += arrived
+        random.Random(order).shuffle(arrived)
+        decision = decided(pipeline, decision, arrived, settings)
+    return decision, everyone
+
+
+@pytest.mark.parametrize("name", sorted(PIPELINES))
+@given(order=st.integers(0, 1000))
+def test_the_order_of_arrival_decides_nothing(name: str, order: int) -> None:
+    assert searched(PIPELINES[name], SETTINGS, order)[0] == searched(PIPELINES[name], SETTINGS, 0)[0]
+
+
+@pytest.mark.parametrize("name", sorted(PIPELINES))
+def test_the_winner_is_the_best_of_the_finished_ones(name: str) -> None:
+    decision, _ = searched(PIPELINES[name], SETTINGS)
+    assert isinstance(decision, Finish)
+    assert decision.winner.score == max(member.score for member in decision.beam)
+    assert all(member.finish is not None for member in decision.beam)
+
+
+@pytest.mark.parametrize("name", sorted(PIPELINES))
+def test_missing_and_foreign_candidates_are_refused(name: str) -> None:
+    first = PIPELINES[name].initial(SETTINGS, SCOPE, TEACHERS)
+    arrived = proposed(first.expansions)
+    for wrong in (arrived[1:], [*arrived, dataclasses.replace(arrived[0], id=99)]):
+        with pytest.raises(SearchError):
+            decided(PIPELINES[name], first, wrong)
+
+
+@pytest.mark.parametrize("name", sorted(PIPELINES))
+def test_an_all_invalid_step_is_tried_again_with_new_seeds_and_then_fails(name: str) -> None:
+    pipeline = PIPELINES[name]
+    first = pipeline.initial(SETTINGS, SCOPE, TEACHERS)
+    expansions = first.expansions
+    seeds = {item.seed for item in expansions}
+    for round in range(SETTINGS.max_rounds):
+        bad = proposed(expansions, score=None, thinking_tokens=None, invalid_reason="loop")
+        decision = decided(pipeline, first, bad, round=round)
+        assert set(decision.invalid.values()) == {InvalidReason.LOOP}
+        if round + 1 < SETTINGS.max_rounds:
+            assert isinstance(decision, Retry)
+            expansions = decision.expansions
+            assert not seeds & {item.seed for item in expansions}
+            seeds |= {item.seed for item in expansions}
+    assert isinstance(decision, Fail)
+
+
+def test_every_chain_of_greedy_keeps_the_best_of_its_own_candidates() -> None:
+    greedy = PIPELINES["greedy"]
+    first = greedy.initial(SETTINGS, SCOPE, TEACHERS)
+    assert len(first.expansions) == 4 * len(TEACHERS)
+    assert len({item.seed for item in first.expansions}) == len(first.expansions)
+    arrived = proposed(first.expansions)
+    second = decided(greedy, first, arrived)
+    assert isinstance(second, Expand)
+    best = {
+        chain: max((one for one in arrived if one.parent_rank == chain), key=lambda one: one.score or 0).id
+        for chain in range(4)
+    }
+    assert {member.candidate_id for member in second.beam} == set(best.values())
+    assert len(second.expansions) == 4 * len(TEACHERS)
+
+
+def test_equal_texts_of_different_chains_are_no_duplicates() -> None:
+    greedy = PIPELINES["greedy"]
+    first = greedy.initial(SETTINGS, SCOPE, TEACHERS)
+    arrived = [candidate(item, id, text=f"teacher {item.teacher}") for id, item in enumerate(first.expansions)]
+    second = decided(greedy, first, arrived)
+    assert isinstance(second, Expand)
+    assert second.invalid == {}
+    assert len(second.beam) == 4
+
+
+def test_a_chain_without_a_valid_candidate_ends_and_the_others_go_on() -> None:
+    greedy = PIPELINES["greedy"]
+    first = greedy.initial(SETTINGS, SCOPE, TEACHERS)
+    arrived = [
+        candidate(item, id, **({"invalid_reason": "loop", "score": None} if item.parent_rank == 2 else {}))
+        for id, item in enumerate(first.expansions)
+    ]
+    second = decided(greedy, first, arrived)
+    assert isinstance(second, Expand)
+    assert len(second.beam) == 3
+    assert len(second.invalid) == len(TEACHERS)
+
+
+def test_a_finished_chain_waits_for_the_others() -> None:
+    greedy = PIPELINES["greedy"]
+    first = greedy.initial(SETTINGS, SCOPE, TEACHERS)
+    arrived = [
+        candidate(item, id, finish_reason="think_end" if item.parent_rank == 0 else "step")
+        for id, item in enumerate(first.expansions)
+    ]
+    second = decided(greedy, first, arrived)
+    assert isinstance(second, Expand)
+    assert [member.finish for member in second.beam].count(FinishKind.THINK_END) == 1
+    assert len(second.expansions) == 3 * len(TEACHERS)
+
+
+def test_curation_asks_every_teacher_for_whole_trajectories_with_the_whole_budget() -> None:
+    first = PIPELINES["curation"].initial(SETTINGS, SCOPE, TEACHERS)
+    assert len(first.expansions) == 4 * len(TEACHERS)
+    assert all(item.whole and item.max_tokens == SETTINGS.thinking_tokens for item in first.expansions)
+    assert not any(item.whole for item in PIPELINES["cord"].initial(SETTINGS, SCOPE, TEACHERS).expansions)
+
+
+def test_a_whole_trajectory_cut_by_the_cap_has_used_up_its_budget() -> None:
+    curation = PIPELINES["curation"]
+    first = curation.initial(SETTINGS, SCOPE, TEACHERS)
+    decision = decided(curation, first, proposed(first.expansions, finish_reason="length"))
+    assert isinstance(decision, Finish)
+    assert {member.finish for member in decision.beam} == {FinishKind.THINKING_BUDGET}
+    assert len(decision.beam) == 4 * len(TEACHERS)
+
+
+def test_selection_by_length_and_by_lot_ranks_by_these_and_not_by_the_score() -> None:
+    curation = PIPELINES["curation"]
+    first = curation.initial(SETTINGS, SCOPE, TEACHERS)
+    arrived = proposed(first.expansions)
+
+    def order(criterion: Criterion, run_seed: int = 3) -> list[int]:
+        settings = dataclasses.replace(SETTINGS, selection=criterion)
+        scope = SeedScope(run_seed, SCOPE.problem_key)
+        fitting = [dataclasses.replace(one, text=str(one.id)) for one in arrived]
+        decision = curation.decide(settings, scope, TEACHERS, step=1, round=0, beam=(), candidates=fitting)
+        assert isinstance(decision, Finish)
+        return [member.candidate_id for member in decision.beam]
+
+    by_length = [next(one for one in arrived if one.id == id).thinking_tokens for id in order(Criterion.MAX_LENGTH)]
+    assert by_length == sorted(by_length, key=lambda tokens: -(tokens or 0))
+    lots = {one.id: random_merit(3, SCOPE.problem_key, one.lineage) for one in arrived}
+    assert order(Criterion.RANDOM) == sorted(lots, key=lambda id: -lots[id])
+    assert order(Criterion.RANDOM) != order(Criterion.RANDOM, run_seed=4)
+
+
+def test_curation_has_no_second_step() -> None:
+    beam: Beam = ()
+    with pytest.raises(SearchError, match="one step"):
+        PIPELINES["curation"].decide(SETTINGS, SCOPE, TEACHERS, step=2, round=0, beam=beam, candidates=[])
