@@ -1,0 +1,72 @@
+"""Every way to search, worked to the end by real processes, and killed in the middle."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cluster import INSTANT, Cluster, content, count
+
+from cord_worker.store.database import Database
+from cord_worker.store.models import Base
+
+PROBLEMS = 6
+SEARCHES = {
+    "greedy": 'pipeline = "greedy"\ntrajectories = 3\n',
+    "curation": 'pipeline = "curation"\ntrajectories = 2\n',
+    "random": 'selection = "random"\n',
+    "longest": 'pipeline = "curation"\nselection = "max_length"\n',
+}
+
+
+def empty_tables(database: Database) -> None:
+    names = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    database.run(lambda connection: connection.execute(sa.text(f"TRUNCATE {names} RESTART IDENTITY CASCADE")))
+
+
+@pytest.mark.parametrize("search", sorted(SEARCHES))
+def test_a_search_killed_in_the_middle_ends_as_an_undisturbed_one(
+    search: str, tmp_path: Path, database: Database, database_url: str, broker_url: str
+) -> None:
+    config = INSTANT.replace("[search]\n", f"[search]\n{SEARCHES[search]}")
+    with Cluster(tmp_path, database_url, broker_url, config) as cluster:
+        cluster.start()
+        cluster.enqueue(database, PROBLEMS)
+        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
+        undisturbed = content(database)
+        for name in cluster.names:
+            assert cluster.stop(name) == 0
+        empty_tables(database)
+
+        cluster.start()
+        with cluster.no_result_of("beta", database):
+            cluster.enqueue(database, PROBLEMS)
+            cluster.kill_holding_a_lease("beta", database)
+        cluster.kill("coordinator")
+        cluster.start("beta", "coordinator")
+        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
+    for table, rows in content(database).items():
+        assert rows == undisturbed[table], table
+    assert count(database, "propose_attempts > 1", "candidates") > 0
+
+
+def test_curation_stores_whole_trajectories_and_their_best_as_the_result(
+    tmp_path: Path, database: Database, database_url: str, broker_url: str
+) -> None:
+    config = INSTANT.replace("[search]\n", f"[search]\n{SEARCHES['curation']}")
+    with Cluster(tmp_path, database_url, broker_url, config) as cluster:
+        cluster.start()
+        cluster.enqueue(database, PROBLEMS)
+        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
+    assert count(database, "NOT whole OR step <> 1", "candidates") == 0
+    assert count(database, "true", "candidates") >= PROBLEMS * 3 * 2
+    assert count(database, "text LIKE E'%\\n### Step 2.%'", "candidates") > 0
+    best = """
+        SELECT count(*) FROM trajectories j
+        WHERE j.winner AND j.score < (SELECT max(c.score) FROM candidates c WHERE c.problem_id = j.problem_id)
+    """
+    assert database.run(lambda connection: connection.execute(sa.text(best)).scalar_one()) == 0
