@@ -26,7 +26,7 @@ from cord_worker.engines.protocol import Generation
 from cord_worker.engines.runner import ModelRunner, Prefix, ScoreTask
 from cord_worker.engines.sampling import BatchSampler, RowSampling
 from cord_worker.errors import EngineError, RequestError
-from cord_worker.prompting.segmentation import ENDS, Ended, Written, cut, find_end
+from cord_worker.prompting.segmentation import ENDS, Ended, TextKind, cut, find_end
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ T = TypeVar("T")
 class GenerationJob:
     """A request for text; `pieces` are the prompt, at least two tokens in all."""
 
-    kind: Written
+    kind: TextKind
     pieces: list[Ids]
     sampling: RowSampling
     max_tokens: int

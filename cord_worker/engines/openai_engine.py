@@ -38,7 +38,6 @@ from dataclasses import dataclass, replace
 from cord_worker.engines.openai_client import Document, OpenAiClient
 from cord_worker.engines.openai_prompts import chat_fields, chat_messages, without_marker
 from cord_worker.engines.openai_requests import (
-    GenerationKind,
     Written,
     ending_fields,
     sampling_fields,
@@ -54,7 +53,7 @@ from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError, RequestError
 from cord_worker.prompting.first_turn import THINKING_OPENS
 from cord_worker.prompting.scoring import predictive_perplexity
-from cord_worker.prompting.segmentation import cut_answer, cut_step
+from cord_worker.prompting.segmentation import TextKind, cut
 from cord_worker.prompting.trajectory import answer_pieces, proposal_pieces
 
 logger = logging.getLogger(__name__)
@@ -120,6 +119,10 @@ class OpenAiEngine:
         """See `protocol.Engine.propose`; `max_tokens` is cut to the room that the context leaves, where it is known."""
         return await self._generate("step", turn, steps, sampling)
 
+    async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        """See `protocol.Engine.complete`; `max_tokens` is cut as in `propose`."""
+        return await self._generate("trajectory", turn, steps, sampling)
+
     async def answer(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         """See `protocol.Engine.answer`; ends before a second `</think>`, told by its finish reason."""
         _require_steps(steps)
@@ -174,7 +177,7 @@ class OpenAiEngine:
         logger.info("%s: %s", self._server.model, self.totals)
         await self._client.close()
 
-    async def _generate(self, kind: GenerationKind, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+    async def _generate(self, kind: TextKind, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         started = time.monotonic()
         if sampling.max_tokens < 1:
             raise RequestError(f"max_tokens is {sampling.max_tokens}; ask for at least one token")
@@ -197,15 +200,15 @@ class OpenAiEngine:
 
         result = await self._client.persistently(attempt)
         text = result.text
-        if kind == "step" and server.api == "chat":
+        if kind != "answer" and server.api == "chat":
             text = without_marker(text, server.chat_style)
         if result.ended == "length":
             text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
-        cut = (cut_step if kind == "step" else cut_answer)(text, ended=result.ended)
+        segment = cut(text, kind, ended=result.ended)
         usage = result.usage
         generation = Generation(
-            text=cut.text,
-            finish_reason=cut.finish_reason,
+            text=segment.text,
+            finish_reason=segment.finish_reason,
             prompt_tokens=_first(prompt_tokens, usage.prompt, characters // _CHARACTERS_PER_TOKEN),
             completion_tokens=_first(usage.completion, self._tokens(result.text), result.parts),
             cached_tokens=usage.cached or 0,
@@ -214,9 +217,9 @@ class OpenAiEngine:
         self._count(generation.prompt_tokens, generation.completion_tokens, generation.cached_tokens)
         return generation
 
-    def _prompt(self, kind: GenerationKind, turn: Turn, steps: Sequence[str]) -> tuple[Document, int | None, int]:
+    def _prompt(self, kind: TextKind, turn: Turn, steps: Sequence[str]) -> tuple[Document, int | None, int]:
         """The request's prompt fields, its tokens where we know them, and its characters."""
-        texts = proposal_pieces(steps) if kind == "step" else answer_pieces(steps)
+        texts = answer_pieces(steps) if kind == "answer" else proposal_pieces(steps)
         server, tokenizer = self._server, self._tokenizer
         if server.api == "chat" or tokenizer is None:
             opening = THINKING_OPENS + "".join(texts)
@@ -227,7 +230,7 @@ class OpenAiEngine:
             text = tokenizer.prompt_text(turn, texts)
             return {"prompt": text}, tokenizer.count(text), len(text)
         codec = tokenizer.codec
-        pieces = codec.proposal(turn, steps) if kind == "step" else codec.answer(turn, steps)
+        pieces = codec.answer(turn, steps) if kind == "answer" else codec.proposal(turn, steps)
         ids = [token for piece in pieces for token in piece]
         return {"prompt": ids}, len(ids), 0
 

@@ -20,12 +20,10 @@ from typing import Any, Literal
 from cord_worker.engines.openai_client import Document, ServerFault
 from cord_worker.engines.protocol import Sampling
 from cord_worker.errors import EngineError, RequestError
-from cord_worker.prompting.segmentation import ANSWER_ENDS, STEP_ENDS, Ended, find_end
+from cord_worker.prompting.segmentation import ENDS, Ended, TextKind, find_end
 
 ServerKind = Literal["vllm", "sglang", "llamacpp", "other"]
-GenerationKind = Literal["step", "answer"]
 
-ENDS = {"step": STEP_ENDS, "answer": ANSWER_ENDS}
 _LONGEST_END = max(len(mark) for ends in ENDS.values() for mark in ends)
 _SEEDS = 2**31 - 1
 """Seeds fit 31 bits where the server's type is not known: llama.cpp keeps 32 and takes the highest for "random"."""
@@ -80,7 +78,7 @@ def sampling_fields(kind: ServerKind, sampling: Sampling) -> Document:
     return {**fields, "min_p": sampling.min_p}
 
 
-def ending_fields(kind: ServerKind, generation: GenerationKind, max_tokens: int) -> Document:
+def ending_fields(kind: ServerKind, generation: TextKind, max_tokens: int) -> Document:
     """Where the text has to end. Without `skip_special_tokens` a `</think>` that is a special token is not seen."""
     fields: Document = {"max_tokens": max_tokens}
     if tells_stops(kind):
@@ -98,7 +96,7 @@ def written(answer: Document, kind: ServerKind) -> Written:
     return Written(text, ended, usage_of(answer))
 
 
-async def written_in_parts(parts: AsyncIterator[Document], generation: GenerationKind) -> Written:
+async def written_in_parts(parts: AsyncIterator[Document], generation: TextKind) -> Written:
     """Reads a stream up to the first end mark, or to its end. Raises ServerFault, RequestError."""
     text, count, reason, usage = "", 0, None, Usage()
     async for part in parts:

@@ -23,7 +23,7 @@ from cord_worker.engines.sampling import RowSampling
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError, RequestError
 from cord_worker.prompting.scoring import predictive_perplexity
-from cord_worker.prompting.segmentation import Written
+from cord_worker.prompting.segmentation import TextKind
 
 _DIGITS = 9
 """Significant digits of a score, and decimals of a log-probability, so that equal scores are equal bytes.
@@ -131,7 +131,7 @@ class TransformersEngine:
         self._thread.submit_generation(job)
         return await asyncio.wrap_future(job.future)
 
-    def _generation_job(self, kind: Written, pieces: list[Ids], sampling: Sampling) -> GenerationJob:
+    def _generation_job(self, kind: TextKind, pieces: list[Ids], sampling: Sampling) -> GenerationJob:
         length = sum(map(len, pieces))
         room = self.max_model_len - length
         if room < 1:

@@ -12,7 +12,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -25,7 +25,7 @@ from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.vllm_processes import VllmProcesses
 from cord_worker.errors import EngineError, EngineLoadError, RequestError
 from cord_worker.prompting.scoring import predictive_perplexity
-from cord_worker.prompting.segmentation import ANSWER_ENDS, STEP_ENDS, Ended, SegmentedText, cut_answer, cut_step
+from cord_worker.prompting.segmentation import ENDS, Ended, TextKind, cut
 from cord_worker.prompting.trajectory import THINK_CLOSE
 
 logger = logging.getLogger(__name__)
@@ -115,12 +115,16 @@ class VllmEngine:
 
     async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         """See `protocol.Engine.propose`; `max_tokens` is cut to the room that the context leaves."""
-        return await self._generate(self._codec.proposal(turn, steps), sampling, list(STEP_ENDS), cut_step)
+        return await self._generate("step", self._codec.proposal(turn, steps), sampling)
+
+    async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        """See `protocol.Engine.complete`; `max_tokens` is cut to the room that the context leaves."""
+        return await self._generate("trajectory", self._codec.proposal(turn, steps), sampling)
 
     async def answer(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         """See `protocol.Engine.answer`; ends before a second `</think>`, told by its finish reason."""
         _require_steps(steps)
-        return await self._generate(self._codec.answer(turn, steps), sampling, list(ANSWER_ENDS), cut_answer)
+        return await self._generate("answer", self._codec.answer(turn, steps), sampling)
 
     @property
     def cache_block_tokens(self) -> int:
@@ -194,9 +198,7 @@ class VllmEngine:
             logger.debug("vLLM did not shut down by itself: %r", error)
         await asyncio.to_thread(self._processes.end)
 
-    async def _generate(
-        self, pieces: list[Ids], sampling: Sampling, stops: list[str], cut: Callable[..., SegmentedText]
-    ) -> Generation:
+    async def _generate(self, kind: TextKind, pieces: list[Ids], sampling: Sampling) -> Generation:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -218,7 +220,7 @@ class VllmEngine:
             repetition_penalty=sampling.repetition_penalty,
             seed=sampling.seed,
             max_tokens=min(sampling.max_tokens, room),
-            stop=stops,
+            stop=list(ENDS[kind]),
             include_stop_str_in_output=True,
             stop_token_ids=sorted(self._end_tokens | self._think_close),
             skip_special_tokens=False,
@@ -232,7 +234,7 @@ class VllmEngine:
         text = self._codec.decode(tokens[:-1] if ended == "eos" else tokens, after=pieces[-1])
         if ended == "length":
             text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
-        segment = cut(text, ended=ended)
+        segment = cut(text, kind, ended=ended)
         return Generation(
             text=segment.text,
             finish_reason=segment.finish_reason,

@@ -53,9 +53,9 @@ ANSWER_ENDS = {THINK_CLOSE: FinishReason.THINK_END, THINK_OPEN: FinishReason.THI
 TRAJECTORY_ENDS = {THINK_CLOSE: FinishReason.THINK_END}
 """What a model writes alone to the end of its thinking goes on over its own step markers."""
 
-Written = Literal["step", "trajectory", "answer"]
+TextKind = Literal["step", "trajectory", "answer"]
 """What a model is asked to write: its next step, the rest of its thinking, the final answer after it."""
-ENDS: Mapping[Written, dict[str, FinishReason]] = {
+ENDS: Mapping[TextKind, dict[str, FinishReason]] = {
     "step": STEP_ENDS,
     "trajectory": TRAJECTORY_ENDS,
     "answer": ANSWER_ENDS,
@@ -87,9 +87,9 @@ def cut_answer(text: str, *, ended: Ended) -> SegmentedText:
     return _cut(text, ended, ANSWER_ENDS)
 
 
-def cut(text: str, written: Written, *, ended: Ended) -> SegmentedText:
+def cut(text: str, kind: TextKind, *, ended: Ended) -> SegmentedText:
     """What was asked for out of what a model wrote; see `cut_step` and `cut_answer`."""
-    return _cut(text, ended, ENDS[written])
+    return _cut(text, ended, ENDS[kind])
 
 
 def _cut(text: str, ended: Ended, ends: dict[str, FinishReason]) -> SegmentedText:

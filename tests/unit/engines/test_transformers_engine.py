@@ -203,6 +203,19 @@ def test_headings_and_inline_markers_stay_in_the_step(parrot: TransformersEngine
     assert result.finish_reason is FinishReason.STEP
 
 
+def test_a_whole_trajectory_goes_on_over_markers_and_ends_at_think_end(parrot: TransformersEngine) -> None:
+    whole, step, closed = together(
+        parrot,
+        [
+            lambda engine: engine.complete(Turn("write a step"), [], GREEDY),
+            proposing("write a step", [], GREEDY),
+            lambda engine: engine.complete(Turn("close"), [], GREEDY),
+        ],
+    )
+    assert whole.text.startswith(f"{step.text}\n### Step 2.")
+    assert (closed.text, closed.finish_reason) == (" That is all.\n", FinishReason.THINK_END)
+
+
 def test_spaces_survive_decoding(parrot: TransformersEngine) -> None:
     assert together(parrot, [proposing("write spaces", [], GREEDY)])[0].text == "   two  spaces   here."
 
