@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ENGINE_DIED = 1
+_INTERRUPT_SECONDS = 1.0
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -168,9 +169,11 @@ def _consume(
         quiet=True,
     )
     died: list[EngineError] = []
+    asked_to_end = threading.Event()
 
     def drain(**_: object) -> None:
         PROCESS.draining = True
+        asked_to_end.set()
         if leave is not None:
             threading.Thread(target=leave, name="leave", daemon=True).start()
         if abort is not None:
@@ -179,8 +182,8 @@ def _consume(
             timer.start()
 
     def engine_died(error: EngineError) -> None:
-        # While it drains, it is no failure: a terminal's Ctrl-C ends the engine's processes, too.
-        if not died and not PROCESS.draining:
+        # A terminal's Ctrl-C ends the engine's processes, too, maybe before this one: then it is no failure.
+        if not asked_to_end.wait(_INTERRUPT_SECONDS) and not died:
             died.append(error)
             logger.critical("the engine died, this worker ends and its work goes to others: %s", error)
             PROCESS.draining = True
