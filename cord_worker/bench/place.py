@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from cord_worker.errors import ConfigError, StoreError
 from cord_worker.local.services import Endpoints, LocalServices
 from cord_worker.store.database import Database
 from cord_worker.store.schema import upgrade
+
+_REMOVE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,17 @@ def open_place(settings: Settings, *, external: bool) -> Iterator[Place]:
             finally:
                 database.close()
     finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """A server or watchdog that ends a moment later may still write there."""
+    deadline = time.monotonic() + _REMOVE_SECONDS
+    while folder.exists():
         shutil.rmtree(folder, ignore_errors=True)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.1)
 
 
 @contextmanager

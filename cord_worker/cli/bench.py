@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cord_worker.cli.interrupts import graceful_interrupts
 from cord_worker.cli.options import config_option, dataset_options, dataset_source, read_settings
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from cord_worker.bench.report import Report
+
+_ADVICE = "what was measured so far is, so run the command again"
 
 rounds_option = click.option("--rounds", default=3, show_default=True, help="Rounds (3 or more); medians are reported.")
 external_option = click.option(
@@ -65,7 +68,7 @@ def engine(
 
     config = RunConfig.load(config_path)
     task = EngineBench(dataset_source(dataset, options), config, config_path, problems, rounds, warm_up)
-    with open_place(read_settings(), external=external) as place:
+    with graceful_interrupts(_ADVICE), open_place(read_settings(), external=external) as place:
         report = measure(task, place, _say)
     _print(report, as_json=as_json)
 
@@ -99,7 +102,7 @@ def scoring(config_path: Path, lengths: tuple[int, ...], reference: bool, rounds
     from cord_worker.config import RunConfig
 
     task = ScoringBench(RunConfig.load(config_path), config_path, lengths, rounds, reference)
-    with tempfile.TemporaryDirectory(prefix="cord-b-") as folder:
+    with graceful_interrupts(_ADVICE), tempfile.TemporaryDirectory(prefix="cord-b-") as folder:
         report = measure(task, Path(folder), _say)
     _print(report, as_json=as_json)
 
@@ -135,7 +138,7 @@ def control_plane(external: bool, as_json: bool, **options: Any) -> None:
     from cord_worker.bench.place import open_place
 
     task = ControlPlaneBench(**options)
-    with open_place(read_settings(), external=external) as place:
+    with graceful_interrupts(_ADVICE), open_place(read_settings(), external=external) as place:
         report = measure(task, place, _say)
     _print(report, as_json=as_json)
 
@@ -168,7 +171,7 @@ def enqueue(
     from cord_worker.bench.place import open_place
 
     task = EnqueueBench(rows=rows, row_bytes=row_bytes, rounds=rounds, dataset=dataset)
-    with open_place(read_settings(), external=external) as place:
+    with graceful_interrupts(_ADVICE), open_place(read_settings(), external=external) as place:
         report = measure(task, place, _say)
     _print(report, as_json=as_json)
 
