@@ -51,6 +51,16 @@ def test_a_step_ends_at_the_end_of_the_thinking(engine: Any, run: Run) -> None:
     assert generation.text == " I am done. "
 
 
+def test_a_whole_trajectory_goes_on_over_headings(engine: Any, run: Run) -> None:
+    steps = [f" Add {n} and {n} to get {2 * n}.\n" for n in range(1, 7)]
+
+    step = run(engine.propose(TURN, steps, GREEDY))
+    whole = run(engine.complete(TURN, steps, GREEDY))
+
+    assert whole.text.startswith(f"{step.text}\n### Step")
+    assert "</think>" not in whole.text
+
+
 def test_a_step_ends_at_the_cap_on_tokens(engine: Any, run: Run) -> None:
     generation = run(engine.propose(TURN, [], dataclasses.replace(GREEDY, max_tokens=3)))
 

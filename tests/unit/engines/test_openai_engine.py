@@ -87,6 +87,16 @@ def test_what_vllm_tells_about_the_end_is_the_finish_reason(
     assert (generation.completion_tokens, generation.cached_tokens) == (3, 2)
 
 
+def test_a_whole_trajectory_stops_at_the_end_of_the_thinking_only(folder: Path) -> None:
+    with vllm(" One.\n### Step 2. Two.", "stop", stop_reason="</think>").running() as server:
+        engine = OpenAiEngine(settings(server, folder))
+        server.forget()
+        generation = use(engine, lambda engine: engine.complete(TURN, [], SAMPLING))
+        asked = server.bodies(COMPLETIONS)[-1]
+    assert (generation.text, generation.finish_reason) == (" One.\n### Step 2. Two.", FinishReason.THINK_END)
+    assert asked["stop"] == ["</think>"]
+
+
 def test_sglang_tells_the_end_by_its_matched_stop(folder: Path) -> None:
     answer = completion(" Two.", "stop", matched_stop="\n### Step")
     with LocalServer({"/v1/models": models("sglang"), COMPLETIONS: answer}).running() as server:
