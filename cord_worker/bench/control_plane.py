@@ -136,6 +136,12 @@ def measure(bench: ControlPlaneBench, place: Place, say: Callable[[str], None]) 
             for what in _LOAD_FIGURES
         },
     }
+    keys["overhead_by_kind_ms"] = {
+        f"{load}_{kind}_{share}": statistics.median(one.kinds[kind][index] for one in of)
+        for load, of in loads.items()
+        for kind in of[0].kinds
+        for index, share in enumerate(("p50", "p95"))
+    }
     if growth is not None:
         keys |= {
             "rss_growth": growth.rss(),

@@ -26,6 +26,8 @@ class Load:
     overhead_p95: float
     delay_p50: float
     delay_p95: float
+    kinds: Mapping[str, tuple[float, float]]
+    """Overhead of each kind of task by itself: p50 and p95."""
 
 
 def load_of(place: Place, fleet: Fleet, work: Callable[[], None]) -> Load:
@@ -38,7 +40,11 @@ def load_of(place: Place, fleet: Fleet, work: Callable[[], None]) -> Load:
     def both(name: str, share: float) -> float:
         return 1000 * sum(_quantile(after[name], before[name], kind, share) for kind in _KINDS)
 
-    return Load(both(OVERHEAD, 0.5), both(OVERHEAD, 0.95), both(DELAY, 0.5), both(DELAY, 0.95))
+    def one(kind: str, share: float) -> float:
+        return 1000 * _quantile(after[OVERHEAD], before[OVERHEAD], kind, share)
+
+    kinds = {kind: (one(kind, 0.5), one(kind, 0.95)) for kind in _KINDS}
+    return Load(both(OVERHEAD, 0.5), both(OVERHEAD, 0.95), both(DELAY, 0.5), both(DELAY, 0.95), kinds)
 
 
 def _quantile(after: Mapping[str, Buckets], before: Mapping[str, Buckets], kind: str, share: float) -> float:

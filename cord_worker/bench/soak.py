@@ -64,20 +64,23 @@ class Growth:
 
 def soak(place: Place, fleet: Fleet, tasks: int, work: Callable[[int], None]) -> Growth:
     """Has the fleet do `work(number)` until every model worker has done `tasks` tasks."""
-    early: dict[str, Footprint] = {}
-    done_early: dict[str, int] = {}
+    early: dict[str, tuple[int, Footprint]] = {}
+    late: dict[str, tuple[int, Footprint]] = {}
+    done = _tasks_done(place, fleet)
     number = 0
-    while True:
+    while len(late) < len(done):
         work(number)
         number += 1
         done = _tasks_done(place, fleet)
-        for name, count in done.items():
-            if count >= tasks // _EARLY_SHARE and name not in early:
-                early[name], done_early[name] = footprint(fleet.pids[name]), count
-        if min(done.values()) >= tasks:
-            break
-    late = {name: footprint(fleet.pids[name]) for name in early}
-    return Growth(early, late, {name: (done_early[name], done[name]) for name in early})
+        for seen, enough in ((early, tasks // _EARLY_SHARE), (late, tasks)):
+            for name, count in done.items():
+                if count >= enough and name not in seen:
+                    seen[name] = (count, footprint(fleet.pids[name]))
+    return Growth(
+        {name: held for name, (_, held) in early.items()},
+        {name: held for name, (_, held) in late.items()},
+        {name: (early[name][0], late[name][0]) for name in late},
+    )
 
 
 def _tasks_done(place: Place, fleet: Fleet) -> dict[str, int]:
