@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cord_worker.bench.report import Report
 
-_ADVICE = "what was measured so far is, so run the command again"
+_ADVICE = "run the command again"
 
 rounds_option = click.option("--rounds", default=3, show_default=True, help="Rounds (3 or more); medians are reported.")
 external_option = click.option(
