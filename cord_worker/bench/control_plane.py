@@ -37,15 +37,15 @@ INSTANT_CONFIG = """
 [models.alpha]
 path = "alpha"
 engine = "instant"
-batch_size = 64
+batch_size = 4
 [models.beta]
 path = "beta"
 engine = "instant"
-batch_size = 64
+batch_size = 4
 [models.judge]
 path = "judge"
 engine = "instant"
-batch_size = 64
+batch_size = 4
 [[teachers]]
 name = "alpha"
 model = "alpha"

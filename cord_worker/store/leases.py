@@ -4,6 +4,10 @@ A lease is (state, worker, attempt). A result is written only by the holder of t
 sweeper took a lease back, or another worker claimed the row since, the late result matches no row, is dropped
 and counted (fencing). Every function takes many units at once, so that a process commits in groups.
 
+A claim does not wait for the disk: if PostgreSQL crashes before it is flushed, the row is unclaimed again, its
+worker's result comes late, and nothing that was committed is lost. Results are flushed before they count, and whatever
+they rest on was written to the log before them.
+
 Locks are always taken candidates first, then problems in key order; the coordinator locks a problem only when all
 its candidates are final, so no circle can form.
 """
@@ -28,6 +32,8 @@ from cord_worker.store.work import (
     ProposalUnit,
     ScoreResult,
 )
+
+_WITHOUT_FLUSH = sa.text("SET LOCAL synchronous_commit TO off")
 
 _CLAIM_PROPOSALS = sa.text(
     """
@@ -219,6 +225,7 @@ def claim_proposals(
     connection: sa.Connection, worker_id: uuid.UUID, units: Sequence[ProposalUnit]
 ) -> list[LeasedProposal]:
     """Leases the pending candidates of `units`; those already claimed or no longer wanted are left out."""
+    connection.execute(_WITHOUT_FLUSH)
     rows = connection.execute(
         _CLAIM_PROPOSALS,
         {
@@ -270,6 +277,7 @@ def claim_scores(
 
     A run without a scoring mode takes this one.
     """
+    connection.execute(_WITHOUT_FLUSH)
     wanted = sorted(set(problem_ids))
     connection.execute(_ADOPT_SCORING_MODE, {"problem_ids": wanted, "mode": scoring_mode})
     rows = connection.execute(
@@ -313,6 +321,7 @@ def finish_scores(
 
 def claim_answers(connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int]) -> list[LeasedAnswer]:
     """Leases the final answers that are due for these problems."""
+    connection.execute(_WITHOUT_FLUSH)
     rows = connection.execute(_CLAIM_ANSWERS, {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id}).all()
     paths = read_paths(connection, (row.candidate_id for row in rows))
     return [
