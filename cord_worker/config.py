@@ -87,6 +87,16 @@ class OpenAiOptions(_Section):
     api_key_env: str = Field(
         "OPENAI_API_KEY", description="Environment variable that holds the key. Keys never stand in cord.toml."
     )
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _variable_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+            raise ValueError(
+                "must be the name of an environment variable, such as OPENAI_API_KEY, never the key itself"
+            )
+        return value
+
     timeout_seconds: float = Field(600.0, gt=0.0, description="Longest time that one try of a request may take.")
     max_retries: int = Field(6, ge=0, le=100, description="Tries after a 429, a 5xx or a lost connection, backing off.")
 

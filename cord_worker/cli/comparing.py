@@ -73,6 +73,7 @@ def _comparison_table(comparison: Comparison) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for title in (
         "run",
+        "pipeline",
         "accuracy",
         "difference",
         "mean score",
@@ -82,10 +83,12 @@ def _comparison_table(comparison: Comparison) -> Table:
         "prover s",
         "winning steps",
     ):
-        table.add_column(title, justify="left" if title in {"run", "winning steps"} else "right")
+        words = {"run", "pipeline", "winning steps"}
+        table.add_column(title, justify="left" if title in words else "right", overflow="fold")
     for run in comparison.runs:
         table.add_row(
             Text(shown(run.run)),
+            run.pipeline,
             _percent_interval(run.accuracy),
             _percent_interval(run.accuracy_difference, signed=True),
             _figure_interval(run.score),

@@ -36,7 +36,9 @@ _DATASET_OPTIONS = (
     click.option("--id-field", help="Field of the id (id, problem_id, … by itself; else made from the content)."),
     click.option("--passage-field", help="Field of a supporting passage (passage, context by itself)."),
     click.option("--split", help="Split of a dataset folder that holds several."),
-    click.option("--limit", type=click.IntRange(min=1), help="Read only the first N rows."),
+    click.option(
+        "--limit", type=click.IntRange(min=1), help="Read only the first N rows; a run that has more goes on with them."
+    ),
 )
 skip_invalid_option = click.option(
     "--skip-invalid",

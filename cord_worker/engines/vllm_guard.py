@@ -10,6 +10,7 @@ Run as a file, in a session of its own, so that no signal of a terminal reaches 
 from __future__ import annotations
 
 import contextlib
+import select
 import shutil
 import sys
 import time
@@ -20,13 +21,16 @@ import psutil
 MARK_VARIABLE = "CORD_ENGINE_MARK"
 _SHARED_MEMORY = "/dev/shm/"
 _TRACKER_SECONDS = 5.0
+_LOOK_SECONDS = 0.3
+_START_SECONDS = 600.0
+"""Segments are made while the engine starts; later a look now and then is enough."""
+_LATER_LOOK_SECONDS = 10.0
 _ROUNDS_SECONDS = 8.0
 
 
 def main(worker: int, mark: str, folder: str) -> None:
     """Wait for the worker's end, then clean up after it."""
-    sys.stdin.buffer.read()
-    segments: set[str] = set()
+    segments = _watch(worker)
     deadline = time.monotonic() + _ROUNDS_SECONDS
     # Again and again: a process may start another between the listing and the kill.
     while time.monotonic() < deadline:
@@ -45,6 +49,23 @@ def main(worker: int, mark: str, folder: str) -> None:
     for segment in segments:
         Path(segment).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _watch(worker: int) -> set[str]:
+    """Waits for the end of the pipe; returns the segments that the worker's processes made meanwhile.
+
+    Whoever kills the worker may kill them with it, and a segment that nobody maps any more tells nothing of its maker.
+    """
+    segments: set[str] = set()
+    started = time.monotonic()
+    while True:
+        pause = _LOOK_SECONDS if time.monotonic() - started < _START_SECONDS else _LATER_LOOK_SECONDS
+        if select.select([sys.stdin], [], [], pause)[0]:
+            return segments
+        with contextlib.suppress(psutil.Error):
+            for process in psutil.Process(worker).children(recursive=True):
+                segments |= _shared_memory(process)
+        segments = {segment for segment in segments if Path(segment).exists()}
 
 
 def marked(mark: str) -> list[psutil.Process]:

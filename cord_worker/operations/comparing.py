@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
+from cord_worker.config import RunConfig
 from cord_worker.errors import StoreError
 from cord_worker.store.costs import CostRow, ProblemResult, Walls, problem_results, read_costs, read_walls
 from cord_worker.store.runs import resolve_run
@@ -79,6 +80,7 @@ class Compared:
     run minus the first one, None for the first itself."""
 
     run: str
+    pipeline: str
     accuracy: Interval | None
     score: Interval | None
     accuracy_difference: Interval | None
@@ -91,6 +93,7 @@ class Compared:
         """For scripts; keys are stable."""
         return {
             "run": self.run,
+            "pipeline": self.pipeline,
             "accuracy": _json(self.accuracy),
             "score": _json(self.score),
             "accuracy_difference": _json(self.accuracy_difference),
@@ -133,17 +136,17 @@ def compare_runs(connection: sa.Connection, names: Sequence[str]) -> Comparison:
             "some of its problems (cordctl status RUN)"
         )
     shared = [[found[key] for key in keys] for found in results]
-    draws = np.random.default_rng(_SEED)
     compared = []
     for run, rows in zip(runs, shared, strict=True):
         first = None if rows is shared[0] else shared[0]
         compared.append(
             Compared(
                 run=run.name,
-                accuracy=bootstrap(_correct(rows), draws),
-                score=bootstrap(_scores(rows), draws),
-                accuracy_difference=None if first is None else _difference(_correct(rows), _correct(first), draws),
-                score_difference=None if first is None else _difference(_scores(rows), _scores(first), draws),
+                pipeline=RunConfig.from_stored(run.config).search.pipeline,
+                accuracy=bootstrap(_correct(rows)),
+                score=bootstrap(_scores(rows)),
+                accuracy_difference=None if first is None else _difference(_correct(rows), _correct(first)),
+                score_difference=None if first is None else _difference(_scores(rows), _scores(first)),
                 tokens_per_problem=sum(row.generated_tokens for row in rows) / len(rows),
                 cost=read_cost(connection, run.name),
                 teachers=read_totals(connection, run.id).teachers,
@@ -152,8 +155,12 @@ def compare_runs(connection: sa.Connection, names: Sequence[str]) -> Comparison:
     return Comparison(len(keys), compared)
 
 
-def bootstrap(values: Values, draws: np.random.Generator) -> Interval | None:
-    """Mean and percentile interval of `values`, shape (problems,); NaN entries are left out. None without any."""
+def bootstrap(values: Values) -> Interval | None:
+    """Mean and percentile interval of `values`, shape (problems,); NaN entries are left out. None without any.
+
+    Equal values have equal intervals: every call draws the same problems.
+    """
+    draws = np.random.default_rng(_SEED)
     known = values[~np.isnan(values)]
     if not known.size:
         return None
@@ -167,8 +174,8 @@ def bootstrap(values: Values, draws: np.random.Generator) -> Interval | None:
     return Interval(float(known.mean()), float(low), float(high))
 
 
-def _difference(values: Values, others: Values, draws: np.random.Generator) -> Interval | None:
-    return bootstrap(values - others, draws)
+def _difference(values: Values, others: Values) -> Interval | None:
+    return bootstrap(values - others)
 
 
 def _correct(rows: Sequence[ProblemResult]) -> Values:

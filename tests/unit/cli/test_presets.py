@@ -93,3 +93,13 @@ def test_a_setting_takes_a_bare_word_or_a_toml_value(assignment: str, value: obj
     assert printed.exit_code == 0, printed.output
     config = RunConfig.parse(printed.output, source="smollm2", folder=Path())
     assert value in (config.models["smollm2"].engine, config.run.verify_answers)
+
+
+def test_a_setting_makes_the_table_of_an_engine() -> None:
+    settings = ["models.smollm2.engine=vllm", "models.smollm2.vllm.kv_cache_gib=2"]
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    printed = CliRunner().invoke(cli, ["init", "--preset", "smollm2", *arguments])
+    assert printed.exit_code == 0, printed.output
+    options = RunConfig.parse(printed.output, source="smollm2", folder=Path()).models["smollm2"].vllm
+    assert options is not None
+    assert options.kv_cache_gib == 2
