@@ -17,7 +17,8 @@ from typing import Any
 
 from cord_worker.bench.direct import DirectEngine
 from cord_worker.config import RunConfig, TeacherConfig
-from cord_worker.engines.protocol import Sampling, Turn
+from cord_worker.coordination.model_worker import sampling_of
+from cord_worker.engines.protocol import Turn
 from cord_worker.errors import RequestError
 from cord_worker.store.measuring import AnswerRequest, CandidateRequests
 
@@ -161,16 +162,3 @@ async def _asked(engine: DirectEngine, kind: str, arguments: dict[str, Any]) -> 
         return await engine.ask(kind, **arguments)
     except RequestError:
         return {}
-
-
-def sampling_of(teacher: TeacherConfig, max_tokens: int, seed: int) -> Sampling:
-    """The settings that a worker asks with."""
-    return Sampling(
-        temperature=teacher.temperature,
-        top_p=teacher.top_p,
-        top_k=teacher.top_k,
-        min_p=teacher.min_p,
-        repetition_penalty=teacher.repetition_penalty,
-        max_tokens=max_tokens,
-        seed=seed,
-    )

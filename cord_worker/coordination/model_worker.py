@@ -201,7 +201,7 @@ class ModelWorker:
         loop_repeats: int,
     ) -> ProposalResult:
         turn = Turn(question=lease.question, system=system_prompt, passage=lease.passage)
-        sampling = _sampling(teacher, lease.max_tokens, lease.seed)
+        sampling = sampling_of(teacher, lease.max_tokens, lease.seed)
         try:
             write = self._engine.complete if lease.whole else self._engine.propose
             generation = await write(turn, lease.steps, sampling)
@@ -257,7 +257,7 @@ class ModelWorker:
         context = self._contexts.of_teacher(lease.teacher_id)
         row, teacher = context.teacher(lease.teacher_id)
         turn = Turn(question=lease.question, system=row.system_prompt, passage=lease.passage)
-        sampling = _sampling(teacher, context.config.search.answer_tokens, lease.seed)
+        sampling = sampling_of(teacher, context.config.search.answer_tokens, lease.seed)
         generation = await self._engine.answer(turn, lease.steps, sampling)
         return AnswerResult(
             trajectory_id=lease.trajectory_id,
@@ -371,7 +371,8 @@ def _account(
             metrics.TOKENS.labels(kind, "completion").inc(result.completion_tokens or 0)
 
 
-def _sampling(teacher: TeacherConfig, max_tokens: int, seed: int) -> Sampling:
+def sampling_of(teacher: TeacherConfig, max_tokens: int, seed: int) -> Sampling:
+    """The settings of one of the teacher's requests; `max_tokens` in its own tokens."""
     return Sampling(
         temperature=teacher.temperature,
         top_p=teacher.top_p,

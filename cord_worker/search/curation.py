@@ -13,14 +13,7 @@ from cord_worker.search.types import Beam, Candidate, Expansion, SearchError, Se
 
 def initial(settings: SearchSettings, scope: SeedScope, teachers: Sequence[str]) -> Expand:
     """Every teacher writes its trajectories, each as one candidate."""
-    return Expand(
-        step=1,
-        round=0,
-        beam=(),
-        ranking=(),
-        invalid={},
-        expansions=_expansions(settings, scope, teachers, round=0),
-    )
+    return Expand.first(_expansions(settings, scope, teachers, round=0))
 
 
 def decide(

@@ -29,6 +29,11 @@ class Expand:
     invalid: dict[int, InvalidReason]
     expansions: tuple[Expansion, ...]
 
+    @classmethod
+    def first(cls, expansions: tuple[Expansion, ...]) -> Expand:
+        """What a search begins with: step 1, from the empty trajectory."""
+        return cls(step=1, round=0, beam=(), ranking=(), invalid={}, expansions=expansions)
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:

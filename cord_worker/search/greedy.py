@@ -26,14 +26,7 @@ from cord_worker.search.types import (
 
 def initial(settings: SearchSettings, scope: SeedScope, teachers: Sequence[str]) -> Expand:
     """Step 1: every teacher begins every chain."""
-    return Expand(
-        step=1,
-        round=0,
-        beam=(),
-        ranking=(),
-        invalid={},
-        expansions=_expansions(settings, scope, teachers, step=1, round=0, beam=()),
-    )
+    return Expand.first(_expansions(settings, scope, teachers, step=1, round=0, beam=()))
 
 
 def decide(
