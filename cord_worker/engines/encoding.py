@@ -56,7 +56,7 @@ class TextCodec:
         self._control = re.compile("|".join(re.escape(text) for text in control)) if control else None
         self._may_end: dict[int, bool] = {}
         self._piece = lru_cache(_PIECES_KEPT)(self._encode_piece)
-        self._turn = lru_cache(_TURNS_KEPT)(self._encode_turn)
+        self._turn = lru_cache(_TURNS_KEPT)(self._encode_thinking_turn)
         self._closing = lru_cache(_TURNS_KEPT)(self._encode_closing)
 
     def proposal(self, turn: Turn, steps: Sequence[str]) -> list[Ids]:
@@ -68,6 +68,10 @@ class TextCodec:
         *candidate, _ = answer_pieces(steps)
         opening = tuple(self._continuing.encode(ANSWER_OPENING, add_special_tokens=False).ids)
         return [*self._joined(turn, candidate), opening]
+
+    def reply(self, turn: Turn) -> list[Ids]:
+        """The turn alone, after which a model replies."""
+        return [self._encode_turn(turn, thinking=False)]
 
     def candidate(self, turn: Turn, steps: Sequence[str]) -> list[Ids]:
         """Pieces of a candidate as the prover reads it, without the closing part."""
@@ -99,8 +103,13 @@ class TextCodec:
     def _encode_piece(self, text: str) -> Ids:
         return tuple(self._plain.encode(text, add_special_tokens=False).ids)
 
-    def _encode_turn(self, turn: Turn) -> Ids:
-        first = render_first_turn(self._chat, question=turn.question, system=turn.system, passage=turn.passage)
+    def _encode_thinking_turn(self, turn: Turn) -> Ids:
+        return self._encode_turn(turn, thinking=True)
+
+    def _encode_turn(self, turn: Turn, *, thinking: bool) -> Ids:
+        first = render_first_turn(
+            self._chat, question=turn.question, system=turn.system, passage=turn.passage, thinking=thinking
+        )
         opening = () if first.is_templated else tuple(self._chat("", add_special_tokens=True)["input_ids"])
         if not self._breaks_out(first):
             return (*opening, *self._backend.encode(first.text, add_special_tokens=False).ids)

@@ -85,6 +85,23 @@ class InstantEngine:
             seconds=0.0,
         )
 
+    async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
+        """A seeded JSON object that holds what judges and integrators are asked for."""
+        chance = random.Random(_digest("reply", turn.question, sampling.seed))
+        fields: dict[str, object] = {"correctness": str(chance.random() < 0.5)}
+        for number in range(1, chance.randint(2, 6)):
+            fields[f"integrated_step{number}"] = f"{' '.join(chance.choices(_WORDS, k=12))} {chance.randint(0, 999)}."
+        fields["answer_part"] = f"The final answer is {chance.randint(0, 99)}."
+        text = json.dumps(fields)
+        return Generation(
+            text=text,
+            finish_reason=FinishReason.EOS,
+            prompt_tokens=_count(turn, ()),
+            completion_tokens=len(text.split()),
+            cached_tokens=0,
+            seconds=0.0,
+        )
+
     async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
         """A score from a hash of everything that it may depend on."""
         chance = random.Random(_digest("score", turn.question, list(steps), answer, scoring_template))

@@ -36,7 +36,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from cord_worker.engines.openai_client import Document, OpenAiClient
-from cord_worker.engines.openai_prompts import chat_fields, chat_messages, without_marker
+from cord_worker.engines.openai_prompts import chat_fields, chat_messages, turn_messages, without_marker
 from cord_worker.engines.openai_requests import (
     Written,
     ending_fields,
@@ -128,6 +128,10 @@ class OpenAiEngine:
         _require_steps(steps)
         return await self._generate("answer", turn, steps, sampling)
 
+    async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
+        """See `protocol.Engine.reply`; `max_tokens` is cut as in `propose`."""
+        return await self._generate("reply", turn, (), sampling)
+
     async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
         """See `protocol.Engine.score`; EngineLoadError where the server gives no prompt log-probabilities."""
         started = time.monotonic()
@@ -200,7 +204,7 @@ class OpenAiEngine:
 
         result = await self._client.persistently(attempt)
         text = result.text
-        if kind != "answer" and server.api == "chat":
+        if kind in ("step", "trajectory") and server.api == "chat":
             text = without_marker(text, server.chat_style)
         if result.ended == "length":
             text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
@@ -219,8 +223,10 @@ class OpenAiEngine:
 
     def _prompt(self, kind: TextKind, turn: Turn, steps: Sequence[str]) -> tuple[Document, int | None, int]:
         """The request's prompt fields, its tokens where we know them, and its characters."""
-        texts = answer_pieces(steps) if kind == "answer" else proposal_pieces(steps)
         server, tokenizer = self._server, self._tokenizer
+        if kind == "reply":
+            return self._reply_prompt(turn)
+        texts = answer_pieces(steps) if kind == "answer" else proposal_pieces(steps)
         if server.api == "chat" or tokenizer is None:
             opening = THINKING_OPENS + "".join(texts)
             messages = chat_messages(turn, opening, server.chat_style)
@@ -232,6 +238,17 @@ class OpenAiEngine:
         codec = tokenizer.codec
         pieces = codec.answer(turn, steps) if kind == "answer" else codec.proposal(turn, steps)
         ids = [token for piece in pieces for token in piece]
+        return {"prompt": ids}, len(ids), 0
+
+    def _reply_prompt(self, turn: Turn) -> tuple[Document, int | None, int]:
+        server, tokenizer = self._server, self._tokenizer
+        if server.api == "chat" or tokenizer is None:
+            messages = turn_messages(turn)
+            return {"messages": messages}, None, sum(len(message["content"]) for message in messages)
+        if server.api == "text":
+            text = tokenizer.prompt_text(turn, (), thinking=False)
+            return {"prompt": text}, tokenizer.count(text), len(text)
+        ids = [token for piece in tokenizer.codec.reply(turn) for token in piece]
         return {"prompt": ids}, len(ids), 0
 
     def _room(self, prompt_tokens: int | None, max_tokens: int) -> int:

@@ -26,8 +26,8 @@ ChatStyle = Literal["none", "continue", "trailing", "prefix", "instruction"]
 _MARKER_AGAIN = re.compile(rf"^\s*{re.escape(STEP_HEADING)} \d+\.")
 
 
-def chat_messages(turn: Turn, opening: str, style: ChatStyle) -> list[Document]:
-    """Messages after which the model continues the assistant turn that begins with `opening`."""
+def turn_messages(turn: Turn) -> list[Document]:
+    """The turn, after which the model replies. Raises RequestError for a blank question."""
     question = turn.question.strip()
     if not question:
         raise RequestError("the question is blank; give the problem a text")
@@ -35,6 +35,13 @@ def chat_messages(turn: Turn, opening: str, style: ChatStyle) -> list[Document]:
     messages: list[Document] = []
     if turn.system and turn.system.strip():
         messages.append({"role": "system", "content": turn.system.strip()})
+    return [*messages, {"role": "user", "content": user}]
+
+
+def chat_messages(turn: Turn, opening: str, style: ChatStyle) -> list[Document]:
+    """Messages after which the model continues the assistant turn that begins with `opening`."""
+    *messages, asked = turn_messages(turn)
+    user = asked["content"]
     if style == "instruction":
         task = (
             "Now write the final answer."

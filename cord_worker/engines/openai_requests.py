@@ -82,7 +82,9 @@ def ending_fields(kind: ServerKind, generation: TextKind, max_tokens: int) -> Do
     """Where the text has to end. Without `skip_special_tokens` a `</think>` that is a special token is not seen."""
     fields: Document = {"max_tokens": max_tokens}
     if tells_stops(kind):
-        fields |= {"stop": list(ENDS[generation]), "skip_special_tokens": False}
+        fields |= {"skip_special_tokens": False}
+        if ENDS[generation]:
+            fields["stop"] = list(ENDS[generation])
     return fields
 
 

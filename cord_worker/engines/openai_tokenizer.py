@@ -42,13 +42,16 @@ class ServerTokenizer:
         """Tokens of `text`."""
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def prompt_text(self, turn: Turn, pieces: Sequence[str]) -> str:
-        """The first turn and `pieces` as one text, without the start token, which servers add themselves.
+    def prompt_text(self, turn: Turn, pieces: Sequence[str], *, thinking: bool = True) -> str:
+        """The first turn and `pieces` as one text, without the start token, which servers add themselves; without
+        `thinking` the turn is ready for a plain reply.
 
         In a text the server cannot tell whose control tokens are whose. Raises RequestError where text from outside
         holds one; `<think>` and `</think>` in `pieces` are our own.
         """
-        first = render_first_turn(self._tokenizer, question=turn.question, system=turn.system, passage=turn.passage)
+        first = render_first_turn(
+            self._tokenizer, question=turn.question, system=turn.system, passage=turn.passage, thinking=thinking
+        )
         contents = [piece.text for piece in first.pieces if piece.is_content]
         for text in (*contents, *(piece for piece in pieces if piece.strip() != "</think>")):
             found = self._control.search(text) if self._control else None

@@ -97,6 +97,11 @@ class Engine(Protocol):
         """Writes the final answer after the closed trajectory; ends at EOS or the cap."""
         ...
 
+    async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
+        """Replies to the turn, without a prefilled thinking and without what the model thought; ends at EOS or the
+        cap. For models that judge and integrate."""
+        ...
+
     async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
         """Scores the candidate `steps` by how well it predicts `answer`."""
         ...

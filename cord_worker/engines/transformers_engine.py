@@ -83,6 +83,10 @@ class TransformersEngine:
         pieces = self._codec.answer(turn, steps)
         return await self._generate(self._generation_job("answer", pieces, sampling))
 
+    async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
+        """See `protocol.Engine.reply`; `max_tokens` is cut to the room that the context leaves."""
+        return await self._generate(self._generation_job("reply", self._codec.reply(turn), sampling))
+
     async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
         """See `protocol.Engine.score`; rounded to 9 significant digits, the score from the rounded sum."""
         started = time.monotonic()

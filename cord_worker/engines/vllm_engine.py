@@ -126,6 +126,10 @@ class VllmEngine:
         _require_steps(steps)
         return await self._generate("answer", self._codec.answer(turn, steps), sampling)
 
+    async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
+        """See `protocol.Engine.reply`; `max_tokens` is cut to the room that the context leaves."""
+        return await self._generate("reply", self._codec.reply(turn), sampling)
+
     @property
     def cache_block_tokens(self) -> int:
         """Tokens of one block of the prefix cache: only whole blocks are found again."""
@@ -222,7 +226,7 @@ class VllmEngine:
             max_tokens=min(sampling.max_tokens, room),
             stop=list(ENDS[kind]),
             include_stop_str_in_output=True,
-            stop_token_ids=sorted(self._end_tokens | self._think_close),
+            stop_token_ids=sorted(self._end_tokens | (self._think_close if THINK_CLOSE in ENDS[kind] else frozenset())),
             skip_special_tokens=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
             **self._loop_detection,

@@ -62,12 +62,19 @@ class FirstTurn:
 
 
 def render_first_turn(
-    tokenizer: ChatTokenizer, *, question: str, system: str | None = None, passage: str | None = None
+    tokenizer: ChatTokenizer,
+    *,
+    question: str,
+    system: str | None = None,
+    passage: str | None = None,
+    thinking: bool = True,
 ) -> FirstTurn:
     """The turn that asks `question`; whitespace around question, passage and system text is dropped.
 
-    A passage stands before the question, separated by a blank line. Raises RequestError for a blank question and
-    for a template that cannot be rendered or that does not show the user's text exactly once.
+    Without `thinking` the turn ends where a plain reply begins: the template is asked for none, and a `<think>` that it
+    adds all the same is left to the model. A passage stands before the question, separated by a blank line. Raises
+    RequestError for a blank question and for a template that cannot be rendered or that does not show the user's text
+    exactly once.
     """
     question = question.strip()
     if not question:
@@ -75,30 +82,30 @@ def render_first_turn(
     user = f"{passage.strip()}\n\n{question}" if passage and passage.strip() else question
     system = system.strip() if system and system.strip() else None
     if not tokenizer.chat_template:
-        return _without_template(user, system)
-    rendered = _rendered(tokenizer, system is not None)
+        return _without_template(user, system, thinking)
+    rendered = _rendered(tokenizer, thinking, with_system=system is not None)
     if system is not None and (rendered is None or rendered.count(_SYSTEM) != 1):
         user, system = f"{system}\n\n{user}", None
-        rendered = _rendered(tokenizer, False)
+        rendered = _rendered(tokenizer, thinking, with_system=False)
     if rendered is None or rendered.count(_USER) != 1:
         raise RequestError(
             "the chat template does not show the user's text exactly once; give the model a chat template that "
             "takes a plain user turn"
         )
-    return FirstTurn(_pieces(rendered, {_USER: user, _SYSTEM: system or ""}), is_templated=True)
+    return FirstTurn(_pieces(rendered, {_USER: user, _SYSTEM: system or ""}, thinking), is_templated=True)
 
 
-def _without_template(user: str, system: str | None) -> FirstTurn:
+def _without_template(user: str, system: str | None, thinking: bool) -> FirstTurn:
     pieces = [TurnPiece(f"{system}\n\n", True)] if system else []
     pieces += [
         TurnPiece("Question: ", False),
         TurnPiece(user, True),
-        TurnPiece(f"\n\nAnswer: {THINKING_OPENS}", False),
+        TurnPiece(f"\n\nAnswer: {THINKING_OPENS}" if thinking else "\n\nAnswer:", False),
     ]
     return FirstTurn(tuple(pieces), is_templated=False)
 
 
-def _rendered(tokenizer: ChatTokenizer, with_system: bool) -> str | None:
+def _rendered(tokenizer: ChatTokenizer, thinking: bool, *, with_system: bool) -> str | None:
     """The conversation with placeholders, or None where the template refuses a system turn."""
     conversation = [{"role": "system", "content": _SYSTEM}] if with_system else []
     conversation.append({"role": "user", "content": _USER})
@@ -107,8 +114,8 @@ def _rendered(tokenizer: ChatTokenizer, with_system: bool) -> str | None:
             conversation,
             tokenize=False,
             add_generation_prompt=True,
-            enable_thinking=True,
-            thinking=True,
+            enable_thinking=thinking,
+            thinking=thinking,
             date_string=_DATE.strftime("%d %b %Y"),
             strftime_now=_fixed_date(),
         )
@@ -125,7 +132,7 @@ def _fixed_date() -> Callable[[str], str]:
     return _DATE.strftime
 
 
-def _pieces(rendered: str, contents: dict[str, str]) -> tuple[TurnPiece, ...]:
+def _pieces(rendered: str, contents: dict[str, str], thinking: bool) -> tuple[TurnPiece, ...]:
     pieces: list[TurnPiece] = []
     for part in re.split(f"({re.escape(_USER)}|{re.escape(_SYSTEM)})", rendered):
         if part in contents:
@@ -133,5 +140,8 @@ def _pieces(rendered: str, contents: dict[str, str]) -> tuple[TurnPiece, ...]:
         elif part:
             pieces.append(TurnPiece(part, False))
     tail = pieces.pop().text if not pieces[-1].is_content else ""
-    pieces.append(TurnPiece(_THINKING_AT_END.sub("", tail) + THINKING_OPENS, False))
+    if thinking:
+        tail = _THINKING_AT_END.sub("", tail) + THINKING_OPENS
+    if tail:
+        pieces.append(TurnPiece(tail, False))
     return tuple(pieces)

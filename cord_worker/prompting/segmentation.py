@@ -53,12 +53,14 @@ ANSWER_ENDS = {THINK_CLOSE: FinishReason.THINK_END, THINK_OPEN: FinishReason.THI
 TRAJECTORY_ENDS = {THINK_CLOSE: FinishReason.THINK_END}
 """What a model writes alone to the end of its thinking goes on over its own step markers."""
 
-TextKind = Literal["step", "trajectory", "answer"]
-"""What a model is asked to write: its next step, the rest of its thinking, the final answer after it."""
+TextKind = Literal["step", "trajectory", "answer", "reply"]
+"""What a model is asked to write: its next step, the rest of its thinking, the final answer after it, or a plain reply
+to a turn, where thinking is its own affair."""
 ENDS: Mapping[TextKind, dict[str, FinishReason]] = {
     "step": STEP_ENDS,
     "trajectory": TRAJECTORY_ENDS,
     "answer": ANSWER_ENDS,
+    "reply": {},
 }
 
 
@@ -88,7 +90,10 @@ def cut_answer(text: str, *, ended: Ended) -> SegmentedText:
 
 
 def cut(text: str, kind: TextKind, *, ended: Ended) -> SegmentedText:
-    """What was asked for out of what a model wrote; see `cut_step` and `cut_answer`."""
+    """What was asked for out of what a model wrote; see `cut_step` and `cut_answer`. A reply begins after the last
+    `</think>`, where the model thought."""
+    if kind == "reply":
+        text = text.rpartition(THINK_CLOSE)[2].lstrip()
     return _cut(text, ended, ENDS[kind])
 
 

@@ -119,7 +119,7 @@ def finish_of(candidate: Candidate, settings: SearchSettings) -> Finish | None:
         return Finish.THINKING_BUDGET
     if candidate.thinking_tokens is not None and candidate.thinking_tokens >= settings.thinking_tokens:
         return Finish.THINKING_BUDGET
-    if candidate.step >= settings.max_steps:
+    if candidate.depth >= settings.max_steps:
         return Finish.MAX_STEPS
     return None
 

@@ -63,6 +63,7 @@ def expansions(
             lineage=lineage(parent.lineage, step, round, name, sample),
             seed=candidate_seed(scope.run_seed, scope.problem_key, step, parent.lineage, name, sample, round),
             max_tokens=_cap(settings, parent, whole),
+            depth=step,
             whole=whole,
         )
         for parent in parents

@@ -94,7 +94,8 @@ class SeedScope:
 @dataclass(frozen=True, slots=True)
 class Expansion:
     """One candidate to be proposed: its row before there is a text. `max_tokens` is in the teacher's tokens; a `whole`
-    one is the rest of its trajectory up to `</think>`, markers included, as one candidate."""
+    one is the rest of its trajectory up to `</think>`, markers included, as one candidate. `step` counts the decisions
+    of a search, `depth` the steps of the trajectory, this one included; they differ in a tree search only."""
 
     parent_id: int | None
     parent_rank: int
@@ -105,6 +106,7 @@ class Expansion:
     lineage: str
     seed: int
     max_tokens: int
+    depth: int
     whole: bool = False
 
 
@@ -115,7 +117,7 @@ class Candidate:
     `text` is the step's text without marker; `teacher` the teacher's 0-based order in the configuration;
     `parent_rank` the 0-based rank of the parent in the previous beam (0 at step 1, where `parent_id` is None);
     `finish_reason` is "step", "think_end", "eos" or "length"; `thinking_tokens` counts the whole candidate in the
-    prover's tokens; `score` is in (0, 1]. Steps are counted from 1, rounds and samples from 0.
+    prover's tokens; `score` is in (0, 1]. Steps and depths (see `Expansion`) count from 1, rounds and samples from 0.
     """
 
     id: int
@@ -131,6 +133,7 @@ class Candidate:
     thinking_tokens: int | None
     invalid_reason: str | None
     parent_rank: int
+    depth: int
     whole: bool = False
 
 
@@ -158,7 +161,7 @@ class Trajectory:
             )
         return cls(
             candidate_id=candidate.id,
-            steps=candidate.step,
+            steps=candidate.depth,
             score=candidate.score,
             finish=finish,
             parent_rank=candidate.parent_rank,

@@ -52,7 +52,7 @@ _LOCK_PROBLEM = sa.text(
 _READ_CANDIDATES = sa.text(
     """
     SELECT c.id, c.parent_id, c.step, c.round, t.ordinal AS teacher, c.sample, c.lineage, c.text, c.finish_reason,
-           c.score, c.thinking_tokens, c.invalid_reason, c.parent_rank, c.whole
+           c.score, c.thinking_tokens, c.invalid_reason, c.parent_rank, c.depth, c.whole
     FROM candidates c JOIN teachers t ON t.id = c.teacher_id
     WHERE c.problem_id = :problem_id AND c.step = :step AND c.round = :round
     ORDER BY c.id
@@ -61,7 +61,7 @@ _READ_CANDIDATES = sa.text(
 
 _READ_BEAM = sa.text(
     """
-    SELECT b.candidate_id, c.step AS steps, c.score, b.finish, c.parent_rank, t.ordinal AS teacher, c.sample,
+    SELECT b.candidate_id, c.depth AS steps, c.score, b.finish, c.parent_rank, t.ordinal AS teacher, c.sample,
            c.thinking_tokens, c.lineage
     FROM beams b
     JOIN candidates c ON c.id = b.candidate_id
@@ -74,14 +74,15 @@ _READ_BEAM = sa.text(
 _INSERT_CANDIDATES = sa.text(
     """
     INSERT INTO candidates
-        (problem_id, parent_id, parent_rank, step, round, teacher_id, sample, lineage, seed, max_tokens, whole)
+        (problem_id, parent_id, parent_rank, step, round, teacher_id, sample, lineage, seed, max_tokens, depth,
+         whole)
     SELECT :problem_id, r.parent_id, r.parent_rank, :step, :round, r.teacher_id, r.sample, r.lineage, r.seed,
-           r.max_tokens, r.whole
+           r.max_tokens, r.depth, r.whole
     FROM unnest(
         CAST(:parent_id AS bigint[]), CAST(:parent_rank AS int[]), CAST(:teacher_id AS bigint[]),
         CAST(:sample AS int[]), CAST(:lineage AS text[]), CAST(:seed AS bigint[]), CAST(:max_tokens AS int[]),
-        CAST(:whole AS boolean[])
-    ) WITH ORDINALITY AS r(parent_id, parent_rank, teacher_id, sample, lineage, seed, max_tokens, whole, place)
+        CAST(:depth AS int[]), CAST(:whole AS boolean[])
+    ) WITH ORDINALITY AS r(parent_id, parent_rank, teacher_id, sample, lineage, seed, max_tokens, depth, whole, place)
     ORDER BY r.place
     """
 )
@@ -122,7 +123,7 @@ _INSERT_BEAM = sa.text(
 _INSERT_TRAJECTORIES = sa.text(
     """
     INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish)
-    SELECT :problem_id, b.candidate_id, c.step, c.score, b.finish
+    SELECT :problem_id, b.candidate_id, c.depth, c.score, b.finish
     FROM beams b JOIN candidates c ON c.id = b.candidate_id
     WHERE b.problem_id = :problem_id AND b.step = :step AND b.finish IS NOT NULL
     ORDER BY b.rank
@@ -319,6 +320,7 @@ def _plan(
             "lineage": [expansion.lineage for expansion in expansions],
             "seed": [expansion.seed for expansion in expansions],
             "max_tokens": [expansion.max_tokens for expansion in expansions],
+            "depth": [expansion.depth for expansion in expansions],
             "whole": [expansion.whole for expansion in expansions],
         },
     )

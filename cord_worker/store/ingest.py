@@ -67,19 +67,24 @@ _DROP_CONFLICTING = sa.text(
     """
 )
 
+_DROP_ALREADY = sa.text("DELETE FROM staged s USING problems p WHERE p.run_id = :run_id AND p.key = s.key")
+"""Not a condition of the insertion: that would read, for every row, all those that it has inserted itself so far."""
+
 _INSERT = sa.text(
     """
     INSERT INTO problems (run_id, position, key, content_hash, question, answer, passage, attributes)
     SELECT :run_id, :offset + row_number() OVER (ORDER BY s.line) - 1,
            s.key, s.content_hash, s.question, s.answer, s.passage, s.attributes
     FROM staged s
-    WHERE NOT EXISTS (SELECT 1 FROM problems p WHERE p.run_id = :run_id AND p.key = s.key)
     ORDER BY s.line
     """
 )
 
+_MANY = 10_000
+"""Rows after which the planner is told at once that the run holds them: enqueuing again compares with all of them."""
+_ANALYZE_PROBLEMS = sa.text("ANALYZE problems (run_id, key)")
+
 _NEXT_POSITION = sa.text("SELECT coalesce(max(position) + 1, 0) FROM problems WHERE run_id = :run_id")
-_COUNT_STAGED = sa.text("SELECT count(*) FROM staged")
 _LOCK_NAME = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('cord run ' || :name, 0))")
 
 _INSERT_RUN = sa.text(
@@ -151,18 +156,21 @@ def enqueue(
         parameters={},
         explain=lambda row: f"id {row.key!r} was given before, at {row.first_location}",
     )
-    rejected += _reject_staged(
-        connection,
-        on_rejected,
-        found=_CONFLICTING,
-        drop=_DROP_CONFLICTING,
-        parameters={"run_id": run_id},
-        explain=lambda row: f"run {name!r} already holds another problem with the id {row.key!r}",
-    )
-    staged = connection.execute(_COUNT_STAGED).scalar_one()
+    if not created:
+        rejected += _reject_staged(
+            connection,
+            on_rejected,
+            found=_CONFLICTING,
+            drop=_DROP_CONFLICTING,
+            parameters={"run_id": run_id},
+            explain=lambda row: f"run {name!r} already holds another problem with the id {row.key!r}",
+        )
+    already = 0 if created else connection.execute(_DROP_ALREADY, {"run_id": run_id}).rowcount
     offset = connection.execute(_NEXT_POSITION, {"run_id": run_id}).scalar_one()
     added = connection.execute(_INSERT, {"run_id": run_id, "offset": offset}).rowcount
-    return EnqueueReport(run_id, name, created, added, staged - added, rejected)
+    if added >= _MANY:
+        connection.execute(_ANALYZE_PROBLEMS)
+    return EnqueueReport(run_id, name, created, added, already, rejected)
 
 
 def lock_run_name(connection: sa.Connection, name: str) -> None:

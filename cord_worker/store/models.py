@@ -28,7 +28,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -53,23 +53,35 @@ class ProblemState(StrEnum):
 
 
 class CandidateState(StrEnum):
-    """Where a candidate stands; `scored` and `invalid` are final."""
+    """Where a candidate stands; `scored`, `unscored` and `invalid` are final."""
 
     PENDING = "pending"
     PROPOSING = "proposing"
     PROPOSED = "proposed"
     SCORING = "scoring"
+    UNJUDGED = "unjudged"
+    JUDGING = "judging"
     SCORED = "scored"
+    UNSCORED = "unscored"
     INVALID = "invalid"
 
 
 class AnswerState(StrEnum):
-    """Where the final answer of a trajectory stands; losers stay at `none`."""
+    """Where the final answer of a trajectory stands; losers stay at `none`, only an LLM judge leads past `written`."""
 
     NONE = "none"
     PENDING = "pending"
     WRITING = "writing"
     WRITTEN = "written"
+    JUDGING = "judging"
+    JUDGED = "judged"
+
+
+class TeacherRole(StrEnum):
+    """What a run's `teachers` row writes."""
+
+    TEACHER = "teacher"
+    INTEGRATOR = "integrator"
 
 
 class WorkerRole(StrEnum):
@@ -128,8 +140,16 @@ class Run(Base):
     config_fingerprint: Mapped[str] = mapped_column(
         Text, comment="Hash of everything in the configuration that decides what is generated."
     )
-    prover_model_id: Mapped[int] = mapped_column(
-        ForeignKey("models.id"), index=True, comment="The model that scores its candidates."
+    prover_model_id: Mapped[int | None] = mapped_column(
+        ForeignKey("models.id"),
+        index=True,
+        comment="The model that scores its candidates; NULL where nothing is scored.",
+    )
+    reward_model_id: Mapped[int | None] = mapped_column(
+        ForeignKey("models.id"), comment="The model that judges its candidates; NULL where the score selects."
+    )
+    judge_model_id: Mapped[int | None] = mapped_column(
+        ForeignKey("models.id"), comment="The model that judges its final answers; NULL where they are compared."
     )
     seed: Mapped[int] = mapped_column(BigInteger, comment="Run seed; every sampling seed is derived from it.")
     scoring_mode: Mapped[str | None] = mapped_column(
@@ -165,6 +185,7 @@ class Teacher(Base):
     __table_args__ = (
         UniqueConstraint("run_id", "name"),
         UniqueConstraint("run_id", "ordinal"),
+        _one_of("role", TeacherRole),
         {"comment": "A model with sampling settings: what proposes steps."},
     )
 
@@ -172,6 +193,11 @@ class Teacher(Base):
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), comment="Its run.")
     ordinal: Mapped[int] = mapped_column(Integer, comment="0-based order in cord.toml; breaks ties.")
     name: Mapped[str] = mapped_column(Text, comment="Name in cord.toml.")
+    role: Mapped[str] = mapped_column(
+        Text,
+        server_default=TeacherRole.TEACHER.value,
+        comment="teacher, or integrator (merges what the teachers wrote; comes last).",
+    )
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), index=True, comment="The model behind it.")
     sampling: Mapped[dict[str, Any]] = mapped_column(
         JSONB, comment="temperature, top_p, top_k, min_p, repetition_penalty."
@@ -236,6 +262,7 @@ class Candidate(Base):
         UniqueConstraint("problem_id", "lineage"),
         _one_of("state", CandidateState),
         CheckConstraint("score > 0 AND score <= 1", name="score"),
+        CheckConstraint("judgment >= 0 AND judgment <= 1", name="judgment"),
         CheckConstraint("answer_tokens >= 1", name="answer_tokens"),
         CheckConstraint("(state = 'invalid') = (invalid_reason IS NOT NULL)", name="invalid_reason"),
         CheckConstraint("state <> 'scored' OR score IS NOT NULL", name="scored"),
@@ -243,7 +270,7 @@ class Candidate(Base):
         Index(
             "ix_candidates_unfinished",
             "state",
-            postgresql_where=text("state IN ('pending', 'proposing', 'proposed', 'scoring')"),
+            postgresql_where=text("state IN ('pending', 'proposing', 'proposed', 'scoring', 'unjudged', 'judging')"),
         ),
         {"comment": "One proposed step: a node of the search tree, kept or not."},
     )
@@ -256,7 +283,10 @@ class Candidate(Base):
         comment="The candidate it extends; NULL at step 1.",
     )
     parent_rank: Mapped[int] = mapped_column(Integer, comment="0-based rank of the parent in its beam; 0 at step 1.")
-    step: Mapped[int] = mapped_column(Integer, comment="1-based number of this step in the trajectory.")
+    step: Mapped[int] = mapped_column(Integer, comment="1-based number of the decision that it was planned for.")
+    depth: Mapped[int] = mapped_column(
+        Integer, comment="1-based place in its trajectory; equal to step except in a tree search."
+    )
     round: Mapped[int] = mapped_column(Integer, comment="Resampling round, 0 unless earlier ones were all invalid.")
     teacher_id: Mapped[int] = mapped_column(ForeignKey("teachers.id"), index=True, comment="Who proposed it.")
     sample: Mapped[int] = mapped_column(Integer, comment="0-based proposal number of the teacher for this parent.")
@@ -268,12 +298,17 @@ class Candidate(Base):
     whole: Mapped[bool] = mapped_column(
         Boolean, comment="Whether it is the rest of its trajectory, in one piece, instead of one step."
     )
+    sources: Mapped[list[int] | None] = mapped_column(
+        ARRAY(BigInteger), comment="Candidates whose trajectories an integrator merged into it; NULL for a teacher's."
+    )
     state: Mapped[str] = mapped_column(
         Text,
         server_default=CandidateState.PENDING.value,
-        comment="pending, proposing, proposed, scoring, scored or invalid.",
+        comment="pending, proposing, proposed, scoring, unjudged, judging, scored, unscored or invalid.",
     )
     text: Mapped[str | None] = mapped_column(Text, comment="The step, without its marker.")
+    reply: Mapped[str | None] = mapped_column(Text, comment="What the integrator wrote, as it wrote it.")
+    answer_part: Mapped[str | None] = mapped_column(Text, comment="The final answer that the integrator wrote with it.")
     finish_reason: Mapped[str | None] = mapped_column(
         Text, comment="step (next marker), think_end, eos or length (token cap)."
     )
@@ -296,6 +331,13 @@ class Candidate(Base):
     score_cached_tokens: Mapped[int | None] = mapped_column(
         Integer, comment="Of these, from the prover's prefix cache."
     )
+    judgment: Mapped[float | None] = mapped_column(
+        Double, comment="Step score of the reward model, or share of binary judgments that found the answer; 0 to 1."
+    )
+    judgment_detail: Mapped[dict[str, Any] | None] = mapped_column(JSONB, comment="What the judgment was made from.")
+    judgment_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="Judging model's prompt tokens.")
+    judgment_completion_tokens: Mapped[int | None] = mapped_column(Integer, comment="Its generated tokens.")
+    judgment_cached_tokens: Mapped[int | None] = mapped_column(Integer, comment="Prompt tokens from its prefix cache.")
     rank: Mapped[int | None] = mapped_column(Integer, comment="0-based rank in its step; NULL if invalid or duplicate.")
     kept: Mapped[bool | None] = mapped_column(Boolean, comment="Whether it entered the beam; NULL before the decision.")
     winning: Mapped[bool] = mapped_column(
@@ -303,14 +345,18 @@ class Candidate(Base):
     )
     propose_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to propose it.")
     score_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to score it.")
+    judgment_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to judge it.")
     worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that proposes or proposed it.")
     score_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that scores or scored it.")
+    judgment_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that judges or judged it.")
     created_at: Mapped[datetime] = _instant("When it was planned.", default=True)
     touched_at: Mapped[datetime] = _instant("Last state change or message sent for it.", default=True)
     proposed_at: Mapped[datetime | None] = _instant("When the text was committed.")
     scored_at: Mapped[datetime | None] = _instant("When the score was committed.")
+    judged_at: Mapped[datetime | None] = _instant("When the judgment was committed.")
     propose_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the teacher's engine.")
     score_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the prover's engine.")
+    judgment_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the judging model's engine.")
 
 
 class BeamMember(Base):
@@ -344,7 +390,7 @@ class Trajectory(Base):
         Index(
             "ix_trajectories_unanswered",
             "answer_state",
-            postgresql_where=text("answer_state IN ('pending', 'writing')"),
+            postgresql_where=text("answer_state IN ('pending', 'writing', 'judging')"),
         ),
         {"comment": "Finished trajectories that held a slot in a beam; the winner gets a final answer."},
     )
@@ -357,14 +403,14 @@ class Trajectory(Base):
         ForeignKey("candidates.id", ondelete="CASCADE"), unique=True, comment="Its last step."
     )
     steps: Mapped[int] = mapped_column(Integer, comment="Number of steps.")
-    score: Mapped[float] = mapped_column(Double, comment="Score of its last step.")
+    score: Mapped[float | None] = mapped_column(Double, comment="Score of its last step; NULL where nothing is scored.")
     finish: Mapped[str] = mapped_column(Text, comment="think_end, eos, thinking_budget or max_steps.")
     winner: Mapped[bool] = mapped_column(Boolean, server_default=false(), comment="The problem's result.")
     dropped_at_step: Mapped[int | None] = mapped_column(
         Integer, comment="Step at which better ones took its slot; NULL if it stayed."
     )
     answer_state: Mapped[str] = mapped_column(
-        Text, server_default=AnswerState.NONE.value, comment="none, pending, writing or written."
+        Text, server_default=AnswerState.NONE.value, comment="none, pending, writing, written, judging or judged."
     )
     answer_seed: Mapped[int | None] = mapped_column(BigInteger, comment="Sampling seed of the final answer.")
     answer_text: Mapped[str | None] = mapped_column(Text, comment="What follows </think>.")
@@ -374,6 +420,13 @@ class Trajectory(Base):
     answer_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the teacher's engine.")
     answer_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to write it.")
     worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that writes or wrote the answer.")
+    judgment_attempts: Mapped[int] = mapped_column(
+        Integer, server_default="0", comment="Leases taken by the LLM judge."
+    )
+    judgment_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that judges or judged it.")
+    judgment_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="LLM judge's prompt tokens.")
+    judgment_completion_tokens: Mapped[int | None] = mapped_column(Integer, comment="LLM judge's generated tokens.")
+    judgment_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the LLM judge's engine.")
     correct: Mapped[bool | None] = mapped_column(
         Boolean, comment="Whether the final answer equals the known one; NULL if not checked or undecided."
     )
@@ -383,6 +436,7 @@ class Trajectory(Base):
     created_at: Mapped[datetime] = _instant("When it finished thinking.", default=True)
     touched_at: Mapped[datetime] = _instant("Last state change or message sent for it.", default=True)
     answered_at: Mapped[datetime | None] = _instant("When the answer was committed.")
+    judged_at: Mapped[datetime | None] = _instant("When the LLM judge's verdict was committed.")
 
 
 class Worker(Base):

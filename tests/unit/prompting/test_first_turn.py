@@ -40,6 +40,14 @@ def test_the_turn_ends_with_one_think_whatever_the_template_adds(added: str) -> 
     assert text == "<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n<think>\n"
 
 
+@pytest.mark.parametrize("added", ["", "<think>\n\n</think>\n\n"])
+def test_a_turn_for_a_plain_reply_opens_no_thinking_of_its_own(added: str) -> None:
+    template = CHATML.replace("assistant\n", "assistant\n{% if not enable_thinking %}" + added + "{% endif %}")
+    text = text_of(template, question="How many?", thinking=False)
+    assert text == f"<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n{added}"
+    assert text_of(None, question="How many?", thinking=False) == "Question: How many?\n\nAnswer:"
+
+
 def test_system_and_passage_have_their_places() -> None:
     text = text_of(CHATML, question=" Q ", system="Be brief.", passage="P\n")
     assert text == (

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cord_worker.prompting.segmentation import FinishReason, cut_answer, cut_step, find_end
+from cord_worker.prompting.segmentation import FinishReason, cut, cut_answer, cut_step, find_end
 
 PARTS = st.lists(
     st.sampled_from(["\n", "### Step", " 2.", "### Note", "</think>", "<think>", "text", " ", "#", "</thi", "nk>"]),
@@ -60,3 +60,9 @@ def test_a_cut_step_holds_no_end_mark(text: str) -> None:
     cut = cut_step(text, ended="length")
     assert find_end(cut.text) is None
     assert text.startswith(cut.text)
+
+
+def test_a_reply_is_what_follows_the_thinking_of_the_model() -> None:
+    thought = cut("<think>\nI see.\n</think>\n\n{}", "reply", ended="eos")
+    assert (thought.text, thought.finish_reason) == ("{}", FinishReason.EOS)
+    assert cut("{}", "reply", ended="length").finish_reason == FinishReason.LENGTH

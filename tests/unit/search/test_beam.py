@@ -52,6 +52,7 @@ def new(id: int, rank: int, teacher: int, sample: int, **changes: object) -> Can
         thinking_tokens=50,
         invalid_reason=None,
         parent_rank=rank,
+        depth=STEP,
     )
     return dataclasses.replace(candidate, **changes)  # type: ignore[arg-type]
 
@@ -215,7 +216,7 @@ def test_of_equal_scores_the_trajectory_with_fewer_steps_is_first() -> None:
 def test_thinking_ends_by_the_teacher_then_the_budget_then_the_step_cap(
     finish_reason: str, tokens: int, step: int, finish: Finish | None
 ) -> None:
-    candidate = new(1, 0, 0, 0, finish_reason=finish_reason, thinking_tokens=tokens, step=step)
+    candidate = new(1, 0, 0, 0, finish_reason=finish_reason, thinking_tokens=tokens, depth=step)
     assert select([candidate], [], SETTINGS, SCOPE).beam[0].finish is finish
 
 

@@ -60,6 +60,7 @@ def filled(expansion: Expansion, id: int, **changes: object) -> Candidate:
         thinking_tokens=10 * expansion.step,
         invalid_reason=None,
         parent_rank=expansion.parent_rank,
+        depth=expansion.depth,
     )
     return dataclasses.replace(candidate, **changes)  # type: ignore[arg-type]
 
@@ -306,7 +307,16 @@ def expansions_of(beam: Beam, step: int, round: int) -> tuple[Expansion, ...]:
     """The places that live members of `beam` open; seeds and caps are of no account here."""
     return tuple(
         Expansion(
-            member.candidate_id, rank, teacher, 0, step, round, lineage(member.lineage, step, round, name, 0), 0, 1
+            member.candidate_id,
+            rank,
+            teacher,
+            0,
+            step,
+            round,
+            lineage(member.lineage, step, round, name, 0),
+            0,
+            1,
+            step,
         )
         for rank, member in enumerate(beam)
         if member.finish is None

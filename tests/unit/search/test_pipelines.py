@@ -56,6 +56,7 @@ def candidate(item: Expansion, id: int, **changes: object) -> Candidate:
         thinking_tokens=5 * item.step + item.seed % 7,
         invalid_reason=None,
         parent_rank=item.parent_rank,
+        depth=item.depth,
         whole=item.whole,
     )
     return dataclasses.replace(found, **changes)  # type: ignore[arg-type]

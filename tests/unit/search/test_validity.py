@@ -34,6 +34,7 @@ def sibling(
         thinking_tokens=3,
         invalid_reason=invalid,
         parent_rank=0,
+        depth=2,
     )
 
 
