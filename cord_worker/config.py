@@ -218,17 +218,27 @@ class ProverConfig(_Section):
 class SearchConfig(_Section):
     """Beam search over steps (PAPER.md, One decoding step) and its budgets, in tokens."""
 
-    pipeline: Literal["cord", "greedy", "curation"] = Field(
+    pipeline: Literal["cord", "greedy", "curation", "mcts"] = Field(
         "cord",
         description="`cord`: beam search over the steps of all teachers; `greedy`: `trajectories` chains side by side, "
-        "each with a beam of one; `curation`: every teacher writes `trajectories` whole ones, the best wins.",
+        "each with a beam of one; `curation`: every teacher writes `trajectories` whole ones, the best wins; `mcts`: "
+        "tree search by UCB with `trajectories` full rollouts.",
     )
     selection: Literal["predictive_perplexity", "random", "max_length"] = Field(
         "predictive_perplexity",
         description="By what candidates are ranked: how well they predict the answer, by lot, or by their thinking "
         "tokens. They are scored in any case.",
     )
-    trajectories: int = Field(4, ge=1, le=1024, description="Chains of `greedy`; of each teacher in `curation`.")
+    trajectories: int = Field(
+        4, ge=1, le=1024, description="Chains of `greedy`; of each teacher in `curation`; rollouts of `mcts`."
+    )
+    exploration: float = Field(
+        1.41,
+        ge=0.0,
+        le=1000.0,
+        description="Weight of what is little known in the UCB of `mcts`: mean + exploration * sqrt(ln N / n). The "
+        "default is UCB1's, the root of 2; 0 goes where the mean is highest.",
+    )
     beam_width: int = Field(4, ge=1, le=1024, description="B: trajectories kept after every step (`cord`).")
     samples_per_teacher: int = Field(1, ge=1, le=1024, description="Proposals of each teacher per trajectory.")
     max_steps: int = Field(64, ge=1, le=10_000, description="Steps after which the trajectories are closed.")

@@ -48,7 +48,7 @@ def measure(bench: EngineBench, place: Place, say: Callable[[str], None]) -> Rep
     Raises ConfigError for too few rounds or problems, LocalServiceError, EngineError.
     """
     check_rounds(bench.rounds)
-    if bench.config.search.pipeline == "curation":
+    if bench.config.search.pipeline not in {"cord", "greedy"}:
         raise ConfigError('bench engine replays steps: set search.pipeline = "cord" or "greedy" in cord.toml')
     needed = bench.warm_up + bench.rounds * bench.problems
     records = [record for record in islice(bench.source.records(), needed) if isinstance(record, ProblemRecord)]

@@ -97,5 +97,6 @@ def search_settings(config: RunConfig) -> SearchSettings:
         max_rounds=search.max_rounds,
         pipeline=search.pipeline,
         trajectories=search.trajectories,
+        exploration=search.exploration,
         selection=Criterion(search.selection),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
@@ -16,7 +17,7 @@ from cord_worker.errors import StoreError, VerificationError
 from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
 from cord_worker.search.pipelines import PIPELINES
 from cord_worker.search.seeds import answer_seed
-from cord_worker.search.types import SearchError, SeedScope
+from cord_worker.search.types import Expansion, SearchError, SeedScope
 from cord_worker.store import decisions
 from cord_worker.store.database import Database
 from cord_worker.store.models import ProblemState, RunState
@@ -116,10 +117,10 @@ class Coordinator:
         match decision:
             case Expand():
                 decisions.write_expand(connection, problem, decision, context.teacher_ids)
-                return _proposals(context, problem.id, decision.step), False
+                return _proposals(context, problem.id, decision.step, decision.expansions), False
             case Retry():
                 decisions.write_retry(connection, problem, decision, context.teacher_ids)
-                return _proposals(context, problem.id, problem.step), False
+                return _proposals(context, problem.id, problem.step, decision.expansions), False
             case Finish():
                 teacher = context.teachers[decision.winner.teacher]
                 seed = answer_seed(context.config.run.seed, problem.key, decision.winner.lineage, teacher.name)
@@ -136,6 +137,9 @@ def _decide(connection: sa.Connection, context: RunContext, problem: decisions.P
     pipeline = PIPELINES[context.search.pipeline]
     if problem.step == 0:
         return pipeline.initial(context.search, scope, context.teacher_names)
+    candidates = decisions.read_candidates(connection, problem.id, problem.step, problem.round)
+    if pipeline.READS_EARLIER:
+        candidates = [*decisions.read_earlier(connection, problem.id, problem.step), *candidates]
     return pipeline.decide(
         context.search,
         scope,
@@ -143,9 +147,10 @@ def _decide(connection: sa.Connection, context: RunContext, problem: decisions.P
         step=problem.step,
         round=problem.round,
         beam=decisions.read_beam(connection, problem.id, problem.step - 1),
-        candidates=decisions.read_candidates(connection, problem.id, problem.step, problem.round),
+        candidates=candidates,
     )
 
 
-def _proposals(context: RunContext, problem_id: int, step: int) -> list[Due]:
-    return [Due(Kind.PROPOSE, problem_id, step, teacher.id, teacher.model_fingerprint) for teacher in context.teachers]
+def _proposals(context: RunContext, problem_id: int, step: int, expansions: Sequence[Expansion]) -> list[Due]:
+    asked = [context.teachers[ordinal] for ordinal in sorted({expansion.teacher for expansion in expansions})]
+    return [Due(Kind.PROPOSE, problem_id, step, teacher.id, teacher.model_fingerprint) for teacher in asked]

@@ -1,7 +1,7 @@
 """The search algorithms, pure: stored rows in, decision out (PAPER.md, One decoding step).
 
 Nothing here does I/O, reads a clock or draws a random number. An algorithm is a module with two functions, and they
-are all that the coordinator knows of it:
+are all that the coordinator knows of it, but for `READS_EARLIER`, which says whose candidates it is given:
 
     initial(settings, scope, teachers) -> Expand
     decide(settings, scope, teachers, *, step, round, beam, candidates) -> Decision

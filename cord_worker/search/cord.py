@@ -18,6 +18,8 @@ from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
 from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure, live_parents
 from cord_worker.search.types import Beam, Candidate, Expansion, SearchSettings, SeedScope
 
+READS_EARLIER = False
+
 
 def initial(settings: SearchSettings, scope: SeedScope, teachers: Sequence[str]) -> Expand:
     """Step 1: every teacher extends the empty trajectory."""

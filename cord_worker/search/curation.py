@@ -10,6 +10,8 @@ from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
 from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure
 from cord_worker.search.types import Beam, Candidate, Expansion, SearchError, SearchSettings, SeedScope
 
+READS_EARLIER = False
+
 
 def initial(settings: SearchSettings, scope: SeedScope, teachers: Sequence[str]) -> Expand:
     """Every teacher writes its trajectories, each as one candidate."""

@@ -66,7 +66,10 @@ Decision = Expand | Retry | Finish | Fail
 
 
 class Pipeline(Protocol):
-    """A way to search: a pure module with these two functions. Rows in, decision out."""
+    """A way to search: a pure module with these two functions and one fact. Rows in, decision out."""
+
+    READS_EARLIER: bool
+    """Whether `decide` is given the candidates of all earlier steps too: a search that may go back to them."""
 
     def initial(self, settings: SearchSettings, scope: SeedScope, teachers: Sequence[str]) -> Expand:
         """What to propose first; teachers by name, in the configuration's order."""
@@ -85,7 +88,8 @@ class Pipeline(Protocol):
     ) -> Decision:
         """What follows from the `candidates` of one step and round, which were expanded from `beam` (empty at step 1).
 
-        Every candidate must be scored or marked invalid. Raises SearchError where the candidates are not exactly
-        those that the last decision expanded, or where one of them is neither.
+        Where the pipeline `READS_EARLIER`, those of all steps before are among them, of every round and without their
+        texts. Every candidate must be scored or marked invalid. Raises SearchError where those of the step are not
+        exactly those that the last decision expanded, or where one of them is neither.
         """
         ...

@@ -26,15 +26,16 @@ class Parent:
     rank: int
     lineage: str
     thinking_tokens: int
+    steps: int
 
 
-EMPTY_TRAJECTORY = Parent(candidate_id=None, rank=0, lineage="", thinking_tokens=0)
+EMPTY_TRAJECTORY = Parent(candidate_id=None, rank=0, lineage="", thinking_tokens=0, steps=0)
 
 
 def live_parents(beam: Beam) -> list[Parent]:
     """The trajectories of `beam` that are extended, in rank order."""
     return [
-        Parent(trajectory.candidate_id, rank, trajectory.lineage, trajectory.thinking_tokens)
+        Parent(trajectory.candidate_id, rank, trajectory.lineage, trajectory.thinking_tokens, trajectory.steps)
         for rank, trajectory in enumerate(beam)
         if trajectory.finish is None
     ]
@@ -63,7 +64,7 @@ def expansions(
             lineage=lineage(parent.lineage, step, round, name, sample),
             seed=candidate_seed(scope.run_seed, scope.problem_key, step, parent.lineage, name, sample, round),
             max_tokens=_cap(settings, parent, whole),
-            depth=step,
+            depth=parent.steps + 1,
             whole=whole,
         )
         for parent in parents

@@ -23,6 +23,8 @@ from cord_worker.search.types import (
     Trajectory,
 )
 
+READS_EARLIER = False
+
 
 def initial(settings: SearchSettings, scope: SeedScope, teachers: Sequence[str]) -> Expand:
     """Step 1: every teacher begins every chain."""
@@ -86,7 +88,7 @@ def _expansions(
     parents = live_parents(beam)
     if step == 1:
         parents = [
-            Parent(candidate_id=None, rank=chain, lineage=f"chain {chain}", thinking_tokens=0)
+            Parent(candidate_id=None, rank=chain, lineage=f"chain {chain}", thinking_tokens=0, steps=0)
             for chain in range(settings.trajectories)
         ]
     return expansions(

@@ -68,7 +68,8 @@ class Criterion(StrEnum):
 class SearchSettings:
     """What decides the search. Budgets are in tokens: `thinking_tokens` in the prover's, `step_tokens` in the
     teacher's. `max_rounds` counts the tries of a step whose candidates are all invalid, the first one included.
-    `trajectories` is the number of chains (greedy) or of whole trajectories of each teacher (curation)."""
+    `trajectories` is the number of chains (greedy), of whole trajectories of each teacher (curation) or of rollouts
+    (mcts), `exploration` the weight of the unknown in a tree search."""
 
     beam_width: int
     samples_per_teacher: int
@@ -80,6 +81,7 @@ class SearchSettings:
     max_rounds: int
     pipeline: str = "cord"
     trajectories: int = 4
+    exploration: float = 1.41
     selection: Criterion = Criterion.PREDICTIVE_PERPLEXITY
 
 

@@ -59,6 +59,16 @@ _READ_CANDIDATES = sa.text(
     """
 )
 
+_READ_EARLIER = sa.text(
+    """
+    SELECT c.id, c.parent_id, c.step, c.round, t.ordinal AS teacher, c.sample, c.lineage, NULL AS text,
+           c.finish_reason, c.score, c.thinking_tokens, c.invalid_reason, c.parent_rank, c.depth, c.whole
+    FROM candidates c JOIN teachers t ON t.id = c.teacher_id
+    WHERE c.problem_id = :problem_id AND c.step < :step
+    ORDER BY c.id
+    """
+)
+
 _READ_BEAM = sa.text(
     """
     SELECT b.candidate_id, c.depth AS steps, c.score, b.finish, c.parent_rank, t.ordinal AS teacher, c.sample,
@@ -102,6 +112,11 @@ _WRITE_RANKING = sa.text(
     WHERE c.id = r.id
     """
 )
+
+_KEEP_EARLIER = sa.text(
+    "UPDATE candidates SET kept = true WHERE id = ANY(CAST(:ids AS bigint[])) AND kept IS DISTINCT FROM true"
+)
+"""A tree search may come back to a candidate that was not kept when it was new."""
 
 _WRITE_INVALID = sa.text(
     """
@@ -207,6 +222,12 @@ def read_candidates(connection: sa.Connection, problem_id: int, step: int, round
     return [_as_found(Candidate(**row._mapping)) for row in rows]
 
 
+def read_earlier(connection: sa.Connection, problem_id: int, step: int) -> list[Candidate]:
+    """Every candidate of the steps before `step`, all rounds, without its text; they are decided and do not change."""
+    rows = connection.execute(_READ_EARLIER, {"problem_id": problem_id, "step": step})
+    return [Candidate(**row._mapping) for row in rows]
+
+
 def read_beam(connection: sa.Connection, problem_id: int, step: int) -> Beam:
     """The beam chosen after `step`, in rank order; empty for step 0."""
     rows = connection.execute(_READ_BEAM, {"problem_id": problem_id, "step": step})
@@ -278,6 +299,9 @@ def _write_choice(
 ) -> None:
     beam_ids = [trajectory.candidate_id for trajectory in beam]
     connection.execute(_WRITE_RANKING, {"ranking": list(ranking), "kept": beam_ids})
+    earlier = set(beam_ids).difference(ranking)
+    if earlier:
+        connection.execute(_KEEP_EARLIER, {"ids": sorted(earlier)})
     _write_invalid(connection, invalid)
     place: dict[str, Any] = {"problem_id": problem.id, "step": problem.step}
     connection.execute(

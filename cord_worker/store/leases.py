@@ -59,11 +59,11 @@ _CLAIM_PROPOSALS = sa.text(
 _PATHS = sa.text(
     """
     WITH RECURSIVE path AS (
-        SELECT c.id AS leaf, c.parent_id, c.step, c.text FROM candidates c WHERE c.id = ANY(:leaves)
+        SELECT c.id AS leaf, c.parent_id, c.depth, c.text FROM candidates c WHERE c.id = ANY(:leaves)
         UNION ALL
-        SELECT path.leaf, c.parent_id, c.step, c.text FROM path JOIN candidates c ON c.id = path.parent_id
+        SELECT path.leaf, c.parent_id, c.depth, c.text FROM path JOIN candidates c ON c.id = path.parent_id
     )
-    SELECT leaf, text FROM path ORDER BY leaf, step
+    SELECT leaf, text FROM path ORDER BY leaf, depth
     """
 )
 

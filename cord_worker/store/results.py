@@ -68,8 +68,8 @@ _RESULTS = sa.text(
     """
     SELECT p.key, p.question, p.answer, p.passage, p.attributes, j.score, j.finish,
            j.answer_text, j.correct, j.verification,
-           (SELECT jsonb_agg(jsonb_build_array(c.step, t.name, c.text, c.score, c.finish_reason, c.completion_tokens)
-                             ORDER BY c.step)
+           (SELECT jsonb_agg(jsonb_build_array(c.depth, t.name, c.text, c.score, c.finish_reason, c.completion_tokens)
+                             ORDER BY c.depth)
             FROM candidates c JOIN teachers t ON t.id = c.teacher_id
             WHERE c.problem_id = p.id AND c.winning) AS steps
     FROM problems p JOIN trajectories j ON j.problem_id = p.id AND j.winner

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -11,6 +14,7 @@ import sqlalchemy as sa
 sys.path.insert(0, str(Path(__file__).parent))
 from cluster import INSTANT, Cluster, content, count
 
+from cord_worker.export.jsonl import export_run
 from cord_worker.store.database import Database
 from cord_worker.store.models import Base
 
@@ -18,6 +22,7 @@ PROBLEMS = 6
 SEARCHES = {
     "greedy": 'pipeline = "greedy"\ntrajectories = 3\n',
     "curation": 'pipeline = "curation"\ntrajectories = 2\n',
+    "mcts": 'pipeline = "mcts"\ntrajectories = 3\n',
     "random": 'selection = "random"\n',
     "longest": 'pipeline = "curation"\nselection = "max_length"\n',
 }
@@ -70,3 +75,30 @@ def test_curation_stores_whole_trajectories_and_their_best_as_the_result(
         WHERE j.winner AND j.score < (SELECT max(c.score) FROM candidates c WHERE c.problem_id = j.problem_id)
     """
     assert database.run(lambda connection: connection.execute(sa.text(best)).scalar_one()) == 0
+
+
+def test_tree_search_goes_back_to_earlier_nodes_and_exports_paths_with_their_steps_numbered(
+    tmp_path: Path, database: Database, database_url: str, broker_url: str
+) -> None:
+    config = INSTANT.replace("[search]\n", f"[search]\n{SEARCHES['mcts']}")
+    with Cluster(tmp_path, database_url, broker_url, config) as cluster:
+        cluster.start()
+        cluster.enqueue(database, PROBLEMS)
+        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
+    assert count(database, "whole AND depth < step", "candidates") > 0
+    assert count(database, "winning AND kept IS NOT TRUE", "candidates") == 0
+    assert count(database, "dropped_at_step IS NOT NULL", "trajectories") == 0
+    for line in exported(database, tmp_path / "out.jsonl"):
+        assert [step["step"] for step in line["steps"]] == list(range(1, len(line["steps"]) + 1))
+        assert_numbered(line["trajectory"])
+
+
+def exported(database: Database, path: Path) -> list[dict[str, Any]]:
+    assert export_run(database, "run", str(path)).exported == PROBLEMS
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def assert_numbered(trajectory: str) -> None:
+    """Whether the markers of its steps are 1..T, each at the start of a line."""
+    markers = [int(number) for number in re.findall(r"^### Step (\d+)\.", trajectory, re.MULTILINE)]
+    assert markers == list(range(1, trajectory.count("### Step") + 1))

@@ -72,10 +72,10 @@ def decided(
     candidates: Sequence[Candidate],
     settings: SearchSettings = SETTINGS,
     round: int = 0,
+    earlier: Sequence[Candidate] = (),
 ) -> Decision:
-    return pipeline.decide(
-        settings, SCOPE, TEACHERS, step=before.step, round=round, beam=before.beam, candidates=candidates
-    )
+    known = [*earlier, *candidates] if pipeline.READS_EARLIER else candidates
+    return pipeline.decide(settings, SCOPE, TEACHERS, step=before.step, round=round, beam=before.beam, candidates=known)
 
 
 def searched(pipeline: Pipeline, settings: SearchSettings, order: int = 0) -> tuple[Decision, list[Candidate]]:
@@ -84,9 +84,9 @@ def searched(pipeline: Pipeline, settings: SearchSettings, order: int = 0) -> tu
     everyone: list[Candidate] = []
     while isinstance(decision, Expand):
         arrived = proposed(decision.expansions, len(everyone) + 1)
-        everyone += arrived
+        earlier, everyone = everyone, [*everyone, *arrived]
         random.Random(order).shuffle(arrived)
-        decision = decided(pipeline, decision, arrived, settings)
+        decision = decided(pipeline, decision, arrived, settings, earlier=earlier)
     return decision, everyone
 
 

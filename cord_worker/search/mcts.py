@@ -1,0 +1,221 @@
+"""Monte Carlo tree search (PAPER.md, Baselines): UCB expansion, full rollouts, the same score, `trajectories` of them.
+
+    `trajectories` times:
+        from the root, go to the child with the highest UCB until a node without children is reached
+        every teacher proposes the node's next step                         the new nodes, scored by the prover
+        the author of the best new node writes the rest of its trajectory   the rollout, scored whole
+        the rollout's score counts at every node on its path
+    the best finished trajectory wins
+
+Both halves of such an iteration are decisions, so it takes two steps of the problem; `depth` counts the steps of the
+trajectory. What the paper leaves open, decided here:
+
+- A node is worth the mean of its own score and of the scores of all finished trajectories that go through it; its own
+  score is its first visit, so a new node needs no rollout to be compared. `UCB = mean + exploration * sqrt(ln N / n)`
+  with n the visits of the node and N those of its parent; the root's first visit is worth nothing.
+- What is averaged is what selects (`search.selection`); a number of tokens counts as its share of the thinking budget.
+- The rollout is written by the new node's author: it just made the best step here and has the prefix in its cache.
+- A new node that ends the thinking is a finished trajectory and counts as one on its path. Where it is the best new
+  node, it takes the place of the rollout. A rollout is one candidate: its steps are no nodes of the tree.
+- An iteration is spent whatever comes of it. A node whose next steps are all invalid in the last round is not gone to
+  again, a rollout that is invalid in the last round counts nowhere; the search ends early where no node is left.
+
+The beam between two decisions holds all finished trajectories and the node that is extended.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from cord_worker.search.beam import RankKey, finish_of, merit, rank_key, select, winner
+from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
+from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure, live_parents
+from cord_worker.search.types import (
+    Beam,
+    Candidate,
+    Criterion,
+    Expansion,
+    SearchError,
+    SearchSettings,
+    SeedScope,
+    Trajectory,
+)
+
+READS_EARLIER = True
+
+
+def initial(settings: SearchSettings, scope: SeedScope, teachers: Sequence[str]) -> Expand:
+    """Every teacher proposes a first step: the root's children."""
+    return Expand.first(_expansions(settings, scope, teachers, step=1, round=0, beam=(), whole=False))
+
+
+def decide(
+    settings: SearchSettings,
+    scope: SeedScope,
+    teachers: Sequence[str],
+    *,
+    step: int,
+    round: int,
+    beam: Beam,
+    candidates: Sequence[Candidate],
+) -> Decision:
+    """A rollout after new nodes, new nodes after a rollout, until the budget is used up; see
+    `decision.Pipeline.decide`."""
+    earlier = [candidate for candidate in candidates if candidate.step < step]
+    current = [candidate for candidate in candidates if candidate.step >= step]
+    whole = any(candidate.whole for candidate in current)
+    check_complete(_expansions(settings, scope, teachers, step=step, round=round, beam=beam, whole=whole), current)
+    selection = select(current, (), dataclasses.replace(settings, beam_width=len(current)), scope)
+    if not selection.ranking and round + 1 < settings.max_rounds:
+        again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam, whole=whole)
+        return Retry(round=round + 1, invalid=selection.invalid, expansions=again)
+
+    tree = SearchTree(settings, scope, earlier, current, selection.beam)
+    finished = tree.finished()
+    rollout = not whole and bool(selection.beam) and selection.beam[0].finish is None
+    node = selection.beam[0] if rollout else tree.next_node() if tree.iterations < settings.trajectories else None
+    if node is not None:
+        chosen = tuple(sorted([*finished, node], key=tree.order))
+        return Expand(
+            step=step + 1,
+            round=0,
+            beam=chosen,
+            ranking=selection.ranking,
+            invalid=selection.invalid,
+            expansions=_expansions(settings, scope, teachers, step=step + 1, round=0, beam=chosen, whole=rollout),
+        )
+    if not finished:
+        return Fail(invalid=selection.invalid, reason=failure(step, round, selection.invalid))
+    return Finish(
+        beam=finished,
+        ranking=selection.ranking,
+        invalid=selection.invalid,
+        winner=winner(finished, settings, scope),
+    )
+
+
+class SearchTree:
+    """The valid candidates of a problem as a tree, with what finished trajectories came to at each of them.
+
+    `earlier` are the candidates of earlier steps, `current` those of this one, of which `new` are the valid ones.
+    Nothing depends on the order of the rows.
+    """
+
+    def __init__(
+        self,
+        settings: SearchSettings,
+        scope: SeedScope,
+        earlier: Sequence[Candidate],
+        current: Sequence[Candidate],
+        new: Sequence[Trajectory],
+    ) -> None:
+        self._settings = settings
+        self._scope = scope
+        everyone = [*earlier, *current]
+        steps = [candidate for candidate in everyone if not candidate.whole]
+        self._parents = {candidate.id: candidate.parent_id for candidate in everyone}
+        self._extended = {candidate.parent_id for candidate in steps}
+        self._step_ids = {candidate.id for candidate in steps}
+        self._trajectories = {trajectory.candidate_id: trajectory for trajectory in new} | {
+            candidate.id: Trajectory.of(candidate, finish_of(candidate, settings))
+            for candidate in earlier
+            if candidate.invalid_reason is None
+        }
+        self._values: dict[int | None, list[float]] = defaultdict(list)
+        self._values[None].append(0.0)
+        self._children: dict[int | None, list[Trajectory]] = defaultdict(list)
+        for id, trajectory in self._trajectories.items():
+            value = self._value(trajectory)
+            self._values[id].append(value)
+            if id in self._step_ids:
+                self._children[self._parents[id]].append(trajectory)
+            if trajectory.finish is not None:
+                for ancestor in self._ancestors(id):
+                    self._values[ancestor].append(value)
+
+    @property
+    def iterations(self) -> int:
+        """How often a node was expanded, the root included."""
+        return len(self._extended)
+
+    def finished(self) -> Beam:
+        """All finished trajectories, best first."""
+        found = (trajectory for trajectory in self._trajectories.values() if trajectory.finish is not None)
+        return tuple(sorted(found, key=self.order))
+
+    def order(self, trajectory: Trajectory) -> tuple[RankKey, str]:
+        """Sorts best first, as `rank_key`; trajectories of two iterations may agree in all that it compares."""
+        return rank_key(trajectory, self._settings, self._scope), trajectory.lineage
+
+    def next_node(self) -> Trajectory | None:
+        """The node to expand, found by UCB from the root down; None where no node can be expanded any more."""
+        open_at = self._open()
+        at: int | None = None
+        while True:
+            children = [child for child in self._children[at] if child.candidate_id in open_at]
+            if not children:
+                return None if at is None else self._trajectories[at]
+            at = min(children, key=lambda child: (-self.ucb(child.candidate_id), self.order(child))).candidate_id
+
+    def mean(self, id: int | None) -> float:
+        """What the node is worth."""
+        return math.fsum(self._values[id]) / self.visits(id)
+
+    def visits(self, id: int | None) -> int:
+        """One, and the finished trajectories that go on from the node."""
+        return len(self._values[id])
+
+    def ucb(self, id: int) -> float:
+        """Upper confidence bound of the node among its siblings."""
+        above = self.visits(self._parents[id])
+        return self.mean(id) + self._settings.exploration * math.sqrt(math.log(above) / self.visits(id))
+
+    def _value(self, trajectory: Trajectory) -> float:
+        value = merit(trajectory, self._settings, self._scope)
+        return value / self._settings.thinking_tokens if self._settings.selection == Criterion.MAX_LENGTH else value
+
+    def _open(self) -> set[int | None]:
+        """The nodes that can be expanded, and those above them."""
+        found: set[int | None] = set()
+        for id, trajectory in self._trajectories.items():
+            if id in self._step_ids and trajectory.finish is None and id not in self._extended:
+                found |= {id, *self._ancestors(id)}
+        return found
+
+    def _ancestors(self, id: int) -> Iterator[int | None]:
+        at: int | None = id
+        while at is not None:
+            if at not in self._parents:
+                raise SearchError(f"the parent of candidate {id} is missing: give the candidates of all earlier steps")
+            at = self._parents[at]
+            yield at
+
+
+def _expansions(
+    settings: SearchSettings,
+    scope: SeedScope,
+    teachers: Sequence[str],
+    *,
+    step: int,
+    round: int,
+    beam: Beam,
+    whole: bool,
+) -> tuple[Expansion, ...]:
+    """One step by every teacher of the beam's live node, or the `whole` rest by the node's author."""
+    planned = expansions(
+        settings,
+        scope,
+        teachers,
+        step=step,
+        round=round,
+        parents=live_parents(beam) if step > 1 else [EMPTY_TRAJECTORY],
+        samples=1 if whole else settings.samples_per_teacher,
+        whole=whole,
+    )
+    if not whole:
+        return planned
+    authors = {trajectory.teacher for trajectory in beam if trajectory.finish is None}
+    return tuple(expansion for expansion in planned if expansion.teacher in authors)
