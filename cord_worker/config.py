@@ -266,7 +266,34 @@ class RunSection(_Section):
     max_attempts: int = Field(
         5, ge=1, description="Technical tries of one piece of work before its problem is parked as failed."
     )
-    verify_answers: bool = Field(True, description="Check final answers with math-verify.")
+
+
+class ToleranceConfig(_Section):
+    """How far from the reference a number may lie: by the larger of the two."""
+
+    relative: float = Field(0.001, ge=0.0, lt=1.0, description="Share of the reference, such as 0.01.")
+    absolute: float = Field(0.0, ge=0.0, description="In the reference's own unit.")
+
+
+class VerifyConfig(_Section):
+    """How a final answer is checked against its reference; nothing of this enters the search."""
+
+    method: Literal["math", "exact", "choice", "numeric", "none"] = Field(
+        "math",
+        description="`math`: equal as text or as mathematics; `exact`: equal as text after normalisation; `choice`: "
+        "the same letter A-J, or the same of yes, no and maybe; `numeric`: a number within `tolerance`, with units, "
+        "thousands separators and percent; `none`: not checked.",
+    )
+    field: str | None = Field(
+        "verify",
+        description="Field of a dataset row that names its own method; rows without it take `method`.",
+    )
+    reference_field: str | None = Field(
+        None,
+        description="Field of a dataset row that holds what the final answer is checked against, where that is not the "
+        "answer that the prover scores, such as PubMedQA's `final_decision`; rows without it take the answer.",
+    )
+    tolerance: ToleranceConfig = ToleranceConfig()
 
 
 class RunConfig(_Section):
@@ -276,6 +303,7 @@ class RunConfig(_Section):
     teachers: Annotated[list[TeacherConfig], Field(min_length=1)]
     prover: ProverConfig
     search: SearchConfig = SearchConfig()
+    verify: VerifyConfig = VerifyConfig()
     run: RunSection = RunSection()
 
     @model_validator(mode="after")
@@ -336,7 +364,7 @@ class RunConfig(_Section):
                 "prover_system_prompt": self.prover_model.system_prompt,
                 "search": self.search.model_dump(mode="json"),
                 "seed": self.run.seed,
-                "verify_answers": self.run.verify_answers,
+                "verify": self.verify.model_dump(mode="json"),
             }
         )
 
@@ -464,11 +492,14 @@ def _allowed_keys(location: tuple[int | str, ...]) -> str:
         "teachers": TeacherConfig,
         "prover": ProverConfig,
         "search": SearchConfig,
+        "verify": VerifyConfig,
         "run": RunSection,
     }
     nested: dict[str, type[BaseModel]] = {"vllm": VllmOptions, "openai": OpenAiOptions}
     if len(location) > 1:
         section = named.get(str(location[0]), RunConfig)
+    if len(location) > 2 and section is VerifyConfig:
+        section = {"tolerance": ToleranceConfig}.get(str(location[1]), section)
     if len(location) > 3 and section is ModelConfig:
         section = nested.get(str(location[2]), section)
     return ", ".join(section.model_fields)

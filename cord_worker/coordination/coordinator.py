@@ -22,7 +22,7 @@ from cord_worker.store import decisions
 from cord_worker.store.database import Database
 from cord_worker.store.models import ProblemState, RunState
 from cord_worker.store.sweep import Due, Kind, admit
-from cord_worker.verify import AnswerChecker, Verdict
+from cord_worker.verify import AnswerChecker, Method, Rule, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -82,9 +82,11 @@ class Coordinator:
             return
         correct: bool | None = None
         verification: str | None = None
-        if answer.check:
+        if answer.method != "none":
+            tolerance = self._contexts.of_run(answer.run_id).config.verify.tolerance
+            rule = Rule(Method(answer.method), relative=tolerance.relative, absolute=tolerance.absolute)
             try:
-                verdict = self._checker.check(answer.text, answer.reference)
+                verdict = self._checker.check(answer.text, answer.reference, rule)
             except VerificationError as error:
                 verdict = Verdict(correct=None, method="failed", detail=str(error))
             correct = verdict.correct

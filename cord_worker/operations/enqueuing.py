@@ -23,6 +23,7 @@ from cord_worker.dataset import (
 from cord_worker.errors import ConfigError
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import EnqueueReport, enqueue
+from cord_worker.verify.rows import with_known_methods
 
 _MOST_SHOWN = 20
 
@@ -127,7 +128,8 @@ def enqueue_dataset(
         on_rejected = _spooled(spool) if source.skip_invalid else None
         try:
             with database.transaction() as connection:
-                report = enqueue(connection, name, config, source.records(), on_rejected=on_rejected)
+                records = with_known_methods(source.records(), config.verify)
+                report = enqueue(connection, name, config, records, on_rejected=on_rejected)
                 if dry_run:
                     raise _DryRunError(report)
         except _DryRunError as ended:

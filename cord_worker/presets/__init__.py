@@ -27,6 +27,8 @@ _SMOLLM2_FOLDER = 'path = "./SmolLM2-135M-Instruct"'
 
 _ENGINE_TABLES = {"vllm", "openai"}
 """Tables of a model that a preset need not have."""
+_OWN_TABLES = {"verify", "verify.tolerance", "verify.judge"}
+"""Tables of the whole that a preset need not have."""
 _BARE_WORD = re.compile(r"(?!(?:true|false|inf|nan)$)[A-Za-z][A-Za-z0-9_./:-]*")
 """What a value may be without quotes, unlike in TOML: nobody quotes twice in a shell gladly."""
 
@@ -79,8 +81,9 @@ def _set(document: Any, assignment: str) -> None:
     except TOMLKitError as error:
         raise ConfigError(f"{assignment!r}: {value.strip()!r} is no TOML value ({error}); quote texts") from None
     table = document
-    for section in sections:
-        if section in _ENGINE_TABLES and table is not document and section not in table:
+    for depth, section in enumerate(sections, start=1):
+        makes_engine_table = section in _ENGINE_TABLES and table is not document
+        if (makes_engine_table or ".".join(sections[:depth]) in _OWN_TABLES) and section not in table:
             table[section] = tomlkit.table()
         if section not in table or not isinstance(table[section], dict):
             raise ConfigError(f"{assignment!r}: there is no section {section!r}; there are: {', '.join(table)}")

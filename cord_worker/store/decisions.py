@@ -32,13 +32,14 @@ class ProblemSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class WrittenAnswer:
-    """A final answer to be verified against the known one, unless the run does not `check`."""
+    """A final answer to be verified against the reference by `method` (verify.method, or the row's own)."""
 
     problem_id: int
+    run_id: int
     trajectory_id: int
     text: str
     reference: str
-    check: bool
+    method: str
 
 
 _LOCK_PROBLEM = sa.text(
@@ -180,10 +181,18 @@ _SET_FAILED = sa.text(
     """
 )
 
+VERIFY_METHOD = """\
+coalesce(nullif(p.attributes ->> (r.config -> 'verify' ->> 'field'), ''), r.config -> 'verify' ->> 'method')"""
+"""SQL: how the answer to the problem `p` of the run `r` is checked."""
+
+VERIFY_REFERENCE = """\
+coalesce(nullif(p.attributes ->> (r.config -> 'verify' ->> 'reference_field'), ''), p.answer)"""
+"""SQL: what it is checked against."""
+
 _READ_ANSWER = sa.text(
-    """
-    SELECT p.id AS problem_id, t.id AS trajectory_id, t.answer_text AS text, p.answer AS reference,
-           (r.config -> 'run' ->> 'verify_answers')::boolean AS "check"
+    f"""
+    SELECT p.id AS problem_id, p.run_id, t.id AS trajectory_id, t.answer_text AS text,
+           {VERIFY_REFERENCE} AS reference, {VERIFY_METHOD} AS method
     FROM problems p
     JOIN runs r ON r.id = p.run_id AND r.state = 'active'
     JOIN trajectories t ON t.problem_id = p.id AND t.winner

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from cord_worker.errors import VerificationError
 from cord_worker.verify.comparison import compare
+from cord_worker.verify.rule import Rule
 from cord_worker.verify.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ _MEMORY = 8 * 1024**3
 
 _PARENT_POLL = 1.0  # seconds
 _GRACE = 2  # seconds that the pool has to kill a process before the kernel does
+
+
+_BY_MATH = Rule()
 
 
 class AnswerChecker:
@@ -71,8 +75,8 @@ class AnswerChecker:
         if pool is not None:
             self._end(pool)
 
-    def check(self, generated_answer: str, reference: str) -> Verdict:
-        """The verdict on the last `TEXT_LIMIT` characters of `generated_answer`; waits for a free process.
+    def check(self, generated_answer: str, reference: str, rule: Rule = _BY_MATH) -> Verdict:
+        """The verdict by `rule` on the last `TEXT_LIMIT` characters of `generated_answer`; waits for a free process.
 
         Raises:
             VerificationError: the checker is closed, or its processes cannot be started.
@@ -88,7 +92,7 @@ class AnswerChecker:
             try:
                 with self._lock:
                     future = pool.schedule(
-                        _limited, args=(generated_answer, reference, self._timeout), timeout=self._timeout
+                        _limited, args=(generated_answer, reference, rule, self._timeout), timeout=self._timeout
                     )
                     self._futures[future] = pool
                 return future.result()
@@ -143,11 +147,11 @@ class AnswerChecker:
             future.cancel()
 
 
-def _limited(generated_answer: str, reference: str, seconds: float) -> Verdict:
+def _limited(generated_answer: str, reference: str, rule: Rule, seconds: float) -> Verdict:
     """`compare`, killed by the kernel shortly after its time, should nobody be left to do so."""
     signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE)
     try:
-        return compare(generated_answer, reference)
+        return compare(generated_answer, reference, rule)
     except (MemoryError, RecursionError) as error:
         return Verdict(None, "crashed", None, f"the comparison failed with {type(error).__name__}")
     except Exception as error:  # noqa: BLE001 - sympy raises anything on what is no mathematics

@@ -1,14 +1,17 @@
 """Comparing a generated answer with the reference, in this process and without a time limit.
 
-In this order:
-1. the final answer is taken out of the generated text (`extraction`);
-2. equal after normalisation, as an ordered list where there are commas, or the same multiple-choice letter: "exact";
-3. the same value: exact arithmetic for numbers, math-verify for everything else that is mathematics: "math";
-4. else incorrect.
+Both texts are brought to one form (`scripts`), and the final answer is taken out of the generated one (`extraction`).
+Then by method (`rule`), in this order:
+- `math`: equal after normalisation, as an ordered list where there are commas, or the same multiple-choice letter
+  ("exact"); the same value, by exact arithmetic for numbers, math-verify for other mathematics ("math");
+- `exact`: equal after normalisation;
+- `choice`: the same decision (`choices`), or the text behind the reference's label;
+- `numeric`: a quantity within the tolerance (`quantities`).
+Else it is incorrect. A reference that is no choice or no number is compared as `exact`.
 
-Decided: a unit or a percent sign on one side only is passed over ("10 dollars" is 10), two units must be the same.
-Numbers with a point must be equal to the last digit, but a fraction may be given rounded to six decimals or more.
-Lists are ordered, sets in braces are not, and brackets of tuples and intervals must be the same.
+Decided for `math`: a unit or a percent sign on one side only is passed over ("10 dollars" is 10), two units must be
+the same. Numbers with a point must be equal to the last digit, but a fraction may be given rounded to six decimals or
+more. Lists are ordered, sets in braces are not, and brackets of tuples and intervals must be the same.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
+from cord_worker.verify.choices import decided, label_text
 from cord_worker.verify.extraction import final_answers, last_boxed
 from cord_worker.verify.normalise import (
     choice,
@@ -29,6 +33,9 @@ from cord_worker.verify.normalise import (
     split_list,
     tidy,
 )
+from cord_worker.verify.quantities import quantity, within
+from cord_worker.verify.rule import Method, Rule
+from cord_worker.verify.scripts import one_form
 from cord_worker.verify.units import split_unit
 from cord_worker.verify.verdict import Verdict
 
@@ -43,21 +50,52 @@ _BASED = re.compile(r"([0-9A-F]+)_\{?(\d+)\}?")
 _PLACES = 6
 
 
-def compare(generated_answer: str, reference: str) -> Verdict:
+_BY_MATH = Rule()
+
+
+def compare(generated_answer: str, reference: str, rule: Rule = _BY_MATH) -> Verdict:
     """The verdict on `generated_answer`; may take very long on hostile input (see `AnswerChecker`)."""
-    generated_answer, reference = _printable(generated_answer), _printable(reference)
+    generated_answer, reference = one_form(_printable(generated_answer)), one_form(_printable(reference))
     expected = _expected(reference)
     key = exact_key(expected)
     if not key:
         return Verdict(None, "unsupported", None, "the reference is empty")
     readings = final_answers(generated_answer)
+    if rule.method == Method.CHOICE and (choice_made := decided(expected)) is not None:
+        return _same_choice(generated_answer, readings, expected, choice_made)
     if not readings:
         if exact_key(generated_answer) == key:
             return Verdict(True, "exact", generated_answer.strip())
         return Verdict(False, "none", None, "no final answer was found in the text")
+    if rule.method == Method.NUMERIC and (wanted := quantity(expected)) is not None:
+        found = ((reading, quantity(reading)) for reading in readings)
+        right = next((reading for reading, given in found if given is not None and within(wanted, given, rule)), None)
+        return Verdict(False, "none", readings[0]) if right is None else Verdict(True, "numeric", right)
+    for reading in readings:
+        if exact_key(reading) == key:
+            return Verdict(True, "exact", reading)
+    if rule.method == Method.MATH:
+        return _same_mathematics(readings, expected)
+    return Verdict(False, "none", readings[0])
+
+
+def _same_choice(generated_answer: str, readings: list[str], expected: str, wanted: str) -> Verdict:
+    """A text without a mark of its answer decides in its last line, or in its first as abstracts' conclusions do."""
+    lines = generated_answer.strip().splitlines() or [""]
+    sentences = (re.split(r"(?<=[.!?。！？])\s*", line, maxsplit=1)[0] for line in (lines[-1], lines[0]))
+    for reading in readings or sentences:
+        made = decided(reading)
+        if made is not None:
+            return Verdict(made == wanted, "choice" if made == wanted else "none", reading)
+    text = label_text(expected)
+    same = text is not None and any(exact_key(reading) == exact_key(text) for reading in readings)
+    return Verdict(same, "choice" if same else "none", readings[0] if readings else None)
+
+
+def _same_mathematics(readings: list[str], expected: str) -> Verdict:
     letter = choice(expected)
     for reading in readings:
-        if exact_key(reading) == key or (letter is not None and choice(reading) == letter):
+        if letter is not None and choice(reading) == letter:
             return Verdict(True, "exact", reading)
     for reading in readings:
         if max(len(reading), len(expected)) <= MATH_LIMIT and same_value(tidy(expected), tidy(reading)):

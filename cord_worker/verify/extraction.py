@@ -8,22 +8,32 @@ SHORT_TEXT = 200
 """A text without any mark of an answer is the answer itself up to this many characters."""
 
 _MARKER = re.compile(
-    r"####|\b(?:final\s+answer|answer)(?:\s+is|\s*:\s*\**\s*is)?\s*\**\s*(?::|(?<=is)|(?<=is\*\*))", re.IGNORECASE
+    r"####|\b(?:final\s+answer|answer)(?:\s+is|\s*:\s*\**\s*is)?\s*\**\s*(?::|(?<=is)|(?<=is\*\*))"
+    r"|(?:答案|答)\**(?:应该是|应是|应为|就是|是|应該是|應為|为|為|选|選|:)"
+    r"|(?:故|应|應|因此|所以)(?:选择|選擇|选|選)(?=\s*[(\[A-Ja-j])"
+    r"|(?:정답|해답|답변|(?<![가-힣])답)\**(?:은|는|\s*:)"
+    r"|(?:الإجابة|الاجابة|الجواب|إجابة|جواب)(?:\s+(?:النهائية|النهائي|الصحيحة|الصحيح))?\**\s*(?:هي|هو|:)",
+    re.IGNORECASE,
 )
+"""The answer's announcement in English, Chinese, Korean and Arabic."""
 _BLANK_RUN = re.compile(r"\s{3,}")
 _LOOSE_MARKER = re.compile(r"\banswer\b[^.:\n]{1,60}?\bis\b", re.IGNORECASE)
-_REASON = re.compile(r",?\s+(?:because|since|as|which|where|so)\s", re.IGNORECASE)
+_REASON = re.compile(
+    r",?\s+(?:because|since|as|which|where|so)\s|,?\s*(?:因为|因為|由于|由於|所以|因此|其中|왜냐하면)|,?\s+(?:لأن|حيث|بسبب)",
+    re.IGNORECASE,
+)
+_COPULA = re.compile(r"(?<=\S)\s*(?:입니다|이에요|예요|이다)$")
 _BETWEEN_BOXES = re.compile(r"[\s$]*(?:,|,?\s*(?:and|or))[\s$]*")
 _DISPLAY = re.compile(r"\s*(?:\$\$(.+?)\$\$|\\\[(.+?)\\\]|(\\begin\{(\w+)\}.+?\\end\{\4\}))", re.DOTALL)
 _MAX_BOXES = 50
-_SENTENCE_END = re.compile(r"[.!?](?=\s+(?:[A-Z\"'(]|I\b))")
+_SENTENCE_END = re.compile(r"[.!?](?=\s+(?:[A-Z\"'(\u0600-\u06ff\u3400-\u9fff\uac00-\ud7af]|I\b))|[。！？؟]")
 
 
 def final_answers(text: str) -> list[str]:
     """What `text` gives as its final answer, the likeliest first; several readings of one place, or none.
 
     In this order: the last `\\boxed{…}`; what follows the last "the answer is", "final answer:" or "####" (to the
-    end of the line, or of the sentence); the whole text where it is short.
+    end of the line, or of the sentence), also in Chinese, Korean and Arabic; the whole text where it is short.
     """
     # Long blank runs would cost the patterns below quadratic time.
     text = _BLANK_RUN.sub(lambda run: "\n" if "\n" in run[0] else " ", text).strip()
@@ -76,11 +86,13 @@ def _readings(rest: str) -> list[str]:
     line = rest.partition("\n")[0]
     sentence = _SENTENCE_END.split(line, maxsplit=1)[0]
     clause = _REASON.split(sentence, maxsplit=1)[0]
-    return list(dict.fromkeys(cleaned for part in (line, sentence, clause) if (cleaned := _without_stop(part))))
+    parts = [_without_stop(part) for part in (line, sentence, clause)]
+    parts += [_COPULA.sub("", part) for part in parts]
+    return list(dict.fromkeys(part for part in parts if part))
 
 
 def _without_stop(text: str) -> str:
     text = text.strip().strip("*").strip()
-    while text.endswith((".", "!")) and not text.endswith(("...", "\\!")):
+    while text.endswith((".", "!", "。", "！")) and not text.endswith(("...", "\\!")):
         text = text[:-1].rstrip().rstrip("*").rstrip()
     return text

@@ -6,8 +6,10 @@ import re
 
 _QUANTITY = re.compile(
     r"(?P<value>.*[\d})])\s*(?P<unit>\^\\circ(?: ?[CF])?"
-    r"|(?<![\\a-zA-Z])[a-zA-Z]+\.?(?: [a-zA-Z]+\.?){0,2}(?: ?\^ ?\{?[23]\}?)?)"
+    r"|(?<![\\a-zA-Z])[a-zA-Z]+\.?(?: [a-zA-Z]+\.?){0,2}(?: ?\^ ?\{?[23]\}?)?"
+    r"|[\u3400-\u9fff]{1,4}|[\uac00-\ud7af]{1,5}|[\u0621-\u064a]+(?: [\u0621-\u064a]+)?)"
 )
+"""The last line: Chinese, Korean and Arabic counters and units."""
 _SHORT_UNITS = "cm mm m km kg g mg ft in yd mi lb oz ml l s h hr hrs min mph kmh am pm sq cu cc"
 _SHORT = frozenset(_SHORT_UNITS.split())
 _OTHER_WORDS = (
@@ -15,6 +17,10 @@ _OTHER_WORDS = (
     "more less mod if where for when with but only base pairs"
 )
 _NO_UNIT = frozenset(_OTHER_WORDS.split())
+_NO_FOREIGN_UNIT = re.compile(
+    "[百千万萬亿億兆多余餘或和是不非错錯倍半以左约約打]|[백천만억조]|이상|이하|미만|초과|또는|아니|정도"
+    "|(?:^| )(?:أو|و|ليس|ليست|مئة|مائة|ألف|آلاف|مليون|ملايين|مليار|نصف|أكثر|أقل|تقريبا|في|على)(?: |$)"
+)
 """Words behind a number that change what is said; a number followed by one of them is no quantity."""
 
 
@@ -28,6 +34,8 @@ def split_unit(text: str) -> tuple[str, str | None]:
     unit = match["unit"]
     if unit.startswith("^"):
         return match["value"].strip(), "degree" + unit[6:].strip()
+    if not unit.isascii():
+        return (text, None) if _NO_FOREIGN_UNIT.search(unit) else (match["value"].strip(), unit)
     words = re.findall(r"[a-zA-Z]+", unit)
     known = all(word.lower() not in _NO_UNIT and (len(word) >= 3 or word.lower() in _SHORT) for word in words)
     return (match["value"].strip(), _canonical(words, unit)) if known else (text, None)

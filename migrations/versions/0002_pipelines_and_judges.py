@@ -158,6 +158,22 @@ COMMENTS = {
     ),
 }
 
+VERIFY_TABLE = """
+UPDATE runs SET config = jsonb_set(
+    config #- '{run,verify_answers}', '{verify}',
+    jsonb_build_object('method', CASE WHEN (config #>> '{run,verify_answers}')::boolean THEN 'math' ELSE 'none' END)
+)
+WHERE config #> '{run,verify_answers}' IS NOT NULL
+"""
+"""How answers are checked has a table of its own in cord.toml."""
+
+VERIFY_ANSWERS = """
+UPDATE runs SET config = jsonb_set(
+    config - 'verify', '{run,verify_answers}', to_jsonb(config #>> '{verify,method}' <> 'none')
+)
+WHERE config ? 'verify'
+"""
+
 CANDIDATE_STATES = (
     "pending",
     "proposing",
@@ -232,6 +248,7 @@ def upgrade() -> None:
         ),
     )
     _check("teachers", "role", ("teacher", "integrator"))
+    op.execute(VERIFY_TABLE)
     _candidates()
     _trajectories()
     _replace_view(TEACHER_SELECTION.replace("{place}", "depth"))
@@ -246,6 +263,7 @@ def downgrade() -> None:
     _view_again("teacher_selection", TEACHER_SELECTION.replace("{place}", "step"))
     _view_again("prefix_cache", PREFIX_CACHE.replace("{judged}", ""))
     _view_again("run_costs", RUN_COSTS.replace("{judged}", ""))
+    op.execute(VERIFY_ANSWERS)
     for column in ("reward_model_id", "judge_model_id"):
         op.drop_column("runs", column)
     op.alter_column("runs", "prover_model_id", nullable=False)

@@ -85,14 +85,14 @@ def test_smollm2_names_a_folder_of_the_users_otherwise(monkeypatch: pytest.Monke
     [
         ("models.smollm2.engine=vllm", "vllm"),
         ('models.smollm2.engine="vllm"', "vllm"),
-        ("run.verify_answers=false", False),
+        ("verify.method=none", "none"),
     ],
 )
 def test_a_setting_takes_a_bare_word_or_a_toml_value(assignment: str, value: object) -> None:
     printed = CliRunner().invoke(cli, ["init", "--preset", "smollm2", "--set", assignment])
     assert printed.exit_code == 0, printed.output
     config = RunConfig.parse(printed.output, source="smollm2", folder=Path())
-    assert value in (config.models["smollm2"].engine, config.run.verify_answers)
+    assert value in (config.models["smollm2"].engine, config.verify.method)
 
 
 def test_a_setting_makes_the_table_of_an_engine() -> None:

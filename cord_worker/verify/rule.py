@@ -1,0 +1,28 @@
+"""What a comparison goes by: the method of [verify] and its tolerance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Method(StrEnum):
+    """How a final answer is compared with its reference."""
+
+    MATH = "math"
+    """Equal as text after normalisation, the same multiple-choice letter, or mathematically equal."""
+    EXACT = "exact"
+    """Equal as text after normalisation."""
+    CHOICE = "choice"
+    """The same letter A-J, or the same of yes, no and maybe."""
+    NUMERIC = "numeric"
+    """A number that lies within the tolerance of the reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A method; `relative` and `absolute` are the tolerance of `numeric`, of which the larger one holds."""
+
+    method: Method = Method.MATH
+    relative: float = 0.0
+    absolute: float = 0.0

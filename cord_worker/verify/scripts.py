@@ -1,0 +1,36 @@
+"""One form for what the world's scripts write in several: digits, punctuation, composed letters.
+
+Applied to both sides of a comparison, so that `１２`, `١٢` and `12` are one answer, and everything after it need know
+ASCII digits and signs only. Numerals written as words (三, 셋, ثلاثة) stay words.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_SIGNS = {
+    "\u3000": " ",
+    "、": ", ",
+    "،": ", ",
+    "؛": ";",
+    "٫": ".",
+    "٬": ",",
+    "٪": "%",
+    "｡": "。",
+}
+_KEPT_WIDE = "！？"
+"""They end a sentence as 。 does, without a space after them, which `!` and `?` do not."""
+_WIDE = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F) if chr(code) not in _KEPT_WIDE}
+_TRANSLATION = str.maketrans({**_SIGNS, **_WIDE})
+_FOREIGN_DIGIT = re.compile(r"[^\D0-9]")
+_UNSEEN = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u061c\u0640\u064b-\u0652\u0670]")
+"""Marks of direction and of joining, and what Arabic may leave out: the tatweel and the vowel signs."""
+
+
+def one_form(text: str) -> str:
+    """`text` in Unicode's composed form with ASCII digits and half-width signs, without invisible marks."""
+    if text.isascii():
+        return text
+    text = _UNSEEN.sub("", unicodedata.normalize("NFC", text)).translate(_TRANSLATION)
+    return _FOREIGN_DIGIT.sub(lambda match: str(unicodedata.decimal(match[0])), text)
