@@ -156,14 +156,7 @@ class ModelConfig(_Section):
 
     def location(self) -> str:
         """Folder of a bundled model, else `path` as it is. Raises ConfigError for an unknown bundled name."""
-        if not self.path.startswith(BUNDLED_PREFIX):
-            return self.path
-        folder = Path(__file__).resolve().parent / "demo" / "models"
-        name = self.path.removeprefix(BUNDLED_PREFIX)
-        known = sorted(path.parent.name for path in folder.glob("*/config.json"))
-        if name not in known:
-            raise ConfigError(f"no bundled model is called {name!r}; there are: {', '.join(known)}")
-        return str(folder / name)
+        return model_location(self.path)
 
     def identity(self) -> dict[str, Any]:
         """The fields that decide what the model computes."""
@@ -448,6 +441,18 @@ class Settings(BaseSettings):
                 f"CORD_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}" for item in error.errors()
             ]
             raise ConfigError("environment: " + "; ".join(lines)) from None
+
+
+def model_location(path: str) -> str:
+    """Folder of a bundled model, else `path` as it is. Raises ConfigError for an unknown bundled name."""
+    if not path.startswith(BUNDLED_PREFIX):
+        return path
+    folder = Path(__file__).resolve().parent / "demo" / "models"
+    name = path.removeprefix(BUNDLED_PREFIX)
+    known = sorted(found.parent.name for found in folder.glob("*/config.json"))
+    if name not in known:
+        raise ConfigError(f"no bundled model is called {name!r}; there are: {', '.join(known)}")
+    return str(folder / name)
 
 
 def _digest(document: Any) -> str:

@@ -11,15 +11,49 @@ from cord_worker.cli.options import read_settings, state_dir_option
 
 @click.command()
 @click.argument("run")
-@click.option("-o", "--output", required=True, help="JSON-lines file to write; - for standard output.")
+@click.option("-o", "--output", required=True, help="File to write; - for standard output.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "sft"]),
+    default="jsonl",
+    show_default=True,
+    help="jsonl: all that is known of every trajectory; sft: prompt and completion, for `trl sft` (JSON lines, or "
+    "Parquet where FILE ends so).",
+)
+@click.option(
+    "--student", help="With sft: the model to train (folder, hub id or bundled:student), for its chat template."
+)
 @click.option("--only-correct", is_flag=True, help="Only trajectories whose final answer was found correct.")
+@click.option("--min-score", type=click.FloatRange(0.0, 1.0), help="Only trajectories that score this much.")
 @click.option("--failures", help="Also write failed problems with their reasons to this file.")
 @state_dir_option
-def export(run: str, output: str, only_correct: bool, failures: str | None, state_dir: Path | None) -> None:
-    """Write the finished trajectories of RUN as JSON lines, in dataset order."""
-    from cord_worker.export.jsonl import export_run
+def export(
+    run: str,
+    output: str,
+    form: str,
+    student: str | None,
+    only_correct: bool,
+    min_score: float | None,
+    failures: str | None,
+    state_dir: Path | None,
+) -> None:
+    """Write the finished trajectories of RUN, in dataset order."""
+    if (form == "sft") != (student is not None):
+        raise click.UsageError("--format sft and --student MODEL go together")
+    from cord_worker.export.report import Filters
     from cord_worker.operations.database import open_database
 
+    filters = Filters(only_correct, min_score)
     with open_database(read_settings(state_dir)) as database:
-        report = export_run(database, run, output, only_correct=only_correct, failures=failures)
+        if student is None:
+            from cord_worker.export.jsonl import export_run
+
+            report = export_run(database, run, output, filters=filters, failures=failures)
+        else:
+            from cord_worker.config import model_location
+            from cord_worker.export.sft import Student, export_sft
+
+            trained = Student(model_location(student))
+            report = export_sft(database, run, output, trained, filters=filters, failures=failures)
     click.echo(report.sentence(output), err=True)

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from cord_worker.engines.prefix_cache import Ids
 from cord_worker.engines.protocol import Turn
 from cord_worker.errors import EngineLoadError
-from cord_worker.prompting.first_turn import FirstTurn, render_first_turn
+from cord_worker.prompting.first_turn import TurnPiece, render_first_turn
 from cord_worker.prompting.scoring import answer_positions, closing
 from cord_worker.prompting.trajectory import ANSWER_OPENING, answer_pieces, proposal_pieces, scoring_pieces
 
@@ -111,7 +111,7 @@ class TextCodec:
             self._chat, question=turn.question, system=turn.system, passage=turn.passage, thinking=thinking
         )
         opening = () if first.is_templated else tuple(self._chat("", add_special_tokens=True)["input_ids"])
-        if not self._breaks_out(first):
+        if not self.breaks_out(first.pieces):
             return (*opening, *self._backend.encode(first.text, add_special_tokens=False).ids)
         ids: list[int] = []
         for index, piece in enumerate(first.pieces):
@@ -120,13 +120,14 @@ class TextCodec:
             ids += encoder.encode(piece.text, add_special_tokens=False).ids
         return (*opening, *ids)
 
-    def _breaks_out(self, first: FirstTurn) -> bool:
+    def breaks_out(self, pieces: Sequence[TurnPiece]) -> bool:
         """Whether text from outside holds, or completes, a control token."""
         if self._control is None:
             return False
-        spans = [match.span() for match in self._control.finditer(first.text)]
+        text = "".join(piece.text for piece in pieces)
+        spans = [match.span() for match in self._control.finditer(text)]
         start = 0
-        for piece in first.pieces:
+        for piece in pieces:
             end = start + len(piece.text)
             if piece.is_content and any(left < end and right > start for left, right in spans):
                 return True

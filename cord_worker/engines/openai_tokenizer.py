@@ -28,19 +28,20 @@ _PATTERNS = (
 
 
 class ServerTokenizer:
-    """Encodes for the server (`codec`), counts tokens, and writes prompts as text for servers without id prompts."""
+    """Encodes for the server (`codec`), counts tokens, and writes prompts as text for servers without id prompts.
+    `chat` is the tokenizer itself."""
 
     def __init__(self, tokenizer: Any, digest: str) -> None:
         self.codec = TextCodec(tokenizer)
         self.digest = digest
-        self._tokenizer = tokenizer
+        self.chat = tokenizer
         control = [text for text in tokenizer.get_added_vocab() if re.search(r"[<>|\[\]]", text)]
         control += [text for text in tokenizer.all_special_tokens if text not in control]
         self._control = re.compile("|".join(map(re.escape, control))) if control else None
 
     def count(self, text: str) -> int:
         """Tokens of `text`."""
-        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return len(self.chat(text, add_special_tokens=False)["input_ids"])
 
     def prompt_text(self, turn: Turn, pieces: Sequence[str], *, thinking: bool = True) -> str:
         """The first turn and `pieces` as one text, without the start token, which servers add themselves; without
@@ -50,7 +51,7 @@ class ServerTokenizer:
         holds one; `<think>` and `</think>` in `pieces` are our own.
         """
         first = render_first_turn(
-            self._tokenizer, question=turn.question, system=turn.system, passage=turn.passage, thinking=thinking
+            self.chat, question=turn.question, system=turn.system, passage=turn.passage, thinking=thinking
         )
         contents = [piece.text for piece in first.pieces if piece.is_content]
         for text in (*contents, *(piece for piece in pieces if piece.strip() != "</think>")):
@@ -61,7 +62,7 @@ class ServerTokenizer:
                     "takes prompts as text only; remove it, or use a server that takes token ids (vLLM, SGLang, "
                     "llama.cpp)"
                 )
-        return first.text.removeprefix(self._tokenizer.bos_token or "") + "".join(pieces)
+        return first.text.removeprefix(self.chat.bos_token or "") + "".join(pieces)
 
 
 def load_tokenizer(settings: EngineSettings) -> ServerTokenizer | None:

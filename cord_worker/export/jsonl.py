@@ -5,44 +5,15 @@ Nothing that differs between two equal runs is written: no keys of the database,
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import IO, Any
+from dataclasses import asdict
+from typing import Any
 
-from cord_worker.export.files import STANDARD_OUTPUT, replaced_file
+from cord_worker.export.files import replaced_file
+from cord_worker.export.report import ExportReport, Filters, look_up
+from cord_worker.export.rows import write_lines
 from cord_worker.prompting.trajectory import ANSWER_OPENING, THINK_OPEN, trajectory_text
 from cord_worker.store.database import Database
-from cord_worker.store.results import (
-    Failure,
-    Provenance,
-    Result,
-    read_provenance,
-    stream_failures,
-    stream_results,
-)
-from cord_worker.store.runs import RunRow, resolve_run
-from cord_worker.store.status import Counts, read_counts
-
-
-@dataclass(frozen=True, slots=True)
-class ExportReport:
-    """What was exported of which run. `left_out` counts done problems that were not asked for."""
-
-    run: str
-    exported: int
-    left_out: int
-    failed: int
-    unfinished: int
-
-    def sentence(self, output: str) -> str:
-        """For people."""
-        others = [f"{self.left_out} done ones left out"] if self.left_out else []
-        others += [f"{self.failed} failed problems not exported"] if self.failed else []
-        others += [f"{self.unfinished} still being worked on"] if self.unfinished else []
-        beside = f" ({', '.join(others)})" if others else ""
-        where = "standard output" if output == STANDARD_OUTPUT else output
-        return f"run {self.run}: {self.exported} trajectories to {where}{beside}"
+from cord_worker.store.results import Failure, Provenance, Result, stream_failures, stream_results
 
 
 def export_run(
@@ -50,33 +21,27 @@ def export_run(
     run_name: str | None,
     output: str,
     *,
-    only_correct: bool = False,
+    filters: Filters | None = None,
     failures: str | None = None,
 ) -> ExportReport:
     """Writes the run's trajectories to `output` (a path, `-` for standard output), and its failures where asked.
 
     The files are complete or as before. Raises RunNotFound, and ExportError where a file cannot be written.
     """
-
-    def look(connection: Any) -> tuple[RunRow, Provenance, Counts]:
-        run = resolve_run(connection, run_name)
-        return run, read_provenance(connection, run.id), read_counts(connection, run.id)
-
-    run, provenance, counts = database.run(look)
-    made = _provenance(provenance)
+    found = database.run(lambda connection: look_up(connection, run_name))
+    made = _provenance(found.provenance)
     with database.transaction() as connection, replaced_file(output) as file:
-        results = stream_results(connection, run.id, only_correct=only_correct)
-        exported = _write(file, (result_line(result, made) for result in results))
+        results = stream_results(connection, found.run.id, **asdict(filters or Filters()))
+        exported = write_lines(file, (result_line(result, made) for result in results))
     if failures is not None:
-        with database.transaction() as connection, replaced_file(failures) as file:
-            _write(file, (failure_line(failure) for failure in stream_failures(connection, run.id)))
-    return ExportReport(
-        run=run.name,
-        exported=exported,
-        left_out=counts.problems.get("done", 0) - exported,
-        failed=counts.problems.get("failed", 0),
-        unfinished=counts.total - counts.final,
-    )
+        export_failures(database, found.run.id, failures)
+    return found.report(exported)
+
+
+def export_failures(database: Database, run_id: int, output: str) -> None:
+    """Writes the run's failed problems with their reasons. Raises ExportError where the file cannot be written."""
+    with database.transaction() as connection, replaced_file(output) as file:
+        write_lines(file, (failure_line(failure) for failure in stream_failures(connection, run_id)))
 
 
 def result_line(result: Result, provenance: dict[str, Any]) -> dict[str, Any]:
@@ -129,12 +94,3 @@ def _provenance(provenance: Provenance) -> dict[str, Any]:
         "scoring_mode": provenance.scoring_mode,
         "code_version": provenance.code_version,
     }
-
-
-def _write(file: IO[bytes], lines: Iterable[dict[str, Any]]) -> int:
-    encode: Callable[[dict[str, Any]], str] = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-    count = 0
-    for line in lines:
-        file.write(encode(line).encode() + b"\n")
-        count += 1
-    return count

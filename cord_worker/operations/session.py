@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from cord_worker.config import RunConfig, Settings
 from cord_worker.errors import LocalServiceError, RunConflict
 from cord_worker.export.files import check_writable
-from cord_worker.export.jsonl import ExportReport, export_run
+from cord_worker.export.jsonl import export_run
+from cord_worker.export.report import ExportReport
 from cord_worker.local.supervisor import EventKind, Supervisor
 from cord_worker.operations.background import check_background, find_background
 from cord_worker.operations.database import open_database

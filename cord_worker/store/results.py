@@ -74,6 +74,7 @@ _RESULTS = sa.text(
             WHERE c.problem_id = p.id AND c.winning) AS steps
     FROM problems p JOIN trajectories j ON j.problem_id = p.id AND j.winner
     WHERE p.run_id = :run_id AND p.state = 'done' AND (j.correct IS TRUE OR NOT :only_correct)
+          AND (j.score >= :min_score OR CAST(:min_score AS double precision) IS NULL)
     ORDER BY p.position
     """
 )
@@ -93,9 +94,11 @@ _PROVENANCE = sa.text(
 )
 
 
-def stream_results(connection: sa.Connection, run_id: int, *, only_correct: bool) -> Iterator[Result]:
+def stream_results(
+    connection: sa.Connection, run_id: int, *, only_correct: bool = False, min_score: float | None = None
+) -> Iterator[Result]:
     """Done problems in dataset order, through a server-side cursor; keep the transaction open while reading."""
-    parameters = {"run_id": run_id, "only_correct": only_correct}
+    parameters = {"run_id": run_id, "only_correct": only_correct, "min_score": min_score}
     for row in connection.execute(_RESULTS, parameters, execution_options=_STREAMED):
         values = dict(row._mapping)
         values["steps"] = tuple(_step(*step) for step in row.steps or ())

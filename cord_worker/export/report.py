@@ -1,0 +1,69 @@
+"""What an export covers: which run, which of its trajectories, and how many were left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from cord_worker.export.files import STANDARD_OUTPUT
+from cord_worker.store.results import Provenance, read_provenance
+from cord_worker.store.runs import RunRow, resolve_run
+from cord_worker.store.status import Counts, read_counts
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which done problems are exported; `min_score` is compared with the winner's score, in (0, 1]."""
+
+    only_correct: bool = False
+    min_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was exported of which run. `left_out` counts done problems that were not asked for, `unfit` those of them
+    that a student cannot be trained on."""
+
+    run: str
+    exported: int
+    left_out: int
+    failed: int
+    unfinished: int
+    unfit: int = 0
+
+    def sentence(self, output: str) -> str:
+        """For people."""
+        others = [f"{self.left_out} done ones left out"] if self.left_out else []
+        others += [f"of them {self.unfit} without an answer or with control tokens in their text"] if self.unfit else []
+        others += [f"{self.failed} failed problems not exported"] if self.failed else []
+        others += [f"{self.unfinished} still being worked on"] if self.unfinished else []
+        beside = f" ({', '.join(others)})" if others else ""
+        where = "standard output" if output == STANDARD_OUTPUT else output
+        return f"run {self.run}: {self.exported} trajectories to {where}{beside}"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The run that is exported, as it stood when the export began."""
+
+    run: RunRow
+    provenance: Provenance
+    counts: Counts
+
+    def report(self, exported: int, unfit: int = 0) -> ExportReport:
+        """The report on `exported` trajectories."""
+        return ExportReport(
+            run=self.run.name,
+            exported=exported,
+            left_out=self.counts.problems.get("done", 0) - exported,
+            failed=self.counts.problems.get("failed", 0),
+            unfinished=self.counts.total - self.counts.final,
+            unfit=unfit,
+        )
+
+
+def look_up(connection: sa.Connection, run_name: str | None) -> Exported:
+    """The run called so, else the newest. Raises RunNotFound."""
+    run = resolve_run(connection, run_name)
+    return Exported(run, read_provenance(connection, run.id), read_counts(connection, run.id))

@@ -1,0 +1,104 @@
+"""Rows that supervised fine-tuning reads as they are: TRL's `trl sft` with `prompt` and `completion` columns of text.
+
+The prompt is the student's own first turn, rendered once here and ending with `<think>`; the completion is the numbered
+steps, `</think>` and the final answer. Chat messages would not do: a student's template is free to drop the thinking
+of a reply (those of DeepSeek's distilled models do), and then nobody notices that only the answer is learnt. The
+trainer computes the loss on the completion, which it ends with the student's end token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cord_worker.engines.openai_tokenizer import load_tokenizer
+from cord_worker.engines.protocol import Turn
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.export.files import STANDARD_OUTPUT, ExportError, replaced_file
+from cord_worker.export.jsonl import export_failures
+from cord_worker.export.report import ExportReport, Filters, look_up
+from cord_worker.export.rows import write_lines, write_parquet
+from cord_worker.prompting.first_turn import TurnPiece, render_first_turn
+from cord_worker.prompting.trajectory import ANSWER_OPENING, scoring_pieces
+from cord_worker.store.database import Database
+from cord_worker.store.results import Result, stream_results
+
+COLUMNS = ("id", "prompt", "completion")
+
+
+class Student:
+    """Writes prompts and completions for the model whose tokenizer it was given."""
+
+    def __init__(self, path: str) -> None:
+        """`path` is a model's folder or hub id; only its tokenizer is read. Raises ExportError and EngineLoadError."""
+        tokenizer = load_tokenizer(EngineSettings(path=path))
+        if tokenizer is None:
+            raise ExportError(f"no tokenizer of {path!r} was found: give --student a model's folder or its hub id.")
+        self._chat: Any = tokenizer.chat
+        self._codec = tokenizer.codec
+        opening = list(self._chat("")["input_ids"])
+        # A trainer encodes the text as any other: where that writes the start token, the text must not hold it, too.
+        self._start = str(self._chat.bos_token) if opening and opening[0] == self._chat.bos_token_id else ""
+
+    def row(self, result: Result) -> dict[str, str] | None:
+        """The row of a trajectory. None where there is no final answer, and where its text or its question holds one
+        of the student's control tokens: in a text a trainer cannot tell whose they are."""
+        answer = result.answer_text.strip()
+        if not answer or not result.steps:
+            return None
+        turn = Turn(question=result.question, passage=result.passage)
+        first = render_first_turn(self._chat, question=turn.question, passage=turn.passage)
+        steps = scoring_pieces([step.text for step in result.steps])
+        thinking = [TurnPiece(text, is_content=index % 2 == 1) for index, text in enumerate(steps)]
+        completion = [*thinking, TurnPiece(ANSWER_OPENING, False), TurnPiece(answer, True)]
+        if self._codec.breaks_out([*first.pieces, *completion]):
+            return None
+        return {
+            "id": result.key,
+            "prompt": first.text.removeprefix(self._start),
+            "completion": "".join(piece.text for piece in completion),
+        }
+
+
+def export_sft(
+    database: Database,
+    run_name: str | None,
+    output: str,
+    student: Student,
+    *,
+    filters: Filters | None = None,
+    failures: str | None = None,
+) -> ExportReport:
+    """Writes the run's trajectories as rows to train `student` on: Parquet where `output` ends so, else JSON lines.
+
+    The files are complete or as before. Raises RunNotFound, and ExportError where a file cannot be written.
+    """
+    found = database.run(lambda connection: look_up(connection, run_name))
+    rows = _Rows(student)
+    with database.transaction() as connection, replaced_file(output) as file:
+        fitting = rows.of(stream_results(connection, found.run.id, **asdict(filters or Filters())))
+        if output != STANDARD_OUTPUT and Path(output).suffix == ".parquet":
+            exported = write_parquet(file, fitting, COLUMNS)
+        else:
+            exported = write_lines(file, fitting)
+    if failures is not None:
+        export_failures(database, found.run.id, failures)
+    return found.report(exported, rows.unfit)
+
+
+class _Rows:
+    """Counts what it leaves out."""
+
+    def __init__(self, student: Student) -> None:
+        self.unfit = 0
+        self._student = student
+
+    def of(self, results: Iterable[Result]) -> Iterator[dict[str, str]]:
+        for result in results:
+            row = self._student.row(result)
+            if row is None:
+                self.unfit += 1
+            else:
+                yield row
