@@ -28,6 +28,27 @@ _MODEL_IDENTITY = {"path", "revision", "engine", "dtype", "gguf_file", "max_mode
 DEFAULT_SCORING_TEMPLATE = "\n</think>\n\nThe final answer is {answer}."
 """Closing part that the prover scores; `{answer}` marks where the reference answer stands (PAPER.md, Prompts)."""
 
+DEFAULT_JUDGE_TEMPLATE = """\
+You are given a question, its reference answer and a student's answer. Decide whether the student's answer is correct: \
+whether it comes to what the reference answer says. Wording, order and further detail do not matter; a contradiction, \
+another conclusion or a missing part that was asked for makes it incorrect.
+
+Passage:
+{passage}
+
+Question:
+{question}
+
+Reference answer:
+{reference}
+
+Student's answer:
+{answer}
+
+Reply with one JSON object and nothing else: {"correctness": "True"} where the student's answer is correct, \
+{"correctness": "False"} where it is not."""
+"""What an LLM judge is asked; see `JudgeConfig.template`."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -268,14 +289,45 @@ class ToleranceConfig(_Section):
     absolute: float = Field(0.0, ge=0.0, description="In the reference's own unit.")
 
 
+class JudgeConfig(_Section):
+    """An LLM that judges final answers: the table [verify.judge]. It replies `{"correctness": "True"}` or `"False"`."""
+
+    model: str = Field(description="A key of [models]; it may serve nothing else.")
+    template: str = Field(
+        DEFAULT_JUDGE_TEMPLATE,
+        description="User turn; must hold `{reference}` and `{answer}`, and may hold `{question}` and `{passage}`. The "
+        "paragraph that holds `{passage}` is left out where a problem has none.",
+    )
+    temperature: float = Field(0.0, ge=0.0, le=5.0)
+    retry_temperature: float = Field(
+        0.6, ge=0.0, le=5.0, description="Of the tries after a malformed reply, which 0 would only repeat."
+    )
+    top_p: float = Field(0.95, gt=0.0, le=1.0)
+    tokens: int = Field(1024, ge=8, description="Cap of a reply, its thinking included, in the judge's tokens.")
+    max_rounds: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="Tries, each with a seed of its own, until a reply holds a verdict; then undecided.",
+    )
+
+    @field_validator("template")
+    @classmethod
+    def _holds_both_answers(cls, value: str) -> str:
+        for placeholder in ("{reference}", "{answer}"):
+            if placeholder not in value:
+                raise ValueError(f"must hold the placeholder {placeholder}")
+        return value
+
+
 class VerifyConfig(_Section):
     """How a final answer is checked against its reference; nothing of this enters the search."""
 
-    method: Literal["math", "exact", "choice", "numeric", "none"] = Field(
+    method: Literal["math", "exact", "choice", "numeric", "judge", "none"] = Field(
         "math",
         description="`math`: equal as text or as mathematics; `exact`: equal as text after normalisation; `choice`: "
         "the same letter A-J, or the same of yes, no and maybe; `numeric`: a number within `tolerance`, with units, "
-        "thousands separators and percent; `none`: not checked.",
+        "thousands separators and percent; `judge`: an LLM decides ([verify.judge]); `none`: not checked.",
     )
     field: str | None = Field(
         "verify",
@@ -287,6 +339,13 @@ class VerifyConfig(_Section):
         "answer that the prover scores, such as PubMedQA's `final_decision`; rows without it take the answer.",
     )
     tolerance: ToleranceConfig = ToleranceConfig()
+    judge: JudgeConfig | None = None
+
+    @model_validator(mode="after")
+    def _judge_is_there(self) -> Self:
+        if self.method == "judge" and self.judge is None:
+            raise ValueError('method = "judge" needs a table [verify.judge] with the judge\'s `model`')
+        return self
 
 
 class RunConfig(_Section):
@@ -314,6 +373,9 @@ class RunConfig(_Section):
                 )
         if self.prover.model not in self.models:
             raise ValueError(f"prover.model names {self.prover.model!r}, which is not in [models] (there: {known})")
+        judge = self.verify.judge
+        if judge is not None and judge.model not in self.models:
+            raise ValueError(f"verify.judge.model names {judge.model!r}, which is not in [models] (there: {known})")
         names = [teacher.name for teacher in self.teachers]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -326,6 +388,7 @@ class RunConfig(_Section):
                     f"models {other!r} and {name!r} are the same model: define it once and let several teachers name it"
                 )
         used = {teacher.model for teacher in self.teachers} | {self.prover.model}
+        used |= set() if judge is None else {judge.model}
         unused = sorted(set(self.models) - used)
         if unused:
             raise ValueError(f"models that nothing uses: {', '.join(unused)}")
@@ -339,6 +402,11 @@ class RunConfig(_Section):
     def prover_model(self) -> ModelConfig:
         """The model that scores."""
         return self.models[self.prover.model]
+
+    @property
+    def judge_model(self) -> ModelConfig | None:
+        """The LLM that judges final answers; None where they are only compared."""
+        return None if self.verify.judge is None else self.models[self.verify.judge.model]
 
     def system_prompt(self, teacher: TeacherConfig) -> str | None:
         """System turn of `teacher`: its own, else its model's."""
@@ -358,6 +426,7 @@ class RunConfig(_Section):
                 "search": self.search.model_dump(mode="json"),
                 "seed": self.run.seed,
                 "verify": self.verify.model_dump(mode="json"),
+                "judge_system_prompt": None if self.judge_model is None else self.judge_model.system_prompt,
             }
         )
 
@@ -504,7 +573,8 @@ def _allowed_keys(location: tuple[int | str, ...]) -> str:
     if len(location) > 1:
         section = named.get(str(location[0]), RunConfig)
     if len(location) > 2 and section is VerifyConfig:
-        section = {"tolerance": ToleranceConfig}.get(str(location[1]), section)
+        inner: dict[str, type[BaseModel]] = {"tolerance": ToleranceConfig, "judge": JudgeConfig}
+        section = inner.get(str(location[1]), section)
     if len(location) > 3 and section is ModelConfig:
         section = nested.get(str(location[2]), section)
     return ", ".join(section.model_fields)

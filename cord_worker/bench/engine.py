@@ -50,6 +50,8 @@ def measure(bench: EngineBench, place: Place, say: Callable[[str], None]) -> Rep
     check_rounds(bench.rounds)
     if bench.config.search.pipeline not in {"cord", "greedy"}:
         raise ConfigError('bench engine replays steps: set search.pipeline = "cord" or "greedy" in cord.toml')
+    if bench.config.verify.judge is not None:
+        raise ConfigError("bench engine replays no verdicts: leave the table [verify.judge] out of cord.toml")
     needed = bench.warm_up + bench.rounds * bench.problems
     records = [record for record in islice(bench.source.records(), needed) if isinstance(record, ProblemRecord)]
     if len(records) < needed:

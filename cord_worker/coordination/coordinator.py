@@ -80,6 +80,9 @@ class Coordinator:
         answer = self._database.run(lambda connection: decisions.read_answer(connection, problem_id))
         if answer is None:
             return
+        if answer.method == "judge":
+            self._judge(answer)
+            return
         correct: bool | None = None
         verification: str | None = None
         if answer.method != "none":
@@ -95,6 +98,16 @@ class Coordinator:
             lambda connection: decisions.write_verdict(connection, answer, correct=correct, verification=verification)
         )
         self.admit()
+
+    def _judge(self, answer: decisions.WrittenAnswer) -> None:
+        """Asks the judge's model for its verdict, or ends the problem where it has given it."""
+        if answer.is_judged:
+            self._database.run(lambda connection: decisions.end_judged(connection, answer))
+            self.admit()
+            return
+        judge = self._contexts.of_run(answer.run_id).config.judge_model
+        if judge is not None:
+            self._messenger.post([Due(Kind.VERDICT, answer.problem_id, 0, model=judge.fingerprint())])
 
     def admit(self) -> None:
         """Lets queued problems begin where there is room."""

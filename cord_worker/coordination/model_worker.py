@@ -21,6 +21,7 @@ from cord_worker import metrics
 from cord_worker.config import TeacherConfig
 from cord_worker.coordination.context import RunContexts
 from cord_worker.coordination.group_commit import GroupCommitter, Operation
+from cord_worker.coordination.judge import judged
 from cord_worker.coordination.messages import Messenger
 from cord_worker.engines.protocol import Engine, Sampling, Turn
 from cord_worker.errors import RequestError
@@ -30,6 +31,7 @@ from cord_worker.store import leases, workers
 from cord_worker.store.database import Database
 from cord_worker.store.decisions import fail_problem
 from cord_worker.store.sweep import Due, Kind
+from cord_worker.store.verdicts import LeasedVerdict, VerdictResult, claim_verdicts, finish_verdicts
 from cord_worker.store.work import (
     AnswerResult,
     LeasedAnswer,
@@ -60,7 +62,7 @@ NO_WAY = Way(0.0, 0.0)
 
 
 class ModelWorker:
-    """What the tasks `propose`, `score` and `answer` do; safe for use from several threads.
+    """What the tasks `propose`, `score`, `answer` and `verdict` do; safe for use from several threads.
 
     The engine lives on `loop`, which runs in a thread of its own for the life of the process.
     """
@@ -91,6 +93,8 @@ class ModelWorker:
         self._finish_scores = Operation("finish scores", self._run_finish_scores, self._pass_on)
         self._claim_answers = Operation("claim answers", self._run_claim_answers)
         self._finish_answers = Operation("finish answers", self._run_finish_answers, self._pass_on)
+        self._claim_verdicts = Operation("claim verdicts", self._run_claim_verdicts)
+        self._finish_verdicts = Operation("finish verdicts", self._run_finish_verdicts, self._pass_on)
 
     def propose(self, problem_id: int, teacher_id: int, way: Way = NO_WAY) -> int:
         """Proposes every pending candidate of the teacher in the problem's step; returns how many.
@@ -144,6 +148,17 @@ class ModelWorker:
                 self._database.run(lambda connection: fail_problem(connection, problem_id, reason))
                 return 0
             self._committer.submit(self._finish_answers, results)
+        return len(claimed)
+
+    def verdict(self, problem_id: int) -> int:
+        """Judges the problem's final answers as an LLM judge; returns how many."""
+        claimed = self._committer.submit(self._claim_verdicts, problem_id)
+        if not claimed:
+            return 0
+        with self._held.trajectories(lease.trajectory_id for lease in claimed):
+            config = self._contexts.of_run(claimed[0].run_id).config
+            results = self._in_engine(judged(self._engine, config, lease) for lease in claimed)
+            self._committer.submit(self._finish_verdicts, results)
         return len(claimed)
 
     def leased(self) -> int:
@@ -311,6 +326,16 @@ class ModelWorker:
     def _run_finish_answers(self, connection: sa.Connection, groups: Sequence[list[AnswerResult]]) -> list[list[Due]]:
         outcome = leases.finish_answers(connection, self._worker_id, [item for group in groups for item in group])
         return _first([Due(Kind.VERIFY, problem_id, 0) for problem_id in sorted(outcome.to_advance)], len(groups))
+
+    def _run_claim_verdicts(self, connection: sa.Connection, problem_ids: Sequence[int]) -> list[list[LeasedVerdict]]:
+        claimed: dict[int, list[LeasedVerdict]] = defaultdict(list)
+        for lease in claim_verdicts(connection, self._worker_id, problem_ids):
+            claimed[lease.problem_id].append(lease)
+        return [claimed.pop(problem_id, []) for problem_id in problem_ids]
+
+    def _run_finish_verdicts(self, connection: sa.Connection, groups: Sequence[list[VerdictResult]]) -> list[list[Due]]:
+        problems = finish_verdicts(connection, self._worker_id, [item for group in groups for item in group])
+        return _first([Due(Kind.VERIFY, problem_id, 0) for problem_id in sorted(problems)], len(groups))
 
     def _scores_due(self, connection: sa.Connection, problem_ids: frozenset[int]) -> list[Due]:
         return [

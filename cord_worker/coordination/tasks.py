@@ -43,12 +43,13 @@ PROCESS = Process()
 
 
 def register(app: Celery) -> None:
-    """Registers the five tasks with `app`."""
+    """Registers the tasks with `app`."""
     app.task(advance, name="cord.advance")
     app.task(verify, name="cord.verify")
     app.task(propose, name="cord.propose")
     app.task(score, name="cord.score")
     app.task(answer, name="cord.answer")
+    app.task(verdict, name="cord.verdict")
 
 
 def advance(*, problem_id: int, step: int) -> None:
@@ -82,6 +83,13 @@ def answer(*, problem_id: int, step: int) -> None:
     del step
     _started("answer")
     _in_engine(lambda worker: worker.answer(problem_id))
+
+
+def verdict(*, problem_id: int, step: int) -> None:
+    """Judges the problem's final answer."""
+    del step
+    _started("verdict")
+    _in_engine(lambda worker: worker.verdict(problem_id))
 
 
 def _in_engine(work: Callable[[ModelWorker], int]) -> None:

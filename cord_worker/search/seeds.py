@@ -23,6 +23,11 @@ def answer_seed(run_seed: int, problem_key: str, lineage: str, teacher_name: str
     return _seed("answer", run_seed, problem_key, lineage, teacher_name)
 
 
+def verdict_seed(run_seed: int, problem_key: str, lineage: str, round: int) -> int:
+    """Seed of the LLM judge's reply on the final answer after the trajectory `lineage`, in [0, 2**63)."""
+    return _seed("verdict", run_seed, problem_key, lineage, round)
+
+
 def random_merit(run_seed: int, problem_key: str, lineage: str) -> float:
     """What the candidate `lineage` draws where selection is random, in [0, 1)."""
     return _seed("selection", run_seed, problem_key, lineage) / 2**63

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from cord_worker.search.decision import Expand, Fail, Finish, Retry
 from cord_worker.search.types import Beam, Candidate, Expansion, InvalidReason, Trajectory
 from cord_worker.search.types import Finish as FinishKind
+from cord_worker.store.verdicts import METHOD, REFERENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class ProblemSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class WrittenAnswer:
-    """A final answer to be verified against the reference by `method` (verify.method, or the row's own)."""
+    """A final answer to be verified against the reference by `method` (verify.method, or the row's own);
+    `is_judged` where an LLM has done so."""
 
     problem_id: int
     run_id: int
@@ -40,6 +42,7 @@ class WrittenAnswer:
     text: str
     reference: str
     method: str
+    is_judged: bool
 
 
 _LOCK_PROBLEM = sa.text(
@@ -181,18 +184,10 @@ _SET_FAILED = sa.text(
     """
 )
 
-VERIFY_METHOD = """\
-coalesce(nullif(p.attributes ->> (r.config -> 'verify' ->> 'field'), ''), r.config -> 'verify' ->> 'method')"""
-"""SQL: how the answer to the problem `p` of the run `r` is checked."""
-
-VERIFY_REFERENCE = """\
-coalesce(nullif(p.attributes ->> (r.config -> 'verify' ->> 'reference_field'), ''), p.answer)"""
-"""SQL: what it is checked against."""
-
 _READ_ANSWER = sa.text(
     f"""
     SELECT p.id AS problem_id, p.run_id, t.id AS trajectory_id, t.answer_text AS text,
-           {VERIFY_REFERENCE} AS reference, {VERIFY_METHOD} AS method
+           {REFERENCE} AS reference, {METHOD} AS method, t.answer_state = 'judged' AS is_judged
     FROM problems p
     JOIN runs r ON r.id = p.run_id AND r.state = 'active'
     JOIN trajectories t ON t.problem_id = p.id AND t.winner
@@ -297,6 +292,11 @@ def write_verdict(
             _WRITE_VERDICT,
             {"trajectory_id": answer.trajectory_id, "correct": correct, "verification": verification},
         )
+
+
+def end_judged(connection: sa.Connection, answer: WrittenAnswer) -> None:
+    """Ends a problem whose answer an LLM has judged."""
+    connection.execute(_SET_DONE, {"problem_id": answer.problem_id})
 
 
 def _write_choice(

@@ -89,8 +89,9 @@ _LOCK_NAME = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('cord run ' 
 
 _INSERT_RUN = sa.text(
     """
-    INSERT INTO runs (name, config, config_fingerprint, prover_model_id, seed, code_version)
-    VALUES (:name, CAST(:config AS jsonb), :fingerprint, :prover_model_id, :seed, :version) RETURNING id
+    INSERT INTO runs (name, config, config_fingerprint, prover_model_id, judge_model_id, seed, code_version)
+    VALUES (:name, CAST(:config AS jsonb), :fingerprint, :prover_model_id, :judge_model_id, :seed, :version)
+    RETURNING id
     """
 )
 
@@ -198,7 +199,7 @@ def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tupl
         # Same fingerprint: only what does not decide the result (max_active, batch sizes, ...) may differ.
         connection.execute(_UPDATE_CONFIG, {"run_id": existing.id, "config": config.model_dump_json()})
         return existing.id, False
-    prover = config.prover_model
+    prover, judge = config.prover_model, config.judge_model
     run_id = connection.execute(
         _INSERT_RUN,
         {
@@ -206,6 +207,9 @@ def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tupl
             "config": config.model_dump_json(),
             "fingerprint": fingerprint,
             "prover_model_id": ensure_model(connection, prover.fingerprint(), prover.path, prover.identity()),
+            "judge_model_id": None
+            if judge is None
+            else ensure_model(connection, judge.fingerprint(), judge.path, judge.identity()),
             "seed": config.run.seed,
             "version": cord_worker.__version__,
         },

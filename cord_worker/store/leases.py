@@ -33,7 +33,8 @@ from cord_worker.store.work import (
     ScoreResult,
 )
 
-_WITHOUT_FLUSH = sa.text("SET LOCAL synchronous_commit TO off")
+WITHOUT_FLUSH = sa.text("SET LOCAL synchronous_commit TO off")
+"""Opens a claim; see above."""
 
 _CLAIM_PROPOSALS = sa.text(
     """
@@ -225,7 +226,7 @@ def claim_proposals(
     connection: sa.Connection, worker_id: uuid.UUID, units: Sequence[ProposalUnit]
 ) -> list[LeasedProposal]:
     """Leases the pending candidates of `units`; those already claimed or no longer wanted are left out."""
-    connection.execute(_WITHOUT_FLUSH)
+    connection.execute(WITHOUT_FLUSH)
     rows = connection.execute(
         _CLAIM_PROPOSALS,
         {
@@ -258,10 +259,10 @@ def finish_proposals(connection: sa.Connection, worker_id: uuid.UUID, results: S
         _FINISH_PROPOSALS,
         {
             "worker_id": worker_id,
-            **_columns(ProposalResult, results),
+            **columns(ProposalResult, results),
         },
     ).all()
-    _count_dropped(connection, worker_id, len(results) - len(rows))
+    count_dropped(connection, worker_id, len(results) - len(rows))
     complete = _lower_barrier(connection, [row.problem_id for row in rows if row.state == "invalid"])
     return Outcome(
         to_score=frozenset(row.problem_id for row in rows if row.state == "proposed"),
@@ -277,7 +278,7 @@ def claim_scores(
 
     A run without a scoring mode takes this one.
     """
-    connection.execute(_WITHOUT_FLUSH)
+    connection.execute(WITHOUT_FLUSH)
     wanted = sorted(set(problem_ids))
     connection.execute(_ADOPT_SCORING_MODE, {"problem_ids": wanted, "mode": scoring_mode})
     rows = connection.execute(
@@ -308,10 +309,10 @@ def finish_scores(
         {
             "worker_id": worker_id,
             "mode": scoring_mode,
-            **_columns(ScoreResult, results),
+            **columns(ScoreResult, results),
         },
     ).all()
-    _count_dropped(connection, worker_id, len(results) - len(rows))
+    count_dropped(connection, worker_id, len(results) - len(rows))
     return Outcome(
         to_score=frozenset(),
         to_advance=_lower_barrier(connection, [row.problem_id for row in rows]),
@@ -321,7 +322,7 @@ def finish_scores(
 
 def claim_answers(connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int]) -> list[LeasedAnswer]:
     """Leases the final answers that are due for these problems."""
-    connection.execute(_WITHOUT_FLUSH)
+    connection.execute(WITHOUT_FLUSH)
     rows = connection.execute(_CLAIM_ANSWERS, {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id}).all()
     paths = read_paths(connection, (row.candidate_id for row in rows))
     return [
@@ -345,16 +346,16 @@ def finish_answers(connection: sa.Connection, worker_id: uuid.UUID, results: Seq
         _FINISH_ANSWERS,
         {
             "worker_id": worker_id,
-            **_columns(AnswerResult, results),
+            **columns(AnswerResult, results),
         },
     ).all()
-    _count_dropped(connection, worker_id, len(results) - len(rows))
+    count_dropped(connection, worker_id, len(results) - len(rows))
     ids = _locked(connection, [row.problem_id for row in rows])
     answered = connection.execute(_ANSWERED, {"ids": ids}).scalars().all() if ids else []
     return Outcome(to_score=frozenset(), to_advance=frozenset(answered), dropped=len(results) - len(rows))
 
 
-def _columns(kind: type, results: Sequence[Any]) -> dict[str, list[Any]]:
+def columns(kind: type, results: Sequence[Any]) -> dict[str, list[Any]]:
     """One array a field, as the statements unnest them."""
     return {field.name: [getattr(result, field.name) for result in results] for field in fields(kind)}
 
@@ -376,6 +377,7 @@ def _locked(connection: sa.Connection, problem_ids: Iterable[int]) -> list[int]:
     return ids
 
 
-def _count_dropped(connection: sa.Connection, worker_id: uuid.UUID, count: int) -> None:
+def count_dropped(connection: sa.Connection, worker_id: uuid.UUID, count: int) -> None:
+    """Counts results that came late or twice."""
     if count:
         connection.execute(_COUNT_DROPPED, {"count": count, "worker_id": worker_id})

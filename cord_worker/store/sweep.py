@@ -12,6 +12,8 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 
+from cord_worker.store.verdicts import IS_JUDGED
+
 
 class Kind(StrEnum):
     """What a message asks for."""
@@ -20,6 +22,7 @@ class Kind(StrEnum):
     PROPOSE = "propose"
     SCORE = "score"
     ANSWER = "answer"
+    VERDICT = "verdict"
     VERIFY = "verify"
 
 
@@ -129,18 +132,38 @@ _DUE_ANSWERS = sa.text(
     """
 )
 
-_DUE_VERIFICATIONS = sa.text(
+_DUE_VERDICTS = sa.text(
+    f"""
+    WITH due AS (
+        SELECT j.id, m.fingerprint AS model
+        FROM trajectories j
+        JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying'
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+        JOIN models m ON m.id = r.judge_model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
+        WHERE j.answer_state = 'written' AND {IS_JUDGED} AND j.touched_at < now() - make_interval(secs => :age)
+        ORDER BY j.id LIMIT :most FOR UPDATE OF j SKIP LOCKED
+    )
+    UPDATE trajectories j SET touched_at = now() FROM due WHERE j.id = due.id
+    RETURNING j.problem_id, j.steps AS step, due.model
     """
+)
+
+_DUE_VERIFICATIONS = sa.text(
+    f"""
     UPDATE problems p SET touched_at = now()
     FROM runs r
     WHERE p.state = 'verifying' AND p.touched_at < now() - make_interval(secs => :age)
       AND r.id = p.run_id AND r.state = 'active'
+      AND NOT ({IS_JUDGED} AND EXISTS (
+          SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND j.answer_state IN ('written', 'judging')
+      ))
     RETURNING p.id AS problem_id, p.step
     """
 )
+"""Answers that wait for the LLM judge are its model's work, not the coordinator's."""
 
 _WAITING = sa.text(
-    """
+    f"""
     SELECT m.fingerprint AS model, count(*) AS messages
     FROM (
         SELECT DISTINCT c.problem_id, t.id AS teacher_id, t.model_id
@@ -163,6 +186,12 @@ _WAITING = sa.text(
         JOIN candidates c ON c.id = j.candidate_id
         JOIN teachers t ON t.id = c.teacher_id
         WHERE j.answer_state = 'pending'
+        UNION ALL
+        SELECT DISTINCT j.problem_id, NULL::bigint, r.judge_model_id
+        FROM trajectories j
+        JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying'
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+        WHERE j.answer_state = 'written' AND {IS_JUDGED}
     ) units
     JOIN models m ON m.id = units.model_id
     GROUP BY m.fingerprint
@@ -222,6 +251,20 @@ _PARK_ANSWERS = sa.text(
     """
 )
 
+_PARK_VERDICTS = sa.text(
+    f"""
+    SELECT DISTINCT ON (j.problem_id) j.problem_id,
+           'judging the final answer was given up after ' || j.judgment_attempts
+           || ' attempts: its worker was lost or failed each time' AS reason
+    FROM trajectories j
+    JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying'
+    JOIN runs r ON r.id = p.run_id
+    WHERE j.answer_state = 'written' AND {IS_JUDGED}
+      AND j.judgment_attempts >= (r.config -> 'run' ->> 'max_attempts')::int
+    ORDER BY j.problem_id, j.id
+    """
+)
+
 
 def try_lead(connection: sa.Connection) -> bool:
     """Whether this connection is the leading sweeper's; it stays so until the connection ends."""
@@ -260,6 +303,10 @@ def due_model_work(
         Due(Kind.ANSWER, row.problem_id, row.step, row.teacher_id, row.model)
         for row in connection.execute(_DUE_ANSWERS, parameters)
     }
+    due |= {
+        Due(Kind.VERDICT, row.problem_id, row.step, model=row.model)
+        for row in connection.execute(_DUE_VERDICTS, parameters)
+    }
     return sorted(due, key=lambda item: (item.problem_id, item.kind, item.teacher_id or 0))
 
 
@@ -276,6 +323,6 @@ def exhausted(connection: sa.Connection) -> list[Parked]:
     """Problems one of whose pieces of work used up its attempts (`run.max_attempts`)."""
     return [
         Parked(row.problem_id, row.reason)
-        for statement in (_PARK_PROPOSALS, _PARK_SCORES, _PARK_ANSWERS)
+        for statement in (_PARK_PROPOSALS, _PARK_SCORES, _PARK_ANSWERS, _PARK_VERDICTS)
         for row in connection.execute(statement)
     ]

@@ -73,6 +73,7 @@ _GONE_HOLDERS = sa.text(
         w.id IN (SELECT worker_id FROM candidates WHERE state = 'proposing')
         OR w.id IN (SELECT score_worker_id FROM candidates WHERE state = 'scoring')
         OR w.id IN (SELECT worker_id FROM trajectories WHERE answer_state = 'writing')
+        OR w.id IN (SELECT judgment_worker_id FROM trajectories WHERE answer_state = 'judging')
     )
     """
 )
@@ -100,6 +101,15 @@ _RETURN_ANSWERS = sa.text(
     UPDATE trajectories
     SET answer_state = 'pending', answer_attempts = answer_attempts - :forgiven, touched_at = 'epoch'
     WHERE answer_state = 'writing' AND worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
+      AND touched_at < now() - make_interval(secs => :grace)
+    """
+)
+
+_RETURN_VERDICTS = sa.text(
+    """
+    UPDATE trajectories
+    SET answer_state = 'written', judgment_attempts = judgment_attempts - :forgiven, touched_at = 'epoch'
+    WHERE answer_state = 'judging' AND judgment_worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
       AND touched_at < now() - make_interval(secs => :grace)
     """
 )
@@ -207,6 +217,7 @@ def give_back(
         (_RETURN_PROPOSALS, known_candidates),
         (_RETURN_SCORES, known_candidates),
         (_RETURN_ANSWERS, known_trajectories),
+        (_RETURN_VERDICTS, known_trajectories),
     ):
         count += connection.execute(
             statement,

@@ -29,6 +29,9 @@ def _checked(record: ProblemRecord, verify: VerifyConfig) -> ProblemRecord | Rej
                 "name to the field of such methods (verify.field in cord.toml)"
             )
             return RejectedRecord(record.location, verify.field, reason, dict(record.metadata))
+        if method == "judge" and verify.judge is None:
+            reason = "asks for a judge, but cord.toml has no table [verify.judge]: name the judge's model there"
+            return RejectedRecord(record.location, verify.field, reason, dict(record.metadata))
     if verify.reference_field is not None:
         reference = record.metadata.get(verify.reference_field)
         if reference is not None and (isinstance(reference, bool) or not isinstance(reference, str | int | float)):

@@ -54,6 +54,13 @@ def test_one_model_serves_several_teachers_and_may_serve_the_prover() -> None:
         (("[prover]", "[search]\nstep_tokens = 99999\n[prover]"), ["step_tokens", "thinking_tokens"]),
         (("[prover]", '[prover]\nscoring_template = "no place"'), ["prover.scoring_template", "{answer}"]),
         (("[prover]", "[prover"), ["not valid TOML"]),
+        (("[prover]", '[verify]\nmethod = "guess"\n[prover]'), ["verify.method", "numeric", "got 'guess'"]),
+        (("[prover]", '[verify]\nmethod = "judge"\n[prover]'), ["verify", "[verify.judge]"]),
+        (("[prover]", '[verify.judge]\nmodel = "three"\n[prover]'), ["verify.judge.model", "three", "one, two"]),
+        (("[prover]", '[verify.judge]\nmodel = "one"\ntemplate = "?"\n[prover]'), ["template", "{reference}"]),
+        (("[prover]", '[verify.judge]\nmodel = "one"\nseed = 1\n[prover]'), ["verify.judge.seed", "max_rounds"]),
+        (("[prover]", "[verify.tolerance]\nrel = 1\n[prover]"), ["verify.tolerance.rel", "relative, absolute"]),
+        (("[prover]", "[verify.tolerance]\nrelative = 2\n[prover]"), ["verify.tolerance.relative", "less than 1"]),
     ],
 )
 def test_a_mistake_is_named_with_its_key_and_what_is_allowed(change: tuple[str, str], expected: list[str]) -> None:
@@ -122,3 +129,15 @@ def test_settings_never_show_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
         Settings.from_environment()
     assert "hunter2" not in str(caught.value)
     assert "CORD_DATABASE_URL" in str(caught.value)
+
+
+def test_a_judge_may_be_a_model_of_its_own_and_enters_the_fingerprint() -> None:
+    judged = GOOD + '[models.judge]\npath = "org/judge"\n[verify]\nmethod = "judge"\n[verify.judge]\nmodel = "judge"\n'
+    config = parse(judged)
+    assert config.judge_model is config.models["judge"]
+    assert parse(GOOD).judge_model is None
+    other = parse(judged.replace("[models.judge]\n", '[models.judge]\nsystem_prompt = "Be strict."\n'))
+    prints = {parse(GOOD).fingerprint(), config.fingerprint(), other.fingerprint()}
+    prints.add(parse(judged + 'template = "{reference} {answer}"\n').fingerprint())
+    prints.add(parse(GOOD + "[verify.tolerance]\nrelative = 0.1\n").fingerprint())
+    assert len(prints) == 5

@@ -80,7 +80,8 @@ CONTENT = {
     """,
     "trajectories": """
         SELECT p.key, c.lineage, j.steps, j.score, j.finish, j.winner, j.dropped_at_step, j.answer_state,
-               j.answer_seed, j.answer_text, j.answer_finish_reason, j.correct, j.verification
+               j.answer_seed, j.answer_text, j.answer_finish_reason, j.correct, j.verification,
+               j.judgment_prompt_tokens, j.judgment_completion_tokens
         FROM trajectories j JOIN problems p ON p.id = j.problem_id JOIN candidates c ON c.id = j.candidate_id
         ORDER BY p.position, c.step, c.lineage
     """,
@@ -101,6 +102,18 @@ _RESULT_GATE = f"""
     EXECUTE FUNCTION test_result_gate()
 """
 """What ends a lease waits while a test holds the advisory lock (`_GATE`, pid of the lease's worker)."""
+
+_VERDICT_GATE = 4713
+_VERDICT_GATED = f"""
+    CREATE OR REPLACE FUNCTION test_verdict_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_advisory_xact_lock_shared({_VERDICT_GATE}, pid) FROM workers WHERE id = OLD.judgment_worker_id;
+        RETURN NEW;
+    END $$;
+    CREATE OR REPLACE TRIGGER test_verdict_gate BEFORE UPDATE ON trajectories FOR EACH ROW
+    WHEN (OLD.answer_state = 'judging' AND NEW.answer_state <> 'judging') EXECUTE FUNCTION test_verdict_gate()
+"""
+"""Likewise for an LLM judge's verdicts (`_VERDICT_GATE`, pid of its worker)."""
 
 
 class Cluster:
@@ -171,6 +184,25 @@ class Cluster:
         holder = f"IN (SELECT id FROM workers WHERE pid = {self.processes[name].pid})"
         held = f"(state = 'proposing' AND worker_id {holder}) OR (state = 'scoring' AND score_worker_id {holder})"
         self.wait_until(lambda: count(database, held, "candidates") > 0, seconds)
+        self.kill(name)
+
+    @contextmanager
+    def no_verdict_of(self, name: str, database: Database) -> Iterator[None]:
+        """For the length of a `with`, an LLM judge can lease answers, but none of its verdicts is committed."""
+        database.run(lambda connection: connection.execute(sa.text(_VERDICT_GATED)))
+        with database.session_connection() as session:
+            gate = {"gate": _VERDICT_GATE, "pid": self.processes[name].pid}
+            session.execute(sa.text("SELECT pg_advisory_lock(:gate, :pid)"), gate)
+            try:
+                yield
+            finally:
+                session.execute(sa.text("SELECT pg_advisory_unlock(:gate, :pid)"), gate)
+
+    def kill_giving_a_verdict(self, name: str, database: Database, seconds: float = 120.0) -> None:
+        """SIGKILL to an LLM judge as soon as it has leased an answer; call under `no_verdict_of`."""
+        holder = f"IN (SELECT id FROM workers WHERE pid = {self.processes[name].pid})"
+        held = f"answer_state = 'judging' AND judgment_worker_id {holder}"
+        self.wait_until(lambda: count(database, held, "trajectories") > 0, seconds)
         self.kill(name)
 
     def stop(self, name: str, seconds: float = 120.0) -> int:

@@ -59,6 +59,34 @@ def test_a_search_killed_in_the_middle_ends_as_an_undisturbed_one(
     assert count(database, "propose_attempts > 1", "candidates") > 0
 
 
+def test_an_llm_judge_killed_in_the_middle_ends_as_an_undisturbed_one(
+    tmp_path: Path, database: Database, database_url: str, broker_url: str
+) -> None:
+    judge = '[models.referee]\npath = "referee"\nengine = "instant"\n'
+    config = INSTANT + judge + '[verify]\nmethod = "judge"\n[verify.judge]\nmodel = "referee"\n'
+    with Cluster(tmp_path, database_url, broker_url, config) as cluster:
+        cluster.start()
+        cluster.enqueue(database, PROBLEMS)
+        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
+        undisturbed = content(database)
+        for name in cluster.names:
+            assert cluster.stop(name) == 0
+        empty_tables(database)
+
+        cluster.start()
+        with cluster.no_verdict_of("referee", database):
+            cluster.enqueue(database, PROBLEMS)
+            cluster.kill_giving_a_verdict("referee", database)
+        cluster.kill("coordinator")
+        cluster.start("referee", "coordinator")
+        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
+    for table, rows in content(database).items():
+        assert rows == undisturbed[table], table
+    assert count(database, "judgment_attempts > 1", "trajectories") > 0
+    assert count(database, "answer_state = 'judged' AND correct IS NOT NULL", "trajectories") == PROBLEMS
+    assert {row[2] for row in undisturbed["problems"]} == {"done"}
+
+
 def test_curation_stores_whole_trajectories_and_their_best_as_the_result(
     tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:

@@ -1,0 +1,109 @@
+"""The LLM judge's work: which final answers wait for a verdict, leasing them, and writing what was decided.
+
+A lease is fenced as in `leases`: (answer_state, judgment_worker_id, judgment_attempts). A problem whose answers are
+judged is ended by the coordinator, like one whose answer was compared.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from cord_worker.store.leases import WITHOUT_FLUSH, columns, count_dropped
+
+METHOD = """\
+coalesce(nullif(p.attributes ->> (r.config -> 'verify' ->> 'field'), ''), r.config -> 'verify' ->> 'method')"""
+"""SQL: how the answer to the problem `p` of the run `r` is checked."""
+
+REFERENCE = """\
+coalesce(nullif(p.attributes ->> (r.config -> 'verify' ->> 'reference_field'), ''), p.answer)"""
+"""SQL: what it is checked against."""
+
+IS_JUDGED = f"({METHOD} = 'judge')"
+"""SQL: whether an LLM checks it."""
+
+_CLAIM_VERDICTS = sa.text(
+    f"""
+    WITH due AS (
+        SELECT j.id, {REFERENCE} AS reference
+        FROM trajectories j
+        JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying'
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+        WHERE j.problem_id = ANY(:problem_ids) AND j.answer_state = 'written' AND {IS_JUDGED}
+        ORDER BY j.id
+        FOR UPDATE OF j SKIP LOCKED
+    )
+    UPDATE trajectories j
+    SET answer_state = 'judging', judgment_worker_id = :worker_id, judgment_attempts = j.judgment_attempts + 1,
+        touched_at = now()
+    FROM due, problems p, candidates c
+    WHERE j.id = due.id AND p.id = j.problem_id AND c.id = j.candidate_id
+    RETURNING j.id AS trajectory_id, j.judgment_attempts AS attempt, j.problem_id, p.run_id, p.key, c.lineage,
+              p.question, p.passage, due.reference, coalesce(j.answer_text, '') AS answer
+    """
+)
+
+_FINISH_VERDICTS = sa.text(
+    """
+    UPDATE trajectories j
+    SET answer_state = 'judged', correct = v.correct, verification = v.verification,
+        judgment_prompt_tokens = v.prompt_tokens, judgment_completion_tokens = v.completion_tokens,
+        judgment_seconds = v.seconds, judged_at = now(), touched_at = now()
+    FROM unnest(
+        CAST(:trajectory_id AS bigint[]), CAST(:attempt AS int[]), CAST(:correct AS boolean[]),
+        CAST(:verification AS jsonb[]), CAST(:prompt_tokens AS int[]), CAST(:completion_tokens AS int[]),
+        CAST(:seconds AS float8[])
+    ) AS v(id, attempt, correct, verification, prompt_tokens, completion_tokens, seconds)
+    WHERE j.id = v.id AND j.answer_state = 'judging' AND j.judgment_worker_id = :worker_id
+      AND j.judgment_attempts = v.attempt
+    RETURNING j.problem_id
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedVerdict:
+    """A final answer that the judge is to read beside its reference."""
+
+    trajectory_id: int
+    attempt: int
+    problem_id: int
+    run_id: int
+    key: str
+    lineage: str
+    question: str
+    passage: str | None
+    reference: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictResult:
+    """What the judge decided, None where it did not; `verification` is a JSON text. Tokens and seconds add up all of
+    its tries, and are None where the engine could not take the request."""
+
+    trajectory_id: int
+    attempt: int
+    correct: bool | None
+    verification: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    seconds: float | None
+
+
+def claim_verdicts(connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int]) -> list[LeasedVerdict]:
+    """Leases the written answers of these problems that an LLM is to judge."""
+    connection.execute(WITHOUT_FLUSH)
+    rows = connection.execute(_CLAIM_VERDICTS, {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id})
+    return sorted((LeasedVerdict(**row._mapping) for row in rows), key=lambda lease: lease.trajectory_id)
+
+
+def finish_verdicts(connection: sa.Connection, worker_id: uuid.UUID, results: Sequence[VerdictResult]) -> set[int]:
+    """Writes verdicts whose lease is still held; returns their problems, which may now be ended."""
+    parameters = {"worker_id": worker_id, **columns(VerdictResult, results)}
+    rows = connection.execute(_FINISH_VERDICTS, parameters).all()
+    count_dropped(connection, worker_id, len(results) - len(rows))
+    return {row.problem_id for row in rows}

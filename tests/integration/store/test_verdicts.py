@@ -1,0 +1,142 @@
+"""The LLM judge's leases: one holder at a time, given back, owed again, parked, and ended by the coordinator's hand."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+import sqlalchemy as sa
+
+from cord_worker.config import RunConfig
+from cord_worker.dataset import ProblemRecord
+from cord_worker.dataset.records import Json
+from cord_worker.store import decisions, sweep, verdicts, workers
+from cord_worker.store.database import Database
+from cord_worker.store.ingest import enqueue
+from cord_worker.store.models import WorkerRole
+
+CONFIG = RunConfig.model_validate(
+    {
+        "models": {"m": {"path": "m", "engine": "instant"}, "judge": {"path": "judge", "engine": "instant"}},
+        "teachers": [{"name": "first", "model": "m"}],
+        "prover": {"model": "m"},
+        "verify": {"method": "judge", "reference_field": "decision", "judge": {"model": "judge"}},
+        "run": {"max_attempts": 2},
+    }
+)
+JUDGE = CONFIG.models["judge"].fingerprint()
+
+_ANSWERED = (
+    """
+    INSERT INTO candidates (problem_id, parent_rank, step, depth, round, teacher_id, sample, lineage, seed, max_tokens,
+                            whole, state, text, score)
+    SELECT p.id, 0, 1, 1, 0, t.id, 0, 'l' || p.id, 0, 8, false, 'scored', 'a step', 0.5
+    FROM problems p JOIN teachers t ON t.run_id = p.run_id
+    """,
+    """
+    INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish, winner, answer_state, answer_text)
+    SELECT c.problem_id, c.id, 1, 0.5, 'think_end', true, 'written', 'It is so.' FROM candidates c
+    """,
+    "UPDATE problems SET state = 'verifying'",
+)
+
+
+def answered(database: Database, **metadata: Json) -> int:
+    """A problem whose final answer is written."""
+
+    def write(connection: sa.Connection) -> int:
+        enqueue(connection, "run", CONFIG, [ProblemRecord("p", "Why?", "Because.", "A text.", dict(metadata), "d:1")])
+        for statement in _ANSWERED:
+            connection.execute(sa.text(statement))
+        return int(connection.execute(sa.text("SELECT id FROM problems")).scalar_one())
+
+    return database.run(write)
+
+
+def worker(database: Database) -> uuid.UUID:
+    worker_id = uuid.uuid4()
+    database.run(lambda c: workers.register(c, worker_id, WorkerRole.MODEL, hostname="here", pid=1, model_id=None))
+    return worker_id
+
+
+def claim(database: Database, worker_id: uuid.UUID, problem_id: int) -> list[verdicts.LeasedVerdict]:
+    return database.run(lambda c: verdicts.claim_verdicts(c, worker_id, [problem_id]))
+
+
+def finish(database: Database, worker_id: uuid.UUID, lease: verdicts.LeasedVerdict) -> set[int]:
+    result = verdicts.VerdictResult(lease.trajectory_id, lease.attempt, True, '{"method": "judge"}', 20, 5, 0.5)
+    return database.run(lambda c: verdicts.finish_verdicts(c, worker_id, [result]))
+
+
+def test_the_judge_gets_question_passage_reference_and_answer(database: Database) -> None:
+    problem = answered(database, decision="yes")
+    (lease,) = claim(database, worker(database), problem)
+    assert (lease.question, lease.passage, lease.reference, lease.answer) == ("Why?", "A text.", "yes", "It is so.")
+    assert claim(database, worker(database), problem) == []
+
+
+def test_without_a_reference_of_its_own_the_answer_is_one(database: Database) -> None:
+    problem = answered(database, decision="")
+    assert claim(database, worker(database), problem)[0].reference == "Because."
+
+
+def test_a_verdict_is_written_once_by_the_holder_of_the_lease(database: Database) -> None:
+    problem = answered(database)
+    lost, holder = worker(database), worker(database)
+    (late,) = claim(database, lost, problem)
+    database.run(lambda c: workers.stop(c, lost, "lost"))
+    assert database.run(workers.reclaim) == 1
+    (lease,) = claim(database, holder, problem)
+    assert finish(database, lost, late) == set()
+    assert finish(database, holder, lease) == {problem}
+    assert finish(database, holder, lease) == set()
+    dropped = "SELECT dropped_results FROM workers WHERE id = ANY(:ids) ORDER BY dropped_results"
+    counts = database.run(lambda c: c.execute(sa.text(dropped), {"ids": [lost, holder]}).scalars().all())
+    assert counts == [1, 1]
+
+
+def test_a_judged_problem_is_ended_by_the_coordinator_and_costs_are_kept(database: Database) -> None:
+    problem = answered(database)
+    holder = worker(database)
+    assert database.run(lambda c: sweep.due_coordination(c, -1.0)) == []
+    finish(database, holder, claim(database, holder, problem)[0])
+    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [sweep.Kind.VERIFY]
+    answer = database.run(lambda c: decisions.read_answer(c, problem))
+    assert answer is not None
+    assert (answer.method, answer.is_judged) == ("judge", True)
+    database.run(lambda c: decisions.end_judged(c, answer))
+    state = "SELECT p.state, j.correct FROM problems p JOIN trajectories j ON j.problem_id = p.id"
+    assert tuple(database.run(lambda c: c.execute(sa.text(state)).one())) == ("done", True)
+    cost = (
+        "SELECT kind, requests, prompt_tokens, completion_tokens, request_seconds FROM run_costs WHERE kind = 'verdict'"
+    )
+    assert tuple(database.run(lambda c: c.execute(sa.text(cost)).one())) == ("verdict", 1, 20, 5, 0.5)
+
+
+def test_a_verdict_that_nobody_claimed_is_owed_to_the_judges_model(database: Database) -> None:
+    problem = answered(database)
+    assert database.run(sweep.waiting) == {JUDGE: 1}
+    assert database.run(lambda c: sweep.due_model_work(c, [JUDGE], 20.0)) == []
+    database.run(lambda c: c.execute(sa.text("UPDATE trajectories SET touched_at = now() - interval '30 seconds'")))
+    (due,) = database.run(lambda c: sweep.due_model_work(c, [JUDGE], 20.0))
+    assert (due.kind, due.problem_id, due.model) == (sweep.Kind.VERDICT, problem, JUDGE)
+    assert database.run(lambda c: sweep.due_model_work(c, [JUDGE], 20.0)) == []
+
+
+def test_a_row_with_a_method_of_its_own_is_not_judged(database: Database) -> None:
+    problem = answered(database, verify="exact")
+    assert claim(database, worker(database), problem) == []
+    assert database.run(sweep.waiting) == {}
+    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [sweep.Kind.VERIFY]
+
+
+@pytest.mark.parametrize("forgiven", [False, True])
+def test_a_judge_that_keeps_dying_parks_the_problem(database: Database, forgiven: bool) -> None:
+    problem = answered(database)
+    for _ in range(2):
+        victim = worker(database)
+        assert claim(database, victim, problem)
+        assert database.run(lambda c, w=victim: workers.give_back(c, [w], forgiven=forgiven)) == 1
+    parked = database.run(sweep.exhausted)
+    assert [item.problem_id for item in parked] == ([] if forgiven else [problem])
+    assert all("judging the final answer" in item.reason and "2 attempts" in item.reason for item in parked)
