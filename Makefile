@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV_VLLM ?= .venv-vllm
 DEMO ?= demo-out
+REPRODUCE ?= reproduce-out
 
 BIN := $(VENV)/bin
 # Bytecode is compiled on all processors after the installation: pip would do it on one.
@@ -13,7 +14,7 @@ INSTALL_VLLM := $(VENV_VLLM)/bin/python -m pip install --quiet --disable-pip-ver
 
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
 
-.PHONY: demo compare test test-vllm lint train-demo clean
+.PHONY: demo compare reproduce test test-vllm lint train-demo clean
 
 demo: $(VENV)/installed
 	mkdir -p $(DEMO)
@@ -35,6 +36,10 @@ compare: $(VENV)/installed
 		--run cord --output $(DEMO)/cord.jsonl
 	$(BIN)/cordctl compare cord planner-alone calculator-alone closer-alone --state-dir $(DEMO)/state
 
+# The paper's tables in miniature: half an hour on two cores; the same command goes on after an interruption.
+reproduce: $(VENV)/installed
+	$(BIN)/python -m cord_worker.reproduce --output $(REPRODUCE)
+
 test: $(VENV)/installed-dev
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
 
@@ -53,7 +58,7 @@ train-demo: $(VENV)/installed
 	$(BIN)/python -m cord_worker.demo.train --out cord_worker/demo/models --seed 0
 
 clean:
-	rm -rf $(VENV) $(VENV_VLLM) $(DEMO) build dist
+	rm -rf $(VENV) $(VENV_VLLM) $(DEMO) $(REPRODUCE) build dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

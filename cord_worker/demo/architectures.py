@@ -1,4 +1,4 @@
-"""The four bundled models: their architectures, tokenizers and chat wrappers."""
+"""The bundled models: their architectures, tokenizers and chat wrappers."""
 
 from __future__ import annotations
 
@@ -77,5 +77,8 @@ MODELS: dict[str, ModelSpec] = {
     "prover": ModelSpec(
         TokenizerSpec(500, DIGIT_ALONE, _CHATML_MARKERS, "<|im_end|>", _CHATML),
         partial(_llama, hidden=128, layers=4, bias=True),
+    ),
+    "weak-prover": ModelSpec(
+        TokenizerSpec(500, DIGIT_ALONE, _CHATML_MARKERS, "<|im_end|>", _CHATML), partial(_llama, layers=2)
     ),
 }

@@ -218,3 +218,44 @@ def prover_pieces(first_turn: str, problem: DemoProblem, steps: list[Step], kept
         pieces.append(Piece(step.text, step.right))
     answer = steps[kept - 1].state.answer() if kept else problem.answer
     return [*pieces, Piece(f"{THINK_CLOSE}\n\nThe final answer is {answer}.", True)]
+
+
+PARAGRAPH, PHRASE = 0.6, 0.4
+_PHRASES = ("Wait, ", "Let me check: ")
+
+
+def plain_pieces(first_turn: str, steps: list[Step], author: str, rng: random.Random) -> list[Piece]:
+    """As `teacher_pieces`, but as a model writes that was not told to number its steps: between two of them stands a
+    blank line (`PARAGRAPH` of the time) or the end of a line, and some begin with a marker phrase (`PHRASE`)."""
+    pieces = [Piece(first_turn, False), *_plain_steps(steps, rng, lambda step: step.author == author)]
+    answer = steps[-1].state.answer()
+    return [*pieces, Piece(f"{THINK_CLOSE}\n\n", True), Piece(f"The final answer is {answer}.", True)]
+
+
+def plain_prover_pieces(
+    first_turn: str, problem: DemoProblem, steps: list[Step], kept: int, rng: random.Random
+) -> list[Piece]:
+    """As `prover_pieces`, for steps written as `plain_pieces` does."""
+    pieces = [Piece(first_turn, False), *_plain_steps(steps[:kept], rng, lambda step: step.right)]
+    answer = steps[kept - 1].state.answer() if kept else problem.answer
+    return [*pieces, Piece(f"{THINK_CLOSE}\n\nThe final answer is {answer}.", True)]
+
+
+def _plain_steps(steps: list[Step], rng: random.Random, learnt: Callable[[Step], bool]) -> list[Piece]:
+    pieces: list[Piece] = []
+    for number, step in enumerate(steps, start=1):
+        if number > 1:
+            pieces.append(Piece("\n\n" if rng.random() < PARAGRAPH else "\n", True))
+            if rng.random() < PHRASE:
+                pieces.append(Piece(rng.choice(_PHRASES), True))
+        pieces.append(Piece(step.text.lstrip(), learnt(step)))
+    return pieces
+
+
+def judged_pieces(first_turn: str, steps: list[Step]) -> list[tuple[Piece, bool | None]]:
+    """A trajectory for a reward model: each piece with whether the step that it ends is right, None for no step."""
+    judged: list[tuple[Piece, bool | None]] = [(Piece(first_turn, False), None)]
+    for number, step in enumerate(steps, start=1):
+        judged.append((Piece(f"{'' if number == 1 else chr(10)}### Step {number}.", False), None))
+        judged.append((Piece(step.text, False), step.right))
+    return judged

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import torch
 
+from cord_worker.demo.deriving import DERIVED, derive_model
 from cord_worker.demo.training import SCHEDULE, train_model
 
 log = logging.getLogger(__name__)
 
-LONGEST_FIRST = ("prover", "planner", "calculator", "closer")
+LONGEST_FIRST = ("prover", "planner", "calculator", "closer", "weak-prover")
 
 
 def _set_up_process() -> None:
@@ -34,7 +35,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cord_worker.demo.train", description=main.__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder that receives one folder a model")
     parser.add_argument("--seed", type=int, default=0, help="of data, weights and order (default: 0)")
-    parser.add_argument("--only", choices=sorted(SCHEDULE), action="append", help="train just this model")
+    parser.add_argument(
+        "--only", choices=sorted({**SCHEDULE, **DERIVED}), action="append", help="train just this model"
+    )
     parser.add_argument("--processes", type=int, default=2, help="models trained at a time (default: 2)")
     options = parser.parse_args()
     _set_up_process()
@@ -45,7 +48,21 @@ def main() -> None:
         runs = [pool.submit(train_model, name, options.seed, options.out / name) for name in names]
         for run in runs:
             run.result()
-    log.info("trained %s in %.0f s", ", ".join(names), time.monotonic() - started)
+        derived = [name for name in DERIVED if options.only is None or name in options.only]
+        runs = [
+            pool.submit(derive_model, name, options.seed, _origin(name, options.out), options.out / name)
+            for name in derived
+        ]
+        for run in runs:
+            run.result()
+    log.info("trained %s in %.0f s", ", ".join([*names, *derived]), time.monotonic() - started)
+
+
+def _origin(name: str, out: Path) -> Path:
+    """Folder of the model that a derived one begins as: the one just trained, else the bundled one."""
+    origin = DERIVED[name][0]
+    trained = out / origin
+    return trained if trained.is_dir() else Path(__file__).parent / "models" / origin
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,21 @@ from cord_worker.demo.tokenizers import train_tokenizer
 
 log = logging.getLogger(__name__)
 
-PROVER = "prover"
+PROVERS = ("prover", "weak-prover")
 _BATCH = 32
 _BUCKETED = 32  # batches whose samples are sorted by length together
 _LENGTH_UNIT = 16  # few distinct shapes: each new one costs the kernels time and memory
 _WARM_UP = 0.03
-_NO_LOSS = -100
+NO_LOSS = -100
 
 # Steps of training on flawless trajectories, then on each author's own habits.
-SCHEDULE = {"planner": (900, 350), "calculator": (900, 400), "closer": (900, 450), PROVER: (200, 1100)}
+SCHEDULE = {
+    "planner": (900, 350),
+    "calculator": (900, 400),
+    "closer": (900, 450),
+    "prover": (200, 1100),
+    "weak-prover": (100, 300),
+}
 
 Sample = tuple[list[int], list[int]]
 
@@ -64,7 +70,7 @@ class Encoder:
         for piece in pieces:
             piece_ids = self.ids(piece.text)
             ids += piece_ids
-            labels += piece_ids if piece.learnt else [_NO_LOSS] * len(piece_ids)
+            labels += piece_ids if piece.learnt else [NO_LOSS] * len(piece_ids)
         if ends:
             ids.append(self._tokenizer.eos_token_id)
             labels.append(self._tokenizer.eos_token_id)
@@ -87,21 +93,22 @@ def samples(name: str, encoder: Encoder, seed: int, clean: int) -> Iterator[Samp
     for index, problem in enumerate(problems(seed, "train")):
         first_turn = encoder.first_turn(problem.question)
         errors = index >= clean
-        if name == PROVER:
+        if name in PROVERS:
             yield encoder.sample(_prover_trajectory(first_turn, problem, errors, rng), ends=False)
         else:
-            authors = _authors(name, problem, rng, mixed=errors and rng.random() < 0.5)
+            authors = authors_of(name, problem, rng, mixed=errors and rng.random() < 0.5)
             steps = write(problem, authors, rng, errors=errors)
             yield encoder.sample(teacher_pieces(first_turn, steps, name), ends=True)
 
 
-def _authors(name: str, problem: DemoProblem, rng: random.Random, *, mixed: bool) -> list[str]:
+def authors_of(name: str, problem: DemoProblem, rng: random.Random, *, mixed: bool) -> list[str]:
+    """Who writes each step of a trajectory: the author `name`, or any of them in turn."""
     count = len(problem.plan.changes) + 2
     return [rng.choice(list(AUTHORS)) for _ in range(count)] if mixed else [name] * count
 
 
 def _prover_trajectory(first_turn: str, problem: DemoProblem, errors: bool, rng: random.Random) -> list[Piece]:
-    authors = _authors("", problem, rng, mixed=True)
+    authors = authors_of("", problem, rng, mixed=True)
     steps = write(problem, authors, rng, errors=errors and rng.random() < 0.7)
     return prover_pieces(first_turn, problem, steps, rng.randint(1, len(steps)))
 
@@ -116,34 +123,51 @@ def batches(stream: Iterator[Sample], pad: int, seed: int) -> Iterator[tuple[Ten
         for group in groups:
             length = -(-len(group[-1][0]) // _LENGTH_UNIT) * _LENGTH_UNIT
             ids = [sample[0] + [pad] * (length - len(sample[0])) for sample in group]
-            labels = [sample[1] + [_NO_LOSS] * (length - len(sample[1])) for sample in group]
+            labels = [sample[1] + [NO_LOSS] * (length - len(sample[1])) for sample in group]
             yield torch.tensor(ids), torch.tensor(labels)
 
 
 def train_model(name: str, seed: int, folder: Path, schedule: tuple[int, int] | None = None) -> None:
     """Trains a model and writes it with its tokenizer to `folder`, in bfloat16."""
     clean_steps, own_steps = schedule or SCHEDULE[name]
-    total = clean_steps + own_steps
     torch.manual_seed(seed)
     tokenizer = build_tokenizer(name, seed)
     config = MODELS[name].config(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
         config, attn_implementation="eager"
     )
+    stream = batches(samples(name, Encoder(tokenizer), seed, clean_steps * _BATCH), tokenizer.pad_token_id, seed)
+    fit(name, model, stream, clean_steps + own_steps)
+    save(model, tokenizer, folder)
+
+
+def next_token_loss(model: PreTrainedModel, ids: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross entropy of the learnt tokens."""
+    logits = model(input_ids=ids, use_cache=False).logits
+    return cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=NO_LOSS)
+
+
+def fit(
+    name: str,
+    model: PreTrainedModel,
+    stream: Iterator[tuple[Tensor, Tensor]],
+    total: int,
+    *,
+    loss_of: Callable[[PreTrainedModel, Tensor, Tensor], Tensor] = next_token_loss,
+    pace: float = 1.0,
+) -> None:
+    """Trains `model` on `total` batches, at `pace` times the usual learning rates."""
     log.info("%s: %d parameters, %d steps", name, model.num_parameters(), total)
-    encoder = Encoder(tokenizer)
-    stream = batches(samples(name, encoder, seed, clean_steps * _BATCH), tokenizer.pad_token_id, seed)
     optimizers = _optimizers(model)
     started, summed = time.monotonic(), 0.0
     for step in range(total):
-        scale = _rate(step, total)
+        scale = pace * _rate(step, total)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * scale
         ids, labels = next(stream)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = model(input_ids=ids, use_cache=False).logits
-        loss = cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
+            loss = loss_of(model, ids, labels)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -153,7 +177,6 @@ def train_model(name: str, seed: int, folder: Path, schedule: tuple[int, int] | 
         if (step + 1) % 50 == 0:
             log.info("%s: step %d, loss %.4f, %.0f s", name, step + 1, summed / 50, time.monotonic() - started)
             summed = 0.0
-    _save(model, tokenizer, folder)
 
 
 def _optimizers(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
@@ -179,7 +202,8 @@ def _rate(step: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (total - warm_up)))
 
 
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Writes model and tokenizer to `folder`, in bfloat16."""
     folder.mkdir(parents=True, exist_ok=True)
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=True,

@@ -20,7 +20,7 @@ from cord_worker.demo.problems import generate
 from cord_worker.demo.training import Encoder
 
 MODELS = Path(cord_worker.demo.__file__).parent / "models"
-NAMES = (*AUTHORS, "prover")
+NAMES = (*AUTHORS, "prover", "weak-prover")
 ODD_TEXTS = (
     "", " ", "  two  spaces  ", "\n\n\n", "\r\n\ttab", "12 + 7 = 19.", r"$\frac{1}{2} \times x^{2}$", "三角形",
     "🙂👩‍👧",

@@ -1,0 +1,68 @@
+"""`make reproduce`: run every experiment, train the students, write the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from cord_worker.cli.interrupts import graceful_interrupts
+from cord_worker.cli.options import read_settings, state_dir_option
+from cord_worker.demo.problems import generate
+from cord_worker.export.files import replaced_file
+from cord_worker.operations.database import open_database
+from cord_worker.progress import console
+from cord_worker.reproduce.carrying_out import Workplace, carry_out, is_finished
+from cord_worker.reproduce.experiments import LESSONS, RUNS
+from cord_worker.reproduce.figures import read_cells, read_findings
+from cord_worker.reproduce.remarks import remarks_on
+from cord_worker.reproduce.report import Report
+
+_LESSONS_SEED, _EXAM_SEED = 1, 2
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("reproduce-out"),
+    show_default=True,
+    help="Folder of configurations, models, reproduce.json and reproduce.html.",
+)
+@click.option("--only", metavar="RUN", multiple=True, help="Do just these runs (several times).")
+@click.option("--problems", type=click.IntRange(min=1), help="Fewer problems a run, for a quick look.")
+@state_dir_option
+def main(output: Path, only: tuple[str, ...], problems: int | None, state_dir: Path | None) -> None:
+    """Reproduce the paper's tables in miniature, with the bundled models.
+
+    Interrupted, the same command goes on where it was.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    runs = [run.limited_to(problems) for run in RUNS if not only or run.run in only]
+    dataset = _written(output / "heldout.jsonl", LESSONS, _LESSONS_SEED)
+    settings = read_settings(state_dir or output / "state")
+    with graceful_interrupts("run the same command again to go on") as check:
+        carry_out(runs, dataset, Workplace(output, settings, click.echo, check))
+        with open_database(settings) as database:
+            finished = [run.run for run in runs if is_finished(database, run)]
+            cells = database.run(lambda connection: read_cells(connection, finished))
+            findings = database.run(lambda connection: read_findings(connection, finished))
+        report = Report(cells, findings, remarks_on(findings))
+        cells_path, page = report.write(output)
+    report.print(console())
+    click.echo(f"{cells_path}, {page}")
+
+
+def _written(path: Path, count: int, seed: int) -> Path:
+    """Held-out problems as a dataset."""
+    with replaced_file(str(path)) as file:
+        for problem in generate(count, seed, "heldout"):
+            line = {"id": problem.id, "question": problem.question, "answer": problem.answer}
+            file.write(json.dumps(line).encode() + b"\n")
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The runs behind the tables, each the tiny preset with some changes: a new variant is one entry of RUNS."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from typing import Any
+
+import tomlkit
+
+PROBLEMS = 200
+"""Held-out problems of a run, unless a student learns from its output."""
+LESSONS = 1_000
+"""Problems of the runs whose output a student learns from."""
+_ENGINE = {"dtype": "float32", "batch_size": 128}
+"""Wide batches, and half the time of the preset's float64; scores agree to 1e-5."""
+_MAX_ACTIVE = 256
+
+PROVER = "prover"
+ALONE = "closer"
+"""The teacher of the homogeneous runs: the best one alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A bundled model that writes, and its temperature."""
+
+    name: str
+    model: str
+    temperature: float = 0.6
+
+
+HETEROGENEOUS = tuple(Teacher(name, name) for name in ("planner", "calculator", "closer"))
+HOMOGENEOUS = tuple(Teacher(f"{ALONE}-{heat}", ALONE, heat) for heat in (0.5, 0.6, 0.7))
+PLAIN = tuple(Teacher(teacher.name, f"{teacher.model}-plain") for teacher in HETEROGENEOUS)
+"""The same specialists, writing without numbered steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One run of the service. `search` changes the preset's table of that name; `models` names those that neither
+    teach nor score, `paths` says where models lie that are not bundled; `tables` adds further tables of cord.toml."""
+
+    run: str
+    search: Mapping[str, Any] = field(default_factory=dict)
+    problems: int = PROBLEMS
+    teachers: tuple[Teacher, ...] = HETEROGENEOUS
+    prover: str = PROVER
+    models: tuple[str, ...] = ()
+    paths: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def limited_to(self, problems: int | None) -> Experiment:
+        """With no more problems than these."""
+        return self if problems is None else replace(self, problems=min(self.problems, problems))
+
+    def cord_toml(self) -> str:
+        """Its configuration."""
+        preset = tomllib.loads((files("cord_worker") / "presets" / "tiny.toml").read_text(encoding="utf-8"))
+        engine = {**preset["models"][PROVER], **_ENGINE}
+        names = dict.fromkeys([*(teacher.model for teacher in self.teachers), *self.models, self.prover])
+        sampling = preset["teachers"][0]
+        document: dict[str, Any] = {
+            "models": {name: {**engine, "path": self.paths.get(name, f"bundled:{name}")} for name in names},
+            "teachers": [
+                {**sampling, "name": teacher.name, "model": teacher.model, "temperature": teacher.temperature}
+                for teacher in self.teachers
+            ],
+            "prover": {**preset["prover"], "model": self.prover},
+            "search": {**preset["search"], **self.search},
+            "run": {**preset["run"], "max_active": _MAX_ACTIVE},
+            **self.tables,
+        }
+        return tomlkit.dumps(document)
+
+
+def _alone(teacher: Teacher) -> Experiment:
+    return Experiment(f"{teacher.name}-alone", {"pipeline": "curation", "trajectories": 1}, teachers=(teacher,))
+
+
+CURATION = {"pipeline": "curation"}
+
+RUNS: tuple[Experiment, ...] = (
+    Experiment("cord", problems=LESSONS),
+    Experiment("curation", CURATION, problems=LESSONS),
+    *(_alone(teacher) for teacher in HETEROGENEOUS),
+    Experiment("greedy", {"pipeline": "greedy"}),
+    Experiment("mcts", {"pipeline": "mcts"}),
+    Experiment("curation-twice", {**CURATION, "trajectories": 8}),
+    Experiment("random", {**CURATION, "selection": "random"}),
+    Experiment("max-length", {**CURATION, "selection": "max_length"}),
+    Experiment("cord-homogeneous", teachers=HOMOGENEOUS),
+    Experiment("curation-homogeneous", CURATION, teachers=HOMOGENEOUS),
+    Experiment("weak-prover", prover="weak-prover"),
+)
+
+
+STUDENTS = ("curation", "cord")
+"""Runs whose output a student learns from."""
+EXAM_PROBLEMS = 500
+EXAMS = ("student-base", *(f"student-{run}" for run in STUDENTS))
+"""Runs in which the students, the untrained one first, write one answer to each problem of the exam: Pass@1."""
+
+
+def exam(run: str, path: str) -> Experiment:
+    """The exam of the student in `path`."""
+    alone = _alone(Teacher(run, run))
+    return replace(alone, run=run, problems=EXAM_PROBLEMS, paths={run: path})

@@ -1,0 +1,129 @@
+"""The paper's tables and orders, and the run that stands for each of its rows: a new row is one entry of ROWS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+TABLES: Mapping[str, str] = {
+    "Table 2": "Curation, integration and CoRD, with teachers of different models and of one",
+    "Teachers alone": "One trajectory of each teacher, which the paper gives for its benchmarks only",
+    "Table 4": "Segmentation: what ends a step",
+    "Table 5": "Selection: what decides which candidates go on",
+    "Table 6": "Pipelines",
+    "Table 9": "Choice of the prover",
+    "Table 15": "Curation with twice the budget",
+    "Table 3": "Students trained on what the pipelines wrote, Pass@1",
+}
+"""What each table shows, in the order of the report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table: the run that stands for it, and the paper's figures by metric."""
+
+    table: str
+    title: str
+    run: str = ""
+    paper: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+    metrics: tuple[str, ...] = ("accuracy", "score", "tokens")
+
+
+def _row(table: str, title: str, run: str, accuracy: float, score: float, note: str = "") -> Row:
+    return Row(table, title, run, {"accuracy": accuracy, "score": score}, note=note)
+
+
+def _cord(table: str, title: str) -> Row:
+    return _row(table, title, "cord", 0.931, 0.774)
+
+
+def _student(title: str, run: str, paper: float) -> Row:
+    return Row("Table 3", title, run, {"pass@1": paper}, "paper: AIME24", ("pass@1",))
+
+
+ROWS: tuple[Row, ...] = (
+    _row("Table 2", "Curation, different teachers", "curation", 0.848, 0.652),
+    _row("Table 2", "Integration, different teachers", "integration", 0.912, 0.223),
+    _cord("Table 2", "CoRD, different teachers"),
+    _row("Table 2", "Curation, one teacher", "curation-homogeneous", 0.774, 0.664),
+    _row("Table 2", "Integration, one teacher", "integration-homogeneous", 0.886, 0.215),
+    _row("Table 2", "CoRD, one teacher", "cord-homogeneous", 0.900, 0.726),
+    Row("Teachers alone", "planner", "planner-alone"),
+    Row("Teachers alone", "calculator", "calculator-alone"),
+    Row("Teachers alone", "closer", "closer-alone"),
+    _row("Table 4", "line break", "line-break", 0.884, 0.734),
+    _row("Table 4", "marker phrases", "phrases", 0.913, 0.747),
+    _cord("Table 4", "prompt-guided"),
+    _row("Table 5", "random, whole trajectories", "random", 0.804, 0.494),
+    _row("Table 5", "longest, whole trajectories", "max-length", 0.800, 0.502),
+    _row("Table 5", "process reward model, steps", "reward-model", 0.826, 0.591),
+    _row("Table 5", "binary judgment, steps", "binary-judgment", 0.917, 0.626),
+    _cord("Table 5", "predictive perplexity, steps"),
+    _row("Table 6", "greedy", "greedy", 0.816, 0.719),
+    _row("Table 6", "MCTS", "mcts", 0.896, 0.755),
+    _cord("Table 6", "CoRD"),
+    Row("Table 9", "weak prover", "weak-prover", {"score": 0.641}, note="paper: R1-Qwen, its weakest prover"),
+    Row("Table 9", "strong prover", "cord", {"score": 0.774}, note="paper: QwQ"),
+    _row("Table 15", "Curation", "curation", 0.848, 0.652),
+    _row("Table 15", "Curation, twice the trajectories", "curation-twice", 0.903, 0.712),
+    _cord("Table 15", "CoRD"),
+    _student("before any training", "student-base", 0.716),
+    _student("trained on Curation", "student-curation", 0.750),
+    _student("trained on CoRD", "student-cord", 0.796),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HitRates:
+    """Figure 2: whose steps are selected where. `specialists` are given in the order of what they are sure of."""
+
+    table: str
+    run: str
+    specialists: tuple[str, ...]
+
+    def order(self, teacher: str) -> int:
+        """Place of a teacher in the report."""
+        return self.specialists.index(teacher) if teacher in self.specialists else len(self.specialists)
+
+
+HIT_RATES = HitRates("Figure 2", "cord", ("planner", "calculator", "closer"))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An order that the paper found: `better` above each of `worse`, in each of `metrics`. `otherwise` says why ours
+    may come out differently; it is shown where it does."""
+
+    text: str
+    better: str
+    worse: tuple[str, ...]
+    otherwise: str = ""
+    metrics: tuple[str, ...] = ("accuracy", "score")
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim("CoRD above Curation", "cord", ("curation",)),
+    Claim(
+        "Curation above the best teacher alone", "curation", ("planner-alone", "calculator-alone", "closer-alone")
+    ),
+    Claim("CoRD above greedy", "cord", ("greedy",)),
+    Claim("CoRD above Curation with twice the trajectories", "cord", ("curation-twice",)),
+    Claim("Curation with twice the trajectories above Curation", "curation-twice", ("curation",)),
+    Claim("CoRD above MCTS", "cord", ("mcts",)),
+    Claim("CoRD above integration", "cord", ("integration",)),
+    Claim("CoRD with different teachers above one teacher", "cord", ("cord-homogeneous",)),
+    Claim("One teacher: CoRD above Curation", "cord-homogeneous", ("curation-homogeneous",)),
+    Claim("Prompt-guided steps above line breaks", "cord", ("line-break",)),
+    Claim("Prompt-guided steps above marker phrases", "cord", ("phrases",)),
+    Claim("Predictive perplexity above random", "cord", ("random",)),
+    Claim("Predictive perplexity above the longest", "cord", ("max-length",)),
+    Claim("Predictive perplexity above a process reward model", "cord", ("reward-model",)),
+    Claim("Predictive perplexity above binary judgment", "cord", ("binary-judgment",)),
+    Claim(
+        "Strong prover above a weak one", "cord", ("weak-prover",),
+        "each prover's score is its own: scores of two provers are not comparable, accuracies are",
+    ),
+    Claim("Student of CoRD above student of Curation", "student-cord", ("student-curation",), metrics=("pass@1",)),
+    Claim("Student of CoRD above none", "student-cord", ("student-base",), metrics=("pass@1",)),
+)  # fmt: skip

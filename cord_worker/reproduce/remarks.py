@@ -1,0 +1,30 @@
+"""What the report says about itself: what was done, and where it cannot be compared with the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cord_worker.reproduce.figures import Finding, Outcome
+
+ABOUT = (
+    "Every figure comes from the service itself: tiny models that are part of this package (0.3 to 0.7 million "
+    "parameters), word problems that no model was trained on, on a CPU. Intervals are 95 % of a bootstrap over the "
+    "problems; differences are of the same problems (paired).",
+    "What can be compared with the paper is the order of the methods, not their figures. The paper's teachers are "
+    "32-billion-parameter models that solve most competition problems alone; ours are good at one part of a solution "
+    "each and bad at the others by construction, so that they hardly ever solve a problem alone and gain more "
+    "from working together. Scores are the prover's own confidence; they depend on the prover and the answers.",
+)
+
+
+def remarks_on(findings: Sequence[Finding]) -> list[str]:
+    """Sentences for the top of the report: what it is, and how many of the paper's orders came out."""
+    count = {outcome: sum(finding.outcome is outcome for finding in findings) for outcome in Outcome}
+    run = len(findings) - count[Outcome.NOT_RUN]
+    others = [
+        f"{count[outcome]} {outcome}"
+        for outcome in (Outcome.UNDECIDED, Outcome.REVERSED, Outcome.NOT_RUN)
+        if count[outcome]
+    ]
+    beside = f" ({', '.join(others)})" if others else ""
+    return [*ABOUT, f"{count[Outcome.AS_IN_THE_PAPER]} of {run} orders came out as in the paper{beside}."]

@@ -1,0 +1,178 @@
+"""The report: one HTML file that needs nothing else, and the same figures as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, StrictUndefined
+
+from cord_worker.export.files import replaced_file
+from cord_worker.reproduce.figures import TENTHS, Cell, Finding, Outcome
+from cord_worker.reproduce.paper import HIT_RATES, TABLES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+METRICS = {
+    "accuracy": "accuracy",
+    "score": "mean score",
+    "pass@1": "Pass@1",
+    "tokens": "tokens / problem",
+    "hit_rate": "hit rate",
+}
+MARKS = {
+    Outcome.AS_IN_THE_PAPER: "yes",
+    Outcome.UNDECIDED: "undecided",
+    Outcome.REVERSED: "no",
+    Outcome.NOT_RUN: "not run",
+}
+_COLOURS = ("#2a6f97", "#e09f3e", "#7a9e5f", "#9c6b98")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found; `remarks` are sentences about the whole."""
+
+    cells: Sequence[Cell]
+    findings: Sequence[Finding]
+    remarks: Sequence[str]
+
+    def write(self, folder: Path) -> tuple[Path, Path]:
+        """Writes `reproduce.json` and `reproduce.html`; returns their paths."""
+        cells, page = folder / "reproduce.json", folder / "reproduce.html"
+        text = json.dumps([cell.to_json() for cell in self.cells], ensure_ascii=False, indent=2, allow_nan=False)
+        for path, content in ((cells, text + "\n"), (page, self.html())):
+            with replaced_file(str(path)) as file:
+                file.write(content.encode())
+        return cells, page
+
+    def html(self) -> str:
+        """A page without scripts and without anything from elsewhere."""
+        source = (files(__package__) / "report.html.jinja").read_text(encoding="utf-8")
+        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        return environment.from_string(source).render(
+            tables=[(name, TABLES[name], list(self._rows(name))) for name in TABLES if any(self._rows(name))],
+            findings=[
+                (finding.claim.text, METRICS[finding.metric], difference(finding), finding.outcome, finding.explanation)
+                for finding in self.findings
+            ],
+            figure=hit_rate_lines(self.cells),
+            metric_name=METRICS.__getitem__,
+            ours=ours,
+            paper=paper,
+            remarks=self.remarks,
+        )
+
+    def print(self, console: Console) -> None:
+        """The same as text."""
+        from rich.table import Table
+        from rich.text import Text
+
+        for name, title in TABLES.items():
+            rows = list(self._rows(name))
+            if not rows:
+                continue
+            table = Table(title=f"{name}: {title}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+            for column in ("", "metric", "ours", "paper", "problems"):
+                table.add_column(column, justify="left" if column in ("", "metric") else "right")
+            for row, cells in rows:
+                for cell in cells:
+                    texts = (row, METRICS[cell.metric], ours(cell), paper(cell), f"{cell.problems:,}")
+                    table.add_row(*(Text(text) for text in texts))
+            console.print(table)
+            console.print()
+        findings = Table(title="The paper's orders", title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for column in ("order", "metric", "difference", "here"):
+            findings.add_column(column, overflow="fold")
+        for finding in self.findings:
+            findings.add_row(
+                Text(finding.claim.text),
+                METRICS[finding.metric],
+                Text(difference(finding)),
+                MARKS[finding.outcome],
+            )
+            if finding.explanation:
+                findings.add_row(Text(f"  {finding.explanation}", style="dim"))
+        console.print(findings)
+
+    def _rows(self, table: str) -> Iterator[tuple[str, list[Cell]]]:
+        cells = [cell for cell in self.cells if cell.table == table]
+        for row in dict.fromkeys(cell.row for cell in cells):
+            yield row, [cell for cell in cells if cell.row == row]
+
+
+def ours(cell: Cell) -> str:
+    """Our figure with its interval."""
+    if cell.value is None:
+        return cell.note
+    bounds = (
+        "" if cell.low is None or cell.high is None else f" [{_figure(cell, cell.low)}, {_figure(cell, cell.high)}]"
+    )
+    return _figure(cell, cell.value) + bounds
+
+
+def paper(cell: Cell) -> str:
+    """The paper's figure."""
+    return "-" if cell.paper is None else _figure(cell, cell.paper)
+
+
+def difference(finding: Finding) -> str:
+    """A difference with its interval, signed."""
+    found = finding.difference
+    if found is None:
+        return "-"
+    if finding.metric == "score":
+        return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    return f"{100 * found.mean:+.1f} points [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+
+
+def _figure(cell: Cell, value: float) -> str:
+    if cell.metric == "tokens":
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if cell.metric == "score" else f"{100 * value:.1f} %"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One teacher's hit rates in an SVG of 640 by 260: a line, and the band of its intervals."""
+
+    teacher: str
+    colour: str
+    points: str
+    band: str
+
+
+def hit_rate_lines(cells: Sequence[Cell]) -> list[Line]:
+    """Figure 2 as lines, one a teacher, over the tenths of the decoding position."""
+    lines: list[Line] = []
+    by_teacher: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.table == HIT_RATES.table and cell.value is not None:
+            by_teacher.setdefault(cell.row.rpartition(", ")[0], []).append(cell)
+    for (teacher, found), colour in zip(by_teacher.items(), _COLOURS, strict=False):
+        places = [_x(cell) for cell in found]
+        middle = [_y(cell.value or 0.0) for cell in found]
+        low = [_y(cell.low or 0.0) for cell in found]
+        high = [_y(cell.high or 0.0) for cell in found]
+        band = [*zip(places, high, strict=True), *reversed(list(zip(places, low, strict=True)))]
+        lines.append(Line(teacher, colour, _points(zip(places, middle, strict=True)), _points(band)))
+    return lines
+
+
+def _x(cell: Cell) -> float:
+    """By the start of the tenth: `planner, 30-40 %` stands at 35 %."""
+    start = int(cell.row.rpartition(", ")[2].partition("-")[0])
+    return 40 + 590 * (start + 100 / TENTHS / 2) / 100
+
+
+def _y(share: float) -> float:
+    return 230 - 220 * share
+
+
+def _points(points: Any) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

@@ -1,0 +1,34 @@
+"""Who wrote the steps of the winning trajectories, and where in them: for the paper's Figure 2 with intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+
+@dataclass(frozen=True, slots=True)
+class WinningStep:
+    """One step of a winning trajectory: its problem, who wrote it, and the tenth (1-10) of the decoding position."""
+
+    key: str
+    teacher: str
+    tenth: int
+
+
+_WINNING_STEPS = sa.text(
+    """
+    SELECT p.key, t.name AS teacher, least(floor(10 * (c.depth - 0.5) / j.steps)::int, 9) + 1 AS tenth
+    FROM candidates c
+    JOIN problems p ON p.id = c.problem_id
+    JOIN teachers t ON t.id = c.teacher_id
+    JOIN trajectories j ON j.problem_id = p.id AND j.winner
+    WHERE p.run_id = :run_id AND c.winning
+    ORDER BY p.position, c.depth
+    """
+)
+
+
+def winning_steps(connection: sa.Connection, run_id: int) -> list[WinningStep]:
+    """The steps of the run's winning trajectories, by problem and place."""
+    return [WinningStep(**row._mapping) for row in connection.execute(_WINNING_STEPS, {"run_id": run_id})]

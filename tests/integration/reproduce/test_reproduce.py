@@ -1,0 +1,86 @@
+"""`python -m cord_worker.reproduce` with the bundled models on a few problems: whole, again, and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROBLEMS = 4
+RUNS = ("cord", "curation", "closer-alone")
+
+
+class Reproduction:
+    """The command in a folder of its own, with a migrated database."""
+
+    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
+        self.folder = folder
+        self._variables = {**os.environ, **variables, "HF_HUB_OFFLINE": "1"}
+
+    def start(self, *runs: str) -> subprocess.Popen[str]:
+        only = [argument for run in runs for argument in ("--only", run)]
+        command = [sys.executable, "-m", "cord_worker.reproduce", "-o", str(self.folder), "--problems", str(PROBLEMS)]
+        return subprocess.Popen(
+            [*command, *only], env=self._variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def __call__(self, *runs: str) -> str:
+        process = self.start(*runs)
+        output, _ = process.communicate(timeout=500)
+        assert process.returncode == 0, output
+        return output
+
+    def cells(self) -> dict[tuple[str, str, str], dict[str, Any]]:
+        cells = json.loads((self.folder / "reproduce.json").read_text(encoding="utf-8"))
+        return {(cell["table"], cell["row"], cell["metric"]): cell for cell in cells}
+
+
+@pytest.fixture
+def reproduction(tmp_path: Path, database_url: str, broker_url: str, key_prefix: str) -> Reproduction:
+    return Reproduction(
+        tmp_path,
+        {"CORD_DATABASE_URL": database_url, "CORD_BROKER_URL": broker_url, "CORD_KEY_PREFIX": key_prefix},
+    )
+
+
+def test_the_tables_come_from_the_runs_and_a_second_time_nothing_is_done_again(reproduction: Reproduction) -> None:
+    output = reproduction(*RUNS)
+    assert "3 of 3 runs to do" in output
+    cells = reproduction.cells()
+    for table, row in (("Table 2", "CoRD, different teachers"), ("Table 2", "Curation, different teachers")):
+        for metric in ("accuracy", "score"):
+            cell = cells[table, row, metric]
+            assert cell["problems"] == PROBLEMS
+            assert 0 <= cell["low"] <= cell["value"] <= cell["high"] <= 1
+            assert cell["paper"] is not None
+    cord = cells["Table 2", "CoRD, different teachers", "score"]["value"]
+    assert cord > cells["Teachers alone", "closer", "score"]["value"]
+    assert cells["Table 6", "greedy", "accuracy"]["value"] is None
+    first_tenth = [cell for (table, row, _), cell in cells.items() if table == "Figure 2" and row.endswith(" 0-10 %")]
+    assert sum(cell["value"] for cell in first_tenth) in (0, pytest.approx(1.0))
+    page = (reproduction.folder / "reproduce.html").read_text(encoding="utf-8")
+    assert "CoRD above Curation" in page
+
+    again = reproduction(*RUNS)
+    assert "to do" not in again
+    assert reproduction.cells() == cells
+
+
+def test_killed_after_the_first_run_it_goes_on_with_the_others(reproduction: Reproduction) -> None:
+    process = reproduction.start("cord", "closer-alone")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.rstrip().endswith("done"):
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    reproduction("cord", "closer-alone")
+    disturbed = reproduction.cells()
+    assert disturbed["Table 2", "CoRD, different teachers", "score"]["problems"] == PROBLEMS
+    assert disturbed["Teachers alone", "closer", "score"]["problems"] == PROBLEMS
