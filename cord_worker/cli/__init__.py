@@ -25,7 +25,7 @@ _SECTIONS = {
         "runs": f"{_HERE}.runs:runs",
         "status": f"{_HERE}.runs:status",
         "stats": f"{_HERE}.runs:stats",
-        "cost": f"{_HERE}.comparing:cost",
+        "cost": f"{_HERE}.costing:cost",
         "compare": f"{_HERE}.comparing:compare",
         "export": f"{_HERE}.exporting:export",
         "pause": f"{_HERE}.runs:pause",

@@ -13,6 +13,7 @@ from cord_worker.progress import figure, percent, shown
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cord_worker.operations.comparing import Interval
     from cord_worker.operations.watching import Overview, Selection
     from cord_worker.store.status import FailedProblem
 
@@ -102,3 +103,21 @@ def print_failures(screen: Console, failed: Sequence[FailedProblem], count: int)
         screen.print(f"failed: {shown(problem.key)}: {shown(problem.reason)}")
     if count > len(failed):
         screen.print(f"… and {count - len(failed)} more failed problems (cordctl export RUN -o … --failures FILE)")
+
+
+def percent_interval(interval: Interval | None, *, signed: bool = False) -> str:
+    """A share with its bounds; `signed` for a difference, marked * where its interval excludes 0."""
+    if interval is None:
+        return "-"
+    sign = "+" if signed else ""
+    mark = " *" if signed and interval.excludes_zero else ""
+    return f"{100 * interval.mean:{sign}.1f} % [{100 * interval.low:{sign}.1f}, {100 * interval.high:{sign}.1f}]{mark}"
+
+
+def figure_interval(interval: Interval | None, *, signed: bool = False) -> str:
+    """A figure with its bounds, like `percent_interval`."""
+    if interval is None:
+        return "-"
+    sign = "+" if signed else ""
+    mark = " *" if signed and interval.excludes_zero else ""
+    return f"{interval.mean:{sign}.3f} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]{mark}"

@@ -1,4 +1,4 @@
-"""Runs side by side, with intervals, and what a run cost: `cordctl compare` and `cordctl cost`.
+"""Runs side by side, with intervals: `cordctl compare` and Table 15 of `cordctl cost`.
 
 Intervals are of the paired bootstrap: the problems that two runs share are drawn again and again, and both runs are
 looked at on each draw, so that the difficulty of the problems falls out of the difference.
@@ -16,7 +16,8 @@ import sqlalchemy as sa
 
 from cord_worker.config import RunConfig
 from cord_worker.errors import StoreError
-from cord_worker.store.costs import CostRow, ProblemResult, Walls, problem_results, read_costs, read_walls
+from cord_worker.operations.costing import Cost, budget, read_cost
+from cord_worker.store.costs import ProblemResult, problem_results
 from cord_worker.store.runs import resolve_run
 from cord_worker.store.status import TeacherTotals, read_totals
 
@@ -44,43 +45,13 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """What one run cost: by model and kind of request, and in wall time."""
-
-    run: str
-    rows: Sequence[CostRow]
-    walls: Walls
-
-    def seconds_per_problem(self, kinds: Sequence[str]) -> float | None:
-        """Engine seconds of these kinds of request per final problem (paper, Table 14)."""
-        if not self.walls.problems:
-            return None
-        return sum(row.engine_seconds for row in self.rows if row.kind in kinds) / self.walls.problems
-
-    def to_json(self) -> dict[str, Any]:
-        """For scripts; keys are stable."""
-        return {
-            "run": self.run,
-            "problems": self.walls.problems,
-            "run_seconds": self.walls.run_seconds,
-            "mean_problem_seconds": self.walls.problem_seconds,
-            "generation_seconds_per_problem": self.seconds_per_problem(GENERATION),
-            "scoring_seconds_per_problem": self.seconds_per_problem(SCORING),
-            "models": [asdict(row) for row in self.rows],
-        }
-
-
-GENERATION = ("propose", "answer")
-SCORING = ("score",)
-
-
-@dataclass(frozen=True, slots=True)
 class Compared:
     """One run of a comparison. Means and intervals are over the problems that all runs share; differences are this
     run minus the first one, None for the first itself."""
 
     run: str
     pipeline: str
+    budget: str
     accuracy: Interval | None
     score: Interval | None
     accuracy_difference: Interval | None
@@ -94,6 +65,7 @@ class Compared:
         return {
             "run": self.run,
             "pipeline": self.pipeline,
+            "budget": self.budget,
             "accuracy": _json(self.accuracy),
             "score": _json(self.score),
             "accuracy_difference": _json(self.accuracy_difference),
@@ -116,12 +88,6 @@ class Comparison:
         return {"problems": self.problems, "runs": [run.to_json() for run in self.runs]}
 
 
-def read_cost(connection: sa.Connection, run_name: str | None) -> Cost:
-    """What the run called so, else the newest, cost. Raises RunNotFound."""
-    run = resolve_run(connection, run_name)
-    return Cost(run.name, read_costs(connection, run.name), read_walls(connection, run.id))
-
-
 def compare_runs(connection: sa.Connection, names: Sequence[str]) -> Comparison:
     """Compares the runs with the first of them, on the problems that all of them ended.
 
@@ -139,10 +105,12 @@ def compare_runs(connection: sa.Connection, names: Sequence[str]) -> Comparison:
     compared = []
     for run, rows in zip(runs, shared, strict=True):
         first = None if rows is shared[0] else shared[0]
+        search = RunConfig.from_stored(run.config).search
         compared.append(
             Compared(
                 run=run.name,
-                pipeline=RunConfig.from_stored(run.config).search.pipeline,
+                pipeline=search.pipeline,
+                budget=budget(search),
                 accuracy=bootstrap(_correct(rows)),
                 score=bootstrap(_scores(rows)),
                 accuracy_difference=None if first is None else _difference(_correct(rows), _correct(first)),

@@ -24,12 +24,16 @@ class CostRow:
 
 @dataclass(frozen=True, slots=True)
 class Walls:
-    """Final problems of a run and their wall time, in seconds: of the whole run, and the mean from admission to end
-    of one problem (problems overlap)."""
+    """Final problems of a run and their wall time, in seconds. `run_seconds`: from the first request that an engine
+    worked on to the end of the last problem, pauses included; loading models is not. `problem_seconds`: mean from
+    admission (or that first request, if later) to the end of one problem; problems overlap. Of these
+    `generation_seconds` and `scoring_seconds` with at least one such request in an engine."""
 
     problems: int
     run_seconds: float
     problem_seconds: float | None
+    generation_seconds: float | None
+    scoring_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,42 @@ _COSTS = sa.text(
 
 _WALLS = sa.text(
     """
-    SELECT count(*) FILTER (WHERE finished_at IS NOT NULL) AS problems,
-           coalesce(extract(epoch FROM max(finished_at) - min(admitted_at)), 0)::float8 AS run_seconds,
-           avg(extract(epoch FROM finished_at - admitted_at))::float8 AS problem_seconds
-    FROM problems WHERE run_id = :run_id AND state IN ('done', 'failed')
+    WITH final AS (
+        SELECT id, admitted_at, finished_at FROM problems WHERE run_id = :run_id AND state IN ('done', 'failed')
+    ),
+    requests AS (
+        SELECT c.problem_id, 'generation' AS phase, c.proposed_at AS ended_at, c.propose_seconds AS seconds
+        FROM candidates c JOIN final p ON p.id = c.problem_id WHERE c.propose_seconds IS NOT NULL
+        UNION ALL
+        SELECT j.problem_id, 'generation', j.answered_at, j.answer_seconds
+        FROM trajectories j JOIN final p ON p.id = j.problem_id WHERE j.answer_seconds IS NOT NULL
+        UNION ALL
+        SELECT c.problem_id, 'scoring', c.scored_at, c.score_seconds
+        FROM candidates c JOIN final p ON p.id = c.problem_id WHERE c.score_seconds IS NOT NULL
+        UNION ALL
+        SELECT c.problem_id, 'scoring', c.judged_at, c.judgment_seconds
+        FROM candidates c JOIN final p ON p.id = c.problem_id WHERE c.judgment_seconds IS NOT NULL
+    ),
+    spans AS (
+        SELECT problem_id, phase, tstzrange(ended_at - make_interval(secs => seconds), ended_at) AS span FROM requests
+    ),
+    started AS (SELECT min(ended_at - make_interval(secs => seconds)) AS at FROM requests),
+    busy AS (
+        SELECT phase, coalesce(sum(seconds), 0)::float8 AS seconds
+        FROM (
+            SELECT phase, (SELECT extract(epoch FROM sum(upper(one) - lower(one))) FROM unnest(spans) AS one) AS seconds
+            FROM (SELECT phase, range_agg(span) AS spans FROM spans GROUP BY problem_id, phase) AS of_problem
+        ) AS lengths
+        GROUP BY phase
+    )
+    SELECT count(p.id) AS problems,
+           coalesce(extract(epoch FROM max(p.finished_at) - coalesce(s.at, min(p.admitted_at))), 0)::float8
+               AS run_seconds,
+           avg(extract(epoch FROM p.finished_at - greatest(p.admitted_at, s.at)))::float8 AS problem_seconds,
+           (SELECT seconds FROM busy WHERE phase = 'generation') / nullif(count(p.id), 0) AS generation_seconds,
+           (SELECT seconds FROM busy WHERE phase = 'scoring') / nullif(count(p.id), 0) AS scoring_seconds
+    FROM (SELECT at FROM started) AS s LEFT JOIN final p ON p.finished_at IS NOT NULL
+    GROUP BY s.at
     """
 )
 

@@ -47,7 +47,10 @@ FAST = {
 }
 
 
-_PLAIN = {"enqueue", "validate", "runs", "status", "stats", "export", "pause", "resume", "cancel", "db", "doctor"}
+_PLAIN = {
+    *("enqueue", "validate", "runs", "status", "stats", "compare", "cost", "export"),
+    *("pause", "resume", "cancel", "db", "doctor"),
+}
 """Commands that supervise nothing: run in this process, which saves the time of the imports."""
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
+import psycopg
 import pytest
 from cordctl_process import Cordctl
+from psycopg import Connection
 
 
 @pytest.fixture(scope="module")
@@ -14,8 +17,16 @@ def two_runs(finished: Cordctl) -> Cordctl:
     config = (finished.folder / "cord.toml").read_text(encoding="utf-8")
     changed = config.replace("[run]\n", "[run]\nseed = 5\n") if "[run]\n" in config else f"{config}\n[run]\nseed = 5\n"
     (finished.folder / "other.toml").write_text(changed, encoding="utf-8")
+    (finished.folder / "waiting.toml").write_text(changed.replace("seed = 5", "seed = 6"), encoding="utf-8")
     finished("run", "problems.jsonl", "--config", "other.toml", "--run", "other", "-o", "other.jsonl")
     return finished
+
+
+@pytest.fixture
+def database(two_runs: Cordctl) -> Iterator[Connection]:
+    url = two_runs.environment["CORD_DATABASE_URL"].replace("+psycopg", "")
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield connection
 
 
 def lines(cordctl: Cordctl, name: str) -> list[dict]:  # type: ignore[type-arg]
@@ -62,3 +73,53 @@ def test_the_cost_adds_up_to_the_tokens_of_the_run(two_runs: Cordctl) -> None:
     for row in document["models"]:
         assert 0 <= row["engine_seconds"] <= row["request_seconds"] + 1e-6
     assert "engine s" in two_runs("cost", "done").stdout
+    for per_problem, kinds in (("generation", ("propose", "answer")), ("scoring", ("score",))):
+        total = sum(row["engine_seconds"] for row in document["models"] if row["kind"] in kinds)
+        assert document[f"{per_problem}_seconds_per_problem"] == pytest.approx(total / 5)
+        assert 0 <= document[f"mean_problem_{per_problem}_seconds"] <= document["mean_problem_seconds"] + 1e-6
+
+
+def test_the_time_of_a_run_begins_with_its_first_request_not_with_loading_models(
+    two_runs: Cordctl, database: Connection
+) -> None:
+    def seconds() -> tuple[float, float]:
+        document = json.loads(two_runs("cost", "other", "--json").stdout)
+        return document["run_seconds"], document["mean_problem_seconds"]
+
+    before = seconds()
+    database.execute(
+        "UPDATE problems SET admitted_at = admitted_at - interval '1 hour' WHERE run_id = "
+        "(SELECT id FROM runs WHERE name = 'other')"
+    )
+    assert before[0] < 3600
+    assert seconds()[0] == before[0]
+    assert seconds()[1] < 3600
+
+
+def test_table_14_has_the_seconds_a_question_of_every_run(two_runs: Cordctl) -> None:
+    done, other = json.loads(two_runs("cost", "done", "other", "--table", "14", "--json").stdout)
+    assert (done["run"], other["run"]) == ("done", "other")
+    assert (done["pipeline"], done["budget"]) == ("cord", "B = 2")
+    assert done == json.loads(two_runs("cost", "done", "--json").stdout)
+    printed = two_runs("cost", "done", "other", "--table", "14").stdout
+    assert "Table 14" in printed
+    assert f"{done['generation_seconds_per_problem']:.2f}" in printed
+
+
+def test_table_15_has_accuracy_and_score_against_what_a_question_costs(two_runs: Cordctl) -> None:
+    document = json.loads(two_runs("cost", "done", "other", "--table", "15", "--json").stdout)
+    assert document == json.loads(two_runs("compare", "done", "other", "--json").stdout)
+    done = document["runs"][0]
+    assert done["cost"]["tokens_out_per_problem"] == pytest.approx(done["tokens_per_problem"])
+    printed = two_runs("cost", "done", "other", "--table", "15").stdout
+    assert "Table 15" in printed
+    assert f"{done['score']['mean']:.3f}" in printed
+    assert "needs the runs" in two_runs("cost", "--table", "15", exits=2).stderr
+
+
+def test_a_run_without_a_final_problem_costs_nothing_yet(two_runs: Cordctl) -> None:
+    two_runs("enqueue", "problems.jsonl", "--config", "waiting.toml", "--run", "waiting")
+    document = json.loads(two_runs("cost", "waiting", "--json").stdout)
+    assert (document["problems"], document["models"], document["run_seconds"]) == (0, [], 0)
+    assert document["generation_seconds_per_problem"] is None
+    assert "-" in two_runs("cost", "waiting", "--table", "14").stdout

@@ -1,0 +1,88 @@
+"""What a run cost: `cordctl cost`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from cord_worker.config import RunConfig, SearchConfig
+from cord_worker.store.costs import CostRow, Walls, read_costs, read_walls
+from cord_worker.store.runs import resolve_run
+
+GENERATION = ("propose", "answer")
+SCORING = ("score", "judge")
+"""Kinds of request that select: the prover's scores, a reward model's or judge's judgments of candidates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one run cost: by model and kind of request, and in wall time."""
+
+    run: str
+    pipeline: str
+    budget: str
+    rows: Sequence[CostRow]
+    walls: Walls
+
+    def seconds_per_problem(self, kinds: Sequence[str]) -> float | None:
+        """Engine seconds of these kinds of request per final problem (paper, Table 14)."""
+        return self._per_problem(sum(row.engine_seconds for row in self.rows if row.kind in kinds))
+
+    @property
+    def run_seconds_per_problem(self) -> float | None:
+        """Wall seconds of the run, divided by its final problems."""
+        return self._per_problem(self.walls.run_seconds)
+
+    def tokens_in_per_problem(self, kinds: Sequence[str]) -> float | None:
+        """Prompt tokens of these kinds of request per final problem, cached ones included."""
+        return self._per_problem(sum(row.prompt_tokens for row in self.rows if row.kind in kinds))
+
+    def tokens_out_per_problem(self, kinds: Sequence[str]) -> float | None:
+        """Generated tokens of these kinds of request per final problem."""
+        return self._per_problem(sum(row.completion_tokens for row in self.rows if row.kind in kinds))
+
+    def _per_problem(self, total: float) -> float | None:
+        return total / self.walls.problems if self.walls.problems else None
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "run": self.run,
+            "pipeline": self.pipeline,
+            "budget": self.budget,
+            "problems": self.walls.problems,
+            "run_seconds": self.walls.run_seconds,
+            "run_seconds_per_problem": self.run_seconds_per_problem,
+            "mean_problem_seconds": self.walls.problem_seconds,
+            "mean_problem_generation_seconds": self.walls.generation_seconds,
+            "mean_problem_scoring_seconds": self.walls.scoring_seconds,
+            "generation_seconds_per_problem": self.seconds_per_problem(GENERATION),
+            "scoring_seconds_per_problem": self.seconds_per_problem(SCORING),
+            "tokens_in_per_problem": self.tokens_in_per_problem(GENERATION),
+            "tokens_out_per_problem": self.tokens_out_per_problem(GENERATION),
+            "scored_tokens_per_problem": self.tokens_in_per_problem(SCORING),
+            "models": [
+                {**asdict(row), "engine_seconds_per_problem": self._per_problem(row.engine_seconds)}
+                for row in self.rows
+            ],
+        }
+
+
+def read_cost(connection: sa.Connection, run_name: str | None) -> Cost:
+    """What the run called so, else the newest, cost. Raises RunNotFound."""
+    run = resolve_run(connection, run_name)
+    search = RunConfig.from_stored(run.config).search
+    return Cost(
+        run.name, search.pipeline, budget(search), read_costs(connection, run.name), read_walls(connection, run.id)
+    )
+
+
+def budget(search: SearchConfig) -> str:
+    """What the pipeline may spend on a problem, for people."""
+    if search.pipeline == "cord":
+        proposals = f", {search.samples_per_teacher} proposals" if search.samples_per_teacher > 1 else ""
+        return f"B = {search.beam_width}{proposals}"
+    return f"{search.trajectories} trajectories" if search.trajectories > 1 else "1 trajectory"
