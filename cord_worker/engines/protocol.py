@@ -18,7 +18,10 @@ __all__ = ["AnswerScore", "Engine", "FinishReason", "Generation", "Sampling", "T
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The first turn: what the chat template is rendered with, once."""
+    """The first turn: what the chat template is rendered with, once.
+
+    The prover reads the teachers' passage too: it scores the answer given the problem, of which the passage is a part.
+    """
 
     question: str
     system: str | None = None
