@@ -206,3 +206,16 @@ def test_a_candidate_without_text_must_be_marked_invalid() -> None:
     assert duplicates([sibling(1, None, teacher=0, invalid="too_long")]) == {}
     with pytest.raises(SearchError, match=r"candidate 7 .* no text"):
         duplicates([sibling(7, None, teacher=0)])
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "因此我们把三个苹果和四个苹果加在一起，得到七个苹果。",
+        "그래서 사과 세 개와 네 개를 더하면 모두 일곱 개가 되므로 다시 한번 확인해 보면 다음과 같습니다. ",
+        "ولذلك نجمع ثلاث تفاحات مع أربع تفاحات أخرى فنحصل على سبع تفاحات في المجموع كله. ",
+    ],
+)
+def test_a_loop_is_seen_in_every_script_and_a_plain_sentence_is_none(sentence: str) -> None:
+    assert invalid_reason(sentence * 2, loop_ngram=12, loop_repeats=8) is None
+    assert invalid_reason(sentence * 30, loop_ngram=12, loop_repeats=8) is InvalidReason.LOOP

@@ -1,0 +1,25 @@
+"""Tables on a terminal: characters of two columns do not shift what stands beside them."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from cord_worker.cli.tables import selection_tables
+from cord_worker.operations.watching import Selection
+from cord_worker.store.status import CacheRow
+
+
+@pytest.mark.parametrize("path", ["/模型/教师", "/모델/교사", "/نماذج/معلم", "/models/テスト"])
+def test_wide_characters_leave_columns_aligned(path: str) -> None:
+    caches = [CacheRow(model, "score", 1, 2, 2, 10, 5) for model in (path, "/models/teacher")]
+    console = Console(file=io.StringIO(), width=120)
+    for table in selection_tables(Selection("run", [], [], caches)):
+        console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    rows = [line for line in console.file.getvalue().splitlines() if "score" in line and "/" in line]
+    assert len(rows) == 2
+    assert len({cell_len(row[: row.index("score")]) for row in rows}) == 1
