@@ -49,6 +49,11 @@ Reply with one JSON object and nothing else: {"correctness": "True"} where the s
 {"correctness": "False"} where it is not."""
 """What an LLM judge is asked; see `JudgeConfig.template`."""
 
+DEFAULT_BINARY_TEMPLATE = (
+    "\n\nTime is up: I stop thinking now and answer from what I have so far.\n</think>\n\nThe final answer is:"
+)
+"""Closing part after which the prover's model answers at once, for a binary judgment (PAPER.md, Baselines)."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -229,6 +234,27 @@ class ProverConfig(_Section):
         return value
 
 
+class BinaryConfig(_Section):
+    """Binary judgment (PAPER.md, Baselines): the prover's model, made to answer after every candidate at once. The
+    judgment is the share of `judgments` answers that are right, compared as [verify] says (by `math` the answers
+    to problems that are not checked, or whose row asks for a judge)."""
+
+    judgments: int = Field(10, ge=1, le=1024, description="Answers to each candidate.")
+    tokens: int = Field(64, ge=1, description="Cap of one such answer, in the prover's tokens.")
+    temperature: float = Field(0.6, ge=0.0, le=5.0)
+    top_p: float = Field(0.95, gt=0.0, le=1.0)
+    template: str = Field(
+        DEFAULT_BINARY_TEMPLATE, description="Closing part after the candidate, which the model continues."
+    )
+
+    @field_validator("template")
+    @classmethod
+    def _closes_the_thinking(cls, value: str) -> str:
+        if value.count("</think>") != 1:
+            raise ValueError("must close the thinking with </think>, once")
+        return value
+
+
 class SearchConfig(_Section):
     """Beam search over steps (PAPER.md, One decoding step) and its budgets, in tokens."""
 
@@ -238,10 +264,11 @@ class SearchConfig(_Section):
         "each with a beam of one; `curation`: every teacher writes `trajectories` whole ones, the best wins; `mcts`: "
         "tree search by UCB with `trajectories` full rollouts.",
     )
-    selection: Literal["predictive_perplexity", "random", "max_length"] = Field(
+    selection: Literal["predictive_perplexity", "random", "max_length", "binary_judgment"] = Field(
         "predictive_perplexity",
-        description="By what candidates are ranked: how well they predict the answer, by lot, or by their thinking "
-        "tokens. They are scored in any case.",
+        description="By what candidates are ranked: how well they predict the answer, by lot, by their thinking "
+        "tokens, or by how often the prover's model finds the answer from there ([binary]). They are scored in any "
+        "case.",
     )
     trajectories: int = Field(
         4, ge=1, le=1024, description="Chains of `greedy`; of each teacher in `curation`; rollouts of `mcts`."
@@ -321,7 +348,7 @@ class JudgeConfig(_Section):
 
 
 class VerifyConfig(_Section):
-    """How a final answer is checked against its reference; nothing of this enters the search."""
+    """How a final answer is checked against its reference; only binary judgments let it enter the search."""
 
     method: Literal["math", "exact", "choice", "numeric", "judge", "none"] = Field(
         "math",
@@ -356,6 +383,7 @@ class RunConfig(_Section):
     prover: ProverConfig
     search: SearchConfig = SearchConfig()
     verify: VerifyConfig = VerifyConfig()
+    binary: BinaryConfig = BinaryConfig()
     run: RunSection = RunSection()
 
     @model_validator(mode="after")
@@ -380,6 +408,11 @@ class RunConfig(_Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"teacher names must differ; given twice: {', '.join(twice)}")
+        if self.search.selection == "binary_judgment" and self.verify.method == "judge":
+            raise ValueError(
+                'search.selection = "binary_judgment" compares many answers to every candidate, which no LLM judge is '
+                "asked for: choose another verify.method, or select by predictive_perplexity"
+            )
         fingerprints: dict[str, str] = {}
         for name, model in self.models.items():
             other = fingerprints.setdefault(model.fingerprint(), name)
@@ -408,6 +441,11 @@ class RunConfig(_Section):
         """The LLM that judges final answers; None where they are only compared."""
         return None if self.verify.judge is None else self.models[self.verify.judge.model]
 
+    @property
+    def candidate_judge(self) -> ModelConfig | None:
+        """The model that judges candidates; None where judgments do not select."""
+        return self.prover_model if self.search.selection == "binary_judgment" else None
+
     def system_prompt(self, teacher: TeacherConfig) -> str | None:
         """System turn of `teacher`: its own, else its model's."""
         if teacher.system_prompt is not None:
@@ -416,6 +454,7 @@ class RunConfig(_Section):
 
     def fingerprint(self) -> str:
         """16 hex digits over everything that decides what is generated."""
+        judging = self.search.selection == "binary_judgment"
         return _digest(
             {
                 "models": {name: model.identity() for name, model in self.models.items()},
@@ -427,6 +466,7 @@ class RunConfig(_Section):
                 "seed": self.run.seed,
                 "verify": self.verify.model_dump(mode="json"),
                 "judge_system_prompt": None if self.judge_model is None else self.judge_model.system_prompt,
+                **({"binary": self.binary.model_dump(mode="json")} if judging else {}),
             }
         )
 
@@ -567,6 +607,7 @@ def _allowed_keys(location: tuple[int | str, ...]) -> str:
         "prover": ProverConfig,
         "search": SearchConfig,
         "verify": VerifyConfig,
+        "binary": BinaryConfig,
         "run": RunSection,
     }
     nested: dict[str, type[BaseModel]] = {"vllm": VllmOptions, "openai": OpenAiOptions}

@@ -1,10 +1,10 @@
 """Prometheus metrics of one process, and the port they are read from.
 
 Histograms are in seconds. A *task* is one message: all candidates of one teacher in a step, or all candidates of a step
-that wait for their score. Its parts: `transit` (sent to received by the worker; waits in the queue included), `start`
-(received to running), `lease` (claim and read), `engine`, `write` (commit of the results) and `publish` (handing one
-message to the broker). What a candidate costs beside its model is `start + lease + write`, its *overhead*; with
-`transit`, in which publishing and waiting for a busy model lie, it is its *delay*.
+that wait for their score, or for their judgment. Its parts: `transit` (sent to received by the worker; waits in the
+queue included), `start` (received to running), `lease` (claim and read), `engine`, `write` (commit of the results) and
+`publish` (handing one message to the broker). What a candidate costs beside its model is `start + lease + write`, its
+*overhead*; with `transit`, in which publishing and waiting for a busy model lie, it is its *delay*.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ CANDIDATE_DELAY = Histogram(
 )
 CANDIDATES = Counter(
     "cord_candidates",
-    "Candidates that this process finished, by kind (propose, score) and outcome (valid, invalid).",
+    "Candidates that this process finished, by kind (propose, score, judge) and outcome (valid, invalid).",
     ["kind", "outcome"],
     registry=REGISTRY,
 )
 TOKENS = Counter(
     "cord_tokens",
-    "Tokens, by kind (propose, score, answer): `prompt`, those of it that came `cached`, and `completion`.",
+    "Tokens, by kind (propose, score, judge, answer): `prompt`, those of it that came `cached`, and `completion`.",
     ["kind", "direction"],
     registry=REGISTRY,
 )

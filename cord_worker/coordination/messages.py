@@ -28,9 +28,9 @@ _SENTINEL = "cord.sentinel"
 _MOST_TOGETHER = 256
 
 
-PRIORITIES = {Kind.SCORE: 0, Kind.ANSWER: 3, Kind.VERDICT: 3, Kind.PROPOSE: 6}
-"""Urgency within one queue, 0 first: a score may complete a step; an answer, and the verdict on one, frees a place for
-another problem."""
+PRIORITIES = {Kind.SCORE: 0, Kind.JUDGE: 0, Kind.ANSWER: 3, Kind.VERDICT: 3, Kind.PROPOSE: 6}
+"""Urgency within one queue, 0 first: a score or a judgment may complete a step; an answer, and the verdict on one,
+frees a place for another problem."""
 
 
 class Messenger:

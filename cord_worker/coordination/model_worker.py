@@ -22,6 +22,7 @@ from cord_worker.config import TeacherConfig
 from cord_worker.coordination.context import RunContexts
 from cord_worker.coordination.group_commit import GroupCommitter, Operation
 from cord_worker.coordination.judge import judged
+from cord_worker.coordination.judgments import judgment_of
 from cord_worker.coordination.messages import Messenger
 from cord_worker.engines.protocol import Engine, Sampling, Turn
 from cord_worker.errors import RequestError
@@ -30,6 +31,13 @@ from cord_worker.search.validity import invalid_reason, storable
 from cord_worker.store import leases, workers
 from cord_worker.store.database import Database
 from cord_worker.store.decisions import fail_problem
+from cord_worker.store.judgments import (
+    JudgmentResult,
+    LeasedJudgment,
+    claim_judgments,
+    finish_judgments,
+    judges_of,
+)
 from cord_worker.store.sweep import Due, Kind
 from cord_worker.store.verdicts import LeasedVerdict, VerdictResult, claim_verdicts, finish_verdicts
 from cord_worker.store.work import (
@@ -41,6 +49,7 @@ from cord_worker.store.work import (
     ProposalUnit,
     ScoreResult,
 )
+from cord_worker.verify import AnswerChecker
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +71,7 @@ NO_WAY = Way(0.0, 0.0)
 
 
 class ModelWorker:
-    """What the tasks `propose`, `score`, `answer` and `verdict` do; safe for use from several threads.
+    """What the tasks `propose`, `score`, `judge`, `answer` and `verdict` do; safe for use from several threads.
 
     The engine lives on `loop`, which runs in a thread of its own for the life of the process.
     """
@@ -91,6 +100,9 @@ class ModelWorker:
         self._finish_proposals = Operation("finish proposals", self._run_finish_proposals, self._pass_on)
         self._claim_scores = Operation("claim scores", self._run_claim_scores)
         self._finish_scores = Operation("finish scores", self._run_finish_scores, self._pass_on)
+        self._checker = AnswerChecker()  # starts its processes with the first answer of a binary judgment
+        self._claim_judgments = Operation("claim judgments", self._run_claim_judgments)
+        self._finish_judgments = Operation("finish judgments", self._run_finish_judgments, self._pass_on)
         self._claim_answers = Operation("claim answers", self._run_claim_answers)
         self._finish_answers = Operation("finish answers", self._run_finish_answers, self._pass_on)
         self._claim_verdicts = Operation("claim verdicts", self._run_claim_verdicts)
@@ -133,6 +145,21 @@ class ModelWorker:
             with metrics.timed("score", "write") as write_time:
                 self._committer.submit(self._finish_scores, results)
         _account("score", results, way, lease_time.seconds + write_time.seconds)
+        return len(claimed)
+
+    def judge(self, problem_id: int, way: Way = NO_WAY) -> int:
+        """Judges every candidate of the problem's step that waits for it; returns how many. See `propose`."""
+        with metrics.timed("judge", "lease") as lease_time:
+            claimed = self._committer.submit(self._claim_judgments, problem_id)
+        if not claimed:
+            return 0
+        with self._held.candidates(lease.candidate_id for lease in claimed):
+            config = self._contexts.of_run(claimed[0].run_id).config
+            with metrics.timed("judge", "engine"):
+                results = self._in_engine(judgment_of(self._engine, self._checker, config, lease) for lease in claimed)
+            with metrics.timed("judge", "write") as write_time:
+                self._committer.submit(self._finish_judgments, results)
+        _account("judge", results, way, lease_time.seconds + write_time.seconds)
         return len(claimed)
 
     def answer(self, problem_id: int) -> int:
@@ -190,6 +217,7 @@ class ModelWorker:
     def close(self) -> None:
         """Commits what is finished."""
         self._committer.close()
+        self._checker.close()
 
     def _in_engine(self, work: Any) -> list[Any]:
         async def together() -> list[Any]:
@@ -300,6 +328,12 @@ class ModelWorker:
             claimed[lease.problem_id].append(lease)
         return [claimed.pop(problem_id, []) for problem_id in problem_ids]
 
+    def _run_claim_judgments(self, connection: sa.Connection, problem_ids: Sequence[int]) -> list[list[LeasedJudgment]]:
+        claimed: dict[int, list[LeasedJudgment]] = defaultdict(list)
+        for lease in claim_judgments(connection, self._worker_id, problem_ids):
+            claimed[lease.problem_id].append(lease)
+        return [claimed.pop(problem_id, []) for problem_id in problem_ids]
+
     def _run_claim_answers(self, connection: sa.Connection, problem_ids: Sequence[int]) -> list[list[LeasedAnswer]]:
         claimed: dict[int, list[LeasedAnswer]] = defaultdict(list)
         for lease in leases.claim_answers(connection, self._worker_id, problem_ids):
@@ -321,6 +355,17 @@ class ModelWorker:
             [item for group in groups for item in group],
             scoring_mode=self._engine.scoring_mode,
         )
+        owed = [Due(Kind.ADVANCE, problem_id, 0) for problem_id in sorted(outcome.to_advance)]
+        owed += [
+            Due(Kind.JUDGE, row.problem_id, row.step, model=row.model)
+            for row in judges_of(connection, sorted(outcome.to_judge))
+        ]
+        return _first(owed, len(groups))
+
+    def _run_finish_judgments(
+        self, connection: sa.Connection, groups: Sequence[list[JudgmentResult]]
+    ) -> list[list[Due]]:
+        outcome = finish_judgments(connection, self._worker_id, [item for group in groups for item in group])
         return _first([Due(Kind.ADVANCE, problem_id, 0) for problem_id in sorted(outcome.to_advance)], len(groups))
 
     def _run_finish_answers(self, connection: sa.Connection, groups: Sequence[list[AnswerResult]]) -> list[list[Due]]:
@@ -382,7 +427,10 @@ class _Holding:
 
 
 def _account(
-    kind: str, results: Sequence[ProposalResult] | Sequence[ScoreResult], way: Way, database_seconds: float
+    kind: str,
+    results: Sequence[ProposalResult] | Sequence[ScoreResult] | Sequence[JudgmentResult],
+    way: Way,
+    database_seconds: float,
 ) -> None:
     """Counts what a task came to; all its candidates waited for the whole of it."""
     overhead, delay = metrics.CANDIDATE_OVERHEAD.labels(kind), metrics.CANDIDATE_DELAY.labels(kind)
@@ -392,7 +440,7 @@ def _account(
         metrics.CANDIDATES.labels(kind, "invalid" if result.invalid_reason else "valid").inc()
         metrics.TOKENS.labels(kind, "prompt").inc(result.prompt_tokens or 0)
         metrics.TOKENS.labels(kind, "cached").inc(result.cached_tokens or 0)
-        if isinstance(result, ProposalResult):
+        if not isinstance(result, ScoreResult):
             metrics.TOKENS.labels(kind, "completion").inc(result.completion_tokens or 0)
 
 

@@ -48,6 +48,7 @@ def register(app: Celery) -> None:
     app.task(verify, name="cord.verify")
     app.task(propose, name="cord.propose")
     app.task(score, name="cord.score")
+    app.task(judge, name="cord.judge")
     app.task(answer, name="cord.answer")
     app.task(verdict, name="cord.verdict")
 
@@ -76,6 +77,13 @@ def score(*, problem_id: int, step: int) -> None:
     del step
     way = _started("score")
     _in_engine(lambda worker: worker.score(problem_id, way))
+
+
+def judge(*, problem_id: int, step: int) -> None:
+    """Judges the problem's candidates that wait for it."""
+    del step
+    way = _started("judge")
+    _in_engine(lambda worker: worker.judge(problem_id, way))
 
 
 def answer(*, problem_id: int, step: int) -> None:

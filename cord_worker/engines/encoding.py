@@ -24,7 +24,7 @@ from cord_worker.engines.protocol import Turn
 from cord_worker.errors import EngineLoadError
 from cord_worker.prompting.first_turn import TurnPiece, render_first_turn
 from cord_worker.prompting.scoring import answer_positions, closing
-from cord_worker.prompting.trajectory import ANSWER_OPENING, answer_pieces, proposal_pieces, scoring_pieces
+from cord_worker.prompting.trajectory import ANSWER_OPENING, proposal_pieces, scoring_pieces
 
 _PIECES_KEPT = 16_384
 _TURNS_KEPT = 1_024
@@ -63,11 +63,10 @@ class TextCodec:
         """Pieces that a teacher continues with the next step."""
         return self._joined(turn, proposal_pieces(steps))
 
-    def answer(self, turn: Turn, steps: Sequence[str]) -> list[Ids]:
+    def answer(self, turn: Turn, steps: Sequence[str], opening: str = ANSWER_OPENING) -> list[Ids]:
         """Pieces that a teacher continues with the final answer."""
-        *candidate, _ = answer_pieces(steps)
-        opening = tuple(self._continuing.encode(ANSWER_OPENING, add_special_tokens=False).ids)
-        return [*self._joined(turn, candidate), opening]
+        ids = tuple(self._continuing.encode(opening, add_special_tokens=False).ids)
+        return [*self._joined(turn, scoring_pieces(steps)), ids]
 
     def reply(self, turn: Turn) -> list[Ids]:
         """The turn alone, after which a model replies."""

@@ -17,7 +17,7 @@ from dataclasses import replace
 from cord_worker.engines.protocol import AnswerScore, FinishReason, Generation, Sampling, Turn
 from cord_worker.errors import EngineError, RequestError
 from cord_worker.prompting.scoring import predictive_perplexity
-from cord_worker.prompting.trajectory import step_marker
+from cord_worker.prompting.trajectory import ANSWER_OPENING, step_marker
 
 _WORDS = ("add", "the", "number", "of", "apples", "to", "what", "is", "left", "then", "twice", "half", "carry", "one")
 _TYPICAL_STEPS = 5
@@ -73,11 +73,14 @@ class InstantEngine:
             seconds=0.0,
         )
 
-    async def answer(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
-        """A seeded final answer."""
+    async def answer(
+        self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
+    ) -> Generation:
+        """A seeded final answer: one of a hundred numbers, or of ten after another `opening` than the usual."""
         chance = random.Random(_digest("answer", turn.question, list(steps), sampling.seed))
+        number = chance.randint(0, 99) if opening == ANSWER_OPENING else chance.randint(0, 9)
         return Generation(
-            text=f"The final answer is {chance.randint(0, 99)}.",
+            text=f"The final answer is {number}.",
             finish_reason=FinishReason.EOS,
             prompt_tokens=_count(turn, steps),
             completion_tokens=6,

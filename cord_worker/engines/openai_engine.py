@@ -54,7 +54,7 @@ from cord_worker.errors import EngineLoadError, RequestError
 from cord_worker.prompting.first_turn import THINKING_OPENS
 from cord_worker.prompting.scoring import predictive_perplexity
 from cord_worker.prompting.segmentation import TextKind, cut
-from cord_worker.prompting.trajectory import answer_pieces, proposal_pieces
+from cord_worker.prompting.trajectory import ANSWER_OPENING, answer_pieces, proposal_pieces
 
 logger = logging.getLogger(__name__)
 
@@ -123,10 +123,12 @@ class OpenAiEngine:
         """See `protocol.Engine.complete`; `max_tokens` is cut as in `propose`."""
         return await self._generate("trajectory", turn, steps, sampling)
 
-    async def answer(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+    async def answer(
+        self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
+    ) -> Generation:
         """See `protocol.Engine.answer`; ends before a second `</think>`, told by its finish reason."""
         _require_steps(steps)
-        return await self._generate("answer", turn, steps, sampling)
+        return await self._generate("answer", turn, steps, sampling, opening)
 
     async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
         """See `protocol.Engine.reply`; `max_tokens` is cut as in `propose`."""
@@ -181,11 +183,13 @@ class OpenAiEngine:
         logger.info("%s: %s", self._server.model, self.totals)
         await self._client.close()
 
-    async def _generate(self, kind: TextKind, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+    async def _generate(
+        self, kind: TextKind, turn: Turn, steps: Sequence[str], sampling: Sampling, opening: str = ANSWER_OPENING
+    ) -> Generation:
         started = time.monotonic()
         if sampling.max_tokens < 1:
             raise RequestError(f"max_tokens is {sampling.max_tokens}; ask for at least one token")
-        prompt, prompt_tokens, characters = self._prompt(kind, turn, steps)
+        prompt, prompt_tokens, characters = self._prompt(kind, turn, steps, opening)
         server = self._server
         body = {
             "model": server.model,
@@ -221,12 +225,14 @@ class OpenAiEngine:
         self._count(generation.prompt_tokens, generation.completion_tokens, generation.cached_tokens)
         return generation
 
-    def _prompt(self, kind: TextKind, turn: Turn, steps: Sequence[str]) -> tuple[Document, int | None, int]:
+    def _prompt(
+        self, kind: TextKind, turn: Turn, steps: Sequence[str], answer_opening: str
+    ) -> tuple[Document, int | None, int]:
         """The request's prompt fields, its tokens where we know them, and its characters."""
         server, tokenizer = self._server, self._tokenizer
         if kind == "reply":
             return self._reply_prompt(turn)
-        texts = answer_pieces(steps) if kind == "answer" else proposal_pieces(steps)
+        texts = answer_pieces(steps, answer_opening) if kind == "answer" else proposal_pieces(steps)
         if server.api == "chat" or tokenizer is None:
             opening = THINKING_OPENS + "".join(texts)
             messages = chat_messages(turn, opening, server.chat_style)
@@ -236,7 +242,7 @@ class OpenAiEngine:
             text = tokenizer.prompt_text(turn, texts)
             return {"prompt": text}, tokenizer.count(text), len(text)
         codec = tokenizer.codec
-        pieces = codec.answer(turn, steps) if kind == "answer" else codec.proposal(turn, steps)
+        pieces = codec.answer(turn, steps, answer_opening) if kind == "answer" else codec.proposal(turn, steps)
         ids = [token for piece in pieces for token in piece]
         return {"prompt": ids}, len(ids), 0
 

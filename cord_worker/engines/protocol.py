@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cord_worker.prompting.segmentation import FinishReason
+from cord_worker.prompting.trajectory import ANSWER_OPENING
 
 __all__ = ["AnswerScore", "Engine", "FinishReason", "Generation", "Sampling", "Turn"]
 
@@ -96,8 +97,11 @@ class Engine(Protocol):
         """Writes the rest of the trajectory after `steps`, markers included; ends at `</think>`, EOS or the cap."""
         ...
 
-    async def answer(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
-        """Writes the final answer after the closed trajectory; ends at EOS or the cap."""
+    async def answer(
+        self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
+    ) -> Generation:
+        """Writes the final answer after the trajectory and the text `opening`, which closes it; ends at EOS or the
+        cap."""
         ...
 
     async def reply(self, turn: Turn, sampling: Sampling) -> Generation:

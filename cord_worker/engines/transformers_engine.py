@@ -24,6 +24,7 @@ from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError, RequestError
 from cord_worker.prompting.scoring import predictive_perplexity
 from cord_worker.prompting.segmentation import TextKind
+from cord_worker.prompting.trajectory import ANSWER_OPENING
 
 _DIGITS = 9
 """Significant digits of a score, and decimals of a log-probability, so that equal scores are equal bytes.
@@ -77,10 +78,12 @@ class TransformersEngine:
         pieces = self._codec.proposal(turn, steps)
         return await self._generate(self._generation_job("trajectory", pieces, sampling))
 
-    async def answer(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+    async def answer(
+        self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
+    ) -> Generation:
         """See `protocol.Engine.answer`; ends before a second `</think>`, told by its finish reason."""
         _require_steps(steps)
-        pieces = self._codec.answer(turn, steps)
+        pieces = self._codec.answer(turn, steps, opening)
         return await self._generate(self._generation_job("answer", pieces, sampling))
 
     async def reply(self, turn: Turn, sampling: Sampling) -> Generation:

@@ -26,7 +26,7 @@ from cord_worker.engines.vllm_processes import VllmProcesses
 from cord_worker.errors import EngineError, EngineLoadError, RequestError
 from cord_worker.prompting.scoring import predictive_perplexity
 from cord_worker.prompting.segmentation import ENDS, Ended, TextKind, cut
-from cord_worker.prompting.trajectory import THINK_CLOSE
+from cord_worker.prompting.trajectory import ANSWER_OPENING, THINK_CLOSE
 
 logger = logging.getLogger(__name__)
 
@@ -121,10 +121,12 @@ class VllmEngine:
         """See `protocol.Engine.complete`; `max_tokens` is cut to the room that the context leaves."""
         return await self._generate("trajectory", self._codec.proposal(turn, steps), sampling)
 
-    async def answer(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+    async def answer(
+        self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
+    ) -> Generation:
         """See `protocol.Engine.answer`; ends before a second `</think>`, told by its finish reason."""
         _require_steps(steps)
-        return await self._generate("answer", self._codec.answer(turn, steps), sampling)
+        return await self._generate("answer", self._codec.answer(turn, steps, opening), sampling)
 
     async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
         """See `protocol.Engine.reply`; `max_tokens` is cut to the room that the context leaves."""

@@ -45,9 +45,9 @@ def scoring_pieces(steps: Sequence[str]) -> list[str]:
     return trajectory_pieces([*steps[:-1], steps[-1].rstrip()])
 
 
-def answer_pieces(steps: Sequence[str]) -> list[str]:
+def answer_pieces(steps: Sequence[str], opening: str = ANSWER_OPENING) -> list[str]:
     """Pieces after which a teacher writes the final answer."""
-    return [*scoring_pieces(steps), ANSWER_OPENING]
+    return [*scoring_pieces(steps), opening]
 
 
 def trajectory_text(steps: Sequence[str]) -> str:

@@ -64,16 +64,21 @@ def select(
 
 
 def merit(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) -> float:
-    """What makes a trajectory better than another under `settings.selection`; higher is better."""
+    """What makes a trajectory better than another under `settings.selection`; higher is better.
+
+    Raises SearchError where that is a judgment and there is none in [0, 1].
+    """
     if settings.selection == Criterion.MAX_LENGTH:
         return float(trajectory.thinking_tokens)
     if settings.selection == Criterion.RANDOM:
         return random_merit(scope.run_seed, scope.problem_key, trajectory.lineage)
+    if settings.selection.is_judged:
+        return _judgment(trajectory)
     return trajectory.score
 
 
 def rank_key(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) -> RankKey:
-    """Sorts best first: merit (the score), then fewer steps, parent rank, teacher order, sample index.
+    """Sorts best first: merit (such as the score), then fewer steps, parent rank, teacher order, sample index.
 
     No two members of a pool share a key: those of one step differ in (parent rank, teacher, sample), those of
     different steps in their number of steps. So no order of arrival and no database id ever decides.
@@ -132,6 +137,15 @@ def _known_reason(candidate: Candidate, reason: str) -> InvalidReason:
             f"candidate {candidate.id} (step {candidate.step}) is marked invalid as {reason!r}: known reasons are "
             f"{', '.join(InvalidReason)}"
         ) from None
+
+
+def _judgment(trajectory: Trajectory) -> float:
+    if trajectory.judgment is None or not 0.0 <= trajectory.judgment <= 1.0:
+        raise SearchError(
+            f"candidate {trajectory.candidate_id} has the judgment {trajectory.judgment}: where judgments select, each "
+            "candidate has one in [0, 1]; mark it as unjudgeable"
+        )
+    return trajectory.judgment
 
 
 def _check_scores(pool: list[Trajectory]) -> None:

@@ -28,6 +28,11 @@ def verdict_seed(run_seed: int, problem_key: str, lineage: str, round: int) -> i
     return _seed("verdict", run_seed, problem_key, lineage, round)
 
 
+def judgment_seed(run_seed: int, problem_key: str, lineage: str, index: int) -> int:
+    """Seed of the answer that binary judgment number `index` (0-based) of the candidate `lineage` asks for."""
+    return _seed("judgment", run_seed, problem_key, lineage, index)
+
+
 def random_merit(run_seed: int, problem_key: str, lineage: str) -> float:
     """What the candidate `lineage` draws where selection is random, in [0, 1)."""
     return _seed("selection", run_seed, problem_key, lineage) / 2**63

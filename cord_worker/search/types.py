@@ -38,6 +38,8 @@ class InvalidReason(StrEnum):
     """The prefix or the candidate does not fit a model's context."""
     UNSCORABLE = "unscorable"
     """The prover gave no score in (0, 1]."""
+    UNJUDGEABLE = "unjudgeable"
+    """The judging model gave no judgment in [0, 1]."""
 
 
 class Finish(StrEnum):
@@ -62,6 +64,15 @@ class Criterion(StrEnum):
     """Drawn from the run's seed."""
     MAX_LENGTH = "max_length"
     """The most thinking tokens."""
+    REWARD_MODEL = "reward_model"
+    """The judgment: what a process reward model thinks of its last step."""
+    BINARY_JUDGMENT = "binary_judgment"
+    """The judgment: how often the prover's model, made to answer at once, finds the known answer."""
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether candidates need a judgment beside their score."""
+        return self in (Criterion.REWARD_MODEL, Criterion.BINARY_JUDGMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +127,11 @@ class Expansion:
 class Candidate:
     """A trajectory extended by one proposed step, as its row holds it once it is scored or known to be invalid.
 
-    `text` is the step's text without marker; `teacher` the teacher's 0-based order in the configuration;
-    `parent_rank` the 0-based rank of the parent in the previous beam (0 at step 1, where `parent_id` is None);
-    `finish_reason` is "step", "think_end", "eos" or "length"; `thinking_tokens` counts the whole candidate in the
-    prover's tokens; `score` is in (0, 1]. Steps and depths (see `Expansion`) count from 1, rounds and samples from 0.
+    `text` is the step's text without marker; `teacher` the teacher's 0-based order in the configuration; `parent_rank`
+    the 0-based rank of the parent in the previous beam (0 at step 1, where `parent_id` is None); `finish_reason` is
+    "step", "think_end", "eos" or "length"; `thinking_tokens` counts the whole candidate in the prover's tokens; `score`
+    is in (0, 1], `judgment` in [0, 1], where the criterion needs one. Steps and depths (see `Expansion`) count from 1,
+    rounds and samples from 0.
     """
 
     id: int
@@ -137,6 +149,7 @@ class Candidate:
     parent_rank: int
     depth: int
     whole: bool = False
+    judgment: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +165,7 @@ class Trajectory:
     sample: int
     thinking_tokens: int
     lineage: str
+    judgment: float | None = None
 
     @classmethod
     def of(cls, candidate: Candidate, finish: Finish | None) -> Self:
@@ -171,6 +185,7 @@ class Trajectory:
             sample=candidate.sample,
             thinking_tokens=candidate.thinking_tokens,
             lineage=candidate.lineage,
+            judgment=candidate.judgment,
         )
 
 

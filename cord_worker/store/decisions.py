@@ -56,7 +56,7 @@ _LOCK_PROBLEM = sa.text(
 _READ_CANDIDATES = sa.text(
     """
     SELECT c.id, c.parent_id, c.step, c.round, t.ordinal AS teacher, c.sample, c.lineage, c.text, c.finish_reason,
-           c.score, c.thinking_tokens, c.invalid_reason, c.parent_rank, c.depth, c.whole
+           c.score, c.thinking_tokens, c.invalid_reason, c.parent_rank, c.depth, c.whole, c.judgment
     FROM candidates c JOIN teachers t ON t.id = c.teacher_id
     WHERE c.problem_id = :problem_id AND c.step = :step AND c.round = :round
     ORDER BY c.id
@@ -66,7 +66,7 @@ _READ_CANDIDATES = sa.text(
 _READ_EARLIER = sa.text(
     """
     SELECT c.id, c.parent_id, c.step, c.round, t.ordinal AS teacher, c.sample, c.lineage, NULL AS text,
-           c.finish_reason, c.score, c.thinking_tokens, c.invalid_reason, c.parent_rank, c.depth, c.whole
+           c.finish_reason, c.score, c.thinking_tokens, c.invalid_reason, c.parent_rank, c.depth, c.whole, c.judgment
     FROM candidates c JOIN teachers t ON t.id = c.teacher_id
     WHERE c.problem_id = :problem_id AND c.step < :step
     ORDER BY c.id
@@ -76,7 +76,7 @@ _READ_EARLIER = sa.text(
 _READ_BEAM = sa.text(
     """
     SELECT b.candidate_id, c.depth AS steps, c.score, b.finish, c.parent_rank, t.ordinal AS teacher, c.sample,
-           c.thinking_tokens, c.lineage
+           c.thinking_tokens, c.lineage, c.judgment
     FROM beams b
     JOIN candidates c ON c.id = b.candidate_id
     JOIN teachers t ON t.id = c.teacher_id

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 import cord_worker
-from cord_worker.config import RunConfig
+from cord_worker.config import ModelConfig, RunConfig
 from cord_worker.dataset import ProblemRecord, RejectedRecord, rejection_error
 from cord_worker.errors import DatasetError, RunConflict
 from cord_worker.store.models import RunState
@@ -89,8 +89,11 @@ _LOCK_NAME = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('cord run ' 
 
 _INSERT_RUN = sa.text(
     """
-    INSERT INTO runs (name, config, config_fingerprint, prover_model_id, judge_model_id, seed, code_version)
-    VALUES (:name, CAST(:config AS jsonb), :fingerprint, :prover_model_id, :judge_model_id, :seed, :version)
+    INSERT INTO runs
+        (name, config, config_fingerprint, prover_model_id, reward_model_id, judge_model_id, seed, code_version)
+    VALUES
+        (:name, CAST(:config AS jsonb), :fingerprint, :prover_model_id, :reward_model_id, :judge_model_id, :seed,
+         :version)
     RETURNING id
     """
 )
@@ -185,6 +188,12 @@ def ensure_model(connection: sa.Connection, fingerprint: str, path: str, identit
     return int(connection.execute(_MODEL_ID, {"fingerprint": fingerprint}).scalar_one())
 
 
+def _ensure(connection: sa.Connection, model: ModelConfig | None) -> int | None:
+    if model is None:
+        return None
+    return ensure_model(connection, model.fingerprint(), model.path, model.identity())
+
+
 def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tuple[int, bool]:
     fingerprint = config.fingerprint()
     existing = find_run(connection, name)
@@ -199,30 +208,27 @@ def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tupl
         # Same fingerprint: only what does not decide the result (max_active, batch sizes, ...) may differ.
         connection.execute(_UPDATE_CONFIG, {"run_id": existing.id, "config": config.model_dump_json()})
         return existing.id, False
-    prover, judge = config.prover_model, config.judge_model
     run_id = connection.execute(
         _INSERT_RUN,
         {
             "name": name,
             "config": config.model_dump_json(),
             "fingerprint": fingerprint,
-            "prover_model_id": ensure_model(connection, prover.fingerprint(), prover.path, prover.identity()),
-            "judge_model_id": None
-            if judge is None
-            else ensure_model(connection, judge.fingerprint(), judge.path, judge.identity()),
+            "prover_model_id": _ensure(connection, config.prover_model),
+            "reward_model_id": _ensure(connection, config.candidate_judge),
+            "judge_model_id": _ensure(connection, config.judge_model),
             "seed": config.run.seed,
             "version": cord_worker.__version__,
         },
     ).scalar_one()
     for ordinal, teacher in enumerate(config.teachers):
-        model = config.teacher_model(teacher)
         connection.execute(
             _INSERT_TEACHER,
             {
                 "run_id": run_id,
                 "ordinal": ordinal,
                 "name": teacher.name,
-                "model_id": ensure_model(connection, model.fingerprint(), model.path, model.identity()),
+                "model_id": _ensure(connection, config.teacher_model(teacher)),
                 "sampling": teacher.model_dump_json(exclude={"name", "model", "system_prompt"}),
                 "system_prompt": config.system_prompt(teacher),
             },

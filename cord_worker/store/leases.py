@@ -114,7 +114,10 @@ _CLAIM_SCORES = sa.text(
 _FINISH_SCORES = sa.text(
     """
     UPDATE candidates c
-    SET state = CASE WHEN r.invalid_reason IS NULL THEN 'scored' ELSE 'invalid' END,
+    SET state = CASE WHEN r.invalid_reason IS NOT NULL THEN 'invalid'
+                     WHEN (SELECT u.reward_model_id FROM problems p JOIN runs u ON u.id = p.run_id
+                           WHERE p.id = c.problem_id) IS NULL THEN 'scored'
+                     ELSE 'unjudged' END,
         invalid_reason = r.invalid_reason, score = r.score, log_prob_sum = r.log_prob_sum,
         answer_tokens = r.answer_tokens, thinking_tokens = r.thinking_tokens,
         score_prompt_tokens = r.prompt_tokens, score_cached_tokens = r.cached_tokens, score_seconds = r.seconds,
@@ -263,7 +266,7 @@ def finish_proposals(connection: sa.Connection, worker_id: uuid.UUID, results: S
         },
     ).all()
     count_dropped(connection, worker_id, len(results) - len(rows))
-    complete = _lower_barrier(connection, [row.problem_id for row in rows if row.state == "invalid"])
+    complete = lower_barrier(connection, [row.problem_id for row in rows if row.state == "invalid"])
     return Outcome(
         to_score=frozenset(row.problem_id for row in rows if row.state == "proposed"),
         to_advance=complete,
@@ -303,7 +306,10 @@ def claim_scores(
 def finish_scores(
     connection: sa.Connection, worker_id: uuid.UUID, results: Sequence[ScoreResult], *, scoring_mode: str
 ) -> Outcome:
-    """Writes scores whose lease is still held, and lowers the barrier of their problems."""
+    """Writes scores whose lease is still held, and lowers the barrier of their problems.
+
+    In a run whose candidates are judged, valid ones are not final before that.
+    """
     rows = connection.execute(
         _FINISH_SCORES,
         {
@@ -314,8 +320,8 @@ def finish_scores(
     ).all()
     count_dropped(connection, worker_id, len(results) - len(rows))
     return Outcome(
-        to_score=frozenset(),
-        to_advance=_lower_barrier(connection, [row.problem_id for row in rows]),
+        to_judge=frozenset(row.problem_id for row in rows if row.state == "unjudged"),
+        to_advance=lower_barrier(connection, [row.problem_id for row in rows if row.state != "unjudged"]),
         dropped=len(results) - len(rows),
     )
 
@@ -352,7 +358,7 @@ def finish_answers(connection: sa.Connection, worker_id: uuid.UUID, results: Seq
     count_dropped(connection, worker_id, len(results) - len(rows))
     ids = _locked(connection, [row.problem_id for row in rows])
     answered = connection.execute(_ANSWERED, {"ids": ids}).scalars().all() if ids else []
-    return Outcome(to_score=frozenset(), to_advance=frozenset(answered), dropped=len(results) - len(rows))
+    return Outcome(to_advance=frozenset(answered), dropped=len(results) - len(rows))
 
 
 def columns(kind: type, results: Sequence[Any]) -> dict[str, list[Any]]:
@@ -360,7 +366,7 @@ def columns(kind: type, results: Sequence[Any]) -> dict[str, list[Any]]:
     return {field.name: [getattr(result, field.name) for result in results] for field in fields(kind)}
 
 
-def _lower_barrier(connection: sa.Connection, problem_ids: Sequence[int]) -> frozenset[int]:
+def lower_barrier(connection: sa.Connection, problem_ids: Sequence[int]) -> frozenset[int]:
     """Counts final candidates off their problems; returns the problems whose step is now complete."""
     if not problem_ids:
         return frozenset()

@@ -164,7 +164,7 @@ _WORKING = sa.text(
     """
     SELECT c.state, count(*) AS number
     FROM candidates c JOIN problems p ON p.id = c.problem_id
-    WHERE p.run_id = :run_id AND c.state IN ('pending', 'proposing', 'proposed', 'scoring')
+    WHERE p.run_id = :run_id AND c.state IN ('pending', 'proposing', 'proposed', 'scoring', 'unjudged', 'judging')
     GROUP BY c.state
     """
 )

@@ -21,6 +21,7 @@ class Kind(StrEnum):
     ADVANCE = "advance"
     PROPOSE = "propose"
     SCORE = "score"
+    JUDGE = "judge"
     ANSWER = "answer"
     VERDICT = "verdict"
     VERIFY = "verify"
@@ -104,6 +105,22 @@ _DUE_SCORES = sa.text(
     """
 )
 
+_DUE_JUDGMENTS = sa.text(
+    """
+    WITH due AS (
+        SELECT c.id, p.step, m.fingerprint AS model
+        FROM candidates c
+        JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+        JOIN models m ON m.id = r.reward_model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
+        WHERE c.state = 'unjudged' AND c.touched_at < now() - make_interval(secs => :age)
+        ORDER BY c.id LIMIT :most FOR UPDATE OF c SKIP LOCKED
+    )
+    UPDATE candidates c SET touched_at = now() FROM due WHERE c.id = due.id
+    RETURNING c.problem_id, due.step, due.model
+    """
+)
+
 _DUE_ADVANCES = sa.text(
     """
     UPDATE problems p SET touched_at = now()
@@ -179,6 +196,12 @@ _WAITING = sa.text(
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         WHERE c.state = 'proposed'
         UNION ALL
+        SELECT DISTINCT c.problem_id, NULL::bigint, r.reward_model_id
+        FROM candidates c
+        JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+        WHERE c.state = 'unjudged'
+        UNION ALL
         SELECT j.problem_id, t.id, t.model_id
         FROM trajectories j
         JOIN problems p ON p.id = j.problem_id AND p.state = 'answering'
@@ -235,6 +258,19 @@ _PARK_SCORES = sa.text(
     JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
     JOIN runs r ON r.id = p.run_id
     WHERE c.state = 'proposed' AND c.score_attempts >= (r.config -> 'run' ->> 'max_attempts')::int
+    ORDER BY c.problem_id, c.id
+    """
+)
+
+_PARK_JUDGMENTS = sa.text(
+    """
+    SELECT DISTINCT ON (c.problem_id) c.problem_id,
+           'judging a candidate of step ' || c.step || ' was given up after ' || c.judgment_attempts
+           || ' attempts: its worker was lost or failed each time' AS reason
+    FROM candidates c
+    JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
+    JOIN runs r ON r.id = p.run_id
+    WHERE c.state = 'unjudged' AND c.judgment_attempts >= (r.config -> 'run' ->> 'max_attempts')::int
     ORDER BY c.problem_id, c.id
     """
 )
@@ -300,6 +336,10 @@ def due_model_work(
         for row in connection.execute(_DUE_SCORES, parameters)
     }
     due |= {
+        Due(Kind.JUDGE, row.problem_id, row.step, model=row.model)
+        for row in connection.execute(_DUE_JUDGMENTS, parameters)
+    }
+    due |= {
         Due(Kind.ANSWER, row.problem_id, row.step, row.teacher_id, row.model)
         for row in connection.execute(_DUE_ANSWERS, parameters)
     }
@@ -323,6 +363,6 @@ def exhausted(connection: sa.Connection) -> list[Parked]:
     """Problems one of whose pieces of work used up its attempts (`run.max_attempts`)."""
     return [
         Parked(row.problem_id, row.reason)
-        for statement in (_PARK_PROPOSALS, _PARK_SCORES, _PARK_ANSWERS, _PARK_VERDICTS)
+        for statement in (_PARK_PROPOSALS, _PARK_SCORES, _PARK_JUDGMENTS, _PARK_ANSWERS, _PARK_VERDICTS)
         for row in connection.execute(statement)
     ]

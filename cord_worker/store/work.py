@@ -104,9 +104,10 @@ class AnswerResult:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a group of finishes led to: problems with candidates to score, problems whose next decision is due,
-    and the number of results that were late or duplicate."""
+    """What a group of finishes led to: problems with candidates to score or to judge, problems whose next decision is
+    due, and the number of results that were late or duplicate."""
 
-    to_score: frozenset[int]
     to_advance: frozenset[int]
     dropped: int
+    to_score: frozenset[int] = frozenset()
+    to_judge: frozenset[int] = frozenset()

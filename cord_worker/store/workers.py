@@ -72,6 +72,7 @@ _GONE_HOLDERS = sa.text(
     WHERE w.stopped_at IS NOT NULL AND (
         w.id IN (SELECT worker_id FROM candidates WHERE state = 'proposing')
         OR w.id IN (SELECT score_worker_id FROM candidates WHERE state = 'scoring')
+        OR w.id IN (SELECT judgment_worker_id FROM candidates WHERE state = 'judging')
         OR w.id IN (SELECT worker_id FROM trajectories WHERE answer_state = 'writing')
         OR w.id IN (SELECT judgment_worker_id FROM trajectories WHERE answer_state = 'judging')
     )
@@ -92,6 +93,15 @@ _RETURN_SCORES = sa.text(
     UPDATE candidates
     SET state = 'proposed', score_attempts = score_attempts - :forgiven, touched_at = 'epoch'
     WHERE state = 'scoring' AND score_worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
+      AND touched_at < now() - make_interval(secs => :grace)
+    """
+)
+
+_RETURN_JUDGMENTS = sa.text(
+    """
+    UPDATE candidates
+    SET state = 'unjudged', judgment_attempts = judgment_attempts - :forgiven, touched_at = 'epoch'
+    WHERE state = 'judging' AND judgment_worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
       AND touched_at < now() - make_interval(secs => :grace)
     """
 )
@@ -216,6 +226,7 @@ def give_back(
     for statement, known in (
         (_RETURN_PROPOSALS, known_candidates),
         (_RETURN_SCORES, known_candidates),
+        (_RETURN_JUDGMENTS, known_candidates),
         (_RETURN_ANSWERS, known_trajectories),
         (_RETURN_VERDICTS, known_trajectories),
     ):

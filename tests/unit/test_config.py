@@ -53,6 +53,15 @@ def test_one_model_serves_several_teachers_and_may_serve_the_prover() -> None:
         (('[prover]\nmodel = "two"', '[prover]\nmodel = "one"'), ["nothing uses", "two"]),
         (("[prover]", "[search]\nstep_tokens = 99999\n[prover]"), ["step_tokens", "thinking_tokens"]),
         (("[prover]", '[prover]\nscoring_template = "no place"'), ["prover.scoring_template", "{answer}"]),
+        (("[prover]", '[binary]\ntemplate = "Time is up:"\n[prover]'), ["binary.template", "</think>"]),
+        (("[prover]", "[binary]\njudgments = 0\n[prover]"), ["binary.judgments", "greater than or equal to 1"]),
+        (
+            (
+                "[prover]",
+                '[search]\nselection = "binary_judgment"\n[verify]\nmethod = "judge"\njudge.model = "one"\n[prover]',
+            ),
+            ["binary_judgment", "LLM judge", "verify.method"],
+        ),
         (("[prover]", "[prover"), ["not valid TOML"]),
         (("[prover]", '[verify]\nmethod = "guess"\n[prover]'), ["verify.method", "numeric", "got 'guess'"]),
         (("[prover]", '[verify]\nmethod = "judge"\n[prover]'), ["verify", "[verify.judge]"]),
@@ -141,3 +150,13 @@ def test_a_judge_may_be_a_model_of_its_own_and_enters_the_fingerprint() -> None:
     prints.add(parse(judged + 'template = "{reference} {answer}"\n').fingerprint())
     prints.add(parse(GOOD + "[verify.tolerance]\nrelative = 0.1\n").fingerprint())
     assert len(prints) == 5
+
+
+def test_the_prover_judges_where_binary_judgments_select_and_only_then_do_they_count() -> None:
+    by_score, by_judgment = GOOD, GOOD + '[search]\nselection = "binary_judgment"\n'
+    assert parse(by_score).candidate_judge is None
+    config = parse(by_judgment)
+    assert config.candidate_judge is config.prover_model
+    twice = "[binary]\njudgments = 20\n"
+    assert parse(by_score).fingerprint() == parse(by_score + twice).fingerprint()
+    assert parse(by_judgment).fingerprint() != parse(by_judgment + twice).fingerprint()

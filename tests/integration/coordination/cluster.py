@@ -65,7 +65,8 @@ CONTENT = {
     "candidates": """
         SELECT p.key, c.lineage, parent.lineage AS parent, c.parent_rank, c.step, c.round, t.name, c.sample, c.seed,
                c.max_tokens, c.state, c.text, c.finish_reason, c.invalid_reason, c.prompt_tokens,
-               c.completion_tokens, c.score, c.log_prob_sum, c.answer_tokens, c.thinking_tokens, c.scoring_mode,
+               c.completion_tokens, c.judgment, c.judgment_detail,
+               c.score, c.log_prob_sum, c.answer_tokens, c.thinking_tokens, c.scoring_mode,
                c.rank, c.kept, c.winning
         FROM candidates c
         JOIN problems p ON p.id = c.problem_id
@@ -89,19 +90,22 @@ CONTENT = {
 """What two runs of one configuration must agree on, row for row: all but keys, timings, attempts and workers."""
 
 
-_GATE = 4711
+_GATE, _JUDGMENT_GATE = 4711, 4712
 _RESULT_GATE = f"""
     CREATE OR REPLACE FUNCTION test_result_gate() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        PERFORM pg_advisory_xact_lock_shared({_GATE}, pid) FROM workers
-        WHERE id = CASE OLD.state WHEN 'proposing' THEN OLD.worker_id ELSE OLD.score_worker_id END;
+        PERFORM pg_advisory_xact_lock_shared(
+            CASE OLD.state WHEN 'judging' THEN {_JUDGMENT_GATE} ELSE {_GATE} END, pid
+        ) FROM workers
+        WHERE id = CASE OLD.state WHEN 'proposing' THEN OLD.worker_id WHEN 'scoring' THEN OLD.score_worker_id
+                                  ELSE OLD.judgment_worker_id END;
         RETURN NEW;
     END $$;
     CREATE OR REPLACE TRIGGER test_result_gate BEFORE UPDATE ON candidates FOR EACH ROW
-    WHEN (OLD.state IN ('proposing', 'scoring') AND NEW.state IS DISTINCT FROM OLD.state)
+    WHEN (OLD.state IN ('proposing', 'scoring', 'judging') AND NEW.state IS DISTINCT FROM OLD.state)
     EXECUTE FUNCTION test_result_gate()
 """
-"""What ends a lease waits while a test holds the advisory lock (`_GATE`, pid of the lease's worker)."""
+"""What ends a lease waits while a test holds the advisory lock (`_GATE`, or `_JUDGMENT_GATE`, pid of its worker)."""
 
 _VERDICT_GATE = 4713
 _VERDICT_GATED = f"""
@@ -169,10 +173,21 @@ class Cluster:
 
     @contextmanager
     def no_result_of(self, name: str, database: Database) -> Iterator[None]:
-        """For the length of a `with`, a model worker can lease work, but none of its results is committed."""
+        """For the length of a `with`, a model worker can lease work, but commits no proposal and no score."""
+        with self._shut(_GATE, name, database):
+            yield
+
+    @contextmanager
+    def no_judgment_of(self, name: str, database: Database) -> Iterator[None]:
+        """Like `no_result_of`, for judgments."""
+        with self._shut(_JUDGMENT_GATE, name, database):
+            yield
+
+    @contextmanager
+    def _shut(self, key: int, name: str, database: Database) -> Iterator[None]:
         database.run(lambda connection: connection.execute(sa.text(_RESULT_GATE)))
         with database.session_connection() as session:
-            gate = {"gate": _GATE, "pid": self.processes[name].pid}
+            gate = {"gate": key, "pid": self.processes[name].pid}
             session.execute(sa.text("SELECT pg_advisory_lock(:gate, :pid)"), gate)
             try:
                 yield
@@ -180,7 +195,7 @@ class Cluster:
                 session.execute(sa.text("SELECT pg_advisory_unlock(:gate, :pid)"), gate)
 
     def kill_holding_a_lease(self, name: str, database: Database, seconds: float = 120.0) -> None:
-        """SIGKILL to a model worker as soon as it has leased work; call under `no_result_of`."""
+        """SIGKILL to a model worker as soon as it has leased proposals or scores; call under `no_result_of`."""
         holder = f"IN (SELECT id FROM workers WHERE pid = {self.processes[name].pid})"
         held = f"(state = 'proposing' AND worker_id {holder}) OR (state = 'scoring' AND score_worker_id {holder})"
         self.wait_until(lambda: count(database, held, "candidates") > 0, seconds)
@@ -203,6 +218,13 @@ class Cluster:
         holder = f"IN (SELECT id FROM workers WHERE pid = {self.processes[name].pid})"
         held = f"answer_state = 'judging' AND judgment_worker_id {holder}"
         self.wait_until(lambda: count(database, held, "trajectories") > 0, seconds)
+        self.kill(name)
+
+    def kill_judging(self, name: str, database: Database, seconds: float = 120.0) -> None:
+        """SIGKILL to a model worker as soon as it has leased judgments; call under `no_judgment_of`."""
+        holder = f"IN (SELECT id FROM workers WHERE pid = {self.processes[name].pid})"
+        held = f"state = 'judging' AND judgment_worker_id {holder}"
+        self.wait_until(lambda: count(database, held, "candidates") > 0, seconds)
         self.kill(name)
 
     def stop(self, name: str, seconds: float = 120.0) -> int:

@@ -59,6 +59,44 @@ def test_a_search_killed_in_the_middle_ends_as_an_undisturbed_one(
     assert count(database, "propose_attempts > 1", "candidates") > 0
 
 
+JUDGED = {"binary_judgment": ("", "judge")}
+"""Selection → what it adds to the configuration, and the model that judges."""
+
+
+@pytest.mark.parametrize("selection", sorted(JUDGED))
+def test_a_search_by_judgments_killed_while_it_judges_ends_as_an_undisturbed_one(
+    selection: str, tmp_path: Path, database: Database, database_url: str, broker_url: str
+) -> None:
+    addition, judge = JUDGED[selection]
+    config = INSTANT.replace("[search]\n", f'[search]\nselection = "{selection}"\n') + addition
+    with Cluster(tmp_path, database_url, broker_url, config) as cluster:
+        cluster.start()
+        cluster.enqueue(database, PROBLEMS)
+        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
+        undisturbed = content(database)
+        for name in cluster.names:
+            assert cluster.stop(name) == 0
+        empty_tables(database)
+
+        cluster.start()
+        with cluster.no_judgment_of(judge, database):
+            cluster.enqueue(database, PROBLEMS)
+            cluster.kill_judging(judge, database)
+        cluster.kill("coordinator")
+        cluster.start(judge, "coordinator")
+        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
+    for table, rows in content(database).items():
+        assert rows == undisturbed[table], table
+    assert count(database, "judgment_attempts > 1", "candidates") > 0
+    assert count(database, "state = 'scored' AND (judgment IS NULL OR score IS NULL)", "candidates") == 0
+    kept = """
+        SELECT count(*) FROM candidates c JOIN candidates other USING (problem_id, step, round)
+        WHERE c.rank < other.rank AND c.judgment < other.judgment
+    """
+    assert database.run(lambda connection: connection.execute(sa.text(kept)).scalar_one()) == 0
+    assert count(database, "judgment > 0 AND judgment < 1", "candidates") > 0
+
+
 def test_an_llm_judge_killed_in_the_middle_ends_as_an_undisturbed_one(
     tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:

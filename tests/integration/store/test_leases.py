@@ -16,8 +16,15 @@ from cord_worker.search.types import SearchSettings, SeedScope
 from cord_worker.store import decisions, leases, lifecycle, sweep, workers
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import enqueue
+from cord_worker.store.judgments import JudgmentResult, LeasedJudgment, claim_judgments, finish_judgments
 from cord_worker.store.models import WorkerRole
-from cord_worker.store.work import LeasedProposal, Outcome, ProposalResult, ProposalUnit, ScoreResult
+from cord_worker.store.work import (
+    LeasedProposal,
+    Outcome,
+    ProposalResult,
+    ProposalUnit,
+    ScoreResult,
+)
 
 CONFIG = RunConfig.model_validate(
     {
@@ -187,6 +194,70 @@ def test_the_barrier_opens_with_the_last_score_and_only_then(database: Database,
     assert scored(0).to_advance == frozenset()
     assert scored(0).dropped == 1
     assert scored(1).to_advance == {problem}
+
+
+@pytest.fixture
+def judged_problem(database: Database, problem: int) -> int:
+    """A problem of a run whose candidates are judged; the first of two is scored, the second invalid."""
+    holder = worker(database)
+    database.run(lambda c: c.execute(sa.text("UPDATE runs SET reward_model_id = prover_model_id")))
+    finish(database, holder, proposed(claim(database, holder, problem, 0)))
+    finish(database, holder, proposed(claim(database, holder, problem, 1), "", "empty"))
+    (lease,) = database.run(lambda c: leases.claim_scores(c, holder, [problem], scoring_mode="instant"))
+    result = ScoreResult(lease.candidate_id, lease.attempt, None, 0.5, -0.7, 1, 4, 20, 0, 0.1)
+    outcome = database.run(lambda c: leases.finish_scores(c, holder, [result], scoring_mode="instant"))
+    assert (outcome.to_judge, outcome.to_advance) == ({problem}, frozenset())
+    assert states(database) == ["unjudged", "invalid"]
+    return problem
+
+
+def lease_judgments(database: Database, worker_id: uuid.UUID, problem_id: int) -> list[LeasedJudgment]:
+    return database.run(lambda connection: claim_judgments(connection, worker_id, [problem_id]))
+
+
+def judged(database: Database, worker_id: uuid.UUID, lease: LeasedJudgment, judgment: float = 0.7) -> Outcome:
+    result = JudgmentResult(lease.candidate_id, lease.attempt, None, judgment, '{"right": 7}', 20, 5, 0, 0.1)
+    return database.run(lambda connection: finish_judgments(connection, worker_id, [result]))
+
+
+def test_a_judgment_is_leased_once_written_once_and_then_the_barrier_opens(
+    database: Database, judged_problem: int
+) -> None:
+    first, second = worker(database), worker(database)
+    (lease,) = lease_judgments(database, first, judged_problem)
+    assert (lease.key, lease.reference, lease.method, lease.steps) == ("p", "2", "math", (" 1 + 1 = 2.",))
+    assert lease_judgments(database, second, judged_problem) == []
+    assert judged(database, second, lease).dropped == 1
+    assert judged(database, first, lease).to_advance == {judged_problem}
+    assert judged(database, first, lease, 0.1).dropped == 1
+    assert states(database) == ["scored", "invalid"]
+    (candidate, _) = database.run(lambda c: decisions.read_candidates(c, judged_problem, 1, 0))
+    assert (candidate.score, candidate.judgment) == (0.5, 0.7)
+
+
+def test_a_judgment_of_a_worker_that_is_gone_is_owed_again(database: Database, judged_problem: int) -> None:
+    model = CONFIG.models["m"].fingerprint()
+    lost, fresh = worker(database), worker(database)
+    assert database.run(sweep.waiting) == {model: 1}
+    (old,) = lease_judgments(database, lost, judged_problem)
+    assert database.run(sweep.waiting) == {}
+    database.run(lambda c: workers.stop(c, lost, "lost"))
+    assert database.run(workers.reclaim) == 1
+    owed = database.run(lambda c: sweep.due_model_work(c, [model], 20.0))
+    assert [(due.kind, due.problem_id, due.model) for due in owed] == [(sweep.Kind.JUDGE, judged_problem, model)]
+    (new,) = lease_judgments(database, fresh, judged_problem)
+    assert new.attempt == 2
+    assert judged(database, lost, old).dropped == 1
+    assert judged(database, fresh, new).dropped == 0
+
+
+def test_judging_that_keeps_losing_its_worker_parks_its_problem(database: Database, judged_problem: int) -> None:
+    for _ in range(2):
+        victim = worker(database)
+        assert lease_judgments(database, victim, judged_problem)
+        database.run(lambda c, w=victim: workers.give_back(c, [w], forgiven=False))
+    (parked,) = database.run(sweep.exhausted)
+    assert "judging a candidate of step 1 was given up after 2 attempts" in parked.reason
 
 
 def test_an_invalid_proposal_is_final_and_lowers_the_barrier(database: Database, problem: int) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cord_worker.search.beam import rank_key, select, winner
 from cord_worker.search.types import (
     Candidate,
+    Criterion,
     Finish,
     InvalidReason,
     SearchError,
@@ -277,3 +278,24 @@ def test_the_winner_is_the_first_of_the_beam(pool: tuple[list[Candidate], list[T
 def test_an_empty_beam_has_no_winner() -> None:
     with pytest.raises(SearchError, match="no winner"):
         winner((), SETTINGS, SCOPE)
+
+
+@given(
+    scores=st.permutations([0.1, 0.2, 0.3, 0.4]),
+    judgments=st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=4, max_size=4),
+    criterion=st.sampled_from([Criterion.BINARY_JUDGMENT]),
+)
+def test_judgments_select_whatever_the_scores_and_equal_ones_fall_to_the_usual_order(
+    scores: list[float], judgments: list[float], criterion: Criterion
+) -> None:
+    pool = [new(id, 0, id, 0, score=scores[id], judgment=judgments[id]) for id in range(4)]
+    ranking = select(pool, (), dataclasses.replace(SETTINGS, selection=criterion), SCOPE).ranking
+    assert list(ranking) == sorted(range(4), key=lambda id: (-judgments[id], id))
+
+
+@pytest.mark.parametrize("judgment", [None, -0.1, 1.1, math.nan])
+def test_a_candidate_without_a_judgment_is_no_member_where_judgments_select(judgment: float | None) -> None:
+    settings = dataclasses.replace(SETTINGS, selection=Criterion.BINARY_JUDGMENT)
+    with pytest.raises(SearchError, match="unjudgeable"):
+        select([new(1, 0, 0, 0, judgment=judgment)], (), settings, SCOPE)
+    assert select([new(1, 0, 0, 0, judgment=judgment)], (), SETTINGS, SCOPE).ranking == (1,)

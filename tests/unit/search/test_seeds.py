@@ -8,7 +8,7 @@ import sys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cord_worker.search.seeds import answer_seed, candidate_seed, lineage
+from cord_worker.search.seeds import answer_seed, candidate_seed, judgment_seed, lineage
 
 TEXT = st.text(max_size=12)
 COUNT = st.integers(min_value=0, max_value=2**63 - 1)
@@ -98,3 +98,11 @@ def test_an_answer_seed_is_not_a_candidate_seed_of_the_same_fields() -> None:
     candidates = {candidate_seed(0, "p", step, "ab", "t", 0, 0) for step in range(100)}
     assert answer_seed(0, "p", "ab", "t") not in candidates
     assert answer_seed(0, "p", "ab", "t") != answer_seed(0, "p", "ab", "u")
+
+
+def test_every_judgment_of_every_candidate_has_a_seed_of_its_own() -> None:
+    seeds = [judgment_seed(0, "p", line, index) for line in ("ab", "cd") for index in range(100)]
+    assert len(set(seeds)) == 200
+    assert judgment_seed(0, "p", "ab", 0) == seeds[0]
+    assert judgment_seed(1, "p", "ab", 0) not in seeds
+    assert all(0 <= seed < 2**63 for seed in seeds)

@@ -1,0 +1,96 @@
+"""Judging one candidate with the model that selects: what becomes of a leased judgment.
+
+A binary judgment compares answers as final answers are verified, in a process that can be killed (`AnswerChecker`): a
+comparison in this process could hang in sympy, and a simpler one would call right answers wrong. A comparison that
+takes too long counts as not right, and the judgment's detail says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import Counter
+
+from cord_worker.config import RunConfig
+from cord_worker.engines.protocol import Engine, Sampling, Turn
+from cord_worker.errors import RequestError
+from cord_worker.prompting.trajectory import THINK_CLOSE
+from cord_worker.search.seeds import judgment_seed
+from cord_worker.search.types import InvalidReason
+from cord_worker.search.validity import storable
+from cord_worker.store.judgments import JudgmentResult, LeasedJudgment
+from cord_worker.verify import AnswerChecker, Method, Rule
+
+logger = logging.getLogger(__name__)
+
+
+async def judgment_of(
+    engine: Engine, checker: AnswerChecker, config: RunConfig, lease: LeasedJudgment
+) -> JudgmentResult:
+    """The candidate's judgment by the run's criterion; invalid where the model cannot take the request."""
+    try:
+        return await _binary(engine, checker, config, lease)
+    except RequestError as error:
+        logger.warning("candidate %d: %s", lease.candidate_id, error)
+        return _invalid(lease, InvalidReason.TOO_LONG)
+
+
+async def _binary(engine: Engine, checker: AnswerChecker, config: RunConfig, lease: LeasedJudgment) -> JudgmentResult:
+    """The share of seeded answers, given at once after the candidate, that equal the known one (PAPER.md)."""
+    binary = config.binary
+    turn = Turn(question=lease.question, system=config.prover_model.system_prompt, passage=lease.passage)
+    generations = await asyncio.gather(
+        *(
+            engine.answer(
+                turn,
+                lease.steps,
+                Sampling(
+                    temperature=binary.temperature,
+                    top_p=binary.top_p,
+                    top_k=0,
+                    min_p=0.0,
+                    repetition_penalty=1.0,
+                    max_tokens=binary.tokens,
+                    seed=judgment_seed(config.run.seed, lease.key, lease.lineage, index),
+                ),
+                opening=binary.template,
+            )
+            for index in range(binary.judgments)
+        )
+    )
+    tolerance = config.verify.tolerance
+    method = Method.MATH if lease.method in ("none", "judge") else Method(lease.method)
+    rule = Rule(method, relative=tolerance.relative, absolute=tolerance.absolute)
+    closing = binary.template.partition(THINK_CLOSE)[2]
+    answers = Counter(storable(generation.text) for generation in generations)
+    found = []
+    for text, times in answers.items():
+        verdict = await asyncio.to_thread(checker.check, closing + text, lease.reference, rule)
+        found.append({"text": text, "times": times, "correct": verdict.correct, "method": verdict.method})
+    right = sum(answers[str(item["text"])] for item in found if item["correct"])
+    return JudgmentResult(
+        candidate_id=lease.candidate_id,
+        attempt=lease.attempt,
+        invalid_reason=None,
+        judgment=right / binary.judgments,
+        detail=json.dumps({"right": right, "answers": found}),
+        prompt_tokens=sum(generation.prompt_tokens for generation in generations),
+        completion_tokens=sum(generation.completion_tokens for generation in generations),
+        cached_tokens=sum(generation.cached_tokens for generation in generations),
+        seconds=max(generation.seconds for generation in generations),
+    )
+
+
+def _invalid(lease: LeasedJudgment, reason: InvalidReason) -> JudgmentResult:
+    return JudgmentResult(
+        candidate_id=lease.candidate_id,
+        attempt=lease.attempt,
+        invalid_reason=reason.value,
+        judgment=None,
+        detail=None,
+        prompt_tokens=None,
+        completion_tokens=None,
+        cached_tokens=None,
+        seconds=None,
+    )
