@@ -258,11 +258,12 @@ class BinaryConfig(_Section):
 class SearchConfig(_Section):
     """Beam search over steps (PAPER.md, One decoding step) and its budgets, in tokens."""
 
-    pipeline: Literal["cord", "greedy", "curation", "mcts"] = Field(
+    pipeline: Literal["cord", "greedy", "curation", "mcts", "sample"] = Field(
         "cord",
         description="`cord`: beam search over the steps of all teachers; `greedy`: `trajectories` chains side by side, "
         "each with a beam of one; `curation`: every teacher writes `trajectories` whole ones, the best wins; `mcts`: "
-        "tree search by UCB with `trajectories` full rollouts.",
+        "tree search by UCB with `trajectories` full rollouts; `sample`: every teacher writes `trajectories` whole "
+        "ones, nothing is scored, and every one is answered and verified (evaluation).",
     )
     selection: Literal["predictive_perplexity", "random", "max_length", "binary_judgment"] = Field(
         "predictive_perplexity",
@@ -271,7 +272,10 @@ class SearchConfig(_Section):
         "case.",
     )
     trajectories: int = Field(
-        4, ge=1, le=1024, description="Chains of `greedy`; of each teacher in `curation`; rollouts of `mcts`."
+        4,
+        ge=1,
+        le=1024,
+        description="Chains of `greedy`; of each teacher in `curation` and `sample`; rollouts of `mcts`.",
     )
     exploration: float = Field(
         1.41,
@@ -284,7 +288,9 @@ class SearchConfig(_Section):
     samples_per_teacher: int = Field(1, ge=1, le=1024, description="Proposals of each teacher per trajectory.")
     max_steps: int = Field(64, ge=1, le=10_000, description="Steps after which the trajectories are closed.")
     step_tokens: int = Field(2048, ge=4, description="Cap of one step, in the teacher's tokens.")
-    thinking_tokens: int = Field(16_384, ge=8, description="Thinking budget, in the prover's tokens.")
+    thinking_tokens: int = Field(
+        16_384, ge=8, description="Thinking budget, in the prover's tokens; in the teacher's where nothing is scored."
+    )
     answer_tokens: int = Field(4096, ge=1, description="Cap of the final answer, in the teacher's tokens.")
     loop_ngram: int = Field(12, ge=1, description="Words in the n-gram that is watched for loops.")
     loop_repeats: int = Field(8, ge=2, description="Repeats of one n-gram in a step that make it a loop.")
@@ -380,7 +386,7 @@ class RunConfig(_Section):
 
     models: dict[str, ModelConfig]
     teachers: Annotated[list[TeacherConfig], Field(min_length=1)]
-    prover: ProverConfig
+    prover: ProverConfig | None = Field(None, description="Needed but by `sample`, which leaves it alone.")
     search: SearchConfig = SearchConfig()
     verify: VerifyConfig = VerifyConfig()
     binary: BinaryConfig = BinaryConfig()
@@ -399,7 +405,12 @@ class RunConfig(_Section):
                     f"teacher {teacher.name!r} names the model {teacher.model!r}, which is not in [models] "
                     f"(there: {known})"
                 )
-        if self.prover.model not in self.models:
+        if self.prover is None and self.is_scored:
+            raise ValueError(
+                f'[prover] is missing: pipeline = "{self.search.pipeline}" has it score the candidates (only "sample" '
+                "does without)"
+            )
+        if self.prover is not None and self.prover.model not in self.models:
             raise ValueError(f"prover.model names {self.prover.model!r}, which is not in [models] (there: {known})")
         judge = self.verify.judge
         if judge is not None and judge.model not in self.models:
@@ -420,8 +431,8 @@ class RunConfig(_Section):
                 raise ValueError(
                     f"models {other!r} and {name!r} are the same model: define it once and let several teachers name it"
                 )
-        used = {teacher.model for teacher in self.teachers} | {self.prover.model}
-        used |= set() if judge is None else {judge.model}
+        used = {teacher.model for teacher in self.teachers}
+        used |= {part.model for part in (self.prover, judge) if part is not None}
         unused = sorted(set(self.models) - used)
         if unused:
             raise ValueError(f"models that nothing uses: {', '.join(unused)}")
@@ -432,9 +443,31 @@ class RunConfig(_Section):
         return self.models[teacher.model]
 
     @property
+    def is_scored(self) -> bool:
+        """Whether candidates are scored; where not, a prover may be configured but is not used."""
+        return self.search.pipeline != "sample"
+
+    @property
+    def scorer(self) -> ProverConfig:
+        """The prover. Raises ConfigError where nothing is scored."""
+        if self.prover is None or not self.is_scored:
+            raise ConfigError(f'there is no prover: pipeline = "{self.search.pipeline}" scores nothing')
+        return self.prover
+
+    @property
     def prover_model(self) -> ModelConfig:
-        """The model that scores."""
-        return self.models[self.prover.model]
+        """The model that scores. Raises ConfigError where nothing is scored."""
+        return self.models[self.scorer.model]
+
+    @property
+    def served_models(self) -> dict[str, ModelConfig]:
+        """The models that the run needs a worker of: all, but for an unused prover's own."""
+        used = {teacher.model for teacher in self.teachers}
+        if self.is_scored:
+            used.add(self.scorer.model)
+        if self.verify.judge is not None:
+            used.add(self.verify.judge.model)
+        return {name: model for name, model in self.models.items() if name in used}
 
     @property
     def judge_model(self) -> ModelConfig | None:
@@ -444,7 +477,7 @@ class RunConfig(_Section):
     @property
     def candidate_judge(self) -> ModelConfig | None:
         """The model that judges candidates; None where judgments do not select."""
-        return self.prover_model if self.search.selection == "binary_judgment" else None
+        return self.prover_model if self.is_scored and self.search.selection == "binary_judgment" else None
 
     def system_prompt(self, teacher: TeacherConfig) -> str | None:
         """System turn of `teacher`: its own, else its model's."""
@@ -457,11 +490,11 @@ class RunConfig(_Section):
         judging = self.search.selection == "binary_judgment"
         return _digest(
             {
-                "models": {name: model.identity() for name, model in self.models.items()},
+                "models": {name: model.identity() for name, model in self.served_models.items()},
                 "teachers": [teacher.model_dump(mode="json") for teacher in self.teachers],
                 "system_prompts": [self.system_prompt(teacher) for teacher in self.teachers],
-                "prover": self.prover.model_dump(mode="json"),
-                "prover_system_prompt": self.prover_model.system_prompt,
+                "prover": self.scorer.model_dump(mode="json") if self.is_scored else None,
+                "prover_system_prompt": self.prover_model.system_prompt if self.is_scored else None,
                 "search": self.search.model_dump(mode="json"),
                 "seed": self.run.seed,
                 "verify": self.verify.model_dump(mode="json"),

@@ -53,7 +53,7 @@ def _rows(outcome: Outcome) -> list[tuple[str, str]]:
         ("mean score", figure(totals.mean_score)),
         ("mean steps", figure(totals.mean_steps, 1)),
         ("winning steps by", shares or "-"),
-        ("candidates", f"{totals.candidates['scored']:,} scored, {totals.candidates['invalid']:,} invalid"),
+        ("candidates", ", ".join(f"{number:,} {state}" for state, number in totals.candidates.items() if number)),
         ("tokens", f"{totals.tokens:,} generated, {totals.scored_tokens:,} read by the prover"),
         ("time", f"{duration(outcome.seconds)} ({outcome.seconds:.1f} s)"),
         ("trajectories", f"{shown(outcome.output)} ({outcome.export.exported:,})"),

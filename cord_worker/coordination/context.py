@@ -20,7 +20,7 @@ class RunContext:
     run_id: int
     config: RunConfig
     search: SearchSettings
-    prover_model: str
+    prover_model: str | None
     teachers: tuple[TeacherRow, ...]
 
     @property

@@ -55,7 +55,7 @@ class Coordinator:
             self.admit()
 
     def verify(self, problem_id: int) -> None:
-        """Has the problem's final answer checked beside the decisions, which a slow check must not hold up."""
+        """Has the problem's final answers checked beside the decisions, which a slow check must not hold up."""
         with self._lock:
             if problem_id in self._verifying:
                 return
@@ -76,38 +76,38 @@ class Coordinator:
                 self._verifying.discard(problem_id)
 
     def _verify(self, problem_id: int) -> None:
-        """Checks the answer, stores the verdict beside the score and ends the problem."""
-        answer = self._database.run(lambda connection: decisions.read_answer(connection, problem_id))
-        if answer is None:
+        """Checks the answers, stores the verdicts beside the scores and ends the problem."""
+        answers = self._database.run(lambda connection: decisions.read_answers(connection, problem_id))
+        if not answers:
             return
-        if answer.method == "judge":
-            self._judge(answer)
+        if answers[0].method == "judge":
+            self._judge(problem_id, answers)
             return
-        correct: bool | None = None
-        verification: str | None = None
-        if answer.method != "none":
-            tolerance = self._contexts.of_run(answer.run_id).config.verify.tolerance
-            rule = Rule(Method(answer.method), relative=tolerance.relative, absolute=tolerance.absolute)
-            try:
-                verdict = self._checker.check(answer.text, answer.reference, rule)
-            except VerificationError as error:
-                verdict = Verdict(correct=None, method="failed", detail=str(error))
-            correct = verdict.correct
-            verification = json.dumps({key: value for key, value in asdict(verdict).items() if key != "correct"})
-        self._database.run(
-            lambda connection: decisions.write_verdict(connection, answer, correct=correct, verification=verification)
-        )
+        verdicts = [self._checked(answer) for answer in answers]
+        self._database.run(lambda connection: decisions.write_verdicts(connection, problem_id, verdicts))
         self.admit()
 
-    def _judge(self, answer: decisions.WrittenAnswer) -> None:
-        """Asks the judge's model for its verdict, or ends the problem where it has given it."""
-        if answer.is_judged:
-            self._database.run(lambda connection: decisions.end_judged(connection, answer))
+    def _judge(self, problem_id: int, answers: Sequence[decisions.WrittenAnswer]) -> None:
+        """Asks the judge's model for its verdicts, or ends the problem where it has given them all."""
+        if all(answer.is_judged for answer in answers):
+            self._database.run(lambda connection: decisions.end_judged(connection, problem_id))
             self.admit()
             return
-        judge = self._contexts.of_run(answer.run_id).config.judge_model
+        judge = self._contexts.of_run(answers[0].run_id).config.judge_model
         if judge is not None:
-            self._messenger.post([Due(Kind.VERDICT, answer.problem_id, 0, model=judge.fingerprint())])
+            self._messenger.post([Due(Kind.VERDICT, problem_id, 0, model=judge.fingerprint())])
+
+    def _checked(self, answer: decisions.WrittenAnswer) -> decisions.AnswerVerdict:
+        if answer.method == "none":
+            return decisions.AnswerVerdict(answer.trajectory_id, None, None)
+        tolerance = self._contexts.of_run(answer.run_id).config.verify.tolerance
+        rule = Rule(Method(answer.method), relative=tolerance.relative, absolute=tolerance.absolute)
+        try:
+            verdict = self._checker.check(answer.text, answer.reference, rule)
+        except VerificationError as error:
+            verdict = Verdict(correct=None, method="failed", detail=str(error))
+        verification = json.dumps({key: value for key, value in asdict(verdict).items() if key != "correct"})
+        return decisions.AnswerVerdict(answer.trajectory_id, verdict.correct, verification)
 
     def admit(self) -> None:
         """Lets queued problems begin where there is room."""
@@ -137,11 +137,10 @@ class Coordinator:
                 decisions.write_retry(connection, problem, decision, context.teacher_ids)
                 return _proposals(context, problem.id, problem.step, decision.expansions), False
             case Finish():
-                teacher = context.teachers[decision.winner.teacher]
-                seed = answer_seed(context.config.run.seed, problem.key, decision.winner.lineage, teacher.name)
-                decisions.write_finish(connection, problem, decision, answer_seed=seed)
-                answer = Due(Kind.ANSWER, problem.id, decision.winner.steps, teacher.id, teacher.model_fingerprint)
-                return [answer], False
+                decisions.write_finish(
+                    connection, problem, decision, answer_seeds=_answer_seeds(context, problem, decision)
+                )
+                return _answers(context, problem, decision), False
             case Fail():
                 decisions.write_fail(connection, problem, decision)
                 return [], True
@@ -169,3 +168,16 @@ def _decide(connection: sa.Connection, context: RunContext, problem: decisions.P
 def _proposals(context: RunContext, problem_id: int, step: int, expansions: Sequence[Expansion]) -> list[Due]:
     asked = [context.teachers[ordinal] for ordinal in sorted({expansion.teacher for expansion in expansions})]
     return [Due(Kind.PROPOSE, problem_id, step, teacher.id, teacher.model_fingerprint) for teacher in asked]
+
+
+def _answer_seeds(context: RunContext, problem: decisions.ProblemSnapshot, decision: Finish) -> list[int]:
+    return [
+        answer_seed(context.config.run.seed, problem.key, one.lineage, context.teachers[one.teacher].name)
+        for one in decision.answered
+    ]
+
+
+def _answers(context: RunContext, problem: decisions.ProblemSnapshot, decision: Finish) -> list[Due]:
+    """One message a model: its worker writes all the answers of the problem that are its own."""
+    models = dict.fromkeys(context.teachers[one.teacher].model_fingerprint for one in decision.answered)
+    return [Due(Kind.ANSWER, problem.id, problem.step, model=model) for model in models]

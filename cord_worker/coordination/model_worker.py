@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from cord_worker import metrics
 from cord_worker.config import TeacherConfig
-from cord_worker.coordination.context import RunContexts
+from cord_worker.coordination.context import RunContext, RunContexts
 from cord_worker.coordination.group_commit import GroupCommitter, Operation
 from cord_worker.coordination.judge import judged
 from cord_worker.coordination.judgments import judgment_of
@@ -120,11 +120,9 @@ class ModelWorker:
         with self._held.candidates(lease.candidate_id for lease in claimed):
             context = self._contexts.of_teacher(teacher_id)
             row, teacher = context.teacher(teacher_id)
-            search = context.search
             with metrics.timed("propose", "engine"):
                 results = self._in_engine(
-                    self._propose_one(lease, teacher, row.system_prompt, search.loop_ngram, search.loop_repeats)
-                    for lease in claimed
+                    self._propose_one(lease, context, teacher, row.system_prompt) for lease in claimed
                 )
             with metrics.timed("propose", "write") as write_time:
                 self._committer.submit(self._finish_proposals, results)
@@ -138,10 +136,10 @@ class ModelWorker:
         if not claimed:
             return 0
         with self._held.candidates(lease.candidate_id for lease in claimed):
-            prover = self._contexts.of_run(claimed[0].run_id).config.prover
-            system = self._contexts.of_run(claimed[0].run_id).config.prover_model.system_prompt
+            config = self._contexts.of_run(claimed[0].run_id).config
+            template, system = config.scorer.scoring_template, config.prover_model.system_prompt
             with metrics.timed("score", "engine"):
-                results = self._in_engine(self._score_one(lease, system, prover.scoring_template) for lease in claimed)
+                results = self._in_engine(self._score_one(lease, system, template) for lease in claimed)
             with metrics.timed("score", "write") as write_time:
                 self._committer.submit(self._finish_scores, results)
         _account("score", results, way, lease_time.seconds + write_time.seconds)
@@ -163,7 +161,7 @@ class ModelWorker:
         return len(claimed)
 
     def answer(self, problem_id: int) -> int:
-        """Writes the final answer of the problem's winning trajectory; returns 1, or 0 where it is not due."""
+        """Writes the problem's final answers that are due from this model; returns how many."""
         claimed = self._committer.submit(self._claim_answers, problem_id)
         if not claimed:
             return 0
@@ -238,10 +236,9 @@ class ModelWorker:
     async def _propose_one(
         self,
         lease: LeasedProposal,
+        context: RunContext,
         teacher: TeacherConfig,
         system_prompt: str | None,
-        loop_ngram: int,
-        loop_repeats: int,
     ) -> ProposalResult:
         turn = Turn(question=lease.question, system=system_prompt, passage=lease.passage)
         sampling = sampling_of(teacher, lease.max_tokens, lease.seed)
@@ -261,7 +258,11 @@ class ModelWorker:
                 cached_tokens=None,
                 seconds=None,
             )
-        reason = invalid_reason(generation.text, loop_ngram=loop_ngram, loop_repeats=loop_repeats)
+        reason: InvalidReason | None = None
+        if context.config.is_scored:
+            # Where nothing is chosen nothing is refused: a sample that loops or says nothing is a result as well.
+            search = context.search
+            reason = invalid_reason(generation.text, loop_ngram=search.loop_ngram, loop_repeats=search.loop_repeats)
         return ProposalResult(
             candidate_id=lease.candidate_id,
             attempt=lease.attempt,
@@ -301,7 +302,21 @@ class ModelWorker:
         row, teacher = context.teacher(lease.teacher_id)
         turn = Turn(question=lease.question, system=row.system_prompt, passage=lease.passage)
         sampling = sampling_of(teacher, context.config.search.answer_tokens, lease.seed)
-        generation = await self._engine.answer(turn, lease.steps, sampling)
+        try:
+            generation = await self._engine.answer(turn, lease.steps, sampling)
+        except RequestError as error:
+            if context.config.is_scored:
+                raise
+            logger.warning("trajectory %d: %s", lease.trajectory_id, error)
+            return AnswerResult(
+                trajectory_id=lease.trajectory_id,
+                attempt=lease.attempt,
+                text="",
+                finish_reason=InvalidReason.TOO_LONG.value,
+                prompt_tokens=0,
+                completion_tokens=0,
+                seconds=0.0,
+            )
         return AnswerResult(
             trajectory_id=lease.trajectory_id,
             attempt=lease.attempt,
@@ -336,7 +351,7 @@ class ModelWorker:
 
     def _run_claim_answers(self, connection: sa.Connection, problem_ids: Sequence[int]) -> list[list[LeasedAnswer]]:
         claimed: dict[int, list[LeasedAnswer]] = defaultdict(list)
-        for lease in leases.claim_answers(connection, self._worker_id, problem_ids):
+        for lease in leases.claim_answers(connection, self._worker_id, problem_ids, model=self._model):
             claimed[lease.problem_id].append(lease)
         return [claimed.pop(problem_id, []) for problem_id in problem_ids]
 

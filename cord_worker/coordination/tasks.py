@@ -60,7 +60,7 @@ def advance(*, problem_id: int, step: int) -> None:
 
 
 def verify(*, problem_id: int, step: int) -> None:
-    """Checks the problem's final answer."""
+    """Checks the problem's final answers."""
     del step
     _coordinator().verify(problem_id)
 
@@ -87,7 +87,7 @@ def judge(*, problem_id: int, step: int) -> None:
 
 
 def answer(*, problem_id: int, step: int) -> None:
-    """Writes the final answer after the problem's winning trajectory."""
+    """Writes the problem's final answers that are this model's: after its winning trajectory, or after all of them."""
     del step
     _started("answer")
     _in_engine(lambda worker: worker.answer(problem_id))

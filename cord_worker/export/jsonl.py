@@ -45,7 +45,10 @@ def export_failures(database: Database, run_id: int, output: str) -> None:
 
 
 def result_line(result: Result, provenance: dict[str, Any]) -> dict[str, Any]:
-    """A trajectory as the object of its line; its keys are always these, in this order."""
+    """A trajectory as the object of its line; its keys are always these, in this order.
+
+    `sample` follows where a problem has several lines, `passage` where there is one.
+    """
     answer = result.answer_text.strip()
     thinking = trajectory_text([step.text for step in result.steps])
     verification = result.verification or {}
@@ -73,6 +76,8 @@ def result_line(result: Result, provenance: dict[str, Any]) -> dict[str, Any]:
         "provenance": provenance,
         "metadata": result.attributes,
     }
+    if result.sample is not None:
+        line["sample"] = result.sample
     if result.passage is not None:
         line["passage"] = result.passage
     return line
@@ -84,7 +89,7 @@ def failure_line(failure: Failure) -> dict[str, Any]:
 
 
 def _provenance(provenance: Provenance) -> dict[str, Any]:
-    prover = provenance.config.get("prover", {})
+    prover = provenance.config["prover"] if provenance.prover_model is not None else {}
     return {
         "run": provenance.run,
         "config_fingerprint": provenance.config_fingerprint,

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.export.files import STANDARD_OUTPUT
-from cord_worker.store.results import Provenance, read_provenance
+from cord_worker.store.results import Provenance, count_results, read_provenance
 from cord_worker.store.runs import RunRow, resolve_run
 from cord_worker.store.status import Counts, read_counts
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which done problems are exported; `min_score` is compared with the winner's score, in (0, 1]."""
+    """Which results are exported; `min_score` is compared with their score, in (0, 1]; samples have none."""
 
     only_correct: bool = False
     min_score: float | None = None
@@ -22,7 +22,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was exported of which run. `left_out` counts done problems that were not asked for, `unfit` those of them
+    """What was exported of which run. `left_out` counts results that were not asked for, `unfit` those of them
     that a student cannot be trained on."""
 
     run: str
@@ -50,13 +50,14 @@ class Exported:
     run: RunRow
     provenance: Provenance
     counts: Counts
+    results: int
 
     def report(self, exported: int, unfit: int = 0) -> ExportReport:
         """The report on `exported` trajectories."""
         return ExportReport(
             run=self.run.name,
             exported=exported,
-            left_out=self.counts.problems.get("done", 0) - exported,
+            left_out=max(0, self.results - exported),
             failed=self.counts.problems.get("failed", 0),
             unfinished=self.counts.total - self.counts.final,
             unfit=unfit,
@@ -66,4 +67,5 @@ class Exported:
 def look_up(connection: sa.Connection, run_name: str | None) -> Exported:
     """The run called so, else the newest. Raises RunNotFound."""
     run = resolve_run(connection, run_name)
-    return Exported(run, read_provenance(connection, run.id), read_counts(connection, run.id))
+    counts = read_counts(connection, run.id)
+    return Exported(run, read_provenance(connection, run.id), counts, count_results(connection, run.id))

@@ -103,18 +103,19 @@ def compare_runs(connection: sa.Connection, names: Sequence[str]) -> Comparison:
         )
     shared = [[found[key] for key in keys] for found in results]
     compared = []
-    for run, rows in zip(runs, shared, strict=True):
+    configs = [RunConfig.from_stored(run.config) for run in runs]
+    for run, config, rows in zip(runs, configs, shared, strict=True):
         first = None if rows is shared[0] else shared[0]
-        search = RunConfig.from_stored(run.config).search
+        both_scored = config.is_scored and configs[0].is_scored
         compared.append(
             Compared(
                 run=run.name,
-                pipeline=search.pipeline,
-                budget=budget(search),
+                pipeline=config.search.pipeline,
+                budget=budget(config.search),
                 accuracy=bootstrap(_correct(rows)),
-                score=bootstrap(_scores(rows)),
+                score=bootstrap(_scores(rows)) if config.is_scored else None,
                 accuracy_difference=None if first is None else _difference(_correct(rows), _correct(first)),
-                score_difference=None if first is None else _difference(_scores(rows), _scores(first)),
+                score_difference=_difference(_scores(rows), _scores(first)) if first and both_scored else None,
                 tokens_per_problem=sum(row.generated_tokens for row in rows) / len(rows),
                 cost=read_cost(connection, run.name),
                 teachers=read_totals(connection, run.id).teachers,

@@ -31,7 +31,7 @@ def process_specs(
         "TOKENIZERS_PARALLELISM": "false",
     }
     specs = [_spec(COORDINATOR, ("coordinator",), environment, state_dir)]
-    for name, model in config.models.items():
+    for name, model in config.served_models.items():
         for number in range(1, model.workers + 1):
             process = name if number == 1 else f"{name}-{number}"
             command = ("worker", name, "--config", str(config_path.resolve()), "--name", process)
@@ -40,13 +40,13 @@ def process_specs(
 
 
 def fleet_models(config: RunConfig) -> dict[str, str]:
-    """Names of the configuration's models by fingerprint."""
-    return {model.fingerprint(): name for name, model in config.models.items()}
+    """Names of the models that the configuration needs a worker of, by fingerprint."""
+    return {model.fingerprint(): name for name, model in config.served_models.items()}
 
 
 def check_locations(config: RunConfig) -> None:
     """Raises ConfigError where a model's folder or bundled name does not exist, before anything is started."""
-    for name, model in config.models.items():
+    for name, model in config.served_models.items():
         location = model.location()
         if Path(location).is_absolute() and not Path(location).is_dir():
             raise ConfigError(f"model {name!r}: there is no folder {location}. Correct its `path` in cord.toml.")

@@ -66,7 +66,7 @@ def select(
 def merit(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) -> float:
     """What makes a trajectory better than another under `settings.selection`; higher is better.
 
-    Raises SearchError where that is a judgment and there is none in [0, 1].
+    Raises SearchError where that is the score and there is none, or a judgment and there is none in [0, 1].
     """
     if settings.selection == Criterion.MAX_LENGTH:
         return float(trajectory.thinking_tokens)
@@ -74,6 +74,8 @@ def merit(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) ->
         return random_merit(scope.run_seed, scope.problem_key, trajectory.lineage)
     if settings.selection.is_judged:
         return _judgment(trajectory)
+    if trajectory.score is None:
+        raise SearchError(f"candidate {trajectory.candidate_id} has no score to be ranked by: score it first")
     return trajectory.score
 
 
@@ -102,12 +104,16 @@ def winner(beam: Beam, settings: SearchSettings, scope: SeedScope) -> Trajectory
 def invalid_candidates(candidates: Iterable[Candidate]) -> dict[int, InvalidReason]:
     """Ids of the candidates that may not enter a beam: those marked so before, and duplicates of a sibling."""
     pool = tuple(candidates)
-    invalid = {
+    return marked_invalid(pool) | dict.fromkeys(duplicates(pool), InvalidReason.DUPLICATE)
+
+
+def marked_invalid(candidates: Iterable[Candidate]) -> dict[int, InvalidReason]:
+    """Ids and reasons of the candidates that were marked invalid when they were proposed or scored."""
+    return {
         candidate.id: _known_reason(candidate, candidate.invalid_reason)
-        for candidate in pool
+        for candidate in candidates
         if candidate.invalid_reason is not None
     }
-    return invalid | dict.fromkeys(duplicates(pool), InvalidReason.DUPLICATE)
 
 
 def finish_of(candidate: Candidate, settings: SearchSettings) -> Finish | None:
@@ -150,7 +156,7 @@ def _judgment(trajectory: Trajectory) -> float:
 
 def _check_scores(pool: list[Trajectory]) -> None:
     for trajectory in pool:
-        if not 0.0 < trajectory.score <= 1.0:
+        if trajectory.score is None or not 0.0 < trajectory.score <= 1.0:
             raise SearchError(
                 f"candidate {trajectory.candidate_id} has the score {trajectory.score}: a score is in (0, 1]; mark "
                 "the candidate as unscorable"

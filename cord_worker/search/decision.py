@@ -46,12 +46,18 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The search is over: every trajectory of `beam` is finished, and `winner` is the best."""
+    """The search is over: every trajectory of `beam` is finished, and `winner` is the best; None where all of them are
+    results."""
 
     beam: Beam
     ranking: tuple[int, ...]
     invalid: dict[int, InvalidReason]
-    winner: Trajectory
+    winner: Trajectory | None
+
+    @property
+    def answered(self) -> Beam:
+        """The trajectories that get a final answer: the winner, or all where there is none."""
+        return self.beam if self.winner is None else (self.winner,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cord_worker.search import cord, curation, greedy, mcts
+from cord_worker.search import cord, curation, greedy, mcts, sample
 from cord_worker.search.decision import Pipeline
 
-PIPELINES: Mapping[str, Pipeline] = {"cord": cord, "greedy": greedy, "curation": curation, "mcts": mcts}
+PIPELINES: Mapping[str, Pipeline] = {
+    "cord": cord,
+    "greedy": greedy,
+    "curation": curation,
+    "mcts": mcts,
+    "sample": sample,
+}

@@ -79,8 +79,8 @@ class Criterion(StrEnum):
 class SearchSettings:
     """What decides the search. Budgets are in tokens: `thinking_tokens` in the prover's, `step_tokens` in the
     teacher's. `max_rounds` counts the tries of a step whose candidates are all invalid, the first one included.
-    `trajectories` is the number of chains (greedy), of whole trajectories of each teacher (curation) or of rollouts
-    (mcts), `exploration` the weight of the unknown in a tree search."""
+    `trajectories` is the number of chains (greedy), of whole trajectories of each teacher (curation, sample) or of
+    rollouts (mcts), `exploration` the weight of the unknown in a tree search."""
 
     beam_width: int
     samples_per_teacher: int
@@ -127,11 +127,11 @@ class Expansion:
 class Candidate:
     """A trajectory extended by one proposed step, as its row holds it once it is scored or known to be invalid.
 
-    `text` is the step's text without marker; `teacher` the teacher's 0-based order in the configuration; `parent_rank`
-    the 0-based rank of the parent in the previous beam (0 at step 1, where `parent_id` is None); `finish_reason` is
-    "step", "think_end", "eos" or "length"; `thinking_tokens` counts the whole candidate in the prover's tokens; `score`
-    is in (0, 1], `judgment` in [0, 1], where the criterion needs one. Steps and depths (see `Expansion`) count from 1,
-    rounds and samples from 0.
+    `text` is the step's text without marker; `teacher` the teacher's 0-based order in the configuration;
+    `parent_rank` the 0-based rank of the parent in the previous beam (0 at step 1, where `parent_id` is None);
+    `finish_reason` is "step", "think_end", "eos" or "length"; `thinking_tokens` counts the whole candidate in the
+    prover's tokens (the teacher's where nothing is scored); `score` is in (0, 1], `judgment` in [0, 1], where the
+    criterion needs one. Steps and depths (see `Expansion`) count from 1, rounds and samples from 0.
     """
 
     id: int
@@ -154,11 +154,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """One member of a beam; its last step is the candidate `candidate_id`. `finish` is None while it is live."""
+    """One member of a beam; its last step is the candidate `candidate_id`. `finish` is None while it is live, `score`
+    where nothing is scored."""
 
     candidate_id: int
     steps: int
-    score: float
+    score: float | None
     finish: Finish | None
     parent_rank: int
     teacher: int
@@ -174,6 +175,16 @@ class Trajectory:
             raise SearchError(
                 f"candidate {candidate.id} (step {candidate.step}) has no score or no token count and is not marked "
                 "invalid: score it before the step is decided"
+            )
+        return cls.unscored(candidate, finish)
+
+    @classmethod
+    def unscored(cls, candidate: Candidate, finish: Finish | None) -> Self:
+        """Like `of`, where candidates need no score."""
+        if candidate.thinking_tokens is None:
+            raise SearchError(
+                f"candidate {candidate.id} (step {candidate.step}) has no token count and is not marked invalid: "
+                "propose it before the step is decided"
             )
         return cls(
             candidate_id=candidate.id,

@@ -38,13 +38,14 @@ class Walls:
 
 @dataclass(frozen=True, slots=True)
 class ProblemResult:
-    """What one problem came to. A failed one has no score and counts as not correct; `correct` is None where the
-    answer was not checked. `generated_tokens` are the teachers', answers included."""
+    """What one problem came to. A failed one has no score and counts as not correct; `correct` is the share of its
+    checked answers that are (there is one but in a run of samples), None where none was checked. `generated_tokens` are
+    the teachers', answers included."""
 
     key: str
     score: float | None
-    correct: bool | None
-    steps: int | None
+    correct: float | None
+    steps: float | None
     generated_tokens: int
 
 
@@ -98,11 +99,16 @@ _WALLS = sa.text(
 
 _PROBLEM_RESULTS = sa.text(
     """
-    SELECT p.key, j.score, CASE WHEN p.state = 'failed' THEN false ELSE j.correct END AS correct, j.steps,
-           coalesce(j.answer_completion_tokens, 0) + coalesce((
+    SELECT p.key, answers.score, CASE WHEN p.state = 'failed' THEN 0 ELSE answers.correct END AS correct, answers.steps,
+           coalesce(answers.tokens, 0) + coalesce((
                SELECT sum(c.completion_tokens) FROM candidates c WHERE c.problem_id = p.id
            ), 0) AS generated_tokens
-    FROM problems p LEFT JOIN trajectories j ON j.problem_id = p.id AND j.winner
+    FROM problems p
+    CROSS JOIN LATERAL (
+        SELECT avg(j.score) AS score, avg(j.correct::int)::float8 AS correct, avg(j.steps)::float8 AS steps,
+               sum(j.answer_completion_tokens) AS tokens
+        FROM trajectories j WHERE j.problem_id = p.id AND j.answer_state <> 'none'
+    ) answers
     WHERE p.run_id = :run_id AND p.state IN ('done', 'failed') ORDER BY p.position
     """
 )

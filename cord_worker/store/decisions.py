@@ -45,6 +45,15 @@ class WrittenAnswer:
     is_judged: bool
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerVerdict:
+    """What checking one final answer came to; `verification` is a JSON text, both None where it was not checked."""
+
+    trajectory_id: int
+    correct: bool | None
+    verification: str | None
+
+
 _LOCK_PROBLEM = sa.text(
     """
     SELECT p.id, p.run_id, p.key, p.state, r.state AS run_state, p.step, p.round, p.outstanding
@@ -157,12 +166,15 @@ _DROP_TRAJECTORIES = sa.text(
     """
 )
 
-_MARK_WINNER = sa.text(
+_ASK_ANSWERS = sa.text(
     """
-    UPDATE trajectories SET winner = true, answer_state = 'pending', answer_seed = :seed, touched_at = now()
-    WHERE candidate_id = :candidate_id
+    UPDATE trajectories j SET answer_state = 'pending', answer_seed = r.seed, touched_at = now()
+    FROM unnest(CAST(:candidate_ids AS bigint[]), CAST(:seeds AS bigint[])) AS r(candidate_id, seed)
+    WHERE j.candidate_id = r.candidate_id
     """
 )
+
+_MARK_WINNER = sa.text("UPDATE trajectories SET winner = true WHERE candidate_id = :candidate_id")
 
 _MARK_WINNING_PATH = sa.text(
     """
@@ -184,21 +196,24 @@ _SET_FAILED = sa.text(
     """
 )
 
-_READ_ANSWER = sa.text(
+_READ_ANSWERS = sa.text(
     f"""
     SELECT p.id AS problem_id, p.run_id, t.id AS trajectory_id, t.answer_text AS text,
            {REFERENCE} AS reference, {METHOD} AS method, t.answer_state = 'judged' AS is_judged
     FROM problems p
     JOIN runs r ON r.id = p.run_id AND r.state = 'active'
-    JOIN trajectories t ON t.problem_id = p.id AND t.winner
+    JOIN trajectories t ON t.problem_id = p.id AND t.answer_state <> 'none'
     WHERE p.id = :problem_id AND p.state = 'verifying'
+    ORDER BY t.id
     """
 )
 
-_WRITE_VERDICT = sa.text(
+_WRITE_VERDICTS = sa.text(
     """
-    UPDATE trajectories SET correct = :correct, verification = CAST(:verification AS jsonb), touched_at = now()
-    WHERE id = :trajectory_id
+    UPDATE trajectories j SET correct = r.correct, verification = r.verification, touched_at = now()
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:correct AS boolean[]), CAST(:verification AS jsonb[]))
+        AS r(id, correct, verification)
+    WHERE j.id = r.id
     """
 )
 
@@ -257,12 +272,17 @@ def write_retry(
     _plan(connection, problem.id, problem.step, decision.round, decision.expansions, teacher_ids)
 
 
-def write_finish(connection: sa.Connection, problem: ProblemSnapshot, decision: Finish, *, answer_seed: int) -> None:
-    """Writes the last beam and marks its winner, whose final answer is now due."""
+def write_finish(
+    connection: sa.Connection, problem: ProblemSnapshot, decision: Finish, *, answer_seeds: Sequence[int]
+) -> None:
+    """Writes the last beam and marks its winner, if there is one; final answers are now due (`decision.answered`)."""
     _write_choice(connection, problem, decision.ranking, decision.invalid, decision.beam)
-    candidate_id = decision.winner.candidate_id
-    connection.execute(_MARK_WINNER, {"candidate_id": candidate_id, "seed": answer_seed})
-    connection.execute(_MARK_WINNING_PATH, {"candidate_id": candidate_id})
+    answered = [trajectory.candidate_id for trajectory in decision.answered]
+    connection.execute(_ASK_ANSWERS, {"candidate_ids": answered, "seeds": list(answer_seeds)})
+    if decision.winner is not None:
+        winner = {"candidate_id": decision.winner.candidate_id}
+        connection.execute(_MARK_WINNER, winner)
+        connection.execute(_MARK_WINNING_PATH, winner)
     connection.execute(_SET_ANSWERING, {"problem_id": problem.id})
 
 
@@ -277,26 +297,27 @@ def fail_problem(connection: sa.Connection, problem_id: int, reason: str) -> Non
     connection.execute(_SET_FAILED, {"problem_id": problem_id, "reason": reason})
 
 
-def read_answer(connection: sa.Connection, problem_id: int) -> WrittenAnswer | None:
-    """The final answer of a problem that is to be verified, or None where it is not (any more)."""
-    row = connection.execute(_READ_ANSWER, {"problem_id": problem_id}).one_or_none()
-    return None if row is None else WrittenAnswer(**row._mapping)
+def read_answers(connection: sa.Connection, problem_id: int) -> list[WrittenAnswer]:
+    """The final answers of a problem that is to be verified; none where it is not (any more)."""
+    return [WrittenAnswer(**row._mapping) for row in connection.execute(_READ_ANSWERS, {"problem_id": problem_id})]
 
 
-def write_verdict(
-    connection: sa.Connection, answer: WrittenAnswer, *, correct: bool | None, verification: str | None
-) -> None:
-    """Stores correctness beside the score (`verification` is a JSON text) and ends the problem."""
-    if connection.execute(_SET_DONE, {"problem_id": answer.problem_id}).rowcount:
+def write_verdicts(connection: sa.Connection, problem_id: int, verdicts: Sequence[AnswerVerdict]) -> None:
+    """Stores correctness beside the scores and ends the problem."""
+    if connection.execute(_SET_DONE, {"problem_id": problem_id}).rowcount:
         connection.execute(
-            _WRITE_VERDICT,
-            {"trajectory_id": answer.trajectory_id, "correct": correct, "verification": verification},
+            _WRITE_VERDICTS,
+            {
+                "ids": [verdict.trajectory_id for verdict in verdicts],
+                "correct": [verdict.correct for verdict in verdicts],
+                "verification": [verdict.verification for verdict in verdicts],
+            },
         )
 
 
-def end_judged(connection: sa.Connection, answer: WrittenAnswer) -> None:
-    """Ends a problem whose answer an LLM has judged."""
-    connection.execute(_SET_DONE, {"problem_id": answer.problem_id})
+def end_judged(connection: sa.Connection, problem_id: int) -> None:
+    """Ends a problem whose answers an LLM has judged."""
+    connection.execute(_SET_DONE, {"problem_id": problem_id})
 
 
 def _write_choice(

@@ -214,7 +214,7 @@ def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tupl
             "name": name,
             "config": config.model_dump_json(),
             "fingerprint": fingerprint,
-            "prover_model_id": _ensure(connection, config.prover_model),
+            "prover_model_id": _ensure(connection, config.prover_model if config.is_scored else None),
             "reward_model_id": _ensure(connection, config.candidate_judge),
             "judge_model_id": _ensure(connection, config.judge_model),
             "seed": config.run.seed,

@@ -71,7 +71,9 @@ _PATHS = sa.text(
 _FINISH_PROPOSALS = sa.text(
     """
     UPDATE candidates c
-    SET state = CASE WHEN r.invalid_reason IS NULL THEN 'proposed' ELSE 'invalid' END,
+    SET state = CASE WHEN r.invalid_reason IS NOT NULL THEN 'invalid'
+                     WHEN run.prover_model_id IS NULL THEN 'unscored' ELSE 'proposed' END,
+        thinking_tokens = CASE WHEN run.prover_model_id IS NULL THEN r.completion_tokens END,
         text = r.text, finish_reason = r.finish_reason, invalid_reason = r.invalid_reason,
         prompt_tokens = r.prompt_tokens, completion_tokens = r.completion_tokens,
         cached_tokens = r.cached_tokens, propose_seconds = r.seconds, proposed_at = now(), touched_at = now()
@@ -79,8 +81,10 @@ _FINISH_PROPOSALS = sa.text(
         CAST(:candidate_id AS bigint[]), CAST(:attempt AS int[]), CAST(:text AS text[]),
         CAST(:finish_reason AS text[]), CAST(:invalid_reason AS text[]), CAST(:prompt_tokens AS int[]),
         CAST(:completion_tokens AS int[]), CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[])
-    ) AS r(id, attempt, text, finish_reason, invalid_reason, prompt_tokens, completion_tokens, cached_tokens, seconds)
+    ) AS r(id, attempt, text, finish_reason, invalid_reason, prompt_tokens, completion_tokens, cached_tokens, seconds),
+         problems p JOIN runs run ON run.id = p.run_id
     WHERE c.id = r.id AND c.state = 'proposing' AND c.worker_id = :worker_id AND c.propose_attempts = r.attempt
+      AND p.id = c.problem_id
     RETURNING c.problem_id, c.state
     """
 )
@@ -153,6 +157,9 @@ _CLAIM_ANSWERS = sa.text(
         FROM trajectories t
         JOIN problems p ON p.id = t.problem_id AND p.state = 'answering'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+        JOIN candidates c ON c.id = t.candidate_id
+        JOIN teachers ON teachers.id = c.teacher_id
+        JOIN models m ON m.id = teachers.model_id AND m.fingerprint = :model
         WHERE t.problem_id = ANY(:problem_ids) AND t.answer_state = 'pending'
         ORDER BY t.id
         FOR UPDATE OF t SKIP LOCKED
@@ -185,7 +192,10 @@ _FINISH_ANSWERS = sa.text(
 _ANSWERED = sa.text(
     """
     UPDATE problems SET state = 'verifying', touched_at = now()
-    WHERE id = ANY(:ids) AND state = 'answering' RETURNING id
+    WHERE id = ANY(:ids) AND state = 'answering' AND NOT EXISTS (
+        SELECT 1 FROM trajectories t WHERE t.problem_id = problems.id AND t.answer_state IN ('pending', 'writing')
+    )
+    RETURNING id
     """
 )
 
@@ -257,7 +267,7 @@ def claim_proposals(
 
 
 def finish_proposals(connection: sa.Connection, worker_id: uuid.UUID, results: Sequence[ProposalResult]) -> Outcome:
-    """Writes proposals whose lease is still held; invalid ones are final at once."""
+    """Writes proposals whose lease is still held; final at once are invalid ones, and all where nothing is scored."""
     rows = connection.execute(
         _FINISH_PROPOSALS,
         {
@@ -266,7 +276,7 @@ def finish_proposals(connection: sa.Connection, worker_id: uuid.UUID, results: S
         },
     ).all()
     count_dropped(connection, worker_id, len(results) - len(rows))
-    complete = lower_barrier(connection, [row.problem_id for row in rows if row.state == "invalid"])
+    complete = lower_barrier(connection, [row.problem_id for row in rows if row.state != "proposed"])
     return Outcome(
         to_score=frozenset(row.problem_id for row in rows if row.state == "proposed"),
         to_advance=complete,
@@ -326,10 +336,13 @@ def finish_scores(
     )
 
 
-def claim_answers(connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int]) -> list[LeasedAnswer]:
-    """Leases the final answers that are due for these problems."""
+def claim_answers(
+    connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int], *, model: str
+) -> list[LeasedAnswer]:
+    """Leases the final answers that are due for these problems and that teachers of `model` (a fingerprint) write."""
     connection.execute(WITHOUT_FLUSH)
-    rows = connection.execute(_CLAIM_ANSWERS, {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id}).all()
+    parameters = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model}
+    rows = connection.execute(_CLAIM_ANSWERS, parameters).all()
     paths = read_paths(connection, (row.candidate_id for row in rows))
     return [
         LeasedAnswer(
@@ -347,7 +360,7 @@ def claim_answers(connection: sa.Connection, worker_id: uuid.UUID, problem_ids: 
 
 
 def finish_answers(connection: sa.Connection, worker_id: uuid.UUID, results: Sequence[AnswerResult]) -> Outcome:
-    """Writes final answers whose lease is still held; their problems are to be verified."""
+    """Writes final answers whose lease is still held; a problem all of whose answers are written is to be verified."""
     rows = connection.execute(
         _FINISH_ANSWERS,
         {
@@ -357,6 +370,7 @@ def finish_answers(connection: sa.Connection, worker_id: uuid.UUID, results: Seq
     ).all()
     count_dropped(connection, worker_id, len(results) - len(rows))
     ids = _locked(connection, [row.problem_id for row in rows])
+    # A statement of its own after the lock: it sees the answers of whoever held the problem before.
     answered = connection.execute(_ANSWERED, {"ids": ids}).scalars().all() if ids else []
     return Outcome(to_advance=frozenset(answered), dropped=len(results) - len(rows))
 

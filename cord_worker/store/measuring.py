@@ -19,7 +19,7 @@ _PACE = sa.text(
 _CANDIDATES = sa.text(
     """
     SELECT count(*) FROM candidates c JOIN problems p ON p.id = c.problem_id
-    WHERE p.run_id = :run_id AND c.state IN ('scored', 'invalid')
+    WHERE p.run_id = :run_id AND c.state IN ('scored', 'unscored', 'invalid')
     """
 )
 
@@ -55,7 +55,7 @@ _ANSWER_REQUESTS = sa.text(
     JOIN candidates c ON c.id = j.candidate_id
     JOIN teachers t ON t.id = c.teacher_id
     WHERE p.run_id = :run_id AND j.answer_state = 'written'
-    ORDER BY p.position
+    ORDER BY p.position, j.id
     """
 )
 
@@ -119,7 +119,7 @@ def pace_of(connection: sa.Connection, run_id: int) -> Pace:
 
 
 def final_candidates(connection: sa.Connection, run_id: int) -> int:
-    """Candidates of the run that are scored or invalid."""
+    """Candidates of the run that are scored, invalid or final without a score."""
     return int(connection.execute(_CANDIDATES, {"run_id": run_id}).scalar_one())
 
 

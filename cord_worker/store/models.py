@@ -324,7 +324,8 @@ class Candidate(Base):
     )
     answer_tokens: Mapped[int | None] = mapped_column(Integer, comment="Answer tokens M in the prover's tokenizer.")
     thinking_tokens: Mapped[int | None] = mapped_column(
-        Integer, comment="Tokens of the whole trajectory up to here, in the prover's tokenizer."
+        Integer,
+        comment="Tokens of the trajectory so far, in the prover's tokenizer (the teacher's where nothing is scored).",
     )
     scoring_mode: Mapped[str | None] = mapped_column(Text, comment="Numerical path of the score.")
     score_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="Prover's prompt tokens.")
@@ -381,7 +382,7 @@ class BeamMember(Base):
 
 
 class Trajectory(Base):
-    """A finished trajectory that held a slot in a beam; the winner gets a final answer."""
+    """A finished trajectory that held a slot in a beam; the winner, or every sample, gets a final answer."""
 
     __tablename__ = "trajectories"
     __table_args__ = (
@@ -392,7 +393,7 @@ class Trajectory(Base):
             "answer_state",
             postgresql_where=text("answer_state IN ('pending', 'writing', 'judging')"),
         ),
-        {"comment": "Finished trajectories that held a slot in a beam; the winner gets a final answer."},
+        {"comment": "Finished trajectories that held a slot in a beam; the winner, or every sample, gets an answer."},
     )
 
     id: Mapped[int] = _key("Key.")
@@ -405,7 +406,9 @@ class Trajectory(Base):
     steps: Mapped[int] = mapped_column(Integer, comment="Number of steps.")
     score: Mapped[float | None] = mapped_column(Double, comment="Score of its last step; NULL where nothing is scored.")
     finish: Mapped[str] = mapped_column(Text, comment="think_end, eos, thinking_budget or max_steps.")
-    winner: Mapped[bool] = mapped_column(Boolean, server_default=false(), comment="The problem's result.")
+    winner: Mapped[bool] = mapped_column(
+        Boolean, server_default=false(), comment="The problem's result; samples have none."
+    )
     dropped_at_step: Mapped[int | None] = mapped_column(
         Integer, comment="Step at which better ones took its slot; NULL if it stayed."
     )
@@ -414,7 +417,7 @@ class Trajectory(Base):
     )
     answer_seed: Mapped[int | None] = mapped_column(BigInteger, comment="Sampling seed of the final answer.")
     answer_text: Mapped[str | None] = mapped_column(Text, comment="What follows </think>.")
-    answer_finish_reason: Mapped[str | None] = mapped_column(Text, comment="eos or length.")
+    answer_finish_reason: Mapped[str | None] = mapped_column(Text, comment="eos, length or too_long (no room).")
     answer_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's prompt tokens.")
     answer_completion_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's generated tokens.")
     answer_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the teacher's engine.")

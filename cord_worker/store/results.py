@@ -11,31 +11,33 @@ import sqlalchemy as sa
 
 @dataclass(frozen=True, slots=True)
 class ResultStep:
-    """One step of a winning trajectory; `score` of the trajectory up to here, `tokens` the teacher generated."""
+    """One step of a trajectory; `score` of the trajectory up to here, None where nothing is scored; `tokens` the
+    teacher generated."""
 
     step: int
     teacher: str
     text: str
-    score: float
+    score: float | None
     finish_reason: str | None
     tokens: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A done problem and its winning trajectory."""
+    """A done problem and its winning trajectory, or one of its samples (then `sample` counts them by teacher)."""
 
     key: str
     question: str
     answer: str
     passage: str | None
     attributes: dict[str, Any]
-    score: float
+    score: float | None
     finish: str
     answer_text: str
     correct: bool | None
     verification: dict[str, Any] | None
     steps: tuple[ResultStep, ...]
+    sample: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Provenance:
     run: str
     config_fingerprint: str
     seed: int
-    prover_model: str
+    prover_model: str | None
     scoring_mode: str | None
     code_version: str
     config: dict[str, Any]
@@ -66,16 +68,32 @@ _STREAMED = {"stream_results": True, "yield_per": 200}
 
 _RESULTS = sa.text(
     """
-    SELECT p.key, p.question, p.answer, p.passage, p.attributes, j.score, j.finish,
-           j.answer_text, j.correct, j.verification,
-           (SELECT jsonb_agg(jsonb_build_array(c.depth, t.name, c.text, c.score, c.finish_reason, c.completion_tokens)
-                             ORDER BY c.depth)
-            FROM candidates c JOIN teachers t ON t.id = c.teacher_id
-            WHERE c.problem_id = p.id AND c.winning) AS steps
-    FROM problems p JOIN trajectories j ON j.problem_id = p.id AND j.winner
+    SELECT p.key, p.question, p.answer, p.passage, p.attributes, CASE WHEN NOT j.winner THEN l.sample END AS sample,
+           j.score, j.finish, j.answer_text, j.correct, j.verification,
+           (WITH RECURSIVE path AS (
+                SELECT c.* FROM candidates c WHERE c.id = j.candidate_id
+                UNION ALL
+                SELECT c.* FROM path JOIN candidates c ON c.id = path.parent_id
+            )
+            SELECT jsonb_agg(
+                jsonb_build_array(c.depth, t.name, c.text, c.score, c.finish_reason, c.completion_tokens)
+                ORDER BY c.depth
+            )
+            FROM path c JOIN teachers t ON t.id = c.teacher_id) AS steps
+    FROM problems p
+    JOIN trajectories j ON j.problem_id = p.id AND j.answer_state <> 'none'
+    JOIN candidates l ON l.id = j.candidate_id
+    JOIN teachers lt ON lt.id = l.teacher_id
     WHERE p.run_id = :run_id AND p.state = 'done' AND (j.correct IS TRUE OR NOT :only_correct)
           AND (j.score >= :min_score OR CAST(:min_score AS double precision) IS NULL)
-    ORDER BY p.position
+    ORDER BY p.position, lt.ordinal, l.sample
+    """
+)
+
+_COUNT_RESULTS = sa.text(
+    """
+    SELECT count(*) FROM problems p JOIN trajectories j ON j.problem_id = p.id AND j.answer_state <> 'none'
+    WHERE p.run_id = :run_id AND p.state = 'done'
     """
 )
 
@@ -89,7 +107,7 @@ _FAILURES = sa.text(
 _PROVENANCE = sa.text(
     """
     SELECT r.name AS run, r.config_fingerprint, r.seed, m.path AS prover_model, r.scoring_mode, r.code_version, r.config
-    FROM runs r JOIN models m ON m.id = r.prover_model_id WHERE r.id = :run_id
+    FROM runs r LEFT JOIN models m ON m.id = r.prover_model_id WHERE r.id = :run_id
     """
 )
 
@@ -97,13 +115,18 @@ _PROVENANCE = sa.text(
 def stream_results(
     connection: sa.Connection, run_id: int, *, only_correct: bool = False, min_score: float | None = None
 ) -> Iterator[Result]:
-    """Done problems in dataset order, through a server-side cursor; keep the transaction open while reading."""
+    """Results in dataset order, samples by teacher, by a server-side cursor; keep the transaction open meanwhile."""
     parameters = {"run_id": run_id, "only_correct": only_correct, "min_score": min_score}
     for row in connection.execute(_RESULTS, parameters, execution_options=_STREAMED):
         values = dict(row._mapping)
         values["steps"] = tuple(_step(*step) for step in row.steps or ())
         values["answer_text"] = row.answer_text or ""
         yield Result(**values)
+
+
+def count_results(connection: sa.Connection, run_id: int) -> int:
+    """How many results the run has: one a done problem, or its samples."""
+    return int(connection.execute(_COUNT_RESULTS, {"run_id": run_id}).scalar_one())
 
 
 def stream_failures(connection: sa.Connection, run_id: int) -> Iterator[Failure]:
@@ -118,7 +141,8 @@ def read_provenance(connection: sa.Connection, run_id: int) -> Provenance:
 
 
 def _step(
-    step: int, teacher: str, text: str, score: float, finish_reason: str | None, tokens: int | None
+    step: int, teacher: str, text: str, score: float | None, finish_reason: str | None, tokens: int | None
 ) -> ResultStep:
     # JSON knows one kind of number: a score of exactly 1 comes back as an integer.
-    return ResultStep(step, teacher, text, float(score), finish_reason, tokens)
+    exact = None if score is None else float(score)
+    return ResultStep(step, teacher, text, exact, finish_reason, tokens)

@@ -14,14 +14,14 @@ from cord_worker.store.models import RunState
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run as its row holds it; `prover_model` is the fingerprint of the model that scores."""
+    """A run as its row holds it; `prover_model` is the fingerprint of the model that scores, None where none does."""
 
     id: int
     name: str
     state: str
     config: dict[str, Any]
     config_fingerprint: str
-    prover_model: str
+    prover_model: str | None
     seed: int
     scoring_mode: str | None
     created_at: datetime
@@ -43,7 +43,7 @@ class TeacherRow:
 _RUNS = """
     SELECT r.id, r.name, r.state, r.config, r.config_fingerprint, m.fingerprint AS prover_model, r.seed,
            r.scoring_mode, r.created_at
-    FROM runs r JOIN models m ON m.id = r.prover_model_id
+    FROM runs r LEFT JOIN models m ON m.id = r.prover_model_id
 """
 
 _FIND_RUN = sa.text(f"{_RUNS} WHERE r.name = :name")

@@ -58,8 +58,9 @@ class TeacherTotals:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a run has come to. `mean_score` and `accuracy` are over the winners of done problems; `accuracy` counts
-    those whose correctness could be decided (`checked`). Seconds and tokens of the prover are its scoring."""
+    """What a run has come to. Means are over the answered trajectories of done problems (the winners, or all samples);
+    `accuracy` counts those whose correctness could be decided (`checked`). Seconds and tokens of the
+    prover are its scoring."""
 
     done: int
     mean_score: float | None
@@ -154,7 +155,7 @@ _RESULTS_BY_RUN = sa.text(
     """
     SELECT p.run_id, avg(j.score) AS mean_score, CAST(avg(j.correct::int) AS float8) AS accuracy
     FROM trajectories j JOIN problems p ON p.id = j.problem_id
-    WHERE j.winner AND p.state = 'done' GROUP BY p.run_id
+    WHERE j.answer_state <> 'none' AND p.state = 'done' GROUP BY p.run_id
     """
 )
 
@@ -183,11 +184,11 @@ _RECENT = sa.text(
     """
 )
 
-_WINNERS = sa.text(
+_ANSWERED = sa.text(
     """
-    SELECT count(*) AS done, avg(j.score) AS mean_score, count(j.correct) AS checked,
+    SELECT count(DISTINCT p.id) AS done, avg(j.score) AS mean_score, count(j.correct) AS checked,
            count(*) FILTER (WHERE j.correct) AS correct, avg(j.steps) AS mean_steps
-    FROM problems p JOIN trajectories j ON j.problem_id = p.id AND j.winner
+    FROM problems p JOIN trajectories j ON j.problem_id = p.id AND j.answer_state <> 'none'
     WHERE p.run_id = :run_id AND p.state = 'done'
     """
 )
@@ -195,7 +196,7 @@ _WINNERS = sa.text(
 _ANSWERS = sa.text(
     """
     SELECT coalesce(sum(j.answer_completion_tokens), 0) AS tokens
-    FROM problems p JOIN trajectories j ON j.problem_id = p.id AND j.winner
+    FROM problems p JOIN trajectories j ON j.problem_id = p.id
     WHERE p.run_id = :run_id
     """
 )
@@ -212,7 +213,8 @@ _TIMES = sa.text(
 _TEACHERS = sa.text(
     """
     SELECT t.name, count(c.proposed_at) AS proposed, count(*) FILTER (WHERE c.state = 'invalid') AS invalid,
-           count(*) FILTER (WHERE c.state = 'scored') AS scored, count(c.id) AS planned,
+           count(*) FILTER (WHERE c.state = 'scored') AS scored,
+           count(*) FILTER (WHERE c.state = 'unscored') AS unscored, count(c.id) AS planned,
            count(*) FILTER (WHERE c.kept) AS kept, count(*) FILTER (WHERE c.winning) AS winning,
            avg(c.score) AS mean_score, coalesce(sum(c.completion_tokens), 0) AS tokens,
            coalesce(sum(c.propose_seconds), 0) AS seconds,
@@ -293,14 +295,14 @@ def read_counts(
 
 @dataclass(frozen=True, slots=True)
 class RunResults:
-    """What a run's winners came to; `accuracy` is the share of the checked answers that are correct."""
+    """What a run's answered trajectories came to; `accuracy` is the share of the checked answers that are correct."""
 
     mean_score: float | None
     accuracy: float | None
 
 
 def results_by_run(connection: sa.Connection) -> dict[int, RunResults]:
-    """Mean score and accuracy of every run that has winners."""
+    """Mean score and accuracy of every run that has answers."""
     rows = connection.execute(_RESULTS_BY_RUN)
     return {row.run_id: RunResults(row.mean_score, row.accuracy) for row in rows}
 
@@ -315,24 +317,20 @@ def problems_by_run(connection: sa.Connection) -> dict[int, dict[str, int]]:
 
 def read_totals(connection: sa.Connection, run_id: int, *, window_seconds: float = 600.0) -> Totals:
     """What the run has come to; reads all of its candidates (by index), so not to be asked every second."""
-    winners = connection.execute(_WINNERS, {"run_id": run_id}).one()
+    answered = connection.execute(_ANSWERED, {"run_id": run_id}).one()
     times = connection.execute(_TIMES, {"run_id": run_id, "window": window_seconds}).one()
     answers = connection.execute(_ANSWERS, {"run_id": run_id}).one()
     rows = connection.execute(_TEACHERS, {"run_id": run_id}).all()
     winning = sum(row.winning for row in rows)
-    scored, invalid = sum(row.scored for row in rows), sum(row.invalid for row in rows)
+    final = {state: sum(getattr(row, state) for row in rows) for state in ("scored", "unscored", "invalid")}
     return Totals(
-        done=winners.done,
-        mean_score=winners.mean_score,
-        checked=winners.checked,
-        correct=winners.correct,
-        accuracy=winners.correct / winners.checked if winners.checked else None,
-        mean_steps=None if winners.mean_steps is None else float(winners.mean_steps),
-        candidates={
-            "scored": scored,
-            "invalid": invalid,
-            "unfinished": sum(row.planned for row in rows) - scored - invalid,
-        },
+        done=answered.done,
+        mean_score=answered.mean_score,
+        checked=answered.checked,
+        correct=answered.correct,
+        accuracy=answered.correct / answered.checked if answered.checked else None,
+        mean_steps=None if answered.mean_steps is None else float(answered.mean_steps),
+        candidates={**final, "unfinished": sum(row.planned for row in rows) - sum(final.values())},
         teachers=tuple(
             TeacherTotals(
                 name=row.name,

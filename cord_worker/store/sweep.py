@@ -134,7 +134,7 @@ _DUE_ADVANCES = sa.text(
 _DUE_ANSWERS = sa.text(
     """
     WITH due AS (
-        SELECT j.id, c.teacher_id, m.fingerprint AS model
+        SELECT j.id, p.step, m.fingerprint AS model
         FROM trajectories j
         JOIN problems p ON p.id = j.problem_id AND p.state = 'answering'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
@@ -145,7 +145,7 @@ _DUE_ANSWERS = sa.text(
         ORDER BY j.id LIMIT :most FOR UPDATE OF j SKIP LOCKED
     )
     UPDATE trajectories j SET touched_at = now() FROM due WHERE j.id = due.id
-    RETURNING j.problem_id, j.steps AS step, due.teacher_id, due.model
+    RETURNING j.problem_id, due.step, due.model
     """
 )
 
@@ -202,7 +202,7 @@ _WAITING = sa.text(
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         WHERE c.state = 'unjudged'
         UNION ALL
-        SELECT j.problem_id, t.id, t.model_id
+        SELECT DISTINCT j.problem_id, NULL::bigint, t.model_id
         FROM trajectories j
         JOIN problems p ON p.id = j.problem_id AND p.state = 'answering'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
@@ -277,13 +277,14 @@ _PARK_JUDGMENTS = sa.text(
 
 _PARK_ANSWERS = sa.text(
     """
-    SELECT j.problem_id,
+    SELECT DISTINCT ON (j.problem_id) j.problem_id,
            'the final answer was given up after ' || j.answer_attempts
            || ' attempts: its worker was lost or failed each time' AS reason
     FROM trajectories j
     JOIN problems p ON p.id = j.problem_id AND p.state = 'answering'
     JOIN runs r ON r.id = p.run_id
     WHERE j.answer_state = 'pending' AND j.answer_attempts >= (r.config -> 'run' ->> 'max_attempts')::int
+    ORDER BY j.problem_id, j.id
     """
 )
 
@@ -340,7 +341,7 @@ def due_model_work(
         for row in connection.execute(_DUE_JUDGMENTS, parameters)
     }
     due |= {
-        Due(Kind.ANSWER, row.problem_id, row.step, row.teacher_id, row.model)
+        Due(Kind.ANSWER, row.problem_id, row.step, model=row.model)
         for row in connection.execute(_DUE_ANSWERS, parameters)
     }
     due |= {

@@ -77,7 +77,7 @@ class ScoreResult:
 
 @dataclass(frozen=True, slots=True)
 class LeasedAnswer:
-    """A winning trajectory whose final answer is to be written."""
+    """A trajectory whose final answer is to be written."""
 
     trajectory_id: int
     attempt: int
@@ -91,7 +91,7 @@ class LeasedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class AnswerResult:
-    """A final answer, as generated."""
+    """A final answer, as generated; without tokens where the context had no room for it."""
 
     trajectory_id: int
     attempt: int

@@ -151,6 +151,12 @@ COMMENTS = {
         "none, pending, writing, written, judging or judged.",
         "none, pending, writing or written.",
     ),
+    "candidates.thinking_tokens": (
+        "Tokens of the trajectory so far, in the prover''s tokenizer (the teacher''s where nothing is scored).",
+        "Tokens of the whole trajectory up to here, in the prover''s tokenizer.",
+    ),
+    "trajectories.winner": ("The problem''s result; samples have none.", "The problem''s result."),
+    "trajectories.answer_finish_reason": ("eos, length or too_long (no room).", "eos or length."),
     "trajectories.score": ("Score of its last step; NULL where nothing is scored.", "Score of its last step."),
     "runs.prover_model_id": (
         "The model that scores its candidates; NULL where nothing is scored.",
@@ -173,6 +179,11 @@ UPDATE runs SET config = jsonb_set(
 )
 WHERE config ? 'verify'
 """
+
+TRAJECTORIES_COMMENT = (
+    "Finished trajectories that held a slot in a beam; the winner, or every sample, gets an answer.",
+    "Finished trajectories that held a slot in a beam; the winner gets a final answer.",
+)
 
 CANDIDATE_STATES = (
     "pending",
@@ -380,3 +391,4 @@ def _check(table: str, column: str, values: tuple[str, ...], *, replace: bool = 
 def _comment(which: int) -> None:
     for column, comments in COMMENTS.items():
         op.execute(f"COMMENT ON COLUMN {column} IS '{comments[which]}'")
+    op.execute(f"COMMENT ON TABLE trajectories IS '{TRAJECTORIES_COMMENT[which]}'")

@@ -24,6 +24,7 @@ SEARCHES = {
     "curation": 'pipeline = "curation"\ntrajectories = 2\n',
     "mcts": 'pipeline = "mcts"\ntrajectories = 3\n',
     "random": 'selection = "random"\n',
+    "sample": 'pipeline = "sample"\ntrajectories = 4\n',
     "longest": 'pipeline = "curation"\nselection = "max_length"\n',
 }
 

@@ -101,10 +101,9 @@ def test_a_judged_problem_is_ended_by_the_coordinator_and_costs_are_kept(databas
     assert database.run(lambda c: sweep.due_coordination(c, -1.0)) == []
     finish(database, holder, claim(database, holder, problem)[0])
     assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [sweep.Kind.VERIFY]
-    answer = database.run(lambda c: decisions.read_answer(c, problem))
-    assert answer is not None
+    (answer,) = database.run(lambda c: decisions.read_answers(c, problem))
     assert (answer.method, answer.is_judged) == ("judge", True)
-    database.run(lambda c: decisions.end_judged(c, answer))
+    database.run(lambda c: decisions.end_judged(c, problem))
     state = "SELECT p.state, j.correct FROM problems p JOIN trajectories j ON j.problem_id = p.id"
     assert tuple(database.run(lambda c: c.execute(sa.text(state)).one())) == ("done", True)
     cost = (

@@ -26,6 +26,8 @@ from cord_worker.search.types import (
 from cord_worker.search.types import Finish as FinishKind
 
 TEACHERS = ("r1", "qwq", "phi")
+SEARCHES = sorted(PIPELINES.keys() - {"sample"})
+"""Those that choose; `sample` does not."""
 SCOPE = SeedScope(run_seed=3, problem_key="limo-17")
 SETTINGS = SearchSettings(
     beam_width=4,
@@ -96,11 +98,13 @@ def test_the_order_of_arrival_decides_nothing(name: str, order: int) -> None:
     assert searched(PIPELINES[name], SETTINGS, order)[0] == searched(PIPELINES[name], SETTINGS, 0)[0]
 
 
-@pytest.mark.parametrize("name", sorted(PIPELINES))
+@pytest.mark.parametrize("name", SEARCHES)
 def test_the_winner_is_the_best_of_the_finished_ones(name: str) -> None:
     decision, _ = searched(PIPELINES[name], SETTINGS)
     assert isinstance(decision, Finish)
-    assert decision.winner.score == max(member.score for member in decision.beam)
+    assert decision.winner is not None
+    assert decision.answered == (decision.winner,)
+    assert decision.winner.score == max(member.score or 0 for member in decision.beam)
     assert all(member.finish is not None for member in decision.beam)
 
 
@@ -113,7 +117,7 @@ def test_missing_and_foreign_candidates_are_refused(name: str) -> None:
             decided(PIPELINES[name], first, wrong)
 
 
-@pytest.mark.parametrize("name", sorted(PIPELINES))
+@pytest.mark.parametrize("name", SEARCHES)
 def test_an_all_invalid_step_is_tried_again_with_new_seeds_and_then_fails(name: str) -> None:
     pipeline = PIPELINES[name]
     first = pipeline.initial(SETTINGS, SCOPE, TEACHERS)
@@ -223,3 +227,36 @@ def test_curation_has_no_second_step() -> None:
     beam: Beam = ()
     with pytest.raises(SearchError, match="one step"):
         PIPELINES["curation"].decide(SETTINGS, SCOPE, TEACHERS, step=2, round=0, beam=beam, candidates=[])
+
+
+def test_every_sample_is_answered_whatever_it_says_and_none_wins() -> None:
+    sample = PIPELINES["sample"]
+    first = sample.initial(SETTINGS, SCOPE, TEACHERS)
+    assert len(first.expansions) == 4 * len(TEACHERS)
+    assert len({item.seed for item in first.expansions}) == len(first.expansions)
+    assert all(item.whole and item.max_tokens == SETTINGS.thinking_tokens for item in first.expansions)
+    arrived = [candidate(item, id, text="the same", score=None) for id, item in enumerate(first.expansions)]
+    decision = decided(sample, first, arrived)
+    assert isinstance(decision, Finish)
+    assert decision.winner is None
+    assert decision.invalid == {}
+    assert decision.answered == decision.beam
+    assert [(one.teacher, one.sample) for one in decision.beam] == [(t, s) for t in range(3) for s in range(4)]
+
+
+def test_a_sample_that_could_not_be_drawn_is_left_out_and_not_drawn_again() -> None:
+    sample = PIPELINES["sample"]
+    first = sample.initial(SETTINGS, SCOPE, TEACHERS)
+    lost = {"score": None, "thinking_tokens": None, "invalid_reason": "too_long"}
+    arrived = [
+        candidate(item, id, **(lost if item.sample else {"score": None})) for id, item in enumerate(first.expansions)
+    ]
+    decision = decided(sample, first, arrived)
+    assert isinstance(decision, Finish)
+    assert [one.sample for one in decision.answered] == [0, 0, 0]
+    assert len(decision.invalid) == 3 * len(TEACHERS)
+    all_lost = decided(sample, first, proposed(first.expansions, **lost))
+    assert isinstance(all_lost, Fail)
+    assert "12 too_long" in all_lost.reason
+    with pytest.raises(SearchError, match="one round"):
+        decided(sample, first, arrived, round=1)

@@ -1,0 +1,66 @@
+"""Sampling: every teacher writes `trajectories` whole ones, and each gets a final answer. No search: evaluation.
+
+Samples are independent draws, so equal texts are no duplicates, and none of them is the winner. A sample that the
+engine refused stays invalid and is not drawn again: another draw would be another experiment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cord_worker.search.beam import finish_of, marked_invalid
+from cord_worker.search.decision import Decision, Expand, Fail, Finish
+from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure
+from cord_worker.search.types import Beam, Candidate, Expansion, SearchError, SearchSettings, SeedScope, Trajectory
+
+READS_EARLIER = False
+
+
+def initial(settings: SearchSettings, scope: SeedScope, teachers: Sequence[str]) -> Expand:
+    """Every teacher writes its samples, each as one candidate."""
+    return Expand.first(_expansions(settings, scope, teachers))
+
+
+def decide(
+    settings: SearchSettings,
+    scope: SeedScope,
+    teachers: Sequence[str],
+    *,
+    step: int,
+    round: int,
+    beam: Beam,
+    candidates: Sequence[Candidate],
+) -> Decision:
+    """All valid samples are answered, by teacher and sample; see `decision.Pipeline.decide`."""
+    if step != 1 or round or beam:
+        raise SearchError(
+            f"sampling has one step of one round and no beam before it; got step {step}, round {round} and a beam of "
+            f"{len(beam)}"
+        )
+    check_complete(_expansions(settings, scope, teachers), candidates)
+    invalid = marked_invalid(candidates)
+    valid = sorted(
+        (candidate for candidate in candidates if candidate.id not in invalid),
+        key=lambda candidate: (candidate.teacher, candidate.sample),
+    )
+    if not valid:
+        return Fail(invalid=invalid, reason=failure(step, round, invalid))
+    return Finish(
+        beam=tuple(Trajectory.unscored(candidate, finish_of(candidate, settings)) for candidate in valid),
+        ranking=tuple(candidate.id for candidate in valid),
+        invalid=invalid,
+        winner=None,
+    )
+
+
+def _expansions(settings: SearchSettings, scope: SeedScope, teachers: Sequence[str]) -> tuple[Expansion, ...]:
+    return expansions(
+        settings,
+        scope,
+        teachers,
+        step=1,
+        round=0,
+        parents=[EMPTY_TRAJECTORY],
+        samples=settings.trajectories,
+        whole=True,
+    )
