@@ -29,6 +29,10 @@ class ConfigError(CordError):
     """cord.toml or an environment setting is wrong; names the key and the allowed values."""
 
 
+class TrainingFailed(CordError):
+    """The training of a student ended with an error; names its log."""
+
+
 class DatasetError(CordError):
     """A problem in a dataset file; names file, line and field."""
 

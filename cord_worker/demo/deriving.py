@@ -28,7 +28,7 @@ DERIVED: dict[str, tuple[str, int]] = {
     "calculator-plain": ("calculator", 300),
     "closer-plain": ("closer", 300),
     PLAIN_PROVER: ("prover", 300),
-    REWARD: ("prover", 300),
+    REWARD: ("prover", 150),
 }
 """Which model each begins as, and its batches of training."""
 

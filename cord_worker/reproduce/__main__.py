@@ -9,17 +9,20 @@ import click
 
 from cord_worker.cli.interrupts import graceful_interrupts
 from cord_worker.cli.options import read_settings, state_dir_option
+from cord_worker.config import ModelConfig
 from cord_worker.demo.problems import generate
 from cord_worker.export.files import replaced_file
 from cord_worker.operations.database import open_database
 from cord_worker.progress import console
 from cord_worker.reproduce.carrying_out import Workplace, carry_out, is_finished
-from cord_worker.reproduce.experiments import LESSONS, RUNS
+from cord_worker.reproduce.experiments import EXAM_PROBLEMS, LESSONS, RUNS, STUDENTS, exam
 from cord_worker.reproduce.figures import read_cells, read_findings
 from cord_worker.reproduce.remarks import remarks_on
 from cord_worker.reproduce.report import Report
+from cord_worker.reproduce.students import School, train_students
 
 _LESSONS_SEED, _EXAM_SEED = 1, 2
+_SFT_SETTINGS = Path("deploy/sft/tiny.yaml")
 
 
 @click.command()
@@ -33,8 +36,26 @@ _LESSONS_SEED, _EXAM_SEED = 1, 2
 )
 @click.option("--only", metavar="RUN", multiple=True, help="Do just these runs (several times).")
 @click.option("--problems", type=click.IntRange(min=1), help="Fewer problems a run, for a quick look.")
+@click.option(
+    "--trl",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TRL's command, which trains the students; without it their table is left out.",
+)
+@click.option(
+    "--sft-settings",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=_SFT_SETTINGS,
+    help="YAML of `trl sft` for the bundled student.",
+)
 @state_dir_option
-def main(output: Path, only: tuple[str, ...], problems: int | None, state_dir: Path | None) -> None:
+def main(
+    output: Path,
+    only: tuple[str, ...],
+    problems: int | None,
+    trl: Path | None,
+    sft_settings: Path,
+    state_dir: Path | None,
+) -> None:
     """Reproduce the paper's tables in miniature, with the bundled models.
 
     Interrupted, the same command goes on where it was.
@@ -44,9 +65,20 @@ def main(output: Path, only: tuple[str, ...], problems: int | None, state_dir: P
     dataset = _written(output / "heldout.jsonl", LESSONS, _LESSONS_SEED)
     settings = read_settings(state_dir or output / "state")
     with graceful_interrupts("run the same command again to go on") as check:
-        carry_out(runs, dataset, Workplace(output, settings, click.echo, check))
+        place = Workplace(output, settings, click.echo, check)
+        carry_out(runs, dataset, place)
+        taught = [run for run in STUDENTS if run in {one.run for one in runs}] if trl is not None else []
+        exams = []
+        if trl is not None and taught:
+            beginner = ModelConfig(path="bundled:student").location()
+            with open_database(settings) as database:
+                folders = train_students(taught, School(trl, sft_settings, beginner), database, place)
+            exams = [exam("student-base", beginner)]
+            exams += [exam(f"student-{run}", str(folder.resolve())) for run, folder in folders.items()]
+            exams = [one.limited_to(problems) for one in exams]
+            carry_out(exams, _written(output / "exam.jsonl", EXAM_PROBLEMS, _EXAM_SEED), place)
         with open_database(settings) as database:
-            finished = [run.run for run in runs if is_finished(database, run)]
+            finished = [run.run for run in (*runs, *exams) if is_finished(database, run)]
             cells = database.run(lambda connection: read_cells(connection, finished))
             findings = database.run(lambda connection: read_findings(connection, finished))
         report = Report(cells, findings, remarks_on(findings))

@@ -87,12 +87,18 @@ RUNS: tuple[Experiment, ...] = (
     Experiment("curation", CURATION, problems=LESSONS),
     *(_alone(teacher) for teacher in HETEROGENEOUS),
     Experiment("greedy", {"pipeline": "greedy"}),
+    Experiment("greedy-once", {"pipeline": "greedy", "trajectories": 1}),
     Experiment("mcts", {"pipeline": "mcts"}),
     Experiment("curation-twice", {**CURATION, "trajectories": 8}),
     Experiment("random", {**CURATION, "selection": "random"}),
     Experiment("max-length", {**CURATION, "selection": "max_length"}),
     Experiment("cord-homogeneous", teachers=HOMOGENEOUS),
     Experiment("curation-homogeneous", CURATION, teachers=HOMOGENEOUS),
+    Experiment(
+        "binary-judgment",
+        {"selection": "binary_judgment"},
+        tables={"binary": {"judgments": 10, "tokens": 24, "template": "\n</think>\n\nThe final answer is"}},
+    ),
     Experiment("weak-prover", prover="weak-prover"),
 )
 

@@ -74,7 +74,7 @@ class Finding:
     @property
     def explanation(self) -> str:
         """Why it came out otherwise; empty where it did not."""
-        return "" if self.outcome is Outcome.AS_IN_THE_PAPER else self.claim.otherwise
+        return self.claim.otherwise if self.outcome in (Outcome.UNDECIDED, Outcome.REVERSED) else ""
 
 
 def read_cells(connection: sa.Connection, finished: Sequence[str]) -> list[Cell]:
@@ -120,7 +120,7 @@ def _interval(compared: Compared, metric: str) -> Interval | None:
 def _cell(row: Row, metric: str, found: Comparison | None) -> Cell:
     cell = Cell(row.table, row.title, metric, None, None, None, row.paper.get(metric), 0, row.note)
     if found is None:
-        return replace(cell, note=row.note or "not run")
+        return replace(cell, note=row.absent)
     compared, cell = found.runs[0], replace(cell, problems=found.problems)
     if metric == "tokens":
         return replace(cell, value=compared.tokens_per_problem)

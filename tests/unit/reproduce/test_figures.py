@@ -64,7 +64,7 @@ def test_a_tenth_in_which_nobody_wrote_has_no_cell() -> None:
 def test_an_order_came_out_only_where_the_whole_interval_says_so(interval: Interval | None, outcome: Outcome) -> None:
     finding = Finding(CLAIM, "accuracy", interval, 200)
     assert finding.outcome is outcome
-    assert finding.explanation == ("" if outcome is Outcome.AS_IN_THE_PAPER else "because of c")
+    assert finding.explanation == ("because of c" if outcome in (Outcome.UNDECIDED, Outcome.REVERSED) else "")
 
 
 def test_every_row_belongs_to_a_known_table_and_every_claim_to_rows() -> None:
