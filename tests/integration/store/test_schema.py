@@ -86,3 +86,37 @@ def test_every_table_view_and_column_carries_a_comment(database: Database) -> No
         )
     )
     assert silent == []
+
+
+def test_a_run_that_began_before_the_table_verify_keeps_its_way_of_checking(
+    database: Database, database_url: str
+) -> None:
+    begun = """
+        WITH model AS (INSERT INTO models (fingerprint, path, identity) VALUES ('f', 'm', '{}') RETURNING id)
+        INSERT INTO runs (name, config, config_fingerprint, prover_model_id, seed, code_version)
+        SELECT name, config::jsonb, 'c', model.id, 0, '0'
+        FROM model, (VALUES ('checked', '{"run": {"verify_answers": true, "max_active": 3}}'),
+                            ('unchecked', '{"run": {"verify_answers": false}}')) AS given(name, config)
+    """
+    downgrade(database_url, "0001")
+    try:
+        database.run(lambda connection: connection.execute(sa.text(begun)))
+    finally:
+        upgrade(database_url)
+
+    def configs(connection: sa.Connection) -> dict[str, object]:
+        return {row.name: row.config for row in connection.execute(sa.text("SELECT name, config FROM runs"))}
+
+    assert database.run(configs) == {
+        "checked": {"run": {"max_active": 3}, "verify": {"method": "math"}},
+        "unchecked": {"run": {}, "verify": {"method": "none"}},
+    }
+    downgrade(database_url, "0001")
+    try:
+        before = database.run(configs)
+    finally:
+        upgrade(database_url)
+    assert before == {
+        "checked": {"run": {"max_active": 3, "verify_answers": True}},
+        "unchecked": {"run": {"verify_answers": False}},
+    }
