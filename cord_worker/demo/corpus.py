@@ -199,13 +199,14 @@ class Piece:
     learnt: bool
 
 
-def teacher_pieces(first_turn: str, steps: list[Step], author: str) -> list[Piece]:
-    """A full trajectory and its final answer, learnt where `author` wrote; the markers are always learnt."""
+def teacher_pieces(first_turn: str, steps: list[Step], author: str | None) -> list[Piece]:
+    """A full trajectory and its final answer, learnt where `author` wrote (None: whoever wrote); the markers are
+    always learnt."""
     pieces = [Piece(first_turn, False), Piece("### Step 1.", False)]
     for number, step in enumerate(steps, start=1):
         if number > 1:
             pieces.append(Piece(f"\n### Step {number}.", True))
-        pieces.append(Piece(step.text, step.author == author))
+        pieces.append(Piece(step.text, author in (None, step.author)))
     answer = steps[-1].state.answer()
     return [*pieces, Piece(f"{THINK_CLOSE}\n\n", True), Piece(f"The final answer is {answer}.", True)]
 

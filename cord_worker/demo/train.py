@@ -1,4 +1,4 @@
-"""Train the four bundled models from nothing: `python -m cord_worker.demo.train --out DIR --seed 0`.
+"""Train the bundled models from nothing: `python -m cord_worker.demo.train --out DIR --seed 0`.
 
 Two models train at a time, on one thread each, so that a run on the same build of PyTorch repeats exactly.
 """
@@ -20,7 +20,7 @@ from cord_worker.demo.training import SCHEDULE, train_model
 
 log = logging.getLogger(__name__)
 
-LONGEST_FIRST = ("prover", "planner", "calculator", "closer", "weak-prover")
+LONGEST_FIRST = ("prover", "planner", "calculator", "closer", "student", "weak-prover")
 
 
 def _set_up_process() -> None:
@@ -31,7 +31,7 @@ def _set_up_process() -> None:
 
 
 def main() -> None:
-    """Train the bundled teachers and prover on the CPU, two at a time."""
+    """Train the bundled teachers, prover and student on the CPU, two at a time."""
     parser = argparse.ArgumentParser(prog="python -m cord_worker.demo.train", description=main.__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder that receives one folder a model")
     parser.add_argument("--seed", type=int, default=0, help="of data, weights and order (default: 0)")

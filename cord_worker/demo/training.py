@@ -24,19 +24,21 @@ from cord_worker.demo.tokenizers import train_tokenizer
 log = logging.getLogger(__name__)
 
 PROVERS = ("prover", "weak-prover")
+STUDENT = "student"
 _BATCH = 32
 _BUCKETED = 32  # batches whose samples are sorted by length together
 _LENGTH_UNIT = 16  # few distinct shapes: each new one costs the kernels time and memory
 _WARM_UP = 0.03
 NO_LOSS = -100
 
-# Steps of training on flawless trajectories, then on each author's own habits.
+# Steps of training on flawless trajectories, then on each author's own habits (the student: on everybody's).
 SCHEDULE = {
     "planner": (900, 350),
     "calculator": (900, 400),
     "closer": (900, 450),
     "prover": (200, 1100),
     "weak-prover": (100, 300),
+    STUDENT: (500, 400),
 }
 
 Sample = tuple[list[int], list[int]]
@@ -95,6 +97,9 @@ def samples(name: str, encoder: Encoder, seed: int, clean: int) -> Iterator[Samp
         errors = index >= clean
         if name in PROVERS:
             yield encoder.sample(_prover_trajectory(first_turn, problem, errors, rng), ends=False)
+        elif name == STUDENT:
+            steps = write(problem, authors_of(name, problem, rng, mixed=True), rng, errors=errors)
+            yield encoder.sample(teacher_pieces(first_turn, steps, None), ends=True)
         else:
             authors = authors_of(name, problem, rng, mixed=errors and rng.random() < 0.5)
             steps = write(problem, authors, rng, errors=errors)

@@ -20,7 +20,7 @@ from cord_worker.demo.problems import generate
 from cord_worker.demo.training import Encoder
 
 MODELS = Path(cord_worker.demo.__file__).parent / "models"
-NAMES = (*AUTHORS, "prover", "weak-prover")
+NAMES = (*AUTHORS, "prover", "student", "weak-prover")
 ODD_TEXTS = (
     "", " ", "  two  spaces  ", "\n\n\n", "\r\n\ttab", "12 + 7 = 19.", r"$\frac{1}{2} \times x^{2}$", "三角形",
     "🙂👩‍👧",
@@ -89,8 +89,8 @@ def test_offsets_cover_the_text_without_gaps(tokenizer: Any) -> None:
 def test_the_first_turn_ends_in_one_think_tag_or_none(name: str, tokenizer: Any) -> None:
     message = [{"role": "user", "content": "How many?"}]
     text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    assert text.endswith("<think>\n") == (name == "calculator")
-    assert text.count("<think>") == (name == "calculator")
+    assert text.endswith("<think>\n") == (name in {"calculator", "student"})
+    assert text.count("<think>") == (name in {"calculator", "student"})
     assert text.count("How many?") == 1
 
 
