@@ -161,6 +161,11 @@ class ModelConfig(_Section):
     gguf_file: str | None = Field(None, description="File inside `path` when the weights are GGUF (dequantised).")
     max_model_len: int | None = Field(None, ge=64, description="Context length in tokens; the model's own by default.")
     trust_remote_code: bool = Field(False, description="Run code that comes with the weights. Off unless asked.")
+    head: Literal["language", "reward"] = Field(
+        "language",
+        description="`reward`: a process reward model, a sequence or token classifier with one or two labels; it "
+        'serves search.selection = "reward_model" and nothing else.',
+    )
     system_prompt: str | None = Field(None, description="System turn, as the model's card recommends.")
 
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
@@ -178,6 +183,10 @@ class ModelConfig(_Section):
                 raise ValueError(f'the table `{engine}` needs engine = "{engine}" (it is "{self.engine}")')
         if self.engine == "openai" and self.openai is None:
             raise ValueError('engine = "openai" needs a table [models.NAME.openai] with base_url')
+        if self.head == "reward" and self.engine not in ("transformers", "instant"):
+            raise ValueError(f'head = "reward" needs engine = "transformers" (it is "{self.engine}")')
+        if self.head == "reward" and self.gguf_file is not None:
+            raise ValueError('head = "reward" needs weights with that head; GGUF files hold none')
         return self
 
     def location(self) -> str:
@@ -189,6 +198,8 @@ class ModelConfig(_Section):
         identity = self.model_dump(mode="json", include=_MODEL_IDENTITY)
         if self.vllm is not None:
             identity["vllm"] = self.vllm.model_dump(mode="json", include={"quantization", "kv_cache_dtype"})
+        if self.head != "language":
+            identity["head"] = self.head
         if self.openai is not None:
             identity["openai"] = self.openai.model_dump(mode="json", include={"model", "api"})
         return identity
@@ -234,6 +245,20 @@ class ProverConfig(_Section):
         return value
 
 
+class RewardConfig(_Section):
+    """The process reward model of `search.selection = "reward_model"`: it judges a candidate's last step, in [0, 1]
+    (sigmoid of one label, or probability of the second of two). It never sees the answer."""
+
+    model: str = Field(description='A key of [models], with head = "reward".')
+    step_separator: str | None = Field(
+        None,
+        min_length=1,
+        description="Text after every step, at the last token of which the head is read, such as `<extra_0>` "
+        "(Qwen2.5-Math-PRM); the model then reads plain steps, without `<think>` and step markers. Without it, it "
+        "reads what the prover reads, and the head is read at the candidate's last token.",
+    )
+
+
 class BinaryConfig(_Section):
     """Binary judgment (PAPER.md, Baselines): the prover's model, made to answer after every candidate at once. The
     judgment is the share of `judgments` answers that are right, compared as [verify] says (by `math` the answers
@@ -265,11 +290,11 @@ class SearchConfig(_Section):
         "tree search by UCB with `trajectories` full rollouts; `sample`: every teacher writes `trajectories` whole "
         "ones, nothing is scored, and every one is answered and verified (evaluation).",
     )
-    selection: Literal["predictive_perplexity", "random", "max_length", "binary_judgment"] = Field(
+    selection: Literal["predictive_perplexity", "random", "max_length", "reward_model", "binary_judgment"] = Field(
         "predictive_perplexity",
         description="By what candidates are ranked: how well they predict the answer, by lot, by their thinking "
-        "tokens, or by how often the prover's model finds the answer from there ([binary]). They are scored in any "
-        "case.",
+        "tokens, by a process reward model ([reward]), or by how often the prover's model finds the answer from there "
+        "([binary]). They are scored in any case.",
     )
     trajectories: int = Field(
         4,
@@ -389,6 +414,7 @@ class RunConfig(_Section):
     prover: ProverConfig | None = Field(None, description="Needed but by `sample`, which leaves it alone.")
     search: SearchConfig = SearchConfig()
     verify: VerifyConfig = VerifyConfig()
+    reward: RewardConfig | None = None
     binary: BinaryConfig = BinaryConfig()
     run: RunSection = RunSection()
 
@@ -433,10 +459,37 @@ class RunConfig(_Section):
                 )
         used = {teacher.model for teacher in self.teachers}
         used |= {part.model for part in (self.prover, judge) if part is not None}
+        self._check_heads(used)
+        used |= set() if self.reward is None else {self.reward.model}
         unused = sorted(set(self.models) - used)
         if unused:
             raise ValueError(f"models that nothing uses: {', '.join(unused)}")
         return self
+
+    def _check_heads(self, writers: set[str]) -> None:
+        """`writers` are the models that write and score, all but the reward model."""
+        for name in sorted(writers):
+            if self.models[name].head == "reward":
+                raise ValueError(
+                    f"model {name!r} has a reward head, so it can be neither teacher nor prover nor judge of answers: "
+                    "name it in [reward] only"
+                )
+        selects = self.search.selection == "reward_model"
+        if self.reward is None:
+            if selects:
+                raise ValueError('search.selection = "reward_model" needs a table [reward] that names its model')
+            return
+        if not selects:
+            raise ValueError(
+                '[reward] is given, but search.selection is not "reward_model": set it or remove the table'
+            )
+        if self.reward.model not in self.models:
+            raise ValueError(
+                f"reward.model names {self.reward.model!r}, which is not in [models] "
+                f"(there: {', '.join(sorted(self.models))})"
+            )
+        if self.models[self.reward.model].head != "reward":
+            raise ValueError(f'reward.model names {self.reward.model!r}, which lacks head = "reward" in its table')
 
     def teacher_model(self, teacher: TeacherConfig) -> ModelConfig:
         """The model that hosts `teacher`."""
@@ -477,7 +530,11 @@ class RunConfig(_Section):
     @property
     def candidate_judge(self) -> ModelConfig | None:
         """The model that judges candidates; None where judgments do not select."""
-        return self.prover_model if self.is_scored and self.search.selection == "binary_judgment" else None
+        if not self.is_scored:
+            return None
+        if self.reward is not None:
+            return self.models[self.reward.model]
+        return self.prover_model if self.search.selection == "binary_judgment" else None
 
     def system_prompt(self, teacher: TeacherConfig) -> str | None:
         """System turn of `teacher`: its own, else its model's."""
@@ -499,9 +556,15 @@ class RunConfig(_Section):
                 "seed": self.run.seed,
                 "verify": self.verify.model_dump(mode="json"),
                 "judge_system_prompt": None if self.judge_model is None else self.judge_model.system_prompt,
+                **({"reward": self._reward_identity()} if self.reward is not None else {}),
                 **({"binary": self.binary.model_dump(mode="json")} if judging else {}),
             }
         )
+
+    def _reward_identity(self) -> dict[str, Any]:
+        assert self.reward is not None
+        system_prompt = self.models[self.reward.model].system_prompt
+        return {**self.reward.model_dump(mode="json"), "system_prompt": system_prompt}
 
     @classmethod
     def load(cls, path: Path) -> RunConfig:
@@ -640,6 +703,7 @@ def _allowed_keys(location: tuple[int | str, ...]) -> str:
         "prover": ProverConfig,
         "search": SearchConfig,
         "verify": VerifyConfig,
+        "reward": RewardConfig,
         "binary": BinaryConfig,
         "run": RunSection,
     }

@@ -12,7 +12,7 @@ import json
 import logging
 from collections import Counter
 
-from cord_worker.config import RunConfig
+from cord_worker.config import RewardConfig, RunConfig
 from cord_worker.engines.protocol import Engine, Sampling, Turn
 from cord_worker.errors import RequestError
 from cord_worker.prompting.trajectory import THINK_CLOSE
@@ -30,10 +30,31 @@ async def judgment_of(
 ) -> JudgmentResult:
     """The candidate's judgment by the run's criterion; invalid where the model cannot take the request."""
     try:
+        if config.reward is not None:
+            return await _rewarded(engine, config, config.reward, lease)
         return await _binary(engine, checker, config, lease)
     except RequestError as error:
         logger.warning("candidate %d: %s", lease.candidate_id, error)
         return _invalid(lease, InvalidReason.TOO_LONG)
+
+
+async def _rewarded(engine: Engine, config: RunConfig, reward: RewardConfig, lease: LeasedJudgment) -> JudgmentResult:
+    """What the reward model thinks of the last step; it never sees the answer."""
+    turn = Turn(question=lease.question, system=config.models[reward.model].system_prompt, passage=lease.passage)
+    found = await engine.reward(turn, lease.steps, reward.step_separator)
+    if not 0.0 <= found.score <= 1.0:
+        return _invalid(lease, InvalidReason.UNJUDGEABLE)
+    return JudgmentResult(
+        candidate_id=lease.candidate_id,
+        attempt=lease.attempt,
+        invalid_reason=None,
+        judgment=found.score,
+        detail=json.dumps({"logits": found.logits, "mode": engine.scoring_mode}),
+        prompt_tokens=found.prompt_tokens,
+        completion_tokens=0,
+        cached_tokens=found.cached_tokens,
+        seconds=found.seconds,
+    )
 
 
 async def _binary(engine: Engine, checker: AnswerChecker, config: RunConfig, lease: LeasedJudgment) -> JudgmentResult:

@@ -230,6 +230,7 @@ def engine_settings(model: ModelConfig) -> EngineSettings:
         threads=model.threads,
         vllm=model.vllm,
         openai=model.openai,
+        head=model.head,
     )
 
 

@@ -14,6 +14,10 @@ def load_engine(settings: EngineSettings) -> Engine:
 
     Call it in a coroutine, on the event loop on which the engine is to live: vLLM binds to it.
     """
+    if settings.engine == "transformers" and settings.head == "reward":
+        from cord_worker.engines.reward_engine import RewardEngine
+
+        return RewardEngine(settings)
     if settings.engine == "transformers":
         from cord_worker.engines.transformers_engine import TransformersEngine
 

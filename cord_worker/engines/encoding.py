@@ -24,8 +24,10 @@ from cord_worker.engines.protocol import Turn
 from cord_worker.errors import EngineLoadError
 from cord_worker.prompting.first_turn import TurnPiece, render_first_turn
 from cord_worker.prompting.scoring import answer_positions, closing
-from cord_worker.prompting.trajectory import ANSWER_OPENING, proposal_pieces, scoring_pieces
+from cord_worker.prompting.trajectory import ANSWER_OPENING, BOUNDARY, proposal_pieces, scoring_pieces
 
+_MARKER = re.compile(rf"{re.escape(BOUNDARY)} \d+\.")
+"""Between the steps of a whole trajectory in one piece."""
 _PIECES_KEPT = 16_384
 _TURNS_KEPT = 1_024
 
@@ -75,6 +77,16 @@ class TextCodec:
     def candidate(self, turn: Turn, steps: Sequence[str]) -> list[Ids]:
         """Pieces of a candidate as the prover reads it, without the closing part."""
         return self._joined(turn, scoring_pieces(steps))
+
+    def judged(self, turn: Turn, steps: Sequence[str], separator: str | None) -> Ids:
+        """A candidate as a reward model reads it: like the prover, or plain steps with `separator` after each."""
+        if separator is None:
+            return tuple(token for piece in self.candidate(turn, steps) for token in piece)
+        mark = self._continuing.encode(separator, add_special_tokens=False).ids
+        ids = list(self._encode_turn(turn, thinking=False))
+        for text in (part for step in steps for part in _MARKER.split(step)):
+            ids += [*self._encode_piece(text.strip()), *mark]
+        return tuple(ids)
 
     def closing(self, template: str, answer: str) -> EncodedClosing:
         """The closing part, encoded as one piece. Raises RequestError."""

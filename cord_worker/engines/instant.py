@@ -14,7 +14,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cord_worker.engines.protocol import AnswerScore, FinishReason, Generation, Sampling, Turn
+from cord_worker.engines.protocol import AnswerScore, FinishReason, Generation, Sampling, StepReward, Turn
 from cord_worker.errors import EngineError, RequestError
 from cord_worker.prompting.scoring import predictive_perplexity
 from cord_worker.prompting.trajectory import ANSWER_OPENING, step_marker
@@ -119,6 +119,12 @@ class InstantEngine:
             cached_tokens=0,
             seconds=0.0,
         )
+
+    async def reward(self, turn: Turn, steps: Sequence[str], separator: str | None) -> StepReward:
+        """A judgment from a hash of everything that it may depend on."""
+        chance = random.Random(_digest("reward", turn.question, list(steps), separator))
+        score = chance.random()
+        return StepReward(score, (math.log(score / (1 - score)),), _count(turn, steps), 0, 0.0)
 
     async def close(self) -> None:
         """Nothing to end."""

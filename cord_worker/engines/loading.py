@@ -41,18 +41,21 @@ def load_model(settings: EngineSettings) -> LoadedModel:
     if settings.gguf_file is not None:
         require_gguf()
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    device = _device(settings.device)
+    device = device_of(settings.device)
     folder = folder_of(settings)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **options(settings))
+        _require_language_head(AutoConfig.from_pretrained(folder, **options(settings)), settings.path)
         model: Any = AutoModelForCausalLM.from_pretrained(folder, **options(settings), **weight_options(settings))
+    except EngineLoadError:
+        raise
     except Exception as error:  # transformers, safetensors and remote code raise whatever they like
         raise EngineLoadError(
             f"model {settings.path!r} could not be loaded: {type(error).__name__}: {error}"
         ) from error
     model = model.to(device).eval().requires_grad_(False)
     config = model.config.get_text_config()
-    max_length = _max_length(settings, config)
+    max_length = max_length_of(settings, config)
     numerics = str(model.dtype).removeprefix("torch.")
     if model.dtype == torch.float64 and not keep_float64(model):
         numerics = "float64-mixed"
@@ -97,7 +100,18 @@ def require_gguf() -> None:
         )
 
 
-def _device(name: str) -> torch.device:
+def _require_language_head(config: Any, path: str) -> None:
+    """A classifier would load with a head of random weights."""
+    names = list(getattr(config, "architectures", None) or [])
+    if any(name.endswith("Classification") for name in names):
+        raise EngineLoadError(
+            f"model {path!r} ({names[0]}) is a classifier: it can be neither teacher nor prover; host it with "
+            'head = "reward" and name it in [reward]'
+        )
+
+
+def device_of(name: str) -> torch.device:
+    """The torch device called `name`. Raises EngineLoadError."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -155,7 +169,8 @@ def weight_options(settings: EngineSettings) -> dict[str, Any]:
     )
 
 
-def _max_length(settings: EngineSettings, config: Any) -> int:
+def max_length_of(settings: EngineSettings, config: Any) -> int:
+    """Context length in tokens. Raises EngineLoadError."""
     own = next(
         (getattr(config, name) for name in ("max_position_embeddings", "n_positions") if getattr(config, name, None)),
         None,

@@ -35,6 +35,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from cord_worker.engines.heads import LanguageHead
 from cord_worker.engines.openai_client import Document, OpenAiClient
 from cord_worker.engines.openai_prompts import chat_fields, chat_messages, turn_messages, without_marker
 from cord_worker.engines.openai_requests import (
@@ -75,7 +76,7 @@ class TokenTotals:
     retries: int = 0
 
 
-class OpenAiEngine:
+class OpenAiEngine(LanguageHead):
     """The model that `settings.openai` names; asked what it can do when constructed (EngineLoadError).
 
     Implements `protocol.Engine`. At most `settings.batch_size` requests are under way at once.

@@ -14,7 +14,7 @@ from typing import Protocol
 from cord_worker.prompting.segmentation import FinishReason
 from cord_worker.prompting.trajectory import ANSWER_OPENING
 
-__all__ = ["AnswerScore", "Engine", "FinishReason", "Generation", "Sampling", "Turn"]
+__all__ = ["AnswerScore", "Engine", "FinishReason", "Generation", "Sampling", "StepReward", "Turn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,17 @@ class AnswerScore:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class StepReward:
+    """What a reward model thinks of a candidate's last step: `score` in [0, 1], made from the head's `logits`."""
+
+    score: float
+    logits: tuple[float, ...]
+    prompt_tokens: int
+    cached_tokens: int
+    seconds: float
+
+
 class Engine(Protocol):
     """One hosted model. Methods raise RequestError where one request is impossible, EngineError where the engine
     is dead; any number of calls may be waiting at once."""
@@ -111,6 +122,11 @@ class Engine(Protocol):
 
     async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
         """Scores the candidate `steps` by how well it predicts `answer`."""
+        ...
+
+    async def reward(self, turn: Turn, steps: Sequence[str], separator: str | None) -> StepReward:
+        """Judges the last of `steps` with the model's reward head; RequestError where it has none. See
+        `config.RewardConfig`."""
         ...
 
     async def close(self) -> None:

@@ -27,5 +27,6 @@ class EngineSettings:
     threads: int | None = None
     prefix_cache_bytes: int = 512 * 2**20
     """Bound of the KV that the transformers engine keeps between requests; 0 keeps nothing."""
+    head: Literal["language", "reward"] = "language"
     vllm: VllmOptions | None = None
     openai: OpenAiOptions | None = None

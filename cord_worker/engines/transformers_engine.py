@@ -15,6 +15,7 @@ import torch
 
 from cord_worker.engines.batching import ComputeThread, GenerationJob, ScoreJob
 from cord_worker.engines.encoding import TextCodec
+from cord_worker.engines.heads import LanguageHead
 from cord_worker.engines.loading import LoadedModel, load_model
 from cord_worker.engines.prefix_cache import Ids
 from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
@@ -36,7 +37,7 @@ _AGREEMENT = {8: 1e-6, 4: 1e-2, 2: 0.5, 1: 1.0}
 """Bytes of a number → how far log-probabilities of two ways to compute them may lie apart on average."""
 
 
-class TransformersEngine:
+class TransformersEngine(LanguageHead):
     """One model of `settings`, loaded when constructed (EngineLoadError). Implements `protocol.Engine`."""
 
     def __init__(self, settings: EngineSettings) -> None:

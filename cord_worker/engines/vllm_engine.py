@@ -18,6 +18,7 @@ from typing import Any
 
 from cord_worker.engines import loading, vllm_arguments
 from cord_worker.engines.encoding import TextCodec
+from cord_worker.engines.heads import LanguageHead
 from cord_worker.engines.prefix_cache import Ids
 from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
 from cord_worker.engines.remembered import Remembered
@@ -38,7 +39,7 @@ _SHUTDOWN_SECONDS = 8.0
 _SCORES_KEPT = 4096
 
 
-class VllmEngine:
+class VllmEngine(LanguageHead):
     """One model of `settings`, loaded when constructed. Implements `protocol.Engine`.
 
     Construct it on the event loop that it is to live on: vLLM binds to it. Raises EngineLoadError.

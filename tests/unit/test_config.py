@@ -160,3 +160,35 @@ def test_the_prover_judges_where_binary_judgments_select_and_only_then_do_they_c
     twice = "[binary]\njudgments = 20\n"
     assert parse(by_score).fingerprint() == parse(by_score + twice).fingerprint()
     assert parse(by_judgment).fingerprint() != parse(by_judgment + twice).fingerprint()
+
+
+PRM = '[models.prm]\npath = "org/prm"\nhead = "reward"\n'
+BY_REWARD = GOOD + PRM + '[search]\nselection = "reward_model"\n[reward]\nmodel = "prm"\n'
+
+
+def test_a_reward_model_judges_candidates_and_enters_the_fingerprint() -> None:
+    config = parse(BY_REWARD)
+    assert config.candidate_judge is config.models["prm"]
+    assert config.fingerprint() != parse(BY_REWARD + 'step_separator = "<extra_0>"\n').fingerprint()
+    plain = ModelConfig(path="org/prm")
+    assert config.models["prm"].fingerprint() != plain.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (('[prover]\nmodel = "two"', '[prover]\nmodel = "prm"'), ["prm", "reward head", "neither teacher nor prover"]),
+        (('[[teachers]]\nname = "first"\nmodel = "one"', '[[teachers]]\nname = "first"\nmodel = "prm"'), ["prm"]),
+        (('[reward]\nmodel = "prm"', '[reward]\nmodel = "two"'), ["two", 'lacks head = "reward"']),
+        (('[reward]\nmodel = "prm"', '[reward]\nmodel = "nine"'), ["reward.model", "nine", "one, prm, two"]),
+        (('[reward]\nmodel = "prm"', ""), ["needs a table [reward]"]),
+        (('selection = "reward_model"', 'selection = "random"'), ["search.selection", "remove the table"]),
+        (('head = "reward"', 'head = "reward"\nengine = "openai"\nopenai.base_url = "http://x/v1"'), ["transformers"]),
+        (('head = "reward"', 'head = "reward"\ngguf_file = "x.gguf"'), ["GGUF"]),
+    ],
+)
+def test_a_mistaken_reward_model_is_explained(change: tuple[str, str], expected: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(BY_REWARD.replace(*change))
+    for part in expected:
+        assert part in str(caught.value)

@@ -60,7 +60,8 @@ def test_a_search_killed_in_the_middle_ends_as_an_undisturbed_one(
     assert count(database, "propose_attempts > 1", "candidates") > 0
 
 
-JUDGED = {"binary_judgment": ("", "judge")}
+REWARD = '[models.prm]\npath = "prm"\nengine = "instant"\nhead = "reward"\n[reward]\nmodel = "prm"\n'
+JUDGED = {"binary_judgment": ("", "judge"), "reward_model": (REWARD, "prm")}
 """Selection → what it adds to the configuration, and the model that judges."""
 
 

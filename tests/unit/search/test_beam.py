@@ -283,7 +283,7 @@ def test_an_empty_beam_has_no_winner() -> None:
 @given(
     scores=st.permutations([0.1, 0.2, 0.3, 0.4]),
     judgments=st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=4, max_size=4),
-    criterion=st.sampled_from([Criterion.BINARY_JUDGMENT]),
+    criterion=st.sampled_from([Criterion.REWARD_MODEL, Criterion.BINARY_JUDGMENT]),
 )
 def test_judgments_select_whatever_the_scores_and_equal_ones_fall_to_the_usual_order(
     scores: list[float], judgments: list[float], criterion: Criterion

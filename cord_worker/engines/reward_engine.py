@@ -1,0 +1,127 @@
+"""Hosting a process reward model with transformers: a sequence or token classifier with one or two labels.
+
+One candidate a forward, without padding and without a cache, so that a judgment never depends on what else is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+from cord_worker.engines import loading
+from cord_worker.engines.encoding import TextCodec
+from cord_worker.engines.heads import RewardHead
+from cord_worker.engines.numerics import keep_float64
+from cord_worker.engines.protocol import StepReward, Turn
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.errors import EngineError, EngineLoadError, RequestError
+
+_DIGITS = 9
+"""Decimals of a logit and of a judgment."""
+
+
+class RewardEngine(RewardHead):
+    """One reward model of `settings`, loaded when constructed (EngineLoadError). Implements `protocol.Engine`."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cord-engine")
+        self._closed = False
+        self._thread.submit(self._load).result()
+
+    def _load(self) -> None:
+        settings = self._settings
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        folder = loading.folder_of(settings)
+        self._codec = TextCodec(loading.load_tokenizer(folder, settings))
+        self.weights_digest = loading.digest_of(folder)
+        try:
+            config = AutoConfig.from_pretrained(folder, **loading.options(settings))
+            kind = _kind_of(config, settings.path)
+            model: Any = kind.from_pretrained(folder, **loading.options(settings), **loading.weight_options(settings))
+        except EngineLoadError:
+            raise
+        except Exception as error:  # transformers, safetensors and remote code raise whatever they like
+            raise EngineLoadError(
+                f"reward model {settings.path!r} could not be loaded: {type(error).__name__}: {error}"
+            ) from error
+        self._model = model.to(loading.device_of(settings.device)).eval().requires_grad_(False)
+        if self._model.dtype == torch.float64:
+            keep_float64(self._model)
+        self.max_model_len = loading.max_length_of(settings, self._model.config.get_text_config())
+
+    @property
+    def scoring_mode(self) -> str:
+        """Library and number format, such as `transformers-float64-reward`."""
+        return f"transformers-{str(self._model.dtype).removeprefix('torch.')}-reward"
+
+    async def reward(self, turn: Turn, steps: Sequence[str], separator: str | None) -> StepReward:
+        """See `protocol.Engine.reward`: sigmoid of a single logit, softmax's second class of two."""
+        started = time.monotonic()
+        if not steps:
+            raise RequestError("there is no step yet; propose one first")
+        if self._closed:
+            raise EngineError("the engine is closed; start another one")
+        ids = self._codec.judged(turn, steps, separator)
+        if len(ids) > self.max_model_len:
+            raise RequestError(
+                f"the candidate takes {len(ids)} tokens, but the reward model's context holds {self.max_model_len}; "
+                "lower search.thinking_tokens or raise its max_model_len"
+            )
+        values = await asyncio.wrap_future(self._thread.submit(self._forward, ids))
+        if not all(math.isfinite(value) for value in values):
+            raise RequestError(f"the reward head gave {values} (number format too narrow?); try another dtype")
+        margin = values[0] if len(values) == 1 else values[1] - values[0]
+        return StepReward(
+            score=round(_sigmoid(margin), _DIGITS),
+            logits=tuple(round(value, _DIGITS) for value in values),
+            prompt_tokens=len(ids),
+            cached_tokens=0,
+            seconds=time.monotonic() - started,
+        )
+
+    async def close(self) -> None:
+        """Ends the compute thread; what waits is cancelled."""
+        self._closed = True
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+
+    @torch.inference_mode()
+    def _forward(self, ids: Sequence[int]) -> list[float]:
+        tokens = torch.tensor([ids], device=self._model.device)
+        try:
+            logits = self._model(input_ids=tokens, use_cache=False).logits[0]
+        except Exception as error:  # after a failed kernel no further result is sound
+            raise EngineError(f"the reward model died: {type(error).__name__}: {error}; restart the worker") from error
+        last = logits[-1] if logits.dim() == 2 else logits
+        return [float(value) for value in last.double().tolist()]
+
+
+def _kind_of(config: Any, path: str) -> Any:
+    names = list(getattr(config, "architectures", None) or [])
+    kinds = {
+        "ForSequenceClassification": AutoModelForSequenceClassification,
+        "ForTokenClassification": AutoModelForTokenClassification,
+    }
+    kind = next((kind for end, kind in kinds.items() if any(name.endswith(end) for name in names)), None)
+    if kind is None:
+        raise EngineLoadError(
+            f'model {path!r} has no reward head ({", ".join(names) or "no architecture named"}): head = "reward" needs '
+            "a model for sequence or token classification"
+        )
+    if config.num_labels not in (1, 2):
+        raise EngineLoadError(f"reward model {path!r} has {config.num_labels} labels; one or two can be read")
+    return kind
+
+
+def _sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))
