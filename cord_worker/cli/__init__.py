@@ -27,6 +27,7 @@ _SECTIONS = {
         "stats": f"{_HERE}.runs:stats",
         "cost": f"{_HERE}.costing:cost",
         "compare": f"{_HERE}.comparing:compare",
+        "eval": f"{_HERE}.evaluating:evaluate",
         "export": f"{_HERE}.exporting:export",
         "pause": f"{_HERE}.runs:pause",
         "resume": f"{_HERE}.runs:resume",

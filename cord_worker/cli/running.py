@@ -53,11 +53,10 @@ def run(
         config=RunConfig.load(config_path),
         config_path=config_path,
         run_name=run_name,
-        output=output,
         settings=read_settings(state_dir),
     )
     with graceful_interrupts("run the same command again to go on") as check:
-        outcome = carry_out(task, open_view(as_json=as_json), check)
-    print_summary(outcome, as_json=as_json)
-    if not outcome.export.exported and outcome.export.failed:
+        outcome = carry_out(task, output, open_view(as_json=as_json), check)
+    print_summary(outcome, output, as_json=as_json)
+    if not outcome.result.exported and outcome.result.failed:
         raise SystemExit(1)

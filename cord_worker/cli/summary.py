@@ -13,31 +13,32 @@ from rich.table import Table
 from rich.text import Text
 
 from cord_worker.cli.tables import print_failures
-from cord_worker.operations.session import Outcome
+from cord_worker.export.report import ExportReport
+from cord_worker.operations.session import Worked
 from cord_worker.progress import console, duration, figure, percent, shown
 
 
-def print_summary(outcome: Outcome, *, as_json: bool) -> None:
+def print_summary(outcome: Worked[ExportReport], output: str, *, as_json: bool) -> None:
     """The table, or with `as_json` one last JSON line."""
     if as_json:
-        click.echo(json.dumps(_document(outcome), ensure_ascii=False))
+        click.echo(json.dumps(_document(outcome, output), ensure_ascii=False))
         return
     screen = console()
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
-    for title, value in _rows(outcome):
+    for title, value in _rows(outcome, output):
         table.add_row(title, Text(value))
     screen.print()
     screen.print(table)
-    print_failures(screen, outcome.failures, outcome.export.failed)
+    print_failures(screen, outcome.failures, outcome.result.failed)
     screen.print()
     prefix = "" if not outcome.embedded else _state_dir_prefix(outcome)
     screen.print("Look further:")
-    screen.print(f"  head -n 1 {shown(outcome.output)} | python3 -m json.tool", soft_wrap=True)
+    screen.print(f"  head -n 1 {shown(output)} | python3 -m json.tool", soft_wrap=True)
     screen.print(f"  {prefix}{_program()} stats {outcome.snapshot.run}", soft_wrap=True)
 
 
-def _rows(outcome: Outcome) -> list[tuple[str, str]]:
+def _rows(outcome: Worked[ExportReport], output: str) -> list[tuple[str, str]]:
     counts, totals = outcome.snapshot.counts, outcome.snapshot.totals
     failed = counts.problems.get("failed", 0)
     cancelled = counts.problems.get("cancelled", 0)
@@ -56,7 +57,7 @@ def _rows(outcome: Outcome) -> list[tuple[str, str]]:
         ("candidates", ", ".join(f"{number:,} {state}" for state, number in totals.candidates.items() if number)),
         ("tokens", f"{totals.tokens:,} generated, {totals.scored_tokens:,} read by the prover"),
         ("time", f"{duration(outcome.seconds)} ({outcome.seconds:.1f} s)"),
-        ("trajectories", f"{shown(outcome.output)} ({outcome.export.exported:,})"),
+        ("trajectories", f"{shown(output)} ({outcome.result.exported:,})"),
         ("logs", shown(str(outcome.logs))),
     ]
 
@@ -66,19 +67,19 @@ def _program() -> str:
     return shown(sys.argv[0]) if Path(sys.argv[0]).name == "cordctl" else "cordctl"
 
 
-def _state_dir_prefix(outcome: Outcome) -> str:
+def _state_dir_prefix(outcome: Worked[ExportReport]) -> str:
     state_dir = outcome.logs.parent
     default = os.environ.get("CORD_STATE_DIR", ".cord")
     return "" if os.path.realpath(default) == str(state_dir) else f"CORD_STATE_DIR={shown(str(state_dir))} "
 
 
-def _document(outcome: Outcome) -> dict[str, Any]:
+def _document(outcome: Worked[ExportReport], output: str) -> dict[str, Any]:
     return {
         "summary": {
             **outcome.snapshot.to_json(),
             "enqueued": outcome.enqueued.to_json(),
-            "exported": outcome.export.exported,
-            "output": outcome.output,
+            "exported": outcome.result.exported,
+            "output": output,
             "logs": str(outcome.logs),
             "seconds": round(outcome.seconds, 2),
         }

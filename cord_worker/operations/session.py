@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import sqlalchemy as sa
 
@@ -23,6 +24,7 @@ from cord_worker.operations.fleet import check_locations, process_specs
 from cord_worker.operations.services import Services, services_for
 from cord_worker.operations.watching import RunWatch, watch_run
 from cord_worker.progress import ProgressView, Snapshot
+from cord_worker.store.database import Database
 from cord_worker.store.models import RunState
 from cord_worker.store.runs import RunRow, get_run
 from cord_worker.store.schema import upgrade
@@ -41,32 +43,45 @@ class LocalRun:
     config: RunConfig
     config_path: Path
     run_name: str | None
-    output: str
     settings: Settings
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What it came to; `seconds` is the wall time of this call."""
+class Worked(Generic[T]):
+    """What it came to, and what was concluded from it; `seconds` is the wall time of this call."""
 
     enqueued: Enqueued
     snapshot: Snapshot
-    export: ExportReport
+    result: T
     failures: list[FailedProblem]
     seconds: float
-    output: str
     logs: Path
     embedded: bool
 
 
-def carry_out(task: LocalRun, view: ProgressView, check_interrupted: Callable[[], None]) -> Outcome:
-    """Works until every problem of the dataset's run is final, and exports it.
+def carry_out(
+    task: LocalRun, output: str, view: ProgressView, check_interrupted: Callable[[], None]
+) -> Worked[ExportReport]:
+    """Works until every problem of the dataset's run is final, and exports it to `output`; see `work_through`."""
+    check_writable(output)
+    return work_through(task, view, check_interrupted, lambda database, run: export_run(database, run.name, output))
+
+
+def work_through(
+    task: LocalRun,
+    view: ProgressView,
+    check_interrupted: Callable[[], None],
+    conclude: Callable[[Database, RunRow], T],
+) -> Worked[T]:
+    """Works until every problem of the dataset's run is final, and concludes.
 
     `check_interrupted` is called often and may raise KeyboardInterrupt.
     Raises whatever makes going on senseless (CordError); KeyboardInterrupt stops in good order first.
     """
     started = time.monotonic()
-    check_writable(task.output)
     task.source.check()
     check_locations(task.config)
     settings = task.settings
@@ -88,15 +103,14 @@ def carry_out(task: LocalRun, view: ProgressView, check_interrupted: Callable[[]
 
             with view:
                 snapshot = watch_run(watched, view, interval_seconds=_INTERVAL_SECONDS, on_round=on_round)
-            report = export_run(database, run.name, task.output)
+            result = conclude(database, run)
             failures = database.run(lambda connection: failed_problems(connection, run.id, _MOST_FAILURES))
-        return Outcome(
+        return Worked(
             enqueued=enqueued,
             snapshot=snapshot,
-            export=report,
+            result=result,
             failures=failures,
             seconds=time.monotonic() - started,
-            output=task.output,
             logs=services.state.logs,
             embedded=services.embedded,
         )

@@ -1,0 +1,24 @@
+"""What samples of a model say about it: pass@k, with nothing but arithmetic."""
+
+from __future__ import annotations
+
+import math
+
+
+def pass_at_k(samples: int, correct: int, k: int) -> float:
+    """Chance that at least one of `k` answers drawn from `samples` ones, of which `correct` are right, is right.
+
+    The unbiased estimator of Chen et al. (2021), "Evaluating Large Language Models Trained on Code", equation 1:
+    1 - C(n - c, k) / C(n, k), as a product that neither overflows nor cancels. For k = 1 it is the mean over the
+    samples (the paper's Pass@1). Raises ValueError unless 0 <= correct <= samples and 1 <= k <= samples.
+    """
+    if not (0 <= correct <= samples and 1 <= k <= samples):
+        raise ValueError(f"pass@{k} of {samples} samples, {correct} of them correct, is not defined")
+    if k > samples - correct:
+        return 1.0
+    return 1.0 - math.prod(1.0 - k / drawn for drawn in range(samples - correct + 1, samples + 1))
+
+
+def powers_of_two(most: int) -> tuple[int, ...]:
+    """1, 2, 4, … up to `most`: the k of pass@k that are shown."""
+    return tuple(2**exponent for exponent in range(most.bit_length()))

@@ -1,0 +1,74 @@
+"""What an evaluation counts: answers of every teacher to every finished problem, and the tokens that they took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCounts:
+    """What one teacher's answers to one problem came to; `categories` are the values of the asked fields of its row."""
+
+    problem: int
+    teacher: str
+    categories: tuple[str | None, ...]
+    correct: int
+    wrong: int
+    undecided: int
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherTokens:
+    """Tokens that one teacher generated in a run, and the path of the model behind it."""
+
+    teacher: str
+    model: str
+    thinking: int
+    answers: int
+
+
+_ANSWER_COUNTS = sa.text(
+    """
+    SELECT p.id AS problem, t.name AS teacher,
+           ARRAY(SELECT p.attributes ->> field.name
+                 FROM unnest(CAST(:fields AS text[])) WITH ORDINALITY AS field(name, place)
+                 ORDER BY place) AS categories,
+           count(*) FILTER (WHERE j.correct) AS correct,
+           count(*) FILTER (WHERE NOT j.correct) AS wrong,
+           count(j.id) FILTER (WHERE j.correct IS NULL) AS undecided
+    FROM problems p
+    JOIN teachers t ON t.run_id = p.run_id
+    LEFT JOIN (candidates c JOIN trajectories j ON j.candidate_id = c.id AND j.answer_state <> 'none')
+           ON c.problem_id = p.id AND c.teacher_id = t.id AND p.state = 'done'
+    WHERE p.run_id = :run_id AND p.state IN ('done', 'failed')
+    GROUP BY p.id, t.id
+    ORDER BY t.ordinal, p.position
+    """
+)
+
+_TEACHER_TOKENS = sa.text(
+    """
+    SELECT t.name AS teacher, m.path AS model,
+           coalesce(sum(c.completion_tokens), 0)::bigint AS thinking,
+           coalesce(sum(j.answer_completion_tokens), 0)::bigint AS answers
+    FROM teachers t
+    JOIN models m ON m.id = t.model_id
+    LEFT JOIN candidates c ON c.teacher_id = t.id
+    LEFT JOIN trajectories j ON j.candidate_id = c.id
+    WHERE t.run_id = :run_id GROUP BY t.id, m.path ORDER BY t.ordinal
+    """
+)
+
+
+def read_answer_counts(connection: sa.Connection, run_id: int, fields: Sequence[str] = ()) -> list[AnswerCounts]:
+    """Every teacher's answers to every done or failed problem, by teacher in dataset order; a failed one has none."""
+    rows = connection.execute(_ANSWER_COUNTS, {"run_id": run_id, "fields": list(fields)})
+    return [AnswerCounts(**{**row._mapping, "categories": tuple(row.categories)}) for row in rows]
+
+
+def read_teacher_tokens(connection: sa.Connection, run_id: int) -> list[TeacherTokens]:
+    """What every teacher of the run generated, in their order."""
+    return [TeacherTokens(**row._mapping) for row in connection.execute(_TEACHER_TOKENS, {"run_id": run_id})]

@@ -1,0 +1,67 @@
+"""pass@k against every way to draw k of the samples."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cord_worker.operations.estimators import pass_at_k, powers_of_two
+from cord_worker.operations.evaluating import figures
+from cord_worker.store.evaluating import AnswerCounts
+
+
+@st.composite
+def draws(draw: st.DrawFn) -> tuple[int, int, int]:
+    samples = draw(st.integers(1, 9))
+    return samples, draw(st.integers(0, samples)), draw(st.integers(1, samples))
+
+
+@given(draws())
+def test_it_is_the_share_of_all_draws_that_hold_a_correct_answer(drawn: tuple[int, int, int]) -> None:
+    samples, correct, k = drawn
+    answers = [True] * correct + [False] * (samples - correct)
+    every = [any(answers[place] for place in places) for places in itertools.combinations(range(samples), k)]
+    assert pass_at_k(samples, correct, k) == pytest.approx(sum(every) / len(every))
+
+
+@given(st.integers(1, 1000), st.data())
+def test_it_stays_a_chance_that_grows_with_k_and_begins_at_the_mean(samples: int, data: st.DataObject) -> None:
+    correct = data.draw(st.integers(0, samples))
+    chances = [pass_at_k(samples, correct, k) for k in powers_of_two(samples)]
+    assert chances[0] == pytest.approx(correct / samples)
+    assert all(0.0 <= chance <= 1.0 for chance in chances)
+    assert chances == sorted(chances)
+
+
+@pytest.mark.parametrize(("samples", "correct", "k"), [(4, 5, 1), (4, -1, 1), (4, 2, 0), (4, 2, 5), (0, 0, 1)])
+def test_what_is_not_defined_is_refused(samples: int, correct: int, k: int) -> None:
+    with pytest.raises(ValueError, match="not defined"):
+        pass_at_k(samples, correct, k)
+
+
+@pytest.mark.parametrize(("most", "expected"), [(1, (1,)), (2, (1, 2)), (15, (1, 2, 4, 8)), (16, (1, 2, 4, 8, 16))])
+def test_the_shown_k_are_powers_of_two(most: int, expected: tuple[int, ...]) -> None:
+    assert powers_of_two(most) == expected
+
+
+def counts(problem: int, correct: int, wrong: int, undecided: int = 0) -> AnswerCounts:
+    return AnswerCounts(problem, "r1", (), correct, wrong, undecided)
+
+
+def test_missing_answers_are_wrong_and_undecided_ones_are_left_out() -> None:
+    found = figures([counts(1, 2, 0), counts(2, 1, 1, 2), counts(3, 0, 0, 4), counts(4, 0, 0)], 4)
+    assert (found.problems, found.correct, found.wrong, found.undecided, found.missing) == (4, 3, 1, 6, 6)
+    assert found.pass_at[1].problems == 3
+    assert found.pass_at[1].interval.mean == pytest.approx((0.5 + 0.5 + 0) / 3)
+    assert found.pass_at[2].interval.mean == pytest.approx((5 / 6 + 1 + 0) / 3)
+    assert found.pass_at[4].problems == 2
+    assert found.pass_at[4].interval.mean == pytest.approx(0.5)
+    assert found.pass_at[1].interval.low <= found.pass_at[1].interval.mean <= found.pass_at[1].interval.high
+
+
+def test_without_a_decided_answer_there_is_no_figure() -> None:
+    assert figures([counts(1, 0, 0, 2)], 2).pass_at == {}
+    assert figures([], 2).pass_at == {}
