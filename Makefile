@@ -41,8 +41,8 @@ compare: $(VENV)/installed
 	$(BIN)/cordctl compare cord planner-alone calculator-alone closer-alone --state-dir $(DEMO)/state
 
 # The paper's tables in miniature: half an hour on two cores; the same command goes on after an interruption.
-reproduce: $(VENV)/installed
-	$(BIN)/python -m cord_worker.reproduce --output $(REPRODUCE)
+reproduce: $(VENV)/installed $(VENV_SFT)/installed
+	$(BIN)/python -m cord_worker.reproduce --output $(REPRODUCE) --trl $(VENV_SFT)/bin/trl
 
 test: $(VENV)/installed-dev
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST)

@@ -20,7 +20,7 @@ from cord_worker.demo.problems import generate
 from cord_worker.demo.training import Encoder
 
 MODELS = Path(cord_worker.demo.__file__).parent / "models"
-NAMES = (*AUTHORS, "prover", "student", "weak-prover")
+NAMES = (*AUTHORS, "prover", "student", "weak-prover", "prover-plain", *(f"{name}-plain" for name in AUTHORS))
 ODD_TEXTS = (
     "", " ", "  two  spaces  ", "\n\n\n", "\r\n\ttab", "12 + 7 = 19.", r"$\frac{1}{2} \times x^{2}$", "三角形",
     "🙂👩‍👧",
@@ -89,8 +89,9 @@ def test_offsets_cover_the_text_without_gaps(tokenizer: Any) -> None:
 def test_the_first_turn_ends_in_one_think_tag_or_none(name: str, tokenizer: Any) -> None:
     message = [{"role": "user", "content": "How many?"}]
     text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    assert text.endswith("<think>\n") == (name in {"calculator", "student"})
-    assert text.count("<think>") == (name in {"calculator", "student"})
+    opens = name.startswith("calculator") or name == "student"
+    assert text.endswith("<think>\n") == opens
+    assert text.count("<think>") == opens
     assert text.count("How many?") == 1
 
 
@@ -137,5 +138,5 @@ def test_every_teacher_has_an_architecture_and_a_vocabulary_of_its_own() -> None
     assert len({tuple(sorted(tokenizer.get_vocab())) for tokenizer in tokenizers}) == 3
 
 
-def test_all_files_of_the_models_stay_under_six_megabytes() -> None:
-    assert sum(file.stat().st_size for file in MODELS.rglob("*") if file.is_file()) < 6 * 2**20
+def test_all_files_of_the_models_stay_under_twelve_megabytes() -> None:
+    assert sum(file.stat().st_size for file in MODELS.rglob("*") if file.is_file()) < 12 * 2**20
