@@ -55,6 +55,26 @@ DEFAULT_BINARY_TEMPLATE = (
 """Closing part after which the prover's model answers at once, for a binary judgment (PAPER.md, Baselines)."""
 
 
+PREFIX_PHRASES = (
+    "let me check",
+    "let me verify",
+    "double-check",
+    "going back to",
+    "wait",
+    "alternatively",
+    "another way",
+    "let's try a different approach",
+    "using another method",
+    "we can also verify",
+    "this is wrong",
+    "the mistake was",
+    "that's impossible",
+    "this contradicts",
+    "the error is",
+)
+"""Phrases of verification, of other methods and of correction (PAPER.md, Prefix phrases)."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -296,6 +316,19 @@ class SearchConfig(_Section):
         "tokens, by a process reward model ([reward]), or by how often the prover's model finds the answer from there "
         "([binary]). They are scored in any case.",
     )
+    segmentation: Literal["prompted", "line_break", "phrases"] = Field(
+        "prompted",
+        description="What ends a step: `prompted`, the next `### Step k.` marker, of which the first is prefilled; "
+        "`line_break`, a blank line; `phrases`, a sentence that opens with one of `phrases`, which begins the next "
+        "step. The last two write no markers, in whole trajectories neither.",
+    )
+    phrases: list[str] = Field(
+        list(PREFIX_PHRASES),
+        min_length=1,
+        max_length=1000,
+        description="What ends a step before it (`phrases`), in any case, at the start of a sentence or line. "
+        "`But wait` is another phrase than `wait`. By default the paper's phrases.",
+    )
     trajectories: int = Field(
         4,
         ge=1,
@@ -320,6 +353,22 @@ class SearchConfig(_Section):
     loop_ngram: int = Field(12, ge=1, description="Words in the n-gram that is watched for loops.")
     loop_repeats: int = Field(8, ge=2, description="Repeats of one n-gram in a step that make it a loop.")
     max_rounds: int = Field(3, ge=1, le=100, description="Tries of a step whose candidates are all invalid.")
+
+    @field_validator("phrases")
+    @classmethod
+    def _usable_phrases(cls, value: list[str]) -> list[str]:
+        for phrase in value:
+            if not any(character.isalnum() for character in phrase) or len(phrase) > 200 or "\n" in phrase:
+                raise ValueError(
+                    f"{phrase!r:.80} is no phrase: each is one line of at most 200 characters with a letter"
+                )
+            if "think>" in phrase:
+                raise ValueError(f"{phrase!r:.80} holds a think tag, which ends the thinking in any case")
+        folded = [" ".join(phrase.casefold().split()) for phrase in value]
+        twice = sorted({phrase for phrase in folded if folded.count(phrase) > 1})
+        if twice:
+            raise ValueError(f"phrases are compared without case; given twice: {', '.join(twice)}")
+        return value
 
     @model_validator(mode="after")
     def _budgets_fit(self) -> Self:

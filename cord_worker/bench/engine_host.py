@@ -22,6 +22,7 @@ from cord_worker.coordination.processes import engine_settings
 from cord_worker.engines import Engine, EngineSettings, load_engine
 from cord_worker.engines.protocol import Sampling, Turn
 from cord_worker.errors import CordError
+from cord_worker.prompting.trajectory import Segmentation
 
 LINE_BYTES = 2**26
 _BLOCK_TOKENS = {"transformers": 1}
@@ -76,7 +77,8 @@ class EngineHost:
 
 
 def _turn(arguments: dict[str, Any]) -> Turn:
-    return Turn(**arguments["turn"])
+    fields = arguments["turn"]
+    return Turn(**{**fields, "segmentation": Segmentation.of(**fields["segmentation"])})
 
 
 def _sampling(arguments: dict[str, Any]) -> Sampling:

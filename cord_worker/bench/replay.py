@@ -20,6 +20,7 @@ from cord_worker.config import RunConfig, TeacherConfig
 from cord_worker.coordination.model_worker import sampling_of
 from cord_worker.engines.protocol import Turn
 from cord_worker.errors import RequestError
+from cord_worker.prompting.trajectory import Segmentation
 from cord_worker.store.measuring import AnswerRequest, CandidateRequests
 
 
@@ -55,11 +56,15 @@ class Trial:
 
     def teacher_turn(self, row: CandidateRequests) -> Turn:
         """First turn of its teacher."""
-        return Turn(row.question, self.config.system_prompt(self.teacher(row.teacher)), row.passage)
+        return self._turn(row, self.config.system_prompt(self.teacher(row.teacher)))
 
     def prover_turn(self, row: CandidateRequests) -> Turn:
         """First turn of the prover."""
-        return Turn(row.question, self.config.prover_model.system_prompt, row.passage)
+        return self._turn(row, self.config.prover_model.system_prompt)
+
+    def _turn(self, row: CandidateRequests, system: str | None) -> Turn:
+        search = self.config.search
+        return Turn(row.question, system, row.passage, Segmentation.of(search.segmentation, search.phrases))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, TeacherConfig
+from cord_worker.prompting.trajectory import Segmentation
 from cord_worker.search.types import Criterion, SearchSettings
 from cord_worker.store.database import Database
 from cord_worker.store.runs import TeacherRow, get_run, read_teachers, run_of_teacher
@@ -20,6 +21,7 @@ class RunContext:
     run_id: int
     config: RunConfig
     search: SearchSettings
+    segmentation: Segmentation
     prover_model: str | None
     teachers: tuple[TeacherRow, ...]
 
@@ -78,6 +80,7 @@ def _read(connection: sa.Connection, run_id: int) -> RunContext:
         run_id=run_id,
         config=config,
         search=search_settings(config),
+        segmentation=Segmentation.of(config.search.segmentation, config.search.phrases),
         prover_model=run.prover_model,
         teachers=tuple(read_teachers(connection, run_id)),
     )

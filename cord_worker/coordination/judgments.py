@@ -15,7 +15,7 @@ from collections import Counter
 from cord_worker.config import RewardConfig, RunConfig
 from cord_worker.engines.protocol import Engine, Sampling, Turn
 from cord_worker.errors import RequestError
-from cord_worker.prompting.trajectory import THINK_CLOSE
+from cord_worker.prompting.trajectory import THINK_CLOSE, Segmentation
 from cord_worker.search.seeds import judgment_seed
 from cord_worker.search.types import InvalidReason
 from cord_worker.search.validity import storable
@@ -60,7 +60,8 @@ async def _rewarded(engine: Engine, config: RunConfig, reward: RewardConfig, lea
 async def _binary(engine: Engine, checker: AnswerChecker, config: RunConfig, lease: LeasedJudgment) -> JudgmentResult:
     """The share of seeded answers, given at once after the candidate, that equal the known one (PAPER.md)."""
     binary = config.binary
-    turn = Turn(question=lease.question, system=config.prover_model.system_prompt, passage=lease.passage)
+    segmentation = Segmentation.of(config.search.segmentation, config.search.phrases)
+    turn = Turn(lease.question, config.prover_model.system_prompt, lease.passage, segmentation)
     generations = await asyncio.gather(
         *(
             engine.answer(

@@ -24,7 +24,7 @@ from cord_worker.coordination.group_commit import GroupCommitter, Operation
 from cord_worker.coordination.judge import judged
 from cord_worker.coordination.judgments import judgment_of
 from cord_worker.coordination.messages import Messenger
-from cord_worker.engines.protocol import Engine, Sampling, Turn
+from cord_worker.engines.protocol import Engine, FinishReason, Sampling, Turn
 from cord_worker.errors import RequestError
 from cord_worker.search.types import InvalidReason
 from cord_worker.search.validity import invalid_reason, storable
@@ -136,10 +136,9 @@ class ModelWorker:
         if not claimed:
             return 0
         with self._held.candidates(lease.candidate_id for lease in claimed):
-            config = self._contexts.of_run(claimed[0].run_id).config
-            template, system = config.scorer.scoring_template, config.prover_model.system_prompt
+            context = self._contexts.of_run(claimed[0].run_id)
             with metrics.timed("score", "engine"):
-                results = self._in_engine(self._score_one(lease, system, template) for lease in claimed)
+                results = self._in_engine(self._score_one(lease, context) for lease in claimed)
             with metrics.timed("score", "write") as write_time:
                 self._committer.submit(self._finish_scores, results)
         _account("score", results, way, lease_time.seconds + write_time.seconds)
@@ -240,7 +239,8 @@ class ModelWorker:
         teacher: TeacherConfig,
         system_prompt: str | None,
     ) -> ProposalResult:
-        turn = Turn(question=lease.question, system=system_prompt, passage=lease.passage)
+        search, segmentation = context.search, context.segmentation
+        turn = Turn(lease.question, system_prompt, lease.passage, segmentation)
         sampling = sampling_of(teacher, lease.max_tokens, lease.seed)
         try:
             write = self._engine.complete if lease.whole else self._engine.propose
@@ -258,11 +258,18 @@ class ModelWorker:
                 cached_tokens=None,
                 seconds=None,
             )
+        closes = generation.finish_reason in (FinishReason.THINK_END, FinishReason.EOS)
         reason: InvalidReason | None = None
         if context.config.is_scored:
             # Where nothing is chosen nothing is refused: a sample that loops or says nothing is a result as well.
-            search = context.search
-            reason = invalid_reason(generation.text, loop_ngram=search.loop_ngram, loop_repeats=search.loop_repeats)
+            reason = invalid_reason(
+                generation.text,
+                loop_ngram=search.loop_ngram,
+                loop_repeats=search.loop_repeats,
+                has_markers=segmentation.has_markers,
+                # A marker promises a step; a blank line or the end of a sentence does not.
+                may_be_empty=closes and not segmentation.has_markers and any(step.strip() for step in lease.steps),
+            )
         return ProposalResult(
             candidate_id=lease.candidate_id,
             attempt=lease.attempt,
@@ -275,10 +282,11 @@ class ModelWorker:
             seconds=generation.seconds,
         )
 
-    async def _score_one(self, lease: LeasedScore, system_prompt: str | None, scoring_template: str) -> ScoreResult:
-        turn = Turn(question=lease.question, system=system_prompt, passage=lease.passage)
+    async def _score_one(self, lease: LeasedScore, context: RunContext) -> ScoreResult:
+        config = context.config
+        turn = Turn(lease.question, config.prover_model.system_prompt, lease.passage, context.segmentation)
         try:
-            scored = await self._engine.score(turn, lease.steps, lease.answer, scoring_template)
+            scored = await self._engine.score(turn, lease.steps, lease.answer, config.scorer.scoring_template)
         except RequestError as error:
             logger.warning("candidate %d: %s", lease.candidate_id, error)
             return _unscored(lease, InvalidReason.TOO_LONG)
@@ -300,7 +308,7 @@ class ModelWorker:
     async def _answer_one(self, lease: LeasedAnswer) -> AnswerResult:
         context = self._contexts.of_teacher(lease.teacher_id)
         row, teacher = context.teacher(lease.teacher_id)
-        turn = Turn(question=lease.question, system=row.system_prompt, passage=lease.passage)
+        turn = Turn(lease.question, row.system_prompt, lease.passage, context.segmentation)
         sampling = sampling_of(teacher, context.config.search.answer_tokens, lease.seed)
         try:
             generation = await self._engine.answer(turn, lease.steps, sampling)

@@ -20,20 +20,20 @@ from typing import TypeVar
 import torch
 
 from cord_worker.engines.encoding import TextCodec
+from cord_worker.engines.ending import EndWatch
 from cord_worker.engines.kv import KvSlots
 from cord_worker.engines.prefix_cache import Ids
 from cord_worker.engines.protocol import Generation
 from cord_worker.engines.runner import ModelRunner, Prefix, ScoreTask
 from cord_worker.engines.sampling import BatchSampler, RowSampling
 from cord_worker.errors import EngineError, RequestError
-from cord_worker.prompting.segmentation import ENDS, Ended, TextKind, cut, find_end
+from cord_worker.prompting.segmentation import Ended, TextKind, cut, ends_of
+from cord_worker.prompting.trajectory import Segmentation
 
 log = logging.getLogger(__name__)
 
 _JOIN_EVERY = 4
 """Decoding steps between two looks at what is waiting."""
-_END_WINDOW = 16
-"""Last tokens that hold a whole end mark even if every token is one byte."""
 
 T = TypeVar("T")
 
@@ -43,6 +43,7 @@ class GenerationJob:
     """A request for text; `pieces` are the prompt, at least two tokens in all."""
 
     kind: TextKind
+    segmentation: Segmentation
     pieces: list[Ids]
     sampling: RowSampling
     max_tokens: int
@@ -74,6 +75,7 @@ class ScoreJob:
 @dataclass(slots=True, eq=False)
 class _Row:
     job: GenerationJob
+    watch: EndWatch
     next_token: int
     position: int
     cached: int
@@ -223,7 +225,8 @@ class ComputeThread:
         position = 0
         for node in prefix.nodes:
             position = self._slots.put(index, position, node.segment)
-        self._rows.append(_Row(job, job.pieces[-1][-1], position, prefix.cached))
+        watch = EndWatch(self._codec, ends_of(job.segmentation, job.kind), job.pieces[-1])
+        self._rows.append(_Row(job, watch, job.pieces[-1][-1], position, prefix.cached))
 
     def _decode(self) -> None:
         rows = self._rows
@@ -256,22 +259,16 @@ class ComputeThread:
         row.generated.append(token)
         if token in self._end_tokens:
             return "eos"
-        if self._codec.may_end(token):
-            ends = ENDS[row.job.kind]
-            window = self._codec.decode(row.generated[-_END_WINDOW:])
-            if find_end(window, ends=ends) and find_end(self._text(row, row.generated), ends=ends):
-                return "stop"
+        if row.watch.is_over(row.generated):
+            return "stop"
         return "length" if len(row.generated) >= row.job.max_tokens else None
-
-    def _text(self, row: _Row, ids: Sequence[int]) -> str:
-        return self._codec.decode(ids, after=row.job.pieces[-1])
 
     def _generation(self, row: _Row, ended: Ended) -> Generation:
         job = row.job
-        text = self._text(row, row.generated[:-1] if ended == "eos" else row.generated)
+        text = row.watch.text(row.generated[:-1] if ended == "eos" else row.generated)
         if ended != "stop":
             text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
-        segment = cut(text, job.kind, ended=ended)
+        segment = cut(text, job.kind, job.segmentation, ended=ended)
         return Generation(
             text=segment.text,
             finish_reason=segment.finish_reason,

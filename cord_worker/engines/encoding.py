@@ -41,7 +41,7 @@ class EncodedClosing:
 
 
 class TextCodec:
-    """Encodes prompts and decodes generations. Used from one thread, except for `decode` and `may_end`."""
+    """Encodes prompts and decodes generations. Used from one thread, except for `decode` and `token_text`."""
 
     def __init__(self, tokenizer: Any) -> None:
         backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -56,19 +56,20 @@ class TextCodec:
         self._backend.no_padding()
         self._continuing, self._plain, control = _derived(self._backend)
         self._control = re.compile("|".join(re.escape(text) for text in control)) if control else None
-        self._may_end: dict[int, bool] = {}
+        self._token_texts: dict[int, str] = {}
         self._piece = lru_cache(_PIECES_KEPT)(self._encode_piece)
         self._turn = lru_cache(_TURNS_KEPT)(self._encode_thinking_turn)
         self._closing = lru_cache(_TURNS_KEPT)(self._encode_closing)
 
     def proposal(self, turn: Turn, steps: Sequence[str]) -> list[Ids]:
         """Pieces that a teacher continues with the next step."""
-        return self._joined(turn, proposal_pieces(steps))
+        return _ready_to_continue(turn, self._joined(turn, proposal_pieces(steps, turn.segmentation)))
 
     def answer(self, turn: Turn, steps: Sequence[str], opening: str = ANSWER_OPENING) -> list[Ids]:
         """Pieces that a teacher continues with the final answer."""
         ids = tuple(self._continuing.encode(opening, add_special_tokens=False).ids)
-        return [*self._joined(turn, scoring_pieces(steps)), ids]
+        candidate = self._joined(turn, scoring_pieces(steps, turn.segmentation))
+        return [*_ready_to_continue(turn, candidate), ids]
 
     def reply(self, turn: Turn) -> list[Ids]:
         """The turn alone, after which a model replies."""
@@ -76,7 +77,7 @@ class TextCodec:
 
     def candidate(self, turn: Turn, steps: Sequence[str]) -> list[Ids]:
         """Pieces of a candidate as the prover reads it, without the closing part."""
-        return self._joined(turn, scoring_pieces(steps))
+        return self._joined(turn, scoring_pieces(steps, turn.segmentation))
 
     def judged(self, turn: Turn, steps: Sequence[str], separator: str | None) -> Ids:
         """A candidate as a reward model reads it: like the prover, or plain steps with `separator` after each."""
@@ -100,12 +101,11 @@ class TextCodec:
         text = self._backend.decode([*after, *ids], skip_special_tokens=False)
         return text[len(head) :] if text.startswith(head) else self.decode(ids)
 
-    def may_end(self, token: int) -> bool:
-        """Whether an end mark can be complete with this token: both end in a letter that it must then hold."""
-        known = self._may_end.get(token)
+    def token_text(self, token: int) -> str:
+        """Text of one token alone; half of a character reads as U+FFFD."""
+        known = self._token_texts.get(token)
         if known is None:
-            text = self.decode([token])
-            known = self._may_end[token] = "p" in text or ">" in text
+            known = self._token_texts[token] = self.decode([token])
         return known
 
     def _joined(self, turn: Turn, texts: Sequence[str]) -> list[Ids]:
@@ -160,6 +160,17 @@ class TextCodec:
         return EncodedClosing(
             tuple(token for part_ids in encoded for token in part_ids), tuple(range(start, start + len(encoded[1])))
         )
+
+
+def _ready_to_continue(turn: Turn, pieces: list[Ids]) -> list[Ids]:
+    """The same ids in pieces that are found again where text is continued.
+
+    The last token of a prompt is computed with the text that follows. Where nothing is written between two steps, that
+    would leave the last step as another piece than the same step further up; so its last token is a piece of its own.
+    """
+    if turn.segmentation.has_markers:
+        return pieces
+    return [part for piece in pieces for part in (piece[:-1], piece[-1:]) if part]
 
 
 def _derived(backend: Tokenizer) -> tuple[Tokenizer, Tokenizer, list[str]]:

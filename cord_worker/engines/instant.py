@@ -17,10 +17,11 @@ from dataclasses import replace
 from cord_worker.engines.protocol import AnswerScore, FinishReason, Generation, Sampling, StepReward, Turn
 from cord_worker.errors import EngineError, RequestError
 from cord_worker.prompting.scoring import predictive_perplexity
-from cord_worker.prompting.trajectory import ANSWER_OPENING, step_marker
+from cord_worker.prompting.trajectory import ANSWER_OPENING, SegmentationRule
 
 _WORDS = ("add", "the", "number", "of", "apples", "to", "what", "is", "left", "then", "twice", "half", "carry", "one")
 _TYPICAL_STEPS = 5
+_OPENINGS = {SegmentationRule.PROMPTED: " ", SegmentationRule.LINE_BREAK: "", SegmentationRule.PHRASES: " Wait, "}
 
 ENGINE_DIES = "[the engine dies]"
 IMPOSSIBLE = "[an impossible request]"
@@ -41,7 +42,7 @@ class InstantEngine:
         chance = random.Random(_digest("propose", turn.question, list(steps), sampling.seed))
         words = chance.choices(_WORDS, k=chance.randint(6, 20))
         closing = chance.random() < 1 / (1 + math.exp(_TYPICAL_STEPS - len(steps)))
-        text = f" {' '.join(words)} {chance.randint(0, 999)}."
+        text = f"{_OPENINGS[turn.segmentation.rule]}{' '.join(words)} {chance.randint(0, 999)}."
         return Generation(
             text=text,
             finish_reason=FinishReason.THINK_END if closing else FinishReason.STEP,
@@ -52,7 +53,7 @@ class InstantEngine:
         )
 
     async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
-        """Steps as `propose` writes them, with markers, until one of them ends the thinking or the cap is reached."""
+        """Steps as `propose` writes them and what stands between, until one ends the thinking or the cap is reached."""
         written: list[str] = []
         tokens = 0
         while True:
@@ -63,7 +64,7 @@ class InstantEngine:
             if closed or tokens >= sampling.max_tokens:
                 break
         number = len(steps) + 1
-        rest = [f"{step_marker(number + index)}{text}" for index, text in enumerate(written[1:], start=1)]
+        rest = [f"{turn.segmentation.opening(number + index)}{text}" for index, text in enumerate(written[1:], start=1)]
         return Generation(
             text="".join([written[0], *rest]),
             finish_reason=FinishReason.THINK_END if closed else FinishReason.LENGTH,

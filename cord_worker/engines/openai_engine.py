@@ -41,8 +41,8 @@ from cord_worker.engines.openai_prompts import chat_fields, chat_messages, turn_
 from cord_worker.engines.openai_requests import (
     Written,
     ending_fields,
+    is_ended_here,
     sampling_fields,
-    tells_stops,
     written,
     written_in_parts,
 )
@@ -54,7 +54,7 @@ from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError, RequestError
 from cord_worker.prompting.first_turn import THINKING_OPENS
 from cord_worker.prompting.scoring import predictive_perplexity
-from cord_worker.prompting.segmentation import TextKind, cut
+from cord_worker.prompting.segmentation import TextKind, cut, ends_of
 from cord_worker.prompting.trajectory import ANSWER_OPENING, answer_pieces, proposal_pieces
 
 logger = logging.getLogger(__name__)
@@ -191,29 +191,30 @@ class OpenAiEngine(LanguageHead):
         if sampling.max_tokens < 1:
             raise RequestError(f"max_tokens is {sampling.max_tokens}; ask for at least one token")
         prompt, prompt_tokens, characters = self._prompt(kind, turn, steps, opening)
-        server = self._server
+        server, ends = self._server, ends_of(turn.segmentation, kind)
         body = {
             "model": server.model,
             **prompt,
             **sampling_fields(server.kind, sampling),
-            **ending_fields(server.kind, kind, self._room(prompt_tokens, sampling.max_tokens)),
+            **ending_fields(server.kind, ends, self._room(prompt_tokens, sampling.max_tokens)),
         }
         path = "/chat/completions" if server.api == "chat" else "/completions"
-        if not tells_stops(server.kind) and server.counts_streams:
+        streams = is_ended_here(server.kind, ends)
+        if streams and server.counts_streams:
             body["stream_options"] = {"include_usage": True}
 
         async def attempt() -> Written:
-            if tells_stops(server.kind):
-                return written(await self._client.post(path, body), server.kind)
-            return await self._client.stream(path, body, lambda parts: written_in_parts(parts, kind))
+            if not streams:
+                return written(await self._client.post(path, body), server.kind, ends)
+            return await self._client.stream(path, body, lambda parts: written_in_parts(parts, ends))
 
         result = await self._client.persistently(attempt)
         text = result.text
-        if kind in ("step", "trajectory") and server.api == "chat":
+        if kind in ("step", "trajectory") and server.api == "chat" and turn.segmentation.has_markers:
             text = without_marker(text, server.chat_style)
         if result.ended == "length":
             text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
-        segment = cut(text, kind, ended=result.ended)
+        segment = cut(text, kind, turn.segmentation, ended=result.ended)
         usage = result.usage
         generation = Generation(
             text=segment.text,
@@ -233,7 +234,10 @@ class OpenAiEngine(LanguageHead):
         server, tokenizer = self._server, self._tokenizer
         if kind == "reply":
             return self._reply_prompt(turn)
-        texts = answer_pieces(steps, answer_opening) if kind == "answer" else proposal_pieces(steps)
+        if kind == "answer":
+            texts = answer_pieces(steps, turn.segmentation, answer_opening)
+        else:
+            texts = proposal_pieces(steps, turn.segmentation)
         if server.api == "chat" or tokenizer is None:
             opening = THINKING_OPENS + "".join(texts)
             messages = chat_messages(turn, opening, server.chat_style)

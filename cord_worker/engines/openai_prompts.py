@@ -19,10 +19,15 @@ from typing import Literal
 from cord_worker.engines.openai_client import Document
 from cord_worker.engines.protocol import Turn
 from cord_worker.errors import RequestError
-from cord_worker.prompting.trajectory import STEP_HEADING, THINK_CLOSE
+from cord_worker.prompting.trajectory import STEP_HEADING, THINK_CLOSE, SegmentationRule
 
 ChatStyle = Literal["none", "continue", "trailing", "prefix", "instruction"]
 
+_UNITS = {
+    SegmentationRule.PROMPTED: f"write the text of its last step only, then a new line with `{STEP_HEADING}`",
+    SegmentationRule.LINE_BREAK: "write its next paragraph only, then a blank line",
+    SegmentationRule.PHRASES: "go on with the reasoning",
+}
 _MARKER_AGAIN = re.compile(rf"^\s*{re.escape(STEP_HEADING)} \d+\.")
 
 
@@ -46,8 +51,8 @@ def chat_messages(turn: Turn, opening: str, style: ChatStyle) -> list[Document]:
         task = (
             "Now write the final answer."
             if THINK_CLOSE in opening
-            else f"Continue exactly where this text stops: write the text of its last step only, then a new line with "
-            f"`{STEP_HEADING}`; once the question is answered, write `{THINK_CLOSE}` instead."
+            else f"Continue exactly where this text stops: {_UNITS[turn.segmentation.rule]}; once the question is "
+            f"answered, write `{THINK_CLOSE}` instead."
         )
         return [*messages, {"role": "user", "content": f"{user}\n\nThe reasoning so far:\n\n{opening}\n\n{task}"}]
     assistant: Document = {"role": "assistant", "content": opening}

@@ -7,6 +7,8 @@
 | llama.cpp | `owned_by: llamacpp` | token ids | not told: the text is streamed without stop strings, and we end it |
 | any other | | as probed: ids or text | as llama.cpp |
 
+Where stop strings cannot say what ends a text, it is streamed from every server.
+
 Neutral sampling settings are sent too where a server knows them: left out, vLLM and SGLang put in what the model's
 generation_config.json says, and llama.cpp its own (top_k 40, min_p 0.05).
 """
@@ -20,11 +22,10 @@ from typing import Any, Literal
 from cord_worker.engines.openai_client import Document, ServerFault
 from cord_worker.engines.protocol import Sampling
 from cord_worker.errors import EngineError, RequestError
-from cord_worker.prompting.segmentation import ENDS, Ended, TextKind, find_end
+from cord_worker.prompting.segmentation import Ended, Ends
 
 ServerKind = Literal["vllm", "sglang", "llamacpp", "other"]
 
-_LONGEST_END = max(len(mark) for ends in ENDS.values() for mark in ends)
 _SEEDS = 2**31 - 1
 """Seeds fit 31 bits where the server's type is not known: llama.cpp keeps 32 and takes the highest for "random"."""
 
@@ -53,6 +54,11 @@ def tells_stops(kind: ServerKind) -> bool:
     return kind in {"vllm", "sglang"}
 
 
+def is_ended_here(kind: ServerKind, ends: Ends) -> bool:
+    """Whether a text of the server is streamed, and ended by us at the first of `ends`."""
+    return not tells_stops(kind) or ends.stop_strings is None
+
+
 def sampling_fields(kind: ServerKind, sampling: Sampling) -> Document:
     """Fields of the request body. Raises EngineError for settings that a server of this kind is not known to take."""
     fields: Document = {
@@ -78,28 +84,28 @@ def sampling_fields(kind: ServerKind, sampling: Sampling) -> Document:
     return {**fields, "min_p": sampling.min_p}
 
 
-def ending_fields(kind: ServerKind, generation: TextKind, max_tokens: int) -> Document:
+def ending_fields(kind: ServerKind, ends: Ends, max_tokens: int) -> Document:
     """Where the text has to end. Without `skip_special_tokens` a `</think>` that is a special token is not seen."""
     fields: Document = {"max_tokens": max_tokens}
     if tells_stops(kind):
         fields |= {"skip_special_tokens": False}
-        if ENDS[generation]:
-            fields["stop"] = list(ENDS[generation])
+        if ends.stop_strings:
+            fields["stop"] = ends.stop_strings
     return fields
 
 
-def written(answer: Document, kind: ServerKind) -> Written:
+def written(answer: Document, kind: ServerKind, ends: Ends) -> Written:
     """Reads a whole answer of a server that tells its stops. Raises ServerFault, RequestError."""
     choice = _choice(answer)
     text, ended = _text(choice), _ended(choice.get("finish_reason"))
     stop = choice.get("stop_reason" if kind == "vllm" else "matched_stop")
-    if ended == "eos" and isinstance(stop, str) and stop in {mark for ends in ENDS.values() for mark in ends}:
+    if ended == "eos" and isinstance(stop, str) and stop in ends.marks:
         return Written(text + stop, "stop", usage_of(answer))
     return Written(text, ended, usage_of(answer))
 
 
-async def written_in_parts(parts: AsyncIterator[Document], generation: TextKind) -> Written:
-    """Reads a stream up to the first end mark, or to its end. Raises ServerFault, RequestError."""
+async def written_in_parts(parts: AsyncIterator[Document], ends: Ends) -> Written:
+    """Reads a stream up to the first of `ends`, or to its own end. Raises ServerFault, RequestError."""
     text, count, reason, usage = "", 0, None, Usage()
     async for part in parts:
         if part.get("usage"):
@@ -111,7 +117,7 @@ async def written_in_parts(parts: AsyncIterator[Document], generation: TextKind)
         text += new
         count += bool(new)
         reason = choice.get("finish_reason") or reason
-        if new and find_end(text, max(0, len(text) - len(new) - _LONGEST_END), ends=ENDS[generation]):
+        if new and ends.find(text, max(0, len(text) - len(new) - ends.longest)):
             return Written(text, "stop", usage, count)
     return Written(text, _ended(reason), usage, count)
 

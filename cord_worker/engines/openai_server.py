@@ -23,12 +23,15 @@ from cord_worker.engines.openai_tokenizer import ServerTokenizer
 from cord_worker.engines.protocol import Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineError, EngineLoadError, RequestError
+from cord_worker.prompting.segmentation import ends_of
+from cord_worker.prompting.trajectory import PROMPTED
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Api = Literal["ids", "text", "chat"]
 _KINDS: dict[str, ServerKind] = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llamacpp"}
+_ENDS = ends_of(PROMPTED, "step")
 _ABSENT = frozenset({400, 404, 405, 410, 415, 422})
 """Answers to a probe that mean at once: this server has no such thing."""
 _ABSENT_IF_LASTING = frozenset({403, 500, 501})
@@ -172,7 +175,7 @@ def _styles(kind: ServerKind) -> tuple[ChatStyle, ...]:
 
 async def _tried(client: OpenAiClient, path: str, body: Document, kind: ServerKind) -> tuple[int | None, bool]:
     """One token from the server as it will be asked later: (prompt tokens counted, whether streams are counted)."""
-    body = {**body, "temperature": 1.0, "top_p": 1.0, **ending_fields(kind, "step", 1)}
+    body = {**body, "temperature": 1.0, "top_p": 1.0, **ending_fields(kind, _ENDS, 1)}
     if tells_stops(kind):
 
         async def whole() -> Document:
@@ -190,7 +193,7 @@ async def _tried(client: OpenAiClient, path: str, body: Document, kind: ServerKi
         asked = {**body, "stream_options": {"include_usage": True}} if counts else body
 
         async def streamed(asked: Document = asked) -> Any:
-            return await client.stream(path, asked, lambda parts: written_in_parts(parts, "step"))
+            return await client.stream(path, asked, lambda parts: written_in_parts(parts, _ENDS))
 
         try:
             return (await _answered(client, streamed)).usage.prompt, counts

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cord_worker.prompting.segmentation import FinishReason
-from cord_worker.prompting.trajectory import ANSWER_OPENING
+from cord_worker.prompting.trajectory import ANSWER_OPENING, PROMPTED, Segmentation
 
 __all__ = ["AnswerScore", "Engine", "FinishReason", "Generation", "Sampling", "StepReward", "Turn"]
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The first turn: what the chat template is rendered with, once.
+    """The first turn: what the chat template is rendered with, once, and how the trajectory after it is divided.
 
     The prover reads the teachers' passage too: it scores the answer given the problem, of which the passage is a part.
     """
@@ -27,6 +27,7 @@ class Turn:
     question: str
     system: str | None = None
     passage: str | None = None
+    segmentation: Segmentation = PROMPTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +102,11 @@ class Engine(Protocol):
         ...
 
     async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
-        """Writes the next step after `steps`; ends at the line-anchored marker, `</think>`, EOS or the cap."""
+        """Writes the next step after `steps`; ends as the turn's segmentation has it, at `</think>`, EOS or the cap."""
         ...
 
     async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
-        """Writes the rest of the trajectory after `steps`, markers included; ends at `</think>`, EOS or the cap."""
+        """Writes the rest of the trajectory after `steps`, boundaries included; ends at `</think>`, EOS or the cap."""
         ...
 
     async def answer(

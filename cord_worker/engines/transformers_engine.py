@@ -72,12 +72,12 @@ class TransformersEngine(LanguageHead):
     async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         """See `protocol.Engine.propose`; `max_tokens` is cut to the room that the context leaves."""
         pieces = self._codec.proposal(turn, steps)
-        return await self._generate(self._generation_job("step", pieces, sampling))
+        return await self._generate(self._generation_job("step", turn, pieces, sampling))
 
     async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         """See `protocol.Engine.complete`; `max_tokens` is cut to the room that the context leaves."""
         pieces = self._codec.proposal(turn, steps)
-        return await self._generate(self._generation_job("trajectory", pieces, sampling))
+        return await self._generate(self._generation_job("trajectory", turn, pieces, sampling))
 
     async def answer(
         self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
@@ -85,11 +85,11 @@ class TransformersEngine(LanguageHead):
         """See `protocol.Engine.answer`; ends before a second `</think>`, told by its finish reason."""
         _require_steps(steps)
         pieces = self._codec.answer(turn, steps, opening)
-        return await self._generate(self._generation_job("answer", pieces, sampling))
+        return await self._generate(self._generation_job("answer", turn, pieces, sampling))
 
     async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
         """See `protocol.Engine.reply`; `max_tokens` is cut to the room that the context leaves."""
-        return await self._generate(self._generation_job("reply", self._codec.reply(turn), sampling))
+        return await self._generate(self._generation_job("reply", turn, self._codec.reply(turn), sampling))
 
     async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
         """See `protocol.Engine.score`; rounded to 9 significant digits, the score from the rounded sum."""
@@ -139,7 +139,7 @@ class TransformersEngine(LanguageHead):
         self._thread.submit_generation(job)
         return await asyncio.wrap_future(job.future)
 
-    def _generation_job(self, kind: TextKind, pieces: list[Ids], sampling: Sampling) -> GenerationJob:
+    def _generation_job(self, kind: TextKind, turn: Turn, pieces: list[Ids], sampling: Sampling) -> GenerationJob:
         length = sum(map(len, pieces))
         room = self.max_model_len - length
         if room < 1:
@@ -151,6 +151,7 @@ class TransformersEngine(LanguageHead):
             raise RequestError(f"max_tokens is {sampling.max_tokens}; ask for at least one token")
         return GenerationJob(
             kind=kind,
+            segmentation=turn.segmentation,
             pieces=pieces,
             sampling=RowSampling(
                 temperature=sampling.temperature,

@@ -12,12 +12,14 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from importlib.util import find_spec
 from typing import Any
 
 from cord_worker.engines import loading, vllm_arguments
 from cord_worker.engines.encoding import TextCodec
+from cord_worker.engines.ending import EndWatch
 from cord_worker.engines.heads import LanguageHead
 from cord_worker.engines.prefix_cache import Ids
 from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
@@ -26,7 +28,7 @@ from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.vllm_processes import VllmProcesses
 from cord_worker.errors import EngineError, EngineLoadError, RequestError
 from cord_worker.prompting.scoring import predictive_perplexity
-from cord_worker.prompting.segmentation import ENDS, Ended, TextKind, cut
+from cord_worker.prompting.segmentation import Ended, Ends, TextKind, cut, ends_of
 from cord_worker.prompting.trajectory import ANSWER_OPENING, THINK_CLOSE
 
 logger = logging.getLogger(__name__)
@@ -116,22 +118,22 @@ class VllmEngine(LanguageHead):
 
     async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         """See `protocol.Engine.propose`; `max_tokens` is cut to the room that the context leaves."""
-        return await self._generate("step", self._codec.proposal(turn, steps), sampling)
+        return await self._generate("step", turn, self._codec.proposal(turn, steps), sampling)
 
     async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         """See `protocol.Engine.complete`; `max_tokens` is cut to the room that the context leaves."""
-        return await self._generate("trajectory", self._codec.proposal(turn, steps), sampling)
+        return await self._generate("trajectory", turn, self._codec.proposal(turn, steps), sampling)
 
     async def answer(
         self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
     ) -> Generation:
         """See `protocol.Engine.answer`; ends before a second `</think>`, told by its finish reason."""
         _require_steps(steps)
-        return await self._generate("answer", self._codec.answer(turn, steps, opening), sampling)
+        return await self._generate("answer", turn, self._codec.answer(turn, steps, opening), sampling)
 
     async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
         """See `protocol.Engine.reply`; `max_tokens` is cut to the room that the context leaves."""
-        return await self._generate("reply", self._codec.reply(turn), sampling)
+        return await self._generate("reply", turn, self._codec.reply(turn), sampling)
 
     @property
     def cache_block_tokens(self) -> int:
@@ -205,10 +207,7 @@ class VllmEngine(LanguageHead):
             logger.debug("vLLM did not shut down by itself: %r", error)
         await asyncio.to_thread(self._processes.end)
 
-    async def _generate(self, kind: TextKind, pieces: list[Ids], sampling: Sampling) -> Generation:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
+    async def _generate(self, kind: TextKind, turn: Turn, pieces: list[Ids], sampling: Sampling) -> Generation:
         started = time.monotonic()
         ids = [token for piece in pieces for token in piece]
         room = self._max_length - len(ids)
@@ -219,29 +218,17 @@ class VllmEngine(LanguageHead):
             )
         if sampling.max_tokens < 1:
             raise RequestError(f"max_tokens is {sampling.max_tokens}; ask for at least one token")
-        parameters = SamplingParams(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
-            seed=sampling.seed,
-            max_tokens=min(sampling.max_tokens, room),
-            stop=list(ENDS[kind]),
-            include_stop_str_in_output=True,
-            stop_token_ids=sorted(self._end_tokens | (self._think_close if THINK_CLOSE in ENDS[kind] else frozenset())),
-            skip_special_tokens=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-            **self._loop_detection,
-        )
-        output = await self._run(ids, parameters, _LATER)
-        completion = output.outputs[0]
-        tokens = list(completion.token_ids)
-        ended = self._ended(completion, tokens)
-        text = self._codec.decode(tokens[:-1] if ended == "eos" else tokens, after=pieces[-1])
+        ends = ends_of(turn.segmentation, kind)
+        watch = EndWatch(self._codec, ends, pieces[-1])
+        parameters = self._sampling_parameters(sampling, ends, min(sampling.max_tokens, room))
+        written = _Written(watch if ends.stop_strings is None else None)
+        output = await self._run(ids, parameters, _LATER, written.is_over)
+        tokens = written.tokens
+        ended = "stop" if written.over else self._ended(output.outputs[0], tokens)
+        text = watch.text(tokens[:-1] if ended == "eos" else tokens)
         if ended == "length":
             text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
-        segment = cut(text, kind, ended=ended)
+        segment = cut(text, kind, turn.segmentation, ended=ended)
         return Generation(
             text=segment.text,
             finish_reason=segment.finish_reason,
@@ -249,6 +236,33 @@ class VllmEngine(LanguageHead):
             completion_tokens=len(tokens),
             cached_tokens=int(output.num_cached_tokens or 0),
             seconds=time.monotonic() - started,
+        )
+
+    def _sampling_parameters(self, sampling: Sampling, ends: Ends, max_tokens: int) -> Any:
+        """Where stop strings cannot say what ends the text, its tokens come one by one and we end it."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        ending: dict[str, Any] = {"detokenize": False, "output_kind": RequestOutputKind.DELTA}
+        if ends.stop_strings is not None:
+            ending = {
+                "stop": ends.stop_strings,
+                "include_stop_str_in_output": True,
+                "skip_special_tokens": False,
+                "output_kind": RequestOutputKind.FINAL_ONLY,
+            }
+        think_close = self._think_close if THINK_CLOSE in ends.marks else frozenset()
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            seed=sampling.seed,
+            max_tokens=max_tokens,
+            stop_token_ids=sorted(self._end_tokens | think_close),
+            **ending,
+            **self._loop_detection,
         )
 
     def _ended(self, completion: Any, tokens: list[int]) -> Ended:
@@ -278,7 +292,10 @@ class VllmEngine(LanguageHead):
             **reading,
         )
 
-    async def _run(self, ids: list[int], parameters: Any, priority: int) -> Any:
+    async def _run(
+        self, ids: list[int], parameters: Any, priority: int, is_over: Callable[[Any], bool] | None = None
+    ) -> Any:
+        """The last output of a request, which is given up as soon as one of its outputs `is_over`."""
         from vllm.inputs import TokensPrompt
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -291,8 +308,11 @@ class VllmEngine(LanguageHead):
         try:
             request = str(next(self._numbers))
             prompt = TokensPrompt(prompt_token_ids=ids)
-            async for produced in self._engine.generate(prompt, parameters, request, **options):
-                output = produced
+            async with aclosing(self._engine.generate(prompt, parameters, request, **options)) as outputs:
+                async for produced in outputs:
+                    output = produced
+                    if is_over is not None and is_over(produced):
+                        break
         except asyncio.CancelledError:
             if self._closed:
                 raise self._dead() from None
@@ -321,6 +341,24 @@ class VllmEngine(LanguageHead):
         cause = self._processes.cause()
         because = f": {cause}" if cause else " (killed, or out of memory: see the kernel's log)"
         return EngineError(f"vLLM's engine of model {self._settings.path!r} died{because}. Start the worker again.")
+
+
+class _Written:
+    """The tokens of a request as they come, up to the one with which `watch` sees the end."""
+
+    def __init__(self, watch: EndWatch | None) -> None:
+        self._watch = watch
+        self.tokens: list[int] = []
+        self.over = False
+
+    def is_over(self, output: Any) -> bool:
+        """Takes up an output's tokens; where we look for the end, an output holds the new ones only."""
+        for token in output.outputs[0].token_ids:  # several, where this loop was slower than the engine
+            self.tokens.append(token)
+            if self._watch is not None and self._watch.is_over(self.tokens):
+                self.over = True
+                break
+        return self.over
 
 
 def _require_vllm() -> None:

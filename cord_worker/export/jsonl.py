@@ -11,7 +11,7 @@ from typing import Any
 from cord_worker.export.files import replaced_file
 from cord_worker.export.report import ExportReport, Filters, look_up
 from cord_worker.export.rows import write_lines
-from cord_worker.prompting.trajectory import ANSWER_OPENING, THINK_OPEN, trajectory_text
+from cord_worker.prompting.trajectory import ANSWER_OPENING, THINK_OPEN, Segmentation, trajectory_text
 from cord_worker.store.database import Database
 from cord_worker.store.results import Failure, Provenance, Result, stream_failures, stream_results
 
@@ -32,7 +32,7 @@ def export_run(
     made = _provenance(found.provenance)
     with database.transaction() as connection, replaced_file(output) as file:
         results = stream_results(connection, found.run.id, **asdict(filters or Filters()))
-        exported = write_lines(file, (result_line(result, made) for result in results))
+        exported = write_lines(file, (result_line(result, made, found.segmentation) for result in results))
     if failures is not None:
         export_failures(database, found.run.id, failures)
     return found.report(exported)
@@ -44,13 +44,13 @@ def export_failures(database: Database, run_id: int, output: str) -> None:
         write_lines(file, (failure_line(failure) for failure in stream_failures(connection, run_id)))
 
 
-def result_line(result: Result, provenance: dict[str, Any]) -> dict[str, Any]:
+def result_line(result: Result, provenance: dict[str, Any], segmentation: Segmentation) -> dict[str, Any]:
     """A trajectory as the object of its line; its keys are always these, in this order.
 
     `sample` follows where a problem has several lines, `passage` where there is one.
     """
     answer = result.answer_text.strip()
-    thinking = trajectory_text([step.text for step in result.steps])
+    thinking = trajectory_text([step.text for step in result.steps], segmentation)
     verification = result.verification or {}
     line = {
         "id": result.key,

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from cord_worker.config import RunConfig
 from cord_worker.export.files import STANDARD_OUTPUT
+from cord_worker.prompting.trajectory import Segmentation
 from cord_worker.store.results import Provenance, count_results, read_provenance
 from cord_worker.store.runs import RunRow, resolve_run
 from cord_worker.store.status import Counts, read_counts
@@ -51,6 +53,12 @@ class Exported:
     provenance: Provenance
     counts: Counts
     results: int
+
+    @property
+    def segmentation(self) -> Segmentation:
+        """How its trajectories are divided into steps."""
+        search = RunConfig.from_stored(self.provenance.config).search
+        return Segmentation.of(search.segmentation, search.phrases)
 
     def report(self, exported: int, unfit: int = 0) -> ExportReport:
         """The report on `exported` trajectories."""

@@ -1,6 +1,6 @@
 """Rows that supervised fine-tuning reads as they are: TRL's `trl sft` with `prompt` and `completion` columns of text.
 
-The prompt is the student's own first turn, rendered once here and ending with `<think>`; the completion is the numbered
+The prompt is the student's own first turn, rendered once here and ending with `<think>`; the completion is the
 steps, `</think>` and the final answer. Chat messages would not do: a student's template is free to drop the thinking
 of a reply (those of DeepSeek's distilled models do), and then nobody notices that only the answer is learnt. The
 trainer computes the loss on the completion, which it ends with the student's end token.
@@ -21,7 +21,7 @@ from cord_worker.export.jsonl import export_failures
 from cord_worker.export.report import ExportReport, Filters, look_up
 from cord_worker.export.rows import write_lines, write_parquet
 from cord_worker.prompting.first_turn import TurnPiece, render_first_turn
-from cord_worker.prompting.trajectory import ANSWER_OPENING, scoring_pieces
+from cord_worker.prompting.trajectory import ANSWER_OPENING, Segmentation, scoring_pieces
 from cord_worker.store.database import Database
 from cord_worker.store.results import Result, stream_results
 
@@ -42,7 +42,7 @@ class Student:
         # A trainer encodes the text as any other: where that writes the start token, the text must not hold it, too.
         self._start = str(self._chat.bos_token) if opening and opening[0] == self._chat.bos_token_id else ""
 
-    def row(self, result: Result) -> dict[str, str] | None:
+    def row(self, result: Result, segmentation: Segmentation) -> dict[str, str] | None:
         """The row of a trajectory. None where there is no final answer, and where its text or its question holds one
         of the student's control tokens: in a text a trainer cannot tell whose they are."""
         answer = result.answer_text.strip()
@@ -50,8 +50,9 @@ class Student:
             return None
         turn = Turn(question=result.question, passage=result.passage)
         first = render_first_turn(self._chat, question=turn.question, passage=turn.passage)
-        steps = scoring_pieces([step.text for step in result.steps])
-        thinking = [TurnPiece(text, is_content=index % 2 == 1) for index, text in enumerate(steps)]
+        steps = scoring_pieces([step.text for step in result.steps], segmentation)
+        marked = segmentation.has_markers
+        thinking = [TurnPiece(text, is_content=not marked or index % 2 == 1) for index, text in enumerate(steps)]
         completion = [*thinking, TurnPiece(ANSWER_OPENING, False), TurnPiece(answer, True)]
         if self._codec.breaks_out([*first.pieces, *completion]):
             return None
@@ -76,7 +77,7 @@ def export_sft(
     The files are complete or as before. Raises RunNotFound, and ExportError where a file cannot be written.
     """
     found = database.run(lambda connection: look_up(connection, run_name))
-    rows = _Rows(student)
+    rows = _Rows(student, found.segmentation)
     with database.transaction() as connection, replaced_file(output) as file:
         fitting = rows.of(stream_results(connection, found.run.id, **asdict(filters or Filters())))
         if output != STANDARD_OUTPUT and Path(output).suffix == ".parquet":
@@ -91,13 +92,14 @@ def export_sft(
 class _Rows:
     """Counts what it leaves out."""
 
-    def __init__(self, student: Student) -> None:
+    def __init__(self, student: Student, segmentation: Segmentation) -> None:
         self.unfit = 0
         self._student = student
+        self._segmentation = segmentation
 
     def of(self, results: Iterable[Result]) -> Iterator[dict[str, str]]:
         for result in results:
-            row = self._student.row(result)
+            row = self._student.row(result, self._segmentation)
             if row is None:
                 self.unfit += 1
             else:

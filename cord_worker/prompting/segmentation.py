@@ -1,18 +1,36 @@
-"""Where a generated text ends: one step of a trajectory, or the final answer (PAPER.md, Stop).
+"""Where a generated text ends: one step of a trajectory, its thinking, or the final answer (PAPER.md, Stop).
 
-The boundary is the plain text `\\n### Step`, whatever follows it: a rule that looks further ("a number must
-follow") could not be answered while the text streams in, and a stop string in another engine could not express it.
-So `### Stepwise …` at the start of a line ends a step too; `### Note`, and `### Step` inside a line, do not.
+What ends a step is its run's `Segmentation`:
+
+- `prompted`: the plain text `\\n### Step`, whatever follows it. So `### Stepwise …` at the start of a line ends a step
+  too; `### Note`, and `### Step` inside a line, do not.
+- `line_break`: a blank line (`\\n\\n`). It belongs to the boundary and is written back as just that; blank lines before
+  a step's text are dropped.
+- `phrases`: one of the run's phrases, where it opens a sentence or a line. The step ends after the sentence before; the
+  phrase and the whitespace before it are the next step's. Case does not matter, nor which apostrophe; a phrase is no
+  part of a longer word, so the character after it must be seen.
+
+Blank lines and phrases count only after a letter or a digit: a step that begins with them goes on. No rule looks
+further than to the next character, so that where a text ends does not change while it streams in.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Literal
 
-from cord_worker.prompting.trajectory import BOUNDARY, THINK_CLOSE, THINK_OPEN
+from cord_worker.prompting.trajectory import (
+    BLANK_LINE,
+    BOUNDARY,
+    THINK_CLOSE,
+    THINK_OPEN,
+    Segmentation,
+    SegmentationRule,
+)
 
 Ended = Literal["eos", "length", "stop"]
 """How the engine's loop ended: end of sequence, token cap, or because a stop text was seen."""
@@ -22,7 +40,7 @@ class FinishReason(StrEnum):
     """Why a generation ended (PAPER.md, Stop)."""
 
     STEP = "step"
-    """The model opened its next step: a line-anchored marker."""
+    """The model opened its next step: a marker, a blank line or a phrase, as the run's segmentation has it."""
     THINK_END = "think_end"
     """The model wrote `</think>`."""
     EOS = "eos"
@@ -41,66 +59,148 @@ class TextEnd:
 
 @dataclass(frozen=True, slots=True)
 class SegmentedText:
-    """A text without its end mark and without anything after it. Nothing is stripped."""
+    """A text without its end mark and without anything after it. Nothing else is stripped, but for the blank lines
+    before a step where blank lines are the boundary."""
 
     text: str
     finish_reason: FinishReason
 
 
-STEP_ENDS = {BOUNDARY: FinishReason.STEP, THINK_CLOSE: FinishReason.THINK_END}
-ANSWER_ENDS = {THINK_CLOSE: FinishReason.THINK_END, THINK_OPEN: FinishReason.THINK_END}
-"""A second `<think>` or `</think>` would make the exported turn ambiguous, so an answer ends before it."""
-TRAJECTORY_ENDS = {THINK_CLOSE: FinishReason.THINK_END}
-"""What a model writes alone to the end of its thinking goes on over its own step markers."""
-
 TextKind = Literal["step", "trajectory", "answer", "reply"]
 """What a model is asked to write: its next step, the rest of its thinking, the final answer after it, or a plain reply
 to a turn, where thinking is its own affair."""
-ENDS: Mapping[TextKind, dict[str, FinishReason]] = {
-    "step": STEP_ENDS,
-    "trajectory": TRAJECTORY_ENDS,
-    "answer": ANSWER_ENDS,
+
+_CLOSED = {THINK_CLOSE: FinishReason.THINK_END}
+_MARKS: Mapping[TextKind, Mapping[str, FinishReason]] = {
+    "step": _CLOSED,
+    "trajectory": _CLOSED,
+    # A second `<think>` or `</think>` would make the exported turn ambiguous, so an answer ends before it.
+    "answer": {**_CLOSED, THINK_OPEN: FinishReason.THINK_END},
     "reply": {},
 }
+"""Texts that end a generation wherever they stand."""
+
+_CONTENT = re.compile(r"[^\W_]")
+_LEADING_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
+_SENTENCE_ENDS = frozenset(".!?…")
+_UNSPACED_SENTENCE_ENDS = frozenset("。！？")
+"""After these a sentence begins without a space."""
+_AFTER_SENTENCES = "\"'”’»)]*_`"
+_BEFORE_SENTENCES = "\"'“‘«([*_`"
 
 
-def find_end(text: str, start: int = 0, *, ends: dict[str, FinishReason] = STEP_ENDS) -> TextEnd | None:
-    """The earliest end mark that lies wholly in `text[start:]`, or None."""
-    found: TextEnd | None = None
-    for mark, reason in ends.items():
-        position = text.find(mark, start)
-        if position >= 0 and (found is None or position < found.position):
-            found = TextEnd(position, reason)
-    return found
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What ends a text of one kind: `marks` wherever they stand, a blank line where `blank_line`, phrases."""
+
+    marks: Mapping[str, FinishReason]
+    blank_line: bool = False
+    phrases: re.Pattern[str] | None = None
+    longest: int = 0
+
+    @property
+    def stop_strings(self) -> list[str] | None:
+        """Stop strings that end a text exactly where it ends; None where stop strings cannot say it."""
+        return None if self.blank_line or self.phrases is not None else list(self.marks)
+
+    def may_complete(self, token_text: str) -> bool:
+        """Whether a token with this text can be the one with which an end has been seen."""
+        if self.phrases is not None:
+            return True
+        if self.blank_line and "\n" in token_text:
+            return True
+        return any(mark[-1] in token_text for mark in self.marks)
+
+    def glimpsed(self, window: str) -> bool:
+        """Whether `window`, at least the last `longest` bytes of a text, can hold an end of that text."""
+        if self.phrases is not None and self.phrases.search(window):
+            return True
+        if self.blank_line and BLANK_LINE in window:
+            return True
+        return any(mark in window for mark in self.marks)
+
+    def find(self, text: str, start: int = 0) -> TextEnd | None:
+        """The earliest end that lies wholly in `text[start:]`, or None."""
+        places = [(text.find(mark, start), reason) for mark, reason in self.marks.items()]
+        places += [(self._blank_line(text, start), FinishReason.STEP), (self._phrase(text, start), FinishReason.STEP)]
+        found = [TextEnd(position, reason) for position, reason in places if position >= 0]
+        return min(found, key=lambda end: end.position, default=None)
+
+    def _blank_line(self, text: str, start: int) -> int:
+        if not self.blank_line or (content := _CONTENT.search(text)) is None:
+            return -1
+        return text.find(BLANK_LINE, max(start, content.end()))
+
+    def _phrase(self, text: str, start: int) -> int:
+        if self.phrases is None:
+            return -1
+        for match in self.phrases.finditer(text, start):
+            position = _sentence_end_before(text[: match.start()])
+            if position > 0 and _CONTENT.search(text, 0, position):
+                return position
+        return -1
 
 
-def cut_step(text: str, *, ended: Ended) -> SegmentedText:
-    """One step out of what a model wrote after its marker.
+def _sentence_end_before(text: str) -> int:
+    """Where the sentence or line that ends `text` ends, without whitespace after it; -1 where none ends there."""
+    text = text.rstrip(_BEFORE_SENTENCES)
+    before = text.rstrip()
+    gap = text[len(before) :]
+    last = before.rstrip(_AFTER_SENTENCES)[-1:]
+    ends_here = "\n" in gap or last in _UNSPACED_SENTENCE_ENDS or (gap and last in _SENTENCE_ENDS)
+    return len(before) if ends_here else -1
 
-    Middle whitespace, and a marker repeated at the very start, stay: whether the step is valid is decided in
-    `search`. `ended` gives the reason where no end mark is in the text. Raises ValueError for `ended="stop"` on a
-    text without an end mark.
+
+@lru_cache
+def ends_of(segmentation: Segmentation, kind: TextKind) -> Ends:
+    """What ends a text of this kind under `segmentation`; only steps depend on it."""
+    marks = _MARKS[kind]
+    if kind != "step":
+        return Ends(marks, longest=_longest(marks))
+    match segmentation.rule:
+        case SegmentationRule.PROMPTED:
+            marks = {BOUNDARY: FinishReason.STEP, **marks}
+            return Ends(marks, longest=_longest(marks))
+        case SegmentationRule.LINE_BREAK:
+            return Ends(marks, blank_line=True, longest=_longest(marks))
+        case SegmentationRule.PHRASES:
+            return Ends(
+                marks, phrases=_pattern(segmentation.phrases), longest=_longest([*marks, *segmentation.phrases])
+            )
+
+
+def cut(text: str, kind: TextKind, segmentation: Segmentation, *, ended: Ended) -> SegmentedText:
+    """What was asked for out of what a model wrote.
+
+    Middle whitespace, and a marker repeated at the very start, stay: whether a step is valid is decided in `search`. An
+    answer ends before a second `<think>` or `</think>`; a reply begins after the last `</think>`, where the model
+    thought. `ended` gives the reason where no end is in the text. Raises ValueError for `ended="stop"` on a text
+    without an end.
     """
-    return _cut(text, ended, STEP_ENDS)
-
-
-def cut_answer(text: str, *, ended: Ended) -> SegmentedText:
-    """The final answer out of what a model wrote after `</think>`; ends before a second `<think>` or `</think>`."""
-    return _cut(text, ended, ANSWER_ENDS)
-
-
-def cut(text: str, kind: TextKind, *, ended: Ended) -> SegmentedText:
-    """What was asked for out of what a model wrote; see `cut_step` and `cut_answer`. A reply begins after the last
-    `</think>`, where the model thought."""
     if kind == "reply":
         text = text.rpartition(THINK_CLOSE)[2].lstrip()
-    return _cut(text, ended, ENDS[kind])
-
-
-def _cut(text: str, ended: Ended, ends: dict[str, FinishReason]) -> SegmentedText:
-    end = find_end(text, ends=ends)
-    if end is not None:
-        return SegmentedText(text[: end.position], end.finish_reason)
-    if ended == "stop":
+    ends = ends_of(segmentation, kind)
+    end = ends.find(text)
+    if end is None and ended == "stop":
         raise ValueError(f"ended by a stop text, but there is none in {text!r:.200}")
-    return SegmentedText(text, FinishReason(ended))
+    reason = FinishReason(ended) if end is None else end.finish_reason
+    text = text if end is None else text[: end.position]
+    return SegmentedText(_LEADING_BLANK_LINES.sub("", text) if ends.blank_line else text, reason)
+
+
+def _longest(marks: Mapping[str, FinishReason] | list[str]) -> int:
+    """Bytes that hold the longest of `marks` and one character more."""
+    return max((len(mark.encode()) for mark in marks), default=0) + 4
+
+
+def _pattern(phrases: tuple[str, ...]) -> re.Pattern[str]:
+    alternatives = sorted(map(_phrase_pattern, phrases), key=len, reverse=True)
+    return re.compile(rf"(?<![^\W_])(?:{'|'.join(alternatives)})", re.IGNORECASE)
+
+
+def _phrase_pattern(phrase: str) -> str:
+    words = [re.sub("['’]", "['’]", re.escape(word)) for word in phrase.split()]
+    last = phrase.strip()[-1:]
+    # Letters without case are those of scripts that put no space after a word, or write particles onto it.
+    whole = r"(?=[\W_])" if last.isdigit() or last.lower() != last.upper() else ""
+    return r"\s".join(words) + whole

@@ -1,21 +1,67 @@
-"""The text of a trajectory: numbered steps between `<think>` and `</think>` (PAPER.md, Prompts).
+"""The text of a trajectory: its steps between `<think>` and `</think>` (PAPER.md, Prompts; Segmentation).
 
-A step's text excludes its marker; the marker is written back, renumbered, so that numbering is always 1..T.
-A prefix is a list of *pieces*, always the same pieces for the same steps, so that a model which encodes piece by
-piece gets `ids(prefix + step) = ids(prefix) + ids(step)` and its KV prefix cache keeps hitting.
+How steps are told apart is a run's `Segmentation`. A step's text excludes what stands between two steps; that is
+written back by `Segmentation.opening`, so that `prompted` steps are always numbered 1..T. A prefix is a list of
+*pieces*, always the same pieces for the same steps, so that a model which encodes piece by piece gets
+`ids(prefix + step) = ids(prefix) + ids(step)` and its KV prefix cache keeps hitting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
 
 THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
 STEP_HEADING = "### Step"
 BOUNDARY = "\n" + STEP_HEADING
-"""Line-anchored marker that ends a step."""
+"""Line-anchored marker that ends a prompted step."""
+BLANK_LINE = "\n\n"
+"""What ends a step where line breaks do."""
 ANSWER_OPENING = f"\n{THINK_CLOSE}\n\n"
 """What stands between a trajectory and its final answer."""
+
+
+class SegmentationRule(StrEnum):
+    """What tells a trajectory's steps apart (PAPER.md, Baselines: Segmentation)."""
+
+    PROMPTED = "prompted"
+    """Numbered markers, of which the first is prefilled, so that the model goes on with its own."""
+    LINE_BREAK = "line_break"
+    """Blank lines; nothing is prefilled."""
+    PHRASES = "phrases"
+    """Phrases that open a sentence and the step after; nothing is prefilled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """How a run's trajectories are divided into steps; `phrases` are those of the rule PHRASES."""
+
+    rule: SegmentationRule = SegmentationRule.PROMPTED
+    phrases: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, rule: str, phrases: Iterable[str]) -> Self:
+        """The segmentation that `search.segmentation` and `search.phrases` of cord.toml name."""
+        known = SegmentationRule(rule)
+        return cls(known, tuple(phrases) if known == SegmentationRule.PHRASES else ())
+
+    @property
+    def has_markers(self) -> bool:
+        """Whether step markers are part of a trajectory's text."""
+        return self.rule == SegmentationRule.PROMPTED
+
+    def opening(self, number: int) -> str:
+        """What stands before step `number` (1-based), after the step before it; may be nothing."""
+        if self.has_markers:
+            return step_marker(number)
+        return BLANK_LINE if self.rule == SegmentationRule.LINE_BREAK and number > 1 else ""
+
+
+PROMPTED = Segmentation()
+"""The paper's own segmentation."""
 
 
 def step_marker(number: int) -> str:
@@ -25,31 +71,38 @@ def step_marker(number: int) -> str:
     return f"{STEP_HEADING} 1." if number == 1 else f"{BOUNDARY} {number}."
 
 
-def trajectory_pieces(steps: Sequence[str]) -> list[str]:
-    """Pieces of a trajectory: marker 1, text 1, marker 2, text 2, …"""
+def trajectory_pieces(steps: Sequence[str], segmentation: Segmentation) -> list[str]:
+    """Pieces of a trajectory: opening 1, text 1, opening 2, text 2, …, without the empty ones."""
     pieces: list[str] = []
     for number, text in enumerate(steps, start=1):
-        pieces += [step_marker(number), text]
-    return pieces
+        pieces += [segmentation.opening(number), text]
+    return [piece for piece in pieces if piece]
 
 
-def proposal_pieces(steps: Sequence[str]) -> list[str]:
-    """Pieces that a teacher continues: the trajectory and the marker of the step to be written."""
-    return [*trajectory_pieces(steps), step_marker(len(steps) + 1)]
+def proposal_pieces(steps: Sequence[str], segmentation: Segmentation) -> list[str]:
+    """Pieces that a teacher continues: the trajectory and the opening of the step to be written."""
+    opening = segmentation.opening(len(steps) + 1)
+    return [*trajectory_pieces(steps, segmentation), *([opening] if opening else [])]
 
 
-def scoring_pieces(steps: Sequence[str]) -> list[str]:
-    """Pieces of a candidate as the prover reads it: stripped on the right (PAPER.md, Scoring text)."""
+def scoring_pieces(steps: Sequence[str], segmentation: Segmentation) -> list[str]:
+    """Pieces of a candidate as the prover reads it: stripped on the right (PAPER.md, Scoring text).
+
+    A last step without text, which only closes the thinking, leaves nothing of its opening either.
+    """
     if not steps:
         raise ValueError("a candidate has at least one step")
-    return trajectory_pieces([*steps[:-1], steps[-1].rstrip()])
+    pieces = trajectory_pieces(steps, segmentation)
+    while pieces and not pieces[-1].rstrip():
+        pieces.pop()
+    return [*pieces[:-1], *(piece.rstrip() for piece in pieces[-1:])]
 
 
-def answer_pieces(steps: Sequence[str], opening: str = ANSWER_OPENING) -> list[str]:
+def answer_pieces(steps: Sequence[str], segmentation: Segmentation, opening: str = ANSWER_OPENING) -> list[str]:
     """Pieces after which a teacher writes the final answer."""
-    return [*scoring_pieces(steps), opening]
+    return [*scoring_pieces(steps, segmentation), opening]
 
 
-def trajectory_text(steps: Sequence[str]) -> str:
+def trajectory_text(steps: Sequence[str], segmentation: Segmentation) -> str:
     """The trajectory as one text, stripped on the right, without the think tags."""
-    return "".join(scoring_pieces(steps))
+    return "".join(scoring_pieces(steps, segmentation))

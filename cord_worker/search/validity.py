@@ -28,12 +28,19 @@ _REMEMBERED_NGRAMS = 2**18
 """Bounds memory on huge texts; far more n-grams than a step has."""
 
 
-def invalid_reason(text: str, *, loop_ngram: int, loop_repeats: int) -> InvalidReason | None:
+def invalid_reason(
+    text: str, *, loop_ngram: int, loop_repeats: int, has_markers: bool = True, may_be_empty: bool = False
+) -> InvalidReason | None:
     """Why the proposed step `text` may not enter a beam, or None.
+
+    Without `has_markers` a heading is text like any other. A step that `may_be_empty` only closes a trajectory which
+    has text already, and leaves no boundary behind.
 
     A loop is one n-gram of `loop_ngram` words that occurs `loop_repeats` times without overlapping itself. Where the
     reason is UNSTORABLE the caller must store `storable(text)`.
     """
+    if may_be_empty and not text.strip():
+        return None
     if not text:
         return InvalidReason.EMPTY
     if text.isspace():
@@ -42,7 +49,7 @@ def invalid_reason(text: str, *, loop_ngram: int, loop_repeats: int) -> InvalidR
         return InvalidReason.UNSTORABLE
     if _THINK_TAG.search(text):
         return InvalidReason.THINK_TAG
-    if _is_marker_only(text):
+    if _is_marker_only(text) if has_markers else not any(map(_is_content, text)):
         return InvalidReason.MARKER_ONLY
     if _is_loop(text, loop_ngram, loop_repeats):
         return InvalidReason.LOOP

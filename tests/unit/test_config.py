@@ -107,10 +107,27 @@ def test_what_only_decides_the_speed_is_not_in_the_fingerprint(operational: dict
         ("[prover]", "[run]\nseed = 1\n[prover]"),
         ("[prover]", "[search]\nbeam_width = 5\n[prover]"),
         ('name = "second"', 'name = "other"'),
+        ("[prover]", '[search]\nsegmentation = "phrases"\n[prover]'),
+        ("[prover]", '[search]\nphrases = ["but wait"]\n[prover]'),
     ],
 )
 def test_what_decides_the_result_is_in_the_fingerprint(change: tuple[str, str]) -> None:
     assert parse(GOOD).fingerprint() != parse(GOOD.replace(*change)).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("phrases", "said"),
+    [
+        ("[]", "at least 1"),
+        ('["..."]', "no phrase"),
+        ('["a\\nb"]', "no phrase"),
+        ('["</think> a"]', "think tag"),
+        ('["Wait", "wait"]', "given twice: wait"),
+    ],
+)
+def test_phrases_that_cannot_end_a_step_are_refused(phrases: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse(GOOD.replace("[prover]", f"[search]\nphrases = {phrases}\n[prover]"))
 
 
 def test_a_stored_configuration_is_the_same_configuration() -> None:

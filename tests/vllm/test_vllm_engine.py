@@ -21,7 +21,8 @@ from cord_worker.engines.loading import digest_of
 from cord_worker.engines.protocol import FinishReason, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError, RequestError
-from cord_worker.prompting.segmentation import find_end
+from cord_worker.prompting.segmentation import ends_of
+from cord_worker.prompting.trajectory import PROMPTED, Segmentation
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -39,7 +40,7 @@ def test_a_step_ends_at_the_next_heading(engine: Any, run: Run) -> None:
 
     assert generation.finish_reason is FinishReason.STEP
     assert generation.text.strip()
-    assert find_end(generation.text) is None
+    assert ends_of(PROMPTED, "step").find(generation.text) is None
 
 
 def test_a_step_ends_at_the_end_of_the_thinking(engine: Any, run: Run) -> None:
@@ -59,6 +60,35 @@ def test_a_whole_trajectory_goes_on_over_headings(engine: Any, run: Run) -> None
 
     assert whole.text.startswith(f"{step.text}\n### Step")
     assert "</think>" not in whole.text
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "unit"),
+    [
+        (Segmentation.of("line_break", ()), "Add {} and {} to get {}."),
+        (Segmentation.of("phrases", ["next we"]), " Next we add {} and {} to get {}."),
+    ],
+)
+def test_a_step_without_markers_ends_where_the_whole_text_goes_on(
+    engine: Any, run: Run, segmentation: Segmentation, unit: str
+) -> None:
+    turn = dataclasses.replace(TURN, segmentation=segmentation)
+    steps = [unit.format(n, n, 2 * n) for n in range(1, 9)]
+
+    step, again = (run(engine.propose(turn, steps, GREEDY)) for _ in range(2))
+    whole = run(engine.complete(turn, steps, GREEDY))
+    short = run(engine.propose(turn, steps, dataclasses.replace(GREEDY, max_tokens=2)))
+    again_and_again = dataclasses.replace(turn, question="Say it again.")
+    closed = run(engine.propose(again_and_again, [" I am done. </think>"] * 8, GREEDY))
+
+    assert step.finish_reason is FinishReason.STEP
+    assert whole.text.startswith(step.text)
+    assert whole.completion_tokens > step.completion_tokens
+    assert (again.text, again.completion_tokens) == (step.text, step.completion_tokens)
+    assert ends_of(segmentation, "step").find(step.text) is None
+    assert again.cached_tokens > 0
+    assert short.finish_reason is FinishReason.LENGTH
+    assert closed.finish_reason is FinishReason.THINK_END
 
 
 def test_a_step_ends_at_the_cap_on_tokens(engine: Any, run: Run) -> None:

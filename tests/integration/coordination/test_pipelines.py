@@ -25,6 +25,9 @@ SEARCHES = {
     "mcts": 'pipeline = "mcts"\ntrajectories = 3\n',
     "random": 'selection = "random"\n',
     "sample": 'pipeline = "sample"\ntrajectories = 4\n',
+    "line break": 'segmentation = "line_break"\n',
+    "phrases": 'segmentation = "phrases"\nphrases = ["wait"]\n',
+    "whole without markers": 'pipeline = "curation"\nsegmentation = "line_break"\n',
     "longest": 'pipeline = "curation"\nselection = "max_length"\n',
 }
 

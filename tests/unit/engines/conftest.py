@@ -86,10 +86,35 @@ WRITINGS = {
     "write spaces": "### Step 1.   two  spaces   here.\n### Step 2. We",
 }
 """Question → what the parrot writes, greedily."""
+FREE_WRITINGS = {
+    "write paragraphs": "\n\nWe add the numbers.\nThen wait.\n\nWe halve it.\n</think>\n\nIt is 204.<|im_end|>",
+    "write doubts": "Wait, we add the numbers. I can wait.\n\nWait, is it 204? Yes.</think>\n\nIt is 204.<|im_end|>",
+    "just end": "It ends<|im_end|>",
+}
+"""The same for the parrot that writes no markers."""
 
 
 def save_parrot(folder: Path) -> Path:
     """A tiny Llama that has learned `WRITINGS` by heart, so that every way to stop can be provoked."""
+    rows = []
+    for question, writing in WRITINGS.items():
+        text, _, closing = writing[11:].partition("\n</think>")
+        rows.append([opened(question), writing[:11], text, *(["\n</think>" + closing] if closing else [])])
+    return save_learned(folder, rows)
+
+
+def save_free_parrot(folder: Path) -> Path:
+    """The same for `FREE_WRITINGS`."""
+    return save_learned(folder, [[opened(question), writing] for question, writing in FREE_WRITINGS.items()])
+
+
+def opened(question: str) -> str:
+    """The turn that asks `question`."""
+    return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n<think>\n"
+
+
+def save_learned(folder: Path, texts: list[list[str]]) -> Path:
+    """A tiny Llama that has learned these texts, given in pieces, by heart."""
     torch.set_num_threads(1)
     fast = tokenizer()
     torch.manual_seed(0)
@@ -107,13 +132,7 @@ def save_parrot(folder: Path) -> Path:
             bos_token_id=None,
         )
     )
-    rows = []
-    for question, writing in WRITINGS.items():
-        marker, text = writing[:11], writing[11:]
-        head = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n<think>\n"
-        text, _, closing = text.partition("\n</think>")
-        pieces = [head, marker, text, *(["\n</think>" + closing] if closing else [])]
-        rows.append([token for piece in pieces for token in fast(piece)["input_ids"]])
+    rows = [[token for piece in pieces for token in fast(piece)["input_ids"]] for pieces in texts]
     width = max(map(len, rows))
     ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
     labels = torch.tensor([row + [-100] * (width - len(row)) for row in rows])
@@ -136,6 +155,14 @@ def engine_settings(folder: Path, **changes: object) -> EngineSettings:
 @pytest.fixture(scope="session")
 def parrot_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_parrot(tmp_path_factory.mktemp("parrot"))
+
+
+@pytest.fixture(scope="session")
+def free_parrot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TransformersEngine]:
+    folder = save_free_parrot(tmp_path_factory.mktemp("free_parrot"))
+    engine = TransformersEngine(engine_settings(folder, batch_size=8))
+    yield engine
+    engine.stop()
 
 
 @pytest.fixture(scope="session", params=["llama", "qwen3", "gpt_neox"])

@@ -8,7 +8,11 @@ from cord_worker.config import DEFAULT_SCORING_TEMPLATE
 from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.protocol import Turn
 from cord_worker.errors import EngineLoadError
+from cord_worker.prompting.segmentation import ends_of
+from cord_worker.prompting.trajectory import PROMPTED, Segmentation
 
+LINE_BREAK = Segmentation.of("line_break", ())
+PHRASES = Segmentation.of("phrases", ["wait"])
 CONTROL = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
 
 
@@ -80,13 +84,46 @@ def test_text_survives_encoding_and_decoding(codec: TextCodec, text: str) -> Non
     assert codec.decode(pieces[2], after=pieces[1]) == text
 
 
-def test_only_tokens_that_can_complete_an_end_mark_are_looked_at(
-    codec: TextCodec, fast_tokenizer: PreTrainedTokenizerFast
+@pytest.mark.parametrize(
+    ("segmentation", "marks"),
+    [(PROMPTED, ("\n### Step", "</think>")), (LINE_BREAK, ("\n\n", ".\n\n", "</think>"))],
+)
+def test_only_tokens_that_can_complete_an_end_are_looked_at(
+    codec: TextCodec, fast_tokenizer: PreTrainedTokenizerFast, segmentation: Segmentation, marks: tuple[str, ...]
 ) -> None:
-    for mark in ("\n### Step", "</think>"):
-        assert codec.may_end(fast_tokenizer(mark)["input_ids"][-1])
-        assert codec.may_end(codec.proposal(Turn("q"), [mark])[2][-1])
-    assert not codec.may_end(fast_tokenizer("a")["input_ids"][0])
+    ends = ends_of(segmentation, "step")
+    for mark in marks:
+        assert ends.may_complete(codec.token_text(fast_tokenizer(mark)["input_ids"][-1]))
+        assert ends.may_complete(codec.token_text(codec.candidate(Turn("q"), [f"{mark}a"])[-1][-2]))
+    assert not ends.may_complete(codec.token_text(fast_tokenizer("a")["input_ids"][0]))
+
+
+@pytest.mark.parametrize("segmentation", [LINE_BREAK, PHRASES])
+def test_a_trajectory_without_markers_is_continued_where_its_text_ends(
+    codec: TextCodec, segmentation: Segmentation
+) -> None:
+    turn, marked = Turn("q", segmentation=segmentation), Turn("q")
+    steps = ["We add.", " Wait, three: 三", "Done"]
+    head = "".join(map(codec.decode, codec.candidate(marked, ["a"])[:1]))
+    between = "\n\n" if segmentation is LINE_BREAK else ""
+    ids = [token for piece in codec.proposal(turn, steps) for token in piece]
+    assert codec.decode(ids) == head + between.join(steps) + between
+    assert [token for piece in codec.proposal(turn, []) for token in piece] == list(codec.candidate(marked, ["a"])[0])
+
+
+@pytest.mark.parametrize("segmentation", [PROMPTED, LINE_BREAK, PHRASES])
+def test_all_but_the_last_token_of_a_prompt_begins_the_prompts_of_the_next_step(
+    codec: TextCodec, segmentation: Segmentation
+) -> None:
+    turn, steps = Turn("q", segmentation=segmentation), ["We add.", " Wait, we halve.", " Done."]
+    longest = codec.proposal(turn, steps)
+    for depth in range(3):
+        prompt = codec.proposal(turn, steps[:depth])
+        computed = [*prompt[:-1], prompt[-1][:-1]] if len(prompt[-1]) > 1 else prompt[:-1]
+        whole = computed if len(prompt[-1]) == 1 else computed[:-1]
+        assert longest[: len(whole)] == whole
+        if not segmentation.has_markers:
+            assert sum(map(len, whole)) == sum(map(len, prompt)) - 1
 
 
 def sentencepiece_like() -> PreTrainedTokenizerFast:

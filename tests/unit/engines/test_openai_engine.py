@@ -19,6 +19,7 @@ from cord_worker.engines.openai_engine import OpenAiEngine
 from cord_worker.engines.protocol import FinishReason, Generation, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineError, EngineLoadError, RequestError
+from cord_worker.prompting.trajectory import Segmentation
 
 sys.path.insert(0, str(Path(__file__).parent))
 from openai_local_server import Json, LocalServer, Reply, chunks, completion, models
@@ -28,6 +29,8 @@ SAMPLING = Sampling(
     temperature=0.6, top_p=0.95, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=64, seed=2**62 + 12345
 )
 TURN = Turn("How many?")
+LINE_BREAK = Segmentation.of("line_break", ())
+PHRASES = Segmentation.of("phrases", ["wait"])
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 
 
@@ -122,6 +125,37 @@ def test_the_end_of_a_stream_is_found_where_the_server_does_not_tell_it(
         assert "stop" not in server.bodies(COMPLETIONS)[0]
     assert (generation.text, generation.finish_reason) == (text, ended)
     assert generation.completion_tokens > 0
+
+
+@pytest.mark.parametrize("owner", ["vllm", "sglang", "llamacpp"])
+@pytest.mark.parametrize(
+    ("segmentation", "texts", "text", "ended"),
+    [
+        (LINE_BREAK, ["\n\n Two", ".\n", "\nThr"], " Two.", FinishReason.STEP),
+        (LINE_BREAK, [" Two.\n</thi", "nk>\n\nIt"], " Two.\n", FinishReason.THINK_END),
+        (PHRASES, ["Wait, two.\n\nWa", "it", ", three"], "Wait, two.", FinishReason.STEP),
+        (PHRASES, ["Wait, two. Wait"], "Wait, two. Wait", FinishReason.EOS),
+    ],
+)
+def test_what_stop_strings_cannot_say_is_found_in_a_stream(
+    folder: Path,
+    fast_tokenizer: Any,
+    owner: str,
+    segmentation: Segmentation,
+    texts: list[str],
+    text: str,
+    ended: FinishReason,
+) -> None:
+    turn = Turn("How many?", segmentation=segmentation)
+    with streaming(owner, *texts).running() as server:
+        engine = OpenAiEngine(settings(server, folder))
+        server.forget()
+        generation = use(engine, lambda engine: engine.propose(turn, [" One."], SAMPLING))
+        asked = server.bodies(COMPLETIONS)[0]
+        ids = [token for piece in TextCodec(fast_tokenizer).proposal(turn, [" One."]) for token in piece]
+    assert (generation.text, generation.finish_reason) == (text, ended)
+    assert "stop" not in asked
+    assert asked["prompt"] == ids
 
 
 def test_prompts_are_the_token_ids_of_the_codec_and_hostile_text_stays_text(folder: Path, fast_tokenizer: Any) -> None:
@@ -308,6 +342,25 @@ def test_chat_without_continuation_is_asked_in_words() -> None:
     assert [message["role"] for message in asked["messages"]] == ["user"]
     assert "### Step 1. One.\n### Step 2." in asked["messages"][0]["content"]
     assert generation.finish_reason is FinishReason.THINK_END
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "between", "word"), [(LINE_BREAK, "\n\n", "paragraph"), (PHRASES, "", "go on with the reasoning")]
+)
+def test_chat_without_markers_sends_the_trajectory_as_it_stands(
+    segmentation: Segmentation, between: str, word: str
+) -> None:
+    turn, texts = Turn("How many?", segmentation=segmentation), ["### Step 2. Two.", "\n\nWait, no"]
+    for refuses in (False, True):
+        with chatting(*texts, refuses_prefix=refuses).running() as server:
+            engine = OpenAiEngine(settings(server, "somebodys-model"))
+            server.forget()
+            generation = use(engine, lambda engine: engine.propose(turn, ["One."], SAMPLING))
+            sent = server.bodies(CHAT)[-1]["messages"][-1]["content"]
+        assert generation.text == "### Step 2. Two."
+        assert f"<think>\nOne.{between}" in sent
+        assert (word in sent) is refuses
+        assert "### Step" not in sent
 
 
 def test_chat_on_vllm_continues_the_final_message(folder: Path) -> None:

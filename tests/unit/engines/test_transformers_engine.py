@@ -17,6 +17,7 @@ from cord_worker.engines.protocol import AnswerScore, FinishReason, Generation, 
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.transformers_engine import TransformersEngine
 from cord_worker.errors import EngineError, RequestError
+from cord_worker.prompting.trajectory import Segmentation
 
 SettingsOf = Callable[..., EngineSettings]
 Request = Callable[[TransformersEngine], Awaitable[Generation | AnswerScore]]
@@ -214,6 +215,67 @@ def test_a_whole_trajectory_goes_on_over_markers_and_ends_at_think_end(parrot: T
     )
     assert whole.text.startswith(f"{step.text}\n### Step 2.")
     assert (closed.text, closed.finish_reason) == (" That is all.\n", FinishReason.THINK_END)
+
+
+LINE_BREAK = Segmentation.of("line_break", ())
+PHRASES = Segmentation.of("phrases", ["wait"])
+
+
+@pytest.mark.parametrize(
+    ("question", "segmentation", "text", "ended"),
+    [
+        ("write paragraphs", LINE_BREAK, "We add the numbers.\nThen wait.", FinishReason.STEP),
+        ("write paragraphs", PHRASES, "\n\nWe add the numbers.\nThen wait.\n\nWe halve it.\n", FinishReason.THINK_END),
+        ("write doubts", LINE_BREAK, "Wait, we add the numbers. I can wait.", FinishReason.STEP),
+        ("write doubts", PHRASES, "Wait, we add the numbers. I can wait.", FinishReason.STEP),
+        ("just end", LINE_BREAK, "It ends", FinishReason.EOS),
+        ("just end", PHRASES, "It ends", FinishReason.EOS),
+    ],
+)
+def test_a_step_without_markers_ends_where_its_segmentation_has_it(
+    free_parrot: TransformersEngine, question: str, segmentation: Segmentation, text: str, ended: FinishReason
+) -> None:
+    turn = Turn(question, segmentation=segmentation)
+    step, whole = together(
+        free_parrot,
+        [lambda engine: engine.propose(turn, [], GREEDY), lambda engine: engine.complete(turn, [], GREEDY)],
+    )
+    assert (step.text, step.finish_reason) == (text, ended)
+    assert whole.text.lstrip().startswith(text.lstrip())
+    assert whole.finish_reason is (FinishReason.EOS if ended is FinishReason.EOS else FinishReason.THINK_END)
+
+
+@pytest.mark.parametrize("segmentation", [LINE_BREAK, PHRASES])
+def test_steps_without_markers_continue_from_the_prefix_cache(
+    free_parrot: TransformersEngine, segmentation: Segmentation
+) -> None:
+    turn = Turn(f"How many are left with {segmentation.rule}?", segmentation=segmentation)
+    steps = ["We add the numbers.", " Wait, we halve them.", " Done."]
+    known = 0
+    for depth in range(4):
+        prefix = steps[:depth]
+        result, sibling = (
+            together(free_parrot, [lambda engine: engine.propose(turn, prefix, sampling(seed))])[0]  # noqa: B023
+            for seed in range(2)
+        )
+        assert result.cached_tokens == known
+        assert sibling.cached_tokens == result.prompt_tokens - 1
+        known = result.prompt_tokens - 1
+
+
+@pytest.mark.parametrize("segmentation", [LINE_BREAK, PHRASES])
+def test_a_step_that_only_closes_the_thinking_changes_no_score(
+    free_parrot: TransformersEngine, segmentation: Segmentation
+) -> None:
+    turn = Turn("write doubts", segmentation=segmentation)
+    open_ended, closed = together(
+        free_parrot,
+        [
+            lambda engine, steps=steps: engine.score(turn, steps, "204", DEFAULT_SCORING_TEMPLATE)
+            for steps in (["We add.", " Wait, we halve.\n"], ["We add.", " Wait, we halve.", "\n"])
+        ],
+    )
+    assert outcome(closed) == outcome(open_ended)
 
 
 def test_spaces_survive_decoding(parrot: TransformersEngine) -> None:

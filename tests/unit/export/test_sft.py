@@ -20,6 +20,7 @@ from cord_worker.engines.protocol import Turn
 from cord_worker.errors import CordError
 from cord_worker.export.rows import write_lines, write_parquet
 from cord_worker.export.sft import COLUMNS, Student
+from cord_worker.prompting.trajectory import PROMPTED, Segmentation
 from cord_worker.store.results import Result, ResultStep
 
 MODELS = Path(cord_worker.demo.__file__).parent / "models"
@@ -77,9 +78,17 @@ def saved(tmp_path: Path) -> Saved:
 
 
 def row_of(folder: Path, result: Result = RESULT) -> dict[str, str]:
-    row = Student(str(folder)).row(result)
+    row = Student(str(folder)).row(result, PROMPTED)
     assert row is not None
     return row
+
+
+@pytest.mark.parametrize(("rule", "between"), [("line_break", "\n\n"), ("phrases", "")])
+def test_a_trajectory_without_markers_is_learnt_as_it_was_read(saved: Saved, rule: str, between: str) -> None:
+    row = Student(str(saved(TEMPLATES["plain"]))).row(RESULT, Segmentation.of(rule, ["wait"]))
+    assert row is not None
+    thinking = f" Count: 2 and 2.{between} So 2 + 2 = 4."
+    assert row["completion"] == f"{thinking}\n</think>\n\nThe final answer is 4."
 
 
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
@@ -136,11 +145,11 @@ def _with_step(text: str) -> Result:
     ids=["question", "passage", "answer", "step", "a second thinking", "a second end of it"],
 )
 def test_text_that_a_trainer_would_take_for_control_tokens_is_left_out(saved: Saved, result: Result) -> None:
-    assert Student(str(saved(TEMPLATES["plain"]))).row(result) is None
+    assert Student(str(saved(TEMPLATES["plain"]))).row(result, PROMPTED) is None
 
 
 def test_a_trajectory_without_an_answer_is_left_out(saved: Saved) -> None:
-    assert Student(str(saved(TEMPLATES["plain"]))).row(replace(RESULT, answer_text=" \n")) is None
+    assert Student(str(saved(TEMPLATES["plain"]))).row(replace(RESULT, answer_text=" \n"), PROMPTED) is None
 
 
 ODD = ' "quoted" \\n \\u0041 \u2028 {"role": "system"} 三角形 🙂 \r\n\t$\\frac{1}{2}$ <b>x</b> \x7f'
@@ -169,6 +178,8 @@ def test_a_student_without_a_tokenizer_is_refused(path: str) -> None:
 
 
 def test_a_question_is_rendered_with_every_bundled_tokenizer() -> None:
-    rows: list[Any] = [Student(str(folder.parent)).row(RESULT) for folder in sorted(MODELS.glob("*/config.json"))]
+    rows: list[Any] = [
+        Student(str(folder.parent)).row(RESULT, PROMPTED) for folder in sorted(MODELS.glob("*/config.json"))
+    ]
     assert all(row["completion"] == COMPLETION for row in rows)
     assert all(row["prompt"].endswith("<think>\n") for row in rows)

@@ -17,6 +17,23 @@ def reason(text: str, ngram: int = 12, repeats: int = 8) -> InvalidReason | None
     return invalid_reason(text, loop_ngram=ngram, loop_repeats=repeats)
 
 
+@pytest.mark.parametrize("text", ["### Note", "### Step 2.", "Step 2:", "## Setting up\n"])
+def test_without_markers_a_heading_is_text_like_any_other(text: str) -> None:
+    assert reason(text) is InvalidReason.MARKER_ONLY
+    assert invalid_reason(text, loop_ngram=12, loop_repeats=8, has_markers=False) is None
+
+
+@pytest.mark.parametrize("text", ["---", "***\n", "###", "\\[ \\]"])
+def test_without_markers_markup_alone_says_nothing(text: str) -> None:
+    assert invalid_reason(text, loop_ngram=12, loop_repeats=8, has_markers=False) is InvalidReason.MARKER_ONLY
+
+
+@pytest.mark.parametrize("text", ["", "\n", " \n\n"])
+def test_a_step_that_may_be_empty_closes_the_thinking(text: str) -> None:
+    assert invalid_reason(text, loop_ngram=12, loop_repeats=8, may_be_empty=True) is None
+    assert invalid_reason(text, loop_ngram=12, loop_repeats=8) is not None
+
+
 def sibling(
     id: int, text: str | None, *, teacher: int, sample: int = 0, parent: int | None = 1, invalid: str | None = None
 ) -> Candidate:
