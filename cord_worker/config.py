@@ -329,6 +329,20 @@ class SearchConfig(_Section):
         description="What ends a step before it (`phrases`), in any case, at the start of a sentence or line. "
         "`But wait` is another phrase than `wait`. By default the paper's phrases.",
     )
+    finished: Literal["compete", "reserve", "first"] = Field(
+        "compete",
+        description="What finished trajectories do in `cord`: `compete` for the beam_width slots with the live ones; "
+        "`reserve`, they leave the slots to the live ones, and the search ends with beam_width of them or when none is "
+        "live; `first`, the search ends as soon as one is in the beam.",
+    )
+    length_normalisation: float = Field(
+        0.0,
+        ge=0.0,
+        le=4.0,
+        description="a: candidates are ranked by S ** (1 / steps ** a) instead of the score S, that is by log S over "
+        "steps ** a, so that longer trajectories lose less by what each of their steps costs. 0 is the paper's; the "
+        "score itself is stored as it is. Whole trajectories are one step.",
+    )
     trajectories: int = Field(
         4,
         ge=1,
@@ -369,6 +383,17 @@ class SearchConfig(_Section):
         if twice:
             raise ValueError(f"phrases are compared without case; given twice: {', '.join(twice)}")
         return value
+
+    @model_validator(mode="after")
+    def _options_of_their_search(self) -> Self:
+        if self.length_normalisation and self.selection != "predictive_perplexity":
+            raise ValueError(
+                f'length_normalisation is about scores: it needs selection = "predictive_perplexity" (it is '
+                f'"{self.selection}")'
+            )
+        if self.finished != "compete" and self.pipeline != "cord":
+            raise ValueError(f'finished = "{self.finished}" needs pipeline = "cord" (it is "{self.pipeline}")')
+        return self
 
     @model_validator(mode="after")
     def _budgets_fit(self) -> Self:

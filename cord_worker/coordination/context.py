@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, TeacherConfig
 from cord_worker.prompting.trajectory import Segmentation
-from cord_worker.search.types import Criterion, SearchSettings
+from cord_worker.search.types import Criterion, FinishedPolicy, SearchSettings
 from cord_worker.store.database import Database
 from cord_worker.store.runs import TeacherRow, get_run, read_teachers, run_of_teacher
 
@@ -101,5 +101,7 @@ def search_settings(config: RunConfig) -> SearchSettings:
         pipeline=search.pipeline,
         trajectories=search.trajectories,
         exploration=search.exploration,
+        finished=FinishedPolicy(search.finished),
+        length_normalisation=search.length_normalisation,
         selection=Criterion(search.selection),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from cord_worker.search.seeds import random_merit
@@ -11,6 +11,7 @@ from cord_worker.search.types import (
     Candidate,
     Criterion,
     Finish,
+    FinishedPolicy,
     InvalidReason,
     SearchError,
     SearchSettings,
@@ -38,7 +39,8 @@ class Selection:
 def select(
     candidates: Iterable[Candidate], finished: Iterable[Trajectory], settings: SearchSettings, scope: SeedScope
 ) -> Selection:
-    """The best `beam_width` of one step's valid candidates and of the finished trajectories that held a slot.
+    """The best `beam_width` of one step's valid candidates and of the finished trajectories that held a slot, as
+    `settings.finished` has it.
 
     Independent of the order of both. Raises SearchError where a candidate that is not invalid lacks text, score,
     token count or finish reason, or where two members cannot be told apart by `rank_key`.
@@ -58,13 +60,36 @@ def select(
     _check_distinct(everyone, key)
     return Selection(
         ranking=tuple(trajectory.candidate_id for trajectory in new),
-        beam=tuple(everyone[: settings.beam_width]),
+        beam=_kept(everyone, new, settings),
         invalid=invalid,
     )
 
 
+def _kept(everyone: Sequence[Trajectory], new: Sequence[Trajectory], settings: SearchSettings) -> Beam:
+    """The next beam out of `everyone` and of the `new` ones among them, each best first; all of it is finished where
+    the search is to end."""
+    width = settings.beam_width
+    if settings.finished == FinishedPolicy.RESERVE:
+        lost = {trajectory.candidate_id for trajectory in new[_reach(new, width) :]}
+        kept = [trajectory for trajectory in everyone if trajectory.candidate_id not in lost]
+        finished = [trajectory for trajectory in kept if trajectory.finish is not None]
+        return tuple(finished[:width] if len(finished) >= width else kept)
+    kept = list(everyone[:width])
+    finished = [trajectory for trajectory in kept if trajectory.finish is not None]
+    return tuple(finished if finished and settings.finished == FinishedPolicy.FIRST else kept)
+
+
+def _reach(new: Sequence[Trajectory], width: int) -> int:
+    """How many of `new` are kept until `width` live ones have their slots; a finished one takes none."""
+    live = [place for place, trajectory in enumerate(new) if trajectory.finish is None]
+    return live[width - 1] + 1 if len(live) >= width else len(new)
+
+
 def merit(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) -> float:
     """What makes a trajectory better than another under `settings.selection`; higher is better.
+
+    With a length normalisation a > 0 the score S counts as `S ** (1 / steps ** a)`, in (0, 1] like the score: ranked by
+    `log S / steps ** a`. The score itself is stored as it is.
 
     Raises SearchError where that is the score and there is none, or a judgment and there is none in [0, 1].
     """
@@ -76,6 +101,8 @@ def merit(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) ->
         return _judgment(trajectory)
     if trajectory.score is None:
         raise SearchError(f"candidate {trajectory.candidate_id} has no score to be ranked by: score it first")
+    if settings.length_normalisation:
+        return float(trajectory.score ** (trajectory.steps**-settings.length_normalisation))
     return trajectory.score
 
 

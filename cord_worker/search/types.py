@@ -75,12 +75,24 @@ class Criterion(StrEnum):
         return self in (Criterion.REWARD_MODEL, Criterion.BINARY_JUDGMENT)
 
 
+class FinishedPolicy(StrEnum):
+    """What finished trajectories do while others are live (PAPER.md, Finished trajectories: the first one)."""
+
+    COMPETE = "compete"
+    """They keep their slots as long as they are among the B best."""
+    RESERVE = "reserve"
+    """They leave the B slots to the live ones; B of them end the search."""
+    FIRST = "first"
+    """The first one in the beam ends the search."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
     """What decides the search. Budgets are in tokens: `thinking_tokens` in the prover's, `step_tokens` in the
     teacher's. `max_rounds` counts the tries of a step whose candidates are all invalid, the first one included.
     `trajectories` is the number of chains (greedy), of whole trajectories of each teacher (curation, sample) or of
-    rollouts (mcts), `exploration` the weight of the unknown in a tree search."""
+    rollouts (mcts), `exploration` the weight of the unknown in a tree search;
+    `length_normalisation`: see `beam.merit`."""
 
     beam_width: int
     samples_per_teacher: int
@@ -93,6 +105,8 @@ class SearchSettings:
     pipeline: str = "cord"
     trajectories: int = 4
     exploration: float = 1.41
+    finished: FinishedPolicy = FinishedPolicy.COMPETE
+    length_normalisation: float = 0.0
     selection: Criterion = Criterion.PREDICTIVE_PERPLEXITY
 
 

@@ -109,6 +109,8 @@ def test_what_only_decides_the_speed_is_not_in_the_fingerprint(operational: dict
         ('name = "second"', 'name = "other"'),
         ("[prover]", '[search]\nsegmentation = "phrases"\n[prover]'),
         ("[prover]", '[search]\nphrases = ["but wait"]\n[prover]'),
+        ("[prover]", '[search]\nfinished = "reserve"\n[prover]'),
+        ("[prover]", "[search]\nlength_normalisation = 0.5\n[prover]"),
     ],
 )
 def test_what_decides_the_result_is_in_the_fingerprint(change: tuple[str, str]) -> None:
@@ -128,6 +130,18 @@ def test_what_decides_the_result_is_in_the_fingerprint(change: tuple[str, str]) 
 def test_phrases_that_cannot_end_a_step_are_refused(phrases: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parse(GOOD.replace("[prover]", f"[search]\nphrases = {phrases}\n[prover]"))
+
+
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ('finished = "first"\npipeline = "greedy"', 'needs pipeline = "cord"'),
+        ('length_normalisation = 1\nselection = "random"', 'needs selection = "predictive_perplexity"'),
+    ],
+)
+def test_search_options_of_another_search_are_refused(search: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse(GOOD.replace("[prover]", f"[search]\n{search}\n[prover]"))
 
 
 def test_a_stored_configuration_is_the_same_configuration() -> None:

@@ -25,6 +25,8 @@ SEARCHES = {
     "mcts": 'pipeline = "mcts"\ntrajectories = 3\n',
     "random": 'selection = "random"\n',
     "sample": 'pipeline = "sample"\ntrajectories = 4\n',
+    "reserve": 'finished = "reserve"\nlength_normalisation = 0.5\n',
+    "first": 'finished = "first"\nsegmentation = "line_break"\n',
     "line break": 'segmentation = "line_break"\n',
     "phrases": 'segmentation = "phrases"\nphrases = ["wait"]\n',
     "whole without markers": 'pipeline = "curation"\nsegmentation = "line_break"\n',

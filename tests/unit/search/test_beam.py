@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cord_worker.search.beam import rank_key, select, winner
+from cord_worker.search.beam import merit, rank_key, select, winner
 from cord_worker.search.types import (
     Candidate,
     Criterion,
     Finish,
+    FinishedPolicy,
     InvalidReason,
     SearchError,
     SearchSettings,
@@ -31,6 +32,10 @@ SETTINGS = SearchSettings(
     loop_repeats=8,
     max_rounds=3,
 )
+OPTIONS: list[dict[str, object]] = [
+    {"finished": FinishedPolicy.RESERVE},
+    {"finished": FinishedPolicy.FIRST, "length_normalisation": 1.0},
+]
 STEP = 5
 SCORES = st.one_of(
     st.sampled_from([0.25, 0.5, 1.0, math.nextafter(0.5, 1.0)]),
@@ -117,6 +122,62 @@ def test_the_beam_equals_a_brute_force_reference(pool: tuple[list[Candidate], li
     assert list(selection.ranking) == reference(candidates, [], 1000)
     assert set(selection.ranking) | set(selection.invalid) == {candidate.id for candidate in candidates}
     assert not set(selection.ranking) & set(selection.invalid)
+
+
+@settings(deadline=None)
+@given(pools(), st.integers(1, 8))
+def test_reserved_slots_are_the_live_ones_until_enough_are_finished(
+    pool: tuple[list[Candidate], list[Trajectory]], width: int
+) -> None:
+    candidates, finished = pool
+    changed = dataclasses.replace(SETTINGS, beam_width=width, finished=FinishedPolicy.RESERVE)
+    everyone = select(candidates, finished, dataclasses.replace(SETTINGS, beam_width=1000), SCOPE).beam
+    beam = select(candidates, finished, changed, SCOPE).beam
+    live = [member for member in everyone if member.finish is None][:width]
+    done = [member for member in beam if member.finish is not None]
+    if len(done) == len(beam):
+        assert len(done) == width or not live
+    else:
+        assert [member for member in beam if member.finish is None] == live
+        assert len(done) < width
+        assert {member.candidate_id for member in finished} <= {member.candidate_id for member in done}
+
+
+@settings(deadline=None)
+@given(pools(), st.integers(1, 8))
+def test_the_first_finished_trajectory_of_a_beam_leaves_only_finished_ones(
+    pool: tuple[list[Candidate], list[Trajectory]], width: int
+) -> None:
+    candidates, finished = pool
+    competing = dataclasses.replace(SETTINGS, beam_width=width)
+    before = select(candidates, finished, competing, SCOPE).beam
+    first = dataclasses.replace(competing, finished=FinishedPolicy.FIRST)
+    done = tuple(member for member in before if member.finish is not None)
+    assert select(candidates, finished, first, SCOPE).beam == (done or before)
+
+
+@given(SCORES, st.integers(1, 60), st.sampled_from([0.0, 0.5, 1.0, 2.0]))
+def test_length_normalisation_ranks_by_log_score_over_steps_to_a_power(score: float, steps: int, power: float) -> None:
+    changed = dataclasses.replace(SETTINGS, length_normalisation=power)
+    found = merit(held(1, steps, 0, 0, 0, score), changed, SCOPE)
+    assert 0.0 < found <= 1.0
+    assert math.log(found) == pytest.approx(math.log(score) / steps**power, rel=1e-9, abs=1e-12)
+    if not power:
+        assert found == score
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@settings(deadline=None)
+@given(pool=pools(), random=st.randoms(use_true_random=False))
+def test_no_option_makes_the_order_of_arrival_decide(
+    options: dict[str, object], pool: tuple[list[Candidate], list[Trajectory]], random: object
+) -> None:
+    candidates, finished = pool
+    changed = dataclasses.replace(SETTINGS, **options)  # type: ignore[arg-type]
+    before = select(candidates, finished, changed, SCOPE)
+    random.shuffle(candidates)  # type: ignore[attr-defined]
+    random.shuffle(finished)  # type: ignore[attr-defined]
+    assert select(candidates, finished, changed, SCOPE) == before
 
 
 @settings(deadline=None)
