@@ -40,7 +40,8 @@ async def judgment_of(
 
 async def _rewarded(engine: Engine, config: RunConfig, reward: RewardConfig, lease: LeasedJudgment) -> JudgmentResult:
     """What the reward model thinks of the last step; it never sees the answer."""
-    turn = Turn(question=lease.question, system=config.models[reward.model].system_prompt, passage=lease.passage)
+    segmentation = Segmentation.of(config.search.segmentation, config.search.phrases)
+    turn = Turn(lease.question, config.models[reward.model].system_prompt, lease.passage, segmentation)
     found = await engine.reward(turn, lease.steps, reward.step_separator)
     if not 0.0 <= found.score <= 1.0:
         return _invalid(lease, InvalidReason.UNJUDGEABLE)
