@@ -86,6 +86,8 @@ RUNS: tuple[Experiment, ...] = (
     Experiment("cord", problems=LESSONS),
     Experiment("curation", CURATION, problems=LESSONS),
     *(_alone(teacher) for teacher in HETEROGENEOUS),
+    Experiment("line-break", {"segmentation": "line_break"}, teachers=PLAIN, prover="prover-plain"),
+    Experiment("phrases", {"segmentation": "phrases"}, teachers=PLAIN, prover="prover-plain"),
     Experiment("greedy", {"pipeline": "greedy"}),
     Experiment("greedy-once", {"pipeline": "greedy", "trajectories": 1}),
     Experiment("mcts", {"pipeline": "mcts"}),
