@@ -140,7 +140,7 @@ CLAIMS: tuple[Claim, ...] = (
         "empty at the first step, and keeps them all. Our teachers misread a question 15, 55 and 55 % of the time "
         "by design, so that often only one or two plans in the beam are right and only three to six of the twelve "
         "candidates of the second step build on them. Solutions of five steps leave CoRD no room to make up for "
-        "that; it needs fewer tokens, and is above greedy with one chain.",
+        "that; it needs fewer tokens.",
     ),
     Claim("CoRD above greedy, one chain", "cord", ("greedy-once",)),
     Claim("CoRD above Curation with twice the trajectories", "cord", ("curation-twice",)),
