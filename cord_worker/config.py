@@ -592,6 +592,8 @@ class RunConfig(_Section):
         used = {teacher.model for teacher in self.teachers}
         if self.is_scored:
             used.add(self.scorer.model)
+            if self.reward is not None:
+                used.add(self.reward.model)
         if self.verify.judge is not None:
             used.add(self.verify.judge.model)
         return {name: model for name, model in self.models.items() if name in used}

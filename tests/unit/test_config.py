@@ -197,8 +197,21 @@ PRM = '[models.prm]\npath = "org/prm"\nhead = "reward"\n'
 BY_REWARD = GOOD + PRM + '[search]\nselection = "reward_model"\n[reward]\nmodel = "prm"\n'
 
 
+def test_samples_need_no_prover_and_leave_one_alone() -> None:
+    sampled = '[search]\npipeline = "sample"\n'
+    config = parse(GOOD + sampled)
+    assert set(config.served_models) == {"one"}
+    without = GOOD.replace('[prover]\nmodel = "two"\n', "").replace('[models.two]\npath = "org/two"\n', "")
+    assert parse(without + sampled).fingerprint() == config.fingerprint()
+    with pytest.raises(ConfigError, match="scores nothing"):
+        _ = config.prover_model
+    with pytest.raises(ConfigError, match=r'\[prover\] is missing: pipeline = "cord"'):
+        parse(without)
+
+
 def test_a_reward_model_judges_candidates_and_enters_the_fingerprint() -> None:
     config = parse(BY_REWARD)
+    assert set(config.served_models) == {"one", "two", "prm"}
     assert config.candidate_judge is config.models["prm"]
     assert config.fingerprint() != parse(BY_REWARD + 'step_separator = "<extra_0>"\n').fingerprint()
     plain = ModelConfig(path="org/prm")
