@@ -74,6 +74,28 @@ PREFIX_PHRASES = (
 )
 """Phrases of verification, of other methods and of correction (PAPER.md, Prefix phrases)."""
 
+DEFAULT_INTEGRATION_PROMPT = """\
+Several attempts were made at the problem below, by different authors. Some may be wrong or unfinished.
+
+=== Problem ===
+{question}
+
+{trajectories}
+
+=== Task ===
+Merge these attempts into one solution: the best and most careful reasoning of all of them, in order, without
+repetitions, with mistakes corrected and every step that the result needs. Write it as one continuous line of thought,
+without a word about the attempts or their authors.
+
+Reply with one JSON object and nothing else, in this form, with as many steps as are needed:
+{"integrated_step1": "...", "integrated_step2": "...", "integrated_stepN": "...", "answer_part": "..."}
+Each step is a text; answer_part is the final answer to the problem, as it is given to the reader.
+"""
+"""What an integrator is asked (PAPER.md, Baselines: Integration); braces but those of the two placeholders are text."""
+
+INTEGRATOR_NAME = "integrator"
+"""The integrator's name beside those of a run's teachers."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -300,15 +322,38 @@ class BinaryConfig(_Section):
         return value
 
 
+class IntegrationConfig(_Section):
+    """The integrator of `search.pipeline = "integration"`: the model that merges whole trajectories into one."""
+
+    model: str = Field(description="A key of [models].")
+    temperature: float = Field(0.6, ge=0.0, le=5.0)
+    top_p: float = Field(0.95, gt=0.0, le=1.0)
+    max_tokens: int = Field(16_384, ge=1, description="Cap of its reply, in its own tokens.")
+    prompt: str = Field(
+        DEFAULT_INTEGRATION_PROMPT,
+        description="What it is asked; must hold `{question}` and `{trajectories}` once, and ask for a JSON object of "
+        "integrated_step1, integrated_step2, … and answer_part. Without answer_part it writes the answer afterwards.",
+    )
+
+    @field_validator("prompt")
+    @classmethod
+    def _holds_what_it_is_about(cls, value: str) -> str:
+        for placeholder in ("{question}", "{trajectories}"):
+            if value.count(placeholder) != 1:
+                raise ValueError(f"must hold the placeholder {placeholder} exactly once")
+        return value
+
+
 class SearchConfig(_Section):
     """Beam search over steps (PAPER.md, One decoding step) and its budgets, in tokens."""
 
-    pipeline: Literal["cord", "greedy", "curation", "mcts", "sample"] = Field(
+    pipeline: Literal["cord", "greedy", "curation", "integration", "mcts", "sample"] = Field(
         "cord",
         description="`cord`: beam search over the steps of all teachers; `greedy`: `trajectories` chains side by side, "
-        "each with a beam of one; `curation`: every teacher writes `trajectories` whole ones, the best wins; `mcts`: "
-        "tree search by UCB with `trajectories` full rollouts; `sample`: every teacher writes `trajectories` whole "
-        "ones, nothing is scored, and every one is answered and verified (evaluation).",
+        "each with a beam of one; `curation`: every teacher writes `trajectories` whole ones, the best wins; "
+        "`integration`: the model of [integration] merges such trajectories into one; `mcts`: tree search by UCB with "
+        "`trajectories` full rollouts; `sample`: every teacher writes `trajectories` whole ones, nothing is scored, "
+        "and every one is answered and verified (evaluation).",
     )
     selection: Literal["predictive_perplexity", "random", "max_length", "reward_model", "binary_judgment"] = Field(
         "predictive_perplexity",
@@ -347,7 +392,7 @@ class SearchConfig(_Section):
         4,
         ge=1,
         le=1024,
-        description="Chains of `greedy`; of each teacher in `curation` and `sample`; rollouts of `mcts`.",
+        description="Chains of `greedy`; of each teacher in `curation`, `integration`, `sample`; rollouts of `mcts`.",
     )
     exploration: float = Field(
         1.41,
@@ -490,6 +535,7 @@ class RunConfig(_Section):
     verify: VerifyConfig = VerifyConfig()
     reward: RewardConfig | None = None
     binary: BinaryConfig = BinaryConfig()
+    integration: IntegrationConfig | None = None
     run: RunSection = RunSection()
 
     @model_validator(mode="after")
@@ -524,6 +570,7 @@ class RunConfig(_Section):
                 'search.selection = "binary_judgment" compares many answers to every candidate, which no LLM judge is '
                 "asked for: choose another verify.method, or select by predictive_perplexity"
             )
+        self._check_integration(names, known)
         fingerprints: dict[str, str] = {}
         for name, model in self.models.items():
             other = fingerprints.setdefault(model.fingerprint(), name)
@@ -531,7 +578,7 @@ class RunConfig(_Section):
                 raise ValueError(
                     f"models {other!r} and {name!r} are the same model: define it once and let several teachers name it"
                 )
-        used = {teacher.model for teacher in self.teachers}
+        used = {writer.model for writer in self.writers}
         used |= {part.model for part in (self.prover, judge) if part is not None}
         self._check_heads(used)
         used |= set() if self.reward is None else {self.reward.model}
@@ -565,6 +612,31 @@ class RunConfig(_Section):
         if self.models[self.reward.model].head != "reward":
             raise ValueError(f'reward.model names {self.reward.model!r}, which lacks head = "reward" in its table')
 
+    def _check_integration(self, names: list[str], known: str) -> None:
+        if self.integration is None:
+            if self.search.pipeline == "integration":
+                raise ValueError('search.pipeline = "integration" needs a table [integration] that names a model')
+            return
+        if self.search.pipeline != "integration":
+            raise ValueError(
+                f'[integration] is for search.pipeline = "integration" alone (it is "{self.search.pipeline}"): leave '
+                "the table out"
+            )
+        if self.integration.model not in self.models:
+            raise ValueError(
+                f"integration.model names {self.integration.model!r}, which is not in [models] (there: {known})"
+            )
+        if INTEGRATOR_NAME in names:
+            raise ValueError(f"no teacher may be called {INTEGRATOR_NAME!r} beside an integrator: rename it")
+
+    @property
+    def writers(self) -> list[TeacherConfig]:
+        """The teachers, and the integrator after them as one more, where there is one."""
+        if self.integration is None:
+            return self.teachers
+        integrator = self.integration.model_dump(include={"model", "temperature", "top_p"})
+        return [*self.teachers, TeacherConfig(name=INTEGRATOR_NAME, **integrator)]
+
     def teacher_model(self, teacher: TeacherConfig) -> ModelConfig:
         """The model that hosts `teacher`."""
         return self.models[teacher.model]
@@ -589,7 +661,7 @@ class RunConfig(_Section):
     @property
     def served_models(self) -> dict[str, ModelConfig]:
         """The models that the run needs a worker of: all, but for an unused prover's own."""
-        used = {teacher.model for teacher in self.teachers}
+        used = {writer.model for writer in self.writers}
         if self.is_scored:
             used.add(self.scorer.model)
             if self.reward is not None:
@@ -623,9 +695,10 @@ class RunConfig(_Section):
         judging = self.search.selection == "binary_judgment"
         return _digest(
             {
+                "integration": None if self.integration is None else self.integration.model_dump(mode="json"),
                 "models": {name: model.identity() for name, model in self.served_models.items()},
                 "teachers": [teacher.model_dump(mode="json") for teacher in self.teachers],
-                "system_prompts": [self.system_prompt(teacher) for teacher in self.teachers],
+                "system_prompts": [self.system_prompt(writer) for writer in self.writers],
                 "prover": self.scorer.model_dump(mode="json") if self.is_scored else None,
                 "prover_system_prompt": self.prover_model.system_prompt if self.is_scored else None,
                 "search": self.search.model_dump(mode="json"),
@@ -781,6 +854,7 @@ def _allowed_keys(location: tuple[int | str, ...]) -> str:
         "verify": VerifyConfig,
         "reward": RewardConfig,
         "binary": BinaryConfig,
+        "integration": IntegrationConfig,
         "run": RunSection,
     }
     nested: dict[str, type[BaseModel]] = {"vllm": VllmOptions, "openai": OpenAiOptions}

@@ -11,12 +11,13 @@ from cord_worker.config import RunConfig, TeacherConfig
 from cord_worker.prompting.trajectory import Segmentation
 from cord_worker.search.types import Criterion, FinishedPolicy, SearchSettings
 from cord_worker.store.database import Database
+from cord_worker.store.models import TeacherRole
 from cord_worker.store.runs import TeacherRow, get_run, read_teachers, run_of_teacher
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """One run's configuration, with the keys of its rows."""
+    """One run's configuration, with the keys of its rows; `teachers` end with the integrator, if there is one."""
 
     run_id: int
     config: RunConfig
@@ -27,17 +28,17 @@ class RunContext:
 
     @property
     def teacher_names(self) -> tuple[str, ...]:
-        """Names in the configuration's order."""
-        return tuple(teacher.name for teacher in self.teachers)
+        """Names of the teachers in the configuration's order, without the integrator's."""
+        return tuple(teacher.name for teacher in self.teachers if teacher.role == TeacherRole.TEACHER)
 
     @property
     def teacher_ids(self) -> tuple[int, ...]:
-        """Keys in the configuration's order."""
+        """Keys in the configuration's order, the integrator's last."""
         return tuple(teacher.id for teacher in self.teachers)
 
     def teacher(self, teacher_id: int) -> tuple[TeacherRow, TeacherConfig]:
         """The teacher with this key: its row and its configuration."""
-        for row, config in zip(self.teachers, self.config.teachers, strict=True):
+        for row, config in zip(self.teachers, self.config.writers, strict=True):
             if row.id == teacher_id:
                 return row, config
         raise LookupError(f"run {self.run_id} has no teacher with the key {teacher_id}")
@@ -103,5 +104,6 @@ def search_settings(config: RunConfig) -> SearchSettings:
         exploration=search.exploration,
         finished=FinishedPolicy(search.finished),
         length_normalisation=search.length_normalisation,
+        integration_tokens=0 if config.integration is None else config.integration.max_tokens,
         selection=Criterion(search.selection),
     )

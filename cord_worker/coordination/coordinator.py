@@ -137,9 +137,11 @@ class Coordinator:
                 decisions.write_retry(connection, problem, decision, context.teacher_ids)
                 return _proposals(context, problem.id, problem.step, decision.expansions), False
             case Finish():
-                decisions.write_finish(
+                written_already = not decisions.write_finish(
                     connection, problem, decision, answer_seeds=_answer_seeds(context, problem, decision)
                 )
+                if written_already:
+                    return [Due(Kind.VERIFY, problem.id, problem.step)], False
                 return _answers(context, problem, decision), False
             case Fail():
                 decisions.write_fail(connection, problem, decision)

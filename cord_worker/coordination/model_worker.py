@@ -21,6 +21,7 @@ from cord_worker import metrics
 from cord_worker.config import TeacherConfig
 from cord_worker.coordination.context import RunContext, RunContexts
 from cord_worker.coordination.group_commit import GroupCommitter, Operation
+from cord_worker.coordination.integrating import integrated
 from cord_worker.coordination.judge import judged
 from cord_worker.coordination.judgments import judgment_of
 from cord_worker.coordination.messages import Messenger
@@ -240,8 +241,10 @@ class ModelWorker:
         system_prompt: str | None,
     ) -> ProposalResult:
         search, segmentation = context.search, context.segmentation
-        turn = Turn(lease.question, system_prompt, lease.passage, segmentation)
         sampling = sampling_of(teacher, lease.max_tokens, lease.seed)
+        if lease.sources:
+            return await integrated(self._engine, context, lease, system_prompt=system_prompt, sampling=sampling)
+        turn = Turn(lease.question, system_prompt, lease.passage, segmentation)
         try:
             write = self._engine.complete if lease.whole else self._engine.propose
             generation = await write(turn, lease.steps, sampling)

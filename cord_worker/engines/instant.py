@@ -2,7 +2,7 @@
 
 For measuring what the service itself costs, and for testing it under faults, where the answers must be the same
 whoever gives them and however often they are asked for. A question that holds ENGINE_DIES kills the engine, one that
-holds IMPOSSIBLE fails its own request.
+holds IMPOSSIBLE fails its own request, one that holds MALFORMED is replied to in prose.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _OPENINGS = {SegmentationRule.PROMPTED: " ", SegmentationRule.LINE_BREAK: "", Se
 
 ENGINE_DIES = "[the engine dies]"
 IMPOSSIBLE = "[an impossible request]"
+MALFORMED = "[a malformed reply]"
 
 
 class InstantEngine:
@@ -96,7 +97,7 @@ class InstantEngine:
         for number in range(1, chance.randint(2, 6)):
             fields[f"integrated_step{number}"] = f"{' '.join(chance.choices(_WORDS, k=12))} {chance.randint(0, 999)}."
         fields["answer_part"] = f"The final answer is {chance.randint(0, 99)}."
-        text = json.dumps(fields)
+        text = "This is no object." if MALFORMED in turn.question else json.dumps(fields)
         return Generation(
             text=text,
             finish_reason=FinishReason.EOS,

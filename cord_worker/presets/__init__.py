@@ -27,7 +27,7 @@ _SMOLLM2_FOLDER = 'path = "./SmolLM2-135M-Instruct"'
 
 _ENGINE_TABLES = {"vllm", "openai"}
 """Tables of a model that a preset need not have."""
-_OWN_TABLES = {"verify", "verify.tolerance", "verify.judge"}
+_OWN_TABLES = {"integration", "verify", "verify.tolerance", "verify.judge"}
 """Tables of the whole that a preset need not have."""
 _BARE_WORD = re.compile(r"(?!(?:true|false|inf|nan)$)[A-Za-z][A-Za-z0-9_./:-]*")
 """What a value may be without quotes, unlike in TOML: nobody quotes twice in a shell gladly."""

@@ -36,6 +36,8 @@ class InvalidReason(StrEnum):
     """Equal to a sibling after whitespace normalisation."""
     TOO_LONG = "too_long"
     """The prefix or the candidate does not fit a model's context."""
+    MALFORMED = "malformed"
+    """An integrator's reply is not the JSON that it was asked for."""
     UNSCORABLE = "unscorable"
     """The prover gave no score in (0, 1]."""
     UNJUDGEABLE = "unjudgeable"
@@ -90,9 +92,9 @@ class FinishedPolicy(StrEnum):
 class SearchSettings:
     """What decides the search. Budgets are in tokens: `thinking_tokens` in the prover's, `step_tokens` in the
     teacher's. `max_rounds` counts the tries of a step whose candidates are all invalid, the first one included.
-    `trajectories` is the number of chains (greedy), of whole trajectories of each teacher (curation, sample) or of
-    rollouts (mcts), `exploration` the weight of the unknown in a tree search;
-    `length_normalisation`: see `beam.merit`."""
+    `trajectories` is the number of chains (greedy), of whole trajectories of each teacher (curation, integration,
+    sample) or of rollouts (mcts), `exploration` the weight of the unknown in a tree search, `integration_tokens` the
+    cap of an integrator's reply; `length_normalisation`: see `beam.merit`."""
 
     beam_width: int
     samples_per_teacher: int
@@ -107,6 +109,7 @@ class SearchSettings:
     exploration: float = 1.41
     finished: FinishedPolicy = FinishedPolicy.COMPETE
     length_normalisation: float = 0.0
+    integration_tokens: int = 0
     selection: Criterion = Criterion.PREDICTIVE_PERPLEXITY
 
 
@@ -122,7 +125,8 @@ class SeedScope:
 class Expansion:
     """One candidate to be proposed: its row before there is a text. `max_tokens` is in the teacher's tokens; a `whole`
     one is the rest of its trajectory up to `</think>`, markers included, as one candidate. `step` counts the decisions
-    of a search, `depth` the steps of the trajectory, this one included; they differ in a tree search only."""
+    of a search, `depth` the steps of the trajectory, this one included; they differ in a tree search only.
+    `sources` are the candidates, best first, whose trajectories an integrator merges; empty for a teacher."""
 
     parent_id: int | None
     parent_rank: int
@@ -135,6 +139,7 @@ class Expansion:
     max_tokens: int
     depth: int
     whole: bool = False
+    sources: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

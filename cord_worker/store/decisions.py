@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from cord_worker.search.decision import Expand, Fail, Finish, Retry
 from cord_worker.search.types import Beam, Candidate, Expansion, InvalidReason, Trajectory
 from cord_worker.search.types import Finish as FinishKind
+from cord_worker.store.models import ProblemState
 from cord_worker.store.verdicts import METHOD, REFERENCE
 
 
@@ -98,14 +99,15 @@ _INSERT_CANDIDATES = sa.text(
     """
     INSERT INTO candidates
         (problem_id, parent_id, parent_rank, step, round, teacher_id, sample, lineage, seed, max_tokens, depth,
-         whole)
+         whole, sources)
     SELECT :problem_id, r.parent_id, r.parent_rank, :step, :round, r.teacher_id, r.sample, r.lineage, r.seed,
-           r.max_tokens, r.depth, r.whole
+           r.max_tokens, r.depth, r.whole, CAST(r.sources AS bigint[])
     FROM unnest(
         CAST(:parent_id AS bigint[]), CAST(:parent_rank AS int[]), CAST(:teacher_id AS bigint[]),
         CAST(:sample AS int[]), CAST(:lineage AS text[]), CAST(:seed AS bigint[]), CAST(:max_tokens AS int[]),
-        CAST(:depth AS int[]), CAST(:whole AS boolean[])
-    ) WITH ORDINALITY AS r(parent_id, parent_rank, teacher_id, sample, lineage, seed, max_tokens, depth, whole, place)
+        CAST(:depth AS int[]), CAST(:whole AS boolean[]), CAST(:sources AS text[])
+    ) WITH ORDINALITY
+        AS r(parent_id, parent_rank, teacher_id, sample, lineage, seed, max_tokens, depth, whole, sources, place)
     ORDER BY r.place
     """
 )
@@ -187,7 +189,26 @@ _MARK_WINNING_PATH = sa.text(
     """
 )
 
-_SET_ANSWERING = sa.text("UPDATE problems SET state = 'answering', touched_at = now() WHERE id = :problem_id")
+_TAKE_ANSWERS = sa.text(
+    """
+    UPDATE trajectories j
+    SET answer_state = 'written', answer_text = c.answer_part, answer_finish_reason = 'eos', answered_at = now(),
+        touched_at = now()
+    FROM candidates c
+    WHERE j.problem_id = :problem_id AND j.answer_state = 'pending'
+      AND c.id = j.candidate_id AND c.answer_part IS NOT NULL
+    """
+)
+"""What an integrator wrote with its trajectory needs no model any more."""
+
+_SET_ANSWERING = sa.text(
+    """
+    UPDATE problems SET touched_at = now(), state = CASE WHEN EXISTS (
+        SELECT 1 FROM trajectories j WHERE j.problem_id = problems.id AND j.answer_state = 'pending'
+    ) THEN 'answering' ELSE 'verifying' END
+    WHERE id = :problem_id RETURNING state
+    """
+)
 
 _SET_FAILED = sa.text(
     """
@@ -274,8 +295,11 @@ def write_retry(
 
 def write_finish(
     connection: sa.Connection, problem: ProblemSnapshot, decision: Finish, *, answer_seeds: Sequence[int]
-) -> None:
-    """Writes the last beam and marks its winner, if there is one; final answers are now due (`decision.answered`)."""
+) -> bool:
+    """Writes the last beam and marks its winner, if there is one; whether final answers are now due.
+
+    Those of `decision.answered` are, but for one that an integrator wrote with its trajectory.
+    """
     _write_choice(connection, problem, decision.ranking, decision.invalid, decision.beam)
     answered = [trajectory.candidate_id for trajectory in decision.answered]
     connection.execute(_ASK_ANSWERS, {"candidate_ids": answered, "seeds": list(answer_seeds)})
@@ -283,7 +307,9 @@ def write_finish(
         winner = {"candidate_id": decision.winner.candidate_id}
         connection.execute(_MARK_WINNER, winner)
         connection.execute(_MARK_WINNING_PATH, winner)
-    connection.execute(_SET_ANSWERING, {"problem_id": problem.id})
+    connection.execute(_TAKE_ANSWERS, {"problem_id": problem.id})
+    state = connection.execute(_SET_ANSWERING, {"problem_id": problem.id}).scalar_one()
+    return bool(state == ProblemState.ANSWERING)
 
 
 def write_fail(connection: sa.Connection, problem: ProblemSnapshot, decision: Fail) -> None:
@@ -376,12 +402,18 @@ def _plan(
             "max_tokens": [expansion.max_tokens for expansion in expansions],
             "depth": [expansion.depth for expansion in expansions],
             "whole": [expansion.whole for expansion in expansions],
+            "sources": [_array_text(expansion.sources) for expansion in expansions],
         },
     )
     connection.execute(
         _BEGIN_STEP,
         {"problem_id": problem_id, "step": step, "round": round, "outstanding": len(expansions)},
     )
+
+
+def _array_text(ids: Sequence[int]) -> str | None:
+    """An array within an array, as PostgreSQL reads it; None for an empty one."""
+    return f"{{{','.join(map(str, ids))}}}" if ids else None
 
 
 def _as_found(candidate: Candidate) -> Candidate:

@@ -18,7 +18,7 @@ import cord_worker
 from cord_worker.config import ModelConfig, RunConfig
 from cord_worker.dataset import ProblemRecord, RejectedRecord, rejection_error
 from cord_worker.errors import DatasetError, RunConflict
-from cord_worker.store.models import RunState
+from cord_worker.store.models import RunState, TeacherRole
 from cord_worker.store.runs import find_run
 
 _STAGE = sa.text(
@@ -110,8 +110,8 @@ _MODEL_ID = sa.text("SELECT id FROM models WHERE fingerprint = :fingerprint")
 
 _INSERT_TEACHER = sa.text(
     """
-    INSERT INTO teachers (run_id, ordinal, name, model_id, sampling, system_prompt)
-    VALUES (:run_id, :ordinal, :name, :model_id, CAST(:sampling AS jsonb), :system_prompt)
+    INSERT INTO teachers (run_id, ordinal, name, role, model_id, sampling, system_prompt)
+    VALUES (:run_id, :ordinal, :name, :role, :model_id, CAST(:sampling AS jsonb), :system_prompt)
     """
 )
 
@@ -221,13 +221,14 @@ def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tupl
             "version": cord_worker.__version__,
         },
     ).scalar_one()
-    for ordinal, teacher in enumerate(config.teachers):
+    for ordinal, teacher in enumerate(config.writers):
         connection.execute(
             _INSERT_TEACHER,
             {
                 "run_id": run_id,
                 "ordinal": ordinal,
                 "name": teacher.name,
+                "role": (TeacherRole.TEACHER if ordinal < len(config.teachers) else TeacherRole.INTEGRATOR).value,
                 "model_id": _ensure(connection, config.teacher_model(teacher)),
                 "sampling": teacher.model_dump_json(exclude={"name", "model", "system_prompt"}),
                 "system_prompt": config.system_prompt(teacher),

@@ -31,6 +31,7 @@ from cord_worker.store.work import (
     ProposalResult,
     ProposalUnit,
     ScoreResult,
+    Source,
 )
 
 WITHOUT_FLUSH = sa.text("SET LOCAL synchronous_commit TO off")
@@ -53,7 +54,7 @@ _CLAIM_PROPOSALS = sa.text(
     FROM due, problems p
     WHERE c.id = due.id AND p.id = c.problem_id
     RETURNING c.id, c.propose_attempts, c.problem_id, c.teacher_id, c.parent_id, c.seed, c.max_tokens,
-              c.whole, p.question, p.passage
+              c.whole, c.sources, p.question, p.passage
     """
 )
 
@@ -76,12 +77,17 @@ _FINISH_PROPOSALS = sa.text(
         thinking_tokens = CASE WHEN run.prover_model_id IS NULL THEN r.completion_tokens END,
         text = r.text, finish_reason = r.finish_reason, invalid_reason = r.invalid_reason,
         prompt_tokens = r.prompt_tokens, completion_tokens = r.completion_tokens,
-        cached_tokens = r.cached_tokens, propose_seconds = r.seconds, proposed_at = now(), touched_at = now()
+        cached_tokens = r.cached_tokens, propose_seconds = r.seconds, reply = r.reply, answer_part = r.answer_part,
+        sources = CASE WHEN r.merged IS NULL THEN c.sources
+                       ELSE trim_array(c.sources, cardinality(c.sources) - r.merged) END,
+        proposed_at = now(), touched_at = now()
     FROM unnest(
         CAST(:candidate_id AS bigint[]), CAST(:attempt AS int[]), CAST(:text AS text[]),
         CAST(:finish_reason AS text[]), CAST(:invalid_reason AS text[]), CAST(:prompt_tokens AS int[]),
-        CAST(:completion_tokens AS int[]), CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[])
-    ) AS r(id, attempt, text, finish_reason, invalid_reason, prompt_tokens, completion_tokens, cached_tokens, seconds),
+        CAST(:completion_tokens AS int[]), CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[]),
+        CAST(:reply AS text[]), CAST(:answer_part AS text[]), CAST(:merged AS int[])
+    ) AS r(id, attempt, text, finish_reason, invalid_reason, prompt_tokens, completion_tokens, cached_tokens, seconds,
+           reply, answer_part, merged),
          problems p JOIN runs run ON run.id = p.run_id
     WHERE c.id = r.id AND c.state = 'proposing' AND c.worker_id = :worker_id AND c.propose_attempts = r.attempt
       AND p.id = c.problem_id
@@ -248,7 +254,8 @@ def claim_proposals(
             "worker_id": worker_id,
         },
     ).all()
-    paths = read_paths(connection, (row.parent_id for row in rows if row.parent_id is not None))
+    leaves = {row.parent_id for row in rows if row.parent_id is not None}
+    paths = read_paths(connection, leaves.union(*(row.sources or () for row in rows)))
     return [
         LeasedProposal(
             candidate_id=row.id,
@@ -261,6 +268,7 @@ def claim_proposals(
             seed=row.seed,
             max_tokens=row.max_tokens,
             whole=row.whole,
+            sources=tuple(Source(id_, paths[id_]) for id_ in row.sources or ()),
         )
         for row in sorted(rows, key=lambda row: row.id)
     ]

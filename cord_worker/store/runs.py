@@ -35,6 +35,7 @@ class TeacherRow:
     run_id: int
     ordinal: int
     name: str
+    role: str
     model_fingerprint: str
     sampling: dict[str, Any]
     system_prompt: str | None
@@ -52,7 +53,7 @@ _LIST_RUNS = sa.text(f"{_RUNS} ORDER BY r.created_at, r.id")
 
 _TEACHERS = sa.text(
     """
-    SELECT t.id, t.run_id, t.ordinal, t.name, m.fingerprint AS model_fingerprint, t.sampling, t.system_prompt
+    SELECT t.id, t.run_id, t.ordinal, t.name, t.role, m.fingerprint AS model_fingerprint, t.sampling, t.system_prompt
     FROM teachers t JOIN models m ON m.id = t.model_id
     WHERE t.run_id = :run_id ORDER BY t.ordinal
     """

@@ -14,9 +14,17 @@ class ProposalUnit:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A trajectory that an integrator is to merge with others."""
+
+    candidate_id: int
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LeasedProposal:
     """A candidate to be proposed; `steps` is the text of the trajectory that it extends, and a `whole` one is the rest
-    of it."""
+    of it. `sources`, best first, are what an integrator merges; a teacher has none."""
 
     candidate_id: int
     attempt: int
@@ -28,11 +36,16 @@ class LeasedProposal:
     seed: int
     max_tokens: int
     whole: bool
+    sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ProposalResult:
-    """What became of a leased proposal; `invalid_reason` set means it never enters the beam."""
+    """What became of a leased proposal; `invalid_reason` set means it never enters the beam.
+
+    An integrator's has its `reply` as it was written, the `answer_part` in it, and the number of sources that were
+    `merged`, the best ones.
+    """
 
     candidate_id: int
     attempt: int
@@ -43,6 +56,9 @@ class ProposalResult:
     completion_tokens: int | None
     cached_tokens: int | None
     seconds: float | None
+    reply: str | None = None
+    answer_part: str | None = None
+    merged: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

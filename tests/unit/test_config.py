@@ -29,6 +29,9 @@ model = "two"
 """
 
 
+INTEGRATED = '[search]\npipeline = "integration"\n[integration]\n'
+
+
 def parse(text: str) -> RunConfig:
     return RunConfig.parse(text, source="cord.toml", folder=Path("/nowhere"))
 
@@ -70,6 +73,11 @@ def test_one_model_serves_several_teachers_and_may_serve_the_prover() -> None:
         (("[prover]", '[verify.judge]\nmodel = "one"\nseed = 1\n[prover]'), ["verify.judge.seed", "max_rounds"]),
         (("[prover]", "[verify.tolerance]\nrel = 1\n[prover]"), ["verify.tolerance.rel", "relative, absolute"]),
         (("[prover]", "[verify.tolerance]\nrelative = 2\n[prover]"), ["verify.tolerance.relative", "less than 1"]),
+        (("[prover]", '[search]\npipeline = "integration"\n[prover]'), ["needs a table [integration]"]),
+        (("[prover]", '[integration]\nmodel = "two"\n[prover]'), ["[integration] is for", "cord"]),
+        (("[prover]", f'{INTEGRATED}model = "three"\n[prover]'), ["integration.model", "three", "one, two"]),
+        (("[prover]", f'{INTEGRATED}model = "two"\nprompt = "x"\n[prover]'), ["integration.prompt", "{question}"]),
+        (("[prover]", f'{INTEGRATED}model = "two"\ntop_k = 1\n[prover]'), ["unknown key", "max_tokens"]),
     ],
 )
 def test_a_mistake_is_named_with_its_key_and_what_is_allowed(change: tuple[str, str], expected: list[str]) -> None:
@@ -236,3 +244,13 @@ def test_a_mistaken_reward_model_is_explained(change: tuple[str, str], expected:
         parse(BY_REWARD.replace(*change))
     for part in expected:
         assert part in str(caught.value)
+
+
+def test_the_integrator_is_one_more_writer_and_part_of_the_fingerprint() -> None:
+    config = parse(GOOD.replace("[prover]", f'{INTEGRATED}model = "two"\ntemperature = 0.3\n[prover]'))
+    assert [writer.name for writer in config.writers] == ["first", "second", "integrator"]
+    assert (config.writers[-1].model, config.writers[-1].temperature) == ("two", 0.3)
+    other = parse(GOOD.replace("[prover]", f'{INTEGRATED}model = "two"\ntemperature = 0.4\n[prover]'))
+    assert config.fingerprint() != other.fingerprint()
+    with pytest.raises(ConfigError, match="no teacher may be called 'integrator'"):
+        parse(GOOD.replace('"second"', '"integrator"').replace("[prover]", f'{INTEGRATED}model = "two"\n[prover]'))

@@ -67,7 +67,9 @@ CONTENT = {
                c.max_tokens, c.state, c.text, c.finish_reason, c.invalid_reason, c.prompt_tokens,
                c.completion_tokens, c.judgment, c.judgment_detail,
                c.score, c.log_prob_sum, c.answer_tokens, c.thinking_tokens, c.scoring_mode,
-               c.rank, c.kept, c.winning
+               c.rank, c.kept, c.winning, c.reply, c.answer_part,
+               (SELECT array_agg(s.lineage ORDER BY o.place) FROM unnest(c.sources) WITH ORDINALITY AS o(id, place)
+                JOIN candidates s ON s.id = o.id) AS sources
         FROM candidates c
         JOIN problems p ON p.id = c.problem_id
         JOIN teachers t ON t.id = c.teacher_id

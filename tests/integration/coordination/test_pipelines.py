@@ -14,6 +14,7 @@ import sqlalchemy as sa
 sys.path.insert(0, str(Path(__file__).parent))
 from cluster import INSTANT, Cluster, content, count
 
+from cord_worker.engines.instant import MALFORMED
 from cord_worker.export.jsonl import export_run
 from cord_worker.store.database import Database
 from cord_worker.store.models import Base
@@ -22,6 +23,7 @@ PROBLEMS = 6
 SEARCHES = {
     "greedy": 'pipeline = "greedy"\ntrajectories = 3\n',
     "curation": 'pipeline = "curation"\ntrajectories = 2\n',
+    "integration": 'pipeline = "integration"\ntrajectories = 2\n',
     "mcts": 'pipeline = "mcts"\ntrajectories = 3\n',
     "random": 'selection = "random"\n',
     "sample": 'pipeline = "sample"\ntrajectories = 4\n',
@@ -33,6 +35,14 @@ SEARCHES = {
     "longest": 'pipeline = "curation"\nselection = "max_length"\n',
 }
 
+INTEGRATOR = '[models.merger]\npath = "merger"\nengine = "instant"\n[integration]\nmodel = "merger"\n'
+
+
+def config_of(search: str) -> str:
+    """The instant models with one of `SEARCHES`."""
+    config = INSTANT.replace("[search]\n", f"[search]\n{SEARCHES[search]}")
+    return config + INTEGRATOR if search == "integration" else config
+
 
 def empty_tables(database: Database) -> None:
     names = ", ".join(table.name for table in Base.metadata.sorted_tables)
@@ -43,7 +53,7 @@ def empty_tables(database: Database) -> None:
 def test_a_search_killed_in_the_middle_ends_as_an_undisturbed_one(
     search: str, tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:
-    config = INSTANT.replace("[search]\n", f"[search]\n{SEARCHES[search]}")
+    config = config_of(search)
     with Cluster(tmp_path, database_url, broker_url, config) as cluster:
         cluster.start()
         cluster.enqueue(database, PROBLEMS)
@@ -54,11 +64,12 @@ def test_a_search_killed_in_the_middle_ends_as_an_undisturbed_one(
         empty_tables(database)
 
         cluster.start()
-        with cluster.no_result_of("beta", database):
+        killed = "merger" if search == "integration" else "beta"
+        with cluster.no_result_of(killed, database):
             cluster.enqueue(database, PROBLEMS)
-            cluster.kill_holding_a_lease("beta", database)
+            cluster.kill_holding_a_lease(killed, database)
         cluster.kill("coordinator")
-        cluster.start("beta", "coordinator")
+        cluster.start(killed, "coordinator")
         cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
     for table, rows in content(database).items():
         assert rows == undisturbed[table], table
@@ -135,7 +146,7 @@ def test_an_llm_judge_killed_in_the_middle_ends_as_an_undisturbed_one(
 def test_curation_stores_whole_trajectories_and_their_best_as_the_result(
     tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:
-    config = INSTANT.replace("[search]\n", f"[search]\n{SEARCHES['curation']}")
+    config = config_of("curation")
     with Cluster(tmp_path, database_url, broker_url, config) as cluster:
         cluster.start()
         cluster.enqueue(database, PROBLEMS)
@@ -153,7 +164,7 @@ def test_curation_stores_whole_trajectories_and_their_best_as_the_result(
 def test_tree_search_goes_back_to_earlier_nodes_and_exports_paths_with_their_steps_numbered(
     tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:
-    config = INSTANT.replace("[search]\n", f"[search]\n{SEARCHES['mcts']}")
+    config = config_of("mcts")
     with Cluster(tmp_path, database_url, broker_url, config) as cluster:
         cluster.start()
         cluster.enqueue(database, PROBLEMS)
@@ -164,6 +175,37 @@ def test_tree_search_goes_back_to_earlier_nodes_and_exports_paths_with_their_ste
     for line in exported(database, tmp_path / "out.jsonl"):
         assert [step["step"] for step in line["steps"]] == list(range(1, len(line["steps"]) + 1))
         assert_numbered(line["trajectory"])
+
+
+def test_integration_merges_what_was_written_and_its_answer_needs_no_model(
+    tmp_path: Path, database: Database, database_url: str, broker_url: str
+) -> None:
+    with Cluster(tmp_path, database_url, broker_url, config_of("integration")) as cluster:
+        cluster.start()
+        cluster.enqueue(database, PROBLEMS)
+        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
+    merged = "sources IS NOT NULL AND reply IS NOT NULL AND answer_part IS NOT NULL AND winning AND whole AND step = 2"
+    assert count(database, merged, "candidates") == PROBLEMS
+    assert count(database, "winner AND answer_seconds IS NULL AND answer_state = 'written'", "trajectories") == PROBLEMS
+    assert count(database, "NOT winner AND dropped_at_step = 2", "trajectories") == PROBLEMS * 3 * 2
+    own = "SELECT count(*) FROM candidates c, unnest(c.sources) s JOIN candidates o ON o.id = s AND o.score IS NOT NULL"
+    assert database.run(lambda connection: connection.execute(sa.text(own)).scalar_one()) == PROBLEMS * 3 * 2
+    for line in exported(database, tmp_path / "out.jsonl"):
+        assert [step["teacher"] for step in line["steps"]] == ["integrator"]
+        assert line["final_answer"].startswith("The final answer is")
+        assert_numbered(line["trajectory"])
+
+
+def test_a_reply_that_cannot_be_read_fails_its_problem_after_the_last_round(
+    tmp_path: Path, database: Database, database_url: str, broker_url: str
+) -> None:
+    with Cluster(tmp_path, database_url, broker_url, config_of("integration")) as cluster:
+        cluster.start()
+        cluster.enqueue(database, 2, addition=f" {MALFORMED}")
+        cluster.wait_until(lambda: count(database, "state = 'failed'") == 2, 120)
+    assert count(database, "failure_reason LIKE '%(malformed)%'") == 2
+    assert count(database, "invalid_reason = 'malformed' AND reply IS NOT NULL", "candidates") == 2 * 3
+    assert count(database, "true", "trajectories") == 2 * 3 * 2
 
 
 def exported(database: Database, path: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,141 @@
+"""What an integrator is asked, and how its reply is read (PAPER.md, Baselines: Integration).
+
+The reply is one JSON object: `integrated_step1`, …, `integrated_stepN` and `answer_part`. Models fence it, end it with
+a comma, leave line breaks unescaped or stop a quote short; what is wrong with the syntax is repaired, what is missing
+is not made up.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import json_repair
+
+from cord_worker.prompting.segmentation import cut
+from cord_worker.prompting.trajectory import BLANK_LINE, Segmentation, step_marker, trajectory_text
+
+_PLACEHOLDER = re.compile(r"\{(question|trajectories)\}")
+_STEP_KEY = re.compile(r"integrated[\s_-]*step[\s_-]*(\d{1,6})", re.IGNORECASE)
+_ANSWER_KEY = re.compile(r"answer[\s_-]*part", re.IGNORECASE)
+_OWN_HEADING = re.compile(r"(?:#{1,6}[ \t]*)?(?:integrated[ \t_]*)?step[ \t_]*\d+[ \t]*[.:)][ \t]*", re.IGNORECASE)
+_INNER_MARKER = re.compile(r"\n[ \t]*#{1,6}[ \t]*Step[ \t]*\d+[.:]?", re.IGNORECASE)
+_LATEX = (
+    "backslash|bar|because|begin|beta|big|bigg|binom|bmod|boldsymbol|bot|boxed|bullet|fbox|flat|forall|frac|nabla|nearrow"
+    "|neg|neq|newline|not|notin|rangle|rbrace|rceil|rfloor|rho|right|rightarrow|root|rvert|tan|tanh|tau|tbinom|text"
+    "|textbf|textit|textstyle|tfrac|therefore|theta|tilde|times|to|top|triangle"
+)
+_BACKSLASH = re.compile(rf'\\\\|\\(?=(?:{_LATEX})(?![a-z])|[^"\\/bfnrtu]|u(?![0-9a-fA-F]{{4}}))')
+"""Two backslashes, or one that JSON would misread or refuse where LaTeX was meant: no step holds a form feed."""
+_NESTED = re.compile(r"(?:[{\[]\s*){32}")
+"""Deeper than any reply that means something, and slow to repair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """A merged trajectory: all its steps, with the markers from the second on, and the final answer, if any."""
+
+    text: str
+    answer: str | None
+
+
+def integration_prompt(
+    template: str, question: str, trajectories: Sequence[Sequence[str]], segmentation: Segmentation
+) -> str:
+    """The user turn that asks for one trajectory out of several, each given by its steps.
+
+    The placeholders `{question}` and `{trajectories}` are filled in one pass: what stands in a question or a trajectory
+    is never taken for one.
+    """
+    attempts = "\n\n".join(
+        f"=== Attempt {number} ===\n{trajectory_text(steps, segmentation)}"
+        for number, steps in enumerate(trajectories, start=1)
+    )
+    contents = {"question": question.strip(), "trajectories": attempts}
+    return _PLACEHOLDER.sub(lambda match: contents[match[1]], template)
+
+
+def read_integration(reply: str, segmentation: Segmentation, *, complete: bool) -> Integration | None:
+    """What the reply integrates to, or None where it is not the object that was asked for.
+
+    A reply that is not `complete`, because the token cap ended it, is taken only where its object is: a repaired one
+    would end in the middle.
+    """
+    body = _body(reply)
+    found = _integration(_parsed(body), segmentation)
+    if found is None and complete:
+        found = _integration(_repaired(body), segmentation)
+    return found
+
+
+def _body(reply: str) -> str:
+    reply = _BACKSLASH.sub(r"\\\\", reply)
+    start, end = reply.find("{"), reply.rfind("}")
+    return reply[start : end + 1] if 0 <= start < end else reply
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _repaired(text: str) -> Any:
+    if "{" not in text or _NESTED.search(text):
+        return None
+    try:
+        return json_repair.loads(text, skip_json_loads=True)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _integration(document: Any, segmentation: Segmentation) -> Integration | None:
+    if isinstance(document, list):
+        read = (_integration(item, segmentation) for item in document)
+        return next((found for found in read if found is not None), None)
+    if not isinstance(document, dict):
+        return None
+    numbered: dict[int, Any] = {}
+    answer = None
+    for key, value in document.items():
+        step = _STEP_KEY.fullmatch(str(key).strip())
+        if step is not None:
+            numbered.setdefault(int(step[1]), value)
+        elif _ANSWER_KEY.fullmatch(str(key).strip()):
+            answer = _text(value)
+    texts = [_text(numbered[number]) for number in sorted(numbered)]
+    steps = [part for text in texts if text is not None for part in _steps(text)]
+    if not steps or None in texts:
+        return None
+    answer = cut(answer, "answer", segmentation, ended="eos").text.strip() if answer else None
+    return Integration(_joined(steps, segmentation), answer or None)
+
+
+def _text(value: Any) -> str | None:
+    """A value as text; None for what no step and no answer can be."""
+    if isinstance(value, list) and all(isinstance(line, str) for line in value):
+        return "\n".join(value)
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+def _steps(text: str) -> list[str]:
+    """The steps in one value: usually one, without the heading that it may open with."""
+    parts = (part.strip() for part in _INNER_MARKER.split(f"\n{text}"))
+    return [
+        step
+        for step in (_OWN_HEADING.sub("", part, count=1) if _OWN_HEADING.match(part) else part for part in parts)
+        if step
+    ]
+
+
+def _joined(steps: Sequence[str], segmentation: Segmentation) -> str:
+    """Numbered 1..T where steps are, the first marker being written where the trajectory is; else paragraphs."""
+    if not segmentation.has_markers:
+        return BLANK_LINE.join(steps)
+    return "".join(f"{step_marker(number) if number > 1 else ''} {step}" for number, step in enumerate(steps, start=1))

@@ -1,0 +1,104 @@
+"""Integration (PAPER.md, Baselines): an integrator merges whole trajectories of the teachers into one, which wins.
+
+    every teacher writes `trajectories` whole ones, as in curation      step 1
+    the integrator merges all valid ones                                step 2
+
+The integrator is one more writer after the teachers, and what it writes is scored as theirs is. Its trajectory wins
+whatever its score; the ones that it was made from lose their slots and stay on record. A reply that cannot be read is
+an invalid candidate: the step is tried again in new rounds, and then the problem has failed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from cord_worker.search.beam import select
+from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
+from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure
+from cord_worker.search.seeds import candidate_seed, lineage
+from cord_worker.search.types import Beam, Candidate, Expansion, SearchError, SearchSettings, SeedScope
+
+READS_EARLIER = False
+_INTEGRATOR = "integrator"
+"""What stands in seeds and lineages where those of a teacher have its name."""
+
+
+def initial(settings: SearchSettings, scope: SeedScope, teachers: Sequence[str]) -> Expand:
+    """Every teacher writes its trajectories, each as one candidate."""
+    return Expand.first(_expansions(settings, scope, teachers, step=1, round=0, beam=()))
+
+
+def decide(
+    settings: SearchSettings,
+    scope: SeedScope,
+    teachers: Sequence[str],
+    *,
+    step: int,
+    round: int,
+    beam: Beam,
+    candidates: Sequence[Candidate],
+) -> Decision:
+    """The valid trajectories are to be merged, or are merged and done with; see `decision.Pipeline.decide`."""
+    if step not in (1, 2):
+        raise SearchError(f"integration has two steps; got step {step}")
+    check_complete(_expansions(settings, scope, teachers, step=step, round=round, beam=beam), candidates)
+    selection = select(candidates, (), dataclasses.replace(settings, beam_width=len(candidates)), scope)
+    if not selection.ranking:
+        if round + 1 < settings.max_rounds:
+            again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam)
+            return Retry(round=round + 1, invalid=selection.invalid, expansions=again)
+        reason = failure(step, round, selection.invalid)
+        if step == 2:
+            (why,) = selection.invalid.values()
+            reason = f"what the integrator wrote is invalid ({why}) in the last of {round + 1} rounds"
+        return Fail(invalid=selection.invalid, reason=reason)
+    if step == 1:
+        return Expand(
+            step=2,
+            round=0,
+            beam=selection.beam,
+            ranking=selection.ranking,
+            invalid=selection.invalid,
+            expansions=_expansions(settings, scope, teachers, step=2, round=0, beam=selection.beam),
+        )
+    return Finish(
+        beam=selection.beam,
+        ranking=selection.ranking,
+        invalid=selection.invalid,
+        winner=selection.beam[0],
+    )
+
+
+def _expansions(
+    settings: SearchSettings, scope: SeedScope, teachers: Sequence[str], *, step: int, round: int, beam: Beam
+) -> tuple[Expansion, ...]:
+    if step == 2:
+        return (_merger(settings, scope, len(teachers), round, beam),)
+    return expansions(
+        settings,
+        scope,
+        teachers,
+        step=1,
+        round=round,
+        parents=[EMPTY_TRAJECTORY],
+        samples=settings.trajectories,
+        whole=True,
+    )
+
+
+def _merger(settings: SearchSettings, scope: SeedScope, ordinal: int, round: int, beam: Beam) -> Expansion:
+    return Expansion(
+        parent_id=None,
+        parent_rank=0,
+        teacher=ordinal,
+        sample=0,
+        step=2,
+        round=round,
+        lineage=lineage("", 2, round, _INTEGRATOR, 0),
+        seed=candidate_seed(scope.run_seed, scope.problem_key, 2, "", _INTEGRATOR, 0, round),
+        max_tokens=settings.integration_tokens,
+        depth=1,
+        whole=True,
+        sources=tuple(trajectory.candidate_id for trajectory in beam),
+    )

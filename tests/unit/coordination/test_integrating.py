@@ -1,0 +1,92 @@
+"""What an integrator's worker makes of a lease: with real engines, whose contexts are what they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cord_worker.config import RunConfig
+from cord_worker.coordination.context import RunContext, search_settings
+from cord_worker.coordination.integrating import integrated
+from cord_worker.coordination.processes import engine_settings
+from cord_worker.engines import load_engine
+from cord_worker.engines.instant import InstantEngine
+from cord_worker.engines.protocol import Engine, Sampling
+from cord_worker.prompting.trajectory import PROMPTED
+from cord_worker.store.work import LeasedProposal, ProposalResult, Source
+
+CONFIG = RunConfig.parse(
+    """
+    [models.planner]
+    path = "bundled:planner"
+    dtype = "float32"
+    [[teachers]]
+    name = "planner"
+    model = "planner"
+    [prover]
+    model = "planner"
+    [search]
+    pipeline = "integration"
+    [integration]
+    model = "planner"
+    prompt = "{question} {trajectories}"
+    """,
+    source="cord.toml",
+    folder=Path(),
+)
+CONTEXT = RunContext(1, CONFIG, search_settings(CONFIG), PROMPTED, prover_model="", teachers=())
+
+
+def lease(*sources: Source, question: str = "What is 2 + 2?") -> LeasedProposal:
+    return LeasedProposal(7, 1, 3, 5, question, None, (), 11, 24, True, sources)
+
+
+def merged(engine: Engine, leased: LeasedProposal, max_tokens: int = 24) -> Coroutine[Any, Any, ProposalResult]:
+    sampling = Sampling(0.6, 0.95, 0, 0.0, 1.0, max_tokens, 11)
+    return integrated(engine, CONTEXT, leased, system_prompt=None, sampling=sampling)
+
+
+def test_a_reply_becomes_one_numbered_trajectory_and_an_answer() -> None:
+    result = asyncio.run(merged(InstantEngine(), lease(Source(2, (" a", " b")), Source(1, (" c",)))))
+    assert result.invalid_reason is None
+    assert result.text.startswith(" ")
+    assert result.finish_reason == "eos"
+    assert result.answer_part is not None
+    assert result.answer_part.startswith("The final answer is")
+    assert result.reply is not None
+    assert result.reply.startswith("{")
+    assert result.merged == 2
+
+
+def test_the_order_of_the_scores_is_not_shown_to_the_integrator() -> None:
+    one, other = Source(2, (" a", " b")), Source(1, (" c",))
+    results = [asyncio.run(merged(InstantEngine(), lease(*order))) for order in ((one, other), (other, one))]
+    assert results[0] == results[1]
+
+
+@pytest.mark.timeout(300)
+def test_the_worst_sources_are_left_out_until_the_context_has_room() -> None:
+    small, large = Source(1, (" add 2 and 2.",)), Source(2, (" add 2 and 2." * 40,))
+
+    async def work() -> list[ProposalResult]:
+        engine = load_engine(engine_settings(CONFIG.models["planner"]))
+        try:
+            huge = Source(3, (" add 2 and 2." * 400,))
+            return [
+                await merged(engine, lease(small, large, huge)),
+                await merged(engine, lease(huge, small)),
+                await merged(engine, lease(small), max_tokens=100_000),
+            ]
+        finally:
+            await engine.close()
+
+    some, none, cut = asyncio.run(work())
+    assert (some.invalid_reason, some.merged) == ("malformed", 2)
+    assert some.reply
+    assert none.invalid_reason == "too_long"
+    assert none.merged is None
+    assert cut.invalid_reason in {"malformed", "too_long"}

@@ -1,0 +1,122 @@
+"""Integration: what is merged, that the merged one wins, and what happens to a reply that cannot be read."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cord_worker.search import integration
+from cord_worker.search.decision import Expand, Fail, Finish, Retry
+from cord_worker.search.types import Candidate, Expansion, InvalidReason, SearchError, SearchSettings, SeedScope
+
+TEACHERS = ("r1", "qwq")
+SCOPE = SeedScope(run_seed=3, problem_key="limo-17")
+SETTINGS = SearchSettings(
+    beam_width=4,
+    samples_per_teacher=1,
+    max_steps=6,
+    thinking_tokens=60,
+    step_tokens=16,
+    loop_ngram=12,
+    loop_repeats=8,
+    max_rounds=3,
+    trajectories=2,
+    integration_tokens=77,
+)
+SCORES = [0.2, 0.9, 0.4, 0.6]
+
+
+def candidate(item: Expansion, id: int, **changes: object) -> Candidate:
+    found = Candidate(
+        id=id,
+        parent_id=item.parent_id,
+        step=item.step,
+        round=item.round,
+        teacher=item.teacher,
+        sample=item.sample,
+        lineage=item.lineage,
+        text=f"text {id}",
+        finish_reason="eos",
+        score=0.5,
+        thinking_tokens=9,
+        invalid_reason=None,
+        parent_rank=item.parent_rank,
+        depth=item.depth,
+        whole=item.whole,
+    )
+    return dataclasses.replace(found, **changes)  # type: ignore[arg-type]
+
+
+def sources() -> tuple[Expand, list[Candidate]]:
+    first = integration.initial(SETTINGS, SCOPE, TEACHERS)
+    rows = [candidate(item, id, score=SCORES[id - 1]) for id, item in enumerate(first.expansions, start=1)]
+    return first, rows
+
+
+def planned(rows: list[Candidate]) -> Expand:
+    decision = integration.decide(SETTINGS, SCOPE, TEACHERS, step=1, round=0, beam=(), candidates=rows)
+    assert isinstance(decision, Expand)
+    return decision
+
+
+@given(st.permutations(range(4)))
+def test_all_valid_trajectories_are_merged_best_first_in_whatever_order_they_came(order: list[int]) -> None:
+    first, rows = sources()
+    assert [(item.teacher, item.sample, item.whole) for item in first.expansions] == [
+        (0, 0, True),
+        (0, 1, True),
+        (1, 0, True),
+        (1, 1, True),
+    ]
+    (merger,) = planned([rows[place] for place in order]).expansions
+    assert merger.sources == (2, 4, 3, 1)
+    assert (merger.teacher, merger.max_tokens, merger.whole, merger.depth) == (len(TEACHERS), 77, True, 1)
+    assert merger.parent_id is None
+
+
+def test_invalid_trajectories_and_duplicates_are_not_merged() -> None:
+    _, rows = sources()
+    rows[0] = dataclasses.replace(rows[0], invalid_reason="loop", score=None)
+    rows[2] = dataclasses.replace(rows[2], text=rows[1].text)
+    (merger,) = planned(rows).expansions
+    assert merger.sources == (2, 4)
+
+
+@pytest.mark.parametrize("score", [0.01, 0.99])
+def test_the_merged_trajectory_wins_whatever_its_score(score: float) -> None:
+    _, rows = sources()
+    second = planned(rows)
+    merged = candidate(second.expansions[0], 9, score=score)
+    decision = integration.decide(SETTINGS, SCOPE, TEACHERS, step=2, round=0, beam=second.beam, candidates=[merged])
+    assert isinstance(decision, Finish)
+    assert decision.winner.candidate_id == 9
+    assert decision.beam == (decision.winner,)
+
+
+def test_a_malformed_reply_is_asked_for_again_with_new_seeds_and_then_the_problem_has_failed() -> None:
+    _, rows = sources()
+    second = planned(rows)
+    (merger,) = second.expansions
+    seeds = {merger.seed}
+    for round in range(SETTINGS.max_rounds):
+        bad = candidate(merger, 9 + round, score=None, thinking_tokens=None, invalid_reason="malformed")
+        decision = integration.decide(
+            SETTINGS, SCOPE, TEACHERS, step=2, round=round, beam=second.beam, candidates=[bad]
+        )
+        assert decision.invalid == {9 + round: InvalidReason.MALFORMED}
+        if round + 1 < SETTINGS.max_rounds:
+            assert isinstance(decision, Retry)
+            (merger,) = decision.expansions
+            assert merger.sources == (2, 4, 3, 1)
+            assert merger.seed not in seeds
+            seeds.add(merger.seed)
+    assert isinstance(decision, Fail)
+    assert "(malformed) in the last of 3 rounds" in decision.reason
+
+
+def test_there_is_no_third_step() -> None:
+    with pytest.raises(SearchError, match="two steps"):
+        integration.decide(SETTINGS, SCOPE, TEACHERS, step=3, round=0, beam=(), candidates=[])
