@@ -59,7 +59,7 @@ def _transport_options(broker_url: str, settings: Settings) -> dict[str, Any]:
         "visibility_timeout": _LONGEST_TASK_SECONDS,
         "unacked_restore_interval": 10,
         "global_keyprefix": settings.key_prefix,
-        "priority_steps": sorted(PRIORITIES.values()),
+        "priority_steps": sorted(set(PRIORITIES.values())),
         "socket_timeout": 30,
         "socket_connect_timeout": 5,
         "health_check_interval": 10,
