@@ -388,6 +388,18 @@ class SearchConfig(_Section):
         "steps ** a, so that longer trajectories lose less by what each of their steps costs. 0 is the paper's; the "
         "score itself is stored as it is. Whole trajectories are one step.",
     )
+    diversity_teacher: float = Field(
+        0.0,
+        ge=0.0,
+        description="What a trajectory's merit (by which it is ranked) loses, when the beam is filled, for every one "
+        "already in it whose last step the same teacher wrote.",
+    )
+    diversity_text: float = Field(
+        0.0,
+        ge=0.0,
+        description="The same, times the similarity of its step to the most like one of the step that is already in "
+        "it: the share of 4-character pieces that both have, in [0, 1].",
+    )
     trajectories: int = Field(
         4,
         ge=1,
@@ -438,6 +450,9 @@ class SearchConfig(_Section):
             )
         if self.finished != "compete" and self.pipeline != "cord":
             raise ValueError(f'finished = "{self.finished}" needs pipeline = "cord" (it is "{self.pipeline}")')
+        for name in ("diversity_teacher", "diversity_text"):
+            if getattr(self, name) and self.pipeline != "cord":
+                raise ValueError(f'{name} is about a beam: it needs pipeline = "cord" (it is "{self.pipeline}")')
         return self
 
     @model_validator(mode="after")

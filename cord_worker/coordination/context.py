@@ -104,6 +104,8 @@ def search_settings(config: RunConfig) -> SearchSettings:
         exploration=search.exploration,
         finished=FinishedPolicy(search.finished),
         length_normalisation=search.length_normalisation,
+        diversity_teacher=search.diversity_teacher,
+        diversity_text=search.diversity_text,
         integration_tokens=0 if config.integration is None else config.integration.max_tokens,
         selection=Criterion(search.selection),
     )

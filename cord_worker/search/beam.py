@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from cord_worker.search.diversity import diverse_order
 from cord_worker.search.seeds import random_merit
 from cord_worker.search.types import (
     Beam,
@@ -58,16 +59,20 @@ def select(
     everyone = sorted([*new, *finished], key=key)
     _check_scores(everyone)
     _check_distinct(everyone, key)
+    texts = {candidate.id: candidate.text or "" for candidate in pool if candidate.id not in invalid}
+    order = diverse_order(everyone, texts, settings, lambda trajectory: merit(trajectory, settings, scope))
+    ranking = tuple(trajectory.candidate_id for trajectory in new)
+    kept = _kept(order, [trajectory for trajectory in order if trajectory.candidate_id in texts], settings)
     return Selection(
-        ranking=tuple(trajectory.candidate_id for trajectory in new),
-        beam=_kept(everyone, new, settings),
+        ranking=ranking,
+        beam=tuple(sorted(kept, key=key)),
         invalid=invalid,
     )
 
 
 def _kept(everyone: Sequence[Trajectory], new: Sequence[Trajectory], settings: SearchSettings) -> Beam:
-    """The next beam out of `everyone` and of the `new` ones among them, each best first; all of it is finished where
-    the search is to end."""
+    """The next beam out of `everyone` and of the `new` ones among them, each in the order in which they are taken; all
+    of it is finished where the search is to end."""
     width = settings.beam_width
     if settings.finished == FinishedPolicy.RESERVE:
         lost = {trajectory.candidate_id for trajectory in new[_reach(new, width) :]}

@@ -94,7 +94,7 @@ class SearchSettings:
     teacher's. `max_rounds` counts the tries of a step whose candidates are all invalid, the first one included.
     `trajectories` is the number of chains (greedy), of whole trajectories of each teacher (curation, integration,
     sample) or of rollouts (mcts), `exploration` the weight of the unknown in a tree search, `integration_tokens` the
-    cap of an integrator's reply; `length_normalisation`: see `beam.merit`."""
+    cap of an integrator's reply; `length_normalisation`: see `beam.merit`; `diversity_*`: see `diversity`."""
 
     beam_width: int
     samples_per_teacher: int
@@ -109,6 +109,8 @@ class SearchSettings:
     exploration: float = 1.41
     finished: FinishedPolicy = FinishedPolicy.COMPETE
     length_normalisation: float = 0.0
+    diversity_teacher: float = 0.0
+    diversity_text: float = 0.0
     integration_tokens: int = 0
     selection: Criterion = Criterion.PREDICTIVE_PERPLEXITY
 

@@ -119,6 +119,8 @@ def test_what_only_decides_the_speed_is_not_in_the_fingerprint(operational: dict
         ("[prover]", '[search]\nphrases = ["but wait"]\n[prover]'),
         ("[prover]", '[search]\nfinished = "reserve"\n[prover]'),
         ("[prover]", "[search]\nlength_normalisation = 0.5\n[prover]"),
+        ("[prover]", "[search]\ndiversity_teacher = 0.1\n[prover]"),
+        ("[prover]", "[search]\ndiversity_text = 0.1\n[prover]"),
     ],
 )
 def test_what_decides_the_result_is_in_the_fingerprint(change: tuple[str, str]) -> None:
@@ -144,6 +146,7 @@ def test_phrases_that_cannot_end_a_step_are_refused(phrases: str, said: str) -> 
     ("search", "said"),
     [
         ('finished = "first"\npipeline = "greedy"', 'needs pipeline = "cord"'),
+        ('diversity_text = 0.1\npipeline = "curation"', 'needs pipeline = "cord"'),
         ('length_normalisation = 1\nselection = "random"', 'needs selection = "predictive_perplexity"'),
     ],
 )

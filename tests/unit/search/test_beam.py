@@ -35,6 +35,8 @@ SETTINGS = SearchSettings(
 OPTIONS: list[dict[str, object]] = [
     {"finished": FinishedPolicy.RESERVE},
     {"finished": FinishedPolicy.FIRST, "length_normalisation": 1.0},
+    {"diversity_teacher": 0.3, "diversity_text": 0.5},
+    {"finished": FinishedPolicy.RESERVE, "diversity_teacher": 0.1},
 ]
 STEP = 5
 SCORES = st.one_of(

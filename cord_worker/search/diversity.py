@@ -1,0 +1,67 @@
+"""A penalty on more of the same: which of a step's trajectories fill the beam, where merit alone would fill it with
+near copies (named as future work by write-ups of the paper).
+
+The places are filled one after the other. Each takes the trajectory whose merit is highest after
+`diversity_teacher` for every one already chosen whose last step the same teacher wrote, and `diversity_text` times
+the similarity of its step to the most similar one already chosen. Merits themselves, ranks and the winner stay.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from cord_worker.search.types import SearchSettings, Trajectory
+
+_NGRAM = 4
+"""Characters: words would not do in scripts without spaces."""
+
+Shingles = frozenset[str]
+
+
+def shingles(text: str) -> Shingles:
+    """The character n-grams of a text, runs of whitespace as one space and case aside."""
+    plain = " ".join(text.casefold().split())
+    return frozenset(plain[start : start + _NGRAM] for start in range(max(1, len(plain) - _NGRAM + 1)))
+
+
+def similarity(one: Shingles, other: Shingles) -> float:
+    """Jaccard index of two texts' n-grams, in [0, 1]."""
+    union = len(one | other)
+    return len(one & other) / union if union else 1.0
+
+
+def diverse_order(
+    ordered: Sequence[Trajectory],
+    texts: Mapping[int, str],
+    settings: SearchSettings,
+    merit: Callable[[Trajectory], float],
+) -> list[Trajectory]:
+    """`ordered` (best first) in the order in which places are filled; ties go to the better one.
+
+    `texts` are the last steps by candidate id; a trajectory without one, which held its slot before, is like no other.
+    Without a penalty the order stays.
+    """
+    if not settings.diversity_teacher and not settings.diversity_text:
+        return list(ordered)
+    sets = {id: shingles(text) for id, text in texts.items()} if settings.diversity_text else {}
+    left = list(ordered)
+    chosen: list[Trajectory] = []
+    teachers: Counter[int] = Counter()
+    nearest = dict.fromkeys((trajectory.candidate_id for trajectory in left), 0.0)
+    while left:
+        worth = [
+            merit(trajectory)
+            - settings.diversity_teacher * teachers[trajectory.teacher]
+            - settings.diversity_text * nearest[trajectory.candidate_id]
+            for trajectory in left
+        ]
+        best = left.pop(worth.index(max(worth)))
+        chosen.append(best)
+        teachers[best.teacher] += 1
+        if best.candidate_id in sets:
+            for trajectory in left:
+                if trajectory.candidate_id in sets:
+                    found = similarity(sets[trajectory.candidate_id], sets[best.candidate_id])
+                    nearest[trajectory.candidate_id] = max(nearest[trajectory.candidate_id], found)
+    return chosen
