@@ -63,17 +63,17 @@ def test_a_whole_trajectory_goes_on_over_headings(engine: Any, run: Run) -> None
 
 
 @pytest.mark.parametrize(
-    ("segmentation", "unit"),
+    ("segmentation", "unit", "count"),
     [
-        (Segmentation.of("line_break", ()), "Add {} and {} to get {}."),
-        (Segmentation.of("phrases", ["next we"]), " Next we add {} and {} to get {}."),
+        (Segmentation.of("line_break", ()), "Add {} and {} to get {}.", 8),
+        (Segmentation.of("phrases", ["now we"]), " Next we add {} and {} to get {}.", 3),
     ],
 )
 def test_a_step_without_markers_ends_where_the_whole_text_goes_on(
-    engine: Any, run: Run, segmentation: Segmentation, unit: str
+    engine: Any, run: Run, segmentation: Segmentation, unit: str, count: int
 ) -> None:
     turn = dataclasses.replace(TURN, segmentation=segmentation)
-    steps = [unit.format(n, n, 2 * n) for n in range(1, 9)]
+    steps = [unit.format(n, n, 2 * n) for n in range(1, count + 1)]
 
     step, again = (run(engine.propose(turn, steps, GREEDY)) for _ in range(2))
     whole = run(engine.complete(turn, steps, GREEDY))
