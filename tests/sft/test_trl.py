@@ -23,6 +23,7 @@ from cord_worker.engines import load_engine
 from cord_worker.engines.protocol import Generation, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.export.sft import Student
+from cord_worker.prompting.trajectory import PROMPTED
 from cord_worker.store.results import Result, ResultStep
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +99,7 @@ def test_the_loss_is_that_of_the_whole_thinking_and_the_answer(tmp_path: Path, t
     tokenizer.chat_template = resources.files("trl").joinpath(f"chat_templates/{template}.jinja").read_text("utf-8")
     tokenizer.bos_token = "<|system|>"
     tokenizer.save_pretrained(student)
-    row = Student(str(student)).row(RESULT)
+    row = Student(str(student)).row(RESULT, PROMPTED)
     settings = SFTConfig(str(tmp_path / "out"), use_cpu=True, bf16=False, report_to="none")
     trainer = SFTTrainer(str(student), args=settings, train_dataset=Dataset.from_list([row] * 2))
     example = trainer.train_dataset[0]
