@@ -295,9 +295,9 @@ class RewardConfig(_Section):
     step_separator: str | None = Field(
         None,
         min_length=1,
-        description="Text after every step, at the last token of which the head is read, such as `<extra_0>` "
-        "(Qwen2.5-Math-PRM); the model then reads plain steps, without `<think>` and step markers. Without it, it "
-        "reads what the prover reads, and the head is read at the candidate's last token.",
+        description="Text after every step, at the last token of which the head is read, such as `<extra_0>`; the "
+        "model then reads plain steps, without `<think>` and step markers. Without it, it reads what the prover reads, "
+        "and the head is read at the candidate's last token.",
     )
 
 
