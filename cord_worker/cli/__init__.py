@@ -32,6 +32,8 @@ _SECTIONS = {
         "pause": f"{_HERE}.runs:pause",
         "resume": f"{_HERE}.runs:resume",
         "cancel": f"{_HERE}.runs:cancel",
+        "replay": f"{_HERE}.replaying:replay",
+        "verify-db": f"{_HERE}.replaying:verify_db",
     },
     "On a cluster": {
         "worker": f"{_HERE}.processes:worker",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -13,6 +14,9 @@ from cord_worker.search.types import Criterion, FinishedPolicy, SearchSettings
 from cord_worker.store.database import Database
 from cord_worker.store.models import TeacherRole
 from cord_worker.store.runs import TeacherRow, get_run, read_teachers, run_of_teacher
+
+_MOST_RUNS = 16
+"""A worker that serves for months sees any number of runs, but few at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +49,12 @@ class RunContext:
 
 
 class RunContexts:
-    """Reads each run once; safe for use from several threads."""
+    """Reads each run once, and forgets those used longest ago; safe for use from several threads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.Lock()
-        self._by_run: dict[int, RunContext] = {}
+        self._by_run: OrderedDict[int, RunContext] = OrderedDict()
         self._run_of_teacher: dict[int, int] = {}
 
     def of_run(self, run_id: int, within: sa.Connection | None = None) -> RunContext:
@@ -62,8 +66,8 @@ class RunContexts:
                     context = _read(within, run_id)
                 else:
                     context = self._database.run(lambda connection: _read(connection, run_id))
-                self._by_run[run_id] = context
-                self._run_of_teacher.update(dict.fromkeys(context.teacher_ids, run_id))
+                self._remember(context)
+            self._by_run.move_to_end(run_id)
             return context
 
     def of_teacher(self, teacher_id: int) -> RunContext:
@@ -72,6 +76,14 @@ class RunContexts:
         if run_id is None:
             run_id = self._database.run(lambda connection: run_of_teacher(connection, teacher_id))
         return self.of_run(run_id)
+
+    def _remember(self, context: RunContext) -> None:
+        self._by_run[context.run_id] = context
+        self._run_of_teacher.update(dict.fromkeys(context.teacher_ids, context.run_id))
+        while len(self._by_run) > _MOST_RUNS:
+            _, forgotten = self._by_run.popitem(last=False)
+            for teacher_id in forgotten.teacher_ids:
+                self._run_of_teacher.pop(teacher_id, None)
 
 
 def _read(connection: sa.Connection, run_id: int) -> RunContext:

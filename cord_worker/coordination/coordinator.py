@@ -12,12 +12,11 @@ from dataclasses import asdict
 import sqlalchemy as sa
 
 from cord_worker.coordination.context import RunContext, RunContexts
+from cord_worker.coordination.deciding import answer_seeds, decide
 from cord_worker.coordination.messages import Messenger
 from cord_worker.errors import StoreError, VerificationError
-from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
-from cord_worker.search.pipelines import PIPELINES
-from cord_worker.search.seeds import answer_seed
-from cord_worker.search.types import Expansion, SearchError, SeedScope
+from cord_worker.search.decision import Expand, Fail, Finish, Retry
+from cord_worker.search.types import Expansion, SearchError
 from cord_worker.store import decisions
 from cord_worker.store.database import Database
 from cord_worker.store.models import ProblemState, RunState
@@ -124,7 +123,7 @@ class Coordinator:
             return [], False
         context = self._contexts.of_run(problem.run_id, connection)
         try:
-            decision = _decide(connection, context, problem)
+            decision = decide(connection, context, problem)
         except SearchError as error:
             logger.error("problem %s (%s): %s", problem.id, problem.key, error)
             decisions.fail_problem(connection, problem.id, str(error))
@@ -138,7 +137,7 @@ class Coordinator:
                 return _proposals(context, problem.id, problem.step, decision.expansions), False
             case Finish():
                 written_already = not decisions.write_finish(
-                    connection, problem, decision, answer_seeds=_answer_seeds(context, problem, decision)
+                    connection, problem, decision, answer_seeds=answer_seeds(context, problem.key, decision)
                 )
                 if written_already:
                     return [Due(Kind.VERIFY, problem.id, problem.step)], False
@@ -148,35 +147,9 @@ class Coordinator:
                 return [], True
 
 
-def _decide(connection: sa.Connection, context: RunContext, problem: decisions.ProblemSnapshot) -> Decision:
-    scope = SeedScope(run_seed=context.config.run.seed, problem_key=problem.key)
-    pipeline = PIPELINES[context.search.pipeline]
-    if problem.step == 0:
-        return pipeline.initial(context.search, scope, context.teacher_names)
-    candidates = decisions.read_candidates(connection, problem.id, problem.step, problem.round)
-    if pipeline.READS_EARLIER:
-        candidates = [*decisions.read_earlier(connection, problem.id, problem.step), *candidates]
-    return pipeline.decide(
-        context.search,
-        scope,
-        context.teacher_names,
-        step=problem.step,
-        round=problem.round,
-        beam=decisions.read_beam(connection, problem.id, problem.step - 1),
-        candidates=candidates,
-    )
-
-
 def _proposals(context: RunContext, problem_id: int, step: int, expansions: Sequence[Expansion]) -> list[Due]:
     asked = [context.teachers[ordinal] for ordinal in sorted({expansion.teacher for expansion in expansions})]
     return [Due(Kind.PROPOSE, problem_id, step, teacher.id, teacher.model_fingerprint) for teacher in asked]
-
-
-def _answer_seeds(context: RunContext, problem: decisions.ProblemSnapshot, decision: Finish) -> list[int]:
-    return [
-        answer_seed(context.config.run.seed, problem.key, one.lineage, context.teachers[one.teacher].name)
-        for one in decision.answered
-    ]
 
 
 def _answers(context: RunContext, problem: decisions.ProblemSnapshot, decision: Finish) -> list[Due]:

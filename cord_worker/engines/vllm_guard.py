@@ -86,15 +86,17 @@ def _is_tracker(process: psutil.Process) -> bool:
 
 
 def _shared_memory(process: psutil.Process) -> set[str]:
-    """Segments that the process made: those of other programs are mapped by them, too, and stay."""
-    maps = getattr(process, "memory_maps", None)
-    if maps is None:
-        return set()
+    """Segments that the process made: those of other programs are mapped by them, too, and stay.
+
+    From `maps`, not from psutil's `memory_maps`, which has the kernel count every page of a process that holds a model.
+    """
     try:
-        paths = {mapping.path for mapping in maps() if mapping.path.startswith(_SHARED_MEMORY)}
+        with Path(f"/proc/{process.pid}/maps").open(encoding="utf-8", errors="replace") as maps:
+            paths = {line[line.index(_SHARED_MEMORY) :].rstrip("\n") for line in maps if _SHARED_MEMORY in line}
+        made_after = process.create_time() - 60
     except (psutil.Error, OSError):
         return set()
-    return {path for path in paths if Path(path).is_file() and Path(path).stat().st_mtime >= process.create_time() - 60}
+    return {path for path in paths if Path(path).is_file() and Path(path).stat().st_mtime >= made_after}
 
 
 def _kill(processes: list[psutil.Process]) -> None:

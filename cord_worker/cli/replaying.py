@@ -1,0 +1,92 @@
+"""`cordctl replay` and `cordctl verify-db`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cord_worker.cli.options import json_option, print_json, read_settings, state_dir_option
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--problem", "problems", multiple=True, metavar="ID", help="Only this problem (several times).")
+@click.option("--all", "show_all", is_flag=True, help="Name the first difference of every problem, not only of one.")
+@state_dir_option
+@json_option
+@click.pass_context
+def replay(
+    context: click.Context,
+    run: str | None,
+    problems: tuple[str, ...],
+    show_all: bool,
+    state_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Take every beam decision of RUN (default: the newest) again from the stored rows, and compare.
+
+    Seeds, ranks, beams, plans and winners are recomputed without any model. Exits with 1 at a difference.
+    """
+    from cord_worker.operations.database import open_database
+    from cord_worker.operations.replaying import Difference, replay_run
+    from cord_worker.progress import shown
+
+    def tell(difference: Difference) -> None:
+        click.echo(shown(str(difference)))
+
+    told = 0
+    with open_database(read_settings(state_dir)) as database:
+        for replayed in replay_run(database, run, problems):
+            if replayed.differences and not show_all:
+                break
+            for difference in replayed.differences[told:] if not as_json else ():
+                tell(difference)
+            told = len(replayed.differences)
+    if as_json:
+        print_json(replayed.to_json())
+    else:
+        for difference in replayed.differences[told:]:
+            tell(difference)
+        done = (
+            f"run {shown(replayed.run)}: {replayed.decisions:,} decisions of {replayed.problems:,} problems taken again"
+        )
+        if not replayed.differences:
+            click.echo(f"{done}, no difference")
+        elif show_all:
+            click.echo(f"{done}, {len(replayed.differences):,} problems differ")
+        else:
+            click.echo(f"{done}, then stopped at the first difference (go on with --all)")
+    context.exit(1 if replayed.differences else 0)
+
+
+@click.command("verify-db")
+@click.argument("run", required=False)
+@click.option("--examples", type=click.IntRange(min=1), default=3, show_default=True, help="Places named of each.")
+@state_dir_option
+@json_option
+@click.pass_context
+def verify_db(context: click.Context, run: str | None, examples: int, state_dir: Path | None, as_json: bool) -> None:
+    """Check every invariant of the tables, of RUN or of all runs, at one moment; any time, also beside workers.
+
+    Exits with 1 where one is broken.
+    """
+    from cord_worker.operations.database import open_database
+    from cord_worker.operations.replaying import verify_tables
+    from cord_worker.progress import shown
+
+    with open_database(read_settings(state_dir)) as database:
+        verdicts = verify_tables(database, run, examples=examples)
+    broken = [verdict for verdict in verdicts if verdict.offences]
+    if as_json:
+        print_json([verdict.to_json() for verdict in verdicts])
+    else:
+        for verdict in verdicts:
+            mark = click.style("ok", fg="green") if not verdict.offences else click.style("BROKEN", fg="red", bold=True)
+            click.echo(f"{mark}  {verdict.invariant.name}: {verdict.invariant.says}")
+            for offence in verdict.examples:
+                click.echo(f"      run {shown(offence.run)}, problem {shown(offence.problem)}: {shown(offence.detail)}")
+            if verdict.offences > len(verdict.examples):
+                click.echo(f"      … {verdict.offences:,} in all")
+        click.echo(f"{len(verdicts)} invariants, {len(broken)} broken")
+    context.exit(1 if broken else 0)

@@ -1,0 +1,305 @@
+"""What must hold in the tables at every moment, as SQL: each invariant is a query for the rows that break it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    """`broken_by` selects the problem's key and the detail of every offence; it reads `scope`, the problems that are
+    looked at, with `run_state`, `pipeline`, `scoring_mode` and whether the run `is_scored`."""
+
+    name: str
+    says: str
+    broken_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offence:
+    """One place where an invariant does not hold."""
+
+    run: str
+    problem: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An invariant, how often it is broken, and some of the places."""
+
+    invariant: Invariant
+    offences: int
+    examples: tuple[Offence, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts."""
+        return {
+            "invariant": self.invariant.name,
+            "says": self.invariant.says,
+            "offences": self.offences,
+            "examples": [asdict(offence) for offence in self.examples],
+        }
+
+
+_PATHS_OF_WINNERS = """
+    WITH RECURSIVE path AS (
+        SELECT t.problem_id, c.id, c.parent_id FROM scope p
+        JOIN trajectories t ON t.problem_id = p.id AND t.winner JOIN candidates c ON c.id = t.candidate_id
+        UNION ALL
+        SELECT path.problem_id, c.id, c.parent_id FROM path JOIN candidates c ON c.id = path.parent_id
+    )
+"""
+
+INVARIANTS: tuple[Invariant, ...] = (
+    Invariant(
+        "parents",
+        "a candidate's parent is an earlier candidate of the same problem, one place before it in the trajectory",
+        """
+        SELECT p.id, format('candidate %s: parent %s', c.id, c.parent_id)
+        FROM scope p JOIN candidates c ON c.problem_id = p.id LEFT JOIN candidates parent ON parent.id = c.parent_id
+        WHERE CASE WHEN c.parent_id IS NULL THEN c.depth <> 1
+              ELSE parent.problem_id <> c.problem_id OR parent.step >= c.step OR parent.depth <> c.depth - 1 END
+        """,
+    ),
+    Invariant(
+        "steps",
+        "the steps of a problem are numbered from 1 to where it stands, its rounds from 0, without a gap",
+        """
+        SELECT p.id, format('step %s, rounds 0 to %s; the problem is at step %s, round %s',
+                            counted.step, counted.last, p.step, p.round)
+        FROM scope p JOIN LATERAL (
+            SELECT c.step, max(c.round) AS last, count(DISTINCT c.round) AS rounds,
+                   row_number() OVER (ORDER BY c.step) AS place, count(*) OVER () AS steps
+            FROM candidates c WHERE c.problem_id = p.id GROUP BY c.step
+        ) counted ON true
+        WHERE counted.step <> counted.place OR counted.rounds <> counted.last + 1 OR counted.steps <> p.step
+           OR (counted.step = p.step AND counted.last <> p.round)
+        UNION ALL
+        SELECT p.id, format('at step %s without a candidate', p.step) FROM scope p
+        WHERE p.step > 0 AND NOT EXISTS (SELECT 1 FROM candidates c WHERE c.problem_id = p.id)
+        """,
+    ),
+    Invariant(
+        "samples",
+        "samples of one teacher for one parent are numbered without a gap",
+        """
+        SELECT p.id, format('step %s, round %s, parent %s: samples %s to %s, %s of them',
+                            c.step, c.round, c.parent_id, min(c.sample), max(c.sample), count(*))
+        FROM scope p JOIN candidates c ON c.problem_id = p.id
+        GROUP BY p.id, c.step, c.round, c.parent_id, c.parent_rank, c.teacher_id
+        HAVING count(DISTINCT c.sample) <> count(*) OR max(c.sample) - min(c.sample) <> count(*) - 1
+        """,
+    ),
+    Invariant(
+        "teachers",
+        "candidates belong to teachers of their own run",
+        """
+        SELECT p.id, format('candidate %s: teacher %s of run %s', c.id, t.name, t.run_id)
+        FROM scope p JOIN candidates c ON c.problem_id = p.id JOIN teachers t ON t.id = c.teacher_id
+        WHERE t.run_id <> p.run_id
+        """,
+    ),
+    Invariant(
+        "ranks",
+        "the ranked candidates of a step are numbered from 0 without a gap",
+        """
+        SELECT p.id, format('step %s: ranks %s to %s, %s of them', c.step, min(c.rank), max(c.rank), count(*))
+        FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.rank IS NOT NULL
+        GROUP BY p.id, c.step
+        HAVING min(c.rank) <> 0 OR max(c.rank) <> count(*) - 1 OR count(DISTINCT c.rank) <> count(*)
+        """,
+    ),
+    Invariant(
+        "beams",
+        "the slots of a beam are numbered from 0 without a gap, one beam for every step that was decided",
+        """
+        SELECT p.id, format('step %s: ranks %s to %s, %s of them', b.step, min(b.rank), max(b.rank), count(*))
+        FROM scope p JOIN beams b ON b.problem_id = p.id
+        GROUP BY p.id, b.step, p.step
+        HAVING min(b.rank) <> 0 OR max(b.rank) <> count(*) - 1 OR b.step > p.step
+        UNION ALL
+        SELECT p.id, format('step %s has no beam', decided.step)
+        FROM scope p CROSS JOIN LATERAL generate_series(1, p.step - 1) AS decided(step)
+        WHERE NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.step = decided.step)
+        """,
+    ),
+    Invariant(
+        "kept",
+        "kept are exactly the candidates of a beam, all of the same problem; nobody is kept invalid or without score",
+        """
+        SELECT p.id, format('candidate %s holds a slot but is not kept, is of another problem or came later', c.id)
+        FROM scope p JOIN beams b ON b.problem_id = p.id JOIN candidates c ON c.id = b.candidate_id
+        WHERE c.kept IS NOT TRUE OR c.problem_id <> p.id OR c.step > b.step
+        UNION ALL
+        SELECT p.id, format('candidate %s is kept', c.id) ||
+               CASE WHEN c.state = 'invalid' THEN ' but invalid' WHEN c.score IS NULL AND p.is_scored THEN
+               ' without a score' ELSE ' without a slot' END
+        FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.kept
+        WHERE c.state = 'invalid' OR (c.score IS NULL AND p.is_scored) OR c.text IS NULL
+           OR NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.candidate_id = c.id)
+        """,
+    ),
+    Invariant(
+        "scores",
+        "a score is exp(sum of log-probabilities / answer tokens), in the scoring mode of the run",
+        """
+        SELECT p.id, format('candidate %s: score %s of %s over %s tokens, mode %s', c.id, c.score, c.log_prob_sum,
+                            c.answer_tokens, c.scoring_mode)
+        FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.score IS NOT NULL
+        WHERE c.log_prob_sum IS NULL OR c.answer_tokens IS NULL OR c.scoring_mode IS DISTINCT FROM p.scoring_mode
+           OR abs(c.score - exp(c.log_prob_sum / c.answer_tokens)) > 1e-6 * c.score + 1e-12
+        """,
+    ),
+    Invariant(
+        "barrier",
+        "a problem that is searched waits for exactly the candidates of its step that are not final",
+        """
+        SELECT p.id, format('waits for %s, not final are %s', p.outstanding, counted.unfinished)
+        FROM scope p JOIN LATERAL (
+            SELECT count(*) AS unfinished FROM candidates c
+            WHERE c.problem_id = p.id AND c.state NOT IN ('scored', 'unscored', 'invalid')
+        ) counted ON true
+        WHERE p.state = 'searching' AND p.outstanding <> counted.unfinished
+           OR p.state IN ('answering', 'verifying', 'done') AND (p.outstanding <> 0 OR counted.unfinished <> 0)
+        """,
+    ),
+    Invariant(
+        "decided",
+        "candidates of earlier steps and rounds are final",
+        """
+        SELECT p.id, format('candidate %s of step %s is %s', c.id, c.step, c.state)
+        FROM scope p JOIN candidates c ON c.problem_id = p.id
+        WHERE (c.step, c.round) < (p.step, p.round) AND c.state NOT IN ('scored', 'unscored', 'invalid')
+        """,
+    ),
+    Invariant(
+        "winners",
+        "a problem whose search ended has one winner (none where all are samples), others have none",
+        """
+        SELECT p.id, format('%s, %s winners', p.state, counted.winners)
+        FROM scope p JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE t.winner) AS winners FROM trajectories t WHERE t.problem_id = p.id
+        ) counted ON true
+        WHERE p.state IN ('answering', 'verifying', 'done')
+              AND counted.winners <> CASE WHEN p.pipeline = 'sample' THEN 0 ELSE 1 END
+           OR p.state IN ('queued', 'searching') AND counted.winners <> 0
+        """,
+    ),
+    Invariant(
+        "winning path",
+        "winning are exactly the candidates from the root to the winner's last step",
+        f"""
+        {_PATHS_OF_WINNERS}
+        SELECT path.problem_id, format('candidate %s is on the path and not winning', path.id)
+        FROM path JOIN candidates c ON c.id = path.id WHERE NOT c.winning
+        UNION ALL
+        SELECT p.id, format('candidate %s is winning and not on the path', c.id)
+        FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.winning
+        WHERE NOT EXISTS (SELECT 1 FROM path WHERE path.id = c.id)
+        """,
+    ),
+    Invariant(
+        "trajectories",
+        "a trajectory is a finished slot of a beam of its problem, with the depth and the score of its last step",
+        """
+        SELECT p.id, format('trajectory %s: %s steps, score %s; its last step %s: depth %s, score %s', t.id, t.steps,
+                            t.score, c.id, c.depth, c.score)
+        FROM scope p JOIN trajectories t ON t.problem_id = p.id JOIN candidates c ON c.id = t.candidate_id
+        WHERE c.problem_id <> p.id OR t.steps <> c.depth OR t.score IS DISTINCT FROM c.score
+           OR NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.candidate_id = t.candidate_id
+                          AND b.finish = t.finish)
+        UNION ALL
+        SELECT p.id, format('candidate %s finished at step %s and is no trajectory', b.candidate_id, b.step)
+        FROM scope p JOIN beams b ON b.problem_id = p.id AND b.finish IS NOT NULL
+        WHERE NOT EXISTS (SELECT 1 FROM trajectories t WHERE t.candidate_id = b.candidate_id)
+        """,
+    ),
+    Invariant(
+        "answers",
+        "answers are asked for and written when the problem's state says so",
+        """
+        SELECT p.id, format('%s; trajectory %s, winner %s: its answer is %s', p.state, t.id, t.winner, t.answer_state)
+        FROM scope p JOIN trajectories t ON t.problem_id = p.id
+        WHERE p.state IN ('queued', 'searching') AND t.answer_state <> 'none'
+           OR p.state IN ('verifying', 'done') AND t.answer_state IN ('pending', 'writing')
+           OR p.state = 'done' AND t.winner AND t.answer_state = 'none'
+           OR t.answer_state IN ('written', 'judging', 'judged') AND t.answer_text IS NULL
+        """,
+    ),
+    Invariant(
+        "leases",
+        "whoever holds a lease is a known worker",
+        """
+        SELECT p.id, format('candidate %s is %s by %s', c.id, c.state, CASE c.state WHEN 'proposing' THEN c.worker_id
+                            WHEN 'scoring' THEN c.score_worker_id ELSE c.judgment_worker_id END)
+        FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.state IN ('proposing', 'scoring', 'judging')
+        WHERE NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = CASE c.state WHEN 'proposing' THEN c.worker_id
+                          WHEN 'scoring' THEN c.score_worker_id ELSE c.judgment_worker_id END)
+        UNION ALL
+        SELECT p.id, format('answer of trajectory %s is %s by %s', t.id, t.answer_state,
+                            CASE t.answer_state WHEN 'writing' THEN t.worker_id ELSE t.judgment_worker_id END)
+        FROM scope p JOIN trajectories t ON t.problem_id = p.id AND t.answer_state IN ('writing', 'judging')
+        WHERE NOT EXISTS (SELECT 1 FROM workers w
+                          WHERE w.id = CASE t.answer_state WHEN 'writing' THEN t.worker_id
+                                       ELSE t.judgment_worker_id END)
+        """,
+    ),
+    Invariant(
+        "texts",
+        "a proposed candidate has its text and its token counts, an unproposed one none",
+        """
+        SELECT p.id, format('candidate %s is %s', c.id, c.state)
+        FROM scope p JOIN candidates c ON c.problem_id = p.id
+        WHERE c.state IN ('pending', 'proposing') AND c.text IS NOT NULL
+           OR c.state NOT IN ('pending', 'proposing', 'invalid')
+              AND (c.text IS NULL OR c.finish_reason IS NULL OR c.completion_tokens IS NULL)
+        """,
+    ),
+    Invariant(
+        "ends",
+        "final problems have an end, failed ones a reason, the others neither",
+        """
+        SELECT p.id, format('%s, finished at %s, reason %s', p.state, p.finished_at, p.failure_reason)
+        FROM scope p
+        WHERE (p.state IN ('done', 'failed', 'cancelled')) <> (p.finished_at IS NOT NULL)
+           OR (p.state = 'failed') <> (p.failure_reason IS NOT NULL)
+           OR (p.state = 'queued' AND p.step > 0)
+        """,
+    ),
+    Invariant(
+        "cancelled runs",
+        "a cancelled run has no unfinished problem",
+        """
+        SELECT p.id, format('%s', p.state) FROM scope p
+        WHERE p.run_state = 'cancelled' AND p.state IN ('queued', 'searching', 'answering', 'verifying')
+        """,
+    ),
+)
+
+_QUERY = """
+    WITH scope AS NOT MATERIALIZED (
+        SELECT p.*, r.name AS run, r.state AS run_state, r.scoring_mode, r.prover_model_id IS NOT NULL AS is_scored,
+               coalesce(r.config -> 'search' ->> 'pipeline', 'cord') AS pipeline
+        FROM problems p JOIN runs r ON r.id = p.run_id
+        WHERE CAST(:run_id AS bigint) IS NULL OR r.id = :run_id
+    ),
+    broken(problem_id, detail) AS ({broken_by})
+    SELECT count(*) OVER () AS offences, scope.run, scope.key AS problem, broken.detail
+    FROM broken JOIN scope ON scope.id = broken.problem_id
+    ORDER BY scope.run, scope.position, broken.detail LIMIT :examples
+"""
+
+
+def check(connection: sa.Connection, invariant: Invariant, run_id: int | None, *, examples: int = 3) -> Verdict:
+    """How often `invariant` is broken in the run with this key (None: in all), with some of the places."""
+    statement = sa.text(_QUERY.format(broken_by=invariant.broken_by))
+    rows = connection.execute(statement, {"run_id": run_id, "examples": examples}).all()
+    return Verdict(
+        invariant,
+        offences=rows[0].offences if rows else 0,
+        examples=tuple(Offence(row.run, row.problem, row.detail) for row in rows),
+    )
