@@ -12,6 +12,7 @@
     ├── EngineError          a model could not be hosted, or its engine died
     │   ├── EngineLoadError  the model could not be loaded
     │   └── RequestError     one request is impossible (too long, malformed); the engine lives on
+    │       └── NotFiniteError  the model computed NaN or an infinity for it
     ├── LocalServiceError    an embedded server or a supervised process could not be started or stopped
     └── VerificationError    the answer checker itself failed
 
@@ -67,6 +68,10 @@ class EngineLoadError(EngineError):
 
 class RequestError(EngineError):
     """One request is impossible (too long, malformed); fails only its own candidate."""
+
+
+class NotFiniteError(RequestError):
+    """A model computed NaN or an infinity for one request; fails only its own candidate."""
 
 
 class LocalServiceError(CordError):

@@ -245,7 +245,8 @@ def _cache_requests(name: str, codec: TextCodec, trials: Sequence[Trial], uncoun
             if trial.teacher(answer.teacher).model == name:
                 last = rows[answer.candidate_id]
                 prompt = _joined(codec.answer(trial.teacher_turn(last), trial.steps[answer.candidate_id]))
-                begun.append((answer.began, CacheRequest("answer", prompt, len(prompt) - 1, counted=counted)))
+                request = CacheRequest("answer", prompt, len(prompt) - 1, (), answer.cached_tokens, counted)
+                begun.append((answer.began, request))
     return [request for _, request in sorted(begun, key=lambda item: item[0])]
 
 

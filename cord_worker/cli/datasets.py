@@ -23,14 +23,22 @@ from cord_worker.cli.options import (
 
 @click.command()
 @dataset_argument
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Check what rows say about their own verification, too, as its table [verify] has it.",
+)
 @dataset_options
 @json_option
-def validate(dataset: Path, as_json: bool, **options: Any) -> None:
+def validate(dataset: Path, config_path: Path | None, as_json: bool, **options: Any) -> None:
     """Read DATASET and say what is wrong with it; nothing is enqueued."""
+    from cord_worker.config import RunConfig
     from cord_worker.operations.enqueuing import validate_dataset
     from cord_worker.progress import shown
 
-    found = validate_dataset(dataset_source(dataset, options))
+    config = None if config_path is None else RunConfig.load(config_path)
+    found = validate_dataset(dataset_source(dataset, options), config)
     if as_json:
         print_json({"problems": found.good, "invalid": found.bad, "flaws": found.flaws})
     else:

@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 
 from cord_worker.coordination.context import RunContext
+from cord_worker.coordination.refusals import reason_of
 from cord_worker.engines.protocol import Engine, FinishReason, Sampling, Turn
 from cord_worker.errors import RequestError, StoreError
 from cord_worker.prompting.integration import integration_prompt, read_integration
@@ -50,6 +51,7 @@ async def integrated(
             generation = await engine.reply(Turn(prompt, system_prompt, lease.passage), sampling)
         except RequestError as error:
             logger.warning("candidate %d, %d trajectories: %s", lease.candidate_id, merged, error)
+            result = replace(result, invalid_reason=reason_of(error).value)
             continue
         cut = generation.finish_reason == FinishReason.LENGTH
         result = replace(

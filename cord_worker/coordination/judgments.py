@@ -13,6 +13,7 @@ import logging
 from collections import Counter
 
 from cord_worker.config import RewardConfig, RunConfig
+from cord_worker.coordination.refusals import reason_of
 from cord_worker.engines.protocol import Engine, Sampling, Turn
 from cord_worker.errors import RequestError
 from cord_worker.prompting.trajectory import THINK_CLOSE, Segmentation
@@ -35,7 +36,7 @@ async def judgment_of(
         return await _binary(engine, checker, config, lease)
     except RequestError as error:
         logger.warning("candidate %d: %s", lease.candidate_id, error)
-        return _invalid(lease, InvalidReason.TOO_LONG)
+        return _invalid(lease, reason_of(error))
 
 
 async def _rewarded(engine: Engine, config: RunConfig, reward: RewardConfig, lease: LeasedJudgment) -> JudgmentResult:

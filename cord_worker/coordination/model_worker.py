@@ -25,6 +25,7 @@ from cord_worker.coordination.integrating import integrated
 from cord_worker.coordination.judge import judged
 from cord_worker.coordination.judgments import judgment_of
 from cord_worker.coordination.messages import Messenger
+from cord_worker.coordination.refusals import reason_of
 from cord_worker.engines.protocol import Engine, FinishReason, Sampling, Turn
 from cord_worker.errors import RequestError
 from cord_worker.search.types import InvalidReason
@@ -255,7 +256,7 @@ class ModelWorker:
                 attempt=lease.attempt,
                 text="",
                 finish_reason=None,
-                invalid_reason=InvalidReason.TOO_LONG.value,
+                invalid_reason=reason_of(error).value,
                 prompt_tokens=None,
                 completion_tokens=None,
                 cached_tokens=None,
@@ -292,7 +293,7 @@ class ModelWorker:
             scored = await self._engine.score(turn, lease.steps, lease.answer, config.scorer.scoring_template)
         except RequestError as error:
             logger.warning("candidate %d: %s", lease.candidate_id, error)
-            return _unscored(lease, InvalidReason.TOO_LONG)
+            return _unscored(lease, reason_of(error))
         if not 0.0 < scored.score <= 1.0:
             return _unscored(lease, InvalidReason.UNSCORABLE)
         return ScoreResult(
@@ -323,9 +324,10 @@ class ModelWorker:
                 trajectory_id=lease.trajectory_id,
                 attempt=lease.attempt,
                 text="",
-                finish_reason=InvalidReason.TOO_LONG.value,
+                finish_reason=reason_of(error).value,
                 prompt_tokens=0,
                 completion_tokens=0,
+                cached_tokens=0,
                 seconds=0.0,
             )
         return AnswerResult(
@@ -335,6 +337,7 @@ class ModelWorker:
             finish_reason=generation.finish_reason.value,
             prompt_tokens=generation.prompt_tokens,
             completion_tokens=generation.completion_tokens,
+            cached_tokens=generation.cached_tokens,
             seconds=generation.seconds,
         )
 

@@ -26,7 +26,7 @@ from cord_worker.engines.prefix_cache import Ids
 from cord_worker.engines.protocol import Generation
 from cord_worker.engines.runner import ModelRunner, Prefix, ScoreTask
 from cord_worker.engines.sampling import BatchSampler, RowSampling
-from cord_worker.errors import EngineError, RequestError
+from cord_worker.errors import EngineError, NotFiniteError
 from cord_worker.prompting.segmentation import Ended, TextKind, cut, ends_of
 from cord_worker.prompting.trajectory import Segmentation
 
@@ -244,7 +244,7 @@ class ComputeThread:
             if broken[index]:
                 self._slots.clear(index)
                 message = "the model computed NaN for this request (number format too narrow?); try another dtype"
-                _fail(row.job.future, RequestError(message))
+                _fail(row.job.future, NotFiniteError(message))
             elif (ended := self._ended(row, token)) is not None:
                 _fulfil(row.job.future, self._generation(row, ended))
             else:

@@ -2,7 +2,8 @@
 
 For measuring what the service itself costs, and for testing it under faults, where the answers must be the same
 whoever gives them and however often they are asked for. A question that holds ENGINE_DIES kills the engine, one that
-holds IMPOSSIBLE fails its own request, one that holds MALFORMED is replied to in prose.
+holds IMPOSSIBLE fails its own request, one that holds NOT_FINITE has no scores, one that holds MALFORMED is replied to
+in prose.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cord_worker.engines.protocol import AnswerScore, FinishReason, Generation, Sampling, StepReward, Turn
-from cord_worker.errors import EngineError, RequestError
+from cord_worker.errors import EngineError, NotFiniteError, RequestError
 from cord_worker.prompting.scoring import predictive_perplexity
 from cord_worker.prompting.trajectory import ANSWER_OPENING, SegmentationRule
 
@@ -25,6 +26,7 @@ _OPENINGS = {SegmentationRule.PROMPTED: " ", SegmentationRule.LINE_BREAK: "", Se
 
 ENGINE_DIES = "[the engine dies]"
 IMPOSSIBLE = "[an impossible request]"
+NOT_FINITE = "[a score that is no number]"
 MALFORMED = "[a malformed reply]"
 
 
@@ -109,6 +111,8 @@ class InstantEngine:
 
     async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
         """A score from a hash of everything that it may depend on."""
+        if NOT_FINITE in turn.question:
+            raise NotFiniteError("the answer's log-probability is no number, as the question asked")
         chance = random.Random(_digest("score", turn.question, list(steps), answer, scoring_template))
         tokens = max(1, len(answer.split()))
         log_prob_sum = -tokens * chance.expovariate(1.0)

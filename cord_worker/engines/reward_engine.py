@@ -22,7 +22,7 @@ from cord_worker.engines.heads import RewardHead
 from cord_worker.engines.numerics import keep_float64
 from cord_worker.engines.protocol import StepReward, Turn
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.errors import EngineError, EngineLoadError, RequestError
+from cord_worker.errors import EngineError, EngineLoadError, NotFiniteError, RequestError
 
 _DIGITS = 9
 """Decimals of a logit and of a judgment."""
@@ -80,7 +80,7 @@ class RewardEngine(RewardHead):
             )
         values = await asyncio.wrap_future(self._thread.submit(self._forward, ids))
         if not all(math.isfinite(value) for value in values):
-            raise RequestError(f"the reward head gave {values} (number format too narrow?); try another dtype")
+            raise NotFiniteError(f"the reward head gave {values} (number format too narrow?); try another dtype")
         margin = values[0] if len(values) == 1 else values[1] - values[0]
         return StepReward(
             score=round(_sigmoid(margin), _DIGITS),

@@ -22,7 +22,7 @@ from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
 from cord_worker.engines.runner import ModelRunner, ScoreTask
 from cord_worker.engines.sampling import RowSampling
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.errors import EngineLoadError, RequestError
+from cord_worker.errors import EngineLoadError, NotFiniteError, RequestError
 from cord_worker.prompting.scoring import predictive_perplexity
 from cord_worker.prompting.segmentation import TextKind
 from cord_worker.prompting.trajectory import ANSWER_OPENING
@@ -113,7 +113,7 @@ class TransformersEngine(LanguageHead):
             )
         total = math.fsum(result.log_probabilities)
         if not math.isfinite(total):
-            raise RequestError(
+            raise NotFiniteError(
                 f"the answer's log-probability is {total} (number format too narrow?); try another dtype"
             )
         total = round(_significant(min(total, 0.0)), _DIGITS) + 0.0  # no negative zero

@@ -26,7 +26,7 @@ from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
 from cord_worker.engines.remembered import Remembered
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.vllm_processes import VllmProcesses
-from cord_worker.errors import EngineError, EngineLoadError, RequestError
+from cord_worker.errors import EngineError, EngineLoadError, NotFiniteError, RequestError
 from cord_worker.prompting.scoring import predictive_perplexity
 from cord_worker.prompting.segmentation import Ended, Ends, TextKind, cut, ends_of
 from cord_worker.prompting.trajectory import ANSWER_OPENING, THINK_CLOSE
@@ -172,7 +172,7 @@ class VllmEngine(LanguageHead):
             cached = 0
         total = math.fsum(_log_probabilities(output, ids, positions))
         if not math.isfinite(total):
-            raise RequestError(
+            raise NotFiniteError(
                 f"the answer's log-probability is {total} (number format too narrow?); try another dtype"
             )
         total = round(min(total, 0.0), _DIGITS) + 0.0  # no negative zero

@@ -138,13 +138,19 @@ def enqueue_dataset(
     return Enqueued(report, rejects, dry_run=False)
 
 
-def validate_dataset(source: DatasetSource) -> Validation:
-    """Reads the whole dataset and checks it as enqueuing would, equal ids included; memory stays flat."""
+def validate_dataset(source: DatasetSource, config: RunConfig | None = None) -> Validation:
+    """Reads the whole dataset and checks it as enqueuing would, equal ids included; memory stays flat.
+
+    What rows say about their own checking depends on a configuration, and is looked at where there is one.
+    """
     found = Validation()
+    records = source.records()
+    if config is not None:
+        records = with_known_methods(records, config.verify)
     with tempfile.TemporaryDirectory(prefix="cord-") as folder, closing(sqlite3.connect(f"{folder}/ids")) as ids:
         ids.execute("PRAGMA journal_mode = OFF")
         ids.execute("CREATE TABLE ids (key TEXT PRIMARY KEY, location TEXT) WITHOUT ROWID")
-        for record in source.records():
+        for record in records:
             if isinstance(record, RejectedRecord):
                 found.add_flaw(_flaw(record))
                 continue

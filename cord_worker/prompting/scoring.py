@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cord_worker.errors import RequestError
+from cord_worker.errors import NotFiniteError, RequestError
 
 ANSWER_PLACEHOLDER = "{answer}"
 
@@ -55,7 +55,7 @@ def predictive_perplexity(log_prob_sum: float, answer_tokens: int) -> float:
 
     It is the inverse perplexity of the *answer*, in (0, 1], higher is better (paper, step 2 of the decoding step); 0.0
     where it underflows, which makes the candidate unscorable. `log_prob_sum` is the float64 sum of M natural-log
-    probabilities. Raises RequestError where M < 1, or the sum is positive or no number.
+    probabilities. Raises RequestError where M < 1 or the sum is positive, NotFiniteError where it is no number.
     """
     if answer_tokens < 1:
         raise RequestError(
@@ -63,7 +63,8 @@ def predictive_perplexity(log_prob_sum: float, answer_tokens: int) -> float:
             "is not empty"
         )
     if math.isnan(log_prob_sum) or log_prob_sum > 0:
-        raise RequestError(
+        kind = RequestError if math.isfinite(log_prob_sum) else NotFiniteError
+        raise kind(
             f"the log-probabilities of the answer sum to {log_prob_sum}: a sum of logarithms of probabilities is at "
             "most 0; check the prover's engine and number format"
         )

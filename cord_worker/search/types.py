@@ -36,6 +36,8 @@ class InvalidReason(StrEnum):
     """Equal to a sibling after whitespace normalisation."""
     TOO_LONG = "too_long"
     """The prefix or the candidate does not fit a model's context."""
+    NOT_FINITE = "not_finite"
+    """A model computed NaN or an infinity for it: a number format that is too narrow, or damaged weights."""
     MALFORMED = "malformed"
     """An integrator's reply is not the JSON that it was asked for."""
     UNSCORABLE = "unscorable"

@@ -20,6 +20,7 @@ from cord_worker.dataset import ProblemRecord, RejectedRecord, rejection_error
 from cord_worker.errors import DatasetError, RunConflict
 from cord_worker.store.models import RunState, TeacherRole
 from cord_worker.store.runs import find_run
+from cord_worker.store.verdicts import METHOD, REFERENCE, method_of, reference_of
 
 _STAGE = sa.text(
     """
@@ -52,20 +53,21 @@ _DROP_REPEATED = sa.text(
     """
 )
 
+_CONFLICTS = f"""
+    p.run_id = :run_id AND p.key = s.key AND r.id = p.run_id
+    AND (p.content_hash <> s.content_hash OR {METHOD} IS DISTINCT FROM {method_of("s")}
+         OR {REFERENCE} IS DISTINCT FROM {reference_of("s")})
+"""
+"""SQL: whether the run `r` holds as `p` what `s` names, but asks, expects or checks something else."""
+
 _CONFLICTING = sa.text(
-    """
-    SELECT s.line, s.key, s.location FROM staged s
-    JOIN problems p ON p.run_id = :run_id AND p.key = s.key AND p.content_hash <> s.content_hash
+    f"""
+    SELECT s.line, s.key, s.location FROM staged s, problems p, runs r WHERE {_CONFLICTS}
     ORDER BY s.line LIMIT :most
     """
 )
 
-_DROP_CONFLICTING = sa.text(
-    """
-    DELETE FROM staged s USING problems p
-    WHERE p.run_id = :run_id AND p.key = s.key AND p.content_hash <> s.content_hash
-    """
-)
+_DROP_CONFLICTING = sa.text(f"DELETE FROM staged s USING problems p, runs r WHERE {_CONFLICTS}")
 
 _DROP_ALREADY = sa.text("DELETE FROM staged s USING problems p WHERE p.run_id = :run_id AND p.key = s.key")
 """Not a condition of the insertion: that would read, for every row, all those that it has inserted itself so far."""

@@ -184,12 +184,12 @@ _FINISH_ANSWERS = sa.text(
     UPDATE trajectories t
     SET answer_state = 'written', answer_text = r.text, answer_finish_reason = r.finish_reason,
         answer_prompt_tokens = r.prompt_tokens, answer_completion_tokens = r.completion_tokens,
-        answer_seconds = r.seconds, answered_at = now(), touched_at = now()
+        answer_cached_tokens = r.cached_tokens, answer_seconds = r.seconds, answered_at = now(), touched_at = now()
     FROM unnest(
         CAST(:trajectory_id AS bigint[]), CAST(:attempt AS int[]), CAST(:text AS text[]),
         CAST(:finish_reason AS text[]), CAST(:prompt_tokens AS int[]), CAST(:completion_tokens AS int[]),
-        CAST(:seconds AS float8[])
-    ) AS r(id, attempt, text, finish_reason, prompt_tokens, completion_tokens, seconds)
+        CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[])
+    ) AS r(id, attempt, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, seconds)
     WHERE t.id = r.id AND t.answer_state = 'writing' AND t.worker_id = :worker_id AND t.answer_attempts = r.attempt
     RETURNING t.problem_id
     """

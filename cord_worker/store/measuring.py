@@ -48,7 +48,7 @@ _REQUESTS = sa.text(
 _ANSWER_REQUESTS = sa.text(
     """
     SELECT j.candidate_id, p.position, t.name AS teacher, j.answer_seed AS seed,
-           j.answer_completion_tokens AS completion_tokens,
+           j.answer_completion_tokens AS completion_tokens, j.answer_cached_tokens AS cached_tokens,
            extract(epoch FROM j.answered_at)::float8 - j.answer_seconds AS began
     FROM trajectories j
     JOIN problems p ON p.id = j.problem_id
@@ -100,6 +100,7 @@ class AnswerRequest:
     teacher: str
     seed: int
     completion_tokens: int
+    cached_tokens: int | None
     began: float
 
 

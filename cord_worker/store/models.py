@@ -417,9 +417,14 @@ class Trajectory(Base):
     )
     answer_seed: Mapped[int | None] = mapped_column(BigInteger, comment="Sampling seed of the final answer.")
     answer_text: Mapped[str | None] = mapped_column(Text, comment="What follows </think>.")
-    answer_finish_reason: Mapped[str | None] = mapped_column(Text, comment="eos, length or too_long (no room).")
+    answer_finish_reason: Mapped[str | None] = mapped_column(
+        Text, comment="eos, length, too_long (no room) or not_finite (NaN)."
+    )
     answer_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's prompt tokens.")
     answer_completion_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's generated tokens.")
+    answer_cached_tokens: Mapped[int | None] = mapped_column(
+        Integer, comment="Prompt tokens of the answer from the prefix cache."
+    )
     answer_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the teacher's engine.")
     answer_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to write it.")
     worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that writes or wrote the answer.")

@@ -14,13 +14,20 @@ import sqlalchemy as sa
 
 from cord_worker.store.leases import WITHOUT_FLUSH, columns, count_dropped
 
-METHOD = """\
-coalesce(nullif(p.attributes ->> (r.config -> 'verify' ->> 'field'), ''), r.config -> 'verify' ->> 'method')"""
-"""SQL: how the answer to the problem `p` of the run `r` is checked."""
 
-REFERENCE = """\
-coalesce(nullif(p.attributes ->> (r.config -> 'verify' ->> 'reference_field'), ''), p.answer)"""
-"""SQL: what it is checked against."""
+def method_of(row: str) -> str:
+    """SQL: how the answer to the problem in `row` (an alias, such as `p`) of the run `r` is checked."""
+    named = f"nullif({row}.attributes ->> (r.config -> 'verify' ->> 'field'), '')"
+    return f"coalesce({named}, r.config -> 'verify' ->> 'method')"
+
+
+def reference_of(row: str) -> str:
+    """SQL: what it is checked against; see `method_of`."""
+    named = f"nullif({row}.attributes ->> (r.config -> 'verify' ->> 'reference_field'), '')"
+    return f"coalesce({named}, {row}.answer)"
+
+
+METHOD, REFERENCE = method_of("p"), reference_of("p")
 
 IS_JUDGED = f"({METHOD} = 'judge')"
 """SQL: whether an LLM checks it."""

@@ -115,6 +115,7 @@ class AnswerResult:
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int
     seconds: float
 
 

@@ -80,6 +80,13 @@ def check_scores(url: str) -> None:
             )
         ).all()
     )
+    cached = "SELECT sum(requests) AS requests, sum(cached_tokens) AS cached FROM {} WHERE kind = 'answer'"
+    views = [
+        database.run(lambda c, v=v: c.execute(sa.text(cached.format(v))).one()) for v in ("prefix_cache", "run_costs")
+    ]
+    assert views[0] == views[1]
+    assert views[0].requests == 3 + len(ANSWERS)
+    assert views[0].cached > 0
     database.close()
     assert {row.answer for row in rows} >= set(ANSWERS)
     prover = _Prover()

@@ -88,6 +88,21 @@ def test_validate_names_every_flaw_and_needs_no_database(cordctl: Cordctl) -> No
     assert "\x1b" not in result.stdout + result.stderr
 
 
+def test_validate_checks_rows_as_enqueue_does_with_a_configuration(cordctl: Cordctl) -> None:
+    cordctl.write_problems(problem(1), {**problem(2), "verify": "sympy"}, {**problem(3), "final": ["yes"]})
+    with (cordctl.folder / "cord.toml").open("a", encoding="utf-8") as config:
+        config.write('\n[verify]\nreference_field = "final"\n')
+    assert "3 problems, 0 invalid rows" in cordctl("validate", "problems.jsonl").stdout
+    validated = cordctl("validate", "problems.jsonl", "--config", "cord.toml", exits=1)
+    assert "1 problems, 2 invalid rows" in validated.stdout
+    flaws = validated.stderr.splitlines()
+    assert [flaw.partition(" is ")[0] for flaw in flaws] == [
+        "problems.jsonl:2: field 'verify'",
+        "problems.jsonl:3: field 'final'",
+    ]
+    assert flaws[0] in cordctl("enqueue", "problems.jsonl", exits=1).stderr
+
+
 def test_an_old_schema_is_refused_with_the_command_that_helps(cordctl: Cordctl, empty_database_url: str) -> None:
     cordctl.environment["CORD_DATABASE_URL"] = empty_database_url
     assert "cordctl db upgrade" in cordctl("enqueue", "problems.jsonl", exits=1).stderr

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 sys.path.insert(0, str(Path(__file__).parent))
 from cluster import Cluster, content, count
 
-from cord_worker.engines.instant import ENGINE_DIES, IMPOSSIBLE
+from cord_worker.engines.instant import ENGINE_DIES, IMPOSSIBLE, NOT_FINITE
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.local.state import StateDir
 from cord_worker.store.database import Database
@@ -149,8 +149,11 @@ def test_a_dead_engine_ends_its_worker_and_only_that(cluster: Cluster, database:
 
 def test_an_impossible_request_fails_its_own_problem_and_no_other(cluster: Cluster, database: Database) -> None:
     cluster.enqueue(database, 1, run="impossible", addition=IMPOSSIBLE)
+    cluster.enqueue(database, 1, run="not finite", addition=NOT_FINITE)
     cluster.enqueue(database, 3)
     cluster.start()
     cluster.wait_until(lambda: count(database, "state = 'done'") == 3, 120)
-    cluster.wait_until(lambda: count(database, "state = 'failed' AND failure_reason LIKE '%too_long%'") == 1, 120)
+    for reason in ("too_long", "not_finite"):
+        failed = f"state = 'failed' AND failure_reason LIKE '%{reason}%'"
+        cluster.wait_until(lambda failed=failed: count(database, failed) == 1, 120)
     assert [name for name, process in cluster.processes.items() if process.poll() is not None] == []

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import pytest
 import sqlalchemy as sa
 
-from cord_worker.config import RunConfig
+from cord_worker.config import RunConfig, VerifyConfig
 from cord_worker.dataset import ProblemRecord, RejectedRecord
+from cord_worker.dataset.records import Json
 from cord_worker.errors import DatasetError, RunConflict
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import EnqueueReport, enqueue
@@ -77,6 +78,35 @@ def test_another_problem_under_a_known_id_is_refused(database: Database) -> None
     with pytest.raises(DatasetError, match="already holds another problem"):
         put(database, [record("a", "Something else?"), record("b", line=2)])
     assert stored(database) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_another"),
+    [
+        ({"verify": "math"}, {"verify": "exact"}, True),
+        ({}, {"verify": "choice"}, True),
+        ({"final": "yes"}, {"final": "no"}, True),
+        ({"final": "yes"}, {}, True),
+        ({"verify": "math"}, {}, False),  # math is what a row without a method is checked by
+        ({"final": ""}, {"final": "2"}, False),  # 2 is the answer
+        ({"level": 3}, {"level": 4}, False),
+    ],
+)
+def test_a_problem_that_is_checked_in_another_way_is_another_problem(
+    database: Database, before: dict[str, Json], after: dict[str, Json], is_another: bool
+) -> None:
+    checked = config().model_copy(update={"verify": VerifyConfig(reference_field="final")})
+
+    def put_one(attributes: dict[str, Json]) -> EnqueueReport:
+        row = ProblemRecord("a", "What is 1 + 1?", "2", None, attributes, "data.jsonl:1")
+        return database.run(lambda connection: enqueue(connection, "run", checked, [row]))
+
+    put_one(before)
+    if is_another:
+        with pytest.raises(DatasetError, match="already holds another problem"):
+            put_one(after)
+    else:
+        assert put_one(after).already == 1
 
 
 def test_a_bad_row_stops_everything_unless_asked_to_skip(database: Database) -> None:

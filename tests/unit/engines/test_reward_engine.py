@@ -20,7 +20,7 @@ from cord_worker.engines import load_engine
 from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.protocol import StepReward, Turn
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.errors import EngineLoadError, RequestError
+from cord_worker.errors import EngineLoadError, NotFiniteError, RequestError
 
 PROVER = ModelConfig(path="bundled:prover").location()
 TURN = Turn("What is 3 + 4?")
@@ -91,3 +91,12 @@ def test_a_model_without_the_head_that_is_asked_for_is_refused(tmp_path: Path) -
 def test_three_labels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineLoadError, match="3 labels"):
         load_engine(head(tmp_path, labels=3))
+
+
+def test_a_head_that_computes_no_number_fails_the_request_as_such(tmp_path: Path) -> None:
+    settings = head(tmp_path)
+    model = LlamaForSequenceClassification.from_pretrained(tmp_path, dtype=torch.float32)
+    model.score.weight.data[0, 0] = float("nan")
+    model.save_pretrained(tmp_path)
+    with pytest.raises(NotFiniteError, match="dtype"):
+        rewards(settings, (STEPS, None))

@@ -16,7 +16,7 @@ from cord_worker.config import DEFAULT_SCORING_TEMPLATE
 from cord_worker.engines.protocol import AnswerScore, FinishReason, Generation, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.transformers_engine import TransformersEngine
-from cord_worker.errors import EngineError, RequestError
+from cord_worker.errors import EngineError, NotFiniteError, RequestError
 from cord_worker.prompting.trajectory import Segmentation
 
 SettingsOf = Callable[..., EngineSettings]
@@ -408,7 +408,7 @@ def test_a_model_that_computes_nan_fails_its_requests_and_lives_on(
 
         broken, fine = asyncio.run(run())
         embedding.data[poisoned] = kept
-        assert isinstance(broken, RequestError)
+        assert isinstance(broken, NotFiniteError)
         assert isinstance(fine, (Generation, RequestError))  # tied weights: the same token's logit is NaN everywhere
         assert together(engine, [proposing("just end", [], GREEDY)])[0].text == " It ends"
     finally:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cord_worker.errors import RequestError
+from cord_worker.errors import NotFiniteError, RequestError
 from cord_worker.prompting.scoring import predictive_perplexity
 
 
@@ -37,8 +37,9 @@ def test_a_certain_answer_scores_exactly_one() -> None:
     ],
 )
 def test_what_is_no_score_is_refused(log_prob_sum: float, answer_tokens: int, told: str) -> None:
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match=told) as caught:
         predictive_perplexity(log_prob_sum, answer_tokens)
+    assert isinstance(caught.value, NotFiniteError) != math.isfinite(log_prob_sum)
 
 
 @pytest.mark.parametrize("log_prob_sum", [-math.inf, -1e6])
