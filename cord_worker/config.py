@@ -420,6 +420,14 @@ class SearchConfig(_Section):
     thinking_tokens: int = Field(
         16_384, ge=8, description="Thinking budget, in the prover's tokens; in the teacher's where nothing is scored."
     )
+    total_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Budget of all proposals for one problem, losers and invalid ones included, in the teachers' own "
+        "tokens; final answers and judgments are not counted. Once it is spent, the trajectories end where they are, "
+        "as at max_steps: looked at after every step, so that one step's proposals at most go beyond it. For `cord`, "
+        "`greedy` and `mcts`; the others propose everything at once. None by default.",
+    )
     answer_tokens: int = Field(4096, ge=1, description="Cap of the final answer, in the teacher's tokens.")
     loop_ngram: int = Field(12, ge=1, description="Words in the n-gram that is watched for loops.")
     loop_repeats: int = Field(8, ge=2, description="Repeats of one n-gram in a step that make it a loop.")
@@ -450,6 +458,11 @@ class SearchConfig(_Section):
             )
         if self.finished != "compete" and self.pipeline != "cord":
             raise ValueError(f'finished = "{self.finished}" needs pipeline = "cord" (it is "{self.pipeline}")')
+        if self.total_tokens is not None and self.pipeline not in ("cord", "greedy", "mcts"):
+            raise ValueError(
+                'total_tokens is a budget of searches step by step: it needs pipeline = "cord", "greedy" or "mcts", as '
+                f'"{self.pipeline}" proposes everything at once (there, lower `trajectories` or thinking_tokens)'
+            )
         for name in ("diversity_teacher", "diversity_text"):
             if getattr(self, name) and self.pipeline != "cord":
                 raise ValueError(f'{name} is about a beam: it needs pipeline = "cord" (it is "{self.pipeline}")')
@@ -716,7 +729,7 @@ class RunConfig(_Section):
                 "system_prompts": [self.system_prompt(writer) for writer in self.writers],
                 "prover": self.scorer.model_dump(mode="json") if self.is_scored else None,
                 "prover_system_prompt": self.prover_model.system_prompt if self.is_scored else None,
-                "search": self.search.model_dump(mode="json"),
+                "search": self.search.model_dump(mode="json", exclude_none=True),
                 "seed": self.run.seed,
                 "verify": self.verify.model_dump(mode="json"),
                 "judge_system_prompt": None if self.judge_model is None else self.judge_model.system_prompt,

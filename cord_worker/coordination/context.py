@@ -119,5 +119,6 @@ def search_settings(config: RunConfig) -> SearchSettings:
         diversity_teacher=search.diversity_teacher,
         diversity_text=search.diversity_text,
         integration_tokens=0 if config.integration is None else config.integration.max_tokens,
+        total_tokens=search.total_tokens,
         selection=Criterion(search.selection),
     )

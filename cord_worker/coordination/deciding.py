@@ -24,6 +24,7 @@ def decide(connection: sa.Connection, context: RunContext, problem: decisions.Pr
     candidates = decisions.read_candidates(connection, problem.id, problem.step, problem.round)
     if pipeline.READS_EARLIER:
         candidates = [*decisions.read_earlier(connection, problem.id, problem.step), *candidates]
+    budgeted = context.search.total_tokens is not None
     return pipeline.decide(
         context.search,
         scope,
@@ -32,6 +33,7 @@ def decide(connection: sa.Connection, context: RunContext, problem: decisions.Pr
         round=problem.round,
         beam=decisions.read_beam(connection, problem.id, problem.step - 1),
         candidates=candidates,
+        spent=decisions.read_spent(connection, problem.id, problem.step, problem.round) if budgeted else 0,
     )
 
 

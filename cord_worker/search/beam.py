@@ -38,10 +38,15 @@ class Selection:
 
 
 def select(
-    candidates: Iterable[Candidate], finished: Iterable[Trajectory], settings: SearchSettings, scope: SeedScope
+    candidates: Iterable[Candidate],
+    finished: Iterable[Trajectory],
+    settings: SearchSettings,
+    scope: SeedScope,
+    *,
+    is_last: bool = False,
 ) -> Selection:
     """The best `beam_width` of one step's valid candidates and of the finished trajectories that held a slot, as
-    `settings.finished` has it.
+    `settings.finished` has it. All of them are finished after the `is_last` step of a search.
 
     Independent of the order of both. Raises SearchError where a candidate that is not invalid lacks text, score,
     token count or finish reason, or where two members cannot be told apart by `rank_key`.
@@ -53,7 +58,11 @@ def select(
     pool = tuple(candidates)
     invalid = invalid_candidates(pool)
     new = sorted(
-        (Trajectory.of(candidate, finish_of(candidate, settings)) for candidate in pool if candidate.id not in invalid),
+        (
+            Trajectory.of(candidate, finish_of(candidate, settings, is_last=is_last))
+            for candidate in pool
+            if candidate.id not in invalid
+        ),
         key=key,
     )
     everyone = sorted([*new, *finished], key=key)
@@ -148,8 +157,9 @@ def marked_invalid(candidates: Iterable[Candidate]) -> dict[int, InvalidReason]:
     }
 
 
-def finish_of(candidate: Candidate, settings: SearchSettings) -> Finish | None:
-    """Why the thinking of a valid candidate ends with this step, or None where it goes on."""
+def finish_of(candidate: Candidate, settings: SearchSettings, *, is_last: bool = False) -> Finish | None:
+    """Why the thinking of a valid candidate ends with this step, or None where it goes on, as it cannot after the
+    `is_last` one that the problem's budget allows."""
     reason = candidate.finish_reason
     if reason in _CLOSING_REASONS:
         return _CLOSING_REASONS[reason]
@@ -164,7 +174,7 @@ def finish_of(candidate: Candidate, settings: SearchSettings) -> Finish | None:
         return Finish.THINKING_BUDGET
     if candidate.depth >= settings.max_steps:
         return Finish.MAX_STEPS
-    return None
+    return Finish.TOTAL_TOKENS if is_last else None
 
 
 def _known_reason(candidate: Candidate, reason: str) -> InvalidReason:

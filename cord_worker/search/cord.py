@@ -5,6 +5,7 @@
         every teacher proposes the next step of every live trajectory      `initial`, `Expand`
         the prover scores every candidate
         the B best of candidates and finished trajectories are the beam    `decide`
+    (all are, where the problem's budget of tokens is spent)
 
 `decide` is one turn of that loop, as a function of stored rows.
 """
@@ -35,18 +36,20 @@ def decide(
     round: int,
     beam: Beam,
     candidates: Sequence[Candidate],
+    spent: int,
 ) -> Decision:
     """The B best over the whole pool go on; see `decision.Pipeline.decide`."""
     check_complete(_expansions(settings, scope, teachers, step=step, round=round, beam=beam), candidates)
     finished = tuple(trajectory for trajectory in beam if trajectory.finish is not None)
-    selection = select(candidates, finished, settings, scope)
+    is_last = settings.are_spent(spent)
+    selection = select(candidates, finished, settings, scope, is_last=is_last)
 
     if not selection.ranking:
-        if round + 1 < settings.max_rounds:
+        if round + 1 < settings.max_rounds and not is_last:
             again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam)
             return Retry(round=round + 1, invalid=selection.invalid, expansions=again)
         if not finished:
-            return Fail(invalid=selection.invalid, reason=failure(step, round, selection.invalid))
+            return Fail(invalid=selection.invalid, reason=failure(step, round, selection.invalid, spent_up=is_last))
 
     if all(trajectory.finish is not None for trajectory in selection.beam):
         return Finish(

@@ -27,8 +27,10 @@ def decide(
     round: int,
     beam: Beam,
     candidates: Sequence[Candidate],
+    spent: int,
 ) -> Decision:
     """All valid trajectories are finished and ranked; see `decision.Pipeline.decide`."""
+    del spent  # everything is proposed at once
     if step != 1 or beam:
         raise SearchError(f"curation has one step and no beam before it; got step {step} and a beam of {len(beam)}")
     check_complete(_expansions(settings, scope, teachers, round=round), candidates)

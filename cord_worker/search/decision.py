@@ -91,8 +91,13 @@ class Pipeline(Protocol):
         round: int,
         beam: Beam,
         candidates: Sequence[Candidate],
+        spent: int,
     ) -> Decision:
         """What follows from the `candidates` of one step and round, which were expanded from `beam` (empty at step 1).
+
+        `spent` counts the tokens generated for the problem so far: the proposals of all steps and rounds up to this
+        one, losers and invalid ones included. Once they reach `total_tokens` nothing more is proposed; a pipeline that
+        proposes everything at once has no such budget.
 
         Where the pipeline `READS_EARLIER`, those of all steps before are among them, of every round and without their
         texts. Every candidate must be scored or marked invalid. Raises SearchError where those of the step are not

@@ -106,11 +106,12 @@ def check_complete(expected_expansions: tuple[Expansion, ...], candidates: Seque
             )
 
 
-def failure(step: int, round: int, invalid: dict[int, InvalidReason]) -> str:
-    """One sentence that says why nothing can be chosen."""
+def failure(step: int, round: int, invalid: dict[int, InvalidReason], *, spent_up: bool = False) -> str:
+    """One sentence that says why nothing can be chosen; `spent_up` where the budget allows no further round."""
     counts = Counter(invalid.values())
     listed = ", ".join(f"{counts[reason]} {reason}" for reason in InvalidReason if counts[reason])
+    budget = ", search.total_tokens is spent" if spent_up else ""
     return (
-        f"all {len(invalid)} candidates of step {step} are invalid in the last of {round + 1} rounds ({listed}), and "
-        "no finished trajectory holds a slot"
+        f"all {len(invalid)} candidates of step {step} are invalid in the last of {round + 1} rounds ({listed})"
+        f"{budget}, and no finished trajectory holds a slot"
     )

@@ -40,6 +40,7 @@ def decide(
     round: int,
     beam: Beam,
     candidates: Sequence[Candidate],
+    spent: int,
 ) -> Decision:
     """The best candidate of every chain goes on; see `decision.Pipeline.decide`."""
     check_complete(_expansions(settings, scope, teachers, step=step, round=round, beam=beam), candidates)
@@ -47,18 +48,19 @@ def decide(
     valid: list[Trajectory] = []
     invalid: dict[int, InvalidReason] = {}
     everyone = dataclasses.replace(settings, beam_width=len(candidates))
+    is_last = settings.are_spent(spent)
     for chain in _chains(candidates):
-        selection = select(chain, (), everyone, scope)
+        selection = select(chain, (), everyone, scope, is_last=is_last)
         invalid |= selection.invalid
         valid += selection.beam
         kept += selection.beam[:1]
 
     if not valid:
-        if round + 1 < settings.max_rounds:
+        if round + 1 < settings.max_rounds and not is_last:
             again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam)
             return Retry(round=round + 1, invalid=invalid, expansions=again)
         if not kept:
-            return Fail(invalid=invalid, reason=failure(step, round, invalid))
+            return Fail(invalid=invalid, reason=failure(step, round, invalid, spent_up=is_last))
 
     ranking = tuple(member.candidate_id for member in sorted(valid, key=lambda one: rank_key(one, settings, scope)))
     chosen = tuple(sorted(kept, key=lambda one: rank_key(one, settings, scope)))

@@ -38,8 +38,10 @@ def decide(
     round: int,
     beam: Beam,
     candidates: Sequence[Candidate],
+    spent: int,
 ) -> Decision:
     """The valid trajectories are to be merged, or are merged and done with; see `decision.Pipeline.decide`."""
+    del spent  # all trajectories are proposed at once
     if step not in (1, 2):
         raise SearchError(f"integration has two steps; got step {step}")
     check_complete(_expansions(settings, scope, teachers, step=step, round=round, beam=beam), candidates)

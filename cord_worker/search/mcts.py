@@ -20,6 +20,9 @@ trajectory. What the paper leaves open, decided here:
 - An iteration is spent whatever comes of it. A node whose next steps are all invalid in the last round is not gone to
   again, a rollout that is invalid in the last round counts nowhere; the search ends early where no node is left.
 
+- Where the problem's budget of tokens is spent, the nodes that were made last are finished, as at the step cap; no
+  rollout follows.
+
 The beam between two decisions holds all finished trajectories and the node that is extended.
 """
 
@@ -61,6 +64,7 @@ def decide(
     round: int,
     beam: Beam,
     candidates: Sequence[Candidate],
+    spent: int,
 ) -> Decision:
     """A rollout after new nodes, new nodes after a rollout, until the budget is used up; see
     `decision.Pipeline.decide`."""
@@ -68,15 +72,18 @@ def decide(
     current = [candidate for candidate in candidates if candidate.step >= step]
     whole = any(candidate.whole for candidate in current)
     check_complete(_expansions(settings, scope, teachers, step=step, round=round, beam=beam, whole=whole), current)
-    selection = select(current, (), dataclasses.replace(settings, beam_width=len(current)), scope)
-    if not selection.ranking and round + 1 < settings.max_rounds:
+    is_last = settings.are_spent(spent)
+    everyone = dataclasses.replace(settings, beam_width=len(current))
+    selection = select(current, (), everyone, scope, is_last=is_last)
+    if not selection.ranking and round + 1 < settings.max_rounds and not is_last:
         again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam, whole=whole)
         return Retry(round=round + 1, invalid=selection.invalid, expansions=again)
 
     tree = SearchTree(settings, scope, earlier, current, selection.beam)
     finished = tree.finished()
     rollout = not whole and bool(selection.beam) and selection.beam[0].finish is None
-    node = selection.beam[0] if rollout else tree.next_node() if tree.iterations < settings.trajectories else None
+    goes_on = tree.iterations < settings.trajectories and not is_last
+    node = selection.beam[0] if rollout else tree.next_node() if goes_on else None
     if node is not None:
         chosen = tuple(sorted([*finished, node], key=tree.order))
         return Expand(
@@ -88,7 +95,7 @@ def decide(
             expansions=_expansions(settings, scope, teachers, step=step + 1, round=0, beam=chosen, whole=rollout),
         )
     if not finished:
-        return Fail(invalid=selection.invalid, reason=failure(step, round, selection.invalid))
+        return Fail(invalid=selection.invalid, reason=failure(step, round, selection.invalid, spent_up=is_last))
     return Finish(
         beam=finished,
         ranking=selection.ranking,

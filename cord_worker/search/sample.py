@@ -30,8 +30,10 @@ def decide(
     round: int,
     beam: Beam,
     candidates: Sequence[Candidate],
+    spent: int,
 ) -> Decision:
     """All valid samples are answered, by teacher and sample; see `decision.Pipeline.decide`."""
+    del spent  # everything is proposed at once
     if step != 1 or round or beam:
         raise SearchError(
             f"sampling has one step of one round and no beam before it; got step {step}, round {round} and a beam of "

@@ -57,6 +57,8 @@ class Finish(StrEnum):
     """The thinking budget ran out."""
     MAX_STEPS = "max_steps"
     """The step cap was reached."""
+    TOTAL_TOKENS = "total_tokens"
+    """The problem's budget of generated tokens was spent."""
 
 
 class Criterion(StrEnum):
@@ -96,7 +98,8 @@ class SearchSettings:
     teacher's. `max_rounds` counts the tries of a step whose candidates are all invalid, the first one included.
     `trajectories` is the number of chains (greedy), of whole trajectories of each teacher (curation, integration,
     sample) or of rollouts (mcts), `exploration` the weight of the unknown in a tree search, `integration_tokens` the
-    cap of an integrator's reply; `length_normalisation`: see `beam.merit`; `diversity_*`: see `diversity`."""
+    cap of an integrator's reply, `total_tokens` the budget of a problem's proposals, in the writers' own tokens (None
+    without one); `length_normalisation`: see `beam.merit`; `diversity_*`: see `diversity`."""
 
     beam_width: int
     samples_per_teacher: int
@@ -114,7 +117,13 @@ class SearchSettings:
     diversity_teacher: float = 0.0
     diversity_text: float = 0.0
     integration_tokens: int = 0
+    total_tokens: int | None = None
     selection: Criterion = Criterion.PREDICTIVE_PERPLEXITY
+
+    def are_spent(self, tokens: int) -> bool:
+        """Whether a problem for which so many `tokens` were generated gets no more of them: its search ends with the
+        step that is decided, as at `max_steps`."""
+        return self.total_tokens is not None and tokens >= self.total_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,13 @@ _READ_EARLIER = sa.text(
     """
 )
 
+_READ_SPENT = sa.text(
+    """
+    SELECT coalesce(sum(completion_tokens), 0) FROM candidates
+    WHERE problem_id = :problem_id AND (step, round) <= (:step, :round)
+    """
+)
+
 _READ_BEAM = sa.text(
     """
     SELECT b.candidate_id, c.depth AS steps, c.score, b.finish, c.parent_rank, t.ordinal AS teacher, c.sample,
@@ -266,6 +273,12 @@ def read_earlier(connection: sa.Connection, problem_id: int, step: int) -> list[
     """Every candidate of the steps before `step`, all rounds, without its text; they are decided and do not change."""
     rows = connection.execute(_READ_EARLIER, {"problem_id": problem_id, "step": step})
     return [Candidate(**row._mapping) for row in rows]
+
+
+def read_spent(connection: sa.Connection, problem_id: int, step: int, round: int) -> int:
+    """Tokens of all proposals up to this step and round, each in its writer's own; invalid ones included."""
+    parameters = {"problem_id": problem_id, "step": step, "round": round}
+    return int(connection.execute(_READ_SPENT, parameters).scalar_one())
 
 
 def read_beam(connection: sa.Connection, problem_id: int, step: int) -> Beam:

@@ -1,4 +1,4 @@
-"""What a final answer took from its model's prefix cache.
+"""What a final answer took from its model's prefix cache; a budget of tokens that ends a search.
 
 Revision ID: 0003
 Revises: 0002
@@ -111,6 +111,10 @@ COMMENTS = {
     "prefix_cache.requests": (
         "Candidates that it proposed, scored or judged, or answers that it wrote.",
         "Candidates that it proposed, scored or judged.",
+    ),
+    "trajectories.finish": (
+        "think_end, eos, thinking_budget, max_steps or total_tokens.",
+        "think_end, eos, thinking_budget or max_steps.",
     ),
     "trajectories.answer_finish_reason": (
         "eos, length, too_long (no room) or not_finite (NaN).",

@@ -121,6 +121,7 @@ def test_what_only_decides_the_speed_is_not_in_the_fingerprint(operational: dict
         ("[prover]", "[search]\nlength_normalisation = 0.5\n[prover]"),
         ("[prover]", "[search]\ndiversity_teacher = 0.1\n[prover]"),
         ("[prover]", "[search]\ndiversity_text = 0.1\n[prover]"),
+        ("[prover]", "[search]\ntotal_tokens = 5000\n[prover]"),
     ],
 )
 def test_what_decides_the_result_is_in_the_fingerprint(change: tuple[str, str]) -> None:
@@ -147,6 +148,9 @@ def test_phrases_that_cannot_end_a_step_are_refused(phrases: str, said: str) -> 
     [
         ('finished = "first"\npipeline = "greedy"', 'needs pipeline = "cord"'),
         ('diversity_text = 0.1\npipeline = "curation"', 'needs pipeline = "cord"'),
+        ('total_tokens = 5000\npipeline = "curation"', "proposes everything at once"),
+        ('total_tokens = 5000\npipeline = "sample"', "proposes everything at once"),
+        ("total_tokens = 0", "total_tokens"),
         ('length_normalisation = 1\nselection = "random"', 'needs selection = "predictive_perplexity"'),
     ],
 )

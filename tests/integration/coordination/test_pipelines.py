@@ -178,6 +178,31 @@ def test_tree_search_goes_back_to_earlier_nodes_and_exports_paths_with_their_ste
         assert_numbered(line["trajectory"])
 
 
+@pytest.mark.parametrize("search", ["cord", "mcts"])
+def test_a_budget_of_tokens_ends_a_search_with_the_step_that_spends_it(
+    search: str, tmp_path: Path, database: Database, database_url: str, broker_url: str
+) -> None:
+    config = INSTANT.replace("[search]\n", f'[search]\npipeline = "{search}"\ntotal_tokens = 250\n')
+    with Cluster(tmp_path, database_url, broker_url, config) as cluster:
+        cluster.start()
+        cluster.enqueue(database, PROBLEMS)
+        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
+    spent = """
+        SELECT p.id, sum(c.completion_tokens) AS tokens,
+               sum(c.completion_tokens) FILTER (WHERE c.step < p.step) AS before,
+               bool_or(j.finish = 'total_tokens') AS ended
+        FROM problems p JOIN candidates c ON c.problem_id = p.id LEFT JOIN trajectories j ON j.candidate_id = c.id
+        GROUP BY p.id
+    """
+    rows = database.run(lambda connection: connection.execute(sa.text(spent)).all())
+    assert len(rows) == PROBLEMS
+    assert all((row.before or 0) < 250 for row in rows)
+    assert all(row.tokens >= 250 for row in rows if row.ended)
+    assert any(row.ended for row in rows)
+    recorded = "SELECT config -> 'search' ->> 'total_tokens' FROM runs"
+    assert database.run(lambda connection: connection.execute(sa.text(recorded)).scalar_one()) == "250"
+
+
 def test_integration_merges_what_was_written_and_its_answer_needs_no_model(
     tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:

@@ -112,7 +112,9 @@ class Table:
             next_id += len(candidates)
             self.rows |= {candidate.id: candidate for candidate in candidates}
             round = decision.round
-            decision = decide(self.settings, SCOPE, TEACHERS, step=step, round=round, beam=beam, candidates=candidates)
+            decision = decide(
+                self.settings, SCOPE, TEACHERS, step=step, round=round, beam=beam, candidates=candidates, spent=0
+            )
             self.turns.append((step, round, beam, candidates, decision))
         return decision
 
@@ -153,7 +155,7 @@ def test_step_one_asks_every_teacher_and_sample_for_one_step_of_the_empty_trajec
 def test_fewer_candidates_than_slots_all_enter_the_beam() -> None:
     first = initial(SETTINGS, SCOPE, TEACHERS)
     candidates = [filled(item, id) for id, item in enumerate(first.expansions)]
-    decision = decide(SETTINGS, SCOPE, TEACHERS, step=1, round=0, beam=(), candidates=candidates)
+    decision = decide(SETTINGS, SCOPE, TEACHERS, step=1, round=0, beam=(), candidates=candidates, spent=0)
     assert isinstance(decision, Expand)
     assert [member.candidate_id for member in decision.beam] == [0, 1, 2]
     assert len(decision.expansions) == 3 * 3
@@ -234,7 +236,9 @@ def test_deciding_again_on_the_stored_rows_gives_the_same_decision(table: Table)
         told = [dataclasses.replace(c, invalid_reason=decision.invalid.get(c.id, c.invalid_reason)) for c in stored]
         for rows in (stored, told):
             rebuilt = tuple(Trajectory.of(table.rows[member.candidate_id], member.finish) for member in beam)
-            again = decide(table.settings, SCOPE, TEACHERS, step=step, round=round, beam=rebuilt, candidates=rows)
+            again = decide(
+                table.settings, SCOPE, TEACHERS, step=step, round=round, beam=rebuilt, candidates=rows, spent=0
+            )
             assert again == decision
 
 
@@ -261,23 +265,27 @@ def test_a_step_whose_candidates_are_all_invalid_is_tried_again_with_new_seeds()
     first = initial(SETTINGS, SCOPE, TEACHERS)
     rounds = [first.expansions]
     for round in range(2):
-        decision = decide(SETTINGS, SCOPE, TEACHERS, step=1, round=round, beam=(), candidates=all_invalid(rounds[-1]))
+        decision = decide(
+            SETTINGS, SCOPE, TEACHERS, step=1, round=round, beam=(), candidates=all_invalid(rounds[-1]), spent=0
+        )
         assert isinstance(decision, Retry)
         assert decision.round == round + 1
         assert set(decision.invalid.values()) == {InvalidReason.LOOP}
         rounds.append(decision.expansions)
     assert [[item.teacher for item in expansions] for expansions in rounds] == [[0, 1, 2]] * 3
     assert len({item.seed for expansions in rounds for item in expansions}) == 9
-    decision = decide(SETTINGS, SCOPE, TEACHERS, step=1, round=2, beam=(), candidates=all_invalid(rounds[-1]))
+    decision = decide(SETTINGS, SCOPE, TEACHERS, step=1, round=2, beam=(), candidates=all_invalid(rounds[-1]), spent=0)
     assert isinstance(decision, Fail)
 
 
 def test_a_retry_that_succeeds_goes_on_with_round_zero_of_the_next_step() -> None:
     first = initial(SETTINGS, SCOPE, TEACHERS)
-    retry = decide(SETTINGS, SCOPE, TEACHERS, step=1, round=0, beam=(), candidates=all_invalid(first.expansions))
+    retry = decide(
+        SETTINGS, SCOPE, TEACHERS, step=1, round=0, beam=(), candidates=all_invalid(first.expansions), spent=0
+    )
     assert isinstance(retry, Retry)
     good = [filled(item, id) for id, item in enumerate(retry.expansions)]
-    decision = decide(SETTINGS, SCOPE, TEACHERS, step=1, round=1, beam=(), candidates=good)
+    decision = decide(SETTINGS, SCOPE, TEACHERS, step=1, round=1, beam=(), candidates=good, spent=0)
     assert isinstance(decision, Expand)
     assert (decision.step, decision.round) == (2, 0)
 
@@ -289,7 +297,7 @@ def test_a_failure_counts_the_reasons() -> None:
         dataclasses.replace(candidate, invalid_reason=reason)
         for candidate, reason in zip(all_invalid(first.expansions), ("loop", "empty", "loop"), strict=True)
     ]
-    decision = decide(settings, SCOPE, TEACHERS, step=1, round=0, beam=(), candidates=candidates)
+    decision = decide(settings, SCOPE, TEACHERS, step=1, round=0, beam=(), candidates=candidates, spent=0)
     assert isinstance(decision, Fail)
     assert "all 3 candidates of step 1 are invalid" in decision.reason
     assert "(1 empty, 2 loop)" in decision.reason
@@ -328,10 +336,10 @@ def test_after_the_last_round_finished_trajectories_end_the_search() -> None:
     beam = mixed_beam()
     for round in (0, 1):
         candidates = all_invalid(expansions_of(beam, 2, round))
-        decision = decide(SETTINGS, SCOPE, TEACHERS, step=2, round=round, beam=beam, candidates=candidates)
+        decision = decide(SETTINGS, SCOPE, TEACHERS, step=2, round=round, beam=beam, candidates=candidates, spent=0)
         assert isinstance(decision, Retry)
     candidates = all_invalid(expansions_of(beam, 2, 2))
-    decision = decide(SETTINGS, SCOPE, TEACHERS, step=2, round=2, beam=beam, candidates=candidates)
+    decision = decide(SETTINGS, SCOPE, TEACHERS, step=2, round=2, beam=beam, candidates=candidates, spent=0)
     assert isinstance(decision, Finish)
     assert decision.beam == (beam[1],)
     assert decision.winner == beam[1]
@@ -341,7 +349,7 @@ def test_after_the_last_round_finished_trajectories_end_the_search() -> None:
 def test_a_finished_trajectory_keeps_its_slot_while_live_ones_go_on() -> None:
     beam = mixed_beam()
     candidates = [filled(item, 10 + id, score=0.6) for id, item in enumerate(expansions_of(beam, 2, 0))]
-    decision = decide(SETTINGS, SCOPE, TEACHERS, step=2, round=0, beam=beam, candidates=candidates)
+    decision = decide(SETTINGS, SCOPE, TEACHERS, step=2, round=0, beam=beam, candidates=candidates, spent=0)
     assert isinstance(decision, Expand)
     assert [member.candidate_id for member in decision.beam] == [10, 11, 12, 2]
     assert {item.parent_id for item in decision.expansions} == {10, 11, 12}
@@ -351,7 +359,7 @@ def test_a_finished_trajectory_drops_out_when_enough_better_ones_come() -> None:
     settings = dataclasses.replace(SETTINGS, beam_width=2)
     beam = mixed_beam()
     candidates = [filled(item, 10 + id, score=0.6) for id, item in enumerate(expansions_of(beam, 2, 0))]
-    decision = decide(settings, SCOPE, TEACHERS, step=2, round=0, beam=beam, candidates=candidates)
+    decision = decide(settings, SCOPE, TEACHERS, step=2, round=0, beam=beam, candidates=candidates, spent=0)
     assert isinstance(decision, Expand)
     assert [member.candidate_id for member in decision.beam] == [10, 11]
 
@@ -359,7 +367,7 @@ def test_a_finished_trajectory_drops_out_when_enough_better_ones_come() -> None:
 def test_the_step_cap_finishes_every_kept_trajectory() -> None:
     settings = dataclasses.replace(SETTINGS, max_steps=1)
     candidates = [filled(item, id) for id, item in enumerate(initial(settings, SCOPE, TEACHERS).expansions)]
-    decision = decide(settings, SCOPE, TEACHERS, step=1, round=0, beam=(), candidates=candidates)
+    decision = decide(settings, SCOPE, TEACHERS, step=1, round=0, beam=(), candidates=candidates, spent=0)
     assert isinstance(decision, Finish)
     assert {member.finish for member in decision.beam} == {types.Finish.MAX_STEPS}
 
@@ -377,12 +385,12 @@ def test_candidates_that_are_not_the_expansions_are_refused(change: str) -> None
         "other lineage": [dataclasses.replace(last, lineage="ab")],
     }[change]
     with pytest.raises(SearchError, match="1 of the candidates to decide on are"):
-        decide(SETTINGS, SCOPE, TEACHERS, step=1, round=0, beam=(), candidates=candidates)
+        decide(SETTINGS, SCOPE, TEACHERS, step=1, round=0, beam=(), candidates=candidates, spent=0)
 
 
 def test_a_finished_beam_is_not_decided_again() -> None:
     with pytest.raises(SearchError, match="nothing to decide"):
-        decide(SETTINGS, SCOPE, TEACHERS, step=2, round=0, beam=mixed_beam()[1:], candidates=[])
+        decide(SETTINGS, SCOPE, TEACHERS, step=2, round=0, beam=mixed_beam()[1:], candidates=[], spent=0)
 
 
 def test_the_search_needs_nothing_but_the_standard_library_and_the_error_tree() -> None:

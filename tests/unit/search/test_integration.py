@@ -57,7 +57,7 @@ def sources() -> tuple[Expand, list[Candidate]]:
 
 
 def planned(rows: list[Candidate]) -> Expand:
-    decision = integration.decide(SETTINGS, SCOPE, TEACHERS, step=1, round=0, beam=(), candidates=rows)
+    decision = integration.decide(SETTINGS, SCOPE, TEACHERS, step=1, round=0, beam=(), candidates=rows, spent=0)
     assert isinstance(decision, Expand)
     return decision
 
@@ -90,7 +90,9 @@ def test_the_merged_trajectory_wins_whatever_its_score(score: float) -> None:
     _, rows = sources()
     second = planned(rows)
     merged = candidate(second.expansions[0], 9, score=score)
-    decision = integration.decide(SETTINGS, SCOPE, TEACHERS, step=2, round=0, beam=second.beam, candidates=[merged])
+    decision = integration.decide(
+        SETTINGS, SCOPE, TEACHERS, step=2, round=0, beam=second.beam, candidates=[merged], spent=0
+    )
     assert isinstance(decision, Finish)
     assert decision.winner.candidate_id == 9
     assert decision.beam == (decision.winner,)
@@ -104,7 +106,7 @@ def test_a_malformed_reply_is_asked_for_again_with_new_seeds_and_then_the_proble
     for round in range(SETTINGS.max_rounds):
         bad = candidate(merger, 9 + round, score=None, thinking_tokens=None, invalid_reason="malformed")
         decision = integration.decide(
-            SETTINGS, SCOPE, TEACHERS, step=2, round=round, beam=second.beam, candidates=[bad]
+            SETTINGS, SCOPE, TEACHERS, step=2, round=round, beam=second.beam, candidates=[bad], spent=0
         )
         assert decision.invalid == {9 + round: InvalidReason.MALFORMED}
         if round + 1 < SETTINGS.max_rounds:
@@ -119,4 +121,4 @@ def test_a_malformed_reply_is_asked_for_again_with_new_seeds_and_then_the_proble
 
 def test_there_is_no_third_step() -> None:
     with pytest.raises(SearchError, match="two steps"):
-        integration.decide(SETTINGS, SCOPE, TEACHERS, step=3, round=0, beam=(), candidates=[])
+        integration.decide(SETTINGS, SCOPE, TEACHERS, step=3, round=0, beam=(), candidates=[], spent=0)

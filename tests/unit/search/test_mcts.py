@@ -78,7 +78,9 @@ def searched(
         everyone += current
         known = [*earlier, *current]
         shuffle(known)
-        decision = mcts.decide(settings, SCOPE, TEACHERS, step=at, round=round, beam=choices[-1].beam, candidates=known)
+        decision = mcts.decide(
+            settings, SCOPE, TEACHERS, step=at, round=round, beam=choices[-1].beam, candidates=known, spent=0
+        )
     return decision, everyone, choices
 
 

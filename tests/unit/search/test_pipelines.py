@@ -75,21 +75,37 @@ def decided(
     settings: SearchSettings = SETTINGS,
     round: int = 0,
     earlier: Sequence[Candidate] = (),
+    spent: int = 0,
 ) -> Decision:
     known = [*earlier, *candidates] if pipeline.READS_EARLIER else candidates
-    return pipeline.decide(settings, SCOPE, TEACHERS, step=before.step, round=round, beam=before.beam, candidates=known)
+    return pipeline.decide(
+        settings, SCOPE, TEACHERS, step=before.step, round=round, beam=before.beam, candidates=known, spent=spent
+    )
 
 
 def searched(pipeline: Pipeline, settings: SearchSettings, order: int = 0) -> tuple[Decision, list[Candidate]]:
     """A whole search whose candidates arrive in an order drawn from `order`."""
+    taken, everyone = decisions(pipeline, settings, order)
+    return taken[-1], everyone
+
+
+def decisions(pipeline: Pipeline, settings: SearchSettings, order: int = 0) -> tuple[list[Decision], list[Candidate]]:
+    """Like `searched`, with every decision on the way."""
     decision: Decision = pipeline.initial(settings, SCOPE, TEACHERS)
+    taken = [decision]
     everyone: list[Candidate] = []
     while isinstance(decision, Expand):
         arrived = proposed(decision.expansions, len(everyone) + 1)
         earlier, everyone = everyone, [*everyone, *arrived]
         random.Random(order).shuffle(arrived)
-        decision = decided(pipeline, decision, arrived, settings, earlier=earlier)
-    return decision, everyone
+        decision = decided(pipeline, decision, arrived, settings, earlier=earlier, spent=generated(everyone))
+        taken.append(decision)
+    return taken, everyone
+
+
+def generated(candidates: Sequence[Candidate]) -> int:
+    """Tokens that were generated for these candidates, losers included."""
+    return sum(3 + len(one.text or "") % 7 for one in candidates)
 
 
 @pytest.mark.parametrize("name", sorted(PIPELINES))
@@ -212,7 +228,7 @@ def test_selection_by_length_and_by_lot_ranks_by_these_and_not_by_the_score() ->
         settings = dataclasses.replace(SETTINGS, selection=criterion)
         scope = SeedScope(run_seed, SCOPE.problem_key)
         fitting = [dataclasses.replace(one, text=str(one.id)) for one in arrived]
-        decision = curation.decide(settings, scope, TEACHERS, step=1, round=0, beam=(), candidates=fitting)
+        decision = curation.decide(settings, scope, TEACHERS, step=1, round=0, beam=(), candidates=fitting, spent=0)
         assert isinstance(decision, Finish)
         return [member.candidate_id for member in decision.beam]
 
@@ -226,7 +242,7 @@ def test_selection_by_length_and_by_lot_ranks_by_these_and_not_by_the_score() ->
 def test_curation_has_no_second_step() -> None:
     beam: Beam = ()
     with pytest.raises(SearchError, match="one step"):
-        PIPELINES["curation"].decide(SETTINGS, SCOPE, TEACHERS, step=2, round=0, beam=beam, candidates=[])
+        PIPELINES["curation"].decide(SETTINGS, SCOPE, TEACHERS, step=2, round=0, beam=beam, candidates=[], spent=0)
 
 
 def test_every_sample_is_answered_whatever_it_says_and_none_wins() -> None:
@@ -260,3 +276,56 @@ def test_a_sample_that_could_not_be_drawn_is_left_out_and_not_drawn_again() -> N
     assert "12 too_long" in all_lost.reason
     with pytest.raises(SearchError, match="one round"):
         decided(sample, first, arrived, round=1)
+
+
+STEPWISE = ("cord", "greedy", "mcts")
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+@given(budget=st.integers(1, 900), order=st.integers(0, 3))
+def test_a_budget_ends_the_search_with_the_step_that_spends_it_and_changes_nothing_before(
+    name: str, budget: int, order: int
+) -> None:
+    pipeline = PIPELINES[name]
+    free, _ = decisions(pipeline, SETTINGS)
+    taken, everyone = decisions(pipeline, dataclasses.replace(SETTINGS, total_tokens=budget), order)
+    last = max(one.step for one in everyone)
+    assert generated([one for one in everyone if one.step < last]) < budget
+    assert taken[:-1] == free[: len(taken) - 1]
+    end = taken[-1]
+    assert isinstance(end, Finish)
+    assert all(member.finish is not None for member in end.beam)
+    assert end.winner is not None
+    assert end.winner.score == max(member.score or 0 for member in end.beam)
+    if generated(everyone) < budget:
+        assert taken == free
+    elif len(taken) < len(free):
+        newest = [member for member in end.beam if member.steps == last]
+        assert name == "mcts" or all(member.finish == FinishKind.TOTAL_TOKENS for member in newest)
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+def test_no_budget_is_the_same_as_one_that_is_never_spent(name: str) -> None:
+    ample = dataclasses.replace(SETTINGS, total_tokens=10**9)
+    assert searched(PIPELINES[name], ample)[0] == searched(PIPELINES[name], SETTINGS)[0]
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+def test_after_the_budget_is_spent_an_all_invalid_step_is_not_tried_again(name: str) -> None:
+    pipeline = PIPELINES[name]
+    settings = dataclasses.replace(SETTINGS, total_tokens=100)
+    first = pipeline.initial(settings, SCOPE, TEACHERS)
+    bad = proposed(first.expansions, score=None, thinking_tokens=None, invalid_reason="loop")
+    assert isinstance(decided(pipeline, first, bad, settings, spent=99), Retry)
+    failed = decided(pipeline, first, bad, settings, spent=100)
+    assert isinstance(failed, Fail)
+    assert "search.total_tokens is spent" in failed.reason
+
+
+def test_a_spent_tree_search_makes_no_rollout_of_its_last_nodes() -> None:
+    mcts = PIPELINES["mcts"]
+    settings = dataclasses.replace(SETTINGS, total_tokens=1)
+    end, everyone = searched(mcts, settings)
+    assert isinstance(end, Finish)
+    assert len(everyone) == len(TEACHERS)
+    assert {member.finish for member in end.beam} == {FinishKind.TOTAL_TOKENS}
