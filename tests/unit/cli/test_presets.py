@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,16 @@ from click.testing import CliRunner
 from cord_worker import presets
 from cord_worker.cli import cli
 from cord_worker.cli.configuring import _PRESETS
-from cord_worker.config import RunConfig
+from cord_worker.config import (
+    BinaryConfig,
+    IntegrationConfig,
+    JudgeConfig,
+    RewardConfig,
+    RunConfig,
+    RunSection,
+    SearchConfig,
+    VerifyConfig,
+)
 
 
 def parsed(name: str) -> RunConfig:
@@ -103,3 +113,68 @@ def test_a_setting_makes_the_table_of_an_engine() -> None:
     options = RunConfig.parse(printed.output, source="smollm2", folder=Path()).models["smollm2"].vllm
     assert options is not None
     assert options.kv_cache_gib == 2
+
+
+OFFERED = re.compile(r"^# (?=\[?[a-z_.]+(?:\]| = ))", re.MULTILINE)
+"""What makes a comment of a setting or of a table."""
+SECTIONS = {
+    "search": SearchConfig,
+    "run": RunSection,
+    "verify": VerifyConfig,
+    "verify.judge": JudgeConfig,
+    "integration": IntegrationConfig,
+    "reward": RewardConfig,
+    "binary": BinaryConfig,
+}
+TEXTS = {"template", "prompt"}
+"""Settings of many lines, which no comment shows."""
+
+
+def offered_settings(text: str) -> list[str]:
+    """Each line of [search] that is commented out, taken in."""
+    start, end = text.index("[search]"), text.index("[run]")
+    return [
+        text[: found.start()] + text[found.end() :] for found in OFFERED.finditer(text) if start < found.start() < end
+    ]
+
+
+def offered_blocks(text: str) -> list[str]:
+    """Each block of tables that is commented out, taken in with what it says it needs."""
+    blocks = []
+    for block in text[text.index("[run]") :].split("\n\n"):
+        if OFFERED.search(block):
+            taken = text.replace(block, OFFERED.sub("", block))
+            for key, value in re.findall(r"needs search\.(\w+) = (\S+)", block):
+                taken = taken.replace("[search]\n", f"[search]\n{key} = {value}\n")
+            blocks.append(taken)
+    return blocks
+
+
+@pytest.mark.parametrize("name", sorted(presets.PRESETS))
+def test_every_option_that_a_preset_offers_validates_once_its_comment_sign_is_gone(name: str) -> None:
+    text = presets.preset_text(name)
+    plain = RunConfig.parse(text, source=name, folder=Path())
+    settings, blocks = offered_settings(text), offered_blocks(text)
+    assert len(settings) > 10
+    assert len(blocks) == 5
+    for taken in [*settings, *blocks]:
+        changed = RunConfig.parse(taken, source=name, folder=Path())
+        assert changed.model_dump(exclude_unset=True) != plain.model_dump(exclude_unset=True)
+
+
+@pytest.mark.parametrize("name", sorted(presets.PRESETS))
+def test_a_preset_names_every_option(name: str) -> None:
+    text = OFFERED.sub("", presets.preset_text(name))
+    for section, kind in SECTIONS.items():
+        (body,) = re.findall(rf"^\[{re.escape(section)}\](.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL)
+        named = set(re.findall(r"^(\w+) = ", body, re.MULTILINE))
+        assert named | TEXTS >= set(kind.model_fields) - {"judge"}, section
+
+
+def test_a_setting_makes_a_table_that_a_preset_only_offers() -> None:
+    settings = ["search.selection=binary_judgment", "binary.judgments=5", "run.max_attempts=2", "search.finished=first"]
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    printed = CliRunner().invoke(cli, ["init", "--preset", "tiny", *arguments])
+    assert printed.exit_code == 0, printed.output
+    config = RunConfig.parse(printed.output, source="tiny", folder=Path())
+    assert (config.binary.judgments, config.run.max_attempts, config.search.finished) == (5, 2, "first")
