@@ -18,7 +18,7 @@ INSTALL_SFT := $(VENV_SFT)/bin/python -m pip install --quiet --disable-pip-versi
 
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
 
-.PHONY: demo compare reproduce test test-vllm test-sft lint train-demo clean
+.PHONY: demo compare reproduce test test-vllm test-sft fuzz lint train-demo clean
 
 demo: $(VENV)/installed
 	mkdir -p $(DEMO)
@@ -52,6 +52,11 @@ test-vllm: $(VENV_VLLM)/installed-dev
 	HF_HUB_OFFLINE=1 $(VENV_VLLM)/bin/python -c 'import vllm'
 	HF_HUB_OFFLINE=1 $(VENV_VLLM)/bin/pytest $(if $(PYTEST),$(PYTEST),tests/vllm)
 
+# Coverage-guided fuzzing of TARGET (dataset, segmentation, replies, config); what breaks is written to fuzz-out.
+fuzz: $(VENV)/installed-dev
+	@$(BIN)/python -c 'import atheris' 2> /dev/null || $(INSTALL) --editable '.[fuzz]'
+	$(BIN)/python tests/fuzz/fuzz.py $(TARGET) --runs $(or $(RUNS),1000000)
+
 # Training a student with TRL, which has an environment of its own as where one trains for real.
 test-sft: $(VENV_SFT)/installed-dev
 	HF_HUB_OFFLINE=1 $(VENV_SFT)/bin/python -c 'import trl'
@@ -67,7 +72,7 @@ train-demo: $(VENV)/installed
 	$(BIN)/python -m cord_worker.demo.train --out cord_worker/demo/models --seed 0
 
 clean:
-	rm -rf $(VENV) $(VENV_VLLM) $(VENV_SFT) $(DEMO) $(REPRODUCE) build dist
+	rm -rf $(VENV) $(VENV_VLLM) $(VENV_SFT) $(DEMO) $(REPRODUCE) fuzz-out build dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -11,7 +11,7 @@ from cord_worker.cli.options import read_settings, state_dir_option
 
 @click.group()
 def db() -> None:
-    """Migrate the database (the same as alembic upgrade head)."""
+    """Migrate the database (the same as alembic upgrade head), and say who may do what in it."""
 
 
 @db.command()
@@ -41,6 +41,28 @@ def downgrade(revision: str, yes: bool, state_dir: Path | None) -> None:
     with database_url_for(read_settings(state_dir)) as url:
         schema.downgrade(url, revision)
         click.echo(f"database is at {current_revision(url) or 'nothing'}")
+
+
+@db.command()
+@click.option(
+    "--service", metavar="ROLE", help="May read and write rows, but change no table: workers, coordinators, commands."
+)
+@click.option("--analyst", metavar="ROLE", help="May read everything and write nothing.")
+@state_dir_option
+def grant(service: str | None, analyst: str | None, state_dir: Path | None) -> None:
+    """Give roles that exist what they need and no more; run it as the role that migrates."""
+    from cord_worker.operations.database import open_database
+    from cord_worker.store.roles import grant_analyst, grant_service
+
+    if service is None and analyst is None:
+        raise click.UsageError("name a role: --service ROLE, --analyst ROLE, or both")
+    with open_database(read_settings(state_dir)) as database:
+        if service is not None:
+            database.run(lambda connection: grant_service(connection, service))
+            click.echo(f"{service} may read and write rows")
+        if analyst is not None:
+            database.run(lambda connection: grant_analyst(connection, analyst))
+            click.echo(f"{analyst} may read")
 
 
 @db.command()

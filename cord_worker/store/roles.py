@@ -1,0 +1,47 @@
+"""Least privilege: what the service's role and an analyst's role may do in a database that a third one migrates."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from cord_worker.errors import StoreError
+
+_ROLE_EXISTS = sa.text("SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = :role)")
+_SCHEMA = sa.text("SELECT current_schema()")
+
+_SERVICE = (
+    "GRANT USAGE ON SCHEMA {schema} TO {role}",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
+    "REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {role}",
+    "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}",
+)
+_ANALYST = (
+    "GRANT USAGE ON SCHEMA {schema} TO {role}",
+    "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}",
+    "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {role}",
+)
+
+
+def grant_service(connection: sa.Connection, role: str) -> None:
+    """Lets `role` do what workers, coordinators and commands do: read and write rows, but change no schema.
+
+    Tables that the connection's user makes later are included. Raises StoreError where there is no such role.
+    """
+    _grant(connection, role, _SERVICE)
+
+
+def grant_analyst(connection: sa.Connection, role: str) -> None:
+    """Lets `role` read every table and view, and nothing else; see `grant_service`."""
+    _grant(connection, role, _ANALYST)
+
+
+def _grant(connection: sa.Connection, role: str, statements: tuple[str, ...]) -> None:
+    if not connection.execute(_ROLE_EXISTS, {"role": role}).scalar_one():
+        raise StoreError(
+            f"there is no role {role!r} in this PostgreSQL. Make it first, in psql: CREATE ROLE name LOGIN; "
+            "\\password name"
+        )
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    names = {"role": quote(role), "schema": quote(connection.execute(_SCHEMA).scalar_one())}
+    for statement in statements:
+        connection.execute(sa.text(statement.format(**names)))

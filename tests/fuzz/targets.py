@@ -1,0 +1,181 @@
+"""What hostile bytes are given to, and what must hold whatever they are. An exception is a finding, unless it is the
+error that a user is meant to read.
+
+Each target is a function of bytes; `fuzz.py` drives them by coverage, `test_targets.py` runs them over the corpus of
+what was found before and over random bytes.
+"""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+import math
+import os
+import random
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_args
+
+from cord_worker.config import RunConfig
+from cord_worker.dataset import ProblemRecord, RejectedRecord, read_problems
+from cord_worker.dataset.reading import MAX_KEY
+from cord_worker.errors import ConfigError, DatasetError
+from cord_worker.prompting.integration import read_integration
+from cord_worker.prompting.segmentation import TextKind, cut, ends_of
+from cord_worker.prompting.trajectory import Segmentation, SegmentationRule
+from cord_worker.prompting.verdict import read_verdict
+from cord_worker.search.validity import invalid_reason, storable
+
+KINDS = (".jsonl", ".json", ".csv", ".jsonl.gz", ".parquet")
+SEGMENTATIONS = tuple(Segmentation.of(rule, ("wait", "let me check", "等等")) for rule in SegmentationRule)
+_SHARED_MEMORY = Path("/dev/shm")
+
+
+def dataset(data: bytes) -> None:
+    """A dataset file of any kind: problems and refusals, or one DatasetError; the same when read again."""
+    if not data:
+        return
+    suffix = KINDS[data[0] % len(KINDS)]
+    content = gzip.compress(data[1:], 0) if suffix == ".jsonl.gz" and data[0] & 0x80 else data[1:]
+    with _folder() as folder:
+        path = folder / f"problems{suffix}"
+        path.write_bytes(content)
+        first, second = _read(path), _read(path)
+    assert first == second
+    for record in first if isinstance(first, list) else ():
+        if isinstance(record, RejectedRecord):
+            assert record.reason
+            continue
+        for text in (record.question, record.answer, record.passage, record.key):
+            if text is not None:
+                assert text.strip() == text != ""
+                assert "\0" not in text
+                text.encode()
+        assert len(record.key) <= MAX_KEY
+        json.dumps(record.metadata, allow_nan=False, ensure_ascii=False).encode()
+
+
+def segmentation(data: bytes) -> None:
+    """A model's text: cut at its end, the same end while it streams in, judged valid or not."""
+    text = _text(data)
+    assert storable(text).encode().find(b"\0") < 0
+    for rule in SEGMENTATIONS:
+        for kind in get_args(TextKind):
+            result = cut(text, kind, rule, ended="eos")
+            ends = ends_of(rule, kind)
+            assert ends.find(result.text) is None, (rule, kind)
+            if kind == "reply":
+                continue
+            assert result.text in text
+            whole = ends.find(text)
+            at = len(text) if whole is None else whole.position
+            # Where an end is not yet, where it is just seen, and all the places between.
+            for length in range(max(0, at - 3), min(len(text), at + ends.longest) + 1):
+                seen = ends.find(text[:length])
+                if seen is not None:
+                    assert seen == whole, (rule, kind, length)
+                    window = text[:length].encode("utf-8", "replace")[-ends.longest :].decode("utf-8", "ignore")
+                    assert ends.glimpsed(window), (rule, kind, length)
+                    break
+            if kind == "step":
+                invalid_reason(result.text, loop_ngram=4, loop_repeats=3, has_markers=rule.has_markers)
+
+
+def replies(data: bytes) -> None:
+    """What an integrator or a judge replies: read, or told to be unreadable."""
+    text = _text(data)
+    assert read_verdict(text) in (True, False, None)
+    for rule in SEGMENTATIONS:
+        for complete in (True, False):
+            found = read_integration(text, rule, complete=complete)
+            assert found is None or isinstance(found.text, str)
+
+
+def config(data: bytes) -> None:
+    """cord.toml, as raw text or as a preset with changes: a configuration that can be stored, or one ConfigError."""
+    if data[:1] and data[0] < 0x40:
+        with suppress(ConfigError):
+            RunConfig.parse(_text(data[1:]), source="cord.toml", folder=Path("/nowhere"))
+        return
+    try:
+        parsed = RunConfig.from_stored(_changed_preset(data))
+    except ConfigError:
+        return
+    stored = json.loads(json.dumps(parsed.model_dump(mode="json"), allow_nan=False))
+    assert RunConfig.from_stored(stored).fingerprint() == parsed.fingerprint()
+
+
+TARGETS: Mapping[str, Callable[[bytes], None]] = {
+    function.__name__: function for function in (dataset, segmentation, replies, config)
+}
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape" if data[:1] == b"\xff" else "replace")
+
+
+def _read(path: Path) -> list[ProblemRecord | RejectedRecord] | str:
+    try:
+        return list(read_problems(path))
+    except DatasetError as error:
+        return str(error)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    in_memory = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None
+    folder = Path(tempfile.mkdtemp(prefix="cord-fuzz-", dir=in_memory))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_PRESETS = tuple(
+    tomllib.loads((files("cord_worker") / "presets" / f"{name}.toml").read_text(encoding="utf-8"))
+    for name in ("tiny", "smollm2", "paper-hetero")
+)
+_ODD: tuple[Any, ...] = (
+    0, 1, -1, 2**63, 10**400, 0.0, -0.5, 1e308, math.inf, math.nan, True, False, "", " ", "\0", "\ud800", "a" * 70_000,
+    "../..", "cord", "greedy",
+    "curation", "mcts", "sample", "integration", "reward_model", "binary_judgment", "random",
+    "line_break", "phrases", "judge", "numeric", "choice", "vllm", "openai", "instant", "reward", [], ["wait"],
+    [1, None],
+    {}, {"model": "prover"}, {"base_url": "http://x"}, {"relative": 0.1}, None,
+)  # fmt: skip
+_KEYS = (
+    "pipeline", "segmentation", "selection", "beam_width", "trajectories", "phrases", "finished", "method", "judge",
+    "tolerance", "engine", "head", "openai", "vllm", "workers", "seed", "max_attempts", "dtype", "temperature", "x",
+)  # fmt: skip
+_TABLES = ("verify", "reward", "integration", "binary", "search", "run", "prover", "x")
+
+
+def _changed_preset(data: bytes) -> dict[str, Any]:
+    """A preset with one change for every three bytes after the first."""
+    document: dict[str, Any] = json.loads(json.dumps(_PRESETS[data[0] % len(_PRESETS)] if data else {}))
+    for place in range(1, min(len(data), 60) - 2, 3):
+        where, what, value = data[place : place + 3]
+        rng = random.Random(where)
+        tables = [document, *(table for table in _tables(document))]
+        table = rng.choice(tables)
+        names = (*table, *_KEYS, *_TABLES) if table is document else (*table, *_KEYS)
+        name = names[what % len(names)]
+        odd = copy.deepcopy(_ODD[value % len(_ODD)])
+        if odd is None and value & 1:
+            table.pop(name, None)
+        else:
+            table[name] = odd
+    return document
+
+
+def _tables(value: Any) -> Iterator[dict[str, Any]]:
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        if isinstance(item, dict):
+            yield item
+        yield from _tables(item)

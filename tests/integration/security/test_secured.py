@@ -1,0 +1,197 @@
+"""A cluster as one would secure it: TLS and passwords on both servers, three roles, and a hostile message."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from kombu import Connection
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "coordination"))
+from cluster import Cluster, count
+from encrypted_servers import certificates, encrypted_postgres, encrypted_redis, missing
+
+from cord_worker.config import Settings
+from cord_worker.coordination.app import create_app
+from cord_worker.store.database import Database
+from cord_worker.store.schema import upgrade
+
+pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
+
+PROBLEMS = 5
+OWNER, SERVICE, ANALYST = "cord_migrator", "cord_service", "cord_analyst"
+SECRETS = {
+    "postgres": "pg-ow3n-s3cret",
+    OWNER: "pg-m1grate-s3cret",
+    SERVICE: "pg-s3rve-s3cret",
+    ANALYST: "pg-r3ad-s3cret",
+}
+BROKER_SECRET = "redis-s3cret-0815"
+TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+
+
+@dataclass(frozen=True)
+class Secured:
+    """Where everything is; `urls` by role."""
+
+    folder: Path
+    urls: dict[str, str]
+    broker_url: str
+    cluster: Cluster
+    loaded: Path
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """Servers, roles, and a cluster that has worked off some problems after it was sent a pickle."""
+    folder = tmp_path_factory.mktemp("secured")
+    authority = certificates(folder)
+    with encrypted_postgres(folder, SECRETS["postgres"]) as port, encrypted_redis(folder, BROKER_SECRET) as redis_port:
+        tls = f"sslmode=verify-full&sslrootcert={authority}"
+        urls = {role: f"postgresql://{role}:{secret}@127.0.0.1:{port}/cord?{tls}" for role, secret in SECRETS.items()}
+        with psycopg.connect(urls["postgres"].replace("/cord?", "/postgres?"), autocommit=True) as connection:
+            for role in (OWNER, SERVICE, ANALYST):
+                connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{SECRETS[role]}'".encode())
+            connection.execute(f"CREATE DATABASE cord OWNER {OWNER}".encode())
+        upgrade(urls[OWNER])
+        _grant(urls[OWNER], "--service", SERVICE, "--analyst", ANALYST)
+        broker = f"rediss://:{BROKER_SECRET}@127.0.0.1:{redis_port}/0?ssl_cert_reqs=required&ssl_ca_certs={authority}"
+        loaded = folder / "loaded"
+        with Cluster(folder, urls[SERVICE], broker) as cluster:
+            _send_pickle(cluster, broker, loaded)
+            cluster.start()
+            database = Database(urls[SERVICE])
+            cluster.enqueue(database, PROBLEMS)
+            cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
+            database.close()
+            yield Secured(folder, urls, broker, cluster, loaded)
+
+
+def _grant(url: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cord_worker.cli", "db", "grant", *options],
+        env={**os.environ, "CORD_DATABASE_URL": url},
+        text=True,
+        capture_output=True,
+        check=options[0] != "--service" or len(options) > 2,
+    )
+
+
+class _Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return os.system, (f"touch {self._path}",)
+
+
+def _send_pickle(cluster: Cluster, broker: str, path: Path) -> None:
+    """Puts a message on the coordinator's queue whose body runs a command when it is unpickled."""
+    prefix = cluster.environment["CORD_KEY_PREFIX"]
+    app = create_app(broker, Settings(key_prefix=prefix))
+    with app.connection_for_write() as connection, connection.channel() as channel:
+        channel.queue_declare("coordinator")
+        body = pickle.dumps([[], {"problem_id": _Bomb(path)}, {}])
+        producer = Connection.Producer(connection, channel)
+        producer.publish(
+            body,
+            routing_key="coordinator",
+            content_type="application/x-python-serialize",
+            content_encoding="binary",
+            headers={"task": "cord.advance", "id": "bomb", "argsrepr": "", "kwargsrepr": ""},
+        )
+
+
+def test_a_pickle_is_refused_and_the_work_goes_on(secured: Secured) -> None:
+    assert not secured.loaded.exists()
+    log = (secured.folder / "coordinator.log").read_text(encoding="utf-8")
+    assert "ContentDisallowed" in log or "untrusted content" in log
+
+
+def test_every_connection_is_encrypted(secured: Secured) -> None:
+    with psycopg.connect(secured.urls["postgres"]) as connection:
+        rows = connection.execute(
+            "SELECT usename, ssl FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) "
+            "WHERE backend_type = 'client backend'"
+        ).fetchall()
+    assert {SERVICE} <= {user for user, _ in rows}
+    assert all(encrypted for _, encrypted in rows)
+
+
+def test_the_service_may_change_rows_and_no_table(secured: Secured) -> None:
+    with psycopg.connect(secured.urls[SERVICE], autocommit=True) as connection:
+        for statement in (
+            b"DROP TABLE candidates",
+            b"ALTER TABLE runs ADD COLUMN x int",
+            b"CREATE TABLE mine (x int)",
+            b"TRUNCATE beams",
+            b"UPDATE alembic_version SET version_num = 'x'",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+
+
+def test_an_analyst_may_read_everything_and_write_nothing(secured: Secured) -> None:
+    with psycopg.connect(secured.urls[ANALYST], autocommit=True) as connection:
+        (rows,) = connection.execute("SELECT count(*) FROM teacher_selection").fetchone() or (0,)
+        assert rows > 0
+        tables = connection.execute(TABLES).fetchall()
+        for (table,) in tables:
+            connection.execute(f'SELECT * FROM "{table}" LIMIT 1'.encode())
+            with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ObjectNotInPrerequisiteState)):
+                connection.execute(f'DELETE FROM "{table}"'.encode())
+    with Database(secured.urls[ANALYST]).transaction() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM candidates")).scalar_one() > 0
+
+
+def test_a_role_that_is_not_there_is_named(secured: Secured) -> None:
+    told = _grant(secured.urls[OWNER], "--service", "nobody")
+    assert told.returncode == 1
+    assert "there is no role 'nobody'" in told.stderr
+
+
+def test_no_secret_is_in_a_log_a_table_or_a_repr(secured: Secured) -> None:
+    secrets = [*SECRETS.values(), BROKER_SECRET]
+    shown = {path.name: path.read_text(errors="replace") for path in secured.folder.glob("*.log")}
+    assert {"coordinator.log", "alpha.log", "judge.log"} <= set(shown)
+    with psycopg.connect(secured.urls[OWNER]) as connection:
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        for (table,) in tables:
+            rows = connection.execute(f'SELECT to_jsonb(t) FROM "{table}" t'.encode()).fetchall()
+            shown[table] = json.dumps(rows, default=str)
+    settings = Settings(database_url=secured.urls[SERVICE], broker_url=secured.broker_url)
+    shown["settings"] = f"{settings!r} {settings}"
+    command = [sys.executable, "-m", "cord_worker.cli", "doctor", "--config", str(secured.cluster.config_path)]
+    doctor = subprocess.run(command, env=secured.cluster.environment, text=True, capture_output=True, check=False)
+    shown["doctor"] = doctor.stdout + doctor.stderr
+    wrong = {**secured.cluster.environment, "CORD_DATABASE_URL": secured.urls[SERVICE].replace("/cord?", "/nowhere?")}
+    refused = subprocess.run([*command[:3], "runs"], env=wrong, text=True, capture_output=True, check=False)
+    assert refused.returncode == 1
+    shown["refusal"] = refused.stdout + refused.stderr
+    for place, text in shown.items():
+        for secret in secrets:
+            assert secret not in text, place
+
+
+def test_a_wrong_authority_is_not_trusted(secured: Secured) -> None:
+    other = secured.folder / "other"
+    other.mkdir()
+    certificates(other)
+    url = secured.urls[SERVICE].replace(str(secured.folder / "ca.pem"), str(other / "ca.pem"))
+    environment = {**secured.cluster.environment, "CORD_DATABASE_URL": url}
+    command = [sys.executable, "-m", "cord_worker.cli", "runs"]
+    refused = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+    assert refused.returncode == 1
+    assert "certificate verify failed" in refused.stderr
