@@ -34,6 +34,8 @@ _SECTIONS = {
         "cancel": f"{_HERE}.runs:cancel",
         "replay": f"{_HERE}.replaying:replay",
         "verify-db": f"{_HERE}.replaying:verify_db",
+        "retry": f"{_HERE}.control:retry",
+        "rm": f"{_HERE}.control:remove",
     },
     "On a cluster": {
         "worker": f"{_HERE}.processes:worker",

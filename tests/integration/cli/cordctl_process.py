@@ -49,7 +49,7 @@ FAST = {
 
 _PLAIN = {
     *("enqueue", "validate", "runs", "status", "stats", "compare", "cost", "export"),
-    *("pause", "resume", "cancel", "db", "doctor"),
+    *("pause", "resume", "cancel", "retry", "rm", "priority", "drain", "db", "doctor"),
 }
 """Commands that supervise nothing: run in this process, which saves the time of the imports."""
 

@@ -140,3 +140,26 @@ def test_failed_problems_are_counted_and_exported_only_where_asked(cordctl: Cord
     assert json.loads(failed)["id"] == "p1"
     shown = cordctl("status").stdout
     assert "failed: p1: a \\x1b[2J reason" in shown
+
+
+def test_failed_problems_are_retried_and_the_run_is_deleted(cordctl: Cordctl, database_url: str) -> None:
+    import psycopg
+
+    cordctl("enqueue", "problems.jsonl", "--run", "mine")
+    assert "no failed problems" in cordctl("retry", "mine").stdout
+    with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
+        connection.execute("UPDATE problems SET state = 'failed' WHERE key IN ('p1', 'p2', 'p3')")
+    assert "run 'mine' has no problem 'p9'" in cordctl("retry", "mine", "--problem", "p9", exits=1).stderr
+    named = cordctl("retry", "mine", "--problem", "p1", "--problem", "p0").stdout
+    assert "problem p0 has not failed, it is queued: left alone" in named
+    assert "run mine: 1 failed problems go on (1 queued)" in named
+    anew = json.loads(cordctl("retry", "mine", "--problem", "p2", "--anew", "--yes", "--json").stdout)
+    assert (anew["retried"], anew["problems"], anew["left_alone"]) == (1, {"queued": 1}, {})
+    cordctl("pause", "mine")
+    assert "cordctl resume mine" in cordctl("retry", "mine", "--failed").stdout
+    cordctl("resume", "mine")
+    assert "5 unfinished problems" in cordctl("rm", "mine", "--yes", exits=1).stderr
+    cordctl("cancel", "mine", "--yes")
+    assert "which is final" in cordctl("retry", "mine", exits=1).stderr
+    assert "run mine is deleted: 5 problems" in cordctl("rm", "mine", "--yes").stdout
+    assert json.loads(cordctl("runs", "--json").stdout) == []
