@@ -483,7 +483,10 @@ class RunSection(_Section):
     seed: int = Field(0, ge=0, lt=2**63)
     max_active: int = Field(256, ge=1, description="Problems in flight at once.")
     max_attempts: int = Field(
-        5, ge=1, description="Technical tries of one piece of work before its problem is parked as failed."
+        5,
+        ge=1,
+        description="Technical tries of one piece of work before its problem is parked as failed: two beside others, "
+        "the rest with nothing else in its worker; at least two are made.",
     )
 
 
@@ -795,6 +798,7 @@ class Settings(BaseSettings):
     resend_seconds: float = Field(20.0, gt=0, description="Age after which unclaimed work is sent again.")
     sweep_seconds: float = Field(2.0, gt=0, description="Pause between two rounds of the sweeper.")
     grace_seconds: float = Field(20.0, gt=0, description="Time that running work gets at shutdown.")
+    ready_file: Path | None = Field(None, description="File that a process creates once it takes work.")
     help_seconds: float = Field(
         1.0, gt=0, description="Age at which work that waits for one replica of a model is taken over by an idle one."
     )

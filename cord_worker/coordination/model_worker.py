@@ -11,7 +11,7 @@ import logging
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from cord_worker import metrics
 from cord_worker.config import TeacherConfig
+from cord_worker.coordination.company import Company
 from cord_worker.coordination.context import RunContext, RunContexts
 from cord_worker.coordination.group_commit import GroupCommitter, Operation
 from cord_worker.coordination.integrating import integrated
@@ -33,6 +34,7 @@ from cord_worker.search.validity import invalid_reason, storable
 from cord_worker.store import leases, workers
 from cord_worker.store.database import Database
 from cord_worker.store.decisions import fail_problem
+from cord_worker.store.isolation import Asked, waits_alone
 from cord_worker.store.judgments import (
     JudgmentResult,
     LeasedJudgment,
@@ -95,9 +97,11 @@ class ModelWorker:
         self._model = model_fingerprint
         self._contexts = RunContexts(database)
         self._held = _Held()
+        self._company = Company()
         self._running: set[asyncio.Future[Any]] = set()
         self._aborted = False
         self._committer = GroupCommitter(database)
+        self._waits_alone = Operation("look for work to be done alone", waits_alone)
         self._claim_proposals = Operation("claim proposals", self._run_claim_proposals)
         self._finish_proposals = Operation("finish proposals", self._run_finish_proposals, self._pass_on)
         self._claim_scores = Operation("claim scores", self._run_claim_scores)
@@ -115,6 +119,36 @@ class ModelWorker:
 
         `way` is what their message took to come here; it counts into their overhead and delay.
         """
+        return self._in_company(
+            Asked(Kind.PROPOSE, problem_id, teacher_id), lambda: self._propose(problem_id, teacher_id, way)
+        )
+
+    def score(self, problem_id: int, way: Way = NO_WAY) -> int:
+        """Scores every proposed candidate of the problem's step; returns how many. See `propose`."""
+        return self._in_company(Asked(Kind.SCORE, problem_id), lambda: self._score(problem_id, way))
+
+    def judge(self, problem_id: int, way: Way = NO_WAY) -> int:
+        """Judges every candidate of the problem's step that waits for it; returns how many. See `propose`."""
+        return self._in_company(Asked(Kind.JUDGE, problem_id), lambda: self._judge(problem_id, way))
+
+    def answer(self, problem_id: int) -> int:
+        """Writes the problem's final answers that are due from this model; returns how many."""
+        return self._in_company(Asked(Kind.ANSWER, problem_id), lambda: self._answer(problem_id))
+
+    def verdict(self, problem_id: int) -> int:
+        """Judges the problem's final answers as an LLM judge; returns how many."""
+        return self._in_company(Asked(Kind.VERDICT, problem_id), lambda: self._verdict(problem_id))
+
+    def _in_company(self, asked: Asked, work: Callable[[], int]) -> int:
+        """Does what may be done beside others; where there is nothing of it, what may only be done alone."""
+        with self._company.together():
+            done = work()
+        if done or not self._committer.submit(self._waits_alone, asked):
+            return done
+        with self._company.alone():
+            return work()
+
+    def _propose(self, problem_id: int, teacher_id: int, way: Way) -> int:
         with metrics.timed("propose", "lease") as lease_time:
             claimed = self._committer.submit(self._claim_proposals, ProposalUnit(problem_id, teacher_id))
         if not claimed:
@@ -131,8 +165,7 @@ class ModelWorker:
         _account("propose", results, way, lease_time.seconds + write_time.seconds)
         return len(claimed)
 
-    def score(self, problem_id: int, way: Way = NO_WAY) -> int:
-        """Scores every proposed candidate of the problem's step; returns how many. See `propose`."""
+    def _score(self, problem_id: int, way: Way) -> int:
         with metrics.timed("score", "lease") as lease_time:
             claimed = self._committer.submit(self._claim_scores, problem_id)
         if not claimed:
@@ -146,8 +179,7 @@ class ModelWorker:
         _account("score", results, way, lease_time.seconds + write_time.seconds)
         return len(claimed)
 
-    def judge(self, problem_id: int, way: Way = NO_WAY) -> int:
-        """Judges every candidate of the problem's step that waits for it; returns how many. See `propose`."""
+    def _judge(self, problem_id: int, way: Way) -> int:
         with metrics.timed("judge", "lease") as lease_time:
             claimed = self._committer.submit(self._claim_judgments, problem_id)
         if not claimed:
@@ -161,8 +193,7 @@ class ModelWorker:
         _account("judge", results, way, lease_time.seconds + write_time.seconds)
         return len(claimed)
 
-    def answer(self, problem_id: int) -> int:
-        """Writes the problem's final answers that are due from this model; returns how many."""
+    def _answer(self, problem_id: int) -> int:
         claimed = self._committer.submit(self._claim_answers, problem_id)
         if not claimed:
             return 0
@@ -176,8 +207,7 @@ class ModelWorker:
             self._committer.submit(self._finish_answers, results)
         return len(claimed)
 
-    def verdict(self, problem_id: int) -> int:
-        """Judges the problem's final answers as an LLM judge; returns how many."""
+    def _verdict(self, problem_id: int) -> int:
         claimed = self._committer.submit(self._claim_verdicts, problem_id)
         if not claimed:
             return 0
@@ -190,6 +220,15 @@ class ModelWorker:
     def leased(self) -> int:
         """Candidates that this process works on."""
         return len(self._held.snapshot()[0])
+
+    @property
+    def is_isolating(self) -> bool:
+        """Whether work is done alone here, or waits for it."""
+        return self._company.is_isolating
+
+    def refuse(self) -> None:
+        """Leases nothing more: tasks that have not leased yet raise CancelledError."""
+        self._company.close()
 
     def reconcile(self, connection: sa.Connection) -> None:
         """Gives back leases that no task of this process knows: the claim committed, but its answer was lost."""
@@ -345,27 +384,35 @@ class ModelWorker:
         self, connection: sa.Connection, units: Sequence[ProposalUnit]
     ) -> list[list[LeasedProposal]]:
         claimed: dict[ProposalUnit, list[LeasedProposal]] = defaultdict(list)
-        for lease in leases.claim_proposals(connection, self._worker_id, sorted(set(units), key=_unit_order)):
+        for lease in leases.claim_proposals(
+            connection, self._worker_id, sorted(set(units), key=_unit_order), alone=self._company.is_alone
+        ):
             claimed[ProposalUnit(lease.problem_id, lease.teacher_id)].append(lease)
         return [claimed.pop(unit, []) for unit in units]
 
     def _run_claim_scores(self, connection: sa.Connection, problem_ids: Sequence[int]) -> list[list[LeasedScore]]:
         claimed: dict[int, list[LeasedScore]] = defaultdict(list)
         for lease in leases.claim_scores(
-            connection, self._worker_id, problem_ids, scoring_mode=self._engine.scoring_mode
+            connection,
+            self._worker_id,
+            problem_ids,
+            scoring_mode=self._engine.scoring_mode,
+            alone=self._company.is_alone,
         ):
             claimed[lease.problem_id].append(lease)
         return [claimed.pop(problem_id, []) for problem_id in problem_ids]
 
     def _run_claim_judgments(self, connection: sa.Connection, problem_ids: Sequence[int]) -> list[list[LeasedJudgment]]:
         claimed: dict[int, list[LeasedJudgment]] = defaultdict(list)
-        for lease in claim_judgments(connection, self._worker_id, problem_ids):
+        for lease in claim_judgments(connection, self._worker_id, problem_ids, alone=self._company.is_alone):
             claimed[lease.problem_id].append(lease)
         return [claimed.pop(problem_id, []) for problem_id in problem_ids]
 
     def _run_claim_answers(self, connection: sa.Connection, problem_ids: Sequence[int]) -> list[list[LeasedAnswer]]:
         claimed: dict[int, list[LeasedAnswer]] = defaultdict(list)
-        for lease in leases.claim_answers(connection, self._worker_id, problem_ids, model=self._model):
+        for lease in leases.claim_answers(
+            connection, self._worker_id, problem_ids, model=self._model, alone=self._company.is_alone
+        ):
             claimed[lease.problem_id].append(lease)
         return [claimed.pop(problem_id, []) for problem_id in problem_ids]
 
@@ -403,7 +450,7 @@ class ModelWorker:
 
     def _run_claim_verdicts(self, connection: sa.Connection, problem_ids: Sequence[int]) -> list[list[LeasedVerdict]]:
         claimed: dict[int, list[LeasedVerdict]] = defaultdict(list)
-        for lease in claim_verdicts(connection, self._worker_id, problem_ids):
+        for lease in claim_verdicts(connection, self._worker_id, problem_ids, alone=self._company.is_alone):
             claimed[lease.problem_id].append(lease)
         return [claimed.pop(problem_id, []) for problem_id in problem_ids]
 

@@ -20,6 +20,8 @@ from cord_worker.store.models import WorkerRole
 
 logger = logging.getLogger(__name__)
 
+_MOST_CHARACTERS = 500
+
 
 class Presence:
     """One start of one process. Its leases live as long as its heartbeat, however slow its work is."""
@@ -68,7 +70,7 @@ class Presence:
 
         def leave(connection: sa.Connection) -> None:
             workers.give_back(connection, [self.worker_id], forgiven=error is None)
-            workers.stop(connection, self.worker_id, "shutdown" if error is None else "failed")
+            workers.stop(connection, self.worker_id, "shutdown" if error is None else _last_words(error))
 
         try:
             self._database.run(leave, retry_seconds=5.0)
@@ -99,3 +101,7 @@ class Presence:
                 logger.warning("no heartbeat: %s", failure)
             except Exception:  # without its heartbeat this process would lose its leases: go on, whatever it was
                 logger.exception("no heartbeat")
+
+
+def _last_words(error: BaseException) -> str:
+    return f"failed: {str(error).strip() or type(error).__name__}".replace("\0", "")[:_MOST_CHARACTERS]

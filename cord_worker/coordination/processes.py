@@ -95,12 +95,13 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
                 model=fingerprint,
                 queue=queue,
                 help_seconds=settings.help_seconds,
-                room=lambda: model.batch_size - worker.leased(),
+                room=lambda: 0 if worker.is_isolating else model.batch_size - worker.leased(),
             )
         )
         PROCESS.model_worker = worker
 
         def leave() -> None:
+            worker.refuse()
             helper.stop()
             presence.drain()
 
@@ -189,8 +190,13 @@ def _consume(
             PROCESS.draining = True
             worker_state.should_stop = _ENGINE_DIED
 
+    def begin(**_: object) -> None:
+        ready()
+        if settings.ready_file is not None:
+            settings.ready_file.touch()
+
     PROCESS.engine_died = engine_died
-    signals.worker_ready.connect(lambda **_: ready(), weak=False)
+    signals.worker_ready.connect(begin, weak=False)
     signals.worker_shutting_down.connect(drain, weak=False)
     worker.start()
     if died:

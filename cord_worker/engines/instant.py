@@ -3,17 +3,22 @@
 For measuring what the service itself costs, and for testing it under faults, where the answers must be the same
 whoever gives them and however often they are asked for. A question that holds ENGINE_DIES kills the engine, one that
 holds IMPOSSIBLE fails its own request, one that holds NOT_FINITE has no scores, one that holds MALFORMED is replied to
-in prose.
+in prose. A step takes as long as the question says (`takes`), and ends the whole process while a file exists
+(`dies_while`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import math
+import os
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from cord_worker.engines.protocol import AnswerScore, FinishReason, Generation, Sampling, StepReward, Turn
 from cord_worker.errors import EngineError, NotFiniteError, RequestError
@@ -28,6 +33,19 @@ ENGINE_DIES = "[the engine dies]"
 IMPOSSIBLE = "[an impossible request]"
 NOT_FINITE = "[a score that is no number]"
 MALFORMED = "[a malformed reply]"
+_TAKES = re.compile(r"\[a step takes ([0-9.]+) s\]")
+_DIES_WHILE = re.compile(r"\[the process dies while (\S+) exists\]")
+_DEATH = 9
+
+
+def takes(seconds: float) -> str:
+    """Part of a question whose every step takes so long."""
+    return f"[a step takes {seconds} s]"
+
+
+def dies_while(path: Path) -> str:
+    """Part of a question that ends the process, without another word, where there is a file at `path`."""
+    return f"[the process dies while {path} exists]"
 
 
 class InstantEngine:
@@ -38,6 +56,10 @@ class InstantEngine:
 
     async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         """A seeded step; the thinking ends more likely the longer it is."""
+        if (time := _TAKES.search(turn.question)) is not None:
+            await asyncio.sleep(float(time[1]))
+        if (file := _DIES_WHILE.search(turn.question)) is not None and Path(file[1]).exists():
+            os._exit(_DEATH)
         if ENGINE_DIES in turn.question:
             raise EngineError("the engine died, as the question asked")
         if IMPOSSIBLE in turn.question:

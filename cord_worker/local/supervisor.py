@@ -31,6 +31,9 @@ from cord_worker.local import processes
 DO_NOT_RESTART = 78
 """Exit code (EX_CONFIG) by which a process says that starting it again cannot help: its model cannot be loaded."""
 
+READY_FILE = "CORD_READY_FILE"
+"""Environment variable of a process: the file that it creates once it takes work."""
+
 _ROTATE_BYTES = 20 * 2**20
 _HERE = Path(__file__).resolve().parent
 
@@ -50,13 +53,15 @@ class RestartPolicy:
     """When to start a fallen process again (seconds).
 
     The pause doubles from `first_pause` to `longest_pause`, each shortened at random by up to a quarter. A process that
-    fell `max_quick_failures` times in a row within `quick_failure_seconds` of its start is given up.
+    fell `max_quick_failures` times in a row within `quick_failure_seconds` of its start is given up; one that took work
+    each time (`READY_FILE`) after `max_failures_at_work`: a piece of work may be what ends it, and is given up earlier.
     """
 
     first_pause: float = 0.5
     longest_pause: float = 30.0
     max_quick_failures: int = 3
     quick_failure_seconds: float = 30.0
+    max_failures_at_work: int = 10
 
 
 class State(StrEnum):
@@ -213,9 +218,10 @@ class Supervisor:
         argv = [sys.executable, "-I", "-S", str(_HERE / "child.py"), str(os.getpid()), *spec.argv]
         log = _open_log(spec.log_path)
         try:
+            _ready_file(spec).unlink(missing_ok=True)
             child.process = subprocess.Popen(
                 argv,
-                env={**os.environ, **spec.env},
+                env={**os.environ, **spec.env, READY_FILE: str(_ready_file(spec))},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -237,8 +243,13 @@ class Supervisor:
         self._forget(child, process)
         quick = time.monotonic() - child.started < self._policy.quick_failure_seconds
         child.quick_failures = child.quick_failures + 1 if quick else 0
+        child.idle_failures = child.idle_failures + 1 if quick and not _ready_file(child.spec).exists() else 0
         child.failures_in_row = child.failures_in_row + 1 if quick else 1
-        if code == DO_NOT_RESTART or child.quick_failures >= self._policy.max_quick_failures:
+        if (
+            code == DO_NOT_RESTART
+            or child.idle_failures >= self._policy.max_quick_failures
+            or child.quick_failures >= self._policy.max_failures_at_work
+        ):
             child.state = State.GIVEN_UP
             child.error = self._last_words(child, code)
             self._events.append(Event(EventKind.GAVE_UP, child.spec.name, process.pid, code, error=child.error))
@@ -285,6 +296,7 @@ class _Child:
         "due",
         "error",
         "failures_in_row",
+        "idle_failures",
         "process",
         "quick_failures",
         "restarts",
@@ -301,6 +313,7 @@ class _Child:
         self.due = 0.0
         self.restarts = 0
         self.quick_failures = 0
+        self.idle_failures = 0
         self.failures_in_row = 0
         self.error: LocalServiceError | None = None
 
@@ -315,6 +328,10 @@ def _start_guard() -> subprocess.Popen[bytes]:
         start_new_session=True,
         cwd="/",
     )
+
+
+def _ready_file(spec: ProcessSpec) -> Path:
+    return spec.log_path.with_suffix(".ready").absolute()
 
 
 def _open_log(path: Path) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from cord_worker.store.isolation import must_be_alone
 from cord_worker.store.leases import WITHOUT_FLUSH, columns, count_dropped, lower_barrier, read_paths
 from cord_worker.store.verdicts import METHOD, REFERENCE
 from cord_worker.store.work import Outcome
@@ -20,6 +21,7 @@ _CLAIM_JUDGMENTS = sa.text(
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         JOIN candidates c ON c.problem_id = p.id AND c.step = p.step
         WHERE p.id = ANY(:problem_ids) AND p.state = 'searching' AND c.state = 'unjudged'
+          AND {must_be_alone("c.judgment_attempts")} = :alone
         ORDER BY c.id
         FOR UPDATE OF c SKIP LOCKED
     )
@@ -111,11 +113,12 @@ def judges_of(connection: sa.Connection, problem_ids: Sequence[int]) -> list[Pro
 
 
 def claim_judgments(
-    connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int]
+    connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int], *, alone: bool = False
 ) -> list[LeasedJudgment]:
     """Leases every candidate of the problems' current steps that is scored and not judged yet."""
     connection.execute(WITHOUT_FLUSH)
-    rows = connection.execute(_CLAIM_JUDGMENTS, {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id}).all()
+    parameters = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "alone": alone}
+    rows = connection.execute(_CLAIM_JUDGMENTS, parameters).all()
     paths = read_paths(connection, (row.id for row in rows))
     return [
         LeasedJudgment(

@@ -22,6 +22,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from cord_worker.store.isolation import must_be_alone
 from cord_worker.store.work import (
     AnswerResult,
     LeasedAnswer,
@@ -38,14 +39,14 @@ WITHOUT_FLUSH = sa.text("SET LOCAL synchronous_commit TO off")
 """Opens a claim; see above."""
 
 _CLAIM_PROPOSALS = sa.text(
-    """
+    f"""
     WITH due AS (
         SELECT c.id
         FROM unnest(CAST(:problem_ids AS bigint[]), CAST(:teacher_ids AS bigint[])) AS unit(problem_id, teacher_id)
         JOIN problems p ON p.id = unit.problem_id AND p.state = 'searching'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         JOIN candidates c ON c.problem_id = p.id AND c.step = p.step AND c.teacher_id = unit.teacher_id
-        WHERE c.state = 'pending'
+        WHERE c.state = 'pending' AND {must_be_alone("c.propose_attempts")} = :alone
         ORDER BY c.id
         FOR UPDATE OF c SKIP LOCKED
     )
@@ -103,13 +104,14 @@ _ADOPT_SCORING_MODE = sa.text(
 )
 
 _CLAIM_SCORES = sa.text(
-    """
+    f"""
     WITH due AS (
         SELECT c.id
         FROM problems p
         JOIN runs r ON r.id = p.run_id AND r.state = 'active' AND r.scoring_mode = :mode
         JOIN candidates c ON c.problem_id = p.id AND c.step = p.step
         WHERE p.id = ANY(:problem_ids) AND p.state = 'searching' AND c.state = 'proposed'
+          AND {must_be_alone("c.score_attempts")} = :alone
         ORDER BY c.id
         FOR UPDATE OF c SKIP LOCKED
     )
@@ -157,7 +159,7 @@ _LOWER_BARRIER = sa.text(
 )
 
 _CLAIM_ANSWERS = sa.text(
-    """
+    f"""
     WITH due AS (
         SELECT t.id
         FROM trajectories t
@@ -167,6 +169,7 @@ _CLAIM_ANSWERS = sa.text(
         JOIN teachers ON teachers.id = c.teacher_id
         JOIN models m ON m.id = teachers.model_id AND m.fingerprint = :model
         WHERE t.problem_id = ANY(:problem_ids) AND t.answer_state = 'pending'
+          AND {must_be_alone("t.answer_attempts")} = :alone
         ORDER BY t.id
         FOR UPDATE OF t SKIP LOCKED
     )
@@ -242,9 +245,12 @@ def read_paths(connection: sa.Connection, leaves: Iterable[int]) -> dict[int, tu
 
 
 def claim_proposals(
-    connection: sa.Connection, worker_id: uuid.UUID, units: Sequence[ProposalUnit]
+    connection: sa.Connection, worker_id: uuid.UUID, units: Sequence[ProposalUnit], *, alone: bool = False
 ) -> list[LeasedProposal]:
-    """Leases the pending candidates of `units`; those already claimed or no longer wanted are left out."""
+    """Leases the pending candidates of `units`; those already claimed or no longer wanted are left out.
+
+    `alone`: those that may only be done alone (`isolation`), else the others; so with every claim.
+    """
     connection.execute(WITHOUT_FLUSH)
     rows = connection.execute(
         _CLAIM_PROPOSALS,
@@ -252,6 +258,7 @@ def claim_proposals(
             "problem_ids": [unit.problem_id for unit in units],
             "teacher_ids": [unit.teacher_id for unit in units],
             "worker_id": worker_id,
+            "alone": alone,
         },
     ).all()
     leaves = {row.parent_id for row in rows if row.parent_id is not None}
@@ -293,7 +300,12 @@ def finish_proposals(connection: sa.Connection, worker_id: uuid.UUID, results: S
 
 
 def claim_scores(
-    connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int], *, scoring_mode: str
+    connection: sa.Connection,
+    worker_id: uuid.UUID,
+    problem_ids: Sequence[int],
+    *,
+    scoring_mode: str,
+    alone: bool = False,
 ) -> list[LeasedScore]:
     """Leases every proposed candidate of the problems' current steps, for runs of this scoring mode.
 
@@ -303,7 +315,7 @@ def claim_scores(
     wanted = sorted(set(problem_ids))
     connection.execute(_ADOPT_SCORING_MODE, {"problem_ids": wanted, "mode": scoring_mode})
     rows = connection.execute(
-        _CLAIM_SCORES, {"problem_ids": wanted, "worker_id": worker_id, "mode": scoring_mode}
+        _CLAIM_SCORES, {"problem_ids": wanted, "worker_id": worker_id, "mode": scoring_mode, "alone": alone}
     ).all()
     paths = read_paths(connection, (row.id for row in rows))
     return [
@@ -345,11 +357,11 @@ def finish_scores(
 
 
 def claim_answers(
-    connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int], *, model: str
+    connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int], *, model: str, alone: bool = False
 ) -> list[LeasedAnswer]:
     """Leases the final answers that are due for these problems and that teachers of `model` (a fingerprint) write."""
     connection.execute(WITHOUT_FLUSH)
-    parameters = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model}
+    parameters = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "alone": alone}
     rows = connection.execute(_CLAIM_ANSWERS, parameters).all()
     paths = read_paths(connection, (row.candidate_id for row in rows))
     return [

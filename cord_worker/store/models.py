@@ -134,6 +134,11 @@ class Run(Base):
     state: Mapped[str] = mapped_column(
         Text, server_default=RunState.ACTIVE.value, comment="active, paused or cancelled."
     )
+    priority: Mapped[int] = mapped_column(
+        Integer,
+        server_default="0",
+        comment="Its problems begin before those of runs with a lower one that share a model with it.",
+    )
     config: Mapped[dict[str, Any]] = mapped_column(
         JSONB, comment="The whole cord.toml, defaults filled in; no secrets."
     )
@@ -469,8 +474,11 @@ class Worker(Base):
     started_at: Mapped[datetime] = _instant("When it registered.", default=True)
     ready_at: Mapped[datetime | None] = _instant("When it began to take work.")
     heartbeat_at: Mapped[datetime] = _instant("Last sign of life.", default=True)
+    drain_requested_at: Mapped[datetime | None] = _instant(
+        "When it was asked to take no new work, finish what it holds and leave."
+    )
     stopped_at: Mapped[datetime | None] = _instant("When it left, or was found silent for too long.")
-    stop_reason: Mapped[str | None] = mapped_column(Text, comment="shutdown or lost.")
+    stop_reason: Mapped[str | None] = mapped_column(Text, comment="shutdown, lost, or failed and why.")
     dropped_results: Mapped[int] = mapped_column(
         BigInteger, server_default="0", comment="Late or duplicate results that were not written."
     )

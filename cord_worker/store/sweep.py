@@ -12,6 +12,7 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 
+from cord_worker.store.isolation import MOST_ATTEMPTS
 from cord_worker.store.verdicts import IS_JUDGED
 
 
@@ -235,55 +236,65 @@ _HOLDS_LEAD = sa.text(
 )
 _TRY_LEAD = sa.text(f"SELECT pg_try_advisory_lock({_LEAD_KEY})")
 
+
+def _last_words(worker: str) -> str:
+    """SQL: how the worker that had the work last (a column) ended, in brackets."""
+    return f"coalesce((SELECT ' (' || w.stop_reason || ')' FROM workers w WHERE w.id = {worker}), '')"
+
+
 _PARK_PROPOSALS = sa.text(
-    """
+    f"""
     SELECT DISTINCT ON (c.problem_id) c.problem_id,
            'a proposal of teacher ' || t.name || ' for step ' || c.step || ' was given up after '
-           || c.propose_attempts || ' attempts: its worker was lost or failed each time' AS reason
+           || c.propose_attempts || ' attempts: its worker was lost or failed each time'
+           || {_last_words("c.worker_id")} AS reason
     FROM candidates c
     JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
     JOIN runs r ON r.id = p.run_id
     JOIN teachers t ON t.id = c.teacher_id
-    WHERE c.state = 'pending' AND c.propose_attempts >= (r.config -> 'run' ->> 'max_attempts')::int
+    WHERE c.state = 'pending' AND c.propose_attempts >= {MOST_ATTEMPTS}
     ORDER BY c.problem_id, c.id
     """
 )
 
 _PARK_SCORES = sa.text(
-    """
+    f"""
     SELECT DISTINCT ON (c.problem_id) c.problem_id,
            'scoring a candidate of step ' || c.step || ' was given up after ' || c.score_attempts
-           || ' attempts: its worker was lost or failed each time' AS reason
+           || ' attempts: its worker was lost or failed each time'
+           || {_last_words("c.score_worker_id")} AS reason
     FROM candidates c
     JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
     JOIN runs r ON r.id = p.run_id
-    WHERE c.state = 'proposed' AND c.score_attempts >= (r.config -> 'run' ->> 'max_attempts')::int
+    WHERE c.state = 'proposed' AND c.score_attempts >= {MOST_ATTEMPTS}
     ORDER BY c.problem_id, c.id
     """
 )
 
 _PARK_JUDGMENTS = sa.text(
-    """
+    f"""
     SELECT DISTINCT ON (c.problem_id) c.problem_id,
            'judging a candidate of step ' || c.step || ' was given up after ' || c.judgment_attempts
-           || ' attempts: its worker was lost or failed each time' AS reason
+           || ' attempts: its worker was lost or failed each time'
+           || {_last_words("c.judgment_worker_id")} AS reason
     FROM candidates c
     JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
     JOIN runs r ON r.id = p.run_id
-    WHERE c.state = 'unjudged' AND c.judgment_attempts >= (r.config -> 'run' ->> 'max_attempts')::int
+    WHERE c.state = 'unjudged' AND c.judgment_attempts >= {MOST_ATTEMPTS}
     ORDER BY c.problem_id, c.id
     """
 )
 
 _PARK_ANSWERS = sa.text(
-    """
+    f"""
     SELECT DISTINCT ON (j.problem_id) j.problem_id,
            'the final answer was given up after ' || j.answer_attempts
-           || ' attempts: its worker was lost or failed each time' AS reason
+           || ' attempts: its worker was lost or failed each time'
+           || {_last_words("j.worker_id")} AS reason
     FROM trajectories j
     JOIN problems p ON p.id = j.problem_id AND p.state = 'answering'
     JOIN runs r ON r.id = p.run_id
-    WHERE j.answer_state = 'pending' AND j.answer_attempts >= (r.config -> 'run' ->> 'max_attempts')::int
+    WHERE j.answer_state = 'pending' AND j.answer_attempts >= {MOST_ATTEMPTS}
     ORDER BY j.problem_id, j.id
     """
 )
@@ -292,12 +303,13 @@ _PARK_VERDICTS = sa.text(
     f"""
     SELECT DISTINCT ON (j.problem_id) j.problem_id,
            'judging the final answer was given up after ' || j.judgment_attempts
-           || ' attempts: its worker was lost or failed each time' AS reason
+           || ' attempts: its worker was lost or failed each time'
+           || {_last_words("j.judgment_worker_id")} AS reason
     FROM trajectories j
     JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying'
     JOIN runs r ON r.id = p.run_id
     WHERE j.answer_state = 'written' AND {IS_JUDGED}
-      AND j.judgment_attempts >= (r.config -> 'run' ->> 'max_attempts')::int
+      AND j.judgment_attempts >= {MOST_ATTEMPTS}
     ORDER BY j.problem_id, j.id
     """
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from cord_worker.store.isolation import must_be_alone
 from cord_worker.store.leases import WITHOUT_FLUSH, columns, count_dropped
 
 
@@ -40,6 +41,7 @@ _CLAIM_VERDICTS = sa.text(
         JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         WHERE j.problem_id = ANY(:problem_ids) AND j.answer_state = 'written' AND {IS_JUDGED}
+          AND {must_be_alone("j.judgment_attempts")} = :alone
         ORDER BY j.id
         FOR UPDATE OF j SKIP LOCKED
     )
@@ -101,10 +103,13 @@ class VerdictResult:
     seconds: float | None
 
 
-def claim_verdicts(connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int]) -> list[LeasedVerdict]:
+def claim_verdicts(
+    connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int], *, alone: bool = False
+) -> list[LeasedVerdict]:
     """Leases the written answers of these problems that an LLM is to judge."""
     connection.execute(WITHOUT_FLUSH)
-    rows = connection.execute(_CLAIM_VERDICTS, {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id})
+    parameters = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "alone": alone}
+    rows = connection.execute(_CLAIM_VERDICTS, parameters)
     return sorted((LeasedVerdict(**row._mapping) for row in rows), key=lambda lease: lease.trajectory_id)
 
 

@@ -19,6 +19,7 @@ from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import enqueue
+from cord_worker.store.models import Base
 
 FAST = {
     "CORD_HEARTBEAT_SECONDS": "0.5",
@@ -266,3 +267,9 @@ def content(database: Database) -> dict[str, list[tuple[Any, ...]]]:
         return {name: [tuple(row) for row in connection.execute(sa.text(query))] for name, query in CONTENT.items()}
 
     return database.run(read)
+
+
+def empty_tables(database: Database) -> None:
+    """Deletes every row."""
+    names = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    database.run(lambda connection: connection.execute(sa.text(f"TRUNCATE {names} RESTART IDENTITY CASCADE")))

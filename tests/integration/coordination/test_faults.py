@@ -13,13 +13,12 @@ import redis
 import sqlalchemy as sa
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Cluster, content, count
+from cluster import Cluster, content, count, empty_tables
 
 from cord_worker.engines.instant import ENGINE_DIES, IMPOSSIBLE, NOT_FINITE
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.local.state import StateDir
 from cord_worker.store.database import Database
-from cord_worker.store.models import Base
 
 PROBLEMS = 12
 
@@ -50,11 +49,6 @@ def scored_of(database: Database, problems: int) -> int:
     """Scored candidates of the first `problems` problems."""
     first = f"problem_id IN (SELECT id FROM problems ORDER BY position LIMIT {problems})"
     return count(database, f"state = 'scored' AND {first}", "candidates")
-
-
-def empty_tables(database: Database) -> None:
-    names = ", ".join(table.name for table in Base.metadata.sorted_tables)
-    database.run(lambda connection: connection.execute(sa.text(f"TRUNCATE {names} RESTART IDENTITY CASCADE")))
 
 
 def test_faults_of_every_kind_change_nothing_in_the_tables(

@@ -16,6 +16,7 @@ from cord_worker.errors import LocalServiceError
 from cord_worker.local import processes
 from cord_worker.local.supervisor import (
     DO_NOT_RESTART,
+    READY_FILE,
     Event,
     EventKind,
     ProcessSpec,
@@ -69,6 +70,20 @@ def test_a_process_that_keeps_falling_is_given_up_with_the_last_lines_of_its_log
     assert events[-1].error is error
     for part in ("worker", "exit code 3", "3 times", "no such device", "worker.log"):
         assert part in str(error)
+
+
+def test_a_process_that_takes_work_each_time_before_it_falls_is_given_up_later(tmp_path: Path) -> None:
+    policy = RestartPolicy(
+        first_pause=0.05,
+        longest_pause=0.1,
+        quick_failure_seconds=LIFETIME,
+        max_quick_failures=2,
+        max_failures_at_work=4,
+    )
+    code = f"import os; open(os.environ['{READY_FILE}'], 'w').close(); raise SystemExit(9)"
+    with Supervisor([spec(tmp_path, code)], policy=policy) as supervisor:
+        events = follow(supervisor, EventKind.GAVE_UP)
+    assert [e.kind for e in events].count(EventKind.STARTED) == 4
 
 
 def test_the_pause_before_a_restart_grows(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.search import cord
 from cord_worker.search.types import SearchSettings, SeedScope
-from cord_worker.store import decisions, leases, lifecycle, sweep, workers
+from cord_worker.store import decisions, isolation, leases, lifecycle, sweep, workers
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import enqueue
 from cord_worker.store.judgments import JudgmentResult, LeasedJudgment, claim_judgments, finish_judgments
@@ -31,7 +31,7 @@ CONFIG = RunConfig.model_validate(
         "models": {"m": {"path": "m", "engine": "instant"}},
         "teachers": [{"name": "first", "model": "m"}, {"name": "second", "model": "m"}],
         "prover": {"model": "m"},
-        "run": {"max_attempts": 2},
+        "run": {"max_attempts": 3},
     }
 )
 SETTINGS = SearchSettings(
@@ -78,10 +78,12 @@ def worker(database: Database) -> uuid.UUID:
     return worker_id
 
 
-def claim(database: Database, worker_id: uuid.UUID, problem_id: int, teacher: int = 0) -> list[LeasedProposal]:
+def claim(
+    database: Database, worker_id: uuid.UUID, problem_id: int, teacher: int = 0, *, alone: bool = False
+) -> list[LeasedProposal]:
     def work(connection: sa.Connection) -> list[LeasedProposal]:
         unit = ProposalUnit(problem_id, teachers(connection, 1)[teacher])
-        return leases.claim_proposals(connection, worker_id, [unit])
+        return leases.claim_proposals(connection, worker_id, [unit], alone=alone)
 
     return database.run(work)
 
@@ -211,8 +213,10 @@ def judged_problem(database: Database, problem: int) -> int:
     return problem
 
 
-def lease_judgments(database: Database, worker_id: uuid.UUID, problem_id: int) -> list[LeasedJudgment]:
-    return database.run(lambda connection: claim_judgments(connection, worker_id, [problem_id]))
+def lease_judgments(
+    database: Database, worker_id: uuid.UUID, problem_id: int, *, alone: bool = False
+) -> list[LeasedJudgment]:
+    return database.run(lambda connection: claim_judgments(connection, worker_id, [problem_id], alone=alone))
 
 
 def judged(database: Database, worker_id: uuid.UUID, lease: LeasedJudgment, judgment: float = 0.7) -> Outcome:
@@ -252,12 +256,13 @@ def test_a_judgment_of_a_worker_that_is_gone_is_owed_again(database: Database, j
 
 
 def test_judging_that_keeps_losing_its_worker_parks_its_problem(database: Database, judged_problem: int) -> None:
-    for _ in range(2):
+    for attempt in range(3):
         victim = worker(database)
-        assert lease_judgments(database, victim, judged_problem)
+        assert lease_judgments(database, victim, judged_problem, alone=attempt < 2) == []
+        assert lease_judgments(database, victim, judged_problem, alone=attempt == 2)
         database.run(lambda c, w=victim: workers.give_back(c, [w], forgiven=False))
     (parked,) = database.run(sweep.exhausted)
-    assert "judging a candidate of step 1 was given up after 2 attempts" in parked.reason
+    assert "judging a candidate of step 1 was given up after 3 attempts" in parked.reason
 
 
 def test_an_invalid_proposal_is_final_and_lowers_the_barrier(database: Database, problem: int) -> None:
@@ -279,14 +284,18 @@ def test_a_run_keeps_to_the_scoring_mode_of_its_first_score(database: Database, 
 
 
 def test_work_that_keeps_losing_its_worker_parks_its_problem_with_a_reason(database: Database, problem: int) -> None:
-    for _ in range(2):
+    asked = isolation.Asked("propose", problem, 1)
+    for attempt in range(3):
+        assert database.run(sweep.exhausted) == []
+        assert database.run(lambda c: isolation.waits_alone(c, [asked])) == [attempt == 2]
         victim = worker(database)
-        assert claim(database, victim, problem)
+        assert claim(database, victim, problem, alone=attempt < 2) == []
+        assert claim(database, victim, problem, alone=attempt == 2)
         assert database.run(lambda c, w=victim: workers.give_back(c, [w], forgiven=False)) == 1
     parked = database.run(sweep.exhausted)
     assert [item.problem_id for item in parked] == [problem]
     assert "teacher first" in parked[0].reason
-    assert "2 attempts" in parked[0].reason
+    assert "3 attempts" in parked[0].reason
 
 
 def test_work_handed_back_in_good_order_does_not_use_up_attempts(database: Database, problem: int) -> None:

@@ -21,7 +21,7 @@ CONFIG = RunConfig.model_validate(
         "teachers": [{"name": "first", "model": "m"}],
         "prover": {"model": "m"},
         "verify": {"method": "judge", "reference_field": "decision", "judge": {"model": "judge"}},
-        "run": {"max_attempts": 2},
+        "run": {"max_attempts": 3},
     }
 )
 JUDGE = CONFIG.models["judge"].fingerprint()
@@ -59,8 +59,10 @@ def worker(database: Database) -> uuid.UUID:
     return worker_id
 
 
-def claim(database: Database, worker_id: uuid.UUID, problem_id: int) -> list[verdicts.LeasedVerdict]:
-    return database.run(lambda c: verdicts.claim_verdicts(c, worker_id, [problem_id]))
+def claim(
+    database: Database, worker_id: uuid.UUID, problem_id: int, *, alone: bool = False
+) -> list[verdicts.LeasedVerdict]:
+    return database.run(lambda c: verdicts.claim_verdicts(c, worker_id, [problem_id], alone=alone))
 
 
 def finish(database: Database, worker_id: uuid.UUID, lease: verdicts.LeasedVerdict) -> set[int]:
@@ -132,10 +134,10 @@ def test_a_row_with_a_method_of_its_own_is_not_judged(database: Database) -> Non
 @pytest.mark.parametrize("forgiven", [False, True])
 def test_a_judge_that_keeps_dying_parks_the_problem(database: Database, forgiven: bool) -> None:
     problem = answered(database)
-    for _ in range(2):
+    for attempt in range(3):
         victim = worker(database)
-        assert claim(database, victim, problem)
+        assert claim(database, victim, problem, alone=attempt == 2 and not forgiven)
         assert database.run(lambda c, w=victim: workers.give_back(c, [w], forgiven=forgiven)) == 1
     parked = database.run(sweep.exhausted)
     assert [item.problem_id for item in parked] == ([] if forgiven else [problem])
-    assert all("judging the final answer" in item.reason and "2 attempts" in item.reason for item in parked)
+    assert all("judging the final answer" in item.reason and "3 attempts" in item.reason for item in parked)

@@ -1,0 +1,151 @@
+"""A problem that ends its worker is given up alone, goes on when it is asked to, and nobody else suffers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cluster import Cluster, content, count, empty_tables
+
+from cord_worker.dataset import ProblemRecord
+from cord_worker.engines.instant import dies_while, takes
+from cord_worker.store.database import Database
+from cord_worker.store.ingest import enqueue
+from cord_worker.store.retrying import begin_failed_anew, retry_failed
+
+CONFIG = """
+[models.alpha]
+path = "alpha"
+engine = "instant"
+batch_size = 64
+[models.judge]
+path = "judge"
+engine = "instant"
+[[teachers]]
+name = "alpha"
+model = "alpha"
+[[teachers]]
+name = "alpha-hot"
+model = "alpha"
+temperature = 0.9
+[prover]
+model = "judge"
+[search]
+beam_width = 2
+max_steps = 2
+[run]
+max_active = 64
+max_attempts = 3
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, database_url: str, broker_url: str) -> Iterator[Cluster]:
+    with Cluster(tmp_path, database_url, broker_url, CONFIG) as cluster:
+        yield cluster
+
+
+def enqueue_with_poison(cluster: Cluster, database: Database, problems: int, file: Path) -> None:
+    """The problem in the middle ends every process that proposes for it, while there is the file."""
+    records = [
+        ProblemRecord(
+            f"problem-{n}",
+            f"What is {n} + {n}? {takes(0.2)} {dies_while(file) if n == problems // 2 else ''}",
+            str(2 * n),
+            None,
+            {},
+            f"x:{n}",
+        )
+        for n in range(problems)
+    ]
+    database.run(lambda connection: enqueue(connection, "run", cluster.config, records))
+
+
+def keep_running(cluster: Cluster) -> None:
+    """Starts fallen workers again, as a supervisor does."""
+    for name, process in list(cluster.processes.items()):
+        if process.poll() is not None:
+            assert process.returncode == 9, name
+            cluster.start(name)
+
+
+def test_of_fifty_problems_at_once_only_the_one_that_ends_its_worker_is_given_up(
+    cluster: Cluster, database: Database, tmp_path: Path
+) -> None:
+    poison = tmp_path / "poison"
+    poison.touch()
+    enqueue_with_poison(cluster, database, 50, poison)
+    cluster.start()
+
+    def is_over() -> bool:
+        keep_running(cluster)
+        return count(database, "state IN ('done', 'failed')") == 50
+
+    cluster.wait_until(is_over, 180)
+    assert count(database, "state = 'failed'") == 1
+    parked = "key = 'problem-25' AND state = 'failed' AND failure_reason LIKE '%given up after 3 attempts%(lost)'"
+    assert count(database, parked) == 1
+    # Two beside others, the rest alone: no innocent was tried more often than that.
+    innocent = "propose_attempts > 3 AND problem_id IN (SELECT id FROM problems WHERE state = 'done')"
+    assert count(database, innocent, "candidates") == 0
+    assert count(database, "propose_attempts > 1 AND state = 'scored'", "candidates") > 0
+
+
+def test_a_problem_that_was_given_up_goes_on_and_ends_as_if_nothing_had_happened(
+    cluster: Cluster, database: Database, tmp_path: Path
+) -> None:
+    poison = tmp_path / "poison"
+    enqueue_with_poison(cluster, database, 3, poison)
+    cluster.start()
+    cluster.wait_until(lambda: count(database, "state = 'done'") == 3, 120)
+    undisturbed = content(database)
+    for name in cluster.names:
+        assert cluster.stop(name) == 0
+    empty_tables(database)
+
+    poison.touch()
+    enqueue_with_poison(cluster, database, 3, poison)
+    cluster.start()
+
+    def is_given_up() -> bool:
+        keep_running(cluster)
+        return count(database, "state = 'failed'") == 1
+
+    cluster.wait_until(is_given_up, 120)
+    committed = count(database, "proposed_at IS NOT NULL", "candidates")
+    poison.unlink()
+    first = database.run(lambda connection: retry_failed(connection, "run"))
+    assert first.problems == {"searching": 1}
+    assert database.run(lambda connection: retry_failed(connection, "run")).count == 0
+
+    def is_done() -> bool:
+        keep_running(cluster)
+        return count(database, "state = 'done'") == 3
+
+    cluster.wait_until(is_done, 120)
+    after = content(database)
+    for table, rows in undisturbed.items():
+        assert after[table] == rows, table
+    assert 0 < committed < count(database, "proposed_at IS NOT NULL", "candidates")
+
+
+def test_a_problem_that_was_given_up_begins_anew(cluster: Cluster, database: Database, tmp_path: Path) -> None:
+    poison = tmp_path / "poison"
+    poison.touch()
+    enqueue_with_poison(cluster, database, 1, poison)
+    cluster.start()
+
+    def is_given_up() -> bool:
+        keep_running(cluster)
+        return count(database, "state = 'failed'") == 1
+
+    cluster.wait_until(is_given_up, 120)
+    poison.unlink()
+    keep_running(cluster)
+    assert database.run(lambda connection: begin_failed_anew(connection, "run")).problems == {"queued": 1}
+    cluster.wait_until(lambda: count(database, "state = 'done'") == 1, 120)
+    assert count(database, "propose_attempts > 1", "candidates") == 0
