@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, TeacherConfig
+from cord_worker.coordination.faults import read
 from cord_worker.prompting.trajectory import Segmentation
 from cord_worker.search.types import Criterion, FinishedPolicy, SearchSettings
 from cord_worker.store.database import Database
@@ -65,7 +66,7 @@ class RunContexts:
                 if within is not None:
                     context = _read(within, run_id)
                 else:
-                    context = self._database.run(lambda connection: _read(connection, run_id))
+                    context = read(self._database, lambda connection: _read(connection, run_id))
                 self._remember(context)
             self._by_run.move_to_end(run_id)
             return context
@@ -74,7 +75,7 @@ class RunContexts:
         """The run that the teacher with this key belongs to."""
         run_id = self._run_of_teacher.get(teacher_id)
         if run_id is None:
-            run_id = self._database.run(lambda connection: run_of_teacher(connection, teacher_id))
+            run_id = read(self._database, lambda connection: run_of_teacher(connection, teacher_id))
         return self.of_run(run_id)
 
     def _remember(self, context: RunContext) -> None:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from cord_worker.coordination.context import RunContext, RunContexts
 from cord_worker.coordination.deciding import answer_seeds, decide
+from cord_worker.coordination.faults import FaultPoint, commit, read
 from cord_worker.coordination.messages import Messenger
 from cord_worker.errors import StoreError, VerificationError
 from cord_worker.search.decision import Expand, Fail, Finish, Retry
@@ -41,13 +42,19 @@ class Coordinator:
     def advance(self, problem_id: int) -> None:
         """Takes the decision that is due for the problem, if one is; a second message changes nothing."""
         try:
-            due, freed = self._database.run(lambda connection: self._advance(connection, problem_id))
+            due, freed = commit(
+                self._database, FaultPoint.ADVANCE, lambda connection: self._advance(connection, problem_id)
+            )
         except StoreError:
             raise
         except Exception as error:  # a defect must end this problem, not occupy the run for ever
             logger.exception("problem %s could not be decided", problem_id)
-            reason = f"the decision failed: {type(error).__name__}: {error}"
-            self._database.run(lambda connection: decisions.fail_problem(connection, problem_id, reason))
+            reason = f"the decision failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            commit(
+                self._database,
+                FaultPoint.FAIL_DECISION,
+                lambda connection: decisions.fail_problem(connection, problem_id, reason),
+            )
             due, freed = [], True
         self._messenger.post(due)
         if freed:
@@ -76,20 +83,28 @@ class Coordinator:
 
     def _verify(self, problem_id: int) -> None:
         """Checks the answers, stores the verdicts beside the scores and ends the problem."""
-        answers = self._database.run(lambda connection: decisions.read_answers(connection, problem_id))
+        answers = read(self._database, lambda connection: decisions.read_answers(connection, problem_id))
         if not answers:
             return
         if answers[0].method == "judge":
             self._judge(problem_id, answers)
             return
         verdicts = [self._checked(answer) for answer in answers]
-        self._database.run(lambda connection: decisions.write_verdicts(connection, problem_id, verdicts))
+        commit(
+            self._database,
+            FaultPoint.VERIFY,
+            lambda connection: decisions.write_verdicts(connection, problem_id, verdicts),
+        )
         self.admit()
 
     def _judge(self, problem_id: int, answers: Sequence[decisions.WrittenAnswer]) -> None:
         """Asks the judge's model for its verdicts, or ends the problem where it has given them all."""
         if all(answer.is_judged for answer in answers):
-            self._database.run(lambda connection: decisions.end_judged(connection, problem_id))
+            commit(
+                self._database,
+                FaultPoint.END_JUDGED,
+                lambda connection: decisions.end_judged(connection, problem_id),
+            )
             self.admit()
             return
         judge = self._contexts.of_run(answers[0].run_id).config.judge_model
@@ -110,7 +125,7 @@ class Coordinator:
 
     def admit(self) -> None:
         """Lets queued problems begin where there is room."""
-        self._messenger.post(self._database.run(admit))
+        self._messenger.post(commit(self._database, FaultPoint.ADMIT, admit))
 
     def _advance(self, connection: sa.Connection, problem_id: int) -> tuple[list[Due], bool]:
         problem = decisions.lock_problem(connection, problem_id)
@@ -122,6 +137,8 @@ class Coordinator:
         ):
             return [], False
         context = self._contexts.of_run(problem.run_id, connection)
+        if context.config.verify.method not in ("judge", "none"):
+            self._checker.warm_up()
         try:
             decision = decide(connection, context, problem)
         except SearchError as error:

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 
+from cord_worker.coordination.faults import FaultPoint, commit
 from cord_worker.errors import StoreError
 from cord_worker.store.database import Database
 
@@ -32,7 +33,7 @@ class Operation(Generic[Item, Result]):
     `committed` is called with the results once they are durable; it must not block.
     """
 
-    name: str
+    point: FaultPoint
     run: Callable[[sa.Connection, Sequence[Item]], Sequence[Result]]
     committed: Callable[[Sequence[Result]], None] | None = None
 
@@ -92,7 +93,7 @@ class GroupCommitter:
     def _commit_one(self, operation: Operation[Any, Any], entries: Sequence[_Entry]) -> None:
         items = [entry.item for entry in entries]
         try:
-            results = self._database.run(lambda connection: operation.run(connection, items))
+            results = commit(self._database, operation.point, lambda connection: operation.run(connection, items))
             if operation.committed is not None:
                 operation.committed(results)
         except StoreError as error:

@@ -16,6 +16,7 @@ from typing import Self
 import sqlalchemy as sa
 
 from cord_worker import metrics
+from cord_worker.coordination.faults import FaultPoint, commit
 from cord_worker.coordination.messages import Messenger
 from cord_worker.errors import StoreError
 from cord_worker.store import sweep
@@ -84,7 +85,7 @@ class Helper:
         def due(connection: sa.Connection) -> list[sweep.Due]:
             return sweep.due_model_work(connection, [self._model], self._seconds, limit=room)
 
-        owed = self._database.run(due, retry_seconds=0.0)
+        owed = commit(self._database, FaultPoint.HELP, due, retry_seconds=0.0)
         self._messenger.send(owed, queue=self._queue)
         metrics.HELPED.inc(len(owed))
         return len(owed)

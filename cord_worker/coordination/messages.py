@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kombu.exceptions import ChannelError, OperationalError
 
 from cord_worker import metrics
+from cord_worker.coordination.faults import FaultPoint, sending
 from cord_worker.coordination.shards import Shards
 from cord_worker.errors import BrokerError
 from cord_worker.store.sweep import Due, Kind
@@ -67,7 +68,7 @@ class Messenger:
         try:
             with self._app.producer_pool.acquire(block=True) as producer:
                 for due in owed:
-                    with metrics.timed(due.kind, "publish"):
+                    with sending(FaultPoint.of_send(due.kind)), metrics.timed(due.kind, "publish"):
                         self._app.send_task(
                             f"cord.{due.kind}",
                             kwargs=_arguments(due),
@@ -114,16 +115,21 @@ class Messenger:
         try:
             with self._app.connection_for_write() as connection, connection.channel() as channel:
                 client = getattr(channel, "client", None)
-                if client is None:
+                if client is None or client.exists(_SENTINEL):
                     return False
-                return bool(client.set(_SENTINEL, "1", nx=True))
+                with sending(FaultPoint.MARK_BROKER):
+                    return bool(client.set(_SENTINEL, "1", nx=True))
         except (OperationalError, *self._connection_errors()) as error:
             raise BrokerError(f"the broker cannot be reached: {error}") from error
 
     def discard(self, queue: str) -> None:
         """Empties a queue that nobody listens to any more. Raises BrokerError where the broker is away."""
         try:
-            with self._app.connection_for_write() as connection, connection.channel() as channel:
+            with (
+                self._app.connection_for_write() as connection,
+                connection.channel() as channel,
+                sending(FaultPoint.DISCARD_QUEUE),
+            ):
                 channel.queue_purge(queue)
         except ChannelError:
             return

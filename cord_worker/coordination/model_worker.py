@@ -11,7 +11,7 @@ import logging
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from cord_worker import metrics
 from cord_worker.config import TeacherConfig
 from cord_worker.coordination.company import Company
 from cord_worker.coordination.context import RunContext, RunContexts
+from cord_worker.coordination.faults import FaultPoint, commit
 from cord_worker.coordination.group_commit import GroupCommitter, Operation
 from cord_worker.coordination.integrating import integrated
 from cord_worker.coordination.judge import judged
@@ -59,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_FORGOTTEN_SECONDS = 10.0
+_FORGOTTEN_SECONDS = 2.0
 """Age at which a lease of this worker that no task of it knows is given back: its claim's answer was lost."""
 
 
@@ -101,18 +102,18 @@ class ModelWorker:
         self._running: set[asyncio.Future[Any]] = set()
         self._aborted = False
         self._committer = GroupCommitter(database)
-        self._waits_alone = Operation("look for work to be done alone", waits_alone)
-        self._claim_proposals = Operation("claim proposals", self._run_claim_proposals)
-        self._finish_proposals = Operation("finish proposals", self._run_finish_proposals, self._pass_on)
-        self._claim_scores = Operation("claim scores", self._run_claim_scores)
-        self._finish_scores = Operation("finish scores", self._run_finish_scores, self._pass_on)
+        self._waits_alone = Operation(FaultPoint.LOOK_FOR_LONE_WORK, waits_alone)
+        self._claim_proposals = Operation(FaultPoint.CLAIM_PROPOSALS, self._run_claim_proposals, self._hold_candidates)
+        self._finish_proposals = Operation(FaultPoint.FINISH_PROPOSALS, self._run_finish_proposals, self._pass_on)
+        self._claim_scores = Operation(FaultPoint.CLAIM_SCORES, self._run_claim_scores, self._hold_candidates)
+        self._finish_scores = Operation(FaultPoint.FINISH_SCORES, self._run_finish_scores, self._pass_on)
         self._checker = AnswerChecker()  # starts its processes with the first answer of a binary judgment
-        self._claim_judgments = Operation("claim judgments", self._run_claim_judgments)
-        self._finish_judgments = Operation("finish judgments", self._run_finish_judgments, self._pass_on)
-        self._claim_answers = Operation("claim answers", self._run_claim_answers)
-        self._finish_answers = Operation("finish answers", self._run_finish_answers, self._pass_on)
-        self._claim_verdicts = Operation("claim verdicts", self._run_claim_verdicts)
-        self._finish_verdicts = Operation("finish verdicts", self._run_finish_verdicts, self._pass_on)
+        self._claim_judgments = Operation(FaultPoint.CLAIM_JUDGMENTS, self._run_claim_judgments, self._hold_candidates)
+        self._finish_judgments = Operation(FaultPoint.FINISH_JUDGMENTS, self._run_finish_judgments, self._pass_on)
+        self._claim_answers = Operation(FaultPoint.CLAIM_ANSWERS, self._run_claim_answers, self._hold_trajectories)
+        self._finish_answers = Operation(FaultPoint.FINISH_ANSWERS, self._run_finish_answers, self._pass_on)
+        self._claim_verdicts = Operation(FaultPoint.CLAIM_VERDICTS, self._run_claim_verdicts, self._hold_trajectories)
+        self._finish_verdicts = Operation(FaultPoint.FINISH_VERDICTS, self._run_finish_verdicts, self._pass_on)
 
     def propose(self, problem_id: int, teacher_id: int, way: Way = NO_WAY) -> int:
         """Proposes every pending candidate of the teacher in the problem's step; returns how many.
@@ -202,7 +203,11 @@ class ModelWorker:
                 results = self._in_engine(self._answer_one(lease) for lease in claimed)
             except RequestError as error:
                 reason = f"the final answer cannot be written: {error}"
-                self._database.run(lambda connection: fail_problem(connection, problem_id, reason))
+                commit(
+                    self._database,
+                    FaultPoint.FAIL_ANSWER,
+                    lambda connection: self._fail_answers(connection, problem_id, claimed, reason),
+                )
                 return 0
             self._committer.submit(self._finish_answers, results)
         return len(claimed)
@@ -444,6 +449,12 @@ class ModelWorker:
         outcome = finish_judgments(connection, self._worker_id, [item for group in groups for item in group])
         return _first([Due(Kind.ADVANCE, problem_id, 0) for problem_id in sorted(outcome.to_advance)], len(groups))
 
+    def _fail_answers(
+        self, connection: sa.Connection, problem_id: int, claimed: Sequence[LeasedAnswer], reason: str
+    ) -> None:
+        leases.return_answers(connection, self._worker_id, [lease.trajectory_id for lease in claimed])
+        fail_problem(connection, problem_id, reason)
+
     def _run_finish_answers(self, connection: sa.Connection, groups: Sequence[list[AnswerResult]]) -> list[list[Due]]:
         outcome = leases.finish_answers(connection, self._worker_id, [item for group in groups for item in group])
         return _first([Due(Kind.VERIFY, problem_id, 0) for problem_id in sorted(outcome.to_advance)], len(groups))
@@ -464,17 +475,31 @@ class ModelWorker:
             for row in leases.provers_of(connection, sorted(problem_ids))
         ]
 
+    def _hold_candidates(self, claimed: Sequence[Sequence[LeasedProposal | LeasedScore | LeasedJudgment]]) -> None:
+        self._held.add_candidates(lease.candidate_id for leased in claimed for lease in leased)
+
+    def _hold_trajectories(self, claimed: Sequence[Sequence[LeasedAnswer | LeasedVerdict]]) -> None:
+        self._held.add_trajectories(lease.trajectory_id for leased in claimed for lease in leased)
+
     def _pass_on(self, owed: Sequence[list[Due]]) -> None:
         self._messenger.post(due for group in owed for due in group)
 
 
 class _Held:
-    """Keys of the rows whose lease a task of this process holds."""
+    """Keys of the rows whose lease a task of this process holds: from the commit of the claim to the task's end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._candidates: set[int] = set()
         self._trajectories: set[int] = set()
+
+    def add_candidates(self, ids: Iterable[int]) -> None:
+        with self._lock:
+            self._candidates.update(ids)
+
+    def add_trajectories(self, ids: Iterable[int]) -> None:
+        with self._lock:
+            self._trajectories.update(ids)
 
     def candidates(self, ids: Any) -> _Holding:
         return _Holding(self._lock, self._candidates, frozenset(ids))

@@ -13,6 +13,7 @@ from typing import Self
 
 import sqlalchemy as sa
 
+from cord_worker.coordination.faults import FaultPoint, commit
 from cord_worker.errors import StoreError
 from cord_worker.store import workers
 from cord_worker.store.database import Database
@@ -48,7 +49,9 @@ class Presence:
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
-        self.shard = self._database.run(
+        self.shard = commit(
+            self._database,
+            FaultPoint.REGISTER,
             lambda connection: workers.register(
                 connection,
                 self.worker_id,
@@ -57,7 +60,7 @@ class Presence:
                 pid=os.getpid(),
                 model_id=self._model_id,
                 metrics_port=self._metrics_port,
-            )
+            ),
         )
         self._thread.start()
         return self
@@ -73,18 +76,23 @@ class Presence:
             workers.stop(connection, self.worker_id, "shutdown" if error is None else _last_words(error))
 
         try:
-            self._database.run(leave, retry_seconds=5.0)
+            commit(self._database, FaultPoint.SIGN_OFF, leave, retry_seconds=5.0)
         except StoreError as failure:
             logger.warning("could not sign off; the sweeper will take the leases back: %s", failure)
 
     def ready(self) -> None:
         """Has work sent to this process from now on."""
-        self._database.run(lambda connection: workers.ready(connection, self.worker_id))
+        commit(self._database, FaultPoint.READY, lambda connection: workers.ready(connection, self.worker_id))
 
     def drain(self) -> None:
         """Has nothing more sent to this process."""
         try:
-            self._database.run(lambda connection: workers.leave_shard(connection, self.worker_id), retry_seconds=1.0)
+            commit(
+                self._database,
+                FaultPoint.LEAVE_SHARD,
+                lambda connection: workers.leave_shard(connection, self.worker_id),
+                retry_seconds=1.0,
+            )
         except StoreError as failure:
             logger.warning("could not leave the shard; other replicas will help: %s", failure)
 
@@ -96,7 +104,7 @@ class Presence:
 
         while not self._ended.wait(self._seconds):
             try:
-                self._database.run(beat, retry_seconds=self._seconds)
+                commit(self._database, FaultPoint.HEARTBEAT, beat, retry_seconds=self._seconds)
             except StoreError as failure:
                 logger.warning("no heartbeat: %s", failure)
             except Exception:  # without its heartbeat this process would lose its leases: go on, whatever it was

@@ -20,6 +20,7 @@ from cord_worker import metrics
 from cord_worker.config import ModelConfig, Settings
 from cord_worker.coordination.app import create_app
 from cord_worker.coordination.coordinator import Coordinator
+from cord_worker.coordination.faults import FaultPoint, arm, commit, read
 from cord_worker.coordination.helping import Helper
 from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger
 from cord_worker.coordination.model_worker import ModelWorker
@@ -54,20 +55,29 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
     The engine is loaded before the process consumes. Raises EngineLoadError where the model cannot be loaded or
     its files are not those that other workers serve, SchemaMismatch where the database is not this code's.
     """
-    _log(settings)
+    _begin(settings)
     app = create_app(broker_url(settings), settings)
     with ExitStack() as stack:
-        database = Database(database_url(settings), pool_size=3, application_name=f"cord worker {name}")
+        database = _database(settings, f"cord worker {name}", pool_size=3)
         stack.callback(database.close)
         check_schema(database)
         loop = stack.enter_context(_loop_in_thread())
         engine = asyncio.run_coroutine_threadsafe(_load(engine_settings(model)), loop).result()
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(engine.close(), loop).result(timeout=30))
         fingerprint = model.fingerprint()
-        model_id = database.run(lambda connection: ensure_model(connection, fingerprint, model.path, model.identity()))
-        database.run(lambda connection: workers.check_weights(connection, model_id, engine.weights_digest))
-        other = database.run(
-            lambda connection: workers.runs_with_other_scoring_mode(connection, model_id, engine.scoring_mode)
+        model_id = commit(
+            database,
+            FaultPoint.ENTER_MODEL,
+            lambda connection: ensure_model(connection, fingerprint, model.path, model.identity()),
+        )
+        commit(
+            database,
+            FaultPoint.CHECK_WEIGHTS,
+            lambda connection: workers.check_weights(connection, model_id, engine.weights_digest),
+        )
+        other = read(
+            database,
+            lambda connection: workers.runs_with_other_scoring_mode(connection, model_id, engine.scoring_mode),
         )
         if other:
             raise EngineLoadError(
@@ -122,10 +132,10 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
 
     Raises SchemaMismatch where the database is not this code's.
     """
-    _log(settings)
+    _begin(settings)
     app = create_app(broker_url(settings), settings)
     with ExitStack() as stack:
-        database = Database(database_url(settings), pool_size=concurrency + 2, application_name="cord coordinator")
+        database = _database(settings, "cord coordinator", pool_size=concurrency + 2)
         stack.callback(database.close)
         check_schema(database)
         shards = Shards(database)
@@ -240,6 +250,16 @@ def engine_settings(model: ModelConfig) -> EngineSettings:
     )
 
 
+def _database(settings: Settings, name: str, *, pool_size: int) -> Database:
+    """A process that hangs within a transaction keeps its locks no longer than its leases."""
+    return Database(
+        database_url(settings),
+        pool_size=pool_size,
+        application_name=f"{name} {os.getpid()}",
+        idle_transaction_seconds=settings.worker_timeout_seconds,
+    )
+
+
 def _metrics(settings: Settings) -> int | None:
     if settings.metrics_port is None:
         return None
@@ -252,9 +272,10 @@ def _metrics(settings: Settings) -> int | None:
         ) from error
 
 
-def _log(settings: Settings) -> None:
+def _begin(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level, format=_LOG_FORMAT)
     # Celery warns because it would unpickle messages; this application accepts JSON only.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     for chatty in ("celery.app.trace", "celery.worker.strategy", "alembic", "httpx", "httpx2"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    arm()

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 
+from cord_worker.coordination.faults import read
 from cord_worker.errors import StoreError
 from cord_worker.store import workers
 from cord_worker.store.database import Database
@@ -47,7 +48,7 @@ class Shards:
         with self._lock:
             if time.monotonic() - self._read_at > _KNOWN_SECONDS:
                 try:
-                    self._by_model = self._database.run(workers.live_shards, retry_seconds=0.0)
+                    self._by_model = read(self._database, workers.live_shards, retry_seconds=0.0)
                 except StoreError as error:
                     logger.warning("the replicas known before are used: %s", error)
                 self._read_at = time.monotonic()

@@ -1,14 +1,14 @@
 """The sweeper: sends again what is owed and nobody took up. Recovery comes from the database, never from the broker.
 
 Every coordinator runs one; an advisory lock makes one of them the leader. If the leader dies, its connection goes
-and another one takes over at its next round.
+and another one takes over at its next round; if it hangs, PostgreSQL ends its idle session, with the same effect. All
+of them listen to the heartbeats, so that a new leader knows who is silent.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
@@ -17,8 +17,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from cord_worker.config import Settings
+from cord_worker.coordination.faults import FaultPoint, commit, read
 from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger
 from cord_worker.coordination.shards import Shards
+from cord_worker.coordination.silence import Silence
 from cord_worker.errors import BrokerError, StoreError
 from cord_worker.store import decisions, sweep, workers
 from cord_worker.store.database import Database
@@ -35,7 +37,7 @@ class Sweeper:
         self._shards = shards
         self._settings = settings
         self._ended = threading.Event()
-        self._steady_since: float | None = None
+        self._silence = Silence(settings.worker_timeout_seconds)
         self._queues: dict[str, set[str]] = {}
         self._thread = threading.Thread(target=self._work, name="sweeper", daemon=True)
 
@@ -53,22 +55,26 @@ class Sweeper:
         while not self._ended.is_set():
             try:
                 with self._database.session_connection() as session:
+                    sweep.limit_idleness(session, self._settings.worker_timeout_seconds)
                     while not self._ended.is_set():
-                        if sweep.try_lead(session):
+                        leads = sweep.try_lead(session)
+                        self._silence.look(read(self._database, workers.heartbeats))
+                        if leads:
                             self.sweep()
                         self._ended.wait(self._settings.sweep_seconds)
             except (StoreError, DBAPIError) as error:
                 logger.warning("sweeper interrupted: %s", error)
             except Exception:  # the sweeper is what everything recovers by: it goes on, whatever it was
                 logger.exception("sweeper interrupted")
-            self._steady_since = None
+            self._silence.forget()  # after an outage, heartbeats and this sweeper come back in any order
             self._ended.wait(self._settings.sweep_seconds)
 
     def sweep(self) -> None:
         """One round: expire silent workers, park exhausted work, resend what is owed, admit what has room."""
         self._expire()
-        self._database.run(workers.reclaim)
-        self._database.run(_park)
+        for taken in commit(self._database, FaultPoint.RECLAIM, _reclaim):
+            logger.info("%d leases of workers that are gone were taken back", taken)
+        commit(self._database, FaultPoint.PARK, _park)
         age = self._settings.resend_seconds
         try:
             emptied = self._messenger.was_emptied()
@@ -88,21 +94,14 @@ class Sweeper:
             owed += sweep.due_model_work(connection, models, age) if models else []
             return owed + sweep.admit(connection)
 
-        self._messenger.send(self._database.run(due))
+        self._messenger.send(commit(self._database, FaultPoint.SWEEP, due))
 
     def _expire(self) -> None:
-        """Declares silent workers lost, but not while the silence may be the database's own.
-
-        After an outage, heartbeats and this sweeper come back in any order: workers get a whole timeout of
-        uninterrupted rounds to be heard in.
-        """
-        now = time.monotonic()
-        if self._steady_since is None:
-            self._steady_since = now
-        timeout = self._settings.worker_timeout_seconds
-        if now - self._steady_since < timeout:
+        """Declares silent workers lost."""
+        lost = self._silence.lost()
+        if not lost:
             return
-        for worker_id in self._database.run(lambda connection: workers.expire(connection, timeout)):
+        for worker_id in commit(self._database, FaultPoint.EXPIRE, lambda connection: workers.expire(connection, lost)):
             logger.warning("worker %s is lost; its work goes to others", worker_id)
 
     def _discard_left(self, models: Iterable[str]) -> None:
@@ -115,7 +114,7 @@ class Sweeper:
 
     def _starved(self, *, all_models: bool) -> list[str]:
         """Models whose queue holds fewer messages than their unclaimed work amounts to."""
-        waiting = self._database.run(sweep.waiting)
+        waiting = read(self._database, sweep.waiting)
         if all_models or not waiting:
             return list(waiting)
         queues = {model: self._shards.queues_of(model) for model in waiting}
@@ -125,7 +124,14 @@ class Sweeper:
         ]
 
 
-def _park(connection: sa.Connection) -> None:
-    for parked in sweep.exhausted(connection):
+def _reclaim(connection: sa.Connection) -> list[int]:
+    taken = workers.reclaim(connection)
+    return [taken] if taken else []
+
+
+def _park(connection: sa.Connection) -> list[sweep.Parked]:
+    exhausted = sweep.exhausted(connection)
+    for parked in exhausted:
         logger.error("problem %s failed: %s", parked.problem_id, parked.reason)
         decisions.fail_problem(connection, parked.problem_id, parked.reason)
+    return exhausted

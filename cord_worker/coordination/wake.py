@@ -15,6 +15,8 @@ from typing import Any
 from celery import Celery, bootsteps
 from celery.worker.request import Request
 
+from cord_worker.coordination.faults import FaultPoint, sending
+
 
 class _WakePipe:
     """A pipe whose reading end the event loop watches."""
@@ -49,7 +51,8 @@ class WakingRequest(Request):  # type: ignore[misc]
 
     def acknowledge(self) -> None:
         """Acknowledges, then wakes the loop, which has room for another message."""
-        super().acknowledge()
+        with sending(FaultPoint.ACKNOWLEDGE):
+            super().acknowledge()
         _PIPE.wake()
 
     def reject(self, requeue: bool = False) -> None:

@@ -2,9 +2,13 @@
 
 For measuring what the service itself costs, and for testing it under faults, where the answers must be the same
 whoever gives them and however often they are asked for. A question that holds ENGINE_DIES kills the engine, one that
-holds IMPOSSIBLE fails its own request, one that holds NOT_FINITE has no scores, one that holds MALFORMED is replied to
-in prose. A step takes as long as the question says (`takes`), and ends the whole process while a file exists
-(`dies_while`).
+holds IMPOSSIBLE fails its own request, one that holds UNANSWERABLE that for the final answer, one that holds NOT_FINITE
+has no scores, one that holds MALFORMED is replied to in prose. A step takes as long as the question says (`takes`), and
+ends the whole process while a file exists (`dies_while`).
+
+Two variables of the environment are for tests: CORD_INSTANT_SECONDS, what every call takes, and CORD_INSTANT_LOG, a
+file that gets one line a call: its kind, its key (the seed, or of a score and a reward a digest of their input), the
+process and the time.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import math
 import os
 import random
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +38,7 @@ ENGINE_DIES = "[the engine dies]"
 IMPOSSIBLE = "[an impossible request]"
 NOT_FINITE = "[a score that is no number]"
 MALFORMED = "[a malformed reply]"
+UNANSWERABLE = "[an unanswerable question]"
 _TAKES = re.compile(r"\[a step takes ([0-9.]+) s\]")
 _DIES_WHILE = re.compile(r"\[the process dies while (\S+) exists\]")
 _DEATH = 9
@@ -54,10 +60,20 @@ class InstantEngine:
     scoring_mode = "instant"
     weights_digest = "instant"
 
+    def __init__(self) -> None:
+        self._seconds = float(os.environ.get("CORD_INSTANT_SECONDS", "0"))
+        log = os.environ.get("CORD_INSTANT_LOG")
+        # Appended to in single writes: several processes share the file, and any of them may be killed.
+        self._log = None if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
     async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         """A seeded step; the thinking ends more likely the longer it is."""
-        if (time := _TAKES.search(turn.question)) is not None:
-            await asyncio.sleep(float(time[1]))
+        await self._called("propose", sampling.seed)
+        return await self._step(turn, steps, sampling)
+
+    async def _step(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        if (seconds := _TAKES.search(turn.question)) is not None:
+            await asyncio.sleep(float(seconds[1]))
         if (file := _DIES_WHILE.search(turn.question)) is not None and Path(file[1]).exists():
             os._exit(_DEATH)
         if ENGINE_DIES in turn.question:
@@ -79,10 +95,11 @@ class InstantEngine:
 
     async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         """Steps as `propose` writes them and what stands between, until one ends the thinking or the cap is reached."""
+        await self._called("complete", sampling.seed)
         written: list[str] = []
         tokens = 0
         while True:
-            step = await self.propose(turn, [*steps, *written], replace(sampling, seed=sampling.seed + len(written)))
+            step = await self._step(turn, [*steps, *written], replace(sampling, seed=sampling.seed + len(written)))
             written.append(step.text)
             tokens += step.completion_tokens
             closed = step.finish_reason == FinishReason.THINK_END
@@ -103,6 +120,9 @@ class InstantEngine:
         self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
     ) -> Generation:
         """A seeded final answer: one of a hundred numbers, or of ten after another `opening` than the usual."""
+        await self._called("answer", sampling.seed)
+        if UNANSWERABLE in turn.question:
+            raise RequestError("the answer is impossible, as the question asked")
         chance = random.Random(_digest("answer", turn.question, list(steps), sampling.seed))
         number = chance.randint(0, 99) if opening == ANSWER_OPENING else chance.randint(0, 9)
         return Generation(
@@ -116,6 +136,7 @@ class InstantEngine:
 
     async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
         """A seeded JSON object that holds what judges and integrators are asked for."""
+        await self._called("reply", sampling.seed)
         chance = random.Random(_digest("reply", turn.question, sampling.seed))
         fields: dict[str, object] = {"correctness": str(chance.random() < 0.5)}
         for number in range(1, chance.randint(2, 6)):
@@ -136,6 +157,7 @@ class InstantEngine:
         if NOT_FINITE in turn.question:
             raise NotFiniteError("the answer's log-probability is no number, as the question asked")
         chance = random.Random(_digest("score", turn.question, list(steps), answer, scoring_template))
+        await self._called("score", input_key(turn.question, steps))
         tokens = max(1, len(answer.split()))
         log_prob_sum = -tokens * chance.expovariate(1.0)
         return AnswerScore(
@@ -151,11 +173,26 @@ class InstantEngine:
     async def reward(self, turn: Turn, steps: Sequence[str], separator: str | None) -> StepReward:
         """A judgment from a hash of everything that it may depend on."""
         chance = random.Random(_digest("reward", turn.question, list(steps), separator))
+        await self._called("reward", input_key(turn.question, steps))
         score = chance.random()
         return StepReward(score, (math.log(score / (1 - score)),), _count(turn, steps), 0, 0.0)
 
     async def close(self) -> None:
-        """Nothing to end."""
+        """Closes the log."""
+        if self._log is not None:
+            os.close(self._log)
+            self._log = None
+
+    async def _called(self, kind: str, key: int) -> None:
+        if self._log is not None:
+            os.write(self._log, f"{kind} {key} {os.getpid()} {time.time():.3f}\n".encode())
+        if self._seconds:
+            await asyncio.sleep(self._seconds)
+
+
+def input_key(question: str, steps: Sequence[str]) -> int:
+    """What the log calls a score or a reward."""
+    return int.from_bytes(_digest("input", question, list(steps))[:8], "big") >> 1
 
 
 def _count(turn: Turn, steps: Sequence[str]) -> int:

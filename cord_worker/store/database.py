@@ -22,18 +22,19 @@ MIGRATION_LOCK = 0x436F5244
 """Advisory lock (the letters CoRD) under which one process at a time migrates."""
 
 _RETRY_SECONDS = 120.0
+_IDLE_TRANSACTION_SECONDS = 600.0
 _CONNECT_ARGUMENTS = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
-    "options": "-c timezone=UTC -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
-    "-c idle_in_transaction_session_timeout=600000",
+    "options": "-c timezone=UTC -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 ",
 }
 """A machine that vanished is noticed within half a minute, on both sides: its locks and the lead go to others."""
+_READ_ONLY = "25006"
 _TRANSIENT_STATES = {
-    "25006",  # read-only: a failover is under way
+    _READ_ONLY,  # of the whole server: a failover is under way
     "40001",  # serialization failure
     "40P01",  # deadlock victim
     "57P01",  # administrator shutdown
@@ -49,6 +50,9 @@ class Database:
     Every piece of work is a function of a connection that runs in one transaction; `run` repeats the whole
     function when the connection was lost or the transaction was chosen as a deadlock's victim, so such functions
     must touch nothing but the database.
+
+    A transaction whose process asks nothing for `idle_transaction_seconds` is rolled back: a process that hangs must
+    not keep others from the rows that it has locked.
     """
 
     def __init__(
@@ -58,30 +62,38 @@ class Database:
         pool_size: int = 4,
         application_name: str = "cord",
         retry_seconds: float = _RETRY_SECONDS,
+        idle_transaction_seconds: float = _IDLE_TRANSACTION_SECONDS,
     ) -> None:
         self._retry_seconds = retry_seconds
+        milliseconds = max(1, round(idle_transaction_seconds * 1000))
+        options = f"{_CONNECT_ARGUMENTS['options']}-c idle_in_transaction_session_timeout={milliseconds}"
         self._engine = sa.create_engine(
             url,
             pool_size=pool_size,
             max_overflow=4,
             pool_pre_ping=True,
             pool_timeout=60,
-            connect_args={**_CONNECT_ARGUMENTS, "application_name": application_name},
+            connect_args={**_CONNECT_ARGUMENTS, "options": options, "application_name": application_name},
         )
+        self._reading = self._engine.execution_options(postgresql_readonly=True)  # the same pool
 
-    def run(self, work: Callable[[sa.Connection], T], *, retry_seconds: float | None = None) -> T:
+    def run(
+        self, work: Callable[[sa.Connection], T], *, retry_seconds: float | None = None, read_only: bool = False
+    ) -> T:
         """Returns `work(connection)` after its commit; repeats it for `retry_seconds` while PostgreSQL is away.
 
-        Raises StoreError when it stays away or refuses the connection, and whatever `work` raises otherwise.
+        Where it is `read_only`, PostgreSQL refuses what would write. Raises StoreError when it stays away or refuses
+        the connection, and whatever `work` raises otherwise.
         """
+        engine = self._reading if read_only else self._engine
         deadline = time.monotonic() + (self._retry_seconds if retry_seconds is None else retry_seconds)
         pause = 0.05
         while True:
             try:
-                with self._engine.begin() as connection:
+                with engine.begin() as connection:
                     return work(connection)
             except DBAPIError as error:
-                if _is_mistake(error):
+                if _is_mistake(error) or (read_only and _state(error) == _READ_ONLY):
                     raise
                 if not _is_transient(error) or time.monotonic() > deadline:
                     raise _unreachable(error) from error
@@ -136,10 +148,14 @@ def connect_for_migration(url: str) -> Iterator[sa.Connection]:
 
 
 def _is_transient(error: DBAPIError) -> bool:
-    state = getattr(error.orig, "sqlstate", None)
+    state = _state(error)
     if error.connection_invalidated or isinstance(error, OperationalError):
         return state not in {"28P01", "28000", "3D000"}
     return state in _TRANSIENT_STATES
+
+
+def _state(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
 
 
 def _is_mistake(error: DBAPIError) -> bool:

@@ -198,6 +198,13 @@ _FINISH_ANSWERS = sa.text(
     """
 )
 
+_RETURN_ANSWERS = sa.text(
+    """
+    UPDATE trajectories SET answer_state = 'pending', touched_at = now()
+    WHERE id = ANY(:ids) AND answer_state = 'writing' AND worker_id = :worker_id
+    """
+)
+
 _ANSWERED = sa.text(
     """
     UPDATE problems SET state = 'verifying', touched_at = now()
@@ -393,6 +400,11 @@ def finish_answers(connection: sa.Connection, worker_id: uuid.UUID, results: Seq
     # A statement of its own after the lock: it sees the answers of whoever held the problem before.
     answered = connection.execute(_ANSWERED, {"ids": ids}).scalars().all() if ids else []
     return Outcome(to_advance=frozenset(answered), dropped=len(results) - len(rows))
+
+
+def return_answers(connection: sa.Connection, worker_id: uuid.UUID, trajectory_ids: Sequence[int]) -> None:
+    """Gives answers back that cannot be written."""
+    connection.execute(_RETURN_ANSWERS, {"ids": list(trajectory_ids), "worker_id": worker_id})
 
 
 def columns(kind: type, results: Sequence[Any]) -> dict[str, list[Any]]:

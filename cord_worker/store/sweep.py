@@ -48,6 +48,13 @@ class Parked:
     reason: str
 
 
+def _untouched(row: str) -> str:
+    """SQL: nothing happened to the row for `:age` seconds. A time to come is none at which something happened: where
+    PostgreSQL's clock was set back, what is owed must not wait until it has caught up."""
+    age = "make_interval(secs => :age)"
+    return f"{row}.touched_at NOT BETWEEN now() - {age} AND now() + {age}"
+
+
 _ADMIT = sa.text(
     """
     WITH active AS (
@@ -74,7 +81,7 @@ _ADMIT = sa.text(
 _ADMISSION_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('cord admission', 0))")
 
 _DUE_PROPOSALS = sa.text(
-    """
+    f"""
     WITH due AS (
         SELECT c.id, p.step, m.fingerprint AS model
         FROM candidates c
@@ -82,7 +89,7 @@ _DUE_PROPOSALS = sa.text(
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         JOIN teachers t ON t.id = c.teacher_id
         JOIN models m ON m.id = t.model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
-        WHERE c.state = 'pending' AND c.touched_at < now() - make_interval(secs => :age)
+        WHERE c.state = 'pending' AND {_untouched("c")}
         ORDER BY c.id LIMIT :most FOR UPDATE OF c SKIP LOCKED
     )
     UPDATE candidates c SET touched_at = now() FROM due WHERE c.id = due.id
@@ -91,14 +98,14 @@ _DUE_PROPOSALS = sa.text(
 )
 
 _DUE_SCORES = sa.text(
-    """
+    f"""
     WITH due AS (
         SELECT c.id, p.step, m.fingerprint AS model
         FROM candidates c
         JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         JOIN models m ON m.id = r.prover_model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
-        WHERE c.state = 'proposed' AND c.touched_at < now() - make_interval(secs => :age)
+        WHERE c.state = 'proposed' AND {_untouched("c")}
         ORDER BY c.id LIMIT :most FOR UPDATE OF c SKIP LOCKED
     )
     UPDATE candidates c SET touched_at = now() FROM due WHERE c.id = due.id
@@ -107,14 +114,14 @@ _DUE_SCORES = sa.text(
 )
 
 _DUE_JUDGMENTS = sa.text(
-    """
+    f"""
     WITH due AS (
         SELECT c.id, p.step, m.fingerprint AS model
         FROM candidates c
         JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         JOIN models m ON m.id = r.reward_model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
-        WHERE c.state = 'unjudged' AND c.touched_at < now() - make_interval(secs => :age)
+        WHERE c.state = 'unjudged' AND {_untouched("c")}
         ORDER BY c.id LIMIT :most FOR UPDATE OF c SKIP LOCKED
     )
     UPDATE candidates c SET touched_at = now() FROM due WHERE c.id = due.id
@@ -123,17 +130,17 @@ _DUE_JUDGMENTS = sa.text(
 )
 
 _DUE_ADVANCES = sa.text(
-    """
+    f"""
     UPDATE problems p SET touched_at = now()
     FROM runs r
-    WHERE p.state = 'searching' AND p.outstanding = 0 AND p.touched_at < now() - make_interval(secs => :age)
+    WHERE p.state = 'searching' AND p.outstanding = 0 AND {_untouched("p")}
       AND r.id = p.run_id AND r.state = 'active'
     RETURNING p.id AS problem_id, p.step
     """
 )
 
 _DUE_ANSWERS = sa.text(
-    """
+    f"""
     WITH due AS (
         SELECT j.id, p.step, m.fingerprint AS model
         FROM trajectories j
@@ -142,7 +149,7 @@ _DUE_ANSWERS = sa.text(
         JOIN candidates c ON c.id = j.candidate_id
         JOIN teachers t ON t.id = c.teacher_id
         JOIN models m ON m.id = t.model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
-        WHERE j.answer_state = 'pending' AND j.touched_at < now() - make_interval(secs => :age)
+        WHERE j.answer_state = 'pending' AND {_untouched("j")}
         ORDER BY j.id LIMIT :most FOR UPDATE OF j SKIP LOCKED
     )
     UPDATE trajectories j SET touched_at = now() FROM due WHERE j.id = due.id
@@ -158,7 +165,7 @@ _DUE_VERDICTS = sa.text(
         JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         JOIN models m ON m.id = r.judge_model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
-        WHERE j.answer_state = 'written' AND {IS_JUDGED} AND j.touched_at < now() - make_interval(secs => :age)
+        WHERE j.answer_state = 'written' AND {IS_JUDGED} AND {_untouched("j")}
         ORDER BY j.id LIMIT :most FOR UPDATE OF j SKIP LOCKED
     )
     UPDATE trajectories j SET touched_at = now() FROM due WHERE j.id = due.id
@@ -170,7 +177,7 @@ _DUE_VERIFICATIONS = sa.text(
     f"""
     UPDATE problems p SET touched_at = now()
     FROM runs r
-    WHERE p.state = 'verifying' AND p.touched_at < now() - make_interval(secs => :age)
+    WHERE p.state = 'verifying' AND {_untouched("p")}
       AND r.id = p.run_id AND r.state = 'active'
       AND NOT ({IS_JUDGED} AND EXISTS (
           SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND j.answer_state IN ('written', 'judging')
@@ -235,6 +242,8 @@ _HOLDS_LEAD = sa.text(
     """
 )
 _TRY_LEAD = sa.text(f"SELECT pg_try_advisory_lock({_LEAD_KEY})")
+
+_LIMIT_IDLENESS = sa.text("SELECT set_config('idle_session_timeout', :milliseconds, false)")
 
 
 def _last_words(worker: str) -> str:
@@ -313,6 +322,11 @@ _PARK_VERDICTS = sa.text(
     ORDER BY j.problem_id, j.id
     """
 )
+
+
+def limit_idleness(connection: sa.Connection, seconds: float) -> None:
+    """PostgreSQL ends this session, and what it leads, when its process does not ask anything for so long."""
+    connection.execute(_LIMIT_IDLENESS, {"milliseconds": str(max(1, round(seconds * 1000)))})
 
 
 def try_lead(connection: sa.Connection) -> bool:

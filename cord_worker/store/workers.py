@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -58,11 +59,14 @@ _HEARTBEAT = sa.text("UPDATE workers SET heartbeat_at = now(), stopped_at = NULL
 
 _STOP = sa.text("UPDATE workers SET stopped_at = now(), stop_reason = :reason WHERE id = :id AND stopped_at IS NULL")
 
+_HEARTBEATS = sa.text("SELECT id, heartbeat_at FROM workers WHERE stopped_at IS NULL")
+
 _EXPIRE = sa.text(
     """
-    UPDATE workers SET stopped_at = now(), stop_reason = 'lost'
-    WHERE stopped_at IS NULL AND heartbeat_at < now() - make_interval(secs => :timeout)
-    RETURNING id
+    UPDATE workers w SET stopped_at = now(), stop_reason = 'lost'
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:heard AS timestamptz[])) AS silent(id, heard)
+    WHERE w.id = silent.id AND w.stopped_at IS NULL AND w.heartbeat_at = silent.heard
+    RETURNING w.id
     """
 )
 
@@ -84,7 +88,7 @@ _RETURN_PROPOSALS = sa.text(
     UPDATE candidates
     SET state = 'pending', propose_attempts = propose_attempts - :forgiven, touched_at = 'epoch'
     WHERE state = 'proposing' AND worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
-      AND touched_at < now() - make_interval(secs => :grace)
+      AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
     """
 )
 
@@ -93,7 +97,7 @@ _RETURN_SCORES = sa.text(
     UPDATE candidates
     SET state = 'proposed', score_attempts = score_attempts - :forgiven, touched_at = 'epoch'
     WHERE state = 'scoring' AND score_worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
-      AND touched_at < now() - make_interval(secs => :grace)
+      AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
     """
 )
 
@@ -102,7 +106,7 @@ _RETURN_JUDGMENTS = sa.text(
     UPDATE candidates
     SET state = 'unjudged', judgment_attempts = judgment_attempts - :forgiven, touched_at = 'epoch'
     WHERE state = 'judging' AND judgment_worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
-      AND touched_at < now() - make_interval(secs => :grace)
+      AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
     """
 )
 
@@ -111,7 +115,7 @@ _RETURN_ANSWERS = sa.text(
     UPDATE trajectories
     SET answer_state = 'pending', answer_attempts = answer_attempts - :forgiven, touched_at = 'epoch'
     WHERE answer_state = 'writing' AND worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
-      AND touched_at < now() - make_interval(secs => :grace)
+      AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
     """
 )
 
@@ -120,7 +124,7 @@ _RETURN_VERDICTS = sa.text(
     UPDATE trajectories
     SET answer_state = 'written', judgment_attempts = judgment_attempts - :forgiven, touched_at = 'epoch'
     WHERE answer_state = 'judging' AND judgment_worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
-      AND touched_at < now() - make_interval(secs => :grace)
+      AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
     """
 )
 
@@ -198,9 +202,15 @@ def stop(connection: sa.Connection, worker_id: uuid.UUID, reason: str) -> None:
     connection.execute(_STOP, {"id": worker_id, "reason": reason})
 
 
-def expire(connection: sa.Connection, timeout_seconds: float) -> list[uuid.UUID]:
-    """Declares silent workers lost; returns their ids."""
-    return list(connection.execute(_EXPIRE, {"timeout": timeout_seconds}).scalars())
+def heartbeats(connection: sa.Connection) -> dict[uuid.UUID, datetime]:
+    """When each worker that is not known to have stopped was heard last, by PostgreSQL's clock."""
+    return {row.id: row.heartbeat_at for row in connection.execute(_HEARTBEATS)}
+
+
+def expire(connection: sa.Connection, silent: Mapping[uuid.UUID, datetime]) -> list[uuid.UUID]:
+    """Declares workers lost that were not heard since; returns their ids."""
+    parameters = {"ids": list(silent), "heard": list(silent.values())}
+    return list(connection.execute(_EXPIRE, parameters).scalars())
 
 
 def reclaim(connection: sa.Connection) -> int:

@@ -58,8 +58,6 @@ class AnswerChecker:
         self._lock = threading.Lock()
 
     def __enter__(self) -> AnswerChecker:
-        # The processes warm up while the caller does other things.
-        self._running_pool()
         return self
 
     def __exit__(
@@ -74,6 +72,10 @@ class AnswerChecker:
             pool, self._pool = self._pool, None
         if pool is not None:
             self._end(pool)
+
+    def warm_up(self) -> None:
+        """Has the processes start, which takes seconds, while the caller does other things."""
+        self._running_pool()
 
     def check(self, generated_answer: str, reference: str, rule: Rule = _BY_MATH) -> Verdict:
         """The verdict by `rule` on the last `TEXT_LIMIT` characters of `generated_answer`; waits for a free process.
@@ -133,8 +135,9 @@ class AnswerChecker:
 
     def _discard(self, pool: ProcessPool) -> None:
         with self._lock:
-            if self._pool is pool:
-                self._pool = None
+            if self._pool is not pool:
+                return  # somebody else ends it, and pebble's pools do not bear two who do
+            self._pool = None
         self._end(pool)
 
     def _end(self, pool: ProcessPool) -> None:

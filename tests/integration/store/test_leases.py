@@ -134,12 +134,9 @@ def test_a_result_is_written_once_and_a_second_one_is_dropped_and_counted(databa
 def test_a_lost_workers_result_is_dropped_after_another_took_its_lease(database: Database, problem: int) -> None:
     stale, fresh = worker(database), worker(database)
     old = claim(database, stale, problem)
-    database.run(
-        lambda connection: connection.execute(
-            sa.text("UPDATE workers SET heartbeat_at = now() - interval '1 minute' WHERE id = :id"), {"id": stale}
-        )
-    )
-    assert database.run(lambda connection: workers.expire(connection, 15.0)) == [stale]
+    heard = database.run(workers.heartbeats)
+    database.run(lambda connection: workers.heartbeat(connection, fresh))
+    assert database.run(lambda connection: workers.expire(connection, heard)) == [stale]
     assert database.run(workers.reclaim) == 1
     assert finish(database, stale, proposed(old, " too late")).dropped == 1
     new = claim(database, fresh, problem)
@@ -172,9 +169,28 @@ def test_a_living_worker_keeps_its_lease_however_long_it_takes(database: Databas
     database.run(
         lambda connection: connection.execute(sa.text("UPDATE candidates SET touched_at = now() - interval '1 hour'"))
     )
+    heard = database.run(workers.heartbeats)
     database.run(lambda connection: workers.heartbeat(connection, slow))
-    assert database.run(lambda connection: workers.expire(connection, 15.0)) == []
+    assert database.run(lambda connection: workers.expire(connection, heard)) == []
     assert states(database)[0] == "proposing"
+
+
+def test_what_is_owed_is_sent_though_the_clock_was_set_back(database: Database, problem: int) -> None:
+    assert owed(database) == []
+    database.run(
+        lambda connection: connection.execute(sa.text("UPDATE candidates SET touched_at = now() + interval '1 hour'"))
+    )
+    assert [due.problem_id for due in owed(database)] == [problem, problem]
+
+
+def owed(database: Database) -> list[sweep.Due]:
+    model = "SELECT fingerprint FROM models"
+
+    def due(connection: sa.Connection) -> list[sweep.Due]:
+        models = list(connection.execute(sa.text(model)).scalars())
+        return sweep.due_model_work(connection, models, 20.0)
+
+    return database.run(due)
 
 
 def test_the_barrier_opens_with_the_last_score_and_only_then(database: Database, problem: int) -> None:

@@ -1,0 +1,177 @@
+"""Fault points: the name of every commit and every send of the coordination, and a process that dies at one of them.
+
+`CORD_FAULT="finish scores:before:3"` has a process kill itself (SIGKILL) right before the third passing of the point;
+`after` right after it. A commit that changed nothing (its work returns an empty list) is no passing. This is for
+tests of what is lost then: nothing. Without the variable a point costs one comparison.
+
+Whoever writes goes through `commit` and names its point; `read` cannot write. Tests are driven from `FaultPoint`: a
+point without a test fails them, and so does a commit or a send without a point.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from cord_worker.errors import ConfigError
+from cord_worker.store.database import Database
+from cord_worker.store.sweep import Kind
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+VARIABLE = "CORD_FAULT"
+
+
+class Side(StrEnum):
+    """Before a transaction commits or a message goes out, or after it."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+class FaultPoint(StrEnum):
+    """Every commit and every send of the coordination."""
+
+    ENTER_MODEL = "enter model"
+    CHECK_WEIGHTS = "check weights"
+    REGISTER = "register"
+    READY = "ready"
+    HEARTBEAT = "heartbeat"
+    LEAVE_SHARD = "leave shard"
+    SIGN_OFF = "sign off"
+
+    LOOK_FOR_LONE_WORK = "look for lone work"
+    CLAIM_PROPOSALS = "claim proposals"
+    FINISH_PROPOSALS = "finish proposals"
+    CLAIM_SCORES = "claim scores"
+    FINISH_SCORES = "finish scores"
+    CLAIM_JUDGMENTS = "claim judgments"
+    FINISH_JUDGMENTS = "finish judgments"
+    CLAIM_ANSWERS = "claim answers"
+    FINISH_ANSWERS = "finish answers"
+    FAIL_ANSWER = "fail answer"
+    CLAIM_VERDICTS = "claim verdicts"
+    FINISH_VERDICTS = "finish verdicts"
+    HELP = "help"
+
+    ADVANCE = "advance"
+    FAIL_DECISION = "fail decision"
+    VERIFY = "verify"
+    END_JUDGED = "end judged"
+    ADMIT = "admit"
+
+    EXPIRE = "expire"
+    RECLAIM = "reclaim"
+    PARK = "park"
+    SWEEP = "sweep"
+
+    SEND_ADVANCE = "send advance"
+    SEND_PROPOSE = "send propose"
+    SEND_SCORE = "send score"
+    SEND_JUDGE = "send judge"
+    SEND_ANSWER = "send answer"
+    SEND_VERDICT = "send verdict"
+    SEND_VERIFY = "send verify"
+    MARK_BROKER = "mark broker"
+    DISCARD_QUEUE = "discard queue"
+    ACKNOWLEDGE = "acknowledge"
+
+    @classmethod
+    def of_send(cls, kind: Kind) -> FaultPoint:
+        """The point of a message of this kind."""
+        return cls(f"send {kind}")
+
+
+@dataclass(slots=True)
+class _Fault:
+    """The one place at which this process kills itself."""
+
+    point: FaultPoint
+    side: Side
+    passing: int
+    passed: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def pass_by(self, point: FaultPoint, side: Side) -> None:
+        if point is not self.point or side is not self.side:
+            return
+        with self.lock:
+            self.passed += 1
+            if self.passed == self.passing:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+_fault: _Fault | None = None
+
+
+def arm() -> None:
+    """Reads CORD_FAULT; to be called at a process's start. Raises ConfigError for a point that does not exist."""
+    global _fault
+    plan = os.environ.get(VARIABLE)
+    if not plan:
+        _fault = None
+        return
+    try:
+        name, side, passing = plan.split(":")
+        _fault = _Fault(FaultPoint(name), Side(side), int(passing))
+    except ValueError as error:
+        points = ", ".join(FaultPoint)
+        raise ConfigError(
+            f"{VARIABLE}={plan!r}: must be POINT:before|after:N, a test's order to die at the N-th passing; points: "
+            f"{points}. Unset it where nothing is tested."
+        ) from error
+    logger.critical("%s is set: this process kills itself %s", VARIABLE, plan)
+
+
+def commit(
+    database: Database,
+    point: FaultPoint,
+    work: Callable[[sa.Connection], T],
+    *,
+    retry_seconds: float | None = None,
+) -> T:
+    """`database.run(work)` under the name of its commit."""
+    if _fault is None:
+        return database.run(work, retry_seconds=retry_seconds)
+    fault = _fault
+
+    def before(connection: sa.Connection) -> T:
+        result = work(connection)
+        if _changed_something(result):
+            fault.pass_by(point, Side.BEFORE)
+        return result
+
+    result = database.run(before, retry_seconds=retry_seconds)
+    if _changed_something(result):
+        fault.pass_by(point, Side.AFTER)
+    return result
+
+
+def read(database: Database, work: Callable[[sa.Connection], T], *, retry_seconds: float | None = None) -> T:
+    """`database.run(work)` in a transaction that cannot write, and so needs no name."""
+    return database.run(work, retry_seconds=retry_seconds, read_only=True)
+
+
+@contextmanager
+def sending(point: FaultPoint) -> Iterator[None]:
+    """Around whatever goes to the broker."""
+    if _fault is not None:
+        _fault.pass_by(point, Side.BEFORE)
+    yield
+    if _fault is not None:
+        _fault.pass_by(point, Side.AFTER)
+
+
+def _changed_something(result: object) -> bool:
+    return result != []

@@ -1,0 +1,256 @@
+"""`python -m chaos --faults 300 --seed 1`: faults of every kind, in a seeded order, under every pipeline in turn.
+
+Own servers, several coordinators, two processes for every model but the judge's; the instant engine answers. Runs are
+enqueued while faults strike, each ends and is compared with an undisturbed run of the same configuration, row for row.
+The last line of the output is one JSON object; the exit code is 1 where anything was different, lost or repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import sqlalchemy as sa
+
+from chaos.audit import INSTALL, Audit
+from chaos.configurations import EVERYTHING, FAST, SEARCHES, configuration, problems
+from chaos.fleet import COORDINATOR, Fleet
+from chaos.kinds import KINDS, SLOW, Storm, available
+from chaos.recovery import Watch, look
+from chaos.servers import Servers
+from chaos.tables import Content, content, differences, run_id, unfinished
+from cord_worker.config import RunConfig, Settings
+from cord_worker.store.database import Database
+from cord_worker.store.ingest import enqueue
+
+_TWICE = (COORDINATOR, "alpha", "beta", "prover")
+PROCESSES = (*_TWICE, *(f"{name}-2" for name in _TWICE), "critic", "referee")
+_STUCK_SECONDS = 180.0
+_SECOND_FAULT = 0.25
+"""Chance that a fault is joined by another one before anything has recovered."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of it."""
+
+    seed: int
+    watches: list[Watch] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    runs: int = 0
+
+    def line(self, audit: Audit, repeated: int, seconds: float) -> dict[str, object]:
+        """The object that the output ends with."""
+        taken = sorted(watch.seconds for watch in self.watches if watch.seconds is not None)
+        return {
+            "faults": len(self.watches),
+            "kinds": len({watch.kind for watch in self.watches}),
+            "differences": len(self.differences),
+            "lost": len(self.lost),
+            "repeated": repeated,
+            "recovery_seconds_p50": _quantile(taken, 0.5),
+            "recovery_seconds_p95": _quantile(taken, 0.95),
+            "recovery_seconds_max": _quantile(taken, 1.0),
+            "not_recovered": sum(watch.seconds is None for watch in self.watches),
+            "runs": self.runs,
+            "candidates": audit.committed,
+            "engine_calls": audit.calls(),
+            "seed": self.seed,
+            "seconds": round(seconds),
+        }
+
+    def table(self) -> str:
+        """Recovery by kind."""
+        kinds: dict[str, list[float]] = defaultdict(list)
+        for watch in self.watches:
+            kinds[watch.kind].append(_STUCK_SECONDS if watch.seconds is None else watch.seconds)
+        lines = ["| fault | times | seconds until recovered: median | most |", "|---|---|---|---|"]
+        lines += [
+            f"| {kind} | {len(all_)} | {median(all_):.1f} | {max(all_):.1f} |" for kind, all_ in sorted(kinds.items())
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(slots=True)
+class Runs:
+    """The runs that are under way: one of every pipeline at most."""
+
+    database: Database
+    folder: Path
+    size: int
+    seed: int
+    audit: Audit
+    report: Report
+    undisturbed: dict[str, Content] = field(default_factory=dict)
+    active: dict[str, str] = field(default_factory=dict)
+    _turn: Iterator[str] = field(default_factory=lambda: itertools.cycle(SEARCHES))
+    _number: Iterator[int] = field(default_factory=itertools.count)
+
+    def begin(self, search: str) -> str:
+        """Enqueues a run of this pipeline."""
+        name = f"{search}-{next(self._number)}"
+        config = RunConfig.parse(configuration(search, seed=self.seed), source=search, folder=self.folder)
+        records = problems(self.size, exact=search == "judged")
+        self.database.run(lambda connection: enqueue(connection, name, config, records))
+        self.active[search] = name
+        return name
+
+    def feed(self) -> None:
+        """Has enough to do under way."""
+        while len(self.active) < 3 or self._left() < 2 * self.size:
+            search = next(search for search in self._turn if search not in self.active)
+            self.begin(search)
+
+    def _left(self) -> int:
+        return sum(unfinished(self.database, run) for run in self.active.values())
+
+    def harvest(self) -> None:
+        """Compares the runs that are finished."""
+        for search, name in list(self.active.items()):
+            if unfinished(self.database, name) == 0:
+                del self.active[search]
+                self.take(search, name)
+
+    def take(self, search: str, name: str) -> None:
+        """Compares a run with the undisturbed one, which the first of a pipeline is."""
+        found = content(self.database, name)
+        key = run_id(self.database, name)
+        self.audit.take(key)
+        if search not in self.undisturbed:
+            self.undisturbed[search] = found
+        else:
+            self.report.runs += 1
+            different = differences(self.undisturbed[search], found)
+            for line in different[:5]:
+                say(f"DIFFERENT {name}: {line}")
+            self.report.differences += different
+            if different:
+                return
+        self.audit.forget(key)
+
+
+def say(text: str) -> None:
+    """A line about what goes on."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def plan(kinds: list[str], faults: int, chance: random.Random) -> list[list[str]]:
+    """Every kind as often as the others, in random order; some strike together with the next."""
+    order: list[str] = []
+    while len(order) < faults:
+        order += chance.sample(kinds, len(kinds))
+    groups: list[list[str]] = []
+    for name in order[:faults]:
+        joins = groups and len(groups[-1]) == 1 and not SLOW & {name, *groups[-1]} and chance.random() < _SECOND_FAULT
+        if joins:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return groups
+
+
+def main() -> int:
+    """Runs the faults; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--faults", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--problems", type=int, default=12, help="problems of a run")
+    parser.add_argument("--only", action="append", choices=list(KINDS), help="only this kind of fault; repeatable")
+    parser.add_argument("--fast", action="store_true", help="short timeouts instead of the defaults")
+    parser.add_argument("--keep", type=Path, help="folder that the logs of the processes are kept in")
+    options = parser.parse_args()
+    start = time.monotonic()
+    chance = random.Random(options.seed)
+    report = Report(options.seed)
+    with Servers() as servers:
+        logs = options.keep or servers.folder / "fleet"
+        logs.mkdir(exist_ok=True, parents=True)
+        (logs / "cord.toml").write_text(EVERYTHING, encoding="utf-8")
+        environment = {
+            **(FAST if options.fast else {}),
+            "CORD_DATABASE_URL": servers.postgres.url,
+            "CORD_BROKER_URL": servers.redis.url,
+            "CORD_INSTANT_LOG": str(logs / f"calls-{os.getpid()}"),
+            "CORD_INSTANT_SECONDS": "0.15",
+            "OMP_NUM_THREADS": "1",
+        }
+        database = Database(servers.postgres.url, application_name="chaos", retry_seconds=60.0)
+        database.run(lambda connection: connection.execute(sa.text(INSTALL)))
+        audit = Audit(database, Path(environment["CORD_INSTANT_LOG"]))
+        runs = Runs(database, logs, options.problems, options.seed, audit, report)
+        with Fleet(logs, logs / "cord.toml", environment) as fleet:
+            fleet.start(*PROCESSES)
+            for search in SEARCHES:
+                name = runs.begin(search)
+                fleet.wait_until(lambda name=name: unfinished(database, name) == 0, 300, f"the undisturbed {search}")
+                runs.harvest()
+            say(f"undisturbed after {time.monotonic() - start:.0f} s")
+            timeout = float(environment.get("CORD_WORKER_TIMEOUT_SECONDS", Settings().worker_timeout_seconds))
+            storm = Storm(servers, fleet, database, chance, timeout)
+            for group in plan(options.only or available(servers), options.faults, chance):
+                strike(storm, runs, group, report)
+            deadline = time.monotonic() + _STUCK_SECONDS
+            while runs.active and time.monotonic() < deadline:
+                fleet.revive()
+                servers.heal()
+                runs.harvest()
+                time.sleep(0.1)
+            for name in runs.active.values():
+                report.lost += [f"{name}: a problem is stuck"] * unfinished(database, name)
+            for line in report.lost:
+                say(line)
+            if report.lost:
+                say(fleet.last_words())
+        again = audit.unexplained(storm.crashes)
+        for key in again[:5]:
+            say(f"COMPUTED TWICE {key}")
+        line = report.line(audit, audit.repeated + len(again), time.monotonic() - start)
+        database.close()
+    print(report.table())
+    print(json.dumps(line))
+    return 1 if line["differences"] or line["lost"] or line["repeated"] or line["not_recovered"] else 0
+
+
+def strike(storm: Storm, runs: Runs, group: list[str], report: Report) -> None:
+    """One fault, or two at once, and the time until the work that they hit is at work again."""
+    runs.harvest()
+    runs.feed()
+    deadline = time.monotonic() + storm.chance.uniform(0.2, 1.0)
+    while time.monotonic() < deadline:
+        storm.fleet.revive()
+        time.sleep(0.05)
+    watches = []
+    for kind in group:
+        storm.fleet.revive()
+        watches.append(KINDS[kind](storm))
+    deadline = time.monotonic() + _STUCK_SECONDS
+    while any(watch.seconds is None for watch in watches) and time.monotonic() < deadline:
+        storm.fleet.revive()
+        storm.servers.heal()
+        look(storm.database, watches)
+        time.sleep(0.05)
+    report.watches += watches
+    for watch in watches:
+        say(
+            f"{len(report.watches)}: {watch.kind}: "
+            + ("NOT RECOVERED" if watch.seconds is None else f"{watch.seconds:.1f} s")
+        )
+
+
+def _quantile(values: list[float], share: float) -> float | None:
+    return round(values[min(len(values) - 1, int(share * len(values)))], 2) if values else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

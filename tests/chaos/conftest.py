@@ -1,0 +1,55 @@
+"""The package `chaos`, and a place with a broker of its own that tests may empty and kill."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from chaos.configurations import EVERYTHING, FAST
+from chaos.fleet import Fleet
+from cord_worker.local.redis import EmbeddedRedis
+from cord_worker.local.state import StateDir
+from cord_worker.store.database import Database
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    """A broker of this module's own."""
+    state = StateDir.open(tmp_path_factory.mktemp("broker"))
+    server = EmbeddedRedis(state.path)
+    with state.locked():
+        server.start()
+    yield server
+    with state.locked():
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def url(migrated_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """A database of this module's own."""
+    with migrated_database() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def database(url: str) -> Iterator[Database]:
+    database = Database(url)
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, url: str, broker: EmbeddedRedis) -> Iterator[Fleet]:
+    """Nobody yet; whoever is started works on the module's database and broker."""
+    folder = tmp_path_factory.mktemp("fleet")
+    path = folder / "cord.toml"
+    path.write_text(EVERYTHING, encoding="utf-8")
+    environment = {**FAST, "CORD_DATABASE_URL": url, "CORD_BROKER_URL": broker.url}
+    with Fleet(folder, path, environment) as fleet:
+        yield fleet

@@ -1,0 +1,102 @@
+"""When the work that a fault hit is at work again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from cord_worker.errors import StoreError
+from cord_worker.store.database import Database
+
+_ACTIVE = "JOIN runs r ON r.id = p.run_id AND r.state = 'active'"
+
+_UNITS = f"""
+    SELECT 'candidate' AS owner, c.id, c.state || ' ' || c.propose_attempts || ' ' || c.score_attempts || ' '
+           || c.judgment_attempts || coalesce(' ' || c.worker_id, '') || coalesce(' ' || c.score_worker_id, '')
+           || coalesce(' ' || c.judgment_worker_id, '') AS mark, m.path AS model,
+           CASE c.state WHEN 'proposing' THEN c.worker_id WHEN 'scoring' THEN c.score_worker_id
+                        WHEN 'judging' THEN c.judgment_worker_id END AS holder
+    FROM candidates c
+    JOIN problems p ON p.id = c.problem_id AND p.state = 'searching' AND p.step = c.step
+    {_ACTIVE}
+    JOIN teachers t ON t.id = c.teacher_id
+    JOIN models m ON m.id = CASE WHEN c.state IN ('pending', 'proposing') THEN t.model_id
+                                 WHEN c.state IN ('proposed', 'scoring') THEN r.prover_model_id
+                                 ELSE coalesce(r.reward_model_id, r.prover_model_id) END
+    WHERE c.state IN ('pending', 'proposing', 'proposed', 'scoring', 'unjudged', 'judging')
+    UNION ALL
+    SELECT 'trajectory', j.id, j.answer_state || ' ' || j.answer_attempts || ' ' || j.judgment_attempts
+           || coalesce(' ' || j.worker_id, '') || coalesce(' ' || j.judgment_worker_id, ''), m.path,
+           CASE j.answer_state WHEN 'writing' THEN j.worker_id WHEN 'judging' THEN j.judgment_worker_id END
+    FROM trajectories j
+    JOIN problems p ON p.id = j.problem_id AND p.state IN ('answering', 'verifying')
+    {_ACTIVE}
+    JOIN candidates c ON c.id = j.candidate_id
+    JOIN teachers t ON t.id = c.teacher_id
+    JOIN models m ON m.id = CASE WHEN j.answer_state IN ('pending', 'writing') THEN t.model_id ELSE r.judge_model_id END
+    WHERE j.answer_state IN ('pending', 'writing', 'written', 'judging')
+    UNION ALL
+    SELECT 'problem', p.id, p.state || ' ' || p.step || ' ' || p.round || ' ' || p.outstanding, 'coordinator', NULL
+    FROM problems p {_ACTIVE}
+    WHERE (p.state = 'searching' AND p.outstanding = 0) OR p.state = 'verifying'
+"""
+"""What is due: who is to do it (a model's path, or `coordinator`), who holds it, and a mark that changes with it."""
+
+_DONE = """
+    SELECT (SELECT count(*) FROM candidates WHERE proposed_at IS NOT NULL) + (SELECT count(*) FROM beams)
+           + (SELECT count(*) FROM candidates WHERE scored_at IS NOT NULL)
+           + (SELECT count(*) FROM trajectories WHERE answered_at IS NOT NULL OR judged_at IS NOT NULL)
+           + (SELECT count(*) FROM problems WHERE state IN ('done', 'failed'))
+"""
+
+
+@dataclass(slots=True)
+class Watch:
+    """A fault, and what was due when it struck: all of it is to be taken up, done, or held by somebody else."""
+
+    kind: str
+    began: float
+    marks: dict[tuple[str, int], str]
+    done: int
+    held: bool = False
+    seconds: float | None = None
+
+
+def watch(database: Database, kind: str, model: str | None = None, pids: Sequence[int] = ()) -> Watch:
+    """Looks at what a fault is about to hit: what the processes `pids` hold, or else what waits for `model`, or all."""
+
+    def read(connection: sa.Connection) -> Watch:
+        workers = sa.text("SELECT id FROM workers WHERE pid = ANY(:pids) AND stopped_at IS NULL")
+        holders = set(connection.execute(workers, {"pids": list(pids)}).scalars())
+        units = connection.execute(sa.text(_UNITS)).all()
+        hit = [unit for unit in units if unit.holder in holders]
+        held = bool(hit)
+        if not hit:
+            hit = [unit for unit in units if model in (None, unit.model)]
+        marks = {(unit.owner, unit.id): unit.mark for unit in hit}
+        return Watch(kind, time.monotonic(), marks, int(connection.execute(sa.text(_DONE)).scalar_one()), held)
+
+    return database.run(read)
+
+
+def look(database: Database, watches: Sequence[Watch]) -> None:
+    """Enters the seconds of those that have recovered by now."""
+
+    def read(connection: sa.Connection) -> tuple[dict[tuple[str, int], str], int]:
+        units = {(unit.owner, unit.id): unit.mark for unit in connection.execute(sa.text(_UNITS))}
+        return units, int(connection.execute(sa.text(_DONE)).scalar_one())
+
+    waiting = [one for one in watches if one.seconds is None]
+    if not waiting:
+        return
+    try:
+        units, done = database.run(read, retry_seconds=0.0)
+    except StoreError:
+        return
+    for one in waiting:
+        one.marks = {key: mark for key, mark in one.marks.items() if units.get(key) == mark}
+        if not one.marks and (done > one.done or not units):
+            one.seconds = time.monotonic() - one.began

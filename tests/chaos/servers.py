@@ -1,0 +1,249 @@
+"""A PostgreSQL and a Redis of one's own, which may be killed, paused, filled up and lied to about the time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+import redis
+
+from cord_worker.local import privilege
+from cord_worker.local.postgres import EmbeddedPostgres
+from cord_worker.local.redis import EmbeddedRedis
+from cord_worker.local.state import StateDir
+from cord_worker.store.schema import upgrade
+
+_DISK_MIB = 1536
+
+
+def faketime_library() -> Path | None:
+    """libfaketime of the package of that name, where it is installed and has a build for this machine."""
+    found = find_spec("libfaketime")
+    if found is None or found.origin is None:
+        return None
+    path = Path(found.origin).parent / "vendor" / "libfaketime" / "src" / "libfaketime.so.1"
+    return path if path.exists() else None
+
+
+class Servers:
+    """Both servers in a folder of their own, on a small disk where one can be mounted.
+
+    `clock` is the offset of PostgreSQL's clock in seconds, where libfaketime is installed.
+    """
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="cord-chaos-"))
+        self.has_disk = _mounted(self.folder)
+        self._state = StateDir.open(self.folder / "state")
+        self.postgres = EmbeddedPostgres(self._state.path)
+        self.redis = EmbeddedRedis(self._state.path)
+        library = faketime_library()
+        self.has_clock = library is not None
+        self._clock = self.folder / "clock"
+        self._environment: dict[str, str] = {}
+        self.clock = 0.0
+        self._down = False
+        if library is not None:
+            self._environment = {
+                "LD_PRELOAD": str(library),
+                "FAKETIME_TIMESTAMP_FILE": str(self._clock),
+                "FAKETIME_CACHE_DURATION": "1",
+                "DONT_FAKE_MONOTONIC": "1",
+                "NO_FAKE_STAT": "1",
+            }
+
+    def __enter__(self) -> Self:
+        self.folder.chmod(0o755)
+        self.set_clock(0)
+        self.start_postgres()
+        self.start_redis()
+        with psycopg.connect(self.postgres.url.replace("+psycopg", ""), autocommit=True) as connection:
+            for setting in ("max_wal_size = '128MB'", "min_wal_size = '64MB'", "max_connections = 200"):
+                connection.execute(f"ALTER SYSTEM SET {setting}")
+        self.stop_postgres(signal.SIGINT)
+        self.start_postgres()
+        upgrade(self.postgres.url)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._state.locked():
+            self.redis.stop()
+            self.postgres.stop()
+        home = self.postgres.home
+        if self.folder not in home.parents:
+            shutil.rmtree(home, ignore_errors=True)
+        if self.has_disk:
+            subprocess.run(["umount", "-l", str(self.folder)], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start_postgres(self) -> None:
+        """Starts PostgreSQL, under the clock of `set_clock`."""
+        self._down = False
+        plain = privilege._server_environment
+        privilege._server_environment = lambda: {**plain(), **self._environment}
+        try:
+            with self._state.locked():
+                self.postgres.start()
+        finally:
+            privilege._server_environment = plain
+
+    def start_redis(self) -> None:
+        """Starts Redis."""
+        with self._state.locked():
+            self.redis.start()
+
+    def client(self) -> redis.Redis:
+        """A client of Redis."""
+        return redis.Redis(unix_socket_path=str(self.redis.socket_path))
+
+    def signal_postgres(self, number: int, *, backends: bool = False) -> None:
+        """Signals the postmaster, with its backends where they are wanted."""
+        process = self.postgres.process()
+        pids = self.postgres.processes() if backends else [process.pid] if process is not None else []
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def stop_postgres(self, number: int, seconds: float = 30.0) -> None:
+        """Signals the postmaster and returns when it has ended."""
+        self._down = True
+        self.signal_postgres(number)
+        deadline = time.monotonic() + seconds
+        while self.postgres.is_running() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def signal_redis(self, number: int) -> None:
+        """Signals Redis."""
+        for pid in self.redis.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def await_redis_end(self, seconds: float = 30.0) -> None:
+        """Returns when no server lives."""
+        deadline = time.monotonic() + seconds
+        while self.redis.is_running() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def set_clock(self, seconds: float) -> None:
+        """PostgreSQL's clock goes wrong by this from now on (looked at once a second)."""
+        pending = self.folder / "clock.new"
+        pending.write_text(f"{seconds:+.0f}\n", encoding="ascii")
+        pending.chmod(0o644)
+        pending.replace(self._clock)
+
+    @contextlib.contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """For the length of a `with`, the state folder has no room."""
+        for slack in range(4, 4096, 64):  # it grows while we look
+            used = os.statvfs(self.folder)
+            kib = (used.f_blocks - used.f_bfree) * used.f_frsize // 1024
+            if self._resize(f"{kib + slack}k"):
+                break
+        try:
+            yield
+        finally:
+            self._resize(f"{_DISK_MIB}m")
+
+    def _resize(self, size: str) -> bool:
+        command = ["mount", "-o", f"remount,size={size}", str(self.folder)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    def heal(self) -> None:
+        """Starts what crashed, as the watchdog of a state folder does; not what a test has stopped."""
+        if not self._down and not self.postgres.is_running():
+            self.start_postgres()
+
+    def queues(self) -> list[bytes]:
+        """Keys of the lists that hold messages."""
+        with self.client() as client:
+            return [key for key in client.keys("*") if client.type(key) == b"list"]
+
+    def double(self) -> int:
+        """Every message that waits is there twice; returns how many."""
+        with self.client() as client:
+            count = 0
+            for key in self.queues():
+                messages = client.lrange(key, 0, -1)
+                if messages:
+                    client.rpush(key, *messages)
+                count += len(messages)
+            return count
+
+    def shuffle(self, chance: random.Random) -> int:
+        """Messages that wait change places; returns how many."""
+        count = 0
+        with self.client() as client:
+            for key in self.queues():
+                messages = self._take(client, key)
+                chance.shuffle(messages)
+                if messages:
+                    client.rpush(key, *messages)
+                count += len(messages)
+        return count
+
+    def delay(self, seconds: float) -> int:
+        """Takes away every message that waits, and brings it back after a while; returns how many."""
+        with self.client() as client:
+            held = {key: self._take(client, key) for key in self.queues()}
+            time.sleep(seconds)
+            for key, messages in held.items():
+                if messages:
+                    client.rpush(key, *messages)
+        return sum(map(len, held.values()))
+
+    def lose(self, chance: random.Random) -> int:
+        """Half of the messages that wait are lost; returns how many."""
+        count = 0
+        with self.client() as client:
+            for key in self.queues():
+                taken = self._take(client, key)
+                kept = [message for message in taken if chance.random() < 0.5]
+                if kept:
+                    client.rpush(key, *kept)
+                count += len(taken) - len(kept)
+        return count
+
+    def drop_connections(self) -> int:
+        """Closes every connection to Redis but this one; returns how many."""
+        with self.client() as client:
+            return sum(int(client.client_kill_filter(_type=kind, skipme=True)) for kind in ("normal", "pubsub"))
+
+    def _take(self, client: Any, key: bytes) -> list[bytes]:
+        with client.pipeline(transaction=True) as together:
+            together.lrange(key, 0, -1)
+            together.delete(key)
+            return list(together.execute()[0])
+
+
+def _mounted(folder: Path) -> bool:
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        return False
+    options = f"size={_DISK_MIB}m,mode=0755"
+    answer = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "cord-chaos", str(folder)], capture_output=True, check=False
+    )
+    return answer.returncode == 0
+
+
+def stop_and_continue(pids: list[int], seconds: float) -> None:
+    """SIGSTOP to all, SIGCONT after a while."""
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        if number == signal.SIGSTOP:
+            time.sleep(seconds)

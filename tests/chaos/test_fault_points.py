@@ -1,0 +1,294 @@
+"""A process killed before and after every commit and every send: the tables end as those of an undisturbed run.
+
+Driven from the list of points itself: one without a scenario fails, and so does a commit or a send without a point.
+"""
+
+from __future__ import annotations
+
+import ast
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+import sqlalchemy as sa
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from chaos.configurations import FAST, configuration, problems
+from chaos.fleet import COORDINATOR, REPOSITORY, Fleet
+from chaos.tables import Content, content, count, differences, unfinished
+from cord_worker.config import RunConfig
+from cord_worker.coordination.faults import VARIABLE, FaultPoint, Side, arm
+from cord_worker.engines.instant import ENGINE_DIES, UNANSWERABLE
+from cord_worker.errors import ConfigError
+from cord_worker.local.redis import EmbeddedRedis
+from cord_worker.store.database import Database
+from cord_worker.store.ingest import enqueue
+from cord_worker.store.sweep import Kind
+
+UNDECIDABLE = " [an undecidable problem]"
+_REFUSED = f"""
+    CREATE OR REPLACE FUNCTION test_undecidable() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF EXISTS (SELECT 1 FROM problems WHERE id = NEW.problem_id AND question LIKE '%{UNDECIDABLE}') THEN
+            RAISE EXCEPTION 'this problem cannot be decided';
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE OR REPLACE TRIGGER test_undecidable BEFORE INSERT ON candidates FOR EACH ROW
+    EXECUTE FUNCTION test_undecidable()
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the points are passed."""
+
+    fleet: Fleet
+    database: Database
+    broker: EmbeddedRedis
+    undisturbed: dict[Work, Content]
+
+    @property
+    def redis(self) -> redis.Redis:
+        """A client of the broker."""
+        return redis.Redis(unix_socket_path=str(self.broker.socket_path))
+
+    def give(self, run: str, work: Work) -> None:
+        """Enqueues the run."""
+        config = RunConfig.parse(work.config, source="test", folder=self.fleet.folder)
+        self.database.run(lambda connection: enqueue(connection, run, config, problems(4, addition=work.addition)))
+
+    def finish(self, run: str) -> Content:
+        """Waits for the end of the run; returns its tables."""
+        self.fleet.wait_until(lambda: unfinished(self.database, run) == 0, 120, f"the end of {run}")
+        return content(self.database, run)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is enqueued."""
+
+    addition: str = ""
+    max_attempts: int = 1000
+
+    @property
+    def config(self) -> str:
+        """A search with judgments: alpha writes, the prover scores and judges answers, the critic judges candidates."""
+        return configuration("rewarded", max_active=2, max_attempts=self.max_attempts, max_steps=3, few=True)
+
+
+Meanwhile = Callable[[Place, Callable[[], bool]], None]
+"""What happens to the place until the victim is dead, as the function says."""
+
+
+def nothing(place: Place, is_dead: Callable[[], bool]) -> None:
+    place.fleet.wait_until(is_dead, 60, "the passing of the point")
+
+
+def asked_to_end(name: str) -> Meanwhile:
+    def ask(place: Place, is_dead: Callable[[], bool]) -> None:
+        newest = "problem_id IN (SELECT id FROM problems WHERE run_id = (SELECT max(id) FROM runs))"
+        place.fleet.wait_until(lambda: count(place.database, f"state = 'scored' AND {newest}") > 0, 60, "a score")
+        place.fleet.signal(name, signal.SIGTERM)
+        nothing(place, is_dead)
+
+    return ask
+
+
+def emptied_broker(place: Place, is_dead: Callable[[], bool]) -> None:
+    place.redis.flushall()
+    nothing(place, is_dead)
+
+
+def paused_replica(place: Place, is_dead: Callable[[], bool]) -> None:
+    """Half of the model's messages go to a replica that does not read them."""
+    nothing(place, is_dead)
+    place.fleet.kill("alpha-2")
+
+
+def vanished_replica(place: Place, is_dead: Callable[[], bool]) -> None:
+    """Work waits for two replicas, then one of them is lost; the broker is emptied so that the sweeper looks."""
+
+    def emptied() -> bool:
+        place.redis.flushall()
+        time.sleep(0.3)
+        return is_dead()
+
+    place.fleet.pause("alpha")
+    place.fleet.wait_until(emptied, 60, "the passing of the point")
+    place.fleet.kill("alpha-2")
+    place.fleet.resume("alpha")
+
+
+def doubled_messages(place: Place, is_dead: Callable[[], bool]) -> None:
+    """Every message waits twice, so that the second one of each finds nothing to do."""
+
+    def doubled() -> bool:
+        place.fleet.pause("alpha")
+        with place.redis as client:
+            for key in client.keys("*model.*"):
+                if client.type(key) == b"list":
+                    client.rpush(key, *client.lrange(key, 0, -1))
+        place.fleet.resume("alpha")
+        return is_dead()
+
+    place.fleet.wait_until(doubled, 60, "the passing of the point")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How a point is passed: who is killed there, at which passing, at which work, and what leads to it."""
+
+    victim: str
+    passing: int = 1
+    work: Work = Work()
+    before: tuple[str, ...] = ()
+    """Processes that are started, and paused, before the work comes."""
+    holder: str | None = None
+    """A worker that dies with leases in hand."""
+    meanwhile: Meanwhile = nothing
+    timeout: str = FAST["CORD_WORKER_TIMEOUT_SECONDS"]
+    """When the victim gives up a silent worker."""
+
+
+SCENARIOS: dict[FaultPoint, Scenario] = {
+    FaultPoint.ENTER_MODEL: Scenario("alpha"),
+    FaultPoint.CHECK_WEIGHTS: Scenario("alpha"),
+    FaultPoint.REGISTER: Scenario("alpha"),
+    FaultPoint.READY: Scenario("alpha"),
+    FaultPoint.HEARTBEAT: Scenario("alpha", passing=2),
+    FaultPoint.LEAVE_SHARD: Scenario("alpha", meanwhile=asked_to_end("alpha")),
+    FaultPoint.SIGN_OFF: Scenario("alpha", meanwhile=asked_to_end("alpha")),
+    FaultPoint.LOOK_FOR_LONE_WORK: Scenario("alpha", meanwhile=doubled_messages),
+    FaultPoint.CLAIM_PROPOSALS: Scenario("alpha", passing=2),
+    FaultPoint.FINISH_PROPOSALS: Scenario("alpha", passing=2),
+    FaultPoint.CLAIM_SCORES: Scenario("prover", passing=2),
+    FaultPoint.FINISH_SCORES: Scenario("prover", passing=2),
+    FaultPoint.CLAIM_JUDGMENTS: Scenario("critic", passing=2),
+    FaultPoint.FINISH_JUDGMENTS: Scenario("critic", passing=2),
+    FaultPoint.CLAIM_ANSWERS: Scenario("alpha"),
+    FaultPoint.FINISH_ANSWERS: Scenario("alpha"),
+    FaultPoint.FAIL_ANSWER: Scenario("alpha", work=Work(UNANSWERABLE)),
+    FaultPoint.CLAIM_VERDICTS: Scenario("prover"),
+    FaultPoint.FINISH_VERDICTS: Scenario("prover"),
+    FaultPoint.HELP: Scenario("alpha", before=("alpha-2",), meanwhile=paused_replica),
+    FaultPoint.ADVANCE: Scenario(COORDINATOR, passing=3),
+    FaultPoint.FAIL_DECISION: Scenario(COORDINATOR, work=Work(UNDECIDABLE)),
+    FaultPoint.VERIFY: Scenario(COORDINATOR),
+    FaultPoint.END_JUDGED: Scenario(COORDINATOR),
+    FaultPoint.ADMIT: Scenario(COORDINATOR),
+    FaultPoint.EXPIRE: Scenario(COORDINATOR, holder="alpha"),
+    FaultPoint.RECLAIM: Scenario(COORDINATOR, holder="alpha"),
+    FaultPoint.PARK: Scenario(COORDINATOR, work=Work(ENGINE_DIES, max_attempts=2)),
+    FaultPoint.SWEEP: Scenario(COORDINATOR),
+    FaultPoint.SEND_ADVANCE: Scenario("critic"),
+    FaultPoint.SEND_PROPOSE: Scenario(COORDINATOR, passing=2),
+    FaultPoint.SEND_SCORE: Scenario("alpha", passing=2),
+    FaultPoint.SEND_JUDGE: Scenario("prover"),
+    FaultPoint.SEND_ANSWER: Scenario(COORDINATOR),
+    FaultPoint.SEND_VERDICT: Scenario(COORDINATOR),
+    FaultPoint.SEND_VERIFY: Scenario("alpha"),
+    FaultPoint.MARK_BROKER: Scenario(COORDINATOR, meanwhile=emptied_broker),
+    FaultPoint.DISCARD_QUEUE: Scenario(COORDINATOR, before=("alpha-2",), meanwhile=vanished_replica, timeout="6"),
+    FaultPoint.ACKNOWLEDGE: Scenario("alpha", passing=2),
+}
+
+
+@pytest.fixture(scope="module")
+def place(fleet: Fleet, database: Database, broker: EmbeddedRedis) -> Place:
+    database.run(lambda connection: connection.execute(sa.text(_REFUSED)))
+    fleet.start(COORDINATOR, "alpha", "prover", "critic")
+    return Place(fleet, database, broker, {})
+
+
+@pytest.mark.parametrize("side", list(Side))
+@pytest.mark.parametrize("point", list(FaultPoint))
+def test_a_process_killed_at_a_point_changes_nothing_in_the_tables(place: Place, point: FaultPoint, side: Side) -> None:
+    scenario = SCENARIOS[point]
+    if scenario.work not in place.undisturbed:
+        run = f"undisturbed-{len(place.undisturbed)}"
+        place.give(run, scenario.work)
+        place.undisturbed[scenario.work] = place.finish(run)
+    undisturbed = place.undisturbed[scenario.work]
+    assert len(undisturbed["problems"]) == 4
+
+    fleet, database = place.fleet, place.database
+    fleet.kill(scenario.victim)
+    if scenario.holder is not None:
+        fleet.kill(scenario.holder)
+        fleet.start(scenario.holder, **{VARIABLE: f"{FaultPoint.FINISH_PROPOSALS}:before:1"})
+    fleet.start(*scenario.before)
+    for name in scenario.before:
+        fleet.wait_until(lambda name=name: is_ready(database, fleet.pid(name)), 60, "a replica")
+        fleet.pause(name)
+    fault = {VARIABLE: f"{point}:{side}:{scenario.passing}", "CORD_WORKER_TIMEOUT_SECONDS": scenario.timeout}
+    fleet.start(scenario.victim, **fault)
+    pid = fleet.pid(scenario.victim)
+    place.give(f"{point}-{side}", scenario.work)
+    scenario.meanwhile(place, lambda: fleet.pid(scenario.victim) != pid or not fleet.is_alive(scenario.victim))
+    assert fleet.exit_code(pid) == -signal.SIGKILL
+    disturbed = place.finish(f"{point}-{side}")
+    assert differences(undisturbed, disturbed) == []
+
+
+def is_ready(database: Database, pid: int) -> bool:
+    return count(database, f"pid = {pid} AND ready_at IS NOT NULL AND stopped_at IS NULL", "workers") > 0
+
+
+def test_every_kind_of_message_has_a_point() -> None:
+    assert {FaultPoint.of_send(kind) for kind in Kind} <= set(FaultPoint)
+
+
+def test_nothing_in_the_coordination_commits_or_sends_without_a_point() -> None:
+    """A transaction outside `commit` and `read`, and a message outside `sending`, are found in the source."""
+    folder = REPOSITORY / "cord_worker" / "coordination"
+    unnamed = []
+    used = set()
+    for path in sorted(folder.glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        covered = {
+            id(node)
+            for block in ast.walk(tree)
+            if isinstance(block, ast.With) and any("sending(" in ast.unparse(item) for item in block.items)
+            for node in ast.walk(block)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "FaultPoint":
+                used.add(node.attr)
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            owner, name = ast.unparse(node.func.value), node.func.attr
+            commits = name in {"run", "transaction", "begin"} and owner.endswith(("database", "connection", "engine"))
+            sends = name in SENDING and id(node) not in covered
+            if (commits and path.name != "faults.py") or sends:
+                unnamed.append(f"{path.name}:{node.lineno}: {ast.unparse(node)[:80]}")
+    assert unnamed == []
+    sent = {FaultPoint.of_send(kind).name for kind in Kind}
+    assert used | sent >= {point.name for point in FaultPoint}, "points that nothing passes"
+
+
+SENDING = {"send_task", "apply_async", "delay", "publish", "queue_purge", "acknowledge"}
+
+
+def test_what_only_reads_is_refused_a_write(database: Database) -> None:
+    from sqlalchemy.exc import DBAPIError
+
+    from cord_worker.coordination.faults import read
+
+    with pytest.raises(DBAPIError, match="read-only"):
+        read(database, lambda connection: connection.execute(sa.text("UPDATE workers SET pid = 1")))
+    assert read(database, lambda connection: connection.execute(sa.text("SELECT 1")).scalar_one()) == 1
+    database.run(lambda connection: connection.execute(sa.text("UPDATE workers SET pid = pid")))
+
+
+@pytest.mark.parametrize("plan", ["somewhere:before:1", "advance:during:1", "advance:before:x", "advance"])
+def test_a_fault_that_does_not_exist_is_refused(plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, plan)
+    with pytest.raises(ConfigError, match="points: enter model"):
+        arm()
