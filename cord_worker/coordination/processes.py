@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ENGINE_DIED = 1
+_LONGEST_PAUSE_SECONDS = 10.0
+"""Whoever hangs within a transaction loses it, and the locks that others wait for, after this time."""
 _INTERRUPT_SECONDS = 1.0
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -251,12 +253,11 @@ def engine_settings(model: ModelConfig) -> EngineSettings:
 
 
 def _database(settings: Settings, name: str, *, pool_size: int) -> Database:
-    """A process that hangs within a transaction keeps its locks no longer than its leases."""
     return Database(
         database_url(settings),
         pool_size=pool_size,
         application_name=f"{name} {os.getpid()}",
-        idle_transaction_seconds=settings.worker_timeout_seconds,
+        idle_transaction_seconds=_LONGEST_PAUSE_SECONDS,
     )
 
 

@@ -27,6 +27,9 @@ from cord_worker.store.database import Database
 
 logger = logging.getLogger(__name__)
 
+_LEAD_SECONDS = 10.0
+"""A leader that asks PostgreSQL nothing for so long hangs; another one takes over."""
+
 
 class Sweeper:
     """A thread that makes one round every `sweep_seconds` while it leads."""
@@ -55,7 +58,7 @@ class Sweeper:
         while not self._ended.is_set():
             try:
                 with self._database.session_connection() as session:
-                    sweep.limit_idleness(session, self._settings.worker_timeout_seconds)
+                    sweep.limit_idleness(session, _LEAD_SECONDS)
                     while not self._ended.is_set():
                         leads = sweep.try_lead(session)
                         self._silence.look(read(self._database, workers.heartbeats))
@@ -63,7 +66,7 @@ class Sweeper:
                             self.sweep()
                         self._ended.wait(self._settings.sweep_seconds)
             except (StoreError, DBAPIError) as error:
-                logger.warning("sweeper interrupted: %s", error)
+                logger.warning("sweeper interrupted: %s", str(error).partition("\n")[0])
             except Exception:  # the sweeper is what everything recovers by: it goes on, whatever it was
                 logger.exception("sweeper interrupted")
             self._silence.forget()  # after an outage, heartbeats and this sweeper come back in any order

@@ -131,11 +131,13 @@ def doubled_messages(place: Place, is_dead: Callable[[], bool]) -> None:
 
     def doubled() -> bool:
         place.fleet.pause("alpha")
+        time.sleep(0.6)  # messages gather
         with place.redis as client:
             for key in client.keys("*model.*"):
                 if client.type(key) == b"list":
                     client.rpush(key, *client.lrange(key, 0, -1))
         place.fleet.resume("alpha")
+        time.sleep(0.3)
         return is_dead()
 
     place.fleet.wait_until(doubled, 60, "the passing of the point")
