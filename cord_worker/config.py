@@ -482,6 +482,12 @@ class RunSection(_Section):
 
     seed: int = Field(0, ge=0, lt=2**63)
     max_active: int = Field(256, ge=1, description="Problems in flight at once.")
+    priority: int = Field(
+        0,
+        ge=-1000,
+        le=1000,
+        description="Among runs that share a model, problems of the higher one begin first (cordctl priority RUN N).",
+    )
     max_attempts: int = Field(
         5,
         ge=1,

@@ -90,6 +90,7 @@ class Overview:
 
     name: str
     state: str
+    priority: int
     config_fingerprint: str
     created_at: datetime
     problems: Mapping[str, int]
@@ -107,6 +108,7 @@ class Overview:
             "run": self.name,
             "state": self.state,
             "standing": self.standing,
+            "priority": self.priority,
             "config_fingerprint": self.config_fingerprint,
             "created_at": self.created_at.isoformat(),
             "problems": {"total": sum(self.problems.values()), **self.problems},
@@ -142,6 +144,7 @@ def list_overviews(connection: sa.Connection) -> list[Overview]:
         Overview(
             run.name,
             run.state,
+            run.priority,
             run.config_fingerprint,
             run.created_at,
             problems.get(run.id, {}),

@@ -92,15 +92,23 @@ _LOCK_NAME = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('cord run ' 
 _INSERT_RUN = sa.text(
     """
     INSERT INTO runs
-        (name, config, config_fingerprint, prover_model_id, reward_model_id, judge_model_id, seed, code_version)
+        (name, config, config_fingerprint, prover_model_id, reward_model_id, judge_model_id, seed, code_version,
+         priority)
     VALUES
         (:name, CAST(:config AS jsonb), :fingerprint, :prover_model_id, :reward_model_id, :judge_model_id, :seed,
-         :version)
+         :version, :priority)
     RETURNING id
     """
 )
 
-_UPDATE_CONFIG = sa.text("UPDATE runs SET config = CAST(:config AS jsonb) WHERE id = :run_id")
+_UPDATE_CONFIG = sa.text(
+    """
+    UPDATE runs SET config = CAST(:config AS jsonb), priority = CASE
+        WHEN coalesce((config -> 'run' ->> 'priority')::int, 0) <> :priority THEN :priority ELSE priority END
+    WHERE id = :run_id
+    """
+)
+"""A priority that was set by command stays unless the file names another one than before."""
 
 _ENSURE_MODEL = sa.text(
     """
@@ -208,7 +216,10 @@ def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tupl
         if existing.state == RunState.CANCELLED:
             raise RunConflict(f"run {name!r} was cancelled and takes no more problems. Choose another name with --run.")
         # Same fingerprint: only what does not decide the result (max_active, batch sizes, ...) may differ.
-        connection.execute(_UPDATE_CONFIG, {"run_id": existing.id, "config": config.model_dump_json()})
+        connection.execute(
+            _UPDATE_CONFIG,
+            {"run_id": existing.id, "config": config.model_dump_json(), "priority": config.run.priority},
+        )
         return existing.id, False
     run_id = connection.execute(
         _INSERT_RUN,
@@ -221,6 +232,7 @@ def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tupl
             "judge_model_id": _ensure(connection, config.judge_model),
             "seed": config.run.seed,
             "version": cord_worker.__version__,
+            "priority": config.run.priority,
         },
     ).scalar_one()
     for ordinal, teacher in enumerate(config.writers):

@@ -1,4 +1,4 @@
-"""Pausing, resuming and cancelling a run."""
+"""Pausing, resuming and cancelling a run; its priority."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from cord_worker.errors import RunConflict
 from cord_worker.store.ingest import lock_run_name
 from cord_worker.store.models import RunState
-from cord_worker.store.runs import resolve_run, set_run_state
+from cord_worker.store.runs import resolve_run, set_run_priority, set_run_state
 
 _CANCEL_PROBLEMS = sa.text(
     """
@@ -38,6 +38,13 @@ def cancel_run(connection: sa.Connection, name: str) -> int:
     run = resolve_run(connection, name)
     set_run_state(connection, run.id, RunState.CANCELLED)
     return connection.execute(_CANCEL_PROBLEMS, {"run_id": run.id}).rowcount
+
+
+def prioritise_run(connection: sa.Connection, name: str, priority: int) -> int:
+    """From now on problems of the run begin before those of a lower priority; returns the priority that it had."""
+    run = resolve_run(connection, name)
+    set_run_priority(connection, run.id, priority)
+    return run.priority
 
 
 def _set_state(connection: sa.Connection, name: str, state: RunState) -> bool:

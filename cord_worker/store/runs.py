@@ -19,6 +19,7 @@ class RunRow:
     id: int
     name: str
     state: str
+    priority: int
     config: dict[str, Any]
     config_fingerprint: str
     prover_model: str | None
@@ -42,7 +43,7 @@ class TeacherRow:
 
 
 _RUNS = """
-    SELECT r.id, r.name, r.state, r.config, r.config_fingerprint, m.fingerprint AS prover_model, r.seed,
+    SELECT r.id, r.name, r.state, r.priority, r.config, r.config_fingerprint, m.fingerprint AS prover_model, r.seed,
            r.scoring_mode, r.created_at
     FROM runs r LEFT JOIN models m ON m.id = r.prover_model_id
 """
@@ -60,6 +61,8 @@ _TEACHERS = sa.text(
 )
 
 _SET_STATE = sa.text("UPDATE runs SET state = :state WHERE id = :id")
+
+_SET_PRIORITY = sa.text("UPDATE runs SET priority = :priority WHERE id = :id")
 
 _RUN_OF_TEACHER = sa.text("SELECT run_id FROM teachers WHERE id = :teacher_id")
 
@@ -100,6 +103,11 @@ def resolve_run(connection: sa.Connection, name: str | None) -> RunRow:
 def set_run_state(connection: sa.Connection, run_id: int, state: RunState) -> None:
     """Sets whether the run's problems are worked on."""
     connection.execute(_SET_STATE, {"id": run_id, "state": state.value})
+
+
+def set_run_priority(connection: sa.Connection, run_id: int, priority: int) -> None:
+    """Sets which runs its problems begin before."""
+    connection.execute(_SET_PRIORITY, {"id": run_id, "priority": priority})
 
 
 def read_teachers(connection: sa.Connection, run_id: int) -> list[TeacherRow]:

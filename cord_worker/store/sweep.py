@@ -12,6 +12,7 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 
+from cord_worker.store.admission import begin_problems
 from cord_worker.store.isolation import MOST_ATTEMPTS
 from cord_worker.store.verdicts import IS_JUDGED
 
@@ -54,31 +55,6 @@ def _untouched(row: str) -> str:
     age = "make_interval(secs => :age)"
     return f"{row}.touched_at NOT BETWEEN now() - {age} AND now() + {age}"
 
-
-_ADMIT = sa.text(
-    """
-    WITH active AS (
-        SELECT r.id, (r.config -> 'run' ->> 'max_active')::int - (
-            SELECT count(*) FROM problems p
-            WHERE p.run_id = r.id AND p.state IN ('searching', 'answering', 'verifying')
-        ) AS room
-        FROM runs r WHERE r.state = 'active'
-    ),
-    next AS (
-        SELECT chosen.id FROM active
-        CROSS JOIN LATERAL (
-            SELECT p.id FROM problems p
-            WHERE p.run_id = active.id AND p.state = 'queued'
-            ORDER BY p.position LIMIT greatest(active.room, 0)
-            FOR UPDATE SKIP LOCKED
-        ) chosen
-    )
-    UPDATE problems p SET state = 'searching', admitted_at = now(), touched_at = now()
-    FROM next WHERE p.id = next.id RETURNING p.id
-    """
-)
-
-_ADMISSION_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('cord admission', 0))")
 
 _DUE_PROPOSALS = sa.text(
     f"""
@@ -336,9 +312,8 @@ def try_lead(connection: sa.Connection) -> bool:
 
 
 def admit(connection: sa.Connection) -> list[Due]:
-    """Lets queued problems of active runs begin, in dataset order, up to each run's `max_active`."""
-    connection.execute(_ADMISSION_LOCK)
-    return [Due(Kind.ADVANCE, problem_id, 0) for problem_id in sorted(connection.execute(_ADMIT).scalars())]
+    """Lets queued problems of active runs begin where there are places (`admission`)."""
+    return [Due(Kind.ADVANCE, problem_id, 0) for problem_id in begin_problems(connection)]
 
 
 def waiting(connection: sa.Connection) -> dict[str, int]:

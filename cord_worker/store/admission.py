@@ -1,0 +1,117 @@
+"""Which queued problems begin: runs that share a model divide the places in flight, the higher priority first.
+
+A run has `run.max_active` places. It leaves those that runs of a higher priority fill which share a model with it. With
+runs of its own priority it divides the rest evenly: each may fill its share at once, and what others do not need. A run
+that cannot go on because a model of it has no worker takes no places from others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """An active run with unfinished problems: how many are in flight, and how many wait (no more than its places)."""
+
+    run_id: int
+    priority: int
+    max_active: int
+    in_flight: int
+    queued: int
+    models: frozenset[int]
+    goes_on: bool
+
+
+def admissions(contenders: Sequence[Contender]) -> dict[int, int]:
+    """How many queued problems of each run begin now, by run; those with none are left out."""
+    admitted: Counter[int] = Counter()
+
+    def load(run: Contender) -> int:
+        return run.in_flight + admitted[run.run_id]
+
+    for priority in sorted({run.priority for run in contenders}, reverse=True):
+        equals = [run for run in contenders if run.priority == priority]
+        places, rivals = {}, {}
+        for run in equals:
+            others = [other for other in contenders if other is not run and other.goes_on and other.models & run.models]
+            taken = sum(load(other) for other in others if other.priority > priority)
+            places[run.run_id] = max(0, run.max_active - taken)
+            rivals[run.run_id] = [other for other in others if other.priority == priority]
+        waiting = [run for run in equals if run.queued]
+        while waiting:
+            # The one with the fewest in flight goes first, so that all of them fill up evenly.
+            run = min(waiting, key=lambda one: (load(one), one.run_id))
+            share = -(-places[run.run_id] // (1 + len(rivals[run.run_id])))
+            filled = load(run) + sum(load(rival) for rival in rivals[run.run_id])
+            if load(run) < share or (load(run) < run.max_active and filled < places[run.run_id]):
+                admitted[run.run_id] += 1
+                if admitted[run.run_id] == run.queued:
+                    waiting.remove(run)
+            else:
+                waiting.remove(run)
+    return dict(admitted)
+
+
+_CONTENDERS = sa.text(
+    """
+    SELECT r.id AS run_id, r.priority, limits.max_active, flying.in_flight, waiting.queued, uses.models,
+           NOT EXISTS (
+               SELECT 1 FROM unnest(uses.models) AS used(id)
+               WHERE NOT EXISTS (SELECT 1 FROM workers w WHERE w.model_id = used.id AND w.stopped_at IS NULL)
+           ) AS goes_on
+    FROM runs r
+    CROSS JOIN LATERAL (SELECT (r.config -> 'run' ->> 'max_active')::int AS max_active) limits
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS in_flight FROM problems p
+        WHERE p.run_id = r.id AND p.state IN ('searching', 'answering', 'verifying')
+    ) flying
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS queued FROM (
+            SELECT 1 FROM problems p WHERE p.run_id = r.id AND p.state = 'queued' LIMIT limits.max_active
+        ) AS waiting_ones
+    ) waiting
+    CROSS JOIN LATERAL (
+        SELECT array_agg(DISTINCT used.id) AS models FROM (
+            SELECT t.model_id AS id FROM teachers t WHERE t.run_id = r.id
+            UNION ALL SELECT unnest(ARRAY[r.prover_model_id, r.reward_model_id, r.judge_model_id])
+        ) used WHERE used.id IS NOT NULL
+    ) uses
+    WHERE r.state = 'active' AND (flying.in_flight > 0 OR waiting.queued > 0)
+    ORDER BY r.id
+    """
+)
+
+_ADMIT = sa.text(
+    """
+    WITH next AS (
+        SELECT chosen.id
+        FROM unnest(CAST(:run_ids AS bigint[]), CAST(:numbers AS bigint[])) AS given(run_id, number)
+        CROSS JOIN LATERAL (
+            SELECT p.id FROM problems p
+            WHERE p.run_id = given.run_id AND p.state = 'queued'
+            ORDER BY p.position LIMIT given.number
+            FOR UPDATE SKIP LOCKED
+        ) chosen
+    )
+    UPDATE problems p SET state = 'searching', admitted_at = now(), touched_at = now()
+    FROM next WHERE p.id = next.id RETURNING p.id
+    """
+)
+
+_ADMISSION_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('cord admission', 0))")
+
+
+def begin_problems(connection: sa.Connection) -> list[int]:
+    """Has queued problems of active runs begin where there are places, in dataset order; returns their keys."""
+    connection.execute(_ADMISSION_LOCK)
+    rows = connection.execute(_CONTENDERS).all()
+    chosen = admissions([Contender(**{**row._mapping, "models": frozenset(row.models or ())}) for row in rows])
+    if not chosen:
+        return []
+    parameters = {"run_ids": list(chosen), "numbers": list(chosen.values())}
+    return sorted(connection.execute(_ADMIT, parameters).scalars())

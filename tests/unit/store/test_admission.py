@@ -1,0 +1,80 @@
+"""Who begins: the higher priority first, equals evenly, and nobody is kept back by a run that cannot go on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cord_worker.store.admission import Contender, admissions
+
+BIG = Contender(1, 0, 16, in_flight=0, queued=16, models=frozenset({1, 2}), goes_on=True)
+SMALL = Contender(2, 0, 16, in_flight=0, queued=3, models=frozenset({2}), goes_on=True)
+
+
+def test_a_run_alone_fills_its_places() -> None:
+    assert admissions([BIG]) == {1: 16}
+    assert admissions([replace(BIG, in_flight=15)]) == {1: 1}
+    assert admissions([replace(BIG, in_flight=16)]) == {}
+
+
+def test_equals_divide_the_places_and_what_one_does_not_need_is_the_others() -> None:
+    assert admissions([BIG, replace(SMALL, queued=16)]) == {1: 8, 2: 8}
+    assert admissions([BIG, SMALL]) == {1: 13, 2: 3}
+
+
+def test_a_small_run_begins_at_once_beside_a_big_one_that_holds_every_place() -> None:
+    assert admissions([replace(BIG, in_flight=16), SMALL]) == {2: 3}
+    assert admissions([replace(BIG, in_flight=16), replace(SMALL, queued=16)]) == {2: 8}
+
+
+def test_a_run_above_its_share_begins_nothing_until_the_other_has_its_own() -> None:
+    assert admissions([replace(BIG, in_flight=12), replace(SMALL, in_flight=4, queued=16)]) == {2: 4}
+
+
+def test_the_higher_priority_goes_first_and_leaves_the_rest() -> None:
+    assert admissions([BIG, replace(SMALL, priority=1)]) == {1: 13, 2: 3}
+    assert admissions([BIG, replace(SMALL, priority=1, queued=16)]) == {2: 16}
+    assert admissions([replace(BIG, in_flight=16), replace(SMALL, priority=1, queued=16)]) == {2: 16}
+
+
+def test_runs_without_a_model_in_common_do_not_know_of_each_other() -> None:
+    other = replace(SMALL, models=frozenset({3}), queued=16, priority=5)
+    assert admissions([BIG, other]) == {1: 16, 2: 16}
+
+
+def test_a_run_that_cannot_go_on_takes_nothing_from_others() -> None:
+    stuck = replace(BIG, in_flight=16, priority=9, goes_on=False)
+    assert admissions([stuck, replace(SMALL, queued=16)]) == {2: 16}
+
+
+contenders = st.lists(
+    st.builds(
+        Contender,
+        run_id=st.integers(1, 10_000),
+        priority=st.integers(-1, 1),
+        max_active=st.integers(1, 12),
+        in_flight=st.integers(0, 14),
+        queued=st.integers(0, 12),
+        models=st.frozensets(st.integers(1, 3), min_size=1),
+        goes_on=st.booleans(),
+    ),
+    max_size=6,
+    unique_by=lambda run: run.run_id,
+)
+
+
+@given(contenders)
+def test_nobody_gets_more_than_it_has_waiting_or_places_for(runs: list[Contender]) -> None:
+    chosen = admissions(runs)
+    for run in runs:
+        number = chosen.get(run.run_id, 0)
+        assert number <= run.queued
+        assert number == 0 or run.in_flight + number <= run.max_active
+
+
+@given(contenders)
+def test_somebody_begins_where_nothing_is_in_flight(runs: list[Contender]) -> None:
+    idle = [replace(run, in_flight=0) for run in runs]
+    assert bool(admissions(idle)) == any(run.queued for run in idle)
