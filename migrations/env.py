@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from alembic import context
 
+from cord_worker.config import Settings
 from cord_worker.endpoints import database_url
 from cord_worker.store.database import connect_for_migration
 from cord_worker.store.models import Base
+from cord_worker.store.schema import check_no_workers
+
+
+def _may_run_beside_workers() -> bool:
+    return bool(
+        context.config.attributes.get("beside_workers")
+        or "beside-workers" in context.get_x_argument(as_dictionary=True)
+    )
+
+
+def _changes_the_schema() -> bool:
+    try:
+        wanted = context.get_revision_argument()
+    except KeyError:  # a command that only looks
+        return False
+    return context.get_context().get_current_revision() != wanted
 
 
 def run() -> None:
@@ -18,6 +35,9 @@ def run() -> None:
         return
     with connect_for_migration(url) as connection:
         context.configure(connection=connection, target_metadata=Base.metadata)
+        if _changes_the_schema() and not _may_run_beside_workers():
+            check_no_workers(connection, Settings.from_environment().worker_timeout_seconds)
+        connection.commit()
         with context.begin_transaction():
             context.run_migrations()
 

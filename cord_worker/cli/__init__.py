@@ -36,10 +36,12 @@ _SECTIONS = {
         "verify-db": f"{_HERE}.replaying:verify_db",
         "retry": f"{_HERE}.control:retry",
         "rm": f"{_HERE}.control:remove",
+        "priority": f"{_HERE}.control:priority",
     },
     "On a cluster": {
         "worker": f"{_HERE}.processes:worker",
         "coordinator": f"{_HERE}.processes:coordinator",
+        "drain": f"{_HERE}.control:drain",
         "flower": f"{_HERE}.processes:flower",
         "bench": f"{_HERE}.bench:bench",
         "db": f"{_HERE}.database:db",

@@ -1,4 +1,4 @@
-"""`cordctl retry`, `rm`."""
+"""`cordctl retry`, `rm`, `priority`, `drain`."""
 
 from __future__ import annotations
 
@@ -72,3 +72,37 @@ def remove(run: str, yes: bool, state_dir: Path | None, as_json: bool) -> None:
         print_json({"run": removed.run, "problems": removed.problems, "candidates": removed.candidates})
         return
     click.echo(f"run {run} is deleted: {removed.problems} problems, {removed.candidates} candidates")
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("run")
+@click.argument("number", type=click.IntRange(-1000, 1000))
+@state_dir_option
+def priority(run: str, number: int, state_dir: Path | None) -> None:
+    """Have problems of RUN begin before those of runs with a lower NUMBER that share a model with it (0 by default)."""
+    from cord_worker.operations.database import open_database
+    from cord_worker.store.lifecycle import prioritise_run
+
+    with open_database(read_settings(state_dir)) as database:
+        before = database.run(lambda connection: prioritise_run(connection, run, number))
+    click.echo(f"run {run} has priority {number} (before: {before})")
+
+
+@click.command()
+@click.argument("worker")
+@state_dir_option
+def drain(worker: str, state_dir: Path | None) -> None:
+    """Have WORKER (host:pid, or the beginning of its id, as cordctl status shows them) take no new work.
+
+    It finishes what it holds, however long that takes, and ends with exit code 0.
+    """
+    from cord_worker.operations.database import open_database
+    from cord_worker.store.fleet import request_drain
+
+    settings = read_settings(state_dir)
+    with open_database(settings) as database:
+        asked = database.run(
+            lambda connection: request_drain(connection, worker, timeout_seconds=settings.worker_timeout_seconds)
+        )
+    again = "was asked before to finish" if asked.was_draining else "finishes"
+    click.echo(f"{asked.kind} {asked.address} {again} what it holds and leaves; see cordctl status")

@@ -8,6 +8,10 @@ import click
 
 from cord_worker.cli.options import read_settings, state_dir_option
 
+_beside_workers_option = click.option(
+    "--beside-workers", is_flag=True, help="Although workers are up: they hand their work back and end."
+)
+
 
 @click.group()
 def db() -> None:
@@ -16,22 +20,24 @@ def db() -> None:
 
 @db.command()
 @click.argument("revision", default="head")
+@_beside_workers_option
 @state_dir_option
-def upgrade(revision: str, state_dir: Path | None) -> None:
-    """Migrate to REVISION (default: the newest)."""
+def upgrade(revision: str, beside_workers: bool, state_dir: Path | None) -> None:
+    """Migrate to REVISION (default: the newest); refused while workers are up that know only the schema as it is."""
     from cord_worker.operations.database import current_revision, database_url_for
     from cord_worker.store import schema
 
     with database_url_for(read_settings(state_dir)) as url:
-        schema.upgrade(url, revision)
+        schema.upgrade(url, revision, beside_workers=beside_workers)
         click.echo(f"database is at {current_revision(url) or 'nothing'}")
 
 
 @db.command()
 @click.argument("revision")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@_beside_workers_option
 @state_dir_option
-def downgrade(revision: str, yes: bool, state_dir: Path | None) -> None:
+def downgrade(revision: str, yes: bool, beside_workers: bool, state_dir: Path | None) -> None:
     """Migrate back to REVISION; `base` drops everything."""
     from cord_worker.operations.database import current_revision, database_url_for
     from cord_worker.store import schema
@@ -39,7 +45,7 @@ def downgrade(revision: str, yes: bool, state_dir: Path | None) -> None:
     if not yes:
         click.confirm(f"Migrate back to {revision}? Tables that are newer are dropped with their rows.", abort=True)
     with database_url_for(read_settings(state_dir)) as url:
-        schema.downgrade(url, revision)
+        schema.downgrade(url, revision, beside_workers=beside_workers)
         click.echo(f"database is at {current_revision(url) or 'nothing'}")
 
 

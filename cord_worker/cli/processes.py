@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from cord_worker.cli.root import print_error
 
 _STARTING_AGAIN_CANNOT_HELP = 78
 """EX_CONFIG: a supervisor that reads it does not start the process again (`local.supervisor.DO_NOT_RESTART`)."""
+_INSTEAD = "CORD_HOPELESS_EXIT_CODE"
+"""Environment variable: another exit code in its place, for supervisors that tell only 0 from the others (Docker)."""
 
 
 @click.command()
@@ -61,4 +64,4 @@ def _hopeless_errors() -> Iterator[None]:
         yield
     except (ConfigError, EngineLoadError, SchemaMismatch) as error:
         print_error(error)
-        raise SystemExit(_STARTING_AGAIN_CANNOT_HELP) from error
+        raise SystemExit(int(os.environ.get(_INSTEAD) or _STARTING_AGAIN_CANNOT_HELP)) from error

@@ -40,6 +40,7 @@ def status(run: str | None, watch: bool, interval: float, state_dir: Path | None
     from cord_worker.operations.database import open_database
     from cord_worker.operations.watching import RunWatch, watch_run
     from cord_worker.progress import console, open_view, panel
+    from cord_worker.store.fleet import live_processes
     from cord_worker.store.runs import resolve_run
     from cord_worker.store.status import failed_problems
 
@@ -53,14 +54,17 @@ def status(run: str | None, watch: bool, interval: float, state_dir: Path | None
         else:
             snapshot = watched.snapshot()
         failed = database.run(lambda connection: failed_problems(connection, row.id, 5))
+        processes = database.run(lambda connection: live_processes(connection, settings.worker_timeout_seconds))
     if as_json:
         if not watch:
-            print_json(snapshot.to_json())
+            print_json({**snapshot.to_json(), "processes": [process.to_json() for process in processes]})
         return
-    from cord_worker.cli.tables import print_failures
+    from cord_worker.cli.tables import print_failures, processes_table
 
     screen = console()
     screen.print(panel(snapshot, snapshot.seconds_since_start()))
+    if processes:
+        screen.print(processes_table(processes))
     print_failures(screen, failed, snapshot.counts.problems.get("failed", 0))
 
 

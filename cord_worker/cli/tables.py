@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from cord_worker.operations.comparing import Interval
     from cord_worker.operations.watching import Overview, Selection
+    from cord_worker.store.fleet import LiveProcess
     from cord_worker.store.status import FailedProblem
 
 
@@ -22,7 +23,10 @@ def runs_table(overviews: Sequence[Overview]) -> Table:
     """One row a run."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     words = {"run", "state", "configuration", "created"}
-    for title in ("run", "state", "done", "failed", "problems", "accuracy", "mean score", "configuration", "created"):
+    for title in (
+        *("run", "state", "priority", "done", "failed", "problems"),
+        *("accuracy", "mean score", "configuration", "created"),
+    ):
         table.add_column(
             title,
             justify="left" if title in words else "right",
@@ -33,6 +37,7 @@ def runs_table(overviews: Sequence[Overview]) -> Table:
         table.add_row(
             Text(shown(overview.name)),
             overview.standing,
+            str(overview.priority),
             f"{overview.problems.get('done', 0):,}",
             f"{overview.problems.get('failed', 0):,}",
             f"{sum(overview.problems.values()):,}",
@@ -40,6 +45,18 @@ def runs_table(overviews: Sequence[Overview]) -> Table:
             figure(overview.results.mean_score),
             overview.config_fingerprint,
             overview.created_at.strftime("%Y-%m-%d %H:%M UTC"),
+        )
+    return table
+
+
+def processes_table(processes: Sequence[LiveProcess]) -> Table:
+    """One row a process that lives; what `cordctl drain` takes is in its first two columns."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for title in ("process", "id", "role", "model", "state"):
+        table.add_column(title, no_wrap=title != "model", overflow="fold")
+    for process in processes:
+        table.add_row(
+            Text(shown(process.address)), process.id[:8], process.kind, Text(shown(process.path or "-")), process.state
         )
     return table
 

@@ -66,7 +66,14 @@ class Coordinator:
             if problem_id in self._verifying:
                 return
             self._verifying.add(problem_id)
-        self._verifiers.submit(self._verify_then_forget, problem_id)
+        try:
+            self._verifiers.submit(self._verify_then_forget, problem_id)
+        except RuntimeError:  # shut down meanwhile: another coordinator is asked by the sweeper
+            logger.info("problem %s is left to another coordinator: this one is shutting down", problem_id)
+
+    def refuse(self) -> None:
+        """Begins no further check; decisions are short and finish."""
+        self._verifiers.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
         """Finishes the check that is running; the others are owed, as the tables know."""

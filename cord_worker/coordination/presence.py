@@ -12,12 +12,14 @@ from types import TracebackType
 from typing import Self
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from cord_worker.coordination.faults import FaultPoint, commit
-from cord_worker.errors import StoreError
+from cord_worker.errors import CordError, SchemaMismatch, StoreError
 from cord_worker.store import workers
 from cord_worker.store.database import Database
 from cord_worker.store.models import WorkerRole
+from cord_worker.store.schema import check_schema, head_revision
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ class Presence:
         self._metrics_port = metrics_port
         self._seconds = heartbeat_seconds
         self._on_beat = on_beat
+        self._drain: Callable[[], None] | None = None
+        self._fail: Callable[[CordError], None] | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -70,15 +74,28 @@ class Presence:
     ) -> None:
         self._ended.set()
         self._thread.join(timeout=self._seconds)
+        # What a newer schema cuts short is no fault of the work.
+        forgiven = error is None or isinstance(error, SchemaMismatch)
+        self._leave("shutdown" if error is None else _last_words(error), forgiven=forgiven)
 
+    def sign_off(self) -> None:
+        """Leaves at once, with every lease handed back in good order."""
+        self._ended.set()
+        self._leave("shutdown", forgiven=True)
+
+    def _leave(self, reason: str, *, forgiven: bool) -> None:
         def leave(connection: sa.Connection) -> None:
-            workers.give_back(connection, [self.worker_id], forgiven=error is None)
-            workers.stop(connection, self.worker_id, "shutdown" if error is None else _last_words(error))
+            workers.give_back(connection, [self.worker_id], forgiven=forgiven)
+            workers.stop(connection, self.worker_id, reason)
 
         try:
             commit(self._database, FaultPoint.SIGN_OFF, leave, retry_seconds=5.0)
-        except StoreError as failure:
+        except (StoreError, DBAPIError) as failure:
             logger.warning("could not sign off; the sweeper will take the leases back: %s", failure)
+
+    def obey(self, *, drain: Callable[[], None], fail: Callable[[CordError], None]) -> None:
+        """From now on calls `drain` once the process is asked to leave, `fail` once the schema is not its own."""
+        self._drain, self._fail = drain, fail
 
     def ready(self) -> None:
         """Has work sent to this process from now on."""
@@ -97,18 +114,37 @@ class Presence:
             logger.warning("could not leave the shard; other replicas will help: %s", failure)
 
     def _beat(self) -> None:
-        def beat(connection: sa.Connection) -> None:
-            workers.heartbeat(connection, self.worker_id)
+        def beat(connection: sa.Connection) -> workers.Orders:
+            orders = workers.heartbeat(connection, self.worker_id)
             if self._on_beat is not None:
                 self._on_beat(connection)
+            return orders
 
         while not self._ended.wait(self._seconds):
             try:
-                commit(self._database, FaultPoint.HEARTBEAT, beat, retry_seconds=self._seconds)
+                self._follow(commit(self._database, FaultPoint.HEARTBEAT, beat, retry_seconds=self._seconds))
             except StoreError as failure:
                 logger.warning("no heartbeat: %s", failure)
             except Exception:  # without its heartbeat this process would lose its leases: go on, whatever it was
                 logger.exception("no heartbeat")
+                self._check_schema()
+
+    def _follow(self, orders: workers.Orders) -> None:
+        if orders.revision != head_revision() and self._fail is not None:
+            self._check_schema()
+        elif orders.drain and self._drain is not None:
+            self._drain()
+
+    def _check_schema(self) -> None:
+        """A migration may be why the heartbeat failed, and ends this process."""
+        try:
+            check_schema(self._database)
+        except SchemaMismatch as error:
+            if self._fail is not None:
+                logger.critical("this worker ends: %s", error)
+                self._fail(error)
+        except StoreError as failure:
+            logger.warning("the schema could not be looked at: %s", failure)
 
 
 def _last_words(error: BaseException) -> str:

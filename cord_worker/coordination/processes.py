@@ -20,6 +20,7 @@ from cord_worker import metrics
 from cord_worker.config import ModelConfig, Settings
 from cord_worker.coordination.app import create_app
 from cord_worker.coordination.coordinator import Coordinator
+from cord_worker.coordination.ending import Ending
 from cord_worker.coordination.faults import FaultPoint, arm, commit, read
 from cord_worker.coordination.helping import Helper
 from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger
@@ -31,7 +32,7 @@ from cord_worker.coordination.tasks import PROCESS
 from cord_worker.endpoints import broker_url, database_url
 from cord_worker.engines import Engine, load_engine
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.errors import ConfigError, EngineError, EngineLoadError
+from cord_worker.errors import ConfigError, CordError, EngineError, EngineLoadError
 from cord_worker.store import workers
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import ensure_model
@@ -123,7 +124,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
             name=name,
             queue=queue,
             concurrency=concurrency or max(2, model.batch_size),
-            ready=presence.ready,
+            presence=presence,
             leave=leave,
             abort=worker.abort,
         )
@@ -151,11 +152,18 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
                 metrics_port=_metrics(settings),
             )
         )
-        PROCESS.coordinator = Coordinator(database, messenger, checker)
-        stack.callback(PROCESS.coordinator.close)
+        coordinator = PROCESS.coordinator = Coordinator(database, messenger, checker)
+        stack.callback(coordinator.close)
         stack.enter_context(Sweeper(database, messenger, shards, settings))
         return _consume(
-            app, settings, name="coordinator", queue=COORDINATOR_QUEUE, concurrency=concurrency, ready=presence.ready
+            app,
+            settings,
+            name="coordinator",
+            queue=COORDINATOR_QUEUE,
+            concurrency=concurrency,
+            presence=presence,
+            leave=coordinator.refuse,
+            abort=coordinator.refuse,
         )
 
 
@@ -166,9 +174,9 @@ def _consume(
     name: str,
     queue: str,
     concurrency: int,
-    ready: Callable[[], None],
-    leave: Callable[[], None] | None = None,
-    abort: Callable[[], None] | None = None,
+    presence: Presence,
+    leave: Callable[[], None],
+    abort: Callable[[], None],
 ) -> int:
     worker = app.Worker(
         hostname=f"{name}-{os.getpid()}@{socket.gethostname()}",
@@ -181,44 +189,46 @@ def _consume(
         task_events=True,
         quiet=True,
     )
-    died: list[EngineError] = []
-    asked_to_end = threading.Event()
+    ending = Ending(settings.grace_seconds, leave=leave, abort=abort, sign_off=presence.sign_off)
 
-    def drain(**_: object) -> None:
+    def shut_down(**_: object) -> None:
         PROCESS.draining = True
-        asked_to_end.set()
-        if leave is not None:
-            threading.Thread(target=leave, name="leave", daemon=True).start()
-        if abort is not None:
-            timer = threading.Timer(settings.grace_seconds, abort)
-            timer.daemon = True
-            timer.start()
+        ending.begin()
 
     def engine_died(error: EngineError) -> None:
         # A terminal's Ctrl-C ends the engine's processes, too, maybe before this one: then it is no failure.
-        if not asked_to_end.wait(_INTERRUPT_SECONDS) and not died:
-            died.append(error)
+        if not ending.begun.wait(_INTERRUPT_SECONDS) and ending.error is None:
+            ending.error = error
             logger.critical("the engine died, this worker ends and its work goes to others: %s", error)
             PROCESS.draining = True
             worker_state.should_stop = _ENGINE_DIED
 
     def begin(**_: object) -> None:
-        ready()
+        presence.ready()
+        presence.obey(drain=ending.drain, fail=ending.fail)
         if settings.ready_file is not None:
             settings.ready_file.touch()
 
     PROCESS.engine_died = engine_died
     signals.worker_ready.connect(begin, weak=False)
-    signals.worker_shutting_down.connect(drain, weak=False)
+    signals.worker_shutting_down.connect(shut_down, weak=False)
     worker.start()
-    if died:
-        raise died[0]
+    if ending.error is not None:
+        raise ending.error
     return int(worker.exitcode or 0)
 
 
 async def _load(settings: EngineSettings) -> Engine:
-    """Loads the engine on the loop it is to live on."""
-    return load_engine(settings)
+    """Loads the engine on the loop it is to live on. Raises EngineLoadError, whatever the libraries raise."""
+    try:
+        return load_engine(settings)
+    except CordError:
+        raise
+    except Exception as error:
+        logger.debug("the model could not be hosted", exc_info=True)
+        raise EngineLoadError(
+            f"model {settings.path!r} could not be hosted: {type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        ) from error
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def load_model(settings: EngineSettings) -> LoadedModel:
         raise EngineLoadError(
             f"model {settings.path!r} could not be loaded: {type(error).__name__}: {error}"
         ) from error
-    model = model.to(device).eval().requires_grad_(False)
+    model = placed(model, device, settings.path)
     config = model.config.get_text_config()
     max_length = max_length_of(settings, config)
     numerics = str(model.dtype).removeprefix("torch.")
@@ -69,6 +69,17 @@ def load_model(settings: EngineSettings) -> LoadedModel:
         weights_digest=digest_of(folder, settings.gguf_file),
         numerics=numerics,
     )
+
+
+def placed(model: Any, device: torch.device, path: str) -> Any:
+    """The model on `device`, ready to compute. Raises EngineLoadError where it does not fit there."""
+    try:
+        return model.to(device).eval().requires_grad_(False)
+    except RuntimeError as error:  # torch.OutOfMemoryError is one
+        raise EngineLoadError(
+            f"model {path!r} does not fit on device {device} ({' '.join(str(error).split())[:300]}). Free its memory "
+            "(nvidia-smi shows who holds it), choose another `device`, or a smaller `dtype`."
+        ) from error
 
 
 def digest_of(folder: Path, gguf_file: str | None = None) -> str:
@@ -143,7 +154,7 @@ def folder_of(settings: EngineSettings) -> Path:
     except Exception as error:  # the hub client raises its own, requests' and OS errors
         raise EngineLoadError(
             f"model {settings.path!r} is no local folder and could not be fetched from the hub "
-            f"({type(error).__name__}: {error}); check the name, the network, or download it first"
+            f"({type(error).__name__}: {error}); check the name, the revision, the network, or download it first"
         ) from error
 
 

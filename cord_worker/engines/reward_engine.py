@@ -55,7 +55,7 @@ class RewardEngine(RewardHead):
             raise EngineLoadError(
                 f"reward model {settings.path!r} could not be loaded: {type(error).__name__}: {error}"
             ) from error
-        self._model = model.to(loading.device_of(settings.device)).eval().requires_grad_(False)
+        self._model = loading.placed(model, loading.device_of(settings.device), settings.path)
         if self._model.dtype == torch.float64:
             keep_float64(self._model)
         self.max_model_len = loading.max_length_of(settings, self._model.config.get_text_config())

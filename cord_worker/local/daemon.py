@@ -1,8 +1,9 @@
 """A supervisor in the background: `python -m cord_worker.local.daemon SPEC.json`, started by `start_daemon`.
 
 It owns the embedded servers of its state folder while it runs (if its spec says so), keeps the processes of its spec
-running, and reports them in `services.json`. SIGTERM or SIGINT: the processes stop, then the servers, unless another
-process owns them. When it is killed, its processes die with it and the servers' watchdog stops the servers.
+running, and reports them in `services.json`. SIGTERM or SIGINT: the processes stop, at a second signal without a grace
+period; then the servers, unless another process owns them. When it is killed, its processes die with it and the
+servers' watchdog stops the servers.
 """
 
 from __future__ import annotations
@@ -159,13 +160,23 @@ class Daemon:
                     self._report()
                     time.sleep(_INTERVAL_SECONDS)
                 _say("stopping")
+                self._stop()
         finally:
             if self._services is not None:
                 self._services.release()
             self._unregister()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's form
+        if self._asked_to_stop:
+            raise KeyboardInterrupt
         self._asked_to_stop = True
+
+    def _stop(self) -> None:
+        try:
+            self._supervisor.stop()
+        except KeyboardInterrupt:
+            _say("asked twice: what is being generated is given up")
+            self._supervisor.stop(0.0)
 
     def _register(self) -> None:
         me = processes.current()

@@ -70,7 +70,7 @@ class State(StrEnum):
     RUNNING = "running"
     WAITING = "waiting"  # fell, and will be started again after its pause
     GIVEN_UP = "given_up"
-    STOPPED = "stopped"  # not started yet, or stopped on request
+    STOPPED = "stopped"  # not started yet, stopped on request, or ended with exit code 0
 
 
 class EventKind(StrEnum):
@@ -241,6 +241,11 @@ class Supervisor:
         # Whatever it left behind (an engine's helper process) would hold the memory that its successor needs.
         _kill_group(process.pid)
         self._forget(child, process)
+        if code == 0:
+            # It was asked to by somebody else (`cordctl drain`), and its work goes to others.
+            child.state = State.STOPPED
+            self._events.append(Event(EventKind.STOPPED, child.spec.name, process.pid, code))
+            return
         quick = time.monotonic() - child.started < self._policy.quick_failure_seconds
         child.quick_failures = child.quick_failures + 1 if quick else 0
         child.idle_failures = child.idle_failures + 1 if quick and not _ready_file(child.spec).exists() else 0

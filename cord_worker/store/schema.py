@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -31,16 +32,50 @@ def alembic_config(url: str | None) -> Config:
     return config
 
 
-def upgrade(url: str, revision: str = "head") -> None:
-    """Migrates to `revision`; safe to call from several processes at once."""
-    command.upgrade(alembic_config(url), revision)
+def upgrade(url: str, revision: str = "head", *, beside_workers: bool = False) -> None:
+    """Migrates to `revision`; safe to call from several processes at once.
+
+    Raises SchemaMismatch where workers are up that would work on with another schema, unless `beside_workers`: they
+    notice within a heartbeat, hand their work back and end.
+    """
+    command.upgrade(_with_workers(url, beside_workers), revision)
 
 
-def downgrade(url: str, revision: str) -> None:
-    """Migrates back to `revision` (`base` drops everything)."""
-    command.downgrade(alembic_config(url), revision)
+def downgrade(url: str, revision: str, *, beside_workers: bool = False) -> None:
+    """Migrates back to `revision` (`base` drops everything); see `upgrade`."""
+    command.downgrade(_with_workers(url, beside_workers), revision)
 
 
+def _with_workers(url: str, beside_workers: bool) -> Config:
+    config = alembic_config(url)
+    config.attributes["beside_workers"] = beside_workers
+    return config
+
+
+_UP = sa.text(
+    """
+    SELECT hostname || ':' || pid FROM workers
+    WHERE stopped_at IS NULL AND heartbeat_at > now() - make_interval(secs => :timeout) ORDER BY started_at
+    """
+)
+_MOST_NAMED = 5
+
+
+def check_no_workers(connection: sa.Connection, timeout_seconds: float) -> None:
+    """Raises SchemaMismatch that names the workers which are up, and says what to do before a migration."""
+    if not sa.inspect(connection).has_table("workers"):
+        return
+    up = list(connection.execute(_UP, {"timeout": timeout_seconds}).scalars())
+    if up:
+        named = ", ".join(up[:_MOST_NAMED]) + (", …" if len(up) > _MOST_NAMED else "")
+        raise SchemaMismatch(
+            f"{len(up)} workers and coordinators are up ({named}) and know only the schema as it is. Stop them first "
+            "(cordctl down, cordctl drain or SIGTERM; nothing is lost), or migrate beside them (cordctl db upgrade "
+            "--beside-workers): they hand their work back and end with exit code 78."
+        )
+
+
+@cache
 def head_revision() -> str:
     """Newest revision that this code knows."""
     head = ScriptDirectory.from_config(alembic_config(None)).get_current_head()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -55,7 +56,12 @@ _OTHER_SCORING_MODES = sa.text(
     """
 )
 
-_HEARTBEAT = sa.text("UPDATE workers SET heartbeat_at = now(), stopped_at = NULL, stop_reason = NULL WHERE id = :id")
+_HEARTBEAT = sa.text(
+    """
+    UPDATE workers SET heartbeat_at = now(), stopped_at = NULL, stop_reason = NULL WHERE id = :id
+    RETURNING drain_requested_at IS NOT NULL AS drain, (SELECT version_num FROM alembic_version) AS revision
+    """
+)
 
 _STOP = sa.text("UPDATE workers SET stopped_at = now(), stop_reason = :reason WHERE id = :id AND stopped_at IS NULL")
 
@@ -192,9 +198,18 @@ def runs_with_other_scoring_mode(connection: sa.Connection, model_id: int, mode:
     return [(row.name, row.scoring_mode) for row in rows]
 
 
-def heartbeat(connection: sa.Connection, worker_id: uuid.UUID) -> None:
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a heartbeat brings back: whether the process is asked to leave, and the revision of the schema."""
+
+    drain: bool
+    revision: str | None
+
+
+def heartbeat(connection: sa.Connection, worker_id: uuid.UUID) -> Orders:
     """A sign of life. A worker that was declared lost meanwhile is back; the leases it lost stay lost."""
-    connection.execute(_HEARTBEAT, {"id": worker_id})
+    row = connection.execute(_HEARTBEAT, {"id": worker_id}).one()
+    return Orders(drain=row.drain, revision=row.revision)
 
 
 def stop(connection: sa.Connection, worker_id: uuid.UUID, reason: str) -> None:

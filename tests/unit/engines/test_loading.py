@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from cord_worker.engines import EngineSettings, load_engine
-from cord_worker.engines.loading import digest_of, load_model
+from cord_worker.engines.loading import digest_of, load_model, placed
 from cord_worker.errors import EngineLoadError
 
 SettingsOf = Callable[..., EngineSettings]
@@ -109,3 +109,12 @@ def test_the_digest_changes_with_weights_and_configuration_only(parrot_folder: P
     assert changed != before
     (folder / "generation_config.json").write_text("{}")
     assert digest_of(folder) != changed
+
+
+def test_a_model_that_does_not_fit_on_its_device_is_named_with_what_to_do() -> None:
+    class TooBig(torch.nn.Module):
+        def to(self, *_: object, **__: object) -> TooBig:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 64.00 GiB.")
+
+    with pytest.raises(EngineLoadError, match=r"model 'big' does not fit on device cuda.*64\.00 GiB.*nvidia-smi"):
+        placed(TooBig(), torch.device("cuda"), "big")

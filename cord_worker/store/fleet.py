@@ -1,0 +1,93 @@
+"""Processes as an operator sees them: listing those that live, and asking one to leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from cord_worker.errors import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class LiveProcess:
+    """A process that gave a sign of life lately; `path` is of the model that it hosts."""
+
+    id: str
+    role: str
+    path: str | None
+    hostname: str
+    pid: int
+    version: str
+    started_at: datetime
+    is_ready: bool
+    was_draining: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "id": self.id,
+            "process": self.address,
+            "role": self.role,
+            "model": self.path,
+            "version": self.version,
+            "started_at": self.started_at.isoformat(),
+            "state": self.state,
+        }
+
+    @property
+    def address(self) -> str:
+        """Machine and process id, which name it for people."""
+        return f"{self.hostname}:{self.pid}"
+
+    @property
+    def kind(self) -> str:
+        """What it does."""
+        return "coordinator" if self.role == "coordinator" else "worker"
+
+    @property
+    def state(self) -> str:
+        """For people: begins (not consuming yet), works, or drains."""
+        return "drains" if self.was_draining else "works" if self.is_ready else "begins"
+
+
+_LIVE = sa.text(
+    """
+    SELECT CAST(w.id AS text) AS id, w.role, m.path, w.hostname, w.pid, w.version, w.started_at,
+           w.ready_at IS NOT NULL AS is_ready, w.drain_requested_at IS NOT NULL AS was_draining
+    FROM workers w LEFT JOIN models m ON m.id = w.model_id
+    WHERE w.stopped_at IS NULL AND w.heartbeat_at > now() - make_interval(secs => :timeout)
+    ORDER BY w.role, m.path, w.hostname, w.pid
+    """
+)
+
+_DRAIN = sa.text(
+    """
+    UPDATE workers SET drain_requested_at = now()
+    WHERE id = CAST(:id AS uuid) AND stopped_at IS NULL AND drain_requested_at IS NULL
+    """
+)
+
+_MOST_NAMED = 10
+
+
+def live_processes(connection: sa.Connection, timeout_seconds: float) -> list[LiveProcess]:
+    """Coordinators and workers that gave a sign of life within `timeout_seconds`."""
+    return [LiveProcess(**row._mapping) for row in connection.execute(_LIVE, {"timeout": timeout_seconds})]
+
+
+def request_drain(connection: sa.Connection, worker: str, *, timeout_seconds: float) -> LiveProcess:
+    """Asks a process to finish what it holds and leave, which it reads with its next heartbeat; returns it as it was.
+
+    `worker` is its host:pid, or the beginning of its id. Raises StoreError where it names none or several.
+    """
+    live = live_processes(connection, timeout_seconds)
+    found = [one for one in live if worker == one.address or (worker and one.id.startswith(worker.lower()))]
+    if len(found) != 1:
+        named = ", ".join(f"{one.address} ({one.id[:8]})" for one in (found or live)[:_MOST_NAMED]) or "none"
+        what = f"several workers are called {worker!r}" if found else f"no living worker is called {worker!r}"
+        raise StoreError(f"{what} (there: {named})")
+    connection.execute(_DRAIN, {"id": found[0].id})
+    return found[0]

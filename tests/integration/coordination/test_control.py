@@ -1,0 +1,172 @@
+"""Runs that share workers, workers that leave, and migrations beside them, with real processes."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cluster import Cluster, count
+
+from cord_worker.dataset import ProblemRecord
+from cord_worker.engines.instant import takes
+from cord_worker.errors import SchemaMismatch
+from cord_worker.store.database import Database
+from cord_worker.store.fleet import live_processes, request_drain
+from cord_worker.store.ingest import enqueue
+from cord_worker.store.schema import downgrade, upgrade
+
+CONFIG = """
+[models.alpha]
+path = "alpha"
+engine = "instant"
+[[teachers]]
+name = "alpha"
+model = "alpha"
+[prover]
+model = "alpha"
+[search]
+beam_width = 2
+max_steps = 3
+[run]
+max_active = 8
+max_attempts = 20
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, database_url: str, broker_url: str) -> Iterator[Cluster]:
+    with Cluster(tmp_path, database_url, broker_url, CONFIG) as cluster:
+        yield cluster
+
+
+def add(cluster: Cluster, database: Database, run: str, problems: int, seconds: float) -> None:
+    records = [
+        ProblemRecord(f"{run}-{n}", f"What is {n} + {n}? {takes(seconds)}", str(2 * n), None, {}, f"x:{n}")
+        for n in range(problems)
+    ]
+    database.run(lambda connection: enqueue(connection, run, cluster.config, records))
+
+
+def begin(cluster: Cluster, database: Database) -> None:
+    cluster.start()
+    cluster.wait_until(lambda: count(database, "ready_at IS NOT NULL", "workers") == 2, 120)
+
+
+def address(cluster: Cluster, name: str) -> str:
+    return f"{socket.gethostname()}:{cluster.processes[name].pid}"
+
+
+def test_a_small_run_ends_long_before_the_big_one_that_was_enqueued_before_it(
+    cluster: Cluster, database: Database
+) -> None:
+    begin(cluster, database)
+    add(cluster, database, "big", 40, 0.1)
+    cluster.wait_until(lambda: count(database, "state = 'done'") >= 4, 120)
+    add(cluster, database, "small", 4, 0.1)
+    enqueued = time.monotonic()
+    of_small = "run_id = (SELECT id FROM runs WHERE name = 'small')"
+    cluster.wait_until(lambda: count(database, f"state = 'done' AND {of_small}") == 4, 120)
+    small = time.monotonic() - enqueued
+    left = count(database, "state NOT IN ('done', 'failed')")
+    cluster.wait_until(lambda: count(database, "state = 'done'") == 44, 180)
+    big = time.monotonic() - enqueued
+    print(f"small {small:.1f} s, big {big:.1f} s, {left} of 44 left when the small one ended")
+    assert left > 15
+    assert small < big / 2
+
+
+def test_a_drained_worker_finishes_what_it_holds_without_a_limit_and_takes_nothing_new(
+    cluster: Cluster, database: Database
+) -> None:
+    cluster.environment["CORD_GRACE_SECONDS"] = "0.5"
+    begin(cluster, database)
+    add(cluster, database, "run", 4, 4.0)
+    cluster.wait_until(lambda: count(database, "state = 'proposing'", "candidates") == 4, 120)
+    asked = database.run(lambda c: request_drain(c, address(cluster, "alpha"), timeout_seconds=60.0))
+    assert (asked.state, asked.kind) == ("works", "worker")
+    states = {one.address: one.state for one in database.run(lambda c: live_processes(c, 60.0))}
+    assert states == {address(cluster, "alpha"): "drains", address(cluster, "coordinator"): "works"}
+    assert cluster.processes["alpha"].wait(timeout=120) == 0
+    # What it held was written once, at its first attempt; what followed was left to others.
+    assert count(database, "state = 'proposed' AND propose_attempts = 1", "candidates") == 4
+    assert count(database, "state IN ('proposing', 'scoring')", "candidates") == 0
+    assert cluster.processes["coordinator"].poll() is None
+
+
+def test_a_second_signal_ends_a_worker_at_once_and_its_leases_are_handed_back(
+    cluster: Cluster, database: Database
+) -> None:
+    cluster.environment["CORD_GRACE_SECONDS"] = "300"
+    begin(cluster, database)
+    add(cluster, database, "run", 2, 300.0)
+    cluster.wait_until(lambda: count(database, "state = 'proposing'", "candidates") == 2, 120)
+    alpha = cluster.processes["alpha"]
+    alpha.send_signal(signal.SIGTERM)
+    time.sleep(1.0)
+    assert alpha.poll() is None
+    alpha.send_signal(signal.SIGTERM)
+    assert alpha.wait(timeout=30) == 128 + signal.SIGTERM
+    assert count(database, "state = 'pending' AND propose_attempts = 0", "candidates") == 2
+    coordinator = cluster.processes["coordinator"]
+    coordinator.send_signal(signal.SIGTERM)
+    assert coordinator.wait(timeout=60) == 0
+
+
+def test_a_migration_is_refused_beside_workers_and_these_end_where_it_is_made_nonetheless(
+    cluster: Cluster, database: Database, database_url: str
+) -> None:
+    begin(cluster, database)
+    upgrade(database_url)  # nothing to do, nothing to refuse
+    with pytest.raises(SchemaMismatch, match=r"2 workers and coordinators are up.*cordctl drain"):
+        downgrade(database_url, "0003")
+    downgrade(database_url, "0003", beside_workers=True)
+    for name in cluster.names:
+        assert cluster.processes[name].wait(timeout=60) == 78
+        log = (cluster.config_path.parent / f"{name}.log").read_text()
+        assert "the database schema is at 0003, this code needs" in log
+        assert "Run: cordctl db upgrade" in log
+    cluster.start("coordinator")
+    assert cluster.processes["coordinator"].wait(timeout=60) == 78
+    database.run(lambda c: c.execute(sa.text("UPDATE workers SET stopped_at = now()")))
+    upgrade(database_url)
+
+
+def test_workers_end_when_a_newer_version_has_migrated(cluster: Cluster, database: Database) -> None:
+    begin(cluster, database)
+    database.run(lambda c: c.execute(sa.text("UPDATE alembic_version SET version_num = '9999'")))
+    for name in cluster.names:
+        assert cluster.processes[name].wait(timeout=60) == 78
+        assert "Install that version of cord-worker" in (cluster.config_path.parent / f"{name}.log").read_text()
+    assert count(database, "stopped_at IS NULL", "workers") == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ('path = "./broken"', "broken' could not be loaded"),
+        ('path = "nobody/no-such-model"\nrevision = "v9"', "check the name, the revision, the network"),
+    ],
+    ids=["weights that cannot be read", "a revision that cannot be had"],
+)
+def test_a_model_that_cannot_be_hosted_is_one_error_and_exit_code_78(
+    tmp_path: Path, database_url: str, broker_url: str, model: str, message: str
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    config = CONFIG.replace('path = "alpha"\nengine = "instant"', f'{model}\nengine = "transformers"')
+    with Cluster(tmp_path, database_url, broker_url, config) as cluster:
+        cluster.environment["HF_HUB_OFFLINE"] = "1"
+        cluster.start("alpha")
+        assert cluster.processes["alpha"].wait(timeout=180) == 78
+        log = (tmp_path / "alpha.log").read_text()
+    assert message in log
+    assert "Traceback" not in log
+    assert log.count("error:") == 1
