@@ -5,6 +5,10 @@ VENV_VLLM ?= .venv-vllm
 VENV_SFT ?= .venv-sft
 DEMO ?= demo-out
 REPRODUCE ?= reproduce-out
+FAULTS ?= 300
+SEED ?= 0
+PROBLEMS ?= 12
+CANDIDATES ?= 200000
 
 BIN := $(VENV)/bin
 # Bytecode is compiled on all processors after the installation: pip would do it on one.
@@ -18,7 +22,7 @@ INSTALL_SFT := $(VENV_SFT)/bin/python -m pip install --quiet --disable-pip-versi
 
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
 
-.PHONY: demo compare reproduce test test-vllm test-sft fuzz lint train-demo clean
+.PHONY: demo compare reproduce chaos soak test test-vllm test-sft fuzz lint train-demo clean
 
 demo: $(VENV)/installed
 	mkdir -p $(DEMO)
@@ -46,6 +50,14 @@ reproduce: $(VENV)/installed $(VENV_SFT)/installed
 
 test: $(VENV)/installed-dev
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+
+# Faults of every kind in processes and servers of its own; CHAOS=--fast shortens the service's timeouts.
+chaos: $(VENV)/installed-dev
+	PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m chaos --faults $(FAULTS) --seed $(SEED) --problems $(PROBLEMS) $(CHAOS)
+
+# One long run under a fault every few seconds, and what grows meanwhile.
+soak: $(VENV)/installed-dev
+	PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m chaos.soak --candidates $(CANDIDATES) --seed $(SEED)
 
 # vLLM wants versions of its own, so it has an environment of its own.
 test-vllm: $(VENV_VLLM)/installed-dev

@@ -25,8 +25,6 @@ from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.local.state import StateDir
 from cord_worker.store.schema import upgrade
 
-_DISK_MIB = 1536
-
 
 def faketime_library() -> Path | None:
     """libfaketime of the package of that name, where it is installed and has a build for this machine."""
@@ -43,9 +41,10 @@ class Servers:
     `clock` is the offset of PostgreSQL's clock in seconds, where libfaketime is installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, disk_mib: int = 1536) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="cord-chaos-"))
-        self.has_disk = _mounted(self.folder)
+        self._disk_mib = disk_mib
+        self.has_disk = _mounted(self.folder, disk_mib)
         self._state = StateDir.open(self.folder / "state")
         self.postgres = EmbeddedPostgres(self._state.path)
         self.redis = EmbeddedRedis(self._state.path)
@@ -156,7 +155,7 @@ class Servers:
         try:
             yield
         finally:
-            self._resize(f"{_DISK_MIB}m")
+            self._resize(f"{self._disk_mib}m")
 
     def _resize(self, size: str) -> bool:
         command = ["mount", "-o", f"remount,size={size}", str(self.folder)]
@@ -229,10 +228,10 @@ class Servers:
             return list(together.execute()[0])
 
 
-def _mounted(folder: Path) -> bool:
+def _mounted(folder: Path, mib: int) -> bool:
     if shutil.which("mount") is None or os.geteuid() != 0:
         return False
-    options = f"size={_DISK_MIB}m,mode=0755"
+    options = f"size={mib}m,mode=0755"
     answer = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "cord-chaos", str(folder)], capture_output=True, check=False
     )
