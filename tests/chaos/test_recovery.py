@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -26,6 +27,7 @@ from cord_worker.config import RunConfig, Settings
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import enqueue
 
+_NUMBERS = itertools.count()
 PROCESSES = (COORDINATOR, "coordinator-2", "alpha", "beta", "prover", "critic", "referee")
 
 
@@ -34,12 +36,10 @@ class Place:
     """Servers and processes of this test's own."""
 
     storm: Storm
-    runs: int = 0
 
     def give(self, size: int) -> str:
         """Enqueues a run."""
-        self.runs += 1
-        name = f"run-{self.runs}"
+        name = f"run-{next(_NUMBERS)}"
         config = RunConfig.parse(configuration("cord"), source="test", folder=self.storm.fleet.folder)
         self.storm.database.run(lambda connection: enqueue(connection, name, config, problems(size)))
         return name
@@ -92,7 +92,7 @@ def usual(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 )
 def test_work_goes_on_in_time(usual: Place, kind: str, seconds: float) -> None:
     storm = usual.storm
-    run = usual.give(24)
+    run = usual.give(8)
     usual.wait(
         f"state = 'scored' AND problem_id IN (SELECT id FROM problems WHERE run_id = {run_id(storm.database, run)})"
     )
