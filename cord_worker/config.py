@@ -800,7 +800,7 @@ class Settings(BaseSettings):
     key_prefix: str = Field("cord:", description="Prefix of every key in a shared Redis.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     heartbeat_seconds: float = Field(3.0, gt=0)
-    worker_timeout_seconds: float = Field(15.0, gt=0, description="Silence after which a worker counts as dead.")
+    worker_timeout_seconds: float = Field(12.0, gt=0, description="Silence after which a worker counts as dead.")
     resend_seconds: float = Field(20.0, gt=0, description="Age after which unclaimed work is sent again.")
     sweep_seconds: float = Field(2.0, gt=0, description="Pause between two rounds of the sweeper.")
     grace_seconds: float = Field(20.0, gt=0, description="Time that running work gets at shutdown.")

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import random
+import signal
 import sys
 import time
 from collections import defaultdict
@@ -170,6 +171,7 @@ def main() -> int:
     parser.add_argument("--fast", action="store_true", help="short timeouts instead of the defaults")
     parser.add_argument("--keep", type=Path, help="folder that the logs of the processes are kept in")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers and the disk are given back
     start = time.monotonic()
     chance = random.Random(options.seed)
     report = Report(options.seed)

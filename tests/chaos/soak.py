@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 import sys
 import time
 from collections import Counter, defaultdict
@@ -97,6 +98,7 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=3.0, help="seconds between two faults")
     parser.add_argument("--keep", type=Path, help="folder that the logs of the processes are kept in")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers and the disk are given back
     chance = random.Random(options.seed)
     faults: Counter[str] = Counter()
     looks = Looks()
