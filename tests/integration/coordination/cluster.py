@@ -59,9 +59,15 @@ max_active = 16
 max_attempts = 20
 """
 
+_OF_RUN = """
+    WITH of_run AS (
+        SELECT p.* FROM problems p JOIN runs r ON r.id = p.run_id WHERE CAST(:run AS text) IS NULL OR r.name = :run
+    )
+"""
+
 CONTENT = {
     "problems": """
-        SELECT key, position, state, step, round, outstanding, failure_reason FROM problems ORDER BY position
+        SELECT key, position, state, step, round, outstanding, failure_reason FROM of_run ORDER BY position
     """,
     "candidates": """
         SELECT p.key, c.lineage, parent.lineage AS parent, c.parent_rank, c.step, c.round, t.name, c.sample, c.seed,
@@ -72,21 +78,21 @@ CONTENT = {
                (SELECT array_agg(s.lineage ORDER BY o.place) FROM unnest(c.sources) WITH ORDINALITY AS o(id, place)
                 JOIN candidates s ON s.id = o.id) AS sources
         FROM candidates c
-        JOIN problems p ON p.id = c.problem_id
+        JOIN of_run p ON p.id = c.problem_id
         JOIN teachers t ON t.id = c.teacher_id
         LEFT JOIN candidates parent ON parent.id = c.parent_id
         ORDER BY p.position, c.step, c.round, c.parent_rank, t.ordinal, c.sample
     """,
     "beams": """
         SELECT p.key, b.step, b.rank, c.lineage, b.finish
-        FROM beams b JOIN problems p ON p.id = b.problem_id JOIN candidates c ON c.id = b.candidate_id
+        FROM beams b JOIN of_run p ON p.id = b.problem_id JOIN candidates c ON c.id = b.candidate_id
         ORDER BY p.position, b.step, b.rank
     """,
     "trajectories": """
         SELECT p.key, c.lineage, j.steps, j.score, j.finish, j.winner, j.dropped_at_step, j.answer_state,
                j.answer_seed, j.answer_text, j.answer_finish_reason, j.correct, j.verification,
                j.judgment_prompt_tokens, j.judgment_completion_tokens
-        FROM trajectories j JOIN problems p ON p.id = j.problem_id JOIN candidates c ON c.id = j.candidate_id
+        FROM trajectories j JOIN of_run p ON p.id = j.problem_id JOIN candidates c ON c.id = j.candidate_id
         ORDER BY p.position, c.step, c.lineage
     """,
 }
@@ -100,15 +106,17 @@ _RESULT_GATE = f"""
         PERFORM pg_advisory_xact_lock_shared(
             CASE OLD.state WHEN 'judging' THEN {_JUDGMENT_GATE} ELSE {_GATE} END, pid
         ) FROM workers
-        WHERE id = CASE OLD.state WHEN 'proposing' THEN OLD.worker_id WHEN 'scoring' THEN OLD.score_worker_id
-                                  ELSE OLD.judgment_worker_id END;
+        WHERE (%(only)s) AND id = CASE OLD.state
+            WHEN 'proposing' THEN OLD.worker_id WHEN 'scoring' THEN OLD.score_worker_id ELSE OLD.judgment_worker_id
+        END;
         RETURN NEW;
     END $$;
     CREATE OR REPLACE TRIGGER test_result_gate BEFORE UPDATE ON candidates FOR EACH ROW
     WHEN (OLD.state IN ('proposing', 'scoring', 'judging') AND NEW.state IS DISTINCT FROM OLD.state)
     EXECUTE FUNCTION test_result_gate()
 """
-"""What ends a lease waits while a test holds the advisory lock (`_GATE`, or `_JUDGMENT_GATE`, pid of its worker)."""
+"""What ends a lease of `only` these candidates waits while a test holds the advisory lock (`_GATE` or
+`_JUDGMENT_GATE`, pid of its worker)."""
 
 _VERDICT_GATE = 4713
 _VERDICT_GATED = f"""
@@ -175,20 +183,21 @@ class Cluster:
         self.processes[name].wait()
 
     @contextmanager
-    def no_result_of(self, name: str, database: Database) -> Iterator[None]:
-        """For the length of a `with`, a model worker can lease work, but commits no proposal and no score."""
-        with self._shut(_GATE, name, database):
+    def no_result_of(self, name: str, database: Database, only: str = "true") -> Iterator[None]:
+        """For the length of a `with`, a model worker can lease work, but commits no proposal and no score of candidates
+        for which `only` holds (SQL about OLD); of several gates, the one shut last says which."""
+        with self._shut(_GATE, name, database, only):
             yield
 
     @contextmanager
-    def no_judgment_of(self, name: str, database: Database) -> Iterator[None]:
+    def no_judgment_of(self, name: str, database: Database, only: str = "true") -> Iterator[None]:
         """Like `no_result_of`, for judgments."""
-        with self._shut(_JUDGMENT_GATE, name, database):
+        with self._shut(_JUDGMENT_GATE, name, database, only):
             yield
 
     @contextmanager
-    def _shut(self, key: int, name: str, database: Database) -> Iterator[None]:
-        database.run(lambda connection: connection.execute(sa.text(_RESULT_GATE)))
+    def _shut(self, key: int, name: str, database: Database, only: str) -> Iterator[None]:
+        database.run(lambda connection: connection.execute(sa.text(_RESULT_GATE % {"only": only})))
         with database.session_connection() as session:
             gate = {"gate": key, "pid": self.processes[name].pid}
             session.execute(sa.text("SELECT pg_advisory_lock(:gate, :pid)"), gate)
@@ -199,10 +208,17 @@ class Cluster:
 
     def kill_holding_a_lease(self, name: str, database: Database, seconds: float = 120.0) -> None:
         """SIGKILL to a model worker as soon as it has leased proposals or scores; call under `no_result_of`."""
-        holder = f"IN (SELECT id FROM workers WHERE pid = {self.processes[name].pid})"
-        held = f"(state = 'proposing' AND worker_id {holder}) OR (state = 'scoring' AND score_worker_id {holder})"
-        self.wait_until(lambda: count(database, held, "candidates") > 0, seconds)
+        self.wait_until(lambda: self.holds_a_lease(name, database), seconds)
         self.kill(name)
+
+    def holds_a_lease(self, name: str, database: Database, only: str = "true") -> bool:
+        """Whether a model worker has leased proposals, scores or judgments of candidates as in `no_result_of`."""
+        holder = f"IN (SELECT id FROM workers WHERE pid = {self.processes[name].pid})"
+        held = (
+            f"(state = 'proposing' AND worker_id {holder}) OR (state = 'scoring' AND score_worker_id {holder}) "
+            f"OR (state = 'judging' AND judgment_worker_id {holder})"
+        )
+        return count(database, f"({held}) AND ({only.replace('OLD.', '')})", "candidates") > 0
 
     @contextmanager
     def no_verdict_of(self, name: str, database: Database) -> Iterator[None]:
@@ -235,13 +251,21 @@ class Cluster:
         self.processes[name].send_signal(signal.SIGTERM)
         return self.processes[name].wait(timeout=seconds)
 
-    def enqueue(self, database: Database, count: int, run: str = "run", addition: str = "") -> None:
-        """Enqueues `count` problems; `addition` ends their questions."""
+    def enqueue(
+        self,
+        database: Database,
+        count: int,
+        run: str = "run",
+        addition: str = "",
+        config: RunConfig | None = None,
+    ) -> None:
+        """Enqueues `count` problems, with another configuration than the cluster's where one is given; `addition` ends
+        their questions."""
         records = [
             ProblemRecord(f"problem-{n}", f"What is {n} + {n}?{addition}", str(2 * n), None, {}, f"x:{n}")
             for n in range(count)
         ]
-        database.run(lambda connection: enqueue(connection, run, self.config, records))
+        database.run(lambda connection: enqueue(connection, run, config or self.config, records))
 
     def wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
         """Waits for `condition`; fails with the processes' last words after `seconds`."""
@@ -260,11 +284,14 @@ def count(database: Database, where: str, table: str = "problems") -> int:
     )
 
 
-def content(database: Database) -> dict[str, list[tuple[Any, ...]]]:
-    """The tables' content that equal runs share."""
+def content(database: Database, run: str | None = None) -> dict[str, list[tuple[Any, ...]]]:
+    """The tables' content that equal runs share, of all runs or of one."""
 
     def read(connection: sa.Connection) -> dict[str, list[tuple[Any, ...]]]:
-        return {name: [tuple(row) for row in connection.execute(sa.text(query))] for name, query in CONTENT.items()}
+        return {
+            name: [tuple(row) for row in connection.execute(sa.text(_OF_RUN + query), {"run": run})]
+            for name, query in CONTENT.items()
+        }
 
     return database.run(read)
 

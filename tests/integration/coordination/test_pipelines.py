@@ -52,33 +52,6 @@ def empty_tables(database: Database) -> None:
     database.run(lambda connection: connection.execute(sa.text(f"TRUNCATE {names} RESTART IDENTITY CASCADE")))
 
 
-@pytest.mark.parametrize("search", sorted(SEARCHES))
-def test_a_search_killed_in_the_middle_ends_as_an_undisturbed_one(
-    search: str, tmp_path: Path, database: Database, database_url: str, broker_url: str
-) -> None:
-    config = config_of(search)
-    with Cluster(tmp_path, database_url, broker_url, config) as cluster:
-        cluster.start()
-        cluster.enqueue(database, PROBLEMS)
-        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
-        undisturbed = content(database)
-        for name in cluster.names:
-            assert cluster.stop(name) == 0
-        empty_tables(database)
-
-        cluster.start()
-        killed = "merger" if search == "integration" else "beta"
-        with cluster.no_result_of(killed, database):
-            cluster.enqueue(database, PROBLEMS)
-            cluster.kill_holding_a_lease(killed, database)
-        cluster.kill("coordinator")
-        cluster.start(killed, "coordinator")
-        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
-    for table, rows in content(database).items():
-        assert rows == undisturbed[table], table
-    assert count(database, "propose_attempts > 1", "candidates") > 0
-
-
 REWARD = '[models.prm]\npath = "prm"\nengine = "instant"\nhead = "reward"\n[reward]\nmodel = "prm"\n'
 JUDGED = {"binary_judgment": ("", "judge"), "reward_model": (REWARD, "prm")}
 """Selection → what it adds to the configuration, and the model that judges."""
