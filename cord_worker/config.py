@@ -205,8 +205,8 @@ class ModelConfig(_Section):
     trust_remote_code: bool = Field(False, description="Run code that comes with the weights. Off unless asked.")
     head: Literal["language", "reward"] = Field(
         "language",
-        description="`reward`: a process reward model, a sequence or token classifier with one or two labels; it "
-        'serves search.selection = "reward_model" and nothing else.',
+        description="`reward`: a process reward model, a sequence or token classifier with one or two labels, or (vLLM "
+        'only) a Qwen2ForProcessRewardModel; it serves search.selection = "reward_model" and nothing else.',
     )
     system_prompt: str | None = Field(None, description="System turn, as the model's card recommends.")
 
@@ -225,8 +225,8 @@ class ModelConfig(_Section):
                 raise ValueError(f'the table `{engine}` needs engine = "{engine}" (it is "{self.engine}")')
         if self.engine == "openai" and self.openai is None:
             raise ValueError('engine = "openai" needs a table [models.NAME.openai] with base_url')
-        if self.head == "reward" and self.engine not in ("transformers", "instant"):
-            raise ValueError(f'head = "reward" needs engine = "transformers" (it is "{self.engine}")')
+        if self.head == "reward" and self.engine == "openai":
+            raise ValueError('head = "reward" needs engine = "transformers" or "vllm" (it is "openai")')
         if self.head == "reward" and self.gguf_file is not None:
             raise ValueError('head = "reward" needs weights with that head; GGUF files hold none')
         return self
@@ -295,9 +295,9 @@ class RewardConfig(_Section):
     step_separator: str | None = Field(
         None,
         min_length=1,
-        description="Text after every step, at the last token of which the head is read, such as `<extra_0>`; the "
-        "model then reads plain steps, without `<think>` and step markers. Without it, it reads what the prover reads, "
-        "and the head is read at the candidate's last token.",
+        description="Text after every step, at the last token of which the head is read, such as Qwen2.5-Math-PRM's "
+        "`<extra_0>`; the model then reads plain steps, without `<think>` and step markers. Without it, it reads what "
+        "the prover reads, and the head is read at the candidate's last token.",
     )
 
 

@@ -22,6 +22,10 @@ def load_engine(settings: EngineSettings) -> Engine:
         from cord_worker.engines.transformers_engine import TransformersEngine
 
         return TransformersEngine(settings)
+    if settings.engine == "vllm" and settings.head == "reward":
+        from cord_worker.engines.vllm_reward_engine import VllmRewardEngine
+
+        return VllmRewardEngine(settings)
     if settings.engine == "vllm":
         from cord_worker.engines.vllm_engine import VllmEngine
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NoReturn
 
 from cord_worker.engines.protocol import StepReward, Turn
-from cord_worker.errors import RequestError
+from cord_worker.errors import EngineLoadError, NotFiniteError, RequestError
+
+PROCESS_REWARD_MODEL = "Qwen2ForProcessRewardModel"
+"""Of Qwen2.5-Math-PRM: two labels by a head of two layers, in code that comes with the weights, and in vLLM."""
 
 
 class LanguageHead:
@@ -41,6 +45,23 @@ class RewardHead:
     async def score(self, *_: object) -> NoReturn:
         """Raises RequestError."""
         raise _no_language_head()
+
+
+def probability(logits: Sequence[float]) -> float:
+    """What a head's `logits` say of the step, in [0, 1]: sigmoid of a single one, softmax's second class of two.
+
+    Raises NotFiniteError.
+    """
+    if not all(math.isfinite(value) for value in logits):
+        raise NotFiniteError(f"the reward head gave {tuple(logits)} (number format too narrow?); try another dtype")
+    margin = logits[0] if len(logits) == 1 else logits[1] - logits[0]
+    return 1 / (1 + math.exp(-margin)) if margin >= 0 else math.exp(margin) / (1 + math.exp(margin))
+
+
+def require_labels(number: int, path: str) -> None:
+    """Raises EngineLoadError where a classifier has other labels than can be read."""
+    if number not in (1, 2):
+        raise EngineLoadError(f"reward model {path!r} has {number} labels; one or two can be read")
 
 
 def _no_language_head() -> RequestError:

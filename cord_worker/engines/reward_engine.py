@@ -6,7 +6,6 @@ One candidate a forward, without padding and without a cache, so that a judgment
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +17,11 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoMod
 
 from cord_worker.engines import loading
 from cord_worker.engines.encoding import TextCodec
-from cord_worker.engines.heads import RewardHead
+from cord_worker.engines.heads import PROCESS_REWARD_MODEL, RewardHead, probability, require_labels
 from cord_worker.engines.numerics import keep_float64
 from cord_worker.engines.protocol import StepReward, Turn
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.errors import EngineError, EngineLoadError, NotFiniteError, RequestError
+from cord_worker.errors import EngineError, EngineLoadError, RequestError
 
 _DIGITS = 9
 """Decimals of a logit and of a judgment."""
@@ -79,11 +78,8 @@ class RewardEngine(RewardHead):
                 "lower search.thinking_tokens or raise its max_model_len"
             )
         values = await asyncio.wrap_future(self._thread.submit(self._forward, ids))
-        if not all(math.isfinite(value) for value in values):
-            raise NotFiniteError(f"the reward head gave {values} (number format too narrow?); try another dtype")
-        margin = values[0] if len(values) == 1 else values[1] - values[0]
         return StepReward(
-            score=round(_sigmoid(margin), _DIGITS),
+            score=round(probability(values), _DIGITS),
             logits=tuple(round(value, _DIGITS) for value in values),
             prompt_tokens=len(ids),
             cached_tokens=0,
@@ -113,15 +109,15 @@ def _kind_of(config: Any, path: str) -> Any:
         "ForTokenClassification": AutoModelForTokenClassification,
     }
     kind = next((kind for end, kind in kinds.items() if any(name.endswith(end) for name in names)), None)
+    if PROCESS_REWARD_MODEL in names:
+        raise EngineLoadError(
+            f"model {path!r} is a {PROCESS_REWARD_MODEL}, whose head transformers does not know: host it with "
+            'engine = "vllm"'
+        )
     if kind is None:
         raise EngineLoadError(
             f'model {path!r} has no reward head ({", ".join(names) or "no architecture named"}): head = "reward" needs '
             "a model for sequence or token classification"
         )
-    if config.num_labels not in (1, 2):
-        raise EngineLoadError(f"reward model {path!r} has {config.num_labels} labels; one or two can be read")
+    require_labels(config.num_labels, path)
     return kind
-
-
-def _sigmoid(value: float) -> float:
-    return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))

@@ -10,6 +10,7 @@ import inspect
 import logging
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Features:
     reads_cache_when_scoring: bool
     ends_loops: bool
     schedules_by_priority: bool
+    reads_heads: bool
 
 
 def set_environment(settings: EngineSettings) -> None:
@@ -55,7 +57,7 @@ def set_environment(settings: EngineSettings) -> None:
 
 def features() -> Features:
     """Looks up what the installed vLLM offers."""
-    from vllm import AsyncEngineArgs, SamplingParams
+    from vllm import AsyncEngineArgs, PoolingParams, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
     sampling = inspect.signature(SamplingParams).parameters
@@ -65,11 +67,17 @@ def features() -> Features:
         ends_loops="repetition_detection" in sampling,
         schedules_by_priority="scheduling_policy" in arguments
         and "priority" in inspect.signature(AsyncLLM.generate).parameters,
+        reads_heads="runner" in arguments
+        and {"task", "use_activation"} <= set(getattr(PoolingParams, "__struct_fields__", ()))
+        and "priority" in inspect.signature(AsyncLLM.encode).parameters,
     )
 
 
-def engine_args(settings: EngineSettings, folder: Path, offered: Features) -> Any:
-    """vLLM's AsyncEngineArgs for the model in `folder`. Raises EngineLoadError for what vLLM does not know."""
+def engine_args(settings: EngineSettings, folder: Path, offered: Features, kind: Mapping[str, Any]) -> Any:
+    """vLLM's AsyncEngineArgs for the model in `folder` and what its `kind` needs.
+
+    Raises EngineLoadError for what vLLM does not know.
+    """
     from vllm import AsyncEngineArgs
 
     options = settings.vllm or VllmOptions()
@@ -89,6 +97,7 @@ def engine_args(settings: EngineSettings, folder: Path, offered: Features) -> An
         "tensor_parallel_size": options.tensor_parallel_size,
         "enforce_eager": options.enforce_eager,
         "disable_log_stats": True,
+        **kind,
     }
     if settings.max_model_len is not None:
         values["max_model_len"] = settings.max_model_len

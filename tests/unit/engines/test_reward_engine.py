@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from transformers import (
 from cord_worker.config import ModelConfig
 from cord_worker.engines import load_engine
 from cord_worker.engines.encoding import TextCodec
+from cord_worker.engines.heads import probability
 from cord_worker.engines.protocol import StepReward, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError, NotFiniteError, RequestError
@@ -100,3 +102,19 @@ def test_a_head_that_computes_no_number_fails_the_request_as_such(tmp_path: Path
     model.save_pretrained(tmp_path)
     with pytest.raises(NotFiniteError, match="dtype"):
         rewards(settings, (STEPS, None))
+
+
+def test_a_process_reward_model_of_vllms_own_is_refused_with_the_engine_that_hosts_it(tmp_path: Path) -> None:
+    settings = head(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    config["architectures"] = ["Qwen2ForProcessRewardModel"]
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(EngineLoadError, match='engine = "vllm"'):
+        load_engine(settings)
+
+
+@pytest.mark.parametrize("logits", [(0.0,), (3.0,), (-700.0,), (1.0, 2.5), (2.5, 1.0)])
+def test_a_probability_is_sigmoid_of_one_logit_and_the_second_class_of_two(logits: tuple[float, ...]) -> None:
+    values = torch.tensor(logits, dtype=torch.float64)
+    expected = torch.sigmoid(values)[0] if len(logits) == 1 else torch.softmax(values, -1)[1]
+    assert probability(logits) == pytest.approx(float(expected), rel=1e-12)
