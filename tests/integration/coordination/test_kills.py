@@ -109,7 +109,7 @@ def worked(
     migrated_database: Callable[[], AbstractContextManager[str]],
     broker_url: str,
 ) -> Iterator[tuple[Cluster, Database]]:
-    """A cluster that hosts every model, with an undisturbed run of every variant."""
+    """A cluster that hosts every model."""
     everyone = text_of({"pipeline": '"integration"', "selection": '"reward_model"'})
     with (
         migrated_database() as url,
@@ -118,9 +118,6 @@ def worked(
         cluster.environment |= GENTLE
         database = Database(url)
         cluster.start()
-        for name in VARIANTS:
-            cluster.enqueue(database, PROBLEMS, run=undisturbed(name), config=known(name))
-        cluster.wait_until(lambda: count(database, "finished_at IS NULL") == 0, 600)
         yield cluster, database
         database.close()
 
@@ -140,6 +137,8 @@ def known(name: str) -> RunConfig:
 def test_a_search_killed_in_the_middle_ends_as_an_undisturbed_one(name: str, worked: tuple[Cluster, Database]) -> None:
     cluster, database = worked
     config = known(name)
+    cluster.enqueue(database, PROBLEMS, run=undisturbed(name), config=config)
+    cluster.wait_until(lambda: count(database, "finished_at IS NULL") == 0, 200)
     with ExitStack() as later:
         with ExitStack() as gates:
             victims, only = first_victims(config)
@@ -222,5 +221,5 @@ def wait_for_one(cluster: Cluster, database: Database, names: list[str], config:
         at = f"{only} AND OLD.state = 'judging'" if judges(config, name) else only
         return cluster.holds_a_lease(name, database, at)
 
-    cluster.wait_until(lambda: any(map(works, names)), 120)
+    cluster.wait_until(lambda: any(map(works, names)), 200)
     return next(name for name in names if works(name))
