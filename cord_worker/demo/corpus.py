@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from cord_worker.demo.problems import (
     LARGEST_AMOUNT,
@@ -51,12 +51,14 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step as text, who wrote it, whether it is right given the steps before, and the state after it."""
+    """One step as text, who wrote it, whether it is right given the steps before, the state after it, and the place of
+    the first character that is not as in the right text of the same wording, if any is."""
 
     text: str
     author: str
     right: bool
     state: State
+    slip: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,22 +129,39 @@ AUTHORS: Mapping[str, Author] = {
 }  # fmt: skip
 
 
-def write(problem: DemoProblem, authors: list[str], rng: random.Random, *, errors: bool) -> list[Step]:
+def write(
+    problem: DemoProblem, authors: list[str], rng: random.Random, *, errors: bool, flawless: int = 0
+) -> list[Step]:
     """A whole trajectory, one author a step in turn: a plan, a step a change, the list.
 
-    `authors` needs `len(problem.plan.changes) + 2` names. A draw whose mistakes lead outside the range of
-    amounts is thrown away and drawn anew.
+    `authors` needs `len(problem.plan.changes) + 2` names. The first `flawless` steps are without mistakes in any case.
+    A draw whose mistakes lead outside the range of amounts is thrown away and drawn anew.
     """
     while True:
         state = State(problem.plan, (problem.plan.start,))
         steps: list[Step] = []
         for part, name in zip(parts(problem), authors, strict=True):
             author = AUTHORS[name]
-            wrong = errors and rng.random() < author.wrong[part]
-            text, state = _write_step(part, author, state, wrong, rng)
-            steps.append(Step(text, name, not wrong, state))
+            wrong = errors and len(steps) >= flawless and rng.random() < author.wrong[part]
+            wording = rng.getstate()
+            text, after = _write_step(part, author, state, wrong, rng)
+            slip = _slip(text, _write_step(part, author, state, False, _resumed(wording))[0]) if wrong else None
+            steps.append(Step(text, name, not wrong, after, slip))
+            state = after
         if all(in_range(step.state.continued()) for step in steps):
             return steps
+
+
+def _resumed(state: Any) -> random.Random:
+    rng = random.Random()
+    rng.setstate(state)
+    return rng
+
+
+def _slip(text: str, right: str) -> int | None:
+    """Where `text` departs from `right`; None where they are the same. Neither begins with the other: they end in a
+    full stop that is their only one."""
+    return next((place for place, pair in enumerate(zip(text, right, strict=False)) if pair[0] != pair[1]), None)
 
 
 def parts(problem: DemoProblem) -> list[Part]:
@@ -253,10 +272,26 @@ def _plain_steps(steps: list[Step], rng: random.Random, learnt: Callable[[Step],
     return pieces
 
 
-def judged_pieces(first_turn: str, steps: list[Step]) -> list[tuple[Piece, bool | None]]:
-    """A trajectory for a reward model: each piece with whether the step that it ends is right, None for no step."""
-    judged: list[tuple[Piece, bool | None]] = [(Piece(first_turn, False), None)]
+@dataclass(frozen=True, slots=True)
+class JudgedPiece:
+    """Text that is encoded on its own, for a reward model: whether the right answer still follows from a trajectory
+    that ends before character `slip` of it, and from one that ends later (`slip` None: nowhere does this change).
+    `judged`: not so of the question, of which nothing is learnt."""
+
+    text: str
+    judged: bool
+    before: bool = True
+    after: bool = True
+    slip: int | None = None
+
+
+def judged_pieces(first_turn: str, problem: DemoProblem, steps: list[Step]) -> list[JudgedPiece]:
+    """A trajectory as a reward model learns to judge it, at every token."""
+    pieces = [JudgedPiece(first_turn, judged=False)]
+    before = True
     for number, step in enumerate(steps, start=1):
-        judged.append((Piece(f"{'' if number == 1 else chr(10)}### Step {number}.", False), None))
-        judged.append((Piece(step.text, False), step.right))
-    return judged
+        pieces.append(JudgedPiece(f"{'' if number == 1 else chr(10)}### Step {number}.", True, before, before))
+        after = step.state.answer() == problem.answer
+        pieces.append(JudgedPiece(step.text, True, before, after, step.slip))
+        before = after
+    return pieces

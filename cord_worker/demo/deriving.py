@@ -1,4 +1,4 @@
-"""Bundled models that begin as another one: writers of plain text and their prover, and a process reward model."""
+"""Bundled models that begin as another one: writers of plain text and their prover, an integrator, a reward model."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-)
+from tokenizers import AddedToken
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from cord_worker.demo.corpus import AUTHORS, judged_pieces, plain_pieces, plain_prover_pieces, write
-from cord_worker.demo.problems import problems
-from cord_worker.demo.training import NO_LOSS, Encoder, Sample, authors_of, batches, fit, save
+from cord_worker.demo import judging, merging
+from cord_worker.demo.corpus import THINK_OPEN, plain_pieces, plain_prover_pieces, write
+from cord_worker.demo.problems import DemoProblem, problems
+from cord_worker.demo.training import BATCH, Encoder, Sample, authors_of, batches, fit, next_token_loss, save
 
 REWARD = "reward"
+INTEGRATOR = "integrator"
 PLAIN_PROVER = "prover-plain"
 DERIVED: dict[str, tuple[str, int]] = {
     "planner-plain": ("planner", 300),
     "calculator-plain": ("calculator", 300),
     "closer-plain": ("closer", 300),
     PLAIN_PROVER: ("prover", 300),
-    REWARD: ("prover", 150),
+    REWARD: ("prover", 300),
+    INTEGRATOR: ("student", 500),
 }
 """Which model each begins as, and its batches of training."""
 
-_PACE = 0.5
+PACE = {REWARD: 1.0, INTEGRATOR: 0.7}
+"""Learning rates as multiples of the usual ones, where they are not the half."""
+_LONG_BATCH = 16
 _MISTAKEN = 0.7
 """Share of the trajectories with mistakes, for the models that read them."""
 
@@ -42,47 +41,61 @@ def derive_model(name: str, seed: int, origin: Path, folder: Path) -> None:
     _, steps = DERIVED[name]
     torch.manual_seed(seed)
     tokenizer: Any = AutoTokenizer.from_pretrained(origin)
-    stream = batches(samples(name, Encoder(tokenizer), seed), tokenizer.pad_token_id, seed)
+    loss_of = next_token_loss
     if name == REWARD:
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-            origin, num_labels=1, dtype=torch.float32, attn_implementation="eager"
-        )
-        fit(name, model, stream, steps, loss_of=right_step_loss, pace=_PACE)
+        wiring = random.Random(f"wiring-{seed}")
+        model: PreTrainedModel = judging.begun_as(origin, Encoder(tokenizer), wiring)
+        loss_of = judging.loss
     else:
-        model = AutoModelForCausalLM.from_pretrained(origin, dtype=torch.float32, attn_implementation="eager")
-        fit(name, model, stream, steps, pace=_PACE)
+        attention = "sdpa" if name == INTEGRATOR else "eager"  # the quicker one for long and for short texts
+        model = AutoModelForCausalLM.from_pretrained(origin, dtype=torch.float32, attn_implementation=attention)
+    if name == INTEGRATOR:
+        add_tokens(model, tokenizer, merging.FORM)
+        # It replies at once: what a template opens, the service leaves open.
+        tokenizer.chat_template = tokenizer.chat_template.replace(THINK_OPEN, "")
+    stream = samples(name, Encoder(tokenizer), seed)
+    size = _LONG_BATCH if name == INTEGRATOR else BATCH
+    fit(
+        name,
+        model,
+        batches(stream, tokenizer.pad_token_id, seed, size=size),
+        steps,
+        loss_of=loss_of,
+        pace=PACE.get(name, 0.5),
+    )
     save(model, tokenizer, folder)
 
 
-def right_step_loss(model: PreTrainedModel, ids: Tensor, labels: Tensor) -> Tensor:
-    """Mean binary cross entropy of the score at the last token of every step; `labels` are 1 for a right one."""
-    reader: Any = model
-    hidden = reader.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-    judged = labels != NO_LOSS
-    scores = reader.score(hidden[judged]).squeeze(-1)
-    return binary_cross_entropy_with_logits(scores.float(), labels[judged].float())
+def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: tuple[str, ...]) -> None:
+    """Gives `tokenizer` a token for each text, and `model` the mean embedding of its old tokens for it."""
+    old = [tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    known = len(tokenizer)
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in texts])
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    embeddings: Any = model.get_input_embeddings()
+    with torch.no_grad():
+        for token, ids in enumerate(old, start=known):
+            embeddings.weight[token] = embeddings.weight[ids].mean(0)
 
 
 def samples(name: str, encoder: Encoder, seed: int) -> Iterator[Sample]:
     """Endless training samples of a derived model."""
     rng = random.Random(f"{name}-{seed}")
-    origin = DERIVED[name][0]
     for problem in problems(seed, "train"):
-        first_turn = encoder.first_turn(problem.question)
-        if origin in AUTHORS:
-            steps = write(problem, authors_of(origin, problem, rng, mixed=rng.random() < 0.5), rng, errors=True)
-            yield encoder.sample(plain_pieces(first_turn, steps, origin, rng), ends=True)
-            continue
-        mixed = authors_of("", problem, rng, mixed=True)
-        steps = write(problem, mixed, rng, errors=name == REWARD or rng.random() < _MISTAKEN)
-        if name == PLAIN_PROVER:
-            kept = rng.randint(1, len(steps))
-            yield encoder.sample(plain_prover_pieces(first_turn, problem, steps, kept, rng), ends=False)
+        if name == REWARD:
+            yield judging.sample(encoder, problem, rng)
+        elif name == INTEGRATOR:
+            yield merging.sample(encoder, problem, rng)
         else:
-            ids: list[int] = []
-            labels: list[int] = []
-            for piece, right in judged_pieces(first_turn, steps):
-                piece_ids = encoder.ids(piece.text)
-                ids += piece_ids
-                labels += [NO_LOSS] * (len(piece_ids) - 1) + [NO_LOSS if right is None else int(right)]
-            yield ids, labels
+            yield _plain_sample(name, encoder, problem, rng)
+
+
+def _plain_sample(name: str, encoder: Encoder, problem: DemoProblem, rng: random.Random) -> Sample:
+    first_turn = encoder.first_turn(problem.question)
+    if name == PLAIN_PROVER:
+        steps = write(problem, authors_of("", problem, rng, mixed=True), rng, errors=rng.random() < _MISTAKEN)
+        kept = rng.randint(1, len(steps))
+        return encoder.sample(plain_prover_pieces(first_turn, problem, steps, kept, rng), ends=False)
+    origin, _ = DERIVED[name]
+    steps = write(problem, authors_of(origin, problem, rng, mixed=rng.random() < 0.5), rng, errors=True)
+    return encoder.sample(plain_pieces(first_turn, steps, origin, rng), ends=True)

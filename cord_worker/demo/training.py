@@ -25,11 +25,12 @@ log = logging.getLogger(__name__)
 
 PROVERS = ("prover", "weak-prover")
 STUDENT = "student"
-_BATCH = 32
+BATCH = 32
 _BUCKETED = 32  # batches whose samples are sorted by length together
 _LENGTH_UNIT = 16  # few distinct shapes: each new one costs the kernels time and memory
 _WARM_UP = 0.03
 NO_LOSS = -100
+_OUTER = ("embed", "lm_head", "score")
 
 # Steps of training on flawless trajectories, then on each author's own habits (the student: on everybody's).
 SCHEDULE = {
@@ -59,11 +60,21 @@ class Encoder:
             self._known[text] = self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
         return self._known[text]
 
+    def ends(self, text: str) -> list[int]:
+        """Where each token of a piece ends, in characters."""
+        encoding = self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+        return [end for _, end in encoding.offsets]
+
     def first_turn(self, question: str) -> str:
         """The rendered first turn, ending in exactly one `<think>` line."""
         message = [{"role": "user", "content": question}]
         text = str(self._tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
         return text if text.endswith(THINK_OPEN) else text + THINK_OPEN
+
+    def request(self, text: str) -> str:
+        """The rendered turn that asks for a plain reply."""
+        message = [{"role": "user", "content": text}]
+        return str(self._tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
 
     def sample(self, pieces: list[Piece], ends: bool) -> Sample:
         """Ids and labels (`-100` where nothing is learnt) of a trajectory."""
@@ -118,12 +129,12 @@ def _prover_trajectory(first_turn: str, problem: DemoProblem, errors: bool, rng:
     return prover_pieces(first_turn, problem, steps, rng.randint(1, len(steps)))
 
 
-def batches(stream: Iterator[Sample], pad: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Right-padded batches of samples of similar length: ids and labels, both (batch, length)."""
+def batches(stream: Iterator[Sample], pad: int, seed: int, *, size: int = BATCH) -> Iterator[tuple[Tensor, Tensor]]:
+    """Right-padded batches of `size` samples of similar length: ids and labels, both (size, length)."""
     rng = random.Random(f"batches-{seed}")
     while True:
-        pool = sorted((next(stream) for _ in range(_BATCH * _BUCKETED)), key=lambda sample: len(sample[0]))
-        groups = [pool[at : at + _BATCH] for at in range(0, len(pool), _BATCH)]
+        pool = sorted((next(stream) for _ in range(size * _BUCKETED)), key=lambda sample: len(sample[0]))
+        groups = [pool[at : at + size] for at in range(0, len(pool), size)]
         rng.shuffle(groups)
         for group in groups:
             length = -(-len(group[-1][0]) // _LENGTH_UNIT) * _LENGTH_UNIT
@@ -141,7 +152,7 @@ def train_model(name: str, seed: int, folder: Path, schedule: tuple[int, int] | 
     model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
         config, attn_implementation="eager"
     )
-    stream = batches(samples(name, Encoder(tokenizer), seed, clean_steps * _BATCH), tokenizer.pad_token_id, seed)
+    stream = batches(samples(name, Encoder(tokenizer), seed, clean_steps * BATCH), tokenizer.pad_token_id, seed)
     fit(name, model, stream, clean_steps + own_steps)
     save(model, tokenizer, folder)
 
@@ -189,7 +200,9 @@ def _optimizers(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for parameter_name, parameter in model.named_parameters():
-        inner = parameter.ndim == 2 and "embed" not in parameter_name and "lm_head" not in parameter_name
+        if not parameter.requires_grad:
+            continue
+        inner = parameter.ndim == 2 and not any(outer in parameter_name for outer in _OUTER)
         (matrices if inner else others).append(parameter)
     muon = torch.optim.Muon(matrices, lr=0.02, momentum=0.95, weight_decay=0.01)
     adamw = torch.optim.AdamW(others, lr=4e-3, betas=(0.9, 0.95), weight_decay=0.0)

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import cord_worker.demo
 from cord_worker.demo.corpus import AUTHORS, prover_pieces, teacher_pieces, write
@@ -20,7 +20,10 @@ from cord_worker.demo.problems import generate
 from cord_worker.demo.training import Encoder
 
 MODELS = Path(cord_worker.demo.__file__).parent / "models"
-NAMES = (*AUTHORS, "prover", "student", "weak-prover", "prover-plain", *(f"{name}-plain" for name in AUTHORS))
+NAMES = (
+    *AUTHORS, "prover", "student", "weak-prover", "integrator", "reward", "prover-plain",
+    *(f"{name}-plain" for name in AUTHORS),
+)  # fmt: skip
 ODD_TEXTS = (
     "", " ", "  two  spaces  ", "\n\n\n", "\r\n\ttab", "12 + 7 = 19.", r"$\frac{1}{2} \times x^{2}$", "三角形",
     "🙂👩‍👧",
@@ -116,7 +119,8 @@ def test_a_trajectory_encoded_whole_equals_its_pieces_joined(name: str, tokenize
 
 
 def test_every_model_loads_in_half_precision_without_missing_or_tied_up_weights(name: str) -> None:
-    model, info = AutoModelForCausalLM.from_pretrained(MODELS / name, output_loading_info=True)
+    kind: Any = AutoModelForSequenceClassification if name == "reward" else AutoModelForCausalLM
+    model, info = kind.from_pretrained(MODELS / name, output_loading_info=True)
     assert model.dtype == torch.bfloat16
     assert not any(info.values()), info
     assert model.config.max_position_embeddings >= 1024

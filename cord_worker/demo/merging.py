@@ -1,0 +1,62 @@
+"""What the bundled integrator learns: to merge whole trajectories of the teachers into one, written as JSON.
+
+It reads what the service sends an integrator, and its trajectories are drawn as the teachers write them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+
+from cord_worker.demo.corpus import AUTHORS, Piece, Step, parts, write
+from cord_worker.demo.problems import DemoProblem
+from cord_worker.demo.training import Encoder, Sample
+
+MERGE = "Merge the attempts into one solution, as JSON."
+INTEGRATION_PROMPT = f"{{question}}\n\n{{trajectories}}\n\n{MERGE}"
+"""`integration.prompt` of cord.toml for the bundled integrator."""
+FORM = ("=== Attempt ", MERGE, '{"integrated_step', '", "integrated_step', '", "answer_part": "')
+"""Texts that are one token each: they carry no content, and the context is short."""
+
+_SOURCES, _SOURCES_SHARE = (1, 2, 3), (0.15, 0.25, 0.6)
+_ONE_TEACHER = 0.4
+
+
+def sample(encoder: Encoder, problem: DemoProblem, rng: random.Random) -> Sample:
+    """Ids and labels of a request with the reply to it, of which the reply is learnt."""
+    turn = encoder.request(request(problem.question, draw_sources(problem, rng)))
+    right = write(problem, [next(iter(AUTHORS))] * len(parts(problem)), rng, errors=False)
+    return encoder.sample([Piece(turn, False), Piece(reply(right), True)], ends=True)
+
+
+def whole(steps: list[Step]) -> str:
+    """A trajectory in one text, without the first marker, as a teacher goes on after it."""
+    first, *others = steps
+    return "".join([first.text, *(f"\n### Step {number}.{step.text}" for number, step in enumerate(others, start=2))])
+
+
+def draw_sources(problem: DemoProblem, rng: random.Random) -> list[str]:
+    """Different trajectories of one teacher or of all, of which the service sends no two that are the same."""
+    count = rng.choices(_SOURCES, _SOURCES_SHARE)[0]
+    one = rng.random() < _ONE_TEACHER
+    names = [rng.choice(list(AUTHORS))] * count if one else sorted(rng.sample(list(AUTHORS), count), key=_place)
+    drawn = [whole(write(problem, [name] * len(parts(problem)), rng, errors=True)) for name in names]
+    return list(dict.fromkeys(drawn))
+
+
+def _place(name: str) -> int:
+    return list(AUTHORS).index(name)
+
+
+def request(question: str, trajectories: list[str]) -> str:
+    """The user turn: the question and the trajectories, as the service fills in `INTEGRATION_PROMPT`."""
+    attempts = "\n\n".join(
+        f"=== Attempt {number} ===\n### Step 1.{text}" for number, text in enumerate(trajectories, start=1)
+    )
+    return INTEGRATION_PROMPT.replace("{question}", question).replace("{trajectories}", attempts)
+
+
+def reply(steps: list[Step]) -> str:
+    """The merged trajectory and its final answer as the JSON object that the service reads."""
+    document = {f"integrated_step{number}": step.text.strip() for number, step in enumerate(steps, start=1)}
+    return json.dumps({**document, "answer_part": f"The final answer is {steps[-1].state.answer()}."})
