@@ -10,6 +10,8 @@ from typing import Any
 
 import tomlkit
 
+from cord_worker.demo.merging import INTEGRATION_PROMPT
+
 PROBLEMS = 200
 """Held-out problems of a run, unless a student learns from its output."""
 LESSONS = 1_000
@@ -19,6 +21,8 @@ _ENGINE = {"dtype": "float32", "batch_size": 128}
 _MAX_ACTIVE = 256
 
 PROVER = "prover"
+INTEGRATOR = "integrator"
+REWARD = "reward"
 ALONE = "closer"
 """The teacher of the homogeneous runs: the best one alone."""
 
@@ -41,14 +45,15 @@ PLAIN = tuple(Teacher(teacher.name, f"{teacher.model}-plain") for teacher in HET
 @dataclass(frozen=True, slots=True)
 class Experiment:
     """One run of the service. `search` changes the preset's table of that name; `models` names those that neither
-    teach nor score, `paths` says where models lie that are not bundled; `tables` adds further tables of cord.toml."""
+    teach nor score, each with what its table says beside; `paths` says where models lie that are not bundled; `tables`
+    adds further tables of cord.toml."""
 
     run: str
     search: Mapping[str, Any] = field(default_factory=dict)
     problems: int = PROBLEMS
     teachers: tuple[Teacher, ...] = HETEROGENEOUS
     prover: str = PROVER
-    models: tuple[str, ...] = ()
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -63,7 +68,10 @@ class Experiment:
         names = dict.fromkeys([*(teacher.model for teacher in self.teachers), *self.models, self.prover])
         sampling = preset["teachers"][0]
         document: dict[str, Any] = {
-            "models": {name: {**engine, "path": self.paths.get(name, f"bundled:{name}")} for name in names},
+            "models": {
+                name: {**engine, "path": self.paths.get(name, f"bundled:{name}"), **self.models.get(name, {})}
+                for name in names
+            },
             "teachers": [
                 {**sampling, "name": teacher.name, "model": teacher.model, "temperature": teacher.temperature}
                 for teacher in self.teachers
@@ -78,6 +86,18 @@ class Experiment:
 
 def _alone(teacher: Teacher) -> Experiment:
     return Experiment(f"{teacher.name}-alone", {"pipeline": "curation", "trajectories": 1}, teachers=(teacher,))
+
+
+def _integration(run: str, teachers: tuple[Teacher, ...]) -> Experiment:
+    """One trajectory of each teacher, merged by the bundled integrator, whose context holds no more."""
+    table = {"model": INTEGRATOR, "max_tokens": 256, "prompt": INTEGRATION_PROMPT}
+    return Experiment(
+        run,
+        {"pipeline": "integration", "trajectories": 1},
+        teachers=teachers,
+        models={INTEGRATOR: {}},
+        tables={"integration": table},
+    )
 
 
 CURATION = {"pipeline": "curation"}
@@ -102,6 +122,14 @@ RUNS: tuple[Experiment, ...] = (
         tables={"binary": {"judgments": 10, "tokens": 24, "template": "\n</think>\n\nThe final answer is"}},
     ),
     Experiment("weak-prover", prover="weak-prover"),
+    _integration("integration", HETEROGENEOUS),
+    _integration("integration-homogeneous", HOMOGENEOUS),
+    Experiment(
+        "reward-model",
+        {"selection": "reward_model"},
+        models={REWARD: {"head": "reward"}},
+        tables={"reward": {"model": REWARD}},
+    ),
 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cord_worker.reproduce.figures import Finding, Outcome
 
 ABOUT = (
-    "Every figure comes from the service itself: tiny models that are part of this package (0.3 to 0.7 million "
+    "Every figure comes from the service itself: tiny models that are part of this package (0.3 to 1.1 million "
     "parameters), word problems that no model was trained on, on a CPU. Intervals are 95 % of a bootstrap over the "
     "problems; differences are of the same problems (paired).",
     "What can be compared with the paper is the order of the methods, not their figures. The paper's teachers are "

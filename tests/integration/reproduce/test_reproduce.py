@@ -84,3 +84,18 @@ def test_killed_after_the_first_run_it_goes_on_with_the_others(reproduction: Rep
     disturbed = reproduction.cells()
     assert disturbed["Table 2", "CoRD, different teachers", "score"]["problems"] == PROBLEMS
     assert disturbed["Teachers alone", "closer", "score"]["problems"] == PROBLEMS
+
+
+def test_models_that_merge_and_models_that_judge_have_rows_of_their_own(reproduction: Reproduction) -> None:
+    reproduction("integration", "integration-homogeneous", "reward-model")
+    cells = reproduction.cells()
+    for table, row in (
+        ("Table 2", "Integration, different teachers"),
+        ("Table 2", "Integration, one teacher"),
+        ("Table 5", "process reward model, steps"),
+    ):
+        cell = cells[table, row, "score"]
+        assert cell["problems"] == PROBLEMS
+        assert 0 < cell["value"] <= 1
+        assert cell["paper"] is not None
+        assert cells[table, row, "tokens"]["value"] > 0

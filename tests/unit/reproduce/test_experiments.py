@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cord_worker.config import RunConfig
+from cord_worker.demo.merging import INTEGRATION_PROMPT
 from cord_worker.reproduce.experiments import RUNS, Experiment, exam
 from cord_worker.reproduce.paper import ROWS
 
@@ -49,3 +50,22 @@ def test_an_exam_has_the_student_write_alone(tmp_path: Path) -> None:
     assert [teacher.model for teacher in config.teachers] == ["student-cord"]
     assert config.models["student-cord"].location() == str(tmp_path)
     assert config.search.trajectories == 1
+
+
+def test_the_reward_model_alone_has_a_reward_head_and_only_the_integrations_an_integrator() -> None:
+    heads: dict[str, str] = {}
+    for experiment in RUNS:
+        config = RunConfig.parse(experiment.cord_toml(), source=experiment.run, folder=Path())
+        heads |= {name: model.head for name, model in config.models.items()}
+        assert (config.integration is not None) == experiment.run.startswith("integration")
+        assert (config.reward is not None) == (experiment.run == "reward-model")
+    assert [name for name, head in heads.items() if head == "reward"] == ["reward"]
+
+
+def test_what_the_bundled_integrator_is_asked_is_what_it_was_trained_on() -> None:
+    prompts = {
+        config.integration.prompt
+        for experiment in RUNS
+        if (config := RunConfig.parse(experiment.cord_toml(), source="", folder=Path())).integration is not None
+    }
+    assert prompts == {INTEGRATION_PROMPT}
