@@ -150,7 +150,7 @@ class VllmEngine(VllmHost, LanguageHead):
     async def _generated(
         self, ids: list[int], parameters: Any, priority: int, is_over: Callable[[Any], bool] | None = None
     ) -> Any:
-        return await self._run(self._engine.generate, ids, parameters, priority, is_over)
+        return await self._run("generate", ids, parameters, priority, is_over)
 
     def _sampling_parameters(self, sampling: Sampling, ends: Ends, max_tokens: int) -> Any:
         """Where stop strings cannot say what ends the text, its tokens come one by one and we end it."""

@@ -9,11 +9,11 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cord_worker.engines import loading, vllm_arguments
 from cord_worker.engines.encoding import TextCodec
@@ -124,13 +124,13 @@ class VllmHost:
 
     async def _run(
         self,
-        request: Callable[..., AsyncGenerator[Any, None]],
+        kind: Literal["generate", "encode"],
         ids: list[int],
         parameters: Any,
         priority: int,
         is_over: Callable[[Any], bool] | None = None,
     ) -> Any:
-        """The last output of a `request` of vLLM, which is given up as soon as one of its outputs `is_over`."""
+        """The last output of a request of this `kind`, which is given up as soon as one of its outputs `is_over`."""
         from vllm.inputs import TokensPrompt
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -141,6 +141,7 @@ class VllmHost:
         options = {"priority": priority} if self._features.schedules_by_priority else {}
         output = None
         try:
+            request = getattr(self._engine, kind)
             number = str(next(self._numbers))
             prompt = TokensPrompt(prompt_token_ids=ids)
             async with aclosing(request(prompt, parameters, number, **options)) as outputs:

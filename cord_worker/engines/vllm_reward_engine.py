@@ -55,6 +55,8 @@ class VllmRewardEngine(VllmHost, RewardHead):
         started = time.monotonic()
         if not steps:
             raise RequestError("there is no step yet; propose one first")
+        if self._closed:
+            raise self._dead()
         await self._require_task()
         ids = self._codec.judged(turn, steps, separator)
         if len(ids) > self._max_length:
@@ -64,7 +66,7 @@ class VllmRewardEngine(VllmHost, RewardHead):
             )
         if (known := self._judgments.get((ids,))) is not None:
             return dataclasses.replace(known, seconds=time.monotonic() - started)
-        output = await self._run(self._engine.encode, list(ids), self._parameters(ids[-1]), 0)
+        output = await self._run("encode", list(ids), self._parameters(ids[-1]), 0)
         rows = output.outputs.data
         logits = [float(value) for value in (rows if rows.dim() == 1 else rows[-1]).tolist()]
         require_labels(len(logits), self._settings.path)
@@ -94,7 +96,7 @@ class VllmRewardEngine(VllmHost, RewardHead):
 
     async def _require_task(self) -> None:
         """vLLM names its tasks only when it runs."""
-        if self._is_known or self._closed:
+        if self._is_known:
             return
         offered = await self._engine.get_supported_tasks()
         if self._task not in offered:

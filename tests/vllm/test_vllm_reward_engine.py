@@ -27,7 +27,7 @@ from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.heads import PROCESS_REWARD_MODEL, probability
 from cord_worker.engines.protocol import StepReward, Turn
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.errors import EngineLoadError, RequestError
+from cord_worker.errors import EngineError, EngineLoadError, RequestError
 
 PROVER = ModelConfig(path="bundled:prover").location()
 TURN = Turn("A box holds 12 pens and costs 7 dollars. How much do 60 pens cost?")
@@ -133,6 +133,8 @@ def test_a_classifier_gives_the_numbers_of_transformers(kind: str, run: Any, tmp
         with pytest.raises(RequestError, match="context"):
             run(engine.reward(TURN, ["pens " * 600], None))
         assert engine.scoring_mode.endswith("-reward")
+    with pytest.raises(EngineError, match="closed"):
+        run(engine.reward(TURN, STEPS, None))
     for ours, theirs in zip([*found[0], *found[1]], [*expected[0], *expected[1]], strict=True):
         assert ours.score == pytest.approx(theirs.score, abs=1e-3)
         assert ours.logits == pytest.approx(theirs.logits, abs=1e-3)
