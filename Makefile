@@ -62,7 +62,7 @@ soak: $(VENV)/installed-dev
 # vLLM wants versions of its own, so it has an environment of its own.
 test-vllm: $(VENV_VLLM)/installed-dev
 	HF_HUB_OFFLINE=1 $(VENV_VLLM)/bin/python -c 'import vllm'
-	HF_HUB_OFFLINE=1 $(VENV_VLLM)/bin/pytest $(if $(PYTEST),$(PYTEST),tests/vllm)
+	HF_HUB_OFFLINE=1 $(VENV_VLLM)/bin/pytest $(if $(PYTEST),$(PYTEST),tests/on_vllm)
 
 # Coverage-guided fuzzing of TARGET (dataset, segmentation, replies, config); what breaks is written to fuzz-out.
 fuzz: $(VENV)/installed-dev
