@@ -23,7 +23,7 @@ PROBLEMS = 8
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202e]")
 
 
-@pytest.mark.parametrize("search", ["every option", "line break", "phrases", "whole without markers", "mcts", "sample"])
+@pytest.mark.parametrize("search", ["every option", "phrases", "sample"])
 def test_hostile_text_is_stored_shown_and_exported_as_text(
     search: str, tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:
