@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,8 @@ _UNFLUSHED_SECONDS = 5.0
 """A claim younger than this may be lost in a crash of PostgreSQL: claims do not wait for the disk."""
 
 INSTALL = """
+    CREATE UNLOGGED TABLE chaos_alive (alive int NOT NULL);
+    INSERT INTO chaos_alive VALUES (1);
     CREATE TABLE chaos_audit (id bigserial PRIMARY KEY, owner text NOT NULL, row_id bigint NOT NULL,
                               work text NOT NULL, event text NOT NULL);
     CREATE INDEX ON chaos_audit (owner, row_id);
@@ -127,13 +130,14 @@ class Audit:
         """Calls of the engines for proposals and scores."""
         return sum(len(times) for (kind, _), times in self._calls().items() if kind in {"propose", "score"})
 
-    def unexplained(self, crashes: list[float]) -> list[tuple[str, int]]:
-        """What the engines computed more often than it was claimed, but for claims that a crash undid."""
+    def unexplained(self, crashes: Sequence[tuple[float, float]]) -> list[tuple[str, int]]:
+        """What the engines computed more often than it was claimed, but for claims that a crash undid: each is the
+        span of time in which it was."""
         found = []
         for key, times in self._calls().items():
             if key not in self.claims or len(times) <= self.claims[key]:
                 continue
-            undone = sum(1 for time in times if any(0 <= crash - time <= _UNFLUSHED_SECONDS for crash in crashes))
+            undone = sum(1 for time in times if any(a - _UNFLUSHED_SECONDS <= time <= b for a, b in crashes))
             if len(times) - undone > self.claims[key]:
                 found.append(key)
         return found

@@ -22,14 +22,20 @@ _MOMENT = 3.0
 
 @dataclass(slots=True)
 class Storm:
-    """Where faults strike. `crashes` are the times at which PostgreSQL lost what was not flushed."""
+    """Where faults strike. `crashes` are the spans of time in which PostgreSQL lost what was not flushed."""
 
     servers: Servers
     fleet: Fleet
     database: Database
     chance: random.Random
     worker_timeout: float
-    crashes: list[float] = field(default_factory=list)
+    crashes: list[tuple[float, float]] = field(default_factory=list)
+
+    def note_crash(self, began: float) -> None:
+        """Looks whether PostgreSQL crashed since that time: an unlogged table is empty after every crash."""
+        statement = sa.text("INSERT INTO chaos_alive SELECT 1 WHERE NOT EXISTS (SELECT FROM chaos_alive)")
+        if self.database.run(lambda connection: connection.execute(statement)).rowcount:
+            self.crashes.append((began, time.time()))
 
     def one_of(self, *roles: str) -> str:
         """The name of a living process of one of these roles."""
@@ -65,8 +71,14 @@ def kind(name: str) -> Callable[[Fault], Fault]:
     """Enters a fault under its name."""
 
     def enter(fault: Fault) -> Fault:
-        KINDS[name] = fault
-        return fault
+        def strike(storm: Storm) -> Watch:
+            began = time.time()
+            seen = fault(storm)
+            storm.note_crash(began)
+            return seen
+
+        KINDS[name] = strike
+        return strike
 
     return enter
 
@@ -245,7 +257,6 @@ def lose(storm: Storm) -> Watch:
 
 
 def _crash(storm: Storm, number: int) -> None:
-    storm.crashes.append(time.time())
     storm.servers.stop_postgres(number)
     time.sleep(storm.chance.random())
     storm.servers.start_postgres()
@@ -285,8 +296,6 @@ def full_disk(storm: Storm) -> Watch:
     def strike() -> None:
         with storm.servers.full_disk():
             time.sleep(storm.chance.uniform(2, 4))
-            if not storm.servers.postgres.is_running():
-                storm.crashes.append(time.time())
         storm.servers.heal()
 
     return _everything(storm, "disk full", strike)
