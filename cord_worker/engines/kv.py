@@ -50,8 +50,9 @@ class Segment:
 class KvSlots(Cache):
     """Slots for `rows` sequences of up to `length` tokens; tensors are [layers, rows, heads, length, dim].
 
-    Before each forward, `open` names the positions that its tokens take. Memory starts as zeros: masked slots are
-    multiplied by a weight of 0, and 0 times an uninitialised NaN would be NaN.
+    Before each forward, `open` names the positions that its tokens take. Memory starts as zeros, and what is used
+    again is zeroed beyond a row's end (`clear`): masked slots are multiplied by a weight of 0, and 0 times a NaN that
+    was left there would be NaN.
     """
 
     def __init__(self, shape: KvShape, rows: int, length: int) -> None:
@@ -70,9 +71,19 @@ class KvSlots(Cache):
         return keys, values
 
     @property
+    def rows(self) -> int:
+        """Number of slots."""
+        return self._keys.shape[1]
+
+    @property
     def length(self) -> int:
         """Tokens that fit in a slot."""
         return self._keys.shape[3]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return self._keys.nbytes + self._values.nbytes
 
     def reserve(self, length: int) -> None:
         """Makes every slot at least `length` long, keeping what is in them."""
@@ -105,10 +116,10 @@ class KvSlots(Cache):
         self._keys[:, target, :, :length] = self._keys[:, source, :, :length]
         self._values[:, target, :, :length] = self._values[:, source, :, :length]
 
-    def clear(self, row: int) -> None:
-        """Zeroes a slot, after a forward left NaN in it."""
-        self._keys[:, row].zero_()
-        self._values[:, row].zero_()
+    def clear(self, row: int, start: int = 0, end: int | None = None) -> None:
+        """Zeroes (the tokens `start` to `end` of) a slot."""
+        self._keys[:, row, :, start:end].zero_()
+        self._values[:, row, :, start:end].zero_()
 
     def update(
         self,

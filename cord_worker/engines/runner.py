@@ -16,8 +16,14 @@ from cord_worker.engines.prefix_cache import Ids, PrefixCache, PrefixNode
 
 _FORWARD_TOKENS = 8_192
 """Tokens, padding included, of one forward: bounds activations and masks."""
+_FORWARD_TOKENS_CPU = 1_024
+"""The same on a CPU, where wider forwards gain nothing and fall out of its caches."""
+_PADDING = 1 / 4
+"""Share of a forward's tokens that may be padding, if it has more than one row."""
 _LOGIT_ROWS = 512
 """Positions of one forward whose logits are wanted: a vocabulary of 150 k takes 0.3 MB each in bfloat16."""
+_SCRATCH_BYTES = 128 * 2**20
+"""Keys and values that are kept as memory for the next forward: fresh memory costs a page fault every 4 KiB."""
 _FLOAT64_ROWS = 64
 """Positions turned into float64 log-probabilities at once."""
 
@@ -71,6 +77,8 @@ class ModelRunner:
         self._max_length = max_length
         self._cache = PrefixCache(prefix_cache_bytes)
         self._select: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._scratch = KvSlots(shape, 0, 0)
+        self._forward_tokens = _FORWARD_TOKENS_CPU if shape.device.type == "cpu" else _FORWARD_TOKENS
         model.get_output_embeddings().register_forward_pre_hook(self._only_selected)
 
     @property
@@ -189,7 +197,12 @@ class ModelRunner:
         while order:
             group = [order.pop()]
             width = max(1, len(rows[group[0]].ids))
-            while order and (len(group) + 1) * width <= _FORWARD_TOKENS:
+            tokens = width
+            while order:
+                padded = (len(group) + 1) * width
+                tokens += len(rows[order[-1]].ids)
+                if padded > self._forward_tokens or tokens < (1 - _PADDING) * padded:
+                    break
                 group.append(order.pop())
             for index, extended in zip(group, self._extend_group([rows[i] for i in group]), strict=True):
                 results[index] = extended
@@ -199,15 +212,17 @@ class ModelRunner:
         device = self.device
         width = max(len(row.ids) for row in rows)
         starts = [row.past_length for row in rows]
-        slots = KvSlots(self._shape, len(rows), max(starts) + width)
+        furthest = max(starts) + width
+        slots = self._slots(len(rows), furthest)
         for index, row in enumerate(rows):
             position = 0
             for node in row.past:
                 position = slots.put(index, position, node.segment)
+            slots.clear(index, position + width, furthest)
         ids = torch.tensor([[*row.ids, *[0] * (width - len(row.ids))] for row in rows], device=device)
         positions = torch.tensor(starts, device=device)[:, None] + torch.arange(width, device=device)
         found: list[list[float]] = [[] for _ in rows]
-        chunk = max(1, _FORWARD_TOKENS // len(rows))
+        chunk = max(1, self._forward_tokens // len(rows))
         if sum(len(row.select) for row in rows) > _LOGIT_ROWS:
             chunk = min(chunk, max(1, _LOGIT_ROWS // len(rows)))
         for start in range(0, width, chunk):
@@ -233,6 +248,16 @@ class ModelRunner:
             Extended(slots.take(index, starts[index], starts[index] + len(row.ids)), found[index])
             for index, row in enumerate(rows)
         ]
+
+    def _slots(self, rows: int, length: int) -> KvSlots:
+        """Slots with anything in them, valid until the next call."""
+        scratch = self._scratch
+        if scratch.rows < rows or scratch.length < length:
+            self._scratch = KvSlots(self._shape, 0, 0)
+            scratch = KvSlots(self._shape, max(rows, scratch.rows), max(length, scratch.length))
+            if scratch.nbytes <= _SCRATCH_BYTES:
+                self._scratch = scratch
+        return scratch
 
     def _forward(self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, slots: KvSlots) -> torch.Tensor:
         logits: torch.Tensor = self._model(

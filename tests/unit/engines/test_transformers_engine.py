@@ -165,7 +165,7 @@ def test_a_score_equals_a_plain_forward(settings_of: SettingsOf, random_folder: 
 def test_forwards_that_are_cut_small_give_the_same_results(
     alone_outcomes: tuple[Path, list[Any]], settings_of: SettingsOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cord_worker.engines.runner._FORWARD_TOKENS", 24)
+    monkeypatch.setattr("cord_worker.engines.runner._FORWARD_TOKENS_CPU", 24)
     monkeypatch.setattr("cord_worker.engines.runner._LOGIT_ROWS", 5)
     monkeypatch.setattr("cord_worker.engines.runner._FLOAT64_ROWS", 2)
     folder, expected = alone_outcomes
