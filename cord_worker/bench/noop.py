@@ -57,7 +57,6 @@ def main() -> None:
         loglevel="WARNING",
         without_gossip=True,
         without_mingle=True,
-        task_events=True,
         quiet=True,
     ).start()
 

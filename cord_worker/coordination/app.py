@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery
 
 from cord_worker.config import Settings
-from cord_worker.coordination import tasks
+from cord_worker.coordination import tasks, transport
 from cord_worker.coordination.messages import PRIORITIES
 from cord_worker.coordination.wake import wake_on_acknowledge
 
@@ -21,6 +21,7 @@ _LONGEST_TASK_SECONDS = 6 * 3600
 
 def create_app(broker_url: str, settings: Settings) -> Celery:
     """A configured application with all tasks registered."""
+    transport.register()
     app = Celery("cord", broker=broker_url)
     app.conf.update(
         task_serializer="json",
@@ -32,7 +33,7 @@ def create_app(broker_url: str, settings: Settings) -> Celery:
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        worker_send_task_events=True,
+        worker_send_task_events=False,  # Flower switches them on, for as long as workers and broker stay connected
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,

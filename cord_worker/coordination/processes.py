@@ -186,7 +186,6 @@ def _consume(
         loglevel=settings.log_level,
         without_gossip=True,
         without_mingle=True,
-        task_events=True,
         quiet=True,
     )
     ending = Ending(settings.grace_seconds, leave=leave, abort=abort, sign_off=presence.sign_off)

@@ -1,8 +1,9 @@
 """The compute thread: which requests are computed together, and when they join and leave.
 
-Generations form a continuous batch: rows leave at the token that ends them and waiting requests take their slots.
-Scores and joining requests are taken up every few decoding steps, scores first, so that several of them share a
-forward. Anything that goes wrong in the thread ends the engine: after a failed kernel no further result is sound.
+Generations form a continuous batch: rows leave at the token that ends them and waiting requests take their slots,
+several together. Scores and joining requests are taken up every few decoding steps, scores first, so that several of
+them share a forward. Anything that goes wrong in the thread ends the engine: after a failed kernel no further result
+is sound.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 _JOIN_EVERY = 4
 """Decoding steps between two looks at what is waiting."""
+_JOIN_SECONDS = 0.25
+"""Longest wait of a request for others to join a running batch with, unless they are as many as that has rows: a
+decoding step costs a small model nearly the same however many it holds."""
 
 T = TypeVar("T")
 
@@ -201,7 +205,7 @@ class ComputeThread:
         if len(left) != len(self._rows):
             self._keep(left)
         with self._wake:
-            free = self._batch_size - len(self._rows)
+            free = self._batch_size - len(self._rows) if self._may_join() else 0
             jobs: list[GenerationJob] = []
             while self._generations and len(jobs) < free:
                 job = self._generations.popleft()
@@ -218,6 +222,12 @@ class ComputeThread:
                 self._generations.extendleft(jobs)
             raise
         self._rows_changed()
+
+    def _may_join(self) -> bool:
+        waiting, running = self._generations, self._rows
+        if not waiting or len(waiting) >= len(running):
+            return True
+        return time.monotonic() - waiting[0].submitted >= _JOIN_SECONDS
 
     def _join(self, job: GenerationJob, prefix: Prefix) -> None:
         index = len(self._rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from cordctl_process import Cordctl
@@ -163,3 +164,30 @@ def test_failed_problems_are_retried_and_the_run_is_deleted(cordctl: Cordctl, da
     assert "which is final" in cordctl("retry", "mine", exits=1).stderr
     assert "run mine is deleted: 5 problems" in cordctl("rm", "mine", "--yes").stdout
     assert json.loads(cordctl("runs", "--json").stdout) == []
+
+
+def test_a_run_is_given_a_priority(cordctl: Cordctl) -> None:
+    cordctl("enqueue", "problems.jsonl", "--run", "mine")
+    assert "run mine has priority 5 (before: 0)" in cordctl("priority", "mine", "5").stdout
+    assert "run mine has priority -3 (before: 5)" in cordctl("priority", "mine", "-3").stdout
+    assert json.loads(cordctl("runs", "--json").stdout)[0]["priority"] == -3
+    assert "no run is called 'yours' (there: mine)" in cordctl("priority", "yours", "1", exits=1).stderr
+    assert "1001" in cordctl("priority", "mine", "1001", exits=2).stderr
+
+
+def test_a_worker_is_drained_by_its_address(cordctl: Cordctl) -> None:
+    cordctl("enqueue", "problems.jsonl", "--run", "mine")
+    assert "no living worker is called 'here:1' (there: none)" in cordctl("drain", "here:1", exits=1).stderr
+    coordinator = cordctl.start("coordinator")
+    try:
+        deadline = time.monotonic() + 60
+        while not (alive := json.loads(cordctl("status", "--json").stdout)["processes"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        address = alive[0]["process"]
+        assert address.endswith(f":{coordinator.pid}")
+        assert f"coordinator {address} finishes what it holds and leaves" in cordctl("drain", address).stdout
+        assert coordinator.wait(timeout=60) == 0
+    finally:
+        coordinator.kill()
+        coordinator.communicate()

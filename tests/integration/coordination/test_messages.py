@@ -102,3 +102,16 @@ def test_the_lengths_of_queues_count_messages_of_every_urgency(broker: Broker) -
     assert broker.messenger.lengths([queue]) == {queue: 2}
     broker.messenger.discard(queue)
     assert broker.messenger.lengths([queue]) == {queue: 0}
+
+
+def test_operations_of_a_channel_share_a_client_until_its_connections_are_others(broker: Broker) -> None:
+    with broker.app.connection_for_write() as connection, connection.channel() as channel:
+        with channel.conn_or_acquire() as one, channel.conn_or_acquire() as other:
+            assert one is other
+            assert one.ping()
+            assert one is not channel.client  # that one waits in BRPOP
+        channel._disconnect_pools()
+        with channel.conn_or_acquire() as later:
+            assert later is not one
+            assert later.connection_pool is channel.pool
+            assert later.ping()

@@ -176,6 +176,31 @@ def test_forwards_that_are_cut_small_give_the_same_results(
         engine.stop()
 
 
+@pytest.mark.parametrize(("seconds", "is_last"), [(3600.0, True), (0.0, False)])
+def test_a_newcomer_joins_a_larger_batch_once_it_has_waited(
+    settings_of: SettingsOf, random_folder: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, is_last: bool
+) -> None:
+    monkeypatch.setattr("cord_worker.engines.batching._JOIN_SECONDS", seconds)
+    engine = TransformersEngine(settings_of(random_folder, batch_size=6))
+    order: list[str] = []
+
+    async def ask(name: str, tokens: int) -> None:
+        await proposing("How many?", [], sampling(max_tokens=tokens, temperature=0.0))(engine)
+        order.append(name)
+
+    async def run() -> None:
+        running = [asyncio.create_task(ask(f"running {number}", 100)) for number in range(3)]
+        while not engine._thread._rows:
+            await asyncio.sleep(0.001)
+        await asyncio.gather(ask("newcomer", 1), *running)
+
+    try:
+        asyncio.run(run())
+        assert (order[-1] == "newcomer") is is_last
+    finally:
+        engine.stop()
+
+
 def test_a_step_ends_at_the_next_marker(parrot: TransformersEngine) -> None:
     result = together(parrot, [proposing("write a step", [], GREEDY)])[0]
     assert (result.text, result.finish_reason) == (" We add the numbers.\n", FinishReason.STEP)
