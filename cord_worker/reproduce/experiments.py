@@ -102,9 +102,15 @@ def _integration(run: str, teachers: tuple[Teacher, ...]) -> Experiment:
 
 CURATION = {"pipeline": "curation"}
 
+# Two are worked on at a time, in this order: the long ones first, so that no model is left to work alone at the end.
 RUNS: tuple[Experiment, ...] = (
     Experiment("cord", problems=LESSONS),
     Experiment("curation", CURATION, problems=LESSONS),
+    Experiment(
+        "binary-judgment",
+        {"selection": "binary_judgment"},
+        tables={"binary": {"judgments": 10, "tokens": 24, "template": "\n</think>\n\nThe final answer is"}},
+    ),
     *(_alone(teacher) for teacher in HETEROGENEOUS),
     Experiment("line-break", {"segmentation": "line_break"}, teachers=PLAIN, prover="prover-plain"),
     Experiment("phrases", {"segmentation": "phrases"}, teachers=PLAIN, prover="prover-plain"),
@@ -116,11 +122,6 @@ RUNS: tuple[Experiment, ...] = (
     Experiment("max-length", {**CURATION, "selection": "max_length"}),
     Experiment("cord-homogeneous", teachers=HOMOGENEOUS),
     Experiment("curation-homogeneous", CURATION, teachers=HOMOGENEOUS),
-    Experiment(
-        "binary-judgment",
-        {"selection": "binary_judgment"},
-        tables={"binary": {"judgments": 10, "tokens": 24, "template": "\n</think>\n\nThe final answer is"}},
-    ),
     Experiment("weak-prover", prover="weak-prover"),
     _integration("integration", HETEROGENEOUS),
     _integration("integration-homogeneous", HOMOGENEOUS),
