@@ -23,6 +23,8 @@ from cord_worker.store.schema import upgrade
 from cord_worker.store.status import read_counts
 
 _INTERVAL_SECONDS = 0.5
+_FEW = 300
+"""Unfinished problems of all runs together, below which another run begins."""
 _TOLD_SECONDS = 15.0
 _STOP_MARGIN_SECONDS = 10.0
 
@@ -93,22 +95,22 @@ def _work_off(
     supervisor: Supervisor,
     place: Workplace,
 ) -> None:
-    """The next run begins when the one before has no problem left to admit, so that batches stay full."""
+    """The next run begins when few problems of those before are left, so that batches stay full."""
     started = told = time.monotonic()
     working: dict[str, int] = {}
     while waiting or working:
         place.check_interrupted()
         _look_after(supervisor, place.say)
-        queued = 0
+        left = 0
         lines = []
         for name, run_id in list(working.items()):
             counts = database.run(partial(read_counts, run_id=run_id))
-            queued += counts.problems.get("queued", 0)
+            left += counts.total - counts.final
             lines.append(f"{name} {counts.final} of {counts.total}")
             if counts.final == counts.total:
                 place.say(f"[{_clock(started)}] {name}: done")
                 del working[name]
-        if waiting and not queued and len(working) < 2:
+        if waiting and left < _FEW:
             experiment = waiting.popleft()
             source = DatasetSource(dataset, limit=experiment.problems)
             config = RunConfig.load(configs[experiment.run])

@@ -102,7 +102,7 @@ def _integration(run: str, teachers: tuple[Teacher, ...]) -> Experiment:
 
 CURATION = {"pipeline": "curation"}
 
-# Two are worked on at a time, in this order: the long ones first, so that no model is left to work alone at the end.
+# Begun in this order: the long ones first, so that no model is left to work alone at the end.
 RUNS: tuple[Experiment, ...] = (
     Experiment("cord", problems=LESSONS),
     Experiment("curation", CURATION, problems=LESSONS),
