@@ -32,7 +32,7 @@ _ENGINE_TABLES = {"vllm", "openai"}
 """Tables of a model that a preset need not have."""
 _OWN_TABLES = {"binary", "integration", "reward", "verify", "verify.tolerance", "verify.judge"}
 """Tables of the whole that a preset need not have."""
-_BARE_WORD = re.compile(r"(?!(?:true|false|inf|nan)$)[A-Za-z][A-Za-z0-9_./:-]*")
+_BARE_WORD = re.compile(r"(?!(?:true|false|inf|nan)$)(?:[A-Za-z]|\.{0,2}/)[A-Za-z0-9_./:-]*")
 """What a value may be without quotes, unlike in TOML: nobody quotes twice in a shell gladly."""
 
 
@@ -61,8 +61,11 @@ def adapted(text: str, *, only_teachers: Sequence[str] = (), values: Sequence[st
     document = tomlkit.parse(text)
     if only_teachers:
         _keep_teachers(document, only_teachers)
-    for assignment in values:
-        _set(document, assignment)
+    keys = [_set(document, assignment) for assignment in values]
+    for section, _, name in (key.rpartition(".") for key in keys):
+        if name == "path" and f"{section}.gguf_file" not in keys:
+            # A file of the place that the preset named.
+            document["models"][section.removeprefix("models.")].pop("gguf_file", None)
     return tomlkit.dumps(document)
 
 
@@ -80,7 +83,8 @@ def _keep_teachers(document: Any, names: Sequence[str]) -> None:
         del document["models"][name]
 
 
-def _set(document: Any, assignment: str) -> None:
+def _set(document: Any, assignment: str) -> str:
+    """Carries out `SECTION.KEY=VALUE`; returns `SECTION.KEY`."""
     key, equals, value = assignment.partition("=")
     *sections, name = key.strip().split(".")
     if not equals or not name or not sections:
@@ -97,7 +101,14 @@ def _set(document: Any, assignment: str) -> None:
         if section not in table or not isinstance(table[section], dict):
             raise ConfigError(f"{assignment!r}: there is no section {section!r}; there are: {', '.join(table)}")
         table = table[section]
+    # A new key goes before the comments at the table's end, which are the next table's.
+    body = table.value.body
+    end = max((place for place, (known, _) in enumerate(body, start=1) if known is not None), default=0)
+    comments = body[end:]
+    del body[end:]
     table[name] = parsed
+    body.extend(comments)
+    return ".".join((*sections, name))
 
 
 def _installed_smollm2() -> Path | None:

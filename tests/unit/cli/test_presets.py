@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,28 @@ def test_a_setting_takes_a_bare_word_or_a_toml_value(assignment: str, value: obj
     assert printed.exit_code == 0, printed.output
     config = RunConfig.parse(printed.output, source="smollm2", folder=Path())
     assert value in (config.models["smollm2"].engine, config.verify.method)
+
+
+def test_a_setting_stands_before_the_comments_that_follow_its_table() -> None:
+    text = presets.adapted(
+        presets.preset_text("smollm2"), values=["search.pipeline=greedy", "models.smollm2.engine=vllm"]
+    )
+    lines = text.splitlines()
+    assert lines[lines.index('pipeline = "greedy"') - 1] == "answer_tokens = 96"
+    assert lines[lines.index('engine = "vllm"') - 1] == "max_model_len = 2048"
+
+
+@pytest.mark.parametrize("path", ["/models/smol", "./smol", "../smol", "HuggingFaceTB/SmolLM2-135M-Instruct"])
+def test_another_path_takes_the_presets_file_away(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "weights.gguf").touch()
+    monkeypatch.setattr("cord_worker.presets._installed_smollm2", lambda: tmp_path / "weights.gguf")
+    text = presets.preset_text("smollm2")
+    assert tomllib.loads(text)["models"]["smollm2"]["gguf_file"] == "weights.gguf"
+    assignments = [f"models.smollm2.path={path}"]
+    model = tomllib.loads(presets.adapted(text, values=assignments))["models"]["smollm2"]
+    assert (model["path"], "gguf_file" in model) == (path, False)
+    other = tomllib.loads(presets.adapted(text, values=["models.smollm2.gguf_file=x.gguf", *assignments]))
+    assert other["models"]["smollm2"]["gguf_file"] == "x.gguf"
 
 
 def test_a_setting_makes_the_table_of_an_engine() -> None:
