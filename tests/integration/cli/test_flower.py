@@ -1,0 +1,51 @@
+"""Flower as users open it: nobody switches events on for it beforehand, it does so itself."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+from cordctl_process import Cordctl, problem
+
+from cord_worker.engines.instant import takes
+
+
+def test_flower_shows_running_work_with_the_problem_and_step_it_is_about(cordctl: Cordctl) -> None:
+    cordctl.environment["FLOWER_UNAUTHENTICATED_API"] = "true"
+    slow = [problem(number) for number in range(5)]
+    cordctl.write_problems(*({**row, "question": f"{row['question']} {takes(2.0)}"} for row in slow))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    run = cordctl.start("run", "problems.jsonl", "--run", "mine", "-o", "out.jsonl")
+    flower = cordctl.start("flower", "--port", str(port))
+    try:
+        wanted = {"cord.propose", "cord.score", "cord.advance"}
+        shown: dict[str, str] = {}
+        deadline = time.monotonic() + 120
+        while not wanted <= shown.keys():
+            assert flower.poll() is None
+            assert time.monotonic() < deadline, f"Flower shows {sorted(shown)}"
+            time.sleep(0.5)
+            shown.update({task["name"]: task["kwargs"] for task in tasks(port)})
+        assert "'problem_id': " in shown["cord.score"]
+        assert "'step': " in shown["cord.score"]
+        assert "'teacher_id': " in shown["cord.propose"]
+    finally:
+        for process in (flower, run):
+            process.terminate()
+        for process in (flower, run):
+            process.communicate(timeout=60)
+
+
+def tasks(port: int) -> list[dict[str, Any]]:
+    """What Flower has seen; nothing while it starts."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/tasks", timeout=10) as answer:
+            return list(json.load(answer).values())
+    except (urllib.error.URLError, ConnectionError):
+        return []
