@@ -214,7 +214,8 @@ def _consume(
     worker.start()
     if ending.error is not None:
         raise ending.error
-    return int(worker.exitcode or 0)
+    # Celery calls a Ctrl-C a failure.
+    return 0 if ending.begun.is_set() else int(worker.exitcode or 0)
 
 
 async def _load(settings: EngineSettings) -> Engine:

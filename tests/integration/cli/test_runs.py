@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 
 import pytest
@@ -187,6 +188,23 @@ def test_a_worker_is_drained_by_its_address(cordctl: Cordctl) -> None:
         address = alive[0]["process"]
         assert address.endswith(f":{coordinator.pid}")
         assert f"coordinator {address} finishes what it holds and leaves" in cordctl("drain", address).stdout
+        assert coordinator.wait(timeout=60) == 0
+    finally:
+        coordinator.kill()
+        coordinator.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_is_asked_to_end_ends_in_good_order(cordctl: Cordctl, number: signal.Signals) -> None:
+    cordctl.environment["CORD_READY_FILE"] = str(cordctl.folder / "ready")
+    cordctl("db", "upgrade")
+    coordinator = cordctl.start("coordinator")
+    try:
+        deadline = time.monotonic() + 60
+        while not (cordctl.folder / "ready").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        coordinator.send_signal(number)
         assert coordinator.wait(timeout=60) == 0
     finally:
         coordinator.kill()
