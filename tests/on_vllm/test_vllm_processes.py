@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -135,6 +136,19 @@ class TestNothingStays:
 
         assert cluster.stop("smollm2", _ENDING_SECONDS) == 0
 
+        cluster.wait_until(lambda: not traces.left(), _ENDING_SECONDS)
+        assert count(database, LEASED, "candidates") == 0
+
+    def test_after_ctrl_c_in_a_terminal_which_reaches_the_engines_processes_too(
+        self, cluster: Cluster, database: Database
+    ) -> None:
+        traces = engine_at_work(cluster, database)
+        worker = cluster.processes["smollm2"]
+
+        for process in (*traces.processes, worker):
+            process.send_signal(signal.SIGINT)
+
+        assert worker.wait(_ENDING_SECONDS) == 0
         cluster.wait_until(lambda: not traces.left(), _ENDING_SECONDS)
         assert count(database, LEASED, "candidates") == 0
 
