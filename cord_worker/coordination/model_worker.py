@@ -107,7 +107,7 @@ class ModelWorker:
         self._finish_proposals = Operation(FaultPoint.FINISH_PROPOSALS, self._run_finish_proposals, self._pass_on)
         self._claim_scores = Operation(FaultPoint.CLAIM_SCORES, self._run_claim_scores, self._hold_candidates)
         self._finish_scores = Operation(FaultPoint.FINISH_SCORES, self._run_finish_scores, self._pass_on)
-        self._checker = AnswerChecker()  # starts its processes with the first answer of a binary judgment
+        self._checker = AnswerChecker()  # starts its processes with the first judgment or repair
         self._claim_judgments = Operation(FaultPoint.CLAIM_JUDGMENTS, self._run_claim_judgments, self._hold_candidates)
         self._finish_judgments = Operation(FaultPoint.FINISH_JUDGMENTS, self._run_finish_judgments, self._pass_on)
         self._claim_answers = Operation(FaultPoint.CLAIM_ANSWERS, self._run_claim_answers, self._hold_trajectories)
@@ -288,7 +288,9 @@ class ModelWorker:
         search, segmentation = context.search, context.segmentation
         sampling = sampling_of(teacher, lease.max_tokens, lease.seed)
         if lease.sources:
-            return await integrated(self._engine, context, lease, system_prompt=system_prompt, sampling=sampling)
+            return await integrated(
+                self._engine, self._checker, context, lease, system_prompt=system_prompt, sampling=sampling
+            )
         turn = Turn(lease.question, system_prompt, lease.passage, segmentation)
         try:
             write = self._engine.complete if lease.whole else self._engine.propose

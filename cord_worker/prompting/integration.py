@@ -62,13 +62,16 @@ def read_integration(reply: str, segmentation: Segmentation, *, complete: bool) 
     """What the reply integrates to, or None where it is not the object that was asked for.
 
     A reply that is not `complete`, because the token cap ended it, is taken only where its object is: a repaired one
-    would end in the middle.
+    would end in the middle. See `repair_integration` for what that may cost.
     """
-    body = _body(reply)
-    found = _integration(_parsed(body), segmentation)
-    if found is None and complete:
-        found = _integration(_repaired(body), segmentation)
-    return found
+    found = _integration(_parsed(_body(reply)), segmentation)
+    return repair_integration(reply, segmentation) if found is None and complete else found
+
+
+def repair_integration(reply: str, segmentation: Segmentation) -> Integration | None:
+    """As `read_integration` of a reply whose JSON is broken. Takes time with the square of the length where a reply is
+    brackets and quotes without sense, hours for one of 50,000 characters: call it where it can be killed."""
+    return _integration(_repaired(_body(reply)), segmentation)
 
 
 def _body(reply: str) -> str:

@@ -1,4 +1,5 @@
-"""`AnswerChecker`: comparing in a process of its own, which is killed when it takes too long.
+"""`AnswerChecker`: comparing in a process of its own, which is killed when it takes too long; `call` has other
+functions of hostile text done there, too.
 
 math-verify's limits need SIGALRM in the main thread, and a thread that hangs in sympy cannot be ended; a process can.
 The processes are spawned, not forked (the callers run threads), and kept warm by pebble's pool.
@@ -12,8 +13,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cord_worker.errors import VerificationError
 from cord_worker.verify.comparison import compare
@@ -22,6 +24,8 @@ from cord_worker.verify.verdict import Verdict
 
 if TYPE_CHECKING:
     from pebble import ProcessPool
+
+T = TypeVar("T")
 
 TEXT_LIMIT = 20_000
 """Characters, from the end, of a generated text that are looked at."""
@@ -53,7 +57,7 @@ class AnswerChecker:
         self._timeout = timeout_seconds
         self._workers = workers
         self._pool: ProcessPool | None = None
-        self._futures: dict[concurrent.futures.Future[Verdict], ProcessPool] = {}
+        self._futures: dict[concurrent.futures.Future[Any], ProcessPool] = {}
         self._closed = False
         self._lock = threading.Lock()
 
@@ -87,21 +91,29 @@ class AnswerChecker:
 
         if len(reference) > TEXT_LIMIT:
             return Verdict(None, "unsupported", None, f"the reference is longer than {TEXT_LIMIT} characters")
-        generated_answer = generated_answer[-TEXT_LIMIT:]
+        try:
+            return self.call(_compared, generated_answer[-TEXT_LIMIT:], reference, rule)
+        except TimeoutError:
+            return Verdict(None, "timeout", None, f"the comparison took longer than {self._timeout:g} s")
+        except ProcessExpired as error:
+            return Verdict(None, "crashed", None, f"the checking process ended with code {error.exitcode}")
+
+    def call(self, function: Callable[..., T], *arguments: object) -> T:
+        """`function` of `arguments` in a free process: a module's function that raises nothing; all must be picklable.
+
+        Raises:
+            TimeoutError: it took longer than a check may.
+            pebble.ProcessExpired: its process died.
+            VerificationError: the checker is closed, or its processes cannot be started.
+        """
         for _ in range(2):
             pool = self._running_pool()
-            future: concurrent.futures.Future[Verdict] | None = None
+            future: concurrent.futures.Future[T] | None = None
             try:
                 with self._lock:
-                    future = pool.schedule(
-                        _limited, args=(generated_answer, reference, rule, self._timeout), timeout=self._timeout
-                    )
+                    future = pool.schedule(_limited, args=(function, arguments, self._timeout), timeout=self._timeout)
                     self._futures[future] = pool
                 return future.result()
-            except TimeoutError:
-                return Verdict(None, "timeout", None, f"the comparison took longer than {self._timeout:g} s")
-            except ProcessExpired as error:
-                return Verdict(None, "crashed", None, f"the checking process ended with code {error.exitcode}")
             except (RuntimeError, concurrent.futures.CancelledError):
                 # An idle process was killed from outside, which pebble's pool does not survive: once more in a new one.
                 self._discard(pool)
@@ -150,17 +162,23 @@ class AnswerChecker:
             future.cancel()
 
 
-def _limited(generated_answer: str, reference: str, rule: Rule, seconds: float) -> Verdict:
-    """`compare`, killed by the kernel shortly after its time, should nobody be left to do so."""
+def _limited(function: Callable[..., T], arguments: tuple[object, ...], seconds: float) -> T:
+    """`function`, killed by the kernel shortly after its time, should nobody be left to do so."""
     signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE)
+    try:
+        return function(*arguments)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _compared(generated_answer: str, reference: str, rule: Rule) -> Verdict:
+    """`compare`, whatever it raises."""
     try:
         return compare(generated_answer, reference, rule)
     except (MemoryError, RecursionError) as error:
         return Verdict(None, "crashed", None, f"the comparison failed with {type(error).__name__}")
     except Exception as error:  # noqa: BLE001 - sympy raises anything on what is no mathematics
         return Verdict(False, "none", None, f"not comparable: {type(error).__name__}")
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _start_child(parent: int) -> None:

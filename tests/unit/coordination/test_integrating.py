@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from cord_worker.coordination.integrating import integrated
 from cord_worker.coordination.processes import engine_settings
 from cord_worker.engines import load_engine
 from cord_worker.engines.instant import InstantEngine
-from cord_worker.engines.protocol import Engine, Sampling
+from cord_worker.engines.protocol import Engine, Generation, Sampling, Turn
 from cord_worker.prompting.trajectory import PROMPTED
 from cord_worker.store.work import LeasedProposal, ProposalResult, Source
+from cord_worker.verify import AnswerChecker
 
 CONFIG = RunConfig.parse(
     """
@@ -45,9 +47,18 @@ def lease(*sources: Source, question: str = "What is 2 + 2?") -> LeasedProposal:
     return LeasedProposal(7, 1, 3, 5, question, None, (), 11, 24, True, sources)
 
 
+CHECKER = AnswerChecker(timeout_seconds=2.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closed_checker() -> Iterator[None]:
+    yield
+    CHECKER.close()
+
+
 def merged(engine: Engine, leased: LeasedProposal, max_tokens: int = 24) -> Coroutine[Any, Any, ProposalResult]:
     sampling = Sampling(0.6, 0.95, 0, 0.0, 1.0, max_tokens, 11)
-    return integrated(engine, CONTEXT, leased, system_prompt=None, sampling=sampling)
+    return integrated(engine, CHECKER, CONTEXT, leased, system_prompt=None, sampling=sampling)
 
 
 def test_a_reply_becomes_one_numbered_trajectory_and_an_answer() -> None:
@@ -90,3 +101,24 @@ def test_the_worst_sources_are_left_out_until_the_context_has_room() -> None:
     assert none.invalid_reason == "too_long"
     assert none.merged is None
     assert cut.invalid_reason in {"malformed", "too_long"}
+
+
+class Replying(InstantEngine):
+    """Replies with one text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
+        """The text."""
+        return replace(await super().reply(turn, sampling), text=self._text)
+
+
+def test_a_reply_whose_repair_would_take_hours_is_given_up_and_the_next_one_repaired() -> None:
+    for endless in ("{]" * 20_000, '{"' * 20_000):
+        result = asyncio.run(merged(Replying(endless), lease(Source(1, (" a",)))))
+        assert (result.invalid_reason, result.reply) == ("malformed", endless)
+    broken = '{"integrated_step1": "a", "integrated_step2": "b", "answer_part": "It is 4.",'
+    result = asyncio.run(merged(Replying(broken), lease(Source(1, (" a",)))))
+    assert (result.invalid_reason, result.answer_part) == (None, "It is 4.")
