@@ -57,9 +57,9 @@ def _comparison_table(comparison: Comparison) -> Table:
         "tokens / problem",
         "generation s",
         "prover s",
-        "winning steps",
+        "hit rates",
     ):
-        words = {"run", "pipeline", "winning steps"}
+        words = {"run", "pipeline", "hit rates"}
         table.add_column(title, justify="left" if title in words else "right", overflow="fold")
     for run in comparison.runs:
         table.add_row(

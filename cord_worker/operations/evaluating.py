@@ -18,7 +18,7 @@ import sqlalchemy as sa
 import tomlkit
 
 from cord_worker.config import NAME_PATTERN, ModelConfig, RunConfig, RunSection, SearchConfig, Settings, TeacherConfig
-from cord_worker.errors import ConfigError
+from cord_worker.errors import ConfigError, DatasetError
 from cord_worker.export.files import check_writable
 from cord_worker.export.jsonl import export_run
 from cord_worker.local.state import StateDir
@@ -29,7 +29,7 @@ from cord_worker.operations.estimators import pass_at_k, powers_of_two
 from cord_worker.operations.session import LocalRun, Worked, work_through
 from cord_worker.progress import ProgressView
 from cord_worker.store.database import Database
-from cord_worker.store.evaluating import AnswerCounts, read_answer_counts, read_teacher_tokens
+from cord_worker.store.evaluating import AnswerCounts, attribute_names, read_answer_counts, read_teacher_tokens
 from cord_worker.store.runs import RunRow, resolve_run
 from cord_worker.store.status import read_counts
 
@@ -209,9 +209,17 @@ def evaluate(
 def read_evaluation(connection: sa.Connection, run_name: str | None, categories: Sequence[str] = ()) -> Evaluation:
     """What the run called so (else the newest) says about its models, over its finished problems.
 
-    A run that searches counts as one model with one answer a problem. Raises RunNotFound.
+    A run that searches counts as one model with one answer a problem. Raises RunNotFound, and DatasetError where no row
+    of its dataset has a field of `categories`.
     """
     run = resolve_run(connection, run_name)
+    there = attribute_names(connection, run.id) if categories else []
+    for field in categories:
+        if field not in there:
+            raise DatasetError(
+                f"category {field!r}: no row of the run {run.name!r} has such a field; there are: "
+                f"{', '.join(there) or 'none'}. `cordctl eval --of {run.name}` prints its figures with another one."
+            )
     search = RunConfig.from_stored(run.config).search
     counts = read_counts(connection, run.id)
     rows = read_answer_counts(connection, run.id, categories)

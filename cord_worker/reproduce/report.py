@@ -17,6 +17,7 @@ from cord_worker.reproduce.paper import HIT_RATES, TABLES
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 METRICS = {
     "accuracy": "accuracy",
@@ -58,9 +59,10 @@ class Report:
         return environment.from_string(source).render(
             tables=[(name, TABLES[name], list(self._rows(name))) for name in TABLES if any(self._rows(name))],
             findings=[
-                (finding.claim.text, METRICS[finding.metric], difference(finding), finding.outcome, finding.explanation)
+                (finding.claim.text, METRICS[finding.metric], difference(finding), finding.outcome)
                 for finding in self.findings
             ],
+            explanations=self._explanations(),
             figure=hit_rate_lines(self.cells),
             metric_name=METRICS.__getitem__,
             ours=ours,
@@ -73,6 +75,9 @@ class Report:
         from rich.table import Table
         from rich.text import Text
 
+        for remark in self.remarks:
+            console.print(Text(remark))
+            console.print()
         for name, title in TABLES.items():
             rows = list(self._rows(name))
             if not rows:
@@ -85,6 +90,12 @@ class Report:
                     texts = (row, METRICS[cell.metric], ours(cell), paper(cell), f"{cell.problems:,}")
                     table.add_row(*(Text(text) for text in texts))
             console.print(table)
+            for row, (cell, *_) in rows:
+                if cell.note and cell.value is not None:
+                    console.print(Text(f"{row}: {cell.note}", style="dim"))
+            console.print()
+        if any(self._rows(HIT_RATES.table)):
+            console.print(self._hit_rates())
             console.print()
         findings = Table(title="The paper's orders", title_justify="left", box=None, padding=(0, 2, 0, 0))
         for column in ("order", "metric", "difference", "here"):
@@ -96,9 +107,30 @@ class Report:
                 Text(difference(finding)),
                 MARKS[finding.outcome],
             )
-            if finding.explanation:
-                findings.add_row(Text(f"  {finding.explanation}", style="dim"))
         console.print(findings)
+        for claim, explanation in self._explanations().items():
+            console.print(Text(f"\n{claim}: {explanation}"))
+
+    def _explanations(self) -> dict[str, str]:
+        """Why an order came out otherwise, by claim: once, whatever the metrics."""
+        return {finding.claim.text: finding.explanation for finding in self.findings if finding.explanation}
+
+    def _hit_rates(self) -> Table:
+        """Figure 2 as text: the share of the selected steps, by teacher and tenth."""
+        from rich.table import Table
+
+        title = f"{HIT_RATES.table}: whose step is selected, over the decoding position (%)"
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        shares: dict[str, dict[str, float]] = {}
+        for row, (cell, *_) in self._rows(HIT_RATES.table):
+            teacher, _, tenth = row.rpartition(", ")
+            shares.setdefault(teacher, {})[tenth.removesuffix(" %")] = cell.value or 0.0
+        tenths = list(dict.fromkeys(tenth for by_tenth in shares.values() for tenth in by_tenth))
+        for column in ("", *tenths):
+            table.add_column(column, justify="right" if column else "left")
+        for teacher, by_tenth in shares.items():
+            table.add_row(teacher, *(f"{100 * by_tenth[tenth]:.0f}" for tenth in tenths))
+        return table
 
     def _rows(self, table: str) -> Iterator[tuple[str, list[Cell]]]:
         cells = [cell for cell in self.cells if cell.table == table]

@@ -69,6 +69,14 @@ def read_answer_counts(connection: sa.Connection, run_id: int, fields: Sequence[
     return [AnswerCounts(**{**row._mapping, "categories": tuple(row.categories)}) for row in rows]
 
 
+def attribute_names(connection: sa.Connection, run_id: int) -> list[str]:
+    """Names of the further fields that rows of the run's dataset have."""
+    statement = (
+        "SELECT DISTINCT jsonb_object_keys(attributes) AS name FROM problems WHERE run_id = :run_id ORDER BY name"
+    )
+    return list(connection.execute(sa.text(statement), {"run_id": run_id}).scalars())
+
+
 def read_teacher_tokens(connection: sa.Connection, run_id: int) -> list[TeacherTokens]:
     """What every teacher of the run generated, in their order."""
     return [TeacherTokens(**row._mapping) for row in connection.execute(_TEACHER_TOKENS, {"run_id": run_id})]

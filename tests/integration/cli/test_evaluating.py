@@ -78,6 +78,8 @@ def views(cordctl: Cordctl, answers: dict[str, int]) -> None:
     table = cordctl("eval", "--of", "closer", "--category", "kind").stdout
     assert "pass@4" in table
     assert "closer by kind" in table
+    error = cordctl("eval", "--of", "closer", "--category", "sort", exits=1).stderr
+    assert "category 'sort': no row of the run 'closer' has such a field; there are: kind" in error
 
 
 def test_a_model_of_cord_toml_is_named_by_its_key(cordctl: Cordctl) -> None:
