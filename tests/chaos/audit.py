@@ -16,8 +16,6 @@ _UNFLUSHED_SECONDS = 5.0
 """A claim younger than this may be lost in a crash of PostgreSQL: claims do not wait for the disk."""
 
 INSTALL = """
-    CREATE UNLOGGED TABLE chaos_alive (alive int NOT NULL);
-    INSERT INTO chaos_alive VALUES (1);
     CREATE TABLE chaos_audit (id bigserial PRIMARY KEY, owner text NOT NULL, row_id bigint NOT NULL,
                               work text NOT NULL, event text NOT NULL);
     CREATE INDEX ON chaos_audit (owner, row_id);

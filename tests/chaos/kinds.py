@@ -31,11 +31,19 @@ class Storm:
     worker_timeout: float
     crashes: list[tuple[float, float]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        statement = sa.text("CREATE UNLOGGED TABLE IF NOT EXISTS chaos_alive (alive int NOT NULL)")
+        self.database.run(lambda connection: connection.execute(statement))
+        self._was_emptied()
+
     def note_crash(self, began: float) -> None:
         """Looks whether PostgreSQL crashed since that time: an unlogged table is empty after every crash."""
-        statement = sa.text("INSERT INTO chaos_alive SELECT 1 WHERE NOT EXISTS (SELECT FROM chaos_alive)")
-        if self.database.run(lambda connection: connection.execute(statement)).rowcount:
+        if self._was_emptied():
             self.crashes.append((began, time.time()))
+
+    def _was_emptied(self) -> bool:
+        statement = sa.text("INSERT INTO chaos_alive SELECT 1 WHERE NOT EXISTS (SELECT FROM chaos_alive)")
+        return bool(self.database.run(lambda connection: connection.execute(statement).rowcount))
 
     def one_of(self, *roles: str) -> str:
         """The name of a living process of one of these roles."""
