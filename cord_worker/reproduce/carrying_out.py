@@ -20,7 +20,6 @@ from cord_worker.store.database import Database
 from cord_worker.store.measuring import pace_of
 from cord_worker.store.runs import list_runs
 from cord_worker.store.schema import upgrade
-from cord_worker.store.status import read_counts
 
 _INTERVAL_SECONDS = 0.5
 _FEW = 300
@@ -97,17 +96,17 @@ def _work_off(
 ) -> None:
     """The next run begins when few problems of those before are left, so that batches stay full."""
     started = told = time.monotonic()
-    working: dict[str, int] = {}
+    working: dict[str, tuple[int, Experiment]] = {}
     while waiting or working:
         place.check_interrupted()
         _look_after(supervisor, place.say)
         left = 0
         lines = []
-        for name, run_id in list(working.items()):
-            counts = database.run(partial(read_counts, run_id=run_id))
-            left += counts.total - counts.final
-            lines.append(f"{name} {counts.final} of {counts.total}")
-            if counts.final == counts.total:
+        for name, (run_id, experiment) in list(working.items()):
+            final = database.run(partial(pace_of, run_id=run_id)).final
+            left += experiment.problems - final
+            lines.append(f"{name} {final} of {experiment.problems}")
+            if final >= experiment.problems:
                 place.say(f"[{_clock(started)}] {name}: done")
                 del working[name]
         if waiting and left < _FEW:
@@ -115,7 +114,7 @@ def _work_off(
             source = DatasetSource(dataset, limit=experiment.problems)
             config = RunConfig.load(configs[experiment.run])
             enqueued = enqueue_dataset(database, source, config, experiment.run)
-            working[experiment.run] = enqueued.report.run_id
+            working[experiment.run] = (enqueued.report.run_id, experiment)
             continue
         if time.monotonic() - told >= _TOLD_SECONDS and lines:
             told = time.monotonic()
