@@ -12,7 +12,7 @@ from cord_worker.cli.options import json_option, print_json, read_settings, stat
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cord_worker.operations.comparing import Comparison
+    from cord_worker.operations.comparing import Comparison, Costed
 
 
 @click.command()
@@ -38,7 +38,7 @@ def compare(runs: tuple[str, ...], state_dir: Path | None, as_json: bool) -> Non
     screen.print(f"{comparison.problems:,} problems in common; * the interval of the difference excludes 0")
 
 
-def _comparison_table(comparison: Comparison) -> Table:
+def _comparison_table(comparison: Comparison[Costed]) -> Table:
     from rich.table import Table
     from rich.text import Text
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from cord_worker.operations.comparing import Comparison
+    from cord_worker.operations.comparing import Comparison, Costed
     from cord_worker.operations.costing import Cost
 
 
@@ -128,7 +128,7 @@ def _table_14(costs: Sequence[Cost]) -> Table:
     return table
 
 
-def _table_15(comparison: Comparison) -> Table:
+def _table_15(comparison: Comparison[Costed]) -> Table:
     from rich.text import Text
 
     from cord_worker.cli.tables import figure_interval, percent_interval

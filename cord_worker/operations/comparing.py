@@ -7,8 +7,8 @@ looked at on each draw, so that the difficulty of the problems falls out of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -57,8 +57,6 @@ class Compared:
     accuracy_difference: Interval | None
     score_difference: Interval | None
     tokens_per_problem: float
-    cost: Cost
-    teachers: Sequence[TeacherTotals]
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""
@@ -71,24 +69,49 @@ class Compared:
             "accuracy_difference": _json(self.accuracy_difference),
             "score_difference": _json(self.score_difference),
             "tokens_per_problem": self.tokens_per_problem,
-            "cost": self.cost.to_json(),
-            "shares": {teacher.name: teacher.share for teacher in self.teachers},
         }
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Costed(Compared):
+    """One run of a comparison with what all of its problems cost, and its teachers."""
+
+    cost: Cost
+    teachers: Sequence[TeacherTotals]
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        shares = {teacher.name: teacher.share for teacher in self.teachers}
+        return {**Compared.to_json(self), "cost": self.cost.to_json(), "shares": shares}
+
+
+RunT = TypeVar("RunT", bound=Compared)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison(Generic[RunT]):
     """Several runs on the `problems` that they share."""
 
     problems: int
-    runs: Sequence[Compared]
+    runs: Sequence[RunT]
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""
         return {"problems": self.problems, "runs": [run.to_json() for run in self.runs]}
 
 
-def compare_runs(connection: sa.Connection, names: Sequence[str]) -> Comparison:
+def compare_runs(connection: sa.Connection, names: Sequence[str]) -> Comparison[Costed]:
+    """`compare_results` with costs, for which every request of the runs is read. Raises what that raises."""
+    found = compare_results(connection, names)
+    costed = []
+    for one in found.runs:
+        results = {field.name: getattr(one, field.name) for field in fields(one)}
+        teachers = read_totals(connection, resolve_run(connection, one.run).id).teachers
+        costed.append(Costed(**results, cost=read_cost(connection, one.run), teachers=teachers))
+    return Comparison(found.problems, costed)
+
+
+def compare_results(connection: sa.Connection, names: Sequence[str]) -> Comparison[Compared]:
     """Compares the runs with the first of them, on the problems that all of them ended.
 
     Raises RunNotFound, and StoreError where they share no problem.
@@ -117,8 +140,6 @@ def compare_runs(connection: sa.Connection, names: Sequence[str]) -> Comparison:
                 accuracy_difference=None if first is None else _difference(_correct(rows), _correct(first)),
                 score_difference=_difference(_scores(rows), _scores(first)) if first and both_scored else None,
                 tokens_per_problem=sum(row.generated_tokens for row in rows) / len(rows),
-                cost=read_cost(connection, run.name),
-                teachers=read_totals(connection, run.id).teachers,
             )
         )
     return Comparison(len(keys), compared)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from cord_worker.operations.comparing import CONFIDENCE, RESAMPLES, Compared, Comparison, Interval, compare_runs
+from cord_worker.operations.comparing import CONFIDENCE, RESAMPLES, Compared, Comparison, Interval, compare_results
 from cord_worker.reproduce.paper import CLAIMS, HIT_RATES, ROWS, Claim, Row
 from cord_worker.store.placement import WinningStep, winning_steps
 from cord_worker.store.runs import resolve_run
@@ -81,7 +81,7 @@ def read_cells(connection: sa.Connection, finished: Sequence[str]) -> list[Cell]
     """All cells, in the order of the tables; those of runs that are not `finished` are without a value."""
     cells: list[Cell] = []
     for row in ROWS:
-        found = compare_runs(connection, [row.run]) if row.run in finished else None
+        found = compare_results(connection, [row.run]) if row.run in finished else None
         cells += [_cell(row, metric, found) for metric in row.metrics]
     if HIT_RATES.run in finished:
         cells += hit_rate_cells(winning_steps(connection, resolve_run(connection, HIT_RATES.run).id))
@@ -93,12 +93,12 @@ def read_findings(connection: sa.Connection, finished: Sequence[str]) -> list[Fi
     findings: list[Finding] = []
     for claim in CLAIMS:
         worse = [name for name in claim.worse if name in finished and claim.better in finished]
-        comparisons = [compare_runs(connection, [name, claim.better]) for name in worse]
+        comparisons = [compare_results(connection, [name, claim.better]) for name in worse]
         findings += [_finding(claim, metric, comparisons) for metric in claim.metrics]
     return findings
 
 
-def _finding(claim: Claim, metric: str, comparisons: Sequence[Comparison]) -> Finding:
+def _finding(claim: Claim, metric: str, comparisons: Sequence[Comparison[Compared]]) -> Finding:
     if not comparisons:
         return Finding(claim, metric, None, 0)
     best = max(comparisons, key=lambda comparison: _mean(comparison.runs[0], metric))
@@ -117,7 +117,7 @@ def _interval(compared: Compared, metric: str) -> Interval | None:
     return compared.score if metric == "score" else compared.accuracy
 
 
-def _cell(row: Row, metric: str, found: Comparison | None) -> Cell:
+def _cell(row: Row, metric: str, found: Comparison[Compared] | None) -> Cell:
     cell = Cell(row.table, row.title, metric, None, None, None, row.paper.get(metric), 0, row.note)
     if found is None:
         return replace(cell, note=row.absent)
