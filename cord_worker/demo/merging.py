@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import random
+from typing import TYPE_CHECKING
 
 from cord_worker.demo.corpus import AUTHORS, Piece, Step, parts, write
 from cord_worker.demo.problems import DemoProblem
-from cord_worker.demo.training import Encoder, Sample
+
+if TYPE_CHECKING:
+    from cord_worker.demo.training import Encoder, Sample
 
 MERGE = "Merge the attempts into one solution, as JSON."
 INTEGRATION_PROMPT = f"{{question}}\n\n{{trajectories}}\n\n{MERGE}"

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cord_worker.errors import TrainingFailed
-from cord_worker.export.sft import Student, export_sft
 from cord_worker.reproduce.carrying_out import Workplace
 from cord_worker.store.database import Database
 
@@ -55,6 +54,8 @@ def train_students(runs: Sequence[str], school: School, database: Database, plac
 
 
 def _begin(run: str, folder: Path, school: School, database: Database) -> subprocess.Popen[bytes]:
+    from cord_worker.export.sft import Student, export_sft  # imports torch, which takes seconds
+
     lessons = folder.with_name(f"{folder.name}.lessons")
     lessons.mkdir(parents=True, exist_ok=True)
     export_sft(database, run, str(lessons / "train.jsonl"), Student(school.beginner))
