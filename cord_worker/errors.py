@@ -14,7 +14,7 @@
     │   └── RequestError     one request is impossible (too long, malformed); the engine lives on
     │       └── NotFiniteError  the model computed NaN or an infinity for it
     ├── LocalServiceError    an embedded server or a supervised process could not be started or stopped
-    └── VerificationError    the answer checker itself failed
+    └── ProcessPoolError     processes for answers and replies are closed or cannot be started
 
 Each message says what happened, to what, and what to do about it.
 """
@@ -78,5 +78,5 @@ class LocalServiceError(CordError):
     """An embedded server or a supervised process could not be started or stopped."""
 
 
-class VerificationError(CordError):
-    """The answer checker itself failed (not: the answer is wrong)."""
+class ProcessPoolError(CordError):
+    """The processes that compare answers or repair replies are closed or cannot be started."""

@@ -15,7 +15,7 @@ from cord_worker.coordination.context import RunContext, RunContexts
 from cord_worker.coordination.deciding import answer_seeds, decide
 from cord_worker.coordination.faults import FaultPoint, commit, read
 from cord_worker.coordination.messages import Messenger
-from cord_worker.errors import StoreError, VerificationError
+from cord_worker.errors import ProcessPoolError, StoreError
 from cord_worker.search.decision import Expand, Fail, Finish, Retry
 from cord_worker.search.types import Expansion, SearchError
 from cord_worker.store import decisions
@@ -125,7 +125,7 @@ class Coordinator:
         rule = Rule(Method(answer.method), relative=tolerance.relative, absolute=tolerance.absolute)
         try:
             verdict = self._checker.check(answer.text, answer.reference, rule)
-        except VerificationError as error:
+        except ProcessPoolError as error:
             verdict = Verdict(correct=None, method="failed", detail=str(error))
         verification = json.dumps({key: value for key, value in asdict(verdict).items() if key != "correct"})
         return decisions.AnswerVerdict(answer.trajectory_id, verdict.correct, verification)

@@ -10,26 +10,26 @@ from cord_worker.coordination.context import RunContext
 from cord_worker.coordination.refusals import reason_of
 from cord_worker.engines.protocol import Engine, FinishReason, Sampling, Turn
 from cord_worker.errors import RequestError, StoreError
+from cord_worker.local.killable import CallFailed, KillablePool, ProcessEnded
 from cord_worker.prompting.integration import Integration, integration_prompt, read_integration, repair_integration
 from cord_worker.prompting.trajectory import Segmentation
 from cord_worker.search.types import InvalidReason
 from cord_worker.search.validity import invalid_reason, storable
 from cord_worker.store.work import LeasedProposal, ProposalResult
-from cord_worker.verify import AnswerChecker
 
 logger = logging.getLogger(__name__)
 
 
 async def integrated(
     engine: Engine,
-    checker: AnswerChecker,
+    processes: KillablePool,
     context: RunContext,
     lease: LeasedProposal,
     *,
     system_prompt: str | None,
     sampling: Sampling,
 ) -> ProposalResult:
-    """The integrator's candidate; broken JSON is repaired in one of the processes of `checker`.
+    """The integrator's candidate; broken JSON is repaired in one of `processes`.
 
     Where the context has no room for all sources and the reply, the worst by score are left out until it has; none is
     left out in silence, the candidate's row names those that were merged. They are shown in the teachers' order, so
@@ -74,7 +74,7 @@ async def integrated(
         )
         found = read_integration(generation.text, context.segmentation, complete=False)
         if found is None and not cut:
-            found = await asyncio.to_thread(_repaired, checker, lease, generation.text, context.segmentation)
+            found = await asyncio.to_thread(_repaired, processes, lease, generation.text, context.segmentation)
         if found is not None:
             reason = invalid_reason(found.text, loop_ngram=search.loop_ngram, loop_repeats=search.loop_repeats)
             return replace(
@@ -90,12 +90,10 @@ async def integrated(
 
 
 def _repaired(
-    checker: AnswerChecker, lease: LeasedProposal, reply: str, segmentation: Segmentation
+    processes: KillablePool, lease: LeasedProposal, reply: str, segmentation: Segmentation
 ) -> Integration | None:
-    from pebble import ProcessExpired
-
     try:
-        return checker.call(repair_integration, reply, segmentation)
-    except (TimeoutError, ProcessExpired) as error:
-        logger.warning("candidate %d: repairing the reply was given up: %s", lease.candidate_id, type(error).__name__)
+        return processes.call(repair_integration, reply, segmentation)
+    except (TimeoutError, ProcessEnded, CallFailed) as error:
+        logger.warning("candidate %d: repairing the reply was given up: %s", lease.candidate_id, error)
         return None

@@ -30,6 +30,7 @@ from cord_worker.coordination.messages import Messenger
 from cord_worker.coordination.refusals import reason_of
 from cord_worker.engines.protocol import Engine, FinishReason, Sampling, Turn
 from cord_worker.errors import RequestError
+from cord_worker.local.killable import KillablePool
 from cord_worker.search.types import InvalidReason
 from cord_worker.search.validity import invalid_reason, storable
 from cord_worker.store import leases, workers
@@ -107,7 +108,8 @@ class ModelWorker:
         self._finish_proposals = Operation(FaultPoint.FINISH_PROPOSALS, self._run_finish_proposals, self._pass_on)
         self._claim_scores = Operation(FaultPoint.CLAIM_SCORES, self._run_claim_scores, self._hold_candidates)
         self._finish_scores = Operation(FaultPoint.FINISH_SCORES, self._run_finish_scores, self._pass_on)
-        self._checker = AnswerChecker()  # starts its processes with the first judgment or repair
+        self._checker = AnswerChecker()  # starts its processes with the first judgment
+        self._repairers = KillablePool()  # with the first reply to be repaired
         self._claim_judgments = Operation(FaultPoint.CLAIM_JUDGMENTS, self._run_claim_judgments, self._hold_candidates)
         self._finish_judgments = Operation(FaultPoint.FINISH_JUDGMENTS, self._run_finish_judgments, self._pass_on)
         self._claim_answers = Operation(FaultPoint.CLAIM_ANSWERS, self._run_claim_answers, self._hold_trajectories)
@@ -261,6 +263,7 @@ class ModelWorker:
         """Commits what is finished."""
         self._committer.close()
         self._checker.close()
+        self._repairers.close()
 
     def _in_engine(self, work: Any) -> list[Any]:
         async def together() -> list[Any]:
@@ -289,7 +292,7 @@ class ModelWorker:
         sampling = sampling_of(teacher, lease.max_tokens, lease.seed)
         if lease.sources:
             return await integrated(
-                self._engine, self._checker, context, lease, system_prompt=system_prompt, sampling=sampling
+                self._engine, self._repairers, context, lease, system_prompt=system_prompt, sampling=sampling
             )
         turn = Turn(lease.question, system_prompt, lease.passage, segmentation)
         try:

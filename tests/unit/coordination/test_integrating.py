@@ -17,9 +17,9 @@ from cord_worker.coordination.processes import engine_settings
 from cord_worker.engines import load_engine
 from cord_worker.engines.instant import InstantEngine
 from cord_worker.engines.protocol import Engine, Generation, Sampling, Turn
+from cord_worker.local.killable import KillablePool
 from cord_worker.prompting.trajectory import PROMPTED
 from cord_worker.store.work import LeasedProposal, ProposalResult, Source
-from cord_worker.verify import AnswerChecker
 
 CONFIG = RunConfig.parse(
     """
@@ -47,18 +47,18 @@ def lease(*sources: Source, question: str = "What is 2 + 2?") -> LeasedProposal:
     return LeasedProposal(7, 1, 3, 5, question, None, (), 11, 24, True, sources)
 
 
-CHECKER = AnswerChecker(timeout_seconds=2.0)
+PROCESSES = KillablePool(timeout_seconds=2.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _closed_checker() -> Iterator[None]:
+def _ended_processes() -> Iterator[None]:
     yield
-    CHECKER.close()
+    PROCESSES.close()
 
 
 def merged(engine: Engine, leased: LeasedProposal, max_tokens: int = 24) -> Coroutine[Any, Any, ProposalResult]:
     sampling = Sampling(0.6, 0.95, 0, 0.0, 1.0, max_tokens, 11)
-    return integrated(engine, CHECKER, CONTEXT, leased, system_prompt=None, sampling=sampling)
+    return integrated(engine, PROCESSES, CONTEXT, leased, system_prompt=None, sampling=sampling)
 
 
 def test_a_reply_becomes_one_numbered_trajectory_and_an_answer() -> None:

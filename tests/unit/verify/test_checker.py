@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cord_worker.errors import VerificationError
+from cord_worker.errors import ProcessPoolError
 from cord_worker.local.processes import start_mark
 from cord_worker.verify import AnswerChecker, Verdict
 
@@ -94,7 +94,7 @@ def test_a_closed_checker_says_so() -> None:
     with AnswerChecker() as checker:
         pass
 
-    with pytest.raises(VerificationError, match="closed"):
+    with pytest.raises(ProcessPoolError, match="closed"):
         checker.check("5", "5")
 
 
@@ -109,14 +109,14 @@ def test_a_check_that_closing_cuts_short_says_so() -> None:
         while psutil.Process(worker).cpu_times().user < used + 0.1:
             time.sleep(0.01)
         checker.close()
-        with pytest.raises(VerificationError, match="closed"):
+        with pytest.raises(ProcessPoolError, match="closed"):
             running.result(timeout=60)
 
 
 def test_a_checker_without_a_worker_or_time_is_refused() -> None:
-    with pytest.raises(VerificationError, match="at least one worker"):
+    with pytest.raises(ProcessPoolError, match="at least one worker"):
         AnswerChecker(workers=0)
-    with pytest.raises(VerificationError, match="positive timeout"):
+    with pytest.raises(ProcessPoolError, match="positive timeout"):
         AnswerChecker(timeout_seconds=0)
 
 
@@ -126,7 +126,7 @@ def test_processes_that_cannot_start_are_an_error_and_not_a_verdict(
     (tmp_path / "math_verify.py").write_text("raise ImportError('broken installation')")
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    with AnswerChecker() as checker, pytest.raises(VerificationError, match="is installed"):
+    with AnswerChecker() as checker, pytest.raises(ProcessPoolError, match="is installed"):
         checker.check("5", "5")
 
 
