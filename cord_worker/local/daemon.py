@@ -146,6 +146,8 @@ class Daemon:
         self._services = LocalServices(spec.state_dir, token="daemon") if spec.embedded else None
         self._supervisor = Supervisor(spec.processes, policy=spec.policy, grace_seconds=spec.grace_seconds)
         self._asked_to_stop = False
+        self._asked_twice = False
+        self._is_waiting = False
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT."""
@@ -167,16 +169,25 @@ class Daemon:
             self._unregister()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's form
-        if self._asked_to_stop:
-            raise KeyboardInterrupt
-        self._asked_to_stop = True
+        if not self._asked_to_stop:
+            self._asked_to_stop = True
+        elif not self._asked_twice:
+            self._asked_twice = True
+            if self._is_waiting:
+                raise KeyboardInterrupt
 
     def _stop(self) -> None:
         try:
-            self._supervisor.stop()
+            self._is_waiting = True
+            if not self._asked_twice:
+                self._supervisor.stop()
+                return
         except KeyboardInterrupt:
-            _say("asked twice: what is being generated is given up")
-            self._supervisor.stop(0.0)
+            pass
+        finally:
+            self._is_waiting = False
+        _say("asked twice: what is being generated is given up")
+        self._supervisor.stop(0.0)
 
     def _register(self) -> None:
         me = processes.current()

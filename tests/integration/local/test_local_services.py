@@ -216,6 +216,28 @@ def test_a_daemon_keeps_processes_and_servers_until_it_is_stopped(state_dir: Pat
     assert not stop_daemon(state_dir)
 
 
+def test_a_daemon_that_is_told_to_stop_twice_waits_for_nobody(state_dir: Path, tmp_path: Path) -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep"
+    worker = ProcessSpec("w", (sys.executable, "-S", "-c", f"{deaf}({LIFETIME})"), tmp_path / "w.log")
+    daemon = start_daemon(DaemonSpec(state_dir, (worker,), grace_seconds=LIFETIME))
+    state = StateDir.open(state_dir)
+    log = state.logs / "daemon.log"
+    [seen] = state.read().workers
+    pids = server_pids(state_dir)
+    assert wait_until(lambda: "deaf" in (tmp_path / "w.log").read_text())
+    os.kill(daemon.pid, signal.SIGTERM)
+    assert wait_until(lambda: "stopping" in log.read_text())
+    assert daemon.is_alive()
+    os.kill(daemon.pid, signal.SIGTERM)
+    os.kill(daemon.pid, signal.SIGTERM)  # a third one changes nothing
+    assert wait_until(lambda: not daemon.is_alive())
+    assert "asked twice" in log.read_text()
+    assert seen.pid is not None
+    assert processes.start_mark(seen.pid) is None
+    assert not any(pid.is_alive() for pid in pids)
+    assert state.read() == Services()
+
+
 def test_everything_of_a_killed_daemon_ends(state_dir: Path, tmp_path: Path) -> None:
     worker = ProcessSpec("w", (sys.executable, "-S", "-c", f"import time; time.sleep({LIFETIME})"), tmp_path / "w.log")
     daemon = start_daemon(DaemonSpec(state_dir, (worker,)))
