@@ -69,7 +69,7 @@ def _comparison_table(comparison: Comparison[Costed]) -> Table:
             percent_interval(run.accuracy_difference, signed=True),
             figure_interval(run.score),
             figure_interval(run.score_difference, signed=True),
-            f"{run.tokens_per_problem:,.0f}",
+            "-" if run.tokens is None else f"{run.tokens.mean:,.0f}",
             figure(run.cost.seconds_per_problem(GENERATION), 2),
             figure(run.cost.seconds_per_problem(SCORING), 2),
             Text(", ".join(f"{shown(teacher.name)} {percent(teacher.share)}" for teacher in run.teachers)),

@@ -47,7 +47,7 @@ class Interval:
 @dataclass(frozen=True, slots=True)
 class Compared:
     """One run of a comparison. Means and intervals are over the problems that all runs share; differences are this
-    run minus the first one, None for the first itself."""
+    run minus the first one, None for the first itself. `tokens` are generated tokens a problem."""
 
     run: str
     pipeline: str
@@ -56,7 +56,7 @@ class Compared:
     score: Interval | None
     accuracy_difference: Interval | None
     score_difference: Interval | None
-    tokens_per_problem: float
+    tokens: Interval | None
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""
@@ -68,7 +68,8 @@ class Compared:
             "score": _json(self.score),
             "accuracy_difference": _json(self.accuracy_difference),
             "score_difference": _json(self.score_difference),
-            "tokens_per_problem": self.tokens_per_problem,
+            "tokens_per_problem": None if self.tokens is None else self.tokens.mean,
+            "tokens": _json(self.tokens),
         }
 
 
@@ -139,7 +140,7 @@ def compare_results(connection: sa.Connection, names: Sequence[str]) -> Comparis
                 score=bootstrap(_scores(rows)) if config.is_scored else None,
                 accuracy_difference=None if first is None else _difference(_correct(rows), _correct(first)),
                 score_difference=_difference(_scores(rows), _scores(first)) if first and both_scored else None,
-                tokens_per_problem=sum(row.generated_tokens for row in rows) / len(rows),
+                tokens=bootstrap(np.array([float(row.generated_tokens) for row in rows])),
             )
         )
     return Comparison(len(keys), compared)

@@ -114,7 +114,7 @@ def _mean(compared: Compared, metric: str) -> float:
 
 def _interval(compared: Compared, metric: str) -> Interval | None:
     """Pass@1 is the accuracy of a run with one trajectory a problem."""
-    return compared.score if metric == "score" else compared.accuracy
+    return {"score": compared.score, "tokens": compared.tokens}.get(metric, compared.accuracy)
 
 
 def _cell(row: Row, metric: str, found: Comparison[Compared] | None) -> Cell:
@@ -122,8 +122,6 @@ def _cell(row: Row, metric: str, found: Comparison[Compared] | None) -> Cell:
     if found is None:
         return replace(cell, note=row.absent)
     compared, cell = found.runs[0], replace(cell, problems=found.problems)
-    if metric == "tokens":
-        return replace(cell, value=compared.tokens_per_problem)
     interval = _interval(compared, metric)
     if interval is None:
         return replace(cell, note="no answer was checked")

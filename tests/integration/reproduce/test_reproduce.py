@@ -98,4 +98,5 @@ def test_models_that_merge_and_models_that_judge_have_rows_of_their_own(reproduc
         assert cell["problems"] == PROBLEMS
         assert 0 < cell["value"] <= 1
         assert cell["paper"] is not None
-        assert cells[table, row, "tokens"]["value"] > 0
+        tokens = cells[table, row, "tokens"]
+        assert 0 < tokens["low"] <= tokens["value"] <= tokens["high"]
