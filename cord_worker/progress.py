@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LINE_SECONDS = 10.0
 """Pause between two plain lines."""
 
-_FILE_COLUMNS = 140
+_FILE_COLUMNS = 400
 
 
 def shown(text: str) -> str:

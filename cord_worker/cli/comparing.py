@@ -42,7 +42,7 @@ def _comparison_table(comparison: Comparison[Costed]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from cord_worker.cli.tables import figure_interval, percent_interval
+    from cord_worker.cli.tables import figure_interval, percent_interval, points_interval
     from cord_worker.operations.costing import GENERATION, SCORING
     from cord_worker.progress import figure, percent, shown
 
@@ -51,7 +51,7 @@ def _comparison_table(comparison: Comparison[Costed]) -> Table:
         "run",
         "pipeline",
         "accuracy",
-        "difference",
+        "difference (points)",
         "mean score",
         "difference",
         "tokens / problem",
@@ -66,7 +66,7 @@ def _comparison_table(comparison: Comparison[Costed]) -> Table:
             Text(shown(run.run)),
             run.pipeline,
             percent_interval(run.accuracy),
-            percent_interval(run.accuracy_difference, signed=True),
+            points_interval(run.accuracy_difference),
             figure_interval(run.score),
             figure_interval(run.score_difference, signed=True),
             "-" if run.tokens is None else f"{run.tokens.mean:,.0f}",

@@ -122,17 +122,23 @@ def print_failures(screen: Console, failed: Sequence[FailedProblem], count: int)
         screen.print(f"… and {count - len(failed)} more failed problems (cordctl export RUN -o … --failures FILE)")
 
 
-def percent_interval(interval: Interval | None, *, signed: bool = False) -> str:
-    """A share with its bounds; `signed` for a difference, marked * where its interval excludes 0."""
+def percent_interval(interval: Interval | None) -> str:
+    """A share with its bounds."""
     if interval is None:
         return "-"
-    sign = "+" if signed else ""
-    mark = " *" if signed and interval.excludes_zero else ""
-    return f"{100 * interval.mean:{sign}.1f} % [{100 * interval.low:{sign}.1f}, {100 * interval.high:{sign}.1f}]{mark}"
+    return f"{100 * interval.mean:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def points_interval(interval: Interval | None) -> str:
+    """A difference of shares with its bounds, in percentage points, marked * where its interval excludes 0."""
+    if interval is None:
+        return "-"
+    mark = " *" if interval.excludes_zero else ""
+    return f"{100 * interval.mean:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]{mark}"
 
 
 def figure_interval(interval: Interval | None, *, signed: bool = False) -> str:
-    """A figure with its bounds, like `percent_interval`."""
+    """A figure with its bounds; `signed` for a difference, marked like one of points."""
     if interval is None:
         return "-"
     sign = "+" if signed else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -30,12 +30,18 @@ _STOP_MARGIN_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Where the reproduction keeps its files, and how it speaks."""
+    """Where the reproduction keeps its files, and how it speaks (`echo`)."""
 
     folder: Path
     settings: Settings
-    say: Callable[[str], None]
+    echo: Callable[[str], None]
     check_interrupted: Callable[[], None]
+    started: float = field(default_factory=time.monotonic)
+
+    def say(self, text: str) -> None:
+        """A line, with the time since the beginning."""
+        minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
+        self.echo(f"[{minutes}:{seconds:02d}] {text}")
 
 
 def carry_out(experiments: Sequence[Experiment], dataset: Path, place: Workplace) -> None:
@@ -95,7 +101,7 @@ def _work_off(
     place: Workplace,
 ) -> None:
     """The next run begins when few problems of those before are left, so that batches stay full."""
-    started = told = time.monotonic()
+    told = time.monotonic()
     working: dict[str, tuple[int, Experiment]] = {}
     while waiting or working:
         place.check_interrupted()
@@ -107,7 +113,7 @@ def _work_off(
             left += experiment.problems - final
             lines.append(f"{name} {final} of {experiment.problems}")
             if final >= experiment.problems:
-                place.say(f"[{_clock(started)}] {name}: done")
+                place.say(f"{name}: done")
                 del working[name]
         if waiting and left < _FEW:
             experiment = waiting.popleft()
@@ -118,7 +124,7 @@ def _work_off(
             continue
         if time.monotonic() - told >= _TOLD_SECONDS and lines:
             told = time.monotonic()
-            place.say(f"[{_clock(started)}] {', '.join(lines)}; {len(waiting)} runs wait")
+            place.say(f"{', '.join(lines)}; {len(waiting)} runs wait")
         time.sleep(_INTERVAL_SECONDS)
 
 
@@ -128,8 +134,3 @@ def _look_after(supervisor: Supervisor, say: Callable[[str], None]) -> None:
             raise event.error
         if event.kind is EventKind.FELL:
             say(f"process {event}")
-
-
-def _clock(started: float) -> str:
-    minutes, seconds = divmod(int(time.monotonic() - started), 60)
-    return f"{minutes}:{seconds:02d}"
