@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import random
 import signal
 import sys
@@ -20,6 +19,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import psutil
 import sqlalchemy as sa
@@ -103,7 +103,8 @@ def main() -> int:
     chance = random.Random(options.seed)
     faults: Counter[str] = Counter()
     looks = {run: Looks() for run in ("undisturbed", "disturbed")}
-    with Servers(disk_mib=1024 + options.candidates // 40) as servers:
+    # The engines' calls are noted outside of the disk that is filled.
+    with TemporaryDirectory() as calls, Servers(disk_mib=1024 + options.candidates // 40) as servers:
         logs = options.keep or servers.folder / "fleet"
         logs.mkdir(exist_ok=True, parents=True)
         (logs / "cord.toml").write_text(EVERYTHING, encoding="utf-8")
@@ -111,7 +112,7 @@ def main() -> int:
             **FAST,
             "CORD_DATABASE_URL": servers.postgres.url,
             "CORD_BROKER_URL": servers.redis.url,
-            "CORD_INSTANT_LOG": str(logs / f"calls-{os.getpid()}"),
+            "CORD_INSTANT_LOG": f"{calls}/calls",
             "OMP_NUM_THREADS": "1",
         }
         database = Database(servers.postgres.url, application_name="soak", retry_seconds=60.0)
