@@ -45,13 +45,15 @@ def shown_lines(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A run at one moment; `workers` maps what is shown of a role or model to its processes."""
+    """A run at one moment; `workers` maps what is shown of a role or model to its processes, `missing` are those that
+    it needs and has none of, while problems are waited for."""
 
     run: str
     state: str
     counts: Counts
     totals: Totals
     workers: Mapping[str, int]
+    missing: Sequence[str]
     eta_seconds: float | None
 
     @property
@@ -99,6 +101,7 @@ class Snapshot:
             },
             "prover": {"tokens": totals.scored_tokens, "engine_seconds": round(totals.prover_seconds, 3)},
             "workers": dict(self.workers),
+            "missing_workers": list(self.missing),
             "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds, 1),
         }
 
@@ -288,7 +291,7 @@ def line(snapshot: Snapshot) -> str:
     ]
     if snapshot.state != "active":
         parts.insert(0, snapshot.state)
-    return ", ".join(parts)
+    return ", ".join([*parts, *_missing(snapshot)])
 
 
 def panel(snapshot: Snapshot, seconds: float | None) -> RenderableType:
@@ -327,7 +330,14 @@ def panel(snapshot: Snapshot, seconds: float | None) -> RenderableType:
         facts,
         teachers,
         Text(f"workers: {workers}", style="dim"),
+        *(Text(line, style="bold yellow") for line in _missing(snapshot)),
     )
+
+
+def _missing(snapshot: Snapshot) -> list[str]:
+    """That nobody does what the run waits for, in one line or none."""
+    names = ", ".join(shown(name) for name in snapshot.missing)
+    return [f"NO WORKER for {names}: what needs it waits (cordctl up, or cordctl worker)"] if names else []
 
 
 def _facts(snapshot: Snapshot) -> list[tuple[str, str, str]]:

@@ -17,7 +17,8 @@ from cord_worker.cli.options import config_option, read_settings, state_dir_opti
 def up(config_path: Path, state_dir: Path | None, wait: bool, timeout: float) -> None:
     """Start services and workers in the background.
 
-    enqueue, status, export and the others find them through the state folder. Does nothing where they run already.
+    enqueue, status, export and the others find them through the state folder. Where they run
+    already, it starts those again that stopped.
     """
     from cord_worker.cli.interrupts import graceful_interrupts
     from cord_worker.config import RunConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cord_worker.cli.options import json_option, print_json, read_settings, state_dir_option
+from cord_worker.cli.options import confirm, json_option, print_json, read_settings, state_dir_option
 
 
 @click.command()
@@ -28,7 +28,7 @@ def retry(
     if failed and keys:
         raise click.UsageError("--failed means all failed problems, --problem only those: give one of them")
     if anew and not yes:
-        click.confirm(f"Delete what the failed problems of run {run} came to, and begin them anew?", abort=True)
+        confirm(f"Delete what the failed problems of run {run} came to, and begin them anew?")
     work = begin_failed_anew if anew else retry_failed
     with open_database(read_settings(state_dir)) as database:
         retried = database.run(lambda connection: work(connection, run, keys))
@@ -65,7 +65,7 @@ def remove(run: str, yes: bool, state_dir: Path | None, as_json: bool) -> None:
     from cord_worker.store.removal import remove_run
 
     if not yes:
-        click.confirm(f"Delete run {run} with everything that it came to?", abort=True)
+        confirm(f"Delete run {run} with everything that it came to?")
     with open_database(read_settings(state_dir)) as database:
         removed = remove_run(database, run)
     if as_json:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cord_worker.cli.options import read_settings, state_dir_option
+from cord_worker.cli.options import confirm, read_settings, state_dir_option
 
 _beside_workers_option = click.option(
     "--beside-workers", is_flag=True, help="Although workers are up: they hand their work back and end."
@@ -43,7 +43,7 @@ def downgrade(revision: str, yes: bool, beside_workers: bool, state_dir: Path | 
     from cord_worker.store import schema
 
     if not yes:
-        click.confirm(f"Migrate back to {revision}? Tables that are newer are dropped with their rows.", abort=True)
+        confirm(f"Migrate back to {revision}? Tables that are newer are dropped with their rows.")
     with database_url_for(read_settings(state_dir)) as url:
         schema.downgrade(url, revision, beside_workers=beside_workers)
         click.echo(f"database is at {current_revision(url) or 'nothing'}")

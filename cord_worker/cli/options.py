@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,8 +47,28 @@ skip_invalid_option = click.option(
     help="Leave bad rows out and write them to DATASET.rejects.jsonl; without it one bad row stops everything.",
 )
 run_name_option = click.option(
-    "--run", "run_name", help="Name of the run (default: the dataset's name and a hash of the configuration)."
+    "--run",
+    "run_name",
+    callback=lambda context, parameter, value: _not_empty(value),  # noqa: ARG005 - click's form
+    help="Name of the run (default: the dataset's name and a hash of the configuration).",
 )
+
+
+def _not_empty(name: str | None) -> str | None:
+    """An empty name is mostly a variable that was not set, and must not stand for the default."""
+    if name == "":
+        raise click.BadParameter("must not be empty; leave it out for the default")
+    return name
+
+
+def confirm(question: str) -> None:
+    """Asks; ends the command where the answer is no. Raises UsageError where nobody is there to answer."""
+    try:
+        click.confirm(question, abort=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.UsageError("nobody said yes: give --yes where this is meant") from None
 
 
 def dataset_options(function: _F) -> _F:

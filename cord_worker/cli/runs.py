@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cord_worker.cli.options import json_option, print_json, read_settings, state_dir_option
+from cord_worker.cli.options import confirm, json_option, print_json, read_settings, state_dir_option
 
 
 @click.command()
@@ -125,7 +125,7 @@ def cancel(run: str, yes: bool, state_dir: Path | None) -> None:
     from cord_worker.store.lifecycle import cancel_run
 
     if not yes:
-        click.confirm(f"Cancel run {run} for good?", abort=True)
+        confirm(f"Cancel run {run} for good?")
     with open_database(read_settings(state_dir)) as database:
         count = database.run(lambda connection: cancel_run(connection, run))
     click.echo(f"run {run} is cancelled: {count} problems were not finished")

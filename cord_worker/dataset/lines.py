@@ -18,7 +18,7 @@ from cord_worker.dataset.values import MAX_DEPTH, keep_raw
 from cord_worker.errors import DatasetError
 
 _BOM = b"\xef\xbb\xbf"
-_TOO_LONG = f"is longer than {MAX_ROW_BYTES // 1024**2} MiB: split it, or is this another format?"
+_TOO_LONG = f"is longer than {MAX_ROW_BYTES // 1024**2} MiB: split it; or this is another format"
 
 
 class Line(NamedTuple):

@@ -153,9 +153,13 @@ def folder_of(settings: EngineSettings) -> Path:
         return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=patterns))
     except Exception as error:  # the hub client raises its own, requests' and OS errors
         raise EngineLoadError(
-            f"model {settings.path!r} is no local folder and could not be fetched from the hub "
+            f"model {settings.path!r}{_at(settings.revision)} is no local folder and could not be fetched from the hub "
             f"({type(error).__name__}: {error}); check the name, the revision, the network, or download it first"
         ) from error
+
+
+def _at(revision: str | None) -> str:
+    return "" if revision is None else f" at revision {revision!r}"
 
 
 def options(settings: EngineSettings) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 It owns the embedded servers of its state folder while it runs (if its spec says so), keeps the processes of its spec
 running, and reports them in `services.json`. SIGTERM or SIGINT: the processes stop, at a second signal without a grace
-period; then the servers, unless another process owns them. When it is killed, its processes die with it and the
-servers' watchdog stops the servers.
+period; then the servers, unless another process owns them. SIGHUP: processes that ended in good order or were given up
+are started again. When it is killed, its processes die with it and the servers' watchdog stops the servers.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from cord_worker.local import processes
 from cord_worker.local.processes import ProcessId
 from cord_worker.local.services import LocalServices
 from cord_worker.local.state import StateDir, Worker
-from cord_worker.local.supervisor import ProcessSpec, RestartPolicy, Supervisor
+from cord_worker.local.supervisor import ProcessSpec, RestartPolicy, State, Supervisor
 
 _INTERVAL_SECONDS = 0.2
 _START_SECONDS = 300.0
@@ -137,6 +138,28 @@ def stop_daemon(state_dir: Path | None = None, seconds: float = 90.0) -> bool:
     return True
 
 
+def start_stopped(state_dir: Path, seconds: float = 10.0) -> None:
+    """Has the daemon of a state folder start those of its processes again that stopped or were given up.
+
+    Raises LocalServiceError where it does not within `seconds`.
+    """
+    state = StateDir.open(state_dir)
+    daemon = state.read().living_daemon()
+    if daemon is not None and _down(state):
+        os.kill(daemon.pid, signal.SIGHUP)
+    deadline = time.monotonic() + seconds
+    while down := _down(state):
+        if daemon is None or not daemon.is_alive() or time.monotonic() > deadline:
+            raise LocalServiceError(
+                f"The daemon of {state.path} did not start {', '.join(down)} again; look at its logs/daemon.log."
+            )
+        time.sleep(_INTERVAL_SECONDS)
+
+
+def _down(state: StateDir) -> list[str]:
+    return [one.name for one in state.read().workers if one.state in (State.STOPPED, State.GIVEN_UP)]
+
+
 class Daemon:
     """One daemon's work, from its spec to the signal that ends it."""
 
@@ -145,6 +168,7 @@ class Daemon:
         self._state = StateDir.open(spec.state_dir)
         self._services = LocalServices(spec.state_dir, token="daemon") if spec.embedded else None
         self._supervisor = Supervisor(spec.processes, policy=spec.policy, grace_seconds=spec.grace_seconds)
+        self._asked_to_start = False
         self._asked_to_stop = False
         self._asked_twice = False
         self._is_waiting = False
@@ -153,12 +177,16 @@ class Daemon:
         """Work until SIGTERM or SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, self._on_hangup)
         try:
             if self._services is not None:
                 self._services.ensure_started()
             with self._supervisor:
                 self._register()
                 while not self._asked_to_stop:
+                    if self._asked_to_start:
+                        self._asked_to_start = False
+                        self._supervisor.start()
                     self._report()
                     time.sleep(_INTERVAL_SECONDS)
                 _say("stopping")
@@ -175,6 +203,9 @@ class Daemon:
             self._asked_twice = True
             if self._is_waiting:
                 raise KeyboardInterrupt
+
+    def _on_hangup(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's form
+        self._asked_to_start = True
 
     def _stop(self) -> None:
         try:

@@ -142,7 +142,7 @@ class Supervisor:
         self.stop()
 
     def start(self) -> None:
-        """Start every process that does not run; `poll()` then returns what happened.
+        """Start every process that does not run, those that were given up too; `poll()` then returns what happened.
 
         Raises:
             LocalServiceError: a log file cannot be written; processes started before are stopped.
@@ -152,6 +152,7 @@ class Supervisor:
         try:
             for child in self._children:
                 if child.process is None:
+                    child.forgive()
                     self._launch(child)
         except LocalServiceError:
             self.stop()
@@ -317,6 +318,10 @@ class _Child:
         self.started = 0.0
         self.due = 0.0
         self.restarts = 0
+        self.forgive()
+
+    def forgive(self) -> None:
+        """Forgets its failures."""
         self.quick_failures = 0
         self.idle_failures = 0
         self.failures_in_row = 0

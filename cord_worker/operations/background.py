@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cord_worker.config import RunConfig, Settings
 from cord_worker.errors import LocalServiceError
-from cord_worker.local.daemon import DaemonSpec, start_daemon, stop_daemon
+from cord_worker.local.daemon import DaemonSpec, start_daemon, start_stopped, stop_daemon
 from cord_worker.local.services import Endpoints, LocalServices
 from cord_worker.local.state import StateDir, Worker, write_atomically
 from cord_worker.local.supervisor import State
@@ -57,12 +57,15 @@ def find_background(settings: Settings) -> Background | None:
 def bring_up(config: RunConfig, config_path: Path, settings: Settings) -> tuple[Background, bool]:
     """Starts services and workers in the background; returns them and whether they were started just now.
 
+    Where they run already, those that stopped (`cordctl drain`) or were given up are started again.
+
     Raises LocalServiceError where others run for this state folder or something could not be started.
     """
     running = find_background(settings)
     if running is not None:
         if running.serves(config):
-            return running, False
+            start_stopped(running.state_dir)
+            return find_background(settings) or running, False
         raise LocalServiceError(
             f"Workers of another configuration run in the background of {running.state_dir} (models: "
             f"{', '.join(sorted(running.models)) or 'unknown'}). Stop them first (cordctl down), or use another folder "

@@ -95,7 +95,10 @@ def work_through(
             view.say(enqueued.sentence())
             run = database.run(lambda connection: _runnable(connection, enqueued.report.run_id))
             _name_others(database.run(unfinished_runs), run, view.say)
-            watched = RunWatch(database, run, worker_timeout_seconds=settings.worker_timeout_seconds)
+            # Who is not there yet is being started, or comes again after a pause.
+            watched = RunWatch(
+                database, run, worker_timeout_seconds=settings.worker_timeout_seconds, names_missing=False
+            )
 
             def on_round() -> None:
                 check_interrupted()

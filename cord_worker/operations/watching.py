@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from cord_worker.config import RunConfig
 from cord_worker.errors import ConfigError
-from cord_worker.operations.fleet import fleet_models
+from cord_worker.operations.fleet import COORDINATOR, fleet_models
 from cord_worker.progress import EtaClock, ProgressView, Snapshot, TotalsCache, named_workers
 from cord_worker.store.database import Database
 from cord_worker.store.runs import RunRow, get_run, list_runs, resolve_run
@@ -41,12 +41,15 @@ class _Look:
 
 
 class RunWatch:
-    """One run, watched."""
+    """One run, watched; with `names_missing` also whether somebody does what it waits for."""
 
-    def __init__(self, database: Database, run: RunRow, *, worker_timeout_seconds: float) -> None:
+    def __init__(
+        self, database: Database, run: RunRow, *, worker_timeout_seconds: float, names_missing: bool = True
+    ) -> None:
         self._database = database
         self._run_id = run.id
         self._timeout = worker_timeout_seconds
+        self._names_missing = names_missing
         self._names = _model_names(run)
         self._clock = EtaClock()
         self._totals = TotalsCache(lambda: database.run(lambda c: read_totals(c, run.id)))
@@ -59,14 +62,22 @@ class RunWatch:
         eta = self._clock.observe(look.counts, totals.mean_steps)
         if eta is None and look.run.state == "active":
             eta = totals.seconds_left(unfinished)
+        waits = unfinished and look.run.state == "active"
+        missing = self._missing(look.workers) if waits and self._names_missing else []
         return Snapshot(
             run=look.run.name,
             state=look.run.state,
             counts=look.counts,
             totals=totals,
             workers=named_workers(look.workers, self._names),
-            eta_seconds=eta,
+            missing=missing,
+            eta_seconds=None if missing else eta,
         )
+
+    def _missing(self, live: Sequence[LiveWorkers]) -> list[str]:
+        there = {worker.model for worker in live}
+        coordinator = [] if None in there else [COORDINATOR]
+        return coordinator + [name for model, name in self._names.items() if model not in there]
 
     def _look(self, connection: sa.Connection) -> _Look:
         return _Look(

@@ -33,6 +33,7 @@ _CONNECT_ARGUMENTS = {
 }
 """A machine that vanished is noticed within half a minute, on both sides: its locks and the lead go to others."""
 _READ_ONLY = "25006"
+_NOT_ALLOWED = "42501"  # insufficient_privilege
 _TRANSIENT_STATES = {
     _READ_ONLY,  # of the whole server: a failover is under way
     "40001",  # serialization failure
@@ -93,6 +94,8 @@ class Database:
                 with engine.begin() as connection:
                     return work(connection)
             except DBAPIError as error:
+                if _state(error) == _NOT_ALLOWED:
+                    raise _refused(error) from error
                 if _is_mistake(error) or (read_only and _state(error) == _READ_ONLY):
                     raise
                 if not _is_transient(error) or time.monotonic() > deadline:
@@ -111,6 +114,8 @@ class Database:
             with self._engine.begin() as connection:
                 yield connection
         except DBAPIError as error:
+            if _state(error) == _NOT_ALLOWED:
+                raise _refused(error) from error
             if _is_mistake(error):
                 raise
             raise _unreachable(error) from error
@@ -166,6 +171,13 @@ def _is_mistake(error: DBAPIError) -> bool:
 def _unreachable(error: DBAPIError) -> StoreError:
     return StoreError(
         f"the database cannot be reached: {_brief(error)}. Is it running, and is CORD_DATABASE_URL right?"
+    )
+
+
+def _refused(error: DBAPIError) -> StoreError:
+    return StoreError(
+        f"the database's role may not do this: {_brief(error)}. Give CORD_DATABASE_URL a role that may "
+        "(cordctl db grant --service ROLE makes one)"
     )
 
 

@@ -9,6 +9,13 @@ from cord_worker.errors import StoreError
 _ROLE_EXISTS = sa.text("SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = :role)")
 _SCHEMA = sa.text("SELECT current_schema()")
 
+_MAY_GRANT_TEMPORARY = sa.text(
+    "SELECT current_database(), has_database_privilege(current_database(), 'TEMPORARY WITH GRANT OPTION')"
+)
+_SERVICE_TEMPORARY = "GRANT TEMPORARY ON DATABASE {database} TO {role}"
+"""Enqueuing stages its rows in a temporary table."""
+_ANALYST_TEMPORARY = "REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC"
+
 _SERVICE = (
     "GRANT USAGE ON SCHEMA {schema} TO {role}",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
@@ -27,21 +34,26 @@ def grant_service(connection: sa.Connection, role: str) -> None:
 
     Tables that the connection's user makes later are included. Raises StoreError where there is no such role.
     """
-    _grant(connection, role, _SERVICE)
+    _grant(connection, role, _SERVICE, _SERVICE_TEMPORARY)
 
 
 def grant_analyst(connection: sa.Connection, role: str) -> None:
-    """Lets `role` read every table and view, and nothing else; see `grant_service`."""
-    _grant(connection, role, _ANALYST)
+    """Lets `role` read every table and view, and nothing else; see `grant_service`.
+
+    Where the connection's user owns the database, who was not granted it makes no temporary tables there any more.
+    """
+    _grant(connection, role, _ANALYST, _ANALYST_TEMPORARY)
 
 
-def _grant(connection: sa.Connection, role: str, statements: tuple[str, ...]) -> None:
+def _grant(connection: sa.Connection, role: str, statements: tuple[str, ...], temporary: str) -> None:
     if not connection.execute(_ROLE_EXISTS, {"role": role}).scalar_one():
         raise StoreError(
             f"there is no role {role!r} in this PostgreSQL. Make it first, in psql: CREATE ROLE name LOGIN; "
             "\\password name"
         )
     quote = connection.dialect.identifier_preparer.quote_identifier
-    names = {"role": quote(role), "schema": quote(connection.execute(_SCHEMA).scalar_one())}
-    for statement in statements:
+    database, owns = connection.execute(_MAY_GRANT_TEMPORARY).one()
+    schema = connection.execute(_SCHEMA).scalar_one()
+    names = {"role": quote(role), "schema": quote(schema), "database": quote(database)}
+    for statement in (*statements, temporary) if owns else statements:
         connection.execute(sa.text(statement.format(**names)))

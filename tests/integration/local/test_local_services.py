@@ -22,7 +22,7 @@ from local_helpers import LIFETIME, wait_until
 
 from cord_worker.errors import LocalServiceError
 from cord_worker.local import processes
-from cord_worker.local.daemon import DaemonSpec, start_daemon, stop_daemon
+from cord_worker.local.daemon import DaemonSpec, start_daemon, start_stopped, stop_daemon
 from cord_worker.local.services import LocalServices, ensure_started, held, release, stop
 from cord_worker.local.state import Services, StateDir
 from cord_worker.local.supervisor import ProcessSpec
@@ -214,6 +214,31 @@ def test_a_daemon_keeps_processes_and_servers_until_it_is_stopped(state_dir: Pat
     assert not any(pid.is_alive() for pid in pids)
     assert state.read() == Services()
     assert not stop_daemon(state_dir)
+
+
+def test_a_daemon_starts_again_what_stopped_or_was_given_up(state_dir: Path, tmp_path: Path) -> None:
+    """As `cordctl up` asks where it runs already: a drained worker ends with 0, one that cannot be helped with 78."""
+    ends = tmp_path / "ends"
+    script = f"import os, time; p = {str(ends)!r}; os.path.exists(p) and os._exit(int(open(p).read())); time.sleep"
+    worker = ProcessSpec("w", (sys.executable, "-S", "-c", f"{script}({LIFETIME})"), tmp_path / "w.log")
+    state = StateDir.open(state_dir)
+    for code, name in ((0, "stopped"), (78, "given_up")):
+        ends.write_text(str(code))
+        if state.read().living_daemon() is None:
+            start_daemon(DaemonSpec(state_dir, (worker,)))
+        else:
+            [running] = state.read().workers
+            assert running.pid is not None
+            os.kill(running.pid, signal.SIGKILL)
+        assert wait_until(lambda name=name: [one.state for one in state.read().workers] == [name])
+        ends.unlink()
+        start_stopped(state_dir)
+        [again] = state.read().workers
+        assert (again.state, again.error) == ("running", None)
+        assert again.pid is not None
+        assert processes.start_mark(again.pid) is not None
+    assert stop_daemon(state_dir)
+    start_stopped(state_dir)  # nobody runs, nothing to do
 
 
 def test_a_daemon_that_is_told_to_stop_twice_waits_for_nobody(state_dir: Path, tmp_path: Path) -> None:

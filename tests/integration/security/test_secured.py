@@ -152,8 +152,22 @@ def test_an_analyst_may_read_everything_and_write_nothing(secured: Secured) -> N
             connection.execute(f'SELECT * FROM "{table}" LIMIT 1'.encode())
             with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ObjectNotInPrerequisiteState)):
                 connection.execute(f'DELETE FROM "{table}"'.encode())
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(b"CREATE TEMPORARY TABLE mine (x int)")
     with Database(secured.urls[ANALYST]).transaction() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM candidates")).scalar_one() > 0
+
+
+def test_a_command_that_an_analyst_may_not_give_is_refused_in_one_line(secured: Secured) -> None:
+    environment = {**secured.cluster.environment, "CORD_DATABASE_URL": secured.urls[ANALYST]}
+    command = [sys.executable, "-m", "cord_worker.cli", "priority", "r", "5"]
+    with psycopg.connect(secured.urls[ANALYST]) as connection:
+        (command[-2],) = connection.execute("SELECT name FROM runs").fetchone() or ("",)
+    told = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+    assert told.returncode == 1
+    assert "the database's role may not do this: permission denied" in told.stderr
+    assert "SQL:" not in told.stderr
+    assert len(told.stderr.splitlines()) == 1
 
 
 def test_a_role_that_is_not_there_is_named(secured: Secured) -> None:

@@ -28,7 +28,7 @@ def totals(*, teacher: str = "planner", mean_steps: float | None = None) -> Tota
 
 
 def snapshot(counts: Counts, totals: Totals, name: str = "run") -> Snapshot:
-    return Snapshot(name, "active", counts, totals, {"planner": 1}, None)
+    return Snapshot(name, "active", counts, totals, {"planner": 1}, [], None)
 
 
 @given(st.text())
@@ -77,8 +77,16 @@ def test_json_lines_hold_the_figures(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_paused_run_says_so() -> None:
-    paused = Snapshot("run", "paused", counts(queued=1), totals(), {}, None)
+    paused = Snapshot("run", "paused", counts(queued=1), totals(), {}, [], None)
     assert line(paused).startswith("paused, ")
+
+
+def test_a_run_that_waits_for_a_worker_says_for_whose() -> None:
+    halted = Snapshot("run", "active", counts(active=1), totals(), {"planner": 1}, ["closer\x1b", "prover"], None)
+    assert line(halted).endswith(
+        "ETA -, NO WORKER for closer\\x1b, prover: what needs it waits (cordctl up, or cordctl worker)"
+    )
+    assert halted.to_json()["missing_workers"] == ["closer\x1b", "prover"]
 
 
 def test_problems_in_flight_count_towards_the_estimate() -> None:
