@@ -102,15 +102,16 @@ def _integration(run: str, teachers: tuple[Teacher, ...]) -> Experiment:
 
 CURATION = {"pipeline": "curation"}
 
-# Begun in this order: the long ones first, so that no model (the prover, which judges) is left to work alone.
+# Begun in this order: the long ones first, but judgments, which keep the prover from all others' scores, after the
+# longest.
 RUNS: tuple[Experiment, ...] = (
+    Experiment("cord", problems=LESSONS),
+    Experiment("curation", CURATION, problems=LESSONS),
     Experiment(
         "binary-judgment",
         {"selection": "binary_judgment"},
         tables={"binary": {"judgments": 10, "tokens": 24, "template": "\n</think>\n\nThe final answer is"}},
     ),
-    Experiment("cord", problems=LESSONS),
-    Experiment("curation", CURATION, problems=LESSONS),
     *(_alone(teacher) for teacher in HETEROGENEOUS),
     Experiment("line-break", {"segmentation": "line_break"}, teachers=PLAIN, prover="prover-plain"),
     Experiment("phrases", {"segmentation": "phrases"}, teachers=PLAIN, prover="prover-plain"),
