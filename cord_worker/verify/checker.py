@@ -5,9 +5,6 @@ math-verify's limits need SIGALRM in the main thread, and a thread that hangs in
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
 from cord_worker.local.killable import CallFailed, KillablePool, ProcessEnded
 from cord_worker.verify.comparison import compare
 from cord_worker.verify.rule import Rule
@@ -19,8 +16,8 @@ TEXT_LIMIT = 20_000
 _BY_MATH = Rule()
 
 
-class AnswerChecker:
-    """Checks answers in warm processes; a context manager, usable from several threads at once.
+class AnswerChecker(KillablePool):
+    """Checks answers in warm processes; usable from several threads at once.
 
     Args:
         timeout_seconds: after this a check ends as `correct=None`, method "timeout"; start-up does not count.
@@ -28,23 +25,7 @@ class AnswerChecker:
     """
 
     def __init__(self, timeout_seconds: float = 5.0, workers: int = 1) -> None:
-        self._processes = KillablePool(timeout_seconds, workers, prepare=_prepare)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Ends the processes; checks that still run raise ProcessPoolError."""
-        self._processes.close()
-
-    def warm_up(self) -> None:
-        """Has the processes start, which takes seconds, while the caller does other things."""
-        self._processes.warm_up()
+        super().__init__(timeout_seconds, workers, prepare=_prepare)
 
     def check(self, generated_answer: str, reference: str, rule: Rule = _BY_MATH) -> Verdict:
         """The verdict by `rule` on the last `TEXT_LIMIT` characters of `generated_answer`; waits for a free process.
@@ -55,10 +36,9 @@ class AnswerChecker:
         if len(reference) > TEXT_LIMIT:
             return Verdict(None, "unsupported", None, f"the reference is longer than {TEXT_LIMIT} characters")
         try:
-            return self._processes.call(compare, generated_answer[-TEXT_LIMIT:], reference, rule)
+            return self.call(compare, generated_answer[-TEXT_LIMIT:], reference, rule)
         except TimeoutError:
-            seconds = self._processes.timeout_seconds
-            return Verdict(None, "timeout", None, f"the comparison took longer than {seconds:g} s")
+            return Verdict(None, "timeout", None, f"the comparison took longer than {self.timeout_seconds:g} s")
         except ProcessEnded as error:
             return Verdict(None, "crashed", None, f"the checking process ended with code {error.code}")
         except CallFailed as error:
