@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -61,10 +62,9 @@ class Looks:
             self.seen["redis_mb"].append(int(client.info("memory")["used_memory"]) / 2**20)
         sizes: dict[str, list[float]] = defaultdict(list)
         for name, member in storm.fleet.members.items():
-            try:
-                sizes[member.role].append(psutil.Process(storm.fleet.pid(name)).memory_info().rss / 2**20)
-            except psutil.NoSuchProcess:
-                continue
+            with suppress(psutil.NoSuchProcess):  # killed a moment ago
+                size = psutil.Process(storm.fleet.pid(name)).memory_info().rss / 2**20
+                sizes[member.role].append(size)
         for role, found in sizes.items():
             self.seen[f"{role}_rss_mb"].append(max(found))
 
@@ -133,13 +133,13 @@ def main() -> int:
                 while unfinished(database, run):
                     fleet.revive()
                     servers.heal()
+                    if time.monotonic() - looked > _LOOK_SECONDS:
+                        looked = time.monotonic()
+                        seen.look(storm)
                     if run == "disturbed":
                         kind = chance.choice(quick)
                         KINDS[kind](storm)
                         faults[kind] += 1
-                    if time.monotonic() - looked > _LOOK_SECONDS:
-                        looked = time.monotonic()
-                        seen.look(storm)
                     time.sleep(options.pause * chance.uniform(0.5, 1.5) if run == "disturbed" else 1.0)
                 seconds.append(round(time.monotonic() - start))
                 say(f"{run}: {seconds[-1]} s")
