@@ -431,7 +431,10 @@ class ModelWorker:
     ) -> list[list[Due]]:
         outcome = leases.finish_proposals(connection, self._worker_id, [item for group in groups for item in group])
         owed = [Due(Kind.ADVANCE, problem_id, 0) for problem_id in sorted(outcome.to_advance)]
-        owed += self._scores_due(connection, outcome.to_score)
+        owed += [
+            Due(Kind.SCORE, of.problem_id, of.step, model=of.prover_model)
+            for of in sorted(outcome.to_score, key=lambda of: of.problem_id)
+        ]
         return _first(owed, len(groups))
 
     def _run_finish_scores(self, connection: sa.Connection, groups: Sequence[list[ScoreResult]]) -> list[list[Due]]:
@@ -473,12 +476,6 @@ class ModelWorker:
     def _run_finish_verdicts(self, connection: sa.Connection, groups: Sequence[list[VerdictResult]]) -> list[list[Due]]:
         problems = finish_verdicts(connection, self._worker_id, [item for group in groups for item in group])
         return _first([Due(Kind.VERIFY, problem_id, 0) for problem_id in sorted(problems)], len(groups))
-
-    def _scores_due(self, connection: sa.Connection, problem_ids: frozenset[int]) -> list[Due]:
-        return [
-            Due(Kind.SCORE, row.problem_id, row.step, model=row.prover_model)
-            for row in leases.provers_of(connection, sorted(problem_ids))
-        ]
 
     def _hold_candidates(self, claimed: Sequence[Sequence[LeasedProposal | LeasedScore | LeasedJudgment]]) -> None:
         self._held.add_candidates(lease.candidate_id for leased in claimed for lease in leased)

@@ -72,7 +72,6 @@ class Database:
             url,
             pool_size=pool_size,
             max_overflow=4,
-            pool_pre_ping=True,
             pool_timeout=60,
             connect_args={**_CONNECT_ARGUMENTS, "options": options, "application_name": application_name},
         )
@@ -89,6 +88,7 @@ class Database:
         engine = self._reading if read_only else self._engine
         deadline = time.monotonic() + (self._retry_seconds if retry_seconds is None else retry_seconds)
         pause = 0.05
+        is_pooled = True
         while True:
             try:
                 with engine.begin() as connection:
@@ -98,8 +98,12 @@ class Database:
                     raise _refused(error) from error
                 if _is_mistake(error) or (read_only and _state(error) == _READ_ONLY):
                     raise
-                if not _is_transient(error) or time.monotonic() > deadline:
+                # A connection of the pool may have died while nobody used it; a new one tells whether PostgreSQL is
+                # there. To ask before each use (pool_pre_ping) would be one more round trip in every transaction.
+                is_stale = is_pooled and error.connection_invalidated
+                if not _is_transient(error) or (time.monotonic() > deadline and not is_stale):
                     raise _unreachable(error) from error
+                is_pooled = False
                 logger.warning("database interrupted, trying again: %s", _brief(error))
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
@@ -110,6 +114,7 @@ class Database:
 
         Raises StoreError where PostgreSQL is unreachable or goes away meanwhile; nothing is committed then.
         """
+        self._weed()
         try:
             with self._engine.begin() as connection:
                 yield connection
@@ -123,10 +128,15 @@ class Database:
     @contextmanager
     def session_connection(self) -> Iterator[sa.Connection]:
         """A connection in autocommit mode, held for as long as the caller wants (advisory locks, COPY)."""
+        self._weed()
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             # Back in the pool it would keep its advisory locks; detached, leaving ends the session.
             connection.detach()
             yield connection
+
+    def _weed(self) -> None:
+        """Leaves no connection in the pool that PostgreSQL has ended since; raises StoreError where it is away."""
+        self.run(lambda connection: connection.execute(sa.text("SELECT 1")), retry_seconds=0.0)
 
     def close(self) -> None:
         """Closes the pool."""

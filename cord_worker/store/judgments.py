@@ -15,9 +15,9 @@ from cord_worker.store.work import Outcome
 
 _CLAIM_JUDGMENTS = sa.text(
     f"""
-    WITH due AS (
+    WITH {WITHOUT_FLUSH}, due AS (
         SELECT c.id
-        FROM problems p
+        FROM unflushed, problems p
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         JOIN candidates c ON c.problem_id = p.id AND c.step = p.step
         WHERE p.id = ANY(:problem_ids) AND p.state = 'searching' AND c.state = 'unjudged'
@@ -116,7 +116,6 @@ def claim_judgments(
     connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int], *, alone: bool = False
 ) -> list[LeasedJudgment]:
     """Leases every candidate of the problems' current steps that is scored and not judged yet."""
-    connection.execute(WITHOUT_FLUSH)
     parameters = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "alone": alone}
     rows = connection.execute(_CLAIM_JUDGMENTS, parameters).all()
     paths = read_paths(connection, (row.id for row in rows))

@@ -29,20 +29,23 @@ from cord_worker.store.work import (
     LeasedProposal,
     LeasedScore,
     Outcome,
+    ProblemProver,
     ProposalResult,
     ProposalUnit,
     ScoreResult,
     Source,
 )
 
-WITHOUT_FLUSH = sa.text("SET LOCAL synchronous_commit TO off")
-"""Opens a claim; see above."""
+WITHOUT_FLUSH = "unflushed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"
+"""SQL: a table of a claim; whoever reads from `unflushed` does not wait for the disk when the transaction commits, see
+above. In a statement of its own it would be one more round trip."""
 
 _CLAIM_PROPOSALS = sa.text(
     f"""
-    WITH due AS (
+    WITH {WITHOUT_FLUSH}, due AS (
         SELECT c.id
-        FROM unnest(CAST(:problem_ids AS bigint[]), CAST(:teacher_ids AS bigint[])) AS unit(problem_id, teacher_id)
+        FROM unflushed,
+             unnest(CAST(:problem_ids AS bigint[]), CAST(:teacher_ids AS bigint[])) AS unit(problem_id, teacher_id)
         JOIN problems p ON p.id = unit.problem_id AND p.state = 'searching'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         JOIN candidates c ON c.problem_id = p.id AND c.step = p.step AND c.teacher_id = unit.teacher_id
@@ -90,9 +93,10 @@ _FINISH_PROPOSALS = sa.text(
     ) AS r(id, attempt, text, finish_reason, invalid_reason, prompt_tokens, completion_tokens, cached_tokens, seconds,
            reply, answer_part, merged),
          problems p JOIN runs run ON run.id = p.run_id
+         LEFT JOIN models prover ON prover.id = run.prover_model_id AND run.state = 'active' AND p.state = 'searching'
     WHERE c.id = r.id AND c.state = 'proposing' AND c.worker_id = :worker_id AND c.propose_attempts = r.attempt
       AND p.id = c.problem_id
-    RETURNING c.problem_id, c.state
+    RETURNING c.problem_id, c.state, p.step, prover.fingerprint AS prover_model
     """
 )
 
@@ -105,9 +109,9 @@ _ADOPT_SCORING_MODE = sa.text(
 
 _CLAIM_SCORES = sa.text(
     f"""
-    WITH due AS (
+    WITH {WITHOUT_FLUSH}, due AS (
         SELECT c.id
-        FROM problems p
+        FROM unflushed, problems p
         JOIN runs r ON r.id = p.run_id AND r.state = 'active' AND r.scoring_mode = :mode
         JOIN candidates c ON c.problem_id = p.id AND c.step = p.step
         WHERE p.id = ANY(:problem_ids) AND p.state = 'searching' AND c.state = 'proposed'
@@ -150,19 +154,22 @@ _LOCK_PROBLEMS = sa.text("SELECT id FROM problems WHERE id = ANY(:ids) ORDER BY 
 
 _LOWER_BARRIER = sa.text(
     """
+    WITH locked AS MATERIALIZED (
+        SELECT id FROM problems WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR NO KEY UPDATE
+    )
     UPDATE problems p
     SET outstanding = p.outstanding - done.count, touched_at = now()
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:counts AS int[])) AS done(id, count)
-    WHERE p.id = done.id
+    FROM locked JOIN unnest(CAST(:ids AS bigint[]), CAST(:counts AS int[])) AS done(id, count) ON done.id = locked.id
+    WHERE p.id = locked.id
     RETURNING p.id, p.outstanding, p.state
     """
 )
 
 _CLAIM_ANSWERS = sa.text(
     f"""
-    WITH due AS (
+    WITH {WITHOUT_FLUSH}, due AS (
         SELECT t.id
-        FROM trajectories t
+        FROM unflushed, trajectories t
         JOIN problems p ON p.id = t.problem_id AND p.state = 'answering'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         JOIN candidates c ON c.id = t.candidate_id
@@ -215,29 +222,7 @@ _ANSWERED = sa.text(
     """
 )
 
-_PROVERS_OF = sa.text(
-    """
-    SELECT p.id AS problem_id, p.step, m.fingerprint AS prover_model
-    FROM problems p JOIN runs r ON r.id = p.run_id JOIN models m ON m.id = r.prover_model_id
-    WHERE p.id = ANY(:ids) AND p.state = 'searching' AND r.state = 'active' ORDER BY p.id
-    """
-)
-
 _COUNT_DROPPED = sa.text("UPDATE workers SET dropped_results = dropped_results + :count WHERE id = :worker_id")
-
-
-@dataclass(frozen=True, slots=True)
-class ProblemProver:
-    """A problem with the fingerprint of the model that scores its candidates."""
-
-    problem_id: int
-    step: int
-    prover_model: str
-
-
-def provers_of(connection: sa.Connection, problem_ids: Sequence[int]) -> list[ProblemProver]:
-    """Who scores these problems' candidates; problems that are not being searched are left out."""
-    return [ProblemProver(**row._mapping) for row in connection.execute(_PROVERS_OF, {"ids": list(problem_ids)})]
 
 
 def read_paths(connection: sa.Connection, leaves: Iterable[int]) -> dict[int, tuple[str, ...]]:
@@ -258,7 +243,6 @@ def claim_proposals(
 
     `alone`: those that may only be done alone (`isolation`), else the others; so with every claim.
     """
-    connection.execute(WITHOUT_FLUSH)
     rows = connection.execute(
         _CLAIM_PROPOSALS,
         {
@@ -300,7 +284,11 @@ def finish_proposals(connection: sa.Connection, worker_id: uuid.UUID, results: S
     count_dropped(connection, worker_id, len(results) - len(rows))
     complete = lower_barrier(connection, [row.problem_id for row in rows if row.state != "proposed"])
     return Outcome(
-        to_score=frozenset(row.problem_id for row in rows if row.state == "proposed"),
+        to_score=frozenset(
+            ProblemProver(row.problem_id, row.step, row.prover_model)
+            for row in rows
+            if row.state == "proposed" and row.prover_model is not None
+        ),
         to_advance=complete,
         dropped=len(results) - len(rows),
     )
@@ -318,12 +306,12 @@ def claim_scores(
 
     A run without a scoring mode takes this one.
     """
-    connection.execute(WITHOUT_FLUSH)
-    wanted = sorted(set(problem_ids))
-    connection.execute(_ADOPT_SCORING_MODE, {"problem_ids": wanted, "mode": scoring_mode})
-    rows = connection.execute(
-        _CLAIM_SCORES, {"problem_ids": wanted, "worker_id": worker_id, "mode": scoring_mode, "alone": alone}
-    ).all()
+    wanted = set(problem_ids)
+    asked = {"worker_id": worker_id, "mode": scoring_mode, "alone": alone}
+    rows = list(connection.execute(_CLAIM_SCORES, {"problem_ids": sorted(wanted), **asked}))
+    left = sorted(wanted.difference(row.problem_id for row in rows))
+    if left and connection.execute(_ADOPT_SCORING_MODE, {"problem_ids": left, "mode": scoring_mode}).rowcount:
+        rows += connection.execute(_CLAIM_SCORES, {"problem_ids": left, **asked})
     paths = read_paths(connection, (row.id for row in rows))
     return [
         LeasedScore(
@@ -367,7 +355,6 @@ def claim_answers(
     connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int], *, model: str, alone: bool = False
 ) -> list[LeasedAnswer]:
     """Leases the final answers that are due for these problems and that teachers of `model` (a fingerprint) write."""
-    connection.execute(WITHOUT_FLUSH)
     parameters = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "alone": alone}
     rows = connection.execute(_CLAIM_ANSWERS, parameters).all()
     paths = read_paths(connection, (row.candidate_id for row in rows))
@@ -396,7 +383,9 @@ def finish_answers(connection: sa.Connection, worker_id: uuid.UUID, results: Seq
         },
     ).all()
     count_dropped(connection, worker_id, len(results) - len(rows))
-    ids = _locked(connection, [row.problem_id for row in rows])
+    ids = sorted({row.problem_id for row in rows})
+    if ids:
+        connection.execute(_LOCK_PROBLEMS, {"ids": ids})
     # A statement of its own after the lock: it sees the answers of whoever held the problem before.
     answered = connection.execute(_ANSWERED, {"ids": ids}).scalars().all() if ids else []
     return Outcome(to_advance=frozenset(answered), dropped=len(results) - len(rows))
@@ -417,16 +406,8 @@ def lower_barrier(connection: sa.Connection, problem_ids: Sequence[int]) -> froz
     if not problem_ids:
         return frozenset()
     final = Counter(problem_ids)
-    ids = _locked(connection, final)
-    rows = connection.execute(_LOWER_BARRIER, {"ids": ids, "counts": [final[id_] for id_ in ids]}).all()
+    rows = connection.execute(_LOWER_BARRIER, {"ids": list(final), "counts": list(final.values())}).all()
     return frozenset(row.id for row in rows if row.outstanding == 0 and row.state == "searching")
-
-
-def _locked(connection: sa.Connection, problem_ids: Iterable[int]) -> list[int]:
-    ids = sorted(set(problem_ids))
-    if ids:
-        connection.execute(_LOCK_PROBLEMS, {"ids": ids})
-    return ids
 
 
 def count_dropped(connection: sa.Connection, worker_id: uuid.UUID, count: int) -> None:

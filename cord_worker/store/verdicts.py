@@ -35,9 +35,9 @@ IS_JUDGED = f"({METHOD} = 'judge')"
 
 _CLAIM_VERDICTS = sa.text(
     f"""
-    WITH due AS (
+    WITH {WITHOUT_FLUSH}, due AS (
         SELECT j.id, {REFERENCE} AS reference
-        FROM trajectories j
+        FROM unflushed, trajectories j
         JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         WHERE j.problem_id = ANY(:problem_ids) AND j.answer_state = 'written' AND {IS_JUDGED}
@@ -107,7 +107,6 @@ def claim_verdicts(
     connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int], *, alone: bool = False
 ) -> list[LeasedVerdict]:
     """Leases the written answers of these problems that an LLM is to judge."""
-    connection.execute(WITHOUT_FLUSH)
     parameters = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "alone": alone}
     rows = connection.execute(_CLAIM_VERDICTS, parameters)
     return sorted((LeasedVerdict(**row._mapping) for row in rows), key=lambda lease: lease.trajectory_id)

@@ -120,11 +120,20 @@ class AnswerResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ProblemProver:
+    """A problem with the fingerprint of the model that scores the candidates of its step."""
+
+    problem_id: int
+    step: int
+    prover_model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a group of finishes led to: problems with candidates to score or to judge, problems whose next decision is
-    due, and the number of results that were late or duplicate."""
+    """What a group of finishes led to: problems with candidates to score (of runs that go on) or to judge, problems
+    whose next decision is due, and the number of results that were late or duplicate."""
 
     to_advance: frozenset[int]
     dropped: int
-    to_score: frozenset[int] = frozenset()
+    to_score: frozenset[ProblemProver] = frozenset()
     to_judge: frozenset[int] = frozenset()

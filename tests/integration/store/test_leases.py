@@ -117,7 +117,8 @@ def test_a_second_claim_of_the_same_work_gets_nothing(database: Database, proble
 def test_a_result_is_written_once_and_a_second_one_is_dropped_and_counted(database: Database, problem: int) -> None:
     holder = worker(database)
     claimed = claim(database, holder, problem)
-    assert finish(database, holder, proposed(claimed)).to_score == {problem}
+    (to_score,) = finish(database, holder, proposed(claimed)).to_score
+    assert to_score.problem_id == problem
     late = finish(database, holder, proposed(claimed, " another text"))
     assert (late.to_score, late.dropped) == (frozenset(), 1)
 
