@@ -158,6 +158,19 @@ class Supervisor:
             self.stop()
             raise
 
+    def add(self, spec: ProcessSpec) -> None:
+        """Keep this process running as well, from now on if the others are; nothing where there is one of its name.
+
+        Raises:
+            LocalServiceError: its log file cannot be written.
+        """
+        if any(child.spec.name == spec.name for child in self._children):
+            return
+        child = _Child(spec)
+        self._children.append(child)
+        if self._guard is not None:
+            self._launch(child)
+
     def poll(self) -> list[Event]:
         """Notice what fell, start again what is due; returns what happened since the last call, without waiting."""
         for child in self._children:

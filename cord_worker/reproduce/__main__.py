@@ -14,12 +14,12 @@ from cord_worker.demo.problems import generate
 from cord_worker.export.files import replaced_file
 from cord_worker.operations.database import open_database
 from cord_worker.progress import console
-from cord_worker.reproduce.carrying_out import Workplace, carry_out, is_finished
-from cord_worker.reproduce.experiments import EXAM_PROBLEMS, LESSONS, RUNS, STUDENTS, exam
+from cord_worker.reproduce.carrying_out import Workplace, carry_out
+from cord_worker.reproduce.experiments import EXAM, EXAM_PROBLEMS, HELDOUT, LESSONS, RUNS, STUDENTS, exam
 from cord_worker.reproduce.figures import read_cells, read_findings
 from cord_worker.reproduce.remarks import remarks_on
 from cord_worker.reproduce.report import Report
-from cord_worker.reproduce.students import School, train_students
+from cord_worker.reproduce.students import School
 
 _LESSONS_SEED, _EXAM_SEED = 1, 2
 _SFT_SETTINGS = Path("deploy/sft/tiny.yaml")
@@ -61,39 +61,33 @@ def main(
     Interrupted, the same command goes on where it was.
     """
     output.mkdir(parents=True, exist_ok=True)
-    runs = [run.limited_to(problems) for run in RUNS if not only or run.run in only]
-    dataset = _written(output / "heldout.jsonl", LESSONS, _LESSONS_SEED)
+    _write(output / HELDOUT, LESSONS, _LESSONS_SEED)
+    _write(output / EXAM, EXAM_PROBLEMS, _EXAM_SEED)
+    runs = [run for run in RUNS if not only or run.run in only]
     settings = read_settings(state_dir or output / "state")
     with graceful_interrupts("run the same command again to go on") as check:
-        place = Workplace(output, settings, click.echo, check)
-        carry_out(runs, dataset, place)
-        taught = [run for run in STUDENTS if run in {one.run for one in runs}] if trl is not None else []
-        exams = []
-        if trl is not None and taught:
+        place = Workplace(output, settings, click.echo, check, problems)
+        school = None
+        if trl is not None and any(run.run in STUDENTS for run in runs):
             beginner = ModelConfig(path="bundled:student").location()
-            with open_database(settings) as database:
-                folders = train_students(taught, School(trl, sft_settings, beginner), database, place)
-            exams = [exam("student-base", beginner)]
-            exams += [exam(f"student-{run}", str(folder.resolve())) for run, folder in folders.items()]
-            exams = [one.limited_to(problems) for one in exams]
-            carry_out(exams, _written(output / "exam.jsonl", EXAM_PROBLEMS, _EXAM_SEED), place)
+            school = School(trl, sft_settings, beginner, output / "students", place.say)
+            runs.append(exam("student-base", beginner))
+        done = [experiment.run for experiment in carry_out(runs, place, school)]
         with open_database(settings) as database:
-            finished = [run.run for run in (*runs, *exams) if is_finished(database, run)]
-            cells = database.run(lambda connection: read_cells(connection, finished))
-            findings = database.run(lambda connection: read_findings(connection, finished))
+            cells = database.run(lambda connection: read_cells(connection, done))
+            findings = database.run(lambda connection: read_findings(connection, done))
         report = Report(cells, findings, remarks_on(findings))
         cells_path, page = report.write(output)
     report.print(console())
     click.echo(f"{cells_path}, {page}")
 
 
-def _written(path: Path, count: int, seed: int) -> Path:
-    """Held-out problems as a dataset."""
+def _write(path: Path, count: int, seed: int) -> None:
+    """Problems that no model was trained on, as a dataset."""
     with replaced_file(str(path)) as file:
         for problem in generate(count, seed, "heldout"):
             line = {"id": problem.id, "question": problem.question, "answer": problem.answer}
             file.write(json.dumps(line).encode() + b"\n")
-    return path
 
 
 if __name__ == "__main__":

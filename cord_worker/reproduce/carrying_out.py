@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from cord_worker.config import RunConfig, Settings
-from cord_worker.local.supervisor import EventKind, ProcessSpec, Supervisor
+from cord_worker.local.supervisor import EventKind, Supervisor
 from cord_worker.operations.database import open_database
 from cord_worker.operations.enqueuing import DatasetSource, enqueue_dataset
 from cord_worker.operations.fleet import process_specs
 from cord_worker.operations.services import Services, services_for
-from cord_worker.reproduce.experiments import Experiment
+from cord_worker.reproduce.experiments import STUDENTS, Experiment, exam
+from cord_worker.reproduce.students import School
 from cord_worker.store.database import Database
 from cord_worker.store.measuring import pace_of
 from cord_worker.store.runs import list_runs
@@ -30,13 +31,18 @@ _STOP_MARGIN_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Where the reproduction keeps its files, and how it speaks (`echo`)."""
+    """Where the reproduction keeps its files, how it speaks (`echo`), and how many problems a run may have."""
 
     folder: Path
     settings: Settings
     echo: Callable[[str], None]
     check_interrupted: Callable[[], None]
+    problems: int | None = None
     started: float = field(default_factory=time.monotonic)
+
+    def limited(self, experiment: Experiment) -> Experiment:
+        """The experiment with no more problems than are wanted."""
+        return experiment.limited_to(self.problems)
 
     def say(self, text: str) -> None:
         """A line, with the time since the beginning."""
@@ -44,88 +50,118 @@ class Workplace:
         self.echo(f"[{minutes}:{seconds:02d}] {text}")
 
 
-def carry_out(experiments: Sequence[Experiment], dataset: Path, place: Workplace) -> None:
-    """Works until every problem of every experiment on `dataset` is final; those that are already are left alone.
+def carry_out(experiments: Sequence[Experiment], place: Workplace, school: School | None = None) -> list[Experiment]:
+    """Works until every problem of every experiment is final; those that are already are left alone.
 
-    Raises CordError where going on is senseless; KeyboardInterrupt stops in good order first.
+    With a `school`, students learn from the runs of STUDENTS meanwhile, and their exams are worked as well. Returns the
+    experiments with the exams. Raises CordError where going on is senseless; KeyboardInterrupt stops in good order
+    first.
     """
-    configs = {experiment.run: _written(experiment, place.folder) for experiment in experiments}
     with services_for(place.settings) as services:
         upgrade(services.endpoints.database_url)
         with open_database(place.settings, url=services.endpoints.database_url) as database:
-            owed = [experiment for experiment in experiments if not is_finished(database, experiment)]
-            if not owed:
-                return
-            place.say(f"{len(owed)} of {len(experiments)} runs to do: {', '.join(one.run for one in owed)}")
-            specs = _fleet([configs[experiment.run] for experiment in owed], place.settings, services)
-            supervisor = Supervisor(specs, grace_seconds=place.settings.grace_seconds + _STOP_MARGIN_SECONDS)
+            work = _Work(services, database, place, school)
             try:
-                supervisor.start()
-                _work_off(deque(owed), configs, dataset, database, supervisor, place)
+                for experiment in experiments:
+                    work.add(place.limited(experiment))
+                work.do()
             finally:
-                supervisor.stop()
+                work.close()
+            return work.experiments
 
 
-def is_finished(database: Database, experiment: Experiment) -> bool:
-    """Whether all problems of the experiment's run are final."""
-    runs = {run.name: run for run in database.run(list_runs)}
-    if experiment.run not in runs:
-        return False
-    run = runs[experiment.run]
-    return database.run(lambda connection: pace_of(connection, run.id)).final >= experiment.problems
+class _Work:
+    """What is to be done, and one coordinator and one worker a model for it, whichever of the runs names it."""
 
+    def __init__(self, services: Services, database: Database, place: Workplace, school: School | None) -> None:
+        self.experiments: list[Experiment] = []
+        self._services = services
+        self._database = database
+        self._place = place
+        self._school = school
+        self._waiting: deque[Experiment] = deque()
+        self._working: dict[str, tuple[int, Experiment]] = {}
+        self._supervisor = Supervisor([], grace_seconds=place.settings.grace_seconds + _STOP_MARGIN_SECONDS)
 
-def _written(experiment: Experiment, folder: Path) -> Path:
-    path = folder / "configurations" / f"{experiment.run}.toml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(experiment.cord_toml(), encoding="utf-8")
-    return path
+    def add(self, experiment: Experiment) -> None:
+        """Takes an experiment on, with the processes that it needs, unless it is done already."""
+        self.experiments.append(experiment)
+        path = experiment.write(self._place.folder)
+        if self._is_finished(experiment):
+            self._teach(experiment)
+            return
+        self._waiting.append(experiment)
+        endpoints, state = self._services.endpoints, self._services.state.path
+        for spec in process_specs(RunConfig.load(path), path, self._place.settings, endpoints, state):
+            self._supervisor.add(spec)
 
+    def do(self) -> None:
+        """Works until nothing is left."""
+        if self._waiting:
+            names = ", ".join(one.run for one in self._waiting)
+            self._place.say(f"{len(self._waiting)} of {len(self.experiments)} runs to do: {names}")
+        self._supervisor.start()
+        told = time.monotonic()
+        while self._waiting or self._working or (self._school is not None and self._school.is_busy):
+            self._place.check_interrupted()
+            _look_after(self._supervisor, self._place.say)
+            self._examine()
+            left = self._look()
+            # The next run begins when few problems of those before are left, so that batches stay full.
+            if self._waiting and sum(left.values()) < _FEW:
+                self._begin(self._waiting.popleft())
+                continue
+            if time.monotonic() - told >= _TOLD_SECONDS and left:
+                told = time.monotonic()
+                self._place.say(f"{self._progress(left)}; {len(self._waiting)} runs wait")
+            time.sleep(_INTERVAL_SECONDS)
 
-def _fleet(paths: Sequence[Path], settings: Settings, services: Services) -> list[ProcessSpec]:
-    """One coordinator, and one worker a model, whichever of the configurations names it."""
-    specs: dict[str, ProcessSpec] = {}
-    for path in paths:
-        config = RunConfig.load(path)
-        for spec in process_specs(config, path, settings, services.endpoints, services.state.path):
-            specs.setdefault(spec.name, spec)
-    return list(specs.values())
+    def close(self) -> None:
+        """Ends the processes."""
+        if self._school is not None:
+            self._school.close()
+        self._supervisor.stop()
 
+    def _begin(self, experiment: Experiment) -> None:
+        source = DatasetSource(self._place.folder / experiment.dataset, limit=experiment.problems)
+        config = RunConfig.load(experiment.write(self._place.folder))
+        enqueued = enqueue_dataset(self._database, source, config, experiment.run)
+        self._working[experiment.run] = (enqueued.report.run_id, experiment)
 
-def _work_off(
-    waiting: deque[Experiment],
-    configs: dict[str, Path],
-    dataset: Path,
-    database: Database,
-    supervisor: Supervisor,
-    place: Workplace,
-) -> None:
-    """The next run begins when few problems of those before are left, so that batches stay full."""
-    told = time.monotonic()
-    working: dict[str, tuple[int, Experiment]] = {}
-    while waiting or working:
-        place.check_interrupted()
-        _look_after(supervisor, place.say)
-        left = 0
-        lines = []
-        for name, (run_id, experiment) in list(working.items()):
-            final = database.run(partial(pace_of, run_id=run_id)).final
-            left += experiment.problems - final
-            lines.append(f"{name} {final} of {experiment.problems}")
-            if final >= experiment.problems:
-                place.say(f"{name}: done")
-                del working[name]
-        if waiting and left < _FEW:
-            experiment = waiting.popleft()
-            source = DatasetSource(dataset, limit=experiment.problems)
-            config = RunConfig.load(configs[experiment.run])
-            enqueued = enqueue_dataset(database, source, config, experiment.run)
-            working[experiment.run] = (enqueued.report.run_id, experiment)
-            continue
-        if time.monotonic() - told >= _TOLD_SECONDS and lines:
-            told = time.monotonic()
-            place.say(f"{', '.join(lines)}; {len(waiting)} runs wait")
-        time.sleep(_INTERVAL_SECONDS)
+    def _look(self) -> dict[str, int]:
+        """Unfinished problems of each run that is worked on; what is done is none of them any more."""
+        left = {}
+        for name, (run_id, experiment) in list(self._working.items()):
+            count = experiment.problems - self._database.run(partial(pace_of, run_id=run_id)).final
+            if count > 0:
+                left[name] = count
+                continue
+            del self._working[name]
+            self._place.say(f"{name}: done")
+            self._teach(experiment)
+        return left
+
+    def _progress(self, left: Mapping[str, int]) -> str:
+        """Finished problems of each run that is worked on."""
+        problems = {name: experiment.problems for name, (_, experiment) in self._working.items()}
+        return ", ".join(f"{name} {problems[name] - count} of {problems[name]}" for name, count in left.items())
+
+    def _teach(self, experiment: Experiment) -> None:
+        if self._school is not None and experiment.run in STUDENTS:
+            self._school.begin(experiment.run, self._database)
+
+    def _examine(self) -> None:
+        if self._school is not None:
+            for run, folder in self._school.graduates().items():
+                self.add(self._place.limited(exam(f"student-{run}", str(folder.resolve()))))
+
+    def _is_finished(self, experiment: Experiment) -> bool:
+        """Whether all problems of the experiment's run are final."""
+        runs = {run.name: run for run in self._database.run(list_runs)}
+        if experiment.run not in runs:
+            return False
+        run = runs[experiment.run]
+        return self._database.run(lambda connection: pace_of(connection, run.id)).final >= experiment.problems
 
 
 def _look_after(supervisor: Supervisor, say: Callable[[str], None]) -> None:

@@ -6,12 +6,15 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import tomlkit
 
 from cord_worker.demo.merging import INTEGRATION_PROMPT
 
+HELDOUT, EXAM = "heldout.jsonl", "exam.jsonl"
+"""The datasets: what the runs are about, and what the students are asked."""
 PROBLEMS = 200
 """Held-out problems of a run, unless a student learns from its output."""
 LESSONS = 1_000
@@ -44,9 +47,12 @@ PLAIN = tuple(Teacher(teacher.name, f"{teacher.model}-plain") for teacher in HET
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """One run of the service. `search` changes the preset's table of that name; `models` names those that neither
-    teach nor score, each with what its table says beside; `paths` says where models lie that are not bundled; `tables`
-    adds further tables of cord.toml."""
+    """One run of the service over a `dataset` of the reproduction's folder.
+
+    `search` changes the preset's table of that name; `models` names those that neither teach nor score, each with what
+    its table says beside; `paths` says where models lie that are not bundled; `tables` adds further tables of
+    cord.toml.
+    """
 
     run: str
     search: Mapping[str, Any] = field(default_factory=dict)
@@ -56,10 +62,18 @@ class Experiment:
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    dataset: str = HELDOUT
 
     def limited_to(self, problems: int | None) -> Experiment:
         """With no more problems than these."""
         return self if problems is None else replace(self, problems=min(self.problems, problems))
+
+    def write(self, folder: Path) -> Path:
+        """Writes its configuration where the reproduction keeps them."""
+        path = folder / "configurations" / f"{self.run}.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.cord_toml(), encoding="utf-8")
+        return path
 
     def cord_toml(self) -> str:
         """Its configuration."""
@@ -145,4 +159,4 @@ EXAMS = ("student-base", *(f"student-{run}" for run in STUDENTS))
 def exam(run: str, path: str) -> Experiment:
     """The exam of the student in `path`."""
     alone = _alone(Teacher(run, run))
-    return replace(alone, run=run, problems=EXAM_PROBLEMS, paths={run: path})
+    return replace(alone, run=run, problems=EXAM_PROBLEMS, paths={run: path}, dataset=EXAM)

@@ -5,75 +5,87 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from cord_worker.errors import TrainingFailed
-from cord_worker.reproduce.carrying_out import Workplace
 from cord_worker.store.database import Database
 
-_LOOK_SECONDS = 0.5
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+_LAST = 19
+"""The lowest priority: a student takes what the service's models leave of the processors."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class School:
-    """How students are trained: the `trl` command, its YAML, and the model that all of them begin as."""
+    """Trains a student on what each run wrote, beside the runs that are still worked: the `trl` command, its YAML, the
+    model that all students begin as, and the folder that they come into."""
 
     trl: Path
     settings: Path
     beginner: str
+    folder: Path
+    say: Callable[[str], None]
+    _training: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _graduates: dict[str, Path] = field(default_factory=dict)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a student is being trained, or was and nobody has asked for it."""
+        return bool(self._training or self._graduates)
 
-def train_students(runs: Sequence[str], school: School, database: Database, place: Workplace) -> dict[str, Path]:
-    """Trains one student on the output of each run, all side by side on a thread each; returns their folders by run.
+    def begin(self, run: str, database: Database) -> None:
+        """Has a student trained on the output of `run`, on one thread; one that is there already is left alone."""
+        folder = self.folder / run
+        if folder.is_dir():
+            self._graduates[run] = folder
+            return
+        self._training[run] = self._start(run, folder, database)
+        self.say(f"student of {run}: training")
 
-    Students that are there already are left alone. Raises TrainingFailed.
-    """
-    folders = {run: place.folder / "students" / run for run in runs}
-    training: dict[str, subprocess.Popen[bytes]] = {}
-    try:
-        for run, folder in folders.items():
-            if not folder.is_dir():
-                training[run] = _begin(run, folder, school, database)
-                place.say(f"student of {run}: training")
-        while any(process.poll() is None for process in training.values()):
-            place.check_interrupted()
-            time.sleep(_LOOK_SECONDS)
-    finally:
-        for process in training.values():
-            if process.poll() is None:
-                process.kill()
+    def graduates(self) -> dict[str, Path]:
+        """Folders of the students that are ready, by run, since the last call. Raises TrainingFailed."""
+        for run, process in list(self._training.items()):
+            code = process.poll()
+            if code is None:
+                continue
+            del self._training[run]
+            folder = self.folder / run
+            if code:
+                raise TrainingFailed(f"trl sft ended with exit code {code}; look at {_log(folder)}")
+            _unfinished(folder).rename(folder)
+            self._graduates[run] = folder
+            self.say(f"student of {run}: trained")
+        found, self._graduates = self._graduates, {}
+        return found
+
+    def close(self) -> None:
+        """Ends what is being trained."""
+        for process in self._training.values():
+            process.kill()
             process.wait()
-    for run, process in training.items():
-        _conclude(folders[run], process.returncode)
-        place.say(f"student of {run}: trained")
-    return folders
+        self._training.clear()
 
+    def _start(self, run: str, folder: Path, database: Database) -> subprocess.Popen[bytes]:
+        from cord_worker.export.sft import Student, export_sft  # imports torch, which takes seconds
 
-def _begin(run: str, folder: Path, school: School, database: Database) -> subprocess.Popen[bytes]:
-    from cord_worker.export.sft import Student, export_sft  # imports torch, which takes seconds
-
-    lessons = folder.with_name(f"{folder.name}.lessons")
-    lessons.mkdir(parents=True, exist_ok=True)
-    export_sft(database, run, str(lessons / "train.jsonl"), Student(school.beginner))
-    unfinished = _unfinished(folder)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    command = [
-        str(school.trl), "sft", "--config", str(school.settings), "--model_name_or_path", school.beginner,
-        "--dataset_name", str(lessons), "--output_dir", str(unfinished),
-    ]  # fmt: skip
-    environment: Mapping[str, str] = {**os.environ, **_ONE_THREAD, "HF_HUB_OFFLINE": "1"}
-    with _log(folder).open("wb") as log:
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-
-
-def _conclude(folder: Path, code: int) -> None:
-    if code:
-        raise TrainingFailed(f"trl sft ended with exit code {code}; look at {_log(folder)}")
-    _unfinished(folder).rename(folder)
+        lessons = folder.with_name(f"{folder.name}.lessons")
+        lessons.mkdir(parents=True, exist_ok=True)
+        export_sft(database, run, str(lessons / "train.jsonl"), Student(self.beginner))
+        unfinished = _unfinished(folder)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        command = [
+            str(self.trl), "sft", "--config", str(self.settings), "--model_name_or_path", self.beginner,
+            "--dataset_name", str(lessons), "--output_dir", str(unfinished),
+        ]  # fmt: skip
+        environment: Mapping[str, str] = {**os.environ, **_ONE_THREAD, "HF_HUB_OFFLINE": "1"}
+        with _log(folder).open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        psutil.Process(process.pid).nice(_LAST)
+        return process
 
 
 def _unfinished(folder: Path) -> Path:

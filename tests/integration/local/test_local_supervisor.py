@@ -44,6 +44,25 @@ def _extend(events: list[Event], supervisor: Supervisor) -> list[Event]:
     return events
 
 
+def test_a_process_added_later_runs_like_the_others_and_once(tmp_path: Path) -> None:
+    code = f"import time; time.sleep({LIFETIME})"
+    with Supervisor([spec(tmp_path, code, "first")], policy=QUICK) as supervisor:
+        supervisor.add(spec(tmp_path, code, "second"))
+        supervisor.add(spec(tmp_path, code, "second"))
+        assert [(one.name, one.state) for one in supervisor.status()] == [
+            ("first", State.RUNNING),
+            ("second", State.RUNNING),
+        ]
+        pid = supervisor.status()[1].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert follow(supervisor, EventKind.FELL)[-1].name == "second"
+        assert follow(supervisor, EventKind.STARTED)[-1].name == "second"
+    idle = Supervisor([])
+    idle.add(spec(tmp_path, code, "third"))
+    assert [one.state for one in idle.status()] == [State.STOPPED]
+
+
 def test_a_killed_process_is_started_again_with_its_environment_and_log(tmp_path: Path) -> None:
     code = f"import os, time; print('hello', os.environ['COLOUR'], flush=True); time.sleep({LIFETIME})"
     with Supervisor([spec(tmp_path, code, COLOUR="green")], policy=QUICK) as supervisor:

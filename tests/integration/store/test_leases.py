@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
@@ -368,3 +370,76 @@ def test_one_connection_at_a_time_leads_the_sweep(database: Database) -> None:
         while not sweep.try_lead(second):
             assert time.monotonic() < deadline, "a dead leader must be followed by another"
             time.sleep(0.02)
+
+
+def test_a_claim_does_not_wait_for_the_disk_and_a_result_does(database: Database, problem: int) -> None:
+    flushing = sa.text("SHOW synchronous_commit")
+    holder = worker(database)
+
+    def claims(connection: sa.Connection) -> tuple[list[LeasedProposal], str]:
+        unit = ProposalUnit(problem, teachers(connection, 1)[0])
+        claimed = leases.claim_proposals(connection, holder, [unit])
+        return claimed, connection.execute(flushing).scalar_one()
+
+    claimed, claiming = database.run(claims)
+
+    def finishes(connection: sa.Connection) -> str:
+        leases.finish_proposals(connection, holder, proposed(claimed))
+        return str(connection.execute(flushing).scalar_one())
+
+    assert (len(claimed), claiming, database.run(finishes)) == (1, "off", "on")
+
+    def scores(connection: sa.Connection) -> tuple[int, str]:
+        found = leases.claim_scores(connection, holder, [problem], scoring_mode="one")
+        return len(found), connection.execute(flushing).scalar_one()
+
+    assert database.run(scores) == (1, "off")
+
+
+def test_two_that_lower_a_barrier_at_once_count_both(database: Database, problem: int) -> None:
+    holder = worker(database)
+    first, second = claim(database, holder, problem, 0), claim(database, holder, problem, 1)
+    started = threading.Event()
+    with ThreadPoolExecutor(1) as pool, database.transaction() as connection:
+        earlier = leases.finish_proposals(connection, holder, proposed(first, "", "empty"))
+
+        def later(connection: sa.Connection) -> Outcome:
+            started.set()
+            return leases.finish_proposals(connection, holder, proposed(second, "", "empty"))
+
+        waiting = pool.submit(database.run, later)
+        assert started.wait(30)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.5)  # the problem's row is held
+        connection.commit()
+        assert (earlier.to_advance, waiting.result(30).to_advance) == (frozenset(), {problem})
+
+
+def test_results_of_a_paused_run_ask_for_no_score(database: Database, problem: int) -> None:
+    holder = worker(database)
+    claimed = claim(database, holder, problem)
+    database.run(lambda c: c.execute(sa.text("UPDATE runs SET state = 'paused'")))
+    assert finish(database, holder, proposed(claimed)).to_score == frozenset()
+    assert states(database) == ["proposed", "pending"]
+
+
+def test_a_connection_that_was_ended_while_nobody_used_it_is_replaced(database: Database, database_url: str) -> None:
+    one = sa.text("SELECT 1")
+    others = sa.text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+
+    database.run(lambda c: c.execute(one))
+    killer = sa.create_engine(database_url, poolclass=sa.pool.NullPool)
+    with killer.connect() as connection:
+        connection.execute(others)
+    assert database.run(lambda c: c.execute(one).scalar_one(), retry_seconds=0.0) == 1
+    with killer.connect() as connection:
+        connection.execute(others)
+    with database.transaction() as connection:
+        assert connection.execute(one).scalar_one() == 1
+    with killer.connect() as connection:
+        connection.execute(others)
+    with database.session_connection() as connection:
+        assert connection.execute(one).scalar_one() == 1
