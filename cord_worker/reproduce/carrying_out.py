@@ -79,7 +79,7 @@ class _Work:
         self._database = database
         self._place = place
         self._school = school
-        self._waiting: deque[Experiment] = deque()
+        self._waiting: deque[tuple[Experiment, RunConfig]] = deque()
         self._working: dict[str, tuple[int, Experiment]] = {}
         self._supervisor = Supervisor([], grace_seconds=place.settings.grace_seconds + _STOP_MARGIN_SECONDS)
 
@@ -90,15 +90,16 @@ class _Work:
         if self._is_finished(experiment):
             self._teach(experiment)
             return
-        self._waiting.append(experiment)
+        config = RunConfig.load(path)
+        self._waiting.append((experiment, config))
         endpoints, state = self._services.endpoints, self._services.state.path
-        for spec in process_specs(RunConfig.load(path), path, self._place.settings, endpoints, state):
+        for spec in process_specs(config, path, self._place.settings, endpoints, state):
             self._supervisor.add(spec)
 
     def do(self) -> None:
         """Works until nothing is left."""
         if self._waiting:
-            names = ", ".join(one.run for one in self._waiting)
+            names = ", ".join(experiment.run for experiment, _ in self._waiting)
             self._place.say(f"{len(self._waiting)} of {len(self.experiments)} runs to do: {names}")
         self._supervisor.start()
         told = time.monotonic()
@@ -109,7 +110,7 @@ class _Work:
             left = self._look()
             # The next run begins when few problems of those before are left, so that batches stay full.
             if self._waiting and sum(left.values()) < _FEW:
-                self._begin(self._waiting.popleft())
+                self._begin(*self._waiting.popleft())
                 continue
             if time.monotonic() - told >= _TOLD_SECONDS and left:
                 told = time.monotonic()
@@ -122,9 +123,8 @@ class _Work:
             self._school.close()
         self._supervisor.stop()
 
-    def _begin(self, experiment: Experiment) -> None:
+    def _begin(self, experiment: Experiment, config: RunConfig) -> None:
         source = DatasetSource(self._place.folder / experiment.dataset, limit=experiment.problems)
-        config = RunConfig.load(experiment.write(self._place.folder))
         enqueued = enqueue_dataset(self._database, source, config, experiment.run)
         self._working[experiment.run] = (enqueued.report.run_id, experiment)
 
