@@ -67,11 +67,16 @@ _PATHS = sa.text(
     WITH RECURSIVE path AS (
         SELECT c.id AS leaf, c.parent_id, c.depth, c.text FROM candidates c WHERE c.id = ANY(:leaves)
         UNION ALL
-        SELECT path.leaf, c.parent_id, c.depth, c.text FROM path JOIN candidates c ON c.id = path.parent_id
+        SELECT path.leaf, parent.*
+        FROM path, LATERAL (
+            SELECT c.parent_id, c.depth, c.text FROM candidates c WHERE c.id = path.parent_id LIMIT 1
+        ) parent
     )
     SELECT leaf, text FROM path ORDER BY leaf, depth
     """
 )
+"""Each parent is looked up by its key (LIMIT keeps the subquery whole): a plain join is planned for ten times as many
+rows as there are leaves, and then reads all candidates at every step."""
 
 _FINISH_PROPOSALS = sa.text(
     """
