@@ -212,6 +212,13 @@ class ModelConfig(_Section):
 
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
     batch_size: int = Field(16, ge=1, le=4096, description="Requests that the engine batches at most.")
+    gather_seconds: float = Field(
+        0.0,
+        ge=0.0,
+        le=10.0,
+        description="Longest wait of a request for others to share its batch with. More than 0 costs latency and saves "
+        "forwards: for long runs of small models whose engines share processors (transformers engine only).",
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads of the engine's process.")
     workers: int = Field(1, ge=1, description="Worker processes of this model that `run` and `up` start.")
 
@@ -225,6 +232,8 @@ class ModelConfig(_Section):
                 raise ValueError(f'the table `{engine}` needs engine = "{engine}" (it is "{self.engine}")')
         if self.engine == "openai" and self.openai is None:
             raise ValueError('engine = "openai" needs a table [models.NAME.openai] with base_url')
+        if self.gather_seconds and (self.engine != "transformers" or self.head != "language"):
+            raise ValueError('gather_seconds needs engine = "transformers" and head = "language"; leave it out')
         if self.head == "reward" and self.engine == "openai":
             raise ValueError('head = "reward" needs engine = "transformers" or "vllm" (it is "openai")')
         if self.head == "reward" and self.gguf_file is not None:

@@ -255,6 +255,7 @@ def engine_settings(model: ModelConfig) -> EngineSettings:
         trust_remote_code=model.trust_remote_code,
         device=model.device,
         batch_size=model.batch_size,
+        gather_seconds=model.gather_seconds,
         threads=model.threads,
         vllm=model.vllm,
         openai=model.openai,

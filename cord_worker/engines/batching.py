@@ -9,6 +9,7 @@ is sound.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -74,6 +75,7 @@ class ScoreJob:
 
     task: ScoreTask
     future: Future[ScoreResult] = field(default_factory=Future)
+    submitted: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True, eq=False)
@@ -87,15 +89,20 @@ class _Row:
 
 
 class ComputeThread:
-    """Runs jobs until stopped. `submit_*` may be called from any thread; `died` is called once on failure."""
+    """Runs jobs until stopped; `submit_*` may be called from any thread.
+
+    A batch begins when it is full or its oldest request has waited `gather_seconds`.
+    """
 
     def __init__(
         self,
         load: Callable[[], tuple[ModelRunner, TextCodec, frozenset[int]]],
         batch_size: int,
+        gather_seconds: float = 0.0,
     ) -> None:
         self._load = load
         self._batch_size = batch_size
+        self._gather_seconds = gather_seconds
         self._wake = threading.Condition()
         self._generations: deque[GenerationJob] = deque()
         self._scores: deque[ScoreJob] = deque()
@@ -165,9 +172,20 @@ class ComputeThread:
 
     def _wait(self) -> bool:
         with self._wake:
-            while not (self._closing or self._rows or self._generations or self._scores):
-                self._wake.wait()
+            while not (self._closing or self._rows):
+                seconds = min(self._gathering(self._generations), self._gathering(self._scores))
+                if seconds <= 0:
+                    break
+                self._wake.wait(None if math.isinf(seconds) else seconds)
             return not self._closing
+
+    def _gathering(self, waiting: deque[GenerationJob] | deque[ScoreJob]) -> float:
+        """Seconds until what waits may be begun; infinite where nothing waits."""
+        if not waiting:
+            return math.inf
+        if len(waiting) >= self._batch_size:
+            return 0.0
+        return waiting[0].submitted + self._gather_seconds - time.monotonic()
 
     def _end(self, failure: EngineError) -> None:
         with self._wake:
@@ -181,6 +199,8 @@ class ComputeThread:
 
     def _score_waiting(self) -> None:
         with self._wake:
+            if self._gathering(self._scores) > 0:
+                return
             jobs = [job for job in self._scores if not job.future.cancelled()]
             same: dict[ScoreTask, list[ScoreJob]] = {}
             for job in jobs:
@@ -225,9 +245,11 @@ class ComputeThread:
 
     def _may_join(self) -> bool:
         waiting, running = self._generations, self._rows
+        if not running:
+            return self._gathering(waiting) <= 0
         if not waiting or len(waiting) >= len(running):
             return True
-        return time.monotonic() - waiting[0].submitted >= _JOIN_SECONDS
+        return time.monotonic() - waiting[0].submitted >= max(_JOIN_SECONDS, self._gather_seconds)
 
     def _join(self, job: GenerationJob, prefix: Prefix) -> None:
         index = len(self._rows)

@@ -24,6 +24,8 @@ class EngineSettings:
     device: str = "auto"
     batch_size: int = 16
     """Requests decoded together at most; also scores computed together."""
+    gather_seconds: float = 0.0
+    """Longest wait of a request for others to be computed with (transformers engine)."""
     threads: int | None = None
     prefix_cache_bytes: int = 512 * 2**20
     """Bound of the KV that the transformers engine keeps between requests; 0 keeps nothing."""

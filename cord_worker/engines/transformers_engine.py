@@ -43,7 +43,7 @@ class TransformersEngine(LanguageHead):
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         self._loaded: LoadedModel
-        self._thread = ComputeThread(self._load, settings.batch_size)
+        self._thread = ComputeThread(self._load, settings.batch_size, settings.gather_seconds)
         self._codec = self._thread.start()
 
     def _load(self) -> tuple[ModelRunner, TextCodec, frozenset[int]]:

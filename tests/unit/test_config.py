@@ -101,7 +101,10 @@ def test_a_relative_model_folder_is_taken_from_the_folder_of_the_file(tmp_path: 
     assert config.models["two"].path == str(tmp_path.resolve() / "absent")
 
 
-@pytest.mark.parametrize("operational", [{"batch_size": 99}, {"device": "cuda:1"}, {"threads": 7}, {"workers": 3}])
+@pytest.mark.parametrize(
+    "operational",
+    [{"batch_size": 99}, {"gather_seconds": 1.0}, {"device": "cuda:1"}, {"threads": 7}, {"workers": 3}],
+)
 def test_what_only_decides_the_speed_is_not_in_the_fingerprint(operational: dict[str, Any]) -> None:
     plain = ModelConfig.model_validate({"path": "org/one"})
     assert ModelConfig.model_validate({"path": "org/one", **operational}).fingerprint() == plain.fingerprint()
@@ -157,6 +160,12 @@ def test_phrases_that_cannot_end_a_step_are_refused(phrases: str, said: str) -> 
 def test_search_options_of_another_search_are_refused(search: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parse(GOOD.replace("[prover]", f"[search]\n{search}\n[prover]"))
+
+
+@pytest.mark.parametrize("host", ['engine = "instant"', 'head = "reward"'])
+def test_a_batch_is_gathered_only_where_the_engine_does_so(host: str) -> None:
+    with pytest.raises(ConfigError, match="gather_seconds needs"):
+        parse(GOOD.replace('path = "org/two"', f'path = "org/two"\ngather_seconds = 1\n{host}'))
 
 
 def test_a_stored_configuration_is_the_same_configuration() -> None:

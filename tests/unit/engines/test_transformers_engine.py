@@ -201,6 +201,37 @@ def test_a_newcomer_joins_a_larger_batch_once_it_has_waited(
         engine.stop()
 
 
+@pytest.mark.parametrize(
+    "request_", [proposing("How many?", [], GREEDY), scoring("How many?", ["We add."], "3")], ids=["proposal", "score"]
+)
+def test_a_batch_waits_to_be_full_as_long_as_it_may(
+    settings_of: SettingsOf, random_folder: Path, request_: Request
+) -> None:
+    engine = TransformersEngine(settings_of(random_folder, batch_size=3, gather_seconds=3600.0))
+
+    async def run() -> tuple[bool, list[Any]]:
+        early = [asyncio.create_task(request_(engine)) for _ in range(2)]
+        waited = not (await asyncio.wait(early, timeout=0.5))[0]
+        return waited, await asyncio.wait_for(asyncio.gather(*early, request_(engine)), timeout=60)
+
+    try:
+        waited, results = asyncio.run(run())
+    finally:
+        engine.stop()
+    assert waited
+    assert len({outcome(result) for result in results}) == 1
+
+
+def test_a_request_that_stays_alone_is_begun_after_its_wait(settings_of: SettingsOf, random_folder: Path) -> None:
+    engine = TransformersEngine(settings_of(random_folder, batch_size=3, gather_seconds=0.3))
+    try:
+        generation, score = alone(engine, [proposing("How many?", [], GREEDY), scoring("How many?", ["We add."], "3")])
+    finally:
+        engine.stop()
+    assert generation.seconds >= 0.3
+    assert score.seconds >= 0.3
+
+
 def test_a_step_ends_at_the_next_marker(parrot: TransformersEngine) -> None:
     result = together(parrot, [proposing("write a step", [], GREEDY)])[0]
     assert (result.text, result.finish_reason) == (" We add the numbers.\n", FinishReason.STEP)
