@@ -12,7 +12,7 @@ import logging
 import math
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -60,6 +60,11 @@ class GenerationJob:
         """Tokens of the prompt."""
         return sum(map(len, self.pieces))
 
+    @property
+    def text(self) -> tuple[object, ...]:
+        """What is to be written: requests that agree in it differ in their sampling alone."""
+        return self.kind, self.segmentation, tuple(self.pieces), self.max_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
@@ -78,20 +83,37 @@ class ScoreJob:
     submitted: float = field(default_factory=time.monotonic)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Member:
+    job: GenerationJob
+    cached: int
+
+
 @dataclass(slots=True, eq=False)
 class _Row:
-    job: GenerationJob
+    """A slot with the text that its members have in common; they part at the first token that they choose otherwise."""
+
+    members: list[_Member]
     watch: EndWatch
     next_token: int
     position: int
-    cached: int
     generated: list[int] = field(default_factory=list)
+
+    @property
+    def job(self) -> GenerationJob:
+        """Any member's: in all but the sampling they are the same."""
+        return self.members[0].job
+
+    def branch(self, members: list[_Member]) -> _Row:
+        """The same text for some of the members."""
+        return _Row(members, self.watch, self.next_token, self.position, self.generated.copy())
 
 
 class ComputeThread:
     """Runs jobs until stopped; `submit_*` may be called from any thread.
 
-    A batch begins when it is full or its oldest request has waited `gather_seconds`.
+    A batch begins when it is full or its oldest request has waited `gather_seconds`. Samples of one prompt that come
+    together are one row for as long as they read the same.
     """
 
     def __init__(
@@ -111,6 +133,7 @@ class ComputeThread:
         self._rows: list[_Row] = []
         self._tokens = self._positions = torch.empty(0, dtype=torch.long)
         self._seen: torch.Tensor | None = None
+        self._owners: torch.Tensor | None = None
         self._sampler: BatchSampler
         self._loaded: Future[TextCodec] = Future()
         self._thread = threading.Thread(target=self._run, name="cord-engine", daemon=True)
@@ -190,9 +213,9 @@ class ComputeThread:
     def _end(self, failure: EngineError) -> None:
         with self._wake:
             self._failure = failure
-            waiting = [*(row.job.future for row in self._rows), *(job.future for job in self._generations)]
-            for generation in waiting:
-                _fail(generation, failure)
+            running = [member.job for row in self._rows for member in row.members]
+            for generation in (*running, *self._generations):
+                _fail(generation.future, failure)
             for score in self._scores:
                 _fail(score.future, failure)
             self._rows, self._generations, self._scores = [], deque(), deque()
@@ -221,11 +244,9 @@ class ComputeThread:
                 _fulfil(job.future, ScoreResult(log_probabilities, cached))
 
     def _admit_waiting(self) -> None:
-        left = [row for row in self._rows if not row.job.future.cancelled()]
-        if len(left) != len(self._rows):
-            self._keep(left)
+        self._drop_cancelled()
         with self._wake:
-            free = self._batch_size - len(self._rows) if self._may_join() else 0
+            free = self._batch_size - self._running() if self._may_join() else 0
             jobs: list[GenerationJob] = []
             while self._generations and len(jobs) < free:
                 job = self._generations.popleft()
@@ -235,57 +256,96 @@ class ComputeThread:
             return
         try:
             prefixes = self._runner.prefixes([_all_but_last_token(job.pieces) for job in jobs])
+            same: dict[tuple[object, ...], _Row] = {}
             for job, prefix in zip(jobs, prefixes, strict=True):
-                self._join(job, prefix)
+                member = _Member(job, prefix.cached)
+                if job.text in same:
+                    same[job.text].members.append(member)
+                else:
+                    same[job.text] = self._join(member, prefix)
         except BaseException:
             with self._wake:
                 self._generations.extendleft(jobs)
             raise
         self._rows_changed()
 
+    def _running(self) -> int:
+        return sum(len(row.members) for row in self._rows)
+
+    def _drop_cancelled(self) -> None:
+        running = self._running()
+        for row in self._rows:
+            row.members = [member for member in row.members if not member.job.future.cancelled()]
+        if self._running() != running:
+            self._keep([row for row in self._rows if row.members])
+
     def _may_join(self) -> bool:
-        waiting, running = self._generations, self._rows
+        waiting, running = self._generations, self._running()
         if not running:
             return self._gathering(waiting) <= 0
-        if not waiting or len(waiting) >= len(running):
+        if not waiting or len(waiting) >= running:
             return True
         return time.monotonic() - waiting[0].submitted >= max(_JOIN_SECONDS, self._gather_seconds)
 
-    def _join(self, job: GenerationJob, prefix: Prefix) -> None:
-        index = len(self._rows)
+    def _join(self, member: _Member, prefix: Prefix) -> _Row:
+        job, index = member.job, len(self._rows)
         self._slots.reserve(job.prompt_length + 64)
         position = 0
         for node in prefix.nodes:
             position = self._slots.put(index, position, node.segment)
         watch = EndWatch(self._codec, ends_of(job.segmentation, job.kind), job.pieces[-1])
-        self._rows.append(_Row(job, watch, job.pieces[-1][-1], position, prefix.cached))
+        row = _Row([member], watch, job.pieces[-1][-1], position)
+        self._rows.append(row)
+        return row
 
     def _decode(self) -> None:
         rows = self._rows
         longest = max(row.position for row in rows) + 1
         self._slots.reserve(longest)
         logits = self._runner.decode(self._slots, self._tokens, self._positions, longest)
-        chosen = self._sampler.choose(logits, [len(row.generated) for row in rows], self._seen)
         broken = torch.isnan(logits).any(-1).tolist()
-        if self._seen is not None:
-            self._seen.scatter_(1, chosen[:, None], True)
-        left = []
-        for index, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
+        tokens = self._choose(logits)
+        left: list[_Row] = []
+        branches: list[_Row] = []
+        start = 0
+        for index, row in enumerate(rows):
             row.position += 1
-            row.next_token = token
+            end = start + len(row.members)
             if broken[index]:
                 self._slots.clear(index)
                 message = "the model computed NaN for this request (number format too narrow?); try another dtype"
-                _fail(row.job.future, NotFiniteError(message))
-            elif (ended := self._ended(row, token)) is not None:
-                _fulfil(row.job.future, self._generation(row, ended))
+                for member in row.members:
+                    _fail(member.job.future, NotFiniteError(message))
             else:
-                left.append(row)
-        if len(left) == len(rows):
-            self._tokens = chosen
-            self._positions = self._positions + 1
-        else:
+                for branch, token in _parted(row, tokens[start:end]):
+                    if branch is not row:
+                        self._slots.move(index, len(rows) + len(branches), row.position)
+                        branches.append(branch)
+                    branch.next_token = token
+                    if (ended := self._ended(branch, token)) is None:
+                        left.append(branch)
+                    else:
+                        for member in branch.members:
+                            _fulfil(member.job.future, self._generation(branch, member, ended))
+            start = end
+        if branches or len(left) != len(rows):
+            self._rows = [*rows, *branches]
             self._keep(left)
+            return
+        self._tokens = torch.tensor([row.next_token for row in rows], device=self._runner.device)
+        self._positions = self._positions + 1
+        if self._seen is not None:
+            self._seen.scatter_(1, self._tokens[:, None], True)
+
+    def _choose(self, logits: torch.Tensor) -> list[int]:
+        """The next token of every row's members, one row after the other."""
+        seen, owners = self._seen, self._owners
+        if owners is not None:
+            logits = logits[owners]
+            seen = None if seen is None else seen[owners]
+        lengths = [len(row.generated) for row in self._rows for _ in row.members]
+        chosen: list[int] = self._sampler.choose(logits, lengths, seen).tolist()
+        return chosen
 
     def _ended(self, row: _Row, token: int) -> Ended | None:
         row.generated.append(token)
@@ -295,8 +355,8 @@ class ComputeThread:
             return "stop"
         return "length" if len(row.generated) >= row.job.max_tokens else None
 
-    def _generation(self, row: _Row, ended: Ended) -> Generation:
-        job = row.job
+    def _generation(self, row: _Row, member: _Member, ended: Ended) -> Generation:
+        job = member.job
         text = row.watch.text(row.generated[:-1] if ended == "eos" else row.generated)
         if ended != "stop":
             text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
@@ -306,7 +366,7 @@ class ComputeThread:
             finish_reason=segment.finish_reason,
             prompt_tokens=job.prompt_length,
             completion_tokens=len(row.generated),
-            cached_tokens=row.cached,
+            cached_tokens=member.cached,
             seconds=time.monotonic() - job.submitted,
         )
 
@@ -335,13 +395,26 @@ class ComputeThread:
             return
         self._tokens = torch.tensor([row.next_token for row in rows], device=device)
         self._positions = torch.tensor([row.position for row in rows], device=device)
-        self._sampler = BatchSampler([row.job.sampling for row in rows], device)
+        owners = [index for index, row in enumerate(rows) for _ in row.members]
+        self._owners = torch.tensor(owners, device=device) if len(owners) > len(rows) else None
+        self._sampler = BatchSampler([member.job.sampling for row in rows for member in row.members], device)
         self._seen = None
         if self._sampler.needs_seen:
             self._seen = torch.zeros(len(rows), self._runner.vocabulary, dtype=torch.bool, device=device)
             for index, row in enumerate(rows):
                 tokens = {token for piece in row.job.pieces for token in piece} | set(row.generated)
                 self._seen[index, torch.tensor(sorted(tokens), device=device)] = True
+
+
+def _parted(row: _Row, tokens: Sequence[int]) -> list[tuple[_Row, int]]:
+    """The row and its new branches, each with the token that all its members have chosen."""
+    members: dict[int, list[_Member]] = defaultdict(list)
+    for member, token in zip(row.members, tokens, strict=True):
+        members[token].append(member)
+    (first, staying), *others = members.items()
+    branches = [(row.branch(parting), token) for token, parting in others]
+    row.members = staying
+    return [(row, first), *branches]
 
 
 def _all_but_last_token(pieces: Sequence[Ids]) -> list[Ids]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.store.isolation import must_be_alone
-from cord_worker.store.leases import WITHOUT_FLUSH, columns, count_dropped, lower_barrier, read_paths
+from cord_worker.store.leases import WITHOUT_FLUSH, columns, count_dropped, in_state, lower_barrier, read_paths
 from cord_worker.store.verdicts import METHOD, REFERENCE
 from cord_worker.store.work import Outcome
 
@@ -20,7 +20,7 @@ _CLAIM_JUDGMENTS = sa.text(
         FROM unflushed, problems p
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         JOIN candidates c ON c.problem_id = p.id AND c.step = p.step
-        WHERE p.id = ANY(:problem_ids) AND p.state = 'searching' AND c.state = 'unjudged'
+        WHERE p.id = ANY(:problem_ids) AND p.state = 'searching' AND {in_state("c.state", "unjudged")}
           AND {must_be_alone("c.judgment_attempts")} = :alone
         ORDER BY c.id
         FOR UPDATE OF c SKIP LOCKED
@@ -36,7 +36,7 @@ _CLAIM_JUDGMENTS = sa.text(
 )
 
 _FINISH_JUDGMENTS = sa.text(
-    """
+    f"""
     UPDATE candidates c
     SET state = CASE WHEN r.invalid_reason IS NULL THEN 'scored' ELSE 'invalid' END,
         invalid_reason = r.invalid_reason, judgment = r.judgment, judgment_detail = CAST(r.detail AS jsonb),
@@ -47,7 +47,7 @@ _FINISH_JUDGMENTS = sa.text(
         CAST(:judgment AS float8[]), CAST(:detail AS text[]), CAST(:prompt_tokens AS int[]),
         CAST(:completion_tokens AS int[]), CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[])
     ) AS r(id, attempt, invalid_reason, judgment, detail, prompt_tokens, completion_tokens, cached_tokens, seconds)
-    WHERE c.id = r.id AND c.state = 'judging' AND c.judgment_worker_id = :worker_id
+    WHERE c.id = r.id AND {in_state("c.state", "judging")} AND c.judgment_worker_id = :worker_id
       AND c.judgment_attempts = r.attempt
     RETURNING c.problem_id
     """

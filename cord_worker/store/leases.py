@@ -40,6 +40,16 @@ WITHOUT_FLUSH = "unflushed AS MATERIALIZED (SELECT set_config('synchronous_commi
 """SQL: a table of a claim; whoever reads from `unflushed` does not wait for the disk when the transaction commits, see
 above. In a statement of its own it would be one more round trip."""
 
+
+def in_state(column: str, state: str) -> str:
+    """SQL: the row is in `state`, said so that PostgreSQL does not look it up in the partial index of states.
+
+    Rows are to be found by their keys. That index looks cheaper to the planner, by statistics that are always old, and
+    holds a dead entry for every state that a row has left lately: hundreds for every one that is meant.
+    """
+    return f"{column} IS NOT DISTINCT FROM '{state}'"
+
+
 _CLAIM_PROPOSALS = sa.text(
     f"""
     WITH {WITHOUT_FLUSH}, due AS (
@@ -49,7 +59,7 @@ _CLAIM_PROPOSALS = sa.text(
         JOIN problems p ON p.id = unit.problem_id AND p.state = 'searching'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         JOIN candidates c ON c.problem_id = p.id AND c.step = p.step AND c.teacher_id = unit.teacher_id
-        WHERE c.state = 'pending' AND {must_be_alone("c.propose_attempts")} = :alone
+        WHERE {in_state("c.state", "pending")} AND {must_be_alone("c.propose_attempts")} = :alone
         ORDER BY c.id
         FOR UPDATE OF c SKIP LOCKED
     )
@@ -79,7 +89,7 @@ _PATHS = sa.text(
 rows as there are leaves, and then reads all candidates at every step."""
 
 _FINISH_PROPOSALS = sa.text(
-    """
+    f"""
     UPDATE candidates c
     SET state = CASE WHEN r.invalid_reason IS NOT NULL THEN 'invalid'
                      WHEN run.prover_model_id IS NULL THEN 'unscored' ELSE 'proposed' END,
@@ -99,8 +109,8 @@ _FINISH_PROPOSALS = sa.text(
            reply, answer_part, merged),
          problems p JOIN runs run ON run.id = p.run_id
          LEFT JOIN models prover ON prover.id = run.prover_model_id AND run.state = 'active' AND p.state = 'searching'
-    WHERE c.id = r.id AND c.state = 'proposing' AND c.worker_id = :worker_id AND c.propose_attempts = r.attempt
-      AND p.id = c.problem_id
+    WHERE c.id = r.id AND {in_state("c.state", "proposing")}
+      AND c.worker_id = :worker_id AND c.propose_attempts = r.attempt AND p.id = c.problem_id
     RETURNING c.problem_id, c.state, p.step, prover.fingerprint AS prover_model
     """
 )
@@ -119,7 +129,7 @@ _CLAIM_SCORES = sa.text(
         FROM unflushed, problems p
         JOIN runs r ON r.id = p.run_id AND r.state = 'active' AND r.scoring_mode = :mode
         JOIN candidates c ON c.problem_id = p.id AND c.step = p.step
-        WHERE p.id = ANY(:problem_ids) AND p.state = 'searching' AND c.state = 'proposed'
+        WHERE p.id = ANY(:problem_ids) AND p.state = 'searching' AND {in_state("c.state", "proposed")}
           AND {must_be_alone("c.score_attempts")} = :alone
         ORDER BY c.id
         FOR UPDATE OF c SKIP LOCKED
@@ -133,7 +143,7 @@ _CLAIM_SCORES = sa.text(
 )
 
 _FINISH_SCORES = sa.text(
-    """
+    f"""
     UPDATE candidates c
     SET state = CASE WHEN r.invalid_reason IS NOT NULL THEN 'invalid'
                      WHEN (SELECT u.reward_model_id FROM problems p JOIN runs u ON u.id = p.run_id
@@ -150,7 +160,8 @@ _FINISH_SCORES = sa.text(
         CAST(:seconds AS float8[])
     ) AS r(id, attempt, invalid_reason, score, log_prob_sum, answer_tokens, thinking_tokens, prompt_tokens,
            cached_tokens, seconds)
-    WHERE c.id = r.id AND c.state = 'scoring' AND c.score_worker_id = :worker_id AND c.score_attempts = r.attempt
+    WHERE c.id = r.id AND {in_state("c.state", "scoring")}
+      AND c.score_worker_id = :worker_id AND c.score_attempts = r.attempt
     RETURNING c.problem_id, c.state
     """
 )
@@ -180,7 +191,7 @@ _CLAIM_ANSWERS = sa.text(
         JOIN candidates c ON c.id = t.candidate_id
         JOIN teachers ON teachers.id = c.teacher_id
         JOIN models m ON m.id = teachers.model_id AND m.fingerprint = :model
-        WHERE t.problem_id = ANY(:problem_ids) AND t.answer_state = 'pending'
+        WHERE t.problem_id = ANY(:problem_ids) AND {in_state("t.answer_state", "pending")}
           AND {must_be_alone("t.answer_attempts")} = :alone
         ORDER BY t.id
         FOR UPDATE OF t SKIP LOCKED
@@ -195,7 +206,7 @@ _CLAIM_ANSWERS = sa.text(
 )
 
 _FINISH_ANSWERS = sa.text(
-    """
+    f"""
     UPDATE trajectories t
     SET answer_state = 'written', answer_text = r.text, answer_finish_reason = r.finish_reason,
         answer_prompt_tokens = r.prompt_tokens, answer_completion_tokens = r.completion_tokens,
@@ -205,7 +216,8 @@ _FINISH_ANSWERS = sa.text(
         CAST(:finish_reason AS text[]), CAST(:prompt_tokens AS int[]), CAST(:completion_tokens AS int[]),
         CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[])
     ) AS r(id, attempt, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, seconds)
-    WHERE t.id = r.id AND t.answer_state = 'writing' AND t.worker_id = :worker_id AND t.answer_attempts = r.attempt
+    WHERE t.id = r.id AND {in_state("t.answer_state", "writing")}
+      AND t.worker_id = :worker_id AND t.answer_attempts = r.attempt
     RETURNING t.problem_id
     """
 )

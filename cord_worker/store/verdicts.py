@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.store.isolation import must_be_alone
-from cord_worker.store.leases import WITHOUT_FLUSH, columns, count_dropped
+from cord_worker.store.leases import WITHOUT_FLUSH, columns, count_dropped, in_state
 
 
 def method_of(row: str) -> str:
@@ -40,7 +40,7 @@ _CLAIM_VERDICTS = sa.text(
         FROM unflushed, trajectories j
         JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
-        WHERE j.problem_id = ANY(:problem_ids) AND j.answer_state = 'written' AND {IS_JUDGED}
+        WHERE j.problem_id = ANY(:problem_ids) AND {in_state("j.answer_state", "written")} AND {IS_JUDGED}
           AND {must_be_alone("j.judgment_attempts")} = :alone
         ORDER BY j.id
         FOR UPDATE OF j SKIP LOCKED
@@ -56,7 +56,7 @@ _CLAIM_VERDICTS = sa.text(
 )
 
 _FINISH_VERDICTS = sa.text(
-    """
+    f"""
     UPDATE trajectories j
     SET answer_state = 'judged', correct = v.correct, verification = v.verification,
         judgment_prompt_tokens = v.prompt_tokens, judgment_completion_tokens = v.completion_tokens,
@@ -66,7 +66,7 @@ _FINISH_VERDICTS = sa.text(
         CAST(:verification AS jsonb[]), CAST(:prompt_tokens AS int[]), CAST(:completion_tokens AS int[]),
         CAST(:seconds AS float8[])
     ) AS v(id, attempt, correct, verification, prompt_tokens, completion_tokens, seconds)
-    WHERE j.id = v.id AND j.answer_state = 'judging' AND j.judgment_worker_id = :worker_id
+    WHERE j.id = v.id AND {in_state("j.answer_state", "judging")} AND j.judgment_worker_id = :worker_id
       AND j.judgment_attempts = v.attempt
     RETURNING j.problem_id
     """

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cord_worker.config import DEFAULT_SCORING_TEMPLATE
 from cord_worker.engines.protocol import AnswerScore, FinishReason, Generation, Sampling, Turn
+from cord_worker.engines.runner import ModelRunner
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.transformers_engine import TransformersEngine
 from cord_worker.errors import EngineError, NotFiniteError, RequestError
@@ -220,6 +221,43 @@ def test_a_batch_waits_to_be_full_as_long_as_it_may(
         engine.stop()
     assert waited
     assert len({outcome(result) for result in results}) == 1
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+def test_samples_of_one_prompt_are_one_row_for_as_long_as_they_read_the_same(
+    settings_of: SettingsOf, random_folder: Path, monkeypatch: pytest.MonkeyPatch, penalty: float
+) -> None:
+    rows: list[int] = []
+    decode = ModelRunner.decode
+
+    def counted(runner: ModelRunner, slots: Any, tokens: torch.Tensor, *rest: Any) -> torch.Tensor:
+        rows.append(len(tokens))
+        return decode(runner, slots, tokens, *rest)
+
+    def samples(temperature: float) -> list[Request]:
+        same = [
+            proposing("How many?", ["We add."], sampling(seed, temperature=temperature, repetition_penalty=penalty))
+            for seed in range(6)
+        ]
+        return [*same, proposing("How many?", ["We add."], sampling(temperature=temperature, max_tokens=5))]
+
+    engine = TransformersEngine(settings_of(random_folder, batch_size=7, gather_seconds=3600.0))
+    single = TransformersEngine(settings_of(random_folder, batch_size=1))
+    try:
+        expected = [[outcome(result) for result in alone(single, samples(heat))] for heat in (0.0, 0.3)]
+        monkeypatch.setattr(ModelRunner, "decode", counted)
+        equal = [outcome(result) for result in together(engine, samples(0.0))]
+        rows_of_equal = rows.copy()
+        rows.clear()
+        parted = [outcome(result) for result in together(engine, samples(0.3))]
+    finally:
+        engine.stop()
+        single.stop()
+    assert [equal, parted] == expected
+    assert rows_of_equal == [2] * 5 + [1] * (len(rows_of_equal) - 5)
+    assert rows[0] == 2
+    assert max(rows) > 2
+    assert len({text for text, *_ in parted[:6]}) > 1
 
 
 def test_a_request_that_stays_alone_is_begun_after_its_wait(settings_of: SettingsOf, random_folder: Path) -> None:
