@@ -117,7 +117,7 @@ def _integration(run: str, teachers: tuple[Teacher, ...]) -> Experiment:
 CURATION = {"pipeline": "curation"}
 
 # Begun in this order: the long ones first, but judgments, which keep the prover from all others' scores, after the
-# longest.
+# longest; the reward model, which judges one candidate after the other, not as the last.
 RUNS: tuple[Experiment, ...] = (
     Experiment("cord", problems=LESSONS),
     Experiment("curation", CURATION, problems=LESSONS),
@@ -131,6 +131,12 @@ RUNS: tuple[Experiment, ...] = (
     Experiment("phrases", {"segmentation": "phrases"}, teachers=PLAIN, prover="prover-plain"),
     Experiment("greedy", {"pipeline": "greedy"}),
     Experiment("greedy-once", {"pipeline": "greedy", "trajectories": 1}),
+    Experiment(
+        "reward-model",
+        {"selection": "reward_model"},
+        models={REWARD: {"head": "reward", "gather_seconds": 0.0}},
+        tables={"reward": {"model": REWARD}},
+    ),
     Experiment("mcts", {"pipeline": "mcts"}),
     Experiment("curation-twice", {**CURATION, "trajectories": 8}),
     Experiment("random", {**CURATION, "selection": "random"}),
@@ -140,12 +146,6 @@ RUNS: tuple[Experiment, ...] = (
     Experiment("weak-prover", prover="weak-prover"),
     _integration("integration", HETEROGENEOUS),
     _integration("integration-homogeneous", HOMOGENEOUS),
-    Experiment(
-        "reward-model",
-        {"selection": "reward_model"},
-        models={REWARD: {"head": "reward", "gather_seconds": 0.0}},
-        tables={"reward": {"model": REWARD}},
-    ),
 )
 
 
