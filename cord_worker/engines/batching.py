@@ -259,10 +259,11 @@ class ComputeThread:
             same: dict[tuple[object, ...], _Row] = {}
             for job, prefix in zip(jobs, prefixes, strict=True):
                 member = _Member(job, prefix.cached)
-                if job.text in same:
-                    same[job.text].members.append(member)
+                row = same.get(text := job.text)
+                if row is None:
+                    same[text] = self._join(member, prefix)
                 else:
-                    same[job.text] = self._join(member, prefix)
+                    row.members.append(member)
         except BaseException:
             with self._wake:
                 self._generations.extendleft(jobs)
