@@ -1,6 +1,6 @@
 """Prometheus metrics of one process, and the port they are read from.
 
-Histograms are in seconds. A *task* is one message: all candidates of one teacher in a step, or all candidates of a step
+Histograms are in seconds. A *task* is one message: all candidates of a step that one model's teachers write, or
 that wait for their score, or for their judgment. Its parts: `transit` (sent to received by the worker; waits in the
 queue included), `start` (received to running), `lease` (claim and read), `engine`, `write` (commit of the results) and
 `publish` (handing one message to the broker). What a candidate costs beside its model is `start + lease + write`, its

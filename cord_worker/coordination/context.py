@@ -14,7 +14,7 @@ from cord_worker.prompting.trajectory import Segmentation
 from cord_worker.search.types import Criterion, FinishedPolicy, SearchSettings
 from cord_worker.store.database import Database
 from cord_worker.store.models import TeacherRole
-from cord_worker.store.runs import TeacherRow, get_run, read_teachers, run_of_teacher
+from cord_worker.store.runs import TeacherRow, get_run, read_teachers
 
 _MOST_RUNS = 16
 """A worker that serves for months sees any number of runs, but few at a time."""
@@ -56,7 +56,6 @@ class RunContexts:
         self._database = database
         self._lock = threading.Lock()
         self._by_run: OrderedDict[int, RunContext] = OrderedDict()
-        self._run_of_teacher: dict[int, int] = {}
 
     def of_run(self, run_id: int, within: sa.Connection | None = None) -> RunContext:
         """The run with this key; read on the connection `within`, where the caller holds one."""
@@ -71,20 +70,10 @@ class RunContexts:
             self._by_run.move_to_end(run_id)
             return context
 
-    def of_teacher(self, teacher_id: int) -> RunContext:
-        """The run that the teacher with this key belongs to."""
-        run_id = self._run_of_teacher.get(teacher_id)
-        if run_id is None:
-            run_id = read(self._database, lambda connection: run_of_teacher(connection, teacher_id))
-        return self.of_run(run_id)
-
     def _remember(self, context: RunContext) -> None:
         self._by_run[context.run_id] = context
-        self._run_of_teacher.update(dict.fromkeys(context.teacher_ids, context.run_id))
         while len(self._by_run) > _MOST_RUNS:
-            _, forgotten = self._by_run.popitem(last=False)
-            for teacher_id in forgotten.teacher_ids:
-                self._run_of_teacher.pop(teacher_id, None)
+            self._by_run.popitem(last=False)
 
 
 def _read(connection: sa.Connection, run_id: int) -> RunContext:

@@ -116,7 +116,7 @@ class Coordinator:
             return
         judge = self._contexts.of_run(answers[0].run_id).config.judge_model
         if judge is not None:
-            self._messenger.post([Due(Kind.VERDICT, problem_id, 0, model=judge.fingerprint())])
+            self._messenger.post([Due(Kind.VERDICT, problem_id, 0, judge.fingerprint())])
 
     def _checked(self, answer: decisions.WrittenAnswer) -> decisions.AnswerVerdict:
         if answer.method == "none":
@@ -172,11 +172,13 @@ class Coordinator:
 
 
 def _proposals(context: RunContext, problem_id: int, step: int, expansions: Sequence[Expansion]) -> list[Due]:
-    asked = [context.teachers[ordinal] for ordinal in sorted({expansion.teacher for expansion in expansions})]
-    return [Due(Kind.PROPOSE, problem_id, step, teacher.id, teacher.model_fingerprint) for teacher in asked]
+    """One message a model: its worker proposes for all of its teachers."""
+    ordinals = sorted({expansion.teacher for expansion in expansions})
+    models = dict.fromkeys(context.teachers[ordinal].model_fingerprint for ordinal in ordinals)
+    return [Due(Kind.PROPOSE, problem_id, step, model) for model in models]
 
 
 def _answers(context: RunContext, problem: decisions.ProblemSnapshot, decision: Finish) -> list[Due]:
     """One message a model: its worker writes all the answers of the problem that are its own."""
     models = dict.fromkeys(context.teachers[one.teacher].model_fingerprint for one in decision.answered)
-    return [Due(Kind.ANSWER, problem.id, problem.step, model=model) for model in models]
+    return [Due(Kind.ANSWER, problem.id, problem.step, model) for model in models]

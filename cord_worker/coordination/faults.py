@@ -51,7 +51,6 @@ class FaultPoint(StrEnum):
     LEAVE_SHARD = "leave shard"
     SIGN_OFF = "sign off"
 
-    LOOK_FOR_LONE_WORK = "look for lone work"
     CLAIM_PROPOSALS = "claim proposals"
     FINISH_PROPOSALS = "finish proposals"
     CLAIM_SCORES = "claim scores"
@@ -140,10 +139,16 @@ def commit(
     work: Callable[[sa.Connection], T],
     *,
     retry_seconds: float | None = None,
+    single: bool = False,
 ) -> T:
-    """`database.run(work)` under the name of its commit."""
+    """`database.run(work)` under the name of its commit; `database.run_single(work)` where it is `single`.
+
+    A process that is to die at a fault point always has a transaction around it: else there would be no moment
+    before its commit.
+    """
     if _fault is None:
-        return database.run(work, retry_seconds=retry_seconds)
+        run = database.run_single if single else database.run
+        return run(work, retry_seconds=retry_seconds)
     fault = _fault
 
     def before(connection: sa.Connection) -> T:

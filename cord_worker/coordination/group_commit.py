@@ -30,12 +30,14 @@ _MOST_ITEMS = 512
 class Operation(Generic[Item, Result]):
     """A function of many items in one transaction that returns one result for each, in their order.
 
-    `committed` is called with the results once they are durable; it must not block.
+    `committed` is called with the results once they are durable; it must not block. A `single` one needs no
+    transaction around its statements (`Database.run_single`).
     """
 
     point: FaultPoint
     run: Callable[[sa.Connection, Sequence[Item]], Sequence[Result]]
     committed: Callable[[Sequence[Result]], None] | None = None
+    single: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,12 @@ class GroupCommitter:
     def _commit_one(self, operation: Operation[Any, Any], entries: Sequence[_Entry]) -> None:
         items = [entry.item for entry in entries]
         try:
-            results = commit(self._database, operation.point, lambda connection: operation.run(connection, items))
+            results = commit(
+                self._database,
+                operation.point,
+                lambda connection: operation.run(connection, items),
+                single=operation.single,
+            )
             if operation.committed is not None:
                 operation.committed(results)
         except StoreError as error:

@@ -71,7 +71,7 @@ class Messenger:
                     with sending(FaultPoint.of_send(due.kind)), metrics.timed(due.kind, "publish"):
                         self._app.send_task(
                             f"cord.{due.kind}",
-                            kwargs=_arguments(due),
+                            kwargs={"problem_id": due.problem_id, "step": due.step},
                             queue=queue or self._queue(due),
                             priority=self._priority(due.kind),
                             headers={SENT_AT: time.time()},
@@ -139,10 +139,3 @@ class Messenger:
     def _connection_errors(self) -> tuple[type[BaseException], ...]:
         connection = self._app.connection_for_read()
         return (*connection.connection_errors, *connection.channel_errors)
-
-
-def _arguments(due: Due) -> dict[str, int | None]:
-    arguments: dict[str, int | None] = {"problem_id": due.problem_id, "step": due.step}
-    if due.kind is Kind.PROPOSE:
-        arguments["teacher_id"] = due.teacher_id
-    return arguments

@@ -1,7 +1,7 @@
 """A worker that hosts one model: leases work, has the engine do it, commits the result, passes the word on.
 
-Nothing holds a transaction open while the model runs. A task is one message: all candidates of one teacher in a
-problem's step, or all candidates of a step that wait for their score.
+Nothing holds a transaction open while the model runs. A task is one message: all candidates of a problem's step that
+this model's teachers write, or all that wait for their score.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import logging
 import threading
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
 
@@ -36,23 +36,17 @@ from cord_worker.search.validity import invalid_reason, storable
 from cord_worker.store import leases, workers
 from cord_worker.store.database import Database
 from cord_worker.store.decisions import fail_problem
-from cord_worker.store.isolation import Asked, waits_alone
-from cord_worker.store.judgments import (
-    JudgmentResult,
-    LeasedJudgment,
-    claim_judgments,
-    finish_judgments,
-    judges_of,
-)
+from cord_worker.store.judgments import JudgmentResult, LeasedJudgment, claim_judgments, finish_judgments
 from cord_worker.store.sweep import Due, Kind
 from cord_worker.store.verdicts import LeasedVerdict, VerdictResult, claim_verdicts, finish_verdicts
 from cord_worker.store.work import (
     AnswerResult,
+    Claimed,
     LeasedAnswer,
     LeasedProposal,
     LeasedScore,
+    Outcome,
     ProposalResult,
-    ProposalUnit,
     ScoreResult,
 )
 from cord_worker.verify import AnswerChecker
@@ -74,6 +68,19 @@ class Way:
 
 
 NO_WAY = Way(0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How many pieces of work a task did, and whether there are some that it may only do in other company."""
+
+    count: int
+    held_back: bool = False
+
+    @classmethod
+    def nothing(cls, claimed: Claimed[Any]) -> Self:
+        """What came of a claim that got nothing."""
+        return cls(0, bool(claimed.held_back))
 
 
 class ModelWorker:
@@ -103,126 +110,122 @@ class ModelWorker:
         self._running: set[asyncio.Future[Any]] = set()
         self._aborted = False
         self._committer = GroupCommitter(database)
-        self._waits_alone = Operation(FaultPoint.LOOK_FOR_LONE_WORK, waits_alone)
-        self._claim_proposals = Operation(FaultPoint.CLAIM_PROPOSALS, self._run_claim_proposals, self._hold_candidates)
-        self._finish_proposals = Operation(FaultPoint.FINISH_PROPOSALS, self._run_finish_proposals, self._pass_on)
-        self._claim_scores = Operation(FaultPoint.CLAIM_SCORES, self._run_claim_scores, self._hold_candidates)
-        self._finish_scores = Operation(FaultPoint.FINISH_SCORES, self._run_finish_scores, self._pass_on)
         self._checker = AnswerChecker()  # starts its processes with the first judgment
         self._repairers = KillablePool()  # with the first reply to be repaired
-        self._claim_judgments = Operation(FaultPoint.CLAIM_JUDGMENTS, self._run_claim_judgments, self._hold_candidates)
-        self._finish_judgments = Operation(FaultPoint.FINISH_JUDGMENTS, self._run_finish_judgments, self._pass_on)
-        self._claim_answers = Operation(FaultPoint.CLAIM_ANSWERS, self._run_claim_answers, self._hold_trajectories)
-        self._finish_answers = Operation(FaultPoint.FINISH_ANSWERS, self._run_finish_answers, self._pass_on)
-        self._claim_verdicts = Operation(FaultPoint.CLAIM_VERDICTS, self._run_claim_verdicts, self._hold_trajectories)
-        self._finish_verdicts = Operation(FaultPoint.FINISH_VERDICTS, self._run_finish_verdicts, self._pass_on)
+        self._claim_proposals = self._claiming(FaultPoint.CLAIM_PROPOSALS, self._run_claim_proposals)
+        self._claim_scores = self._claiming(FaultPoint.CLAIM_SCORES, self._run_claim_scores)
+        self._claim_judgments = self._claiming(FaultPoint.CLAIM_JUDGMENTS, self._run_claim_judgments)
+        self._claim_answers = self._claiming(FaultPoint.CLAIM_ANSWERS, self._run_claim_answers)
+        self._claim_verdicts = self._claiming(FaultPoint.CLAIM_VERDICTS, self._run_claim_verdicts)
+        self._finish_proposals = self._finishing(FaultPoint.FINISH_PROPOSALS, self._run_finish_proposals, single=True)
+        self._finish_scores = self._finishing(FaultPoint.FINISH_SCORES, self._run_finish_scores, single=True)
+        self._finish_judgments = self._finishing(FaultPoint.FINISH_JUDGMENTS, self._run_finish_judgments, single=True)
+        self._finish_answers = self._finishing(FaultPoint.FINISH_ANSWERS, self._run_finish_answers)
+        self._finish_verdicts = self._finishing(FaultPoint.FINISH_VERDICTS, self._run_finish_verdicts)
 
-    def propose(self, problem_id: int, teacher_id: int, way: Way = NO_WAY) -> int:
-        """Proposes every pending candidate of the teacher in the problem's step; returns how many.
+    def propose(self, problem_id: int, way: Way = NO_WAY) -> int:
+        """Proposes every pending candidate of the problem's step that this model's teachers write; returns how many.
 
         `way` is what their message took to come here; it counts into their overhead and delay.
         """
-        return self._in_company(
-            Asked(Kind.PROPOSE, problem_id, teacher_id), lambda: self._propose(problem_id, teacher_id, way)
-        )
+        return self._in_company(lambda: self._propose(problem_id, way))
 
     def score(self, problem_id: int, way: Way = NO_WAY) -> int:
         """Scores every proposed candidate of the problem's step; returns how many. See `propose`."""
-        return self._in_company(Asked(Kind.SCORE, problem_id), lambda: self._score(problem_id, way))
+        return self._in_company(lambda: self._score(problem_id, way))
 
     def judge(self, problem_id: int, way: Way = NO_WAY) -> int:
         """Judges every candidate of the problem's step that waits for it; returns how many. See `propose`."""
-        return self._in_company(Asked(Kind.JUDGE, problem_id), lambda: self._judge(problem_id, way))
+        return self._in_company(lambda: self._judge(problem_id, way))
 
     def answer(self, problem_id: int) -> int:
         """Writes the problem's final answers that are due from this model; returns how many."""
-        return self._in_company(Asked(Kind.ANSWER, problem_id), lambda: self._answer(problem_id))
+        return self._in_company(lambda: self._answer(problem_id))
 
     def verdict(self, problem_id: int) -> int:
         """Judges the problem's final answers as an LLM judge; returns how many."""
-        return self._in_company(Asked(Kind.VERDICT, problem_id), lambda: self._verdict(problem_id))
+        return self._in_company(lambda: self._verdict(problem_id))
 
-    def _in_company(self, asked: Asked, work: Callable[[], int]) -> int:
+    def _in_company(self, work: Callable[[], Done]) -> int:
         """Does what may be done beside others; where there is nothing of it, what may only be done alone."""
         with self._company.together():
             done = work()
-        if done or not self._committer.submit(self._waits_alone, asked):
-            return done
+        if done.count or not done.held_back:
+            return done.count
         with self._company.alone():
-            return work()
+            return work().count
 
-    def _propose(self, problem_id: int, teacher_id: int, way: Way) -> int:
+    def _propose(self, problem_id: int, way: Way) -> Done:
         with metrics.timed("propose", "lease") as lease_time:
-            claimed = self._committer.submit(self._claim_proposals, ProposalUnit(problem_id, teacher_id))
-        if not claimed:
-            return 0
-        with self._held.candidates(lease.candidate_id for lease in claimed):
-            context = self._contexts.of_teacher(teacher_id)
-            row, teacher = context.teacher(teacher_id)
+            claimed = self._committer.submit(self._claim_proposals, problem_id)
+        if not claimed.leases:
+            return Done.nothing(claimed)
+        with self._held.candidates(lease.candidate_id for lease in claimed.leases):
+            context = self._contexts.of_run(claimed.leases[0].run_id)
             with metrics.timed("propose", "engine"):
-                results = self._in_engine(
-                    self._propose_one(lease, context, teacher, row.system_prompt) for lease in claimed
-                )
+                results = self._in_engine(self._propose_one(lease, context) for lease in claimed.leases)
             with metrics.timed("propose", "write") as write_time:
                 self._committer.submit(self._finish_proposals, results)
         _account("propose", results, way, lease_time.seconds + write_time.seconds)
-        return len(claimed)
+        return Done(len(results))
 
-    def _score(self, problem_id: int, way: Way) -> int:
+    def _score(self, problem_id: int, way: Way) -> Done:
         with metrics.timed("score", "lease") as lease_time:
             claimed = self._committer.submit(self._claim_scores, problem_id)
-        if not claimed:
-            return 0
-        with self._held.candidates(lease.candidate_id for lease in claimed):
-            context = self._contexts.of_run(claimed[0].run_id)
+        if not claimed.leases:
+            return Done.nothing(claimed)
+        with self._held.candidates(lease.candidate_id for lease in claimed.leases):
+            context = self._contexts.of_run(claimed.leases[0].run_id)
             with metrics.timed("score", "engine"):
-                results = self._in_engine(self._score_one(lease, context) for lease in claimed)
+                results = self._in_engine(self._score_one(lease, context) for lease in claimed.leases)
             with metrics.timed("score", "write") as write_time:
                 self._committer.submit(self._finish_scores, results)
         _account("score", results, way, lease_time.seconds + write_time.seconds)
-        return len(claimed)
+        return Done(len(results))
 
-    def _judge(self, problem_id: int, way: Way) -> int:
+    def _judge(self, problem_id: int, way: Way) -> Done:
         with metrics.timed("judge", "lease") as lease_time:
             claimed = self._committer.submit(self._claim_judgments, problem_id)
-        if not claimed:
-            return 0
-        with self._held.candidates(lease.candidate_id for lease in claimed):
-            config = self._contexts.of_run(claimed[0].run_id).config
+        if not claimed.leases:
+            return Done.nothing(claimed)
+        with self._held.candidates(lease.candidate_id for lease in claimed.leases):
+            config = self._contexts.of_run(claimed.leases[0].run_id).config
             with metrics.timed("judge", "engine"):
-                results = self._in_engine(judgment_of(self._engine, self._checker, config, lease) for lease in claimed)
+                results = self._in_engine(
+                    judgment_of(self._engine, self._checker, config, lease) for lease in claimed.leases
+                )
             with metrics.timed("judge", "write") as write_time:
                 self._committer.submit(self._finish_judgments, results)
         _account("judge", results, way, lease_time.seconds + write_time.seconds)
-        return len(claimed)
+        return Done(len(results))
 
-    def _answer(self, problem_id: int) -> int:
+    def _answer(self, problem_id: int) -> Done:
         claimed = self._committer.submit(self._claim_answers, problem_id)
-        if not claimed:
-            return 0
-        with self._held.trajectories(lease.trajectory_id for lease in claimed):
+        if not claimed.leases:
+            return Done.nothing(claimed)
+        with self._held.trajectories(lease.trajectory_id for lease in claimed.leases):
             try:
-                results = self._in_engine(self._answer_one(lease) for lease in claimed)
+                results = self._in_engine(self._answer_one(lease) for lease in claimed.leases)
             except RequestError as error:
                 reason = f"the final answer cannot be written: {error}"
                 commit(
                     self._database,
                     FaultPoint.FAIL_ANSWER,
-                    lambda connection: self._fail_answers(connection, problem_id, claimed, reason),
+                    lambda connection: self._fail_answers(connection, problem_id, claimed.leases, reason),
                 )
-                return 0
+                return Done(0)
             self._committer.submit(self._finish_answers, results)
-        return len(claimed)
+        return Done(len(results))
 
-    def _verdict(self, problem_id: int) -> int:
+    def _verdict(self, problem_id: int) -> Done:
         claimed = self._committer.submit(self._claim_verdicts, problem_id)
-        if not claimed:
-            return 0
-        with self._held.trajectories(lease.trajectory_id for lease in claimed):
-            config = self._contexts.of_run(claimed[0].run_id).config
-            results = self._in_engine(judged(self._engine, config, lease) for lease in claimed)
+        if not claimed.leases:
+            return Done.nothing(claimed)
+        with self._held.trajectories(lease.trajectory_id for lease in claimed.leases):
+            config = self._contexts.of_run(claimed.leases[0].run_id).config
+            results = self._in_engine(judged(self._engine, config, lease) for lease in claimed.leases)
             self._committer.submit(self._finish_verdicts, results)
-        return len(claimed)
+        return Done(len(results))
 
     def leased(self) -> int:
         """Candidates that this process works on."""
@@ -281,20 +284,15 @@ class ModelWorker:
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
-    async def _propose_one(
-        self,
-        lease: LeasedProposal,
-        context: RunContext,
-        teacher: TeacherConfig,
-        system_prompt: str | None,
-    ) -> ProposalResult:
+    async def _propose_one(self, lease: LeasedProposal, context: RunContext) -> ProposalResult:
         search, segmentation = context.search, context.segmentation
+        row, teacher = context.teacher(lease.teacher_id)
         sampling = sampling_of(teacher, lease.max_tokens, lease.seed)
         if lease.sources:
             return await integrated(
-                self._engine, self._repairers, context, lease, system_prompt=system_prompt, sampling=sampling
+                self._engine, self._repairers, context, lease, system_prompt=row.system_prompt, sampling=sampling
             )
-        turn = Turn(lease.question, system_prompt, lease.passage, segmentation)
+        turn = Turn(lease.question, row.system_prompt, lease.passage, segmentation)
         try:
             write = self._engine.complete if lease.whole else self._engine.propose
             generation = await write(turn, lease.steps, sampling)
@@ -359,7 +357,7 @@ class ModelWorker:
         )
 
     async def _answer_one(self, lease: LeasedAnswer) -> AnswerResult:
-        context = self._contexts.of_teacher(lease.teacher_id)
+        context = self._contexts.of_run(lease.run_id)
         row, teacher = context.teacher(lease.teacher_id)
         turn = Turn(lease.question, row.system_prompt, lease.passage, context.segmentation)
         sampling = sampling_of(teacher, context.config.search.answer_tokens, lease.seed)
@@ -390,101 +388,85 @@ class ModelWorker:
             seconds=generation.seconds,
         )
 
-    def _run_claim_proposals(
-        self, connection: sa.Connection, units: Sequence[ProposalUnit]
-    ) -> list[list[LeasedProposal]]:
-        claimed: dict[ProposalUnit, list[LeasedProposal]] = defaultdict(list)
-        for lease in leases.claim_proposals(
-            connection, self._worker_id, sorted(set(units), key=_unit_order), alone=self._company.is_alone
-        ):
-            claimed[ProposalUnit(lease.problem_id, lease.teacher_id)].append(lease)
-        return [claimed.pop(unit, []) for unit in units]
+    def _claiming(
+        self, point: FaultPoint, claim: Callable[[sa.Connection, Sequence[int]], Claimed[Any]]
+    ) -> Operation[int, Claimed[Any]]:
+        """A claim for one problem each; who asks for the same problem as another before it gets nothing."""
 
-    def _run_claim_scores(self, connection: sa.Connection, problem_ids: Sequence[int]) -> list[list[LeasedScore]]:
-        claimed: dict[int, list[LeasedScore]] = defaultdict(list)
-        for lease in leases.claim_scores(
+        def run(connection: sa.Connection, problem_ids: Sequence[int]) -> list[Claimed[Any]]:
+            claimed = claim(connection, problem_ids)
+            leases_of: dict[int, list[Any]] = defaultdict(list)
+            for lease in claimed.leases:
+                leases_of[lease.problem_id].append(lease)
+            return [
+                Claimed(leases_of.pop(problem_id, []), claimed.held_back.intersection([problem_id]))
+                for problem_id in problem_ids
+            ]
+
+        return Operation(point, run, self._held.add, single=True)
+
+    def _finishing(
+        self, point: FaultPoint, finish: Callable[[sa.Connection, list[Any]], list[Due]], *, single: bool = False
+    ) -> Operation[list[Any], list[Due]]:
+        """A finish of a task's results each; the messages that they lead to go out together, once they are durable."""
+
+        def run(connection: sa.Connection, groups: Sequence[list[Any]]) -> list[list[Due]]:
+            owed = finish(connection, [item for group in groups for item in group])
+            return [owed, *([] for _ in groups[1:])]
+
+        def pass_on(owed: Sequence[list[Due]]) -> None:
+            self._messenger.post(due for group in owed for due in group)
+
+        return Operation(point, run, pass_on, single=single)
+
+    def _run_claim_proposals(self, connection: sa.Connection, problem_ids: Sequence[int]) -> Claimed[LeasedProposal]:
+        return leases.claim_proposals(
+            connection, self._worker_id, problem_ids, model=self._model, alone=self._company.is_alone
+        )
+
+    def _run_claim_scores(self, connection: sa.Connection, problem_ids: Sequence[int]) -> Claimed[LeasedScore]:
+        return leases.claim_scores(
             connection,
             self._worker_id,
             problem_ids,
             scoring_mode=self._engine.scoring_mode,
             alone=self._company.is_alone,
-        ):
-            claimed[lease.problem_id].append(lease)
-        return [claimed.pop(problem_id, []) for problem_id in problem_ids]
-
-    def _run_claim_judgments(self, connection: sa.Connection, problem_ids: Sequence[int]) -> list[list[LeasedJudgment]]:
-        claimed: dict[int, list[LeasedJudgment]] = defaultdict(list)
-        for lease in claim_judgments(connection, self._worker_id, problem_ids, alone=self._company.is_alone):
-            claimed[lease.problem_id].append(lease)
-        return [claimed.pop(problem_id, []) for problem_id in problem_ids]
-
-    def _run_claim_answers(self, connection: sa.Connection, problem_ids: Sequence[int]) -> list[list[LeasedAnswer]]:
-        claimed: dict[int, list[LeasedAnswer]] = defaultdict(list)
-        for lease in leases.claim_answers(
-            connection, self._worker_id, problem_ids, model=self._model, alone=self._company.is_alone
-        ):
-            claimed[lease.problem_id].append(lease)
-        return [claimed.pop(problem_id, []) for problem_id in problem_ids]
-
-    def _run_finish_proposals(
-        self, connection: sa.Connection, groups: Sequence[list[ProposalResult]]
-    ) -> list[list[Due]]:
-        outcome = leases.finish_proposals(connection, self._worker_id, [item for group in groups for item in group])
-        owed = [Due(Kind.ADVANCE, problem_id, 0) for problem_id in sorted(outcome.to_advance)]
-        owed += [
-            Due(Kind.SCORE, of.problem_id, of.step, model=of.prover_model)
-            for of in sorted(outcome.to_score, key=lambda of: of.problem_id)
-        ]
-        return _first(owed, len(groups))
-
-    def _run_finish_scores(self, connection: sa.Connection, groups: Sequence[list[ScoreResult]]) -> list[list[Due]]:
-        outcome = leases.finish_scores(
-            connection,
-            self._worker_id,
-            [item for group in groups for item in group],
-            scoring_mode=self._engine.scoring_mode,
         )
-        owed = [Due(Kind.ADVANCE, problem_id, 0) for problem_id in sorted(outcome.to_advance)]
-        owed += [
-            Due(Kind.JUDGE, row.problem_id, row.step, model=row.model)
-            for row in judges_of(connection, sorted(outcome.to_judge))
-        ]
-        return _first(owed, len(groups))
 
-    def _run_finish_judgments(
-        self, connection: sa.Connection, groups: Sequence[list[JudgmentResult]]
-    ) -> list[list[Due]]:
-        outcome = finish_judgments(connection, self._worker_id, [item for group in groups for item in group])
-        return _first([Due(Kind.ADVANCE, problem_id, 0) for problem_id in sorted(outcome.to_advance)], len(groups))
+    def _run_claim_judgments(self, connection: sa.Connection, problem_ids: Sequence[int]) -> Claimed[LeasedJudgment]:
+        return claim_judgments(connection, self._worker_id, problem_ids, alone=self._company.is_alone)
+
+    def _run_claim_answers(self, connection: sa.Connection, problem_ids: Sequence[int]) -> Claimed[LeasedAnswer]:
+        return leases.claim_answers(
+            connection, self._worker_id, problem_ids, model=self._model, alone=self._company.is_alone
+        )
+
+    def _run_claim_verdicts(self, connection: sa.Connection, problem_ids: Sequence[int]) -> Claimed[LeasedVerdict]:
+        return claim_verdicts(connection, self._worker_id, problem_ids, alone=self._company.is_alone)
+
+    def _run_finish_proposals(self, connection: sa.Connection, results: list[ProposalResult]) -> list[Due]:
+        return _owed(leases.finish_proposals(connection, self._worker_id, results), Kind.SCORE)
+
+    def _run_finish_scores(self, connection: sa.Connection, results: list[ScoreResult]) -> list[Due]:
+        mode = self._engine.scoring_mode
+        return _owed(leases.finish_scores(connection, self._worker_id, results, scoring_mode=mode), Kind.JUDGE)
+
+    def _run_finish_judgments(self, connection: sa.Connection, results: list[JudgmentResult]) -> list[Due]:
+        return _owed(finish_judgments(connection, self._worker_id, results), Kind.JUDGE)
+
+    def _run_finish_answers(self, connection: sa.Connection, results: list[AnswerResult]) -> list[Due]:
+        outcome = leases.finish_answers(connection, self._worker_id, results)
+        return [Due(Kind.VERIFY, problem_id, 0) for problem_id in sorted(outcome.to_advance)]
+
+    def _run_finish_verdicts(self, connection: sa.Connection, results: list[VerdictResult]) -> list[Due]:
+        problems = finish_verdicts(connection, self._worker_id, results)
+        return [Due(Kind.VERIFY, problem_id, 0) for problem_id in sorted(problems)]
 
     def _fail_answers(
         self, connection: sa.Connection, problem_id: int, claimed: Sequence[LeasedAnswer], reason: str
     ) -> None:
         leases.return_answers(connection, self._worker_id, [lease.trajectory_id for lease in claimed])
         fail_problem(connection, problem_id, reason)
-
-    def _run_finish_answers(self, connection: sa.Connection, groups: Sequence[list[AnswerResult]]) -> list[list[Due]]:
-        outcome = leases.finish_answers(connection, self._worker_id, [item for group in groups for item in group])
-        return _first([Due(Kind.VERIFY, problem_id, 0) for problem_id in sorted(outcome.to_advance)], len(groups))
-
-    def _run_claim_verdicts(self, connection: sa.Connection, problem_ids: Sequence[int]) -> list[list[LeasedVerdict]]:
-        claimed: dict[int, list[LeasedVerdict]] = defaultdict(list)
-        for lease in claim_verdicts(connection, self._worker_id, problem_ids, alone=self._company.is_alone):
-            claimed[lease.problem_id].append(lease)
-        return [claimed.pop(problem_id, []) for problem_id in problem_ids]
-
-    def _run_finish_verdicts(self, connection: sa.Connection, groups: Sequence[list[VerdictResult]]) -> list[list[Due]]:
-        problems = finish_verdicts(connection, self._worker_id, [item for group in groups for item in group])
-        return _first([Due(Kind.VERIFY, problem_id, 0) for problem_id in sorted(problems)], len(groups))
-
-    def _hold_candidates(self, claimed: Sequence[Sequence[LeasedProposal | LeasedScore | LeasedJudgment]]) -> None:
-        self._held.add_candidates(lease.candidate_id for leased in claimed for lease in leased)
-
-    def _hold_trajectories(self, claimed: Sequence[Sequence[LeasedAnswer | LeasedVerdict]]) -> None:
-        self._held.add_trajectories(lease.trajectory_id for leased in claimed for lease in leased)
-
-    def _pass_on(self, owed: Sequence[list[Due]]) -> None:
-        self._messenger.post(due for group in owed for due in group)
 
 
 class _Held:
@@ -495,13 +477,14 @@ class _Held:
         self._candidates: set[int] = set()
         self._trajectories: set[int] = set()
 
-    def add_candidates(self, ids: Iterable[int]) -> None:
+    def add(self, claimed: Sequence[Claimed[Any]]) -> None:
         with self._lock:
-            self._candidates.update(ids)
-
-    def add_trajectories(self, ids: Iterable[int]) -> None:
-        with self._lock:
-            self._trajectories.update(ids)
+            for one in claimed:
+                for lease in one.leases:
+                    if isinstance(lease, LeasedAnswer | LeasedVerdict):
+                        self._trajectories.add(lease.trajectory_id)
+                    else:
+                        self._candidates.add(lease.candidate_id)
 
     def candidates(self, ids: Any) -> _Holding:
         return _Holding(self._lock, self._candidates, frozenset(ids))
@@ -575,10 +558,12 @@ def _unscored(lease: LeasedScore, reason: InvalidReason) -> ScoreResult:
     )
 
 
-def _unit_order(unit: ProposalUnit) -> tuple[int, int]:
-    return unit.problem_id, unit.teacher_id
-
-
-def _first(owed: list[Due], groups: int) -> list[list[Due]]:
-    """A group's messages are sent together; the first item carries them all."""
-    return [owed, *([] for _ in range(groups - 1))]
+def _owed(outcome: Outcome, kind: Kind) -> list[Due]:
+    """Messages for the decisions that are due now, and for the models (asked for this kind of work) that come next."""
+    return [
+        *(Due(Kind.ADVANCE, problem_id, 0) for problem_id in sorted(outcome.to_advance)),
+        *(
+            Due(kind, following.problem_id, following.step, following.model)
+            for following in sorted(outcome.to_pass_on, key=lambda following: following.problem_id)
+        ),
+    ]

@@ -269,6 +269,7 @@ def _database(settings: Settings, name: str, *, pool_size: int) -> Database:
         pool_size=pool_size,
         application_name=f"{name} {os.getpid()}",
         idle_transaction_seconds=_LONGEST_PAUSE_SECONDS,
+        by_keys=True,
     )
 
 

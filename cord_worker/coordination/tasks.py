@@ -65,11 +65,11 @@ def verify(*, problem_id: int, step: int) -> None:
     _coordinator().verify(problem_id)
 
 
-def propose(*, problem_id: int, step: int, teacher_id: int) -> None:
-    """Proposes the teacher's candidates of the problem's step."""
+def propose(*, problem_id: int, step: int) -> None:
+    """Proposes the candidates of the problem's step that this model's teachers write."""
     del step
     way = _started("propose")
-    _in_engine(lambda worker: worker.propose(problem_id, teacher_id, way))
+    _in_engine(lambda worker: worker.propose(problem_id, way))
 
 
 def score(*, problem_id: int, step: int) -> None:

@@ -8,6 +8,9 @@ A claim does not wait for the disk: if PostgreSQL crashes before it is flushed, 
 worker's result comes late, and nothing that was committed is lost. Results are flushed before they count, and whatever
 they rest on was written to the log before them.
 
+A claim, and the finish of candidates, is one statement, so that it can be a transaction of its own
+(`Database.run_single`). It finds its rows by their keys, whatever the planner believes of the tables.
+
 Locks are always taken candidates first, then problems in key order; the coordinator locks a problem only when all
 its candidates are final, so no circle can form.
 """
@@ -15,26 +18,27 @@ its candidates are final, so no circle can form.
 from __future__ import annotations
 
 import uuid
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from cord_worker.store.isolation import must_be_alone
 from cord_worker.store.work import (
     AnswerResult,
+    Claimed,
     LeasedAnswer,
     LeasedProposal,
     LeasedScore,
+    Next,
     Outcome,
-    ProblemProver,
     ProposalResult,
-    ProposalUnit,
     ScoreResult,
     Source,
 )
+
+Lease = TypeVar("Lease")
 
 WITHOUT_FLUSH = "unflushed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"
 """SQL: a table of a claim; whoever reads from `unflushed` does not wait for the disk when the transaction commits, see
@@ -50,158 +54,192 @@ def in_state(column: str, state: str) -> str:
     return f"{column} IS NOT DISTINCT FROM '{state}'"
 
 
+def steps_to(leaf: str) -> str:
+    """SQL: step texts from the root to the candidate with this key (a column), NULL where that is NULL.
+
+    Each parent is looked up by its key (LIMIT keeps the subquery whole): a plain join is planned for ten times as many
+    rows as there are, and then reads all candidates at every step.
+    """
+    return f"""
+        (WITH RECURSIVE path AS (
+            SELECT c.parent_id, c.depth, c.text FROM candidates c WHERE c.id = {leaf}
+            UNION ALL
+            SELECT parent.* FROM path, LATERAL (
+                SELECT c.parent_id, c.depth, c.text FROM candidates c WHERE c.id = path.parent_id LIMIT 1
+            ) parent
+        ) SELECT array_agg(path.text ORDER BY path.depth) FROM path)"""
+
+
+def writer_of(candidate: str) -> str:
+    """SQL: fingerprint of the model behind the candidate in this row (an alias); never a way to find candidates by."""
+    return f"""
+        (SELECT m.fingerprint FROM teachers t JOIN models m ON m.id = t.model_id WHERE t.id = {candidate}.teacher_id)"""
+
+
+LOWER_BARRIER = """
+    locked AS MATERIALIZED (
+        SELECT p.id, final.count
+        FROM (SELECT problem_id, count(*) AS count FROM written WHERE is_final GROUP BY problem_id) final
+        JOIN problems p ON p.id = final.problem_id
+        ORDER BY p.id FOR NO KEY UPDATE OF p
+    ), lowered AS (
+        UPDATE problems p SET outstanding = p.outstanding - locked.count, touched_at = now()
+        FROM locked WHERE p.id = locked.id
+        RETURNING p.id, p.outstanding = 0 AND p.state = 'searching' AS is_complete
+    )
+    SELECT written.*, coalesce(lowered.is_complete, false) AS is_complete
+    FROM written LEFT JOIN lowered ON lowered.id = written.problem_id
+"""
+"""SQL: the end of a statement whose table `written` (problem_id, is_final, …) holds the candidates that it wrote:
+counts the final ones off their problems, and says whose step is complete now."""
+
 _CLAIM_PROPOSALS = sa.text(
     f"""
-    WITH {WITHOUT_FLUSH}, due AS (
-        SELECT c.id
-        FROM unflushed,
-             unnest(CAST(:problem_ids AS bigint[]), CAST(:teacher_ids AS bigint[])) AS unit(problem_id, teacher_id)
-        JOIN problems p ON p.id = unit.problem_id AND p.state = 'searching'
+    WITH {WITHOUT_FLUSH}, due AS MATERIALIZED (
+        SELECT c.id, p.id AS problem_id, p.run_id, p.question, p.passage,
+               {must_be_alone("c.propose_attempts")} = :alone AS fits
+        FROM unflushed, problems p
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
-        JOIN candidates c ON c.problem_id = p.id AND c.step = p.step AND c.teacher_id = unit.teacher_id
-        WHERE {in_state("c.state", "pending")} AND {must_be_alone("c.propose_attempts")} = :alone
+        JOIN candidates c ON c.problem_id = p.id AND c.step = p.step
+        WHERE p.id = ANY(CAST(:problem_ids AS bigint[])) AND p.state = 'searching' AND {in_state("c.state", "pending")}
+          AND {writer_of("c")} = :model
         ORDER BY c.id
         FOR UPDATE OF c SKIP LOCKED
+    ), claimed AS (
+        UPDATE candidates c
+        SET state = 'proposing', worker_id = :worker_id, propose_attempts = c.propose_attempts + 1, touched_at = now()
+        FROM due WHERE c.id = due.id AND due.fits
+        RETURNING c.id, c.propose_attempts AS attempt, c.teacher_id, c.parent_id, c.seed, c.max_tokens, c.whole,
+                  c.sources
     )
-    UPDATE candidates c
-    SET state = 'proposing', worker_id = :worker_id, propose_attempts = c.propose_attempts + 1, touched_at = now()
-    FROM due, problems p
-    WHERE c.id = due.id AND p.id = c.problem_id
-    RETURNING c.id, c.propose_attempts, c.problem_id, c.teacher_id, c.parent_id, c.seed, c.max_tokens,
-              c.whole, c.sources, p.question, p.passage
+    SELECT due.problem_id, due.run_id, claimed.id AS candidate_id, claimed.attempt, claimed.teacher_id, due.question,
+           due.passage, {steps_to("claimed.parent_id")} AS steps, claimed.seed, claimed.max_tokens, claimed.whole,
+           claimed.sources
+    FROM due LEFT JOIN claimed ON claimed.id = due.id
+    ORDER BY due.id
     """
 )
 
 _PATHS = sa.text(
-    """
-    WITH RECURSIVE path AS (
-        SELECT c.id AS leaf, c.parent_id, c.depth, c.text FROM candidates c WHERE c.id = ANY(:leaves)
-        UNION ALL
-        SELECT path.leaf, parent.*
-        FROM path, LATERAL (
-            SELECT c.parent_id, c.depth, c.text FROM candidates c WHERE c.id = path.parent_id LIMIT 1
-        ) parent
-    )
-    SELECT leaf, text FROM path ORDER BY leaf, depth
+    f"""
+    SELECT leaf, {steps_to("leaf")} AS steps FROM unnest(CAST(:leaves AS bigint[])) AS leaf
     """
 )
-"""Each parent is looked up by its key (LIMIT keeps the subquery whole): a plain join is planned for ten times as many
-rows as there are leaves, and then reads all candidates at every step."""
 
 _FINISH_PROPOSALS = sa.text(
     f"""
-    UPDATE candidates c
-    SET state = CASE WHEN r.invalid_reason IS NOT NULL THEN 'invalid'
-                     WHEN run.prover_model_id IS NULL THEN 'unscored' ELSE 'proposed' END,
-        thinking_tokens = CASE WHEN run.prover_model_id IS NULL THEN r.completion_tokens END,
-        text = r.text, finish_reason = r.finish_reason, invalid_reason = r.invalid_reason,
-        prompt_tokens = r.prompt_tokens, completion_tokens = r.completion_tokens,
-        cached_tokens = r.cached_tokens, propose_seconds = r.seconds, reply = r.reply, answer_part = r.answer_part,
-        sources = CASE WHEN r.merged IS NULL THEN c.sources
-                       ELSE trim_array(c.sources, cardinality(c.sources) - r.merged) END,
-        proposed_at = now(), touched_at = now()
-    FROM unnest(
-        CAST(:candidate_id AS bigint[]), CAST(:attempt AS int[]), CAST(:text AS text[]),
-        CAST(:finish_reason AS text[]), CAST(:invalid_reason AS text[]), CAST(:prompt_tokens AS int[]),
-        CAST(:completion_tokens AS int[]), CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[]),
-        CAST(:reply AS text[]), CAST(:answer_part AS text[]), CAST(:merged AS int[])
-    ) AS r(id, attempt, text, finish_reason, invalid_reason, prompt_tokens, completion_tokens, cached_tokens, seconds,
-           reply, answer_part, merged),
-         problems p JOIN runs run ON run.id = p.run_id
-         LEFT JOIN models prover ON prover.id = run.prover_model_id AND run.state = 'active' AND p.state = 'searching'
-    WHERE c.id = r.id AND {in_state("c.state", "proposing")}
-      AND c.worker_id = :worker_id AND c.propose_attempts = r.attempt AND p.id = c.problem_id
-    RETURNING c.problem_id, c.state, p.step, prover.fingerprint AS prover_model
+    WITH written AS (
+        UPDATE candidates c
+        SET state = CASE WHEN r.invalid_reason IS NOT NULL THEN 'invalid'
+                         WHEN run.prover_model_id IS NULL THEN 'unscored' ELSE 'proposed' END,
+            thinking_tokens = CASE WHEN run.prover_model_id IS NULL THEN r.completion_tokens END,
+            text = r.text, finish_reason = r.finish_reason, invalid_reason = r.invalid_reason,
+            prompt_tokens = r.prompt_tokens, completion_tokens = r.completion_tokens,
+            cached_tokens = r.cached_tokens, propose_seconds = r.seconds, reply = r.reply, answer_part = r.answer_part,
+            sources = CASE WHEN r.merged IS NULL THEN c.sources
+                           ELSE trim_array(c.sources, cardinality(c.sources) - r.merged) END,
+            proposed_at = now(), touched_at = now()
+        FROM unnest(
+            CAST(:candidate_id AS bigint[]), CAST(:attempt AS int[]), CAST(:text AS text[]),
+            CAST(:finish_reason AS text[]), CAST(:invalid_reason AS text[]), CAST(:prompt_tokens AS int[]),
+            CAST(:completion_tokens AS int[]), CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[]),
+            CAST(:reply AS text[]), CAST(:answer_part AS text[]), CAST(:merged AS int[])
+        ) AS r(id, attempt, text, finish_reason, invalid_reason, prompt_tokens, completion_tokens, cached_tokens,
+               seconds, reply, answer_part, merged),
+             problems p JOIN runs run ON run.id = p.run_id
+             LEFT JOIN models prover ON prover.id = run.prover_model_id AND run.state = 'active'
+                                        AND p.state = 'searching'
+        WHERE c.id = r.id AND {in_state("c.state", "proposing")}
+          AND c.worker_id = :worker_id AND c.propose_attempts = r.attempt AND p.id = c.problem_id
+        RETURNING c.problem_id, c.state <> 'proposed' AS is_final, p.step, prover.fingerprint AS next_model
+    ), {LOWER_BARRIER}
     """
 )
 
 _ADOPT_SCORING_MODE = sa.text(
     """
     UPDATE runs SET scoring_mode = :mode
-    WHERE scoring_mode IS NULL AND id IN (SELECT run_id FROM problems WHERE id = ANY(:problem_ids))
+    WHERE scoring_mode IS NULL AND id IN (SELECT run_id FROM problems WHERE id = ANY(CAST(:problem_ids AS bigint[])))
     """
 )
 
 _CLAIM_SCORES = sa.text(
     f"""
-    WITH {WITHOUT_FLUSH}, due AS (
-        SELECT c.id
+    WITH {WITHOUT_FLUSH}, due AS MATERIALIZED (
+        SELECT c.id, p.id AS problem_id, p.run_id, p.question, p.passage, p.answer,
+               r.scoring_mode IS NULL AS is_first, {must_be_alone("c.score_attempts")} = :alone AS fits
         FROM unflushed, problems p
-        JOIN runs r ON r.id = p.run_id AND r.state = 'active' AND r.scoring_mode = :mode
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active' AND coalesce(r.scoring_mode, :mode) = :mode
         JOIN candidates c ON c.problem_id = p.id AND c.step = p.step
-        WHERE p.id = ANY(:problem_ids) AND p.state = 'searching' AND {in_state("c.state", "proposed")}
-          AND {must_be_alone("c.score_attempts")} = :alone
+        WHERE p.id = ANY(CAST(:problem_ids AS bigint[])) AND p.state = 'searching' AND {in_state("c.state", "proposed")}
         ORDER BY c.id
         FOR UPDATE OF c SKIP LOCKED
+    ), claimed AS (
+        UPDATE candidates c
+        SET state = 'scoring', score_worker_id = :worker_id, score_attempts = c.score_attempts + 1, touched_at = now()
+        FROM due WHERE c.id = due.id AND due.fits AND NOT due.is_first
+        RETURNING c.id, c.score_attempts AS attempt
     )
-    UPDATE candidates c
-    SET state = 'scoring', score_worker_id = :worker_id, score_attempts = c.score_attempts + 1, touched_at = now()
-    FROM due, problems p
-    WHERE c.id = due.id AND p.id = c.problem_id
-    RETURNING c.id, c.score_attempts, c.problem_id, p.run_id, p.question, p.passage, p.answer
+    SELECT due.problem_id, due.is_first, claimed.id AS candidate_id, claimed.attempt, due.run_id, due.question,
+           due.passage, due.answer, {steps_to("claimed.id")} AS steps
+    FROM due LEFT JOIN claimed ON claimed.id = due.id
+    ORDER BY due.id
     """
 )
 
 _FINISH_SCORES = sa.text(
     f"""
-    UPDATE candidates c
-    SET state = CASE WHEN r.invalid_reason IS NOT NULL THEN 'invalid'
-                     WHEN (SELECT u.reward_model_id FROM problems p JOIN runs u ON u.id = p.run_id
-                           WHERE p.id = c.problem_id) IS NULL THEN 'scored'
-                     ELSE 'unjudged' END,
-        invalid_reason = r.invalid_reason, score = r.score, log_prob_sum = r.log_prob_sum,
-        answer_tokens = r.answer_tokens, thinking_tokens = r.thinking_tokens,
-        score_prompt_tokens = r.prompt_tokens, score_cached_tokens = r.cached_tokens, score_seconds = r.seconds,
-        scoring_mode = :mode, scored_at = now(), touched_at = now()
-    FROM unnest(
-        CAST(:candidate_id AS bigint[]), CAST(:attempt AS int[]), CAST(:invalid_reason AS text[]),
-        CAST(:score AS float8[]), CAST(:log_prob_sum AS float8[]), CAST(:answer_tokens AS int[]),
-        CAST(:thinking_tokens AS int[]), CAST(:prompt_tokens AS int[]), CAST(:cached_tokens AS int[]),
-        CAST(:seconds AS float8[])
-    ) AS r(id, attempt, invalid_reason, score, log_prob_sum, answer_tokens, thinking_tokens, prompt_tokens,
-           cached_tokens, seconds)
-    WHERE c.id = r.id AND {in_state("c.state", "scoring")}
-      AND c.score_worker_id = :worker_id AND c.score_attempts = r.attempt
-    RETURNING c.problem_id, c.state
+    WITH written AS (
+        UPDATE candidates c
+        SET state = CASE WHEN r.invalid_reason IS NOT NULL THEN 'invalid'
+                         WHEN run.reward_model_id IS NULL THEN 'scored' ELSE 'unjudged' END,
+            invalid_reason = r.invalid_reason, score = r.score, log_prob_sum = r.log_prob_sum,
+            answer_tokens = r.answer_tokens, thinking_tokens = r.thinking_tokens,
+            score_prompt_tokens = r.prompt_tokens, score_cached_tokens = r.cached_tokens, score_seconds = r.seconds,
+            scoring_mode = :mode, scored_at = now(), touched_at = now()
+        FROM unnest(
+            CAST(:candidate_id AS bigint[]), CAST(:attempt AS int[]), CAST(:invalid_reason AS text[]),
+            CAST(:score AS float8[]), CAST(:log_prob_sum AS float8[]), CAST(:answer_tokens AS int[]),
+            CAST(:thinking_tokens AS int[]), CAST(:prompt_tokens AS int[]), CAST(:cached_tokens AS int[]),
+            CAST(:seconds AS float8[])
+        ) AS r(id, attempt, invalid_reason, score, log_prob_sum, answer_tokens, thinking_tokens, prompt_tokens,
+               cached_tokens, seconds),
+             problems p JOIN runs run ON run.id = p.run_id
+             LEFT JOIN models judge ON judge.id = run.reward_model_id AND run.state = 'active'
+                                       AND p.state = 'searching'
+        WHERE c.id = r.id AND {in_state("c.state", "scoring")}
+          AND c.score_worker_id = :worker_id AND c.score_attempts = r.attempt AND p.id = c.problem_id
+        RETURNING c.problem_id, c.state <> 'unjudged' AS is_final, p.step, judge.fingerprint AS next_model
+    ), {LOWER_BARRIER}
     """
 )
 
 _LOCK_PROBLEMS = sa.text("SELECT id FROM problems WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
 
-_LOWER_BARRIER = sa.text(
-    """
-    WITH locked AS MATERIALIZED (
-        SELECT id FROM problems WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR NO KEY UPDATE
-    )
-    UPDATE problems p
-    SET outstanding = p.outstanding - done.count, touched_at = now()
-    FROM locked JOIN unnest(CAST(:ids AS bigint[]), CAST(:counts AS int[])) AS done(id, count) ON done.id = locked.id
-    WHERE p.id = locked.id
-    RETURNING p.id, p.outstanding, p.state
-    """
-)
-
 _CLAIM_ANSWERS = sa.text(
     f"""
-    WITH {WITHOUT_FLUSH}, due AS (
-        SELECT t.id
-        FROM unflushed, trajectories t
-        JOIN problems p ON p.id = t.problem_id AND p.state = 'answering'
+    WITH {WITHOUT_FLUSH}, due AS MATERIALIZED (
+        SELECT t.id, p.id AS problem_id, p.run_id, t.candidate_id, c.teacher_id, p.question, p.passage,
+               {must_be_alone("t.answer_attempts")} = :alone AS fits
+        FROM unflushed, problems p
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+        JOIN trajectories t ON t.problem_id = p.id
         JOIN candidates c ON c.id = t.candidate_id
-        JOIN teachers ON teachers.id = c.teacher_id
-        JOIN models m ON m.id = teachers.model_id AND m.fingerprint = :model
-        WHERE t.problem_id = ANY(:problem_ids) AND {in_state("t.answer_state", "pending")}
-          AND {must_be_alone("t.answer_attempts")} = :alone
+        WHERE p.id = ANY(CAST(:problem_ids AS bigint[])) AND p.state = 'answering'
+          AND {in_state("t.answer_state", "pending")} AND {writer_of("c")} = :model
         ORDER BY t.id
         FOR UPDATE OF t SKIP LOCKED
+    ), claimed AS (
+        UPDATE trajectories t
+        SET answer_state = 'writing', worker_id = :worker_id, answer_attempts = t.answer_attempts + 1,
+            touched_at = now()
+        FROM due WHERE t.id = due.id AND due.fits
+        RETURNING t.id, t.answer_attempts AS attempt, t.answer_seed AS seed
     )
-    UPDATE trajectories t
-    SET answer_state = 'writing', worker_id = :worker_id, answer_attempts = t.answer_attempts + 1, touched_at = now()
-    FROM due, problems p, candidates c
-    WHERE t.id = due.id AND p.id = t.problem_id AND c.id = t.candidate_id
-    RETURNING t.id, t.answer_attempts, t.problem_id, t.candidate_id, t.answer_seed, c.teacher_id,
-              p.question, p.passage
+    SELECT due.problem_id, due.run_id, claimed.id AS trajectory_id, claimed.attempt, due.teacher_id, due.question,
+           due.passage, {steps_to("due.candidate_id")} AS steps, claimed.seed
+    FROM due LEFT JOIN claimed ON claimed.id = due.id
+    ORDER BY due.id
     """
 )
 
@@ -242,73 +280,29 @@ _ANSWERED = sa.text(
 _COUNT_DROPPED = sa.text("UPDATE workers SET dropped_results = dropped_results + :count WHERE id = :worker_id")
 
 
-def read_paths(connection: sa.Connection, leaves: Iterable[int]) -> dict[int, tuple[str, ...]]:
-    """Step texts from the root to each leaf candidate."""
-    wanted = sorted(set(leaves))
-    if not wanted:
-        return {}
-    texts: dict[int, list[str]] = defaultdict(list)
-    for leaf, step_text in connection.execute(_PATHS, {"leaves": wanted}):
-        texts[leaf].append(step_text)
-    return {leaf: tuple(steps) for leaf, steps in texts.items()}
-
-
 def claim_proposals(
-    connection: sa.Connection, worker_id: uuid.UUID, units: Sequence[ProposalUnit], *, alone: bool = False
-) -> list[LeasedProposal]:
-    """Leases the pending candidates of `units`; those already claimed or no longer wanted are left out.
+    connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int], *, model: str, alone: bool = False
+) -> Claimed[LeasedProposal]:
+    """Leases the pending candidates of the problems' current steps that teachers of `model` (a fingerprint) write;
+    those already claimed or no longer wanted are left out.
 
     `alone`: those that may only be done alone (`isolation`), else the others; so with every claim.
     """
-    rows = connection.execute(
-        _CLAIM_PROPOSALS,
-        {
-            "problem_ids": [unit.problem_id for unit in units],
-            "teacher_ids": [unit.teacher_id for unit in units],
-            "worker_id": worker_id,
-            "alone": alone,
-        },
-    ).all()
-    leaves = {row.parent_id for row in rows if row.parent_id is not None}
-    paths = read_paths(connection, leaves.union(*(row.sources or () for row in rows)))
-    return [
-        LeasedProposal(
-            candidate_id=row.id,
-            attempt=row.propose_attempts,
-            problem_id=row.problem_id,
-            teacher_id=row.teacher_id,
-            question=row.question,
-            passage=row.passage,
-            steps=paths.get(row.parent_id, ()),
-            seed=row.seed,
-            max_tokens=row.max_tokens,
-            whole=row.whole,
-            sources=tuple(Source(id_, paths[id_]) for id_ in row.sources or ()),
-        )
-        for row in sorted(rows, key=lambda row: row.id)
-    ]
+    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "alone": alone}
+    rows = connection.execute(_CLAIM_PROPOSALS, asked).all()
+    sources = sorted({source for row in rows for source in row.sources or ()})
+    paths = {row.leaf: tuple(row.steps) for row in connection.execute(_PATHS, {"leaves": sources})} if sources else {}
+
+    def leased(row: sa.Row[Any]) -> LeasedProposal:
+        values = of_lease(row)
+        return LeasedProposal(**{**values, "sources": tuple(Source(id_, paths[id_]) for id_ in row.sources or ())})
+
+    return claimed_rows(rows, leased)
 
 
 def finish_proposals(connection: sa.Connection, worker_id: uuid.UUID, results: Sequence[ProposalResult]) -> Outcome:
     """Writes proposals whose lease is still held; final at once are invalid ones, and all where nothing is scored."""
-    rows = connection.execute(
-        _FINISH_PROPOSALS,
-        {
-            "worker_id": worker_id,
-            **columns(ProposalResult, results),
-        },
-    ).all()
-    count_dropped(connection, worker_id, len(results) - len(rows))
-    complete = lower_barrier(connection, [row.problem_id for row in rows if row.state != "proposed"])
-    return Outcome(
-        to_score=frozenset(
-            ProblemProver(row.problem_id, row.step, row.prover_model)
-            for row in rows
-            if row.state == "proposed" and row.prover_model is not None
-        ),
-        to_advance=complete,
-        dropped=len(results) - len(rows),
-    )
+    return finish(connection, _FINISH_PROPOSALS, worker_id, ProposalResult, results)
 
 
 def claim_scores(
@@ -318,31 +312,19 @@ def claim_scores(
     *,
     scoring_mode: str,
     alone: bool = False,
-) -> list[LeasedScore]:
+) -> Claimed[LeasedScore]:
     """Leases every proposed candidate of the problems' current steps, for runs of this scoring mode.
 
     A run without a scoring mode takes this one.
     """
-    wanted = set(problem_ids)
     asked = {"worker_id": worker_id, "mode": scoring_mode, "alone": alone}
-    rows = list(connection.execute(_CLAIM_SCORES, {"problem_ids": sorted(wanted), **asked}))
-    left = sorted(wanted.difference(row.problem_id for row in rows))
-    if left and connection.execute(_ADOPT_SCORING_MODE, {"problem_ids": left, "mode": scoring_mode}).rowcount:
-        rows += connection.execute(_CLAIM_SCORES, {"problem_ids": left, **asked})
-    paths = read_paths(connection, (row.id for row in rows))
-    return [
-        LeasedScore(
-            candidate_id=row.id,
-            attempt=row.score_attempts,
-            problem_id=row.problem_id,
-            run_id=row.run_id,
-            question=row.question,
-            passage=row.passage,
-            answer=row.answer,
-            steps=paths[row.id],
-        )
-        for row in sorted(rows, key=lambda row: row.id)
-    ]
+    rows = list(connection.execute(_CLAIM_SCORES, {"problem_ids": sorted(set(problem_ids)), **asked}))
+    first = sorted({row.problem_id for row in rows if row.is_first})
+    if first:
+        connection.execute(_ADOPT_SCORING_MODE, {"problem_ids": first, "mode": scoring_mode})
+        rows = [row for row in rows if not row.is_first]
+        rows += connection.execute(_CLAIM_SCORES, {"problem_ids": first, **asked})
+    return claimed_rows(rows, lambda row: LeasedScore(**of_lease(row, "is_first")))
 
 
 def finish_scores(
@@ -352,42 +334,15 @@ def finish_scores(
 
     In a run whose candidates are judged, valid ones are not final before that.
     """
-    rows = connection.execute(
-        _FINISH_SCORES,
-        {
-            "worker_id": worker_id,
-            "mode": scoring_mode,
-            **columns(ScoreResult, results),
-        },
-    ).all()
-    count_dropped(connection, worker_id, len(results) - len(rows))
-    return Outcome(
-        to_judge=frozenset(row.problem_id for row in rows if row.state == "unjudged"),
-        to_advance=lower_barrier(connection, [row.problem_id for row in rows if row.state != "unjudged"]),
-        dropped=len(results) - len(rows),
-    )
+    return finish(connection, _FINISH_SCORES, worker_id, ScoreResult, results, mode=scoring_mode)
 
 
 def claim_answers(
     connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int], *, model: str, alone: bool = False
-) -> list[LeasedAnswer]:
+) -> Claimed[LeasedAnswer]:
     """Leases the final answers that are due for these problems and that teachers of `model` (a fingerprint) write."""
-    parameters = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "alone": alone}
-    rows = connection.execute(_CLAIM_ANSWERS, parameters).all()
-    paths = read_paths(connection, (row.candidate_id for row in rows))
-    return [
-        LeasedAnswer(
-            trajectory_id=row.id,
-            attempt=row.answer_attempts,
-            problem_id=row.problem_id,
-            teacher_id=row.teacher_id,
-            question=row.question,
-            passage=row.passage,
-            steps=paths[row.candidate_id],
-            seed=row.answer_seed,
-        )
-        for row in sorted(rows, key=lambda row: row.id)
-    ]
+    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "alone": alone}
+    return claimed_rows(connection.execute(_CLAIM_ANSWERS, asked), lambda row: LeasedAnswer(**of_lease(row)))
 
 
 def finish_answers(connection: sa.Connection, worker_id: uuid.UUID, results: Sequence[AnswerResult]) -> Outcome:
@@ -418,13 +373,43 @@ def columns(kind: type, results: Sequence[Any]) -> dict[str, list[Any]]:
     return {field.name: [getattr(result, field.name) for result in results] for field in fields(kind)}
 
 
-def lower_barrier(connection: sa.Connection, problem_ids: Sequence[int]) -> frozenset[int]:
-    """Counts final candidates off their problems; returns the problems whose step is now complete."""
-    if not problem_ids:
-        return frozenset()
-    final = Counter(problem_ids)
-    rows = connection.execute(_LOWER_BARRIER, {"ids": list(final), "counts": list(final.values())}).all()
-    return frozenset(row.id for row in rows if row.outstanding == 0 and row.state == "searching")
+def of_lease(row: sa.Row[Any], *without: str) -> dict[str, Any]:
+    """The fields of what is leased, from a claim's row."""
+    values = {name: value for name, value in row._mapping.items() if name not in without}
+    return {**values, "steps": tuple(row.steps or ())}
+
+
+def claimed_rows(rows: Iterable[sa.Row[Any]], leased: Callable[[sa.Row[Any]], Lease]) -> Claimed[Lease]:
+    """What a claim's rows came to: those without an attempt were not claimed."""
+    leases, held_back = [], set()
+    for row in rows:
+        if row.attempt is None:
+            held_back.add(row.problem_id)
+        else:
+            leases.append(leased(row))
+    return Claimed(leases, frozenset(held_back))
+
+
+def finish(
+    connection: sa.Connection,
+    statement: sa.TextClause,
+    worker_id: uuid.UUID,
+    kind: type,
+    results: Sequence[Any],
+    **parameters: object,
+) -> Outcome:
+    """Writes results of candidates by a statement that ends with LOWER_BARRIER."""
+    rows = connection.execute(statement, {"worker_id": worker_id, **columns(kind, results), **parameters}).all()
+    count_dropped(connection, worker_id, len(results) - len(rows))
+    return Outcome(
+        to_advance=frozenset(row.problem_id for row in rows if row.is_complete),
+        dropped=len(results) - len(rows),
+        to_pass_on=frozenset(
+            Next(row.problem_id, row.step, row.next_model)
+            for row in rows
+            if not row.is_final and row.next_model is not None
+        ),
+    )
 
 
 def count_dropped(connection: sa.Connection, worker_id: uuid.UUID, count: int) -> None:

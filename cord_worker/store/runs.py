@@ -64,8 +64,6 @@ _SET_STATE = sa.text("UPDATE runs SET state = :state WHERE id = :id")
 
 _SET_PRIORITY = sa.text("UPDATE runs SET priority = :priority WHERE id = :id")
 
-_RUN_OF_TEACHER = sa.text("SELECT run_id FROM teachers WHERE id = :teacher_id")
-
 
 def find_run(connection: sa.Connection, name: str) -> RunRow | None:
     """The run called `name`, or None."""
@@ -113,11 +111,3 @@ def set_run_priority(connection: sa.Connection, run_id: int, priority: int) -> N
 def read_teachers(connection: sa.Connection, run_id: int) -> list[TeacherRow]:
     """The run's teachers in their order."""
     return [TeacherRow(**row._mapping) for row in connection.execute(_TEACHERS, {"run_id": run_id})]
-
-
-def run_of_teacher(connection: sa.Connection, teacher_id: int) -> int:
-    """Key of the teacher's run. Raises StoreError where the teacher is gone."""
-    run_id = connection.execute(_RUN_OF_TEACHER, {"teacher_id": teacher_id}).scalar_one_or_none()
-    if run_id is None:
-        raise StoreError(f"no teacher with key {teacher_id}; its run was removed meanwhile")
-    return int(run_id)

@@ -31,13 +31,11 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A message that is owed. `model` is the fingerprint of the model that serves it (None: a coordinator);
-    `teacher_id` is set for proposals."""
+    """A message that is owed. `model` is the fingerprint of the model that serves it (None: a coordinator)."""
 
     kind: Kind
     problem_id: int
     step: int
-    teacher_id: int | None = None
     model: str | None = None
 
 
@@ -69,7 +67,7 @@ _DUE_PROPOSALS = sa.text(
         ORDER BY c.id LIMIT :most FOR UPDATE OF c SKIP LOCKED
     )
     UPDATE candidates c SET touched_at = now() FROM due WHERE c.id = due.id
-    RETURNING c.problem_id, due.step, c.teacher_id, due.model
+    RETURNING c.problem_id, due.step, due.model
     """
 )
 
@@ -167,26 +165,26 @@ _WAITING = sa.text(
     f"""
     SELECT m.fingerprint AS model, count(*) AS messages
     FROM (
-        SELECT DISTINCT c.problem_id, t.id AS teacher_id, t.model_id
+        SELECT DISTINCT c.problem_id, t.model_id
         FROM candidates c
         JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         JOIN teachers t ON t.id = c.teacher_id
         WHERE c.state = 'pending'
         UNION ALL
-        SELECT DISTINCT c.problem_id, NULL::bigint, r.prover_model_id
+        SELECT DISTINCT c.problem_id, r.prover_model_id
         FROM candidates c
         JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         WHERE c.state = 'proposed'
         UNION ALL
-        SELECT DISTINCT c.problem_id, NULL::bigint, r.reward_model_id
+        SELECT DISTINCT c.problem_id, r.reward_model_id
         FROM candidates c
         JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         WHERE c.state = 'unjudged'
         UNION ALL
-        SELECT DISTINCT j.problem_id, NULL::bigint, t.model_id
+        SELECT DISTINCT j.problem_id, t.model_id
         FROM trajectories j
         JOIN problems p ON p.id = j.problem_id AND p.state = 'answering'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
@@ -194,7 +192,7 @@ _WAITING = sa.text(
         JOIN teachers t ON t.id = c.teacher_id
         WHERE j.answer_state = 'pending'
         UNION ALL
-        SELECT DISTINCT j.problem_id, NULL::bigint, r.judge_model_id
+        SELECT DISTINCT j.problem_id, r.judge_model_id
         FROM trajectories j
         JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
@@ -330,26 +328,19 @@ def due_model_work(
     """
     parameters = {"models": list(models), "age": age_seconds, "most": limit}
     due = {
-        Due(Kind.PROPOSE, row.problem_id, row.step, row.teacher_id, row.model)
-        for row in connection.execute(_DUE_PROPOSALS, parameters)
+        Due(Kind.PROPOSE, row.problem_id, row.step, row.model) for row in connection.execute(_DUE_PROPOSALS, parameters)
+    }
+    due |= {Due(Kind.SCORE, row.problem_id, row.step, row.model) for row in connection.execute(_DUE_SCORES, parameters)}
+    due |= {
+        Due(Kind.JUDGE, row.problem_id, row.step, row.model) for row in connection.execute(_DUE_JUDGMENTS, parameters)
     }
     due |= {
-        Due(Kind.SCORE, row.problem_id, row.step, model=row.model)
-        for row in connection.execute(_DUE_SCORES, parameters)
+        Due(Kind.ANSWER, row.problem_id, row.step, row.model) for row in connection.execute(_DUE_ANSWERS, parameters)
     }
     due |= {
-        Due(Kind.JUDGE, row.problem_id, row.step, model=row.model)
-        for row in connection.execute(_DUE_JUDGMENTS, parameters)
+        Due(Kind.VERDICT, row.problem_id, row.step, row.model) for row in connection.execute(_DUE_VERDICTS, parameters)
     }
-    due |= {
-        Due(Kind.ANSWER, row.problem_id, row.step, model=row.model)
-        for row in connection.execute(_DUE_ANSWERS, parameters)
-    }
-    due |= {
-        Due(Kind.VERDICT, row.problem_id, row.step, model=row.model)
-        for row in connection.execute(_DUE_VERDICTS, parameters)
-    }
-    return sorted(due, key=lambda item: (item.problem_id, item.kind, item.teacher_id or 0))
+    return sorted(due, key=lambda item: (item.problem_id, item.kind, item.model or ""))
 
 
 def due_coordination(connection: sa.Connection, age_seconds: float) -> list[Due]:

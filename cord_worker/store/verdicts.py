@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.store.isolation import must_be_alone
-from cord_worker.store.leases import WITHOUT_FLUSH, columns, count_dropped, in_state
+from cord_worker.store.leases import WITHOUT_FLUSH, claimed_rows, columns, count_dropped, in_state
+from cord_worker.store.work import Claimed
 
 
 def method_of(row: str) -> str:
@@ -35,23 +36,28 @@ IS_JUDGED = f"({METHOD} = 'judge')"
 
 _CLAIM_VERDICTS = sa.text(
     f"""
-    WITH {WITHOUT_FLUSH}, due AS (
-        SELECT j.id, {REFERENCE} AS reference
-        FROM unflushed, trajectories j
-        JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying'
+    WITH {WITHOUT_FLUSH}, due AS MATERIALIZED (
+        SELECT j.id, p.id AS problem_id, p.run_id, p.key, c.lineage, p.question, p.passage, {REFERENCE} AS reference,
+               coalesce(j.answer_text, '') AS answer, {must_be_alone("j.judgment_attempts")} = :alone AS fits
+        FROM unflushed, problems p
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
-        WHERE j.problem_id = ANY(:problem_ids) AND {in_state("j.answer_state", "written")} AND {IS_JUDGED}
-          AND {must_be_alone("j.judgment_attempts")} = :alone
+        JOIN trajectories j ON j.problem_id = p.id
+        JOIN candidates c ON c.id = j.candidate_id
+        WHERE p.id = ANY(CAST(:problem_ids AS bigint[])) AND p.state = 'verifying'
+          AND {in_state("j.answer_state", "written")} AND {IS_JUDGED}
         ORDER BY j.id
         FOR UPDATE OF j SKIP LOCKED
+    ), claimed AS (
+        UPDATE trajectories j
+        SET answer_state = 'judging', judgment_worker_id = :worker_id, judgment_attempts = j.judgment_attempts + 1,
+            touched_at = now()
+        FROM due WHERE j.id = due.id AND due.fits
+        RETURNING j.id, j.judgment_attempts AS attempt
     )
-    UPDATE trajectories j
-    SET answer_state = 'judging', judgment_worker_id = :worker_id, judgment_attempts = j.judgment_attempts + 1,
-        touched_at = now()
-    FROM due, problems p, candidates c
-    WHERE j.id = due.id AND p.id = j.problem_id AND c.id = j.candidate_id
-    RETURNING j.id AS trajectory_id, j.judgment_attempts AS attempt, j.problem_id, p.run_id, p.key, c.lineage,
-              p.question, p.passage, due.reference, coalesce(j.answer_text, '') AS answer
+    SELECT due.problem_id, claimed.id AS trajectory_id, claimed.attempt, due.run_id, due.key, due.lineage, due.question,
+           due.passage, due.reference, due.answer
+    FROM due LEFT JOIN claimed ON claimed.id = due.id
+    ORDER BY due.id
     """
 )
 
@@ -105,11 +111,10 @@ class VerdictResult:
 
 def claim_verdicts(
     connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int], *, alone: bool = False
-) -> list[LeasedVerdict]:
+) -> Claimed[LeasedVerdict]:
     """Leases the written answers of these problems that an LLM is to judge."""
-    parameters = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "alone": alone}
-    rows = connection.execute(_CLAIM_VERDICTS, parameters)
-    return sorted((LeasedVerdict(**row._mapping) for row in rows), key=lambda lease: lease.trajectory_id)
+    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "alone": alone}
+    return claimed_rows(connection.execute(_CLAIM_VERDICTS, asked), lambda row: LeasedVerdict(**row._mapping))
 
 
 def finish_verdicts(connection: sa.Connection, worker_id: uuid.UUID, results: Sequence[VerdictResult]) -> set[int]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Lease = TypeVar("Lease")
 
 
 @dataclass(frozen=True, slots=True)
-class ProposalUnit:
-    """All pending candidates of one teacher in one problem's current step."""
+class Claimed(Generic[Lease]):
+    """What a claim came to. Problems are `held_back` that have work which may be done, but in other company: alone
+    instead of beside others, or the other way round (`isolation`)."""
 
-    problem_id: int
-    teacher_id: int
+    leases: Sequence[Lease]
+    held_back: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class LeasedProposal:
     candidate_id: int
     attempt: int
     problem_id: int
+    run_id: int
     teacher_id: int
     question: str
     passage: str | None
@@ -98,6 +104,7 @@ class LeasedAnswer:
     trajectory_id: int
     attempt: int
     problem_id: int
+    run_id: int
     teacher_id: int
     question: str
     passage: str | None
@@ -120,20 +127,19 @@ class AnswerResult:
 
 
 @dataclass(frozen=True, slots=True)
-class ProblemProver:
-    """A problem with the fingerprint of the model that scores the candidates of its step."""
+class Next:
+    """A problem whose candidates wait for the next model (a fingerprint): the prover, or the one that judges."""
 
     problem_id: int
     step: int
-    prover_model: str
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a group of finishes led to: problems with candidates to score (of runs that go on) or to judge, problems
-    whose next decision is due, and the number of results that were late or duplicate."""
+    """What a group of finishes led to: problems whose next decision is due, the number of results that were late or
+    duplicate, and problems (of runs that go on) whose candidates now wait for their score or judgment."""
 
     to_advance: frozenset[int]
     dropped: int
-    to_score: frozenset[ProblemProver] = frozenset()
-    to_judge: frozenset[int] = frozenset()
+    to_pass_on: frozenset[Next] = frozenset()

@@ -22,17 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from chaos.configurations import FAST, configuration, problems
 from chaos.fleet import COORDINATOR, REPOSITORY, Fleet
 from chaos.tables import Content, content, count, differences, unfinished
-from cord_worker.config import RunConfig, Settings
-from cord_worker.coordination.app import create_app
+from cord_worker.config import RunConfig
 from cord_worker.coordination.faults import VARIABLE, FaultPoint, Side, arm
-from cord_worker.coordination.messages import Messenger
-from cord_worker.coordination.shards import Shards
 from cord_worker.engines.instant import ENGINE_DIES, UNANSWERABLE
 from cord_worker.errors import ConfigError
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import enqueue
-from cord_worker.store.sweep import Due, Kind
+from cord_worker.store.sweep import Kind
 
 UNDECIDABLE = " [an undecidable problem]"
 _REFUSED = f"""
@@ -48,11 +45,6 @@ _REFUSED = f"""
 """
 
 _NEWEST = "(SELECT max(id) FROM runs)"
-_DONE = f"""
-    SELECT DISTINCT c.problem_id, c.teacher_id, m.fingerprint AS model
-    FROM candidates c JOIN problems p ON p.id = c.problem_id JOIN teachers t ON t.id = c.teacher_id
-    JOIN models m ON m.id = t.model_id WHERE p.run_id = {_NEWEST}
-"""
 
 
 @dataclass(frozen=True)
@@ -136,21 +128,6 @@ def vanished_replica(place: Place, is_dead: Callable[[], bool]) -> None:
     place.fleet.resume("alpha")
 
 
-def late_messages(place: Place, is_dead: Callable[[], bool]) -> None:
-    """Messages arrive again when all that they asked for is done."""
-    waiting = f"state NOT IN ('done', 'failed') AND run_id = {_NEWEST}"
-    place.fleet.wait_until(lambda: count(place.database, waiting, "problems") == 0, 60, "the end of the run")
-    messenger = Messenger(create_app(place.broker.url, Settings()), Shards(place.database))
-    done = place.database.run(lambda connection: connection.execute(sa.text(_DONE)).all())
-
-    def sent() -> bool:
-        messenger.send(Due(Kind.PROPOSE, row.problem_id, 1, row.teacher_id, row.model) for row in done)
-        time.sleep(0.3)  # the queue of a replica that died just now is listened to by nobody
-        return is_dead()
-
-    place.fleet.wait_until(sent, 60, "the passing of the point")
-
-
 @dataclass(frozen=True)
 class Scenario:
     """How a point is passed: who is killed there, at which passing, at which work, and what leads to it."""
@@ -175,7 +152,6 @@ SCENARIOS: dict[FaultPoint, Scenario] = {
     FaultPoint.HEARTBEAT: Scenario("alpha", passing=2),
     FaultPoint.LEAVE_SHARD: Scenario("alpha", meanwhile=asked_to_end("alpha")),
     FaultPoint.SIGN_OFF: Scenario("alpha", meanwhile=asked_to_end("alpha")),
-    FaultPoint.LOOK_FOR_LONE_WORK: Scenario("alpha", meanwhile=late_messages),
     FaultPoint.CLAIM_PROPOSALS: Scenario("alpha", passing=2),
     FaultPoint.FINISH_PROPOSALS: Scenario("alpha", passing=2),
     FaultPoint.CLAIM_SCORES: Scenario("prover", passing=2),

@@ -48,7 +48,7 @@ def test_cached_tokens_of_an_answer_are_in_the_costs_and_in_the_use_of_the_cache
     holder = uuid.uuid4()
     model = CONFIG.models["m"].fingerprint()
     database.run(lambda c: workers.register(c, holder, WorkerRole.MODEL, hostname="here", pid=1, model_id=None))
-    (lease,) = database.run(lambda c: leases.claim_answers(c, holder, [problem], model=model))
+    (lease,) = database.run_single(lambda c: leases.claim_answers(c, holder, [problem], model=model)).leases
     result = AnswerResult(lease.trajectory_id, lease.attempt, "So.", "eos", 40, 3, 32, 0.5)
     assert database.run(lambda c: leases.finish_answers(c, holder, [result])).to_advance == {problem}
     use = "SELECT kind, requests, prompt_tokens, cached_tokens, hit_rate FROM prefix_cache"

@@ -15,27 +15,22 @@ from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.search import cord
 from cord_worker.search.types import SearchSettings, SeedScope
-from cord_worker.store import decisions, isolation, leases, lifecycle, sweep, workers
+from cord_worker.store import decisions, leases, lifecycle, sweep, workers
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import enqueue
 from cord_worker.store.judgments import JudgmentResult, LeasedJudgment, claim_judgments, finish_judgments
 from cord_worker.store.models import WorkerRole
-from cord_worker.store.work import (
-    LeasedProposal,
-    Outcome,
-    ProposalResult,
-    ProposalUnit,
-    ScoreResult,
-)
+from cord_worker.store.work import LeasedProposal, LeasedScore, Next, Outcome, ProposalResult, ScoreResult
 
 CONFIG = RunConfig.model_validate(
     {
-        "models": {"m": {"path": "m", "engine": "instant"}},
-        "teachers": [{"name": "first", "model": "m"}, {"name": "second", "model": "m"}],
+        "models": {"m": {"path": "m", "engine": "instant"}, "n": {"path": "n", "engine": "instant"}},
+        "teachers": [{"name": "first", "model": "m"}, {"name": "second", "model": "n"}],
         "prover": {"model": "m"},
         "run": {"max_attempts": 3},
     }
 )
+MODELS = [CONFIG.models[teacher.model].fingerprint() for teacher in CONFIG.teachers]
 SETTINGS = SearchSettings(
     beam_width=2,
     samples_per_teacher=1,
@@ -50,7 +45,7 @@ SETTINGS = SearchSettings(
 
 @pytest.fixture
 def problem(database: Database) -> int:
-    """A problem whose first step is planned: one candidate of each of two teachers."""
+    """A problem whose first step is planned: one candidate of each of two teachers, whose models are two."""
 
     def plan(connection: sa.Connection) -> int:
         records = [ProblemRecord("p", "What is 1 + 1?", "2", None, {}, "data.jsonl:1")]
@@ -83,11 +78,15 @@ def worker(database: Database) -> uuid.UUID:
 def claim(
     database: Database, worker_id: uuid.UUID, problem_id: int, teacher: int = 0, *, alone: bool = False
 ) -> list[LeasedProposal]:
-    def work(connection: sa.Connection) -> list[LeasedProposal]:
-        unit = ProposalUnit(problem_id, teachers(connection, 1)[teacher])
-        return leases.claim_proposals(connection, worker_id, [unit], alone=alone)
+    claimed = database.run_single(
+        lambda c: leases.claim_proposals(c, worker_id, [problem_id], model=MODELS[teacher], alone=alone)
+    )
+    return list(claimed.leases)
 
-    return database.run(work)
+
+def claim_scores(database: Database, worker_id: uuid.UUID, problem_id: int, mode: str = "instant") -> list[LeasedScore]:
+    claimed = database.run_single(lambda c: leases.claim_scores(c, worker_id, [problem_id], scoring_mode=mode))
+    return list(claimed.leases)
 
 
 def proposed(
@@ -99,7 +98,7 @@ def proposed(
 
 
 def finish(database: Database, worker_id: uuid.UUID, results: list[ProposalResult]) -> Outcome:
-    return database.run(lambda connection: leases.finish_proposals(connection, worker_id, results))
+    return database.run_single(lambda connection: leases.finish_proposals(connection, worker_id, results))
 
 
 def states(database: Database) -> list[str]:
@@ -119,10 +118,10 @@ def test_a_second_claim_of_the_same_work_gets_nothing(database: Database, proble
 def test_a_result_is_written_once_and_a_second_one_is_dropped_and_counted(database: Database, problem: int) -> None:
     holder = worker(database)
     claimed = claim(database, holder, problem)
-    (to_score,) = finish(database, holder, proposed(claimed)).to_score
-    assert to_score.problem_id == problem
+    (following,) = finish(database, holder, proposed(claimed)).to_pass_on
+    assert following == Next(problem, 1, CONFIG.prover_model.fingerprint())
     late = finish(database, holder, proposed(claimed, " another text"))
-    assert (late.to_score, late.dropped) == (frozenset(), 1)
+    assert (late.to_pass_on, late.dropped) == (frozenset(), 1)
 
     def read(connection: sa.Connection) -> tuple[str, int]:
         text = connection.execute(sa.text("SELECT text FROM candidates ORDER BY id LIMIT 1")).scalar_one()
@@ -200,9 +199,7 @@ def test_the_barrier_opens_with_the_last_score_and_only_then(database: Database,
     holder = worker(database)
     for teacher in (0, 1):
         finish(database, holder, proposed(claim(database, holder, problem, teacher), f" text {teacher}"))
-    claimed = database.run(
-        lambda connection: leases.claim_scores(connection, holder, [problem], scoring_mode="instant")
-    )
+    claimed = claim_scores(database, holder, problem)
     assert [lease.steps for lease in claimed] == [(" text 0",), (" text 1",)]
 
     def scored(index: int) -> Outcome:
@@ -224,10 +221,10 @@ def judged_problem(database: Database, problem: int) -> int:
     database.run(lambda c: c.execute(sa.text("UPDATE runs SET reward_model_id = prover_model_id")))
     finish(database, holder, proposed(claim(database, holder, problem, 0)))
     finish(database, holder, proposed(claim(database, holder, problem, 1), "", "empty"))
-    (lease,) = database.run(lambda c: leases.claim_scores(c, holder, [problem], scoring_mode="instant"))
+    (lease,) = claim_scores(database, holder, problem)
     result = ScoreResult(lease.candidate_id, lease.attempt, None, 0.5, -0.7, 1, 4, 20, 0, 0.1)
     outcome = database.run(lambda c: leases.finish_scores(c, holder, [result], scoring_mode="instant"))
-    assert (outcome.to_judge, outcome.to_advance) == ({problem}, frozenset())
+    assert (outcome.to_pass_on, outcome.to_advance) == ({Next(problem, 1, MODELS[0])}, frozenset())
     assert states(database) == ["unjudged", "invalid"]
     return problem
 
@@ -235,7 +232,8 @@ def judged_problem(database: Database, problem: int) -> int:
 def lease_judgments(
     database: Database, worker_id: uuid.UUID, problem_id: int, *, alone: bool = False
 ) -> list[LeasedJudgment]:
-    return database.run(lambda connection: claim_judgments(connection, worker_id, [problem_id], alone=alone))
+    claimed = database.run_single(lambda connection: claim_judgments(connection, worker_id, [problem_id], alone=alone))
+    return list(claimed.leases)
 
 
 def judged(database: Database, worker_id: uuid.UUID, lease: LeasedJudgment, judgment: float = 0.7) -> Outcome:
@@ -287,7 +285,7 @@ def test_judging_that_keeps_losing_its_worker_parks_its_problem(database: Databa
 def test_an_invalid_proposal_is_final_and_lowers_the_barrier(database: Database, problem: int) -> None:
     holder = worker(database)
     first = finish(database, holder, proposed(claim(database, holder, problem, 0), "", "empty"))
-    assert (first.to_score, first.to_advance) == (frozenset(), frozenset())
+    assert (first.to_pass_on, first.to_advance) == (frozenset(), frozenset())
     second = finish(database, holder, proposed(claim(database, holder, problem, 1), "", "empty"))
     assert second.to_advance == {problem}
     assert states(database) == ["invalid", "invalid"]
@@ -296,19 +294,20 @@ def test_an_invalid_proposal_is_final_and_lowers_the_barrier(database: Database,
 def test_a_run_keeps_to_the_scoring_mode_of_its_first_score(database: Database, problem: int) -> None:
     holder = worker(database)
     finish(database, holder, proposed(claim(database, holder, problem)))
-    assert len(database.run(lambda c: leases.claim_scores(c, holder, [problem], scoring_mode="one"))) == 1
+    assert len(claim_scores(database, holder, problem, "one")) == 1
     finish(database, holder, proposed(claim(database, holder, problem, 1)))
-    assert database.run(lambda c: leases.claim_scores(c, holder, [problem], scoring_mode="other")) == []
-    assert len(database.run(lambda c: leases.claim_scores(c, holder, [problem], scoring_mode="one"))) == 1
+    assert claim_scores(database, holder, problem, "other") == []
+    assert len(claim_scores(database, holder, problem, "one")) == 1
 
 
 def test_work_that_keeps_losing_its_worker_parks_its_problem_with_a_reason(database: Database, problem: int) -> None:
-    asked = isolation.Asked("propose", problem, 1)
     for attempt in range(3):
         assert database.run(sweep.exhausted) == []
-        assert database.run(lambda c: isolation.waits_alone(c, [asked])) == [attempt == 2]
         victim = worker(database)
-        assert claim(database, victim, problem, alone=attempt < 2) == []
+        elsewhere = database.run_single(
+            lambda c, w=victim, alone=attempt < 2: leases.claim_proposals(c, w, [problem], model=MODELS[0], alone=alone)
+        )
+        assert (elsewhere.leases, elsewhere.held_back) == ([], {problem})
         assert claim(database, victim, problem, alone=attempt == 2)
         assert database.run(lambda c, w=victim: workers.give_back(c, [w], forgiven=False)) == 1
     parked = database.run(sweep.exhausted)
@@ -330,7 +329,7 @@ def test_what_nobody_claimed_is_owed_again_after_a_while_and_marked_as_sent(data
     assert database.run(lambda c: sweep.due_model_work(c, [model], 20.0)) == []
     database.run(lambda c: c.execute(sa.text("UPDATE candidates SET touched_at = now() - interval '30 seconds'")))
     owed = database.run(lambda c: sweep.due_model_work(c, [model], 20.0))
-    assert [(due.kind, due.problem_id, due.model) for due in owed] == [(sweep.Kind.PROPOSE, problem, model)] * 2
+    assert [(due.kind, due.problem_id, due.model) for due in owed] == [(sweep.Kind.PROPOSE, problem, model)]
     assert database.run(lambda c: sweep.due_model_work(c, [model], 20.0)) == []
 
 
@@ -343,8 +342,7 @@ def test_nothing_is_claimed_from_a_paused_run(database: Database, problem: int) 
 
 
 def test_work_of_a_paused_or_cancelled_run_is_not_waited_for(database: Database, problem: int) -> None:
-    model = CONFIG.models["m"].fingerprint()
-    assert database.run(sweep.waiting) == {model: 2}
+    assert database.run(sweep.waiting) == dict.fromkeys(MODELS, 1)
     database.run(lambda c: c.execute(sa.text("UPDATE runs SET state = 'paused'")))
     assert database.run(sweep.waiting) == {}
     database.run(lambda c: lifecycle.resume_run(c, "run"))
@@ -377,9 +375,8 @@ def test_a_claim_does_not_wait_for_the_disk_and_a_result_does(database: Database
     holder = worker(database)
 
     def claims(connection: sa.Connection) -> tuple[list[LeasedProposal], str]:
-        unit = ProposalUnit(problem, teachers(connection, 1)[0])
-        claimed = leases.claim_proposals(connection, holder, [unit])
-        return claimed, connection.execute(flushing).scalar_one()
+        claimed = leases.claim_proposals(connection, holder, [problem], model=MODELS[0])
+        return list(claimed.leases), connection.execute(flushing).scalar_one()
 
     claimed, claiming = database.run(claims)
 
@@ -391,7 +388,7 @@ def test_a_claim_does_not_wait_for_the_disk_and_a_result_does(database: Database
 
     def scores(connection: sa.Connection) -> tuple[int, str]:
         found = leases.claim_scores(connection, holder, [problem], scoring_mode="one")
-        return len(found), connection.execute(flushing).scalar_one()
+        return len(found.leases), connection.execute(flushing).scalar_one()
 
     assert database.run(scores) == (1, "off")
 
@@ -419,7 +416,7 @@ def test_results_of_a_paused_run_ask_for_no_score(database: Database, problem: i
     holder = worker(database)
     claimed = claim(database, holder, problem)
     database.run(lambda c: c.execute(sa.text("UPDATE runs SET state = 'paused'")))
-    assert finish(database, holder, proposed(claimed)).to_score == frozenset()
+    assert finish(database, holder, proposed(claimed)).to_pass_on == frozenset()
     assert states(database) == ["proposed", "pending"]
 
 

@@ -19,7 +19,6 @@ from cord_worker.store.database import Database
 from cord_worker.store.ingest import enqueue
 from cord_worker.store.models import WorkerRole
 from cord_worker.store.retrying import Retried, begin_failed_anew, retry_failed
-from cord_worker.store.work import ProposalUnit
 
 CONFIG = RunConfig.model_validate(
     {
@@ -28,6 +27,7 @@ CONFIG = RunConfig.model_validate(
         "prover": {"model": "m"},
     }
 )
+MODEL = CONFIG.models["m"].fingerprint()
 SETTINGS = SearchSettings(
     beam_width=2,
     samples_per_teacher=1,
@@ -160,8 +160,8 @@ def test_a_lease_of_a_living_worker_stays_and_one_of_a_dead_worker_comes_back(da
             lambda c, w=worker_id: workers.register(c, w, WorkerRole.MODEL, hostname="here", pid=1, model_id=None)
         )
     for worker_id, problem in ((living, 1), (dead, 2)):
-        unit = ProposalUnit(problem, 1)
-        assert database.run(lambda c, w=worker_id, u=unit: leases.claim_proposals(c, w, [u]))
+        claimed = database.run_single(lambda c, w=worker_id, p=problem: leases.claim_proposals(c, w, [p], model=MODEL))
+        assert claimed.leases
     database.run(lambda connection: workers.stop(connection, dead, "lost"))
     fail_all(database)
     retry(database)

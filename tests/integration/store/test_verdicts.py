@@ -62,7 +62,7 @@ def worker(database: Database) -> uuid.UUID:
 def claim(
     database: Database, worker_id: uuid.UUID, problem_id: int, *, alone: bool = False
 ) -> list[verdicts.LeasedVerdict]:
-    return database.run(lambda c: verdicts.claim_verdicts(c, worker_id, [problem_id], alone=alone))
+    return list(database.run_single(lambda c: verdicts.claim_verdicts(c, worker_id, [problem_id], alone=alone)).leases)
 
 
 def finish(database: Database, worker_id: uuid.UUID, lease: verdicts.LeasedVerdict) -> set[int]:

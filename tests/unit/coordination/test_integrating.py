@@ -44,7 +44,7 @@ CONTEXT = RunContext(1, CONFIG, search_settings(CONFIG), PROMPTED, prover_model=
 
 
 def lease(*sources: Source, question: str = "What is 2 + 2?") -> LeasedProposal:
-    return LeasedProposal(7, 1, 3, 5, question, None, (), 11, 24, True, sources)
+    return LeasedProposal(7, 1, 3, 2, 5, question, None, (), 11, 24, True, sources)
 
 
 PROCESSES = KillablePool(timeout_seconds=2.0)
