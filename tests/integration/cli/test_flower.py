@@ -34,7 +34,6 @@ def test_flower_shows_running_work_with_the_problem_and_step_it_is_about(cordctl
             shown.update({task["name"]: task["kwargs"] for task in tasks(port)})
         assert "'problem_id': " in shown["cord.score"]
         assert "'step': " in shown["cord.score"]
-        assert "'teacher_id': " in shown["cord.propose"]
     finally:
         for process in (flower, run):
             process.terminate()

@@ -130,6 +130,9 @@ _VERDICT_GATED = f"""
 """
 """Likewise for an LLM judge's verdicts (`_VERDICT_GATE`, pid of its worker)."""
 
+_SESSIONS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE :name"
+"""Sessions of one process, whose pid ends their name."""
+
 
 class Cluster:
     """Coordinators and model workers as processes; `names` are `coordinator` or models of `config_path`."""
@@ -204,7 +207,17 @@ class Cluster:
             try:
                 yield
             finally:
+                self._end_sessions(session, name)
                 session.execute(sa.text("SELECT pg_advisory_unlock(:gate, :pid)"), gate)
+
+    def _end_sessions(self, session: sa.Connection, name: str) -> None:
+        """Ends the sessions of a process that was killed at the gate: PostgreSQL would commit what waits there, a
+        transaction of one statement, without it."""
+        process = self.processes[name]
+        if process.poll() is None:
+            return
+        ended = sa.text(f"SELECT pg_terminate_backend(pid, 10000) {_SESSIONS}")
+        session.execute(ended, {"name": f"% {process.pid}"})
 
     def kill_holding_a_lease(self, name: str, database: Database, seconds: float = 120.0) -> None:
         """SIGKILL to a model worker as soon as it has leased proposals or scores; call under `no_result_of`."""
@@ -230,6 +243,7 @@ class Cluster:
             try:
                 yield
             finally:
+                self._end_sessions(session, name)
                 session.execute(sa.text("SELECT pg_advisory_unlock(:gate, :pid)"), gate)
 
     def kill_giving_a_verdict(self, name: str, database: Database, seconds: float = 120.0) -> None:
