@@ -2,9 +2,10 @@
 
 Histograms are in seconds. A *task* is one message: all candidates of a step that one model's teachers write, or
 that wait for their score, or for their judgment. Its parts: `transit` (sent to received by the worker; waits in the
-queue included), `start` (received to running), `lease` (claim and read), `engine`, `write` (commit of the results) and
-`publish` (handing one message to the broker). What a candidate costs beside its model is `start + lease + write`, its
-*overhead*; with `transit`, in which publishing and waiting for a busy model lie, it is its *delay*.
+queue included), `start` (received to running), `room` (until the worker holds little enough to claim more), `lease`
+(claim and read), `engine`, `write` (commit of the results) and `publish` (handing one message to the broker). What a
+candidate costs beside its model is `start + lease + write`, its *overhead*; with `transit` and `room`, in which
+publishing and waiting for a busy model lie, it is its *delay*.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ CANDIDATE_OVERHEAD = Histogram(
 )
 CANDIDATE_DELAY = Histogram(
     "cord_candidate_delay_seconds",
-    "Its overhead and the transit of its message; at light load nothing waits, so it is what the service adds.",
+    "Its overhead, the transit of its message and the wait for room; at light load it is what the service adds.",
     ["kind"],
     buckets=_BUCKETS,
     registry=REGISTRY,

@@ -2,16 +2,17 @@
 
 One commit costs the same disk flush whatever it holds, so a process with many tasks in flight writes in groups:
 while one transaction commits, the next group gathers. At light load a group is a single item and waits for nobody.
+
+There is no thread for it: of those who wait, the first one commits for all, in the thread that asked. To hand work to
+another thread and back would be half of the switches that a statement takes on a busy machine.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -40,50 +41,63 @@ class Operation(Generic[Item, Result]):
     single: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Entry:
     operation: Operation[Any, Any]
     item: Any
-    future: Future[Any]
+    woken: threading.Event = field(default_factory=threading.Event)
+    is_done: bool = False
+    result: Any = None
+    error: BaseException | None = None
+
+    def end(self, result: Any = None, error: BaseException | None = None) -> None:
+        self.result, self.error, self.is_done = result, error, True
+        self.woken.set()
 
 
 class GroupCommitter:
-    """The one thread of a process that writes."""
+    """Lets one thread of a process write at a time, for all that wait. Safe for use from several threads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._entries: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="group-commit", daemon=True)
-        self._thread.start()
+        self._changed = threading.Condition()
+        self._waiting: deque[_Entry] = deque()
+        self._is_led = False
 
     def submit(self, operation: Operation[Item, Result], item: Item) -> Result:
         """Returns the item's result once it is committed; raises what the transaction raised."""
-        future: Future[Result] = Future()
-        self._entries.put(_Entry(operation, item, future))
-        return future.result()
+        entry = _Entry(operation, item)
+        with self._changed:
+            self._waiting.append(entry)
+            waits = self._is_led
+            self._is_led = True
+        if waits:
+            entry.woken.wait()
+        if not entry.is_done:
+            self._lead()
+        if entry.error is not None:
+            raise entry.error
+        result: Result = entry.result
+        return result
 
     def close(self) -> None:
-        """Commits what was submitted and ends the thread."""
-        self._entries.put(None)
-        self._thread.join()
+        """Returns once all that was submitted is committed."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_led)
 
-    def _work(self) -> None:
-        ended = False
-        while not ended:
-            group: list[_Entry] = []
-            entry = self._entries.get()
-            while True:
-                if entry is None:
-                    ended = True
-                    break
-                group.append(entry)
-                if len(group) >= _MOST_ITEMS:
-                    break
-                try:
-                    entry = self._entries.get_nowait()
-                except queue.Empty:
-                    break
+    def _lead(self) -> None:
+        """Commits what waits, the caller's entry first, then leaves the lead to whoever has come meanwhile."""
+        with self._changed:
+            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_ITEMS))]
+        try:
             self._commit(group)
+        finally:
+            with self._changed:
+                if self._waiting:
+                    self._waiting[0].woken.set()
+                else:
+                    self._is_led = False
+                    self._changed.notify_all()
 
     def _commit(self, group: Sequence[_Entry]) -> None:
         by_operation: dict[int, list[_Entry]] = defaultdict(list)
@@ -105,14 +119,14 @@ class GroupCommitter:
                 operation.committed(results)
         except StoreError as error:
             for entry in entries:
-                entry.future.set_exception(error)
+                entry.end(error=error)
             return
-        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, which raises it
+        except BaseException as error:  # noqa: BLE001 - raised by those who wait for it
             if len(entries) == 1:
-                entries[0].future.set_exception(error)
+                entries[0].end(error=error)
             else:
                 for entry in entries:  # alone, so that one bad item fails nobody else
                     self._commit_one(operation, [entry])
             return
         for entry, result in zip(entries, results, strict=True):
-            entry.future.set_result(result)
+            entry.end(result)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -23,6 +23,7 @@ from cord_worker.coordination.company import Company
 from cord_worker.coordination.context import RunContext, RunContexts
 from cord_worker.coordination.faults import FaultPoint, commit
 from cord_worker.coordination.group_commit import GroupCommitter, Operation
+from cord_worker.coordination.holding import Holding
 from cord_worker.coordination.integrating import integrated
 from cord_worker.coordination.judge import judged
 from cord_worker.coordination.judgments import judgment_of
@@ -71,6 +72,14 @@ NO_WAY = Way(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
+class Waited:
+    """How long a task waited for room in its model, and for its lease, in seconds."""
+
+    room: float
+    lease: float
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """How many pieces of work a task did, and whether there are some that it may only do in other company."""
 
@@ -86,7 +95,8 @@ class Done:
 class ModelWorker:
     """What the tasks `propose`, `score`, `judge`, `answer` and `verdict` do; safe for use from several threads.
 
-    The engine lives on `loop`, which runs in a thread of its own for the life of the process.
+    The engine lives on `loop`, which runs in a thread of its own for the life of the process; it works on `width`
+    requests at once.
     """
 
     def __init__(
@@ -97,6 +107,8 @@ class ModelWorker:
         loop: asyncio.AbstractEventLoop,
         worker_id: uuid.UUID,
         model_fingerprint: str,
+        *,
+        width: int,
     ) -> None:
         self._database = database
         self._messenger = messenger
@@ -105,7 +117,7 @@ class ModelWorker:
         self._worker_id = worker_id
         self._model = model_fingerprint
         self._contexts = RunContexts(database)
-        self._held = _Held()
+        self._holding = Holding(width)
         self._company = Company()
         self._running: set[asyncio.Future[Any]] = set()
         self._aborted = False
@@ -155,40 +167,45 @@ class ModelWorker:
         with self._company.alone():
             return work().count
 
+    def _claim(self, kind: str, claim: Operation[int, Claimed[Any]], problem_id: int) -> tuple[Claimed[Any], Waited]:
+        with ExitStack() as stack:
+            with metrics.timed(kind, "room") as room_time:
+                stack.enter_context(self._holding.claiming())
+            with metrics.timed(kind, "lease") as lease_time:
+                claimed = self._committer.submit(claim, problem_id)
+        return claimed, Waited(room_time.seconds, lease_time.seconds)
+
     def _propose(self, problem_id: int, way: Way) -> Done:
-        with metrics.timed("propose", "lease") as lease_time:
-            claimed = self._committer.submit(self._claim_proposals, problem_id)
+        claimed, waited = self._claim("propose", self._claim_proposals, problem_id)
         if not claimed.leases:
             return Done.nothing(claimed)
-        with self._held.candidates(lease.candidate_id for lease in claimed.leases):
+        with self._holding.releasing(claimed.leases):
             context = self._contexts.of_run(claimed.leases[0].run_id)
             with metrics.timed("propose", "engine"):
                 results = self._in_engine(self._propose_one(lease, context) for lease in claimed.leases)
             with metrics.timed("propose", "write") as write_time:
                 self._committer.submit(self._finish_proposals, results)
-        _account("propose", results, way, lease_time.seconds + write_time.seconds)
+        _account("propose", results, way, waited, write_time.seconds)
         return Done(len(results))
 
     def _score(self, problem_id: int, way: Way) -> Done:
-        with metrics.timed("score", "lease") as lease_time:
-            claimed = self._committer.submit(self._claim_scores, problem_id)
+        claimed, waited = self._claim("score", self._claim_scores, problem_id)
         if not claimed.leases:
             return Done.nothing(claimed)
-        with self._held.candidates(lease.candidate_id for lease in claimed.leases):
+        with self._holding.releasing(claimed.leases):
             context = self._contexts.of_run(claimed.leases[0].run_id)
             with metrics.timed("score", "engine"):
                 results = self._in_engine(self._score_one(lease, context) for lease in claimed.leases)
             with metrics.timed("score", "write") as write_time:
                 self._committer.submit(self._finish_scores, results)
-        _account("score", results, way, lease_time.seconds + write_time.seconds)
+        _account("score", results, way, waited, write_time.seconds)
         return Done(len(results))
 
     def _judge(self, problem_id: int, way: Way) -> Done:
-        with metrics.timed("judge", "lease") as lease_time:
-            claimed = self._committer.submit(self._claim_judgments, problem_id)
+        claimed, waited = self._claim("judge", self._claim_judgments, problem_id)
         if not claimed.leases:
             return Done.nothing(claimed)
-        with self._held.candidates(lease.candidate_id for lease in claimed.leases):
+        with self._holding.releasing(claimed.leases):
             config = self._contexts.of_run(claimed.leases[0].run_id).config
             with metrics.timed("judge", "engine"):
                 results = self._in_engine(
@@ -196,14 +213,14 @@ class ModelWorker:
                 )
             with metrics.timed("judge", "write") as write_time:
                 self._committer.submit(self._finish_judgments, results)
-        _account("judge", results, way, lease_time.seconds + write_time.seconds)
+        _account("judge", results, way, waited, write_time.seconds)
         return Done(len(results))
 
     def _answer(self, problem_id: int) -> Done:
-        claimed = self._committer.submit(self._claim_answers, problem_id)
+        claimed, _ = self._claim("answer", self._claim_answers, problem_id)
         if not claimed.leases:
             return Done.nothing(claimed)
-        with self._held.trajectories(lease.trajectory_id for lease in claimed.leases):
+        with self._holding.releasing(claimed.leases):
             try:
                 results = self._in_engine(self._answer_one(lease) for lease in claimed.leases)
             except RequestError as error:
@@ -218,10 +235,10 @@ class ModelWorker:
         return Done(len(results))
 
     def _verdict(self, problem_id: int) -> Done:
-        claimed = self._committer.submit(self._claim_verdicts, problem_id)
+        claimed, _ = self._claim("verdict", self._claim_verdicts, problem_id)
         if not claimed.leases:
             return Done.nothing(claimed)
-        with self._held.trajectories(lease.trajectory_id for lease in claimed.leases):
+        with self._holding.releasing(claimed.leases):
             config = self._contexts.of_run(claimed.leases[0].run_id).config
             results = self._in_engine(judged(self._engine, config, lease) for lease in claimed.leases)
             self._committer.submit(self._finish_verdicts, results)
@@ -229,7 +246,7 @@ class ModelWorker:
 
     def leased(self) -> int:
         """Candidates that this process works on."""
-        return len(self._held.snapshot()[0])
+        return len(self._holding.candidates())
 
     @property
     def is_isolating(self) -> bool:
@@ -239,16 +256,16 @@ class ModelWorker:
     def refuse(self) -> None:
         """Leases nothing more: tasks that have not leased yet raise CancelledError."""
         self._company.close()
+        self._holding.close()
 
     def reconcile(self, connection: sa.Connection) -> None:
         """Gives back leases that no task of this process knows: the claim committed, but its answer was lost."""
-        candidates, trajectories = self._held.snapshot()
         workers.give_back(
             connection,
             [self._worker_id],
             forgiven=False,
-            known_candidates=candidates,
-            known_trajectories=trajectories,
+            known_candidates=self._holding.candidates(),
+            known_trajectories=self._holding.trajectories(),
             grace_seconds=_FORGOTTEN_SECONDS,
         )
 
@@ -403,7 +420,11 @@ class ModelWorker:
                 for problem_id in problem_ids
             ]
 
-        return Operation(point, run, self._held.add, single=True)
+        def hold(claimed: Sequence[Claimed[Any]]) -> None:
+            for one in claimed:
+                self._holding.add(one.leases)
+
+        return Operation(point, run, hold, single=True)
 
     def _finishing(
         self, point: FaultPoint, finish: Callable[[sa.Connection, list[Any]], list[Due]], *, single: bool = False
@@ -469,60 +490,18 @@ class ModelWorker:
         fail_problem(connection, problem_id, reason)
 
 
-class _Held:
-    """Keys of the rows whose lease a task of this process holds: from the commit of the claim to the task's end."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._candidates: set[int] = set()
-        self._trajectories: set[int] = set()
-
-    def add(self, claimed: Sequence[Claimed[Any]]) -> None:
-        with self._lock:
-            for one in claimed:
-                for lease in one.leases:
-                    if isinstance(lease, LeasedAnswer | LeasedVerdict):
-                        self._trajectories.add(lease.trajectory_id)
-                    else:
-                        self._candidates.add(lease.candidate_id)
-
-    def candidates(self, ids: Any) -> _Holding:
-        return _Holding(self._lock, self._candidates, frozenset(ids))
-
-    def trajectories(self, ids: Any) -> _Holding:
-        return _Holding(self._lock, self._trajectories, frozenset(ids))
-
-    def snapshot(self) -> tuple[list[int], list[int]]:
-        with self._lock:
-            return list(self._candidates), list(self._trajectories)
-
-
-class _Holding:
-    def __init__(self, lock: threading.Lock, held: set[int], ids: frozenset[int]) -> None:
-        self._lock = lock
-        self._held = held
-        self._ids = ids
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._held |= self._ids
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._held -= self._ids
-
-
 def _account(
     kind: str,
     results: Sequence[ProposalResult] | Sequence[ScoreResult] | Sequence[JudgmentResult],
     way: Way,
-    database_seconds: float,
+    waited: Waited,
+    write_seconds: float,
 ) -> None:
     """Counts what a task came to; all its candidates waited for the whole of it."""
-    overhead, delay = metrics.CANDIDATE_OVERHEAD.labels(kind), metrics.CANDIDATE_DELAY.labels(kind)
+    overhead = way.start + waited.lease + write_seconds
     for result in results:
-        overhead.observe(way.start + database_seconds)
-        delay.observe(way.transit + way.start + database_seconds)
+        metrics.CANDIDATE_OVERHEAD.labels(kind).observe(overhead)
+        metrics.CANDIDATE_DELAY.labels(kind).observe(way.transit + waited.room + overhead)
         metrics.CANDIDATES.labels(kind, "invalid" if result.invalid_reason else "valid").inc()
         metrics.TOKENS.labels(kind, "prompt").inc(result.prompt_tokens or 0)
         metrics.TOKENS.labels(kind, "cached").inc(result.cached_tokens or 0)

@@ -97,7 +97,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
             on_beat=lambda connection: worker.reconcile(connection),
         )
         messenger = Messenger(app, Shards(database))
-        worker = ModelWorker(database, messenger, engine, loop, presence.worker_id, fingerprint)
+        worker = ModelWorker(database, messenger, engine, loop, presence.worker_id, fingerprint, width=model.batch_size)
         stack.callback(worker.close)
         stack.enter_context(presence)
         queue = model_queue(fingerprint, presence.shard or 0)

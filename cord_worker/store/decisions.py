@@ -102,38 +102,56 @@ _READ_BEAM = sa.text(
     """
 )
 
-_INSERT_CANDIDATES = sa.text(
-    """
-    INSERT INTO candidates
-        (problem_id, parent_id, parent_rank, step, round, teacher_id, sample, lineage, seed, max_tokens, depth,
-         whole, sources)
-    SELECT :problem_id, r.parent_id, r.parent_rank, :step, :round, r.teacher_id, r.sample, r.lineage, r.seed,
-           r.max_tokens, r.depth, r.whole, CAST(r.sources AS bigint[])
-    FROM unnest(
-        CAST(:parent_id AS bigint[]), CAST(:parent_rank AS int[]), CAST(:teacher_id AS bigint[]),
-        CAST(:sample AS int[]), CAST(:lineage AS text[]), CAST(:seed AS bigint[]), CAST(:max_tokens AS int[]),
-        CAST(:depth AS int[]), CAST(:whole AS boolean[]), CAST(:sources AS text[])
-    ) WITH ORDINALITY
-        AS r(parent_id, parent_rank, teacher_id, sample, lineage, seed, max_tokens, depth, whole, sources, place)
-    ORDER BY r.place
-    """
-)
-
-_BEGIN_STEP = sa.text(
-    """
-    UPDATE problems SET step = :step, round = :round, outstanding = :outstanding, touched_at = now()
+_PLANNED = """
+    planned AS (
+        INSERT INTO candidates
+            (problem_id, parent_id, parent_rank, step, round, teacher_id, sample, lineage, seed, max_tokens, depth,
+             whole, sources)
+        SELECT :problem_id, r.parent_id, r.parent_rank, :next_step, :next_round, r.teacher_id, r.sample, r.lineage,
+               r.seed, r.max_tokens, r.depth, r.whole, CAST(r.sources AS bigint[])
+        FROM unnest(
+            CAST(:parent_id AS bigint[]), CAST(:parent_rank AS int[]), CAST(:teacher_id AS bigint[]),
+            CAST(:sample AS int[]), CAST(:lineage AS text[]), CAST(:seed AS bigint[]), CAST(:max_tokens AS int[]),
+            CAST(:depth AS int[]), CAST(:whole AS boolean[]), CAST(:sources AS text[])
+        ) WITH ORDINALITY
+            AS r(parent_id, parent_rank, teacher_id, sample, lineage, seed, max_tokens, depth, whole, sources, place)
+        ORDER BY r.place
+    )
+    UPDATE problems
+    SET step = :next_step, round = :next_round, outstanding = :planned, unproposed = :planned, touched_at = now()
     WHERE id = :problem_id
-    """
-)
+"""
+"""SQL: the end of a statement that plans a step's candidates."""
 
-_WRITE_RANKING = sa.text(
-    """
-    UPDATE candidates c
-    SET rank = r.rank - 1, kept = c.id = ANY(CAST(:kept AS bigint[]))
-    FROM unnest(CAST(:ranking AS bigint[])) WITH ORDINALITY AS r(id, rank)
-    WHERE c.id = r.id
-    """
-)
+_CHOSEN = """
+    ranked AS (
+        UPDATE candidates c
+        SET rank = r.rank - 1, kept = c.id = ANY(CAST(:beam AS bigint[]))
+        FROM unnest(CAST(:ranking AS bigint[])) WITH ORDINALITY AS r(id, rank)
+        WHERE c.id = r.id
+    ), member AS (
+        INSERT INTO beams (problem_id, step, rank, candidate_id, finish)
+        SELECT :problem_id, :step, r.place - 1, r.candidate_id, r.finish
+        FROM unnest(CAST(:beam AS bigint[]), CAST(:finish AS text[])) WITH ORDINALITY AS r(candidate_id, finish, place)
+        RETURNING rank, candidate_id, finish
+    ), finished AS (
+        INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish)
+        SELECT :problem_id, m.candidate_id, c.depth, c.score, m.finish
+        FROM member m JOIN candidates c ON c.id = m.candidate_id
+        WHERE m.finish IS NOT NULL
+        ORDER BY m.rank
+        ON CONFLICT (candidate_id) DO NOTHING
+    ), dropped AS (
+        UPDATE trajectories SET dropped_at_step = :step
+        WHERE problem_id = :problem_id AND dropped_at_step IS NULL AND candidate_id <> ALL(CAST(:beam AS bigint[]))
+    )
+"""
+"""SQL: the tables of a statement that write what was chosen after a step."""
+
+_PLAN = sa.text(f"WITH {_PLANNED}")
+_CHOOSE_AND_PLAN = sa.text(f"WITH {_CHOSEN}, {_PLANNED}")
+_CHOOSE = sa.text(f"WITH {_CHOSEN} SELECT 1")
+"""Each is one statement, as a decision is waited for: one round trip instead of six."""
 
 _KEEP_EARLIER = sa.text(
     "UPDATE candidates SET kept = true WHERE id = ANY(CAST(:ids AS bigint[])) AND kept IS DISTINCT FROM true"
@@ -145,33 +163,6 @@ _WRITE_INVALID = sa.text(
     UPDATE candidates c SET state = 'invalid', invalid_reason = r.reason, kept = false
     FROM unnest(CAST(:ids AS bigint[]), CAST(:reasons AS text[])) AS r(id, reason)
     WHERE c.id = r.id
-    """
-)
-
-_INSERT_BEAM = sa.text(
-    """
-    INSERT INTO beams (problem_id, step, rank, candidate_id, finish)
-    SELECT :problem_id, :step, r.place - 1, r.candidate_id, r.finish
-    FROM unnest(CAST(:candidate_id AS bigint[]), CAST(:finish AS text[]))
-        WITH ORDINALITY AS r(candidate_id, finish, place)
-    """
-)
-
-_INSERT_TRAJECTORIES = sa.text(
-    """
-    INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish)
-    SELECT :problem_id, b.candidate_id, c.depth, c.score, b.finish
-    FROM beams b JOIN candidates c ON c.id = b.candidate_id
-    WHERE b.problem_id = :problem_id AND b.step = :step AND b.finish IS NOT NULL
-    ORDER BY b.rank
-    ON CONFLICT (candidate_id) DO NOTHING
-    """
-)
-
-_DROP_TRAJECTORIES = sa.text(
-    """
-    UPDATE trajectories SET dropped_at_step = :step
-    WHERE problem_id = :problem_id AND dropped_at_step IS NULL AND candidate_id <> ALL(CAST(:beam AS bigint[]))
     """
 )
 
@@ -293,9 +284,13 @@ def write_expand(
     connection: sa.Connection, problem: ProblemSnapshot, decision: Expand, teacher_ids: Sequence[int]
 ) -> None:
     """Writes the choice made after the problem's step and plans the candidates of the next one."""
-    if problem.step > 0:
-        _write_choice(connection, problem, decision.ranking, decision.invalid, decision.beam)
-    _plan(connection, problem.id, decision.step, decision.round, decision.expansions, teacher_ids)
+    plan = _plan(problem.id, decision.step, decision.round, decision.expansions, teacher_ids)
+    if problem.step == 0:
+        connection.execute(_PLAN, plan)
+        return
+    _write_invalid(connection, decision.invalid)
+    connection.execute(_CHOOSE_AND_PLAN, {**_choice(problem, decision.ranking, decision.beam), **plan})
+    _keep_earlier(connection, decision.ranking, decision.beam)
 
 
 def write_retry(
@@ -303,7 +298,8 @@ def write_retry(
 ) -> None:
     """Plans another round of the problem's step, whose candidates were all invalid."""
     _write_invalid(connection, decision.invalid)
-    _plan(connection, problem.id, problem.step, decision.round, decision.expansions, teacher_ids)
+    plan = _plan(problem.id, problem.step, decision.round, decision.expansions, teacher_ids)
+    connection.execute(_PLAN, plan)
 
 
 def write_finish(
@@ -313,7 +309,9 @@ def write_finish(
 
     Those of `decision.answered` are, but for one that an integrator wrote with its trajectory.
     """
-    _write_choice(connection, problem, decision.ranking, decision.invalid, decision.beam)
+    _write_invalid(connection, decision.invalid)
+    connection.execute(_CHOOSE, _choice(problem, decision.ranking, decision.beam))
+    _keep_earlier(connection, decision.ranking, decision.beam)
     answered = [trajectory.candidate_id for trajectory in decision.answered]
     connection.execute(_ASK_ANSWERS, {"candidate_ids": answered, "seeds": list(answer_seeds)})
     if decision.winner is not None:
@@ -359,30 +357,20 @@ def end_judged(connection: sa.Connection, problem_id: int) -> None:
     connection.execute(_SET_DONE, {"problem_id": problem_id})
 
 
-def _write_choice(
-    connection: sa.Connection,
-    problem: ProblemSnapshot,
-    ranking: Sequence[int],
-    invalid: Mapping[int, InvalidReason],
-    beam: Beam,
-) -> None:
-    beam_ids = [trajectory.candidate_id for trajectory in beam]
-    connection.execute(_WRITE_RANKING, {"ranking": list(ranking), "kept": beam_ids})
-    earlier = set(beam_ids).difference(ranking)
+def _choice(problem: ProblemSnapshot, ranking: Sequence[int], beam: Beam) -> dict[str, Any]:
+    return {
+        "problem_id": problem.id,
+        "step": problem.step,
+        "ranking": list(ranking),
+        "beam": [trajectory.candidate_id for trajectory in beam],
+        "finish": [None if trajectory.finish is None else trajectory.finish.value for trajectory in beam],
+    }
+
+
+def _keep_earlier(connection: sa.Connection, ranking: Sequence[int], beam: Beam) -> None:
+    earlier = {trajectory.candidate_id for trajectory in beam}.difference(ranking)
     if earlier:
         connection.execute(_KEEP_EARLIER, {"ids": sorted(earlier)})
-    _write_invalid(connection, invalid)
-    place: dict[str, Any] = {"problem_id": problem.id, "step": problem.step}
-    connection.execute(
-        _INSERT_BEAM,
-        {
-            **place,
-            "candidate_id": beam_ids,
-            "finish": [None if trajectory.finish is None else trajectory.finish.value for trajectory in beam],
-        },
-    )
-    connection.execute(_INSERT_TRAJECTORIES, place)
-    connection.execute(_DROP_TRAJECTORIES, {**place, "beam": beam_ids})
 
 
 def _write_invalid(connection: sa.Connection, invalid: Mapping[int, InvalidReason]) -> None:
@@ -393,35 +381,24 @@ def _write_invalid(connection: sa.Connection, invalid: Mapping[int, InvalidReaso
 
 
 def _plan(
-    connection: sa.Connection,
-    problem_id: int,
-    step: int,
-    round: int,
-    expansions: Sequence[Expansion],
-    teacher_ids: Sequence[int],
-) -> None:
-    connection.execute(
-        _INSERT_CANDIDATES,
-        {
-            "problem_id": problem_id,
-            "step": step,
-            "round": round,
-            "parent_id": [expansion.parent_id for expansion in expansions],
-            "parent_rank": [expansion.parent_rank for expansion in expansions],
-            "teacher_id": [teacher_ids[expansion.teacher] for expansion in expansions],
-            "sample": [expansion.sample for expansion in expansions],
-            "lineage": [expansion.lineage for expansion in expansions],
-            "seed": [expansion.seed for expansion in expansions],
-            "max_tokens": [expansion.max_tokens for expansion in expansions],
-            "depth": [expansion.depth for expansion in expansions],
-            "whole": [expansion.whole for expansion in expansions],
-            "sources": [_array_text(expansion.sources) for expansion in expansions],
-        },
-    )
-    connection.execute(
-        _BEGIN_STEP,
-        {"problem_id": problem_id, "step": step, "round": round, "outstanding": len(expansions)},
-    )
+    problem_id: int, step: int, round: int, expansions: Sequence[Expansion], teacher_ids: Sequence[int]
+) -> dict[str, Any]:
+    return {
+        "problem_id": problem_id,
+        "next_step": step,
+        "next_round": round,
+        "planned": len(expansions),
+        "parent_id": [expansion.parent_id for expansion in expansions],
+        "parent_rank": [expansion.parent_rank for expansion in expansions],
+        "teacher_id": [teacher_ids[expansion.teacher] for expansion in expansions],
+        "sample": [expansion.sample for expansion in expansions],
+        "lineage": [expansion.lineage for expansion in expansions],
+        "seed": [expansion.seed for expansion in expansions],
+        "max_tokens": [expansion.max_tokens for expansion in expansions],
+        "depth": [expansion.depth for expansion in expansions],
+        "whole": [expansion.whole for expansion in expansions],
+        "sources": [_array_text(expansion.sources) for expansion in expansions],
+    }
 
 
 def _array_text(ids: Sequence[int]) -> str | None:

@@ -156,15 +156,17 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "barrier",
-        "a problem that is searched waits for exactly the candidates of its step that are not final",
+        "a problem that is searched waits for exactly the candidates of its step that are not final, and have no text",
         """
-        SELECT p.id, format('waits for %s, not final are %s', p.outstanding, counted.unfinished)
+        SELECT p.id, format('waits for %s and %s, not final are %s, without a text %s', p.outstanding, p.unproposed,
+                            counted.unfinished, counted.unproposed)
         FROM scope p JOIN LATERAL (
-            SELECT count(*) AS unfinished FROM candidates c
-            WHERE c.problem_id = p.id AND c.state NOT IN ('scored', 'unscored', 'invalid')
+            SELECT count(*) AS unfinished, count(*) FILTER (WHERE c.state IN ('pending', 'proposing')) AS unproposed
+            FROM candidates c WHERE c.problem_id = p.id AND c.state NOT IN ('scored', 'unscored', 'invalid')
         ) counted ON true
-        WHERE p.state = 'searching' AND p.outstanding <> counted.unfinished
-           OR p.state IN ('answering', 'verifying', 'done') AND (p.outstanding <> 0 OR counted.unfinished <> 0)
+        WHERE p.state = 'searching' AND (p.outstanding, p.unproposed) <> (counted.unfinished, counted.unproposed)
+           OR p.state IN ('answering', 'verifying', 'done')
+              AND (p.outstanding, p.unproposed, counted.unfinished) <> (0, 0, 0)
         """,
     ),
     Invariant(

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 
 from cord_worker.store.isolation import must_be_alone
 from cord_worker.store.leases import (
-    LOWER_BARRIER,
     WITHOUT_FLUSH,
     claimed_rows,
     finish,
     in_state,
+    lower_barrier,
     of_lease,
     steps_to,
 )
@@ -62,8 +62,8 @@ _FINISH_JUDGMENTS = sa.text(
         ) AS r(id, attempt, invalid_reason, judgment, detail, prompt_tokens, completion_tokens, cached_tokens, seconds)
         WHERE c.id = r.id AND {in_state("c.state", "judging")} AND c.judgment_worker_id = :worker_id
           AND c.judgment_attempts = r.attempt
-        RETURNING c.problem_id, true AS is_final, c.step, NULL AS next_model
-    ), {LOWER_BARRIER}
+        RETURNING c.problem_id, false AS is_text, true AS is_final, c.step, NULL AS next_model
+    ), {lower_barrier("false")}
     """
 )
 

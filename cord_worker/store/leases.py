@@ -76,22 +76,34 @@ def writer_of(candidate: str) -> str:
         (SELECT m.fingerprint FROM teachers t JOIN models m ON m.id = t.model_id WHERE t.id = {candidate}.teacher_id)"""
 
 
-LOWER_BARRIER = """
+def lower_barrier(moves_on: str) -> str:
+    """SQL: the end of a statement whose table `written` (problem_id, is_text, is_final, …) holds the candidates that it
+    wrote.
+
+    Counts new texts and final candidates off their problems. Says of each candidate whether its problem's step is
+    complete now, and where that `moves_on` (SQL about `written` and `lowered`, the problem) to the next model.
+    """
+    return f"""
     locked AS MATERIALIZED (
-        SELECT p.id, final.count
-        FROM (SELECT problem_id, count(*) AS count FROM written WHERE is_final GROUP BY problem_id) final
-        JOIN problems p ON p.id = final.problem_id
+        SELECT p.id, done.texts, done.final
+        FROM (
+            SELECT problem_id, count(*) FILTER (WHERE is_text) AS texts, count(*) FILTER (WHERE is_final) AS final
+            FROM written WHERE is_text OR is_final GROUP BY problem_id
+        ) done
+        JOIN problems p ON p.id = done.problem_id
         ORDER BY p.id FOR NO KEY UPDATE OF p
     ), lowered AS (
-        UPDATE problems p SET outstanding = p.outstanding - locked.count, touched_at = now()
+        UPDATE problems p
+        SET outstanding = p.outstanding - locked.final, unproposed = p.unproposed - locked.texts, touched_at = now()
         FROM locked WHERE p.id = locked.id
-        RETURNING p.id, p.outstanding = 0 AND p.state = 'searching' AS is_complete
+        RETURNING p.id, p.outstanding, p.unproposed, p.state = 'searching' AS is_searched
     )
-    SELECT written.*, coalesce(lowered.is_complete, false) AS is_complete
+    SELECT written.problem_id, written.step, written.next_model,
+           coalesce(lowered.is_searched AND lowered.outstanding = 0, false) AS is_complete,
+           coalesce(written.next_model IS NOT NULL AND {moves_on}, false) AS moves_on
     FROM written LEFT JOIN lowered ON lowered.id = written.problem_id
 """
-"""SQL: the end of a statement whose table `written` (problem_id, is_final, …) holds the candidates that it wrote:
-counts the final ones off their problems, and says whose step is complete now."""
+
 
 _CLAIM_PROPOSALS = sa.text(
     f"""
@@ -151,8 +163,9 @@ _FINISH_PROPOSALS = sa.text(
                                         AND p.state = 'searching'
         WHERE c.id = r.id AND {in_state("c.state", "proposing")}
           AND c.worker_id = :worker_id AND c.propose_attempts = r.attempt AND p.id = c.problem_id
-        RETURNING c.problem_id, c.state <> 'proposed' AS is_final, p.step, prover.fingerprint AS next_model
-    ), {LOWER_BARRIER}
+        RETURNING c.problem_id, true AS is_text, c.state <> 'proposed' AS is_final, p.step,
+                  prover.fingerprint AS next_model
+    ), {lower_barrier("lowered.unproposed = 0 AND lowered.outstanding > 0")}
     """
 )
 
@@ -209,8 +222,9 @@ _FINISH_SCORES = sa.text(
                                        AND p.state = 'searching'
         WHERE c.id = r.id AND {in_state("c.state", "scoring")}
           AND c.score_worker_id = :worker_id AND c.score_attempts = r.attempt AND p.id = c.problem_id
-        RETURNING c.problem_id, c.state <> 'unjudged' AS is_final, p.step, judge.fingerprint AS next_model
-    ), {LOWER_BARRIER}
+        RETURNING c.problem_id, false AS is_text, c.state <> 'unjudged' AS is_final, p.step,
+                  judge.fingerprint AS next_model
+    ), {lower_barrier("NOT written.is_final")}
     """
 )
 
@@ -301,7 +315,10 @@ def claim_proposals(
 
 
 def finish_proposals(connection: sa.Connection, worker_id: uuid.UUID, results: Sequence[ProposalResult]) -> Outcome:
-    """Writes proposals whose lease is still held; final at once are invalid ones, and all where nothing is scored."""
+    """Writes proposals whose lease is still held; final at once are invalid ones, and all where nothing is scored.
+
+    The step's candidates are passed on to the prover together, with the last text.
+    """
     return finish(connection, _FINISH_PROPOSALS, worker_id, ProposalResult, results)
 
 
@@ -398,17 +415,13 @@ def finish(
     results: Sequence[Any],
     **parameters: object,
 ) -> Outcome:
-    """Writes results of candidates by a statement that ends with LOWER_BARRIER."""
+    """Writes results of candidates by a statement that ends as `lower_barrier` says."""
     rows = connection.execute(statement, {"worker_id": worker_id, **columns(kind, results), **parameters}).all()
     count_dropped(connection, worker_id, len(results) - len(rows))
     return Outcome(
         to_advance=frozenset(row.problem_id for row in rows if row.is_complete),
         dropped=len(results) - len(rows),
-        to_pass_on=frozenset(
-            Next(row.problem_id, row.step, row.next_model)
-            for row in rows
-            if not row.is_final and row.next_model is not None
-        ),
+        to_pass_on=frozenset(Next(row.problem_id, row.step, row.next_model) for row in rows if row.moves_on),
     )
 
 

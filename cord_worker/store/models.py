@@ -219,6 +219,7 @@ class Problem(Base):
         UniqueConstraint("run_id", "position"),
         _one_of("state", ProblemState),
         CheckConstraint("outstanding >= 0", name="outstanding"),
+        CheckConstraint("unproposed >= 0", name="unproposed"),
         Index("ix_problems_run_id_state", "run_id", "state"),
         Index("ix_problems_queued", "run_id", "position", postgresql_where=text("state = 'queued'")),
         Index(
@@ -251,6 +252,11 @@ class Problem(Base):
     )
     outstanding: Mapped[int] = mapped_column(
         Integer, server_default="0", comment="Candidates of the step that are not final yet: the barrier."
+    )
+    unproposed: Mapped[int] = mapped_column(
+        Integer,
+        server_default="0",
+        comment="Candidates of the step without a text; with the last one the scores of all are asked for.",
     )
     failure_reason: Mapped[str | None] = mapped_column(Text, comment="Why it failed.")
     created_at: Mapped[datetime] = _instant("When it was enqueued.", default=True)

@@ -98,8 +98,8 @@ _BEGIN_ANEW = sa.text(
         WHERE id = ANY(CAST(:ids AS bigint[])) AND state = 'failed' ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE problems p
-    SET state = 'queued', step = 0, round = 0, outstanding = 0, failure_reason = NULL, admitted_at = NULL,
-        finished_at = NULL, touched_at = now()
+    SET state = 'queued', step = 0, round = 0, outstanding = 0, unproposed = 0, failure_reason = NULL,
+        admitted_at = NULL, finished_at = NULL, touched_at = now()
     FROM failed WHERE p.id = failed.id
     RETURNING p.state
     """

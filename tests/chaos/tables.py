@@ -10,7 +10,7 @@ from cord_worker.store.database import Database
 
 CONTENT = {
     "problems": """
-        SELECT p.key, p.position, p.state, p.step, p.round, p.outstanding, p.failure_reason
+        SELECT p.key, p.position, p.state, p.step, p.round, p.outstanding, p.unproposed, p.failure_reason
         FROM problems p WHERE p.run_id = :run ORDER BY p.position
     """,
     "candidates": """

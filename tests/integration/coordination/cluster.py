@@ -67,7 +67,7 @@ _OF_RUN = """
 
 CONTENT = {
     "problems": """
-        SELECT key, position, state, step, round, outstanding, failure_reason FROM of_run ORDER BY position
+        SELECT key, position, state, step, round, outstanding, unproposed, failure_reason FROM of_run ORDER BY position
     """,
     "candidates": """
         SELECT p.key, c.lineage, parent.lineage AS parent, c.parent_rank, c.step, c.round, t.name, c.sample, c.seed,

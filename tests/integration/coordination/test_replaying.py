@@ -138,6 +138,7 @@ EDITS = {
         "leases",
     ),
     "barrier": ("UPDATE problems SET outstanding = 2 WHERE id = :problem", None, "barrier"),
+    "texts": ("UPDATE problems SET unproposed = 2 WHERE id = :problem", None, "barrier"),
     "decided": (
         "UPDATE candidates SET state = 'proposed' WHERE problem_id = :problem AND step = 2 AND NOT kept",
         None,

@@ -20,6 +20,7 @@ from cord_worker.store.database import Database
 from cord_worker.store.ingest import enqueue
 from cord_worker.store.judgments import JudgmentResult, LeasedJudgment, claim_judgments, finish_judgments
 from cord_worker.store.models import WorkerRole
+from cord_worker.store.schema import downgrade, upgrade
 from cord_worker.store.work import LeasedProposal, LeasedScore, Next, Outcome, ProposalResult, ScoreResult
 
 CONFIG = RunConfig.model_validate(
@@ -118,10 +119,8 @@ def test_a_second_claim_of_the_same_work_gets_nothing(database: Database, proble
 def test_a_result_is_written_once_and_a_second_one_is_dropped_and_counted(database: Database, problem: int) -> None:
     holder = worker(database)
     claimed = claim(database, holder, problem)
-    (following,) = finish(database, holder, proposed(claimed)).to_pass_on
-    assert following == Next(problem, 1, CONFIG.prover_model.fingerprint())
-    late = finish(database, holder, proposed(claimed, " another text"))
-    assert (late.to_pass_on, late.dropped) == (frozenset(), 1)
+    assert finish(database, holder, proposed(claimed)).dropped == 0
+    assert finish(database, holder, proposed(claimed, " another text")).dropped == 1
 
     def read(connection: sa.Connection) -> tuple[str, int]:
         text = connection.execute(sa.text("SELECT text FROM candidates ORDER BY id LIMIT 1")).scalar_one()
@@ -131,6 +130,58 @@ def test_a_result_is_written_once_and_a_second_one_is_dropped_and_counted(databa
         return text, count
 
     assert database.run(read) == (" 1 + 1 = 2.", 1)
+
+
+PASSED_ON = frozenset({Next(1, 1, CONFIG.prover_model.fingerprint())})
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "passed_on", "advanced"),
+    [
+        (None, None, PASSED_ON, False),
+        (None, "empty", PASSED_ON, False),
+        ("empty", None, PASSED_ON, False),
+        ("empty", "empty", frozenset(), True),
+    ],
+)
+def test_the_candidates_of_a_step_go_to_the_prover_together_with_the_last_text(
+    database: Database,
+    problem: int,
+    first: str | None,
+    last: str | None,
+    passed_on: frozenset[Next],
+    advanced: bool,
+) -> None:
+    holder = worker(database)
+    early = finish(database, holder, proposed(claim(database, holder, problem, 0), " one", first))
+    assert (early.to_pass_on, early.to_advance) == (frozenset(), frozenset())
+    late = finish(database, holder, proposed(claim(database, holder, problem, 1), " two", last))
+    assert (late.to_pass_on, late.to_advance) == (passed_on, {problem} if advanced else frozenset())
+
+
+def test_a_migration_counts_the_texts_that_running_problems_wait_for(
+    database: Database, database_url: str, problem: int
+) -> None:
+    claim(database, worker(database), problem)
+    downgrade(database_url, "0004", beside_workers=True)
+    upgrade(database_url, beside_workers=True)
+    unproposed = sa.text("SELECT unproposed FROM problems")
+    assert database.run(lambda c: c.execute(unproposed).scalar_one()) == 2
+
+
+def test_texts_that_wait_for_a_slow_sibling_are_owed_to_the_prover_after_a_while(
+    database: Database, problem: int
+) -> None:
+    holder = worker(database)
+    finish(database, holder, proposed(claim(database, holder, problem, 0)))
+    claim(database, holder, problem, 1)
+    database.run(lambda c: c.execute(sa.text("UPDATE candidates SET touched_at = now() - interval '2 seconds'")))
+    owed = database.run(lambda c: sweep.due_model_work(c, [MODELS[0]], 1.0))
+    assert owed == [sweep.Due(sweep.Kind.SCORE, problem, 1, MODELS[0])]
+    (lease,) = claim_scores(database, holder, problem)
+    result = ScoreResult(lease.candidate_id, lease.attempt, None, 0.5, -0.7, 1, 4, 20, 0, 0.1)
+    scored = database.run_single(lambda c: leases.finish_scores(c, holder, [result], scoring_mode="instant"))
+    assert scored.to_advance == frozenset()
 
 
 def test_a_lost_workers_result_is_dropped_after_another_took_its_lease(database: Database, problem: int) -> None:
@@ -414,10 +465,11 @@ def test_two_that_lower_a_barrier_at_once_count_both(database: Database, problem
 
 def test_results_of_a_paused_run_ask_for_no_score(database: Database, problem: int) -> None:
     holder = worker(database)
-    claimed = claim(database, holder, problem)
+    claimed = claim(database, holder, problem, 0) + claim(database, holder, problem, 1)
     database.run(lambda c: c.execute(sa.text("UPDATE runs SET state = 'paused'")))
-    assert finish(database, holder, proposed(claimed)).to_pass_on == frozenset()
-    assert states(database) == ["proposed", "pending"]
+    outcome = finish(database, holder, proposed(claimed))
+    assert (outcome.to_pass_on, outcome.to_advance) == (frozenset(), frozenset())
+    assert states(database) == ["proposed", "proposed"]
 
 
 def test_a_connection_that_was_ended_while_nobody_used_it_is_replaced(database: Database, database_url: str) -> None:
