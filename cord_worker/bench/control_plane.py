@@ -157,7 +157,7 @@ def measure(bench: ControlPlaneBench, place: Place, say: Callable[[str], None]) 
         "same broker and settings; both are measured in turns",
         f"overhead: start, lease and read, write of a candidate's proposal and score together, from the histograms of "
         f"the workers (of p95 the sum, an upper bound); light load: {bench.light_problems} problems one after another; "
-        "delay is overhead and the way of the messages, which at full load is mostly waiting",
+        "delay is overhead, the way of the messages and the wait for room, which at full load is mostly waiting",
     )
     return Report("control-plane", measured, keys, notes)
 

@@ -1,7 +1,7 @@
 """What a candidate costs beside its model: from the workers' own histograms, at light load and at full load.
 
 A candidate is proposed once and scored once, so its overhead is that of both tasks; of the 95th percentiles the sum is
-an upper bound. *Delay* has the messages' way in it too, which at full load is mostly waiting for a busy model.
+an upper bound. *Delay* has the messages' way and the wait for room in it too, at full load mostly for a busy model.
 """
 
 from __future__ import annotations
