@@ -211,7 +211,9 @@ class ModelConfig(_Section):
     system_prompt: str | None = Field(None, description="System turn, as the model's card recommends.")
 
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
-    batch_size: int = Field(16, ge=1, le=4096, description="Requests that the engine batches at most.")
+    batch_size: int = Field(
+        16, ge=1, le=4096, description="Requests that the engine batches at most; a worker leases twice as many."
+    )
     gather_seconds: float = Field(
         0.0,
         ge=0.0,
