@@ -50,7 +50,7 @@ CANDIDATES = Counter(
 )
 TOKENS = Counter(
     "cord_tokens",
-    "Tokens, by kind (propose, score, judge, answer): `prompt`, those of it that came `cached`, and `completion`.",
+    "Tokens, by kind (propose, score, judge, answer, verdict): `prompt`, of these `cached` ones, and `completion`.",
     ["kind", "direction"],
     registry=REGISTRY,
 )

@@ -12,6 +12,7 @@ from celery import Celery
 
 from cord_worker.config import Settings
 from cord_worker.coordination import tasks, transport
+from cord_worker.coordination.events import send_events_from_threads
 from cord_worker.coordination.messages import PRIORITIES
 from cord_worker.coordination.wake import wake_on_acknowledge
 
@@ -49,6 +50,7 @@ def create_app(broker_url: str, settings: Settings) -> Celery:
     if broker_url.startswith(("amqp", "pyamqp")):
         app.conf.task_default_queue_type = "quorum"
     wake_on_acknowledge(app)
+    send_events_from_threads(app)
     tasks.register(app)
     return app
 

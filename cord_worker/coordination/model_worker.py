@@ -222,7 +222,8 @@ class ModelWorker:
             return Done.nothing(claimed)
         with self._holding.releasing(claimed.leases):
             try:
-                results = self._in_engine(self._answer_one(lease) for lease in claimed.leases)
+                with metrics.timed("answer", "engine"):
+                    results = self._in_engine(self._answer_one(lease) for lease in claimed.leases)
             except RequestError as error:
                 reason = f"the final answer cannot be written: {error}"
                 commit(
@@ -231,7 +232,10 @@ class ModelWorker:
                     lambda connection: self._fail_answers(connection, problem_id, claimed.leases, reason),
                 )
                 return Done(0)
-            self._committer.submit(self._finish_answers, results)
+            with metrics.timed("answer", "write"):
+                self._committer.submit(self._finish_answers, results)
+        for result in results:
+            _account_tokens("answer", result.prompt_tokens, result.cached_tokens, result.completion_tokens)
         return Done(len(results))
 
     def _verdict(self, problem_id: int) -> Done:
@@ -240,8 +244,12 @@ class ModelWorker:
             return Done.nothing(claimed)
         with self._holding.releasing(claimed.leases):
             config = self._contexts.of_run(claimed.leases[0].run_id).config
-            results = self._in_engine(judged(self._engine, config, lease) for lease in claimed.leases)
-            self._committer.submit(self._finish_verdicts, results)
+            with metrics.timed("verdict", "engine"):
+                results = self._in_engine(judged(self._engine, config, lease) for lease in claimed.leases)
+            with metrics.timed("verdict", "write"):
+                self._committer.submit(self._finish_verdicts, results)
+        for result in results:
+            _account_tokens("verdict", result.prompt_tokens, 0, result.completion_tokens)
         return Done(len(results))
 
     def leased(self) -> int:
@@ -503,10 +511,13 @@ def _account(
         metrics.CANDIDATE_OVERHEAD.labels(kind).observe(overhead)
         metrics.CANDIDATE_DELAY.labels(kind).observe(way.transit + waited.room + overhead)
         metrics.CANDIDATES.labels(kind, "invalid" if result.invalid_reason else "valid").inc()
-        metrics.TOKENS.labels(kind, "prompt").inc(result.prompt_tokens or 0)
-        metrics.TOKENS.labels(kind, "cached").inc(result.cached_tokens or 0)
-        if not isinstance(result, ScoreResult):
-            metrics.TOKENS.labels(kind, "completion").inc(result.completion_tokens or 0)
+        written = None if isinstance(result, ScoreResult) else result.completion_tokens
+        _account_tokens(kind, result.prompt_tokens, result.cached_tokens, written)
+
+
+def _account_tokens(kind: str, prompt: int | None, cached: int | None, completion: int | None) -> None:
+    for direction, tokens in (("prompt", prompt), ("cached", cached), ("completion", completion)):
+        metrics.TOKENS.labels(kind, direction).inc(tokens or 0)
 
 
 def sampling_of(teacher: TeacherConfig, max_tokens: int, seed: int) -> Sampling:

@@ -46,16 +46,21 @@ def test_a_worker_counts_what_it_did_and_what_it_cost(cluster: Cluster, database
     alpha = scrape(database, cluster.processes["alpha"].pid)
     judge = scrape(database, cluster.processes["judge"].pid)
     by_alpha = f"worker_id IN (SELECT id FROM workers WHERE pid = {cluster.processes['alpha'].pid})"
+    answered_by_alpha = count(database, by_alpha, "trajectories")
     proposed = count(database, by_alpha, "candidates")
     scored = count(database, "score IS NOT NULL", "candidates")
     assert alpha["cord_candidate_overhead_seconds_count", ("propose",)] == proposed > 0
     assert judge["cord_candidate_overhead_seconds_count", ("score",)] == scored > 0
     assert judge["cord_candidates_total", ("score", "valid")] == scored
-    for part in ("transit", "start", "lease", "engine", "write"):
+    for part in ("transit", "start", "room", "lease", "engine", "write"):
         assert judge["cord_task_part_seconds_count", ("score", part)] > 0, part
+        assert alpha.get(("cord_task_part_seconds_count", ("answer", part)), 0) > 0 or not answered_by_alpha, part
     tokens = sa.text("SELECT sum(score_prompt_tokens) FROM candidates")
     read = database.run(lambda connection: connection.execute(tokens).scalar_one())
     assert judge["cord_tokens_total", ("prompt", "score")] == read
+    tokens = sa.text(f"SELECT coalesce(sum(answer_completion_tokens), 0) FROM trajectories WHERE {by_alpha}")
+    written = database.run(lambda connection: connection.execute(tokens).scalar_one())
+    assert alpha.get(("cord_tokens_total", ("completion", "answer")), 0) == written
 
 
 def test_a_port_that_is_taken_is_named(cluster: Cluster, database: Database) -> None:

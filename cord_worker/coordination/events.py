@@ -1,0 +1,32 @@
+"""Celery's task events from several threads, none of which is lost.
+
+Celery 5.6 publishes a list of events and then empties it; what the threads of the pool have added meanwhile is thrown
+away, and Flower shows such tasks as received or started for ever.
+"""
+
+from __future__ import annotations
+
+from celery import Celery
+from celery.events.dispatcher import EventDispatcher
+
+
+class ThreadedEventDispatcher(EventDispatcher):  # type: ignore[misc]
+    """A dispatcher that takes from its lists what it has published and nothing else."""
+
+    def flush(self, errors: bool = True, groups: bool = True) -> None:
+        """Publishes what is held back: events that could not be sent before, and those that wait for company."""
+        super().flush(errors=errors, groups=False)
+        if not groups:
+            return
+        with self.mutex:
+            for group in list(self._group_buffer):
+                waiting = self._group_buffer[group]
+                published = waiting[:]
+                if published:
+                    self._publish(published, self.producer, f"{group}.multi")
+                    del waiting[: len(published)]
+
+
+def send_events_from_threads(app: Celery) -> None:
+    """Has the workers of `app` send their events with this dispatcher."""
+    app.events.dispatcher_cls = ThreadedEventDispatcher
