@@ -108,7 +108,7 @@ def _in_engine(work: Callable[[ModelWorker], int]) -> None:
         with metrics.TASKS_RUNNING.track_inprogress():
             work(worker)
     except CancelledError:
-        logger.info("handed back unfinished: this worker is shutting down")
+        logger.info("not begun, or handed back unfinished: this worker is shutting down and others do it")
     except RequestError:
         raise
     except EngineError as error:

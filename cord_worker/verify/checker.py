@@ -45,7 +45,7 @@ class AnswerChecker(KillablePool):
             if error.kind in ("MemoryError", "RecursionError"):
                 return Verdict(None, "crashed", None, f"the comparison failed with {error.kind}")
             # sympy raises anything on what is no mathematics.
-            return Verdict(False, "none", None, f"not comparable: {error.kind}")
+            return Verdict(False, "unequal", None, f"not comparable: {error.kind}")
 
 
 def _prepare() -> None:

@@ -66,17 +66,17 @@ def compare(generated_answer: str, reference: str, rule: Rule = _BY_MATH) -> Ver
     if not readings:
         if exact_key(generated_answer) == key:
             return Verdict(True, "exact", generated_answer.strip())
-        return Verdict(False, "none", None, "no final answer was found in the text")
+        return Verdict(False, "unequal", None, "no final answer was found in the text")
     if rule.method == Method.NUMERIC and (wanted := quantity(expected)) is not None:
         found = ((reading, quantity(reading)) for reading in readings)
         right = next((reading for reading, given in found if given is not None and within(wanted, given, rule)), None)
-        return Verdict(False, "none", readings[0]) if right is None else Verdict(True, "numeric", right)
+        return Verdict(False, "unequal", readings[0]) if right is None else Verdict(True, "numeric", right)
     for reading in readings:
         if exact_key(reading) == key:
             return Verdict(True, "exact", reading)
     if rule.method == Method.MATH:
         return _same_mathematics(readings, expected)
-    return Verdict(False, "none", readings[0])
+    return Verdict(False, "unequal", readings[0])
 
 
 def _same_choice(generated_answer: str, readings: list[str], expected: str, wanted: str) -> Verdict:
@@ -86,10 +86,10 @@ def _same_choice(generated_answer: str, readings: list[str], expected: str, want
     for reading in readings or sentences:
         made = decided(reading)
         if made is not None:
-            return Verdict(made == wanted, "choice" if made == wanted else "none", reading)
+            return Verdict(made == wanted, "choice" if made == wanted else "unequal", reading)
     text = label_text(expected)
     same = text is not None and any(exact_key(reading) == exact_key(text) for reading in readings)
-    return Verdict(same, "choice" if same else "none", readings[0] if readings else None)
+    return Verdict(same, "choice" if same else "unequal", readings[0] if readings else None)
 
 
 def _same_mathematics(readings: list[str], expected: str) -> Verdict:
@@ -100,7 +100,7 @@ def _same_mathematics(readings: list[str], expected: str) -> Verdict:
     for reading in readings:
         if max(len(reading), len(expected)) <= MATH_LIMIT and same_value(tidy(expected), tidy(reading)):
             return Verdict(True, "math", reading)
-    return Verdict(False, "none", readings[0])
+    return Verdict(False, "unequal", readings[0])
 
 
 def _printable(text: str) -> str:

@@ -12,7 +12,7 @@ class Verdict:
     Attributes:
         correct: None where it could not be decided.
         method: "exact" (equal after normalisation), "math" (mathematically equal), "choice" (the same decision),
-            "numeric" (within the tolerance), "none" (found unequal);
+            "numeric" (within the tolerance), "unequal" (found unequal);
             with `correct` None "timeout", "crashed" (the checking process died) or "unsupported".
         extracted: the final answer found in the generated text, None where none was found.
         detail: why, where that is not plain from the method.

@@ -48,7 +48,7 @@ def test_datasets_of_every_kind_come_out_as_they_went_in(
             assert line["question"] == row["question"]
             assert json.dumps(row["question"], ensure_ascii=False) in text
             assert line["metadata"]["right"] == row["right"]
-            methods = {"judge"} if row.get("verify") == "judge" else {"none", "math", "exact", "choice", "numeric"}
+            methods = {"judge"} if row.get("verify") == "judge" else {"unequal", "math", "exact", "choice", "numeric"}
             assert line["verification"]["method"] in methods
             assert line["correct"] is not None
     kinds = database.run(

@@ -50,7 +50,7 @@ def checking_processes() -> list[int]:
 def test_it_gives_the_verdict_of_the_comparison(checker: AnswerChecker) -> None:
     assert checker.check("The answer is 5.", "5") == Verdict(True, "exact", "5")
     assert checker.check(r"The answer is \frac{1}{2}.", "0.5") == Verdict(True, "math", r"\frac{1}{2}")
-    assert checker.check("The answer is 6.", "5") == Verdict(False, "none", "6")
+    assert checker.check("The answer is 6.", "5") == Verdict(False, "unequal", "6")
 
 
 def test_a_comparison_without_end_is_undecided_and_the_next_one_works() -> None:

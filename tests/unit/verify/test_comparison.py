@@ -170,7 +170,7 @@ def test_a_reason_after_the_answer_does_not_make_it_wrong() -> None:
 def test_a_long_text_without_any_mark_of_an_answer_is_incorrect_though_it_holds_the_number() -> None:
     verdict = compare("We add and get 12 apples. " * 20, "12")
 
-    assert verdict == Verdict(False, "none", None, "no final answer was found in the text")
+    assert verdict == Verdict(False, "unequal", None, "no final answer was found in the text")
 
 
 def test_a_long_reference_equals_itself() -> None:
