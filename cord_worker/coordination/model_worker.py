@@ -175,46 +175,40 @@ class ModelWorker:
                 claimed = self._committer.submit(claim, problem_id)
         return claimed, Waited(room_time.seconds, lease_time.seconds)
 
-    def _propose(self, problem_id: int, way: Way) -> Done:
-        claimed, waited = self._claim("propose", self._claim_proposals, problem_id)
+    def _candidates(
+        self,
+        kind: str,
+        claim: Operation[int, Claimed[Any]],
+        finish: Operation[list[Any], list[Due]],
+        problem_id: int,
+        way: Way,
+        piece: Callable[[Any, RunContext], Coroutine[Any, Any, Any]],
+    ) -> Done:
+        """Claims candidates of the problem's step, has the engine do its `piece` of work for each, and writes it."""
+        claimed, waited = self._claim(kind, claim, problem_id)
         if not claimed.leases:
             return Done.nothing(claimed)
         with self._holding.releasing(claimed.leases):
             context = self._contexts.of_run(claimed.leases[0].run_id)
-            with metrics.timed("propose", "engine"):
-                results = self._in_engine(self._propose_one(lease, context) for lease in claimed.leases)
-            with metrics.timed("propose", "write") as write_time:
-                self._committer.submit(self._finish_proposals, results)
-        _account("propose", results, way, waited, write_time.seconds)
+            with metrics.timed(kind, "engine"):
+                results = self._in_engine(piece(lease, context) for lease in claimed.leases)
+            with metrics.timed(kind, "write") as write_time:
+                self._committer.submit(finish, results)
+        _account(kind, results, way, waited, write_time.seconds)
         return Done(len(results))
+
+    def _propose(self, problem_id: int, way: Way) -> Done:
+        return self._candidates(
+            "propose", self._claim_proposals, self._finish_proposals, problem_id, way, self._propose_one
+        )
 
     def _score(self, problem_id: int, way: Way) -> Done:
-        claimed, waited = self._claim("score", self._claim_scores, problem_id)
-        if not claimed.leases:
-            return Done.nothing(claimed)
-        with self._holding.releasing(claimed.leases):
-            context = self._contexts.of_run(claimed.leases[0].run_id)
-            with metrics.timed("score", "engine"):
-                results = self._in_engine(self._score_one(lease, context) for lease in claimed.leases)
-            with metrics.timed("score", "write") as write_time:
-                self._committer.submit(self._finish_scores, results)
-        _account("score", results, way, waited, write_time.seconds)
-        return Done(len(results))
+        return self._candidates("score", self._claim_scores, self._finish_scores, problem_id, way, self._score_one)
 
     def _judge(self, problem_id: int, way: Way) -> Done:
-        claimed, waited = self._claim("judge", self._claim_judgments, problem_id)
-        if not claimed.leases:
-            return Done.nothing(claimed)
-        with self._holding.releasing(claimed.leases):
-            config = self._contexts.of_run(claimed.leases[0].run_id).config
-            with metrics.timed("judge", "engine"):
-                results = self._in_engine(
-                    judgment_of(self._engine, self._checker, config, lease) for lease in claimed.leases
-                )
-            with metrics.timed("judge", "write") as write_time:
-                self._committer.submit(self._finish_judgments, results)
-        _account("judge", results, way, waited, write_time.seconds)
-        return Done(len(results))
+        return self._candidates(
+            "judge", self._claim_judgments, self._finish_judgments, problem_id, way, self._judge_one
+        )
 
     def _answer(self, problem_id: int) -> Done:
         claimed, _ = self._claim("answer", self._claim_answers, problem_id)
@@ -380,6 +374,9 @@ class ModelWorker:
             cached_tokens=scored.cached_tokens,
             seconds=scored.seconds,
         )
+
+    async def _judge_one(self, lease: LeasedJudgment, context: RunContext) -> JudgmentResult:
+        return await judgment_of(self._engine, self._checker, context.config, lease)
 
     async def _answer_one(self, lease: LeasedAnswer) -> AnswerResult:
         context = self._contexts.of_run(lease.run_id)
