@@ -21,8 +21,12 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A method; `relative` and `absolute` are the tolerance of `numeric`, of which the larger one holds."""
+    """A method; `relative` and `absolute` are the tolerance of `numeric`, of which the larger one holds.
+
+    `ordered` says whether the order of a list counts; None leaves that to the reference's type and to the question.
+    """
 
     method: Method = Method.MATH
     relative: float = 0.0
     absolute: float = 0.0
+    ordered: bool | None = None
