@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from cord_worker.cli.options import (
     state_dir_option,
 )
 
+if TYPE_CHECKING:
+    from cord_worker.operations.enqueuing import Validation
+
 
 @click.command()
 @dataset_argument
@@ -27,7 +30,7 @@ from cord_worker.cli.options import (
     "--config",
     "config_path",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Check what rows say about their own verification, too, as its table [verify] has it.",
+    help="Also check what rows say about their verification, and that they fit the contexts of its models.",
 )
 @dataset_options
 @json_option
@@ -35,24 +38,39 @@ def validate(dataset: Path, config_path: Path | None, as_json: bool, **options: 
     """Read DATASET and say what is wrong with it; nothing is enqueued."""
     from cord_worker.config import RunConfig
     from cord_worker.operations.enqueuing import validate_dataset
-    from cord_worker.progress import shown
 
     config = None if config_path is None else RunConfig.load(config_path)
     found = validate_dataset(dataset_source(dataset, options), config)
     if as_json:
-        print_json({"problems": found.good, "invalid": found.bad, "flaws": found.flaws})
+        print_json(found.to_json())
     else:
-        for flaw in found.flaws:
-            click.echo(shown(flaw), err=True)
-        if found.bad > len(found.flaws):
-            click.echo(f"… and {found.bad - len(found.flaws)} more", err=True)
-        click.echo(f"{dataset}: {found.good} problems, {found.bad} invalid rows")
-        if found.first is not None:
-            first = found.first
-            click.echo(f"first: id {shown(first.key)}, answer {shown(first.answer):.60}")
-            click.echo(f"       {shown(first.question):.200}")
-    if found.bad:
+        _show(dataset, found)
+    if not found.is_sound:
         raise SystemExit(1)
+
+
+def _show(dataset: Path, found: Validation) -> None:
+    from cord_worker.progress import shown
+
+    fits = found.fitting.fits if found.fitting is not None else []
+    for flaw in found.flaws:
+        click.echo(shown(flaw), err=True)
+    if found.bad > len(found.flaws):
+        click.echo(f"… and {found.bad - len(found.flaws)} more", err=True)
+    for line in (line for fit in fits for line in fit.named()):
+        click.echo(shown(line), err=True)
+    click.echo(f"{dataset}: {found.good} problems, {found.bad} invalid rows")
+    click.echo(shown(found.notes.fields_line()))
+    for line in found.notes.lines():
+        click.echo(shown(line))
+    for line in (fit.line() for fit in fits):
+        click.echo(shown(line))
+    for line in found.fitting.skipped if found.fitting is not None else []:
+        click.echo(f"not looked at: {shown(line)}")
+    if found.first is not None:
+        first = found.first
+        click.echo(f"first: id {shown(first.key)}, answer {shown(first.answer):.60}")
+        click.echo(f"       {shown(first.question):.200}")
 
 
 @click.command()
@@ -80,6 +98,7 @@ def enqueue(
     from cord_worker.config import RunConfig
     from cord_worker.operations.database import open_database
     from cord_worker.operations.enqueuing import enqueue_dataset
+    from cord_worker.progress import shown
 
     config = RunConfig.load(config_path)
     with open_database(read_settings(state_dir)) as database:
@@ -88,3 +107,5 @@ def enqueue(
         print_json(enqueued.to_json())
     else:
         click.echo(enqueued.sentence())
+        for line in enqueued.notes.lines():
+            click.echo(shown(line))

@@ -32,11 +32,16 @@ state_dir_option = click.option(
 dataset_argument = click.argument("dataset", type=click.Path(path_type=Path))
 
 _DATASET_OPTIONS = (
-    click.option("--question-field", help="Field of the question (question, problem, prompt, … by itself)."),
-    click.option("--answer-field", help="Field of the known answer (answer, solution, target, … by itself)."),
+    click.option("--question-field", help="Field of the question (question, problem, prompt, … by itself); a dotted name leads into objects."),
+    click.option("--answer-field", help="Field of the known answer (answer, solution, target, … by itself); such as reward_model.ground_truth."),
     click.option("--id-field", help="Field of the id (id, problem_id, … by itself; else made from the content)."),
     click.option("--passage-field", help="Field of a supporting passage (passage, context by itself)."),
-    click.option("--split", help="Split of a dataset folder that holds several."),
+    click.option("--choices-field", help="Field of the choices of a multiple choice (choices, options by itself)."),
+    click.option("--split", help="Split of a folder that holds several (CONFIGURATION/SPLIT where need be)."),
+    click.option(
+        "--answer-as-is", is_flag=True, help="Keep answers whole: take no final answer out of a worked solution."
+    ),
+    click.option("--repair-latex", is_flag=True, help="Restore LaTeX commands whose backslash JSON took away."),
     click.option(
         "--limit", type=click.IntRange(min=1), help="Read only the first N rows; a run that has more goes on with them."
     ),
@@ -80,7 +85,7 @@ def dataset_options(function: _F) -> _F:
 
 def dataset_source(dataset: Path, options: dict[str, Any]) -> DatasetSource:
     """The dataset that these options describe."""
-    from cord_worker.dataset import FieldMapping
+    from cord_worker.dataset import FieldMapping, ReadOptions
     from cord_worker.operations.enqueuing import DatasetSource
 
     mapping = FieldMapping(
@@ -88,6 +93,7 @@ def dataset_source(dataset: Path, options: dict[str, Any]) -> DatasetSource:
         answer=options["answer_field"],
         id=options["id_field"],
         passage=options["passage_field"],
+        choices=options["choices_field"],
     )
     return DatasetSource(
         path=dataset,
@@ -95,6 +101,7 @@ def dataset_source(dataset: Path, options: dict[str, Any]) -> DatasetSource:
         split=options["split"],
         limit=options["limit"],
         skip_invalid=options.get("skip_invalid", False),
+        options=ReadOptions(answer_as_is=options["answer_as_is"], repair_latex=options["repair_latex"]),
     )
 
 

@@ -1,64 +1,183 @@
-"""Finding out which column holds the question, the answer, the id and the passage."""
+"""Finding out which field holds the question, the answer, the id, the passage and the choices."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from cord_worker.dataset.records import FieldMapping
+from cord_worker.dataset.records import FieldMapping, Json
 from cord_worker.errors import DatasetError
 
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "question": ("question", "problem", "prompt", "query", "instruction"),
-    "answer": ("answer", "solution", "target", "expected_answer", "final_answer", "reference"),
+    "answer": (
+        "answer",
+        "solution",
+        "target",
+        "expected_answer",
+        "final_answer",
+        "reference",
+        "ground_truth",
+        "answerkey",
+        "reward_model.ground_truth",
+    ),
     "id": ("id", "problem_id", "unique_id", "uid", "key"),
     "passage": ("passage", "context"),
+    "choices": ("choices", "options"),
 }
 """In this order, the first that is there is taken, whatever its case."""
 
-FINAL_ANSWERS = frozenset({"target", "expected_answer", "final_answer", "reference"})
+FINAL_ANSWERS = frozenset({"target", "expected_answer", "final_answer", "reference", "ground_truth"})
 """Beside one of these, `solution` is as likely a worked solution as an answer: the user must say which."""
 
+LETTER_COLUMNS = ("A", "B", "C", "D")
+"""Columns of these names are the choices where no field holds them."""
 
-def resolve(mapping: FieldMapping, columns: Sequence[str], where: str) -> FieldMapping:
-    """`mapping` with every field that is there filled in; question and answer always are.
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a row; `path` are the names and list indices that lead to it."""
+
+    name: str
+    path: tuple[str, ...]
+
+    @property
+    def root(self) -> str:
+        """The row's own field that it is in."""
+        return self.path[0]
+
+    def of(self, row: Mapping[str, Json]) -> Json:
+        """Its value, None where the row has none."""
+        value = row.get(self.path[0])
+        for name in self.path[1:]:
+            if isinstance(value, dict):
+                value = value.get(name)
+            elif isinstance(value, list) and name.isdigit() and int(name) < len(value):
+                value = value[int(name)]
+            else:
+                return None
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The fields of a dataset; `letters` are the columns of choices that have one each."""
+
+    question: Field
+    answer: Field
+    id: Field | None
+    passage: Field | None
+    choices: Field | None
+    letters: tuple[str, ...] = ()
+
+    def mapping(self) -> FieldMapping:
+        """Their names."""
+
+        def name(field: Field | None) -> str | None:
+            return None if field is None else field.name
+
+        return FieldMapping(
+            question=self.question.name,
+            answer=self.answer.name,
+            id=name(self.id),
+            passage=name(self.passage),
+            choices=", ".join(self.letters) or name(self.choices),
+        )
+
+
+def resolve(mapping: FieldMapping, rows: Sequence[Mapping[str, Json]], where: str) -> Fields:
+    """Every field that is there; question and answer always are.
 
     Args:
         mapping: what the user gave.
-        columns: the columns of `where`.
+        rows: the first rows of `where`.
         where: the dataset, for messages.
 
     Raises:
         DatasetError: a given field is not there, or none or several fit question or answer.
     """
-    return FieldMapping(
-        question=_find("question", mapping.question, columns, where, required=True),
-        answer=_find("answer", mapping.answer, columns, where, required=True),
-        id=_find("id", mapping.id, columns, where, required=False),
-        passage=_find("passage", mapping.passage, columns, where, required=False),
+    found = _Finder(rows, where)
+    question = found.needed("question", mapping.question)
+    answer = found.needed("answer", mapping.answer)
+    choices = found.find("choices", mapping.choices)
+    taken = {field.name for field in (question, answer, choices) if field is not None}
+    letters: tuple[str, ...] = ()
+    if choices is None and found.columns.keys() >= set(LETTER_COLUMNS) and not taken & set(LETTER_COLUMNS):
+        letters = tuple(letter for letter in (*LETTER_COLUMNS, "E") if letter in found.columns)
+    return Fields(
+        question=question,
+        answer=answer,
+        id=found.find("id", mapping.id),
+        passage=found.find("passage", mapping.passage),
+        choices=choices,
+        letters=letters,
     )
 
 
-def _find(role: str, given: str | None, columns: Sequence[str], where: str, *, required: bool) -> str | None:
-    shown = ", ".join(repr(column) for column in columns[:30]) or "none"
-    option = f"--{role}-field"
-    if given is not None:
-        if given in columns:
-            return given
-        raise DatasetError(f"{where} has no field {given!r} ({option}). Its fields are: {shown}.")
-    for name in USUAL_NAMES[role]:
-        found = [name] if name in columns else [column for column in columns if column.strip().lower() == name]
-        if not found:
-            continue
-        if name == "solution":
-            found += [column for column in columns if column.strip().lower() in FINAL_ANSWERS]
-        if len(found) > 1:
-            rivals = " or ".join(repr(column) for column in found)
-            raise DatasetError(f"{where}: the {role} could be {rivals}; say which with {option}.")
-        return found[0]
-    if not required:
+class _Finder:
+    def __init__(self, rows: Sequence[Mapping[str, Json]], where: str) -> None:
+        self._rows = rows
+        self._where = where
+        self.columns = dict.fromkeys(column for row in rows for column in row)
+
+    def needed(self, role: str, given: str | None) -> Field:
+        found = self.find(role, given)
+        if found is not None:
+            return found
+        usual = ", ".join(USUAL_NAMES[role])
+        raise DatasetError(
+            f"{self._where}: no field looks like the {role} (usual names: {usual}). Its fields are: {self._shown()}. "
+            f"Name the right one with --{role}-field."
+        )
+
+    def find(self, role: str, given: str | None) -> Field | None:
+        if given is not None:
+            return self._given(role, given)
+        for name in USUAL_NAMES[role]:
+            if "." in name:
+                nested = self._nested(name)
+                if nested is not None:
+                    return nested
+                continue
+            found = [name] if name in self.columns else [column for column in self.columns if _same(column, name)]
+            if not found:
+                continue
+            if name == "solution":
+                found += [column for column in self.columns if column.strip().lower() in FINAL_ANSWERS]
+            if len(found) > 1:
+                rivals = " or ".join(repr(column) for column in found)
+                raise DatasetError(f"{self._where}: the {role} could be {rivals}; say which with --{role}-field.")
+            return Field(found[0], (found[0],))
         return None
-    usual = ", ".join(USUAL_NAMES[role])
-    raise DatasetError(
-        f"{where}: no field looks like the {role} (usual names: {usual}). Its fields are: {shown}. "
-        f"Name the right one with {option}."
-    )
+
+    def _given(self, role: str, name: str) -> Field:
+        if name in self.columns:
+            return Field(name, (name,))
+        nested = self._nested(name)
+        if nested is not None:
+            return nested
+        raise DatasetError(
+            f"{self._where} has no field {name!r} (--{role}-field). Its fields are: {self._shown()}."
+        )
+
+    def _nested(self, name: str) -> Field | None:
+        """The field at this dotted path, where the first rows have one; a column's own name may hold dots, too."""
+        parts = name.split(".")
+        for length in range(len(parts) - 1, 0, -1):
+            root = ".".join(parts[:length])
+            if root in self.columns:
+                field = Field(name, (root, *parts[length:]))
+                if any(field.of(row) is not None for row in self._rows):
+                    return field
+        return None
+
+    def _shown(self) -> str:
+        names: list[str] = []
+        for column in self.columns:
+            inner = next((row[column] for row in self._rows if isinstance(row.get(column), dict)), None)
+            names += [f"{column}.{name}" for name in inner] if isinstance(inner, dict) and inner else [column]
+        return ", ".join(map(repr, names[:30])) or "none"
+
+
+def _same(column: str, name: str) -> bool:
+    return column.strip().lower() == name

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import json
 from pathlib import Path
 from typing import BinaryIO
 
-from cord_worker.dataset.jsontext import StrictDecoder
-from cord_worker.dataset.lines import opened
+from cord_worker import latex
+from cord_worker.dataset.jsontext import StrictDecoder, unescaped
 from cord_worker.dataset.records import Json, RejectedRecord
 from cord_worker.dataset.rows import MAX_ROW_BYTES, Row, Rows
+from cord_worker.dataset.streams import opened
 from cord_worker.dataset.values import keep_raw
 from cord_worker.errors import DatasetError
 
@@ -17,8 +19,10 @@ _CHUNK = 1 << 18
 _SPACE = " \t\r\n"
 
 
-def read_json(path: Path) -> Rows:
+def read_json(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
     """The objects of the document's array; of an object, its other fields are skipped.
+
+    `repair_latex` escapes backslashes that JSON does not know.
 
     Raises:
         DatasetError: not JSON, cut off, no array or several; found only when reading gets there.
@@ -27,9 +31,9 @@ def read_json(path: Path) -> Rows:
         window = _Window(path, stream)
         first = window.peek()
         if first == "[":
-            yield from _elements(path, window)
+            yield from _elements(name, window, repair_latex)
         elif first == "{":
-            yield from _only_array(path, window)
+            yield from _only_array(path, name, window, repair_latex)
         else:
             raise DatasetError(
                 f"{path} is no JSON array of problems (it begins with {first!r}): "
@@ -42,7 +46,7 @@ def read_json(path: Path) -> Rows:
             )
 
 
-def _only_array(path: Path, window: _Window) -> Rows:
+def _only_array(path: Path, name: str, window: _Window, repair_latex: bool) -> Rows:
     window.take("{")
     array: str | None = None
     while window.peek() != "}":
@@ -54,7 +58,7 @@ def _only_array(path: Path, window: _Window) -> Rows:
             window.value()
         elif array is None:
             array = key
-            yield from _elements(path, window)
+            yield from _elements(name, window, repair_latex)
         else:
             raise DatasetError(f"{path} holds two arrays, {array!r} and {key!r}: leave the one with the problems.")
         if window.peek() != ",":
@@ -68,20 +72,22 @@ def _only_array(path: Path, window: _Window) -> Rows:
         )
 
 
-def _elements(path: Path, window: _Window) -> Rows:
+def _elements(name: str, window: _Window, repair_latex: bool) -> Rows:
     window.take("[")
     index = 0
     while window.peek() != "]":
         # Many such files are a single line, hence also the index.
-        location = f"{path.name}:{window.line}[{index}]"
+        location = f"{name}:{window.line}[{index}]"
         index += 1
         value, flaw = window.value()
         if not isinstance(value, dict):
             yield RejectedRecord(location, None, "the array's element is no JSON object", keep_raw(value))
         elif flaw:
             yield RejectedRecord(location, None, f"the row {flaw}", keep_raw(value))
+        elif window.damaged and not repair_latex:
+            yield RejectedRecord(location, None, unescaped(window.damaged), keep_raw(value))
         else:
-            yield Row(location, value, trusted=False)
+            yield Row(location, value, trusted=False, damaged=window.damaged is not None)
         if window.peek() != ",":
             break
         window.take(",")
@@ -91,7 +97,10 @@ def _elements(path: Path, window: _Window) -> Rows:
 
 
 class _Window:
-    """A piece of the text that slides over the document and grows to hold the value at its start, up to the cap."""
+    """A piece of the text that slides over the document and grows to hold the value at its start, up to the cap.
+
+    `damaged` is the first LaTeX command of the last value whose backslash had to be escaped to decode it.
+    """
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
         self._path = path
@@ -103,6 +112,7 @@ class _Window:
         self._at = 0
         self._ended = False
         self.line = 1
+        self.damaged: str | None = None
 
     def peek(self) -> str:
         """The next character that is no white space, "" at the end."""
@@ -126,6 +136,7 @@ class _Window:
 
     def value(self) -> tuple[Json, str | None]:
         """The next value and what is wrong with it."""
+        self.damaged = None
         if not self.peek():
             raise DatasetError(f"{self._path} is cut off at line {self.line}: copy or write it again.")
         while True:
@@ -135,6 +146,8 @@ class _Window:
             except RecursionError as error:
                 raise self.error("a value is nested too deep: flatten it") from error
             except ValueError as error:
+                if self._escaped(error):
+                    continue
                 problem = error
             # A number that touches the end of the window may go on behind it.
             if problem is None and (end < len(self._text) or self._ended):
@@ -146,6 +159,18 @@ class _Window:
                 raise self.error(f"the value that begins here cannot be read ({reason})")
             if not self._read(max(_CHUNK, held)) and problem is not None:
                 raise self.error(f"the value that begins here is not JSON, or cut off ({problem.args[0]})")
+
+    def _escaped(self, error: ValueError) -> bool:
+        """Whether a backslash that JSON does not know stopped the decoding; it is doubled then."""
+        if not isinstance(error, json.JSONDecodeError) or not error.msg.startswith("Invalid \\"):
+            return False
+        at = self._text.rfind("\\", self._at, error.pos + 2)
+        command = latex.invalid_escape(self._text[at : at + 40]) if at >= 0 else None
+        if command is None or at + 40 > len(self._text) and not self._ended:
+            return False
+        self._text = f"{self._text[:at]}\\{self._text[at:]}"
+        self.damaged = self.damaged or command
+        return True
 
     def error(self, reason: str) -> DatasetError:
         return DatasetError(f"{self._path}:{self.line}: {reason}. The file cannot be read beyond: mend it there.")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import io
-import zlib
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple
 
-from cord_worker.dataset.jsontext import StrictDecoder
+from cord_worker import latex
+from cord_worker.dataset.jsontext import StrictDecoder, unescaped
 from cord_worker.dataset.records import Json, RejectedRecord
 from cord_worker.dataset.rows import MAX_ROW_BYTES, Row, Rows
+from cord_worker.dataset.streams import opened
 from cord_worker.dataset.values import MAX_DEPTH, keep_raw
 from cord_worker.errors import DatasetError
 
+_DELIMITERS = (",", ";", "\t", "|")
 _BOM = b"\xef\xbb\xbf"
 _TOO_LONG = f"is longer than {MAX_ROW_BYTES // 1024**2} MiB: split it; or this is another format"
 
@@ -28,26 +29,6 @@ class Line(NamedTuple):
     offset: int
     data: bytes
     cut: bool
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
-    """`path` for reading, decompressed where its name ends in .gz.
-
-    Raises:
-        DatasetError: it cannot be read, or the compressed data is torn; also while it is being read.
-    """
-    try:
-        with path.open("rb") as plain:
-            if path.suffix == ".gz":
-                with gzip.open(plain) as unzipped:
-                    yield cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", unzipped), 1 << 20))
-            else:
-                yield plain
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DatasetError(f"{path} is not a whole gzip file ({error}): copy or compress it again.") from error
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def lines(stream: BinaryIO) -> Iterator[Line]:
@@ -75,10 +56,9 @@ def not_utf8(line: Line, at: int) -> str:
     )
 
 
-def read_jsonl(path: Path) -> Rows:
-    """One JSON object a line; blank lines are skipped."""
+def read_jsonl(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
+    """One JSON object a line; blank lines are skipped. `repair_latex` escapes backslashes that JSON does not know."""
     decoder = StrictDecoder()
-    name = path.name
     with opened(path) as stream:
         for line in lines(stream):
             data = line.data.strip(b" \t\r\n")
@@ -90,19 +70,28 @@ def read_jsonl(path: Path) -> Rows:
                 continue
             # Only an escape can bring in a NUL or half a surrogate pair: a raw NUL is no JSON, raw halves no UTF-8.
             trusted = b"\\u" not in data and data.count(b"{") + data.count(b"[") <= MAX_DEPTH
-            parsed = _parse_object(decoder, line, data)
+            try:
+                text = data.decode("utf-8")
+            except UnicodeDecodeError as error:
+                reason = not_utf8(line, error.start + line.data.index(data[:1]))
+                yield RejectedRecord(location, None, reason, keep_raw(data))
+                continue
+            parsed = _parse_object(decoder, line, text)
+            command = latex.invalid_escape(text) if isinstance(parsed, str) else None
+            if command is not None and repair_latex:
+                parsed = _parse_object(decoder, line, latex.without_invalid_escapes(text))
+            elif command is not None:
+                parsed = unescaped(command)
             if isinstance(parsed, str):
                 yield RejectedRecord(location, None, parsed, keep_raw(data))
             else:
-                yield Row(location, parsed, trusted)
+                yield Row(location, parsed, trusted, damaged=command is not None)
+            if line.number == 1 and text in ("[", "{"):
+                raise DatasetError(f"{path} is one JSON document over several lines: name it .json.")
 
 
-def _parse_object(decoder: StrictDecoder, line: Line, data: bytes) -> dict[str, Json] | str:
+def _parse_object(decoder: StrictDecoder, line: Line, text: str) -> dict[str, Json] | str:
     """The object on this line, or the reason why there is none."""
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return not_utf8(line, error.start + line.data.index(data[:1]))
     try:
         value, end = decoder.decode(text)
     except RecursionError:
@@ -127,26 +116,28 @@ def _kind(value: Json) -> str:
     return kinds.get(type(value), "value")
 
 
-def read_csv(path: Path) -> Rows:
-    """Comma-separated values with a header line, quoted as in RFC 4180; every value is text."""
+def read_csv(path: Path, name: str) -> Rows:
+    """Values with a header line, parted by commas, semicolons, tabs or bars, quoted as in RFC 4180; all are text."""
     # The limit is the module's: it is only ever raised, so that nobody else's reading breaks.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
     with opened(path) as stream:
         source = _TextLines(stream)
-        table = csv.reader(source, strict=True)
-        header = _header(path, table)
+        first = next((line for line in source if line.strip()), "")
+        delimiter = _delimiter(path, first)
+        header = _header(path, csv.reader(chain([first], source), delimiter=delimiter, strict=True))
+        table = csv.reader(source, delimiter=delimiter, strict=True)
         while True:
             source.start_row()
             try:
                 cells = next(table, None)
             except csv.Error as error:
-                yield RejectedRecord(f"{path.name}:{source.row}", None, _csv_reason(error), keep_raw(source.text))
+                yield RejectedRecord(f"{name}:{source.row}", None, _csv_reason(error), keep_raw(source.text))
                 continue
             if cells is None:
                 return
             if not cells:
                 continue
-            location = f"{path.name}:{source.row}"
+            location = f"{name}:{source.row}"
             if source.invalid:
                 yield RejectedRecord(location, None, source.invalid, keep_raw(source.text))
                 continue
@@ -198,6 +189,20 @@ def _csv_reason(error: csv.Error) -> str:
     if "is longer than" in text:
         return f"the {text} A quote that is never closed also looks like this."
     return f"the row is not CSV: {text}"
+
+
+def _delimiter(path: Path, header: str) -> str:
+    """What parts the columns: what the name promises where it is there, else the only other one that is."""
+    promised = "\t" if any(suffix.lower() == ".tsv" for suffix in path.suffixes) else ","
+    outside_quotes = re.sub(r'"[^"]*"', "", header)
+    found = [mark for mark in (promised, *_DELIMITERS) if mark in outside_quotes]
+    others = sorted(set(found) - {promised})
+    if promised in found or not found:
+        return promised
+    if len(others) > 1:
+        shown = " or ".join(repr(mark) for mark in others)
+        raise DatasetError(f"{path}: the columns could be parted by {shown}: write the file with commas.")
+    return others[0]
 
 
 def _header(path: Path, table: Iterator[list[str]]) -> list[str]:

@@ -3,28 +3,87 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
+class NumberText(float):
+    """A number and the text that it has in the dataset, where that is not Python's own."""
+
+    text: str
+
+    def __new__(cls, value: float, text: str) -> NumberText:
+        """`text` is a number in JSON."""
+        number = super().__new__(cls, value)
+        number.text = text
+        return number
+
+    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override]
+        return float(self), self.text
+
+
 @dataclass(frozen=True, slots=True)
 class FieldMapping:
-    """Which field of a row holds what; None = found by itself from the usual names (`fields.USUAL_NAMES`)."""
+    """Which field of a row holds what; None = found by itself from the usual names (`fields.USUAL_NAMES`).
+
+    A name with dots is a path into objects and lists where no field is called so: `reward_model.ground_truth`,
+    `answers.0`.
+    """
 
     question: str | None = None
     answer: str | None = None
     id: str | None = None
     passage: str | None = None
+    choices: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How the rows of a dataset are understood.
+
+    `answer_as_is` keeps answers whole: no final answer is taken out of a solution, no index is made a choice.
+    `repair_latex` restores lost backslashes. `checked` are further fields that must not have lost any.
+    """
+
+    answer_as_is: bool = False
+    repair_latex: bool = False
+    checked: tuple[str, ...] = ()
+
+
+class Change(StrEnum):
+    """What was made of a row that does not stand in it word by word; each is counted and shown."""
+
+    FINAL_ANSWER = "final_answer"
+    CHOICE = "choice"
+    LIST = "list"
+    MESSAGES = "messages"
+    SYSTEM_TURN = "system_turn"
+    LATEX = "latex"
+    INVISIBLE = "invisible"
+    INVISIBLE_INSIDE = "invisible_inside"
+    DOUBLED_BACKSLASHES = "doubled_backslashes"
+    CHAT_TAGS = "chat_tags"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One change to one field of a row; `shown` is what it came to, or what is remarkable."""
+
+    change: Change
+    field: str
+    shown: str
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemRecord:
     """One valid problem.
 
-    `question` and `answer` are stripped of outer whitespace. `key` is the given id as text, else made from the
-    content. `location` is `file.jsonl:17`: a line of a text file or a row of a table, counted from 1; of
-    a JSON array `file.json:17[3]`, the line and the element's index as `jq` counts it.
-    `metadata` is every other field of the row, storable as PostgreSQL `jsonb`.
+    `question` and `answer` are stripped of outer whitespace and invisible characters. `key` is the given id as text,
+    else made from the content. `location` is `file.jsonl:17`: a line of a text file or a row of a table, counted from
+    1; of a JSON array `file.json:17[3]`, the line and the element's index as `jq` counts it.
+    `metadata` is every other field of the row, storable as PostgreSQL `jsonb`, and every field of which only a part
+    was taken (a worked solution, a list, an index of choices), as it was. `notes` say what was changed.
     """
 
     key: str
@@ -33,6 +92,7 @@ class ProblemRecord:
     passage: str | None
     metadata: dict[str, Json] = field(hash=False)
     location: str
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from cord_worker.dataset.jsontext import json_line
 from cord_worker.dataset.records import RejectedRecord
 from cord_worker.errors import DatasetError
 
@@ -23,6 +23,7 @@ def write_rejects(path: str | Path, rejected: Iterable[RejectedRecord]) -> Path:
         DatasetError: the folder of the dataset cannot be written.
     """
     path = Path(path)
+    path = path if path.name else path.resolve()
     target = path.with_name(f"{path.name}.rejects.jsonl")
     temporary: Path | None = None
     try:
@@ -34,7 +35,7 @@ def write_rejects(path: str | Path, rejected: Iterable[RejectedRecord]) -> Path:
             before = out.tell()
             for row in rejected:
                 line = {"location": row.location, "field": row.field, "reason": row.reason, "raw": row.raw}
-                out.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+                out.write(json_line(line))
             out.flush()
             os.fsync(out.fileno())
             added = out.tell() > before

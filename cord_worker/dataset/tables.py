@@ -1,20 +1,22 @@
-"""Parquet files and Hugging Face dataset folders, read with pyarrow in batches.
+"""Parquet files and folders that `datasets.save_to_disk` wrote, read with pyarrow in batches.
 
-A folder that `datasets.save_to_disk` wrote is Arrow streams plus `state.json`, which lists them in order; selections
-are already applied in them. pyarrow reads these, so that the heavy `datasets` library is not needed.
+Such a folder is Arrow streams plus `state.json`, which lists them in order; selections are already applied in them.
+pyarrow reads these, so that the heavy `datasets` library is not needed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cord_worker.dataset.records import RejectedRecord
+import numpy as np
+
+from cord_worker.dataset.records import Json, RejectedRecord
 from cord_worker.dataset.rows import Row, Rows
-from cord_worker.dataset.values import jsonable
+from cord_worker.dataset.values import jsonable, shortest
 from cord_worker.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 _BATCH = 1024
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
+Convert = Callable[[Any], Json]
 
-def read_parquet(path: Path) -> Rows:
+
+def read_parquet(path: Path, name: str) -> Rows:
     """The rows of a Parquet file, a batch of them in memory at a time."""
     arrow = _pyarrow(path)
     import pyarrow.parquet
@@ -35,17 +39,17 @@ def read_parquet(path: Path) -> Rows:
             # One iteration over all groups, or a memory map, would hold what was read until its end.
             groups = range(file.num_row_groups)
             batches = (file.iter_batches(_BATCH, row_groups=[group], use_threads=False) for group in groups)
-            yield from _rows(path.name, chain.from_iterable(batches))
+            yield from _rows(name, chain.from_iterable(batches))
     except (arrow.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
 
 
-def read_folder(path: Path, split: str | None) -> Rows:
+def read_saved(path: Path, split: str | None) -> Rows:
     """The rows of a folder that `datasets.save_to_disk` wrote, of one split where it holds several."""
     folder = _choose_split(path, split)
+    base = path.resolve().parent
     for file in _arrow_files(folder):
-        location = str(file.relative_to(path.parent))
-        yield from _read_stream(file, location)
+        yield from _read_stream(file, str(file.resolve().relative_to(base)))
 
 
 def _read_stream(file: Path, location: str) -> Rows:
@@ -78,21 +82,70 @@ def _rows(name: str, batches: Iterator[Any]) -> Rows:
 
 
 def _batch_rows(name: str, before: int, batch: pyarrow.RecordBatch) -> Rows:
-    try:
-        values = batch.to_pylist()
-    except ValueError:
-        # One bad cell fails the whole batch: only then is each row converted by itself.
-        values = [None] * batch.num_rows
-    for index, value in enumerate(values):
+    columns = [(str(field.name), _cells(batch.column(at), field.type)) for at, field in enumerate(batch.schema)]
+    for index in range(batch.num_rows):
         location = f"{name}:{before + index + 1}"
-        try:
-            row = batch.slice(index, 1).to_pylist()[0] if value is None else value
-            yield Row(location, {str(key): jsonable(cell) for key, cell in row.items()}, trusted=False)
-        except UnicodeDecodeError as error:
-            reason = f"a text of the row is not valid UTF-8 (byte {error.start}): write the file again"
-            yield RejectedRecord(location, None, reason)
-        except (ValueError, TypeError, OverflowError, RecursionError) as error:
-            yield RejectedRecord(location, None, f"a cell of the row cannot be read: {error}")
+        row = {column: cells[index] for column, cells in columns}
+        bad = next(((column, cell) for column, cell in row.items() if isinstance(cell, _BadCell)), None)
+        if bad is not None:
+            yield RejectedRecord(location, bad[0], bad[1].reason)
+        else:
+            yield Row(location, row, trusted=False)
+
+
+class _BadCell:
+    """A cell that cannot be read, and why."""
+
+    def __init__(self, error: Exception) -> None:
+        self.reason = f"cannot be read: {error}"
+        if isinstance(error, UnicodeDecodeError):
+            self.reason = f"is not valid UTF-8 (byte {error.start}): write the file again"
+
+
+def _cells(column: pyarrow.Array, kind: pyarrow.DataType) -> list[Any]:
+    """The cells of a column; one that cannot be read stands for itself alone."""
+    convert = _converter(kind)
+    try:
+        values = column.to_pylist()
+        return values if convert is None else [None if value is None else convert(value) for value in values]
+    except _UNREADABLE:
+        return [_cell(scalar, convert) for scalar in column]
+
+
+_UNREADABLE = (ValueError, TypeError, OverflowError, RecursionError)
+
+
+def _cell(scalar: pyarrow.Scalar, convert: Convert | None) -> Any:
+    try:
+        value = scalar.as_py()
+        return value if convert is None or value is None else convert(value)
+    except _UNREADABLE as error:
+        return _BadCell(error)
+
+
+def _converter(kind: pyarrow.DataType) -> Convert | None:
+    """What makes JSON of a Python value of this type; None where it is JSON already."""
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _converter(kind.value_type)
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_boolean(kind) or types.is_integer(kind):
+        return None
+    if types.is_float16(kind) or types.is_float32(kind):
+        narrow = np.float16 if types.is_float16(kind) else np.float32
+        # The text of the number it was, not of the wider one that Python holds it as.
+        return lambda value: shortest(float(value), str(narrow(value)))
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        inner = _converter(kind.value_type)
+        return inner if inner is None else lambda value: [None if item is None else inner(item) for item in value]
+    if types.is_struct(kind):
+        members = {str(kind.field(at).name): _converter(kind.field(at).type) for at in range(kind.num_fields)}
+        return lambda value: {
+            name: item if item is None or members.get(name) is None else members[name](item)  # type: ignore[misc]
+            for name, item in value.items()
+        }
+    return jsonable
 
 
 def _choose_split(path: Path, split: str | None) -> Path:
@@ -104,11 +157,6 @@ def _choose_split(path: Path, split: str | None) -> Path:
             wrong = "holds several splits" if split is None else f"has no split {split!r}"
             raise DatasetError(f"{path} {wrong}: choose one with --split: {', '.join(splits) or 'none is there'}.")
         return path / split
-    if not (path / "state.json").is_file():
-        raise DatasetError(
-            f"{path} is a folder but no saved dataset (it holds neither state.json nor dataset_dict.json): "
-            "give a file in it, or save the dataset with `save_to_disk`."
-        )
     if split is not None:
         raise DatasetError(f"{path} is a single dataset without splits: leave out --split.")
     return path

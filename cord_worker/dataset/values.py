@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from cord_worker.dataset.records import Json
+from cord_worker.dataset.records import Json, NumberText
 
 MAX_DEPTH = 100
 """Levels of nesting; far below every parser's own limit, so that what was read can be written again anywhere."""
@@ -79,24 +79,57 @@ def row_flaw(row: Mapping[str, Json]) -> Flaw | None:
     return None
 
 
-def jsonable(value: object) -> Json:
-    """`value` of a table cell as JSON: dates and decimals become text, bytes base64, tuples lists.
+def number_text(value: int | float) -> str:
+    """A number as it is written in the dataset, else its shortest text."""
+    return value.text if isinstance(value, NumberText) else repr(value)
 
-    Raises:
-        TypeError: nothing of the kind is known.
+
+def shortest(value: float, text: str) -> float:
+    """A table's number, which has no text of its own: 7.0 reads 7, 1e-05 reads 0.00001; `text` is its shortest form.
+
+    As JavaScript does, plain digits are written from 1e-7 up to 1e21.
     """
-    if value is None or isinstance(value, bool | int | float | str):
+    if not math.isfinite(value):
         return value
+    number = decimal.Decimal(text)
+    plain = f"{number:f}" if number == 0 or 1e-7 <= abs(value) < 1e21 else text.replace("e+", "e")
+    if "." in plain and "e" not in plain:
+        plain = plain.rstrip("0").rstrip(".")
+    return NumberText(value, plain)
+
+
+class NotText(str):
+    """Base64 of bytes that are no UTF-8: no question and no answer, but storable beside them."""
+
+    __slots__ = ()
+
+
+def jsonable(value: object) -> Json:
+    """`value` of a table cell as JSON: dates and decimals become text, tuples lists, bytes their text.
+
+    Bytes that are not UTF-8 become base64 (`NotText`). Raises TypeError where nothing of the kind is known.
+    """
+    if value is None or isinstance(value, bool | int | str | NumberText):
+        return value
+    if isinstance(value, float):
+        return shortest(value, repr(value))
     if isinstance(value, list | tuple):
         return [jsonable(item) for item in value]
     if isinstance(value, dict):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
-    if isinstance(value, decimal.Decimal | datetime.timedelta | uuid.UUID):
+    if isinstance(value, decimal.Decimal):
+        return f"{value:f}"
+    if isinstance(value, datetime.timedelta | uuid.UUID):
         return str(value)
     if isinstance(value, bytes | bytearray | memoryview):
-        return base64.b64encode(value).decode("ascii")
+        plain = bytes(value)
+        try:
+            text = plain.decode("utf-8")
+        except UnicodeDecodeError:
+            return NotText(base64.b64encode(plain).decode("ascii"))
+        return NotText(base64.b64encode(plain).decode("ascii")) if "\0" in text else text
     raise TypeError(f"a value of type {type(value).__name__} has no form in JSON")
 
 

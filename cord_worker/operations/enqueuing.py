@@ -7,7 +7,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,12 +15,15 @@ from cord_worker.config import NAME_PATTERN, RunConfig
 from cord_worker.dataset import (
     FieldMapping,
     ProblemRecord,
+    ReadOptions,
     RejectedRecord,
     read_problems,
     rejection_error,
     write_rejects,
 )
 from cord_worker.errors import ConfigError
+from cord_worker.operations.dataset_notes import DatasetNotes
+from cord_worker.operations.fitting import ContextCheck
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import EnqueueReport, enqueue
 from cord_worker.verify.rows import with_known_methods
@@ -37,10 +40,29 @@ class DatasetSource:
     split: str | None = None
     limit: int | None = None
     skip_invalid: bool = False
+    options: ReadOptions = ReadOptions()
 
-    def records(self) -> Iterator[ProblemRecord | RejectedRecord]:
-        """Its problems in order; see `read_problems`."""
-        return read_problems(self.path, mapping=self.mapping, split=self.split, limit=self.limit)
+    def records(
+        self, notes: DatasetNotes | None = None, config: RunConfig | None = None
+    ) -> Iterator[ProblemRecord | RejectedRecord]:
+        """Its problems in order; see `read_problems`. Fields and changes go into `notes`.
+
+        With `config` also what rows say about their own verification is checked.
+        """
+        options = self.options
+        if config is not None and config.verify.reference_field is not None:
+            options = replace(options, checked=(config.verify.reference_field,))
+        records = read_problems(
+            self.path,
+            mapping=self.mapping,
+            split=self.split,
+            limit=self.limit,
+            options=options,
+            on_fields=None if notes is None else notes.found_fields,
+        )
+        if config is not None:
+            records = with_known_methods(records, config.verify)
+        return records if notes is None else notes.counted(records)
 
     def check(self) -> None:
         """Raises DatasetError where the file as a whole cannot be used; reads its first rows only."""
@@ -54,6 +76,7 @@ class Enqueued:
     report: EnqueueReport
     rejects: Path | None
     dry_run: bool
+    notes: DatasetNotes
 
     def sentence(self) -> str:
         """For people."""
@@ -78,17 +101,39 @@ class Enqueued:
             "rejected": self.report.rejected,
             "rejects_file": None if self.rejects is None else str(self.rejects),
             "dry_run": self.dry_run,
+            "changes": self.notes.to_json(),
         }
 
 
 @dataclass(slots=True)
 class Validation:
-    """What reading a dataset found; `flaws` holds the first ones only."""
+    """What reading a dataset found; `flaws` holds the first ones only. `fitting` is there where models were looked at."""
 
     good: int = 0
     bad: int = 0
     flaws: list[str] = field(default_factory=list)
     first: ProblemRecord | None = None
+    notes: DatasetNotes = field(default_factory=DatasetNotes)
+    fitting: ContextCheck | None = None
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether every row is a problem that every model can take."""
+        return not self.bad and not any(fit.count for fit in (self.fitting.fits if self.fitting else ()))
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        first = self.first
+        return {
+            "problems": self.good,
+            "invalid": self.bad,
+            "flaws": self.flaws,
+            "fields": asdict(self.notes.fields),
+            "changes": self.notes.to_json(),
+            "first": None if first is None else {"id": first.key, "question": first.question, "answer": first.answer},
+            "contexts": [fit.to_json() for fit in self.fitting.fits] if self.fitting else [],
+            "contexts_unknown": self.fitting.skipped if self.fitting else [],
+        }
 
     def add_flaw(self, flaw: str) -> None:
         """Counts a bad row."""
@@ -108,7 +153,7 @@ class _DryRunError(Exception):
 def default_run_name(path: Path, config: RunConfig) -> str:
     """`<dataset's stem>-<8 hex digits of the configuration>`, so that equal work is the same run."""
     name = path.resolve().name
-    stem = name.removesuffix(".gz").rsplit(".", 1)[0] or name
+    stem = name.removesuffix(".gz").removesuffix(".zst").rsplit(".", 1)[0] or name
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in stem).strip("-.")
     return f"{plain[:50] or 'dataset'}-{config.fingerprint()[:8]}"
 
@@ -124,29 +169,28 @@ def enqueue_dataset(
     name = run_name or default_run_name(source.path, config)
     if not NAME_PATTERN.match(name):
         raise ConfigError(f"run name {name!r} may hold letters, digits, '_', '.' and '-' only, at most 63")
+    notes = DatasetNotes()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as spool:
         on_rejected = _spooled(spool) if source.skip_invalid else None
         try:
             with database.transaction() as connection:
-                records = with_known_methods(source.records(), config.verify)
-                report = enqueue(connection, name, config, records, on_rejected=on_rejected)
+                report = enqueue(connection, name, config, source.records(notes, config), on_rejected=on_rejected)
                 if dry_run:
                     raise _DryRunError(report)
         except _DryRunError as ended:
-            return Enqueued(ended.report, None, dry_run=True)
+            return Enqueued(ended.report, None, dry_run=True, notes=notes)
         rejects = _keep_rejects(source.path, spool) if report.rejected else None
-    return Enqueued(report, rejects, dry_run=False)
+    return Enqueued(report, rejects, dry_run=False, notes=notes)
 
 
 def validate_dataset(source: DatasetSource, config: RunConfig | None = None) -> Validation:
     """Reads the whole dataset and checks it as enqueuing would, equal ids included; memory stays flat.
 
-    What rows say about their own checking depends on a configuration, and is looked at where there is one.
+    What rows say about their own checking, and whether they fit the models, depends on a configuration, and is looked
+    at where there is one.
     """
     found = Validation()
-    records = source.records()
-    if config is not None:
-        records = with_known_methods(records, config.verify)
+    records = source.records(found.notes, config)
     with tempfile.TemporaryDirectory(prefix="cord-") as folder, closing(sqlite3.connect(f"{folder}/ids")) as ids:
         ids.execute("PRAGMA journal_mode = OFF")
         ids.execute("CREATE TABLE ids (key TEXT PRIMARY KEY, location TEXT) WITHOUT ROWID")
@@ -158,6 +202,10 @@ def validate_dataset(source: DatasetSource, config: RunConfig | None = None) -> 
             if new:
                 found.good += 1
                 found.first = found.first or record
+                if config is not None:
+                    # Not before the first good row: tokenizers take seconds to load.
+                    found.fitting = found.fitting or ContextCheck(config)
+                    found.fitting.measure(record)
                 continue
             before = ids.execute("SELECT location FROM ids WHERE key = ?", (record.key,)).fetchone()[0]
             found.add_flaw(f"{record.location}: field id: id {record.key!r} was given before, at {before}")
@@ -178,5 +226,6 @@ def _spooled(spool: IO[str]) -> Any:
 
 def _keep_rejects(path: Path, spool: IO[str]) -> Path:
     spool.seek(0)
+    path = path if path.name else path.resolve()
     path.with_name(f"{path.name}.rejects.jsonl").unlink(missing_ok=True)
     return write_rejects(path, (RejectedRecord(*json.loads(line)) for line in spool))

@@ -93,6 +93,8 @@ def work_through(
         ):
             enqueued = enqueue_dataset(database, task.source, task.config, task.run_name)
             view.say(enqueued.sentence())
+            for line in enqueued.notes.lines():
+                view.say(line)
             run = database.run(lambda connection: _runnable(connection, enqueued.report.run_id))
             _name_others(database.run(unfinished_runs), run, view.say)
             # Who is not there yet is being started, or comes again after a pause.

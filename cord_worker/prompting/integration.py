@@ -15,6 +15,7 @@ from typing import Any
 
 import json_repair
 
+from cord_worker.latex import escaped_reply
 from cord_worker.prompting.segmentation import cut
 from cord_worker.prompting.trajectory import BLANK_LINE, Segmentation, step_marker, trajectory_text
 
@@ -23,13 +24,6 @@ _STEP_KEY = re.compile(r"integrated[\s_-]*step[\s_-]*(\d{1,6})", re.IGNORECASE)
 _ANSWER_KEY = re.compile(r"answer[\s_-]*part", re.IGNORECASE)
 _OWN_HEADING = re.compile(r"(?:#{1,6}[ \t]*)?(?:integrated[ \t_]*)?step[ \t_]*\d+[ \t]*[.:)][ \t]*", re.IGNORECASE)
 _INNER_MARKER = re.compile(r"\n[ \t]*#{1,6}[ \t]*Step[ \t]*\d+[.:]?", re.IGNORECASE)
-_LATEX = (
-    "backslash|bar|because|begin|beta|big|bigg|binom|bmod|boldsymbol|bot|boxed|bullet|fbox|flat|forall|frac|nabla|nearrow"
-    "|neg|neq|newline|not|notin|rangle|rbrace|rceil|rfloor|rho|right|rightarrow|root|rvert|tan|tanh|tau|tbinom|text"
-    "|textbf|textit|textstyle|tfrac|therefore|theta|tilde|times|to|top|triangle"
-)
-_BACKSLASH = re.compile(rf'\\\\|\\(?=(?:{_LATEX})(?![a-z])|[^"\\/bfnrtu]|u(?![0-9a-fA-F]{{4}}))')
-"""Two backslashes, or one that JSON would misread or refuse where LaTeX was meant: no step holds a form feed."""
 _NESTED = re.compile(r"(?:[{\[]\s*){32}")
 """Deeper than any reply that means something, and slow to repair."""
 
@@ -75,7 +69,7 @@ def repair_integration(reply: str, segmentation: Segmentation) -> Integration | 
 
 
 def _body(reply: str) -> str:
-    reply = _BACKSLASH.sub(r"\\\\", reply)
+    reply = escaped_reply(reply)
     start, end = reply.find("{"), reply.rfind("}")
     return reply[start : end + 1] if 0 <= start < end else reply
 

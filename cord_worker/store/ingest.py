@@ -17,6 +17,7 @@ import sqlalchemy as sa
 import cord_worker
 from cord_worker.config import ModelConfig, RunConfig
 from cord_worker.dataset import ProblemRecord, RejectedRecord, rejection_error
+from cord_worker.dataset.jsontext import exact_json
 from cord_worker.errors import DatasetError, RunConflict
 from cord_worker.store.models import RunState, TeacherRole
 from cord_worker.store.runs import find_run
@@ -257,7 +258,6 @@ def _stage(
     on_rejected: Callable[[RejectedRecord], None] | None,
 ) -> int:
     rejected = 0
-    encode = _AS_JSON.encode
     driver = connection.connection.driver_connection
     if driver is None:
         raise RuntimeError("the connection was closed while problems were staged")
@@ -276,7 +276,7 @@ def _stage(
                     record.question,
                     record.answer,
                     record.passage,
-                    encode(record.metadata),
+                    exact_json(record.metadata),
                     record.location,
                 )
             )

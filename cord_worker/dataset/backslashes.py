@@ -1,0 +1,97 @@
+"""Rows whose LaTeX lost its backslashes on the way into the file: refused by name, or restored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from cord_worker import latex
+from cord_worker.dataset.records import Json
+from cord_worker.dataset.values import Flaw
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The row with its backslashes, and by field the commands that were restored, in order."""
+
+    row: dict[str, Json]
+    commands: dict[str, list[str]]
+
+
+def restored(row: dict[str, Json], names: Iterable[str], *, repair: bool, damaged: bool) -> Restored | Flaw:
+    """Looks at all texts in the fields `names`. A Flaw names the field where a backslash is lost.
+
+    `damaged` rows could only be decoded because backslashes were restored before; in them the doubtful ones count, too.
+    With `repair` they are restored; what may be a command or a line break is a Flaw even then.
+    """
+    present = [name for name in dict.fromkeys(names) if name in row]
+    placed = [(name, text) for name in present for text in _texts(row[name])]
+    if not any(latex.is_suspect(text) for _, text in placed):
+        return Restored(row, {name: ["\\"] for name in present[:1]} if damaged else {})
+    found = latex.lost_backslashes([text for _, text in placed], damaged=damaged)
+    mended: dict[str, str] = {}
+    commands: dict[str, list[str]] = {name: ["\\"] for name in present[:1]} if damaged else {}
+    for (name, text), spots in zip(placed, found, strict=True):
+        if not spots:
+            continue
+        flaw = _flaw(name, text, spots, repair=repair)
+        if flaw is not None:
+            return flaw
+        mended[text] = latex.with_backslashes(text, spots)
+        commands.setdefault(name, []).extend(spot.shown for spot in spots)
+    if not mended:
+        return Restored(row, commands)
+    changed = {name: _mapped(row[name], lambda text: mended.get(text, text)) for name in present}
+    return Restored({**row, **changed}, commands)
+
+
+def _flaw(name: str, text: str, spots: list[latex.Spot], *, repair: bool) -> Flaw | None:
+    doubtful = next((spot for spot in spots if spot.meaning is latex.Meaning.EITHER), None)
+    if repair and doubtful is None:
+        return None
+    spot = doubtful if repair and doubtful is not None else spots[0]
+    control, rest = text[spot.at], spot.command[1:]
+    what = f"holds {_NAMES[control]} before {rest!r} (character {spot.at + 1})"
+    if repair:
+        return Flaw(
+            name,
+            f"{what}, which may be {spot.shown} or meant as it is: write it with a backslash, or put another character "
+            "between",
+        )
+    return Flaw(
+        name,
+        f"{what}, which is what JSON makes of {spot.shown} when its backslash is not escaped: write \\{spot.shown} in "
+        "JSON, or restore such commands with --repair-latex",
+    )
+
+
+_NAMES = {
+    "\a": "a bell character",
+    "\b": "a backspace",
+    "\t": "a tab",
+    "\n": "a line break",
+    "\v": "a vertical tab",
+    "\f": "a form feed",
+    "\r": "a carriage return",
+}
+
+
+def _texts(value: Json) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+
+
+def _mapped(value: Json, change: Callable[[str], str]) -> Json:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [_mapped(item, change) for item in value]
+    if isinstance(value, dict):
+        return {name: _mapped(item, change) for name, item in value.items()}
+    return value

@@ -1,0 +1,109 @@
+"""Multiple choice as datasets publish it: choices beside the question, the right one by index, letter or text.
+
+The choices become lines of the question and the answer is the letter, so that a model can give it and be checked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+
+from cord_worker.dataset.records import Json
+from cord_worker.dataset.values import Flaw, number_text
+from cord_worker.dataset.visible import stripped
+
+_OWN_LABEL = re.compile(r"\s*\(?([A-Za-z])\s*[).:]\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Labels and texts, in order."""
+
+    labels: tuple[str, ...]
+    texts: tuple[str, ...]
+
+    def in_question(self, question: str) -> str:
+        """`question` with the choices as lines, unless it lists them already."""
+        lines = [f"{label}. {text}" for label, text in zip(self.labels, self.texts, strict=True)]
+        if all(self._is_listed(question, at) for at in range(len(lines))):
+            return question
+        return "\n".join([question, "", *lines])
+
+    def _is_listed(self, question: str, at: int) -> bool:
+        label, text = re.escape(self.labels[at]), re.escape(self.texts[at])
+        return re.search(rf"(?<![A-Za-z0-9])\(?{label}\s*[).:]\s*{text}", question) is not None
+
+    def label_of(self, answer: Json) -> str | Flaw:
+        """The label of the right choice, whatever way it is named; an index counts from 0."""
+        if isinstance(answer, list) and len(answer) == 1:
+            answer = answer[0]
+        if isinstance(answer, bool) or not isinstance(answer, int | float | str):
+            if answer is None:
+                return Flaw(None, "is missing: name the right choice")
+            return Flaw(None, f"is of type {type(answer).__name__}: name the right choice by its index, label or text")
+        text = stripped(answer) if isinstance(answer, str) else number_text(answer)
+        if not text:
+            return Flaw(None, "is empty: name the right choice")
+        readings = dict.fromkeys(self._readings(answer, text))
+        if len(readings) == 1:
+            return next(iter(readings))
+        among = ", ".join(f"{label}. {choice:.30}" for label, choice in zip(self.labels, self.texts, strict=True))
+        if readings:
+            return Flaw(None, f"{text!r:.40} may mean {' or '.join(readings)} of the choices ({among}): write the label")
+        hint = "; an index counts from 0" if text.isdigit() else ""
+        return Flaw(None, f"{text!r:.40} is none of the choices ({among}){hint}")
+
+    def _readings(self, answer: Json, text: str) -> list[str]:
+        by_text = [label for label, choice in zip(self.labels, self.texts, strict=True) if choice == text]
+        if text in self.labels:
+            return [text, *by_text]
+        lettered = _OWN_LABEL.fullmatch(text)
+        if lettered is not None and lettered[1] in self.labels:
+            return [lettered[1], *by_text]
+        is_index = text.isdigit() and len(text) < 4 and not (isinstance(answer, float) and not answer.is_integer())
+        # Labels that are numbers themselves leave no room for an index.
+        if is_index and not any(label.isdigit() for label in self.labels) and int(text) < len(self.labels):
+            return [self.labels[int(text)], *by_text]
+        return by_text
+
+
+def read_choices(value: Json) -> Choices | Flaw:
+    """The choices of a row: a list of texts, `{text: […], label: […]}`, `[{text, label}]` or `{A: …, B: …}`."""
+    labels: Sequence[Json] | None = None
+    texts: Sequence[Json]
+    if isinstance(value, dict):
+        if isinstance(value.get("text"), list):
+            texts, labels = _list(value["text"]), _list(value.get("label", value.get("labels")))
+        else:
+            labels, texts = list(value), list(value.values())
+    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        texts = [item.get("text") for item in value if isinstance(item, dict)]
+        labels = [item.get("label") for item in value if isinstance(item, dict)]
+    elif isinstance(value, list):
+        texts = value
+    else:
+        return Flaw(None, f"is of type {type(value).__name__}: write the choices as a list of texts")
+    plain = [stripped(text) if isinstance(text, str) else _number(text) for text in texts]
+    if len(plain) < 2 or not all(plain):
+        return Flaw(None, "needs at least two choices, none of them empty")
+    if len(plain) > len(ascii_uppercase):
+        return Flaw(None, f"has {len(plain)} choices, at most {len(ascii_uppercase)} have a letter")
+    own = [match for text in plain if (match := _OWN_LABEL.match(text)) is not None]
+    if labels is None and [match[1].upper() for match in own] == list(ascii_uppercase[: len(plain)]):
+        plain = [text[match.end() :] or text for text, match in zip(plain, own, strict=True)]
+    named = list(ascii_uppercase[: len(plain)]) if labels is None else [_number(label) for label in labels]
+    if len(named) != len(plain) or not all(named) or len(set(named)) != len(named):
+        return Flaw(None, "has not one label of its own for each choice")
+    return Choices(tuple(named), tuple(plain))
+
+
+def _list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
+
+
+def _number(value: Json) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    return number_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""

@@ -1,0 +1,149 @@
+"""From a decoded row to a problem, or to the reason why it is none."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+
+from cord_worker import latex
+from cord_worker.dataset import backslashes, roles
+from cord_worker.dataset.choices import read_choices
+from cord_worker.dataset.fields import Field, Fields
+from cord_worker.dataset.jsontext import exact_json
+from cord_worker.dataset.records import Change, Json, Note, ProblemRecord, ReadOptions, RejectedRecord
+from cord_worker.dataset.rows import Row
+from cord_worker.dataset.values import Flaw, keep_raw, row_flaw
+from cord_worker.dataset.visible import hidden_inside, hides_at_ends
+
+_CHAT_TAG = re.compile(r"<\|[A-Za-z_][\w ]{0,30}\|>|</?think>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<｜[^｜]{1,30}｜>")
+_SHOWN = 80
+_NO_NOTES: tuple[Note, ...] = ()
+
+
+class Reader:
+    """Makes problems of rows, by the fields that were found."""
+
+    def __init__(self, fields: Fields, options: ReadOptions) -> None:
+        self._fields = fields
+        self._options = options
+        parts = (fields.question, fields.answer, fields.passage, fields.choices)
+        roots = [field.root for field in parts if field is not None]
+        self._texts = tuple(dict.fromkeys([*roots, *fields.letters, *options.checked]))
+
+    def problem(self, row: Row) -> ProblemRecord | RejectedRecord:
+        """The problem of `row`, or why there is none."""
+        value = row.value
+        if not row.trusted and (flaw := row_flaw(value)):
+            reason = f"the row {flaw.reason}" if flaw.field is None else flaw.reason
+            return RejectedRecord(row.location, flaw.field, reason, keep_raw(value))
+        found = backslashes.restored(
+            value, self._texts, repair=self._options.repair_latex, damaged=row.damaged
+        )
+        problem = found if isinstance(found, Flaw) else self._read(found, row.location)
+        if isinstance(problem, Flaw):
+            return RejectedRecord(row.location, problem.field, problem.reason, keep_raw(value))
+        return problem
+
+    def _read(self, found: backslashes.Restored, location: str) -> ProblemRecord | Flaw:
+        fields, row = self._fields, found.row
+        question = roles.question(fields.question.of(row))
+        if isinstance(question, Flaw):
+            return Flaw(fields.question.name, question.reason)
+        multiple = self._with_choices(row, question)
+        if isinstance(multiple, Flaw):
+            return multiple
+        if multiple is not None:
+            question, answer = multiple
+        else:
+            plain = roles.answer(fields.answer.of(row), as_is=self._options.answer_as_is)
+            if isinstance(plain, Flaw):
+                return Flaw(fields.answer.name, plain.reason)
+            answer = plain
+        passage = None if fields.passage is None else roles.passage(fields.passage.of(row))
+        if isinstance(passage, Flaw):
+            return Flaw(_name(fields.passage), passage.reason)
+        key = hashlib.sha256(f"{question[0]}\0{answer[0]}".encode()).hexdigest()[:16]
+        if fields.id is not None:
+            given = roles.key(fields.id.of(row))
+            if isinstance(given, Flaw):
+                return Flaw(fields.id.name, given.reason)
+            key = given
+        return ProblemRecord(
+            key,
+            question[0],
+            answer[0],
+            passage,
+            self._metadata(row, question, answer),
+            location,
+            tuple(self._notes(found, question, answer, passage)) or _NO_NOTES,
+        )
+
+    def _with_choices(self, row: dict[str, Json], question: roles.Taken) -> tuple[roles.Taken, roles.Taken] | Flaw | None:
+        """Question and answer of a multiple choice, None where the row is none."""
+        fields = self._fields
+        if self._options.answer_as_is:
+            return None
+        if fields.letters:
+            name = ", ".join(fields.letters)
+            listed: Json = {letter: row.get(letter) for letter in fields.letters if row.get(letter) not in (None, "")}
+        elif fields.choices is not None:
+            name = fields.choices.name
+            listed = fields.choices.of(row)
+        else:
+            return None
+        if listed is None or listed in ([], {}):
+            return None
+        choices = read_choices(listed)
+        if isinstance(choices, Flaw):
+            return Flaw(name, choices.reason)
+        label = choices.label_of(fields.answer.of(row))
+        if isinstance(label, Flaw):
+            return Flaw(fields.answer.name, label.reason)
+        return (choices.in_question(question[0]), question[1]), (label, (Change.CHOICE,))
+
+    def _metadata(self, row: dict[str, Json], question: roles.Taken, answer: roles.Taken) -> dict[str, Json]:
+        """All that was not taken as it is. Fields of which only a part was stay whole."""
+        fields = self._fields
+        whole = [field.name for field in (fields.id, fields.passage) if field is not None and len(field.path) == 1]
+        # Changes of blank or invisible characters alone leave nothing to keep.
+        for field, taken in ((fields.question, question), (fields.answer, answer)):
+            if len(field.path) == 1 and not taken[1]:
+                whole.append(field.name)
+        return {name: cell for name, cell in row.items() if name not in whole}
+
+    def _notes(
+        self, found: backslashes.Restored, question: roles.Taken, answer: roles.Taken, passage: str | None
+    ) -> Iterator[Note]:
+        fields = self._fields
+        for name, commands in found.commands.items():
+            for command in commands:
+                yield Note(Change.LATEX, name, command)
+        for change in question[1]:
+            yield Note(change, fields.question.name, f"{question[0]!r:.80}")
+        for change in answer[1]:
+            yield Note(change, fields.answer.name, f"{answer[0]!r:.80} out of {_end_of(fields.answer.of(found.row))}")
+        texts = ((fields.question, question[0]), (fields.answer, answer[0]), (fields.passage, passage))
+        for field, text in texts:
+            if field is None or text is None:
+                continue
+            raw = field.of(found.row)
+            if isinstance(raw, str) and hides_at_ends(raw):
+                yield Note(Change.INVISIBLE, field.name, repr(raw[-20:]))
+            if (hidden := hidden_inside(text)) is not None:
+                yield Note(Change.INVISIBLE_INSIDE, field.name, hidden)
+            if (command := latex.overescaped(text)) is not None:
+                yield Note(Change.DOUBLED_BACKSLASHES, field.name, f"\\\\{command}")
+            if "<" in text or "[" in text:
+                tag = _CHAT_TAG.search(text)
+                if tag is not None:
+                    yield Note(Change.CHAT_TAGS, field.name, tag[0])
+
+
+def _name(field: Field | None) -> str | None:
+    return None if field is None else field.name
+
+
+def _end_of(value: Json) -> str:
+    text = value if isinstance(value, str) else exact_json(value)
+    return repr(text if len(text) <= _SHOWN else f"…{text[-_SHOWN:]}")

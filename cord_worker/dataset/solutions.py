@@ -1,0 +1,126 @@
+r"""The final answer of a worked solution, as datasets publish them: GSM8K's last line `#### 72`, MATH's `\boxed{…}`.
+
+The prover scores how well a model predicts the answer; a solution in its place is another objective. Only marks that
+leave no doubt count: a text without one, however long, is an answer itself (PubMedQA's are paragraphs).
+"""
+
+from __future__ import annotations
+
+import re
+
+_HASHES = re.compile(r"(?<![#\w])####(?!#)[ \t]*(?P<answer>[^\n]*)")
+_HEADING = re.compile(r"(?m)^[ \t]*####(?!#)")
+_BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?P<brace>\{)?")
+_BARE = re.compile(r"[A-Za-z0-9]|\\[A-Za-z]+")
+_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_BETWEEN_BOXES = re.compile(r"[\s$]*(?:[,;]|,?\s*(?:and|or|\\text\{\s*(?:and|or)\s*\}))[\s$]*")
+
+
+class Undecided(Exception):  # noqa: N818 - says what it is
+    """The text has marks of a final answer, but not of one; the message says why, without a full stop."""
+
+
+def final_answer(text: str) -> str | None:
+    """The final answer of `text` where it is a worked solution, None where it is an answer itself.
+
+    Raises:
+        Undecided: several final answers that differ, or one that is cut off.
+    """
+    found = [answer for answer in (_after_hashes(text), _boxed(text), _tagged(text)) if answer is not None]
+    if not found:
+        return None
+    plain = {_plain(answer) for answer in found}
+    if len(plain) > 1:
+        raise Undecided(f"gives two final answers, {found[0]!r:.40} and {found[1]!r:.40}")
+    answer = found[0]
+    return None if answer == text.strip() else answer
+
+
+def _after_hashes(text: str) -> str | None:
+    """What follows `####` on the last line; headings in the middle of a text are none."""
+    text = text.rstrip()
+    marks = list(_HASHES.finditer(text))
+    if not marks or marks[-1].end() != len(text):
+        return None
+    answer = marks[-1]["answer"].strip()
+    if not answer:
+        raise Undecided("ends with #### and nothing behind it")
+    if len(_HEADING.findall(text)) > 1:
+        raise Undecided("has several lines that begin with ####")
+    box = _boxed(answer)
+    return box if box is not None else answer
+
+
+def _boxed(text: str) -> str | None:
+    """What stands in the box; several equal ones are one, several side by side (`a` and `b`) a list."""
+    if "\\boxed" not in text and "\\fbox" not in text:
+        return None
+    boxes: list[tuple[int, int, str]] = []
+    for opening in _BOX.finditer(text):
+        if boxes and opening.start() < boxes[-1][1]:
+            continue  # a box in a box
+        if opening["brace"] is None:
+            bare = _BARE.match(text, opening.end())
+            if bare is None:
+                raise Undecided("has a \\boxed without content")
+            boxes.append((opening.start(), bare.end(), bare[0]))
+            continue
+        end = _closing_brace(text, opening.end())
+        if end is None:
+            raise Undecided("has a \\boxed{ that is never closed")
+        boxes.append((opening.start(), end + 1, text[opening.end() : end].strip()))
+    if not boxes:
+        return None
+    if any(not content for _, _, content in boxes):
+        raise Undecided("has an empty \\boxed{}")
+    contents = list(dict.fromkeys(content for _, _, content in boxes))
+    if len({_plain(content) for content in contents}) == 1:
+        return _inner(contents[-1])
+    side_by_side = all(
+        _BETWEEN_BOXES.fullmatch(text, left[1], right[0]) for left, right in zip(boxes, boxes[1:], strict=False)
+    )
+    if side_by_side:
+        return ", ".join(content for _, _, content in boxes)
+    shown = " and ".join(f"{content!r:.40}" for content in contents[:3])
+    raise Undecided(f"has several boxes ({shown})")
+
+
+def _inner(content: str) -> str:
+    """A box in a box is one."""
+    opening = _BOX.match(content)
+    if opening is not None and opening["brace"] and _closing_brace(content, opening.end()) == len(content) - 1:
+        return content[opening.end() : -1].strip()
+    return content
+
+
+def _tagged(text: str) -> str | None:
+    found = list(dict.fromkeys(match[1].strip() for match in _TAGGED.finditer(text)))
+    if len(found) > 1:
+        raise Undecided(f"has several <answer> tags ({found[0]!r:.40} and {found[1]!r:.40})")
+    if found and not found[0]:
+        raise Undecided("has an empty <answer> tag")
+    if not found:
+        return None
+    box = _boxed(found[0])
+    return box if box is not None else found[0]
+
+
+def _closing_brace(text: str, start: int) -> int | None:
+    depth = 1
+    at = start
+    while at < len(text):
+        if text[at] == "\\":
+            at += 2
+            continue
+        if text[at] in "{}":
+            depth += 1 if text[at] == "{" else -1
+            if depth == 0:
+                return at
+        at += 1
+    return None
+
+
+def _plain(answer: str) -> str:
+    """For comparing two marks of one answer."""
+    unwrapped = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", answer)
+    return re.sub(r"[\s$]|\\[,;! ]", "", unwrapped).rstrip(".")

@@ -1,0 +1,53 @@
+"""Characters that nobody sees: a field of nothing else is empty, and at its ends they are stripped like spaces."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_AT_ENDS = (
+    "\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff"
+    "\u115f\u1160\u3164\uffa0\u2800"
+)
+"""Zero-width and filling characters and marks of direction; those that pair with one inside the text are left."""
+_INSIDE = re.compile("[\u00ad\u200b\u200e\u200f\u2060-\u2064\ufeff\u061c\u180e]")
+"""Not the joiners: emoji, Persian and Indic scripts need them."""
+_BLANK = frozenset(_AT_ENDS)
+
+
+def stripped(text: str) -> str:
+    """`text` without outer white space and invisible characters; "" where nothing in it is visible."""
+    plain = text.strip()
+    if plain.isascii():
+        return plain
+    before = None
+    while before != plain:
+        before = plain
+        plain = plain.strip(_AT_ENDS).strip()
+    if all(_is_invisible(character) for character in plain[:1_000]) and not any(map(str.isalnum, plain)):
+        return ""
+    return plain
+
+
+def hides_at_ends(text: str) -> bool:
+    """Whether `stripped` takes more than plain white space from `text`, or white space that is not ASCII."""
+    if text.isascii():
+        return False
+    outer = text.strip(" \t\r\n\v\f")
+    return outer != stripped(text)
+
+
+def hidden_inside(text: str) -> str | None:
+    """The name of the first invisible character in `text`, None where there is none."""
+    found = None if text.isascii() else _INSIDE.search(text)
+    return None if found is None else f"U+{ord(found[0]):04X} {unicodedata.name(found[0], 'unnamed')}"
+
+
+def _is_invisible(character: str) -> bool:
+    if character.isspace() or character in _BLANK:
+        return True
+    return (
+        unicodedata.category(character) in ("Cf", "Cc", "Zs", "Zl", "Zp")
+        or "\ufe00" <= character <= "\ufe0f"
+        or "\U000e0100" <= character <= "\U000e01ef"
+    )

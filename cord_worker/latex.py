@@ -1,0 +1,245 @@
+r"""LaTeX that lost its backslashes, because it was written into JSON (or a program's text) without escaping them.
+
+JSON reads `"\frac"` as a form feed and `rac`, `"\theta"` as a tab and `heta`, `"\nu"` as a line break and `u`. A control
+character is taken for a lost backslash only where its letter and *all* letters behind it are a known command: `\times`
+is one, a tab and `imes` is nothing else. Where the rest is a word or a symbol of its own (`\to`, `\tan`, `\nu`, `\ne`,
+`\rangle`), a tab or a line break may be meant, and the surroundings decide; where they do not, nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+_NAMES = """
+acute aleph alpha align amalg angle approx approxeq arccos arcsin arctan arg array arrow arrowvert ast asymp atop
+backepsilon backprime backsim backslash bar barwedge bbox because begin beta beth between bf bfseries bgroup bibitem big
+bigcap bigcirc bigcup Big bigg biggl biggm biggr bigl bigm bigodot bigoplus bigotimes bigr bigsqcup bigstar
+bigtriangledown bigtriangleup biguplus bigvee bigwedge binom blacklozenge blacksquare blacktriangle
+blacktriangledown bm bmod bold boldsymbol bot bowtie box boxdot boxed boxminus boxplus boxtimes bra brace brack braket
+breve buildrel bullet bumpeq bumpeqq
+fallingdotseq fbox fcolorbox fint firstoftwo flat floor flushleft flushright fontsize footnote footnotesize forall
+foreach frac fracwithdelims frak framebox frown
+nLeftarrow nLeftrightarrow nRightarrow nVDash nVdash nabla natural ncong ne nearrow neg neq newcommand newline newpage
+nexists ngeq ngeqq ngeqslant ngtr ni nicefrac nleftarrow nleftrightarrow nleq nleqq nleqslant nless nmid nobreak noindent
+nolimits nonumber normalfont normalsize not notag notin nparallel nprec npreceq nrightarrow nshortmid nshortparallel nsim
+nsubseteq nsubseteqq nsucc nsucceq nsupseteq nsupseteqq ntriangleleft ntrianglelefteq ntriangleright ntrianglerighteq nu
+num nvDash nvdash nwarrow
+raggedright raise raisebox rangle rbrace rbrack rceil real ref renewcommand restriction rfloor rgroup rhd rho right
+rightarrow rightarrowtail rightharpoondown rightharpoonup rightleftarrows rightleftharpoons rightrightarrows
+rightsquigarrow rightthreetimes risingdotseq rlap rm rmoustache root rtimes rule rVert rvert
+tag tan tanh tau tbinom text textasciicircum textasciitilde textbackslash textbf textbullet textcircled textcolor
+textdegree textdollar texteuro textit textmd textnormal textquotedbl textrm textsc textsf textsl textstyle
+textsubscript textsuperscript texttt textunderscore textup tfrac therefore theta thetasym thickapprox thicksim thickspace
+thinspace tilde times tiny to top triangle triangledown triangleleft trianglelefteq triangleq triangleright
+trianglerighteq tt twoheadleftarrow twoheadrightarrow
+varDelta varGamma varLambda varOmega varPhi varPi varPsi varSigma varTheta varUpsilon varXi varepsilon varinjlim varkappa
+varliminf varlimsup varnothing varphi varpi varprojlim varpropto varrho varsigma varsubsetneq varsupsetneq vartheta
+vartriangle vartriangleleft vartriangleright vbox vdash vDash vdots vec vee veebar verb vert Vert vfill vline vphantom
+vskip vspace
+"""
+COMMANDS = frozenset(_NAMES.split())
+"""Commands of LaTeX, AMS and KaTeX that begin with the letter of an escape; `u` needs none: `\\u` without four hex digits
+is no JSON."""
+
+_LETTERS = {"\a": "a", "\b": "b", "\t": "t", "\n": "n", "\v": "v", "\f": "f", "\r": "r"}
+_WORDS = frozenset(
+    """
+    an o op ag ext au t iny u e i eg um exists less mid parallel prec sim cong angle brace brack floor ceil times m group
+    ho vert Vert ef aise ule space fill dots box line arrow right root real estriction natural sup ing
+    """.split()
+)
+"""What is left of a command where it is a word or a symbol by itself; `\\to` is `o`, `\\nu` is `u`."""
+_NEVER_MEANT = frozenset("\a\b\f")
+"""Nobody writes these before a letter on purpose."""
+
+_SUSPECT = re.compile(r"[\a\b\t\n\v\f\r][A-Za-z]")
+_BROKEN = re.compile(r"([\a\b\t\n\v\f\r])([A-Za-z]+)")
+_WRITTEN = re.compile(r"(?<!\\)\\[A-Za-z]{2,}")
+_OVERWRITTEN = re.compile(r"\\\\([A-Za-z]{3,})")
+_PROSE = re.compile(r" [a-z]{2,}")
+_RAW = re.compile(r'\\\\(?P<pair>[A-Za-z]{2})?|\\(?:(?=u(?![0-9a-fA-F]{4}))|(?=[^"\\/bfnrtu])|(?P<name>[bfnrt][A-Za-z]*))')
+_OPENING = tuple(' $({[,=+-*/<>^_&|"')
+_INVALID = re.compile(r'\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}|(?P<invalid>\\)')
+_OFTEN_ESCAPED = frozenset("frac sqrt cdot times text left right pi theta alpha boxed begin end leq geq neq sum int".split())
+
+
+class Meaning(Enum):
+    """What a control character before letters is."""
+
+    COMMAND = "command"
+    SPACE = "space"
+    EITHER = "either"
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A place where a backslash is lost, or may be: the index of the control character, and the command."""
+
+    at: int
+    command: str
+    meaning: Meaning
+
+    @property
+    def shown(self) -> str:
+        """Such as `\\frac`."""
+        return f"\\{self.command}"
+
+
+def is_suspect(text: str) -> bool:
+    """Whether `lost_backslashes` is worth asking; fast."""
+    return _SUSPECT.search(text) is not None
+
+
+def lost_backslashes(texts: Sequence[str], *, damaged: bool = False) -> list[list[Spot]]:
+    """The spots of every text of one row, COMMAND or EITHER.
+
+    The texts are judged together. Where one spot is certain (or the row is known to be `damaged`), the doubtful ones
+    count. Where none is, and a backslash stands before a command elsewhere, escaping worked: all others are spaces.
+    """
+    found = [_spots(text) for text in texts]
+    certain = damaged or any(
+        spot.meaning is Meaning.COMMAND and (spot.command[0] in "abf" or spot.command[1:] not in _WORDS)
+        for spots in found
+        for spot in spots
+    )
+    if certain:
+        return [_decided(text, spots) for text, spots in zip(texts, found, strict=True)]
+    if any(_WRITTEN.search(text) for text in texts):
+        return [[] for _ in texts]
+    return [[spot for spot in spots if spot.meaning is Meaning.COMMAND] for spots in found]
+
+
+def with_backslashes(text: str, spots: Iterable[Spot]) -> str:
+    """`text` with the commands of `spots` restored."""
+    for spot in sorted(spots, key=lambda spot: spot.at, reverse=True):
+        text = f"{text[: spot.at]}\\{spot.command[0]}{text[spot.at + 1 :]}"
+    return text
+
+
+def overescaped(text: str) -> str | None:
+    """The first command behind two backslashes (`\\\\\\\\frac` in JSON), None where there is none."""
+    if "\\\\" not in text:
+        return None
+    return next((match[1] for match in _OVERWRITTEN.finditer(text) if match[1] in _OFTEN_ESCAPED), None)
+
+
+def invalid_escape(json_text: str) -> str | None:
+    """The first command whose backslash makes `json_text` no JSON, such as `sqrt`; None where that is not what it is."""
+    for match in _INVALID.finditer(json_text):
+        if match["invalid"]:
+            name = re.compile("[A-Za-z]+").match(json_text, match.end())
+            return name[0] if name else None
+    return None
+
+
+def without_invalid_escapes(json_text: str) -> str:
+    """`json_text` with two backslashes in the place of each that JSON does not know."""
+    return _INVALID.sub(lambda match: "\\\\" if match["invalid"] else match[0], json_text)
+
+
+def escaped_reply(json_text: str) -> str:
+    r"""A model's JSON with two backslashes wherever LaTeX was meant.
+
+    Here a decision is always made: a backspace or form feed is never meant, a known command always is unless its rest
+    is a word or a symbol by itself. Then the characters beside it decide, and a reply that escapes its commands
+    elsewhere means its line breaks.
+    """
+    decisions = {match.start(): _raw_meaning(json_text, match) for match in _RAW.finditer(json_text)}
+    certain = Meaning.COMMAND in decisions.values()
+    escapes = any(match[0] == "\\\\" and match["pair"] for match in _RAW.finditer(json_text))
+
+    def mended(match: re.Match[str]) -> str:
+        meaning = decisions[match.start()]
+        if meaning is Meaning.EITHER and (certain or not escapes):
+            rest = match["name"][1:]
+            meaning = (
+                Meaning.COMMAND
+                if _leans_to_command(json_text, match.start(), rest, match.end())
+                else Meaning.SPACE
+            )
+        return f"\\{match[0]}" if meaning is Meaning.COMMAND else match[0]
+
+    return _RAW.sub(mended, json_text)
+
+
+def _raw_meaning(json_text: str, match: re.Match[str]) -> Meaning:
+    """What a backslash of JSON's own text is."""
+    name = match["name"]
+    if name is None:
+        return Meaning.SPACE if match[0].startswith("\\\\") else Meaning.COMMAND
+    if name[0] in "bf" and len(name) > 1:
+        return Meaning.COMMAND
+    if name not in COMMANDS:
+        return Meaning.SPACE
+    if not _is_word(name[1:], json_text, match.end()):
+        return Meaning.COMMAND
+    return _by_context(json_text, match.start(), match.end(), name[1:])
+
+
+def _leans_to_command(text: str, at: int, rest: str, end: int) -> bool:
+    """What a doubtful one in the middle of a text is, where something must be decided."""
+    before, after = text[max(0, at - 1) : at], text[end : end + 12].lstrip(" ")
+    if rest in {"e", "i"}:
+        # A line may begin with `e = …`; nothing is unequal to an equals sign.
+        follows = after[:1].isdigit() or after.startswith("\\")
+        return not after.startswith(("=", "^")) and (before in _OPENING or follows)
+    if before.isdigit() and len(rest) == 1 and after.startswith("="):
+        return False
+    # `h\nu`, `2\tan x`: a symbol or a number stands alone before it; a sentence does not end so.
+    return before in _OPENING or re.search(r"(?:^|[^A-Za-z])(?:[A-Za-z]|\d+)$", text[max(0, at - 12) : at]) is not None
+
+
+def _spots(text: str) -> list[Spot]:
+    spots = []
+    for match in _BROKEN.finditer(text):
+        control, rest = match[1], match[2]
+        name = _LETTERS[control] + rest
+        if name not in COMMANDS or (control == "\n" and text[match.start() - 1 : match.start()] == "\r"):
+            continue
+        if control in _NEVER_MEANT or not _is_word(rest, text, match.end()):
+            meaning = Meaning.COMMAND
+        else:
+            meaning = _by_context(text, match.start(), match.end(), rest)
+        spots.append(Spot(match.start(), name, meaning))
+    return spots
+
+
+def _decided(text: str, spots: list[Spot]) -> list[Spot]:
+    """In a row that is known to be damaged: tabs that complete a command are one, line breaks by what is beside them."""
+    decided = []
+    for spot in spots:
+        end = spot.at + len(spot.command)
+        if spot.meaning is Meaning.EITHER and (
+            text[spot.at] == "\t" or _leans_to_command(text, spot.at, spot.command[1:], end)
+        ):
+            spot = Spot(spot.at, spot.command, Meaning.COMMAND)
+        decided.append(spot)
+    return decided
+
+
+def _is_word(rest: str, text: str, end: int) -> bool:
+    """Whether `rest` makes sense by itself; `eq.` is an abbreviation."""
+    return rest in _WORDS or (rest == "eq" and text[end : end + 1] == ".")
+
+
+def _by_context(text: str, at: int, end: int, rest: str) -> Meaning:
+    """What a doubtful one is, by the characters beside it; in JSON's own text the opening quote is a beginning, too."""
+    before, after = text[max(0, at - 1) : at], text[end : end + 1]
+    is_symbol = len(rest) == 1
+    if before in ("^", "_") or after == "{":
+        return Meaning.COMMAND
+    if after and not is_symbol and (after in "(^_\\[" or after.isdigit()):
+        return Meaning.COMMAND
+    if not text[:at].strip() or (before == '"' and text[at] == "\\"):
+        is_prose = _PROSE.match(text, end) is not None
+        return Meaning.COMMAND if is_symbol or not is_prose else Meaning.EITHER
+    return Meaning.COMMAND if _in_inline_math(text, at) else Meaning.EITHER
+
+
+def _in_inline_math(text: str, at: int) -> bool:
+    before = text[max(0, at - 2000) : at].replace("\\$", "").replace("$$", "")
+    after = text[at : at + 2000].replace("\\$", "").replace("$$", "")
+    return before.count("$") % 2 == 1 and "$" in after

@@ -1,0 +1,101 @@
+"""What reading a dataset changed, counted and told with an example, so that nothing changes silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from cord_worker.dataset import Change, FieldMapping, ProblemRecord, RejectedRecord
+
+_WHAT = {
+    Change.FINAL_ANSWER: "worked solution, of which the final answer was taken; the whole stays in the metadata "
+    "(--answer-as-is keeps it as the answer)",
+    Change.CHOICE: "multiple choice: the answer is the label of the right one, and the question lists the choices",
+    Change.LIST: "list: the answer is its values in order (--answer-field FIELD.0 takes the first alone)",
+    Change.MESSAGES: "messages: the question is the user's turn",
+    Change.SYSTEM_TURN: "system turn, which is not sent: teachers have their own (system_prompt in cord.toml)",
+    Change.LATEX: "LaTeX whose backslashes were lost, restored",
+    Change.INVISIBLE: "invisible characters or unusual spaces at an end, stripped",
+    Change.INVISIBLE_INSIDE: "an invisible character inside, kept as written",
+    Change.DOUBLED_BACKSLASHES: "two backslashes before a LaTeX command, kept as written",
+    Change.CHAT_TAGS: "a chat tag, encoded as plain text; a server that takes no token ids refuses such a problem",
+}
+
+
+@dataclass(slots=True)
+class Counted:
+    """One kind of change to one field: in how many rows (`places` counts each command that was restored), and where
+    it was first."""
+
+    rows: int
+    places: int
+    location: str
+    shown: str
+
+
+@dataclass(slots=True)
+class DatasetNotes:
+    """The fields that were found and what was changed, by kind and field."""
+
+    fields: FieldMapping = field(default_factory=FieldMapping)
+    changes: dict[tuple[Change, str], Counted] = field(default_factory=dict)
+
+    def found_fields(self, mapping: FieldMapping) -> None:
+        """Keeps the fields that were found."""
+        self.fields = mapping
+
+    def counted(
+        self, records: Iterable[ProblemRecord | RejectedRecord]
+    ) -> Iterator[ProblemRecord | RejectedRecord]:
+        """`records` as they are, their notes counted."""
+        for record in records:
+            if isinstance(record, ProblemRecord) and record.notes:
+                self._count(record)
+            yield record
+
+    def _count(self, record: ProblemRecord) -> None:
+        in_row: set[tuple[Change, str]] = set()
+        for note in record.notes:
+            kind = (note.change, note.field)
+            counted = self.changes.get(kind)
+            if counted is None:
+                self.changes[kind] = Counted(1, 1, record.location, note.shown)
+            else:
+                counted.rows += kind not in in_row
+                counted.places += 1
+            in_row.add(kind)
+
+    def fields_line(self) -> str:
+        """Which field is taken for what."""
+        fields = self.fields
+        parts = [f"question from {fields.question!r}", f"answer from {fields.answer!r}"]
+        parts += [f"choices from {fields.choices!r}"] if fields.choices else []
+        parts += [f"passage from {fields.passage!r}"] if fields.passage else []
+        parts += [f"id from {fields.id!r}" if fields.id else "id made from the content"]
+        return f"fields: {', '.join(parts)}"
+
+    def lines(self) -> list[str]:
+        """For people: one line a kind, with its first place and what it came to there."""
+        return [
+            f"field {name!r}, {counted.rows:,} {'row' if counted.rows == 1 else 'rows'}{_places(change, counted)}: "
+            f"{_WHAT[change]}; first {counted.location}: {counted.shown}"
+            for (change, name), counted in self.changes.items()
+        ]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """For scripts; keys are stable."""
+        return [
+            {
+                "change": change.value,
+                "field": name,
+                "rows": counted.rows,
+                "places": counted.places,
+                "first": {"location": counted.location, "shown": counted.shown},
+            }
+            for (change, name), counted in self.changes.items()
+        ]
+
+
+def _places(change: Change, counted: Counted) -> str:
+    return f" ({counted.places:,} places)" if change is Change.LATEX else ""

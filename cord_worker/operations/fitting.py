@@ -1,0 +1,198 @@
+"""Whether the problems of a dataset fit the contexts of a configuration's models, by their tokenizers alone.
+
+What a request may come to: the first turn (chat template, system turn, passage, question), the trajectory
+(`search.thinking_tokens`), and the final answer (`search.answer_tokens`), or, for the prover, the closing part with the
+known answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cord_worker.config import ModelConfig, RunConfig
+from cord_worker.dataset import ProblemRecord
+from cord_worker.errors import CordError
+
+if TYPE_CHECKING:
+    from cord_worker.engines.encoding import TextCodec
+    from cord_worker.prompting.trajectory import Segmentation
+
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """A problem that does not fit: what its first turn, the trajectory and its end take, in tokens."""
+
+    location: str
+    key: str
+    prompt: int
+    thinking: int
+    end: int
+
+
+@dataclass(slots=True)
+class Fit:
+    """One model in one role. `overhead` is the first turn without question and passage; `misfits` the first few of
+    `count` problems that do not fit."""
+
+    role: str
+    model: str
+    context: int
+    overhead: int
+    thinking: int
+    end: int
+    longest: int = 0
+    longest_at: str = ""
+    count: int = 0
+    misfits: list[TooLong] = field(default_factory=list)
+
+    @property
+    def room(self) -> int:
+        """Tokens that question and passage may take; negative where not even an empty one fits."""
+        return self.context - self.overhead - self.thinking - self.end
+
+    def line(self) -> str:
+        """For people."""
+        ends = "closing part" if self.role == "prover" else "answer"
+        head = (
+            f"{self.role} (model {self.model!r}): context {self.context:,} tokens - {self.overhead:,} of the template - "
+            f"{self.thinking:,} thinking - {self.end:,} {ends} = room for {max(0, self.room):,} of the question"
+        )
+        if self.room <= 0:
+            return f"{head}; no problem fits: lower search.thinking_tokens or search.answer_tokens, or raise max_model_len"
+        longest = f"; the longest takes {self.longest:,} ({self.longest_at})" if self.longest_at else ""
+        return f"{head}{longest}; {self.count:,} do not fit" if self.count else f"{head}{longest}; all fit"
+
+    def named(self) -> list[str]:
+        """For people: the first problems that do not fit."""
+        lines = [
+            f"{found.location}: id {found.key!r} does not fit {self.role} (model {self.model!r}): {found.prompt:,} prompt + "
+            f"{found.thinking:,} thinking + {found.end:,} {'closing part' if self.role == 'prover' else 'answer'} = "
+            f"{found.prompt + found.thinking + found.end:,} tokens of {self.context:,}"
+            for found in self.misfits
+        ]
+        return [*lines, f"… and {self.count - len(lines):,} more"] if self.count > len(lines) else lines
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "role": self.role,
+            "model": self.model,
+            "context": self.context,
+            "template": self.overhead,
+            "thinking": self.thinking,
+            "end": self.end,
+            "room": self.room,
+            "longest": self.longest,
+            "longest_at": self.longest_at or None,
+            "too_long": self.count,
+            "first": [{"location": one.location, "id": one.key, "prompt": one.prompt} for one in self.misfits],
+        }
+
+
+class ContextCheck:
+    """Counts the tokens of every problem for each teacher and the prover. `skipped` says which models could not be
+    looked at, and why."""
+
+    def __init__(self, config: RunConfig) -> None:
+        """Loads tokenizers, never weights; models whose files are not on this machine are skipped."""
+        from cord_worker.engines.protocol import Turn
+        from cord_worker.prompting.trajectory import Segmentation
+
+        self.skipped: list[str] = []
+        self._turn = Turn
+        self._segmentation: Segmentation = Segmentation.of(config.search.segmentation, config.search.phrases)
+        self._models: dict[str, tuple[TextCodec, int] | None] = {}
+        self._measured: list[tuple[Fit, TextCodec, str | None, Callable[[ProblemRecord], int]]] = []
+        search = config.search
+        for teacher in config.teachers:
+            found = self._loaded(teacher.model, config.models[teacher.model])
+            if found is not None:
+                self._add(f"teacher {teacher.name}", teacher.model, found, config.system_prompt(teacher), search.thinking_tokens,
+                          lambda _: search.answer_tokens)  # fmt: skip
+        if config.is_scored:
+            scorer = config.scorer
+            found = self._loaded(scorer.model, config.prover_model)
+            if found is not None:
+                codec = found[0]
+                self._add("prover", scorer.model, found, None, search.thinking_tokens,
+                          lambda record: len(codec.closing(scorer.scoring_template, record.answer).ids))  # fmt: skip
+
+    @property
+    def fits(self) -> list[Fit]:
+        """What was found, a teacher or the prover each."""
+        return [fit for fit, *_ in self._measured]
+
+    def measure(self, record: ProblemRecord) -> None:
+        """Counts one problem. Raises RequestError where a chat template cannot be rendered."""
+        for fit, codec, system, end_of in self._measured:
+            prompt, end = self._prompt(codec, record.question, record.passage, system), end_of(record)
+            fit.end = max(fit.end, end)
+            if prompt - fit.overhead > fit.longest:
+                fit.longest, fit.longest_at = prompt - fit.overhead, record.location
+            if prompt + fit.thinking + end > fit.context:
+                fit.count += 1
+                if len(fit.misfits) < _MOST_NAMED:
+                    fit.misfits.append(TooLong(record.location, record.key, prompt, fit.thinking, end))
+
+    def _add(
+        self,
+        role: str,
+        name: str,
+        found: tuple[TextCodec, int],
+        system: str | None,
+        thinking: int,
+        end_of: Callable[[ProblemRecord], int],
+    ) -> None:
+        codec, context = found
+        overhead = self._prompt(codec, "x", None, system) - 1
+        end = end_of(ProblemRecord("", "x", "x", None, {}, ""))
+        self._measured.append((Fit(role, name, context, overhead, thinking, end), codec, system, end_of))
+
+    def _prompt(self, codec: TextCodec, question: str, passage: str | None, system: str | None) -> int:
+        turn = self._turn(question=question, system=system, passage=passage, segmentation=self._segmentation)
+        return sum(map(len, codec.proposal(turn, [])))
+
+    def _loaded(self, name: str, model: ModelConfig) -> tuple[TextCodec, int] | None:
+        if name not in self._models:
+            try:
+                self._models[name] = _tokenizer_and_context(model)
+            except CordError as error:
+                self.skipped.append(f"model {name!r}: {error}")
+                self._models[name] = None
+        return self._models[name]
+
+
+def _tokenizer_and_context(model: ModelConfig) -> tuple[TextCodec, int]:
+    if model.engine == "instant":
+        raise CordError("it is no model and has no context")
+    location = model.location()
+    if not Path(location).is_dir():
+        raise CordError(f"{location} is no folder on this machine, so its tokenizer is not looked at")
+    from cord_worker.engines.loading import max_length_of, options
+    from cord_worker.engines.openai_tokenizer import load_tokenizer
+    from cord_worker.engines.settings import EngineSettings
+
+    settings = EngineSettings(
+        path=location,
+        engine=model.engine,
+        gguf_file=model.gguf_file,
+        max_model_len=model.max_model_len,
+        trust_remote_code=model.trust_remote_code,
+    )
+    tokenizer = load_tokenizer(settings)
+    if tokenizer is None:
+        raise CordError(f"{location} holds no tokenizer")
+    if model.engine == "openai" and model.max_model_len is not None:
+        return tokenizer.codec, model.max_model_len
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(location, **options(settings))
+    except Exception as error:  # transformers and remote code raise whatever they like
+        raise CordError(f"the configuration in {location} could not be read ({type(error).__name__})") from error
+    return tokenizer.codec, max_length_of(settings, config.get_text_config())
