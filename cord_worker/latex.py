@@ -1,7 +1,7 @@
 r"""LaTeX that lost its backslashes, because it was written into JSON (or a program's text) without escaping them.
 
-JSON reads `"\frac"` as a form feed and `rac`, `"\theta"` as a tab and `heta`, `"\nu"` as a line break and `u`. A control
-character is taken for a lost backslash only where its letter and *all* letters behind it are a known command: `\times`
+JSON reads `"\frac"` as a form feed and `rac`, `"\theta"` as a tab and `heta`, `"\nu"` as a line break and `u`. A
+control character is taken for a lost backslash only where its letter and *all* letters behind it are a known command: `\times`
 is one, a tab and `imes` is nothing else. Where the rest is a word or a symbol of its own (`\to`, `\tan`, `\nu`, `\ne`,
 `\rangle`), a tab or a line break may be meant, and the surroundings decide; where they do not, nothing is guessed.
 """
@@ -23,34 +23,33 @@ breve buildrel bullet bumpeq bumpeqq
 fallingdotseq fbox fcolorbox fint firstoftwo flat floor flushleft flushright fontsize footnote footnotesize forall
 foreach frac fracwithdelims frak framebox frown
 nLeftarrow nLeftrightarrow nRightarrow nVDash nVdash nabla natural ncong ne nearrow neg neq newcommand newline newpage
-nexists ngeq ngeqq ngeqslant ngtr ni nicefrac nleftarrow nleftrightarrow nleq nleqq nleqslant nless nmid nobreak noindent
-nolimits nonumber normalfont normalsize not notag notin nparallel nprec npreceq nrightarrow nshortmid nshortparallel nsim
-nsubseteq nsubseteqq nsucc nsucceq nsupseteq nsupseteqq ntriangleleft ntrianglelefteq ntriangleright ntrianglerighteq nu
+nexists ngeq ngeqq ngeqslant ngtr ni nicefrac nleftarrow nleftrightarrow nleq nleqq nleqslant nless nmid nobreak
+noindent nolimits nonumber normalfont normalsize not notag notin nparallel nprec npreceq nrightarrow nshortmid nshortparallel
+nsim nsubseteq nsubseteqq nsucc nsucceq nsupseteq nsupseteqq ntriangleleft ntrianglelefteq ntriangleright ntrianglerighteq nu
 num nvDash nvdash nwarrow
 raggedright raise raisebox rangle rbrace rbrack rceil real ref renewcommand restriction rfloor rgroup rhd rho right
 rightarrow rightarrowtail rightharpoondown rightharpoonup rightleftarrows rightleftharpoons rightrightarrows
 rightsquigarrow rightthreetimes risingdotseq rlap rm rmoustache root rtimes rule rVert rvert
 tag tan tanh tau tbinom text textasciicircum textasciitilde textbackslash textbf textbullet textcircled textcolor
 textdegree textdollar texteuro textit textmd textnormal textquotedbl textrm textsc textsf textsl textstyle
-textsubscript textsuperscript texttt textunderscore textup tfrac therefore theta thetasym thickapprox thicksim thickspace
-thinspace tilde times tiny to top triangle triangledown triangleleft trianglelefteq triangleq triangleright
+textsubscript textsuperscript texttt textunderscore textup tfrac therefore theta thetasym thickapprox thicksim
+thickspace thinspace tilde times tiny to top triangle triangledown triangleleft trianglelefteq triangleq triangleright
 trianglerighteq tt twoheadleftarrow twoheadrightarrow
-varDelta varGamma varLambda varOmega varPhi varPi varPsi varSigma varTheta varUpsilon varXi varepsilon varinjlim varkappa
-varliminf varlimsup varnothing varphi varpi varprojlim varpropto varrho varsigma varsubsetneq varsupsetneq vartheta
+varDelta varGamma varLambda varOmega varPhi varPi varPsi varSigma varTheta varUpsilon varXi varepsilon varinjlim
+varkappa varliminf varlimsup varnothing varphi varpi varprojlim varpropto varrho varsigma varsubsetneq varsupsetneq vartheta
 vartriangle vartriangleleft vartriangleright vbox vdash vDash vdots vec vee veebar verb vert Vert vfill vline vphantom
 vskip vspace
 """
 COMMANDS = frozenset(_NAMES.split())
-"""Commands of LaTeX, AMS and KaTeX that begin with the letter of an escape; `u` needs none: `\\u` without four hex digits
-is no JSON."""
+"""Commands of LaTeX, AMS and KaTeX that begin with the letter of an escape; `u` needs none: `\\u` without four hex
+digits is no JSON."""
 
 _LETTERS = {"\a": "a", "\b": "b", "\t": "t", "\n": "n", "\v": "v", "\f": "f", "\r": "r"}
-_WORDS = frozenset(
-    """
-    an o op ag ext au t iny u e i eg um exists less mid parallel prec sim cong angle brace brack floor ceil times m group
-    ho vert Vert ef aise ule space fill dots box line arrow right root real estriction natural sup ing
-    """.split()
-)
+_WORD_NAMES = """
+an o op ag ext au t iny u e i eg um exists less mid parallel prec sim cong angle brace brack floor ceil times m group ho
+vert Vert ef aise ule space fill dots box line arrow right
+"""
+_WORDS = frozenset(_WORD_NAMES.split())
 """What is left of a command where it is a word or a symbol by itself; `\\to` is `o`, `\\nu` is `u`."""
 _NEVER_MEANT = frozenset("\a\b\f")
 """Nobody writes these before a letter on purpose."""
@@ -60,10 +59,13 @@ _BROKEN = re.compile(r"([\a\b\t\n\v\f\r])([A-Za-z]+)")
 _WRITTEN = re.compile(r"(?<!\\)\\[A-Za-z]{2,}")
 _OVERWRITTEN = re.compile(r"\\\\([A-Za-z]{3,})")
 _PROSE = re.compile(r" [a-z]{2,}")
-_RAW = re.compile(r'\\\\(?P<pair>[A-Za-z]{2})?|\\(?:(?=u(?![0-9a-fA-F]{4}))|(?=[^"\\/bfnrtu])|(?P<name>[bfnrt][A-Za-z]*))')
+_RAW = re.compile(
+    r'\\\\(?P<pair>[A-Za-z]{2})?|\\(?:(?=u(?![0-9a-fA-F]{4}))|(?=[^"\\/bfnrtu])|(?P<name>[bfnrt][A-Za-z]*))'
+)
 _OPENING = tuple(' $({[,=+-*/<>^_&|"')
 _INVALID = re.compile(r'\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}|(?P<invalid>\\)')
-_OFTEN_ESCAPED = frozenset("frac sqrt cdot times text left right pi theta alpha boxed begin end leq geq neq sum int".split())
+_OFTEN_NAMES = "frac sqrt cdot times text left right pi theta alpha boxed begin end leq geq neq sum int"
+_OFTEN_ESCAPED = frozenset(_OFTEN_NAMES.split())
 
 
 class Meaning(Enum):
@@ -127,7 +129,7 @@ def overescaped(text: str) -> str | None:
 
 
 def invalid_escape(json_text: str) -> str | None:
-    """The first command whose backslash makes `json_text` no JSON, such as `sqrt`; None where that is not what it is."""
+    """The first command whose backslash makes `json_text` no JSON, such as `sqrt`; None where none does."""
     for match in _INVALID.finditer(json_text):
         if match["invalid"]:
             name = re.compile("[A-Za-z]+").match(json_text, match.end())
@@ -156,9 +158,7 @@ def escaped_reply(json_text: str) -> str:
         if meaning is Meaning.EITHER and (certain or not escapes):
             rest = match["name"][1:]
             meaning = (
-                Meaning.COMMAND
-                if _leans_to_command(json_text, match.start(), rest, match.end())
-                else Meaning.SPACE
+                Meaning.COMMAND if _leans_to_command(json_text, match.start(), rest, match.end()) else Meaning.SPACE
             )
         return f"\\{match[0]}" if meaning is Meaning.COMMAND else match[0]
 
@@ -208,7 +208,7 @@ def _spots(text: str) -> list[Spot]:
 
 
 def _decided(text: str, spots: list[Spot]) -> list[Spot]:
-    """In a row that is known to be damaged: tabs that complete a command are one, line breaks by what is beside them."""
+    """In a row known to be damaged tabs that complete a command are one; line breaks by what is beside them."""
     decided = []
     for spot in spots:
         end = spot.at + len(spot.command)

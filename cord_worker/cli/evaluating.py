@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cord_worker.cli.options import (
+    OUTPUT_HELP,
     config_option,
     dataset_options,
     dataset_source,
@@ -56,7 +57,7 @@ def _sampling_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--category", "categories", multiple=True, metavar="FIELD", help="Figures by a field of the rows, too.")
 @click.option("--of", "of_run", metavar="RUN", help="Only print the figures of this run again.")
 @config_option
-@click.option("-o", "--output", help="JSON-lines file of all samples.")
+@click.option("-o", "--output", help=f"All samples. {OUTPUT_HELP}")
 @run_name_option
 @dataset_options
 @skip_invalid_option

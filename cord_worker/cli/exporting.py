@@ -6,27 +6,26 @@ from pathlib import Path
 
 import click
 
-from cord_worker.cli.options import read_settings, state_dir_option
+from cord_worker.cli.options import OUTPUT_HELP, read_settings, state_dir_option
 
 
 @click.command()
 @click.argument("run")
-@click.option("-o", "--output", required=True, help="File to write; - for standard output.")
+@click.option("-o", "--output", required=True, help=OUTPUT_HELP)
 @click.option(
     "--format",
     "form",
     type=click.Choice(["jsonl", "sft"]),
     default="jsonl",
     show_default=True,
-    help="jsonl: all that is known of every trajectory; sft: prompt and completion, for `trl sft` (JSON lines, or "
-    "Parquet where FILE ends so).",
+    help="jsonl: all that is known of every trajectory; sft: prompt and completion, for `trl sft`.",
 )
 @click.option(
     "--student", help="With sft: the model to train (folder, hub id or bundled:student), for its chat template."
 )
 @click.option("--only-correct", is_flag=True, help="Only trajectories whose final answer was found correct.")
 @click.option("--min-score", type=click.FloatRange(0.0, 1.0), help="Only trajectories that score this much.")
-@click.option("--failures", help="Also write failed problems with their reasons to this file.")
+@click.option("--failures", help="Also write failed problems with their reasons to this file, as its name says.")
 @state_dir_option
 def export(
     run: str,
@@ -41,9 +40,13 @@ def export(
     """Write the finished trajectories of RUN, in dataset order."""
     if (form == "sft") != (student is not None):
         raise click.UsageError("--format sft and --student MODEL go together")
+    from cord_worker.export.forms import check_output
     from cord_worker.export.report import Filters
     from cord_worker.operations.database import open_database
 
+    for name in (output, failures):
+        if name is not None:
+            check_output(name)
     filters = Filters(only_correct, min_score)
     with open_database(read_settings(state_dir)) as database:
         if student is None:

@@ -31,9 +31,19 @@ state_dir_option = click.option(
 )
 dataset_argument = click.argument("dataset", type=click.Path(path_type=Path))
 
+OUTPUT_HELP = (
+    "File to write, as its name says: .jsonl, .jsonl.gz, .jsonl.zst or .parquet; - is JSON lines on standard output."
+)
+
 _DATASET_OPTIONS = (
-    click.option("--question-field", help="Field of the question (question, problem, prompt, … by itself); a dotted name leads into objects."),
-    click.option("--answer-field", help="Field of the known answer (answer, solution, target, … by itself); such as reward_model.ground_truth."),
+    click.option(
+        "--question-field",
+        help="Field of the question (question, problem, prompt, … by itself); a dotted name leads into objects.",
+    ),
+    click.option(
+        "--answer-field",
+        help="Field of the known answer (answer, solution, target, … by itself); such as reward_model.ground_truth.",
+    ),
     click.option("--id-field", help="Field of the id (id, problem_id, … by itself; else made from the content)."),
     click.option("--passage-field", help="Field of a supporting passage (passage, context by itself)."),
     click.option("--choices-field", help="Field of the choices of a multiple choice (choices, options by itself)."),

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cord_worker.cli.options import (
+    OUTPUT_HELP,
     config_option,
     dataset_argument,
     dataset_options,
@@ -23,7 +24,7 @@ from cord_worker.cli.options import (
 @click.command()
 @dataset_argument
 @config_option
-@click.option("-o", "--output", required=True, help="JSON-lines file of the finished trajectories.")
+@click.option("-o", "--output", required=True, help=OUTPUT_HELP)
 @run_name_option
 @dataset_options
 @skip_invalid_option

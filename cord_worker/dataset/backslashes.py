@@ -18,19 +18,19 @@ class Restored:
     commands: dict[str, list[str]]
 
 
-def restored(row: dict[str, Json], names: Iterable[str], *, repair: bool, damaged: bool) -> Restored | Flaw:
+def restored(row: dict[str, Json], names: Iterable[str], *, repair: bool, damaged: str | None) -> Restored | Flaw:
     """Looks at all texts in the fields `names`. A Flaw names the field where a backslash is lost.
 
-    `damaged` rows could only be decoded because backslashes were restored before; in them the doubtful ones count, too.
+    `damaged` is a command whose backslash had to be restored to decode the row; in it the doubtful ones count, too.
     With `repair` they are restored; what may be a command or a line break is a Flaw even then.
     """
     present = [name for name in dict.fromkeys(names) if name in row]
     placed = [(name, text) for name in present for text in _texts(row[name])]
+    commands = {} if damaged is None else _decoded(placed, damaged)
     if not any(latex.is_suspect(text) for _, text in placed):
-        return Restored(row, {name: ["\\"] for name in present[:1]} if damaged else {})
-    found = latex.lost_backslashes([text for _, text in placed], damaged=damaged)
+        return Restored(row, commands)
+    found = latex.lost_backslashes([text for _, text in placed], damaged=damaged is not None)
     mended: dict[str, str] = {}
-    commands: dict[str, list[str]] = {name: ["\\"] for name in present[:1]} if damaged else {}
     for (name, text), spots in zip(placed, found, strict=True):
         if not spots:
             continue
@@ -43,6 +43,12 @@ def restored(row: dict[str, Json], names: Iterable[str], *, repair: bool, damage
         return Restored(row, commands)
     changed = {name: _mapped(row[name], lambda text: mended.get(text, text)) for name in present}
     return Restored({**row, **changed}, commands)
+
+
+def _decoded(placed: list[tuple[str, str]], command: str) -> dict[str, list[str]]:
+    """Where `command` stands now; nowhere where it is in another field."""
+    name = next((name for name, text in placed if f"\\{command}" in text), None)
+    return {} if name is None else {name: [f"\\{command}"]}
 
 
 def _flaw(name: str, text: str, spots: list[latex.Spot], *, repair: bool) -> Flaw | None:

@@ -51,22 +51,31 @@ class Choices:
             return next(iter(readings))
         among = ", ".join(f"{label}. {choice:.30}" for label, choice in zip(self.labels, self.texts, strict=True))
         if readings:
-            return Flaw(None, f"{text!r:.40} may mean {' or '.join(readings)} of the choices ({among}): write the label")
-        hint = "; an index counts from 0" if text.isdigit() else ""
+            return Flaw(
+                None, f"{text!r:.40} may mean {' or '.join(readings)} of the choices ({among}): write the label"
+            )
+        hint = "; an index counts from 0" if text.isdigit() and not self._has_numbers else ""
         return Flaw(None, f"{text!r:.40} is none of the choices ({among}){hint}")
 
     def _readings(self, answer: Json, text: str) -> list[str]:
+        """The labels that the answer may mean. A number is an index, a text with digits perhaps the choice itself."""
         by_text = [label for label, choice in zip(self.labels, self.texts, strict=True) if choice == text]
         if text in self.labels:
             return [text, *by_text]
         lettered = _OWN_LABEL.fullmatch(text)
         if lettered is not None and lettered[1] in self.labels:
             return [lettered[1], *by_text]
-        is_index = text.isdigit() and len(text) < 4 and not (isinstance(answer, float) and not answer.is_integer())
-        # Labels that are numbers themselves leave no room for an index.
-        if is_index and not any(label.isdigit() for label in self.labels) and int(text) < len(self.labels):
-            return [self.labels[int(text)], *by_text]
-        return by_text
+        if self._has_numbers:
+            return by_text
+        if isinstance(answer, int | float):
+            return [self.labels[int(answer)]] if float(answer).is_integer() and 0 <= answer < len(self.labels) else []
+        is_index = text.isdigit() and len(text) < 4 and int(text) < len(self.labels)
+        return [self.labels[int(text)], *by_text] if is_index else by_text
+
+    @property
+    def _has_numbers(self) -> bool:
+        """Labels that are numbers themselves leave no room for an index."""
+        return any(label.isdigit() for label in self.labels)
 
 
 def read_choices(value: Json) -> Choices | Flaw:

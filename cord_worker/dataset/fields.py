@@ -156,9 +156,7 @@ class _Finder:
         nested = self._nested(name)
         if nested is not None:
             return nested
-        raise DatasetError(
-            f"{self._where} has no field {name!r} (--{role}-field). Its fields are: {self._shown()}."
-        )
+        raise DatasetError(f"{self._where} has no field {name!r} (--{role}-field). Its fields are: {self._shown()}.")
 
     def _nested(self, name: str) -> Field | None:
         """The field at this dotted path, where the first rows have one; a column's own name may hold dots, too."""

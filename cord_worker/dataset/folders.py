@@ -51,8 +51,8 @@ def files_of(path: Path, split: str | None) -> list[Path]:
         foreign = sorted({file.suffix for file in _walk(path) if file.suffix.lower() in _FOREIGN})
         beside = f" (it holds {', '.join(foreign)} files)" if foreign else ""
         raise DatasetError(
-            f"{path} is a folder but no saved dataset and holds no data files{beside}: name a .jsonl, .json, .csv, .tsv "
-            "or .parquet file, or a folder of such files."
+            f"{path} is a folder but no saved dataset and holds no data files{beside}: name a .jsonl, .json, "
+            ".csv, .tsv or .parquet file, or a folder of such files."
         )
     chosen = _chosen(path, splits, split)
     files = splits[chosen]
@@ -86,8 +86,8 @@ def _named_in_readme(path: Path) -> dict[str, list[Path]]:
             files = sorted({file for pattern in patterns for file in _matching(base, pattern)})
             if not files:
                 raise DatasetError(
-                    f"{path} is not whole: its README.md names {', '.join(patterns)} for the split {split!r}, and no such "
-                    "file is there. Download the dataset again, or name a file."
+                    f"{path} is not whole: its README.md names {', '.join(patterns)} for the split {split!r}, and no "
+                    "such file is there. Download the dataset again, or name a file."
                 )
             found[split if len(configs) == 1 else f"{name}/{split}"] = files
     return found
@@ -108,7 +108,9 @@ def _configs(path: Path) -> list[Any]:
         parsed = yaml.safe_load(front[1])
     except (yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise DatasetError(f"{readme}: its front matter is no YAML ({reason}): mend it, or name a data file.") from error
+        raise DatasetError(
+            f"{readme}: its front matter is no YAML ({reason}): mend it, or name a data file."
+        ) from error
     configs = parsed.get("configs") if isinstance(parsed, dict) else None
     return configs if isinstance(configs, list) else []
 
@@ -124,13 +126,18 @@ def _patterns(data_files: Any) -> Iterator[tuple[str, list[str]]]:
     for entry in entries:
         if isinstance(entry, dict):
             patterns = entry.get("path", [])
-            yield str(entry.get("split", "train")), [str(one) for one in ([patterns] if isinstance(patterns, str) else patterns)]
+            yield (
+                str(entry.get("split", "train")),
+                [str(one) for one in ([patterns] if isinstance(patterns, str) else patterns)],
+            )
 
 
 def _matching(base: Path, pattern: str) -> Iterator[Path]:
     parts = PurePosixPath(pattern)
     if parts.is_absolute() or ".." in parts.parts:
-        raise DatasetError(f"{base}/README.md names {pattern!r}, which is outside the folder: name a data file instead.")
+        raise DatasetError(
+            f"{base}/README.md names {pattern!r}, which is outside the folder: name a data file instead."
+        )
     for file in base.glob(pattern):
         if file.is_file():
             yield file
@@ -194,6 +201,6 @@ def _check_whole(path: Path, split: str, files: list[Path]) -> None:
         first = next((number for number in range(count) if number not in numbers), None)
         if first is not None:
             raise DatasetError(
-                f"{path} is not whole: of the {count} files of {prefix or split!r}, number {first:05d} is missing. Download "
-                "it again, or name one file."
+                f"{path} is not whole: of the {count} files of {prefix or split!r}, number {first:05d} is missing. "
+                "Download it again, or name one file."
             )

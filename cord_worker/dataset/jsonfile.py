@@ -87,7 +87,7 @@ def _elements(name: str, window: _Window, repair_latex: bool) -> Rows:
         elif window.damaged and not repair_latex:
             yield RejectedRecord(location, None, unescaped(window.damaged), keep_raw(value))
         else:
-            yield Row(location, value, trusted=False, damaged=window.damaged is not None)
+            yield Row(location, value, trusted=False, damaged=window.damaged)
         if window.peek() != ",":
             break
         window.take(",")
@@ -166,7 +166,7 @@ class _Window:
             return False
         at = self._text.rfind("\\", self._at, error.pos + 2)
         command = latex.invalid_escape(self._text[at : at + 40]) if at >= 0 else None
-        if command is None or at + 40 > len(self._text) and not self._ended:
+        if command is None or (at + 40 > len(self._text) and not self._ended):
             return False
         self._text = f"{self._text[:at]}\\{self._text[at:]}"
         self.damaged = self.damaged or command

@@ -70,8 +70,8 @@ class StrictDecoder:
 def unescaped(command: str) -> str:
     """The reason for refusing a row whose JSON holds a LaTeX command with a backslash that is not escaped."""
     return (
-        f"the row holds \\{command} with one backslash, which JSON does not know: LaTeX was written without escaping it. "
-        f"Write \\\\{command}, or read it with --repair-latex"
+        f"the row holds \\{command} with one backslash, which JSON does not know: LaTeX was written without escaping "
+        f"it. Write \\\\{command}, or read it with --repair-latex"
     )
 
 

@@ -85,7 +85,7 @@ def read_jsonl(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
             if isinstance(parsed, str):
                 yield RejectedRecord(location, None, parsed, keep_raw(data))
             else:
-                yield Row(location, parsed, trusted, damaged=command is not None)
+                yield Row(location, parsed, trusted, damaged=command)
             if line.number == 1 and text in ("[", "{"):
                 raise DatasetError(f"{path} is one JSON document over several lines: name it .json.")
 

@@ -16,7 +16,9 @@ from cord_worker.dataset.rows import Row
 from cord_worker.dataset.values import Flaw, keep_raw, row_flaw
 from cord_worker.dataset.visible import hidden_inside, hides_at_ends
 
-_CHAT_TAG = re.compile(r"<\|[A-Za-z_][\w ]{0,30}\|>|</?think>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<｜[^｜]{1,30}｜>")
+_CHAT_TAG = re.compile(
+    r"<\|[A-Za-z_][\w ]{0,30}\|>|</?think>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<｜[^｜]{1,30}｜>"
+)
 _SHOWN = 80
 _NO_NOTES: tuple[Note, ...] = ()
 
@@ -37,9 +39,7 @@ class Reader:
         if not row.trusted and (flaw := row_flaw(value)):
             reason = f"the row {flaw.reason}" if flaw.field is None else flaw.reason
             return RejectedRecord(row.location, flaw.field, reason, keep_raw(value))
-        found = backslashes.restored(
-            value, self._texts, repair=self._options.repair_latex, damaged=row.damaged
-        )
+        found = backslashes.restored(value, self._texts, repair=self._options.repair_latex, damaged=row.damaged)
         problem = found if isinstance(found, Flaw) else self._read(found, row.location)
         if isinstance(problem, Flaw):
             return RejectedRecord(row.location, problem.field, problem.reason, keep_raw(value))
@@ -63,12 +63,9 @@ class Reader:
         passage = None if fields.passage is None else roles.passage(fields.passage.of(row))
         if isinstance(passage, Flaw):
             return Flaw(_name(fields.passage), passage.reason)
-        key = hashlib.sha256(f"{question[0]}\0{answer[0]}".encode()).hexdigest()[:16]
-        if fields.id is not None:
-            given = roles.key(fields.id.of(row))
-            if isinstance(given, Flaw):
-                return Flaw(fields.id.name, given.reason)
-            key = given
+        key = self._key(row, question[0], answer[0])
+        if isinstance(key, Flaw):
+            return Flaw(_name(fields.id), key.reason)
         return ProblemRecord(
             key,
             question[0],
@@ -79,7 +76,14 @@ class Reader:
             tuple(self._notes(found, question, answer, passage)) or _NO_NOTES,
         )
 
-    def _with_choices(self, row: dict[str, Json], question: roles.Taken) -> tuple[roles.Taken, roles.Taken] | Flaw | None:
+    def _key(self, row: dict[str, Json], question: str, answer: str) -> str | Flaw:
+        if self._fields.id is not None:
+            return roles.key(self._fields.id.of(row))
+        return hashlib.sha256(f"{question}\0{answer}".encode()).hexdigest()[:16]
+
+    def _with_choices(
+        self, row: dict[str, Json], question: roles.Taken
+    ) -> tuple[roles.Taken, roles.Taken] | Flaw | None:
         """Question and answer of a multiple choice, None where the row is none."""
         fields = self._fields
         if self._options.answer_as_is:

@@ -23,7 +23,9 @@ def question(value: Json) -> Taken | Flaw:
     if isinstance(value, NotText):
         return _NOT_TEXT
     if isinstance(value, str):
-        return (text, ()) if (text := stripped(value)) else Flaw(None, "is empty: write the question, or take the row out")
+        return (
+            (text, ()) if (text := stripped(value)) else Flaw(None, "is empty: write the question, or take the row out")
+        )
     if value is None:
         return Flaw(None, "is missing: write the question, or take the row out")
     if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):

@@ -12,13 +12,13 @@ MAX_ROW_BYTES = 16 * 1024 * 1024
 
 
 class Row(NamedTuple):
-    """A decoded row; `trusted` where the reader already knows that nothing in it is unstorable, `damaged` where it had
-    to restore backslashes to decode it."""
+    """A decoded row; `trusted` where the reader already knows that nothing in it is unstorable, `damaged` is a
+    LaTeX command whose backslash had to be restored to decode it."""
 
     location: str
     value: dict[str, Json]
     trusted: bool
-    damaged: bool = False
+    damaged: str | None = None
 
 
 Rows = Iterator[Row | RejectedRecord]

@@ -7,6 +7,7 @@ leave no doubt count: a text without one, however long, is an answer itself (Pub
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 _HASHES = re.compile(r"(?<![#\w])####(?!#)[ \t]*(?P<answer>[^\n]*)")
 _HEADING = re.compile(r"(?m)^[ \t]*####(?!#)")
@@ -16,7 +17,7 @@ _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _BETWEEN_BOXES = re.compile(r"[\s$]*(?:[,;]|,?\s*(?:and|or|\\text\{\s*(?:and|or)\s*\}))[\s$]*")
 
 
-class Undecided(Exception):  # noqa: N818 - says what it is
+class Undecided(Exception):
     """The text has marks of a final answer, but not of one; the message says why, without a full stop."""
 
 
@@ -76,9 +77,7 @@ def _boxed(text: str) -> str | None:
     contents = list(dict.fromkeys(content for _, _, content in boxes))
     if len({_plain(content) for content in contents}) == 1:
         return _inner(contents[-1])
-    side_by_side = all(
-        _BETWEEN_BOXES.fullmatch(text, left[1], right[0]) for left, right in zip(boxes, boxes[1:], strict=False)
-    )
+    side_by_side = all(_BETWEEN_BOXES.fullmatch(text, left[1], right[0]) for left, right in pairwise(boxes))
     if side_by_side:
         return ", ".join(content for _, _, content in boxes)
     shown = " and ".join(f"{content!r:.40}" for content in contents[:3])

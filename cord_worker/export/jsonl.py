@@ -1,19 +1,111 @@
-"""JSON lines: one trajectory an object, in dataset order, the same bytes for the same run.
+"""One row a trajectory, in dataset order, the same bytes for the same run.
 
 Nothing that differs between two equal runs is written: no keys of the database, times, workers or durations.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from cord_worker.export.files import replaced_file
+from cord_worker.config import RunConfig
+from cord_worker.export.forms import form_of
+from cord_worker.export.metadata import MOST_FIELDS, Metadata
 from cord_worker.export.report import ExportReport, Filters, look_up
-from cord_worker.export.rows import write_lines
+from cord_worker.export.rows import Schema, write_rows
 from cord_worker.prompting.trajectory import ANSWER_OPENING, THINK_OPEN, Segmentation, trajectory_text
 from cord_worker.store.database import Database
-from cord_worker.store.results import Failure, Provenance, Result, stream_failures, stream_results
+from cord_worker.store.results import (
+    Failure,
+    Provenance,
+    Result,
+    attribute_kinds,
+    has_passages,
+    stream_failures,
+    stream_results,
+)
+
+_STEP: dict[str, Schema] = {
+    "step": "integer",
+    "teacher": "text",
+    "text": "text",
+    "score": "number",
+    "finish_reason": "text",
+    "tokens": "integer",
+}
+_PROVENANCE: dict[str, Schema] = {
+    "run": "text",
+    "config_fingerprint": "text",
+    "seed": "integer",
+    "prover_model": "text",
+    "scoring_template": "text",
+    "scoring_mode": "text",
+    "code_version": "text",
+}
+_FAILURE: dict[str, Schema] = {"id": "text", "question": "text", "answer": "text", "reason": "text"}
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryRows:
+    """How the results of one run become rows that all have the same fields, of the same types.
+
+    `sample` is a field of a run whose problems have several results, `passage` of one that has passages.
+    """
+
+    provenance: dict[str, Any]
+    segmentation: Segmentation
+    metadata: Metadata
+    has_samples: bool
+    has_passages: bool
+
+    @property
+    def schema(self) -> dict[str, Schema]:
+        """Fields and their types, in the order of the rows."""
+        schema: dict[str, Schema] = {
+            "id": "text",
+            "question": "text",
+            "answer": "text",
+            "trajectory": "text",
+            "final_answer": "text",
+            "score": "number",
+            "correct": "flag",
+            "verification": {"method": "text", "extracted": "text"},
+            "finish": "text",
+            "steps": [_STEP],
+            "provenance": _PROVENANCE,
+            "metadata": self.metadata.schema,
+        }
+        if self.has_samples:
+            schema["sample"] = "integer"
+        if self.has_passages:
+            schema["passage"] = "text"
+        return schema
+
+    def row(self, result: Result) -> dict[str, Any]:
+        """A trajectory as a row."""
+        answer = result.answer_text.strip()
+        thinking = trajectory_text([step.text for step in result.steps], self.segmentation)
+        verification = result.verification or {}
+        row = {
+            "id": result.key,
+            "question": result.question,
+            "answer": result.answer,
+            "trajectory": f"{THINK_OPEN}\n{thinking}{ANSWER_OPENING}{answer}",
+            "final_answer": answer,
+            "score": result.score,
+            "correct": result.correct,
+            "verification": {name: _text(verification.get(name)) for name in ("method", "extracted")},
+            "finish": result.finish,
+            "steps": [asdict(step) for step in result.steps],
+            "provenance": self.provenance,
+            "metadata": self.metadata.of(result.attributes),
+        }
+        if self.has_samples:
+            row["sample"] = result.sample
+        if self.has_passages:
+            row["passage"] = result.passage
+        return row
 
 
 def export_run(
@@ -26,13 +118,23 @@ def export_run(
 ) -> ExportReport:
     """Writes the run's trajectories to `output` (a path, `-` for standard output), and its failures where asked.
 
-    The files are complete or as before. Raises RunNotFound, and ExportError where a file cannot be written.
+    What is written is what the name says (see `forms`). The files are complete or as before. Raises RunNotFound, and
+    ExportError where a file cannot be written.
     """
+    for name in (output, failures):
+        if name is not None:
+            form_of(name)
     found = database.run(lambda connection: look_up(connection, run_name))
-    made = _provenance(found.provenance)
-    with database.transaction() as connection, replaced_file(output) as file:
+    with database.transaction() as connection:
+        rows = TrajectoryRows(
+            _provenance(found.provenance),
+            found.segmentation,
+            Metadata(attribute_kinds(connection, found.run.id, MOST_FIELDS + 1)),
+            has_samples=RunConfig.from_stored(found.provenance.config).search.pipeline == "sample",
+            has_passages=has_passages(connection, found.run.id),
+        )
         results = stream_results(connection, found.run.id, **asdict(filters or Filters()))
-        exported = write_lines(file, (result_line(result, made, found.segmentation) for result in results))
+        exported = write_rows(output, (rows.row(result) for result in results), rows.schema)
     if failures is not None:
         export_failures(database, found.run.id, failures)
     return found.report(exported)
@@ -40,52 +142,17 @@ def export_run(
 
 def export_failures(database: Database, run_id: int, output: str) -> None:
     """Writes the run's failed problems with their reasons. Raises ExportError where the file cannot be written."""
-    with database.transaction() as connection, replaced_file(output) as file:
-        write_lines(file, (failure_line(failure) for failure in stream_failures(connection, run_id)))
+    with database.transaction() as connection:
+        write_rows(output, (failure_row(failure) for failure in stream_failures(connection, run_id)), _FAILURE)
 
 
-def result_line(result: Result, provenance: dict[str, Any], segmentation: Segmentation) -> dict[str, Any]:
-    """A trajectory as the object of its line; its keys are always these, in this order.
-
-    `sample` follows where a problem has several lines, `passage` where there is one.
-    """
-    answer = result.answer_text.strip()
-    thinking = trajectory_text([step.text for step in result.steps], segmentation)
-    verification = result.verification or {}
-    line = {
-        "id": result.key,
-        "question": result.question,
-        "answer": result.answer,
-        "trajectory": f"{THINK_OPEN}\n{thinking}{ANSWER_OPENING}{answer}",
-        "final_answer": answer,
-        "score": result.score,
-        "correct": result.correct,
-        "verification": {"method": verification.get("method"), "extracted": verification.get("extracted")},
-        "finish": result.finish,
-        "steps": [
-            {
-                "step": step.step,
-                "teacher": step.teacher,
-                "text": step.text,
-                "score": step.score,
-                "finish_reason": step.finish_reason,
-                "tokens": step.tokens,
-            }
-            for step in result.steps
-        ],
-        "provenance": provenance,
-        "metadata": result.attributes,
-    }
-    if result.sample is not None:
-        line["sample"] = result.sample
-    if result.passage is not None:
-        line["passage"] = result.passage
-    return line
-
-
-def failure_line(failure: Failure) -> dict[str, Any]:
-    """A failed problem as the object of its line."""
+def failure_row(failure: Failure) -> dict[str, Any]:
+    """A failed problem as a row."""
     return {"id": failure.key, "question": failure.question, "answer": failure.answer, "reason": failure.reason}
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _provenance(provenance: Provenance) -> dict[str, Any]:

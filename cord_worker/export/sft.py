@@ -10,22 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from cord_worker.engines.openai_tokenizer import load_tokenizer
 from cord_worker.engines.protocol import Turn
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.export.files import STANDARD_OUTPUT, ExportError, replaced_file
+from cord_worker.export.files import ExportError
+from cord_worker.export.forms import form_of
 from cord_worker.export.jsonl import export_failures
 from cord_worker.export.report import ExportReport, Filters, look_up
-from cord_worker.export.rows import write_lines, write_parquet
+from cord_worker.export.rows import Schema, write_rows
 from cord_worker.prompting.first_turn import TurnPiece, render_first_turn
 from cord_worker.prompting.trajectory import ANSWER_OPENING, Segmentation, scoring_pieces
 from cord_worker.store.database import Database
 from cord_worker.store.results import Result, stream_results
 
-COLUMNS = ("id", "prompt", "completion")
+COLUMNS: dict[str, Schema] = {"id": "text", "prompt": "text", "completion": "text"}
 
 
 class Student:
@@ -72,18 +72,18 @@ def export_sft(
     filters: Filters | None = None,
     failures: str | None = None,
 ) -> ExportReport:
-    """Writes the run's trajectories as rows to train `student` on: Parquet where `output` ends so, else JSON lines.
+    """Writes the run's trajectories as rows to train `student` on, as the name of `output` says (see `forms`).
 
     The files are complete or as before. Raises RunNotFound, and ExportError where a file cannot be written.
     """
+    for name in (output, failures):
+        if name is not None:
+            form_of(name)
     found = database.run(lambda connection: look_up(connection, run_name))
     rows = _Rows(student, found.segmentation)
-    with database.transaction() as connection, replaced_file(output) as file:
+    with database.transaction() as connection:
         fitting = rows.of(stream_results(connection, found.run.id, **asdict(filters or Filters())))
-        if output != STANDARD_OUTPUT and Path(output).suffix == ".parquet":
-            exported = write_parquet(file, fitting, COLUMNS)
-        else:
-            exported = write_lines(file, fitting)
+        exported = write_rows(output, fitting, COLUMNS)
     if failures is not None:
         export_failures(database, found.run.id, failures)
     return found.report(exported, rows.unfit)

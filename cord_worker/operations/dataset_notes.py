@@ -45,9 +45,7 @@ class DatasetNotes:
         """Keeps the fields that were found."""
         self.fields = mapping
 
-    def counted(
-        self, records: Iterable[ProblemRecord | RejectedRecord]
-    ) -> Iterator[ProblemRecord | RejectedRecord]:
+    def counted(self, records: Iterable[ProblemRecord | RejectedRecord]) -> Iterator[ProblemRecord | RejectedRecord]:
         """`records` as they are, their notes counted."""
         for record in records:
             if isinstance(record, ProblemRecord) and record.notes:
@@ -98,4 +96,6 @@ class DatasetNotes:
 
 
 def _places(change: Change, counted: Counted) -> str:
-    return f" ({counted.places:,} places)" if change is Change.LATEX else ""
+    if change is not Change.LATEX:
+        return ""
+    return f" ({counted.places:,} {'place' if counted.places == 1 else 'places'})"

@@ -40,7 +40,7 @@ class DatasetSource:
     split: str | None = None
     limit: int | None = None
     skip_invalid: bool = False
-    options: ReadOptions = ReadOptions()
+    options: ReadOptions = field(default_factory=ReadOptions)
 
     def records(
         self, notes: DatasetNotes | None = None, config: RunConfig | None = None
@@ -107,7 +107,7 @@ class Enqueued:
 
 @dataclass(slots=True)
 class Validation:
-    """What reading a dataset found; `flaws` holds the first ones only. `fitting` is there where models were looked at."""
+    """What reading a dataset found; `flaws` holds the first ones only, `fitting` how problems fit the models."""
 
     good: int = 0
     bad: int = 0

@@ -19,7 +19,7 @@ import tomlkit
 
 from cord_worker.config import NAME_PATTERN, ModelConfig, RunConfig, RunSection, SearchConfig, Settings, TeacherConfig
 from cord_worker.errors import ConfigError, DatasetError
-from cord_worker.export.files import check_writable
+from cord_worker.export.forms import check_output
 from cord_worker.export.jsonl import export_run
 from cord_worker.local.state import StateDir
 from cord_worker.operations.comparing import Interval, bootstrap
@@ -193,7 +193,7 @@ def evaluate(
     `output` names the JSON-lines file of all samples, if any. Raises as `work_through`.
     """
     if output is not None:
-        check_writable(output)
+        check_output(output)
     name = run_name or default_run_name(source.path, config)
 
     def conclude(database: Database, run: RunRow) -> Evaluation:

@@ -59,19 +59,21 @@ class Fit:
         """For people."""
         ends = "closing part" if self.role == "prover" else "answer"
         head = (
-            f"{self.role} (model {self.model!r}): context {self.context:,} tokens - {self.overhead:,} of the template - "
-            f"{self.thinking:,} thinking - {self.end:,} {ends} = room for {max(0, self.room):,} of the question"
+            f"{self.role} (model {self.model!r}): context {self.context:,} tokens - {self.overhead:,} of the template "
+            f"- {self.thinking:,} thinking - {self.end:,} {ends} = room for {max(0, self.room):,} of the question"
         )
         if self.room <= 0:
-            return f"{head}; no problem fits: lower search.thinking_tokens or search.answer_tokens, or raise max_model_len"
+            return (
+                f"{head}; no problem fits: lower search.thinking_tokens or search.answer_tokens, or raise max_model_len"
+            )
         longest = f"; the longest takes {self.longest:,} ({self.longest_at})" if self.longest_at else ""
         return f"{head}{longest}; {self.count:,} do not fit" if self.count else f"{head}{longest}; all fit"
 
     def named(self) -> list[str]:
         """For people: the first problems that do not fit."""
         lines = [
-            f"{found.location}: id {found.key!r} does not fit {self.role} (model {self.model!r}): {found.prompt:,} prompt + "
-            f"{found.thinking:,} thinking + {found.end:,} {'closing part' if self.role == 'prover' else 'answer'} = "
+            f"{found.location}: id {found.key!r} does not fit {self.role} (model {self.model!r}): "
+            f"{found.prompt:,} prompt + {found.thinking:,} thinking + {found.end:,} {'closing part' if self.role == 'prover' else 'answer'} = "
             f"{found.prompt + found.thinking + found.end:,} tokens of {self.context:,}"
             for found in self.misfits
         ]
@@ -112,15 +114,18 @@ class ContextCheck:
         for teacher in config.teachers:
             found = self._loaded(teacher.model, config.models[teacher.model])
             if found is not None:
-                self._add(f"teacher {teacher.name}", teacher.model, found, config.system_prompt(teacher), search.thinking_tokens,
-                          lambda _: search.answer_tokens)  # fmt: skip
+                role, system = f"teacher {teacher.name}", config.system_prompt(teacher)
+                self._add(role, teacher.model, found, system, search.thinking_tokens, lambda _: search.answer_tokens)
         if config.is_scored:
             scorer = config.scorer
             found = self._loaded(scorer.model, config.prover_model)
             if found is not None:
                 codec = found[0]
-                self._add("prover", scorer.model, found, None, search.thinking_tokens,
-                          lambda record: len(codec.closing(scorer.scoring_template, record.answer).ids))  # fmt: skip
+
+                def closing(record: ProblemRecord) -> int:
+                    return len(codec.closing(scorer.scoring_template, record.answer).ids)
+
+                self._add("prover", scorer.model, found, None, search.thinking_tokens, closing)
 
     @property
     def fits(self) -> list[Fit]:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, Settings
 from cord_worker.errors import LocalServiceError, RunConflict
-from cord_worker.export.files import check_writable
+from cord_worker.export.forms import check_output
 from cord_worker.export.jsonl import export_run
 from cord_worker.export.report import ExportReport
 from cord_worker.local.supervisor import EventKind, Supervisor
@@ -66,7 +66,7 @@ def carry_out(
     task: LocalRun, output: str, view: ProgressView, check_interrupted: Callable[[], None]
 ) -> Worked[ExportReport]:
     """Works until every problem of the dataset's run is final, and exports it to `output`; see `work_through`."""
-    check_writable(output)
+    check_output(output)
     return work_through(task, view, check_interrupted, lambda database, run: export_run(database, run.name, output))
 
 

@@ -8,6 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from cord_worker.dataset.jsontext import StrictDecoder
+
+AttributeKinds = dict[str, frozenset[str]]
+"""JSON types by field: string, boolean, integer (64 bits), number (a double holds it), exact, object, array, null."""
+
 
 @dataclass(frozen=True, slots=True)
 class ResultStep:
@@ -68,7 +73,8 @@ _STREAMED = {"stream_results": True, "yield_per": 200}
 
 _RESULTS = sa.text(
     """
-    SELECT p.key, p.question, p.answer, p.passage, p.attributes, CASE WHEN NOT j.winner THEN l.sample END AS sample,
+    SELECT p.key, p.question, p.answer, p.passage, CAST(p.attributes AS text) AS attributes,
+           CASE WHEN NOT j.winner THEN l.sample END AS sample,
            j.score, j.finish, j.answer_text, j.correct, j.verification,
            (WITH RECURSIVE path AS (
                 SELECT c.* FROM candidates c WHERE c.id = j.candidate_id
@@ -104,6 +110,26 @@ _FAILURES = sa.text(
     """
 )
 
+_ATTRIBUTE_KINDS = sa.text(
+    r"""
+    WITH cells AS (
+        SELECT cell.key, jsonb_typeof(cell.value) AS kind, CAST(cell.value AS text) AS written
+        FROM problems p, jsonb_each(p.attributes) cell WHERE p.run_id = :run_id
+    ), kinds AS (
+        SELECT key, CASE WHEN kind <> 'number' THEN kind
+                         WHEN written ~ '^-?[0-9]{1,18}$' THEN 'integer'
+                         WHEN length(written) > 40 THEN 'exact'
+                         WHEN CAST(CAST(CAST(written AS float8) AS text) AS numeric) = CAST(written AS numeric)
+                         THEN 'number'
+                         ELSE 'exact' END AS kind
+        FROM cells
+    )
+    SELECT key, array_agg(DISTINCT kind) AS kinds FROM kinds GROUP BY key ORDER BY key LIMIT :most
+    """
+)
+
+_HAS_PASSAGES = sa.text("SELECT EXISTS (SELECT FROM problems WHERE run_id = :run_id AND passage IS NOT NULL)")
+
 _PROVENANCE = sa.text(
     """
     SELECT r.name AS run, r.config_fingerprint, r.seed, m.path AS prover_model, r.scoring_mode, r.code_version, r.config
@@ -120,6 +146,8 @@ def stream_results(
     for row in connection.execute(_RESULTS, parameters, execution_options=_STREAMED):
         values = dict(row._mapping)
         values["steps"] = tuple(_step(*step) for step in row.steps or ())
+        # As text, so that no number loses digits on its way through Python.
+        values["attributes"] = StrictDecoder().decode(row.attributes)[0]
         values["answer_text"] = row.answer_text or ""
         yield Result(**values)
 
@@ -127,6 +155,17 @@ def stream_results(
 def count_results(connection: sa.Connection, run_id: int) -> int:
     """How many results the run has: one a done problem, or its samples."""
     return int(connection.execute(_COUNT_RESULTS, {"run_id": run_id}).scalar_one())
+
+
+def attribute_kinds(connection: sa.Connection, run_id: int, most: int) -> AttributeKinds:
+    """The fields that rows of the run's dataset have beside the problem, at most so many, and their JSON types."""
+    rows = connection.execute(_ATTRIBUTE_KINDS, {"run_id": run_id, "most": most})
+    return {row.key: frozenset(row.kinds) for row in rows}
+
+
+def has_passages(connection: sa.Connection, run_id: int) -> bool:
+    """Whether any problem of the run has a passage."""
+    return bool(connection.execute(_HAS_PASSAGES, {"run_id": run_id}).scalar_one())
 
 
 def stream_failures(connection: sa.Connection, run_id: int) -> Iterator[Failure]:

@@ -1,0 +1,64 @@
+"""What an output file's name decides: JSON lines, plain or compressed, or Parquet; anything else is refused."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import IO, cast
+
+from cord_worker.export.files import STANDARD_OUTPUT, ExportError, check_writable, replaced_file
+
+
+class Form(Enum):
+    """What is written; the value is the ending of the name."""
+
+    LINES = ".jsonl"
+    GZIP_LINES = ".jsonl.gz"
+    ZSTD_LINES = ".jsonl.zst"
+    PARQUET = ".parquet"
+
+
+def form_of(output: str) -> Form:
+    """What a file of this name is written as; JSON lines on standard output (`-`).
+
+    Raises:
+        ExportError: the name has another ending.
+    """
+    if output == STANDARD_OUTPUT:
+        return Form.LINES
+    name = Path(output).name.lower()
+    for form in Form:
+        if name.endswith(form.value) and name != form.value:
+            return form
+    known = ", ".join(form.value for form in Form)
+    raise ExportError(
+        f"{output}: its name does not say what to write: end it in {known}, or give - for standard output."
+    )
+
+
+def check_output(output: str) -> Form:
+    """What is written to `output`. Raises ExportError where its name or its folder does not do, before any work."""
+    form = form_of(output)
+    check_writable(output)
+    return form
+
+
+@contextmanager
+def output_file(output: str) -> Iterator[IO[bytes]]:
+    """A file for rows that takes the place of `output` in one rename at the end, compressed where its name says so."""
+    form = form_of(output)
+    with replaced_file(output) as file:
+        if form is Form.GZIP_LINES:
+            # Neither name nor time: the same rows are the same bytes.
+            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
+                yield cast("IO[bytes]", packed)
+        elif form is Form.ZSTD_LINES:
+            import pyarrow as pa
+
+            with pa.CompressedOutputStream(pa.PythonFile(file, mode="w"), "zstd") as packed:
+                yield cast("IO[bytes]", packed)
+        else:
+            yield file

@@ -1,0 +1,60 @@
+"""The dataset's other fields, with one type each over the whole run.
+
+A field of a dataset may be a text here, an object there and missing in a third row; libraries that read the export
+(`datasets`, pandas, pyarrow) then fail or guess. So a field that is text, a flag or a number in every row stays that,
+and every other one becomes JSON text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cord_worker.dataset.jsontext import exact_json
+from cord_worker.dataset.records import Json
+from cord_worker.export.rows import Schema
+from cord_worker.store.results import AttributeKinds
+
+MOST_FIELDS = 500
+"""With more fields than this (a dataset whose rows have names of their own), all of them are one JSON text."""
+ALL_IN_ONE = "json"
+"""The field that holds them then."""
+
+_KINDS = {"string": "text", "boolean": "flag", "integer": "integer", "number": "number"}
+
+
+class Metadata:
+    """Makes the metadata of every row of a run alike."""
+
+    def __init__(self, kinds: AttributeKinds) -> None:
+        """`kinds` are the JSON types that each field has in the run."""
+        self._kinds = {name: _kind(found) for name, found in sorted(kinds.items())}
+        self._is_one = len(self._kinds) > MOST_FIELDS
+
+    @property
+    def schema(self) -> Mapping[str, Schema]:
+        """Fields and their types; without any, the one that Parquet demands of an object."""
+        if self._is_one or not self._kinds:
+            return {ALL_IN_ONE: "text"}
+        return {name: _KINDS.get(kind, "text") for name, kind in self._kinds.items()}
+
+    def of(self, attributes: dict[str, Json]) -> dict[str, Any]:
+        """The metadata of one row."""
+        if self._is_one:
+            return {ALL_IN_ONE: exact_json(attributes) if attributes else None}
+        return {name: _value(attributes.get(name), kind) for name, kind in self._kinds.items()}
+
+
+def _kind(found: frozenset[str]) -> str:
+    kinds = found - {"null"}
+    if kinds == {"integer", "number"}:
+        return "number"
+    return next(iter(kinds)) if len(kinds) == 1 and kinds <= set(_KINDS) else "json"
+
+
+def _value(value: Json, kind: str) -> Any:
+    if value is None:
+        return None
+    if kind == "json":
+        return exact_json(value)
+    return float(value) if kind == "number" else value  # type: ignore[arg-type]
