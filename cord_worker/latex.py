@@ -1,9 +1,10 @@
 r"""LaTeX that lost its backslashes, because it was written into JSON (or a program's text) without escaping them.
 
 JSON reads `"\frac"` as a form feed and `rac`, `"\theta"` as a tab and `heta`, `"\nu"` as a line break and `u`. A
-control character is taken for a lost backslash only where its letter and *all* letters behind it are a known command: `\times`
-is one, a tab and `imes` is nothing else. Where the rest is a word or a symbol of its own (`\to`, `\tan`, `\nu`, `\ne`,
-`\rangle`), a tab or a line break may be meant, and the surroundings decide; where they do not, nothing is guessed.
+control character is taken for a lost backslash only where its letter and *all* letters behind it are a known command:
+`\times` is one, a tab and `imes` is nothing else. Where the rest is a word or a symbol of its own (`\to`, `\tan`,
+`\nu`, `\ne`, `\rangle`), a tab or a line break may be meant, and the surroundings decide; where they do not, nothing
+is guessed.
 """
 
 from __future__ import annotations
@@ -15,30 +16,27 @@ from enum import Enum
 
 _NAMES = """
 acute aleph alpha align amalg angle approx approxeq arccos arcsin arctan arg array arrow arrowvert ast asymp atop
-backepsilon backprime backsim backslash bar barwedge bbox because begin beta beth between bf bfseries bgroup bibitem big
-bigcap bigcirc bigcup Big bigg biggl biggm biggr bigl bigm bigodot bigoplus bigotimes bigr bigsqcup bigstar
-bigtriangledown bigtriangleup biguplus bigvee bigwedge binom blacklozenge blacksquare blacktriangle
-blacktriangledown bm bmod bold boldsymbol bot bowtie box boxdot boxed boxminus boxplus boxtimes bra brace brack braket
-breve buildrel bullet bumpeq bumpeqq
-fallingdotseq fbox fcolorbox fint firstoftwo flat floor flushleft flushright fontsize footnote footnotesize forall
-foreach frac fracwithdelims frak framebox frown
-nLeftarrow nLeftrightarrow nRightarrow nVDash nVdash nabla natural ncong ne nearrow neg neq newcommand newline newpage
-nexists ngeq ngeqq ngeqslant ngtr ni nicefrac nleftarrow nleftrightarrow nleq nleqq nleqslant nless nmid nobreak
-noindent nolimits nonumber normalfont normalsize not notag notin nparallel nprec npreceq nrightarrow nshortmid nshortparallel
-nsim nsubseteq nsubseteqq nsucc nsucceq nsupseteq nsupseteqq ntriangleleft ntrianglelefteq ntriangleright ntrianglerighteq nu
-num nvDash nvdash nwarrow
+backepsilon backprime backsim backslash bar barwedge bbox because begin beta beth between bf bfseries bgroup bibitem
+big bigcap bigcirc bigcup Big bigg biggl biggm biggr bigl bigm bigodot bigoplus bigotimes bigr bigsqcup bigstar
+bigtriangledown bigtriangleup biguplus bigvee bigwedge binom blacklozenge blacksquare blacktriangle blacktriangledown
+bm bmod bold boldsymbol bot bowtie box boxdot boxed boxminus boxplus boxtimes bra brace brack braket breve buildrel
+bullet bumpeq bumpeqq fallingdotseq fbox fcolorbox fint firstoftwo flat floor flushleft flushright fontsize footnote
+footnotesize forall foreach frac fracwithdelims frak framebox frown nLeftarrow nLeftrightarrow nRightarrow nVDash
+nVdash nabla natural ncong ne nearrow neg neq newcommand newline newpage nexists ngeq ngeqq ngeqslant ngtr ni nicefrac
+nleftarrow nleftrightarrow nleq nleqq nleqslant nless nmid nobreak noindent nolimits nonumber normalfont normalsize
+not notag notin nparallel nprec npreceq nrightarrow nshortmid nshortparallel nsim nsubseteq nsubseteqq nsucc nsucceq
+nsupseteq nsupseteqq ntriangleleft ntrianglelefteq ntriangleright ntrianglerighteq nu num nvDash nvdash nwarrow
 raggedright raise raisebox rangle rbrace rbrack rceil real ref renewcommand restriction rfloor rgroup rhd rho right
 rightarrow rightarrowtail rightharpoondown rightharpoonup rightleftarrows rightleftharpoons rightrightarrows
-rightsquigarrow rightthreetimes risingdotseq rlap rm rmoustache root rtimes rule rVert rvert
-tag tan tanh tau tbinom text textasciicircum textasciitilde textbackslash textbf textbullet textcircled textcolor
-textdegree textdollar texteuro textit textmd textnormal textquotedbl textrm textsc textsf textsl textstyle
-textsubscript textsuperscript texttt textunderscore textup tfrac therefore theta thetasym thickapprox thicksim
-thickspace thinspace tilde times tiny to top triangle triangledown triangleleft trianglelefteq triangleq triangleright
-trianglerighteq tt twoheadleftarrow twoheadrightarrow
-varDelta varGamma varLambda varOmega varPhi varPi varPsi varSigma varTheta varUpsilon varXi varepsilon varinjlim
-varkappa varliminf varlimsup varnothing varphi varpi varprojlim varpropto varrho varsigma varsubsetneq varsupsetneq vartheta
-vartriangle vartriangleleft vartriangleright vbox vdash vDash vdots vec vee veebar verb vert Vert vfill vline vphantom
-vskip vspace
+rightsquigarrow rightthreetimes risingdotseq rlap rm rmoustache root rtimes rule rVert rvert tag tan tanh tau tbinom
+text textasciicircum textasciitilde textbackslash textbf textbullet textcircled textcolor textdegree textdollar
+texteuro textit textmd textnormal textquotedbl textrm textsc textsf textsl textstyle textsubscript textsuperscript
+texttt textunderscore textup tfrac therefore theta thetasym thickapprox thicksim thickspace thinspace tilde times tiny
+to top triangle triangledown triangleleft trianglelefteq triangleq triangleright trianglerighteq tt twoheadleftarrow
+twoheadrightarrow varDelta varGamma varLambda varOmega varPhi varPi varPsi varSigma varTheta varUpsilon varXi
+varepsilon varinjlim varkappa varliminf varlimsup varnothing varphi varpi varprojlim varpropto varrho varsigma
+varsubsetneq varsupsetneq vartheta vartriangle vartriangleleft vartriangleright vbox vdash vDash vdots vec vee veebar
+verb vert Vert vfill vline vphantom vskip vspace
 """
 COMMANDS = frozenset(_NAMES.split())
 """Commands of LaTeX, AMS and KaTeX that begin with the letter of an escape; `u` needs none: `\\u` without four hex
@@ -63,6 +61,7 @@ _RAW = re.compile(
     r'\\\\(?P<pair>[A-Za-z]{2})?|\\(?:(?=u(?![0-9a-fA-F]{4}))|(?=[^"\\/bfnrtu])|(?P<name>[bfnrt][A-Za-z]*))'
 )
 _OPENING = tuple(' $({[,=+-*/<>^_&|"')
+_NAME = re.compile(r"[A-Za-z]+|[^\s\w]")
 _INVALID = re.compile(r'\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}|(?P<invalid>\\)')
 _OFTEN_NAMES = "frac sqrt cdot times text left right pi theta alpha boxed begin end leq geq neq sum int"
 _OFTEN_ESCAPED = frozenset(_OFTEN_NAMES.split())
@@ -132,7 +131,7 @@ def invalid_escape(json_text: str) -> str | None:
     """The first command whose backslash makes `json_text` no JSON, such as `sqrt`; None where none does."""
     for match in _INVALID.finditer(json_text):
         if match["invalid"]:
-            name = re.compile("[A-Za-z]+").match(json_text, match.end())
+            name = _NAME.match(json_text, match.end())
             return name[0] if name else None
     return None
 

@@ -59,6 +59,7 @@ def not_utf8(line: Line, at: int) -> str:
 def read_jsonl(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
     """One JSON object a line; blank lines are skipped. `repair_latex` escapes backslashes that JSON does not know."""
     decoder = StrictDecoder()
+    opening = ""
     with opened(path) as stream:
         for line in lines(stream):
             data = line.data.strip(b" \t\r\n")
@@ -86,7 +87,8 @@ def read_jsonl(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
                 yield RejectedRecord(location, None, parsed, keep_raw(data))
             else:
                 yield Row(location, parsed, trusted, damaged=command)
-            if line.number == 1 and text in ("[", "{"):
+            opening = text if line.number == 1 else opening
+            if line.number == 2 and opening in ("[", "{"):
                 raise DatasetError(f"{path} is one JSON document over several lines: name it .json.")
 
 

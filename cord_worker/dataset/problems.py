@@ -136,8 +136,8 @@ class Reader:
                 yield Note(Change.INVISIBLE, field.name, repr(raw[-20:]))
             if (hidden := hidden_inside(text)) is not None:
                 yield Note(Change.INVISIBLE_INSIDE, field.name, hidden)
-            if (command := latex.overescaped(text)) is not None:
-                yield Note(Change.DOUBLED_BACKSLASHES, field.name, f"\\\\{command}")
+            if (doubled := latex.overescaped(text)) is not None:
+                yield Note(Change.DOUBLED_BACKSLASHES, field.name, f"\\\\{doubled}")
             if "<" in text or "[" in text:
                 tag = _CHAT_TAG.search(text)
                 if tag is not None:

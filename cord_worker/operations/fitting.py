@@ -63,18 +63,20 @@ class Fit:
             f"- {self.thinking:,} thinking - {self.end:,} {ends} = room for {max(0, self.room):,} of the question"
         )
         if self.room <= 0:
-            return (
-                f"{head}; no problem fits: lower search.thinking_tokens or search.answer_tokens, or raise max_model_len"
+            head += (
+                "; trajectories end where the context is full: lower search.thinking_tokens or search.answer_tokens, or "
+                "raise max_model_len"
             )
         longest = f"; the longest takes {self.longest:,} ({self.longest_at})" if self.longest_at else ""
         return f"{head}{longest}; {self.count:,} do not fit" if self.count else f"{head}{longest}; all fit"
 
     def named(self) -> list[str]:
         """For people: the first problems that do not fit."""
+        ends = "closing part" if self.role == "prover" else "answer"
         lines = [
-            f"{found.location}: id {found.key!r} does not fit {self.role} (model {self.model!r}): "
-            f"{found.prompt:,} prompt + {found.thinking:,} thinking + {found.end:,} {'closing part' if self.role == 'prover' else 'answer'} = "
-            f"{found.prompt + found.thinking + found.end:,} tokens of {self.context:,}"
+            f"{found.location}: id {found.key!r} does not fit {self.role} (model {self.model!r}): {found.prompt:,} "
+            f"prompt + {found.thinking:,} thinking + {found.end:,} {ends} = "
+            f"{found.prompt + found.thinking + found.end:,} tokens, context {self.context:,}"
             for found in self.misfits
         ]
         return [*lines, f"… and {self.count - len(lines):,} more"] if self.count > len(lines) else lines
@@ -139,7 +141,8 @@ class ContextCheck:
             fit.end = max(fit.end, end)
             if prompt - fit.overhead > fit.longest:
                 fit.longest, fit.longest_at = prompt - fit.overhead, record.location
-            if prompt + fit.thinking + end > fit.context:
+            # Where the budgets leave no room at all, only what cannot even be asked does not fit.
+            if prompt + (fit.thinking + end if fit.room > 0 else 1) > fit.context:
                 fit.count += 1
                 if len(fit.misfits) < _MOST_NAMED:
                     fit.misfits.append(TooLong(record.location, record.key, prompt, fit.thinking, end))

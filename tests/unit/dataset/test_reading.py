@@ -196,7 +196,9 @@ def test_a_last_line_without_an_end_is_read_but_a_torn_one_is_named(tmp_path: Pa
         ('{"question": null, "answer": "a", "id": "b"}', "question", "is missing"),
         ('{"question": "q", "answer": "  ", "id": "b"}', "answer", "is empty"),
         ('{"question": "q", "id": "b"}', "answer", "is missing"),
-        ('{"question": "q", "answer": ["a"], "id": "b"}', "answer", "is of type list"),
+        ('{"question": "q", "answer": [], "id": "b"}', "answer", "is an empty list"),
+        ('{"question": "q", "answer": ["a", null], "id": "b"}', "answer", "element 1 is missing"),
+        ('{"question": "q", "answer": {"text": "a"}, "id": "b"}', "answer", "object with the fields text"),
         ('{"question": "q", "answer": true, "id": "b"}', "answer", "is a boolean"),
         ('{"question": "q", "answer": NaN, "id": "b"}', None, "holds NaN"),
         ('{"question": "q", "answer": "a", "id": "b", "x": [-Infinity]}', None, "holds -Infinity"),
@@ -249,10 +251,25 @@ def test_a_line_over_the_cap_is_skipped_without_being_held(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("72", "72"), (72, "72"), (72.0, "72"), (0.5, "0.5"), (-3, "-3"), (" 7 \n", "7"), (1e20, "1e+20"), (0, "0")],
+    [
+        ('"72"', "72"),
+        ("72", "72"),
+        ("72.0", "72.0"),
+        ("0.5", "0.5"),
+        ('" 7 \\n"', "7"),
+        ("1.10", "1.10"),
+        ("0.000002", "0.000002"),
+        ("6.02E23", "6.02E23"),
+        ("-0", "-0"),
+        ("-0.00", "-0.00"),
+        ("98765432109876543210987654321", "98765432109876543210987654321"),
+        ("3.14159265358979323846", "3.14159265358979323846"),
+    ],
 )
-def test_an_answer_takes_its_shortest_text(tmp_path: Path, value: Any, text: str) -> None:
-    (problem,) = problems(write(tmp_path / "d.jsonl", json.dumps({"question": "q", "answer": value})))
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_an_answer_in_json_keeps_the_text_it_has(tmp_path: Path, kind: str, value: str, text: str) -> None:
+    row = f'{{"question": "q", "answer": {value}}}'
+    (problem,) = problems(write(tmp_path / f"d.{kind}", row if kind == "jsonl" else f"[{row}]"))
 
     assert problem.answer == text
 

@@ -1,0 +1,97 @@
+"""The final answer is taken out of a worked solution, and of nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cord_worker.dataset import Change, ProblemRecord, ReadOptions, RejectedRecord, read_problems
+from cord_worker.dataset.solutions import Undecided, final_answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("He has 3*4 = <<3*4=12>>12 eggs.\nHalf is 6.\n#### 6", "6"),
+        ("So 1,200 dollars. #### 1,200", "1,200"),
+        ("#### -5", "-5"),
+        ("Thus $\\boxed{\\dfrac{3}{8}}$.", "\\dfrac{3}{8}"),
+        ("\\boxed{9}", "9"),
+        ("$\\boxed{9}$", "9"),
+        ("We get \\boxed{\\text{(C)}} .", "\\text{(C)}"),
+        ("so \\fbox{12}", "12"),
+        ("so \\boxed 7", "7"),
+        ("once \\boxed{4}, again \\boxed{ 4 }", "4"),
+        ("x is \\boxed{2} or \\boxed{-2}", "2, -2"),
+        ("\\boxed{\\left\\{1, 2\\right\\}}", "\\left\\{1, 2\\right\\}"),
+        ("Long words.\n#### \\boxed{8}", "8"),
+        ("So \\boxed{8}.\n#### 8", "8"),
+        ("<reasoning>…</reasoning><answer>blue</answer>", "blue"),
+    ],
+)
+def test_the_final_answer_of_a_solution(text: str, answer: str) -> None:
+    assert final_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "72",
+        "\\frac{1}{2}",
+        "The drug lowers blood pressure in most patients, as three trials have shown.",
+        "#### Background\nLong.\n#### Results\nThe drug works.",
+        "It works. #### Why\nBecause.",
+        "##### 5",
+        "Issue #5 and #### marks a heading\nin Markdown",
+        "The answer is 4 because 2 + 2 = 4.",
+    ],
+)
+def test_an_answer_without_a_mark_stays_whole(text: str) -> None:
+    assert final_answer(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("First \\boxed{3}, then \\boxed{5}.", "several boxes"),
+        ("So \\boxed{\\frac{1}{2", "never closed"),
+        ("So \\boxed{}.", "empty"),
+        ("So \\boxed{4}.\n#### 5", "two final answers"),
+        ("So 5.\n#### ", "nothing behind"),
+        ("#### One\n#### 5", "several lines"),
+    ],
+)
+def test_what_is_not_clear_is_said(text: str, reason: str) -> None:
+    with pytest.raises(Undecided, match=reason):
+        final_answer(text)
+
+
+def read(tmp_path: Path, *rows: object, **options: bool) -> list[ProblemRecord | RejectedRecord]:
+    path = tmp_path / "d.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return list(read_problems(path, options=ReadOptions(**options)))
+
+
+def test_the_whole_solution_stays_in_the_metadata_and_is_noted(tmp_path: Path) -> None:
+    solution = "Ten times two is twenty.\n#### 20"
+    (problem,) = read(tmp_path, {"question": "10 * 2?", "answer": solution, "level": 1})
+    assert isinstance(problem, ProblemRecord)
+    assert problem.answer == "20"
+    assert problem.metadata == {"answer": solution, "level": 1}
+    assert [note.change for note in problem.notes] == [Change.FINAL_ANSWER]
+
+
+def test_as_is_keeps_the_whole(tmp_path: Path) -> None:
+    solution = "Ten times two is twenty.\n#### 20"
+    (problem,) = read(tmp_path, {"question": "10 * 2?", "answer": solution}, answer_as_is=True)
+    assert isinstance(problem, ProblemRecord)
+    assert (problem.answer, problem.metadata, problem.notes) == (solution, {}, ())
+
+
+def test_a_solution_with_two_results_is_refused_and_names_the_way_out(tmp_path: Path) -> None:
+    (refused,) = read(tmp_path, {"question": "q", "answer": "\\boxed{1}, no: \\boxed{2}"})
+    assert isinstance(refused, RejectedRecord)
+    assert refused.field == "answer"
+    assert "--answer-as-is" in refused.reason
