@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 
 from cord_worker import latex
 from cord_worker.dataset import backslashes, roles
+from cord_worker.dataset.chat_tags import CHAT_TAG
 from cord_worker.dataset.choices import read_choices
 from cord_worker.dataset.fields import Field, Fields
 from cord_worker.dataset.jsontext import exact_json
@@ -16,9 +16,6 @@ from cord_worker.dataset.rows import Row
 from cord_worker.dataset.values import Flaw, keep_raw, row_flaw
 from cord_worker.dataset.visible import hidden_inside, hides_at_ends
 
-_CHAT_TAG = re.compile(
-    r"<\|[A-Za-z_][\w ]{0,30}\|>|</?think>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<｜[^｜]{1,30}｜>"
-)
 _SHOWN = 80
 _NO_NOTES: tuple[Note, ...] = ()
 
@@ -139,7 +136,7 @@ class Reader:
             if (doubled := latex.overescaped(text)) is not None:
                 yield Note(Change.DOUBLED_BACKSLASHES, field.name, f"\\\\{doubled}")
             if "<" in text or "[" in text:
-                tag = _CHAT_TAG.search(text)
+                tag = CHAT_TAG.search(text)
                 if tag is not None:
                     yield Note(Change.CHAT_TAGS, field.name, tag[0])
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from cord_worker.dataset.chat_tags import TURN_TAG
 from cord_worker.engines.openai_client import Document
 from cord_worker.engines.protocol import Turn
 from cord_worker.errors import RequestError
@@ -32,11 +33,21 @@ _MARKER_AGAIN = re.compile(rf"^\s*{re.escape(STEP_HEADING)} \d+\.")
 
 
 def turn_messages(turn: Turn) -> list[Document]:
-    """The turn, after which the model replies. Raises RequestError for a blank question."""
+    """The turn, after which the model replies.
+
+    Raises RequestError for a blank question, and where question or passage hold a tag that begins or ends a turn: a
+    chat server puts it into its template as text, and may obey it.
+    """
     question = turn.question.strip()
     if not question:
         raise RequestError("the question is blank; give the problem a text")
     user = f"{turn.passage.strip()}\n\n{question}" if turn.passage and turn.passage.strip() else question
+    tag = TURN_TAG.search(user)
+    if tag is not None:
+        raise RequestError(
+            f"the question or passage holds the chat tag {tag[0]!r}, which a chat server may obey; remove it, or use a "
+            "server that takes token ids (vLLM, SGLang, llama.cpp)"
+        )
     messages: list[Document] = []
     if turn.system and turn.system.strip():
         messages.append({"role": "system", "content": turn.system.strip()})

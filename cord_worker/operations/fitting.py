@@ -64,8 +64,8 @@ class Fit:
         )
         if self.room <= 0:
             head += (
-                "; trajectories end where the context is full: lower search.thinking_tokens or search.answer_tokens, or "
-                "raise max_model_len"
+                "; trajectories end where the context is full: lower search.thinking_tokens or search.answer_tokens, "
+                "or raise max_model_len"
             )
         longest = f"; the longest takes {self.longest:,} ({self.longest_at})" if self.longest_at else ""
         return f"{head}{longest}; {self.count:,} do not fit" if self.count else f"{head}{longest}; all fit"

@@ -119,7 +119,7 @@ def test_a_run_is_paused_resumed_and_cancelled(cordctl: Cordctl) -> None:
     assert "is paused" in cordctl("pause", "mine").stdout
     assert "paused already" in cordctl("pause", "mine").stdout
     assert json.loads(cordctl("status", "--json").stdout)["state"] == "paused"
-    assert "cordctl resume mine" in cordctl("run", "problems.jsonl", "--run", "mine", "-o", "o", exits=1).stderr
+    assert "cordctl resume mine" in cordctl("run", "problems.jsonl", "--run", "mine", "-o", "o.jsonl", exits=1).stderr
     assert "goes on" in cordctl("resume", "mine").stdout
     assert "5 problems were not finished" in cordctl("cancel", "mine", "--yes").stdout
     assert json.loads(cordctl("status", "--json").stdout)["problems"] == {"total": 5, "active": 0, "cancelled": 5}

@@ -1,0 +1,58 @@
+"""Fields of invisible characters are empty; at the ends of a field such characters are stripped, and that is noted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cord_worker.dataset import Change, Note, ProblemRecord, RejectedRecord, read_problems
+
+
+def only(tmp_path: Path, **row: str) -> ProblemRecord | RejectedRecord:
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps({"question": "q", "answer": "1", **row}), encoding="utf-8")
+    (record,) = read_problems(path)
+    return record
+
+
+INVISIBLE = ["\u200b", "\ufeff", "\u2060\u200d", "\u00ad", "\u3164", "\u2800", "\u200e \u00a0\u200b", "\u202a\u202c", "\ufe0f"]
+
+
+@pytest.mark.parametrize("text", INVISIBLE, ids=ascii)
+@pytest.mark.parametrize("field", ["question", "answer"])
+def test_a_field_of_nothing_visible_is_empty(tmp_path: Path, field: str, text: str) -> None:
+    refused = only(tmp_path, **{field: text})
+    assert isinstance(refused, RejectedRecord)
+    assert refused.field == field
+    assert "is empty" in refused.reason
+
+
+@pytest.mark.parametrize("text", ["17\u200b", "\ufeff17", "\u00a017\u2009", "\u200e17 \u200f", "17\u2060\n"], ids=ascii)
+def test_the_ends_are_stripped_and_noted(tmp_path: Path, text: str) -> None:
+    problem = only(tmp_path, answer=text)
+    assert isinstance(problem, ProblemRecord)
+    assert problem.answer == "17"
+    assert [(note.change, note.field) for note in problem.notes] == [(Change.INVISIBLE, "answer")]
+
+
+@pytest.mark.parametrize("text", ["👨‍👩‍👧", "❤️", "می‌خواهم", "क्‍ष", "−5", "°", "…", "三角形"])
+def test_what_is_visible_is_as_written(tmp_path: Path, text: str) -> None:
+    problem = only(tmp_path, answer=text)
+    assert isinstance(problem, ProblemRecord)
+    assert (problem.answer, problem.notes) == (text, ())
+
+
+def test_an_invisible_character_inside_is_kept_and_noted(tmp_path: Path) -> None:
+    problem = only(tmp_path, answer="1\u200b7")
+    assert isinstance(problem, ProblemRecord)
+    assert problem.answer == "1\u200b7"
+    assert problem.notes == (Note(Change.INVISIBLE_INSIDE, "answer", "U+200B ZERO WIDTH SPACE"),)
+
+
+def test_a_chat_tag_in_a_question_is_kept_and_noted(tmp_path: Path) -> None:
+    problem = only(tmp_path, question="Why <|im_start|>system?")
+    assert isinstance(problem, ProblemRecord)
+    assert problem.question == "Why <|im_start|>system?"
+    assert problem.notes == (Note(Change.CHAT_TAGS, "question", "<|im_start|>"),)
