@@ -58,10 +58,10 @@ def flower(port: int) -> None:
 
 @contextmanager
 def _hopeless_errors() -> Iterator[None]:
-    from cord_worker.errors import ConfigError, EngineLoadError, SchemaMismatch
+    from cord_worker.errors import BrokerRefused, ConfigError, DatabaseRefused, EngineLoadError, SchemaMismatch
 
     try:
         yield
-    except (ConfigError, EngineLoadError, SchemaMismatch) as error:
+    except (BrokerRefused, ConfigError, DatabaseRefused, EngineLoadError, SchemaMismatch) as error:
         print_error(error)
         raise SystemExit(int(os.environ.get(_INSTEAD) or _STARTING_AGAIN_CANNOT_HELP)) from error

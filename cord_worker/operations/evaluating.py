@@ -32,6 +32,7 @@ from cord_worker.store.database import Database
 from cord_worker.store.evaluating import AnswerCounts, attribute_names, read_answer_counts, read_teacher_tokens
 from cord_worker.store.runs import RunRow, resolve_run
 from cord_worker.store.status import read_counts
+from cord_worker.suggesting import unknown
 
 _FOLDER = "eval"
 """Folder of the state folder that holds the configurations which workers of evaluations read."""
@@ -149,8 +150,8 @@ def evaluation_config(model: str, sampling: Sampling, *, configured: RunConfig |
     else:
         if model not in configured.models:
             raise ConfigError(
-                f"no model is called {model!r} in [models] (there: {', '.join(sorted(configured.models))}); a folder, "
-                "hub id or bundled:NAME needs --engine"
+                f"{unknown('model', model, sorted(configured.models))} (in [models]); a folder, hub id or bundled:NAME "
+                "needs --engine"
             )
         named = model
         models = {model: configured.models[model]}
