@@ -23,7 +23,7 @@ from cord_worker.coordination.coordinator import Coordinator
 from cord_worker.coordination.ending import Ending
 from cord_worker.coordination.faults import FaultPoint, arm, commit, read
 from cord_worker.coordination.helping import Helper
-from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger
+from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger, queue_name
 from cord_worker.coordination.model_worker import ModelWorker
 from cord_worker.coordination.presence import Presence
 from cord_worker.coordination.shards import Shards, model_queue
@@ -182,7 +182,7 @@ def _consume(
         hostname=f"{name}-{os.getpid()}@{socket.gethostname()}",
         pool="threads",
         concurrency=concurrency,
-        queues=[queue],
+        queues=[queue_name(app, queue)],
         loglevel=settings.log_level,
         without_gossip=True,
         without_mingle=True,
