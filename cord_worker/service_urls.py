@@ -13,7 +13,7 @@ BROKERS = ("redis", "rediss", "redis+socket", "amqp", "amqps")
 _SAME_BROKER = {"pyamqp": "amqp", "pyamqps": "amqps", "unix": "redis+socket"}
 _REFUSED_BROKERS = {
     "sentinel": "Redis Sentinel is not supported: name its master (redis://HOST:6379/0), or a proxy that follows it",
-    "sqs": "Amazon SQS is not supported, it hides how long a queue is: use Redis (ElastiCache) or RabbitMQ (Amazon MQ)",
+    "sqs": "Amazon SQS is not supported: use Redis (ElastiCache) or RabbitMQ (Amazon MQ)",
     "kafka": "Kafka is not supported, it is a log and no queue: use Redis or RabbitMQ",
     "confluentkafka": "Kafka is not supported, it is a log and no queue: use Redis or RabbitMQ",
     "memory": "a broker in memory cannot be shared by processes: leave CORD_BROKER_URL out for an embedded Redis",

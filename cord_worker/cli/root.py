@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import inspect
 import os
 import re
 import sys
@@ -19,8 +20,24 @@ from typing import Any
 import click
 
 _INTERRUPTED = 130
+_FIRST_SENTENCE = re.compile(r".*?(?<!\d)\.(?=\s)|.+")
 _CREDENTIALS = re.compile(r"(\w://[^\s/@:]*:)[^\s@]*@")
 """User and password of a URL in a text that somebody else wrote."""
+
+
+def summary(command: click.Command) -> str:
+    """The first sentence of the command's help, whole."""
+    paragraph = " ".join(inspect.cleandoc(command.help or "").partition("\n\n")[0].split())
+    return _FIRST_SENTENCE.match(paragraph + " ")[0].strip() if paragraph else ""  # type: ignore[index]
+
+
+class SentenceGroup(click.Group):
+    """A group that shows the whole first sentence of every command."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Commands in the order of their definition."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary(command)) for name, command in self.commands.items()])
 
 
 class LazyGroup(click.Group):
@@ -51,7 +68,7 @@ class LazyGroup(click.Group):
             for name in commands:
                 command = self.get_command(ctx, name)
                 if command is not None and not command.hidden:
-                    rows.append((name, command.get_short_help_str(90)))
+                    rows.append((name, summary(command)))
             with formatter.section(title):
                 formatter.write_dl(rows)
 
