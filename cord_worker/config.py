@@ -923,7 +923,9 @@ def _explained(error: ValidationError, source: str) -> str:
             message = "is missing"
         elif item["type"] == "literal_error":
             allowed = re.findall(r"'([^']+)'", message)
-            message = f"{message} (got {item['input']!r:.80}){did_you_mean(str(item['input']), allowed)}"
+            message = f"{message} (got {item['input']!r:.80})"
+            if near := did_you_mean(str(item["input"]), allowed):
+                message += f";{near}"
         elif item["type"] not in {"value_error"}:
             message = f"{message} (got {item['input']!r:.80})"
         lines.append(f"{source}: {key}: {message}")
