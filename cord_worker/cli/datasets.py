@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cord_worker.cli.options import (
+    FilePath,
     config_option,
     dataset_argument,
     dataset_options,
@@ -29,13 +30,16 @@ if TYPE_CHECKING:
 @click.option(
     "--config",
     "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(path_type=Path, dir_okay=False),
     help="Also check what rows say about their verification, and that they fit the contexts of its models.",
 )
 @dataset_options
 @json_option
 def validate(dataset: Path, config_path: Path | None, as_json: bool, **options: Any) -> None:
-    """Read DATASET and say what is wrong with it; nothing is enqueued."""
+    """Read DATASET and say what is wrong with it.
+
+    Nothing is enqueued.
+    """
     from cord_worker.config import RunConfig
     from cord_worker.operations.enqueuing import validate_dataset
 

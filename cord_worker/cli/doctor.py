@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cord_worker.cli.options import json_option, print_json, read_settings, state_dir_option
+from cord_worker.cli.options import FilePath, json_option, print_json, read_settings, state_dir_option
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -15,24 +15,28 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 @click.option(
     "--config",
     "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(path_type=Path, dir_okay=False),
     help="Also check this configuration (default: ./cord.toml where it exists).",
 )
 @state_dir_option
 @json_option
 def doctor(config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
-    """Check this machine: packages, services, models, devices. Exits with 1 when something fails."""
+    """Check this machine: packages, services, models, devices.
+
+    Exits with 1 when something fails.
+    """
     from cord_worker.operations.checks import Level, run_checks
     from cord_worker.progress import shown
 
     findings = run_checks(read_settings(state_dir), config_path)
+    fails = any(finding.level is Level.FAIL for finding in findings)
     if as_json:
-        print_json([finding.to_json() for finding in findings])
+        print_json({"ok": not fails, "findings": [finding.to_json() for finding in findings]})
     else:
         for finding in findings:
             mark = click.style(f"{finding.level.value:<4}", fg=_COLOURS[finding.level.value])
             click.echo(f"{mark}  {finding.subject}: {shown(finding.found)}")
             if finding.advice:
                 click.echo(f"      -> {shown(finding.advice)}")
-    if any(finding.level is Level.FAIL for finding in findings):
+    if fails:
         raise SystemExit(1)

@@ -10,6 +10,8 @@ import click
 
 from cord_worker.cli.options import (
     OUTPUT_HELP,
+    FilePath,
+    NearChoice,
     config_option,
     dataset_options,
     dataset_source,
@@ -30,8 +32,10 @@ _ENGINES = ("transformers", "vllm", "instant")
 
 _SAMPLING = (
     click.option("--samples", type=click.IntRange(1, 1024), default=16, show_default=True, help="Answers a problem."),
-    click.option("--temperature", type=click.FloatRange(0, 5), default=0.6, show_default=True),
-    click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95, show_default=True),
+    click.option("--temperature", type=click.FloatRange(0, 5), default=0.6, show_default=True, help="Of the sampling."),
+    click.option(
+        "--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95, show_default=True, help="Of the sampling."
+    ),
     click.option(
         "--max-tokens", type=click.IntRange(min=8), default=16_384, show_default=True, help="Of thinking, an answer."
     ),
@@ -39,7 +43,7 @@ _SAMPLING = (
         "--answer-tokens", type=click.IntRange(min=1), default=4096, show_default=True, help="Of the final answer."
     ),
     click.option("--system-prompt", help="System turn; the model's own in cord.toml by default."),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all samples."),
 )
 
 
@@ -50,9 +54,9 @@ def _sampling_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command("eval")
-@click.argument("benchmark", type=click.Path(path_type=Path), required=False)
+@click.argument("benchmark", type=FilePath(path_type=Path), required=False)
 @click.option("--model", help="A key of [models] in cord.toml; with --engine a folder, hub id or bundled:NAME.")
-@click.option("--engine", type=click.Choice(_ENGINES), help="Hosts MODEL directly, without a cord.toml.")
+@click.option("--engine", type=NearChoice(_ENGINES), help="Hosts MODEL directly, without a cord.toml.")
 @_sampling_options
 @click.option("--category", "categories", multiple=True, metavar="FIELD", help="Figures by a field of the rows, too.")
 @click.option("--of", "of_run", metavar="RUN", help="Only print the figures of this run again.")

@@ -9,27 +9,59 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cord_worker.suggesting import did_you_mean
+
 if TYPE_CHECKING:
     from cord_worker.config import Settings
     from cord_worker.operations.enqueuing import DatasetSource
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+
+class NearChoice(click.Choice[str]):
+    """One of a few words; another one is answered with the nearest of them."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Names the words, and the one that may be meant."""
+        near = did_you_mean(str(value), [str(choice) for choice in self.choices])
+        return super().get_invalid_choice_message(value, ctx).rstrip(".") + (f":{near}" if near else ".")
+
+
+class FilePath(click.Path):
+    """A path that is none but names a file on this machine: no empty variable, no URL."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path. Raises BadParameter."""
+        if value == "":
+            self.fail("must not be empty: name a file", param, ctx)
+        if isinstance(value, str) and "://" in value:
+            self.fail(f"{value!r} is a URL: download the file and name that", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 config_option = click.option(
     "--config",
     "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(path_type=Path, dir_okay=False),
     default=Path("cord.toml"),
     show_default=True,
     help="Models, teachers, prover, search.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object, on one line, for scripts.")
+problem_option = click.option(
+    "--problem", "problems", multiple=True, metavar="ID", help="Only this problem; may be given several times."
+)
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+run_argument = click.argument("run")
+"""RUN of a command that changes it: always named, so that an empty variable in a script never meets another run."""
+newest_run_argument = click.argument("run", required=False)
+"""RUN of a command that only reads it: the newest where it is left out."""
 state_dir_option = click.option(
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the embedded services and logs (default: CORD_STATE_DIR, else .cord).",
 )
-dataset_argument = click.argument("dataset", type=click.Path(path_type=Path))
+dataset_argument = click.argument("dataset", type=FilePath(path_type=Path))
 
 OUTPUT_HELP = (
     "File to write, as its name says: .jsonl, .jsonl.gz, .jsonl.zst or .parquet; - is JSON lines on standard output."
@@ -123,8 +155,16 @@ def read_settings(state_dir: Path | None = None) -> Settings:
     return settings if state_dir is None else settings.model_copy(update={"state_dir": state_dir})
 
 
-def print_json(document: Any) -> None:
-    """One JSON document on standard output."""
+def print_json(document: dict[str, Any]) -> None:
+    """One JSON object on one line of standard output."""
     import json
 
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    click.echo(json.dumps(document, ensure_ascii=False))
+
+
+def print_result(sentence: str, document: dict[str, Any], *, as_json: bool) -> None:
+    """What a command did: a sentence for people, or one JSON object."""
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(sentence)

@@ -64,8 +64,8 @@ def views(cordctl: Cordctl, answers: dict[str, int]) -> None:
     assert status["candidates"]["unfinished"] == 0
     assert "closer" in cordctl("status", "closer").stdout
     assert "closer" in cordctl("stats", "closer").stdout
-    (row,) = json.loads(cordctl("runs", "--json").stdout)
-    assert (row["standing"], row["mean_score"]) == ("finished", None)
+    (row,) = json.loads(cordctl("runs", "--json").stdout)["runs"]
+    assert (row["state"], row["mean_score"]) == ("finished", None)
     compared = json.loads(cordctl("compare", "closer", "closer", "--json").stdout)
     assert compared["runs"][1]["score"] is None
     assert compared["runs"][1]["score_difference"] is None
@@ -87,5 +87,5 @@ def test_a_model_of_cord_toml_is_named_by_its_key(cordctl: Cordctl) -> None:
     found = json.loads(cordctl("eval", "benchmark.jsonl", "--model", "alpha", "--samples", "2", "--json").stdout)
     assert found["models"][0]["name"] == "alpha"
     assert found["models"][0]["answers"]["missing"] == 0
-    assert "there: alpha, judge" in cordctl("eval", "benchmark.jsonl", "--model", "gamma", exits=1).stderr
+    assert "There are: alpha, judge" in cordctl("eval", "benchmark.jsonl", "--model", "gamma", exits=1).stderr
     assert "--of RUN" in cordctl("eval", "benchmark.jsonl", exits=2).stderr
