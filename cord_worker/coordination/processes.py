@@ -65,14 +65,25 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
         stack.callback(database.close)
         check_schema(database)
         loop = stack.enter_context(_loop_in_thread())
-        engine = asyncio.run_coroutine_threadsafe(_load(engine_settings(model)), loop).result()
-        stack.callback(lambda: asyncio.run_coroutine_threadsafe(engine.close(), loop).result(timeout=30))
         fingerprint = model.fingerprint()
         model_id = commit(
             database,
             FaultPoint.ENTER_MODEL,
             lambda connection: ensure_model(connection, fingerprint, model.path, model.identity()),
         )
+        # Present before the model is loaded, which may take long: `status` says so. Work comes once it is ready.
+        presence = stack.enter_context(
+            Presence(
+                database,
+                WorkerRole.MODEL,
+                heartbeat_seconds=settings.heartbeat_seconds,
+                model_id=model_id,
+                metrics_port=_metrics(settings),
+                condition="loads its model",
+            )
+        )
+        engine = asyncio.run_coroutine_threadsafe(_load(engine_settings(model)), loop).result()
+        stack.callback(lambda: asyncio.run_coroutine_threadsafe(engine.close(), loop).result(timeout=30))
         commit(
             database,
             FaultPoint.CHECK_WEIGHTS,
@@ -88,18 +99,11 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
                 f"in mode {other[0][1]!r} and scores of one run must be comparable. Start the worker with the same "
                 "engine, dtype and version, or finish that run first."
             )
-        presence = Presence(
-            database,
-            WorkerRole.MODEL,
-            heartbeat_seconds=settings.heartbeat_seconds,
-            model_id=model_id,
-            metrics_port=_metrics(settings),
-            on_beat=lambda connection: worker.reconcile(connection),
-        )
         messenger = Messenger(app, Shards(database))
         worker = ModelWorker(database, messenger, engine, loop, presence.worker_id, fingerprint, width=model.batch_size)
         stack.callback(worker.close)
-        stack.enter_context(presence)
+        stack.push(presence)  # leases are handed back before the engine ends
+        presence.on_beat(worker.reconcile)
         queue = model_queue(fingerprint, presence.shard or 0)
         helper = stack.enter_context(
             Helper(

@@ -485,6 +485,10 @@ class Worker(Base):
     )
     stopped_at: Mapped[datetime | None] = _instant("When it left, or was found silent for too long.")
     stop_reason: Mapped[str | None] = mapped_column(Text, comment="shutdown, lost, or failed and why.")
+    condition: Mapped[str | None] = mapped_column(
+        Text, comment="What keeps it from its work, in a sentence, such as a server that it waits for; NULL if nothing."
+    )
+    condition_since: Mapped[datetime | None] = _instant("Since when.")
     dropped_results: Mapped[int] = mapped_column(
         BigInteger, server_default="0", comment="Late or duplicate results that were not written."
     )

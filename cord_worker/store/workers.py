@@ -15,8 +15,11 @@ from cord_worker.store.models import WorkerRole
 
 _REGISTER = sa.text(
     """
-    INSERT INTO workers (id, role, model_id, hostname, pid, version, shard, metrics_port)
-    VALUES (:id, :role, :model_id, :hostname, :pid, :version, :shard, :metrics_port)
+    INSERT INTO workers (id, role, model_id, hostname, pid, version, shard, metrics_port, condition, condition_since)
+    VALUES (
+        :id, :role, :model_id, :hostname, :pid, :version, :shard, :metrics_port, :condition,
+        now() - make_interval(secs => CAST(:condition_seconds AS float8))
+    )
     """
 )
 
@@ -58,7 +61,10 @@ _OTHER_SCORING_MODES = sa.text(
 
 _HEARTBEAT = sa.text(
     """
-    UPDATE workers SET heartbeat_at = now(), stopped_at = NULL, stop_reason = NULL WHERE id = :id
+    UPDATE workers
+    SET heartbeat_at = now(), stopped_at = NULL, stop_reason = NULL, condition = :condition,
+        condition_since = now() - make_interval(secs => CAST(:condition_seconds AS float8))
+    WHERE id = :id
     RETURNING drain_requested_at IS NOT NULL AS drain, (SELECT version_num FROM alembic_version) AS revision
     """
 )
@@ -135,6 +141,20 @@ _RETURN_VERDICTS = sa.text(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What keeps a worker from its work: a `text` of one sentence, and for how many seconds it has."""
+
+    text: str
+    seconds: float
+
+
+def _written(condition: Condition | None) -> dict[str, object]:
+    if condition is None:
+        return {"condition": None, "condition_seconds": None}
+    return {"condition": condition.text, "condition_seconds": condition.seconds}
+
+
 def register(
     connection: sa.Connection,
     worker_id: uuid.UUID,
@@ -144,6 +164,7 @@ def register(
     pid: int,
     model_id: int | None,
     metrics_port: int | None = None,
+    condition: Condition | None = None,
 ) -> int | None:
     """Enters a process that has just started; returns the lowest shard of its model that no living replica has."""
     shard: int | None = None
@@ -161,6 +182,7 @@ def register(
             "version": cord_worker.__version__,
             "shard": shard,
             "metrics_port": metrics_port,
+            **_written(condition),
         },
     )
     return shard
@@ -206,9 +228,10 @@ class Orders:
     revision: str | None
 
 
-def heartbeat(connection: sa.Connection, worker_id: uuid.UUID) -> Orders:
-    """A sign of life. A worker that was declared lost meanwhile is back; the leases it lost stay lost."""
-    row = connection.execute(_HEARTBEAT, {"id": worker_id}).one()
+def heartbeat(connection: sa.Connection, worker_id: uuid.UUID, condition: Condition | None = None) -> Orders:
+    """A sign of life, with what keeps the worker from its work. A worker that was declared lost meanwhile is back; the
+    leases it lost stay lost."""
+    row = connection.execute(_HEARTBEAT, {"id": worker_id, **_written(condition)}).one()
     return Orders(drain=row.drain, revision=row.revision)
 
 
