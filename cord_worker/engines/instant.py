@@ -4,8 +4,8 @@ For measuring what the service itself costs, and for testing it under faults, wh
 whoever gives them and however often they are asked for. A question that holds ENGINE_DIES kills the engine, one that
 holds IMPOSSIBLE fails its own request, one that holds UNANSWERABLE that for the final answer, one that holds NOT_FINITE
 has no scores, one that holds MALFORMED is replied to in prose, one that holds BUSY finds the engine busy at the first
-try of everything. All that is asked about a question that holds `refused_as(kind)` is refused with that error. A step takes as long as the question says (`takes`), and
-ends the whole process while a file exists (`dies_while`).
+try of everything. All that is asked about one that holds `refused_as(kind)` is refused with that error. A step takes as
+long as the question says (`takes`), and ends the whole process while a file exists (`dies_while`).
 
 Two variables of the environment are for tests: CORD_INSTANT_SECONDS, what every call takes, and CORD_INSTANT_LOG, a
 file that gets one line a call: its kind, its key (the seed, or of a score and a reward a digest of their input), the

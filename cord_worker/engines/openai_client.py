@@ -251,12 +251,18 @@ class _Decoder(SSEDecoder):
     def decode(self, line: str) -> ServerSentEvent | None:
         field, _, value = line.partition(":")
         if field == "error" and value.strip():
-            try:
-                body = json.loads(value)
-            except ValueError:
-                body = value.strip()
-            raise _Reported(body.get("error", body) if isinstance(body, dict) else body)
+            raise _Reported(_error_in(value) or value.strip())
+        if line.startswith("{") and (error := _error_in(line)):  # no stream at all
+            raise _Reported(error)
         return super().decode(line)
+
+
+def _error_in(text: str) -> object:
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return None
+    return body.get("error") or (body if "message" in body else None) if isinstance(body, dict) else body
 
 
 class _Client(openai.AsyncOpenAI):
