@@ -16,8 +16,8 @@ depends_on: str | None = None
 
 _OLD_REASON = "Why it may not enter the beam."
 _REASON = (
-    "Why it may not enter the beam: empty, whitespace, marker_only, loop, think_tag, unstorable, duplicate or malformed "
-    "(its text), unscorable or unjudgeable, or why a model refused it: too_long, content_filter, not_finite, "
+    "Why it may not enter the beam: empty, whitespace, marker_only, loop, think_tag, unstorable, duplicate or "
+    "malformed (its text), unscorable or unjudgeable, or why a model refused it: too_long, content_filter, not_finite, "
     "malformed_request or engine_fault."
 )
 _OLD_FINISH = "eos, length, too_long (no room) or not_finite (NaN)."
