@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-    from cord_worker.store.status import Counts, LiveWorkers, Totals
+    from cord_worker.store.status import Counts, LiveWorkers, Totals, WorkerCondition
 
 LINE_SECONDS = 10.0
 """Pause between two plain lines."""
@@ -44,9 +44,33 @@ def shown_lines(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """What keeps one process of the run's from its work; `model` is its name in cord.toml."""
+
+    model: str
+    process: str
+    text: str
+    since: datetime
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{shown(self.model)} {shown(self.text)} (for {duration(self.seconds)})"
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "model": self.model,
+            "process": self.process,
+            "condition": self.text,
+            "since": self.since.isoformat(),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A run at one moment; `workers` maps what is shown of a role or model to its processes, `missing` are those that
-    it needs and has none of, while problems are waited for."""
+    it needs and has none of, while problems are waited for; `conditions` are what keeps workers from their work."""
 
     run: str
     state: str
@@ -55,6 +79,7 @@ class Snapshot:
     workers: Mapping[str, int]
     missing: Sequence[str]
     eta_seconds: float | None
+    conditions: Sequence[Condition] = ()
 
     @property
     def is_final(self) -> bool:
@@ -103,6 +128,7 @@ class Snapshot:
             "engine_seconds": round(totals.engine_seconds, 3),
             "workers": dict(self.workers),
             "missing_workers": list(self.missing),
+            "conditions": [condition.to_json() for condition in self.conditions],
             "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds, 1),
         }
 
@@ -114,6 +140,21 @@ def named_workers(workers: Sequence[LiveWorkers], names: Mapping[str, str]) -> d
         name = worker.role if worker.model is None else names.get(worker.model, worker.path or worker.model)
         named[name] = named.get(name, 0) + worker.count
     return named
+
+
+def named_conditions(conditions: Sequence[WorkerCondition], names: Mapping[str, str]) -> list[Condition]:
+    """What keeps the run's workers from their work, by `names` as in `named_workers`; without names, all of them."""
+    return [
+        Condition(
+            model=names.get(found.model or "", found.path or "coordinator"),
+            process=found.process,
+            text=found.text,
+            since=found.since,
+            seconds=found.seconds,
+        )
+        for found in conditions
+        if not names or found.model is None or found.model in names
+    ]
 
 
 class TotalsCache:
@@ -292,7 +333,7 @@ def line(snapshot: Snapshot) -> str:
     ]
     if snapshot.state != "active":
         parts.insert(0, snapshot.state)
-    return ", ".join([*parts, *_missing(snapshot)])
+    return ", ".join([*parts, *_missing(snapshot), *map(str, snapshot.conditions)])
 
 
 def panel(snapshot: Snapshot, seconds: float | None) -> RenderableType:
@@ -331,7 +372,7 @@ def panel(snapshot: Snapshot, seconds: float | None) -> RenderableType:
         facts,
         teachers,
         Text(f"workers: {workers}", style="dim"),
-        *(Text(line, style="bold yellow") for line in _missing(snapshot)),
+        *(Text(line, style="bold yellow") for line in (*_missing(snapshot), *map(str, snapshot.conditions))),
     )
 
 

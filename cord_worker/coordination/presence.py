@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from types import TracebackType
@@ -19,6 +20,7 @@ from cord_worker.errors import CordError, SchemaMismatch, StoreError
 from cord_worker.store import workers
 from cord_worker.store.database import Database
 from cord_worker.store.models import WorkerRole
+from cord_worker.store.returning import give_back
 from cord_worker.store.schema import check_schema, head_revision
 
 logger = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ class Presence:
         heartbeat_seconds: float,
         model_id: int | None = None,
         metrics_port: int | None = None,
-        on_beat: Callable[[sa.Connection], None] | None = None,
+        condition: str | None = None,
     ) -> None:
         self.worker_id = uuid.uuid4()
         self.shard: int | None = None
@@ -46,10 +48,13 @@ class Presence:
         self._model_id = model_id
         self._metrics_port = metrics_port
         self._seconds = heartbeat_seconds
-        self._on_beat = on_beat
+        self._on_beat: Callable[[sa.Connection], None] | None = None
+        self._condition: tuple[str, float] | None = None
+        self.describe(condition)
         self._drain: Callable[[], None] | None = None
         self._fail: Callable[[CordError], None] | None = None
         self._ended = threading.Event()
+        self._has_left = False
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
@@ -64,6 +69,7 @@ class Presence:
                 pid=os.getpid(),
                 model_id=self._model_id,
                 metrics_port=self._metrics_port,
+                condition=self._described(),
             ),
         )
         self._thread.start()
@@ -72,11 +78,30 @@ class Presence:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._has_left:
+            return
         self._ended.set()
         self._thread.join(timeout=self._seconds)
         # What a newer schema cuts short is no fault of the work.
         forgiven = error is None or isinstance(error, SchemaMismatch)
-        self._leave("shutdown" if error is None else _last_words(error), forgiven=forgiven)
+        self._leave(_last_words(error) if isinstance(error, Exception) else "shutdown", forgiven=forgiven)
+        self._has_left = True
+
+    def describe(self, condition: str | None, *, since: float | None = None) -> None:
+        """What keeps this process from its work from now on, or since then (on `time.monotonic`): a sentence without
+        its subject, such as "loads model X". It is written with the next heartbeat. From any thread."""
+        if condition is None:
+            self._condition = None
+            return
+        begun = time.monotonic() if since is None else since
+        self._condition = condition.replace("\0", "")[:_MOST_CHARACTERS], begun
+
+    def _described(self) -> workers.Condition | None:
+        described = self._condition
+        if described is None:
+            return None
+        text, begun = described
+        return workers.Condition(text, time.monotonic() - begun)
 
     def sign_off(self) -> None:
         """Leaves at once, with every lease handed back in good order."""
@@ -85,7 +110,7 @@ class Presence:
 
     def _leave(self, reason: str, *, forgiven: bool) -> None:
         def leave(connection: sa.Connection) -> None:
-            workers.give_back(connection, [self.worker_id], forgiven=forgiven)
+            give_back(connection, [self.worker_id], forgiven=forgiven)
             workers.stop(connection, self.worker_id, reason)
 
         try:
@@ -97,8 +122,13 @@ class Presence:
         """From now on calls `drain` once the process is asked to leave, `fail` once the schema is not its own."""
         self._drain, self._fail = drain, fail
 
+    def on_beat(self, call: Callable[[sa.Connection], None]) -> None:
+        """From now on calls `call` within the transaction of every heartbeat."""
+        self._on_beat = call
+
     def ready(self) -> None:
-        """Has work sent to this process from now on."""
+        """Has work sent to this process from now on; nothing keeps it from it."""
+        self.describe(None)
         commit(self._database, FaultPoint.READY, lambda connection: workers.ready(connection, self.worker_id))
 
     def drain(self) -> None:
@@ -115,7 +145,7 @@ class Presence:
 
     def _beat(self) -> None:
         def beat(connection: sa.Connection) -> workers.Orders:
-            orders = workers.heartbeat(connection, self.worker_id)
+            orders = workers.heartbeat(connection, self.worker_id, self._described())
             if self._on_beat is not None:
                 self._on_beat(connection)
             return orders

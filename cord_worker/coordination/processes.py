@@ -32,6 +32,7 @@ from cord_worker.coordination.sweeper import Sweeper
 from cord_worker.coordination.tasks import PROCESS
 from cord_worker.endpoints import broker_url, database_url
 from cord_worker.engines import Engine, load_engine
+from cord_worker.engines.protocol import Describe
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import BrokerError, BrokerRefused, ConfigError, CordError, EngineError, EngineLoadError
 from cord_worker.store import workers
@@ -66,14 +67,25 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
         stack.callback(database.close)
         check_schema(database)
         loop = stack.enter_context(_loop_in_thread())
-        engine = asyncio.run_coroutine_threadsafe(_load(engine_settings(model)), loop).result()
-        stack.callback(lambda: asyncio.run_coroutine_threadsafe(engine.close(), loop).result(timeout=30))
         fingerprint = model.fingerprint()
         model_id = commit(
             database,
             FaultPoint.ENTER_MODEL,
             lambda connection: ensure_model(connection, fingerprint, model.path, model.identity()),
         )
+        # Present before the model is loaded, which may take long: `status` says so. Work comes once it is ready.
+        presence = stack.enter_context(
+            Presence(
+                database,
+                WorkerRole.MODEL,
+                heartbeat_seconds=settings.heartbeat_seconds,
+                model_id=model_id,
+                metrics_port=_metrics(settings),
+                condition="loads its model",
+            )
+        )
+        engine = asyncio.run_coroutine_threadsafe(_load(engine_settings(model), presence.describe), loop).result()
+        stack.callback(lambda: asyncio.run_coroutine_threadsafe(engine.close(), loop).result(timeout=30))
         commit(
             database,
             FaultPoint.CHECK_WEIGHTS,
@@ -89,18 +101,11 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
                 f"in mode {other[0][1]!r} and scores of one run must be comparable. Start the worker with the same "
                 "engine, dtype and version, or finish that run first."
             )
-        presence = Presence(
-            database,
-            WorkerRole.MODEL,
-            heartbeat_seconds=settings.heartbeat_seconds,
-            model_id=model_id,
-            metrics_port=_metrics(settings),
-            on_beat=lambda connection: worker.reconcile(connection),
-        )
         messenger = Messenger(app, Shards(database))
         worker = ModelWorker(database, messenger, engine, loop, presence.worker_id, fingerprint, width=model.batch_size)
         stack.callback(worker.close)
-        stack.enter_context(presence)
+        stack.push(presence)  # leases are handed back before the engine ends
+        presence.on_beat(worker.reconcile)
         queue = model_queue(fingerprint, presence.shard or 0)
         helper = stack.enter_context(
             Helper(
@@ -109,7 +114,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
                 model=fingerprint,
                 queue=queue,
                 help_seconds=settings.help_seconds,
-                room=lambda: 0 if worker.is_isolating else model.batch_size - worker.leased(),
+                room=lambda: model.batch_size - worker.leased() if worker.takes_more else 0,
             )
         )
         PROCESS.model_worker = worker
@@ -219,10 +224,10 @@ def _consume(
     return 0 if ending.begun.is_set() else int(worker.exitcode or 0)
 
 
-async def _load(settings: EngineSettings) -> Engine:
+async def _load(settings: EngineSettings, describe: Describe) -> Engine:
     """Loads the engine on the loop it is to live on. Raises EngineLoadError, whatever the libraries raise."""
     try:
-        return load_engine(settings)
+        return load_engine(settings, describe)
     except CordError:
         raise
     except Exception as error:

@@ -96,7 +96,7 @@ def bring_up(config: RunConfig, config_path: Path, settings: Settings) -> tuple[
 def wait_until_ready(
     config: RunConfig, settings: Settings, endpoints: Endpoints, seconds: float, say: Callable[[str], None]
 ) -> bool:
-    """Waits until every model and a coordinator gave a sign of life; False when the time is over.
+    """Waits until a worker of every model and a coordinator take work; False when the time is over.
 
     Raises LocalServiceError where a process was given up or the daemon ended.
     """
@@ -109,7 +109,7 @@ def wait_until_ready(
             check_background(settings)
             live = database.run(lambda connection: live_workers(connection, settings.worker_timeout_seconds))
             for worker in live:
-                if worker.model in waiting:
+                if worker.ready and worker.model in waiting:
                     waiting.discard(worker.model)
                     say(f"ready: {names.get(worker.model or '', 'coordinator')}")
             if waiting:

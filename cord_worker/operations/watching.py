@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from cord_worker.config import RunConfig
 from cord_worker.errors import ConfigError
 from cord_worker.operations.fleet import COORDINATOR, fleet_models
-from cord_worker.progress import EtaClock, ProgressView, Snapshot, TotalsCache, named_workers
+from cord_worker.progress import EtaClock, ProgressView, Snapshot, TotalsCache, named_conditions, named_workers
 from cord_worker.store.database import Database
 from cord_worker.store.runs import RunRow, get_run, list_runs, resolve_run
 from cord_worker.store.status import (
@@ -23,6 +23,7 @@ from cord_worker.store.status import (
     RunResults,
     TeacherTotals,
     TenthRow,
+    WorkerCondition,
     live_workers,
     no_problems,
     prefix_cache,
@@ -32,6 +33,7 @@ from cord_worker.store.status import (
     results_by_run,
     shown_state,
     teacher_selection,
+    worker_conditions,
 )
 
 
@@ -40,6 +42,7 @@ class _Look:
     run: RunRow
     counts: Counts
     workers: list[LiveWorkers]
+    conditions: list[WorkerCondition]
 
 
 class RunWatch:
@@ -74,6 +77,7 @@ class RunWatch:
             workers=named_workers(look.workers, self._names),
             missing=missing,
             eta_seconds=None if missing else eta,
+            conditions=named_conditions(look.conditions, self._names),
         )
 
     def _missing(self, live: Sequence[LiveWorkers]) -> list[str]:
@@ -86,6 +90,7 @@ class RunWatch:
             run=get_run(connection, self._run_id),
             counts=read_counts(connection, self._run_id),
             workers=live_workers(connection, self._timeout),
+            conditions=worker_conditions(connection, self._timeout),
         )
 
 

@@ -24,6 +24,8 @@ class LiveProcess:
     started_at: datetime
     is_ready: bool
     was_draining: bool
+    condition: str | None
+    condition_since: datetime | None
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""
@@ -35,6 +37,8 @@ class LiveProcess:
             "version": self.version,
             "started_at": self.started_at.isoformat(),
             "state": self.state,
+            "condition": self.condition,
+            "condition_since": None if self.condition_since is None else self.condition_since.isoformat(),
         }
 
     @property
@@ -56,7 +60,8 @@ class LiveProcess:
 _LIVE = sa.text(
     """
     SELECT CAST(w.id AS text) AS id, w.role, m.path, w.hostname, w.pid, w.version, w.started_at,
-           w.ready_at IS NOT NULL AS is_ready, w.drain_requested_at IS NOT NULL AS was_draining
+           w.ready_at IS NOT NULL AS is_ready, w.drain_requested_at IS NOT NULL AS was_draining,
+           w.condition, w.condition_since
     FROM workers w LEFT JOIN models m ON m.id = w.model_id
     WHERE w.stopped_at IS NULL AND w.heartbeat_at > now() - make_interval(secs => :timeout)
     ORDER BY w.role, m.path, w.hostname, w.pid

@@ -101,12 +101,26 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class LiveWorkers:
-    """Processes of one role that gave a sign of life lately; `model` is a fingerprint, None for coordinators."""
+    """Processes of one role that gave a sign of life lately; `model` is a fingerprint, None for coordinators. `ready`
+    of them take work."""
 
     role: str
     model: str | None
     path: str | None
     count: int
+    ready: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCondition:
+    """What keeps a living worker from its work, in a sentence, and for how many seconds; `model` as in LiveWorkers."""
+
+    model: str | None
+    path: str | None
+    process: str
+    text: str
+    since: datetime
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,10 +251,21 @@ _TEACHERS = sa.text(
 
 _WORKERS = sa.text(
     """
-    SELECT w.role, m.fingerprint AS model, m.path, count(*) AS count
+    SELECT w.role, m.fingerprint AS model, m.path, count(*) AS count, count(w.ready_at) AS ready
     FROM workers w LEFT JOIN models m ON m.id = w.model_id
     WHERE w.stopped_at IS NULL AND w.heartbeat_at > now() - make_interval(secs => :timeout)
     GROUP BY w.role, m.fingerprint, m.path ORDER BY w.role, m.path
+    """
+)
+
+_CONDITIONS = sa.text(
+    """
+    SELECT m.fingerprint AS model, m.path, w.hostname || ':' || w.pid AS process, w.condition AS text,
+           w.condition_since AS since, CAST(extract(epoch FROM now() - w.condition_since) AS float8) AS seconds
+    FROM workers w LEFT JOIN models m ON m.id = w.model_id
+    WHERE w.stopped_at IS NULL AND w.heartbeat_at > now() - make_interval(secs => :timeout)
+      AND w.condition IS NOT NULL
+    ORDER BY m.path, w.hostname, w.pid
     """
 )
 
@@ -380,6 +405,11 @@ def read_totals(connection: sa.Connection, run_id: int, *, window_seconds: float
 def live_workers(connection: sa.Connection, timeout_seconds: float) -> list[LiveWorkers]:
     """Workers that gave a sign of life within `timeout_seconds`, by role and model."""
     return [LiveWorkers(**row._mapping) for row in connection.execute(_WORKERS, {"timeout": timeout_seconds})]
+
+
+def worker_conditions(connection: sa.Connection, timeout_seconds: float) -> list[WorkerCondition]:
+    """What keeps workers that gave a sign of life within `timeout_seconds` from their work."""
+    return [WorkerCondition(**row._mapping) for row in connection.execute(_CONDITIONS, {"timeout": timeout_seconds})]
 
 
 def teacher_selection(connection: sa.Connection, run_name: str) -> list[TenthRow]:

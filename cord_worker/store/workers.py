@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,11 +12,15 @@ import sqlalchemy as sa
 import cord_worker
 from cord_worker.errors import EngineLoadError
 from cord_worker.store.models import WorkerRole
+from cord_worker.store.returning import give_back
 
 _REGISTER = sa.text(
     """
-    INSERT INTO workers (id, role, model_id, hostname, pid, version, shard, metrics_port)
-    VALUES (:id, :role, :model_id, :hostname, :pid, :version, :shard, :metrics_port)
+    INSERT INTO workers (id, role, model_id, hostname, pid, version, shard, metrics_port, condition, condition_since)
+    VALUES (
+        :id, :role, :model_id, :hostname, :pid, :version, :shard, :metrics_port, :condition,
+        now() - make_interval(secs => CAST(:condition_seconds AS float8))
+    )
     """
 )
 
@@ -58,7 +62,10 @@ _OTHER_SCORING_MODES = sa.text(
 
 _HEARTBEAT = sa.text(
     """
-    UPDATE workers SET heartbeat_at = now(), stopped_at = NULL, stop_reason = NULL WHERE id = :id
+    UPDATE workers
+    SET heartbeat_at = now(), stopped_at = NULL, stop_reason = NULL, condition = :condition,
+        condition_since = now() - make_interval(secs => CAST(:condition_seconds AS float8))
+    WHERE id = :id
     RETURNING drain_requested_at IS NOT NULL AS drain, (SELECT version_num FROM alembic_version) AS revision
     """
 )
@@ -89,50 +96,19 @@ _GONE_HOLDERS = sa.text(
     """
 )
 
-_RETURN_PROPOSALS = sa.text(
-    """
-    UPDATE candidates
-    SET state = 'pending', propose_attempts = propose_attempts - :forgiven, touched_at = 'epoch'
-    WHERE state = 'proposing' AND worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
-      AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
-    """
-)
 
-_RETURN_SCORES = sa.text(
-    """
-    UPDATE candidates
-    SET state = 'proposed', score_attempts = score_attempts - :forgiven, touched_at = 'epoch'
-    WHERE state = 'scoring' AND score_worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
-      AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
-    """
-)
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What keeps a worker from its work: a `text` of one sentence, and for how many seconds it has."""
 
-_RETURN_JUDGMENTS = sa.text(
-    """
-    UPDATE candidates
-    SET state = 'unjudged', judgment_attempts = judgment_attempts - :forgiven, touched_at = 'epoch'
-    WHERE state = 'judging' AND judgment_worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
-      AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
-    """
-)
+    text: str
+    seconds: float
 
-_RETURN_ANSWERS = sa.text(
-    """
-    UPDATE trajectories
-    SET answer_state = 'pending', answer_attempts = answer_attempts - :forgiven, touched_at = 'epoch'
-    WHERE answer_state = 'writing' AND worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
-      AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
-    """
-)
 
-_RETURN_VERDICTS = sa.text(
-    """
-    UPDATE trajectories
-    SET answer_state = 'written', judgment_attempts = judgment_attempts - :forgiven, touched_at = 'epoch'
-    WHERE answer_state = 'judging' AND judgment_worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
-      AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
-    """
-)
+def _written(condition: Condition | None) -> dict[str, object]:
+    if condition is None:
+        return {"condition": None, "condition_seconds": None}
+    return {"condition": condition.text, "condition_seconds": condition.seconds}
 
 
 def register(
@@ -144,6 +120,7 @@ def register(
     pid: int,
     model_id: int | None,
     metrics_port: int | None = None,
+    condition: Condition | None = None,
 ) -> int | None:
     """Enters a process that has just started; returns the lowest shard of its model that no living replica has."""
     shard: int | None = None
@@ -161,6 +138,7 @@ def register(
             "version": cord_worker.__version__,
             "shard": shard,
             "metrics_port": metrics_port,
+            **_written(condition),
         },
     )
     return shard
@@ -206,9 +184,10 @@ class Orders:
     revision: str | None
 
 
-def heartbeat(connection: sa.Connection, worker_id: uuid.UUID) -> Orders:
-    """A sign of life. A worker that was declared lost meanwhile is back; the leases it lost stay lost."""
-    row = connection.execute(_HEARTBEAT, {"id": worker_id}).one()
+def heartbeat(connection: sa.Connection, worker_id: uuid.UUID, condition: Condition | None = None) -> Orders:
+    """A sign of life, with what keeps the worker from its work. A worker that was declared lost meanwhile is back; the
+    leases it lost stay lost."""
+    row = connection.execute(_HEARTBEAT, {"id": worker_id, **_written(condition)}).one()
     return Orders(drain=row.drain, revision=row.revision)
 
 
@@ -232,36 +211,3 @@ def reclaim(connection: sa.Connection) -> int:
     """Takes back every lease of a worker that is gone, whenever it was taken; returns how many."""
     gone = list(connection.execute(_GONE_HOLDERS).scalars())
     return give_back(connection, gone, forgiven=False) if gone else 0
-
-
-def give_back(
-    connection: sa.Connection,
-    workers: Collection[uuid.UUID],
-    *,
-    forgiven: bool,
-    known_candidates: Collection[int] = (),
-    known_trajectories: Collection[int] = (),
-    grace_seconds: float = -1.0,
-) -> int:
-    """Takes back the leases of `workers`, except the known ones and those younger than the grace; returns how many.
-
-    `forgiven` attempts do not count towards the limit: the worker handed its work back in good order.
-    """
-    count = 0
-    for statement, known in (
-        (_RETURN_PROPOSALS, known_candidates),
-        (_RETURN_SCORES, known_candidates),
-        (_RETURN_JUDGMENTS, known_candidates),
-        (_RETURN_ANSWERS, known_trajectories),
-        (_RETURN_VERDICTS, known_trajectories),
-    ):
-        count += connection.execute(
-            statement,
-            {
-                "workers": list(workers),
-                "known": list(known),
-                "forgiven": int(forgiven),
-                "grace": grace_seconds,
-            },
-        ).rowcount
-    return count
