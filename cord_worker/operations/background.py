@@ -14,7 +14,7 @@ from cord_worker.local.daemon import DaemonSpec, start_daemon, start_stopped, st
 from cord_worker.local.services import Endpoints, LocalServices
 from cord_worker.local.state import StateDir, Worker, write_atomically
 from cord_worker.local.supervisor import State
-from cord_worker.operations.fleet import check_locations, fleet_models, process_specs
+from cord_worker.operations.fleet import check_locations, fleet_models, preloaded_modules, process_specs
 from cord_worker.operations.services import services_for
 from cord_worker.store.database import Database
 from cord_worker.store.schema import upgrade
@@ -83,6 +83,7 @@ def bring_up(config: RunConfig, config_path: Path, settings: Settings) -> tuple[
                 tuple(specs),
                 embedded=services.embedded,
                 grace_seconds=settings.grace_seconds + 10,
+                preload=preloaded_modules(config),
             )
         )
     started = find_background(settings)

@@ -187,12 +187,14 @@ def watch_run(
     *,
     interval_seconds: float,
     on_round: Callable[[], None] = lambda: None,
+    rest: Callable[[float], None] = time.sleep,
 ) -> Snapshot:
-    """Shows the run until every problem is final; returns the last snapshot. `on_round` is called every round."""
+    """Shows the run until every problem is final; returns the last snapshot. `on_round` is called every round, and
+    `rest` between two of them."""
     while True:
         on_round()
         snapshot = watched.snapshot()
         view.show(snapshot)
         if snapshot.is_final:
             return snapshot
-        time.sleep(interval_seconds)
+        rest(interval_seconds)
