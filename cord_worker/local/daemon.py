@@ -175,7 +175,7 @@ class Daemon:
         self._spec = spec
         self._state = StateDir.open(spec.state_dir)
         self._services = LocalServices(spec.state_dir, token="daemon") if spec.embedded else None
-        self._fork_server = start_fork_server(spec.preload, self._state)
+        self._fork_server = start_fork_server(spec.preload)
         self._supervisor = Supervisor(
             spec.processes, policy=spec.policy, grace_seconds=spec.grace_seconds, fork_server=self._fork_server
         )
@@ -194,6 +194,8 @@ class Daemon:
                 self._services.ensure_started()
             with self._supervisor:
                 self._supervisor.wait_until_launched(_START_SECONDS / 2)
+                if self._fork_server is not None and self._fork_server.failure is not None:
+                    _say(f"every process imports for itself: {self._fork_server.failure}")
                 self._register()
                 while not self._asked_to_stop:
                     if self._asked_to_start:

@@ -22,13 +22,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cord_worker.local import processes
-from cord_worker.local.state import StateDir
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -79,20 +79,26 @@ class ForkedProcess:
 
 
 class ForkServer:
-    """Starts the server; its children are made by `fork`. Not safe for use from several threads."""
+    """Starts the server; its children are made by `fork`. Not safe for use from several threads.
 
-    def __init__(self, modules: Sequence[str], log_path: Path) -> None:
+    Once it ended before it could fork, `failure` says why: what it was to make starts the ordinary way.
+    """
+
+    failure: str | None = None
+
+    def __init__(self, modules: Sequence[str]) -> None:
         """Raises OSError where it cannot be started."""
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ready = False
-        with theirs, log_path.open("ab") as log:
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
+        with theirs:
             command = [sys.executable, "-P", "-m", "cord_worker.local.fork_server", str(theirs.fileno()), *modules]
             self._process = subprocess.Popen(
                 [*command, " " * _ROOM_FOR_COMMAND],
                 env={**processes.python_environment(), **_NO_THREADS, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=self._output,
+                stderr=self._output,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
@@ -115,6 +121,7 @@ class ForkServer:
                 self._ready = False
             if not self._ready:
                 self._process.wait()
+                self.failure = self._last_words()
         return self._ready
 
     def fork(self, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: int) -> ForkedProcess:
@@ -144,14 +151,17 @@ class ForkServer:
         self._channel.close()
         self._process.kill()
         self._process.wait()
+        self._output.close()
+
+    def _last_words(self) -> str:
+        self._output.seek(0)
+        lines = self._output.read().decode("utf-8", errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"it ended with exit code {self._process.returncode}"
 
 
-def start_fork_server(modules: Sequence[str], state: StateDir) -> ForkServer | None:
-    """A fork server that imports `modules`, its log in the state folder; None for no modules or elsewhere than on
-    Linux."""
-    if not modules or not sys.platform.startswith("linux"):
-        return None
-    return ForkServer(modules, state.logs / "fork-server.log")
+def start_fork_server(modules: Sequence[str]) -> ForkServer | None:
+    """A fork server that imports `modules`; None for no modules, or elsewhere than on Linux."""
+    return ForkServer(modules) if modules and sys.platform.startswith("linux") else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from cord_worker.operations.fleet import preloaded_modules
 def preloading(config: RunConfig, settings: Settings) -> Iterator[ForkServer | None]:
     """A fork server for the workers of `config`; None where none can be forked, or workers run in the background.
 
-    Imports little itself, so that it can begin before anything else.
+    Imports little and makes no file, so that it can begin before anything else.
     """
-    state = StateDir.open(settings.state_dir)
-    is_needed = state.read().living_daemon() is None
-    server = start_fork_server(preloaded_modules(config), state) if is_needed else None
+    folder = settings.state_dir
+    has_workers = folder.is_dir() and StateDir.open(folder).read().living_daemon() is not None
+    server = None if has_workers else start_fork_server(preloaded_modules(config))
     try:
         yield server
     finally:

@@ -181,7 +181,15 @@ def _workers(
     try:
         supervisor.start()
         say(f"starting a coordinator and a worker for each model: {', '.join(fleet_models(task.config).values())}")
-        yield _Workers(lambda: _look_after(supervisor, say), supervisor.rest)
+        failures: list[str] = []
+
+        def look_after() -> None:
+            _look_after(supervisor, say)
+            if fork_server is not None and fork_server.failure is not None and not failures:
+                failures.append(fork_server.failure)
+                say(f"every worker imports for itself: {fork_server.failure}")
+
+        yield _Workers(look_after, supervisor.rest)
     finally:
         try:
             supervisor.stop()
