@@ -90,3 +90,13 @@ def check(state_dir: Path | None) -> None:
 
     with open_database(read_settings(state_dir)):
         click.echo("the schema is current")
+
+
+@db.command(context_settings={"ignore_unknown_options": True})
+@state_dir_option
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PSQL_ARGUMENT]...")
+def psql(arguments: tuple[str, ...], state_dir: Path | None) -> None:
+    """Run psql on the database, as in db psql -c "SELECT ..."; an embedded one is started for it."""
+    from cord_worker.operations.psql import run_psql
+
+    raise SystemExit(run_psql(read_settings(state_dir), arguments))
