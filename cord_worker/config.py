@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -20,6 +22,16 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cord_worker.errors import ConfigError
+from cord_worker.service_urls import checked_broker_url, checked_database_url
+from cord_worker.suggesting import did_you_mean, unknown
+
+OTHER_VARIABLES = (
+    *("CORD_DEBUG", "CORD_HOPELESS_EXIT_CODE", "CORD_POSTGRES_BIN", "CORD_REDIS_SERVER", "CORD_EMBEDDED_PREFER"),
+    *("CORD_FAULT", "CORD_INSTANT_LOG", "CORD_INSTANT_SECONDS"),
+)
+"""Environment variables that are read elsewhere than in `Settings`."""
+_TEST_VARIABLES = "CORD_TEST_"
+_MISSPELT = 0.8
 
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
 BUNDLED_PREFIX = "bundled:"
@@ -592,12 +604,10 @@ class RunConfig(_Section):
             raise ValueError("[models] is empty: define at least one model")
         for name in self.models:
             _checked_name(name, "model name")
-        known = ", ".join(sorted(self.models))
         for teacher in self.teachers:
             if teacher.model not in self.models:
                 raise ValueError(
-                    f"teacher {teacher.name!r} names the model {teacher.model!r}, which is not in [models] "
-                    f"(there: {known})"
+                    _unknown_model(f"teacher {teacher.name!r} names the model", teacher.model, self.models)
                 )
         if self.prover is None and self.is_scored:
             raise ValueError(
@@ -605,10 +615,10 @@ class RunConfig(_Section):
                 "does without)"
             )
         if self.prover is not None and self.prover.model not in self.models:
-            raise ValueError(f"prover.model names {self.prover.model!r}, which is not in [models] (there: {known})")
+            raise ValueError(_unknown_model("prover.model names", self.prover.model, self.models))
         judge = self.verify.judge
         if judge is not None and judge.model not in self.models:
-            raise ValueError(f"verify.judge.model names {judge.model!r}, which is not in [models] (there: {known})")
+            raise ValueError(_unknown_model("verify.judge.model names", judge.model, self.models))
         names = [teacher.name for teacher in self.teachers]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -618,7 +628,7 @@ class RunConfig(_Section):
                 'search.selection = "binary_judgment" compares many answers to every candidate, which no LLM judge is '
                 "asked for: choose another verify.method, or select by predictive_perplexity"
             )
-        self._check_integration(names, known)
+        self._check_integration(names)
         fingerprints: dict[str, str] = {}
         for name, model in self.models.items():
             other = fingerprints.setdefault(model.fingerprint(), name)
@@ -653,14 +663,11 @@ class RunConfig(_Section):
                 '[reward] is given, but search.selection is not "reward_model": set it or remove the table'
             )
         if self.reward.model not in self.models:
-            raise ValueError(
-                f"reward.model names {self.reward.model!r}, which is not in [models] "
-                f"(there: {', '.join(sorted(self.models))})"
-            )
+            raise ValueError(_unknown_model("reward.model names", self.reward.model, self.models))
         if self.models[self.reward.model].head != "reward":
             raise ValueError(f'reward.model names {self.reward.model!r}, which lacks head = "reward" in its table')
 
-    def _check_integration(self, names: list[str], known: str) -> None:
+    def _check_integration(self, names: list[str]) -> None:
         if self.integration is None:
             if self.search.pipeline == "integration":
                 raise ValueError('search.pipeline = "integration" needs a table [integration] that names a model')
@@ -671,9 +678,7 @@ class RunConfig(_Section):
                 "the table out"
             )
         if self.integration.model not in self.models:
-            raise ValueError(
-                f"integration.model names {self.integration.model!r}, which is not in [models] (there: {known})"
-            )
+            raise ValueError(_unknown_model("integration.model names", self.integration.model, self.models))
         if INTEGRATOR_NAME in names:
             raise ValueError(f"no teacher may be called {INTEGRATOR_NAME!r} beside an integrator: rename it")
 
@@ -770,8 +775,13 @@ class RunConfig(_Section):
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise ConfigError(f"{path}: no such file. Write one with: cordctl init --preset tiny > {path}") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: cannot be read: {error}") from error
+        except IsADirectoryError:
+            raise ConfigError(f"{path}: is a folder: name the cord.toml in it, such as {path / 'cord.toml'}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{path}: is no text in UTF-8, so no cord.toml: was another file meant?") from None
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise ConfigError(f"{path}: cannot be read: {why}") from error
         return cls.parse(text, source=str(path), folder=path.resolve().parent)
 
     @classmethod
@@ -780,7 +790,7 @@ class RunConfig(_Section):
         try:
             document = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{source}: not valid TOML: {error}") from error
+            raise ConfigError(f"{source}: not valid TOML: {error}{_other_kind_of_file(text)}") from error
         models = document.get("models")
         if isinstance(models, dict):
             for model in models.values():
@@ -827,22 +837,30 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _postgresql_only(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        scheme, separator, rest = value.partition("://")
-        if not separator or scheme.split("+")[0] not in {"postgresql", "postgres"}:
-            raise ValueError("must be a PostgreSQL URL such as postgresql://user@host/database")
-        return f"postgresql+psycopg://{rest}"
+        return None if value is None else checked_database_url(value)
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_broker(cls, value: str | None) -> str | None:
+        return None if value is None else checked_broker_url(value)
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Reads the CORD_ variables. Raises ConfigError without repeating any value."""
+        """Reads the CORD_ variables. Raises ConfigError without repeating any value; one that nothing reads is
+        refused, because it is mostly one of these, misspelt."""
+        known = {f"CORD_{name.upper()}" for name in cls.model_fields} | set(OTHER_VARIABLES)
+        for name in sorted(os.environ):
+            if name.startswith("CORD_") and name not in known and not name.startswith(_TEST_VARIABLES):
+                near = did_you_mean(name, known, least=_MISSPELT)
+                if near:
+                    raise ConfigError(f"environment: nothing reads {name}:{near} Correct or unset it")
         try:
             return cls()
         except ValidationError as error:
-            lines = [
-                f"CORD_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}" for item in error.errors()
-            ]
+            lines = []
+            for item in error.errors():
+                name = f"CORD_{'_'.join(str(part) for part in item['loc']).upper()}"
+                lines.append(f"{name}: {item['msg'].removeprefix('Value error, ')}")
             raise ConfigError("environment: " + "; ".join(lines)) from None
 
 
@@ -854,7 +872,7 @@ def model_location(path: str) -> str:
     name = path.removeprefix(BUNDLED_PREFIX)
     known = sorted(found.parent.name for found in folder.glob("*/config.json"))
     if name not in known:
-        raise ConfigError(f"no bundled model is called {name!r}; there are: {', '.join(known)}")
+        raise ConfigError(unknown("bundled model", name, known))
     return str(folder / name)
 
 
@@ -867,6 +885,20 @@ def _checked_name(value: str, what: str) -> str:
     if not NAME_PATTERN.match(value):
         raise ValueError(f"{what} {value!r} may hold letters, digits, '_', '.' and '-' only, at most 63")
     return value
+
+
+def _other_kind_of_file(text: str) -> str:
+    """What to say of a text that was taken for a cord.toml and is plainly something else."""
+    begins = text.lstrip("\ufeff \t\r\n")[:1]
+    if begins == "{" or (begins == "[" and text.lstrip()[1:2] in {"{", "\n", "\r"}):
+        return ". It looks like JSON: is it a dataset? --config takes a cord.toml (cordctl init prints one)"
+    return ""
+
+
+def _unknown_model(who: str, name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = did_you_mean(name, names)
+    return f"{who} {name!r}, which is not in [models]{':' if near else '.'}{near} There are: {', '.join(names)}"
 
 
 def _resolved_path(path: str, folder: Path) -> str:
@@ -884,16 +916,21 @@ def _explained(error: ValidationError, source: str) -> str:
         key = ".".join(str(part) for part in item["loc"]) or "(top level)"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            message = f"unknown key; allowed here: {_allowed_keys(item['loc'])}"
+            allowed = _allowed_keys(item["loc"])
+            near = did_you_mean(str(item["loc"][-1]), allowed)
+            message = f"unknown key{':' if near else '.'}{near} Allowed here: {', '.join(allowed)}"
         elif item["type"] == "missing":
             message = "is missing"
+        elif item["type"] == "literal_error":
+            allowed = re.findall(r"'([^']+)'", message)
+            message = f"{message} (got {item['input']!r:.80}){did_you_mean(str(item['input']), allowed)}"
         elif item["type"] not in {"value_error"}:
             message = f"{message} (got {item['input']!r:.80})"
         lines.append(f"{source}: {key}: {message}")
     return "\n".join(lines)
 
 
-def _allowed_keys(location: tuple[int | str, ...]) -> str:
+def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
     section: type[BaseModel] = RunConfig
     named: dict[str, type[BaseModel]] = {
         "models": ModelConfig,
@@ -914,4 +951,4 @@ def _allowed_keys(location: tuple[int | str, ...]) -> str:
         section = inner.get(str(location[1]), section)
     if len(location) > 3 and section is ModelConfig:
         section = nested.get(str(location[2]), section)
-    return ", ".join(section.model_fields)
+    return list(section.model_fields)

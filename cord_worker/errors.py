@@ -4,11 +4,13 @@
     ├── ConfigError          cord.toml or an environment setting is wrong
     ├── DatasetError         a problem in a dataset file: file, line, field
     ├── StoreError           the database is unreachable, not migrated, or disagrees with what was asked
+    │   ├── DatabaseRefused  the database, role or password is wrong: trying again cannot help
     │   ├── SchemaMismatch   the schema is older or newer than this code
     │   ├── RunNotFound      no run of that name
     │   └── RunConflict      a run of that name exists with another configuration or other content
     ├── SearchError          rows given to the search contradict each other (in `search.types`)
     ├── BrokerError          the message broker is unreachable
+    │   └── BrokerRefused    the user, password or kind of server is wrong: trying again cannot help
     ├── EngineError          a model could not be hosted, or its engine died
     │   ├── EngineLoadError  the model could not be loaded
     │   └── RequestError     one request is impossible (too long, malformed); the engine lives on
@@ -42,6 +44,10 @@ class StoreError(CordError):
     """The database is unreachable or disagrees with what was asked."""
 
 
+class DatabaseRefused(StoreError):
+    """The database, the role or the password is wrong, or the URL: trying again cannot help."""
+
+
 class SchemaMismatch(StoreError):
     """The database schema is older or newer than this code."""
 
@@ -56,6 +62,10 @@ class RunConflict(StoreError):
 
 class BrokerError(CordError):
     """The message broker is unreachable."""
+
+
+class BrokerRefused(BrokerError):
+    """The user, the password or the kind of server is wrong: trying again cannot help."""
 
 
 class EngineError(CordError):

@@ -127,11 +127,12 @@ class Snapshot:
                     "winning": teacher.winning,
                     "mean_score": teacher.mean_score,
                     "tokens": teacher.tokens,
-                    "engine_seconds": round(teacher.seconds, 3),
+                    "request_seconds": round(teacher.request_seconds, 3),
                 }
                 for teacher in totals.teachers
             },
-            "prover": {"tokens": totals.scored_tokens, "engine_seconds": round(totals.prover_seconds, 3)},
+            "prover": {"tokens": totals.scored_tokens, "request_seconds": round(totals.prover_seconds, 3)},
+            "engine_seconds": round(totals.engine_seconds, 3),
             "workers": dict(self.workers),
             "missing_workers": list(self.missing),
             "conditions": [condition.to_json() for condition in self.conditions],

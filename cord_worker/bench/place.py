@@ -19,6 +19,7 @@ from cord_worker.errors import ConfigError, StoreError
 from cord_worker.local.services import Endpoints, LocalServices
 from cord_worker.store.database import Database
 from cord_worker.store.schema import upgrade
+from cord_worker.store.unreachable import is_connecting, refusal, unreachable
 
 _REMOVE_SECONDS = 10.0
 
@@ -106,6 +107,8 @@ def _execute(url: sa.URL, statement: str) -> None:
         with engine.connect() as connection:
             connection.execute(sa.text(statement))
     except sa.exc.DBAPIError as error:
+        if is_connecting(error):
+            raise refusal(error, url, {}) or unreachable(error, url) from None
         raise StoreError(
             f"bench works in a database of its own, but `{statement}` failed: {str(error.orig).strip()}. Give "
             "CORD_DATABASE_URL a user who may create databases, or leave --external out."

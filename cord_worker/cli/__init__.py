@@ -63,8 +63,8 @@ def cli(debug: bool) -> None:
       cordctl init --preset tiny > cord.toml
       cordctl run problems.jsonl --config cord.toml -o out.jsonl
 
-    PostgreSQL and Redis come from CORD_DATABASE_URL and CORD_BROKER_URL, or are embedded in the state folder
-    (CORD_STATE_DIR, .cord by default).
+    PostgreSQL and Redis (or RabbitMQ) come from CORD_DATABASE_URL and CORD_BROKER_URL, or are embedded in the state
+    folder (CORD_STATE_DIR, .cord by default). RUN may be left out where a command only reads: the newest is meant.
     """
 
 

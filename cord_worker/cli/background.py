@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from cord_worker.cli.options import config_option, read_settings, state_dir_option
+from cord_worker.cli.options import (
+    config_option,
+    json_option,
+    print_json,
+    print_result,
+    read_settings,
+    state_dir_option,
+)
 
 
 @click.command()
@@ -14,7 +21,8 @@ from cord_worker.cli.options import config_option, read_settings, state_dir_opti
 @state_dir_option
 @click.option("--wait/--no-wait", default=True, help="Wait until every model is loaded.")
 @click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds to wait.")
-def up(config_path: Path, state_dir: Path | None, wait: bool, timeout: float) -> None:
+@json_option
+def up(config_path: Path, state_dir: Path | None, wait: bool, timeout: float, as_json: bool) -> None:
     """Start services and workers in the background.
 
     enqueue, status, export and the others find them through the state folder. Where they run
@@ -26,29 +34,50 @@ def up(config_path: Path, state_dir: Path | None, wait: bool, timeout: float) ->
     from cord_worker.operations.services import known_endpoints
     from cord_worker.progress import shown_lines
 
+    def say(message: str) -> None:
+        click.echo(message, err=as_json)
+
     config = RunConfig.load(config_path)
     settings = read_settings(state_dir)
     with graceful_interrupts("what was started goes on in the background; stop it with cordctl down"):
         running, is_new = bring_up(config, config_path, settings)
-        click.echo(f"{'started' if is_new else 'already running'} (pid {running.pid}), state in {running.state_dir}")
+        say(f"{'started' if is_new else 'already running'} (pid {running.pid}), state in {running.state_dir}")
         for worker in running.workers:
             pid = f", pid {worker.pid}" if worker.pid else ""
-            click.echo(f"  {worker.name}: {worker.state}{pid}, log {running.state_dir / 'logs' / worker.name}.log")
+            say(f"  {worker.name}: {worker.state}{pid}, log {running.state_dir / 'logs' / worker.name}.log")
             if worker.error:
                 click.echo(shown_lines(worker.error), err=True)
-        ready = not wait or wait_until_ready(config, settings, known_endpoints(settings), timeout, click.echo)
+        ready = not wait or wait_until_ready(config, settings, known_endpoints(settings), timeout, say)
+    if as_json:
+        print_json(
+            {
+                "started": is_new,
+                "pid": running.pid,
+                "state_dir": str(running.state_dir),
+                "processes": [
+                    {"name": one.name, "state": one.state, "pid": one.pid, "error": one.error}
+                    for one in running.workers
+                ],
+                "ready": ready if wait else None,
+            }
+        )
     if not ready:
         click.echo(f"not every model is loaded after {timeout:g} s; look at the logs", err=True)
         raise SystemExit(1)
-    click.echo("next: cordctl enqueue DATASET; cordctl status --watch; cordctl down")
+    say("next: cordctl enqueue DATASET; cordctl status --watch; cordctl down")
 
 
 @click.command()
 @state_dir_option
-def down(state_dir: Path | None) -> None:
-    """Stop what `cordctl up` started; work goes on after the next up."""
+@json_option
+def down(state_dir: Path | None, as_json: bool) -> None:
+    """Stop what cordctl up started.
+
+    Nothing that was committed is lost; work goes on after the next up.
+    """
     from cord_worker.operations.background import bring_down
 
     settings = read_settings(state_dir)
     stopped = bring_down(settings)
-    click.echo("stopped" if stopped else f"nothing runs in the background of {settings.state_dir}")
+    sentence = "stopped" if stopped else f"nothing runs in the background of {settings.state_dir}"
+    print_result(sentence, {"stopped": stopped, "state_dir": str(settings.state_dir)}, as_json=as_json)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cord_worker.cli.interrupts import graceful_interrupts
-from cord_worker.cli.options import config_option, dataset_options, dataset_source, read_settings
+from cord_worker.cli.options import config_option, dataset_options, dataset_source, json_option, read_settings
+from cord_worker.cli.root import SentenceGroup
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,12 +26,14 @@ external_option = click.option(
     help="Use the servers of CORD_DATABASE_URL and CORD_BROKER_URL, with a database and keys of its own that are "
     "removed afterwards (default: embedded servers in a temporary folder).",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on the last line.")
 
 
-@click.group()
+@click.group(cls=SentenceGroup)
 def bench() -> None:
-    """Measure what the service costs beside its models (bench COMMAND --help says what and how)."""
+    """Measure what the service costs beside its models.
+
+    bench COMMAND --help says what each measures and how.
+    """
 
 
 @bench.command()
@@ -52,7 +55,7 @@ def engine(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure the service against its own engines: DATASET through both, in turns.
+    """Measure the service against its own engines, DATASET through both in turns.
 
     Every proposal, score and answer that the service asked for is asked again of engines in processes of their own, in
     the same order and at the same concurrency, without Celery, Redis and PostgreSQL. Keys: service_over_engine,
@@ -87,7 +90,7 @@ def engine(
 @rounds_option
 @json_option
 def scoring(config_path: Path, lengths: tuple[int, ...], reference: bool, rounds: int, as_json: bool) -> None:
-    """Measure what the prefix cache is worth to the prover of cord.toml, by prefix length.
+    """Measure what the prefix cache is worth to the prover of cord.toml.
 
     Keys: cached_over_uncached (how many times faster a cached score is: uncached seconds / cached seconds, at 2,000
     tokens), flatness (cached seconds at 3,500 tokens / at 500), max_abs_difference of a cached score from the uncached
@@ -110,7 +113,7 @@ def scoring(config_path: Path, lengths: tuple[int, ...], reference: bool, rounds
 @bench.command("control-plane")
 @click.option("--problems", type=click.IntRange(min=1), default=100, show_default=True, help="Problems a round.")
 @click.option("--max-active", type=click.IntRange(min=1), default=256, show_default=True, help="In flight at once.")
-@click.option("--beam-width", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--beam-width", type=click.IntRange(min=1), default=4, show_default=True, help="Beams of a problem.")
 @click.option("--noop-tasks", type=click.IntRange(min=100), default=4000, show_default=True, help="For the ceiling.")
 @click.option("--noop-concurrency", type=click.IntRange(min=1), default=64, show_default=True, help="Its threads.")
 @click.option("--light-problems", type=click.IntRange(min=1), default=5, show_default=True, help="At light load.")
@@ -160,7 +163,7 @@ def control_plane(external: bool, as_json: bool, **options: Any) -> None:
 def enqueue(
     dataset: Path | None, rows: tuple[int, ...], row_bytes: int, rounds: int, external: bool, as_json: bool
 ) -> None:
-    """Measure `cordctl enqueue` with DATASET, or with generated JSON lines: its speed and its memory.
+    """Measure the speed and the memory of cordctl enqueue, with DATASET or generated rows.
 
     Keys: rows_per_second, peak_rss_mb (of the largest size), rss_growth (largest size's peak over the smallest's).
 

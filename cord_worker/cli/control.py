@@ -6,32 +6,45 @@ from pathlib import Path
 
 import click
 
-from cord_worker.cli.options import confirm, json_option, print_json, read_settings, state_dir_option
+from cord_worker.cli.options import (
+    confirm,
+    json_option,
+    print_json,
+    print_result,
+    problem_option,
+    read_settings,
+    run_argument,
+    state_dir_option,
+    yes_option,
+)
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @click.option("--failed", is_flag=True, help="All failed problems (the default).")
-@click.option("--problem", "keys", multiple=True, metavar="ID", help="Only this one; may be given several times.")
+@problem_option
 @click.option("--anew", is_flag=True, help="From the beginning: what the problems came to so far is deleted.")
-@click.option("--yes", is_flag=True, help="Do not ask before deleting.")
+@yes_option
 @state_dir_option
 @json_option
 def retry(
-    run: str, failed: bool, keys: tuple[str, ...], anew: bool, yes: bool, state_dir: Path | None, as_json: bool
+    run: str, failed: bool, problems: tuple[str, ...], anew: bool, yes: bool, state_dir: Path | None, as_json: bool
 ) -> None:
-    """Go on with failed problems of RUN where they stopped; nothing that was committed is computed again."""
+    """Go on with failed problems of RUN where they stopped.
+
+    Nothing that was committed is computed again.
+    """
     from cord_worker.operations.database import open_database
     from cord_worker.progress import shown
     from cord_worker.store.retrying import begin_failed_anew, retry_failed
 
-    if failed and keys:
+    if failed and problems:
         raise click.UsageError("--failed means all failed problems, --problem only those: give one of them")
     if anew and not yes:
         confirm(f"Delete what the failed problems of run {run} came to, and begin them anew?")
     work = begin_failed_anew if anew else retry_failed
     with open_database(read_settings(state_dir)) as database:
-        retried = database.run(lambda connection: work(connection, run, keys))
+        retried = database.run(lambda connection: work(connection, run, problems))
     if as_json:
         print_json(
             {
@@ -48,15 +61,15 @@ def retry(
     if retried.count:
         states = ", ".join(f"{count} {state}" for state, count in sorted(retried.problems.items()))
         click.echo(f"run {run}: {retried.count} failed problems go on ({states})")
-    elif not keys:
+    elif not problems:
         click.echo(f"run {run} has no failed problems")
     if retried.count and retried.run_state == "paused":
         click.echo(f"run {run} is paused. Go on with: cordctl resume {run}")
 
 
 @click.command("rm")
-@click.argument("run")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@run_argument
+@yes_option
 @state_dir_option
 @json_option
 def remove(run: str, yes: bool, state_dir: Path | None, as_json: bool) -> None:
@@ -68,33 +81,39 @@ def remove(run: str, yes: bool, state_dir: Path | None, as_json: bool) -> None:
         confirm(f"Delete run {run} with everything that it came to?")
     with open_database(read_settings(state_dir)) as database:
         removed = remove_run(database, run)
-    if as_json:
-        print_json({"run": removed.run, "problems": removed.problems, "candidates": removed.candidates})
-        return
-    click.echo(f"run {run} is deleted: {removed.problems} problems, {removed.candidates} candidates")
+    document = {"run": removed.run, "problems": removed.problems, "candidates": removed.candidates}
+    sentence = f"run {run} is deleted: {removed.problems} problems, {removed.candidates} candidates"
+    print_result(sentence, document, as_json=as_json)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("run")
+@run_argument
 @click.argument("number", type=click.IntRange(-1000, 1000))
 @state_dir_option
-def priority(run: str, number: int, state_dir: Path | None) -> None:
-    """Have problems of RUN begin before those of runs with a lower NUMBER that share a model with it (0 by default)."""
+@json_option
+def priority(run: str, number: int, state_dir: Path | None, as_json: bool) -> None:
+    """Have problems of RUN begin before those of runs with a lower NUMBER.
+
+    It matters between runs that share a model; 0 is the default.
+    """
     from cord_worker.operations.database import open_database
     from cord_worker.store.lifecycle import prioritise_run
 
     with open_database(read_settings(state_dir)) as database:
         before = database.run(lambda connection: prioritise_run(connection, run, number))
-    click.echo(f"run {run} has priority {number} (before: {before})")
+    document = {"run": run, "priority": number, "before": before}
+    print_result(f"run {run} has priority {number} (before: {before})", document, as_json=as_json)
 
 
 @click.command()
 @click.argument("worker")
 @state_dir_option
-def drain(worker: str, state_dir: Path | None) -> None:
-    """Have WORKER (host:pid, or the beginning of its id, as cordctl status shows them) take no new work.
+@json_option
+def drain(worker: str, state_dir: Path | None, as_json: bool) -> None:
+    """Have WORKER finish what it holds, take no new work and leave.
 
-    It finishes what it holds, however long that takes, and ends with exit code 0.
+    WORKER is host:pid, or the beginning of its id, as cordctl status shows them. However long it takes, it ends with
+    exit code 0.
     """
     from cord_worker.operations.database import open_database
     from cord_worker.store.fleet import request_drain
@@ -105,4 +124,6 @@ def drain(worker: str, state_dir: Path | None) -> None:
             lambda connection: request_drain(connection, worker, timeout_seconds=settings.worker_timeout_seconds)
         )
     again = "was asked before to finish" if asked.was_draining else "finishes"
-    click.echo(f"{asked.kind} {asked.address} {again} what it holds and leaves; see cordctl status")
+    document = {"process": asked.address, "id": asked.id, "role": asked.kind, "was_draining": asked.was_draining}
+    sentence = f"{asked.kind} {asked.address} {again} what it holds and leaves; see cordctl status"
+    print_result(sentence, document, as_json=as_json)

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 @state_dir_option
 @json_option
 def cost(runs: tuple[str, ...], table: str | None, state_dir: Path | None, as_json: bool) -> None:
-    """Show what each RUN (default: the newest) cost: tokens in and out and engine seconds by model, wall time."""
+    """Show what each RUN cost: tokens, engine seconds and wall time.
+
+    The newest run where none is named. Several with --json are one object with the list `runs`.
+    """
     if table == "15" and not runs:
         raise click.UsageError("--table 15 needs the runs to be compared: cordctl cost RUN... --table 15")
     from cord_worker.operations.comparing import compare_runs
@@ -46,7 +49,8 @@ def cost(runs: tuple[str, ...], table: str | None, state_dir: Path | None, as_js
         if table == "15":
             print_json(comparison.to_json())
         else:
-            print_json(found[0].to_json() if len(runs) < 2 and table is None else [one.to_json() for one in found])
+            documents = [one.to_json() for one in found]
+            print_json(documents[0] if len(runs) < 2 and table is None else {"runs": documents})
         return
     screen = console()
     if table == "15":

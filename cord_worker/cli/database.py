@@ -6,39 +6,48 @@ from pathlib import Path
 
 import click
 
-from cord_worker.cli.options import confirm, read_settings, state_dir_option
+from cord_worker.cli.options import confirm, json_option, print_result, read_settings, state_dir_option, yes_option
+from cord_worker.cli.root import SentenceGroup
 
 _beside_workers_option = click.option(
     "--beside-workers", is_flag=True, help="Although workers are up: they hand their work back and end."
 )
 
 
-@click.group()
+@click.group(cls=SentenceGroup)
 def db() -> None:
-    """Migrate the database (the same as alembic upgrade head), and say who may do what in it."""
+    """Migrate the database, and say who may do what in it.
+
+    In a checkout, db upgrade is the same as alembic upgrade head.
+    """
 
 
 @db.command()
 @click.argument("revision", default="head")
 @_beside_workers_option
 @state_dir_option
-def upgrade(revision: str, beside_workers: bool, state_dir: Path | None) -> None:
-    """Migrate to REVISION (default: the newest); refused while workers are up that know only the schema as it is."""
+@json_option
+def upgrade(revision: str, beside_workers: bool, state_dir: Path | None, as_json: bool) -> None:
+    """Migrate to REVISION, the newest by default.
+
+    Refused while workers are up that know only the schema as it is.
+    """
     from cord_worker.operations.database import current_revision, database_url_for
     from cord_worker.store import schema
 
     with database_url_for(read_settings(state_dir)) as url:
         schema.upgrade(url, revision, beside_workers=beside_workers)
-        click.echo(f"database is at {current_revision(url) or 'nothing'}")
+        _print_revision(current_revision(url), as_json=as_json)
 
 
 @db.command()
 @click.argument("revision")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @_beside_workers_option
 @state_dir_option
-def downgrade(revision: str, yes: bool, beside_workers: bool, state_dir: Path | None) -> None:
-    """Migrate back to REVISION; `base` drops everything."""
+@json_option
+def downgrade(revision: str, yes: bool, beside_workers: bool, state_dir: Path | None, as_json: bool) -> None:
+    """Migrate back to REVISION, where base drops everything."""
     from cord_worker.operations.database import current_revision, database_url_for
     from cord_worker.store import schema
 
@@ -46,7 +55,7 @@ def downgrade(revision: str, yes: bool, beside_workers: bool, state_dir: Path | 
         confirm(f"Migrate back to {revision}? Tables that are newer are dropped with their rows.")
     with database_url_for(read_settings(state_dir)) as url:
         schema.downgrade(url, revision, beside_workers=beside_workers)
-        click.echo(f"database is at {current_revision(url) or 'nothing'}")
+        _print_revision(current_revision(url), as_json=as_json)
 
 
 @db.command()
@@ -55,48 +64,65 @@ def downgrade(revision: str, yes: bool, beside_workers: bool, state_dir: Path | 
 )
 @click.option("--analyst", metavar="ROLE", help="May read everything and write nothing.")
 @state_dir_option
-def grant(service: str | None, analyst: str | None, state_dir: Path | None) -> None:
-    """Give roles that exist what they need and no more; run it as the role that migrates."""
+@json_option
+def grant(service: str | None, analyst: str | None, state_dir: Path | None, as_json: bool) -> None:
+    """Give roles that exist what they need and no more.
+
+    Run it as the role that migrates.
+    """
     from cord_worker.operations.database import open_database
     from cord_worker.store.roles import grant_analyst, grant_service
 
     if service is None and analyst is None:
         raise click.UsageError("name a role: --service ROLE, --analyst ROLE, or both")
+    told: list[str] = []
     with open_database(read_settings(state_dir)) as database:
         if service is not None:
             database.run(lambda connection: grant_service(connection, service))
-            click.echo(f"{service} may read and write rows")
+            told.append(f"{service} may read and write rows")
         if analyst is not None:
             database.run(lambda connection: grant_analyst(connection, analyst))
-            click.echo(f"{analyst} may read")
+            told.append(f"{analyst} may read")
+    print_result("\n".join(told), {"service": service, "analyst": analyst}, as_json=as_json)
 
 
 @db.command()
 @state_dir_option
-def current(state_dir: Path | None) -> None:
+@json_option
+def current(state_dir: Path | None, as_json: bool) -> None:
     """Show the database's revision and the one that this code needs."""
     from cord_worker.operations.database import current_revision, database_url_for
     from cord_worker.store.schema import head_revision
 
     with database_url_for(read_settings(state_dir)) as url:
-        click.echo(f"database is at {current_revision(url) or 'nothing'}, this code needs {head_revision()}")
+        found, needed = current_revision(url), head_revision()
+    sentence = f"database is at {found or 'nothing'}, this code needs {needed}"
+    print_result(sentence, {"revision": found, "needed": needed}, as_json=as_json)
 
 
 @db.command()
 @state_dir_option
-def check(state_dir: Path | None) -> None:
+@json_option
+def check(state_dir: Path | None, as_json: bool) -> None:
     """Exit with 1 unless the database has the schema that this code needs."""
     from cord_worker.operations.database import open_database
 
     with open_database(read_settings(state_dir)):
-        click.echo("the schema is current")
+        print_result("the schema is current", {"current": True}, as_json=as_json)
 
 
 @db.command(context_settings={"ignore_unknown_options": True})
 @state_dir_option
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PSQL_ARGUMENT]...")
 def psql(arguments: tuple[str, ...], state_dir: Path | None) -> None:
-    """Run psql on the database, as in db psql -c "SELECT ..."; an embedded one is started for it."""
+    """Run psql on the database, and start an embedded one for it.
+
+    All arguments are psql's, such as -c 'SELECT count(*) FROM candidates'.
+    """
     from cord_worker.operations.psql import run_psql
 
     raise SystemExit(run_psql(read_settings(state_dir), arguments))
+
+
+def _print_revision(revision: str | None, *, as_json: bool) -> None:
+    print_result(f"database is at {revision or 'nothing'}", {"revision": revision}, as_json=as_json)

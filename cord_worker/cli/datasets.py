@@ -32,7 +32,10 @@ from cord_worker.cli.options import (
 @dataset_options
 @json_option
 def validate(dataset: Path, config_path: Path | None, as_json: bool, **options: Any) -> None:
-    """Read DATASET and say what is wrong with it; nothing is enqueued."""
+    """Read DATASET and say what is wrong with it.
+
+    Nothing is enqueued.
+    """
     from cord_worker.config import RunConfig
     from cord_worker.operations.enqueuing import validate_dataset
     from cord_worker.progress import shown

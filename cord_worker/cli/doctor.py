@@ -21,18 +21,22 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 @state_dir_option
 @json_option
 def doctor(config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
-    """Check this machine: packages, services, models, devices. Exits with 1 when something fails."""
+    """Check this machine: packages, services, models, devices.
+
+    Exits with 1 when something fails.
+    """
     from cord_worker.operations.checks import Level, run_checks
     from cord_worker.progress import shown
 
     findings = run_checks(read_settings(state_dir), config_path)
+    fails = any(finding.level is Level.FAIL for finding in findings)
     if as_json:
-        print_json([finding.to_json() for finding in findings])
+        print_json({"ok": not fails, "findings": [finding.to_json() for finding in findings]})
     else:
         for finding in findings:
             mark = click.style(f"{finding.level.value:<4}", fg=_COLOURS[finding.level.value])
             click.echo(f"{mark}  {finding.subject}: {shown(finding.found)}")
             if finding.advice:
                 click.echo(f"      -> {shown(finding.advice)}")
-    if any(finding.level is Level.FAIL for finding in findings):
+    if fails:
         raise SystemExit(1)

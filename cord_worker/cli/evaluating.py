@@ -29,8 +29,10 @@ _ENGINES = ("transformers", "vllm", "instant")
 
 _SAMPLING = (
     click.option("--samples", type=click.IntRange(1, 1024), default=16, show_default=True, help="Answers a problem."),
-    click.option("--temperature", type=click.FloatRange(0, 5), default=0.6, show_default=True),
-    click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95, show_default=True),
+    click.option("--temperature", type=click.FloatRange(0, 5), default=0.6, show_default=True, help="Of the sampling."),
+    click.option(
+        "--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95, show_default=True, help="Of the sampling."
+    ),
     click.option(
         "--max-tokens", type=click.IntRange(min=8), default=16_384, show_default=True, help="Of thinking, an answer."
     ),
@@ -38,7 +40,7 @@ _SAMPLING = (
         "--answer-tokens", type=click.IntRange(min=1), default=4096, show_default=True, help="Of the final answer."
     ),
     click.option("--system-prompt", help="System turn; the model's own in cord.toml by default."),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all samples."),
 )
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from cord_worker.cli.options import read_settings, state_dir_option
+from cord_worker.cli.options import json_option, newest_run_argument, print_json, read_settings, state_dir_option
 
 
 @click.command()
-@click.argument("run")
+@newest_run_argument
 @click.option("-o", "--output", required=True, help="File to write; - for standard output.")
 @click.option(
     "--format",
@@ -28,8 +28,9 @@ from cord_worker.cli.options import read_settings, state_dir_option
 @click.option("--min-score", type=click.FloatRange(0.0, 1.0), help="Only trajectories that score this much.")
 @click.option("--failures", help="Also write failed problems with their reasons to this file.")
 @state_dir_option
+@json_option
 def export(
-    run: str,
+    run: str | None,
     output: str,
     form: str,
     student: str | None,
@@ -37,8 +38,14 @@ def export(
     min_score: float | None,
     failures: str | None,
     state_dir: Path | None,
+    as_json: bool,
 ) -> None:
-    """Write the finished trajectories of RUN, in dataset order."""
+    """Write the finished trajectories of RUN, in dataset order.
+
+    The newest run where none is named.
+    """
+    if as_json and output == "-":
+        raise click.UsageError("--json and -o - both write to standard output: give one of them")
     if (form == "sft") != (student is not None):
         raise click.UsageError("--format sft and --student MODEL go together")
     from cord_worker.export.report import Filters
@@ -56,4 +63,7 @@ def export(
 
             trained = Student(model_location(student))
             report = export_sft(database, run, output, trained, filters=filters, failures=failures)
-    click.echo(report.sentence(output), err=True)
+    if as_json:
+        print_json({**report.to_json(), "output": output})
+    else:
+        click.echo(report.sentence(output), err=True)

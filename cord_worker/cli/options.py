@@ -23,7 +23,15 @@ config_option = click.option(
     show_default=True,
     help="Models, teachers, prover, search.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object, on one line, for scripts.")
+problem_option = click.option(
+    "--problem", "problems", multiple=True, metavar="ID", help="Only this problem; may be given several times."
+)
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+run_argument = click.argument("run")
+"""RUN of a command that changes it: always named, so that an empty variable in a script never meets another run."""
+newest_run_argument = click.argument("run", required=False)
+"""RUN of a command that only reads it: the newest where it is left out."""
 state_dir_option = click.option(
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -106,8 +114,16 @@ def read_settings(state_dir: Path | None = None) -> Settings:
     return settings if state_dir is None else settings.model_copy(update={"state_dir": state_dir})
 
 
-def print_json(document: Any) -> None:
-    """One JSON document on standard output."""
+def print_json(document: dict[str, Any]) -> None:
+    """One JSON object on one line of standard output."""
     import json
 
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    click.echo(json.dumps(document, ensure_ascii=False))
+
+
+def print_result(sentence: str, document: dict[str, Any], *, as_json: bool) -> None:
+    """What a command did: a sentence for people, or one JSON object."""
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(sentence)

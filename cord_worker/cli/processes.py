@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from cord_worker.cli.options import config_option, read_settings
+from cord_worker.cli.options import config_option, read_settings, state_dir_option
 from cord_worker.cli.root import print_error
 
 _STARTING_AGAIN_CANNOT_HELP = 78
@@ -23,14 +23,15 @@ _INSTEAD = "CORD_HOPELESS_EXIT_CODE"
 @config_option
 @click.option("--name", help="Name of the process in logs and Flower (default: MODEL).")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Requests taken at once (default: from batch_size).")
-def worker(model: str, config_path: Path, name: str | None, concurrency: int | None) -> None:
+@state_dir_option
+def worker(model: str, config_path: Path, name: str | None, concurrency: int | None, state_dir: Path | None) -> None:
     """Host MODEL of cord.toml and serve its queue until SIGTERM."""
     from cord_worker.config import RunConfig
     from cord_worker.operations.fleet import model_named
 
     with _hopeless_errors():
         hosted = model_named(RunConfig.load(config_path), model)
-        settings = read_settings()
+        settings = read_settings(state_dir)
         # Late: this imports the engine.
         from cord_worker.coordination.processes import run_model_worker
 
@@ -39,29 +40,34 @@ def worker(model: str, config_path: Path, name: str | None, concurrency: int | N
 
 @click.command()
 @click.option("--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Decisions at once.")
-def coordinator(concurrency: int) -> None:
-    """Admit problems, decide beams, verify answers and sweep until SIGTERM; any number may run."""
+@state_dir_option
+def coordinator(concurrency: int, state_dir: Path | None) -> None:
+    """Admit problems, decide beams, verify answers and sweep until SIGTERM.
+
+    Any number of coordinators may run.
+    """
     with _hopeless_errors():
         from cord_worker.coordination.processes import run_coordinator
 
-        raise SystemExit(run_coordinator(read_settings(), concurrency=concurrency))
+        raise SystemExit(run_coordinator(read_settings(state_dir), concurrency=concurrency))
 
 
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=5555, show_default=True, help="Port on 127.0.0.1.")
-def flower(port: int) -> None:
-    """Show tasks and workers in a browser (Flower, on this machine only)."""
+@state_dir_option
+def flower(port: int, state_dir: Path | None) -> None:
+    """Show tasks and workers in a browser, with Flower on this machine only."""
     from cord_worker.operations.flower import exec_flower
 
-    exec_flower(read_settings(), port)
+    exec_flower(read_settings(state_dir), port)
 
 
 @contextmanager
 def _hopeless_errors() -> Iterator[None]:
-    from cord_worker.errors import ConfigError, EngineLoadError, SchemaMismatch
+    from cord_worker.errors import BrokerRefused, ConfigError, DatabaseRefused, EngineLoadError, SchemaMismatch
 
     try:
         yield
-    except (ConfigError, EngineLoadError, SchemaMismatch) as error:
+    except (BrokerRefused, ConfigError, DatabaseRefused, EngineLoadError, SchemaMismatch) as error:
         print_error(error)
         raise SystemExit(int(os.environ.get(_INSTEAD) or _STARTING_AGAIN_CANNOT_HELP)) from error

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import click
 
-from cord_worker.cli.options import json_option, print_json, read_settings, state_dir_option
+from cord_worker.cli.options import (
+    json_option,
+    newest_run_argument,
+    print_json,
+    problem_option,
+    read_settings,
+    state_dir_option,
+)
 
 
 @click.command()
-@click.argument("run", required=False)
-@click.option("--problem", "problems", multiple=True, metavar="ID", help="Only this problem (several times).")
+@newest_run_argument
+@problem_option
 @click.option("--all", "show_all", is_flag=True, help="Name the first difference of every problem, not only of one.")
 @state_dir_option
 @json_option
@@ -24,9 +31,10 @@ def replay(
     state_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Take every beam decision of RUN (default: the newest) again from the stored rows, and compare.
+    """Take every beam decision of RUN again from the stored rows, and compare.
 
-    Seeds, ranks, beams, plans and winners are recomputed without any model. Exits with 1 at a difference.
+    Seeds, ranks, beams, plans and winners are recomputed without any model. The newest run where none is named. Exits
+    with 1 at a difference.
     """
     from cord_worker.operations.database import open_database
     from cord_worker.operations.replaying import Difference, replay_run
@@ -61,15 +69,15 @@ def replay(
 
 
 @click.command("verify-db")
-@click.argument("run", required=False)
+@newest_run_argument
 @click.option("--examples", type=click.IntRange(min=1), default=3, show_default=True, help="Places named of each.")
 @state_dir_option
 @json_option
 @click.pass_context
 def verify_db(context: click.Context, run: str | None, examples: int, state_dir: Path | None, as_json: bool) -> None:
-    """Check every invariant of the tables, of RUN or of all runs, at one moment; any time, also beside workers.
+    """Check every invariant of the tables, of all runs or of RUN alone.
 
-    Exits with 1 where one is broken.
+    It looks at one moment, at any time, also beside workers. Exits with 1 where one is broken.
     """
     from cord_worker.operations.database import open_database
     from cord_worker.operations.replaying import verify_tables
@@ -79,7 +87,7 @@ def verify_db(context: click.Context, run: str | None, examples: int, state_dir:
         verdicts = verify_tables(database, run, examples=examples)
     broken = [verdict for verdict in verdicts if verdict.offences]
     if as_json:
-        print_json([verdict.to_json() for verdict in verdicts])
+        print_json({"broken": len(broken), "invariants": [verdict.to_json() for verdict in verdicts]})
     else:
         for verdict in verdicts:
             mark = click.style("ok", fg="green") if not verdict.offences else click.style("BROKEN", fg="red", bold=True)

@@ -6,15 +6,38 @@ interrupted.
 
 from __future__ import annotations
 
+import errno
 import importlib
+import inspect
 import os
+import re
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 _INTERRUPTED = 130
+_FIRST_SENTENCE = re.compile(r".*?(?<!\d)\.(?=\s)|.+")
+_CREDENTIALS = re.compile(r"(\w://[^\s/@:]*:)[^\s@]*@")
+"""User and password of a URL in a text that somebody else wrote."""
+
+
+def summary(command: click.Command) -> str:
+    """The first sentence of the command's help, whole."""
+    paragraph = " ".join(inspect.cleandoc(command.help or "").partition("\n\n")[0].split())
+    return _FIRST_SENTENCE.match(paragraph + " ")[0].strip() if paragraph else ""  # type: ignore[index]
+
+
+class SentenceGroup(click.Group):
+    """A group that shows the whole first sentence of every command."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Commands in the order of their definition."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary(command)) for name, command in self.commands.items()])
 
 
 class LazyGroup(click.Group):
@@ -45,7 +68,7 @@ class LazyGroup(click.Group):
             for name in commands:
                 command = self.get_command(ctx, name)
                 if command is not None and not command.hidden:
-                    rows.append((name, command.get_short_help_str(90)))
+                    rows.append((name, summary(command)))
             with formatter.section(title):
                 formatter.write_dl(rows)
 
@@ -60,9 +83,11 @@ class LazyGroup(click.Group):
         """Runs the command line; every expected error is a message and an exit code, never a traceback."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        is_debugging = "--debug" in (sys.argv[1:] if args is None else args) or os.environ.get("CORD_DEBUG") == "1"
         try:
             # Without standalone mode, ctx.exit(code) comes back as the value.
             value = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            sys.stdout.flush()
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(2)
@@ -76,8 +101,14 @@ class LazyGroup(click.Group):
             # The reader of our output went away (`| head`); Python must not complain of it at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
-        except Exception as error:  # noqa: BLE001 - raised again unless a user can act on it
-            _explain(error, args)
+        except Exception as error:
+            if is_debugging:
+                raise
+            explain(error)
+            if _is_of_output(error):
+                # What could not be written is still held back, and Python would complain of it at exit.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         sys.exit(value if isinstance(value, int) else 0)
 
 
@@ -88,11 +119,46 @@ def print_error(error: Exception) -> None:
     click.echo(f"{click.style('error:', fg='red', bold=True)} {shown_lines(str(error))}", err=True)
 
 
-def _explain(error: Exception, args: Sequence[str] | None) -> NoReturn:
+def explain(error: Exception) -> None:
+    """Any error as one line on standard error: an expected one as its message, one of the system by its cause, and
+    another one by where its traceback was written."""
     from cord_worker.errors import CordError
 
-    arguments = sys.argv[1:] if args is None else args
-    if not isinstance(error, CordError) or "--debug" in arguments or os.environ.get("CORD_DEBUG") == "1":
-        raise error
-    print_error(error)
-    sys.exit(1)
+    if isinstance(error, CordError):
+        print_error(error)
+    elif isinstance(error, OSError) and error.errno is not None:
+        print_error(CordError(_of_the_system(error)))
+    else:
+        print_error(CordError(_unexpected(error)))
+
+
+def _of_the_system(error: OSError) -> str:
+    what = error.strerror or type(error).__name__
+    if error.errno == errno.ENOSPC:
+        what += ": free some space, or name another place"
+    elif error.errno == errno.EMFILE:
+        what += ": raise the limit (ulimit -n 4096)"
+    return f"{error.filename}: {what}" if error.filename is not None else what
+
+
+def _is_of_output(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EIO, errno.EDQUOT}
+
+
+def _unexpected(error: Exception) -> str:
+    """The one line about an error that nobody expected; its traceback goes to a file."""
+    first = " ".join(str(error).split())
+    line = f"unexpected {type(error).__name__}: {_without_passwords(first)[:300]}"
+    report = "".join(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="cordctl-", suffix=".log", encoding="utf-8", errors="backslashreplace", delete=False
+        ) as file:
+            file.write(_without_passwords(report))
+    except OSError:
+        return f"{line}. This is a fault of cordctl: run it with CORD_DEBUG=1 for the traceback, and report that"
+    return f"{line}. This is a fault of cordctl: please report it with {file.name} (CORD_DEBUG=1 shows the traceback)"
+
+
+def _without_passwords(text: str) -> str:
+    return _CREDENTIALS.sub(r"\1***@", text)

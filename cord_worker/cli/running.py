@@ -38,7 +38,7 @@ def run(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Turn DATASET into trajectories on this machine: services, workers, progress, export.
+    """Turn DATASET into trajectories on this machine, from services and workers to export.
 
     Interrupted with Ctrl-C, or killed, the same command goes on where it was.
     """

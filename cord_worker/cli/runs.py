@@ -6,7 +6,17 @@ from pathlib import Path
 
 import click
 
-from cord_worker.cli.options import confirm, json_option, print_json, read_settings, state_dir_option
+from cord_worker.cli.options import (
+    confirm,
+    json_option,
+    newest_run_argument,
+    print_json,
+    print_result,
+    read_settings,
+    run_argument,
+    state_dir_option,
+    yes_option,
+)
 
 
 @click.command()
@@ -22,7 +32,7 @@ def runs(state_dir: Path | None, as_json: bool) -> None:
     with open_database(read_settings(state_dir)) as database:
         overviews = database.run(list_overviews)
     if as_json:
-        print_json([overview.to_json() for overview in overviews])
+        print_json({"runs": [overview.to_json() for overview in overviews]})
     elif overviews:
         console().print(runs_table(overviews))
     else:
@@ -30,13 +40,16 @@ def runs(state_dir: Path | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("run", required=False)
+@newest_run_argument
 @click.option("--watch", is_flag=True, help="Go on until every problem is final (Ctrl-C ends the watching only).")
 @click.option("--interval", type=click.FloatRange(min=0.2), default=1.0, help="Seconds between two looks.")
 @state_dir_option
 @json_option
 def status(run: str | None, watch: bool, interval: float, state_dir: Path | None, as_json: bool) -> None:
-    """Show where RUN (default: the newest) stands."""
+    """Show where RUN stands.
+
+    The newest run where none is named.
+    """
     from cord_worker.operations.database import open_database
     from cord_worker.operations.watching import RunWatch, watch_run
     from cord_worker.progress import console, open_view, panel
@@ -69,11 +82,14 @@ def status(run: str | None, watch: bool, interval: float, state_dir: Path | None
 
 
 @click.command()
-@click.argument("run", required=False)
+@newest_run_argument
 @state_dir_option
 @json_option
 def stats(run: str | None, state_dir: Path | None, as_json: bool) -> None:
-    """Show which teacher was selected where in RUN (default: the newest), by tenth of the decoding position."""
+    """Show which teacher was selected where in RUN.
+
+    By tenth of the decoding position. The newest run where none is named.
+    """
     from cord_worker.cli.tables import selection_tables
     from cord_worker.operations.database import open_database
     from cord_worker.operations.watching import read_selection
@@ -90,36 +106,41 @@ def stats(run: str | None, state_dir: Path | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @state_dir_option
-def pause(run: str, state_dir: Path | None) -> None:
+@json_option
+def pause(run: str, state_dir: Path | None, as_json: bool) -> None:
     """Begin no new work of RUN; what is being generated is still written."""
     from cord_worker.operations.database import open_database
     from cord_worker.store.lifecycle import pause_run
 
     with open_database(read_settings(state_dir)) as database:
         changed = database.run(lambda connection: pause_run(connection, run))
-    click.echo(f"run {run} is paused. Go on with: cordctl resume {run}" if changed else f"run {run} was paused already")
+    sentence = f"run {run} is paused. Go on with: cordctl resume {run}" if changed else f"run {run} was paused already"
+    print_result(sentence, {"run": run, "state": "paused", "changed": changed}, as_json=as_json)
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @state_dir_option
-def resume(run: str, state_dir: Path | None) -> None:
+@json_option
+def resume(run: str, state_dir: Path | None, as_json: bool) -> None:
     """Go on with a paused RUN."""
     from cord_worker.operations.database import open_database
     from cord_worker.store.lifecycle import resume_run
 
     with open_database(read_settings(state_dir)) as database:
         changed = database.run(lambda connection: resume_run(connection, run))
-    click.echo(f"run {run} goes on" if changed else f"run {run} was active already")
+    sentence = f"run {run} goes on" if changed else f"run {run} was active already"
+    print_result(sentence, {"run": run, "state": "active", "changed": changed}, as_json=as_json)
 
 
 @click.command()
-@click.argument("run")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@run_argument
+@yes_option
 @state_dir_option
-def cancel(run: str, yes: bool, state_dir: Path | None) -> None:
+@json_option
+def cancel(run: str, yes: bool, state_dir: Path | None, as_json: bool) -> None:
     """End RUN for good; what is finished stays and can be exported."""
     from cord_worker.operations.database import open_database
     from cord_worker.store.lifecycle import cancel_run
@@ -128,4 +149,5 @@ def cancel(run: str, yes: bool, state_dir: Path | None) -> None:
         confirm(f"Cancel run {run} for good?")
     with open_database(read_settings(state_dir)) as database:
         count = database.run(lambda connection: cancel_run(connection, run))
-    click.echo(f"run {run} is cancelled: {count} problems were not finished")
+    document = {"run": run, "state": "cancelled", "cancelled": count}
+    print_result(f"run {run} is cancelled: {count} problems were not finished", document, as_json=as_json)

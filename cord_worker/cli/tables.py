@@ -36,7 +36,7 @@ def runs_table(overviews: Sequence[Overview]) -> Table:
     for overview in overviews:
         table.add_row(
             Text(shown(overview.name)),
-            overview.standing,
+            overview.state,
             str(overview.priority),
             f"{overview.problems.get('done', 0):,}",
             f"{overview.problems.get('failed', 0):,}",

@@ -1,7 +1,7 @@
 """The Celery application: settings that make messages safe to lose, to double and to delay.
 
-Redis is a doorbell. Results are ignored, acknowledgements are late, everything is JSON, and recovery comes from the
-sweeper, never from the broker's redelivery.
+The broker (Redis, or RabbitMQ) is a doorbell. Results are ignored, acknowledgements are late, everything is JSON, and
+recovery comes from the sweeper, never from the broker's redelivery.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import Any
 from celery import Celery
 
 from cord_worker.config import Settings
-from cord_worker.coordination import tasks, transport
+from cord_worker.coordination import amqp, tasks, transport
 from cord_worker.coordination.events import send_events_from_threads
 from cord_worker.coordination.messages import PRIORITIES
 from cord_worker.coordination.wake import wake_on_acknowledge
+from cord_worker.service_urls import is_amqp
 
 _LONGEST_TASK_SECONDS = 6 * 3600
 """Redis hands a message out again after this time; there is no renewal, and a lease protects the work anyway."""
@@ -47,16 +48,24 @@ def create_app(broker_url: str, settings: Settings) -> Celery:
             "interval_max": 2.0,
         },
     )
-    if broker_url.startswith(("amqp", "pyamqp")):
-        app.conf.task_default_queue_type = "quorum"
-    wake_on_acknowledge(app)
+    if is_amqp(broker_url):
+        app.conf.update(
+            task_default_queue_type="quorum",
+            task_create_missing_queue_type="quorum",
+            # Newer RabbitMQ has no queues that are neither durable nor exclusive.
+            control_queue_exclusive=True,
+            event_queue_exclusive=True,
+            worker_consumer=f"{amqp.__name__}:{amqp.Consumer.__name__}",
+            cord_queue_prefix=settings.key_prefix,
+        )
+    wake_on_acknowledge(app, in_loop=is_amqp(broker_url))
     send_events_from_threads(app)
     tasks.register(app)
     return app
 
 
 def _transport_options(broker_url: str, settings: Settings) -> dict[str, Any]:
-    if not broker_url.startswith(("redis", "rediss", "valkey", "sentinel")):
+    if is_amqp(broker_url):
         return {"confirm_publish": True}
     options: dict[str, Any] = {
         "visibility_timeout": _LONGEST_TASK_SECONDS,

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import ChannelError, OperationalError
 
@@ -15,6 +15,7 @@ from cord_worker import metrics
 from cord_worker.coordination.faults import FaultPoint, sending
 from cord_worker.coordination.shards import Shards
 from cord_worker.errors import BrokerError
+from cord_worker.service_urls import is_amqp
 from cord_worker.store.sweep import Due, Kind
 
 if TYPE_CHECKING:
@@ -34,13 +35,18 @@ PRIORITIES = {Kind.SCORE: 0, Kind.JUDGE: 0, Kind.ANSWER: 3, Kind.VERDICT: 3, Kin
 frees a place for another problem."""
 
 
+def queue_name(app: Celery, queue: str) -> str:
+    """What `queue` is called at the broker: RabbitMQ knows no prefix of all keys, so each queue has it."""
+    return f"{app.conf.get('cord_queue_prefix', '')}{queue}"
+
+
 class Messenger:
     """Sends what is owed. A message that cannot be sent is left to the sweeper: the tables remember it."""
 
     def __init__(self, app: Celery, shards: Shards) -> None:
         self._app = app
         self._shards = shards
-        self._is_amqp = str(app.conf.broker_url).startswith(("amqp", "pyamqp"))
+        self._is_amqp = is_amqp(str(app.conf.broker_url))
         self._posted: queue.SimpleQueue[Due] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._send_posted, name="messenger", daemon=True)
         self._thread.start()
@@ -72,7 +78,7 @@ class Messenger:
                         self._app.send_task(
                             f"cord.{due.kind}",
                             kwargs={"problem_id": due.problem_id, "step": due.step},
-                            queue=queue or self._queue(due),
+                            queue=queue_name(self._app, queue or self._queue(due)),
                             priority=self._priority(due.kind),
                             headers={SENT_AT: time.time()},
                             producer=producer,
@@ -94,17 +100,19 @@ class Messenger:
         Raises BrokerError where the broker is away.
         """
         try:
-            with self._app.connection_for_read() as connection, connection.channel() as channel:
-                lengths = {}
-                for queue in queues:
-                    try:
-                        declared = channel.queue_declare(queue, passive=self._is_amqp)
-                        lengths[queue] = declared.message_count
-                    except ChannelError:
-                        lengths[queue] = 0
-                return lengths
+            with self._app.connection_for_read() as connection:
+                return {queue: self._length(connection, queue) for queue in queues}
         except (OperationalError, *self._connection_errors()) as error:
             raise BrokerError(f"the broker cannot be reached: {error}") from error
+
+    def _length(self, connection: Any, queue: str) -> int:
+        # RabbitMQ closes a channel on which a queue was asked for that does not exist.
+        with connection.channel() as channel:
+            try:
+                declared = channel.queue_declare(queue_name(self._app, queue), passive=self._is_amqp)
+                return int(declared.message_count)
+            except ChannelError:
+                return 0
 
     def was_emptied(self) -> bool:
         """Whether the broker lost everything since the last call: its sentinel key is missing. Sets it anew.
@@ -130,7 +138,7 @@ class Messenger:
                 connection.channel() as channel,
                 sending(FaultPoint.DISCARD_QUEUE),
             ):
-                channel.queue_purge(queue)
+                channel.queue_purge(queue_name(self._app, queue))
         except ChannelError:
             return
         except (OperationalError, *self._connection_errors()) as error:

@@ -19,11 +19,12 @@ from celery.worker import state as worker_state
 from cord_worker import metrics
 from cord_worker.config import ModelConfig, Settings
 from cord_worker.coordination.app import create_app
+from cord_worker.coordination.broker_check import check_broker
 from cord_worker.coordination.coordinator import Coordinator
 from cord_worker.coordination.ending import Ending
 from cord_worker.coordination.faults import FaultPoint, arm, commit, read
 from cord_worker.coordination.helping import Helper
-from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger
+from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger, queue_name
 from cord_worker.coordination.model_worker import ModelWorker
 from cord_worker.coordination.presence import Presence
 from cord_worker.coordination.shards import Shards, model_queue
@@ -32,7 +33,7 @@ from cord_worker.coordination.tasks import PROCESS
 from cord_worker.endpoints import broker_url, database_url
 from cord_worker.engines import Engine, load_engine
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.errors import ConfigError, CordError, EngineError, EngineLoadError
+from cord_worker.errors import BrokerError, BrokerRefused, ConfigError, CordError, EngineError, EngineLoadError
 from cord_worker.store import workers
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import ensure_model
@@ -59,7 +60,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
     its files are not those that other workers serve, SchemaMismatch where the database is not this code's.
     """
     _begin(settings)
-    app = create_app(broker_url(settings), settings)
+    app = create_app(_broker(settings), settings)
     with ExitStack() as stack:
         database = _database(settings, f"cord worker {name}", pool_size=3)
         stack.callback(database.close)
@@ -140,7 +141,7 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
     Raises SchemaMismatch where the database is not this code's.
     """
     _begin(settings)
-    app = create_app(broker_url(settings), settings)
+    app = create_app(_broker(settings), settings)
     with ExitStack() as stack:
         database = _database(settings, "cord coordinator", pool_size=concurrency + 2)
         stack.callback(database.close)
@@ -186,7 +187,7 @@ def _consume(
         hostname=f"{name}-{os.getpid()}@{socket.gethostname()}",
         pool="threads",
         concurrency=concurrency,
-        queues=[queue],
+        queues=[queue_name(app, queue)],
         loglevel=settings.log_level,
         without_gossip=True,
         without_mingle=True,
@@ -275,6 +276,18 @@ def _database(settings: Settings, name: str, *, pool_size: int) -> Database:
         idle_transaction_seconds=_LONGEST_PAUSE_SECONDS,
         by_keys=True,
     )
+
+
+def _broker(settings: Settings) -> str:
+    """URL of the broker. One that is away is waited for; raises BrokerRefused where waiting cannot help."""
+    url = broker_url(settings)
+    try:
+        check_broker(url)
+    except BrokerRefused:
+        raise
+    except BrokerError as error:
+        logger.warning("%s; it is waited for", error)
+    return url
 
 
 def _metrics(settings: Settings) -> int | None:

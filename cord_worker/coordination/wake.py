@@ -10,6 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -19,9 +22,10 @@ from cord_worker.coordination.faults import FaultPoint, sending
 
 
 class _WakePipe:
-    """A pipe whose reading end the event loop watches."""
+    """A pipe whose reading end the event loop watches; what was left to the loop is done when it wakes."""
 
     def __init__(self) -> None:
+        self._owed: deque[Callable[[], None]] = deque()
         self.reading, self._writing = os.pipe()
         os.set_blocking(self.reading, False)
         os.set_blocking(self._writing, False)
@@ -30,9 +34,17 @@ class _WakePipe:
         with contextlib.suppress(BlockingIOError):  # full: the loop is about to wake anyway
             os.write(self._writing, b"\0")
 
+    def leave(self, work: Callable[[], None]) -> None:
+        """Has the loop do `work`, which must not block."""
+        self._owed.append(work)
+        self.wake()
+
     def drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self.reading, 65_536)
+        with contextlib.suppress(IndexError):
+            while True:
+                self._owed.popleft()()
 
 
 _PIPE = _WakePipe()
@@ -61,6 +73,18 @@ class WakingRequest(Request):  # type: ignore[misc]
         _PIPE.wake()
 
 
+class LoopRequest(WakingRequest):
+    """A request that the event loop acknowledges: a connection to RabbitMQ must not be written to by two threads."""
+
+    def acknowledge(self) -> None:
+        """Has the loop acknowledge."""
+        _PIPE.leave(super().acknowledge)
+
+    def reject(self, requeue: bool = False) -> None:
+        """Has the loop reject."""
+        _PIPE.leave(partial(super().reject, requeue))
+
+
 class WakeStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Has the event loop watch the pipe; started anew after every loss of the broker's connection."""
 
@@ -72,7 +96,8 @@ class WakeStep(bootsteps.StartStopStep):  # type: ignore[misc]
             parent.hub.add_reader(_PIPE.reading, _PIPE.drain)
 
 
-def wake_on_acknowledge(app: Celery) -> None:
-    """Makes the workers of `app` ask for the next message as soon as one is done."""
-    app.Task.Request = WakingRequest
+def wake_on_acknowledge(app: Celery, *, in_loop: bool) -> None:
+    """Makes the workers of `app` ask for the next message as soon as one is done; `in_loop` has the event loop itself
+    acknowledge."""
+    app.Task.Request = LoopRequest if in_loop else WakingRequest
     app.steps["consumer"].add(WakeStep)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -33,6 +34,10 @@ class ExportReport:
     failed: int
     unfinished: int
     unfit: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return asdict(self)
 
     def sentence(self, output: str) -> str:
         """For people."""

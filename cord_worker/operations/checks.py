@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from cord_worker import endpoints
 from cord_worker.config import BUNDLED_PREFIX, ModelConfig, OpenAiOptions, RunConfig, Settings
-from cord_worker.errors import ConfigError, CordError
+from cord_worker.errors import ConfigError, CordError, DatabaseRefused
 
 _PACKAGES = ("torch", "transformers", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "alembic", "math-verify")
 _ENGINE_PACKAGES = {
@@ -107,12 +107,12 @@ def _database(settings: Settings) -> Iterator[Finding]:
         with open_database(settings, url=url):
             yield Finding(Level.OK, "database", "reachable, schema current")
     except CordError as error:
-        yield Finding(Level.FAIL, "database", str(error), "cordctl db upgrade migrates it; cordctl up starts one")
+        advice = "" if isinstance(error, DatabaseRefused) else "cordctl db upgrade migrates it; cordctl up starts one"
+        yield Finding(Level.FAIL, "database", str(error), advice)
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
-    from kombu import Connection
-    from kombu.exceptions import OperationalError
+    from cord_worker.coordination.broker_check import check_broker
 
     try:
         url = endpoints.broker_url(settings)
@@ -120,15 +120,9 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.OK, "broker", "none runs now; cordctl run and cordctl up start the embedded one")
         return
     try:
-        with Connection(
-            url, connect_timeout=_TIMEOUT_SECONDS, transport_options={"socket_connect_timeout": _TIMEOUT_SECONDS}
-        ) as connection:
-            connection.ensure_connection(max_retries=1, timeout=_TIMEOUT_SECONDS)
-            yield Finding(Level.OK, "broker", f"reachable ({connection.transport.driver_name})")
-    except (OperationalError, OSError, ImportError, KeyError) as error:
-        yield Finding(
-            Level.FAIL, "broker", f"cannot be reached: {error}", "start it, or correct CORD_BROKER_URL, or cordctl up"
-        )
+        yield Finding(Level.OK, "broker", f"reachable ({check_broker(url)})")
+    except CordError as error:
+        yield Finding(Level.FAIL, "broker", str(error), "cordctl up starts an embedded one where none is named")
 
 
 def _configuration(path: Path | None) -> tuple[RunConfig | None, list[Finding]]:

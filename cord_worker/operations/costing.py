@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, SearchConfig
-from cord_worker.store.costs import CostRow, Walls, read_costs, read_walls
+from cord_worker.store.costs import CostRow, Walls, engine_seconds, read_costs, read_walls
 from cord_worker.store.runs import resolve_run
 
 GENERATION = ("propose", "answer")
@@ -64,6 +64,7 @@ class Cost:
             "tokens_in_per_problem": self.tokens_in_per_problem(GENERATION),
             "tokens_out_per_problem": self.tokens_out_per_problem(GENERATION),
             "scored_tokens_per_problem": self.tokens_in_per_problem(SCORING),
+            "engine_seconds": round(engine_seconds(self.rows), 3),
             "models": [
                 {**asdict(row), "engine_seconds_per_problem": self._per_problem(row.engine_seconds)}
                 for row in self.rows

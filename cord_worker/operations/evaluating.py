@@ -23,16 +23,18 @@ from cord_worker.export.files import check_writable
 from cord_worker.export.jsonl import export_run
 from cord_worker.local.state import StateDir
 from cord_worker.operations.comparing import Interval, bootstrap
-from cord_worker.operations.costing import GENERATION, read_cost
+from cord_worker.operations.costing import read_cost
 from cord_worker.operations.enqueuing import DatasetSource, default_run_name
 from cord_worker.operations.estimators import pass_at_k, powers_of_two
 from cord_worker.operations.preloading import preloading
 from cord_worker.operations.session import LocalRun, Worked, work_through
 from cord_worker.progress import ProgressView
+from cord_worker.store.costs import engine_seconds
 from cord_worker.store.database import Database
 from cord_worker.store.evaluating import AnswerCounts, attribute_names, read_answer_counts, read_teacher_tokens
 from cord_worker.store.runs import RunRow, resolve_run
 from cord_worker.store.status import read_counts
+from cord_worker.suggesting import unknown
 
 _FOLDER = "eval"
 """Folder of the state folder that holds the configurations which workers of evaluations read."""
@@ -122,7 +124,8 @@ class ModelFigures:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a run says about its models. `run_seconds` is wall time, `engine_seconds` that in which engines wrote."""
+    """What a run says about its models. `run_seconds` is wall time; `engine_seconds`: see
+    `costs.engine_seconds`."""
 
     run: str
     pipeline: str
@@ -150,8 +153,8 @@ def evaluation_config(model: str, sampling: Sampling, *, configured: RunConfig |
     else:
         if model not in configured.models:
             raise ConfigError(
-                f"no model is called {model!r} in [models] (there: {', '.join(sorted(configured.models))}); a folder, "
-                "hub id or bundled:NAME needs --engine"
+                f"{unknown('model', model, sorted(configured.models))} (in [models]); a folder, hub id or bundled:NAME "
+                "needs --engine"
             )
         named = model
         models = {model: configured.models[model]}
@@ -253,7 +256,7 @@ def read_evaluation(connection: sa.Connection, run_name: str | None, categories:
         unfinished=counts.total - counts.final,
         failed=counts.problems.get("failed", 0),
         run_seconds=cost.walls.run_seconds,
-        engine_seconds=sum(row.engine_seconds for row in cost.rows if row.kind in GENERATION),
+        engine_seconds=round(engine_seconds(cost.rows), 3),
         models=models,
     )
 

@@ -12,6 +12,7 @@ from cord_worker.errors import ConfigError
 from cord_worker.local import processes
 from cord_worker.local.services import Endpoints
 from cord_worker.local.supervisor import ProcessSpec
+from cord_worker.suggesting import unknown
 
 COORDINATOR = "coordinator"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -81,5 +82,5 @@ def _spec(name: str, command: tuple[str, ...], environment: Mapping[str, str], s
 def model_named(config: RunConfig, name: str) -> ModelConfig:
     """The model called so. Raises ConfigError that names the models there are."""
     if name not in config.models:
-        raise ConfigError(f"no model is called {name!r} in [models] (there: {', '.join(sorted(config.models))})")
+        raise ConfigError(f"{unknown('model', name, sorted(config.models))} (in [models] of the configuration)")
     return config.models[name]

@@ -25,12 +25,15 @@ class Services:
 def services_for(settings: Settings) -> Iterator[Services]:
     """The services for the length of a `with`; embedded ones are left as they were found.
 
-    Raises LocalServiceError where an embedded server could not be started.
+    Raises LocalServiceError where an embedded server could not be started, BrokerError where the broker is away.
     """
     if settings.database_url is not None and settings.broker_url is not None:
         known = Endpoints(settings.database_url, settings.broker_url)
+        _check_broker(settings.broker_url)
         yield Services(known, embedded=False, state=StateDir.open(settings.state_dir))
         return
+    if settings.broker_url is not None:
+        _check_broker(settings.broker_url)
     local = LocalServices(settings.state_dir)
     try:
         started = local.ensure_started()
@@ -38,6 +41,13 @@ def services_for(settings: Settings) -> Iterator[Services]:
         yield Services(known, embedded=True, state=local.state)
     finally:
         local.release()
+
+
+def _check_broker(url: str) -> None:
+    # Late: it imports the clients, which an embedded broker does not need here.
+    from cord_worker.coordination.broker_check import check_broker
+
+    check_broker(url)
 
 
 def known_endpoints(settings: Settings) -> Endpoints:

@@ -26,11 +26,13 @@ from cord_worker.store.status import (
     TenthRow,
     WorkerCondition,
     live_workers,
+    no_problems,
     prefix_cache,
     problems_by_run,
     read_counts,
     read_totals,
     results_by_run,
+    shown_state,
     teacher_selection,
     worker_conditions,
 )
@@ -79,7 +81,7 @@ class RunWatch:
         conditions = named_conditions(look.conditions, self._names)
         return Snapshot(
             run=look.run.name,
-            state=look.run.state,
+            state=shown_state(look.run.state, look.counts.problems),
             counts=look.counts,
             totals=totals,
             workers=named_workers(look.workers, self._names),
@@ -119,7 +121,7 @@ def _model_names(run: RunRow) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A run in the list of runs."""
+    """A run in the list of runs; `state` is `finished` where an active one has nothing left to work on."""
 
     name: str
     state: str
@@ -129,18 +131,11 @@ class Overview:
     problems: Mapping[str, int]
     results: RunResults
 
-    @property
-    def standing(self) -> str:
-        """`finished` where an active run has no problem left to work on, else its state."""
-        unfinished = any(self.problems.get(state) for state in ("queued", "searching", "answering", "verifying"))
-        return "finished" if self.state == "active" and self.problems and not unfinished else self.state
-
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""
         return {
             "run": self.name,
             "state": self.state,
-            "standing": self.standing,
             "priority": self.priority,
             "config_fingerprint": self.config_fingerprint,
             "created_at": self.created_at.isoformat(),
@@ -176,11 +171,11 @@ def list_overviews(connection: sa.Connection) -> list[Overview]:
     return [
         Overview(
             run.name,
-            run.state,
+            shown_state(run.state, problems.get(run.id, {})),
             run.priority,
             run.config_fingerprint,
             run.created_at,
-            problems.get(run.id, {}),
+            problems.get(run.id, no_problems()),
             results.get(run.id, RunResults(None, None)),
         )
         for run in list_runs(connection)

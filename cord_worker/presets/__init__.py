@@ -13,6 +13,7 @@ from tomlkit.exceptions import TOMLKitError
 
 from cord_worker.errors import ConfigError
 from cord_worker.presets.weights import find_smollm2
+from cord_worker.suggesting import unknown
 
 PRESETS = {
     "tiny": "four bundled models of a few hundred thousand parameters: a demonstration on any CPU",
@@ -73,9 +74,9 @@ def adapted(text: str, *, only_teachers: Sequence[str] = (), values: Sequence[st
 def _keep_teachers(document: Any, names: Sequence[str]) -> None:
     teachers = document["teachers"]
     known = [str(teacher["name"]) for teacher in teachers]
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ConfigError(f"no teacher is called {', '.join(unknown)}; there are: {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise ConfigError(unknown("teacher", name, known))
     for index in reversed(range(len(known))):
         if known[index] not in names:
             del teachers[index]
@@ -100,7 +101,7 @@ def _set(document: Any, assignment: str) -> str:
         if (makes_engine_table or ".".join(sections[:depth]) in _OWN_TABLES) and section not in table:
             table[section] = tomlkit.table()
         if section not in table or not isinstance(table[section], dict):
-            raise ConfigError(f"{assignment!r}: there is no section {section!r}; there are: {', '.join(table)}")
+            raise ConfigError(f"{assignment!r}: {unknown('section', section, table)}")
         table = table[section]
     # A new key goes before the comments at the table's end, which are the next table's.
     body = table.value.body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -47,6 +48,12 @@ class ProblemResult:
     correct: float | None
     steps: float | None
     generated_tokens: int
+
+
+def engine_seconds(rows: Iterable[CostRow]) -> float:
+    """Engine seconds of a run: of all its models and kinds of request. Every output that says `engine_seconds` of a
+    run says this."""
+    return sum(row.engine_seconds for row in rows)
 
 
 _COSTS = sa.text(

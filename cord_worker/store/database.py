@@ -7,12 +7,24 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
-from cord_worker.errors import StoreError
+from cord_worker.errors import DatabaseRefused
+from cord_worker.service_urls import ESCAPES
+from cord_worker.store.unreachable import (
+    NOT_ALLOWED,
+    READ_ONLY,
+    brief,
+    is_transient,
+    is_unknown_host,
+    not_allowed,
+    refusal,
+    state_of,
+    unreachable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +53,6 @@ _BY_KEYS = {
 }
 """One plan a statement, made once, that looks rows up by their keys. Left to itself the planner spends as long on a
 statement of five tables as running it takes, and believes in statistics of tables that were empty a minute ago."""
-_READ_ONLY = "25006"
-_NOT_ALLOWED = "42501"  # insufficient_privilege
-_TRANSIENT_STATES = {
-    _READ_ONLY,  # of the whole server: a failover is under way
-    "40001",  # serialization failure
-    "40P01",  # deadlock victim
-    "57P01",  # administrator shutdown
-    "57P02",  # crash shutdown
-    "57P03",  # cannot connect now
-}
 _LONGEST_PAUSE_SECONDS = 2.0
 
 
@@ -81,13 +83,11 @@ class Database:
         options = f"{_CONNECT_ARGUMENTS['options']}-c idle_in_transaction_session_timeout={milliseconds} "
         if by_keys:
             options += " ".join(f"-c {setting}={value}" for setting, value in _BY_KEYS.items())
-        self._engine = sa.create_engine(
-            url,
-            pool_size=pool_size,
-            max_overflow=4,
-            pool_timeout=60,
-            connect_args={**_CONNECT_ARGUMENTS, "options": options, "application_name": application_name},
+        self._arguments = {**_CONNECT_ARGUMENTS, "options": options, "application_name": application_name}
+        self._engine = create_engine(
+            url, pool_size=pool_size, max_overflow=4, pool_timeout=60, connect_args=self._arguments
         )
+        self._was_reached = False
         # The same pool:
         self._reading = self._engine.execution_options(postgresql_readonly=True)
         self._single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -113,24 +113,38 @@ class Database:
         deadline = time.monotonic() + (self._retry_seconds if retry_seconds is None else retry_seconds)
         pause = 0.05
         is_pooled = True
+        is_told = False
         while True:
             try:
                 with engine.begin() as connection:
+                    self._was_reached = True
                     return work(connection)
             except DBAPIError as error:
-                if _state(error) == _NOT_ALLOWED:
-                    raise _refused(error) from error
-                if _is_mistake(error) or (engine is self._reading and _state(error) == _READ_ONLY):
-                    raise
                 # A connection of the pool may have died while nobody used it; a new one tells whether PostgreSQL is
                 # there. To ask before each use (pool_pre_ping) would be one more round trip in every transaction.
                 is_stale = is_pooled and error.connection_invalidated
-                if not _is_transient(error) or (time.monotonic() > deadline and not is_stale):
-                    raise _unreachable(error) from error
+                may_pass = self._may_pass(error, engine)
+                if not may_pass or (time.monotonic() > deadline and not is_stale):
+                    raise unreachable(error, self._engine.url) from error
                 is_pooled = False
-                logger.warning("database interrupted, trying again: %s", _brief(error))
+                if not is_told:
+                    what = "was interrupted" if self._was_reached else "does not answer yet"
+                    logger.warning("the database %s, trying again: %s", what, brief(error))
+                is_told = True
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _may_pass(self, error: DBAPIError, engine: sa.Engine) -> bool:
+        """Whether trying again can help. Raises what says so where the error is of another kind."""
+        refused = refusal(error, self._engine.url, self._arguments)
+        if refused is not None:
+            raise refused from None
+        if state_of(error) == NOT_ALLOWED:
+            raise not_allowed(error) from error
+        if _is_mistake(error) or (engine is self._reading and state_of(error) == READ_ONLY):
+            raise error
+        # A name that was found before comes again when the name server does.
+        return is_transient(error) and (self._was_reached or not is_unknown_host(error))
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
@@ -143,11 +157,11 @@ class Database:
             with self._engine.begin() as connection:
                 yield connection
         except DBAPIError as error:
-            if _state(error) == _NOT_ALLOWED:
-                raise _refused(error) from error
+            if state_of(error) == NOT_ALLOWED:
+                raise not_allowed(error) from error
             if _is_mistake(error):
                 raise
-            raise _unreachable(error) from error
+            raise unreachable(error, self._engine.url) from error
 
     @contextmanager
     def session_connection(self) -> Iterator[sa.Connection]:
@@ -167,53 +181,46 @@ class Database:
         self._engine.dispose()
 
 
+def create_engine(url: str, **options: Any) -> sa.Engine:
+    """SQLAlchemy's engine. Raises DatabaseRefused for a URL, or a driver, that cannot be used; never quotes the URL."""
+    try:
+        return sa.create_engine(url, **options)
+    except (sa.exc.ArgumentError, ValueError):
+        raise DatabaseRefused(
+            "CORD_DATABASE_URL is no URL such as postgresql://user:password@host:5432/database. Correct it (in a "
+            f"password, {ESCAPES})"
+        ) from None
+    except ImportError as error:
+        raise DatabaseRefused(
+            f"the driver of PostgreSQL cannot be imported ({error}). Install it: pip install 'psycopg[binary]'"
+        ) from error
+
+
 @contextmanager
 def connect_for_migration(url: str) -> Iterator[sa.Connection]:
     """A connection on which this process alone migrates. Raises StoreError where PostgreSQL is unreachable."""
-    engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
+    engine = create_engine(url, poolclass=sa.pool.NullPool)
     try:
         connection = engine.connect()
-    except OperationalError as error:
-        raise _unreachable(error) from error
+    except DBAPIError as error:
+        raise refusal(error, engine.url, {}) or unreachable(error, engine.url) from None
     try:
         connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
         connection.commit()
         yield connection
         connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
         connection.commit()
+    except DBAPIError as error:
+        if state_of(error) == NOT_ALLOWED:
+            raise not_allowed(error) from error
+        if not error.connection_invalidated:
+            raise
+        raise unreachable(error, engine.url) from error
     finally:
         connection.close()
         engine.dispose()
 
 
-def _is_transient(error: DBAPIError) -> bool:
-    state = _state(error)
-    if error.connection_invalidated or isinstance(error, OperationalError):
-        return state not in {"28P01", "28000", "3D000"}
-    return state in _TRANSIENT_STATES
-
-
-def _state(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "sqlstate", None)
-
-
 def _is_mistake(error: DBAPIError) -> bool:
     """True where the statement is at fault, not the connection."""
-    return not _is_transient(error) and not isinstance(error, OperationalError)
-
-
-def _unreachable(error: DBAPIError) -> StoreError:
-    return StoreError(
-        f"the database cannot be reached: {_brief(error)}. Is it running, and is CORD_DATABASE_URL right?"
-    )
-
-
-def _refused(error: DBAPIError) -> StoreError:
-    return StoreError(
-        f"the database's role may not do this: {_brief(error)}. Give CORD_DATABASE_URL a role that may "
-        "(cordctl db grant --service ROLE makes one)"
-    )
-
-
-def _brief(error: DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+    return not is_transient(error) and not isinstance(error, sa.exc.OperationalError)

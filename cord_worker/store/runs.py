@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from cord_worker.errors import RunNotFound, StoreError
 from cord_worker.store.models import RunState
+from cord_worker.suggesting import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,10 @@ def resolve_run(connection: sa.Connection, name: str | None) -> RunRow:
     for run in runs:
         if run.name == name:
             return run
-    known = ", ".join(run.name for run in runs[-10:]) or "none"
-    raise RunNotFound(f"no run is called {name!r} (there: {known})")
+    names = [run.name for run in runs]
+    near = did_you_mean(name, names)
+    there = ", ".join(names[-10:]) or "none yet (cordctl enqueue DATASET begins one)"
+    raise RunNotFound(f"no run is called {name!r}{':' if near else '.'}{near} There are: {there}")
 
 
 def set_run_state(connection: sa.Connection, run_id: int, state: RunState) -> None:

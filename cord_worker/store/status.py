@@ -8,8 +8,13 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from cord_worker.store.costs import engine_seconds, read_costs
+from cord_worker.store.models import ProblemState, RunState
+
 FINAL_STATES = ("done", "failed", "cancelled")
 """Problem states that end the work on a problem."""
+_NO_PROBLEMS = {state.value: 0 for state in ProblemState}
+_NOT_WORKING = dict.fromkeys(("pending", "proposing", "proposed", "scoring", "unjudged", "judging"), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,8 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class TeacherTotals:
-    """What one teacher did in a run; `share` of the winning steps, `tokens` generated, `seconds` in its engine."""
+    """What one teacher did in a run; `share` of the winning steps, `tokens` generated, `request_seconds` the sum of
+    what each of its proposals took, beside others in the same batch."""
 
     name: str
     proposed: int
@@ -55,14 +61,14 @@ class TeacherTotals:
     share: float | None
     mean_score: float | None
     tokens: int
-    seconds: float
+    request_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
     """What a run has come to. Means are over the answered trajectories of done problems (the winners, or all samples);
     `accuracy` counts those whose correctness could be decided (`checked`). Seconds and tokens of the
-    prover are its scoring."""
+    prover are its scoring. `engine_seconds`: see `costs.engine_seconds`."""
 
     done: int
     mean_score: float | None
@@ -79,6 +85,7 @@ class Totals:
     last_finished_at: datetime | None
     finished_recently: int
     recent_seconds: float
+    engine_seconds: float = 0.0
 
     @property
     def proposed(self) -> int:
@@ -236,6 +243,8 @@ _TIMES = sa.text(
     """
 )
 
+_RUN_NAME = sa.text("SELECT name FROM runs WHERE id = :run_id")
+
 _TEACHERS = sa.text(
     """
     SELECT t.name, count(c.proposed_at) AS proposed, count(*) FILTER (WHERE c.state = 'invalid') AS invalid,
@@ -306,6 +315,12 @@ _UNFINISHED_RUNS = sa.text(
 )
 
 
+def shown_state(state: str, problems: Mapping[str, int]) -> str:
+    """`finished` where an active run has problems and none is left to work on, else its own state."""
+    left = sum(number for kind, number in problems.items() if kind not in FINAL_STATES)
+    return "finished" if state == RunState.ACTIVE and any(problems.values()) and not left else state
+
+
 def read_counts(
     connection: sa.Connection, run_id: int, *, window_seconds: float = 30.0, newest_candidates: int = 20_000
 ) -> Counts:
@@ -313,8 +328,8 @@ def read_counts(
 
     Rates look at no more than the `newest_candidates` rows, whatever run they are of.
     """
-    problems = {row.state: row.number for row in connection.execute(_PROBLEMS, {"run_id": run_id})}
-    working = {row.state: row.number for row in connection.execute(_WORKING, {"run_id": run_id})}
+    problems = _NO_PROBLEMS | {row.state: row.number for row in connection.execute(_PROBLEMS, {"run_id": run_id})}
+    working = _NOT_WORKING | {row.state: row.number for row in connection.execute(_WORKING, {"run_id": run_id})}
     steps = connection.execute(_STEPS, {"run_id": run_id}).one()
     recent = connection.execute(
         _RECENT,
@@ -353,17 +368,23 @@ def results_by_run(connection: sa.Connection) -> dict[int, RunResults]:
     return {row.run_id: RunResults(row.mean_score, row.accuracy) for row in rows}
 
 
+def no_problems() -> dict[str, int]:
+    """Problems by state of a run that has none."""
+    return dict(_NO_PROBLEMS)
+
+
 def problems_by_run(connection: sa.Connection) -> dict[int, dict[str, int]]:
     """Problems by state, of every run."""
     problems: dict[int, dict[str, int]] = {}
     for row in connection.execute(_PROBLEMS_BY_RUN):
-        problems.setdefault(row.run_id, {})[row.state] = row.number
+        problems.setdefault(row.run_id, no_problems())[row.state] = row.number
     return problems
 
 
 def read_totals(connection: sa.Connection, run_id: int, *, window_seconds: float = 600.0) -> Totals:
     """What the run has come to; reads all of its candidates (by index), so not to be asked every second."""
     answered = connection.execute(_ANSWERED, {"run_id": run_id}).one()
+    run_name = connection.execute(_RUN_NAME, {"run_id": run_id}).scalar_one()
     times = connection.execute(_TIMES, {"run_id": run_id, "window": window_seconds}).one()
     answers = connection.execute(_ANSWERS, {"run_id": run_id}).one()
     rows = connection.execute(_TEACHERS, {"run_id": run_id}).all()
@@ -387,7 +408,7 @@ def read_totals(connection: sa.Connection, run_id: int, *, window_seconds: float
                 share=row.winning / winning if winning else None,
                 mean_score=row.mean_score,
                 tokens=row.tokens,
-                seconds=row.seconds,
+                request_seconds=row.seconds,
             )
             for row in rows
         ),
@@ -398,6 +419,7 @@ def read_totals(connection: sa.Connection, run_id: int, *, window_seconds: float
         last_finished_at=times.last_finished_at,
         finished_recently=times.finished_recently,
         recent_seconds=float(times.recent_seconds),
+        engine_seconds=engine_seconds(read_costs(connection, run_name)),
     )
 
 

@@ -97,7 +97,7 @@ def test_the_time_of_a_run_begins_with_its_first_request_not_with_loading_models
 
 
 def test_table_14_has_the_seconds_a_question_of_every_run(two_runs: Cordctl) -> None:
-    done, other = json.loads(two_runs("cost", "done", "other", "--table", "14", "--json").stdout)
+    done, other = json.loads(two_runs("cost", "done", "other", "--table", "14", "--json").stdout)["runs"]
     assert (done["run"], other["run"]) == ("done", "other")
     assert (done["pipeline"], done["budget"]) == ("cord", "B = 2")
     assert done == json.loads(two_runs("cost", "done", "--json").stdout)

@@ -8,7 +8,7 @@ from cordctl_process import Cordctl
 
 
 def findings(cordctl: Cordctl, exits: int = 0) -> dict[str, dict[str, str]]:
-    return {row["subject"]: row for row in json.loads(cordctl("doctor", "--json", exits=exits).stdout)}
+    return {row["subject"]: row for row in json.loads(cordctl("doctor", "--json", exits=exits).stdout)["findings"]}
 
 
 def test_a_machine_in_order_passes(cordctl: Cordctl) -> None:

@@ -64,8 +64,8 @@ def views(cordctl: Cordctl, answers: dict[str, int]) -> None:
     assert status["candidates"]["unfinished"] == 0
     assert "closer" in cordctl("status", "closer").stdout
     assert "closer" in cordctl("stats", "closer").stdout
-    (row,) = json.loads(cordctl("runs", "--json").stdout)
-    assert (row["standing"], row["mean_score"]) == ("finished", None)
+    (row,) = json.loads(cordctl("runs", "--json").stdout)["runs"]
+    assert (row["state"], row["mean_score"]) == ("finished", None)
     compared = json.loads(cordctl("compare", "closer", "closer", "--json").stdout)
     assert compared["runs"][1]["score"] is None
     assert compared["runs"][1]["score_difference"] is None

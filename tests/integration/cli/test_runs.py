@@ -25,13 +25,16 @@ KEYS = [
 ]
 
 
+NO_PROBLEMS = dict.fromkeys(("queued", "searching", "answering", "verifying", "done", "failed", "cancelled"), 0)
+
+
 def exported(cordctl: Cordctl) -> list[dict]:  # type: ignore[type-arg]
     return [json.loads(line) for line in (cordctl.folder / "out.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def test_status_counts_what_the_run_came_to(finished: Cordctl) -> None:
     document = json.loads(finished("status", "done", "--json").stdout)
-    assert document["problems"] == {"total": 5, "active": 0, "done": 5}
+    assert document["problems"] == {**NO_PROBLEMS, "total": 5, "active": 0, "done": 5}
     assert document["eta_seconds"] == 0.0
     assert set(document["teachers"]) == {"alpha", "alpha-hot"}
     assert sum(teacher["share"] for teacher in document["teachers"].values()) == pytest.approx(1.0)
@@ -52,8 +55,43 @@ def test_status_without_a_name_is_of_the_newest_run_and_watching_a_finished_one_
 
 
 def test_runs_are_listed(finished: Cordctl) -> None:
-    (row,) = json.loads(finished("runs", "--json").stdout)
-    assert (row["run"], row["state"], row["problems"]) == ("done", "active", {"total": 5, "done": 5})
+    (row,) = json.loads(finished("runs", "--json").stdout)["runs"]
+    assert (row["run"], row["state"], row["problems"]) == ("done", "finished", {**NO_PROBLEMS, "total": 5, "done": 5})
+
+
+def test_a_finished_run_and_its_engine_seconds_are_called_the_same_everywhere(finished: Cordctl) -> None:
+    status, cost = (json.loads(finished(command, "--json").stdout) for command in ("status", "cost"))
+    compared = json.loads(finished("compare", "done", "--json").stdout)["runs"][0]["cost"]
+    evaluated = json.loads(finished("eval", "--of", "done", "--json").stdout)
+    watched = json.loads(finished("status", "--watch", "--json").stdout.splitlines()[-1])
+    listed = json.loads(finished("runs", "--json").stdout)["runs"][0]
+    assert {document["state"] for document in (status, watched, listed)} == {"finished"}
+    figures = {document["engine_seconds"] for document in (status, cost, compared, evaluated, watched)}
+    assert len(figures) == 1
+    assert cost["engine_seconds"] == pytest.approx(sum(row["engine_seconds"] for row in cost["models"]), abs=1e-3)
+    proposals = sum(row["request_seconds"] for row in cost["models"] if row["kind"] == "propose")
+    teachers = status["teachers"].values()
+    assert sum(teacher["request_seconds"] for teacher in teachers) == pytest.approx(proposals, abs=1e-2)
+
+
+def test_what_did_not_happen_is_counted_as_zero(finished: Cordctl) -> None:
+    document = json.loads(finished("status", "--json").stdout)
+    assert {state: document["problems"][state] for state in ("failed", "queued", "cancelled")} == {
+        "failed": 0,
+        "queued": 0,
+        "cancelled": 0,
+    }
+    assert {"scored", "invalid", "pending", "scoring", "judging"} <= set(document["candidates"])
+
+
+def test_json_is_one_object_on_one_line(finished: Cordctl) -> None:
+    for command in (
+        *(("runs",), ("status",), ("stats",), ("cost",), ("cost", "done", "done"), ("replay",), ("verify-db",)),
+        *(("compare", "done"), ("export", "-o", "again.jsonl"), ("db", "current"), ("db", "check"), ("doctor",)),
+        *(("pause", "done"), ("resume", "done"), ("priority", "done", "0"), ("validate", "problems.jsonl")),
+    ):
+        (line,) = finished(*command, "--json").stdout.splitlines()
+        assert isinstance(json.loads(line), dict), command
 
 
 def test_stats_agree_with_the_exported_steps(finished: Cordctl) -> None:
@@ -122,7 +160,8 @@ def test_a_run_is_paused_resumed_and_cancelled(cordctl: Cordctl) -> None:
     assert "cordctl resume mine" in cordctl("run", "problems.jsonl", "--run", "mine", "-o", "o", exits=1).stderr
     assert "goes on" in cordctl("resume", "mine").stdout
     assert "5 problems were not finished" in cordctl("cancel", "mine", "--yes").stdout
-    assert json.loads(cordctl("status", "--json").stdout)["problems"] == {"total": 5, "active": 0, "cancelled": 5}
+    problems = json.loads(cordctl("status", "--json").stdout)["problems"]
+    assert problems == {**NO_PROBLEMS, "total": 5, "active": 0, "cancelled": 5}
     assert "cancelled, which is final" in cordctl("resume", "mine", exits=1).stderr
 
 
@@ -164,14 +203,14 @@ def test_failed_problems_are_retried_and_the_run_is_deleted(cordctl: Cordctl, da
     cordctl("cancel", "mine", "--yes")
     assert "which is final" in cordctl("retry", "mine", exits=1).stderr
     assert "run mine is deleted: 5 problems" in cordctl("rm", "mine", "--yes").stdout
-    assert json.loads(cordctl("runs", "--json").stdout) == []
+    assert json.loads(cordctl("runs", "--json").stdout) == {"runs": []}
 
 
 def test_a_run_is_given_a_priority(cordctl: Cordctl) -> None:
     cordctl("enqueue", "problems.jsonl", "--run", "mine")
     assert "run mine has priority 5 (before: 0)" in cordctl("priority", "mine", "5").stdout
     assert "run mine has priority -3 (before: 5)" in cordctl("priority", "mine", "-3").stdout
-    assert json.loads(cordctl("runs", "--json").stdout)[0]["priority"] == -3
+    assert json.loads(cordctl("runs", "--json").stdout)["runs"][0]["priority"] == -3
     assert "no run is called 'yours' (there: mine)" in cordctl("priority", "yours", "1", exits=1).stderr
     assert "1001" in cordctl("priority", "mine", "1001", exits=2).stderr
 

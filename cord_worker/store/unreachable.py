@@ -1,0 +1,247 @@
+"""Why PostgreSQL cannot be used, in words, and whether trying again can help.
+
+libpq gives no SQLSTATE for a connection that fails, and its text is in the server's language. Where the server
+answered, the connection is tried once more under libpq's trace, which names the state.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import conninfo, pq
+from sqlalchemy.exc import DBAPIError
+
+from cord_worker.errors import DatabaseRefused, StoreError
+from cord_worker.service_urls import ESCAPES
+
+NOT_ALLOWED = "42501"  # insufficient_privilege
+READ_ONLY = "25006"
+_CANNOT_PASS = {
+    "3D000",  # no such database
+    "28P01",  # wrong password
+    "28000",  # no such role, or pg_hba.conf does not let it in
+    NOT_ALLOWED,
+    "55000",  # this database accepts no connections (a template)
+}
+_PASSES = {
+    READ_ONLY,  # of the whole server: a failover is under way
+    "40001",  # serialization failure
+    "40P01",  # deadlock victim
+    "53300",  # too many connections
+    "57P01",  # administrator shutdown
+    "57P02",  # crash shutdown
+    "57P03",  # cannot connect now
+}
+_TRACED_STATE = re.compile(rb'ErrorResponse\t.*? C "([0-9A-Z]{5})"', re.DOTALL)
+_TRACE_SECONDS = 10.0
+_LONGEST_TRACE = 1 << 20
+_LIBPQ_SETTING = re.compile(r"invalid (connection option|\w+ value|port|integer value|URI|percent)|missing \"=\"")
+_SAID_BEFORE = re.compile(
+    r"^(connection failed: |connection is bad: )*(connection to server .*? failed: )?(FATAL:\s+)?"
+)
+_UNKNOWN_HOST = ("could not translate host name", "failed to resolve host")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a URL leads, without its password."""
+
+    role: str
+    database: str
+    host: str
+    port: str
+
+    @classmethod
+    def of(cls, url: sa.URL) -> Target:
+        """What `url` names; what it leaves out is libpq's default."""
+        role = url.username or os.environ.get("PGUSER") or os.environ.get("USER") or "postgres"
+        host = url.host or _first(url.query.get("host")) or os.environ.get("PGHOST") or "localhost"
+        port = url.port or _first(url.query.get("port")) or os.environ.get("PGPORT") or 5432
+        return cls(role, url.database or os.environ.get("PGDATABASE") or role, host, str(port))
+
+    @property
+    def server(self) -> str:
+        """For people."""
+        return f"{self.host} (port {self.port})" if self.host.startswith("/") else f"{self.host}:{self.port}"
+
+    @property
+    def options(self) -> str:
+        """How PostgreSQL's own commands name the server."""
+        return f"-h {self.host} -p {self.port}"
+
+
+def state_of(error: DBAPIError) -> str | None:
+    """SQLSTATE of what a connection answered; None where it never answered."""
+    return getattr(error.orig, "sqlstate", None)
+
+
+def is_connecting(error: DBAPIError) -> bool:
+    """True where there was no connection yet that a statement could have run on."""
+    return error.statement is None and not error.connection_invalidated and state_of(error) is None
+
+
+def is_transient(error: DBAPIError) -> bool:
+    """Whether the same statement on another connection can succeed."""
+    state = state_of(error)
+    if error.connection_invalidated or isinstance(error, sa.exc.OperationalError):
+        return state not in _CANNOT_PASS
+    return state in _PASSES
+
+
+def is_unknown_host(error: DBAPIError) -> bool:
+    """True where the name of the host leads nowhere: mostly a typing error, rarely a name server that restarts."""
+    return any(words in str(error.orig) for words in _UNKNOWN_HOST)
+
+
+def refusal(error: DBAPIError, url: sa.URL, arguments: dict[str, Any]) -> DatabaseRefused | None:
+    """Why the server at `url` will not have this connection however often it is tried; None where it may.
+
+    `arguments` are those of the connection that failed.
+    """
+    if not is_connecting(error):
+        return None
+    target, said = Target.of(url), brief(error)
+    text = str(error.orig)
+    if isinstance(error, sa.exc.ProgrammingError) or _LIBPQ_SETTING.search(text):
+        return DatabaseRefused(f"CORD_DATABASE_URL is not understood: {said}. Correct it")
+    if getattr(getattr(error.orig, "pgconn", None), "needs_password", False):
+        return DatabaseRefused(
+            f"PostgreSQL at {target.server} wants a password for role {target.role!r}, and there is none. Write it "
+            "into CORD_DATABASE_URL, ~/.pgpass or PGPASSWORD"
+        )
+    if "SSL" in text or "certificate" in text:
+        return DatabaseRefused(_tls_advice(text, said, target))
+    if isinstance(error.orig, psycopg.errors.ConnectionTimeout) or is_unknown_host(error):
+        return None
+    state = _traced_state(url, arguments)
+    return None if state is None else _of_state(state, said, target)
+
+
+def unreachable(error: DBAPIError, url: sa.URL) -> StoreError:
+    """The error for a database that did not come (back) in time."""
+    target, said = Target.of(url), brief(error)
+    if is_unknown_host(error):
+        return StoreError(
+            f"the database cannot be reached: no host is called {target.host!r}. Correct CORD_DATABASE_URL (in a "
+            f"password, {ESCAPES})"
+        )
+    if "refused" in text_of(error):
+        return StoreError(
+            f"the database cannot be reached: nothing listens at {target.server}. Start PostgreSQL, or correct "
+            "CORD_DATABASE_URL"
+        )
+    return StoreError(f"the database cannot be reached: {said}. Is it running, and is CORD_DATABASE_URL right?")
+
+
+def not_allowed(error: DBAPIError) -> StoreError:
+    """The error for a role that is connected but may not do this."""
+    if "for schema" in text_of(error):
+        return StoreError(
+            f"the database's role may not migrate: {brief(error)}. Make it the owner (ALTER DATABASE … OWNER TO …), or "
+            "migrate with a role that is, and give this one what it needs (cordctl db grant --service ROLE)"
+        )
+    return StoreError(
+        f"the database's role may not do this: {brief(error)}. Give CORD_DATABASE_URL a role that may "
+        "(cordctl db grant --service ROLE makes one)"
+    )
+
+
+def brief(error: DBAPIError) -> str:
+    """The first line of what the server or libpq said."""
+    lines = text_of(error).strip().splitlines()
+    return _SAID_BEFORE.sub("", lines[0]) if lines else type(error.orig).__name__
+
+
+def text_of(error: DBAPIError) -> str:
+    """All of what the server or libpq said."""
+    return str(error.orig)
+
+
+def _of_state(state: str, said: str, target: Target) -> DatabaseRefused | None:
+    role, database, server = target.role, target.database, target.server
+    if state not in _CANNOT_PASS:
+        return None
+    if state == "3D000":
+        return DatabaseRefused(
+            f"there is no database {database!r} at {server}. Create it (createdb {target.options} -O {role} {database})"
+            ", or correct CORD_DATABASE_URL"
+        )
+    if state == "28P01":
+        return DatabaseRefused(
+            f"PostgreSQL at {server} refuses role {role!r}: the password is wrong, or there is no such role. Correct "
+            f"CORD_DATABASE_URL (in a password, {ESCAPES}), or create the role "
+            f"(createuser {target.options} --pwprompt {role})"
+        )
+    if state == NOT_ALLOWED:
+        return DatabaseRefused(
+            f"role {role!r} may not connect to database {database!r} at {server}. Allow it (GRANT CONNECT ON DATABASE "
+            f'"{database}" TO "{role}"), or correct CORD_DATABASE_URL'
+        )
+    if state == "28000" and "pg_hba.conf" in said:
+        encrypted = " An encrypted connection may be let in (add ?sslmode=require)." if "no encryption" in said else ""
+        return DatabaseRefused(
+            f"PostgreSQL at {server} lets no role {role!r} into database {database!r} from here: {said}.{encrypted} "
+            "Add a line to its pg_hba.conf, or correct CORD_DATABASE_URL"
+        )
+    if state == "28000":
+        return DatabaseRefused(
+            f"PostgreSQL at {server} refuses role {role!r}: {said}. Create it (createuser {target.options} {role}; "
+            f'ALTER ROLE "{role}" LOGIN where it exists), or correct CORD_DATABASE_URL'
+        )
+    return DatabaseRefused(f"database {database!r} at {server} accepts no connections: {said}. Name another one")
+
+
+def _tls_advice(text: str, said: str, target: Target) -> str:
+    if "does not support SSL" in text:
+        return (
+            f"PostgreSQL at {target.server} offers no encryption, which CORD_DATABASE_URL asks for (sslmode). Turn "
+            "`ssl` on in postgresql.conf, or leave sslmode out"
+        )
+    return (
+        f"no encrypted connection to PostgreSQL at {target.server}: {said}. Correct sslmode, sslrootcert, sslcert or "
+        "sslkey in CORD_DATABASE_URL"
+    )
+
+
+def _traced_state(url: sa.URL, arguments: dict[str, Any]) -> str | None:
+    """SQLSTATE with which the server ends one more try to connect; None where it does not, or cannot be traced."""
+    _, parameters = sa.dialects.registry.load("postgresql.psycopg")().create_connect_args(url)
+    try:
+        connection = pq.PGconn.connect_start(conninfo.make_conninfo(**{**parameters, **arguments}).encode())
+        if connection.status == pq.ConnStatus.BAD:
+            return None
+        return _trace(connection)
+    except (psycopg.Error, OSError, AttributeError):  # no libpq, or a system, that traces
+        return None
+
+
+def _trace(connection: Any) -> str | None:
+    # In memory: the trace holds the password.
+    file = os.memfd_create("trace")
+    try:
+        connection.trace(file)
+        deadline = time.monotonic() + _TRACE_SECONDS
+        while time.monotonic() < deadline:
+            status = connection.connect_poll()
+            if status not in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):
+                break
+            waits = [connection.socket]
+            reading = status == pq.PollingStatus.READING
+            select.select(waits if reading else [], [] if reading else waits, [], _TRACE_SECONDS)
+        connection.untrace()
+        found = _TRACED_STATE.search(os.pread(file, _LONGEST_TRACE, 0))
+        return None if found is None else found[1].decode()
+    finally:
+        connection.finish()
+        os.close(file)
+
+
+def _first(value: tuple[str, ...] | str | None) -> str | None:
+    return value[0] if isinstance(value, tuple) else value

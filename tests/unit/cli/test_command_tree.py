@@ -1,0 +1,119 @@
+"""The commands as one language: whole sentences, JSON everywhere, one name for one thing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from cord_worker.cli import cli
+from cord_worker.cli.root import summary
+
+WITHOUT_JSON = {
+    "init": "prints a cord.toml",
+    "worker": "logs until SIGTERM",
+    "coordinator": "logs until SIGTERM",
+    "flower": "becomes another program",
+    "db psql": "runs another program",
+}
+CHANGING = {"pause", "resume", "cancel", "retry", "rm", "priority"}
+SEVERAL = {"compare", "cost"}
+"""Commands of several runs; `compare` needs them, because one run has nothing to be compared with."""
+
+
+def tree(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield " ".join((*path, name)), command
+        if isinstance(command, click.Group):
+            yield from tree(command, (*path, name))
+
+
+COMMANDS = dict(tree())
+PLAIN = {name: command for name, command in COMMANDS.items() if not isinstance(command, click.Group)}
+
+
+def options(command: click.Command) -> dict[str, click.Option]:
+    return {name: option for option in command.params if isinstance(option, click.Option) for name in option.opts}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_summary_is_one_whole_sentence(name: str) -> None:
+    sentence = summary(COMMANDS[name])
+    assert sentence.endswith(".")
+    assert not sentence.endswith("..")
+    assert sentence[0].isupper()
+    assert "…" not in sentence
+    assert 15 < len(sentence) < 100
+
+
+@pytest.mark.parametrize("path", [(), ("bench",), ("db",)])
+def test_a_list_of_commands_cuts_no_summary(path: tuple[str, ...]) -> None:
+    text = " ".join(CliRunner().invoke(cli, [*path, "--help"]).output.split())
+    begins = " ".join((*path, ""))
+    for name, command in COMMANDS.items():
+        if name.startswith(begins) and " " not in name.removeprefix(begins):
+            assert summary(command) in text
+    assert "..." not in text.replace("[ARGS]...", "")
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_every_command_that_prints_something_takes_json(name: str) -> None:
+    assert ("--json" in options(PLAIN[name])) is (name not in WITHOUT_JSON)
+
+
+def test_run_is_optional_where_it_is_read_and_required_where_it_is_changed() -> None:
+    found = {}
+    for name, command in PLAIN.items():
+        for argument in command.params:
+            if isinstance(argument, click.Argument) and argument.name in {"run", "runs"}:
+                assert (argument.nargs == -1) is (name in SEVERAL)
+                found[name] = argument.required
+    changing = {name for name in found if name in CHANGING}
+    assert changing == CHANGING
+    assert {name for name, required in found.items() if required} == CHANGING | {"compare"}
+    assert {"status", "stats", "cost", "export", "replay", "verify-db"} <= set(found)
+
+
+def test_one_option_has_one_meaning_and_one_short_form() -> None:
+    by_name: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    targets: dict[str, set[str | None]] = defaultdict(set)
+    for command in PLAIN.values():
+        for option in command.params:
+            if isinstance(option, click.Option):
+                long = next(name for name in option.opts if name.startswith("--"))
+                by_name[long].add(tuple(sorted(option.opts)))
+                targets[long].add(option.name)
+    assert {name: forms for name, forms in by_name.items() if len(forms) > 1} == {}
+    assert {name: names for name, names in targets.items() if len(names) > 1} == {}
+    assert by_name["--output"] == {("--output", "-o")}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_shared_options_say_the_same_everywhere(name: str) -> None:
+    found = options(PLAIN[name])
+    for shared in ("--json", "--state-dir", "--yes"):
+        if shared in found:
+            assert found[shared].help == SHARED[shared].help, shared
+    if "-o" in found:
+        assert "--output" in found
+
+
+def shared_options() -> dict[str, click.Option]:
+    return {"--json": options(PLAIN["runs"])["--json"], "--yes": options(PLAIN["rm"])["--yes"]} | {
+        "--state-dir": options(PLAIN["runs"])["--state-dir"]
+    }
+
+
+SHARED = shared_options()
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_every_option_says_what_it_does(name: str) -> None:
+    silent = [option.opts for option in options(PLAIN[name]).values() if not option.help and not option.hidden]
+    assert silent == []
