@@ -27,6 +27,16 @@ ANSWERS = ("204", "-3", r"\frac{1}{2}", "三", "The train arrives at noon, an ho
 @pytest.fixture
 def tiny(cordctl: Cordctl) -> Cordctl:
     """With the preset `tiny`; three problems have the answers they were made with, five have odd ones."""
+    return with_tiny_models(cordctl)
+
+
+@pytest.fixture
+def embedded_tiny(embedded_cordctl: Cordctl) -> Cordctl:
+    """The same without any service but those that the commands embed."""
+    return with_tiny_models(embedded_cordctl)
+
+
+def with_tiny_models(cordctl: Cordctl) -> Cordctl:
     config = cordctl("init", "--preset", "tiny").stdout
     (cordctl.folder / "cord.toml").write_text(config, encoding="utf-8")
     lines = []
@@ -62,13 +72,9 @@ def test_the_same_run_gives_the_same_bytes_whoever_shares_a_batch_and_true_score
     check_scores(database_url)
 
 
-def test_a_killed_worker_that_was_forked_is_made_again_and_nothing_is_different(
-    tiny: Cordctl, embedded_cordctl: Cordctl
-) -> None:
-    for name in ("cord.toml", "problems.jsonl"):
-        (embedded_cordctl.folder / name).write_text((tiny.folder / name).read_text(encoding="utf-8"), encoding="utf-8")
-    undisturbed = run(embedded_cordctl, "first.jsonl")
-    process = embedded_cordctl.start("run", "problems.jsonl", "--run", "again", "-o", "second.jsonl")
+def test_a_killed_worker_that_was_forked_is_made_again_and_nothing_is_different(embedded_tiny: Cordctl) -> None:
+    undisturbed = run(embedded_tiny, "first.jsonl")
+    process = embedded_tiny.start("run", "problems.jsonl", "--run", "again", "-o", "second.jsonl")
     parent = psutil.Process(process.pid)
     killed = None
     while killed is None and process.poll() is None:
@@ -81,7 +87,9 @@ def test_a_killed_worker_that_was_forked_is_made_again_and_nothing_is_different(
     assert killed is not None
     assert process.returncode == 0, said
     assert "worker-planner fell" in said
-    kept = [json.loads(line) for line in (embedded_cordctl.folder / "second.jsonl").read_text().splitlines()]
+    kept = [
+        json.loads(line) for line in (embedded_tiny.folder / "second.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [row["trajectory"] for row in kept] == [json.loads(line)["trajectory"] for line in undisturbed.splitlines()]
 
 
