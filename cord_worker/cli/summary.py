@@ -54,8 +54,13 @@ def _further(outcome: Worked[ExportReport], output: str) -> list[tuple[str, str]
         ("every decision taken again from the stored rows", f"{cordctl} replay {run}"),
         ("only the correct trajectories", f"{cordctl} export {run} --only-correct -o correct.jsonl"),
         *([("the failed problems once more", f"{cordctl} retry {run}")] if failed else []),
-        ("every candidate of the first problem, losers too", f"{cordctl} db psql -c {shlex.quote(steps)}"),
+        ("every candidate of the first problem, losers too", f"{cordctl} db psql -c {_in_double_quotes(steps)}"),
     ]
+
+
+def _in_double_quotes(text: str) -> str:
+    """`text` as one word of a shell; readable where it holds single quotes alone."""
+    return shlex.quote(text) if any(character in text for character in '"$`\\!') else f'"{text}"'
 
 
 def _first_line(output: str) -> str:

@@ -95,7 +95,7 @@ def work_through(
     check_locations(task.config)
     settings = task.settings
     if settings.database_url is None or settings.broker_url is None:
-        view.say(f"starting PostgreSQL and Redis in {settings.state_dir}")
+        view.say(f"preparing PostgreSQL and Redis in {settings.state_dir}")
     with services_for(settings) as services:
         upgrade(services.endpoints.database_url)
         with (
