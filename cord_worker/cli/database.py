@@ -111,5 +111,18 @@ def check(state_dir: Path | None, as_json: bool) -> None:
         print_result("the schema is current", {"current": True}, as_json=as_json)
 
 
+@db.command(context_settings={"ignore_unknown_options": True})
+@state_dir_option
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PSQL_ARGUMENT]...")
+def psql(arguments: tuple[str, ...], state_dir: Path | None) -> None:
+    """Run psql on the database, and start an embedded one for it.
+
+    All arguments are psql's, such as -c 'SELECT count(*) FROM candidates'.
+    """
+    from cord_worker.operations.psql import run_psql
+
+    raise SystemExit(run_psql(read_settings(state_dir), arguments))
+
+
 def _print_revision(revision: str | None, *, as_json: bool) -> None:
     print_result(f"database is at {revision or 'nothing'}", {"revision": revision}, as_json=as_json)

@@ -44,20 +44,25 @@ def run(
     Interrupted with Ctrl-C, or killed, the same command goes on where it was.
     """
     from cord_worker.cli.interrupts import graceful_interrupts
-    from cord_worker.cli.summary import print_summary
     from cord_worker.config import RunConfig
-    from cord_worker.operations.session import LocalRun, carry_out
-    from cord_worker.progress import open_view
+    from cord_worker.operations.preloading import preloading
 
-    task = LocalRun(
-        source=dataset_source(dataset, options),
-        config=RunConfig.load(config_path),
-        config_path=config_path,
-        run_name=run_name,
-        settings=read_settings(state_dir),
-    )
-    with graceful_interrupts("run the same command again to go on") as check:
-        outcome = carry_out(task, output, open_view(as_json=as_json), check)
+    config, settings = RunConfig.load(config_path), read_settings(state_dir)
+    # First of all: what the workers import takes longer than all else that comes before the first step.
+    with preloading(config, settings) as fork_server:
+        from cord_worker.cli.summary import print_summary
+        from cord_worker.operations.session import LocalRun, carry_out
+        from cord_worker.progress import open_view
+
+        task = LocalRun(
+            source=dataset_source(dataset, options),
+            config=config,
+            config_path=config_path,
+            run_name=run_name,
+            settings=settings,
+        )
+        with graceful_interrupts("run the same command again to go on") as check:
+            outcome = carry_out(task, output, open_view(as_json=as_json), check, fork_server)
     print_summary(outcome, output, as_json=as_json)
     if not outcome.result.exported and outcome.result.failed:
         raise SystemExit(1)

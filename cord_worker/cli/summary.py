@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from cord_worker.cli.tables import print_failures
+from cord_worker.export.files import STANDARD_OUTPUT
 from cord_worker.export.report import ExportReport
 from cord_worker.operations.session import Worked
 from cord_worker.progress import console, duration, figure, percent, shown
+from cord_worker.store.sample_queries import candidates_of_first_problem
 
 
 def print_summary(outcome: Worked[ExportReport], output: str, *, as_json: bool) -> None:
@@ -32,10 +35,37 @@ def print_summary(outcome: Worked[ExportReport], output: str, *, as_json: bool) 
     screen.print(table)
     print_failures(screen, outcome.failures, outcome.result.failed)
     screen.print()
-    prefix = "" if not outcome.embedded else _state_dir_prefix(outcome)
     screen.print("Look further:")
-    screen.print(f"  head -n 1 {shown(output)} | python3 -m json.tool", soft_wrap=True)
-    screen.print(f"  {prefix}{_program()} stats {outcome.snapshot.run}", soft_wrap=True)
+    for what, command in _further(outcome, output):
+        screen.print(f"  {command}", soft_wrap=True)
+        screen.print(f"      {what}", soft_wrap=True, style="dim")
+
+
+def _further(outcome: Worked[ExportReport], output: str) -> list[tuple[str, str]]:
+    """What can be looked at next, and the commands for this very run."""
+    run = shlex.quote(shown(outcome.snapshot.run))
+    cordctl = f"{_state_dir_prefix(outcome) if outcome.embedded else ''}{_program()}"
+    failed = outcome.snapshot.counts.problems.get("failed", 0)
+    steps = candidates_of_first_problem(shown(outcome.snapshot.run))
+    return [
+        *([("the trajectory of the first problem", _first_line(output))] if output != STANDARD_OUTPUT else []),
+        ("which teacher was selected where", f"{cordctl} stats {run}"),
+        ("tokens and seconds by model", f"{cordctl} cost {run}"),
+        ("every decision taken again from the stored rows", f"{cordctl} replay {run}"),
+        ("only the correct trajectories", f"{cordctl} export {run} --only-correct -o correct.jsonl"),
+        *([("the failed problems once more", f"{cordctl} retry {run}")] if failed else []),
+        ("every candidate of the first problem, losers too", f"{cordctl} db psql -c {_in_double_quotes(steps)}"),
+    ]
+
+
+def _in_double_quotes(text: str) -> str:
+    """`text` as one word of a shell; readable where it holds single quotes alone."""
+    return shlex.quote(text) if any(character in text for character in '"$`\\!') else f'"{text}"'
+
+
+def _first_line(output: str) -> str:
+    code = "import json, sys; print(json.loads(sys.stdin.readline())['trajectory'])"
+    return f'head -n 1 {shlex.quote(shown(output))} | python3 -c "{code}"'
 
 
 def _rows(outcome: Worked[ExportReport], output: str) -> list[tuple[str, str]]:
@@ -70,7 +100,9 @@ def _program() -> str:
 def _state_dir_prefix(outcome: Worked[ExportReport]) -> str:
     state_dir = outcome.logs.parent
     default = os.environ.get("CORD_STATE_DIR", ".cord")
-    return "" if os.path.realpath(default) == str(state_dir) else f"CORD_STATE_DIR={shown(str(state_dir))} "
+    return (
+        "" if os.path.realpath(default) == str(state_dir) else f"CORD_STATE_DIR={shlex.quote(shown(str(state_dir)))} "
+    )
 
 
 def _document(outcome: Worked[ExportReport], output: str) -> dict[str, Any]:

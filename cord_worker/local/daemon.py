@@ -21,6 +21,7 @@ from typing import Any
 
 from cord_worker.errors import LocalServiceError
 from cord_worker.local import processes
+from cord_worker.local.fork_server import start_fork_server
 from cord_worker.local.processes import ProcessId
 from cord_worker.local.services import LocalServices
 from cord_worker.local.state import StateDir, Worker
@@ -39,11 +40,14 @@ class DaemonSpec:
     embedded: bool = True
     grace_seconds: float = 30.0
     policy: RestartPolicy = field(default_factory=RestartPolicy)
+    preload: tuple[str, ...] = ()
+    """Modules that a fork server imports for the processes that it can make; none: no fork server."""
 
     def to_json(self) -> str:
         """The spec as the JSON text that `from_json` reads."""
         listed = [
-            {"name": p.name, "argv": list(p.argv), "env": dict(p.env), "log": str(p.log_path)} for p in self.processes
+            {"name": p.name, "argv": list(p.argv), "env": dict(p.env), "log": str(p.log_path), "module": p.module}
+            for p in self.processes
         ]
         return json.dumps(
             {
@@ -51,6 +55,7 @@ class DaemonSpec:
                 "embedded": self.embedded,
                 "grace_seconds": self.grace_seconds,
                 "policy": asdict(self.policy),
+                "preload": list(self.preload),
                 "processes": listed,
             },
             indent=2,
@@ -58,7 +63,7 @@ class DaemonSpec:
 
     @classmethod
     def from_json(cls, text: str) -> DaemonSpec:
-        """Read a spec; `embedded`, `grace_seconds`, `policy` and `env` may be left out.
+        """Read a spec; `embedded`, `grace_seconds`, `policy`, `preload`, `env` and `module` may be left out.
 
         Raises:
             LocalServiceError: a key is missing or of the wrong kind.
@@ -66,7 +71,9 @@ class DaemonSpec:
         try:
             data: dict[str, Any] = json.loads(text)
             listed = tuple(
-                ProcessSpec(p["name"], tuple(map(str, p["argv"])), Path(p["log"]), dict(p.get("env", {})))
+                ProcessSpec(
+                    p["name"], tuple(map(str, p["argv"])), Path(p["log"]), dict(p.get("env", {})), p.get("module")
+                )
                 for p in data["processes"]
             )
             return cls(
@@ -75,6 +82,7 @@ class DaemonSpec:
                 bool(data.get("embedded", True)),
                 float(data.get("grace_seconds", 30.0)),
                 RestartPolicy(**data.get("policy", {})),
+                tuple(map(str, data.get("preload", ()))),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LocalServiceError(f"The daemon's spec is not understood: {error!r}.") from error
@@ -167,7 +175,10 @@ class Daemon:
         self._spec = spec
         self._state = StateDir.open(spec.state_dir)
         self._services = LocalServices(spec.state_dir, token="daemon") if spec.embedded else None
-        self._supervisor = Supervisor(spec.processes, policy=spec.policy, grace_seconds=spec.grace_seconds)
+        self._fork_server = start_fork_server(spec.preload)
+        self._supervisor = Supervisor(
+            spec.processes, policy=spec.policy, grace_seconds=spec.grace_seconds, fork_server=self._fork_server
+        )
         self._asked_to_start = False
         self._asked_to_stop = False
         self._asked_twice = False
@@ -182,6 +193,9 @@ class Daemon:
             if self._services is not None:
                 self._services.ensure_started()
             with self._supervisor:
+                self._supervisor.wait_until_launched(_START_SECONDS / 2)
+                if self._fork_server is not None and self._fork_server.failure is not None:
+                    _say(f"every process imports for itself: {self._fork_server.failure}")
                 self._register()
                 while not self._asked_to_stop:
                     if self._asked_to_start:
@@ -192,6 +206,8 @@ class Daemon:
                 _say("stopping")
                 self._stop()
         finally:
+            if self._fork_server is not None:
+                self._fork_server.close()
             if self._services is not None:
                 self._services.release()
             self._unregister()

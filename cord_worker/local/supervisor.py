@@ -7,7 +7,7 @@
 It has no thread of its own: `poll()` does what is due. Children run in sessions of their own, so that Ctrl-C in the
 terminal reaches the supervisor alone. When it dies by kill -9 they are killed with it (`child.py`, `guard.py`).
 Create and poll it in a thread that lives as long as it: the kernel counts the end of the thread that started a child
-as the parent's death.
+as the parent's death. Processes that a fork server can make (`ProcessSpec.module`) are made by it where one is given.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from cord_worker.errors import LocalServiceError
 from cord_worker.local import processes
+from cord_worker.local.fork_server import ForkServer, ForkServerGone
 
 DO_NOT_RESTART = 78
 """Exit code (EX_CONFIG) by which a process says that starting it again cannot help: its model cannot be loaded."""
@@ -40,12 +42,16 @@ _HERE = Path(__file__).resolve().parent
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """One process to keep running; `env` is added to this environment, output is appended to `log_path`."""
+    """One process to keep running; `env` is added to this environment, output is appended to `log_path`.
+
+    With `module`, `argv` ends with `-m module` and the module's arguments, and a fork server may make the process.
+    """
 
     name: str
     argv: tuple[str, ...]
     log_path: Path
     env: Mapping[str, str] = field(default_factory=dict)
+    module: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +70,24 @@ class RestartPolicy:
     max_failures_at_work: int = 10
 
 
+class Process(Protocol):
+    """A child process, as `subprocess.Popen` or `ForkedProcess`."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self) -> int: ...
+
+    def send_signal(self, number: int, /) -> None: ...
+
+
 class State(StrEnum):
     """What a supervised process is doing."""
 
     RUNNING = "running"
-    WAITING = "waiting"  # fell, and will be started again after its pause
+    WAITING = "waiting"  # fell, and will be started again after its pause; or the fork server still imports
     GIVEN_UP = "given_up"
     STOPPED = "stopped"  # not started yet, stopped on request, or ended with exit code 0
 
@@ -122,6 +141,7 @@ class Supervisor:
         *,
         policy: RestartPolicy | None = None,
         grace_seconds: float = 30.0,
+        fork_server: ForkServer | None = None,
     ) -> None:
         names = [spec.name for spec in specs]
         if len(set(names)) != len(names):
@@ -129,6 +149,7 @@ class Supervisor:
         self._children = [_Child(spec) for spec in specs]
         self._policy = policy or RestartPolicy()
         self._grace = grace_seconds
+        self._fork_server = fork_server
         self._guard: subprocess.Popen[bytes] | None = None
         self._events: list[Event] = []
 
@@ -177,7 +198,7 @@ class Supervisor:
             if child.process is not None and child.process.poll() is not None:
                 self._on_fall(child, child.process)
             elif child.state is State.WAITING and time.monotonic() >= child.due:
-                child.restarts += 1
+                child.restarts += not child.awaits_fork
                 self._launch(child)
         events, self._events = self._events, []
         return events
@@ -188,6 +209,20 @@ class Supervisor:
         while not (events := self.poll()) and time.monotonic() < deadline:
             time.sleep(min(interval, max(0.0, deadline - time.monotonic())))
         return events
+
+    def wait_until_launched(self, seconds: float) -> None:
+        """Waits while the fork server imports what some processes are to start with; then they are started."""
+        deadline = time.monotonic() + seconds
+        while any(child.awaits_fork for child in self._children) and time.monotonic() < deadline:
+            self.rest(0.5)
+            self._events = self.poll()
+
+    def rest(self, seconds: float) -> None:
+        """Sleeps, but no longer than until there is a process to be started that waited for the fork server."""
+        if self._fork_server is not None and any(child.awaits_fork for child in self._children):
+            self._fork_server.wait_until_ready(seconds)
+        else:
+            time.sleep(seconds)
 
     def status(self) -> list[Status]:
         """Every process as of the last `poll()`, in the order of the specs."""
@@ -218,6 +253,7 @@ class Supervisor:
             self._forget(child, process)
             self._events.append(Event(kind, child.spec.name, process.pid, process.wait()))
         for child in self._children:
+            child.awaits_fork = False
             if child.state is not State.GIVEN_UP:
                 child.state = State.STOPPED
         if self._guard is not None and self._guard.stdin is not None:
@@ -228,19 +264,16 @@ class Supervisor:
         return events
 
     def _launch(self, child: _Child) -> None:
-        spec = child.spec
-        argv = [sys.executable, "-I", "-S", str(_HERE / "child.py"), str(os.getpid()), *spec.argv]
+        spec, server = child.spec, self._fork_server
+        child.awaits_fork = spec.module is not None and server is not None and server.is_importing
+        if child.awaits_fork:
+            child.state, child.due = State.WAITING, time.monotonic()
+            return
         log = _open_log(spec.log_path)
         try:
             _ready_file(spec).unlink(missing_ok=True)
-            child.process = subprocess.Popen(
-                argv,
-                env={**os.environ, **spec.env, READY_FILE: str(_ready_file(spec))},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            environment = {**os.environ, **spec.env, READY_FILE: str(_ready_file(spec))}
+            child.process = self._forked(spec, environment, log) or _started(spec, environment, log)
         except OSError as error:
             raise LocalServiceError(f"The process {spec.name} could not be started: {error}.") from error
         finally:
@@ -250,7 +283,17 @@ class Supervisor:
         child.started = time.monotonic()
         self._events.append(Event(EventKind.STARTED, spec.name, child.process.pid))
 
-    def _on_fall(self, child: _Child, process: subprocess.Popen[bytes]) -> None:
+    def _forked(self, spec: ProcessSpec, environment: Mapping[str, str], log: int) -> Process | None:
+        """The process, made by the fork server; None where there is none that can."""
+        if spec.module is None or self._fork_server is None:
+            return None
+        arguments = spec.argv[spec.argv.index(spec.module) + 1 :]
+        try:
+            return self._fork_server.fork(spec.module, arguments, environment, log)
+        except ForkServerGone:
+            return None
+
+    def _on_fall(self, child: _Child, process: Process) -> None:
         code = process.wait()
         # Whatever it left behind (an engine's helper process) would hold the memory that its successor needs.
         _kill_group(process.pid)
@@ -290,7 +333,7 @@ class Supervisor:
             f"start it anew. The end of its log {spec.log_path}:\n{processes.tail(spec.log_path)}"
         )
 
-    def _forget(self, child: _Child, process: subprocess.Popen[bytes]) -> None:
+    def _forget(self, child: _Child, process: Process) -> None:
         self._tell_guard(f"-{process.pid}\n")
         child.process = None
 
@@ -312,6 +355,7 @@ class _Child:
     """What the supervisor remembers of one process."""
 
     __slots__ = (
+        "awaits_fork",
         "due",
         "error",
         "failures_in_row",
@@ -327,10 +371,11 @@ class _Child:
     def __init__(self, spec: ProcessSpec) -> None:
         self.spec = spec
         self.state = State.STOPPED
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         self.started = 0.0
         self.due = 0.0
         self.restarts = 0
+        self.awaits_fork = False
         self.forgive()
 
     def forgive(self) -> None:
@@ -339,6 +384,17 @@ class _Child:
         self.idle_failures = 0
         self.failures_in_row = 0
         self.error: LocalServiceError | None = None
+
+
+def _started(spec: ProcessSpec, environment: Mapping[str, str], log: int) -> Process:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_HERE / "child.py"), str(os.getpid()), *spec.argv],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
 
 
 def _start_guard() -> subprocess.Popen[bytes]:

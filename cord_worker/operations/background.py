@@ -14,14 +14,17 @@ from cord_worker.local.daemon import DaemonSpec, start_daemon, start_stopped, st
 from cord_worker.local.services import Endpoints, LocalServices
 from cord_worker.local.state import StateDir, Worker, write_atomically
 from cord_worker.local.supervisor import State
-from cord_worker.operations.fleet import check_locations, fleet_models, process_specs
+from cord_worker.operations.fleet import check_locations, fleet_models, preloaded_modules, process_specs
 from cord_worker.operations.services import services_for
+from cord_worker.progress import named_conditions
 from cord_worker.store.database import Database
 from cord_worker.store.schema import upgrade
-from cord_worker.store.status import live_workers
+from cord_worker.store.status import live_workers, worker_conditions
 
 _RECORD = "up.json"
 _LOOK_SECONDS = 0.3
+_QUIET_SECONDS = 10.0
+"""Between two words on what is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ def bring_up(config: RunConfig, config_path: Path, settings: Settings) -> tuple[
                 tuple(specs),
                 embedded=services.embedded,
                 grace_seconds=settings.grace_seconds + 10,
+                preload=preloaded_modules(config),
             )
         )
     started = find_background(settings)
@@ -104,6 +108,7 @@ def wait_until_ready(
     waiting = set(fleet_models(config)) | {None}
     names = fleet_models(config)
     deadline = time.monotonic() + seconds
+    say_at = time.monotonic() + _QUIET_SECONDS
     try:
         while waiting and time.monotonic() < deadline:
             check_background(settings)
@@ -112,6 +117,11 @@ def wait_until_ready(
                 if worker.ready and worker.model in waiting:
                     waiting.discard(worker.model)
                     say(f"ready: {names.get(worker.model or '', 'coordinator')}")
+            if waiting and time.monotonic() >= say_at:
+                say_at = time.monotonic() + _QUIET_SECONDS
+                found = database.run(lambda connection: worker_conditions(connection, settings.worker_timeout_seconds))
+                for condition in named_conditions(found, names):
+                    say(f"waiting: {condition}")
             if waiting:
                 time.sleep(_LOOK_SECONDS)
     finally:

@@ -26,6 +26,7 @@ from cord_worker.operations.comparing import Interval, bootstrap
 from cord_worker.operations.costing import read_cost
 from cord_worker.operations.enqueuing import DatasetSource, default_run_name
 from cord_worker.operations.estimators import pass_at_k, powers_of_two
+from cord_worker.operations.preloading import preloading
 from cord_worker.operations.session import LocalRun, Worked, work_through
 from cord_worker.progress import ProgressView
 from cord_worker.store.costs import engine_seconds
@@ -206,7 +207,8 @@ def evaluate(
 
     path = _written(config, settings.state_dir, name)
     task = LocalRun(source=source, config=config, config_path=path, run_name=name, settings=settings)
-    return work_through(task, view, check_interrupted, conclude)
+    with preloading(config, settings) as fork_server:
+        return work_through(task, view, check_interrupted, conclude, fork_server)
 
 
 def read_evaluation(connection: sa.Connection, run_name: str | None, categories: Sequence[str] = ()) -> Evaluation:

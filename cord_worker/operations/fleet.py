@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from cord_worker.config import ModelConfig, RunConfig, Settings
@@ -15,6 +16,20 @@ from cord_worker.suggesting import unknown
 
 COORDINATOR = "coordinator"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+_PROGRAM = "cord_worker.cli"
+_PRELOADED = ("cord_worker.coordination.processes", "cord_worker.engines.preloaded")
+
+
+def preloaded_modules(config: RunConfig) -> tuple[str, ...]:
+    """What a fork server is to import for the workers of `config`; nothing where none can be forked."""
+    return _PRELOADED if any(map(_can_be_forked, config.served_models.values())) else ()
+
+
+def _can_be_forked(model: ModelConfig) -> bool:
+    # CUDA does not survive a fork, and vLLM starts processes of its own; other engines import little.
+    return model.engine == "transformers" and model.device == "cpu"
 
 
 def process_specs(
@@ -36,7 +51,8 @@ def process_specs(
         for number in range(1, model.workers + 1):
             process = name if number == 1 else f"{name}-{number}"
             command = ("worker", name, "--config", str(config_path.resolve()), "--name", process)
-            specs.append(_spec(f"worker-{process}", command, environment | _threads(model), state_dir))
+            spec = _spec(f"worker-{process}", command, environment | _threads(model), state_dir)
+            specs.append(replace(spec, module=_PROGRAM) if _can_be_forked(model) else spec)
     return specs
 
 
@@ -59,7 +75,7 @@ def _threads(model: ModelConfig) -> dict[str, str]:
 
 def _spec(name: str, command: tuple[str, ...], environment: Mapping[str, str], state_dir: Path) -> ProcessSpec:
     # -P: a redis.py in the user's folder must not take the place of the library.
-    argv = (sys.executable, "-P", "-m", "cord_worker.cli", *command)
+    argv = (sys.executable, "-P", "-m", _PROGRAM, *command)
     return ProcessSpec(name, argv, state_dir / "logs" / f"{name}.log", environment)
 
 

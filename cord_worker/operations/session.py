@@ -16,11 +16,12 @@ from cord_worker.errors import LocalServiceError, RunConflict
 from cord_worker.export.forms import check_output
 from cord_worker.export.jsonl import export_run
 from cord_worker.export.report import ExportReport
+from cord_worker.local.fork_server import ForkServer
 from cord_worker.local.supervisor import EventKind, Supervisor
 from cord_worker.operations.background import check_background, find_background
 from cord_worker.operations.database import open_database
 from cord_worker.operations.enqueuing import DatasetSource, Enqueued, enqueue_dataset
-from cord_worker.operations.fleet import check_locations, process_specs
+from cord_worker.operations.fleet import check_locations, fleet_models, process_specs
 from cord_worker.operations.services import Services, services_for
 from cord_worker.operations.watching import RunWatch, watch_run
 from cord_worker.progress import ProgressView, Snapshot
@@ -63,11 +64,17 @@ class Worked(Generic[T]):
 
 
 def carry_out(
-    task: LocalRun, output: str, view: ProgressView, check_interrupted: Callable[[], None]
+    task: LocalRun,
+    output: str,
+    view: ProgressView,
+    check_interrupted: Callable[[], None],
+    fork_server: ForkServer | None = None,
 ) -> Worked[ExportReport]:
     """Works until every problem of the dataset's run is final, and exports it to `output`; see `work_through`."""
     check_output(output)
-    return work_through(task, view, check_interrupted, lambda database, run: export_run(database, run.name, output))
+    return work_through(
+        task, view, check_interrupted, lambda database, run: export_run(database, run.name, output), fork_server
+    )
 
 
 def work_through(
@@ -75,9 +82,11 @@ def work_through(
     view: ProgressView,
     check_interrupted: Callable[[], None],
     conclude: Callable[[Database, RunRow], T],
+    fork_server: ForkServer | None = None,
 ) -> Worked[T]:
     """Works until every problem of the dataset's run is final, and concludes.
 
+    `fork_server` makes those workers that it can (`operations.preloading`).
     `check_interrupted` is called often and may raise KeyboardInterrupt.
     Raises whatever makes going on senseless (CordError); KeyboardInterrupt stops in good order first.
     """
@@ -85,10 +94,12 @@ def work_through(
     task.source.check()
     check_locations(task.config)
     settings = task.settings
+    if settings.database_url is None or settings.broker_url is None:
+        view.say(f"preparing PostgreSQL and Redis in {settings.state_dir}")
     with services_for(settings) as services:
         upgrade(services.endpoints.database_url)
         with (
-            _workers(task, services, view.say) as look_after,
+            _workers(task, services, view.say, fork_server) as workers,
             open_database(settings, url=services.endpoints.database_url) as database,
         ):
             enqueued = enqueue_dataset(database, task.source, task.config, task.run_name)
@@ -104,10 +115,12 @@ def work_through(
 
             def on_round() -> None:
                 check_interrupted()
-                look_after()
+                workers.look_after()
 
             with view:
-                snapshot = watch_run(watched, view, interval_seconds=_INTERVAL_SECONDS, on_round=on_round)
+                snapshot = watch_run(
+                    watched, view, interval_seconds=_INTERVAL_SECONDS, on_round=on_round, rest=workers.rest
+                )
             result = conclude(database, run)
             failures = database.run(lambda connection: failed_problems(connection, run.id, _MOST_FAILURES))
         return Worked(
@@ -139,13 +152,20 @@ def _name_others(unfinished: list[str], run: RunRow, say: Callable[[str], None])
         )
 
 
-@contextmanager
-def _workers(task: LocalRun, services: Services, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Workers for the length of a `with`: those that `up` left running if they fit, else our own.
+@dataclass(frozen=True, slots=True)
+class _Workers:
+    """`look_after` must be called often: it starts fallen processes again and raises LocalServiceError when that is
+    hopeless. `rest` sleeps, shorter where there is something to be looked after."""
 
-    Yields what must be called often: it starts fallen processes again and raises LocalServiceError when that is
-    hopeless.
-    """
+    look_after: Callable[[], None]
+    rest: Callable[[float], None] = time.sleep
+
+
+@contextmanager
+def _workers(
+    task: LocalRun, services: Services, say: Callable[[str], None], fork_server: ForkServer | None
+) -> Iterator[_Workers]:
+    """Workers for the length of a `with`: those that `up` left running if they fit, else our own."""
     running = find_background(task.settings)
     if running is not None:
         if not running.serves(task.config):
@@ -154,13 +174,24 @@ def _workers(task: LocalRun, services: Services, say: Callable[[str], None]) -> 
                 "Stop it first (cordctl down), or use another folder (--state-dir)."
             )
         say(f"using the workers that run in the background (cordctl up, pid {running.pid})")
-        yield lambda: check_background(task.settings)
+        yield _Workers(lambda: check_background(task.settings))
         return
     specs = process_specs(task.config, task.config_path, task.settings, services.endpoints, services.state.path)
-    supervisor = Supervisor(specs, grace_seconds=task.settings.grace_seconds + _STOP_MARGIN_SECONDS)
+    supervisor = Supervisor(
+        specs, grace_seconds=task.settings.grace_seconds + _STOP_MARGIN_SECONDS, fork_server=fork_server
+    )
     try:
         supervisor.start()
-        yield lambda: _look_after(supervisor, say)
+        say(f"starting a coordinator and a worker for each model: {', '.join(fleet_models(task.config).values())}")
+        failures: list[str] = []
+
+        def look_after() -> None:
+            _look_after(supervisor, say)
+            if fork_server is not None and fork_server.failure is not None and not failures:
+                failures.append(fork_server.failure)
+                say(f"every worker imports for itself: {fork_server.failure}")
+
+        yield _Workers(look_after, supervisor.rest)
     finally:
         try:
             supervisor.stop()

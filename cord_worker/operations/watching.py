@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from cord_worker.config import RunConfig
 from cord_worker.errors import ConfigError
 from cord_worker.operations.fleet import COORDINATOR, fleet_models
+from cord_worker.operations.waiting import waits
 from cord_worker.progress import EtaClock, ProgressView, Snapshot, TotalsCache, named_conditions, named_workers
 from cord_worker.store.database import Database
 from cord_worker.store.runs import RunRow, get_run, list_runs, resolve_run
@@ -35,6 +36,10 @@ from cord_worker.store.status import (
     teacher_selection,
     worker_conditions,
 )
+from cord_worker.store.waiting import Owed, owed_work
+
+_PATIENCE_SECONDS = 5.0
+"""Without a result for so long, what is waited for is looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class _Look:
     counts: Counts
     workers: list[LiveWorkers]
     conditions: list[WorkerCondition]
+    owed: list[Owed]
 
 
 class RunWatch:
@@ -55,6 +61,7 @@ class RunWatch:
         self._run_id = run.id
         self._timeout = worker_timeout_seconds
         self._names_missing = names_missing
+        self._since = time.monotonic()
         self._names = _model_names(run)
         self._clock = EtaClock()
         self._totals = TotalsCache(lambda: database.run(lambda c: read_totals(c, run.id)))
@@ -64,11 +71,14 @@ class RunWatch:
         look = self._database.run(self._look)
         unfinished = look.counts.total - look.counts.final
         totals = self._totals.get(fresh=not unfinished)
+        if not totals.proposed and look.counts.steps_per_second:
+            totals = self._totals.get(fresh=True)  # which costs little as yet
         eta = self._clock.observe(look.counts, totals.mean_steps)
         if eta is None and look.run.state == "active":
             eta = totals.seconds_left(unfinished)
-        waits = unfinished and look.run.state == "active"
-        missing = self._missing(look.workers) if waits and self._names_missing else []
+        is_waited_for = unfinished and look.run.state == "active"
+        missing = self._missing(look.workers) if is_waited_for and self._names_missing else []
+        conditions = named_conditions(look.conditions, self._names)
         return Snapshot(
             run=look.run.name,
             state=shown_state(look.run.state, look.counts.problems),
@@ -77,7 +87,8 @@ class RunWatch:
             workers=named_workers(look.workers, self._names),
             missing=missing,
             eta_seconds=None if missing else eta,
-            conditions=named_conditions(look.conditions, self._names),
+            conditions=conditions,
+            waiting=waits(look.owed, look.workers, conditions, self._names, are_starting=not self._names_missing),
         )
 
     def _missing(self, live: Sequence[LiveWorkers]) -> list[str]:
@@ -86,9 +97,15 @@ class RunWatch:
         return coordinator + [name for model, name in self._names.items() if model not in there]
 
     def _look(self, connection: sa.Connection) -> _Look:
+        run, counts = get_run(connection, self._run_id), read_counts(connection, self._run_id)
+        if not self._names_missing:
+            # An older run that this command goes on with has not been idle here for longer than it was watched.
+            counts = replace(counts, idle_seconds=min(counts.idle_seconds, time.monotonic() - self._since))
+        is_still = run.state == "active" and (counts.idle_seconds > _PATIENCE_SECONDS or not counts.steps_per_second)
         return _Look(
-            run=get_run(connection, self._run_id),
-            counts=read_counts(connection, self._run_id),
+            run=run,
+            counts=counts,
+            owed=owed_work(connection, self._run_id) if is_still else [],
             workers=live_workers(connection, self._timeout),
             conditions=worker_conditions(connection, self._timeout),
         )
@@ -182,12 +199,14 @@ def watch_run(
     *,
     interval_seconds: float,
     on_round: Callable[[], None] = lambda: None,
+    rest: Callable[[float], None] = time.sleep,
 ) -> Snapshot:
-    """Shows the run until every problem is final; returns the last snapshot. `on_round` is called every round."""
+    """Shows the run until every problem is final; returns the last snapshot. `on_round` is called every round, and
+    `rest` between two of them."""
     while True:
         on_round()
         snapshot = watched.snapshot()
         view.show(snapshot)
         if snapshot.is_final:
             return snapshot
-        time.sleep(interval_seconds)
+        rest(interval_seconds)

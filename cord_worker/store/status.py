@@ -19,9 +19,9 @@ _NOT_WORKING = dict.fromkeys(("pending", "proposing", "proposed", "scoring", "un
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What changes every second. `active_steps` adds up the steps that problems in flight have begun. Rates are per
-    second over the window: `steps_per_second` counts proposed steps, `tokens_per_second` the teachers' generated
-    tokens."""
+    """What changes every second. `active_steps` adds up the steps that problems in flight have begun, `steps` those of
+    all problems. Rates are per second over the window: `steps_per_second` counts proposed steps, `tokens_per_second`
+    the teachers' generated tokens. `idle_seconds` have passed since the last result of the run, or since it began."""
 
     problems: Mapping[str, int]
     active_steps: int
@@ -29,6 +29,8 @@ class Counts:
     steps_per_second: float
     tokens_per_second: float
     scores_per_second: float
+    steps: int = 0
+    idle_seconds: float = 0.0
 
     @property
     def total(self) -> int:
@@ -84,6 +86,11 @@ class Totals:
     finished_recently: int
     recent_seconds: float
     engine_seconds: float = 0.0
+
+    @property
+    def proposed(self) -> int:
+        """Candidates that were proposed."""
+        return sum(teacher.proposed for teacher in self.teachers)
 
     @property
     def tokens(self) -> int:
@@ -165,10 +172,11 @@ class FailedProblem:
 
 _PROBLEMS = sa.text("SELECT state, count(*) AS number FROM problems WHERE run_id = :run_id GROUP BY state")
 
-_ACTIVE_STEPS = sa.text(
+_STEPS = sa.text(
     """
-    SELECT coalesce(sum(step), 0) FROM problems
-    WHERE run_id = :run_id AND state IN ('searching', 'answering', 'verifying')
+    SELECT coalesce(sum(step) FILTER (WHERE state IN ('searching', 'answering', 'verifying')), 0) AS active,
+           coalesce(sum(step), 0) AS steps, max(finished_at) AS finished_at
+    FROM problems WHERE run_id = :run_id
     """
 )
 
@@ -199,7 +207,11 @@ _RECENT = sa.text(
            coalesce(sum(c.completion_tokens)
                     FILTER (WHERE c.proposed_at > now() - make_interval(secs => :window)), 0) AS tokens,
            extract(epoch FROM now() - min(c.proposed_at)
-                   FILTER (WHERE c.proposed_at > now() - make_interval(secs => :window))) AS span
+                   FILTER (WHERE c.proposed_at > now() - make_interval(secs => :window))) AS span,
+           CAST(extract(epoch FROM now() - coalesce(
+               greatest(max(c.proposed_at), max(c.scored_at), max(c.judged_at), CAST(:finished_at AS timestamptz)),
+               (SELECT created_at FROM runs WHERE id = :run_id)
+           )) AS float8) AS idle
     FROM candidates c JOIN problems p ON p.id = c.problem_id
     WHERE c.id > (SELECT coalesce(max(id), 0) FROM candidates) - :newest AND p.run_id = :run_id
     """
@@ -318,18 +330,27 @@ def read_counts(
     """
     problems = _NO_PROBLEMS | {row.state: row.number for row in connection.execute(_PROBLEMS, {"run_id": run_id})}
     working = _NOT_WORKING | {row.state: row.number for row in connection.execute(_WORKING, {"run_id": run_id})}
+    steps = connection.execute(_STEPS, {"run_id": run_id}).one()
     recent = connection.execute(
-        _RECENT, {"run_id": run_id, "window": window_seconds, "newest": newest_candidates}
+        _RECENT,
+        {
+            "run_id": run_id,
+            "window": window_seconds,
+            "newest": newest_candidates,
+            "finished_at": steps.finished_at,
+        },
     ).one()
     # A run that began within the window is not diluted by the time before it.
     seconds = max(1.0, min(window_seconds, float(recent.span or window_seconds)))
     return Counts(
         problems=problems,
-        active_steps=connection.execute(_ACTIVE_STEPS, {"run_id": run_id}).scalar_one(),
+        active_steps=steps.active,
         working=working,
         steps_per_second=recent.steps / seconds,
         tokens_per_second=recent.tokens / seconds,
         scores_per_second=recent.scores / seconds,
+        steps=steps.steps,
+        idle_seconds=max(0.0, recent.idle),
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import sqlalchemy as sa
 import torch
@@ -26,6 +27,16 @@ ANSWERS = ("204", "-3", r"\frac{1}{2}", "三", "The train arrives at noon, an ho
 @pytest.fixture
 def tiny(cordctl: Cordctl) -> Cordctl:
     """With the preset `tiny`; three problems have the answers they were made with, five have odd ones."""
+    return with_tiny_models(cordctl)
+
+
+@pytest.fixture
+def embedded_tiny(embedded_cordctl: Cordctl) -> Cordctl:
+    """The same without any service but those that the commands embed."""
+    return with_tiny_models(embedded_cordctl)
+
+
+def with_tiny_models(cordctl: Cordctl) -> Cordctl:
     config = cordctl("init", "--preset", "tiny").stdout
     (cordctl.folder / "cord.toml").write_text(config, encoding="utf-8")
     lines = []
@@ -55,10 +66,31 @@ def test_the_same_run_gives_the_same_bytes_whoever_shares_a_batch_and_true_score
         again = prepared(tmp_path / "again", {**tiny.environment, "CORD_DATABASE_URL": url})
         for name in ("cord.toml", "problems.jsonl"):
             text = (tiny.folder / name).read_text(encoding="utf-8")
-            (again.folder / name).write_text(text.replace("batch_size = 32", "batch_size = 3"), encoding="utf-8")
+            (again.folder / name).write_text(text.replace("batch_size = 128", "batch_size = 3"), encoding="utf-8")
         assert run(again, "second.jsonl") == first
 
     check_scores(database_url)
+
+
+def test_a_killed_worker_that_was_forked_is_made_again_and_nothing_is_different(embedded_tiny: Cordctl) -> None:
+    undisturbed = run(embedded_tiny, "first.jsonl")
+    process = embedded_tiny.start("run", "problems.jsonl", "--run", "again", "-o", "second.jsonl")
+    parent = psutil.Process(process.pid)
+    killed = None
+    while killed is None and process.poll() is None:
+        for child in parent.children():
+            with suppress(psutil.Error):
+                if "-m cord_worker.cli worker planner" in " ".join(child.cmdline()):
+                    child.kill()
+                    killed = child
+    _, said = process.communicate()
+    assert killed is not None
+    assert process.returncode == 0, said
+    assert "worker-planner fell" in said
+    kept = [
+        json.loads(line) for line in (embedded_tiny.folder / "second.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert [row["trajectory"] for row in kept] == [json.loads(line)["trajectory"] for line in undisturbed.splitlines()]
 
 
 def check_scores(url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import time
@@ -102,6 +103,30 @@ def test_interrupted_it_stops_in_good_order_and_goes_on_the_next_time(embedded_c
     result = embedded_cordctl("run", "problems.jsonl", "--run", "mine", "-o", "out.jsonl")
     assert "nothing new (60 already there)" in result.stderr
     assert "60 done" in result.stdout
+    check_next_commands(embedded_cordctl, result.stdout)
+
+
+def check_next_commands(cordctl: Cordctl, said: str) -> None:
+    """What the end of a run proposes can be pasted into a shell, and is about this very run."""
+    program = f'cordctl() {{ {shlex.join(cordctl.command())} "$@"; }}'
+    commands = [line.strip() for line in said.partition("Look further:\n")[2].splitlines() if line[2] != " "]
+    wanted = {"head -n 1": "### Step 1", " stats mine": "alpha", " cost mine": "alpha", " replay mine": "no difference",
+              " export mine": "", " db psql": "teacher"}  # fmt: skip
+    assert len(commands) == len(wanted)
+    for command, (part, answer) in zip(commands, wanted.items(), strict=True):
+        assert part in command
+        ended = subprocess.run(
+            ["bash", "-c", f"{program}\n{command}"],
+            cwd=cordctl.folder,
+            env=cordctl.variables(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, (command, ended.stderr)
+        assert answer in ended.stdout, (command, ended.stdout)
+    assert ended.stdout.count("alpha") >= 1
+    assert (cordctl.folder / "correct.jsonl").exists()
 
 
 def test_killed_it_leaves_no_process_and_goes_on_to_the_same_bytes(embedded_cordctl: Cordctl) -> None:

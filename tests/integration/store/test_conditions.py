@@ -86,6 +86,6 @@ def test_status_names_the_model_as_its_run_does(database: Database) -> None:
 
     database.run(enter)
     snapshot = RunWatch(database, run, worker_timeout_seconds=60).snapshot()
-    assert line(snapshot).endswith(", alpha waits for the server of alpha (for 1:05)")
+    assert line(snapshot).endswith("; alpha waits for the server of alpha (for 1:05)")
     [told] = snapshot.to_json()["conditions"]
     assert (told["model"], told["condition"]) == ("alpha", "waits for the server of alpha")

@@ -17,6 +17,7 @@ WITHOUT_JSON = {
     "worker": "logs until SIGTERM",
     "coordinator": "logs until SIGTERM",
     "flower": "becomes another program",
+    "db psql": "runs another program",
 }
 CHANGING = {"pause", "resume", "cancel", "retry", "rm", "priority"}
 SEVERAL = {"compare", "cost"}

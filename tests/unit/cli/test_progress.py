@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ from cord_worker.store.status import Counts, TeacherTotals, Totals
 
 def counts(*, done: int = 0, active: int = 0, queued: int = 0, failed: int = 0, active_steps: int = 0) -> Counts:
     states = {"done": done, "searching": active, "queued": queued, "failed": failed}
-    return Counts({k: v for k, v in states.items() if v}, active_steps, {}, 2.0, 30.0, 1.0)
+    return Counts({k: v for k, v in states.items() if v}, active_steps, {}, 2.0, 30.0, 1.0, steps=7)
 
 
 def totals(*, teacher: str = "planner", mean_steps: float | None = None) -> Totals:
@@ -84,9 +86,46 @@ def test_a_paused_run_says_so() -> None:
 def test_a_run_that_waits_for_a_worker_says_for_whose() -> None:
     halted = Snapshot("run", "active", counts(active=1), totals(), {"planner": 1}, ["closer\x1b", "prover"], None)
     assert line(halted).endswith(
-        "ETA -, NO WORKER for closer\\x1b, prover: what needs it waits (cordctl up, or cordctl worker)"
+        "ETA -; NO WORKER for closer\\x1b, prover: what needs it waits (cordctl up, or cordctl worker)"
     )
     assert halted.to_json()["missing_workers"] == ["closer\x1b", "prover"]
+
+
+def waiting_snapshot(idle: float, *, proposed: bool = True, missing: Sequence[str] = ()) -> Snapshot:
+    still = replace(counts(active=1), idle_seconds=idle)
+    begun = totals() if proposed else replace(totals(), teachers=())
+    waits = {"qwq\x1b": "3 proposals, loads its model (for 1:05)", "prover": "2 scores, not begun yet"}
+    return Snapshot("run", "active", still, begun, {}, missing, None, waiting=waits)
+
+
+def test_a_run_without_results_for_a_minute_says_what_it_waits_for() -> None:
+    assert "waiting" not in line(waiting_snapshot(59.0))
+    assert line(waiting_snapshot(75.0)).endswith(
+        "; nothing for 1:15: waiting for qwq\\x1b: 3 proposals, loads its model (for 1:05); "
+        "prover: 2 scores, not begun yet"
+    )
+    assert "nothing for 1:15: NO WORKER for prover" in line(waiting_snapshot(75.0, missing=["prover"]))
+    assert waiting_snapshot(75.0).to_json()["waiting_for"]["prover"] == "2 scores, not begun yet"
+
+
+def test_a_run_that_begins_says_at_once_what_it_waits_for() -> None:
+    assert "; waiting for qwq" in line(waiting_snapshot(0.5, proposed=False))
+
+
+def test_plain_lines_hold_what_was_done_so_far() -> None:
+    assert "7 steps, 10 candidates (2.0/s), 107 tokens (30/s)" in line(snapshot(counts(active=1), totals()))
+
+
+def test_plain_lines_are_not_repeated_while_nothing_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    with LineView(seconds=0.0) as view:
+        for idle in (61.0, 62.0, 63.0):
+            view.show(waiting_snapshot(idle))
+        view.show(replace(waiting_snapshot(0.0), totals=replace(totals(), teachers=(replace_tokens(),))))
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def replace_tokens() -> TeacherTotals:
+    return TeacherTotals("planner", 11, 1, 5, 2, 1.0, 0.5, 110, 0.25)
 
 
 def test_problems_in_flight_count_towards_the_estimate() -> None:

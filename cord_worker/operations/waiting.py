@@ -1,0 +1,65 @@
+"""Saying what a run waits for: which model, how much of its work, and why it is not done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cord_worker.operations.fleet import COORDINATOR
+from cord_worker.progress import Condition, duration, shown
+from cord_worker.store.status import LiveWorkers
+from cord_worker.store.waiting import Owed
+
+_MANY = {
+    "proposal": "proposals",
+    "score": "scores",
+    "judgment": "judgments",
+    "answer": "answers",
+    "verdict": "verdicts",
+    "decision": "decisions",
+    "verification": "verifications",
+    "admission": "problems to begin",
+}
+
+
+def waits(
+    owed: Sequence[Owed],
+    live: Sequence[LiveWorkers],
+    conditions: Sequence[Condition],
+    names: Mapping[str, str],
+    *,
+    are_starting: bool,
+) -> dict[str, str]:
+    """What of `owed` is not done and why, in words, by the name of its model (`names`, by fingerprint).
+
+    `are_starting`: workers that are not there yet are being started by this command.
+    """
+    works = {worker.model: worker.ready > 0 for worker in live}
+    texts = {}
+    for model in dict.fromkeys(one.model for one in owed):
+        mine = [one for one in owed if one.model == model]
+        name = COORDINATOR if model is None else names.get(model, mine[0].path or model)
+        why = next(
+            (f"{shown(one.text)} (for {duration(one.seconds)})" for one in conditions if one.model == name), None
+        )
+        if why is None and model not in works:
+            why = "is being started" if are_starting else "NO WORKER"
+        elif why is None and not works[model]:
+            why = "starts"
+        texts[name] = f"{_amount(mine)} {why or _progress(mine)}"
+    return texts
+
+
+def _amount(owed: Sequence[Owed]) -> str:
+    kinds = []
+    for one in owed:
+        number = one.waiting + one.in_work
+        kinds.append(f"{number:,} {_MANY[one.kind] if number > 1 else one.kind},")
+    return " ".join(kinds)
+
+
+def _progress(owed: Sequence[Owed]) -> str:
+    in_work = sum(one.in_work for one in owed)
+    if not in_work:
+        return "not begun yet"
+    longest = max(one.seconds or 0.0 for one in owed)
+    return f"{in_work:,} in work (for {duration(longest)})"

@@ -1,0 +1,105 @@
+"""What a run waits for, read from its tables."""
+
+from __future__ import annotations
+
+import uuid
+
+import sqlalchemy as sa
+
+from cord_worker.config import RunConfig
+from cord_worker.dataset import ProblemRecord
+from cord_worker.search import cord
+from cord_worker.search.types import SearchSettings, SeedScope
+from cord_worker.store import decisions, leases, sweep, workers
+from cord_worker.store.database import Database
+from cord_worker.store.ingest import enqueue
+from cord_worker.store.models import WorkerRole
+from cord_worker.store.status import read_counts
+from cord_worker.store.waiting import owed_work
+from cord_worker.store.work import ProposalResult
+
+CONFIG = RunConfig.model_validate(
+    {
+        "models": {"m": {"path": "m", "engine": "instant"}, "n": {"path": "n", "engine": "instant"}},
+        "teachers": [{"name": "first", "model": "m"}],
+        "prover": {"model": "n"},
+    }
+)
+TEACHER, PROVER = (CONFIG.models[name].fingerprint() for name in ("m", "n"))
+SETTINGS = SearchSettings(
+    beam_width=1,
+    samples_per_teacher=2,
+    max_steps=3,
+    thinking_tokens=100,
+    step_tokens=10,
+    loop_ngram=5,
+    loop_repeats=5,
+    max_rounds=2,
+)
+
+
+def proposal(lease_id: int, attempt: int) -> ProposalResult:
+    return ProposalResult(
+        candidate_id=lease_id,
+        attempt=attempt,
+        text="It is 2.",
+        finish_reason="step",
+        invalid_reason=None,
+        prompt_tokens=3,
+        completion_tokens=3,
+        cached_tokens=0,
+        seconds=0.1,
+    )
+
+
+def test_a_run_waits_first_for_its_coordinator_then_for_its_teachers_then_for_its_prover(database: Database) -> None:
+    records = [ProblemRecord(key, f"What is 1 + {key}?", "2", None, {}, "data.jsonl:1") for key in ("1", "2")]
+    run = database.run(lambda connection: enqueue(connection, "run", CONFIG, records)).run_id
+
+    def owed() -> list[tuple[str, str | None, int, int]]:
+        found = database.run(lambda connection: owed_work(connection, run))
+        return [(one.kind, one.model, one.waiting, one.in_work) for one in found]
+
+    assert owed() == [("admission", None, 2, 0)]
+    due = database.run(sweep.admit)
+    assert owed() == [("decision", None, 2, 0)]
+
+    def plan(connection: sa.Connection) -> None:
+        teachers = connection.execute(sa.text("SELECT id FROM teachers WHERE run_id = :id"), {"id": run}).scalars()
+        snapshot = decisions.lock_problem(connection, due[0].problem_id)
+        assert snapshot is not None
+        expansion = cord.initial(SETTINGS, SeedScope(0, "1"), ["first"])
+        decisions.write_expand(connection, snapshot, expansion, list(teachers))
+
+    database.run(plan)
+    assert owed() == [("decision", None, 1, 0), ("proposal", TEACHER, 2, 0)]
+
+    worker = uuid.uuid4()
+    database.run(
+        lambda connection: workers.register(connection, worker, WorkerRole.MODEL, hostname="h", pid=1, model_id=None)
+    )
+    claimed = database.run_single(
+        lambda connection: leases.claim_proposals(connection, worker, [due[0].problem_id], model=TEACHER, alone=False)
+    ).leases
+    assert owed()[1] == ("proposal", TEACHER, 0, 2)
+    [_, at_work] = database.run(lambda connection: owed_work(connection, run))
+    assert at_work.seconds is not None
+    assert 0 <= at_work.seconds < 60
+
+    # The prover is not waited for before the last text of the step is there.
+    for index, lease in enumerate(claimed):
+        result = proposal(lease.candidate_id, lease.attempt)
+        database.run_single(lambda connection, result=result: leases.finish_proposals(connection, worker, [result]))
+        assert [one[0] for one in owed()] == ["decision", "proposal" if index == 0 else "score"]
+    assert owed()[1] == ("score", PROVER, 2, 0)
+
+
+def test_a_run_is_idle_since_its_last_result_and_before_that_since_it_was_made(database: Database) -> None:
+    records = [ProblemRecord("1", "What is 1 + 1?", "2", None, {}, "data.jsonl:1")]
+    run = database.run(lambda connection: enqueue(connection, "run", CONFIG, records)).run_id
+    with_age = sa.text("UPDATE runs SET created_at = now() - interval '100 seconds'")
+    database.run(lambda connection: connection.execute(with_age))
+    assert 100 <= database.run(lambda connection: read_counts(connection, run)).idle_seconds < 160
+    finished = sa.text("UPDATE problems SET finished_at = now() - interval '30 seconds', state = 'failed'")
+    database.run(lambda connection: connection.execute(finished))
+    assert 30 <= database.run(lambda connection: read_counts(connection, run)).idle_seconds < 90

@@ -1,0 +1,54 @@
+"""What a run waits for, in words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from cord_worker.operations.waiting import waits
+from cord_worker.progress import Condition
+from cord_worker.store.status import LiveWorkers
+from cord_worker.store.waiting import Owed
+
+NAMES = {"f1": "planner", "f2": "prover"}
+NOW = datetime.now(UTC)
+
+
+def owed(model: str | None, kind: str = "proposal", *, waiting: int = 0, in_work: int = 0) -> Owed:
+    return Owed(kind, model, "some/path", waiting, in_work, 75.0 if in_work else None)
+
+
+def live(model: str | None, *, ready: int) -> LiveWorkers:
+    return LiveWorkers("coordinator" if model is None else "model", model, "some/path", 1, ready)
+
+
+def said(*pieces: Owed, workers: list[LiveWorkers], starting: bool = False, text: str | None = None) -> dict[str, str]:
+    conditions = [] if text is None else [Condition("planner", "host:1", text, NOW, 130.0)]
+    return waits(pieces, workers, conditions, NAMES, are_starting=starting)
+
+
+def test_the_cause_is_what_the_worker_says_of_itself() -> None:
+    assert said(owed("f1", waiting=12), workers=[live("f1", ready=0)], text="loads its model\x1b") == {
+        "planner": "12 proposals, loads its model\\x1b (for 2:10)"
+    }
+
+
+def test_a_model_without_a_worker_is_named_as_such_unless_this_command_starts_one() -> None:
+    assert said(owed("f2", "score", waiting=1), workers=[]) == {"prover": "1 score, NO WORKER"}
+    assert said(owed("f2", "score", waiting=1), workers=[], starting=True) == {"prover": "1 score, is being started"}
+    assert said(owed("f2", "score", waiting=1), workers=[live("f2", ready=0)]) == {"prover": "1 score, starts"}
+
+
+def test_work_that_takes_long_says_for_how_long() -> None:
+    pieces = owed("f1", waiting=3, in_work=2), owed("f1", "answer", waiting=1)
+    assert said(*pieces, workers=[live("f1", ready=1)]) == {
+        "planner": "5 proposals, 1 answer, 2 in work (for 1:15)",
+    }
+
+
+def test_what_only_a_coordinator_can_do_is_its_own_line() -> None:
+    assert said(owed(None, "admission", waiting=40), workers=[live("f1", ready=1)]) == {
+        "coordinator": "40 problems to begin, NO WORKER"
+    }
+    assert said(owed(None, "decision", waiting=1), workers=[live(None, ready=1)]) == {
+        "coordinator": "1 decision, not begun yet"
+    }
