@@ -440,8 +440,13 @@ class SearchConfig(_Section):
         "`greedy` and `mcts`; the others propose everything at once. None by default.",
     )
     answer_tokens: int = Field(4096, ge=1, description="Cap of the final answer, in the teacher's tokens.")
-    loop_ngram: int = Field(12, ge=1, description="Words in the n-gram that is watched for loops.")
-    loop_repeats: int = Field(8, ge=2, description="Repeats of one n-gram in a step that make it a loop.")
+    loop_ngram: int = Field(12, ge=1, description="Words that a repetition at a step's end counts as at least.")
+    loop_repeats: int = Field(
+        8,
+        ge=2,
+        description="Repeats of one sentence at a step's end that make it a loop, at least loop_ngram times as many words. "
+        "Tables, matrices and digits need twice as much, and that the cap cut them; see docs/models.md.",
+    )
     max_rounds: int = Field(3, ge=1, le=100, description="Tries of a step whose candidates are all invalid.")
 
     @field_validator("phrases")

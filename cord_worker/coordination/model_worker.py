@@ -336,6 +336,7 @@ class ModelWorker:
                 generation.text,
                 loop_ngram=search.loop_ngram,
                 loop_repeats=search.loop_repeats,
+                was_cut=generation.finish_reason == FinishReason.LENGTH,
                 has_markers=segmentation.has_markers,
                 # A marker promises a step; a blank line or the end of a sentence does not.
                 may_be_empty=closes and not segmentation.has_markers and any(step.strip() for step in lease.steps),

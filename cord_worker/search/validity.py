@@ -8,36 +8,33 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+from cord_worker.search.loops import is_loop
 from cord_worker.search.types import Candidate, InvalidReason, SearchError
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _THINK_TAG = re.compile(r"</?think>")
 _HEADING_LINE = re.compile(r"^[ \t]{0,3}#{1,6}[ \t].*$", re.MULTILINE)
 _STEP_MARKER = re.compile(r"(?:#{1,6}[ \t]{0,3})?\bstep[\s.:#*_-]{0,4}\d*", re.IGNORECASE)
-_UNSPACED_SCRIPT = re.compile(
-    "[\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
-)
-"""Thai, Lao, Tibetan, Burmese, Khmer, kana and Han: scripts that put no spaces between words."""
-_LONGEST_WORD = 256
-"""Characters; a longer run without whitespace is not a word."""
-_CHARACTERS_PER_WORD = 6
-"""Scales the watched n-gram where characters are counted instead of words."""
-_REMEMBERED_NGRAMS = 2**18
-"""Bounds memory on huge texts; far more n-grams than a step has."""
 
 
 def invalid_reason(
-    text: str, *, loop_ngram: int, loop_repeats: int, has_markers: bool = True, may_be_empty: bool = False
+    text: str,
+    *,
+    loop_ngram: int,
+    loop_repeats: int,
+    was_cut: bool = False,
+    has_markers: bool = True,
+    may_be_empty: bool = False,
 ) -> InvalidReason | None:
     """Why the proposed step `text` may not enter a beam, or None.
 
     Without `has_markers` a heading is text like any other. A step that `may_be_empty` only closes a trajectory which
     has text already, and leaves no boundary behind.
 
-    A loop is one n-gram of `loop_ngram` words that occurs `loop_repeats` times without overlapping itself. Where the
-    reason is UNSTORABLE the caller must store `storable(text)`.
+    What a loop is says `loops`; `was_cut` where the token cap ended the text. Where the reason is UNSTORABLE the caller
+    must store `storable(text)`.
     """
     if may_be_empty and not text.strip():
         return None
@@ -51,7 +48,7 @@ def invalid_reason(
         return InvalidReason.THINK_TAG
     if _is_marker_only(text) if has_markers else not any(map(_is_content, text)):
         return InvalidReason.MARKER_ONLY
-    if _is_loop(text, loop_ngram, loop_repeats):
+    if is_loop(text, ngram=loop_ngram, repeats=loop_repeats, was_cut=was_cut):
         return InvalidReason.LOOP
     return None
 
@@ -94,34 +91,3 @@ def _is_content(character: str) -> bool:
     if character.isalnum():
         return True
     return character > "\x7f" and character != "\ufffd" and unicodedata.category(character).startswith("S")
-
-
-def _is_loop(text: str, ngram: int, repeats: int) -> bool:
-    words = tuple(text.split())
-    if _repeats(words, ngram, repeats):
-        return True
-    if _UNSPACED_SCRIPT.search(text) or any(len(word) > _LONGEST_WORD for word in words):
-        return _repeats("".join(words), ngram * _CHARACTERS_PER_WORD, repeats)
-    return False
-
-
-def _repeats(units: Sequence[str], ngram: int, limit: int) -> bool:
-    """Whether `ngram` consecutive units occur `limit` times without overlapping. `units` slices must be hashable.
-
-    An n-gram is forgotten when it was not seen for `_REMEMBERED_NGRAMS` others.
-    """
-    if len(units) < ngram * limit:
-        return False
-    recent: dict[Sequence[str], tuple[int, int]] = {}
-    older: dict[Sequence[str], tuple[int, int]] = {}
-    for start in range(len(units) - ngram + 1):
-        key = units[start : start + ngram]
-        count, free_from = recent.get(key) or older.get(key) or (0, 0)
-        if start >= free_from:
-            count, free_from = count + 1, start + ngram
-            if count == limit:
-                return True
-        recent[key] = count, free_from
-        if len(recent) >= _REMEMBERED_NGRAMS:
-            older, recent = recent, {}
-    return False
