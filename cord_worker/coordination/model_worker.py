@@ -33,7 +33,7 @@ from cord_worker.engines.protocol import Engine, FinishReason, Sampling, Turn
 from cord_worker.errors import RequestError
 from cord_worker.local.killable import KillablePool
 from cord_worker.search.types import InvalidReason
-from cord_worker.search.validity import invalid_reason, storable
+from cord_worker.search.validity import invalid_reason, storable, text_key
 from cord_worker.store import leases, workers
 from cord_worker.store.database import Database
 from cord_worker.store.decisions import fail_problem
@@ -311,7 +311,7 @@ class ModelWorker:
             return await integrated(
                 self._engine, self._repairers, context, lease, system_prompt=row.system_prompt, sampling=sampling
             )
-        turn = Turn(lease.question, row.system_prompt, lease.passage, segmentation)
+        turn = Turn(lease.question, row.system_prompt, lease.passage, segmentation, context.date)
         try:
             write = self._engine.complete if lease.whole else self._engine.propose
             generation = await write(turn, lease.steps, sampling)
@@ -351,11 +351,14 @@ class ModelWorker:
             completion_tokens=generation.completion_tokens,
             cached_tokens=generation.cached_tokens,
             seconds=generation.seconds,
+            text_key=text_key(generation.text) if context.config.is_scored and reason is None else None,
         )
 
     async def _score_one(self, lease: LeasedScore, context: RunContext) -> ScoreResult:
         config = context.config
-        turn = Turn(lease.question, config.prover_model.system_prompt, lease.passage, context.segmentation)
+        turn = Turn(
+            lease.question, config.prover_model.system_prompt, lease.passage, context.segmentation, context.date
+        )
         try:
             scored = await self._engine.score(turn, lease.steps, lease.answer, config.scorer.scoring_template)
         except RequestError as error:
@@ -382,7 +385,7 @@ class ModelWorker:
     async def _answer_one(self, lease: LeasedAnswer) -> AnswerResult:
         context = self._contexts.of_run(lease.run_id)
         row, teacher = context.teacher(lease.teacher_id)
-        turn = Turn(lease.question, row.system_prompt, lease.passage, context.segmentation)
+        turn = Turn(lease.question, row.system_prompt, lease.passage, context.segmentation, context.date)
         sampling = sampling_of(teacher, context.config.search.answer_tokens, lease.seed)
         try:
             generation = await self._engine.answer(turn, lease.steps, sampling)

@@ -52,10 +52,10 @@ from cord_worker.engines.openai_tokenizer import ServerTokenizer, load_tokenizer
 from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError, RequestError
-from cord_worker.prompting.first_turn import THINKING_OPENS
 from cord_worker.prompting.scoring import predictive_perplexity
 from cord_worker.prompting.segmentation import TextKind, cut, ends_of
-from cord_worker.prompting.trajectory import ANSWER_OPENING, answer_pieces, proposal_pieces
+from cord_worker.prompting.think_tags import USUAL_TAGS
+from cord_worker.prompting.trajectory import ANSWER_OPENING, proposal_pieces, scoring_pieces
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,7 @@ class OpenAiEngine(LanguageHead):
             raise EngineLoadError(f'model {settings.path!r}: engine = "openai" needs a table [models.NAME.openai]')
         self._settings = settings
         self._tokenizer = load_tokenizer(settings)
+        self._tags = self._tokenizer.codec.tags if self._tokenizer else settings.think_tags or USUAL_TAGS
         # on a loop of its own: the engine's loop belongs to another thread, or runs already
         with ThreadPoolExecutor(1) as thread:
             self._server: Server = thread.submit(asyncio.run, _probe(settings, self._tokenizer)).result()
@@ -191,7 +192,7 @@ class OpenAiEngine(LanguageHead):
         if sampling.max_tokens < 1:
             raise RequestError(f"max_tokens is {sampling.max_tokens}; ask for at least one token")
         prompt, prompt_tokens, characters = self._prompt(kind, turn, steps, opening)
-        server, ends = self._server, ends_of(turn.segmentation, kind)
+        server, ends = self._server, ends_of(turn.segmentation, kind, self._tags)
         body = {
             "model": server.model,
             **prompt,
@@ -214,7 +215,7 @@ class OpenAiEngine(LanguageHead):
             text = without_marker(text, server.chat_style)
         if result.ended == "length":
             text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
-        segment = cut(text, kind, turn.segmentation, ended=result.ended)
+        segment = cut(text, kind, turn.segmentation, ended=result.ended, tags=self._tags)
         usage = result.usage
         generation = Generation(
             text=segment.text,
@@ -234,17 +235,16 @@ class OpenAiEngine(LanguageHead):
         server, tokenizer = self._server, self._tokenizer
         if kind == "reply":
             return self._reply_prompt(turn)
-        if kind == "answer":
-            texts = answer_pieces(steps, turn.segmentation, answer_opening)
-        else:
-            texts = proposal_pieces(steps, turn.segmentation)
+        pieces_of = scoring_pieces if kind == "answer" else proposal_pieces
+        texts, closing = pieces_of(steps, turn.segmentation), answer_opening if kind == "answer" else ""
         if server.api == "chat" or tokenizer is None:
-            opening = THINKING_OPENS + "".join(texts)
+            tags = USUAL_TAGS if server.chat_style == "instruction" else self._tags
+            opening = tags.opening + "".join(texts) + tags.own(closing)
             messages = chat_messages(turn, opening, server.chat_style)
             characters = sum(len(message["content"]) for message in messages)
             return {"messages": messages, **chat_fields(server.chat_style)}, None, characters
         if server.api == "text":
-            text = tokenizer.prompt_text(turn, texts)
+            text = tokenizer.prompt_text(turn, texts, closing)
             return {"prompt": text}, tokenizer.count(text), len(text)
         codec = tokenizer.codec
         pieces = codec.answer(turn, steps, answer_opening) if kind == "answer" else codec.proposal(turn, steps)

@@ -1,18 +1,34 @@
 """Which proposals may enter a beam (PAPER.md, Invalid candidates).
 
-`invalid_reason` judges one text as soon as it is proposed, so that the prover never reads what cannot be chosen;
-`duplicates` needs all siblings and is asked when the step is decided. Everything is linear in the text's length.
+`invalid_reason` judges one text as soon as it is proposed, so that the prover never reads what cannot be chosen.
+Duplicates need all siblings: they are found by their `text_key` once the step's last text is there, before anything is
+scored (`store.leases`), and by `duplicates` when the step is decided. Both say the same. Everything is linear in the
+text's length.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
+import uuid
 from collections.abc import Iterable
 
 from cord_worker.search.loops import is_loop
 from cord_worker.search.types import Candidate, InvalidReason, SearchError
 
+_OF_TEXTS = frozenset(
+    {
+        InvalidReason.EMPTY,
+        InvalidReason.WHITESPACE,
+        InvalidReason.MARKER_ONLY,
+        InvalidReason.LOOP,
+        InvalidReason.THINK_TAG,
+        InvalidReason.UNSTORABLE,
+        InvalidReason.MALFORMED,
+    }
+)
+"""Reasons that are known with the text, before it is scored."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _THINK_TAG = re.compile(r"</?think>")
 _HEADING_LINE = re.compile(r"^[ \t]{0,3}#{1,6}[ \t].*$", re.MULTILINE)
@@ -58,27 +74,44 @@ def storable(text: str) -> str:
     return _UNSTORABLE.sub("\ufffd", text)
 
 
+def text_key(text: str) -> uuid.UUID:
+    """128 bits that equal texts share, with every run of whitespace as one space."""
+    return uuid.UUID(bytes=hashlib.blake2b(_normalised(text).encode(), digest_size=16).digest())
+
+
 def duplicates(candidates: Iterable[Candidate]) -> dict[int, int]:
     """Ids of the candidates that repeat a sibling, each with the id of the sibling that stands for both.
 
     Siblings extend the same place of the beam; texts are compared with every run of whitespace as one space. The
-    sibling with the lowest (teacher, sample) stands, whatever the order of arrival. Candidates that are invalid already
-    are left out.
+    sibling with the lowest (teacher, sample) stands, whatever the order of arrival. Candidates that were invalid as they
+    were proposed are left out. One that turned out so when it was scored stands all the same: what repeats it was not
+    scored, and would have come to the same.
     """
     standing: dict[tuple[int | None, int, str], int] = {}
     repeats: dict[int, int] = {}
-    valid = (candidate for candidate in candidates if candidate.invalid_reason is None)
-    for candidate in sorted(valid, key=lambda candidate: (candidate.teacher, candidate.sample)):
+    proposed = (candidate for candidate in candidates if _was_valid_when_proposed(candidate))
+    for candidate in sorted(proposed, key=lambda candidate: (candidate.teacher, candidate.sample)):
         if candidate.text is None:
             raise SearchError(
                 f"candidate {candidate.id} (step {candidate.step}) has no text and is not marked invalid: propose it "
                 "before the step is decided"
             )
-        text = " ".join(candidate.text.split())
+        text = _normalised(candidate.text)
         first = standing.setdefault((candidate.parent_id, candidate.parent_rank, text), candidate.id)
-        if first != candidate.id:
+        if first != candidate.id and candidate.invalid_reason is None:
             repeats[candidate.id] = first
     return repeats
+
+
+def _normalised(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _was_valid_when_proposed(candidate: Candidate) -> bool:
+    """What was refused before there was a text has none, and no finish reason."""
+    if candidate.invalid_reason is None:
+        return True
+    return None not in (candidate.text, candidate.finish_reason) and candidate.invalid_reason not in _OF_TEXTS
 
 
 def _is_marker_only(text: str) -> bool:

@@ -76,7 +76,7 @@ _DUE_SCORES = sa.text(
     WITH due AS (
         SELECT c.id, p.step, m.fingerprint AS model
         FROM candidates c
-        JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
+        JOIN problems p ON p.id = c.problem_id AND p.state = 'searching' AND p.unproposed = 0
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         JOIN models m ON m.id = r.prover_model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
         WHERE c.state = 'proposed' AND {_untouched("c")}
@@ -174,7 +174,7 @@ _WAITING = sa.text(
         UNION ALL
         SELECT DISTINCT c.problem_id, r.prover_model_id
         FROM candidates c
-        JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
+        JOIN problems p ON p.id = c.problem_id AND p.state = 'searching' AND p.unproposed = 0
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         WHERE c.state = 'proposed'
         UNION ALL

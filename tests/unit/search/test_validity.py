@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cord_worker.search.types import Candidate, InvalidReason, SearchError
-from cord_worker.search.validity import duplicates, invalid_reason, storable
+from cord_worker.search.validity import duplicates, invalid_reason, storable, text_key
 
 SENTENCE = "so we add the two numbers and then carry the one over "  # 12 words
 
@@ -170,8 +170,25 @@ def test_cousins_with_the_same_text_are_no_duplicates() -> None:
     assert duplicates([sibling(1, "a", teacher=0, parent=1), sibling(2, "a", teacher=0, parent=2)]) == {}
 
 
-def test_an_invalid_sibling_stands_for_nobody() -> None:
-    assert duplicates([sibling(1, "a", teacher=0, invalid="unscorable"), sibling(2, "a", teacher=1)]) == {}
+def test_a_sibling_that_was_invalid_as_proposed_stands_for_nobody() -> None:
+    assert duplicates([sibling(1, "a", teacher=0, invalid="loop"), sibling(2, "a", teacher=1)]) == {}
+
+
+@pytest.mark.parametrize("reason", ["unscorable", "too_long", "not_finite", "unjudgeable"])
+def test_what_repeats_a_candidate_that_could_not_be_scored_is_a_duplicate_all_the_same(reason: str) -> None:
+    assert duplicates([sibling(1, "a", teacher=0, invalid=reason), sibling(2, " a\n", teacher=1)]) == {2: 1}
+
+
+@given(st.text(), st.text())
+def test_texts_share_their_key_where_they_are_equal_but_for_whitespace(one: str, other: str) -> None:
+    same = one.split() == other.split()
+    assert (text_key(storable(one)) == text_key(storable(other))) == (storable(one).split() == storable(other).split())
+    assert not same or text_key(storable(one)) == text_key(storable(other))
+
+
+@pytest.mark.parametrize("space", [" ", "\n", "\t", "\u00a0", "\u3000", "\u2028", "\x85", "\x1c", "\r\n", "  \n "])
+def test_every_kind_of_whitespace_is_one_space_in_a_key(space: str) -> None:
+    assert text_key(f"{space}a{space}b") == text_key("a b") != text_key("ab")
 
 
 def test_a_candidate_without_text_must_be_marked_invalid() -> None:
