@@ -425,13 +425,20 @@ class ModelWorker:
             for lease in claimed.leases:
                 leases_of[lease.problem_id].append(lease)
             return [
-                Claimed(leases_of.pop(problem_id, []), claimed.held_back.intersection([problem_id]))
+                Claimed(
+                    leases_of.pop(problem_id, []),
+                    claimed.held_back.intersection([problem_id]),
+                    claimed.complete.intersection([problem_id]),
+                )
                 for problem_id in problem_ids
             ]
 
         def hold(claimed: Sequence[Claimed[Any]]) -> None:
             for one in claimed:
                 self._holding.add(one.leases)
+            complete = frozenset[int]().union(*(one.complete for one in claimed))
+            if complete:
+                self._messenger.post(Due(Kind.ADVANCE, problem_id, 0) for problem_id in sorted(complete))
 
         return Operation(point, run, hold, single=True)
 

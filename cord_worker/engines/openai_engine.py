@@ -37,7 +37,13 @@ from dataclasses import dataclass, replace
 
 from cord_worker.engines.heads import LanguageHead
 from cord_worker.engines.openai_client import Document, OpenAiClient
-from cord_worker.engines.openai_prompts import chat_fields, chat_messages, turn_messages, without_marker
+from cord_worker.engines.openai_prompts import (
+    RepeatedPrefill,
+    chat_fields,
+    chat_messages,
+    turn_messages,
+    without_marker,
+)
 from cord_worker.engines.openai_requests import (
     Written,
     ending_fields,
@@ -47,7 +53,7 @@ from cord_worker.engines.openai_requests import (
     written_in_parts,
 )
 from cord_worker.engines.openai_scoring import Rows, prompt_rows
-from cord_worker.engines.openai_server import Server, probe
+from cord_worker.engines.openai_server import Server, probe, tags_of_model
 from cord_worker.engines.openai_tokenizer import ServerTokenizer, load_tokenizer
 from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
@@ -87,7 +93,7 @@ class OpenAiEngine(LanguageHead):
             raise EngineLoadError(f'model {settings.path!r}: engine = "openai" needs a table [models.NAME.openai]')
         self._settings = settings
         self._tokenizer = load_tokenizer(settings)
-        self._tags = self._tokenizer.codec.tags if self._tokenizer else settings.think_tags or USUAL_TAGS
+        self._tags = tags_of_model(settings, self._tokenizer)
         # on a loop of its own: the engine's loop belongs to another thread, or runs already
         with ThreadPoolExecutor(1) as thread:
             self._server: Server = thread.submit(asyncio.run, _probe(settings, self._tokenizer)).result()
@@ -192,6 +198,7 @@ class OpenAiEngine(LanguageHead):
         if sampling.max_tokens < 1:
             raise RequestError(f"max_tokens is {sampling.max_tokens}; ask for at least one token")
         prompt, prompt_tokens, characters = self._prompt(kind, turn, steps, opening)
+        prefill = self._prefill(kind, prompt)
         server, ends = self._server, ends_of(turn.segmentation, kind, self._tags)
         body = {
             "model": server.model,
@@ -200,14 +207,16 @@ class OpenAiEngine(LanguageHead):
             **ending_fields(server.kind, ends, self._room(prompt_tokens, sampling.max_tokens)),
         }
         path = "/chat/completions" if server.api == "chat" else "/completions"
-        streams = is_ended_here(server.kind, ends)
+        streams = prefill is not None or is_ended_here(server.kind, ends)
+        if streams:
+            body.pop("stop", None)  # which may stand in a prefill that is repeated
         if streams and server.counts_streams:
             body["stream_options"] = {"include_usage": True}
 
         async def attempt() -> Written:
             if not streams:
                 return written(await self._client.post(path, body), server.kind, ends)
-            return await self._client.stream(path, body, lambda parts: written_in_parts(parts, ends))
+            return await self._client.stream(path, body, lambda parts: written_in_parts(parts, ends, prefill))
 
         result = await self._client.persistently(attempt)
         text = result.text
@@ -250,6 +259,12 @@ class OpenAiEngine(LanguageHead):
         pieces = codec.answer(turn, steps, answer_opening) if kind == "answer" else codec.proposal(turn, steps)
         ids = [token for piece in pieces for token in piece]
         return {"prompt": ids}, len(ids), 0
+
+    def _prefill(self, kind: TextKind, prompt: Document) -> RepeatedPrefill | None:
+        """The assistant's text in the prompt, where the server repeats it."""
+        if kind == "reply" or not self._server.repeats_prefill:
+            return None
+        return RepeatedPrefill.of(prompt["messages"][-1]["content"], self._tags)
 
     def _reply_prompt(self, turn: Turn) -> tuple[Document, int | None, int]:
         server, tokenizer = self._server, self._tokenizer

@@ -17,6 +17,7 @@ its candidates are final, so no circle can form.
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
@@ -105,6 +106,19 @@ def lower_barrier(moves_on: str) -> str:
 """
 
 
+def is_compared(candidate: str, problem: str) -> str:
+    """SQL: all siblings that the candidate in this row may repeat (those before it, by teacher and sample) have their
+    texts. It waits for no others: a slow teacher holds up the scores of those after it only."""
+    return f"""
+        ({problem}.unproposed = 0 OR NOT EXISTS (
+            SELECT 1 FROM candidates s
+            JOIN teachers st ON st.id = s.teacher_id JOIN teachers ct ON ct.id = {candidate}.teacher_id
+            WHERE s.problem_id = {candidate}.problem_id AND s.step = {candidate}.step AND s.round = {candidate}.round
+              AND s.parent_rank = {candidate}.parent_rank AND s.parent_id IS NOT DISTINCT FROM {candidate}.parent_id
+              AND s.state IN ('pending', 'proposing') AND (st.ordinal, s.sample) < (ct.ordinal, {candidate}.sample)
+        ))"""
+
+
 _CLAIM_PROPOSALS = sa.text(
     f"""
     WITH {WITHOUT_FLUSH}, due AS MATERIALIZED (
@@ -185,7 +199,7 @@ _CLAIM_SCORES = sa.text(
         FROM unflushed, problems p
         JOIN candidates c ON c.problem_id = p.id AND c.step = p.step AND c.round = p.round
         JOIN teachers t ON t.id = c.teacher_id
-        WHERE p.id = ANY(CAST(:problem_ids AS bigint[])) AND p.state = 'searching' AND p.unproposed = 0
+        WHERE p.id = ANY(CAST(:problem_ids AS bigint[])) AND p.state = 'searching'
     ), due AS MATERIALIZED (
         SELECT c.id, written.original, p.id AS problem_id, p.run_id, p.question, p.passage, p.answer,
                r.scoring_mode IS NULL AS is_first, {must_be_alone("c.score_attempts")} = :alone AS fits
@@ -193,7 +207,7 @@ _CLAIM_SCORES = sa.text(
         JOIN candidates c ON c.id = written.id
         JOIN problems p ON p.id = c.problem_id
         JOIN runs r ON r.id = p.run_id AND r.state = 'active' AND coalesce(r.scoring_mode, :mode) = :mode
-        WHERE {in_state("c.state", "proposed")}
+        WHERE {in_state("c.state", "proposed")} AND {is_compared("c", "p")}
         ORDER BY c.id
         FOR UPDATE OF c SKIP LOCKED
     ), claimed AS (
@@ -214,17 +228,17 @@ _CLAIM_SCORES = sa.text(
     ), lowered AS (
         UPDATE problems p SET outstanding = p.outstanding - locked.final, touched_at = now()
         FROM locked WHERE p.id = locked.id
+        RETURNING p.id, p.outstanding = 0 AS is_complete
     )
-    SELECT due.problem_id, due.is_first, claimed.id AS candidate_id, claimed.attempt, due.run_id, due.question,
+    SELECT due.problem_id, due.is_first, due.original <> due.id AS is_repeated,
+           coalesce(lowered.is_complete, false) AS is_complete, claimed.id AS candidate_id, claimed.attempt, due.run_id, due.question,
            due.passage, due.answer, {steps_to("claimed.id")} AS steps
-    FROM due LEFT JOIN claimed ON claimed.id = due.id
-    WHERE due.original = due.id
+    FROM due LEFT JOIN claimed ON claimed.id = due.id LEFT JOIN lowered ON lowered.id = due.problem_id
     ORDER BY due.id
     """
 )
-"""A step's texts are all there when its scores are claimed, so whoever claims them first finds the duplicates, and finds
-the same ones: the first by teacher and sample stands. What it stands for is final with that, and the step is not
-complete, as the one that stands is not."""
+"""A candidate is claimed once all texts are there that it may repeat, so whoever claims it, and whenever, finds the same:
+of equal texts the first by teacher and sample stands. What repeats it is final with that."""
 
 _FINISH_SCORES = sa.text(
     f"""
@@ -356,19 +370,25 @@ def claim_scores(
     scoring_mode: str,
     alone: bool = False,
 ) -> Claimed[LeasedScore]:
-    """Leases every proposed candidate of the problems' current steps, once they have all their texts, for runs of this
-    scoring mode. What repeats a sibling is not leased: it is invalid from now on, and points at the sibling.
+    """Leases every proposed candidate of the problems' current steps that `is_compared`, for runs of this scoring mode.
+    What repeats a sibling is not leased: it is invalid from now on, and points at the sibling.
 
     A run without a scoring mode takes this one.
     """
     asked = {"worker_id": worker_id, "mode": scoring_mode, "alone": alone}
     rows = list(connection.execute(_CLAIM_SCORES, {"problem_ids": sorted(set(problem_ids)), **asked}))
+    complete = frozenset(row.problem_id for row in rows if row.is_complete)
     first = sorted({row.problem_id for row in rows if row.is_first})
     if first:
         connection.execute(_ADOPT_SCORING_MODE, {"problem_ids": first, "mode": scoring_mode})
         rows = [row for row in rows if not row.is_first]
         rows += connection.execute(_CLAIM_SCORES, {"problem_ids": first, **asked})
-    return claimed_rows(rows, lambda row: LeasedScore(**of_lease(row, "is_first")))
+        complete |= {row.problem_id for row in rows if row.is_complete}
+    claimed = claimed_rows(
+        (row for row in rows if not row.is_repeated),
+        lambda row: LeasedScore(**of_lease(row, "is_first", "is_repeated", "is_complete")),
+    )
+    return dataclasses.replace(claimed, complete=complete)
 
 
 def finish_scores(

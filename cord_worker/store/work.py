@@ -13,10 +13,12 @@ Lease = TypeVar("Lease")
 @dataclass(frozen=True, slots=True)
 class Claimed(Generic[Lease]):
     """What a claim came to. Problems are `held_back` that have work which may be done, but in other company: alone
-    instead of beside others, or the other way round (`isolation`)."""
+    instead of beside others, or the other way round (`isolation`). Problems are `complete` whose last unfinished
+    candidates proved to be duplicates: their next decision is due."""
 
     leases: Sequence[Lease]
     held_back: frozenset[int] = frozenset()
+    complete: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
