@@ -8,6 +8,7 @@ are. Secrets live only there.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -221,6 +222,20 @@ class ModelConfig(_Section):
         'only) a Qwen2ForProcessRewardModel; it serves search.selection = "reward_model" and nothing else.',
     )
     system_prompt: str | None = Field(None, description="System turn, as the model's card recommends.")
+    think_open: str | None = Field(
+        None,
+        description="What opens the model's thinking, whitespace included, such as `[THINK]`; found in its chat template "
+        "or among its tokens by default, `<think>` and a new line where they show none. Needs think_close.",
+    )
+    think_close: str | None = Field(
+        None,
+        description="What stands between its thinking and its final answer, such as `[/THINK]`. Its first tag ends the "
+        "thinking. Stored and exported text has `<think>` and `</think>` in any case.",
+    )
+    template_options: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description='Further variables of its chat template, such as { reasoning_effort = "high" }.',
+    )
 
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
     batch_size: int = Field(
@@ -244,6 +259,10 @@ class ModelConfig(_Section):
         for engine, options in (("vllm", self.vllm), ("openai", self.openai)):
             if options is not None and self.engine != engine:
                 raise ValueError(f'the table `{engine}` needs engine = "{engine}" (it is "{self.engine}")')
+        if (self.think_open is None) != (self.think_close is None):
+            raise ValueError("think_open and think_close go together: give both, or leave both to be found")
+        if self.think_open is not None and not (self.think_open.strip() and (self.think_close or "").strip()):
+            raise ValueError("think_open and think_close must not be blank: a model's thinking is told by them")
         if self.engine == "openai" and self.openai is None:
             raise ValueError('engine = "openai" needs a table [models.NAME.openai] with base_url')
         if self.gather_seconds and (self.engine != "transformers" or self.head != "language"):
@@ -261,6 +280,10 @@ class ModelConfig(_Section):
     def identity(self) -> dict[str, Any]:
         """The fields that decide what the model computes."""
         identity = self.model_dump(mode="json", include=_MODEL_IDENTITY)
+        if self.think_open is not None:
+            identity["think"] = [self.think_open, self.think_close]
+        if self.template_options:
+            identity["template_options"] = self.template_options
         if self.vllm is not None:
             identity["vllm"] = self.vllm.model_dump(mode="json", include={"quantization", "kv_cache_dtype"})
         if self.head != "language":
@@ -452,8 +475,13 @@ class SearchConfig(_Section):
         "`greedy` and `mcts`; the others propose everything at once. None by default.",
     )
     answer_tokens: int = Field(4096, ge=1, description="Cap of the final answer, in the teacher's tokens.")
-    loop_ngram: int = Field(12, ge=1, description="Words in the n-gram that is watched for loops.")
-    loop_repeats: int = Field(8, ge=2, description="Repeats of one n-gram in a step that make it a loop.")
+    loop_ngram: int = Field(12, ge=1, description="Words that a repetition at a step's end counts as at least.")
+    loop_repeats: int = Field(
+        8,
+        ge=2,
+        description="Repeats of one sentence at a step's end that make it a loop, at least loop_ngram times as many words. "
+        "Tables, matrices and digits need twice as much, and that the cap cut them; see docs/models.md.",
+    )
     max_rounds: int = Field(3, ge=1, le=100, description="Tries of a step whose candidates are all invalid.")
 
     @field_validator("phrases")
@@ -501,9 +529,14 @@ class SearchConfig(_Section):
 
 
 class RunSection(_Section):
-    """How a run is carried out. Only `seed` decides what is generated."""
+    """How a run is carried out. Only `seed` and `date` decide what is generated."""
 
     seed: int = Field(0, ge=0, lt=2**63)
+    date: datetime.date | None = Field(
+        None,
+        description="What chat templates take for today, such as 2025-01-31, on every machine and as long as the run takes. "
+        "By default the day on which it is enqueued, which is stored with it; set it for the same text another day.",
+    )
     max_active: int = Field(256, ge=1, description="Problems in flight at once.")
     priority: int = Field(
         0,
@@ -737,6 +770,13 @@ class RunConfig(_Section):
             return self.models[self.reward.model]
         return self.prover_model if self.search.selection == "binary_judgment" else None
 
+    @property
+    def prompt_date(self) -> datetime.date:
+        """What chat templates take for today. Raises ConfigError where it was not taken from the run yet."""
+        if self.run.date is None:
+            raise ConfigError("the configuration has no date; it is stored with the run")
+        return self.run.date
+
     def system_prompt(self, teacher: TeacherConfig) -> str | None:
         """System turn of `teacher`: its own, else its model's."""
         if teacher.system_prompt is not None:
@@ -756,6 +796,7 @@ class RunConfig(_Section):
                 "prover_system_prompt": self.prover_model.system_prompt if self.is_scored else None,
                 "search": self.search.model_dump(mode="json", exclude_none=True),
                 "seed": self.run.seed,
+                **({} if self.run.date is None else {"date": self.run.date.isoformat()}),
                 "verify": self.verify.model_dump(mode="json"),
                 "judge_system_prompt": None if self.judge_model is None else self.judge_model.system_prompt,
                 **({"reward": self._reward_identity()} if self.reward is not None else {}),

@@ -123,6 +123,7 @@ class Snapshot:
                     "share": teacher.share,
                     "proposed": teacher.proposed,
                     "invalid": teacher.invalid,
+                    "shared": teacher.shared,
                     "kept": teacher.kept,
                     "winning": teacher.winning,
                     "mean_score": teacher.mean_score,

@@ -216,8 +216,8 @@ def _codec_of(config: RunConfig, name: str) -> TextCodec | None:
         from cord_worker.engines.vllm_gguf import unpacked
 
         folder = unpacked(settings, folder, loading.digest_of(folder, model.gguf_file))
-        return TextCodec(loading.load_tokenizer(folder, settings))
-    return TextCodec(AutoTokenizer.from_pretrained(folder, **loading.options(settings)))
+        return TextCodec.of(loading.load_tokenizer(folder, settings), settings)
+    return TextCodec.of(AutoTokenizer.from_pretrained(folder, **loading.options(settings)), settings)
 
 
 def _cache_requests(name: str, codec: TextCodec, trials: Sequence[Trial], uncounted: int) -> list[CacheRequest]:

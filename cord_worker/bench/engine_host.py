@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import datetime
 import json
 import socket
 import sys
@@ -78,7 +79,8 @@ class EngineHost:
 
 def _turn(arguments: dict[str, Any]) -> Turn:
     fields = arguments["turn"]
-    return Turn(**{**fields, "segmentation": Segmentation.of(**fields["segmentation"])})
+    day = datetime.date.fromisoformat(fields["date"])
+    return Turn(**{**fields, "segmentation": Segmentation.of(**fields["segmentation"]), "date": day})
 
 
 def _sampling(arguments: dict[str, Any]) -> Sampling:

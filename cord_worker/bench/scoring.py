@@ -146,7 +146,8 @@ async def _scored(
 ) -> dict[str, Any]:
     turn = Turn(_QUESTION, bench.config.prover_model.system_prompt)
     template = bench.config.scorer.scoring_template
-    return await engine.ask(kind, turn=asdict(turn), steps=list(steps), answer=_ANSWER, template=template)
+    fields = {**asdict(turn), "date": turn.date.isoformat()}
+    return await engine.ask(kind, turn=fields, steps=list(steps), answer=_ANSWER, template=template)
 
 
 def _report(bench: ScoringBench, found: Sequence[_AtLength], mode: str) -> Report:

@@ -62,14 +62,15 @@ def processes_table(processes: Sequence[LiveProcess]) -> Table:
 
 
 def selection_tables(selection: Selection) -> Iterator[Table]:
-    """Totals by teacher, then hit rates by tenth, then how well models reused prefixes."""
+    """Totals by teacher (`shared`: proposals that another one of the step equals), then hit rates by tenth, then how well models reused prefixes."""
     totals = Table(title=f"{shown(selection.run)}: teachers", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for title in ("teacher", "proposed", "kept", "winning", "share", "mean score", "tokens"):
+    for title in ("teacher", "proposed", "shared", "kept", "winning", "share", "mean score", "tokens"):
         totals.add_column(title, justify="left" if title == "teacher" else "right")
     for teacher in selection.teachers:
         totals.add_row(
             Text(shown(teacher.name)),
             f"{teacher.proposed:,}",
+            f"{teacher.shared:,}",
             f"{teacher.kept:,}",
             f"{teacher.winning:,}",
             percent(teacher.share),

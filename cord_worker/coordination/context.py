@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -30,6 +31,11 @@ class RunContext:
     segmentation: Segmentation
     prover_model: str | None
     teachers: tuple[TeacherRow, ...]
+
+    @property
+    def date(self) -> datetime.date:
+        """What chat templates take for today."""
+        return self.config.prompt_date
 
     @property
     def teacher_names(self) -> tuple[str, ...]:
@@ -79,6 +85,8 @@ class RunContexts:
 def _read(connection: sa.Connection, run_id: int) -> RunContext:
     run = get_run(connection, run_id)
     config = RunConfig.from_stored(run.config)
+    # Without one of its own the run has the date on which it was enqueued.
+    config = config.model_copy(update={"run": config.run.model_copy(update={"date": run.prompt_date})})
     return RunContext(
         run_id=run_id,
         config=config,

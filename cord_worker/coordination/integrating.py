@@ -14,7 +14,7 @@ from cord_worker.local.killable import CallFailed, KillablePool, ProcessEnded
 from cord_worker.prompting.integration import Integration, integration_prompt, read_integration, repair_integration
 from cord_worker.prompting.trajectory import Segmentation
 from cord_worker.search.types import InvalidReason
-from cord_worker.search.validity import invalid_reason, storable
+from cord_worker.search.validity import invalid_reason, storable, text_key
 from cord_worker.store.work import LeasedProposal, ProposalResult
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ async def integrated(
             integration.prompt, lease.question, [source.steps for source in shown], context.segmentation
         )
         try:
-            generation = await engine.reply(Turn(prompt, system_prompt, lease.passage), sampling)
+            generation = await engine.reply(Turn(prompt, system_prompt, lease.passage, date=context.date), sampling)
         except TooLongError as error:
             logger.warning("candidate %d, %d trajectories: %s", lease.candidate_id, merged, error)
             continue
@@ -85,6 +85,7 @@ async def integrated(
                 answer_part=None if found.answer is None else storable(found.answer),
                 finish_reason=FinishReason.EOS.value,
                 invalid_reason=None if reason is None else reason.value,
+                text_key=text_key(found.text) if reason is None else None,
             )
         if not cut or generation.completion_tokens >= sampling.max_tokens:
             return replace(result, invalid_reason=InvalidReason.MALFORMED.value)

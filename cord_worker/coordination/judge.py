@@ -32,7 +32,7 @@ async def judged(engine: Engine, config: RunConfig, lease: LeasedVerdict) -> Ver
         reference=lease.reference,
         answer=lease.answer,
     )
-    turn = Turn(question=prompt, system=model.system_prompt)
+    turn = Turn(question=prompt, system=model.system_prompt, date=config.prompt_date)
     prompt_tokens = completion_tokens = rounds = 0
     seconds = 0.0
     correct: bool | None = None

@@ -46,7 +46,9 @@ async def judgment_of(
 async def _rewarded(engine: Engine, config: RunConfig, reward: RewardConfig, lease: LeasedJudgment) -> JudgmentResult:
     """What the reward model thinks of the last step; it never sees the answer."""
     segmentation = Segmentation.of(config.search.segmentation, config.search.phrases)
-    turn = Turn(lease.question, config.models[reward.model].system_prompt, lease.passage, segmentation)
+    turn = Turn(
+        lease.question, config.models[reward.model].system_prompt, lease.passage, segmentation, config.prompt_date
+    )
     found = await engine.reward(turn, lease.steps, reward.step_separator)
     if not 0.0 <= found.score <= 1.0:
         return _invalid(lease, InvalidReason.UNJUDGEABLE)
@@ -78,7 +80,7 @@ async def _binary(engine: Engine, checker: AnswerChecker, config: RunConfig, lea
     """The share of seeded answers, given at once after the candidate, that equal the known one (PAPER.md)."""
     binary = config.binary
     segmentation = Segmentation.of(config.search.segmentation, config.search.phrases)
-    turn = Turn(lease.question, config.prover_model.system_prompt, lease.passage, segmentation)
+    turn = Turn(lease.question, config.prover_model.system_prompt, lease.passage, segmentation, config.prompt_date)
     generations = await all_or_none(
         [
             engine.answer(

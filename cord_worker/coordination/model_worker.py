@@ -35,7 +35,7 @@ from cord_worker.engines.protocol import Engine, FinishReason, Sampling, Turn
 from cord_worker.errors import RequestError, UnavailableError
 from cord_worker.local.killable import KillablePool
 from cord_worker.search.types import InvalidReason
-from cord_worker.search.validity import invalid_reason, storable
+from cord_worker.search.validity import invalid_reason, storable, text_key
 from cord_worker.store import leases
 from cord_worker.store.database import Database
 from cord_worker.store.decisions import fail_problem
@@ -361,7 +361,7 @@ class ModelWorker:
             return await integrated(
                 self._engine, self._repairers, context, lease, system_prompt=row.system_prompt, sampling=sampling
             )
-        turn = Turn(lease.question, row.system_prompt, lease.passage, segmentation)
+        turn = Turn(lease.question, row.system_prompt, lease.passage, segmentation, context.date)
         try:
             write = self._engine.complete if lease.whole else self._engine.propose
             generation = await write(turn, lease.steps, sampling)
@@ -386,6 +386,7 @@ class ModelWorker:
                 generation.text,
                 loop_ngram=search.loop_ngram,
                 loop_repeats=search.loop_repeats,
+                was_cut=generation.finish_reason == FinishReason.LENGTH,
                 has_markers=segmentation.has_markers,
                 # A marker promises a step; a blank line or the end of a sentence does not.
                 may_be_empty=closes and not segmentation.has_markers and any(step.strip() for step in lease.steps),
@@ -400,11 +401,14 @@ class ModelWorker:
             completion_tokens=generation.completion_tokens,
             cached_tokens=generation.cached_tokens,
             seconds=generation.seconds,
+            text_key=text_key(generation.text) if context.config.is_scored and reason is None else None,
         )
 
     async def _score_one(self, lease: LeasedScore, context: RunContext) -> ScoreResult:
         config = context.config
-        turn = Turn(lease.question, config.prover_model.system_prompt, lease.passage, context.segmentation)
+        turn = Turn(
+            lease.question, config.prover_model.system_prompt, lease.passage, context.segmentation, context.date
+        )
         try:
             scored = await self._engine.score(turn, lease.steps, lease.answer, config.scorer.scoring_template)
         except RequestError as error:
@@ -433,7 +437,7 @@ class ModelWorker:
 
     async def _answer_one(self, lease: LeasedAnswer, context: RunContext) -> AnswerResult:
         row, teacher = context.teacher(lease.teacher_id)
-        turn = Turn(lease.question, row.system_prompt, lease.passage, context.segmentation)
+        turn = Turn(lease.question, row.system_prompt, lease.passage, context.segmentation, context.date)
         sampling = sampling_of(teacher, context.config.search.answer_tokens, lease.seed)
         try:
             generation = await self._engine.answer(turn, lease.steps, sampling)
@@ -473,13 +477,20 @@ class ModelWorker:
             for lease in claimed.leases:
                 leases_of[lease.problem_id].append(lease)
             return [
-                Claimed(leases_of.pop(problem_id, []), claimed.held_back.intersection([problem_id]))
+                Claimed(
+                    leases_of.pop(problem_id, []),
+                    claimed.held_back.intersection([problem_id]),
+                    claimed.complete.intersection([problem_id]),
+                )
                 for problem_id in problem_ids
             ]
 
         def hold(claimed: Sequence[Claimed[Any]]) -> None:
             for one in claimed:
                 self._holding.add(one.leases)
+            complete = frozenset[int]().union(*(one.complete for one in claimed))
+            if complete:
+                self._messenger.post(Due(Kind.ADVANCE, problem_id, 0) for problem_id in sorted(complete))
 
         return Operation(point, run, hold, single=True)
 

@@ -35,6 +35,7 @@ from cord_worker.engines import Engine, load_engine
 from cord_worker.engines.protocol import Describe
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import BrokerError, BrokerRefused, ConfigError, CordError, EngineError, EngineLoadError
+from cord_worker.prompting.think_tags import ThinkTags
 from cord_worker.store import workers
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import ensure_model
@@ -266,6 +267,8 @@ def engine_settings(model: ModelConfig) -> EngineSettings:
         vllm=model.vllm,
         openai=model.openai,
         head=model.head,
+        think_tags=None if model.think_open is None else ThinkTags(model.think_open, model.think_close or ""),
+        template_options=model.template_options,
     )
 
 

@@ -294,7 +294,7 @@ class ComputeThread:
         position = 0
         for node in prefix.nodes:
             position = self._slots.put(index, position, node.segment)
-        watch = EndWatch(self._codec, ends_of(job.segmentation, job.kind), job.pieces[-1])
+        watch = EndWatch(self._codec, ends_of(job.segmentation, job.kind, self._codec.tags), job.pieces[-1])
         row = _Row([member], watch, job.pieces[-1][-1], position)
         self._rows.append(row)
         return row
@@ -361,7 +361,7 @@ class ComputeThread:
         text = row.watch.text(row.generated[:-1] if ended == "eos" else row.generated)
         if ended != "stop":
             text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
-        segment = cut(text, job.kind, job.segmentation, ended=ended)
+        segment = cut(text, job.kind, job.segmentation, ended=ended, tags=self._codec.tags)
         return Generation(
             text=segment.text,
             finish_reason=segment.finish_reason,

@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 from tokenizers import Tokenizer
 
 from cord_worker.engines.prefix_cache import Ids
 from cord_worker.engines.protocol import Turn
+from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError
-from cord_worker.prompting.first_turn import TurnPiece, render_first_turn
+from cord_worker.prompting.first_turn import FirstTurn, TurnPiece, render_first_turn, require_template
 from cord_worker.prompting.scoring import answer_positions, closing
+from cord_worker.prompting.think_tags import ThinkTags, tags_of
 from cord_worker.prompting.trajectory import ANSWER_OPENING, BOUNDARY, proposal_pieces, scoring_pieces
 
 _MARKER = re.compile(rf"{re.escape(BOUNDARY)} \d+\.")
@@ -43,7 +45,11 @@ class EncodedClosing:
 class TextCodec:
     """Encodes prompts and decodes generations. Used from one thread, except for `decode` and `token_text`."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(
+        self, tokenizer: Any, *, tags: ThinkTags | None = None, template_options: Mapping[str, Any] | None = None
+    ) -> None:
+        """`tags` are found where they are not given. Raises EngineLoadError where the tokenizer is no fast one or its
+        chat template cannot be used."""
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
             raise EngineLoadError(
@@ -56,10 +62,22 @@ class TextCodec:
         self._backend.no_padding()
         self._continuing, self._plain, control = _derived(self._backend)
         self._control = re.compile("|".join(re.escape(text) for text in control)) if control else None
+        added = (str(token) for token in tokenizer.get_added_vocab())
+        self.tags = tags or tags_of(template_text(tokenizer), added)
+        self._template_options = template_options or {}
+        require_template(tokenizer, tags=self.tags, options=self._template_options)
         self._token_texts: dict[int, str] = {}
         self._piece = lru_cache(_PIECES_KEPT)(self._encode_piece)
         self._turn = lru_cache(_TURNS_KEPT)(self._encode_thinking_turn)
         self._closing = lru_cache(_TURNS_KEPT)(self._encode_closing)
+
+    @classmethod
+    def of(cls, tokenizer: Any, settings: EngineSettings) -> Self:
+        """The codec of the model of `settings`. Raises EngineLoadError, which names the model."""
+        try:
+            return cls(tokenizer, tags=settings.think_tags, template_options=settings.template_options)
+        except EngineLoadError as error:
+            raise EngineLoadError(f"model {settings.path!r}: {error}") from error
 
     def proposal(self, turn: Turn, steps: Sequence[str]) -> list[Ids]:
         """Pieces that a teacher continues with the next step."""
@@ -67,7 +85,7 @@ class TextCodec:
 
     def answer(self, turn: Turn, steps: Sequence[str], opening: str = ANSWER_OPENING) -> list[Ids]:
         """Pieces that a teacher continues with the final answer."""
-        ids = tuple(self._continuing.encode(opening, add_special_tokens=False).ids)
+        ids = tuple(self._continuing.encode(self.tags.own(opening), add_special_tokens=False).ids)
         candidate = self._joined(turn, scoring_pieces(steps, turn.segmentation))
         return [*_ready_to_continue(turn, candidate), ids]
 
@@ -118,9 +136,7 @@ class TextCodec:
         return self._encode_turn(turn, thinking=True)
 
     def _encode_turn(self, turn: Turn, *, thinking: bool) -> Ids:
-        first = render_first_turn(
-            self._chat, question=turn.question, system=turn.system, passage=turn.passage, thinking=thinking
-        )
+        first = self.first_turn(turn, thinking=thinking)
         opening = () if first.is_templated else tuple(self._chat("", add_special_tokens=True)["input_ids"])
         if not self.breaks_out(first.pieces):
             return (*opening, *self._backend.encode(first.text, add_special_tokens=False).ids)
@@ -130,6 +146,19 @@ class TextCodec:
             encoder = self._plain if piece.is_content else trusted
             ids += encoder.encode(piece.text, add_special_tokens=False).ids
         return (*opening, *ids)
+
+    def first_turn(self, turn: Turn, *, thinking: bool = True) -> FirstTurn:
+        """The rendered turn, ready for the first step, or without `thinking` for a plain reply. Raises RequestError."""
+        return render_first_turn(
+            self._chat,
+            question=turn.question,
+            system=turn.system,
+            passage=turn.passage,
+            thinking=thinking,
+            today=turn.date,
+            tags=self.tags,
+            options=self._template_options,
+        )
 
     def breaks_out(self, pieces: Sequence[TurnPiece]) -> bool:
         """Whether text from outside holds, or completes, a control token."""
@@ -146,7 +175,7 @@ class TextCodec:
         return False
 
     def _encode_closing(self, template: str, answer: str) -> EncodedClosing:
-        part = closing(template, answer)
+        part = closing(self.tags.own(template), answer)
         if self._control is None or not self._control.search(answer):
             encoding = self._continuing.encode(part.text, add_special_tokens=False)
             positions = answer_positions(encoding.offsets, part.answer_start, part.answer_end)
@@ -160,6 +189,12 @@ class TextCodec:
         return EncodedClosing(
             tuple(token for part_ids in encoded for token in part_ids), tuple(range(start, start + len(encoded[1])))
         )
+
+
+def template_text(tokenizer: Any) -> str:
+    """The tokenizer's chat template, all of them where it has several by name; nothing where it has none."""
+    template = getattr(tokenizer, "chat_template", None)
+    return "\n".join(map(str, template.values())) if isinstance(template, dict) else str(template or "")
 
 
 def _ready_to_continue(turn: Turn, pieces: list[Ids]) -> list[Ids]:

@@ -38,7 +38,13 @@ from dataclasses import dataclass, replace
 
 from cord_worker.engines.heads import LanguageHead
 from cord_worker.engines.openai_client import Document, OpenAiClient
-from cord_worker.engines.openai_prompts import chat_fields, chat_messages, turn_messages, without_marker
+from cord_worker.engines.openai_prompts import (
+    RepeatedPrefill,
+    chat_fields,
+    chat_messages,
+    turn_messages,
+    without_marker,
+)
 from cord_worker.engines.openai_requests import (
     Written,
     ending_fields,
@@ -49,7 +55,7 @@ from cord_worker.engines.openai_requests import (
 )
 from cord_worker.engines.openai_retrying import pause_after
 from cord_worker.engines.openai_scoring import Rows, prompt_rows
-from cord_worker.engines.openai_server import Server, probe
+from cord_worker.engines.openai_server import Server, probe, tags_of_model
 from cord_worker.engines.openai_tokenizer import ServerTokenizer, load_tokenizer
 from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Sampling, Turn, to_nobody
 from cord_worker.engines.settings import EngineSettings
@@ -61,10 +67,10 @@ from cord_worker.errors import (
     TooLongError,
     UnavailableError,
 )
-from cord_worker.prompting.first_turn import THINKING_OPENS
 from cord_worker.prompting.scoring import predictive_perplexity
 from cord_worker.prompting.segmentation import TextKind, cut, ends_of
-from cord_worker.prompting.trajectory import ANSWER_OPENING, answer_pieces, proposal_pieces
+from cord_worker.prompting.think_tags import USUAL_TAGS
+from cord_worker.prompting.trajectory import ANSWER_OPENING, proposal_pieces, scoring_pieces
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +106,7 @@ class OpenAiEngine(LanguageHead):
             raise EngineLoadError(f'model {settings.path!r}: engine = "openai" needs a table [models.NAME.openai]')
         self._settings = settings
         self._tokenizer = load_tokenizer(settings)
+        self._tags = tags_of_model(settings, self._tokenizer)
         # on a loop of its own: the engine's loop belongs to another thread, or runs already
         with ThreadPoolExecutor(1) as thread:
             probing = _probe_patiently(settings, self._tokenizer, describe)
@@ -211,7 +218,8 @@ class OpenAiEngine(LanguageHead):
         if sampling.max_tokens < 1:
             raise RequestError(f"max_tokens is {sampling.max_tokens}; ask for at least one token")
         prompt, prompt_tokens, characters = self._prompt(kind, turn, steps, opening)
-        server, ends = self._server, ends_of(turn.segmentation, kind)
+        prefill = self._prefill(kind, prompt)
+        server, ends = self._server, ends_of(turn.segmentation, kind, self._tags)
         body = {
             "model": server.model,
             **prompt,
@@ -219,14 +227,16 @@ class OpenAiEngine(LanguageHead):
             **ending_fields(server.kind, ends, self._room(prompt_tokens, sampling.max_tokens)),
         }
         path = "/chat/completions" if server.api == "chat" else "/completions"
-        streams = is_ended_here(server.kind, ends)
+        streams = prefill is not None or is_ended_here(server.kind, ends)
+        if streams:
+            body.pop("stop", None)  # which may stand in a prefill that is repeated
         if streams and server.counts_streams:
             body["stream_options"] = {"include_usage": True}
 
         async def attempt() -> Written:
             if not streams:
                 return written(await self._client.post(path, body), server.kind, ends)
-            return await self._client.stream(path, body, lambda parts: written_in_parts(parts, ends))
+            return await self._client.stream(path, body, lambda parts: written_in_parts(parts, ends, prefill))
 
         result = await self._client.persistently(attempt, _key(path, body))
         text = result.text
@@ -234,7 +244,7 @@ class OpenAiEngine(LanguageHead):
             text = without_marker(text, server.chat_style)
         if result.ended == "length":
             text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
-        segment = cut(text, kind, turn.segmentation, ended=result.ended)
+        segment = cut(text, kind, turn.segmentation, ended=result.ended, tags=self._tags)
         usage = result.usage
         generation = Generation(
             text=segment.text,
@@ -254,22 +264,27 @@ class OpenAiEngine(LanguageHead):
         server, tokenizer = self._server, self._tokenizer
         if kind == "reply":
             return self._reply_prompt(turn)
-        if kind == "answer":
-            texts = answer_pieces(steps, turn.segmentation, answer_opening)
-        else:
-            texts = proposal_pieces(steps, turn.segmentation)
+        pieces_of = scoring_pieces if kind == "answer" else proposal_pieces
+        texts, closing = pieces_of(steps, turn.segmentation), answer_opening if kind == "answer" else ""
         if server.api == "chat" or tokenizer is None:
-            opening = THINKING_OPENS + "".join(texts)
+            tags = USUAL_TAGS if server.chat_style == "instruction" else self._tags
+            opening = tags.opening + "".join(texts) + tags.own(closing)
             messages = chat_messages(turn, opening, server.chat_style)
             characters = sum(len(message["content"]) for message in messages)
             return {"messages": messages, **chat_fields(server.chat_style)}, None, characters
         if server.api == "text":
-            text = tokenizer.prompt_text(turn, texts)
+            text = tokenizer.prompt_text(turn, texts, closing)
             return {"prompt": text}, tokenizer.count(text), len(text)
         codec = tokenizer.codec
         pieces = codec.answer(turn, steps, answer_opening) if kind == "answer" else codec.proposal(turn, steps)
         ids = [token for piece in pieces for token in piece]
         return {"prompt": ids}, len(ids), 0
+
+    def _prefill(self, kind: TextKind, prompt: Document) -> RepeatedPrefill | None:
+        """The assistant's text in the prompt, where the server repeats it."""
+        if kind == "reply" or not self._server.repeats_prefill:
+            return None
+        return RepeatedPrefill.of(prompt["messages"][-1]["content"], self._tags)
 
     def _reply_prompt(self, turn: Turn) -> tuple[Document, int | None, int]:
         server, tokenizer = self._server, self._tokenizer

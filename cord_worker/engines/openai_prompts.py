@@ -14,12 +14,14 @@ Styles, as the server has them:
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Literal
 
 from cord_worker.dataset.chat_tags import TURN_TAG
 from cord_worker.engines.openai_client import Document
 from cord_worker.engines.protocol import Turn
 from cord_worker.errors import RequestError
+from cord_worker.prompting.think_tags import ThinkTags
 from cord_worker.prompting.trajectory import STEP_HEADING, THINK_CLOSE, SegmentationRule
 
 ChatStyle = Literal["none", "continue", "trailing", "prefix", "instruction"]
@@ -77,6 +79,42 @@ def chat_fields(style: ChatStyle) -> Document:
     if style == "continue":
         return {"continue_final_message": True, "add_generation_prompt": False}
     return {}
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatedPrefill:
+    """Takes the assistant's text that a server was asked to continue, and that it repeats, off its answers."""
+
+    forms: tuple[str, ...]
+
+    @classmethod
+    def of(cls, opening: str, tags: ThinkTags) -> RepeatedPrefill:
+        """For answers after `opening`, with its think tag or without; whitespace at both ends does not matter."""
+        forms = (opening.strip(), opening.removeprefix(tags.opening).strip())
+        return cls(tuple(form for form in dict.fromkeys(forms) if form))
+
+    def is_in(self, text: str) -> bool:
+        """Whether `text`, a whole answer or the beginning of one, begins with the prefill or with half of it."""
+        text = text.strip()
+        return any(
+            text.startswith(form) or (len(text) > len(form) // 2 and form.startswith(text)) for form in self.forms
+        )
+
+    def taken_off(self, text: str) -> str | None:
+        """What comes after the prefill; None where that has not come whole yet.
+
+        Raises RequestError where the text is not the prefill.
+        """
+        begun = text.lstrip()
+        for form in self.forms:
+            if begun.startswith(form):
+                return begun[len(form) :]
+        if any(form.startswith(begun) for form in self.forms):
+            return None
+        raise RequestError(
+            "the server repeats the assistant's text that it is to continue, as was noticed at start, but not this time: "
+            "what of its answer is new cannot be told"
+        )
 
 
 def without_marker(text: str, style: ChatStyle) -> str:

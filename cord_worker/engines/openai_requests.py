@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from cord_worker.engines.openai_client import Document
 from cord_worker.engines.openai_faults import ServerFault
+from cord_worker.engines.openai_prompts import RepeatedPrefill
 from cord_worker.engines.protocol import Sampling
 from cord_worker.engines.refusal_texts import means_filtered
 from cord_worker.errors import ContentFilterError, EngineError, EngineFaultError
@@ -106,9 +107,14 @@ def written(answer: Document, kind: ServerKind, ends: Ends) -> Written:
     return Written(text, ended, usage_of(answer))
 
 
-async def written_in_parts(parts: AsyncIterator[Document], ends: Ends) -> Written:
-    """Reads a stream up to the first of `ends`, or to its own end. Raises ServerFault, RequestError."""
-    text, count, reason, usage = "", 0, None, Usage()
+async def written_in_parts(
+    parts: AsyncIterator[Document], ends: Ends, prefill: RepeatedPrefill | None = None
+) -> Written:
+    """Reads a stream up to the first of `ends`, or to its own end, without the `prefill` that it repeats.
+
+    Raises ServerFault, RequestError.
+    """
+    raw, text, count, reason, usage = "", "", 0, None, Usage()
     async for part in parts:
         if part.get("usage"):
             usage = usage_of(part)
@@ -116,11 +122,14 @@ async def written_in_parts(parts: AsyncIterator[Document], ends: Ends) -> Writte
             continue
         choice = _choice(part)
         new = _text(choice)
-        text += new
+        raw += new
         count += bool(new)
         reason = choice.get("finish_reason") or reason
+        text = raw if prefill is None else prefill.taken_off(raw) or ""
         if new and ends.find(text, max(0, len(text) - len(new) - ends.longest)):
             return Written(text, "stop", usage, count)
+    if prefill is not None and prefill.taken_off(raw) is None:
+        raise ServerFault("its answer ends before it has repeated the text that it is to continue")
     return Written(text, _ended(reason), usage, count)
 
 

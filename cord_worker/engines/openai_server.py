@@ -10,13 +10,14 @@ from typing import Any, Literal, TypeVar
 
 from cord_worker.engines.openai_client import Document, OpenAiClient
 from cord_worker.engines.openai_faults import ServerFault
-from cord_worker.engines.openai_prompts import ChatStyle, chat_fields, chat_messages
+from cord_worker.engines.openai_prompts import ChatStyle, RepeatedPrefill, chat_fields, chat_messages
 from cord_worker.engines.openai_requests import (
     ServerKind,
     ending_fields,
     own_reasoning,
     tells_stops,
     usage_of,
+    written,
     written_in_parts,
 )
 from cord_worker.engines.openai_scoring import ScorePath, prompt_rows
@@ -25,6 +26,7 @@ from cord_worker.engines.protocol import Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineError, EngineLoadError, NotFiniteError, RequestError, UnavailableError
 from cord_worker.prompting.segmentation import ends_of
+from cord_worker.prompting.think_tags import USUAL_TAGS, ThinkTags
 from cord_worker.prompting.trajectory import PROMPTED
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,10 @@ T = TypeVar("T")
 Api = Literal["ids", "text", "chat"]
 _KINDS: dict[str, ServerKind] = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llamacpp"}
 _ENDS = ends_of(PROMPTED, "step")
+_NO_ENDS = ends_of(PROMPTED, "reply")
+_PREFILL = "### Step 1. We are asked for the sum of 1 and 1, which is"
+_PROBED_TOKENS = 32
+"""More than the prefill takes: a model that repeats it gets to its end."""
 _TRIES = 3
 """Of what fails at the engine's probe (`openai_engine._PROBE_RETRIES` beyond the first)."""
 _ABSENT = frozenset({400, 404, 405, 410, 415, 422})
@@ -56,6 +62,7 @@ class Server:
     chat_style: ChatStyle
     score_path: ScorePath | None
     counts_streams: bool
+    repeats_prefill: bool = False
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -64,7 +71,8 @@ class Server:
 
     def __str__(self) -> str:
         how = {"ids": "completions with token ids", "text": "completions with text", "chat": "chat"}[self.api]
-        style = f" ({self.chat_style})" if self.api == "chat" else ""
+        repeats = ", repeats what it continues" if self.repeats_prefill else ""
+        style = f" ({self.chat_style}{repeats})" if self.api == "chat" else ""
         return f"{self.kind} server, model {self.model!r}, {how}{style}, scores: {self.score_path or 'none'}"
 
 
@@ -95,6 +103,8 @@ async def _probed(client: OpenAiClient, settings: EngineSettings, tokenizer: Ser
     if card is None:
         card = listed[0] if kind == "llamacpp" else {}
     api, style, counts = await _api(client, settings, model, kind, tokenizer)
+    tags = tags_of_model(settings, tokenizer)
+    continues = api == "chat" and style != "instruction"
     return Server(
         kind=kind,
         model=model,
@@ -104,7 +114,13 @@ async def _probed(client: OpenAiClient, settings: EngineSettings, tokenizer: Ser
         chat_style=style,
         score_path=await _score_path(client, kind, model, tokenizer) if api == "ids" else None,
         counts_streams=counts,
+        repeats_prefill=continues and await _repeats_prefill(client, model, kind, style, tags),
     )
+
+
+def tags_of_model(settings: EngineSettings, tokenizer: ServerTokenizer | None) -> ThinkTags:
+    """The think tags of the model at the server: those of its tokenizer, where it has one here."""
+    return tokenizer.codec.tags if tokenizer is not None else settings.think_tags or USUAL_TAGS
 
 
 async def _listed(client: OpenAiClient) -> list[Document]:
@@ -158,10 +174,13 @@ async def _api(
             return ("ids" if api == "ids" else "text"), "none", counts
     if wanted != "completions":
         for style in _styles(kind):
-            messages = chat_messages(Turn("1 + 1"), "<think>\n### Step 1.", style)
+            opening = f"{tags_of_model(settings, tokenizer).opening}### Step 1."
+            messages = chat_messages(Turn("1 + 1"), opening, style)
             body = {"model": model, "messages": messages, **chat_fields(style)}
             try:
                 _, counts = await _tried(client, "/chat/completions", body, kind)
+                if style == "prefix":
+                    await _require_continuing(client, model, tags_of_model(settings, tokenizer))
             except ServerFault as fault:
                 refused(fault)
                 continue
@@ -179,6 +198,48 @@ async def _api(
         f"{wanted!r} ({'; '.join(dict.fromkeys(refusals))}); correct openai.model, openai.base_url (it ends in /v1 as "
         "a rule) or openai.api"
     )
+
+
+async def _continuation(client: OpenAiClient, model: str, kind: ServerKind, style: ChatStyle, opening: str) -> str:
+    """What the server writes after the assistant's text `opening`."""
+    body = {
+        "model": model,
+        "messages": chat_messages(Turn("What is 1 + 1?"), opening, style),
+        **chat_fields(style),
+        "temperature": 0.0,
+        "max_tokens": _PROBED_TOKENS,
+    }
+
+    async def asked() -> Any:
+        if tells_stops(kind):
+            return written(await client.post("/chat/completions", body), kind, _NO_ENDS)
+        return await client.stream("/chat/completions", body, lambda parts: written_in_parts(parts, _NO_ENDS))
+
+    try:
+        return str((await _answered(client, asked)).text)
+    except RequestError as error:
+        raise ServerFault(str(error), passing=False) from None
+
+
+async def _repeats_prefill(
+    client: OpenAiClient, model: str, kind: ServerKind, style: ChatStyle, tags: ThinkTags
+) -> bool:
+    """Whether the server's answers begin with the text that it is asked to continue."""
+    opening = f"{tags.opening}{_PREFILL}"
+    try:
+        text = await _continuation(client, model, kind, style, opening)
+    except ServerFault as fault:
+        logger.warning("model %r: whether the server repeats what it continues could not be tried: %s", model, fault)
+        return False
+    return RepeatedPrefill.of(opening, tags).is_in(text)
+
+
+async def _require_continuing(client: OpenAiClient, model: str, tags: ThinkTags) -> None:
+    """Raises ServerFault where the server begins a thinking of its own after an assistant's text that has begun one."""
+    opening = f"{tags.opening}{_PREFILL}"
+    text = await _continuation(client, model, "other", "prefix", opening)
+    if text.lstrip().startswith(tags.openings) and not RepeatedPrefill.of(opening, tags).is_in(text):
+        raise ServerFault("it does not continue the assistant's text, but begins to think anew", passing=False)
 
 
 def _styles(kind: ServerKind) -> tuple[ChatStyle, ...]:

@@ -14,7 +14,6 @@ from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.protocol import Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError, RequestError
-from cord_worker.prompting.first_turn import render_first_turn
 
 _PATTERNS = (
     "tokenizer*",
@@ -31,8 +30,8 @@ class ServerTokenizer:
     """Encodes for the server (`codec`), counts tokens, and writes prompts as text for servers without id prompts.
     `chat` is the tokenizer itself."""
 
-    def __init__(self, tokenizer: Any, digest: str) -> None:
-        self.codec = TextCodec(tokenizer)
+    def __init__(self, tokenizer: Any, digest: str, settings: EngineSettings) -> None:
+        self.codec = TextCodec.of(tokenizer, settings)
         self.digest = digest
         self.chat = tokenizer
         control = [text for text in tokenizer.get_added_vocab() if re.search(r"[<>|\[\]]", text)]
@@ -43,18 +42,16 @@ class ServerTokenizer:
         """Tokens of `text`."""
         return len(self.chat(text, add_special_tokens=False)["input_ids"])
 
-    def prompt_text(self, turn: Turn, pieces: Sequence[str], *, thinking: bool = True) -> str:
-        """The first turn and `pieces` as one text, without the start token, which servers add themselves; without
-        `thinking` the turn is ready for a plain reply.
+    def prompt_text(self, turn: Turn, pieces: Sequence[str], closing: str = "", *, thinking: bool = True) -> str:
+        """The first turn, `pieces` and `closing` as one text, without the start token, which servers add themselves;
+        without `thinking` the turn is ready for a plain reply.
 
         In a text the server cannot tell whose control tokens are whose. Raises RequestError where text from outside
-        holds one; `<think>` and `</think>` in `pieces` are our own.
+        holds one; those in `closing` are our own.
         """
-        first = render_first_turn(
-            self.chat, question=turn.question, system=turn.system, passage=turn.passage, thinking=thinking
-        )
+        first = self.codec.first_turn(turn, thinking=thinking)
         contents = [piece.text for piece in first.pieces if piece.is_content]
-        for text in (*contents, *(piece for piece in pieces if piece.strip() != "</think>")):
+        for text in (*contents, *pieces):
             found = self._control.search(text) if self._control else None
             if found:
                 raise RequestError(
@@ -62,7 +59,7 @@ class ServerTokenizer:
                     "takes prompts as text only; remove it, or use a server that takes token ids (vLLM, SGLang, "
                     "llama.cpp)"
                 )
-        return first.text.removeprefix(self.chat.bos_token or "") + "".join(pieces)
+        return first.text.removeprefix(self.chat.bos_token or "") + "".join(pieces) + self.codec.tags.own(closing)
 
 
 def load_tokenizer(settings: EngineSettings) -> ServerTokenizer | None:
@@ -82,7 +79,7 @@ def load_tokenizer(settings: EngineSettings) -> ServerTokenizer | None:
         raise EngineLoadError(
             f"the tokenizer in {settings.path!r} could not be loaded: {type(error).__name__}: {error}"
         ) from error
-    return ServerTokenizer(tokenizer, _digest(folder, settings.gguf_file))
+    return ServerTokenizer(tokenizer, _digest(folder, settings.gguf_file), settings)
 
 
 def _folder(settings: EngineSettings) -> Path | None:

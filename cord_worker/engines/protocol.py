@@ -7,10 +7,12 @@ the ids.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cord_worker.prompting.first_turn import DEFAULT_DATE
 from cord_worker.prompting.segmentation import FinishReason
 from cord_worker.prompting.trajectory import ANSWER_OPENING, PROMPTED, Segmentation
 
@@ -21,6 +23,7 @@ __all__ = ["AnswerScore", "Engine", "FinishReason", "Generation", "Sampling", "S
 class Turn:
     """The first turn: what the chat template is rendered with, once, and how the trajectory after it is divided.
 
+    `date` is what the template takes for today: the run's, so that it reads the same everywhere and tomorrow.
     The prover reads the teachers' passage too: it scores the answer given the problem, of which the passage is a part.
     """
 
@@ -28,6 +31,7 @@ class Turn:
     system: str | None = None
     passage: str | None = None
     segmentation: Segmentation = PROMPTED
+    date: datetime.date = DEFAULT_DATE
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class RewardEngine(RewardHead):
             torch.set_num_threads(settings.threads)
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         folder = loading.folder_of(settings)
-        self._codec = TextCodec(loading.load_tokenizer(folder, settings))
+        self._codec = TextCodec.of(loading.load_tokenizer(folder, settings), settings)
         self.weights_digest = loading.digest_of(folder)
         try:
             config = AutoConfig.from_pretrained(folder, **loading.options(settings))

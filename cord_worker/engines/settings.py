@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from cord_worker.config import OpenAiOptions, VllmOptions
+from cord_worker.prompting.think_tags import ThinkTags
 
 DType = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 
@@ -30,5 +32,9 @@ class EngineSettings:
     prefix_cache_bytes: int = 512 * 2**20
     """Bound of the KV that the transformers engine keeps between requests; 0 keeps nothing."""
     head: Literal["language", "reward"] = "language"
+    think_tags: ThinkTags | None = None
+    """None where they are to be found in the chat template or among the tokens."""
+    template_options: Mapping[str, Any] = field(default_factory=dict)
+    """Further variables of the chat template."""
     vllm: VllmOptions | None = None
     openai: OpenAiOptions | None = None

@@ -52,7 +52,7 @@ class TransformersEngine(LanguageHead):
         loaded = self._loaded = load_model(self._settings)
         runner = ModelRunner(loaded.model, loaded.shape, loaded.max_length, self._settings.prefix_cache_bytes)
         _require_agreement(runner, loaded, self._settings.path)
-        return runner, TextCodec(loaded.tokenizer), loaded.end_tokens
+        return runner, TextCodec.of(loaded.tokenizer, self._settings), loaded.end_tokens
 
     @property
     def scoring_mode(self) -> str:

@@ -22,8 +22,9 @@ from cord_worker.errors import EngineLoadError
 _CPU_CACHE_GIB = 2.0
 _CPU_BLOCK_TOKENS = 32
 """vLLM's own 128 on a CPU leaves most of a short trajectory out of the prefix cache."""
-_LOOP_TOKENS = (8, 64)
-_LOOP_REPEATS = 24
+_LOOP_TOKENS = (16, 64)
+_LOOP_REPEATS = 64
+"""A matrix of 20 by 20 zeros takes 800 tokens, and is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def engine_args(settings: EngineSettings, folder: Path, offered: Features, kind:
 def loop_detection(offered: Features) -> dict[str, Any]:
     """Sampling parameters that end a looping text early, where the engine can.
 
-    192 tokens of pure repetition or more; whether the step is then invalid is decided in `search.validity`.
+    1,024 tokens of pure repetition or more; whether the step is then invalid is decided in `search.validity`.
     """
     if not offered.ends_loops:
         return {}

@@ -20,7 +20,7 @@ from cord_worker.engines.vllm_host import VllmHost
 from cord_worker.errors import EngineFaultError, NotFiniteError, RequestError, TooLongError
 from cord_worker.prompting.scoring import predictive_perplexity
 from cord_worker.prompting.segmentation import Ended, Ends, TextKind, cut, ends_of
-from cord_worker.prompting.trajectory import ANSWER_OPENING, THINK_CLOSE
+from cord_worker.prompting.trajectory import ANSWER_OPENING
 
 _DIGITS = 6
 """Decimals of a log-probability: vLLM's kernels differ by more from batch to batch."""
@@ -38,7 +38,7 @@ class VllmEngine(VllmHost, LanguageHead):
         self._scores = Remembered[AnswerScore](_SCORES_KEPT)
         self._loop_detection = vllm_arguments.loop_detection(self._features)
         self._end_tokens = loading.end_tokens_of(folder, tokenizer, self._settings)
-        self._think_close = _single_token(tokenizer, THINK_CLOSE)
+        self._closing_tokens = {mark: _single_token(tokenizer, mark) for mark in self._codec.tags.closings}
 
     @property
     def scoring_mode(self) -> str:
@@ -129,7 +129,7 @@ class VllmEngine(VllmHost, LanguageHead):
             )
         if sampling.max_tokens < 1:
             raise RequestError(f"max_tokens is {sampling.max_tokens}; ask for at least one token")
-        ends = ends_of(turn.segmentation, kind)
+        ends = ends_of(turn.segmentation, kind, self._codec.tags)
         watch = EndWatch(self._codec, ends, pieces[-1])
         parameters = self._sampling_parameters(sampling, ends, min(sampling.max_tokens, room))
         for tries_left in reversed(range(_TRIES)):
@@ -145,7 +145,7 @@ class VllmEngine(VllmHost, LanguageHead):
         text = watch.text(tokens[:-1] if ended == "eos" else tokens)
         if ended == "length":
             text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
-        segment = cut(text, kind, turn.segmentation, ended=ended)
+        segment = cut(text, kind, turn.segmentation, ended=ended, tags=self._codec.tags)
         return Generation(
             text=segment.text,
             finish_reason=segment.finish_reason,
@@ -173,7 +173,9 @@ class VllmEngine(VllmHost, LanguageHead):
                 "skip_special_tokens": False,
                 "output_kind": RequestOutputKind.FINAL_ONLY,
             }
-        think_close = self._think_close if THINK_CLOSE in ends.marks else frozenset()
+        # An answer may begin with a closing that does not end it.
+        marks = () if ends.answer_tags is not None else ends.marks
+        closing = {token for mark in marks for token in self._closing_tokens.get(mark, ())}
         return SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -182,7 +184,7 @@ class VllmEngine(VllmHost, LanguageHead):
             repetition_penalty=sampling.repetition_penalty,
             seed=sampling.seed,
             max_tokens=max_tokens,
-            stop_token_ids=sorted(self._end_tokens | think_close),
+            stop_token_ids=sorted(self._end_tokens | closing),
             **ending,
             **self._loop_detection,
         )

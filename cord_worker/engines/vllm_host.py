@@ -58,7 +58,7 @@ class VllmHost:
             with self._processes.starting():
                 self._engine = self._started(folder)
             tokenizer = loading.load_tokenizer(folder, settings)
-            self._codec = TextCodec(tokenizer)
+            self._codec = TextCodec.of(tokenizer, self._settings)
             self._prepare(folder, tokenizer)
         except BaseException:
             self._processes.end()

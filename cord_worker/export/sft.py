@@ -8,6 +8,7 @@ trainer computes the loss on the completion, which it ends with the student's en
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -20,7 +21,7 @@ from cord_worker.export.forms import form_of
 from cord_worker.export.jsonl import export_failures
 from cord_worker.export.report import ExportReport, Filters, look_up
 from cord_worker.export.rows import Schema, write_rows
-from cord_worker.prompting.first_turn import TurnPiece, render_first_turn
+from cord_worker.prompting.first_turn import DEFAULT_DATE, TurnPiece
 from cord_worker.prompting.trajectory import ANSWER_OPENING, Segmentation, scoring_pieces
 from cord_worker.store.database import Database
 from cord_worker.store.results import Result, stream_results
@@ -42,18 +43,20 @@ class Student:
         # A trainer encodes the text as any other: where that writes the start token, the text must not hold it, too.
         self._start = str(self._chat.bos_token) if opening and opening[0] == self._chat.bos_token_id else ""
 
-    def row(self, result: Result, segmentation: Segmentation) -> dict[str, str] | None:
-        """The row of a trajectory. None where there is no final answer, and where its text or its question holds one
+    def row(
+        self, result: Result, segmentation: Segmentation, today: datetime.date = DEFAULT_DATE
+    ) -> dict[str, str] | None:
+        """The row of a trajectory, with the run's date where the student's template shows one. None where there is no final answer, and where its text or its question holds one
         of the student's control tokens: in a text a trainer cannot tell whose they are."""
         answer = result.answer_text.strip()
         if not answer or not result.steps:
             return None
-        turn = Turn(question=result.question, passage=result.passage)
-        first = render_first_turn(self._chat, question=turn.question, passage=turn.passage)
+        turn = Turn(question=result.question, passage=result.passage, date=today)
+        first = self._codec.first_turn(turn)
         steps = scoring_pieces([step.text for step in result.steps], segmentation)
         marked = segmentation.has_markers
         thinking = [TurnPiece(text, is_content=not marked or index % 2 == 1) for index, text in enumerate(steps)]
-        completion = [*thinking, TurnPiece(ANSWER_OPENING, False), TurnPiece(answer, True)]
+        completion = [*thinking, TurnPiece(self._codec.tags.own(ANSWER_OPENING), False), TurnPiece(answer, True)]
         if self._codec.breaks_out([*first.pieces, *completion]):
             return None
         return {
@@ -80,7 +83,7 @@ def export_sft(
         if name is not None:
             form_of(name)
     found = database.run(lambda connection: look_up(connection, run_name))
-    rows = _Rows(student, found.segmentation)
+    rows = _Rows(student, found.segmentation, found.run.prompt_date)
     with database.transaction() as connection:
         fitting = rows.of(stream_results(connection, found.run.id, **asdict(filters or Filters())))
         exported = write_rows(output, fitting, COLUMNS)
@@ -92,14 +95,15 @@ def export_sft(
 class _Rows:
     """Counts what it leaves out."""
 
-    def __init__(self, student: Student, segmentation: Segmentation) -> None:
+    def __init__(self, student: Student, segmentation: Segmentation, today: datetime.date) -> None:
         self.unfit = 0
         self._student = student
         self._segmentation = segmentation
+        self._today = today
 
     def of(self, results: Iterable[Result]) -> Iterator[dict[str, str]]:
         for result in results:
-            row = self._student.row(result, self._segmentation)
+            row = self._student.row(result, self._segmentation, self._today)
             if row is None:
                 self.unfit += 1
             else:

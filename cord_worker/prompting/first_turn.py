@@ -5,29 +5,36 @@ list of pieces that says which text came from the template and which from outsid
 tokens in template pieces only.
 
 Decided here, where templates differ:
-- The generation prompt ends with `<think>\\n` whether the template adds it, adds an empty `<think></think>`, or
-  adds nothing.
+- The generation prompt ends with one opening of the model's think tags (`<think>\\n` for most, see `think_tags`) whether
+  the template adds it, adds an empty thinking, or adds nothing. A template that begins the thinking itself, with words in
+  it, is refused.
 - A template that refuses or drops a system turn gets the system text in front of the user's text.
+- A template that shows nothing of a content that is a text gets it as a list of one text part.
 - A tokenizer without a chat template (a base model) gets `Question: …\\n\\nAnswer: `.
-- Templates that print today's date get a fixed one: the same run must send the same prompt tomorrow.
+- Templates that print today's date get the run's (`Turn.date`): the same run must send the same prompt tomorrow, and from
+  every machine.
+- Templates are told that thinking is wanted (`enable_thinking`, `thinking`); other switches, such as `reasoning_effort`,
+  are a model's `template_options`.
+
+`require_template` tries a template when its model is loaded, so that one that cannot be used is refused then.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time
 from typing import Any, Protocol
 
-from cord_worker.errors import RequestError
-from cord_worker.prompting.trajectory import THINK_OPEN
+from cord_worker.errors import EngineLoadError, RequestError
+from cord_worker.prompting.think_tags import USUAL_TAGS, ThinkTags
 
-THINKING_OPENS = f"{THINK_OPEN}\n"
+DEFAULT_DATE = date(2025, 1, 1)
+"""Today, for templates that are rendered outside of a run."""
+_NO_OPTIONS: Mapping[str, Any] = {}
 _USER = "\ue000cord-user\ue001"
 _SYSTEM = "\ue000cord-system\ue001"
-_THINKING_AT_END = re.compile(r"<think>\s*(?:</think>\s*)?$")
-_DATE = datetime(2025, 1, 1)
 
 
 class ChatTokenizer(Protocol):
@@ -35,7 +42,7 @@ class ChatTokenizer(Protocol):
 
     chat_template: Any
 
-    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any:
+    def apply_chat_template(self, conversation: list[dict[str, Any]], **options: Any) -> Any:
         """Renders a conversation."""
         ...
 
@@ -68,13 +75,16 @@ def render_first_turn(
     system: str | None = None,
     passage: str | None = None,
     thinking: bool = True,
+    today: date = DEFAULT_DATE,
+    tags: ThinkTags = USUAL_TAGS,
+    options: Mapping[str, Any] = _NO_OPTIONS,
 ) -> FirstTurn:
     """The turn that asks `question`; whitespace around question, passage and system text is dropped.
 
-    Without `thinking` the turn ends where a plain reply begins: the template is asked for none, and a `<think>` that it
-    adds all the same is left to the model. A passage stands before the question, separated by a blank line. Raises
-    RequestError for a blank question and for a template that cannot be rendered or that does not show the user's text
-    exactly once.
+    Without `thinking` the turn ends where a plain reply begins: the template is asked for none, and an opening of a
+    thinking that it adds all the same is left to the model. A passage stands before the question, separated by a blank
+    line. `options` are further variables of the template. Raises RequestError for a blank question and for a template
+    that cannot be rendered, that does not show the user's text exactly once, or that begins a thinking with words in it.
     """
     question = question.strip()
     if not question:
@@ -82,57 +92,87 @@ def render_first_turn(
     user = f"{passage.strip()}\n\n{question}" if passage and passage.strip() else question
     system = system.strip() if system and system.strip() else None
     if not tokenizer.chat_template:
-        return _without_template(user, system, thinking)
-    rendered = _rendered(tokenizer, thinking, with_system=system is not None)
-    if system is not None and (rendered is None or rendered.count(_SYSTEM) != 1):
-        user, system = f"{system}\n\n{user}", None
-        rendered = _rendered(tokenizer, thinking, with_system=False)
-    if rendered is None or rendered.count(_USER) != 1:
+        return _without_template(user, system, tags.opening if thinking else None)
+    variables = {"enable_thinking": thinking, "thinking": thinking, **_of_date(today), **options}
+    rendered = None if system is None else _rendered(tokenizer, variables, (_SYSTEM, _USER))
+    if rendered is None:
+        user, system = f"{system}\n\n{user}" if system else user, None
+        rendered = _rendered(tokenizer, variables, (_USER,))
+    if rendered is None:
         raise RequestError(
             "the chat template does not show the user's text exactly once; give the model a chat template that "
             "takes a plain user turn"
         )
-    return FirstTurn(_pieces(rendered, {_USER: user, _SYSTEM: system or ""}, thinking), is_templated=True)
+    pieces = _pieces(rendered, {_USER: user, _SYSTEM: system or ""}, tags if thinking else None)
+    return FirstTurn(pieces, is_templated=True)
 
 
-def _without_template(user: str, system: str | None, thinking: bool) -> FirstTurn:
+def require_template(
+    tokenizer: ChatTokenizer, *, tags: ThinkTags = USUAL_TAGS, options: Mapping[str, Any] = _NO_OPTIONS
+) -> None:
+    """Raises EngineLoadError where the tokenizer's chat template cannot render the turns that models are asked with."""
+    try:
+        for thinking in (True, False):
+            for system in (None, "Be brief."):
+                render_first_turn(
+                    tokenizer, question="1 + 1", system=system, thinking=thinking, tags=tags, options=options
+                )
+    except RequestError as error:
+        raise EngineLoadError(str(error)) from error
+
+
+def _without_template(user: str, system: str | None, opening: str | None) -> FirstTurn:
     pieces = [TurnPiece(f"{system}\n\n", True)] if system else []
     pieces += [
         TurnPiece("Question: ", False),
         TurnPiece(user, True),
-        TurnPiece(f"\n\nAnswer: {THINKING_OPENS}" if thinking else "\n\nAnswer:", False),
+        TurnPiece("\n\nAnswer:" if opening is None else f"\n\nAnswer: {opening}", False),
     ]
     return FirstTurn(tuple(pieces), is_templated=False)
 
 
-def _rendered(tokenizer: ChatTokenizer, thinking: bool, *, with_system: bool) -> str | None:
-    """The conversation with placeholders, or None where the template refuses a system turn."""
-    conversation = [{"role": "system", "content": _SYSTEM}] if with_system else []
-    conversation.append({"role": "user", "content": _USER})
-    try:
-        rendered = tokenizer.apply_chat_template(
-            conversation,
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=thinking,
-            thinking=thinking,
-            date_string=_DATE.strftime("%d %b %Y"),
-            strftime_now=_fixed_date(),
-        )
-    except Exception as error:  # templates are code from outside: jinja2 errors, TypeError, whatever they raise
-        if with_system:
-            return None
-        raise RequestError(f"the chat template cannot be rendered: {error}; give the model a working one") from error
-    if not isinstance(rendered, str):
-        raise RequestError(f"the chat template rendered a {type(rendered).__name__}, not a text")
-    return rendered
+def _rendered(tokenizer: ChatTokenizer, variables: Mapping[str, Any], contents: tuple[str, ...]) -> str | None:
+    """The conversation with these placeholders as contents, the user's last and the system's before it.
+
+    None where the template does not show each of them once, or refuses the system turn. Raises RequestError where it
+    refuses the user's.
+    """
+    refusal: Exception | None = None
+    for in_parts in (False, True):
+        conversation = [
+            {"role": "user" if content == _USER else "system", "content": _parts(content) if in_parts else content}
+            for content in contents
+        ]
+        try:
+            rendered = tokenizer.apply_chat_template(
+                conversation, tokenize=False, add_generation_prompt=True, **variables
+            )
+        except Exception as error:  # templates are code from outside: jinja2 errors, TypeError, whatever they raise
+            refusal = refusal or error
+            continue
+        if not isinstance(rendered, str):
+            raise RequestError(f"the chat template rendered a {type(rendered).__name__}, not a text")
+        if all(rendered.count(content) == 1 for content in contents):
+            return rendered
+    if refusal is not None and len(contents) == 1:
+        raise RequestError(
+            f"the chat template cannot be rendered: {refusal}; give the model a working one"
+        ) from refusal
+    return None
 
 
-def _fixed_date() -> Callable[[str], str]:
-    return _DATE.strftime
+def _parts(content: str) -> list[dict[str, str]]:
+    """Content as templates of models that see images take it."""
+    return [{"type": "text", "text": content}]
 
 
-def _pieces(rendered: str, contents: dict[str, str], thinking: bool) -> tuple[TurnPiece, ...]:
+def _of_date(today: date) -> dict[str, Any]:
+    """What templates take the date from: a variable (Llama) or a function (most)."""
+    return {"date_string": today.strftime("%d %b %Y"), "strftime_now": datetime.combine(today, time()).strftime}
+
+
+def _pieces(rendered: str, contents: dict[str, str], tags: ThinkTags | None) -> tuple[TurnPiece, ...]:
+    """The rendered turn with its contents; ready for a thinking with these `tags`, or for a plain reply without."""
     pieces: list[TurnPiece] = []
     for part in re.split(f"({re.escape(_USER)}|{re.escape(_SYSTEM)})", rendered):
         if part in contents:
@@ -140,8 +180,22 @@ def _pieces(rendered: str, contents: dict[str, str], thinking: bool) -> tuple[Tu
         elif part:
             pieces.append(TurnPiece(part, False))
     tail = pieces.pop().text if not pieces[-1].is_content else ""
-    if thinking:
-        tail = _THINKING_AT_END.sub("", tail) + THINKING_OPENS
+    if tags is not None:
+        tail = _opened(tail, tags)
     if tail:
         pieces.append(TurnPiece(tail, False))
     return tuple(pieces)
+
+
+def _opened(tail: str, tags: ThinkTags) -> str:
+    """The generation prompt, ending with one opening. Raises RequestError where it is in the midst of a thinking."""
+    openings = "|".join(map(re.escape, tags.openings))
+    closings = "|".join(map(re.escape, tags.closings))
+    tail = re.sub(rf"(?:{openings})\s*(?:(?:{closings})\s*)?$", "", tail)
+    last = max((match.end() for match in re.finditer(openings, tail)), default=None)
+    if last is not None and not re.search(closings, tail[last:]):
+        raise RequestError(
+            f"the chat template opens the thinking and begins it with words ({tail[last:].strip()!r:.80}), where a step is "
+            "to be written; give the model a chat template that ends with the assistant's turn"
+        )
+    return tail + tags.opening

@@ -23,11 +23,11 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Literal
 
+from cord_worker.prompting.think_tags import USUAL_TAGS, ThinkTags
 from cord_worker.prompting.trajectory import (
     BLANK_LINE,
     BOUNDARY,
     THINK_CLOSE,
-    THINK_OPEN,
     Segmentation,
     SegmentationRule,
 )
@@ -42,7 +42,7 @@ class FinishReason(StrEnum):
     STEP = "step"
     """The model opened its next step: a marker, a blank line or a phrase, as the run's segmentation has it."""
     THINK_END = "think_end"
-    """The model wrote `</think>`."""
+    """The model wrote `</think>`, or the tag that it has instead."""
     EOS = "eos"
     """End of sequence; inside a step it ends the thinking like `</think>`."""
     LENGTH = "length"
@@ -70,16 +70,6 @@ TextKind = Literal["step", "trajectory", "answer", "reply"]
 """What a model is asked to write: its next step, the rest of its thinking, the final answer after it, or a plain reply
 to a turn, where thinking is its own affair."""
 
-_CLOSED = {THINK_CLOSE: FinishReason.THINK_END}
-_MARKS: Mapping[TextKind, Mapping[str, FinishReason]] = {
-    "step": _CLOSED,
-    "trajectory": _CLOSED,
-    # A second `<think>` or `</think>` would make the exported turn ambiguous, so an answer ends before it.
-    "answer": {**_CLOSED, THINK_OPEN: FinishReason.THINK_END},
-    "reply": {},
-}
-"""Texts that end a generation wherever they stand."""
-
 _CONTENT = re.compile(r"[^\W_]")
 _LEADING_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _SENTENCE_ENDS = frozenset(".!?…")
@@ -91,17 +81,23 @@ _BEFORE_SENTENCES = "\"'“‘«([*_`"
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """What ends a text of one kind: `marks` wherever they stand, a blank line where `blank_line`, phrases."""
+    """What ends a text of one kind: `marks` wherever they stand, a blank line where `blank_line`, phrases.
+
+    With `answer_tags` the text is a final answer: thinking with these tags at its very beginning is passed over.
+    """
 
     marks: Mapping[str, FinishReason]
     blank_line: bool = False
     phrases: re.Pattern[str] | None = None
     longest: int = 0
+    answer_tags: ThinkTags | None = None
 
     @property
     def stop_strings(self) -> list[str] | None:
         """Stop strings that end a text exactly where it ends; None where stop strings cannot say it."""
-        return None if self.blank_line or self.phrases is not None else list(self.marks)
+        if self.blank_line or self.phrases is not None or self.answer_tags is not None:
+            return None
+        return list(self.marks)
 
     def may_complete(self, token_text: str) -> bool:
         """Whether a token with this text can be the one with which an end has been seen."""
@@ -121,6 +117,8 @@ class Ends:
 
     def find(self, text: str, start: int = 0) -> TextEnd | None:
         """The earliest end that lies wholly in `text[start:]`, or None."""
+        if self.answer_tags is not None:
+            start = max(start, answer_start(text, self.answer_tags))
         places = [(text.find(mark, start), reason) for mark, reason in self.marks.items()]
         places += [(self._blank_line(text, start), FinishReason.STEP), (self._phrase(text, start), FinishReason.STEP)]
         found = [TextEnd(position, reason) for position, reason in places if position >= 0]
@@ -151,12 +149,52 @@ def _sentence_end_before(text: str) -> int:
     return len(before) if ends_here else -1
 
 
+def answer_start(text: str, tags: ThinkTags) -> int:
+    """Where the final answer begins in what a model wrote after its thinking was closed.
+
+    Some close it once more, or think again: `</think>` and `<think>…</think>` at the very beginning are passed over, with
+    the whitespace after them. A thinking that is not closed is all there is.
+    """
+    start = 0
+    while True:
+        at = len(text) - len(text[start:].lstrip())
+        closing = _that_begins(text, at, tags.closings)
+        if closing is None and (opening := _that_begins(text, at, tags.openings)) is not None:
+            ends = [(text.find(mark, at + len(opening)), mark) for mark in tags.closings]
+            closed = [(place, -len(mark), mark) for place, mark in ends if place >= 0]
+            if not closed:
+                return len(text)
+            at, _, closing = min(closed)
+        if closing is None:
+            return at if start else 0
+        start = at + len(closing)
+
+
+def _that_begins(text: str, at: int, marks: tuple[str, ...]) -> str | None:
+    return next((mark for mark in marks if text.startswith(mark, at)), None)
+
+
+def _marks(kind: TextKind, tags: ThinkTags) -> dict[str, FinishReason]:
+    """Texts that end a generation wherever they stand: the model's own tags, and the usual ones in any case.
+
+    A second `<think>` or `</think>` would make the exported turn ambiguous, so an answer ends before it.
+    """
+    ending = {tags.answer_end: FinishReason.EOS} if tags.answer_end else {}
+    match kind:
+        case "reply":
+            return ending
+        case "answer":
+            return {**dict.fromkeys((tags.close, THINK_CLOSE, *tags.openings), FinishReason.THINK_END), **ending}
+        case _:
+            return dict.fromkeys((tags.close, THINK_CLOSE), FinishReason.THINK_END)
+
+
 @lru_cache
-def ends_of(segmentation: Segmentation, kind: TextKind) -> Ends:
-    """What ends a text of this kind under `segmentation`; only steps depend on it."""
-    marks = _MARKS[kind]
+def ends_of(segmentation: Segmentation, kind: TextKind, tags: ThinkTags = USUAL_TAGS) -> Ends:
+    """What ends a text of this kind by a model with these `tags` under `segmentation`, on which only steps depend."""
+    marks = _marks(kind, tags)
     if kind != "step":
-        return Ends(marks, longest=_longest(marks))
+        return Ends(marks, longest=_longest(marks), answer_tags=tags if kind == "answer" else None)
     match segmentation.rule:
         case SegmentationRule.PROMPTED:
             marks = {BOUNDARY: FinishReason.STEP, **marks}
@@ -169,22 +207,26 @@ def ends_of(segmentation: Segmentation, kind: TextKind) -> Ends:
             )
 
 
-def cut(text: str, kind: TextKind, segmentation: Segmentation, *, ended: Ended) -> SegmentedText:
-    """What was asked for out of what a model wrote.
+def cut(
+    text: str, kind: TextKind, segmentation: Segmentation, *, ended: Ended, tags: ThinkTags = USUAL_TAGS
+) -> SegmentedText:
+    """What was asked for out of what a model with these `tags` wrote; tags that are left in it are the usual ones.
 
     Middle whitespace, and a marker repeated at the very start, stay: whether a step is valid is decided in `search`. An
-    answer ends before a second `<think>` or `</think>`; a reply begins after the last `</think>`, where the model
-    thought. `ended` gives the reason where no end is in the text. Raises ValueError for `ended="stop"` on a text
-    without an end.
+    answer is what follows a thinking that it begins with, up to the next `<think>` or `</think>`; a reply begins after
+    the last `</think>`, where the model thought. `ended` gives the reason where no end is in the text. Raises ValueError
+    for `ended="stop"` on a text without an end.
     """
     if kind == "reply":
-        text = text.rpartition(THINK_CLOSE)[2].lstrip()
-    ends = ends_of(segmentation, kind)
+        text = tags.canonical(text).rpartition(THINK_CLOSE)[2].lstrip()
+    elif kind == "answer":
+        text = text[answer_start(text, tags) :]
+    ends = ends_of(segmentation, kind, tags)
     end = ends.find(text)
     if end is None and ended == "stop":
         raise ValueError(f"ended by a stop text, but there is none in {text!r:.200}")
     reason = FinishReason(ended) if end is None else end.finish_reason
-    text = text if end is None else text[: end.position]
+    text = tags.canonical(text if end is None else text[: end.position])
     return SegmentedText(_LEADING_BLANK_LINES.sub("", text) if ends.blank_line else text, reason)
 
 

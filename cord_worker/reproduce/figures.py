@@ -139,7 +139,7 @@ def hit_rate_cells(steps: Sequence[WinningStep]) -> list[Cell]:
     teachers = {name: index for index, name in enumerate(dict.fromkeys(step.teacher for step in steps))}
     counts = np.zeros((len(problems), TENTHS, len(teachers)))
     for step in steps:
-        counts[problems[step.key], step.tenth - 1, teachers[step.teacher]] += 1
+        counts[problems[step.key], step.tenth - 1, teachers[step.teacher]] += step.share
     shares = _shares(counts.sum(axis=0))
     low, high = _share_bounds(counts)
     return [

@@ -33,7 +33,7 @@ class InvalidReason(StrEnum):
     UNSTORABLE = "unstorable"
     """NUL or lone surrogates, which PostgreSQL cannot store."""
     DUPLICATE = "duplicate"
-    """Equal to a sibling after whitespace normalisation."""
+    """Equal to a sibling after whitespace normalisation; the sibling alone is scored and stands for both."""
     TOO_LONG = "too_long"
     """The prefix or the candidate does not fit a model's context."""
     NOT_FINITE = "not_finite"

@@ -1,43 +1,56 @@
 """Which proposals may enter a beam (PAPER.md, Invalid candidates).
 
-`invalid_reason` judges one text as soon as it is proposed, so that the prover never reads what cannot be chosen;
-`duplicates` needs all siblings and is asked when the step is decided. Everything is linear in the text's length.
+`invalid_reason` judges one text as soon as it is proposed, so that the prover never reads what cannot be chosen.
+Duplicates need all siblings: they are found by their `text_key` once the step's last text is there, before anything is
+scored (`store.leases`), and by `duplicates` when the step is decided. Both say the same. Everything is linear in the
+text's length.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+import uuid
+from collections.abc import Iterable
 
+from cord_worker.search.loops import is_loop
 from cord_worker.search.types import Candidate, InvalidReason, SearchError
 
+_OF_TEXTS = frozenset(
+    {
+        InvalidReason.EMPTY,
+        InvalidReason.WHITESPACE,
+        InvalidReason.MARKER_ONLY,
+        InvalidReason.LOOP,
+        InvalidReason.THINK_TAG,
+        InvalidReason.UNSTORABLE,
+        InvalidReason.MALFORMED,
+    }
+)
+"""Reasons that are known with the text, before it is scored."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _THINK_TAG = re.compile(r"</?think>")
 _HEADING_LINE = re.compile(r"^[ \t]{0,3}#{1,6}[ \t].*$", re.MULTILINE)
 _STEP_MARKER = re.compile(r"(?:#{1,6}[ \t]{0,3})?\bstep[\s.:#*_-]{0,4}\d*", re.IGNORECASE)
-_UNSPACED_SCRIPT = re.compile(
-    "[\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
-)
-"""Thai, Lao, Tibetan, Burmese, Khmer, kana and Han: scripts that put no spaces between words."""
-_LONGEST_WORD = 256
-"""Characters; a longer run without whitespace is not a word."""
-_CHARACTERS_PER_WORD = 6
-"""Scales the watched n-gram where characters are counted instead of words."""
-_REMEMBERED_NGRAMS = 2**18
-"""Bounds memory on huge texts; far more n-grams than a step has."""
 
 
 def invalid_reason(
-    text: str, *, loop_ngram: int, loop_repeats: int, has_markers: bool = True, may_be_empty: bool = False
+    text: str,
+    *,
+    loop_ngram: int,
+    loop_repeats: int,
+    was_cut: bool = False,
+    has_markers: bool = True,
+    may_be_empty: bool = False,
 ) -> InvalidReason | None:
     """Why the proposed step `text` may not enter a beam, or None.
 
     Without `has_markers` a heading is text like any other. A step that `may_be_empty` only closes a trajectory which
     has text already, and leaves no boundary behind.
 
-    A loop is one n-gram of `loop_ngram` words that occurs `loop_repeats` times without overlapping itself. Where the
-    reason is UNSTORABLE the caller must store `storable(text)`.
+    What a loop is says `loops`; `was_cut` where the token cap ended the text. Where the reason is UNSTORABLE the caller
+    must store `storable(text)`.
     """
     if may_be_empty and not text.strip():
         return None
@@ -51,7 +64,7 @@ def invalid_reason(
         return InvalidReason.THINK_TAG
     if _is_marker_only(text) if has_markers else not any(map(_is_content, text)):
         return InvalidReason.MARKER_ONLY
-    if _is_loop(text, loop_ngram, loop_repeats):
+    if is_loop(text, ngram=loop_ngram, repeats=loop_repeats, was_cut=was_cut):
         return InvalidReason.LOOP
     return None
 
@@ -61,27 +74,44 @@ def storable(text: str) -> str:
     return _UNSTORABLE.sub("\ufffd", text)
 
 
+def text_key(text: str) -> uuid.UUID:
+    """128 bits that equal texts share, with every run of whitespace as one space."""
+    return uuid.UUID(bytes=hashlib.blake2b(_normalised(text).encode(), digest_size=16).digest())
+
+
 def duplicates(candidates: Iterable[Candidate]) -> dict[int, int]:
     """Ids of the candidates that repeat a sibling, each with the id of the sibling that stands for both.
 
     Siblings extend the same place of the beam; texts are compared with every run of whitespace as one space. The
-    sibling with the lowest (teacher, sample) stands, whatever the order of arrival. Candidates that are invalid already
-    are left out.
+    sibling with the lowest (teacher, sample) stands, whatever the order of arrival. Candidates that were invalid as they
+    were proposed are left out. One that turned out so when it was scored stands all the same: what repeats it was not
+    scored, and would have come to the same.
     """
     standing: dict[tuple[int | None, int, str], int] = {}
     repeats: dict[int, int] = {}
-    valid = (candidate for candidate in candidates if candidate.invalid_reason is None)
-    for candidate in sorted(valid, key=lambda candidate: (candidate.teacher, candidate.sample)):
+    proposed = (candidate for candidate in candidates if _was_valid_when_proposed(candidate))
+    for candidate in sorted(proposed, key=lambda candidate: (candidate.teacher, candidate.sample)):
         if candidate.text is None:
             raise SearchError(
                 f"candidate {candidate.id} (step {candidate.step}) has no text and is not marked invalid: propose it "
                 "before the step is decided"
             )
-        text = " ".join(candidate.text.split())
+        text = _normalised(candidate.text)
         first = standing.setdefault((candidate.parent_id, candidate.parent_rank, text), candidate.id)
-        if first != candidate.id:
+        if first != candidate.id and candidate.invalid_reason is None:
             repeats[candidate.id] = first
     return repeats
+
+
+def _normalised(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _was_valid_when_proposed(candidate: Candidate) -> bool:
+    """What was refused before there was a text has none, and no finish reason."""
+    if candidate.invalid_reason is None:
+        return True
+    return None not in (candidate.text, candidate.finish_reason) and candidate.invalid_reason not in _OF_TEXTS
 
 
 def _is_marker_only(text: str) -> bool:
@@ -94,34 +124,3 @@ def _is_content(character: str) -> bool:
     if character.isalnum():
         return True
     return character > "\x7f" and character != "\ufffd" and unicodedata.category(character).startswith("S")
-
-
-def _is_loop(text: str, ngram: int, repeats: int) -> bool:
-    words = tuple(text.split())
-    if _repeats(words, ngram, repeats):
-        return True
-    if _UNSPACED_SCRIPT.search(text) or any(len(word) > _LONGEST_WORD for word in words):
-        return _repeats("".join(words), ngram * _CHARACTERS_PER_WORD, repeats)
-    return False
-
-
-def _repeats(units: Sequence[str], ngram: int, limit: int) -> bool:
-    """Whether `ngram` consecutive units occur `limit` times without overlapping. `units` slices must be hashable.
-
-    An n-gram is forgotten when it was not seen for `_REMEMBERED_NGRAMS` others.
-    """
-    if len(units) < ngram * limit:
-        return False
-    recent: dict[Sequence[str], tuple[int, int]] = {}
-    older: dict[Sequence[str], tuple[int, int]] = {}
-    for start in range(len(units) - ngram + 1):
-        key = units[start : start + ngram]
-        count, free_from = recent.get(key) or older.get(key) or (0, 0)
-        if start >= free_from:
-            count, free_from = count + 1, start + ngram
-            if count == limit:
-                return True
-        recent[key] = count, free_from
-        if len(recent) >= _REMEMBERED_NGRAMS:
-            older, recent = recent, {}
-    return False

@@ -166,6 +166,21 @@ _WRITE_INVALID = sa.text(
     """
 )
 
+_LINK_DUPLICATES = sa.text(
+    """
+    UPDATE candidates c SET duplicate_of = (
+        SELECT s.id FROM candidates s JOIN teachers t ON t.id = s.teacher_id
+        WHERE s.problem_id = c.problem_id AND s.step = c.step AND s.round = c.round AND s.parent_rank = c.parent_rank
+              AND s.parent_id IS NOT DISTINCT FROM c.parent_id AND s.id <> c.id
+              AND s.invalid_reason IS DISTINCT FROM 'duplicate'
+              AND btrim(regexp_replace(s.text, '\\s+', ' ', 'g')) = btrim(regexp_replace(c.text, '\\s+', ' ', 'g'))
+        ORDER BY t.ordinal, s.sample LIMIT 1
+    )
+    WHERE c.id = ANY(CAST(:ids AS bigint[])) AND c.invalid_reason = 'duplicate' AND c.duplicate_of IS NULL
+    """
+)
+"""For candidates that a worker of an older release proposed, without a text key: the decision finds them."""
+
 _ASK_ANSWERS = sa.text(
     """
     UPDATE trajectories j SET answer_state = 'pending', answer_seed = r.seed, touched_at = now()
@@ -253,8 +268,8 @@ def lock_problem(connection: sa.Connection, problem_id: int) -> ProblemSnapshot 
 def read_candidates(connection: sa.Connection, problem_id: int, step: int, round: int) -> list[Candidate]:
     """Every candidate of one step and round.
 
-    Duplicates that an earlier decision marked are returned as it found them, so that replaying it is the same
-    computation.
+    Duplicates that are marked already are returned as they were found, so that a decision, and its replay, finds them
+    again.
     """
     rows = connection.execute(_READ_CANDIDATES, {"problem_id": problem_id, "step": step, "round": round})
     return [_as_found(Candidate(**row._mapping)) for row in rows]
@@ -378,6 +393,9 @@ def _write_invalid(connection: sa.Connection, invalid: Mapping[int, InvalidReaso
         connection.execute(
             _WRITE_INVALID, {"ids": list(invalid), "reasons": [reason.value for reason in invalid.values()]}
         )
+    repeated = [id_ for id_, reason in invalid.items() if reason == InvalidReason.DUPLICATE]
+    if repeated:
+        connection.execute(_LINK_DUPLICATES, {"ids": repeated})
 
 
 def _plan(

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -94,10 +95,10 @@ _INSERT_RUN = sa.text(
     """
     INSERT INTO runs
         (name, config, config_fingerprint, prover_model_id, reward_model_id, judge_model_id, seed, code_version,
-         priority)
+         priority, prompt_date)
     VALUES
         (:name, CAST(:config AS jsonb), :fingerprint, :prover_model_id, :reward_model_id, :judge_model_id, :seed,
-         :version, :priority)
+         :version, :priority, :prompt_date)
     RETURNING id
     """
 )
@@ -234,6 +235,7 @@ def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tupl
             "seed": config.run.seed,
             "version": cord_worker.__version__,
             "priority": config.run.priority,
+            "prompt_date": config.run.date or datetime.now(UTC).date(),
         },
     ).scalar_one()
     for ordinal, teacher in enumerate(config.writers):

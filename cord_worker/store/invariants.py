@@ -251,6 +251,26 @@ INVARIANTS: tuple[Invariant, ...] = (
         """,
     ),
     Invariant(
+        "duplicates",
+        "a candidate that repeats a sibling points at the first with this text, and of equal texts one stands",
+        """
+        SELECT p.id, format('candidate %s repeats %s, which is no sibling, has another text, comes later or repeats one '
+                            'itself', c.id, c.duplicate_of)
+        FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.duplicate_of IS NOT NULL
+        JOIN teachers t ON t.id = c.teacher_id
+        JOIN candidates s ON s.id = c.duplicate_of JOIN teachers u ON u.id = s.teacher_id
+        WHERE (s.problem_id, s.step, s.round, s.parent_rank) <> (c.problem_id, c.step, c.round, c.parent_rank)
+           OR s.parent_id IS DISTINCT FROM c.parent_id OR s.text_key IS DISTINCT FROM c.text_key
+           OR (u.ordinal, s.sample) >= (t.ordinal, c.sample) OR s.duplicate_of IS NOT NULL
+        UNION ALL
+        SELECT p.id, format('step %s, round %s: %s candidates with the text of candidate %s stand', c.step, c.round,
+                            count(*), min(c.id))
+        FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.text_key IS NOT NULL
+        WHERE c.state IN ('scoring', 'unjudged', 'judging', 'scored')
+        GROUP BY p.id, c.step, c.round, c.parent_id, c.parent_rank, c.text_key HAVING count(*) > 1
+        """,
+    ),
+    Invariant(
         "texts",
         "a proposed candidate has its text and its token counts, an unproposed one none",
         """

@@ -17,6 +17,7 @@ its candidates are final, so no circle can form.
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
@@ -105,6 +106,19 @@ def lower_barrier(moves_on: str) -> str:
 """
 
 
+def is_compared(candidate: str, problem: str) -> str:
+    """SQL: all siblings that the candidate in this row may repeat (those before it, by teacher and sample) have their
+    texts. It waits for no others: a slow teacher holds up the scores of those after it only."""
+    return f"""
+        ({problem}.unproposed = 0 OR NOT EXISTS (
+            SELECT 1 FROM candidates s
+            JOIN teachers st ON st.id = s.teacher_id JOIN teachers ct ON ct.id = {candidate}.teacher_id
+            WHERE s.problem_id = {candidate}.problem_id AND s.step = {candidate}.step AND s.round = {candidate}.round
+              AND s.parent_rank = {candidate}.parent_rank AND s.parent_id IS NOT DISTINCT FROM {candidate}.parent_id
+              AND s.state IN ('pending', 'proposing') AND (st.ordinal, s.sample) < (ct.ordinal, {candidate}.sample)
+        ))"""
+
+
 _CLAIM_PROPOSALS = sa.text(
     f"""
     WITH {WITHOUT_FLUSH}, due AS MATERIALIZED (
@@ -145,7 +159,7 @@ _FINISH_PROPOSALS = sa.text(
         SET state = CASE WHEN r.invalid_reason IS NOT NULL THEN 'invalid'
                          WHEN run.prover_model_id IS NULL THEN 'unscored' ELSE 'proposed' END,
             thinking_tokens = CASE WHEN run.prover_model_id IS NULL THEN r.completion_tokens END,
-            text = r.text, finish_reason = r.finish_reason, invalid_reason = r.invalid_reason,
+            text = r.text, text_key = r.text_key, finish_reason = r.finish_reason, invalid_reason = r.invalid_reason,
             prompt_tokens = r.prompt_tokens, completion_tokens = r.completion_tokens,
             cached_tokens = r.cached_tokens, propose_seconds = r.seconds, reply = r.reply, answer_part = r.answer_part,
             sources = CASE WHEN r.merged IS NULL THEN c.sources
@@ -155,9 +169,9 @@ _FINISH_PROPOSALS = sa.text(
             CAST(:candidate_id AS bigint[]), CAST(:attempt AS int[]), CAST(:text AS text[]),
             CAST(:finish_reason AS text[]), CAST(:invalid_reason AS text[]), CAST(:prompt_tokens AS int[]),
             CAST(:completion_tokens AS int[]), CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[]),
-            CAST(:reply AS text[]), CAST(:answer_part AS text[]), CAST(:merged AS int[])
+            CAST(:reply AS text[]), CAST(:answer_part AS text[]), CAST(:merged AS int[]), CAST(:text_key AS uuid[])
         ) AS r(id, attempt, text, finish_reason, invalid_reason, prompt_tokens, completion_tokens, cached_tokens,
-               seconds, reply, answer_part, merged),
+               seconds, reply, answer_part, merged, text_key),
              problems p JOIN runs run ON run.id = p.run_id
              LEFT JOIN models prover ON prover.id = run.prover_model_id AND run.state = 'active'
                                         AND p.state = 'searching'
@@ -178,27 +192,53 @@ _ADOPT_SCORING_MODE = sa.text(
 
 _CLAIM_SCORES = sa.text(
     f"""
-    WITH {WITHOUT_FLUSH}, due AS MATERIALIZED (
-        SELECT c.id, p.id AS problem_id, p.run_id, p.question, p.passage, p.answer,
-               r.scoring_mode IS NULL AS is_first, {must_be_alone("c.score_attempts")} = :alone AS fits
+    WITH {WITHOUT_FLUSH}, written AS MATERIALIZED (
+        SELECT c.id, CASE WHEN c.text_key IS NULL THEN c.id ELSE first_value(c.id) OVER (
+                   PARTITION BY c.problem_id, c.parent_id, c.parent_rank, c.text_key ORDER BY t.ordinal, c.sample
+               ) END AS original
         FROM unflushed, problems p
+        JOIN candidates c ON c.problem_id = p.id AND c.step = p.step AND c.round = p.round
+        JOIN teachers t ON t.id = c.teacher_id
+        WHERE p.id = ANY(CAST(:problem_ids AS bigint[])) AND p.state = 'searching'
+    ), due AS MATERIALIZED (
+        SELECT c.id, written.original, p.id AS problem_id, p.run_id, p.question, p.passage, p.answer,
+               r.scoring_mode IS NULL AS is_first, {must_be_alone("c.score_attempts")} = :alone AS fits
+        FROM written
+        JOIN candidates c ON c.id = written.id
+        JOIN problems p ON p.id = c.problem_id
         JOIN runs r ON r.id = p.run_id AND r.state = 'active' AND coalesce(r.scoring_mode, :mode) = :mode
-        JOIN candidates c ON c.problem_id = p.id AND c.step = p.step
-        WHERE p.id = ANY(CAST(:problem_ids AS bigint[])) AND p.state = 'searching' AND {in_state("c.state", "proposed")}
+        WHERE {in_state("c.state", "proposed")} AND {is_compared("c", "p")}
         ORDER BY c.id
         FOR UPDATE OF c SKIP LOCKED
     ), claimed AS (
         UPDATE candidates c
         SET state = 'scoring', score_worker_id = :worker_id, score_attempts = c.score_attempts + 1, touched_at = now()
-        FROM due WHERE c.id = due.id AND due.fits AND NOT due.is_first
+        FROM due WHERE c.id = due.id AND due.original = due.id AND due.fits AND NOT due.is_first
         RETURNING c.id, c.score_attempts AS attempt
+    ), repeated AS (
+        UPDATE candidates c
+        SET state = 'invalid', invalid_reason = 'duplicate', duplicate_of = due.original, touched_at = now()
+        FROM due WHERE c.id = due.id AND due.original <> due.id
+        RETURNING c.problem_id
+    ), locked AS MATERIALIZED (
+        SELECT p.id, done.final
+        FROM (SELECT problem_id, count(*) AS final FROM repeated GROUP BY problem_id) done
+        JOIN problems p ON p.id = done.problem_id
+        ORDER BY p.id FOR NO KEY UPDATE OF p
+    ), lowered AS (
+        UPDATE problems p SET outstanding = p.outstanding - locked.final, touched_at = now()
+        FROM locked WHERE p.id = locked.id
+        RETURNING p.id, p.outstanding = 0 AS is_complete
     )
-    SELECT due.problem_id, due.is_first, claimed.id AS candidate_id, claimed.attempt, due.run_id, due.question,
+    SELECT due.problem_id, due.is_first, due.original <> due.id AS is_repeated,
+           coalesce(lowered.is_complete, false) AS is_complete, claimed.id AS candidate_id, claimed.attempt, due.run_id, due.question,
            due.passage, due.answer, {steps_to("claimed.id")} AS steps
-    FROM due LEFT JOIN claimed ON claimed.id = due.id
+    FROM due LEFT JOIN claimed ON claimed.id = due.id LEFT JOIN lowered ON lowered.id = due.problem_id
     ORDER BY due.id
     """
 )
+"""A candidate is claimed once all texts are there that it may repeat, so whoever claims it, and whenever, finds the same:
+of equal texts the first by teacher and sample stands. What repeats it is final with that."""
 
 _FINISH_SCORES = sa.text(
     f"""
@@ -330,18 +370,25 @@ def claim_scores(
     scoring_mode: str,
     alone: bool = False,
 ) -> Claimed[LeasedScore]:
-    """Leases every proposed candidate of the problems' current steps, for runs of this scoring mode.
+    """Leases every proposed candidate of the problems' current steps that `is_compared`, for runs of this scoring mode.
+    What repeats a sibling is not leased: it is invalid from now on, and points at the sibling.
 
     A run without a scoring mode takes this one.
     """
     asked = {"worker_id": worker_id, "mode": scoring_mode, "alone": alone}
     rows = list(connection.execute(_CLAIM_SCORES, {"problem_ids": sorted(set(problem_ids)), **asked}))
+    complete = frozenset(row.problem_id for row in rows if row.is_complete)
     first = sorted({row.problem_id for row in rows if row.is_first})
     if first:
         connection.execute(_ADOPT_SCORING_MODE, {"problem_ids": first, "mode": scoring_mode})
         rows = [row for row in rows if not row.is_first]
         rows += connection.execute(_CLAIM_SCORES, {"problem_ids": first, **asked})
-    return claimed_rows(rows, lambda row: LeasedScore(**of_lease(row, "is_first")))
+        complete |= {row.problem_id for row in rows if row.is_complete}
+    claimed = claimed_rows(
+        (row for row in rows if not row.is_repeated),
+        lambda row: LeasedScore(**of_lease(row, "is_first", "is_repeated", "is_complete")),
+    )
+    return dataclasses.replace(claimed, complete=complete)
 
 
 def finish_scores(

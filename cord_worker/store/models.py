@@ -6,7 +6,7 @@ Every table and column carries a comment, so that `\\d+` in psql is the data dic
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
+    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -160,6 +161,11 @@ class Run(Base):
     scoring_mode: Mapped[str | None] = mapped_column(
         Text, comment="Numerical path of the scores; set by the first score, the same for all."
     )
+    prompt_date: Mapped[date] = mapped_column(
+        Date,
+        server_default="2025-01-01",
+        comment="What chat templates take for today, on every machine and however long the run takes.",
+    )
     code_version: Mapped[str] = mapped_column(Text, comment="Version of cord-worker that created the run.")
     created_at: Mapped[datetime] = _instant("When it was enqueued first.", default=True)
 
@@ -277,6 +283,8 @@ class Candidate(Base):
         CheckConstraint("answer_tokens >= 1", name="answer_tokens"),
         CheckConstraint("(state = 'invalid') = (invalid_reason IS NOT NULL)", name="invalid_reason"),
         CheckConstraint("state <> 'scored' OR score IS NOT NULL", name="scored"),
+        CheckConstraint("duplicate_of IS NULL OR invalid_reason = 'duplicate'", name="duplicate_of"),
+        Index("ix_candidates_duplicate_of", "duplicate_of", postgresql_where=text("duplicate_of IS NOT NULL")),
         Index("ix_candidates_problem_id_step", "problem_id", "step"),
         Index(
             "ix_candidates_unfinished",
@@ -318,6 +326,13 @@ class Candidate(Base):
         comment="pending, proposing, proposed, scoring, unjudged, judging, scored, unscored or invalid.",
     )
     text: Mapped[str | None] = mapped_column(Text, comment="The step, without its marker.")
+    text_key: Mapped[uuid.UUID | None] = mapped_column(
+        Uuid, comment="What equal texts share (whitespace normalised); NULL where it was invalid as proposed."
+    )
+    duplicate_of: Mapped[int | None] = mapped_column(
+        ForeignKey("candidates.id", ondelete="CASCADE"),
+        comment="The sibling whose text it repeats; that one alone is scored and stands for both. NULL if none.",
+    )
     reply: Mapped[str | None] = mapped_column(Text, comment="What the integrator wrote, as it wrote it.")
     answer_part: Mapped[str | None] = mapped_column(Text, comment="The final answer that the integrator wrote with it.")
     finish_reason: Mapped[str | None] = mapped_column(

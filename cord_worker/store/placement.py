@@ -9,22 +9,28 @@ import sqlalchemy as sa
 
 @dataclass(frozen=True, slots=True)
 class WinningStep:
-    """One step of a winning trajectory: its problem, who wrote it, and the tenth (1-10) of the decoding position."""
+    """One step of a winning trajectory: its problem, who wrote it, and the tenth (1-10) of the decoding position.
+
+    A step that several proposals have in common is there once for each, with an equal `share` of it.
+    """
 
     key: str
     teacher: str
     tenth: int
+    share: float = 1.0
 
 
 _WINNING_STEPS = sa.text(
     """
-    SELECT p.key, t.name AS teacher, least(floor(10 * (c.depth - 0.5) / j.steps)::int, 9) + 1 AS tenth
+    SELECT p.key, t.name AS teacher, least(floor(10 * (c.depth - 0.5) / j.steps)::int, 9) + 1 AS tenth,
+           CAST(1.0 / count(*) OVER (PARTITION BY c.id) AS float8) AS share
     FROM candidates c
     JOIN problems p ON p.id = c.problem_id
-    JOIN teachers t ON t.id = c.teacher_id
+    JOIN candidates w ON w.id = c.id OR w.duplicate_of = c.id
+    JOIN teachers t ON t.id = w.teacher_id
     JOIN trajectories j ON j.problem_id = p.id AND j.winner
     WHERE p.run_id = :run_id AND c.winning
-    ORDER BY p.position, c.depth
+    ORDER BY p.position, c.depth, t.ordinal, w.sample
     """
 )
 

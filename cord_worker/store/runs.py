@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +26,7 @@ class RunRow:
     prover_model: str | None
     seed: int
     scoring_mode: str | None
+    prompt_date: date
     created_at: datetime
 
 
@@ -45,7 +46,7 @@ class TeacherRow:
 
 _RUNS = """
     SELECT r.id, r.name, r.state, r.priority, r.config, r.config_fingerprint, m.fingerprint AS prover_model, r.seed,
-           r.scoring_mode, r.created_at
+           r.scoring_mode, r.prompt_date, r.created_at
     FROM runs r LEFT JOIN models m ON m.id = r.prover_model_id
 """
 

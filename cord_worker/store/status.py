@@ -50,12 +50,19 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class TeacherTotals:
-    """What one teacher did in a run; `share` of the winning steps, `tokens` generated, `request_seconds` the sum of
-    what each of its proposals took, beside others in the same batch."""
+    """What one teacher did in a run; `tokens` generated, `request_seconds` the sum of what each of its proposals took,
+    beside others in the same batch.
+
+    Proposals of one step with equal texts have one score and one fate, whoever is listed first: each of them counts as
+    `kept` and `winning` where that text is, and is among the `shared` ones, none of which is `invalid` for it. The
+    `share` of the winning steps adds up to 1 over the teachers: a step that N proposals have in common counts 1/N for
+    each.
+    """
 
     name: str
     proposed: int
     invalid: int
+    shared: int
     kept: int
     winning: int
     share: float | None
@@ -247,15 +254,25 @@ _RUN_NAME = sa.text("SELECT name FROM runs WHERE id = :run_id")
 
 _TEACHERS = sa.text(
     """
-    SELECT t.name, count(c.proposed_at) AS proposed, count(*) FILTER (WHERE c.state = 'invalid') AS invalid,
-           count(*) FILTER (WHERE c.state = 'scored') AS scored,
+    WITH shared AS (
+        SELECT c.duplicate_of AS id, count(*) + 1 AS proposals
+        FROM candidates c JOIN problems p ON p.id = c.problem_id AND p.run_id = :run_id
+        WHERE c.duplicate_of IS NOT NULL GROUP BY c.duplicate_of
+    )
+    SELECT t.name, count(c.proposed_at) AS proposed,
+           count(*) FILTER (WHERE c.state = 'invalid' AND c.invalid_reason <> 'duplicate') AS invalid,
+           count(*) FILTER (WHERE c.invalid_reason = 'duplicate') AS duplicate,
+           count(shared.id) AS shared, count(*) FILTER (WHERE c.state = 'scored') AS scored,
            count(*) FILTER (WHERE c.state = 'unscored') AS unscored, count(c.id) AS planned,
-           count(*) FILTER (WHERE c.kept) AS kept, count(*) FILTER (WHERE c.winning) AS winning,
-           avg(c.score) AS mean_score, coalesce(sum(c.completion_tokens), 0) AS tokens,
+           count(*) FILTER (WHERE s.kept) AS kept, count(*) FILTER (WHERE s.winning) AS winning,
+           CAST(coalesce(sum(1.0 / coalesce(shared.proposals, 1)) FILTER (WHERE s.winning), 0) AS float8) AS won,
+           avg(s.score) AS mean_score, coalesce(sum(c.completion_tokens), 0) AS tokens,
            coalesce(sum(c.propose_seconds), 0) AS seconds,
            coalesce(sum(c.score_prompt_tokens), 0) AS scored_tokens,
            coalesce(sum(c.score_seconds), 0) AS prover_seconds
     FROM teachers t LEFT JOIN candidates c ON c.teacher_id = t.id
+    LEFT JOIN candidates s ON s.id = coalesce(c.duplicate_of, c.id)
+    LEFT JOIN shared ON shared.id = s.id
     WHERE t.run_id = :run_id
     GROUP BY t.id, t.name, t.ordinal ORDER BY t.ordinal
     """
@@ -388,8 +405,10 @@ def read_totals(connection: sa.Connection, run_id: int, *, window_seconds: float
     times = connection.execute(_TIMES, {"run_id": run_id, "window": window_seconds}).one()
     answers = connection.execute(_ANSWERS, {"run_id": run_id}).one()
     rows = connection.execute(_TEACHERS, {"run_id": run_id}).all()
-    winning = sum(row.winning for row in rows)
-    final = {state: sum(getattr(row, state) for row in rows) for state in ("scored", "unscored", "invalid")}
+    won = sum(row.won for row in rows)
+    final = {
+        state: sum(getattr(row, state) for row in rows) for state in ("scored", "unscored", "invalid", "duplicate")
+    }
     return Totals(
         done=answered.done,
         mean_score=answered.mean_score,
@@ -403,9 +422,10 @@ def read_totals(connection: sa.Connection, run_id: int, *, window_seconds: float
                 name=row.name,
                 proposed=row.proposed,
                 invalid=row.invalid,
+                shared=row.shared,
                 kept=row.kept,
                 winning=row.winning,
-                share=row.winning / winning if winning else None,
+                share=row.won / won if won else None,
                 mean_score=row.mean_score,
                 tokens=row.tokens,
                 request_seconds=row.seconds,

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from cord_worker.store.admission import begin_problems
 from cord_worker.store.isolation import MOST_ATTEMPTS
+from cord_worker.store.leases import is_compared
 from cord_worker.store.verdicts import IS_JUDGED
 
 
@@ -79,7 +80,7 @@ _DUE_SCORES = sa.text(
         JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         JOIN models m ON m.id = r.prover_model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
-        WHERE c.state = 'proposed' AND {_untouched("c")}
+        WHERE c.state = 'proposed' AND {is_compared("c", "p")} AND {_untouched("c")}
         ORDER BY c.id LIMIT :most FOR UPDATE OF c SKIP LOCKED
     )
     UPDATE candidates c SET touched_at = now() FROM due WHERE c.id = due.id
@@ -176,7 +177,7 @@ _WAITING = sa.text(
         FROM candidates c
         JOIN problems p ON p.id = c.problem_id AND p.state = 'searching'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
-        WHERE c.state = 'proposed'
+        WHERE c.state = 'proposed' AND {is_compared("c", "p")}
         UNION ALL
         SELECT DISTINCT c.problem_id, r.reward_model_id
         FROM candidates c

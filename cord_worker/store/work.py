@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -12,10 +13,12 @@ Lease = TypeVar("Lease")
 @dataclass(frozen=True, slots=True)
 class Claimed(Generic[Lease]):
     """What a claim came to. Problems are `held_back` that have work which may be done, but in other company: alone
-    instead of beside others, or the other way round (`isolation`)."""
+    instead of beside others, or the other way round (`isolation`). Problems are `complete` whose last unfinished
+    candidates proved to be duplicates: their next decision is due."""
 
     leases: Sequence[Lease]
     held_back: frozenset[int] = frozenset()
+    complete: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,9 @@ class LeasedProposal:
 class ProposalResult:
     """What became of a leased proposal; `invalid_reason` set means it never enters the beam.
 
-    An integrator's has its `reply` as it was written, the `answer_part` in it, and the number of sources that were
-    `merged`, the best ones.
+    `text_key` is what equal texts share (`search.validity`); None where it may not enter the beam in any case, or where
+    equal texts are no duplicates. An integrator's has its `reply` as it was written, the `answer_part` in it, and the
+    number of sources that were `merged`, the best ones.
     """
 
     candidate_id: int
@@ -65,6 +69,7 @@ class ProposalResult:
     reply: str | None = None
     answer_part: str | None = None
     merged: int | None = None
+    text_key: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ CONTENT = {
                c.completion_tokens, c.judgment, c.judgment_detail,
                c.score, c.log_prob_sum, c.answer_tokens, c.thinking_tokens, c.scoring_mode,
                c.rank, c.kept, c.winning, c.reply, c.answer_part,
+               (SELECT o.lineage FROM candidates o WHERE o.id = c.duplicate_of) AS duplicate_of,
                (SELECT array_agg(s.lineage ORDER BY o.place) FROM unnest(c.sources) WITH ORDINALITY AS o(id, place)
                 JOIN candidates s ON s.id = o.id) AS sources
         FROM candidates c

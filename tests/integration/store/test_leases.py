@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -14,10 +15,13 @@ import sqlalchemy as sa
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.search import cord
+from cord_worker.search.decision import Expand
 from cord_worker.search.types import SearchSettings, SeedScope
+from cord_worker.search.validity import duplicates, text_key
 from cord_worker.store import decisions, leases, lifecycle, sweep, workers
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import enqueue
+from cord_worker.store.invariants import INVARIANTS, check
 from cord_worker.store.judgments import JudgmentResult, LeasedJudgment, claim_judgments, finish_judgments
 from cord_worker.store.models import WorkerRole
 from cord_worker.store.returning import give_back
@@ -183,6 +187,116 @@ def test_texts_that_wait_for_a_slow_sibling_are_owed_to_the_prover_after_a_while
     result = ScoreResult(lease.candidate_id, lease.attempt, None, 0.5, -0.7, 1, 4, 20, 0, 0.1)
     scored = database.run_single(lambda c: leases.finish_scores(c, holder, [result], scoring_mode="instant"))
     assert scored.to_advance == frozenset()
+
+
+def written(database: Database, worker_id: uuid.UUID, problem_id: int, teacher: int, text: str) -> Outcome:
+    """The teacher's candidate gets its text, with the key that a worker gives it."""
+    results = [
+        replace(one, text_key=text_key(text)) for one in proposed(claim(database, worker_id, problem_id, teacher), text)
+    ]
+    return finish(database, worker_id, results)
+
+
+def table(database: Database, columns: str, of: str = "candidates") -> list[tuple[object, ...]]:
+    found = sa.text(f"SELECT {columns} FROM {of} ORDER BY id")
+    return database.run(lambda connection: [tuple(row) for row in connection.execute(found)])
+
+
+def scored(database: Database, worker_id: uuid.UUID, found: Sequence[LeasedScore]) -> Outcome:
+    results = [
+        ScoreResult(one.candidate_id, one.attempt, None, 0.5, -0.6931471805599453, 1, 4, 20, 0, 0.1) for one in found
+    ]
+    return database.run_single(lambda c: leases.finish_scores(c, worker_id, results, scoring_mode="instant"))
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_equal_texts_the_first_teachers_is_scored_whoever_was_first(
+    database: Database, problem: int, order: tuple[int, int]
+) -> None:
+    holder = worker(database)
+    for teacher in order:
+        written(database, holder, problem, teacher, " It is 2." if teacher else " It  is\n2. ")
+    found = claim_scores(database, holder, problem)
+    (stands, _), _ = table(database, "id, lineage")
+    assert [lease.candidate_id for lease in found] == [stands]
+    columns = "state, invalid_reason, duplicate_of, score_attempts"
+    assert table(database, columns) == [("scoring", None, None, 1), ("invalid", "duplicate", stands, 0)]
+    assert table(database, "outstanding, unproposed", "problems") == [(1, 0)]
+    assert scored(database, holder, found).to_advance == frozenset({problem})
+    verdicts = database.run(lambda connection: [check(connection, one, None) for one in INVARIANTS])
+    assert [verdict for verdict in verdicts if verdict.offences] == []
+
+
+def test_a_text_that_may_repeat_one_to_come_is_not_scored_before_that_is_there(
+    database: Database, problem: int
+) -> None:
+    holder = worker(database)
+    written(database, holder, problem, 1, " It is 2.")
+    database.run(lambda c: c.execute(sa.text("UPDATE candidates SET touched_at = now() - interval '2 seconds'")))
+    kinds = {due.kind for due in database.run(lambda c: sweep.due_model_work(c, MODELS, 1.0))}
+    assert (claim_scores(database, holder, problem), kinds) == ([], {sweep.Kind.PROPOSE})
+    assert database.run(sweep.waiting) == {MODELS[0]: 1}  # the proposal of the first teacher
+
+
+def test_a_late_text_that_repeats_a_scored_one_completes_the_step_without_the_prover(
+    database: Database, problem: int
+) -> None:
+    holder = worker(database)
+    written(database, holder, problem, 0, " It is 2.")
+    early = claim_scores(database, holder, problem)
+    assert scored(database, holder, early).to_advance == frozenset()
+    assert written(database, holder, problem, 1, " It is 2.").to_pass_on == PASSED_ON
+    late = database.run_single(lambda c: leases.claim_scores(c, holder, [problem], scoring_mode="instant"))
+    assert (late.leases, late.held_back, late.complete) == ([], frozenset(), {problem})
+    assert table(database, "state, outstanding", "problems") == [("searching", 0)]
+
+
+def test_a_duplicate_of_a_text_that_cannot_be_scored_is_not_scored_either(database: Database, problem: int) -> None:
+    holder = worker(database)
+    written(database, holder, problem, 0, " It is 2.")
+    (lease,) = claim_scores(database, holder, problem)
+    failed = ScoreResult(lease.candidate_id, lease.attempt, "unscorable", None, None, None, None, None, None, None)
+    database.run_single(lambda c: leases.finish_scores(c, holder, [failed], scoring_mode="instant"))
+    written(database, holder, problem, 1, " It is 2.")
+    assert claim_scores(database, holder, problem) == []
+    assert table(database, "invalid_reason") == [("unscorable",), ("duplicate",)]
+    found = database.run(lambda c: decisions.read_candidates(c, problem, 1, 0))
+    assert duplicates(found) == {found[1].id: found[0].id}
+
+
+def test_texts_of_workers_that_know_no_keys_are_scored_and_linked_when_the_step_is_decided(
+    database: Database, problem: int
+) -> None:
+    holder = worker(database)
+    for teacher in (0, 1):
+        finish(database, holder, proposed(claim(database, holder, problem, teacher), f" It{' ' * (1 + teacher)}is 2."))
+    scored(database, holder, claim_scores(database, holder, problem))
+
+    def decide(connection: sa.Connection) -> None:
+        snapshot = decisions.lock_problem(connection, problem)
+        assert snapshot is not None
+        found = decisions.read_candidates(connection, problem, 1, 0)
+        scope = SeedScope(0, "p")
+        decision = cord.decide(
+            SETTINGS, scope, ["first", "second"], step=1, round=0, beam=(), candidates=found, spent=0
+        )
+        assert isinstance(decision, Expand)
+        decisions.write_expand(connection, snapshot, decision, teachers(connection, snapshot.run_id))
+
+    database.run(decide)
+    (stands, _, _), repeats = table(database, "id, state, duplicate_of", "candidates WHERE step = 1")[:2]
+    assert repeats[1:] == ("invalid", stands)
+
+
+def test_provers_that_claim_at_once_find_the_same_duplicates(database: Database, problem: int) -> None:
+    holders = [worker(database) for _ in range(6)]
+    for teacher in (0, 1):
+        written(database, holders[0], problem, teacher, " It is 2.")
+    with ThreadPoolExecutor(len(holders)) as pool:
+        found = [lease for one in pool.map(lambda it: claim_scores(database, it, problem), holders) for lease in one]
+    assert len(found) == 1
+    assert table(database, "state") == [("scoring",), ("invalid",)]
+    assert table(database, "outstanding", "problems") == [(1,)]
 
 
 def test_a_lost_workers_result_is_dropped_after_another_took_its_lease(database: Database, problem: int) -> None:

@@ -141,12 +141,12 @@ def test_a_problem_goes_on_in_the_state_that_its_rows_say(
 
 def test_only_rows_that_wait_begin_their_attempts_again(database: Database) -> None:
     plan(database, problems=1)
-    execute(database, "UPDATE candidates SET propose_attempts = 5 WHERE id = 1")
-    execute(database, "UPDATE candidates SET state = 'proposed', propose_attempts = 3, score_attempts = 5 WHERE id = 2")
+    execute(database, "UPDATE candidates SET propose_attempts = 5 WHERE id = 2")
+    execute(database, "UPDATE candidates SET state = 'proposed', propose_attempts = 3, score_attempts = 5 WHERE id = 1")
     fail_all(database)
     retry(database)
     attempts = rows(database, "SELECT propose_attempts, score_attempts FROM candidates ORDER BY id")
-    assert attempts == [(0, 0), (3, 0)]
+    assert attempts == [(3, 0), (0, 0)]
     model = CONFIG.models["m"].fingerprint()
     owed = database.run(lambda connection: sweep.due_model_work(connection, [model], 20.0))
     assert {due.kind for due in owed} == {sweep.Kind.PROPOSE, sweep.Kind.SCORE}

@@ -1,0 +1,100 @@
+"""The tags between which a model thinks. Models differ; text that is stored and exchanged knows `<think>` alone.
+
+Steps hold no tags, so models exchange them as they are: each gets its own tags around them, and what it writes is read
+back with its own tags as `<think>` and `</think>`. Which tags a model has is set in cord.toml (`think_open`,
+`think_close`) or found in its chat template or among its tokens; a model that shows none gets `<think>`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cord_worker.prompting.trajectory import THINK_CLOSE, THINK_OPEN
+
+_FIRST_TAG = re.compile(r"<[^<>]*>|\[[^\[\]]*\]|◁[^◁▷]*▷")
+_CANONICAL_CLOSING = re.compile(rf"\s*{re.escape(THINK_CLOSE)}\s*")
+_NAMED_TAG = re.compile(r"<((?:\w+:)?(?:think|thinking|thought|reasoning)(?::\w+)?)>")
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkTags:
+    """A model's tags as they are written, whitespace included: `opening` ends the prompt of a step, `closing` stands
+    between the thinking and the final answer.
+
+    A closing may go on after the tag that ends the thinking, with what opens the answer (gpt-oss changes channels);
+    `answer_end` then ends the answer, where that is not the end of the sequence.
+    """
+
+    opening: str = f"{THINK_OPEN}\n"
+    closing: str = f"\n{THINK_CLOSE}\n\n"
+    answer_end: str = ""
+
+    @property
+    def open(self) -> str:
+        """The opening without whitespace around it."""
+        return self.opening.strip()
+
+    @property
+    def closed(self) -> str:
+        """The closing without whitespace around it."""
+        return self.closing.strip()
+
+    @property
+    def close(self) -> str:
+        """The tag with which the model ends its thinking: the first one of the closing."""
+        first = _FIRST_TAG.match(self.closed)
+        return first.group() if first else self.closed
+
+    @property
+    def openings(self) -> tuple[str, ...]:
+        """What opens a thinking in this model's text: its own tag and the usual one."""
+        return tuple(dict.fromkeys((self.open, THINK_OPEN)))
+
+    @property
+    def closings(self) -> tuple[str, ...]:
+        """What ends it; longer ones first."""
+        return tuple(dict.fromkeys((self.closed, self.close, THINK_CLOSE)))
+
+    def canonical(self, text: str) -> str:
+        """`text` of the model with `<think>` and `</think>` in place of its own tags."""
+        for closing in self.closings:
+            text = text.replace(closing, THINK_CLOSE)
+        return text.replace(self.open, THINK_OPEN)
+
+    def own(self, text: str) -> str:
+        """Our `text` as the model knows it: its closing in place of `</think>` and the whitespace around that."""
+        if self == USUAL_TAGS:
+            return text
+        return _CANONICAL_CLOSING.sub(lambda _: self.closing, text)
+
+
+USUAL_TAGS = ThinkTags()
+"""Those of Qwen, DeepSeek, GLM, SmolLM, Nemotron and most others, on lines of their own."""
+
+_TAGS_OF_FAMILIES = (
+    ThinkTags("[THINK]", "[/THINK]"),  # Mistral: Magistral, Ministral 3
+    ThinkTags("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),  # gpt-oss
+    ThinkTags("<|START_THINKING|>", "<|END_THINKING|><|START_RESPONSE|>", "<|END_RESPONSE|>"),  # Cohere
+    ThinkTags("<|channel>thought\n", "\n<channel|>"),  # Gemma 4
+    ThinkTags("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
+    ThinkTags("◁think▷", "◁/think▷"),  # Kimi-VL
+)
+
+
+def tags_of(template: str, tokens: Iterable[str]) -> ThinkTags:
+    """The tags of the model with this chat template and these added tokens: what the template shows comes first."""
+    if THINK_OPEN in template and THINK_CLOSE in template:
+        return USUAL_TAGS
+    written = "\n".join(tokens)
+    for shown in (template, written):
+        for tags in _TAGS_OF_FAMILIES:
+            if tags.open in shown and tags.close in shown:
+                return tags
+        names = [name for name in _NAMED_TAG.findall(shown) if f"</{name}>" in shown]
+        if "think" in names:
+            return USUAL_TAGS
+        if names:
+            return ThinkTags(f"<{names[0]}>", f"</{names[0]}>")
+    return USUAL_TAGS
