@@ -244,6 +244,7 @@ class ModelWorker:
                 self._committer.submit(self._finish_verdicts, results)
         for result in results:
             _account_tokens("verdict", result.prompt_tokens, 0, result.completion_tokens)
+            metrics.count_verdict("undecided" if result.correct is None else "judge", result.correct)
         return Done(len(results))
 
     def leased(self) -> int:

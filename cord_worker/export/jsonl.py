@@ -60,7 +60,12 @@ def result_line(result: Result, provenance: dict[str, Any], segmentation: Segmen
         "final_answer": answer,
         "score": result.score,
         "correct": result.correct,
-        "verification": {"method": verification.get("method"), "extracted": verification.get("extracted")},
+        "verification": {
+            "method": verification.get("method"),
+            "extracted": verification.get("extracted"),
+            "type": verification.get("type"),
+            "compared": (verification.get("compared") or {}).get("method"),
+        },
         "finish": result.finish,
         "steps": [
             {

@@ -128,7 +128,8 @@ _RETURN_ANSWERS = sa.text(
 _RETURN_VERDICTS = sa.text(
     """
     UPDATE trajectories
-    SET answer_state = 'written', judgment_attempts = judgment_attempts - :forgiven, touched_at = 'epoch'
+    SET answer_state = CASE WHEN verification IS NULL THEN 'written' ELSE 'unjudged' END,
+        judgment_attempts = judgment_attempts - :forgiven, touched_at = 'epoch'
     WHERE answer_state = 'judging' AND judgment_worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
       AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +28,19 @@ class Verdict:
     detail: str | None = None
     type: str | None = None
     readings: tuple[str, ...] = ()
+
+    @property
+    def may_be_judged(self) -> bool:
+        """Whether an LLM judge could decide what the comparison did not: not where the reference is unusable, or the
+        check itself failed."""
+        return self.correct is None and self.method in ("undecided", "timeout", "crashed")
+
+    def to_json(self) -> dict[str, Any]:
+        """All but `correct`, which has a column of its own: how it was decided."""
+        return {
+            "method": self.method,
+            "extracted": self.extracted,
+            "detail": self.detail,
+            "type": self.type,
+            "readings": list(self.readings),
+        }
