@@ -10,6 +10,10 @@ if TYPE_CHECKING:  # the checking processes do without pydantic
     from cord_worker.config import VerifyConfig
 
 
+DEFAULT_RELATIVE = 0.001
+"""Of `numeric`, where nothing else is said: a share of the reference."""
+
+
 class Method(StrEnum):
     """How a final answer is compared with its reference."""
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
+
+_MOST_READINGS = 20
+_LONGEST = 2_000
+"""Characters of each text that are stored."""
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""What PostgreSQL keeps in no text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +43,15 @@ class Verdict:
         return self.correct is None and self.method in ("undecided", "timeout", "crashed")
 
     def to_json(self) -> dict[str, Any]:
-        """All but `correct`, which has a column of its own: how it was decided."""
+        """All but `correct`, which has a column of its own: how it was decided. Long texts are cut."""
         return {
             "method": self.method,
-            "extracted": self.extracted,
-            "detail": self.detail,
+            "extracted": _storable(self.extracted),
+            "detail": _storable(self.detail),
             "type": self.type,
-            "readings": list(self.readings),
+            "readings": [_storable(reading) for reading in self.readings[:_MOST_READINGS]],
         }
+
+
+def _storable(text: str | None) -> str | None:
+    return None if text is None else _UNSTORABLE.sub("\ufffd", text[:_LONGEST])
