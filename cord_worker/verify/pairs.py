@@ -10,9 +10,10 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -196,13 +197,15 @@ class _Number(str):
 
 
 def checked_pairs(
-    pairs: Sequence[AnswerPair], rule: Rule, *, processes: int | None = None, timeout_seconds: float = 5.0
+    pairs: Iterable[AnswerPair], rule: Rule, *, processes: int | None = None, timeout_seconds: float = 5.0
 ) -> Iterator[CheckedPair]:
     """Every pair with its verdict, in order, checked in several processes at once (as many as there are processors).
 
     Raises ProcessPoolError where they cannot be started.
     """
-    count = min(processes or usable_processors(), 1 + len(pairs) // _PAIRS_PER_PROCESS)
+    remaining = iter(pairs)
+    batch = list(islice(remaining, _TOGETHER))
+    count = min(processes or usable_processors(), 1 + len(batch) // _PAIRS_PER_PROCESS)
     with AnswerChecker(timeout_seconds, workers=count) as checker, ThreadPoolExecutor(2 * count) as threads:
         checker.warm_up()
 
@@ -210,8 +213,9 @@ def checked_pairs(
             chosen = rule if pair.method is None else replace(rule, method=pair.method)
             return CheckedPair(pair, checker.check(pair.answer, pair.reference, chosen, pair.question))
 
-        for start in range(0, len(pairs), _TOGETHER):
-            yield from threads.map(check, pairs[start : start + _TOGETHER])
+        while batch:
+            yield from threads.map(check, batch)
+            batch = list(islice(remaining, _TOGETHER))
 
 
 def usable_processors() -> int:
