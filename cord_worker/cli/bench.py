@@ -248,7 +248,7 @@ def _print_answers(found: AnswerFigures) -> None:
     )
     if found.other_pairs:
         click.echo(
-            f"{shown(found.dataset)}: of {found.other_pairs:,} pairs of another value {found.others_accepted:,} were accepted"
+            f"{shown(found.dataset)}: {found.others_accepted:,} of {found.other_pairs:,} other values accepted"
         )
 
 
