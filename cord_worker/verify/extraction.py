@@ -1,98 +1,520 @@
-"""Finding the final answer in a generated text."""
+"""The final answers that a generated text states, and how sure it is of each; the rules are in docs/final-answers.md."""
 
 from __future__ import annotations
 
+import json
 import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-SHORT_TEXT = 200
-"""A text without any mark of an answer is the answer itself up to this many characters."""
+from cord_worker.verify import sentences
+from cord_worker.verify.boxes import Box, boxes, last_boxed, without_boxes
+from cord_worker.verify.cleanup import after_thinking, plain
+from cord_worker.verify.corrections import Standing, confirms, cue, flatly, standing
+from cord_worker.verify.markers import FINAL, SAID, TAGGED, Marker, markers
+from cord_worker.verify.sentences import is_bare, is_filler, stated, without_lead, without_stop
 
-_MARKER = re.compile(
-    r"####|\b(?:final\s+answer|answer)(?:\s+is|\s*:\s*\**\s*is)?\s*\**\s*(?::|(?<=is)|(?<=is\*\*))"
-    r"|(?:答案|答)\**(?:应该是|应是|应为|就是|是|应該是|應為|为|為|选|選|:)"
-    r"|(?:故|应|應|因此|所以)(?:选择|選擇|选|選)(?=\s*[(\[A-Ja-j])"
-    r"|(?:정답|해답|답변|(?<![가-힣])답)\**(?:은|는|\s*:)"
-    r"|(?:الإجابة|الاجابة|الجواب|إجابة|جواب)(?:\s+(?:النهائية|النهائي|الصحيحة|الصحيح))?\**\s*(?:هي|هو|:)",
-    re.IGNORECASE,
-)
-"""The answer's announcement in English, Chinese, Korean and Arabic."""
+__all__ = ["Statement", "final_answers", "last_boxed", "statements"]
+
+GUESSED = 1
+"""The strength of a sentence that states an answer without announcing one."""
+OPENING = 2
+"""The strength of a bare answer in the first line, with the reasons below it."""
+
 _BLANK_RUN = re.compile(r"\s{3,}")
-_LOOSE_MARKER = re.compile(r"\banswer\b[^.:\n]{1,60}?\bis\b", re.IGNORECASE)
+_MOST_TAGS = 20
+_MOST = 200
+"""Announcements and boxes, from the end, that are looked at."""
 _REASON = re.compile(
-    r",?\s+(?:because|since|as|which|where|so)\s|,?\s*(?:因为|因為|由于|由於|所以|因此|其中|왜냐하면)|,?\s+(?:لأن|حيث|بسبب)",
+    r",?\s(?:because|since|due to|given that|thanks to|whereas|which|where|so(?!\s(?:on|that|far|much|many))|"
+    r"as(?!\s(?:well|much|many|long|far|soon|a|an)\b)|obtained|computed|found by|weil|denn|wobei|car|parce que|puisque|porque|ya que|perché|poiché|"
+    r"потому что|так как|ponieważ|gdyż|karena|vì|omdat|çünkü)\s"
+    r"|,?\s?(?:因为|因為|由于|由於|所以|因此|其中|理由是|なぜなら|왜냐하면)|,?\s(?:لأن|حيث|بسبب)|\s(?:क्योंकि)\s|\s\((?:since|because|as|not|see|from|i\.e\.|rounded|note)\b|\s[—–]\s",
     re.IGNORECASE,
 )
-_COPULA = re.compile(r"(?<=\S)\s*(?:입니다|이에요|예요|이다)$")
-_BETWEEN_BOXES = re.compile(r"[\s$]*(?:,|,?\s*(?:and|or))[\s$]*")
-_DISPLAY = re.compile(r"\s*(?:\$\$(.+?)\$\$|\\\[(.+?)\\\]|(\\begin\{(\w+)\}.+?\\end\{\4\}))", re.DOTALL)
-_MAX_BOXES = 50
-_SENTENCE_END = re.compile(r"[.!?](?=\s+(?:[A-Z\"'(\u0600-\u06ff\u3400-\u9fff\uac00-\ud7af]|I\b))|[。！？؟]")
+_CONTRAST = re.compile(
+    r"(?:,|;|\s[—–-]|\s\(|,?\sand|(?<=\d))\s?(?:not|nicht|pas|no|non|não|не|niet|inte|bukan|không phải)\s(?!solution|real)|"
+    r",?\s(?:rather than|instead of|as opposed to|and not|statt|anstatt|plutôt que|en lugar de|invece di|em vez de|а не|zamiast)\s|,?(?:而不是|而非|ではなく)",
+    re.IGNORECASE,
+)
+_NOT_BUT = re.compile(
+    r"(?:not|nicht|pas|no|non|não|не)\s(?P<denied>[^,;.]{1,60}?),?\s(?:but(?:\srather)?|sondern|mais|sino|ma|mas|а)\s(?P<meant>.+)", re.IGNORECASE
+)
+_DENIAL = re.compile(
+    r"(?:not|never|nicht|pas|non|não|не|nie|niet|bukan|không phải|definitely not|certainly not)\s(?P<denied>\S.*)"
+    r"|(?P<denied2>.{1,80}?)\s?(?:가\s?|이\s?)?(?:아닙니다|아니다|ではありません|ではない|じゃない|नहीं है|değildir|değil|नहीं)",
+    re.IGNORECASE,
+)
+_RESTATED = re.compile(
+    r",?\s(?:i\.e\.|that is|that's|namely|in other words|which is|which equals|which gives|which simplifies to|or equivalently|equivalently|"
+    r"das heißt|d\.h\.|c'est-à-dire|es decir|cioè|ou seja|то есть|czyli|即),?\s?",
+    re.IGNORECASE,
+)
+_PROSE = re.compile(
+    r"(?:obtained|found|given|computed|calculated|derived|determined|reached|not (?:clear|obvious|given)|based|clear|obvious|easy|simple|straightforward|"
+    r"shown|written|stated|correct|right|wrong|incorrect|below|above|in the|what|whatever|how|why|that (?:we|the|there|it|he|she)|the same|a (?:bit|number|matter)|"
+    r"supposed|expected|unique|unknown|ready|complete|consistent|verified|confirmed|therefore$|then$|going to|your|up to|important|to be|for (?:the|all|part)|"
+    r"needed|required|as follows|the following|well|reasonable|still|just|only|now)\b",
+    re.IGNORECASE,
+)
+_PREFIX = re.compile(
+    r"(?:(?:is|are|exactly|precisely|simply|just|approximately|approx\.?|about|around|roughly|nearly|equal to|equals|therefore|thus|hence|namely|"
+    r"option|choice|letter|the number|the value|the letter|ungefähr|etwa|genau|environ|aproximadamente|circa|примерно|sekitar|khoảng|"
+    r"≈|~|\\approx|:|=)\s?){1,3}(?=\S)",
+    re.IGNORECASE,
+)
+_LABELS = re.compile(r"(?:option|choice|letter)\s", re.IGNORECASE)
+_COPULA_BEHIND = re.compile(
+    r"(?<=\S)\s?(?:입니다|이에요|예요|이다|다|です|である|となります|になります|となる|になる|でした|だ|है|हैं|होगा|होगी|است|می‌باشد|میباشد|['’](?:dir|dır|dur|dür|tir|tır|tur|tür)|"
+    r"olur|olarak bulunur|şıkkıdır|seçeneğidir|হবে|হয়)$"
+)
+_TURKISH = re.compile(r"^(?P<value>[-\d.,/A-J]+)['’]?(?:dir|dır|dur|dür|tir|tır|tur|tür)$")
+_DISPLAY = re.compile(
+    r"\s*(?:\$\$(.+?)\$\$|\\\[(.+?)\\\]|(\\begin\{(\w{1,20}\*?)\}.+?\\end\{\4\}))\s?(?P<more>[^\n]{0,80})", re.DOTALL
+)
+_INLINE_END = re.compile(r"\s*(?:\\\(|\$)\s?\n")
+_ITEM = re.compile(r"[-*•+]\s|\d{1,2}[.)]\s|\([a-z]\)\s")
+_TAG = re.compile(
+    r"<(answer|final_answer|final|finalanswer|ans|result)>(?P<inner>(?:(?!<\1>).)*?)(?:</\1>|$)"
+    r"|\[(ANSWER|FINAL_ANSWER|FINAL ANSWER)\](?P<inner2>.*?)(?:\[/\3\]|$)",
+    re.DOTALL | re.IGNORECASE,
+)
+_JSON = re.compile(
+    r"[\"'](?:final[_ ]?answer|answer|correct[_ ]?answer|result)[\"']\s?:\s?(?P<value>\"(?:[^\"\\\n]|\\.){0,2000}\"|'(?:[^'\\\n]|\\.){0,2000}'"
+    r"|\[[^\[\]\n]{0,500}\]|[^\s,}\"'\[]{1,60})",
+    re.IGNORECASE,
+)
+_EXPLAINS = re.compile(
+    r"(?:explanation|reason(?:ing)?|because|justification|proof|why|solution|steps?|working|work|details|here|this is|to see|we |let|since|erklärung|begründung|"
+    r"explication|explicación|spiegazione|explicação|объяснение|решение|解释|解析|理由|解説|설명|풀이|شرح|व्याख्या)",
+    re.IGNORECASE,
+)
+_MASKED = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|mbox)\s?\{([^{}]*)\}")
+_WORDS_ONLY = re.compile(r"(?:[^\W\d_]|[\s'’.()-]){3,60}")
+_SHORT_TEXT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One place that states a final answer.
+
+    Attributes:
+        readings: what it says; several are ways to read one place, the likeliest first.
+        strength: how plainly it is announced (`markers`).
+        start, end: its place in the cleaned text.
+        standing: whether the text stands to it.
+        corrects: it takes back every answer before it.
+        loose: that it differs from the reference does not make it wrong: it may be no answer.
+    """
+
+    readings: tuple[str, ...]
+    strength: int
+    start: int
+    end: int
+    standing: Standing = Standing.STATED
+    corrects: bool = False
+    loose: bool = False
 
 
 def final_answers(text: str) -> list[str]:
-    """What `text` gives as its final answer, the likeliest first; several readings of one place, or none.
+    """What `text` gives as its final answer, the likeliest first; several readings of one place, or none."""
+    found = [statement for statement in statements(text) if statement.standing is Standing.STATED]
+    return list(found[-1].readings) if found else []
 
-    In this order: the last `\\boxed{…}`; what follows the last "the answer is", "final answer:" or "####" (to the
-    end of the line, or of the sentence), also in Chinese, Korean and Arabic; the whole text where it is short.
-    """
+
+def statements(text: str) -> list[Statement]:
+    """Every final answer that `text` states, denies or asks, in order; the answer of a single sentence only where it
+    announces none. Takes time linear in the text's length."""
     # Long blank runs would cost the patterns below quadratic time.
-    text = _BLANK_RUN.sub(lambda run: "\n" if "\n" in run[0] else " ", text).strip()
-    boxed = last_boxed(text)
-    if boxed is not None:
-        return [boxed]
-    markers = list(_MARKER.finditer(text)) or list(_LOOSE_MARKER.finditer(text))
-    for marker in reversed(markers):
-        rest = text[marker.end() :].lstrip(" \t\r\n:*")
-        if readings := _readings(rest):
-            return readings
-    if not markers and text and len(text) <= SHORT_TEXT:
-        return _readings(text) if "\n" not in text else [text]
+    text = _BLANK_RUN.sub(lambda run: "\n\n" if "\n" in run[0] else " ", text)
+    answer = after_thinking(text)
+    if answer is None:
+        return []
+    return _statements(plain(answer), depth=0)
+
+
+def _statements(text: str, depth: int) -> list[Statement]:
+    if not text:
+        return []
+    spans = sentences.sentences(text)
+    found = _announced(text, spans, depth)
+    opening = _opening(text, found)
+    if opening is not None:
+        found.insert(0, opening)
+    if not any(statement.standing is Standing.STATED for statement in found):
+        found += _unannounced(text, spans, found)
+        return found
+    return _with_corrections(text, spans, found)
+
+
+# Announced answers
+
+
+def _announced(text: str, spans: list[sentences.Sentence], depth: int) -> list[Statement]:
+    tagged = list(_tagged(text, depth))
+    found_boxes = boxes(text)[-_MOST:]
+    found_markers = markers(text)[-_MOST:]
+    found: list[Statement] = list(tagged)
+    taken: set[int] = set()
+    place = _Places(spans)
+    for index, marker in enumerate(found_markers):
+        limit = found_markers[index + 1].start if index + 1 < len(found_markers) else len(text)
+        if any(other.start <= marker.start < other.end for other in (*tagged, *found_boxes)):
+            continue
+        if index + 1 < len(found_markers) and _only_leads_to(text[marker.end : limit]):
+            found_markers[index + 1] = _stronger(found_markers[index + 1], marker)
+            continue
+        inner = [box for box in found_boxes if marker.start <= box.start < _reach(text, marker, limit)]
+        statement = _of_marker(text, marker, limit, inner, place)
+        if statement is not None:
+            found.append(statement)
+            taken.update(box.start for box in inner)
+    for box in found_boxes:
+        if box.start not in taken and not any(other.start <= box.start < other.end for other in tagged):
+            found.append(_of_box(text, box, place))
+    found.sort(key=lambda statement: statement.start)
+    return found
+
+
+def _only_leads_to(between: str) -> bool:
+    """Whether nothing but white space or a few leading words stands between two announcements."""
+    return len(between) <= 60 and not without_lead(between.strip(" \n\t*:\"'$,-")).strip(" \n\t*:\"',.") 
+
+
+def _stronger(marker: Marker, other: Marker) -> Marker:
+    return replace(
+        marker,
+        strength=max(marker.strength, other.strength),
+        corrects=marker.corrects or other.corrects,
+        negated=marker.negated or other.negated,
+    )
+
+
+def _reach(text: str, marker: Marker, limit: int) -> int:
+    """Up to where a box is the announcement's own: its line; the text to the end where it is a heading."""
+    if marker.heading:
+        return limit
+    line_end = text.find("\n", marker.end)
+    end = len(text) if line_end < 0 else line_end
+    if _DISPLAY.match(text, marker.end) or _INLINE_END.match(text, marker.end):
+        end = min(limit, marker.end + 400)
+    return min(end, limit)
+
+
+class _Places:
+    """Finds the sentence of a position."""
+
+    def __init__(self, spans: list[sentences.Sentence]) -> None:
+        self._spans = spans
+        self._starts = [span.start for span in spans]
+
+    def around(self, at: int) -> tuple[sentences.Sentence, sentences.Sentence | None]:
+        """The sentence at a position, and the next one."""
+        index = max(0, bisect_right(self._starts, at) - 1)
+        following = self._spans[index + 1] if index + 1 < len(self._spans) else None
+        return self._spans[index], following
+
+
+def _of_marker(text: str, marker: Marker, limit: int, inner: list[Box], place: _Places) -> Statement | None:
+    region = text[marker.end : limit]
+    if inner:
+        readings = _boxed_readings(text, marker, inner)
+        end = inner[-1].end
+        rest_at = inner[-1].end
+    else:
+        readings, length = _following(region, heading=marker.heading)
+        end = marker.end + length
+        rest_at = marker.end + (region.find(readings[0]) + len(readings[0]) if readings and readings[0] in region else length)
+    if not readings:
+        return None
+    first, _ = place.around(marker.start)
+    last, following = place.around(max(marker.start, end - 1))
+    found = _standing(text, first, last, (marker.start, end, rest_at), marked=True)
+    if found is Standing.OPEN and following is not None and flatly(text[following.start : following.start + 40]):
+        found = Standing.DENIED
+    if marker.negated:
+        found = Standing.DENIED
+    elif (meant := _NOT_BUT.fullmatch(readings[0])) and found is Standing.STATED:
+        readings = _variants(meant["meant"])
+    elif (denial := _DENIAL.fullmatch(readings[0])) and found is Standing.STATED:
+        denied = denial["denied"] or denial["denied2"]
+        return Statement((readings[0], *_variants(denied)), marker.strength, marker.start, end, Standing.DENIED)
+    return Statement(tuple(readings), marker.strength, marker.start, end, found, marker.corrects)
+
+
+def _boxed_readings(text: str, marker: Marker, inner: list[Box]) -> list[str]:
+    """The last box's content, and the whole line with it, since a label may stand before the box."""
+    box = inner[-1]
+    readings = [*_inside(box.text)]
+    line = text[marker.end : box.end]
+    if "\n" not in line.strip() and len(line) < 200:
+        whole = without_stop(without_boxes(line).strip(" \t\n:"))
+        if whole and whole.strip("$ ") != box.text:
+            readings.append(whole)
+    return list(dict.fromkeys(readings))
+
+
+def _inside(content: str) -> list[str]:
+    """What a box, a tag or a JSON value holds: an answer, or a sentence that announces one."""
+    words = _MASKED.sub(r" \1 ", content)
+    if words != content or " " in content:
+        for marker in markers(words)[-1:]:
+            readings, _ = _following(words[marker.end :], heading=False)
+            if readings and not marker.negated:
+                return [*readings, content]
+    return [content]
+
+
+def _standing(
+    text: str, first: sentences.Sentence, last: sentences.Sentence, places: tuple[int, int, int], *, marked: bool
+) -> Standing:
+    """How the text around an answer stands to it; `places` are where it starts and ends, and where its rest starts.
+
+    Only so much of a long sentence is looked at that the time stays linear.
+    """
+    start, end, rest = places
+    begin = max(first.start, start - 160)
+    return standing(text[begin:start], text[begin : min(last.end, end + 400)], text[rest : min(last.end, rest + 200)], marked=marked)
+
+
+def _of_box(text: str, box: Box, place: _Places) -> Statement:
+    first, _ = place.around(box.start)
+    last, following = place.around(max(box.start, box.end - 1))
+    found = _standing(text, first, last, (box.start, box.end, box.end), marked=False)
+    if found is Standing.OPEN and following is not None and flatly(text[following.start : following.start + 40]):
+        found = Standing.DENIED
+    return Statement(tuple(_inside(box.text)), SAID, box.start, box.end, found)
+
+
+def _tagged(text: str, depth: int) -> Iterator[Statement]:
+    """`<answer>…</answer>`, and the answer of a JSON object."""
+    for match in list(_TAG.finditer(text))[-_MOST_TAGS:]:
+        inner = (match["inner"] or match["inner2"] or "").strip()
+        if not inner or depth > 1:
+            continue
+        found = _statements(inner, depth + 1)[-1:] or [Statement((inner,), TAGGED, 0, 0)]
+        readings = [*found[0].readings]
+        if "\n" not in inner and found[0].standing is Standing.STATED and not found[0].corrects:
+            readings.append(without_stop(inner))
+        yield Statement(tuple(dict.fromkeys(readings)), TAGGED, match.start(), match.end(), found[0].standing)
+    for match in list(_JSON.finditer(text))[-_MOST_TAGS:]:
+        value = _json_text(match["value"])
+        if value:
+            yield Statement(tuple(_inside(value)), TAGGED, match.start(), match.end())
+
+
+def _json_text(value: str) -> str:
+    if value.startswith("'"):
+        return value[1:-1].strip()
+    if value.startswith('"'):
+        try:
+            decoded = json.loads(value, strict=False)
+        except ValueError:
+            return value[1:-1].strip()
+        # "\frac" without its second backslash decodes to a form feed.
+        return value[1:-1].strip() if re.search(r"[\b\f\t\r]", decoded) else str(decoded).strip()
+    return "" if value in ("null", "None") else value.strip()
+
+
+# What follows an announcement
+
+
+def _following(region: str, *, heading: bool) -> tuple[list[str], int]:
+    """The readings of what follows an announcement, and how many characters of `region` they take."""
+    skipped = len(region) - len(region.lstrip(" \t\r\n:*"))
+    rest = region[skipped:]
+    display = _DISPLAY.match(rest)
+    if display:
+        content = next(group for group in (display[1], display[2], display[3]) if group).strip()
+        more = without_stop(display["more"])
+        readings = [content] if not more or not re.match(r"[^\W\d_]+$", more) else [content, f"{content} {more}"]
+        return [*readings, *_right_sides(content)], skipped + display.end()
+    if heading and "\n" in region[:skipped]:
+        return _below(rest, skipped)
+    line = rest.partition("\n")[0]
+    if line.strip() in ("$", "\\(", "$$"):
+        line = rest[:200].partition("\n\n")[0].replace("\n", " ")
+    return _line_readings(line, skipped)
+
+
+def _below(rest: str, skipped: int) -> tuple[list[str], int]:
+    """Below a heading: a list's items are one answer; else its first line is, or the sentence that ends its paragraph."""
+    paragraph = rest.partition("\n\n")[0]
+    lines = [line.strip() for line in paragraph.splitlines() if line.strip()]
+    if not lines:
+        return [], skipped
+    if len(lines) > 1 and (all(_ITEM.match(line) for line in lines) or all(is_bare(line) and not line.endswith(":") for line in lines)):
+        items = [without_stop(_ITEM.sub("", line, count=1) if _ITEM.match(line) else line) for line in lines]
+        return [", ".join(items)], skipped + len(paragraph)
+    first = lines[0]
+    if is_bare(first) or len(lines) == 1:
+        line = rest.partition("\n")[0]
+        readings, length = _line_readings(line, skipped)
+        if not is_bare(first):
+            spans = sentences.sentences(first)
+            said = [reading for span in spans[-1:] for reading in stated(first[span.start : span.end])]
+            whole = [reading for span in spans[:1] for reading in stated(first[span.start : span.end])]
+            readings = list(dict.fromkeys([*(whole or said), *readings]))
+        return readings, length
+    for span in reversed(sentences.sentences(paragraph)):
+        readings = stated(paragraph[span.start : span.end])
+        if readings:
+            return readings, skipped + span.end
+    return _line_readings(first, skipped)
+
+
+def _line_readings(line: str, skipped: int) -> tuple[list[str], int]:
+    spans = sentences.sentences(line, items=False)
+    if not spans:
+        return [], skipped
+    sentence = line[: spans[0].end]
+    if spans[0].end - spans[0].start <= 2 and len(spans) > 1 and not re.search(r"[\w$\\]", sentence):
+        sentence = line[: spans[1].end]
+    clean = without_stop(sentence.strip().strip("\"“”"))
+    if _PROSE.match(clean) and not _LABELS.match(clean):
+        restated = _RESTATED.split(clean)
+        if len(restated) > 1 and (is_bare(restated[-1]) or stated(restated[-1])):
+            return _variants(restated[-1]), skipped + len(sentence)
+        readings = stated(clean) if re.match(r"(?:obtained|found|given|computed|calculated|derived|determined|the same)", clean) else []
+        return readings, skipped + len(sentence)
+    readings = _variants(sentence)
+    if len(spans) > 1 and (whole := without_stop(line)):
+        readings += [whole] if not _CONTRAST.search(whole) and cue(line, spans[1].start - 1, len(line)) is None else []
+    return list(dict.fromkeys(readings)), skipped + len(sentence)
+
+
+def _variants(sentence: str) -> list[str]:
+    """The ways to read what a sentence gives as the answer: without its reason, its contrast, its copula, its "in total"."""
+    whole = without_stop(sentence.strip().strip("\"“”"))
+    clause = _CONTRAST.split(whole, maxsplit=1)[0] if _CONTRAST.search(whole, 1) else whole
+    clause = _REASON.split(clause, maxsplit=1)[0]
+    parts = [without_stop(clause.rstrip(",; "))]
+    if clause == whole or _CONTRAST.search(whole) is None:
+        parts.append(whole)
+    restated = _RESTATED.split(whole)
+    if len(restated) == 2 and is_bare(restated[1]):
+        parts.append(without_stop(restated[1]))
+    for part in list(parts):
+        shorter = _COPULA_BEHIND.sub("", part)
+        if turkish := _TURKISH.match(part):
+            shorter = turkish["value"]
+        parts += [shorter, *sentences.without_tail(shorter), *_right_sides(shorter)]
+        if (prefix := _PREFIX.match(shorter)) and prefix.end() < len(shorter):
+            parts.append(shorter[prefix.end() :].strip())
+    return list(dict.fromkeys(part for part in parts if part and part.strip("$ ")))
+
+
+def _right_sides(text: str) -> list[str]:
+    """What stands behind `Total cost =` and `Total:`, names of words only; an equation is left to the comparison."""
+    left, mark, right = text.partition("=")
+    if not mark:
+        left, mark, right = text.partition(":")
+    name = _MASKED.sub(r"\1", left).strip(" $")
+    right = right.strip(" $")
+    if mark and right and "=" not in right and _WORDS_ONLY.fullmatch(name) and re.search(r"[^\W\d_]{3}", name):
+        return [right]
     return []
 
 
-def last_boxed(text: str) -> str | None:
-    """The content of the last whole `\\boxed{…}` (or `\\fbox{…}`), None where there is none.
-
-    Boxes that only a comma, "and" or "or" parts are one list.
-    """
-    found: list[str] = []
-    begin_of_next: int | None = None
-    openings = list(re.finditer(r"\\(?:boxed|fbox)\s*\{", text))
-    for opening in reversed(openings[-_MAX_BOXES:]):
-        end = _closing_brace(text, opening.end())
-        if end is None:
-            continue
-        if begin_of_next is not None and not _BETWEEN_BOXES.fullmatch(text, end + 1, begin_of_next):
-            break
-        found.insert(0, text[opening.end() : end].strip())
-        begin_of_next = opening.start()
-    return ", ".join(found) if found else None
+# Answers without an announcement
 
 
-def _closing_brace(text: str, start: int) -> int | None:
-    depth = 1
-    for at in range(start, len(text)):
-        if text[at] in "{}" and text[at - 1] != "\\":
-            depth += 1 if text[at] == "{" else -1
-            if depth == 0:
-                return at
-    return None
+def _opening(text: str, found: list[Statement]) -> Statement | None:
+    """A bare answer in the first line or sentence, where the rest explains it."""
+    first, _, rest = text.partition("\n")
+    rest = rest.strip()
+    if not rest or not is_bare(first) or first.rstrip().endswith(":") or (found and found[0].start < len(first)):
+        return None
+    if not re.search(r"[\w$\\]", first) or first.lstrip().startswith(("- ", "* ", "1.", "1)")):
+        return None
+    heading = not re.search(r"\d", first) and not _EXPLAINS.match(rest) and len(first.split()) > 1
+    if heading:
+        return None
+    readings = tuple(_variants(without_lead(first.strip())))
+    explained = _EXPLAINS.match(rest) is not None
+    return Statement(readings, OPENING if explained else GUESSED, 0, len(first)) if readings else None
 
 
-def _readings(rest: str) -> list[str]:
-    display = _DISPLAY.match(rest)
+def _unannounced(text: str, spans: list[sentences.Sentence], found: list[Statement]) -> list[Statement]:
+    """The answer of the last sentence that is no mere closing; of the first one where it is bare."""
+    if found and any(statement.standing is Standing.DENIED for statement in found):
+        last = found[-1]
+        later = [span for span in spans if span.start >= last.end]
+        return [replace(s, corrects=True) for s in _last_sentence(text, later, _values_of_display(text, last.end))]
+    whole = text.strip()
+    result = _last_sentence(text, spans, _values_of_display(text, 0))
+    if len(whole) <= _SHORT_TEXT and "\n" not in whole and not found:
+        if not result:
+            return [Statement((without_stop(whole), whole), GUESSED, 0, len(text), loose=True)]
+        extra = tuple(reading for reading in (without_stop(whole),) if reading not in result[-1].readings)
+        result[-1] = replace(result[-1], readings=result[-1].readings + extra)
+    if found and result:
+        return []  # It was asked or supposed, and never said.
+    return _with_corrections(text, spans, result) if result else result
+
+
+def _values_of_display(text: str, start: int) -> list[Statement]:
+    """A formula of its own that ends the text."""
+    found = []
+    for match in re.finditer(r"\$\$([^$]{1,400})\$\$|\\\[((?:(?!\\\]).){1,400})\\\]", text[start:], re.DOTALL):
+        found.append((match.start() + start, match.end() + start, (match[1] or match[2]).strip()))
+    if not found or re.search(r"\w", text[found[-1][1] :]):
+        return []
+    begin, end, content = found[-1]
+    return [Statement(tuple(dict.fromkeys([content, *_right_sides(content)])), GUESSED, begin, end)]
+
+
+def _last_sentence(text: str, spans: list[sentences.Sentence], display: list[Statement]) -> list[Statement]:
     if display:
-        return [next(group for group in display.groups() if group).strip()]
-    line = rest.partition("\n")[0]
-    sentence = _SENTENCE_END.split(line, maxsplit=1)[0]
-    clause = _REASON.split(sentence, maxsplit=1)[0]
-    parts = [_without_stop(part) for part in (line, sentence, clause)]
-    parts += [_COPULA.sub("", part) for part in parts]
-    return list(dict.fromkeys(part for part in parts if part))
+        return display
+    found: list[Statement] = []
+    for span in reversed(spans[-12:]):
+        sentence = text[span.start : span.end].strip()
+        if is_filler(sentence) or not sentence:
+            continue
+        readings = list(dict.fromkeys(variant for reading in stated(sentence) for variant in [reading, *_right_sides(reading)]))
+        if readings:
+            found = [Statement(tuple(readings), GUESSED, span.start, span.end)]
+        break
+    return found
 
 
-def _without_stop(text: str) -> str:
-    text = text.strip().strip("*").strip()
-    while text.endswith((".", "!", "。", "！")) and not text.endswith(("...", "\\!")):
-        text = text[:-1].rstrip().rstrip("*").rstrip()
-    return text
+# Corrections
+
+
+def _with_corrections(text: str, spans: list[sentences.Sentence], found: list[Statement]) -> list[Statement]:
+    """Marks what a correction takes back, and adds the answer that it gives without announcing it."""
+    result: list[Statement] = []
+    for statement in found:
+        if result and cue(text, max(0, result[-1].end - 1), statement.end) is not None:
+            statement = replace(statement, corrects=True)
+        result.append(statement)
+    last = next((s for s in reversed(result) if s.standing is Standing.STATED), None)
+    if last is None or any(s.start > last.start and s.standing is Standing.STATED for s in result):
+        return result
+    at = cue(text, max(0, last.end - 1), len(text))
+    if at is None:
+        return result
+    tail = text[at:]
+    later = [span for span in spans if span.end > at + 1]
+    trimmed = [sentences.Sentence(max(span.start, at), span.end) for span in later]
+    if confirms(tail) and not flatly(tail):
+        return result
+    index = result.index(last)
+    new = _corrected(text, trimmed)
+    if new is not None:
+        return [*result, replace(new, corrects=True, strength=last.strength)]
+    result[index] = replace(last, standing=Standing.DENIED if flatly(tail) else Standing.OPEN)
+    return result
+
+
+def _corrected(text: str, spans: list[sentences.Sentence]) -> Statement | None:
+    for span in reversed(spans[-12:]):
+        sentence = text[span.start : span.end].strip()
+        for part in (sentence, re.sub(r"^[^,;:]{1,60}[,;:]\s", "", sentence)):
+            readings = [] if is_filler(part) else stated(part)
+            readings = [reading for reading in readings if re.search(r"\d|[$\\]|^\W*[A-Ja-j]\W*$|^\w+$", reading)]
+            if readings and not re.fullmatch(r"(?:yes|no|nope|wait|true|false|correct|incorrect|nein|non|não|нет|nie)", readings[0], re.IGNORECASE):
+                return Statement(tuple(readings), GUESSED, span.start, span.end)
+    return None
