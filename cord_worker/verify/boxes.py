@@ -17,6 +17,10 @@ _GAP = 60
 _SIGN = re.compile(r"(?:^|[\s$=(\[:{])(-|\\pm\s?|\\\$)$")
 _SCALE = re.compile(r"\s?\$?\s?(dozen|hundred|thousand|million|billion|trillion|crore|lakh|万|亿|萬|億|만|억)\b", re.IGNORECASE)
 _FACTOR = re.compile(r"\s?(?:[\^_!]|[*/+-]\s?(?=[\w\\(])|\\(?:sqrt|pi|times|cdot|pm|%)(?![a-z]))")
+_PLACEHOLDER = re.compile(
+    r"(?:\\text\{)?\s?(?:[<\[]?(?:your |the |my )?(?:final )?(?:answer|result|solution|ans)(?: here)?[>\]]?|\.{2,}|\\[lc]?dots|_+|\?+)\s?\}?", re.IGNORECASE
+)
+"""What stands in a box where a text quotes its instructions."""
 _NOT_TEXT = re.compile(r"[^\W\d_]{4,}")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 
@@ -54,7 +58,7 @@ def boxes(text: str) -> list[Box]:
         at = end if opening.re is _BARE else end + 1
         content = opening[1] if opening.re is _BARE else text[opening.end() : end]
         content = _without_inner(content).strip()
-        if not content.strip("{} \\,.;"):
+        if not content.strip("{} \\,.;") or _PLACEHOLDER.fullmatch(content):
             continue
         found.append(_with_surroundings(text, opening.start(), at, content))
     return _joined(text, found)

@@ -14,7 +14,7 @@ _THINKING_STARTS = re.compile(
     r"(?:<(?:think|thinking|thought|reasoning|seed:think)>|\[THINK\]|◁think▷|<\|begin_of_thought\|>)"
 )
 _TOKEN = re.compile(
-    r"<\|/?[A-Za-z_][\w\- ]{0,40}\|>|<｜[^｜<>\n]{1,40}｜>|</s>|<(?:end_of_turn|start_of_turn|eos|bos|pad|unk)>"
+    r"<\|/?[A-Za-z_][\w\-▁ ]{0,40}\|>|<｜[^｜<>\n]{1,40}｜>|</s>|<(?:end_of_turn|start_of_turn|eos|bos|pad|unk)>"
     r"|\[/?(?:INST|EOS|BOS)\]"
 )
 _OPENS = ("<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|start|>", "<bos>", "[BOS]", "<|begin_of_text|>")
@@ -36,6 +36,8 @@ _QUOTE = re.compile(r"^[ \t]{0,4}(?:>[ \t]?){1,4}(?=\S)", re.MULTILINE)
 _CODE = re.compile(r"(?<!`)(`{1,3})([^`\n]{1,200})\1(?!`)")
 _BOLD = re.compile(r"(?<![\w)\\*])(\*{2,3}|__)(?=\S)([^\n]{1,400}?)(?<=\S)\1", re.ASCII)
 _ITALIC = re.compile(r"(?<![\w)*\\\d])([*_])(?=[^\s*_])([^*_\n]{1,200})(?<=[^\s*_])\1(?![\w*])", re.ASCII)
+_SHOUTED = re.compile(r"(?<=\S)(\*\*)!(?=\s|$)")
+"""An exclamation mark behind emphasis: with the stars gone, `**5**!` would read as a factorial."""
 _STRAY = re.compile(r"(?<!\S)\*\*(?=\S)|(?<=\S)\*\*(?=$|\s)|^[ \t]*\*\*[ \t]*$", re.MULTILINE)
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z()\[\]{}$%])")
 _ONLY_DOUBLED = re.compile(r"(?<!\\)\\(?!\\)(?=[A-Za-z()\[\]{}])")
@@ -99,6 +101,7 @@ def _without_emphasis(text: str) -> str:
     if "*" in text or "_" in text:
         text = _ESCAPED_MARKUP.sub(r"\1", text) if r"\*\*" in text else text
         # Twice: emphasis stands in emphasis.
+        text = _SHOUTED.sub(r"\1.", text)
         for _ in range(2):
             text = _ITALIC.sub(_inside, _BOLD.sub(_inside, text))
         text = _STRAY.sub("", text)

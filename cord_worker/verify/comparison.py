@@ -22,9 +22,9 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from cord_worker.verify.choices import decided
+from cord_worker.verify.choices import decided, label_text
 from cord_worker.verify.corrections import Standing
-from cord_worker.verify.extraction import OPENING, Statement, statements
+from cord_worker.verify.extraction import OPENING, Statement, restated, statements
 from cord_worker.verify.markers import SAID
 from cord_worker.verify.normalise import (
     choice,
@@ -109,6 +109,10 @@ class _Judge:
         for statement in reversed(found):
             if statement.standing is not Standing.DENIED:
                 continue
+            if statement.whole is not None:
+                whole = same_answer(self._expected, statement.whole, self._rule, question=self._question)
+                if whole.equal:
+                    return Verdict(True, whole.method, statement.whole, whole.why, whole.type, (statement.whole,))
             equal, comparison, reading = self._compared(statement)
             if equal:
                 why = "the text says that this is not the answer"
@@ -165,14 +169,23 @@ class _Judge:
         """Whether any reading equals the reference; else what the likeliest reading came to."""
         first: Comparison | None = None
         for reading in statement.readings:
-            comparison = same_answer(self._expected, reading, self._rule, question=self._question)
-            self._type = comparison.type
+            comparison = self._same(reading)
             first = first or comparison
             if comparison.equal:
                 return True, comparison, reading
+            # Where an option's letter and text, or a value and the same value again, are given, either will do.
+            labelled = [self._same(part) for part in _label_parts(reading)]
+            twice = [self._same(part) for part in restated(reading)]
+            if any(part.equal for part in labelled) or (twice and all(part.equal for part in twice)):
+                return True, next(part for part in (*labelled, *twice) if part.equal), reading
         assert first is not None  # A statement has a reading.
         equal = None if statement.loose else first.equal
         return equal, first, statement.readings[0]
+
+    def _same(self, reading: str) -> Comparison:
+        comparison = same_answer(self._expected, reading, self._rule, question=self._question)
+        self._type = comparison.type
+        return comparison
 
 
 def _deciding(text: str, found: list[Statement]) -> list[Statement]:
@@ -195,6 +208,12 @@ def _decided_first(readings: tuple[str, ...]) -> tuple[str, ...]:
 
 def _is_letter(text: str) -> bool:
     return choice(text) is not None and re.search(r"(?<![^\W_])[A-J](?![^\W_])", text) is not None
+
+
+def _label_parts(reading: str) -> tuple[str, ...]:
+    """The letter and the text of `B) 41`; none where it is no such option."""
+    letter, text = decided(reading), label_text(reading)
+    return (letter, text) if letter is not None and text is not None and _is_letter(letter) else ()
 
 
 def _short(statement: Statement) -> str:

@@ -35,7 +35,7 @@ _OPEN_BEFORE = re.compile(
     r"(?:thought|assumed|guessed|believed|claimed|claims|claim|said|says|hoped|wish|wished|expected)\s(?:that\s)?$"
     r"|\b(?:tempting|tempted)\s(?:to\s\w+\s)?(?:that\s)?$|\bseems?\s(?:like|that|as if)\s?$|\bwrongly\b[^.]{0,30}$"
     r"|\b(?:at first(?: glance| sight)?|initially|originally|naively),?\s(?:it\s(?:seems|looks|appears)\s(?:like\s|that\s)?)?$"
-    r"|\b(?:sample|example|previous|old|wrong|incorrect|naive|common wrong|student's|students'|his|her|their)\s$",
+    r"|\b(?:sample|example|previous|old|wrong|incorrect|naive|common wrong|student's|students'|his|her|their|first|initial|original|earlier|tentative|intermediate|expected)\s$",
     re.IGNORECASE,
 )
 _WRONG = (
@@ -61,7 +61,7 @@ _CONDITION = re.compile(
 )
 _START = r"(?:(?:^|(?<=[.!?。！？؟।:;\n…—])|(?<=\.\.\.))[\s\"'(]{0,3}(?:but|oh|ah|hmm|hm|well|so|uh|and|um|aber|mais|pero|ma|mas|но|yes)?[,.]{0,3}\s{0,2})"
 _CUE = re.compile(
-    rf"{_START}(?:wait|hold on|hang on|actually|scratch that|strike that|oops|sorry|my mistake|my bad|never mind|apologies|"
+    rf"{_START}(?:wait(?=\s?(?:[,.!:;—–…-]|$)|\s(?:no|a|i|that|but|the|let|is|did|why|what|actually|it)\b)|hold on|hang on|actually|scratch that|strike that|oops|sorry|my mistake|my bad|never mind|apologies|"
     r"correction|on second thought|upon (?:re-?check\w*|reflection|review\w*|closer)|on (?:re-?check\w*|reflection|review\w*|closer)|"
     r"re-?(?:checking|counting|reading|doing|considering|calculating|computing|examining|visiting)|no(?=[,.!:;—–-])|nope|not quite|not so fast|"
     r"let me (?:re-?\w+|correct|fix|redo|double|check|try again|reconsider|start over)|let['’]s (?:re-?(?:check|count|do|consider|calculate)|double)|"
@@ -79,7 +79,7 @@ _CUE = re.compile(
     r"czekaj|nie(?=[,.!:;])|właściwie|poprawka|przepraszam|bekle|hayır|düzeltme|aslında|pardon|"
     r"tunggu|tidak(?=[,.!:;])|sebenarnya|koreksi|maaf|khoan|không(?=[,.!:;])|đính chính|thực ra|xin lỗi|wacht|nee(?=[,.!:;])|eigenlijk)(?![^\W_])"
     r"|(?:等等|等一下|不对|不對|更正|其实|其實|我错了|算错|错了|抱歉|重新(?:计算|检查|算)|訂正|待って|待てよ|いや[、,]|いいえ[、,]|間違|実は|違う|違い"
-    r"|잠깐|아니[,.]|아니요[,.]|정정|틀렸|다시 (?:계산|확인|세어)|사실[은,]|انتظر|تصحيح|في الواقع|عفوا|لحظة|هذا خطأ|रुको|रुकिए|नहीं,|सुधार|असल में|माफ)",
+    r"|잠깐|아니[,.]|아니요[,.]|정정|틀렸|다시 (?:계산|확인|세어)|사실[은,]|لا,|انتظر|تصحيح|في الواقع|عفوا|لحظة|هذا خطأ|रुको|रुकिए|नहीं,|सुधार|असल में|माफ)",
     re.IGNORECASE,
 )
 _CONFIRMS = re.compile(
@@ -94,8 +94,13 @@ _UNCONFIRMED = re.compile(
     r"不正确|不正確|不一致|неверно|неправильно|غير صحيح|nicht korrekt|incorrect",
     re.IGNORECASE,
 )
+_SOFT = re.compile(
+    r"\W{0,4}(?:but |oh |ah |well |so )?(?:actually|hmm?|sorry|apologies|pardon|maaf|desculpe|perdón|scusa|eigentlich|en fait|en réalité|en realidad|in realtà|"
+    r"na verdade|на самом деле|именно|aslında|sebenarnya|eigenlijk|其实|其實|実は|사실|في الواقع|असल में|no(?=,? (?:other|need|further|more)))(?![^\W_])",
+    re.IGNORECASE,
+)
 _FLATLY = re.compile(
-    r"\b(?:no|nope|nein|non|não|нет|nie|wrong|incorrect|mistake|error|false|scratch|strike|oops|correction|falsch|faux)\b|不对|不對|错|間違|違|틀렸|خطأ|गलत",
+    r"\b(?:no|nope|nein|non|não|нет|nie|wrong|incorrect|mistake|error|false|scratch|strike|(?:can['’]t|cannot|could not) be (?:right|correct)|not (?:right|correct)|isn['’]t (?:right|correct)|oops|correction|falsch|faux)\b|不对|不對|错|間違|違|틀렸|خطأ|गलत",
     re.IGNORECASE,
 )
 
@@ -129,6 +134,11 @@ def cue(text: str, start: int, end: int) -> int | None:
 def flatly(text: str) -> bool:
     """Whether the words that announce a correction say that the answer is wrong, and not only that it is looked at again."""
     return _FLATLY.search(text[:80]) is not None
+
+
+def soft(text: str) -> bool:
+    """Whether `text` begins with words that correct only where another answer follows: "Actually, this is easy"."""
+    return _SOFT.match(text) is not None
 
 
 def confirms(text: str) -> bool:

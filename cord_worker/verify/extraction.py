@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from cord_worker.verify import sentences
 from cord_worker.verify.boxes import Box, boxes, last_boxed, without_boxes
 from cord_worker.verify.cleanup import after_thinking, plain
-from cord_worker.verify.corrections import Standing, confirms, cue, flatly, standing
+from cord_worker.verify.corrections import Standing, confirms, cue, flatly, soft, standing
 from cord_worker.verify.markers import FINAL, SAID, TAGGED, Marker, markers
 from cord_worker.verify.sentences import is_bare, is_filler, stated, without_lead, without_stop
 
@@ -51,6 +51,10 @@ _RESTATED = re.compile(
     r"das heißt|d\.h\.|c'est-à-dire|es decir|cioè|ou seja|то есть|czyli|即),?\s?",
     re.IGNORECASE,
 )
+_TWICE = re.compile(
+    r"(?P<one>[^()]{1,200}?)(?:\s?\((?:or |i\.e\.,? |that is,? |which is |equivalently,? |also |= ?|≈ ?|about )?(?P<other>[^()]{1,200})\)|"
+    r",?\s(?:or|oder|ou|o|или|或)\s(?:equivalently,? |approximately |about )?(?P<other2>[^()]{1,200}))"
+)
 _PROSE = re.compile(
     r"(?:obtained|found|given|computed|calculated|derived|determined|reached|not (?:clear|obvious|given)|based|clear|obvious|easy|simple|straightforward|"
     r"shown|written|stated|correct|right|wrong|incorrect|below|above|in the|what|whatever|how|why|that (?:we|the|there|it|he|she)|the same|a (?:bit|number|matter)|"
@@ -65,11 +69,21 @@ _PREFIX = re.compile(
     re.IGNORECASE,
 )
 _LABELS = re.compile(r"(?:option|choice|letter)\s", re.IGNORECASE)
-_COPULA_BEHIND = re.compile(
-    r"(?<=\S)\s?(?:입니다|이에요|예요|이다|다|です|である|となります|になります|となる|になる|でした|だ|है|हैं|होगा|होगी|است|می‌باشد|میباشد|['’](?:dir|dır|dur|dür|tir|tır|tur|tür)|"
-    r"olur|olarak bulunur|şıkkıdır|seçeneğidir|হবে|হয়)$"
+_SLIP = re.compile(
+    r"(?:,|;|\s[—–-]|\.\.\.|…)\s?(?:no(?:,? wait)?,|no wait|wait(?:,? no)?,|sorry,?|actually,?|i mean|or rather|rather,|make that|correction:?|scratch that,?|"
+    r"nein,|non,|нет,|não,|quatsch,)\s(?:it['’]s\s|it is\s|make that\s|i meant?\s|that['’]s\s)?(?=\S)",
+    re.IGNORECASE,
 )
-_TURKISH = re.compile(r"^(?P<value>[-\d.,/A-J]+)['’]?(?:dir|dır|dur|dür|tir|tır|tur|tür)$")
+"""A correction within a line: `40, no wait, 41`."""
+_REMARK = re.compile(r"\((?:in|rounded|to|as|exact|approx|expressed|simplified|correct|for)\b[^()]{0,60}\)\s?", re.IGNORECASE)
+_REVERSED = re.compile(
+    r"(?:so|thus|hence|therefore)?,?\s?(?P<subject>[^.!?\n]{1,80}?)\s(?:is|are)\s(?P<not>not\s|n['’]t\s)?(?:therefore\s|thus\s|clearly\s|indeed\s)?"
+    r"(?:(?:the|our|my)\s(?:final\s|correct\s|right\s|best\s|desired\s|required\s)*(?:answer|solution|choice|option)|(?P<bare>correct|right))"
+    r"(?P<rest>\W.*)?$",
+    re.IGNORECASE,
+)
+"""`41 is the answer`; `option B is correct` where the subject is a letter."""
+_LETTER = re.compile(r"(?:option|choice|answer|statement)?\s?[(\[]?[A-J][)\]]?(?:\s?[:.,]\s?[^,]{1,40})?", re.IGNORECASE)
 _DISPLAY = re.compile(
     r"\s*(?:\$\$(.+?)\$\$|\\\[(.+?)\\\]|(\\begin\{(\w{1,20}\*?)\}.+?\\end\{\4\}))\s?(?P<more>[^\n]{0,80})", re.DOTALL
 )
@@ -92,6 +106,7 @@ _EXPLAINS = re.compile(
 )
 _MASKED = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|mbox)\s?\{([^{}]*)\}")
 _WORDS_ONLY = re.compile(r"(?:[^\W\d_]|[\s'’.()-]){3,60}")
+_VALUE = re.compile(r"\d|[$\\]|^\W*[A-J]\W*$")
 _SHORT_TEXT = 200
 
 
@@ -106,6 +121,7 @@ class Statement:
         standing: whether the text stands to it.
         corrects: it takes back every answer before it.
         loose: that it differs from the reference does not make it wrong: it may be no answer.
+    whole: the words of a denial, which may be the answer themselves ("cannot be determined").
     """
 
     readings: tuple[str, ...]
@@ -115,6 +131,7 @@ class Statement:
     standing: Standing = Standing.STATED
     corrects: bool = False
     loose: bool = False
+    whole: str | None = None
 
 
 def final_answers(text: str) -> list[str]:
@@ -173,8 +190,30 @@ def _announced(text: str, spans: list[sentences.Sentence], depth: int) -> list[S
     for box in found_boxes:
         if box.start not in taken and not any(other.start <= box.start < other.end for other in tagged):
             found.append(_of_box(text, box, place))
+    found += _reversed(text, spans, found)
     found.sort(key=lambda statement: statement.start)
     return found
+
+
+def _reversed(text: str, spans: list[sentences.Sentence], found: list[Statement]) -> list[Statement]:
+    """`41 is the answer.`"""
+    taken = [(statement.start, statement.end) for statement in found]
+    new = []
+    for span in spans[-_MOST:]:
+        sentence = without_stop(text[span.start : min(span.end, span.start + 300)])
+        if "answer" not in sentence and "correct" not in sentence and "right" not in sentence:
+            continue
+        match = _REVERSED.match(without_lead(sentence))
+        if match is None or any(start < span.end and span.start < end for start, end in taken):
+            continue
+        subject = match["subject"].strip()
+        if (match["bare"] and not _LETTER.fullmatch(subject)) or not is_bare(subject) or len(subject.split()) > 4:
+            continue
+        if re.fullmatch(r"(?:this|that|it|which|what|here|the (?:result|value|answer))", subject, re.IGNORECASE):
+            continue
+        before = Standing.DENIED if match["not"] else Standing.STATED
+        new.append(Statement(tuple(_variants(subject)), SAID, span.start, span.end, before))
+    return new
 
 
 def _only_leads_to(between: str) -> bool:
@@ -187,7 +226,7 @@ def _stronger(marker: Marker, other: Marker) -> Marker:
         marker,
         strength=max(marker.strength, other.strength),
         corrects=marker.corrects or other.corrects,
-        negated=marker.negated or other.negated,
+        negation=marker.negation,
     )
 
 
@@ -234,13 +273,21 @@ def _of_marker(text: str, marker: Marker, limit: int, inner: list[Box], place: _
     if found is Standing.OPEN and following is not None and flatly(text[following.start : following.start + 40]):
         found = Standing.DENIED
     if marker.negated:
-        found = Standing.DENIED
+        if meant := _NOT_BUT.fullmatch(f"not {readings[-1]}"):
+            readings = _variants(meant["meant"])
+        else:
+            words = re.sub(r"^(?:(?:is|are|was|es|ist|est|è|é)\s|n['’]est\s)", "", text[marker.negation : marker.end].strip(), flags=re.IGNORECASE)
+            whole = without_stop(f"{words} {without_stop(region[: end - marker.end])}")
+            return Statement(tuple(readings), marker.strength, marker.start, end, Standing.DENIED, whole=whole)
     elif (meant := _NOT_BUT.fullmatch(readings[0])) and found is Standing.STATED:
         readings = _variants(meant["meant"])
     elif (denial := _DENIAL.fullmatch(readings[0])) and found is Standing.STATED:
         denied = denial["denied"] or denial["denied2"]
-        return Statement((readings[0], *_variants(denied)), marker.strength, marker.start, end, Standing.DENIED)
-    return Statement(tuple(readings), marker.strength, marker.start, end, found, marker.corrects)
+        denials = (readings[0], *_variants(denied))
+        return Statement(denials, marker.strength, marker.start, end, Standing.DENIED, whole=readings[0])
+    # "41!" is 41 with joy, or a factorial.
+    loose = re.fullmatch(r"\d{1,6}!", readings[0]) is not None and "$" not in region[:end]
+    return Statement(tuple(readings), marker.strength, marker.start, end, found, marker.corrects, loose)
 
 
 def _boxed_readings(text: str, marker: Marker, inner: list[Box]) -> list[str]:
@@ -348,6 +395,11 @@ def _below(rest: str, skipped: int) -> tuple[list[str], int]:
         items = [without_stop(_ITEM.sub("", line, count=1) if _ITEM.match(line) else line) for line in lines]
         return [", ".join(items)], skipped + len(paragraph)
     first = lines[0]
+    if _ITEM.match(first):
+        every = [line.strip() for line in rest[:2000].splitlines() if line.strip()]
+        items = [without_stop(_ITEM.sub("", line, count=1)) for line in every if _ITEM.match(line)]
+        if len(items) > 1:
+            return [", ".join(items)], skipped + len(paragraph)
     if is_bare(first) or len(lines) == 1:
         line = rest.partition("\n")[0]
         readings, length = _line_readings(line, skipped)
@@ -378,7 +430,15 @@ def _line_readings(line: str, skipped: int) -> tuple[list[str], int]:
             return _variants(restated[-1]), skipped + len(sentence)
         readings = stated(clean) if re.match(r"(?:obtained|found|given|computed|calculated|derived|determined|the same)", clean) else []
         return readings, skipped + len(sentence)
+    if slip := list(_SLIP.finditer(line)):
+        meant = line[slip[-1].end() :]
+        readings = stated(meant) or _variants(meant)
+        return readings, skipped + len(line)
+    if remark := _REMARK.match(sentence):
+        sentence = sentence[remark.end() :]
     readings = _variants(sentence)
+    if without_lead(clean) != clean or not is_bare(clean):
+        readings = list(dict.fromkeys([*stated(clean), *readings]))
     if len(spans) > 1 and (whole := without_stop(line)):
         readings += [whole] if not _CONTRAST.search(whole) and cue(line, spans[1].start - 1, len(line)) is None else []
     return list(dict.fromkeys(readings)), skipped + len(sentence)
@@ -396,13 +456,19 @@ def _variants(sentence: str) -> list[str]:
     if len(restated) == 2 and is_bare(restated[1]):
         parts.append(without_stop(restated[1]))
     for part in list(parts):
-        shorter = _COPULA_BEHIND.sub("", part)
-        if turkish := _TURKISH.match(part):
-            shorter = turkish["value"]
+        shorter = sentences.without_copula(part)
+        if affirmed := sentences.affirmed(shorter):
+            parts.append(affirmed)
         parts += [shorter, *sentences.without_tail(shorter), *_right_sides(shorter)]
         if (prefix := _PREFIX.match(shorter)) and prefix.end() < len(shorter):
             parts.append(shorter[prefix.end() :].strip())
     return list(dict.fromkeys(part for part in parts if part and part.strip("$ ")))
+
+
+def restated(reading: str) -> tuple[str, ...]:
+    """The two forms that a reading gives of one value, as `3/8 or 0.375` and `41 (forty-one)`; none where it gives one."""
+    match = _TWICE.fullmatch(reading)
+    return (match["one"].strip(), (match["other"] or match["other2"]).strip()) if match else ()
 
 
 def _right_sides(text: str) -> list[str]:
@@ -428,11 +494,10 @@ def _opening(text: str, found: list[Statement]) -> Statement | None:
         return None
     if not re.search(r"[\w$\\]", first) or first.lstrip().startswith(("- ", "* ", "1.", "1)")):
         return None
-    heading = not re.search(r"\d", first) and not _EXPLAINS.match(rest) and len(first.split()) > 1
-    if heading:
-        return None
-    readings = tuple(_variants(without_lead(first.strip())))
     explained = _EXPLAINS.match(rest) is not None
+    if not explained and not re.search(r"\d|\\[a-z]|^\W*[A-J]\W*$", first) and sentences.affirmed(first.strip()) is None:
+        return None  # a heading
+    readings = tuple(_variants(without_lead(first.strip())))
     return Statement(readings, OPENING if explained else GUESSED, 0, len(first)) if readings else None
 
 
@@ -501,20 +566,22 @@ def _with_corrections(text: str, spans: list[sentences.Sentence], found: list[St
     trimmed = [sentences.Sentence(max(span.start, at), span.end) for span in later]
     if confirms(tail) and not flatly(tail):
         return result
+    if soft(tail) and not re.search(r"\d|\$|\\[a-z]", tail):
+        return result
     index = result.index(last)
-    new = _corrected(text, trimmed)
+    new = _corrected(text, trimmed, words=flatly(tail))
     if new is not None:
         return [*result, replace(new, corrects=True, strength=last.strength)]
     result[index] = replace(last, standing=Standing.DENIED if flatly(tail) else Standing.OPEN)
     return result
 
 
-def _corrected(text: str, spans: list[sentences.Sentence]) -> Statement | None:
+def _corrected(text: str, spans: list[sentences.Sentence], *, words: bool) -> Statement | None:
     for span in reversed(spans[-12:]):
         sentence = text[span.start : span.end].strip()
         for part in (sentence, re.sub(r"^[^,;:]{1,60}[,;:]\s", "", sentence)):
             readings = [] if is_filler(part) else stated(part)
-            readings = [reading for reading in readings if re.search(r"\d|[$\\]|^\W*[A-Ja-j]\W*$|^\w+$", reading)]
+            readings = [reading for reading in readings if _VALUE.search(reading) or (words and re.fullmatch(r"\w+", reading))]
             if readings and not re.fullmatch(r"(?:yes|no|nope|wait|true|false|correct|incorrect|nein|non|não|нет|nie)", readings[0], re.IGNORECASE):
                 return Statement(tuple(readings), GUESSED, span.start, span.end)
     return None

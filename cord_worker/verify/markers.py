@@ -24,7 +24,7 @@ class Marker:
     Attributes:
         heading: it fills its line, and the answer stands below.
         corrects: its words take back what was said before, as "Correction:" and "is actually" do.
-        negated: it says what the answer is not.
+        negation: where the words begin by which it says what the answer is not; None where it says what it is.
     """
 
     start: int
@@ -32,7 +32,12 @@ class Marker:
     strength: int
     heading: bool = False
     corrects: bool = False
-    negated: bool = False
+    negation: int | None = None
+
+    @property
+    def negated(self) -> bool:
+        """Whether it says what the answer is not."""
+        return self.negation is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +52,11 @@ class _Language:
 
 _LANGUAGES = (
     _Language(
-        noun=r"answers?|ans",
+        noun=r"answers?|ans|(?<=correct )(?:choice|option|alternative|statement)|(?<=right )(?:choice|option)|(?<=best )(?:choice|option)",
         before=r"the|our|my|your|this|a|final|correct|right|required|desired|requested|best|numerical|numeric|"
         r"overall|exact|simplified|complete|true|only|ultimate|revised|corrected|updated|new|short|possible|boxed",
         after=r"choice|option|value|letter|here|now|key|then|therefore|thus",
-        copula=r"is|are|was|were|'s|’s|(?:would|should|must|will|could|has to|have to|ought to|needs to)(?: then| thus| therefore)? be|"
+        copula=r"is|are|was|were|'s|’s|(?:would|should|must|will|has to|have to|ought to|needs to)(?: then| thus| therefore)? be|"
         r"(?:comes?|came|coming)(?: out)? (?:to be|to|as|at)|(?:turns?|turned) out (?:to be|as)|"
         r"works? out (?:to be|to|as|at)|(?:ends?|ended) up (?:being|as|at)|equals?|becomes|remains|stays|"
         r"(?:has|have) been|simplifies to|reduces to|evaluates to|amounts to|can be (?:written|given|expressed) as",
@@ -59,7 +64,7 @@ _LANGUAGES = (
         r"precisely|exactly|equal to|given by|found to be|as follows|the following|now|still|also|really|of course|"
         r"definitely|in this case|finally|naturally|option|choice|surely|probably|most likely|likely|again|"
         r"seen to be|shown to be|calculated to be|computed to be|determined to be|consequently|only|be",
-        negation=r"n't|n’t|(?:is|are|was|would|should|must|will|can) ?(?:not|never)(?: be)?|cannot be|"
+        negation=r"(?:is|are|was|were)n['’]t|(?:is|are|was|would|should|must|will|can) ?(?:not|never)(?: be)?|cannot be|"
         r"(?:ca|wo|would|should|could|must)n['’]t be",
     ),
     _Language(
@@ -238,8 +243,8 @@ _NOUNS = [re.compile(rf"(?<![^\W_])(?:{language.noun})(?![^\W_])", re.IGNORECASE
 _EAST = re.compile(
     r"(?:所以|因此|故|综上|綜上|于是|那么)?[,:]?(?P<final>最终|最終|最后|最後)?(?:的)?(?:正确|正確|本题|本題|我的|該題|该题)?(?:的)?"
     r"(?:答案|答覆|答复|结果|結果|答(?=\s?:))"
-    r"(?:\([^()\n]{1,30}\))?\s?(?P<neg>不是|并非|並非|不为|不應該是|不应该是)?"
-    r"(?:(?:应该|應該|应当|應當|应|應|就|也|便|仍然|仍|依然|则|則|确实|確實)?(?:是|为|為|等于|選擇|选择|选|選)\s?:?|\s?[:=]|(?=\s?(?:\n|$)))"
+    r"(?:\([^()\n]{1,30}\))?\s?"
+    r"(?:(?P<neg>(?:应该|應該)?不(?:是|为|應該是|应该是)|并非|並非)|(?:应该|應該|应当|應當|应|應|就|也|便|仍然|仍|依然|则|則|确实|確實)?(?:是|为|為|等于|選擇|选择|选|選)\s?:?|\s?[:=]|(?=\s?(?:\n|$)))"
     r"|(?:故|应|應|应该|因此|所以|本题|本題|正确选项是|答案)?(?:选择|選擇|选|選)(?:项)?(?:为|:)?(?=\s?[(\[]?\s?[A-Ja-j](?![A-Za-z]))"
     r"|(?:正确|正確)(?:的)?(?:选项|選項|选择)(?:应该|應該|应)?(?:(?:是|为|為)\s?:?|:)"
     r"|(?P<final_ja>最終的な|最終)?(?:正しい|正解の|求める|最終的な)?(?:答え|答|回答|解答|正解|値)\s?(?:は|:|=)+\s?、?,?\s?(?:従って|したがって|よって|つまり)?"
@@ -247,8 +252,13 @@ _EAST = re.compile(
     r"|(?P<final_ko>최종\s?)?(?:적인\s)?(?:정답|해답|답변|결과|(?<![가-힣])답)\s?(?:은|는|:|=)+\s?:?(?:\s?(?:따라서|바로))?"
     r"|(?:최종\s?)(?:정답|해답|답변|답)(?=\s?(?:\n|$))"
     r"|(?:ดังนั้น)?(?:คำตอบ)(?:สุดท้าย|ที่ถูกต้อง|ที่ถูก)?\s?(?P<neg_th>ไม่ใช่)?(?:คือ|:|=|เป็น)+"
+    r"|(?<![^\W_])(?:i|we)(?: will|['’]ll| would|['’]d)? (?:choose|pick|select|go with|opt for)\s(?=(?:option |choice |answer |letter )?[(\[]?[A-J](?![^\W_]))"
+    r"|(?<![^\W_])(?:doğru |nihai |kesin |final )?(?:cevap|yanıt|sonuç)\s(?=[^\s]{1,40}['’](?:dir|dır|dur|dür|tir|tır|tur|tür)\b|[A-J]\s(?:şıkkı|seçeneği))"
+    r"|(?<![^\W_])(?:अतः |इसलिए )?(?:सही |अंतिम )?(?:उत्तर|जवाब)\s(?=[^।\n:]{1,60}\s(?:है|हैं|होगा|होगी))"
+    r"|(?<![^\W_])(?:پاسخ|جواب)\s(?:نهایی |صحیح |درست )?(?=[^.\n:]{1,60}\s(?:است|می‌باشد|میباشد))",
+    re.IGNORECASE,
 )
-"""Chinese, Japanese, Korean and Thai, which part no words or join the particle to its noun."""
+"""Languages that part no words, join the particle to its noun, or end the sentence in the copula."""
 _GSM = re.compile(r"(?<!#)####(?!#)[ \t]*(?=\S)")
 _HEADLINE = re.compile(
     r"(?:step|part|case|solution|explanation|verification|check|problem|question|approach|method|calculation|analysis|"
@@ -305,10 +315,10 @@ def _marker(text: str, match: re.Match[str]) -> Marker | None:
     if _PLACED.match(words[match.end("noun") - match.start() :]):
         return None
     final = bool(_FINAL.search(words)) or (at_line_start and ended)
-    negated = match.groupdict().get("neg") is not None
+    negation = match.start("neg") if match.groupdict().get("neg") is not None else None
     corrects = bool(_WITHDRAWING.search(words))
     strength = FINAL if final or (heading and at_line_start) else SAID
-    return Marker(match.start(), match.end(), strength, heading, corrects, negated)
+    return Marker(match.start(), match.end(), strength, heading, corrects, negation)
 
 
 def _eastern(text: str, match: re.Match[str]) -> Marker | None:
@@ -318,9 +328,10 @@ def _eastern(text: str, match: re.Match[str]) -> Marker | None:
     if heading and not colon and not at_line_start:
         return None
     groups = match.groupdict()
+    negation = next((match.start(name) for name in ("neg", "neg_th") if groups[name]), None)
     final = any(groups[name] for name in ("final", "final_ja", "final_ko")) or _FINAL.search(match[0])
     strength = FINAL if final or (at_line_start and (colon or heading)) else SAID
-    return Marker(match.start(), match.end(), strength, heading, False, bool(groups["neg"] or groups["neg_th"]))
+    return Marker(match.start(), match.end(), strength, heading, False, negation)
 
 
 def _hashes(text: str) -> list[Marker]:

@@ -37,7 +37,7 @@ _FILLER = re.compile(
 )
 _CLOSED = re.compile(r"[?？؟]\s*[\"')\]]{0,2}\s*$")
 _UNSURE = re.compile(
-    r"\b(?:would|could|might|maybe|perhaps|if|suppose|unless|unclear|unsure|not sure|unknown|cannot (?:say|tell|determine|decide|be determined)|"
+    r"\b(?:would|could|might|may be|maybe|perhaps|if|suppose|unless|unclear|unsure|not sure|unknown|cannot (?:say|tell|determine|decide|be determined)|"
     r"(?:do not|don['’]t) know|let['’]?s?|we (?:need|must|should|want|can)|i (?:need|will|should|don't|cannot|can't)|try|next|step|check|"
     r"wäre|würde|vielleicht|serait|peut-être|sería|quizás|sarebbe|forse|seria|talvez|может быть|бы)\b|如果|也许|可能|もし|かもしれ|만약|아마|لو|ربما|शायद",
     re.IGNORECASE,
@@ -88,6 +88,14 @@ _UNIT_ENDS = frozenset(
 )
 _KEPT_UNIT = frozenset(("per", "of", "in", "a"))
 _WORD = re.compile(r"\s?([^\W\d_][^\W\d_]*(?:[/^²³][\w²³{}^]+)?)")
+_AFTER_VALUE = re.compile(
+    r"\s?(?:$|[.,;:!?)—–]|\((?!not|or)|(?:in|for|at|on|from|with|because|since|when|after|before|by|during|until|now|again|here|there|today|tomorrow|yesterday|left|"
+    r"remaining|altogether|total|overall|together|of|too|away|out|off|back|so|as|that|which|who|whose|where|still|also|apart|this|over|across|inside|under|"
+    r"through|throughout|along|between|while|if|against|toward|towards|onto|into|per|each|and|is|are|remain|remains|were|was|will|have|has|can|would|"
+    r"insgesamt|im|au|en|in|pro|por|para|di)\b|[^\x00-\x7f])",
+    re.IGNORECASE,
+)
+"""What may follow a value without changing it: not "more than", "or", "times", "to"."""
 _TRAILING = re.compile(
     r"(?:,?\s|^)(?:for a total of|leaving(?: \w+)?(?: with)?|which (?:gives|makes|leaves|equals|is|means)(?: us)?|giving(?: us)?|making|resulting in|totall?ing|yielding|"
     r"i\.e\.,?|that is,|namely|for a (?:sum|profit|cost) of|so (?:the total is|we get|there are|it is|he has|she has|they have)|gives|=|equals)\s(?=\S)",
@@ -99,6 +107,12 @@ _SUBORDINATE = re.compile(
     re.IGNORECASE,
 )
 _SHORT_WORD = re.compile(r"[^\W\d_]{2,}")
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_WRAPPED_WORDS = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|mbox)\s?\{([^{}]*)\}")
+_BARE_WORDS = frozenset(
+    "about approximately roughly around exactly usd eur gbp rs us option choice sqrt log ln sin cos tan exp pi min max gcd lcm mod "
+    "negative minus plus at least most than more less fewer over under up to or and either both between from option choice etwa environ circa".split()
+)
 _VERB = re.compile(
     r"\b(?:is|are|was|were|be|been|has|have|had|do|does|did|can|could|will|would|shall|should|may|might|must|need|needs|"
     r"think|know|believe|see|let|we|i|you|they|he|she|it|this|that|these|those|there|because|since|so|if|when|which|who)\b",
@@ -106,7 +120,8 @@ _VERB = re.compile(
 )
 _TAIL = re.compile(
     r",?\s(?:in total|in all|altogether|overall|total|left|remaining|in this case|as (?:required|desired|needed|requested|claimed|expected)|exactly|"
-    r"respectively|insgesamt|au total|en total|in totale|no total|всего|or so|for short|each|per person|here)$",
+    r"respectively|insgesamt|au total|en total|in totale|no total|всего|or so|for short|here|"
+    r"(?:i|we) (?:think|believe|guess|suppose|would say|am sure)|i'm sure|in my opinion|of course|as you can see|indeed|obviously|clearly)$",
     re.IGNORECASE,
 )
 
@@ -175,12 +190,48 @@ def is_filler(sentence: str) -> bool:
     return _FILLER.match(sentence.strip().lstrip("*-• ")) is not None or not re.search(r"\w", sentence)
 
 
+def affirmed(text: str) -> str | None:
+    """The yes, no, true or false that `text` begins with, where more follows it or nothing."""
+    match = _AFFIRMATION.match(text)
+    return match[1] if match else None
+
+
 def is_bare(text: str) -> bool:
     """Whether `text` is an answer by itself and no sentence: `72`, `x = 5`, `red`, `18 dollars`, `(2, \\infty)`."""
     if len(text) > LONGEST or _CLOSED.search(text):
         return False
-    words = _SHORT_WORD.findall(re.sub(r"\\[a-zA-Z]+", " ", text))
-    return len(words) <= 4 and not _VERB.search(re.sub(r"\\[a-zA-Z]+|[$\\{}()\[\]]", " ", text))
+    text = _WRAPPED_WORDS.sub(r" \1 ", text)
+    text = _COMMAND.sub(" ", text)
+    if _VERB.search(re.sub(r"[$\\{}()\[\]]", " ", text)):
+        return False
+    before, number, after = _parted_at_number(text)
+    if not number:
+        return len(_SHORT_WORD.findall(text)) <= 4
+    first = _SHORT_WORD.findall(before)
+    last = _SHORT_WORD.findall(after)
+    if first and not re.search(r"[=:<>]\s?[$({\[\\]{0,3}\s?$", before) and not all(word.lower() in _BARE_WORDS for word in first):
+        return len(first) == 1 and not last
+    return len(first) <= 4 and len(last) <= 3
+
+
+def _parted_at_number(text: str) -> tuple[str, str, str]:
+    match = re.search(r"\d", text)
+    return (text[: match.start()], match[0], text[match.start() :]) if match else (text, "", "")
+
+
+_COPULA_BEHIND = re.compile(
+    r"(?<=\S)\s?(?:입니다|이에요|예요|이다|다|です|である|となります|になります|となる|になる|でした|だ|है|हैं|होगा|होगी|است|می‌باشد|میباشد|"
+    r"olur|vardır|olarak bulunur|şıkkıdır|seçeneğidir|হবে|হয়)$"
+)
+_TURKISH = re.compile(r"(?P<value>[-\d.,/A-J]+)['’](?:dir|dır|dur|dür|tir|tır|tur|tür)")
+_THERE_ARE = re.compile(r"(?:一共有|总共有|總共有|一共|共有|有|是|得到|得|即|为|為|共)(?=\s?[\d$\\-])")
+
+
+def without_copula(text: str) -> str:
+    """`text` without a copula that ends it, as in Japanese, Korean, Hindi, Persian and Turkish."""
+    if turkish := _TURKISH.fullmatch(text):
+        return turkish["value"]
+    return _COPULA_BEHIND.sub("", text)
 
 
 def stated(sentence: str) -> list[str]:
@@ -194,6 +245,7 @@ def stated(sentence: str) -> list[str]:
         return [affirmation[1], whole]
     if nothing := _NOTHING.match(whole):
         return [nothing["what"] or nothing["what2"] or nothing["what3"], whole]
+    whole = _THERE_ARE.sub("", without_copula(whole), count=1)
     if is_bare(whole) and not _NEGATED.search(whole):
         return _with_shorter(whole)
     if _UNSURE.search(whole) or _NEGATED.search(whole):
@@ -218,20 +270,18 @@ def _after_copula(sentence: str) -> list[str]:
             return [whole, rest] if not _SHORT_WORD.search(rest) and _SHORT_WORD.search(whole) else [whole]
         if not rest or (not is_bare(rest) and not _value(rest)):
             continue
-        return _with_shorter(rest) if is_bare(rest) else [*_value(rest)]
+        return list(dict.fromkeys([*(_with_shorter(rest) if is_bare(rest) else []), *_value(rest)]))
     return []
 
 
 def _value(text: str) -> list[str]:
     """A formula or number that begins `text`, with the unit behind it, where no other follows."""
-    math = _MATH.match(text)
-    number = None if math else _NUMBER.match(text)
-    match = math or number
+    match = _MATH.match(text) or _NUMBER.match(text)
     if match is None:
         return []
     end = _unit_end(text, match.end())
     rest = text[end:]
-    if _MATH.search(rest) or _NUMBER.search(rest) or re.match(r"\s?(?:or|and|to|bis|oder|ou|o|или|或)\b|\s?[-–,]\s?[\d$\\]", rest):
+    if _MATH.search(rest) or _NUMBER.search(rest) or not _AFTER_VALUE.match(rest):
         return []
     return [text[:end].strip()]
 
@@ -249,9 +299,8 @@ def _only_value(sentence: str) -> list[str]:
         found = formulas + numbers
         if len(found) == 1:
             match = found[0]
-            if re.match(r"\s?(?:or|to|bis|oder|ou|или|或|[-–])\s", part[match.end() :]):
-                return []
-            return [part[match.start() : _unit_end(part, match.end())].strip()]
+            end = _unit_end(part, match.end())
+            return [part[match.start() : end].strip()] if _AFTER_VALUE.match(part[end:]) else []
     return []
 
 
