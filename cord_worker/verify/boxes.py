@@ -15,10 +15,14 @@ _BETWEEN = re.compile(
 """Between two boxes of one list; the second may name its variable again."""
 _GAP = 60
 _SIGN = re.compile(r"(?:^|[\s$=(\[:{])(-|\\pm\s?|\\\$)$")
-_SCALE = re.compile(r"\s?\$?\s?(dozen|hundred|thousand|million|billion|trillion|crore|lakh|万|亿|萬|億|만|억)\b", re.IGNORECASE)
+_SCALE = re.compile(
+    r"\s?\$?\s?(dozen|hundred|thousand|million|billion|trillion|crore|lakh|万|亿|萬|億|만|억)\b", re.IGNORECASE
+)
 _FACTOR = re.compile(r"\s?(?:[\^_!]|[*/+-]\s?(?=[\w\\(])|\\(?:sqrt|pi|times|cdot|pm|%)(?![a-z]))")
 _PLACEHOLDER = re.compile(
-    r"(?:\\text\{)?\s?(?:[<\[]?(?:your |the |my )?(?:final )?(?:answer|result|solution|ans)(?: here)?[>\]]?|\.{2,}|\\[lc]?dots|_+|\?+)\s?\}?", re.IGNORECASE
+    r"(?:\\text\{)?\s?(?:[<\[]?(?:your |the |my )?(?:final )?(?:answer|result|solution|ans)(?: here)?[>\]]?|\.{2,}|"
+    r"\\[lc]?dots|_+|\?+)\s?\}?",
+    re.IGNORECASE,
 )
 """What stands in a box where a text quotes its instructions."""
 _NOT_TEXT = re.compile(r"[^\W\d_]{4,}")

@@ -78,10 +78,14 @@ def _turn(text: str) -> str:
         text = text.replace(token, replacement)
     parts: list[str] = []
     start = 0
+    said = False
     for match in _TOKEN.finditer(text):
-        parts.append(text[start : match.start()])
+        part = text[start : match.start()]
         start = match.end()
-        if match[0] not in _OPENS and "".join(parts).strip(" \n\tasistant"):
+        # The name of the role that a template writes is nothing said.
+        said = said or (bool(part.strip()) and part.strip() not in ("assistant", "model"))
+        parts.append(part)
+        if said and match[0] not in _OPENS:
             return "".join(parts)
     return "".join(parts) + text[start:]
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from cord_worker.verify.choices import decided, label_text
 from cord_worker.verify.corrections import Standing
-from cord_worker.verify.extraction import OPENING, Statement, restated, statements
+from cord_worker.verify.extraction import statements
 from cord_worker.verify.markers import SAID
 from cord_worker.verify.normalise import (
     choice,
@@ -35,10 +35,12 @@ from cord_worker.verify.normalise import (
     plain_number,
     split_list,
 )
+from cord_worker.verify.readings import restated
 from cord_worker.verify.rule import Method, Rule
 from cord_worker.verify.same_answer import Comparison, same_answer
 from cord_worker.verify.scripts import one_form
 from cord_worker.verify.solutions import answer_of_solution
+from cord_worker.verify.statements import OPENING, Statement
 from cord_worker.verify.units import split_unit
 from cord_worker.verify.verdict import Verdict
 
@@ -57,9 +59,7 @@ _PLACES = 6
 _BY_MATH = Rule()
 
 
-def compare(
-    generated_answer: str, reference: str, rule: Rule = _BY_MATH, *, question: str | None = None
-) -> Verdict:
+def compare(generated_answer: str, reference: str, rule: Rule = _BY_MATH, *, question: str | None = None) -> Verdict:
     """The verdict on `generated_answer`; may take very long on hostile input (see `AnswerChecker`).
 
     `question` says whether the order of a list counts, where `rule.ordered` leaves it open.
@@ -70,7 +70,7 @@ def compare(
     key = exact_key(expected)
     if not key:
         return Verdict(None, "unsupported", None, "the reference is empty")
-    if exact_key(generated_answer) == key:
+    if len(generated_answer) <= 2 * len(expected) + 400 and exact_key(generated_answer) == key:
         whole = generated_answer.strip()
         return Verdict(True, "exact", whole, "the whole text is the reference", readings=(whole,))
     judge = _Judge(expected, rule, question)
@@ -118,7 +118,9 @@ class _Judge:
                 why = "the text says that this is not the answer"
                 return Verdict(False, "unequal", reading, why, comparison.type, statement.readings)
         readings = tuple(reading for statement in found for reading in statement.readings)
-        why = "no final answer was found in the text" if not found else "the text names an answer, but does not state it"
+        why = (
+            "no final answer was found in the text" if not found else "the text names an answer, but does not state it"
+        )
         return Verdict(None, "undecided", None, why, self._type, readings)
 
     def _of_its_kind(self, stated: list[Statement]) -> list[Statement]:
@@ -137,7 +139,6 @@ class _Judge:
     def _final(self, stated: list[Statement]) -> tuple[Statement, list[Statement]]:
         """The statement that counts, and those before it that contradict it and are no weaker."""
         final = stated[-1]
-        strength = final.strength
         rivals: list[Statement] = []
         seen = {final.readings}
         corrected = final.corrects
@@ -148,17 +149,17 @@ class _Judge:
             if statement.readings in seen or len(seen) > _MOST_RIVALS:
                 continue
             seen.add(statement.readings)
-            if self._agree(statement, final):
-                strength = max(strength, statement.strength)
-            elif statement.strength >= strength:
+            if statement.strength >= final.strength and not self._agree(statement, final):
                 rivals.insert(0, statement)
-        if rivals and all(rival.strength > strength and final.strength <= OPENING for rival in rivals):
+        if rivals and all(rival.strength > final.strength and final.strength <= OPENING for rival in rivals):
             # A mere sentence behind an announced answer says something else.
             return rivals[-1], rivals[:-1]
         return final, rivals
 
     def _agree(self, left: Statement, right: Statement) -> bool:
-        pairs = ((one, other) for one in left.readings[:3] for other in right.readings[:3])
+        if {exact_key(one) for one in left.readings} & {exact_key(other) for other in right.readings}:
+            return True
+        pairs = ((one, other) for one in left.readings[:2] for other in right.readings[:2])
         return any(
             same_answer(one, other, self._rule, question=self._question).equal
             or same_answer(other, one, self._rule, question=self._question).equal

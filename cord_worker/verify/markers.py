@@ -52,11 +52,13 @@ class _Language:
 
 _LANGUAGES = (
     _Language(
-        noun=r"answers?|ans|(?<=correct )(?:choice|option|alternative|statement)|(?<=right )(?:choice|option)|(?<=best )(?:choice|option)",
+        noun=r"answers?|ans|(?<=correct )(?:choice|option|alternative|statement)|(?<=right )(?:choice|option)|"
+        r"(?<=best )(?:choice|option)",
         before=r"the|our|my|your|this|a|final|correct|right|required|desired|requested|best|numerical|numeric|"
         r"overall|exact|simplified|complete|true|only|ultimate|revised|corrected|updated|new|short|possible|boxed",
         after=r"choice|option|value|letter|here|now|key|then|therefore|thus",
-        copula=r"is|are|was|were|'s|’s|(?:would|should|must|will|has to|have to|ought to|needs to)(?: then| thus| therefore)? be|"
+        copula=r"is|are|was|were|'s|’s|(?:would|should|must|will|has to|have to|ought to|needs to)"
+        r"(?: then| thus| therefore)? be|"
         r"(?:comes?|came|coming)(?: out)? (?:to be|to|as|at)|(?:turns?|turned) out (?:to be|as)|"
         r"works? out (?:to be|to|as|at)|(?:ends?|ended) up (?:being|as|at)|equals?|becomes|remains|stays|"
         r"(?:has|have) been|simplifies to|reduces to|evaluates to|amounts to|can be (?:written|given|expressed) as",
@@ -64,7 +66,8 @@ _LANGUAGES = (
         r"precisely|exactly|equal to|given by|found to be|as follows|the following|now|still|also|really|of course|"
         r"definitely|in this case|finally|naturally|option|choice|surely|probably|most likely|likely|again|"
         r"seen to be|shown to be|calculated to be|computed to be|determined to be|consequently|only|be",
-        negation=r"(?:is|are|was|were)n['’]t|(?:is|are|was|would|should|must|will|can) ?(?:not|never)(?: be)?|cannot be|"
+        negation=r"(?:is|are|was|were)n['’]t|"
+        r"(?:is|are|was|would|should|must|will|can) ?(?:not|never)(?: be)?|cannot be|"
         r"(?:ca|wo|would|should|could|must)n['’]t be",
     ),
     _Language(
@@ -172,9 +175,18 @@ _LANGUAGES = (
         adverb="alltså|därför|altså|derfor|lik med",
         negation="är inte|er ikke",
     ),
-    _Language(noun="vastaus|lopputulos|tulos", before="oikea|lopullinen", copula="on|olisi", adverb="siis|siten", negation="ei ole"),
     _Language(
-        noun="válasz|végeredmény|eredmény|megoldás", before="a|az|helyes|végső", copula="az|egyenlő", adverb="tehát|ezért",
+        noun="vastaus|lopputulos|tulos",
+        before="oikea|lopullinen",
+        copula="on|olisi",
+        adverb="siis|siten",
+        negation="ei ole",
+    ),
+    _Language(
+        noun="válasz|végeredmény|eredmény|megoldás",
+        before="a|az|helyes|végső",
+        copula="az|egyenlő",
+        adverb="tehát|ezért",
         negation="nem",
     ),
     _Language(
@@ -185,12 +197,24 @@ _LANGUAGES = (
         negation="nu este",
     ),
     _Language(
-        noun="απάντηση|αποτέλεσμα", before="η|το|τελική|σωστή|τελικό", copula="είναι|θα ήταν", adverb="λοιπόν|επομένως",
+        noun="απάντηση|αποτέλεσμα",
+        before="η|το|τελική|σωστή|τελικό",
+        copula="είναι|θα ήταν",
+        adverb="λοιπόν|επομένως",
         negation="δεν είναι",
     ),
-    _Language(noun="התשובה|תשובה|התוצאה", after="הסופית|הנכונה|היא", copula="היא|הוא|שווה ל", adverb="לכן", negation="אינה|איננה"),
     _Language(
-        noun="पاسخ|پاسخ|جواب", after="نهایی|صحیح|درست|ما|سوال", copula="برابر است با|برابر با|عبارت است از", adverb="بنابراین"
+        noun="התשובה|תשובה|התוצאה",
+        after="הסופית|הנכונה|היא",
+        copula="היא|הוא|שווה ל",
+        adverb="לכן",
+        negation="אינה|איננה",
+    ),
+    _Language(
+        noun="पاسخ|پاسخ|جواب",
+        after="نهایی|صحیح|درست|ما|سوال",
+        copula="برابر است با|برابر با|عبارت است از",
+        adverb="بنابراین",
     ),
     _Language(
         noun="उत्तर|जवाब|परिणाम|उत्तरः",
@@ -213,14 +237,19 @@ _LANGUAGES = (
 )
 _FINAL = re.compile(
     r"\b(?:final|finale[ns]?|endgültige|endergebnis|ultimate|revised|corrected|updated|définitive|definitiva|"
-    r"uiteindelijke|eindantwoord|окончательный|итоговый|финальный|ostateczn\w|końcow\w|konečn\w|nihai|akhir\w*|cuối cùng|"
-    r"slutsvar\w*|végeredmény|végső|lopullinen|nhất)\b|النهائي|अंतिम|চূড়ান্ত|نهایی|최종|最终|最終|最后|最後|הסופית|τελικ",
+    r"uiteindelijke|eindantwoord|окончательный|итоговый|финальный|ostateczn\w|końcow\w|konečn\w|nihai|akhir\w*|"
+    r"cuối cùng|"
+    r"slutsvar\w*|végeredmény|végső|lopullinen|nhất)\b|النهائي|अंतिम|চূড়ান্ত|نهایی|최종|最终|最終|最后|最後|"
+    r"הסופית|τελικ",
     re.IGNORECASE,
 )
 _BULLET = r"(?:[-*•+>#]+\s|\d{1,2}[.)]\s|[^\w\s\\$({\[<\"'`|.,;:!?=+-]{1,3}\s?)?"
 """What may stand before an announcement on its line: a bullet, a number, a sign such as ✅."""
 _BULLETS = re.compile(rf"[ \t]*{_BULLET}\s?{_BULLET}[ \t]*")
-_QUALIFIER = r"(?:\s?\([^()\n]{1,60}\)|\s(?:to|for|of|in|from|für|auf|de|à|para|na|auf die|del|a la|pour|на|до|до)\s[^:=.\n]{1,60}?)?"
+_QUALIFIER = (
+    r"(?:\s?\([^()\n]{1,60}\)|"
+    r"\s(?:to|for|of|in|from|für|auf|de|à|para|na|auf die|del|a la|pour|на|до|до)\s[^:=.\n]{1,60}?)?"
+)
 
 
 def _words(words: str, most: int) -> str:
@@ -235,25 +264,35 @@ def _pattern(language: _Language) -> str:
     copulas.append(rf"{adverb}\s?(?::|=)") if language.adverb else None
     negation = [rf"(?P<neg>\s?(?:{language.negation})(?![^\W_]))"] if language.negation else []
     ends = "|".join([*negation, *copulas])
-    return rf"(?<![^\W_])(?:{_words(language.before, 4)})(?P<noun>{language.noun})(?![^\W_]){after}{_QUALIFIER}(?:{ends})"
+    return (
+        rf"(?<![^\W_])(?:{_words(language.before, 4)})(?P<noun>{language.noun})(?![^\W_]){after}{_QUALIFIER}(?:{ends})"
+    )
 
 
 _PATTERNS = [re.compile(_pattern(language), re.IGNORECASE) for language in _LANGUAGES]
 _NOUNS = [re.compile(rf"(?<![^\W_])(?:{language.noun})(?![^\W_])", re.IGNORECASE) for language in _LANGUAGES]
 _EAST = re.compile(
-    r"(?:所以|因此|故|综上|綜上|于是|那么)?[,:]?(?P<final>最终|最終|最后|最後)?(?:的)?(?:正确|正確|本题|本題|我的|該題|该题)?(?:的)?"
+    r"(?:所以|因此|故|综上|綜上|于是|那么)?[,:]?(?P<final>最终|最終|最后|最後)?(?:的)?(?:正确|正確|本题|本題|我的|"
+    r"該題|该题)?(?:的)?"
     r"(?:答案|答覆|答复|结果|結果|答(?=\s?:))"
     r"(?:\([^()\n]{1,30}\))?\s?"
-    r"(?:(?P<neg>(?:应该|應該)?不(?:是|为|應該是|应该是)|并非|並非)|(?:应该|應該|应当|應當|应|應|就|也|便|仍然|仍|依然|则|則|确实|確實)?(?:是|为|為|等于|選擇|选择|选|選)\s?:?|\s?[:=]|(?=\s?(?:\n|$)))"
-    r"|(?:故|应|應|应该|因此|所以|本题|本題|正确选项是|答案)?(?:选择|選擇|选|選)(?:项)?(?:为|:)?(?=\s?[(\[]?\s?[A-Ja-j](?![A-Za-z]))"
+    r"(?:(?P<neg>(?:应该|應該)?不(?:是|为|應該是|应该是)|并非|並非)|(?:应该|應該|应当|應當|应|應|就|也|便|仍然|仍|"
+    r"依然|则|則|确实|確實)?(?:是|为|為|等于|選擇|选择|选|"
+    r"選)\s?:?|\s?[:=]|(?=\s?(?:\n|$)))"
+    r"|(?:故|应|應|应该|因此|所以|本题|本題|正确选项是|答案)?(?:选择|選擇|选|選)(?:项)?(?:为|"
+    r":)?(?=\s?[(\[]?\s?[A-Ja-j](?![A-Za-z]))"
     r"|(?:正确|正確)(?:的)?(?:选项|選項|选择)(?:应该|應該|应)?(?:(?:是|为|為)\s?:?|:)"
-    r"|(?P<final_ja>最終的な|最終)?(?:正しい|正解の|求める|最終的な)?(?:答え|答|回答|解答|正解|値)\s?(?:は|:|=)+\s?、?,?\s?(?:従って|したがって|よって|つまり)?"
+    r"|(?P<final_ja>最終的な|最終)?(?:正しい|正解の|求める|最終的な)?(?:答え|答|回答|解答|正解|値)\s?(?:は|:|"
+    r"=)+\s?、?,?\s?(?:従って|したがって|よって|つまり)?"
     r"|(?:最終的な|最終)?(?:答え|解答|回答|正解)(?=\s?(?:\n|$))"
-    r"|(?P<final_ko>최종\s?)?(?:적인\s)?(?:정답|해답|답변|결과|(?<![가-힣])답)\s?(?:은|는|:|=)+\s?:?(?:\s?(?:따라서|바로))?"
+    r"|(?P<final_ko>최종\s?)?(?:적인\s)?(?:정답|해답|답변|결과|(?<![가-힣])답)\s?(?:은|는|:|"
+    r"=)+\s?:?(?:\s?(?:따라서|바로))?"
     r"|(?:최종\s?)(?:정답|해답|답변|답)(?=\s?(?:\n|$))"
     r"|(?:ดังนั้น)?(?:คำตอบ)(?:สุดท้าย|ที่ถูกต้อง|ที่ถูก)?\s?(?P<neg_th>ไม่ใช่)?(?:คือ|:|=|เป็น)+"
-    r"|(?<![^\W_])(?:i|we)(?: will|['’]ll| would|['’]d)? (?:choose|pick|select|go with|opt for)\s(?=(?:option |choice |answer |letter )?[(\[]?[A-J](?![^\W_]))"
-    r"|(?<![^\W_])(?:doğru |nihai |kesin |final )?(?:cevap|yanıt|sonuç)\s(?=[^\s]{1,40}['’](?:dir|dır|dur|dür|tir|tır|tur|tür)\b|[A-J]\s(?:şıkkı|seçeneği))"
+    r"|(?<![^\W_])(?:i|we)(?: will|['’]ll| would|['’]d)? (?:choose|pick|select|go with|opt for)\s(?=(?:option |"
+    r"choice |answer |letter )?[(\[]?[A-J](?![^\W_]))"
+    r"|(?<![^\W_])(?:doğru |nihai |kesin |final )?(?:cevap|yanıt|sonuç)\s(?=[^\s]{1,40}['’](?:dir|dır|dur|dür|tir|"
+    r"tır|tur|tür)\b|[A-J]\s(?:şıkkı|seçeneği))"
     r"|(?<![^\W_])(?:अतः |इसलिए )?(?:सही |अंतिम )?(?:उत्तर|जवाब)\s(?=[^।\n:]{1,60}\s(?:है|हैं|होगा|होगी))"
     r"|(?<![^\W_])(?:پاسخ|جواب)\s(?:نهایی |صحیح |درست )?(?=[^.\n:]{1,60}\s(?:است|می‌باشد|میباشد))",
     re.IGNORECASE,
@@ -261,24 +300,32 @@ _EAST = re.compile(
 """Languages that part no words, join the particle to its noun, or end the sentence in the copula."""
 _GSM = re.compile(r"(?<!#)####(?!#)[ \t]*(?=\S)")
 _HEADLINE = re.compile(
-    r"(?:step|part|case|solution|explanation|verification|check|problem|question|approach|method|calculation|analysis|"
-    r"conclusion|given|note|summary|reasoning|setup|set|find|determine|calculate|compute|understand|final|answer|result)\b|\d+[.)]\s",
+    r"(?:step|part|case|solution|explanation|verification|check|problem|question|approach|method|calculation|"
+    r"analysis|"
+    r"conclusion|given|note|summary|reasoning|setup|set|find|determine|calculate|compute|understand|final|answer|"
+    r"result)\b|\d+[.)]\s",
     re.IGNORECASE,
 )
 _CORRECTION = re.compile(
-    r"(?<![^\W_])(?:correction|corrected(?: answer| version)?|erratum|edit|update|korrektur|berichtigung|rectification|"
-    r"corrección|correzione|correção|исправление|поправка|poprawka|korekta|düzeltme|koreksi|đính chính|sửa lại)\s?:\s?"
+    r"(?<![^\W_])(?:correction|corrected(?: answer| version)?|erratum|edit|update|korrektur|berichtigung|"
+    r"rectification|"
+    r"corrección|correzione|correção|исправление|поправка|poprawka|korekta|düzeltme|koreksi|đính chính|"
+    r"sửa lại)\s?:\s?"
     r"|(?:更正|訂正|修正|정정|수정|تصحيح|सुधार)(?:为|為|後|后)?\s?:\s?",
     re.IGNORECASE,
 )
 _WITHDRAWING = re.compile(r"\b(?:actually|in fact|instead|revised|corrected|updated|new|now)\b", re.IGNORECASE)
 _NOT_STATED = re.compile(
-    r"\b(?:check|verify|verifying|confirm|confirming|double-check|test|plug|find|give|state|put|write|box|present|provide|need|want|"
-    r"get|match|matches|submit|report|compute|calculate|express|leave|format|get to|round|enter|what|is|what's|question and)"
+    r"\b(?:check|verify|verifying|confirm|confirming|double-check|test|plug|find|give|state|put|write|box|present|"
+    r"provide|need|want|"
+    r"get|match|matches|submit|report|compute|calculate|express|leave|format|get to|round|enter|what|is|what's|"
+    r"question and)"
     r"(?:\s(?:in|back|up|down|that|for))?\s(?:the\s|our\s|my\s|your\s|this\s|that\s|a\s)?$",
     re.IGNORECASE,
 )
-_PLACED = re.compile(r"\s?(?:in|inside|within|between|using|with)\s(?:a\s|the\s)?(?:\\boxed|box|\$|latex|tags?)", re.IGNORECASE)
+_PLACED = re.compile(
+    r"\s?(?:in|inside|within|between|using|with)\s(?:a\s|the\s)?(?:\\boxed|box|\$|latex|tags?)", re.IGNORECASE
+)
 
 
 def markers(text: str) -> list[Marker]:
@@ -292,7 +339,9 @@ def markers(text: str) -> list[Marker]:
         if (marker := _marker(text, match)) is not None
     ]
     found += [marker for match in _EAST.finditer(text) if (marker := _eastern(text, match)) is not None]
-    found += [Marker(m.start(), m.end(), FINAL, corrects=True) for m in _CORRECTION.finditer(text) if _opens(text, m.start())]
+    found += [
+        Marker(m.start(), m.end(), FINAL, corrects=True) for m in _CORRECTION.finditer(text) if _opens(text, m.start())
+    ]
     found += _hashes(text)
     found.sort(key=lambda marker: (marker.start, -marker.end))
     kept: list[Marker] = []

@@ -5,123 +5,175 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_BOUNDARY = re.compile(r"[.!?…](?:[\"'”’)\]*]|\\\)){0,3}(?=\s)|[。！？؟।](?:[\"'”’)」』]){0,2}|\n+")
-_ABBREVIATIONS = frozenset(
-    "approx ca cf co corp dept dr ed e.g eg eq eqn est etc ex fig figs i.e ie inc jr ltd max min mr mrs ms no nos nr pp prof resp "
-    "sec sq sr st vol vs cu ft lb lbs oz bzw z.b usw ca. env p.ej".split()
+_BOUNDARY = re.compile(r"(?<!\\)[.!?…](?:[\"'”’)\]*]|\\\)){0,3}(?=\s)|[。！？؟।](?:[\"'”’)」』]){0,2}|\n+")
+_ABBREVIATIONS_TEXT = (
+    "approx ca cf co corp dept dr ed e.g eg eq eqn est etc ex fig figs i.e ie inc jr ltd max min mr mrs ms no nos "
+    "nr pp prof resp sec sq sr st vol vs cu ft lb lbs oz bzw z.b usw ca. env p.ej"
 )
+_ABBREVIATIONS = frozenset(_ABBREVIATIONS_TEXT.split())
 _LAST_WORD = re.compile(r"[\w.]{1,12}$")
 
 LONGEST = 160
 """Characters up to which a line is a bare answer."""
 
 _LEAD = re.compile(
-    r"(?:(?:so|thus|therefore|hence|then|finally|consequently|accordingly|ultimately|overall|altogether|in (?:total|all|conclusion|short|"
-    r"summary|other words|the end)|to (?:conclude|sum up|summarize)|as a result|this (?:means|gives|yields|shows|implies|is why)|that (?:means|gives|leaves)|"
-    r"which (?:means|gives|yields|implies)|we (?:get|have|find|obtain|conclude|see|know|arrive at|can conclude|can see)|it follows|"
-    r"this gives us|giving us|from this|and|but|now|also|ok|okay|alright|great|well|conclusion|result|i (?:get|got|find|think|believe|conclude|would say)|my (?:guess|conclusion)|"
-    r"also|daher|somit|folglich|insgesamt|damit|deshalb|donc|ainsi|par conséquent|alors|au total|por lo tanto|por tanto|así|entonces|en total|luego|"
-    r"quindi|dunque|pertanto|in totale|portanto|então|assim|logo|no total|итак|значит|следовательно|таким образом|поэтому|всего|"
-    r"więc|zatem|czyli|dlatego|dus|daarom|jadi|maka|dengan demikian|vậy|do đó|như vậy|bu nedenle|dolayısıyla|yani|öyleyse)"
+    r"(?:(?:so|thus|therefore|hence|then|finally|consequently|accordingly|ultimately|overall|altogether|in (?:total|"
+    r"all|conclusion|short|"
+    r"summary|other words|the end)|to (?:conclude|sum up|summarize)|as a result|this (?:means|gives|yields|shows|"
+    r"implies|is why)|that (?:means|gives|leaves)|"
+    r"which (?:means|gives|yields|implies)|we (?:get|have|find|obtain|conclude|see|know|arrive at|can conclude|"
+    r"can see)|it follows|"
+    r"this gives us|giving us|from this|and|but|now|also|ok|okay|alright|great|well|conclusion|result|i (?:get|got|"
+    r"find|think|believe|conclude|would say)|my (?:guess|conclusion)|"
+    r"also|daher|somit|folglich|insgesamt|damit|deshalb|donc|ainsi|par conséquent|alors|au total|por lo tanto|"
+    r"por tanto|así|entonces|en total|luego|"
+    r"quindi|dunque|pertanto|in totale|portanto|então|assim|logo|no total|итак|значит|следовательно|таким образом|"
+    r"поэтому|всего|"
+    r"więc|zatem|czyli|dlatego|dus|daarom|jadi|maka|dengan demikian|vậy|do đó|như vậy|bu nedenle|dolayısıyla|yani|"
+    r"öyleyse)"
     r"(?:\s(?:that|dass|que|che|что|to get))?(?![^\W_])|"
-    r"所以|因此|故|综上所述|綜上所述|综上|于是|从而|那么|总共|一共|よって|したがって|ゆえに|つまり|従って|따라서|그러므로|그래서|즉|결국|إذن|إذا|لذلك|وبالتالي|بالتالي|अतः|इसलिए|तो|সুতরাং|অতএব|"
+    r"所以|因此|故|综上所述|綜上所述|综上|于是|从而|那么|总共|一共|よって|したがって|ゆえに|つまり|従って|따라서|"
+    r"그러므로|그래서|즉|결국|إذن|إذا|لذلك|وبالتالي|بالتالي|अतः|"
+    r"इसलिए|तो|সুতরাং|অতএব|"
     r"\\therefore|∴|⇒|=>|→|\\Rightarrow|\\implies)\s?[,:]?\s?",
     re.IGNORECASE,
 )
 _FILLER = re.compile(
-    r"(?:i hope|hope (?:this|that|it)|let me know|please|feel free|thank|is there anything|if you (?:have|need|want|would)|happy|good luck|"
-    r"i'm (?:happy|glad|sure)|this (?:completes|concludes|is the final|confirms|matches|makes sense|answer|result|solution)|that's (?:it|all)|"
-    r"q\.?e\.?d|done|end of|(?:we are|i am|i'm|and we're|and i'm) (?:done|finished)|note|remember|i am (?:confident|sure)|verified|checked|cheers|"
-    r"ich hoffe|j'espère|espero que|spero|надеюсь|希望|以上|应该没错|감사|도움이|أتمنى|आशा|\\blacksquare|\\square|[□■∎])",
+    r"(?:i hope|hope (?:this|that|it)|let me know|please|feel free|thank|is there anything|if you (?:have|need|want|"
+    r"would)|happy|good luck|"
+    r"i'm (?:happy|glad|sure)|this (?:completes|concludes|is the final|confirms|matches|makes sense|answer|result|"
+    r"solution)|that's (?:it|all)|"
+    r"q\.?e\.?d|done|end of|(?:we are|i am|i'm|and we're|and i'm) (?:done|finished)|note|remember|i am (?:confident|"
+    r"sure)|verified|checked|cheers|"
+    r"ich hoffe|j'espère|espero que|spero|надеюсь|希望|以上|应该没错|감사|도움이|أتمنى|आशा|\\blacksquare|\\square|"
+    r"[□■∎])",
     re.IGNORECASE,
 )
 _CLOSED = re.compile(r"[?？؟]\s*[\"')\]]{0,2}\s*$")
 _UNSURE = re.compile(
-    r"\b(?:would|could|might|may be|maybe|perhaps|if|suppose|unless|unclear|unsure|not sure|unknown|cannot (?:say|tell|determine|decide|be determined)|"
-    r"(?:do not|don['’]t) know|let['’]?s?|we (?:need|must|should|want|can)|i (?:need|will|should|don't|cannot|can't)|try|next|step|check|"
-    r"wäre|würde|vielleicht|serait|peut-être|sería|quizás|sarebbe|forse|seria|talvez|может быть|бы)\b|如果|也许|可能|もし|かもしれ|만약|아마|لو|ربما|शायद",
+    r"\b(?:would|could|might|may be|maybe|perhaps|if|suppose|unless|unclear|unsure|not sure|unknown|cannot (?:say|"
+    r"tell|determine|decide|be determined)|"
+    r"(?:do not|don['’]t) know|let['’]?s?|we (?:need|must|should|want|can)|i (?:need|will|should|don't|cannot|"
+    r"can't)|try|next|step|check|"
+    r"wäre|würde|vielleicht|serait|peut-être|sería|quizás|sarebbe|forse|seria|talvez|может быть|бы)\b|如果|也许|"
+    r"可能|もし|"
+    r"かもしれ|만약|아마|لو|ربما|शायद",
     re.IGNORECASE,
 )
 _NEGATED = re.compile(
-    r"\b(?:not|never|neither|nor|cannot|nicht|kein\w*|pas|ne|не|nie|nao|não|non|niet|geen|değil|bukan|không|inte|ikke)\b|n['’]t\b|不|没|沒|ない|ません|아니|않|없|ليس|لا |नहीं",
+    r"\b(?:not|never|neither|nor|cannot|nicht|kein\w*|pas|ne|не|nie|nao|não|non|niet|geen|değil|bukan|không|inte|"
+    r"ikke)\b|n['’]t\b|不|没|沒|ない|ません|아니|않|없|ليس|لا |नहीं",
     re.IGNORECASE,
 )
 _AFFIRMATION = re.compile(
-    r"(yes|no|true|false|maybe|correct|incorrect|possible|impossible|ja|nein|oui|sí|si|sim|да|нет|tak|nie|evet|hayır|ya|tidak|có|không|是的?|不是|否|对|對|はい|いいえ|"
+    r"(yes|no|true|false|maybe|correct|incorrect|possible|impossible|ja|nein|oui|sí|si|sim|да|нет|tak|nie|evet|"
+    r"hayır|ya|tidak|có|không|是的?|不是|否|对|對|はい|いいえ|"
     r"네|예|아니요|아니오|نعم|لا|हाँ|हां|नहीं|jah|nee)\s?(?=[,.!;:。！、—–-]|$)",
     re.IGNORECASE,
 )
 _NOTHING = re.compile(
-    r"(?:there (?:is|are|exists?|exist)|(?:the )?(?:equation|system|problem|inequality|it|this|that) has|we have|has)\s"
-    r"(?P<what>no (?:real |integer |positive |such |valid |possible |rational |other |finite |common )?[a-z]+)(?: (?:at all|that .*|to .*|in .*|for .*|exists?))?$"
+    r"(?:there (?:is|are|exists?|exist)|(?:the )?(?:equation|system|problem|inequality|it|this|that) has|we have|"
+    r"has)\s"
+    r"(?P<what>no (?:real |integer |positive |such |valid |possible |rational |other |finite |"
+    r"common )?[a-z]+)(?: (?:at all|that .*|to .*|in .*|for .*|exists?))?$"
     r"|(?P<what2>no (?:real |integer |positive |such |valid |rational )?[a-z]+) exists?(?: .*)?$"
     r"|(?:the )?.{0,60}?\b(?P<what3>does not exist|doesn['’]t exist|is undefined|diverges|is infinite|do not exist)$",
     re.IGNORECASE,
 )
 _COPULA = re.compile(
-    r"\s(?:is|are|was|were|equals?|becomes|(?:would|will|must|should|has to) be|comes? (?:out )?to|turns? out to be|works? out to|amounts? to|totals?|"
-    r"ist|sind|beträgt|lautet|war|kostet|est|sont|vaut|était|es|son|vale|era|è|sono|é|são|is gelijk aan|bedraagt|равно|равна|равен|равны|составляет|это|—|"
-    r"wynosi|jest|je|adalah|sama dengan|là|bằng|är|er|on|este|είναι)(?:\s(?:therefore|thus|then|so|just|simply|exactly|equal to|given by|also|indeed|now|"
+    r"\s(?:is|are|was|were|equals?|becomes|(?:would|will|must|should|has to) be|comes? (?:out )?to|turns? out to be|"
+    r"works? out to|amounts? to|totals?|"
+    r"ist|sind|beträgt|lautet|war|kostet|est|sont|vaut|était|es|son|vale|era|è|sono|é|são|is gelijk aan|bedraagt|"
+    r"равно|равна|равен|равны|составляет|это|—|"
+    r"wynosi|jest|je|adalah|sama dengan|là|bằng|är|er|on|este|είναι)(?:\s(?:therefore|thus|then|so|just|simply|"
+    r"exactly|equal to|given by|also|indeed|now|"
     r"actually|therefore equal to|gleich|égale? à|igual a|pari a|donc|also|somit))*\s?:?\s(?=\S)"
-    r"|(?<=\S)\s?(?:等于|等於|为|為|是|共有|共|有|得)(?=\s?[\d$\\(\-])|(?<=\S)(?:は|가|이|은|는)\s?(?=[\d$\\(\-])|(?<=[^\W\d_])\s?:\s(?=\S)"
+    r"|(?<=\S)\s?(?:等于|等於|为|為|是|共有|共|有|得)(?=\s?[\d$\\(\-])|(?<=\S)(?:は|가|이|은|는)\s?(?=[\d$\\(\-])|"
+    r"(?<=[^\W\d_])\s?:\s(?=\S)"
     r"|\s(?:هو|هي|يساوي|تساوي)\s|\s=\s(?=\S)",
     re.IGNORECASE,
 )
-_RELATIVE = re.compile(r"\b(?:that|which|who|where|whose|what|how many|how much|because|since|as|because it|dass|que|qui|che|который)\s?(?:\w+\s){0,4}\w*$", re.IGNORECASE)
-_MATH = re.compile(r"\$\$([^$]{1,300})\$\$|\$((?!\d[\d,.]*[^\W\d_\s$]?\s)[^$\n]{1,300})\$|\\\(((?:(?!\\\)).){1,300})\\\)|\\\[((?:(?!\\\]).){1,400})\\\]", re.DOTALL)
+_RELATIVE = re.compile(
+    r"\b(?:that|which|who|where|whose|what|how many|how much|because|since|as|because it|dass|que|qui|che|"
+    r"который)\s?(?:\w+\s){0,4}\w*$",
+    re.IGNORECASE,
+)
+_MATH = re.compile(
+    r"\$\$([^$]{1,300})\$\$|\$((?!\d[\d,.]{0,20}[kKmMbB]?\s(?![-+=*/<>^\\&]))[^$\n]{1,300})\$|"
+    r"\\\(((?:(?!\\\)).){1,300})\\\)|\\\[((?:(?!\\\]).){1,400})\\\]",
+    re.DOTALL,
+)
 _NUMBER = re.compile(
     r"(?<![\w\\^{.])(?:(?:US|C|A)?[$€£¥₹₩]\s?|\\\$\s?|(?:USD|EUR|GBP|Rs\.?)\s)?[-−+±]?(?:[$€£¥]\s?)?"
-    r"(?:\d{1,3}(?:[ \u202f]\d{3}(?!\d))+|\d[\d,]{0,30}|\.\d)(?:[.:]\d{1,20})?(?:[\d½¼¾⅓⅔]|(?:\s\d{1,6})?\s?[/⁄]\s?\d{1,8})?"
-    r"(?:\s?(?:×|x|\*|\\times)\s?10\s?(?:\^\s?\{?-?\d{1,4}\}?|[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]{1,5}))?(?:\^\{?\d{1,4}\}?)?(?:\s?(?:%|\\%|°[CF]?|€|£))?"
+    r"(?:\d{1,3}(?:[ \u202f]\d{3}(?!\d))+|\d[\d,]{0,30}|\.\d)(?:[.:]\d{1,20})?(?:[\d½¼¾⅓⅔]|"
+    r"(?:\s\d{1,6})?\s?[/⁄]\s?\d{1,8})?"
+    r"(?:\s?(?:×|x|\*|\\times)\s?10\s?(?:\^\s?\{?-?\d{1,4}\}?|[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]{1,5}))?(?:\^\{?\d{1,4}\}?)?(?:\s?(?:%|"
+    r"\\%|°[CF]?|€|£))?"
     r"|(?<!\w)[½¼¾⅓⅔](?!\w)"
 )
 _NAMED = re.compile(
-    r"\b(?:the|these|those|all|both|each|every|any|other|of|step|case|question|problem|part|option|equation|eq\.?|page|theorem|chapter|figure|table|method|"
-    r"exercise|number|no\.?|section|line|day|week|year|round|level|grade|room|first|last|next|example|than|by|from|per|via)\s(?:the\s)?$",
+    r"\b(?:the|these|those|all|both|each|every|any|other|of|step|case|question|problem|part|option|equation|eq\.?|"
+    r"page|theorem|chapter|figure|table|method|"
+    r"exercise|number|no\.?|section|line|day|week|year|round|level|grade|room|first|last|next|example|than|by|from|"
+    r"per|via)\s(?:the\s)?$",
     re.IGNORECASE,
 )
-_UNIT_ENDS = frozenset(
-    "in for at on to from and or with because since when if that which who as so left remaining altogether total overall each more than "
-    "after before by of this these during until while through over under into onto out off away back again now today then still there here too also "
-    "is are was were has have had can will do does did gets get makes make per apiece is pro im in insgesamt und en et y e и a au aux dans por para di "
-    "today tomorrow yesterday different possible such distinct extra additional".split()
+_UNIT_ENDS_TEXT = (
+    "in for at on to from and or with because since when if that which who as so left remaining altogether total "
+    "overall each more than after before by of this these during until while through over under into onto out off "
+    "away back again now today then still there here too also is are was were has have had can will do does did "
+    "gets get makes make per apiece pro im insgesamt und en et y e и a au aux dans por para di tomorrow yesterday "
+    "different possible such distinct extra additional"
 )
+_UNIT_ENDS = frozenset(_UNIT_ENDS_TEXT.split())
 _KEPT_UNIT = frozenset(("per", "of", "in", "a"))
 _WORD = re.compile(r"\s?([^\W\d_][^\W\d_]*(?:[/^²³][\w²³{}^]+)?)")
 _AFTER_VALUE = re.compile(
-    r"\s?(?:$|[.,;:!?)—–]|\((?!not|or)|(?:in|for|at|on|from|with|because|since|when|after|before|by|during|until|now|again|here|there|today|tomorrow|yesterday|left|"
-    r"remaining|altogether|total|overall|together|of|too|away|out|off|back|so|as|that|which|who|whose|where|still|also|apart|this|over|across|inside|under|"
-    r"through|throughout|along|between|while|if|against|toward|towards|onto|into|per|each|and|is|are|remain|remains|were|was|will|have|has|can|would|"
+    r"\s?(?:$|[.,;:!?)—–]|\((?!not|or)|(?:in|for|at|on|from|with|because|since|when|after|before|by|during|until|"
+    r"now|again|here|there|today|tomorrow|yesterday|left|"
+    r"remaining|altogether|total|overall|together|of|too|away|out|off|back|so|as|that|which|who|whose|where|still|"
+    r"also|apart|this|over|across|inside|under|"
+    r"through|throughout|along|between|while|if|against|toward|towards|onto|into|per|each|and|is|are|remain|remains|"
+    r"were|was|will|have|has|can|would|"
     r"insgesamt|im|au|en|in|pro|por|para|di)\b|[^\x00-\x7f])",
     re.IGNORECASE,
 )
 """What may follow a value without changing it: not "more than", "or", "times", "to"."""
 _TRAILING = re.compile(
-    r"(?:,?\s|^)(?:for a total of|leaving(?: \w+)?(?: with)?|which (?:gives|makes|leaves|equals|is|means)(?: us)?|giving(?: us)?|making|resulting in|totall?ing|yielding|"
-    r"i\.e\.,?|that is,|namely|for a (?:sum|profit|cost) of|so (?:the total is|we get|there are|it is|he has|she has|they have)|gives|=|equals)\s(?=\S)",
+    r"(?:,?\s|^)(?:for a total of|leaving(?: \w+)?(?: with)?|which (?:gives|makes|leaves|equals|is|means)(?: us)?|"
+    r"giving(?: us)?|making|resulting in|totall?ing|yielding|"
+    r"i\.e\.,?|that is,|namely|for a (?:sum|profit|cost) of|so (?:the total is|we get|there are|it is|he has|"
+    r"she has|they have)|gives|=|equals)\s(?=\S)",
     re.IGNORECASE,
 )
 _SUBORDINATE = re.compile(
-    r"(?:since|after|because|when|with|for|in|on|at|by|as|given|from|of|out of|among|during|over|within|if|once|adding|multiplying|dividing|subtracting|"
+    r"(?:since|after|because|when|with|for|in|on|at|by|as|given|from|of|out of|among|during|over|within|if|once|"
+    r"adding|multiplying|dividing|subtracting|"
     r"using|counting|combining|wenn|nach|da|mit|für|après|avec|como|después|con|depois|после|так как)\b",
     re.IGNORECASE,
 )
 _SHORT_WORD = re.compile(r"[^\W\d_]{2,}")
-_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_COMMAND = re.compile(r"\\(?:begin|end)\{[a-z]+\*?\}|\\[a-zA-Z]+")
 _WRAPPED_WORDS = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|mbox)\s?\{([^{}]*)\}")
-_BARE_WORDS = frozenset(
-    "about approximately roughly around exactly usd eur gbp rs us option choice sqrt log ln sin cos tan exp pi min max gcd lcm mod "
-    "negative minus plus at least most than more less fewer over under up to or and either both between from option choice etwa environ circa".split()
+_BARE_WORDS_TEXT = (
+    "about approximately roughly around exactly usd eur gbp rs us option choice sqrt log ln sin cos tan exp pi "
+    "min max gcd lcm mod negative minus plus at least most than more less fewer over under up to or and either "
+    "both between from etwa environ circa"
 )
+_BARE_WORDS = frozenset(_BARE_WORDS_TEXT.split())
 _VERB = re.compile(
-    r"\b(?:is|are|was|were|be|been|has|have|had|do|does|did|can|could|will|would|shall|should|may|might|must|need|needs|"
-    r"think|know|believe|see|let|we|i|you|they|he|she|it|this|that|these|those|there|because|since|so|if|when|which|who)\b",
+    r"\b(?:is|are|was|were|be|been|has|have|had|do|does|did|can|could|will|would|shall|should|may|might|must|need|"
+    r"needs|"
+    r"think|know|believe|see|let|we|i|you|they|he|she|it|this|that|these|those|there|because|since|so|if|when|which|"
+    r"who)\b",
     re.IGNORECASE,
 )
 _TAIL = re.compile(
-    r",?\s(?:in total|in all|altogether|overall|total|left|remaining|in this case|as (?:required|desired|needed|requested|claimed|expected)|exactly|"
+    r",?\s(?:in total|in all|altogether|overall|total|left|remaining|in this case|as (?:required|desired|needed|"
+    r"requested|claimed|expected)|exactly|"
     r"respectively|insgesamt|au total|en total|in totale|no total|всего|or so|for short|here|"
-    r"(?:i|we) (?:think|believe|guess|suppose|would say|am sure)|i'm sure|in my opinion|of course|as you can see|indeed|obviously|clearly)$",
+    r"(?:i|we) (?:think|believe|guess|suppose|would say|am sure)|i'm sure|in my opinion|of course|as you can see|"
+    r"indeed|obviously|clearly)$",
     re.IGNORECASE,
 )
 
@@ -209,7 +261,11 @@ def is_bare(text: str) -> bool:
         return len(_SHORT_WORD.findall(text)) <= 4
     first = _SHORT_WORD.findall(before)
     last = _SHORT_WORD.findall(after)
-    if first and not re.search(r"[=:<>]\s?[$({\[\\]{0,3}\s?$", before) and not all(word.lower() in _BARE_WORDS for word in first):
+    if (
+        first
+        and not re.search(r"[=:<>]\s?[$({\[\\]{0,3}\s?$", before)
+        and not all(word.lower() in _BARE_WORDS for word in first)
+    ):
         return len(first) == 1 and not last
     return len(first) <= 4 and len(last) <= 3
 
@@ -220,7 +276,8 @@ def _parted_at_number(text: str) -> tuple[str, str, str]:
 
 
 _COPULA_BEHIND = re.compile(
-    r"(?<=\S)\s?(?:입니다|이에요|예요|이다|다|です|である|となります|になります|となる|になる|でした|だ|है|हैं|होगा|होगी|است|می‌باشد|میباشد|"
+    r"(?<=\S)\s?(?:입니다|이에요|예요|이다|다|です|である|となります|になります|となる|になる|でした|だ|है|हैं|"
+    r"होगा|होगी|است|می‌باشد|میباشد|"
     r"olur|vardır|olarak bulunur|şıkkıdır|seçeneğidir|হবে|হয়)$"
 )
 _TURKISH = re.compile(r"(?P<value>[-\d.,/A-J]+)['’](?:dir|dır|dur|dür|tir|tır|tur|tür)")
@@ -309,7 +366,9 @@ def _main_clause(sentence: str) -> str:
         parts = re.split(r",\s(?!\d)", sentence, maxsplit=1)
         if len(parts) == 2:
             return without_lead(parts[1])
-    return re.split(r"[,;]\s(?:so|thus|hence|therefore|and so|and thus|also|donc|así que|quindi|portanto|поэтому)\s", sentence)[-1]
+    return re.split(
+        r"[,;]\s(?:so|thus|hence|therefore|and so|and thus|also|donc|así que|quindi|portanto|поэтому)\s", sentence
+    )[-1]
 
 
 def _unit_end(text: str, at: int) -> int:
