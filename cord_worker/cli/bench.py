@@ -247,9 +247,7 @@ def _print_answers(found: AnswerFigures) -> None:
         f"{found.undecided:,} undecided"
     )
     if found.other_pairs:
-        click.echo(
-            f"{shown(found.dataset)}: {found.others_accepted:,} of {found.other_pairs:,} other values accepted"
-        )
+        click.echo(f"{shown(found.dataset)}: {found.others_accepted:,} of {found.other_pairs:,} other values accepted")
 
 
 def _say(message: str) -> None:

@@ -1,10 +1,11 @@
-"""Other graders' public test pairs, and those graders beside this one on all of them: the table of docs/answers-benchmark.md.
+"""Other graders' public test pairs, and those graders beside this one: the table of docs/answers-benchmark.md.
 
     python tests/graders/compare.py --math-verify CHECKOUT --mario CHECKOUT [--mario-python PYTHON] --output FOLDER
 
-Takes the pairs out of the checkouts' own tests (nothing of them is kept here), writes FOLDER/*.jsonl for `cordctl check`,
-runs every grader on every pair, and prints a table in Markdown. math-verify is the installed one; MARIO_EVAL wants
-versions of its own, so it runs under the Python that is named (a virtual environment with its requirements).
+Takes the pairs out of the checkouts' own tests (nothing of them is kept here), writes FOLDER/*.jsonl for
+`cordctl check`, runs every grader on every pair, and prints a table in Markdown. math-verify is the installed one;
+MARIO_EVAL wants versions of its own, so it runs under the Python that is named (a virtual environment with its
+requirements).
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ def _asserted(body: Sequence[ast.stmt], values: dict[str, object], file: str) ->
                 assert isinstance(rows, list)
                 for left, right in rows:
                     yield from _asserted(statement.body, {**values, first: left, second: right}, file)
-            case ast.Expr(value=ast.Call(func=ast.Attribute(attr="assertTrue" | "assertFalse" as wanted), args=[asked])):
+            case ast.Expr(
+                value=ast.Call(func=ast.Attribute(attr="assertTrue" | "assertFalse" as wanted), args=[asked])
+            ):
                 if isinstance(asked, ast.Call) and ast.unparse(asked.func) in _ASKED:
                     left, right = (values[ast.unparse(argument)] for argument in asked.args[:2])
                     yield PublicPair(str(left), str(right), wanted == "assertTrue", f"{file}:{statement.lineno}")
@@ -107,7 +110,8 @@ def end(*_):
 signal.signal(signal.SIGALRM, end)
 
 def inner(text):
-    found = re.findall(r"\\\\boxed\\{(.*)\\}|\\$\\$?(.+?)\\$\\$?|\\\\\\((.+?)\\\\\\)|\\\\\\[(.+?)\\\\\\]", text, re.DOTALL)
+    marks = (r"\\\\boxed\\{(.*)\\}", r"\\$\\$?(.+?)\\$\\$?", r"\\\\\\((.+?)\\\\\\)", r"\\\\\\[(.+?)\\\\\\]")
+    found = re.findall("|".join(marks), text, re.DOTALL)
     return next(part for part in found[-1] if part) if found else text
 
 for line in sys.stdin:
