@@ -16,16 +16,17 @@ from cord_worker.verify.readings import DISPLAY, WRAPPED_WORDS, following, varia
 from cord_worker.verify.sentences import is_bare, without_lead, without_stop
 from cord_worker.verify.statements import Statement
 
+_NEAR = 5
 _MOST_TAGS = 20
 _MOST = 200
 """Announcements and boxes, from the end, that are looked at."""
 _NOT_BUT = re.compile(
-    r"(?:not|nicht|pas|no|non|não|не)\s(?P<denied>[^,;.]{1,60}?),?\s(?:but(?:\srather)?|sondern|mais|sino|ma|mas|"
-    r"а)\s(?P<meant>.+)",
+    r"(?:not|nicht|pas|no|non|não|не)\s(?P<denied>[^,;.]{1,60}?)(?:,?\s(?:but(?:\srather)?|sondern|mais|sino|ma|mas|а)|"
+    r"[,;]\s(?:it|that)(?:\sis|['’]s))\s(?P<meant>.+)",
     re.IGNORECASE,
 )
 _DENIAL = re.compile(
-    r"(?:not|never|nicht|pas|non|não|не|nie|niet|bukan|không phải|definitely not|certainly not)\s(?P<denied>\S.*)"
+    r"(?:not|never|nicht|pas|non|não|не|nie|niet|bukan|không phải|definitely not|certainly not|anything but|no longer|hardly|far from|other than)\s(?P<denied>\S.*)"
     r"|(?P<denied2>.{1,80}?)\s?(?:가\s?|이\s?)?(?:아닙니다|아니다|ではありません|ではない|じゃない|नहीं है|"
     r"değildir|değil|नहीं)",
     re.IGNORECASE,
@@ -60,9 +61,12 @@ def announced(
     text: str, spans: list[sentences.Sentence], inner_statements: Callable[[str], list[Statement]]
 ) -> list[Statement]:
     """Every announced answer of `text`, in order; `inner_statements` reads what stands in a tag."""
-    tagged = list(_tagged(text, inner_statements))
-    found_boxes = boxes(text)[-_MOST:]
     found_markers = markers(text)[-_MOST:]
+    tagged = [
+        replace(one, corrects=any(m.corrects and 0 <= one.start - m.end <= _NEAR for m in found_markers))
+        for one in _tagged(text, inner_statements)
+    ]
+    found_boxes = boxes(text)[-_MOST:]
     found: list[Statement] = list(tagged)
     taken: set[int] = set()
     place = _Places(spans)
@@ -169,7 +173,7 @@ def _of_marker(text: str, marker: Marker, limit: int, inner: list[Box], place: _
     if found is Standing.OPEN and next_one is not None and flatly(text[next_one.start : next_one.start + 40]):
         found = Standing.DENIED
     if marker.negated:
-        if meant := _NOT_BUT.fullmatch(f"not {readings[-1]}"):
+        if meant := _NOT_BUT.fullmatch(f"not {without_stop(region[: end - marker.end].strip())}"):
             readings = variants(meant["meant"])
         else:
             words = re.sub(

@@ -64,7 +64,9 @@ def boxes(text: str) -> list[Box]:
         content = _without_inner(content).strip()
         if not content.strip("{} \\,.;") or _PLACEHOLDER.fullmatch(content):
             continue
-        found.append(_with_surroundings(text, opening.start(), at, content))
+        box = _with_surroundings(text, opening.start(), at, content)
+        at = max(at, box.end)
+        found.append(box)
     return _joined(text, found)
 
 
@@ -114,7 +116,7 @@ def _with_surroundings(text: str, start: int, end: int, content: str) -> Box:
     if _FACTOR.match(rest):
         factor = re.split(r"\$|\\[)\]]|\n|[.,;:](?=\s|$)|=", rest, maxsplit=1)[0]
         if not _NOT_TEXT.search(_COMMAND.sub("", factor)):
-            return Box(start, end + len(factor), content + factor.rstrip())
+            return Box(start, end + len(factor), content + _without_inner(factor).rstrip())
     return Box(start, end, content)
 
 

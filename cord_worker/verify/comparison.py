@@ -47,6 +47,9 @@ from cord_worker.verify.verdict import Verdict
 MATH_LIMIT = 2000
 """Characters of an answer up to which it is parsed as mathematics."""
 
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_FEW_WORDS = 2
 _MOST_RIVALS = 6
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _ASSIGNMENT = re.compile(r"[a-zA-Z](?:_\w|_\{\w+\})?(?:\([a-z]\))? ?(?:=|\\in(?![a-z])) ?([^=]+)")
@@ -168,6 +171,8 @@ class _Judge:
 
     def _compared(self, statement: Statement) -> tuple[bool | None, Comparison, str]:
         """Whether any reading equals the reference; else what the likeliest reading came to."""
+        if statement.loose and self._rule.method != Method.NUMERIC and _is_prose(statement.readings[0]):
+            return None, Comparison(None, "text", "undecided", "no final answer was found in the text"), ""
         first: Comparison | None = None
         for reading in statement.readings:
             comparison = self._same(reading)
@@ -215,6 +220,10 @@ def _label_parts(reading: str) -> tuple[str, ...]:
     """The letter and the text of `B) 41`; none where it is no such option."""
     letter, text = decided(reading), label_text(reading)
     return (letter, text) if letter is not None and text is not None and _is_letter(letter) else ()
+
+
+def _is_prose(text: str) -> bool:
+    return len(_WORD.findall(_COMMAND.sub(" ", text))) > _FEW_WORDS
 
 
 def _short(statement: Statement) -> str:

@@ -26,11 +26,11 @@ _DENIED_BEFORE = re.compile(
     r"|\b(?:false|untrue|wrong|incorrect|mistaken|impossible|a mistake|an error|a myth|"
     r"a misconception)\s(?:[\w']+\s){0,3}?that\s?$"
     r"|\b(?:false|wrong|incorrect|a mistake|an error)\s(?:to\s\w+\s)(?:that\s)?$"
-    r"|\bdoubt(?:ful)?(?:\s\w+){0,3}\s?$|\bunlikely that\s?$",
+    r"|\bdoubt(?:ful)?(?:\s\w+){0,3}\s?$|\bno way(?:\sthat)?\s?$|\bunlikely that\s?$",
     re.IGNORECASE,
 )
 _OPEN_BEFORE = re.compile(
-    r"\b(?:if|whether|suppose|assume|assuming|imagine|unless|as if|as though|pretend|let's say|let us say|"
+    r"\b(?:if|whether|since|because|given|although|though|when|until|knowing|suppose|assume|assuming|imagine|unless|as if|as though|pretend|let's say|let us say|"
     r"say)\s(?:that\s)?$"
     r"|\b(?:might|may|could|would|could've|students|people|many|some|others|someone|one)\s(?:\w+\s){0,2}?"
     r"(?:think|say|guess|believe|claim|conclude|assume|argue|answer|expect)(?:\s(?:that|so))?,?\s?$"

@@ -17,6 +17,10 @@ from cord_worker.verify.unannounced import opening, unannounced
 __all__ = ["final_answers", "last_boxed", "statements"]
 
 _BLANK_RUN = re.compile(r"\s{3,}")
+_NEXT_TASK = re.compile(
+    r"\n(?:#{1,4} )?(?:Question|Q|Problem|Exercise|Human|User|Input|Instruction|Task|Frage|Pregunta|Domanda|Вопрос|Задача|问题|題目|题目|問題|문제)"
+    r"(?: ?#?\d{1,3})?\s?[:.]\s"
+)
 _NUMBER = re.compile(r"[-\d.,/$\\{}a-z ]{1,40}")
 _DEEPEST = 1
 """How often a tag may stand in a tag."""
@@ -45,6 +49,12 @@ def _statements(text: str, depth: int) -> list[Statement]:
         return []
     spans = sentences.sentences(text)
     found = announced(text, spans, lambda inner: _statements(inner, depth + 1) if depth < _DEEPEST else [])
+    following = _NEXT_TASK.search(
+        text, min((one.end for one in found if one.standing is Standing.STATED), default=len(text))
+    )
+    if following is not None:
+        # A model that was not stopped went on with a task of its own.
+        return _statements(text[: following.start()].rstrip(), depth)
     first = opening(text, found)
     if not any(statement.standing is Standing.STATED for statement in found):
         found += unannounced(text, spans, found)

@@ -57,7 +57,7 @@ _LANGUAGES = (
         before=r"the|our|my|your|this|a|final|correct|right|required|desired|requested|best|numerical|numeric|"
         r"overall|exact|simplified|complete|true|only|ultimate|revised|corrected|updated|new|short|possible|boxed",
         after=r"choice|option|value|letter|here|now|key|then|therefore|thus",
-        copula=r"is|are|was|were|'s|’s|(?:would|should|must|will|has to|have to|ought to|needs to)"
+        copula=r"is|are|was|were|of(?=\s[$\\(*-]{0,3}[\d\\])|'s|’s|(?:would|should|must|will|has to|have to|ought to|needs to)"
         r"(?: then| thus| therefore)? be|"
         r"(?:comes?|came|coming)(?: out)? (?:to be|to|as|at)|(?:turns?|turned) out (?:to be|as)|"
         r"works? out (?:to be|to|as|at)|(?:ends?|ended) up (?:being|as|at)|equals?|becomes|remains|stays|"
@@ -247,7 +247,7 @@ _BULLET = r"(?:[-*•+>#]+\s|\d{1,2}[.)]\s|[^\w\s\\$({\[<\"'`|.,;:!?=+-]{1,3}\s?
 """What may stand before an announcement on its line: a bullet, a number, a sign such as ✅."""
 _BULLETS = re.compile(rf"[ \t]*{_BULLET}\s?{_BULLET}[ \t]*")
 _QUALIFIER = (
-    r"(?:\s?\([^()\n]{1,60}\)|"
+    r"(?:\s#?\d{1,3}(?=\s?:)|\s?\([^()\n]{1,60}\)|"
     r"\s(?:to|for|of|in|from|für|auf|de|à|para|na|auf die|del|a la|pour|на|до|до)\s[^:=.\n]{1,60}?)?"
 )
 
@@ -260,7 +260,10 @@ def _pattern(language: _Language) -> str:
     after = rf"(?:\s(?:{language.after})(?![^\W\d_]))" + "{0,2}" if language.after else ""
     adverb = rf"(?:\s?,?\s?(?:{language.adverb})(?![^\W_])\s?,?)" + "{0,3}" if language.adverb else ""
     copulas = [rf"\s?(?:{language.copula})(?![^\W_]){adverb}\s?:?"] if language.copula else []
-    copulas.append(r"\s?(?::|=|(?P<bare>(?=\s?(?:\n|$))))")
+    copulas.append(
+        r"\s?(?::|=|(?P<bare>(?=\s?(?:\n|$)))|"
+        r"(?P<line>\s?(?:→|⇒|->|=>|➡️?|[—–-](?=\s))|\s(?=[-$\\(\[]{0,3}\d[^\na-z:=]{0,30}(?:\n|$))))"
+    )
     copulas.append(rf"{adverb}\s?(?::|=)") if language.adverb else None
     negation = [rf"(?P<neg>\s?(?:{language.negation})(?![^\W_]))"] if language.negation else []
     ends = "|".join([*negation, *copulas])
@@ -314,6 +317,7 @@ _CORRECTION = re.compile(
     r"|(?:更正|訂正|修正|정정|수정|تصحيح|सुधार)(?:为|為|後|后)?\s?:\s?",
     re.IGNORECASE,
 )
+_ENDS = ("", *".!?>)。")
 _WITHDRAWING = re.compile(r"\b(?:actually|in fact|instead|revised|corrected|updated|new|now)\b", re.IGNORECASE)
 _NOT_STATED = re.compile(
     r"\b(?:check|verify|verifying|confirm|confirming|double-check|test|plug|find|give|state|put|write|box|present|"
@@ -340,7 +344,9 @@ def markers(text: str) -> list[Marker]:
     ]
     found += [marker for match in _EAST.finditer(text) if (marker := _eastern(text, match)) is not None]
     found += [
-        Marker(m.start(), m.end(), FINAL, corrects=True) for m in _CORRECTION.finditer(text) if _opens(text, m.start())
+        Marker(m.start(), m.end(), FINAL, corrects=True)
+        for m in _CORRECTION.finditer(text)
+        if _opens(text, m.start()) or text[: m.start()].rstrip()[-1:] in _ENDS
     ]
     found += _hashes(text)
     found.sort(key=lambda marker: (marker.start, -marker.end))
@@ -358,12 +364,12 @@ def _marker(text: str, match: re.Match[str]) -> Marker | None:
     words = match[0]
     ended = words.rstrip().endswith((":", "="))
     heading = text[match.end() : match.end() + 2].strip(" ")[:1] in ("", "\n")
-    bare = match["bare"] is not None
-    if not at_line_start and (bare or (ended and _NOT_STATED.search(head))):
+    only_at_start = match["bare"] is not None or match["line"] is not None
+    if not at_line_start and (only_at_start or (ended and _NOT_STATED.search(head))):
         return None
     if _PLACED.match(words[match.end("noun") - match.start() :]):
         return None
-    final = bool(_FINAL.search(words)) or (at_line_start and ended)
+    final = bool(_FINAL.search(words)) or (at_line_start and (ended or match["line"] is not None))
     negation = match.start("neg") if match.groupdict().get("neg") is not None else None
     corrects = bool(_WITHDRAWING.search(words))
     strength = FINAL if final or (heading and at_line_start) else SAID

@@ -37,7 +37,8 @@ _TWICE = re.compile(
     r",?\s(?:or|oder|ou|o|или|或)\s(?:equivalently,? |approximately |about )?(?P<other2>[^()]{1,200}))"
 )
 _PROSE = re.compile(
-    r"(?:obtained|found|given|computed|calculated|derived|determined|reached|not (?:clear|obvious|given)|based|"
+    r"(?:the (?:sum|product|difference|quotient|total|ratio|average|mean|square|remainder) of|(?:an? (?:integer|whole number|"
+    r"positive|rational|real|natural|multiple|single|unique|nice|simple))|obtained|found|given|computed|calculated|derived|determined|reached|not (?:clear|obvious|given)|based|"
     r"clear|obvious|easy|simple|straightforward|"
     r"shown|written|stated|correct|right|wrong|incorrect|below|above|in the|what|whatever|how|why|that (?:we|the|"
     r"there|it|he|she)|the same|a (?:bit|number|matter)|"
@@ -47,13 +48,12 @@ _PROSE = re.compile(
     re.IGNORECASE,
 )
 _PREFIX = re.compile(
-    r"(?:(?:is|are|exactly|precisely|simply|just|approximately|approx\.?|about|around|roughly|nearly|equal to|"
-    r"equals|therefore|thus|hence|namely|"
-    r"option|choice|letter|the number|the value|the letter|ungefähr|etwa|genau|environ|aproximadamente|circa|"
-    r"примерно|sekitar|khoảng|"
-    r"≈|~|\\approx|:|=)\s?){1,3}(?=\S)",
+    r"(?:(?:(?:is|are|exactly|precisely|simply|just|approximately|approx\.?|about|around|roughly|equal to|equals|therefore|"
+    r"thus|hence|namely|option|choice|letter|the number|the value|the letter|ungefähr|etwa|genau|environ|aproximadamente|"
+    r"circa|примерно|sekitar|khoảng)\s|(?:≈|~|\\approx|:|=|→)\s?)){1,3}(?=\S)",
     re.IGNORECASE,
 )
+_UNOPENED = re.compile(r"[^()\[\]]+[)\]]")
 _LABELS = re.compile(r"(?:option|choice|letter)\s", re.IGNORECASE)
 _SLIP = re.compile(
     r"(?:,|;|\s[—–-]|\.\.\.|…)\s?(?:no(?:,? wait)?,|no wait|wait(?:,? no)?,|sorry,?|actually,?|i mean|or rather|"
@@ -131,11 +131,11 @@ def _line_readings(line: str, skipped: int) -> tuple[list[str], int]:
     sentence = line[: spans[0].end]
     if spans[0].end - spans[0].start <= 2 and len(spans) > 1 and not re.search(r"[\w$\\]", sentence):
         sentence = line[: spans[1].end]
-    clean = without_stop(sentence.strip().strip('"“”'))
+    clean = without_stop(sentence.strip())
     if _PROSE.match(clean) and not _LABELS.match(clean):
-        restated = _RESTATED.split(clean)
-        if len(restated) > 1 and (is_bare(restated[-1]) or stated(restated[-1])):
-            return variants(restated[-1]), skipped + len(sentence)
+        parts = _RESTATED.split(clean)
+        if len(parts) > 1 and (is_bare(parts[-1]) or stated(parts[-1])):
+            return variants(parts[-1]), skipped + len(sentence)
         readings = (
             stated(clean)
             if re.match(r"(?:obtained|found|given|computed|calculated|derived|determined|the same)", clean)
@@ -158,7 +158,7 @@ def _line_readings(line: str, skipped: int) -> tuple[list[str], int]:
 
 def variants(sentence: str) -> list[str]:
     """The ways to read what a sentence gives as the answer: without its reason, contrast, copula or "in total"."""
-    whole = without_stop(sentence.strip().strip('"“”'))
+    whole = without_stop(sentence.strip())
     clause = _CONTRAST.split(whole, maxsplit=1)[0] if _CONTRAST.search(whole, 1) else whole
     clause = _REASON.split(clause, maxsplit=1)[0]
     parts = [without_stop(clause.rstrip(",; "))]
@@ -167,6 +167,7 @@ def variants(sentence: str) -> list[str]:
     restated = _RESTATED.split(whole)
     if len(restated) == 2 and is_bare(restated[1]):
         parts.append(without_stop(restated[1]))
+    parts += [part[:-1].rstrip() for part in parts if _UNOPENED.fullmatch(part)]
     for part in list(parts):
         shorter = sentences.without_copula(part)
         if affirmed := sentences.affirmed(shorter):

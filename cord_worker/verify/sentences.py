@@ -13,6 +13,10 @@ _ABBREVIATIONS_TEXT = (
 _ABBREVIATIONS = frozenset(_ABBREVIATIONS_TEXT.split())
 _LAST_WORD = re.compile(r"[\w.]{1,12}$")
 
+_SYMBOLS = re.compile(
+    "^[\u2600-\u27bf\U0001f000-\U0001faff\ufe0f\\s]+|[\u2600-\u27bf\U0001f000-\U0001faff\ufe0f■□∎\\s]+$"
+)
+"""Signs such as ✅ around an answer."""
 LONGEST = 160
 """Characters up to which a line is a bare answer."""
 
@@ -61,7 +65,7 @@ _UNSURE = re.compile(
     re.IGNORECASE,
 )
 _NEGATED = re.compile(
-    r"\b(?:not|never|neither|nor|cannot|nicht|kein\w*|pas|ne|не|nie|nao|não|non|niet|geen|değil|bukan|không|inte|"
+    r"\b(?:not|never|neither|nor|cannot|false that|wrong that|untrue|doubt|no way|no longer|hardly|anything but|nicht|kein\w*|pas|ne|не|nie|nao|não|non|niet|geen|değil|bukan|không|inte|"
     r"ikke)\b|n['’]t\b|不|没|沒|ない|ません|아니|않|없|ليس|لا |नहीं",
     re.IGNORECASE,
 )
@@ -82,7 +86,7 @@ _NOTHING = re.compile(
 )
 _COPULA = re.compile(
     r"\s(?:is|are|was|were|equals?|becomes|(?:would|will|must|should|has to) be|comes? (?:out )?to|turns? out to be|"
-    r"works? out to|amounts? to|totals?|"
+    r"works? out to|amounts? to|totals|"
     r"ist|sind|beträgt|lautet|war|kostet|est|sont|vaut|était|es|son|vale|era|è|sono|é|são|is gelijk aan|bedraagt|"
     r"равно|равна|равен|равны|составляет|это|—|"
     r"wynosi|jest|je|adalah|sama dengan|là|bằng|är|er|on|este|είναι)(?:\s(?:therefore|thus|then|so|just|simply|"
@@ -112,24 +116,29 @@ _NUMBER = re.compile(
     r"|(?<!\w)[½¼¾⅓⅔](?!\w)"
 )
 _NAMED = re.compile(
-    r"\b(?:the|these|those|all|both|each|every|any|other|of|step|case|question|problem|part|option|equation|eq\.?|"
-    r"page|theorem|chapter|figure|table|method|"
-    r"exercise|number|no\.?|section|line|day|week|year|round|level|grade|room|first|last|next|example|than|by|from|"
-    r"per|via)\s(?:the\s)?$",
+    r"\b(?:the|these|those|all|both|each|every|any|other|step|case|question|problem|part|option|equation|eq\.?|page|"
+    r"theorem|chapter|figure|table|method|exercise|number|no\.?|section|line|day|week|year|round|level|grade|room|first|"
+    r"last|next|example|than|by|from|per|via|least|most|negative|minus|nearly|almost|under|over|above|below|beyond|"
+    r"half|twice|double|up to|times|"
+    r"(?<!\ba\stotal\s)(?<!\ba\sprofit\s)(?<!\ba\ssum\s)(?<!\ba\sloss\s)(?<!\ba\scost\s)(?<!\ban\sarea\s)"
+    r"(?<!\ban\saverage\s)(?<!\ban\samount\s)(?<!\ba\sprobability\s)(?<!\ba\slength\s)(?<!\ba\svolume\s)(?<!\ba\sspeed\s)"
+    r"(?<!\ba\sdistance\s)(?<!\ba\sprice\s)(?<!\ba\svalue\s)(?<!\ba\smaximum\s)(?<!\ba\sminimum\s)of)\s(?:the\s)?$",
     re.IGNORECASE,
 )
+"""Before a number that names or counts something given, or that another word changes."""
+_COORDINATED = re.compile(r"[\d$}]\s(?:and|or|to|by|und|oder|et|ou|y|o|e|и|или)\s$")
 _UNIT_ENDS_TEXT = (
     "in for at on to from and or with because since when if that which who as so left remaining altogether total "
     "overall each more than after before by of this these during until while through over under into onto out off "
     "away back again now today then still there here too also is are was were has have had can will do does did "
-    "gets get makes make per apiece pro im insgesamt und en et y e и a au aux dans por para di tomorrow yesterday "
+    "gets get makes make per apiece pro im insgesamt und en et y e и a au aux dans por para di tomorrow every yesterday "
     "different possible such distinct extra additional"
 )
 _UNIT_ENDS = frozenset(_UNIT_ENDS_TEXT.split())
 _KEPT_UNIT = frozenset(("per", "of", "in", "a"))
 _WORD = re.compile(r"\s?([^\W\d_][^\W\d_]*(?:[/^²³][\w²³{}^]+)?)")
 _AFTER_VALUE = re.compile(
-    r"\s?(?:$|[.,;:!?)—–]|\((?!not|or)|(?:in|for|at|on|from|with|because|since|when|after|before|by|during|until|"
+    r"\s?(?:$|[.,;:!?)—–]|to\s(?=[a-z]{2})|\((?!not|or)|(?:in|for|at|on|from|with|because|since|when|after|before|by|during|until|"
     r"now|again|here|there|today|tomorrow|yesterday|left|"
     r"remaining|altogether|total|overall|together|of|too|away|out|off|back|so|as|that|which|who|whose|where|still|"
     r"also|apart|this|over|across|inside|under|"
@@ -229,11 +238,15 @@ def without_lead(sentence: str) -> str:
 
 def without_stop(text: str) -> str:
     """`text` without white space, emphasis and the mark that ends its sentence."""
-    text = text.strip().strip("*").strip()
+    text = _SYMBOLS.sub("", text.strip().strip("*").strip())
+    if len(text) > 2 and (text[0], text[-1]) in (('"', '"'), ("“", "”"), ("«", "»"), ("「", "」")):
+        text = text[1:-1].strip()
     while text.endswith((".", "!", "。", "！", "।", ";")) and not text.endswith(("...", "\\!", "\\;")):
         if text.endswith("!") and re.search(r"[\w)}]!$", text) and re.fullmatch(r"[^\s]{1,12}!", text):
             break  # a factorial
         text = text[:-1].rstrip().rstrip("*").rstrip()
+        if len(text) > 2 and text[0] == '"' == text[-1]:
+            text = text[1:-1].strip()
     return text
 
 
@@ -356,6 +369,8 @@ def _only_value(sentence: str) -> list[str]:
         found = formulas + numbers
         if len(found) == 1:
             match = found[0]
+            if _COORDINATED.search(part[max(0, match.start() - 8) : match.start()]):
+                return []
             end = _unit_end(part, match.end())
             return [part[match.start() : end].strip()] if _AFTER_VALUE.match(part[end:]) else []
     return []

@@ -18,6 +18,7 @@ _EXPLAINS = re.compile(
     re.IGNORECASE,
 )
 _DISPLAYS = re.compile(r"\$\$([^$]{1,400})\$\$|\\\[((?:(?!\\\]).){1,400})\\\]", re.DOTALL)
+_EMPTY_TAG = re.compile(r"</?[a-z_]{1,20}>|\[/?ANSWER\]")
 _SHORT_TEXT = 200
 
 
@@ -46,13 +47,13 @@ def unannounced(text: str, spans: list[sentences.Sentence], found: list[Statemen
         last = found[-1]
         later = [span for span in spans if span.start >= last.end]
         return [replace(s, corrects=True) for s in _last_sentence(text, later, _values_of_display(text, last.end))]
-    whole = text.strip()
+    whole = _EMPTY_TAG.sub("", text).strip()
+    if not re.search(r"\w", whole):
+        return []
     result = _last_sentence(text, spans, _values_of_display(text, 0))
     if len(whole) <= _SHORT_TEXT and "\n" not in whole and not found:
         if not result:
             return [Statement((without_stop(whole), whole), GUESSED, 0, len(text), loose=True)]
-        extra = tuple(reading for reading in (without_stop(whole),) if reading not in result[-1].readings)
-        result[-1] = replace(result[-1], readings=result[-1].readings + extra)
     if found and result:
         return []  # It was asked or supposed, and never said.
     return result
@@ -73,8 +74,10 @@ def _last_sentence(text: str, spans: list[sentences.Sentence], display: list[Sta
     if display:
         return display
     found: list[Statement] = []
+    if items := _items(text, spans):
+        return items
     for span in reversed(spans[-12:]):
-        sentence = text[span.start : span.end].strip()
+        sentence = _EMPTY_TAG.sub("", text[span.start : span.end]).strip()
         if is_filler(sentence) or not sentence:
             continue
         readings = list(
@@ -84,3 +87,17 @@ def _last_sentence(text: str, spans: list[sentences.Sentence], display: list[Sta
             found = [Statement(tuple(readings), GUESSED, span.start, span.end)]
         break
     return found
+
+
+def _items(text: str, spans: list[sentences.Sentence]) -> list[Statement]:
+    """The items of a list that ends the text, as one answer: `(a) 3` and `(b) 5` below each other are two parts of it."""
+    lines: list[str] = []
+    for span in reversed(spans[-12:]):
+        line = text[span.start : span.end].strip()
+        item = ITEM.match(line)
+        if item is None or not is_bare(line) or re.search(r"[:=]", line):
+            break
+        lines.insert(0, without_stop(line[item.end() :]))
+    if len(lines) < 2:
+        return []
+    return [Statement((", ".join(lines),), GUESSED, spans[-len(lines)].start, spans[-1].end)]
