@@ -608,11 +608,26 @@ class VerifyConfig(_Section):
         description="Field of a dataset row that holds what the final answer is checked against, where that is not the "
         "answer that the prover scores, such as PubMedQA's `final_decision`; rows without it take the answer.",
     )
+    ordered: bool | None = Field(
+        None,
+        description="Whether the order of a list counts: true, false, or absent, where the reference's type and the "
+        "question say so (`find all` asks for a set, a tuple is ordered).",
+    )
+    undecided: Literal["keep", "judge"] = Field(
+        "keep",
+        description="An answer that its comparison leaves undecided (no final answer found, several that contradict "
+        "each other, or too long a comparison) stays so (`keep`), or is given to the LLM of [verify.judge] (`judge`).",
+    )
     tolerance: ToleranceConfig = ToleranceConfig()
     judge: JudgeConfig | None = None
 
     @model_validator(mode="after")
     def _judge_is_there(self) -> Self:
+        if self.undecided == "judge" and self.judge is None:
+            raise ValueError(
+                'undecided = "judge" needs a table [verify.judge] with the judge\'s `model` (undecided = "keep" leaves '
+                "undecided answers as they are)"
+            )
         if self.method == "judge" and self.judge is None:
             raise ValueError('method = "judge" needs a table [verify.judge] with the judge\'s `model`')
         return self
@@ -797,12 +812,20 @@ class RunConfig(_Section):
                 "search": self.search.model_dump(mode="json", exclude_none=True),
                 "seed": self.run.seed,
                 **({} if self.run.date is None else {"date": self.run.date.isoformat()}),
-                "verify": self.verify.model_dump(mode="json"),
+                "verify": self._verify_identity(),
                 "judge_system_prompt": None if self.judge_model is None else self.judge_model.system_prompt,
                 **({"reward": self._reward_identity()} if self.reward is not None else {}),
                 **({"binary": self.binary.model_dump(mode="json")} if judging else {}),
             }
         )
+
+    def _verify_identity(self) -> dict[str, Any]:
+        """Options that came later count where they are set: runs of older versions keep their fingerprints."""
+        identity = self.verify.model_dump(mode="json")
+        for name in ("ordered", "undecided"):
+            if identity[name] == VerifyConfig.model_fields[name].default:
+                del identity[name]
+        return identity
 
     def _reward_identity(self) -> dict[str, Any]:
         assert self.reward is not None

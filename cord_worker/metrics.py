@@ -54,6 +54,14 @@ TOKENS = Counter(
     ["kind", "direction"],
     registry=REGISTRY,
 )
+VERDICTS = Counter(
+    "cord_verdicts",
+    "Final answers that this process checked, by outcome (correct, wrong, undecided) and method (exact, math, choice, "
+    "numeric, unequal, judge; of undecided ones undecided, timeout, crashed, unsupported, failed). One that the judge "
+    "decides after its comparison did not counts twice.",
+    ["method", "outcome"],
+    registry=REGISTRY,
+)
 TASKS_RUNNING = Gauge("cord_tasks_running", "Tasks that this process works on.", registry=REGISTRY)
 HELPED = Counter(
     "cord_helped_tasks", "Tasks that an idle replica took over from another one's shard.", registry=REGISTRY
@@ -70,6 +78,12 @@ def timed(kind: str, part: str) -> Iterator[_Elapsed]:
     finally:
         elapsed.seconds = time.perf_counter() - started
         TASK_PARTS.labels(kind, part).observe(elapsed.seconds)
+
+
+def count_verdict(method: str, correct: bool | None) -> None:
+    """Counts one verdict on a final answer."""
+    outcome = "undecided" if correct is None else "correct" if correct else "wrong"
+    VERDICTS.labels(method, outcome).inc()
 
 
 class _Elapsed:

@@ -116,6 +116,8 @@ class Snapshot:
             "accuracy": totals.accuracy,
             "checked": totals.checked,
             "correct": totals.correct,
+            "wrong": totals.checked - totals.correct,
+            "undecided": totals.undecided,
             "mean_steps": totals.mean_steps,
             "tokens": totals.tokens,
             "teachers": {
@@ -352,7 +354,7 @@ def line(snapshot: Snapshot) -> str:
         f"{totals.proposed:,} candidates ({counts.steps_per_second:.1f}/s)",
         f"{totals.tokens:,} tokens ({counts.tokens_per_second:.0f}/s)",
         f"score {figure(totals.mean_score)}",
-        f"accuracy {percent(totals.accuracy)}",
+        f"accuracy {percent(totals.accuracy)}" + _undecided(totals),
         f"ETA {duration(snapshot.eta_seconds)}",
     ]
     if snapshot.state != "active":
@@ -436,10 +438,15 @@ def _facts(snapshot: Snapshot) -> list[tuple[str, str, str]]:
         ),
         (
             f"mean score {figure(totals.mean_score)}",
-            f"accuracy {percent(totals.accuracy)} of {totals.checked:,} checked",
+            f"accuracy {percent(totals.accuracy)} of {totals.checked:,} decided" + _undecided(totals),
             f"mean steps {figure(totals.mean_steps, 1)}",
         ),
     ]
+
+
+def _undecided(totals: Totals) -> str:
+    """Answers that are in no accuracy, where there are some."""
+    return f", {totals.undecided:,} undecided" if totals.undecided else ""
 
 
 def figure(value: float | None, digits: int = 3) -> str:

@@ -34,6 +34,8 @@ _SECTIONS = {
         "cancel": f"{_HERE}.runs:cancel",
         "replay": f"{_HERE}.replaying:replay",
         "verify-db": f"{_HERE}.replaying:verify_db",
+        "check": f"{_HERE}.checking:check",
+        "recheck": f"{_HERE}.checking:recheck",
         "retry": f"{_HERE}.control:retry",
         "rm": f"{_HERE}.control:remove",
         "priority": f"{_HERE}.control:priority",

@@ -23,6 +23,7 @@ from cord_worker.cli.root import SentenceGroup
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from cord_worker.bench.answers import AnswerFigures
     from cord_worker.bench.report import Report
 
 _ADVICE = "run the command again"
@@ -191,6 +192,79 @@ def enqueue(
     with graceful_interrupts(_ADVICE), open_place(read_settings(), external=external) as place:
         report = measure(task, place, _say)
     _print(report, as_json=as_json)
+
+
+@bench.command()
+@click.argument("datasets", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATASET...")
+@click.option("--against-others", is_flag=True, help="Also check every reference against those of another value.")
+@click.option("--processes", type=click.IntRange(1, 256), help="Pairs checked at a time  [default: processors].")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, help="A pair.")
+@dataset_options
+@json_option
+def answers(
+    datasets: tuple[Path, ...],
+    against_others: bool,
+    processes: int | None,
+    timeout: float,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure how answers are checked: the references of each DATASET as models write them.
+
+    Every reference is written in 20 styles and more (boxed, in a sentence, with a dollar sign, as an exact decimal, in
+    other languages …), all of which must be accepted; with --against-others it is also checked against every other
+    reference of its dataset that has another value, none of which may be. Keys of each dataset: accepted_share,
+    others_accepted, other_pairs, styles, misses.
+
+    \b
+      cordctl bench answers math500.jsonl gsm8k.jsonl --against-others
+    """
+    from cord_worker.bench.answers import Reference, measure_answers
+    from cord_worker.dataset import RejectedRecord, rejection_error
+    from cord_worker.verify import Rule
+
+    measured = []
+    for dataset in datasets:
+        references = []
+        for number, record in enumerate(dataset_source(dataset, options).records(), start=1):
+            if isinstance(record, RejectedRecord):
+                raise rejection_error(record)
+            references.append(Reference(number, record.answer, record.question))
+        found = measure_answers(
+            dataset.name,
+            references,
+            rule=Rule(),
+            others=against_others,
+            processes=processes,
+            timeout_seconds=timeout,
+            tell=_say,
+        )
+        measured.append(found)
+        if not as_json:
+            _print_answers(found)
+    if as_json:
+        click.echo(json.dumps({"datasets": [found.to_json() for found in measured]}, ensure_ascii=False))
+
+
+def _print_answers(found: AnswerFigures) -> None:
+    from cord_worker.bench.answers import missed_styles
+    from cord_worker.progress import shown
+
+    for miss in found.misses:
+        click.echo(
+            f"{shown(miss['style'])}: reference {shown(miss['reference'])}, answer {shown(miss['answer'])}: "
+            f"{'right' if miss['correct'] else 'wrong' if miss['correct'] is False else 'undecided'} "
+            f"[{miss['type']}] {shown(miss['detail'] or '')}"
+        )
+    for style, count in missed_styles(found).most_common():
+        click.echo(f"{count:,} not accepted: {style}")
+    click.echo(
+        f"{shown(found.dataset)}: {found.references:,} references, {found.least_styles} styles or more of each; "
+        f"{found.accepted:,} of {found.pairs:,} writings accepted ({100 * found.accepted_share:.2f} %), "
+        f"{found.undecided:,} undecided"
+    )
+    if found.other_pairs:
+        click.echo(f"{shown(found.dataset)}: {found.others_accepted:,} of {found.other_pairs:,} other values accepted")
 
 
 def _say(message: str) -> None:

@@ -140,7 +140,10 @@ def _table_15(comparison: Comparison[Costed]) -> Table:
     from cord_worker.progress import figure, shown
 
     table = _table(
-        ("run", "pipeline", "budget", "accuracy", "mean score", "tokens out", "read by prover", "engine s", "wall s"),
+        (
+            *("run", "pipeline", "budget", "accuracy", "undecided", "mean score", "tokens out", "read by prover"),
+            *("engine s", "wall s"),
+        ),
         3,
         "accuracy and mean score against what a question costs (paper, Table 15)",
     )
@@ -150,6 +153,7 @@ def _table_15(comparison: Comparison[Costed]) -> Table:
             run.pipeline,
             run.budget,
             percent_interval(run.accuracy),
+            f"{run.undecided:,}",
             figure_interval(run.score),
             figure(run.cost.tokens_out_per_problem(GENERATION), 0),
             figure(run.cost.tokens_in_per_problem(SCORING), 0),

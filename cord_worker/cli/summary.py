@@ -80,7 +80,11 @@ def _rows(outcome: Worked[ExportReport], output: str) -> list[tuple[str, str]]:
             f"{counts.total:,}: {counts.problems.get('done', 0):,} done, {failed:,} failed"
             + (f", {cancelled:,} cancelled" if cancelled else ""),
         ),
-        ("accuracy", f"{percent(totals.accuracy)} ({totals.correct:,} of {totals.checked:,} checked answers)"),
+        (
+            "accuracy",
+            f"{percent(totals.accuracy)} ({totals.correct:,} of {totals.checked:,} decided answers"
+            + (f"; {totals.undecided:,} undecided, left out)" if totals.undecided else ")"),
+        ),
         ("mean score", figure(totals.mean_score)),
         ("mean steps", figure(totals.mean_steps, 1)),
         ("winning steps by", shares or "-"),

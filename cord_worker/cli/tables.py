@@ -25,7 +25,7 @@ def runs_table(overviews: Sequence[Overview]) -> Table:
     words = {"run", "state", "configuration", "created"}
     for title in (
         *("run", "state", "priority", "done", "failed", "problems"),
-        *("accuracy", "mean score", "configuration", "created"),
+        *("accuracy", "undecided", "mean score", "configuration", "created"),
     ):
         table.add_column(
             title,
@@ -42,6 +42,7 @@ def runs_table(overviews: Sequence[Overview]) -> Table:
             f"{overview.problems.get('failed', 0):,}",
             f"{sum(overview.problems.values()):,}",
             percent(overview.results.accuracy),
+            f"{overview.results.undecided:,}",
             figure(overview.results.mean_score),
             overview.config_fingerprint,
             overview.created_at.strftime("%Y-%m-%d %H:%M UTC"),

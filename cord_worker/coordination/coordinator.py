@@ -7,10 +7,10 @@ import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 
 import sqlalchemy as sa
 
+from cord_worker import metrics
 from cord_worker.coordination.context import RunContext, RunContexts
 from cord_worker.coordination.deciding import answer_seeds, decide
 from cord_worker.coordination.faults import FaultPoint, commit, read
@@ -22,7 +22,7 @@ from cord_worker.store import decisions
 from cord_worker.store.database import Database
 from cord_worker.store.models import ProblemState, RunState
 from cord_worker.store.sweep import Due, Kind, admit
-from cord_worker.verify import AnswerChecker, Method, Rule, Verdict
+from cord_worker.verify import AnswerChecker, Verdict, rule_of
 
 logger = logging.getLogger(__name__)
 
@@ -93,20 +93,10 @@ class Coordinator:
         answers = read(self._database, lambda connection: decisions.read_answers(connection, problem_id))
         if not answers:
             return
-        if answers[0].method == "judge":
-            self._judge(problem_id, answers)
+        if any(answer.with_judge for answer in answers):
+            self._ask_judge(problem_id, answers[0].run_id)
             return
-        verdicts = [self._checked(answer) for answer in answers]
-        commit(
-            self._database,
-            FaultPoint.VERIFY,
-            lambda connection: decisions.write_verdicts(connection, problem_id, verdicts),
-        )
-        self.admit()
-
-    def _judge(self, problem_id: int, answers: Sequence[decisions.WrittenAnswer]) -> None:
-        """Asks the judge's model for its verdicts, or ends the problem where it has given them all."""
-        if all(answer.is_judged for answer in answers):
+        if all(answer.is_checked for answer in answers):
             commit(
                 self._database,
                 FaultPoint.END_JUDGED,
@@ -114,21 +104,38 @@ class Coordinator:
             )
             self.admit()
             return
-        judge = self._contexts.of_run(answers[0].run_id).config.judge_model
+        verdicts = [self._checked(answer) for answer in answers]
+        commit(
+            self._database,
+            FaultPoint.VERIFY,
+            lambda connection: decisions.write_verdicts(connection, problem_id, verdicts),
+        )
+        if any(verdict.for_judge for verdict in verdicts):
+            self._ask_judge(problem_id, answers[0].run_id)
+        else:
+            self.admit()
+
+    def _ask_judge(self, problem_id: int, run_id: int) -> None:
+        """Asks the judge's model for the verdicts that it owes."""
+        judge = self._contexts.of_run(run_id).config.judge_model
         if judge is not None:
             self._messenger.post([Due(Kind.VERDICT, problem_id, 0, judge.fingerprint())])
 
     def _checked(self, answer: decisions.WrittenAnswer) -> decisions.AnswerVerdict:
         if answer.method == "none":
             return decisions.AnswerVerdict(answer.trajectory_id, None, None)
-        tolerance = self._contexts.of_run(answer.run_id).config.verify.tolerance
-        rule = Rule(Method(answer.method), relative=tolerance.relative, absolute=tolerance.absolute)
+        verify = self._contexts.of_run(answer.run_id).config.verify
         try:
-            verdict = self._checker.check(answer.text, answer.reference, rule)
+            verdict = self._checker.check(
+                answer.text, answer.reference, rule_of(verify, answer.method), answer.question
+            )
         except ProcessPoolError as error:
             verdict = Verdict(correct=None, method="failed", detail=str(error))
-        verification = json.dumps({key: value for key, value in asdict(verdict).items() if key != "correct"})
-        return decisions.AnswerVerdict(answer.trajectory_id, verdict.correct, verification)
+        metrics.count_verdict(verdict.method, verdict.correct)
+        for_judge = verify.undecided == "judge" and verdict.may_be_judged
+        return decisions.AnswerVerdict(
+            answer.trajectory_id, verdict.correct, json.dumps(verdict.to_json()), for_judge=for_judge
+        )
 
     def admit(self) -> None:
         """Lets queued problems begin where there is room."""

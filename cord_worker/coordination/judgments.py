@@ -23,7 +23,7 @@ from cord_worker.search.seeds import judgment_seed
 from cord_worker.search.types import InvalidReason
 from cord_worker.search.validity import storable
 from cord_worker.store.judgments import JudgmentResult, LeasedJudgment
-from cord_worker.verify import AnswerChecker, Method, Rule
+from cord_worker.verify import AnswerChecker, rule_of
 
 logger = logging.getLogger(__name__)
 
@@ -100,14 +100,12 @@ async def _binary(engine: Engine, checker: AnswerChecker, config: RunConfig, lea
             for index in range(binary.judgments)
         ]
     )
-    tolerance = config.verify.tolerance
-    method = Method.MATH if lease.method in ("none", "judge") else Method(lease.method)
-    rule = Rule(method, relative=tolerance.relative, absolute=tolerance.absolute)
+    rule = rule_of(config.verify, "math" if lease.method in ("none", "judge") else lease.method)
     closing = binary.template.partition(THINK_CLOSE)[2]
     answers = Counter(storable(generation.text) for generation in generations)
     found = []
     for text, times in answers.items():
-        verdict = await asyncio.to_thread(checker.check, closing + text, lease.reference, rule)
+        verdict = await asyncio.to_thread(checker.check, closing + text, lease.reference, rule, lease.question)
         found.append({"text": text, "times": times, "correct": verdict.correct, "method": verdict.method})
     right = sum(answers[str(item["text"])] for item in found if item["correct"])
     return JudgmentResult(

@@ -584,9 +584,11 @@ def _account(
 def _account_answers(
     kind: str, results: Sequence[AnswerResult] | Sequence[VerdictResult], way: Way, waited: Waited, write_seconds: float
 ) -> None:
-    """Counts the tokens of final answers or verdicts."""
+    """Counts the tokens of final answers or verdicts, and what the verdicts say."""
     del way, waited, write_seconds
     for result in results:
+        if isinstance(result, VerdictResult):
+            metrics.count_verdict("undecided" if result.correct is None else "judge", result.correct)
         cached = result.cached_tokens if isinstance(result, AnswerResult) else 0
         _account_tokens(kind, result.prompt_tokens, cached, result.completion_tokens)
 

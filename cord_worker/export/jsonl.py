@@ -43,6 +43,7 @@ _PROVENANCE: dict[str, Schema] = {
     "scoring_mode": "text",
     "code_version": "text",
 }
+_VERIFICATION = ("method", "extracted", "type", "compared")
 _FAILURE: dict[str, Schema] = {"id": "text", "question": "text", "answer": "text", "reason": "text"}
 
 
@@ -70,7 +71,7 @@ class TrajectoryRows:
             "final_answer": "text",
             "score": "number",
             "correct": "flag",
-            "verification": {"method": "text", "extracted": "text"},
+            "verification": dict.fromkeys(_VERIFICATION, "text"),
             "finish": "text",
             "steps": [_STEP],
             "provenance": _PROVENANCE,
@@ -86,7 +87,6 @@ class TrajectoryRows:
         """A trajectory as a row."""
         answer = result.answer_text.strip()
         thinking = trajectory_text([step.text for step in result.steps], self.segmentation)
-        verification = result.verification or {}
         row = {
             "id": result.key,
             "question": result.question,
@@ -95,7 +95,7 @@ class TrajectoryRows:
             "final_answer": answer,
             "score": result.score,
             "correct": result.correct,
-            "verification": {name: _text(verification.get(name)) for name in ("method", "extracted")},
+            "verification": _verification(result.verification or {}),
             "finish": result.finish,
             "steps": [asdict(step) for step in result.steps],
             "provenance": self.provenance,
@@ -149,6 +149,12 @@ def export_failures(database: Database, run_id: int, output: str) -> None:
 def failure_row(failure: Failure) -> dict[str, Any]:
     """A failed problem as a row."""
     return {"id": failure.key, "question": failure.question, "answer": failure.answer, "reason": failure.reason}
+
+
+def _verification(found: dict[str, Any]) -> dict[str, Any]:
+    """How the answer was checked; `compared` is how it was compared before a judge was asked, where it was."""
+    found = {**found, "compared": (found.get("compared") or {}).get("method")}
+    return {name: _text(found.get(name)) for name in _VERIFICATION}
 
 
 def _text(value: Any) -> str | None:

@@ -47,12 +47,14 @@ class Interval:
 @dataclass(frozen=True, slots=True)
 class Compared:
     """One run of a comparison. Means and intervals are over the problems that all runs share; differences are this
-    run minus the first one, None for the first itself. `tokens` are generated tokens a problem."""
+    run minus the first one, None for the first itself. `undecided` answers are in no accuracy, and a problem that has
+    no other is in no difference of it. `tokens` are generated tokens a problem."""
 
     run: str
     pipeline: str
     budget: str
     accuracy: Interval | None
+    undecided: int
     score: Interval | None
     accuracy_difference: Interval | None
     score_difference: Interval | None
@@ -65,6 +67,7 @@ class Compared:
             "pipeline": self.pipeline,
             "budget": self.budget,
             "accuracy": _json(self.accuracy),
+            "undecided": self.undecided,
             "score": _json(self.score),
             "accuracy_difference": _json(self.accuracy_difference),
             "score_difference": _json(self.score_difference),
@@ -137,6 +140,7 @@ def compare_results(connection: sa.Connection, names: Sequence[str]) -> Comparis
                 pipeline=config.search.pipeline,
                 budget=budget(config.search),
                 accuracy=bootstrap(_correct(rows)),
+                undecided=sum(row.undecided for row in rows),
                 score=bootstrap(_scores(rows)) if config.is_scored else None,
                 accuracy_difference=None if first is None else _difference(_correct(rows), _correct(first)),
                 score_difference=_difference(_scores(rows), _scores(first)) if first and both_scored else None,

@@ -142,6 +142,7 @@ class Overview:
             "problems": {"total": sum(self.problems.values()), **self.problems},
             "mean_score": self.results.mean_score,
             "accuracy": self.results.accuracy,
+            "undecided": self.results.undecided,
         }
 
 

@@ -40,12 +40,13 @@ class Walls:
 @dataclass(frozen=True, slots=True)
 class ProblemResult:
     """What one problem came to. A failed one has no score and counts as not correct; `correct` is the share of its
-    checked answers that are (there is one but in a run of samples), None where none was checked. `generated_tokens` are
-    the teachers', answers included."""
+    decided answers that are (there is one but in a run of samples), None where none was decided; `undecided` counts
+    those that were checked without a decision. `generated_tokens` are the teachers', answers included."""
 
     key: str
     score: float | None
     correct: float | None
+    undecided: int
     steps: float | None
     generated_tokens: int
 
@@ -106,13 +107,15 @@ _WALLS = sa.text(
 
 _PROBLEM_RESULTS = sa.text(
     """
-    SELECT p.key, answers.score, CASE WHEN p.state = 'failed' THEN 0 ELSE answers.correct END AS correct, answers.steps,
+    SELECT p.key, answers.score, CASE WHEN p.state = 'failed' THEN 0 ELSE answers.correct END AS correct,
+           answers.undecided, answers.steps,
            coalesce(answers.tokens, 0) + coalesce((
                SELECT sum(c.completion_tokens) FROM candidates c WHERE c.problem_id = p.id
            ), 0) AS generated_tokens
     FROM problems p
     CROSS JOIN LATERAL (
         SELECT avg(j.score) AS score, avg(j.correct::int)::float8 AS correct, avg(j.steps)::float8 AS steps,
+               count(*) FILTER (WHERE j.correct IS NULL AND j.verification IS NOT NULL) AS undecided,
                sum(j.answer_completion_tokens) AS tokens
         FROM trajectories j WHERE j.problem_id = p.id AND j.answer_state <> 'none'
     ) answers

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 @dataclass(frozen=True, slots=True)
 class AnswerCounts:
-    """What one teacher's answers to one problem came to; `categories` are the values of the asked fields of its row."""
+    """The verdicts on one teacher's answers to one problem; `categories` are the values of the asked fields of its row.
+    An answer in which no final answer was found is in none of the three counts: it is a sample without one."""
 
     problem: int
     teacher: str
@@ -38,7 +39,9 @@ _ANSWER_COUNTS = sa.text(
                  ORDER BY place) AS categories,
            count(*) FILTER (WHERE j.correct) AS correct,
            count(*) FILTER (WHERE NOT j.correct) AS wrong,
-           count(j.id) FILTER (WHERE j.correct IS NULL) AS undecided
+           count(j.id) FILTER (WHERE j.correct IS NULL AND NOT coalesce(
+               j.verification ->> 'method' = 'undecided' AND j.verification -> 'readings' = '[]'::jsonb, false
+           )) AS undecided
     FROM problems p
     JOIN teachers t ON t.run_id = p.run_id
     LEFT JOIN (candidates c JOIN trajectories j ON j.candidate_id = c.id AND j.answer_state <> 'none')

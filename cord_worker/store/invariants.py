@@ -11,7 +11,7 @@ import sqlalchemy as sa
 @dataclass(frozen=True, slots=True)
 class Invariant:
     """`broken_by` selects the problem's key and the detail of every offence; it reads `scope`, the problems that are
-    looked at, with `run_state`, `pipeline`, `scoring_mode` and whether the run `is_scored`."""
+    looked at, with `run_state`, `pipeline`, `scoring_mode`, `judge_model_id` and whether the run `is_scored`."""
 
     name: str
     says: str
@@ -228,8 +228,21 @@ INVARIANTS: tuple[Invariant, ...] = (
         FROM scope p JOIN trajectories t ON t.problem_id = p.id
         WHERE p.state IN ('queued', 'searching') AND t.answer_state <> 'none'
            OR p.state IN ('verifying', 'done') AND t.answer_state IN ('pending', 'writing')
-           OR p.state = 'done' AND t.winner AND t.answer_state = 'none'
-           OR t.answer_state IN ('written', 'judging', 'judged') AND t.answer_text IS NULL
+           OR p.state = 'done' AND (t.winner AND t.answer_state = 'none' OR t.answer_state IN ('unjudged', 'judging'))
+           OR t.answer_state IN ('written', 'unjudged', 'judging', 'judged') AND t.answer_text IS NULL
+        """,
+    ),
+    Invariant(
+        "verdicts",
+        "an answer waits for the LLM judge only where its run has one, and where its comparison did not decide it",
+        """
+        SELECT p.id, format('answer of trajectory %s is %s, correct %s, by %s; the run has the judge %s', t.id,
+                            t.answer_state, t.correct, t.verification ->> 'method', p.judge_model_id)
+        FROM scope p JOIN trajectories t ON t.problem_id = p.id
+        WHERE t.answer_state IN ('unjudged', 'judging', 'judged') AND p.judge_model_id IS NULL
+           OR t.answer_state IN ('unjudged', 'judging') AND t.correct IS NOT NULL
+           OR t.answer_state = 'unjudged' AND t.verification IS NULL
+           OR t.correct IS NOT NULL AND t.verification IS NULL
         """,
     ),
     Invariant(
@@ -305,6 +318,7 @@ INVARIANTS: tuple[Invariant, ...] = (
 _QUERY = """
     WITH scope AS NOT MATERIALIZED (
         SELECT p.*, r.name AS run, r.state AS run_state, r.scoring_mode, r.prover_model_id IS NOT NULL AS is_scored,
+               r.judge_model_id,
                coalesce(r.config -> 'search' ->> 'pipeline', 'cord') AS pipeline
         FROM problems p JOIN runs r ON r.id = p.run_id
         WHERE CAST(:run_id AS bigint) IS NULL OR r.id = :run_id

@@ -68,12 +68,17 @@ class CandidateState(StrEnum):
 
 
 class AnswerState(StrEnum):
-    """Where the final answer of a trajectory stands; losers stay at `none`, only an LLM judge leads past `written`."""
+    """Where the final answer of a trajectory stands; losers stay at `none`, only an LLM judge leads past `written`.
+
+    `unjudged` ones were compared without a decision and wait for the judge; those of the method `judge` wait as
+    `written`.
+    """
 
     NONE = "none"
     PENDING = "pending"
     WRITING = "writing"
     WRITTEN = "written"
+    UNJUDGED = "unjudged"
     JUDGING = "judging"
     JUDGED = "judged"
 
@@ -422,7 +427,7 @@ class Trajectory(Base):
         Index(
             "ix_trajectories_unanswered",
             "answer_state",
-            postgresql_where=text("answer_state IN ('pending', 'writing', 'judging')"),
+            postgresql_where=text("answer_state IN ('pending', 'writing', 'unjudged', 'judging')"),
         ),
         {"comment": "Finished trajectories that held a slot in a beam; the winner, or every sample, gets an answer."},
     )
@@ -444,7 +449,9 @@ class Trajectory(Base):
         Integer, comment="Step at which better ones took its slot; NULL if it stayed."
     )
     answer_state: Mapped[str] = mapped_column(
-        Text, server_default=AnswerState.NONE.value, comment="none, pending, writing, written, judging or judged."
+        Text,
+        server_default=AnswerState.NONE.value,
+        comment="none, pending, writing, written, unjudged (compared without a decision), judging or judged.",
     )
     answer_seed: Mapped[int | None] = mapped_column(BigInteger, comment="Sampling seed of the final answer.")
     answer_text: Mapped[str | None] = mapped_column(Text, comment="What follows </think>.")
@@ -472,7 +479,7 @@ class Trajectory(Base):
         Boolean, comment="Whether the final answer equals the known one; NULL if not checked or undecided."
     )
     verification: Mapped[dict[str, Any] | None] = mapped_column(
-        JSONB, comment="How correctness was decided: method, extracted answer, detail."
+        JSONB, comment="How correctness was decided: method, extracted answer, detail, type, readings."
     )
     created_at: Mapped[datetime] = _instant("When it finished thinking.", default=True)
     touched_at: Mapped[datetime] = _instant("Last state change or message sent for it.", default=True)

@@ -17,7 +17,8 @@ from cord_worker.store.sweep import Kind
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """How a kind of work is leased: names of its table and columns, and its states while it is held and while free."""
+    """How a kind of work is leased: names of its table and columns, its state while it is held, and the SQL of
+    the one that it goes back to (of the row `h`)."""
 
     table: str
     state: str
@@ -31,8 +32,8 @@ class _Held:
         """What workers hold, but for the known and the young."""
         return sa.text(
             f"""
-            UPDATE {self.table}
-            SET {self.state} = '{self.free}', {self.attempts} = {self.attempts} - :forgiven, touched_at = 'epoch'
+            UPDATE {self.table} h
+            SET {self.state} = {self.free}, {self.attempts} = {self.attempts} - :forgiven, touched_at = 'epoch'
             WHERE {self.state} = '{self.held}' AND {self.worker} = ANY(:workers)
               AND id <> ALL(CAST(:known AS bigint[]))
               AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
@@ -45,7 +46,7 @@ class _Held:
         return sa.text(
             f"""
             UPDATE {self.table} h
-            SET {self.state} = '{self.free}', {self.attempts} = h.{self.attempts} - 1, touched_at = 'epoch'
+            SET {self.state} = {self.free}, {self.attempts} = h.{self.attempts} - 1, touched_at = 'epoch'
             FROM unnest(CAST(:ids AS bigint[]), CAST(:attempts AS int[])) AS given(id, attempt)
             WHERE h.id = given.id AND h.{self.state} IS NOT DISTINCT FROM '{self.held}'
               AND h.{self.worker} = :worker_id AND h.{self.attempts} = given.attempt
@@ -55,12 +56,18 @@ class _Held:
 
 
 _HELD = {
-    Kind.PROPOSE: _Held("candidates", "state", "worker_id", "propose_attempts", "proposing", "pending"),
-    Kind.SCORE: _Held("candidates", "state", "score_worker_id", "score_attempts", "scoring", "proposed"),
-    Kind.JUDGE: _Held("candidates", "state", "judgment_worker_id", "judgment_attempts", "judging", "unjudged"),
-    Kind.ANSWER: _Held("trajectories", "answer_state", "worker_id", "answer_attempts", "writing", "pending"),
+    Kind.PROPOSE: _Held("candidates", "state", "worker_id", "propose_attempts", "proposing", "'pending'"),
+    Kind.SCORE: _Held("candidates", "state", "score_worker_id", "score_attempts", "scoring", "'proposed'"),
+    Kind.JUDGE: _Held("candidates", "state", "judgment_worker_id", "judgment_attempts", "judging", "'unjudged'"),
+    Kind.ANSWER: _Held("trajectories", "answer_state", "worker_id", "answer_attempts", "writing", "'pending'"),
     Kind.VERDICT: _Held(
-        "trajectories", "answer_state", "judgment_worker_id", "judgment_attempts", "judging", "written"
+        "trajectories",
+        "answer_state",
+        "judgment_worker_id",
+        "judgment_attempts",
+        "judging",
+        # An answer that a comparison left undecided waits for the judge in a state of its own.
+        "CASE WHEN h.verification IS NULL THEN 'written' ELSE 'unjudged' END",
     ),
 }
 _OF_WORKERS = {kind: held.of_workers for kind, held in _HELD.items()}

@@ -74,13 +74,15 @@ class TeacherTotals:
 @dataclass(frozen=True, slots=True)
 class Totals:
     """What a run has come to. Means are over the answered trajectories of done problems (the winners, or all samples);
-    `accuracy` counts those whose correctness could be decided (`checked`). Seconds and tokens of the
-    prover are its scoring. `engine_seconds`: see `costs.engine_seconds`."""
+    `accuracy` is the share of the answers whose correctness was decided (`checked`) that are `correct`; those that were
+    checked without a decision are `undecided` and in neither. Seconds and tokens of the prover are its scoring.
+    `engine_seconds`: see `costs.engine_seconds`."""
 
     done: int
     mean_score: float | None
     checked: int
     correct: int
+    undecided: int
     accuracy: float | None
     mean_steps: float | None
     candidates: Mapping[str, int]
@@ -189,7 +191,8 @@ _STEPS = sa.text(
 
 _RESULTS_BY_RUN = sa.text(
     """
-    SELECT p.run_id, avg(j.score) AS mean_score, CAST(avg(j.correct::int) AS float8) AS accuracy
+    SELECT p.run_id, avg(j.score) AS mean_score, CAST(avg(j.correct::int) AS float8) AS accuracy,
+           count(*) FILTER (WHERE j.correct IS NULL AND j.verification IS NOT NULL) AS undecided
     FROM trajectories j JOIN problems p ON p.id = j.problem_id
     WHERE j.answer_state <> 'none' AND p.state = 'done' GROUP BY p.run_id
     """
@@ -227,7 +230,9 @@ _RECENT = sa.text(
 _ANSWERED = sa.text(
     """
     SELECT count(DISTINCT p.id) AS done, avg(j.score) AS mean_score, count(j.correct) AS checked,
-           count(*) FILTER (WHERE j.correct) AS correct, avg(j.steps) AS mean_steps
+           count(*) FILTER (WHERE j.correct) AS correct,
+           count(*) FILTER (WHERE j.correct IS NULL AND j.verification IS NOT NULL) AS undecided,
+           avg(j.steps) AS mean_steps
     FROM problems p JOIN trajectories j ON j.problem_id = p.id AND j.answer_state <> 'none'
     WHERE p.run_id = :run_id AND p.state = 'done'
     """
@@ -373,16 +378,18 @@ def read_counts(
 
 @dataclass(frozen=True, slots=True)
 class RunResults:
-    """What a run's answered trajectories came to; `accuracy` is the share of the checked answers that are correct."""
+    """The results of a run's answered trajectories; `accuracy` is the share of the decided answers that are correct,
+    `undecided` were checked without a decision."""
 
     mean_score: float | None
     accuracy: float | None
+    undecided: int = 0
 
 
 def results_by_run(connection: sa.Connection) -> dict[int, RunResults]:
     """Mean score and accuracy of every run that has answers."""
     rows = connection.execute(_RESULTS_BY_RUN)
-    return {row.run_id: RunResults(row.mean_score, row.accuracy) for row in rows}
+    return {row.run_id: RunResults(row.mean_score, row.accuracy, row.undecided) for row in rows}
 
 
 def no_problems() -> dict[str, int]:
@@ -414,6 +421,7 @@ def read_totals(connection: sa.Connection, run_id: int, *, window_seconds: float
         mean_score=answered.mean_score,
         checked=answered.checked,
         correct=answered.correct,
+        undecided=answered.undecided,
         accuracy=answered.correct / answered.checked if answered.checked else None,
         mean_steps=None if answered.mean_steps is None else float(answered.mean_steps),
         candidates={**final, "unfinished": sum(row.planned for row in rows) - sum(final.values())},

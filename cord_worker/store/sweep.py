@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from cord_worker.store.admission import begin_problems
 from cord_worker.store.isolation import MOST_ATTEMPTS
 from cord_worker.store.leases import is_compared
-from cord_worker.store.verdicts import IS_JUDGED
+from cord_worker.store.verdicts import OWED_TO_JUDGE, WITH_JUDGE
 
 
 class Kind(StrEnum):
@@ -140,7 +140,7 @@ _DUE_VERDICTS = sa.text(
         JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         JOIN models m ON m.id = r.judge_model_id AND m.fingerprint = ANY(CAST(:models AS text[]))
-        WHERE j.answer_state = 'written' AND {IS_JUDGED} AND {_untouched("j")}
+        WHERE {OWED_TO_JUDGE} AND {_untouched("j")}
         ORDER BY j.id LIMIT :most FOR UPDATE OF j SKIP LOCKED
     )
     UPDATE trajectories j SET touched_at = now() FROM due WHERE j.id = due.id
@@ -154,9 +154,7 @@ _DUE_VERIFICATIONS = sa.text(
     FROM runs r
     WHERE p.state = 'verifying' AND {_untouched("p")}
       AND r.id = p.run_id AND r.state = 'active'
-      AND NOT ({IS_JUDGED} AND EXISTS (
-          SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND j.answer_state IN ('written', 'judging')
-      ))
+      AND NOT EXISTS (SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND {WITH_JUDGE})
     RETURNING p.id AS problem_id, p.step
     """
 )
@@ -197,7 +195,7 @@ _WAITING = sa.text(
         FROM trajectories j
         JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying'
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
-        WHERE j.answer_state = 'written' AND {IS_JUDGED}
+        WHERE {OWED_TO_JUDGE}
     ) units
     JOIN models m ON m.id = units.model_id
     GROUP BY m.fingerprint
@@ -292,8 +290,7 @@ _PARK_VERDICTS = sa.text(
     FROM trajectories j
     JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying'
     JOIN runs r ON r.id = p.run_id
-    WHERE j.answer_state = 'written' AND {IS_JUDGED}
-      AND j.judgment_attempts >= {MOST_ATTEMPTS}
+    WHERE {OWED_TO_JUDGE} AND j.judgment_attempts >= {MOST_ATTEMPTS}
     ORDER BY j.problem_id, j.id
     """
 )

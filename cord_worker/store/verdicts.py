@@ -1,5 +1,9 @@
 """The LLM judge's work: which final answers wait for a verdict, leasing them, and writing what was decided.
 
+They are those of the method `judge` (as soon as they are `written`), and those that a comparison left undecided in a
+run that asks the judge then (`unjudged`). What the comparison found of the latter stays in their verification, as
+`compared`.
+
 A lease is fenced as in `leases`: (answer_state, judgment_worker_id, judgment_attempts). A problem whose answers are
 judged is ended by the coordinator, like one whose answer was compared.
 """
@@ -32,7 +36,13 @@ def reference_of(row: str) -> str:
 METHOD, REFERENCE = method_of("p"), reference_of("p")
 
 IS_JUDGED = f"({METHOD} = 'judge')"
-"""SQL: whether an LLM checks it."""
+"""SQL: whether an LLM checks it, and nothing else."""
+
+OWED_TO_JUDGE = f"(j.answer_state = 'written' AND {IS_JUDGED} OR j.answer_state = 'unjudged')"
+"""SQL: whether the final answer `j` (a trajectory) waits for the judge and nobody holds it."""
+
+WITH_JUDGE = f"({OWED_TO_JUDGE} OR j.answer_state = 'judging')"
+"""SQL: whether its verdict is the judge's to give."""
 
 _CLAIM_VERDICTS = sa.text(
     f"""
@@ -44,7 +54,7 @@ _CLAIM_VERDICTS = sa.text(
         JOIN trajectories j ON j.problem_id = p.id
         JOIN candidates c ON c.id = j.candidate_id
         WHERE p.id = ANY(CAST(:problem_ids AS bigint[])) AND p.state = 'verifying'
-          AND {in_state("j.answer_state", "written")} AND {IS_JUDGED}
+          AND ({in_state("j.answer_state", "written")} AND {IS_JUDGED} OR {in_state("j.answer_state", "unjudged")})
         ORDER BY j.id
         FOR UPDATE OF j SKIP LOCKED
     ), claimed AS (
@@ -64,7 +74,9 @@ _CLAIM_VERDICTS = sa.text(
 _FINISH_VERDICTS = sa.text(
     f"""
     UPDATE trajectories j
-    SET answer_state = 'judged', correct = v.correct, verification = v.verification,
+    SET answer_state = 'judged', correct = v.correct,
+        verification = v.verification || CASE WHEN j.verification IS NULL THEN '{{}}'::jsonb
+                                              ELSE jsonb_build_object('compared', j.verification) END,
         judgment_prompt_tokens = v.prompt_tokens, judgment_completion_tokens = v.completion_tokens,
         judgment_seconds = v.seconds, judged_at = now(), touched_at = now()
     FROM unnest(

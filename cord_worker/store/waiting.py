@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from cord_worker.store.verdicts import IS_JUDGED
+from cord_worker.store.verdicts import WITH_JUDGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +57,15 @@ _OWED = sa.text(
         FROM trajectories j
         JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying' AND p.run_id = :run_id
         JOIN runs r ON r.id = p.run_id
-        WHERE j.answer_state = 'judging' OR j.answer_state = 'written' AND {IS_JUDGED}
+        WHERE {WITH_JUDGE}
         UNION ALL
         SELECT 'decision', NULL, false, p.touched_at
         FROM problems p WHERE p.run_id = :run_id AND p.state = 'searching' AND p.outstanding = 0
         UNION ALL
         SELECT 'verification', NULL, false, p.touched_at
         FROM problems p JOIN runs r ON r.id = p.run_id
-        WHERE p.run_id = :run_id AND p.state = 'verifying' AND NOT (
-            {IS_JUDGED} AND EXISTS (
-                SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND j.answer_state IN ('written', 'judging')
-            )
+        WHERE p.run_id = :run_id AND p.state = 'verifying' AND NOT EXISTS (
+            SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND {WITH_JUDGE}
         )
         UNION ALL
         SELECT 'admission', NULL, false, p.touched_at

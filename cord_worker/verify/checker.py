@@ -27,8 +27,13 @@ class AnswerChecker(KillablePool):
     def __init__(self, timeout_seconds: float = 5.0, workers: int = 1) -> None:
         super().__init__(timeout_seconds, workers, prepare=_prepare)
 
-    def check(self, generated_answer: str, reference: str, rule: Rule = _BY_MATH) -> Verdict:
+    def check(
+        self, generated_answer: str, reference: str, rule: Rule = _BY_MATH, question: str | None = None
+    ) -> Verdict:
         """The verdict by `rule` on the last `TEXT_LIMIT` characters of `generated_answer`; waits for a free process.
+
+        `question` says whether the order of a list counts, where `rule.ordered` leaves it open; of a long one the last
+        `TEXT_LIMIT` characters are read, where problems ask what they ask.
 
         Raises:
             ProcessPoolError: the checker is closed, or its processes cannot be started.
@@ -36,16 +41,23 @@ class AnswerChecker(KillablePool):
         if len(reference) > TEXT_LIMIT:
             return Verdict(None, "unsupported", None, f"the reference is longer than {TEXT_LIMIT} characters")
         try:
-            return self.call(compare, generated_answer[-TEXT_LIMIT:], reference, rule)
+            return self.call(_compared, generated_answer[-TEXT_LIMIT:], reference, rule, _end(question))
         except TimeoutError:
             return Verdict(None, "timeout", None, f"the comparison took longer than {self.timeout_seconds:g} s")
         except ProcessEnded as error:
             return Verdict(None, "crashed", None, f"the checking process ended with code {error.code}")
         except CallFailed as error:
-            if error.kind in ("MemoryError", "RecursionError"):
-                return Verdict(None, "crashed", None, f"the comparison failed with {error.kind}")
-            # sympy raises anything on what is no mathematics.
-            return Verdict(False, "unequal", None, f"not comparable: {error.kind}")
+            # A library raises anything on what is no mathematics: that is no finding about the answer.
+            return Verdict(None, "crashed", None, f"the comparison failed with {error.kind}")
+
+
+def _end(question: str | None) -> str | None:
+    return None if question is None else question[-TEXT_LIMIT:]
+
+
+def _compared(generated_answer: str, reference: str, rule: Rule, question: str | None) -> Verdict:
+    """`compare` as a function of positions, as a pool calls it."""
+    return compare(generated_answer, reference, rule, question=question)
 
 
 def _prepare() -> None:

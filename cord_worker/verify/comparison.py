@@ -18,11 +18,14 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 from cord_worker.verify.choices import decided, label_text
-from cord_worker.verify.extraction import final_answers, last_boxed
+from cord_worker.verify.corrections import Standing
+from cord_worker.verify.extraction import statements
+from cord_worker.verify.markers import SAID
 from cord_worker.verify.normalise import (
     choice,
     exact_key,
@@ -31,17 +34,23 @@ from cord_worker.verify.normalise import (
     number,
     plain_number,
     split_list,
-    tidy,
 )
-from cord_worker.verify.quantities import quantity, within
+from cord_worker.verify.readings import restated
 from cord_worker.verify.rule import Method, Rule
+from cord_worker.verify.same_answer import Comparison, same_answer
 from cord_worker.verify.scripts import one_form
+from cord_worker.verify.solutions import answer_of_solution
+from cord_worker.verify.statements import OPENING, Statement
 from cord_worker.verify.units import split_unit
 from cord_worker.verify.verdict import Verdict
 
 MATH_LIMIT = 2000
 """Characters of an answer up to which it is parsed as mathematics."""
 
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_FEW_WORDS = 2
+_MOST_RIVALS = 6
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _ASSIGNMENT = re.compile(r"[a-zA-Z](?:_\w|_\{\w+\})?(?:\([a-z]\))? ?(?:=|\\in(?![a-z])) ?([^=]+)")
 _BRACKETED = re.compile(r"([\[(])(.*)([\])])")
@@ -54,63 +63,175 @@ _BY_MATH = Rule()
 
 
 def compare(generated_answer: str, reference: str, rule: Rule = _BY_MATH, *, question: str | None = None) -> Verdict:
-    """The verdict on `generated_answer`; may take very long on hostile input (see `AnswerChecker`)."""
+    """The verdict on `generated_answer`; may take very long on hostile input (see `AnswerChecker`).
+
+    `question` says whether the order of a list counts, where `rule.ordered` leaves it open.
+    """
     generated_answer, reference = one_form(_printable(generated_answer)), one_form(_printable(reference))
-    expected = _expected(reference)
+    # A reference is an answer, but may be a worked solution.
+    expected = answer_of_solution(reference) or reference.strip()
     key = exact_key(expected)
     if not key:
         return Verdict(None, "unsupported", None, "the reference is empty")
-    readings = final_answers(generated_answer)
-    if rule.method == Method.CHOICE and (choice_made := decided(expected)) is not None:
-        return _same_choice(generated_answer, readings, expected, choice_made)
-    if not readings:
-        if exact_key(generated_answer) == key:
-            return Verdict(True, "exact", generated_answer.strip())
-        return Verdict(False, "unequal", None, "no final answer was found in the text")
-    if rule.method == Method.NUMERIC and (wanted := quantity(expected)) is not None:
-        found = ((reading, quantity(reading)) for reading in readings)
-        right = next((reading for reading, given in found if given is not None and within(wanted, given, rule)), None)
-        return Verdict(False, "unequal", readings[0]) if right is None else Verdict(True, "numeric", right)
-    for reading in readings:
-        if exact_key(reading) == key:
-            return Verdict(True, "exact", reading)
-    if rule.method == Method.MATH:
-        return _same_mathematics(readings, expected)
-    return Verdict(False, "unequal", readings[0])
+    if len(generated_answer) <= 2 * len(expected) + 400 and exact_key(generated_answer) == key:
+        whole = generated_answer.strip()
+        return Verdict(True, "exact", whole, "the whole text is the reference", readings=(whole,))
+    judge = _Judge(expected, rule, question)
+    found = statements(generated_answer)
+    if rule.method == Method.CHOICE and decided(expected) is not None:
+        found = _deciding(generated_answer, found)
+    return judge.verdict(found)
 
 
-def _same_choice(generated_answer: str, readings: list[str], expected: str, wanted: str) -> Verdict:
-    """A text without a mark of its answer decides in its last line, or in its first as abstracts' conclusions do."""
-    lines = generated_answer.strip().splitlines() or [""]
-    sentences = (re.split(r"(?<=[.!?。！？])\s*", line, maxsplit=1)[0] for line in (lines[-1], lines[0]))
-    for reading in readings or sentences:
-        made = decided(reading)
-        if made is not None:
-            return Verdict(made == wanted, "choice" if made == wanted else "unequal", reading)
-    text = label_text(expected)
-    same = text is not None and any(exact_key(reading) == exact_key(text) for reading in readings)
-    return Verdict(same, "choice" if same else "unequal", readings[0] if readings else None)
+class _Judge:
+    """Compares the statements of one text with one reference, and with each other."""
+
+    def __init__(self, expected: str, rule: Rule, question: str | None) -> None:
+        self._expected = expected
+        self._rule = rule
+        self._question = question
+        self._type: str | None = None
+
+    def verdict(self, found: list[Statement]) -> Verdict:
+        stated = [statement for statement in found if statement.standing is Standing.STATED]
+        if not stated:
+            return self._without_answer(found)
+        final, rivals = self._final(self._of_its_kind(stated))
+        readings = (*final.readings, *(reading for rival in rivals for reading in rival.readings))
+        equal, comparison, reading = self._compared(final)
+        if not rivals:
+            method = comparison.method if equal is not None else "undecided"
+            return Verdict(equal, method, reading, comparison.why, self._type, readings)
+        others = [self._compared(rival)[0] for rival in rivals]
+        if equal is False and all(other is False for other in others):
+            return Verdict(False, "unequal", reading, comparison.why, self._type, readings)
+        why = f"two final answers contradict each other: {_short(rivals[0])} and {_short(final)}"
+        return Verdict(None, "undecided", reading, why, self._type, readings)
+
+    def _without_answer(self, found: list[Statement]) -> Verdict:
+        for statement in reversed(found):
+            if statement.standing is not Standing.DENIED:
+                continue
+            if statement.whole is not None:
+                whole = same_answer(self._expected, statement.whole, self._rule, question=self._question)
+                if whole.equal:
+                    return Verdict(True, whole.method, statement.whole, whole.why, whole.type, (statement.whole,))
+            equal, comparison, reading = self._compared(statement)
+            if equal:
+                why = "the text says that this is not the answer"
+                return Verdict(False, "unequal", reading, why, comparison.type, statement.readings)
+        readings = tuple(reading for statement in found for reading in statement.readings)
+        why = (
+            "no final answer was found in the text" if not found else "the text names an answer, but does not state it"
+        )
+        return Verdict(None, "undecided", None, why, self._type, readings)
+
+    def _of_its_kind(self, stated: list[Statement]) -> list[Statement]:
+        """Where the options of a choice have values, a text may state its letter and its value: only those that are
+        of the reference's kind count, if there are any."""
+        letters = [any(_is_letter(reading) for reading in statement.readings) for statement in stated]
+        wanted = _is_letter(self._expected)
+        if all(letters) or not any(letters):
+            return stated
+        kept = [statement for statement, letter in zip(stated, letters, strict=True) if letter == wanted]
+        if wanted:
+            return kept
+        strongest = max(statement.strength for statement in stated)
+        return kept if max(statement.strength for statement in kept) >= min(strongest, SAID) else stated
+
+    def _final(self, stated: list[Statement]) -> tuple[Statement, list[Statement]]:
+        """The statement that counts, and those before it that contradict it and are no weaker."""
+        final = stated[-1]
+        rivals: list[Statement] = []
+        seen = {final.readings}
+        corrected = final.corrects
+        for statement in reversed(stated[:-1]):
+            if corrected:
+                break
+            corrected = statement.corrects
+            if statement.readings in seen or len(seen) > _MOST_RIVALS:
+                continue
+            seen.add(statement.readings)
+            if statement.strength >= final.strength and not self._agree(statement, final):
+                rivals.insert(0, statement)
+        if rivals and all(rival.strength > final.strength and final.strength <= OPENING for rival in rivals):
+            # A mere sentence behind an announced answer says something else.
+            return rivals[-1], rivals[:-1]
+        return final, rivals
+
+    def _agree(self, left: Statement, right: Statement) -> bool:
+        if {exact_key(one) for one in left.readings} & {exact_key(other) for other in right.readings}:
+            return True
+        pairs = ((one, other) for one in left.readings[:2] for other in right.readings[:2])
+        return any(
+            same_answer(one, other, self._rule, question=self._question).equal
+            or same_answer(other, one, self._rule, question=self._question).equal
+            for one, other in pairs
+        )
+
+    def _compared(self, statement: Statement) -> tuple[bool | None, Comparison, str]:
+        """Whether any reading equals the reference; else what the likeliest reading came to."""
+        if statement.loose and self._rule.method != Method.NUMERIC and _is_prose(statement.readings[0]):
+            return None, Comparison(None, "text", "undecided", "no final answer was found in the text"), ""
+        first: Comparison | None = None
+        for reading in statement.readings:
+            comparison = self._same(reading)
+            first = first or comparison
+            if comparison.equal:
+                return True, comparison, reading
+            # Where an option's letter and text, or a value and the same value again, are given, either will do.
+            labelled = [self._same(part) for part in _label_parts(reading)]
+            twice = [self._same(part) for part in restated(reading)]
+            if any(part.equal for part in labelled) or (twice and all(part.equal for part in twice)):
+                return True, next(part for part in (*labelled, *twice) if part.equal), reading
+        assert first is not None  # A statement has a reading.
+        equal = None if statement.loose else first.equal
+        return equal, first, statement.readings[0]
+
+    def _same(self, reading: str) -> Comparison:
+        comparison = same_answer(self._expected, reading, self._rule, question=self._question)
+        self._type = comparison.type
+        return comparison
 
 
-def _same_mathematics(readings: list[str], expected: str) -> Verdict:
-    letter = choice(expected)
-    for reading in readings:
-        if letter is not None and choice(reading) == letter:
-            return Verdict(True, "exact", reading)
-    for reading in readings:
-        if max(len(reading), len(expected)) <= MATH_LIMIT and same_value(tidy(expected), tidy(reading)):
-            return Verdict(True, "math", reading)
-    return Verdict(False, "unequal", readings[0])
+def _deciding(text: str, found: list[Statement]) -> list[Statement]:
+    """The statements that decide for a letter, or for yes, no or maybe. A text without one decides in its last line,
+    or in its first as the conclusions of abstracts do."""
+    announced = [statement for statement in found if statement.strength > OPENING]
+    if announced:
+        return [replace(statement, readings=_decided_first(statement.readings)) for statement in announced]
+    lines = text.strip().splitlines() or [""]
+    for line in (lines[-1], lines[0]):
+        sentence = re.split(r"(?<=[.!?。！？])\s*", line, maxsplit=1)[0]
+        if decided(sentence) is not None:
+            return [Statement((sentence,), SAID, 0, len(sentence))]
+    return found
+
+
+def _decided_first(readings: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(readings, key=lambda reading: decided(reading) is None))
+
+
+def _is_letter(text: str) -> bool:
+    return choice(text) is not None and re.search(r"(?<![^\W_])[A-J](?![^\W_])", text) is not None
+
+
+def _label_parts(reading: str) -> tuple[str, ...]:
+    """The letter and the text of `B) 41`; none where it is no such option."""
+    letter, text = decided(reading), label_text(reading)
+    return (letter, text) if letter is not None and text is not None and _is_letter(letter) else ()
+
+
+def _is_prose(text: str) -> bool:
+    return len(_WORD.findall(_COMMAND.sub(" ", text))) > _FEW_WORDS
+
+
+def _short(statement: Statement) -> str:
+    return repr(statement.readings[0][:60])
 
 
 def _printable(text: str) -> str:
     return _UNSTORABLE.sub("\ufffd", text)
-
-
-def _expected(reference: str) -> str:
-    """A reference is an answer, but may be a worked solution that ends in a box or, as in GSM8K, in `#### 72`."""
-    boxed = last_boxed(reference)
-    return boxed if boxed is not None else reference.rpartition("####")[2].strip()
 
 
 def same_value(expected: str, given: str) -> bool:

@@ -1,9 +1,17 @@
-"""What a comparison goes by: the method of [verify] and its tolerance."""
+"""What a comparison goes by: the method of [verify], its tolerance, and whether the order of a list counts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the checking processes do without pydantic
+    from cord_worker.config import VerifyConfig
+
+
+DEFAULT_RELATIVE = 0.001
+"""Of `numeric`, where nothing else is said: a share of the reference."""
 
 
 class Method(StrEnum):
@@ -30,3 +38,12 @@ class Rule:
     relative: float = 0.0
     absolute: float = 0.0
     ordered: bool | None = None
+
+
+def rule_of(verify: VerifyConfig, method: str) -> Rule:
+    """The rule of a run's [verify] for the answers that are compared by `method` (its own, or a row's).
+
+    Raises ValueError for `judge` and `none`, which compare nothing.
+    """
+    tolerance = verify.tolerance
+    return Rule(Method(method), relative=tolerance.relative, absolute=tolerance.absolute, ordered=verify.ordered)

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from cord_worker.verify.rule import Rule
+from cord_worker.verify.answer import labels, numbers
+from cord_worker.verify.answer.clean import clean, without_lead
+from cord_worker.verify.answer.context import Context, Outcome, order_counts
+from cord_worker.verify.answer.families import compare_by_type
+from cord_worker.verify.choices import decided, label_text
+from cord_worker.verify.normalise import exact_key
+from cord_worker.verify.quantities import quantity, within
+from cord_worker.verify.rule import Method, Rule
+
+__all__ = ["Comparison", "order_counts", "prepare", "same_answer"]
 
 _BY_MATH = Rule()
+_LONG = 4000
+"""Characters above which an answer is compared as text only."""
+_TAIL = re.compile(r",? (?:because|since|which|whereas)\s.*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +44,76 @@ def same_answer(reference: str, given: str, rule: Rule = _BY_MATH, *, question: 
 
     `question` says whether the order of a list counts, where `rule.ordered` leaves it open.
     """
-    # Imported here until `comparison` is built on this module.
-    from cord_worker.verify.comparison import same_value
-    from cord_worker.verify.normalise import exact_key, tidy
+    if rule.method == Method.CHOICE and (wanted := decided(reference)) is not None:
+        return _same_choice(reference, given, wanted)
+    if rule.method == Method.NUMERIC and (amount := quantity(reference)) is not None:
+        found = quantity(given)
+        if found is None:
+            return Comparison(False, "number", "unequal", "no number")
+        near = within(amount, found, rule)
+        return Comparison(
+            near, "number", "numeric" if near else "unequal", "within the tolerance" if near else "too far"
+        )
+    if rule.method != Method.MATH:
+        same = exact_key(reference) == exact_key(given)
+        return Comparison(same, "text", "exact" if same else "unequal", "the same text" if same else "another text")
+    ordered = rule.ordered if rule.ordered is not None else order_counts(question)
+    context = Context(_compare_parts, ordered, question)
+    type_name, outcome, exact = _by_type(reference, given, context)
+    method = "undecided" if outcome.equal is None else "unequal" if not outcome.equal else "exact" if exact else "math"
+    return Comparison(outcome.equal, type_name, method, outcome.why)
 
-    if exact_key(reference) == exact_key(given):
-        return Comparison(True, "text", "exact", "the same text")
-    if same_value(tidy(reference), tidy(given)):
-        return Comparison(True, "expression", "math", "the same value")
-    return Comparison(False, "text", "unequal", "another value")
+
+def prepare() -> None:
+    """Loads what a first comparison would have to wait for; takes a second or two."""
+    for reference, given in ((r"\sin 2x", r"2\sin x\cos x"), ("1 m", "100 cm"), ("1", "uno"), ("Paris", "Paris, France")):
+        same_answer(reference, given)
+
+
+def _same_choice(reference: str, given: str, wanted: str) -> Comparison:
+    made = decided(given)
+    if made is not None:
+        same = made == wanted
+        return Comparison(
+            same, "choice", "choice" if same else "unequal", "the same choice" if same else "another choice"
+        )
+    text = label_text(reference)
+    same = text is not None and exact_key(text) == exact_key(given)
+    return Comparison(
+        same, "choice", "choice" if same else "unequal", "the text of the choice" if same else "no choice"
+    )
+
+
+def _by_type(reference: str, given: str, context: Context) -> tuple[str, Outcome, bool]:
+    """The reference's type, what was found, and whether the texts were the same but for their wrapping."""
+    wanted, found = clean(reference), clean(given)
+    if not wanted:
+        return "nothing", Outcome(None, "the reference is empty"), False
+    if wanted.casefold() in labels.SENTINELS:
+        return "nothing", Outcome(None, "the reference is no answer"), False
+    if not found:
+        return "text", Outcome(False, "no answer"), False
+    if max(len(wanted), len(found)) > _LONG:
+        same = " ".join(wanted.split()) == " ".join(found.split())
+        return "text", Outcome(same, "the same text" if same else "another text"), same
+    if wanted == found:
+        return compare_by_type(wanted, wanted, context)[0], Outcome(True, "the same text"), True
+    type_name, outcome = compare_by_type(wanted, found, context)
+    if not outcome.equal:
+        for other in _barer(found):
+            type_name, outcome = compare_by_type(wanted, other, context)
+            if outcome.equal:
+                break
+    exact = type_name in ("text", "choice", "yes/no", "nothing", "formula")
+    return type_name, outcome, exact
+
+
+def _barer(found: str) -> list[str]:
+    """The given answer without what people put around one."""
+    bare = numbers.without_about(without_lead(found))
+    cut = _TAIL.sub("", bare)
+    return [text for text in dict.fromkeys((bare, cut)) if text and text != found]
+
+
+def _compare_parts(reference: str, given: str, context: Context) -> Outcome:
+    return _by_type(reference, given, context)[1]

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
+
+_MOST_READINGS = 20
+_LONGEST = 2_000
+"""Characters of each text that are stored."""
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""What PostgreSQL keeps in no text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +35,23 @@ class Verdict:
     detail: str | None = None
     type: str | None = None
     readings: tuple[str, ...] = ()
+
+    @property
+    def may_be_judged(self) -> bool:
+        """Whether an LLM judge could decide what the comparison did not: not where the reference is unusable, or the
+        check itself failed."""
+        return self.correct is None and self.method in ("undecided", "timeout", "crashed")
+
+    def to_json(self) -> dict[str, Any]:
+        """All but `correct`, which has a column of its own: how it was decided. Long texts are cut."""
+        return {
+            "method": self.method,
+            "extracted": _storable(self.extracted),
+            "detail": _storable(self.detail),
+            "type": self.type,
+            "readings": [_storable(reading) for reading in self.readings[:_MOST_READINGS]],
+        }
+
+
+def _storable(text: str | None) -> str | None:
+    return None if text is None else _UNSTORABLE.sub("\ufffd", text[:_LONGEST])

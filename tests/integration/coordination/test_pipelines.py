@@ -14,10 +14,15 @@ import sqlalchemy as sa
 sys.path.insert(0, str(Path(__file__).parent))
 from cluster import INSTANT, Cluster, content, count
 
-from cord_worker.engines.instant import MALFORMED
+from cord_worker.engines.instant import MALFORMED, SILENT
 from cord_worker.export.jsonl import export_run
+from cord_worker.operations.comparing import compare_runs
+from cord_worker.operations.replaying import verify_tables
+from cord_worker.operations.watching import list_overviews
 from cord_worker.store.database import Database
 from cord_worker.store.models import Base
+from cord_worker.store.runs import resolve_run
+from cord_worker.store.status import read_totals
 
 PROBLEMS = 6
 SEARCHES = {
@@ -117,6 +122,61 @@ def test_an_llm_judge_killed_in_the_middle_ends_as_an_undisturbed_one(
     assert count(database, "judgment_attempts > 1", "trajectories") > 0
     assert count(database, "answer_state = 'judged' AND correct IS NOT NULL", "trajectories") == PROBLEMS
     assert {row[2] for row in undisturbed["problems"]} == {"done"}
+
+
+RUNS = ("run", "decided")
+"""What has its answers judged, and what has them compared."""
+
+
+def test_undecided_answers_go_to_the_judge_and_end_the_same_where_it_is_killed_meanwhile(
+    tmp_path: Path, database: Database, database_url: str, broker_url: str
+) -> None:
+    judge = '[models.referee]\npath = "referee"\nengine = "instant"\n'
+    config = INSTANT + judge + '[verify]\nundecided = "judge"\n[verify.judge]\nmodel = "referee"\n'
+    with Cluster(tmp_path, database_url, broker_url, config) as cluster:
+        cluster.start()
+        cluster.enqueue(database, PROBLEMS, addition=f" {SILENT}")
+        cluster.enqueue(database, PROBLEMS, "decided")
+        cluster.wait_until(lambda: count(database, "state = 'done'") == 2 * PROBLEMS, 120)
+        undisturbed = [content(database, run) for run in RUNS]
+        judged = "answer_state = 'judged' AND verification -> 'compared' ->> 'method' = 'undecided'"
+        assert count(database, judged, "trajectories") == PROBLEMS
+        assert count(database, "answer_state = 'written' AND correct IS NOT NULL", "trajectories") == PROBLEMS
+        lines = exported(database, tmp_path / "out.jsonl")
+        for name in cluster.names:
+            assert cluster.stop(name) == 0
+        empty_tables(database)
+
+        cluster.start()
+        with cluster.no_verdict_of("referee", database):
+            cluster.enqueue(database, PROBLEMS, addition=f" {SILENT}")
+            cluster.enqueue(database, PROBLEMS, "decided")
+            cluster.kill_giving_a_verdict("referee", database)
+        cluster.kill("coordinator")
+        cluster.start("referee", "coordinator")
+        cluster.wait_until(lambda: count(database, "state = 'done'") == 2 * PROBLEMS, 120)
+    for run, before in zip(RUNS, undisturbed, strict=True):
+        for table, rows in content(database, run).items():
+            assert rows == before[table], (run, table)
+    assert count(database, "judgment_attempts > 1", "trajectories") > 0
+    assert [verdict.invariant.name for verdict in verify_tables(database, None, examples=1) if verdict.offences] == []
+    assert {line["verification"]["compared"] for line in lines if SILENT in line["question"]} <= {"undecided"}
+
+
+def test_without_a_judge_undecided_answers_stay_so_and_are_counted_apart(
+    tmp_path: Path, database: Database, database_url: str, broker_url: str
+) -> None:
+    with Cluster(tmp_path, database_url, broker_url, INSTANT) as cluster:
+        cluster.start()
+        cluster.enqueue(database, PROBLEMS, addition=f" {SILENT}")
+        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
+    (line, *_) = exported(database, tmp_path / "out.jsonl")
+    assert (line["correct"], line["verification"]["method"]) == (None, "undecided")
+    totals = database.run(lambda c: read_totals(c, resolve_run(c, "run").id))
+    assert (totals.checked, totals.undecided, totals.accuracy) == (0, PROBLEMS, None)
+    assert database.run(lambda c: compare_runs(c, ["run"])).runs[0].undecided == PROBLEMS
+    (overview,) = database.run(list_overviews)
+    assert overview.to_json()["undecided"] == PROBLEMS
 
 
 def test_curation_stores_whole_trajectories_and_their_best_as_the_result(

@@ -150,6 +150,11 @@ EDITS = {
         None,
         "answers",
     ),
+    "verdict": (
+        "UPDATE trajectories SET correct = true, verification = NULL WHERE problem_id = :problem AND winner",
+        None,
+        "verdicts",
+    ),
     "end": ("UPDATE problems SET finished_at = NULL WHERE id = :problem", None, "ends"),
     "cancelled": (
         "WITH run AS (UPDATE runs SET state = 'cancelled' WHERE name = 'cord') "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -13,8 +14,10 @@ from cord_worker.dataset.records import Json
 from cord_worker.store import decisions, sweep, verdicts, workers
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import enqueue
+from cord_worker.store.invariants import INVARIANTS, check
 from cord_worker.store.models import WorkerRole
 from cord_worker.store.returning import give_back
+from cord_worker.store.retrying import retry_failed
 
 CONFIG = RunConfig.model_validate(
     {
@@ -105,7 +108,7 @@ def test_a_judged_problem_is_ended_by_the_coordinator_and_costs_are_kept(databas
     finish(database, holder, claim(database, holder, problem)[0])
     assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [sweep.Kind.VERIFY]
     (answer,) = database.run(lambda c: decisions.read_answers(c, problem))
-    assert (answer.method, answer.is_judged) == ("judge", True)
+    assert (answer.method, answer.with_judge, answer.is_checked) == ("judge", False, True)
     database.run(lambda c: decisions.end_judged(c, problem))
     state = "SELECT p.state, j.correct FROM problems p JOIN trajectories j ON j.problem_id = p.id"
     assert tuple(database.run(lambda c: c.execute(sa.text(state)).one())) == ("done", True)
@@ -142,3 +145,128 @@ def test_a_judge_that_keeps_dying_parks_the_problem(database: Database, forgiven
     parked = database.run(sweep.exhausted)
     assert [item.problem_id for item in parked] == ([] if forgiven else [problem])
     assert all("judging the final answer" in item.reason and "3 attempts" in item.reason for item in parked)
+
+
+UNDECIDED = (
+    '{"method": "undecided", "extracted": null, "detail": "two answers", "type": "text", "readings": ["4", "5"]}'
+)
+
+
+def compared(database: Database) -> tuple[int, int]:
+    """A problem whose answer was compared without a decision and is for the judge: its key and its trajectory's."""
+    problem = answered(database, verify="math")
+    (answer,) = database.run(lambda c: decisions.read_answers(c, problem))
+    assert (answer.method, answer.with_judge, answer.is_checked) == ("math", False, False)
+    undecided = decisions.AnswerVerdict(answer.trajectory_id, None, UNDECIDED, for_judge=True)
+    database.run(lambda c: decisions.write_verdicts(c, problem, [undecided]))
+    return problem, answer.trajectory_id
+
+
+def row_of(database: Database, trajectory: int) -> sa.Row[Any]:
+    statement = """
+        SELECT p.state, j.answer_state, j.correct, j.verification, j.judgment_attempts
+        FROM trajectories j JOIN problems p ON p.id = j.problem_id WHERE j.id = :id
+    """
+    return database.run(lambda c: c.execute(sa.text(statement), {"id": trajectory}).one())
+
+
+def broken(database: Database) -> list[str]:
+    return [
+        invariant.name for invariant in INVARIANTS if database.run(lambda c, i=invariant: check(c, i, None)).offences
+    ]
+
+
+def test_an_undecided_answer_waits_for_the_judge_and_its_result_tells_of_both(database: Database) -> None:
+    problem, trajectory = compared(database)
+    assert row_of(database, trajectory)[:3] == ("verifying", "unjudged", None)
+    assert "verdicts" not in broken(database)
+    assert database.run(sweep.waiting) == {JUDGE: 1}
+    assert database.run(lambda c: sweep.due_coordination(c, -1.0)) == []
+    (due,) = database.run(lambda c: sweep.due_model_work(c, [JUDGE], -1.0))
+    assert (due.kind, due.problem_id, due.model) == (sweep.Kind.VERDICT, problem, JUDGE)
+
+    holder = worker(database)
+    (lease,) = claim(database, holder, problem)
+    assert claim(database, worker(database), problem) == []
+    assert finish(database, holder, lease) == {problem}
+    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [sweep.Kind.VERIFY]
+    (answer,) = database.run(lambda c: decisions.read_answers(c, problem))
+    assert (answer.with_judge, answer.is_checked) == (False, True)
+    database.run(lambda c: decisions.end_judged(c, problem))
+    state, answer_state, correct, verification, _ = row_of(database, trajectory)
+    assert (state, answer_state, correct) == ("done", "judged", True)
+    assert (verification["method"], verification["compared"]["method"]) == ("judge", "undecided")
+    assert verification["compared"]["readings"] == ["4", "5"]
+
+
+def test_an_undecided_answer_that_its_judge_gives_back_waits_for_the_judge_again(database: Database) -> None:
+    problem, trajectory = compared(database)
+    lost = worker(database)
+    (late,) = claim(database, lost, problem)
+    assert row_of(database, trajectory)[1] == "judging"
+    database.run(lambda c: workers.stop(c, lost, "lost"))
+    assert database.run(workers.reclaim) == 1
+    assert row_of(database, trajectory)[1] == "unjudged"
+    holder = worker(database)
+    (lease,) = claim(database, holder, problem)
+    assert finish(database, lost, late) == set()
+    assert finish(database, holder, lease) == {problem}
+
+
+def test_a_second_coordinator_changes_nothing_that_is_with_the_judge_already(database: Database) -> None:
+    problem, trajectory = compared(database)
+    holder = worker(database)
+    (lease,) = claim(database, holder, problem)
+    other = decisions.AnswerVerdict(trajectory, True, '{"method": "math"}')
+    database.run(lambda c: decisions.write_verdicts(c, problem, [other]))
+    assert row_of(database, trajectory)[:3] == ("verifying", "judging", None)
+    database.run(lambda c: decisions.end_judged(c, problem))
+    assert row_of(database, trajectory)[0] == "verifying"
+    finish(database, holder, lease)
+    database.run(lambda c: decisions.write_verdicts(c, problem, [other]))
+    assert row_of(database, trajectory)[:3] == ("done", "judged", True)
+    assert row_of(database, trajectory)[3]["method"] == "judge"
+
+
+def test_an_undecided_answer_whose_judge_keeps_dying_fails_its_problem_which_can_be_retried(database: Database) -> None:
+    problem, trajectory = compared(database)
+    for attempt in range(3):
+        victim = worker(database)
+        assert claim(database, victim, problem, alone=attempt == 2)
+        assert database.run(lambda c, w=victim: workers.give_back(c, [w], forgiven=False)) == 1
+    (parked,) = database.run(sweep.exhausted)
+    assert "judging the final answer" in parked.reason
+    database.run(lambda c: decisions.fail_problem(c, problem, parked.reason))
+    assert database.run(lambda c: retry_failed(c, "run")).problems == {"verifying": 1}
+    state, answer_state, _, _, attempts = row_of(database, trajectory)
+    assert (state, answer_state, attempts) == ("verifying", "unjudged", 0)
+    assert claim(database, worker(database), problem)
+
+
+def test_where_one_answer_of_several_is_undecided_the_problem_ends_after_its_judgment(database: Database) -> None:
+    problem = answered(database, verify="math")
+    another = """
+        INSERT INTO candidates (problem_id, parent_rank, step, depth, round, teacher_id, sample, lineage, seed,
+                                max_tokens, whole, state, text, score)
+        SELECT problem_id, 0, 1, 1, 0, teacher_id, 1, 'other', 0, 8, false, 'scored', 'a step', 0.5 FROM candidates
+    """
+    trajectory = """
+        INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish, answer_state, answer_text)
+        SELECT problem_id, id, 1, 0.5, 'think_end', 'written', '4 or 5' FROM candidates WHERE lineage = 'other'
+    """
+    for statement in (another, trajectory):
+        database.run(lambda c, s=statement: c.execute(sa.text(s)))
+    first, second = database.run(lambda c: decisions.read_answers(c, problem))
+    verdicts_ = [
+        decisions.AnswerVerdict(first.trajectory_id, False, '{"method": "unequal"}'),
+        decisions.AnswerVerdict(second.trajectory_id, None, UNDECIDED, for_judge=True),
+    ]
+    database.run(lambda c: decisions.write_verdicts(c, problem, verdicts_))
+    holder = worker(database)
+    (lease,) = claim(database, holder, problem)
+    assert lease.trajectory_id == second.trajectory_id
+    finish(database, holder, lease)
+    assert all(answer.is_checked for answer in database.run(lambda c: decisions.read_answers(c, problem)))
+    database.run(lambda c: decisions.end_judged(c, problem))
+    assert row_of(database, first.trajectory_id)[:3] == ("done", "written", False)
+    assert row_of(database, second.trajectory_id)[:3] == ("done", "judged", True)

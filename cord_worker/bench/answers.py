@@ -1,0 +1,144 @@
+"""`cordctl bench answers`: how well answers are checked, measured on a dataset's own references.
+
+Every reference is written in every style that applies to it (`answer_styles`): all must be accepted. With `others` it
+is also checked against every other reference of its dataset that has another value (`answer_values`): none may be.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cord_worker.bench.answer_styles import written
+from cord_worker.bench.answer_values import have_another_value, value_key
+from cord_worker.verify.pairs import AnswerPair, CheckedPair, checked_pairs
+from cord_worker.verify.rule import Rule
+
+_MOST_NAMED = 200
+_TOLD_EVERY = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A known answer and its question; `number` is its place in the dataset, from 1."""
+
+    number: int
+    answer: str
+    question: str | None
+
+
+@dataclass(slots=True)
+class AnswerFigures:
+    """What a dataset's references showed; a style's counts are (accepted, pairs). `misses` are the first ones."""
+
+    dataset: str
+    references: int
+    pairs: int = 0
+    accepted: int = 0
+    undecided: int = 0
+    styles: dict[str, list[int]] = field(default_factory=dict)
+    least_styles: int = 0
+    other_pairs: int = 0
+    others_accepted: int = 0
+    misses: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def accepted_share(self) -> float:
+        """Of the references in the styles that apply."""
+        return self.accepted / self.pairs if self.pairs else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "dataset": self.dataset,
+            "references": self.references,
+            "pairs": self.pairs,
+            "accepted": self.accepted,
+            "accepted_share": round(self.accepted_share, 6),
+            "undecided": self.undecided,
+            "least_styles_of_a_reference": self.least_styles,
+            "other_pairs": self.other_pairs,
+            "others_accepted": self.others_accepted,
+            "styles": {name: {"accepted": counts[0], "pairs": counts[1]} for name, counts in self.styles.items()},
+            "misses": self.misses,
+        }
+
+
+def measure_answers(
+    dataset: str,
+    references: Sequence[Reference],
+    *,
+    rule: Rule,
+    others: bool = False,
+    processes: int | None = None,
+    timeout_seconds: float = 5.0,
+    tell: Callable[[str], None] | None = None,
+) -> AnswerFigures:
+    """Checks the references in all styles, and with `others` against each other. `tell` hears how far it is."""
+    figures = AnswerFigures(dataset, len(references))
+    texts = [written(reference.answer) for reference in references]
+    figures.least_styles = min(map(len, texts), default=0)
+    names = [name for found in texts for name in found]
+    for name, checked in zip(
+        names,
+        checked_pairs(_styled(references, texts), rule, processes=processes, timeout_seconds=timeout_seconds),
+        strict=True,
+    ):
+        accepted = checked.verdict.correct is True
+        counts = figures.styles.setdefault(name, [0, 0])
+        counts[0] += accepted
+        counts[1] += 1
+        figures.pairs += 1
+        figures.accepted += accepted
+        figures.undecided += checked.verdict.correct is None
+        if not accepted:
+            _keep(figures, name, checked)
+        if tell is not None and figures.pairs % _TOLD_EVERY == 0:
+            tell(f"{dataset}: {figures.pairs:,} of {len(names):,} writings")
+    if others:
+        for checked in checked_pairs(
+            other_pairs(references), rule, processes=processes, timeout_seconds=timeout_seconds
+        ):
+            figures.other_pairs += 1
+            if checked.verdict.correct is True:
+                figures.others_accepted += 1
+                _keep(figures, "another answer", checked)
+            if tell is not None and figures.other_pairs % _TOLD_EVERY == 0:
+                tell(f"{dataset}: {figures.other_pairs:,} pairs of another value")
+    return figures
+
+
+def _styled(references: Iterable[Reference], texts: Iterable[dict[str, str]]) -> Iterator[AnswerPair]:
+    for reference, found in zip(references, texts, strict=True):
+        for text in found.values():
+            yield AnswerPair(reference.number, reference.answer, text, True, question=reference.question)
+
+
+def other_pairs(references: Sequence[Reference]) -> Iterator[AnswerPair]:
+    """Every reference with every other one of another value in its place; of equal spellings the first one stands."""
+    first: dict[str, Reference] = {}
+    for reference in references:
+        first.setdefault(value_key(reference.answer), reference)
+    distinct = list(first.values())
+    for reference in distinct:
+        for other in distinct:
+            if other is not reference and have_another_value(reference.answer, other.answer):
+                yield AnswerPair(
+                    reference.number,
+                    reference.answer,
+                    f"Therefore $\\boxed{{{other.answer}}}$.",
+                    False,
+                    question=reference.question,
+                )
+
+
+def _keep(figures: AnswerFigures, name: str, checked: CheckedPair) -> None:
+    if len(figures.misses) < _MOST_NAMED:
+        figures.misses.append({"style": name, **checked.to_json()})
+
+
+def missed_styles(figures: AnswerFigures) -> Counter[str]:
+    """Misses by style, most first."""
+    return Counter({name: pairs - accepted for name, (accepted, pairs) in figures.styles.items() if pairs > accepted})

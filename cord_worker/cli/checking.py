@@ -1,0 +1,259 @@
+"""`cordctl check` and `cordctl recheck`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cord_worker.cli.options import json_option, print_json, read_settings, state_dir_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cord_worker.operations.rechecking import Rechecked
+    from cord_worker.verify import Rule, Verdict
+    from cord_worker.verify.pairs import CheckedPair, PairFigures
+
+_METHODS = ("math", "exact", "choice", "numeric")
+_WORDS = {True: "right", False: "wrong", None: "undecided"}
+_TOLD_EVERY = 10.0
+_SHOWN = 200
+"""Characters of a text in a line for people."""
+
+
+@click.command()
+@click.argument("pairs", required=False, type=click.Path(path_type=Path, allow_dash=True), metavar="[PAIRS.jsonl]")
+@click.option("--reference", help="The known answer.")
+@click.option("--answer", help="The text to check: a final answer, or one that holds it.")
+@click.option("--question", help="The question; the order of a list may depend on it.")
+@click.option("--method", type=click.Choice(_METHODS), help="How answers are compared  [default: math, or --config's].")
+@click.option(
+    "--ordered/--unordered", default=None, help="Whether the order of a list counts (by type and question otherwise)."
+)
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Take method, tolerance and order from [verify] of this cord.toml.",
+)
+@click.option("--processes", type=click.IntRange(1, 256), help="Pairs checked at a time  [default: processors].")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, help="Seconds a pair."
+)
+@click.option("--strict", is_flag=True, help="Exit with 1 where a pair differs, or the one answer is not right.")
+@json_option
+@click.pass_context
+def check(
+    context: click.Context,
+    pairs: Path | None,
+    reference: str | None,
+    answer: str | None,
+    question: str | None,
+    method: str | None,
+    ordered: bool | None,
+    config_path: Path | None,
+    processes: int | None,
+    timeout: float,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Check an answer against its reference, or a file of pairs, as a run would.
+
+    \b
+      cordctl check --reference '3/4' --answer 'So it is $0.75$.'
+      cordctl check pairs.jsonl --json | tail -n 1
+
+    One pair: prints what the reference is, the final answers that were found, the verdict and why. PAIRS.jsonl holds
+    one object a line: reference, answer, expected (true, false, or null where no verdict is the clear one), and perhaps
+    method and question; - reads standard input. Prints the pairs whose verdict differs from what is expected, then
+    how many. With --json every line is an object, and the last one has pairs, right_refused_share (of those expected
+    true, undecided ones included), wrong_accepted_share (of those expected false) and undecided_share (of all).
+
+    Exits with 0 once the check is done, whatever the verdicts are (--strict changes that); with 1 where a line is no
+    pair, after naming all such lines.
+    """
+    if (pairs is None) == (reference is None and answer is None) or (reference is None) != (answer is None):
+        raise click.UsageError("give a file of pairs, or --reference and --answer")
+    if pairs is not None and question is not None:
+        raise click.UsageError("--question goes with --reference and --answer; in a file it is a field of each pair")
+    rule = _rule(config_path, method, ordered)
+    if reference is not None and answer is not None:
+        as_meant = _check_one(reference, answer, rule, question, timeout, as_json=as_json)
+    else:
+        assert pairs is not None
+        as_meant = _check_file(pairs, rule, processes, timeout, as_json=as_json)
+    context.exit(1 if strict and not as_meant else 0)
+
+
+def _rule(config_path: Path | None, method: str | None, ordered: bool | None) -> Rule:
+    from dataclasses import replace
+
+    from cord_worker.verify.rule import DEFAULT_RELATIVE, Method, Rule, rule_of
+
+    rule = Rule(relative=DEFAULT_RELATIVE)
+    if config_path is not None:
+        from cord_worker.config import RunConfig
+        from cord_worker.errors import ConfigError
+
+        verify = RunConfig.load(config_path).verify
+        if method is None and verify.method not in _METHODS:
+            raise ConfigError(
+                f"{config_path}: verify.method is {verify.method!r}, which compares nothing: name another with --method"
+            )
+        rule = rule_of(verify, method or verify.method)
+    if method is not None:
+        rule = replace(rule, method=Method(method))
+    return rule if ordered is None else replace(rule, ordered=ordered)
+
+
+def _check_one(reference: str, answer: str, rule: Rule, question: str | None, timeout: float, *, as_json: bool) -> bool:
+    from cord_worker.verify import AnswerChecker
+
+    with AnswerChecker(timeout) as checker:
+        verdict = checker.check(answer, reference, rule, question)
+    if as_json:
+        found = {"reference": reference, "answer": answer, "correct": verdict.correct, **verdict.to_json()}
+        click.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        for name, value in _told(verdict):
+            click.echo(f"{name:<10}{value}")
+    return verdict.correct is True
+
+
+def _told(verdict: Verdict) -> Iterable[tuple[str, str]]:
+    from cord_worker.progress import shown
+
+    yield "type", verdict.type or "-"
+    yield "readings", "none" if not verdict.readings else shown(verdict.readings[0])
+    for reading in verdict.readings[1:]:
+        yield "", shown(reading)
+    yield "verdict", f"{_WORDS[verdict.correct]} ({verdict.method})"
+    if verdict.detail:
+        yield "why", shown(verdict.detail)
+
+
+def _check_file(path: Path, rule: Rule, processes: int | None, timeout: float, *, as_json: bool) -> bool:
+    from cord_worker.verify.pairs import PairFigures, checked_pairs, read_pairs
+
+    pairs = read_pairs(path)
+    figures = PairFigures()
+    told = time.monotonic()
+    for checked in checked_pairs(pairs, rule, processes=processes, timeout_seconds=timeout):
+        figures.add(checked)
+        if checked.differs:
+            click.echo(json.dumps(checked.to_json(), ensure_ascii=False) if as_json else _difference(checked))
+        if time.monotonic() - told > _TOLD_EVERY:
+            told = time.monotonic()
+            click.echo(f"{figures.pairs:,} of {len(pairs):,} pairs", err=True)
+    click.echo(json.dumps(figures.to_json()) if as_json else _sentence(figures))
+    return not figures.differing
+
+
+def _difference(checked: CheckedPair) -> str:
+    pair, verdict = checked.pair, checked.verdict
+    lines = [
+        f"line {pair.line}: expected {_WORDS[pair.expected]}, found {_WORDS[verdict.correct]} ({verdict.method})",
+        f"    reference  {_short(pair.reference)}" + ("" if verdict.type is None else f"   [{verdict.type}]"),
+        f"    answer     {_short(pair.answer)}",
+        f"    readings   {', '.join(map(_short, verdict.readings)) or 'none'}",
+    ]
+    return "\n".join([*lines, *([f"    why        {_short(verdict.detail)}"] if verdict.detail else [])])
+
+
+def _short(text: str) -> str:
+    from cord_worker.progress import shown
+
+    return shown(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+
+
+def _sentence(figures: PairFigures) -> str:
+    shares = figures.to_json()
+    return (
+        f"{figures.pairs:,} pairs, {figures.differing:,} differ: "
+        f"right refused {figures.right_refused:,} of {figures.expected_right:,} "
+        f"({100 * shares['right_refused_share']:.2f} %), "
+        f"wrong accepted {figures.wrong_accepted:,} of {figures.expected_wrong:,} "
+        f"({100 * shares['wrong_accepted_share']:.2f} %), "
+        f"undecided {figures.undecided:,} of {figures.pairs:,} ({100 * shares['undecided_share']:.2f} %)"
+    )
+
+
+@click.command()
+@click.argument("run")
+@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@click.option(
+    "--judged", is_flag=True, help="Compare those too that the LLM judge decided after an undecided comparison."
+)
+@click.option("--processes", type=click.IntRange(1, 256), help="Answers checked at a time  [default: processors].")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, help="Seconds an answer."
+)
+@state_dir_option
+@json_option
+def recheck(
+    run: str,
+    dry_run: bool,
+    judged: bool,
+    processes: int | None,
+    timeout: float,
+    state_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Check the stored answers of RUN again by today's rules, without a model, and store what changed.
+
+    Finished problems only: those still being worked on are left to the run. A check that ends without a result (too
+    long, or a crash) changes nothing. Killed or interrupted, the same command goes on; a second one changes nothing
+    more. What an answer was before stays in its verification (`rechecked`). Verdicts of an LLM judge stay.
+    """
+    from cord_worker.operations.database import open_database
+    from cord_worker.operations.rechecking import recheck_run
+
+    def tell(done: int, total: int) -> None:
+        click.echo(f"{done:,} of {total:,} answers", err=True)
+
+    with open_database(read_settings(state_dir)) as database:
+        found = recheck_run(
+            database,
+            run,
+            dry_run=dry_run,
+            judged=judged,
+            processes=processes,
+            timeout_seconds=timeout,
+            tell=tell if sys.stderr.isatty() or not as_json else None,
+        )
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _print_rechecked(found)
+
+
+def _print_rechecked(found: Rechecked) -> None:
+    from cord_worker.progress import shown
+
+    for change in found.changes:
+        verdict = change.verdict
+        click.echo(
+            f"{shown(change.key)}{'' if change.sample is None else f' (sample {change.sample})'}: "
+            f"{_WORDS[change.before]} -> {_WORDS[verdict.correct]} ({verdict.method}): reference "
+            f"{_short(change.reference)}, found {_short(verdict.extracted or 'none')}"
+        )
+    click.echo(
+        f"run {shown(found.run)}: {found.checked:,} answers checked; became right {found.became(True):,}, wrong "
+        f"{found.became(False):,}, undecided {found.became(None):,}"
+    )
+    beside = [
+        (found.judged, "judged by an LLM, left"),
+        (found.unchecked, "not to be checked (method none), left"),
+        (found.unfinished, "problems still being worked on, left"),
+        (found.kept, "checks ended without a result (too long or a crash): the stored verdict stays"),
+    ]
+    for count, words in beside:
+        if count:
+            click.echo(f"  {count:,} {words}")
+    if found.dry_run:
+        click.echo("Nothing was written (--dry-run).")

@@ -1,0 +1,193 @@
+"""Checking the stored answers of a run again: `cordctl recheck`.
+
+Works through the answers of finished problems in the order of their keys, a batch a transaction, so that it can be
+killed at any moment: what is written is right, and the same command does the rest. A verdict is only replaced where it
+is still the one that was read.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import cord_worker
+from cord_worker.config import RunConfig, VerifyConfig
+from cord_worker.store.database import Database
+from cord_worker.store.rechecking import (
+    NewVerdict,
+    StoredAnswer,
+    count_answers,
+    count_unfinished,
+    read_stored_answers,
+    write_new_verdicts,
+)
+from cord_worker.store.runs import resolve_run
+from cord_worker.verify import AnswerChecker, Verdict, rule_of
+from cord_worker.verify.pairs import usable_processors
+
+_BATCH = 200
+_TOLD_EVERY = 10.0
+_NO_RESULT = ("timeout", "crashed")
+"""Methods of a check that says nothing of the answer, perhaps because the machine is busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An answer whose correctness is another one now; `before` is what it was."""
+
+    key: str
+    sample: int | None
+    reference: str
+    before: bool | None
+    method_before: str | None
+    verdict: Verdict
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "id": self.key,
+            "sample": self.sample,
+            "reference": self.reference,
+            "before": self.before,
+            "method_before": self.method_before,
+            "correct": self.verdict.correct,
+            **self.verdict.to_json(),
+        }
+
+
+@dataclass(slots=True)
+class Rechecked:
+    """The result of checking a run again. `checked` answers were compared; of them `rewritten` have another verdict or
+    another reason now, and `kept` ones their old verdict because the check had no result. Left alone are `judged` ones,
+    those that nothing checks (`unchecked`) and `unfinished` problems."""
+
+    run: str
+    dry_run: bool
+    unfinished: int = 0
+    checked: int = 0
+    rewritten: int = 0
+    kept: int = 0
+    judged: int = 0
+    unchecked: int = 0
+    changes: list[Change] = field(default_factory=list)
+
+    def became(self, correct: bool | None) -> int:
+        """Answers that are so now and were not before."""
+        return sum(change.verdict.correct is correct for change in self.changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "run": self.run,
+            "dry_run": self.dry_run,
+            "checked": self.checked,
+            "became_right": self.became(True),
+            "became_wrong": self.became(False),
+            "became_undecided": self.became(None),
+            "rewritten": self.rewritten,
+            "kept_without_result": self.kept,
+            "judged": self.judged,
+            "unchecked": self.unchecked,
+            "unfinished_problems": self.unfinished,
+            "changes": [change.to_json() for change in self.changes],
+        }
+
+
+def recheck_run(
+    database: Database,
+    name: str,
+    *,
+    dry_run: bool = False,
+    judged: bool = False,
+    processes: int | None = None,
+    timeout_seconds: float = 5.0,
+    tell: Callable[[int, int], None] | None = None,
+) -> Rechecked:
+    """Checks the answers of the run's finished problems again and writes what changed, unless it is a `dry_run`.
+
+    With `judged`, answers that an LLM decided after an undecided comparison are compared too; its verdict stays where
+    the comparison is undecided still. `tell` hears now and then how many of how many answers were looked at.
+
+    Raises RunNotFound, and ProcessPoolError where no process can be started.
+    """
+    run = database.run(lambda connection: resolve_run(connection, name))
+    verify = RunConfig.from_stored(run.config).verify
+    total = database.run(lambda connection: count_answers(connection, run.id))
+    found = Rechecked(run.name, dry_run, database.run(lambda connection: count_unfinished(connection, run.id)))
+    count = processes or usable_processors()
+    seen = after = 0
+    told = time.monotonic()
+    with AnswerChecker(timeout_seconds, workers=count) as checker, ThreadPoolExecutor(2 * count) as threads:
+        while batch := database.run(lambda c, after=after: read_stored_answers(c, run.id, after, _BATCH)):  # type: ignore[misc]
+            due = [answer for answer in batch if _is_due(answer, found, judged=judged)]
+            verdicts = list(threads.map(lambda answer: _check(checker, verify, answer), due))
+            _settle(database, found, due, verdicts)
+            after = batch[-1].trajectory_id
+            seen += len(batch)
+            if tell is not None and time.monotonic() - told > _TOLD_EVERY:
+                told = time.monotonic()
+                tell(seen, total)
+    return found
+
+
+def _is_due(answer: StoredAnswer, found: Rechecked, *, judged: bool) -> bool:
+    """Whether the answer is to be compared; counts those that are not."""
+    if answer.method == "none":
+        found.unchecked += 1
+        return False
+    if answer.method == "judge" or (answer.is_judged and not judged):
+        found.judged += 1
+        return False
+    return True
+
+
+def _check(checker: AnswerChecker, verify: VerifyConfig, answer: StoredAnswer) -> Verdict:
+    return checker.check(answer.text, answer.reference, rule_of(verify, answer.method), answer.question)
+
+
+def _settle(database: Database, found: Rechecked, answers: Sequence[StoredAnswer], verdicts: Sequence[Verdict]) -> None:
+    """Writes those of the verdicts that are others now, and counts."""
+    new: list[NewVerdict] = []
+    changes: dict[int, Change] = {}
+    for answer, verdict in zip(answers, verdicts, strict=True):
+        found.checked += 1
+        before = answer.verification or {}
+        if verdict.method in _NO_RESULT and before.get("method") not in _NO_RESULT:
+            found.kept += 1
+            continue
+        if answer.is_judged and verdict.correct is None:
+            found.judged += 1  # as undecided as it was: the judge's verdict stays
+            continue
+        document = verdict.to_json()
+        is_change = verdict.correct is not answer.correct
+        if is_change:
+            document["rechecked"] = {
+                "correct": answer.correct,
+                "method": before.get("method"),
+                "by": cord_worker.__version__,
+            }
+            changes[answer.trajectory_id] = Change(
+                answer.key, answer.sample, answer.reference, answer.correct, before.get("method"), verdict
+            )
+        elif "rechecked" in before:
+            document["rechecked"] = before["rechecked"]
+        if answer.is_judged:
+            document["judged"] = before.get("judged") or before
+        if document != answer.verification:
+            new.append(
+                NewVerdict(
+                    answer.trajectory_id,
+                    verdict.correct,
+                    json.dumps(document),
+                    None if answer.verification is None else json.dumps(answer.verification),
+                )
+            )
+    written = {one.trajectory_id for one in new}
+    if new and not found.dry_run:
+        written = database.run(lambda connection: write_new_verdicts(connection, new))
+    found.rewritten += len(written)
+    found.changes.extend(change for key, change in changes.items() if key in written)

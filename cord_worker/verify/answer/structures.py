@@ -1,0 +1,184 @@
+"""Texts that hold several answers: lists, sets, tuples, vectors and matrices, taken apart at their outermost signs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from cord_worker.verify.answer import expression
+from cord_worker.verify.answer.expression import Node
+
+_OPEN = {"(": 1, "[": 1, "{": 1}
+_CLOSE = {")": 1, "]": 1, "}": 1}
+_WORDS = re.compile(
+    r",? (?:and|or|und|oder|et|ou|и|или|和|或|또는|و|أو|as well as) |(?<=[\w)}]) ?(?:或|和|以及|또는) ?(?=[\w(\\-])|,? & |(?<!\\)\\(?:lor|land) "
+)
+_THOUSANDS = re.compile(r",\d{3}(?!\d)")
+_OR = re.compile(r"\b(?:or|oder|ou|или)\b|\\lor|或|또는|أو")
+_AND = re.compile(r"\b(?:and|und|et|as well as)\b|&|\\land|和|以及|(?:^|\s)(?:и|و)(?:\s|$)")
+_MATRIX = re.compile(
+    r"\\begin ?\{(?P<kind>[a-zA-Z]*matrix|array)\*?\}(?: ?\{[lcr| ]*\})?(?P<body>.*)\\end ?\{(?P=kind)\*?\}", re.DOTALL
+)
+_MAX_PARTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The elements of a list in their order; `joined` is "and", "or" or "" for a plain comma list."""
+
+    items: tuple[str, ...]
+    joined: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bracketed:
+    """Elements within brackets: `kind` is "set", "tuple" (round or angle brackets) or "square"; or "half-open"."""
+
+    items: tuple[str, ...]
+    kind: str
+    brackets: str
+
+
+@lru_cache(maxsize=512)
+def split(text: str, *, inside: bool = False) -> Parts:
+    """The elements of a cleaned list. `inside` brackets a comma without a space is a comma too: `(1,200)`."""
+    spaced = re.search(r", |;|\band\b|\bor\b", text) is not None
+    parts: list[str] = []
+    joints: list[str] = []
+    depth = at = start = 0
+    while at < len(text):
+        char = text[at]
+        if char == "\\":
+            if text.startswith((r"\{", r"\langle"), at):
+                depth += 1
+            elif text.startswith((r"\}", r"\rangle"), at):
+                depth -= 1
+            elif depth == 0 and text.startswith((r"\lor ", r"\land "), at) and parts is not None:
+                pass
+            at += 2
+            continue
+        if char in _OPEN:
+            depth += 1
+        elif char in _CLOSE:
+            depth -= 1
+        elif depth <= 0:
+            word = _WORDS.match(text, at) if char in ", 或和以또" else None
+            if word is not None and at > start:
+                joints.append(word[0])
+                parts.append(text[start:at])
+                at = start = word.end()
+                continue
+            if char == ";" or (char == "," and not _is_thousands(text, at, allowed=spaced or not inside)):
+                joints.append(",")
+                parts.append(text[start:at])
+                start = at + 1
+        at += 1
+        if len(parts) > _MAX_PARTS:
+            return Parts((text,))
+    parts.append(text[start:])
+    items = tuple(
+        part for part in (part.strip().removeprefix("and ").removeprefix("or ").strip() for part in parts) if part
+    )
+    if len(items) < 2:
+        return Parts(items or (text,))
+    whole = " ".join(joints + [part.strip()[:4] for part in parts[1:]])
+    return Parts(items, "or" if _OR.search(whole) else "and" if _AND.search(whole) else "")
+
+
+def _is_thousands(text: str, at: int, *, allowed: bool) -> bool:
+    if not allowed or at == 0 or not text[at - 1].isdigit() or not _THOUSANDS.match(text, at):
+        return False
+    before = re.search(r"[\d,]*$", text[max(0, at - 40) : at])
+    digits = before[0] if before else ""
+    return re.fullmatch(r"\d{1,3}(?:,\d{3})*", digits) is not None
+
+
+def bracketed(text: str) -> Bracketed | None:
+    """The elements of one pair of brackets around the whole text, None where there is no such pair."""
+    for opening, closing, kind in (
+        (r"\{", r"\}", "set"), (r"\langle", r"\rangle", "tuple"), ("{", "}", "set"), ("(", ")", "tuple"),
+        ("[", "]", "square"), ("<", ">", "tuple"), ("[", ")", "half-open"), ("(", "]", "half-open"),
+    ):  # fmt: skip
+        if len(text) > len(opening + closing) and text.startswith(opening) and text.endswith(closing):
+            inner = text[len(opening) : -len(closing)].strip()
+            if not _closes_at_end(text):
+                continue
+            if opening == "<" and re.search("[<>]", inner):
+                continue
+            return Bracketed(split(inner, inside=True).items, kind, opening + closing)
+    return None
+
+
+def _closes_at_end(text: str) -> bool:
+    depth = 0
+    for match in re.finditer(r"\\[a-zA-Z]+|\\?[()\[\]{}<>]", text):
+        sign = match[0].lstrip("\\")
+        if sign in ("(", "[", "{", "langle") or (sign == "<" and match.start() == 0):
+            depth += 1
+        elif sign in (")", "]", "}", "rangle") or (sign == ">" and match.end() == len(text)):
+            depth -= 1
+            if depth == 0 and match.end() < len(text):
+                return False
+    return depth == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Cells row by row; `determinant` where it stands between bars."""
+
+    rows: tuple[tuple[str, ...], ...]
+    determinant: bool = False
+
+
+@lru_cache(maxsize=128)
+def matrix(text: str) -> Matrix | None:
+    """A LaTeX matrix or a list of lists of one length."""
+    if match := _MATRIX.fullmatch(text.strip()):
+        body = match["body"]
+        if r"\begin" in body:
+            return None
+        rows = [row.strip() for row in re.split(r"\\\\(?: ?\[[^\]]*\])?|\\cr\b", body)]
+        cells = tuple(tuple(cell.strip() for cell in row.split("&")) for row in rows if row.strip(" &"))
+        if not cells or len({len(row) for row in cells}) != 1:
+            return None
+        return Matrix(cells, match["kind"] in ("vmatrix", "Vmatrix"))
+    outer = bracketed(text) if text.startswith(("[[", "[ [", "((")) else None
+    if outer is None or len(outer.items) < 1:
+        return None
+    found = []
+    for item in outer.items:
+        row = bracketed(item)
+        if row is None or row.kind not in ("square", "tuple"):
+            return None
+        found.append(row.items)
+    return Matrix(tuple(found)) if len({len(row) for row in found}) == 1 else None
+
+
+_BASES = ("i", "j", "k")
+
+
+def by_unit_vectors(text: str, size: int) -> tuple[Node, ...] | None:
+    """The components of `2\\mathbf{i}-\\mathbf{j}`; None where the text is no such sum."""
+    tree = expression.parse(text)
+    if tree is None or not 2 <= size <= 3:
+        return None
+    named = {name for name in expression.symbols(tree) if name.split()[-1] in _BASES and not name.startswith("mathbb")}
+    marked = {name for name in named if " " in name}
+    if not marked and not {"j", "k"} & named:
+        return None
+    names = marked or named | {"i"}
+    at_zero = _placed(tree, dict.fromkeys(names, 0))
+    found: list[Node] = []
+    for base in _BASES[:size]:
+        at_one = _placed(tree, {name: int(name.split()[-1] == base) for name in names})
+        found.append(("add", (at_one, ("neg", at_zero))))
+    if size == 2 and any(name.split()[-1] == "k" for name in named):
+        return None
+    return tuple(found)
+
+
+def _placed(tree: Node, values: dict[str, int]) -> Node:
+    if tree[0] in ("sym", "const") and tree[1] in values:
+        return expression.number(values[tree[1]])
+    return expression.rebuilt(tree, lambda child: _placed(child, values))

@@ -1,0 +1,218 @@
+"""`cordctl recheck`: verdicts of an older checker are replaced, once, and what is not the checker's stays."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+
+from cord_worker.cli import cli
+from cord_worker.config import RunConfig
+from cord_worker.dataset import ProblemRecord
+from cord_worker.operations import rechecking
+from cord_worker.operations.rechecking import Rechecked, recheck_run
+from cord_worker.store.database import Database
+from cord_worker.store.ingest import enqueue
+from cord_worker.store.invariants import INVARIANTS, check
+from cord_worker.store.rechecking import NewVerdict, read_stored_answers, write_new_verdicts
+from cord_worker.verify import Verdict
+
+CONFIG = RunConfig.model_validate(
+    {
+        "models": {"m": {"path": "m", "engine": "instant"}, "judge": {"path": "judge", "engine": "instant"}},
+        "teachers": [{"name": "first", "model": "m"}],
+        "prover": {"model": "m"},
+        "verify": {"undecided": "judge", "judge": {"model": "judge"}},
+    }
+)
+
+OLD = '{"method": "unequal", "extracted": null, "detail": null}'
+JUDGE = '{"method": "judge", "extracted": null, "detail": "said so", "rounds": 1, "compared": {"method": "undecided"}}'
+
+_ANSWERED = (
+    """
+    INSERT INTO candidates (problem_id, parent_rank, step, depth, round, teacher_id, sample, lineage, seed, max_tokens,
+                            whole, state, text, finish_reason, completion_tokens, score, log_prob_sum, answer_tokens,
+                            kept, winning, rank)
+    SELECT p.id, 0, 1, 1, 0, t.id, 0, 'l' || p.id, 0, 8, false, 'scored', 'a step', 'think_end', 3, 1, 0, 1, true, true,
+           0
+    FROM problems p JOIN teachers t ON t.run_id = p.run_id
+    """,
+    """
+    INSERT INTO beams (problem_id, step, rank, candidate_id, finish)
+    SELECT problem_id, 1, 0, id, 'think_end' FROM candidates
+    """,
+    """
+    INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish, winner, answer_state, answer_text,
+                              correct, verification)
+    SELECT c.problem_id, c.id, 1, 1, 'think_end', true, CASE WHEN p.attributes ? 'judged' THEN 'judged' ELSE 'written'
+           END, p.attributes ->> 'text', (p.attributes ->> 'correct')::boolean, (p.attributes -> 'verification')
+    FROM candidates c JOIN problems p ON p.id = c.problem_id
+    """,
+    """
+    UPDATE problems SET step = 1, state = CASE WHEN attributes ? 'unfinished' THEN 'verifying' ELSE 'done' END,
+                        finished_at = CASE WHEN attributes ? 'unfinished' THEN NULL ELSE now() END
+    """,
+)
+
+
+def stored(database: Database, **answers: dict[str, Any]) -> None:
+    """A run of problems whose reference is 1250 and whose answers and verdicts are these."""
+    records = [
+        ProblemRecord(key, "How much?", "1250", None, {"verification": json.loads(OLD), **answer}, f"d:{number}")
+        for number, (key, answer) in enumerate(answers.items(), start=1)
+    ]
+
+    def write(connection: sa.Connection) -> None:
+        enqueue(connection, "run", CONFIG, records)
+        for statement in _ANSWERED:
+            connection.execute(sa.text(statement))
+        connection.execute(sa.text("UPDATE trajectories SET verification = NULL WHERE verification = 'null'::jsonb"))
+
+    database.run(write)
+
+
+def verdicts(database: Database) -> dict[str, tuple[Any, ...]]:
+    statement = """
+        SELECT p.key, j.correct, j.verification, j.answer_state
+        FROM trajectories j JOIN problems p ON p.id = j.problem_id
+    """
+    return {row.key: tuple(row[1:]) for row in database.run(lambda c: c.execute(sa.text(statement)).all())}
+
+
+def run_id(database: Database) -> int:
+    return int(database.run(lambda c: c.execute(sa.text("SELECT id FROM runs")).scalar_one()))
+
+
+def again(database: Database, **options: Any) -> Rechecked:
+    return recheck_run(database, "run", timeout_seconds=60, processes=1, **options)
+
+
+def broken(database: Database) -> list[str]:
+    return [one.name for one in INVARIANTS if database.run(lambda c, i=one: check(c, i, None)).offences]
+
+
+RIGHT = {"text": r"So it is \boxed{\$1,250}.", "correct": False}
+STILL_WRONG = {"text": "The final answer is 1251.", "correct": False}
+WRONG_NOW = {"text": "The final answer is 12.", "correct": True, "verification": {"method": "math", "extracted": "12"}}
+SILENT = {"text": "", "correct": False}
+
+
+def test_what_changed_is_stored_and_told_and_a_second_time_nothing_changes(database: Database) -> None:
+    stored(database, right=RIGHT, same=STILL_WRONG, wrong=WRONG_NOW, silent=SILENT)
+    found = again(database)
+    assert (found.checked, found.became(True), found.became(False), found.became(None)) == (4, 1, 1, 1)
+    assert {change.key: (change.before, change.verdict.correct) for change in found.changes} == {
+        "right": (False, True),
+        "wrong": (True, False),
+        "silent": (False, None),
+    }
+    after = verdicts(database)
+    assert {key: row[0] for key, row in after.items()} == {"right": True, "same": False, "wrong": False, "silent": None}
+    assert (after["right"][1]["type"], after["silent"][1]["method"]) == ("number", "undecided")
+    assert after["wrong"][1]["rechecked"]["correct"] is True
+    assert after["wrong"][1]["rechecked"]["method"] == "math"
+    assert broken(database) == []
+
+    second = again(database)
+    assert (second.checked, second.changes, second.rewritten) == (4, [], 0)
+    assert verdicts(database) == after
+
+
+def test_a_dry_run_tells_and_writes_nothing(database: Database) -> None:
+    stored(database, right=RIGHT, same=STILL_WRONG)
+    before = verdicts(database)
+    assert [change.key for change in again(database, dry_run=True).changes] == ["right"]
+    assert verdicts(database) == before
+
+
+def test_killed_in_the_middle_it_goes_on_where_it_was(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(database, **{f"p{number}": RIGHT for number in range(6)})
+    monkeypatch.setattr(rechecking, "_BATCH", 2)
+    write = rechecking.write_new_verdicts
+    calls = []
+
+    def dies(connection: sa.Connection, new: Any) -> set[int]:
+        calls.append(new)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return write(connection, new)
+
+    monkeypatch.setattr(rechecking, "write_new_verdicts", dies)
+    with pytest.raises(KeyboardInterrupt):
+        again(database)
+    assert sorted(row[0] for row in verdicts(database).values()) == [False] * 4 + [True] * 2
+    found = again(database)
+    assert (found.checked, found.became(True)) == (6, 4)
+    assert {row[0] for row in verdicts(database).values()} == {True}
+
+
+def test_problems_that_are_worked_on_and_rows_that_nothing_compares_are_left(database: Database) -> None:
+    stored(
+        database,
+        working={**RIGHT, "unfinished": True},
+        unchecked={**RIGHT, "verify": "none", "correct": None, "verification": None},
+        asked={**RIGHT, "verify": "judge", "judged": True, "verification": {"method": "judge"}},
+    )
+    before = verdicts(database)
+    found = again(database, judged=True)
+    assert (found.checked, found.unfinished, found.unchecked, found.judged) == (0, 1, 1, 1)
+    assert verdicts(database) == before
+
+
+def test_a_judges_verdict_stays_unless_it_is_asked_for(database: Database) -> None:
+    judged = {"judged": True, "verification": json.loads(JUDGE)}
+    stored(database, decided={**RIGHT, **judged}, undecided={**SILENT, **judged})
+    before = verdicts(database)
+    assert (again(database).judged, verdicts(database)) == (2, before)
+
+    found = again(database, judged=True)
+    assert ([change.key for change in found.changes], found.judged) == (["decided"], 1)
+    after = verdicts(database)
+    assert after["undecided"] == before["undecided"]
+    assert after["decided"][0] is True
+    assert after["decided"][1]["judged"]["detail"] == "said so"
+    assert broken(database) == []
+    assert again(database, judged=True).rewritten == 0
+
+
+def test_a_check_without_a_result_keeps_the_stored_verdict(database: Database) -> None:
+    stored(database, wrong=WRONG_NOW, right=RIGHT)
+    before = verdicts(database)
+    answers = database.run(lambda c: read_stored_answers(c, run_id(database), 0, 10))
+    found = Rechecked("run", dry_run=False)
+    without = [Verdict(None, "timeout"), Verdict(None, "crashed")]
+    rechecking._settle(database, found, answers, without)
+    assert (found.checked, found.kept, found.changes) == (2, 2, [])
+    assert verdicts(database) == before
+
+
+def test_a_verdict_that_another_one_wrote_meanwhile_is_not_written_over(database: Database) -> None:
+    stored(database, right=RIGHT)
+    (answer,) = database.run(lambda c: read_stored_answers(c, run_id(database), 0, 10))
+    late = NewVerdict(answer.trajectory_id, False, '{"method": "late"}', json.dumps(answer.verification))
+    again(database)
+    assert database.run(lambda c: write_new_verdicts(c, [late])) == set()
+    assert verdicts(database)["right"][0] is True
+
+
+def test_the_command_names_what_changed_for_people_and_for_scripts(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(database, right=RIGHT, silent=SILENT)
+    monkeypatch.setenv("CORD_DATABASE_URL", database_url)
+    shown = CliRunner().invoke(cli, ["recheck", "run", "--dry-run", "--timeout", "60"])
+    assert shown.exit_code == 0, shown.output
+    assert "right: wrong -> right" in shown.output
+    assert "silent: wrong -> undecided (undecided)" in shown.output
+    assert "2 answers checked; became right 1, wrong 0, undecided 1" in shown.output
+    assert "Nothing was written" in shown.output
+    found = json.loads(CliRunner().invoke(cli, ["recheck", "run", "--json", "--timeout", "60"]).stdout)
+    assert (found["became_right"], found["became_undecided"], found["dry_run"]) == (1, 1, False)
+    assert {change["id"] for change in found["changes"]} == {"right", "silent"}
+    missing = CliRunner().invoke(cli, ["recheck", "other"])
+    assert missing.exit_code == 1
+    assert "no run is called 'other'" in missing.output
