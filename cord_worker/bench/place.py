@@ -92,9 +92,7 @@ def _external(settings: Settings) -> Iterator[tuple[Endpoints, str]]:
     if settings.database_url is None or settings.broker_url is None:
         raise ConfigError("--external needs both CORD_DATABASE_URL and CORD_BROKER_URL; leave it out to embed both")
     if is_amqp(settings.broker_url):
-        raise ConfigError(
-            "bench measures with Redis, and CORD_BROKER_URL names RabbitMQ, whose queues would stay: leave --external out"
-        )
+        raise ConfigError("bench measures with Redis, and CORD_BROKER_URL names RabbitMQ: leave --external out")
     name = f"cord_bench_{secrets.token_hex(6)}"
     prefix = f"{name}:"
     url = sa.make_url(settings.database_url)
