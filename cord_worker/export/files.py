@@ -56,6 +56,8 @@ def check_writable(output: str) -> None:
     """Raises ExportError where `output` cannot be written, before anything costs time."""
     if output == STANDARD_OUTPUT:
         return
+    if not output:
+        raise ExportError("the output file has no name: give one, or - for standard output.")
     target = Path(output)
     folder = target.parent
     if target.is_dir():

@@ -44,5 +44,6 @@ def _check_port(port: int) -> None:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
         raise ConfigError(
-            f"port {port} of 127.0.0.1 cannot be served: {error.strerror}. Name another one: cordctl flower --port PORT"
+            f"port {port} of 127.0.0.1 cannot be served: {os.strerror(error.errno or 0)}. Name another one "
+            "(cordctl flower --port PORT)"
         ) from None

@@ -100,7 +100,11 @@ def _set(document: Any, assignment: str) -> str:
         makes_engine_table = section in _ENGINE_TABLES and table is not document
         if (makes_engine_table or ".".join(sections[:depth]) in _OWN_TABLES) and section not in table:
             table[section] = tomlkit.table()
-        if section not in table or not isinstance(table[section], dict):
+        if section in table and not isinstance(table[section], dict):
+            raise ConfigError(
+                f"{assignment!r}: {section!r} is no table with keys of its own: write that part into cord.toml by hand"
+            )
+        if section not in table:
             raise ConfigError(f"{assignment!r}: {unknown('section', section, table)}")
         table = table[section]
     # A new key goes before the comments at the table's end, which are the next table's.

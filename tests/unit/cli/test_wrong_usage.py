@@ -45,6 +45,7 @@ def used(*arguments: str) -> Result:
         ("init --set search.pipeline=crod", "did you mean 'cord'?"),
         ("init --set search.beam_width=many", "valid integer"),
         ("init --set nothing", "SECTION.KEY=VALUE"),
+        ("init --set teachers.name=x", "by hand"),
         ("init --only-teacher planer", "did you mean 'planner'?"),
         ("validate good.toml", "unknown kind of file"),
         ("validate https://example.org/rows.jsonl", "is a URL: download"),
@@ -99,6 +100,12 @@ def test_a_wrong_usage_is_answered_in_words(line: str, told: str) -> None:
 def test_an_empty_variable_is_no_path(option: str) -> None:
     arguments = ["validate", ""] if option == "dataset" else ["validate", "rows.jsonl", "--config", ""]
     assert "must not be empty" in used(*arguments).output
+
+
+def test_an_empty_variable_is_no_output() -> None:
+    result = used("run", "rows.jsonl", "--config", "good.toml", "-o", "")
+    assert result.exit_code == 1
+    assert "has no name" in result.stderr
 
 
 SECRET = "pa55w0rd"
