@@ -34,8 +34,25 @@ def test_the_cause_is_what_the_worker_says_of_itself() -> None:
 
 def test_a_model_without_a_worker_is_named_as_such_unless_this_command_starts_one() -> None:
     assert said(owed("f2", "score", waiting=1), workers=[]) == {"prover": "1 score, NO WORKER"}
-    assert said(owed("f2", "score", waiting=1), workers=[], starting=True) == {"prover": "1 score, is being started"}
+    assert said(owed("f2", "score", waiting=1), workers=[live("f1", ready=1)], starting=True) == {
+        "prover": "1 score, is being started"
+    }
     assert said(owed("f2", "score", waiting=1), workers=[live("f2", ready=0)]) == {"prover": "1 score, starts"}
+
+
+def test_workers_that_this_command_starts_are_named_before_there_is_work_for_them() -> None:
+    assert said(owed(None, "admission", waiting=1), workers=[live(None, ready=1)], starting=True) == {
+        "coordinator": "1 problem to begin, not begun yet",
+        "planner": "is being started",
+        "prover": "is being started",
+    }
+
+
+def test_a_worker_that_was_there_and_is_silent_is_not_said_to_be_starting() -> None:
+    pieces = [owed("f1", waiting=1)]
+    assert waits(pieces, [live("f2", ready=1)], [], NAMES, are_starting=True, seen={"f1", "f2"}) == {
+        "planner": "1 proposal, no sign of life from its worker"
+    }
 
 
 def test_work_that_takes_long_says_for_how_long() -> None:
