@@ -292,7 +292,16 @@ def _news(snapshot: Snapshot) -> tuple[object, ...]:
     counts = snapshot.counts
     kept = tuple((one.model, one.process, one.text) for one in snapshot.conditions)
     waiting = tuple(text.partition(" (for ")[0] for text in snapshot.waiting.values())
-    return snapshot.state, tuple(counts.problems.items()), counts.steps, snapshot.totals.proposed, kept, waiting
+    is_still = counts.idle_seconds >= SILENCE_SECONDS
+    return (
+        snapshot.state,
+        tuple(counts.problems.items()),
+        counts.steps,
+        snapshot.totals.proposed,
+        kept,
+        waiting,
+        is_still,
+    )
 
 
 class LiveView:
