@@ -38,7 +38,10 @@ def up(config_path: Path, state_dir: Path | None, wait: bool, timeout: float) ->
                 click.echo(shown_lines(worker.error), err=True)
         ready = not wait or wait_until_ready(config, settings, known_endpoints(settings), timeout, click.echo)
     if not ready:
-        click.echo(f"not every model is loaded after {timeout:g} s; look at the logs", err=True)
+        click.echo(
+            f"not every model is loaded after {timeout:g} s, which goes on; look at cordctl status and the logs",
+            err=True,
+        )
         raise SystemExit(1)
     click.echo("next: cordctl enqueue DATASET; cordctl status --watch; cordctl down")
 

@@ -16,9 +16,10 @@ from cord_worker.local.state import StateDir, Worker, write_atomically
 from cord_worker.local.supervisor import State
 from cord_worker.operations.fleet import check_locations, fleet_models, process_specs
 from cord_worker.operations.services import services_for
+from cord_worker.progress import named_conditions, shown
 from cord_worker.store.database import Database
 from cord_worker.store.schema import upgrade
-from cord_worker.store.status import live_workers
+from cord_worker.store.status import live_workers, worker_conditions
 
 _RECORD = "up.json"
 _LOOK_SECONDS = 0.3
@@ -103,6 +104,7 @@ def wait_until_ready(
     database = Database(endpoints.database_url, pool_size=1, application_name="cordctl", retry_seconds=5.0)
     waiting = set(fleet_models(config)) | {None}
     names = fleet_models(config)
+    told: set[tuple[str, str]] = set()
     deadline = time.monotonic() + seconds
     try:
         while waiting and time.monotonic() < deadline:
@@ -112,6 +114,11 @@ def wait_until_ready(
                 if worker.ready and worker.model in waiting:
                     waiting.discard(worker.model)
                     say(f"ready: {names.get(worker.model or '', 'coordinator')}")
+            found = database.run(lambda connection: worker_conditions(connection, settings.worker_timeout_seconds))
+            for condition in named_conditions(found, names):
+                if (condition.model, condition.text) not in told:
+                    told.add((condition.model, condition.text))
+                    say(shown(f"{condition.model} {condition.text}"))
             if waiting:
                 time.sleep(_LOOK_SECONDS)
     finally:
