@@ -13,8 +13,13 @@
     │   └── BrokerRefused    the user, password or kind of server is wrong: trying again cannot help
     ├── EngineError          a model could not be hosted, or its engine died
     │   ├── EngineLoadError  the model could not be loaded
-    │   └── RequestError     one request is impossible (too long, malformed); the engine lives on
-    │       └── NotFiniteError  the model computed NaN or an infinity for it
+    │   ├── UnavailableError  not now: the model's server is away, or takes no more; the work is tried later
+    │   └── RequestError     one request cannot be done, and nothing else fails: it cannot be put to the model, or
+    │       │                its server finds fault with it; the engine lives on
+    │       ├── TooLongError          it does not fit the model's context
+    │       ├── ContentFilterError    the server's content filter refuses it
+    │       ├── NotFiniteError        the model computed NaN or an infinity for it
+    │       └── EngineFaultError      the engine fails at it again and again, and at nothing else
     ├── LocalServiceError    an embedded server or a supervised process could not be started or stopped
     └── ProcessPoolError     processes for answers and replies are closed or cannot be started
 
@@ -22,6 +27,8 @@ Each message says what happened, to what, and what to do about it.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 
 class CordError(Exception):
@@ -69,19 +76,54 @@ class BrokerRefused(BrokerError):
 
 
 class EngineError(CordError):
-    """A model could not be hosted, or its engine died; ends the worker."""
+    """A model could not be hosted, or its engine died; ends the worker, but for UnavailableError and RequestError."""
 
 
 class EngineLoadError(EngineError):
     """A model could not be loaded; names the model and the cause."""
 
 
+class UnavailableError(EngineError):
+    """The engine takes no requests now, through no fault of this one; the lease goes back and the work is tried later.
+
+    `brief` is what the server said, in few words; `retry_after` how many seconds it asked to wait, if it did.
+    """
+
+    def __init__(self, message: str, *, brief: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.brief = brief or message
+        self.retry_after = retry_after
+
+
 class RequestError(EngineError):
-    """One request is impossible (too long, malformed); fails only its own candidate."""
+    """One request cannot be done, and fails only its own candidate: it cannot be put to the model, or the server finds
+    fault with it. `cause` is what the tables say of it, more closely in the subclasses."""
+
+    cause: ClassVar[str] = "malformed_request"
+
+
+class TooLongError(RequestError):
+    """The request does not fit the model's context."""
+
+    cause = "too_long"
+
+
+class ContentFilterError(RequestError):
+    """The server's content filter refuses the request, or what the model wrote."""
+
+    cause = "content_filter"
 
 
 class NotFiniteError(RequestError):
     """A model computed NaN or an infinity for one request; fails only its own candidate."""
+
+    cause = "not_finite"
+
+
+class EngineFaultError(RequestError):
+    """The engine fails at this request again and again, and at no other."""
+
+    cause = "engine_fault"
 
 
 class LocalServiceError(CordError):

@@ -61,19 +61,19 @@ class RunContexts:
         """The run with this key; read on the connection `within`, where the caller holds one."""
         with self._lock:
             context = self._by_run.get(run_id)
-            if context is None:
-                if within is not None:
-                    context = _read(within, run_id)
-                else:
-                    context = read(self._database, lambda connection: _read(connection, run_id))
-                self._remember(context)
-            self._by_run.move_to_end(run_id)
-            return context
-
-    def _remember(self, context: RunContext) -> None:
-        self._by_run[context.run_id] = context
-        while len(self._by_run) > _MOST_RUNS:
-            self._by_run.popitem(last=False)
+            if context is not None:
+                self._by_run.move_to_end(run_id)
+                return context
+        # Read without the lock: threads that know their run do not wait for it. Two that read the same read the same.
+        if within is not None:
+            context = _read(within, run_id)
+        else:
+            context = read(self._database, lambda connection: _read(connection, run_id))
+        with self._lock:
+            self._by_run[run_id] = context
+            while len(self._by_run) > _MOST_RUNS:
+                self._by_run.popitem(last=False)
+        return context
 
 
 def _read(connection: sa.Connection, run_id: int) -> RunContext:

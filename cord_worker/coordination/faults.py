@@ -10,6 +10,7 @@ point without a test fails them, and so does a commit or a send without a point.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -60,6 +61,7 @@ class FaultPoint(StrEnum):
     CLAIM_ANSWERS = "claim answers"
     FINISH_ANSWERS = "finish answers"
     FAIL_ANSWER = "fail answer"
+    GIVE_BACK = "give back"
     CLAIM_VERDICTS = "claim verdicts"
     FINISH_VERDICTS = "finish verdicts"
     HELP = "help"
@@ -146,6 +148,7 @@ def commit(
     A process that is to die at a fault point always has a transaction around it: else there would be no moment
     before its commit.
     """
+    _refuse_on_an_event_loop()
     if _fault is None:
         run = database.run_single if single else database.run
         return run(work, retry_seconds=retry_seconds)
@@ -165,7 +168,17 @@ def commit(
 
 def read(database: Database, work: Callable[[sa.Connection], T], *, retry_seconds: float | None = None) -> T:
     """`database.run(work)` in a transaction that cannot write, and so needs no name."""
+    _refuse_on_an_event_loop()
     return database.run(work, retry_seconds=retry_seconds, read_only=True)
+
+
+def _refuse_on_an_event_loop() -> None:
+    """Whoever asks the database waits for it, and an event loop must not: its engine would stand still meanwhile."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError("the database is asked on the thread of an event loop, which would wait for it; ask elsewhere")
 
 
 @contextmanager

@@ -61,7 +61,7 @@ class Holding:
         with self._changed:
             self._last_claim = len(leases)
             for lease in leases:
-                self._keys_of(lease).add(_key(lease))
+                self._keys_of(lease).add(lease_key(lease))
 
     @contextmanager
     def releasing(self, leases: Sequence[Lease]) -> Iterator[None]:
@@ -71,7 +71,7 @@ class Holding:
         finally:
             with self._changed:
                 for lease in leases:
-                    self._keys_of(lease).discard(_key(lease))
+                    self._keys_of(lease).discard(lease_key(lease))
                 self._changed.notify_all()
 
     def close(self) -> None:
@@ -98,5 +98,6 @@ class Holding:
         return self._trajectories if isinstance(lease, LeasedAnswer | LeasedVerdict) else self._candidates
 
 
-def _key(lease: Lease) -> int:
+def lease_key(lease: Lease) -> int:
+    """Key of the row that is leased: of a candidate or a trajectory."""
     return lease.trajectory_id if isinstance(lease, LeasedAnswer | LeasedVerdict) else lease.candidate_id

@@ -9,7 +9,7 @@ from dataclasses import replace
 from cord_worker.coordination.context import RunContext
 from cord_worker.coordination.refusals import reason_of
 from cord_worker.engines.protocol import Engine, FinishReason, Sampling, Turn
-from cord_worker.errors import RequestError, StoreError
+from cord_worker.errors import RequestError, StoreError, TooLongError
 from cord_worker.local.killable import CallFailed, KillablePool, ProcessEnded
 from cord_worker.prompting.integration import Integration, integration_prompt, read_integration, repair_integration
 from cord_worker.prompting.trajectory import Segmentation
@@ -57,10 +57,12 @@ async def integrated(
         )
         try:
             generation = await engine.reply(Turn(prompt, system_prompt, lease.passage), sampling)
-        except RequestError as error:
+        except TooLongError as error:
             logger.warning("candidate %d, %d trajectories: %s", lease.candidate_id, merged, error)
-            result = replace(result, invalid_reason=reason_of(error).value)
             continue
+        except RequestError as error:
+            logger.warning("candidate %d: %s", lease.candidate_id, error)
+            return replace(result, invalid_reason=reason_of(error).value)
         cut = generation.finish_reason == FinishReason.LENGTH
         result = replace(
             result,

@@ -11,6 +11,8 @@ import asyncio
 import json
 import logging
 from collections import Counter
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
 from cord_worker.config import RewardConfig, RunConfig
 from cord_worker.coordination.refusals import reason_of
@@ -24,6 +26,8 @@ from cord_worker.store.judgments import JudgmentResult, LeasedJudgment
 from cord_worker.verify import AnswerChecker, Method, Rule
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 async def judgment_of(
@@ -59,13 +63,24 @@ async def _rewarded(engine: Engine, config: RunConfig, reward: RewardConfig, lea
     )
 
 
+async def all_or_none(requests: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of all; where one fails, the others are given up and its error is raised."""
+    tasks = [asyncio.create_task(request) for request in requests]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        raise
+
+
 async def _binary(engine: Engine, checker: AnswerChecker, config: RunConfig, lease: LeasedJudgment) -> JudgmentResult:
     """The share of seeded answers, given at once after the candidate, that equal the known one (PAPER.md)."""
     binary = config.binary
     segmentation = Segmentation.of(config.search.segmentation, config.search.phrases)
     turn = Turn(lease.question, config.prover_model.system_prompt, lease.passage, segmentation)
-    generations = await asyncio.gather(
-        *(
+    generations = await all_or_none(
+        [
             engine.answer(
                 turn,
                 lease.steps,
@@ -81,7 +96,7 @@ async def _binary(engine: Engine, checker: AnswerChecker, config: RunConfig, lea
                 opening=binary.template,
             )
             for index in range(binary.judgments)
-        )
+        ]
     )
     tolerance = config.verify.tolerance
     method = Method.MATH if lease.method in ("none", "judge") else Method(lease.method)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -23,21 +25,22 @@ from cord_worker.coordination.company import Company
 from cord_worker.coordination.context import RunContext, RunContexts
 from cord_worker.coordination.faults import FaultPoint, commit
 from cord_worker.coordination.group_commit import GroupCommitter, Operation
-from cord_worker.coordination.holding import Holding
+from cord_worker.coordination.holding import Holding, lease_key
 from cord_worker.coordination.integrating import integrated
 from cord_worker.coordination.judge import judged
 from cord_worker.coordination.judgments import judgment_of
 from cord_worker.coordination.messages import Messenger
 from cord_worker.coordination.refusals import reason_of
 from cord_worker.engines.protocol import Engine, FinishReason, Sampling, Turn
-from cord_worker.errors import RequestError
+from cord_worker.errors import RequestError, UnavailableError
 from cord_worker.local.killable import KillablePool
 from cord_worker.search.types import InvalidReason
 from cord_worker.search.validity import invalid_reason, storable
-from cord_worker.store import leases, workers
+from cord_worker.store import leases
 from cord_worker.store.database import Database
 from cord_worker.store.decisions import fail_problem
 from cord_worker.store.judgments import JudgmentResult, LeasedJudgment, claim_judgments, finish_judgments
+from cord_worker.store.returning import give_back, return_leases
 from cord_worker.store.sweep import Due, Kind
 from cord_worker.store.verdicts import LeasedVerdict, VerdictResult, claim_verdicts, finish_verdicts
 from cord_worker.store.work import (
@@ -56,6 +59,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_SHORTEST_REST_SECONDS, _LONGEST_REST_SECONDS = 0.5, 30.0
+"""Between giving work back and claiming it again; it doubles while nothing comes of it."""
 _FORGOTTEN_SECONDS = 2.0
 """Age at which a lease of this worker that no task of it knows is given back: its claim's answer was lost."""
 
@@ -86,10 +91,19 @@ class Done:
     count: int
     held_back: bool = False
 
-    @classmethod
-    def nothing(cls, claimed: Claimed[Any]) -> Self:
-        """What came of a claim that got nothing."""
-        return cls(0, bool(claimed.held_back))
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A kind of work: how it is claimed, what the engine does with each piece of it, and how the results are written.
+
+    `account` counts what a task came to (its kind, results, way, waits and the seconds of writing).
+    """
+
+    kind: Kind
+    claim: Operation[int, Claimed[Any]]
+    piece: Callable[[Any, RunContext], Coroutine[Any, Any, Any]]
+    finish: Operation[list[Any], list[Due]]
+    account: Callable[[str, Sequence[Any], Way, Waited, float], None]
 
 
 class ModelWorker:
@@ -121,34 +135,62 @@ class ModelWorker:
         self._company = Company()
         self._running: set[asyncio.Future[Any]] = set()
         self._aborted = False
+        self._refusing = threading.Event()
+        self._is_unavailable = False
+        self._waiting: set[Future[None]] = set()
         self._committer = GroupCommitter(database)
         self._checker = AnswerChecker()  # starts its processes with the first judgment
         self._repairers = KillablePool()  # with the first reply to be repaired
-        self._claim_proposals = self._claiming(FaultPoint.CLAIM_PROPOSALS, self._run_claim_proposals)
-        self._claim_scores = self._claiming(FaultPoint.CLAIM_SCORES, self._run_claim_scores)
-        self._claim_judgments = self._claiming(FaultPoint.CLAIM_JUDGMENTS, self._run_claim_judgments)
-        self._claim_answers = self._claiming(FaultPoint.CLAIM_ANSWERS, self._run_claim_answers)
-        self._claim_verdicts = self._claiming(FaultPoint.CLAIM_VERDICTS, self._run_claim_verdicts)
-        self._finish_proposals = self._finishing(FaultPoint.FINISH_PROPOSALS, self._run_finish_proposals, single=True)
-        self._finish_scores = self._finishing(FaultPoint.FINISH_SCORES, self._run_finish_scores, single=True)
-        self._finish_judgments = self._finishing(FaultPoint.FINISH_JUDGMENTS, self._run_finish_judgments, single=True)
-        self._finish_answers = self._finishing(FaultPoint.FINISH_ANSWERS, self._run_finish_answers)
-        self._finish_verdicts = self._finishing(FaultPoint.FINISH_VERDICTS, self._run_finish_verdicts)
+        self._proposing = Work(
+            Kind.PROPOSE,
+            self._claiming(FaultPoint.CLAIM_PROPOSALS, self._run_claim_proposals),
+            self._propose_one,
+            self._finishing(FaultPoint.FINISH_PROPOSALS, self._run_finish_proposals, single=True),
+            _account,
+        )
+        self._scoring = Work(
+            Kind.SCORE,
+            self._claiming(FaultPoint.CLAIM_SCORES, self._run_claim_scores),
+            self._score_one,
+            self._finishing(FaultPoint.FINISH_SCORES, self._run_finish_scores, single=True),
+            _account,
+        )
+        self._judging = Work(
+            Kind.JUDGE,
+            self._claiming(FaultPoint.CLAIM_JUDGMENTS, self._run_claim_judgments),
+            self._judge_one,
+            self._finishing(FaultPoint.FINISH_JUDGMENTS, self._run_finish_judgments, single=True),
+            _account,
+        )
+        self._answering = Work(
+            Kind.ANSWER,
+            self._claiming(FaultPoint.CLAIM_ANSWERS, self._run_claim_answers),
+            self._answer_one,
+            self._finishing(FaultPoint.FINISH_ANSWERS, self._run_finish_answers),
+            _account_answers,
+        )
+        self._giving_verdicts = Work(
+            Kind.VERDICT,
+            self._claiming(FaultPoint.CLAIM_VERDICTS, self._run_claim_verdicts),
+            self._verdict_one,
+            self._finishing(FaultPoint.FINISH_VERDICTS, self._run_finish_verdicts),
+            _account_answers,
+        )
 
     def propose(self, problem_id: int, way: Way = NO_WAY) -> int:
         """Proposes every pending candidate of the problem's step that this model's teachers write; returns how many.
 
         `way` is what their message took to come here; it counts into their overhead and delay.
         """
-        return self._in_company(lambda: self._propose(problem_id, way))
+        return self._in_company(lambda: self._do(self._proposing, problem_id, way))
 
     def score(self, problem_id: int, way: Way = NO_WAY) -> int:
         """Scores every proposed candidate of the problem's step; returns how many. See `propose`."""
-        return self._in_company(lambda: self._score(problem_id, way))
+        return self._in_company(lambda: self._do(self._scoring, problem_id, way))
 
     def judge(self, problem_id: int, way: Way = NO_WAY) -> int:
         """Judges every candidate of the problem's step that waits for it; returns how many. See `propose`."""
-        return self._in_company(lambda: self._judge(problem_id, way))
+        return self._in_company(lambda: self._do(self._judging, problem_id, way))
 
     def answer(self, problem_id: int) -> int:
         """Writes the problem's final answers that are due from this model; returns how many."""
@@ -156,7 +198,7 @@ class ModelWorker:
 
     def verdict(self, problem_id: int) -> int:
         """Judges the problem's final answers as an LLM judge; returns how many."""
-        return self._in_company(lambda: self._verdict(problem_id))
+        return self._in_company(lambda: self._do(self._giving_verdicts, problem_id))
 
     def _in_company(self, work: Callable[[], Done]) -> int:
         """Does what may be done beside others; where there is nothing of it, what may only be done alone."""
@@ -167,102 +209,98 @@ class ModelWorker:
         with self._company.alone():
             return work().count
 
-    def _claim(self, kind: str, claim: Operation[int, Claimed[Any]], problem_id: int) -> tuple[Claimed[Any], Waited]:
+    def _claim(self, work: Work, problem_id: int) -> tuple[Claimed[Any], Waited]:
         with ExitStack() as stack:
-            with metrics.timed(kind, "room") as room_time:
+            with metrics.timed(work.kind, "room") as room_time:
+                self._wait_for_engine()
                 stack.enter_context(self._holding.claiming())
-            with metrics.timed(kind, "lease") as lease_time:
-                claimed = self._committer.submit(claim, problem_id)
+            with metrics.timed(work.kind, "lease") as lease_time:
+                claimed = self._committer.submit(work.claim, problem_id)
         return claimed, Waited(room_time.seconds, lease_time.seconds)
 
-    def _candidates(
-        self,
-        kind: str,
-        claim: Operation[int, Claimed[Any]],
-        finish: Operation[list[Any], list[Due]],
-        problem_id: int,
-        way: Way,
-        piece: Callable[[Any, RunContext], Coroutine[Any, Any, Any]],
-    ) -> Done:
-        """Claims candidates of the problem's step, has the engine do its `piece` of work for each, and writes it."""
-        claimed, waited = self._claim(kind, claim, problem_id)
-        if not claimed.leases:
-            return Done.nothing(claimed)
-        with self._holding.releasing(claimed.leases):
-            context = self._contexts.of_run(claimed.leases[0].run_id)
-            with metrics.timed(kind, "engine"):
-                results = self._in_engine(piece(lease, context) for lease in claimed.leases)
-            with metrics.timed(kind, "write") as write_time:
-                self._committer.submit(finish, results)
-        _account(kind, results, way, waited, write_time.seconds)
-        return Done(len(results))
+    def _do(self, work: Work, problem_id: int, way: Way = NO_WAY) -> Done:
+        """Claims the problem's pieces of this work, has the engine do each, and writes the results.
 
-    def _propose(self, problem_id: int, way: Way) -> Done:
-        return self._candidates(
-            "propose", self._claim_proposals, self._finish_proposals, problem_id, way, self._propose_one
-        )
-
-    def _score(self, problem_id: int, way: Way) -> Done:
-        return self._candidates("score", self._claim_scores, self._finish_scores, problem_id, way, self._score_one)
-
-    def _judge(self, problem_id: int, way: Way) -> Done:
-        return self._candidates(
-            "judge", self._claim_judgments, self._finish_judgments, problem_id, way, self._judge_one
-        )
+        What the engine cannot do now goes back, to be done by whoever can first: another worker, or this task after a
+        rest.
+        """
+        done, rest = 0, _SHORTEST_REST_SECONDS
+        while True:
+            claimed, waited = self._claim(work, problem_id)
+            if not claimed.leases:
+                return Done(done, bool(claimed.held_back))
+            with self._holding.releasing(claimed.leases):
+                context = self._contexts.of_run(claimed.leases[0].run_id)
+                with metrics.timed(work.kind, "engine"):
+                    results, undone = self._in_engine(work, claimed.leases, context)
+                with metrics.timed(work.kind, "write") as write_time:
+                    if results:
+                        self._committer.submit(work.finish, results)
+                if undone:
+                    self._give_back(work, undone)
+            if results:
+                work.account(work.kind, results, way, waited, write_time.seconds)
+                rest = _SHORTEST_REST_SECONDS
+            done += len(results)
+            if not undone:
+                return Done(done)
+            self._refusing.wait(rest)
+            rest = min(2 * rest, _LONGEST_REST_SECONDS)
 
     def _answer(self, problem_id: int) -> Done:
-        claimed, _ = self._claim("answer", self._claim_answers, problem_id)
-        if not claimed.leases:
-            return Done.nothing(claimed)
-        with self._holding.releasing(claimed.leases):
-            try:
-                with metrics.timed("answer", "engine"):
-                    results = self._in_engine(self._answer_one(lease) for lease in claimed.leases)
-            except RequestError as error:
-                reason = f"the final answer cannot be written: {error}"
-                commit(
-                    self._database,
-                    FaultPoint.FAIL_ANSWER,
-                    lambda connection: self._fail_answers(connection, problem_id, claimed.leases, reason),
-                )
-                return Done(0)
-            with metrics.timed("answer", "write"):
-                self._committer.submit(self._finish_answers, results)
-        for result in results:
-            _account_tokens("answer", result.prompt_tokens, result.cached_tokens, result.completion_tokens)
-        return Done(len(results))
+        try:
+            return self._do(self._answering, problem_id)
+        except _AnswerRefused as refused:
+            reason = f"the final answer cannot be written: {refused}"
+            commit(
+                self._database,
+                FaultPoint.FAIL_ANSWER,
+                lambda connection: self._fail_answers(connection, problem_id, reason),
+            )
+            return Done(0)
 
-    def _verdict(self, problem_id: int) -> Done:
-        claimed, _ = self._claim("verdict", self._claim_verdicts, problem_id)
-        if not claimed.leases:
-            return Done.nothing(claimed)
-        with self._holding.releasing(claimed.leases):
-            config = self._contexts.of_run(claimed.leases[0].run_id).config
-            with metrics.timed("verdict", "engine"):
-                results = self._in_engine(judged(self._engine, config, lease) for lease in claimed.leases)
-            with metrics.timed("verdict", "write"):
-                self._committer.submit(self._finish_verdicts, results)
-        for result in results:
-            _account_tokens("verdict", result.prompt_tokens, 0, result.completion_tokens)
-        return Done(len(results))
+    def _give_back(self, work: Work, undone: Sequence[Any]) -> None:
+        keys = [(lease_key(lease), lease.attempt) for lease in undone]
+        commit(
+            self._database,
+            FaultPoint.GIVE_BACK,
+            lambda connection: return_leases(connection, self._worker_id, work.kind, keys),
+        )
+
+    def _wait_for_engine(self) -> None:
+        """Waits until the engine takes requests. Raises CancelledError where this worker is to leave meanwhile."""
+        if not self._is_unavailable:
+            return
+        future = asyncio.run_coroutine_threadsafe(self._engine.available(), self._loop)
+        self._waiting.add(future)
+        try:
+            if self._refusing.is_set():
+                future.cancel()
+            future.result()
+        finally:
+            self._waiting.discard(future)
+        self._is_unavailable = False
 
     def leased(self) -> int:
         """Candidates that this process works on."""
         return len(self._holding.candidates())
 
     @property
-    def is_isolating(self) -> bool:
-        """Whether work is done alone here, or waits for it."""
-        return self._company.is_isolating
+    def takes_more(self) -> bool:
+        """Whether more work can be begun here: not while some is done alone, or waits for that or for the engine."""
+        return not (self._company.is_isolating or self._is_unavailable)
 
     def refuse(self) -> None:
         """Leases nothing more: tasks that have not leased yet raise CancelledError."""
+        self._refusing.set()
+        for future in list(self._waiting):
+            future.cancel()
         self._company.close()
         self._holding.close()
 
     def reconcile(self, connection: sa.Connection) -> None:
         """Gives back leases that no task of this process knows: the claim committed, but its answer was lost."""
-        workers.give_back(
+        give_back(
             connection,
             [self._worker_id],
             forgiven=False,
@@ -287,9 +325,19 @@ class ModelWorker:
         self._checker.close()
         self._repairers.close()
 
-    def _in_engine(self, work: Any) -> list[Any]:
+    def _in_engine(self, work: Work, leased: Sequence[Any], context: RunContext) -> tuple[list[Any], list[Any]]:
+        """The results, and the leases of what the engine cannot do now."""
+
+        async def piece(lease: Any) -> Any:
+            try:
+                return await work.piece(lease, context)
+            except UnavailableError as error:
+                logger.info("%s %d goes back: %s", work.kind, lease_key(lease), error)
+                self._is_unavailable = True
+                return _UNDONE
+
         async def together() -> list[Any]:
-            gathered = asyncio.gather(*work)
+            gathered = asyncio.gather(*(piece(lease) for lease in leased))
             self._running.add(gathered)
             if self._aborted:
                 gathered.cancel()
@@ -298,7 +346,9 @@ class ModelWorker:
             finally:
                 self._running.discard(gathered)
 
-        return self._wait(together())
+        found = self._wait(together())
+        results = [result for result in found if result is not _UNDONE]
+        return results, [lease for lease, result in zip(leased, found, strict=True) if result is _UNDONE]
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
@@ -378,8 +428,10 @@ class ModelWorker:
     async def _judge_one(self, lease: LeasedJudgment, context: RunContext) -> JudgmentResult:
         return await judgment_of(self._engine, self._checker, context.config, lease)
 
-    async def _answer_one(self, lease: LeasedAnswer) -> AnswerResult:
-        context = self._contexts.of_run(lease.run_id)
+    async def _verdict_one(self, lease: LeasedVerdict, context: RunContext) -> VerdictResult:
+        return await judged(self._engine, context.config, lease)
+
+    async def _answer_one(self, lease: LeasedAnswer, context: RunContext) -> AnswerResult:
         row, teacher = context.teacher(lease.teacher_id)
         turn = Turn(lease.question, row.system_prompt, lease.passage, context.segmentation)
         sampling = sampling_of(teacher, context.config.search.answer_tokens, lease.seed)
@@ -387,7 +439,7 @@ class ModelWorker:
             generation = await self._engine.answer(turn, lease.steps, sampling)
         except RequestError as error:
             if context.config.is_scored:
-                raise
+                raise _AnswerRefused(str(error)) from error
             logger.warning("trajectory %d: %s", lease.trajectory_id, error)
             return AnswerResult(
                 trajectory_id=lease.trajectory_id,
@@ -488,11 +540,17 @@ class ModelWorker:
         problems = finish_verdicts(connection, self._worker_id, results)
         return [Due(Kind.VERIFY, problem_id, 0) for problem_id in sorted(problems)]
 
-    def _fail_answers(
-        self, connection: sa.Connection, problem_id: int, claimed: Sequence[LeasedAnswer], reason: str
-    ) -> None:
-        leases.return_answers(connection, self._worker_id, [lease.trajectory_id for lease in claimed])
+    def _fail_answers(self, connection: sa.Connection, problem_id: int, reason: str) -> None:
+        leases.return_answers(connection, self._worker_id, problem_id)
         fail_problem(connection, problem_id, reason)
+
+
+_UNDONE = object()
+"""In place of the result of a piece of work that the engine cannot do now."""
+
+
+class _AnswerRefused(Exception):
+    """The final answer of a searched trajectory cannot be written, which ends its problem."""
 
 
 def _account(
@@ -510,6 +568,16 @@ def _account(
         metrics.CANDIDATES.labels(kind, "invalid" if result.invalid_reason else "valid").inc()
         written = None if isinstance(result, ScoreResult) else result.completion_tokens
         _account_tokens(kind, result.prompt_tokens, result.cached_tokens, written)
+
+
+def _account_answers(
+    kind: str, results: Sequence[AnswerResult] | Sequence[VerdictResult], way: Way, waited: Waited, write_seconds: float
+) -> None:
+    """Counts the tokens of final answers or verdicts."""
+    del way, waited, write_seconds
+    for result in results:
+        cached = result.cached_tokens if isinstance(result, AnswerResult) else 0
+        _account_tokens(kind, result.prompt_tokens, cached, result.completion_tokens)
 
 
 def _account_tokens(kind: str, prompt: int | None, cached: int | None, completion: int | None) -> None:

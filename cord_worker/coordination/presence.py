@@ -20,6 +20,7 @@ from cord_worker.errors import CordError, SchemaMismatch, StoreError
 from cord_worker.store import workers
 from cord_worker.store.database import Database
 from cord_worker.store.models import WorkerRole
+from cord_worker.store.returning import give_back
 from cord_worker.store.schema import check_schema, head_revision
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class Presence:
 
     def _leave(self, reason: str, *, forgiven: bool) -> None:
         def leave(connection: sa.Connection) -> None:
-            workers.give_back(connection, [self.worker_id], forgiven=forgiven)
+            give_back(connection, [self.worker_id], forgiven=forgiven)
             workers.stop(connection, self.worker_id, reason)
 
         try:

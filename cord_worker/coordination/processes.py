@@ -32,6 +32,7 @@ from cord_worker.coordination.sweeper import Sweeper
 from cord_worker.coordination.tasks import PROCESS
 from cord_worker.endpoints import broker_url, database_url
 from cord_worker.engines import Engine, load_engine
+from cord_worker.engines.protocol import Describe
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import BrokerError, BrokerRefused, ConfigError, CordError, EngineError, EngineLoadError
 from cord_worker.store import workers
@@ -83,7 +84,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
                 condition="loads its model",
             )
         )
-        engine = asyncio.run_coroutine_threadsafe(_load(engine_settings(model)), loop).result()
+        engine = asyncio.run_coroutine_threadsafe(_load(engine_settings(model), presence.describe), loop).result()
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(engine.close(), loop).result(timeout=30))
         commit(
             database,
@@ -113,7 +114,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
                 model=fingerprint,
                 queue=queue,
                 help_seconds=settings.help_seconds,
-                room=lambda: 0 if worker.is_isolating else model.batch_size - worker.leased(),
+                room=lambda: model.batch_size - worker.leased() if worker.takes_more else 0,
             )
         )
         PROCESS.model_worker = worker
@@ -223,10 +224,10 @@ def _consume(
     return 0 if ending.begun.is_set() else int(worker.exitcode or 0)
 
 
-async def _load(settings: EngineSettings) -> Engine:
+async def _load(settings: EngineSettings, describe: Describe) -> Engine:
     """Loads the engine on the loop it is to live on. Raises EngineLoadError, whatever the libraries raise."""
     try:
-        return load_engine(settings)
+        return load_engine(settings, describe)
     except CordError:
         raise
     except Exception as error:

@@ -45,14 +45,21 @@ class Shards:
 
     def of_model(self, fingerprint: str) -> tuple[int, ...]:
         """Shards that living replicas of the model serve; (0,) where none lives."""
+        if self._is_due():
+            try:
+                self._by_model = read(self._database, workers.live_shards, retry_seconds=0.0)
+            except StoreError as error:
+                logger.warning("the replicas known before are used: %s", error)
+        return self._by_model.get(fingerprint, (0,))
+
+    def _is_due(self) -> bool:
+        """Whether the caller is to read them: one of those who ask at the same time, the others use what is known."""
         with self._lock:
-            if time.monotonic() - self._read_at > _KNOWN_SECONDS:
-                try:
-                    self._by_model = read(self._database, workers.live_shards, retry_seconds=0.0)
-                except StoreError as error:
-                    logger.warning("the replicas known before are used: %s", error)
-                self._read_at = time.monotonic()
-            return self._by_model.get(fingerprint, (0,))
+            now = time.monotonic()
+            if now - self._read_at <= _KNOWN_SECONDS:
+                return False
+            self._read_at = now
+            return True
 
     def queue_of(self, fingerprint: str, problem_id: int) -> str:
         """Queue that this problem's work for the model goes to."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from cord_worker.engines.protocol import Engine
+from cord_worker.engines.protocol import Describe, Engine
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError
 
 __all__ = ["Engine", "EngineSettings", "load_engine"]
 
 
-def load_engine(settings: EngineSettings) -> Engine:
+def load_engine(settings: EngineSettings, describe: Describe | None = None) -> Engine:
     """Loads the model of `settings` into the engine it names; blocks until loaded. Raises EngineLoadError.
+
+    `describe` is told what keeps the engine from its work, now or later; without it no server is waited for.
 
     Call it in a coroutine, on the event loop on which the engine is to live: vLLM binds to it.
     """
@@ -33,7 +35,7 @@ def load_engine(settings: EngineSettings) -> Engine:
     if settings.engine == "openai":
         from cord_worker.engines.openai_engine import OpenAiEngine
 
-        return OpenAiEngine(settings)
+        return OpenAiEngine(settings, describe)
     if settings.engine == "instant":
         from cord_worker.engines.instant import InstantEngine
 

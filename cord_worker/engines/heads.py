@@ -16,6 +16,9 @@ PROCESS_REWARD_MODEL = "Qwen2ForProcessRewardModel"
 class LanguageHead:
     """A model that writes and scores, and has no reward head."""
 
+    async def available(self) -> None:
+        """At once: a model that is hosted here is there, or dead."""
+
     async def reward(self, turn: Turn, steps: Sequence[str], separator: str | None) -> StepReward:
         """Raises RequestError."""
         del turn, steps, separator
@@ -24,6 +27,9 @@ class LanguageHead:
 
 class RewardHead:
     """A model that judges steps, and has no language head."""
+
+    async def available(self) -> None:
+        """At once; see `LanguageHead`."""
 
     async def propose(self, *_: object) -> NoReturn:
         """Raises RequestError."""

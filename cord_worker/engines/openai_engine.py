@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import math
 import time
@@ -46,12 +47,20 @@ from cord_worker.engines.openai_requests import (
     written,
     written_in_parts,
 )
+from cord_worker.engines.openai_retrying import pause_after
 from cord_worker.engines.openai_scoring import Rows, prompt_rows
 from cord_worker.engines.openai_server import Server, probe
 from cord_worker.engines.openai_tokenizer import ServerTokenizer, load_tokenizer
-from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
+from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Sampling, Turn, to_nobody
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.errors import EngineLoadError, RequestError
+from cord_worker.errors import (
+    EngineError,
+    EngineFaultError,
+    EngineLoadError,
+    RequestError,
+    TooLongError,
+    UnavailableError,
+)
 from cord_worker.prompting.first_turn import THINKING_OPENS
 from cord_worker.prompting.scoring import predictive_perplexity
 from cord_worker.prompting.segmentation import TextKind, cut, ends_of
@@ -61,6 +70,8 @@ logger = logging.getLogger(__name__)
 
 _DIGITS = 9
 _PROBE_RETRIES = 2
+_LONGEST_RETRY_AFTER_SECONDS = 900.0
+"""A server that is waited for at start is looked for as often at least."""
 _CHARACTERS_PER_TOKEN = 4
 """For the counts of servers that tell none, to a client without a tokenizer: an estimate."""
 
@@ -79,19 +90,24 @@ class TokenTotals:
 class OpenAiEngine(LanguageHead):
     """The model that `settings.openai` names; asked what it can do when constructed (EngineLoadError).
 
-    Implements `protocol.Engine`. At most `settings.batch_size` requests are under way at once.
+    Implements `protocol.Engine`. At most `settings.batch_size` requests are under way at once, fewer while the server
+    takes fewer. A server that is away or loads its model is waited for, at start only where there is a `describe` to
+    tell; later always. One that comes back as another, with another model say, counts as away.
     """
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, describe: Describe | None = None) -> None:
         if settings.openai is None:
             raise EngineLoadError(f'model {settings.path!r}: engine = "openai" needs a table [models.NAME.openai]')
         self._settings = settings
         self._tokenizer = load_tokenizer(settings)
         # on a loop of its own: the engine's loop belongs to another thread, or runs already
         with ThreadPoolExecutor(1) as thread:
-            self._server: Server = thread.submit(asyncio.run, _probe(settings, self._tokenizer)).result()
+            probing = _probe_patiently(settings, self._tokenizer, describe)
+            self._server: Server = thread.submit(asyncio.run, probing).result()
         self._max_model_len = _max_model_len(settings, self._server)
-        self._client = OpenAiClient(settings.openai, slots=settings.batch_size)
+        self._client = OpenAiClient(
+            settings.openai, slots=settings.batch_size, check=self._check, describe=describe or to_nobody
+        )
         self._totals = TokenTotals()
         logger.info("%s: %s", settings.openai.base_url, self._server)
 
@@ -115,6 +131,10 @@ class OpenAiEngine(LanguageHead):
     def totals(self) -> TokenTotals:
         """Tokens of all requests so far."""
         return replace(self._totals, retries=self._client.retries)
+
+    async def available(self) -> None:
+        """See `protocol.Engine.available`."""
+        await self._client.available()
 
     async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
         """See `protocol.Engine.propose`; `max_tokens` is cut to the room that the context leaves, where it is known."""
@@ -150,7 +170,7 @@ class OpenAiEngine(LanguageHead):
         closing = tokenizer.codec.closing(scoring_template, answer)
         ids = [token for piece in (*pieces, closing.ids) for token in piece]
         if self._max_model_len is not None and len(ids) + 1 > self._max_model_len:
-            raise RequestError(
+            raise TooLongError(
                 f"candidate and closing part take {len(ids)} tokens, but the context holds {self._max_model_len} and "
                 "the server wants to write one; lower search.thinking_tokens or raise the server's context length"
             )
@@ -160,9 +180,9 @@ class OpenAiEngine(LanguageHead):
         async def rows() -> Rows:
             return await prompt_rows(self._client, path, self._server.model, ids, positions)
 
-        result = await self._client.persistently(rows)
+        result = await self._client.persistently(rows, _key("score", ids, positions))
         if len(result.log_probabilities) != len(closing.answer):
-            raise RequestError(
+            raise EngineFaultError(
                 f"{len(closing.answer)} answer tokens gave {len(result.log_probabilities)} log-probabilities; "
                 "this is a fault of the engine, report it"
             )
@@ -208,7 +228,7 @@ class OpenAiEngine(LanguageHead):
                 return written(await self._client.post(path, body), server.kind, ends)
             return await self._client.stream(path, body, lambda parts: written_in_parts(parts, ends))
 
-        result = await self._client.persistently(attempt)
+        result = await self._client.persistently(attempt, _key(path, body))
         text = result.text
         if kind in ("step", "trajectory") and server.api == "chat" and turn.segmentation.has_markers:
             text = without_marker(text, server.chat_style)
@@ -267,12 +287,28 @@ class OpenAiEngine(LanguageHead):
             return max_tokens
         room = self._max_model_len - prompt_tokens
         if room < 1:
-            raise RequestError(
+            raise TooLongError(
                 f"the prompt takes {prompt_tokens} tokens, but the context holds {self._max_model_len} and needs room "
                 "for the text; shorten the question or passage, lower search.thinking_tokens or raise the server's "
                 "context length"
             )
         return min(max_tokens, room)
+
+    async def _check(self) -> None:
+        """Raises EngineError where the server is not what it was at start, or does not do what it did then."""
+        found = await _probe(self._settings, self._tokenizer)
+        if found.identity != self._server.identity:
+            raise EngineError(
+                f"the server at {self._server_url} is no longer what it was: it was a {self._server}, with the weights "
+                f"{self._server.base_model!r}, and is a {found}, with {found.base_model!r}; restore it, or start the "
+                "worker again"
+            )
+        self._max_model_len = _max_model_len(self._settings, found)
+
+    @property
+    def _server_url(self) -> str:
+        assert self._settings.openai is not None
+        return self._settings.openai.base_url
 
     def _tokens(self, text: str) -> int | None:
         return None if self._tokenizer is None else self._tokenizer.count(text)
@@ -285,6 +321,24 @@ class OpenAiEngine(LanguageHead):
             completion_tokens=totals.completion_tokens + completion,
             cached_tokens=totals.cached_tokens + cached,
         )
+
+
+async def _probe_patiently(
+    settings: EngineSettings, tokenizer: ServerTokenizer | None, describe: Describe | None
+) -> Server:
+    """Waits for a server that is away, where there is somebody to tell. Raises EngineLoadError."""
+    assert settings.openai is not None
+    since, tried = time.monotonic(), 0
+    while True:
+        try:
+            return await _probe(settings, tokenizer)
+        except UnavailableError as error:
+            if describe is None:
+                raise EngineLoadError(f"model {settings.path!r}: {error}") from None
+            logger.log(logging.INFO if tried else logging.WARNING, "the server is waited for: %s", error)
+            describe(f"waits for {settings.openai.base_url}: {error.brief}", since=since)
+            await asyncio.sleep(max(pause_after(tried), min(error.retry_after or 0.0, _LONGEST_RETRY_AFTER_SECONDS)))
+            tried += 1
 
 
 async def _probe(settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
@@ -314,6 +368,11 @@ def _first(*counts: int | None) -> int:
 def _require_steps(steps: Sequence[str]) -> None:
     if not steps:
         raise RequestError("there is no step yet; propose one first")
+
+
+def _key(*request: object) -> str:
+    """Names a request: two that are equal are the same work."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def _significant(value: float) -> float:

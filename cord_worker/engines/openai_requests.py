@@ -19,9 +19,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cord_worker.engines.openai_client import Document, ServerFault
+from cord_worker.engines.openai_client import Document
+from cord_worker.engines.openai_faults import ServerFault
 from cord_worker.engines.protocol import Sampling
-from cord_worker.errors import EngineError, RequestError
+from cord_worker.engines.refusal_texts import means_filtered
+from cord_worker.errors import ContentFilterError, EngineError, EngineFaultError
 from cord_worker.prompting.segmentation import Ended, Ends
 
 ServerKind = Literal["vllm", "sglang", "llamacpp", "other"]
@@ -155,9 +157,10 @@ def _text(choice: Document) -> str:
         raise ServerFault("its answer is malformed (a choice without text)")
     content = message.get("content")
     if not content and any(message.get(name) for name in ("reasoning_content", "reasoning")):
-        raise EngineError(
-            "the server keeps the model's reasoning apart from its text, so that no step can be continued; switch its "
-            'reasoning parser or its own thinking off, or use api = "completions"'
+        raise ServerFault(
+            "it keeps the model's reasoning apart from its text, so that no step can be continued: switch its "
+            'reasoning parser or its own thinking off, or use api = "completions"',
+            passing=False,
         )
     return content if isinstance(content, str) else ""
 
@@ -167,9 +170,12 @@ def _ended(reason: Any) -> Ended:
         return "eos"
     if reason in {"length", "max_tokens"}:
         return "length"
-    if reason in {None, "abort", "error"}:
-        raise ServerFault(f"it gave the text up (finish reason {reason!r})")
-    raise RequestError(f"the server ended the text for a reason that is not known here: {str(reason)[:80]!r}")
+    if reason in {None, "abort", "error", "insufficient_system_resource"}:
+        raise ServerFault(f"it gave the text up (finish reason {reason!r})", words=str(reason))
+    told = repr(str(reason)[:80])
+    if means_filtered(str(reason)):
+        raise ContentFilterError(f"the server's content filter ended the text (finish reason {told})")
+    raise EngineFaultError(f"the server ended the text for a reason that is not known here: {told}")
 
 
 def _count(value: Any) -> int | None:

@@ -19,11 +19,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cord_worker.engines.openai_client import Document, OpenAiClient, ServerFault
+from cord_worker.engines.openai_client import Document, OpenAiClient
+from cord_worker.engines.openai_faults import ServerFault
 from cord_worker.engines.openai_requests import usage_of
+from cord_worker.errors import NotFiniteError
 
 ScorePath = Literal["next_token", "prompt_logprobs", "echo"]
 
+_LOWEST = -9999.0
+"""What vLLM writes for minus infinity."""
 _TOGETHER = 16
 """Prompts in one request: vLLM bounds how many token ids may be asked for (128 in 0.32)."""
 
@@ -39,7 +43,10 @@ class Rows:
 async def prompt_rows(
     client: OpenAiClient, path: ScorePath, model: str, ids: Sequence[int], positions: Sequence[int]
 ) -> Rows:
-    """Rows of the tokens `ids[position]`, one try; positions rise and are at least 1. Raises ServerFault."""
+    """Rows of the tokens `ids[position]`, one try; positions rise and are at least 1.
+
+    Raises ServerFault, NotFiniteError where the server computed no number for one of them.
+    """
     if path == "next_token":
         return await _next_tokens(client, model, ids, positions)
     body: Document = {"model": model, "prompt": list(ids), "max_tokens": 1, "temperature": 1.0, "top_p": 1.0}
@@ -97,7 +104,9 @@ def _rows(rows: Any, ids: Sequence[int], positions: Sequence[int]) -> tuple[floa
     for position in positions:
         row = rows[position]
         entry = row.get(str(ids[position])) if isinstance(row, dict) else None
-        values.append(_number(entry.get("logprob") if isinstance(entry, dict) else None, position))
+        if not isinstance(entry, dict):
+            raise _absent(f"none for the prompt token at {position}")
+        values.append(_number(entry.get("logprob"), position))
     return tuple(values)
 
 
@@ -119,9 +128,13 @@ def _first(answer: Document) -> Document:
 
 
 def _number(value: Any, position: int) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+    """JSON knows no infinity: servers write null, or a name that Python reads, or (vLLM) a number beyond all others."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > _LOWEST:
         return float(value)
-    raise _absent(f"none for the prompt token at {position}")
+    raise NotFiniteError(
+        f"the server computed {value!r} as log-probability of the prompt token at {position}: no number, or one of no "
+        "probability (number format too narrow?); try another dtype of its model"
+    )
 
 
 def _absent(found: str) -> ServerFault:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal, TypeVar
 
-from cord_worker.engines.openai_client import Document, OpenAiClient, ServerFault
+from cord_worker.engines.openai_client import Document, OpenAiClient
+from cord_worker.engines.openai_faults import ServerFault
 from cord_worker.engines.openai_prompts import ChatStyle, chat_fields, chat_messages
 from cord_worker.engines.openai_requests import (
     ServerKind,
@@ -22,7 +23,7 @@ from cord_worker.engines.openai_scoring import ScorePath, prompt_rows
 from cord_worker.engines.openai_tokenizer import ServerTokenizer
 from cord_worker.engines.protocol import Turn
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.errors import EngineError, EngineLoadError, RequestError
+from cord_worker.errors import EngineError, EngineLoadError, NotFiniteError, RequestError, UnavailableError
 from cord_worker.prompting.segmentation import ends_of
 from cord_worker.prompting.trajectory import PROMPTED
 
@@ -32,6 +33,8 @@ T = TypeVar("T")
 Api = Literal["ids", "text", "chat"]
 _KINDS: dict[str, ServerKind] = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llamacpp"}
 _ENDS = ends_of(PROMPTED, "step")
+_TRIES = 3
+"""Of what fails at the engine's probe (`openai_engine._PROBE_RETRIES` beyond the first)."""
 _ABSENT = frozenset({400, 404, 405, 410, 415, 422})
 """Answers to a probe that mean at once: this server has no such thing."""
 _ABSENT_IF_LASTING = frozenset({403, 500, 501})
@@ -54,6 +57,11 @@ class Server:
     score_path: ScorePath | None
     counts_streams: bool
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What may not change while an engine uses the server: what decides what it computes, and how it is asked."""
+        return self.kind, self.base_model, self.api, self.chat_style, self.score_path
+
     def __str__(self) -> str:
         how = {"ids": "completions with token ids", "text": "completions with text", "chat": "chat"}[self.api]
         style = f" ({self.chat_style})" if self.api == "chat" else ""
@@ -61,10 +69,13 @@ class Server:
 
 
 async def probe(client: OpenAiClient, settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
-    """Finds out what the server of `settings.openai` offers. Raises EngineLoadError that names the wrong setting."""
+    """Finds out what the server of `settings.openai` offers.
+
+    Raises EngineLoadError that names the wrong setting, UnavailableError where the server does not answer yet.
+    """
     try:
         return await _probed(client, settings, tokenizer)
-    except EngineLoadError:
+    except (EngineLoadError, UnavailableError):
         raise
     except EngineError as error:
         raise EngineLoadError(f"model {settings.path!r}: {error}") from None
@@ -117,7 +128,16 @@ async def _api(
 ) -> tuple[Api, ChatStyle, bool]:
     assert settings.openai is not None
     wanted = settings.openai.api
-    refusals = []
+    refusals: list[str] = []
+    failures: list[ServerFault] = []
+
+    def refused(fault: ServerFault) -> None:
+        if fault.status == 403:
+            raise client.error_of(fault) from None
+        refusals.append(str(fault))
+        if fault.status is not None and fault.status >= 500:
+            failures.append(fault)
+
     if wanted == "completions" and tokenizer is None:
         raise EngineLoadError(
             f'api = "completions" renders prompts here and needs the model\'s tokenizer, but path = {settings.path!r} '
@@ -130,7 +150,7 @@ async def _api(
             try:
                 usage_tokens, counts = await _tried(client, "/completions", body, kind)
             except ServerFault as fault:
-                refusals.append(_refusal(client, fault))
+                refused(fault)
                 continue
             if api == "ids" and usage_tokens not in {None, len(ids)}:
                 refusals.append(f"it counts {usage_tokens} tokens in a prompt of {len(ids)} token ids")
@@ -143,7 +163,7 @@ async def _api(
             try:
                 _, counts = await _tried(client, "/chat/completions", body, kind)
             except ServerFault as fault:
-                refusals.append(_refusal(client, fault))
+                refused(fault)
                 continue
             if style == "instruction":
                 logger.warning(
@@ -152,17 +172,13 @@ async def _api(
                     model,
                 )
             return "chat", style, counts
+    if failures:  # it may serve the model once it is well
+        raise client.error_of(failures[-1], _TRIES)
     raise EngineLoadError(
         f"the server at {settings.openai.base_url} serves model {model!r} by no way that is tried with api = "
         f"{wanted!r} ({'; '.join(dict.fromkeys(refusals))}); correct openai.model, openai.base_url (it ends in /v1 as "
         "a rule) or openai.api"
     )
-
-
-def _refusal(client: OpenAiClient, fault: ServerFault) -> str:
-    if fault.status == 403:
-        raise client.error_of(fault) from None
-    return str(fault)
 
 
 def _styles(kind: ServerKind) -> tuple[ChatStyle, ...]:
@@ -207,27 +223,12 @@ async def _tried(client: OpenAiClient, path: str, body: Document, kind: ServerKi
 
 async def _answered(client: OpenAiClient, attempt: Callable[[], Awaitable[T]]) -> T:
     """Tries through passing faults. Raises ServerFault where the server lacks the thing, EngineError as else."""
-    last: ServerFault | None = None
-
-    async def tried() -> T | ServerFault:
-        nonlocal last
-        try:
-            return await attempt()
-        except ServerFault as fault:
-            last = fault
-            if fault.status in _ABSENT or (fault.status is None and not fault.passing):
-                return fault
-            raise
-
     try:
-        result = await client.persistently(tried)
-    except EngineError:
-        if last is not None and last.status in _ABSENT_IF_LASTING:
-            raise last from None
-        raise
-    if isinstance(result, ServerFault):
-        raise result
-    return result
+        return await client.tried(attempt)
+    except ServerFault as fault:
+        if fault.status in _ABSENT | _ABSENT_IF_LASTING or (fault.status is None and not fault.passing):
+            raise
+        raise client.error_of(fault, _TRIES) from None
 
 
 async def _score_path(
@@ -246,7 +247,7 @@ async def _score_path(
         try:
             await _answered(client, rows)
             return path
-        except ServerFault as fault:
+        except (ServerFault, NotFiniteError) as fault:
             logger.debug("model %r: no scores by %s: %s", model, path, fault)
     return None
 

@@ -87,9 +87,25 @@ class StepReward:
     seconds: float
 
 
+class Describe(Protocol):
+    """Is told what keeps an engine from its work (a sentence without its subject, None once nothing does), and since
+    when, on `time.monotonic`. Must not block."""
+
+    def __call__(self, condition: str | None, *, since: float | None = None) -> None: ...
+
+
+def to_nobody(condition: str | None, *, since: float | None = None) -> None:
+    """A `Describe` where nobody wants to know."""
+    del condition, since
+
+
 class Engine(Protocol):
-    """One hosted model. Methods raise RequestError where one request is impossible, EngineError where the engine
-    is dead; any number of calls may be waiting at once."""
+    """One hosted model; any number of calls may be waiting at once. Methods raise one of
+
+    - RequestError: this request cannot be done, for the cause that its class names; nothing else fails with it;
+    - UnavailableError: the engine takes no requests now; wait for `available`, and ask again;
+    - EngineError otherwise: the engine is dead.
+    """
 
     @property
     def scoring_mode(self) -> str:
@@ -99,6 +115,10 @@ class Engine(Protocol):
     @property
     def weights_digest(self) -> str:
         """Hex digest of the loaded files; two workers of one model must agree."""
+        ...
+
+    async def available(self) -> None:
+        """Returns once the engine takes requests: at once, but after an UnavailableError."""
         ...
 
     async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:

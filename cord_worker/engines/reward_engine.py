@@ -21,7 +21,7 @@ from cord_worker.engines.heads import PROCESS_REWARD_MODEL, RewardHead, probabil
 from cord_worker.engines.numerics import keep_float64
 from cord_worker.engines.protocol import StepReward, Turn
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.errors import EngineError, EngineLoadError, RequestError
+from cord_worker.errors import EngineError, EngineLoadError, RequestError, TooLongError
 
 _DIGITS = 9
 """Decimals of a logit and of a judgment."""
@@ -73,7 +73,7 @@ class RewardEngine(RewardHead):
             raise EngineError("the engine is closed; start another one")
         ids = self._codec.judged(turn, steps, separator)
         if len(ids) > self.max_model_len:
-            raise RequestError(
+            raise TooLongError(
                 f"the candidate takes {len(ids)} tokens, but the reward model's context holds {self.max_model_len}; "
                 "lower search.thinking_tokens or raise its max_model_len"
             )

@@ -22,7 +22,7 @@ from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
 from cord_worker.engines.runner import ModelRunner, ScoreTask
 from cord_worker.engines.sampling import RowSampling
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.errors import EngineLoadError, NotFiniteError, RequestError
+from cord_worker.errors import EngineFaultError, EngineLoadError, NotFiniteError, RequestError, TooLongError
 from cord_worker.prompting.scoring import predictive_perplexity
 from cord_worker.prompting.segmentation import TextKind
 from cord_worker.prompting.trajectory import ANSWER_OPENING
@@ -99,7 +99,7 @@ class TransformersEngine(LanguageHead):
         closing = self._codec.closing(scoring_template, answer)
         prompt_tokens = sum(map(len, pieces)) + len(closing.ids)
         if prompt_tokens > self.max_model_len:
-            raise RequestError(
+            raise TooLongError(
                 f"candidate and closing part take {prompt_tokens} tokens, but the context holds {self.max_model_len}; "
                 "lower search.thinking_tokens or raise the prover's max_model_len"
             )
@@ -107,7 +107,7 @@ class TransformersEngine(LanguageHead):
         self._thread.submit_score(job)
         result = await asyncio.wrap_future(job.future)
         if len(result.log_probabilities) != len(closing.answer):
-            raise RequestError(
+            raise EngineFaultError(
                 f"{len(closing.answer)} answer tokens gave {len(result.log_probabilities)} log-probabilities; "
                 "this is a fault of the engine, report it"
             )
@@ -143,7 +143,7 @@ class TransformersEngine(LanguageHead):
         length = sum(map(len, pieces))
         room = self.max_model_len - length
         if room < 1:
-            raise RequestError(
+            raise TooLongError(
                 f"the prompt takes {length} tokens, but the context holds {self.max_model_len} and needs room for "
                 "the text; shorten the question or passage, lower search.thinking_tokens or raise max_model_len"
             )

@@ -17,7 +17,7 @@ from cord_worker.engines.prefix_cache import Ids
 from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
 from cord_worker.engines.remembered import Remembered
 from cord_worker.engines.vllm_host import VllmHost
-from cord_worker.errors import NotFiniteError, RequestError
+from cord_worker.errors import EngineFaultError, NotFiniteError, RequestError, TooLongError
 from cord_worker.prompting.scoring import predictive_perplexity
 from cord_worker.prompting.segmentation import Ended, Ends, TextKind, cut, ends_of
 from cord_worker.prompting.trajectory import ANSWER_OPENING, THINK_CLOSE
@@ -27,6 +27,8 @@ _DIGITS = 6
 _FIRST, _LATER = 0, 1
 """Priorities in the engine's queue: a score is short and a whole step waits for it."""
 _SCORES_KEPT = 4096
+_TRIES = 3
+"""Of a request that vLLM gives up although it lives on."""
 
 
 class VllmEngine(VllmHost, LanguageHead):
@@ -85,7 +87,7 @@ class VllmEngine(VllmHost, LanguageHead):
         positions = [len(ids) + index for index in closing.answer]
         ids.extend(closing.ids)
         if len(ids) >= self._max_length:
-            raise RequestError(
+            raise TooLongError(
                 f"candidate and closing part take {len(ids)} tokens, but the context holds {self._max_length} and vLLM "
                 "needs one more; lower search.thinking_tokens or raise the prover's max_model_len"
             )
@@ -121,7 +123,7 @@ class VllmEngine(VllmHost, LanguageHead):
         ids = [token for piece in pieces for token in piece]
         room = self._max_length - len(ids)
         if room < 1:
-            raise RequestError(
+            raise TooLongError(
                 f"the prompt takes {len(ids)} tokens, but the context holds {self._max_length} and needs room for "
                 "the text; shorten the question or passage, lower search.thinking_tokens or raise max_model_len"
             )
@@ -130,10 +132,16 @@ class VllmEngine(VllmHost, LanguageHead):
         ends = ends_of(turn.segmentation, kind)
         watch = EndWatch(self._codec, ends, pieces[-1])
         parameters = self._sampling_parameters(sampling, ends, min(sampling.max_tokens, room))
-        written = _Written(watch if ends.stop_strings is None else None)
-        output = await self._generated(ids, parameters, _LATER, written.is_over)
-        tokens = written.tokens
-        ended = "stop" if written.over else self._ended(output.outputs[0], tokens)
+        for tries_left in reversed(range(_TRIES)):
+            written = _Written(watch if ends.stop_strings is None else None)
+            output = await self._generated(ids, parameters, _LATER, written.is_over)
+            tokens = written.tokens
+            try:
+                ended = "stop" if written.over else self._ended(output.outputs[0], tokens)
+                break
+            except _EndedByVllm:
+                if not tries_left:
+                    raise
         text = watch.text(tokens[:-1] if ended == "eos" else tokens)
         if ended == "length":
             text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
@@ -189,7 +197,7 @@ class VllmEngine(VllmHost, LanguageHead):
             return "length"
         if self._closed or self._engine.errored:
             raise self._dead()
-        raise RequestError(f"vLLM ended the request with {completion.finish_reason!r}; it may be tried again")
+        raise _EndedByVllm(f"vLLM ended the request with {completion.finish_reason!r} {_TRIES} times")
 
     def _scoring_parameters(self, *, uses_cache: bool) -> Any:
         from vllm import SamplingParams
@@ -205,6 +213,10 @@ class VllmEngine(VllmHost, LanguageHead):
             output_kind=RequestOutputKind.FINAL_ONLY,
             **reading,
         )
+
+
+class _EndedByVllm(EngineFaultError):
+    """vLLM gave a request up (finish reason abort or error) and lives on."""
 
 
 class _Written:
@@ -240,7 +252,7 @@ def _log_probabilities(output: Any, ids: list[int], positions: list[int]) -> lis
     rows = output.prompt_logprobs
     found = [float(rows[index][ids[index]].logprob) for index in positions] if rows and len(rows) == len(ids) else []
     if len(found) != len(positions):
-        raise RequestError(
+        raise EngineFaultError(
             f"{len(positions)} answer tokens of {len(ids)} gave {len(rows or ())} rows of log-probabilities; "
             "this is a fault of the engine, report it"
         )

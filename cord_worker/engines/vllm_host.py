@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 from cord_worker.engines import loading, vllm_arguments
 from cord_worker.engines.encoding import TextCodec
+from cord_worker.engines.refusal_texts import refused_because
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.vllm_processes import VllmProcesses
-from cord_worker.errors import EngineError, EngineLoadError, RequestError
+from cord_worker.errors import EngineError, EngineFaultError, EngineLoadError, RequestError
 
 logger = logging.getLogger(__name__)
 
@@ -158,17 +159,18 @@ class VllmHost:
         except EngineGenerateError as error:
             if self._engine.errored:
                 raise self._dead() from error
-            raise RequestError(f"vLLM failed this request: {error.__cause__ or error!r}") from error
+            raise EngineFaultError(f"vLLM failed this request: {error.__cause__ or error!r}") from error
         except (ValueError, TypeError, OverflowError) as error:
-            raise RequestError(f"vLLM refuses this request: {error}") from error
+            refusal = refused_because(str(error)) or RequestError
+            raise refusal(f"vLLM refuses this request: {error}") from error
         except Exception as error:  # errors of vLLM's own tree; which ones it has depends on its version
             if self._engine.errored:
                 raise self._dead() from error
-            raise RequestError(f"vLLM failed this request: {type(error).__name__}: {error}") from error
+            raise EngineFaultError(f"vLLM failed this request: {type(error).__name__}: {error}") from error
         finally:
             self._running.discard(task)
         if output is None:
-            raise self._dead() if self._engine.errored else RequestError("vLLM returned nothing for this request")
+            raise self._dead() if self._engine.errored else EngineFaultError("vLLM returned nothing for this request")
         return output
 
     def _dead(self) -> EngineError:

@@ -19,7 +19,7 @@ from cord_worker.engines.heads import PROCESS_REWARD_MODEL, RewardHead, probabil
 from cord_worker.engines.protocol import StepReward, Turn
 from cord_worker.engines.remembered import Remembered
 from cord_worker.engines.vllm_host import VllmHost
-from cord_worker.errors import EngineError, EngineLoadError, RequestError
+from cord_worker.errors import EngineError, EngineLoadError, RequestError, TooLongError
 
 _DIGITS = 6
 """Decimals of a logit and of a judgment: vLLM's kernels differ by more from batch to batch."""
@@ -60,7 +60,7 @@ class VllmRewardEngine(VllmHost, RewardHead):
         await self._require_task()
         ids = self._codec.judged(turn, steps, separator)
         if len(ids) > self._max_length:
-            raise RequestError(
+            raise TooLongError(
                 f"the candidate takes {len(ids)} tokens, but the reward model's context holds {self._max_length}; "
                 "lower search.thinking_tokens or raise its max_model_len"
             )

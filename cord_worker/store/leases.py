@@ -277,7 +277,7 @@ _FINISH_ANSWERS = sa.text(
 _RETURN_ANSWERS = sa.text(
     """
     UPDATE trajectories SET answer_state = 'pending', touched_at = now()
-    WHERE id = ANY(:ids) AND answer_state = 'writing' AND worker_id = :worker_id
+    WHERE problem_id = :problem_id AND answer_state = 'writing' AND worker_id = :worker_id
     """
 )
 
@@ -380,9 +380,9 @@ def finish_answers(connection: sa.Connection, worker_id: uuid.UUID, results: Seq
     return Outcome(to_advance=frozenset(answered), dropped=len(results) - len(rows))
 
 
-def return_answers(connection: sa.Connection, worker_id: uuid.UUID, trajectory_ids: Sequence[int]) -> None:
-    """Gives answers back that cannot be written."""
-    connection.execute(_RETURN_ANSWERS, {"ids": list(trajectory_ids), "worker_id": worker_id})
+def return_answers(connection: sa.Connection, worker_id: uuid.UUID, problem_id: int) -> None:
+    """Gives the problem's answers back, one of which cannot be written."""
+    connection.execute(_RETURN_ANSWERS, {"problem_id": problem_id, "worker_id": worker_id})
 
 
 def columns(kind: type, results: Sequence[Any]) -> dict[str, list[Any]]:

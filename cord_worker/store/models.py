@@ -323,7 +323,12 @@ class Candidate(Base):
     finish_reason: Mapped[str | None] = mapped_column(
         Text, comment="step (next marker), think_end, eos or length (token cap)."
     )
-    invalid_reason: Mapped[str | None] = mapped_column(Text, comment="Why it may not enter the beam.")
+    invalid_reason: Mapped[str | None] = mapped_column(
+        Text,
+        comment="Why it may not enter the beam: empty, whitespace, marker_only, loop, think_tag, unstorable, duplicate "
+        "or malformed (its text), unscorable or unjudgeable, or why a model refused it: too_long, content_filter, "
+        "not_finite, malformed_request or engine_fault.",
+    )
     prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's prompt tokens.")
     completion_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's generated tokens.")
     cached_tokens: Mapped[int | None] = mapped_column(Integer, comment="Prompt tokens from the teacher's prefix cache.")
@@ -429,7 +434,9 @@ class Trajectory(Base):
     answer_seed: Mapped[int | None] = mapped_column(BigInteger, comment="Sampling seed of the final answer.")
     answer_text: Mapped[str | None] = mapped_column(Text, comment="What follows </think>.")
     answer_finish_reason: Mapped[str | None] = mapped_column(
-        Text, comment="eos, length, too_long (no room) or not_finite (NaN)."
+        Text,
+        comment="eos, length, or why it was refused: too_long, content_filter, not_finite, malformed_request or "
+        "engine_fault.",
     )
     answer_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's prompt tokens.")
     answer_completion_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's generated tokens.")

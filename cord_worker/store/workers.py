@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 import cord_worker
 from cord_worker.errors import EngineLoadError
 from cord_worker.store.models import WorkerRole
+from cord_worker.store.returning import give_back
 
 _REGISTER = sa.text(
     """
@@ -92,51 +93,6 @@ _GONE_HOLDERS = sa.text(
         OR w.id IN (SELECT worker_id FROM trajectories WHERE answer_state = 'writing')
         OR w.id IN (SELECT judgment_worker_id FROM trajectories WHERE answer_state = 'judging')
     )
-    """
-)
-
-_RETURN_PROPOSALS = sa.text(
-    """
-    UPDATE candidates
-    SET state = 'pending', propose_attempts = propose_attempts - :forgiven, touched_at = 'epoch'
-    WHERE state = 'proposing' AND worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
-      AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
-    """
-)
-
-_RETURN_SCORES = sa.text(
-    """
-    UPDATE candidates
-    SET state = 'proposed', score_attempts = score_attempts - :forgiven, touched_at = 'epoch'
-    WHERE state = 'scoring' AND score_worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
-      AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
-    """
-)
-
-_RETURN_JUDGMENTS = sa.text(
-    """
-    UPDATE candidates
-    SET state = 'unjudged', judgment_attempts = judgment_attempts - :forgiven, touched_at = 'epoch'
-    WHERE state = 'judging' AND judgment_worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
-      AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
-    """
-)
-
-_RETURN_ANSWERS = sa.text(
-    """
-    UPDATE trajectories
-    SET answer_state = 'pending', answer_attempts = answer_attempts - :forgiven, touched_at = 'epoch'
-    WHERE answer_state = 'writing' AND worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
-      AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
-    """
-)
-
-_RETURN_VERDICTS = sa.text(
-    """
-    UPDATE trajectories
-    SET answer_state = 'written', judgment_attempts = judgment_attempts - :forgiven, touched_at = 'epoch'
-    WHERE answer_state = 'judging' AND judgment_worker_id = ANY(:workers) AND id <> ALL(CAST(:known AS bigint[]))
-      AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
     """
 )
 
@@ -255,36 +211,3 @@ def reclaim(connection: sa.Connection) -> int:
     """Takes back every lease of a worker that is gone, whenever it was taken; returns how many."""
     gone = list(connection.execute(_GONE_HOLDERS).scalars())
     return give_back(connection, gone, forgiven=False) if gone else 0
-
-
-def give_back(
-    connection: sa.Connection,
-    workers: Collection[uuid.UUID],
-    *,
-    forgiven: bool,
-    known_candidates: Collection[int] = (),
-    known_trajectories: Collection[int] = (),
-    grace_seconds: float = -1.0,
-) -> int:
-    """Takes back the leases of `workers`, except the known ones and those younger than the grace; returns how many.
-
-    `forgiven` attempts do not count towards the limit: the worker handed its work back in good order.
-    """
-    count = 0
-    for statement, known in (
-        (_RETURN_PROPOSALS, known_candidates),
-        (_RETURN_SCORES, known_candidates),
-        (_RETURN_JUDGMENTS, known_candidates),
-        (_RETURN_ANSWERS, known_trajectories),
-        (_RETURN_VERDICTS, known_trajectories),
-    ):
-        count += connection.execute(
-            statement,
-            {
-                "workers": list(workers),
-                "known": list(known),
-                "forgiven": int(forgiven),
-                "grace": grace_seconds,
-            },
-        ).rowcount
-    return count

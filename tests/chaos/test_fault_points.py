@@ -24,7 +24,7 @@ from chaos.fleet import COORDINATOR, REPOSITORY, Fleet
 from chaos.tables import Content, content, count, differences, unfinished
 from cord_worker.config import RunConfig
 from cord_worker.coordination.faults import VARIABLE, FaultPoint, Side, arm
-from cord_worker.engines.instant import ENGINE_DIES, UNANSWERABLE
+from cord_worker.engines.instant import BUSY, ENGINE_DIES, UNANSWERABLE
 from cord_worker.errors import ConfigError
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.store.database import Database
@@ -161,6 +161,7 @@ SCENARIOS: dict[FaultPoint, Scenario] = {
     FaultPoint.CLAIM_ANSWERS: Scenario("alpha"),
     FaultPoint.FINISH_ANSWERS: Scenario("alpha"),
     FaultPoint.FAIL_ANSWER: Scenario("alpha", work=Work(UNANSWERABLE)),
+    FaultPoint.GIVE_BACK: Scenario("alpha", work=Work(BUSY)),
     FaultPoint.CLAIM_VERDICTS: Scenario("prover"),
     FaultPoint.FINISH_VERDICTS: Scenario("prover"),
     FaultPoint.HELP: Scenario("alpha", before=("alpha-2",), meanwhile=paused_replica),

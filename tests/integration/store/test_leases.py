@@ -20,6 +20,7 @@ from cord_worker.store.database import Database
 from cord_worker.store.ingest import enqueue
 from cord_worker.store.judgments import JudgmentResult, LeasedJudgment, claim_judgments, finish_judgments
 from cord_worker.store.models import WorkerRole
+from cord_worker.store.returning import give_back
 from cord_worker.store.schema import downgrade, upgrade
 from cord_worker.store.work import LeasedProposal, LeasedScore, Next, Outcome, ProposalResult, ScoreResult
 
@@ -328,7 +329,7 @@ def test_judging_that_keeps_losing_its_worker_parks_its_problem(database: Databa
         victim = worker(database)
         assert lease_judgments(database, victim, judged_problem, alone=attempt < 2) == []
         assert lease_judgments(database, victim, judged_problem, alone=attempt == 2)
-        database.run(lambda c, w=victim: workers.give_back(c, [w], forgiven=False))
+        database.run(lambda c, w=victim: give_back(c, [w], forgiven=False))
     (parked,) = database.run(sweep.exhausted)
     assert "judging a candidate of step 1 was given up after 3 attempts" in parked.reason
 
@@ -360,7 +361,7 @@ def test_work_that_keeps_losing_its_worker_parks_its_problem_with_a_reason(datab
         )
         assert (elsewhere.leases, elsewhere.held_back) == ([], {problem})
         assert claim(database, victim, problem, alone=attempt == 2)
-        assert database.run(lambda c, w=victim: workers.give_back(c, [w], forgiven=False)) == 1
+        assert database.run(lambda c, w=victim: give_back(c, [w], forgiven=False)) == 1
     parked = database.run(sweep.exhausted)
     assert [item.problem_id for item in parked] == [problem]
     assert "teacher first" in parked[0].reason
@@ -371,7 +372,7 @@ def test_work_handed_back_in_good_order_does_not_use_up_attempts(database: Datab
     for _ in range(5):
         leaving = worker(database)
         assert [lease.attempt for lease in claim(database, leaving, problem)] == [1]
-        database.run(lambda c, w=leaving: workers.give_back(c, [w], forgiven=True))
+        database.run(lambda c, w=leaving: give_back(c, [w], forgiven=True))
     assert database.run(sweep.exhausted) == []
 
 

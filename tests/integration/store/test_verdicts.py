@@ -14,6 +14,7 @@ from cord_worker.store import decisions, sweep, verdicts, workers
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import enqueue
 from cord_worker.store.models import WorkerRole
+from cord_worker.store.returning import give_back
 
 CONFIG = RunConfig.model_validate(
     {
@@ -137,7 +138,7 @@ def test_a_judge_that_keeps_dying_parks_the_problem(database: Database, forgiven
     for attempt in range(3):
         victim = worker(database)
         assert claim(database, victim, problem, alone=attempt == 2 and not forgiven)
-        assert database.run(lambda c, w=victim: workers.give_back(c, [w], forgiven=forgiven)) == 1
+        assert database.run(lambda c, w=victim: give_back(c, [w], forgiven=forgiven)) == 1
     parked = database.run(sweep.exhausted)
     assert [item.problem_id for item in parked] == ([] if forgiven else [problem])
     assert all("judging the final answer" in item.reason and "3 attempts" in item.reason for item in parked)

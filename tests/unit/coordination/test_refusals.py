@@ -9,9 +9,11 @@ import pytest
 
 from cord_worker.config import RunConfig
 from cord_worker.coordination.judgments import judgment_of
+from cord_worker.coordination.refusals import reason_of
 from cord_worker.engines.instant import InstantEngine
 from cord_worker.engines.protocol import StepReward, Turn
-from cord_worker.errors import NotFiniteError, RequestError
+from cord_worker.errors import ContentFilterError, EngineFaultError, NotFiniteError, RequestError, TooLongError
+from cord_worker.search.types import InvalidReason
 from cord_worker.store.judgments import LeasedJudgment
 from cord_worker.verify import AnswerChecker
 
@@ -42,8 +44,23 @@ class Refusing(InstantEngine):
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"), [(RequestError("too many tokens"), "too_long"), (NotFiniteError("NaN"), "not_finite")]
+    ("error", "reason"),
+    [
+        (RequestError("no such field"), "malformed_request"),
+        (TooLongError("too many tokens"), "too_long"),
+        (ContentFilterError("flagged"), "content_filter"),
+        (NotFiniteError("NaN"), "not_finite"),
+        (EngineFaultError("500 again"), "engine_fault"),
+    ],
 )
 def test_a_refused_judgment_says_why(error: RequestError, reason: str) -> None:
     result = asyncio.run(judgment_of(Refusing(error), AnswerChecker(), CONFIG, LEASE))
     assert (result.invalid_reason, result.judgment) == (reason, None)
+
+
+def test_every_kind_of_refusal_has_its_reason() -> None:
+    def kinds(kind: type[RequestError]) -> set[type[RequestError]]:
+        return {kind}.union(*(kinds(below) for below in kind.__subclasses__()))
+
+    assert {reason_of(kind("no")) for kind in kinds(RequestError)} <= set(InvalidReason)
+    assert len({kind.cause for kind in kinds(RequestError)}) == 5

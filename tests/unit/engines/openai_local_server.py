@@ -7,6 +7,7 @@ the path they are for; then the server answers as the kind that it was made as.
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections import defaultdict, deque
@@ -52,6 +53,7 @@ class LocalServer:
         self.most_at_once = 0
         self.lock = threading.Lock()
         self.port = 0
+        self.connections: set[socket.socket] = set()
 
     @property
     def url(self) -> str:
@@ -69,13 +71,13 @@ class LocalServer:
 
     @contextmanager
     def running(self) -> Iterator[LocalServer]:
-        """Serves in threads until the end of the block."""
+        """Serves in threads until the end of the block; begun again, at the same address. Connections end with it."""
         outer = self
 
         class Handler(_Handler):
             server_state = outer
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         server.daemon_threads = True
         self.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -86,6 +88,15 @@ class LocalServer:
             server.shutdown()
             server.server_close()
             thread.join()
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """Ends every connection."""
+        with self.lock:
+            connections, self.connections = self.connections, set()
+        for connection in connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -94,6 +105,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+    def setup(self) -> None:
+        super().setup()
+        with self.server_state.lock:
+            self.server_state.connections.add(self.connection)
 
     def do_GET(self) -> None:
         self._serve({})

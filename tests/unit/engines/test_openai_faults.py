@@ -19,7 +19,15 @@ from cord_worker.config import OpenAiOptions
 from cord_worker.engines.openai_engine import OpenAiEngine
 from cord_worker.engines.protocol import FinishReason, Generation, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.errors import EngineError, EngineLoadError, RequestError
+from cord_worker.errors import (
+    ContentFilterError,
+    EngineError,
+    EngineFaultError,
+    EngineLoadError,
+    RequestError,
+    TooLongError,
+    UnavailableError,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
 from openai_local_server import LocalServer, Reply, chunks, completion, models
@@ -78,13 +86,14 @@ def test_the_pause_is_as_long_as_the_server_asks(server: LocalServer, folder: Pa
     assert second.at - first.at >= 1.5  # its own first pause is half a second at most
 
 
-def test_a_pause_may_be_given_as_a_date_and_one_of_hours_ends_the_engine(server: LocalServer, folder: Path) -> None:
+def test_a_pause_may_be_given_as_a_date_and_for_one_of_hours_work_goes_back(server: LocalServer, folder: Path) -> None:
     engine = engine_of(server, folder)
     server.forget()
     date = format_datetime(datetime.now(UTC) + timedelta(hours=3), usegmt=True)
     server.script[COMPLETIONS].append(Reply({}, status=429, headers={"retry-after": date}))
-    with pytest.raises(EngineError, match="failed 1 time, last: HTTP 429"):
+    with pytest.raises(UnavailableError, match="failed 1 time, last: HTTP 429") as caught:
         proposed(engine)
+    assert 10_790 < (caught.value.retry_after or 0) <= 10_800
     assert len(server.asked) == 1
 
 
@@ -129,16 +138,16 @@ def test_an_answer_that_cannot_be_read_is_asked_for_again(server: LocalServer, f
     assert len(server.asked) == 2
 
 
-def test_a_fault_that_stays_ends_the_engine_and_says_what_to_do(server: LocalServer, folder: Path) -> None:
+def test_a_fault_at_everything_is_the_servers_and_says_what_to_do(server: LocalServer, folder: Path) -> None:
     engine = engine_of(server, folder, max_retries=1)
     server.forget()
     server.answers[COMPLETIONS] = lambda _: Reply({"error": {"message": "out of memory"}}, status=500)
-    with pytest.raises(
-        EngineError, match=r"failed 2 times, last: HTTP 500: out of memory; check openai\.base_url"
-    ) as e:
+    told = r"failed 2 times, last: HTTP 500: out of memory; check openai\.base_url"
+    with pytest.raises(UnavailableError, match=told):
         proposed(engine)
-    assert not isinstance(e.value, RequestError)
-    assert len(server.asked) == 2
+    first, second, *probes = [body["prompt"] for body in server.bodies(COMPLETIONS)]
+    assert first == second
+    assert first not in probes
 
 
 def test_a_request_that_takes_too_long_is_given_up(server: LocalServer, folder: Path) -> None:
@@ -157,15 +166,21 @@ def test_a_refused_request_fails_alone(server: LocalServer, folder: Path, status
     engine = engine_of(server, folder)
     server.forget()
     server.script[COMPLETIONS].append(Reply({"error": {"message": "context too long"}}, status=status))
-    with pytest.raises(RequestError, match="context too long"):
+    with pytest.raises(TooLongError, match="context too long"):
         proposed(engine)
     assert len(server.asked) == 1
 
 
-def test_a_finish_reason_that_nobody_knows_fails_its_request_alone(server: LocalServer, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("reason", "error"),
+    [("content_filter", ContentFilterError), ("SAFETY", ContentFilterError), ("tool_calls", EngineFaultError)],
+)
+def test_a_finish_reason_of_its_own_fails_its_request_alone(
+    server: LocalServer, folder: Path, reason: str, error: type[RequestError]
+) -> None:
     engine = engine_of(server, folder)
-    server.answers[COMPLETIONS] = completion(" x", "content_filter")
-    with pytest.raises(RequestError, match="'content_filter'"):
+    server.answers[COMPLETIONS] = completion(" x", reason)
+    with pytest.raises(error, match=f"'{reason}'"):
         proposed(engine)
 
 
@@ -173,20 +188,21 @@ def test_a_finish_reason_that_nobody_knows_fails_its_request_alone(server: Local
     ("status", "says"),
     [(401, "CORD_TEST_KEY"), (403, "CORD_TEST_KEY"), (402, "paid"), (404, r"openai\.model"), (307, "redirects")],
 )
-def test_a_server_that_does_not_let_us_in_ends_the_engine(
+def test_a_server_that_does_not_let_us_in_says_what_to_do_and_is_waited_for(
     server: LocalServer, folder: Path, status: int, says: str
 ) -> None:
     engine = engine_of(server, folder)
     server.forget()
     headers = {"location": "/v1/elsewhere"} if status == 307 else {}
     server.script[COMPLETIONS].append(Reply({"error": {"message": "no"}}, status=status, headers=headers))
-    with pytest.raises(EngineError, match=says) as caught:
+    with pytest.raises(UnavailableError, match=says):
         proposed(engine)
-    assert not isinstance(caught.value, RequestError)
     assert len(server.asked) == 1
 
 
-def test_nobody_listening_is_an_error_at_start_that_names_the_address(server: LocalServer, folder: Path) -> None:
+def test_where_nobody_waits_an_absent_server_is_an_error_at_start_that_names_the_address(
+    server: LocalServer, folder: Path
+) -> None:
     with pytest.raises(EngineLoadError, match=r"http://127\.0\.0\.1:1/v1.*openai\.base_url"):
         engine_of(server, folder, base_url="http://127.0.0.1:1/v1", max_retries=0)
 

@@ -1,0 +1,255 @@
+"""Trying requests again, as long as it is worth it: whether a fault is the request's, or the server's.
+
+| fault | what happens |
+|---|---|
+| the server refuses the request and says why | it fails alone |
+| it refuses, and does not say why | it fails alone, if the server does well what it did at start |
+| the server takes no more now (429, 503) | fewer at once; tried again after the pause asked for, or a growing one |
+| the server fails, hangs, drops the connection | tried again; then it fails alone, if the server does well otherwise |
+| the server is away, loads, or does not let us in | everybody waits until it does well what it did at start |
+
+Who waits gets an UnavailableError: the work goes back, and is done here once the server is there again, or elsewhere
+meanwhile. A request that the server failed at twice is tried with nothing else under way, so that one that fells the
+server fells nobody with it; at the fourth fall it fails alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from cord_worker.engines.concurrency import Concurrency
+from cord_worker.engines.openai_faults import Means, ServerFault
+from cord_worker.engines.protocol import Describe
+from cord_worker.errors import CordError, EngineError, EngineFaultError, UnavailableError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+_LONGEST_HELD_SECONDS = 60.0
+"""A lease is held for as long a pause as this; for a longer one it goes back."""
+_LONGEST_RETRY_AFTER_SECONDS = 3600.0
+_TOGETHER = 2
+"""Failures of a request among others; it is tried alone then."""
+_MOST_FALLS = 4
+"""A request at which the server was lost so often is what it is lost by."""
+_KNOWN_SECONDS = 1.0
+"""For so long the server counts as well that was found so."""
+_MOST_SUSPECTS = 4096
+
+
+def pause_after(tried: int) -> float:
+    """Doubling pauses, up to a quarter shorter by chance so that clients do not come back all at once (seconds)."""
+    return float(
+        min(_FIRST_PAUSE_SECONDS * 2.0 ** min(tried, 20), _LONGEST_PAUSE_SECONDS) * (1 - 0.25 * random.random())
+    )
+
+
+@dataclass(slots=True)
+class _Tries:
+    """What came of the tries of one request so far."""
+
+    key: str
+    broken: int = 0
+    busy: int = 0
+
+    @property
+    def count(self) -> int:
+        return self.broken + self.busy
+
+
+class Retrying:
+    """The requests to one server, at most `slots` at once. Lives on one event loop.
+
+    `check` raises where the server does not do well what it did at start; `error_of` words a fault's error; `describe`
+    is told what keeps the requests waiting.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        slots: int,
+        max_retries: int,
+        error_of: Callable[[ServerFault, int], EngineError],
+        check: Callable[[], Awaitable[None]] | None,
+        describe: Describe,
+    ) -> None:
+        self._server = server
+        self._slots = slots
+        self._concurrency = Concurrency(slots)
+        self._max_retries = max_retries
+        self._error_of = error_of
+        self._check = check
+        self._describe = describe
+        self._suspects: OrderedDict[str, int] = OrderedDict()
+        self._away: asyncio.Event | None = None
+        self._away_since = self._slowed_since = 0.0
+        self._told = ""
+        self._described: str | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[str | None] | None = None
+        self._well_at = float("-inf")
+        self.retries = 0
+
+    async def do(self, attempt: Callable[[], Awaitable[T]], key: str) -> T:
+        """The result of `attempt`, tried as often as is worth it; `key` names the request.
+
+        Raises RequestError where it is the request's fault, UnavailableError where it is not.
+        """
+        tries = _Tries(key)
+        while True:
+            alone = max(tries.broken, self._suspects.get(key, 0)) >= _TOGETHER
+            async with self._concurrency.slot(alone=alone) as began:
+                self._refuse_while_away()
+                try:
+                    result = await attempt()
+                except ServerFault as found:
+                    fault = found
+                    if fault.means is Means.BUSY or fault.is_slow:
+                        self._lower(fault, began)
+                else:
+                    self._suspects.pop(key, None)
+                    self._concurrency.succeeded()
+                    self._tell()
+                    return result
+            pause = await self._pause(tries, fault, alone=alone)
+            self.retries += 1
+            logger.warning("%s: %s; trying again in %.1f s", self._server, fault, pause)
+            await asyncio.sleep(pause)
+
+    async def available(self) -> None:
+        """Returns once the server is there."""
+        while self._away is not None:
+            await self._away.wait()
+
+    async def close(self) -> None:
+        """Waits for the server no longer."""
+        for task in (self._watcher, self._checking):
+            if task is not None:
+                task.cancel()
+
+    async def _pause(self, tries: _Tries, fault: ServerFault, *, alone: bool) -> float:
+        """Seconds until the next try. Raises EngineError where there is none."""
+        if fault.means is Means.REFUSED:
+            if fault.refusal is None:
+                await self._require_well(tries, alone=alone)
+            raise self._error_of(fault, tries.count + 1)
+        if fault.means in (Means.AWAY, Means.ACCESS):
+            tries.broken += fault.means is Means.ACCESS  # a server that refuses nobody else refuses this request
+            raise self._gone(fault, tries, alone=alone)
+        if fault.means is Means.BUSY:
+            return self._pause_of_busy(tries, fault)
+        tries.broken += 1
+        if fault.passing and tries.broken <= self._max_retries:
+            return pause_after(tries.broken - 1)
+        failed = self._error_of(fault, tries.count)
+        await self._require_well(tries, alone=alone, otherwise=failed)
+        raise EngineFaultError(f"{failed}; the server does well otherwise, so it is this request")
+
+    def _pause_of_busy(self, tries: _Tries, fault: ServerFault) -> float:
+        tries.busy += 1
+        pause = pause_after(tries.busy - 1) if fault.retry_after is None else fault.retry_after
+        if tries.busy > self._max_retries or pause > _LONGEST_HELD_SECONDS:
+            raise self._gone(fault, tries, alone=False)
+        if fault.retry_after is not None:
+            self._concurrency.hold(pause)
+        return pause
+
+    async def _require_well(self, tries: _Tries, *, alone: bool, otherwise: EngineError | None = None) -> None:
+        """Raises UnavailableError where the server does not do what it did well at start."""
+        if self._check is None:
+            if otherwise is not None:
+                raise UnavailableError(str(otherwise))
+            return
+        if time.monotonic() - self._well_at < _KNOWN_SECONDS:
+            return
+        if self._checking is None:
+            self._checking = asyncio.create_task(self._found())
+            self._checking.add_done_callback(self._checked)
+        ill = await asyncio.shield(self._checking)
+        if ill is not None:
+            raise self._gone(ServerFault(ill, means=Means.AWAY), tries, alone=alone, because=otherwise)
+
+    def _checked(self, _: object) -> None:
+        self._checking = None
+
+    async def _found(self) -> str | None:
+        """What is wrong with the server; None where it is well."""
+        assert self._check is not None
+        try:
+            await self._check()
+        except CordError as error:
+            return error.brief if isinstance(error, UnavailableError) else str(error)
+        self._well_at = time.monotonic()
+        return None
+
+    def _gone(
+        self, fault: ServerFault, tries: _Tries, *, alone: bool, because: EngineError | None = None
+    ) -> EngineError:
+        """Has everybody wait for the server; the error of the request that found it gone."""
+        if self._away is None:
+            logger.warning("%s is waited for: %s", self._server, fault)
+            self._away, self._away_since = asyncio.Event(), time.monotonic()
+            self._watcher = asyncio.create_task(self._watch(fault.retry_after))
+        self._told = str(fault)
+        self._tell()
+        error = because or self._error_of(fault, tries.count + 1 if fault.means is not Means.BUSY else tries.count)
+        if tries.broken:
+            falls = self._suspects[tries.key] = self._suspects.pop(tries.key, 0) + 1
+            while len(self._suspects) > _MOST_SUSPECTS:
+                self._suspects.popitem(last=False)
+            if alone and falls >= _MOST_FALLS:
+                return EngineFaultError(f"{error}; this was so {falls} times at this request, and at the last alone")
+        return UnavailableError(str(error), retry_after=fault.retry_after)
+
+    async def _watch(self, retry_after: float | None) -> None:
+        """Looks for the server until it does well what it did at start."""
+        tried = 0
+        pause = pause_after(0) if retry_after is None else min(retry_after, _LONGEST_RETRY_AFTER_SECONDS)
+        while True:
+            await asyncio.sleep(pause)
+            ill = None if self._check is None else await self._found()
+            if ill is None:
+                break
+            self._told = ill
+            self._tell()
+            tried += 1
+            pause = pause_after(tried)
+        logger.info("%s is there again", self._server)
+        away, self._away = self._away, None
+        self._tell()
+        assert away is not None
+        away.set()
+
+    def _refuse_while_away(self) -> None:
+        if self._away is not None:
+            raise UnavailableError(f"{self._server} is waited for: {self._told}")
+
+    def _lower(self, fault: ServerFault, began: float) -> None:
+        if not self._concurrency.is_lowered:
+            self._slowed_since = time.monotonic()
+        self._concurrency.overloaded(began)
+        self._told = str(fault)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Says what keeps the requests waiting, where it is something new."""
+        text, since = None, 0.0
+        if self._away is not None:
+            text, since = f"waits for {self._server}: {self._told}", self._away_since
+        elif self._concurrency.is_lowered:
+            at_once = f"{self._concurrency.limit} of {self._slots} requests at once"
+            text, since = f"is slowed down by {self._server}: {at_once}, last: {self._told}", self._slowed_since
+        if text != self._described:
+            self._described = text
+            self._describe(text, since=since)

@@ -1,0 +1,65 @@
+"""What an engine's message means: servers and libraries tell their faults in words, under whatever status they like.
+
+| meaning | seen as |
+|---|---|
+| too long | `exceed_context_size_error` (llama.cpp: as 400, as 500 or within a stream), `maximum context length` |
+| content filter | `content_filter` (Azure), `Content Exists Risk` (DeepSeek), `data_inspection_failed` (Qwen) |
+| not finite | `Out of range float values are not JSON compliant` (a server that computed NaN) |
+| busy | `insufficient_system_resource` (DeepSeek), `overloaded`, rate limits |
+| loading | `Loading model` (llama.cpp), `model is currently loading` |
+"""
+
+from __future__ import annotations
+
+import re
+
+from cord_worker.errors import ContentFilterError, NotFiniteError, RequestError, TooLongError
+
+_LOADING = re.compile(
+    r"loading (?:the )?model|model\b.{0,60}\b(?:loading|starting|not ready)|starting up|warming up", re.I
+)
+_BUSY = re.compile(
+    r"overload|rate.?limit|too many requests|insufficient_system_resource|\bbusy\b|(?:at|over) capacity"
+    r"|queue (?:is )?full|try again later|temporarily unavailable|service unavailable|no (?:free|available) slot"
+    r"|concurrent requests|number of requests",
+    re.I,
+)
+_FILTERED = re.compile(
+    r"content.{0,3}(?:filter|policy|management|moderat|exists.risk)|moderation|\bflagged\b|safety|responsible.?ai"
+    r"|data.?inspection|sensitive|inappropriate|prohibited|blocklist|recitation|\brefusal\b",
+    re.I,
+)
+_NOT_FINITE = re.compile(r"out of range float|\bnan\b|not finite|non-?finite|\b-?inf(?:inity)?\b", re.I)
+_TOO_LONG = re.compile(
+    r"context.{0,3}(?:size|length|window)|available context|too (?:long|big|large)|too many (?:\w+ )?tokens"
+    r"|(?:longer|larger|more|greater) than the (?:maximum|model|context)|max_model_len|reduce the length"
+    r"|maximum (?:model |input |sequence )?length|exceed\w* (?:the )?(?:maximum|model|max)"
+    r"|(?:input|prompt)\b.{0,40}\bexceed|tokens\b.{0,40}\bmust be (?:<|less|smaller|at most)",
+    re.I,
+)
+
+
+def means_loading(message: str) -> bool:
+    """Whether a server says that its model is not there yet."""
+    return _LOADING.search(message) is not None
+
+
+def means_busy(message: str) -> bool:
+    """Whether a server says that it has too much to do."""
+    return _BUSY.search(message) is not None
+
+
+def means_filtered(message: str) -> bool:
+    """Whether a server says that a content filter refused a text."""
+    return _FILTERED.search(message) is not None
+
+
+def refused_because(message: str) -> type[RequestError] | None:
+    """The error of a request that the message finds fault with; None where it does not say why."""
+    if _NOT_FINITE.search(message):
+        return NotFiniteError
+    if _TOO_LONG.search(message):
+        return TooLongError
+    if _FILTERED.search(message):
+        return ContentFilterError
+    return None

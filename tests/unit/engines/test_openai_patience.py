@@ -1,0 +1,411 @@
+"""What a server's faults are worth: the request's own, which fails alone, or the server's, which is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cord_worker.config import OpenAiOptions
+from cord_worker.engines import openai_retrying
+from cord_worker.engines.openai_engine import OpenAiEngine
+from cord_worker.engines.protocol import Generation, Sampling, Turn
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.errors import (
+    ContentFilterError,
+    EngineFaultError,
+    EngineLoadError,
+    NotFiniteError,
+    RequestError,
+    TooLongError,
+    UnavailableError,
+)
+
+sys.path.insert(0, str(Path(__file__).parent))
+from openai_local_server import Json, LocalServer, Reply, chunks, completion, models
+
+COMPLETIONS = "/v1/completions"
+TURN = Turn("How many?")
+
+
+def sampling(seed: int = 1) -> Sampling:
+    return Sampling(temperature=0.6, top_p=0.95, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=64, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, fast_tokenizer: Any) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer")
+    fast_tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def vllm() -> Iterator[LocalServer]:
+    local = LocalServer({"/v1/models": models("vllm", root="/w/base"), COMPLETIONS: completion(" Two.")})
+    with local.running():
+        yield local
+
+
+@pytest.fixture
+def llama() -> Iterator[LocalServer]:
+    local = LocalServer({"/v1/models": models("llamacpp"), COMPLETIONS: lambda _: chunks(" Two", ".")})
+    with local.running():
+        yield local
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first pause, and so those that double it."""
+    monkeypatch.setattr(openai_retrying, "_FIRST_PAUSE_SECONDS", 0.05)
+
+
+class Told:
+    """What an engine said keeps it from its work."""
+
+    def __init__(self) -> None:
+        self.texts: list[str | None] = []
+        self.since: list[float | None] = []
+
+    def __call__(self, condition: str | None, *, since: float | None = None) -> None:
+        self.texts.append(condition)
+        self.since.append(since)
+
+
+def engine_of(
+    server: LocalServer, folder: Path, told: Told | None = None, *, batch_size: int = 4, **options: Any
+) -> OpenAiEngine:
+    fields = {"base_url": server.url, "model": "served", "max_retries": 2, **options}
+    settings = EngineSettings(path=str(folder), engine="openai", batch_size=batch_size, openai=OpenAiOptions(**fields))
+    return OpenAiEngine(settings, told)
+
+
+def use(engine: OpenAiEngine, work: Callable[[], Awaitable[None]]) -> None:
+    async def used() -> None:
+        try:
+            await work()
+        finally:
+            await engine.close()
+
+    asyncio.run(used())
+
+
+async def proposed(engine: OpenAiEngine, seed: int = 1) -> Generation:
+    return await engine.propose(TURN, [" One."], sampling(seed))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def refusal(status: int, **error: Any) -> Reply:
+    return Reply({"error": error}, status=status)
+
+
+def event(line: str) -> Reply:
+    """A stream that begins well and ends in this line."""
+    begun = json.dumps(chunks(" Two")[0])
+    return Reply(raw=f"data: {begun}\n\n{line}\n\n".encode(), headers={"content-type": "text/event-stream"})
+
+
+CONTEXT = {
+    "code": 400,
+    "message": "the request exceeds the available context size",
+    "type": "exceed_context_size_error",
+}
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (refusal(400, message="This model's maximum context length is 4096 tokens", code=400), TooLongError),
+        (refusal(500, message="Context size has been exceeded."), TooLongError),
+        (refusal(413, message="no"), TooLongError),
+        (event(f"data: {json.dumps({'error': CONTEXT})}"), TooLongError),
+        (event(f"error: {json.dumps(CONTEXT)}"), TooLongError),
+        (Reply({"error": CONTEXT}), TooLongError),
+        (refusal(400, message="Content Exists Risk", type="invalid_request_error"), ContentFilterError),
+        (refusal(400, message="The response was filtered", code="content_filter"), ContentFilterError),
+        (refusal(403, message="Your input was flagged", metadata={"reasons": ["violence"]}), ContentFilterError),
+        (refusal(451, message="no"), ContentFilterError),
+        (refusal(400, message="Out of range float values are not JSON compliant: nan"), NotFiniteError),
+        (refusal(500, message="Out of range float values are not JSON compliant: nan"), NotFiniteError),
+        (refusal(422, message="field required"), RequestError),
+        (refusal(400, message="stop must hold four strings at most"), RequestError),
+    ],
+)
+def test_a_refused_request_says_why_and_fails_alone(
+    llama: LocalServer, folder: Path, reply: Reply, error: type[RequestError]
+) -> None:
+    engine = engine_of(llama, folder)
+    llama.forget()
+    llama.script[COMPLETIONS].append(reply)
+
+    async def work() -> None:
+        with pytest.raises(RequestError) as caught:
+            await proposed(engine)
+        assert type(caught.value) is error
+        prompt = llama.bodies(COMPLETIONS)[0]["prompt"]
+        assert [body["prompt"] for body in llama.bodies(COMPLETIONS)].count(prompt) == 1  # not tried again
+        assert (await proposed(engine)).text == " Two."
+
+    use(engine, work)
+
+
+@pytest.mark.parametrize("value", ["null", "-Infinity", "NaN", "Infinity", "-9999.0"])
+@pytest.mark.parametrize("kind", ["echo", "prompt_logprobs", "next_token"])
+def test_one_answer_token_without_a_number_fails_its_candidate_alone(folder: Path, kind: str, value: str) -> None:
+    poisoned = False
+
+    def answer(body: Json) -> Any:
+        found: Any = -0.5
+        if poisoned and (body.get("echo") or "prompt_logprobs" in body or "logprob_token_ids" in body):
+            found = "HOLE"
+        prompt = body["prompt"]
+        if body.get("echo"):
+            choice: Json = {"text": "", "logprobs": {"token_logprobs": [None, *[-0.5] * (len(prompt) - 1), -0.5]}}
+            choice["logprobs"]["token_logprobs"][-2] = found
+            choices = [choice]
+        elif body.get("prompt_logprobs") is not None:
+            rows: list[Any] = [None, *({str(token): {"logprob": -0.5}} for token in prompt[1:])]
+            rows[-1] = {str(prompt[-1]): {"logprob": found}}
+            choices = [{"text": " Two.", "finish_reason": "stop", "prompt_logprobs": rows}]
+        elif "logprob_token_ids" in body and kind == "next_token":
+            row = {f"token_id:{token}": found for token in body["logprob_token_ids"]}
+            choices = [{"index": i, "text": "", "logprobs": {"top_logprobs": [row]}} for i in range(len(prompt))]
+        else:
+            return completion(" Two.")(body) if kind != "echo" else chunks(" Two.")
+        return Reply(raw=json.dumps({"choices": choices}).replace('"HOLE"', value).encode())
+
+    owner = "llamacpp" if kind == "echo" else "vllm"
+    with LocalServer({"/v1/models": models(owner), COMPLETIONS: answer}).running() as server:
+        engine = engine_of(server, folder)
+        assert engine.scoring_mode == f"openai-{owner}-{kind}"
+
+        async def scored(answer: str) -> None:
+            await engine.score(TURN, [" One."], answer, "{answer}")
+
+        async def work() -> None:
+            nonlocal poisoned
+            poisoned = True
+            with pytest.raises(NotFiniteError, match="no number"):
+                await scored("204")
+            poisoned = False
+            await scored("204")
+
+        use(engine, work)
+
+
+def test_a_request_that_the_server_fails_at_and_no_other_fails_alone(vllm: LocalServer, folder: Path) -> None:
+    engine = engine_of(vllm, folder)
+
+    def answer(body: Json) -> Any:
+        return Reply({"error": {"message": "oops"}}, status=500) if body.get("seed") == 7 else completion(" Two.")(body)
+
+    vllm.answers[COMPLETIONS] = answer
+
+    async def work() -> None:
+        failed, *fine = await asyncio.gather(*(proposed(engine, seed) for seed in (7, 8, 9)), return_exceptions=True)
+        assert type(failed) is EngineFaultError
+        assert "failed 3 times, last: HTTP 500: oops" in str(failed)
+        assert [generation.text for generation in fine if isinstance(generation, Generation)] == [" Two."] * 2
+
+    use(engine, work)
+
+
+def test_a_server_that_is_away_is_waited_for_and_told_of(vllm: LocalServer, folder: Path) -> None:
+    told = Told()
+    with ExitStack() as stack:
+        server = LocalServer(vllm.answers)
+        first = ExitStack()
+        first.enter_context(server.running())
+        engine = engine_of(server, folder, told)
+
+        async def work() -> None:
+            before = time.monotonic()
+            first.close()
+            with pytest.raises(UnavailableError, match="no connection"):
+                await proposed(engine)
+            assert told.texts[-1] is not None
+            assert told.texts[-1].startswith(f"waits for {server.url}: no connection (")
+            waiting = asyncio.create_task(engine.available())
+            with pytest.raises(UnavailableError, match="is waited for"):  # at once: nobody asks a server that is away
+                await proposed(engine)
+            assert not waiting.done()
+            stack.enter_context(server.running())
+            async with asyncio.timeout(20):
+                await waiting
+            assert told.texts[-1] is None
+            assert {since for since in told.since[:-1] if since is not None and since >= before} != set()
+            assert (await proposed(engine)).text == " Two."
+
+        use(engine, work)
+
+
+def test_a_server_that_comes_back_as_another_is_waited_for_still(vllm: LocalServer, folder: Path) -> None:
+    told = Told()
+    engine = engine_of(vllm, folder, told)
+    vllm.answers["/v1/models"] = models("vllm", root="/w/other")
+    vllm.script[COMPLETIONS].append(refusal(503, message="Loading model"))
+
+    async def work() -> None:
+        with pytest.raises(UnavailableError, match="Loading model"):
+            await proposed(engine)
+        await until(lambda: "no longer what it was" in str(told.texts[-1]))
+        assert "'base'" in str(told.texts[-1])
+        assert "'other'" in str(told.texts[-1])
+        vllm.answers["/v1/models"] = models("vllm", root="/w/base")
+        async with asyncio.timeout(20):
+            await engine.available()
+        assert (await proposed(engine)).text == " Two."
+
+    use(engine, work)
+
+
+@pytest.mark.parametrize("path", ["/v1/models", COMPLETIONS])
+@pytest.mark.parametrize(
+    "reply", [refusal(503, message="Loading model"), refusal(429, message="slow down"), refusal(502, message="bad")]
+)
+def test_a_server_that_is_not_ready_at_start_is_waited_for(
+    vllm: LocalServer, folder: Path, path: str, reply: Reply
+) -> None:
+    told = Told()
+    vllm.script[path].extend([reply] * 4)
+    engine = engine_of(vllm, folder, told)
+    assert told.texts[0] == f"waits for {vllm.url}: HTTP {reply.status}: {reply.body['error']['message']}"
+    assert len(set(told.since)) == 1
+    assert engine.scoring_mode == "openai-vllm-prompt_logprobs"
+    asyncio.run(engine.close())
+
+
+def test_a_wrong_key_or_model_is_not_waited_for_at_start(vllm: LocalServer, folder: Path) -> None:
+    with pytest.raises(EngineLoadError, match="no model 'absent', only 'served'"):
+        engine_of(vllm, folder, Told(), model="absent")
+    vllm.answers["/v1/models"] = lambda _: refusal(401, message="bad key")
+    with pytest.raises(EngineLoadError, match="refuses access"):
+        engine_of(vllm, folder, Told())
+
+
+def test_a_key_that_is_taken_back_in_a_run_is_waited_for(vllm: LocalServer, folder: Path) -> None:
+    told = Told()
+    engine = engine_of(vllm, folder, told)
+    good = dict(vllm.answers)
+    vllm.answers |= dict.fromkeys(good, lambda _: refusal(401, message="key expired"))
+
+    async def work() -> None:
+        with pytest.raises(UnavailableError, match=r"openai\.api_key_env"):
+            await proposed(engine)
+        assert "key expired" in str(told.texts[-1])
+        vllm.answers |= good
+        async with asyncio.timeout(20):
+            await engine.available()
+        assert (await proposed(engine)).text == " Two."
+
+    use(engine, work)
+
+
+@pytest.mark.parametrize("overload", ["429", "529", "finish reason"])
+def test_an_overloaded_server_is_asked_for_less_at_once_and_then_for_more(
+    vllm: LocalServer, folder: Path, overload: str
+) -> None:
+    told = Told()
+    engine = engine_of(vllm, folder, told, batch_size=8, max_retries=20)
+    takes = 2
+
+    def answer(body: Json) -> Any:
+        if vllm.at_once > takes:
+            if overload == "finish reason":
+                return completion("", "insufficient_system_resource")(body)
+            return refusal(int(overload), message="slow down")
+        time.sleep(0.02)
+        return completion(" Two.")(body)
+
+    vllm.answers[COMPLETIONS] = answer
+
+    async def work() -> None:
+        nonlocal takes
+        await asyncio.gather(*(proposed(engine, seed) for seed in range(24)))
+        assert any("slowed down" in str(text) for text in told.texts)
+        takes = 8
+        await asyncio.gather(*(proposed(engine, seed) for seed in range(100, 160)))
+        assert told.texts[-1] is None  # all eight again
+
+    use(engine, work)
+
+
+def test_nobody_is_asked_before_the_time_that_the_server_names(vllm: LocalServer, folder: Path) -> None:
+    engine = engine_of(vllm, folder)
+    vllm.forget()
+    vllm.script[COMPLETIONS].append(Reply({"error": {"message": "slow down"}}, 429, {"retry-after": "1"}))
+
+    async def work() -> None:
+        first = asyncio.create_task(proposed(engine))
+        await until(lambda: engine._client._retrying._concurrency.is_lowered)
+        await asyncio.gather(first, *(proposed(engine, seed) for seed in (2, 3)))
+
+    use(engine, work)
+    refused, *later = [asked.at for asked in vllm.asked if asked.path == COMPLETIONS]
+    assert len(later) == 3
+    assert min(later) >= refused + 1
+
+
+def test_a_request_that_fells_the_server_each_time_fails_alone(vllm: LocalServer, folder: Path) -> None:
+    """It drops every connection at it, and is away for a while."""
+    engine = engine_of(vllm, folder, batch_size=8)
+    down = [0]
+
+    def models_or_not(body: Json) -> Any:
+        if down[0] > 0:
+            down[0] -= 1
+            return refusal(503, message="Loading model")
+        return models("vllm", root="/w/base")(body)
+
+    def answer(body: Json) -> Any:
+        if down[0] > 0:
+            return refusal(503, message="Loading model")
+        if body.get("seed") == 7:
+            down[0] = 1
+            vllm.hang_up()
+            return Reply({}, drop_after=0)
+        time.sleep(0.05)
+        return completion(" Two.")(body)
+
+    vllm.answers |= {"/v1/models": models_or_not, COMPLETIONS: answer}
+
+    async def persistently(seed: int) -> Generation | EngineFaultError:
+        while True:
+            try:
+                return await proposed(engine, seed)
+            except UnavailableError:
+                await engine.available()
+            except EngineFaultError as error:
+                return error
+
+    async def work() -> None:
+        felling, *innocent = await asyncio.gather(*(persistently(seed) for seed in (7, *range(20, 32))))
+        assert isinstance(felling, EngineFaultError)
+        assert all(isinstance(one, Generation) for one in innocent)
+
+    use(engine, work)
+
+
+def test_a_text_that_comes_as_reasoning_once_fails_alone(llama: LocalServer, folder: Path) -> None:
+    engine = engine_of(llama, folder)
+    llama.script[COMPLETIONS].append(
+        Reply([{"choices": [{"index": 0, "delta": {"reasoning_content": "Hm."}, "finish_reason": None}]}])
+    )
+
+    async def work() -> None:
+        with pytest.raises(EngineFaultError, match="reasoning apart"):
+            await proposed(engine)
+        assert (await proposed(engine)).text == " Two."
+
+    use(engine, work)
