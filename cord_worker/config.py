@@ -824,7 +824,7 @@ class Settings(BaseSettings):
     database_url: str | None = Field(None, repr=False, description="SQLAlchemy URL of PostgreSQL.")
     broker_url: str | None = Field(None, repr=False, description="Celery broker URL.")
     state_dir: Path = Field(Path(".cord"), description="Folder of the embedded services.")
-    key_prefix: str = Field("cord:", description="Prefix of every key in a shared Redis.")
+    key_prefix: str = Field("cord:", description="Prefix of every key in a shared Redis, of every queue in RabbitMQ.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     heartbeat_seconds: float = Field(3.0, gt=0)
     worker_timeout_seconds: float = Field(12.0, gt=0, description="Silence after which a worker counts as dead.")
@@ -929,7 +929,9 @@ def _explained(error: ValidationError, source: str) -> str:
             message = "is missing"
         elif item["type"] == "literal_error":
             allowed = re.findall(r"'([^']+)'", message)
-            message = f"{message} (got {item['input']!r:.80}){did_you_mean(str(item['input']), allowed)}"
+            message = f"{message} (got {item['input']!r:.80})"
+            if near := did_you_mean(str(item["input"]), allowed):
+                message += f";{near}"
         elif item["type"] not in {"value_error"}:
             message = f"{message} (got {item['input']!r:.80})"
         lines.append(f"{source}: {key}: {message}")

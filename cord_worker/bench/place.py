@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from cord_worker.config import Settings
 from cord_worker.errors import ConfigError, StoreError
 from cord_worker.local.services import Endpoints, LocalServices
+from cord_worker.service_urls import is_amqp
 from cord_worker.store.database import Database
 from cord_worker.store.schema import upgrade
 from cord_worker.store.unreachable import is_connecting, refusal, unreachable
@@ -90,6 +91,10 @@ def _embedded(folder: Path) -> Iterator[tuple[Endpoints, str]]:
 def _external(settings: Settings) -> Iterator[tuple[Endpoints, str]]:
     if settings.database_url is None or settings.broker_url is None:
         raise ConfigError("--external needs both CORD_DATABASE_URL and CORD_BROKER_URL; leave it out to embed both")
+    if is_amqp(settings.broker_url):
+        raise ConfigError(
+            "bench measures with Redis, and CORD_BROKER_URL names RabbitMQ, whose queues would stay: leave --external out"
+        )
     name = f"cord_bench_{secrets.token_hex(6)}"
     prefix = f"{name}:"
     url = sa.make_url(settings.database_url)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cord_worker.cli.interrupts import graceful_interrupts
-from cord_worker.cli.options import config_option, dataset_options, dataset_source, json_option, read_settings
+from cord_worker.cli.options import (
+    FilePath,
+    config_option,
+    dataset_argument,
+    dataset_options,
+    dataset_source,
+    json_option,
+    read_settings,
+)
 from cord_worker.cli.root import SentenceGroup
 
 if TYPE_CHECKING:
@@ -19,7 +27,13 @@ if TYPE_CHECKING:
 
 _ADVICE = "run the command again"
 
-rounds_option = click.option("--rounds", default=3, show_default=True, help="Rounds (3 or more); medians are reported.")
+rounds_option = click.option(
+    "--rounds",
+    type=click.IntRange(min=3),
+    default=3,
+    show_default=True,
+    help="Rounds (3 or more); medians are reported.",
+)
 external_option = click.option(
     "--external",
     is_flag=True,
@@ -37,7 +51,7 @@ def bench() -> None:
 
 
 @bench.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
+@dataset_argument
 @config_option
 @click.option("--problems", type=click.IntRange(min=1), default=8, show_default=True, help="Problems a round.")
 @click.option("--warm-up", type=click.IntRange(min=0), default=1, show_default=True, help="Problems before that.")
@@ -147,7 +161,7 @@ def control_plane(external: bool, as_json: bool, **options: Any) -> None:
 
 
 @bench.command()
-@click.argument("dataset", required=False, type=click.Path(path_type=Path, exists=True))
+@click.argument("dataset", required=False, type=FilePath(path_type=Path, exists=True))
 @click.option(
     "--rows",
     multiple=True,

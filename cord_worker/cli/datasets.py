@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cord_worker.cli.options import (
+    FilePath,
     config_option,
     dataset_argument,
     dataset_options,
@@ -26,7 +27,7 @@ from cord_worker.cli.options import (
 @click.option(
     "--config",
     "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(path_type=Path, dir_okay=False),
     help="Check what rows say about their own verification, too, as its table [verify] has it.",
 )
 @dataset_options

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cord_worker.cli.options import json_option, print_json, read_settings, state_dir_option
+from cord_worker.cli.options import FilePath, json_option, print_json, read_settings, state_dir_option
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -15,7 +15,7 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 @click.option(
     "--config",
     "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(path_type=Path, dir_okay=False),
     help="Also check this configuration (default: ./cord.toml where it exists).",
 )
 @state_dir_option

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cord_worker.cli.options import (
+    FilePath,
+    NearChoice,
     config_option,
     dataset_options,
     dataset_source,
@@ -51,9 +53,9 @@ def _sampling_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command("eval")
-@click.argument("benchmark", type=click.Path(path_type=Path), required=False)
+@click.argument("benchmark", type=FilePath(path_type=Path), required=False)
 @click.option("--model", help="A key of [models] in cord.toml; with --engine a folder, hub id or bundled:NAME.")
-@click.option("--engine", type=click.Choice(_ENGINES), help="Hosts MODEL directly, without a cord.toml.")
+@click.option("--engine", type=NearChoice(_ENGINES), help="Hosts MODEL directly, without a cord.toml.")
 @_sampling_options
 @click.option("--category", "categories", multiple=True, metavar="FIELD", help="Figures by a field of the rows, too.")
 @click.option("--of", "of_run", metavar="RUN", help="Only print the figures of this run again.")

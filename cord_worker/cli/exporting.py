@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from cord_worker.cli.options import json_option, newest_run_argument, print_json, read_settings, state_dir_option
+from cord_worker.cli.options import (
+    NearChoice,
+    json_option,
+    newest_run_argument,
+    print_json,
+    read_settings,
+    state_dir_option,
+)
 
 
 @click.command()
@@ -15,7 +22,7 @@ from cord_worker.cli.options import json_option, newest_run_argument, print_json
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["jsonl", "sft"]),
+    type=NearChoice(["jsonl", "sft"]),
     default="jsonl",
     show_default=True,
     help="jsonl: all that is known of every trajectory; sft: prompt and completion, for `trl sft` (JSON lines, or "

@@ -9,16 +9,40 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cord_worker.suggesting import did_you_mean
+
 if TYPE_CHECKING:
     from cord_worker.config import Settings
     from cord_worker.operations.enqueuing import DatasetSource
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+
+class NearChoice(click.Choice[str]):
+    """One of a few words; another one is answered with the nearest of them."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Names the words, and the one that may be meant."""
+        near = did_you_mean(str(value), [str(choice) for choice in self.choices])
+        return super().get_invalid_choice_message(value, ctx).rstrip(".") + (f":{near}" if near else ".")
+
+
+class FilePath(click.Path):
+    """A path that is none but names a file on this machine: no empty variable, no URL."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path. Raises BadParameter."""
+        if value == "":
+            self.fail("must not be empty: name a file", param, ctx)
+        if isinstance(value, str) and "://" in value:
+            self.fail(f"{value!r} is a URL: download the file and name that", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 config_option = click.option(
     "--config",
     "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(path_type=Path, dir_okay=False),
     default=Path("cord.toml"),
     show_default=True,
     help="Models, teachers, prover, search.",
@@ -37,7 +61,7 @@ state_dir_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the embedded services and logs (default: CORD_STATE_DIR, else .cord).",
 )
-dataset_argument = click.argument("dataset", type=click.Path(path_type=Path))
+dataset_argument = click.argument("dataset", type=FilePath(path_type=Path))
 
 _DATASET_OPTIONS = (
     click.option("--question-field", help="Field of the question (question, problem, prompt, … by itself)."),

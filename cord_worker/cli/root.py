@@ -14,10 +14,12 @@ import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+
+from cord_worker.suggesting import did_you_mean
 
 _INTERRUPTED = 130
 _FIRST_SENTENCE = re.compile(r".*?(?<!\d)\.(?=\s)|.+")
@@ -31,8 +33,29 @@ def summary(command: click.Command) -> str:
     return _FIRST_SENTENCE.match(paragraph + " ")[0].strip() if paragraph else ""  # type: ignore[index]
 
 
+def _resolved(
+    resolve: Callable[[click.Context, list[str]], tuple[str | None, click.Command | None, list[str]]],
+    context: click.Context,
+    arguments: list[str],
+    known: list[str],
+) -> tuple[str | None, click.Command | None, list[str]]:
+    try:
+        return resolve(context, arguments)
+    except click.UsageError as error:
+        near = did_you_mean(arguments[0], known)
+        if not near:
+            raise
+        raise click.UsageError(f"{error.message.rstrip('.')}:{near}", ctx=error.ctx) from None
+
+
 class SentenceGroup(click.Group):
     """A group that shows the whole first sentence of every command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called, or the name nearest to it."""
+        return _resolved(super().resolve_command, ctx, args, self.list_commands(ctx))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Commands in the order of their definition."""
@@ -61,6 +84,12 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called, or the name nearest to it."""
+        return _resolved(super().resolve_command, ctx, args, self.list_commands(ctx))
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Commands by section."""
         for title, commands in self._sections.items():
@@ -87,7 +116,8 @@ class LazyGroup(click.Group):
         try:
             # Without standalone mode, ctx.exit(code) comes back as the value.
             value = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(2)

@@ -14,6 +14,7 @@ from cord_worker.errors import BrokerError, BrokerRefused
 from cord_worker.service_urls import ESCAPES, is_amqp
 
 _SECONDS = 5.0
+_REDIS_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 _DEFAULT_PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
 _NO_SUCH_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 _NOT_REDIS = ("Protocol Error", "Invalid input", "AMQP", "HTTP/")
@@ -21,11 +22,13 @@ _TLS_ADVICE = "Write rediss:// or amqps:// only where the broker listens with TL
 
 
 def check_broker(url: str) -> str:
-    """Connects once; returns what answers (`Redis 7.0.15`). Raises BrokerRefused where trying again cannot help, else
-    BrokerError."""
+    """Connects once; returns what answers (`redis`, `RabbitMQ 4.0.5`).
+
+    Raises BrokerRefused where trying again cannot help, else BrokerError.
+    """
     place = _place(url)
     try:
-        return _rabbitmq(url) if is_amqp(url) else _redis(url)
+        return _greeting(url)
     except (redis.AuthenticationError, amqp.AccessRefused) as error:
         raise BrokerRefused(
             f"the broker at {place} refuses the user or password of CORD_BROKER_URL ({_brief(error)}). Correct it "
@@ -37,6 +40,8 @@ def check_broker(url: str) -> str:
             f"RabbitMQ at {place} has no virtual host {vhost!r}, or its user may not enter it. Make it (rabbitmqctl "
             f"add_vhost {vhost}; rabbitmqctl set_permissions -p {vhost} USER '.*' '.*' '.*'), or correct the URL"
         ) from None
+    except (TypeError, ValueError) as error:
+        raise BrokerRefused(f"CORD_BROKER_URL is not understood: {_brief(error)}. Correct it") from None
     except redis.ResponseError as error:
         raise BrokerRefused(
             f"the broker at {place} refuses what CORD_BROKER_URL asks for: {_brief(error)}. Correct it"
@@ -45,24 +50,15 @@ def check_broker(url: str) -> str:
         raise _unreachable(error, place, encrypted=url.startswith(("rediss", "amqps"))) from None
 
 
-def _redis(url: str) -> str:
-    with redis.Redis.from_url(
-        url.replace("redis+socket://", "unix://").replace("virtual_host=", "db="),
-        socket_connect_timeout=_SECONDS,
-        socket_timeout=_SECONDS,
-    ) as client:
-        client.ping()
-        return f"Redis {client.info('server').get('redis_version', 'of an unknown version')}"
-
-
-def _rabbitmq(url: str) -> str:
-    connection = Connection(url, connect_timeout=_SECONDS, transport_options={"read_timeout": _SECONDS})
-    established = connection.transport.establish_connection()
+def _greeting(url: str) -> str:
+    options = {"read_timeout": _SECONDS} if is_amqp(url) else dict.fromkeys(_REDIS_TIMEOUTS, _SECONDS)
+    transport = Connection(url, connect_timeout=_SECONDS, transport_options=options).transport
+    established = transport.establish_connection()
     try:
-        named = established.server_properties
-        return f"{named.get('product', 'AMQP')} {named.get('version', '')}".strip()
+        named = getattr(established, "server_properties", {})
+        return f"{named.get('product', transport.driver_name)} {named.get('version', '')}".strip()
     finally:
-        connection.transport.close_connection(established)
+        transport.close_connection(established)
 
 
 def _unreachable(error: Exception, place: str, *, encrypted: bool) -> BrokerError:

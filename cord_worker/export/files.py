@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -31,6 +32,10 @@ def replaced_file(output: str) -> Iterator[IO[bytes]]:
         return
     target = Path(output)
     check_writable(output)
+    if target.exists() and not target.is_file():
+        with target.open("wb") as file:  # a device or pipe: a file in its place would be another thing
+            yield file
+        return
     temporary: Path | None = None
     try:
         with tempfile.NamedTemporaryFile("wb", dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
@@ -57,8 +62,18 @@ def check_writable(output: str) -> None:
         raise ExportError(f"{target} is a folder: name a file in it.")
     if not folder.is_dir():
         raise ExportError(f"{target} cannot be written: the folder {folder} does not exist. Make it first.")
-    if not os.access(folder, os.W_OK):
-        raise ExportError(f"{target} cannot be written: the folder {folder} is not yours to write in.")
+    if target.exists() and not target.is_file():
+        return
+    try:
+        # Tried, not asked for: root may write anywhere but in /proc, on a full disk or a mount that is read-only.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno in {errno.EACCES, errno.EPERM}:
+            raise ExportError(
+                f"{target} cannot be written: the folder {folder} is not yours to write in. Name another one."
+            ) from None
+        raise ExportError(f"{target} cannot be written: {error.strerror or error}. Name another folder.") from None
 
 
 def _umask() -> int:

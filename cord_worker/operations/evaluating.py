@@ -320,7 +320,8 @@ def _of_all_teachers(rows: Sequence[AnswerCounts]) -> list[AnswerCounts]:
 def _direct_model(path: str, engine: str | None) -> ModelConfig:
     folder = Path(path).expanduser()
     # The workers read another folder's file.
-    where = str(folder.resolve()) if folder.is_dir() else path
+    is_folder = folder.is_dir() or path.startswith(("./", "../", "/", "~"))
+    where = str(folder.resolve()) if is_folder else path
     return ModelConfig.model_validate({"path": where, "engine": engine or "transformers"})
 
 

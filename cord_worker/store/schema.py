@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 
-from cord_worker.errors import SchemaMismatch
+from cord_worker.errors import SchemaMismatch, StoreError
 from cord_worker.store.database import Database
 
 
@@ -38,12 +40,24 @@ def upgrade(url: str, revision: str = "head", *, beside_workers: bool = False) -
     Raises SchemaMismatch where workers are up that would work on with another schema, unless `beside_workers`: they
     notice within a heartbeat, hand their work back and end.
     """
-    command.upgrade(_with_workers(url, beside_workers), revision)
+    _migrate(command.upgrade, url, revision, beside_workers=beside_workers)
 
 
 def downgrade(url: str, revision: str, *, beside_workers: bool = False) -> None:
     """Migrates back to `revision` (`base` drops everything); see `upgrade`."""
-    command.downgrade(_with_workers(url, beside_workers), revision)
+    _migrate(command.downgrade, url, revision, beside_workers=beside_workers)
+
+
+def _migrate(carry_out: Callable[[Config, str], None], url: str, revision: str, *, beside_workers: bool) -> None:
+    try:
+        if not revision:
+            raise CommandError("it is empty")
+        carry_out(_with_workers(url, beside_workers), revision)
+    except CommandError as error:
+        known = [script.revision for script in ScriptDirectory.from_config(alembic_config(None)).walk_revisions()]
+        raise StoreError(
+            f"no migration to {revision!r} ({error}). There are: head, base, {', '.join(sorted(known))}"
+        ) from error
 
 
 def _with_workers(url: str, beside_workers: bool) -> Config:

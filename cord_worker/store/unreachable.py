@@ -142,7 +142,7 @@ def unreachable(error: DBAPIError, url: sa.URL) -> StoreError:
 
 def not_allowed(error: DBAPIError) -> StoreError:
     """The error for a role that is connected but may not do this."""
-    if "for schema" in text_of(error):
+    if "for schema" in text_of(error) or "for database" in text_of(error):
         return StoreError(
             f"the database's role may not migrate: {brief(error)}. Make it the owner (ALTER DATABASE … OWNER TO …), or "
             "migrate with a role that is, and give this one what it needs (cordctl db grant --service ROLE)"

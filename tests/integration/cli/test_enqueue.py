@@ -17,7 +17,7 @@ def test_a_second_time_adds_nothing_and_says_so(cordctl: Cordctl) -> None:
     second = cordctl("enqueue", "problems.jsonl").stdout
     assert "5 problems added" in first
     assert "nothing new (5 already there)" in second
-    assert problems_of(cordctl) == {"total": 5, "active": 0, "queued": 5}
+    assert {state: number for state, number in problems_of(cordctl).items() if number} == {"total": 5, "queued": 5}
 
 
 def test_a_grown_dataset_adds_what_is_new(cordctl: Cordctl) -> None:

@@ -87,5 +87,5 @@ def test_a_model_of_cord_toml_is_named_by_its_key(cordctl: Cordctl) -> None:
     found = json.loads(cordctl("eval", "benchmark.jsonl", "--model", "alpha", "--samples", "2", "--json").stdout)
     assert found["models"][0]["name"] == "alpha"
     assert found["models"][0]["answers"]["missing"] == 0
-    assert "there: alpha, judge" in cordctl("eval", "benchmark.jsonl", "--model", "gamma", exits=1).stderr
+    assert "There are: alpha, judge" in cordctl("eval", "benchmark.jsonl", "--model", "gamma", exits=1).stderr
     assert "--of RUN" in cordctl("eval", "benchmark.jsonl", exits=2).stderr

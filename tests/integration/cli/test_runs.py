@@ -142,7 +142,7 @@ def test_only_correct_leaves_the_others_out_and_says_how_many(finished: Cordctl)
 
 def test_an_unknown_run_names_those_there_are(finished: Cordctl) -> None:
     error = finished("export", "nothing", "-o", "x.jsonl", exits=1).stderr
-    assert "no run is called 'nothing' (there: done)" in error
+    assert "no run is called 'nothing'. There are: done" in error
     assert not (finished.folder / "x.jsonl").exists()
 
 
@@ -211,7 +211,7 @@ def test_a_run_is_given_a_priority(cordctl: Cordctl) -> None:
     assert "run mine has priority 5 (before: 0)" in cordctl("priority", "mine", "5").stdout
     assert "run mine has priority -3 (before: 5)" in cordctl("priority", "mine", "-3").stdout
     assert json.loads(cordctl("runs", "--json").stdout)["runs"][0]["priority"] == -3
-    assert "no run is called 'yours' (there: mine)" in cordctl("priority", "yours", "1", exits=1).stderr
+    assert "no run is called 'yours'. There are: mine" in cordctl("priority", "yours", "1", exits=1).stderr
     assert "1001" in cordctl("priority", "mine", "1001", exits=2).stderr
 
 

@@ -199,6 +199,55 @@ def test_no_secret_is_in_a_log_a_table_or_a_repr(secured: Secured) -> None:
             assert secret not in text, place
 
 
+def refusal(secured: Secured, command: tuple[str, ...], exits: int, **variables: str) -> str:
+    """The one line with which a command ends."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "cord_worker.cli", *command],
+        env={**secured.cluster.environment, **variables},
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == exits, ended
+    (line,) = ended.stderr.splitlines()
+    assert not any(secret in line for secret in (*SECRETS.values(), BROKER_SECRET, "wr0ng"))
+    return line
+
+
+@pytest.mark.parametrize(("command", "exits"), [(("runs",), 1), (("coordinator",), 78)])
+def test_a_wrong_password_of_the_database_is_final_and_says_what_to_do(
+    secured: Secured, command: tuple[str, ...], exits: int
+) -> None:
+    url = secured.urls[SERVICE].replace(SECRETS[SERVICE], "wr0ng")
+    line = refusal(secured, command, exits, CORD_DATABASE_URL=url)
+    assert f"refuses role '{SERVICE}': the password is wrong" in line
+    assert "createuser" in line
+
+
+def test_no_password_and_no_encryption_are_told_apart(secured: Secured) -> None:
+    without = secured.urls[SERVICE].replace(f":{SECRETS[SERVICE]}", "")
+    assert "wants a password for role" in refusal(secured, ("runs",), 1, CORD_DATABASE_URL=without)
+    plain = secured.urls[SERVICE].partition("?")[0] + "?sslmode=disable"
+    told = refusal(secured, ("runs",), 1, CORD_DATABASE_URL=plain)
+    assert "add ?sslmode=require" in told
+    assert "pg_hba.conf" in told
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ((BROKER_SECRET, "wr0ng"), "refuses the user or password"),
+        (("rediss://", "redis://"), "the broker at 127.0.0.1"),
+        (("/0?", "/99?"), "DB index is out of range"),
+    ],
+)
+def test_a_broker_that_refuses_is_final_or_named(secured: Secured, change: tuple[str, str], told: str) -> None:
+    url = secured.broker_url.replace(*change)
+    config = str(secured.cluster.config_path)
+    assert told in refusal(secured, ("up", "--config", config), 1, CORD_BROKER_URL=url)
+
+
 def test_a_wrong_authority_is_not_trusted(secured: Secured) -> None:
     other = secured.folder / "other"
     other.mkdir()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,23 @@ def test_the_permissions_of_an_existing_file_are_kept(tmp_path: Path) -> None:
 def test_an_impossible_place_is_named(tmp_path: Path, name: str, what: str) -> None:
     with pytest.raises(ExportError, match=what):
         check_writable(str(tmp_path / name))
+
+
+def test_a_device_or_pipe_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()))
+    reader.start()
+    with replaced_file(str(pipe)) as file:
+        file.write(b"new")
+    reader.join(10)
+    assert received == [b"new"]
+    assert pipe.is_fifo()
+
+
+def test_a_folder_that_only_seems_writable_is_named_before_anything_costs_time() -> None:
+    if not Path("/proc").is_dir():
+        pytest.skip("needs /proc")
+    with pytest.raises(ExportError, match="cannot be written"):
+        check_writable("/proc/out.jsonl")

@@ -1,0 +1,180 @@
+"""RabbitMQ as the broker: the same work, through quorum queues, whatever happens to the broker or a worker.
+
+Runs where a RabbitMQ answers at CORD_TEST_AMQP_URL, or at loopback as guest; elsewhere these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from kombu import Connection
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cluster import Cluster, content, count
+
+from cord_worker.config import Settings
+from cord_worker.coordination.app import create_app
+from cord_worker.coordination.broker_check import check_broker
+from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger
+from cord_worker.coordination.shards import Shards, model_queue
+from cord_worker.errors import BrokerError, BrokerRefused
+from cord_worker.store.database import Database
+
+URL = os.environ.get("CORD_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
+PROBLEMS = 12
+
+
+def _answers() -> bool:
+    try:
+        check_broker(URL)
+    except BrokerError:
+        return False
+    return True
+
+
+pytestmark = pytest.mark.skipif(not _answers(), reason="no RabbitMQ answers")
+
+
+class Wire:
+    """A port that leads to RabbitMQ until it is cut."""
+
+    def __init__(self) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.url = f"amqp://guest:guest@127.0.0.1:{self._server.getsockname()[1]}//"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                far = socket.create_connection(("127.0.0.1", 5672))
+                self._open += [near, far]
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _carry(one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65_536):
+                other.sendall(data)
+        for end in (one, other):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> int:
+        """Ends every connection; new ones are let through. Returns how many were cut."""
+        ends, self._open = self._open, []
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        return len(ends) // 2
+
+    def close(self) -> None:
+        self._server.close()
+        self.cut()
+
+
+@pytest.fixture
+def prefix() -> Iterator[str]:
+    """A prefix of this test's own queues, which are deleted after it."""
+    name = f"cord-test-{secrets.token_hex(4)}:"
+    yield name
+    with Connection(URL) as connection:
+        for queue in (COORDINATOR_QUEUE, *_MODEL_QUEUES):
+            connection.default_channel.queue_delete(f"{name}{queue}")
+
+
+_MODEL_QUEUES: set[str] = set()
+
+
+def cluster_of(folder: Path, url: str, broker: str, prefix: str) -> Cluster:
+    cluster = Cluster(folder, url, broker)
+    cluster.environment["CORD_KEY_PREFIX"] = prefix
+    _MODEL_QUEUES.update(model_queue(model.fingerprint(), 0) for model in cluster.config.models.values())
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory,
+    migrated_database: Callable[[], AbstractContextManager[str]],
+    broker_url: str,
+) -> object:
+    """What the problems come to over Redis."""
+    with migrated_database() as url, Cluster(tmp_path_factory.mktemp("redis"), url, broker_url) as cluster:
+        database = Database(url)
+        cluster.enqueue(database, PROBLEMS)
+        cluster.start()
+        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
+        database.close()
+        database = Database(url)
+        found = content(database)
+        database.close()
+        return found
+
+
+def test_lost_connections_deleted_queues_and_a_killed_worker_change_nothing(
+    tmp_path: Path, database: Database, database_url: str, prefix: str, undisturbed: object
+) -> None:
+    wire = Wire()
+    with cluster_of(tmp_path, database_url, wire.url, prefix) as cluster:
+        try:
+            cluster.start()
+            cluster.wait_until(lambda: count(database, "ready_at IS NOT NULL", "workers") == 4, 120)
+            with cluster.no_result_of("beta", database):
+                cluster.enqueue(database, PROBLEMS)
+                cluster.kill_holding_a_lease("beta", database)
+            assert wire.cut() >= 3
+            with Connection(URL) as connection:
+                for queue in (COORDINATOR_QUEUE, *_MODEL_QUEUES):
+                    connection.default_channel.queue_delete(f"{prefix}{queue}")
+            cluster.start("beta")
+            cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 180)
+            assert content(database) == undisturbed
+            for name in cluster.names:
+                assert cluster.stop(name) == 0, name
+        finally:
+            wire.close()
+
+
+def test_queues_are_quorum_queues_with_the_prefix_and_a_missing_one_is_empty(database: Database, prefix: str) -> None:
+    app = create_app(URL, Settings(key_prefix=prefix))
+    messenger = Messenger(app, Shards(database))
+    assert messenger.lengths(["nowhere", COORDINATOR_QUEUE]) == {"nowhere": 0, COORDINATOR_QUEUE: 0}
+    assert messenger.was_emptied() is False
+    messenger.discard("nowhere")
+    with app.connection_for_write() as connection:
+        queue = app.amqp.queues[f"{prefix}{COORDINATOR_QUEUE}"]
+        assert queue.queue_arguments == {"x-queue-type": "quorum"}
+        queue(connection.default_channel).declare()
+    assert messenger.lengths([COORDINATOR_QUEUE]) == {COORDINATOR_QUEUE: 0}
+    app.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("amqp://guest:wr0ng@127.0.0.1:5672//", "refuses the user or password"),
+        ("amqp://guest:guest@127.0.0.1:5672/no-such-host", "no virtual host 'no-such-host'"),
+    ],
+)
+def test_a_rabbitmq_that_refuses_says_why(url: str, told: str) -> None:
+    with pytest.raises(BrokerRefused, match=told) as caught:
+        check_broker(url)
+    assert "wr0ng" not in str(caught.value)
+
+
+def test_a_rabbitmq_that_is_away_says_where() -> None:
+    with pytest.raises(BrokerError, match=r"nothing listens at 127\.0\.0\.1:1\."):
+        check_broker("amqp://127.0.0.1:1//")
