@@ -12,9 +12,10 @@ import sqlalchemy as sa
 
 from cord_worker.config import RunConfig
 from cord_worker.errors import ConfigError
+from cord_worker.operations.eta import EtaClock, TotalsCache
 from cord_worker.operations.fleet import COORDINATOR, fleet_models
 from cord_worker.operations.waiting import waits
-from cord_worker.progress import EtaClock, ProgressView, Snapshot, TotalsCache, named_conditions, named_workers
+from cord_worker.progress import ProgressView, Snapshot, named_conditions, named_workers
 from cord_worker.store.database import Database
 from cord_worker.store.runs import RunRow, get_run, list_runs, resolve_run
 from cord_worker.store.status import (
