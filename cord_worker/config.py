@@ -179,7 +179,13 @@ class OpenAiOptions(_Section):
         return value
 
     timeout_seconds: float = Field(600.0, gt=0.0, description="Longest time that one try of a request may take.")
-    max_retries: int = Field(6, ge=0, le=100, description="Tries after a 429, a 5xx or a lost connection, backing off.")
+    max_retries: int = Field(
+        6,
+        ge=0,
+        le=100,
+        description="Tries of one request after a 429, a 5xx or a lost connection, backing off; then it fails alone, or "
+        "goes back and waits where the server does nothing else well either.",
+    )
 
     @field_validator("base_url")
     @classmethod

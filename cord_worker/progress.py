@@ -11,7 +11,7 @@ import math
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -74,7 +74,7 @@ class Condition:
 class Snapshot:
     """A run at one moment; `workers` maps what is shown of a role or model to its processes, `missing` are those that
     it needs and has none of, while problems are waited for; `conditions` are what keeps workers from their work. While
-    there are no results, `waiting` says what is waited for and why, by model."""
+    there are no results, `waiting` says what is waited for and why: sentences by their subject."""
 
     run: str
     state: str
@@ -169,55 +169,6 @@ def named_conditions(conditions: Sequence[WorkerCondition], names: Mapping[str, 
     ]
 
 
-class TotalsCache:
-    """Asks for the expensive totals so rarely that they take a twentieth of the time at most."""
-
-    def __init__(self, read: Callable[[], Totals], *, least_seconds: float = 1.0) -> None:
-        self._read = read
-        self._least = least_seconds
-        self._totals: Totals | None = None
-        self._due = 0.0
-
-    def get(self, *, fresh: bool = False) -> Totals:
-        """The totals, as old as their cost allows; read anew with `fresh`."""
-        started = time.monotonic()
-        if self._totals is None or fresh or started >= self._due:
-            self._totals = self._read()
-            ended = time.monotonic()
-            self._due = ended + max(self._least, 20 * (ended - started))
-        return self._totals
-
-
-class EtaClock:
-    """Estimates the time left from the progress that it watched (at most 10 minutes back).
-
-    Problems run side by side and end together, so those in flight count by their share of the usual steps.
-    """
-
-    _SECONDS = 600.0
-    _MOST_OF_ACTIVE = 0.95
-
-    def __init__(self) -> None:
-        self._samples: list[tuple[float, float]] = []
-
-    def observe(self, counts: Counts, mean_steps: float | None, now: float | None = None) -> float | None:
-        """Seconds left; None while no problem is done, so that the usual number of steps is not known."""
-        if counts.final == counts.total:
-            return 0.0
-        if mean_steps is None:
-            return None
-        moment = time.monotonic() if now is None else now
-        begun = min(self._MOST_OF_ACTIVE * counts.active, counts.active_steps / mean_steps)
-        progress = counts.final + begun
-        self._samples.append((moment, progress))
-        while len(self._samples) > 2 and moment - self._samples[0][0] > self._SECONDS:
-            self._samples.pop(0)
-        since, then = self._samples[0]
-        if progress <= then or moment <= since:
-            return None
-        return (counts.total - progress) * (moment - since) / (progress - then)
-
-
 class ProgressView(Protocol):
     """Somewhere to show snapshots, as a context manager."""
 
@@ -294,8 +245,17 @@ def _news(snapshot: Snapshot) -> tuple[object, ...]:
     """What is new when it differs from before, unlike times and rates."""
     counts = snapshot.counts
     kept = tuple((one.model, one.process, one.text) for one in snapshot.conditions)
-    waiting = tuple(text.partition(" (for ")[0] for text in snapshot.waiting.values())
-    return snapshot.state, tuple(counts.problems.items()), counts.steps, snapshot.totals.proposed, kept, waiting
+    waiting = tuple(text.partition(" (")[0] for text in snapshot.waiting.values())
+    is_still = counts.idle_seconds >= SILENCE_SECONDS
+    return (
+        snapshot.state,
+        tuple(counts.problems.items()),
+        counts.steps,
+        snapshot.totals.proposed,
+        kept,
+        waiting,
+        is_still,
+    )
 
 
 class LiveView:
@@ -412,8 +372,9 @@ def _remarks(snapshot: Snapshot) -> list[str]:
         remarks.append(f"{since}NO WORKER for {names}: what needs it waits (cordctl up, or cordctl worker)")
     waiting = {name: text for name, text in snapshot.waiting.items() if name not in snapshot.missing}
     if waiting and (since or not snapshot.totals.proposed):
-        what = "; ".join(f"{shown(name)}: {text}" for name, text in waiting.items())
-        remarks.append(f"{'' if remarks else since}waiting for {what}")
+        names = ", ".join(map(shown, waiting))
+        what = "; ".join(f"{shown(name)} {text}" for name, text in waiting.items())
+        remarks.append(f"{'' if remarks else since}waiting for {names}: {what}")
     return [*remarks, *(str(one) for one in snapshot.conditions if one.model not in waiting)]
 
 

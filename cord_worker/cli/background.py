@@ -62,7 +62,10 @@ def up(config_path: Path, state_dir: Path | None, wait: bool, timeout: float, as
             }
         )
     if not ready:
-        click.echo(f"not every model is loaded after {timeout:g} s; look at the logs", err=True)
+        click.echo(
+            f"not every model is loaded after {timeout:g} s, which goes on; look at cordctl status and the logs",
+            err=True,
+        )
         raise SystemExit(1)
     say("next: cordctl enqueue DATASET; cordctl status --watch; cordctl down")
 

@@ -16,15 +16,13 @@ from cord_worker.local.state import StateDir, Worker, write_atomically
 from cord_worker.local.supervisor import State
 from cord_worker.operations.fleet import check_locations, fleet_models, preloaded_modules, process_specs
 from cord_worker.operations.services import services_for
-from cord_worker.progress import named_conditions
+from cord_worker.progress import named_conditions, shown
 from cord_worker.store.database import Database
 from cord_worker.store.schema import upgrade
 from cord_worker.store.status import live_workers, worker_conditions
 
 _RECORD = "up.json"
 _LOOK_SECONDS = 0.3
-_QUIET_SECONDS = 10.0
-"""Between two words on what is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +105,8 @@ def wait_until_ready(
     database = Database(endpoints.database_url, pool_size=1, application_name="cordctl", retry_seconds=5.0)
     waiting = set(fleet_models(config)) | {None}
     names = fleet_models(config)
+    told: set[tuple[str, str]] = set()
     deadline = time.monotonic() + seconds
-    say_at = time.monotonic() + _QUIET_SECONDS
     try:
         while waiting and time.monotonic() < deadline:
             check_background(settings)
@@ -117,11 +115,11 @@ def wait_until_ready(
                 if worker.ready and worker.model in waiting:
                     waiting.discard(worker.model)
                     say(f"ready: {names.get(worker.model or '', 'coordinator')}")
-            if waiting and time.monotonic() >= say_at:
-                say_at = time.monotonic() + _QUIET_SECONDS
-                found = database.run(lambda connection: worker_conditions(connection, settings.worker_timeout_seconds))
-                for condition in named_conditions(found, names):
-                    say(f"waiting: {condition}")
+            found = database.run(lambda connection: worker_conditions(connection, settings.worker_timeout_seconds))
+            for condition in named_conditions(found, names):
+                if (condition.model, condition.text) not in told:
+                    told.add((condition.model, condition.text))
+                    say(shown(f"{condition.model} {condition.text}"))
             if waiting:
                 time.sleep(_LOOK_SECONDS)
     finally:

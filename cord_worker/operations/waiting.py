@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from cord_worker.operations.fleet import COORDINATOR
 from cord_worker.progress import Condition, duration, shown
 from cord_worker.store.status import LiveWorkers
 from cord_worker.store.waiting import Owed
 
-_MANY = {
-    "proposal": "proposals",
-    "score": "scores",
-    "judgment": "judgments",
-    "answer": "answers",
-    "verdict": "verdicts",
-    "decision": "decisions",
-    "verification": "verifications",
-    "admission": "problems to begin",
-}
+_BEGINS = "is being started"
+_SILENT = "gives no sign of life"
+_ONE_AND_MANY = {"admission": ("problem to begin", "problems to begin")}
 
 
 def waits(
@@ -28,24 +21,28 @@ def waits(
     names: Mapping[str, str],
     *,
     are_starting: bool,
+    seen: Collection[str | None] = (),
 ) -> dict[str, str]:
-    """What of `owed` is not done and why, in words, by the name of its model (`names`, by fingerprint).
+    """What of `owed` is not done and why, in a sentence whose subject is the key: the name of its model (`names`, by
+    fingerprint).
 
-    `are_starting`: workers that are not there yet are being started by this command.
+    `are_starting`: workers that are not there yet are being started by this command; of `seen` models there was one.
     """
     works = {worker.model: worker.ready > 0 for worker in live}
     texts = {}
     for model in dict.fromkeys(one.model for one in owed):
         mine = [one for one in owed if one.model == model]
         name = COORDINATOR if model is None else names.get(model, mine[0].path or model)
-        why = next(
-            (f"{shown(one.text)} (for {duration(one.seconds)})" for one in conditions if one.model == name), None
-        )
-        if why is None and model not in works:
-            why = "is being started" if are_starting else "NO WORKER"
-        elif why is None and not works[model]:
-            why = "starts"
-        texts[name] = f"{_amount(mine)} {why or _progress(mine)}"
+        condition = next((one for one in conditions if one.model == name), None)
+        if condition is not None:
+            texts[name] = f"{shown(condition.text)} (for {duration(condition.seconds)}; {_amount(mine)})"
+        elif model not in works:
+            why = _SILENT if are_starting and model in seen else _BEGINS if are_starting else "has NO WORKER"
+            texts[name] = f"{why} ({_amount(mine)})"
+        else:
+            texts[name] = f"has {_amount(mine)}, {_progress(mine)}" if works[model] else f"starts ({_amount(mine)})"
+    if are_starting:
+        texts |= {name: _BEGINS for model, name in names.items() if model not in works and name not in texts}
     return texts
 
 
@@ -53,8 +50,9 @@ def _amount(owed: Sequence[Owed]) -> str:
     kinds = []
     for one in owed:
         number = one.waiting + one.in_work
-        kinds.append(f"{number:,} {_MANY[one.kind] if number > 1 else one.kind},")
-    return " ".join(kinds)
+        one_and_many = _ONE_AND_MANY.get(one.kind, (one.kind, f"{one.kind}s"))
+        kinds.append(f"{number:,} {one_and_many[number != 1]}")
+    return ", ".join(kinds)
 
 
 def _progress(owed: Sequence[Owed]) -> str:

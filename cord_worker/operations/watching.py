@@ -12,9 +12,10 @@ import sqlalchemy as sa
 
 from cord_worker.config import RunConfig
 from cord_worker.errors import ConfigError
+from cord_worker.operations.eta import EtaClock, TotalsCache
 from cord_worker.operations.fleet import COORDINATOR, fleet_models
 from cord_worker.operations.waiting import waits
-from cord_worker.progress import EtaClock, ProgressView, Snapshot, TotalsCache, named_conditions, named_workers
+from cord_worker.progress import ProgressView, Snapshot, named_conditions, named_workers
 from cord_worker.store.database import Database
 from cord_worker.store.runs import RunRow, get_run, list_runs, resolve_run
 from cord_worker.store.status import (
@@ -62,6 +63,7 @@ class RunWatch:
         self._timeout = worker_timeout_seconds
         self._names_missing = names_missing
         self._since = time.monotonic()
+        self._seen: set[str | None] = set()
         self._names = _model_names(run)
         self._clock = EtaClock()
         self._totals = TotalsCache(lambda: database.run(lambda c: read_totals(c, run.id)))
@@ -79,6 +81,7 @@ class RunWatch:
         is_waited_for = unfinished and look.run.state == "active"
         missing = self._missing(look.workers) if is_waited_for and self._names_missing else []
         conditions = named_conditions(look.conditions, self._names)
+        self._seen.update(worker.model for worker in look.workers)
         return Snapshot(
             run=look.run.name,
             state=shown_state(look.run.state, look.counts.problems),
@@ -88,7 +91,14 @@ class RunWatch:
             missing=missing,
             eta_seconds=None if missing else eta,
             conditions=conditions,
-            waiting=waits(look.owed, look.workers, conditions, self._names, are_starting=not self._names_missing),
+            waiting=waits(
+                look.owed,
+                look.workers,
+                conditions,
+                self._names,
+                are_starting=not self._names_missing,
+                seen=self._seen,
+            ),
         )
 
     def _missing(self, live: Sequence[LiveWorkers]) -> list[str]:

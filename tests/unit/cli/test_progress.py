@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cord_worker.progress import EtaClock, JsonView, LineView, Snapshot, TotalsCache, line, panel, shown, shown_lines
+from cord_worker.operations.eta import EtaClock, TotalsCache
+from cord_worker.progress import JsonView, LineView, Snapshot, line, panel, shown, shown_lines
 from cord_worker.store.status import Counts, TeacherTotals, Totals
 
 
@@ -94,18 +95,18 @@ def test_a_run_that_waits_for_a_worker_says_for_whose() -> None:
 def waiting_snapshot(idle: float, *, proposed: bool = True, missing: Sequence[str] = ()) -> Snapshot:
     still = replace(counts(active=1), idle_seconds=idle)
     begun = totals() if proposed else replace(totals(), teachers=())
-    waits = {"qwq\x1b": "3 proposals, loads its model (for 1:05)", "prover": "2 scores, not begun yet"}
+    waits = {"qwq\x1b": "loads its model (for 1:05; 3 proposals)", "prover": "has 2 scores, not begun yet"}
     return Snapshot("run", "active", still, begun, {}, missing, None, waiting=waits)
 
 
 def test_a_run_without_results_for_a_minute_says_what_it_waits_for() -> None:
     assert "waiting" not in line(waiting_snapshot(59.0))
     assert line(waiting_snapshot(75.0)).endswith(
-        "; nothing for 1:15: waiting for qwq\\x1b: 3 proposals, loads its model (for 1:05); "
-        "prover: 2 scores, not begun yet"
+        "; nothing for 1:15: waiting for qwq\\x1b, prover: qwq\\x1b loads its model (for 1:05; 3 proposals); "
+        "prover has 2 scores, not begun yet"
     )
     assert "nothing for 1:15: NO WORKER for prover" in line(waiting_snapshot(75.0, missing=["prover"]))
-    assert waiting_snapshot(75.0).to_json()["waiting_for"]["prover"] == "2 scores, not begun yet"
+    assert waiting_snapshot(75.0).to_json()["waiting_for"]["prover"] == "has 2 scores, not begun yet"
 
 
 def test_a_run_that_begins_says_at_once_what_it_waits_for() -> None:
@@ -147,7 +148,7 @@ def test_expensive_totals_are_asked_for_rarely(monkeypatch: pytest.MonkeyPatch) 
         now += 1.0
         return totals()
 
-    monkeypatch.setattr("cord_worker.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("cord_worker.operations.eta.time.monotonic", lambda: now)
     cache = TotalsCache(read)
     while now < 100.0:
         cache.get()

@@ -28,27 +28,44 @@ def said(*pieces: Owed, workers: list[LiveWorkers], starting: bool = False, text
 
 def test_the_cause_is_what_the_worker_says_of_itself() -> None:
     assert said(owed("f1", waiting=12), workers=[live("f1", ready=0)], text="loads its model\x1b") == {
-        "planner": "12 proposals, loads its model\\x1b (for 2:10)"
+        "planner": "loads its model\\x1b (for 2:10; 12 proposals)"
     }
 
 
 def test_a_model_without_a_worker_is_named_as_such_unless_this_command_starts_one() -> None:
-    assert said(owed("f2", "score", waiting=1), workers=[]) == {"prover": "1 score, NO WORKER"}
-    assert said(owed("f2", "score", waiting=1), workers=[], starting=True) == {"prover": "1 score, is being started"}
-    assert said(owed("f2", "score", waiting=1), workers=[live("f2", ready=0)]) == {"prover": "1 score, starts"}
+    assert said(owed("f2", "score", waiting=1), workers=[]) == {"prover": "has NO WORKER (1 score)"}
+    assert said(owed("f2", "score", waiting=1), workers=[live("f1", ready=1)], starting=True) == {
+        "prover": "is being started (1 score)"
+    }
+    assert said(owed("f2", "score", waiting=1), workers=[live("f2", ready=0)]) == {"prover": "starts (1 score)"}
+
+
+def test_workers_that_this_command_starts_are_named_before_there_is_work_for_them() -> None:
+    assert said(owed(None, "admission", waiting=1), workers=[live(None, ready=1)], starting=True) == {
+        "coordinator": "has 1 problem to begin, not begun yet",
+        "planner": "is being started",
+        "prover": "is being started",
+    }
+
+
+def test_a_worker_that_was_there_and_is_silent_is_not_said_to_be_starting() -> None:
+    pieces = [owed("f1", waiting=1)]
+    assert waits(pieces, [live("f2", ready=1)], [], NAMES, are_starting=True, seen={"f1", "f2"}) == {
+        "planner": "gives no sign of life (1 proposal)"
+    }
 
 
 def test_work_that_takes_long_says_for_how_long() -> None:
     pieces = owed("f1", waiting=3, in_work=2), owed("f1", "answer", waiting=1)
     assert said(*pieces, workers=[live("f1", ready=1)]) == {
-        "planner": "5 proposals, 1 answer, 2 in work (for 1:15)",
+        "planner": "has 5 proposals, 1 answer, 2 in work (for 1:15)",
     }
 
 
 def test_what_only_a_coordinator_can_do_is_its_own_line() -> None:
     assert said(owed(None, "admission", waiting=40), workers=[live("f1", ready=1)]) == {
-        "coordinator": "40 problems to begin, NO WORKER"
+        "coordinator": "has NO WORKER (40 problems to begin)"
     }
     assert said(owed(None, "decision", waiting=1), workers=[live(None, ready=1)]) == {
-        "coordinator": "1 decision, not begun yet"
+        "coordinator": "has 1 decision, not begun yet"
     }

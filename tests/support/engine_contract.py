@@ -1,0 +1,174 @@
+"""What every engine promises, whatever hosts the model: one suite that the tests of each engine run.
+
+class TestContract(EngineContract):
+    @pytest.fixture
+    def subject(self, …) -> Subject: …
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from cord_worker.engines.protocol import AnswerScore, Engine, FinishReason, Generation, Sampling, Turn
+from cord_worker.errors import EngineError, NotFiniteError, RequestError, TooLongError, UnavailableError
+
+GREEDY = Sampling(
+    temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=64, seed=2**62 + 12345
+)
+TEMPLATE = "\n</think>\n\nThe final answer is {answer}."
+
+
+@dataclass(frozen=True)
+class Request:
+    """A step that is asked for."""
+
+    turn: Turn
+    steps: tuple[str, ...] = ()
+    sampling: Sampling = GREEDY
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An engine with the loop that it lives on, and requests that lead where the contract looks.
+
+    `to_marker` ends at the next step, `to_think_end` at the end of the thinking, `too_long` does not fit the context.
+    Within `poisoned` a score of its request is no number; within `busy` the engine takes its request a moment later
+    only. Engines that nothing of the kind can happen to have None there.
+    """
+
+    engine: Engine
+    run: Callable[[Coroutine[Any, Any, Any]], Any]
+    to_marker: Request
+    to_think_end: Request
+    too_long: Request
+    poisoned: Callable[[], AbstractContextManager[Request]] | None = None
+    busy: Callable[[], AbstractContextManager[Request]] | None = None
+
+    async def propose(self, request: Request, **changes: Any) -> Generation:
+        """The step that the request asks for."""
+        sampling = dataclasses.replace(request.sampling, **changes)
+        return await self.engine.propose(request.turn, request.steps, sampling)
+
+    async def score(self, request: Request, answer: str = "204") -> AnswerScore:
+        """How well a step more predicts the answer."""
+        return await self.engine.score(request.turn, (*request.steps, " It is done."), answer, TEMPLATE)
+
+    def outcomes(self, *work: Coroutine[Any, Any, Any]) -> list[Any]:
+        """Results or errors of requests that are under way together."""
+
+        async def together() -> list[Any]:
+            return await asyncio.gather(*work, return_exceptions=True)
+
+        found: list[Any] = self.run(together())
+        return found
+
+    def check_alive(self) -> None:
+        """The engine goes on as if nothing had been."""
+        generation, score = self.outcomes(self.propose(self.to_marker), self.score(self.to_marker))
+        assert isinstance(generation, Generation), generation
+        assert isinstance(score, AnswerScore), score
+
+
+class EngineContract:
+    """The tests; a subclass gives the fixture `subject`."""
+
+    def test_a_step_ends_at_the_next_marker_and_holds_none(self, subject: Subject) -> None:
+        generation = subject.run(subject.propose(subject.to_marker))
+        assert generation.finish_reason is FinishReason.STEP
+        assert generation.text.strip()
+        assert "\n### Step" not in generation.text
+        assert generation.prompt_tokens > 0
+        assert generation.completion_tokens > 0
+
+    def test_a_step_ends_at_the_end_of_the_thinking_and_does_not_hold_it(self, subject: Subject) -> None:
+        generation = subject.run(subject.propose(subject.to_think_end))
+        assert generation.finish_reason is FinishReason.THINK_END
+        assert "</think>" not in generation.text
+
+    def test_a_trajectory_ends_at_the_cap(self, subject: Subject) -> None:
+        request = subject.to_marker
+        sampling = dataclasses.replace(request.sampling, max_tokens=2)
+        generation = subject.run(subject.engine.complete(request.turn, request.steps, sampling))
+        assert generation.finish_reason is FinishReason.LENGTH
+
+    def test_a_seed_gives_the_same_text_again(self, subject: Subject) -> None:
+        first, again = (
+            subject.run(subject.propose(subject.to_marker, temperature=1.0, seed=2**62 + 99)) for _ in range(2)
+        )
+        assert (first.text, first.finish_reason) == (again.text, again.finish_reason)
+
+    def test_a_score_is_a_probability_and_equals_itself(self, subject: Subject) -> None:
+        first, again = (subject.run(subject.score(subject.to_marker)) for _ in range(2))
+        assert 0 < first.score <= 1
+        assert first.log_prob_sum <= 0
+        assert first.answer_tokens >= 1
+        assert first.thinking_tokens >= 1
+        assert (first.score, first.log_prob_sum, first.answer_tokens) == (
+            again.score,
+            again.log_prob_sum,
+            again.answer_tokens,
+        )
+
+    def test_what_is_too_long_fails_alone_and_says_so(self, subject: Subject) -> None:
+        long = subject.too_long
+        proposal, score, fine = subject.outcomes(
+            subject.propose(long), subject.score(long), subject.propose(subject.to_marker)
+        )
+        assert isinstance(proposal, TooLongError), proposal
+        assert isinstance(score, TooLongError), score
+        assert isinstance(fine, Generation), fine
+        subject.check_alive()
+
+    def test_a_score_that_is_no_number_fails_alone_and_says_so(self, subject: Subject) -> None:
+        if subject.poisoned is None:
+            pytest.skip("no test can have this engine compute NaN")
+        with subject.poisoned() as request:
+            (error,) = subject.outcomes(subject.score(request))
+            assert isinstance(error, NotFiniteError), error
+        subject.check_alive()
+
+    def test_an_engine_that_is_busy_is_free_later(self, subject: Subject) -> None:
+        if subject.busy is None:
+            pytest.skip("this engine queues what it cannot do at once")
+        with subject.busy() as request:
+            error = subject.outcomes(subject.propose(request))[0]
+            assert isinstance(error, UnavailableError), error
+
+            async def later() -> Generation:
+                await asyncio.wait_for(subject.engine.available(), 20)
+                return await subject.propose(request)
+
+            assert isinstance(subject.run(later()), Generation)
+        subject.check_alive()
+
+    def test_an_engine_that_was_not_busy_is_available_at_once(self, subject: Subject) -> None:
+        subject.run(asyncio.wait_for(subject.engine.available(), 1))
+
+    def test_a_request_that_cannot_be_put_fails_alone(self, subject: Subject) -> None:
+        request = subject.to_marker
+        (error,) = subject.outcomes(subject.engine.reward(request.turn, (" One.",), None))
+        if not isinstance(error, EngineError):
+            pytest.skip("this engine has every head")
+        assert type(error) is RequestError
+        subject.check_alive()
+
+    def test_a_request_that_is_given_up_takes_nobody_with_it(self, subject: Subject) -> None:
+        async def work() -> Generation:
+            given_up = asyncio.create_task(subject.propose(subject.to_marker))
+            kept = asyncio.create_task(subject.propose(subject.to_think_end))
+            await asyncio.sleep(0)
+            given_up.cancel()
+            with contextlib.suppress(asyncio.CancelledError):  # it may have been quicker
+                await given_up
+            return await kept
+
+        assert subject.run(work()).finish_reason is FinishReason.THINK_END
+        subject.check_alive()
