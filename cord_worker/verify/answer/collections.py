@@ -86,25 +86,33 @@ def compare_elements(reference: Elements, given: Elements, context: Context) -> 
         return _by_names(reference, given, context)
     if reference.kind == "set" and len(reference.items) > 0:
         if given.kind == "tuple":
-            return Outcome(None, "a tuple for a set")
+            equal = _without_order(reference.items, given.items, context, repeated=False).equal
+            return Outcome(False if equal is False else None, "a tuple for a set")
         return _without_order(reference.items, given.items, context, repeated=False)
     if len(reference.items) != len(given.items):
         if given.kind == "set" and reference.kind == "list":
             return _without_order(reference.items, given.items, context, repeated=False)
         return Outcome(False, f"{len(given.items)} elements for {len(reference.items)}")
     if {reference.kind, given.kind} == {"tuple", "square"} and len(reference.items) == 2:
-        return Outcome(None, "round brackets for square ones")
+        equal = _in_order(reference.items, given.items, context).equal
+        return Outcome(False if equal is False else None, "round brackets for square ones")
     if (reference.kind == "half-open") != (given.kind == "half-open"):
         return Outcome(False, "other brackets")
     if reference.kind in ("tuple", "half-open"):
         if given.kind == "set":
-            return Outcome(None, "a set for a tuple")
-        return _in_order(reference.items, given.items, context)
+            equal = _without_order(reference.items, given.items, context, repeated=False).equal
+            return Outcome(False if equal is False else None, "a set for a tuple")
+        in_order = _in_order(reference.items, given.items, context)
+        if in_order.equal and given.kind == "list" and reference.kind == "tuple" and not _asks_tuple(context):
+            return Outcome(None, "the elements of a tuple, without its brackets")
+        return in_order
     return _as_list(reference, given, context)
 
 
 def _as_list(reference: Elements, given: Elements, context: Context) -> Outcome:
     in_order = _in_order(reference.items, given.items, context)
+    if in_order.equal and given.kind == "tuple" and reference.kind == "list" and not _asks_tuple(context):
+        return Outcome(None, "a tuple, and the reference has no brackets")
     if in_order.equal or context.ordered:
         return in_order
     unordered = _without_order(reference.items, given.items, context, repeated=True)
@@ -117,6 +125,11 @@ def _as_list(reference: Elements, given: Elements, context: Context) -> Outcome:
     if reference.joined != "or" and _looks_like_a_sequence(reference.items):
         return Outcome(False, "a sequence in another order")
     return unordered
+
+
+def _asks_tuple(context: Context) -> bool:
+    """Whether the question or the rule says that the order counts, so that brackets say nothing more."""
+    return bool(context.ordered)
 
 
 def _looks_like_a_sequence(items: Sequence[Item]) -> bool:

@@ -20,6 +20,7 @@ Node = tuple[Any, ...]
 
 MAX_CHARACTERS = 2000
 _MAX_DEPTH = 60
+_MAX_NODES_DEEP = 100
 _MAX_DIGITS = 5000
 
 _TOKEN = re.compile(
@@ -164,7 +165,7 @@ class _Parser:
 
     def whole(self) -> Node:
         tree = self.sum()
-        if self.kind != "end":
+        if self.kind != "end" or _is_deep(tree):
             raise Unread
         return tree
 
@@ -552,6 +553,16 @@ _NO_FACTOR = frozenset(
     r"\times \cdot \div \pm \mp \over \le \ge \ne \cup \cap \in \to \setminus \approx \equiv \Rightarrow \ldots \pmod "
     r"\rfloor \rceil \circ \bmod \mod \rangle \subset \subseteq \sim \neg \lor".split()
 )
+
+
+def _is_deep(tree: Node) -> bool:
+    """Whether functions that call themselves would run out of stack on a tree."""
+    level: tuple[Node, ...] = (tree,)
+    for _ in range(_MAX_NODES_DEEP):
+        level = tuple(child for node in level for child in children(node))
+        if not level:
+            return False
+    return True
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:

@@ -36,7 +36,11 @@ def compare_by_type(reference: str, given: str, context: Context) -> Found:
 
 def _number(reference: str, given: str, context: Context) -> Found | None:
     """The commonest reference, first."""
-    if not (reference[0].isdigit() or reference[0] in "-.") or numbers.number(reference) is None:
+    if (
+        not (reference[0].isdigit() or reference[0] in "-.")
+        or reference[-1].isalpha()
+        or numbers.number(reference) is None
+    ):
         return None
     return values.value_family(reference, given, context)
 
@@ -232,7 +236,8 @@ def _real_set(reference: str, given: str, context: Context) -> Found | None:
             if pair is None:
                 outcome = collections.compare_elements(collections.elements(reference), listed, context)
                 return type_name, Outcome(None if outcome.equal else False, "two numbers for an interval")
-        unread = len(given.split()) > 2 and values.value(given) is None
+        worded = re.search("[A-Za-z]{3,}", re.sub(r"\\(?:begin|end) ?\{\w+\}|\\[a-zA-Z]+", "", given)) is not None
+        unread = worded and values.value(given) is None and labels.nothing(given) is None
         return type_name, Outcome(None if unread else False, "no set of numbers that is understood")
     found, other = found_given
     if name and other and name != other:

@@ -50,8 +50,8 @@ def _value_of(digits: str, base: int) -> int | None:
         return None
 
 
-def based_family(reference: str, given: str, _: Context) -> Outcome | None:
-    """A numeral of a named base: the same digits of the same base; digits alone are passed."""
+def based_family(reference: str, given: str, context: Context) -> Outcome | None:
+    """A numeral of a named base: the same digits of the same base; digits alone where the question names a base."""
     wanted = based(reference)
     if wanted is None:
         return None
@@ -66,7 +66,8 @@ def based_family(reference: str, given: str, _: Context) -> Outcome | None:
     digits = re.sub(r"[ ,]", "", given).upper()
     if re.fullmatch("[0-9A-F]+", digits):
         if (digits.lstrip("0") or "0") == wanted[0]:
-            return Outcome(True, "the same digits, without the base")
+            asked = context.question is not None and re.search(r"\bbase\b|binary|octal|hexadecimal", context.question)
+            return Outcome(True if asked else None, "the same digits, without the base")
         value = _value_of(*wanted)
         return Outcome(None, "its value in base ten") if digits == str(value) else Outcome(False, "other digits")
     return Outcome(False, "no numeral")

@@ -172,7 +172,7 @@ _PREPOSITIONS = re.compile(
 _RATE = re.compile(r" ?(?:/| per | ?a (?=day|week|month|year|hour|minute|person|piece|share)| an (?=hour)| each$)")
 _POWER = re.compile(r"(.+?) ?(?:\^ ?(?:\{ ?(-?\d) ?\}|(-?\d))|\*\*(\d))")
 _SHORT_POWER = re.compile(r"(mm|cm|dm|m|km|ft|in|yd|mi)([23])")
-_PREFIXED_POWER = re.compile(r"(square|sq\.?|cubic|cu\.?) ?(.+)", re.IGNORECASE)
+_PREFIXED_POWER = re.compile(r"(square(?= )|sq\.?|cubic(?= )|cu(?:\.|(?= ))) ?(.+)", re.IGNORECASE)
 _SUFFIXED_POWER = re.compile(r"(.+?) (squared|cubed)", re.IGNORECASE)
 _FRACTION = re.compile(r"\\frac ?\{([^{}]+)\} ?\{([^{}]+)\}")
 _DEGREES = re.compile(
