@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from cord_worker.verify.answer import equations, expression, labels, numbers, quantities, realsets, structures
 from cord_worker.verify.answer.context import Context, Outcome
@@ -36,8 +37,8 @@ def elements(text: str) -> Elements:
     for _ in range(2):
         equation = equations.equation(text) if "=" in text else None
         if equation is not None and equation.name is not None and not equation.between:
-            parts = structures.split(text).items
-            if len(parts) > 1 and sum("=" in part for part in parts) > 1:
+            pieces = structures.split(text).items
+            if len(pieces) > 1 and sum("=" in piece for piece in pieces) > 1:
                 break
             name, text = equation.name, equation.right
     brackets = structures.bracketed(text)
@@ -45,8 +46,8 @@ def elements(text: str) -> Elements:
         return Elements(_expanded(brackets.items), brackets.kind, name=name)
     parts = structures.split(text)
     if len(parts.items) < 2:
-        items = _expanded((text,))
-        return Elements(items, "set" if len(items) > 1 else "list", "or" if len(items) > 1 else "", name=name)
+        both = _expanded((text,))
+        return Elements(both, "set" if len(both) > 1 else "list", "or" if len(both) > 1 else "", name=name)
     named = [_named(item) for item in parts.items]
     names = [one[0] if one else None for one in named]
     if all(names):
@@ -144,7 +145,7 @@ def _looks_like_a_sequence(items: Sequence[Item]) -> bool:
         if found is None:
             return False
         values.append(found.value)
-    steps = [compare_constants(one, other) for one, other in zip(values, values[1:], strict=False)]
+    steps = [compare_constants(one, other) for one, other in pairwise(values)]
     return None not in steps and len({step for step in steps if step}) > 1
 
 
@@ -249,7 +250,7 @@ def list_family(reference: str, given: str, context: Context) -> tuple[str, Outc
     type_name = {"set": "set", "tuple": "tuple", "square": "list", "half-open": "interval"}.get(wanted.kind, "list")
     texts = tuple(item for item in wanted.items if isinstance(item, str))
     if wanted.kind == "list" and len(texts) == len(wanted.items):
-        special = _labels(reference, texts, wanted.joined, given, context) or _pairs(texts, given)
+        special = _labels(texts, wanted.joined, given, context) or _pairs(texts, given)
         if special is not None:
             return special
     if wanted.kind == "list" and (comma := numbers.other_reading(reference)) is not None:
@@ -271,9 +272,7 @@ def _are_words(items: tuple[str, ...]) -> bool:
     return bool(items) and all(re.fullmatch(r"[^\W\d_]+(?: [^\W\d_]+)*", item) for item in items)
 
 
-def _labels(
-    reference: str, items: tuple[str, ...], joined: str, given: str, context: Context
-) -> tuple[str, Outcome] | None:
+def _labels(items: tuple[str, ...], joined: str, given: str, context: Context) -> tuple[str, Outcome] | None:
     """Several choices have no order, but "A and B" is not "A or B"."""
     wanted = labels.letters(items)
     if wanted is None:

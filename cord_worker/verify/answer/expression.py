@@ -40,9 +40,11 @@ _GREEK = frozenset(
 _ACCENTS = frozenset("overline bar hat vec widehat overrightarrow mathbf mathcal mathbb tilde dot".split())
 _SMALL_WORDS = frozenset(
     "no on to in is it at of or so us we up do go he hi if me my an as be by am oh ok and but not for the yes one two "
-    "six ten red day all any are can dog cat man men god big boy cm mm km kg mg ft yd mi lb oz ml hr min sec pm cup mph "
-    "old new low top out set sum mod net per may her his she who why how now war way ant bat act tip pit pot era ear "
-    "tea eat arm ram car arc sun mon tue wed thu fri sat jan feb mar apr jun jul aug sep oct nov dec usd eur gbp".split()
+    "six ten red day all any are can dog cat man men god big boy cm mm km kg mg ft yd mi lb oz ml hr min sec pm cup "
+    "mph old new low top out set sum mod net per may her his she who why how now war way ant bat act tip pit pot "
+    "era ear "
+    "tea eat arm ram car arc sun mon tue wed thu fri sat jan feb mar apr jun jul aug sep oct nov dec usd "
+    "eur gbp".split()
 )
 
 NAMES = _GREEK | {"pi", "inf", "infty", "infinity"}

@@ -184,7 +184,7 @@ def _sequence(reference: str, given: str, context: Context) -> Found | None:
     return "sequence", as_outcome(same, "the same sequence", "another sequence")
 
 
-def _ordering(reference: str, given: str, context: Context) -> Found | None:
+def _ordering(reference: str, given: str, _: Context) -> Found | None:
     """`A < B < C`: names in an order, which may be written from either end."""
     wanted = _ordered_names(reference)
     if wanted is None:
@@ -301,7 +301,7 @@ def _equation(reference: str, given: str, context: Context) -> Found | None:
     if name is not None and found.name is not None:
         if not equations.same_names(name, found.name):
             alike = equations.same_equation(wanted, found)
-            return "equation", Outcome(True if alike else False, "the same equation" if alike else "of another name")
+            return "equation", Outcome(bool(alike), "the same equation" if alike else "of another name")
         same = context.same(wanted.right, found.right)
         return "equation", as_outcome(same, "the same right side", "another right side")
     same = equations.same_equation(wanted, found)

@@ -21,7 +21,8 @@ _BASE = (
 _PREFIX = re.compile(r"0(?P<kind>[xbo])(?P<digits>[0-9A-Fa-f]{1,60})")
 _NAMED_BASES = {"binary": 2, "octal": 8, "decimal": 10, "hexadecimal": 16}
 _RANGE = re.compile(
-    r"(?:from |between )?(?P<first>\d+(?:[.,]\d+)*) ?(?P<joint>-|to|through|and|~|\\sim|--) ?(?P<second>\d+(?:[.,]\d+)*)(?P<tail> [^\W\d].*| ?[^\W\d][^\W\d].*| ?%)?",
+    r"(?:from |between )?(?P<first>\d+(?:[.,]\d+)*) ?(?P<joint>-|to|through|and|~|\\sim|--) ?"
+    r"(?P<second>\d+(?:[.,]\d+)*)(?P<tail> [^\W\d].*| ?[^\W\d][^\W\d].*| ?%)?",
     re.IGNORECASE,
 )
 _RATIO = re.compile(r"[^:;]{1,40}(?: ?: ?[^:;]{1,40}){1,6}")
@@ -121,7 +122,7 @@ def ratio(text: str) -> tuple[quantities.Quantity, ...] | None:
     return found if len(found) == len(members) else None
 
 
-def ratio_family(reference: str, given: str, context: Context) -> Outcome | None:
+def ratio_family(reference: str, given: str, _: Context) -> Outcome | None:
     """Ratios are the same where their members are proportional; `2:30` may be a time too."""
     wanted = ratio(reference)
     if wanted is None:

@@ -71,8 +71,7 @@ def constant(tree: Node, digits: int = 60) -> Any:
         value = _Evaluation(digits, {}, "e").value(tree)
     except (NoValue, ZeroDivisionError, ValueError):
         return None
-    real = _real(value, _context(digits))
-    return real
+    return _real(value, _context(digits))
 
 
 def compare_constants(left: Node, right: Node) -> int | None:
@@ -365,6 +364,8 @@ def _at_point(
     """
     before: Any = None
     absorbed = False
+    # Derivatives and integrals are computed to fewer digits than they are given.
+    share = 0.6 if any(holds(tree, "big", "diff") for tree in (left, right)) else 0.92
     for places in (*digits, 2 * digits[1]):
         found, lost = _evaluated((left, right), point, base, places, real_only=real_only)
         absorbed |= lost
@@ -382,7 +383,7 @@ def _at_point(
             before = now
             continue
         shrunk = now <= before * context.mpf(10) ** (-(places - digits[0]) // 2)
-        if now == 0 or relative <= context.mpf(10) ** (-(places * 6) // 10) or (before and shrunk):
+        if now == 0 or relative <= context.mpf(10) ** -int(places * share) or (before and shrunk):
             return (None if absorbed else True), False
         if before:
             return False, False

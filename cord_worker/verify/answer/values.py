@@ -1,4 +1,4 @@
-"""Comparing what has one value: numbers, quantities, money, percentages and expressions, with what may be given for it."""
+"""Comparing what has one value: numbers, quantities, money, percentages, expressions, with what is given for them."""
 
 from __future__ import annotations
 
@@ -223,10 +223,10 @@ def _no_value(wanted: Quantity, given: str, context: Context) -> Outcome:
         return Outcome(False if results[0] is False else None, "a remark that may change the value")
     parts = structures.split(given)
     if len(parts.items) > 1:
-        same = [
+        results = [
             compare_value(wanted, item, replace(context, depth=context.depth + 1)).equal for item in parts.items[:20]
         ]
-        if parts.joined == "or" and all(same):
+        if parts.joined == "or" and all(results):
             return Outcome(True, "the same value, given more than once")
         return Outcome(False, "several values")
     if structures.bracketed(given) or realsets.relation(given):
