@@ -155,7 +155,7 @@ def sequence(text: str) -> tuple[str, ...] | None:
     """A route or order such as `A-C-B` or `A → C → B`; None where the text is none."""
     if len(text) > 400:
         return None
-    if re.search(r"\\to(?![a-z])|->|=>|\\Rightarrow", text):
+    if re.search(r"\\to(?![a-z])|->|=>|\\Rightarrow", text) and r"\lim" not in text:
         items = [item.strip() for item in re.split(_ARROW, text)]
         return tuple(items) if len(items) > 1 and all(items) else None
     if _ROUTE.fullmatch(text):
@@ -217,6 +217,8 @@ def same_text(reference: str, given: str) -> tuple[bool | None, str]:
         contained = any(right[at : at + len(left)] == left for at in range(len(right) - len(left) + 1))
         if contained and not {"or", "and"} & (set(right) - set(left)) and "," not in given:
             return None, "the reference's words are in a longer answer"
+    if re.search(r"\\[a-zA-Z]", reference) and re.search(r"[\\\d]", given):
+        return None, "a formula that is not understood"
     return False, "another text"
 
 

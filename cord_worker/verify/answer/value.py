@@ -295,7 +295,8 @@ def _agree(left: Node, right: Node, base: str) -> bool | None:
         if outcome is False:
             return False
         agreed += outcome is True
-        mismatched += mismatch
+        # Factorials have no value below zero, which is no other domain.
+        mismatched += mismatch and not whole
     if agreed == 0 and not complex_meant:
         for index in range(4):
             point = {name: _coordinate(name, index, whole=whole) for name in names}
