@@ -9,7 +9,7 @@ from functools import lru_cache
 from cord_worker.verify.answer.clean import words_of
 from cord_worker.verify.answer.units import singular
 
-_LABEL = r"(?:the )?(?:correct )?(?:option|choice|answer|letter|选项|選項|选择|選擇|选|選|보기|الخيار)"
+_LABEL = r"(?:the )?(?:correct )?(?i:option|choice|answer|letter|选项|選項|选择|選擇|选|選|보기|الخيار)"
 _LETTER = re.compile(rf"(?:{_LABEL}\s*)?[(\[{{]?([A-J])[)\]}}]?[.:。]?(?: ?번|입니다)?")
 _SMALL_LETTER = re.compile(rf"{_LABEL}\s*[(\[]?([a-j])[)\]]?|[(\[]([a-j])[)\]]|([a-j])[).]", re.IGNORECASE)
 _LABELLED = re.compile(
@@ -118,13 +118,13 @@ _ELEMENTS = frozenset(
     "Bi Po At Rn Fr Ra Ac Th Pa U Np Pu".split()
 )
 _FORMULA = re.compile(
-    r"(?:\d{0,2}(?:[A-Z][a-z]?\d*|\((?:[A-Z][a-z]?\d*)+\)\d*|\[(?:[A-Z][a-z]?\d*|\(|\))+\]\d*)+)(?:[-+]|\^\d?[-+]|\^[-+]\d?)?"
+    r"(?:\d{0,2}(?:[A-Z][a-z]?\d*|\((?:[A-Z][a-z]?\d*)+\)\d*|\[(?:[A-Z][a-z]?\d*|\(|\))+\]\d*)+)(?:\d?[-+]|[-+]\d)?"
 )
 
 
 def formula(text: str) -> str | None:
     """A chemical formula in one spelling (`H2O` for `H_2O` and `\\mathrm{H_2O}`), None where the text is none."""
-    bare = re.sub(r"[_{}\s]|\\ce", "", text)
+    bare = re.sub(r"[_{}^\s]|\\ce", "", text)
     if len(bare) > 60 or not _FORMULA.fullmatch(bare):
         return None
     symbols = re.findall(r"[A-Z][a-z]?", bare)
@@ -224,7 +224,7 @@ def same_text(reference: str, given: str) -> tuple[bool | None, str]:
 
 def _plain(text: str) -> list[str]:
     bare = "".join(char for char in unicodedata.normalize("NFD", text) if not unicodedata.combining(char))
-    words = words_of(unicodedata.normalize("NFC", bare))
+    words = words_of(unicodedata.normalize("NFC", bare).replace("'", ""))
     kept = [word for word in words if word not in _ARTICLES]
     return kept or words
 

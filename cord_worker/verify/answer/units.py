@@ -237,7 +237,9 @@ _CURRENCY = _entries(_CURRENCIES)
 _CODES = frozenset(_CURRENCY.values())
 _CASELESS = {word.casefold(): name for word, name in _UNITS.items() if len(word) > 3 or not word.isascii()}
 _CASELESS |= {word.casefold(): name for word, name in _CURRENCY.items() if len(word) > 2}
-SYMBOLS = tuple(sorted((word for word in _CURRENCY if not word.isalpha() or word.isupper() or word == "Rs"), key=len, reverse=True))
+SYMBOLS = tuple(
+    sorted((word for word in _CURRENCY if not word.isalpha() or word.isupper() or word == "Rs"), key=len, reverse=True)
+)
 """What may stand before an amount of money."""
 
 

@@ -33,6 +33,7 @@ _RESTATED = re.compile(
     r"(?P<first>[^()]+?) ?\((?:or |i\.e\. |that is,? |= ?|about |≈ ?|approximately )?(?P<second>[^()]+)\)"
 )
 _WORD = re.compile(r"[A-Za-z]{3,}")
+_HYPHENED_WORD = re.compile(r"[A-Za-z]+(?:-[A-Za-z]{3,})+")
 _APPROXIMATELY = re.compile(r"\\approx|\\simeq|≈")
 
 
@@ -56,12 +57,11 @@ def numbers_first(text: str) -> Quantity | None:
 
 def is_word(text: str) -> bool:
     """A word, that a parser would take for a product of its letters."""
-    return (
-        _WORD.fullmatch(text) is not None
-        and not text.isupper()
-        and re.search("[eiou]", text) is not None
-        and (text not in expression.FUNCTIONS and text not in expression.NAMES)
-    )
+    if _HYPHENED_WORD.fullmatch(text):
+        return True
+    if _WORD.fullmatch(text) is None or text.isupper() or text in expression.FUNCTIONS or text in expression.NAMES:
+        return False
+    return re.search("[eiou]", text) is not None
 
 
 def value_family(reference: str, given: str, context: Context) -> tuple[str, Outcome] | None:
