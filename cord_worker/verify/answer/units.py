@@ -168,8 +168,8 @@ _NOT_NOUNS = frozenset(
     "oder und ou et o y e и или nicht pas no non не sqrt pi or, and, max min mil mille tausend mio mrd".split()
 )
 _PREPOSITIONS = re.compile(
-    r" (?:in (?=\S)|for|from|at|with|on|of|left|remaining|each|total|altogether|together|apiece|old|tall|long|wide|high|deep"
-    r"|away|older|younger|taller|longer|more|fewer|extra|away|apart|thick|long|overall|every|in all|now|needed)\b.*"
+    r" (?:in (?=\S)|for|from|at|with|on|of|left|remaining|each|total|altogether|together|apiece|old|tall|long|wide|high"
+    r"|deep|older|younger|taller|longer|more|fewer|extra|away|apart|thick|long|overall|every|in all|now|needed)\b.*"
 )
 _RATE = re.compile(r" ?(?:/| per | ?a (?=day|week|month|year|hour|minute|person|piece|share)| an (?=hour)| each$)")
 _POWER = re.compile(r"(.+?) ?(?:\^ ?(?:\{ ?(-?\d) ?\}|(-?\d))|\*\*(\d))")
