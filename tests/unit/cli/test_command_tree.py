@@ -19,7 +19,7 @@ WITHOUT_JSON = {
     "flower": "becomes another program",
     "db psql": "runs another program",
 }
-CHANGING = {"pause", "resume", "cancel", "retry", "rm", "priority"}
+CHANGING = {"pause", "resume", "cancel", "recheck", "retry", "rm", "priority"}
 SEVERAL = {"compare", "cost"}
 """Commands of several runs; `compare` needs them, because one run has nothing to be compared with."""
 
