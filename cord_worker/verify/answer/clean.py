@@ -64,6 +64,7 @@ _UNWRAPPED = frozenset(
 )
 _SPACE = re.compile(r"\\[,;:> ]|~")
 _DOLLAR = "\ue000"
+_ROW = "\ue002"
 _PAIRED = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$(?![\d.])", re.DOTALL)
 _QUOTES = (('"', '"'), ("`", "`"), ("'", "'"), (r"\(", r"\)"), (r"\[", r"\]"), ("«", "»"), ("「", "」"))
 _LEAD = re.compile(
@@ -88,8 +89,9 @@ def clean(text: str) -> str:
         text = _SYMBOL.sub(lambda match: _SYMBOLS[match[0]], text)
         text = _RAISED.sub(lambda match: "^{" + "".join(_UP[char] for char in match[0]) + "}", text)
         text = _LOWERED.sub(lambda match: "_{" + "".join(_DOWN[char] for char in match[0]) + "}", text)
-    if "\\\\" in text and r"\begin" not in text:
-        text = _TWICE_ESCAPED.sub(r"\\", text)
+    if "\\\\" in text:
+        # Rows of a matrix are parted by two backslashes, which nothing below may touch.
+        text = text.replace("\\\\", _ROW) if r"\begin" in text else _TWICE_ESCAPED.sub(r"\\", text)
     text = text.replace(r"\$", _DOLLAR).replace("**", "\ue001")
     text = _without_emphasis(text)
     text = _PAIRED.sub(lambda match: f" {match[1] or match[2]} ", text).replace("$", _DOLLAR)
@@ -97,7 +99,7 @@ def clean(text: str) -> str:
         text = _latex(text)
     text = text.replace("{,}", ",")
     text = re.sub(r"\s+", " ", _peeled(text)).replace(_DOLLAR, "$").strip()
-    return _peeled(text)
+    return _peeled(text).replace(_ROW, "\\\\")
 
 
 def without_lead(text: str) -> str:

@@ -94,7 +94,9 @@ def compare_elements(reference: Elements, given: Elements, context: Context) -> 
         return Outcome(False, f"{len(given.items)} elements for {len(reference.items)}")
     if {reference.kind, given.kind} == {"tuple", "square"} and len(reference.items) == 2:
         return Outcome(None, "round brackets for square ones")
-    if reference.kind in ("tuple", "half-open") or given.kind == "half-open":
+    if (reference.kind == "half-open") != (given.kind == "half-open"):
+        return Outcome(False, "other brackets")
+    if reference.kind in ("tuple", "half-open"):
         if given.kind == "set":
             return Outcome(None, "a set for a tuple")
         return _in_order(reference.items, given.items, context)
@@ -148,6 +150,8 @@ def _by_names(reference: Elements, given: Elements, context: Context) -> Outcome
     if len(listed.items) != len(plain.items):
         return Outcome(False, "another number of elements")
     in_order = _in_order(reference.items, given.items, context)
+    if in_order.equal is False and given.names and reference.kind == "tuple":
+        return in_order
     names = [re.sub(r"\W", "", name) for name in listed.names or ()]
     if in_order.equal and given.names and reference.kind == "tuple" and names == sorted(names):
         return Outcome(True, "the same coordinates, by their names")

@@ -77,7 +77,7 @@ def _worded(text: str) -> tuple[Date, ...]:
             or (word in ("st", "nd", "rd", "th") and at and words[at - 1].isdigit())
         ):
             continue
-        elif month is None and (found := _month(word, numbers or words)) is not None:
+        elif month is None and (found := _month(word, words)) is not None:
             month = found
         else:
             return ()
@@ -90,9 +90,13 @@ def _worded(text: str) -> tuple[Date, ...]:
     return _real(Date(int(years[0]) if years else None, month, int(days[0]) if days else None))
 
 
-def _month(word: str, _: list[str]) -> int | None:
+def _month(word: str, words: list[str]) -> int | None:
     found = _MONTH.get(word)
-    return found if found is not None else _foreign_months().get(word)
+    if found is not None:
+        return found
+    lengths = {len(other) for other in words if other.isdigit()}
+    # Only a day with its year, so that no other text costs the look-up.
+    return _foreign_months().get(word) if 4 in lengths and lengths & {1, 2} else None
 
 
 @lru_cache(maxsize=1)

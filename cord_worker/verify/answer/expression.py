@@ -44,6 +44,9 @@ _SMALL_WORDS = frozenset(
     "tea eat arm ram car arc sun mon tue wed thu fri sat jan feb mar apr jun jul aug sep oct nov dec usd eur gbp".split()
 )
 
+NAMES = _GREEK | {"pi", "inf", "infty", "infinity"}
+"""Words that are names of mathematics."""
+
 
 class Unread(ValueError):
     """The text is no mathematics that is understood."""

@@ -247,7 +247,8 @@ def _inequality(reference: str, given: str, _: Context) -> Found | None:
         return None
     found = _one_inequality(given)
     if found is None:
-        return "inequality", Outcome(None if realsets.relation(given) else False, "no such inequality")
+        unread = realsets.relation(given) is not None and equations.equation(given) is None
+        return "inequality", Outcome(None if unread else False, "no such inequality")
     if reference.replace(" ", "") == given.replace(" ", ""):
         return "inequality", Outcome(True, "the same inequality")
     if wanted[1] != found[1]:

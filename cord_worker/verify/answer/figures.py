@@ -21,7 +21,7 @@ _BASE = (
 _PREFIX = re.compile(r"0(?P<kind>[xbo])(?P<digits>[0-9A-Fa-f]{1,60})")
 _NAMED_BASES = {"binary": 2, "octal": 8, "decimal": 10, "hexadecimal": 16}
 _RANGE = re.compile(
-    r"(?:from |between )?(?P<first>\d[\d,.]*) ?(?P<joint>-|to|through|and|~|\\sim|--) ?(?P<second>\d[\d,.]*)(?P<tail> ?[^\d\s].*)?",
+    r"(?:from |between )?(?P<first>\d+(?:[.,]\d+)*) ?(?P<joint>-|to|through|and|~|\\sim|--) ?(?P<second>\d+(?:[.,]\d+)*)(?P<tail> [^\W\d].*| ?[^\W\d][^\W\d].*| ?%)?",
     re.IGNORECASE,
 )
 _RATIO = re.compile(r"[^:;]{1,40}(?: ?: ?[^:;]{1,40}){1,6}")

@@ -202,7 +202,7 @@ def same_text(reference: str, given: str) -> tuple[bool | None, str]:
         return _same_but_for_case(reference, given)
     if left == right:
         return None, "the same words with other signs"
-    if [singular(word) for word in left] == [singular(word) for word in right] and len("".join(left)) > 3:
+    if [singular(word) for word in left] == [singular(word) for word in right] and len("".join(left)) >= 3:
         if reference == reference.casefold() or given == given.casefold():
             return True, "the same words, one or many"
         return None, "the same words but for an s"

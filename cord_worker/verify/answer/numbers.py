@@ -196,12 +196,13 @@ def _in_words(text: str) -> Number | None:
         return first if second is not None and first.value == second.value else None
     if match := _AFTER.fullmatch(text):
         return _changed(match["number"], match["word"])
+    if not re.search(r"\d", text) and (value := numerals.in_words(text)) is not None:
+        return Number(value)
     if (match := _TENTHS.fullmatch(text)) and (below := numerals.part_of(match["part"])) is not None:
         return Number(Fraction(int(match["number"]), below))
     if (match := _SCALED.fullmatch(text)) and (found := _scaled(match)) is not None:
         return found
-    value = numerals.in_words(text)
-    return None if value is None else Number(value)
+    return None
 
 
 def _scaled(match: re.Match[str]) -> Number | None:

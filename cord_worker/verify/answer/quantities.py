@@ -29,13 +29,14 @@ _FEET = re.compile(
 )
 _INCHES = re.compile(r"(?P<inches>\d+(?:\.\d+)?) ?(?:\"|'')")
 _UNIT_START = re.compile(
-    r"(?<=[^a-zA-Z\\])(?=[a-zA-Z€£¥₩¢])|(?<=[^\u0400-\u04ff\u0600-\u06ff\uac00-\ud7af\u3040-\u9fff])"
+    r"(?<=[^a-zA-Z\\])(?=[a-zA-ZÀ-ÖØ-öø-ž€£¥₩¢])|(?<=[^\u0400-\u04ff\u0600-\u06ff\uac00-\ud7af\u3040-\u9fff])"
     r"(?=[\u0400-\u04ff\u0600-\u06ff\uac00-\ud7af\u3040-\u9fff])|(?=\^ ?\\circ)|(?<=[\d)}])(?= ?/ ?[a-z]{2})"
     r"|(?<=[\d)} ])(?=\\frac ?\{(?:m|km|cm|miles?)\})|(?<=[\d)} ])(?=\\Omega|\\mu)"
     r"|(?<=[一二两三四五六七八九十百千万])(?=[\u3040-\u9fff])"
 )
 _AND = re.compile(r",? and |, | ")
 _MAX_STARTS = 12
+_TRIGONOMETRIC = re.compile("sin|cos|tan|cot|sec|csc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +70,30 @@ def bare(text: str) -> Quantity | None:
     return None if tree is None else Quantity(tree)
 
 
+def _amount(text: str) -> Quantity | None:
+    """A value before a unit, where a comma is no sign of a list: `12,5 kg`."""
+    found = bare(text)
+    if found is not None:
+        return found
+    comma = numbers.other_reading(text)
+    return Quantity(expression.number(comma.value), comma) if comma and comma.sure else None
+
+
 def quantity(text: str) -> Quantity | None:
     """A value with its unit, currency or percent sign; None where the text is none or a bare value."""
     if len(text) > expression.MAX_CHARACTERS:
         return None
-    return _percentage(text) or _money(text) or _feet_and_inches(text) or _with_unit(text) or _compound(text)
+    return _percentage(text) or _money(text) or _feet_and_inches(text) or _compound(text) or _with_unit(text)
 
 
 def _percentage(text: str) -> Quantity | None:
     if match := _HAN_PERCENT.fullmatch(text):
-        found = bare(match[1])
+        found = _amount(match[1])
         return found and replace(found, percent=True)
     match = _PERCENT.fullmatch(text)
     if match is None or any(word in match["rest"].split() for word in ("not", "or", "more", "less", "off", "than")):
         return None
-    found = bare(match["value"])
+    found = _amount(match["value"])
     return found and replace(found, percent=True)
 
 
@@ -93,7 +103,7 @@ def _money(text: str) -> Quantity | None:
         return None
     unit = Unit(((units.currency_code(match["currency"]), 1),))
     rest = match["rest"]
-    found = bare(rest)
+    found = _amount(rest)
     if found is None:
         inner = _with_unit(rest)
         if inner is None:
@@ -140,8 +150,12 @@ def _with_unit(text: str) -> Quantity | None:
         if unit is None or (unit.parts and unit.parts[0][0] == "noun time" and not before.isdigit()):
             continue
         attached = text[at - 1] not in " ^" and len(written) == 1 and written.isascii()
-        value = Quantity(expression.number(1)) if amount in ("a", "an") else bare(amount)
-        if value is None or (amount.endswith(("+", "*", "/", "^", "="))):
+        value = Quantity(expression.number(1)) if amount in ("a", "an") else _amount(amount)
+        if value is None or amount.endswith(("+", "*", "/", "^", "=")):
+            continue
+        if len(written) == 1 and written.isascii() and expression.symbols(value.value):
+            continue
+        if unit.parts == (("degree", 1),) and expression.holds(value.value, "fn") and _TRIGONOMETRIC.search(amount):
             continue
         if cents:
             value = Quantity(("div", value.value, expression.number(100)), None)
@@ -190,7 +204,9 @@ def _without_unit(reference: Quantity, given: Quantity) -> bool | None:
         return None if same else False
     if same is False:
         if united.unit.parts == (("degree", 1),) and expression.holds(bare_side.value, "const"):
-            return same_value(("mul", (united.value, ("fn", "degree", ()))), bare_side.value)
+            # The same angle in radians, if radians are meant.
+            in_radians = same_value(("mul", (united.value, ("fn", "degree", ()))), bare_side.value)
+            return None if in_radians else in_radians
         if united.unit.cents and same_value(("div", united.value, expression.number(100)), bare_side.value):
             return None
     return same
@@ -215,11 +231,6 @@ def _same_measure(reference: Quantity, given: Quantity) -> bool | None:
         return same_amount(reference, given)
     if left.cents != right.cents and left.currency and right.currency:
         return _dollars_and_cents(reference, given)
-    factor = units.factor_between(left, right)
-    if factor is not None:
-        value: Node = ("mul", (expression.number(factor), reference.value))
-        number = reference.number and replace(reference.number, value=reference.number.value * factor, places=0)
-        return same_amount(replace(reference, value=value, number=number), given)
     short_left, short_right = left.without_rate(), right.without_rate()
     if (
         short_left.parts == short_right.parts
@@ -228,6 +239,11 @@ def _same_measure(reference: Quantity, given: Quantity) -> bool | None:
     ):
         # "$18" for "$18 an hour"
         return same_amount(reference, given)
+    factor = units.factor_between(left, right)
+    if factor is not None:
+        value: Node = ("mul", (expression.number(factor), reference.value))
+        number = reference.number and replace(reference.number, value=reference.number.value * factor, places=0)
+        return same_amount(replace(reference, value=value, number=number), given)
     if left.nouns and right.nouns and len(left.parts) == len(right.parts) == 1 and left.nouns != right.nouns:
         ascii_nouns = (left.nouns[0] + right.nouns[0]).isascii()
         return False if ascii_nouns or same_amount(reference, given) is False else None

@@ -408,7 +408,7 @@ def singular(word: str) -> str:
         return word[:-3] + "y"
     if re.search("(?:ch|sh|x|ss)es$", word):
         return word[:-2]
-    return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 3 else word
+    return word[:-1] if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 3 else word
 
 
 def _foreign(text: str) -> Unit | None:

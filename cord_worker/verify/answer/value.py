@@ -6,8 +6,8 @@ that a comparison always ends the same way. What is too large to be evaluated is
 
 from __future__ import annotations
 
+import hashlib
 import math
-import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
@@ -20,7 +20,6 @@ MAX_BITS = 200_000
 _MAX_TERMS = 2000
 _MAX_FACTORIAL = 3000
 _SCALES = ((0.3, 2.7), (0.3, 2.7), (0.02, 0.98), (3, 12), (20, 60), (-2.7, -0.3), (-0.98, -0.02), (-12, -3), (-60, -20))
-_RATIONAL, _REAL = "rational", "real"
 
 
 class TooLarge(ArithmeticError):
@@ -284,7 +283,8 @@ def _agree(left: Node, right: Node, base: str) -> bool | None:
         return outcome
     whole = _needs_whole_numbers(left) or _needs_whole_numbers(right)
     agreed = mismatched = 0
-    for index in range(len(_SCALES)):
+    stepped = _has_steps(left) or _has_steps(right)
+    for index in range(len(_SCALES) + (3 if stepped else 0)):
         point = {name: _coordinate(name, index, whole=whole) for name in names}
         outcome, mismatch = _at_point(left, right, point, base, (40, 120), real_only=not complex_meant)
         if outcome is False:
@@ -303,11 +303,12 @@ def _agree(left: Node, right: Node, base: str) -> bool | None:
 
 def _coordinate(name: str, index: int, *, whole: bool) -> Fraction:
     """A coordinate that looks like chance, and is the same always."""
-    share = zlib.crc32(f"{name}:{index}".encode()) / 2**32
-    if whole:
-        return Fraction(1 + index + int(share * 6))
+    drawn = hashlib.sha256(f"{name}:{index}".encode()).digest()
+    share = int.from_bytes(drawn[:4]) / 2**32
+    if whole or index >= len(_SCALES):
+        return Fraction((-1 if index > len(_SCALES) else 1) * (1 + index % 5 + int(share * 12)))
     low, high = _SCALES[index]
-    if abs(low) > 1 and index % 2 == 0 and zlib.crc32(name.encode()) % 2:
+    if abs(low) > 1 and index % 2 == 0 and drawn[4] % 2:
         low, high = -high, -low
     return Fraction(round((low + (high - low) * share) * 10**6), 10**6)
 
@@ -326,6 +327,15 @@ def _needs_whole_numbers(tree: Node) -> bool:
     if kind == "big":
         return bool(symbols(tree[3]) | symbols(tree[4])) and tree[1] != "int"
     return any(_needs_whole_numbers(child) for child in (tree[2:] if kind == "diff" else _children(tree)))
+
+
+def _has_steps(tree: Node) -> bool:
+    """Floors and the like differ at whole numbers only."""
+    if tree[0] in ("num", "sym", "const"):
+        return False
+    if tree[0] == "fn" and tree[1] in ("floor", "ceil", "sgn", "mod"):
+        return True
+    return any(_has_steps(child) for child in (tree[3:] if tree[0] == "big" else tree[2:] if tree[0] == "diff" else _children(tree)))
 
 
 def _holds_i(tree: Node) -> bool:
@@ -500,7 +510,7 @@ class _Evaluation:
             return context.log(first) if below == context.e else context.log(first) / context.log(below)
         if name.startswith("call "):
             # Any function that nothing else equals by chance.
-            seed = zlib.crc32(name.encode()) % 97 + 3
+            seed = hashlib.sha256(name.encode()).digest()[0] + 3
             return sum((context.sin(part * (seed + at)) + part**2 / 7 for at, part in enumerate(parts)), context.zero)
         if name in ("max", "min"):
             return (max if name == "max" else min)(parts)

@@ -59,7 +59,7 @@ def is_word(text: str) -> bool:
         _WORD.fullmatch(text) is not None
         and not text.isupper()
         and re.search("[eiou]", text) is not None
-        and (text not in expression.FUNCTIONS and text != "pi")
+        and (text not in expression.FUNCTIONS and text not in expression.NAMES)
     )
 
 
@@ -230,6 +230,8 @@ def _no_value(wanted: Quantity, given: str, context: Context) -> Outcome:
         return Outcome(False, "no single value")
     if _REFUSED.search(given):
         return Outcome(False, "a text that says otherwise")
+    if re.fullmatch(r"[\d ]+", given):
+        return Outcome(False, "several numbers")
     figure = re.search(r"\d", given)
     return Outcome(False if figure is None else None, "a text that is not understood")
 
