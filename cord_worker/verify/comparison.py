@@ -112,10 +112,8 @@ class _Judge:
         for statement in reversed(found):
             if statement.standing is not Standing.DENIED:
                 continue
-            if statement.whole is not None:
-                whole = same_answer(self._expected, statement.whole, self._rule, question=self._question)
-                if whole.equal:
-                    return Verdict(True, whole.method, statement.whole, whole.why, whole.type, (statement.whole,))
+            if statement.whole is not None and exact_key(statement.whole) == exact_key(self._expected):
+                return Verdict(True, "exact", statement.whole, "the same text", "text", (statement.whole,))
             equal, comparison, reading = self._compared(statement)
             if equal:
                 why = "the text says that this is not the answer"

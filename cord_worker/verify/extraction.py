@@ -104,7 +104,8 @@ def _with_corrections(text: str, spans: list[sentences.Sentence], found: list[St
 def _corrected(text: str, spans: list[sentences.Sentence], *, words: bool) -> Statement | None:
     for span in reversed(spans[-12:]):
         sentence = text[span.start : span.end].strip()
-        for part in (sentence, re.sub(r"^[^,;:]{1,60}[,;:]\s", "", sentence)):
+        shorter = re.sub(r"^[^,;:]{1,60}[,;:]\s", "", sentence)
+        for part in (shorter, sentence) if cue(sentence, 0, len(sentence)) == 0 else (sentence, shorter):
             readings = [] if is_filler(part) else stated(part)
             readings = [
                 reading for reading in readings if _VALUE.search(reading) or (words and re.fullmatch(r"\w+", reading))

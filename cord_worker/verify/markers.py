@@ -52,7 +52,7 @@ class _Language:
 
 _LANGUAGES = (
     _Language(
-        noun=r"answers?|ans|(?<=correct )(?:choice|option|alternative|statement)|(?<=right )(?:choice|option)|"
+        noun=r"answers?|ans\.?|(?<=correct )(?:choice|option|alternative|statement)|(?<=right )(?:choice|option)|"
         r"(?<=best )(?:choice|option)",
         before=r"the|our|my|your|this|a|final|correct|right|required|desired|requested|best|numerical|numeric|"
         r"overall|exact|simplified|complete|true|only|ultimate|revised|corrected|updated|new|short|possible|boxed",
@@ -248,7 +248,7 @@ _BULLET = r"(?:[-*•+>#]+\s|\d{1,2}[.)]\s|[^\w\s\\$({\[<\"'`|.,;:!?=+-]{1,3}\s?
 _BULLETS = re.compile(rf"[ \t]*{_BULLET}\s?{_BULLET}[ \t]*")
 _QUALIFIER = (
     r"(?:\s#?\d{1,3}(?=\s?:)|\s?\([^()\n]{1,60}\)|"
-    r"\s(?:to|for|of|in|from|für|auf|de|à|para|na|auf die|del|a la|pour|на|до|до)\s[^:=.\n]{1,60}?)?"
+    r"\s(?!of [$\\(*-]{0,3}\d)(?:to|for|of|in|from|für|auf|de|à|para|na|auf die|del|a la|pour|на|до|до)\s[^:=.\n]{1,60}?)?"
 )
 
 

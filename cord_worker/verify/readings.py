@@ -54,6 +54,7 @@ _PREFIX = re.compile(
     re.IGNORECASE,
 )
 _UNOPENED = re.compile(r"[^()\[\]]+[)\]]")
+_IS_RIGHT = re.compile(r"(.{1,80}?)\s(?:is|are)\s(?:indeed\s|thus\s|therefore\s)?(?:right|correct)", re.IGNORECASE)
 _LABELS = re.compile(r"(?:option|choice|letter)\s", re.IGNORECASE)
 _SLIP = re.compile(
     r"(?:,|;|\s[—–-]|\.\.\.|…)\s?(?:no(?:,? wait)?,|no wait|wait(?:,? no)?,|sorry,?|actually,?|i mean|or rather|"
@@ -148,6 +149,8 @@ def _line_readings(line: str, skipped: int) -> tuple[list[str], int]:
         return readings, skipped + len(line)
     if remark := _REMARK.match(sentence):
         sentence = sentence[remark.end() :]
+    if right := _IS_RIGHT.fullmatch(clean):
+        return variants(right[1]), skipped + len(sentence)
     readings = variants(sentence)
     if without_lead(clean) != clean or not is_bare(clean):
         readings = list(dict.fromkeys([*stated(clean), *readings]))
@@ -186,11 +189,9 @@ def restated(reading: str) -> tuple[str, ...]:
 
 def right_sides(text: str) -> list[str]:
     """What stands behind `Total cost =` and `Total:`, names of words only; an equation is left to the comparison."""
-    left, mark, right = text.partition("=")
-    if not mark:
-        left, mark, right = text.partition(":")
+    left, mark, right = text.partition(":" if ":" in text.partition("=")[0] else "=")
     name = WRAPPED_WORDS.sub(r"\1", left).strip(" $")
     right = right.strip(" $")
-    if mark and right and "=" not in right and _WORDS_ONLY.fullmatch(name) and re.search(r"[^\W\d_]{3}", name):
+    if mark and right and _WORDS_ONLY.fullmatch(name) and re.search(r"[^\W\d_]{3}", name):
         return [right]
     return []

@@ -36,7 +36,7 @@ _LEAD = re.compile(
     r"więc|zatem|czyli|dlatego|dus|daarom|jadi|maka|dengan demikian|vậy|do đó|như vậy|bu nedenle|dolayısıyla|yani|"
     r"öyleyse)"
     r"(?:\s(?:that|dass|que|che|что|to get))?(?![^\W_])|"
-    r"所以|因此|故|综上所述|綜上所述|综上|于是|从而|那么|总共|一共|よって|したがって|ゆえに|つまり|従って|따라서|"
+    r"解得|可得|求得|所以|因此|故|综上所述|綜上所述|综上|于是|从而|那么|总共|一共|よって|したがって|ゆえに|つまり|従って|따라서|"
     r"그러므로|그래서|즉|결국|إذن|إذا|لذلك|وبالتالي|بالتالي|अतः|"
     r"इसलिए|तो|সুতরাং|অতএব|"
     r"\\therefore|∴|⇒|=>|→|\\Rightarrow|\\implies)\s?[,:]?\s?",
@@ -140,7 +140,7 @@ _WORD = re.compile(r"\s?([^\W\d_][^\W\d_]*(?:[/^²³][\w²³{}^]+)?)")
 _AFTER_VALUE = re.compile(
     r"\s?(?:$|[.,;:!?)—–]|to\s(?=[a-z]{2})|\((?!not|or)|(?:in|for|at|on|from|with|because|since|when|after|before|by|during|until|"
     r"now|again|here|there|today|tomorrow|yesterday|left|"
-    r"remaining|altogether|total|overall|together|of|too|away|out|off|back|so|as|that|which|who|whose|where|still|"
+    r"remaining|every|daily|weekly|monthly|yearly|altogether|total|overall|together|of|too|away|out|off|back|so|as|that|which|who|whose|where|still|"
     r"also|apart|this|over|across|inside|under|"
     r"through|throughout|along|between|while|if|against|toward|towards|onto|into|per|each|and|is|are|remain|remains|"
     r"were|was|will|have|has|can|would|"
@@ -238,7 +238,7 @@ def without_lead(sentence: str) -> str:
 
 def without_stop(text: str) -> str:
     """`text` without white space, emphasis and the mark that ends its sentence."""
-    text = _SYMBOLS.sub("", text.strip().strip("*").strip())
+    text = _SYMBOLS.sub("", text.strip().strip("*").strip()).removeprefix("= ")
     if len(text) > 2 and (text[0], text[-1]) in (('"', '"'), ("“", "”"), ("«", "»"), ("「", "」")):
         text = text[1:-1].strip()
     while text.endswith((".", "!", "。", "！", "।", ";")) and not text.endswith(("...", "\\!", "\\;")):
@@ -340,6 +340,8 @@ def _after_copula(sentence: str) -> list[str]:
             return [whole, rest] if not _SHORT_WORD.search(rest) and _SHORT_WORD.search(whole) else [whole]
         if not rest or (not is_bare(rest) and not _value(rest)):
             continue
+        if "=" in rest and _SHORT_WORD.search(_COMMAND.sub(" ", rest.partition("=")[0])):
+            continue  # "attained at x = 3, where f(3) = 9"
         return list(dict.fromkeys([*(_with_shorter(rest) if is_bare(rest) else []), *_value(rest)]))
     return []
 
