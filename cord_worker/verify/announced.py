@@ -21,12 +21,14 @@ _MOST_TAGS = 20
 _MOST = 200
 """Announcements and boxes, from the end, that are looked at."""
 _NOT_BUT = re.compile(
-    r"(?:not|nicht|pas|no|non|não|не)\s(?P<denied>[^,;.]{1,60}?)(?:,?\s(?:but(?:\srather)?|sondern|mais|sino|ma|mas|а)|"
+    r"(?:not|nicht|pas|no|non|não|не)\s(?P<denied>[^,;.]{1,60}?)(?:,?\s(?:but(?:\srather)?|sondern|mais|sino|ma|"
+    r"mas|а)|"
     r"[,;]\s(?:it|that)(?:\sis|['’]s))\s(?P<meant>.+)",
     re.IGNORECASE,
 )
 _DENIAL = re.compile(
-    r"(?:not|never|nicht|pas|non|não|не|nie|niet|bukan|không phải|definitely not|certainly not|anything but|no longer|hardly|far from|other than)\s(?P<denied>\S.*)"
+    r"(?:not|never|nicht|pas|non|não|не|nie|niet|bukan|không phải|definitely not|certainly not|anything but|"
+    r"no longer|hardly|far from|other than)\s(?P<denied>\S.*)"
     r"|(?P<denied2>.{1,80}?)\s?(?:가\s?|이\s?)?(?:아닙니다|아니다|ではありません|ではない|じゃない|नहीं है|"
     r"değildir|değil|नहीं)",
     re.IGNORECASE,

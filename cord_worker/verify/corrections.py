@@ -30,7 +30,8 @@ _DENIED_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _OPEN_BEFORE = re.compile(
-    r"\b(?:if|whether|since|because|given|although|though|when|until|knowing|suppose|assume|assuming|imagine|unless|as if|as though|pretend|let's say|let us say|"
+    r"\b(?:if|whether|since|because|given|although|though|when|until|knowing|suppose|assume|assuming|imagine|"
+    r"unless|as if|as though|pretend|let's say|let us say|"
     r"say)\s(?:that\s)?$"
     r"|\b(?:might|may|could|would|could've|students|people|many|some|others|someone|one)\s(?:\w+\s){0,2}?"
     r"(?:think|say|guess|believe|claim|conclude|assume|argue|answer|expect)(?:\s(?:that|so))?,?\s?$"

@@ -18,7 +18,8 @@ __all__ = ["final_answers", "last_boxed", "statements"]
 
 _BLANK_RUN = re.compile(r"\s{3,}")
 _NEXT_TASK = re.compile(
-    r"\n(?:#{1,4} )?(?:Question|Q|Problem|Exercise|Human|User|Input|Instruction|Task|Frage|Pregunta|Domanda|Вопрос|Задача|问题|題目|题目|問題|문제)"
+    r"\n(?:#{1,4} )?(?:Question|Q|Problem|Exercise|Human|User|Input|Instruction|Task|Frage|Pregunta|Domanda|"
+    r"Вопрос|Задача|问题|題目|题目|問題|문제)"
     r"(?: ?#?\d{1,3})?\s?[:.]\s"
 )
 _NUMBER = re.compile(r"[-\d.,/$\\{}a-z ]{1,40}")

@@ -57,8 +57,8 @@ _LANGUAGES = (
         before=r"the|our|my|your|this|a|final|correct|right|required|desired|requested|best|numerical|numeric|"
         r"overall|exact|simplified|complete|true|only|ultimate|revised|corrected|updated|new|short|possible|boxed",
         after=r"choice|option|value|letter|here|now|key|then|therefore|thus",
-        copula=r"is|are|was|were|of(?=\s[$\\(*-]{0,3}[\d\\])|'s|’s|(?:would|should|must|will|has to|have to|ought to|needs to)"
-        r"(?: then| thus| therefore)? be|"
+        copula=r"is|are|was|were|of(?=\s[$\\(*-]{0,3}[\d\\])|'s|’s|"
+        r"(?:would|should|must|will|has to|have to|ought to|needs to)(?: then| thus| therefore)? be|"
         r"(?:comes?|came|coming)(?: out)? (?:to be|to|as|at)|(?:turns?|turned) out (?:to be|as)|"
         r"works? out (?:to be|to|as|at)|(?:ends?|ended) up (?:being|as|at)|equals?|becomes|remains|stays|"
         r"(?:has|have) been|simplifies to|reduces to|evaluates to|amounts to|can be (?:written|given|expressed) as",
@@ -248,7 +248,8 @@ _BULLET = r"(?:[-*•+>#]+\s|\d{1,2}[.)]\s|[^\w\s\\$({\[<\"'`|.,;:!?=+-]{1,3}\s?
 _BULLETS = re.compile(rf"[ \t]*{_BULLET}\s?{_BULLET}[ \t]*")
 _QUALIFIER = (
     r"(?:\s#?\d{1,3}(?=\s?:)|\s?\([^()\n]{1,60}\)|"
-    r"\s(?!of [$\\(*-]{0,3}\d)(?:to|for|of|in|from|für|auf|de|à|para|na|auf die|del|a la|pour|на|до|до)\s[^:=.\n]{1,60}?)?"
+    r"\s(?!of [$\\(*-]{0,3}\d)(?:to|for|of|in|from|für|auf|de|à|para|na|auf die|del|a la|pour|на|до|"
+    r"до)\s[^:=.\n]{1,60}?)?"
 )
 
 

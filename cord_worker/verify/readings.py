@@ -37,8 +37,10 @@ _TWICE = re.compile(
     r",?\s(?:or|oder|ou|o|или|或)\s(?:equivalently,? |approximately |about )?(?P<other2>[^()]{1,200}))"
 )
 _PROSE = re.compile(
-    r"(?:the (?:sum|product|difference|quotient|total|ratio|average|mean|square|remainder) of|(?:an? (?:integer|whole number|"
-    r"positive|rational|real|natural|multiple|single|unique|nice|simple))|obtained|found|given|computed|calculated|derived|determined|reached|not (?:clear|obvious|given)|based|"
+    r"(?:the (?:sum|product|difference|quotient|total|ratio|average|mean|square|remainder) of|(?:an? (?:integer|"
+    r"whole number|"
+    r"positive|rational|real|natural|multiple|single|unique|nice|simple))|obtained|found|given|computed|"
+    r"calculated|derived|determined|reached|not (?:clear|obvious|given)|based|"
     r"clear|obvious|easy|simple|straightforward|"
     r"shown|written|stated|correct|right|wrong|incorrect|below|above|in the|what|whatever|how|why|that (?:we|the|"
     r"there|it|he|she)|the same|a (?:bit|number|matter)|"
@@ -48,8 +50,10 @@ _PROSE = re.compile(
     re.IGNORECASE,
 )
 _PREFIX = re.compile(
-    r"(?:(?:(?:is|are|exactly|precisely|simply|just|approximately|approx\.?|about|around|roughly|equal to|equals|therefore|"
-    r"thus|hence|namely|option|choice|letter|the number|the value|the letter|ungefähr|etwa|genau|environ|aproximadamente|"
+    r"(?:(?:(?:is|are|exactly|precisely|simply|just|approximately|approx\.?|about|around|roughly|equal to|equals|"
+    r"therefore|"
+    r"thus|hence|namely|option|choice|letter|the number|the value|the letter|ungefähr|etwa|genau|environ|"
+    r"aproximadamente|"
     r"circa|примерно|sekitar|khoảng)\s|(?:≈|~|\\approx|:|=|→)\s?)){1,3}(?=\S)",
     re.IGNORECASE,
 )

@@ -36,7 +36,8 @@ _LEAD = re.compile(
     r"więc|zatem|czyli|dlatego|dus|daarom|jadi|maka|dengan demikian|vậy|do đó|như vậy|bu nedenle|dolayısıyla|yani|"
     r"öyleyse)"
     r"(?:\s(?:that|dass|que|che|что|to get))?(?![^\W_])|"
-    r"解得|可得|求得|所以|因此|故|综上所述|綜上所述|综上|于是|从而|那么|总共|一共|よって|したがって|ゆえに|つまり|従って|따라서|"
+    r"解得|可得|求得|所以|因此|故|综上所述|綜上所述|综上|于是|从而|那么|总共|一共|よって|したがって|ゆえに|つまり|"
+    r"従って|따라서|"
     r"그러므로|그래서|즉|결국|إذن|إذا|لذلك|وبالتالي|بالتالي|अतः|"
     r"इसलिए|तो|সুতরাং|অতএব|"
     r"\\therefore|∴|⇒|=>|→|\\Rightarrow|\\implies)\s?[,:]?\s?",
@@ -65,7 +66,8 @@ _UNSURE = re.compile(
     re.IGNORECASE,
 )
 _NEGATED = re.compile(
-    r"\b(?:not|never|neither|nor|cannot|false that|wrong that|untrue|doubt|no way|no longer|hardly|anything but|nicht|kein\w*|pas|ne|не|nie|nao|não|non|niet|geen|değil|bukan|không|inte|"
+    r"\b(?:not|never|neither|nor|cannot|false that|wrong that|untrue|doubt|no way|no longer|hardly|anything but|"
+    r"nicht|kein\w*|pas|ne|не|nie|nao|não|non|niet|geen|değil|bukan|không|inte|"
     r"ikke)\b|n['’]t\b|不|没|沒|ない|ません|아니|않|없|ليس|لا |नहीं",
     re.IGNORECASE,
 )
@@ -117,7 +119,8 @@ _NUMBER = re.compile(
 )
 _NAMED = re.compile(
     r"\b(?:the|these|those|all|both|each|every|any|other|step|case|question|problem|part|option|equation|eq\.?|page|"
-    r"theorem|chapter|figure|table|method|exercise|number|no\.?|section|line|day|week|year|round|level|grade|room|first|"
+    r"theorem|chapter|figure|table|method|exercise|number|no\.?|section|line|day|week|year|round|level|grade|room|"
+    r"first|"
     r"last|next|example|than|by|from|per|via|least|most|negative|minus|nearly|almost|under|over|above|below|beyond|"
     r"half|twice|double|up to|times|"
     r"(?<!\ba\stotal\s)(?<!\ba\sprofit\s)(?<!\ba\ssum\s)(?<!\ba\sloss\s)(?<!\ba\scost\s)(?<!\ban\sarea\s)"
@@ -131,16 +134,19 @@ _UNIT_ENDS_TEXT = (
     "in for at on to from and or with because since when if that which who as so left remaining altogether total "
     "overall each more than after before by of this these during until while through over under into onto out off "
     "away back again now today then still there here too also is are was were has have had can will do does did "
-    "gets get makes make per apiece pro im insgesamt und en et y e и a au aux dans por para di tomorrow every yesterday "
+    "gets get makes make per apiece pro im insgesamt und en et y e и a au aux dans por para di tomorrow every "
+    "yesterday "
     "different possible such distinct extra additional"
 )
 _UNIT_ENDS = frozenset(_UNIT_ENDS_TEXT.split())
 _KEPT_UNIT = frozenset(("per", "of", "in", "a"))
 _WORD = re.compile(r"\s?([^\W\d_][^\W\d_]*(?:[/^²³][\w²³{}^]+)?)")
 _AFTER_VALUE = re.compile(
-    r"\s?(?:$|[.,;:!?)—–]|to\s(?=[a-z]{2})|\((?!not|or)|(?:in|for|at|on|from|with|because|since|when|after|before|by|during|until|"
+    r"\s?(?:$|[.,;:!?)—–]|to\s(?=[a-z]{2})|\((?!not|or)|(?:in|for|at|on|from|with|because|since|when|after|before|"
+    r"by|during|until|"
     r"now|again|here|there|today|tomorrow|yesterday|left|"
-    r"remaining|every|daily|weekly|monthly|yearly|altogether|total|overall|together|of|too|away|out|off|back|so|as|that|which|who|whose|where|still|"
+    r"remaining|every|daily|weekly|monthly|yearly|altogether|total|overall|together|of|too|away|out|off|back|so|"
+    r"as|that|which|who|whose|where|still|"
     r"also|apart|this|over|across|inside|under|"
     r"through|throughout|along|between|while|if|against|toward|towards|onto|into|per|each|and|is|are|remain|remains|"
     r"were|was|will|have|has|can|would|"

@@ -51,9 +51,8 @@ def unannounced(text: str, spans: list[sentences.Sentence], found: list[Statemen
     if not re.search(r"\w", whole):
         return []
     result = _last_sentence(text, spans, _values_of_display(text, 0))
-    if len(whole) <= _SHORT_TEXT and "\n" not in whole and not found:
-        if not result:
-            return [Statement((without_stop(whole), whole), GUESSED, 0, len(text), loose=True)]
+    if not (result or found) and len(whole) <= _SHORT_TEXT and "\n" not in whole:
+        return [Statement((without_stop(whole), whole), GUESSED, 0, len(text), loose=True)]
     if found and result:
         return []  # It was asked or supposed, and never said.
     return result
@@ -90,7 +89,7 @@ def _last_sentence(text: str, spans: list[sentences.Sentence], display: list[Sta
 
 
 def _items(text: str, spans: list[sentences.Sentence]) -> list[Statement]:
-    """The items of a list that ends the text, as one answer: `(a) 3` and `(b) 5` below each other are two parts of it."""
+    """The items of a list that ends the text, as one answer: `(a) 3` and, below it, `(b) 5` are its parts."""
     lines: list[str] = []
     for span in reversed(spans[-12:]):
         line = text[span.start : span.end].strip()
