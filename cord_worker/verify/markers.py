@@ -319,6 +319,8 @@ _CORRECTION = re.compile(
     re.IGNORECASE,
 )
 _ENDS = ("", *".!?>)。")
+_ASKED = re.compile(r"^Q\s?:", re.MULTILINE)
+_ANSWERED = re.compile(r"^A\s?:\s", re.MULTILINE)
 _WITHDRAWING = re.compile(r"\b(?:actually|in fact|instead|revised|corrected|updated|new|now)\b", re.IGNORECASE)
 _NOT_STATED = re.compile(
     r"\b(?:check|verify|verifying|confirm|confirming|double-check|test|plug|find|give|state|put|write|box|present|"
@@ -350,6 +352,8 @@ def markers(text: str) -> list[Marker]:
         if _opens(text, m.start()) or text[: m.start()].rstrip()[-1:] in _ENDS
     ]
     found += _hashes(text)
+    if _ASKED.search(text):
+        found += [Marker(match.start(), match.end(), FINAL) for match in _ANSWERED.finditer(text)]
     found.sort(key=lambda marker: (marker.start, -marker.end))
     kept: list[Marker] = []
     for marker in found:

@@ -9,13 +9,12 @@ from cord_worker.verify.corrections import cue
 from cord_worker.verify.sentences import is_bare, stated, without_lead, without_stop
 
 _REASON = re.compile(
-    r",?\s(?:because|since|due to|given that|thanks to|whereas|which|where|so(?!\s(?:on|that|far|much|many))|"
-    r"as(?!\s(?:well|much|many|long|far|soon|a|an)\b)|obtained|computed|found by|weil|denn|wobei|car|parce que|"
-    r"puisque|porque|ya que|perché|poiché|"
-    r"потому что|так как|ponieważ|gdyż|karena|vì|omdat|çünkü)\s"
-    r"|,?\s?(?:因为|因為|由于|由於|所以|因此|其中|理由是|なぜなら|왜냐하면)|,?\s(?:لأن|حيث|بسبب)|\s(?:क्योंकि)\s|"
-    r"\s\((?:since|because|as|not|"
-    r"see|from|i\.e\.|rounded|note)\b|\s[—–]\s",
+    r",?\s(?:because|since|due to|given that|thanks to|whereas|where|as(?!\s(?:well|much|many|long|far|soon|an?|if)\b)|"
+    r"which(?!\s(?:gives|makes|means|leads|yields|leaves|brings|equals|becomes|simplifies)\b)|so(?=\s[^\d\n]{0,200}$)|"
+    r"obtained|computed|found by|weil|denn|wobei|car|parce que|puisque|porque|ya que|perché|poiché|потому что|так как|"
+    r"ponieważ|gdyż|karena|vì|omdat|çünkü)\s|,?\s?(?:因为|因為|由于|由於|其中|理由是|なぜなら|왜냐하면|"
+    r"(?:所以|因此)(?=[^\d\n]{0,200}$))|,?\s(?:لأن|حيث|بسبب)|\s(?:क्योंकि)\s|"
+    r"\s\((?:since|because|as|not|see|from|i\.e\.|rounded|note)\b|\s[—–]\s(?=[^\W\d_]{2})",
     re.IGNORECASE,
 )
 _CONTRAST = re.compile(

@@ -139,18 +139,14 @@ _UNIT_ENDS_TEXT = (
     "different possible such distinct extra additional"
 )
 _UNIT_ENDS = frozenset(_UNIT_ENDS_TEXT.split())
-_KEPT_UNIT = frozenset(("per", "of", "in", "a"))
 _WORD = re.compile(r"\s?([^\W\d_][^\W\d_]*(?:[/^²³][\w²³{}^]+)?)")
 _AFTER_VALUE = re.compile(
-    r"\s?(?:$|[.,;:!?)—–]|to\s(?=[a-z]{2})|\((?!not|or)|(?:in|for|at|on|from|with|because|since|when|after|before|"
-    r"by|during|until|"
-    r"now|again|here|there|today|tomorrow|yesterday|left|"
-    r"remaining|every|daily|weekly|monthly|yearly|altogether|total|overall|together|of|too|away|out|off|back|so|"
-    r"as|that|which|who|whose|where|still|"
-    r"also|apart|this|over|across|inside|under|"
-    r"through|throughout|along|between|while|if|against|toward|towards|onto|into|per|each|and|is|are|remain|remains|"
-    r"were|was|will|have|has|can|would|"
-    r"insgesamt|im|au|en|in|pro|por|para|di)\b|[^\x00-\x7f])",
+    r"\s?(?:$|[.,;:!?)]|[—–](?!\s?\d)|\((?!not|or)|to\s(?=[a-z]{2})|in\s(?!every|each)|for\s(?!every|each)|"
+    r"and\s(?!an?\s|one|two|three|half|some)|with\s(?!(?:a\s)?remainder)|(?:at|on|from|because|since|when|by|during|until|"
+    r"now|again|here|there|today|tomorrow|yesterday|left|remaining|every|daily|weekly|monthly|yearly|altogether|total|"
+    r"overall|together|of|too|away|off|back|so|that|which|who|whose|where|still|also|this|across|inside|through|"
+    r"throughout|along|toward|towards|onto|into|per|each|is|are|remain|remains|were|was|will|have|has|can|insgesamt|im|"
+    r"au|en|pro|por|para|di)\b|in$|[^\x00-\x7f])",
     re.IGNORECASE,
 )
 """What may follow a value without changing it: not "more than", "or", "times", "to"."""
