@@ -9,7 +9,7 @@ from cord_worker.verify import sentences
 from cord_worker.verify.announced import announced
 from cord_worker.verify.boxes import last_boxed
 from cord_worker.verify.cleanup import after_thinking, plain
-from cord_worker.verify.corrections import Standing, confirms, cue, flatly, soft
+from cord_worker.verify.corrections import Standing, confirms, cue, flatly, parts, soft
 from cord_worker.verify.sentences import is_filler, stated
 from cord_worker.verify.statements import GUESSED, Statement
 from cord_worker.verify.unannounced import opening, unannounced
@@ -105,8 +105,7 @@ def _with_corrections(text: str, spans: list[sentences.Sentence], found: list[St
 def _corrected(text: str, spans: list[sentences.Sentence], *, words: bool) -> Statement | None:
     for span in reversed(spans[-12:]):
         sentence = text[span.start : span.end].strip()
-        shorter = re.sub(r"^[^,;:]{1,60}[,;:]\s", "", sentence)
-        for part in (shorter, sentence) if cue(sentence, 0, len(sentence)) == 0 else (sentence, shorter):
+        for part in parts(sentence):
             readings = [] if is_filler(part) else stated(part)
             readings = [
                 reading for reading in readings if _VALUE.search(reading) or (words and re.fullmatch(r"\w+", reading))

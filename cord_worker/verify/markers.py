@@ -318,7 +318,12 @@ _CORRECTION = re.compile(
     r"|(?:更正|訂正|修正|정정|수정|تصحيح|सुधार)(?:为|為|後|后)?\s?:\s?",
     re.IGNORECASE,
 )
-_ENDS = ("", *".!?>)。")
+_ENDS = ("", *".!?>)(。")
+_CHANGED = re.compile(
+    r"\b(?:change|revise|correct|update|amend|adjust)(?:s|d|ing)? (?:my|the|"
+    r"our) (?:final )?answer to\b:?",
+    re.IGNORECASE,
+)
 _ASKED = re.compile(r"^Q\s?:", re.MULTILINE)
 _ANSWERED = re.compile(r"^A\s?:\s", re.MULTILINE)
 _WITHDRAWING = re.compile(r"\b(?:actually|in fact|instead|revised|corrected|updated|new|now)\b", re.IGNORECASE)
@@ -352,6 +357,7 @@ def markers(text: str) -> list[Marker]:
         if _opens(text, m.start()) or text[: m.start()].rstrip()[-1:] in _ENDS
     ]
     found += _hashes(text)
+    found += [Marker(match.start(), match.end(), FINAL, corrects=True) for match in _CHANGED.finditer(text)]
     if _ASKED.search(text):
         found += [Marker(match.start(), match.end(), FINAL) for match in _ANSWERED.finditer(text)]
     found.sort(key=lambda marker: (marker.start, -marker.end))

@@ -9,7 +9,8 @@ from cord_worker.verify.corrections import cue
 from cord_worker.verify.sentences import is_bare, stated, without_lead, without_stop
 
 _REASON = re.compile(
-    r",?\s(?:because|since|due to|given that|thanks to|whereas|where|as(?!\s(?:well|much|many|long|far|soon|an?|if)\b)|"
+    r",?\s(?:because|since|due to|given that|thanks to|whereas|where|as(?!\s(?:well|much|many|long|far|soon|an?|"
+    r"if)\b)|"
     r"which(?!\s(?:gives|makes|means|leads|yields|leaves|brings|equals|becomes|simplifies)\b)|so(?=\s[^\d\n]{0,200}$)|"
     r"obtained|computed|found by|weil|denn|wobei|car|parce que|puisque|porque|ya que|perché|poiché|потому что|так как|"
     r"ponieważ|gdyż|karena|vì|omdat|çünkü)\s|,?\s?(?:因为|因為|由于|由於|其中|理由是|なぜなら|왜냐하면|"
@@ -21,11 +22,11 @@ _CONTRAST = re.compile(
     r"(?:,|;|\s[—–-]|\s\(|,?\sand|(?<=\d))\s?(?:not|nicht|pas|no|non|não|не|niet|inte|bukan|"
     r"không phải)\s(?!solution|real)|"
     r",?\s(?:rather than|instead of|as opposed to|and not|statt|anstatt|plutôt que|en lugar de|invece di|em vez de|"
-    r"а не|zamiast)\s|,?(?:而不是|而非|ではなく)",
+    r"а не|zamiast)\s|,?(?:而不是|而非)",
     re.IGNORECASE,
 )
 _RESTATED = re.compile(
-    r",?\s(?:i\.e\.|that is|that's|namely|in other words|which is|which equals|which gives|which simplifies to|"
+    r",?\s(?:i\.e\.|that is|that's|namely|in other words|which is|which equals|which simplifies to|"
     r"or equivalently|equivalently|"
     r"das heißt|d\.h\.|c'est-à-dire|es decir|cioè|ou seja|то есть|czyli|即),?\s?",
     re.IGNORECASE,
@@ -58,6 +59,8 @@ _PREFIX = re.compile(
 )
 _UNOPENED = re.compile(r"[^()\[\]]+[)\]]")
 _IS_RIGHT = re.compile(r"(.{1,80}?)\s(?:is|are)\s(?:indeed\s|thus\s|therefore\s)?(?:right|correct)", re.IGNORECASE)
+_GIVES = re.compile(r",?\swhich\s(?:gives|makes|leaves|means|yields)\s(?:us\s|a total of\s)?")
+_OPEN_END = re.compile(r"(?:,?\s(?:but|and|so|however|yet|while|or)|\s?[(\[,;])$", re.IGNORECASE)
 _LABELS = re.compile(r"(?:option|choice|letter)\s", re.IGNORECASE)
 _SLIP = re.compile(
     r"(?:,|;|\s[—–-]|\.\.\.|…)\s?(?:no(?:,? wait)?,|no wait|wait(?:,? no)?,|sorry,?|actually,?|i mean|or rather|"
@@ -164,18 +167,22 @@ def _line_readings(line: str, skipped: int) -> tuple[list[str], int]:
 
 def variants(sentence: str) -> list[str]:
     """The ways to read what a sentence gives as the answer: without its reason, contrast, copula or "in total"."""
-    whole = without_stop(sentence.strip())
+    whole = without_stop(_OPEN_END.sub("", sentence.strip()))
     clause = _CONTRAST.split(whole, maxsplit=1)[0] if _CONTRAST.search(whole, 1) else whole
     clause = _REASON.split(clause, maxsplit=1)[0]
     parts = [without_stop(clause.rstrip(",; "))]
     if clause == whole or _CONTRAST.search(whole) is None:
         parts.append(whole)
+    if (given := _GIVES.split(whole)) and len(given) == 2 and is_bare(given[1]):
+        return variants(given[1])
     restated = _RESTATED.split(whole)
     if len(restated) == 2 and is_bare(restated[1]):
         parts.append(without_stop(restated[1]))
     parts += [part[:-1].rstrip() for part in parts if _UNOPENED.fullmatch(part)]
     for part in list(parts):
         shorter = sentences.without_copula(part)
+        if (label := sentences.without_label(shorter)) is not None:
+            parts.append(label)
         if affirmed := sentences.affirmed(shorter):
             parts.append(affirmed)
         parts += [shorter, *sentences.without_tail(shorter), *right_sides(shorter)]

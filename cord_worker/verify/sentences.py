@@ -66,7 +66,8 @@ _UNSURE = re.compile(
     re.IGNORECASE,
 )
 _NEGATED = re.compile(
-    r"\b(?:not|never|neither|nor|cannot|false that|wrong that|untrue|doubt|no way|no longer|hardly|anything but|"
+    r"\b(?:not|never|neither|nor|cannot|false that|wrong that|untrue|doubt|no way|no creo|no pienso|non credo|"
+    r"não acho|não creio|no longer|hardly|anything but|"
     r"nicht|kein\w*|pas|ne|не|nie|nao|não|non|niet|geen|değil|bukan|không|inte|"
     r"ikke)\b|n['’]t\b|不|没|沒|ない|ません|아니|않|없|ليس|لا |नहीं",
     re.IGNORECASE,
@@ -111,7 +112,7 @@ _MATH = re.compile(
 )
 _NUMBER = re.compile(
     r"(?<![\w\\^{.])(?:(?:US|C|A)?[$€£¥₹₩]\s?|\\\$\s?|(?:USD|EUR|GBP|Rs\.?)\s)?[-−+±]?(?:[$€£¥]\s?)?"
-    r"(?:\d{1,3}(?:[ \u202f]\d{3}(?!\d))+|\d[\d,]{0,30}|\.\d)(?:[.:]\d{1,20})?(?:[\d½¼¾⅓⅔]|"
+    r"(?:\d{1,3}(?:[ \u202f]\d{3}(?!\d))+|\d(?:[\d,]{0,30}\d)?|\.\d)(?:[.:]\d{1,20})?(?:[\d½¼¾⅓⅔]|"
     r"(?:\s\d{1,6})?\s?[/⁄]\s?\d{1,8})?"
     r"(?:\s?(?:×|x|\*|\\times)\s?10\s?(?:\^\s?\{?-?\d{1,4}\}?|[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]{1,5}))?(?:\^\{?\d{1,4}\}?)?(?:\s?(?:%|"
     r"\\%|°[CF]?|€|£))?"
@@ -142,10 +143,12 @@ _UNIT_ENDS = frozenset(_UNIT_ENDS_TEXT.split())
 _WORD = re.compile(r"\s?([^\W\d_][^\W\d_]*(?:[/^²³][\w²³{}^]+)?)")
 _AFTER_VALUE = re.compile(
     r"\s?(?:$|[.,;:!?)]|[—–](?!\s?\d)|\((?!not|or)|to\s(?=[a-z]{2})|in\s(?!every|each)|for\s(?!every|each)|"
-    r"and\s(?!an?\s|one|two|three|half|some)|with\s(?!(?:a\s)?remainder)|(?:at|on|from|because|since|when|by|during|until|"
+    r"and\s(?!an?\s|one|two|three|half|some)|with\s(?!(?:a\s)?remainder)|(?:at|on|from|because|since|when|by|"
+    r"during|until|"
     r"now|again|here|there|today|tomorrow|yesterday|left|remaining|every|daily|weekly|monthly|yearly|altogether|total|"
     r"overall|together|of|too|away|off|back|so|that|which|who|whose|where|still|also|this|across|inside|through|"
-    r"throughout|along|toward|towards|onto|into|per|each|is|are|remain|remains|were|was|will|have|has|can|insgesamt|im|"
+    r"throughout|along|toward|towards|onto|into|per|each|is|are|remain|remains|were|was|will|have|has|can|"
+    r"insgesamt|im|"
     r"au|en|pro|por|para|di)\b|in$|[^\x00-\x7f])",
     re.IGNORECASE,
 )
@@ -241,6 +244,8 @@ def without_lead(sentence: str) -> str:
 def without_stop(text: str) -> str:
     """`text` without white space, emphasis and the mark that ends its sentence."""
     text = _SYMBOLS.sub("", text.strip().strip("*").strip()).removeprefix("= ")
+    if text.startswith("[[") and text.endswith("]]"):
+        text = text[2:-2].strip()
     if len(text) > 2 and (text[0], text[-1]) in (('"', '"'), ("“", "”"), ("«", "»"), ("「", "」")):
         text = text[1:-1].strip()
     while text.endswith((".", "!", "。", "！", "।", ";")) and not text.endswith(("...", "\\!", "\\;")):
@@ -295,15 +300,32 @@ _COPULA_BEHIND = re.compile(
     r"होगा|होगी|است|می‌باشد|میباشد|"
     r"olur|vardır|olarak bulunur|şıkkıdır|seçeneğidir|হবে|হয়)$"
 )
-_TURKISH = re.compile(r"(?P<value>[-\d.,/A-J]+)['’](?:dir|dır|dur|dür|tir|tır|tur|tür)")
-_THERE_ARE = re.compile(r"(?:一共有|总共有|總共有|一共|共有|有|是|得到|得|即|为|為|共)(?=\s?[\d$\\-])")
+_TURKISH = re.compile(r"(?<=[\dA-J])['’](?:dir|dır|dur|dür|tir|tır|tur|tür)$")
+_IT_IS = re.compile(
+    r"^(?:c['’]est|es ist|das ist|it['’]s|es|è|é|это|to jest|应该是|應該是|其实是|其實是|而是|就是|"
+    r"正しくは)\s?(?=[-\d$\\(])",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(
+    r"(?:(?:la|die|the|a|l['’])\s?)?(?:option|choice|statement|réponse|reponse|lettre|opción|letra|alternativa|opção|"
+    r"opzione|risposta|lettera|antwort|buchstabe|вариант|ответ|chọn(?: đáp án)?|đáp án|seçenek|doğru seçenek|şık|"
+    r"सही विकल्प|"
+    r"विकल्प|pilihan|opsi|jawaban|odpowiedź|antwoord|optie)\s(?P<letter>[(\[]?[A-J][)\]]?)",
+    re.IGNORECASE,
+)
+_THERE_ARE = re.compile(r"^(?:一共有|总共有|總共有|一共|共有|有|是|得到|得|即|为|為|共)(?=\s?[\d$\\-])")
 
 
 def without_copula(text: str) -> str:
     """`text` without a copula that ends it, as in Japanese, Korean, Hindi, Persian and Turkish."""
-    if turkish := _TURKISH.fullmatch(text):
-        return turkish["value"]
+    text = _TURKISH.sub("", text)
     return _COPULA_BEHIND.sub("", text)
+
+
+def without_label(text: str) -> str | None:
+    """The letter of `option B`, in several languages; None where it is none."""
+    match = _LABEL.fullmatch(text)
+    return match["letter"] if match else None
 
 
 def stated(sentence: str) -> list[str]:
@@ -317,7 +339,9 @@ def stated(sentence: str) -> list[str]:
         return [affirmation[1], whole]
     if nothing := _NOTHING.match(whole):
         return [nothing["what"] or nothing["what2"] or nothing["what3"], whole]
-    whole = _THERE_ARE.sub("", without_copula(whole), count=1)
+    whole = _IT_IS.sub("", _THERE_ARE.sub("", without_copula(whole), count=1), count=1)
+    if (label := without_label(whole)) is not None:
+        return [label, whole]
     if is_bare(whole) and not _NEGATED.search(whole):
         return _with_shorter(whole)
     if _UNSURE.search(whole) or _NEGATED.search(whole):
