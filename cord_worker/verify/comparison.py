@@ -26,6 +26,8 @@ from cord_worker.verify.verdict import Verdict
 
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _WORD = re.compile(r"[^\W\d_]{2,}")
+_GIVEN_VALUE = re.compile(r"(?:^|[,;$(]|\b(?:and|or)|\\text\{ ?(?:and|or) ?\})\s?\$?\s?[a-zA-Z](?:_\{?\w\}?)?\s?=(?!=)")
+_SEVERAL = re.compile(r"[,;{}\n]|\\pm|±|\b(?:and|or)\b|\\(?:cup|text)|=")
 _FEW_WORDS = 2
 _MOST_RIVALS = 6
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -161,6 +163,12 @@ class _Judge:
     def _same(self, reading: str) -> Comparison:
         comparison = same_answer(self._expected, reading, self._rule, question=self._question)
         self._type = comparison.type
+        if (
+            comparison.equal
+            and _values_given(reading) > max(1, _values_given(self._expected))
+            and _is_single(self._expected)
+        ):
+            return Comparison(False, comparison.type, "unequal", "several values")
         return comparison
 
 
@@ -190,6 +198,16 @@ def _label_parts(reading: str) -> tuple[str, ...]:
     """The letter and the text of `B) 41`; none where it is no such option."""
     letter, text = decided(reading), label_text(reading)
     return (letter, text) if letter is not None and text is not None and _is_letter(letter) else ()
+
+
+def _values_given(text: str) -> int:
+    """How many variables a text gives a value, as `x = 3 or x = 5` does two."""
+    return len(_GIVEN_VALUE.findall(text))
+
+
+def _is_single(text: str) -> bool:
+    """Whether a reference is one value and no list, set, range or pair of signs."""
+    return _SEVERAL.search(text) is None
 
 
 def _is_prose(text: str) -> bool:

@@ -158,8 +158,9 @@ def _line_readings(line: str, skipped: int) -> tuple[list[str], int]:
     if right := _IS_RIGHT.fullmatch(clean):
         return variants(right[1]), skipped + len(sentence)
     readings = variants(sentence)
-    if without_lead(clean) != clean or not is_bare(clean):
-        readings = list(dict.fromkeys([*stated(clean), *readings]))
+    clause = _REASON.split(clean, maxsplit=1)[0]
+    if without_lead(clause) != clause or not is_bare(clause):
+        readings = list(dict.fromkeys([*stated(clause), *readings]))
     if len(spans) > 1 and (whole := without_stop(line)):
         readings += [whole] if not _CONTRAST.search(whole) and cue(line, spans[1].start - 1, len(line)) is None else []
     return list(dict.fromkeys(readings)), skipped + len(sentence)

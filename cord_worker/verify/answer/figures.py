@@ -21,7 +21,8 @@ _BASE = (
 _PREFIX = re.compile(r"0(?P<kind>[xbo])(?P<digits>[0-9A-Fa-f]{1,60})")
 _NAMED_BASES = {"binary": 2, "octal": 8, "decimal": 10, "hexadecimal": 16}
 _RANGE = re.compile(
-    r"(?:from |between )?(?P<first>\d+(?:[.,]\d+)*) ?(?P<joint>-|to|through|and|~|\\sim|--) ?(?P<second>\d+(?:[.,]\d+)*)(?P<tail> [^\W\d].*| ?[^\W\d][^\W\d].*| ?%)?",
+    r"(?:from |between )?(?P<first>\d+(?:[.,]\d+)*) ?(?P<joint>-|to|through|and|~|\\sim|--) ?"
+    r"(?P<second>\d+(?:[.,]\d+)*)(?P<tail> [^\W\d].*| ?[^\W\d][^\W\d].*| ?%)?",
     re.IGNORECASE,
 )
 _RATIO = re.compile(r"[^:;]{1,40}(?: ?: ?[^:;]{1,40}){1,6}")
@@ -50,8 +51,8 @@ def _value_of(digits: str, base: int) -> int | None:
         return None
 
 
-def based_family(reference: str, given: str, _: Context) -> Outcome | None:
-    """A numeral of a named base: the same digits of the same base; digits alone are passed."""
+def based_family(reference: str, given: str, context: Context) -> Outcome | None:
+    """A numeral of a named base: the same digits of the same base; digits alone where the question names a base."""
     wanted = based(reference)
     if wanted is None:
         return None
@@ -66,7 +67,8 @@ def based_family(reference: str, given: str, _: Context) -> Outcome | None:
     digits = re.sub(r"[ ,]", "", given).upper()
     if re.fullmatch("[0-9A-F]+", digits):
         if (digits.lstrip("0") or "0") == wanted[0]:
-            return Outcome(True, "the same digits, without the base")
+            asked = context.question is not None and re.search(r"\bbase\b|binary|octal|hexadecimal", context.question)
+            return Outcome(True if asked else None, "the same digits, without the base")
         value = _value_of(*wanted)
         return Outcome(None, "its value in base ten") if digits == str(value) else Outcome(False, "other digits")
     return Outcome(False, "no numeral")
@@ -120,7 +122,7 @@ def ratio(text: str) -> tuple[quantities.Quantity, ...] | None:
     return found if len(found) == len(members) else None
 
 
-def ratio_family(reference: str, given: str, context: Context) -> Outcome | None:
+def ratio_family(reference: str, given: str, _: Context) -> Outcome | None:
     """Ratios are the same where their members are proportional; `2:30` may be a time too."""
     wanted = ratio(reference)
     if wanted is None:

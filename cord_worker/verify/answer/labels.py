@@ -1,4 +1,4 @@
-"""Answers that are no mathematics: choices, yes and no, what does not exist, formulas, sequences, names and other text."""
+"""Answers that are no mathematics: choices, yes and no, what does not exist, formulas, sequences, names, text."""
 
 from __future__ import annotations
 
@@ -88,13 +88,14 @@ def decided(reference: str) -> str | None:
 
 
 _NOTHING = {
-    "empty": r"\emptyset|\{\}|\{ \}|{}|\phi|empty set|the empty set|no solution|no solutions|no real solution|no real solutions"
+    "empty": r"\emptyset|\{\}|\{ \}|{}|empty set|the empty set|no solution|no solutions|no real solution"
+    "|no real solutions"
     "|no such solution|there is no solution|there are no solutions|has no solution|has no solutions|no solution exists"
     "|no solutions exist|无解|無解|해가 없다|لا يوجد حل|нет решений|keine Lösung|pas de solution|sin solución|null set",
     "absent": "dne|does not exist|doesn't exist|do not exist|limit does not exist|undefined limit|不存在|не существует",
     "undefined": "undefined|not defined|is undefined|indeterminate|无定义|無定義",
     "none": "none|nothing|nobody|no one|none of them|无|無",
-    "endless": "infinitely many|infinitely many solutions|infinite solutions|an infinite number|infinitely many of them|无穷多",
+    "endless": "infinitely many|infinitely many solutions|infinite solutions|an infinite number|无穷多",
     "impossible": "impossible|not possible|it is impossible|it is not possible|cannot be done",
 }
 _NOTHINGS = {word.casefold(): name for name, words in _NOTHING.items() for word in words.split("|")}
@@ -106,16 +107,15 @@ def nothing(text: str) -> str | None:
 
 
 SENTINELS = frozenset(
-    "proof|see proof|see solution|see the solution|see answer|notfound|not found|n/a|na|solution|omitted|answer not found|nan|null".split(
-        "|"
-    )
+    "proof|see proof|see solution|see the solution|see answer|notfound|not found|n/a|na|solution|omitted"
+    "|answer not found|nan|null".split("|")
 )
 """References of published datasets that are no answer."""
 
 _ELEMENTS = frozenset(
-    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo "
-    "Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Sm Eu Gd Dy Ho Er Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po "
-    "At Rn Fr Ra Ac Th Pa U Np Pu".split()
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
+    "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Sm Eu Gd Dy Ho Er Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb "
+    "Bi Po At Rn Fr Ra Ac Th Pa U Np Pu".split()
 )
 _FORMULA = re.compile(
     r"(?:\d{0,2}(?:[A-Z][a-z]?\d*|\((?:[A-Z][a-z]?\d*)+\)\d*|\[(?:[A-Z][a-z]?\d*|\(|\))+\]\d*)+)(?:[-+]|\^\d?[-+]|\^[-+]\d?)?"
@@ -183,10 +183,12 @@ def matching(items: tuple[str, ...]) -> frozenset[tuple[str, str]] | None:
 _ARTICLES = frozenset("a an the".split())
 _NEGATIONS = frozenset("not no never n't cannot isn't aren't neither nor wrong incorrect false unlike except".split())
 _STATES = frozenset(
-    "alabama alaska arizona arkansas california colorado connecticut delaware florida georgia hawaii idaho illinois indiana "
-    "iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota mississippi missouri montana nebraska "
-    "nevada ohio oklahoma oregon pennsylvania tennessee texas utah vermont virginia washington wisconsin wyoming usa uk "
-    "england scotland wales".split()
+    "alabama alaska arizona arkansas california colorado connecticut delaware florida georgia hawaii idaho illinois "
+    "indiana iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota mississippi "
+    "missouri montana "
+    "nebraska nevada ohio oklahoma oregon pennsylvania tennessee texas utah vermont virginia washington "
+    "wisconsin wyoming "
+    "usa uk england scotland wales".split()
 )
 
 

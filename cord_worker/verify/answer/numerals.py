@@ -231,7 +231,7 @@ def _table() -> dict[str, int]:
     for words in _OWN.values():
         for value, word in enumerate(words.split()):
             note(word, value)
-    native = [word for word in _OWN["ko"].split()[1:10]]
+    native = _OWN["ko"].split()[1:10]
     for ten, tens in [("스물", 20), *_OWN_TENS.items()]:
         note(ten, tens)
         for value, word in enumerate(native, 1):

@@ -14,8 +14,8 @@ from cord_worker.verify.answer.value import TooLarge, constant, rational, same_v
 
 _NO_UNIT = Unit(())
 _PERCENT = re.compile(
-    r"(?P<value>.+?) ?(?:\\?%|per ?cent(?:age)?(?: points?)?\b|pct\b|prozent\b|por ciento\b|pour cent\b|процентов\b|퍼센트"
-    r"|بالمئة|بالمائة|في المئة|パーセント)"
+    r"(?P<value>.+?) ?(?:\\?%|per ?cent(?:age)?(?: points?)?\b|pct\b|prozent\b|por ciento\b|pour cent\b|процентов\b"
+    r"|퍼센트|بالمئة|بالمائة|في المئة|パーセント)"
     r"(?P<rest>(?: [a-z][a-z ]*)?)",
     re.IGNORECASE,
 )
@@ -285,10 +285,9 @@ def _same_percentage(reference: Quantity, given: Quantity, asks_percent: bool | 
     if not as_written or reference.percent or asks_percent:
         return as_written
     # "0.5%" is not 0.5, but "25%" is what is meant by 25.
-    size = reference.number and abs(reference.number.value)
-    if size is None or size == 1:
+    if reference.number is None or abs(reference.number.value) == 1:
         return None
-    return size > 1
+    return abs(reference.number.value) > 1
 
 
 def same_amount(reference: Quantity, given: Quantity) -> bool | None:
@@ -324,6 +323,7 @@ def _is_rounded(written: Number, exact: Node) -> bool:
 
 
 def _as_fraction(real: object) -> Fraction:
+    # Imported here: a real value comes from it, so that it is loaded already.
     from mpmath import nstr
 
     return Fraction(nstr(real, 50))

@@ -1,7 +1,7 @@
 """Sets of real numbers: intervals, unions and the solutions of inequalities in one variable.
 
-A set is a tree of ("interval", low, low closed, high, high closed), ("or", sets), ("and", sets) and ("not", set). Two of
-them are compared exactly: at every end point of both, and between each two.
+A set is a tree of ("interval", low, low closed, high, high closed), ("or", sets), ("and", sets) and ("not", set).
+Two of them are compared exactly: at every end point of both, and between each two.
 """
 
 from __future__ import annotations
@@ -168,8 +168,7 @@ def _points(text: str) -> RealSet | None:
         value = _value(re.sub(r"^[a-zA-Z] ?= ?", "", item))
         if value is None:
             return None
-        for point in expression.plus_minus(value):
-            found.append(("interval", point, True, point, True))
+        found.extend(("interval", point, True, point, True) for point in expression.plus_minus(value))
     return ("or", tuple(found))
 
 
@@ -341,7 +340,7 @@ def _holds(found: RealSet, at: int, places: dict[Node, int]) -> bool:
 
 
 def _same_shape(left: RealSet, right: RealSet) -> bool | None:
-    """Sets whose ends have names: the same intervals in the same order, else undecided where that may be another form."""
+    """Sets whose ends have names: the same intervals in the same order, else undecided."""
     if left[0] != right[0]:
         return None
     if left[0] == "interval":

@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import Any
 
 _NAMES = """
-meter: m meter meters metre metres mtr mètre mètres metro metros Meter Metern 米 公尺 미터 متر метр метров метра メートル
+meter: m meter meters metre metres mtr mètre mètres metro metros Meter Metern 米 公尺 미터 متر метр метров
+meter: метра メートル
 centimeter: cm cms centimeter centimeters centimetre centimetres 厘米 公分 센티미터 سم см センチ センチメートル
 millimeter: mm millimeter millimeters millimetre millimetres 毫米 мм
 kilometer: km kms kilometer kilometers kilometre kilometres kilómetros 公里 千米 킬로미터 كم км キロメートル
@@ -27,7 +28,8 @@ nautical_mile: nmi
 light_year: ly lightyear lightyears light-year light-years
 angstrom: angstrom angstroms Å
 gram: g gram grams gramme grammes gm gms 克 그램 غرام جرام г грамм граммов
-kilogram: kg kgs kilogram kilograms kilogramme kilogrammes kilo kilos 千克 公斤 킬로그램 كغ كجم кг килограмм килограммов キログラム
+kilogram: kg kgs kilogram kilograms kilogramme kilogrammes kilo kilos 千克 公斤 킬로그램 كغ كجم кг
+kilogram: килограмм килограммов キログラム
 milligram: mg milligram milligrams 毫克
 microgram: ug mcg microgram micrograms
 pound: lb lbs pound pounds
@@ -154,8 +156,8 @@ _PINT_NAMES = {"kilometer_per_hour": "kilometer / hour", "mile_per_hour": "mile 
 _PINT_NAMES |= {"molar": "mole / liter"}
 
 _NOT_NOUNS = frozenset(
-    "is are was were be been being not no nor or and but to than then minus plus times over under above below more less "
-    "fewer least most mod modulo base half halves dozen dozens gross score squared cubed factorial percent wrong "
+    "is are was were be been being not no nor or and but to than then minus plus times over under above below more "
+    "less fewer least most mod modulo base half halves dozen dozens gross score squared cubed factorial percent wrong "
     "incorrect false right correct true between about except hundred hundreds thousand thousands million millions "
     "billion billions trillion lakh crore tens ten twice thrice pair pairs couple double triple if where when since "
     "because so which that who what how can could may might will would should do does did has have had it they he she "
@@ -172,7 +174,7 @@ _PREPOSITIONS = re.compile(
 _RATE = re.compile(r" ?(?:/| per | ?a (?=day|week|month|year|hour|minute|person|piece|share)| an (?=hour)| each$)")
 _POWER = re.compile(r"(.+?) ?(?:\^ ?(?:\{ ?(-?\d) ?\}|(-?\d))|\*\*(\d))")
 _SHORT_POWER = re.compile(r"(mm|cm|dm|m|km|ft|in|yd|mi)([23])")
-_PREFIXED_POWER = re.compile(r"(square|sq\.?|cubic|cu\.?) ?(.+)", re.IGNORECASE)
+_PREFIXED_POWER = re.compile(r"(square(?= )|sq\.?|cubic(?= )|cu(?:\.|(?= ))) ?(.+)", re.IGNORECASE)
 _SUFFIXED_POWER = re.compile(r"(.+?) (squared|cubed)", re.IGNORECASE)
 _FRACTION = re.compile(r"\\frac ?\{([^{}]+)\} ?\{([^{}]+)\}")
 _DEGREES = re.compile(
