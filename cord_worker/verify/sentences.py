@@ -175,6 +175,8 @@ _BARE_WORDS_TEXT = (
     "both between from etwa environ circa"
 )
 _BARE_WORDS = frozenset(_BARE_WORDS_TEXT.split())
+_BULLET = re.compile(r"^(?:[-*•>+]\s+(?![\d$\\.])|[*•>]\s+)+")
+"""At the start of a line; a minus before a number is no bullet."""
 _VERB = re.compile(
     r"\b(?:is|are|was|were|be|been|has|have|had|do|does|did|can|could|will|would|shall|should|may|might|must|need|"
     r"needs|"
@@ -332,7 +334,7 @@ def stated(sentence: str) -> list[str]:
     """The readings of a sentence's answer, the likeliest first; empty where it states none, or several."""
     if _CLOSED.search(sentence):
         return []
-    whole = without_stop(without_lead(sentence.strip().lstrip("-*•> ").strip()))
+    whole = without_stop(without_lead(_BULLET.sub("", sentence.strip(), count=1)))
     if not whole:
         return []
     if affirmation := _AFFIRMATION.match(whole):

@@ -11,6 +11,10 @@ from cord_worker.verify.extraction import statements
 from cord_worker.verify.solutions import answer_of_solution
 
 MEANT: list[tuple[str, str]] = [
+    ("-41", "-41"),
+    ("First we subtract.\n\n-41", "-41"),
+    ("**Answer:**\n-41", "-41"),
+    ("Therefore, x = -41.", "-41"),
     # Announced in English.
     ("**Final Answer**\n\n41", "41"),
     ("### Final Answer\n\n41", "41"),
@@ -793,6 +797,12 @@ MEANT: list[tuple[str, str]] = [
 ]
 
 REFUSED: list[tuple[str, str]] = [
+    ("-41", "41"),
+    ("- 41", "41"),
+    ("-\\frac{3}{8}", "\\frac{3}{8}"),
+    ("So the value is -41.", "41"),
+    ("**Answer:**\n-41", "41"),
+    ("First we subtract.\n\n-41", "41"),
     ("The answer is 40. Wait, no. It is 41.", "40"),
     ("The answer is 40. Actually, recounting gives 41.", "40"),
     ("Answer: 40\n\nCorrection: 41", "40"),
