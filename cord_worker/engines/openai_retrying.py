@@ -150,9 +150,13 @@ class Retrying:
         if fault.means is Means.BUSY:
             return self._pause_of_busy(tries, fault)
         tries.broken += 1
+        if fault.is_slow:  # another wait as long as that only where the server is there
+            await self._require_well(tries, alone=alone, otherwise=self._error_of(fault, tries.count))
         if fault.passing and tries.broken <= self._max_retries:
             return pause_after(tries.broken - 1)
         failed = self._error_of(fault, tries.count)
+        if self._check is None:
+            raise failed
         await self._require_well(tries, alone=alone, otherwise=failed)
         raise EngineFaultError(f"{failed}; the server does well otherwise, so it is this request")
 
@@ -168,8 +172,6 @@ class Retrying:
     async def _require_well(self, tries: _Tries, *, alone: bool, otherwise: EngineError | None = None) -> None:
         """Raises UnavailableError where the server does not do what it did well at start."""
         if self._check is None:
-            if otherwise is not None:
-                raise UnavailableError(str(otherwise))
             return
         if time.monotonic() - self._well_at < _KNOWN_SECONDS:
             return
