@@ -162,11 +162,12 @@ class Retrying:
 
     def _pause_of_busy(self, tries: _Tries, fault: ServerFault) -> float:
         tries.busy += 1
-        pause = pause_after(tries.busy - 1) if fault.retry_after is None else fault.retry_after
+        asked = fault.retry_after or 0.0
+        pause = asked if asked > _FIRST_PAUSE_SECONDS else pause_after(tries.busy - 1)  # some servers ask for none
         if tries.busy > self._max_retries or pause > _LONGEST_HELD_SECONDS:
             raise self._gone(fault, tries, alone=False)
-        if fault.retry_after is not None:
-            self._concurrency.hold(pause)
+        if asked:
+            self._concurrency.hold(asked)
         return pause
 
     async def _require_well(self, tries: _Tries, *, alone: bool, otherwise: EngineError | None = None) -> None:
@@ -217,7 +218,7 @@ class Retrying:
     async def _watch(self, retry_after: float | None) -> None:
         """Looks for the server until it does well what it did at start."""
         tried = 0
-        pause = pause_after(0) if retry_after is None else min(retry_after, _LONGEST_RETRY_AFTER_SECONDS)
+        pause = max(pause_after(0), min(retry_after or 0.0, _LONGEST_RETRY_AFTER_SECONDS))
         while True:
             await asyncio.sleep(pause)
             ill = None if self._check is None else await self._found()
