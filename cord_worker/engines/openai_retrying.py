@@ -193,6 +193,9 @@ class Retrying:
             await self._check()
         except CordError as error:
             return error.brief if isinstance(error, UnavailableError) else str(error)
+        except Exception as error:  # whoever waits for the server would wait for ever: it is looked for again
+            logger.exception("%s could not be looked at", self._server)
+            return f"its answer is not understood ({type(error).__name__}: {error})"
         self._well_at = time.monotonic()
         return None
 
