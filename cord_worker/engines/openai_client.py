@@ -45,6 +45,8 @@ _NO_KEY = "no-key"
 """Sent where the environment holds no key: servers without keys ignore it, others refuse it."""
 _CONNECT_SECONDS = 10.0
 _MESSAGE_CHARACTERS = 500
+_WORDS = ("code", "type", "status", "message", "msg", "detail")
+"""Fields of an error that say what it is."""
 
 
 class OpenAiClient:
@@ -120,7 +122,7 @@ class OpenAiClient:
             try:
                 return await attempt()
             except ServerFault as fault:
-                if fault.means is not Means.BROKEN or not fault.passing:
+                if fault.means is not Means.BROKEN or not fault.passing or fault.is_slow:
                     raise
             await asyncio.sleep(pause_after(tried))
         return await attempt()
@@ -299,10 +301,16 @@ def _told(body: object) -> str:
 
 
 def _all_words(body: object) -> str:
-    """All that the server said: its error's code or type may say more than its message."""
+    """What the server said of the fault: its code or type may say more than the message. What it repeats of the request
+    is left out: a question may hold any word."""
     if isinstance(body, Mapping):
-        return json.dumps(body, default=str)
-    return str(body or "")
+        inner = body.get("error", body)
+        if isinstance(inner, Mapping):
+            return " ".join(_all_words(inner[name]) for name in _WORDS if inner.get(name))
+        return _all_words(inner)
+    if isinstance(body, list):
+        return " ".join(map(_all_words, body))
+    return str(body or "")[:_MESSAGE_CHARACTERS]
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -76,6 +76,8 @@ logger = logging.getLogger(__name__)
 
 _DIGITS = 9
 _PROBE_RETRIES = 2
+_PROBE_SECONDS = 60.0
+"""For a token, where `timeout_seconds` is meant for thousands."""
 _LONGEST_RETRY_AFTER_SECONDS = 900.0
 """A server that is waited for at start is looked for as often at least."""
 _CHARACTERS_PER_TOKEN = 4
@@ -358,7 +360,12 @@ async def _probe_patiently(
 
 async def _probe(settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
     assert settings.openai is not None
-    options = settings.openai.model_copy(update={"max_retries": min(_PROBE_RETRIES, settings.openai.max_retries)})
+    given = settings.openai
+    limits = {
+        "max_retries": min(_PROBE_RETRIES, given.max_retries),
+        "timeout_seconds": min(_PROBE_SECONDS, given.timeout_seconds),
+    }
+    options = given.model_copy(update=limits)
     client = OpenAiClient(options, slots=1)
     try:
         return await probe(client, settings, tokenizer)

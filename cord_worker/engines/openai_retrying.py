@@ -150,26 +150,29 @@ class Retrying:
         if fault.means is Means.BUSY:
             return self._pause_of_busy(tries, fault)
         tries.broken += 1
+        if fault.is_slow:  # another wait as long as that only where the server is there
+            await self._require_well(tries, alone=alone, otherwise=self._error_of(fault, tries.count))
         if fault.passing and tries.broken <= self._max_retries:
             return pause_after(tries.broken - 1)
         failed = self._error_of(fault, tries.count)
+        if self._check is None:
+            raise failed
         await self._require_well(tries, alone=alone, otherwise=failed)
         raise EngineFaultError(f"{failed}; the server does well otherwise, so it is this request")
 
     def _pause_of_busy(self, tries: _Tries, fault: ServerFault) -> float:
         tries.busy += 1
-        pause = pause_after(tries.busy - 1) if fault.retry_after is None else fault.retry_after
+        asked = fault.retry_after or 0.0
+        pause = asked if asked > _FIRST_PAUSE_SECONDS else pause_after(tries.busy - 1)  # some servers ask for none
         if tries.busy > self._max_retries or pause > _LONGEST_HELD_SECONDS:
             raise self._gone(fault, tries, alone=False)
-        if fault.retry_after is not None:
-            self._concurrency.hold(pause)
+        if asked:
+            self._concurrency.hold(asked)
         return pause
 
     async def _require_well(self, tries: _Tries, *, alone: bool, otherwise: EngineError | None = None) -> None:
         """Raises UnavailableError where the server does not do what it did well at start."""
         if self._check is None:
-            if otherwise is not None:
-                raise UnavailableError(str(otherwise))
             return
         if time.monotonic() - self._well_at < _KNOWN_SECONDS:
             return
@@ -190,6 +193,9 @@ class Retrying:
             await self._check()
         except CordError as error:
             return error.brief if isinstance(error, UnavailableError) else str(error)
+        except Exception as error:  # whoever waits for the server would wait for ever: it is looked for again
+            logger.exception("%s could not be looked at", self._server)
+            return f"its answer is not understood ({type(error).__name__}: {error})"
         self._well_at = time.monotonic()
         return None
 
@@ -215,7 +221,7 @@ class Retrying:
     async def _watch(self, retry_after: float | None) -> None:
         """Looks for the server until it does well what it did at start."""
         tried = 0
-        pause = pause_after(0) if retry_after is None else min(retry_after, _LONGEST_RETRY_AFTER_SECONDS)
+        pause = max(pause_after(0), min(retry_after or 0.0, _LONGEST_RETRY_AFTER_SECONDS))
         while True:
             await asyncio.sleep(pause)
             ill = None if self._check is None else await self._found()

@@ -25,16 +25,17 @@ _BUSY = re.compile(
     re.I,
 )
 _FILTERED = re.compile(
-    r"content.{0,3}(?:filter|policy|management|moderat|exists.risk)|moderation|\bflagged\b|safety|responsible.?ai"
-    r"|data.?inspection|sensitive|inappropriate|prohibited|blocklist|recitation|\brefusal\b",
+    r"content.{0,3}(?:filter|policy|management|moderat|exists.risk)|moderation|\bflagged\b|\bsafety\b|responsible.?ai"
+    r"|data.?inspection|(?<!case.)\bsensitive\b|inappropriate content|prohibited.content|blocklist|recitation"
+    r"|\brefusal\b",
     re.I,
 )
 _NOT_FINITE = re.compile(r"out of range float|\bnan\b|not finite|non-?finite|\b-?inf(?:inity)?\b", re.I)
 _TOO_LONG = re.compile(
-    r"context.{0,3}(?:size|length|window)|available context|too (?:long|big|large)|too many (?:\w+ )?tokens"
-    r"|(?:longer|larger|more|greater) than the (?:maximum|model|context)|max_model_len|reduce the length"
-    r"|maximum (?:model |input |sequence )?length|exceed\w* (?:the )?(?:maximum|model|max)"
-    r"|(?:input|prompt)\b.{0,40}\bexceed|tokens\b.{0,40}\bmust be (?:<|less|smaller|at most)",
+    r"context.{0,3}(?:size|length|window)|available context|(?<!took )(?<!taking )\btoo (?:long|big|large)\b"
+    r"|too many (?:\w+ )?tokens|(?:longer|larger|more|greater) than the (?:maximum|model|context)|max_model_len"
+    r"|reduce the length|maximum (?:model |input |sequence )?length|(?:input|prompt)\b.{0,40}\bexceed"
+    r"|exceed\w*\b.{0,40}\b(?:context|length|tokens)\b(?! per)|tokens\b.{0,40}\bmust be (?:<|less|smaller|at most)",
     re.I,
 )
 

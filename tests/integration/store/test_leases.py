@@ -24,7 +24,7 @@ from cord_worker.store.ingest import enqueue
 from cord_worker.store.invariants import INVARIANTS, check
 from cord_worker.store.judgments import JudgmentResult, LeasedJudgment, claim_judgments, finish_judgments
 from cord_worker.store.models import WorkerRole
-from cord_worker.store.returning import give_back
+from cord_worker.store.returning import give_back, return_leases
 from cord_worker.store.schema import downgrade, upgrade
 from cord_worker.store.work import LeasedProposal, LeasedScore, Next, Outcome, ProposalResult, ScoreResult
 
@@ -607,3 +607,19 @@ def test_a_connection_that_was_ended_while_nobody_used_it_is_replaced(database: 
         connection.execute(others)
     with database.session_connection() as connection:
         assert connection.execute(one).scalar_one() == 1
+
+
+def test_a_lease_that_goes_back_costs_no_attempt_and_only_its_holder_can_return_it(
+    database: Database, problem: int
+) -> None:
+    holder, other = worker(database), worker(database)
+    leases = [(lease.candidate_id, lease.attempt) for lease in claim(database, holder, problem)]
+    assert {attempt for _, attempt in leases} == {1}
+    keys = [key for key, _ in leases]
+    stale = [(key, attempt + 1) for key, attempt in leases]
+    for giver, given in ((other, leases), (holder, stale)):
+        assert database.run(lambda c, w=giver, g=given: return_leases(c, w, sweep.Kind.PROPOSE, g)) == []
+    assert sorted(database.run(lambda c: return_leases(c, holder, sweep.Kind.PROPOSE, leases))) == sorted(keys)
+    assert database.run(lambda c: return_leases(c, holder, sweep.Kind.PROPOSE, leases)) == []
+    again = claim(database, other, problem)
+    assert [(lease.candidate_id, lease.attempt) for lease in again] == leases

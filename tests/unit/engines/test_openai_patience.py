@@ -270,6 +270,24 @@ def test_a_server_that_comes_back_as_another_is_waited_for_still(vllm: LocalServ
     use(engine, work)
 
 
+def test_a_server_that_comes_back_with_nonsense_is_waited_for_still(vllm: LocalServer, folder: Path) -> None:
+    told = Told()
+    engine = engine_of(vllm, folder, told)
+    good = vllm.answers["/v1/models"]
+    vllm.answers["/v1/models"] = lambda _: {"data": [{"id": "served", "owned_by": ["nobody"]}]}
+    vllm.script[COMPLETIONS].append(refusal(503, message="Loading model"))
+
+    async def work() -> None:
+        with pytest.raises(UnavailableError, match="Loading model"):
+            await proposed(engine)
+        await until(lambda: "not understood" in str(told.texts[-1]))
+        vllm.answers["/v1/models"] = good
+        async with asyncio.timeout(20):
+            await engine.available()
+
+    use(engine, work)
+
+
 @pytest.mark.parametrize("path", ["/v1/models", COMPLETIONS])
 @pytest.mark.parametrize(
     "reply", [refusal(503, message="Loading model"), refusal(429, message="slow down"), refusal(502, message="bad")]
