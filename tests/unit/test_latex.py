@@ -105,7 +105,15 @@ def test_no_common_command_is_lost_in_a_reply_that_does_not_escape(around: str) 
 
 @pytest.mark.parametrize(
     "text",
-    ["First.\nThen.", "Let\nu = x^2", "so:\ni = 1", "a\tb", "one\r\ntwo", "\\frac{1}{2} and \\nu.\nu = 3", "\\\\ \\nabla"],
+    [
+        "First.\nThen.",
+        "Let\nu = x^2",
+        "so:\ni = 1",
+        "a\tb",
+        "one\r\ntwo",
+        "\\frac{1}{2} and \\nu.\nu = 3",
+        "\\\\ \\nabla",
+    ],
 )
 def test_a_reply_that_escapes_is_left_as_it_is(text: str) -> None:
     reply = json.dumps({"step": text})
