@@ -91,7 +91,8 @@ class Spot:
 
 def is_suspect(text: str) -> bool:
     """Whether `lost_backslashes` is worth asking; fast."""
-    return _SUSPECT.search(text) is not None
+    # Printable text has no control characters, which is known ten times as fast.
+    return not text.isprintable() and _SUSPECT.search(text) is not None
 
 
 def lost_backslashes(texts: Sequence[str], *, damaged: bool = False) -> list[list[Spot]]:
