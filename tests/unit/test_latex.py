@@ -86,14 +86,15 @@ def test_the_texts_of_a_row_are_judged_together() -> None:
     assert [len(spots) for spots in lost_backslashes(["so $x \ne y$", "1"])] == [1, 0]
 
 
-COMMON = (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
-    "frac dfrac tfrac binom sqrt sum prod int lim sin cos tan log ln exp times div cdot pm leq geq neq ne approx to "
-    "rightarrow Rightarrow infty partial nabla forall exists in notin ni subset cup cap emptyset angle triangle perp "
-    "parallel mid nmid not neg land lor left right langle rangle lfloor rfloor text textbf mathbb mathrm boxed bar hat "
-    "vec tilde overline underline underbrace begin end quad ldots because therefore bmod bot bullet boldsymbol flat "
-    "uparrow upsilon big bigl beth nexists tanh rm tag root rule"
-).split()
+_COMMON = """
+alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega
+frac dfrac tfrac binom sqrt sum prod int lim sin cos tan log ln exp times div cdot pm leq geq neq ne approx to
+rightarrow Rightarrow infty partial nabla forall exists in notin ni subset cup cap emptyset angle triangle perp
+parallel mid nmid not neg land lor left right langle rangle lfloor rfloor text textbf mathbb mathrm boxed bar hat
+vec tilde overline underline underbrace begin end quad ldots because therefore bmod bot bullet boldsymbol flat
+uparrow upsilon big bigl beth nexists tanh rm tag root rule
+"""
+COMMON = _COMMON.split()
 
 
 @pytest.mark.parametrize("around", ["%s", "We have \\%s{x}.", "so $\\%s$ is", "a \\%s b", "f(\\%s x)"])
