@@ -47,6 +47,9 @@ def test_a_value_that_is_one_command_is_restored(command: str) -> None:
         r"h_\nu",
         r"\begin{cases} 1 \end{cases}".replace(r"\end", "|end"),
         r"\tan(x)",
+        r"Solve x \ne 2",
+        r"as x \to 0",
+        r"sin x = 2 \tan x",
     ],
 )
 def test_commands_inside_a_text_are_restored(text: str) -> None:
@@ -69,6 +72,8 @@ def test_commands_inside_a_text_are_restored(text: str) -> None:
         "$$\ne^{x} = 1\n$$",
         "f(x) = \\pi\nu = 3",
         "page\x0cNext page",
+        "pane \ne vino",
+        "a b c\nu v w",
         "\ttabbed text\n\tboth",
     ],
 )
