@@ -57,9 +57,15 @@ _BROKEN = re.compile(r"([\a\b\t\n\v\f\r])([A-Za-z]+)")
 _WRITTEN = re.compile(r"(?<!\\)\\[A-Za-z]{2,}")
 _OVERWRITTEN = re.compile(r"\\\\([A-Za-z]{3,})")
 _PROSE = re.compile(r" [a-z]{2,}")
+_SYMBOL_NEXT = re.compile(r" ?(?:[\d\\(]|[A-Za-z](?![A-Za-z])|\Z)")
+"""`x \\ne y`, `x \\to 0`: where a text goes on behind a line break, a word follows sooner or later, not a symbol."""
 _RAW = re.compile(
     r'\\\\(?P<pair>[A-Za-z]{2})?|\\(?:(?=u(?![0-9a-fA-F]{4}))|(?=[^"\\/bfnrtu])|(?P<name>[bfnrt][A-Za-z]*))'
 )
+_LEADING, _PARAGRAPH = 200, 2_000
+"""Characters looked at before a doubtful one; what bounds the time that hostile text takes."""
+_MOST_DOUBTFUL = 10_000
+"""Doubtful ones in one text whose surroundings are looked at, for the same reason."""
 _OPENING = tuple(' $({[,=+-*/<>^_&|"')
 _NAME = re.compile(r"[A-Za-z]+|[^\s\w]")
 _INVALID = re.compile(r'\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}|(?P<invalid>\\)')
@@ -91,7 +97,8 @@ class Spot:
 
 def is_suspect(text: str) -> bool:
     """Whether `lost_backslashes` is worth asking; fast."""
-    return _SUSPECT.search(text) is not None
+    # Printable text has no control characters, which is known ten times as fast.
+    return not text.isprintable() and _SUSPECT.search(text) is not None
 
 
 def lost_backslashes(texts: Sequence[str], *, damaged: bool = False) -> list[list[Spot]]:
@@ -134,6 +141,17 @@ def invalid_escape(json_text: str) -> str | None:
             name = _NAME.match(json_text, match.end())
             return name[0] if name else None
     return None
+
+
+def without_doubling(json_text: str, end: int) -> int:
+    """The place in `json_text` that `end` in `without_invalid_escapes(json_text)` is."""
+    added = 0
+    for match in _INVALID.finditer(json_text):
+        if match["invalid"] and match.start() + added < end:
+            added += 1
+        elif match.start() + added >= end:
+            break
+    return end - added
 
 
 def without_invalid_escapes(json_text: str) -> str:
@@ -193,6 +211,7 @@ def _leans_to_command(text: str, at: int, rest: str, end: int) -> bool:
 
 def _spots(text: str) -> list[Spot]:
     spots = []
+    looked_at = 0
     for match in _BROKEN.finditer(text):
         control, rest = match[1], match[2]
         name = _LETTERS[control] + rest
@@ -200,8 +219,11 @@ def _spots(text: str) -> list[Spot]:
             continue
         if control in _NEVER_MEANT or not _is_word(rest, text, match.end()):
             meaning = Meaning.COMMAND
-        else:
+        elif looked_at < _MOST_DOUBTFUL:
+            looked_at += 1
             meaning = _by_context(text, match.start(), match.end(), rest)
+        else:
+            meaning = Meaning.EITHER
         spots.append(Spot(match.start(), name, meaning))
     return spots
 
@@ -232,13 +254,15 @@ def _by_context(text: str, at: int, end: int, rest: str) -> Meaning:
         return Meaning.COMMAND
     if after and not is_symbol and (after in "(^_\\[" or after.isdigit()):
         return Meaning.COMMAND
-    if not text[:at].strip() or (before == '"' and text[at] == "\\"):
+    if (at <= _LEADING and not text[:at].strip()) or (before == '"' and text[at] == "\\"):
         is_prose = _PROSE.match(text, end) is not None
         return Meaning.COMMAND if is_symbol or not is_prose else Meaning.EITHER
-    return Meaning.COMMAND if _in_inline_math(text, at) else Meaning.EITHER
+    between_symbols = before == " " and _SYMBOL_NEXT.match(text, end) is not None
+    return Meaning.COMMAND if between_symbols or _in_inline_math(text, at) else Meaning.EITHER
 
 
 def _in_inline_math(text: str, at: int) -> bool:
-    before = text[max(0, at - 2000) : at].replace("\\$", "").replace("$$", "")
-    after = text[at : at + 2000].replace("\\$", "").replace("$$", "")
+    paragraph = max(text.rfind("\n\n", max(0, at - _PARAGRAPH), at), at - _PARAGRAPH, 0)
+    before = text[paragraph:at].replace("\\$", "").replace("$$", "")
+    after = text[at : at + _PARAGRAPH].replace("\\$", "").replace("$$", "")
     return before.count("$") % 2 == 1 and "$" in after

@@ -24,6 +24,8 @@ def restored(row: dict[str, Json], names: Iterable[str], *, repair: bool, damage
     `damaged` is a command whose backslash had to be restored to decode the row; in it the doubtful ones count, too.
     With `repair` they are restored; what may be a command or a line break is a Flaw even then.
     """
+    if damaged is None and not any(map(_may_be_damaged, map(row.get, names))):
+        return Restored(row, _NOTHING)
     present = [name for name in dict.fromkeys(names) if name in row]
     placed = [(name, text) for name in present for text in _texts(row[name])]
     commands = {} if damaged is None else _decoded(placed, damaged)
@@ -43,6 +45,13 @@ def restored(row: dict[str, Json], names: Iterable[str], *, repair: bool, damage
         return Restored(row, commands)
     changed = {name: _mapped(row[name], lambda text: mended.get(text, text)) for name in present}
     return Restored({**row, **changed}, commands)
+
+
+_NOTHING: dict[str, list[str]] = {}
+
+
+def _may_be_damaged(value: Json) -> bool:
+    return latex.is_suspect(value) if isinstance(value, str) else isinstance(value, list | dict)
 
 
 def _decoded(placed: list[tuple[str, str]], command: str) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 from cord_worker.dataset.records import Json
-from cord_worker.dataset.values import Flaw, number_text
+from cord_worker.dataset.values import Flaw, number_text, type_name
 from cord_worker.dataset.visible import stripped
 
 _OWN_LABEL = re.compile(r"\s*\(?([A-Za-z])\s*[).:]\s*")
@@ -42,7 +42,7 @@ class Choices:
         if isinstance(answer, bool) or not isinstance(answer, int | float | str):
             if answer is None:
                 return Flaw(None, "is missing: name the right choice")
-            return Flaw(None, f"is of type {type(answer).__name__}: name the right choice by its index, label or text")
+            return Flaw(None, f"is of type {type_name(answer)}: name the right choice by its index, label or text")
         text = stripped(answer) if isinstance(answer, str) else number_text(answer)
         if not text:
             return Flaw(None, "is empty: name the right choice")
@@ -93,7 +93,7 @@ def read_choices(value: Json) -> Choices | Flaw:
     elif isinstance(value, list):
         texts = value
     else:
-        return Flaw(None, f"is of type {type(value).__name__}: write the choices as a list of texts")
+        return Flaw(None, f"is of type {type_name(value)}: write the choices as a list of texts")
     plain = [stripped(text) if isinstance(text, str) else _number(text) for text in texts]
     if len(plain) < 2 or not all(plain):
         return Flaw(None, "needs at least two choices, none of them empty")

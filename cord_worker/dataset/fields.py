@@ -49,6 +49,8 @@ class Field:
     def of(self, row: Mapping[str, Json]) -> Json:
         """Its value, None where the row has none."""
         value = row.get(self.path[0])
+        if len(self.path) == 1:
+            return value
         for name in self.path[1:]:
             if isinstance(value, dict):
                 value = value.get(name)

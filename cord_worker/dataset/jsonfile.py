@@ -16,6 +16,7 @@ from cord_worker.dataset.values import keep_raw
 from cord_worker.errors import DatasetError
 
 _CHUNK = 1 << 18
+_PIECE = 1 << 12
 _SPACE = " \t\r\n"
 
 
@@ -146,9 +147,11 @@ class _Window:
             except RecursionError as error:
                 raise self.error("a value is nested too deep: flatten it") from error
             except ValueError as error:
-                if self._escaped(error):
-                    continue
                 problem = error
+                repaired = self._repaired(error)
+                if repaired is not None:
+                    value, end, self.damaged = repaired
+                    problem = None
             # A number that touches the end of the window may go on behind it.
             if problem is None and (end < len(self._text) or self._ended):
                 self._advance(end)
@@ -160,17 +163,25 @@ class _Window:
             if not self._read(max(_CHUNK, held)) and problem is not None:
                 raise self.error(f"the value that begins here is not JSON, or cut off ({problem.args[0]})")
 
-    def _escaped(self, error: ValueError) -> bool:
-        """Whether a backslash that JSON does not know stopped the decoding; it is doubled then."""
+    def _repaired(self, error: ValueError) -> tuple[Json, int, str] | None:
+        """The value, its end and its first command whose backslash JSON does not know, where one stopped the decoding.
+
+        Tried on pieces that grow, so that it takes time with the length of the value and not of the window.
+        """
         if not isinstance(error, json.JSONDecodeError) or not error.msg.startswith("Invalid \\"):
-            return False
-        at = self._text.rfind("\\", self._at, error.pos + 2)
-        command = latex.invalid_escape(self._text[at : at + 40]) if at >= 0 else None
-        if command is None or (at + 40 > len(self._text) and not self._ended):
-            return False
-        self._text = f"{self._text[:at]}\\{self._text[at:]}"
-        self.damaged = self.damaged or command
-        return True
+            return None
+        size = _PIECE
+        while True:
+            piece = self._text[self._at : self._at + size]
+            command = latex.invalid_escape(piece)
+            try:
+                value, end = self._decoder.decode(latex.without_invalid_escapes(piece))
+            except (ValueError, RecursionError):
+                if len(piece) < size:
+                    return None
+                size *= 4
+                continue
+            return None if command is None else (value, self._at + latex.without_doubling(piece, end), command)
 
     def error(self, reason: str) -> DatasetError:
         return DatasetError(f"{self._path}:{self.line}: {reason}. The file cannot be read beyond: mend it there.")

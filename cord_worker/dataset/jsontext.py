@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from decimal import Decimal
 
 from cord_worker.dataset.records import Json, NumberText
 
@@ -51,7 +50,7 @@ class StrictDecoder:
         number = float(text)
         if not math.isfinite(number):
             self.flaw = f"holds the number {text[:30]}, which is too large: write it as text"
-        elif number == 0.0 and Decimal(text) != 0:
+        elif number == 0.0 and text.lower().partition("e")[0].strip("-0."):
             self.flaw = f"holds the number {text[:30]}, which is too small: write it as text"
         elif len(text) > _LONGEST_NUMBER:
             self.flaw = f"holds a number of {len(text)} characters ({text[:30]}…): write it as text"

@@ -14,7 +14,7 @@ from cord_worker.dataset.jsontext import exact_json
 from cord_worker.dataset.records import Change, Json, Note, ProblemRecord, ReadOptions, RejectedRecord
 from cord_worker.dataset.rows import Row
 from cord_worker.dataset.values import Flaw, keep_raw, row_flaw
-from cord_worker.dataset.visible import hidden_inside, hides_at_ends
+from cord_worker.dataset.visible import hidden_inside, hides_at_ends, stripped
 
 _SHOWN = 80
 _NO_NOTES: tuple[Note, ...] = ()
@@ -28,6 +28,8 @@ class Reader:
         self._options = options
         parts = (fields.question, fields.answer, fields.passage, fields.choices)
         roots = [field.root for field in parts if field is not None]
+        plain = (fields.id, fields.passage)
+        self._beside = frozenset(field.name for field in plain if field is not None and len(field.path) == 1)
         self._texts = tuple(dict.fromkeys([*roots, *fields.letters, *options.checked]))
 
     def problem(self, row: Row) -> ProblemRecord | RejectedRecord:
@@ -70,7 +72,7 @@ class Reader:
             passage,
             self._metadata(row, question, answer),
             location,
-            tuple(self._notes(found, question, answer, passage)) or _NO_NOTES,
+            self._notes(found, question, answer, passage),
         )
 
     def _key(self, row: dict[str, Json], question: str, answer: str) -> str | Flaw:
@@ -106,39 +108,52 @@ class Reader:
     def _metadata(self, row: dict[str, Json], question: roles.Taken, answer: roles.Taken) -> dict[str, Json]:
         """All that was not taken as it is. Fields of which only a part was stay whole."""
         fields = self._fields
-        whole = [field.name for field in (fields.id, fields.passage) if field is not None and len(field.path) == 1]
         # Changes of blank or invisible characters alone leave nothing to keep.
-        for field, taken in ((fields.question, question), (fields.answer, answer)):
-            if len(field.path) == 1 and not taken[1]:
-                whole.append(field.name)
-        return {name: cell for name, cell in row.items() if name not in whole}
+        question_name = fields.question.name if len(fields.question.path) == 1 and not question[1] else None
+        answer_name = fields.answer.name if len(fields.answer.path) == 1 and not answer[1] else None
+        beside = self._beside
+        return {
+            name: cell
+            for name, cell in row.items()
+            if name != question_name and name != answer_name and name not in beside
+        }
 
     def _notes(
         self, found: backslashes.Restored, question: roles.Taken, answer: roles.Taken, passage: str | None
-    ) -> Iterator[Note]:
+    ) -> tuple[Note, ...]:
         fields = self._fields
-        for name, commands in found.commands.items():
-            for command in commands:
-                yield Note(Change.LATEX, name, command)
-        for change in question[1]:
-            yield Note(change, fields.question.name, f"{question[0]!r:.80}")
-        for change in answer[1]:
-            yield Note(change, fields.answer.name, f"{answer[0]!r:.80} out of {_end_of(fields.answer.of(found.row))}")
-        texts = ((fields.question, question[0]), (fields.answer, answer[0]), (fields.passage, passage))
-        for field, text in texts:
-            if field is None or text is None:
-                continue
-            raw = field.of(found.row)
-            if isinstance(raw, str) and hides_at_ends(raw):
-                yield Note(Change.INVISIBLE, field.name, repr(raw[-20:]))
-            if (hidden := hidden_inside(text)) is not None:
-                yield Note(Change.INVISIBLE_INSIDE, field.name, hidden)
-            if (doubled := latex.overescaped(text)) is not None:
-                yield Note(Change.DOUBLED_BACKSLASHES, field.name, f"\\\\{doubled}")
-            if "<" in text or "[" in text:
-                tag = CHAT_TAG.search(text)
-                if tag is not None:
-                    yield Note(Change.CHAT_TAGS, field.name, tag[0])
+        notes = [Note(Change.LATEX, name, command) for name, commands in found.commands.items() for command in commands]
+        notes += [Note(change, fields.question.name, f"{question[0]!r:.80}") for change in question[1]]
+        if answer[1]:
+            shown = f"{answer[0]!r:.80} out of {_end_of(fields.answer.of(found.row))}"
+            notes += [Note(change, fields.answer.name, shown) for change in answer[1]]
+        for field, text in ((fields.question, question[0]), (fields.answer, answer[0]), (fields.passage, passage)):
+            if field is not None and text is not None and _is_remarkable(text := _raw(field, found.row, text)):
+                notes += _remarks(field.name, text)
+        return tuple(notes) if notes else _NO_NOTES
+
+
+def _is_remarkable(text: str) -> bool:
+    """False where there is nothing to remark on; fast."""
+    return not text.isascii() or "<" in text or "[" in text or "\\\\" in text
+
+
+def _raw(field: Field, row: dict[str, Json], text: str) -> str:
+    """What the field holds, where it is a text, else what was taken out of it."""
+    value = field.of(row)
+    return value if isinstance(value, str) else text
+
+
+def _remarks(name: str, raw: str) -> Iterator[Note]:
+    if hides_at_ends(raw):
+        yield Note(Change.INVISIBLE, name, repr(raw[-20:]))
+    text = stripped(raw)
+    if (hidden := hidden_inside(text)) is not None:
+        yield Note(Change.INVISIBLE_INSIDE, name, hidden)
+    if (doubled := latex.overescaped(text)) is not None:
+        yield Note(Change.DOUBLED_BACKSLASHES, name, f"\\\\{doubled}")
+    if (tag := CHAT_TAG.search(text)) is not None:
+        yield Note(Change.CHAT_TAGS, name, tag[0])
 
 
 def _name(field: Field | None) -> str | None:

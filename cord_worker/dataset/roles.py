@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from cord_worker.dataset.records import Change, Json
 from cord_worker.dataset.solutions import Undecided, final_answer
-from cord_worker.dataset.values import Flaw, NotText, number_text
+from cord_worker.dataset.values import Flaw, NotText, number_text, type_name
 from cord_worker.dataset.visible import stripped
 
 MAX_KEY = 512
@@ -14,6 +16,7 @@ Taken = tuple[str, tuple[Change, ...]]
 """A text, and how it was got out of the field."""
 
 _NOT_TEXT = Flaw(None, "holds bytes that are not UTF-8 text: write the column as text")
+_MESSAGES_AS_TEXT = re.compile(r"""\[\s*\{\s*(["'])(?:role|content)\1\s*:""")
 _USERS = ("user", "human")
 _SYSTEMS = ("system", "developer")
 
@@ -23,16 +26,19 @@ def question(value: Json) -> Taken | Flaw:
     if isinstance(value, NotText):
         return _NOT_TEXT
     if isinstance(value, str):
-        return (
-            (text, ()) if (text := stripped(value)) else Flaw(None, "is empty: write the question, or take the row out")
-        )
+        text = stripped(value)
+        if not text:
+            return Flaw(None, "is empty: write the question, or take the row out")
+        if _MESSAGES_AS_TEXT.match(text):
+            return Flaw(None, "is the text of a list of messages: write the question itself, or a real list")
+        return text, ()
     if value is None:
         return Flaw(None, "is missing: write the question, or take the row out")
     if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
         return _of_messages([turn for turn in value if isinstance(turn, dict)])
     if isinstance(value, dict):
         return _is_object(value, "question")
-    return Flaw(None, f"is of type {type(value).__name__}: write the question as text")
+    return Flaw(None, f"is of type {type_name(value)}: write the question as text")
 
 
 def _of_messages(turns: list[dict[str, Json]]) -> Taken | Flaw:
@@ -121,7 +127,9 @@ def passage(value: Json) -> str | Flaw | None:
         value = "\n\n".join(str(part) for part in value)
     if value is None or isinstance(value, str):
         return stripped(value) or None if value else None
-    return Flaw(None, f"is of type {type(value).__name__}: write the passage as text or as a list of texts")
+    if isinstance(value, dict):
+        return _is_object(value, "passage")
+    return Flaw(None, f"is of type {type_name(value)}: write the passage as text or as a list of texts")
 
 
 def key(value: Json) -> str | Flaw:
@@ -129,7 +137,7 @@ def key(value: Json) -> str | Flaw:
     if isinstance(value, NotText):
         return _NOT_TEXT
     if isinstance(value, bool) or not isinstance(value, str | int | None):
-        return Flaw(None, f"is of type {type(value).__name__}: write the id as text or as an integer")
+        return Flaw(None, f"is of type {type_name(value)}: write the id as text or as an integer")
     found = "" if value is None else stripped(str(value))
     if not found:
         return Flaw(None, "is missing: give every row its id, or take the field out for ids made from the content")

@@ -13,7 +13,9 @@ _HASHES = re.compile(r"(?<![#\w])####(?!#)[ \t]*(?P<answer>[^\n]*)")
 _HEADING = re.compile(r"(?m)^[ \t]*####(?!#)")
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?P<brace>\{)?")
 _BARE = re.compile(r"[A-Za-z0-9]|\\[A-Za-z]+")
-_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
+_FAR = 40
+"""Characters between two boxes that may be side by side."""
 _BETWEEN_BOXES = re.compile(r"[\s$]*(?:[,;]|,?\s*(?:and|or|\\text\{\s*(?:and|or)\s*\}))[\s$]*")
 
 
@@ -27,6 +29,8 @@ def final_answer(text: str) -> str | None:
     Raises:
         Undecided: several final answers that differ, or one that is cut off.
     """
+    if not ("\\" in text or "#" in text or "<" in text):
+        return None
     found = [answer for answer in (_after_hashes(text), _boxed(text), _tagged(text)) if answer is not None]
     if not found:
         return None
@@ -93,15 +97,24 @@ def _inner(content: str) -> str:
 
 
 def _tagged(text: str) -> str | None:
-    found = list(dict.fromkeys(match[1].strip() for match in _TAGGED.finditer(text)))
-    if len(found) > 1:
-        raise Undecided(f"has several <answer> tags ({found[0]!r:.40} and {found[1]!r:.40})")
-    if found and not found[0]:
+    """What stands between the tags `<answer>` and `</answer>`."""
+    found: dict[str, None] = {}
+    opened: int | None = None
+    for tag in _TAG.finditer(text):
+        if not tag[1]:
+            opened = tag.end()
+        elif opened is not None:
+            found[text[opened : tag.start()].strip()] = None
+            opened = None
+    answers = list(found)
+    if len(answers) > 1:
+        raise Undecided(f"has several <answer> tags ({answers[0]!r:.40} and {answers[1]!r:.40})")
+    if answers == [""]:
         raise Undecided("has an empty <answer> tag")
-    if not found:
+    if not answers:
         return None
-    box = _boxed(found[0])
-    return box if box is not None else found[0]
+    box = _boxed(answers[0])
+    return box if box is not None else answers[0]
 
 
 def _closing_brace(text: str, start: int) -> int | None:

@@ -98,6 +98,11 @@ def shortest(value: float, text: str) -> float:
     return NumberText(value, plain)
 
 
+def type_name(value: object) -> str:
+    """The type of a JSON value, as messages call it."""
+    return "float" if isinstance(value, float) else type(value).__name__
+
+
 class NotText(str):
     """Base64 of bytes that are no UTF-8: no question and no answer, but storable beside them."""
 

@@ -12,6 +12,7 @@ _AT_ENDS = (
 """Zero-width and filling characters and marks of direction; those that pair with one inside the text are left."""
 _INSIDE = re.compile("[\u00ad\u200b\u200e\u200f\u2060-\u2064\ufeff\u061c\u180e]")
 """Not the joiners: emoji, Persian and Indic scripts need them."""
+_STRIPPED = _AT_ENDS + "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 _BLANK = frozenset(_AT_ENDS)
 
 
@@ -20,10 +21,7 @@ def stripped(text: str) -> str:
     plain = text.strip()
     if plain.isascii():
         return plain
-    before = None
-    while before != plain:
-        before = plain
-        plain = plain.strip(_AT_ENDS).strip()
+    plain = plain.strip(_STRIPPED)
     if all(_is_invisible(character) for character in plain[:1_000]) and not any(map(str.isalnum, plain)):
         return ""
     return plain

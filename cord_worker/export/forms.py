@@ -58,7 +58,20 @@ def output_file(output: str) -> Iterator[IO[bytes]]:
         elif form is Form.ZSTD_LINES:
             import pyarrow as pa
 
-            with pa.CompressedOutputStream(pa.PythonFile(file, mode="w"), "zstd") as packed:
+            with pa.CompressedOutputStream(pa.PythonFile(_LeftOpen(file), mode="w"), "zstd") as packed:
                 yield cast("IO[bytes]", packed)
         else:
             yield file
+
+
+class _LeftOpen:
+    """A file that is not closed with what writes into it: it is still to be synced."""
+
+    closed = False
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.write = file.write
+        self.flush = file.flush
+
+    def close(self) -> None:
+        """Nothing: the owner closes the file."""

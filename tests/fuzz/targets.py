@@ -23,22 +23,28 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cord_worker.config import RunConfig
-from cord_worker.dataset import ProblemRecord, RejectedRecord, read_problems
-from cord_worker.dataset.reading import MAX_KEY
+from cord_worker.dataset import ProblemRecord, ReadOptions, RejectedRecord, read_problems
+from cord_worker.dataset.jsontext import exact_json
+from cord_worker.dataset.roles import MAX_KEY
+from cord_worker.dataset.solutions import Undecided, final_answer
+from cord_worker.dataset.visible import stripped
 from cord_worker.errors import ConfigError, DatasetError
+from cord_worker.latex import COMMANDS, escaped_reply, lost_backslashes, with_backslashes, without_invalid_escapes
 from cord_worker.prompting.integration import read_integration
 from cord_worker.prompting.segmentation import TextKind, cut, ends_of
 from cord_worker.prompting.trajectory import Segmentation, SegmentationRule
 from cord_worker.prompting.verdict import read_verdict
 from cord_worker.search.validity import invalid_reason, storable
 
-KINDS = (".jsonl", ".json", ".csv", ".jsonl.gz", ".parquet")
+KINDS = (".jsonl", ".json", ".csv", ".jsonl.gz", ".parquet", ".tsv", ".jsonl.zst")
+ONE_SHARD = "data/train-00000-of-00001.jsonl"
 SEGMENTATIONS = tuple(Segmentation.of(rule, ("wait", "let me check", "等等")) for rule in SegmentationRule)
 _SHARED_MEMORY = Path("/dev/shm")
 
 
 def dataset(data: bytes) -> None:
-    """A dataset file of any kind: problems and refusals, or one DatasetError; the same when read again."""
+    """A dataset file of any kind: problems and refusals, or one DatasetError; the same when read again, and the same
+    under the hub's layout."""
     if not data:
         return
     suffix = KINDS[data[0] % len(KINDS)]
@@ -47,11 +53,19 @@ def dataset(data: bytes) -> None:
         path = folder / f"problems{suffix}"
         path.write_bytes(content)
         first, second = _read(path), _read(path)
+        repaired = _read(path, ReadOptions(repair_latex=True, answer_as_is=bool(data[0] & 0x40)))
+        if suffix == ".jsonl":
+            shard = folder / "hub" / ONE_SHARD
+            shard.parent.mkdir(parents=True)
+            path.rename(shard)
+            assert isinstance(_read(folder / "hub"), list) == isinstance(first, list)
     assert first == second
+    assert isinstance(repaired, list) or isinstance(first, str)  # a file of damaged rows alone is none without repair
     for record in first if isinstance(first, list) else ():
         if isinstance(record, RejectedRecord):
             assert record.reason
             continue
+        exact_json(record.metadata).encode()
         for text in (record.question, record.answer, record.passage, record.key):
             if text is not None:
                 assert text.strip() == text != ""
@@ -59,6 +73,24 @@ def dataset(data: bytes) -> None:
                 text.encode()
         assert len(record.key) <= MAX_KEY
         json.dumps(record.metadata, allow_nan=False, ensure_ascii=False).encode()
+
+
+def latex(data: bytes) -> None:
+    """A text that may have lost backslashes, alone and inside JSON; and as a worked solution."""
+    text = _text(data)
+    for damaged in (True, False):
+        (spots,) = lost_backslashes([text], damaged=damaged)
+        assert all(spot.command in COMMANDS for spot in spots)
+        mended = with_backslashes(text, spots)
+        assert len(mended) == len(text) + len(spots)
+    valid = json.dumps({"step": text})
+    assert isinstance(json.loads(escaped_reply(valid)), dict)
+    without_invalid_escapes(text)
+    plain = stripped(text)
+    assert plain == stripped(plain) == plain.strip()
+    with suppress(Undecided):
+        found = final_answer(text)
+        assert found is None or found == found.strip() != ""
 
 
 def segmentation(data: bytes) -> None:
@@ -112,7 +144,7 @@ def config(data: bytes) -> None:
 
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
-    function.__name__: function for function in (dataset, segmentation, replies, config)
+    function.__name__: function for function in (dataset, latex, segmentation, replies, config)
 }
 
 
@@ -120,9 +152,9 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape" if data[:1] == b"\xff" else "replace")
 
 
-def _read(path: Path) -> list[ProblemRecord | RejectedRecord] | str:
+def _read(path: Path, options: ReadOptions = ReadOptions()) -> list[ProblemRecord | RejectedRecord] | str:  # noqa: B008
     try:
-        return list(read_problems(path))
+        return list(read_problems(path, options=options))
     except DatasetError as error:
         return str(error)
 

@@ -15,7 +15,7 @@ from targets import TARGETS
 CORPUS = sorted(path for path in (Path(__file__).parent / "corpus").glob("*/*") if path.is_file())
 MARKS = (
     "\n### Step 2.", "### Step", "</think>", "<think>", "\n\n", "Wait", ". wait", "<|im_end|>", "\x1b[2J",
-    "{", "}", '"', "[",
+    "{", "}", '"', "[", "\x0crac", "\nu", "\\boxed{", "#### ", "\u200b",
 )  # fmt: skip
 TEXT = st.lists(st.one_of(st.text(max_size=12), st.sampled_from(MARKS)), max_size=20).map("".join)
 

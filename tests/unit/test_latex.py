@@ -47,6 +47,9 @@ def test_a_value_that_is_one_command_is_restored(command: str) -> None:
         r"h_\nu",
         r"\begin{cases} 1 \end{cases}".replace(r"\end", "|end"),
         r"\tan(x)",
+        r"Solve x \ne 2",
+        r"as x \to 0",
+        r"sin x = 2 \tan x",
     ],
 )
 def test_commands_inside_a_text_are_restored(text: str) -> None:
@@ -69,6 +72,8 @@ def test_commands_inside_a_text_are_restored(text: str) -> None:
         "$$\ne^{x} = 1\n$$",
         "f(x) = \\pi\nu = 3",
         "page\x0cNext page",
+        "pane \ne vino",
+        "a b c\nu v w",
         "\ttabbed text\n\tboth",
     ],
 )
@@ -86,14 +91,15 @@ def test_the_texts_of_a_row_are_judged_together() -> None:
     assert [len(spots) for spots in lost_backslashes(["so $x \ne y$", "1"])] == [1, 0]
 
 
-COMMON = (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
-    "frac dfrac tfrac binom sqrt sum prod int lim sin cos tan log ln exp times div cdot pm leq geq neq ne approx to "
-    "rightarrow Rightarrow infty partial nabla forall exists in notin ni subset cup cap emptyset angle triangle perp "
-    "parallel mid nmid not neg land lor left right langle rangle lfloor rfloor text textbf mathbb mathrm boxed bar hat "
-    "vec tilde overline underline underbrace begin end quad ldots because therefore bmod bot bullet boldsymbol flat "
-    "uparrow upsilon big bigl beth nexists tanh rm tag root rule"
-).split()
+_COMMON = """
+alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega
+frac dfrac tfrac binom sqrt sum prod int lim sin cos tan log ln exp times div cdot pm leq geq neq ne approx to
+rightarrow Rightarrow infty partial nabla forall exists in notin ni subset cup cap emptyset angle triangle perp
+parallel mid nmid not neg land lor left right langle rangle lfloor rfloor text textbf mathbb mathrm boxed bar hat
+vec tilde overline underline underbrace begin end quad ldots because therefore bmod bot bullet boldsymbol flat
+uparrow upsilon big bigl beth nexists tanh rm tag root rule
+"""
+COMMON = _COMMON.split()
 
 
 @pytest.mark.parametrize("around", ["%s", "We have \\%s{x}.", "so $\\%s$ is", "a \\%s b", "f(\\%s x)"])
@@ -105,7 +111,15 @@ def test_no_common_command_is_lost_in_a_reply_that_does_not_escape(around: str) 
 
 @pytest.mark.parametrize(
     "text",
-    ["First.\nThen.", "Let\nu = x^2", "so:\ni = 1", "a\tb", "one\r\ntwo", "\\frac{1}{2} and \\nu.\nu = 3", "\\\\ \\nabla"],
+    [
+        "First.\nThen.",
+        "Let\nu = x^2",
+        "so:\ni = 1",
+        "a\tb",
+        "one\r\ntwo",
+        "\\frac{1}{2} and \\nu.\nu = 3",
+        "\\\\ \\nabla",
+    ],
 )
 def test_a_reply_that_escapes_is_left_as_it_is(text: str) -> None:
     reply = json.dumps({"step": text})

@@ -46,7 +46,13 @@ def refusal(tmp_path: Path, row: dict[str, Any]) -> str:
         ({"options": ["A) Rhine", "B) Oder", "C) Elbe"], "answer": "A"}, "A"),
         ({"options": {"A": "Rhine", "B": "Oder", "C": "Elbe"}, "answer": "Oder"}, "B"),
         ({"choices": {"text": RIVERS, "label": ["A", "B", "C"]}, "answerKey": "C"}, "C"),
-        ({"choices": [{"text": text, "label": label} for text, label in zip(RIVERS, "ABC", strict=True)], "answer": "A"}, "A"),
+        (
+            {
+                "choices": [{"text": text, "label": label} for text, label in zip(RIVERS, "ABC", strict=True)],
+                "answer": "A",
+            },
+            "A",
+        ),
         ({"A": "Rhine", "B": "Oder", "C": "Elbe", "D": "Main", "answer": "D"}, "D"),
     ],
     ids=str,

@@ -17,7 +17,17 @@ def only(tmp_path: Path, **row: str) -> ProblemRecord | RejectedRecord:
     return record
 
 
-INVISIBLE = ["\u200b", "\ufeff", "\u2060\u200d", "\u00ad", "\u3164", "\u2800", "\u200e \u00a0\u200b", "\u202a\u202c", "\ufe0f"]
+INVISIBLE = [
+    "\u200b",
+    "\ufeff",
+    "\u2060\u200d",
+    "\u00ad",
+    "\u3164",
+    "\u2800",
+    "\u200e \u00a0\u200b",
+    "\u202a\u202c",
+    "\ufe0f",
+]
 
 
 @pytest.mark.parametrize("text", INVISIBLE, ids=ascii)

@@ -1,0 +1,138 @@
+"""What a name decides is written, and rows that every reader takes for one type."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json
+import pyarrow.parquet as pq
+import pytest
+
+from cord_worker.dataset.records import NumberText
+from cord_worker.export.files import ExportError
+from cord_worker.export.forms import Form, check_output, form_of
+from cord_worker.export.metadata import MOST_FIELDS, Metadata
+from cord_worker.export.rows import write_rows
+
+ROWS = [{"id": "a", "score": 0.5}, {"id": "b", "score": None}]
+SCHEMA = {"id": "text", "score": "number"}
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("-", Form.LINES),
+        ("out.jsonl", Form.LINES),
+        ("OUT.JSONL", Form.LINES),
+        ("a.b/run.v2.jsonl.gz", Form.GZIP_LINES),
+        ("out.jsonl.zst", Form.ZSTD_LINES),
+        ("out.parquet", Form.PARQUET),
+    ],
+)
+def test_the_name_says_what_is_written(name: str, form: Form) -> None:
+    assert form_of(name) is form
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["out", "out.json", "out.csv", "out.txt", "out.gz", "out.zst", "out.parquet.gz", "out.jsonl.bz2", ".jsonl", ""],
+)
+def test_any_other_name_is_refused_with_those_that_do(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ExportError, match=r"\.jsonl, \.jsonl\.gz, \.jsonl\.zst, \.parquet, or give -"):
+        check_output(str(tmp_path / "x" / name) if name else name)
+    assert not list(tmp_path.iterdir())
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".parquet":
+        return list(pq.read_table(path).to_pylist())
+    if path.suffix == ".zst":
+        data = pa.input_stream(str(path), compression="zstd").read()
+    else:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return [json.loads(line) for line in data.decode().splitlines()]
+
+
+@pytest.mark.parametrize("ending", [form.value for form in Form])
+def test_the_same_rows_come_out_of_every_form_in_the_same_bytes(tmp_path: Path, ending: str) -> None:
+    first, second = tmp_path / f"one{ending}", tmp_path / f"two{ending}"
+    assert write_rows(str(first), iter(ROWS), SCHEMA) == write_rows(str(second), iter(ROWS), SCHEMA) == 2
+    assert read(first) == ROWS
+    assert first.read_bytes() == second.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [first.name, second.name]
+
+
+@pytest.mark.parametrize("ending", [form.value for form in Form])
+def test_a_failure_on_the_way_leaves_the_old_file(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"out{ending}"
+    path.write_bytes(b"old")
+
+    def failing() -> Any:
+        yield ROWS[0]
+        raise LookupError("half way")
+
+    with pytest.raises(LookupError):
+        write_rows(str(path), failing(), SCHEMA)
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e"], ids=ascii)
+def test_a_line_separator_in_a_text_does_not_end_its_line(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "out.jsonl"
+    write_rows(str(path), [{"id": f"one{separator}two"}], {"id": "text"})
+    (line,) = path.read_text("utf-8").splitlines()
+    assert json.loads(line) == {"id": f"one{separator}two"}
+
+
+KINDS = {
+    "level": frozenset({"integer"}),
+    "share": frozenset({"integer", "number", "null"}),
+    "topic": frozenset({"string", "null"}),
+    "easy": frozenset({"boolean"}),
+    "mixed": frozenset({"string", "object", "integer"}),
+    "tags": frozenset({"array"}),
+    "long": frozenset({"exact"}),
+    "none": frozenset({"null"}),
+}
+ATTRIBUTES: list[dict[str, Any]] = [
+    {"level": 1, "share": 1, "topic": "sums", "easy": True, "mixed": {"a": [1]}, "tags": ["x"], "none": None},
+    {"share": 0.5, "topic": None, "mixed": "text", "long": NumberText(0.1, "0.12345678901234567890")},
+    {},
+]
+
+
+def test_metadata_has_one_type_a_field(tmp_path: Path) -> None:
+    metadata = Metadata(KINDS)
+    rows = [{"metadata": metadata.of(attributes)} for attributes in ATTRIBUTES]
+    assert [list(row["metadata"]) for row in rows] == [sorted(KINDS)] * 3
+    first, second, third = (row["metadata"] for row in rows)
+    assert (first["level"], first["share"], first["topic"], first["easy"]) == (1, 1.0, "sums", True)
+    assert (first["mixed"], second["mixed"], first["tags"]) == ('{"a": [1]}', '"text"', '["x"]')
+    assert second["long"] == "0.12345678901234567890"
+    assert set(third.values()) == {None}
+    for ending in (".jsonl", ".parquet"):
+        path = tmp_path / f"out{ending}"
+        write_rows(str(path), rows, {"metadata": metadata.schema})
+        assert read(path) == rows
+    # A reader without a schema finds the same one.
+    found = pyarrow.json.read_json(tmp_path / "out.jsonl").to_pylist()
+    assert found == rows
+
+
+def test_without_metadata_it_is_empty_and_readable(tmp_path: Path) -> None:
+    metadata = Metadata({})
+    assert metadata.of({}) == {}
+    path = tmp_path / "out.parquet"
+    write_rows(str(path), [{"metadata": metadata.of({})}], {"metadata": metadata.schema})
+    assert pq.read_table(path).num_rows == 1
+
+
+def test_fields_that_every_row_names_anew_become_one_text() -> None:
+    metadata = Metadata({f"field{number}": frozenset({"string"}) for number in range(MOST_FIELDS + 1)})
+    assert metadata.of({"field3": "x"}) == {"json": '{"field3": "x"}'}
+    assert metadata.of({}) == {"json": None}

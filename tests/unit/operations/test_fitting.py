@@ -1,0 +1,79 @@
+"""Questions that do not fit a model's context are found without any weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cord_worker.config import RunConfig
+from cord_worker.operations.enqueuing import DatasetSource, validate_dataset
+
+CONFIG = """
+[models.planner]
+path = "bundled:planner"
+max_model_len = 256
+[models.prover]
+path = "bundled:prover"
+[models.away]
+path = "owner/not-here"
+[[teachers]]
+name = "first"
+model = "planner"
+[[teachers]]
+name = "second"
+model = "away"
+[prover]
+model = "prover"
+[search]
+step_tokens = 32
+thinking_tokens = {thinking}
+answer_tokens = 32
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> DatasetSource:
+    """A question that fits and one that does not."""
+    rows = [
+        {"id": "short", "question": "2 + 2?", "answer": "4"},
+        {"id": "long", "question": "2 + " * 200, "answer": "4"},
+    ]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return DatasetSource(tmp_path / "d.jsonl")
+
+
+def config(thinking: int) -> RunConfig:
+    return RunConfig.parse(CONFIG.format(thinking=thinking), source="cord.toml", folder=Path("/"))
+
+
+def test_the_numbers_add_up_and_name_the_question(source: DatasetSource) -> None:
+    found = validate_dataset(source, config(64))
+    assert found.fitting is not None
+    teacher, prover = found.fitting.fits
+    assert (teacher.role, teacher.context, teacher.thinking, teacher.end) == ("teacher first", 256, 64, 32)
+    assert teacher.room == 256 - teacher.overhead - 64 - 32
+    assert teacher.count == 1
+    (misfit,) = teacher.misfits
+    assert (misfit.key, misfit.location) == ("long", "d.jsonl:2")
+    assert misfit.prompt - teacher.overhead == teacher.longest > teacher.room
+    assert f"{misfit.prompt:,} prompt + 64 thinking + 32 answer" in teacher.named()[0]
+    assert prover.role == "prover"
+    assert not found.is_sound
+    assert "away" in found.fitting.skipped[0]
+
+
+def test_budgets_that_leave_no_room_are_said_and_do_not_refuse_every_question(source: DatasetSource) -> None:
+    found = validate_dataset(source, config(4096))
+    assert found.fitting is not None
+    teacher = found.fitting.fits[0]
+    assert teacher.room < 0
+    assert "lower search.thinking_tokens" in teacher.line()
+    assert [misfit.key for misfit in teacher.misfits] == ["long"]
+
+
+def test_without_a_configuration_no_model_is_looked_at(source: DatasetSource) -> None:
+    found = validate_dataset(source)
+    assert found.fitting is None
+    assert found.is_sound
