@@ -21,6 +21,7 @@ Decided here, where templates differ:
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from cord_worker.prompting.think_tags import USUAL_TAGS, ThinkTags
 DEFAULT_DATE = date(2025, 1, 1)
 """Today, for templates that are rendered outside of a run."""
 _NO_OPTIONS: Mapping[str, Any] = {}
+_DATE_CALL = re.compile(r"""strftime_now\(\s*("[^"\\]*"|'[^'\\]*')\s*\)""")
 _USER = "\ue000cord-user\ue001"
 _SYSTEM = "\ue000cord-system\ue001"
 
@@ -94,6 +96,7 @@ def render_first_turn(
     if not tokenizer.chat_template:
         return _without_template(user, system, tags.opening if thinking else None)
     variables = {"enable_thinking": thinking, "thinking": thinking, **_of_date(today), **options}
+    variables |= _dated(tokenizer.chat_template, today)
     rendered = None if system is None else _rendered(tokenizer, variables, (_SYSTEM, _USER))
     if rendered is None:
         user, system = f"{system}\n\n{user}" if system else user, None
@@ -167,8 +170,27 @@ def _parts(content: str) -> list[dict[str, str]]:
 
 
 def _of_date(today: date) -> dict[str, Any]:
-    """What templates take the date from: a variable (Llama) or a function (most)."""
-    return {"date_string": today.strftime("%d %b %Y"), "strftime_now": datetime.combine(today, time()).strftime}
+    """What templates take the date from: a variable (Llama) or a function (most), see `_dated`."""
+    return {"date_string": today.strftime("%d %b %Y")}
+
+
+def _dated(template: Any, today: date) -> dict[str, Any]:
+    """The chat template with the date in place of its calls of `strftime_now`; nothing where it has none.
+
+    Templates cannot be handed the function: transformers hands them data only, and its own function reads the clock.
+    Raises RequestError where a call does not hold its format as a text.
+    """
+    text = template.get("default") if isinstance(template, dict) else template
+    if not isinstance(text, str) or "strftime_now" not in text:
+        return {}
+    moment = datetime.combine(today, time())
+    text = _DATE_CALL.sub(lambda call: json.dumps(moment.strftime(call[1][1:-1]), ensure_ascii=False), text)
+    if re.search(r"strftime_now\s*\(", text):
+        raise RequestError(
+            "the chat template takes today's date in a form that cannot be fixed for a run (`strftime_now` of something "
+            "else than a text); give the model a chat template that writes the format there"
+        )
+    return {"chat_template": text}
 
 
 def _pieces(rendered: str, contents: dict[str, str], tags: ThinkTags | None) -> tuple[TurnPiece, ...]:
