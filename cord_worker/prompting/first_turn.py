@@ -5,16 +5,16 @@ list of pieces that says which text came from the template and which from outsid
 tokens in template pieces only.
 
 Decided here, where templates differ:
-- The generation prompt ends with one opening of the model's think tags (`<think>\\n` for most, see `think_tags`) whether
-  the template adds it, adds an empty thinking, or adds nothing. A template that begins the thinking itself, with words in
-  it, is refused.
+- The generation prompt ends with one opening of the model's think tags (`<think>\\n` for most, see `think_tags`)
+  whether the template adds it, adds an empty thinking, or adds nothing. A template that begins the thinking itself,
+  with words in it, is refused.
 - A template that refuses or drops a system turn gets the system text in front of the user's text.
 - A template that shows nothing of a content that is a text gets it as a list of one text part.
 - A tokenizer without a chat template (a base model) gets `Question: …\\n\\nAnswer: `.
-- Templates that print today's date get the run's (`Turn.date`): the same run must send the same prompt tomorrow, and from
-  every machine.
-- Templates are told that thinking is wanted (`enable_thinking`, `thinking`); other switches, such as `reasoning_effort`,
-  are a model's `template_options`.
+- Templates that print today's date get the run's (`Turn.date`): the same run must send the same prompt tomorrow, and
+  from every machine.
+- Templates are told that thinking is wanted (`enable_thinking`, `thinking`); other switches, such as
+  `reasoning_effort`, are a model's `template_options`.
 
 `require_template` tries a template when its model is loaded, so that one that cannot be used is refused then.
 """
@@ -86,7 +86,8 @@ def render_first_turn(
     Without `thinking` the turn ends where a plain reply begins: the template is asked for none, and an opening of a
     thinking that it adds all the same is left to the model. A passage stands before the question, separated by a blank
     line. `options` are further variables of the template. Raises RequestError for a blank question and for a template
-    that cannot be rendered, that does not show the user's text exactly once, or that begins a thinking with words in it.
+    that cannot be rendered, that does not show the user's text exactly once, or that begins a thinking with words in
+    it.
     """
     question = question.strip()
     if not question:
@@ -150,7 +151,7 @@ def _rendered(tokenizer: ChatTokenizer, variables: Mapping[str, Any], contents: 
             rendered = tokenizer.apply_chat_template(
                 conversation, tokenize=False, add_generation_prompt=True, **variables
             )
-        except Exception as error:  # templates are code from outside: jinja2 errors, TypeError, whatever they raise
+        except Exception as error:  # noqa: BLE001 - templates are code from outside and raise whatever they like
             refusal = refusal or error
             continue
         if not isinstance(rendered, str):
@@ -187,8 +188,8 @@ def _dated(template: Any, today: date) -> dict[str, Any]:
     text = _DATE_CALL.sub(lambda call: json.dumps(moment.strftime(call[1][1:-1]), ensure_ascii=False), text)
     if re.search(r"strftime_now\s*\(", text):
         raise RequestError(
-            "the chat template takes today's date in a form that cannot be fixed for a run (`strftime_now` of something "
-            "else than a text); give the model a chat template that writes the format there"
+            "the chat template takes today's date in a form that cannot be fixed for a run (`strftime_now` of "
+            "something else than a text); give the model a chat template that writes the format there"
         )
     return {"chat_template": text}
 
@@ -217,7 +218,7 @@ def _opened(tail: str, tags: ThinkTags) -> str:
     last = max((match.end() for match in re.finditer(openings, tail)), default=None)
     if last is not None and not re.search(closings, tail[last:]):
         raise RequestError(
-            f"the chat template opens the thinking and begins it with words ({tail[last:].strip()!r:.80}), where a step is "
-            "to be written; give the model a chat template that ends with the assistant's turn"
+            f"the chat template opens the thinking and begins it with words ({tail[last:].strip()!r:.80}), where a "
+            "step is to be written; give the model a chat template that ends with the assistant's turn"
         )
     return tail + tags.opening

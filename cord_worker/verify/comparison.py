@@ -53,7 +53,9 @@ _PLACES = 6
 _BY_MATH = Rule()
 
 
-def compare(generated_answer: str, reference: str, rule: Rule = _BY_MATH, *, question: str | None = None) -> Verdict:
+def compare(
+    generated_answer: str, reference: str, rule: Rule = _BY_MATH, *, question: str | None = None
+) -> Verdict:
     """The verdict on `generated_answer`; may take very long on hostile input (see `AnswerChecker`)."""
     generated_answer, reference = one_form(_printable(generated_answer)), one_form(_printable(reference))
     expected = _expected(reference)

@@ -14,10 +14,13 @@ import sqlalchemy as sa
 sys.path.insert(0, str(Path(__file__).parent))
 from cluster import INSTANT, Cluster, content, count
 
-from cord_worker.engines.instant import MALFORMED
+from cord_worker.engines.instant import ALIKE, MALFORMED
 from cord_worker.export.jsonl import export_run
+from cord_worker.operations.replaying import replay_run, verify_tables
 from cord_worker.store.database import Database
 from cord_worker.store.models import Base
+from cord_worker.store.placement import winning_steps
+from cord_worker.store.status import read_totals, teacher_selection
 
 PROBLEMS = 6
 SEARCHES = {
@@ -117,6 +120,50 @@ def test_an_llm_judge_killed_in_the_middle_ends_as_an_undisturbed_one(
     assert count(database, "judgment_attempts > 1", "trajectories") > 0
     assert count(database, "answer_state = 'judged' AND correct IS NOT NULL", "trajectories") == PROBLEMS
     assert {row[2] for row in undisturbed["problems"]} == {"done"}
+
+
+def test_equal_proposals_are_scored_once_and_their_teachers_share_the_credit_whatever_is_killed(
+    tmp_path: Path, database: Database, database_url: str, broker_url: str
+) -> None:
+    problems = 3
+    with Cluster(tmp_path, database_url, broker_url) as cluster:
+        prover = cluster.config.scorer.model
+        cluster.start()
+        cluster.enqueue(database, problems, addition=f" {ALIKE}")
+        cluster.wait_until(lambda: count(database, "state = 'done'") == problems, 120)
+        undisturbed = content(database)
+        empty_tables(database)
+
+        with cluster.no_result_of(prover, database, "OLD.state = 'scoring'"):
+            cluster.enqueue(database, problems, addition=f" {ALIKE}")
+            scoring = "EXISTS (SELECT 1 FROM candidates c WHERE c.problem_id = problems.id AND c.state = 'scoring')"
+            cluster.wait_until(lambda: count(database, scoring) > 0, 120)
+            cluster.kill(prover)
+        cluster.start(prover)
+        cluster.wait_until(lambda: count(database, "state = 'done'") == problems, 120)
+    assert content(database) == undisturbed
+    assert count(database, "duplicate_of IS NULL AND state <> 'scored'", "candidates") == 0
+    assert count(database, "duplicate_of IS NOT NULL AND score_attempts > 0", "candidates") == 0
+    teachers = len(cluster.config.teachers)
+    assert count(database, "duplicate_of IS NULL", "candidates") * teachers == count(database, "true", "candidates")
+
+    run_id = database.run(lambda connection: get_run_id(connection))
+    totals = database.run(lambda connection: read_totals(connection, run_id))
+    assert [teacher.share for teacher in totals.teachers] == pytest.approx([1 / teachers] * teachers)
+    for name in ("proposed", "invalid", "shared", "kept", "winning", "mean_score"):
+        figures = [getattr(teacher, name) for teacher in totals.teachers]
+        assert figures == pytest.approx([figures[0]] * teachers), name
+    tenths = database.run(lambda connection: teacher_selection(connection, "run"))
+    assert [row.hit_rate for row in tenths if row.hit_rate is not None] == pytest.approx([1 / teachers] * len(tenths))
+    steps = database.run(lambda connection: winning_steps(connection, run_id))
+    assert sum(step.share for step in steps) == pytest.approx(count(database, "winning", "candidates"))
+    *_, replayed = replay_run(database, "run")
+    assert (replayed.differences, replayed.problems) == ([], problems)
+    assert [verdict for verdict in verify_tables(database, "run", examples=3) if verdict.offences] == []
+
+
+def get_run_id(connection: sa.Connection) -> int:
+    return int(connection.execute(sa.text("SELECT id FROM runs")).scalar_one())
 
 
 def test_curation_stores_whole_trajectories_and_their_best_as_the_result(

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - templates are read better on lines of their own
 """Chat templates in the styles of the model families, rendered by transformers, and what each model's codec makes of
 them. The templates are our own, as short as what they show allows."""
 
