@@ -132,8 +132,11 @@ def test_equal_proposals_are_scored_once_and_their_teachers_share_the_credit_wha
         cluster.enqueue(database, problems, addition=f" {ALIKE}")
         cluster.wait_until(lambda: count(database, "state = 'done'") == problems, 120)
         undisturbed = content(database)
+        for name in cluster.names:
+            assert cluster.stop(name) == 0
         empty_tables(database)
 
+        cluster.start()
         with cluster.no_result_of(prover, database, "OLD.state = 'scoring'"):
             cluster.enqueue(database, problems, addition=f" {ALIKE}")
             scoring = "EXISTS (SELECT 1 FROM candidates c WHERE c.problem_id = problems.id AND c.state = 'scoring')"

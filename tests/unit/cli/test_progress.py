@@ -21,7 +21,7 @@ def counts(*, done: int = 0, active: int = 0, queued: int = 0, failed: int = 0, 
 
 
 def totals(*, teacher: str = "planner", mean_steps: float | None = None) -> Totals:
-    totals = TeacherTotals(teacher, 10, 1, 5, 2, 1.0, 0.5, 100, 0.25)
+    totals = TeacherTotals(teacher, 10, 1, 0, 5, 2, 1.0, 0.5, 100, 0.25)
     return Totals(
         1, 0.5, 1, 1, 1.0, mean_steps, {"scored": 9, "invalid": 1}, (totals,), 7, 50, 0.1, None, None, 0, 600.0
     )
