@@ -230,8 +230,8 @@ class ModelConfig(_Section):
     system_prompt: str | None = Field(None, description="System turn, as the model's card recommends.")
     think_open: str | None = Field(
         None,
-        description="What opens the model's thinking, whitespace included, such as `[THINK]`; found in its chat template "
-        "or among its tokens by default, `<think>` and a new line where they show none. Needs think_close.",
+        description="What opens the model's thinking, whitespace included, such as `[THINK]`; by default found in its "
+        "chat template or among its tokens, `<think>` and a new line where they show none. Needs think_close.",
     )
     think_close: str | None = Field(
         None,
@@ -485,8 +485,8 @@ class SearchConfig(_Section):
     loop_repeats: int = Field(
         8,
         ge=2,
-        description="Repeats of one sentence at a step's end that make it a loop, at least loop_ngram times as many words. "
-        "Tables, matrices and digits need twice as much, and that the cap cut them; see docs/models.md.",
+        description="Repeats of one sentence at a step's end that make it a loop, at least loop_ngram times as many "
+        "words. Tables, matrices and digits need twice as much, and that the cap cut them; see docs/models.md.",
     )
     max_rounds: int = Field(3, ge=1, le=100, description="Tries of a step whose candidates are all invalid.")
 
@@ -540,8 +540,8 @@ class RunSection(_Section):
     seed: int = Field(0, ge=0, lt=2**63)
     date: datetime.date | None = Field(
         None,
-        description="What chat templates take for today, such as 2025-01-31, on every machine and as long as the run takes. "
-        "By default the day on which it is enqueued, which is stored with it; set it for the same text another day.",
+        description="What chat templates take for today, such as 2025-01-31, on every machine and as long as the run "
+        "takes. By default the day on which it is enqueued, stored with it; set it for the same text another day.",
     )
     max_active: int = Field(256, ge=1, description="Problems in flight at once.")
     priority: int = Field(

@@ -63,7 +63,8 @@ def processes_table(processes: Sequence[LiveProcess]) -> Table:
 
 
 def selection_tables(selection: Selection) -> Iterator[Table]:
-    """Totals by teacher (`shared`: proposals that another one of the step equals), then hit rates by tenth, then how well models reused prefixes."""
+    """Totals by teacher (`shared`: proposals that another one of the step equals), then hit rates by tenth, then how
+    well models reused prefixes."""
     totals = Table(title=f"{shown(selection.run)}: teachers", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for title in ("teacher", "proposed", "shared", "kept", "winning", "share", "mean score", "tokens"):
         totals.add_column(title, justify="left" if title == "teacher" else "right")

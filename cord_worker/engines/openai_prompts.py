@@ -112,8 +112,8 @@ class RepeatedPrefill:
         if any(form.startswith(begun) for form in self.forms):
             return None
         raise RequestError(
-            "the server repeats the assistant's text that it is to continue, as was noticed at start, but not this time: "
-            "what of its answer is new cannot be told"
+            "the server repeats the assistant's text that it is to continue, as was noticed at start, but not this "
+            "time: what of its answer is new cannot be told"
         )
 
 

@@ -46,8 +46,9 @@ class Student:
     def row(
         self, result: Result, segmentation: Segmentation, today: datetime.date = DEFAULT_DATE
     ) -> dict[str, str] | None:
-        """The row of a trajectory, with the run's date where the student's template shows one. None where there is no final answer, and where its text or its question holds one
-        of the student's control tokens: in a text a trainer cannot tell whose they are."""
+        """The row of a trajectory, with the run's date where the student's template shows one. None where there is no
+        final answer, and where its text or its question holds one of the student's control tokens: in a text a trainer
+        cannot tell whose they are."""
         answer = result.answer_text.strip()
         if not answer or not result.steps:
             return None

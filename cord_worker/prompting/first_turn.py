@@ -5,22 +5,23 @@ list of pieces that says which text came from the template and which from outsid
 tokens in template pieces only.
 
 Decided here, where templates differ:
-- The generation prompt ends with one opening of the model's think tags (`<think>\\n` for most, see `think_tags`) whether
-  the template adds it, adds an empty thinking, or adds nothing. A template that begins the thinking itself, with words in
-  it, is refused.
+- The generation prompt ends with one opening of the model's think tags (`<think>\\n` for most, see `think_tags`)
+  whether the template adds it, adds an empty thinking, or adds nothing. A template that begins the thinking itself,
+  with words in it, is refused.
 - A template that refuses or drops a system turn gets the system text in front of the user's text.
 - A template that shows nothing of a content that is a text gets it as a list of one text part.
 - A tokenizer without a chat template (a base model) gets `Question: …\\n\\nAnswer: `.
-- Templates that print today's date get the run's (`Turn.date`): the same run must send the same prompt tomorrow, and from
-  every machine.
-- Templates are told that thinking is wanted (`enable_thinking`, `thinking`); other switches, such as `reasoning_effort`,
-  are a model's `template_options`.
+- Templates that print today's date get the run's (`Turn.date`): the same run must send the same prompt tomorrow, and
+  from every machine.
+- Templates are told that thinking is wanted (`enable_thinking`, `thinking`); other switches, such as
+  `reasoning_effort`, are a model's `template_options`.
 
 `require_template` tries a template when its model is loaded, so that one that cannot be used is refused then.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from cord_worker.prompting.think_tags import USUAL_TAGS, ThinkTags
 DEFAULT_DATE = date(2025, 1, 1)
 """Today, for templates that are rendered outside of a run."""
 _NO_OPTIONS: Mapping[str, Any] = {}
+_DATE_CALL = re.compile(r"""strftime_now\(\s*("[^"\\]*"|'[^'\\]*')\s*\)""")
 _USER = "\ue000cord-user\ue001"
 _SYSTEM = "\ue000cord-system\ue001"
 
@@ -84,7 +86,8 @@ def render_first_turn(
     Without `thinking` the turn ends where a plain reply begins: the template is asked for none, and an opening of a
     thinking that it adds all the same is left to the model. A passage stands before the question, separated by a blank
     line. `options` are further variables of the template. Raises RequestError for a blank question and for a template
-    that cannot be rendered, that does not show the user's text exactly once, or that begins a thinking with words in it.
+    that cannot be rendered, that does not show the user's text exactly once, or that begins a thinking with words in
+    it.
     """
     question = question.strip()
     if not question:
@@ -94,6 +97,7 @@ def render_first_turn(
     if not tokenizer.chat_template:
         return _without_template(user, system, tags.opening if thinking else None)
     variables = {"enable_thinking": thinking, "thinking": thinking, **_of_date(today), **options}
+    variables |= _dated(tokenizer.chat_template, today)
     rendered = None if system is None else _rendered(tokenizer, variables, (_SYSTEM, _USER))
     if rendered is None:
         user, system = f"{system}\n\n{user}" if system else user, None
@@ -147,7 +151,7 @@ def _rendered(tokenizer: ChatTokenizer, variables: Mapping[str, Any], contents: 
             rendered = tokenizer.apply_chat_template(
                 conversation, tokenize=False, add_generation_prompt=True, **variables
             )
-        except Exception as error:  # templates are code from outside: jinja2 errors, TypeError, whatever they raise
+        except Exception as error:  # noqa: BLE001 - templates are code from outside and raise whatever they like
             refusal = refusal or error
             continue
         if not isinstance(rendered, str):
@@ -167,8 +171,27 @@ def _parts(content: str) -> list[dict[str, str]]:
 
 
 def _of_date(today: date) -> dict[str, Any]:
-    """What templates take the date from: a variable (Llama) or a function (most)."""
-    return {"date_string": today.strftime("%d %b %Y"), "strftime_now": datetime.combine(today, time()).strftime}
+    """What templates take the date from: a variable (Llama) or a function (most), see `_dated`."""
+    return {"date_string": today.strftime("%d %b %Y")}
+
+
+def _dated(template: Any, today: date) -> dict[str, Any]:
+    """The chat template with the date in place of its calls of `strftime_now`; nothing where it has none.
+
+    Templates cannot be handed the function: transformers hands them data only, and its own function reads the clock.
+    Raises RequestError where a call does not hold its format as a text.
+    """
+    text = template.get("default") if isinstance(template, dict) else template
+    if not isinstance(text, str) or "strftime_now" not in text:
+        return {}
+    moment = datetime.combine(today, time())
+    text = _DATE_CALL.sub(lambda call: json.dumps(moment.strftime(call[1][1:-1]), ensure_ascii=False), text)
+    if re.search(r"strftime_now\s*\(", text):
+        raise RequestError(
+            "the chat template takes today's date in a form that cannot be fixed for a run (`strftime_now` of "
+            "something else than a text); give the model a chat template that writes the format there"
+        )
+    return {"chat_template": text}
 
 
 def _pieces(rendered: str, contents: dict[str, str], tags: ThinkTags | None) -> tuple[TurnPiece, ...]:
@@ -195,7 +218,7 @@ def _opened(tail: str, tags: ThinkTags) -> str:
     last = max((match.end() for match in re.finditer(openings, tail)), default=None)
     if last is not None and not re.search(closings, tail[last:]):
         raise RequestError(
-            f"the chat template opens the thinking and begins it with words ({tail[last:].strip()!r:.80}), where a step is "
-            "to be written; give the model a chat template that ends with the assistant's turn"
+            f"the chat template opens the thinking and begins it with words ({tail[last:].strip()!r:.80}), where a "
+            "step is to be written; give the model a chat template that ends with the assistant's turn"
         )
     return tail + tags.opening

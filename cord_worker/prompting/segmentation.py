@@ -152,8 +152,8 @@ def _sentence_end_before(text: str) -> int:
 def answer_start(text: str, tags: ThinkTags) -> int:
     """Where the final answer begins in what a model wrote after its thinking was closed.
 
-    Some close it once more, or think again: `</think>` and `<think>…</think>` at the very beginning are passed over, with
-    the whitespace after them. A thinking that is not closed is all there is.
+    Some close it once more, or think again: `</think>` and `<think>…</think>` at the very beginning are passed over,
+    with the whitespace after them. A thinking that is not closed is all there is.
     """
     start = 0
     while True:
@@ -214,8 +214,8 @@ def cut(
 
     Middle whitespace, and a marker repeated at the very start, stay: whether a step is valid is decided in `search`. An
     answer is what follows a thinking that it begins with, up to the next `<think>` or `</think>`; a reply begins after
-    the last `</think>`, where the model thought. `ended` gives the reason where no end is in the text. Raises ValueError
-    for `ended="stop"` on a text without an end.
+    the last `</think>`, where the model thought. `ended` gives the reason where no end is in the text. Raises
+    ValueError for `ended="stop"` on a text without an end.
     """
     if kind == "reply":
         text = tags.canonical(text).rpartition(THINK_CLOSE)[2].lstrip()

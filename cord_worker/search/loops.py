@@ -11,8 +11,8 @@ itself. So only a repetition at the end counts, and how much of it is needed dep
 | single words (`wait wait wait`), sentences with several numbers (a division that has come round) | N units | 2 N |
 | digits, formulas, rows of a table or matrix | 2 N units | never |
 
-N is `ngram * repeats` words, and at least `repeats` times what is repeated; four times, where long sentences were cut. In
-scripts that put no spaces between words, and in text without spaces, characters are counted, six to a word.
+N is `ngram * repeats` words, and at least `repeats` times what is repeated; four times, where long sentences were cut.
+In scripts that put no spaces between words, and in text without spaces, characters are counted, six to a word.
 """
 
 from __future__ import annotations

@@ -83,9 +83,9 @@ def duplicates(candidates: Iterable[Candidate]) -> dict[int, int]:
     """Ids of the candidates that repeat a sibling, each with the id of the sibling that stands for both.
 
     Siblings extend the same place of the beam; texts are compared with every run of whitespace as one space. The
-    sibling with the lowest (teacher, sample) stands, whatever the order of arrival. Candidates that were invalid as they
-    were proposed are left out. One that turned out so when it was scored stands all the same: what repeats it was not
-    scored, and would have come to the same.
+    sibling with the lowest (teacher, sample) stands, whatever the order of arrival. Candidates that were invalid as
+    they were proposed are left out. One that turned out so when it was scored stands all the same: what repeats it was
+    not scored, and would have come to the same.
     """
     standing: dict[tuple[int | None, int, str], int] = {}
     repeats: dict[int, int] = {}

@@ -267,8 +267,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         "duplicates",
         "a candidate that repeats a sibling points at the first with this text, and of equal texts one stands",
         """
-        SELECT p.id, format('candidate %s repeats %s, which is no sibling, has another text, comes later or repeats one '
-                            'itself', c.id, c.duplicate_of)
+        SELECT p.id, format('candidate %s repeats %s: no sibling, another text, a later one or a duplicate itself',
+                            c.id, c.duplicate_of)
         FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.duplicate_of IS NOT NULL
         JOIN teachers t ON t.id = c.teacher_id
         JOIN candidates s ON s.id = c.duplicate_of JOIN teachers u ON u.id = s.teacher_id

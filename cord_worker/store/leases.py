@@ -231,14 +231,14 @@ _CLAIM_SCORES = sa.text(
         RETURNING p.id, p.outstanding = 0 AS is_complete
     )
     SELECT due.problem_id, due.is_first, due.original <> due.id AS is_repeated,
-           coalesce(lowered.is_complete, false) AS is_complete, claimed.id AS candidate_id, claimed.attempt, due.run_id, due.question,
-           due.passage, due.answer, {steps_to("claimed.id")} AS steps
+           coalesce(lowered.is_complete, false) AS is_complete, claimed.id AS candidate_id, claimed.attempt, due.run_id,
+           due.question, due.passage, due.answer, {steps_to("claimed.id")} AS steps
     FROM due LEFT JOIN claimed ON claimed.id = due.id LEFT JOIN lowered ON lowered.id = due.problem_id
     ORDER BY due.id
     """
 )
-"""A candidate is claimed once all texts are there that it may repeat, so whoever claims it, and whenever, finds the same:
-of equal texts the first by teacher and sample stands. What repeats it is final with that."""
+"""A candidate is claimed once all texts are there that it may repeat, so whoever claims it, and whenever, finds the
+same: of equal texts the first by teacher and sample stands. What repeats it is final with that."""
 
 _FINISH_SCORES = sa.text(
     f"""

@@ -14,15 +14,16 @@ import sqlalchemy as sa
 sys.path.insert(0, str(Path(__file__).parent))
 from cluster import INSTANT, Cluster, content, count
 
-from cord_worker.engines.instant import MALFORMED, SILENT
+from cord_worker.engines.instant import ALIKE, MALFORMED, SILENT
 from cord_worker.export.jsonl import export_run
 from cord_worker.operations.comparing import compare_runs
-from cord_worker.operations.replaying import verify_tables
+from cord_worker.operations.replaying import replay_run, verify_tables
 from cord_worker.operations.watching import list_overviews
 from cord_worker.store.database import Database
 from cord_worker.store.models import Base
+from cord_worker.store.placement import winning_steps
 from cord_worker.store.runs import resolve_run
-from cord_worker.store.status import read_totals
+from cord_worker.store.status import read_totals, teacher_selection
 
 PROBLEMS = 6
 SEARCHES = {
@@ -177,6 +178,49 @@ def test_without_a_judge_undecided_answers_stay_so_and_are_counted_apart(
     assert database.run(lambda c: compare_runs(c, ["run"])).runs[0].undecided == PROBLEMS
     (overview,) = database.run(list_overviews)
     assert overview.to_json()["undecided"] == PROBLEMS
+
+
+def test_equal_proposals_are_scored_once_and_their_teachers_share_the_credit_whatever_is_killed(
+    tmp_path: Path, database: Database, database_url: str, broker_url: str
+) -> None:
+    problems = 3
+    with Cluster(tmp_path, database_url, broker_url) as cluster:
+        prover = cluster.config.scorer.model
+        cluster.start()
+        cluster.enqueue(database, problems, addition=f" {ALIKE}")
+        cluster.wait_until(lambda: count(database, "state = 'done'") == problems, 120)
+        undisturbed = content(database)
+        for name in cluster.names:
+            assert cluster.stop(name) == 0
+        empty_tables(database)
+
+        cluster.start()
+        with cluster.no_result_of(prover, database, "OLD.state = 'scoring'"):
+            cluster.enqueue(database, problems, addition=f" {ALIKE}")
+            scoring = "EXISTS (SELECT 1 FROM candidates c WHERE c.problem_id = problems.id AND c.state = 'scoring')"
+            cluster.wait_until(lambda: count(database, scoring) > 0, 120)
+            cluster.kill(prover)
+        cluster.start(prover)
+        cluster.wait_until(lambda: count(database, "state = 'done'") == problems, 120)
+    assert content(database) == undisturbed
+    assert count(database, "duplicate_of IS NULL AND state <> 'scored'", "candidates") == 0
+    assert count(database, "duplicate_of IS NOT NULL AND score_attempts > 0", "candidates") == 0
+    teachers = len(cluster.config.teachers)
+    assert count(database, "duplicate_of IS NULL", "candidates") * teachers == count(database, "true", "candidates")
+
+    run_id = database.run(lambda connection: resolve_run(connection, "run").id)
+    totals = database.run(lambda connection: read_totals(connection, run_id))
+    assert [teacher.share for teacher in totals.teachers] == pytest.approx([1 / teachers] * teachers)
+    for name in ("proposed", "invalid", "shared", "kept", "winning", "mean_score"):
+        figures = [getattr(teacher, name) for teacher in totals.teachers]
+        assert figures == pytest.approx([figures[0]] * teachers), name
+    tenths = database.run(lambda connection: teacher_selection(connection, "run"))
+    assert [row.hit_rate for row in tenths if row.hit_rate is not None] == pytest.approx([1 / teachers] * len(tenths))
+    steps = database.run(lambda connection: winning_steps(connection, run_id))
+    assert sum(step.share for step in steps) == pytest.approx(count(database, "winning", "candidates"))
+    *_, replayed = replay_run(database, "run")
+    assert (replayed.differences, replayed.problems) == ([], problems)
+    assert [verdict for verdict in verify_tables(database, "run", examples=3) if verdict.offences] == []
 
 
 def test_curation_stores_whole_trajectories_and_their_best_as_the_result(

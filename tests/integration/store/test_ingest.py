@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, date, datetime
 
 import pytest
 import sqlalchemy as sa
 
-from cord_worker.config import RunConfig, VerifyConfig
+from cord_worker.config import RunConfig, RunSection, VerifyConfig
+from cord_worker.coordination.context import RunContexts
 from cord_worker.dataset import ProblemRecord, RejectedRecord
 from cord_worker.dataset.records import Json
 from cord_worker.errors import DatasetError, RunConflict
@@ -134,6 +136,40 @@ def test_a_run_keeps_the_configuration_it_was_started_with(database: Database) -
     assert stored(database) == ["a"]
     put(database, [record("b")], name="another run", beam_width=2)
     assert stored(database) == ["a", "b"]
+
+
+def dated(day: str | None) -> RunConfig:
+    return config().model_copy(update={"run": RunSection.model_validate({} if day is None else {"date": day})})
+
+
+def run_dates(database: Database) -> list[object]:
+    def read(connection: sa.Connection) -> list[object]:
+        kept = sa.text("SELECT prompt_date FROM runs ORDER BY id")
+        ids = connection.execute(sa.text("SELECT id FROM runs ORDER BY id")).scalars().all()
+        contexts = RunContexts(database)
+        seen = [contexts.of_run(run_id, connection).date for run_id in ids]
+        assert seen == list(connection.execute(kept).scalars())
+        return list(seen)
+
+    return database.run(read)
+
+
+def test_a_run_keeps_the_date_on_which_it_was_enqueued(database: Database) -> None:
+    before = datetime.now(UTC).date()
+    put(database, [record("a")])
+    assert run_dates(database)[0] in (before, datetime.now(UTC).date())
+    database.run(lambda c: c.execute(sa.text("UPDATE runs SET prompt_date = '2026-01-31'")))  # some days ago
+    assert put(database, [record("a"), record("b")]).added == 1
+    assert run_dates(database) == [date(2026, 1, 31)]
+
+
+def test_a_date_that_is_set_is_a_part_of_what_a_run_is(database: Database) -> None:
+    for day, name in (("2026-03-04", "march"), ("2026-04-05", "april")):
+        database.run(lambda c, day=day, name=name: enqueue(c, name, dated(day), [record("a")]))
+    assert run_dates(database) == [date(2026, 3, 4), date(2026, 4, 5)]
+    with pytest.raises(RunConflict):
+        database.run(lambda c: enqueue(c, "march", dated("2026-04-05"), [record("b")]))
+    assert dated("2026-03-04").fingerprint() != dated(None).fingerprint() == config().fingerprint()
 
 
 def test_a_cancelled_run_takes_no_more_problems(database: Database) -> None:

@@ -234,7 +234,7 @@ def test_every_option_that_a_preset_offers_validates_once_its_comment_sign_is_go
     plain = RunConfig.parse(text, source=name, folder=Path())
     settings, blocks = offered_settings(text), offered_blocks(text)
     assert len(settings) > 10
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for taken in [*settings, *blocks]:
         changed = RunConfig.parse(taken, source=name, folder=Path())
         assert changed.model_dump(exclude_unset=True) != plain.model_dump(exclude_unset=True)

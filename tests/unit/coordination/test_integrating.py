@@ -36,6 +36,8 @@ CONFIG = RunConfig.parse(
     [integration]
     model = "planner"
     prompt = "{question} {trajectories}"
+    [run]
+    date = 2026-01-31
     """,
     source="cord.toml",
     folder=Path(),

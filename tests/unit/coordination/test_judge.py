@@ -25,6 +25,7 @@ def config(model: dict[str, Any], **judge: Any) -> RunConfig:
             "teachers": [{"name": "t", "model": "m"}],
             "prover": {"model": "m"},
             "verify": {"method": "judge", "judge": {"model": "m", **judge}},
+            "run": {"date": "2026-01-31"},
         }
     )
 

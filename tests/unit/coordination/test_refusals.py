@@ -27,6 +27,7 @@ CONFIG = RunConfig.model_validate(
         "prover": {"model": "m"},
         "search": {"selection": "reward_model"},
         "reward": {"model": "prm"},
+        "run": {"date": "2026-01-31"},
     }
 )
 LEASE = LeasedJudgment(7, 1, 3, 1, "p", "l", "2 + 2?", None, "4", "math", (" a",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 import sys
 import threading
@@ -19,6 +20,7 @@ from cord_worker.engines.openai_engine import OpenAiEngine
 from cord_worker.engines.protocol import FinishReason, Generation, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineError, EngineLoadError, RequestError, UnavailableError
+from cord_worker.prompting.think_tags import ThinkTags
 from cord_worker.prompting.trajectory import Segmentation
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -360,6 +362,71 @@ def test_chat_without_markers_sends_the_trajectory_as_it_stands(
         assert f"<think>\nOne.{between}" in sent
         assert (word in sent) is refuses
         assert "### Step" not in sent
+
+
+def repeating(owner: str, *texts: str, with_tag: bool = True) -> LocalServer:
+    """Its answers begin with the assistant's text that it was asked to continue, with its think tag or without."""
+
+    def answer(body: Json) -> Any:
+        prefill = body["messages"][-1]["content"]
+        sent = prefill if with_tag else prefill.removeprefix("<think>\n")
+        if body.get("stream"):
+            return chunks(sent[:5], sent[5:], *texts, chat=True)
+        choice = {"message": {"content": sent + "".join(texts)}, "finish_reason": "stop", "stop_reason": None}
+        return {"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
+
+    return LocalServer({"/v1/models": models(owner), CHAT: answer})
+
+
+@pytest.mark.parametrize("owner", ["vllm", "sglang", "llamacpp", "somebody"])
+@pytest.mark.parametrize("with_tag", [True, False])
+def test_a_prefill_that_the_server_repeats_is_noticed_at_start_and_taken_off(owner: str, with_tag: bool) -> None:
+    steps = [" One.", " Two.\n"]
+    with repeating(owner, " Three.", "\n### Step 4.", with_tag=with_tag).running() as server:
+        engine = OpenAiEngine(settings(server, "served"))
+
+        async def work(engine: OpenAiEngine) -> list[Generation]:
+            step = await engine.propose(TURN, steps, SAMPLING)
+            return [step, await engine.answer(TURN, steps, SAMPLING)]
+
+        step, answer = use(engine, work)
+        assert all("stop" not in body for body in server.bodies(CHAT)[-2:])
+    assert (step.text, step.finish_reason) == (" Three.", FinishReason.STEP)
+    assert answer.text.strip() == "Three.\n### Step 4."
+
+
+def test_a_server_that_repeats_its_prefill_at_times_only_fails_the_request() -> None:
+    with repeating("llamacpp", " Three.").running() as server:
+        engine = OpenAiEngine(settings(server, "served"))
+        server.answers[CHAT] = lambda _: chunks(" Three.", "\n### Step 4.", chat=True)
+        with pytest.raises(RequestError, match="repeats the assistant's text"):
+            use(engine, lambda engine: engine.propose(TURN, [" One."], SAMPLING))
+
+
+def test_a_server_that_begins_to_think_anew_is_asked_in_words() -> None:
+    with chatting("<think>\nOkay, ", "let me see").running() as server:
+        engine = OpenAiEngine(settings(server, "served"))
+        assert engine._server.chat_style == "instruction"
+        asyncio.run(engine.close())
+
+
+def test_an_answer_that_begins_with_a_thinking_is_what_follows_it(folder: Path) -> None:
+    for owner in ("vllm", "llamacpp"):
+        with streaming(owner, "</think>", "\n\n<think>Hm", ".</think>It is ", "4.").running() as server:
+            engine = OpenAiEngine(settings(server, folder))
+            answer = use(engine, lambda engine: engine.answer(TURN, [" One."], SAMPLING))
+            assert "stop" not in server.bodies(COMPLETIONS)[-1]
+        assert (answer.text, answer.finish_reason) == ("It is 4.", FinishReason.EOS)
+
+
+def test_chat_uses_the_tags_that_are_set_for_the_model() -> None:
+    with chatting(" Two.[/THI", "NK]It is").running() as server:
+        tags = ThinkTags("[THINK]", "[/THINK]")
+        engine = OpenAiEngine(dataclasses.replace(settings(server, "served"), think_tags=tags))
+        step = use(engine, lambda engine: engine.propose(TURN, [" One."], SAMPLING))
+        sent = server.bodies(CHAT)[-1]["messages"][-1]["content"]
+    assert sent == "[THINK]### Step 1. One.\n### Step 2."
+    assert (step.text, step.finish_reason) == (" Two.", FinishReason.THINK_END)
 
 
 def test_chat_on_vllm_continues_the_final_message(folder: Path) -> None:

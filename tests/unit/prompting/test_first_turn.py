@@ -27,7 +27,8 @@ class JinjaTokenizer:
 
         environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
         environment.globals["raise_exception"] = raise_exception
-        return environment.from_string(self.chat_template or "").render(messages=conversation, **options)
+        template = options.pop("chat_template", self.chat_template)
+        return environment.from_string(template or "").render(messages=conversation, **options)
 
 
 def text_of(template: str | None, **turn: Any) -> str:
@@ -75,6 +76,11 @@ def test_a_base_model_gets_a_plain_frame() -> None:
 def test_the_date_is_the_same_on_every_day() -> None:
     text = text_of("{{ strftime_now('%Y-%m-%d') }} {{ date_string }} {{ messages[0].content }}", question="Q")
     assert text.startswith("2025-01-01 01 Jan 2025 Q")
+
+
+def test_a_date_that_no_text_formats_is_refused() -> None:
+    with pytest.raises(RequestError, match="cannot be fixed"):
+        text_of("{{ strftime_now(messages[0].role) }}{{ messages[0].content }}", question="Q")
 
 
 def test_think_tags_inside_a_question_stay_and_are_marked_as_content() -> None:
