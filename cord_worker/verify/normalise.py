@@ -89,8 +89,8 @@ def exact_key(text: str) -> str:
 def _part_key(part: str) -> str:
     part = plain_number(part)
     if not re.search(r"[\d\\^_=+*/<>|{}]", part):
-        # Words: their case says nothing; in mathematics it does.
-        part = part.casefold()
+        # Words: their case says nothing; in mathematics, hence for single letters and pairs of capitals, it does.
+        part = part if len(part) == 1 or (len(part) == 2 and part.isupper()) else part.casefold()
     return re.sub(r" (?![0-9A-Za-z])|(?<![0-9A-Za-z]) ", "", part)
 
 

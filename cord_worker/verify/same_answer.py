@@ -66,7 +66,12 @@ def same_answer(reference: str, given: str, rule: Rule = _BY_MATH, *, question: 
 
 def prepare() -> None:
     """Loads what a first comparison would have to wait for; takes a second or two."""
-    for reference, given in ((r"\sin 2x", r"2\sin x\cos x"), ("1 m", "100 cm"), ("1", "uno"), ("Paris", "Paris, France")):
+    for reference, given in (
+        (r"\sin 2x", r"2\sin x\cos x"),
+        ("1 m", "100 cm"),
+        ("1", "uno"),
+        ("Paris", "Paris, France"),
+    ):
         same_answer(reference, given)
 
 

@@ -1,7 +1,7 @@
 """One spelling for what LaTeX, Unicode, Markdown and plain text write in several ways; case and order are kept.
 
-In a cleaned text `$` is always a dollar, `\\frac`, `\\le` and `\\cup` are the only spellings of what they mean, braces of
-sets are `\\{ \\}`, and words of `\\text{}` stand free. Everything here takes linear time.
+In a cleaned text `$` is always a dollar, `\\frac`, `\\le` and `\\cup` are the only spellings of what they mean, braces
+of sets are `\\{ \\}`, and words of `\\text{}` stand free. Everything here takes linear time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ _SYMBOLS = {
     "\u2212": "-", "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-", "\u2014": "-", "\u02d7": "-",
     "×": r"\times ", "✕": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": r"\div ",
     "∞": r"\infty ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "±": r"\pm ", "∓": r"\mp ",
-    "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "∖": r"\setminus ", "°": r"^\circ ", "º": r"^\circ ",
+    "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "∖": r"\setminus ", "°": r"^\circ ",
+    "º": r"^\circ ",
     "℃": r"^\circ C", "℉": r"^\circ F",
     "√": r"\surd ", "∛": r"\cbrt ", "∜": r"\qdrt ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}",
     "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "→": r"\to ", "⇒": r"\Rightarrow ", "≈": r"\approx ", "≡": r"\equiv ",
@@ -35,7 +36,8 @@ _GREEK = dict(
 _SYMBOLS |= {letter: f"\\{name} " for letter, name in _GREEK.items()}
 _VULGAR = {
     "½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5), "⅖": (2, 5), "⅗": (3, 5), "⅘": (4, 5),
-    "⅙": (1, 6), "⅚": (5, 6), "⅐": (1, 7), "⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8), "⅞": (7, 8), "⅑": (1, 9), "⅒": (1, 10),
+    "⅙": (1, 6), "⅚": (5, 6), "⅐": (1, 7), "⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8), "⅞": (7, 8), "⅑": (1, 9),
+    "⅒": (1, 10),
 }  # fmt: skip
 _SYMBOLS |= {sign: rf"\frac{{{upper}}}{{{lower}}}" for sign, (upper, lower) in _VULGAR.items()}
 _UP = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣʸᵏᵐ", "0123456789+-()nixykm", strict=True))
@@ -47,10 +49,12 @@ _LOWERED = re.compile(f"[{''.join(_DOWN)}]+")
 _TWICE_ESCAPED = re.compile(r"\\\\(?=[a-zA-Z()\[\]{}$%])")
 _SYNONYMS = {
     "leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge", "neq": "ne", "lt": "<", "gt": ">", "dfrac": "frac",
-    "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "varnothing": "emptyset", "rightarrow": "to",
+    "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "varnothing": "emptyset",
+    "rightarrow": "to",
     "longrightarrow": "to", "implies": "Rightarrow", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "vert": "|",
     "lvert": "|", "rvert": "|", "mid": "|", "degree": "^\\circ ", "backslash": "setminus", "infin": "infty",
-    "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "ast": "cdot", "lbrace": "{", "rbrace": "}", "R": "R",
+    "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "ast": "cdot", "lbrace": "{",
+    "rbrace": "}", "R": "R",
     "lbrack": "[", "rbrack": "]", "colon": ":", "qquad": " ", "quad": " ", "displaystyle": " ", "textstyle": " ",
     "limits": "", "nolimits": "", "hfill": " ", "thinspace": " ", "allowbreak": "", "percent": "%", "land": "and",
 }  # fmt: skip
@@ -59,8 +63,8 @@ _WRITTEN |= {" ": " ", "^\\circ ": "^\\circ ", "and": " and "}
 _COMMAND = re.compile(r"\\([a-zA-Z]+)\*?")
 _SIZES = frozenset("left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle".split())
 _UNWRAPPED = frozenset(
-    "text textbf textit textrm textsf texttt textup textnormal mbox hbox mathrm mathsf mathit mathnormal boxed fbox emph "
-    "underline operatorname boldsymbol bm ensuremath mathop textcolor".split()
+    "text textbf textit textrm textsf texttt textup textnormal mbox hbox mathrm mathsf mathit mathnormal boxed fbox "
+    "emph underline operatorname boldsymbol bm ensuremath mathop textcolor".split()
 )
 _SPACE = re.compile(r"\\[,;:> ]|~")
 _DOLLAR = "\ue000"
@@ -69,7 +73,7 @@ _PAIRED = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$(?![\d.])", re.DOTALL)
 _QUOTES = (('"', '"'), ("`", "`"), ("'", "'"), (r"\(", r"\)"), (r"\[", r"\]"), ("«", "»"), ("「", "」"))
 _LEAD = re.compile(
     r"(?:so |thus |therefore,? |hence,? )?(?:the )?(?:final |correct |right |required |desired )?"
-    r"(?:answer|result|value|solution)s?(?: (?:is|are|was|will be)|\s*:)\s*:?\s*"
+    r"(?:answer|result|value|solution|option|choice)s?(?: (?:is|are|was|will be)|\s*:)\s*:?\s*"
     r"|(?:it is|it's|it was|they are|there (?:is|are|was|were)|we (?:get|have)|equal(?:s)? to|equals|is|are)\s+"
     r"|(?:exactly|just|only|simply|precisely|a total of|in total|total of|therefore|thus|hence|so)[ ,:]+",
     re.IGNORECASE,

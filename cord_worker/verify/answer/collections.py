@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from cord_worker.verify.answer import equations, expression, labels, numbers, quantities, realsets, structures
 from cord_worker.verify.answer.context import Context, Outcome
@@ -36,8 +37,8 @@ def elements(text: str) -> Elements:
     for _ in range(2):
         equation = equations.equation(text) if "=" in text else None
         if equation is not None and equation.name is not None and not equation.between:
-            parts = structures.split(text).items
-            if len(parts) > 1 and sum("=" in part for part in parts) > 1:
+            pieces = structures.split(text).items
+            if len(pieces) > 1 and sum("=" in piece for piece in pieces) > 1:
                 break
             name, text = equation.name, equation.right
     brackets = structures.bracketed(text)
@@ -45,8 +46,8 @@ def elements(text: str) -> Elements:
         return Elements(_expanded(brackets.items), brackets.kind, name=name)
     parts = structures.split(text)
     if len(parts.items) < 2:
-        items = _expanded((text,))
-        return Elements(items, "set" if len(items) > 1 else "list", "or" if len(items) > 1 else "", name=name)
+        both = _expanded((text,))
+        return Elements(both, "set" if len(both) > 1 else "list", "or" if len(both) > 1 else "", name=name)
     named = [_named(item) for item in parts.items]
     names = [one[0] if one else None for one in named]
     if all(names):
@@ -86,25 +87,33 @@ def compare_elements(reference: Elements, given: Elements, context: Context) -> 
         return _by_names(reference, given, context)
     if reference.kind == "set" and len(reference.items) > 0:
         if given.kind == "tuple":
-            return Outcome(None, "a tuple for a set")
+            equal = _without_order(reference.items, given.items, context, repeated=False).equal
+            return Outcome(False if equal is False else None, "a tuple for a set")
         return _without_order(reference.items, given.items, context, repeated=False)
     if len(reference.items) != len(given.items):
         if given.kind == "set" and reference.kind == "list":
             return _without_order(reference.items, given.items, context, repeated=False)
         return Outcome(False, f"{len(given.items)} elements for {len(reference.items)}")
     if {reference.kind, given.kind} == {"tuple", "square"} and len(reference.items) == 2:
-        return Outcome(None, "round brackets for square ones")
+        equal = _in_order(reference.items, given.items, context).equal
+        return Outcome(False if equal is False else None, "round brackets for square ones")
     if (reference.kind == "half-open") != (given.kind == "half-open"):
         return Outcome(False, "other brackets")
     if reference.kind in ("tuple", "half-open"):
         if given.kind == "set":
-            return Outcome(None, "a set for a tuple")
-        return _in_order(reference.items, given.items, context)
+            equal = _without_order(reference.items, given.items, context, repeated=False).equal
+            return Outcome(False if equal is False else None, "a set for a tuple")
+        in_order = _in_order(reference.items, given.items, context)
+        if in_order.equal and given.kind == "list" and reference.kind == "tuple" and not _asks_tuple(context):
+            return Outcome(None, "the elements of a tuple, without its brackets")
+        return in_order
     return _as_list(reference, given, context)
 
 
 def _as_list(reference: Elements, given: Elements, context: Context) -> Outcome:
     in_order = _in_order(reference.items, given.items, context)
+    if in_order.equal and given.kind == "tuple" and reference.kind == "list" and not _asks_tuple(context):
+        return Outcome(None, "a tuple, and the reference has no brackets")
     if in_order.equal or context.ordered:
         return in_order
     unordered = _without_order(reference.items, given.items, context, repeated=True)
@@ -119,6 +128,11 @@ def _as_list(reference: Elements, given: Elements, context: Context) -> Outcome:
     return unordered
 
 
+def _asks_tuple(context: Context) -> bool:
+    """Whether the question or the rule says that the order counts, so that brackets say nothing more."""
+    return bool(context.ordered)
+
+
 def _looks_like_a_sequence(items: Sequence[Item]) -> bool:
     """Three numbers or more that do not grow or fall: whoever lists a set sorts it."""
     if len(items) < 3:
@@ -131,7 +145,7 @@ def _looks_like_a_sequence(items: Sequence[Item]) -> bool:
         if found is None:
             return False
         values.append(found.value)
-    steps = [compare_constants(one, other) for one, other in zip(values, values[1:], strict=False)]
+    steps = [compare_constants(one, other) for one, other in pairwise(values)]
     return None not in steps and len({step for step in steps if step}) > 1
 
 
@@ -236,7 +250,7 @@ def list_family(reference: str, given: str, context: Context) -> tuple[str, Outc
     type_name = {"set": "set", "tuple": "tuple", "square": "list", "half-open": "interval"}.get(wanted.kind, "list")
     texts = tuple(item for item in wanted.items if isinstance(item, str))
     if wanted.kind == "list" and len(texts) == len(wanted.items):
-        special = _labels(reference, texts, wanted.joined, given, context) or _pairs(texts, given)
+        special = _labels(texts, wanted.joined, given, context) or _pairs(texts, given)
         if special is not None:
             return special
     if wanted.kind == "list" and (comma := numbers.other_reading(reference)) is not None:
@@ -258,9 +272,7 @@ def _are_words(items: tuple[str, ...]) -> bool:
     return bool(items) and all(re.fullmatch(r"[^\W\d_]+(?: [^\W\d_]+)*", item) for item in items)
 
 
-def _labels(
-    reference: str, items: tuple[str, ...], joined: str, given: str, context: Context
-) -> tuple[str, Outcome] | None:
+def _labels(items: tuple[str, ...], joined: str, given: str, context: Context) -> tuple[str, Outcome] | None:
     """Several choices have no order, but "A and B" is not "A or B"."""
     wanted = labels.letters(items)
     if wanted is None:

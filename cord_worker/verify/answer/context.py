@@ -12,14 +12,18 @@ _MAX_DEPTH = 5
 _UNORDERED = re.compile(
     r"\b(?:find|determine|list|give|state|compute|enter|solve for|what are)\b[^.?]{0,60}\b(?:all|every|each|any|both)\b"
     r"|\b(?:all|both)\b[^.?]{0,40}\b(?:solutions?|roots?|values?|zeros|zeroes|integers|numbers|pairs|triples|primes|factors|divisors|x)\b"
-    r"|\b(?:solutions|roots|zeros|factors|divisors) of\b|\bin any order\b|\bwhat are the (?:solutions|roots|zeros|values)\b"
+    r"|\b(?:solutions|roots|zeros|factors|divisors) of\b|\bin any order\b"
+    r"|\bwhat are the (?:solutions|roots|zeros|values)\b"
     r"|\bset of\b|所有|全部|모든|جميع|todas?\b|todos\b|toutes\b|tous\b|\balle\b",
     re.IGNORECASE,
 )
 _ORDERED = re.compile(
-    r"\b(?:in (?:increasing|decreasing|ascending|descending|alphabetical|chronological|numerical|the given|that|this|the same) order"
-    r"|from (?:the )?(?:least|smallest|lowest|shortest|lightest|youngest|greatest|largest|highest|biggest|oldest|earliest|latest|most|left) to"
-    r"|order(?:ed)? (?:from|by|of|them|the)|in order\b|in what order|which order|arrange|rank(?:ing)?\b|sort|respectively|sequence|terms?\b"
+    r"\b(?:in (?:increasing|decreasing|ascending|descending|alphabetical|chronological|numerical|the given|that|this"
+    r"|the same) order"
+    r"|from (?:the )?(?:least|smallest|lowest|shortest|lightest|youngest|greatest"
+    r"|largest|highest|biggest|oldest|earliest|latest|most|left) to"
+    r"|order(?:ed)? (?:from|by|of|them|the)|in order\b|in what order|which order"
+    r"|arrange|rank(?:ing)?\b|sort|respectively|sequence|terms?\b"
     r"|permutation|ordered (?:pair|triple|quadruple|tuple|list)|coordinates|\(x, ?y\)|step by step|first \w+ and then)",
     re.IGNORECASE,
 )
@@ -38,7 +42,7 @@ def order_counts(question: str | None) -> bool | None:
         return False
     if _ORDERED.search(text):
         # "Find all ordered pairs": the pairs have no order, and each of them is a tuple, which has one.
-        return False if re.search(r"\ball ordered (?:pairs|triples|quadruples|tuples)\b", text, re.IGNORECASE) else True
+        return not re.search(r"\ball ordered (?:pairs|triples|quadruples|tuples)\b", text, re.IGNORECASE)
     return False if _UNORDERED.search(text) else None
 
 

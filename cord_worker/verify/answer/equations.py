@@ -24,8 +24,10 @@ _NAME = re.compile(
 _WORDS = re.compile(r"(?:[A-Za-z]+(?:'s)?[ ,]?){1,8}")
 _TUPLE_OF_NAMES = re.compile(rf"\( ?{_LETTER}{_SUBSCRIPT}(?: ?, ?{_LETTER}{_SUBSCRIPT})+ ?\)")
 _CONDITION = re.compile(
-    r"(?:[,;]? ?\(? ?(?:where |for |with |and |when |if |such that )?(?:all |any |every |each |some )?(?:integers? |real |natural |positive )*"
-    r"(?P<names>[a-zA-Z](?:_\w)?(?: ?, ?[a-zA-Z](?:_\w)?)*) ?(?:\\in(?![a-z])|is an? |are |is any |any |an? )(?P<rest>[^=<>]{1,60}?)\)?"
+    r"(?:[,;]? ?\(? ?(?:where |for |with |and |when |if |such that )?(?:all |any |every |each |some )?"
+    r"(?:integers? |real |natural |positive )*"
+    r"(?P<names>[a-zA-Z](?:_\w)?(?: ?, ?[a-zA-Z](?:_\w)?)*) ?(?:\\in(?![a-z])|is an? |are |is any |any |an? )"
+    r"(?P<rest>[^=<>]{1,60}?)\)?"
     r"|[,;]? (?:where|for|with) (?:all |any |every |each |some )?(?:(?:real|positive|natural|whole|non-negative) )*"
     r"(?:integers?|numbers?|constants?) (?P<names2>[a-zA-Z])"
     r"|[,;]? ?\(? ?(?:where |for |with )(?P<names3>[a-zA-Z]) ?(?P<rest3>(?:\\ge|\\le|\\ne|>|<|=).{1,40}?)\)?)$"

@@ -20,6 +20,7 @@ Node = tuple[Any, ...]
 
 MAX_CHARACTERS = 2000
 _MAX_DEPTH = 60
+_MAX_NODES_DEEP = 100
 _MAX_DIGITS = 5000
 
 _TOKEN = re.compile(
@@ -39,9 +40,11 @@ _GREEK = frozenset(
 _ACCENTS = frozenset("overline bar hat vec widehat overrightarrow mathbf mathcal mathbb tilde dot".split())
 _SMALL_WORDS = frozenset(
     "no on to in is it at of or so us we up do go he hi if me my an as be by am oh ok and but not for the yes one two "
-    "six ten red day all any are can dog cat man men god big boy cm mm km kg mg ft yd mi lb oz ml hr min sec pm cup mph "
-    "old new low top out set sum mod net per may her his she who why how now war way ant bat act tip pit pot era ear "
-    "tea eat arm ram car arc sun mon tue wed thu fri sat jan feb mar apr jun jul aug sep oct nov dec usd eur gbp".split()
+    "six ten red day all any are can dog cat man men god big boy cm mm km kg mg ft yd mi lb oz ml hr min sec pm cup "
+    "mph old new low top out set sum mod net per may her his she who why how now war way ant bat act tip pit pot "
+    "era ear "
+    "tea eat arm ram car arc sun mon tue wed thu fri sat jan feb mar apr jun jul aug sep oct nov dec usd "
+    "eur gbp".split()
 )
 
 NAMES = _GREEK | {"pi", "inf", "infty", "infinity"}
@@ -161,10 +164,11 @@ class _Parser:
         self.bars = 0
         self.tight = tight
         self.unclear = False
+        self.bound: list[str] = []
 
     def whole(self) -> Node:
         tree = self.sum()
-        if self.kind != "end":
+        if self.kind != "end" or _is_deep(tree):
             raise Unread
         return tree
 
@@ -377,7 +381,7 @@ class _Parser:
 
     def subscript(self, name: str) -> Node:
         if not self.take("_"):
-            return _letter(name)
+            return ("sym", name) if name in self.bound else _letter(name)
         return ("sym", f"{name}_{self.raw_argument()}")
 
     def raw_argument(self) -> str:
@@ -486,7 +490,11 @@ class _Parser:
         if low is None or high is None:
             raise Unread
         if name != "int":
-            return ("big", name, variable, low, high, self.product())
+            # \sum_{i=1}^n i is no sum of imaginary numbers.
+            self.bound.append(str(variable))
+            body = self.product()
+            self.bound.pop()
+            return ("big", name, variable, low, high, body)
         return self.integral(low, high)
 
     def integral(self, low: Node, high: Node) -> Node:
@@ -552,6 +560,16 @@ _NO_FACTOR = frozenset(
     r"\times \cdot \div \pm \mp \over \le \ge \ne \cup \cap \in \to \setminus \approx \equiv \Rightarrow \ldots \pmod "
     r"\rfloor \rceil \circ \bmod \mod \rangle \subset \subseteq \sim \neg \lor".split()
 )
+
+
+def _is_deep(tree: Node) -> bool:
+    """Whether functions that call themselves would run out of stack on a tree."""
+    level: tuple[Node, ...] = (tree,)
+    for _ in range(_MAX_NODES_DEEP):
+        level = tuple(child for node in level for child in children(node))
+        if not level:
+            return False
+    return True
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:

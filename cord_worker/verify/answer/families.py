@@ -36,7 +36,11 @@ def compare_by_type(reference: str, given: str, context: Context) -> Found:
 
 def _number(reference: str, given: str, context: Context) -> Found | None:
     """The commonest reference, first."""
-    if not (reference[0].isdigit() or reference[0] in "-.") or numbers.number(reference) is None:
+    if (
+        not (reference[0].isdigit() or reference[0] in "-.")
+        or reference[-1].isalpha()
+        or numbers.number(reference) is None
+    ):
         return None
     return values.value_family(reference, given, context)
 
@@ -141,7 +145,7 @@ def _formula(reference: str, given: str, _: Context) -> Found | None:
     wanted = labels.formula(reference)
     if wanted is None:
         return None
-    found = labels.formula(given) or re.sub(r"[_{}\s]", "", given)
+    found = labels.formula(given) or re.sub(r"[_{}^\s]", "", given)
     if found == wanted:
         return "formula", Outcome(True, "the same formula")
     atoms, other = labels.atoms(wanted), labels.atoms(found)
@@ -180,7 +184,7 @@ def _sequence(reference: str, given: str, context: Context) -> Found | None:
     return "sequence", as_outcome(same, "the same sequence", "another sequence")
 
 
-def _ordering(reference: str, given: str, context: Context) -> Found | None:
+def _ordering(reference: str, given: str, _: Context) -> Found | None:
     """`A < B < C`: names in an order, which may be written from either end."""
     wanted = _ordered_names(reference)
     if wanted is None:
@@ -232,7 +236,8 @@ def _real_set(reference: str, given: str, context: Context) -> Found | None:
             if pair is None:
                 outcome = collections.compare_elements(collections.elements(reference), listed, context)
                 return type_name, Outcome(None if outcome.equal else False, "two numbers for an interval")
-        unread = len(given.split()) > 2 and values.value(given) is None
+        worded = re.search("[A-Za-z]{3,}", re.sub(r"\\(?:begin|end) ?\{\w+\}|\\[a-zA-Z]+", "", given)) is not None
+        unread = worded and values.value(given) is None and labels.nothing(given) is None
         return type_name, Outcome(None if unread else False, "no set of numbers that is understood")
     found, other = found_given
     if name and other and name != other:
@@ -296,7 +301,7 @@ def _equation(reference: str, given: str, context: Context) -> Found | None:
     if name is not None and found.name is not None:
         if not equations.same_names(name, found.name):
             alike = equations.same_equation(wanted, found)
-            return "equation", Outcome(True if alike else False, "the same equation" if alike else "of another name")
+            return "equation", Outcome(bool(alike), "the same equation" if alike else "of another name")
         same = context.same(wanted.right, found.right)
         return "equation", as_outcome(same, "the same right side", "another right side")
     same = equations.same_equation(wanted, found)

@@ -21,7 +21,8 @@ _BASE = (
 _PREFIX = re.compile(r"0(?P<kind>[xbo])(?P<digits>[0-9A-Fa-f]{1,60})")
 _NAMED_BASES = {"binary": 2, "octal": 8, "decimal": 10, "hexadecimal": 16}
 _RANGE = re.compile(
-    r"(?:from |between )?(?P<first>\d+(?:[.,]\d+)*) ?(?P<joint>-|to|through|and|~|\\sim|--) ?(?P<second>\d+(?:[.,]\d+)*)(?P<tail> [^\W\d].*| ?[^\W\d][^\W\d].*| ?%)?",
+    r"(?:from |between )?(?P<first>\d+(?:[.,]\d+)*) ?(?P<joint>-|to|through|and|~|\\sim|--) ?"
+    r"(?P<second>\d+(?:[.,]\d+)*)(?P<tail> [^\W\d].*| ?[^\W\d][^\W\d].*| ?%)?",
     re.IGNORECASE,
 )
 _RATIO = re.compile(r"[^:;]{1,40}(?: ?: ?[^:;]{1,40}){1,6}")
@@ -31,7 +32,7 @@ _TIME_LIKE = re.compile(r"\d{1,2}:\d{2}")
 def based(text: str) -> tuple[str, int] | None:
     """Digits and base of `101_2`, `101_{two}`, `52 (base 8)`, `0x1F`; None where the text is no such numeral."""
     for pattern in _BASE:
-        if (match := pattern.fullmatch(text)) and any(char.isdigit() for char in match["digits"]):
+        if (match := pattern.fullmatch(text)) and _is_numeral(match["digits"], match["base"]):
             word = match["base"]
             base = int(word) if word.isdigit() else _NAMED_BASES.get(word, 0)
             if not base and word in _BASE_WORDS:
@@ -43,6 +44,11 @@ def based(text: str) -> tuple[str, int] | None:
     return None
 
 
+def _is_numeral(digits: str, base: str) -> bool:
+    """`FF_{16}` is one, but `B_2` is a name."""
+    return any(char.isdigit() for char in digits) or (len(digits) > 1 and base in ("16", "sixteen"))
+
+
 def _value_of(digits: str, base: int) -> int | None:
     try:
         return int(digits, base)
@@ -50,8 +56,8 @@ def _value_of(digits: str, base: int) -> int | None:
         return None
 
 
-def based_family(reference: str, given: str, _: Context) -> Outcome | None:
-    """A numeral of a named base: the same digits of the same base; digits alone are passed."""
+def based_family(reference: str, given: str, context: Context) -> Outcome | None:
+    """A numeral of a named base: the same digits of the same base; digits alone where the question names a base."""
     wanted = based(reference)
     if wanted is None:
         return None
@@ -66,7 +72,8 @@ def based_family(reference: str, given: str, _: Context) -> Outcome | None:
     digits = re.sub(r"[ ,]", "", given).upper()
     if re.fullmatch("[0-9A-F]+", digits):
         if (digits.lstrip("0") or "0") == wanted[0]:
-            return Outcome(True, "the same digits, without the base")
+            asked = context.question is not None and re.search(r"\bbase\b|binary|octal|hexadecimal", context.question)
+            return Outcome(True if asked else None, "the same digits, without the base")
         value = _value_of(*wanted)
         return Outcome(None, "its value in base ten") if digits == str(value) else Outcome(False, "other digits")
     return Outcome(False, "no numeral")
@@ -120,7 +127,7 @@ def ratio(text: str) -> tuple[quantities.Quantity, ...] | None:
     return found if len(found) == len(members) else None
 
 
-def ratio_family(reference: str, given: str, context: Context) -> Outcome | None:
+def ratio_family(reference: str, given: str, _: Context) -> Outcome | None:
     """Ratios are the same where their members are proportional; `2:30` may be a time too."""
     wanted = ratio(reference)
     if wanted is None:

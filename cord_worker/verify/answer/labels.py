@@ -1,4 +1,4 @@
-"""Answers that are no mathematics: choices, yes and no, what does not exist, formulas, sequences, names and other text."""
+"""Answers that are no mathematics: choices, yes and no, what does not exist, formulas, sequences, names, text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 from cord_worker.verify.answer.clean import words_of
 from cord_worker.verify.answer.units import singular
 
-_LABEL = r"(?:the )?(?:correct )?(?:option|choice|answer|letter|选项|選項|选择|選擇|选|選|보기|الخيار)"
+_LABEL = r"(?:the )?(?:correct )?(?i:option|choice|answer|letter|选项|選項|选择|選擇|选|選|보기|الخيار)"
 _LETTER = re.compile(rf"(?:{_LABEL}\s*)?[(\[{{]?([A-J])[)\]}}]?[.:。]?(?: ?번|입니다)?")
 _SMALL_LETTER = re.compile(rf"{_LABEL}\s*[(\[]?([a-j])[)\]]?|[(\[]([a-j])[)\]]|([a-j])[).]", re.IGNORECASE)
 _LABELLED = re.compile(
@@ -88,13 +88,14 @@ def decided(reference: str) -> str | None:
 
 
 _NOTHING = {
-    "empty": r"\emptyset|\{\}|\{ \}|{}|\phi|empty set|the empty set|no solution|no solutions|no real solution|no real solutions"
+    "empty": r"\emptyset|\{\}|\{ \}|{}|empty set|the empty set|no solution|no solutions|no real solution"
+    "|no real solutions"
     "|no such solution|there is no solution|there are no solutions|has no solution|has no solutions|no solution exists"
     "|no solutions exist|无解|無解|해가 없다|لا يوجد حل|нет решений|keine Lösung|pas de solution|sin solución|null set",
     "absent": "dne|does not exist|doesn't exist|do not exist|limit does not exist|undefined limit|不存在|не существует",
     "undefined": "undefined|not defined|is undefined|indeterminate|无定义|無定義",
     "none": "none|nothing|nobody|no one|none of them|无|無",
-    "endless": "infinitely many|infinitely many solutions|infinite solutions|an infinite number|infinitely many of them|无穷多",
+    "endless": "infinitely many|infinitely many solutions|infinite solutions|an infinite number|无穷多",
     "impossible": "impossible|not possible|it is impossible|it is not possible|cannot be done",
 }
 _NOTHINGS = {word.casefold(): name for name, words in _NOTHING.items() for word in words.split("|")}
@@ -106,25 +107,24 @@ def nothing(text: str) -> str | None:
 
 
 SENTINELS = frozenset(
-    "proof|see proof|see solution|see the solution|see answer|notfound|not found|n/a|na|solution|omitted|answer not found|nan|null".split(
-        "|"
-    )
+    "proof|see proof|see solution|see the solution|see answer|notfound|not found|n/a|na|solution|omitted"
+    "|answer not found|nan|null".split("|")
 )
 """References of published datasets that are no answer."""
 
 _ELEMENTS = frozenset(
-    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo "
-    "Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Sm Eu Gd Dy Ho Er Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po "
-    "At Rn Fr Ra Ac Th Pa U Np Pu".split()
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
+    "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Sm Eu Gd Dy Ho Er Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb "
+    "Bi Po At Rn Fr Ra Ac Th Pa U Np Pu".split()
 )
 _FORMULA = re.compile(
-    r"(?:\d{0,2}(?:[A-Z][a-z]?\d*|\((?:[A-Z][a-z]?\d*)+\)\d*|\[(?:[A-Z][a-z]?\d*|\(|\))+\]\d*)+)(?:[-+]|\^\d?[-+]|\^[-+]\d?)?"
+    r"(?:\d{0,2}(?:[A-Z][a-z]?\d*|\((?:[A-Z][a-z]?\d*)+\)\d*|\[(?:[A-Z][a-z]?\d*|\(|\))+\]\d*)+)(?:\d?[-+]|[-+]\d)?"
 )
 
 
 def formula(text: str) -> str | None:
     """A chemical formula in one spelling (`H2O` for `H_2O` and `\\mathrm{H_2O}`), None where the text is none."""
-    bare = re.sub(r"[_{}\s]|\\ce", "", text)
+    bare = re.sub(r"[_{}^\s]|\\ce", "", text)
     if len(bare) > 60 or not _FORMULA.fullmatch(bare):
         return None
     symbols = re.findall(r"[A-Z][a-z]?", bare)
@@ -155,7 +155,7 @@ def sequence(text: str) -> tuple[str, ...] | None:
     """A route or order such as `A-C-B` or `A → C → B`; None where the text is none."""
     if len(text) > 400:
         return None
-    if re.search(r"\\to(?![a-z])|->|=>|\\Rightarrow", text):
+    if re.search(r"\\to(?![a-z])|->|=>|\\Rightarrow", text) and r"\lim" not in text:
         items = [item.strip() for item in re.split(_ARROW, text)]
         return tuple(items) if len(items) > 1 and all(items) else None
     if _ROUTE.fullmatch(text):
@@ -183,10 +183,12 @@ def matching(items: tuple[str, ...]) -> frozenset[tuple[str, str]] | None:
 _ARTICLES = frozenset("a an the".split())
 _NEGATIONS = frozenset("not no never n't cannot isn't aren't neither nor wrong incorrect false unlike except".split())
 _STATES = frozenset(
-    "alabama alaska arizona arkansas california colorado connecticut delaware florida georgia hawaii idaho illinois indiana "
-    "iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota mississippi missouri montana nebraska "
-    "nevada ohio oklahoma oregon pennsylvania tennessee texas utah vermont virginia washington wisconsin wyoming usa uk "
-    "england scotland wales".split()
+    "alabama alaska arizona arkansas california colorado connecticut delaware florida georgia hawaii idaho illinois "
+    "indiana iowa kansas kentucky louisiana maine maryland massachusetts michigan minnesota mississippi "
+    "missouri montana "
+    "nebraska nevada ohio oklahoma oregon pennsylvania tennessee texas utah vermont virginia washington "
+    "wisconsin wyoming "
+    "usa uk england scotland wales".split()
 )
 
 
@@ -215,12 +217,14 @@ def same_text(reference: str, given: str) -> tuple[bool | None, str]:
         contained = any(right[at : at + len(left)] == left for at in range(len(right) - len(left) + 1))
         if contained and not {"or", "and"} & (set(right) - set(left)) and "," not in given:
             return None, "the reference's words are in a longer answer"
+    if re.search(r"\\[a-zA-Z]", reference) and re.search(r"[\\\d]", given):
+        return None, "a formula that is not understood"
     return False, "another text"
 
 
 def _plain(text: str) -> list[str]:
     bare = "".join(char for char in unicodedata.normalize("NFD", text) if not unicodedata.combining(char))
-    words = words_of(unicodedata.normalize("NFC", bare))
+    words = words_of(unicodedata.normalize("NFC", bare).replace("'", ""))
     kept = [word for word in words if word not in _ARTICLES]
     return kept or words
 

@@ -73,13 +73,11 @@ _SCALES = {
 }
 _SCALE = {word: scale for scale, words in _SCALES.items() for word in words.split()}
 _SHORT_SCALES = frozenset("k K M B".split())
-_SCALED = re.compile(
-    rf"(?P<number>.*?[\w)}}])(?P<space> ?-?)(?P<scale>{'|'.join(sorted(map(re.escape, _SCALE), key=len, reverse=True))})"
-    r"(?: of)?",
-)
+_SCALE_WORDS = "|".join(sorted(map(re.escape, _SCALE), key=len, reverse=True))
+_SCALED = re.compile(rf"(?P<number>.*?[\w)}}])(?P<space> ?-?)(?P<scale>{_SCALE_WORDS})(?: of)?")
 _AFTER = re.compile(
-    r"(?P<number>.+?) (?P<word>squared|cubed|factorial|below zero|below freezing|doubled|tripled|and a half|and a quarter"
-    r"|and a third|and three quarters)"
+    r"(?P<number>.+?) (?P<word>squared|cubed|factorial|below zero|below freezing|doubled|tripled|and a half"
+    r"|and a quarter|and a third|and three quarters)"
 )
 _SIGNED = re.compile(r"(?:(?P<minus>-|minus |negative )|(?P<plus>\+|plus |positive )) ?(?P<rest>.+)", re.IGNORECASE)
 _TENTHS = re.compile(r"(?P<number>\d+)[ -](?P<part>[a-zA-Z]+)")

@@ -55,7 +55,7 @@ def foreign(text: str) -> Fraction | None:
 
     Such words may be names or products elsewhere, so that they are read only where a number is wanted.
     """
-    return _by_table(text) if text.isascii() and 2 <= len(text) <= 60 and text.replace(" ", "").isalpha() else None
+    return _by_table(text) if text.isascii() and 2 <= len(text) <= 60 and re.sub("[ -]", "", text).isalpha() else None
 
 
 def english(text: str) -> Fraction | None:
@@ -231,7 +231,7 @@ def _table() -> dict[str, int]:
     for words in _OWN.values():
         for value, word in enumerate(words.split()):
             note(word, value)
-    native = [word for word in _OWN["ko"].split()[1:10]]
+    native = _OWN["ko"].split()[1:10]
     for ten, tens in [("스물", 20), *_OWN_TENS.items()]:
         note(ten, tens)
         for value, word in enumerate(native, 1):

@@ -1,7 +1,7 @@
 """Sets of real numbers: intervals, unions and the solutions of inequalities in one variable.
 
-A set is a tree of ("interval", low, low closed, high, high closed), ("or", sets), ("and", sets) and ("not", set). Two of
-them are compared exactly: at every end point of both, and between each two.
+A set is a tree of ("interval", low, low closed, high, high closed), ("or", sets), ("and", sets) and ("not", set).
+Two of them are compared exactly: at every end point of both, and between each two.
 """
 
 from __future__ import annotations
@@ -54,11 +54,16 @@ for _minus in (
     "negative real numbers",
 ):
     _NAMED[_minus] = _NEGATIVE
+_NOT_NEGATIVE: RealSet = ("interval", number(0), True, _INFINITY, False)
+for _sign in ("non-negative", "nonnegative"):
+    for _form in ("all {} real numbers", "all {} reals", "{} reals", "{} real numbers"):
+        _NAMED[_form.format(_sign)] = _NOT_NEGATIVE
+_NAMED[r"\mathbb{R}_{\ge 0}"] = _NAMED[r"\mathbb{R}_{\ge0}"] = _NOT_NEGATIVE
 _EXCEPT = re.compile(
     r"(?:all|any) real(?: number)?s?(?: x)?,?(?: except(?: for)?| other than| but| not equal to)(?: x ?=)? (.+)"
 )
 _BUILDER = re.compile(r"\\\{ ?([a-zA-Z])(?: ?\\in ?\\mathbb ?\{R\})? ?(?:\||:) ?(.+)\\\}")
-_MEMBER = re.compile(r"[a-zA-Z](?:_\w)? ?\\in(?![a-z]) ?(.+)")
+_MEMBER = re.compile(r"[a-zA-Z](?:_\w)? ?(?:\\in(?![a-z])| in ) ?(.+)")
 _OPS = re.compile(r"<=|>=|!=|\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])|<|>|=")
 _PLAIN_OP = {"<=": "<=", ">=": ">=", "!=": "!=", "\\le": "<=", "\\ge": ">=", "\\ne": "!=", "<": "<", ">": ">", "=": "="}
 _MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}
@@ -168,8 +173,7 @@ def _points(text: str) -> RealSet | None:
         value = _value(re.sub(r"^[a-zA-Z] ?= ?", "", item))
         if value is None:
             return None
-        for point in expression.plus_minus(value):
-            found.append(("interval", point, True, point, True))
+        found.extend(("interval", point, True, point, True) for point in expression.plus_minus(value))
     return ("or", tuple(found))
 
 
@@ -341,7 +345,7 @@ def _holds(found: RealSet, at: int, places: dict[Node, int]) -> bool:
 
 
 def _same_shape(left: RealSet, right: RealSet) -> bool | None:
-    """Sets whose ends have names: the same intervals in the same order, else undecided where that may be another form."""
+    """Sets whose ends have names: the same intervals in the same order, else undecided."""
     if left[0] != right[0]:
         return None
     if left[0] == "interval":

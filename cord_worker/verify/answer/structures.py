@@ -12,7 +12,8 @@ from cord_worker.verify.answer.expression import Node
 _OPEN = {"(": 1, "[": 1, "{": 1}
 _CLOSE = {")": 1, "]": 1, "}": 1}
 _WORDS = re.compile(
-    r",? (?:and|or|und|oder|et|ou|и|или|和|或|또는|و|أو|as well as) |(?<=[\w)}]) ?(?:或|和|以及|또는) ?(?=[\w(\\-])|,? & |(?<!\\)\\(?:lor|land) "
+    r",? (?:and|or|und|oder|et|ou|и|или|和|或|또는|و|أو|as well as) "
+    r"|(?<=[\w)}]) ?(?:或|和|以及|또는) ?(?=[\w(\\-])|,? & |(?<!\\)\\(?:lor|land) "
 )
 _THOUSANDS = re.compile(r",\d{3}(?!\d)")
 _OR = re.compile(r"\b(?:or|oder|ou|или)\b|\\lor|或|또는|أو")

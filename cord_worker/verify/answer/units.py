@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import Any
 
 _NAMES = """
-meter: m meter meters metre metres mtr mètre mètres metro metros Meter Metern 米 公尺 미터 متر метр метров метра メートル
+meter: m meter meters metre metres mtr mètre mètres metro metros Meter Metern 米 公尺 미터 متر метр метров
+meter: метра メートル
 centimeter: cm cms centimeter centimeters centimetre centimetres 厘米 公分 센티미터 سم см センチ センチメートル
 millimeter: mm millimeter millimeters millimetre millimetres 毫米 мм
 kilometer: km kms kilometer kilometers kilometre kilometres kilómetros 公里 千米 킬로미터 كم км キロメートル
@@ -27,7 +28,8 @@ nautical_mile: nmi
 light_year: ly lightyear lightyears light-year light-years
 angstrom: angstrom angstroms Å
 gram: g gram grams gramme grammes gm gms 克 그램 غرام جرام г грамм граммов
-kilogram: kg kgs kilogram kilograms kilogramme kilogrammes kilo kilos 千克 公斤 킬로그램 كغ كجم кг килограмм килограммов キログラム
+kilogram: kg kgs kilogram kilograms kilogramme kilogrammes kilo kilos 千克 公斤 킬로그램 كغ كجم кг
+kilogram: килограмм килограммов キログラム
 milligram: mg milligram milligrams 毫克
 microgram: ug mcg microgram micrograms
 pound: lb lbs pound pounds
@@ -154,8 +156,8 @@ _PINT_NAMES = {"kilometer_per_hour": "kilometer / hour", "mile_per_hour": "mile 
 _PINT_NAMES |= {"molar": "mole / liter"}
 
 _NOT_NOUNS = frozenset(
-    "is are was were be been being not no nor or and but to than then minus plus times over under above below more less "
-    "fewer least most mod modulo base half halves dozen dozens gross score squared cubed factorial percent wrong "
+    "is are was were be been being not no nor or and but to than then minus plus times over under above below more "
+    "less fewer least most mod modulo base half halves dozen dozens gross score squared cubed factorial percent wrong "
     "incorrect false right correct true between about except hundred hundreds thousand thousands million millions "
     "billion billions trillion lakh crore tens ten twice thrice pair pairs couple double triple if where when since "
     "because so which that who what how can could may might will would should do does did has have had it they he she "
@@ -166,13 +168,13 @@ _NOT_NOUNS = frozenset(
     "oder und ou et o y e и или nicht pas no non не sqrt pi or, and, max min mil mille tausend mio mrd".split()
 )
 _PREPOSITIONS = re.compile(
-    r" (?:in|for|from|at|with|on|of|left|remaining|each|total|altogether|together|apiece|old|tall|long|wide|high|deep"
-    r"|away|older|younger|taller|longer|more|fewer|extra|away|apart|thick|long|overall|every|in all|now|needed)\b.*"
+    r" (?:in (?=\S)|for|from|at|with|on|of|left|remaining|each|total|altogether|together|apiece|old|tall|long|wide|high"
+    r"|deep|older|younger|taller|longer|more|fewer|extra|away|apart|thick|long|overall|every|in all|now|needed)\b.*"
 )
 _RATE = re.compile(r" ?(?:/| per | ?a (?=day|week|month|year|hour|minute|person|piece|share)| an (?=hour)| each$)")
 _POWER = re.compile(r"(.+?) ?(?:\^ ?(?:\{ ?(-?\d) ?\}|(-?\d))|\*\*(\d))")
 _SHORT_POWER = re.compile(r"(mm|cm|dm|m|km|ft|in|yd|mi)([23])")
-_PREFIXED_POWER = re.compile(r"(square|sq\.?|cubic|cu\.?) ?(.+)", re.IGNORECASE)
+_PREFIXED_POWER = re.compile(r"(square(?= )|sq\.?|cubic(?= )|cu(?:\.|(?= ))) ?(.+)", re.IGNORECASE)
 _SUFFIXED_POWER = re.compile(r"(.+?) (squared|cubed)", re.IGNORECASE)
 _FRACTION = re.compile(r"\\frac ?\{([^{}]+)\} ?\{([^{}]+)\}")
 _DEGREES = re.compile(
@@ -182,7 +184,7 @@ _HAN = re.compile(
     "[个個只隻本张張条條颗顆块塊名位人次种種件套辆輛台支枝朵棵头頭匹双雙瓶杯盒箱包袋页頁层層组組排对點点分道步元円]"
     "?[\u3040-\u30ff\u3400-\u9fff]{0,4}"
 )
-_NOT_HAN = re.compile("[百千万萬亿億兆多余餘或和是不非错錯倍半以左约約打分之负負至到比]")
+_NOT_HAN = re.compile("[百千万萬亿億兆多余餘或和是不非错錯倍半以左约約打分之一二三四五六七八九十两兩负負至到比]")
 _NOT_KOREAN = re.compile("[백천만억조배]|이상|이하|미만|초과|또는|아니|정도|에서|부터|까지|분의")
 _NOT_ARABIC = re.compile(
     r"(?:^| )(?:أو|و|ليس|ليست|مئة|مائة|ألف|آلاف|مليون|ملايين|مليار|نصف|أكثر|أقل|تقريبا|في|على|إلى|ضعف)(?: |$)"
@@ -235,7 +237,9 @@ _CURRENCY = _entries(_CURRENCIES)
 _CODES = frozenset(_CURRENCY.values())
 _CASELESS = {word.casefold(): name for word, name in _UNITS.items() if len(word) > 3 or not word.isascii()}
 _CASELESS |= {word.casefold(): name for word, name in _CURRENCY.items() if len(word) > 2}
-SYMBOLS = tuple(sorted((word for word in _CURRENCY if not word.isalpha() or word.isupper()), key=len, reverse=True))
+SYMBOLS = tuple(
+    sorted((word for word in _CURRENCY if not word.isalpha() or word.isupper() or word == "Rs"), key=len, reverse=True)
+)
 """What may stand before an amount of money."""
 
 
@@ -270,7 +274,7 @@ def _known(text: str) -> Unit | None:
     bare = _without_tail(text)
     if bare is None:
         return None
-    top, *below = _RATE.split(bare, maxsplit=1) if _RATE.search(bare) else [bare]
+    top, *below = _RATE.split(bare) if _RATE.search(bare) else [bare]
     if match := _FRACTION.fullmatch(bare):
         top, below = match[1], [match[2]]
     parts: dict[str, int] = {}
@@ -330,6 +334,8 @@ def _factor(text: str) -> tuple[str, int] | None:
         return "fluid_ounce", power
     if text in ("nautical mile", "nautical miles"):
         return "nautical_mile", power
+    if text in ("metric ton", "metric tons"):
+        return "metric_ton", power
     if text in ("light year", "light years"):
         return "light_year", power
     text = text.replace("\\mu ", "u").replace("\\mu", "u")
@@ -352,7 +358,7 @@ def subunit(text: str) -> str | None:
 
 
 def _noun(text: str) -> Unit | None:
-    """`red apples` as ("noun apple"), `years old` was a unit before."""
+    """`red apples` as ("noun red apple")."""
     bare = _without_tail(f" {text}")
     if bare is None:
         return None
@@ -368,7 +374,8 @@ def _noun(text: str) -> Unit | None:
             return None
     if len(words[-1]) < 3 or (words[-1].isupper() and len(words[-1]) < 4):
         return None
-    return Unit(((f"noun {singular(words[-1].casefold())}", 1),))
+    named = [*(word.casefold() for word in words[:-1]), singular(words[-1].casefold())]
+    return Unit(((f"noun {' '.join(named)}", 1),))
 
 
 def _without_tail(text: str) -> str | None:

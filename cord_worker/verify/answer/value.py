@@ -18,6 +18,7 @@ from cord_worker.verify.answer.expression import Node, holds, symbols
 MAX_BITS = 200_000
 """The longest rational number that is computed."""
 _MAX_TERMS = 2000
+_MAX_TERMS_WITHIN = 20
 _MAX_FACTORIAL = 3000
 _SCALES = ((0.3, 2.7), (0.3, 2.7), (0.02, 0.98), (3, 12), (20, 60), (-2.7, -0.3), (-0.98, -0.02), (-12, -3), (-60, -20))
 
@@ -70,8 +71,7 @@ def constant(tree: Node, digits: int = 60) -> Any:
         value = _Evaluation(digits, {}, "e").value(tree)
     except (NoValue, ZeroDivisionError, ValueError):
         return None
-    real = _real(value, _context(digits))
-    return real
+    return _real(value, _context(digits))
 
 
 def compare_constants(left: Node, right: Node) -> int | None:
@@ -164,7 +164,7 @@ def _rational_series(tree: Node, names: dict[str, Fraction]) -> Fraction | None:
     first, last = _rational(low, names), _rational(high, names)
     if kind == "int" or first is None or last is None or first.denominator != 1 or last.denominator != 1:
         return None
-    if last - first > _MAX_TERMS:
+    if last - first > _most_terms(body):
         raise TooLarge
     result = Fraction(0 if kind == "sum" else 1)
     for index in range(int(first), int(last) + 1):
@@ -173,6 +173,11 @@ def _rational_series(tree: Node, names: dict[str, Fraction]) -> Fraction | None:
             return None
         result = _checked(result + part if kind == "sum" else result * part) or Fraction(0)
     return result
+
+
+def _most_terms(body: Node) -> int:
+    """Series within series take the product of their lengths."""
+    return _MAX_TERMS_WITHIN if holds(body, "big", "diff") else _MAX_TERMS
 
 
 def _checked(value: Fraction | None) -> Fraction | None:
@@ -290,7 +295,8 @@ def _agree(left: Node, right: Node, base: str) -> bool | None:
         if outcome is False:
             return False
         agreed += outcome is True
-        mismatched += mismatch
+        # Factorials have no value below zero, which is no other domain.
+        mismatched += mismatch and not whole
     if agreed == 0 and not complex_meant:
         for index in range(4):
             point = {name: _coordinate(name, index, whole=whole) for name in names}
@@ -335,7 +341,10 @@ def _has_steps(tree: Node) -> bool:
         return False
     if tree[0] == "fn" and tree[1] in ("floor", "ceil", "sgn", "mod"):
         return True
-    return any(_has_steps(child) for child in (tree[3:] if tree[0] == "big" else tree[2:] if tree[0] == "diff" else _children(tree)))
+    return any(
+        _has_steps(child)
+        for child in (tree[3:] if tree[0] == "big" else tree[2:] if tree[0] == "diff" else _children(tree))
+    )
 
 
 def _holds_i(tree: Node) -> bool:
@@ -354,37 +363,53 @@ def _at_point(
 
     A difference that shrinks as the precision grows is none.
     """
-    differences = []
-    for places in digits:
-        found: list[Any] = []
-        absorbed = False
-        context = _context(places)
-        for tree in (left, right):
-            evaluation = _Evaluation(places, point, base)
-            try:
-                value = evaluation.value(tree)
-            except (NoValue, ZeroDivisionError, ValueError):
-                value = None
-            if value is not None and real_only:
-                value = _real(value, context)
-            absorbed |= evaluation.absorbed
-            found.append(value)
+    before: Any = None
+    absorbed = False
+    # Derivatives and integrals are computed to fewer digits than they are given.
+    share = 0.6 if any(holds(tree, "big", "diff") for tree in (left, right)) else 0.92
+    for places in (*digits, 2 * digits[1]):
+        found, lost = _evaluated((left, right), point, base, places, real_only=real_only)
+        absorbed |= lost
         a, b = found
         if a is None or b is None:
             return None, (a is None) != (b is None)
-        size = max(abs(a), abs(b))
-        difference = abs(a - b)
-        if context.isnan(difference) or context.isinf(size):
+        context = _context(places)
+        size, now = max(abs(a), abs(b)), abs(a - b)
+        if context.isnan(now) or context.isinf(size):
             return None, False
-        relative = difference / size if size else context.zero
-        if not differences and relative > context.mpf(10) ** -12 and size > context.mpf(10) ** (-places // 2):
+        relative = now / size if size else context.zero
+        if before is None:
+            if relative > context.mpf(10) ** -12 and size > context.mpf(10) ** (-places // 2):
+                return False, False
+            before = now
+            continue
+        shrunk = now <= before * context.mpf(10) ** (-(places - digits[0]) // 2)
+        if now == 0 or relative <= context.mpf(10) ** -int(places * share) or (before and shrunk):
+            return (None if absorbed else True), False
+        if before:
             return False, False
-        differences.append((relative, difference))
-    (_, before), (relative, now) = differences
-    shrunk = now <= before * _context(digits[1]).mpf(10) ** (-(digits[1] - digits[0]) // 2)
-    if now == 0 or relative <= _context(digits[1]).mpf(10) ** (-(digits[1] * 6) // 10) or (before and shrunk):
-        return (None if absorbed else True), False
+        # No difference in few digits, but one in many: a third look tells noise from a small difference.
+        before = now
     return False, False
+
+
+def _evaluated(
+    trees: tuple[Node, Node], point: dict[str, Fraction], base: str, places: int, *, real_only: bool
+) -> tuple[list[Any], bool]:
+    """The values of both trees, None where there is no (real) one; and whether a term was too small to count."""
+    found: list[Any] = []
+    absorbed = False
+    for tree in trees:
+        evaluation = _Evaluation(places, point, base)
+        try:
+            value = evaluation.value(tree)
+        except (NoValue, ZeroDivisionError, ValueError):
+            value = None
+        if value is not None and real_only:
+            value = _real(value, _context(places))
+        absorbed |= evaluation.absorbed
+        found.append(value)
+    return found, absorbed
 
 
 def _real(value: Any, context: Any) -> Any:
@@ -538,7 +563,7 @@ class _Evaluation:
             return self.context.quad(lambda x: self.inside(body, variable, x), [first, last])
         if not (self.context.isint(first) and self.context.isint(last)):
             raise NoValue
-        if last - first > _MAX_TERMS:
+        if last - first > _most_terms(body):
             raise TooLarge
         terms = [self.inside(body, variable, self.context.mpf(index)) for index in range(int(first), int(last) + 1)]
         if kind == "sum":

@@ -1,4 +1,4 @@
-"""Comparing what has one value: numbers, quantities, money, percentages and expressions, with what may be given for it."""
+"""Comparing what has one value: numbers, quantities, money, percentages, expressions, with what is given for them."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ _RESTATED = re.compile(
     r"(?P<first>[^()]+?) ?\((?:or |i\.e\. |that is,? |= ?|about |≈ ?|approximately )?(?P<second>[^()]+)\)"
 )
 _WORD = re.compile(r"[A-Za-z]{3,}")
+_HYPHENED_WORD = re.compile(r"[A-Za-z]+(?:-[A-Za-z]{3,})+")
 _APPROXIMATELY = re.compile(r"\\approx|\\simeq|≈")
 
 
@@ -44,6 +45,7 @@ def value(text: str) -> Quantity | None:
 
 
 def numbers_first(text: str) -> Quantity | None:
+    """A number, a quantity or an expression, in this order."""
     found = numbers.number(text)
     if found is not None:
         return Quantity(expression.number(found.value), found)
@@ -55,17 +57,17 @@ def numbers_first(text: str) -> Quantity | None:
 
 def is_word(text: str) -> bool:
     """A word, that a parser would take for a product of its letters."""
-    return (
-        _WORD.fullmatch(text) is not None
-        and not text.isupper()
-        and re.search("[eiou]", text) is not None
-        and (text not in expression.FUNCTIONS and text not in expression.NAMES)
-    )
+    if _HYPHENED_WORD.fullmatch(text):
+        return True
+    if _WORD.fullmatch(text) is None or text.isupper() or text in expression.FUNCTIONS or text in expression.NAMES:
+        return False
+    return re.search("[eiou]", text) is not None
 
 
 def value_family(reference: str, given: str, context: Context) -> tuple[str, Outcome] | None:
     """A reference of one value; its type, and what was found."""
-    wanted = value(reference)
+    tree = expression.parse(reference) if _may_be_a_name(reference) else None
+    wanted = value(reference) if tree is None else Quantity(tree)
     if wanted is None or expression.holds(wanted.value, "pm", "mp"):
         return None
     if wanted.number is None and wanted.unit.empty and _is_name(reference) and wanted.value[0] != "sym":
@@ -93,6 +95,8 @@ def _permuted(reference: str, given: str) -> bool:
 def compare_value(wanted: Quantity, given: str, context: Context) -> Outcome:
     """Whether `given` has the value `wanted`."""
     given = _COUNTED.sub("", given, count=1) if wanted.number is not None and _COUNTED.match(given) else given
+    if wanted.number is not None and (word := numerals.foreign(given)) is not None and word == wanted.number.value:
+        return Outcome(True, "the same number in words")
     found = value(given)
     if found is not None:
         return _same(wanted, found, given, context)
@@ -108,12 +112,16 @@ def compare_value(wanted: Quantity, given: str, context: Context) -> Outcome:
 
 
 def _same(wanted: Quantity, found: Quantity, given: str, context: Context) -> Outcome:
+    if expression.holds(found.value, "pm", "mp"):
+        return Outcome(False, "two values")
     same = quantities.same_quantity(wanted, found, asks_percent=context.asks_percent)
     if not same and found.unit.empty and expression.symbols(found.value):
         # "5m" may be five metres.
         measured = quantities.quantity(given)
         if measured is not None and measured.unit.attached and quantities.same_quantity(wanted, measured) is not False:
             return Outcome(None if wanted.unit.empty else True, "a letter that may be a unit or a name")
+    if same and _may_be_a_name(given):
+        return Outcome(None, "a thousand, or a name")
     if same:
         return Outcome(True, "the same value")
     if given.endswith("!") and (plain := value(given.rstrip("!"))) and quantities.same_quantity(wanted, plain):
@@ -121,7 +129,8 @@ def _same(wanted: Quantity, found: Quantity, given: str, context: Context) -> Ou
     if same is None:
         return Outcome(None, _unclear(wanted, found))
     other = numbers.other_reading(given)
-    if other is not None and wanted.number is not None and other.value == wanted.number.value:
+    zeros = re.fullmatch(r"\d+,0+", given) is not None
+    if other is not None and wanted.number is not None and other.value == wanted.number.value and not zeros:
         return Outcome(None, "a decimal sign, or a separator of thousands")
     tight = expression.parse_tight(given)
     if tight is not None and same_value(wanted.value, tight):
@@ -129,6 +138,11 @@ def _same(wanted: Quantity, found: Quantity, given: str, context: Context) -> Ou
     if not wanted.unit.empty and not found.unit.empty and wanted.unit != found.unit:
         return Outcome(False, "another value or unit")
     return Outcome(False, "another value")
+
+
+def _may_be_a_name(given: str) -> bool:
+    """`2k` may be 2,000 or two times k; `2.5k`, `50k` and `$2k` are amounts."""
+    return re.fullmatch(r"\d[kKMB]", given) is not None
 
 
 def _unclear(wanted: Quantity, found: Quantity) -> str:
@@ -156,6 +170,8 @@ def _right_side(wanted: Quantity, equation: equations.Equation, context: Context
                 return Outcome(None, "a chain whose sides differ")
         return compare_value(wanted, equation.right, context)
     left, right = value(equation.left), value(equation.right)
+    if left is not None and not expression.symbols(left.value) and equations.name_of(equation.right):
+        return compare_value(wanted, equation.left, context)
     if left is not None and right is not None and not expression.symbols(left.value):
         if quantities.same_quantity(right, left):
             return compare_value(wanted, equation.right, context)
@@ -173,8 +189,6 @@ def _right_side(wanted: Quantity, equation: equations.Equation, context: Context
 
 
 def _no_value(wanted: Quantity, given: str, context: Context) -> Outcome:
-    if wanted.number is not None and (word := numerals.foreign(given)) is not None:
-        return as_outcome(word == wanted.number.value, "the same number in words", "another number")
     other = numbers.other_reading(given)
     if other is not None and wanted.number is not None:
         if other.value == wanted.number.value:
@@ -212,10 +226,10 @@ def _no_value(wanted: Quantity, given: str, context: Context) -> Outcome:
         return Outcome(False if results[0] is False else None, "a remark that may change the value")
     parts = structures.split(given)
     if len(parts.items) > 1:
-        same = [
+        results = [
             compare_value(wanted, item, replace(context, depth=context.depth + 1)).equal for item in parts.items[:20]
         ]
-        if parts.joined == "or" and all(same):
+        if parts.joined == "or" and all(results):
             return Outcome(True, "the same value, given more than once")
         return Outcome(False, "several values")
     if structures.bracketed(given) or realsets.relation(given):
@@ -227,6 +241,8 @@ def _no_value(wanted: Quantity, given: str, context: Context) -> Outcome:
             and compare_value(wanted, inner.items[0], context).equal
         ):
             return Outcome(None, "a set of one value")
+        return Outcome(False, "no single value")
+    if structures.matrix(given) or realsets.read(given):
         return Outcome(False, "no single value")
     if _REFUSED.search(given):
         return Outcome(False, "a text that says otherwise")
