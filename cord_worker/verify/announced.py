@@ -21,12 +21,15 @@ _MOST_TAGS = 20
 _MOST = 200
 """Announcements and boxes, from the end, that are looked at."""
 _NOT_BUT = re.compile(
-    r"(?:not|nicht|pas|no|non|não|не)\s(?P<denied>[^,;.]{1,60}?)(?:,?\s(?:but(?:\srather)?|sondern|mais|sino|ma|mas|а)|"
-    r"[,;]\s(?:it|that)(?:\sis|['’]s))\s(?P<meant>.+)",
+    r"(?:not|nicht|pas|no|non|não|не)\s(?P<denied>[^,;.]{1,60}?)(?:,?\s(?:but(?:\srather)?|sondern|mais|sino|ma|"
+    r"mas|а)|"
+    r"[,;]\s(?:it|that)(?:\sis|['’]s))\s(?P<meant>.+)"
+    r"|(?:not\s)?(?P<denied2>.{1,60}?)(?:,?\s?而是|(?:이|가)\s?아니라|ではなく)\s?(?P<meant2>.+)",
     re.IGNORECASE,
 )
 _DENIAL = re.compile(
-    r"(?:not|never|nicht|pas|non|não|не|nie|niet|bukan|không phải|definitely not|certainly not|anything but|no longer|hardly|far from|other than)\s(?P<denied>\S.*)"
+    r"(?:not|never|nicht|pas|non|não|не|nie|niet|bukan|không phải|definitely not|certainly not|anything but|"
+    r"no longer|hardly|far from|other than)\s(?P<denied>\S.*)"
     r"|(?P<denied2>.{1,80}?)\s?(?:가\s?|이\s?)?(?:아닙니다|아니다|ではありません|ではない|じゃない|नहीं है|"
     r"değildir|değil|नहीं)",
     re.IGNORECASE,
@@ -41,7 +44,7 @@ _REVERSED = re.compile(
 )
 """`41 is the answer`; `option B is correct` where the subject is a letter."""
 _LETTER = re.compile(
-    r"(?:option|choice|answer|statement)?\s?[(\[]?[A-J][)\]]?(?:\s?[:.,]\s?[^,]{1,40})?", re.IGNORECASE
+    r"(?:the\s)?(?:option|choice|answer|statement)?\s?[(\[]?[A-J][)\]]?(?:\s?[:.,]\s?[^,]{1,40})?", re.IGNORECASE
 )
 _INLINE_END = re.compile(r"\s*(?:\\\(|\$)\s?\n")
 _TAG = re.compile(
@@ -174,7 +177,7 @@ def _of_marker(text: str, marker: Marker, limit: int, inner: list[Box], place: _
         found = Standing.DENIED
     if marker.negated:
         if meant := _NOT_BUT.fullmatch(f"not {without_stop(region[: end - marker.end].strip())}"):
-            readings = variants(meant["meant"])
+            readings = variants(meant["meant"] or meant["meant2"])
         else:
             words = re.sub(
                 r"^(?:(?:is|are|was|es|ist|est|è|é)\s|n['’]est\s)",
@@ -185,7 +188,7 @@ def _of_marker(text: str, marker: Marker, limit: int, inner: list[Box], place: _
             whole = without_stop(f"{words} {without_stop(region[: end - marker.end])}")
             return Statement(tuple(readings), marker.strength, marker.start, end, Standing.DENIED, whole=whole)
     elif (meant := _NOT_BUT.fullmatch(readings[0])) and found is Standing.STATED:
-        readings = variants(meant["meant"])
+        readings = variants(meant["meant"] or meant["meant2"])
     elif (denial := _DENIAL.fullmatch(readings[0])) and found is Standing.STATED:
         denied = denial["denied"] or denial["denied2"]
         denials = (readings[0], *variants(denied))

@@ -1,62 +1,36 @@
 """Comparing a generated answer with the reference, in this process and without a time limit.
 
-Both texts are brought to one form (`scripts`), and the final answer is taken out of the generated one (`extraction`).
-Then by method (`rule`), in this order:
-- `math`: equal after normalisation, as an ordered list where there are commas, or the same multiple-choice letter
-  ("exact"); the same value, by exact arithmetic for numbers, math-verify for other mathematics ("math");
-- `exact`: equal after normalisation;
-- `choice`: the same decision (`choices`), or the text behind the reference's label;
-- `numeric`: a quantity within the tolerance (`quantities`).
-Else it is incorrect. A reference that is no choice or no number is compared as `exact`.
-
-Decided for `math`: a unit or a percent sign on one side only is passed over ("10 dollars" is 10), two units must be
-the same. Numbers with a point must be equal to the last digit, but a fraction may be given rounded to six decimals or
-more. Lists are ordered, sets in braces are not, and brackets of tuples and intervals must be the same.
+Both texts are brought to one form (`scripts`), the final answers are taken out of the generated one (`extraction`),
+each is compared with the reference (`same_answer`), and the results are combined: the last answer counts, unless one
+before it is as plainly stated, was not taken back and differs, which leaves the verdict undecided. See
+docs/final-answers.md.
 """
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import replace
-from fractions import Fraction
-from typing import Any
 
 from cord_worker.verify.choices import decided, label_text
 from cord_worker.verify.corrections import Standing
 from cord_worker.verify.extraction import statements
 from cord_worker.verify.markers import SAID
-from cord_worker.verify.normalise import (
-    choice,
-    exact_key,
-    holds_words,
-    is_decimal,
-    number,
-    plain_number,
-    split_list,
-)
+from cord_worker.verify.normalise import choice, exact_key
 from cord_worker.verify.readings import restated
 from cord_worker.verify.rule import Method, Rule
 from cord_worker.verify.same_answer import Comparison, same_answer
 from cord_worker.verify.scripts import one_form
 from cord_worker.verify.solutions import answer_of_solution
 from cord_worker.verify.statements import OPENING, Statement
-from cord_worker.verify.units import split_unit
 from cord_worker.verify.verdict import Verdict
-
-MATH_LIMIT = 2000
-"""Characters of an answer up to which it is parsed as mathematics."""
 
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _WORD = re.compile(r"[^\W\d_]{2,}")
+_GIVEN_VALUE = re.compile(r"(?:^|[,;$(]|\b(?:and|or)|\\text\{ ?(?:and|or) ?\})\s?\$?\s?[a-zA-Z](?:_\{?\w\}?)?\s?=(?!=)")
+_SEVERAL = re.compile(r"[,;{}\n]|\\pm|±|\b(?:and|or)\b|\\(?:cup|text)|=")
 _FEW_WORDS = 2
 _MOST_RIVALS = 6
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-_ASSIGNMENT = re.compile(r"[a-zA-Z](?:_\w|_\{\w+\})?(?:\([a-z]\))? ?(?:=|\\in(?![a-z])) ?([^=]+)")
-_BRACKETED = re.compile(r"([\[(])(.*)([\])])")
-_SET = re.compile(r"\\\{.*\\\}")
-_BASED = re.compile(r"([0-9A-F]+)_\{?(\d+)\}?")
-_PLACES = 6
 
 
 _BY_MATH = Rule()
@@ -112,10 +86,8 @@ class _Judge:
         for statement in reversed(found):
             if statement.standing is not Standing.DENIED:
                 continue
-            if statement.whole is not None:
-                whole = same_answer(self._expected, statement.whole, self._rule, question=self._question)
-                if whole.equal:
-                    return Verdict(True, whole.method, statement.whole, whole.why, whole.type, (statement.whole,))
+            if statement.whole is not None and exact_key(statement.whole) == exact_key(self._expected):
+                return Verdict(True, "exact", statement.whole, "the same text", "text", (statement.whole,))
             equal, comparison, reading = self._compared(statement)
             if equal:
                 why = "the text says that this is not the answer"
@@ -191,6 +163,12 @@ class _Judge:
     def _same(self, reading: str) -> Comparison:
         comparison = same_answer(self._expected, reading, self._rule, question=self._question)
         self._type = comparison.type
+        if (
+            comparison.equal
+            and _values_given(reading) > max(1, _values_given(self._expected))
+            and _is_single(self._expected)
+        ):
+            return Comparison(False, comparison.type, "unequal", "several values")
         return comparison
 
 
@@ -222,6 +200,16 @@ def _label_parts(reading: str) -> tuple[str, ...]:
     return (letter, text) if letter is not None and text is not None and _is_letter(letter) else ()
 
 
+def _values_given(text: str) -> int:
+    """How many variables a text gives a value, as `x = 3 or x = 5` does two."""
+    return len(_GIVEN_VALUE.findall(text))
+
+
+def _is_single(text: str) -> bool:
+    """Whether a reference is one value and no list, set, range or pair of signs."""
+    return _SEVERAL.search(text) is None
+
+
 def _is_prose(text: str) -> bool:
     return len(_WORD.findall(_COMMAND.sub(" ", text))) > _FEW_WORDS
 
@@ -232,132 +220,3 @@ def _short(statement: Statement) -> str:
 
 def _printable(text: str) -> str:
     return _UNSTORABLE.sub("\ufffd", text)
-
-
-def same_value(expected: str, given: str) -> bool:
-    """Whether two tidied answers are mathematically the same."""
-    expected, given = _without_assignment(expected, given)
-    if _SET.fullmatch(expected) or r"\pm" in expected:
-        # Sets have no order: a list given for one is read as one.
-        if r"\pm" not in expected and not _SET.fullmatch(given):
-            given = rf"\{{{given}\}}"
-        return _same_math(expected, given)
-    wanted, found = split_list(expected), split_list(given)
-    wanted_bracket, found_bracket = _BRACKETED.fullmatch(expected), _BRACKETED.fullmatch(given)
-    if len(wanted) > 1 and len(found) == 1 and found_bracket:
-        found = split_list(found_bracket[2])
-    if len(wanted) > 1 or len(found) > 1:
-        return len(wanted) == len(found) and all(map(same_value, wanted, found))
-    if wanted_bracket and found_bracket and "," in expected + given and _is_pair_of_brackets(expected, given):
-        if (wanted_bracket[1], wanted_bracket[3]) != (found_bracket[1], found_bracket[3]):
-            return False
-        return same_value(wanted_bracket[2], found_bracket[2])
-    return _same_quantity(expected, given)
-
-
-def _is_pair_of_brackets(*texts: str) -> bool:
-    """Whether the first bracket of each closes at its end: not so in (a+5)(b+2) and (0,9) \\cup (9,36)."""
-    for text in texts:
-        depth = 0
-        for at, char in enumerate(text):
-            depth += (char in "([") - (char in ")]")
-            if depth == 0 and at < len(text) - 1:
-                return False
-    return True
-
-
-def _without_assignment(expected: str, given: str) -> tuple[str, str]:
-    """`x = 5` is 5 where the other side names no variable; `x = 5` is not `y = 5`."""
-    left, right = _ASSIGNMENT.fullmatch(expected), _ASSIGNMENT.fullmatch(given)
-    if left and not right and "=" not in given:
-        return left[1], given
-    if right and not left and "=" not in expected:
-        return expected, right[1]
-    return expected, given
-
-
-def _same_quantity(expected: str, given: str) -> bool:
-    if "=" in given and "=" not in expected and not re.search("[<>]=", given):
-        # "AB = 5" and "3 + 4 = 7" end in the value
-        given = given.rpartition("=")[2].strip()
-    (wanted, wanted_unit), (found, found_unit) = split_unit(expected), split_unit(given)
-    if wanted_unit and found_unit and wanted_unit != found_unit:
-        return False
-    wanted, found = plain_number(wanted), plain_number(found)
-    if wanted == found:
-        return True
-    wanted_percent, found_percent = _percent(wanted), _percent(found)
-    if wanted_percent or found_percent:
-        bare = _same_number(wanted_percent or wanted, found_percent or found)
-        if bare is not False or (wanted_percent and found_percent):
-            return bool(bare)
-        left, right = number(wanted_percent or wanted), number(found_percent or found)
-        if left is None or right is None:
-            return False
-        return (left / 100 if wanted_percent else left) == (right / 100 if found_percent else right)
-    same = _same_number(wanted, found)
-    if same is not None:
-        return same
-    wanted_base, found_base = _BASED.fullmatch(wanted), _BASED.fullmatch(found)
-    if wanted_base or found_base:
-        digits = {(match[1] if match else text) for match, text in ((wanted_base, wanted), (found_base, found))}
-        return len(digits) == 1 and not (wanted_base and found_base and wanted_base[2] != found_base[2])
-    return _same_math(wanted, found)
-
-
-def _percent(text: str) -> str | None:
-    match = re.fullmatch(r"(.*\S) ?(?:%|percent)", text)
-    return match[1].strip() if match else None
-
-
-def _same_number(wanted: str, found: str) -> bool | None:
-    """None where one of them is no plain number."""
-    left, right = number(wanted), number(found)
-    if left is None or right is None:
-        return None
-    if left == right:
-        return True
-    if is_decimal(wanted) == is_decimal(found):
-        return False
-    rounded, exact = (wanted, right) if is_decimal(wanted) else (found, left)
-    places = len(rounded.partition(".")[2])
-    return (
-        exact.denominator != 1
-        and "e" not in rounded.lower()
-        and places >= _PLACES
-        and abs(Fraction(rounded) - exact) <= Fraction(1, 2 * 10**places)
-    )
-
-
-def _same_math(expected: str, given: str) -> bool:
-    if holds_words(expected) or holds_words(given):
-        return False
-    # Imported here: it takes two seconds, and only the checking process needs it.
-    import math_verify
-
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
-    config = [math_verify.LatexExtractionConfig()]
-
-    def parsed(text: str) -> Any:
-        # Its own limits rest on SIGALRM, which the process around us uses for its last resort.
-        return math_verify.parse(
-            f"${text.replace('$', '')}$",
-            extraction_config=config,
-            fallback_mode="no_fallback",
-            parsing_timeout=None,
-        )
-
-    gold, target = parsed(expected), parsed(given)
-    if not gold or not target:
-        return False
-    same = math_verify.verify(gold, target, allow_set_relation_comp=True, timeout_seconds=None)
-    return same and _close(gold[0], target[0])
-
-
-def _close(left: Any, right: Any) -> bool:
-    """math-verify rounds to six decimals, which makes all small numbers equal: they must also agree relatively."""
-    try:
-        a, b = complex(left.evalf()), complex(right.evalf())
-    except (TypeError, ValueError, AttributeError, OverflowError):
-        return True
-    return abs(a - b) <= 1e-5 * max(abs(a), abs(b)) or a == b

@@ -26,20 +26,25 @@ _DENIED_BEFORE = re.compile(
     r"|\b(?:false|untrue|wrong|incorrect|mistaken|impossible|a mistake|an error|a myth|"
     r"a misconception)\s(?:[\w']+\s){0,3}?that\s?$"
     r"|\b(?:false|wrong|incorrect|a mistake|an error)\s(?:to\s\w+\s)(?:that\s)?$"
-    r"|\bdoubt(?:ful)?(?:\s\w+){0,3}\s?$|\bno way(?:\sthat)?\s?$|\bunlikely that\s?$",
+    r"|\bdoubt(?:ful)?(?:\s\w+){0,3}\s?$|\bno way(?:\sthat)?\s?$|\bunlikely that\s?$"
+    r"|(?:不认为|不認為|不觉得|不覺得|不相信|并不是|並不是)$",
     re.IGNORECASE,
 )
 _OPEN_BEFORE = re.compile(
-    r"\b(?:if|whether|since|because|given|although|though|when|until|knowing|suppose|assume|assuming|imagine|unless|as if|as though|pretend|let's say|let us say|"
+    r"\b(?:if|whether|since|because|given|although|though|when|until|knowing|suppose|assume|assuming|imagine|"
+    r"unless|as if|as though|pretend|let's say|let us say|"
     r"say)\s(?:that\s)?$"
     r"|\b(?:might|may|could|would|could've|students|people|many|some|others|someone|one)\s(?:\w+\s){0,2}?"
     r"(?:think|say|guess|believe|claim|conclude|assume|argue|answer|expect)(?:\s(?:that|so))?,?\s?$"
     r"|\b(?:i|he|she|they|we|you)\s(?:first\s|initially\s|originally\s|once\s)?"
     r"(?:thought|assumed|guessed|believed|claimed|claims|claim|said|says|hoped|wish|wished|expected)\s(?:that\s)?$"
     r"|\b(?:tempting|tempted)\s(?:to\s\w+\s)?(?:that\s)?$|\bseems?\s(?:like|that|as if)\s?$|\bwrongly\b[^.]{0,30}$"
+    r"|\b(?:maybe|perhaps|possibly),?\s$"
+    r"|\b(?:mistake|error|tempting|trap|pitfall|misconception|incorrectly|mistakenly)\b[^.!?,;\n]{0,60}$"
     r"|\b(?:at first(?: glance| sight)?|initially|originally|naively),?\s(?:it\s(?:seems|looks|appears)\s(?:like\s|"
     r"that\s)?)?$"
-    r"|\b(?:sample|example|previous|old|wrong|incorrect|naive|common wrong|student's|students'|his|her|their|first|"
+    r"|\b(?:sample|example|previous|old|wrong|incorrect|naive|common wrong|obvious|intuitive|apparent|immediate|"
+    r"quick|student's|students'|his|her|their|first|"
     r"initial|original|earlier|tentative|intermediate|expected)\s$",
     re.IGNORECASE,
 )
@@ -79,7 +84,8 @@ _CUE = re.compile(
     rf"hang on|actually|scratch that|strike that|oops|sorry|my mistake|my bad|never mind|apologies|"
     r"correction|on second thought|upon (?:re-?check\w*|reflection|review\w*|closer)|on (?:re-?check\w*|reflection|"
     r"review\w*|closer)|"
-    r"re-?(?:checking|counting|reading|doing|considering|calculating|computing|examining|visiting)|no(?=[,.!:;—–-])|"
+    r"re-?(?:checking|counting|reading|doing|considering|calculating|computing|examining|visiting)|"
+    r"no(?=[,.!:;—–-]|\swait)|"
     r"nope|not quite|not so fast|"
     r"let me (?:re-?\w+|correct|fix|redo|double|check|try again|reconsider|start over)|let['’]s (?:re-?(?:check|"
     r"count|do|consider|calculate)|double)|"
@@ -122,6 +128,7 @@ _UNCONFIRMED = re.compile(
     r"不正确|不正確|不一致|неверно|неправильно|غير صحيح|nicht korrekt|incorrect",
     re.IGNORECASE,
 )
+_OPENING = re.compile(r"^[^,;:]{1,60}[,;:]\s")
 _SOFT = re.compile(
     r"\W{0,4}(?:but |oh |ah |well |so )?(?:actually|hmm?|sorry|apologies|pardon|maaf|desculpe|perdón|scusa|"
     r"eigentlich|en fait|en réalité|en realidad|in realtà|"
@@ -179,3 +186,9 @@ def soft(text: str) -> bool:
 def confirms(text: str) -> bool:
     """Whether a second look ends in the same answer."""
     return _CONFIRMS.search(text) is not None and _UNCONFIRMED.search(text) is None
+
+
+def parts(sentence: str) -> tuple[str, ...]:
+    """A sentence, and what follows its first comma: that part first where the sentence begins with a correction."""
+    shorter = _OPENING.sub("", sentence)
+    return (shorter, sentence) if cue(sentence, 0, len(sentence)) == 0 else (sentence, shorter)

@@ -9,7 +9,7 @@ from cord_worker.verify import sentences
 from cord_worker.verify.announced import announced
 from cord_worker.verify.boxes import last_boxed
 from cord_worker.verify.cleanup import after_thinking, plain
-from cord_worker.verify.corrections import Standing, confirms, cue, flatly, soft
+from cord_worker.verify.corrections import Standing, confirms, cue, flatly, parts, soft
 from cord_worker.verify.sentences import is_filler, stated
 from cord_worker.verify.statements import GUESSED, Statement
 from cord_worker.verify.unannounced import opening, unannounced
@@ -18,7 +18,8 @@ __all__ = ["final_answers", "last_boxed", "statements"]
 
 _BLANK_RUN = re.compile(r"\s{3,}")
 _NEXT_TASK = re.compile(
-    r"\n(?:#{1,4} )?(?:Question|Q|Problem|Exercise|Human|User|Input|Instruction|Task|Frage|Pregunta|Domanda|Вопрос|Задача|问题|題目|题目|問題|문제)"
+    r"\n(?:#{1,4} )?(?:Question|Q|Problem|Exercise|Human|User|Input|Instruction|Task|Frage|Pregunta|Domanda|"
+    r"Вопрос|Задача|问题|題目|题目|問題|문제)"
     r"(?: ?#?\d{1,3})?\s?[:.]\s"
 )
 _NUMBER = re.compile(r"[-\d.,/$\\{}a-z ]{1,40}")
@@ -104,7 +105,7 @@ def _with_corrections(text: str, spans: list[sentences.Sentence], found: list[St
 def _corrected(text: str, spans: list[sentences.Sentence], *, words: bool) -> Statement | None:
     for span in reversed(spans[-12:]):
         sentence = text[span.start : span.end].strip()
-        for part in (sentence, re.sub(r"^[^,;:]{1,60}[,;:]\s", "", sentence)):
+        for part in parts(sentence):
             readings = [] if is_filler(part) else stated(part)
             readings = [
                 reading for reading in readings if _VALUE.search(reading) or (words and re.fullmatch(r"\w+", reading))

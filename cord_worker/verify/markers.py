@@ -52,13 +52,13 @@ class _Language:
 
 _LANGUAGES = (
     _Language(
-        noun=r"answers?|ans|(?<=correct )(?:choice|option|alternative|statement)|(?<=right )(?:choice|option)|"
+        noun=r"answers?|ans\.?|(?<=correct )(?:choice|option|alternative|statement)|(?<=right )(?:choice|option)|"
         r"(?<=best )(?:choice|option)",
         before=r"the|our|my|your|this|a|final|correct|right|required|desired|requested|best|numerical|numeric|"
         r"overall|exact|simplified|complete|true|only|ultimate|revised|corrected|updated|new|short|possible|boxed",
         after=r"choice|option|value|letter|here|now|key|then|therefore|thus",
-        copula=r"is|are|was|were|of(?=\s[$\\(*-]{0,3}[\d\\])|'s|’s|(?:would|should|must|will|has to|have to|ought to|needs to)"
-        r"(?: then| thus| therefore)? be|"
+        copula=r"is|are|was|were|of(?=\s[$\\(*-]{0,3}[\d\\])|'s|’s|"
+        r"(?:would|should|must|will|has to|have to|ought to|needs to)(?: then| thus| therefore)? be|"
         r"(?:comes?|came|coming)(?: out)? (?:to be|to|as|at)|(?:turns?|turned) out (?:to be|as)|"
         r"works? out (?:to be|to|as|at)|(?:ends?|ended) up (?:being|as|at)|equals?|becomes|remains|stays|"
         r"(?:has|have) been|simplifies to|reduces to|evaluates to|amounts to|can be (?:written|given|expressed) as",
@@ -248,7 +248,8 @@ _BULLET = r"(?:[-*•+>#]+\s|\d{1,2}[.)]\s|[^\w\s\\$({\[<\"'`|.,;:!?=+-]{1,3}\s?
 _BULLETS = re.compile(rf"[ \t]*{_BULLET}\s?{_BULLET}[ \t]*")
 _QUALIFIER = (
     r"(?:\s#?\d{1,3}(?=\s?:)|\s?\([^()\n]{1,60}\)|"
-    r"\s(?:to|for|of|in|from|für|auf|de|à|para|na|auf die|del|a la|pour|на|до|до)\s[^:=.\n]{1,60}?)?"
+    r"\s(?!of [$\\(*-]{0,3}\d)(?:to|for|of|in|from|für|auf|de|à|para|na|auf die|del|a la|pour|на|до|"
+    r"до)\s[^:=.\n]{1,60}?)?"
 )
 
 
@@ -317,7 +318,14 @@ _CORRECTION = re.compile(
     r"|(?:更正|訂正|修正|정정|수정|تصحيح|सुधार)(?:为|為|後|后)?\s?:\s?",
     re.IGNORECASE,
 )
-_ENDS = ("", *".!?>)。")
+_ENDS = ("", *".!?>)(。")
+_CHANGED = re.compile(
+    r"\b(?:change|revise|correct|update|amend|adjust)(?:s|d|ing)? (?:my|the|"
+    r"our) (?:final )?answer to\b:?",
+    re.IGNORECASE,
+)
+_ASKED = re.compile(r"^Q\s?:", re.MULTILINE)
+_ANSWERED = re.compile(r"^A\s?:\s", re.MULTILINE)
 _WITHDRAWING = re.compile(r"\b(?:actually|in fact|instead|revised|corrected|updated|new|now)\b", re.IGNORECASE)
 _NOT_STATED = re.compile(
     r"\b(?:check|verify|verifying|confirm|confirming|double-check|test|plug|find|give|state|put|write|box|present|"
@@ -349,6 +357,9 @@ def markers(text: str) -> list[Marker]:
         if _opens(text, m.start()) or text[: m.start()].rstrip()[-1:] in _ENDS
     ]
     found += _hashes(text)
+    found += [Marker(match.start(), match.end(), FINAL, corrects=True) for match in _CHANGED.finditer(text)]
+    if _ASKED.search(text):
+        found += [Marker(match.start(), match.end(), FINAL) for match in _ANSWERED.finditer(text)]
     found.sort(key=lambda marker: (marker.start, -marker.end))
     kept: list[Marker] = []
     for marker in found:

@@ -9,24 +9,24 @@ from cord_worker.verify.corrections import cue
 from cord_worker.verify.sentences import is_bare, stated, without_lead, without_stop
 
 _REASON = re.compile(
-    r",?\s(?:because|since|due to|given that|thanks to|whereas|which|where|so(?!\s(?:on|that|far|much|many))|"
-    r"as(?!\s(?:well|much|many|long|far|soon|a|an)\b)|obtained|computed|found by|weil|denn|wobei|car|parce que|"
-    r"puisque|porque|ya que|perché|poiché|"
-    r"потому что|так как|ponieważ|gdyż|karena|vì|omdat|çünkü)\s"
-    r"|,?\s?(?:因为|因為|由于|由於|所以|因此|其中|理由是|なぜなら|왜냐하면)|,?\s(?:لأن|حيث|بسبب)|\s(?:क्योंकि)\s|"
-    r"\s\((?:since|because|as|not|"
-    r"see|from|i\.e\.|rounded|note)\b|\s[—–]\s",
+    r",?\s(?:because|since|due to|given that|thanks to|whereas|where|as(?!\s(?:well|much|many|long|far|soon|an?|"
+    r"if)\b)|"
+    r"which(?!\s(?:gives|makes|means|leads|yields|leaves|brings|equals|becomes|simplifies)\b)|so(?=\s[^\d\n]{0,200}$)|"
+    r"obtained|computed|found by|weil|denn|wobei|car|parce que|puisque|porque|ya que|perché|poiché|потому что|так как|"
+    r"ponieważ|gdyż|karena|vì|omdat|çünkü)\s|,?\s?(?:因为|因為|由于|由於|其中|理由是|なぜなら|왜냐하면|"
+    r"(?:所以|因此)(?=[^\d\n]{0,200}$))|,?\s(?:لأن|حيث|بسبب)|\s(?:क्योंकि)\s|"
+    r"\s\((?:since|because|as|not|see|from|i\.e\.|rounded|note)\b|\s[—–]\s(?=[^\W\d_]{2})",
     re.IGNORECASE,
 )
 _CONTRAST = re.compile(
     r"(?:,|;|\s[—–-]|\s\(|,?\sand|(?<=\d))\s?(?:not|nicht|pas|no|non|não|не|niet|inte|bukan|"
     r"không phải)\s(?!solution|real)|"
     r",?\s(?:rather than|instead of|as opposed to|and not|statt|anstatt|plutôt que|en lugar de|invece di|em vez de|"
-    r"а не|zamiast)\s|,?(?:而不是|而非|ではなく)",
+    r"а не|zamiast)\s|,?(?:而不是|而非)",
     re.IGNORECASE,
 )
 _RESTATED = re.compile(
-    r",?\s(?:i\.e\.|that is|that's|namely|in other words|which is|which equals|which gives|which simplifies to|"
+    r",?\s(?:i\.e\.|that is|that's|namely|in other words|which is|which equals|which simplifies to|"
     r"or equivalently|equivalently|"
     r"das heißt|d\.h\.|c'est-à-dire|es decir|cioè|ou seja|то есть|czyli|即),?\s?",
     re.IGNORECASE,
@@ -37,8 +37,10 @@ _TWICE = re.compile(
     r",?\s(?:or|oder|ou|o|или|或)\s(?:equivalently,? |approximately |about )?(?P<other2>[^()]{1,200}))"
 )
 _PROSE = re.compile(
-    r"(?:the (?:sum|product|difference|quotient|total|ratio|average|mean|square|remainder) of|(?:an? (?:integer|whole number|"
-    r"positive|rational|real|natural|multiple|single|unique|nice|simple))|obtained|found|given|computed|calculated|derived|determined|reached|not (?:clear|obvious|given)|based|"
+    r"(?:the (?:sum|product|difference|quotient|total|ratio|average|mean|square|remainder) of|(?:an? (?:integer|"
+    r"whole number|"
+    r"positive|rational|real|natural|multiple|single|unique|nice|simple))|obtained|found|given|computed|"
+    r"calculated|derived|determined|reached|not (?:clear|obvious|given)|based|"
     r"clear|obvious|easy|simple|straightforward|"
     r"shown|written|stated|correct|right|wrong|incorrect|below|above|in the|what|whatever|how|why|that (?:we|the|"
     r"there|it|he|she)|the same|a (?:bit|number|matter)|"
@@ -48,12 +50,17 @@ _PROSE = re.compile(
     re.IGNORECASE,
 )
 _PREFIX = re.compile(
-    r"(?:(?:(?:is|are|exactly|precisely|simply|just|approximately|approx\.?|about|around|roughly|equal to|equals|therefore|"
-    r"thus|hence|namely|option|choice|letter|the number|the value|the letter|ungefähr|etwa|genau|environ|aproximadamente|"
+    r"(?:(?:(?:is|are|exactly|precisely|simply|just|approximately|approx\.?|about|around|roughly|equal to|equals|"
+    r"therefore|"
+    r"thus|hence|namely|option|choice|letter|the number|the value|the letter|ungefähr|etwa|genau|environ|"
+    r"aproximadamente|"
     r"circa|примерно|sekitar|khoảng)\s|(?:≈|~|\\approx|:|=|→)\s?)){1,3}(?=\S)",
     re.IGNORECASE,
 )
 _UNOPENED = re.compile(r"[^()\[\]]+[)\]]")
+_IS_RIGHT = re.compile(r"(.{1,80}?)\s(?:is|are)\s(?:indeed\s|thus\s|therefore\s)?(?:right|correct)", re.IGNORECASE)
+_GIVES = re.compile(r",?\swhich\s(?:gives|makes|leaves|means|yields)\s(?:us\s|a total of\s)?")
+_OPEN_END = re.compile(r"(?:,?\s(?:but|and|so|however|yet|while|or)|\s?[(\[,;])$", re.IGNORECASE)
 _LABELS = re.compile(r"(?:option|choice|letter)\s", re.IGNORECASE)
 _SLIP = re.compile(
     r"(?:,|;|\s[—–-]|\.\.\.|…)\s?(?:no(?:,? wait)?,|no wait|wait(?:,? no)?,|sorry,?|actually,?|i mean|or rather|"
@@ -148,9 +155,12 @@ def _line_readings(line: str, skipped: int) -> tuple[list[str], int]:
         return readings, skipped + len(line)
     if remark := _REMARK.match(sentence):
         sentence = sentence[remark.end() :]
+    if right := _IS_RIGHT.fullmatch(clean):
+        return variants(right[1]), skipped + len(sentence)
     readings = variants(sentence)
-    if without_lead(clean) != clean or not is_bare(clean):
-        readings = list(dict.fromkeys([*stated(clean), *readings]))
+    clause = _REASON.split(clean, maxsplit=1)[0]
+    if without_lead(clause) != clause or not is_bare(clause):
+        readings = list(dict.fromkeys([*stated(clause), *readings]))
     if len(spans) > 1 and (whole := without_stop(line)):
         readings += [whole] if not _CONTRAST.search(whole) and cue(line, spans[1].start - 1, len(line)) is None else []
     return list(dict.fromkeys(readings)), skipped + len(sentence)
@@ -158,18 +168,22 @@ def _line_readings(line: str, skipped: int) -> tuple[list[str], int]:
 
 def variants(sentence: str) -> list[str]:
     """The ways to read what a sentence gives as the answer: without its reason, contrast, copula or "in total"."""
-    whole = without_stop(sentence.strip())
+    whole = without_stop(_OPEN_END.sub("", sentence.strip()))
     clause = _CONTRAST.split(whole, maxsplit=1)[0] if _CONTRAST.search(whole, 1) else whole
     clause = _REASON.split(clause, maxsplit=1)[0]
     parts = [without_stop(clause.rstrip(",; "))]
     if clause == whole or _CONTRAST.search(whole) is None:
         parts.append(whole)
+    if (given := _GIVES.split(whole)) and len(given) == 2 and is_bare(given[1]):
+        return variants(given[1])
     restated = _RESTATED.split(whole)
     if len(restated) == 2 and is_bare(restated[1]):
         parts.append(without_stop(restated[1]))
     parts += [part[:-1].rstrip() for part in parts if _UNOPENED.fullmatch(part)]
     for part in list(parts):
         shorter = sentences.without_copula(part)
+        if (label := sentences.without_label(shorter)) is not None:
+            parts.append(label)
         if affirmed := sentences.affirmed(shorter):
             parts.append(affirmed)
         parts += [shorter, *sentences.without_tail(shorter), *right_sides(shorter)]
@@ -186,11 +200,9 @@ def restated(reading: str) -> tuple[str, ...]:
 
 def right_sides(text: str) -> list[str]:
     """What stands behind `Total cost =` and `Total:`, names of words only; an equation is left to the comparison."""
-    left, mark, right = text.partition("=")
-    if not mark:
-        left, mark, right = text.partition(":")
+    left, mark, right = text.partition(":" if ":" in text.partition("=")[0] else "=")
     name = WRAPPED_WORDS.sub(r"\1", left).strip(" $")
     right = right.strip(" $")
-    if mark and right and "=" not in right and _WORDS_ONLY.fullmatch(name) and re.search(r"[^\W\d_]{3}", name):
+    if mark and right and _WORDS_ONLY.fullmatch(name) and re.search(r"[^\W\d_]{3}", name):
         return [right]
     return []

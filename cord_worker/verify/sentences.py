@@ -36,7 +36,8 @@ _LEAD = re.compile(
     r"więc|zatem|czyli|dlatego|dus|daarom|jadi|maka|dengan demikian|vậy|do đó|như vậy|bu nedenle|dolayısıyla|yani|"
     r"öyleyse)"
     r"(?:\s(?:that|dass|que|che|что|to get))?(?![^\W_])|"
-    r"所以|因此|故|综上所述|綜上所述|综上|于是|从而|那么|总共|一共|よって|したがって|ゆえに|つまり|従って|따라서|"
+    r"解得|可得|求得|所以|因此|故|综上所述|綜上所述|综上|于是|从而|那么|总共|一共|よって|したがって|ゆえに|つまり|"
+    r"従って|따라서|"
     r"그러므로|그래서|즉|결국|إذن|إذا|لذلك|وبالتالي|بالتالي|अतः|"
     r"इसलिए|तो|সুতরাং|অতএব|"
     r"\\therefore|∴|⇒|=>|→|\\Rightarrow|\\implies)\s?[,:]?\s?",
@@ -65,7 +66,9 @@ _UNSURE = re.compile(
     re.IGNORECASE,
 )
 _NEGATED = re.compile(
-    r"\b(?:not|never|neither|nor|cannot|false that|wrong that|untrue|doubt|no way|no longer|hardly|anything but|nicht|kein\w*|pas|ne|не|nie|nao|não|non|niet|geen|değil|bukan|không|inte|"
+    r"\b(?:not|never|neither|nor|cannot|false that|wrong that|untrue|doubt|no way|no creo|no pienso|non credo|"
+    r"não acho|não creio|no longer|hardly|anything but|"
+    r"nicht|kein\w*|pas|ne|не|nie|nao|não|non|niet|geen|değil|bukan|không|inte|"
     r"ikke)\b|n['’]t\b|不|没|沒|ない|ません|아니|않|없|ليس|لا |नहीं",
     re.IGNORECASE,
 )
@@ -109,7 +112,7 @@ _MATH = re.compile(
 )
 _NUMBER = re.compile(
     r"(?<![\w\\^{.])(?:(?:US|C|A)?[$€£¥₹₩]\s?|\\\$\s?|(?:USD|EUR|GBP|Rs\.?)\s)?[-−+±]?(?:[$€£¥]\s?)?"
-    r"(?:\d{1,3}(?:[ \u202f]\d{3}(?!\d))+|\d[\d,]{0,30}|\.\d)(?:[.:]\d{1,20})?(?:[\d½¼¾⅓⅔]|"
+    r"(?:\d{1,3}(?:[ \u202f]\d{3}(?!\d))+|\d(?:[\d,]{0,30}\d)?|\.\d)(?:[.:]\d{1,20})?(?:[\d½¼¾⅓⅔]|"
     r"(?:\s\d{1,6})?\s?[/⁄]\s?\d{1,8})?"
     r"(?:\s?(?:×|x|\*|\\times)\s?10\s?(?:\^\s?\{?-?\d{1,4}\}?|[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]{1,5}))?(?:\^\{?\d{1,4}\}?)?(?:\s?(?:%|"
     r"\\%|°[CF]?|€|£))?"
@@ -117,7 +120,8 @@ _NUMBER = re.compile(
 )
 _NAMED = re.compile(
     r"\b(?:the|these|those|all|both|each|every|any|other|step|case|question|problem|part|option|equation|eq\.?|page|"
-    r"theorem|chapter|figure|table|method|exercise|number|no\.?|section|line|day|week|year|round|level|grade|room|first|"
+    r"theorem|chapter|figure|table|method|exercise|number|no\.?|section|line|day|week|year|round|level|grade|room|"
+    r"first|"
     r"last|next|example|than|by|from|per|via|least|most|negative|minus|nearly|almost|under|over|above|below|beyond|"
     r"half|twice|double|up to|times|"
     r"(?<!\ba\stotal\s)(?<!\ba\sprofit\s)(?<!\ba\ssum\s)(?<!\ba\sloss\s)(?<!\ba\scost\s)(?<!\ban\sarea\s)"
@@ -131,20 +135,21 @@ _UNIT_ENDS_TEXT = (
     "in for at on to from and or with because since when if that which who as so left remaining altogether total "
     "overall each more than after before by of this these during until while through over under into onto out off "
     "away back again now today then still there here too also is are was were has have had can will do does did "
-    "gets get makes make per apiece pro im insgesamt und en et y e и a au aux dans por para di tomorrow every yesterday "
+    "gets get makes make per apiece pro im insgesamt und en et y e и a au aux dans por para di tomorrow every "
+    "yesterday "
     "different possible such distinct extra additional"
 )
 _UNIT_ENDS = frozenset(_UNIT_ENDS_TEXT.split())
-_KEPT_UNIT = frozenset(("per", "of", "in", "a"))
 _WORD = re.compile(r"\s?([^\W\d_][^\W\d_]*(?:[/^²³][\w²³{}^]+)?)")
 _AFTER_VALUE = re.compile(
-    r"\s?(?:$|[.,;:!?)—–]|to\s(?=[a-z]{2})|\((?!not|or)|(?:in|for|at|on|from|with|because|since|when|after|before|by|during|until|"
-    r"now|again|here|there|today|tomorrow|yesterday|left|"
-    r"remaining|altogether|total|overall|together|of|too|away|out|off|back|so|as|that|which|who|whose|where|still|"
-    r"also|apart|this|over|across|inside|under|"
-    r"through|throughout|along|between|while|if|against|toward|towards|onto|into|per|each|and|is|are|remain|remains|"
-    r"were|was|will|have|has|can|would|"
-    r"insgesamt|im|au|en|in|pro|por|para|di)\b|[^\x00-\x7f])",
+    r"\s?(?:$|[.,;:!?)]|[—–](?!\s?\d)|\((?!not|or)|to\s(?=[a-z]{2})|in\s(?!every|each)|for\s(?!every|each)|"
+    r"and\s(?!an?\s|one|two|three|half|some)|with\s(?!(?:a\s)?remainder)|(?:at|on|from|because|since|when|by|"
+    r"during|until|"
+    r"now|again|here|there|today|tomorrow|yesterday|left|remaining|every|daily|weekly|monthly|yearly|altogether|total|"
+    r"overall|together|of|too|away|off|back|so|that|which|who|whose|where|still|also|this|across|inside|through|"
+    r"throughout|along|toward|towards|onto|into|per|each|is|are|remain|remains|were|was|will|have|has|can|"
+    r"insgesamt|im|"
+    r"au|en|pro|por|para|di)\b|in$|[^\x00-\x7f])",
     re.IGNORECASE,
 )
 """What may follow a value without changing it: not "more than", "or", "times", "to"."""
@@ -170,6 +175,8 @@ _BARE_WORDS_TEXT = (
     "both between from etwa environ circa"
 )
 _BARE_WORDS = frozenset(_BARE_WORDS_TEXT.split())
+_BULLET = re.compile(r"^(?:[-*•>+]\s+(?![\d$\\.])|[*•>]\s+)+")
+"""At the start of a line; a minus before a number is no bullet."""
 _VERB = re.compile(
     r"\b(?:is|are|was|were|be|been|has|have|had|do|does|did|can|could|will|would|shall|should|may|might|must|need|"
     r"needs|"
@@ -238,7 +245,9 @@ def without_lead(sentence: str) -> str:
 
 def without_stop(text: str) -> str:
     """`text` without white space, emphasis and the mark that ends its sentence."""
-    text = _SYMBOLS.sub("", text.strip().strip("*").strip())
+    text = _SYMBOLS.sub("", text.strip().strip("*").strip()).removeprefix("= ")
+    if text.startswith("[[") and text.endswith("]]"):
+        text = text[2:-2].strip()
     if len(text) > 2 and (text[0], text[-1]) in (('"', '"'), ("“", "”"), ("«", "»"), ("「", "」")):
         text = text[1:-1].strip()
     while text.endswith((".", "!", "。", "！", "।", ";")) and not text.endswith(("...", "\\!", "\\;")):
@@ -293,29 +302,48 @@ _COPULA_BEHIND = re.compile(
     r"होगा|होगी|است|می‌باشد|میباشد|"
     r"olur|vardır|olarak bulunur|şıkkıdır|seçeneğidir|হবে|হয়)$"
 )
-_TURKISH = re.compile(r"(?P<value>[-\d.,/A-J]+)['’](?:dir|dır|dur|dür|tir|tır|tur|tür)")
-_THERE_ARE = re.compile(r"(?:一共有|总共有|總共有|一共|共有|有|是|得到|得|即|为|為|共)(?=\s?[\d$\\-])")
+_TURKISH = re.compile(r"(?<=[\dA-J])['’](?:dir|dır|dur|dür|tir|tır|tur|tür)$")
+_IT_IS = re.compile(
+    r"^(?:c['’]est|es ist|das ist|it['’]s|es|è|é|это|to jest|应该是|應該是|其实是|其實是|而是|就是|"
+    r"正しくは)\s?(?=[-\d$\\(])",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(
+    r"(?:(?:la|die|the|a|l['’])\s?)?(?:option|choice|statement|réponse|reponse|lettre|opción|letra|alternativa|opção|"
+    r"opzione|risposta|lettera|antwort|buchstabe|вариант|ответ|chọn(?: đáp án)?|đáp án|seçenek|doğru seçenek|şık|"
+    r"सही विकल्प|"
+    r"विकल्प|pilihan|opsi|jawaban|odpowiedź|antwoord|optie)\s(?P<letter>[(\[]?[A-J][)\]]?)",
+    re.IGNORECASE,
+)
+_THERE_ARE = re.compile(r"^(?:一共有|总共有|總共有|一共|共有|有|是|得到|得|即|为|為|共)(?=\s?[\d$\\-])")
 
 
 def without_copula(text: str) -> str:
     """`text` without a copula that ends it, as in Japanese, Korean, Hindi, Persian and Turkish."""
-    if turkish := _TURKISH.fullmatch(text):
-        return turkish["value"]
+    text = _TURKISH.sub("", text)
     return _COPULA_BEHIND.sub("", text)
+
+
+def without_label(text: str) -> str | None:
+    """The letter of `option B`, in several languages; None where it is none."""
+    match = _LABEL.fullmatch(text)
+    return match["letter"] if match else None
 
 
 def stated(sentence: str) -> list[str]:
     """The readings of a sentence's answer, the likeliest first; empty where it states none, or several."""
     if _CLOSED.search(sentence):
         return []
-    whole = without_stop(without_lead(sentence.strip().lstrip("-*•> ").strip()))
+    whole = without_stop(without_lead(_BULLET.sub("", sentence.strip(), count=1)))
     if not whole:
         return []
     if affirmation := _AFFIRMATION.match(whole):
         return [affirmation[1], whole]
     if nothing := _NOTHING.match(whole):
         return [nothing["what"] or nothing["what2"] or nothing["what3"], whole]
-    whole = _THERE_ARE.sub("", without_copula(whole), count=1)
+    whole = _IT_IS.sub("", _THERE_ARE.sub("", without_copula(whole), count=1), count=1)
+    if (label := without_label(whole)) is not None:
+        return [label, whole]
     if is_bare(whole) and not _NEGATED.search(whole):
         return _with_shorter(whole)
     if _UNSURE.search(whole) or _NEGATED.search(whole):
@@ -340,6 +368,8 @@ def _after_copula(sentence: str) -> list[str]:
             return [whole, rest] if not _SHORT_WORD.search(rest) and _SHORT_WORD.search(whole) else [whole]
         if not rest or (not is_bare(rest) and not _value(rest)):
             continue
+        if "=" in rest and _SHORT_WORD.search(_COMMAND.sub(" ", rest.partition("=")[0])):
+            continue  # "attained at x = 3, where f(3) = 9"
         return list(dict.fromkeys([*(_with_shorter(rest) if is_bare(rest) else []), *_value(rest)]))
     return []
 

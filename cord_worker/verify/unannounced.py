@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from cord_worker.verify import sentences
-from cord_worker.verify.corrections import Standing
+from cord_worker.verify.corrections import Standing, parts
 from cord_worker.verify.readings import ITEM, right_sides, variants
 from cord_worker.verify.sentences import is_bare, is_filler, stated, without_lead, without_stop
 from cord_worker.verify.statements import GUESSED, OPENING, Statement
@@ -19,6 +19,7 @@ _EXPLAINS = re.compile(
 )
 _DISPLAYS = re.compile(r"\$\$([^$]{1,400})\$\$|\\\[((?:(?!\\\]).){1,400})\\\]", re.DOTALL)
 _EMPTY_TAG = re.compile(r"</?[a-z_]{1,20}>|\[/?ANSWER\]")
+_LABELLED = re.compile(r"[(\[]?[A-J][)\].:]\s(?=\S)")
 _SHORT_TEXT = 200
 
 
@@ -50,13 +51,13 @@ def unannounced(text: str, spans: list[sentences.Sentence], found: list[Statemen
     whole = _EMPTY_TAG.sub("", text).strip()
     if not re.search(r"\w", whole):
         return []
+    if not found and "\n" not in whole and _LABELLED.match(whole) and len(whole) <= _SHORT_TEXT:
+        return [Statement((whole,), GUESSED, 0, len(text))]
     result = _last_sentence(text, spans, _values_of_display(text, 0))
-    if len(whole) <= _SHORT_TEXT and "\n" not in whole and not found:
-        if not result:
-            return [Statement((without_stop(whole), whole), GUESSED, 0, len(text), loose=True)]
-    if found and result:
-        return []  # It was asked or supposed, and never said.
-    return result
+    if not (result or found) and len(whole) <= _SHORT_TEXT and "\n" not in whole:
+        return [Statement((without_stop(whole), whole), GUESSED, 0, len(text), loose=True)]
+    # What was only asked or supposed may be said later, but not in the same words.
+    return [one for one in result if not any(other.start < one.end and one.start < other.end for other in found)]
 
 
 def _values_of_display(text: str, start: int) -> list[Statement]:
@@ -81,7 +82,7 @@ def _last_sentence(text: str, spans: list[sentences.Sentence], display: list[Sta
         if is_filler(sentence) or not sentence:
             continue
         readings = list(
-            dict.fromkeys(variant for reading in stated(sentence) for variant in [reading, *right_sides(reading)])
+            dict.fromkeys(variant for reading in _stated(sentence) for variant in [reading, *right_sides(reading)])
         )
         if readings:
             found = [Statement(tuple(readings), GUESSED, span.start, span.end)]
@@ -89,8 +90,13 @@ def _last_sentence(text: str, spans: list[sentences.Sentence], display: list[Sta
     return found
 
 
+def _stated(sentence: str) -> list[str]:
+    ways = parts(sentence)
+    return stated(sentence) or (stated(ways[0]) if ways[0] != sentence else [])
+
+
 def _items(text: str, spans: list[sentences.Sentence]) -> list[Statement]:
-    """The items of a list that ends the text, as one answer: `(a) 3` and `(b) 5` below each other are two parts of it."""
+    """The items of a list that ends the text, as one answer: `(a) 3` and, below it, `(b) 5` are its parts."""
     lines: list[str] = []
     for span in reversed(spans[-12:]):
         line = text[span.start : span.end].strip()
