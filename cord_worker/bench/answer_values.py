@@ -2,7 +2,8 @@
 
 Numbers are compared exactly. Of other mathematics a small evaluator of its own puts numbers for the letters and
 compares the results; where it cannot read one, the spelling decides, without spaces and the commands that only dress.
-Pairs whose value is the same, or that differ in a unit alone, are no pairs of another value.
+Pairs whose value is the same, or that differ in a unit or in the base of their digits alone because one of them has
+none, are no pairs of another value; an angle in degrees is also the same one in radians.
 """
 
 from __future__ import annotations
@@ -33,8 +34,14 @@ _CLOSE = 1e-9
 def have_another_value(left: str, right: str) -> bool:
     """Whether the two references are answers of which one must not be accepted for the other."""
     one, other = _bare(left), _bare(right)
-    if spelling(one) == spelling(other):
+    if (
+        spelling(one) == spelling(other)
+        or _without_base(one) == spelling(other)
+        or spelling(one) == _without_base(other)
+    ):
         return False
+    if _is_degrees(left) is not _is_degrees(right) and r"\pi" in left + right:
+        one, other = (f"{angle}\\pi/180" if _is_degrees(of) else angle for angle, of in ((one, left), (other, right)))
     first, second = as_number(one), as_number(other)
     if first is not None and second is not None:
         return first != second
@@ -45,6 +52,14 @@ def have_another_value(left: str, right: str) -> bool:
         return True
     both = zip(_sorted(values[0]), _sorted(values[1]), strict=True)
     return not all(abs(a - b) <= _CLOSE * max(1.0, abs(a), abs(b)) for a, b in both)
+
+
+def _is_degrees(reference: str) -> bool:
+    return re.search(r"\\circ|degrees?", reference) is not None
+
+
+def _without_base(reference: str) -> str:
+    return re.sub(r"(?<=\d)_\d+$", "", spelling(reference))
 
 
 def spelling(reference: str) -> str:

@@ -16,13 +16,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cord_worker.verify import Rule
 from cord_worker.verify.pairs import AnswerPair, checked_pairs
 
 SECONDS = 30.0
+GRADERS = ("cord-worker", "math-verify", "MARIO_EVAL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ for line in sys.stdin:
     reference, answer = json.loads(line)
     with contextlib.redirect_stdout(io.StringIO()):
         try:
-            signal.alarm(20)
+            signal.alarm(15)
             same = any(bool(is_equiv(r, a)) for r in {reference, inner(reference)} for a in {answer, inner(answer)})
         except Exception:
             same = False
@@ -168,52 +169,49 @@ def main() -> None:
     parser.add_argument("--mario", type=Path, required=True, help="checkout of MARIO-Math-Reasoning/MARIO_EVAL")
     parser.add_argument("--mario-python", default=sys.executable, help="Python that has MARIO_EVAL's requirements")
     parser.add_argument("--output", type=Path, required=True, help="folder for the pairs and what differs")
+    parser.add_argument("--graders", nargs="+", default=[*GRADERS], choices=GRADERS, help="only these")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     suites = {
         "math-verify": list(math_verify_pairs(options.math_verify)),
         "MARIO_EVAL": list(mario_pairs(options.mario)),
     }
-    suites["both"] = [*suites["math-verify"], *suites["MARIO_EVAL"]]
-    graders = {
+    runs = {
         "cord-worker": run_ours,
         "math-verify": run_in(sys.executable, _MATH_VERIFY, None),
         "MARIO_EVAL": run_in(str(Path(options.mario_python).absolute()), _MARIO, options.mario.resolve()),
     }
+    verdicts: dict[str, list[bool | None]] = {grader: [] for grader in options.graders}
     print("| pairs of | grader | right refused | wrong accepted |\n|---|---|---|---|")
     for name, pairs in suites.items():
-        rights = [n for n, pair in enumerate(pairs) if pair.expected]
-        wrongs = [n for n, pair in enumerate(pairs) if not pair.expected]
-        rows = (
-            {"reference": pair.reference, "answer": pair.answer, "expected": pair.expected, "place": pair.place}
-            for pair in pairs
+        rows = "".join(
+            json.dumps({"reference": one.reference, "answer": one.answer, "expected": one.expected}) + "\n"
+            for one in pairs
         )
-        (options.output / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        for grader, run in graders.items():
-            verdicts = run(pairs)
-            refused = [n for n in rights if verdicts[n] is not True]
-            accepted = [n for n in wrongs if verdicts[n] is True]
-            print(
-                f"| {name} ({len(rights)} right, {len(wrongs)} wrong) | {grader} | {len(refused)} "
-                f"({100 * len(refused) / max(1, len(rights)):.1f} %) | {len(accepted)} "
-                f"({100 * len(accepted) / max(1, len(wrongs)):.1f} %) |",
-                flush=True,
-            )
-            missed = "".join(
-                json.dumps(
-                    {
-                        "place": pairs[n].place,
-                        "reference": pairs[n].reference,
-                        "answer": pairs[n].answer,
-                        "expected": pairs[n].expected,
-                        "found": verdicts[n],
-                    },
-                    ensure_ascii=False,
-                )
-                + "\n"
-                for n in sorted([*refused, *accepted])
-            )
-            (options.output / f"{name}-missed-by-{grader}.jsonl").write_text(missed)
+        (options.output / f"{name}.jsonl").write_text(rows)
+        for grader, found in verdicts.items():
+            these = runs[grader](pairs)
+            found += these
+            _tell(name, grader, pairs, these, options.output / f"{name}-missed-by-{grader}.jsonl")
+    both = [pair for pairs in suites.values() for pair in pairs]
+    for grader, found in verdicts.items():
+        _tell("both", grader, both, found, options.output / f"both-missed-by-{grader}.jsonl")
+
+
+def _tell(name: str, grader: str, pairs: Sequence[PublicPair], verdicts: Sequence[bool | None], missed: Path) -> None:
+    """A row of the table, and the pairs that the grader gets wrong."""
+    rights = [n for n, pair in enumerate(pairs) if pair.expected]
+    wrongs = [n for n, pair in enumerate(pairs) if not pair.expected]
+    refused = [n for n in rights if verdicts[n] is not True]
+    accepted = [n for n in wrongs if verdicts[n] is True]
+    print(
+        f"| {name} ({len(rights)} right, {len(wrongs)} wrong) | {grader} | {len(refused)} "
+        f"({100 * len(refused) / max(1, len(rights)):.1f} %) | {len(accepted)} "
+        f"({100 * len(accepted) / max(1, len(wrongs)):.1f} %) |",
+        flush=True,
+    )
+    lines = (json.dumps({**asdict(pairs[n]), "found": verdicts[n]}, ensure_ascii=False) for n in refused + accepted)
+    missed.write_text("".join(line + "\n" for line in lines))
 
 
 if __name__ == "__main__":

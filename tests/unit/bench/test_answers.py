@@ -86,6 +86,9 @@ def test_a_decimal_is_not_written_where_it_is_rounded(reference: str) -> None:
         (r"\$1,250", "1250"),
         (r"\text{(C)}", "C"),
         ("x=4", "4"),
+        ("52_8", "52"),
+        (r"180^\circ", r"\pi"),
+        (r"-\frac{\pi}{6}", r"-30^\circ"),
     ],
 )
 def test_what_has_the_same_value_is_no_pair_of_another_one(left: str, right: str) -> None:
@@ -95,7 +98,16 @@ def test_what_has_the_same_value_is_no_pair_of_another_one(left: str, right: str
 
 @pytest.mark.parametrize(
     ("left", "right"),
-    [("7", "8"), ("0.3", r"\frac{1}{3}"), ("x+1", "x+2"), ("r", "R"), ("(1,2)", "(1,3)"), ("52_8", "53_8"), ("B", "C")],
+    [
+        ("7", "8"),
+        ("0.3", r"\frac{1}{3}"),
+        ("x+1", "x+2"),
+        ("r", "R"),
+        ("(1,2)", "(1,3)"),
+        ("52_8", "53_8"),
+        ("B", "C"),
+        (r"90^\circ", r"\pi"),
+    ],
 )
 def test_what_has_another_value_is_a_pair(left: str, right: str) -> None:
     assert have_another_value(left, right)
