@@ -16,8 +16,8 @@ from cord_worker.store.database import Database
 from cord_worker.store.ingest import enqueue
 from cord_worker.store.invariants import INVARIANTS, check
 from cord_worker.store.models import WorkerRole
-from cord_worker.store.returning import give_back
 from cord_worker.store.retrying import retry_failed
+from cord_worker.store.returning import give_back
 
 CONFIG = RunConfig.model_validate(
     {
