@@ -183,8 +183,8 @@ class OpenAiOptions(_Section):
         6,
         ge=0,
         le=100,
-        description="Tries of one request after a 429, a 5xx or a lost connection, backing off; then it fails alone, or "
-        "goes back and waits where the server does nothing else well either.",
+        description="Tries of one request after a 429, a 5xx or a lost connection, backing off; then it fails alone, "
+        "or goes back and waits where the server does nothing else well either.",
     )
 
     @field_validator("base_url")
