@@ -1,98 +1,117 @@
-"""Finding the final answer in a generated text."""
+"""The final answers that a text states, and how sure it is of each; the rules are in docs/final-answers.md."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
-SHORT_TEXT = 200
-"""A text without any mark of an answer is the answer itself up to this many characters."""
+from cord_worker.verify import sentences
+from cord_worker.verify.announced import announced
+from cord_worker.verify.boxes import last_boxed
+from cord_worker.verify.cleanup import after_thinking, plain
+from cord_worker.verify.corrections import Standing, confirms, cue, flatly, parts, soft
+from cord_worker.verify.sentences import is_filler, stated
+from cord_worker.verify.statements import GUESSED, Statement
+from cord_worker.verify.unannounced import opening, unannounced
 
-_MARKER = re.compile(
-    r"####|\b(?:final\s+answer|answer)(?:\s+is|\s*:\s*\**\s*is)?\s*\**\s*(?::|(?<=is)|(?<=is\*\*))"
-    r"|(?:答案|答)\**(?:应该是|应是|应为|就是|是|应該是|應為|为|為|选|選|:)"
-    r"|(?:故|应|應|因此|所以)(?:选择|選擇|选|選)(?=\s*[(\[A-Ja-j])"
-    r"|(?:정답|해답|답변|(?<![가-힣])답)\**(?:은|는|\s*:)"
-    r"|(?:الإجابة|الاجابة|الجواب|إجابة|جواب)(?:\s+(?:النهائية|النهائي|الصحيحة|الصحيح))?\**\s*(?:هي|هو|:)",
-    re.IGNORECASE,
-)
-"""The answer's announcement in English, Chinese, Korean and Arabic."""
+__all__ = ["final_answers", "last_boxed", "statements"]
+
 _BLANK_RUN = re.compile(r"\s{3,}")
-_LOOSE_MARKER = re.compile(r"\banswer\b[^.:\n]{1,60}?\bis\b", re.IGNORECASE)
-_REASON = re.compile(
-    r",?\s+(?:because|since|as|which|where|so)\s|,?\s*(?:因为|因為|由于|由於|所以|因此|其中|왜냐하면)|,?\s+(?:لأن|حيث|بسبب)",
-    re.IGNORECASE,
+_NEXT_TASK = re.compile(
+    r"\n(?:#{1,4} )?(?:Question|Q|Problem|Exercise|Human|User|Input|Instruction|Task|Frage|Pregunta|Domanda|"
+    r"Вопрос|Задача|问题|題目|题目|問題|문제)"
+    r"(?: ?#?\d{1,3})?\s?[:.]\s"
 )
-_COPULA = re.compile(r"(?<=\S)\s*(?:입니다|이에요|예요|이다)$")
-_BETWEEN_BOXES = re.compile(r"[\s$]*(?:,|,?\s*(?:and|or))[\s$]*")
-_DISPLAY = re.compile(r"\s*(?:\$\$(.+?)\$\$|\\\[(.+?)\\\]|(\\begin\{(\w+)\}.+?\\end\{\4\}))", re.DOTALL)
-_MAX_BOXES = 50
-_SENTENCE_END = re.compile(r"[.!?](?=\s+(?:[A-Z\"'(\u0600-\u06ff\u3400-\u9fff\uac00-\ud7af]|I\b))|[。！？؟]")
+_NUMBER = re.compile(r"[-\d.,/$\\{}a-z ]{1,40}")
+_DEEPEST = 1
+"""How often a tag may stand in a tag."""
+_VALUE = re.compile(r"\d|[$\\]|^\W*[A-J]\W*$")
 
 
 def final_answers(text: str) -> list[str]:
-    """What `text` gives as its final answer, the likeliest first; several readings of one place, or none.
+    """What `text` gives as its final answer, the likeliest first; several readings of one place, or none."""
+    found = [statement for statement in statements(text) if statement.standing is Standing.STATED]
+    return list(found[-1].readings) if found else []
 
-    In this order: the last `\\boxed{…}`; what follows the last "the answer is", "final answer:" or "####" (to the
-    end of the line, or of the sentence), also in Chinese, Korean and Arabic; the whole text where it is short.
-    """
+
+def statements(text: str) -> list[Statement]:
+    """Every final answer that `text` states, denies or asks, in order; the answer of a single sentence only where it
+    announces none. Takes time linear in the text's length."""
     # Long blank runs would cost the patterns below quadratic time.
-    text = _BLANK_RUN.sub(lambda run: "\n" if "\n" in run[0] else " ", text).strip()
-    boxed = last_boxed(text)
-    if boxed is not None:
-        return [boxed]
-    markers = list(_MARKER.finditer(text)) or list(_LOOSE_MARKER.finditer(text))
-    for marker in reversed(markers):
-        rest = text[marker.end() :].lstrip(" \t\r\n:*")
-        if readings := _readings(rest):
-            return readings
-    if not markers and text and len(text) <= SHORT_TEXT:
-        return _readings(text) if "\n" not in text else [text]
-    return []
+    text = _BLANK_RUN.sub(lambda run: "\n\n" if "\n" in run[0] else " ", text)
+    answer = after_thinking(text)
+    if answer is None:
+        return []
+    return _statements(plain(answer), depth=0)
 
 
-def last_boxed(text: str) -> str | None:
-    """The content of the last whole `\\boxed{…}` (or `\\fbox{…}`), None where there is none.
+def _statements(text: str, depth: int) -> list[Statement]:
+    if not text:
+        return []
+    spans = sentences.sentences(text)
+    found = announced(text, spans, lambda inner: _statements(inner, depth + 1) if depth < _DEEPEST else [])
+    following = _NEXT_TASK.search(
+        text, min((one.end for one in found if one.standing is Standing.STATED), default=len(text))
+    )
+    if following is not None:
+        # A model that was not stopped went on with a task of its own.
+        return _statements(text[: following.start()].rstrip(), depth)
+    first = opening(text, found)
+    if not any(statement.standing is Standing.STATED for statement in found):
+        found += unannounced(text, spans, found)
+    if first is not None:
+        found = _with_opening(first, found)
+    return _with_corrections(text, spans, found)
 
-    Boxes that only a comma, "and" or "or" parts are one list.
-    """
-    found: list[str] = []
-    begin_of_next: int | None = None
-    openings = list(re.finditer(r"\\(?:boxed|fbox)\s*\{", text))
-    for opening in reversed(openings[-_MAX_BOXES:]):
-        end = _closing_brace(text, opening.end())
-        if end is None:
-            continue
-        if begin_of_next is not None and not _BETWEEN_BOXES.fullmatch(text, end + 1, begin_of_next):
-            break
-        found.insert(0, text[opening.end() : end].strip())
-        begin_of_next = opening.start()
-    return ", ".join(found) if found else None
+
+def _with_opening(first: Statement, found: list[Statement]) -> list[Statement]:
+    """A bare first line counts where reasons follow it; else only beside nothing, or against another mere sentence."""
+    if first.strength > GUESSED:
+        announced_ones = [statement for statement in found if statement.strength > GUESSED]
+        return [first, *announced_ones]
+    if any(statement.strength > GUESSED for statement in found):
+        return found
+    return [first, *found] if _NUMBER.fullmatch(first.readings[0]) or not found else found
 
 
-def _closing_brace(text: str, start: int) -> int | None:
-    depth = 1
-    for at in range(start, len(text)):
-        if text[at] in "{}" and text[at - 1] != "\\":
-            depth += 1 if text[at] == "{" else -1
-            if depth == 0:
-                return at
+def _with_corrections(text: str, spans: list[sentences.Sentence], found: list[Statement]) -> list[Statement]:
+    """Marks what a correction takes back, and adds the answer that it gives without announcing it."""
+    result: list[Statement] = []
+    for statement in found:
+        if result and cue(text, max(0, result[-1].end - 1), statement.end) is not None:
+            statement = replace(statement, corrects=True)
+        result.append(statement)
+    last = next((s for s in reversed(result) if s.standing is Standing.STATED), None)
+    if last is None or any(s.start > last.start and s.standing is Standing.STATED for s in result):
+        return result
+    at = cue(text, max(0, last.end - 1), len(text))
+    if at is None:
+        return result
+    tail = text[at:]
+    later = [span for span in spans if span.end > at + 1]
+    trimmed = [sentences.Sentence(max(span.start, at), span.end) for span in later]
+    if confirms(tail) and not flatly(tail):
+        return result
+    if soft(tail) and not re.search(r"\d|\$|\\[a-z]", tail):
+        return result
+    index = result.index(last)
+    new = _corrected(text, trimmed, words=flatly(tail))
+    if new is not None:
+        return [*result, replace(new, corrects=True, strength=last.strength)]
+    result[index] = replace(last, standing=Standing.DENIED if flatly(tail) else Standing.OPEN)
+    return result
+
+
+def _corrected(text: str, spans: list[sentences.Sentence], *, words: bool) -> Statement | None:
+    for span in reversed(spans[-12:]):
+        sentence = text[span.start : span.end].strip()
+        for part in parts(sentence):
+            readings = [] if is_filler(part) else stated(part)
+            readings = [
+                reading for reading in readings if _VALUE.search(reading) or (words and re.fullmatch(r"\w+", reading))
+            ]
+            if readings and not re.fullmatch(
+                r"(?:yes|no|nope|wait|true|false|correct|incorrect|nein|non|não|нет|nie)", readings[0], re.IGNORECASE
+            ):
+                return Statement(tuple(readings), GUESSED, span.start, span.end)
     return None
-
-
-def _readings(rest: str) -> list[str]:
-    display = _DISPLAY.match(rest)
-    if display:
-        return [next(group for group in display.groups() if group).strip()]
-    line = rest.partition("\n")[0]
-    sentence = _SENTENCE_END.split(line, maxsplit=1)[0]
-    clause = _REASON.split(sentence, maxsplit=1)[0]
-    parts = [_without_stop(part) for part in (line, sentence, clause)]
-    parts += [_COPULA.sub("", part) for part in parts]
-    return list(dict.fromkeys(part for part in parts if part))
-
-
-def _without_stop(text: str) -> str:
-    text = text.strip().strip("*").strip()
-    while text.endswith((".", "!", "。", "！")) and not text.endswith(("...", "\\!")):
-        text = text[:-1].rstrip().rstrip("*").rstrip()
-    return text

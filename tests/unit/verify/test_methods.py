@@ -54,7 +54,7 @@ def test_exact_compares_texts_after_normalisation(generated: str, reference: str
         ("The answer is (B) as (C) is wrong.", "B", True),
         ("The answer is A dog.", "A", False),
         ("The answer is 45.", "B", False),
-        ("We do not know.", "B", False),
+        ("We do not know.", "B", None),
         ("答案是（Ｂ）。", "B", True),
         ("所以选B", "B", True),
         ("答案：选项 C", "C", True),
@@ -77,7 +77,7 @@ def test_exact_compares_texts_after_normalisation(generated: str, reference: str
         ("The answer is Paris.", "Paris", True),
     ],
 )
-def test_choice_compares_what_was_decided(generated: str, reference: str, correct: bool) -> None:
+def test_choice_compares_what_was_decided(generated: str, reference: str, correct: bool | None) -> None:
     assert compare(generated, reference, CHOICE).correct is correct
 
 

@@ -1,0 +1,131 @@
+r"""Boxes: `\boxed{…}` and `\fbox{…}`, with the lists and the signs that stand around them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_OPENING = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{")
+_BARE = re.compile(r"\\(?:boxed|fbox)\s{1,3}([^\s{}$\\.,;]{1,40})")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_BETWEEN = re.compile(
+    r"(?:[\s$]|\\[()\[\]])*(?:,|;|,?\s*(?:and|or|und|oder|et|ou|y|o|e|и|или|或|和|と|또는|و|أو)(?![^\W\d_]))"
+    r"[\s$]*(?:\\[()\[\]])?[\s$]*(?:[a-zA-Z](?:_\{?\w{1,3}\}?)?\s*=\s*)?"
+)
+"""Between two boxes of one list; the second may name its variable again."""
+_GAP = 60
+_SIGN = re.compile(r"(?:^|[\s$=(\[:{])(-|\\pm\s?|\\\$)$")
+_SCALE = re.compile(
+    r"\s?\$?\s?(dozen|hundred|thousand|million|billion|trillion|crore|lakh|万|亿|萬|億|만|억)\b", re.IGNORECASE
+)
+_FACTOR = re.compile(r"\s?(?:[\^_!]|[*/+-]\s?(?=[\w\\(])|\\(?:sqrt|pi|times|cdot|pm|%)(?![a-z]))")
+_PLACEHOLDER = re.compile(
+    r"(?:\\text\{)?\s?(?:[<\[]?(?:your |the |my )?(?:final )?(?:answer|result|solution|ans)(?: here)?[>\]]?|\.{2,}|"
+    r"\\[lc]?dots|_+|\?+)\s?\}?",
+    re.IGNORECASE,
+)
+"""What stands in a box where a text quotes its instructions."""
+_NOT_TEXT = re.compile(r"[^\W\d_]{4,}")
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One box, or several that only a comma, "and" or "or" part: `text` is their list. Positions count characters."""
+
+    start: int
+    end: int
+    text: str
+
+
+def last_boxed(text: str) -> str | None:
+    r"""The content of the last whole `\boxed{…}` (or `\fbox{…}`), None where there is none.
+
+    Boxes that only a comma, "and" or "or" parts are one list.
+    """
+    found = boxes(text)
+    return found[-1].text if found else None
+
+
+def boxes(text: str) -> list[Box]:
+    """Every whole box that holds something, in order, the outer one where one stands in another."""
+    if r"\boxed" not in text and r"\fbox" not in text:
+        return []
+    closing = _closing_braces(text)
+    found: list[Box] = []
+    at = 0
+    openings = [(match, closing.get(match.end() - 1)) for match in _OPENING.finditer(text)]
+    openings += [(match, match.end()) for match in _BARE.finditer(text)]
+    for opening, end in sorted(openings, key=lambda pair: pair[0].start()):
+        if end is None or opening.start() < at:
+            continue
+        at = end if opening.re is _BARE else end + 1
+        content = opening[1] if opening.re is _BARE else text[opening.end() : end]
+        content = _without_inner(content).strip()
+        if not content.strip("{} \\,.;") or _PLACEHOLDER.fullmatch(content):
+            continue
+        box = _with_surroundings(text, opening.start(), at, content)
+        at = max(at, box.end)
+        found.append(box)
+    return _joined(text, found)
+
+
+def without_boxes(text: str) -> str:
+    """`text` with the content of every box in the box's place."""
+    return _without_inner(text)
+
+
+def _closing_braces(text: str) -> dict[int, int]:
+    """Where each opening brace is closed."""
+    pairs: dict[int, int] = {}
+    stack: list[int] = []
+    for match in _BRACE.finditer(text):
+        if match[0] == "{":
+            stack.append(match.start())
+        elif match[0] == "}" and stack:
+            pairs[stack.pop()] = match.start()
+    return pairs
+
+
+def _without_inner(content: str) -> str:
+    if r"\boxed" not in content and r"\fbox" not in content:
+        return content
+    closing = _closing_braces(content)
+    removed: list[tuple[int, int]] = []
+    for opening in _OPENING.finditer(content):
+        end = closing.get(opening.end() - 1)
+        removed.append((opening.start(), opening.end()))
+        if end is not None:
+            removed.append((end, end + 1))
+    parts, at = [], 0
+    for start, stop in sorted(removed):
+        parts.append(content[at:start])
+        at = stop
+    return "".join(parts) + content[at:]
+
+
+def _with_surroundings(text: str, start: int, end: int, content: str) -> Box:
+    """A minus before the box, a factor or a "million" behind it belong to what is meant."""
+    sign = _SIGN.search(text[max(0, start - 5) : start])
+    if sign:
+        content = sign[1] + content
+        start -= len(sign[1])
+    rest = text[end : end + 80]
+    if scale := _SCALE.match(rest):
+        return Box(start, end + scale.end(), f"{content} {scale[1]}")
+    if _FACTOR.match(rest):
+        factor = re.split(r"\$|\\[)\]]|\n|[.,;:](?=\s|$)|=", rest, maxsplit=1)[0]
+        if not _NOT_TEXT.search(_COMMAND.sub("", factor)):
+            return Box(start, end + len(factor), content + _without_inner(factor).rstrip())
+    return Box(start, end, content)
+
+
+def _joined(text: str, found: list[Box]) -> list[Box]:
+    groups: list[list[Box]] = []
+    for box in found:
+        before = groups[-1][-1].end if groups else 0
+        if groups and box.start - before <= _GAP and _BETWEEN.fullmatch(text, before, box.start):
+            groups[-1].append(box)
+        else:
+            groups.append([box])
+    return [Box(group[0].start, group[-1].end, ", ".join(box.text for box in group)) for group in groups]

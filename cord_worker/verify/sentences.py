@@ -1,0 +1,443 @@
+"""Sentences, and the answer that one states without announcing it: "Therefore, $x = 12$.", "So she pays 18 dollars"."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_BOUNDARY = re.compile(r"(?<!\\)[.!?…](?:[\"'”’)\]*]|\\\)){0,3}(?=\s)|[。！？؟।](?:[\"'”’)」』]){0,2}|\n+")
+_ABBREVIATIONS_TEXT = (
+    "approx ca cf co corp dept dr ed e.g eg eq eqn est etc ex fig figs i.e ie inc jr ltd max min mr mrs ms no nos "
+    "nr pp prof resp sec sq sr st vol vs cu ft lb lbs oz bzw z.b usw ca. env p.ej"
+)
+_ABBREVIATIONS = frozenset(_ABBREVIATIONS_TEXT.split())
+_LAST_WORD = re.compile(r"[\w.]{1,12}$")
+
+_SYMBOLS = re.compile(
+    "^[\u2600-\u27bf\U0001f000-\U0001faff\ufe0f\\s]+|[\u2600-\u27bf\U0001f000-\U0001faff\ufe0f■□∎\\s]+$"
+)
+"""Signs such as ✅ around an answer."""
+LONGEST = 160
+"""Characters up to which a line is a bare answer."""
+
+_LEAD = re.compile(
+    r"(?:(?:so|thus|therefore|hence|then|finally|consequently|accordingly|ultimately|overall|altogether|in (?:total|"
+    r"all|conclusion|short|"
+    r"summary|other words|the end)|to (?:conclude|sum up|summarize)|as a result|this (?:means|gives|yields|shows|"
+    r"implies|is why)|that (?:means|gives|leaves)|"
+    r"which (?:means|gives|yields|implies)|we (?:get|have|find|obtain|conclude|see|know|arrive at|can conclude|"
+    r"can see)|it follows|"
+    r"this gives us|giving us|from this|and|but|now|also|ok|okay|alright|great|well|conclusion|result|i (?:get|got|"
+    r"find|think|believe|conclude|would say)|my (?:guess|conclusion)|"
+    r"also|daher|somit|folglich|insgesamt|damit|deshalb|donc|ainsi|par conséquent|alors|au total|por lo tanto|"
+    r"por tanto|así|entonces|en total|luego|"
+    r"quindi|dunque|pertanto|in totale|portanto|então|assim|logo|no total|итак|значит|следовательно|таким образом|"
+    r"поэтому|всего|"
+    r"więc|zatem|czyli|dlatego|dus|daarom|jadi|maka|dengan demikian|vậy|do đó|như vậy|bu nedenle|dolayısıyla|yani|"
+    r"öyleyse)"
+    r"(?:\s(?:that|dass|que|che|что|to get))?(?![^\W_])|"
+    r"解得|可得|求得|所以|因此|故|综上所述|綜上所述|综上|于是|从而|那么|总共|一共|よって|したがって|ゆえに|つまり|"
+    r"従って|따라서|"
+    r"그러므로|그래서|즉|결국|إذن|إذا|لذلك|وبالتالي|بالتالي|अतः|"
+    r"इसलिए|तो|সুতরাং|অতএব|"
+    r"\\therefore|∴|⇒|=>|→|\\Rightarrow|\\implies)\s?[,:]?\s?",
+    re.IGNORECASE,
+)
+_FILLER = re.compile(
+    r"(?:i hope|hope (?:this|that|it)|let me know|please|feel free|thank|is there anything|if you (?:have|need|want|"
+    r"would)|happy|good luck|"
+    r"i'm (?:happy|glad|sure)|this (?:completes|concludes|is the final|confirms|matches|makes sense|answer|result|"
+    r"solution)|that's (?:it|all)|"
+    r"q\.?e\.?d|done|end of|(?:we are|i am|i'm|and we're|and i'm) (?:done|finished)|note|remember|i am (?:confident|"
+    r"sure)|verified|checked|cheers|"
+    r"ich hoffe|j'espère|espero que|spero|надеюсь|希望|以上|应该没错|감사|도움이|أتمنى|आशा|\\blacksquare|\\square|"
+    r"[□■∎])",
+    re.IGNORECASE,
+)
+_CLOSED = re.compile(r"[?？؟]\s*[\"')\]]{0,2}\s*$")
+_UNSURE = re.compile(
+    r"\b(?:would|could|might|may be|maybe|perhaps|if|suppose|unless|unclear|unsure|not sure|unknown|cannot (?:say|"
+    r"tell|determine|decide|be determined)|"
+    r"(?:do not|don['’]t) know|let['’]?s?|we (?:need|must|should|want|can)|i (?:need|will|should|don't|cannot|"
+    r"can't)|try|next|step|check|"
+    r"wäre|würde|vielleicht|serait|peut-être|sería|quizás|sarebbe|forse|seria|talvez|может быть|бы)\b|如果|也许|"
+    r"可能|もし|"
+    r"かもしれ|만약|아마|لو|ربما|शायद",
+    re.IGNORECASE,
+)
+_NEGATED = re.compile(
+    r"\b(?:not|never|neither|nor|cannot|false that|wrong that|untrue|doubt|no way|no creo|no pienso|non credo|"
+    r"não acho|não creio|no longer|hardly|anything but|"
+    r"nicht|kein\w*|pas|ne|не|nie|nao|não|non|niet|geen|değil|bukan|không|inte|"
+    r"ikke)\b|n['’]t\b|不|没|沒|ない|ません|아니|않|없|ليس|لا |नहीं",
+    re.IGNORECASE,
+)
+_AFFIRMATION = re.compile(
+    r"(yes|no|true|false|maybe|correct|incorrect|possible|impossible|ja|nein|oui|sí|si|sim|да|нет|tak|nie|evet|"
+    r"hayır|ya|tidak|có|không|是的?|不是|否|对|對|はい|いいえ|"
+    r"네|예|아니요|아니오|نعم|لا|हाँ|हां|नहीं|jah|nee)\s?(?=[,.!;:。！、—–-]|$)",
+    re.IGNORECASE,
+)
+_NOTHING = re.compile(
+    r"(?:there (?:is|are|exists?|exist)|(?:the )?(?:equation|system|problem|inequality|it|this|that) has|we have|"
+    r"has)\s"
+    r"(?P<what>no (?:real |integer |positive |such |valid |possible |rational |other |finite |"
+    r"common )?[a-z]+)(?: (?:at all|that .*|to .*|in .*|for .*|exists?))?$"
+    r"|(?P<what2>no (?:real |integer |positive |such |valid |rational )?[a-z]+) exists?(?: .*)?$"
+    r"|(?:the )?.{0,60}?\b(?P<what3>does not exist|doesn['’]t exist|is undefined|diverges|is infinite|do not exist)$",
+    re.IGNORECASE,
+)
+_COPULA = re.compile(
+    r"\s(?:is|are|was|were|equals?|becomes|(?:would|will|must|should|has to) be|comes? (?:out )?to|turns? out to be|"
+    r"works? out to|amounts? to|totals|"
+    r"ist|sind|beträgt|lautet|war|kostet|est|sont|vaut|était|es|son|vale|era|è|sono|é|são|is gelijk aan|bedraagt|"
+    r"равно|равна|равен|равны|составляет|это|—|"
+    r"wynosi|jest|je|adalah|sama dengan|là|bằng|är|er|on|este|είναι)(?:\s(?:therefore|thus|then|so|just|simply|"
+    r"exactly|equal to|given by|also|indeed|now|"
+    r"actually|therefore equal to|gleich|égale? à|igual a|pari a|donc|also|somit))*\s?:?\s(?=\S)"
+    r"|(?<=\S)\s?(?:等于|等於|为|為|是|共有|共|有|得)(?=\s?[\d$\\(\-])|(?<=\S)(?:は|가|이|은|는)\s?(?=[\d$\\(\-])|"
+    r"(?<=[^\W\d_])\s?:\s(?=\S)"
+    r"|\s(?:هو|هي|يساوي|تساوي)\s|\s=\s(?=\S)",
+    re.IGNORECASE,
+)
+_RELATIVE = re.compile(
+    r"\b(?:that|which|who|where|whose|what|how many|how much|because|since|as|because it|dass|que|qui|che|"
+    r"который)\s?(?:\w+\s){0,4}\w*$",
+    re.IGNORECASE,
+)
+_MATH = re.compile(
+    r"\$\$([^$]{1,300})\$\$|\$((?!\d[\d,.]{0,20}[kKmMbB]?\s(?![-+=*/<>^\\&]))[^$\n]{1,300})\$|"
+    r"\\\(((?:(?!\\\)).){1,300})\\\)|\\\[((?:(?!\\\]).){1,400})\\\]",
+    re.DOTALL,
+)
+_NUMBER = re.compile(
+    r"(?<![\w\\^{.])(?:(?:US|C|A)?[$€£¥₹₩]\s?|\\\$\s?|(?:USD|EUR|GBP|Rs\.?)\s)?[-−+±]?(?:[$€£¥]\s?)?"
+    r"(?:\d{1,3}(?:[ \u202f]\d{3}(?!\d))+|\d(?:[\d,]{0,30}\d)?|\.\d)(?:[.:]\d{1,20})?(?:[\d½¼¾⅓⅔]|"
+    r"(?:\s\d{1,6})?\s?[/⁄]\s?\d{1,8})?"
+    r"(?:\s?(?:×|x|\*|\\times)\s?10\s?(?:\^\s?\{?-?\d{1,4}\}?|[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]{1,5}))?(?:\^\{?\d{1,4}\}?)?(?:\s?(?:%|"
+    r"\\%|°[CF]?|€|£))?"
+    r"|(?<!\w)[½¼¾⅓⅔](?!\w)"
+)
+_NAMED = re.compile(
+    r"\b(?:the|these|those|all|both|each|every|any|other|step|case|question|problem|part|option|equation|eq\.?|page|"
+    r"theorem|chapter|figure|table|method|exercise|number|no\.?|section|line|day|week|year|round|level|grade|room|"
+    r"first|"
+    r"last|next|example|than|by|from|per|via|least|most|negative|minus|nearly|almost|under|over|above|below|beyond|"
+    r"half|twice|double|up to|times|"
+    r"(?<!\ba\stotal\s)(?<!\ba\sprofit\s)(?<!\ba\ssum\s)(?<!\ba\sloss\s)(?<!\ba\scost\s)(?<!\ban\sarea\s)"
+    r"(?<!\ban\saverage\s)(?<!\ban\samount\s)(?<!\ba\sprobability\s)(?<!\ba\slength\s)(?<!\ba\svolume\s)(?<!\ba\sspeed\s)"
+    r"(?<!\ba\sdistance\s)(?<!\ba\sprice\s)(?<!\ba\svalue\s)(?<!\ba\smaximum\s)(?<!\ba\sminimum\s)of)\s(?:the\s)?$",
+    re.IGNORECASE,
+)
+"""Before a number that names or counts something given, or that another word changes."""
+_COORDINATED = re.compile(r"[\d$}]\s(?:and|or|to|by|und|oder|et|ou|y|o|e|и|или)\s$")
+_UNIT_ENDS_TEXT = (
+    "in for at on to from and or with because since when if that which who as so left remaining altogether total "
+    "overall each more than after before by of this these during until while through over under into onto out off "
+    "away back again now today then still there here too also is are was were has have had can will do does did "
+    "gets get makes make per apiece pro im insgesamt und en et y e и a au aux dans por para di tomorrow every "
+    "yesterday "
+    "different possible such distinct extra additional"
+)
+_UNIT_ENDS = frozenset(_UNIT_ENDS_TEXT.split())
+_WORD = re.compile(r"\s?([^\W\d_][^\W\d_]*(?:[/^²³][\w²³{}^]+)?)")
+_AFTER_VALUE = re.compile(
+    r"\s?(?:$|[.,;:!?)]|[—–](?!\s?\d)|\((?!not|or)|to\s(?=[a-z]{2})|in\s(?!every|each)|for\s(?!every|each)|"
+    r"and\s(?!an?\s|one|two|three|half|some)|with\s(?!(?:a\s)?remainder)|(?:at|on|from|because|since|when|by|"
+    r"during|until|"
+    r"now|again|here|there|today|tomorrow|yesterday|left|remaining|every|daily|weekly|monthly|yearly|altogether|total|"
+    r"overall|together|of|too|away|off|back|so|that|which|who|whose|where|still|also|this|across|inside|through|"
+    r"throughout|along|toward|towards|onto|into|per|each|is|are|remain|remains|were|was|will|have|has|can|"
+    r"insgesamt|im|"
+    r"au|en|pro|por|para|di)\b|in$|[^\x00-\x7f])",
+    re.IGNORECASE,
+)
+"""What may follow a value without changing it: not "more than", "or", "times", "to"."""
+_TRAILING = re.compile(
+    r"(?:,?\s|^)(?:for a total of|leaving(?: \w+)?(?: with)?|which (?:gives|makes|leaves|equals|is|means)(?: us)?|"
+    r"giving(?: us)?|making|resulting in|totall?ing|yielding|"
+    r"i\.e\.,?|that is,|namely|for a (?:sum|profit|cost) of|so (?:the total is|we get|there are|it is|he has|"
+    r"she has|they have)|gives|=|equals)\s(?=\S)",
+    re.IGNORECASE,
+)
+_SUBORDINATE = re.compile(
+    r"(?:since|after|because|when|with|for|in|on|at|by|as|given|from|of|out of|among|during|over|within|if|once|"
+    r"adding|multiplying|dividing|subtracting|"
+    r"using|counting|combining|wenn|nach|da|mit|für|après|avec|como|después|con|depois|после|так как)\b",
+    re.IGNORECASE,
+)
+_SHORT_WORD = re.compile(r"[^\W\d_]{2,}")
+_COMMAND = re.compile(r"\\(?:begin|end)\{[a-z]+\*?\}|\\[a-zA-Z]+")
+_WRAPPED_WORDS = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|mbox)\s?\{([^{}]*)\}")
+_BARE_WORDS_TEXT = (
+    "about approximately roughly around exactly usd eur gbp rs us option choice sqrt log ln sin cos tan exp pi "
+    "min max gcd lcm mod negative minus plus at least most than more less fewer over under up to or and either "
+    "both between from etwa environ circa"
+)
+_BARE_WORDS = frozenset(_BARE_WORDS_TEXT.split())
+_BULLET = re.compile(r"^(?:[-*•>+]\s+(?![\d$\\.])|[*•>]\s+)+")
+"""At the start of a line; a minus before a number is no bullet."""
+_VERB = re.compile(
+    r"\b(?:is|are|was|were|be|been|has|have|had|do|does|did|can|could|will|would|shall|should|may|might|must|need|"
+    r"needs|"
+    r"think|know|believe|see|let|we|i|you|they|he|she|it|this|that|these|those|there|because|since|so|if|when|which|"
+    r"who)\b",
+    re.IGNORECASE,
+)
+_TAIL = re.compile(
+    r",?\s(?:in total|in all|altogether|overall|total|left|remaining|in this case|as (?:required|desired|needed|"
+    r"requested|claimed|expected)|exactly|"
+    r"respectively|insgesamt|au total|en total|in totale|no total|всего|or so|for short|here|"
+    r"(?:i|we) (?:think|believe|guess|suppose|would say|am sure)|i'm sure|in my opinion|of course|as you can see|"
+    r"indeed|obviously|clearly)$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence's place in its text, its end mark included."""
+
+    start: int
+    end: int
+
+
+def sentences(text: str, *, items: bool = True) -> list[Sentence]:
+    """The sentences of `text`, in order; a new line ends one, an abbreviation does not, nor, with `items`, the number
+    that begins a list's item."""
+    found: list[Sentence] = []
+    start = 0
+    for match in _BOUNDARY.finditer(text):
+        if match[0].startswith(".") and _is_abbreviation(text, start, match.start(), match.end(), items):
+            continue
+        if text[start : match.end()].strip():
+            found.append(Sentence(start, match.end()))
+        start = match.end()
+    if text[start:].strip():
+        found.append(Sentence(start, len(text)))
+    return found
+
+
+def _is_abbreviation(text: str, start: int, point: int, end: int, items: bool) -> bool:
+    word = _LAST_WORD.search(text[max(start, point - 12) : point])
+    if word is None:
+        return False
+    token = word[0].lower().strip(".")
+    if token.isdigit():
+        return items and len(token) <= 2 and not text[start : point - len(word[0])].strip()
+    following = text[end : end + 3].strip()[:1]
+    if token in ("no", "nos", "nr", "st", "fig", "eq", "eqn", "sec", "ex", "ed", "max", "min", "co"):
+        return following.isdigit() if token != "st" else following.isupper()
+    if token in ("dr", "mr", "mrs", "ms", "prof", "e.g", "i.e", "vs", "approx", "ca"):
+        return True
+    return token in _ABBREVIATIONS and not following.isupper()
+
+
+def without_lead(sentence: str) -> str:
+    """`sentence` without the words that draw a conclusion."""
+    for _ in range(4):
+        match = _LEAD.match(sentence)
+        if match is None or match.end() == len(sentence):
+            break
+        sentence = sentence[match.end() :].lstrip()
+    return sentence
+
+
+def without_stop(text: str) -> str:
+    """`text` without white space, emphasis and the mark that ends its sentence."""
+    text = _SYMBOLS.sub("", text.strip().strip("*").strip()).removeprefix("= ")
+    if text.startswith("[[") and text.endswith("]]"):
+        text = text[2:-2].strip()
+    if len(text) > 2 and (text[0], text[-1]) in (('"', '"'), ("“", "”"), ("«", "»"), ("「", "」")):
+        text = text[1:-1].strip()
+    while text.endswith((".", "!", "。", "！", "।", ";")) and not text.endswith(("...", "\\!", "\\;")):
+        if text.endswith("!") and re.search(r"[\w)}]!$", text) and re.fullmatch(r"[^\s]{1,12}!", text):
+            break  # a factorial
+        text = text[:-1].rstrip().rstrip("*").rstrip()
+        if len(text) > 2 and text[0] == '"' == text[-1]:
+            text = text[1:-1].strip()
+    return text
+
+
+def is_filler(sentence: str) -> bool:
+    """Whether a sentence only closes the text: "I hope it is correct.", "Let me know …"."""
+    return _FILLER.match(sentence.strip().lstrip("*-• ")) is not None or not re.search(r"\w", sentence)
+
+
+def affirmed(text: str) -> str | None:
+    """The yes, no, true or false that `text` begins with, where more follows it or nothing."""
+    match = _AFFIRMATION.match(text)
+    return match[1] if match else None
+
+
+def is_bare(text: str) -> bool:
+    """Whether `text` is an answer by itself and no sentence: `72`, `x = 5`, `red`, `18 dollars`, `(2, \\infty)`."""
+    if len(text) > LONGEST or _CLOSED.search(text):
+        return False
+    text = _WRAPPED_WORDS.sub(r" \1 ", text)
+    text = _COMMAND.sub(" ", text)
+    if _VERB.search(re.sub(r"[$\\{}()\[\]]", " ", text)):
+        return False
+    before, number, after = _parted_at_number(text)
+    if not number:
+        return len(_SHORT_WORD.findall(text)) <= 4
+    first = _SHORT_WORD.findall(before)
+    last = _SHORT_WORD.findall(after)
+    if (
+        first
+        and not re.search(r"[=:<>]\s?[$({\[\\]{0,3}\s?$", before)
+        and not all(word.lower() in _BARE_WORDS for word in first)
+    ):
+        return len(first) == 1 and not last
+    return len(first) <= 4 and len(last) <= 3
+
+
+def _parted_at_number(text: str) -> tuple[str, str, str]:
+    match = re.search(r"\d", text)
+    return (text[: match.start()], match[0], text[match.start() :]) if match else (text, "", "")
+
+
+_COPULA_BEHIND = re.compile(
+    r"(?<=\S)\s?(?:입니다|이에요|예요|이다|다|です|である|となります|になります|となる|になる|でした|だ|है|हैं|"
+    r"होगा|होगी|است|می‌باشد|میباشد|"
+    r"olur|vardır|olarak bulunur|şıkkıdır|seçeneğidir|হবে|হয়)$"
+)
+_TURKISH = re.compile(r"(?<=[\dA-J])['’](?:dir|dır|dur|dür|tir|tır|tur|tür)$")
+_IT_IS = re.compile(
+    r"^(?:c['’]est|es ist|das ist|it['’]s|es|è|é|это|to jest|应该是|應該是|其实是|其實是|而是|就是|"
+    r"正しくは)\s?(?=[-\d$\\(])",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(
+    r"(?:(?:la|die|the|a|l['’])\s?)?(?:option|choice|statement|réponse|reponse|lettre|opción|letra|alternativa|opção|"
+    r"opzione|risposta|lettera|antwort|buchstabe|вариант|ответ|chọn(?: đáp án)?|đáp án|seçenek|doğru seçenek|şık|"
+    r"सही विकल्प|"
+    r"विकल्प|pilihan|opsi|jawaban|odpowiedź|antwoord|optie)\s(?P<letter>[(\[]?[A-J][)\]]?)",
+    re.IGNORECASE,
+)
+_THERE_ARE = re.compile(r"^(?:一共有|总共有|總共有|一共|共有|有|是|得到|得|即|为|為|共)(?=\s?[\d$\\-])")
+
+
+def without_copula(text: str) -> str:
+    """`text` without a copula that ends it, as in Japanese, Korean, Hindi, Persian and Turkish."""
+    text = _TURKISH.sub("", text)
+    return _COPULA_BEHIND.sub("", text)
+
+
+def without_label(text: str) -> str | None:
+    """The letter of `option B`, in several languages; None where it is none."""
+    match = _LABEL.fullmatch(text)
+    return match["letter"] if match else None
+
+
+def stated(sentence: str) -> list[str]:
+    """The readings of a sentence's answer, the likeliest first; empty where it states none, or several."""
+    if _CLOSED.search(sentence):
+        return []
+    whole = without_stop(without_lead(_BULLET.sub("", sentence.strip(), count=1)))
+    if not whole:
+        return []
+    if affirmation := _AFFIRMATION.match(whole):
+        return [affirmation[1], whole]
+    if nothing := _NOTHING.match(whole):
+        return [nothing["what"] or nothing["what2"] or nothing["what3"], whole]
+    whole = _IT_IS.sub("", _THERE_ARE.sub("", without_copula(whole), count=1), count=1)
+    if (label := without_label(whole)) is not None:
+        return [label, whole]
+    if is_bare(whole) and not _NEGATED.search(whole):
+        return _with_shorter(whole)
+    if _UNSURE.search(whole) or _NEGATED.search(whole):
+        return []
+    return _after_copula(whole) or _only_value(whole)
+
+
+def _with_shorter(text: str) -> list[str]:
+    shorter = _TAIL.sub("", text)
+    return list(dict.fromkeys(part for part in (text, shorter) if part))
+
+
+def _after_copula(sentence: str) -> list[str]:
+    masked = _MATH.sub(lambda formula: "$" * len(formula[0]), sentence)
+    for copula in reversed(list(_COPULA.finditer(masked))[-8:]):
+        if _RELATIVE.search(sentence[max(0, copula.start() - 60) : copula.start()]):
+            continue
+        rest = sentence[copula.end() :].strip()
+        if copula[0].strip() == "=":
+            # The whole chain, from the clause's start: what its left side is decides whether its right side is meant.
+            whole = re.split(r"[,;:]\s", sentence)[-1].strip()
+            return [whole, rest] if not _SHORT_WORD.search(rest) and _SHORT_WORD.search(whole) else [whole]
+        if not rest or (not is_bare(rest) and not _value(rest)):
+            continue
+        if "=" in rest and _SHORT_WORD.search(_COMMAND.sub(" ", rest.partition("=")[0])):
+            continue  # "attained at x = 3, where f(3) = 9"
+        return list(dict.fromkeys([*(_with_shorter(rest) if is_bare(rest) else []), *_value(rest)]))
+    return []
+
+
+def _value(text: str) -> list[str]:
+    """A formula or number that begins `text`, with the unit behind it, where no other follows."""
+    match = _MATH.match(text) or _NUMBER.match(text)
+    if match is None:
+        return []
+    end = _unit_end(text, match.end())
+    rest = text[end:]
+    if _MATH.search(rest) or _NUMBER.search(rest) or not _AFTER_VALUE.match(rest):
+        return []
+    return [text[:end].strip()]
+
+
+def _only_value(sentence: str) -> list[str]:
+    if (trailing := list(_TRAILING.finditer(sentence))) and (value := _value(sentence[trailing[-1].end() :].strip())):
+        return value
+    for part in (sentence, _main_clause(sentence)):
+        formulas = list(_MATH.finditer(part))
+        numbers = [
+            match
+            for match in _NUMBER.finditer(_MATH.sub(lambda formula: " " * len(formula[0]), part))
+            if not _NAMED.search(part[max(0, match.start() - 24) : match.start()])
+        ]
+        found = formulas + numbers
+        if len(found) == 1:
+            match = found[0]
+            if _COORDINATED.search(part[max(0, match.start() - 8) : match.start()]):
+                return []
+            end = _unit_end(part, match.end())
+            return [part[match.start() : end].strip()] if _AFTER_VALUE.match(part[end:]) else []
+    return []
+
+
+def _main_clause(sentence: str) -> str:
+    if _SUBORDINATE.match(sentence):
+        parts = re.split(r",\s(?!\d)", sentence, maxsplit=1)
+        if len(parts) == 2:
+            return without_lead(parts[1])
+    return re.split(
+        r"[,;]\s(?:so|thus|hence|therefore|and so|and thus|also|donc|así que|quindi|portanto|поэтому)\s", sentence
+    )[-1]
+
+
+def _unit_end(text: str, at: int) -> int:
+    """Where the unit ends that follows a value: at most three words, up to a preposition."""
+    for _ in range(3):
+        word = _WORD.match(text, at)
+        if word is None:
+            break
+        lower = word[1].lower()
+        if lower == "per" or (lower == "a" and at):
+            following = _WORD.match(text, word.end())
+            if following is None:
+                break
+            at = following.end()
+            break
+        if lower in _UNIT_ENDS:
+            break
+        at = word.end()
+        if not word[1].isascii() and re.search(r"[\u3000-\u9fff\uac00-\ud7af]", word[1]):
+            break
+    return at
+
+
+def without_tail(text: str) -> list[str]:
+    """`text` without an "in total" or "altogether" behind it, where there is one."""
+    shorter = _TAIL.sub("", text)
+    return [shorter] if shorter and shorter != text else []

@@ -1,0 +1,109 @@
+"""Answers that a text states without announcing them: its bare first line, its last sentence."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from cord_worker.verify import sentences
+from cord_worker.verify.corrections import Standing, parts
+from cord_worker.verify.readings import ITEM, right_sides, variants
+from cord_worker.verify.sentences import is_bare, is_filler, stated, without_lead, without_stop
+from cord_worker.verify.statements import GUESSED, OPENING, Statement
+
+_EXPLAINS = re.compile(
+    r"(?:explanation|reason(?:ing)?|because|justification|proof|why|solution|steps?|working|work|details|here|"
+    r"this is|to see|we |let|since|erklärung|begründung|"
+    r"explication|explicación|spiegazione|explicação|объяснение|решение|解释|解析|理由|解説|설명|풀이|شرح|व्याख्या)",
+    re.IGNORECASE,
+)
+_DISPLAYS = re.compile(r"\$\$([^$]{1,400})\$\$|\\\[((?:(?!\\\]).){1,400})\\\]", re.DOTALL)
+_EMPTY_TAG = re.compile(r"</?[a-z_]{1,20}>|\[/?ANSWER\]")
+_LABELLED = re.compile(r"[(\[]?[A-J][)\].:]\s(?=\S)")
+_SHORT_TEXT = 200
+
+
+def opening(text: str, found: list[Statement]) -> Statement | None:
+    """A bare answer in the first line or sentence, where the rest explains it."""
+    first, _, rest = text.partition("\n")
+    rest = rest.strip()
+    if not rest or not is_bare(first) or first.rstrip().endswith(":") or (found and found[0].start < len(first)):
+        return None
+    if not re.search(r"[\w$\\]", first) or ITEM.match(first.lstrip()):
+        return None
+    explained = _EXPLAINS.match(rest) is not None
+    if (
+        not explained
+        and not re.search(r"\d|\\[a-z]|^\W*[A-J]\W*$", first)
+        and sentences.affirmed(first.strip()) is None
+    ):
+        return None  # a heading
+    readings = tuple(variants(without_lead(first.strip())))
+    return Statement(readings, OPENING if explained else GUESSED, 0, len(first)) if readings else None
+
+
+def unannounced(text: str, spans: list[sentences.Sentence], found: list[Statement]) -> list[Statement]:
+    """The answer of the last sentence that is no mere closing; of the first one where it is bare."""
+    if found and any(statement.standing is Standing.DENIED for statement in found):
+        last = found[-1]
+        later = [span for span in spans if span.start >= last.end]
+        return [replace(s, corrects=True) for s in _last_sentence(text, later, _values_of_display(text, last.end))]
+    whole = _EMPTY_TAG.sub("", text).strip()
+    if not re.search(r"\w", whole):
+        return []
+    if not found and "\n" not in whole and _LABELLED.match(whole) and len(whole) <= _SHORT_TEXT:
+        return [Statement((whole,), GUESSED, 0, len(text))]
+    result = _last_sentence(text, spans, _values_of_display(text, 0))
+    if not (result or found) and len(whole) <= _SHORT_TEXT and "\n" not in whole:
+        return [Statement((without_stop(whole), whole), GUESSED, 0, len(text), loose=True)]
+    # What was only asked or supposed may be said later, but not in the same words.
+    return [one for one in result if not any(other.start < one.end and one.start < other.end for other in found)]
+
+
+def _values_of_display(text: str, start: int) -> list[Statement]:
+    """A formula of its own that ends the text."""
+    formulas = list(_DISPLAYS.finditer(text, start))
+    if not formulas or re.search(r"\w", text[formulas[-1].end() :]):
+        return []
+    last = formulas[-1]
+    content = (last[1] or last[2]).strip()
+    begin, end = last.span()
+    return [Statement(tuple(dict.fromkeys([content, *right_sides(content)])), GUESSED, begin, end)]
+
+
+def _last_sentence(text: str, spans: list[sentences.Sentence], display: list[Statement]) -> list[Statement]:
+    if display:
+        return display
+    found: list[Statement] = []
+    if items := _items(text, spans):
+        return items
+    for span in reversed(spans[-12:]):
+        sentence = _EMPTY_TAG.sub("", text[span.start : span.end]).strip()
+        if is_filler(sentence) or not sentence:
+            continue
+        readings = list(
+            dict.fromkeys(variant for reading in _stated(sentence) for variant in [reading, *right_sides(reading)])
+        )
+        if readings:
+            found = [Statement(tuple(readings), GUESSED, span.start, span.end)]
+        break
+    return found
+
+
+def _stated(sentence: str) -> list[str]:
+    ways = parts(sentence)
+    return stated(sentence) or (stated(ways[0]) if ways[0] != sentence else [])
+
+
+def _items(text: str, spans: list[sentences.Sentence]) -> list[Statement]:
+    """The items of a list that ends the text, as one answer: `(a) 3` and, below it, `(b) 5` are its parts."""
+    lines: list[str] = []
+    for span in reversed(spans[-12:]):
+        line = text[span.start : span.end].strip()
+        item = ITEM.match(line)
+        if item is None or not is_bare(line) or re.search(r"[:=]", line):
+            break
+        lines.insert(0, without_stop(line[item.end() :]))
+    if len(lines) < 2:
+        return []
+    return [Statement((", ".join(lines),), GUESSED, spans[-len(lines)].start, spans[-1].end)]
