@@ -132,7 +132,7 @@ _NAMED = re.compile(
 """Before a number that names or counts something given, or that another word changes."""
 _COORDINATED = re.compile(r"[\d$}]\s(?:and|or|to|by|und|oder|et|ou|y|o|e|и|или)\s$")
 _UNIT_ENDS_TEXT = (
-    "in for at on to from and or with because since when if that which who as so left remaining more less fewer "
+    "but in for at on to from and or with because since when if that which who as so left remaining more less fewer "
     "without times altogether total "
     "overall each more than after before by of this these during until while through over under into onto out off "
     "away back again now today then still there here too also is are was were has have had can will do does did "
@@ -375,7 +375,11 @@ def computed(sentence: str) -> list[str]:
     if match is None or _TRIED.search(sentence):
         return []
     ends = [_unit_end(after, match.end()), _unit_end(after, match.end(), most=1)]
-    if _GOES_ON.match(after[match.end() :]) or _GOES_ON.match(after[ends[0] :]) or _ANOTHER.search(after[ends[0] :]):
+    if (
+        _GOES_ON.match(after[match.end() :])
+        or _GOES_ON.match(after[ends[0] :])
+        or _ANOTHER.search(after[match.end() :])
+    ):
         return []
     return list(dict.fromkeys(after[:end].strip() for end in ends))
 

@@ -11,6 +11,14 @@ from cord_worker.verify.extraction import statements
 from cord_worker.verify.solutions import answer_of_solution
 
 MEANT: list[tuple[str, str]] = [
+    ("She reads 82/2 = 41 pages a day.", "41"),
+    ("So together they have 20+21=41 years of experience", "41"),
+    ("It will take her 82/2 = 41 minutes to read the rest.", "41"),
+    ("Thus 82 x 50/100 = 41 students got a prize in the end.", "41"),
+    ("So in total Mark has $20 + $21 = $41 left for the trip.", "41"),
+    ("Tom needs 50 - 9 = 41 more marbles than Ann.", "41"),
+    ("The pump moves 90 gallons/minute - 49 gallons/minute = 41 gallons/minute.", "41"),
+    ("Tom earned 20 points/answer * 2 answers = 40 points.\nThen he gets 40 + 1 = 41 points.", "41"),
     ("-41", "-41"),
     ("First we subtract.\n\n-41", "-41"),
     ("**Answer:**\n-41", "-41"),
@@ -941,6 +949,15 @@ UNDECIDED: list[tuple[str, str]] = [
 
 
 NOT_ACCEPTED: list[tuple[str, str]] = [
+    ("He bought 20 + 21 = 41 pens but lost 3 of them.", "41"),
+    ("He bought 20 + 21 = 41 pens and 3 books.", "41"),
+    ("Then x + 20 = 41.", "41"),
+    ("Then 2x = 41.", "41"),
+    ("Thus 100/5 = 5A/5 or 20 = A.", "A"),
+    ("So 20 + 21 = 41 or 42.", "41"),
+    ("So 20 + 21 = 41 * 2.", "41"),
+    ("So it is not 20 + 21 = 41.", "41"),
+    ("Let's check whether 20 + 21 = 41.", "41"),
     ("So Alice is older than Bob.", "Alice"),
     ("So each of the 3 boxes is red.", "3"),
     ("In 5 years he will be 41.", "5"),
