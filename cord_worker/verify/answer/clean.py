@@ -73,7 +73,7 @@ _PAIRED = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$(?![\d.])", re.DOTALL)
 _QUOTES = (('"', '"'), ("`", "`"), ("'", "'"), (r"\(", r"\)"), (r"\[", r"\]"), ("«", "»"), ("「", "」"))
 _LEAD = re.compile(
     r"(?:so |thus |therefore,? |hence,? )?(?:the )?(?:final |correct |right |required |desired )?"
-    r"(?:answer|result|value|solution)s?(?: (?:is|are|was|will be)|\s*:)\s*:?\s*"
+    r"(?:answer|result|value|solution|option|choice)s?(?: (?:is|are|was|will be)|\s*:)\s*:?\s*"
     r"|(?:it is|it's|it was|they are|there (?:is|are|was|were)|we (?:get|have)|equal(?:s)? to|equals|is|are)\s+"
     r"|(?:exactly|just|only|simply|precisely|a total of|in total|total of|therefore|thus|hence|so)[ ,:]+",
     re.IGNORECASE,

@@ -164,6 +164,7 @@ class _Parser:
         self.bars = 0
         self.tight = tight
         self.unclear = False
+        self.bound: list[str] = []
 
     def whole(self) -> Node:
         tree = self.sum()
@@ -380,7 +381,7 @@ class _Parser:
 
     def subscript(self, name: str) -> Node:
         if not self.take("_"):
-            return _letter(name)
+            return ("sym", name) if name in self.bound else _letter(name)
         return ("sym", f"{name}_{self.raw_argument()}")
 
     def raw_argument(self) -> str:
@@ -489,7 +490,11 @@ class _Parser:
         if low is None or high is None:
             raise Unread
         if name != "int":
-            return ("big", name, variable, low, high, self.product())
+            # \sum_{i=1}^n i is no sum of imaginary numbers.
+            self.bound.append(str(variable))
+            body = self.product()
+            self.bound.pop()
+            return ("big", name, variable, low, high, body)
         return self.integral(low, high)
 
     def integral(self, low: Node, high: Node) -> Node:

@@ -145,7 +145,7 @@ def _formula(reference: str, given: str, _: Context) -> Found | None:
     wanted = labels.formula(reference)
     if wanted is None:
         return None
-    found = labels.formula(given) or re.sub(r"[_{}\s]", "", given)
+    found = labels.formula(given) or re.sub(r"[_{}^\s]", "", given)
     if found == wanted:
         return "formula", Outcome(True, "the same formula")
     atoms, other = labels.atoms(wanted), labels.atoms(found)

@@ -32,7 +32,7 @@ _TIME_LIKE = re.compile(r"\d{1,2}:\d{2}")
 def based(text: str) -> tuple[str, int] | None:
     """Digits and base of `101_2`, `101_{two}`, `52 (base 8)`, `0x1F`; None where the text is no such numeral."""
     for pattern in _BASE:
-        if (match := pattern.fullmatch(text)) and any(char.isdigit() for char in match["digits"]):
+        if (match := pattern.fullmatch(text)) and _is_numeral(match["digits"], match["base"]):
             word = match["base"]
             base = int(word) if word.isdigit() else _NAMED_BASES.get(word, 0)
             if not base and word in _BASE_WORDS:
@@ -42,6 +42,11 @@ def based(text: str) -> tuple[str, int] | None:
     if match := _PREFIX.fullmatch(text):
         return match["digits"].upper().lstrip("0") or "0", {"x": 16, "b": 2, "o": 8}[match["kind"]]
     return None
+
+
+def _is_numeral(digits: str, base: str) -> bool:
+    """`FF_{16}` is one, but `B_2` is a name."""
+    return any(char.isdigit() for char in digits) or (len(digits) > 1 and base in ("16", "sixteen"))
 
 
 def _value_of(digits: str, base: int) -> int | None:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from cord_worker.verify.answer.clean import words_of
 from cord_worker.verify.answer.units import singular
 
-_LABEL = r"(?:the )?(?:correct )?(?:option|choice|answer|letter|选项|選項|选择|選擇|选|選|보기|الخيار)"
+_LABEL = r"(?:the )?(?:correct )?(?i:option|choice|answer|letter|选项|選項|选择|選擇|选|選|보기|الخيار)"
 _LETTER = re.compile(rf"(?:{_LABEL}\s*)?[(\[{{]?([A-J])[)\]}}]?[.:。]?(?: ?번|입니다)?")
 _SMALL_LETTER = re.compile(rf"{_LABEL}\s*[(\[]?([a-j])[)\]]?|[(\[]([a-j])[)\]]|([a-j])[).]", re.IGNORECASE)
 _LABELLED = re.compile(
@@ -118,13 +118,13 @@ _ELEMENTS = frozenset(
     "Bi Po At Rn Fr Ra Ac Th Pa U Np Pu".split()
 )
 _FORMULA = re.compile(
-    r"(?:\d{0,2}(?:[A-Z][a-z]?\d*|\((?:[A-Z][a-z]?\d*)+\)\d*|\[(?:[A-Z][a-z]?\d*|\(|\))+\]\d*)+)(?:[-+]|\^\d?[-+]|\^[-+]\d?)?"
+    r"(?:\d{0,2}(?:[A-Z][a-z]?\d*|\((?:[A-Z][a-z]?\d*)+\)\d*|\[(?:[A-Z][a-z]?\d*|\(|\))+\]\d*)+)(?:\d?[-+]|[-+]\d)?"
 )
 
 
 def formula(text: str) -> str | None:
     """A chemical formula in one spelling (`H2O` for `H_2O` and `\\mathrm{H_2O}`), None where the text is none."""
-    bare = re.sub(r"[_{}\s]|\\ce", "", text)
+    bare = re.sub(r"[_{}^\s]|\\ce", "", text)
     if len(bare) > 60 or not _FORMULA.fullmatch(bare):
         return None
     symbols = re.findall(r"[A-Z][a-z]?", bare)
@@ -155,7 +155,7 @@ def sequence(text: str) -> tuple[str, ...] | None:
     """A route or order such as `A-C-B` or `A → C → B`; None where the text is none."""
     if len(text) > 400:
         return None
-    if re.search(r"\\to(?![a-z])|->|=>|\\Rightarrow", text):
+    if re.search(r"\\to(?![a-z])|->|=>|\\Rightarrow", text) and r"\lim" not in text:
         items = [item.strip() for item in re.split(_ARROW, text)]
         return tuple(items) if len(items) > 1 and all(items) else None
     if _ROUTE.fullmatch(text):
@@ -217,12 +217,14 @@ def same_text(reference: str, given: str) -> tuple[bool | None, str]:
         contained = any(right[at : at + len(left)] == left for at in range(len(right) - len(left) + 1))
         if contained and not {"or", "and"} & (set(right) - set(left)) and "," not in given:
             return None, "the reference's words are in a longer answer"
+    if re.search(r"\\[a-zA-Z]", reference) and re.search(r"[\\\d]", given):
+        return None, "a formula that is not understood"
     return False, "another text"
 
 
 def _plain(text: str) -> list[str]:
     bare = "".join(char for char in unicodedata.normalize("NFD", text) if not unicodedata.combining(char))
-    words = words_of(unicodedata.normalize("NFC", bare))
+    words = words_of(unicodedata.normalize("NFC", bare).replace("'", ""))
     kept = [word for word in words if word not in _ARTICLES]
     return kept or words
 

@@ -55,7 +55,7 @@ def foreign(text: str) -> Fraction | None:
 
     Such words may be names or products elsewhere, so that they are read only where a number is wanted.
     """
-    return _by_table(text) if text.isascii() and 2 <= len(text) <= 60 and text.replace(" ", "").isalpha() else None
+    return _by_table(text) if text.isascii() and 2 <= len(text) <= 60 and re.sub("[ -]", "", text).isalpha() else None
 
 
 def english(text: str) -> Fraction | None:

@@ -29,7 +29,7 @@ _FEET = re.compile(
 )
 _INCHES = re.compile(r"(?P<inches>\d+(?:\.\d+)?) ?(?:\"|'')")
 _UNIT_START = re.compile(
-    r"(?<=[^a-zA-Z\\])(?=[a-zA-ZÀ-ÖØ-öø-ž€£¥₩¢])|(?<=[^\u0400-\u04ff\u0600-\u06ff\uac00-\ud7af\u3040-\u9fff])"
+    r"(?<=[^a-zA-Z\\])(?=[a-zA-ZÀ-ÖØ-öø-ž€£¥₩¢$])|(?<=[^\u0400-\u04ff\u0600-\u06ff\uac00-\ud7af\u3040-\u9fff])"
     r"(?=[\u0400-\u04ff\u0600-\u06ff\uac00-\ud7af\u3040-\u9fff])|(?=\^ ?\\circ)|(?<=[\d)}])(?= ?/ ?[a-z]{2})"
     r"|(?<=[\d)} ])(?=\\frac ?\{(?:m|km|cm|miles?)\})|(?<=[\d)} ])(?=\\Omega|\\mu)"
     r"|(?<=[一二两三四五六七八九十百千万])(?=[\u3040-\u9fff])"
@@ -153,7 +153,7 @@ def _with_unit(text: str) -> Quantity | None:
         value = Quantity(expression.number(1)) if amount in ("a", "an") else _amount(amount)
         if value is None or amount.endswith(("+", "*", "/", "^", "=")):
             continue
-        if len(written) == 1 and written.isascii() and expression.symbols(value.value):
+        if expression.symbols(value.value) and (unit.nouns or (len(written) == 1 and written.isascii())):
             continue
         if unit.parts == (("degree", 1),) and expression.holds(value.value, "fn") and _TRIGONOMETRIC.search(amount):
             continue
@@ -244,10 +244,20 @@ def _same_measure(reference: Quantity, given: Quantity) -> bool | None:
         value: Node = ("mul", (expression.number(factor), reference.value))
         number = reference.number and replace(reference.number, value=reference.number.value * factor, places=0)
         return same_amount(replace(reference, value=value, number=number), given)
-    if left.nouns and right.nouns and len(left.parts) == len(right.parts) == 1 and left.nouns != right.nouns:
-        ascii_nouns = (left.nouns[0] + right.nouns[0]).isascii()
-        return False if ascii_nouns or same_amount(reference, given) is False else None
+    if left.nouns and right.nouns and len(left.parts) == len(right.parts) == 1:
+        return _same_count(reference, given)
     return False if same_amount(reference, given) is not None else None
+
+
+def _same_count(reference: Quantity, given: Quantity) -> bool | None:
+    """Red apples are apples, but may be no green apples; two words of other scripts may mean the same."""
+    same = same_amount(reference, given)
+    words, other = (side.unit.nouns[0].split()[1:] for side in (reference, given))
+    if set(words) <= set(other) or set(other) <= set(words):
+        return same
+    if words[-1] == other[-1] or not "".join(words + other).isascii():
+        return None if same else same
+    return False
 
 
 def _dollars_and_cents(reference: Quantity, given: Quantity) -> bool | None:

@@ -54,11 +54,16 @@ for _minus in (
     "negative real numbers",
 ):
     _NAMED[_minus] = _NEGATIVE
+_NOT_NEGATIVE: RealSet = ("interval", number(0), True, _INFINITY, False)
+for _sign in ("non-negative", "nonnegative"):
+    for _form in ("all {} real numbers", "all {} reals", "{} reals", "{} real numbers"):
+        _NAMED[_form.format(_sign)] = _NOT_NEGATIVE
+_NAMED[r"\mathbb{R}_{\ge 0}"] = _NAMED[r"\mathbb{R}_{\ge0}"] = _NOT_NEGATIVE
 _EXCEPT = re.compile(
     r"(?:all|any) real(?: number)?s?(?: x)?,?(?: except(?: for)?| other than| but| not equal to)(?: x ?=)? (.+)"
 )
 _BUILDER = re.compile(r"\\\{ ?([a-zA-Z])(?: ?\\in ?\\mathbb ?\{R\})? ?(?:\||:) ?(.+)\\\}")
-_MEMBER = re.compile(r"[a-zA-Z](?:_\w)? ?\\in(?![a-z]) ?(.+)")
+_MEMBER = re.compile(r"[a-zA-Z](?:_\w)? ?(?:\\in(?![a-z])| in ) ?(.+)")
 _OPS = re.compile(r"<=|>=|!=|\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])|<|>|=")
 _PLAIN_OP = {"<=": "<=", ">=": ">=", "!=": "!=", "\\le": "<=", "\\ge": ">=", "\\ne": "!=", "<": "<", ">": ">", "=": "="}
 _MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}

@@ -168,8 +168,8 @@ _NOT_NOUNS = frozenset(
     "oder und ou et o y e и или nicht pas no non не sqrt pi or, and, max min mil mille tausend mio mrd".split()
 )
 _PREPOSITIONS = re.compile(
-    r" (?:in|for|from|at|with|on|of|left|remaining|each|total|altogether|together|apiece|old|tall|long|wide|high|deep"
-    r"|away|older|younger|taller|longer|more|fewer|extra|away|apart|thick|long|overall|every|in all|now|needed)\b.*"
+    r" (?:in (?=\S)|for|from|at|with|on|of|left|remaining|each|total|altogether|together|apiece|old|tall|long|wide|high"
+    r"|deep|older|younger|taller|longer|more|fewer|extra|away|apart|thick|long|overall|every|in all|now|needed)\b.*"
 )
 _RATE = re.compile(r" ?(?:/| per | ?a (?=day|week|month|year|hour|minute|person|piece|share)| an (?=hour)| each$)")
 _POWER = re.compile(r"(.+?) ?(?:\^ ?(?:\{ ?(-?\d) ?\}|(-?\d))|\*\*(\d))")
@@ -184,7 +184,7 @@ _HAN = re.compile(
     "[个個只隻本张張条條颗顆块塊名位人次种種件套辆輛台支枝朵棵头頭匹双雙瓶杯盒箱包袋页頁层層组組排对點点分道步元円]"
     "?[\u3040-\u30ff\u3400-\u9fff]{0,4}"
 )
-_NOT_HAN = re.compile("[百千万萬亿億兆多余餘或和是不非错錯倍半以左约約打分之负負至到比]")
+_NOT_HAN = re.compile("[百千万萬亿億兆多余餘或和是不非错錯倍半以左约約打分之一二三四五六七八九十两兩负負至到比]")
 _NOT_KOREAN = re.compile("[백천만억조배]|이상|이하|미만|초과|또는|아니|정도|에서|부터|까지|분의")
 _NOT_ARABIC = re.compile(
     r"(?:^| )(?:أو|و|ليس|ليست|مئة|مائة|ألف|آلاف|مليون|ملايين|مليار|نصف|أكثر|أقل|تقريبا|في|على|إلى|ضعف)(?: |$)"
@@ -237,7 +237,9 @@ _CURRENCY = _entries(_CURRENCIES)
 _CODES = frozenset(_CURRENCY.values())
 _CASELESS = {word.casefold(): name for word, name in _UNITS.items() if len(word) > 3 or not word.isascii()}
 _CASELESS |= {word.casefold(): name for word, name in _CURRENCY.items() if len(word) > 2}
-SYMBOLS = tuple(sorted((word for word in _CURRENCY if not word.isalpha() or word.isupper()), key=len, reverse=True))
+SYMBOLS = tuple(
+    sorted((word for word in _CURRENCY if not word.isalpha() or word.isupper() or word == "Rs"), key=len, reverse=True)
+)
 """What may stand before an amount of money."""
 
 
@@ -272,7 +274,7 @@ def _known(text: str) -> Unit | None:
     bare = _without_tail(text)
     if bare is None:
         return None
-    top, *below = _RATE.split(bare, maxsplit=1) if _RATE.search(bare) else [bare]
+    top, *below = _RATE.split(bare) if _RATE.search(bare) else [bare]
     if match := _FRACTION.fullmatch(bare):
         top, below = match[1], [match[2]]
     parts: dict[str, int] = {}
@@ -332,6 +334,8 @@ def _factor(text: str) -> tuple[str, int] | None:
         return "fluid_ounce", power
     if text in ("nautical mile", "nautical miles"):
         return "nautical_mile", power
+    if text in ("metric ton", "metric tons"):
+        return "metric_ton", power
     if text in ("light year", "light years"):
         return "light_year", power
     text = text.replace("\\mu ", "u").replace("\\mu", "u")
@@ -354,7 +358,7 @@ def subunit(text: str) -> str | None:
 
 
 def _noun(text: str) -> Unit | None:
-    """`red apples` as ("noun apple"), `years old` was a unit before."""
+    """`red apples` as ("noun red apple")."""
     bare = _without_tail(f" {text}")
     if bare is None:
         return None
@@ -370,7 +374,8 @@ def _noun(text: str) -> Unit | None:
             return None
     if len(words[-1]) < 3 or (words[-1].isupper() and len(words[-1]) < 4):
         return None
-    return Unit(((f"noun {singular(words[-1].casefold())}", 1),))
+    named = [*(word.casefold() for word in words[:-1]), singular(words[-1].casefold())]
+    return Unit(((f"noun {' '.join(named)}", 1),))
 
 
 def _without_tail(text: str) -> str | None:

@@ -13,12 +13,13 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from cord_worker.verify.answer.expression import Node, holds, symbols
+from cord_worker.verify.answer.expression import Node, children, holds, symbols
 
 MAX_BITS = 200_000
 """The longest rational number that is computed."""
 _MAX_TERMS = 2000
 _MAX_TERMS_WITHIN = 20
+_MAX_NESTED = 3
 _MAX_FACTORIAL = 3000
 _SCALES = ((0.3, 2.7), (0.3, 2.7), (0.02, 0.98), (3, 12), (20, 60), (-2.7, -0.3), (-0.98, -0.02), (-12, -3), (-60, -20))
 
@@ -175,6 +176,12 @@ def _rational_series(tree: Node, names: dict[str, Fraction]) -> Fraction | None:
     return result
 
 
+def _nested(tree: Node) -> int:
+    """How many derivatives stand within each other; each takes several values of the next."""
+    below = max(map(_nested, children(tree)), default=0)
+    return below + (tree[0] == "diff")
+
+
 def _most_terms(body: Node) -> int:
     """Series within series take the product of their lengths."""
     return _MAX_TERMS_WITHIN if holds(body, "big", "diff") else _MAX_TERMS
@@ -295,7 +302,8 @@ def _agree(left: Node, right: Node, base: str) -> bool | None:
         if outcome is False:
             return False
         agreed += outcome is True
-        mismatched += mismatch
+        # Factorials have no value below zero, which is no other domain.
+        mismatched += mismatch and not whole
     if agreed == 0 and not complex_meant:
         for index in range(4):
             point = {name: _coordinate(name, index, whole=whole) for name in names}
@@ -579,6 +587,8 @@ class _Evaluation:
 
     def derivative(self, tree: Node) -> Any:
         _, variable, body = tree
+        if _nested(tree) > _MAX_NESTED:
+            raise TooLarge
         return self.context.diff(lambda x: self.inside(body, variable, x), self.point[variable])
 
 

@@ -33,6 +33,7 @@ _RESTATED = re.compile(
     r"(?P<first>[^()]+?) ?\((?:or |i\.e\. |that is,? |= ?|about |≈ ?|approximately )?(?P<second>[^()]+)\)"
 )
 _WORD = re.compile(r"[A-Za-z]{3,}")
+_HYPHENED_WORD = re.compile(r"[A-Za-z]+(?:-[A-Za-z]{3,})+")
 _APPROXIMATELY = re.compile(r"\\approx|\\simeq|≈")
 
 
@@ -56,12 +57,11 @@ def numbers_first(text: str) -> Quantity | None:
 
 def is_word(text: str) -> bool:
     """A word, that a parser would take for a product of its letters."""
-    return (
-        _WORD.fullmatch(text) is not None
-        and not text.isupper()
-        and re.search("[eiou]", text) is not None
-        and (text not in expression.FUNCTIONS and text not in expression.NAMES)
-    )
+    if _HYPHENED_WORD.fullmatch(text):
+        return True
+    if _WORD.fullmatch(text) is None or text.isupper() or text in expression.FUNCTIONS or text in expression.NAMES:
+        return False
+    return re.search("[eiou]", text) is not None
 
 
 def value_family(reference: str, given: str, context: Context) -> tuple[str, Outcome] | None:
@@ -95,6 +95,8 @@ def _permuted(reference: str, given: str) -> bool:
 def compare_value(wanted: Quantity, given: str, context: Context) -> Outcome:
     """Whether `given` has the value `wanted`."""
     given = _COUNTED.sub("", given, count=1) if wanted.number is not None and _COUNTED.match(given) else given
+    if wanted.number is not None and (word := numerals.foreign(given)) is not None and word == wanted.number.value:
+        return Outcome(True, "the same number in words")
     found = value(given)
     if found is not None:
         return _same(wanted, found, given, context)
@@ -127,7 +129,8 @@ def _same(wanted: Quantity, found: Quantity, given: str, context: Context) -> Ou
     if same is None:
         return Outcome(None, _unclear(wanted, found))
     other = numbers.other_reading(given)
-    if other is not None and wanted.number is not None and other.value == wanted.number.value:
+    zeros = re.fullmatch(r"\d+,0+", given) is not None
+    if other is not None and wanted.number is not None and other.value == wanted.number.value and not zeros:
         return Outcome(None, "a decimal sign, or a separator of thousands")
     tight = expression.parse_tight(given)
     if tight is not None and same_value(wanted.value, tight):
@@ -167,6 +170,8 @@ def _right_side(wanted: Quantity, equation: equations.Equation, context: Context
                 return Outcome(None, "a chain whose sides differ")
         return compare_value(wanted, equation.right, context)
     left, right = value(equation.left), value(equation.right)
+    if left is not None and not expression.symbols(left.value) and equations.name_of(equation.right):
+        return compare_value(wanted, equation.left, context)
     if left is not None and right is not None and not expression.symbols(left.value):
         if quantities.same_quantity(right, left):
             return compare_value(wanted, equation.right, context)
@@ -184,8 +189,6 @@ def _right_side(wanted: Quantity, equation: equations.Equation, context: Context
 
 
 def _no_value(wanted: Quantity, given: str, context: Context) -> Outcome:
-    if wanted.number is not None and (word := numerals.foreign(given)) is not None:
-        return as_outcome(word == wanted.number.value, "the same number in words", "another number")
     other = numbers.other_reading(given)
     if other is not None and wanted.number is not None:
         if other.value == wanted.number.value:
