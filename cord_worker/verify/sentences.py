@@ -56,7 +56,8 @@ _FILLER = re.compile(
 )
 _CLOSED = re.compile(r"[?？؟]\s*[\"')\]]{0,2}\s*$")
 _UNSURE = re.compile(
-    r"\b(?:would|could|might|may be|maybe|perhaps|if|suppose|unless|unclear|unsure|not sure|unknown|cannot (?:say|"
+    r"\b(?:would|could|might|may be|maybe|perhaps|if|suppose|unless|unclear|unsure|(?:are|is|were) given(?! by)|"
+    r"^given|consider|recall|denote|define|not sure|unknown|cannot (?:say|"
     r"tell|determine|decide|be determined)|"
     r"(?:do not|don['’]t) know|let['’]?s?|we (?:need|must|should|want|can)|i (?:need|will|should|don't|cannot|"
     r"can't)|try|next|step|check|"
@@ -317,7 +318,7 @@ _COPULA_BEHIND = re.compile(
 _TURKISH = re.compile(r"(?<=[\dA-J])['’](?:dir|dır|dur|dür|tir|tır|tur|tür)$")
 _IT_IS = re.compile(
     r"^(?:c['’]est|es ist|das ist|it['’]s|es|è|é|это|to jest|应该是|應該是|其实是|其實是|而是|就是|"
-    r"正しくは)\s?(?=[-\d$\\(])",
+    r"正しくは)\s?(?=[-\d$\\(]|[A-J](?![^\W_]))",
     re.IGNORECASE,
 )
 _LABEL = re.compile(
@@ -340,6 +341,11 @@ def without_label(text: str) -> str | None:
     """The letter of `option B`, in several languages; None where it is none."""
     match = _LABEL.fullmatch(text)
     return match["letter"] if match else None
+
+
+def is_sentence(text: str) -> bool:
+    """Whether `text` has a verb, or words of doubt: it is no bare answer."""
+    return _VERB.search(_COMMAND.sub(" ", text)) is not None or _UNSURE.search(text) is not None
 
 
 def stated(sentence: str) -> list[str]:

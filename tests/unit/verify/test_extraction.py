@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cord_worker.verify import compare
+from cord_worker.verify import Method, Rule, compare
 from cord_worker.verify.extraction import statements
 from cord_worker.verify.solutions import answer_of_solution
 
@@ -903,6 +903,18 @@ REFUSED: list[tuple[str, str]] = [
 ]
 
 UNDECIDED: list[tuple[str, str]] = [
+    ("The answer is", "41"),
+    ("**Final Answer**", "41"),
+    ("Answer:", "41"),
+    ("\\boxed{}", "41"),
+    ("\\boxed{41", "41"),
+    ("####", "41"),
+    ("?", "41"),
+    ("<answer></answer>", "41"),
+    ('{"answer": null}', "41"),
+    ("I'm sorry, I can't help with that.", "41"),
+    ("Let x = 41.", "41"),
+    ("We are given 41 marbles.", "41"),
     ("First \\boxed{40}. Later \\boxed{41}.", "41"),
     ("First \\boxed{40}. Later \\boxed{41}.", "40"),
     ("\\boxed{40}\n\nThe answer is 41.", "41"),
@@ -1160,6 +1172,39 @@ def test_contradictions_and_texts_without_an_answer_are_undecided(text: str, ans
 
     assert (verdict.correct, verdict.method) == (None, "undecided")
     assert verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "correct"),
+    [
+        ("The answer is 100. Wait, no. It is 200.", "100", False),
+        ("The answer is 100. Wait, no. It is 200.", "200", True),
+        ("I do not think the answer is 100.", "100", False),
+        ("First \\boxed{100}. Then \\boxed{200}.", "100", None),
+        ("First \\boxed{100}. Then \\boxed{100.5}.", "100", True),
+        ("The answer is 100 or 200.", "100", False),
+        ("The answer is between 90 and 100.", "90", False),
+    ],
+)
+def test_corrections_and_contradictions_count_within_a_tolerance_too(
+    text: str, reference: str, correct: bool | None
+) -> None:
+    assert compare(text, reference, Rule(Method.NUMERIC, relative=0.01)).correct is correct
+
+
+@pytest.mark.parametrize(
+    ("text", "correct"),
+    [
+        ("The answer is B. The answer is C.", None),
+        ("I do not think the answer is B.", False),
+        ("\\boxed{B}\n\nWait, that is wrong. \\boxed{C}", False),
+        ("\\boxed{C}\n\nWait, that is wrong. \\boxed{B}", True),
+        ("The answer is B or C.", False),
+        ("The answer is **B**.<|im_end|>", True),
+    ],
+)
+def test_corrections_and_contradictions_count_for_choices_too(text: str, correct: bool | None) -> None:
+    assert compare(text, "B", Rule(Method.CHOICE)).correct is correct
 
 
 def test_answers_that_contradict_each_other_are_incorrect_where_all_are_wrong() -> None:
