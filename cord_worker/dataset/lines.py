@@ -18,6 +18,8 @@ from cord_worker.dataset.values import MAX_DEPTH, keep_raw
 from cord_worker.errors import DatasetError
 
 _DELIMITERS = (",", ";", "\t", "|")
+_NAMED_DELIMITER = re.compile(r"sep=([,;\t|])\s*")
+"""A first line that spreadsheets write for each other."""
 _BOM = b"\xef\xbb\xbf"
 _TOO_LONG = f"is longer than {MAX_ROW_BYTES // 1024**2} MiB: split it; or this is another format"
 
@@ -125,7 +127,10 @@ def read_csv(path: Path, name: str) -> Rows:
     with opened(path) as stream:
         source = _TextLines(stream)
         first = next((line for line in source if line.strip()), "")
-        delimiter = _delimiter(path, first)
+        named = _NAMED_DELIMITER.fullmatch(first)
+        if named is not None:
+            first = next((line for line in source if line.strip()), "")
+        delimiter = _delimiter(path, first) if named is None else named[1]
         header = _header(path, csv.reader(chain([first], source), delimiter=delimiter, strict=True))
         table = csv.reader(source, delimiter=delimiter, strict=True)
         while True:

@@ -60,7 +60,8 @@ def read_problems(
     known = [row.value for row in head if isinstance(row, Row) and row.value]
     if not known:
         bad = next((row for row in head if isinstance(row, RejectedRecord)), None)
-        why = f"{bad.location}: {bad.reason}" if bad is not None else "its rows have no fields"
+        field = f"field {bad.field!r} " if bad is not None and bad.field else ""
+        why = f"{bad.location}: {field}{bad.reason}" if bad is not None else "its rows have no fields"
         raise DatasetError(f"{path} holds no readable row. {why}.")
     # Fixed before the first problem is given out: a file whose columns are not clear gives none.
     found = fields.resolve(mapping, known, str(path))

@@ -104,6 +104,12 @@ class _BadCell:
 
 def _cells(column: pyarrow.Array, kind: pyarrow.DataType) -> list[Any]:
     """The cells of a column; one that cannot be read stands for itself alone."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        # Python's own times end at microseconds.
+        texts = column.cast(pa.string()).to_pylist()
+        return [None if text is None else text.replace(" ", "T").replace(".000000000", "") for text in texts]
     convert = _converter(kind)
     try:
         values = column.to_pylist()

@@ -112,3 +112,40 @@ def test_an_old_schema_is_refused_with_the_command_that_helps(cordctl: Cordctl, 
     cordctl("enqueue", "problems.jsonl")
     cordctl("db", "downgrade", "base", "--yes")
     assert "database is at nothing" in cordctl("db", "current").stdout
+
+
+SOLVED = {"id": "s", "question": "Half of 84?", "answer": "Half of 84 is <<84/2=42>>42.\n#### 42"}
+
+
+def test_a_worked_solution_is_told_by_validate_and_enqueue_and_kept_whole_where_asked(cordctl: Cordctl) -> None:
+    cordctl.write_problems(SOLVED, {**SOLVED, "id": "t"}, problem(3))
+    told = "field 'answer', 2 rows: worked solution, of which the final answer was taken"
+    for command in (("validate", "problems.jsonl"), ("enqueue", "problems.jsonl")):
+        output = cordctl(*command).stdout
+        assert told in output
+        assert "first problems.jsonl:1: '42' out of" in output
+    document = json.loads(cordctl("validate", "problems.jsonl", "--json").stdout)
+    assert document["first"]["answer"] == "42"
+    assert [(change["change"], change["rows"]) for change in document["changes"]] == [("final_answer", 2)]
+    as_is = cordctl("validate", "problems.jsonl", "--answer-as-is", "--json").stdout
+    assert json.loads(as_is)["first"]["answer"] == SOLVED["answer"]
+    conflict = cordctl("enqueue", "problems.jsonl", "--answer-as-is", exits=1).stderr
+    assert "already holds another problem with the id 's'" in conflict
+
+
+def test_lost_backslashes_stop_everything_or_are_restored_and_counted(cordctl: Cordctl) -> None:
+    path = cordctl.folder / "problems.jsonl"
+    path.write_text('{"id": "a", "question": "Is \\frac{1}{2} more than 0?", "answer": "yes"}\n', encoding="utf-8")
+    refused = cordctl("enqueue", "problems.jsonl", exits=1).stderr
+    assert "problems.jsonl:1: field 'question' holds a form feed before 'rac'" in refused
+    assert "--repair-latex" in refused
+    output = cordctl("enqueue", "problems.jsonl", "--repair-latex").stdout
+    assert "1 problems added" in output
+    assert "1 row (1 place): LaTeX whose backslashes were lost, restored; first problems.jsonl:1: \\frac" in output
+
+
+def test_validate_names_the_fields_that_it_took(cordctl: Cordctl) -> None:
+    cordctl.write_problems({"prompt": [{"role": "user", "content": "6 * 7?"}], "reward_model": {"ground_truth": "42"}})
+    output = cordctl("validate", "problems.jsonl").stdout
+    assert "question from 'prompt', answer from 'reward_model.ground_truth', id made from the content" in output
+    assert "field 'prompt', 1 row: messages" in output

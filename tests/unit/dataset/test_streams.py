@@ -53,6 +53,7 @@ def write(tmp_path: Path, name: str, data: bytes) -> Path:
         ("d.csv", TABLE.replace(",", "\t").encode()),
         ("d.csv", TABLE.replace(",", "|").replace("\n", "\r\n").encode()),
         ("d.CSV", TABLE.encode()),
+        ("d.csv", b"sep=;\r\n" + TABLE.replace(",", ";").encode()),
     ],
     ids=lambda value: value if isinstance(value, str) else value[:6].hex(),
 )
@@ -145,3 +146,11 @@ def test_bytes_that_are_no_text_are_no_answer_but_may_stand_beside_one(tmp_path:
     assert (refused.field, "not UTF-8" in refused.reason) == ("answer", True)
     assert isinstance(good, ProblemRecord)
     assert good.metadata == {"image": "AP8="}
+
+
+def test_times_of_nanoseconds_are_kept(tmp_path: Path) -> None:
+    (first, second) = table(tmp_path, pa.array(["1", "2"]), at=pa.array([0, 1_000_000_001], pa.timestamp("ns")))
+    assert isinstance(first, ProblemRecord)
+    assert isinstance(second, ProblemRecord)
+    assert first.metadata == {"at": "1970-01-01T00:00:00"}
+    assert second.metadata == {"at": "1970-01-01T00:00:01.000000001"}

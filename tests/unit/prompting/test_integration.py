@@ -66,6 +66,22 @@ def test_latex_is_no_escape_sequence() -> None:
     assert found == Integration(" \\(x\\) is \\frac{1}{2} \\times \\neq\nThen", "\\boxed{2} \\text{m}")
 
 
+@pytest.mark.parametrize(
+    "command", ["nu", "ne", "ni", "nabla", "tan", "to", "beta", "forall", "rangle", "upsilon", "bm"]
+)
+@pytest.mark.parametrize("text", ["so \\%s{x}", "so $\\%s$.", "f(\\%s x)", "a \\%s b", "\\%s"])
+def test_a_command_is_no_line_break_and_no_tab(command: str, text: str) -> None:
+    written = text % command
+    found = read_integration(f'{{"integrated_step1": "{written}", "answer_part": "1"}}', PROMPTED, complete=True)
+    assert found == Integration(f" {written}", "1")
+
+
+@pytest.mark.parametrize("text", ["First.\\nThen.", "Let\\nu = x + 1", "so:\\ni = 2\\ne = 3", "One.\\n\\nnot two"])
+def test_a_line_break_before_a_word_is_no_command(text: str) -> None:
+    found = read_integration(f'{{"integrated_step1": "{text}", "answer_part": "1"}}', PROMPTED, complete=True)
+    assert found == Integration(f" {text}".replace("\\n", "\n"), "1")
+
+
 def test_an_answer_that_is_missing_is_none() -> None:
     for reply in ('{"integrated_step1": "a"}', '{"integrated_step1": "a", "answer_part": "  "}'):
         assert read_integration(reply, PROMPTED, complete=True) == Integration(" a", None)
