@@ -109,8 +109,8 @@ class OpenAiClient:
 
         return await self._once(streamed())
 
-    async def persistently(self, attempt: Callable[[], Awaitable[T]], key: str = "") -> T:
-        """The result of `attempt`, in one of the slots, tried as often as is worth it; `key` names the request.
+    async def persistently(self, attempt: Callable[[], Awaitable[T]], key: Callable[[], str] = str) -> T:
+        """The result of `attempt`, in one of the slots, tried as often as is worth it; `key` gives the request's name.
 
         Raises RequestError where it is the request's fault, UnavailableError where it is not (`openai_retrying`).
         """

@@ -189,7 +189,7 @@ class OpenAiEngine(LanguageHead):
         async def rows() -> Rows:
             return await prompt_rows(self._client, path, self._server.model, ids, positions)
 
-        result = await self._client.persistently(rows, _key("score", ids, positions))
+        result = await self._client.persistently(rows, lambda: _key("score", ids, positions))
         if len(result.log_probabilities) != len(closing.answer):
             raise EngineFaultError(
                 f"{len(closing.answer)} answer tokens gave {len(result.log_probabilities)} log-probabilities; "
@@ -240,7 +240,7 @@ class OpenAiEngine(LanguageHead):
                 return written(await self._client.post(path, body), server.kind, ends)
             return await self._client.stream(path, body, lambda parts: written_in_parts(parts, ends, prefill))
 
-        result = await self._client.persistently(attempt, _key(path, body))
+        result = await self._client.persistently(attempt, lambda: _key(path, body))
         text = result.text
         if kind in ("step", "trajectory") and server.api == "chat" and turn.segmentation.has_markers:
             text = without_marker(text, server.chat_style)

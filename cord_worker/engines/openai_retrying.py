@@ -58,7 +58,7 @@ def pause_after(tried: int) -> float:
 class _Tries:
     """What came of the tries of one request so far."""
 
-    key: str
+    key: Callable[[], str]
     broken: int = 0
     busy: int = 0
 
@@ -101,14 +101,14 @@ class Retrying:
         self._well_at = float("-inf")
         self.retries = 0
 
-    async def do(self, attempt: Callable[[], Awaitable[T]], key: str) -> T:
-        """The result of `attempt`, tried as often as is worth it; `key` names the request.
+    async def do(self, attempt: Callable[[], Awaitable[T]], key: Callable[[], str]) -> T:
+        """The result of `attempt`, tried as often as is worth it; `key` gives a name of the request, if need be.
 
         Raises RequestError where it is the request's fault, UnavailableError where it is not.
         """
         tries = _Tries(key)
         while True:
-            alone = max(tries.broken, self._suspects.get(key, 0)) >= _TOGETHER
+            alone = max(tries.broken, self._suspects.get(key(), 0) if self._suspects else 0) >= _TOGETHER
             async with self._concurrency.slot(alone=alone) as began:
                 self._refuse_while_away()
                 try:
@@ -118,7 +118,8 @@ class Retrying:
                     if fault.means is Means.BUSY or fault.is_slow:
                         self._lower(fault, began)
                 else:
-                    self._suspects.pop(key, None)
+                    if self._suspects:
+                        self._suspects.pop(key(), None)
                     self._concurrency.succeeded()
                     self._tell()
                     return result
@@ -211,7 +212,8 @@ class Retrying:
         self._tell()
         error = because or self._error_of(fault, tries.count + 1 if fault.means is not Means.BUSY else tries.count)
         if tries.broken:
-            falls = self._suspects[tries.key] = self._suspects.pop(tries.key, 0) + 1
+            key = tries.key()
+            falls = self._suspects[key] = self._suspects.pop(key, 0) + 1
             while len(self._suspects) > _MOST_SUSPECTS:
                 self._suspects.popitem(last=False)
             if alone and falls >= _MOST_FALLS:
