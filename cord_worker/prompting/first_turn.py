@@ -214,6 +214,8 @@ def _opened(tail: str, tags: ThinkTags) -> str:
     """The generation prompt, ending with one opening. Raises RequestError where it is in the midst of a thinking."""
     openings = "|".join(map(re.escape, tags.openings))
     closings = "|".join(map(re.escape, tags.closings))
+    if tags.answer_opening:
+        tail = tail.removesuffix(tags.answer_opening)
     tail = re.sub(rf"(?:{openings})\s*(?:(?:{closings})\s*)?$", "", tail)
     last = max((match.end() for match in re.finditer(openings, tail)), default=None)
     if last is not None and not re.search(closings, tail[last:]):

@@ -48,6 +48,12 @@ class ThinkTags:
         return first.group() if first else self.closed
 
     @property
+    def answer_opening(self) -> str:
+        """The tag that opens the answer, where the closing has one more tag than the one that ends the thinking."""
+        rest = self.closed.removeprefix(self.close)
+        return rest if _FIRST_TAG.fullmatch(rest) else ""
+
+    @property
     def openings(self) -> tuple[str, ...]:
         """What opens a thinking in this model's text: its own tag and the usual one."""
         return tuple(dict.fromkeys((self.open, THINK_OPEN)))
@@ -85,16 +91,13 @@ _TAGS_OF_FAMILIES = (
 
 def tags_of(template: str, tokens: Iterable[str]) -> ThinkTags:
     """The tags of the model with this chat template and these added tokens: what the template shows comes first."""
-    if THINK_OPEN in template and THINK_CLOSE in template:
-        return USUAL_TAGS
-    written = "\n".join(tokens)
-    for shown in (template, written):
+    for shown in (template, "\n".join(tokens)):
+        if THINK_OPEN in shown and THINK_CLOSE in shown:
+            return USUAL_TAGS
         for tags in _TAGS_OF_FAMILIES:
             if tags.open in shown and tags.close in shown:
                 return tags
         names = [name for name in _NAMED_TAG.findall(shown) if f"</{name}>" in shown]
-        if "think" in names:
-            return USUAL_TAGS
         if names:
             return ThinkTags(f"<{names[0]}>", f"</{names[0]}>")
     return USUAL_TAGS

@@ -26,7 +26,11 @@ _WINNING_STEPS = sa.text(
            CAST(1.0 / count(*) OVER (PARTITION BY c.id) AS float8) AS share
     FROM candidates c
     JOIN problems p ON p.id = c.problem_id
-    JOIN candidates w ON w.id = c.id OR w.duplicate_of = c.id
+    JOIN LATERAL (
+        SELECT c.teacher_id, c.sample
+        UNION ALL
+        SELECT d.teacher_id, d.sample FROM candidates d WHERE d.duplicate_of = c.id
+    ) w ON true
     JOIN teachers t ON t.id = w.teacher_id
     JOIN trajectories j ON j.problem_id = p.id AND j.winner
     WHERE p.run_id = :run_id AND c.winning

@@ -270,3 +270,16 @@ def test_the_integrator_is_one_more_writer_and_part_of_the_fingerprint() -> None
     assert config.fingerprint() != other.fingerprint()
     with pytest.raises(ConfigError, match="no teacher may be called 'integrator'"):
         parse(GOOD.replace('"second"', '"integrator"').replace("[prover]", f'{INTEGRATED}model = "two"\n[prover]'))
+
+
+def test_think_tags_and_template_options_are_a_models_own_and_part_of_what_it_computes() -> None:
+    plain = parse(GOOD)
+    tags = 'think_open = "[THINK]"\nthink_close = "[/THINK]"\n'
+    for addition in (tags, 'template_options = { reasoning_effort = "high" }\n'):
+        changed = parse(GOOD.replace("[models.one]\n", f"[models.one]\n{addition}"))
+        assert changed.models["one"].fingerprint() != plain.models["one"].fingerprint()
+        assert changed.models["two"].fingerprint() == plain.models["two"].fingerprint()
+    with pytest.raises(ConfigError, match="go together"):
+        parse(GOOD.replace("[models.one]\n", '[models.one]\nthink_open = "[THINK]"\n'))
+    with pytest.raises(ConfigError, match="must not be blank"):
+        parse(GOOD.replace("[models.one]\n", '[models.one]\nthink_open = "[THINK]"\nthink_close = " "\n'))

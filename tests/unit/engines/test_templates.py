@@ -99,6 +99,12 @@ STYLES: dict[str, tuple[str, str, str]] = {
         "<|system|>S<|END|><|user|>Q<|END|><|CHATBOT|><|START_THINKING|>",
         "<|system|>S<|END|><|user|>Q<|END|><|CHATBOT|><|START_THINKING|><|END_THINKING|>",
     ),
+    "cohere, opens the answer": (
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% if m.role == 'assistant' %}<|START_THINKING|>"
+        "{{ m.thinking }}<|END_THINKING|>{% endif %}<|END|>{% endfor %}<|CHATBOT|><|START_RESPONSE|>",
+        "<|system|>S<|END|><|user|>Q<|END|><|CHATBOT|><|START_THINKING|>",
+        "<|system|>S<|END|><|user|>Q<|END|><|CHATBOT|><|START_RESPONSE|>",
+    ),
     "seed": (
         "{% set opens = '<seed:think>' %}{% set closes = '</seed:think>' %}" + TURNS + ASKED,
         "[system]S[end][user]Q[end][model]<seed:think>",
@@ -195,6 +201,7 @@ def test_the_date_changes_with_the_run_and_not_with_the_day(tokenizer: PreTraine
         ("[THINK] [/THINK]", ["<think>", "</think>"], "[THINK]"),
         ("no tags", ["[THINK]", "[/THINK]"], "[THINK]"),
         ("no tags", ["<think>", "</think>", "<seed:think>", "</seed:think>"], "<think>\n"),
+        ("no tags", ["[THINK]", "[/THINK]", "<think>", "</think>"], "<think>\n"),
         ("only <thought>", [], "<think>\n"),
         ("<thought> </thought>", [], "<thought>"),
         ("<mm:think> </mm:think>", [], "<mm:think>"),
