@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,10 +65,24 @@ def flower(port: int, state_dir: Path | None) -> None:
 
 @contextmanager
 def _hopeless_errors() -> Iterator[None]:
-    from cord_worker.errors import BrokerRefused, ConfigError, DatabaseRefused, EngineLoadError, SchemaMismatch
+    from cord_worker.errors import (
+        BrokerRefused,
+        ConfigError,
+        CordError,
+        DatabaseRefused,
+        EngineLoadError,
+        SchemaMismatch,
+    )
 
     try:
         yield
     except (BrokerRefused, ConfigError, DatabaseRefused, EngineLoadError, SchemaMismatch) as error:
         print_error(error)
-        raise SystemExit(int(os.environ.get(_INSTEAD) or _STARTING_AGAIN_CANNOT_HELP)) from error
+        instead = os.environ.get(_INSTEAD, "")
+        raise SystemExit(int(instead) if instead.isdecimal() else _STARTING_AGAIN_CANNOT_HELP) from error
+    except (CordError, OSError):
+        raise
+    except Exception:
+        # Its log outlives the container, in which the file with the traceback would be lost.
+        logging.getLogger(__name__).exception("this process ends")
+        raise
