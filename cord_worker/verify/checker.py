@@ -61,5 +61,6 @@ def _compared(generated_answer: str, reference: str, rule: Rule, question: str |
 
 
 def _prepare() -> None:
-    """The slow import and the first use of the grammar, outside any check's time."""
+    """The slow imports (formulas, units), outside any check's time."""
     compare(r"\boxed{x+1}", r"1+x")
+    compare(r"\boxed{5\text{ m}}", "500 cm")
