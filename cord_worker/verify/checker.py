@@ -1,6 +1,6 @@
 """`AnswerChecker`: comparing in a process of its own, which is killed when it takes too long (`local.killable`).
 
-math-verify's limits need SIGALRM in the main thread, and a thread that hangs in sympy cannot be ended.
+A thread that hangs in a computation cannot be ended.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from cord_worker.local.killable import CallFailed, KillablePool, ProcessEnded
 from cord_worker.verify.comparison import compare
 from cord_worker.verify.rule import Rule
+from cord_worker.verify.same_answer import prepare
 from cord_worker.verify.verdict import Verdict
 
 TEXT_LIMIT = 20_000
@@ -21,7 +22,7 @@ class AnswerChecker(KillablePool):
 
     Args:
         timeout_seconds: after this a check ends as `correct=None`, method "timeout"; start-up does not count.
-        workers: processes, hence checks at a time; each holds sympy, about 150 MiB.
+        workers: processes, hence checks at a time; each holds the units and numerals, about 150 MiB.
     """
 
     def __init__(self, timeout_seconds: float = 5.0, workers: int = 1) -> None:
@@ -62,5 +63,6 @@ def _compared(generated_answer: str, reference: str, rule: Rule, question: str |
 
 def _prepare() -> None:
     """The slow imports (formulas, units), outside any check's time."""
+    prepare()
     compare(r"\boxed{x+1}", r"1+x")
     compare(r"\boxed{5\text{ m}}", "500 cm")

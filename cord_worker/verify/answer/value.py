@@ -13,12 +13,13 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from cord_worker.verify.answer.expression import Node, holds, symbols
+from cord_worker.verify.answer.expression import Node, children, holds, symbols
 
 MAX_BITS = 200_000
 """The longest rational number that is computed."""
 _MAX_TERMS = 2000
 _MAX_TERMS_WITHIN = 20
+_MAX_NESTED = 3
 _MAX_FACTORIAL = 3000
 _SCALES = ((0.3, 2.7), (0.3, 2.7), (0.02, 0.98), (3, 12), (20, 60), (-2.7, -0.3), (-0.98, -0.02), (-12, -3), (-60, -20))
 
@@ -173,6 +174,12 @@ def _rational_series(tree: Node, names: dict[str, Fraction]) -> Fraction | None:
             return None
         result = _checked(result + part if kind == "sum" else result * part) or Fraction(0)
     return result
+
+
+def _nested(tree: Node) -> int:
+    """How many derivatives stand within each other; each takes several values of the next."""
+    below = max(map(_nested, children(tree)), default=0)
+    return below + (tree[0] == "diff")
 
 
 def _most_terms(body: Node) -> int:
@@ -580,6 +587,8 @@ class _Evaluation:
 
     def derivative(self, tree: Node) -> Any:
         _, variable, body = tree
+        if _nested(tree) > _MAX_NESTED:
+            raise TooLarge
         return self.context.diff(lambda x: self.inside(body, variable, x), self.point[variable])
 
 
