@@ -20,6 +20,7 @@ from cord_worker.verify.readings import restated
 from cord_worker.verify.rule import Method, Rule
 from cord_worker.verify.same_answer import Comparison, same_answer
 from cord_worker.verify.scripts import one_form
+from cord_worker.verify.sentences import is_sentence
 from cord_worker.verify.solutions import answer_of_solution
 from cord_worker.verify.statements import OPENING, Statement
 from cord_worker.verify.verdict import Verdict
@@ -27,6 +28,7 @@ from cord_worker.verify.verdict import Verdict
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _GIVEN_VALUE = re.compile(r"(?:^|[,;$(]|\b(?:and|or)|\\text\{ ?(?:and|or) ?\})\s?\$?\s?[a-zA-Z](?:_\{?\w\}?)?\s?=(?!=)")
+_EITHER = re.compile(r"\d\S*\s(?:or|and|to|oder|ou|o|или|或)\s(?:about\s)?[$€£]?-?\d")
 _SEVERAL = re.compile(r"[,;{}\n]|\\pm|±|\b(?:and|or)\b|\\(?:cup|text)|=")
 _FEW_WORDS = 2
 _MOST_RIVALS = 6
@@ -143,7 +145,11 @@ class _Judge:
 
     def _compared(self, statement: Statement) -> tuple[bool | None, Comparison, str]:
         """Whether any reading equals the reference; else what the likeliest reading came to."""
-        if statement.loose and self._rule.method != Method.NUMERIC and _is_prose(statement.readings[0]):
+        if (
+            statement.loose
+            and self._rule.method != Method.NUMERIC
+            and (_is_prose(statement.readings[0]) or is_sentence(statement.readings[0]))
+        ):
             return None, Comparison(None, "text", "undecided", "no final answer was found in the text"), ""
         first: Comparison | None = None
         for reading in statement.readings:
@@ -163,6 +169,8 @@ class _Judge:
     def _same(self, reading: str) -> Comparison:
         comparison = same_answer(self._expected, reading, self._rule, question=self._question)
         self._type = comparison.type
+        if comparison.equal and self._rule.method == Method.NUMERIC and _EITHER.search(reading):
+            return Comparison(False, comparison.type, "unequal", "several values")
         if (
             comparison.equal
             and _values_given(reading) > max(1, _values_given(self._expected))

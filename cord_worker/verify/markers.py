@@ -324,6 +324,8 @@ _CHANGED = re.compile(
     r"our) (?:final )?answer to\b:?",
     re.IGNORECASE,
 )
+_FACTOR = re.compile(r"[/*+]\Z|\d ?\Z")
+"""Before a noun that is a unit in a calculation: `2 points/answer = 48 points`."""
 _ASKED = re.compile(r"^Q\s?:", re.MULTILINE)
 _ANSWERED = re.compile(r"^A\s?:\s", re.MULTILINE)
 _WITHDRAWING = re.compile(r"\b(?:actually|in fact|instead|revised|corrected|updated|new|now)\b", re.IGNORECASE)
@@ -377,6 +379,8 @@ def _marker(text: str, match: re.Match[str]) -> Marker | None:
     heading = text[match.end() : match.end() + 2].strip(" ")[:1] in ("", "\n")
     only_at_start = match["bare"] is not None or match["line"] is not None
     if not at_line_start and (only_at_start or (ended and _NOT_STATED.search(head))):
+        return None
+    if _FACTOR.search(head):
         return None
     if _PLACED.match(words[match.end("noun") - match.start() :]):
         return None

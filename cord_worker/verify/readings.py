@@ -200,6 +200,8 @@ def restated(reading: str) -> tuple[str, ...]:
 
 def right_sides(text: str) -> list[str]:
     """What stands behind `Total cost =` and `Total:`, names of words only; an equation is left to the comparison."""
+    if "$" not in text.partition("=")[2] and (values := sentences.computed(text)):
+        return values
     left, mark, right = text.partition(":" if ":" in text.partition("=")[0] else "=")
     name = WRAPPED_WORDS.sub(r"\1", left).strip(" $")
     right = right.strip(" $")

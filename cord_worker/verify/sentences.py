@@ -56,7 +56,8 @@ _FILLER = re.compile(
 )
 _CLOSED = re.compile(r"[?？؟]\s*[\"')\]]{0,2}\s*$")
 _UNSURE = re.compile(
-    r"\b(?:would|could|might|may be|maybe|perhaps|if|suppose|unless|unclear|unsure|not sure|unknown|cannot (?:say|"
+    r"\b(?:would|could|might|may be|maybe|perhaps|if|suppose|unless|unclear|unsure|(?:are|is|were) given(?! by)|"
+    r"^given|consider|recall|denote|define|not sure|unknown|cannot (?:say|"
     r"tell|determine|decide|be determined)|"
     r"(?:do not|don['’]t) know|let['’]?s?|we (?:need|must|should|want|can)|i (?:need|will|should|don't|cannot|"
     r"can't)|try|next|step|check|"
@@ -132,7 +133,8 @@ _NAMED = re.compile(
 """Before a number that names or counts something given, or that another word changes."""
 _COORDINATED = re.compile(r"[\d$}]\s(?:and|or|to|by|und|oder|et|ou|y|o|e|и|или)\s$")
 _UNIT_ENDS_TEXT = (
-    "in for at on to from and or with because since when if that which who as so left remaining altogether total "
+    "but in for at on to from and or with because since when if that which who as so left remaining more less fewer "
+    "without times altogether total "
     "overall each more than after before by of this these during until while through over under into onto out off "
     "away back again now today then still there here too also is are was were has have had can will do does did "
     "gets get makes make per apiece pro im insgesamt und en et y e и a au aux dans por para di tomorrow every "
@@ -175,6 +177,17 @@ _BARE_WORDS_TEXT = (
     "both between from etwa environ circa"
 )
 _BARE_WORDS = frozenset(_BARE_WORDS_TEXT.split())
+_UNITS = r"(?:[\s/]?[^\W\d_]{1,15}(?:/[^\W\d_]{1,12})?){0,4}"
+_OPERATION = re.compile(
+    rf"[\d)%]{_UNITS}\s?(?:[-+*×÷·−–x]|/{{1,2}}|\\times|\\cdot|"
+    rf"\\div)\s?[($€£]{{0,2}}\s?\.?\d[\d,.]{{0,20}}%?\s?\)?{_UNITS}\s?$"
+)
+"""Two numbers and an operation, before an equals sign."""
+_GOES_ON = re.compile(r"\s?(?:[-+*/×÷^=<>]\s?[\d$(]|(?:or|to|und|bis)\s\d)")
+_ANOTHER = re.compile(r"(?:[,;]|\b(?:and|but|then|so|while|whereas|leaving)\b)[^.]*\d")
+_TRIED = re.compile(
+    r"\b(?:suppose|check|checking|verify|verification|let|let's|assume|try|not|n't|never)\b", re.IGNORECASE
+)
 _BULLET = re.compile(r"^(?:[-*•>+]\s+(?![\d$\\.])|[*•>]\s+)+")
 """At the start of a line; a minus before a number is no bullet."""
 _VERB = re.compile(
@@ -305,7 +318,7 @@ _COPULA_BEHIND = re.compile(
 _TURKISH = re.compile(r"(?<=[\dA-J])['’](?:dir|dır|dur|dür|tir|tır|tur|tür)$")
 _IT_IS = re.compile(
     r"^(?:c['’]est|es ist|das ist|it['’]s|es|è|é|это|to jest|应该是|應該是|其实是|其實是|而是|就是|"
-    r"正しくは)\s?(?=[-\d$\\(])",
+    r"正しくは)\s?(?=[-\d$\\(]|[A-J](?![^\W_]))",
     re.IGNORECASE,
 )
 _LABEL = re.compile(
@@ -330,6 +343,11 @@ def without_label(text: str) -> str | None:
     return match["letter"] if match else None
 
 
+def is_sentence(text: str) -> bool:
+    """Whether `text` has a verb, or words of doubt: it is no bare answer."""
+    return _VERB.search(_COMMAND.sub(" ", text)) is not None or _UNSURE.search(text) is not None
+
+
 def stated(sentence: str) -> list[str]:
     """The readings of a sentence's answer, the likeliest first; empty where it states none, or several."""
     if _CLOSED.search(sentence):
@@ -346,9 +364,30 @@ def stated(sentence: str) -> list[str]:
         return [label, whole]
     if is_bare(whole) and not _NEGATED.search(whole):
         return _with_shorter(whole)
+    if values := computed(whole):
+        return values
     if _UNSURE.search(whole) or _NEGATED.search(whole):
         return []
     return _after_copula(whole) or _only_value(whole)
+
+
+def computed(sentence: str) -> list[str]:
+    """The result of a sentence's last calculation, with its unit: `42 pages` in "she reads 84/2 = 42 pages a day"."""
+    before, mark, after = sentence.rpartition("=")
+    if not mark or before.endswith(("<", ">", "!", "=", ":")) or _OPERATION.search(before[-90:]) is None:
+        return []
+    after = after.strip()
+    match = _NUMBER.match(after)
+    if match is None or _TRIED.search(sentence):
+        return []
+    ends = [_unit_end(after, match.end()), _unit_end(after, match.end(), most=1)]
+    if (
+        _GOES_ON.match(after[match.end() :])
+        or _GOES_ON.match(after[ends[0] :])
+        or _ANOTHER.search(after[match.end() :])
+    ):
+        return []
+    return list(dict.fromkeys(after[:end].strip() for end in ends))
 
 
 def _with_shorter(text: str) -> list[str]:
@@ -362,6 +401,8 @@ def _after_copula(sentence: str) -> list[str]:
         if _RELATIVE.search(sentence[max(0, copula.start() - 60) : copula.start()]):
             continue
         rest = sentence[copula.end() :].strip()
+        if re.fullmatch(r"\$?[A-Za-z]\$?", rest) and copula[0].strip() == "=":
+            continue
         if copula[0].strip() == "=":
             # The whole chain, from the clause's start: what its left side is decides whether its right side is meant.
             whole = re.split(r"[,;:]\s", sentence)[-1].strip()
@@ -416,9 +457,9 @@ def _main_clause(sentence: str) -> str:
     )[-1]
 
 
-def _unit_end(text: str, at: int) -> int:
+def _unit_end(text: str, at: int, most: int = 3) -> int:
     """Where the unit ends that follows a value: at most three words, up to a preposition."""
-    for _ in range(3):
+    for _ in range(most):
         word = _WORD.match(text, at)
         if word is None:
             break

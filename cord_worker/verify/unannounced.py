@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from cord_worker.verify import sentences
 from cord_worker.verify.corrections import Standing, parts
+from cord_worker.verify.markers import markers
 from cord_worker.verify.readings import ITEM, right_sides, variants
 from cord_worker.verify.sentences import is_bare, is_filler, stated, without_lead, without_stop
 from cord_worker.verify.statements import GUESSED, OPENING, Statement
@@ -20,6 +21,9 @@ _EXPLAINS = re.compile(
 _DISPLAYS = re.compile(r"\$\$([^$]{1,400})\$\$|\\\[((?:(?!\\\]).){1,400})\\\]", re.DOTALL)
 _EMPTY_TAG = re.compile(r"</?[a-z_]{1,20}>|\[/?ANSWER\]")
 _LABELLED = re.compile(r"[(\[]?[A-J][)\].:]\s(?=\S)")
+_HOLLOW = re.compile(
+    r"\\(?:boxed|fbox)\s?\{[^{}]*$|^\W*\\(?:boxed|fbox)\s?\{\s?\}\W*$|[\"']answer[\"']\s?:\s?(?:null|None|\"\"|'')"
+)
 _SHORT_TEXT = 200
 
 
@@ -49,7 +53,7 @@ def unannounced(text: str, spans: list[sentences.Sentence], found: list[Statemen
         later = [span for span in spans if span.start >= last.end]
         return [replace(s, corrects=True) for s in _last_sentence(text, later, _values_of_display(text, last.end))]
     whole = _EMPTY_TAG.sub("", text).strip()
-    if not re.search(r"\w", whole):
+    if not re.search(r"\w", whole) or _announces_only(whole):
         return []
     if not found and "\n" not in whole and _LABELLED.match(whole) and len(whole) <= _SHORT_TEXT:
         return [Statement((whole,), GUESSED, 0, len(text))]
@@ -79,7 +83,7 @@ def _last_sentence(text: str, spans: list[sentences.Sentence], display: list[Sta
         return items
     for span in reversed(spans[-12:]):
         sentence = _EMPTY_TAG.sub("", text[span.start : span.end]).strip()
-        if is_filler(sentence) or not sentence:
+        if is_filler(sentence) or not sentence or _announces_only(sentence):
             continue
         readings = list(
             dict.fromkeys(variant for reading in _stated(sentence) for variant in [reading, *right_sides(reading)])
@@ -93,6 +97,13 @@ def _last_sentence(text: str, spans: list[sentences.Sentence], display: list[Sta
 def _stated(sentence: str) -> list[str]:
     ways = parts(sentence)
     return stated(sentence) or (stated(ways[0]) if ways[0] != sentence else [])
+
+
+def _announces_only(sentence: str) -> bool:
+    """Whether a sentence announces an answer and gives none: `Answer:`, `\\boxed{}`, `{"answer": null}`."""
+    if _HOLLOW.search(sentence):
+        return True
+    return any(sentence[marker.end :].strip(" \n:.*") == "" for marker in markers(sentence)[-1:])
 
 
 def _items(text: str, spans: list[sentences.Sentence]) -> list[Statement]:

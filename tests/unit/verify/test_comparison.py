@@ -179,10 +179,6 @@ def test_a_long_reference_equals_itself() -> None:
     assert compare(text, text).method == "exact"
 
 
-def test_the_value_of_a_numeral_of_another_base_is_undecided() -> None:
-    assert compare("The answer is 42.", "52_8").correct is None
-
-
 def test_an_empty_reference_is_not_decided() -> None:
     assert compare("The answer is 5.", " ").correct is None
 
@@ -223,14 +219,14 @@ def test_the_exact_key_is_stable_under_being_tidied(text: str) -> None:
     split_list(text)
 
 
-@given(st.lists(st.integers(-999, 999), min_size=2, max_size=5))
-def test_a_list_equals_only_the_same_list(numbers: list[int]) -> None:
+@given(st.lists(st.integers(-999, 999), min_size=2, max_size=5, unique=True))
+def test_a_list_equals_the_same_values_and_the_same_order_only_where_order_counts(numbers: list[int]) -> None:
     reference = ", ".join(map(str, numbers))
-    turned = numbers[::-1]
+    turned = f"The answer is {', '.join(map(str, numbers[::-1]))}."
 
-    assert compare(f"The answer is {reference}.", reference).correct is True
-    ordered = compare(f"The answer is {', '.join(map(str, turned))}.", reference, Rule(ordered=True))
-    assert ordered.correct is (turned == numbers)
+    assert compare(f"The answer is {reference}.", reference, Rule(ordered=True)).correct is True
+    assert compare(turned, reference).correct is True
+    assert compare(turned, reference, Rule(ordered=True)).correct is False
     assert compare(f"The answer is {', '.join(map(str, numbers[:-1]))}.", reference).correct is False
 
 

@@ -6,11 +6,19 @@ import time
 
 import pytest
 
-from cord_worker.verify import compare
+from cord_worker.verify import Method, Rule, compare
 from cord_worker.verify.extraction import statements
 from cord_worker.verify.solutions import answer_of_solution
 
 MEANT: list[tuple[str, str]] = [
+    ("She reads 82/2 = 41 pages a day.", "41"),
+    ("So together they have 20+21=41 years of experience", "41"),
+    ("It will take her 82/2 = 41 minutes to read the rest.", "41"),
+    ("Thus 82 x 50/100 = 41 students got a prize in the end.", "41"),
+    ("So in total Mark has $20 + $21 = $41 left for the trip.", "41"),
+    ("Tom needs 50 - 9 = 41 more marbles than Ann.", "41"),
+    ("The pump moves 90 gallons/minute - 49 gallons/minute = 41 gallons/minute.", "41"),
+    ("Tom earned 20 points/answer * 2 answers = 40 points.\nThen he gets 40 + 1 = 41 points.", "41"),
     ("-41", "-41"),
     ("First we subtract.\n\n-41", "-41"),
     ("**Answer:**\n-41", "-41"),
@@ -895,6 +903,18 @@ REFUSED: list[tuple[str, str]] = [
 ]
 
 UNDECIDED: list[tuple[str, str]] = [
+    ("The answer is", "41"),
+    ("**Final Answer**", "41"),
+    ("Answer:", "41"),
+    ("\\boxed{}", "41"),
+    ("\\boxed{41", "41"),
+    ("####", "41"),
+    ("?", "41"),
+    ("<answer></answer>", "41"),
+    ('{"answer": null}', "41"),
+    ("I'm sorry, I can't help with that.", "41"),
+    ("Let x = 41.", "41"),
+    ("We are given 41 marbles.", "41"),
     ("First \\boxed{40}. Later \\boxed{41}.", "41"),
     ("First \\boxed{40}. Later \\boxed{41}.", "40"),
     ("\\boxed{40}\n\nThe answer is 41.", "41"),
@@ -941,6 +961,15 @@ UNDECIDED: list[tuple[str, str]] = [
 
 
 NOT_ACCEPTED: list[tuple[str, str]] = [
+    ("He bought 20 + 21 = 41 pens but lost 3 of them.", "41"),
+    ("He bought 20 + 21 = 41 pens and 3 books.", "41"),
+    ("Then x + 20 = 41.", "41"),
+    ("Then 2x = 41.", "41"),
+    ("Thus 100/5 = 5A/5 or 20 = A.", "A"),
+    ("So 20 + 21 = 41 or 42.", "41"),
+    ("So 20 + 21 = 41 * 2.", "41"),
+    ("So it is not 20 + 21 = 41.", "41"),
+    ("Let's check whether 20 + 21 = 41.", "41"),
     ("So Alice is older than Bob.", "Alice"),
     ("So each of the 3 boxes is red.", "3"),
     ("In 5 years he will be 41.", "5"),
@@ -1143,6 +1172,39 @@ def test_contradictions_and_texts_without_an_answer_are_undecided(text: str, ans
 
     assert (verdict.correct, verdict.method) == (None, "undecided")
     assert verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "correct"),
+    [
+        ("The answer is 100. Wait, no. It is 200.", "100", False),
+        ("The answer is 100. Wait, no. It is 200.", "200", True),
+        ("I do not think the answer is 100.", "100", False),
+        ("First \\boxed{100}. Then \\boxed{200}.", "100", None),
+        ("First \\boxed{100}. Then \\boxed{100.5}.", "100", True),
+        ("The answer is 100 or 200.", "100", False),
+        ("The answer is between 90 and 100.", "90", False),
+    ],
+)
+def test_corrections_and_contradictions_count_within_a_tolerance_too(
+    text: str, reference: str, correct: bool | None
+) -> None:
+    assert compare(text, reference, Rule(Method.NUMERIC, relative=0.01)).correct is correct
+
+
+@pytest.mark.parametrize(
+    ("text", "correct"),
+    [
+        ("The answer is B. The answer is C.", None),
+        ("I do not think the answer is B.", False),
+        ("\\boxed{B}\n\nWait, that is wrong. \\boxed{C}", False),
+        ("\\boxed{C}\n\nWait, that is wrong. \\boxed{B}", True),
+        ("The answer is B or C.", False),
+        ("The answer is **B**.<|im_end|>", True),
+    ],
+)
+def test_corrections_and_contradictions_count_for_choices_too(text: str, correct: bool | None) -> None:
+    assert compare(text, "B", Rule(Method.CHOICE)).correct is correct
 
 
 def test_answers_that_contradict_each_other_are_incorrect_where_all_are_wrong() -> None:
