@@ -62,6 +62,7 @@ def _compared(generated_answer: str, reference: str, rule: Rule, question: str |
 
 
 def _prepare() -> None:
-    """The slow imports and the first use of the units and numerals, outside any check's time."""
+    """The slow imports (formulas, units), outside any check's time."""
     prepare()
     compare(r"\boxed{x+1}", r"1+x")
+    compare(r"\boxed{5\text{ m}}", "500 cm")

@@ -18,6 +18,8 @@ _TOKEN = re.compile(
     r"|\[/?(?:INST|EOS|BOS)\]"
 )
 _OPENS = ("<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|start|>", "<bos>", "[BOS]", "<|begin_of_text|>")
+_OTHER_TURN = re.compile(r"\s*(?:(?:user|human|system|tool)\b|$)")
+"""What follows a token that opens a turn of somebody else."""
 _BOX_TOKENS = {"<|begin_of_box|>": r" \boxed{", "<|end_of_box|>": "} "}
 """What GLM writes in place of a box."""
 
@@ -85,7 +87,7 @@ def _turn(text: str) -> str:
         # The name of the role that a template writes is nothing said.
         said = said or (bool(part.strip()) and part.strip() not in ("assistant", "model"))
         parts.append(part)
-        if said and match[0] not in _OPENS:
+        if said and (match[0] not in _OPENS or _OTHER_TURN.match(text, match.end())):
             return "".join(parts)
     return "".join(parts) + text[start:]
 

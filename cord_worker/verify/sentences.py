@@ -159,7 +159,7 @@ _TRAILING = re.compile(
     r"(?:,?\s|^)(?:for a total of|leaving(?: \w+)?(?: with)?|which (?:gives|makes|leaves|equals|is|means)(?: us)?|"
     r"giving(?: us)?|making|resulting in|totall?ing|yielding|"
     r"i\.e\.,?|that is,|namely|for a (?:sum|profit|cost) of|so (?:the total is|we get|there are|it is|he has|"
-    r"she has|they have)|gives|=|equals)\s(?=\S)",
+    r"she has|they have)|gives|makes|=|equals)\s(?=\S)",
     re.IGNORECASE,
 )
 _SUBORDINATE = re.compile(

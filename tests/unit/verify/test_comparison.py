@@ -179,10 +179,6 @@ def test_a_long_reference_equals_itself() -> None:
     assert compare(text, text).method == "exact"
 
 
-def test_the_value_of_a_numeral_of_another_base_is_undecided() -> None:
-    assert compare("The answer is 42.", "52_8").correct is None
-
-
 def test_an_empty_reference_is_not_decided() -> None:
     assert compare("The answer is 5.", " ").correct is None
 
