@@ -91,7 +91,7 @@ def _percentage(text: str) -> Quantity | None:
         found = _amount(match[1])
         return found and replace(found, percent=True)
     match = _PERCENT.fullmatch(text)
-    if match is None or any(word in match["rest"].split() for word in ("not", "or", "more", "less", "off", "than")):
+    if match is None or any(word == "off" or units.changes_a_number(word) for word in match["rest"].split()):
         return None
     found = _amount(match["value"])
     return found and replace(found, percent=True)

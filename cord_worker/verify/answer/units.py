@@ -165,6 +165,7 @@ _NOT_NOUNS = frozenset(
     "nine negative positive only never none neither either without unless instead rather quarter quarters third thirds "
     "fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths hundredth "
     "hundredths thousandth thousandths k mn bn ago clock short approximately maybe perhaps root power log sin cos tan "
+    "prozent percentile percentiles weniger mehr menos moins scores nahi nahin kein keine ohne sin sans "
     "oder und ou et o y e и или nicht pas no non не sqrt pi or, and, max min mil mille tausend mio mrd".split()
 )
 _PREPOSITIONS = re.compile(
@@ -184,7 +185,10 @@ _HAN = re.compile(
     "[个個只隻本张張条條颗顆块塊名位人次种種件套辆輛台支枝朵棵头頭匹双雙瓶杯盒箱包袋页頁层層组組排对點点分道步元円]"
     "?[\u3040-\u30ff\u3400-\u9fff]{0,4}"
 )
-_NOT_HAN = re.compile("[百千万萬亿億兆多余餘或和是不非错錯倍半以左约約打分之一二三四五六七八九十两兩负負至到比]")
+_OWN_WORDS = re.compile(r"[\u0621-\u064a\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_NOT_HAN = re.compile(
+    "[百千万萬亿億兆多余餘或和是不非错錯倍半以左约約打分之一二三四五六七八九十两兩负負至到比]|未|超|ない|じゃ|以"
+)
 _NOT_KOREAN = re.compile("[백천만억조배]|이상|이하|미만|초과|또는|아니|정도|에서|부터|까지|분의")
 _NOT_ARABIC = re.compile(
     r"(?:^| )(?:أو|و|ليس|ليست|مئة|مائة|ألف|آلاف|مليون|ملايين|مليار|نصف|أكثر|أقل|تقريبا|في|على|إلى|ضعف)(?: |$)"
@@ -261,7 +265,7 @@ def unit(text: str) -> Unit | None:
         return Unit(((name, 1),))
     if not text.isascii():
         found = _foreign(text)
-        if found is not None:
+        if found is not None or _OWN_WORDS.search(text):
             return found
     known = _known(text)
     if known is not None:
@@ -346,10 +350,13 @@ def _factor(text: str) -> tuple[str, int] | None:
         return None
     if name is None:
         low = text.casefold()
-        name = _CASELESS.get(low) or (
-            _UNITS.get(low) if low in ("cm", "mm", "km", "kg", "mg", "ft", "lb", "lbs") else None
-        )
+        name = _CASELESS.get(low) or (_UNITS.get(low) if low in ("cm", "km", "kg", "ft", "lb", "lbs") else None)
     return (name, power) if name else None
+
+
+def changes_a_number(word: str) -> bool:
+    """Whether a word behind a number changes it or denies it, so that it is no noun."""
+    return word.casefold() in _NOT_NOUNS
 
 
 def subunit(text: str) -> str | None:

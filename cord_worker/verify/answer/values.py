@@ -61,7 +61,7 @@ def is_word(text: str) -> bool:
         return True
     if _WORD.fullmatch(text) is None or text.isupper() or text in expression.FUNCTIONS or text in expression.NAMES:
         return False
-    return re.search("[eiou]", text) is not None
+    return re.search("[eiou]", text) is not None or ("a" in text and not set(text) <= set("abcdxyz"))
 
 
 def value_family(reference: str, given: str, context: Context) -> tuple[str, Outcome] | None:

@@ -20,6 +20,9 @@ from cord_worker.verify.same_answer import order_counts, prepare, same_answer
 CASES = json.loads((Path(__file__).resolve().parents[2] / "fixtures/answers_by_type.json").read_text("utf-8"))
 
 
+NEAR_MISSES = json.loads((Path(__file__).resolve().parents[2] / "fixtures/answers_near_misses.json").read_text("utf-8"))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _prepared() -> None:
     prepare()
@@ -37,6 +40,10 @@ def test_the_same_answer_is_accepted_another_is_not_and_an_unclear_one_is_undeci
     )
     unclear = case["unclear"]
     assert {answer: same_answer(reference, answer).equal for answer in unclear} == dict.fromkeys(unclear)
+
+
+def test_a_near_miss_is_never_accepted() -> None:
+    assert [pair for pair in NEAR_MISSES if same_answer(*pair).equal] == []
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["reference"])
