@@ -22,7 +22,7 @@ class AnswerChecker(KillablePool):
 
     Args:
         timeout_seconds: after this a check ends as `correct=None`, method "timeout"; start-up does not count.
-        workers: processes, hence checks at a time; each holds the units and numerals, about 150 MiB.
+        workers: processes, hence checks at a time; each holds the units and numerals, about 60 MiB.
     """
 
     def __init__(self, timeout_seconds: float = 5.0, workers: int = 1) -> None:

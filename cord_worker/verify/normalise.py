@@ -38,10 +38,6 @@ _RATIO = re.compile(r"([-+]?)(?:\\frac\{(-?\d+)\}\{(-?\d+)\}|(\d+)/(\d+))")
 _MIXED = re.compile(r"([-+]?)(\d+)(?: ?\\frac\{(\d+)\}\{(\d+)\}| (\d+)/(\d+))")
 _MAX_DIGITS = 1000
 _WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"), ('"', '"'))
-_FUNCTIONS = r"a?r?c?(?:sin|cos|tan|cot|sec|csc)h?|log|exp|sqrt|mod|gcd|lcm|max|min|inf|deg|det"
-_WORD = re.compile(rf"(?!(?:{_FUNCTIONS})(?![^\W\d_]))(?<![^\W\d_])[^\W\d_]{{3,}}|[^\W\d_a-zA-Zα-ωΑ-Ω]")
-
-_COMMAND = re.compile(r"\\(?:begin|end) ?\{\w+\*?\}|\\[a-zA-Z]+")
 
 
 def tidy(text: str) -> str:
@@ -146,13 +142,3 @@ def number(text: str) -> Fraction | None:
         return None
     value = int(whole) + Fraction(int(upper), int(lower))
     return -value if match[1] == "-" else value
-
-
-def is_decimal(text: str) -> bool:
-    """Whether `text` is written with a decimal point or exponent, so that it may have been rounded."""
-    return _NUMBER.fullmatch(plain_number(text)) is not None and not text.lstrip("+-").isdigit()
-
-
-def holds_words(text: str) -> bool:
-    """Whether a tidied text is language rather than mathematics: a parser would read `dog` as d·o·g."""
-    return _WORD.search(_COMMAND.sub(" ", text)) is not None

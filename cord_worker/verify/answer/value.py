@@ -178,8 +178,8 @@ def _rational_series(tree: Node, names: dict[str, Fraction]) -> Fraction | None:
 
 def _nested(tree: Node) -> int:
     """How many derivatives stand within each other; each takes several values of the next."""
-    below = max(map(_nested, children(tree)), default=0)
-    return below + (tree[0] == "diff")
+    below: int = max(map(_nested, children(tree)), default=0)
+    return below + 1 if tree[0] == "diff" else below
 
 
 def _most_terms(body: Node) -> int:
