@@ -155,6 +155,8 @@ _AFTER_VALUE = re.compile(
     re.IGNORECASE,
 )
 """What may follow a value without changing it: not "more than", "or", "times", "to"."""
+_MAKES = re.compile(r"^(?:(?:it|this|that)\s)?makes\s(?:it\s)?(?=[\d$\\\-])", re.IGNORECASE)
+"""Before a value: "in total that makes 12", whose beginning is no answer."""
 _TRAILING = re.compile(
     r"(?:,?\s|^)(?:for a total of|leaving(?: \w+)?(?: with)?|which (?:gives|makes|leaves|equals|is|means)(?: us)?|"
     r"giving(?: us)?|making|resulting in|totall?ing|yielding|"
@@ -360,6 +362,7 @@ def stated(sentence: str) -> list[str]:
     if nothing := _NOTHING.match(whole):
         return [nothing["what"] or nothing["what2"] or nothing["what3"], whole]
     whole = _IT_IS.sub("", _THERE_ARE.sub("", without_copula(whole), count=1), count=1)
+    whole = _MAKES.sub("", whole, count=1)
     if (label := without_label(whole)) is not None:
         return [label, whole]
     if is_bare(whole) and not _NEGATED.search(whole):
