@@ -157,7 +157,7 @@ def test_a_server_that_is_away_is_waited_for_at_start_and_in_a_run(
         serving = stack.enter_context(ExitStack())
         serving.enter_context(away.running())
         cluster.wait_until(lambda: count(database, "state = 'done'") == 2, 120)
-        assert count(database, "condition IS NOT NULL", "workers") == 0
+        cluster.wait_until(lambda: count(database, "condition IS NOT NULL", "workers") == 0, 60)
 
         loading = {path: lambda _: Reply({"error": {"message": "Loading model"}}, status=503) for path in away.answers}
         good = dict(away.answers)
