@@ -3,17 +3,22 @@ r"""Boxes: `\boxed{…}` and `\fbox{…}`, with the lists and the signs that sta
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _OPENING = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{")
 _BARE = re.compile(r"\\(?:boxed|fbox)\s{1,3}([^\s{}$\\.,;]{1,40})")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BETWEEN = re.compile(
-    r"(?:[\s$]|\\[()\[\]])*(?:,|;|,?\s*(?:and|or|und|oder|et|ou|y|o|e|и|или|或|和|と|또는|و|أو)(?![^\W\d_]))"
-    r"[\s$]*(?:\\[()\[\]])?[\s$]*(?:[a-zA-Z](?:_\{?\w{1,3}\}?)?\s*=\s*)?"
+    r"(?:[\s$]|\\[()\[\],;:! ]|\\q?quad(?![a-z]))*"
+    r"(?:(?:\\text\s?\{)?\s*for (?:part|case|question) \(?\w{1,3}\)?,?\s+|"
+    r"(?!(?:wrong|incorrect|no|not|is|was|false)\b)[a-z]{2,15}\s+(?=and\b))?"
+    r"(?:,|;|,?\s*(?:\\text\s?\{\s*)?(?:and|or|und|oder|et|ou|y|o|e|и|или|或|和|と|또는|و|أو)(?![^\W\d_]))"
+    r"(?:\s*\}|[\s$]|\\[()\[\],;:! ]|\\q?quad(?![a-z]))*(?:[a-zA-Z](?:_\{?\w{1,3}\}?)?\s*=\s*)?"
 )
-"""Between two boxes of one list; the second may name its variable again."""
-_GAP = 60
+"""Between two boxes of one list; the first may have a unit, the second may name its variable again."""
+_TOUCHING = re.compile(r"(?: |\\[,;:! ]|\\q?quad(?![a-z]))*")
+"""Between two boxes that stand side by side: parts of one answer, unless they are the same."""
+_GAP = 80
 _SIGN = re.compile(r"(?:^|[\s$=(\[:{])(-|\\pm\s?|\\\$)$")
 _SCALE = re.compile(
     r"\s?\$?\s?(dozen|hundred|thousand|million|billion|trillion|crore|lakh|万|亿|萬|億|만|억)\b", re.IGNORECASE
@@ -124,7 +129,13 @@ def _joined(text: str, found: list[Box]) -> list[Box]:
     groups: list[list[Box]] = []
     for box in found:
         before = groups[-1][-1].end if groups else 0
-        if groups and box.start - before <= _GAP and _BETWEEN.fullmatch(text, before, box.start):
+        near = groups and box.start - before <= _GAP
+        if near and _TOUCHING.fullmatch(text, before, box.start):
+            if box.text != groups[-1][-1].text:
+                groups[-1].append(box)
+            else:
+                groups[-1][-1] = replace(groups[-1][-1], end=box.end)
+        elif near and _BETWEEN.fullmatch(text, before, box.start):
             groups[-1].append(box)
         else:
             groups.append([box])

@@ -14,12 +14,16 @@ _CLOSE = {")": 1, "]": 1, "}": 1}
 _WORDS = re.compile(
     r",? (?:and|or|und|oder|et|ou|и|или|和|或|또는|و|أو|as well as) "
     r"|(?<=[\w)}]) ?(?:或|和|以及|또는) ?(?=[\w(\\-])|,? & |(?<!\\)\\(?:lor|land) "
+    r"|(?<=[\d)}\]]) ?(?:or|and) ?(?=[\d(\[\\-]|[A-Za-z](?:_\w)?(?: ?\([a-z]\))? ?=)"
 )
 _THOUSANDS = re.compile(r",\d{3}(?!\d)")
 _OR = re.compile(r"\b(?:or|oder|ou|или)\b|\\lor|或|또는|أو")
 _AND = re.compile(r"\b(?:and|und|et|as well as)\b|&|\\land|和|以及|(?:^|\s)(?:и|و)(?:\s|$)")
 _MATRIX = re.compile(
     r"\\begin ?\{(?P<kind>[a-zA-Z]*matrix|array)\*?\}(?: ?\{[lcr| ]*\})?(?P<body>.*)\\end ?\{(?P=kind)\*?\}", re.DOTALL
+)
+_BRACKETED_GRID = re.compile(
+    r"(?:\[|\() ?(\\begin ?\{(?:array|matrix)\}.*\\end ?\{(?:array|matrix)\}) ?(?:\]|\))\Z", re.DOTALL
 )
 _MAX_PARTS = 200
 
@@ -64,7 +68,7 @@ def split(text: str, *, inside: bool = False) -> Parts:
         elif char in _CLOSE:
             depth -= 1
         elif depth <= 0:
-            word = _WORDS.match(text, at) if char in ", 或和以또" else None
+            word = _WORDS.match(text, at) if char in ", 或和以또oa" else None
             if word is not None and at > start:
                 joints.append(word[0])
                 parts.append(text[start:at])
@@ -135,7 +139,8 @@ class Matrix:
 @lru_cache(maxsize=128)
 def matrix(text: str) -> Matrix | None:
     """A LaTeX matrix or a list of lists of one length."""
-    if match := _MATRIX.fullmatch(text.strip()):
+    text = text.strip()
+    if match := _MATRIX.fullmatch(_BRACKETED_GRID.sub(r"\1", text)):
         body = match["body"]
         if r"\begin" in body:
             return None
