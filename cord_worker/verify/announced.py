@@ -102,7 +102,7 @@ def _reversed(text: str, spans: list[sentences.Sentence], found: list[Statement]
     new = []
     for span in spans[-_MOST:]:
         sentence = without_stop(text[span.start : min(span.end, span.start + 300)])
-        if "answer" not in sentence and "correct" not in sentence and "right" not in sentence:
+        if "answer" not in sentence and "correct" not in sentence and "right" not in sentence and " the solution" not in sentence:
             continue
         match = _REVERSED.match(without_lead(sentence))
         if match is None or any(start < span.end and span.start < end for start, end in taken):

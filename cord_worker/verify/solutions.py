@@ -8,6 +8,9 @@ from cord_worker.verify.boxes import last_boxed
 
 _ENDED = re.compile(r"\bfinal answer is:? ?(?P<answer>(?:(?!final answer is).){1,400}?)\.? I hope it is correct\b", re.DOTALL)
 
+_UNCLOSED = re.compile(r"\\boxed ?\{(?P<answer>[^\n]{1,400})$")
+"""A box whose end was cut off with the text's."""
+
 
 def answer_of_solution(text: str) -> str | None:
     r"""The content of the last `\boxed{…}`, else what follows the last `####` (GSM8K), else what stands in the last
@@ -19,5 +22,7 @@ def answer_of_solution(text: str) -> str | None:
     answer = rest.strip()
     if mark and answer:
         return answer
+    if cut := _UNCLOSED.search(text):
+        return cut["answer"].strip()
     ended = list(_ENDED.finditer(text))
     return ended[-1]["answer"].strip() if ended else None

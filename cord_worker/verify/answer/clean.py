@@ -85,6 +85,11 @@ _SPACED_COMMA = re.compile(r"(?<=\d) ?\{ ?, ?\} ?(?=\d{3})")
 _GLUED_SPACE = re.compile(r"\\(q?quad)(?=[a-zA-Z](?![a-zA-Z]))")
 _FACTORS = re.compile(r"(?<=\d)( ?\^ ?(?:\d+|\{\d+\})) (?=\d+ ?\^)")
 _MONEY_BEHIND = re.compile(r"(-?\d[\d,. ]*?) ?\$")
+_BOLD_NUMBER = re.compile(
+    r"\\(?:mathbf|mathbb|mathcal|mathtt|mathscr|underline|displaystyle) ?\{ ?(-?\$?[\d.,]+%?|-?\\d?frac ?\{\d+\} ?\{\d+\}) ?\}"
+)
+_COLOUR = re.compile(r"\\(?:textcolor|color|colorbox) ?\{[a-zA-Z]{1,20}\} ?\{")
+_FONT = re.compile(r"\\(?:bf|rm|it|sf|tt|large|Large|LARGE|huge|Huge|small|normalsize|bfseries|boldmath)(?![a-zA-Z])")
 _TAGS = re.compile(r"</?(?:b|i|em|strong|u|p|br|span|center)\s*/?>|&nbsp;", re.IGNORECASE)
 
 
@@ -146,7 +151,8 @@ def _latex(text: str) -> str:
     text = _GLUED_SPACE.sub(r"\\\1 ", text)
     text = _SPACE.sub(" ", text)
     text = text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\_", "_").replace(r"\|", "|")
-    text = _unwrapped(text)
+    text = _FONT.sub(" ", _COLOUR.sub("{", text))
+    text = _BOLD_NUMBER.sub(r"\1", _unwrapped(text))
     text = _COMMAND.sub(_renamed, text)
     if text.count(r"\(") == text.count(r"\)") > 0:
         text = text.replace(r"\(", " ").replace(r"\)", " ")

@@ -82,6 +82,9 @@ def same_names(left: str, right: str) -> bool:
         return True
     if any(len(name) > 4 and re.fullmatch("[a-z ,']+", name) for name in (left, right)):
         return True
+    calls = [re.fullmatch(r"([a-zA-Z])\([a-z]\)", name) for name in (left, right)]
+    if calls[0] and calls[1] and calls[0][1] == calls[1][1]:
+        return True  # What their right sides say of the argument is compared.
     dependent = [name == "y" or re.fullmatch(r"[a-zA-Z]\([a-z]\)", name) is not None for name in (left, right)]
     return all(dependent) and "y" in (left, right)
 

@@ -36,6 +36,9 @@ def compare_by_type(reference: str, given: str, context: Context) -> Found:
 
 def _number(reference: str, given: str, context: Context) -> Found | None:
     """The commonest reference, first."""
+    if re.fullmatch(r"-?0,\d{1,40}", reference):
+        # No separator of thousands stands behind a zero.
+        reference = reference.replace(",", ".")
     if (
         not (reference[0].isdigit() or reference[0] in "-.")
         or reference[-1].isalpha()

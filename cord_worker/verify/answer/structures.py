@@ -161,6 +161,55 @@ def matrix(text: str) -> Matrix | None:
     return Matrix(tuple(found)) if len({len(row) for row in found}) == 1 else None
 
 
+_GRID = re.compile(r"\\begin ?\{([a-z]*matrix)\}(?:(?!\\begin|\\end).)*\\end ?\{\1\}", re.DOTALL)
+_OPERATION = re.compile(r" ?(\+|-|\\cdot|\\times|\*|) ?")
+_MAX_CELLS = 16
+Trees = tuple[tuple[Node, ...], ...]
+
+
+def computed(text: str) -> Trees | None:
+    """The value of a sum, a difference or a product of small matrices, which nothing else stands beside."""
+    grids = list(_GRID.finditer(text))
+    if not 2 <= len(grids) <= 4 or text[: grids[0].start()].strip() or text[grids[-1].end() :].strip():
+        return None
+    terms: list[Trees] = []
+    for before, grid in zip([None, *grids], grids, strict=False):
+        sign = _OPERATION.fullmatch(text, before.end(), grid.start()) if before else None
+        cells = _trees(grid[0])
+        if cells is None or (before and sign is None):
+            return None
+        if sign is None or sign[1] in ("+", "-"):
+            negative = sign is not None and sign[1] == "-"
+            terms.append(tuple(tuple(("neg", cell) if negative else cell for cell in row) for row in cells))
+            continue
+        product = _product(terms[-1], cells)
+        if product is None:
+            return None
+        terms[-1] = product
+    if len({(len(term), len(term[0])) for term in terms}) != 1:
+        return None
+    return tuple(tuple(("add", cells) for cells in zip(*rows, strict=True)) for rows in zip(*terms, strict=True))
+
+
+def _trees(text: str) -> Trees | None:
+    found = matrix(text)
+    if found is None or found.determinant or len(found.rows) * len(found.rows[0]) > _MAX_CELLS:
+        return None
+    trees = [[expression.parse(cell) for cell in row] for row in found.rows]
+    known = tuple(tuple(tree for tree in row if tree is not None) for row in trees)
+    return known if all(len(row) == len(found.rows[0]) for row in known) else None
+
+
+def _product(left: Trees, right: Trees) -> Trees | None:
+    if len(left[0]) != len(right):
+        return None
+    columns = list(zip(*right, strict=True))
+    return tuple(
+        tuple(("add", tuple(("mul", pair) for pair in zip(row, column, strict=True))) for column in columns)
+        for row in left
+    )
+
+
 _BASES = ("i", "j", "k")
 
 
