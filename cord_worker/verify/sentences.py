@@ -74,7 +74,7 @@ _NEGATED = re.compile(
     r"\b(?:not|never|neither|nor|cannot|false that|wrong that|untrue|doubt|no way|no creo|no pienso|non credo|"
     r"não acho|não creio|no longer|hardly|anything but|"
     r"nicht|kein\w*|pas|ne|не|nie|nao|não|non|niet|geen|değil|bukan|không|inte|"
-    r"ikke)\b|n['’]t\b|不|没|沒|ない|ません|아니|않|없|ليس|لا |नहीं",
+    r"ikke)\b|n['’]t\b|不|没|沒|ない|ません|아니|않|없|ليس|لا |नहीं|ไม่",
     re.IGNORECASE,
 )
 _AFFIRMATION = re.compile(
@@ -97,7 +97,7 @@ _COPULA = re.compile(
     r"works? out to|amounts? to|totals|"
     r"ist|sind|beträgt|lautet|war|kostet|est|sont|vaut|était|es|son|vale|era|è|sono|é|são|is gelijk aan|bedraagt|"
     r"равно|равна|равен|равны|составляет|это|—|"
-    r"wynosi|jest|je|adalah|sama dengan|là|bằng|är|er|on|este|είναι)(?:\s(?:therefore|thus|then|so|just|simply|"
+    r"wynosi|jest|je|adalah|sama dengan|là|bằng|är|er|on(?!\s(?:the|an?|his|her|its|their|my|our|\w+days?)\b)|este|είναι)(?:\s(?:therefore|thus|then|so|just|simply|"
     r"exactly|equal to|given by|also|indeed|now|"
     r"actually|therefore equal to|gleich|égale? à|igual a|pari a|donc|also|somit))*\s?:?\s(?=\S)"
     r"|(?<=\S)\s?(?:等于|等於|为|為|是|共有|共|有|得)(?=\s?[\d$\\(\-])|(?<=\S)(?:は|가|이|은|는)\s?(?=[\d$\\(\-])|"
@@ -266,7 +266,7 @@ def without_lead(sentence: str) -> str:
 def without_stop(text: str) -> str:
     """`text` without white space, emphasis and the mark that ends its sentence."""
     text = _SYMBOLS.sub("", text.strip().strip("*").strip()).removeprefix("= ")
-    if text.startswith("[[") and text.endswith("]]"):
+    if text.startswith("[[") and text.endswith("]]") and "]" not in text[:-2]:
         text = text[2:-2].strip()
     if len(text) > 2 and (text[0], text[-1]) in (('"', '"'), ("“", "”"), ("«", "»"), ("「", "」")):
         text = text[1:-1].strip()

@@ -197,7 +197,7 @@ def _by_names(reference: Elements, given: Elements, context: Context) -> Outcome
     if in_order.equal is False and given.names and reference.kind == "tuple":
         return in_order
     names = [re.sub(r"\W", "", name) for name in listed.names or ()]
-    if in_order.equal and plain.kind == "tuple" and names == sorted(names):
+    if in_order.equal and given.names and reference.kind == "tuple" and names == sorted(names):
         return Outcome(True, "the same coordinates, by their names")
     if in_order.equal and plain.kind == "list" and (names == sorted(names) or not _are_coordinates(names)):
         return Outcome(True, "the same values, in the order of their names")
@@ -327,6 +327,9 @@ def _labels(items: tuple[str, ...], joined: str, given: str, context: Context) -
         )
     if found != wanted:
         return "choice", Outcome(False, "other choices")
+    ranked = list(items) != sorted(items) and joined == ""
+    if ranked and context.ordered is None and tuple(items) != found_parts.items:
+        return "choice", Outcome(None, "choices that may be a ranking, in another order")
     if context.ordered and tuple(items) != found_parts.items:
         return "choice", Outcome(False, "the choices in another order")
     kinds = {joined, found_parts.joined}

@@ -21,7 +21,7 @@ _NAME = re.compile(
     r"|P ?\([^()]{1,60}(?:\([^()]{0,20}\))?[^()]{0,20}\)"
     r"|(?:m ?)?\\(?:angle|triangle|overline|overrightarrow|vec|hat|bar|mathbf|mathcal) ?\{?[A-Za-z]{1,4}\}?'?(?:_\w)?"
     r"|\|?[A-Z]{2,4}\|?|\[[A-Z]{3,6}\]|\\frac ?\{d[a-z]?\w?\} ?\{d[a-z]\}|d[a-z] ?/ ?d[a-z]"
-    r"|\|\\?[a-z]+\|"
+    r"|\|(?![xynm]\|)\\?[a-z]+\|"
     rf"|{_THING}(?: ?[:/] ?{_THING}){{1,2}}|\\frac ?\{{ ?{_THING} ?\}} ?\{{ ?{_THING} ?\}}"
 )
 _WORDS = re.compile(r"(?:[A-Za-z]+(?:'s)?[ ,]?){1,8}")

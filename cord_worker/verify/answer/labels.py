@@ -27,7 +27,9 @@ def choice(text: str) -> str | None:
     if match := re.fullmatch(r"\(([a-j])\)", text):
         return match[1].upper()
     match = _LABELLED.fullmatch(text)
-    return (match[1] or match[2] or match[3]).upper() if match else None
+    if match is None or _LETTER.fullmatch(match["text"]):
+        return None  # `(A), (C)` are two of them.
+    return (match[1] or match[2] or match[3]).upper()
 
 
 def chosen(text: str) -> str | None:

@@ -81,7 +81,7 @@ _AFTER = re.compile(
 )
 _SIGNED = re.compile(r"(?:(?P<minus>-|minus |negative )|(?P<plus>\+|plus |positive )) ?(?P<rest>.+)", re.IGNORECASE)
 _TENTHS = re.compile(r"(?P<number>\d+)[ -](?P<part>[a-zA-Z]+)")
-_ABOUT = re.compile(r"(?:\\approx|\\simeq|\\sim|~|about|approximately|approx\.?|around|roughly|nearly|almost) ?(?=\S)")
+_ABOUT = re.compile(r"(?:\\approx|\\simeq|\\sim|~|about|approximately|approx\.?|around|roughly) ?(?=\S)")
 
 
 def without_about(text: str) -> str:

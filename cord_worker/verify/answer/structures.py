@@ -170,7 +170,10 @@ Trees = tuple[tuple[Node, ...], ...]
 def computed(text: str) -> Trees | None:
     """The value of a sum, a difference or a product of small matrices, which nothing else stands beside."""
     grids = list(_GRID.finditer(text))
-    if not 2 <= len(grids) <= 4 or text[: grids[0].start()].strip() or text[grids[-1].end() :].strip():
+    if not 1 <= len(grids) <= 4 or text[grids[-1].end() :].strip():
+        return None
+    factor = _factor(text[: grids[0].start()].strip())
+    if factor is None or (len(grids) == 1 and factor == expression.number(1)):
         return None
     terms: list[Trees] = []
     for before, grid in zip([None, *grids], grids, strict=False):
@@ -180,7 +183,8 @@ def computed(text: str) -> Trees | None:
             return None
         if sign is None or sign[1] in ("+", "-"):
             negative = sign is not None and sign[1] == "-"
-            terms.append(tuple(tuple(("neg", cell) if negative else cell for cell in row) for row in cells))
+            signed = ("neg", expression.number(1)) if negative else expression.number(1) if terms else factor
+            terms.append(tuple(tuple(("mul", (signed, cell)) for cell in row) for row in cells))
             continue
         product = _product(terms[-1], cells)
         if product is None:
@@ -189,6 +193,14 @@ def computed(text: str) -> Trees | None:
     if len({(len(term), len(term[0])) for term in terms}) != 1:
         return None
     return tuple(tuple(("add", cells) for cells in zip(*rows, strict=True)) for rows in zip(*terms, strict=True))
+
+
+def _factor(text: str) -> Node | None:
+    """The number before a matrix: 1 where there is none."""
+    if text in ("", "-"):
+        return expression.number(-1 if text else 1)
+    tree = expression.parse(re.sub(r" ?(?:\\cdot|\\times|\*)$", "", text)) if len(text) < 60 else None
+    return None if tree is None or expression.symbols(tree) else tree
 
 
 def _trees(text: str) -> Trees | None:

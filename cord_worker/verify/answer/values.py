@@ -214,6 +214,8 @@ def _no_value(wanted: Quantity, given: str, context: Context) -> Outcome:
     members = figures.ratio(given)
     if members is not None and len(members) == 2:
         quotient = ("div", members[0].value, members[1].value)
+        if members[1].value == expression.number(1) and same_value(wanted.value, quotient):
+            return Outcome(None, "a ratio to one, or a value")
         if re.fullmatch(r"\d{1,2}:\d{2}", given):
             return Outcome(None, "a time, or a ratio")
         return as_outcome(same_value(wanted.value, quotient), "the same ratio", "another ratio")
