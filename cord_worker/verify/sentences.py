@@ -362,6 +362,8 @@ def stated(sentence: str) -> list[str]:
     whole = without_stop(without_lead(_BULLET.sub("", sentence.strip(), count=1)))
     if not whole:
         return []
+    if (other := _NO_BUT.match(whole)) and is_bare(other["meant"]):
+        return [other["meant"], other["no"], whole]
     if affirmation := _AFFIRMATION.match(whole):
         return [affirmation[1], whole]
     if nothing := _NOTHING.match(whole):
@@ -405,6 +407,12 @@ def computed(sentence: str) -> list[str]:
     return list(dict.fromkeys(after[:end].strip() for end in ends))
 
 
+_NO_BUT = re.compile(
+    r"(?P<no>no|nope|nein|non|não|нет)[,;:]\s(?:it|that|this|the (?:answer|value|result))(?:['’]s|\sis)\s(?:actually |really )?"
+    r"(?P<meant>(?=[^a-z]{0,12}[\d$\\])(?!not\b)\S.{0,60})$",
+    re.IGNORECASE,
+)
+"""`Is it 9? No, it is 10.`"""
 _NOUN_CLAUSE = re.compile(
     r"(?:the|our|his|her|their|its)\s(?P<noun>[^,;:.!?]{2,80}?)\s(?:that|which|who|whose|where)\s(?P<clause>[^;:!?]{3,120})"
     r"\s(?:is|are|was|were|equals)\s(?:thus |therefore |then |exactly |equal to )?(?=\S)",

@@ -137,7 +137,8 @@ def _congruence(reference: str, given: str, _: Context) -> Found | None:
             and value.number is not None
             and (value.number.value - wanted.residue) % wanted.modulus == 0
         )
-        return "congruence", Outcome(None if near else False, "a number, not a residue")
+        family = re.search(r"(?<=\d)[a-z](?![a-z])", given) is not None
+        return "congruence", Outcome(None if near or family else False, "a number, not a residue")
     if wanted.name and found.name and wanted.name != found.name:
         return "congruence", Outcome(False, "of another name")
     same = (wanted.residue, wanted.modulus) == (found.residue, found.modulus)

@@ -244,7 +244,12 @@ def may_be_rounded(written: Number, exact: Fraction) -> bool:
     """Whether `written` is `exact`, which has no end as a decimal, rounded or cut to at least six places."""
     if _ends(exact):
         return False
-    return is_rounding(written, lambda step: abs(written.value - exact) < step)
+    return is_rounding(written, lambda step: rounded_or_cut(written.value, exact, step))
+
+
+def rounded_or_cut(written: Fraction, exact: Fraction, step: Fraction) -> bool:
+    """Whether `written` is `exact` rounded to, or cut at, a multiple of `step`."""
+    return 2 * abs(written - exact) <= step or (written * exact >= 0 and 0 <= abs(exact) - abs(written) < step)
 
 
 def is_rounding(written: Number, is_within: Callable[[Fraction], bool]) -> bool:
