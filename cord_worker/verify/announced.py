@@ -46,6 +46,7 @@ _REVERSED = re.compile(
 _LETTER = re.compile(
     r"(?:the\s)?(?:option|choice|answer|statement)?\s?[(\[]?[A-J][)\]]?(?:\s?[:.,]\s?[^,]{1,40})?", re.IGNORECASE
 )
+_CONCLUDED = re.compile(r",\s(?:and\s)?(?:so|thus|hence|therefore),?\s")
 _INLINE_END = re.compile(r"\s*(?:\\\(|\$)\s?\n")
 _TAG = re.compile(
     r"<(answer|final_answer|final|finalanswer|ans|result)>(?P<inner>(?:(?!<\1>).)*?)(?:</\1>|$)"
@@ -102,9 +103,10 @@ def _reversed(text: str, spans: list[sentences.Sentence], found: list[Statement]
     new = []
     for span in spans[-_MOST:]:
         sentence = without_stop(text[span.start : min(span.end, span.start + 300)])
-        if "answer" not in sentence and "correct" not in sentence and "right" not in sentence:
+        if "answer" not in sentence and "correct" not in sentence and "right" not in sentence and " the solution" not in sentence:
             continue
-        match = _REVERSED.match(without_lead(sentence))
+        clause = _CONCLUDED.split(sentence)[-1]
+        match = _REVERSED.match(without_lead(clause))
         if match is None or any(start < span.end and span.start < end for start, end in taken):
             continue
         subject = match["subject"].strip()

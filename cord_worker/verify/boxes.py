@@ -3,22 +3,35 @@ r"""Boxes: `\boxed{…}` and `\fbox{…}`, with the lists and the signs that sta
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-_OPENING = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{")
+_OPENING = re.compile(r"\\(?:boxed|fbox|framebox)\s{0,3}\{")
+_NAMES = (r"\boxed", r"\fbox", r"\framebox")
 _BARE = re.compile(r"\\(?:boxed|fbox)\s{1,3}([^\s{}$\\.,;]{1,40})")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BETWEEN = re.compile(
-    r"(?:[\s$]|\\[()\[\]])*(?:,|;|,?\s*(?:and|or|und|oder|et|ou|y|o|e|и|или|或|和|と|또는|و|أو)(?![^\W\d_]))"
-    r"[\s$]*(?:\\[()\[\]])?[\s$]*(?:[a-zA-Z](?:_\{?\w{1,3}\}?)?\s*=\s*)?"
+    r"(?:[\s$]|\\[()\[\],;:! ]|\\q?quad(?![a-z]))*"
+    r"(?:(?:\\text\s?\{)?\s*for (?:part|case|question) \(?\w{1,3}\)?,?\s+|"
+    r"(?!(?:wrong|incorrect|no|not|is|was|false)\b)[a-z]{2,15}\s+(?=and\b))?"
+    r"(?:,|;|,?\s*(?:\\text\s?\{\s*)?(?:and|or|und|oder|et|ou|y|o|e|и|или|或|和|と|또는|و|أو)(?![^\W\d_]))"
+    r"(?:\s*\}|[\s$]|\\[()\[\],;:! ]|\\q?quad(?![a-z]))*(?:[a-zA-Z](?:_\{?\w{1,3}\}?)?\s*=\s*)?"
 )
-"""Between two boxes of one list; the second may name its variable again."""
-_GAP = 60
+"""Between two boxes of one list; the first may have a unit, the second may name its variable again."""
+_TOUCHING = re.compile(r"(?: |\\[,;:! ]|\\q?quad(?![a-z]))*")
+"""Between two boxes that stand side by side: parts of one answer, unless they are the same."""
+_GAP = 80
 _SIGN = re.compile(r"(?:^|[\s$=(\[:{])(-|\\pm\s?|\\\$)$")
 _SCALE = re.compile(
     r"\s?\$?\s?(dozen|hundred|thousand|million|billion|trillion|crore|lakh|万|亿|萬|億|만|억)\b", re.IGNORECASE
 )
 _FACTOR = re.compile(r"\s?(?:[\^_!]|[*/+-]\s?(?=[\w\\(])|\\(?:sqrt|pi|times|cdot|pm|%)(?![a-z]))")
+_WITHIN = re.compile(r"\\(?:sqrt(?:\[\d{1,3}\])?|[dt]?frac(?:\s?\{[^{}]{0,40}\})?)\s?\{\s?$")
+_CLOSING = re.compile(r"\s?\}(?:\s?\{[^{}]{0,40}\})?")
+"""Around a box that is a part of a root or a fraction."""
+_COMPARED = re.compile(
+    r"(?:\d{1,9}\s?(?:\\leq?(?:slant)?|<)\s?)?(?<![\\\w])[a-zA-Z]\s?(?:\\(?:neq?|leq?|geq?|leqslant|geqslant|lt|gt)|[<>≠≤≥]|!=|<=|>=)\s?$"
+)
+"""Before a box that is one end of an inequality."""
 _PLACEHOLDER = re.compile(
     r"(?:\\text\{)?\s?(?:[<\[]?(?:your |the |my )?(?:final )?(?:answer|result|solution|ans)(?: here)?[>\]]?|\.{2,}|"
     r"\\[lc]?dots|_+|\?+)\s?\}?",
@@ -49,7 +62,7 @@ def last_boxed(text: str) -> str | None:
 
 def boxes(text: str) -> list[Box]:
     """Every whole box that holds something, in order, the outer one where one stands in another."""
-    if r"\boxed" not in text and r"\fbox" not in text:
+    if not any(name in text for name in _NAMES):
         return []
     closing = _closing_braces(text)
     found: list[Box] = []
@@ -88,7 +101,7 @@ def _closing_braces(text: str) -> dict[int, int]:
 
 
 def _without_inner(content: str) -> str:
-    if r"\boxed" not in content and r"\fbox" not in content:
+    if not any(name in content for name in _NAMES):
         return content
     closing = _closing_braces(content)
     removed: list[tuple[int, int]] = []
@@ -110,6 +123,13 @@ def _with_surroundings(text: str, start: int, end: int, content: str) -> Box:
     if sign:
         content = sign[1] + content
         start -= len(sign[1])
+    if within := _WITHIN.search(text[max(0, start - 80) : start]):
+        closing = _CLOSING.match(text, end)
+        if closing is not None:
+            return Box(start - len(within[0]), closing.end(), within[0] + content + closing[0])
+    if compared := _COMPARED.search(text[max(0, start - 40) : start]):
+        content = compared[0].strip() + " " + content
+        return Box(start - len(compared[0]), end, content)
     rest = text[end : end + 80]
     if scale := _SCALE.match(rest):
         return Box(start, end + scale.end(), f"{content} {scale[1]}")
@@ -124,7 +144,13 @@ def _joined(text: str, found: list[Box]) -> list[Box]:
     groups: list[list[Box]] = []
     for box in found:
         before = groups[-1][-1].end if groups else 0
-        if groups and box.start - before <= _GAP and _BETWEEN.fullmatch(text, before, box.start):
+        near = groups and box.start - before <= _GAP
+        if near and _TOUCHING.fullmatch(text, before, box.start):
+            if box.text != groups[-1][-1].text:
+                groups[-1].append(box)
+            else:
+                groups[-1][-1] = replace(groups[-1][-1], end=box.end)
+        elif near and _BETWEEN.fullmatch(text, before, box.start):
             groups[-1].append(box)
         else:
             groups.append([box])

@@ -26,6 +26,7 @@ _DENIED_BEFORE = re.compile(
     r"|\b(?:false|untrue|wrong|incorrect|mistaken|impossible|a mistake|an error|a myth|"
     r"a misconception)\s(?:[\w']+\s){0,3}?that\s?$"
     r"|\b(?:false|wrong|incorrect|a mistake|an error)\s(?:to\s\w+\s)(?:that\s)?$"
+    r"|\b(?:impossible|unlikely|not possible|not likely) for\s?$"
     r"|\bdoubt(?:ful)?(?:\s\w+){0,3}\s?$|\bno way(?:\sthat)?\s?$|\bunlikely that\s?$"
     r"|(?:不认为|不認為|不觉得|不覺得|不相信|并不是|並不是)$",
     re.IGNORECASE,
@@ -125,7 +126,8 @@ _CONFIRMS = re.compile(
 _UNCONFIRMED = re.compile(
     r"\b(?:not|n['’]t|isn['’]t|never|in)\s?(?:quite |actually |really )?(?:right|correct|confirm\w*|consistent|"
     r"match\w*|agree\w*|valid|true)|"
-    r"不正确|不正確|不一致|неверно|неправильно|غير صحيح|nicht korrekt|incorrect",
+    r"stimmt (?:so )?nicht|nicht (?:ganz )?(?:richtig|korrekt)|n['’]est pas (?:correct|juste|exact)|no es correct|non è corrett|"
+    r"не верно|不正确|不正確|不一致|неверно|неправильно|غير صحيح|nicht korrekt|incorrect",
     re.IGNORECASE,
 )
 _OPENING = re.compile(r"^[^,;:]{1,60}[,;:]\s")
@@ -140,7 +142,7 @@ _SOFT = re.compile(
 _FLATLY = re.compile(
     r"\b(?:no|nope|nein|non|não|нет|nie|wrong|incorrect|mistake|error|false|scratch|strike|(?:can['’]t|cannot|"
     r"could not) be (?:right|correct)|not (?:right|correct)|isn['’]t (?:right|correct)|oops|correction|falsch|"
-    r"faux)\b|不对|不對|错|間違|違|틀렸|خطأ|गलत",
+    r"stimmt (?:so )?nicht|faux)\b|不对|不對|错|間違|違|틀렸|خطأ|गलत",
     re.IGNORECASE,
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cord_worker.verify.answer import labels, numbers
+from cord_worker.verify.answer import equations, labels, numbers
 from cord_worker.verify.answer.clean import clean, without_lead
 from cord_worker.verify.answer.context import Context, Outcome, order_counts
 from cord_worker.verify.answer.families import compare_by_type
@@ -19,6 +19,9 @@ __all__ = ["Comparison", "order_counts", "prepare", "same_answer"]
 _BY_MATH = Rule()
 _LONG = 4000
 """Characters above which an answer is compared as text only."""
+_PLACED = re.compile(r"^(?:on|in|at) (?=[A-Z][a-z])")
+"""`on Monday`, `in Paris`."""
+_ROWS = re.compile(r"\\begin ?\{(aligned|align|split|gathered)\*?\}(?P<body>.*)\\end ?\{\1\*?\}", re.DOTALL)
 _TAIL = re.compile(r",? (?:because|since|which|whereas)\s.*", re.DOTALL)
 
 
@@ -117,9 +120,22 @@ def _by_type(reference: str, given: str, context: Context) -> tuple[str, Outcome
 
 def _barer(found: str) -> list[str]:
     """The given answer without what people put around one."""
-    bare = numbers.without_about(without_lead(found))
+    bare = _PLACED.sub("", numbers.without_about(without_lead(found)))
     cut = _TAIL.sub("", bare)
-    return [text for text in dict.fromkeys((bare, cut)) if text and text != found]
+    return [text for text in dict.fromkeys((bare, cut, *_of_rows(found))) if text and text != found]
+
+
+def _of_rows(found: str) -> list[str]:
+    """What a calculation in rows comes to: its last row; the rows as a list where each gives another name a value."""
+    match = _ROWS.fullmatch(found)
+    if match is None:
+        return []
+    rows = [row.replace("&", "").strip() for row in match["body"].split("\\\\") if row.strip(" &")][-200:]
+    read = [equations.equation(row) for row in rows]
+    names = [one.name for one in read if one is not None and one.name]
+    if len(names) == len(rows) > 1 and len(set(names)) == len(rows):
+        return [clean(", ".join(rows))]
+    return [clean(rows[-1])] if rows and (len(rows) == 1 or len(set(names)) <= 1) else []
 
 
 def _compare_parts(reference: str, given: str, context: Context) -> Outcome:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_BOUNDARY = re.compile(r"(?<!\\)[.!?…](?:[\"'”’)\]*]|\\\)){0,3}(?=\s)|[。！？؟।](?:[\"'”’)」』]){0,2}|\n+")
+_BOUNDARY = re.compile(
+    r"(?<!\\)[.!?…](?:[\"'”’)\]*]|\\\)){0,3}(?=\s)|[。！？؟।](?:[\"'”’)」』]){0,2}|\n+"
+    r"|(?<=[\w$)}\]])\s(?=(?:Therefore|Thus|Hence|So),\s|Final Answer:\s)"
+)
+"""Where a sentence ends; one that draws the conclusion begins even where the stop before it is missing."""
 _ABBREVIATIONS_TEXT = (
     "approx ca cf co corp dept dr ed e.g eg eq eqn est etc ex fig figs i.e ie inc jr ltd max min mr mrs ms no nos "
     "nr pp prof resp sec sq sr st vol vs cu ft lb lbs oz bzw z.b usw ca. env p.ej"
@@ -70,7 +74,7 @@ _NEGATED = re.compile(
     r"\b(?:not|never|neither|nor|cannot|false that|wrong that|untrue|doubt|no way|no creo|no pienso|non credo|"
     r"não acho|não creio|no longer|hardly|anything but|"
     r"nicht|kein\w*|pas|ne|не|nie|nao|não|non|niet|geen|değil|bukan|không|inte|"
-    r"ikke)\b|n['’]t\b|不|没|沒|ない|ません|아니|않|없|ليس|لا |नहीं",
+    r"ikke)\b|n['’]t\b|不|没|沒|ない|ません|아니|않|없|ليس|لا |नहीं|ไม่",
     re.IGNORECASE,
 )
 _AFFIRMATION = re.compile(
@@ -93,7 +97,7 @@ _COPULA = re.compile(
     r"works? out to|amounts? to|totals|"
     r"ist|sind|beträgt|lautet|war|kostet|est|sont|vaut|était|es|son|vale|era|è|sono|é|são|is gelijk aan|bedraagt|"
     r"равно|равна|равен|равны|составляет|это|—|"
-    r"wynosi|jest|je|adalah|sama dengan|là|bằng|är|er|on|este|είναι)(?:\s(?:therefore|thus|then|so|just|simply|"
+    r"wynosi|jest|je|adalah|sama dengan|là|bằng|är|er|on(?!\s(?:the|an?|his|her|its|their|my|our|\w+days?)\b)|este|είναι)(?:\s(?:therefore|thus|then|so|just|simply|"
     r"exactly|equal to|given by|also|indeed|now|"
     r"actually|therefore equal to|gleich|égale? à|igual a|pari a|donc|also|somit))*\s?:?\s(?=\S)"
     r"|(?<=\S)\s?(?:等于|等於|为|為|是|共有|共|有|得)(?=\s?[\d$\\(\-])|(?<=\S)(?:は|가|이|은|는)\s?(?=[\d$\\(\-])|"
@@ -131,6 +135,7 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 """Before a number that names or counts something given, or that another word changes."""
+_GROWS = re.compile(r"\b(?:increases|increased|rises|rose|grows|grew) by\s$", re.IGNORECASE)
 _COORDINATED = re.compile(r"[\d$}]\s(?:and|or|to|by|und|oder|et|ou|y|o|e|и|или)\s$")
 _UNIT_ENDS_TEXT = (
     "but in for at on to from and or with because since when if that which who as so left remaining more less fewer "
@@ -139,7 +144,7 @@ _UNIT_ENDS_TEXT = (
     "away back again now today then still there here too also is are was were has have had can will do does did "
     "gets get makes make per apiece pro im insgesamt und en et y e и a au aux dans por para di tomorrow every "
     "yesterday "
-    "different possible such distinct extra additional"
+    "ago later earlier different possible such distinct extra additional"
 )
 _UNIT_ENDS = frozenset(_UNIT_ENDS_TEXT.split())
 _WORD = re.compile(r"\s?([^\W\d_][^\W\d_]*(?:[/^²³][\w²³{}^]+)?)")
@@ -147,7 +152,7 @@ _AFTER_VALUE = re.compile(
     r"\s?(?:$|[.,;:!?)]|[—–](?!\s?\d)|\((?!not|or)|to\s(?=[a-z]{2})|in\s(?!every|each)|for\s(?!every|each)|"
     r"and\s(?!an?\s|one|two|three|half|some)|with\s(?!(?:a\s)?remainder)|(?:at|on|from|because|since|when|by|"
     r"during|until|"
-    r"now|again|here|there|today|tomorrow|yesterday|left|remaining|every|daily|weekly|monthly|yearly|altogether|total|"
+    r"now|ago|again|here|there|today|tomorrow|yesterday|left|remaining|every|daily|weekly|monthly|yearly|altogether|total|"
     r"overall|together|of|too|away|off|back|so|that|which|who|whose|where|still|also|this|across|inside|through|"
     r"throughout|along|toward|towards|onto|into|per|each|is|are|remain|remains|were|was|will|have|has|can|"
     r"insgesamt|im|"
@@ -195,12 +200,12 @@ _BULLET = re.compile(r"^(?:[-*•>+]\s+(?![\d$\\.])|[*•>]\s+)+")
 _VERB = re.compile(
     r"\b(?:is|are|was|were|be|been|has|have|had|do|does|did|can|could|will|would|shall|should|may|might|must|need|"
     r"needs|"
-    r"think|know|believe|see|let|we|i|you|they|he|she|it|this|that|these|those|there|because|since|so|if|when|which|"
+    r"think|know|believe|see|let|we|i(?!\s?[-+*/^=(),}]|$)|you|they|he|she|it|this|that|these|those|there|because|since|so|if|when|which|"
     r"who)\b",
     re.IGNORECASE,
 )
 _TAIL = re.compile(
-    r",?\s(?:in total|in all|altogether|overall|total|left|remaining|in this case|as (?:required|desired|needed|"
+    r",?\s(?:ago|in total|in all|altogether|overall|total|left|remaining|in this case|as (?:required|desired|needed|"
     r"requested|claimed|expected)|exactly|"
     r"respectively|insgesamt|au total|en total|in totale|no total|всего|or so|for short|here|"
     r"(?:i|we) (?:think|believe|guess|suppose|would say|am sure)|i'm sure|in my opinion|of course|as you can see|"
@@ -261,7 +266,7 @@ def without_lead(sentence: str) -> str:
 def without_stop(text: str) -> str:
     """`text` without white space, emphasis and the mark that ends its sentence."""
     text = _SYMBOLS.sub("", text.strip().strip("*").strip()).removeprefix("= ")
-    if text.startswith("[[") and text.endswith("]]"):
+    if text.startswith("[[") and text.endswith("]]") and "]" not in text[:-2]:
         text = text[2:-2].strip()
     if len(text) > 2 and (text[0], text[-1]) in (('"', '"'), ("“", "”"), ("«", "»"), ("「", "」")):
         text = text[1:-1].strip()
@@ -357,6 +362,8 @@ def stated(sentence: str) -> list[str]:
     whole = without_stop(without_lead(_BULLET.sub("", sentence.strip(), count=1)))
     if not whole:
         return []
+    if (other := _NO_BUT.match(whole)) and is_bare(other["meant"]):
+        return [other["meant"], other["no"], whole]
     if affirmation := _AFFIRMATION.match(whole):
         return [affirmation[1], whole]
     if nothing := _NOTHING.match(whole):
@@ -369,6 +376,13 @@ def stated(sentence: str) -> list[str]:
         return _with_shorter(whole)
     if values := computed(whole):
         return values
+    masked = _MATH.sub(lambda formula: "$" * len(formula[0]), whole)
+    if (noun := _NOUN_CLAUSE.match(masked)) and (values := _of_noun(whole, noun)):
+        return values
+    if count := _COUNTED_THINGS.match(whole):
+        return [count["number"]]
+    if meant := _INSTEAD.search(whole):
+        return [meant["meant"]] if is_bare(meant["meant"]) else []
     if _UNSURE.search(whole) or _NEGATED.search(whole):
         return []
     return _after_copula(whole) or _only_value(whole)
@@ -391,6 +405,46 @@ def computed(sentence: str) -> list[str]:
     ):
         return []
     return list(dict.fromkeys(after[:end].strip() for end in ends))
+
+
+_NO_BUT = re.compile(
+    r"(?P<no>no|nope|nein|non|não|нет)[,;:]\s(?:it|that|this|the (?:answer|value|result))(?:['’]s|\sis)\s(?:actually |really )?"
+    r"(?P<meant>(?=[^a-z]{0,12}[\d$\\])(?!not\b)\S.{0,60})$",
+    re.IGNORECASE,
+)
+"""`Is it 9? No, it is 10.`"""
+_NOUN_CLAUSE = re.compile(
+    r"(?:the|our|his|her|their|its)\s(?P<noun>[^,;:.!?]{2,80}?)\s(?:that|which|who|whose|where)\s(?P<clause>[^;:!?]{3,120})"
+    r"\s(?:is|are|was|were|equals)\s(?:thus |therefore |then |exactly |equal to )?(?=\S)",
+    re.IGNORECASE,
+)
+"""`The pair that solves the system is (7, 6)`: the clause belongs to the noun, and has a verb of its own."""
+_NOT_A_VALUE = re.compile(
+    r"\b(?:fact|claim|claims|belief|idea|assumption|hypothesis|condition|case|guess|answer|mistake|error|student|first|"
+    r"next|previous|initial|original|wrong)\b",
+    re.IGNORECASE,
+)
+_OTHERWISE = re.compile(r"\b(?:not|if|unless|would|suppose|wrong|because|since|never)\b|n['’]t\b", re.IGNORECASE)
+_COUNTED_THINGS = re.compile(
+    r"there\s(?:are|exist|will be)\s(?:exactly |only |precisely |a total of |in total )?"
+    r"(?P<number>\$?\d[\d,]{0,30}\$?)\s(?!(?:more|less|fewer|times|or|to|and|more|additional|other|extra|per|out|of|by)\b)"
+    r"[a-z][^\d,;:$\\]{1,120}$",
+    re.IGNORECASE,
+)
+_INSTEAD = re.compile(
+    r"^(?:[\w' ]{0,30}\s)?not\s[^,;.]{1,40}?,?\s(?:it|that)(?:\sis|['’]s)\s(?P<meant>(?!not\b)[^\s,;](?:[^,;]|,(?=\d)){0,60})$",
+    re.IGNORECASE,
+)
+"""`It is not 9, it is 10`."""
+
+
+def _of_noun(sentence: str, noun: re.Match[str]) -> list[str]:
+    rest = sentence[noun.end() :].strip()
+    if _VERB.search(noun["noun"]) or _NOT_A_VALUE.search(noun["noun"]) or _OTHERWISE.search(sentence):
+        return []
+    if not re.search(r"\s", noun["clause"].strip()) or not is_bare(rest) or not re.search(r"[\d$\\]", rest):
+        return []
+    return _with_shorter(rest)
 
 
 def _with_shorter(text: str) -> list[str]:
@@ -438,7 +492,7 @@ def _only_value(sentence: str) -> list[str]:
         numbers = [
             match
             for match in _NUMBER.finditer(_MATH.sub(lambda formula: " " * len(formula[0]), part))
-            if not _NAMED.search(part[max(0, match.start() - 24) : match.start()])
+            if not _NAMED.search(before := part[max(0, match.start() - 24) : match.start()]) or _GROWS.search(before)
         ]
         found = formulas + numbers
         if len(found) == 1:
@@ -479,6 +533,11 @@ def _unit_end(text: str, at: int, most: int = 3) -> int:
         if not word[1].isascii() and re.search(r"[\u3000-\u9fff\uac00-\ud7af]", word[1]):
             break
     return at
+
+
+def names_a_number(words: str) -> bool:
+    """Whether a number behind `words` is part of a name ("step 3"), or is changed by them ("twice 3")."""
+    return _NAMED.search(f"{words.strip()[-24:]} ") is not None
 
 
 def without_tail(text: str) -> list[str]:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
 from cord_worker.verify.boxes import last_boxed
+
+_ENDED = re.compile(r"\bfinal answer is:? ?(?P<answer>(?:(?!final answer is).){1,400}?)\.? I hope it is correct\b", re.DOTALL)
+
+_UNCLOSED = re.compile(r"\\boxed ?\{(?P<answer>[^\n]{1,400})$")
+"""A box whose end was cut off with the text's."""
 
 
 def answer_of_solution(text: str) -> str | None:
-    r"""The content of the last `\boxed{…}`, else what follows the last `####` (GSM8K); None where there is neither."""
+    r"""The content of the last `\boxed{…}`, else what follows the last `####` (GSM8K), else what stands in the last
+    `The final answer is …. I hope it is correct.` (Minerva); None where there is none of them."""
     boxed = last_boxed(text)
     if boxed is not None:
         return boxed
     _, mark, rest = text.rpartition("####")
     answer = rest.strip()
-    return answer if mark and answer else None
+    if mark and answer:
+        return answer
+    if cut := _UNCLOSED.search(text):
+        return cut["answer"].strip()
+    ended = list(_ENDED.finditer(text))
+    return ended[-1]["answer"].strip() if ended else None

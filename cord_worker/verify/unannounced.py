@@ -19,6 +19,12 @@ _EXPLAINS = re.compile(
     re.IGNORECASE,
 )
 _DISPLAYS = re.compile(r"\$\$([^$]{1,400})\$\$|\\\[((?:(?!\\\]).){1,400})\\\]", re.DOTALL)
+_BEFORE_FORMULA = re.compile(
+    r"(?!.{0,60}\b(?:not|no|wrong|incorrect|if|question|problem|given|guess)\b)(?P<words>[A-Za-z][A-Za-z ]{1,60}):?\s?"
+    r"(?:\$(?P<one>[^$]{1,600})\$|\\\((?P<two>(?:(?!\\\)).){1,600})\\\))\.?",
+    re.DOTALL | re.IGNORECASE,
+)
+"""A few words, and a formula that ends the whole text."""
 _EMPTY_TAG = re.compile(r"</?[a-z_]{1,20}>|\[/?ANSWER\]")
 _LABELLED = re.compile(r"[(\[]?[A-J][)\].:]\s(?=\S)")
 _HOLLOW = re.compile(
@@ -58,6 +64,11 @@ def unannounced(text: str, spans: list[sentences.Sentence], found: list[Statemen
     if not found and "\n" not in whole and _LABELLED.match(whole) and len(whole) <= _SHORT_TEXT:
         return [Statement((whole,), GUESSED, 0, len(text))]
     result = _last_sentence(text, spans, _values_of_display(text, 0))
+    unread = not result or result[0].readings[0] == without_stop(whole)
+    if unread and not found and "\n" not in whole and (labelled := _BEFORE_FORMULA.fullmatch(whole)):
+        formula = (labelled["one"] or labelled["two"]).strip()
+        if not sentences.names_a_number(labelled["words"]):
+            return [Statement((formula, without_stop(whole)), GUESSED, 0, len(text), loose=True)]
     if not (result or found) and len(whole) <= _SHORT_TEXT and "\n" not in whole:
         return [Statement((without_stop(whole), whole), GUESSED, 0, len(text), loose=True)]
     # What was only asked or supposed may be said later, but not in the same words.

@@ -79,6 +79,17 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _STOPS = ".。｡,;:、"
+_ESCAPED_GRID = re.compile(r"(?<!\\)\\\\begin\b")
+_ODD_BACKSLASHES = re.compile(r"(?<!\\)(?:\\\\)*\\(?!\\)")
+_SPACED_COMMA = re.compile(r"(?<=\d) ?\{ ?, ?\} ?(?=\d{3})")
+_GLUED_SPACE = re.compile(r"\\(q?quad)(?=[a-zA-Z](?![a-zA-Z]))")
+_FACTORS = re.compile(r"(?<=\d)( ?\^ ?(?:\d+|\{\d+\})) (?=\d+ ?\^)")
+_MONEY_BEHIND = re.compile(r"(-?\d[\d,. ]*?) ?\$")
+_BOLD_NUMBER = re.compile(
+    r"\\(?:mathbf|mathbb|mathcal|mathtt|mathscr|underline|displaystyle) ?\{ ?(-?\$?[\d.,]+%?|-?\\d?frac ?\{\d+\} ?\{\d+\}) ?\}"
+)
+_COLOUR = re.compile(r"\\(?:textcolor|color|colorbox) ?\{[a-zA-Z]{1,20}\} ?\{")
+_FONT = re.compile(r"\\(?:bf|rm|it|sf|tt|large|Large|LARGE|huge|Huge|small|normalsize|bfseries|boldmath)(?![a-zA-Z])")
 _TAGS = re.compile(r"</?(?:b|i|em|strong|u|p|br|span|center)\s*/?>|&nbsp;", re.IGNORECASE)
 
 
@@ -86,6 +97,9 @@ _TAGS = re.compile(r"</?(?:b|i|em|strong|u|p|br|span|center)\s*/?>|&nbsp;", re.I
 def clean(text: str) -> str:
     """`text` as the comparing functions want it."""
     text = one_form(text.strip())
+    if _ESCAPED_GRID.search(text) and not _ODD_BACKSLASHES.search(text):
+        text = text.replace("\\\\", "\\")
+    text = text.replace('\\"', '"')
     if "<" in text or "&" in text:
         text = re.sub(r"<su([pb])>([^<]{1,40})</su[pb]>", lambda m: ("^" if m[1] == "p" else "_") + f"{{{m[2]}}}", text)
         text = _TAGS.sub(" ", text)
@@ -101,8 +115,10 @@ def clean(text: str) -> str:
     text = _PAIRED.sub(lambda match: f" {match[1] or match[2]} ", text).replace("$", _DOLLAR)
     if "\\" in text or "~" in text:
         text = _latex(text)
-    text = text.replace("{,}", ",")
+    text = _FACTORS.sub(r"\1 \\cdot ", _SPACED_COMMA.sub(",", text).replace("{,}", ","))
     text = re.sub(r"\s+", " ", _peeled(text)).replace(_DOLLAR, "$").strip()
+    if text.endswith("$") and (money := _MONEY_BEHIND.fullmatch(text)):
+        text = f"${money[1]}"
     return _peeled(text).replace(_ROW, "\\\\")
 
 
@@ -132,9 +148,11 @@ def _without_emphasis(text: str) -> str:
 
 def _latex(text: str) -> str:
     text = re.sub(r",\\[!,;: ]\s*(?=\d)|\{,\}", ",", text).replace(r"\!", "")
+    text = _GLUED_SPACE.sub(r"\\\1 ", text)
     text = _SPACE.sub(" ", text)
     text = text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\_", "_").replace(r"\|", "|")
-    text = _unwrapped(text)
+    text = _FONT.sub(" ", _COLOUR.sub("{", text))
+    text = _BOLD_NUMBER.sub(r"\1", _unwrapped(text))
     text = _COMMAND.sub(_renamed, text)
     if text.count(r"\(") == text.count(r"\)") > 0:
         text = text.replace(r"\(", " ").replace(r"\)", " ")

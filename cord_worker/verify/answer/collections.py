@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from cord_worker.verify.answer import equations, expression, labels, numbers, quantities, realsets, structures
@@ -15,6 +15,10 @@ from cord_worker.verify.answer.value import compare_constants, same_value
 MAX_ITEMS = 200
 _MAX_UNORDERED = 60
 _SIGN = re.compile(r"\\pm(?![a-z])|\\mp(?![a-z])|\+/-|\+-")
+_DECIMAL_COMMA = re.compile(r"-?(?:0,\d+|\d+,\d{1,2})")
+"""A comma without a space that cannot part thousands."""
+_DECIMAL_POINT = re.compile(r"-?\d+\.\d+")
+_BETWEEN_SOLUTIONS = re.compile(r" ?; ?(?:or |and )?|,? or ")
 Item = str | Node
 
 
@@ -41,6 +45,8 @@ def elements(text: str) -> Elements:
             if len(pieces) > 1 and sum("=" in piece for piece in pieces) > 1:
                 break
             name, text = equation.name, equation.right
+    if (solutions := _solutions(text)) is not None:
+        return solutions
     brackets = structures.bracketed(text)
     if brackets is not None and (len(brackets.items) > 1 or brackets.kind == "set" or brackets.kind == "square"):
         return Elements(_expanded(brackets.items), brackets.kind, name=name)
@@ -60,6 +66,22 @@ def elements(text: str) -> Elements:
         items = (named[0][1] if named[0] else parts.items[0], *parts.items[1:])
         return Elements(_expanded(items), "list", parts.joined, name=name)
     return Elements(_expanded(parts.items), "list", parts.joined, name=name)
+
+
+def _solutions(text: str) -> Elements | None:
+    """`x=1, y=2; x=3, y=4`: several solutions, each of which is a tuple in the order of its names."""
+    if text.count("=") < 4 or not _BETWEEN_SOLUTIONS.search(text):
+        return None
+    tuples: list[str] = []
+    names: tuple[str, ...] = ()
+    for piece in _BETWEEN_SOLUTIONS.split(text)[:MAX_ITEMS]:
+        named = sorted(one for item in structures.split(piece).items if (one := _named(item)) is not None)
+        found = tuple(name for name, _ in named)
+        if len(found) != len(structures.split(piece).items) or len(set(found)) < 2 or (names and names != found):
+            return None
+        names = found
+        tuples.append(f"({', '.join(value for _, value in named)})")
+    return Elements(tuple(tuples), "list") if len(tuples) > 1 else None
 
 
 def _named(item: str) -> tuple[str, str] | None:
@@ -90,6 +112,10 @@ def compare_elements(reference: Elements, given: Elements, context: Context) -> 
             equal = _without_order(reference.items, given.items, context, repeated=False).equal
             return Outcome(False if equal is False else None, "a tuple for a set")
         return _without_order(reference.items, given.items, context, repeated=False)
+    if len(reference.items) < len(given.items) and reference.kind == given.kind == "list" and not context.ordered:
+        # A list of points is a set: naming one twice adds none.
+        if all(isinstance(item, str) and structures.bracketed(item) for item in given.items):
+            given = replace(given, items=tuple(dict.fromkeys(_unspaced(item) for item in given.items)))
     if len(reference.items) != len(given.items):
         if given.kind == "set" and reference.kind == "list":
             return _without_order(reference.items, given.items, context, repeated=False)
@@ -108,6 +134,10 @@ def compare_elements(reference: Elements, given: Elements, context: Context) -> 
             return Outcome(None, "the elements of a tuple, without its brackets")
         return in_order
     return _as_list(reference, given, context)
+
+
+def _unspaced(item: Item) -> Item:
+    return item.replace(" ", "") if isinstance(item, str) and not re.search(r"\\[a-z]|[a-z]{2}", item) else item
 
 
 def _as_list(reference: Elements, given: Elements, context: Context) -> Outcome:
@@ -169,9 +199,17 @@ def _by_names(reference: Elements, given: Elements, context: Context) -> Outcome
     names = [re.sub(r"\W", "", name) for name in listed.names or ()]
     if in_order.equal and given.names and reference.kind == "tuple" and names == sorted(names):
         return Outcome(True, "the same coordinates, by their names")
+    if in_order.equal and plain.kind == "list" and (names == sorted(names) or not _are_coordinates(names)):
+        return Outcome(True, "the same values, in the order of their names")
     if in_order.equal is False and not _without_order(reference.items, given.items, context, repeated=True).equal:
         return Outcome(False, "other values")
     return Outcome(None, "names on one side only")
+
+
+def _are_coordinates(names: Sequence[str]) -> bool:
+    """Letters that follow each other have an order of their own: `y=2, x=1` may be (1, 2) or (2, 1)."""
+    letters = "".join(sorted(name[:1] for name in names))
+    return letters in "abcdefghijklmnopqrstuvwxyz" or letters in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def _in_order(reference: Sequence[Item], given: Sequence[Item], context: Context) -> Outcome:
@@ -256,6 +294,8 @@ def list_family(reference: str, given: str, context: Context) -> tuple[str, Outc
     if wanted.kind == "list" and (comma := numbers.other_reading(reference)) is not None:
         found_number = quantities.bare(given)
         if found_number is not None and found_number.number and found_number.number.value == comma.value:
+            if _DECIMAL_COMMA.fullmatch(reference) and _DECIMAL_POINT.fullmatch(given):
+                return "number", Outcome(True, "the same number, with a decimal comma")
             return type_name, Outcome(None, "a list, or a decimal comma")
     found = elements(given)
     if wanted.kind == "tuple" and (other := _other_vector(wanted, given, context)) is not None:
@@ -287,6 +327,9 @@ def _labels(items: tuple[str, ...], joined: str, given: str, context: Context) -
         )
     if found != wanted:
         return "choice", Outcome(False, "other choices")
+    ranked = list(items) != sorted(items) and joined == ""
+    if ranked and context.ordered is None and tuple(items) != found_parts.items:
+        return "choice", Outcome(None, "choices that may be a ranking, in another order")
     if context.ordered and tuple(items) != found_parts.items:
         return "choice", Outcome(False, "the choices in another order")
     kinds = {joined, found_parts.joined}
@@ -346,6 +389,12 @@ def matrix_family(reference: str, given: str, context: Context) -> Outcome | Non
     flat = [cell for row in wanted.rows for cell in row]
     is_vector = len(wanted.rows) == 1 or len(wanted.rows[0]) == 1
     found = structures.matrix(given)
+    computed = structures.computed(given) if found is None else None
+    if computed is not None:
+        if (len(computed), len(computed[0])) != (len(wanted.rows), len(wanted.rows[0])) or wanted.determinant:
+            return Outcome(False, "a matrix of another size")
+        cells = [tree for row in computed for tree in row]
+        return _all((_same_node(one, tree) for one, tree in zip(flat, cells, strict=True)), "the same matrix, computed")
     if found is None:
         return _given_for_vector(flat, given, context) if is_vector else Outcome(False, "no matrix")
     if found.determinant != wanted.determinant:

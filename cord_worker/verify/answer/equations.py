@@ -13,13 +13,16 @@ from cord_worker.verify.answer.value import TooLarge, compare_constants, constan
 _LETTER = r"(?:[A-Za-z]|\\(?!frac|sqrt|pi(?![a-z])|sin|cos|tan|cot|sec|csc|log|ln|sum|int|angle|overline)[a-zA-Z]+ ?)"
 _SUBSCRIPT = r"(?:'{0,3}(?: ?_ ?(?:\{[^{}]{1,20}\}|\w))?'{0,3})"
 _CALL = r"(?: ?\([^()=]{1,40}(?:\([^()]{0,20}\)[^()]{0,20})?\))"
+_THING = rf"\|?[A-Z]{{1,4}}'?{_SUBSCRIPT}\|?"
+"""A length, an area, a volume: `AB`, `S_{ABC}`, `V_1`; a ratio of two of them has a value, and is no equation."""
 _NAME = re.compile(
     rf"{_LETTER}{_SUBSCRIPT}{_CALL}?"
     rf"|[a-zA-Z]\^ ?\{{?(?:-1|\(?\d\)?|'+)\}}? ?\([^()]{{1,20}}\)"  # the inverse or a derivative of a function, called
     r"|P ?\([^()]{1,60}(?:\([^()]{0,20}\))?[^()]{0,20}\)"
     r"|(?:m ?)?\\(?:angle|triangle|overline|overrightarrow|vec|hat|bar|mathbf|mathcal) ?\{?[A-Za-z]{1,4}\}?'?(?:_\w)?"
     r"|\|?[A-Z]{2,4}\|?|\[[A-Z]{3,6}\]|\\frac ?\{d[a-z]?\w?\} ?\{d[a-z]\}|d[a-z] ?/ ?d[a-z]"
-    r"|\|\\?[a-z]+\|"
+    r"|\|(?![xynm]\|)\\?[a-z]+\|"
+    rf"|{_THING}(?: ?[:/] ?{_THING}){{1,2}}|\\frac ?\{{ ?{_THING} ?\}} ?\{{ ?{_THING} ?\}}"
 )
 _WORDS = re.compile(r"(?:[A-Za-z]+(?:'s)?[ ,]?){1,8}")
 _TUPLE_OF_NAMES = re.compile(rf"\( ?{_LETTER}{_SUBSCRIPT}(?: ?, ?{_LETTER}{_SUBSCRIPT})+ ?\)")
@@ -79,6 +82,9 @@ def same_names(left: str, right: str) -> bool:
         return True
     if any(len(name) > 4 and re.fullmatch("[a-z ,']+", name) for name in (left, right)):
         return True
+    calls = [re.fullmatch(r"([a-zA-Z])\([a-z]\)", name) for name in (left, right)]
+    if calls[0] and calls[1] and calls[0][1] == calls[1][1]:
+        return True  # What their right sides say of the argument is compared.
     dependent = [name == "y" or re.fullmatch(r"[a-zA-Z]\([a-z]\)", name) is not None for name in (left, right)]
     return all(dependent) and "y" in (left, right)
 

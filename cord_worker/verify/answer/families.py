@@ -36,6 +36,9 @@ def compare_by_type(reference: str, given: str, context: Context) -> Found:
 
 def _number(reference: str, given: str, context: Context) -> Found | None:
     """The commonest reference, first."""
+    if re.fullmatch(r"-?0,\d{1,40}", reference):
+        # No separator of thousands stands behind a zero.
+        reference = reference.replace(",", ".")
     if (
         not (reference[0].isdigit() or reference[0] in "-.")
         or reference[-1].isalpha()
@@ -134,7 +137,8 @@ def _congruence(reference: str, given: str, _: Context) -> Found | None:
             and value.number is not None
             and (value.number.value - wanted.residue) % wanted.modulus == 0
         )
-        return "congruence", Outcome(None if near else False, "a number, not a residue")
+        family = re.search(r"(?<=\d)[a-z](?![a-z])", given) is not None
+        return "congruence", Outcome(None if near or family else False, "a number, not a residue")
     if wanted.name and found.name and wanted.name != found.name:
         return "congruence", Outcome(False, "of another name")
     same = (wanted.residue, wanted.modulus) == (found.residue, found.modulus)
@@ -290,7 +294,8 @@ def _equation(reference: str, given: str, context: Context) -> Found | None:
     if found is None:
         if name is None:
             left = values.value(wanted.left)
-            if left is not None and not expression.symbols(left.value):
+            right = values.value(wanted.right)
+            if left is not None and not expression.symbols(left.value) and right and not expression.symbols(right.value):
                 return "equation", Outcome(
                     context.same(wanted.right, given), "the right side of an equation without names"
                 )

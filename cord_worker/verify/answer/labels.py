@@ -27,7 +27,9 @@ def choice(text: str) -> str | None:
     if match := re.fullmatch(r"\(([a-j])\)", text):
         return match[1].upper()
     match = _LABELLED.fullmatch(text)
-    return (match[1] or match[2] or match[3]).upper() if match else None
+    if match is None or _LETTER.fullmatch(match["text"]):
+        return None  # `(A), (C)` are two of them.
+    return (match[1] or match[2] or match[3]).upper()
 
 
 def chosen(text: str) -> str | None:
@@ -41,7 +43,7 @@ def chosen(text: str) -> str | None:
         others = {one or two for one, two in _BRACKETED.findall(match["text"])} - {letter}
         joined = re.match(r"(?:and|or|&|,|/)\s", match["text"]) or re.search(r"\b(?:and|or) [A-J]\b", match["text"])
         return "" if others or joined else letter
-    if match := re.fullmatch(r"([A-J])(?:,| because| since| as|: | - ).*", text, re.DOTALL):
+    if match := re.fullmatch(r"([A-J])(?:,| because| since| as|: | - | fits | is (?:correct|right|best|the best|most likely)\b).*", text, re.DOTALL):
         return match[1] if len(set(_NAMED_LETTER.findall(text))) == 1 else ""
     named = set(_NAMED_LETTER.findall(text))
     return "" if len(named - {"A", "I"}) + ("A" in named) > 1 else None
@@ -213,6 +215,9 @@ def same_text(reference: str, given: str) -> tuple[bool | None, str]:
     head, _, tail = given.partition(",")
     if tail and _plain(head) == left and _is_place(tail):
         return True, "the same place, with its country"
+    if tail and reference[0].isupper() and _plain(head) == left and re.match(r" (?:the|an?) ", tail):
+        changed = re.search(r"\b(?:or|not|no|never|wrong|incorrect|instead|false|isn't|rather)\b", tail)
+        return (None if changed else True), "the same name, with what it is"
     if len(left) <= len(right) <= len(left) + 8 and not _NEGATIONS & (set(right) ^ set(left)):
         contained = any(right[at : at + len(left)] == left for at in range(len(right) - len(left) + 1))
         if contained and not {"or", "and"} & (set(right) - set(left)) and "," not in given:

@@ -37,7 +37,7 @@ class Number:
 
 
 _PLAIN = re.compile(r"(?P<whole>\d*)(?:\.(?P<decimals>\d*))?(?:[eE](?P<exponent>[-+]?\d{1,4}))?")
-_ENGLISH = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_ENGLISH = re.compile(r"(?!0,)\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _INDIAN = re.compile(r"\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?")
 _SPACED = re.compile(r"\d{1,3}(?:[ '_]\d{3})+(?:[.,]\d+)?")
 _EUROPEAN = re.compile(r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}")
@@ -81,7 +81,7 @@ _AFTER = re.compile(
 )
 _SIGNED = re.compile(r"(?:(?P<minus>-|minus |negative )|(?P<plus>\+|plus |positive )) ?(?P<rest>.+)", re.IGNORECASE)
 _TENTHS = re.compile(r"(?P<number>\d+)[ -](?P<part>[a-zA-Z]+)")
-_ABOUT = re.compile(r"(?:\\approx|\\simeq|\\sim|~|about|approximately|approx\.?|around|roughly|nearly|almost) ?(?=\S)")
+_ABOUT = re.compile(r"(?:\\approx|\\simeq|\\sim|~|about|approximately|approx\.?|around|roughly) ?(?=\S)")
 
 
 def without_about(text: str) -> str:
@@ -244,7 +244,12 @@ def may_be_rounded(written: Number, exact: Fraction) -> bool:
     """Whether `written` is `exact`, which has no end as a decimal, rounded or cut to at least six places."""
     if _ends(exact):
         return False
-    return is_rounding(written, lambda step: abs(written.value - exact) < step)
+    return is_rounding(written, lambda step: rounded_or_cut(written.value, exact, step))
+
+
+def rounded_or_cut(written: Fraction, exact: Fraction, step: Fraction) -> bool:
+    """Whether `written` is `exact` rounded to, or cut at, a multiple of `step`."""
+    return 2 * abs(written - exact) <= step or (written * exact >= 0 and 0 <= abs(exact) - abs(written) < step)
 
 
 def is_rounding(written: Number, is_within: Callable[[Fraction], bool]) -> bool:

@@ -64,6 +64,7 @@ _EXCEPT = re.compile(
 )
 _BUILDER = re.compile(r"\\\{ ?([a-zA-Z])(?: ?\\in ?\\mathbb ?\{R\})? ?(?:\||:) ?(.+)\\\}")
 _MEMBER = re.compile(r"[a-zA-Z](?:_\w)? ?(?:\\in(?![a-z])| in ) ?(.+)")
+_CALL = re.compile(r"[a-zA-Z] ?\( ?[a-zA-Z] ?\)")
 _OPS = re.compile(r"<=|>=|!=|\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])|<|>|=")
 _PLAIN_OP = {"<=": "<=", ">=": ">=", "!=": "!=", "\\le": "<=", "\\ge": ">=", "\\ne": "!=", "<": "<", ">": ">", "=": "="}
 _MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}
@@ -217,7 +218,8 @@ def _solutions(text: str) -> tuple[RealSet, str | None] | None:
     if chain is None or chain[1] == ["="]:
         return None
     sides, signs = chain
-    trees = [_value(side) for side in sides]
+    # `0 < f(x) < 1` is about the value of f.
+    trees = [("sym", "y") if _CALL.fullmatch(side) else _value(side) for side in sides]
     known_trees = [tree for tree in trees if tree is not None]
     if len(known_trees) != len(trees):
         return None

@@ -14,12 +14,16 @@ _CLOSE = {")": 1, "]": 1, "}": 1}
 _WORDS = re.compile(
     r",? (?:and|or|und|oder|et|ou|и|или|和|或|또는|و|أو|as well as) "
     r"|(?<=[\w)}]) ?(?:或|和|以及|또는) ?(?=[\w(\\-])|,? & |(?<!\\)\\(?:lor|land) "
+    r"|(?<=[\d)}\]]) ?(?:or|and) ?(?=[\d(\[\\-]|[A-Za-z](?:_\w)?(?: ?\([a-z]\))? ?=)"
 )
 _THOUSANDS = re.compile(r",\d{3}(?!\d)")
 _OR = re.compile(r"\b(?:or|oder|ou|или)\b|\\lor|或|또는|أو")
 _AND = re.compile(r"\b(?:and|und|et|as well as)\b|&|\\land|和|以及|(?:^|\s)(?:и|و)(?:\s|$)")
 _MATRIX = re.compile(
     r"\\begin ?\{(?P<kind>[a-zA-Z]*matrix|array)\*?\}(?: ?\{[lcr| ]*\})?(?P<body>.*)\\end ?\{(?P=kind)\*?\}", re.DOTALL
+)
+_BRACKETED_GRID = re.compile(
+    r"(?:\[|\() ?(\\begin ?\{(?:array|matrix)\}.*\\end ?\{(?:array|matrix)\}) ?(?:\]|\))\Z", re.DOTALL
 )
 _MAX_PARTS = 200
 
@@ -64,7 +68,7 @@ def split(text: str, *, inside: bool = False) -> Parts:
         elif char in _CLOSE:
             depth -= 1
         elif depth <= 0:
-            word = _WORDS.match(text, at) if char in ", 或和以또" else None
+            word = _WORDS.match(text, at) if char in ", 或和以또oa" else None
             if word is not None and at > start:
                 joints.append(word[0])
                 parts.append(text[start:at])
@@ -135,7 +139,8 @@ class Matrix:
 @lru_cache(maxsize=128)
 def matrix(text: str) -> Matrix | None:
     """A LaTeX matrix or a list of lists of one length."""
-    if match := _MATRIX.fullmatch(text.strip()):
+    text = text.strip()
+    if match := _MATRIX.fullmatch(_BRACKETED_GRID.sub(r"\1", text)):
         body = match["body"]
         if r"\begin" in body:
             return None
@@ -154,6 +159,67 @@ def matrix(text: str) -> Matrix | None:
             return None
         found.append(row.items)
     return Matrix(tuple(found)) if len({len(row) for row in found}) == 1 else None
+
+
+_GRID = re.compile(r"\\begin ?\{([a-z]*matrix)\}(?:(?!\\begin|\\end).)*\\end ?\{\1\}", re.DOTALL)
+_OPERATION = re.compile(r" ?(\+|-|\\cdot|\\times|\*|) ?")
+_MAX_CELLS = 16
+Trees = tuple[tuple[Node, ...], ...]
+
+
+def computed(text: str) -> Trees | None:
+    """The value of a sum, a difference or a product of small matrices, which nothing else stands beside."""
+    grids = list(_GRID.finditer(text))
+    if not 1 <= len(grids) <= 4 or text[grids[-1].end() :].strip():
+        return None
+    factor = _factor(text[: grids[0].start()].strip())
+    if factor is None or (len(grids) == 1 and factor == expression.number(1)):
+        return None
+    terms: list[Trees] = []
+    for before, grid in zip([None, *grids], grids, strict=False):
+        sign = _OPERATION.fullmatch(text, before.end(), grid.start()) if before else None
+        cells = _trees(grid[0])
+        if cells is None or (before and sign is None):
+            return None
+        if sign is None or sign[1] in ("+", "-"):
+            negative = sign is not None and sign[1] == "-"
+            signed = ("neg", expression.number(1)) if negative else expression.number(1) if terms else factor
+            terms.append(tuple(tuple(("mul", (signed, cell)) for cell in row) for row in cells))
+            continue
+        product = _product(terms[-1], cells)
+        if product is None:
+            return None
+        terms[-1] = product
+    if len({(len(term), len(term[0])) for term in terms}) != 1:
+        return None
+    return tuple(tuple(("add", cells) for cells in zip(*rows, strict=True)) for rows in zip(*terms, strict=True))
+
+
+def _factor(text: str) -> Node | None:
+    """The number before a matrix: 1 where there is none."""
+    if text in ("", "-"):
+        return expression.number(-1 if text else 1)
+    tree = expression.parse(re.sub(r" ?(?:\\cdot|\\times|\*)$", "", text)) if len(text) < 60 else None
+    return None if tree is None or expression.symbols(tree) else tree
+
+
+def _trees(text: str) -> Trees | None:
+    found = matrix(text)
+    if found is None or found.determinant or len(found.rows) * len(found.rows[0]) > _MAX_CELLS:
+        return None
+    trees = [[expression.parse(cell) for cell in row] for row in found.rows]
+    known = tuple(tuple(tree for tree in row if tree is not None) for row in trees)
+    return known if all(len(row) == len(found.rows[0]) for row in known) else None
+
+
+def _product(left: Trees, right: Trees) -> Trees | None:
+    if len(left[0]) != len(right):
+        return None
+    columns = list(zip(*right, strict=True))
+    return tuple(
+        tuple(("add", tuple(("mul", pair) for pair in zip(row, column, strict=True))) for column in columns)
+        for row in left
+    )
 
 
 _BASES = ("i", "j", "k")

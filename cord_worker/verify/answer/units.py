@@ -166,6 +166,10 @@ _NOT_NOUNS = frozenset(
     "fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths hundredth "
     "hundredths thousandth thousandths k mn bn ago clock short approximately maybe perhaps root power log sin cos tan "
     "prozent percentile percentiles weniger mehr menos moins scores nahi nahin kein keine ohne sin sans "
+    "as bound trăm nghìn ngàn vạn triệu tỷ tỉ chục tá ratus ribu juta miliar triliun puluh lusin yüz bin milyon milyar "
+    "hundert millionen milliarden dutzend cien cientos miles millones millón docenas cent cents mille mila millions "
+    "milliards douzaines milioni miliardi milhão milhões bilhões тысяч тысячи миллионов миллиона сотен десятков дюжин "
+    "tysięcy tysiące miliony milionów honderd duizend miljoen miljard "
     "oder und ou et o y e и или nicht pas no non не sqrt pi or, and, max min mil mille tausend mio mrd".split()
 )
 _PREPOSITIONS = re.compile(
@@ -186,6 +190,13 @@ _HAN = re.compile(
     "?[\u3040-\u30ff\u3400-\u9fff]{0,4}"
 )
 _OWN_WORDS = re.compile(r"[\u0621-\u064a\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_INDIC = re.compile(r"[\u0900-\u0dff\u0e00-\u0e7f]{2,20}(?: [\u0900-\u0dff\u0e00-\u0e7f]{2,20})?")
+_NOT_INDIC = re.compile(
+    r"(?:^| )(?:सौ|हज़ार|हजार|लाख|करोड़|करोड|अरब|दर्जन|दशमलव|प्रतिशत|नहीं|से|तक|या|और|आधा|आधे|गुना|कम|ज़्यादा|ज्यादा|अधिक|"
+    r"शून्य|एक|दो|तीन|चार|पाँच|पांच|छह|सात|आठ|नौ|दस|শত|শো|হাজার|লক্ষ|লাখ|কোটি|ডজন|না|নয়|থেকে|বা|এবং|অর্ধেক|গুণ|কম|বেশি)(?: |$)"
+    r"|ร้อย|พัน|หมื่น|แสน|ล้าน|โหล|ไม่|หรือ|ถึง|กว่า|เท่า|ครึ่ง|และ"
+)
+"""Words of number, doubt and denial in Hindi, Bengali and Thai."""
 _NOT_HAN = re.compile(
     "[百千万萬亿億兆多余餘或和是不非错錯倍半以左约約打分之一二三四五六七八九十两兩负負至到比]|未|超|ない|じゃ|以"
 )
@@ -379,7 +390,7 @@ def _noun(text: str) -> Unit | None:
     for word in words:
         if not re.fullmatch(r"[^\W\d_]+(?:['-][^\W\d_]+)*", word) or word.casefold().strip(".") in _NOT_NOUNS:
             return None
-    if len(words[-1]) < 3 or (words[-1].isupper() and len(words[-1]) < 4):
+    if (len(words[-1]) < 3 and (text.isascii() or len(words) < 2)) or (words[-1].isupper() and len(words[-1]) < 4):
         return None
     named = [*(word.casefold() for word in words[:-1]), singular(words[-1].casefold())]
     return Unit(((f"noun {' '.join(named)}", 1),))
@@ -429,6 +440,8 @@ def _foreign(text: str) -> Unit | None:
     name = _UNITS.get(text) or _CURRENCY.get(text) or _CASELESS.get(text.casefold())
     if name:
         return Unit(((name, 1),)) if name != "unit" else Unit(())
+    if _INDIC.fullmatch(text):
+        return None if _NOT_INDIC.search(text) else Unit((("noun " + text, 1),))
     square = re.fullmatch("(平方|立方|مربع|квадратных )(.+)", text)
     if square and (name := _UNITS.get(square[2])):
         return Unit(((name, 3 if square[1] == "立方" else 2),))

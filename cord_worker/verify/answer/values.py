@@ -25,6 +25,8 @@ _COUNTED = re.compile(
     r"(?:(?:the )?(?:year|option|choice|number|no\.|nr\.|answer|case|step|day|room|page|chapter)|#) ?(?=\d)",
     re.IGNORECASE,
 )
+_FOREIGN_LABEL = re.compile(r"^\(?[А-Еа-еأبجده가나다라마甲乙丙丁ก-จ]\)\s?(?=[-\d$\\])")
+"""The letter of an option, of another alphabet."""
 _REFUSED = re.compile(
     r"\b(?:not|isn't|wrong|incorrect|false|never|neither|nor|except|unlike|than|least|most)\b|以上|以下|以内|不|非|이상|이하|미만|초과|아니|ليس|ليست",
     re.IGNORECASE,
@@ -94,6 +96,8 @@ def _permuted(reference: str, given: str) -> bool:
 
 def compare_value(wanted: Quantity, given: str, context: Context) -> Outcome:
     """Whether `given` has the value `wanted`."""
+    if wanted.number is not None:
+        given = _FOREIGN_LABEL.sub("", given, count=1)
     given = _COUNTED.sub("", given, count=1) if wanted.number is not None and _COUNTED.match(given) else given
     if wanted.number is not None and (word := numerals.foreign(given)) is not None and word == wanted.number.value:
         return Outcome(True, "the same number in words")
@@ -132,6 +136,10 @@ def _same(wanted: Quantity, found: Quantity, given: str, context: Context) -> Ou
     zeros = re.fullmatch(r"\d+,0+", given) is not None
     if other is not None and wanted.number is not None and other.value == wanted.number.value and not zeros:
         return Outcome(None, "a decimal sign, or a separator of thousands")
+    if other is None and not found.unit.empty and (dotted := re.search(r"(?<![\d.,])[1-9]\d{0,2}\.\d{3}(?![\d.,])", given)):
+        thousands = numbers.other_reading(dotted[0])
+        if thousands is not None and wanted.number is not None and thousands.value == wanted.number.value:
+            return Outcome(None, "a decimal sign, or a separator of thousands")
     tight = expression.parse_tight(given)
     if tight is not None and same_value(wanted.value, tight):
         return Outcome(None, "what the slash or the power reaches is not clear")
@@ -214,6 +222,8 @@ def _no_value(wanted: Quantity, given: str, context: Context) -> Outcome:
     members = figures.ratio(given)
     if members is not None and len(members) == 2:
         quotient = ("div", members[0].value, members[1].value)
+        if members[1].value == expression.number(1) and same_value(wanted.value, quotient):
+            return Outcome(None, "a ratio to one, or a value")
         if re.fullmatch(r"\d{1,2}:\d{2}", given):
             return Outcome(None, "a time, or a ratio")
         return as_outcome(same_value(wanted.value, quotient), "the same ratio", "another ratio")
