@@ -71,7 +71,7 @@ _UNSURE = re.compile(
     re.IGNORECASE,
 )
 _NEGATED = re.compile(
-    r"\b(?:not|never|neither|nor|cannot|false that|wrong that|untrue|doubt|no way|no creo|no pienso|non credo|"
+    r"\b(?:not|never|neither|nor|cannot|false that|wrong that|untrue|doubt|impossible (?:for|that)|no way|no creo|no pienso|non credo|"
     r"não acho|não creio|no longer|hardly|anything but|"
     r"nicht|kein\w*|pas|ne|не|nie|nao|não|non|niet|geen|değil|bukan|không|inte|"
     r"ikke)\b|n['’]t\b|不|没|沒|ない|ません|아니|않|없|ليس|لا |नहीं|ไม่",
