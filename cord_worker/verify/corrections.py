@@ -126,7 +126,8 @@ _CONFIRMS = re.compile(
 _UNCONFIRMED = re.compile(
     r"\b(?:not|n['’]t|isn['’]t|never|in)\s?(?:quite |actually |really )?(?:right|correct|confirm\w*|consistent|"
     r"match\w*|agree\w*|valid|true)|"
-    r"stimmt (?:so )?nicht|nicht (?:ganz )?(?:richtig|korrekt)|n['’]est pas (?:correct|juste|exact)|no es correct|non è corrett|"
+    r"stimmt (?:so )?nicht|nicht (?:ganz )?(?:richtig|korrekt)|n['’]est pas (?:correct|juste|exact)|no es correct"
+    r"|non è corrett|"
     r"не верно|不正确|不正確|不一致|неверно|неправильно|غير صحيح|nicht korrekt|incorrect",
     re.IGNORECASE,
 )

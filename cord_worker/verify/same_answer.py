@@ -135,7 +135,7 @@ def _of_rows(found: str) -> list[str]:
     names = [one.name for one in read if one is not None and one.name]
     if len(names) == len(rows) > 1 and len(set(names)) == len(rows):
         return [clean(", ".join(rows))]
-    return [clean(rows[-1])] if rows and (len(rows) == 1 or len(set(names)) <= 1) else []
+    return [clean(rows[-1].removeprefix("= "))] if rows and (len(rows) == 1 or len(set(names)) <= 1) else []
 
 
 def _compare_parts(reference: str, given: str, context: Context) -> Outcome:

@@ -71,7 +71,8 @@ _UNSURE = re.compile(
     re.IGNORECASE,
 )
 _NEGATED = re.compile(
-    r"\b(?:not|never|neither|nor|cannot|false that|wrong that|untrue|doubt|no way|no creo|no pienso|non credo|"
+    r"\b(?:not|never|neither|nor|cannot|false that|wrong that|untrue|doubt|"
+    r"impossible (?:for|that)|no way|no creo|no pienso|non credo|"
     r"não acho|não creio|no longer|hardly|anything but|"
     r"nicht|kein\w*|pas|ne|не|nie|nao|não|non|niet|geen|değil|bukan|không|inte|"
     r"ikke)\b|n['’]t\b|不|没|沒|ない|ません|아니|않|없|ليس|لا |नहीं|ไม่",
@@ -97,7 +98,9 @@ _COPULA = re.compile(
     r"works? out to|amounts? to|totals|"
     r"ist|sind|beträgt|lautet|war|kostet|est|sont|vaut|était|es|son|vale|era|è|sono|é|são|is gelijk aan|bedraagt|"
     r"равно|равна|равен|равны|составляет|это|—|"
-    r"wynosi|jest|je|adalah|sama dengan|là|bằng|är|er|on(?!\s(?:the|an?|his|her|its|their|my|our|\w+days?)\b)|este|είναι)(?:\s(?:therefore|thus|then|so|just|simply|"
+    r"wynosi|jest|je|adalah|sama dengan|là|bằng|är|er|"
+    r"on(?!\s(?:the|an?|his|her|its|their|my|our|\w+days?)\b)|"
+    r"este|είναι)(?:\s(?:therefore|thus|then|so|just|simply|"
     r"exactly|equal to|given by|also|indeed|now|"
     r"actually|therefore equal to|gleich|égale? à|igual a|pari a|donc|also|somit))*\s?:?\s(?=\S)"
     r"|(?<=\S)\s?(?:等于|等於|为|為|是|共有|共|有|得)(?=\s?[\d$\\(\-])|(?<=\S)(?:は|가|이|은|는)\s?(?=[\d$\\(\-])|"
@@ -408,7 +411,8 @@ def computed(sentence: str) -> list[str]:
 
 
 _NO_BUT = re.compile(
-    r"(?P<no>no|nope|nein|non|não|нет)[,;:]\s(?:it|that|this|the (?:answer|value|result))(?:['’]s|\sis)\s(?:actually |really )?"
+    r"(?P<no>no|nope|nein|non|não|нет)[,;:]\s(?:it|that|this|the (?:answer|value|result))(?:['’]s"
+    r"|\sis)\s(?:actually |really )?"
     r"(?P<meant>(?=[^a-z]{0,12}[\d$\\])(?!not\b)\S.{0,60})$",
     re.IGNORECASE,
 )
@@ -432,7 +436,8 @@ _COUNTED_THINGS = re.compile(
     re.IGNORECASE,
 )
 _INSTEAD = re.compile(
-    r"^(?:[\w' ]{0,30}\s)?not\s[^,;.]{1,40}?,?\s(?:it|that)(?:\sis|['’]s)\s(?P<meant>(?!not\b)[^\s,;](?:[^,;]|,(?=\d)){0,60})$",
+    r"^(?:[\w' ]{0,30}\s)?not\s[^,;.]{1,40}?,?\s(?:it|that)(?:\sis|['’]s)\s"
+    r"(?P<meant>(?!not\b)[^\s,;](?:[^,;]|,(?=\d)){0,60})$",
     re.IGNORECASE,
 )
 """`It is not 9, it is 10`."""

@@ -86,7 +86,8 @@ _GLUED_SPACE = re.compile(r"\\(q?quad)(?=[a-zA-Z](?![a-zA-Z]))")
 _FACTORS = re.compile(r"(?<=\d)( ?\^ ?(?:\d+|\{\d+\})) (?=\d+ ?\^)")
 _MONEY_BEHIND = re.compile(r"(-?\d[\d,. ]*?) ?\$")
 _BOLD_NUMBER = re.compile(
-    r"\\(?:mathbf|mathbb|mathcal|mathtt|mathscr|underline|displaystyle) ?\{ ?(-?\$?[\d.,]+%?|-?\\d?frac ?\{\d+\} ?\{\d+\}) ?\}"
+    r"\\(?:mathbf|mathbb|mathcal|mathtt|mathscr|underline|displaystyle) ?\{ ?(-?\$?[\d.,]+%?"
+    r"|-?\\d?frac ?\{\d+\} ?\{\d+\}) ?\}"
 )
 _COLOUR = re.compile(r"\\(?:textcolor|color|colorbox) ?\{[a-zA-Z]{1,20}\} ?\{")
 _FONT = re.compile(r"\\(?:bf|rm|it|sf|tt|large|Large|LARGE|huge|Huge|small|normalsize|bfseries|boldmath)(?![a-zA-Z])")

@@ -112,10 +112,10 @@ def compare_elements(reference: Elements, given: Elements, context: Context) -> 
             equal = _without_order(reference.items, given.items, context, repeated=False).equal
             return Outcome(False if equal is False else None, "a tuple for a set")
         return _without_order(reference.items, given.items, context, repeated=False)
-    if len(reference.items) < len(given.items) and reference.kind == given.kind == "list" and not context.ordered:
+    more = len(reference.items) < len(given.items) and reference.kind == given.kind == "list"
+    if more and not context.ordered and all(isinstance(one, str) and structures.bracketed(one) for one in given.items):
         # A list of points is a set: naming one twice adds none.
-        if all(isinstance(item, str) and structures.bracketed(item) for item in given.items):
-            given = replace(given, items=tuple(dict.fromkeys(_unspaced(item) for item in given.items)))
+        given = replace(given, items=tuple(dict.fromkeys(_unspaced(item) for item in given.items)))
     if len(reference.items) != len(given.items):
         if given.kind == "set" and reference.kind == "list":
             return _without_order(reference.items, given.items, context, repeated=False)
@@ -393,8 +393,8 @@ def matrix_family(reference: str, given: str, context: Context) -> Outcome | Non
     if computed is not None:
         if (len(computed), len(computed[0])) != (len(wanted.rows), len(wanted.rows[0])) or wanted.determinant:
             return Outcome(False, "a matrix of another size")
-        cells = [tree for row in computed for tree in row]
-        return _all((_same_node(one, tree) for one, tree in zip(flat, cells, strict=True)), "the same matrix, computed")
+        trees = [tree for row in computed for tree in row]
+        return _all((_same_node(one, tree) for one, tree in zip(flat, trees, strict=True)), "the same matrix, computed")
     if found is None:
         return _given_for_vector(flat, given, context) if is_vector else Outcome(False, "no matrix")
     if found.determinant != wanted.determinant:

@@ -26,6 +26,7 @@ _NAME = re.compile(
 )
 _WORDS = re.compile(r"(?:[A-Za-z]+(?:'s)?[ ,]?){1,8}")
 _TUPLE_OF_NAMES = re.compile(rf"\( ?{_LETTER}{_SUBSCRIPT}(?: ?, ?{_LETTER}{_SUBSCRIPT})+ ?\)")
+_NEXT_NAME = re.compile(rf"[,;] ?(?:and |or )?{_LETTER}{_SUBSCRIPT}{_CALL}? ?$")
 _CONDITION = re.compile(
     r"(?:[,;]? ?\(? ?(?:where |for |with |and |when |if |such that )?(?:all |any |every |each |some )?"
     r"(?:integers? |real |natural |positive )*"
@@ -73,6 +74,8 @@ def equation(text: str) -> Equation | None:
     if chain is None:
         return None
     sides, _ = chain
+    if any(_NEXT_NAME.search(side) for side in sides[1:-1]):
+        return None  # `x = 1, y = 2`
     return Equation(sides[0], sides[-1], tuple(sides[1:-1]))
 
 

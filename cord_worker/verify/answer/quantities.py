@@ -30,7 +30,8 @@ _FEET = re.compile(
 _INCHES = re.compile(r"(?P<inches>\d+(?:\.\d+)?) ?(?:\"|'')")
 _UNIT_START = re.compile(
     r"(?<=[^a-zA-Z\\])(?=[a-zA-ZÀ-ÖØ-öø-ž€£¥₩¢$])|(?<=[^\u0400-\u04ff\u0600-\u06ff\uac00-\ud7af\u3040-\u9fff])"
-    r"(?=[\u0400-\u04ff\u0600-\u06ff\uac00-\ud7af\u3040-\u9fff])|(?<= )(?=[\u0900-\u0dff\u0e00-\u0e7f])|(?=\^ ?\\circ)|(?<=[\d)}])(?= ?/ ?[a-z]{2})"
+    r"(?=[\u0400-\u04ff\u0600-\u06ff\uac00-\ud7af\u3040-\u9fff])"
+    r"|(?<= )(?=[\u0900-\u0dff\u0e00-\u0e7f])|(?=\^ ?\\circ)|(?<=[\d)}])(?= ?/ ?[a-z]{2})"
     r"|(?<=[\d)} ])(?=\\frac ?\{(?:m|km|cm|miles?)\})|(?<=[\d)} ])(?=\\Omega|\\mu)"
     r"|(?<=[一二两三四五六七八九十百千万])(?=[\u3040-\u9fff])"
 )
