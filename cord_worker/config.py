@@ -447,7 +447,8 @@ class SearchConfig(_Section):
         description="Where candidates are ranked, their scores (with length_normalisation, what it makes of them) are "
         "rounded to a multiple of this, so that a smaller difference, which may be the prover's noise, does not "
         "decide. Of those that are tied then, the one with fewer steps, of the better parent, of the teacher that is "
-        "named first is ahead. 0 is the paper's: every difference counts. The score itself is stored as it is.",
+        "named first is ahead. 0 is the paper's: every difference counts. The score itself is stored as it is. Without "
+        "effect where something else than scores ranks (selection).",
     )
     diversity_teacher: float = Field(
         0.0,
@@ -524,11 +525,11 @@ class SearchConfig(_Section):
 
     @model_validator(mode="after")
     def _options_of_their_search(self) -> Self:
-        for name in ("length_normalisation", "score_resolution"):
-            if getattr(self, name) and self.selection != "predictive_perplexity":
-                raise ValueError(
-                    f'{name} is about scores: it needs selection = "predictive_perplexity" (it is "{self.selection}")'
-                )
+        if self.length_normalisation and self.selection != "predictive_perplexity":
+            raise ValueError(
+                f'length_normalisation is about scores: it needs selection = "predictive_perplexity" (it is '
+                f'"{self.selection}")'
+            )
         if self.finished != "compete" and self.pipeline != "cord":
             raise ValueError(f'finished = "{self.finished}" needs pipeline = "cord" (it is "{self.pipeline}")')
         if self.total_tokens is not None and self.pipeline not in ("cord", "greedy", "mcts"):

@@ -163,7 +163,6 @@ def test_phrases_that_cannot_end_a_step_are_refused(phrases: str, said: str) -> 
         ('total_tokens = 5000\npipeline = "sample"', "proposes everything at once"),
         ("total_tokens = 0", "total_tokens"),
         ('length_normalisation = 1\nselection = "random"', 'needs selection = "predictive_perplexity"'),
-        ('score_resolution = 0.1\nselection = "max_length"', 'needs selection = "predictive_perplexity"'),
         ("score_resolution = 1e-12", "at least 1e-9"),
         ("score_resolution = nan", "score_resolution"),
         ("score_resolution = 2", "score_resolution"),
