@@ -21,7 +21,7 @@ _LONG = 4000
 """Characters above which an answer is compared as text only."""
 _PLACED = re.compile(r"^(?:on|in|at) (?=[A-Z][a-z])")
 """`on Monday`, `in Paris`."""
-_ROWS = re.compile(r"\\begin ?\{(aligned|align|split|gathered)\*?\}(?P<body>.*)\\end ?\{\1\*?\}", re.DOTALL)
+_ROWS = re.compile(r"\\begin ?\{(aligned|split|gathered)\}(?P<body>.*)\\end ?\{\1\}", re.DOTALL)
 _TAIL = re.compile(r",? (?:because|since|which|whereas)\s.*", re.DOTALL)
 
 
