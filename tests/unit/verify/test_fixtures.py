@@ -18,8 +18,6 @@ VERIFY = VerifyConfig(reference_field="final_decision", judge=JudgeConfig(model=
 def rows() -> list[ProblemRecord]:
     found = []
     for path in sorted(FOLDER.glob("*.jsonl")):
-        if path.stem == "answers":  # references only, for the bench
-            continue
         mapping = FieldMapping(answer="long_answer" if path.stem == "pubmedqa_like" else None)
         for record in with_known_methods(read_problems(path, mapping=mapping), VERIFY):
             assert isinstance(record, ProblemRecord), record
