@@ -123,6 +123,11 @@ class Reader:
     ) -> tuple[Note, ...]:
         fields = self._fields
         notes = [Note(Change.LATEX, name, command) for name, commands in found.commands.items() for command in commands]
+        for change, commands_by_name in (
+            (Change.LATEX_LEFT, found.left),
+            (Change.LATEX_DOUBTFUL, found.doubtful),
+        ):
+            notes += [Note(change, name, shown) for name, commands in commands_by_name.items() for shown in commands]
         notes += [Note(change, fields.question.name, f"{question[0]!r:.80}") for change in question[1]]
         if answer[1]:
             shown = f"{answer[0]!r:.80} out of {_end_of(fields.answer.of(found.row))}"
@@ -135,7 +140,7 @@ class Reader:
 
 def _is_remarkable(text: str) -> bool:
     """False where there is nothing to remark on; fast."""
-    return not text.isascii() or "<" in text or "[" in text or "\\\\" in text
+    return not text.isascii() or not text.isprintable() or "<" in text or "[" in text or "\\\\" in text
 
 
 def _raw(field: Field, row: dict[str, Json], text: str) -> str:

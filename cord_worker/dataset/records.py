@@ -60,6 +60,8 @@ class Change(StrEnum):
     MESSAGES = "messages"
     SYSTEM_TURN = "system_turn"
     LATEX = "latex"
+    LATEX_LEFT = "latex_left"
+    LATEX_DOUBTFUL = "latex_doubtful"
     INVISIBLE = "invisible"
     INVISIBLE_INSIDE = "invisible_inside"
     DOUBLED_BACKSLASHES = "doubled_backslashes"

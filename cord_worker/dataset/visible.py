@@ -28,11 +28,12 @@ def stripped(text: str) -> str:
 
 
 def hides_at_ends(text: str) -> bool:
-    """Whether `stripped` takes more than plain white space from `text`, or white space that is not ASCII."""
-    if text.isascii():
+    """Whether `stripped` takes more from `text` than blanks, tabs and ends of lines, such as a form feed."""
+    if text.isprintable() and text.isascii():
         return False
-    outer = text.strip(" \t\r\n\v\f")
-    return outer != stripped(text)
+    outer = text.strip(" \t\r\n")
+    blank = text[: len(text) - len(text.lstrip(" \t\r\n"))]
+    return outer != stripped(text) or "\r" in blank.replace("\r\n", "")
 
 
 def hidden_inside(text: str) -> str | None:
