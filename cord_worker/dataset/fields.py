@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 from cord_worker.dataset.records import FieldMapping, Json
 from cord_worker.errors import DatasetError
@@ -30,8 +31,8 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
 FINAL_ANSWERS = frozenset({"target", "expected_answer", "final_answer", "reference", "ground_truth"})
 """Beside one of these, `solution` is as likely a worked solution as an answer: the user must say which."""
 
-LETTER_COLUMNS = ("A", "B", "C", "D")
-"""Columns of these names are the choices where no field holds them."""
+LETTER_COLUMNS = tuple(ascii_uppercase)
+"""Columns of these names are the choices where no field holds them and A, B and C are there, without a gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,25 @@ class Fields:
     passage: Field | None
     choices: Field | None
     letters: tuple[str, ...] = ()
+    columns: frozenset[str] = frozenset()
+    """Those of the first rows."""
+
+    def unforeseen(self, row: Mapping[str, Json]) -> tuple[str, str] | None:
+        """A column of `row` that the first rows did not have, and what it would have been taken for."""
+        if row.keys() <= self.columns:
+            return None
+        missing = [role for role in ("id", "passage", "choices") if getattr(self, role) is None]
+        for column in row.keys() - self.columns:
+            if row[column] in (None, "", [], {}):
+                continue
+            for role in missing:
+                if any(_same(column, name) for name in USUAL_NAMES[role]) and not (role == "choices" and self.letters):
+                    return column, role
+        if self.choices is not None:
+            return None
+        wanted = LETTER_COLUMNS[: len(self.letters) + 1] if self.letters else LETTER_COLUMNS[:3]
+        late = [letter for letter in wanted if letter not in self.columns and row.get(letter) not in (None, "")]
+        return (late[0], "choices") if late and all(letter in row for letter in wanted) else None
 
     def mapping(self) -> FieldMapping:
         """Their names."""
@@ -104,8 +124,14 @@ def resolve(mapping: FieldMapping, rows: Sequence[Mapping[str, Json]], where: st
     choices = found.find("choices", mapping.choices)
     taken = {field.name for field in (question, answer, choices) if field is not None}
     letters: tuple[str, ...] = ()
-    if choices is None and found.columns.keys() >= set(LETTER_COLUMNS) and not taken & set(LETTER_COLUMNS):
-        letters = tuple(letter for letter in (*LETTER_COLUMNS, "E") if letter in found.columns)
+    if choices is None and found.columns.keys() >= set(LETTER_COLUMNS[:3]) and not taken & set(LETTER_COLUMNS):
+        letters = tuple(letter for letter in LETTER_COLUMNS if letter in found.columns)
+        if letters != LETTER_COLUMNS[: len(letters)]:
+            gap = next(letter for letter in LETTER_COLUMNS if letter not in letters)
+            raise DatasetError(
+                f"{where}: the columns {', '.join(letters)} look like choices, but {gap} is missing: rename those that "
+                "are none."
+            )
     return Fields(
         question=question,
         answer=answer,
@@ -113,6 +139,7 @@ def resolve(mapping: FieldMapping, rows: Sequence[Mapping[str, Json]], where: st
         passage=found.find("passage", mapping.passage),
         choices=choices,
         letters=letters,
+        columns=frozenset(found.columns),
     )
 
 

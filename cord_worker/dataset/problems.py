@@ -38,6 +38,13 @@ class Reader:
         if not row.trusted and (flaw := row_flaw(value)):
             reason = f"the row {flaw.reason}" if flaw.field is None else flaw.reason
             return RejectedRecord(row.location, flaw.field, reason, keep_raw(value))
+        if (unforeseen := self._fields.unforeseen(value)) is not None:
+            column, role = unforeseen
+            reason = (
+                f"looks like the {role}, but the first rows, which decide the fields, have no such field: move a row "
+                "that has it to the beginning, or rename it"
+            )
+            return RejectedRecord(row.location, column, reason, keep_raw(value))
         found = backslashes.restored(value, self._texts, repair=self._options.repair_latex, damaged=row.damaged)
         problem = found if isinstance(found, Flaw) else self._read(found, row.location)
         if isinstance(problem, Flaw):
