@@ -287,7 +287,7 @@ def _by_context(text: str, at: int, end: int, rest: str) -> Meaning:
 
 
 def _touches_symbols(text: str, at: int, end: int, rest: str) -> bool:
-    """Whether a doubtful one stands directly between parts of a formula: `h\\nu,`, `x\\to 0`, `(\\neg p)`, `t/\\tau`."""
+    """Whether a doubtful one stands directly between parts of a formula: `h\\nu,`, `x\\to 0`, `t/\\tau`."""
     before, after = text[at - 1 : at], text[end : end + 1]
     is_tab = text[at] == "\t"
     if after in ("\t", "\n", "\r") or not before or _EQUALS.match(text, end):

@@ -74,6 +74,8 @@ class Fields:
     letters: tuple[str, ...] = ()
     columns: frozenset[str] = frozenset()
     """Those of the first rows."""
+    beside: str | None = None
+    """The `input` of an `instruction`, a part of the question that is not taken."""
 
     def unforeseen(self, row: Mapping[str, Json]) -> tuple[str, str] | None:
         """A column of `row` that the first rows did not have, and what it would have been taken for."""
@@ -132,14 +134,20 @@ def resolve(mapping: FieldMapping, rows: Sequence[Mapping[str, Json]], where: st
                 f"{where}: the columns {', '.join(letters)} look like choices, but {gap} is missing: rename those that "
                 "are none."
             )
+    passage = found.find("passage", mapping.passage)
+    beside = None
+    if mapping.question is None and _same(question.name, "instruction"):
+        used = {field.root for field in (answer, choices, passage) if field is not None}
+        beside = next((column for column in found.columns if _same(column, "input") and column not in used), None)
     return Fields(
         question=question,
         answer=answer,
         id=found.find("id", mapping.id),
-        passage=found.find("passage", mapping.passage),
+        passage=passage,
         choices=choices,
         letters=letters,
         columns=frozenset(found.columns),
+        beside=beside,
     )
 
 
@@ -163,7 +171,7 @@ class _Finder:
         if given is not None:
             return self._given(role, given)
         for name in USUAL_NAMES[role]:
-            if "." in name:
+            if "." in name and name not in self.columns:
                 nested = self._nested(name)
                 if nested is not None:
                     return nested

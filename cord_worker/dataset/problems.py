@@ -56,6 +56,12 @@ class Reader:
         question = roles.question(fields.question.of(row))
         if isinstance(question, Flaw):
             return Flaw(fields.question.name, question.reason)
+        if fields.beside is not None and row.get(fields.beside) not in (None, "", [], {}):
+            return Flaw(
+                fields.beside,
+                f"stands beside the {fields.question.name}, and would not be sent: give it as the passage "
+                f"(--passage-field {fields.beside}), or leave it out with --question-field {fields.question.name}",
+            )
         multiple = self._with_choices(row, question)
         if isinstance(multiple, Flaw):
             return multiple

@@ -546,3 +546,50 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     except DatasetError:
         return
     assert records
+
+
+def test_a_blank_before_a_quote_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text('question,answer\nq, "7"\nsay "a", 7 "b"\n', encoding="utf-8")
+    spaced, plain = read_problems(path)
+    assert isinstance(spaced, RejectedRecord)
+    assert (spaced.location, spaced.field) == ("d.csv:2", "answer")
+    assert "blank before its opening quote" in spaced.reason
+    assert isinstance(plain, ProblemRecord)
+    assert (plain.question, plain.answer) == ('say "a"', '7 "b"')
+
+
+def test_one_problem_with_a_list_of_objects_in_it_is_no_list_of_problems(tmp_path: Path) -> None:
+    path = tmp_path / "d.json"
+    path.write_text('{"Problem": "q", "hints": [{"question": "a", "answer": "b"}], "answer": 1}', encoding="utf-8")
+    with pytest.raises(DatasetError, match="is one problem"):
+        list(read_problems(path))
+    path.write_text('{"prompt": "sent before", "rows": [{"question": "a", "answer": "b"}]}', encoding="utf-8")
+    assert len(list(read_problems(path))) == 1
+
+
+def test_the_input_of_an_instruction_is_never_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text(
+        '{"instruction": "Add.", "input": "3 and 4", "answer": "7"}\n{"instruction": "1 + 1?", "input": "", "answer": "2"}\n',
+        encoding="utf-8",
+    )
+    refused, without = read_problems(path)
+    assert isinstance(refused, RejectedRecord)
+    assert refused.field == "input"
+    assert "--passage-field input" in refused.reason
+    assert isinstance(without, ProblemRecord)
+    first = next(read_problems(path, mapping=FieldMapping(passage="input")))
+    assert isinstance(first, ProblemRecord)
+    assert first.passage == "3 and 4"
+    asked = next(read_problems(path, mapping=FieldMapping(question="instruction")))
+    assert isinstance(asked, ProblemRecord)
+    assert (asked.question, asked.passage) == ("Add.", None)
+
+
+def test_a_column_may_be_called_as_a_path_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("prompt,reward_model.ground_truth\nq,7\n", encoding="utf-8")
+    (problem,) = read_problems(path)
+    assert isinstance(problem, ProblemRecord)
+    assert problem.answer == "7"
