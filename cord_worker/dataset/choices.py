@@ -114,7 +114,9 @@ def read_choices(value: Json) -> Choices | Flaw:
         if isinstance(value.get("text"), list):
             texts, labels = _list(value["text"]), _list(value.get("label", value.get("labels")))
         else:
-            labels, texts = list(value), list(value.values())
+            # A column of objects has a member for the longest row's last choice in every row.
+            given = {label: text for label, text in value.items() if text is not None}
+            labels, texts = list(given), list(given.values())
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         texts = [item.get("text") for item in value if isinstance(item, dict)]
         labels = [item.get("label") for item in value if isinstance(item, dict)]

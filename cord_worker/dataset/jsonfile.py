@@ -66,6 +66,11 @@ def _only_array(path: Path, name: str, window: _Window, repair_latex: bool) -> R
         elif array is None:
             array = key
             yield from _elements(name, window, repair_latex)
+        elif {array.lower(), key.lower()} & _OF_A_PROBLEM:
+            raise DatasetError(
+                f"{path} is written by columns ({array!r}, {key!r}): write an array of rows "
+                "(in pandas: to_json(orient='records'))."
+            )
         else:
             raise DatasetError(f"{path} holds two arrays, {array!r} and {key!r}: leave the one with the problems.")
         if window.peek() != ",":

@@ -203,6 +203,8 @@ def _csv_reason(error: csv.Error) -> str:
         return "a quote is opened here and never closed: close it, or double the quotes inside the field"
     if "expected after" in text:
         return "text follows a closing quote: double the quotes inside a field"
+    if "new-line character" in text:
+        return "the lines end in carriage returns alone: convert them to line feeds"
     if "is longer than" in text:
         return f"the {text} A quote that is never closed also looks like this."
     return f"the row is not CSV: {text}"

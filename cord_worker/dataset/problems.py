@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 from cord_worker import latex
 from cord_worker.dataset import backslashes, roles
@@ -30,10 +31,19 @@ class Reader:
         roots = [field.root for field in parts if field is not None]
         plain = (fields.id, fields.passage)
         self._beside = frozenset(field.name for field in plain if field is not None and len(field.path) == 1)
+        self._roots = {*roots, *fields.letters, *(field.root for field in plain if field is not None)}
         self._texts = tuple(dict.fromkeys([*roots, *fields.letters, *options.checked]))
 
     def problem(self, row: Row) -> ProblemRecord | RejectedRecord:
         """The problem of `row`, or why there is none."""
+        missing = [name for name, cell in row.value.items() if cell != cell and name not in self._roots]
+        if missing:
+            notes = tuple(Note(Change.NOT_A_NUMBER, name, "NaN") for name in missing)
+            problem = self._problem(row._replace(value={**row.value, **dict.fromkeys(missing)}))
+            return replace(problem, notes=problem.notes + notes) if isinstance(problem, ProblemRecord) else problem
+        return self._problem(row)
+
+    def _problem(self, row: Row) -> ProblemRecord | RejectedRecord:
         value = row.value
         if not row.trusted and (flaw := row_flaw(value)):
             reason = f"the row {flaw.reason}" if flaw.field is None else flaw.reason

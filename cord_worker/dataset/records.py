@@ -66,6 +66,7 @@ class Change(StrEnum):
     INVISIBLE_INSIDE = "invisible_inside"
     DOUBLED_BACKSLASHES = "doubled_backslashes"
     CHAT_TAGS = "chat_tags"
+    NOT_A_NUMBER = "not_a_number"
 
 
 @dataclass(frozen=True, slots=True)

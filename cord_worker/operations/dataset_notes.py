@@ -23,6 +23,7 @@ _WHAT = {
     Change.INVISIBLE_INSIDE: "an invisible character inside, kept as written",
     Change.DOUBLED_BACKSLASHES: "two backslashes before a LaTeX command, kept as written",
     Change.CHAT_TAGS: "a chat tag, encoded as plain text; a server that takes no token ids refuses such a problem",
+    Change.NOT_A_NUMBER: "NaN, as which a table holds what is missing: kept as null",
 }
 
 
