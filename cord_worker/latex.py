@@ -50,7 +50,7 @@ vert Vert ef aise ule space fill dots box line arrow right
 _WORDS = frozenset(_WORD_NAMES.split())
 """What is left of a command where it is a word or a symbol by itself; `\\to` is `o`, `\\nu` is `u`."""
 _NEVER_MEANT = frozenset("\a\b\f")
-"""Nobody writes these before a letter on purpose."""
+"""Nobody writes these before a letter on purpose; a form feed parts pages, and a page may begin with a capital."""
 
 _SUSPECT = re.compile(r"[\a\b\t\n\v\f\r][A-Za-z]")
 _BROKEN = re.compile(r"([\a\b\t\n\v\f\r])([A-Za-z]+)")
@@ -59,6 +59,13 @@ _OVERWRITTEN = re.compile(r"\\\\([A-Za-z]{3,})")
 _PROSE = re.compile(r" [a-z]{2,}")
 _SYMBOL_NEXT = re.compile(r" ?(?:[\d\\(]|[A-Za-z](?![A-Za-z])|\Z)")
 """`x \\ne y`, `x \\to 0`: where a text goes on behind a line break, a word follows sooner or later, not a symbol."""
+_NEAR = 24
+_ALONE = re.compile(r"(?:^|[^A-Za-z0-9])(?:[A-Za-z]|\d+)$|(?<![A-Za-z])\d+$")
+_ROW_OF_SYMBOLS = re.compile(r"(?:^|\s)\w \w$")
+"""The end of a line such as `a b c`, behind which another may begin."""
+_EQUALS = re.compile(r" ?=")
+_BEFORE_SYMBOL = "({[/|+-*\\"
+_ENDS = "?,.;:)]}$^_!|"
 _RAW = re.compile(
     r'\\\\(?P<pair>[A-Za-z]{2})?|\\(?:(?=u(?![0-9a-fA-F]{4}))|(?=[^"\\/bfnrtu])|(?P<name>[bfnrt][A-Za-z]*))'
 )
@@ -104,20 +111,33 @@ def is_suspect(text: str) -> bool:
 def lost_backslashes(texts: Sequence[str], *, damaged: bool = False) -> list[list[Spot]]:
     """The spots of every text of one row, COMMAND or EITHER.
 
-    The texts are judged together. Where one spot is certain (or the row is known to be `damaged`), the doubtful ones
-    count. Where none is, and a backslash stands before a command elsewhere, escaping worked: all others are spaces.
+    What is clear by itself always counts. Where one spot of the row is certain (or the row is known to be `damaged`),
+    the doubtful ones count, too, except in a text whose other commands have their backslash.
     """
     found = [_spots(text) for text in texts]
-    certain = damaged or any(
-        spot.meaning is Meaning.COMMAND and (spot.command[0] in "abf" or spot.command[1:] not in _WORDS)
-        for spots in found
+    damaged = damaged or any(map(_is_certain, found))
+    decided = []
+    for text, spots in zip(texts, found, strict=True):
+        # Backslashes that stand where they belong say something about their own text only.
+        if damaged and (_is_certain(spots) or _WRITTEN.search(text) is None):
+            decided.append(_decided(text, spots))
+        else:
+            decided.append([spot for spot in spots if spot.meaning is Meaning.COMMAND])
+    return decided
+
+
+def doubtful(text: str) -> list[Spot]:
+    """The spots that may be a command or a space, and that nothing in `text` decides."""
+    if _WRITTEN.search(text) is not None:
+        return []
+    return [spot for spot in _spots(text) if spot.meaning is Meaning.EITHER]
+
+
+def _is_certain(spots: Iterable[Spot]) -> bool:
+    return any(
+        spot.meaning is Meaning.COMMAND and (spot.command[0] in "abfr" or spot.command[1:] not in _WORDS)
         for spot in spots
     )
-    if certain:
-        return [_decided(text, spots) for text, spots in zip(texts, found, strict=True)]
-    if any(_WRITTEN.search(text) for text in texts):
-        return [[] for _ in texts]
-    return [[spot for spot in spots if spot.meaning is Meaning.COMMAND] for spots in found]
 
 
 def with_backslashes(text: str, spots: Iterable[Spot]) -> str:
@@ -215,13 +235,18 @@ def _spots(text: str) -> list[Spot]:
     for match in _BROKEN.finditer(text):
         control, rest = match[1], match[2]
         name = _LETTERS[control] + rest
-        if name not in COMMANDS or (control == "\n" and text[match.start() - 1 : match.start()] == "\r"):
+        never_meant = control in _NEVER_MEANT and (control != "\f" or rest[0].islower())
+        if not never_meant and name not in COMMANDS:
             continue
-        if control in _NEVER_MEANT or not _is_word(rest, text, match.end()):
+        if control == "\n" and text[match.start() - 1 : match.start()] == "\r":
+            continue
+        if never_meant or control == "\r" or not _is_word(rest, text, match.end()):
             meaning = Meaning.COMMAND
         elif looked_at < _MOST_DOUBTFUL:
             looked_at += 1
             meaning = _by_context(text, match.start(), match.end(), rest)
+            if meaning is Meaning.EITHER and _touches_symbols(text, match.start(), match.end(), rest):
+                meaning = Meaning.COMMAND
         else:
             meaning = Meaning.EITHER
         spots.append(Spot(match.start(), name, meaning))
@@ -261,8 +286,36 @@ def _by_context(text: str, at: int, end: int, rest: str) -> Meaning:
     return Meaning.COMMAND if between_symbols or _in_inline_math(text, at) else Meaning.EITHER
 
 
+def _touches_symbols(text: str, at: int, end: int, rest: str) -> bool:
+    """Whether a doubtful one stands directly between parts of a formula: `h\\nu,`, `x\\to 0`, `t/\\tau`."""
+    before, after = text[at - 1 : at], text[end : end + 1]
+    is_tab = text[at] == "\t"
+    if after in ("\t", "\n", "\r") or not before or _EQUALS.match(text, end):
+        return False
+    near = text[max(0, at - _NEAR) : at]
+    stands_alone = _ALONE.search(near) is not None
+    if _PROSE.match(text, end):
+        return is_tab and rest == "o" and stands_alone
+    ends = after != "" and after in _ENDS
+    if before.isspace():
+        return before == " " and rest in ("u", "au") and ends
+    symbol_next = _SYMBOL_NEXT.match(text, end) is not None
+    if is_tab:
+        return (before in _BEFORE_SYMBOL or before in ",=" or stands_alone) and (ends or symbol_next)
+    stands_alone = stands_alone and _ROW_OF_SYMBOLS.search(near) is None
+    if rest in ("e", "i"):
+        return stands_alone and after != "" and after != "(" and symbol_next
+    if rest == "u":
+        if before in ",=":
+            return ends
+        return (before in _BEFORE_SYMBOL or stands_alone) and after != "(" and (ends or symbol_next)
+    return (before in _BEFORE_SYMBOL or stands_alone) and after != "" and symbol_next
+
+
 def _in_inline_math(text: str, at: int) -> bool:
     paragraph = max(text.rfind("\n\n", max(0, at - _PARAGRAPH), at), at - _PARAGRAPH, 0)
     before = text[paragraph:at].replace("\\$", "").replace("$$", "")
     after = text[at : at + _PARAGRAPH].replace("\\$", "").replace("$$", "")
-    return before.count("$") % 2 == 1 and "$" in after
+    closing = after.find("$")
+    # Before a digit it is the sign of a currency.
+    return before.count("$") % 2 == 1 and closing >= 0 and not after[closing + 1 : closing + 2].isdigit()

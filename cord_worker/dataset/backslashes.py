@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from cord_worker import latex
 from cord_worker.dataset.records import Json
@@ -12,46 +12,58 @@ from cord_worker.dataset.values import Flaw
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """The row with its backslashes, and by field the commands that were restored, in order."""
+    """The row with its backslashes, and by field the commands that were restored, in order.
+
+    `left` are those that stay lost in fields that are only carried along, `doubtful` those that may be spaces.
+    """
 
     row: dict[str, Json]
     commands: dict[str, list[str]]
+    left: dict[str, list[str]] = field(default_factory=dict)
+    doubtful: dict[str, list[str]] = field(default_factory=dict)
 
 
 def restored(row: dict[str, Json], names: Iterable[str], *, repair: bool, damaged: str | None) -> Restored | Flaw:
-    """Looks at all texts in the fields `names`. A Flaw names the field where a backslash is lost.
+    """Looks at all texts of the row. A Flaw names the first of the fields `names` where a backslash is lost.
 
     `damaged` is a command whose backslash had to be restored to decode the row; in it the doubtful ones count, too.
-    With `repair` they are restored; what may be a command or a line break is a Flaw even then.
+    With `repair` they are restored; what may be a command or a line break is a Flaw even then. Other fields are never
+    refused: they are restored as well, or keep what they hold.
     """
-    if damaged is None and not any(map(_may_be_damaged, map(row.get, names))):
+    if damaged is None and not any(map(_may_be_damaged, row.values())):
         return Restored(row, _NOTHING)
-    present = [name for name in dict.fromkeys(names) if name in row]
+    wanted = [name for name in dict.fromkeys(names) if name in row]
+    present = [*wanted, *(name for name in row if name not in wanted)]
     placed = [(name, text) for name in present for text in _texts(row[name])]
-    commands = {} if damaged is None else _decoded(placed, damaged)
+    result = Restored(row, {} if damaged is None else _decoded(placed, damaged))
     if not any(latex.is_suspect(text) for _, text in placed):
-        return Restored(row, commands)
+        return result
     found = latex.lost_backslashes([text for _, text in placed], damaged=damaged is not None)
     mended: dict[str, str] = {}
     for (name, text), spots in zip(placed, found, strict=True):
-        if not spots:
-            continue
-        flaw = _flaw(name, text, spots, repair=repair)
-        if flaw is not None:
-            return flaw
-        mended[text] = latex.with_backslashes(text, spots)
-        commands.setdefault(name, []).extend(spot.shown for spot in spots)
+        if name in wanted:
+            flaw = _flaw(name, text, spots, repair=repair) if spots else None
+            if flaw is not None:
+                return flaw
+            if not spots and latex.is_suspect(text) and (unclear := latex.doubtful(text)):
+                result.doubtful.setdefault(name, []).extend(spot.shown for spot in unclear)
+        certain = [spot for spot in spots if spot.meaning is latex.Meaning.COMMAND]
+        if certain and repair:
+            mended[text] = latex.with_backslashes(text, certain)
+            result.commands.setdefault(name, []).extend(spot.shown for spot in certain)
+        elif certain:
+            result.left.setdefault(name, []).extend(spot.shown for spot in certain)
     if not mended:
-        return Restored(row, commands)
+        return result
     changed = {name: _mapped(row[name], lambda text: mended.get(text, text)) for name in present}
-    return Restored({**row, **changed}, commands)
+    return replace(result, row={name: changed[name] for name in row})
 
 
 _NOTHING: dict[str, list[str]] = {}
 
 
 def _may_be_damaged(value: Json) -> bool:
-    return latex.is_suspect(value) if isinstance(value, str) else isinstance(value, list | dict)
+    return latex.is_suspect(value) if isinstance(value, str) else bool(value) and isinstance(value, list | dict)
 
 
 def _decoded(placed: list[tuple[str, str]], command: str) -> dict[str, list[str]]:

@@ -9,5 +9,8 @@ TURN_TAG = re.compile(
     r"|\[/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS)\]"
 )
 """What templates of the known families begin and end turns with."""
-CHAT_TAG = re.compile(rf"{TURN_TAG.pattern}|</?think>")
-"""These, and the tags of thinking."""
+CHAT_TAG = re.compile(
+    rf"{TURN_TAG.pattern}|</?(?:think|s|tool_call|tool_response|seed:\w{{1,30}})>|<(?:bos|eos|unk|pad|sop|eop|mask)>"
+    r"|\[/?THINK\]|\[[gs]?MASK\]"
+)
+"""These, the tags of thinking and tools, and the names that tokenizers give their special tokens."""

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 from cord_worker.dataset.records import Json
+from cord_worker.dataset.solutions import Undecided, final_answer
 from cord_worker.dataset.values import Flaw, number_text, type_name
 from cord_worker.dataset.visible import stripped
 
+_LETTERS = frozenset(ascii_uppercase)
 _OWN_LABEL = re.compile(r"\s*\(?([A-Za-z])\s*[).:]\s*")
 
 
@@ -32,8 +34,11 @@ class Choices:
         return "\n".join([question, "", *lines])
 
     def _is_listed(self, question: str, at: int) -> bool:
+        """Whether the choice stands there whole, up to the next label or the end of a line or sentence."""
         label, text = re.escape(self.labels[at]), re.escape(self.texts[at])
-        return re.search(rf"(?<![A-Za-z0-9])\(?{label}\s*[).:]\s*{text}", question) is not None
+        follows = rf"\(?{re.escape(self.labels[at + 1])}\s*[).:]" if at + 1 < len(self.labels) else r"(?<=[.?!;])\s"
+        pattern = rf"(?<![A-Za-z0-9])\(?{label}\s*[).:]\s*{text}\s*?[.,;?!]?(?:\s*$|\s*\n|\s*{follows})"
+        return re.search(pattern, question) is not None
 
     def label_of(self, answer: Json) -> str | Flaw:
         """The label of the right choice, whatever way it is named; an index counts from 0."""
@@ -46,6 +51,12 @@ class Choices:
         text = stripped(answer) if isinstance(answer, str) else number_text(answer)
         if not text:
             return Flaw(None, "is empty: name the right choice")
+        try:
+            final = final_answer(text) if isinstance(answer, str) else None
+        except Undecided as error:
+            return Flaw(None, f"{error}: name the right choice by its index, label or text")
+        if final is not None and text not in self.texts:
+            answer = text = stripped(final)
         readings = dict.fromkeys(self._readings(answer, text))
         if len(readings) == 1:
             return next(iter(readings))
@@ -62,15 +73,32 @@ class Choices:
         by_text = [label for label, choice in zip(self.labels, self.texts, strict=True) if choice == text]
         if text in self.labels:
             return [text, *by_text]
-        lettered = _OWN_LABEL.fullmatch(text)
-        if lettered is not None and lettered[1] in self.labels:
-            return [lettered[1], *by_text]
+        named = self._labelled(text)
+        if named is not None:
+            return [named, *by_text]
         if self._has_numbers:
             return by_text
         if isinstance(answer, int | float):
-            return [self.labels[int(answer)]] if float(answer).is_integer() and 0 <= answer < len(self.labels) else []
-        is_index = text.isdigit() and len(text) < 4 and int(text) < len(self.labels)
-        return [self.labels[int(text)], *by_text] if is_index else by_text
+            is_index = float(answer).is_integer() and 0 <= answer < len(ascii_uppercase)
+        else:
+            is_index = text.isdigit() and len(text) < 4 and int(text) < len(ascii_uppercase)
+        by_index = self._at(int(float(text))) if is_index else None
+        return by_text if by_index is None else [by_index, *by_text]
+
+    def _labelled(self, text: str) -> str | None:
+        """The label that `text` names as `(b)`, `b` or `B. the choice itself`."""
+        opening = _OWN_LABEL.match(text)
+        label, rest = (opening[1], text[opening.end() :]) if opening is not None else (text, "")
+        label = label if label in self.labels else label.upper()
+        if label not in self.labels or (opening is None and text in self.texts):
+            return None
+        return label if not rest or rest == self.texts[self.labels.index(label)] else None
+
+    def _at(self, index: int) -> str | None:
+        """The label that an index means; letters keep their place where one between them is left out."""
+        if all(label in _LETTERS for label in self.labels):
+            return ascii_uppercase[index] if ascii_uppercase[index] in self.labels else None
+        return self.labels[index] if index < len(self.labels) else None
 
     @property
     def _has_numbers(self) -> bool:
@@ -86,7 +114,9 @@ def read_choices(value: Json) -> Choices | Flaw:
         if isinstance(value.get("text"), list):
             texts, labels = _list(value["text"]), _list(value.get("label", value.get("labels")))
         else:
-            labels, texts = list(value), list(value.values())
+            # A column of objects has a member for the longest row's last choice in every row.
+            given = {label: text for label, text in value.items() if text is not None}
+            labels, texts = list(given), list(given.values())
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         texts = [item.get("text") for item in value if isinstance(item, dict)]
         labels = [item.get("label") for item in value if isinstance(item, dict)]

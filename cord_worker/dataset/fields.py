@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 from cord_worker.dataset.records import FieldMapping, Json
 from cord_worker.errors import DatasetError
@@ -30,8 +31,8 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
 FINAL_ANSWERS = frozenset({"target", "expected_answer", "final_answer", "reference", "ground_truth"})
 """Beside one of these, `solution` is as likely a worked solution as an answer: the user must say which."""
 
-LETTER_COLUMNS = ("A", "B", "C", "D")
-"""Columns of these names are the choices where no field holds them."""
+LETTER_COLUMNS = tuple(ascii_uppercase)
+"""Columns of these names are the choices where no field holds them and A, B and C are there, without a gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,27 @@ class Fields:
     passage: Field | None
     choices: Field | None
     letters: tuple[str, ...] = ()
+    columns: frozenset[str] = frozenset()
+    """Those of the first rows."""
+    beside: str | None = None
+    """The `input` of an `instruction`, a part of the question that is not taken."""
+
+    def unforeseen(self, row: Mapping[str, Json]) -> tuple[str, str] | None:
+        """A column of `row` that the first rows did not have, and what it would have been taken for."""
+        if row.keys() <= self.columns:
+            return None
+        missing = [role for role in ("id", "passage", "choices") if getattr(self, role) is None]
+        for column in row.keys() - self.columns:
+            if row[column] in (None, "", [], {}):
+                continue
+            for role in missing:
+                if any(_same(column, name) for name in USUAL_NAMES[role]) and not (role == "choices" and self.letters):
+                    return column, role
+        if self.choices is not None:
+            return None
+        wanted = LETTER_COLUMNS[: len(self.letters) + 1] if self.letters else LETTER_COLUMNS[:3]
+        late = [letter for letter in wanted if letter not in self.columns and row.get(letter) not in (None, "")]
+        return (late[0], "choices") if late and all(letter in row for letter in wanted) else None
 
     def mapping(self) -> FieldMapping:
         """Their names."""
@@ -104,15 +126,28 @@ def resolve(mapping: FieldMapping, rows: Sequence[Mapping[str, Json]], where: st
     choices = found.find("choices", mapping.choices)
     taken = {field.name for field in (question, answer, choices) if field is not None}
     letters: tuple[str, ...] = ()
-    if choices is None and found.columns.keys() >= set(LETTER_COLUMNS) and not taken & set(LETTER_COLUMNS):
-        letters = tuple(letter for letter in (*LETTER_COLUMNS, "E") if letter in found.columns)
+    if choices is None and found.columns.keys() >= set(LETTER_COLUMNS[:3]) and not taken & set(LETTER_COLUMNS):
+        letters = tuple(letter for letter in LETTER_COLUMNS if letter in found.columns)
+        if letters != LETTER_COLUMNS[: len(letters)]:
+            gap = next(letter for letter in LETTER_COLUMNS if letter not in letters)
+            raise DatasetError(
+                f"{where}: the columns {', '.join(letters)} look like choices, but {gap} is missing: rename those that "
+                "are none."
+            )
+    passage = found.find("passage", mapping.passage)
+    beside = None
+    if mapping.question is None and _same(question.name, "instruction"):
+        used = {field.root for field in (answer, choices, passage) if field is not None}
+        beside = next((column for column in found.columns if _same(column, "input") and column not in used), None)
     return Fields(
         question=question,
         answer=answer,
         id=found.find("id", mapping.id),
-        passage=found.find("passage", mapping.passage),
+        passage=passage,
         choices=choices,
         letters=letters,
+        columns=frozenset(found.columns),
+        beside=beside,
     )
 
 
@@ -136,7 +171,7 @@ class _Finder:
         if given is not None:
             return self._given(role, given)
         for name in USUAL_NAMES[role]:
-            if "." in name:
+            if "." in name and name not in self.columns:
                 nested = self._nested(name)
                 if nested is not None:
                     return nested

@@ -83,13 +83,15 @@ def _named_in_readme(path: Path) -> dict[str, list[Path]]:
         name = str(config.get("config_name", "default"))
         base = path / str(config.get("data_dir") or "")
         for split, patterns in _patterns(config["data_files"]):
-            files = sorted({file for pattern in patterns for file in _matching(base, pattern)})
+            # As listed; what one pattern finds, by name.
+            files = list(dict.fromkeys(file for pattern in patterns for file in sorted(_matching(base, pattern))))
             if not files:
                 raise DatasetError(
                     f"{path} is not whole: its README.md names {', '.join(patterns)} for the split {split!r}, and no "
                     "such file is there. Download the dataset again, or name a file."
                 )
-            found[split if len(configs) == 1 else f"{name}/{split}"] = files
+            key = split if len(configs) == 1 else f"{name}/{split}"
+            found[key] = list(dict.fromkeys([*found.get(key, []), *files]))
     return found
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cord_worker import latex
+from cord_worker.dataset.fields import USUAL_NAMES
 from cord_worker.dataset.jsontext import StrictDecoder, unescaped
 from cord_worker.dataset.records import Json, RejectedRecord
 from cord_worker.dataset.rows import MAX_ROW_BYTES, Row, Rows
@@ -15,6 +16,8 @@ from cord_worker.dataset.streams import opened
 from cord_worker.dataset.values import keep_raw
 from cord_worker.errors import DatasetError
 
+_QUESTIONS = frozenset(USUAL_NAMES["question"])
+_OF_A_PROBLEM = _QUESTIONS | {name.lower() for name in USUAL_NAMES["answer"]}
 _CHUNK = 1 << 18
 _PIECE = 1 << 12
 _SPACE = " \t\r\n"
@@ -50,22 +53,35 @@ def read_json(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
 def _only_array(path: Path, name: str, window: _Window, repair_latex: bool) -> Rows:
     window.take("{")
     array: str | None = None
+    scalars: dict[str, Json] = {}
     while window.peek() != "}":
         key, _ = window.value()
         if not isinstance(key, str):
             raise window.error("a field name in quotes was expected")
         window.take(":")
         if window.peek() != "[":
-            window.value()
+            plain, _ = window.value()
+            if key.lower() in _OF_A_PROBLEM and isinstance(plain, str | int | float):
+                scalars[key.lower()] = plain
         elif array is None:
             array = key
             yield from _elements(name, window, repair_latex)
+        elif {array.lower(), key.lower()} & _OF_A_PROBLEM:
+            raise DatasetError(
+                f"{path} is written by columns ({array!r}, {key!r}): write an array of rows "
+                "(in pandas: to_json(orient='records'))."
+            )
         else:
             raise DatasetError(f"{path} holds two arrays, {array!r} and {key!r}: leave the one with the problems.")
         if window.peek() != ",":
             break
         window.take(",")
     window.take("}")
+    if array is not None and scalars.keys() & _QUESTIONS and scalars.keys() - _QUESTIONS:
+        raise DatasetError(
+            f"{path} is one problem (it has the fields {', '.join(scalars)}), not a list of them: write it as an array "
+            f"[{{…}}], or name the file .jsonl if the object stands on one line."
+        )
     if array is None:
         raise DatasetError(
             f"{path} is one JSON object without an array of problems in it: write an array of objects, "

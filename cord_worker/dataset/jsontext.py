@@ -59,6 +59,9 @@ class StrictDecoder:
         return number
 
     def _int(self, text: str) -> int | float:
+        if len(text) > _LONGEST_NUMBER:
+            self.flaw = f"holds a number of {len(text)} digits ({text[:30]}…): write it as text"
+            return 0
         return NumberText(-0.0, text) if text == "-0" else int(text)
 
     def _constant(self, name: str) -> float:

@@ -152,7 +152,17 @@ def read_csv(path: Path, name: str) -> Rows:
                 reason = f"the row has {len(cells)} columns, the header {len(header)}: is a comma or quote missing?"
                 yield RejectedRecord(location, None, reason, keep_raw(source.text))
                 continue
+            spaced = next((name for name, cell in zip(header, cells, strict=True) if _is_spaced_quote(cell)), None)
+            if spaced is not None:
+                reason = "has a blank before its opening quote, so that the quotes are a part of it: remove the blank"
+                yield RejectedRecord(location, spaced, reason, keep_raw(source.text))
+                continue
             yield Row(location, dict(zip(header, cells, strict=True)), source.trusted)
+
+
+def _is_spaced_quote(cell: str) -> bool:
+    """Whether `cell` came of `, "text"`."""
+    return cell[:1] == " " and cell.lstrip(" ")[:1] == '"' and cell.rstrip()[-1:] == '"' and len(cell.strip()) > 1
 
 
 class _TextLines:
@@ -193,6 +203,8 @@ def _csv_reason(error: csv.Error) -> str:
         return "a quote is opened here and never closed: close it, or double the quotes inside the field"
     if "expected after" in text:
         return "text follows a closing quote: double the quotes inside a field"
+    if "new-line character" in text:
+        return "the lines end in carriage returns alone: convert them to line feeds"
     if "is longer than" in text:
         return f"the {text} A quote that is never closed also looks like this."
     return f"the row is not CSV: {text}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 from cord_worker import latex
 from cord_worker.dataset import backslashes, roles
@@ -30,14 +31,30 @@ class Reader:
         roots = [field.root for field in parts if field is not None]
         plain = (fields.id, fields.passage)
         self._beside = frozenset(field.name for field in plain if field is not None and len(field.path) == 1)
+        self._roots = {*roots, *fields.letters, *(field.root for field in plain if field is not None)}
         self._texts = tuple(dict.fromkeys([*roots, *fields.letters, *options.checked]))
 
     def problem(self, row: Row) -> ProblemRecord | RejectedRecord:
         """The problem of `row`, or why there is none."""
+        missing = [name for name, cell in row.value.items() if cell != cell and name not in self._roots]
+        if missing:
+            notes = tuple(Note(Change.NOT_A_NUMBER, name, "NaN") for name in missing)
+            problem = self._problem(row._replace(value={**row.value, **dict.fromkeys(missing)}))
+            return replace(problem, notes=problem.notes + notes) if isinstance(problem, ProblemRecord) else problem
+        return self._problem(row)
+
+    def _problem(self, row: Row) -> ProblemRecord | RejectedRecord:
         value = row.value
         if not row.trusted and (flaw := row_flaw(value)):
             reason = f"the row {flaw.reason}" if flaw.field is None else flaw.reason
             return RejectedRecord(row.location, flaw.field, reason, keep_raw(value))
+        if (unforeseen := self._fields.unforeseen(value)) is not None:
+            column, role = unforeseen
+            reason = (
+                f"looks like the {role}, but the first rows, which decide the fields, have no such field: move a row "
+                "that has it to the beginning, or rename it"
+            )
+            return RejectedRecord(row.location, column, reason, keep_raw(value))
         found = backslashes.restored(value, self._texts, repair=self._options.repair_latex, damaged=row.damaged)
         problem = found if isinstance(found, Flaw) else self._read(found, row.location)
         if isinstance(problem, Flaw):
@@ -49,6 +66,12 @@ class Reader:
         question = roles.question(fields.question.of(row))
         if isinstance(question, Flaw):
             return Flaw(fields.question.name, question.reason)
+        if fields.beside is not None and row.get(fields.beside) not in (None, "", [], {}):
+            return Flaw(
+                fields.beside,
+                f"stands beside the {fields.question.name}, and would not be sent: give it as the passage "
+                f"(--passage-field {fields.beside}), or leave it out with --question-field {fields.question.name}",
+            )
         multiple = self._with_choices(row, question)
         if isinstance(multiple, Flaw):
             return multiple
@@ -123,6 +146,11 @@ class Reader:
     ) -> tuple[Note, ...]:
         fields = self._fields
         notes = [Note(Change.LATEX, name, command) for name, commands in found.commands.items() for command in commands]
+        for change, commands_by_name in (
+            (Change.LATEX_LEFT, found.left),
+            (Change.LATEX_DOUBTFUL, found.doubtful),
+        ):
+            notes += [Note(change, name, shown) for name, commands in commands_by_name.items() for shown in commands]
         notes += [Note(change, fields.question.name, f"{question[0]!r:.80}") for change in question[1]]
         if answer[1]:
             shown = f"{answer[0]!r:.80} out of {_end_of(fields.answer.of(found.row))}"
@@ -135,7 +163,7 @@ class Reader:
 
 def _is_remarkable(text: str) -> bool:
     """False where there is nothing to remark on; fast."""
-    return not text.isascii() or "<" in text or "[" in text or "\\\\" in text
+    return not text.isascii() or not text.isprintable() or "<" in text or "[" in text or "\\\\" in text
 
 
 def _raw(field: Field, row: dict[str, Json], text: str) -> str:

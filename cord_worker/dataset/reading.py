@@ -110,7 +110,9 @@ def open_file(path: Path, name: str, *, repair_latex: bool) -> Rows:
             f"{path}: unknown kind of file {''.join(path.suffixes[-2:]) or '(no extension)'!r}. "
             f"Known are {', '.join(KINDS)} (text also {' and '.join(COMPRESSED)}) and folders of them."
         )
-    if path.is_file() and path.stat().st_size == 0:
+    if not path.is_file():
+        raise DatasetError(f"{path} is no plain file (a pipe, a device?): write the dataset to a file first.")
+    if path.stat().st_size == 0:
         raise DatasetError(f"{path} is empty.")
     head = head_of(path)
     refuse_foreign(path, head)

@@ -60,10 +60,13 @@ class Change(StrEnum):
     MESSAGES = "messages"
     SYSTEM_TURN = "system_turn"
     LATEX = "latex"
+    LATEX_LEFT = "latex_left"
+    LATEX_DOUBTFUL = "latex_doubtful"
     INVISIBLE = "invisible"
     INVISIBLE_INSIDE = "invisible_inside"
     DOUBLED_BACKSLASHES = "doubled_backslashes"
     CHAT_TAGS = "chat_tags"
+    NOT_A_NUMBER = "not_a_number"
 
 
 @dataclass(frozen=True, slots=True)

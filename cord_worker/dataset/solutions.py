@@ -9,14 +9,32 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-_HASHES = re.compile(r"(?<![#\w])####(?!#)[ \t]*(?P<answer>[^\n]*)")
-_HEADING = re.compile(r"(?m)^[ \t]*####(?!#)")
-_BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?P<brace>\{)?")
-_BARE = re.compile(r"[A-Za-z0-9]|\\[A-Za-z]+")
+_HASHES = re.compile(r"(?:(?m:^)[ \t]*(?P<bold>\*\*)?####(?!#)|(?<![#\w])####(?=\s|\Z))[ \t]*(?P<answer>[^\n]*)")
+_HEADING = re.compile(r"(?m)^[ \t]*(?:\*\*)?####(?!#)")
+_RESULT = re.compile(r"[-+]?[$€£]?\s*[-+]?\d[\d.,/:]*\s*(?:%|[^\W\d]{0,12})\.?")
+"""A result, not a heading."""
+_SENTENCES = re.compile(r"[A-Z][a-z]+[.:]\s+[A-Z]")
+_END_MARKS = re.compile(r"(?:\s|</s>|<eos>|<\|[\w ]{1,30}\|>|`{3,})+\Z")
+"""What models and Markdown put behind a text."""
+_BOX = re.compile(r"\\(?:boxed|fbox|framebox(?:\[[^\]]*\])*)\s*(?P<brace>\{)?")
+_BARE = re.compile(r"[^\s$]+")
+_BARE_RESULT = re.compile(r"-?\d+(?:[.,]\d+)*|[A-Za-z0-9]|\\(?!(?:[dt]?frac|sqrt|text|binom)\b)[A-Za-z]+")
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
-_FAR = 40
-"""Characters between two boxes that may be side by side."""
 _BETWEEN_BOXES = re.compile(r"[\s$]*(?:[,;]|,?\s*(?:and|or|\\text\{\s*(?:and|or)\s*\}))[\s$]*")
+_RANGE = re.compile(r"\b(?:between|from)[\s$]*\Z", re.IGNORECASE)
+_OPERATORS = r"\\(?:pm|mp|times|cdot|div|neg)"
+_FUNCTIONS = r"\\(?:sqrt(?:\[[^\]]*\])?|[dtc]?frac|binom|sin|cos|tan|log|ln|exp|pi)"
+_TOUCHES_BEFORE = re.compile(
+    rf"(?:[-+±/]|(?<!\*)\*|\d|(?<![A-Za-z\\])[A-Za-z]|[+±/]\s+|[\^_]\s*\{{?|{_OPERATORS}\s*"
+    rf"|{_FUNCTIONS}\s*(?:\{{[^{{}}]*\}})?\{{?)\Z"
+)
+_MINUS_BEFORE = re.compile(r"-\s+\Z")
+_TOUCHES_BEHIND = re.compile(
+    r"\s*(?:\^(?!\s*\{?\s*\\(?:circ|degree))|_(?!_)|[+/×·]\s*[\d\\(A-Za-z]|\*(?!\*)\s*[\d\\(A-Za-z]|\\?%"
+    rf"|{_OPERATORS}(?![A-Za-z])|{_FUNCTIONS}(?![A-Za-z])|-\s*[\d\\])"
+    r"|-[A-Za-z(]|\d|[A-Za-z](?![A-Za-z])|[\s$]*(?:\\text\{\s*(?:or|and)\b|(?:,\s*)?(?:or|and)\s+\$?-?(?:\d|\\(?!boxed|fbox|framebox)))"
+)
+_NEAR = 80
 
 
 class Undecided(Exception):
@@ -43,22 +61,37 @@ def final_answer(text: str) -> str | None:
 
 def _after_hashes(text: str) -> str | None:
     """What follows `####` on the last line; headings in the middle of a text are none."""
-    text = text.rstrip()
+    text = _END_MARKS.sub("", text)
     marks = list(_HASHES.finditer(text))
-    if not marks or marks[-1].end() != len(text):
+    if not marks:
         return None
-    answer = marks[-1]["answer"].strip()
+    mark = marks[-1]
+    answer, behind = _unmarked(mark), text[mark.end() :].strip()
+    if behind:
+        is_result = _RESULT.fullmatch(answer) is not None or (not answer and _RESULT.fullmatch(behind) is not None)
+        if not is_result or len(_HEADING.findall(text)) > 1:
+            return None
+        if answer:
+            raise Undecided(f"goes on behind its #### {answer:.40}")
+        return behind
     if not answer:
         raise Undecided("ends with #### and nothing behind it")
     if len(_HEADING.findall(text)) > 1:
         raise Undecided("has several lines that begin with ####")
+    if _SENTENCES.match(answer):
+        return None
     box = _boxed(answer)
     return box if box is not None else answer
 
 
+def _unmarked(mark: re.Match[str]) -> str:
+    answer = mark["answer"].strip()
+    return answer.removesuffix("**").strip() if mark["bold"] else answer
+
+
 def _boxed(text: str) -> str | None:
     """What stands in the box; several equal ones are one, several side by side (`a` and `b`) a list."""
-    if "\\boxed" not in text and "\\fbox" not in text:
+    if not any(name in text for name in ("\\boxed", "\\fbox", "\\framebox")):
         return None
     boxes: list[tuple[int, int, str]] = []
     for opening in _BOX.finditer(text):
@@ -66,9 +99,12 @@ def _boxed(text: str) -> str | None:
             continue  # a box in a box
         if opening["brace"] is None:
             bare = _BARE.match(text, opening.end())
-            if bare is None:
+            content = bare[0].rstrip(".,;:!?)]*") if bare is not None else ""
+            if bare is None or not content:
                 raise Undecided("has a \\boxed without content")
-            boxes.append((opening.start(), bare.end(), bare[0]))
+            if _BARE_RESULT.fullmatch(content) is None:
+                raise Undecided(f"has a \\boxed without braces before {content!r:.40}")
+            boxes.append((opening.start(), bare.start() + len(content), content))
             continue
         end = _closing_brace(text, opening.end())
         if end is None:
@@ -79,13 +115,28 @@ def _boxed(text: str) -> str | None:
     if any(not content for _, _, content in boxes):
         raise Undecided("has an empty \\boxed{}")
     contents = list(dict.fromkeys(content for _, _, content in boxes))
-    if len({_plain(content) for content in contents}) == 1:
+    alike = len({_plain(content) for content in contents}) == 1
+    for start, end, _ in boxes[-1:] if alike else boxes:
+        _check_alone(text, start, end)
+    if alike:
         return _inner(contents[-1])
     side_by_side = all(_BETWEEN_BOXES.fullmatch(text, left[1], right[0]) for left, right in pairwise(boxes))
-    if side_by_side:
-        return ", ".join(content for _, _, content in boxes)
+    if side_by_side and _RANGE.search(text[: boxes[0][0]][-_NEAR:]) is None:
+        mark = "; " if any("," in content for content in contents) else ", "
+        return mark.join(content for _, _, content in boxes)
     shown = " and ".join(f"{content!r:.40}" for content in contents[:3])
     raise Undecided(f"has several boxes ({shown})")
+
+
+def _check_alone(text: str, start: int, end: int) -> None:
+    """Raises Undecided where the box is only a part of a formula: `-\\boxed{3}`, `\\boxed{2} \\times 10^5`."""
+    before = text[max(0, start - _NEAR) : start]
+    is_math = text.count("$", 0, start) % 2 == 1
+    touched = _TOUCHES_BEFORE.search(before) or (_MINUS_BEFORE.search(before) if is_math else None)
+    touched = touched or _TOUCHES_BEHIND.match(text[end : end + _NEAR])
+    if touched is not None:
+        shown = text[max(0, start - 12) : end + 12]
+        raise Undecided(f"has a box that is only a part of its result ({shown!r:.60})")
 
 
 def _inner(content: str) -> str:

@@ -27,6 +27,8 @@ _FOREIGN = {
     b"Obj\x01": "is an Avro file: write it as Parquet or JSON lines",
     b"ORC": "is an ORC file: write it as Parquet",
     b"\x80\x04\x95": "is a Python pickle, which is never opened: write it as JSON lines",
+    b"%PDF": "is a PDF, not a dataset: download the file itself",
+    b"Entry not found": "holds a server's words that there is no such file: download the dataset again",
     b"version https://git-lfs": "is a Git LFS pointer, not the data: fetch it with `git lfs pull`",
 }
 _UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
@@ -62,6 +64,8 @@ def refuse_foreign(path: Path, head: bytes) -> None:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:64].lower()
     if start.startswith((b"<!doctype html", b"<html")):
         raise DatasetError(f"{path} is an HTML page, not a dataset: download the file itself.")
+    if start.startswith(b"<?xml"):
+        raise DatasetError(f"{path} is XML, not a dataset: write it as JSON lines, or download the file itself.")
 
 
 def head_of(path: Path) -> bytes:
@@ -97,6 +101,8 @@ def _as_utf8(path: Path, stream: BinaryIO) -> BinaryIO:
         raise TypeError("a buffered stream is needed to look ahead")
     head = stream.peek(_HEAD)[:_HEAD]
     refuse_foreign(path, head)
+    if head.startswith((_GZIP, _ZSTD)):
+        raise DatasetError(f"{path} is compressed twice: unpack it once.")
     if head.startswith(_UTF32):
         raise DatasetError(f"{path} is UTF-32: convert it to UTF-8.")
     encoding = _UTF16.get(head[:2])

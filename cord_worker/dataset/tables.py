@@ -108,14 +108,26 @@ def _cells(column: pyarrow.Array, kind: pyarrow.DataType) -> list[Any]:
 
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         # Python's own times end at microseconds.
-        texts = column.cast(pa.string()).to_pylist()
-        return [None if text is None else text.replace(" ", "T").replace(".000000000", "") for text in texts]
+        return list(map(_time, column.cast(pa.string()).to_pylist()))
+    if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and pa.types.is_timestamp(kind.value_type):
+        lists = column.cast(pa.large_list(pa.string())).to_pylist()
+        return [None if items is None else list(map(_time, items)) for items in lists]
     convert = _converter(kind)
     try:
         values = column.to_pylist()
         return values if convert is None else [None if value is None else convert(value) for value in values]
     except _UNREADABLE:
         return [_cell(scalar, convert) for scalar in column]
+
+
+def _time(text: str | None) -> str | None:
+    if text is None:
+        return None
+    moment, _, fraction = text.replace(" ", "T").partition(".")
+    # Zeros are dropped, a zone behind them is not.
+    digits = fraction[: len(fraction) - len(fraction.lstrip("0123456789"))]
+    zone = fraction[len(digits) :]
+    return f"{moment}.{digits}{zone}" if digits.strip("0") else f"{moment}{zone}"
 
 
 _UNREADABLE = (ValueError, TypeError, OverflowError, RecursionError)

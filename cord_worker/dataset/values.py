@@ -91,7 +91,8 @@ def shortest(value: float, text: str) -> float:
     """
     if not math.isfinite(value):
         return value
-    number = decimal.Decimal(text)
+    # A whole number is exact; the shortest text that leads back to it may be of another one.
+    number = decimal.Decimal(int(value)) if value.is_integer() and 0 < abs(value) < 1e21 else decimal.Decimal(text)
     plain = f"{number:f}" if number == 0 or 1e-7 <= abs(value) < 1e21 else text.replace("e+", "e")
     if "." in plain and "e" not in plain:
         plain = plain.rstrip("0").rstrip(".")

@@ -10,8 +10,11 @@ _AT_ENDS = (
     "\u115f\u1160\u3164\uffa0\u2800"
 )
 """Zero-width and filling characters and marks of direction; those that pair with one inside the text are left."""
-_INSIDE = re.compile("[\u00ad\u200b\u200e\u200f\u2060-\u2064\ufeff\u061c\u180e]")
-"""Not the joiners: emoji, Persian and Indic scripts need them."""
+_INSIDE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0]"
+    "|(?<![\U0001f3f4\U000e0020-\U000e007e])[\U000e0000-\U000e007f]"
+)
+"""Not the joiners: emoji, Persian and Indic scripts need them. Flags of countries in a state are written in tags."""
 _STRIPPED = _AT_ENDS + "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 _BLANK = frozenset(_AT_ENDS)
 
@@ -20,7 +23,7 @@ def stripped(text: str) -> str:
     """`text` without outer white space and invisible characters; "" where nothing in it is visible."""
     plain = text.strip()
     if plain.isascii():
-        return plain
+        return plain if plain.isprintable() or any(character.isprintable() for character in plain) else ""
     plain = plain.strip(_STRIPPED)
     if all(_is_invisible(character) for character in plain[:1_000]) and not any(map(str.isalnum, plain)):
         return ""
@@ -28,11 +31,12 @@ def stripped(text: str) -> str:
 
 
 def hides_at_ends(text: str) -> bool:
-    """Whether `stripped` takes more than plain white space from `text`, or white space that is not ASCII."""
-    if text.isascii():
+    """Whether `stripped` takes more from `text` than blanks, tabs and ends of lines, such as a form feed."""
+    if text.isprintable() and text.isascii():
         return False
-    outer = text.strip(" \t\r\n\v\f")
-    return outer != stripped(text)
+    outer = text.strip(" \t\r\n")
+    blank = text[: len(text) - len(text.lstrip(" \t\r\n"))]
+    return outer != stripped(text) or "\r" in blank.replace("\r\n", "")
 
 
 def hidden_inside(text: str) -> str | None:

@@ -31,7 +31,7 @@ def form_of(output: str) -> Form:
         return Form.LINES
     if not output:
         raise ExportError("the output file has no name: give one, or - for standard output.")
-    if Path(output).is_dir():
+    if output.endswith("/") or Path(output).is_dir():
         raise ExportError(f"{output} is a folder: name a file in it.")
     if Path(output).exists() and not Path(output).is_file():
         return Form.LINES

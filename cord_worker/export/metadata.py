@@ -47,6 +47,8 @@ class Metadata:
 
 def _kind(found: frozenset[str]) -> str:
     kinds = found - {"null"}
+    if kinds and kinds <= {"integer", "wide"}:
+        return "integer"
     if kinds == {"integer", "number"}:
         return "number"
     return next(iter(kinds)) if len(kinds) == 1 and kinds <= set(_KINDS) else "json"

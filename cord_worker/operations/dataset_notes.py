@@ -16,10 +16,14 @@ _WHAT = {
     Change.MESSAGES: "messages: the question is the user's turn",
     Change.SYSTEM_TURN: "system turn, which is not sent: teachers have their own (system_prompt in cord.toml)",
     Change.LATEX: "LaTeX whose backslashes were lost, restored",
-    Change.INVISIBLE: "invisible characters or unusual spaces at an end, stripped",
+    Change.LATEX_LEFT: "LaTeX that lost a backslash in a field that is only carried along, kept as it is "
+    "(--repair-latex restores it)",
+    Change.LATEX_DOUBTFUL: "a tab or line break that may be a LaTeX command without its backslash, kept as it is",
+    Change.INVISIBLE: "invisible characters, control characters or unusual spaces at an end, stripped",
     Change.INVISIBLE_INSIDE: "an invisible character inside, kept as written",
     Change.DOUBLED_BACKSLASHES: "two backslashes before a LaTeX command, kept as written",
     Change.CHAT_TAGS: "a chat tag, encoded as plain text; a server that takes no token ids refuses such a problem",
+    Change.NOT_A_NUMBER: "NaN, as which a table holds what is missing: kept as null",
 }
 
 

@@ -45,6 +45,7 @@ class Fit:
     overhead: int
     thinking: int
     end: int
+    least_end: int = 0
     longest: int = 0
     longest_at: str = ""
     count: int = 0
@@ -55,6 +56,11 @@ class Fit:
         """Tokens that question and passage may take; negative where not even an empty one fits."""
         return self.context - self.overhead - self.thinking - self.end
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a problem with the shortest answer fits."""
+        return self.context - self.overhead - self.thinking - self.least_end > 0
+
     def line(self) -> str:
         """For people."""
         ends = "closing part" if self.role == "prover" else "answer"
@@ -62,7 +68,7 @@ class Fit:
             f"{self.role} (model {self.model!r}): context {self.context:,} tokens - {self.overhead:,} of the template "
             f"- {self.thinking:,} thinking - {self.end:,} {ends} = room for {max(0, self.room):,} of the question"
         )
-        if self.room <= 0:
+        if not self.has_room:
             head += (
                 "; trajectories end where the context is full: lower search.thinking_tokens or search.answer_tokens, "
                 "or raise max_model_len"
@@ -142,7 +148,7 @@ class ContextCheck:
             if prompt - fit.overhead > fit.longest:
                 fit.longest, fit.longest_at = prompt - fit.overhead, record.location
             # Where the budgets leave no room at all, only what cannot even be asked does not fit.
-            if prompt + (fit.thinking + end if fit.room > 0 else 1) > fit.context:
+            if prompt + (fit.thinking + end if fit.has_room else max(1, end - fit.least_end)) > fit.context:
                 fit.count += 1
                 if len(fit.misfits) < _MOST_NAMED:
                     fit.misfits.append(TooLong(record.location, record.key, prompt, fit.thinking, end))
@@ -159,7 +165,7 @@ class ContextCheck:
         codec, context = found
         overhead = self._prompt(codec, "x", None, system) - 1
         end = end_of(ProblemRecord("", "x", "x", None, {}, ""))
-        self._measured.append((Fit(role, name, context, overhead, thinking, end), codec, system, end_of))
+        self._measured.append((Fit(role, name, context, overhead, thinking, end, least_end=end), codec, system, end_of))
 
     def _prompt(self, codec: TextCodec, question: str, passage: str | None, system: str | None) -> int:
         turn = self._turn(question=question, system=system, passage=passage, segmentation=self._segmentation)

@@ -117,7 +117,8 @@ _ATTRIBUTE_KINDS = sa.text(
         FROM problems p, jsonb_each(p.attributes) cell WHERE p.run_id = :run_id
     ), kinds AS (
         SELECT key, CASE WHEN kind <> 'number' THEN kind
-                         WHEN written ~ '^-?[0-9]{1,18}$' THEN 'integer'
+                         WHEN written ~ '^-?[0-9]{1,15}$' THEN 'integer'
+                         WHEN written ~ '^-?[0-9]{1,18}$' THEN 'wide'
                          WHEN length(written) > 40 THEN 'exact'
                          WHEN CAST(CAST(CAST(written AS float8) AS text) AS numeric) = CAST(written AS numeric)
                          THEN 'number'
@@ -158,7 +159,10 @@ def count_results(connection: sa.Connection, run_id: int) -> int:
 
 
 def attribute_kinds(connection: sa.Connection, run_id: int, most: int) -> AttributeKinds:
-    """The fields that rows of the run's dataset have beside the problem, at most so many, and their JSON types."""
+    """The fields that rows of the run's dataset have beside the problem, at most so many, and their JSON types.
+
+    A `wide` integer fits 64 bits, but not a float; an `exact` number neither.
+    """
     rows = connection.execute(_ATTRIBUTE_KINDS, {"run_id": run_id, "most": most})
     return {row.key: frozenset(row.kinds) for row in rows}
 

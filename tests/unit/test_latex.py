@@ -50,6 +50,24 @@ def test_a_value_that_is_one_command_is_restored(command: str) -> None:
         r"Solve x \ne 2",
         r"as x \to 0",
         r"sin x = 2 \tan x",
+        r"F = q\nu, what is \nu?",
+        r"Is y\to 1 and p\ne q?",
+        r"e^{-s/\tau}",
+        r"|1\rangle is (\rho)",
+        r"y = 3\tan t",
+        r"mass \rho of oil",
+        r"(\neg q)",
+        r"{\rm kg}",
+        r"y\rfloor",
+        r"M=\rho W",
+        r"q\nmid r",
+        r"B\ni y",
+        r"7\tau",
+        r"f: X\to Y",
+        r"\bcancel{x}",
+        r"\bmatrix",
+        r"\fracxy",
+        r"3\bfoo",
     ],
 )
 def test_commands_inside_a_text_are_restored(text: str) -> None:
@@ -75,6 +93,13 @@ def test_commands_inside_a_text_are_restored(text: str) -> None:
         "pane \ne vino",
         "a b c\nu v w",
         "\ttabbed text\n\tboth",
+        "Cost: $5\tan orange\tcosts $6",
+        "1\tan orange\n2\tau revoir",
+        "n\to\tk",
+        "k = 4\nu = 5\ne = 6",
+        "Let x be real.\nu and v are vectors",
+        "p q r s\ne f g h",
+        "Name it x\nu(0) = 1 holds",
     ],
 )
 def test_line_breaks_and_tabs_before_words_are_left_alone(text: str) -> None:
@@ -87,8 +112,16 @@ def test_in_a_damaged_row_a_doubtful_line_break_is_not_decided() -> None:
 
 
 def test_the_texts_of_a_row_are_judged_together() -> None:
-    assert lost_backslashes(["so $x \ne y$", "\\frac{1}{2}"]) == [[], []]
-    assert [len(spots) for spots in lost_backslashes(["so $x \ne y$", "1"])] == [1, 0]
+    unclear = "Under it\nu holds."
+    assert [len(spots) for spots in lost_backslashes([unclear, "1"])] == [0, 0]
+    assert [len(spots) for spots in lost_backslashes([unclear, "\x0crac{1}{2}"])] == [1, 1]
+    assert [len(spots) for spots in lost_backslashes([unclear + " \\pi", "\x0crac{1}{2}"])] == [0, 1]
+
+
+@pytest.mark.parametrize("text", ["so $x \ne y$", "\rho", "\text{yes}", "is $\tan x$"])
+def test_what_is_clear_by_itself_counts_whatever_the_row_escapes_elsewhere(text: str) -> None:
+    for elsewhere in ("$\\frac{m}{V}$", "1"):
+        assert [len(spots) for spots in lost_backslashes([elsewhere, text])] == [0, 1]
 
 
 _COMMON = """

@@ -102,3 +102,38 @@ def test_a_table_is_looked_at_too(tmp_path: Path) -> None:
     (refused,) = read_problems(path)
     assert isinstance(refused, RejectedRecord)
     assert refused.field == "answer"
+
+
+def test_a_lost_backslash_in_a_field_that_is_carried_along_is_noted_or_restored(tmp_path: Path) -> None:
+    row = r'{"question": "q", "answer": "1", "solution": "\fbox{2} \frac{1}{2}", "more": ["\beta"]}'
+    path = write(tmp_path, ".jsonl", row)
+    (kept,) = read_problems(path)
+    assert isinstance(kept, ProblemRecord)
+    assert kept.metadata["more"] == ["\beta"]
+    assert {(note.change, note.field) for note in kept.notes} == {
+        (Change.LATEX_LEFT, "solution"),
+        (Change.LATEX_LEFT, "more"),
+    }
+    (restored,) = read_problems(path, options=REPAIR)
+    assert isinstance(restored, ProblemRecord)
+    assert restored.metadata == {"solution": r"\fbox{2} \frac{1}{2}", "more": [r"\beta"]}
+
+
+def test_fields_carried_along_help_to_decide(tmp_path: Path) -> None:
+    row = r'{"question": "Under it\nu holds.", "answer": "1", "note": "\frac{1}{2}"}'
+    (refused,) = read_problems(write(tmp_path, ".jsonl", row))
+    assert isinstance(refused, RejectedRecord)
+    assert refused.field == "question"
+    (unclear,) = read_problems(write(tmp_path, ".jsonl", row.replace(r"\frac", "frac")))
+    assert isinstance(unclear, ProblemRecord)
+    assert [(note.change, note.shown) for note in unclear.notes] == [(Change.LATEX_DOUBTFUL, r"\nu")]
+
+
+def test_a_control_character_that_is_stripped_is_noted(tmp_path: Path) -> None:
+    (problem,) = read_problems(write(tmp_path, ".jsonl", r'{"question": "\f 5?", "answer": "\r7"}'))
+    assert isinstance(problem, ProblemRecord)
+    assert (problem.question, problem.answer) == ("5?", "7")
+    assert [(note.change, note.field) for note in problem.notes] == [
+        (Change.INVISIBLE, "question"),
+        (Change.INVISIBLE, "answer"),
+    ]

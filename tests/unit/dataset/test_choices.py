@@ -43,6 +43,12 @@ def refusal(tmp_path: Path, row: dict[str, Any]) -> str:
         ({"choices": RIVERS, "answer": "(B)"}, "B"),
         ({"choices": RIVERS, "answer": "Elbe"}, "C"),
         ({"options": RIVERS, "answer": "1"}, "B"),
+        ({"choices": RIVERS, "answer": "c"}, "C"),
+        ({"choices": RIVERS, "answer": "b)"}, "B"),
+        ({"choices": RIVERS, "answer": "B. Oder"}, "B"),
+        ({"choices": RIVERS, "answer": "C)Elbe"}, "C"),
+        ({"choices": RIVERS, "answer": "It flows north: $\\boxed{B}$"}, "B"),
+        ({"choices": RIVERS, "answer": "It flows north.\n#### B"}, "B"),
         ({"options": ["A) Rhine", "B) Oder", "C) Elbe"], "answer": "A"}, "A"),
         ({"options": {"A": "Rhine", "B": "Oder", "C": "Elbe"}, "answer": "Oder"}, "B"),
         ({"choices": {"text": RIVERS, "label": ["A", "B", "C"]}, "answerKey": "C"}, "C"),
@@ -54,6 +60,8 @@ def refusal(tmp_path: Path, row: dict[str, Any]) -> str:
             "A",
         ),
         ({"A": "Rhine", "B": "Oder", "C": "Elbe", "D": "Main", "answer": "D"}, "D"),
+        ({"A": "Rhine", "B": "Oder", "C": "Elbe", "answer": "1"}, "B"),
+        ({**dict(zip("ABCDEF", [*RIVERS, "Main", "Isar", "Lech"], strict=True)), "answer": 5}, "F"),
     ],
     ids=str,
 )
@@ -102,8 +110,52 @@ def test_a_choice_that_is_not_clear_is_refused(tmp_path: Path, row: dict[str, An
         assert re.search(reason, refusal(tmp_path, row))
 
 
-def test_an_integer_is_an_index_even_where_choices_are_numbers(tmp_path: Path) -> None:
-    assert only(tmp_path, {"question": "q", "choices": ["4", "3", "2", "1"], "answer": 1}).answer == "B"
+def test_an_integer_is_an_index_unless_it_is_the_text_of_another_choice(tmp_path: Path) -> None:
+    assert only(tmp_path, {"question": "q", "choices": ["40", "30", "20"], "answer": 1}).answer == "B"
+    assert only(tmp_path, {"question": "q", "choices": ["40", "30", "20"], "answer": 20}).answer == "C"
+    assert only(tmp_path, {"question": "q", "choices": ["0", "1", "2"], "answer": 1}).answer == "B"
+    assert "may mean B or D" in refusal(tmp_path, {"question": "q", "choices": ["4", "3", "2", "1"], "answer": 1})
+
+
+def test_an_empty_column_between_choices_moves_no_index(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("question,A,B,C,D,answer\nq,one,,three,four,2\nq,one,,three,four,1\n", encoding="utf-8")
+    right, missing = read_problems(path)
+    assert isinstance(right, ProblemRecord)
+    assert right.answer == "C"
+    assert isinstance(missing, RejectedRecord)
+
+
+def test_columns_of_choices_with_a_gap_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="D is missing"):
+        read(tmp_path, {"question": "q", "A": "a", "B": "b", "C": "c", "E": "e", "answer": "A"})
+
+
+@pytest.mark.parametrize(
+    ("late", "field"),
+    [
+        ({"choices": RIVERS}, "choices"),
+        ({"Options": RIVERS}, "Options"),
+        ({"id": "x"}, "id"),
+        ({"passage": "Long ago"}, "passage"),
+        ({"A": "a", "B": "b", "C": "c"}, "A"),
+    ],
+)
+def test_a_field_that_first_appears_late_is_refused_by_name(tmp_path: Path, late: dict[str, Any], field: str) -> None:
+    plain = {"question": "q", "answer": "a"}
+    records = read(tmp_path, *[plain] * 40, {**plain, **late}, {**plain, "note": "x"})
+    assert isinstance(records[-1], ProblemRecord)
+    refused = records[-2]
+    assert isinstance(refused, RejectedRecord)
+    assert refused.field == field
+    assert "the first rows" in refused.reason
+
+
+def test_a_choice_is_listed_only_where_it_stands_whole(tmp_path: Path) -> None:
+    for question in ("Which? A. 15 B. 2", "Which? A. 1 m B. 2", "Which? (A) 1.5 (B) 2"):
+        assert only(tmp_path, {"question": question, "choices": ["1", "2"], "answer": "A"}).question != question
+    for question in ("Which? A. 1, B. 2", "Which?\nA) 1\nB) 2\nChoose.", "Which? A: 1. B: 2. Choose."):
+        assert only(tmp_path, {"question": question, "choices": ["1", "2"], "answer": "A"}).question == question
 
 
 def test_a_list_is_its_values_in_order(tmp_path: Path) -> None:

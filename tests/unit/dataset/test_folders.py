@@ -90,6 +90,14 @@ def test_the_card_decides_where_it_names_files(tmp_path: Path) -> None:
     assert questions(tmp_path) == ["b/three.jsonl"]
 
 
+def test_what_the_card_lists_keeps_its_order_and_a_split_named_twice_is_one(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.jsonl", "c.jsonl"):
+        put(tmp_path, name)
+    entries = "".join(f"  - split: train\n    path: {path}\n" for path in ("[c.jsonl, a.jsonl]", "b.jsonl", "a.jsonl"))
+    card(tmp_path, f"configs:\n- config_name: default\n  data_files:\n{entries}")
+    assert questions(tmp_path) == ["c.jsonl", "a.jsonl", "b.jsonl"]
+
+
 @pytest.mark.parametrize(
     ("front", "message"),
     [

@@ -4,6 +4,7 @@ import datetime
 import decimal
 import gzip
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cord_worker.dataset import FieldMapping, ProblemRecord, RejectedRecord, read_problems
+from cord_worker.dataset import Change, FieldMapping, ProblemRecord, RejectedRecord, read_problems
 from cord_worker.errors import DatasetError
 
 GOOD = '{"question": "1 + 1?", "answer": "2", "id": "a"}'
@@ -203,7 +204,7 @@ def test_a_last_line_without_an_end_is_read_but_a_torn_one_is_named(tmp_path: Pa
         ('{"question": "q", "answer": NaN, "id": "b"}', None, "holds NaN"),
         ('{"question": "q", "answer": "a", "id": "b", "x": [-Infinity]}', None, "holds -Infinity"),
         ('{"question": "q", "answer": "a", "id": "b", "x": 1e999}', None, "too large"),
-        ('{"question": "q", "answer": "a", "id": "b", "x": ' + "9" * 5000 + "}", None, "not JSON"),
+        ('{"question": "q", "answer": "a", "id": "b", "x": ' + "9" * 5000 + "}", None, "number of 5000 digits"),
         ('{"question": "q", "answer": "a"}', "id", "is missing"),
         ('{"question": "q", "answer": "a", "id": 1.5}', "id", "is of type float"),
         ('{"question": "q", "answer": "a", "id": true}', "id", "is of type bool"),
@@ -494,7 +495,7 @@ def test_cells_of_a_table_become_json(tmp_path: Path) -> None:
 def test_a_bad_cell_of_a_table_refuses_only_its_row(tmp_path: Path) -> None:
     good, bad = b"fine", b"caf\xe9"
     texts = pa.array([good, bad, good], pa.binary()).view(pa.string())
-    numbers = pa.array([1.0, 2.0, float("nan")])
+    numbers = pa.array([1.0, 2.0, float("inf")])
     pq.write_table(pa.table({"question": texts, "answer": ["1", "2", "3"], "x": numbers}), tmp_path / "d.parquet")
     found = list(read_problems(tmp_path / "d.parquet"))
 
@@ -546,3 +547,99 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     except DatasetError:
         return
     assert records
+
+
+def test_a_blank_before_a_quote_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text('question,answer\nq, "7"\nsay "a", 7 "b"\n', encoding="utf-8")
+    spaced, plain = read_problems(path)
+    assert isinstance(spaced, RejectedRecord)
+    assert (spaced.location, spaced.field) == ("d.csv:2", "answer")
+    assert "blank before its opening quote" in spaced.reason
+    assert isinstance(plain, ProblemRecord)
+    assert (plain.question, plain.answer) == ('say "a"', '7 "b"')
+
+
+def test_one_problem_with_a_list_of_objects_in_it_is_no_list_of_problems(tmp_path: Path) -> None:
+    path = tmp_path / "d.json"
+    path.write_text('{"Problem": "q", "hints": [{"question": "a", "answer": "b"}], "answer": 1}', encoding="utf-8")
+    with pytest.raises(DatasetError, match="is one problem"):
+        list(read_problems(path))
+    path.write_text('{"prompt": "sent before", "rows": [{"question": "a", "answer": "b"}]}', encoding="utf-8")
+    assert len(list(read_problems(path))) == 1
+
+
+def test_the_input_of_an_instruction_is_never_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text(
+        '{"instruction": "Add.", "input": "3 and 4", "answer": "7"}\n'
+        '{"instruction": "1 + 1?", "input": "", "answer": "2"}\n',
+        encoding="utf-8",
+    )
+    refused, without = read_problems(path)
+    assert isinstance(refused, RejectedRecord)
+    assert refused.field == "input"
+    assert "--passage-field input" in refused.reason
+    assert isinstance(without, ProblemRecord)
+    first = next(read_problems(path, mapping=FieldMapping(passage="input")))
+    assert isinstance(first, ProblemRecord)
+    assert first.passage == "3 and 4"
+    asked = next(read_problems(path, mapping=FieldMapping(question="instruction")))
+    assert isinstance(asked, ProblemRecord)
+    assert (asked.question, asked.passage) == ("Add.", None)
+
+
+def test_a_column_may_be_called_as_a_path_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("prompt,reward_model.ground_truth\nq,7\n", encoding="utf-8")
+    (problem,) = read_problems(path)
+    assert isinstance(problem, ProblemRecord)
+    assert problem.answer == "7"
+
+
+def test_what_a_table_holds_as_missing_is_null_and_noted(tmp_path: Path) -> None:
+    columns = {"question": ["p", "q"], "answer": [1.0, float("nan")], "level": [float("nan"), 2.0]}
+    pq.write_table(pa.table(columns), tmp_path / "d.parquet")
+    kept, refused = read_problems(tmp_path / "d.parquet")
+    assert isinstance(kept, ProblemRecord)
+    assert kept.metadata == {"level": None}
+    assert [(note.change, note.field) for note in kept.notes] == [(Change.NOT_A_NUMBER, "level")]
+    assert isinstance(refused, RejectedRecord)
+    assert refused.field == "answer"
+
+
+def test_nanoseconds_inside_a_list_and_a_missing_choice_are_read(tmp_path: Path) -> None:
+    times = pa.array([[1_000_000_000, 1_500_000_001]], pa.list_(pa.timestamp("ns")))
+    choices = pa.array([{"A": "a", "B": "b", "C": None}])
+    pq.write_table(
+        pa.table({"question": ["q"], "answer": ["B"], "choices": choices, "times": times}), tmp_path / "d.parquet"
+    )
+    (problem,) = read_problems(tmp_path / "d.parquet")
+    assert isinstance(problem, ProblemRecord)
+    assert (problem.question, problem.answer) == ("q\n\nA. a\nB. b", "B")
+    assert problem.metadata["times"] == ["1970-01-01T00:00:01", "1970-01-01T00:00:01.500000001"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("d.jsonl", b"Entry not found", "no such file"),
+        ("d.jsonl", b"<?xml version='1.0'?><a/>", "is XML"),
+        ("d.jsonl", b"%PDF-1.7\n", "is a PDF"),
+        ("d.csv", b"question,answer\rq,1\rr,2\r", "carriage returns alone"),
+        ("d.jsonl.gz", gzip.compress(gzip.compress(b'{"question": "q", "answer": "1"}\n')), "compressed twice"),
+        ("d.json", b'{"question": ["q", "r"], "answer": ["1", "2"]}', "written by columns"),
+        ("d.jsonl", b'{"question": "q", "answer": ' + b"7" * 5_000 + b"}\n", "number of 5000 digits"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_cause_is_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DatasetError, match=message):
+        list(read_problems(tmp_path / name))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "d.jsonl")
+    with pytest.raises(DatasetError, match="no plain file"):
+        list(read_problems(tmp_path / "d.jsonl"))

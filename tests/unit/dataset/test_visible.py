@@ -27,6 +27,8 @@ INVISIBLE = [
     "\u200e \u00a0\u200b",
     "\u202a\u202c",
     "\ufe0f",
+    "\x01\x02",
+    "\x7f",
 ]
 
 
@@ -52,6 +54,29 @@ def test_what_is_visible_is_as_written(tmp_path: Path, text: str) -> None:
     problem = only(tmp_path, answer=text)
     assert isinstance(problem, ProblemRecord)
     assert (problem.answer, problem.notes) == (text, ())
+
+
+@pytest.mark.parametrize(
+    "hidden", ["\u202e", "\u2066", "\u034f", "\u3164", "\u2800", "\U000e0041", "\u206a"], ids=ascii
+)
+def test_marks_of_direction_fillers_and_tags_inside_are_noted(tmp_path: Path, hidden: str) -> None:
+    problem = only(tmp_path, answer=f"1{hidden}7")
+    assert isinstance(problem, ProblemRecord)
+    assert [note.change for note in problem.notes] == [Change.INVISIBLE_INSIDE]
+
+
+def test_a_flag_that_is_written_in_tags_is_visible(tmp_path: Path) -> None:
+    flag = "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"
+    problem = only(tmp_path, question=f"Whose is {flag}?")
+    assert isinstance(problem, ProblemRecord)
+    assert problem.notes == ()
+
+
+@pytest.mark.parametrize("tag", ["<s>", "</s>", "<bos>", "[THINK]", "<seed:think>", "[gMASK]", "<unk>", "<tool_call>"])
+def test_names_of_special_tokens_are_noted(tmp_path: Path, tag: str) -> None:
+    problem = only(tmp_path, question=f"Why {tag}?")
+    assert isinstance(problem, ProblemRecord)
+    assert problem.notes == (Note(Change.CHAT_TAGS, "question", tag),)
 
 
 def test_an_invisible_character_inside_is_kept_and_noted(tmp_path: Path) -> None:

@@ -39,12 +39,18 @@ def test_the_name_says_what_is_written(name: str, form: Form) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["out", "out.json", "out.csv", "out.txt", "out.gz", "out.zst", "out.parquet.gz", "out.jsonl.bz2", ".jsonl", ""],
+    ["out", "out.json", "out.csv", "out.txt", "out.gz", "out.zst", "out.parquet.gz", "out.jsonl.bz2", ".jsonl"],
 )
 def test_any_other_name_is_refused_with_those_that_do(tmp_path: Path, name: str) -> None:
     with pytest.raises(ExportError, match=r"\.jsonl, \.jsonl\.gz, \.jsonl\.zst, \.parquet, or give -"):
-        check_output(str(tmp_path / "x" / name) if name else name)
+        check_output(str(tmp_path / "x" / name))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "message"), [("", "no name"), ("new.jsonl/", "folder")])
+def test_what_is_no_file_name_is_refused(name: str, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        form_of(name)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -97,11 +103,20 @@ KINDS = {
     "mixed": frozenset({"string", "object", "integer"}),
     "tags": frozenset({"array"}),
     "long": frozenset({"exact"}),
+    "wide": frozenset({"integer", "wide"}),
+    "wider": frozenset({"wide", "number"}),
     "none": frozenset({"null"}),
 }
 ATTRIBUTES: list[dict[str, Any]] = [
     {"level": 1, "share": 1, "topic": "sums", "easy": True, "mixed": {"a": [1]}, "tags": ["x"], "none": None},
-    {"share": 0.5, "topic": None, "mixed": "text", "long": NumberText(0.1, "0.12345678901234567890")},
+    {
+        "wide": 2**53 + 1,
+        "wider": 2**53 + 1,
+        "share": 0.5,
+        "topic": None,
+        "mixed": "text",
+        "long": NumberText(0.1, "0.12345678901234567890"),
+    },
     {},
 ]
 
@@ -114,6 +129,7 @@ def test_metadata_has_one_type_a_field(tmp_path: Path) -> None:
     assert (first["level"], first["share"], first["topic"], first["easy"]) == (1, 1.0, "sums", True)
     assert (first["mixed"], second["mixed"], first["tags"]) == ('{"a": [1]}', '"text"', '["x"]')
     assert second["long"] == "0.12345678901234567890"
+    assert (second["wide"], second["wider"]) == (2**53 + 1, str(2**53 + 1))
     assert set(third.values()) == {None}
     for ending in (".jsonl", ".parquet"):
         path = tmp_path / f"out{ending}"
