@@ -399,7 +399,7 @@ async def _score_path(
                 f"{error} (at the log-probabilities of a small prompt)", brief=brief, retry_after=error.retry_after
             ) from None
         except NotFiniteError as error:
-            raise UnavailableError(f"log-probabilities of a small prompt: {error}", brief=str(error)) from None
+            raise UnavailableError(f"it fails at the log-probabilities of a small prompt: {error}") from None
     return None
 
 
