@@ -687,8 +687,15 @@ class RunConfig(_Section):
         for name, model in self.models.items():
             other = fingerprints.setdefault(model.fingerprint(), name)
             if other != name:
+                addresses = {self.models[each].openai.base_url for each in (other, name) if self.models[each].openai}
+                differing = (
+                    " (openai.base_url does not tell models apart, openai.model and path do)"
+                    if len(addresses) > 1
+                    else ""
+                )
                 raise ValueError(
-                    f"models {other!r} and {name!r} are the same model: define it once and let several teachers name it"
+                    f"models {other!r} and {name!r} are the same model{differing}: define it once and let several "
+                    "teachers name it"
                 )
         used = {writer.model for writer in self.writers}
         used |= {part.model for part in (self.prover, judge) if part is not None}

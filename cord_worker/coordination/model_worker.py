@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
@@ -127,6 +128,7 @@ class ModelWorker:
     ) -> None:
         self._database = database
         self._describe = describe
+        self._parked_since: float | None = None
         self._messenger = messenger
         self._engine = engine
         self._loop = loop
@@ -519,7 +521,8 @@ class ModelWorker:
         mode = self._engine.scoring_mode
         if mode is None:  # the candidates stay as they are, for a worker that can
             logger.error("the scores of %d problems are left to others: this server gives none", len(problem_ids))
-            self._describe(_GIVES_NO_SCORES)
+            self._parked_since = self._parked_since or time.monotonic()
+            self._describe(_GIVES_NO_SCORES, since=self._parked_since)
             return Claimed(())
         return leases.claim_scores(
             connection,
