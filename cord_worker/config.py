@@ -687,7 +687,8 @@ class RunConfig(_Section):
         for name, model in self.models.items():
             other = fingerprints.setdefault(model.fingerprint(), name)
             if other != name:
-                addresses = {self.models[each].openai.base_url for each in (other, name) if self.models[each].openai}
+                servers = (self.models[other].openai, model.openai)
+                addresses = {server.base_url for server in servers if server is not None}
                 differing = (
                     " (openai.base_url does not tell models apart, openai.model and path do)"
                     if len(addresses) > 1
