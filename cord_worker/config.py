@@ -704,8 +704,16 @@ class RunConfig(_Section):
         for name, model in self.models.items():
             other = fingerprints.setdefault(model.fingerprint(), name)
             if other != name:
+                servers = (self.models[other].openai, model.openai)
+                addresses = {server.base_url for server in servers if server is not None}
+                differing = (
+                    " (openai.base_url does not tell models apart, openai.model and path do)"
+                    if len(addresses) > 1
+                    else ""
+                )
                 raise ValueError(
-                    f"models {other!r} and {name!r} are the same model: define it once and let several teachers name it"
+                    f"models {other!r} and {name!r} are the same model{differing}: define it once and let several "
+                    "teachers name it"
                 )
         used = {writer.model for writer in self.writers}
         used |= {part.model for part in (self.prover, judge) if part is not None}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
@@ -31,7 +32,7 @@ from cord_worker.coordination.judge import judged
 from cord_worker.coordination.judgments import judgment_of
 from cord_worker.coordination.messages import Messenger
 from cord_worker.coordination.refusals import reason_of
-from cord_worker.engines.protocol import Engine, FinishReason, Sampling, Turn
+from cord_worker.engines.protocol import Describe, Engine, FinishReason, Sampling, Turn, to_nobody
 from cord_worker.errors import RequestError, UnavailableError
 from cord_worker.local.killable import KillablePool
 from cord_worker.search.types import InvalidReason
@@ -110,7 +111,7 @@ class ModelWorker:
     """What the tasks `propose`, `score`, `judge`, `answer` and `verdict` do; safe for use from several threads.
 
     The engine lives on `loop`, which runs in a thread of its own for the life of the process; it works on `width`
-    requests at once.
+    requests at once. `describe` is told where there is work that it cannot do.
     """
 
     def __init__(
@@ -123,8 +124,11 @@ class ModelWorker:
         model_fingerprint: str,
         *,
         width: int,
+        describe: Describe = to_nobody,
     ) -> None:
         self._database = database
+        self._describe = describe
+        self._parked_since: float | None = None
         self._messenger = messenger
         self._engine = engine
         self._loop = loop
@@ -514,11 +518,17 @@ class ModelWorker:
         )
 
     def _run_claim_scores(self, connection: sa.Connection, problem_ids: Sequence[int]) -> Claimed[LeasedScore]:
+        mode = self._engine.scoring_mode
+        if mode is None:  # the candidates stay as they are, for a worker that can
+            logger.error("the scores of %d problems are left to others: this server gives none", len(problem_ids))
+            self._parked_since = self._parked_since or time.monotonic()
+            self._describe(_GIVES_NO_SCORES, since=self._parked_since)
+            return Claimed(())
         return leases.claim_scores(
             connection,
             self._worker_id,
             problem_ids,
-            scoring_mode=self._engine.scoring_mode,
+            scoring_mode=mode,
             alone=self._company.is_alone,
         )
 
@@ -538,6 +548,7 @@ class ModelWorker:
 
     def _run_finish_scores(self, connection: sa.Connection, results: list[ScoreResult]) -> list[Due]:
         mode = self._engine.scoring_mode
+        assert mode is not None  # or nothing would have been claimed
         return _owed(leases.finish_scores(connection, self._worker_id, results, scoring_mode=mode), Kind.JUDGE)
 
     def _run_finish_judgments(self, connection: sa.Connection, results: list[JudgmentResult]) -> list[Due]:
@@ -556,6 +567,10 @@ class ModelWorker:
         fail_problem(connection, problem_id, reason)
 
 
+_GIVES_NO_SCORES = (
+    "is the prover of a run, but its server gives no log-probabilities of a prompt: serve it with vLLM, or host it "
+    'with engine = "vllm" or "transformers", and start its worker again; or end the run with `cordctl cancel`'
+)
 _UNDONE = object()
 """In place of the result of a piece of work that the engine cannot do now."""
 

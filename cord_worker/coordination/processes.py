@@ -96,14 +96,30 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
             database,
             lambda connection: workers.runs_with_other_scoring_mode(connection, model_id, engine.scoring_mode),
         )
+        if other and engine.scoring_mode is None:
+            raise EngineLoadError(
+                f"model {name} is the prover of run {other[0][0]!r}, but its server gives no log-probabilities of a "
+                'prompt. Serve it with vLLM (`vllm serve`), or host it here with engine = "vllm" or "transformers"; '
+                f"or end that run: cordctl cancel {other[0][0]}"
+            )
         if other:
             raise EngineLoadError(
                 f"model {name}: this worker scores in mode {engine.scoring_mode!r}, but run {other[0][0]!r} was begun "
                 f"in mode {other[0][1]!r} and scores of one run must be comparable. Start the worker with the same "
-                "engine, dtype and version, or finish that run first."
+                "engine, dtype and version, or finish that run first, or end it: "
+                f"cordctl cancel {other[0][0]}"
             )
         messenger = Messenger(app, Shards(database))
-        worker = ModelWorker(database, messenger, engine, loop, presence.worker_id, fingerprint, width=model.batch_size)
+        worker = ModelWorker(
+            database,
+            messenger,
+            engine,
+            loop,
+            presence.worker_id,
+            fingerprint,
+            width=model.batch_size,
+            describe=presence.describe,
+        )
         stack.callback(worker.close)
         stack.push(presence)  # leases are handed back before the engine ends
         presence.on_beat(worker.reconcile)

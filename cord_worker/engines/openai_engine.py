@@ -121,9 +121,10 @@ class OpenAiEngine(LanguageHead):
         logger.info("%s: %s", settings.openai.base_url, self._server)
 
     @property
-    def scoring_mode(self) -> str:
-        """Kind of server and how it gives scores, such as `openai-vllm-next_token`."""
-        return f"openai-{self._server.kind}-{self._server.score_path or 'unscored'}"
+    def scoring_mode(self) -> str | None:
+        """Kind of server and how it gives scores, such as `openai-vllm-next_token`; None where it gives none."""
+        path = self._server.score_path
+        return None if path is None else f"openai-{self._server.kind}-{path}"
 
     @property
     def weights_digest(self) -> str:

@@ -45,6 +45,8 @@ _MOST_FALLS = 4
 _KNOWN_SECONDS = 1.0
 """For so long the server counts as well that was found so."""
 _MOST_SUSPECTS = 4096
+_QUIET_SECONDS = 10.0
+"""A server that was asked for nothing for so long slows nobody down."""
 
 
 def pause_after(tried: int) -> float:
@@ -99,6 +101,9 @@ class Retrying:
         self._watcher: asyncio.Task[None] | None = None
         self._checking: asyncio.Task[str | None] | None = None
         self._well_at = float("-inf")
+        self._doing = 0
+        self._is_quiet = False
+        self._quiet_at: asyncio.TimerHandle | None = None
         self.retries = 0
 
     async def do(self, attempt: Callable[[], Awaitable[T]], key: Callable[[], str]) -> T:
@@ -106,6 +111,13 @@ class Retrying:
 
         Raises RequestError where it is the request's fault, UnavailableError where it is not.
         """
+        self._begin()
+        try:
+            return await self._done(attempt, key)
+        finally:
+            self._end()
+
+    async def _done(self, attempt: Callable[[], Awaitable[T]], key: Callable[[], str]) -> T:
         tries = _Tries(key)
         while True:
             alone = max(tries.broken, self._suspects.get(key(), 0) if self._suspects else 0) >= _TOGETHER
@@ -135,6 +147,8 @@ class Retrying:
 
     async def close(self) -> None:
         """Waits for the server no longer."""
+        if self._quiet_at is not None:
+            self._quiet_at.cancel()
         for task in (self._watcher, self._checking):
             if task is not None:
                 task.cancel()
@@ -239,6 +253,26 @@ class Retrying:
         assert away is not None
         away.set()
 
+    def _begin(self) -> None:
+        self._doing += 1
+        if self._quiet_at is not None:
+            self._quiet_at.cancel()
+            self._quiet_at = None
+        if self._is_quiet:
+            self._is_quiet = False
+            self._slowed_since = time.monotonic()
+            self._tell()
+
+    def _end(self) -> None:
+        self._doing -= 1
+        if not self._doing and self._concurrency.is_lowered:
+            self._quiet_at = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._quiet)
+
+    def _quiet(self) -> None:
+        """Nobody waits: what was told of the pace is no longer true of anything."""
+        self._quiet_at, self._is_quiet = None, True
+        self._tell()
+
     def _refuse_while_away(self) -> None:
         if self._away is not None:
             raise UnavailableError(f"{self._server} is waited for: {self._told}")
@@ -255,7 +289,7 @@ class Retrying:
         text, since = None, 0.0
         if self._away is not None:
             text, since = f"waits for {self._server}: {self._told}", self._away_since
-        elif self._concurrency.is_lowered:
+        elif self._concurrency.is_lowered and not self._is_quiet:
             at_once = f"{self._concurrency.limit} of {self._slots} requests at once"
             text, since = f"is slowed down by {self._server}: {at_once}, last: {self._told}", self._slowed_since
         if text != self._described:

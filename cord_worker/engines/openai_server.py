@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal, TypeVar
 
 from cord_worker.engines.openai_client import Document, OpenAiClient
-from cord_worker.engines.openai_faults import ServerFault
+from cord_worker.engines.openai_faults import Means, ServerFault
 from cord_worker.engines.openai_prompts import ChatStyle, RepeatedPrefill, chat_fields, chat_messages
 from cord_worker.engines.openai_requests import (
     ServerKind,
@@ -24,7 +25,15 @@ from cord_worker.engines.openai_scoring import ScorePath, prompt_rows
 from cord_worker.engines.openai_tokenizer import ServerTokenizer
 from cord_worker.engines.protocol import Turn
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.errors import EngineError, EngineLoadError, NotFiniteError, RequestError, UnavailableError
+from cord_worker.errors import (
+    ContentFilterError,
+    EngineError,
+    EngineLoadError,
+    NotFiniteError,
+    RequestError,
+    TooLongError,
+    UnavailableError,
+)
 from cord_worker.prompting.segmentation import ends_of
 from cord_worker.prompting.think_tags import USUAL_TAGS, ThinkTags
 from cord_worker.prompting.trajectory import PROMPTED
@@ -36,15 +45,32 @@ Api = Literal["ids", "text", "chat"]
 _KINDS: dict[str, ServerKind] = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llamacpp"}
 _ENDS = ends_of(PROMPTED, "step")
 _NO_ENDS = ends_of(PROMPTED, "reply")
-_PREFILL = "### Step 1. We are asked for the sum of 1 and 1, which is"
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """What a server is asked at start, and the beginning of a thinking that it is to continue."""
+
+    task: str
+    question: str
+    prefill: str
+
+
+_TEXTS = (
+    _Text("1 + 1", "What is 1 + 1?", "### Step 1. We are asked for the sum of 1 and 1, which is"),
+    _Text("Name a colour.", "Which colour has grass?", "### Step 1. We are asked for the colour of grass, which is"),
+)
+"""The next is tried where a content filter refuses one: filters err, also at harmless texts."""
 _PROBED_TOKENS = 32
 """More than the prefill takes: a model that repeats it gets to its end."""
 _TRIES = 3
 """Of what fails at the engine's probe (`openai_engine._PROBE_RETRIES` beyond the first)."""
-_ABSENT = frozenset({400, 404, 405, 410, 415, 422})
-"""Answers to a probe that mean at once: this server has no such thing."""
-_ABSENT_IF_LASTING = frozenset({403, 500, 501})
-"""Answers that mean it when they stay: 500 may pass, and 403 may be about the key."""
+_ABSENT = frozenset({400, 403, 404, 405, 410, 415, 422, 501})
+"""Answers to a probe that mean: this server has no such thing."""
+_NOT_SUPPORTED = re.compile(
+    r"not (?:yet )?(?:supported|implemented)|unsupported|does(?: not|n't) support|only no echo", re.I
+)
+"""The same in words, under a status that else means that the server failed (llama.cpp, at `echo`: 500)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +107,35 @@ async def probe(client: OpenAiClient, settings: EngineSettings, tokenizer: Serve
 
     Raises EngineLoadError that names the wrong setting, UnavailableError where the server does not answer yet.
     """
+    assert settings.openai is not None
     try:
         return await _probed(client, settings, tokenizer)
     except (EngineLoadError, UnavailableError):
         raise
+    except ContentFilterError as error:
+        raise EngineLoadError(
+            f"model {settings.path!r}: the content filter of the server refuses the small texts that it is tried with "
+            f"at start, harmless as they are ({error}); loosen the filter there, or use another server"
+        ) from None
+    except TooLongError as error:
+        raise EngineLoadError(
+            f"model {settings.path!r}: the small text that the server is tried with at start does not fit its context "
+            f"({error}); start the server with a longer context"
+        ) from None
+    except NotFiniteError as error:
+        raise UnavailableError(str(error)) from None
     except EngineError as error:
         raise EngineLoadError(f"model {settings.path!r}: {error}") from None
+
+
+async def _unfiltered(ask: Callable[[_Text], Awaitable[T]]) -> T:
+    """What comes of the first text that no content filter refuses. Raises ContentFilterError where all are refused."""
+    for text in _TEXTS[:-1]:
+        try:
+            return await ask(text)
+        except ContentFilterError as error:
+            logger.warning("a content filter refuses the text of a probe, another is tried: %s", error)
+    return await ask(_TEXTS[-1])
 
 
 async def _probed(client: OpenAiClient, settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
@@ -145,14 +194,11 @@ async def _api(
     assert settings.openai is not None
     wanted = settings.openai.api
     refusals: list[str] = []
-    failures: list[ServerFault] = []
 
     def refused(fault: ServerFault) -> None:
         if fault.status == 403:
             raise client.error_of(fault) from None
         refusals.append(str(fault))
-        if fault.status is not None and fault.status >= 500:
-            failures.append(fault)
 
     if wanted == "completions" and tokenizer is None:
         raise EngineLoadError(
@@ -160,25 +206,37 @@ async def _api(
             "names none; give a tokenizer folder or hub id"
         )
     if wanted != "chat" and tokenizer is not None:
-        ids = list(tokenizer.codec.candidate(Turn("1 + 1"), ["2"])[0])
-        for api, prompt in (("ids", ids), ("text", "1 + 1")):
-            body: Document = {"model": model, "prompt": prompt}
-            try:
-                usage_tokens, counts = await _tried(client, "/completions", body, kind)
-            except ServerFault as fault:
-                refused(fault)
-                continue
-            if api == "ids" and usage_tokens not in {None, len(ids)}:
-                refusals.append(f"it counts {usage_tokens} tokens in a prompt of {len(ids)} token ids")
-                continue
-            return ("ids" if api == "ids" else "text"), "none", counts
+        codec = tokenizer.codec
+
+        async def by_ids(text: _Text) -> tuple[int, int | None, bool]:
+            ids = list(codec.candidate(Turn(text.task), ["2"])[0])
+            return len(ids), *await _tried(client, "/completions", {"model": model, "prompt": ids}, kind)
+
+        async def by_text(text: _Text) -> tuple[int | None, bool]:
+            return await _tried(client, "/completions", {"model": model, "prompt": text.task}, kind)
+
+        try:
+            sent, counted, counts = await _unfiltered(by_ids)
+            if counted in {None, sent}:
+                return "ids", "none", counts
+            refusals.append(f"it counts {counted} tokens in a prompt of {sent} token ids")
+        except ServerFault as fault:
+            refused(fault)
+        try:
+            return "text", "none", (await _unfiltered(by_text))[1]
+        except ServerFault as fault:
+            refused(fault)
     if wanted != "completions":
         for style in _styles(kind):
             opening = f"{tags_of_model(settings, tokenizer).opening}### Step 1."
-            messages = chat_messages(Turn("1 + 1"), opening, style)
-            body = {"model": model, "messages": messages, **chat_fields(style)}
+
+            async def by_chat(text: _Text, opening: str = opening, style: ChatStyle = style) -> tuple[int | None, bool]:
+                messages = chat_messages(Turn(text.task), opening, style)
+                body = {"model": model, "messages": messages, **chat_fields(style)}
+                return await _tried(client, "/chat/completions", body, kind)
+
             try:
-                _, counts = await _tried(client, "/chat/completions", body, kind)
+                _, counts = await _unfiltered(by_chat)
                 if style == "prefix":
                     await _require_continuing(client, model, tags_of_model(settings, tokenizer))
             except ServerFault as fault:
@@ -191,8 +249,6 @@ async def _api(
                     model,
                 )
             return "chat", style, counts
-    if failures:  # it may serve the model once it is well
-        raise client.error_of(failures[-1], _TRIES)
     raise EngineLoadError(
         f"the server at {settings.openai.base_url} serves model {model!r} by no way that is tried with api = "
         f"{wanted!r} ({'; '.join(dict.fromkeys(refusals))}); correct openai.model, openai.base_url (it ends in /v1 as "
@@ -200,44 +256,52 @@ async def _api(
     )
 
 
-async def _continuation(client: OpenAiClient, model: str, kind: ServerKind, style: ChatStyle, opening: str) -> str:
-    """What the server writes after the assistant's text `opening`."""
-    body = {
-        "model": model,
-        "messages": chat_messages(Turn("What is 1 + 1?"), opening, style),
-        **chat_fields(style),
-        "temperature": 0.0,
-        "max_tokens": _PROBED_TOKENS,
-    }
+async def _continuation(
+    client: OpenAiClient, model: str, kind: ServerKind, style: ChatStyle, tags: ThinkTags
+) -> tuple[str, str]:
+    """The assistant's text that the server was asked to continue, and what it wrote."""
 
-    async def asked() -> Any:
-        if tells_stops(kind):
-            return written(await client.post("/chat/completions", body), kind, _NO_ENDS)
-        return await client.stream("/chat/completions", body, lambda parts: written_in_parts(parts, _NO_ENDS))
+    async def of(text: _Text) -> tuple[str, str]:
+        opening = f"{tags.opening}{text.prefill}"
+        body = {
+            "model": model,
+            "messages": chat_messages(Turn(text.question), opening, style),
+            **chat_fields(style),
+            "temperature": 0.0,
+            "max_tokens": _PROBED_TOKENS,
+        }
 
-    try:
-        return str((await _answered(client, asked)).text)
-    except RequestError as error:
-        raise ServerFault(str(error), passing=False) from None
+        async def asked() -> Any:
+            if tells_stops(kind):
+                return written(await client.post("/chat/completions", body), kind, _NO_ENDS)
+            return await client.stream("/chat/completions", body, lambda parts: written_in_parts(parts, _NO_ENDS))
+
+        return opening, str((await _answered(client, asked)).text)
+
+    return await _unfiltered(of)
 
 
 async def _repeats_prefill(
     client: OpenAiClient, model: str, kind: ServerKind, style: ChatStyle, tags: ThinkTags
 ) -> bool:
-    """Whether the server's answers begin with the text that it is asked to continue."""
-    opening = f"{tags.opening}{_PREFILL}"
+    """Whether the server's answers begin with the text that it is asked to continue.
+
+    Raises EngineLoadError where the server refuses to be tried: one that repeats and is not known to would have its
+    repeated text stored.
+    """
     try:
-        text = await _continuation(client, model, kind, style, opening)
+        opening, text = await _continuation(client, model, kind, style, tags)
     except ServerFault as fault:
-        logger.warning("model %r: whether the server repeats what it continues could not be tried: %s", model, fault)
-        return False
+        raise EngineLoadError(
+            f"model {model!r}: whether the server repeats the assistant's text that it is to continue cannot be tried "
+            f'({fault}); use api = "completions", or another server'
+        ) from None
     return RepeatedPrefill.of(opening, tags).is_in(text)
 
 
 async def _require_continuing(client: OpenAiClient, model: str, tags: ThinkTags) -> None:
     """Raises ServerFault where the server begins a thinking of its own after an assistant's text that has begun one."""
-    opening = f"{tags.opening}{_PREFILL}"
-    text = await _continuation(client, model, "other", "prefix", opening)
+    opening, text = await _continuation(client, model, "other", "prefix", tags)
     if text.lstrip().startswith(tags.openings) and not RepeatedPrefill.of(opening, tags).is_in(text):
         raise ServerFault("it does not continue the assistant's text, but begins to think anew", passing=False)
 
@@ -277,39 +341,65 @@ async def _tried(client: OpenAiClient, path: str, body: Document, kind: ServerKi
         except ServerFault as fault:
             if not counts or fault.status not in {400, 422}:
                 raise
-        except RequestError as error:
-            raise ServerFault(str(error), passing=False) from None
     raise AssertionError("unreachable")
 
 
 async def _answered(client: OpenAiClient, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Tries through passing faults. Raises ServerFault where the server lacks the thing, EngineError as else."""
+    """Tries through passing faults.
+
+    Raises ServerFault where the server lacks the thing; UnavailableError where it failed, which says nothing of what
+    it has; RequestError where it refuses the text of the probe, and EngineError as else.
+    """
     try:
         return await client.tried(attempt)
     except ServerFault as fault:
-        if fault.status in _ABSENT | _ABSENT_IF_LASTING or (fault.status is None and not fault.passing):
+        if fault.refusal is None and _lacks(fault):
             raise
         raise client.error_of(fault, _TRIES) from None
+    except (ContentFilterError, TooLongError, NotFiniteError):
+        raise
+    except RequestError as error:
+        raise ServerFault(str(error), passing=False) from None
+
+
+def _lacks(fault: ServerFault) -> bool:
+    """Whether a fault that stays is evidence that the server has no such thing."""
+    if fault.means in (Means.BUSY, Means.AWAY):
+        return False
+    if fault.status is None:
+        return not fault.passing
+    return fault.status in _ABSENT or (fault.means is Means.BROKEN and bool(_NOT_SUPPORTED.search(str(fault))))
 
 
 async def _score_path(
     client: OpenAiClient, kind: ServerKind, model: str, tokenizer: ServerTokenizer | None
 ) -> ScorePath | None:
-    """The best way to prompt log-probabilities that the server has: tried on a short prompt."""
+    """The best way to prompt log-probabilities that the server has: tried on a short prompt.
+
+    Raises UnavailableError where the server fails at it, or computes no number: it may have them once it is well.
+    """
     assert tokenizer is not None
-    ids = [token for piece in tokenizer.codec.candidate(Turn("1 + 1"), [" It is 2."]) for token in piece]
-    positions = range(len(ids) - 4, len(ids))  # more ids than a server names that does not know what is asked
+    codec = tokenizer.codec
     paths: tuple[ScorePath, ...] = ("next_token", "prompt_logprobs") if kind == "vllm" else ("echo",)
     for path in paths:
 
-        async def rows(path: ScorePath = path) -> Any:
-            return await prompt_rows(client, path, model, ids, positions)
+        async def of(text: _Text, path: ScorePath = path) -> Any:
+            ids = [token for piece in codec.candidate(Turn(text.task), [" It is 2."]) for token in piece]
+            positions = range(len(ids) - 4, len(ids))  # more ids than a server names that does not know what is asked
+            return await _answered(client, lambda: prompt_rows(client, path, model, ids, positions))
 
         try:
-            await _answered(client, rows)
+            await _unfiltered(of)
             return path
-        except (ServerFault, NotFiniteError) as fault:
+        except ServerFault as fault:
             logger.debug("model %r: no scores by %s: %s", model, path, fault)
+        except UnavailableError as error:
+            brief = f"it fails at the log-probabilities of a small prompt: {error.brief}"
+            raise UnavailableError(
+                f"{error} (at the log-probabilities of a small prompt)", brief=brief, retry_after=error.retry_after
+            ) from None
+        except NotFiniteError as error:
+            raise UnavailableError(f"it fails at the log-probabilities of a small prompt: {error}") from None
     return None
 
 

@@ -112,8 +112,9 @@ class Engine(Protocol):
     """
 
     @property
-    def scoring_mode(self) -> str:
-        """Names the numerical path that scores take; stored with every score, one per run."""
+    def scoring_mode(self) -> str | None:
+        """Names the numerical path that scores take; stored with every score, one per run. None where the engine gives
+        no scores: it cannot be the prover."""
         ...
 
     @property

@@ -21,11 +21,12 @@ Decided here, where templates differ:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
+from functools import cache
+from string import ascii_letters
 from typing import Any, Protocol
 
 from cord_worker.errors import EngineLoadError, RequestError
@@ -34,7 +35,16 @@ from cord_worker.prompting.think_tags import USUAL_TAGS, ThinkTags
 DEFAULT_DATE = date(2025, 1, 1)
 """Today, for templates that are rendered outside of a run."""
 _NO_OPTIONS: Mapping[str, Any] = {}
-_DATE_CALL = re.compile(r"""strftime_now\(\s*("[^"\\]*"|'[^'\\]*')\s*\)""")
+_DATE_MACRO = (
+    "{%- macro strftime_now(format) -%}{%- for part in format.split('%%') -%}"
+    "{%- set written = namespace(text=part) -%}"
+    "{%- for code, value in cord_date.items() -%}{%- if code in written.text -%}"
+    "{%- set written.text = written.text.replace(code, value) -%}"
+    "{%- endif -%}{%- endfor -%}{{- '' if loop.first else '%' -}}{{- written.text -}}{%- endfor -%}{%- endmacro %}\n"
+)
+"""Before the template. Jinja drops the line break (`trim_blocks`), so that the template begins as it did."""
+_RENDERINGS = 16
+"""Of each turn, when a model is loaded: one of two random texts stays the same so often once in 30,000 times."""
 _USER = "\ue000cord-user\ue001"
 _SYSTEM = "\ue000cord-system\ue001"
 
@@ -114,13 +124,22 @@ def render_first_turn(
 def require_template(
     tokenizer: ChatTokenizer, *, tags: ThinkTags = USUAL_TAGS, options: Mapping[str, Any] = _NO_OPTIONS
 ) -> None:
-    """Raises EngineLoadError where the tokenizer's chat template cannot render the turns that models are asked with."""
+    """Raises EngineLoadError where the tokenizer's chat template cannot render the turns that models are asked with, or
+    renders one as another text each time."""
     try:
         for thinking in (True, False):
             for system in (None, "Be brief."):
-                render_first_turn(
-                    tokenizer, question="1 + 1", system=system, thinking=thinking, tags=tags, options=options
-                )
+                turns = {
+                    render_first_turn(
+                        tokenizer, question="1 + 1", system=system, thinking=thinking, tags=tags, options=options
+                    ).text
+                    for _ in range(_RENDERINGS if tokenizer.chat_template else 1)
+                }
+                if len(turns) > 1:
+                    raise EngineLoadError(
+                        "the chat template renders the same turn as another text each time (by `random`?): no run "
+                        "could be repeated; give the model a chat template without chance"
+                    )
     except RequestError as error:
         raise EngineLoadError(str(error)) from error
 
@@ -176,22 +195,25 @@ def _of_date(today: date) -> dict[str, Any]:
 
 
 def _dated(template: Any, today: date) -> dict[str, Any]:
-    """The chat template with the date in place of its calls of `strftime_now`; nothing where it has none.
+    """The chat template with a `strftime_now` of its own, and what that formats; nothing where the date is not asked.
 
-    Templates cannot be handed the function: transformers hands them data only, and its own function reads the clock.
-    Raises RequestError where a call does not hold its format as a text.
+    Templates cannot be handed a function: transformers hands them data only, and its own function reads the clock. A
+    macro of the template's own stands before that under whatever name the template calls it.
     """
     text = template.get("default") if isinstance(template, dict) else template
     if not isinstance(text, str) or "strftime_now" not in text:
         return {}
-    moment = datetime.combine(today, time())
-    text = _DATE_CALL.sub(lambda call: json.dumps(moment.strftime(call[1][1:-1]), ensure_ascii=False), text)
-    if re.search(r"strftime_now\s*\(", text):
-        raise RequestError(
-            "the chat template takes today's date in a form that cannot be fixed for a run (`strftime_now` of "
-            "something else than a text); give the model a chat template that writes the format there"
-        )
-    return {"chat_template": text}
+    return {"chat_template": _DATE_MACRO + text, "cord_date": _date_parts(today)}
+
+
+@cache
+def _date_parts(today: date) -> dict[str, str]:
+    """What each directive of `strftime` gives for the day."""
+    moment = datetime.combine(today, time(), UTC)
+    codes = [f"%{flag}{letter}" for flag in ("", *"-_0^#") for letter in ascii_letters]
+    parts = {code: moment.replace(tzinfo=None).strftime(code) for code in codes}
+    parts["%s"] = str(int(moment.timestamp()))  # the one that knows of the machine's time zone
+    return {code: value for code, value in parts.items() if value != code}
 
 
 def _pieces(rendered: str, contents: dict[str, str], tags: ThinkTags | None) -> tuple[TurnPiece, ...]:

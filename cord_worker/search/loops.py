@@ -31,7 +31,10 @@ _WATCHED = 4_096
 _LONG_UNIT = 2
 """In n-grams: what is longer than this is no list, so that fewer repeats of it are enough."""
 _REPEATS_OF_LONG = 4
-_COMMAND = re.compile(r"\\[A-Za-z]+")
+_COMMAND = re.compile(r"\\(?!boxed\b)[A-Za-z]+")
+"""Signs of a formula. A boxed answer is no such sign: it is said, and said again it is as a word."""
+_INDENTATION = re.compile(r"\n([ \t]+)(?=\S)")
+_DEEPEST = 64
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _CELLS = re.compile(r"[|&]|\\\\")
 _PAUSES = tuple(".!?…:;,。！？，；")
@@ -52,12 +55,17 @@ class _Content(Enum):
 
 def is_loop(text: str, *, ngram: int, repeats: int, was_cut: bool) -> bool:
     """Whether `text` ends in a loop; `was_cut` where the token cap ended it, in the middle of a word perhaps."""
-    words = text.split()
+    words = _INDENTATION.sub(_as_part_of_its_word, text).split()
     if _ends_in_loop(words, " ", ngram, repeats, was_cut):
         return True
     if UNSPACED_SCRIPT.search(text) or any(len(word) > _LONGEST_WORD for word in words):
         return _ends_in_loop("".join(words), "", ngram * _CHARACTERS_PER_WORD, repeats, was_cut)
     return False
+
+
+def _as_part_of_its_word(indentation: re.Match[str]) -> str:
+    """Lines that differ in their indentation say different things: a nested program is no loop."""
+    return "\n" + "\x01" * min(len(indentation[1]), _DEEPEST)
 
 
 def _ends_in_loop(units: Sequence[str], between: str, ngram: int, repeats: int, was_cut: bool) -> bool:

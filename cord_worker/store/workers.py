@@ -54,7 +54,7 @@ _READ_DIGEST = sa.text("SELECT weights_digest, path FROM models WHERE id = :mode
 _OTHER_SCORING_MODES = sa.text(
     """
     SELECT r.name, r.scoring_mode FROM runs r
-    WHERE r.state <> 'cancelled' AND r.scoring_mode IS NOT NULL AND r.scoring_mode <> :mode
+    WHERE r.state <> 'cancelled' AND (CAST(:mode AS text) IS NULL OR r.scoring_mode <> :mode)
       AND r.prover_model_id = :model_id
       AND EXISTS (SELECT 1 FROM problems p WHERE p.run_id = r.id AND p.state IN ('queued', 'searching'))
     """
@@ -170,8 +170,11 @@ def check_weights(connection: sa.Connection, model_id: int, digest: str) -> None
         )
 
 
-def runs_with_other_scoring_mode(connection: sa.Connection, model_id: int, mode: str) -> list[tuple[str, str]]:
-    """Unfinished runs of this prover whose scores took another numerical path, as (run name, its mode)."""
+def runs_with_other_scoring_mode(
+    connection: sa.Connection, model_id: int, mode: str | None
+) -> list[tuple[str, str | None]]:
+    """Unfinished runs of this prover whose scores took another numerical path, as (run name, its mode); all of its
+    unfinished runs where it has no `mode`."""
     rows = connection.execute(_OTHER_SCORING_MODES, {"model_id": model_id, "mode": mode})
     return [(row.name, row.scoring_mode) for row in rows]
 

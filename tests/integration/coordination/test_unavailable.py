@@ -192,3 +192,30 @@ def test_a_worker_that_waits_for_its_server_leaves_at_once_when_told(
         cluster.wait_until(lambda: count(database, "condition LIKE 'waits for %'", "workers") == 1, 60)
         assert cluster.stop("alpha", 60) == 0
     assert count(database, "state = 'proposing' OR propose_attempts > 0", "candidates") == 0
+
+
+PROVED = SERVED.replace('model = "judge"', 'model = "alpha"').replace(
+    '[models.judge]\npath = "judge"\nengine = "instant"\n', ""
+)
+
+
+def test_a_run_is_never_bound_to_a_server_without_scores(
+    tmp_path: Path, database_url: str, broker_url: str, database: Database, away: LocalServer
+) -> None:
+    with away.running(), Cluster(tmp_path, database_url, broker_url, PROVED.format(url=away.url)) as cluster:
+        cluster.start()
+        ready = "ready_at IS NOT NULL AND role = 'model'"
+        cluster.wait_until(lambda: count(database, ready, "workers") == 1, 60)
+        cluster.enqueue(database, 1)
+        parked = "condition LIKE 'is the prover of a run, but its server gives no log-probabilities%'"
+        cluster.wait_until(lambda: count(database, parked, "workers") == 1, 60)
+        assert cluster.processes["alpha"].poll() is None
+        assert count(database, "scoring_mode IS NOT NULL", "runs") == 0
+        assert count(database, "score_attempts > 0 OR state = 'invalid'", "candidates") == 0
+        assert cluster.stop("alpha", 60) == 0
+        cluster.start("alpha")
+        cluster.wait_until(lambda: cluster.processes["alpha"].poll() == 78, 60)
+        log = "".join(path.read_text() for path in tmp_path.glob("*alpha*.log"))
+    assert "is the prover of run" in log
+    assert "cordctl cancel" in log
+    assert "Traceback" not in log

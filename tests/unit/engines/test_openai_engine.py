@@ -280,7 +280,7 @@ def test_vllm_is_asked_for_each_of_the_answers_tokens_after_what_comes_before_it
 def test_a_server_without_prompt_log_probabilities_cannot_be_the_prover(folder: Path) -> None:
     with streaming("llamacpp", " Two.").running() as server:
         engine = OpenAiEngine(settings(server, folder))
-        assert engine.scoring_mode == "openai-llamacpp-unscored"
+        assert engine.scoring_mode is None
         with pytest.raises(EngineLoadError, match=r"no prompt log-probabilities.*cannot be the prover"):
             use(engine, lambda engine: engine.score(TURN, [" One."], "204", DEFAULT_SCORING_TEMPLATE))
 

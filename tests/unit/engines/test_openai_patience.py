@@ -359,6 +359,24 @@ def test_an_overloaded_server_is_asked_for_less_at_once_and_then_for_more(
     use(engine, work)
 
 
+def test_a_server_that_nobody_asks_anything_slows_nobody_down(
+    vllm: LocalServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_retrying, "_QUIET_SECONDS", 0.2)
+    told = Told()
+    engine = engine_of(vllm, folder, told, batch_size=8)
+    vllm.script[COMPLETIONS].append(refusal(429, message="slow down"))
+
+    async def work() -> None:
+        await proposed(engine)
+        assert "is slowed down by" in str(told.texts[-1])
+        await until(lambda: told.texts[-1] is None)
+        await proposed(engine)  # it is asked for less at once still, and that is said again
+        assert "is slowed down by" in str(told.texts[-1])
+
+    use(engine, work)
+
+
 def test_nobody_is_asked_before_the_time_that_the_server_names(vllm: LocalServer, folder: Path) -> None:
     engine = engine_of(vllm, folder)
     vllm.forget()

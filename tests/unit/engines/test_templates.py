@@ -133,7 +133,9 @@ REFUSED = {
     "begins the thinking": TURNS + ASKED + "<think>\nOkay, ",
     "a syntax error": "{% for m in %}",
     "calls what is not there": "{{ render(messages) }}",
-    "a date that is computed": "{% set format = '%Y' %}{{ strftime_now(format) }}" + TURNS,
+    "a date of no format": "{{ strftime_now(1) }}" + TURNS,
+    "chance": "{{ ['Hi', 'Hello']|random }}" + TURNS + ASKED,
+    "chance with a system turn": TURNS + ASKED + "{% if messages[0].role == 'system' %}{{ lipsum() }}{% endif %}",
 }
 
 FAMILIES = {
@@ -191,6 +193,19 @@ def test_the_date_changes_with_the_run_and_not_with_the_day(tokenizer: PreTraine
     texts = {codec.first_turn(Turn("Q", date=day)).text for day in (DAY, DAY, DAY.replace(year=2027))}
     assert len(texts) == 2
     assert codec.proposal(Turn("Q", date=DAY), [])[0] != codec.proposal(Turn("Q"), [])[0]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "{% set now = strftime_now %}{{ now('%Y-%m-%d') }}",
+        "{% set format = '%Y-%m-%d' %}{{ strftime_now (format=format) }}",
+        "{%- set d = namespace(f=strftime_now) -%}{{ d.f('%Y-%m-%d') }}",
+    ],
+)
+def test_no_name_of_the_clock_shows_it(tokenizer: PreTrainedTokenizerFast, asked: str) -> None:
+    codec = codec_of(tokenizer, asked + TURNS + ASKED)
+    assert codec.first_turn(Turn("Q", date=DAY)).text.startswith("2026-03-04[user]Q")
 
 
 @pytest.mark.parametrize(

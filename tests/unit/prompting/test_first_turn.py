@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import jinja2
@@ -78,9 +79,31 @@ def test_the_date_is_the_same_on_every_day() -> None:
     assert text.startswith("2025-01-01 01 Jan 2025 Q")
 
 
-def test_a_date_that_no_text_formats_is_refused() -> None:
-    with pytest.raises(RequestError, match="cannot be fixed"):
-        text_of("{{ strftime_now(messages[0].role) }}{{ messages[0].content }}", question="Q")
+@pytest.mark.parametrize(
+    ("template", "rendered"),
+    [
+        ("{% set now = strftime_now %}{{ now('%d.%m.%Y') }}", "04.03.2026"),
+        ("{{ [strftime_now][0] ('%B') }}", "March"),
+        ("{{ strftime_now ('%H:%M') }}", "00:00"),
+        ("{{ strftime_now(format='%-d %b') }}", "4 Mar"),
+        ("{{ strftime_now('%d\\n%y') }}", "04\n26"),
+        ("{{ strftime_now('100%% %%Y %Y%') }}", "100% %Y 2026%"),
+        ("{# strftime_now(today) #}{{ ['%', 'Y']|join|replace('', '') ~ '' }}", "%Y"),
+        ("{{ strftime_now(['%', 'Y']|join) }}", "2026"),
+        ("{% macro day() %}{{ strftime_now('%j') }}{% endmacro %}{{ day() }}", "063"),
+        ("{{ strftime_now('%s') }}", "1772582400"),
+        ("  {% if strftime_now is defined %}\n{{ strftime_now('%A') }}{% endif %}", "Wednesday"),
+        ("\n{{ strftime_now('%A') }}", "\nWednesday"),
+    ],
+)
+def test_whatever_way_a_template_asks_for_the_date_it_gets_the_runs(template: str, rendered: str) -> None:
+    text = text_of(template + "|{{ messages[0].content }}", question="Q", today=date(2026, 3, 4))
+    assert text == rendered + "|Q<think>\n"
+
+
+def test_a_date_in_no_format_is_refused() -> None:
+    with pytest.raises(RequestError, match="cannot be rendered"):
+        text_of("{{ strftime_now(5) }}{{ messages[0].content }}", question="Q")
 
 
 def test_think_tags_inside_a_question_stay_and_are_marked_as_content() -> None:

@@ -185,3 +185,15 @@ def test_a_cut_text_of_words_is_a_loop_where_its_end_is_periodic_for_long_enough
         for period in range(1, len(tail))
     )
     assert is_loop(" ".join(text), ngram=ngram, repeats=repeats, was_cut=True) == looped
+
+
+def test_a_program_whose_lines_go_in_deeper_is_no_loop_and_one_whose_lines_do_not_is() -> None:
+    nested = "\n".join("  " * depth + "while left < right:" for depth in range(1, 40))
+    assert not loops(nested, was_cut=True)
+    assert loops("\n  while left < right:" * 39, was_cut=True)
+
+
+def test_an_answer_boxed_again_until_the_cap_is_a_loop_as_a_word_is() -> None:
+    assert loops(r"\boxed{41} " * 100, was_cut=True)
+    assert not loops(r"\boxed{41} " * 90, was_cut=True)
+    assert not loops(r"\boxed{41} " * 100, was_cut=False)
