@@ -12,6 +12,7 @@ from cord_worker.cli.options import (
     OUTPUT_HELP,
     FilePath,
     NearChoice,
+    check_dataset_there,
     config_option,
     dataset_options,
     dataset_source,
@@ -112,6 +113,11 @@ def _sampled(
     benchmark: Path, categories: tuple[str, ...], state_dir: Path | None, as_json: bool, options: dict[str, Any]
 ) -> Evaluation:
     from cord_worker.cli.interrupts import graceful_interrupts
+    from cord_worker.operations.outputs import check_run_output
+
+    check_dataset_there(benchmark)
+    if options["output"] is not None:
+        check_run_output(options["output"], benchmark, options["config_path"])
     from cord_worker.config import RunConfig
     from cord_worker.operations.evaluating import Sampling, evaluate, evaluation_config
     from cord_worker.progress import LineView, open_view

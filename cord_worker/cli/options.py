@@ -113,6 +113,8 @@ def confirm(question: str) -> None:
     try:
         click.confirm(question, abort=True)
     except click.Abort:
+        # The question is still without an end of its line.
+        click.echo()
         if sys.stdin.isatty():
             raise
         raise click.UsageError("nobody said yes: give --yes where this is meant") from None
@@ -145,6 +147,22 @@ def dataset_source(dataset: Path, options: dict[str, Any]) -> DatasetSource:
         skip_invalid=options.get("skip_invalid", False),
         options=ReadOptions(answer_as_is=options["answer_as_is"], repair_latex=options["repair_latex"]),
     )
+
+
+def check_dataset_there(dataset: Path) -> None:
+    """Raises DatasetError where there is no such file, it is empty or its name is a configuration's; imports nothing that
+    costs time."""
+    from cord_worker.errors import DatasetError
+
+    if not dataset.exists():
+        raise DatasetError(f"{dataset} does not exist.")
+    if dataset.is_file() and not dataset.stat().st_size:
+        raise DatasetError(f"{dataset} is empty.")
+    if dataset.suffix.lower() == ".toml":
+        raise DatasetError(
+            f"{dataset}: unknown kind of file '.toml': it is named as a configuration. Give the dataset first, and the "
+            "configuration with --config."
+        )
 
 
 def read_settings(state_dir: Path | None = None) -> Settings:
