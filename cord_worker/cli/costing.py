@@ -71,7 +71,8 @@ def _print_cost(screen: Console, found: Cost) -> None:
     walls = found.walls
     if walls.problems:
         screen.print(
-            f"{walls.problems:,} problems in {walls.run_seconds:,.1f} s. Engine seconds a problem: generation "
+            f"{walls.problems:,} problems in {walls.run_seconds:,.1f} s, from the first request to the end of the last "
+            f"problem. Engine seconds a problem: generation "
             f"{figure(found.seconds_per_problem(GENERATION), 2)}, prover "
             f"{figure(found.seconds_per_problem(SCORING), 2)}. Wall time of one: {figure(walls.problem_seconds, 1)} s, "
             f"of it generation {figure(walls.generation_seconds, 1)} s, prover {figure(walls.scoring_seconds, 1)} s"

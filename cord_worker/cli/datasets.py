@@ -9,6 +9,7 @@ import click
 
 from cord_worker.cli.options import (
     FilePath,
+    check_dataset,
     config_option,
     dataset_argument,
     dataset_options,
@@ -99,6 +100,7 @@ def enqueue(
 
     A second time adds only what is new. Workers and a coordinator, wherever they run, take the problems up.
     """
+    check_dataset(dataset, options)
     from cord_worker.config import RunConfig
     from cord_worker.operations.database import open_database
     from cord_worker.operations.enqueuing import enqueue_dataset

@@ -9,7 +9,7 @@ import click
 
 from cord_worker.cli.options import (
     OUTPUT_HELP,
-    check_dataset_there,
+    check_dataset,
     config_option,
     dataset_argument,
     dataset_options,
@@ -44,19 +44,17 @@ def run(
 
     Interrupted with Ctrl-C, or killed, the same command goes on where it was.
     """
-    click.echo(f"cordctl run {dataset}", err=True)
     from cord_worker.cli.interrupts import graceful_interrupts
     from cord_worker.operations.outputs import check_run_output
 
-    check_dataset_there(dataset)
     check_run_output(output, dataset, config_path)
+    # What follows imports for seconds.
+    click.echo(f"reading {dataset} and {config_path}", err=True)
+    check_dataset(dataset, options)
     from cord_worker.config import RunConfig
     from cord_worker.operations.preloading import preloading
 
     config, settings = RunConfig.load(config_path), read_settings(state_dir)
-    source = dataset_source(dataset, options)
-    # Before what takes seconds: a file that is no dataset costs nobody any time.
-    source.check()
     # First of all: what the workers import takes longer than all else that comes before the first step.
     with preloading(config, settings) as fork_server:
         from cord_worker.cli.summary import print_summary
@@ -64,7 +62,7 @@ def run(
         from cord_worker.progress import open_view
 
         task = LocalRun(
-            source=source,
+            source=dataset_source(dataset, options),
             config=config,
             config_path=config_path,
             run_name=run_name,

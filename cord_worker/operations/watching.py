@@ -50,6 +50,7 @@ class _Look:
     workers: list[LiveWorkers]
     conditions: list[WorkerCondition]
     owed: list[Owed]
+    is_beginning: bool
 
 
 class RunWatch:
@@ -76,8 +77,9 @@ class RunWatch:
         if not totals.proposed and look.counts.steps_per_second:
             totals = self._totals.get(fresh=True)  # which costs little as yet
         eta = self._clock.observe(look.counts, totals.mean_steps)
-        if eta is None and look.run.state == "active":
-            eta = totals.seconds_left(unfinished)
+        if eta is None and look.run.state == "active" and self._names_missing:
+            # A single look has watched nothing; who goes on with a run would count the pause before.
+            eta = totals.seconds_left(look.counts)
         is_waited_for = unfinished and look.run.state == "active"
         missing = self._missing(look.workers) if is_waited_for and self._names_missing else []
         conditions = named_conditions(look.conditions, self._names)
@@ -91,6 +93,7 @@ class RunWatch:
             missing=missing,
             eta_seconds=None if missing else eta,
             conditions=conditions,
+            is_beginning=look.is_beginning,
             waiting=waits(
                 look.owed,
                 look.workers,
@@ -108,16 +111,21 @@ class RunWatch:
 
     def _look(self, connection: sa.Connection) -> _Look:
         run, counts = get_run(connection, self._run_id), read_counts(connection, self._run_id)
+        watched = time.monotonic() - self._since
+        is_beginning = not self._names_missing and counts.idle_seconds >= watched
         if not self._names_missing:
             # An older run that this command goes on with has not been idle here for longer than it was watched.
-            counts = replace(counts, idle_seconds=min(counts.idle_seconds, time.monotonic() - self._since))
-        is_still = run.state == "active" and (counts.idle_seconds > _PATIENCE_SECONDS or not counts.steps_per_second)
+            counts = replace(counts, idle_seconds=min(counts.idle_seconds, watched))
+        is_still = run.state == "active" and (
+            is_beginning or counts.idle_seconds > _PATIENCE_SECONDS or not counts.steps_per_second
+        )
         return _Look(
             run=run,
             counts=counts,
             owed=owed_work(connection, self._run_id) if is_still else [],
             workers=live_workers(connection, self._timeout),
             conditions=worker_conditions(connection, self._timeout),
+            is_beginning=is_beginning,
         )
 
 

@@ -103,7 +103,12 @@ def _reversed(text: str, spans: list[sentences.Sentence], found: list[Statement]
     new = []
     for span in spans[-_MOST:]:
         sentence = without_stop(text[span.start : min(span.end, span.start + 300)])
-        if "answer" not in sentence and "correct" not in sentence and "right" not in sentence and " the solution" not in sentence:
+        if (
+            "answer" not in sentence
+            and "correct" not in sentence
+            and "right" not in sentence
+            and " the solution" not in sentence
+        ):
             continue
         clause = _CONCLUDED.split(sentence)[-1]
         match = _REVERSED.match(without_lead(clause))

@@ -6,7 +6,9 @@ import re
 
 from cord_worker.verify.boxes import last_boxed
 
-_ENDED = re.compile(r"\bfinal answer is:? ?(?P<answer>(?:(?!final answer is).){1,400}?)\.? I hope it is correct\b", re.DOTALL)
+_ENDED = re.compile(
+    r"\bfinal answer is:? ?(?P<answer>(?:(?!final answer is).){1,400}?)\.? I hope it is correct\b", re.DOTALL
+)
 
 _UNCLOSED = re.compile(r"\\boxed ?\{(?P<answer>[^\n]{1,400})$")
 """A box whose end was cut off with the text's."""

@@ -295,7 +295,12 @@ def _equation(reference: str, given: str, context: Context) -> Found | None:
         if name is None:
             left = values.value(wanted.left)
             right = values.value(wanted.right)
-            if left is not None and not expression.symbols(left.value) and right and not expression.symbols(right.value):
+            if (
+                left is not None
+                and not expression.symbols(left.value)
+                and right
+                and not expression.symbols(right.value)
+            ):
                 return "equation", Outcome(
                     context.same(wanted.right, given), "the right side of an equation without names"
                 )

@@ -43,7 +43,11 @@ def chosen(text: str) -> str | None:
         others = {one or two for one, two in _BRACKETED.findall(match["text"])} - {letter}
         joined = re.match(r"(?:and|or|&|,|/)\s", match["text"]) or re.search(r"\b(?:and|or) [A-J]\b", match["text"])
         return "" if others or joined else letter
-    if match := re.fullmatch(r"([A-J])(?:,| because| since| as|: | - | fits | is (?:correct|right|best|the best|most likely)\b).*", text, re.DOTALL):
+    if match := re.fullmatch(
+        r"([A-J])(?:,| because| since| as|: | - | fits | is (?:correct|right|best|the best|most likely)\b).*",
+        text,
+        re.DOTALL,
+    ):
         return match[1] if len(set(_NAMED_LETTER.findall(text))) == 1 else ""
     named = set(_NAMED_LETTER.findall(text))
     return "" if len(named - {"A", "I"}) + ("A" in named) > 1 else None

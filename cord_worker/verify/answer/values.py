@@ -136,7 +136,11 @@ def _same(wanted: Quantity, found: Quantity, given: str, context: Context) -> Ou
     zeros = re.fullmatch(r"\d+,0+", given) is not None
     if other is not None and wanted.number is not None and other.value == wanted.number.value and not zeros:
         return Outcome(None, "a decimal sign, or a separator of thousands")
-    if other is None and not found.unit.empty and (dotted := re.search(r"(?<![\d.,])[1-9]\d{0,2}\.\d{3}(?![\d.,])", given)):
+    if (
+        other is None
+        and not found.unit.empty
+        and (dotted := re.search(r"(?<![\d.,])[1-9]\d{0,2}\.\d{3}(?![\d.,])", given))
+    ):
         thousands = numbers.other_reading(dotted[0])
         if thousands is not None and wanted.number is not None and thousands.value == wanted.number.value:
             return Outcome(None, "a decimal sign, or a separator of thousands")
