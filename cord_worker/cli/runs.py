@@ -76,14 +76,14 @@ def status(run: str | None, watch: bool, interval: float, state_dir: Path | None
         processes = database.run(lambda connection: live_processes(connection, settings.worker_timeout_seconds))
     if as_json:
         if not watch:
-            print_json({**snapshot.to_json(), "processes": [process.to_json() for process in processes]})
+            print_json({**snapshot.to_json(), "processes": [one.to_json(watched.names) for one in processes]})
         return
     from cord_worker.cli.tables import print_failures, processes_table
 
     screen = console()
     screen.print(panel(snapshot, snapshot.seconds_since_start()))
     if processes:
-        screen.print(processes_table(processes))
+        screen.print(processes_table(processes, watched.names))
     print_failures(screen, failed, snapshot.counts.problems.get("failed", 0))
 
 

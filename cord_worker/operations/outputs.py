@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,8 +16,8 @@ _MOST_READ = 1 << 20
 
 
 def check_run_output(output: str, dataset: Path, config: Path | None = None) -> None:
-    """Raises ExportError where `output` cannot be written, or is one of the run's inputs: its dataset, a file of it, its
-    rejects file, its configuration.
+    """Raises ExportError where `output` cannot be written, or is one of the run's inputs: its dataset, a file of it,
+    its rejects file, its configuration.
 
     Files are told apart by what they are, not by their names: `./rows.jsonl` and a link are `rows.jsonl`.
     """
@@ -61,7 +60,7 @@ _OTHER = "name another file."
 def is_same(one: Path, other: Path) -> bool:
     """Whether both name one file, through links too; also one that is still to be made."""
     try:
-        return os.path.samefile(one, other)
+        return one.samefile(other)
     except OSError:
         return one.resolve() == other.resolve()
 

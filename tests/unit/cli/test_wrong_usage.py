@@ -67,7 +67,6 @@ def used(*arguments: str) -> Result:
         ("up --config good.toml --state-dir /proc/nowhere", "cannot be used"),
         ("down --state-dir nowhere", "nothing runs"),
         ("runs --state-dir nowhere", "cordctl up"),
-        ("cost --table 15", "needs the runs"),
         ("cost --table 16", "not one of"),
         ("compare", "RUN..."),
         ("export -o out --format sf", "did you mean 'sft'?"),
