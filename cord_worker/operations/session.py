@@ -97,7 +97,7 @@ def work_through(
     check_locations(task.config)
     settings = task.settings
     view.say(_preparing(settings))
-    with services_for(settings) as services, _alone(services.state, view.say):
+    with services_for(settings) as services, beside_others(services.state, view.say):
         upgrade(services.endpoints.database_url)
         with (
             _workers(task, services, view.say, fork_server) as workers,
@@ -152,7 +152,7 @@ def _preparing(settings: Settings) -> str:
 
 
 @contextmanager
-def _alone(state: StateDir, say: Callable[[str], None]) -> Iterator[None]:
+def beside_others(state: StateDir, say: Callable[[str], None]) -> Iterator[None]:
     """Leaves a mark in the state folder for the length of a `with`, and says where another command has left one."""
     folder = state.path / "commands"
     folder.mkdir(mode=0o700, exist_ok=True)
