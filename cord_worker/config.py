@@ -677,9 +677,7 @@ class RunConfig(_Section):
             _checked_name(name, "model name")
         for teacher in self.teachers:
             if teacher.model not in self.models:
-                raise ValueError(
-                    _unknown_model(f"teacher {teacher.name!r} names the model", teacher.model, self.models)
-                )
+                raise ValueError(_unknown_model(f"teachers.{teacher.name}.model names", teacher.model, self.models))
         if self.prover is None and self.is_scored:
             raise ValueError(
                 f'[prover] is missing: pipeline = "{self.search.pipeline}" has it score the candidates (only "sample" '
@@ -1011,10 +1009,29 @@ def _resolved_path(path: str, folder: Path) -> str:
     return str(candidate.resolve()) if candidate.is_absolute() else path
 
 
+_PLAIN = {
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text, in quotes",
+    "list_type": "must be a list: [ … ]",
+    "tuple_type": "must be a list: [ … ]",
+    "dict_type": "must be a table of keys and values",
+    "model_type": "must be a table of keys and values",
+    "model_attributes_type": "must be a table of keys and values",
+}
+"""What the validator says in a programmer's words, in plain ones."""
+
+
 def _explained(error: ValidationError, source: str) -> str:
     lines = []
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        key = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             allowed = _allowed_keys(item["loc"])
@@ -1028,8 +1045,8 @@ def _explained(error: ValidationError, source: str) -> str:
             if near := did_you_mean(str(item["input"]), allowed):
                 message += f";{near}"
         elif item["type"] not in {"value_error"}:
-            message = f"{message} (got {item['input']!r:.80})"
-        lines.append(f"{source}: {key}: {message}")
+            message = f"{_PLAIN.get(item['type'], message)} (got {item['input']!r:.80})"
+        lines.append(": ".join(part for part in (source, key, message) if part))
     return "\n".join(lines)
 
 

@@ -74,7 +74,8 @@ class Condition:
 class Snapshot:
     """A run at one moment; `workers` maps what is shown of a role or model to its processes, `missing` are those that
     it needs and has none of, while problems are waited for; `conditions` are what keeps workers from their work. While
-    there are no results, `waiting` says what is waited for and why: sentences by their subject."""
+    there are no results, `waiting` says what is waited for and why: sentences by their subject. `is_beginning`: nothing
+    has come since this command began to watch, though the run may be older."""
 
     run: str
     state: str
@@ -85,6 +86,12 @@ class Snapshot:
     eta_seconds: float | None
     conditions: Sequence[Condition] = ()
     waiting: Mapping[str, str] = field(default_factory=dict)
+    is_beginning: bool = False
+
+    @property
+    def begins(self) -> bool:
+        """True before the first proposal, of the run or of this command's part of it."""
+        return self.is_beginning or not self.totals.proposed
 
     @property
     def is_final(self) -> bool:
@@ -230,7 +237,7 @@ class LineView:
         """Prints the snapshot when it is due or final."""
         now = time.monotonic()
         news = _news(snapshot)
-        begins = not snapshot.totals.proposed and news != self._said
+        begins = snapshot.begins and news != self._said
         pause = 1.0 if begins else self._seconds if news != self._said else max(self._seconds, SILENCE_SECONDS)
         if now >= self._said_at + pause or snapshot.is_final:
             self._said_at, self._said = now, news
@@ -310,13 +317,16 @@ def line(snapshot: Snapshot) -> str:
         f"{counts.problems.get('done', 0)}/{counts.total} done",
         f"{counts.active} active",
         *([f"{failed} failed"] if failed else []),
-        f"{counts.steps:,} steps",
-        f"{totals.proposed:,} candidates ({counts.steps_per_second:.1f}/s)",
-        f"{totals.tokens:,} tokens ({counts.tokens_per_second:.0f}/s)",
-        f"score {figure(totals.mean_score)}",
-        f"accuracy {percent(totals.accuracy)}" + _undecided(totals),
-        f"ETA {duration(snapshot.eta_seconds)}",
     ]
+    if totals.proposed:
+        parts += [
+            f"{counts.steps:,} steps",
+            f"{totals.proposed:,} candidates ({counts.steps_per_second:.1f}/s)",
+            f"{totals.tokens:,} tokens ({counts.tokens_per_second:.0f}/s)",
+            f"score {figure(totals.mean_score)}",
+            f"accuracy {percent(totals.accuracy)}" + _undecided(totals),
+            f"ETA {duration(snapshot.eta_seconds)}",
+        ]
     if snapshot.state != "active":
         parts.insert(0, snapshot.state)
     return ", ".join(parts) + "".join(f"; {remark}" for remark in _remarks(snapshot))
@@ -371,11 +381,26 @@ def _remarks(snapshot: Snapshot) -> list[str]:
         names = ", ".join(shown(name) for name in snapshot.missing)
         remarks.append(f"{since}NO WORKER for {names}: what needs it waits (cordctl up, or cordctl worker)")
     waiting = {name: text for name, text in snapshot.waiting.items() if name not in snapshot.missing}
-    if waiting and (since or not snapshot.totals.proposed):
+    if waiting and snapshot.begins and not since:
+        remarks.append(f"waiting for {_grouped(waiting)}")
+    elif waiting and since:
         names = ", ".join(map(shown, waiting))
         what = "; ".join(f"{shown(name)} {text}" for name, text in waiting.items())
         remarks.append(f"{'' if remarks else since}waiting for {names}: {what}")
     return [*remarks, *(str(one) for one in snapshot.conditions if one.model not in waiting)]
+
+
+def _grouped(waiting: Mapping[str, str]) -> str:
+    """Who is waited for, with what they share said once: `planner, closer (is being started)`."""
+    groups: dict[str, list[str]] = {}
+    for name, text in waiting.items():
+        groups.setdefault(text.partition(" (")[0], []).append(name)
+    parts = []
+    for what, names in groups.items():
+        longest = max((waiting[name] for name in names), key=len)
+        said = longest if len(names) == 1 else what
+        parts.append(f"{', '.join(map(shown, names))} ({shown(said).replace(' (', ', ').rstrip(')')})")
+    return "; ".join(parts)
 
 
 def _facts(snapshot: Snapshot) -> list[tuple[str, str, str]]:

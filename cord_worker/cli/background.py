@@ -19,7 +19,7 @@ from cord_worker.cli.options import (
 @click.command()
 @config_option
 @state_dir_option
-@click.option("--wait/--no-wait", default=True, help="Wait until every model is loaded.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until every model is loaded.")
 @click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds to wait.")
 @json_option
 def up(config_path: Path, state_dir: Path | None, wait: bool, timeout: float, as_json: bool) -> None:

@@ -54,8 +54,20 @@ def bench() -> None:
 @bench.command()
 @dataset_argument
 @config_option
-@click.option("--problems", type=click.IntRange(min=1), default=8, show_default=True, help="Problems a round.")
-@click.option("--warm-up", type=click.IntRange(min=0), default=1, show_default=True, help="Problems before that.")
+@click.option(
+    "--problems",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Problems that are measured in each round.",
+)
+@click.option(
+    "--warm-up",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Problems before those that are measured.",
+)
 @dataset_options
 @rounds_option
 @external_option
@@ -126,12 +138,40 @@ def scoring(config_path: Path, lengths: tuple[int, ...], reference: bool, rounds
 
 
 @bench.command("control-plane")
-@click.option("--problems", type=click.IntRange(min=1), default=100, show_default=True, help="Problems a round.")
-@click.option("--max-active", type=click.IntRange(min=1), default=256, show_default=True, help="In flight at once.")
-@click.option("--beam-width", type=click.IntRange(min=1), default=4, show_default=True, help="Beams of a problem.")
-@click.option("--noop-tasks", type=click.IntRange(min=100), default=4000, show_default=True, help="For the ceiling.")
-@click.option("--noop-concurrency", type=click.IntRange(min=1), default=64, show_default=True, help="Its threads.")
-@click.option("--light-problems", type=click.IntRange(min=1), default=5, show_default=True, help="At light load.")
+@click.option(
+    "--problems",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Problems that are measured in each round.",
+)
+@click.option(
+    "--max-active", type=click.IntRange(min=1), default=256, show_default=True, help="Most problems in flight at once."
+)
+@click.option(
+    "--beam-width", type=click.IntRange(min=1), default=4, show_default=True, help="Beams kept of each problem."
+)
+@click.option(
+    "--noop-tasks",
+    type=click.IntRange(min=100),
+    default=4000,
+    show_default=True,
+    help="Celery tasks that do nothing, for the ceiling.",
+)
+@click.option(
+    "--noop-concurrency",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Threads of the Celery worker of the ceiling.",
+)
+@click.option(
+    "--light-problems",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Problems a round at light load, one at a time.",
+)
 @click.option(
     "--soak-tasks",
     type=click.IntRange(min=0),
@@ -171,7 +211,9 @@ def control_plane(external: bool, as_json: bool, **options: Any) -> None:
     show_default=True,
     help="Rows of a generated dataset; give it once a size.",
 )
-@click.option("--row-bytes", type=click.IntRange(min=200), default=1024, show_default=True, help="Bytes a row.")
+@click.option(
+    "--row-bytes", type=click.IntRange(min=200), default=1024, show_default=True, help="Bytes of a generated row."
+)
 @rounds_option
 @external_option
 @json_option
@@ -197,8 +239,18 @@ def enqueue(
 @bench.command()
 @click.argument("datasets", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATASET...")
 @click.option("--against-others", is_flag=True, help="Also check every reference against those of another value.")
-@click.option("--processes", type=click.IntRange(1, 256), help="Pairs checked at a time  [default: processors].")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, help="A pair.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    help="How many pairs are checked at a time (default: the number of processors).",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Most seconds for the check of one pair.",
+)
 @dataset_options
 @json_option
 def answers(

@@ -31,7 +31,9 @@ _SHOWN = 200
 @click.option("--reference", help="The known answer.")
 @click.option("--answer", help="The text to check: a final answer, or one that holds it.")
 @click.option("--question", help="The question; the order of a list may depend on it.")
-@click.option("--method", type=click.Choice(_METHODS), help="How answers are compared  [default: math, or --config's].")
+@click.option(
+    "--method", type=click.Choice(_METHODS), help="How answers are compared (default: what --config says, else math)."
+)
 @click.option(
     "--ordered/--unordered", default=None, help="Whether the order of a list counts (by type and question otherwise)."
 )
@@ -41,9 +43,17 @@ _SHOWN = 200
     type=click.Path(path_type=Path, dir_okay=False),
     help="Take method, tolerance and order from [verify] of this cord.toml.",
 )
-@click.option("--processes", type=click.IntRange(1, 256), help="Pairs checked at a time  [default: processors].")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, help="Seconds a pair."
+    "--processes",
+    type=click.IntRange(1, 256),
+    help="How many pairs are checked at a time (default: the number of processors).",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Most seconds for the check of one pair.",
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 where a pair differs, or the one answer is not right.")
 @json_option
@@ -189,9 +199,17 @@ def _sentence(figures: PairFigures) -> str:
 @click.option(
     "--judged", is_flag=True, help="Compare those too that the LLM judge decided after an undecided comparison."
 )
-@click.option("--processes", type=click.IntRange(1, 256), help="Answers checked at a time  [default: processors].")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True, help="Seconds an answer."
+    "--processes",
+    type=click.IntRange(1, 256),
+    help="How many answers are checked at a time (default: the number of processors).",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Most seconds for the check of one answer.",
 )
 @state_dir_option
 @json_option

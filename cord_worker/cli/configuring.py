@@ -10,7 +10,13 @@ _PRESETS = ("tiny", "smollm2", "paper-hetero", "paper-homo")
 
 
 @click.command()
-@click.option("--preset", type=NearChoice(_PRESETS), default="tiny", show_default=True, help="Which setting.")
+@click.option(
+    "--preset",
+    type=NearChoice(_PRESETS),
+    default="tiny",
+    show_default=True,
+    help="Which of the settings below to print.",
+)
 @click.option("--only-teacher", "only_teachers", multiple=True, metavar="NAME", help="Leave the other teachers out.")
 @click.option("--set", "values", multiple=True, metavar="KEY=VALUE", help="Set a value, as in search.beam_width=1.")
 @click.option("--install", is_flag=True, help="Fetch the weights of smollm2 (93 MB) where they are not here yet.")

@@ -21,9 +21,11 @@ from cord_worker.cli.options import (
 
 @click.command()
 @run_argument
-@click.option("--failed", is_flag=True, help="All failed problems (the default).")
+@click.option("--failed", is_flag=True, help="Go on with all failed problems (the default).")
 @problem_option
-@click.option("--anew", is_flag=True, help="From the beginning: what the problems came to so far is deleted.")
+@click.option(
+    "--anew", is_flag=True, help="Begin them from the beginning: what the problems came to so far is deleted."
+)
 @yes_option
 @state_dir_option
 @json_option

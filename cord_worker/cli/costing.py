@@ -33,16 +33,17 @@ def cost(runs: tuple[str, ...], table: str | None, state_dir: Path | None, as_js
 
     The newest run where none is named. Several with --json are one object with the list `runs`.
     """
-    if table == "15" and not runs:
-        raise click.UsageError("--table 15 needs the runs to be compared: cordctl cost RUN... --table 15")
     from cord_worker.operations.comparing import compare_runs
     from cord_worker.operations.costing import read_cost
     from cord_worker.operations.database import open_database
     from cord_worker.progress import console
+    from cord_worker.store.runs import resolve_run
 
     with open_database(read_settings(state_dir)) as database:
         if table == "15":
-            comparison = database.run(lambda connection: compare_runs(connection, runs))
+            comparison = database.run(
+                lambda connection: compare_runs(connection, runs or (resolve_run(connection, None).name,))
+            )
         else:
             found = database.run(lambda connection: [read_cost(connection, run) for run in runs or (None,)])
     if as_json:
@@ -71,7 +72,8 @@ def _print_cost(screen: Console, found: Cost) -> None:
     walls = found.walls
     if walls.problems:
         screen.print(
-            f"{walls.problems:,} problems in {walls.run_seconds:,.1f} s. Engine seconds a problem: generation "
+            f"{walls.problems:,} problems in {walls.run_seconds:,.1f} s, from the first request to the end of the last "
+            f"problem. Engine seconds a problem: generation "
             f"{figure(found.seconds_per_problem(GENERATION), 2)}, prover "
             f"{figure(found.seconds_per_problem(SCORING), 2)}. Wall time of one: {figure(walls.problem_seconds, 1)} s, "
             f"of it generation {figure(walls.generation_seconds, 1)} s, prover {figure(walls.scoring_seconds, 1)} s"

@@ -10,7 +10,7 @@ from cord_worker.cli.options import confirm, json_option, print_result, read_set
 from cord_worker.cli.root import SentenceGroup
 
 _beside_workers_option = click.option(
-    "--beside-workers", is_flag=True, help="Although workers are up: they hand their work back and end."
+    "--beside-workers", is_flag=True, help="Migrate although workers are up: they hand their work back and end."
 )
 
 
@@ -60,9 +60,11 @@ def downgrade(revision: str, yes: bool, beside_workers: bool, state_dir: Path | 
 
 @db.command()
 @click.option(
-    "--service", metavar="ROLE", help="May read and write rows, but change no table: workers, coordinators, commands."
+    "--service",
+    metavar="ROLE",
+    help="Role that may read and write rows, but change no table: workers, coordinators, commands.",
 )
-@click.option("--analyst", metavar="ROLE", help="May read everything and write nothing.")
+@click.option("--analyst", metavar="ROLE", help="Role that may read everything and write nothing.")
 @state_dir_option
 @json_option
 def grant(service: str | None, analyst: str | None, state_dir: Path | None, as_json: bool) -> None:

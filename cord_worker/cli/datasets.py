@@ -9,6 +9,7 @@ import click
 
 from cord_worker.cli.options import (
     FilePath,
+    check_dataset,
     config_option,
     dataset_argument,
     dataset_options,
@@ -100,11 +101,13 @@ def enqueue(
     A second time adds only what is new. Workers and a coordinator, wherever they run, take the problems up.
     """
     from cord_worker.config import RunConfig
+
+    config = RunConfig.load(config_path)
+    check_dataset(dataset, options)
     from cord_worker.operations.database import open_database
     from cord_worker.operations.enqueuing import enqueue_dataset
     from cord_worker.progress import shown
 
-    config = RunConfig.load(config_path)
     with open_database(read_settings(state_dir)) as database:
         enqueued = enqueue_dataset(database, dataset_source(dataset, options), config, run_name, dry_run=dry_run)
     if as_json:

@@ -12,6 +12,7 @@ from cord_worker.cli.options import (
     OUTPUT_HELP,
     FilePath,
     NearChoice,
+    check_dataset,
     config_option,
     dataset_options,
     dataset_source,
@@ -31,19 +32,49 @@ if TYPE_CHECKING:
 _ENGINES = ("transformers", "vllm", "instant")
 
 _SAMPLING = (
-    click.option("--samples", type=click.IntRange(1, 1024), default=16, show_default=True, help="Answers a problem."),
-    click.option("--temperature", type=click.FloatRange(0, 5), default=0.6, show_default=True, help="Of the sampling."),
     click.option(
-        "--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95, show_default=True, help="Of the sampling."
+        "--samples",
+        type=click.IntRange(1, 1024),
+        default=16,
+        show_default=True,
+        help="Answers sampled of each problem.",
     ),
     click.option(
-        "--max-tokens", type=click.IntRange(min=8), default=16_384, show_default=True, help="Of thinking, an answer."
+        "--temperature",
+        type=click.FloatRange(0, 5),
+        default=0.6,
+        show_default=True,
+        help="Temperature of the sampling.",
     ),
     click.option(
-        "--answer-tokens", type=click.IntRange(min=1), default=4096, show_default=True, help="Of the final answer."
+        "--top-p",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=0.95,
+        show_default=True,
+        help="Nucleus (top-p) of the sampling.",
     ),
-    click.option("--system-prompt", help="System turn; the model's own in cord.toml by default."),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all samples."),
+    click.option(
+        "--max-tokens",
+        type=click.IntRange(min=8),
+        default=16_384,
+        show_default=True,
+        help="Most tokens of thinking before an answer.",
+    ),
+    click.option(
+        "--answer-tokens",
+        type=click.IntRange(min=1),
+        default=4096,
+        show_default=True,
+        help="Most tokens of a final answer.",
+    ),
+    click.option("--system-prompt", help="Text of the system turn (default: the model's own in cord.toml)."),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Seed that the seeds of all samples are made from.",
+    ),
 )
 
 
@@ -58,10 +89,12 @@ def _sampling_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--model", help="A key of [models] in cord.toml; with --engine a folder, hub id or bundled:NAME.")
 @click.option("--engine", type=NearChoice(_ENGINES), help="Hosts MODEL directly, without a cord.toml.")
 @_sampling_options
-@click.option("--category", "categories", multiple=True, metavar="FIELD", help="Figures by a field of the rows, too.")
+@click.option(
+    "--category", "categories", multiple=True, metavar="FIELD", help="Print figures by a field of the rows, too."
+)
 @click.option("--of", "of_run", metavar="RUN", help="Only print the figures of this run again.")
 @config_option
-@click.option("-o", "--output", help=f"All samples. {OUTPUT_HELP}")
+@click.option("-o", "--output", help=f"Also write all samples. {OUTPUT_HELP}")
 @run_name_option
 @dataset_options
 @skip_invalid_option
@@ -112,6 +145,12 @@ def _sampled(
     benchmark: Path, categories: tuple[str, ...], state_dir: Path | None, as_json: bool, options: dict[str, Any]
 ) -> Evaluation:
     from cord_worker.cli.interrupts import graceful_interrupts
+    from cord_worker.operations.outputs import check_run_output
+
+    if options["output"] is not None:
+        check_run_output(options["output"], benchmark, options["config_path"])
+    click.echo(f"reading {benchmark}", err=True)
+    check_dataset(benchmark, options)
     from cord_worker.config import RunConfig
     from cord_worker.operations.evaluating import Sampling, evaluate, evaluation_config
     from cord_worker.progress import LineView, open_view
@@ -193,7 +232,9 @@ def _cells(figures: Figures, ks: list[int]) -> list[str]:
 def _remarks(found: Evaluation) -> str:
     missing = sum(model.figures.missing for model in found.models)
     parts = [
-        f"{found.samples:,} samples a problem",
+        f"{found.samples:,} samples a problem"
+        if found.pipeline == "sample"
+        else f"one answer a problem, of the search ({found.pipeline})",
         f"{found.run_seconds:,.1f} s ({found.engine_seconds:,.1f} s in engines)",
     ]
     parts += [f"{missing:,} samples without an answer, counted as wrong"] if missing else []

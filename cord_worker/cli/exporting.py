@@ -55,13 +55,12 @@ def export(
         raise click.UsageError("--json and -o - both write to standard output: give one of them")
     if (form == "sft") != (student is not None):
         raise click.UsageError("--format sft and --student MODEL go together")
-    from cord_worker.export.forms import check_output
+    from cord_worker.operations.outputs import check_export_outputs
+
+    check_export_outputs({"-o": output, "--failures": failures})
     from cord_worker.export.report import Filters
     from cord_worker.operations.database import open_database
 
-    for name in (output, failures):
-        if name is not None:
-            check_output(name)
     filters = Filters(only_correct, min_score)
     with open_database(read_settings(state_dir)) as database:
         if student is None:

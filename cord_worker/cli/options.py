@@ -13,6 +13,7 @@ from cord_worker.suggesting import did_you_mean
 
 if TYPE_CHECKING:
     from cord_worker.config import Settings
+    from cord_worker.dataset import FieldMapping, ReadOptions
     from cord_worker.operations.enqueuing import DatasetSource
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -45,13 +46,15 @@ config_option = click.option(
     type=FilePath(path_type=Path, dir_okay=False),
     default=Path("cord.toml"),
     show_default=True,
-    help="Models, teachers, prover, search.",
+    help="File that says the models, teachers, prover and search.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object, on one line, for scripts.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON for scripts: one object on the last line of standard output."
+)
 problem_option = click.option(
     "--problem", "problems", multiple=True, metavar="ID", help="Only this problem; may be given several times."
 )
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+yes_option = click.option("--yes", is_flag=True, help="Do it without asking first.")
 run_argument = click.argument("run")
 """RUN of a command that changes it: always named, so that an empty variable in a script never meets another run."""
 newest_run_argument = click.argument("run", required=False)
@@ -84,9 +87,7 @@ _DATASET_OPTIONS = (
         "--answer-as-is", is_flag=True, help="Keep answers whole: take no final answer out of a worked solution."
     ),
     click.option("--repair-latex", is_flag=True, help="Restore LaTeX commands whose backslash JSON took away."),
-    click.option(
-        "--limit", type=click.IntRange(min=1), help="Read only the first N rows; a run that has more goes on with them."
-    ),
+    click.option("--limit", type=click.IntRange(min=1), help="Read only the first N rows of the dataset."),
 )
 skip_invalid_option = click.option(
     "--skip-invalid",
@@ -113,6 +114,8 @@ def confirm(question: str) -> None:
     try:
         click.confirm(question, abort=True)
     except click.Abort:
+        # The question is still without an end of its line.
+        click.echo()
         if sys.stdin.isatty():
             raise
         raise click.UsageError("nobody said yes: give --yes where this is meant") from None
@@ -127,24 +130,46 @@ def dataset_options(function: _F) -> _F:
 
 def dataset_source(dataset: Path, options: dict[str, Any]) -> DatasetSource:
     """The dataset that these options describe."""
-    from cord_worker.dataset import FieldMapping, ReadOptions
     from cord_worker.operations.enqueuing import DatasetSource
 
-    mapping = FieldMapping(
-        question=options["question_field"],
-        answer=options["answer_field"],
-        id=options["id_field"],
-        passage=options["passage_field"],
-        choices=options["choices_field"],
-    )
     return DatasetSource(
         path=dataset,
-        mapping=mapping,
+        mapping=_mapping(options),
         split=options["split"],
         limit=options["limit"],
         skip_invalid=options.get("skip_invalid", False),
-        options=ReadOptions(answer_as_is=options["answer_as_is"], repair_latex=options["repair_latex"]),
+        options=_read_options(options),
     )
+
+
+def check_dataset(dataset: Path, options: dict[str, Any]) -> None:
+    """Raises DatasetError where the dataset as a whole cannot be used: no such file, an empty one, another kind.
+
+    Reads the first rows only, and imports little of what costs time.
+    """
+    from cord_worker.errors import DatasetError
+
+    if dataset.suffix.lower() == ".toml":
+        raise DatasetError(
+            f"{dataset}: unknown kind of file '.toml': it is named as a configuration. Give the dataset first, and the "
+            "configuration with --config."
+        )
+    from cord_worker.dataset import read_problems
+
+    next(read_problems(dataset, mapping=_mapping(options), split=options["split"], options=_read_options(options)))
+
+
+def _mapping(options: dict[str, Any]) -> FieldMapping:
+    from cord_worker.dataset import FieldMapping
+
+    fields = ("question", "answer", "id", "passage", "choices")
+    return FieldMapping(**{field: options[f"{field}_field"] for field in fields})
+
+
+def _read_options(options: dict[str, Any]) -> ReadOptions:
+    from cord_worker.dataset import ReadOptions
+
+    return ReadOptions(answer_as_is=options["answer_as_is"], repair_latex=options["repair_latex"])
 
 
 def read_settings(state_dir: Path | None = None) -> Settings:

@@ -23,7 +23,9 @@ _INSTEAD = "CORD_HOPELESS_EXIT_CODE"
 @click.argument("model")
 @config_option
 @click.option("--name", help="Name of the process in logs and Flower (default: MODEL).")
-@click.option("--concurrency", type=click.IntRange(min=1), help="Requests taken at once (default: from batch_size).")
+@click.option(
+    "--concurrency", type=click.IntRange(min=1), help="Most requests taken at once (default: from batch_size)."
+)
 @state_dir_option
 def worker(model: str, config_path: Path, name: str | None, concurrency: int | None, state_dir: Path | None) -> None:
     """Host MODEL of cord.toml and serve its queue until SIGTERM."""
@@ -40,7 +42,9 @@ def worker(model: str, config_path: Path, name: str | None, concurrency: int | N
 
 
 @click.command()
-@click.option("--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Decisions at once.")
+@click.option(
+    "--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Most decisions taken at once."
+)
 @state_dir_option
 def coordinator(concurrency: int, state_dir: Path | None) -> None:
     """Admit problems, decide beams, verify answers and sweep until SIGTERM.
@@ -54,7 +58,9 @@ def coordinator(concurrency: int, state_dir: Path | None) -> None:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=5555, show_default=True, help="Port on 127.0.0.1.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=5555, show_default=True, help="Port on 127.0.0.1 to listen at."
+)
 @state_dir_option
 def flower(port: int, state_dir: Path | None) -> None:
     """Show tasks and workers in a browser, with Flower on this machine only."""

@@ -70,7 +70,13 @@ def replay(
 
 @click.command("verify-db")
 @newest_run_argument
-@click.option("--examples", type=click.IntRange(min=1), default=3, show_default=True, help="Places named of each.")
+@click.option(
+    "--examples",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Most places named of each broken invariant.",
+)
 @state_dir_option
 @json_option
 @click.pass_context

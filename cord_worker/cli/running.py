@@ -9,6 +9,7 @@ import click
 
 from cord_worker.cli.options import (
     OUTPUT_HELP,
+    check_dataset,
     config_option,
     dataset_argument,
     dataset_options,
@@ -44,6 +45,12 @@ def run(
     Interrupted with Ctrl-C, or killed, the same command goes on where it was.
     """
     from cord_worker.cli.interrupts import graceful_interrupts
+    from cord_worker.operations.outputs import check_run_output
+
+    check_run_output(output, dataset, config_path)
+    # What follows imports for seconds.
+    click.echo(f"reading {dataset} and {config_path}", err=True)
+    check_dataset(dataset, options)
     from cord_worker.config import RunConfig
     from cord_worker.operations.preloading import preloading
 

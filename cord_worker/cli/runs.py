@@ -42,7 +42,13 @@ def runs(state_dir: Path | None, as_json: bool) -> None:
 @click.command()
 @newest_run_argument
 @click.option("--watch", is_flag=True, help="Go on until every problem is final (Ctrl-C ends the watching only).")
-@click.option("--interval", type=click.FloatRange(min=0.2), default=1.0, help="Seconds between two looks.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.2),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks with --watch.",
+)
 @state_dir_option
 @json_option
 def status(run: str | None, watch: bool, interval: float, state_dir: Path | None, as_json: bool) -> None:
@@ -70,14 +76,14 @@ def status(run: str | None, watch: bool, interval: float, state_dir: Path | None
         processes = database.run(lambda connection: live_processes(connection, settings.worker_timeout_seconds))
     if as_json:
         if not watch:
-            print_json({**snapshot.to_json(), "processes": [process.to_json() for process in processes]})
+            print_json({**snapshot.to_json(), "processes": [one.to_json(watched.names) for one in processes]})
         return
     from cord_worker.cli.tables import print_failures, processes_table
 
     screen = console()
     screen.print(panel(snapshot, snapshot.seconds_since_start()))
     if processes:
-        screen.print(processes_table(processes))
+        screen.print(processes_table(processes, watched.names))
     print_failures(screen, failed, snapshot.counts.problems.get("failed", 0))
 
 
@@ -89,6 +95,9 @@ def stats(run: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Show which teacher was selected where in RUN.
 
     By tenth of the decoding position. The newest run where none is named.
+
+    `shared`: proposals whose text another teacher proposed in the same step, too. `share`: part of the winning steps; a
+    step that N proposals have in common counts 1/N for each, so that the shares add up to 1.
     """
     from cord_worker.cli.tables import selection_tables
     from cord_worker.operations.database import open_database

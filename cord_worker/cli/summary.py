@@ -14,11 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from cord_worker.cli.tables import print_failures
-from cord_worker.export.files import STANDARD_OUTPUT
 from cord_worker.export.report import ExportReport
 from cord_worker.operations.session import Worked
 from cord_worker.progress import console, duration, figure, percent, shown
-from cord_worker.store.sample_queries import candidates_of_first_problem
+from cord_worker.store.sample_queries import candidates_of_best_problem
 
 
 def print_summary(outcome: Worked[ExportReport], output: str, *, as_json: bool) -> None:
@@ -36,25 +35,36 @@ def print_summary(outcome: Worked[ExportReport], output: str, *, as_json: bool) 
     print_failures(screen, outcome.failures, outcome.result.failed)
     screen.print()
     screen.print("Look further:")
-    for what, command in _further(outcome, output):
+    for what, command in _further(outcome):
         screen.print(f"  {command}", soft_wrap=True)
         screen.print(f"      {what}", soft_wrap=True, style="dim")
 
 
-def _further(outcome: Worked[ExportReport], output: str) -> list[tuple[str, str]]:
+def _further(outcome: Worked[ExportReport]) -> list[tuple[str, str]]:
     """What can be looked at next, and the commands for this very run."""
     run = shlex.quote(shown(outcome.snapshot.run))
     cordctl = f"{_state_dir_prefix(outcome) if outcome.embedded else ''}{_program()}"
     failed = outcome.snapshot.counts.problems.get("failed", 0)
-    steps = candidates_of_first_problem(shown(outcome.snapshot.run))
+    steps = candidates_of_best_problem(shown(outcome.snapshot.run))
+    best = "the best trajectory" + (
+        " (correct, of the highest score)"
+        if outcome.snapshot.totals.correct
+        else " (of the highest score; none was found correct)"
+    )
+    has_results = bool(outcome.result.exported)
     return [
-        *([("the trajectory of the first problem", _first_line(output))] if output != STANDARD_OUTPUT else []),
+        # From the run and not from its file, which may be compressed or Parquet.
+        *([(best, f"{cordctl} export {run} -o - | {_BEST}")] if has_results else []),
         ("which teacher was selected where", f"{cordctl} stats {run}"),
         ("tokens and seconds by model", f"{cordctl} cost {run}"),
         ("every decision taken again from the stored rows", f"{cordctl} replay {run}"),
         ("only the correct trajectories", f"{cordctl} export {run} --only-correct -o correct.jsonl"),
         *([("the failed problems once more", f"{cordctl} retry {run}")] if failed else []),
-        ("every candidate of the first problem, losers too", f"{cordctl} db psql -c {_in_double_quotes(steps)}"),
+        *(
+            [("every candidate of that problem, losers too", f"{cordctl} db psql -c {_in_double_quotes(steps)}")]
+            if has_results
+            else []
+        ),
     ]
 
 
@@ -63,9 +73,10 @@ def _in_double_quotes(text: str) -> str:
     return shlex.quote(text) if any(character in text for character in '"$`\\!') else f'"{text}"'
 
 
-def _first_line(output: str) -> str:
-    code = "import json, sys; print(json.loads(sys.stdin.readline())['trajectory'])"
-    return f'head -n 1 {shlex.quote(shown(output))} | python3 -c "{code}"'
+_BEST = (
+    'python3 -c "import json, sys; print(max(map(json.loads, sys.stdin), '
+    "key=lambda row: (row['correct'] is True, row['score'] or 0))['trajectory'])\""
+)
 
 
 def _rows(outcome: Worked[ExportReport], output: str) -> list[tuple[str, str]]:
@@ -90,7 +101,7 @@ def _rows(outcome: Worked[ExportReport], output: str) -> list[tuple[str, str]]:
         ("winning steps by", shares or "-"),
         ("candidates", ", ".join(f"{number:,} {state}" for state, number in totals.candidates.items() if number)),
         ("tokens", f"{totals.tokens:,} generated, {totals.scored_tokens:,} read by the prover"),
-        ("time", f"{duration(outcome.seconds)} ({outcome.seconds:.1f} s)"),
+        ("this command took", f"{duration(outcome.seconds)} ({outcome.seconds:.1f} s, with starting and stopping)"),
         ("trajectories", f"{shown(output)} ({outcome.result.exported:,})"),
         ("logs", shown(str(outcome.logs))),
     ]

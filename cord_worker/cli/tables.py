@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -50,14 +50,19 @@ def runs_table(overviews: Sequence[Overview]) -> Table:
     return table
 
 
-def processes_table(processes: Sequence[LiveProcess]) -> Table:
-    """One row a process that lives; what `cordctl drain` takes is in its first two columns."""
+def processes_table(processes: Sequence[LiveProcess], names: Mapping[str, str]) -> Table:
+    """One row a process that lives; what `cordctl drain` takes is in its first two columns. `names` of models by
+    fingerprint."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("process", "id", "role", "model", "state"):
         table.add_column(title, no_wrap=title != "model", overflow="fold")
     for process in processes:
         table.add_row(
-            Text(shown(process.address)), process.id[:8], process.kind, Text(shown(process.path or "-")), process.state
+            Text(shown(process.address)),
+            process.id[:8],
+            process.kind,
+            Text(shown(process.model(names) or "-")),
+            process.state,
         )
     return table
 

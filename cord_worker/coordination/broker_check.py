@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from urllib.parse import unquote, urlsplit
@@ -14,6 +15,7 @@ from cord_worker.errors import BrokerError, BrokerRefused
 from cord_worker.service_urls import ESCAPES, is_amqp
 
 _SECONDS = 5.0
+_AMQP_NUMBERS = re.compile(r"^(?:[^:]*: )?\(\d+\) (?:[A-Z]+_[A-Z_]+ - )?")
 _REDIS_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 _DEFAULT_PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
 _NO_SUCH_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
@@ -92,5 +94,6 @@ def _place(url: str) -> str:
 
 
 def _brief(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    # py-amqp puts the method and the code before what the server says.
+    text = _AMQP_NUMBERS.sub("", " ".join(str(error).split()))
     return text[:200].rstrip(". ") or type(error).__name__

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, SearchConfig
+from cord_worker.operations.fleet import names_by_path
 from cord_worker.store.costs import CostRow, Walls, engine_seconds, read_costs, read_walls
 from cord_worker.store.runs import resolve_run
 
@@ -57,16 +58,21 @@ class Cost:
             "run_seconds": self.walls.run_seconds,
             "run_seconds_per_problem": self.run_seconds_per_problem,
             "mean_problem_seconds": self.walls.problem_seconds,
-            "mean_problem_generation_seconds": self.walls.generation_seconds,
-            "mean_problem_scoring_seconds": self.walls.scoring_seconds,
-            "generation_seconds_per_problem": self.seconds_per_problem(GENERATION),
-            "scoring_seconds_per_problem": self.seconds_per_problem(SCORING),
+            "generation_wall_seconds_per_problem": self.walls.generation_seconds,
+            "scoring_wall_seconds_per_problem": self.walls.scoring_seconds,
+            "generation_engine_seconds_per_problem": self.seconds_per_problem(GENERATION),
+            "scoring_engine_seconds_per_problem": self.seconds_per_problem(SCORING),
             "tokens_in_per_problem": self.tokens_in_per_problem(GENERATION),
             "tokens_out_per_problem": self.tokens_out_per_problem(GENERATION),
             "scored_tokens_per_problem": self.tokens_in_per_problem(SCORING),
             "engine_seconds": round(engine_seconds(self.rows), 3),
             "models": [
-                {**asdict(row), "engine_seconds_per_problem": self._per_problem(row.engine_seconds)}
+                {
+                    **asdict(row),
+                    "request_seconds": round(row.request_seconds, 3),
+                    "engine_seconds": round(row.engine_seconds, 3),
+                    "engine_seconds_per_problem": self._per_problem(row.engine_seconds),
+                }
                 for row in self.rows
             ],
         }
@@ -76,9 +82,9 @@ def read_cost(connection: sa.Connection, run_name: str | None) -> Cost:
     """What the run called so, else the newest, cost. Raises RunNotFound."""
     run = resolve_run(connection, run_name)
     search = RunConfig.from_stored(run.config).search
-    return Cost(
-        run.name, search.pipeline, budget(search), read_costs(connection, run.name), read_walls(connection, run.id)
-    )
+    names = names_by_path(run)
+    rows = [replace(row, model=names.get(row.model, row.model)) for row in read_costs(connection, run.name)]
+    return Cost(run.name, search.pipeline, budget(search), rows, read_walls(connection, run.id))
 
 
 def budget(search: SearchConfig) -> str:

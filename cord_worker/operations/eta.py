@@ -30,28 +30,41 @@ class TotalsCache:
 class EtaClock:
     """Estimates the time left from the progress that it watched (at most 10 minutes back).
 
-    Problems run side by side and end together, so those in flight count by their share of the usual steps.
+    Problems run side by side and end together, so those in flight count by their share of the usual steps. What is
+    usual is known only once a share of the problems is done: the first ones to end are the short ones.
     """
 
     _SECONDS = 600.0
     _MOST_OF_ACTIVE = 0.95
+    _LEAST_SHARE = 0.05
 
     def __init__(self) -> None:
-        self._samples: list[tuple[float, float]] = []
+        self._samples: list[tuple[float, Counts]] = []
 
     def observe(self, counts: Counts, mean_steps: float | None, now: float | None = None) -> float | None:
-        """Seconds left; None while no problem is done, so that the usual number of steps is not known."""
+        """Seconds left; None until a twentieth of the problems is final."""
         if counts.final == counts.total:
             return 0.0
-        if mean_steps is None:
-            return None
         moment = time.monotonic() if now is None else now
-        begun = min(self._MOST_OF_ACTIVE * counts.active, counts.active_steps / mean_steps)
-        progress = counts.final + begun
-        self._samples.append((moment, progress))
+        if len(self._samples) == 1 and _marks(counts) == _marks(self._samples[0][1]):
+            # Nothing has moved since the watch began: models load, which says nothing of the work.
+            self._samples.clear()
+        self._samples.append((moment, counts))
         while len(self._samples) > 2 and moment - self._samples[0][0] > self._SECONDS:
             self._samples.pop(0)
-        since, then = self._samples[0]
-        if progress <= then or moment <= since:
+        if mean_steps is None or counts.final < self._LEAST_SHARE * counts.total:
             return None
-        return (counts.total - progress) * (moment - since) / (progress - then)
+        # Seen at any moment, problems are halfway on average; long ones are not nearly done for having many steps.
+        usual = max(mean_steps, 2 * counts.active_steps / counts.active if counts.active else 0.0)
+        since, then = self._samples[0]
+        progress, before = self._progress(counts, usual), self._progress(then, usual)
+        if progress <= before or moment <= since:
+            return None
+        return (counts.total - progress) * (moment - since) / (progress - before)
+
+    def _progress(self, counts: Counts, usual: float) -> float:
+        return counts.final + min(self._MOST_OF_ACTIVE * counts.active, counts.active_steps / usual)
+
+
+def _marks(counts: Counts) -> tuple[int, int, int]:
+    return counts.final, counts.active, counts.active_steps

@@ -12,6 +12,7 @@ from cord_worker.errors import ConfigError
 from cord_worker.local import processes
 from cord_worker.local.services import Endpoints
 from cord_worker.local.supervisor import ProcessSpec
+from cord_worker.store.runs import RunRow
 from cord_worker.suggesting import unknown
 
 COORDINATOR = "coordinator"
@@ -59,6 +60,18 @@ def process_specs(
 def fleet_models(config: RunConfig) -> dict[str, str]:
     """Names of the models that the configuration needs a worker of, by fingerprint."""
     return {model.fingerprint(): name for name, model in config.served_models.items()}
+
+
+def names_by_path(run: RunRow) -> dict[str, str]:
+    """What the run's configuration calls its models, by their paths; a path that two names share stands for itself."""
+    try:
+        config = RunConfig.from_stored(run.config)
+    except ConfigError:
+        return {}
+    named: dict[str, list[str]] = {}
+    for name, model in config.served_models.items():
+        named.setdefault(model.path, []).append(name)
+    return {path: names[0] for path, names in named.items() if len(names) == 1}
 
 
 def check_locations(config: RunConfig) -> None:

@@ -16,7 +16,9 @@ from cord_worker.errors import LocalServiceError, RunConflict
 from cord_worker.export.forms import check_output
 from cord_worker.export.jsonl import export_run
 from cord_worker.export.report import ExportReport
+from cord_worker.local import processes
 from cord_worker.local.fork_server import ForkServer
+from cord_worker.local.state import StateDir
 from cord_worker.local.supervisor import EventKind, Supervisor
 from cord_worker.operations.background import check_background, find_background
 from cord_worker.operations.database import open_database
@@ -94,9 +96,8 @@ def work_through(
     task.source.check()
     check_locations(task.config)
     settings = task.settings
-    if settings.database_url is None or settings.broker_url is None:
-        view.say(f"preparing PostgreSQL and Redis in {settings.state_dir}")
-    with services_for(settings) as services:
+    view.say(_preparing(settings))
+    with services_for(settings) as services, beside_others(services.state, view.say):
         upgrade(services.endpoints.database_url)
         with (
             _workers(task, services, view.say, fork_server) as workers,
@@ -121,6 +122,7 @@ def work_through(
                 snapshot = watch_run(
                     watched, view, interval_seconds=_INTERVAL_SECONDS, on_round=on_round, rest=workers.rest
                 )
+            view.say("no problem is left: writing the results")
             result = conclude(database, run)
             failures = database.run(lambda connection: failed_problems(connection, run.id, _MOST_FAILURES))
         return Worked(
@@ -132,6 +134,46 @@ def work_through(
             logs=services.state.logs,
             embedded=services.embedded,
         )
+
+
+def _preparing(settings: Settings) -> str:
+    """Which services this command brings itself, and which are the environment's."""
+    embedded = [
+        name for name, url in (("PostgreSQL", settings.database_url), ("Redis", settings.broker_url)) if url is None
+    ]
+    if not embedded:
+        return "connecting to the database of CORD_DATABASE_URL and the broker of CORD_BROKER_URL"
+    own = f"preparing {' and '.join(embedded)} in {settings.state_dir}"
+    if settings.database_url is not None:
+        return f"{own}; the database is that of CORD_DATABASE_URL"
+    if settings.broker_url is not None:
+        return f"{own}; the broker is that of CORD_BROKER_URL"
+    return own
+
+
+@contextmanager
+def beside_others(state: StateDir, say: Callable[[str], None]) -> Iterator[None]:
+    """Leaves a mark in the state folder for the length of a `with`, and says where another command has left one."""
+    folder = state.path / "commands"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    me = processes.current()
+    mine = folder / f"{me.pid}-{me.start}"
+    mine.touch()
+    try:
+        for mark in sorted(folder.iterdir()):
+            pid, _, start = mark.name.partition("-")
+            if mark == mine or not pid.isdigit():
+                continue
+            if processes.ProcessId(int(pid), start).is_alive():
+                say(
+                    f"another cordctl run (pid {pid}) works in {state.path}: each has workers of its own, so both are "
+                    "slower. Stop one of them, or have both use the same workers (cordctl up)."
+                )
+            else:
+                mark.unlink(missing_ok=True)
+        yield
+    finally:
+        mine.unlink(missing_ok=True)
 
 
 def _runnable(connection: sa.Connection, run_id: int) -> RunRow:
@@ -193,6 +235,7 @@ def _workers(
 
         yield _Workers(look_after, supervisor.rest)
     finally:
+        say(f"stopping the workers{' and services' if services.embedded else ''}")
         try:
             supervisor.stop()
         except KeyboardInterrupt:

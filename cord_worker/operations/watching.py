@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from cord_worker.config import RunConfig
 from cord_worker.errors import ConfigError
 from cord_worker.operations.eta import EtaClock, TotalsCache
-from cord_worker.operations.fleet import COORDINATOR, fleet_models
+from cord_worker.operations.fleet import COORDINATOR, fleet_models, names_by_path
 from cord_worker.operations.waiting import waits
 from cord_worker.progress import ProgressView, Snapshot, named_conditions, named_workers
 from cord_worker.store.database import Database
@@ -50,10 +50,12 @@ class _Look:
     workers: list[LiveWorkers]
     conditions: list[WorkerCondition]
     owed: list[Owed]
+    is_beginning: bool
 
 
 class RunWatch:
-    """One run, watched; with `names_missing` also whether somebody does what it waits for."""
+    """One run, watched; with `names_missing` also whether somebody does what it waits for. `names` of its models by
+    fingerprint."""
 
     def __init__(
         self, database: Database, run: RunRow, *, worker_timeout_seconds: float, names_missing: bool = True
@@ -64,7 +66,7 @@ class RunWatch:
         self._names_missing = names_missing
         self._since = time.monotonic()
         self._seen: set[str | None] = set()
-        self._names = _model_names(run)
+        self.names = _model_names(run)
         self._clock = EtaClock()
         self._totals = TotalsCache(lambda: database.run(lambda c: read_totals(c, run.id)))
 
@@ -76,26 +78,28 @@ class RunWatch:
         if not totals.proposed and look.counts.steps_per_second:
             totals = self._totals.get(fresh=True)  # which costs little as yet
         eta = self._clock.observe(look.counts, totals.mean_steps)
-        if eta is None and look.run.state == "active":
-            eta = totals.seconds_left(unfinished)
+        if eta is None and look.run.state == "active" and self._names_missing:
+            # A single look has watched nothing; who goes on with a run would count the pause before.
+            eta = totals.seconds_left(look.counts)
         is_waited_for = unfinished and look.run.state == "active"
         missing = self._missing(look.workers) if is_waited_for and self._names_missing else []
-        conditions = named_conditions(look.conditions, self._names)
+        conditions = named_conditions(look.conditions, self.names)
         self._seen.update(worker.model for worker in look.workers)
         return Snapshot(
             run=look.run.name,
             state=shown_state(look.run.state, look.counts.problems),
             counts=look.counts,
             totals=totals,
-            workers=named_workers(look.workers, self._names),
+            workers=named_workers(look.workers, self.names),
             missing=missing,
             eta_seconds=None if missing else eta,
             conditions=conditions,
+            is_beginning=look.is_beginning,
             waiting=waits(
                 look.owed,
                 look.workers,
                 conditions,
-                self._names,
+                self.names,
                 are_starting=not self._names_missing,
                 seen=self._seen,
             ),
@@ -104,20 +108,25 @@ class RunWatch:
     def _missing(self, live: Sequence[LiveWorkers]) -> list[str]:
         there = {worker.model for worker in live}
         coordinator = [] if None in there else [COORDINATOR]
-        return coordinator + [name for model, name in self._names.items() if model not in there]
+        return coordinator + [name for model, name in self.names.items() if model not in there]
 
     def _look(self, connection: sa.Connection) -> _Look:
         run, counts = get_run(connection, self._run_id), read_counts(connection, self._run_id)
+        watched = time.monotonic() - self._since
+        is_beginning = not self._names_missing and counts.idle_seconds >= watched
         if not self._names_missing:
             # An older run that this command goes on with has not been idle here for longer than it was watched.
-            counts = replace(counts, idle_seconds=min(counts.idle_seconds, time.monotonic() - self._since))
-        is_still = run.state == "active" and (counts.idle_seconds > _PATIENCE_SECONDS or not counts.steps_per_second)
+            counts = replace(counts, idle_seconds=min(counts.idle_seconds, watched))
+        is_still = run.state == "active" and (
+            is_beginning or counts.idle_seconds > _PATIENCE_SECONDS or not counts.steps_per_second
+        )
         return _Look(
             run=run,
             counts=counts,
             owed=owed_work(connection, self._run_id) if is_still else [],
             workers=live_workers(connection, self._timeout),
             conditions=worker_conditions(connection, self._timeout),
+            is_beginning=is_beginning,
         )
 
 
@@ -169,7 +178,9 @@ class Selection:
         """For scripts; keys are stable."""
         return {
             "run": self.run,
-            "teachers": [asdict(teacher) for teacher in self.teachers],
+            "teachers": [
+                {**asdict(teacher), "request_seconds": round(teacher.request_seconds, 3)} for teacher in self.teachers
+            ],
             "tenths": [asdict(row) for row in self.tenths],
             "prefix_cache": [{**asdict(row), "hit_rate": row.hit_rate} for row in self.caches],
         }
@@ -196,11 +207,12 @@ def list_overviews(connection: sa.Connection) -> list[Overview]:
 def read_selection(connection: sa.Connection, run_name: str | None) -> Selection:
     """Of the run called so, else of the newest. Raises RunNotFound."""
     run = resolve_run(connection, run_name)
+    names = names_by_path(run)
     return Selection(
         run=run.name,
         teachers=read_totals(connection, run.id).teachers,
         tenths=teacher_selection(connection, run.name),
-        caches=prefix_cache(connection, run.name),
+        caches=[replace(row, model=names.get(row.model, row.model)) for row in prefix_cache(connection, run.name)],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -13,7 +13,7 @@ from tomlkit.exceptions import TOMLKitError
 
 from cord_worker.errors import ConfigError
 from cord_worker.presets.weights import find_smollm2
-from cord_worker.suggesting import unknown
+from cord_worker.suggesting import did_you_mean, unknown
 
 PRESETS = {
     "tiny": "four bundled models of a few hundred thousand parameters: a demonstration on any CPU",
@@ -85,12 +85,18 @@ def _keep_teachers(document: Any, names: Sequence[str]) -> None:
         del document["models"][name]
 
 
+def _keys(section: Any) -> Collection[str]:
+    return section if isinstance(section, dict) else ()
+
+
 def _set(document: Any, assignment: str) -> str:
     """Carries out `SECTION.KEY=VALUE`; returns `SECTION.KEY`."""
     key, equals, value = assignment.partition("=")
     *sections, name = key.strip().split(".")
     if not equals or not name or not sections:
-        raise ConfigError(f"{assignment!r} is no setting; write SECTION.KEY=VALUE, such as search.beam_width=1")
+        found = next((f"{section}.{name}" for section in document if name in _keys(document[section])), None)
+        meant = f": did you mean {found}={value}?" if equals and name and found else ";"
+        raise ConfigError(f"{assignment!r} is no setting{meant} Write SECTION.KEY=VALUE, such as search.beam_width=1")
     try:
         parsed = value.strip() if _BARE_WORD.fullmatch(value.strip()) else tomlkit.value(value.strip())
     except TOMLKitError as error:
@@ -105,7 +111,12 @@ def _set(document: Any, assignment: str) -> str:
                 f"{assignment!r}: {section!r} is no table with keys of its own: write that part into cord.toml by hand"
             )
         if section not in table:
-            raise ConfigError(f"{assignment!r}: {unknown('section', section, table)}")
+            near = did_you_mean(section, table)
+            raise ConfigError(
+                f"{assignment!r}: no section is called {section!r}:{near}"
+                if near
+                else f"{assignment!r}: {unknown('section', section, table)}"
+            )
         table = table[section]
     # A new key goes before the comments at the table's end, which are the next table's.
     body = table.value.body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,11 +14,12 @@ from cord_worker.errors import StoreError
 
 @dataclass(frozen=True, slots=True)
 class LiveProcess:
-    """A process that gave a sign of life lately; `path` is of the model that it hosts."""
+    """A process that gave a sign of life lately; `path` and `fingerprint` are of the model that it hosts."""
 
     id: str
     role: str
     path: str | None
+    fingerprint: str | None
     hostname: str
     pid: int
     version: str
@@ -27,13 +29,17 @@ class LiveProcess:
     condition: str | None
     condition_since: datetime | None
 
-    def to_json(self) -> dict[str, Any]:
-        """For scripts; keys are stable."""
+    def model(self, names: Mapping[str, str]) -> str | None:
+        """Its model's name by fingerprint, else its path; None of a coordinator."""
+        return names.get(self.fingerprint or "", self.path)
+
+    def to_json(self, names: Mapping[str, str]) -> dict[str, Any]:
+        """For scripts; keys are stable. `names` of models by fingerprint."""
         return {
             "id": self.id,
             "process": self.address,
-            "role": self.role,
-            "model": self.path,
+            "role": self.kind,
+            "model": self.model(names),
             "version": self.version,
             "started_at": self.started_at.isoformat(),
             "state": self.state,
@@ -59,7 +65,7 @@ class LiveProcess:
 
 _LIVE = sa.text(
     """
-    SELECT CAST(w.id AS text) AS id, w.role, m.path, w.hostname, w.pid, w.version, w.started_at,
+    SELECT CAST(w.id AS text) AS id, w.role, m.path, m.fingerprint, w.hostname, w.pid, w.version, w.started_at,
            w.ready_at IS NOT NULL AS is_ready, w.drain_requested_at IS NOT NULL AS was_draining,
            w.condition, w.condition_since
     FROM workers w LEFT JOIN models m ON m.id = w.model_id

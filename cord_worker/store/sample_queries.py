@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 
-def candidates_of_first_problem(run: str) -> str:
-    """SQL: every step that was proposed for the run's first problem, with its score and whether it was kept."""
+def candidates_of_best_problem(run: str) -> str:
+    """SQL: every step that was proposed for the run's best problem (a correct one where there is one, then the highest
+    score), with its score and whether it was kept."""
     return (
         "SELECT c.step, t.name AS teacher, round(c.score::numeric, 3) AS score, c.rank, c.kept, c.winning, "
         "left(c.text, 60) AS text FROM candidates c JOIN teachers t ON t.id = c.teacher_id "
-        "JOIN problems p ON p.id = c.problem_id JOIN runs r ON r.id = p.run_id "
-        f"WHERE r.name = {_literal(run)} AND p.position = 0 ORDER BY c.step, c.rank"
+        "WHERE c.problem_id = (SELECT p.id FROM trajectories j JOIN problems p ON p.id = j.problem_id "
+        f"JOIN runs r ON r.id = p.run_id WHERE r.name = {_literal(run)} AND p.state = 'done' "
+        "AND j.answer_state <> 'none' ORDER BY j.correct IS TRUE DESC, coalesce(j.score, 0) DESC, p.position LIMIT 1) "
+        "ORDER BY c.step, c.rank"
     )
 
 

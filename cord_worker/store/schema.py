@@ -108,10 +108,10 @@ def check_schema(database: Database) -> None:
     if found == wanted:
         return
     known = {script.revision for script in ScriptDirectory.from_config(alembic_config(None)).walk_revisions()}
-    if found is None or found in known:
-        raise SchemaMismatch(
-            f"the database schema is at {found or 'nothing'}, this code needs {wanted}. Run: cordctl db upgrade"
-        )
+    if found is None:
+        raise SchemaMismatch("the database is empty: it has no tables of cord-worker yet. Run: cordctl db upgrade")
+    if found in known:
+        raise SchemaMismatch(f"the database schema is at {found}, this code needs {wanted}. Run: cordctl db upgrade")
     raise SchemaMismatch(
         f"the database schema is at {found}, which this code (schema {wanted}) does not know: it was migrated by a "
         "newer version. Install that version of cord-worker here."

@@ -106,13 +106,15 @@ class Totals:
         """Tokens generated: steps and final answers."""
         return self.answer_tokens + sum(teacher.tokens for teacher in self.teachers)
 
-    def seconds_left(self, unfinished: int) -> float | None:
-        """Estimate from the problems that were finished recently; None where none was."""
-        if not unfinished:
+    def seconds_left(self, counts: Counts) -> float | None:
+        """Estimate from what was done recently, steps of problems in flight included; None where that is less than a
+        twentieth of the run."""
+        if counts.final == counts.total:
             return 0.0
-        if not self.finished_recently:
+        if not self.finished_recently or not self.mean_steps or self.finished_recently < counts.total / 20:
             return None
-        return unfinished * self.recent_seconds / self.finished_recently
+        begun = min(0.95 * counts.active, counts.active_steps / self.mean_steps)
+        return (counts.total - counts.final - begun) * self.recent_seconds / (self.finished_recently + begun)
 
 
 @dataclass(frozen=True, slots=True)

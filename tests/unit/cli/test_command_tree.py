@@ -115,5 +115,11 @@ SHARED = shared_options()
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_every_option_says_what_it_does(name: str) -> None:
-    silent = [option.opts for option in options(PLAIN[name]).values() if not option.help and not option.hidden]
-    assert silent == []
+    poor = {}
+    for option in options(PLAIN[name]).values():
+        text = option.help or ""
+        first = text.split(" ", 1)[0]
+        is_phrase = len(text.split()) >= 3 and text.endswith(".") and "  " not in text and first not in {"Of", "For"}
+        if not option.hidden and not is_phrase:
+            poor[option.opts[0]] = text
+    assert poor == {}

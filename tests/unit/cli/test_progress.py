@@ -131,11 +131,31 @@ def replace_tokens() -> TeacherTotals:
 
 def test_problems_in_flight_count_towards_the_estimate() -> None:
     clock = EtaClock()
-    assert clock.observe(counts(active=10), None, now=0.0) is None
-    assert clock.observe(counts(active=10, active_steps=10), 4.0, now=10.0) is None
-    # 2.5 problems' worth of steps at 10 s, 5 at 20 s: the other 5 take 20 s more.
-    assert clock.observe(counts(active=10, active_steps=20), 4.0, now=20.0) == pytest.approx(20.0)
-    assert clock.observe(counts(done=10), 4.0, now=30.0) == 0.0
+    assert clock.observe(counts(active=11), None, now=0.0) is None
+    assert clock.observe(counts(active=11), None, now=5.0) is None  # models load: no time of the work
+    assert clock.observe(counts(done=1, active=10, active_steps=20), 4.0, now=15.0) == pytest.approx(5 * 10 / 6)
+    assert clock.observe(counts(done=11), 4.0, now=30.0) == 0.0
+
+
+def test_few_short_problems_promise_no_early_end() -> None:
+    clock = EtaClock()
+    clock.observe(counts(active=100), None, now=0.0)
+    assert clock.observe(counts(done=4, active=96, active_steps=500), 2.0, now=10.0) is None
+    # Those in flight have five steps each, more than the done ones had: halfway, and not nearly done.
+    eta = clock.observe(counts(done=5, active=95, active_steps=475), 2.0, now=10.0)
+    assert eta == pytest.approx(47.5 * 10 / 52.5)
+
+
+def test_a_run_that_is_gone_on_with_says_what_it_waits_for() -> None:
+    again = replace(waiting_snapshot(0.5), is_beginning=True)
+    assert "waiting for qwq\\x1b (loads its model, for 1:05; 3 proposals)" in line(again)
+
+
+def test_the_line_before_the_first_proposal_is_short() -> None:
+    names = ("planner", "calculator", "closer", "prover")
+    waits = dict.fromkeys(names, "is being started (40 proposals)")
+    begun = replace(snapshot(counts(active=40), replace(totals(), teachers=())), waiting=waits)
+    assert line(begun) == "0/40 done, 40 active; waiting for planner, calculator, closer, prover (is being started)"
 
 
 def test_expensive_totals_are_asked_for_rarely(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,8 +43,12 @@ def used(*arguments: str) -> Result:
         ("init --set search.beam_with=3", "did you mean 'beam_width'?"),
         ("init --set serch.beam_width=3", "did you mean 'search'?"),
         ("init --set search.pipeline=crod", "did you mean 'cord'?"),
-        ("init --set search.beam_width=many", "valid integer"),
+        ("init --set search.beam_width=many", "must be a whole number (got 'many')"),
         ("init --set nothing", "SECTION.KEY=VALUE"),
+        ("init --set beam_width=1", "did you mean search.beam_width=1?"),
+        ("run good.toml --config good.toml -o out.jsonl", "with --config"),
+        ("run nowhere.jsonl --config good.toml -o out.jsonl", "nowhere.jsonl does not exist"),
+        ("enqueue nowhere.jsonl --config good.toml", "nowhere.jsonl does not exist"),
         ("init --set teachers.name=x", "by hand"),
         ("init --only-teacher planer", "did you mean 'planner'?"),
         ("validate good.toml", "unknown kind of file"),
@@ -63,7 +67,6 @@ def used(*arguments: str) -> Result:
         ("up --config good.toml --state-dir /proc/nowhere", "cannot be used"),
         ("down --state-dir nowhere", "nothing runs"),
         ("runs --state-dir nowhere", "cordctl up"),
-        ("cost --table 15", "needs the runs"),
         ("cost --table 16", "not one of"),
         ("compare", "RUN..."),
         ("export -o out --format sf", "did you mean 'sft'?"),
@@ -117,7 +120,7 @@ SECRET = "pa55w0rd"
         ("CORD_DATBASE_URL", "postgresql://h/d", "did you mean 'CORD_DATABASE_URL'?"),
         ("CORD_BROKER_URI", "redis://h/0", "did you mean 'CORD_BROKER_URL'?"),
         ("CORD_LOG_LEVEL", "loud", "'DEBUG'"),
-        ("CORD_SWEEP_SECONDS", "soon", "valid number"),
+        ("CORD_SWEEP_SECONDS", "soon", "number"),
         ("CORD_METRICS_PORT", "99999", "65535"),
         ("CORD_DATABASE_URL", "", "is empty"),
         ("CORD_DATABASE_URL", f"postgresq://u:{SECRET}@h/d", "did you mean postgresql://?"),
@@ -221,3 +224,28 @@ def test_a_full_disk_is_one_line(arguments: list[str]) -> None:
         )
     assert ended.returncode == 1
     assert ended.stderr.splitlines() == ["error: No space left on device: free some space, or name another place"]
+
+
+def test_a_wrong_dataset_is_refused_before_anything_is_started() -> None:
+    for command in ("run nowhere.jsonl -o out.jsonl", "eval nowhere.jsonl --model planner"):
+        result = used(*command.split(), "--config", "good.toml")
+        assert result.exit_code == 1
+        assert "does not exist" in result.stderr
+    assert not Path(".cord").exists()
+
+
+def test_a_near_section_is_named_alone() -> None:
+    assert "There are" not in used("init", "--set", "serch.beam_width=3").stderr
+
+
+def test_a_teacher_of_an_unknown_model_is_named_by_its_key() -> None:
+    text = Path("good.toml").read_text(encoding="utf-8").replace('model = "planner"', 'model = "planer"', 1)
+    Path("wrong.toml").write_text(text, encoding="utf-8")
+    result = used("run", "rows.jsonl", "--config", "wrong.toml", "-o", "out.jsonl")
+    assert "wrong.toml: teachers.planner.model names 'planer', which is not in [models]" in result.stderr
+    assert "top level" not in result.stderr
+
+
+def test_a_question_that_nobody_answers_ends_its_line() -> None:
+    lines = used("rm", "mine").output.splitlines()
+    assert lines[0].endswith("[y/N]:") or lines[0].endswith("[y/N]: ")
