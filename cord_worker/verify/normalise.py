@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-_SPACING = re.compile(r"\\[!,;:> ]|\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|~|[\u00a0\u2009\u202f]")
+_SPACING = re.compile(
+    r"\\[!,;:> ]|\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|(?<!~)~(?!~)|[\u00a0\u2009\u202f]"
+)
 _SYMBOLS = {
     "\u2212": "-",
     "\u2013": "-",
@@ -78,8 +80,10 @@ def _unwrap(text: str) -> str:
 
 def exact_key(text: str) -> str:
     """What two texts that say the same, up to notation, have in common."""
-    parts = [_part_key(part) for part in split_list(tidy(text))]
-    return ", ".join(parts)
+    text = tidy(text)
+    parts = [_part_key(part) for part in split_list(text)]
+    # Either of two is not both.
+    return (" or " if len(parts) > 1 and re.search(r"[ ,]or ", text) else ", ").join(parts)
 
 
 def _part_key(part: str) -> str:

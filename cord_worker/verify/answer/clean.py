@@ -64,9 +64,9 @@ _COMMAND = re.compile(r"\\([a-zA-Z]+)\*?")
 _SIZES = frozenset("left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle".split())
 _UNWRAPPED = frozenset(
     "text textbf textit textrm textsf texttt textup textnormal mbox hbox mathrm mathsf mathit mathnormal boxed fbox "
-    "emph underline operatorname boldsymbol bm ensuremath mathop textcolor".split()
+    "emph framebox underline operatorname boldsymbol bm ensuremath mathop textcolor".split()
 )
-_SPACE = re.compile(r"\\[,;:> ]|~")
+_SPACE = re.compile(r"\\[,;:> ]|(?<!~)~(?!~)")
 _DOLLAR = "\ue000"
 _ROW = "\ue002"
 _PAIRED = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$(?![\d.])", re.DOTALL)
@@ -75,7 +75,8 @@ _LEAD = re.compile(
     r"(?:so |thus |therefore,? |hence,? )?(?:the )?(?:final |correct |right |required |desired )?"
     r"(?:answer|result|value|solution|option|choice)s?(?: (?:is|are|was|will be)|\s*:)\s*:?\s*"
     r"|(?:it is|it's|it was|they are|there (?:is|are|was|were)|we (?:get|have)|equal(?:s)? to|equals|is|are)\s+"
-    r"|(?:exactly|just|only|simply|precisely|a total of|in total|total of|therefore|thus|hence|so)[ ,:]+",
+    r"|(?:exactly|just|only|simply|precisely|a total of|in total|total of|therefore|thus|hence|so"
+    r"|certainly|clearly|definitely|indeed|surely|obviously|of course|still|now)[ ,:]+",
     re.IGNORECASE,
 )
 _STOPS = ".。｡,;:、"
@@ -90,6 +91,11 @@ _BOLD_NUMBER = re.compile(
     r"|-?\\d?frac ?\{\d+\} ?\{\d+\}) ?\}"
 )
 _COLOUR = re.compile(r"\\(?:textcolor|color|colorbox) ?\{[a-zA-Z]{1,20}\} ?\{")
+_COLOURED = re.compile(r"\{ ?\\color ?\{[a-zA-Z]{1,20}\} ?([^{}]*)\}|\\color ?\{[a-zA-Z]{1,20}\} ?(?!\{)")
+_BOLD_LETTER = re.compile(r"(\()? ?(?:\\(?:mathbf|mathtt) ?\{ ?)?(\()? ?([A-J]) ?(\))? ?\}? ?(\))?")
+_COMPUTED_FACTORIAL = re.compile(r"(\d{1,4}!) ?= ?(?=[\d.,]+$)")
+_INFINITIES = {"infinity": "\\infty", "positive infinity": "\\infty", "plus infinity": "\\infty"}
+_INFINITIES |= {"negative infinity": "-\\infty", "minus infinity": "-\\infty"}
 _FONT = re.compile(r"\\(?:bf|rm|it|sf|tt|large|Large|LARGE|huge|Huge|small|normalsize|bfseries|boldmath)(?![a-zA-Z])")
 _TAGS = re.compile(r"</?(?:b|i|em|strong|u|p|br|span|center)\s*/?>|&nbsp;", re.IGNORECASE)
 
@@ -120,7 +126,12 @@ def clean(text: str) -> str:
     text = re.sub(r"\s+", " ", _peeled(text)).replace(_DOLLAR, "$").strip()
     if text.endswith("$") and (money := _MONEY_BEHIND.fullmatch(text)):
         text = f"${money[1]}"
-    return _peeled(text).replace(_ROW, "\\\\")
+    text = _peeled(text).replace(_ROW, "\\\\")
+    if len(text) > 60:
+        return text
+    if (letter := _BOLD_LETTER.fullmatch(text)) and len(text) > 1:
+        return f"({letter[3]})" if letter[1] or letter[2] else letter[3]
+    return _INFINITIES.get(text.casefold()) or _COMPUTED_FACTORIAL.sub(r"\1 = ", text)
 
 
 def without_lead(text: str) -> str:
@@ -152,6 +163,7 @@ def _latex(text: str) -> str:
     text = _GLUED_SPACE.sub(r"\\\1 ", text)
     text = _SPACE.sub(" ", text)
     text = text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\_", "_").replace(r"\|", "|")
+    text = _COLOURED.sub(lambda match: match[1] or "", _COLOUR.sub("{", text)) if r"\color" in text else text
     text = _FONT.sub(" ", _COLOUR.sub("{", text))
     text = _BOLD_NUMBER.sub(r"\1", _unwrapped(text))
     text = _COMMAND.sub(_renamed, text)

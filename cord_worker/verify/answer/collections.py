@@ -111,7 +111,10 @@ def compare_elements(reference: Elements, given: Elements, context: Context) -> 
         if given.kind == "tuple":
             equal = _without_order(reference.items, given.items, context, repeated=False).equal
             return Outcome(False if equal is False else None, "a tuple for a set")
-        return _without_order(reference.items, given.items, context, repeated=False)
+        found = _without_order(reference.items, given.items, context, repeated=False)
+        if found.equal and given.kind == "square" and len(given.items) == 2:
+            return Outcome(None, "an interval, or a list in square brackets")
+        return found
     more = len(reference.items) < len(given.items) and reference.kind == given.kind == "list"
     if more and not context.ordered and all(isinstance(one, str) and structures.bracketed(one) for one in given.items):
         # A list of points is a set: naming one twice adds none.
@@ -171,6 +174,9 @@ def _looks_like_a_sequence(items: Sequence[Item]) -> bool:
         return True
     values: list[Node] = []
     for item in items:
+        if isinstance(item, str) and (place := numbers.ordinal(item)) is not None:
+            values.append(expression.number(place))
+            continue
         found = quantities.quantity(item) or quantities.bare(item) if isinstance(item, str) else None
         if found is None:
             return False
@@ -303,8 +309,11 @@ def list_family(reference: str, given: str, context: Context) -> tuple[str, Outc
     if wanted.kind in ("set", "list") and len(found.items) == 1 and found.kind == "list" and len(wanted.items) > 1:
         return type_name, Outcome(False, "one element only")
     outcome = compare_elements(wanted, found, context)
-    if wanted.kind == "list" and outcome.equal and {wanted.joined, found.joined} == {"and", "or"} and _are_words(texts):
-        return type_name, Outcome(False, 'one says "and", the other "or"')
+    if wanted.kind == "list" and outcome.equal and {wanted.joined, found.joined} == {"and", "or"}:
+        if _are_words(texts) or (wanted.names and found.names):
+            return type_name, Outcome(False, 'one says "and", the other "or"')
+        if not (wanted.name or found.name):
+            return type_name, Outcome(None, 'one says "and", the other "or"')
     return type_name, outcome
 
 

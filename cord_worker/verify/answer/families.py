@@ -315,12 +315,41 @@ def _equation(reference: str, given: str, context: Context) -> Found | None:
         if not equations.same_names(name, found.name):
             alike = equations.same_equation(wanted, found)
             return "equation", Outcome(bool(alike), "the same equation" if alike else "of another name")
-        same = context.same(wanted.right, found.right)
+        meant = _of_argument(name, found.name, found.right)
+        same = None if meant is None else context.same(wanted.right, meant)
+        if not same and (renamed := _with_integer_of(reference, wanted.right, given)) is not None:
+            same = context.same(wanted.right, renamed)
         return "equation", as_outcome(same, "the same right side", "another right side")
     same = equations.same_equation(wanted, found)
     if same is None and wanted.left.replace(" ", "") == found.left.replace(" ", ""):
         same = context.same(wanted.right, found.right)
     return "equation", as_outcome(same, "the same equation", "another equation")
+
+
+def _of_argument(wanted: str, found: str, right: str) -> str | None:
+    """The right side of `f(t) = …` as one of `f(x)`; None where it names an x of its own."""
+    calls = [re.fullmatch(r"[a-zA-Z]\(([a-z])\)", name) for name in (wanted, found)]
+    if calls[0] is None or calls[1] is None or calls[0][1] == calls[1][1]:
+        return right
+    one, other = (rf"(?<![a-zA-Z\\]){call[1]}(?![a-zA-Z])" for call in calls if call)
+    return None if re.search(one, right) else re.sub(other, calls[0][1], right)
+
+
+_INTEGERS = frozenset("kmn")
+
+
+def _with_integer_of(reference: str, right: str, given: str) -> str | None:
+    """The right side of `given` with the reference's name of an integer: `n\\pi` for `k\\pi`; None where none is."""
+    statement, condition = equations.without_condition(given)
+    other = equations.equation(statement)
+    wanted = expression.parse(right)
+    found = None if other is None else expression.parse(other.right)
+    if other is None or wanted is None or found is None or not (condition == "Z" or r"\pi" in reference):
+        return None
+    one, two = expression.symbols(wanted), expression.symbols(found)
+    if len(one) != 1 or len(two) != 1 or not (one | two) <= _INTEGERS:
+        return None
+    return re.sub(rf"(?<![a-zA-Z\\]){min(two)}(?![a-zA-Z])", min(one), other.right)
 
 
 def _conditioned(reference: str, given: str, context: Context) -> Found | None:

@@ -47,12 +47,20 @@ _REPEATING = re.compile(
     r"(?P<whole>\d*)\.(?P<fixed>\d*)(?:\\(?:overline|bar|dot)\s*(?:\{(?P<over>\d+)\}|(?P<one>\d))|\((?P<round>\d+)\))"
 )
 _ENDLESS = re.compile(r"(?P<whole>\d*)\.(?P<digits>\d{3,})\s?(?:\.\.\.|\\ldots)")
-_FRACTION = re.compile(r"\\frac ?(?:\{ ?(-?\d+) ?\}|(\d)) ?(?:\{ ?(-?\d+) ?\}|(\d))|(\d+) ?/ ?(-?\d+)")
+_FRACTION = re.compile(
+    r"\\frac ?(?:\{ ?(-?\d+) ?\}|(\d)) ?(?:\{ ?(-?\d+) ?\}|(\d))|(\d+) ?/ ?(-?\d+)(?:(?<=1)st|(?<=2)nd|(?<=3)rd|th)?"
+)
 _MIXED = re.compile(r"(\d+) ?(\\frac.*)|(\d+)(?: and | | ?- ?)(\d+ ?/ ?\d+)")
 _POWER_OF_TEN = re.compile(
     r"(.+?) ?(?:\\times|\\cdot|\*|[xX]) ?10 ?\^ ?(?:\{ ?([-+]?\d{1,4}) ?\}|\(?([-+]?\d{1,4})\)?)"
 )
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)")
+_ORDINAL_WORDS = {
+    word: at
+    for at, word in enumerate(
+        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split(), 1
+    )
+}
 _TWICE = re.compile(r"(.+?)\s*\((.+)\)")
 _SCALES = {
     10**2: "hundred hundreds hundert",
@@ -103,6 +111,13 @@ def number(text: str) -> Number | None:
         if found is not None:
             return found
     return _in_words(text)
+
+
+def ordinal(text: str) -> int | None:
+    """The place that `2nd`, `the 2nd` or `second` names; None where the text is none."""
+    text = text.casefold().removeprefix("the ")
+    match = _ORDINAL.fullmatch(text)
+    return int(match[1]) if match and len(match[1]) < 10 else _ORDINAL_WORDS.get(text)
 
 
 def other_reading(text: str) -> Number | None:

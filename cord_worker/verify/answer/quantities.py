@@ -175,8 +175,15 @@ def _compound(text: str) -> Quantity | None:
     unit = _NO_UNIT
     for piece in pieces:
         part = _with_unit(piece)
-        if part is None or part.number is None or part.unit.empty or part.unit.nouns:
+        if part is None or part.unit.empty or part.unit.nouns:
             return None
+        if part.number is None:
+            # Pence after pounds: hundredths already.
+            below = rational(part.value) if part.unit.currency else None
+            if total is None or below is None or unit.parts not in (part.unit.parts, (("pound", 1),)):
+                return None
+            total, unit = total + below, part.unit
+            continue
         if total is None:
             total, unit = part.number.value, part.unit
             continue
@@ -209,7 +216,8 @@ def _without_unit(reference: Quantity, given: Quantity) -> bool | None:
             in_radians = same_value(("mul", (united.value, ("fn", "degree", ()))), bare_side.value)
             return None if in_radians else in_radians
         if united.unit.cents and same_value(("div", united.value, expression.number(100)), bare_side.value):
-            return None
+            # "0.75" has the form of an amount in whole currency.
+            return True if given is united and reference.number is not None and reference.number.places == 2 else None
     return same
 
 

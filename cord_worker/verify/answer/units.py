@@ -170,6 +170,10 @@ _NOT_NOUNS = frozenset(
     "hundert millionen milliarden dutzend cien cientos miles millones millón docenas cent cents mille mila millions "
     "milliards douzaines milioni miliardi milhão milhões bilhões тысяч тысячи миллионов миллиона сотен десятков дюжин "
     "tysięcy tysiące miliony milionów honderd duizend miljoen miljard "
+    "ish fails fail gives give shows makes "
+    "works holds ist sind wäre falsch unrichtig inkorrekt è sbagliato errato jest błędne błędny "
+    "yanlış değil es est está incorrecto falso incorreto errado faux fausse fout onjuist salah sai неправильный "
+    "неверный неверно ответ это "
     "oder und ou et o y e и или nicht pas no non не sqrt pi or, and, max min mil mille tausend mio mrd".split()
 )
 _PREPOSITIONS = re.compile(
@@ -193,7 +197,8 @@ _OWN_WORDS = re.compile(r"[\u0621-\u064a\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]
 _INDIC = re.compile(r"[\u0900-\u0dff\u0e00-\u0e7f]{2,20}(?: [\u0900-\u0dff\u0e00-\u0e7f]{2,20})?")
 _NOT_INDIC = re.compile(
     r"(?:^| )(?:सौ|हज़ार|हजार|लाख|करोड़|करोड|अरब|दर्जन|दशमलव|प्रतिशत|नहीं|से|तक|या|और|आधा|आधे|गुना|कम|ज़्यादा|ज्यादा|अधिक|"
-    r"शून्य|एक|दो|तीन|चार|पाँच|पांच|छह|सात|आठ|नौ|दस|শত|শো|হাজার|লক্ষ|লাখ|কোটি|ডজন|না|নয়|থেকে|বা|এবং|অর্ধেক|গুণ|কম|বেশি)(?: |$)"
+    r"शून्य|एक|दो|तीन|चार|पाँच|पांच|छह|सात|आठ|नौ|दस|শত|শো|হাজার|লক্ষ|লাখ|কোটি|ডজন|না|নয়|থেকে|বা|এবং|অর্ধেক|গুণ|কম|বেশি"
+    r"|அல்ல|இல்லை|కాదు|ಅಲ್ಲ|അല്ല)(?: |$)"
     r"|ร้อย|พัน|หมื่น|แสน|ล้าน|โหล|ไม่|หรือ|ถึง|กว่า|เท่า|ครึ่ง|และ"
 )
 """Words of number, doubt and denial in Hindi, Bengali and Thai."""
@@ -289,6 +294,8 @@ def _known(text: str) -> Unit | None:
     bare = _without_tail(text)
     if bare is None:
         return None
+    if bare.startswith(("per ", "an ")):
+        bare = f" {bare}"
     top, *below = _RATE.split(bare) if _RATE.search(bare) else [bare]
     if match := _FRACTION.fullmatch(bare):
         top, below = match[1], [match[2]]

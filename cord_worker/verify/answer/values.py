@@ -18,13 +18,15 @@ from cord_worker.verify.answer import (
 )
 from cord_worker.verify.answer.context import Context, Outcome, as_outcome
 from cord_worker.verify.answer.quantities import Quantity
-from cord_worker.verify.answer.value import same_value
+from cord_worker.verify.answer.value import TooLarge, constant, same_value
 
 _HYPHENED = re.compile(r"\d+(?:\.\d+)?(?:-\d+(?:\.\d+)?)+")
 _COUNTED = re.compile(
     r"(?:(?:the )?(?:year|option|choice|number|no\.|nr\.|answer|case|step|day|room|page|chapter)|#) ?(?=\d)",
     re.IGNORECASE,
 )
+_NUMBERED = re.compile(r"(?:the )?(?:case|step|page|chapter|part|section) ?\d", re.IGNORECASE)
+_OPERATOR = re.compile(r"\\(?:lim|i{0,3}nt|oint|sum|prod)(?![a-zA-Z])")
 _FOREIGN_LABEL = re.compile(r"^\(?[А-Еа-еأبجده가나다라마甲乙丙丁ก-จ]\)\s?(?=[-\d$\\])")
 """The letter of an option, of another alphabet."""
 _REFUSED = re.compile(
@@ -74,7 +76,15 @@ def value_family(reference: str, given: str, context: Context) -> tuple[str, Out
         return None
     if wanted.number is None and wanted.unit.empty and _is_name(reference) and wanted.value[0] != "sym":
         return None
+    place = numbers.ordinal(reference) if reference[0].isalnum() else None
+    named = numbers.ordinal(given)
+    if place is not None and named is not None:
+        return wanted.type, as_outcome(place == named, "the same place", "another place")
     outcome = compare_value(wanted, given, context)
+    if outcome.equal and wanted.number is not None and place is None and named is not None:
+        outcome = Outcome(None, "a place in an order, or a number")
+    if outcome.equal and wanted.number is not None and _NUMBERED.match(given):
+        outcome = Outcome(None, "a part that is numbered, or a number")
     if outcome.equal is False and wanted.type == "expression" and _permuted(reference, given):
         return "expression", Outcome(None, "the same letters in another order")
     type_name = wanted.type
@@ -143,6 +153,9 @@ def _same(wanted: Quantity, found: Quantity, given: str, context: Context) -> Ou
     ):
         thousands = numbers.other_reading(dotted[0])
         if thousands is not None and wanted.number is not None and thousands.value == wanted.number.value:
+            if found.unit.currency and not found.unit.cents and wanted.unit.currency in (None, found.unit.currency):
+                # Money has no three decimals.
+                return Outcome(True, "the same amount, with a separator of thousands")
             return Outcome(None, "a decimal sign, or a separator of thousands")
     tight = expression.parse_tight(given)
     if tight is not None and same_value(wanted.value, tight):
@@ -182,6 +195,8 @@ def _right_side(wanted: Quantity, equation: equations.Equation, context: Context
                 return Outcome(None, "a chain whose sides differ")
         return compare_value(wanted, equation.right, context)
     left, right = value(equation.left), value(equation.right)
+    if _OPERATOR.match(equation.left) and right is not None and (left is None or expression.symbols(left.value)):
+        return compare_value(wanted, equation.right, context)
     if left is not None and not expression.symbols(left.value) and equations.name_of(equation.right):
         return compare_value(wanted, equation.left, context)
     if left is not None and right is not None and not expression.symbols(left.value):
@@ -237,6 +252,8 @@ def _no_value(wanted: Quantity, given: str, context: Context) -> Outcome:
             return Outcome(True, "the same value, given twice")
         if results[0] and re.fullmatch(r"[^\d=<>]*", match["second"]) and not _REFUSED.search(match["second"]):
             return Outcome(True, "the same value, with a remark")
+        if results[0] and _is_near(wanted, match["second"]):
+            return Outcome(True, "the same value, and about what it is")
         return Outcome(False if results[0] is False else None, "a remark that may change the value")
     parts = structures.split(given)
     if len(parts.items) > 1:
@@ -264,6 +281,23 @@ def _no_value(wanted: Quantity, given: str, context: Context) -> Outcome:
         return Outcome(False, "several numbers")
     figure = re.search(r"\d", given)
     return Outcome(False if figure is None else None, "a text that is not understood")
+
+
+def _is_near(wanted: Quantity, text: str) -> bool:
+    """Whether `about 13.9%` is what `wanted` comes to, rounded as it is written."""
+    near = value(text)
+    if near is None or near.number is None or expression.symbols(wanted.value):
+        return False
+    try:
+        exact = constant(wanted.value)
+    except (TooLarge, OverflowError):
+        return False
+    if exact is None:
+        return False
+    size = exact * 100 if near.percent and not wanted.percent else exact
+    written = near.number.value
+    apart = abs(float(size) - float(written))
+    return near.number.places > 0 and apart <= 0.5001 * 10.0**-near.number.places
 
 
 def _plain(numeral: tuple[str, int]) -> int | None:
