@@ -173,6 +173,12 @@ EDITS = {
         "sample of candidate",
         None,
     ),
+    "equal texts": (
+        "UPDATE candidates SET text_key = '00000000-0000-0000-0000-000000000001' "
+        "WHERE problem_id = :problem AND step = 1",
+        None,
+        "duplicates",
+    ),
     "sample's gap": (
         "UPDATE candidates SET teacher_id = (SELECT min(teacher_id) FROM candidates WHERE problem_id = :problem), "
         "sample = sample + 5 WHERE problem_id = :problem AND step = 1",
