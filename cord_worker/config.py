@@ -440,6 +440,16 @@ class SearchConfig(_Section):
         "steps ** a, so that longer trajectories lose less by what each of their steps costs. 0 is the paper's; the "
         "score itself is stored as it is. Whole trajectories are one step.",
     )
+    score_resolution: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="Where candidates are ranked, their scores (with length_normalisation, what it makes of them) are "
+        "rounded to a multiple of this, so that a smaller difference, which may be the prover's noise, does not "
+        "decide. Of those that are tied then, the one with fewer steps, of the better parent, of the teacher that is "
+        "named first is ahead. 0 is the paper's: every difference counts. The score itself is stored as it is. Without "
+        "effect where something else than scores ranks (selection).",
+    )
     diversity_teacher: float = Field(
         0.0,
         ge=0.0,
@@ -504,6 +514,13 @@ class SearchConfig(_Section):
         twice = sorted({phrase for phrase in folded if folded.count(phrase) > 1})
         if twice:
             raise ValueError(f"phrases are compared without case; given twice: {', '.join(twice)}")
+        return value
+
+    @field_validator("score_resolution")
+    @classmethod
+    def _resolution_of_a_float(cls, value: float) -> float:
+        if 0.0 < value < 1e-9:
+            raise ValueError("score_resolution is 0 (off) or at least 1e-9: scores are not more exact than that")
         return value
 
     @model_validator(mode="after")
@@ -815,7 +832,7 @@ class RunConfig(_Section):
                 "system_prompts": [self.system_prompt(writer) for writer in self.writers],
                 "prover": self.scorer.model_dump(mode="json") if self.is_scored else None,
                 "prover_system_prompt": self.prover_model.system_prompt if self.is_scored else None,
-                "search": self.search.model_dump(mode="json", exclude_none=True),
+                "search": self._search_identity(),
                 "seed": self.run.seed,
                 **({} if self.run.date is None else {"date": self.run.date.isoformat()}),
                 "verify": self._verify_identity(),
@@ -825,13 +842,11 @@ class RunConfig(_Section):
             }
         )
 
+    def _search_identity(self) -> dict[str, Any]:
+        return _where_set(self.search, self.search.model_dump(mode="json", exclude_none=True), "score_resolution")
+
     def _verify_identity(self) -> dict[str, Any]:
-        """Options that came later count where they are set: runs of older versions keep their fingerprints."""
-        identity = self.verify.model_dump(mode="json")
-        for name in ("ordered", "undecided"):
-            if identity[name] == VerifyConfig.model_fields[name].default:
-                del identity[name]
-        return identity
+        return _where_set(self.verify, self.verify.model_dump(mode="json"), "ordered", "undecided")
 
     def _reward_identity(self) -> dict[str, Any]:
         assert self.reward is not None
@@ -949,6 +964,14 @@ def model_location(path: str) -> str:
 def _digest(document: Any) -> str:
     canonical = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _where_set(table: BaseModel, document: dict[str, Any], *names: str) -> dict[str, Any]:
+    """`document` without these options of `table` that are at their default: they came later, and runs of older
+    versions keep their fingerprints."""
+    fields = type(table).model_fields
+    unset = {name for name in names if getattr(table, name) == fields[name].default}
+    return {name: value for name, value in document.items() if name not in unset}
 
 
 def _checked_name(value: str, what: str) -> str:

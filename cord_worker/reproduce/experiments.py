@@ -22,8 +22,8 @@ LESSONS = 1_000
 _ENGINE = {"dtype": "float32", "batch_size": 128, "gather_seconds": 0.5}
 """Wide batches that wait to be filled, and half the time of the preset's float64; scores agree to 1e-5."""
 _MAX_ACTIVE = 256
-_BEAM_WIDTH = 4
-"""The paper's."""
+_PAPERS = {"beam_width": 4, "score_resolution": 0.0}
+"""What the paper has, whatever the preset."""
 
 PROVER = "prover"
 INTEGRATOR = "integrator"
@@ -93,7 +93,7 @@ class Experiment:
                 for teacher in self.teachers
             ],
             "prover": {**preset["prover"], "model": self.prover},
-            "search": {**preset["search"], "beam_width": _BEAM_WIDTH, **self.search},
+            "search": {**preset["search"], **_PAPERS, **self.search},
             "run": {**preset["run"], "max_active": _MAX_ACTIVE},
             **self.tables,
         }

@@ -69,7 +69,7 @@ def select(
     _check_scores(everyone)
     _check_distinct(everyone, key)
     texts = {candidate.id: candidate.text or "" for candidate in pool if candidate.id not in invalid}
-    order = diverse_order(everyone, texts, settings, lambda trajectory: merit(trajectory, settings, scope))
+    order = diverse_order(everyone, texts, settings, lambda trajectory: standing(trajectory, settings, scope))
     ranking = tuple(trajectory.candidate_id for trajectory in new)
     kept = _kept(order, [trajectory for trajectory in order if trajectory.candidate_id in texts], settings)
     return Selection(
@@ -120,14 +120,25 @@ def merit(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) ->
     return trajectory.score
 
 
+def standing(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) -> float:
+    """The merit by which a trajectory is ranked: rounded to a multiple of `score_resolution` where there is one, so
+    that those within the same half of it around a multiple are ties. A merit is in one such class only, so being tied
+    is transitive and the order does not depend on who is compared. Raises SearchError as `merit` does.
+    """
+    value = merit(trajectory, settings, scope)
+    if settings.score_resolution and settings.selection == Criterion.PREDICTIVE_PERPLEXITY:
+        return round(value / settings.score_resolution) * settings.score_resolution
+    return value
+
+
 def rank_key(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) -> RankKey:
-    """Sorts best first: merit (such as the score), then fewer steps, parent rank, teacher order, sample index.
+    """Sorts best first: standing (such as the score), then fewer steps, parent rank, teacher order, sample index.
 
     No two members of a pool share a key: those of one step differ in (parent rank, teacher, sample), those of
     different steps in their number of steps. So no order of arrival and no database id ever decides.
     """
     return (
-        -merit(trajectory, settings, scope),
+        -standing(trajectory, settings, scope),
         trajectory.steps,
         trajectory.parent_rank,
         trajectory.teacher,

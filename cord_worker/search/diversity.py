@@ -3,7 +3,8 @@ near copies (named as future work by write-ups of the paper).
 
 The places are filled one after the other. Each takes the trajectory whose merit is highest after
 `diversity_teacher` for every one already chosen whose last step the same teacher wrote, and `diversity_text` times
-the similarity of its step to the most similar one already chosen. Merits themselves, ranks and the winner stay.
+the similarity of its step to the most similar one already chosen. Where scores are rounded (`score_resolution`), so is
+the merit meant here. Merits themselves, ranks and the winner stay.
 """
 
 from __future__ import annotations

@@ -105,7 +105,8 @@ class SearchSettings:
     `trajectories` is the number of chains (greedy), of whole trajectories of each teacher (curation, integration,
     sample) or of rollouts (mcts), `exploration` the weight of the unknown in a tree search, `integration_tokens` the
     cap of an integrator's reply, `total_tokens` the budget of a problem's proposals, in the writers' own tokens (None
-    without one); `length_normalisation`: see `beam.merit`; `diversity_*`: see `diversity`."""
+    without one); `length_normalisation`: see `beam.merit`; `score_resolution`: see `beam.standing`; `diversity_*`:
+    see `diversity`."""
 
     beam_width: int
     samples_per_teacher: int
@@ -120,6 +121,7 @@ class SearchSettings:
     exploration: float = 1.41
     finished: FinishedPolicy = FinishedPolicy.COMPETE
     length_normalisation: float = 0.0
+    score_resolution: float = 0.0
     diversity_teacher: float = 0.0
     diversity_text: float = 0.0
     integration_tokens: int = 0

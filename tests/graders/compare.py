@@ -3,9 +3,9 @@
     python tests/graders/compare.py --math-verify CHECKOUT --mario CHECKOUT [--mario-python PYTHON] --output FOLDER
 
 Takes the pairs out of the checkouts' own tests (nothing of them is kept here), writes FOLDER/*.jsonl for
-`cordctl check`, runs every grader on every pair, and prints a table in Markdown. math-verify is the installed one;
-MARIO_EVAL wants versions of its own, so it runs under the Python that is named (a virtual environment with its
-requirements).
+`cordctl check`, runs every grader on every pair, and prints a table in Markdown. math-verify is the installed one
+(extra `dev`); MARIO_EVAL wants versions of its own, so it runs under the Python that is named (a virtual environment
+with its requirements).
 """
 
 from __future__ import annotations

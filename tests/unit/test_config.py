@@ -122,6 +122,7 @@ def test_what_only_decides_the_speed_is_not_in_the_fingerprint(operational: dict
         ("[prover]", '[search]\nphrases = ["but wait"]\n[prover]'),
         ("[prover]", '[search]\nfinished = "reserve"\n[prover]'),
         ("[prover]", "[search]\nlength_normalisation = 0.5\n[prover]"),
+        ("[prover]", "[search]\nscore_resolution = 0.01\n[prover]"),
         ("[prover]", "[search]\ndiversity_teacher = 0.1\n[prover]"),
         ("[prover]", "[search]\ndiversity_text = 0.1\n[prover]"),
         ("[prover]", "[search]\ntotal_tokens = 5000\n[prover]"),
@@ -129,6 +130,13 @@ def test_what_only_decides_the_speed_is_not_in_the_fingerprint(operational: dict
 )
 def test_what_decides_the_result_is_in_the_fingerprint(change: tuple[str, str]) -> None:
     assert parse(GOOD).fingerprint() != parse(GOOD.replace(*change)).fingerprint()
+
+
+def test_options_that_came_later_change_no_fingerprint_where_they_are_not_used() -> None:
+    """The value is what the version before `score_resolution` gave; who changes it ends the resumption of all runs."""
+    assert parse(GOOD).fingerprint() == "c72f9f943857fdfc"
+    unused = GOOD.replace("[prover]", "[search]\nscore_resolution = 0.0\n[prover]")
+    assert parse(unused).fingerprint() == "c72f9f943857fdfc"
 
 
 @pytest.mark.parametrize(
@@ -155,6 +163,9 @@ def test_phrases_that_cannot_end_a_step_are_refused(phrases: str, said: str) -> 
         ('total_tokens = 5000\npipeline = "sample"', "proposes everything at once"),
         ("total_tokens = 0", "total_tokens"),
         ('length_normalisation = 1\nselection = "random"', 'needs selection = "predictive_perplexity"'),
+        ("score_resolution = 1e-12", "at least 1e-9"),
+        ("score_resolution = nan", "score_resolution"),
+        ("score_resolution = 2", "score_resolution"),
     ],
 )
 def test_search_options_of_another_search_are_refused(search: str, said: str) -> None:

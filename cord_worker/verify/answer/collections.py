@@ -154,7 +154,7 @@ def _as_list(reference: Elements, given: Elements, context: Context) -> Outcome:
     if given.kind == "tuple":
         return Outcome(None, "a tuple in another order")
     if reference.joined != "or" and _looks_like_a_sequence(reference.items):
-        return Outcome(False, "a sequence in another order")
+        return Outcome(None, "a sequence in another order, or a set")
     return unordered
 
 

@@ -19,7 +19,7 @@ MAX_BITS = 200_000
 """The longest rational number that is computed."""
 _MAX_TERMS = 2000
 _MAX_TERMS_WITHIN = 20
-_MAX_NESTED = 3
+_MAX_NESTED = 2
 _MAX_FACTORIAL = 3000
 _SCALES = ((0.3, 2.7), (0.3, 2.7), (0.02, 0.98), (3, 12), (20, 60), (-2.7, -0.3), (-0.98, -0.02), (-12, -3), (-60, -20))
 
@@ -37,6 +37,8 @@ def same_value(left: Node, right: Node) -> bool | None:
     if left == right:
         return True
     if holds(left, "pm", "mp") or holds(right, "pm", "mp"):
+        return None
+    if max(_nested(left), _nested(right)) > _MAX_NESTED:
         return None
     left_infinity, right_infinity = infinity(left), infinity(right)
     if left_infinity or right_infinity:
@@ -63,11 +65,13 @@ def infinity(tree: Node) -> int:
 
 
 def constant(tree: Node, digits: int = 60) -> Any:
-    """The real value of a tree without names as an mpmath number; None where there is none.
+    """The real value of a tree without names as an mpmath number; None where there is none, or it takes too long.
 
     Raises:
         TooLarge: it has too many digits.
     """
+    if _nested(tree) > _MAX_NESTED:
+        return None
     try:
         value = _Evaluation(digits, {}, "e").value(tree)
     except (NoValue, ZeroDivisionError, ValueError):
@@ -100,6 +104,8 @@ def rational(tree: Node) -> Fraction | None:
     Raises:
         TooLarge: it has too many digits.
     """
+    if _nested(tree) > _MAX_NESTED:
+        return None
     try:
         return _rational(tree, {})
     except (ZeroDivisionError, NoValue):
@@ -177,9 +183,9 @@ def _rational_series(tree: Node, names: dict[str, Fraction]) -> Fraction | None:
 
 
 def _nested(tree: Node) -> int:
-    """How many derivatives stand within each other; each takes several values of the next."""
+    """How many series, integrals and derivatives stand within each other; each takes many values of the next."""
     below: int = max(map(_nested, children(tree)), default=0)
-    return below + 1 if tree[0] == "diff" else below
+    return below + 1 if tree[0] in ("big", "diff") else below
 
 
 def _most_terms(body: Node) -> int:
@@ -587,8 +593,6 @@ class _Evaluation:
 
     def derivative(self, tree: Node) -> Any:
         _, variable, body = tree
-        if _nested(tree) > _MAX_NESTED:
-            raise TooLarge
         return self.context.diff(lambda x: self.inside(body, variable, x), self.point[variable])
 
 

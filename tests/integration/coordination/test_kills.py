@@ -36,6 +36,7 @@ VALUES = {
     "exploration": ["0.3"],
     "phrases": ['["wait"]'],
     "length_normalisation": ["0.5"],
+    "score_resolution": ["0.1"],
     "diversity_teacher": ["0.05"],
     "diversity_text": ["0.1"],
     "total_tokens": ["200"],

@@ -35,7 +35,8 @@ SEARCHES = {
     "sample": 'pipeline = "sample"\ntrajectories = 4\n',
     "reserve": 'finished = "reserve"\nlength_normalisation = 0.5\n',
     "first": 'finished = "first"\nsegmentation = "line_break"\n',
-    "every option": 'finished = "reserve"\nlength_normalisation = 0.5\ndiversity_teacher = 0.1\ndiversity_text = 0.2\n',
+    "every option": 'finished = "reserve"\nlength_normalisation = 0.5\ndiversity_teacher = 0.1\ndiversity_text = 0.2\n'
+    "score_resolution = 0.1\n",
     "budget": "total_tokens = 250\n",
     "budget of a tree": 'pipeline = "mcts"\ntrajectories = 3\ntotal_tokens = 250\n',
     "line break": 'segmentation = "line_break"\n',

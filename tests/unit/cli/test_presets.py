@@ -53,7 +53,7 @@ def test_tiny_is_deterministic_and_bundled() -> None:
         "bundled:prover",
     }
     assert {model.dtype for model in config.models.values()} == {"float64"}
-    assert config.search.beam_width == 2
+    assert (config.search.beam_width, config.search.score_resolution) == (4, 0.1)
 
 
 def test_paper_hetero_has_the_papers_teachers_prover_and_budgets() -> None:

@@ -20,6 +20,12 @@ def test_every_run_is_a_valid_configuration(experiment: Experiment) -> None:
         assert Path(model.location()).is_dir()
 
 
+@pytest.mark.parametrize("experiment", RUNS, ids=lambda experiment: experiment.run)
+def test_every_difference_of_scores_counts_whatever_the_preset_says(experiment: Experiment) -> None:
+    config = RunConfig.parse(experiment.cord_toml(), source=experiment.run, folder=Path())
+    assert config.search.score_resolution == 0.0
+
+
 def test_no_two_runs_are_configured_alike() -> None:
     fingerprints = {
         RunConfig.parse(experiment.cord_toml(), source=experiment.run, folder=Path()).fingerprint()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cord_worker.search.beam import merit, rank_key, select, winner
+from cord_worker.search.beam import merit, rank_key, select, standing, winner
 from cord_worker.search.types import (
     Candidate,
     Criterion,
@@ -37,6 +37,8 @@ OPTIONS: list[dict[str, object]] = [
     {"finished": FinishedPolicy.FIRST, "length_normalisation": 1.0},
     {"diversity_teacher": 0.3, "diversity_text": 0.5},
     {"finished": FinishedPolicy.RESERVE, "diversity_teacher": 0.1},
+    {"score_resolution": 0.25},
+    {"score_resolution": 0.1, "length_normalisation": 0.5, "diversity_text": 0.2},
 ]
 STEP = 5
 SCORES = st.one_of(
@@ -166,6 +168,49 @@ def test_length_normalisation_ranks_by_log_score_over_steps_to_a_power(score: fl
     assert math.log(found) == pytest.approx(math.log(score) / steps**power, rel=1e-9, abs=1e-12)
     if not power:
         assert found == score
+
+
+@given(SCORES, st.sampled_from([1e-9, 0.001, 0.1, 0.3, 1.0]))
+def test_a_resolution_moves_a_standing_by_half_of_it_at_most_and_never_the_merit(score: float, step: float) -> None:
+    changed = dataclasses.replace(SETTINGS, score_resolution=step)
+    trajectory = held(1, 3, 0, 0, 0, score)
+    assert merit(trajectory, changed, SCOPE) == score
+    found = standing(trajectory, changed, SCOPE)
+    assert abs(found - score) <= step / 2 * (1 + 1e-6)
+    assert found / step == pytest.approx(round(found / step), abs=1e-6)
+    assert standing(trajectory, SETTINGS, SCOPE) == score
+
+
+@settings(deadline=None)
+@given(pools(), st.sampled_from([0.01, 0.25]))
+def test_with_a_resolution_the_order_is_that_of_the_rounded_scores(
+    pool: tuple[list[Candidate], list[Trajectory]], step: float
+) -> None:
+    candidates, finished = pool
+    rounded = [
+        candidate
+        if candidate.score is None
+        else dataclasses.replace(candidate, score=max(round(candidate.score / step) * step, 1e-12))
+        for candidate in candidates
+    ]
+    held_rounded = [
+        dataclasses.replace(member, score=max(round((member.score or 0.0) / step) * step, 1e-12)) for member in finished
+    ]
+    found = select(candidates, finished, dataclasses.replace(SETTINGS, score_resolution=step), SCOPE)
+    told = select(rounded, held_rounded, SETTINGS, SCOPE)
+    assert found.ranking == told.ranking
+    assert [member.candidate_id for member in found.beam] == [member.candidate_id for member in told.beam]
+    scores = {candidate.id: candidate.score for candidate in candidates}
+    assert all(scores.get(member.candidate_id, member.score) == member.score for member in found.beam)
+
+
+@pytest.mark.parametrize(("resolution", "order"), [(0.0, (2, 1)), (0.001, (2, 1)), (0.05, (1, 2))])
+def test_below_the_resolution_the_teacher_that_is_named_first_is_ahead(
+    resolution: float, order: tuple[int, ...]
+) -> None:
+    pool = [new(1, 0, 0, 0, score=0.71), new(2, 0, 1, 0, score=0.72)]
+    changed = dataclasses.replace(SETTINGS, score_resolution=resolution)
+    assert select(pool, [], changed, SCOPE).ranking == order
 
 
 @pytest.mark.parametrize("options", OPTIONS)

@@ -88,9 +88,16 @@ def invalid(_item: Expansion) -> dict[str, object]:
     return {"invalid_reason": "loop", "score": None, "thinking_tokens": None}
 
 
-@given(order=st.integers(0, 10_000), run_seed=st.integers(0, 3), exploration=st.sampled_from([0.0, 0.3, 1.41, 20.0]))
-def test_the_order_of_the_rows_decides_nothing(order: int, run_seed: int, exploration: float) -> None:
-    settings = dataclasses.replace(SETTINGS, exploration=exploration, trajectories=6)
+@given(
+    order=st.integers(0, 10_000),
+    run_seed=st.integers(0, 3),
+    exploration=st.sampled_from([0.0, 0.3, 1.41, 20.0]),
+    resolution=st.sampled_from([0.0, 0.3]),
+)
+def test_the_order_of_the_rows_decides_nothing(
+    order: int, run_seed: int, exploration: float, resolution: float
+) -> None:
+    settings = dataclasses.replace(SETTINGS, exploration=exploration, trajectories=6, score_resolution=resolution)
 
     def odd_ones(item: Expansion) -> dict[str, object]:
         lot = (item.seed + run_seed) % 9
@@ -224,6 +231,18 @@ def test_equal_trajectories_of_two_iterations_are_told_apart() -> None:
     decision, _, _ = searched(changes=lambda _: {"score": 0.5})
     assert isinstance(decision, Finish)
     assert decision == searched(changes=lambda _: {"score": 0.5}, order=7)[0]
+
+
+def test_a_resolution_decides_between_nodes_and_rounds_nothing_that_is_averaged() -> None:
+    coarse = dataclasses.replace(SETTINGS, score_resolution=0.5)
+    found = SearchTree(coarse, SCOPE, ROWS, (), ())
+    assert found.mean(1) == tree(ROWS).mean(1) == pytest.approx(0.7)
+    ends = [
+        node(4, None, 0.9, whole=True, finish_reason="think_end", teacher=1),
+        node(5, None, 0.8, whole=True, finish_reason="think_end", teacher=0),
+    ]
+    assert [one.candidate_id for one in SearchTree(coarse, SCOPE, ends, (), ()).finished()] == [5, 4]
+    assert [one.candidate_id for one in SearchTree(SETTINGS, SCOPE, ends, (), ()).finished()] == [4, 5]
 
 
 def test_what_selects_is_what_is_averaged() -> None:

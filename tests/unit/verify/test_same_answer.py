@@ -125,7 +125,7 @@ def test_order_counts_where_the_question_or_the_rule_says_so() -> None:
     assert same_answer("2, 5, 9", "9, 5, 2").equal is True
     assert same_answer("2, 5, 9", "9, 5, 2", question=asked).equal is False
     assert same_answer("2, 5, 9", "9, 5, 2", Rule(ordered=True)).equal is False
-    assert same_answer("5, 2, 9", "2, 5, 9").equal is False
+    assert same_answer("5, 2, 9", "2, 5, 9").equal is None
     assert same_answer("5, 2, 9", "2, 5, 9", question="Find all roots.").equal is True
     assert same_answer("5, 2, 9", "2, 5, 9", Rule(ordered=False), question=asked).equal is True
     assert same_answer(r"\{2,5\}", r"\{5,2\}", Rule(ordered=True)).equal is True
