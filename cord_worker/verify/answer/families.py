@@ -168,6 +168,9 @@ def _span(reference: str, given: str, context: Context) -> Found | None:
 
 
 def _ratio(reference: str, given: str, context: Context) -> Found | None:
+    equation = equations.equation(given)
+    if equation is not None and equation.name and not equation.between:
+        given = equation.right
     found = figures.ratio_family(reference, given, context)
     return found and ("ratio", found)
 
