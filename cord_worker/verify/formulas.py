@@ -22,7 +22,7 @@ _ENDS = re.compile(r"\\(?:begin|end)\s?\{[a-z]{1,15}\*?\}(?:\{[lcr| ]{1,9}\})?|\
 _BREAK = re.compile(
     r"(?<!\\not)(?<!\\not )(?<![!<>])=(?!=)|[,;≈⇒→∴]|=>|\\(?:approx|implies|[Rr]ightarrow|[Ll]ong[rR]ightarrow|"
     r"Longrightarrow|iff|therefore|q?quad|"
-    r"equiv|cong|to|in|mapsto|colon|simeq|because|boxed)(?![a-zA-Z])|\.(?=\s|$)|:=?(?=\s*$)"
+    r"equiv|cong|to|in|mapsto|colon|simeq|because|boxed)(?![a-zA-Z])|\.(?=\s)|:=?(?=\s*$)"
 )
 _BRACKET = re.compile(r"[()\[\]{}]")
 _EMPTY_GROUPS = re.compile(r"(?:^|(?<=[\s=,;]))(?:\{\s*)+$")

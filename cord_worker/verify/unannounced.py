@@ -118,8 +118,8 @@ def _stated(sentence: str) -> list[str]:
     ways = parts(sentence)
     if ways[0] != sentence and cue(sentence, 0, len(sentence)) == 0 and sentences.affirmed(sentence.strip()) is None:
         return stated(ways[0]) or stated(sentence)
-    if not stated(sentence) and (meant := contrasted(sentence)) is not None:
-        return [meant]
+    if (meant := contrasted(sentence)) is not None:
+        return [meant, *stated(sentence)]
     return stated(sentence) or (stated(ways[0]) if ways[0] != sentence else [])
 
 
