@@ -47,6 +47,9 @@ _LETTER = re.compile(
     r"(?:the\s)?(?:option|choice|answer|statement)?\s?[(\[]?[A-J][)\]]?(?:\s?[:.,]\s?[^,]{1,40})?", re.IGNORECASE
 )
 _CONCLUDED = re.compile(r",\s(?:and\s)?(?:so|thus|hence|therefore),?\s")
+_SET_LETTER = re.compile(r"[({\s]*\\(?:text(?:bf|rm)?|math(?:bf|rm))\s?\{\s?\(?([A-J])\)?\s?\}[)}\s]*")
+"""An option's letter, as TeX sets it."""
+_VALUE_LINE = re.compile(r"\n\s*(\$?-?\d[\d.,/]*\$?)\s*")
 _INLINE_END = re.compile(r"\s*(?:\\\(|\$)\s?\n")
 _TAG = re.compile(
     r"<(answer|final_answer|final|finalanswer|ans|result)>(?P<inner>(?:(?!<\1>).)*?)(?:</\1>|$)"
@@ -86,6 +89,9 @@ def announced(
         statement = _of_marker(text, marker, limit, inner, place)
         if statement is not None:
             found.append(statement)
+            if not marker.heading and (more := _VALUE_LINE.fullmatch(text, statement.end)) is not None:
+                # Another value below, and nothing else: which of them is meant?
+                found.append(Statement((more[1],), statement.strength, more.start(1), more.end(1)))
             taken.update(box.start for box in inner)
     found += [
         _of_box(text, box, place)
@@ -219,6 +225,8 @@ def _boxed_readings(text: str, marker: Marker, inner: list[Box]) -> list[str]:
 
 def _inside(content: str) -> list[str]:
     """What a box, a tag or a JSON value holds: an answer, or a sentence that announces one."""
+    if letter := _SET_LETTER.fullmatch(content):
+        return [letter[1], content]
     words = WRAPPED_WORDS.sub(r" \1 ", content)
     if words != content or " " in content:
         for marker in markers(words)[-1:]:

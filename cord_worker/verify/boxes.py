@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from cord_worker.verify import sentences
+from cord_worker.verify.formulas import Formulas, unwrapped
+
 _OPENING = re.compile(r"\\(?:boxed|fbox|framebox)\s{0,3}\{")
 _NAMES = (r"\boxed", r"\fbox", r"\framebox")
 _BARE = re.compile(r"\\(?:boxed|fbox)\s{1,3}([^\s{}$\\.,;]{1,40})")
@@ -29,9 +32,13 @@ _WITHIN = re.compile(r"\\(?:sqrt(?:\[\d{1,3}\])?|[dt]?frac(?:\s?\{[^{}]{0,40}\})
 _CLOSING = re.compile(r"\s?\}(?:\s?\{[^{}]{0,40}\})?")
 """Around a box that is a part of a root or a fraction."""
 _COMPARED = re.compile(
-    r"(?:\d{1,9}\s?(?:\\leq?(?:slant)?|<)\s?)?(?<![\\\w])[a-zA-Z]\s?(?:\\(?:neq?|leq?|geq?|leqslant|geqslant|lt|gt)|[<>≠≤≥]|!=|<=|>=)\s?$"
+    r"(?:\d{1,9}\s?(?:\\leq?(?:slant)?|<)\s?)?(?<![\\\w])[a-zA-Z]\s?(?:\\(?:neq?|leq?|geq?|leqslant|geqslant|lt|"
+    r"gt)|[<>≠≤≥]|!=|<=|>=)\s?$"
 )
 """Before a box that is one end of an inequality."""
+_CHANGE = re.compile(
+    r"(?<![^\W_])(?!(?:not|never|than)\b)\w+(?:\s(?:than|least|most|to|of|als|que|de|чем))?$", re.IGNORECASE
+)
 _PLACEHOLDER = re.compile(
     r"(?:\\text\{)?\s?(?:[<\[]?(?:your |the |my )?(?:final )?(?:answer|result|solution|ans)(?: here)?[>\]]?|\.{2,}|"
     r"\\[lc]?dots|_+|\?+)\s?\}?",
@@ -65,6 +72,7 @@ def boxes(text: str) -> list[Box]:
     if not any(name in text for name in _NAMES):
         return []
     closing = _closing_braces(text)
+    formulas = Formulas(text)
     found: list[Box] = []
     at = 0
     openings = [(match, closing.get(match.end() - 1)) for match in _OPENING.finditer(text)]
@@ -77,7 +85,7 @@ def boxes(text: str) -> list[Box]:
         content = _without_inner(content).strip()
         if not content.strip("{} \\,.;") or _PLACEHOLDER.fullmatch(content):
             continue
-        box = _with_surroundings(text, opening.start(), at, content)
+        box = _with_surroundings(text, opening.start(), at, content, formulas)
         at = max(at, box.end)
         found.append(box)
     return _joined(text, found)
@@ -117,8 +125,30 @@ def _without_inner(content: str) -> str:
     return "".join(parts) + content[at:]
 
 
-def _with_surroundings(text: str, start: int, end: int, content: str) -> Box:
-    """A minus before the box, a factor or a "million" behind it belong to what is meant."""
+def _with_surroundings(text: str, start: int, end: int, content: str, formulas: Formulas) -> Box:
+    """A minus before the box, a factor or a "million" behind it belong to what is meant, and so does a formula that the
+    box is only a part of."""
+    formula = formulas.around(start, end)
+    if part := unwrapped(text, start, end, content, formula):
+        return _bounded(text, formula, Box(start, part[0], _without_inner(part[1])))
+    return _bounded(text, formula, _with_factor(text, start, end, content))
+
+
+def _bounded(text: str, formula: tuple[int, int] | None, box: Box) -> Box:
+    """A bound, a multiple or a sign in words that stands before a box belongs to it: `at least \\boxed{5}`."""
+    start = formula[0] if formula is not None else box.start
+    if formula is not None and text[start : box.start].strip():
+        return box
+    words = re.search(r"[^\n]*$", re.sub(r"[\s$]*(?:\\[(\[])?$", "", text[max(0, start - 40) : start]))
+    if words is None or not words[0] or not sentences.changes_what_follows(f"{words[0]} "):
+        return box
+    change = _CHANGE.search(words[0])
+    if change is None:
+        return box
+    return replace(box, text=f"{change[0].strip()} {box.text}")
+
+
+def _with_factor(text: str, start: int, end: int, content: str) -> Box:
     sign = _SIGN.search(text[max(0, start - 5) : start])
     if sign:
         content = sign[1] + content

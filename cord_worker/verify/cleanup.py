@@ -35,6 +35,7 @@ _ENTITY = re.compile(r"&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9a-fA-F]{1,5});")
 _FENCE = re.compile(r"^[ \t]{0,8}(?:```|~~~)[\w+-]{0,20}[ \t]*$", re.MULTILINE)
 _RULE = re.compile(r"^[ \t]{0,4}(?:-[ \t]*){3,}$|^[ \t]{0,4}(?:\*[ \t]*){3,}$|^[ \t]{0,4}[_=]{3,}[ \t]*$", re.MULTILINE)
 _QUOTE = re.compile(r"^[ \t]{0,4}(?:>[ \t]?){1,4}(?=\S)", re.MULTILINE)
+_GREATER = re.compile(r">\s?[-$\\\d][^\n]*")
 _CODE = re.compile(r"(?<!`)(`{1,3})([^`\n]{1,200})\1(?!`)")
 _BOLD = re.compile(r"(?<![\w)\\*])(\*{2,3}|__)(?=\S)([^\n]{1,400}?)(?<=\S)\1", re.ASCII)
 _ITALIC = re.compile(r"(?<![\w)*\\\d])([*_])(?=[^\s*_])([^*_\n]{1,200})(?<=[^\s*_])\1(?![\w*])", re.ASCII)
@@ -69,9 +70,16 @@ def plain(text: str) -> str:
     if "&" in text:
         text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
     text = _single_backslashes(text)
-    text = _QUOTE.sub("", _RULE.sub("", _FENCE.sub("", text)))
+    text = _quoted(_RULE.sub("", _FENCE.sub("", text)))
     text = _without_emphasis(text)
     return _LINES.sub("\n\n", _SPACES.sub(" ", text)).strip()
+
+
+def _quoted(text: str) -> str:
+    """`text` without the signs of a quotation; before a number, where nothing else is said, `>` is "greater than"."""
+    if _GREATER.fullmatch(text.strip()):
+        return text
+    return _QUOTE.sub("", text)
 
 
 def _turn(text: str) -> str:

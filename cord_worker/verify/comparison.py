@@ -30,6 +30,10 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 _GIVEN_VALUE = re.compile(r"(?:^|[,;$(]|\b(?:and|or)|\\text\{ ?(?:and|or) ?\})\s?\$?\s?[a-zA-Z](?:_\{?\w\}?)?\s?=(?!=)")
 _EITHER = re.compile(r"\d\S*\s(?:or|and|to|oder|ou|o|или|或)\s(?:about\s)?[$€£]?-?\d")
 _SEVERAL = re.compile(r"[,;{}\n]|\\pm|±|\b(?:and|or)\b|\\(?:cup|text)|=")
+_JOINTS = re.compile(r"\b(?:and|or)\b", re.IGNORECASE)
+_EQUATED = re.compile(r"(?<![\w\\])([a-zA-Z](?:_\{?\w\}?)?)\s?=")
+_ABOUT = re.compile(r"\d\s?-?ish\b", re.IGNORECASE)
+_ORDINAL = re.compile(r"\$?\d+\$?\s?(?:\^?\{?(?:\\text\{)?)?(?:st|nd|rd|th)\}{0,2}")
 _FEW_WORDS = 2
 _MOST_RIVALS = 6
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -49,7 +53,7 @@ def compare(generated_answer: str, reference: str, rule: Rule = _BY_MATH, *, que
     key = exact_key(expected)
     if not key:
         return Verdict(None, "unsupported", None, "the reference is empty")
-    if len(generated_answer) <= 2 * len(expected) + 400 and exact_key(generated_answer) == key:
+    if len(generated_answer) <= 2 * len(expected) + 400 and _says_only(generated_answer, expected, key):
         whole = generated_answer.strip()
         return Verdict(True, "exact", whole, "the whole text is the reference", readings=(whole,))
     judge = _Judge(expected, rule, question)
@@ -169,6 +173,8 @@ class _Judge:
     def _same(self, reading: str) -> Comparison:
         comparison = same_answer(self._expected, reading, self._rule, question=self._question)
         self._type = comparison.type
+        if comparison.equal and (why := _another_claim(self._expected, reading)) is not None:
+            return Comparison(None, comparison.type, "undecided", why)
         if comparison.equal and self._rule.method == Method.NUMERIC and _EITHER.search(reading):
             return Comparison(False, comparison.type, "unequal", "several values")
         if (
@@ -178,6 +184,14 @@ class _Judge:
         ):
             return Comparison(False, comparison.type, "unequal", "several values")
         return comparison
+
+
+def _says_only(text: str, expected: str, key: str) -> bool:
+    """Whether a whole text is the reference, up to notation; "and" is not "or", and struck-through text is not said."""
+    if exact_key(text) != key or "~~" in text:
+        return False
+    joints = [{joint.lower() for joint in _JOINTS.findall(one)} for one in (text, expected)]
+    return joints[0] == joints[1] or not all(joints)
 
 
 def _deciding(text: str, found: list[Statement]) -> list[Statement]:
@@ -196,6 +210,21 @@ def _deciding(text: str, found: list[Statement]) -> list[Statement]:
 
 def _decided_first(readings: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(readings, key=lambda reading: decided(reading) is None))
+
+
+def _another_claim(expected: str, reading: str) -> str | None:
+    """Why a reading of the same values says something else: "or" for "and", "15ish", "15th" for 15."""
+    joints = [{joint.lower() for joint in _JOINTS.findall(one)} for one in (expected, reading)]
+    if all(joints) and not joints[0] & joints[1]:
+        # The solutions x = 3 or x = 4 of an equation are 3 and 4.
+        named = [set(_EQUATED.findall(one)) for one in (expected, reading)]
+        if len(named[0] | named[1]) != 1:
+            return 'one text says "and", the other "or"'
+    if _ABOUT.search(reading) and not _ABOUT.search(expected):
+        return "only about the value"
+    if _ORDINAL.fullmatch(reading.strip(" $.")) and re.fullmatch(r"[\d,]+", expected.strip(" $.")):
+        return "an ordinal, not a number"
+    return None
 
 
 def _is_letter(text: str) -> bool:

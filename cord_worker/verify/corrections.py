@@ -26,7 +26,16 @@ _DENIED_BEFORE = re.compile(
     r"|\b(?:false|untrue|wrong|incorrect|mistaken|impossible|a mistake|an error|a myth|"
     r"a misconception)\s(?:[\w']+\s){0,3}?that\s?$"
     r"|\b(?:false|wrong|incorrect|a mistake|an error)\s(?:to\s\w+\s)(?:that\s)?$"
-    r"|\b(?:impossible|unlikely|not possible|not likely) for\s?$"
+    r"|\b(?:impossible|unlikely|not possible|not likely) for\s(?:the\s)?$"
+    r"|\b(?:no ?one|nobody|none of (?:us|them|the \w+)|neither of (?:us|them))\s(?:\w+\s){0,2}?(?:thinks?|"
+    r"believes?|claims?|agrees?|"
+    r"accepts?)\s(?:that\s)?$"
+    r"|\b(?:disagree|refuse to (?:believe|accept|say)|reject the (?:idea|claim)|deny|denies|disproves?|"
+    r"refutes?)\s(?:that\s)?$"
+    r"|\b(?:falso|mentira|incorrecto|errado|sbagliato)\s(?:que|che)\s$|\b(?:faux|inexact|incorrect)\sque\s$"
+    r"|\b(?:no es (?:cierto|verdad)|n['’]est pas (?:vrai|exact)|non è vero|não é (?:verdade|certo))\s(?:que|che)\s$"
+    r"|(?:falsch|unwahr|nicht (?:wahr|richtig)),?\sdass\s$|(?:неверно|неправда|ложно|не верно),?\sчто\s$"
+    r"|(?:nieprawda|onwaar|niet waar),?\s(?:że|dat)\s$"
     r"|\bdoubt(?:ful)?(?:\s\w+){0,3}\s?$|\bno way(?:\sthat)?\s?$|\bunlikely that\s?$"
     r"|(?:不认为|不認為|不觉得|不覺得|不相信|并不是|並不是)$",
     re.IGNORECASE,
@@ -46,15 +55,24 @@ _OPEN_BEFORE = re.compile(
     r"that\s)?)?$"
     r"|\b(?:sample|example|previous|old|wrong|incorrect|naive|common wrong|obvious|intuitive|apparent|immediate|"
     r"quick|student's|students'|his|her|their|first|"
-    r"initial|original|earlier|tentative|intermediate|expected)\s$",
+    r"initial|original|earlier|tentative|intermediate|expected)\s$"
+    r"|\b(?:worst|least (?:likely|plausible|probable|suitable|appropriate|correct|good)|second[- ]best|"
+    r"second most \w+|less likely|"
+    r"third[- ]best|unlikely|unlikeliest)\s(?:\w+\s)?$"
+    r"|\b(?:textbook|book|key|teacher|manual|website|author|friend|chatbot)\s(?:wrongly\s|falsely\s)?"
+    r"(?:claims?|says?|states?|thinks?|believes?|gives?|lists?)\s(?:that\s)?$"
+    r"|\bif (?:we|you|one|i|they)\s(?:forget|ignore|neglect|omit|mis\w+|skip|overlook|fail)\b[^.!?\n]{0,80}$",
     re.IGNORECASE,
 )
 _WRONG = (
     r"(?:wrong|incorrect|false|mistaken|not (?:right|correct|true|valid|possible|quite right|it)|invalid|impossible|"
-    r"a (?:mistake|trap|distractor|slip|misreading)|an error|off by|too (?:big|large|small|low|high)|tempting|"
+    r"not (?:the|an?) (?:\w+ )?(?:answer|solution|one|value|choice|option)|erroneous|"
+    r"an? (?:mistake|trap|distractor|slip|misreading|misprint|typo|misprint)|an error|off by|too (?:big|large|"
+    r"small|low|high)|tempting|"
     r"rejected|ruled out|"
-    r"falsch|faux|fausse|incorrecte?|incorrecta|incorrecto|sbagliat[oa]|errad[oa]|неверн\w+|неправильн\w+|yanlış|"
-    r"salah|sai)"
+    r"falsch|faux|fausse|incorrecte?|incorrecta|incorrecto|sbagliat[oa]|errad[oa]|неверн\w+|неправильн\w+|"
+    r"yanlış(?:tır)?|"
+    r"błędn\w+|fout|onjuist|salah|sai|hatalı)"
 )
 _CALLED_WRONG = re.compile(
     r"^[\s$)\]\\*\"']{0,4}(?:,?\s?(?:which|and|but|and that|but that|but this|but it|that|this|it)\s?)?[,—–-]?\s?"
@@ -67,6 +85,15 @@ _CALLED_WRONG = re.compile(
     r"(?:fails|fail|does not (?:work|hold|fit|satisfy|check)|doesn['’]t (?:work|hold|fit|satisfy|check)|cannot be|"
     r"can['’]t be)"
     r"|^.{0,12}(?:不对|不對|错误|錯誤|不正确|不正確|間違|틀렸|틀린|خطأ|خاطئ|गलत)",
+    re.IGNORECASE,
+)
+_VALUE_CALLED_WRONG = re.compile(
+    r"\W{0,4}(?P<value>[^.!?,;\n]{1,60}?)\s?(?:,?\s(?:fails|does not (?:work|hold|fit|satisfy \w+)|"
+    r"doesn['’]t (?:work|hold|fit)|failed|"
+    r"no funciona|funktioniert nicht|ne marche pas|non funziona|не подходит|odpada|அல்ல)"
+    rf"|\s(?:(?:is|was|would be|ist|wäre|war|est|serait|es|sería|è|sarebbe|é|seria|jest|is|это|—|–|-)\s)?(?:also |"
+    rf"clearly )?{_WRONG}"
+    r"(?:\s(?:answer|ответ|value|antwort|réponse))?)(?:[.!,;]|\s(?:and|but|while|whereas|because|since|as)\b|$)",
     re.IGNORECASE,
 )
 _ASKED = re.compile(r"[?？؟]\s*[\"')\]]*\s*$")
@@ -83,7 +110,8 @@ _START = (
 _CUE = re.compile(
     rf"{_START}(?:wait(?=\s?(?:[,.!:;—–…-]|$)|\s(?:no|a|i|that|but|the|let|is|did|why|what|actually|it)\b)|hold on|"
     rf"hang on|actually|scratch that|strike that|oops|sorry|my mistake|my bad|never mind|apologies|"
-    r"correction|on second thought|upon (?:re-?check\w*|reflection|review\w*|closer)|on (?:re-?check\w*|reflection|"
+    r"i take (?:that|it|this) back|i retract|(?:ignore|disregard|forget|discard) (?:the|that|this|my|what)|"
+    r"correction|on second thought|upon (?:re-?\w+|reflection|review\w*|closer|further)|on (?:re-?check\w*|reflection|"
     r"review\w*|closer)|"
     r"re-?(?:checking|counting|reading|doing|considering|calculating|computing|examining|visiting)|"
     r"no(?=[,.!:;—–-]|\swait)|"
@@ -131,6 +159,11 @@ _UNCONFIRMED = re.compile(
     r"не верно|不正确|不正確|不一致|неверно|неправильно|غير صحيح|nicht korrekt|incorrect",
     re.IGNORECASE,
 )
+_CALLED_RIGHT = re.compile(
+    r"[,:;]\s(?:the\s)?\$?(?P<value>-?\d[\d.,/]*(?<![.,])|[A-J])\$?\s(?:is|seems|looks|must be)\s(?:indeed\s|"
+    r"actually\s|really\s)?"
+    r"(?:right|correct|the (?:right|correct) (?:one|answer|value))\b"
+)
 _OPENING = re.compile(r"^[^,;:]{1,60}[,;:]\s")
 _SOFT = re.compile(
     r"\W{0,4}(?:but |oh |ah |well |so )?(?:actually|hmm?|sorry|apologies|pardon|maaf|desculpe|perdón|scusa|"
@@ -141,7 +174,8 @@ _SOFT = re.compile(
     re.IGNORECASE,
 )
 _FLATLY = re.compile(
-    r"\b(?:no|nope|nein|non|não|нет|nie|wrong|incorrect|mistake|error|false|scratch|strike|(?:can['’]t|cannot|"
+    r"\b(?:take (?:that|it|this) back|retract|ignore|disregard|discard|no|nope|nein|non|não|нет|nie|wrong|"
+    r"incorrect|mistake|error|false|scratch|strike|(?:can['’]t|cannot|"
     r"could not) be (?:right|correct)|not (?:right|correct)|isn['’]t (?:right|correct)|oops|correction|falsch|"
     r"stimmt (?:so )?nicht|faux)\b|不对|不對|错|間違|違|틀렸|خطأ|गलत",
     re.IGNORECASE,
@@ -184,6 +218,19 @@ def flatly(text: str) -> bool:
 def soft(text: str) -> bool:
     """Whether `text` begins with words that correct only where another answer follows: "Actually, this is easy"."""
     return _SOFT.match(text) is not None
+
+
+def called_wrong(sentence: str) -> str | None:
+    """The value of a sentence that only calls it wrong, as `15 ist falsch` does; else None."""
+    match = _VALUE_CALLED_WRONG.match(sentence)
+    value = match["value"].strip(" ,$") if match else ""
+    return value if re.fullmatch(r"(?:option |choice )?\(?[A-J]\)?|[^A-Za-z]*\d\S*|[a-z]\s?=\s?\S+", value) else None
+
+
+def confirmed_value(text: str) -> str | None:
+    """What a second look calls right: `19` in "Upon rechecking, 19 is right"; None where it names nothing."""
+    match = _CALLED_RIGHT.search(text[:200])
+    return match["value"] if match else None
 
 
 def confirms(text: str) -> bool:

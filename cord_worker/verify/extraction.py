@@ -9,7 +9,7 @@ from cord_worker.verify import sentences
 from cord_worker.verify.announced import announced
 from cord_worker.verify.boxes import last_boxed
 from cord_worker.verify.cleanup import after_thinking, plain
-from cord_worker.verify.corrections import Standing, confirms, cue, flatly, parts, soft
+from cord_worker.verify.corrections import Standing, confirmed_value, confirms, cue, flatly, parts, soft
 from cord_worker.verify.sentences import is_filler, stated
 from cord_worker.verify.statements import GUESSED, Statement
 from cord_worker.verify.unannounced import opening, unannounced
@@ -25,6 +25,7 @@ _NEXT_TASK = re.compile(
 _NUMBER = re.compile(r"[-\d.,/$\\{}a-z ]{1,40}")
 _DEEPEST = 1
 """How often a tag may stand in a tag."""
+_NAMES_A_VALUE = re.compile(r"\d|\$|\\[a-z]|(?<![^\W_])[A-J](?=\W*$)")
 _VALUE = re.compile(r"\d|[$\\]|^\W*[A-J]\W*$")
 
 
@@ -90,9 +91,11 @@ def _with_corrections(text: str, spans: list[sentences.Sentence], found: list[St
     tail = text[at:]
     later = [span for span in spans if span.end > at + 1]
     trimmed = [sentences.Sentence(max(span.start, at), span.end) for span in later]
+    if (value := confirmed_value(tail)) is not None and value not in last.readings:
+        return [*result, Statement((value,), last.strength, at, len(text), corrects=True)]
     if confirms(tail) and not flatly(tail):
         return result
-    if soft(tail) and not re.search(r"\d|\$|\\[a-z]", tail):
+    if soft(tail) and not _NAMES_A_VALUE.search(tail):
         return result
     index = result.index(last)
     new = _corrected(text, trimmed, words=flatly(tail))

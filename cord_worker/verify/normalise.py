@@ -31,7 +31,7 @@ _SYMBOL = re.compile("|".join(map(re.escape, _SYMBOLS)))
 _TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}")
 _ROOT = re.compile(r"(?<![\\a-zA-Z])sqrt\(([^()]*)\)|√\(([^()]*)\)|√(\d+|[a-z])")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_CHOICE = re.compile(r"(?:(?:option|choice)\s+)?\(?([A-Za-z])[).:]?", re.IGNORECASE)
+_CHOICE = re.compile(r"(?:(?:option|choice)\s+)?(?:\(\s?)?([A-Za-z])(?:\s?\)|[.:])?", re.IGNORECASE)
 _LABELLED_CHOICE = re.compile(
     r"(?:(?:option|choice)\s+)?(?:\(([A-J])\)|([A-J])[).:])\s+(?!.*\b[A-J]\))\S.*", re.IGNORECASE | re.DOTALL
 )

@@ -77,6 +77,8 @@ DISPLAY = re.compile(
 )
 ITEM = re.compile(r"[-*•+]\s|\d{1,2}[.)]\s|\([a-z]\)\s")
 WRAPPED_WORDS = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|mbox)\s?\{([^{}]*)\}")
+_OPERATOR = re.compile(r"\\(?:i{0,3}nt|oint|lim|sum|prod|det|gcd)(?![a-z])(?![^=]*[<>])(?!.*\\text)")
+"""The left side of an equation that computes its right side."""
 _WORDS_ONLY = re.compile(r"(?:[^\W\d_]|[\s'’.()-]){3,60}")
 
 
@@ -192,6 +194,15 @@ def variants(sentence: str) -> list[str]:
     return list(dict.fromkeys(part for part in parts if part and part.strip("$ ")))
 
 
+def contrasted(sentence: str) -> str | None:
+    """The `5` of "5, not 6" and "5 rather than 6"; None where there is no such contrast."""
+    whole = without_stop(sentence)
+    match = _CONTRAST.search(whole, 1)
+    if match is None or not is_bare(whole[: match.start()]) or not re.search(r"\d|\\[a-z]", whole[: match.start()]):
+        return None
+    return whole[: match.start()].strip()
+
+
 def restated(reading: str) -> tuple[str, ...]:
     """The two forms that a reading gives of one value, as in `3/8 or 0.375` and `41 (forty-one)`; else none."""
     match = _TWICE.fullmatch(reading)
@@ -202,6 +213,9 @@ def right_sides(text: str) -> list[str]:
     """What stands behind `Total cost =` and `Total:`, names of words only; an equation is left to the comparison."""
     if "$" not in text.partition("=")[2] and (values := sentences.computed(text)):
         return values
+    bare = text.strip("$ ")
+    if _OPERATOR.match(bare) and "=" in bare:
+        return [bare.rpartition("=")[2].strip()]
     left, mark, right = text.partition(":" if ":" in text.partition("=")[0] else "=")
     name = WRAPPED_WORDS.sub(r"\1", left).strip(" $")
     right = right.strip(" $")

@@ -60,7 +60,8 @@ _FILLER = re.compile(
 )
 _CLOSED = re.compile(r"[?？؟]\s*[\"')\]]{0,2}\s*$")
 _UNSURE = re.compile(
-    r"\b(?:would|could|might|may be|maybe|perhaps|if|suppose|unless|unclear|unsure|(?:are|is|were) given(?! by)|"
+    r"\b(?:worst|least (?:likely|plausible|probable|suitable|appropriate|correct|good)|second[- ]best|runner-up|"
+    r"unlikel\w+|would|could|might|may be|maybe|perhaps|if|suppose|unless|unclear|unsure|(?:are|is|were) given(?! by)|"
     r"^given|consider|recall|denote|define|not sure|unknown|cannot (?:say|"
     r"tell|determine|decide|be determined)|"
     r"(?:do not|don['’]t) know|let['’]?s?|we (?:need|must|should|want|can)|i (?:need|will|should|don't|cannot|"
@@ -72,7 +73,8 @@ _UNSURE = re.compile(
 )
 _NEGATED = re.compile(
     r"\b(?:not|never|neither|nor|cannot|false that|wrong that|untrue|doubt|"
-    r"impossible (?:for|that)|no way|no creo|no pienso|non credo|"
+    r"impossible (?:for|that)|falso (?:que|che)|faux que|falsch, dass|unwahr, dass|неверно, что|no way|"
+    r"no creo|no pienso|non credo|"
     r"não acho|não creio|no longer|hardly|anything but|"
     r"nicht|kein\w*|pas|ne|не|nie|nao|não|non|niet|geen|değil|bukan|không|inte|"
     r"ikke)\b|n['’]t\b|不|没|沒|ない|ません|아니|않|없|ليس|لا |नहीं|ไม่",
@@ -131,13 +133,45 @@ _NAMED = re.compile(
     r"theorem|chapter|figure|table|method|exercise|number|no\.?|section|line|day|week|year|round|level|grade|room|"
     r"first|"
     r"last|next|example|than|by|from|per|via|least|most|negative|minus|nearly|almost|under|over|above|below|beyond|"
-    r"half|twice|double|up to|times|"
+    r"half|twice|double|up to|times|eqs?\.?|lemma|formula|exercise|"
     r"(?<!\ba\stotal\s)(?<!\ba\sprofit\s)(?<!\ba\ssum\s)(?<!\ba\sloss\s)(?<!\ba\scost\s)(?<!\ban\sarea\s)"
     r"(?<!\ban\saverage\s)(?<!\ban\samount\s)(?<!\ba\sprobability\s)(?<!\ba\slength\s)(?<!\ba\svolume\s)(?<!\ba\sspeed\s)"
-    r"(?<!\ba\sdistance\s)(?<!\ba\sprice\s)(?<!\ba\svalue\s)(?<!\ba\smaximum\s)(?<!\ba\sminimum\s)of)\s(?:the\s)?$",
+    r"(?<!\ba\sdistance\s)(?<!\ba\sprice\s)(?<!\ba\svalue\s)(?<!\ba\smaximum\s)(?<!\ba\sminimum\s)of)\s(?:the\s)?\(?$",
     re.IGNORECASE,
 )
 """Before a number that names or counts something given, or that another word changes."""
+_CHANGES = re.compile(
+    r"(?:(?<![^\W_])(?:than|at (?:least|most)|up to|no (?:more|less|fewer) than|over|under|above|below|beyond|exceeds?|"
+    r"exceeding|surpasses|nearly|almost|close to|not quite|just short of|negative|minus|half|twice|double|triple|"
+    r"thrice|"
+    r"half of|(?:double|triple|square|cube|root|reciprocal|opposite|inverse|negative|square root) of|times|"
+    r"except(?: for)?|"
+    r"all but|anything but|other than|besides|"
+    r"apart from|excluding|not|never|nie|nicht|pas|não|non|не|"
+    r"(?:mayor|menor|más|mas|menos|superior|inferior)(?: o igual)? (?:que|de|a)|al menos|como (?:máximo|mínimo)|"
+    r"por lo menos|"
+    r"a lo sumo|casi|excepto|(?:el|o) (?:doble|triple|dobro|triplo) de|la mitad de|"
+    r"(?:plus|moins) (?:grande?|petite? )?(?:de|que)|au (?:moins|plus)|(?:supérieure?|"
+    r"inférieure?)(?: ou égale?)? à|presque|"
+    r"sauf|le (?:double|triple) de|la moitié de|"
+    r"(?:größer|kleiner|mehr|weniger|höher|niedriger|geringer)(?: oder gleich)? als|mindestens|höchstens|fast|"
+    r"beinahe|außer|"
+    r"über|unter|das (?:doppelte|dreifache) von|die hälfte von|minus|"
+    r"больше|меньше|более|менее|не (?:менее|более|больше|меньше)|больше чем|меньше чем|почти|кроме|минимум|"
+    r"максимум|свыше|"
+    r"(?:maggiore|minore|più|meno|superiore|inferiore)(?: o uguale)? (?:di|a)|almeno|al (?:massimo|minimo)|quasi|"
+    r"tranne|"
+    r"il (?:doppio|triplo) di|la metà di|"
+    r"(?:maior|menor|mais|menos)(?: ou igual)? (?:que|do que|de|a)|pelo menos|no (?:máximo|mínimo)|exceto|metade de|"
+    r"(?:groter|kleiner|meer|minder) dan|minstens|hoogstens|ten minste|bijna|behalve|"
+    r"(?:większ[aey]|mniejsz[aey]|więcej|mniej) niż|co najmniej|co najwyżej|ponad|prawie|oprócz|to nie|"
+    r"(?:lebih (?:besar |kecil )?|kurang )dari|setidaknya|paling (?:sedikit|banyak)|hampir|kecuali|"
+    r"(?:lớn|nhỏ|nhiều|ít|bé) hơn|ít nhất|nhiều nhất|gần|trừ|större än|mindre än|större enn|større end|minst|"
+    r"أكبر من|أقل من|أصغر من|أكثر من|على الأقل|على الأكثر|تقريبا|大于|小于|至少|至多|超过|不到|将近|接近|少なくとも)"
+    r"(?:\s(?:the|of|a))?|(?:[<>≤≥≠]|\\(?:leq?|geq?|lt|gt|neq?)(?![a-z])))\s?$",
+    re.IGNORECASE,
+)
+"""Before a value that is not meant itself: a bound, a part, a multiple, an exception."""
 _GROWS = re.compile(r"\b(?:increases|increased|rises|rose|grows|grew) by\s$", re.IGNORECASE)
 _COORDINATED = re.compile(r"[\d$}]\s(?:and|or|to|by|und|oder|et|ou|y|o|e|и|или)\s$")
 _UNIT_ENDS_TEXT = (
@@ -152,10 +186,12 @@ _UNIT_ENDS_TEXT = (
 _UNIT_ENDS = frozenset(_UNIT_ENDS_TEXT.split())
 _WORD = re.compile(r"\s?([^\W\d_][^\W\d_]*(?:[/^²³][\w²³{}^]+)?)")
 _AFTER_VALUE = re.compile(
-    r"\s?(?:$|[.,;:!?)]|[—–](?!\s?\d)|\((?!not|or)|to\s(?=[a-z]{2})|in\s(?!every|each)|for\s(?!every|each)|"
+    r"\s?(?:$|[.,;:!?)]|[—–](?!\s?\d)|\((?!not|or)|to\s(?!the\s(?:power|\w+ power))(?=[a-z]{2})|in\s(?!every|each)|"
+    r"for\s(?!every|each)|"
     r"and\s(?!an?\s|one|two|three|half|some)|with\s(?!(?:a\s)?remainder)|(?:at|on|from|because|since|when|by|"
     r"during|until|"
-    r"now|ago|again|here|there|today|tomorrow|yesterday|left|remaining|every|daily|weekly|monthly|yearly|altogether|total|"
+    r"now|ago|again|here|there|today|tomorrow|yesterday|left|remaining|every|daily|weekly|monthly|yearly|"
+    r"altogether|total|"
     r"overall|together|of|too|away|off|back|so|that|which|who|whose|where|still|also|this|across|inside|through|"
     r"throughout|along|toward|towards|onto|into|per|each|is|are|remain|remains|were|was|will|have|has|can|"
     r"insgesamt|im|"
@@ -166,7 +202,8 @@ _AFTER_VALUE = re.compile(
 _MAKES = re.compile(r"^(?:(?:it|this|that)\s)?makes\s(?:it\s)?(?=[\d$\\\-])", re.IGNORECASE)
 """Before a value: "in total that makes 12", whose beginning is no answer."""
 _TRAILING = re.compile(
-    r"(?:,?\s|^)(?:for a total of|leaving(?: \w+)?(?: with)?|which (?:gives|makes|leaves|equals|is|means)(?: us)?|"
+    r"(?:(?<!\bof),?\s|^)(?:for a total of|leaving(?: \w+)?(?: with)?|which (?:gives|makes|leaves|equals|is|"
+    r"means)(?: us)?|"
     r"giving(?: us)?|making|resulting in|totall?ing|yielding|"
     r"i\.e\.,?|that is,|namely|for a (?:sum|profit|cost) of|so (?:the total is|we get|there are|it is|he has|"
     r"she has|they have)|gives|makes|=|equals)\s(?=\S)",
@@ -198,12 +235,13 @@ _ANOTHER = re.compile(r"(?:[,;]|\b(?:and|but|then|so|while|whereas|leaving)\b)[^
 _TRIED = re.compile(
     r"\b(?:suppose|check|checking|verify|verification|let|let's|assume|try|not|n't|never)\b", re.IGNORECASE
 )
-_BULLET = re.compile(r"^(?:[-*•>+]\s+(?![\d$\\.])|[*•>]\s+)+")
+_BULLET = re.compile(r"^(?:[-*•>+]\s+(?![\d$\\.])|[*•]\s+)+")
 """At the start of a line; a minus before a number is no bullet."""
 _VERB = re.compile(
     r"\b(?:is|are|was|were|be|been|has|have|had|do|does|did|can|could|will|would|shall|should|may|might|must|need|"
     r"needs|"
-    r"think|know|believe|see|let|we|i(?!\s?[-+*/^=(),}]|$)|you|they|he|she|it|this|that|these|those|there|because|since|so|if|when|which|"
+    r"think|know|believe|see|let|we|i(?!\s?[-+*/^=(),}]|$)|you|they|he|she|it|this|that|these|those|there|because|"
+    r"since|so|if|when|which|"
     r"who)\b",
     re.IGNORECASE,
 )
@@ -338,6 +376,12 @@ _LABEL = re.compile(
     r"विकल्प|pilihan|opsi|jawaban|odpowiedź|antwoord|optie)\s(?P<letter>[(\[]?[A-J][)\]]?)",
     re.IGNORECASE,
 )
+_ARTICLE = re.compile(r"(?:la|el|le|il|de|die|the)\s(?P<letter>[(\[]?[A-J][)\]]?)")
+_EXPLAINED = re.compile(
+    r"(?P<letter>[A-J])\s\((?!(?:or|and|not|also|maybe|possibly|perhaps|unsure|incorrect|wrong)\b)[^()]{1,80}[^()\d]\)",
+    re.IGNORECASE,
+)
+"""`D (Paris)`."""
 _THERE_ARE = re.compile(r"^(?:一共有|总共有|總共有|一共|共有|有|是|得到|得|即|为|為|共)(?=\s?[\d$\\-])")
 
 
@@ -348,8 +392,8 @@ def without_copula(text: str) -> str:
 
 
 def without_label(text: str) -> str | None:
-    """The letter of `option B`, in several languages; None where it is none."""
-    match = _LABEL.fullmatch(text)
+    """The letter of `option B` and `la B`, in several languages; None where it is none."""
+    match = _LABEL.fullmatch(text) or _ARTICLE.fullmatch(text) or _EXPLAINED.fullmatch(text)
     return match["letter"] if match else None
 
 
@@ -368,6 +412,8 @@ def stated(sentence: str) -> list[str]:
     if (other := _NO_BUT.match(whole)) and is_bare(other["meant"]):
         return [other["meant"], other["no"], whole]
     if affirmation := _AFFIRMATION.match(whole):
+        if _TURNED.search(whole, affirmation.end()):
+            return []
         return [affirmation[1], whole]
     if nothing := _NOTHING.match(whole):
         return [nothing["what"] or nothing["what2"] or nothing["what3"], whole]
@@ -388,6 +434,9 @@ def stated(sentence: str) -> list[str]:
         return [meant["meant"]] if is_bare(meant["meant"]) else []
     if _UNSURE.search(whole) or _NEGATED.search(whole):
         return []
+    if _CITED.match(whole):
+        return []
+    whole = _NUMBERED.sub("", whole, count=1)
     return _after_copula(whole) or _only_value(whole)
 
 
@@ -410,6 +459,16 @@ def computed(sentence: str) -> list[str]:
     return list(dict.fromkeys(after[:end].strip() for end in ends))
 
 
+_NUMBERED = re.compile(r"\(?\d{1,2}[.)]\s(?=[A-Z][a-z]+\s)")
+_CITED = re.compile(r"\[\d{1,3}\]\s(?=[a-z])")
+"""`[4] gives the formula`."""
+_TURNED = re.compile(r"\b(?:but|however|although)\b[^.!?]{1,80}\b(?:yes|no|true|false)\W*$", re.IGNORECASE)
+"""`Yes, but on closer inspection no`."""
+_EACH_ITS_OWN = re.compile(
+    r"\s(?:is|are|was|were)\s[^\s,;]*\d[^\s;]*,?\s(?:\w+\s)?(?:and|while|whereas|but)\s(?:the|its|his|her|their|our)\s",
+    re.IGNORECASE,
+)
+"""`The sum is 15 and the product is 56`: two values of two things."""
 _NO_BUT = re.compile(
     r"(?P<no>no|nope|nein|non|não|нет)[,;:]\s(?:it|that|this|the (?:answer|value|result))(?:['’]s"
     r"|\sis)\s(?:actually |really )?"
@@ -418,7 +477,8 @@ _NO_BUT = re.compile(
 )
 """`Is it 9? No, it is 10.`"""
 _NOUN_CLAUSE = re.compile(
-    r"(?:the|our|his|her|their|its)\s(?P<noun>[^,;:.!?]{2,80}?)\s(?:that|which|who|whose|where)\s(?P<clause>[^;:!?]{3,120})"
+    r"(?:the|our|his|her|their|its)\s(?P<noun>[^,;:.!?]{2,80}?)\s(?:that|which|who|whose|"
+    r"where)\s(?P<clause>[^;:!?]{3,120})"
     r"\s(?:is|are|was|were|equals)\s(?:thus |therefore |then |exactly |equal to )?(?=\S)",
     re.IGNORECASE,
 )
@@ -431,7 +491,8 @@ _NOT_A_VALUE = re.compile(
 _OTHERWISE = re.compile(r"\b(?:not|if|unless|would|suppose|wrong|because|since|never)\b|n['’]t\b", re.IGNORECASE)
 _COUNTED_THINGS = re.compile(
     r"there\s(?:are|exist|will be)\s(?:exactly |only |precisely |a total of |in total )?"
-    r"(?P<number>\$?\d[\d,]{0,30}\$?)\s(?!(?:more|less|fewer|times|or|to|and|more|additional|other|extra|per|out|of|by)\b)"
+    r"(?P<number>\$?\d[\d,]{0,30}\$?)\s(?!(?:more|less|fewer|times|or|to|and|more|additional|other|extra|per|out|"
+    r"of|by)\b)"
     r"[a-z][^\d,;:$\\]{1,120}$",
     re.IGNORECASE,
 )
@@ -458,6 +519,8 @@ def _with_shorter(text: str) -> list[str]:
 
 
 def _after_copula(sentence: str) -> list[str]:
+    if _EACH_ITS_OWN.search(sentence):
+        return []
     masked = _MATH.sub(lambda formula: "$" * len(formula[0]), sentence)
     for copula in reversed(list(_COPULA.finditer(masked))[-8:]):
         if _RELATIVE.search(sentence[max(0, copula.start() - 60) : copula.start()]):
@@ -493,11 +556,16 @@ def _only_value(sentence: str) -> list[str]:
     if (trailing := list(_TRAILING.finditer(sentence))) and (value := _value(sentence[trailing[-1].end() :].strip())):
         return value
     for part in (sentence, _main_clause(sentence)):
-        formulas = list(_MATH.finditer(part))
+        formulas = [
+            match
+            for match in _MATH.finditer(part)
+            if not changes_what_follows(part[max(0, match.start() - 40) : match.start()])
+        ]
         numbers = [
             match
             for match in _NUMBER.finditer(_MATH.sub(lambda formula: " " * len(formula[0]), part))
-            if not _NAMED.search(before := part[max(0, match.start() - 24) : match.start()]) or _GROWS.search(before)
+            if (not _NAMED.search(before := part[max(0, match.start() - 40) : match.start()]) or _GROWS.search(before))
+            and not changes_what_follows(before)
         ]
         found = formulas + numbers
         if len(found) == 1:
@@ -538,6 +606,11 @@ def _unit_end(text: str, at: int, most: int = 3) -> int:
         if not word[1].isascii() and re.search(r"[\u3000-\u9fff\uac00-\ud7af]", word[1]):
             break
     return at
+
+
+def changes_what_follows(words: str) -> bool:
+    """Whether a value behind `words` is not meant itself, as behind "at least", "twice" and "except"."""
+    return _CHANGES.search(words) is not None
 
 
 def names_a_number(words: str) -> bool:

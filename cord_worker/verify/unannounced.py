@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 
 from cord_worker.verify import sentences
-from cord_worker.verify.corrections import Standing, parts
+from cord_worker.verify.corrections import Standing, called_wrong, cue, parts
 from cord_worker.verify.markers import markers
-from cord_worker.verify.readings import ITEM, right_sides, variants
+from cord_worker.verify.readings import ITEM, contrasted, right_sides, variants
 from cord_worker.verify.sentences import is_bare, is_filler, stated, without_lead, without_stop
 from cord_worker.verify.statements import GUESSED, OPENING, Statement
 
@@ -30,6 +30,13 @@ _LABELLED = re.compile(r"[(\[]?[A-J][)\].:]\s(?=\S)")
 _HOLLOW = re.compile(
     r"\\(?:boxed|fbox)\s?\{[^{}]*$|^\W*\\(?:boxed|fbox)\s?\{\s?\}\W*$|[\"']answer[\"']\s?:\s?(?:null|None|\"\"|'')"
 )
+_SAYS = re.compile(r"\w|∅|∞|\\\{\s*\\\}")
+_NUMBERED_PART = re.compile(
+    r"\W*(?:step|case|chapter|page|part|section|problem|question|exercise|figure|table|equation|eq\.?|theorem|lemma|"
+    r"note|appendix|schritt|fall|seite|kapitel|étape|cas|paso|caso|passo|шаг|случай|krok|stap)\s\(?\d{1,4}\)?\W*",
+    re.IGNORECASE,
+)
+"""`Step 2:` names a part of a text."""
 _SHORT_TEXT = 200
 
 
@@ -59,8 +66,10 @@ def unannounced(text: str, spans: list[sentences.Sentence], found: list[Statemen
         later = [span for span in spans if span.start >= last.end]
         return [replace(s, corrects=True) for s in _last_sentence(text, later, _values_of_display(text, last.end))]
     whole = _EMPTY_TAG.sub("", text).strip()
-    if not re.search(r"\w", whole) or _announces_only(whole):
+    if not _SAYS.search(whole) or _NUMBERED_PART.fullmatch(whole) or _announces_only(whole):
         return []
+    if not found and "\n" not in whole and (value := called_wrong(whole)) is not None:
+        return [Statement(tuple(variants(value)), GUESSED, 0, len(text), Standing.DENIED)]
     if not found and "\n" not in whole and _LABELLED.match(whole) and len(whole) <= _SHORT_TEXT:
         return [Statement((whole,), GUESSED, 0, len(text))]
     result = _last_sentence(text, spans, _values_of_display(text, 0))
@@ -107,6 +116,10 @@ def _last_sentence(text: str, spans: list[sentences.Sentence], display: list[Sta
 
 def _stated(sentence: str) -> list[str]:
     ways = parts(sentence)
+    if ways[0] != sentence and cue(sentence, 0, len(sentence)) == 0 and sentences.affirmed(sentence.strip()) is None:
+        return stated(ways[0]) or stated(sentence)
+    if (meant := contrasted(sentence)) is not None:
+        return [meant, *stated(sentence)]
     return stated(sentence) or (stated(ways[0]) if ways[0] != sentence else [])
 
 
