@@ -79,16 +79,24 @@ def check(
       cordctl check pairs.jsonl --json | tail -n 1
 
     One pair: prints what the reference is, the final answers that were found, the verdict and why. PAIRS.jsonl holds
-    one object a line: reference, answer, expected (true, false, or null where no verdict is the clear one), and perhaps
-    method and question; - reads standard input. Prints the pairs whose verdict differs from what is expected, then
-    how many. With --json every line is an object, and the last one has pairs, right_refused_share (of those expected
-    true, undecided ones included), wrong_accepted_share (of those expected false) and undecided_share (of all).
+    one object a line: reference, answer, and perhaps expected (true, false, or null where no verdict is the clear
+    one), method and question; - reads standard input. Prints the pairs whose verdict differs from what is expected
+    (wrong ones accepted, right ones refused, undecided ones), every pair without expected, then how many. With --json
+    every line is an object, and the last one has pairs, right_refused_share (of those expected true, undecided ones
+    included), wrong_accepted_share (of those expected false) and undecided_share (of all).
 
     Exits with 0 once the check is done, whatever the verdicts are (--strict changes that); with 1 where a line is no
     pair, after naming all such lines.
     """
-    if (pairs is None) == (reference is None and answer is None) or (reference is None) != (answer is None):
-        raise click.UsageError("give a file of pairs, or --reference and --answer")
+    if pairs is not None and (reference is not None or answer is not None):
+        raise click.UsageError("give a file of pairs, or --reference and --answer, not both")
+    if pairs is None and (reference is None or answer is None):
+        lacking = [name for name, text in (("--reference", reference), ("--answer", answer)) if text is None]
+        raise click.UsageError(
+            f"{lacking[0]} is missing beside the other one"
+            if len(lacking) == 1
+            else "give a file of pairs, or --reference and --answer"
+        )
     if pairs is not None and question is not None:
         raise click.UsageError("--question goes with --reference and --answer; in a file it is a field of each pair")
     rule = _rule(config_path, method, ordered)
@@ -140,7 +148,7 @@ def _told(verdict: Verdict) -> Iterable[tuple[str, str]]:
 
     yield "type", verdict.type or "-"
     yield "readings", "none" if not verdict.readings else shown(verdict.readings[0])
-    for reading in verdict.readings[1:]:
+    for reading in [*dict.fromkeys(verdict.readings)][1:]:
         yield "", shown(reading)
     yield "verdict", f"{_WORDS[verdict.correct]} ({verdict.method})"
     if verdict.detail:
@@ -152,25 +160,29 @@ def _check_file(path: Path, rule: Rule, processes: int | None, timeout: float, *
 
     pairs = read_pairs(path)
     figures = PairFigures()
+    listed: list[CheckedPair] = []
     told = time.monotonic()
     for checked in checked_pairs(pairs, rule, processes=processes, timeout_seconds=timeout):
         figures.add(checked)
-        if checked.differs:
-            click.echo(json.dumps(checked.to_json(), ensure_ascii=False) if as_json else _difference(checked))
+        if checked.differs or not checked.pair.expects:
+            listed.append(checked)
         if time.monotonic() - told > _TOLD_EVERY:
             told = time.monotonic()
             click.echo(f"{figures.pairs:,} of {len(pairs):,} pairs", err=True)
+    for checked in sorted(listed, key=lambda one: one.gravity):
+        click.echo(json.dumps(checked.to_json(), ensure_ascii=False) if as_json else _difference(checked))
     click.echo(json.dumps(figures.to_json()) if as_json else _sentence(figures))
     return not figures.differing
 
 
 def _difference(checked: CheckedPair) -> str:
     pair, verdict = checked.pair, checked.verdict
+    expected = f"expected {_WORDS[pair.expected]}, found " if pair.expects else ""
     lines = [
-        f"line {pair.line}: expected {_WORDS[pair.expected]}, found {_WORDS[verdict.correct]} ({verdict.method})",
+        f"line {pair.line}: {expected}{_WORDS[verdict.correct]} ({verdict.method})",
         f"    reference  {_short(pair.reference)}" + ("" if verdict.type is None else f"   [{verdict.type}]"),
         f"    answer     {_short(pair.answer)}",
-        f"    readings   {', '.join(map(_short, verdict.readings)) or 'none'}",
+        f"    readings   {', '.join(map(_short, dict.fromkeys(verdict.readings))) or 'none'}",
     ]
     return "\n".join([*lines, *([f"    why        {_short(verdict.detail)}"] if verdict.detail else [])])
 

@@ -5,10 +5,12 @@ A thread that hangs in a computation cannot be ended.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cord_worker.local.killable import CallFailed, KillablePool, ProcessEnded
 from cord_worker.verify.comparison import compare
 from cord_worker.verify.rule import Rule
-from cord_worker.verify.same_answer import prepare
+from cord_worker.verify.same_answer import prepare, type_of
 from cord_worker.verify.verdict import Verdict
 
 TEXT_LIMIT = 20_000
@@ -58,7 +60,11 @@ def _end(question: str | None) -> str | None:
 
 def _compared(generated_answer: str, reference: str, rule: Rule, question: str | None) -> Verdict:
     """`compare` as a function of positions, as a pool calls it."""
-    return compare(generated_answer, reference, rule, question=question)
+    verdict = compare(generated_answer, reference, rule, question=question)
+    if verdict.type is not None or verdict.method == "unsupported":
+        return verdict
+    # The reference alone decides it, also where no answer was found.
+    return replace(verdict, type=type_of(reference, rule, question))
 
 
 def _prepare() -> None:

@@ -1,7 +1,8 @@
 """Pairs of a reference and an answer with the verdict that is expected: read from JSON lines, checked, and counted.
 
-One object a line: `reference`, `answer`, `expected` (true, false, or null where people would not agree), and perhaps
-`method` and `question`. Other fields are passed over. Numbers keep the text that they have in the file.
+One object a line: `reference`, `answer`, perhaps `expected` (true, false, or null where people would not agree; without
+it the verdict is told and counted, and nothing more), `method` and `question`. Other fields are passed over.
+Numbers keep the text that they have in the file.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ _MOST_PROCESSES = 16
 
 @dataclass(frozen=True, slots=True)
 class AnswerPair:
-    """`expected` is None where no verdict is the clear one; `method` is None where the caller's holds."""
+    """`expected` is None where no verdict is the clear one, or, with `expects` false, where the line has no such field;
+    `method` is None where the caller's holds."""
 
     line: int
     reference: str
@@ -42,6 +44,7 @@ class AnswerPair:
     expected: bool | None
     method: Method | None = None
     question: str | None = None
+    expects: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,14 @@ class CheckedPair:
     def differs(self) -> bool:
         """Whether another verdict is expected; a pair without a clear one never differs."""
         return self.pair.expected is not None and self.verdict.correct is not self.pair.expected
+
+    @property
+    def gravity(self) -> int:
+        """For a list that begins with what is worst: a wrong answer accepted, a right one refused, one undecided; last
+        what has no expected verdict."""
+        if not self.differs:
+            return 3
+        return 0 if self.verdict.correct else 1 if self.verdict.correct is False else 2
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""
@@ -170,12 +181,13 @@ def _parsed(number: int, line: bytes) -> AnswerPair | BadLine:
     for field, needed in (("reference", True), ("answer", True), ("question", False)):
         value = row.get(field)
         if value is None and needed:
-            return BadLine(number, field, "is missing; give the text")
+            return BadLine(number, field, f"{'is null' if field in row else 'is missing'}; give the text")
         if value is not None and not isinstance(value, str):
             return BadLine(number, field, f"is {_shown(value)}; give a text")
         texts[field] = value
-    if "expected" not in row or row["expected"] not in (True, False, None):
-        found = f"is {_shown(row['expected'])}" if "expected" in row else "is missing"
+    expected = row.get("expected")
+    if expected is not None and not isinstance(expected, bool):
+        found = f"is {_shown(expected)}"
         return BadLine(number, "expected", f"{found}; write true, false, or null where no verdict is the clear one")
     method = row.get("method")
     if method is not None and method not in tuple(Method):
@@ -184,9 +196,10 @@ def _parsed(number: int, line: bytes) -> AnswerPair | BadLine:
         number,
         str(texts["reference"]),
         str(texts["answer"]),
-        row["expected"],
+        expected,
         None if method is None else Method(method),
         texts["question"],
+        "expected" in row,
     )
 
 

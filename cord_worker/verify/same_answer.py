@@ -13,8 +13,10 @@ from cord_worker.verify.choices import decided, label_text
 from cord_worker.verify.normalise import exact_key
 from cord_worker.verify.quantities import quantity, within
 from cord_worker.verify.rule import Method, Rule
+from cord_worker.verify.scripts import one_form
+from cord_worker.verify.solutions import answer_of_solution
 
-__all__ = ["Comparison", "order_counts", "prepare", "same_answer"]
+__all__ = ["Comparison", "order_counts", "prepare", "same_answer", "type_of"]
 
 _BY_MATH = Rule()
 _LONG = 4000
@@ -65,6 +67,13 @@ def same_answer(reference: str, given: str, rule: Rule = _BY_MATH, *, question: 
     type_name, outcome, exact = _by_type(reference, given, context)
     method = "undecided" if outcome.equal is None else "unequal" if not outcome.equal else "exact" if exact else "math"
     return Comparison(outcome.equal, type_name, method, outcome.why)
+
+
+def type_of(reference: str, rule: Rule = _BY_MATH, question: str | None = None) -> str:
+    """What a reference is, such as "number" or "interval", by comparing it with itself; it may be a solution."""
+    text = one_form(reference)
+    expected = answer_of_solution(text) or text.strip()
+    return same_answer(expected, expected, rule, question=question).type
 
 
 def prepare() -> None:

@@ -49,7 +49,7 @@ class Verdict:
             "extracted": _storable(self.extracted),
             "detail": _storable(self.detail),
             "type": self.type,
-            "readings": [_storable(reading) for reading in self.readings[:_MOST_READINGS]],
+            "readings": [_storable(reading) for reading in [*dict.fromkeys(self.readings)][:_MOST_READINGS]],
         }
 
 

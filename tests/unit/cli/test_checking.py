@@ -56,10 +56,50 @@ def test_a_file_lists_the_pairs_that_differ_and_ends_with_the_shares(pairs: Path
     assert "4 pairs, 2 differ: right refused 1 of 2 (50.00 %), wrong accepted 1 of 1" in result.output
 
 
+def test_wrong_ones_accepted_are_listed_first_then_right_ones_refused_then_undecided_ones(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    rows = [
+        {"reference": "12", "answer": "I do not know.", "expected": True},
+        {"reference": "12", "answer": "12"},
+        {"reference": "12", "answer": "The answer is 13.", "expected": True},
+        {"reference": "12", "answer": "The answer is 12.", "expected": False},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    output = cordctl(path, "--timeout", "60").output
+    named = [line.partition(" (")[0] for line in output.splitlines() if line.startswith("line ")]
+    assert named == [
+        "line 4: expected wrong, found right",
+        "line 3: expected right, found wrong",
+        "line 1: expected right, found undecided",
+        "line 2: right",
+    ]
+    assert "4 pairs, 3 differ" in output
+
+
+def test_the_reference_has_its_type_also_where_no_answer_is_found_and_a_reading_is_told_once() -> None:
+    found = cordctl("--reference", r"[0,\infty)", "--answer", "I do not know.", "--timeout", "60").output
+    assert "type      interval" in found
+    twice = cordctl("--reference", "12", "--answer", r"It is \boxed{12}. So \boxed{12}.", "--json", "--timeout", "60")
+    readings = json.loads(twice.output)["readings"]
+    assert len(readings) == len(set(readings))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("pairs.jsonl", "--reference", "1", "--answer", "1"), "not both"),
+        (("--reference", "1"), "--answer is missing"),
+        (("--answer", "1"), "--reference is missing"),
+    ],
+)
+def test_wrong_usage_is_told_in_fitting_words(arguments: tuple[str, ...], told: str) -> None:
+    assert told in cordctl(*arguments).output
+
+
 def test_with_json_every_line_is_an_object_and_the_last_one_has_the_shares(pairs: Path) -> None:
     result = cordctl(pairs, "--json", "--timeout", "60")
     *differing, last = map(json.loads, result.output.splitlines())
-    assert [one["line"] for one in differing] == [2, 3]
+    assert [one["line"] for one in differing] == [3, 2]
     assert {"pairs", "right_refused_share", "wrong_accepted_share", "undecided_share"} <= set(last)
     assert (last["pairs"], last["right_refused_share"], last["wrong_accepted_share"]) == (4, 0.5, 1.0)
 

@@ -30,11 +30,13 @@ def test_fields_are_read_and_others_passed_over(tmp_path: Path) -> None:
         "",
         {"reference": "B", "answer": "A", "expected": False, "method": "choice", "question": "Which one?"},
         {"reference": "1/3", "answer": "0.33", "expected": None, "method": None},
+        {"reference": "1/3", "answer": "0.33"},
     )
     assert read_pairs(path) == [
         AnswerPair(1, "7", "It is 7.", True),
         AnswerPair(3, "B", "A", False, Method.CHOICE, "Which one?"),
         AnswerPair(4, "1/3", "0.33", None),
+        AnswerPair(5, "1/3", "0.33", None, expects=False),
     ]
 
 
@@ -52,7 +54,7 @@ def test_a_number_keeps_the_text_that_it_has_in_the_file(tmp_path: Path) -> None
         (b'{"reference": "\xff"}', "is not UTF-8"),
         ({"answer": "7", "expected": True}, "field reference: is missing"),
         ({"reference": "7", "answer": ["7"], "expected": True}, 'field answer: is ["7"]'),
-        ({"reference": "7", "answer": "7"}, "field expected: is missing"),
+        ({"reference": None, "answer": "7", "expected": True}, "field reference: is null; give the text"),
         ({"reference": "7", "answer": "7", "expected": "yes"}, 'field expected: is "yes"'),
         ('{"reference": "7", "answer": "7", "expected": 1}', "field expected: is 1;"),
         ({"reference": "7", "answer": "7", "expected": True, "method": "judge"}, 'field method: is "judge"'),
