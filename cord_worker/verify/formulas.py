@@ -18,7 +18,10 @@ _STYLES = re.compile(
     r"\\(?:math(?:bf|rm|sf|it)|boldsymbol|bm|text(?:bf|rm|it)?|underline|emph|mbox|ensuremath|pmb|phantom)\s?(?=\{\s*$)"
 )
 _WORDS = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf)|mbox)\s?\{([^{}]*)\}")
-_ENDS = re.compile(r"\\(?:begin|end)\s?\{[a-z]{1,15}\*?\}(?:\{[lcr| ]{1,9}\})?|\\tag\*?\s?\{[^{}]*\}|\\\\|\n\s*\n")
+_ENDS = re.compile(
+    r"\\(?:begin|end)\s?\{[a-z]{1,15}\*?\}(?:\{[lcr| ]{1,9}\})?|\\tag\*?\s?\{[^{}]*\}|\\\\|\n\s*\n|"
+    r"\\pmod\s?(?:\{[^{}]*\}|\d+)|\(\s*(?:\\mod|\\bmod|\\text\{mod\}|mod)\s[^()]*\)"  # a modulus
+)
 _BREAK = re.compile(
     r"(?<!\\not)(?<!\\not )(?<![!<>])=(?!=)|[,;≈⇒→∴]|=>|\\(?:approx|implies|[Rr]ightarrow|[Ll]ong[rR]ightarrow|"
     r"Longrightarrow|iff|therefore|q?quad|"

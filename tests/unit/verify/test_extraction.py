@@ -805,6 +805,8 @@ MEANT: list[tuple[str, str]] = [
     # Boxes that hold the whole of a formula, or a part of it; corrections and contrasts without a marker.
     ("$x = \\boxed{41}$", "41"),
     ("$20+21=\\boxed{41}$", "41"),
+    ("$7^{30} \\equiv \\boxed{41} \\pmod{43}.$", "41"),
+    ("$x \\equiv \\boxed{41} (\\bmod 43)$", "41"),
     ("\\boxed{41} units", "41"),
     ("$y_1 = \\boxed{41}$", "41"),
     ("$\\text{Total} = \\boxed{41}$", "41"),
@@ -1121,6 +1123,7 @@ NOT_ACCEPTED: list[tuple[str, str]] = [
     ("The answer is A and B.", "A"),
     ("Answer: A only", "A"),
     # Bounds, multiples, denials, hedges, numbers of parts, and boxes that are a part of a formula.
+    ("$x \\equiv \\boxed{41}y \\pmod{43}$", "41"),
     ("La respuesta es mayor que 41.", "41"),
     ("La respuesta es menor que 41.", "41"),
     ("La respuesta es más de 41.", "41"),
