@@ -42,7 +42,7 @@ class DirectEngine:
             raise self._ended()
         number = next(self._numbers)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
-        self._writer.write(json.dumps([number, kind, arguments]).encode() + b"\n")
+        self._writer.write(json.dumps([number, kind, arguments], default=str).encode() + b"\n")
         found: dict[str, Any] = await answer
         if "error" in found:
             raise RequestError(found["error"])

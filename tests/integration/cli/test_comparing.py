@@ -75,7 +75,7 @@ def test_the_cost_adds_up_to_the_tokens_of_the_run(two_runs: Cordctl) -> None:
     assert "engine s" in two_runs("cost", "done").stdout
     for per_problem, kinds in (("generation", ("propose", "answer")), ("scoring", ("score",))):
         total = sum(row["engine_seconds"] for row in document["models"] if row["kind"] in kinds)
-        assert document[f"{per_problem}_seconds_per_problem"] == pytest.approx(total / 5)
+        assert document[f"{per_problem}_engine_seconds_per_problem"] == pytest.approx(total / 5)
         assert 0 <= document[f"{per_problem}_wall_seconds_per_problem"] <= document["mean_problem_seconds"] + 1e-6
 
 

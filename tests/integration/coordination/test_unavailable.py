@@ -152,7 +152,7 @@ def test_a_server_that_is_away_is_waited_for_at_start_and_in_a_run(
         assert count(database, "ready_at IS NOT NULL AND condition IS NOT NULL", "workers") == 0
         run = database.run(lambda connection: resolve_run(connection, "first"))
         told = line(RunWatch(database, run, worker_timeout_seconds=60).snapshot())
-        assert f"alpha waits for {away.url}: no connection" in told
+        assert f"waits for {away.url}: no connection" in told
 
         serving = stack.enter_context(ExitStack())
         serving.enter_context(away.running())

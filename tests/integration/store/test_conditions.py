@@ -34,8 +34,8 @@ def test_a_condition_lasts_from_when_it_began_until_a_heartbeat_without_it(datab
         assert found.text == "waits for its server"
         assert 90.0 <= found.seconds < 91.0
         [process] = live_processes(connection, 60)
-        assert process.to_json()["condition"] == "waits for its server"
-        assert process.to_json()["condition_since"] == found.since.isoformat()
+        assert process.to_json({})["condition"] == "waits for its server"
+        assert process.to_json({})["condition_since"] == found.since.isoformat()
         workers.heartbeat(connection, worker)
         assert worker_conditions(connection, 60) == []
         workers.heartbeat(connection, worker, workers.Condition("waits for its server", 1.0))
