@@ -2,7 +2,8 @@
 
 Own servers, several coordinators, two processes for every model but the judge's; the instant engine answers. Runs are
 enqueued while faults strike, each ends and is compared with an undisturbed run of the same configuration, row for row.
-The last line of the output is one JSON object; the exit code is 1 where anything was different, lost or repeated.
+The last line of the output is one JSON object; the exit code is 1 where anything was different, lost or repeated,
+or a process ended that nobody killed.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Report:
     watches: list[Watch] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    exits: list[str] = field(default_factory=list)
     runs: int = 0
 
     def line(self, audit: Audit, repeated: int, seconds: float) -> dict[str, object]:
@@ -60,6 +62,7 @@ class Report:
             "differences": len(self.differences),
             "lost": len(self.lost),
             "repeated": repeated,
+            "exits": len(self.exits),
             "recovery_seconds_p50": _quantile(taken, 0.5),
             "recovery_seconds_p95": _quantile(taken, 0.95),
             "recovery_seconds_max": _quantile(taken, 1.0),
@@ -213,7 +216,10 @@ def main() -> int:
                 report.lost += [f"{name}: a problem is stuck"] * unfinished(database, name)
             for line in report.lost:
                 say(line)
-            if report.lost:
+            report.exits = fleet.exits
+            for line in report.exits:
+                say(line)
+            if report.lost or report.exits:
                 say(fleet.last_words())
         again = audit.unexplained(storm.crashes)
         for key in again[:5]:
@@ -222,7 +228,8 @@ def main() -> int:
         database.close()
     print(report.table())
     print(json.dumps(line))
-    return 1 if line["differences"] or line["lost"] or line["repeated"] or line["not_recovered"] else 0
+    wrong = ("differences", "lost", "repeated", "exits", "not_recovered")
+    return int(any(line[what] for what in wrong))
 
 
 def strike(storm: Storm, runs: Runs, group: list[str], report: Report) -> None:

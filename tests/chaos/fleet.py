@@ -16,12 +16,14 @@ from types import TracebackType
 from typing import Self
 
 from cord_worker.config import RunConfig
+from cord_worker.coordination.faults import VARIABLE
 from cord_worker.local.processes import ProcessId, identify
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 COORDINATOR = "coordinator"
 _MOST_FALLEN = 12
+_ENDING = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
 @dataclass(slots=True)
@@ -30,6 +32,8 @@ class _Member:
     process: ProcessId
     environment: dict[str, str]
     paused: bool = False
+    struck: bool = False
+    """Whether a test asked it to end, killed it, or had it kill itself."""
 
 
 @dataclass(slots=True)
@@ -41,6 +45,8 @@ class Fleet:
     environment: Mapping[str, str]
     members: dict[str, _Member] = field(default_factory=dict)
     restarts: int = 0
+    exits: list[str] = field(default_factory=list)
+    """Processes that ended though nobody killed them or asked them to end, with their exit codes."""
     _spawner: subprocess.Popen[str] | None = None
 
     @property
@@ -93,7 +99,7 @@ class Fleet:
             self._spawner.stdin.flush()
             process = identify(int(self._spawner.stdout.readline()))
             if process is not None:
-                self.members[name] = _Member(role, process, environment)
+                self.members[name] = _Member(role, process, environment, struck=VARIABLE in environment)
 
     def is_alive(self, name: str) -> bool:
         """Whether the process started last under this name lives."""
@@ -117,6 +123,7 @@ class Fleet:
     def signal(self, name: str, number: int) -> None:
         """Sends a signal, unless it is gone already."""
         if self.is_alive(name):
+            self.members[name].struck |= number in _ENDING
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid(name), number)
 
@@ -141,6 +148,11 @@ class Fleet:
     def revive(self) -> list[str]:
         """Starts whoever ended by itself again, as a supervisor would, without the fault it had; returns names."""
         fallen = [name for name, member in self.members.items() if not member.process.is_alive()]
+        self.exits += [
+            f"{name} ended by itself, exit code {self.exit_code(self.pid(name))}"
+            for name in fallen
+            if not self.members[name].struck
+        ]
         self.restarts += len(fallen)
         self.start(*fallen)
         return fallen

@@ -1,0 +1,9 @@
+"""The faults, by name, one file a topic. Each strikes and returns what it hit, to be watched until it has recovered.
+
+A new topic is a new file here and one line below.
+"""
+
+from chaos.kinds import broker, clocks, database, processes
+from chaos.kinds.storm import KINDS, SLOW, Storm, available
+
+__all__ = ["KINDS", "SLOW", "Storm", "available", "broker", "clocks", "database", "processes"]

@@ -1,0 +1,74 @@
+"""Faults of Redis and of what lies in it."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from chaos.kinds.storm import Storm, everything, kind
+from chaos.recovery import Watch
+from chaos.servers import stop_and_continue
+
+
+@kind("Redis emptied")
+def flush(storm: Storm) -> Watch:
+    def strike() -> None:
+        with storm.servers.client() as client:
+            client.flushall()
+
+    return everything(storm, "Redis emptied", strike)
+
+
+@kind("Redis killed")
+def kill_redis(storm: Storm) -> Watch:
+    def strike() -> None:
+        storm.servers.signal_redis(signal.SIGKILL)
+        storm.servers.await_redis_end()
+        time.sleep(storm.chance.random())
+        storm.servers.start_redis()
+
+    return everything(storm, "Redis killed", strike)
+
+
+@kind("Redis restarted")
+def restart_redis(storm: Storm) -> Watch:
+    def strike() -> None:
+        storm.servers.signal_redis(signal.SIGTERM)
+        storm.servers.await_redis_end()
+        storm.servers.start_redis()
+
+    return everything(storm, "Redis restarted", strike)
+
+
+@kind("Redis paused")
+def pause_redis(storm: Storm) -> Watch:
+    return everything(
+        storm,
+        "Redis paused",
+        lambda: stop_and_continue(storm.servers.redis.processes(), storm.chance.uniform(1, 4)),
+    )
+
+
+@kind("Redis connections dropped")
+def drop_redis(storm: Storm) -> Watch:
+    return everything(storm, "Redis connections dropped", storm.servers.drop_connections)
+
+
+@kind("messages doubled")
+def double(storm: Storm) -> Watch:
+    return everything(storm, "messages doubled", storm.servers.double)
+
+
+@kind("messages reordered")
+def reorder(storm: Storm) -> Watch:
+    return everything(storm, "messages reordered", lambda: storm.servers.shuffle(storm.chance))
+
+
+@kind("messages delayed")
+def delay(storm: Storm) -> Watch:
+    return everything(storm, "messages delayed", lambda: storm.servers.delay(storm.chance.uniform(1, 4)))
+
+
+@kind("messages lost")
+def lose(storm: Storm) -> Watch:
+    return everything(storm, "messages lost", lambda: storm.servers.lose(storm.chance))
