@@ -126,6 +126,8 @@ class Snapshot:
             "wrong": totals.checked - totals.correct,
             "undecided": totals.undecided,
             "mean_steps": totals.mean_steps,
+            "cut_answers": totals.cut_answers,
+            "full_contexts": totals.full_contexts,
             "tokens": totals.tokens,
             "teachers": {
                 teacher.name: {

@@ -131,7 +131,9 @@ class Replay:
         return "propose", {
             "turn": asdict(self._trial.teacher_turn(row)),
             "steps": self._trial.prefix(row),
-            "sampling": asdict(sampling_of(teacher, row.max_tokens, row.seed)),
+            "sampling": asdict(
+                sampling_of(teacher, row.max_tokens, row.seed, answer_tokens=self._trial.config.search.answer_tokens)
+            ),
         }
 
     def _score(self, row: CandidateRequests) -> tuple[str, dict[str, Any]]:

@@ -114,5 +114,5 @@ def enqueue(
         print_json(enqueued.to_json())
     else:
         click.echo(enqueued.sentence())
-        for line in enqueued.notes.lines():
+        for line in enqueued.lines():
             click.echo(shown(line))

@@ -18,6 +18,7 @@ from cord_worker.export.report import ExportReport
 from cord_worker.operations.session import Worked
 from cord_worker.progress import console, duration, figure, percent, shown
 from cord_worker.store.sample_queries import candidates_of_best_problem
+from cord_worker.store.status import Totals
 
 
 def print_summary(outcome: Worked[ExportReport], output: str, *, as_json: bool) -> None:
@@ -98,6 +99,7 @@ def _rows(outcome: Worked[ExportReport], output: str) -> list[tuple[str, str]]:
         ),
         ("mean score", figure(totals.mean_score)),
         ("mean steps", figure(totals.mean_steps, 1)),
+        *_cut_short(totals),
         ("winning steps by", shares or "-"),
         ("candidates", ", ".join(f"{number:,} {state}" for state, number in totals.candidates.items() if number)),
         ("tokens", f"{totals.tokens:,} generated, {totals.scored_tokens:,} read by the prover"),
@@ -105,6 +107,16 @@ def _rows(outcome: Worked[ExportReport], output: str) -> list[tuple[str, str]]:
         ("trajectories", f"{shown(output)} ({outcome.result.exported:,})"),
         ("logs", shown(str(outcome.logs))),
     ]
+
+
+def _cut_short(totals: Totals) -> list[tuple[str, str]]:
+    """What did not fit, where something did not."""
+    found = []
+    if totals.cut_answers:
+        found.append(f"{totals.cut_answers:,} final answers, at search.answer_tokens")
+    if totals.full_contexts:
+        found.append(f"the thinking of {totals.full_contexts:,}, as no model's context has room for more")
+    return [("cut short", "; ".join(found))] if found else []
 
 
 def _program() -> str:

@@ -360,7 +360,7 @@ class ModelWorker:
     async def _propose_one(self, lease: LeasedProposal, context: RunContext) -> ProposalResult:
         search, segmentation = context.search, context.segmentation
         row, teacher = context.teacher(lease.teacher_id)
-        sampling = sampling_of(teacher, lease.max_tokens, lease.seed)
+        sampling = sampling_of(teacher, lease.max_tokens, lease.seed, answer_tokens=context.config.search.answer_tokens)
         if lease.sources:
             return await integrated(
                 self._engine, self._repairers, context, lease, system_prompt=row.system_prompt, sampling=sampling
@@ -613,8 +613,9 @@ def _account_tokens(kind: str, prompt: int | None, cached: int | None, completio
         metrics.TOKENS.labels(kind, direction).inc(tokens or 0)
 
 
-def sampling_of(teacher: TeacherConfig, max_tokens: int, seed: int) -> Sampling:
-    """The settings of one of the teacher's requests; `max_tokens` in its own tokens."""
+def sampling_of(teacher: TeacherConfig, max_tokens: int, seed: int, *, answer_tokens: int = 0) -> Sampling:
+    """The settings of one of the teacher's requests; `max_tokens`, and the `answer_tokens` for which the context is to
+    have room afterwards, in its own tokens."""
     return Sampling(
         temperature=teacher.temperature,
         top_p=teacher.top_p,
@@ -623,6 +624,7 @@ def sampling_of(teacher: TeacherConfig, max_tokens: int, seed: int) -> Sampling:
         repetition_penalty=teacher.repetition_penalty,
         max_tokens=max_tokens,
         seed=seed,
+        answer_tokens=answer_tokens,
     )
 
 

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Self
 
 from tokenizers import Tokenizer
@@ -88,6 +88,11 @@ class TextCodec:
         ids = tuple(self._continuing.encode(self.tags.own(opening), add_special_tokens=False).ids)
         candidate = self._joined(turn, scoring_pieces(steps, turn.segmentation))
         return [*_ready_to_continue(turn, candidate), ids]
+
+    @cached_property
+    def answer_opening_tokens(self) -> int:
+        """Tokens of what closes the thinking before a final answer."""
+        return len(self._continuing.encode(self.tags.own(ANSWER_OPENING), add_special_tokens=False).ids)
 
     def reply(self, turn: Turn) -> list[Ids]:
         """The turn alone, after which a model replies."""

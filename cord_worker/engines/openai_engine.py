@@ -58,6 +58,7 @@ from cord_worker.engines.openai_scoring import Rows, prompt_rows
 from cord_worker.engines.openai_server import Server, probe, tags_of_model
 from cord_worker.engines.openai_tokenizer import ServerTokenizer, load_tokenizer
 from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Sampling, Turn, to_nobody
+from cord_worker.engines.room import tokens_allowed
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import (
     EngineError,
@@ -218,8 +219,6 @@ class OpenAiEngine(LanguageHead):
         self, kind: TextKind, turn: Turn, steps: Sequence[str], sampling: Sampling, opening: str = ANSWER_OPENING
     ) -> Generation:
         started = time.monotonic()
-        if sampling.max_tokens < 1:
-            raise RequestError(f"max_tokens is {sampling.max_tokens}; ask for at least one token")
         prompt, prompt_tokens, characters = self._prompt(kind, turn, steps, opening)
         prefill = self._prefill(kind, prompt)
         server, ends = self._server, ends_of(turn.segmentation, kind, self._tags)
@@ -227,7 +226,7 @@ class OpenAiEngine(LanguageHead):
             "model": server.model,
             **prompt,
             **sampling_fields(server.kind, sampling),
-            **ending_fields(server.kind, ends, self._room(prompt_tokens, sampling.max_tokens)),
+            **ending_fields(server.kind, ends, self._allowed(kind, sampling, prompt_tokens)),
         }
         path = "/chat/completions" if server.api == "chat" else "/completions"
         streams = prefill is not None or is_ended_here(server.kind, ends)
@@ -300,17 +299,10 @@ class OpenAiEngine(LanguageHead):
         ids = [token for piece in tokenizer.codec.reply(turn) for token in piece]
         return {"prompt": ids}, len(ids), 0
 
-    def _room(self, prompt_tokens: int | None, max_tokens: int) -> int:
-        if self._max_model_len is None or prompt_tokens is None:
-            return max_tokens
-        room = self._max_model_len - prompt_tokens
-        if room < 1:
-            raise TooLongError(
-                f"the prompt takes {prompt_tokens} tokens, but the context holds {self._max_model_len} and needs room "
-                "for the text; shorten the question or passage, lower search.thinking_tokens or raise the server's "
-                "context length"
-            )
-        return min(max_tokens, room)
+    def _allowed(self, kind: TextKind, sampling: Sampling, prompt_tokens: int | None) -> int:
+        codec = None if self._tokenizer is None else self._tokenizer.codec
+        context = None if prompt_tokens is None else self._max_model_len
+        return tokens_allowed(kind, sampling, prompt=prompt_tokens or 0, context=context, codec=codec)
 
     async def _check(self) -> None:
         """Raises EngineError where the server is not what it was at start, or does not do what it did then."""

@@ -36,7 +36,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Sampling settings of one request; temperature 0 is greedy, top_k 0 considers every token."""
+    """Sampling settings of one request; temperature 0 is greedy, top_k 0 considers every token.
+
+    `answer_tokens` are kept free in the context after a step or a trajectory: the final answer must fit, too.
+    """
 
     temperature: float
     top_p: float
@@ -45,6 +48,7 @@ class Sampling:
     repetition_penalty: float
     max_tokens: int
     seed: int
+    answer_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

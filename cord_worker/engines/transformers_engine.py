@@ -19,6 +19,7 @@ from cord_worker.engines.heads import LanguageHead
 from cord_worker.engines.loading import LoadedModel, load_model
 from cord_worker.engines.prefix_cache import Ids
 from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
+from cord_worker.engines.room import tokens_allowed
 from cord_worker.engines.runner import ModelRunner, ScoreTask
 from cord_worker.engines.sampling import RowSampling
 from cord_worker.engines.settings import EngineSettings
@@ -141,14 +142,7 @@ class TransformersEngine(LanguageHead):
 
     def _generation_job(self, kind: TextKind, turn: Turn, pieces: list[Ids], sampling: Sampling) -> GenerationJob:
         length = sum(map(len, pieces))
-        room = self.max_model_len - length
-        if room < 1:
-            raise TooLongError(
-                f"the prompt takes {length} tokens, but the context holds {self.max_model_len} and needs room for "
-                "the text; shorten the question or passage, lower search.thinking_tokens or raise max_model_len"
-            )
-        if sampling.max_tokens < 1:
-            raise RequestError(f"max_tokens is {sampling.max_tokens}; ask for at least one token")
+        allowed = tokens_allowed(kind, sampling, prompt=length, context=self.max_model_len, codec=self._codec)
         return GenerationJob(
             kind=kind,
             segmentation=turn.segmentation,
@@ -161,7 +155,7 @@ class TransformersEngine(LanguageHead):
                 repetition_penalty=sampling.repetition_penalty,
                 seed=sampling.seed,
             ),
-            max_tokens=min(sampling.max_tokens, room),
+            max_tokens=allowed,
         )
 
 

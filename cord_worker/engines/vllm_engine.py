@@ -16,6 +16,7 @@ from cord_worker.engines.heads import LanguageHead
 from cord_worker.engines.prefix_cache import Ids
 from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
 from cord_worker.engines.remembered import Remembered
+from cord_worker.engines.room import tokens_allowed
 from cord_worker.engines.vllm_host import VllmHost
 from cord_worker.errors import EngineFaultError, NotFiniteError, RequestError, TooLongError
 from cord_worker.prompting.scoring import predictive_perplexity
@@ -121,17 +122,10 @@ class VllmEngine(VllmHost, LanguageHead):
     async def _generate(self, kind: TextKind, turn: Turn, pieces: list[Ids], sampling: Sampling) -> Generation:
         started = time.monotonic()
         ids = [token for piece in pieces for token in piece]
-        room = self._max_length - len(ids)
-        if room < 1:
-            raise TooLongError(
-                f"the prompt takes {len(ids)} tokens, but the context holds {self._max_length} and needs room for "
-                "the text; shorten the question or passage, lower search.thinking_tokens or raise max_model_len"
-            )
-        if sampling.max_tokens < 1:
-            raise RequestError(f"max_tokens is {sampling.max_tokens}; ask for at least one token")
+        allowed = tokens_allowed(kind, sampling, prompt=len(ids), context=self._max_length, codec=self._codec)
         ends = ends_of(turn.segmentation, kind, self._codec.tags)
         watch = EndWatch(self._codec, ends, pieces[-1])
-        parameters = self._sampling_parameters(sampling, ends, min(sampling.max_tokens, room))
+        parameters = self._sampling_parameters(sampling, ends, allowed)
         for tries_left in reversed(range(_TRIES)):
             written = _Written(watch if ends.stop_strings is None else None)
             output = await self._generated(ids, parameters, _LATER, written.is_over)

@@ -61,6 +61,7 @@ def run_checks(settings: Settings, config_path: Path | None) -> list[Finding]:
         lambda: _broker(settings),
         lambda: iter(config_findings),
         lambda: _models(config),
+        lambda: _contexts(config),
         lambda: _devices(config),
         lambda: _disk(settings),
     )
@@ -184,6 +185,23 @@ def _model(subject: str, model: ModelConfig) -> Finding:
         return Finding(Level.FAIL, subject, f"{location} holds no config.json", "name a folder in Hugging Face format")
     kind = "bundled" if model.path.startswith(BUNDLED_PREFIX) else location
     return Finding(Level.OK, subject, f"{kind}, {model.engine}, {model.dtype}, device {model.device}")
+
+
+def _contexts(config: RunConfig | None) -> Iterator[Finding]:
+    if config is None:
+        return
+    from cord_worker.operations.fitting import ContextCheck
+
+    try:
+        fits = ContextCheck(config).fits
+    except CordError as error:
+        yield Finding(Level.WARN, "contexts", f"not counted: {error}", "correct the model's tokenizer or chat template")
+        return
+    for fit in fits:
+        level = Level.OK if fit.has_room else Level.WARN if fit.holds_a_step else Level.FAIL
+        facts = f"{fit.context:,} tokens, of which {fit.overhead:,} for the template, {fit.thinking:,} thinking, "
+        facts += f"{fit.end:,} {fit.end_name}: {max(0, fit.room):,} left for the question"
+        yield Finding(level, f"context of {fit.role}", facts, fit.shortage)
 
 
 def _devices(config: RunConfig | None) -> Iterator[Finding]:

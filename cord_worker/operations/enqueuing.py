@@ -23,7 +23,7 @@ from cord_worker.dataset import (
 )
 from cord_worker.errors import ConfigError
 from cord_worker.operations.dataset_notes import DatasetNotes
-from cord_worker.operations.fitting import ContextCheck
+from cord_worker.operations.fitting import ContextCheck, room_remarks
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import EnqueueReport, enqueue
 from cord_worker.verify.rows import with_known_methods
@@ -71,12 +71,14 @@ class DatasetSource:
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """What became of a dataset; `rejects` is the file that holds the refused rows, if any."""
+    """What became of a dataset; `rejects` is the file that holds the refused rows, if any, `remarks` say what the
+    models' contexts have no room for."""
 
     report: EnqueueReport
     rejects: Path | None
     dry_run: bool
     notes: DatasetNotes
+    remarks: list[str] = field(default_factory=list)
 
     def sentence(self) -> str:
         """For people."""
@@ -102,7 +104,12 @@ class Enqueued:
             "rejects_file": None if self.rejects is None else str(self.rejects),
             "dry_run": self.dry_run,
             "changes": self.notes.to_json(),
+            "remarks": self.remarks,
         }
+
+    def lines(self) -> list[str]:
+        """For people: what reading the dataset changed, and the remarks."""
+        return [*self.notes.lines(), *self.remarks]
 
 
 @dataclass(slots=True)
@@ -164,11 +171,12 @@ def enqueue_dataset(
     """Enqueues the dataset in one transaction: all of it, or with `skip_invalid` all its good rows, or nothing.
 
     Refused rows are written beside the dataset after the commit, in the place of those of an earlier time.
-    Raises DatasetError, RunConflict, StoreError.
+    Raises DatasetError, RunConflict, StoreError; ConfigError where a model has no room for a step and an answer.
     """
     name = run_name or default_run_name(source.path, config)
     if not NAME_PATTERN.match(name):
         raise ConfigError(f"run name {name!r} may hold letters, digits, '_', '.' and '-' only, at most 63")
+    remarks = room_remarks(config)
     notes = DatasetNotes()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as spool:
         on_rejected = _spooled(spool) if source.skip_invalid else None
@@ -178,9 +186,9 @@ def enqueue_dataset(
                 if dry_run:
                     raise _DryRunError(report)
         except _DryRunError as ended:
-            return Enqueued(ended.report, None, dry_run=True, notes=notes)
+            return Enqueued(ended.report, None, dry_run=True, notes=notes, remarks=remarks)
         rejects = _keep_rejects(source.path, spool) if report.rejected else None
-    return Enqueued(report, rejects, dry_run=False, notes=notes)
+    return Enqueued(report, rejects, dry_run=False, notes=notes, remarks=remarks)
 
 
 def validate_dataset(source: DatasetSource, config: RunConfig | None = None) -> Validation:

@@ -7,6 +7,8 @@ known answer.
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from cord_worker.config import ModelConfig, RunConfig
 from cord_worker.dataset import ProblemRecord
-from cord_worker.errors import CordError
+from cord_worker.errors import ConfigError, CordError
 
 if TYPE_CHECKING:
     from cord_worker.engines.encoding import TextCodec
     from cord_worker.prompting.trajectory import Segmentation
 
 _MOST_NAMED = 5
+_LEAST_STEP = 16
+"""Tokens: what a step takes at least, its marker included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +61,45 @@ class Fit:
         return self.context - self.overhead - self.thinking - self.end
 
     @property
+    def end_name(self) -> str:
+        """What the trajectory is followed by."""
+        return "closing part" if self.role == "prover" else "answer"
+
+    @property
     def has_room(self) -> bool:
         """Whether a problem with the shortest answer fits."""
         return self.context - self.overhead - self.thinking - self.least_end > 0
 
+    @property
+    def holds_a_step(self) -> bool:
+        """Whether there is room for the beginning of a step, its end kept free."""
+        return self.context - self.overhead - self.least_end > _LEAST_STEP
+
+    @property
+    def shortage(self) -> str:
+        """What follows where there is no room, and what to do; empty where there is."""
+        if self.has_room:
+            return ""
+        advice = "lower search.thinking_tokens or search.answer_tokens, or raise max_model_len"
+        if not self.holds_a_step:
+            return f"there is no room for a single step: {advice}"
+        return f"trajectories end where the context is full, before search.thinking_tokens are used up: {advice}"
+
     def line(self) -> str:
         """For people."""
-        ends = "closing part" if self.role == "prover" else "answer"
         head = (
             f"{self.role} (model {self.model!r}): context {self.context:,} tokens - {self.overhead:,} of the template "
-            f"- {self.thinking:,} thinking - {self.end:,} {ends} = room for {max(0, self.room):,} of the question"
+            f"- {self.thinking:,} thinking - {self.end:,} {self.end_name} = room for {max(0, self.room):,} of the "
+            "question"
         )
         if not self.has_room:
-            head += (
-                "; trajectories end where the context is full: lower search.thinking_tokens or search.answer_tokens, "
-                "or raise max_model_len"
-            )
+            head += f"; {self.shortage}"
         longest = f"; the longest takes {self.longest:,} ({self.longest_at})" if self.longest_at else ""
         return f"{head}{longest}; {self.count:,} do not fit" if self.count else f"{head}{longest}; all fit"
 
     def named(self) -> list[str]:
         """For people: the first problems that do not fit."""
-        ends = "closing part" if self.role == "prover" else "answer"
+        ends = self.end_name
         lines = [
             f"{found.location}: id {found.key!r} does not fit {self.role} (model {self.model!r}): {found.prompt:,} "
             f"prompt + {found.thinking:,} thinking + {found.end:,} {ends} = "
@@ -210,3 +231,45 @@ def _tokenizer_and_context(model: ModelConfig) -> tuple[TextCodec, int]:
     except Exception as error:  # transformers and remote code raise whatever they like
         raise CordError(f"the configuration in {location} could not be read ({type(error).__name__})") from error
     return tokenizer.codec, max_length_of(settings, config.get_text_config())
+
+
+def room_remarks(config: RunConfig) -> list[str]:
+    """What the budgets come to where a model's declared context is too short for them; reads no tokenizer, so it is
+    quick, and what the question takes comes on top (`ContextCheck` counts it).
+
+    Raises ConfigError where a context does not even hold the final answer and a step.
+    """
+    search, remarks = config.search, []
+    readers = [(f"teacher {one.name!r}", one.model, search.answer_tokens) for one in config.teachers]
+    readers += [("the prover", config.scorer.model, 0)] if config.is_scored else []
+    for role, name, end in readers:
+        context = declared_context(config.models[name])
+        if context is None:
+            continue
+        kept = f" with {end:,} kept for the final answer (search.answer_tokens)" if end else ""
+        facts = f"{role}: the context of model {name!r} holds {context:,} tokens"
+        if context - end <= _LEAST_STEP:
+            raise ConfigError(
+                f"{facts}, which leaves no room for a step{kept}. Lower search.answer_tokens or raise max_model_len"
+            )
+        if context < search.thinking_tokens + end:
+            remarks.append(
+                f"{facts}: thinking ends after {context - end:,} less the question's{kept}, not after "
+                f"search.thinking_tokens = {search.thinking_tokens:,}"
+            )
+    return remarks
+
+
+def declared_context(model: ModelConfig) -> int | None:
+    """The context that the configuration or the model's folder names; None where that takes more than a look."""
+    if model.engine == "instant":
+        return None
+    own = None
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads((Path(model.location()) / "config.json").read_text(encoding="utf-8"))
+        inner = found.get("text_config") if isinstance(found, dict) else None
+        for document in (inner, found):
+            if isinstance(document, dict) and own is None:
+                values = [document.get(name) for name in ("max_position_embeddings", "n_positions")]
+                own = next((value for value in values if isinstance(value, int) and value > 0), None)
+    return model.max_model_len or own

@@ -105,7 +105,7 @@ def work_through(
         ):
             enqueued = enqueue_dataset(database, task.source, task.config, task.run_name)
             view.say(enqueued.sentence())
-            for line in enqueued.notes.lines():
+            for line in enqueued.lines():
                 view.say(line)
             run = database.run(lambda connection: _runnable(connection, enqueued.report.run_id))
             _name_others(database.run(unfinished_runs), run, view.say)

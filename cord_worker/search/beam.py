@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cord_worker.search.diversity import diverse_order
 from cord_worker.search.seeds import random_merit
@@ -166,6 +166,34 @@ def marked_invalid(candidates: Iterable[Candidate]) -> dict[int, InvalidReason]:
         for candidate in candidates
         if candidate.invalid_reason is not None
     }
+
+
+def finished_of(beam: Beam, candidates: Iterable[Candidate]) -> Beam:
+    """The members of `beam` whose thinking is over, after a step whose `candidates` extended the others: those that
+    were finished before, and those for whose extensions no model had room (Finish.CONTEXT)."""
+    full = without_room(candidates)
+    ended = (
+        replace(trajectory, finish=Finish.CONTEXT) if trajectory.candidate_id in full else trajectory
+        for trajectory in beam
+    )
+    return tuple(trajectory for trajectory in ended if trajectory.finish is not None)
+
+
+def without_room(candidates: Iterable[Candidate]) -> set[int | None]:
+    """The parents all of whose candidates were too long for a model."""
+    fits: dict[int | None, bool] = {}
+    for candidate in candidates:
+        too_long = candidate.invalid_reason == InvalidReason.TOO_LONG
+        fits[candidate.parent_id] = fits.get(candidate.parent_id, False) or not too_long
+    return {parent for parent, has_room in fits.items() if not has_room}
+
+
+def no_room_to_write(candidates: Iterable[Candidate]) -> bool:
+    """Whether no teacher could begin a candidate, as its context is full: it could not with another seed either."""
+    return all(
+        candidate.invalid_reason == InvalidReason.TOO_LONG and candidate.finish_reason is None
+        for candidate in candidates
+    )
 
 
 def finish_of(candidate: Candidate, settings: SearchSettings, *, is_last: bool = False) -> Finish | None:

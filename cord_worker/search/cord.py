@@ -5,7 +5,7 @@
         every teacher proposes the next step of every live trajectory      `initial`, `Expand`
         the prover scores every candidate
         the B best of candidates and finished trajectories are the beam    `decide`
-    (all are, where the problem's budget of tokens is spent)
+    (all are, where the problem's budget of tokens is spent; one is, for whose next step no model has room)
 
 `decide` is one turn of that loop, as a function of stored rows.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cord_worker.search.beam import select, winner
+from cord_worker.search.beam import finished_of, no_room_to_write, select, winner
 from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
 from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure, live_parents
 from cord_worker.search.types import Beam, Candidate, Expansion, SearchSettings, SeedScope
@@ -40,12 +40,12 @@ def decide(
 ) -> Decision:
     """The B best over the whole pool go on; see `decision.Pipeline.decide`."""
     check_complete(_expansions(settings, scope, teachers, step=step, round=round, beam=beam), candidates)
-    finished = tuple(trajectory for trajectory in beam if trajectory.finish is not None)
+    finished = finished_of(beam, candidates)
     is_last = settings.are_spent(spent)
     selection = select(candidates, finished, settings, scope, is_last=is_last)
 
     if not selection.ranking:
-        if round + 1 < settings.max_rounds and not is_last:
+        if round + 1 < settings.max_rounds and not is_last and not no_room_to_write(candidates):
             again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam)
             return Retry(round=round + 1, invalid=selection.invalid, expansions=again)
         if not finished:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from cord_worker.search.beam import select, winner
+from cord_worker.search.beam import no_room_to_write, select, winner
 from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
 from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure
 from cord_worker.search.types import Beam, Candidate, Expansion, SearchError, SearchSettings, SeedScope
@@ -42,7 +42,7 @@ def decide(
             invalid=selection.invalid,
             winner=winner(selection.beam, settings, scope),
         )
-    if round + 1 < settings.max_rounds:
+    if round + 1 < settings.max_rounds and not no_room_to_write(candidates):
         again = _expansions(settings, scope, teachers, round=round + 1)
         return Retry(round=round + 1, invalid=selection.invalid, expansions=again)
     return Fail(invalid=selection.invalid, reason=failure(step, round, selection.invalid))

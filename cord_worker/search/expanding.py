@@ -111,6 +111,11 @@ def failure(step: int, round: int, invalid: dict[int, InvalidReason], *, spent_u
     counts = Counter(invalid.values())
     listed = ", ".join(f"{counts[reason]} {reason}" for reason in InvalidReason if counts[reason])
     budget = ", search.total_tokens is spent" if spent_up else ""
+    if counts[InvalidReason.TOO_LONG] == len(invalid):
+        budget += (
+            "; `cordctl validate` says what does not fit: lower search.thinking_tokens or search.answer_tokens, or "
+            "raise max_model_len"
+        )
     return (
         f"all {len(invalid)} candidates of step {step} are invalid in the last of {round + 1} rounds ({listed})"
         f"{budget}, and no finished trajectory holds a slot"

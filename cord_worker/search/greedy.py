@@ -10,7 +10,7 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 
-from cord_worker.search.beam import rank_key, select, winner
+from cord_worker.search.beam import finished_of, no_room_to_write, rank_key, select, winner
 from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
 from cord_worker.search.expanding import Parent, check_complete, expansions, failure, live_parents
 from cord_worker.search.types import (
@@ -44,7 +44,7 @@ def decide(
 ) -> Decision:
     """The best candidate of every chain goes on; see `decision.Pipeline.decide`."""
     check_complete(_expansions(settings, scope, teachers, step=step, round=round, beam=beam), candidates)
-    kept: list[Trajectory] = [trajectory for trajectory in beam if trajectory.finish is not None]
+    kept: list[Trajectory] = list(finished_of(beam, candidates))
     valid: list[Trajectory] = []
     invalid: dict[int, InvalidReason] = {}
     everyone = dataclasses.replace(settings, beam_width=len(candidates))
@@ -56,7 +56,7 @@ def decide(
         kept += selection.beam[:1]
 
     if not valid:
-        if round + 1 < settings.max_rounds and not is_last:
+        if round + 1 < settings.max_rounds and not is_last and not no_room_to_write(candidates):
             again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam)
             return Retry(round=round + 1, invalid=invalid, expansions=again)
         if not kept:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from cord_worker.search.beam import select
+from cord_worker.search.beam import no_room_to_write, select
 from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
 from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure
 from cord_worker.search.seeds import candidate_seed, lineage
@@ -47,7 +47,7 @@ def decide(
     check_complete(_expansions(settings, scope, teachers, step=step, round=round, beam=beam), candidates)
     selection = select(candidates, (), dataclasses.replace(settings, beam_width=len(candidates)), scope)
     if not selection.ranking:
-        if round + 1 < settings.max_rounds:
+        if round + 1 < settings.max_rounds and not no_room_to_write(candidates):
             again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam)
             return Retry(round=round + 1, invalid=selection.invalid, expansions=again)
         reason = failure(step, round, selection.invalid)

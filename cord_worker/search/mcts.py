@@ -17,6 +17,7 @@ trajectory. What the paper leaves open, decided here:
 - The rollout is written by the new node's author: it just made the best step here and has the prefix in its cache.
 - A new node that ends the thinking is a finished trajectory and counts as one on its path. Where it is the best new
   node, it takes the place of the rollout. A rollout is one candidate: its steps are no nodes of the tree.
+- A node for whose next steps, or whose rollout, no model has room is a finished trajectory, too.
 - An iteration is spent whatever comes of it. A node whose next steps are all invalid in the last round is not gone to
   again, a rollout that is invalid in the last round counts nowhere; the search ends early where no node is left.
 
@@ -33,7 +34,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from cord_worker.search.beam import RankKey, finish_of, merit, rank_key, select, winner
+from cord_worker.search.beam import RankKey, finish_of, merit, no_room_to_write, rank_key, select, winner, without_room
 from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
 from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure, live_parents
 from cord_worker.search.types import (
@@ -46,6 +47,7 @@ from cord_worker.search.types import (
     SeedScope,
     Trajectory,
 )
+from cord_worker.search.types import Finish as Finished
 
 READS_EARLIER = True
 
@@ -75,7 +77,7 @@ def decide(
     is_last = settings.are_spent(spent)
     everyone = dataclasses.replace(settings, beam_width=len(current))
     selection = select(current, (), everyone, scope, is_last=is_last)
-    if not selection.ranking and round + 1 < settings.max_rounds and not is_last:
+    if not selection.ranking and round + 1 < settings.max_rounds and not is_last and not no_room_to_write(current):
         again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam, whole=whole)
         return Retry(round=round + 1, invalid=selection.invalid, expansions=again)
 
@@ -126,8 +128,11 @@ class SearchTree:
         self._parents = {candidate.id: candidate.parent_id for candidate in everyone}
         self._extended = {candidate.parent_id for candidate in steps}
         self._step_ids = {candidate.id for candidate in steps}
+        full = without_room(everyone)
         self._trajectories = {trajectory.candidate_id: trajectory for trajectory in new} | {
-            candidate.id: Trajectory.of(candidate, finish_of(candidate, settings))
+            candidate.id: Trajectory.of(
+                candidate, Finished.CONTEXT if candidate.id in full else finish_of(candidate, settings)
+            )
             for candidate in earlier
             if candidate.invalid_reason is None
         }

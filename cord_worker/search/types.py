@@ -63,6 +63,8 @@ class Finish(StrEnum):
     """The thinking budget ran out."""
     MAX_STEPS = "max_steps"
     """The step cap was reached."""
+    CONTEXT = "context"
+    """No model has room for a longer trajectory, the final answer included."""
     TOTAL_TOKENS = "total_tokens"
     """The problem's budget of generated tokens was spent."""
 

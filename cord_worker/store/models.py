@@ -441,7 +441,10 @@ class Trajectory(Base):
     )
     steps: Mapped[int] = mapped_column(Integer, comment="Number of steps.")
     score: Mapped[float | None] = mapped_column(Double, comment="Score of its last step; NULL where nothing is scored.")
-    finish: Mapped[str] = mapped_column(Text, comment="think_end, eos, thinking_budget, max_steps or total_tokens.")
+    finish: Mapped[str] = mapped_column(
+        Text,
+        comment="think_end, eos, thinking_budget, max_steps, context (no model has room for more) or total_tokens.",
+    )
     winner: Mapped[bool] = mapped_column(
         Boolean, server_default=false(), comment="The problem's result; samples have none."
     )

@@ -127,6 +127,21 @@ class EngineContract:
         assert isinstance(fine, Generation), fine
         subject.check_alive()
 
+    def test_a_step_leaves_room_for_the_final_answer(self, subject: Subject) -> None:
+        context = getattr(subject.engine, "max_model_len", None)
+        if context is None:
+            pytest.skip("the engine does not know its context")
+        request = subject.to_marker
+        whole = subject.run(subject.propose(request))
+        left = context - whole.prompt_tokens
+        # How much closes the thinking is the model's own; where a first token fits, it is all that is written.
+        outcomes = subject.outcomes(*(subject.propose(request, answer_tokens=left - less) for less in range(16)))
+        refused, written = ([one for one in outcomes if isinstance(one, kind)] for kind in (TooLongError, Generation))
+        assert refused
+        assert all("final answer" in str(error) for error in refused)
+        assert (written[0].completion_tokens, written[0].finish_reason) == (1, FinishReason.LENGTH)
+        assert whole.text.startswith(written[0].text)
+
     def test_a_score_that_is_no_number_fails_alone_and_says_so(self, subject: Subject) -> None:
         if subject.poisoned is None:
             pytest.skip("no test can have this engine compute NaN")

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from cord_worker.config import RunConfig
+from cord_worker.errors import ConfigError
 from cord_worker.operations.enqueuing import DatasetSource, validate_dataset
+from cord_worker.operations.fitting import room_remarks
 
 CONFIG = """
 [models.planner]
@@ -77,3 +79,22 @@ def test_without_a_configuration_no_model_is_looked_at(source: DatasetSource) ->
     found = validate_dataset(source)
     assert found.fitting is None
     assert found.is_sound
+
+
+def test_a_thinking_budget_that_does_not_fit_is_said_without_a_tokenizer() -> None:
+    assert room_remarks(config(64)) == []
+    (remark,) = room_remarks(config(512))
+    assert "teacher 'first': the context of model 'planner' holds 256 tokens" in remark
+    assert "thinking ends after 224 less the question's" in remark
+    assert "search.thinking_tokens = 512" in remark
+    assert len(room_remarks(config(4096))) == 2, "the prover's 1,024 are too few, too"
+
+
+def test_a_context_without_room_for_a_step_and_its_answer_is_refused() -> None:
+    tight = RunConfig.parse(
+        CONFIG.format(thinking=64).replace("answer_tokens = 32", "answer_tokens = 250"),
+        source="cord.toml",
+        folder=Path("/"),
+    )
+    with pytest.raises(ConfigError, match=r"no room for a step with 250 kept for the final answer.*Lower search"):
+        room_remarks(tight)

@@ -329,3 +329,64 @@ def test_a_spent_tree_search_makes_no_rollout_of_its_last_nodes() -> None:
     assert isinstance(end, Finish)
     assert len(everyone) == len(TEACHERS)
     assert {member.finish for member in end.beam} == {FinishKind.TOTAL_TOKENS}
+
+
+NO_ROOM = {
+    "text": "",
+    "score": None,
+    "thinking_tokens": None,
+    "finish_reason": None,
+    "invalid_reason": InvalidReason.TOO_LONG.value,
+}
+"""What a candidate is that its teacher could not begin, as its context was full."""
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+def test_where_no_model_has_room_for_a_longer_one_the_thinking_ends_and_the_trajectory_wins(name: str) -> None:
+    pipeline = PIPELINES[name]
+    first = pipeline.initial(SETTINGS, SCOPE, TEACHERS)
+    known = proposed(first.expansions)
+    second = decided(pipeline, first, known)
+    assert isinstance(second, Expand)
+    end: Decision = second
+    while isinstance(end, Expand):
+        full = proposed(end.expansions, len(known) + 1, **NO_ROOM)
+        end = decided(pipeline, end, full, earlier=known)
+        known += full
+    assert isinstance(end, Finish), "nothing is tried again that cannot fit with another seed either"
+    assert end.winner == end.beam[0]
+    assert {member.finish for member in end.beam} == {FinishKind.CONTEXT}
+    assert {member.candidate_id for member in end.beam} <= {one.id for one in known if one.invalid_reason is None}
+
+
+def test_a_trajectory_without_room_keeps_its_slot_beside_those_that_go_on() -> None:
+    cord = PIPELINES["cord"]
+    first = cord.initial(SETTINGS, SCOPE, TEACHERS)
+    second = decided(cord, first, proposed(first.expansions))
+    assert isinstance(second, Expand)
+    full = second.beam[1].candidate_id
+    step = [
+        candidate(item, 100 + place, **(NO_ROOM if item.parent_id == full else {"score": 1e-6}))
+        for place, item in enumerate(second.expansions)
+    ]
+    third = decided(cord, second, step)
+    assert isinstance(third, Expand)
+    assert [member.finish for member in third.beam if member.candidate_id == full] == [FinishKind.CONTEXT]
+    assert full not in {item.parent_id for item in third.expansions}
+
+
+@pytest.mark.parametrize("name", sorted(PIPELINES))
+def test_a_question_that_fits_no_model_is_not_tried_again(name: str) -> None:
+    pipeline = PIPELINES[name]
+    first = pipeline.initial(SETTINGS, SCOPE, TEACHERS)
+    failed = decided(pipeline, first, proposed(first.expansions, **NO_ROOM))
+    assert isinstance(failed, Fail)
+    assert f"({len(first.expansions)} too_long)" in failed.reason
+    assert "raise max_model_len" in failed.reason
+
+
+def test_what_is_too_long_for_the_prover_alone_is_tried_again_as_it_may_come_out_shorter() -> None:
+    cord = PIPELINES["cord"]
+    first = cord.initial(SETTINGS, SCOPE, TEACHERS)
+    long = proposed(first.expansions, score=None, thinking_tokens=None, invalid_reason=InvalidReason.TOO_LONG.value)
+    assert isinstance(decided(cord, first, long), Retry)
