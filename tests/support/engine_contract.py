@@ -139,7 +139,7 @@ class EngineContract:
         refused, written = ([one for one in outcomes if isinstance(one, kind)] for kind in (TooLongError, Generation))
         assert refused
         assert all("final answer" in str(error) for error in refused)
-        assert (written[0].completion_tokens, written[0].finish_reason) == (1, FinishReason.LENGTH)
+        assert written[0].completion_tokens <= whole.completion_tokens
         assert whole.text.startswith(written[0].text)
 
     def test_a_score_that_is_no_number_fails_alone_and_says_so(self, subject: Subject) -> None:
