@@ -232,6 +232,7 @@ def _consume(
             settings.ready_file.touch()
 
     PROCESS.engine_died = engine_died
+    PROCESS.describe_broker = presence.describe_broker
     signals.worker_ready.connect(begin, weak=False)
     signals.worker_shutting_down.connect(shut_down, weak=False)
     worker.start()
@@ -302,7 +303,7 @@ def _broker(settings: Settings) -> str:
     """URL of the broker. One that is away is waited for; raises BrokerRefused where waiting cannot help."""
     url = broker_url(settings)
     try:
-        check_broker(url)
+        check_broker(url, settings.key_prefix)
     except BrokerRefused:
         raise
     except BrokerError as error:

@@ -17,7 +17,7 @@ from celery.exceptions import Reject
 
 from cord_worker import metrics
 from cord_worker.coordination.coordinator import Coordinator
-from cord_worker.coordination.messages import SENT_AT
+from cord_worker.coordination.incoming import SENT_AT
 from cord_worker.coordination.model_worker import ModelWorker, Way
 from cord_worker.coordination.wake import RECEIVED_AT
 from cord_worker.errors import EngineError, RequestError
@@ -36,6 +36,8 @@ class Process:
     coordinator: Coordinator | None = None
     draining: bool = False
     engine_died: Callable[[EngineError], None] | None = None
+    describe_broker: Callable[[str | None], None] = lambda _: None
+    """Is told what keeps the broker from sending work here, and None when it does."""
 
 
 PROCESS = Process()
