@@ -18,6 +18,7 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 from redis.exceptions import ClusterDownError, MasterDownError, MovedError, NoPermissionError
 
+from cord_worker.coordination.transport import register
 from cord_worker.errors import BrokerError, BrokerRefused
 from cord_worker.service_urls import ESCAPES, is_amqp
 
@@ -199,6 +200,7 @@ def check_broker(url: str, prefix: str = "") -> str:
 @contextmanager
 def _connected(url: str, prefix: str = "") -> Iterator[tuple[Any, Any]]:
     """Kombu's transport and its connection, for the length of a `with`."""
+    register()
     options: dict[str, Any] = {"read_timeout": _SECONDS}
     if not is_amqp(url):
         options = {**dict.fromkeys(_REDIS_TIMEOUTS, _SECONDS), "global_keyprefix": prefix}

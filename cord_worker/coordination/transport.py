@@ -20,7 +20,7 @@ from queue import Empty
 from typing import Any, TypeVar
 
 import redis
-from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import TRANSPORT_ALIASES, _transport_cache
 from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
 
@@ -217,3 +217,4 @@ def register() -> None:
     """Has every Redis URL of this process (also over TLS or a socket) open connections of this transport."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
+        _transport_cache.pop(scheme, None)  # whoever looked it up before found kombu's own
