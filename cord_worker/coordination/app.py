@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery
 
 from cord_worker.config import Settings
-from cord_worker.coordination import consumer, tasks, transport
+from cord_worker.coordination import consumer, rabbitmq, tasks, transport
 from cord_worker.coordination.events import send_events_from_threads
 from cord_worker.coordination.messages import PRIORITIES
 from cord_worker.coordination.wake import wake_on_acknowledge
@@ -21,6 +21,7 @@ from cord_worker.service_urls import is_amqp
 def create_app(broker_url: str, settings: Settings) -> Celery:
     """A configured application with all tasks registered."""
     transport.register()
+    rabbitmq.register()
     app = Celery("cord", broker=broker_url)
     app.conf.update(
         task_serializer="json",

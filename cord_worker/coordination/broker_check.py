@@ -127,6 +127,8 @@ def brief_of(error: BaseException) -> str:
     """What is wrong with a broker that `error` came from, in half a sentence."""
     if isinstance(error, OperationalError) and error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, amqp.ConsumerCancelled):
+        return "its queue was deleted"
     if isinstance(error, redis.AuthenticationError | amqp.AccessRefused):
         return f"it refuses its user ({_brief(error)})"
     state = _state_of(error)

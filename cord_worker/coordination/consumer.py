@@ -25,7 +25,7 @@ from celery.worker.state import maybe_shutdown
 from cord_worker.coordination.broker_check import brief_of, place_of, probe_reading
 from cord_worker.coordination.incoming import BadMessage, read_work
 from cord_worker.coordination.said import Said
-from cord_worker.coordination.tasks import PROCESS
+from cord_worker.coordination.tasks import PROCESS, served
 from cord_worker.coordination.transport import drop
 
 logger = logging.getLogger(__name__)
@@ -146,13 +146,12 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
         """What is done with a message: read, written anew and given to Celery, or dropped."""
         receive = super().create_task_handler(*arguments, **options)
+        known = served(self.strategies)
         lost = (*self.connection_errors, *self.channel_errors)
 
         def handle(message: Any) -> None:
             try:
-                work = read_work(
-                    message.headers, message.body, message.content_type, message.content_encoding, self.strategies
-                )
+                work = read_work(message.headers, message.body, message.content_type, message.content_encoding, known)
             except BadMessage as error:
                 self._drop(message, error)
                 return

@@ -89,7 +89,7 @@ def read_work(
         raise BadMessage(f"its content encoding is {shown(content_encoding)}")
     task = _text(named.get("task"), "its task")
     if task not in known:
-        raise BadMessage(f"this version knows no task {shown(task)}")
+        raise BadMessage(f"this process has no task {shown(task)}")
     arguments = _arguments(body)
     sent_at = named.get(SENT_AT)
     is_time = isinstance(sent_at, int | float) and not isinstance(sent_at, bool) and abs(sent_at) < _MOST_ID

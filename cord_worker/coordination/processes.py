@@ -52,6 +52,15 @@ _ENGINE_DIED = 1
 _LONGEST_PAUSE_SECONDS = 10.0
 """Whoever hangs within a transaction loses it, and the locks that others wait for, after this time."""
 _INTERRUPT_SECONDS = 1.0
+_CHATTY = (
+    "celery.app.trace",
+    "celery.worker.strategy",
+    "celery.worker.consumer.connection",
+    "celery.worker.consumer.tasks",
+    "alembic",
+    "httpx",
+    "httpx2",
+)
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -327,6 +336,6 @@ def _begin(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level, format=_LOG_FORMAT)
     # Celery warns because it would unpickle messages; this application accepts JSON only.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    for chatty in ("celery.app.trace", "celery.worker.strategy", "alembic", "httpx", "httpx2"):
+    for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     arm()

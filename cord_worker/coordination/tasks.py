@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,13 +46,24 @@ PROCESS = Process()
 
 def register(app: Celery) -> None:
     """Registers the tasks with `app`."""
-    app.task(advance, name="cord.advance")
-    app.task(verify, name="cord.verify")
-    app.task(propose, name="cord.propose")
-    app.task(score, name="cord.score")
-    app.task(judge, name="cord.judge")
-    app.task(answer, name="cord.answer")
-    app.task(verdict, name="cord.verdict")
+    for name, task in {**_of_coordinators(), **_of_model_workers()}.items():
+        app.task(task, name=name)
+
+
+def served(known: Iterable[str]) -> frozenset[str]:
+    """Which of the `known` tasks this process takes: another one, in a queue that is not for it, would come back for
+    ever."""
+    others = set(_of_model_workers() if PROCESS.model_worker is None else ())
+    others |= set(_of_coordinators() if PROCESS.coordinator is None else ())
+    return frozenset(name for name in known if name not in others)
+
+
+def _of_coordinators() -> dict[str, Callable[..., None]]:
+    return {f"cord.{task.__name__}": task for task in (advance, verify)}
+
+
+def _of_model_workers() -> dict[str, Callable[..., None]]:
+    return {f"cord.{task.__name__}": task for task in (propose, score, judge, answer, verdict)}
 
 
 def advance(*, problem_id: int, step: int) -> None:
