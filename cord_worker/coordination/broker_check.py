@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +18,17 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 from redis.exceptions import ClusterDownError, MasterDownError, MovedError, NoPermissionError
 
-from cord_worker.coordination.transport import register
+from cord_worker.coordination.transport import SET_ASIDE, expected_type, register
 from cord_worker.errors import BrokerError, BrokerRefused
 from cord_worker.service_urls import ESCAPES, is_amqp
 
 _SECONDS = 5.0
 _PROBE = "cord.probe"
+_WORDS_SECONDS = 0.3
+_FULL = 0.9
+_CLIENTS_OF_A_WORKER = 6
+_FEWEST_CLIENTS = 50
+_MOST_KEYS = 10_000
 _AMQP_NUMBERS = re.compile(r"^(?:[^:]*: )?\(\d+\) (?:[A-Z]+_[A-Z_]+ - )?")
 _REDIS_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 _DEFAULT_PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
@@ -114,8 +119,13 @@ _STATES = (
 _BRPOP_SECONDS = "0.01"
 
 
-def _state_of(error: BaseException) -> _State | None:
+_CUT_OFF = ("Broken pipe", "reset by peer", "closed by server")
+
+
+def _state_of(error: BaseException, url: str | None = None) -> _State | None:
     text = str(error)
+    if url is not None and any(sign in text for sign in _CUT_OFF):
+        text = _first_words(url)
     for state in _STATES:
         said = state.sign in text if " " in state.sign else re.search(rf"(^|: ){state.sign}\b", text) is not None
         if said or (state.kind is not None and isinstance(error, state.kind)):
@@ -123,15 +133,37 @@ def _state_of(error: BaseException) -> _State | None:
     return None
 
 
-def brief_of(error: BaseException) -> str:
-    """What is wrong with a broker that `error` came from, in half a sentence."""
+def _first_words(url: str) -> str:
+    """What a Redis says before it is asked: a full one says so and hangs up, and whoever writes meanwhile reads
+    nothing."""
+    if urlsplit(url).scheme not in ("redis", "redis+socket"):
+        return ""
+    try:
+        with _plain_socket(url) as plain:
+            plain.settimeout(_WORDS_SECONDS)
+            return plain.recv(200).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _plain_socket(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    if parts.scheme == "redis":
+        return socket.create_connection((parts.hostname or "localhost", parts.port or 6379), _WORDS_SECONDS)
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    plain.connect(parts.path)
+    return plain
+
+
+def brief_of(error: BaseException, url: str | None = None) -> str:
+    """What is wrong with the broker of `url` that `error` came from, in half a sentence."""
     if isinstance(error, OperationalError) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, amqp.ConsumerCancelled):
         return "its queue was deleted"
     if isinstance(error, redis.AuthenticationError | amqp.AccessRefused):
         return f"it refuses its user ({_brief(error)})"
-    state = _state_of(error)
+    state = _state_of(error, url)
     return _brief(error) if state is None else f"{state.brief} ({_brief(error)})"
 
 
@@ -188,15 +220,70 @@ def check_broker(url: str, prefix: str = "") -> str:
     except (TypeError, ValueError) as error:
         raise BrokerRefused(f"CORD_BROKER_URL is not understood: {_brief(error)}. Correct it") from None
     except (redis.RedisError, amqp.AMQPError, OSError) as error:
-        state = _state_of(error)
+        state = _state_of(error, url)
         if state is not None:
             kind = BrokerRefused if state.is_hopeless else BrokerError
-            raise kind(f"the broker at {place} cannot be used: {brief_of(error)}. {state.advice}") from None
+            raise kind(f"the broker at {place} cannot be used: {brief_of(error, url)}. {state.advice}") from None
         if isinstance(error, redis.ResponseError):
             raise BrokerRefused(
                 f"the broker at {place} refuses what CORD_BROKER_URL asks for: {_brief(error)}. Correct it"
             ) from None
         raise _unreachable(error, place, encrypted=url.startswith(("rediss", "amqps"))) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What will go wrong with a broker that can be used now, and what to do about it."""
+
+    found: str
+    advice: str
+
+
+def remarks_on(url: str, prefix: str) -> list[Remark]:
+    """What a Redis says of itself that does not suit a doorbell. Nothing of RabbitMQ, and nothing where it does not
+    tell. Raises what kombu raises where it cannot be reached."""
+    if is_amqp(url):
+        return []
+    with (
+        _connected(url) as (transport, established),
+        suppress(redis.ResponseError),
+        transport.create_channel(established).conn_or_acquire() as client,
+    ):
+        return [*_on_figures(client.info()), *_on_types(client, prefix)]
+    return []
+
+
+def _on_figures(told: Mapping[str, Any]) -> Iterator[Remark]:
+    most, used = int(told.get("maxmemory", 0)), int(told.get("used_memory", 0))
+    policy = str(told.get("maxmemory_policy", "noeviction"))
+    if most and policy.startswith("allkeys"):
+        yield Remark(
+            f"it throws away messages when its memory is full (maxmemory-policy {policy})",
+            "CONFIG SET maxmemory-policy noeviction; what is thrown away is sent again, late",
+        )
+    if most and used > _FULL * most:
+        yield Remark(f"its memory is nearly full: {used} of {most} bytes", "raise its maxmemory")
+    clients, room = int(told.get("connected_clients", 0)), int(told.get("maxclients", 0))
+    if room and room - clients < _FEWEST_CLIENTS:
+        yield Remark(
+            f"it has room for {max(0, room - clients)} more clients, and a worker takes about {_CLIENTS_OF_A_WORKER}",
+            "raise its maxclients",
+        )
+    if told.get("rdb_last_bgsave_status", "ok") != "ok":
+        yield Remark("it could not save to its disk lately", "make room on its disk")
+
+
+def _on_types(client: Any, prefix: str) -> Iterator[Remark]:
+    for number, key in enumerate(client.scan_iter(match=f"{prefix}*", count=1000)):
+        if number >= _MOST_KEYS:
+            return
+        name = key.decode("utf-8", "replace").removeprefix(prefix)
+        wanted, kind = expected_type(name), client.type(key)
+        if wanted is not None and kind not in (wanted, b"none"):
+            yield Remark(
+                f"its key {prefix}{name} is a {kind.decode()} and not a {wanted.decode()}",
+                f"whoever needs it renames it to {prefix}{SET_ASIDE}{name}; or DEL it",
+            )
 
 
 @contextmanager

@@ -91,8 +91,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             self._pause = _SHORTEST_PAUSE
         self._ready_at = None
         self._lost_at = self._lost_at or now
-        brief = brief_of(error)
-        place = place_of(str(self.app.conf.broker_url))
+        url = str(self.app.conf.broker_url)
+        brief, place = brief_of(error, url), place_of(url)
         self._said.say("broker", f"the broker at {place} is waited for: {brief}", level=logging.ERROR)
         PROCESS.describe_broker(f"waits for its broker at {place}: {brief}")
         _quietly(self._collect)
