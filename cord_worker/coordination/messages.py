@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 COORDINATOR_QUEUE = "coordinator"
 _SENTINEL = "cord.sentinel"
 _MOST_TOGETHER = 256
-_CONFIRM_SECONDS = 3.0
-"""RabbitMQ confirms a message sooner, unless it is out of memory or disk."""
+_PROMPTLY = {"confirm_timeout": 3.0, "retry_policy": {"max_retries": 1}}
+"""RabbitMQ confirms a message sooner, unless it is out of memory or disk: then the sweeper sends it, later."""
 
 
 PRIORITIES = {Kind.SCORE: 0, Kind.JUDGE: 0, Kind.ANSWER: 3, Kind.VERDICT: 3, Kind.PROPOSE: 6}
@@ -111,7 +111,7 @@ class Messenger:
                 priority=self._priority(due.kind),
                 headers={SENT_AT: time.time()},
                 producer=producer,
-                **({"confirm_timeout": _CONFIRM_SECONDS} if self._is_amqp else {}),
+                **(_PROMPTLY if self._is_amqp else {}),
             )
 
     def _queue(self, due: Due) -> str:
