@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 _SHORTEST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 _LOOK_SECONDS = 0.1
+_GOODBYE_SECONDS = 1.0
 _LASTING_SECONDS = 5.0
 """A connection that served for so long was a good one: the next one is tried at once."""
 _MOST_MESSAGE_BYTES = 200
@@ -133,8 +134,9 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         return connection
 
     def connection_for_write(self, url: str | None = None, heartbeat: float | None = None) -> Any:
-        """A connection for events, which nobody confirms: RabbitMQ confirms nothing while it is out of memory."""
-        options = {"confirm_publish": False}
+        """A connection for events, on which nothing is waited for: a RabbitMQ that is out of memory or disk confirms
+        nothing that was sent, and does not answer whoever takes leave."""
+        options = {"confirm_publish": False, "read_timeout": _GOODBYE_SECONDS}
         return self.ensure_connected(
             self.app.connection_for_write(url=url, heartbeat=heartbeat, transport_options=options)
         )
