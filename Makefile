@@ -64,7 +64,7 @@ test-vllm: $(VENV_VLLM)/installed-dev
 	HF_HUB_OFFLINE=1 $(VENV_VLLM)/bin/python -c 'import vllm'
 	HF_HUB_OFFLINE=1 $(VENV_VLLM)/bin/pytest $(if $(PYTEST),$(PYTEST),tests/on_vllm)
 
-# Coverage-guided fuzzing of TARGET (dataset, segmentation, replies, config); what breaks is written to fuzz-out.
+# Coverage-guided fuzzing of TARGET (dataset, latex, segmentation, replies, config, messages); what breaks is written to fuzz-out.
 fuzz: $(VENV)/installed-dev
 	@$(BIN)/python -c 'import atheris' 2> /dev/null || $(INSTALL) --editable '.[fuzz]'
 	$(BIN)/python tests/fuzz/fuzz.py $(TARGET) --runs $(or $(RUNS),1000000)

@@ -9,7 +9,7 @@
     │   ├── RunNotFound      no run of that name
     │   └── RunConflict      a run of that name exists with another configuration or other content
     ├── SearchError          rows given to the search contradict each other (in `search.types`)
-    ├── BrokerError          the message broker is unreachable
+    ├── BrokerError          the message broker is unreachable, or in a state in which it takes no messages
     │   └── BrokerRefused    the user, password or kind of server is wrong: trying again cannot help
     ├── EngineError          a model could not be hosted, or its engine died
     │   ├── EngineLoadError  the model could not be loaded
@@ -68,7 +68,7 @@ class RunConflict(StoreError):
 
 
 class BrokerError(CordError):
-    """The message broker is unreachable."""
+    """The message broker is unreachable, or in a state in which it takes no messages."""
 
 
 class BrokerRefused(BrokerError):

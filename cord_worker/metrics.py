@@ -66,6 +66,9 @@ TASKS_RUNNING = Gauge("cord_tasks_running", "Tasks that this process works on.",
 HELPED = Counter(
     "cord_helped_tasks", "Tasks that an idle replica took over from another one's shard.", registry=REGISTRY
 )
+BAD_MESSAGES = Counter(
+    "cord_bad_messages", "Messages that this process dropped because it could not read them.", registry=REGISTRY
+)
 
 
 @contextmanager

@@ -11,19 +11,17 @@ from typing import Any
 from celery import Celery
 
 from cord_worker.config import Settings
-from cord_worker.coordination import amqp, tasks, transport
+from cord_worker.coordination import consumer, rabbitmq, tasks, transport
 from cord_worker.coordination.events import send_events_from_threads
 from cord_worker.coordination.messages import PRIORITIES
 from cord_worker.coordination.wake import wake_on_acknowledge
 from cord_worker.service_urls import is_amqp
 
-_LONGEST_TASK_SECONDS = 6 * 3600
-"""Redis hands a message out again after this time; there is no renewal, and a lease protects the work anyway."""
-
 
 def create_app(broker_url: str, settings: Settings) -> Celery:
     """A configured application with all tasks registered."""
     transport.register()
+    rabbitmq.register()
     app = Celery("cord", broker=broker_url)
     app.conf.update(
         task_serializer="json",
@@ -38,8 +36,7 @@ def create_app(broker_url: str, settings: Settings) -> Celery:
         worker_send_task_events=False,  # Flower switches them on, for as long as workers and broker stay connected
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
+        worker_consumer=f"{consumer.__name__}:{consumer.Consumer.__name__}",
         broker_transport_options=_transport_options(broker_url, settings),
         task_publish_retry_policy={
             "max_retries": 5,
@@ -55,7 +52,6 @@ def create_app(broker_url: str, settings: Settings) -> Celery:
             # Newer RabbitMQ has no queues that are neither durable nor exclusive.
             control_queue_exclusive=True,
             event_queue_exclusive=True,
-            worker_consumer=f"{amqp.__name__}:{amqp.Consumer.__name__}",
             cord_queue_prefix=settings.key_prefix,
         )
     wake_on_acknowledge(app, in_loop=is_amqp(broker_url))
@@ -66,10 +62,9 @@ def create_app(broker_url: str, settings: Settings) -> Celery:
 
 def _transport_options(broker_url: str, settings: Settings) -> dict[str, Any]:
     if is_amqp(broker_url):
-        return {"confirm_publish": True}
+        return {"confirm_publish": True, "write_timeout": 10}
     options: dict[str, Any] = {
-        "visibility_timeout": _LONGEST_TASK_SECONDS,
-        "unacked_restore_interval": 10,
+        "ack_emulation": False,  # what is under way is in the tables
         "global_keyprefix": settings.key_prefix,
         "priority_steps": sorted(set(PRIORITIES.values())),
         "socket_timeout": 30,

@@ -7,12 +7,16 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import ChannelError, OperationalError
 
 from cord_worker import metrics
+from cord_worker.coordination.broker_check import brief_of
 from cord_worker.coordination.faults import FaultPoint, sending
+from cord_worker.coordination.incoming import SENT_AT
+from cord_worker.coordination.said import Said
 from cord_worker.coordination.shards import Shards
 from cord_worker.errors import BrokerError
 from cord_worker.service_urls import is_amqp
@@ -24,10 +28,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 COORDINATOR_QUEUE = "coordinator"
-SENT_AT = "cord_sent_at"
-"""Header of a message: when it was sent, in seconds since the epoch."""
 _SENTINEL = "cord.sentinel"
 _MOST_TOGETHER = 256
+_PROMPTLY = {"confirm_timeout": 3.0, "retry_policy": {"max_retries": 1}}
+"""RabbitMQ confirms a message sooner, unless it is out of memory or disk: then the sweeper sends it, later."""
 
 
 PRIORITIES = {Kind.SCORE: 0, Kind.JUDGE: 0, Kind.ANSWER: 3, Kind.VERDICT: 3, Kind.PROPOSE: 6}
@@ -47,6 +51,10 @@ class Messenger:
         self._app = app
         self._shards = shards
         self._is_amqp = is_amqp(str(app.conf.broker_url))
+        connection = app.connection_for_write()
+        self._lost = (OperationalError, *connection.connection_errors, *connection.channel_errors)
+        self._said = Said(logger)
+        self._kept_back = 0
         self._posted: queue.SimpleQueue[Due] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._send_posted, name="messenger", daemon=True)
         self._thread.start()
@@ -61,7 +69,10 @@ class Messenger:
             owed = [self._posted.get()]
             while len(owed) < _MOST_TOGETHER and not self._posted.empty():
                 owed.append(self._posted.get())
-            self.send(owed)
+            try:
+                self.send(owed)
+            except Exception:  # who sends must go on, whatever it was; the sweeper sends these
+                logger.exception("%d messages were not sent", len(owed))
 
     def send(self, messages: Iterable[Due], *, queue: str | None = None) -> None:
         """Publishes `messages` over one connection, each to the replica that its problem prefers, or all to `queue`.
@@ -73,18 +84,35 @@ class Messenger:
             return
         try:
             with self._app.producer_pool.acquire(block=True) as producer:
-                for due in owed:
-                    with sending(FaultPoint.of_send(due.kind)), metrics.timed(due.kind, "publish"):
-                        self._app.send_task(
-                            f"cord.{due.kind}",
-                            kwargs={"problem_id": due.problem_id, "step": due.step},
-                            queue=queue_name(self._app, queue or self._queue(due)),
-                            priority=self._priority(due.kind),
-                            headers={SENT_AT: time.time()},
-                            producer=producer,
-                        )
-        except OperationalError as error:
-            logger.warning("broker away, %d messages left to the sweeper: %s", len(owed), error)
+                try:
+                    for due in owed:
+                        self._publish(producer, due, queue)
+                except self._lost:
+                    # The connection may lead to a server that is none any more.
+                    with suppress(Exception):
+                        producer.connection.collect()
+                    raise
+        except self._lost as error:
+            self._kept_back += len(owed)
+            self._said.say("broker", f"messages are left to the sweeper, the broker takes none: {brief_of(error)}")
+        else:
+            if self._kept_back:
+                self._said.over(
+                    "broker", f"the broker takes messages again; {self._kept_back} were left to the sweeper"
+                )
+                self._kept_back = 0
+
+    def _publish(self, producer: Any, due: Due, queue: str | None) -> None:
+        with sending(FaultPoint.of_send(due.kind)), metrics.timed(due.kind, "publish"):
+            self._app.send_task(
+                f"cord.{due.kind}",
+                kwargs={"problem_id": due.problem_id, "step": due.step},
+                queue=queue_name(self._app, queue or self._queue(due)),
+                priority=self._priority(due.kind),
+                headers={SENT_AT: time.time()},
+                producer=producer,
+                **(_PROMPTLY if self._is_amqp else {}),
+            )
 
     def _queue(self, due: Due) -> str:
         return COORDINATOR_QUEUE if due.model is None else self._shards.queue_of(due.model, due.problem_id)
@@ -102,8 +130,8 @@ class Messenger:
         try:
             with self._app.connection_for_read() as connection:
                 return {queue: self._length(connection, queue) for queue in queues}
-        except (OperationalError, *self._connection_errors()) as error:
-            raise BrokerError(f"the broker cannot be reached: {error}") from error
+        except self._lost as error:
+            raise BrokerError(f"the broker cannot be used: {brief_of(error)}") from error
 
     def _length(self, connection: Any, queue: str) -> int:
         # RabbitMQ closes a channel on which a queue was asked for that does not exist.
@@ -127,8 +155,8 @@ class Messenger:
                     return False
                 with sending(FaultPoint.MARK_BROKER):
                     return bool(client.set(_SENTINEL, "1", nx=True))
-        except (OperationalError, *self._connection_errors()) as error:
-            raise BrokerError(f"the broker cannot be reached: {error}") from error
+        except self._lost as error:
+            raise BrokerError(f"the broker cannot be used: {brief_of(error)}") from error
 
     def discard(self, queue: str) -> None:
         """Empties a queue that nobody listens to any more. Raises BrokerError where the broker is away."""
@@ -141,9 +169,5 @@ class Messenger:
                 channel.queue_purge(queue_name(self._app, queue))
         except ChannelError:
             return
-        except (OperationalError, *self._connection_errors()) as error:
-            raise BrokerError(f"the broker cannot be reached: {error}") from error
-
-    def _connection_errors(self) -> tuple[type[BaseException], ...]:
-        connection = self._app.connection_for_read()
-        return (*connection.connection_errors, *connection.channel_errors)
+        except self._lost as error:
+            raise BrokerError(f"the broker cannot be used: {brief_of(error)}") from error

@@ -49,7 +49,7 @@ class Presence:
         self._metrics_port = metrics_port
         self._seconds = heartbeat_seconds
         self._on_beat: Callable[[sa.Connection], None] | None = None
-        self._condition: tuple[str, float] | None = None
+        self._conditions: dict[str, tuple[str, float]] = {}
         self.describe(condition)
         self._drain: Callable[[], None] | None = None
         self._fail: Callable[[CordError], None] | None = None
@@ -90,14 +90,22 @@ class Presence:
     def describe(self, condition: str | None, *, since: float | None = None) -> None:
         """What keeps this process from its work from now on, or since then (on `time.monotonic`): a sentence without
         its subject, such as "loads model X". It is written with the next heartbeat. From any thread."""
+        self._describe("work", condition, since)
+
+    def describe_broker(self, condition: str | None) -> None:
+        """Like `describe`, for what keeps messages from coming here; the broker stands before what else there is."""
+        self._describe("broker", condition, None)
+
+    def _describe(self, subject: str, condition: str | None, since: float | None) -> None:
         if condition is None:
-            self._condition = None
+            self._conditions.pop(subject, None)
             return
-        begun = time.monotonic() if since is None else since
-        self._condition = condition.replace("\0", "")[:_MOST_CHARACTERS], begun
+        before = self._conditions.get(subject)
+        begun = since if since is not None else time.monotonic() if before is None else before[1]
+        self._conditions[subject] = condition.replace("\0", "")[:_MOST_CHARACTERS], begun
 
     def _described(self) -> workers.Condition | None:
-        described = self._condition
+        described = self._conditions.get("broker") or self._conditions.get("work")
         if described is None:
             return None
         text, begun = described

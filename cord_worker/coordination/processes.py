@@ -52,6 +52,15 @@ _ENGINE_DIED = 1
 _LONGEST_PAUSE_SECONDS = 10.0
 """Whoever hangs within a transaction loses it, and the locks that others wait for, after this time."""
 _INTERRUPT_SECONDS = 1.0
+_CHATTY = (
+    "celery.app.trace",
+    "celery.worker.strategy",
+    "celery.worker.consumer.connection",
+    "celery.worker.consumer.tasks",
+    "alembic",
+    "httpx",
+    "httpx2",
+)
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -232,6 +241,7 @@ def _consume(
             settings.ready_file.touch()
 
     PROCESS.engine_died = engine_died
+    PROCESS.describe_broker = presence.describe_broker
     signals.worker_ready.connect(begin, weak=False)
     signals.worker_shutting_down.connect(shut_down, weak=False)
     worker.start()
@@ -302,7 +312,7 @@ def _broker(settings: Settings) -> str:
     """URL of the broker. One that is away is waited for; raises BrokerRefused where waiting cannot help."""
     url = broker_url(settings)
     try:
-        check_broker(url)
+        check_broker(url, settings.key_prefix)
     except BrokerRefused:
         raise
     except BrokerError as error:
@@ -326,6 +336,6 @@ def _begin(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level, format=_LOG_FORMAT)
     # Celery warns because it would unpickle messages; this application accepts JSON only.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    for chatty in ("celery.app.trace", "celery.worker.strategy", "alembic", "httpx", "httpx2"):
+    for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     arm()

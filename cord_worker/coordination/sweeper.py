@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from cord_worker.config import Settings
 from cord_worker.coordination.faults import FaultPoint, commit, read
 from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger
+from cord_worker.coordination.said import Said
 from cord_worker.coordination.shards import Shards
 from cord_worker.coordination.silence import Silence
 from cord_worker.errors import BrokerError, StoreError
@@ -42,6 +43,7 @@ class Sweeper:
         self._ended = threading.Event()
         self._silence = Silence(settings.worker_timeout_seconds)
         self._queues: dict[str, set[str]] = {}
+        self._said = Said(logger)
         self._thread = threading.Thread(target=self._work, name="sweeper", daemon=True)
 
     def __enter__(self) -> Self:
@@ -87,8 +89,9 @@ class Sweeper:
             self._discard_left(models)
             coordinators = emptied or not self._messenger.lengths([COORDINATOR_QUEUE])[COORDINATOR_QUEUE]
         except BrokerError as error:
-            logger.warning("%s", error)
+            self._said.say("broker", f"nothing is sent again: {error}")
             return
+        self._said.over("broker", "what is owed is sent again")
         if emptied:
             age = 0.0
 

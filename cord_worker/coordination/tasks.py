@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from celery.exceptions import Reject
 
 from cord_worker import metrics
 from cord_worker.coordination.coordinator import Coordinator
-from cord_worker.coordination.messages import SENT_AT
+from cord_worker.coordination.incoming import SENT_AT
 from cord_worker.coordination.model_worker import ModelWorker, Way
 from cord_worker.coordination.wake import RECEIVED_AT
 from cord_worker.errors import EngineError, RequestError
@@ -36,6 +36,8 @@ class Process:
     coordinator: Coordinator | None = None
     draining: bool = False
     engine_died: Callable[[EngineError], None] | None = None
+    describe_broker: Callable[[str | None], None] = lambda _: None
+    """Is told what keeps the broker from sending work here, and None when it does."""
 
 
 PROCESS = Process()
@@ -44,13 +46,24 @@ PROCESS = Process()
 
 def register(app: Celery) -> None:
     """Registers the tasks with `app`."""
-    app.task(advance, name="cord.advance")
-    app.task(verify, name="cord.verify")
-    app.task(propose, name="cord.propose")
-    app.task(score, name="cord.score")
-    app.task(judge, name="cord.judge")
-    app.task(answer, name="cord.answer")
-    app.task(verdict, name="cord.verdict")
+    for name, task in {**_of_coordinators(), **_of_model_workers()}.items():
+        app.task(task, name=name)
+
+
+def served(known: Iterable[str]) -> frozenset[str]:
+    """Which of the `known` tasks this process takes: another one, in a queue that is not for it, would come back for
+    ever."""
+    others = set(_of_model_workers() if PROCESS.model_worker is None else ())
+    others |= set(_of_coordinators() if PROCESS.coordinator is None else ())
+    return frozenset(name for name in known if name not in others)
+
+
+def _of_coordinators() -> dict[str, Callable[..., None]]:
+    return {f"cord.{task.__name__}": task for task in (advance, verify)}
+
+
+def _of_model_workers() -> dict[str, Callable[..., None]]:
+    return {f"cord.{task.__name__}": task for task in (propose, score, judge, answer, verdict)}
 
 
 def advance(*, problem_id: int, step: int) -> None:

@@ -8,6 +8,7 @@ later: a full worker would serve one pool of messages every two seconds. (Seen w
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections import deque
@@ -19,6 +20,8 @@ from celery import Celery, bootsteps
 from celery.worker.request import Request
 
 from cord_worker.coordination.faults import FaultPoint, sending
+
+logger = logging.getLogger(__name__)
 
 
 class _WakePipe:
@@ -42,9 +45,11 @@ class _WakePipe:
     def drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self.reading, 65_536)
-        with contextlib.suppress(IndexError):
-            while True:
+        while self._owed:
+            try:
                 self._owed.popleft()()
+            except Exception:  # the loop goes on, and finds out by itself where the connection is lost
+                logger.debug("a message was not acknowledged", exc_info=True)
 
 
 _PIPE = _WakePipe()
@@ -78,11 +83,16 @@ class LoopRequest(WakingRequest):
 
     def acknowledge(self) -> None:
         """Has the loop acknowledge."""
-        _PIPE.leave(super().acknowledge)
+        _PIPE.leave(partial(self._while_open, super().acknowledge))
 
     def reject(self, requeue: bool = False) -> None:
         """Has the loop reject."""
-        _PIPE.leave(partial(super().reject, requeue))
+        _PIPE.leave(partial(self._while_open, super().reject, requeue))
+
+    def _while_open(self, work: Callable[..., None], *arguments: bool) -> None:
+        """RabbitMQ takes back by itself what was sent over a channel that is closed."""
+        if self.message.channel is not None and self.message.channel.is_open:
+            work(*arguments)
 
 
 class WakeStep(bootsteps.StartStopStep):  # type: ignore[misc]

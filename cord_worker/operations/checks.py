@@ -113,7 +113,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
-    from cord_worker.coordination.broker_check import check_broker
+    from cord_worker.coordination.broker_check import check_broker, remarks_on
 
     try:
         url = endpoints.broker_url(settings)
@@ -121,7 +121,9 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.OK, "broker", "none runs now; cordctl run and cordctl up start the embedded one")
         return
     try:
-        yield Finding(Level.OK, "broker", f"reachable ({check_broker(url)})")
+        yield Finding(Level.OK, "broker", f"reachable ({check_broker(url, settings.key_prefix)})")
+        for remark in remarks_on(url, settings.key_prefix):
+            yield Finding(Level.WARN, "broker", remark.found, remark.advice)
     except CordError as error:
         yield Finding(Level.FAIL, "broker", str(error), "cordctl up starts an embedded one where none is named")
 

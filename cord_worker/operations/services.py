@@ -29,11 +29,11 @@ def services_for(settings: Settings) -> Iterator[Services]:
     """
     if settings.database_url is not None and settings.broker_url is not None:
         known = Endpoints(settings.database_url, settings.broker_url)
-        _check_broker(settings.broker_url)
+        _check_broker(settings.broker_url, settings.key_prefix)
         yield Services(known, embedded=False, state=StateDir.open(settings.state_dir))
         return
     if settings.broker_url is not None:
-        _check_broker(settings.broker_url)
+        _check_broker(settings.broker_url, settings.key_prefix)
     local = LocalServices(settings.state_dir)
     try:
         started = local.ensure_started()
@@ -43,11 +43,11 @@ def services_for(settings: Settings) -> Iterator[Services]:
         local.release()
 
 
-def _check_broker(url: str) -> None:
+def _check_broker(url: str, prefix: str) -> None:
     # Late: it imports the clients, which an embedded broker does not need here.
     from cord_worker.coordination.broker_check import check_broker
 
-    check_broker(url)
+    check_broker(url, prefix)
 
 
 def known_endpoints(settings: Settings) -> Endpoints:

@@ -105,10 +105,8 @@ def test_the_lengths_of_queues_count_messages_of_every_urgency(broker: Broker) -
 
 
 def test_operations_of_a_channel_share_a_client_until_its_connections_are_others(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
+    broker: Broker,
 ) -> None:
-    # What another test of this process looked up before the transport was registered.
-    monkeypatch.setattr("kombu.transport._transport_cache", {})
     with broker.app.connection_for_write() as connection, connection.channel() as channel:
         with channel.conn_or_acquire() as one, channel.conn_or_acquire() as other:
             assert one is other

@@ -9,6 +9,7 @@ import contextlib
 import os
 import secrets
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -178,3 +179,87 @@ def test_a_rabbitmq_that_refuses_says_why(url: str, told: str) -> None:
 def test_a_rabbitmq_that_is_away_says_where() -> None:
     with pytest.raises(BrokerError, match=r"nothing listens at 127\.0\.0\.1:1\."):
         check_broker("amqp://127.0.0.1:1//")
+
+
+def _control(*arguments: str) -> None:
+    subprocess.run(["rabbitmqctl", "--quiet", *arguments], check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture
+def vhost() -> Iterator[str]:
+    """A virtual host of this test's own, whose user has its name."""
+    name = f"cord-test-{secrets.token_hex(4)}"
+    try:
+        _control("add_vhost", name)
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip("rabbitmqctl cannot be used")
+    _control("add_user", name, name)
+    _control("set_permissions", "-p", name, name, ".*", ".*", ".*")
+    yield name
+    with contextlib.suppress(subprocess.SubprocessError):
+        _control("delete_vhost", name)
+    _control("delete_user", name)
+
+
+def test_no_message_and_no_state_of_rabbitmq_ends_a_process(
+    tmp_path: Path, database: Database, database_url: str, vhost: str
+) -> None:
+    broker = f"amqp://{vhost}:{vhost}@127.0.0.1:5672/{vhost}"
+    with cluster_of(tmp_path, database_url, broker, "") as cluster, Connection(broker) as connection:
+        queues = [
+            COORDINATOR_QUEUE,
+            *(model_queue(model.fingerprint(), 0) for model in cluster.config.models.values()),
+        ]
+        for queue in queues:  # classic ones, where ours are quorum queues
+            connection.default_channel.queue_declare(queue, durable=True, auto_delete=False)
+        cluster.start()
+        cluster.wait_until(lambda: count(database, "ready_at IS NOT NULL", "workers") == 4, 120)
+
+        producer = connection.Producer()
+        task = {"task": "cord.advance", "id": "x"}
+        for queue in queues:
+            for body, options in (
+                (b"no json", {}),
+                (b"[[], {}, {}]", {"headers": task}),
+                (b'[[], {"problem_id": 1, "step": 1}, {}]', {"headers": {"task": "no.such", "id": "x"}}),
+                (b'[[], {"problem_id": 1, "step": 1}, {}]', {"headers": {**task, "compression": "application/x-bz2"}}),
+                (b'[[], {"problem_id": 1, "step": 1}, {}]', {"headers": {**task, "id": 7}}),
+            ):
+                for content_type in ("application/json", "application/x-python-serialize"):
+                    producer.publish(
+                        body, routing_key=queue, content_type=content_type, content_encoding="utf-8", **options
+                    )
+        _finish(cluster, database, 4, "first")
+
+        def waiting() -> int:
+            return count(database, "condition LIKE 'waits for its broker%'", "workers")
+
+        _control("set_permissions", "-p", vhost, vhost, "^$", "^$", "^$")
+        with Connection(broker.replace(f"{vhost}:{vhost}", "guest:guest")) as other:
+            _control("set_permissions", "-p", vhost, "guest", ".*", ".*", ".*")
+            for queue in queues:
+                other.default_channel.queue_delete(queue)
+        cluster.wait_until(lambda: waiting() == 4, 60)
+        _control("set_permissions", "-p", vhost, vhost, ".*", ".*", ".*")
+        cluster.wait_until(lambda: waiting() == 0, 60)
+        _finish(cluster, database, 8, "second")
+
+        _control("delete_vhost", vhost)
+        cluster.wait_until(lambda: waiting() == 4, 60)
+        _control("add_vhost", vhost)
+        _control("set_permissions", "-p", vhost, vhost, ".*", ".*", ".*")
+        cluster.wait_until(lambda: waiting() == 0, 60)
+        _finish(cluster, database, 12, "third")
+
+        assert all(process.poll() is None for process in cluster.processes.values())
+        for name in cluster.names:
+            said = (tmp_path / f"{name}.log").read_text(errors="replace")
+            assert "Traceback" not in said, said[-3000:]
+            assert 2 <= said.count("is waited for") <= 12, said[-3000:]
+            assert cluster.stop(name) == 0, name
+
+
+def _finish(cluster: Cluster, database: Database, whole: int, run: str) -> None:
+    """Four more problems are done."""
+    cluster.enqueue(database, 4, run)
+    cluster.wait_until(lambda: count(database, "state = 'done'") == whole, 120)

@@ -1,0 +1,189 @@
+"""What comes from the broker, read and written anew: nothing that somebody put there reaches Celery unread.
+
+Anybody who reaches the broker can put anything into it. A message names a task, a problem and a step; these are read
+and the message is built anew around them, so that no header, no compression and no option of Celery's protocol that
+this application does not send has an effect. What cannot be read is a BadMessage: it is dropped, counted and named in
+the log. The tables know what is owed, so a message carries nothing of value.
+
+Everything here is a function of its arguments and raises nothing but BadMessage.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MOST_BYTES = 65_536
+"""A message has about 1,000 bytes."""
+_MOST_CHARACTERS = 200
+_MOST_ID = 2**63 - 1
+_MOST_STEP = 2**31 - 1
+_SHOWN_CHARACTERS = 80
+_JSON = "application/json"
+_UTF8 = "utf-8"
+
+SENT_AT = "cord_sent_at"
+"""Header of a message: when it was sent, in seconds since the epoch."""
+
+
+class BadMessage(Exception):
+    """What was received is no message of this application; says why, in a few words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a message asks for; `id` is the message's own."""
+
+    task: str
+    id: str
+    problem_id: int
+    step: int
+    sent_at: float | None
+    origin: str | None
+
+    def headers(self) -> dict[str, Any]:
+        """Celery's headers (protocol 2) of this work."""
+        return {
+            "lang": "py",
+            "task": self.task,
+            "id": self.id,
+            "root_id": self.id,
+            "parent_id": None,
+            "group": None,
+            "shadow": None,
+            "eta": None,
+            "expires": None,
+            "retries": 0,
+            "timelimit": [None, None],
+            "argsrepr": "()",
+            "kwargsrepr": repr(self._arguments()),
+            "origin": self.origin,
+            "ignore_result": True,
+            **({} if self.sent_at is None else {SENT_AT: self.sent_at}),
+        }
+
+    def body(self) -> bytes:
+        """Celery's body (protocol 2) of this work."""
+        embedded = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+        return json.dumps([[], self._arguments(), embedded]).encode()
+
+    def _arguments(self) -> dict[str, int]:
+        return {"problem_id": self.problem_id, "step": self.step}
+
+
+def read_work(
+    headers: object, body: object, content_type: object, content_encoding: object, known: Container[str]
+) -> Work:
+    """What a message asks for, which must be one of the `known` tasks. Raises BadMessage."""
+    named = _mapping(headers, "its headers")
+    if named.get("compression"):
+        raise BadMessage("it is compressed")
+    if content_type != _JSON:
+        raise BadMessage(f"its content type is {shown(content_type)}")
+    if not isinstance(content_encoding, str) or content_encoding.lower() != _UTF8:
+        raise BadMessage(f"its content encoding is {shown(content_encoding)}")
+    task = _text(named.get("task"), "its task")
+    if task not in known:
+        raise BadMessage(f"this process has no task {shown(task)}")
+    arguments = _arguments(body)
+    sent_at = named.get(SENT_AT)
+    is_time = isinstance(sent_at, int | float) and not isinstance(sent_at, bool) and abs(sent_at) < _MOST_ID
+    origin = named.get("origin")
+    return Work(
+        task=task,
+        id=_text(named.get("id"), "its id"),
+        problem_id=_number(arguments.get("problem_id"), "its problem_id", _MOST_ID),
+        step=_number(arguments.get("step"), "its step", _MOST_STEP),
+        sent_at=float(sent_at) if is_time and math.isfinite(sent_at) else None,  # type: ignore[arg-type]
+        origin=origin[:_MOST_CHARACTERS] if isinstance(origin, str) and origin.isprintable() else None,
+    )
+
+
+def read_envelope(item: bytes | str) -> dict[str, Any]:
+    """A message of a Redis list as kombu's `Message` takes it: every part that kombu looks at is there and has its
+    type. Raises BadMessage."""
+    envelope = _mapping(_json(item, "it"), "it")
+    properties = _mapping(envelope.get("properties"), "its properties")
+    delivery = _mapping(properties.get("delivery_info"), "its delivery_info")
+    if properties.get("body_encoding") != "base64":
+        raise BadMessage(f"its body_encoding is {shown(properties.get('body_encoding'))}")
+    body = envelope.get("body")
+    if not isinstance(body, str):
+        raise BadMessage("its body is no text")
+    try:
+        base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadMessage("its body is not base64") from None
+    headers = _mapping(envelope.get("headers"), "its headers")
+    if headers.get("compression"):
+        raise BadMessage("it is compressed")
+    priority = properties.get("priority")
+    return {
+        "body": body,
+        "content-type": envelope.get("content-type"),
+        "content-encoding": envelope.get("content-encoding"),
+        "headers": headers,
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_tag": _text(properties.get("delivery_tag"), "its delivery_tag"),
+            "delivery_mode": 2,
+            "priority": priority if isinstance(priority, int) and 0 <= priority <= 9 else 0,
+            "delivery_info": {
+                "exchange": _text(delivery.get("exchange"), "its exchange", empty=True),
+                "routing_key": _text(delivery.get("routing_key"), "its routing_key"),
+            },
+        },
+    }
+
+
+def shown(value: object) -> str:
+    """The beginning of something received, for the log: printable, on one line."""
+    if isinstance(value, bytes):
+        value = value[:_MOST_CHARACTERS].decode("utf-8", "replace")
+    text = value[:_MOST_CHARACTERS] if isinstance(value, str) else type(value).__name__
+    text = ascii(text) if isinstance(value, str) else "nothing" if value is None else f"no text but {text}"
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
+def _arguments(body: object) -> Mapping[str, Any]:
+    if not isinstance(body, bytes | str):
+        raise BadMessage("its body is no text")
+    parts = _json(body, "its body")
+    if not isinstance(parts, list) or len(parts) != 3 or parts[0] != []:
+        raise BadMessage("its body is not [[], {arguments}, {options}]")
+    arguments = _mapping(parts[1], "its arguments")
+    if set(arguments) != {"problem_id", "step"}:
+        raise BadMessage("its arguments are not problem_id and step")
+    return arguments
+
+
+def _json(text: bytes | str, what: str) -> object:
+    if len(text) > MOST_BYTES:
+        raise BadMessage(f"{what} has {len(text)} bytes")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadMessage(f"{what} is no JSON") from None
+
+
+def _mapping(value: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise BadMessage(f"{what} is no object" if what == "it" else f"{what} are no object")
+    return value
+
+
+def _text(value: object, what: str, *, empty: bool = False) -> str:
+    if not isinstance(value, str) or len(value) > _MOST_CHARACTERS or not (value or empty) or not value.isprintable():
+        raise BadMessage(f"{what} is {shown(value)}")
+    return value
+
+
+def _number(value: object, what: str, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise BadMessage(f"{what} is no number of a row")
+    return value

@@ -1,0 +1,188 @@
+"""States of a Redis of one's own in which it is no broker: named in one line, waited for or refused, and left again."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cluster import Cluster, count
+
+from cord_worker.config import Settings
+from cord_worker.coordination.app import create_app
+from cord_worker.coordination.broker_check import check_broker, remarks_on
+from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger
+from cord_worker.coordination.shards import Shards
+from cord_worker.coordination.transport import SET_ASIDE
+from cord_worker.errors import BrokerError, BrokerRefused
+from cord_worker.local.redis import EmbeddedRedis
+from cord_worker.local.state import StateDir
+from cord_worker.store.database import Database
+from cord_worker.store.sweep import Due, Kind
+
+PREFIX = "cord-test:"
+PROBLEMS = 6
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    state = StateDir.open(tmp_path_factory.mktemp("states"))
+    server = EmbeddedRedis(state.path)
+    with state.locked():
+        server.start()
+    yield server
+    with state.locked():
+        server.stop()
+
+
+@pytest.fixture
+def client(server: EmbeddedRedis) -> Iterator[redis.Redis]:
+    with redis.Redis(unix_socket_path=str(server.socket_path), single_connection_client=True) as client:
+        client.flushall()
+        yield client
+
+
+@contextmanager
+def configured(client: redis.Redis, setting: str, value: object) -> Iterator[None]:
+    before = client.config_get(setting)[setting]
+    client.config_set(setting, value)
+    try:
+        yield
+    finally:
+        client.config_set(setting, before)
+
+
+@contextmanager
+def replica(client: redis.Redis) -> Iterator[None]:
+    client.replicaof("127.0.0.1", "1")
+    try:
+        yield
+    finally:
+        client.replicaof("NO", "ONE")
+
+
+@contextmanager
+def without(client: redis.Redis, command: str) -> Iterator[None]:
+    client.execute_command("ACL", "SETUSER", "default", f"-{command}")
+    try:
+        yield
+    finally:
+        client.execute_command("ACL", "SETUSER", "default", "+@all")
+
+
+@contextmanager
+def busy(client: redis.Redis) -> Iterator[None]:
+    """A script runs for as long as it takes; `client` only ends it."""
+    path = client.connection_pool.connection_kwargs["path"]
+    with configured(client, "lua-time-limit", 10):
+
+        def run() -> None:
+            with redis.Redis(unix_socket_path=path) as other, pytest.raises(redis.ResponseError):
+                other.eval("while true do end", 0)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                client.ping()
+            except redis.ResponseError:
+                break
+        try:
+            yield
+        finally:
+            client.script_kill()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("state", "told", "kind"),
+    [
+        (replica, "it is a replica, which takes no messages", BrokerError),
+        (lambda client: configured(client, "min-replicas-to-write", 1), "too few replicas follow it", BrokerError),
+        (lambda client: configured(client, "maxmemory", 1), "it is out of memory", BrokerError),
+        (lambda client: configured(client, "maxclients", 1), "no room for another client", BrokerError),
+        (busy, "busy with a script", BrokerError),
+        (lambda client: configured(client, "requirepass", "x"), "refuses the user or password", BrokerRefused),
+        (lambda client: without(client, "brpop"), "it forbids its user what a queue needs", BrokerRefused),
+        (lambda client: without(client, "lpush"), "it forbids its user what a queue needs", BrokerRefused),
+    ],
+)
+def test_a_redis_that_is_no_broker_is_named_and_refused_only_where_waiting_is_in_vain(
+    server: EmbeddedRedis,
+    client: redis.Redis,
+    state: Callable[[redis.Redis], Iterator[None]],
+    told: str,
+    kind: type[BrokerError],
+) -> None:
+    assert check_broker(server.url, PREFIX).startswith("redis")
+    with state(client), pytest.raises(BrokerError, match=told) as caught:
+        check_broker(server.url, PREFIX)
+    assert type(caught.value) is kind
+    assert check_broker(server.url, PREFIX).startswith("redis")
+    assert client.keys() == []
+
+
+def test_what_does_not_suit_is_remarked_on(server: EmbeddedRedis, client: redis.Redis) -> None:
+    assert remarks_on(server.url, PREFIX) == []
+    client.set(f"{PREFIX}coordinator", "x")
+    client.set("coordinator", "somebody else's")
+    with (
+        configured(client, "maxmemory-policy", "allkeys-lru"),
+        configured(client, "maxmemory", "1gb"),
+        configured(client, "maxclients", 5),
+    ):
+        found = [remark.found for remark in remarks_on(server.url, PREFIX)]
+    assert len(found) == 3
+    assert "maxmemory-policy allkeys-lru" in found[0]
+    assert "more clients" in found[1]
+    assert found[2] == f"its key {PREFIX}coordinator is a string and not a list"
+
+
+def test_a_key_of_a_wrong_type_is_set_aside_and_the_message_sent(
+    server: EmbeddedRedis, client: redis.Redis, database: Database
+) -> None:
+    app = create_app(server.url, Settings(key_prefix=PREFIX))
+    messenger = Messenger(app, Shards(database))
+    for number, put in enumerate((client.set, lambda key, value: client.sadd(key, value))):
+        put(f"{PREFIX}{COORDINATOR_QUEUE}", "theirs")
+        assert messenger.lengths([COORDINATOR_QUEUE]) == {COORDINATOR_QUEUE: 0}
+        put(f"{PREFIX}{COORDINATOR_QUEUE}", "theirs")
+        messenger.send([Due(Kind.ADVANCE, 1, number)])
+        assert messenger.lengths([COORDINATOR_QUEUE]) == {COORDINATOR_QUEUE: 1}
+        assert client.exists(f"{PREFIX}{SET_ASIDE}{COORDINATOR_QUEUE}")
+        messenger.discard(COORDINATOR_QUEUE)
+    app.close()
+
+
+def test_a_worker_waits_for_its_broker_says_so_and_goes_on(
+    tmp_path: Path, server: EmbeddedRedis, client: redis.Redis, database: Database, database_url: str
+) -> None:
+    def waiting() -> int:
+        return count(database, "condition LIKE 'waits for its broker%it is a replica%'", "workers")
+
+    with Cluster(tmp_path, database_url, server.url) as cluster:
+        cluster.start()
+        cluster.wait_until(lambda: count(database, "ready_at IS NOT NULL", "workers") == 4, 120)
+        with replica(client):
+            cluster.enqueue(database, PROBLEMS)
+            cluster.wait_until(lambda: waiting() == 4, 60)
+        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
+        cluster.wait_until(lambda: count(database, "condition IS NOT NULL", "workers") == 0, 60)
+        assert all(process.poll() is None for process in cluster.processes.values())
+        for name in cluster.names:
+            said = (tmp_path / f"{name}.log").read_text(errors="replace")
+            assert 1 <= said.count("is waited for") <= 3, said
+            assert said.count("the broker is back") == 1, said
+            assert "Traceback" not in said
+        with replica(client):
+            cluster.wait_until(lambda: waiting() == 4, 60)
+            for name in cluster.names:
+                assert cluster.stop(name) == 0

@@ -1,0 +1,78 @@
+"""What is read of a message, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from cord_worker.coordination.incoming import MOST_BYTES, SENT_AT, BadMessage, read_envelope, read_work
+
+HEADERS = {"task": "cord.advance", "id": "7f", SENT_AT: 12.5, "eta": "never", "origin": "me@here"}
+BODY = [[], {"problem_id": 7, "step": 2}, {"callbacks": ["x"]}]
+ENVELOPE: dict[str, Any] = {
+    "body": base64.b64encode(json.dumps(BODY).encode()).decode(),
+    "content-type": "application/json",
+    "content-encoding": "utf-8",
+    "headers": HEADERS,
+    "properties": {
+        "body_encoding": "base64",
+        "delivery_tag": "tag",
+        "priority": 3,
+        "reply_to": "somebody",
+        "delivery_info": {"exchange": "", "routing_key": "coordinator"},
+    },
+}
+
+
+def read(body: object = BODY, headers: object = HEADERS, content_type: object = "application/json") -> Any:
+    return read_work(headers, json.dumps(body).encode(), content_type, "utf-8", {"cord.advance"})
+
+
+def test_work_is_read_and_written_anew_without_what_is_not_ours() -> None:
+    work = read()
+    assert (work.task, work.id, work.problem_id, work.step, work.sent_at) == ("cord.advance", "7f", 7, 2, 12.5)
+    assert work.headers()["eta"] is None
+    assert json.loads(work.body())[2]["callbacks"] is None
+    envelope = read_envelope(json.dumps(ENVELOPE))
+    assert "reply_to" not in envelope["properties"]
+    assert envelope["properties"]["priority"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"body": [[1], {}, {}]}, r"its body is not \[\[\], {arguments}, {options}\]"),
+        ({"body": [[], {"problem_id": 1}, {}]}, "its arguments are not problem_id and step"),
+        ({"body": [[], {"problem_id": True, "step": 1}, {}]}, "its problem_id is no number of a row"),
+        ({"body": [[], {"problem_id": 2**63, "step": 1}, {}]}, "its problem_id is no number of a row"),
+        ({"body": "x" * MOST_BYTES}, "its body has 65538 bytes"),
+        ({"headers": []}, "its headers are no object"),
+        ({"headers": {**HEADERS, "task": "cord.other"}}, "this process has no task 'cord.other'"),
+        ({"headers": {**HEADERS, "id": "\ud800"}}, r"its id is '\\ud800'"),
+        ({"headers": {**HEADERS, "compression": "zlib"}}, "it is compressed"),
+        ({"content_type": "application/x-python-serialize"}, "its content type is 'application/x-python-serialize'"),
+    ],
+)
+def test_what_is_no_work_is_refused_with_its_reason(arguments: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadMessage, match=f"^{told}$"):
+        read(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("item", "told"),
+    [
+        (b"no json", "it is no JSON"),
+        (b"[" * 60_000, "it is no JSON"),
+        (b"\xff", "it is no JSON"),
+        (b"1", "it is no object"),
+        (b"{}", "its properties are no object"),
+        (json.dumps({**ENVELOPE, "body": "?"}).encode(), "its body is not base64"),
+        (json.dumps({**ENVELOPE, "properties": {"delivery_info": {}}}).encode(), "its body_encoding is nothing"),
+    ],
+)
+def test_what_is_no_message_is_refused_with_its_reason(item: bytes, told: str) -> None:
+    with pytest.raises(BadMessage, match=f"^{told}$"):
+        read_envelope(item)
