@@ -43,7 +43,7 @@ statement of five tables as running it takes, and believes in statistics of tabl
 _DURABLE = (
     "CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END"
 )
-"""What was committed is never computed again: it has reached the disk, or whatever else the server is set to wait for."""
+"""What was committed is never computed again: it has reached the disk, or what else the server is set to wait for."""
 _UNLIMITED = {"statement_timeout": "0", "lock_timeout": "0"}
 _LIMITS_TRANSACTIONS = 170_000
 """The first version of PostgreSQL with transaction_timeout."""
