@@ -24,6 +24,7 @@ from cord_worker.store.unreachable import (
     brief,
     is_transient,
     is_unknown_host,
+    may_not_migrate,
     not_allowed,
     refusal,
     state_of,
@@ -234,6 +235,8 @@ def connect_for_migration(url: str) -> Iterator[sa.Connection]:
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
             yield connection
     except DBAPIError as error:
+        if state_of(error) == NOT_ALLOWED:
+            raise may_not_migrate(error) from error
         raise refusal(error, engine.url, CONNECT_ARGUMENTS) or _explained(error, engine.url) from error
     finally:
         engine.dispose()

@@ -168,13 +168,19 @@ def unreachable(error: DBAPIError, url: sa.URL) -> StoreError:
 def not_allowed(error: DBAPIError) -> StoreError:
     """The error for a role that is connected but may not do this."""
     if "for schema" in text_of(error) or "for database" in text_of(error):
-        return StoreError(
-            f"the database's role may not migrate: {brief(error)}. Make it the owner (ALTER DATABASE … OWNER TO …), or "
-            "migrate with a role that is, and give this one what it needs (cordctl db grant --service ROLE)"
-        )
+        return may_not_migrate(error)
     return StoreError(
         f"the database's role may not do this: {brief(error)}. Give CORD_DATABASE_URL a role that may "
         "(cordctl db grant --service ROLE makes one)"
+    )
+
+
+def may_not_migrate(error: DBAPIError) -> StoreError:
+    """The error for a role that would change the schema and may not."""
+    return StoreError(
+        f"the database's role may not migrate: {brief(error)}. Migrate with the role that owns the tables "
+        "(CORD_DATABASE_URL=… cordctl db upgrade) and give this one what it needs (cordctl db grant --service ROLE); "
+        "in a new database make it the owner (ALTER DATABASE … OWNER TO …) or GRANT CREATE ON SCHEMA public TO it"
     )
 
 
