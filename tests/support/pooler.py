@@ -16,6 +16,7 @@ from typing import Self
 
 import sqlalchemy as sa
 
+from cord_worker.local import privilege
 from cord_worker.store.unreachable import Target
 
 _START_SECONDS = 30.0
@@ -45,6 +46,8 @@ class PgBouncer:
         with closing(socket.socket()) as free:
             free.bind(("127.0.0.1", 0))
             self._port: int = free.getsockname()[1]
+        # As PostgreSQL, it refuses to be root; so it can come to an embedded server's socket.
+        self._run_as = privilege.choose()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -74,9 +77,6 @@ class PgBouncer:
             *(f"{name} = {value}" for name, value in facts.items()),
         ]
         (self._folder / "pgbouncer.ini").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        if os.geteuid() == 0:  # as root it refuses
-            for path in (self._folder, *self._folder.iterdir()):
-                shutil.chown(path, "nobody")
         self.start()
         return self
 
@@ -88,9 +88,17 @@ class PgBouncer:
 
     def start(self) -> None:
         """Starts it; returns once it takes connections."""
-        user = "nobody" if os.geteuid() == 0 else None
-        arguments = [self._program, "-q", str(self._folder / "pgbouncer.ini")]
-        self._process = subprocess.Popen(arguments, user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        other = self._run_as.strategy == "user"
+        if other:
+            for path in (self._folder, *self._folder.iterdir()):
+                shutil.chown(path, self._run_as.uid)
+        prefix = list(privilege._NAMESPACE) if self._run_as.strategy == "namespace" else []
+        self._process = subprocess.Popen(
+            [*prefix, self._program, "-q", str(self._folder / "pgbouncer.ini")],
+            user=self._run_as.uid if other else None,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
