@@ -1,4 +1,5 @@
-"""A run through PgBouncer, in each mode that has transactions, ends with the tables of a run without it."""
+"""A run through PgBouncer, in each mode that has transactions, ends with the tables of a run without it; so does a run
+of a role that is set to everything odd."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -20,15 +22,30 @@ from cord_worker.config import Settings
 from cord_worker.errors import DatabaseRefused
 from cord_worker.operations.checks import Level, run_checks
 from cord_worker.store.database import Database
+from cord_worker.store.roles import grant_service
 from cord_worker.store.schema import downgrade, head_revision, upgrade
 from cord_worker.store.sessions import Pooling
 
-pytestmark = pytest.mark.skipif(
+needs_pgbouncer = pytest.mark.skipif(
     pgbouncer_program() is None, reason="pgbouncer is not installed (Debian: apt-get install pgbouncer)"
 )
 
 PROBLEMS = 8
 MODES = {"session": Pooling.SESSION, "transaction": Pooling.TRANSACTION}
+ODD = {
+    "statement_timeout": "1s",
+    "lock_timeout": "200ms",
+    "idle_session_timeout": "300ms",
+    "idle_in_transaction_session_timeout": "300ms",
+    "default_transaction_isolation": "serializable",
+    "synchronous_commit": "off",
+    "TimeZone": "America/Caracas",
+    "DateStyle": "SQL, DMY",
+    "client_encoding": "LATIN1",
+    "standard_conforming_strings": "off",
+    "extra_float_digits": "-10",
+    "jit_above_cost": "0",
+}
 _OF_RUN = "run_id = (SELECT id FROM runs WHERE name = '{}')"
 
 
@@ -70,6 +87,7 @@ def expected(
     return found
 
 
+@needs_pgbouncer
 @pytest.mark.parametrize("mode", MODES)
 def test_a_run_through_a_pooler_is_the_run_without_it(
     mode: str,
@@ -87,6 +105,31 @@ def test_a_run_through_a_pooler_is_the_run_without_it(
     assert found == expected
 
 
+def test_a_run_of_a_role_that_may_create_nothing_and_is_set_to_everything_odd_is_the_same(
+    tmp_path: Path,
+    url: str,
+    broker_url: str,
+    key_prefix: str,
+    expected: dict[str, list[tuple[Any, ...]]],
+) -> None:
+    at = sa.make_url(url)
+    role = f"{at.database}_odd"
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 40".encode())
+        for setting, value in ODD.items():
+            owner.execute(f"ALTER ROLE {role} SET {setting} = '{value}'".encode())
+        granting = Database(url)
+        granting.run(lambda connection: grant_service(connection, role))
+        granting.close()
+        service = at.set(username=role, password=None).render_as_string(hide_password=False)
+        database = work(tmp_path, service, broker_url, key_prefix, "odd")
+        found = content(database, "odd")
+        database.close()
+        owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+    assert found == expected
+
+
+@needs_pgbouncer
 def test_few_sessions_for_many_transactions_are_enough_in_transaction_mode(
     tmp_path: Path, url: str, broker_url: str, key_prefix: str, expected: dict[str, list[tuple[Any, ...]]]
 ) -> None:
@@ -98,6 +141,7 @@ def test_few_sessions_for_many_transactions_are_enough_in_transaction_mode(
     assert found == expected
 
 
+@needs_pgbouncer
 @pytest.mark.parametrize("mode", MODES)
 def test_nothing_is_left_in_a_session_for_whoever_has_it_next(mode: str, url: str) -> None:
     ours = sa.text(
@@ -116,6 +160,7 @@ def test_nothing_is_left_in_a_session_for_whoever_has_it_next(mode: str, url: st
             assert tuple(connection.execute(ours).one()) == ("on", "1", 0, 0)
 
 
+@needs_pgbouncer
 @pytest.mark.parametrize("mode", MODES)
 def test_migrating_through_a_pooler_works(mode: str, empty_database_url: str) -> None:
     with PgBouncer(empty_database_url, mode) as pooler:
@@ -127,6 +172,7 @@ def test_migrating_through_a_pooler_works(mode: str, empty_database_url: str) ->
         downgrade(pooler.url, "base")
 
 
+@needs_pgbouncer
 def test_statement_mode_is_refused_by_name(url: str) -> None:
     with PgBouncer(url, "statement") as pooler:
         database = Database(pooler.url)
@@ -138,6 +184,7 @@ def test_statement_mode_is_refused_by_name(url: str) -> None:
             upgrade(pooler.url)
 
 
+@needs_pgbouncer
 def test_doctor_names_the_pooler_and_its_mode(url: str, tmp_path: Path) -> None:
     def findings(database_url: str) -> dict[str, tuple[Level, str]]:
         settings = Settings(database_url=database_url, state_dir=tmp_path)
@@ -155,6 +202,7 @@ def test_doctor_names_the_pooler_and_its_mode(url: str, tmp_path: Path) -> None:
         assert "statement mode" in found
 
 
+@needs_pgbouncer
 def test_a_setting_that_the_pooler_does_not_take_is_named(url: str) -> None:
     with PgBouncer(url, "transaction") as pooler:
         database = Database(f"{pooler.url}?options=-c%20search_path%3Dcord")
