@@ -166,6 +166,8 @@ class Database:
             with self._begun(self._engine, is_unlimited=True) as connection:
                 yield connection
         except DBAPIError as error:
+            if _is_mistake(error):
+                raise
             raise _explained(error, self._engine.url) from error
 
     def _weed(self) -> None:
@@ -180,6 +182,8 @@ class Database:
             with self._single.connect() as first, self._single.connect() as second:
                 return pooling_of(_driver(first), _driver(second))
         except DBAPIError as error:
+            if _is_mistake(error):
+                raise
             raise _explained(error, self._engine.url) from error
         except psycopg.Error as error:
             raise StoreError(f"the database was interrupted: {error}") from error
@@ -237,16 +241,19 @@ def connect_for_migration(url: str) -> Iterator[sa.Connection]:
     except DBAPIError as error:
         if state_of(error) == NOT_ALLOWED:
             raise may_not_migrate(error) from error
-        raise refusal(error, engine.url, CONNECT_ARGUMENTS) or _explained(error, engine.url) from error
+        refused = refusal(error, engine.url, CONNECT_ARGUMENTS)
+        if refused is not None:
+            raise refused from None
+        if _is_mistake(error):
+            raise
+        raise unreachable(error, engine.url) from error
     finally:
         engine.dispose()
 
 
-def _explained(error: DBAPIError, url: sa.URL) -> Exception:
-    """What to raise for an error that is not tried again."""
-    if state_of(error) == NOT_ALLOWED:
-        return not_allowed(error)
-    return error if _is_mistake(error) else unreachable(error, url)
+def _explained(error: DBAPIError, url: sa.URL) -> StoreError:
+    """What to raise for an error that is not tried again and no mistake."""
+    return not_allowed(error) if state_of(error) == NOT_ALLOWED else unreachable(error, url)
 
 
 def _driver(connection: sa.Connection) -> psycopg.Connection[Any]:
@@ -255,5 +262,7 @@ def _driver(connection: sa.Connection) -> psycopg.Connection[Any]:
 
 
 def _is_mistake(error: DBAPIError) -> bool:
-    """True where the statement is at fault, not the connection."""
+    """True where the statement is at fault, not the connection or the role."""
+    if state_of(error) == NOT_ALLOWED:
+        return False
     return not is_transient(error) and not isinstance(error, sa.exc.OperationalError)

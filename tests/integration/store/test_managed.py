@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
 from two_postgres import Address, TwoPostgres, has_postgres_programs, two_postgres
 
 from cord_worker.errors import StoreError
+from cord_worker.service_urls import checked_database_url
 from cord_worker.store.database import Database
 from cord_worker.store.roles import find_hindrances, grant_service
 from cord_worker.store.schema import check_schema, upgrade
@@ -208,13 +209,13 @@ def servers() -> Iterator[TwoPostgres]:
 
 
 def test_a_failover_is_followed_by_several_hosts_and_by_one_name_that_leads_elsewhere(servers: TwoPostgres) -> None:
-    ports = f"{servers.primary},{servers.standby}"
-    several = f"postgresql+psycopg://postgres@/postgres?host=127.0.0.1,127.0.0.1&port={ports}"
+    hosts = f"127.0.0.1:{servers.primary},127.0.0.1:{servers.standby}"
+    several = checked_database_url(f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write")
     where = sa.text("INSERT INTO noted SELECT 1 RETURNING inet_server_port()")
     servers.execute(servers.primary, "CREATE TABLE noted (n int)")
     with Address(servers.primary) as address:
         databases = [
-            Database(f"{several}&target_session_attrs=read-write"),
+            Database(several),
             Database(f"postgresql+psycopg://postgres@127.0.0.1:{address.port}/postgres"),
         ]
         for database in databases:
