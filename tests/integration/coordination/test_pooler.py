@@ -63,7 +63,7 @@ def work(folder: Path, url: str, broker: str, keys: str, run: str) -> Database:
         cluster.enqueue(database, PROBLEMS, run)
         cluster.start()
         mine = f"state IN ('done', 'failed') AND {_OF_RUN.format(run)}"
-        cluster.wait_until(lambda: count(database, mine) == PROBLEMS, 120)
+        cluster.wait_until(lambda: count(database, mine) == PROBLEMS, 240)
         assert [cluster.stop(name) for name in cluster.names] == [0] * len(cluster.names)
         logs = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.log"))
         assert "interrupted" not in logs
