@@ -39,7 +39,7 @@ def checked_database_url(value: str) -> str:
     if driver not in {"", "psycopg"}:
         raise ValueError(f"the driver {driver!r} is not used here: write postgresql:// in place of {scheme}://")
     _check_authority(rest)
-    return f"postgresql+psycopg://{rest}"
+    return f"postgresql+psycopg://{_hosts_in_query(rest)}"
 
 
 def checked_broker_url(value: str) -> str:
@@ -66,6 +66,19 @@ def checked_broker_url(value: str) -> str:
 def is_amqp(broker_url: str) -> bool:
     """Whether the broker is RabbitMQ."""
     return broker_url.startswith("amqp")
+
+
+def _hosts_in_query(rest: str) -> str:
+    """Several hosts, as libpq writes them, where SQLAlchemy has them."""
+    before, _, query = rest.partition("?")
+    place, slash, database = before.partition("/")
+    credentials, at, authority = place.rpartition("@")
+    if "," not in authority:
+        return rest
+    hosts = [re.fullmatch(r"(\[.*\]|[^:]*)(?::(\d+))?", host) for host in authority.split(",")]
+    named = [(found[1].strip("[]"), found[2] or "5432") for found in hosts if found is not None]
+    listed = f"host={','.join(host for host, _ in named)}&port={','.join(port for _, port in named)}"
+    return f"{credentials}{at}{slash or '/'}{database}?{listed}{'&' if query else ''}{query}"
 
 
 def _parts(value: str, example: str) -> tuple[str, str]:

@@ -37,9 +37,7 @@ def run() -> None:
         context.configure(connection=connection, target_metadata=Base.metadata)
         if _changes_the_schema() and not _may_run_beside_workers():
             check_no_workers(connection, Settings.from_environment().worker_timeout_seconds)
-        connection.commit()
-        with context.begin_transaction():
-            context.run_migrations()
+        context.run_migrations()
 
 
 run()

@@ -1,7 +1,8 @@
 """The sweeper: sends again what is owed and nobody took up. Recovery comes from the database, never from the broker.
 
-Every coordinator runs one; an advisory lock makes one of them the leader. If the leader dies, its connection goes
-and another one takes over at its next round; if it hangs, PostgreSQL ends its idle session, with the same effect. All
+Every coordinator runs one; an advisory lock makes one of them the leader. The lock is a transaction's, so that it
+works through a pooler, and lasts until the leader's next round is due. If the leader dies, its connection goes and
+another one takes over at its next round; if it hangs, PostgreSQL ends its idle transaction, with the same effect. All
 of them listen to the heartbeats, so that a new leader knows who is silent.
 """
 
@@ -59,20 +60,25 @@ class Sweeper:
     def _work(self) -> None:
         while not self._ended.is_set():
             try:
-                with self._database.session_connection() as session:
-                    sweep.limit_idleness(session, _LEAD_SECONDS)
-                    while not self._ended.is_set():
-                        leads = sweep.try_lead(session)
-                        self._silence.look(read(self._database, workers.heartbeats))
-                        if leads:
-                            self.sweep()
-                        self._ended.wait(self._settings.sweep_seconds)
+                self._round()
+                continue
             except (StoreError, DBAPIError) as error:
                 logger.warning("sweeper interrupted: %s", str(error).partition("\n")[0])
             except Exception:  # the sweeper is what everything recovers by: it goes on, whatever it was
                 logger.exception("sweeper interrupted")
             self._silence.forget()  # after an outage, heartbeats and this sweeper come back in any order
             self._ended.wait(self._settings.sweep_seconds)
+
+    def _round(self) -> None:
+        """Leads until the next round is due, unless another one does."""
+        with self._database.transaction() as connection:
+            if sweep.try_lead(connection, max(_LEAD_SECONDS, 3 * self._settings.sweep_seconds)):
+                self._silence.look(read(self._database, workers.heartbeats))
+                self.sweep()
+                self._ended.wait(self._settings.sweep_seconds)
+                return
+        self._silence.look(read(self._database, workers.heartbeats))
+        self._ended.wait(self._settings.sweep_seconds)
 
     def sweep(self) -> None:
         """One round: expire silent workers, park exhausted work, resend what is owed, admit what has room."""

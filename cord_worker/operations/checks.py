@@ -98,6 +98,8 @@ def _binaries(settings: Settings) -> Iterator[Finding]:
 
 def _database(settings: Settings) -> Iterator[Finding]:
     from cord_worker.operations.database import open_database
+    from cord_worker.store.roles import find_hindrances
+    from cord_worker.store.sessions import Pooling
 
     try:
         url = endpoints.database_url(settings)
@@ -105,11 +107,18 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.OK, "database", "none runs now; cordctl run and cordctl up start the embedded one")
         return
     try:
-        with open_database(settings, url=url):
+        with open_database(settings, url=url) as database:
             yield Finding(Level.OK, "database", "reachable, schema current")
+            pooling = database.pooling()
+            if pooling is not Pooling.NONE:
+                yield Finding(Level.OK, "pooler", f"one before PostgreSQL, {pooling}; nothing here needs a session")
+            hindrances = database.run(find_hindrances, read_only=True)
     except CordError as error:
         advice = "" if isinstance(error, DatabaseRefused) else "cordctl db upgrade migrates it; cordctl up starts one"
         yield Finding(Level.FAIL, "database", str(error), advice)
+        return
+    for what, advice in hindrances:
+        yield Finding(Level.FAIL, "database writes", what, advice)
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:

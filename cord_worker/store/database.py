@@ -9,17 +9,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import psycopg
 import sqlalchemy as sa
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
-from cord_worker.errors import DatabaseRefused
+from cord_worker.errors import DatabaseRefused, StoreError
 from cord_worker.service_urls import ESCAPES
+from cord_worker.store.sessions import CONNECT_ARGUMENTS, Pooling, SessionSettings, is_pooled, pooling_of
 from cord_worker.store.unreachable import (
+    CANCELLED,
     NOT_ALLOWED,
     READ_ONLY,
     brief,
     is_transient,
     is_unknown_host,
+    may_not_migrate,
     not_allowed,
     refusal,
     state_of,
@@ -35,33 +40,17 @@ MIGRATION_LOCK = 0x436F5244
 
 _RETRY_SECONDS = 120.0
 _IDLE_TRANSACTION_SECONDS = 600.0
-_CONNECT_ARGUMENTS = {
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-    "options": "-c timezone=UTC -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 ",
-}
-"""A machine that vanished is noticed within half a minute, on both sides: its locks and the lead go to others."""
-_BY_KEYS = {
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "jit": "off",
-}
-"""One plan a statement, made once, that looks rows up by their keys. Left to itself the planner spends as long on a
-statement of five tables as running it takes, and believes in statistics of tables that were empty a minute ago."""
 _LONGEST_PAUSE_SECONDS = 2.0
+_ISOLATION = "READ COMMITTED"
+"""Said with every BEGIN: under a stricter default whoever waited for a lock would still see what was before."""
 
 
 class Database:
-    """A pool of connections to one PostgreSQL.
+    """A pool of connections to one PostgreSQL, or to a pooler before it (`sessions`).
 
     Every piece of work is a function of a connection that runs in one transaction; `run` repeats the whole
     function when the connection was lost or the transaction was chosen as a deadlock's victim, so such functions
-    must touch nothing but the database.
+    must touch nothing but the database, and leave nothing to a later transaction but rows.
 
     A transaction whose process asks nothing for `idle_transaction_seconds` is rolled back: a process that hangs must
     not keep others from the rows that it has locked. `by_keys` is for processes that ask the same few things again and
@@ -79,13 +68,16 @@ class Database:
         by_keys: bool = False,
     ) -> None:
         self._retry_seconds = retry_seconds
-        milliseconds = max(1, round(idle_transaction_seconds * 1000))
-        options = f"{_CONNECT_ARGUMENTS['options']}-c idle_in_transaction_session_timeout={milliseconds} "
-        if by_keys:
-            options += " ".join(f"-c {setting}={value}" for setting, value in _BY_KEYS.items())
-        self._arguments = {**_CONNECT_ARGUMENTS, "options": options, "application_name": application_name}
-        self._engine = create_engine(
-            url, pool_size=pool_size, max_overflow=4, pool_timeout=60, connect_args=self._arguments
+        self._settings = SessionSettings(idle_transaction_seconds, by_keys)
+        self._arguments = {**CONNECT_ARGUMENTS, "application_name": application_name}
+        self._engine = _open(
+            url,
+            self._settings,
+            pool_size=pool_size,
+            max_overflow=4,
+            pool_timeout=60,
+            pool_use_lifo=True,  # what is not needed idles, and may be cut
+            connect_args=self._arguments,
         )
         self._was_reached = False
         # The same pool:
@@ -97,42 +89,58 @@ class Database:
     ) -> T:
         """Returns `work(connection)` after its commit; repeats it for `retry_seconds` while PostgreSQL is away.
 
-        Where it is `read_only`, PostgreSQL refuses what would write. Raises StoreError when it stays away or refuses
-        the connection, and whatever `work` raises otherwise.
+        Away is also a server that takes no writes. A statement that PostgreSQL cancelled is tried again without a limit
+        of time. Where it is `read_only`, PostgreSQL refuses what would write. Raises StoreError when it stays away or
+        refuses the connection, and whatever `work` raises otherwise.
         """
         return self._repeat(self._reading if read_only else self._engine, work, retry_seconds)
 
     def run_single(self, work: Callable[[sa.Connection], T], *, retry_seconds: float | None = None) -> T:
         """As `run`, for work that is one statement, or several that need not be committed together.
 
-        Each is a transaction of its own: one round trip instead of three.
+        Each is a transaction of its own, where no pooler is between: one round trip instead of three.
         """
         return self._repeat(self._single, work, retry_seconds)
 
     def _repeat(self, engine: sa.Engine, work: Callable[[sa.Connection], T], retry_seconds: float | None) -> T:
         deadline = time.monotonic() + (self._retry_seconds if retry_seconds is None else retry_seconds)
         pause = 0.05
-        is_pooled = True
+        is_of_pool = True
+        is_unlimited = False
         is_told = False
         while True:
             try:
-                with engine.begin() as connection:
+                with self._begun(engine, is_unlimited=is_unlimited) as connection:
                     self._was_reached = True
                     return work(connection)
             except DBAPIError as error:
                 # A connection of the pool may have died while nobody used it; a new one tells whether PostgreSQL is
                 # there. To ask before each use (pool_pre_ping) would be one more round trip in every transaction.
-                is_stale = is_pooled and error.connection_invalidated
+                is_stale = is_of_pool and error.connection_invalidated
+                is_limited = not is_unlimited and state_of(error) in CANCELLED
                 may_pass = self._may_pass(error, engine)
-                if not may_pass or (time.monotonic() > deadline and not is_stale):
+                if not may_pass or (time.monotonic() > deadline and not is_stale and not is_limited):
                     raise unreachable(error, self._engine.url) from error
-                is_pooled = False
-                if not is_told:
+                is_of_pool = False
+                is_unlimited |= is_limited
+                if not is_told and not is_stale:
                     what = "was interrupted" if self._was_reached else "does not answer yet"
                     logger.warning("the database %s, trying again: %s", what, brief(error))
-                is_told = True
+                    is_told = True
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    @contextmanager
+    def _begun(self, engine: sa.Engine, *, is_unlimited: bool = False) -> Iterator[sa.Connection]:
+        """A connection in a transaction that is set up."""
+        with engine.connect() as connection:
+            is_set_up = not is_unlimited and not is_pooled(connection)
+            if not is_set_up and engine is self._single:
+                connection = connection.execution_options(isolation_level=_ISOLATION)
+            with connection.begin():
+                if not is_set_up:
+                    self._settings.begin_transaction(connection, is_unlimited=is_unlimited)
+                yield connection
 
     def _may_pass(self, error: DBAPIError, engine: sa.Engine) -> bool:
         """Whether trying again can help. Raises what says so where the error is of another kind."""
@@ -148,33 +156,37 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """One transaction that is never repeated: for work that consumes an iterator or streams rows out.
+        """One transaction that is never repeated, whose statements may take as long as they need: for work that
+        consumes an iterator, streams rows out, or holds a lock.
 
         Raises StoreError where PostgreSQL is unreachable or goes away meanwhile; nothing is committed then.
         """
         self._weed()
         try:
-            with self._engine.begin() as connection:
+            with self._begun(self._engine, is_unlimited=True) as connection:
                 yield connection
         except DBAPIError as error:
-            if state_of(error) == NOT_ALLOWED:
-                raise not_allowed(error) from error
             if _is_mistake(error):
                 raise
-            raise unreachable(error, self._engine.url) from error
-
-    @contextmanager
-    def session_connection(self) -> Iterator[sa.Connection]:
-        """A connection in autocommit mode, held for as long as the caller wants (advisory locks, COPY)."""
-        self._weed()
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            # Back in the pool it would keep its advisory locks; detached, leaving ends the session.
-            connection.detach()
-            yield connection
+            raise _explained(error, self._engine.url) from error
 
     def _weed(self) -> None:
         """Leaves no connection in the pool that PostgreSQL has ended since; raises StoreError where it is away."""
         self.run(lambda connection: connection.execute(sa.text("SELECT 1")), retry_seconds=0.0)
+
+    def pooling(self) -> Pooling:
+        """What lies between this process and PostgreSQL. Raises StoreError where that is away."""
+
+        self._weed()
+        try:
+            with self._single.connect() as first, self._single.connect() as second:
+                return pooling_of(_driver(first), _driver(second))
+        except DBAPIError as error:
+            if _is_mistake(error):
+                raise
+            raise _explained(error, self._engine.url) from error
+        except psycopg.Error as error:
+            raise StoreError(f"the database was interrupted: {error}") from error
 
     def close(self) -> None:
         """Closes the pool."""
@@ -196,31 +208,61 @@ def create_engine(url: str, **options: Any) -> sa.Engine:
         ) from error
 
 
+def _open(url: str, settings: SessionSettings, **options: Any) -> sa.Engine:
+    """An engine whose sessions are set up. A connection that took no writes when they were wanted is not used again:
+    it may lead to a server that was the primary once."""
+    engine = create_engine(url, isolation_level=_ISOLATION, **options)
+
+    @sa.event.listens_for(engine, "connect")
+    def begin(driver: Any, record: Any) -> None:
+        settings.begin_session(driver, record.info)
+
+    @sa.event.listens_for(engine, "handle_error")
+    def drop_read_only(context: ExceptionContext) -> None:
+        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY and context.connection is not None:
+            context.is_disconnect = not context.connection.get_execution_options().get("postgresql_readonly")
+
+    return engine
+
+
 @contextmanager
 def connect_for_migration(url: str) -> Iterator[sa.Connection]:
-    """A connection on which this process alone migrates. Raises StoreError where PostgreSQL is unreachable."""
-    engine = create_engine(url, poolclass=sa.pool.NullPool)
+    """A connection in a transaction in which this process alone migrates; it is committed at the end.
+
+    Raises StoreError where PostgreSQL is unreachable.
+    """
+    settings = SessionSettings(_IDLE_TRANSACTION_SECONDS)
+    engine = _open(url, settings, poolclass=sa.pool.NullPool, connect_args=CONNECT_ARGUMENTS)
     try:
-        connection = engine.connect()
-    except DBAPIError as error:
-        raise refusal(error, engine.url, {}) or unreachable(error, engine.url) from None
-    try:
-        connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
-        connection.commit()
-        yield connection
-        connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
-        connection.commit()
+        with engine.connect() as connection, connection.begin():
+            settings.begin_transaction(connection, is_unlimited=True)
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            yield connection
     except DBAPIError as error:
         if state_of(error) == NOT_ALLOWED:
-            raise not_allowed(error) from error
-        if not error.connection_invalidated:
+            raise may_not_migrate(error) from error
+        refused = refusal(error, engine.url, CONNECT_ARGUMENTS)
+        if refused is not None:
+            raise refused from None
+        if _is_mistake(error):
             raise
         raise unreachable(error, engine.url) from error
     finally:
-        connection.close()
         engine.dispose()
 
 
+def _explained(error: DBAPIError, url: sa.URL) -> StoreError:
+    """What to raise for an error that is not tried again and no mistake."""
+    return not_allowed(error) if state_of(error) == NOT_ALLOWED else unreachable(error, url)
+
+
+def _driver(connection: sa.Connection) -> psycopg.Connection[Any]:
+    driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    return driver
+
+
 def _is_mistake(error: DBAPIError) -> bool:
-    """True where the statement is at fault, not the connection."""
+    """True where the statement is at fault, not the connection or the role."""
+    if state_of(error) == NOT_ALLOWED:
+        return False
     return not is_transient(error) and not isinstance(error, sa.exc.OperationalError)

@@ -28,6 +28,31 @@ _ANALYST = (
     "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {role}",
 )
 
+_MAY = sa.text(
+    """
+    SELECT current_user AS role, current_setting('default_transaction_read_only') = 'on' AS is_read_only,
+           pg_is_in_recovery() AS is_standby,
+           has_table_privilege('problems', 'INSERT') AND has_table_privilege('candidates', 'UPDATE') AS may_write,
+           has_database_privilege(current_database(), 'TEMPORARY') AS may_stage
+    """
+)
+
+
+def find_hindrances(connection: sa.Connection) -> list[tuple[str, str]]:
+    """What keeps this role from the service's work here, each with what to do about it."""
+    row = connection.execute(_MAY).one()
+    grants = f"run as the role that migrates: cordctl db grant --service {row.role}"
+    found = []
+    if row.is_standby:
+        found.append(("this server is a standby and takes no writes", "name the primary in CORD_DATABASE_URL"))
+    elif row.is_read_only:
+        found.append(("default_transaction_read_only is on here", "turn it off; all work waits until then"))
+    if not row.may_write:
+        found.append((f"role {row.role!r} may not write to the tables", grants))
+    elif not row.may_stage:
+        found.append((f"role {row.role!r} may make no temporary tables, which enqueuing needs", grants))
+    return found
+
 
 def grant_service(connection: sa.Connection, role: str) -> None:
     """Lets `role` do what workers, coordinators and commands do: read and write rows, but change no schema.

@@ -205,18 +205,12 @@ _WAITING = sa.text(
 _LEAD_KEY = 0x53776570
 """Advisory lock (the letters Swep) of the leading sweeper."""
 
-_HOLDS_LEAD = sa.text(
+_TRY_LEAD = sa.text(
     f"""
-    SELECT EXISTS (
-        SELECT 1 FROM pg_locks
-        WHERE locktype = 'advisory' AND classid = 0 AND objid = {_LEAD_KEY} AND pid = pg_backend_pid() AND granted
-          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    )
+    SELECT pg_try_advisory_xact_lock({_LEAD_KEY}),
+           set_config('idle_in_transaction_session_timeout', :milliseconds, true)
     """
 )
-_TRY_LEAD = sa.text(f"SELECT pg_try_advisory_lock({_LEAD_KEY})")
-
-_LIMIT_IDLENESS = sa.text("SELECT set_config('idle_session_timeout', :milliseconds, false)")
 
 
 def _last_words(worker: str) -> str:
@@ -296,15 +290,13 @@ _PARK_VERDICTS = sa.text(
 )
 
 
-def limit_idleness(connection: sa.Connection, seconds: float) -> None:
-    """PostgreSQL ends this session, and what it leads, when its process does not ask anything for so long."""
-    connection.execute(_LIMIT_IDLENESS, {"milliseconds": str(max(1, round(seconds * 1000)))})
+def try_lead(connection: sa.Connection, seconds: float) -> bool:
+    """Whether this transaction is the leading sweeper's; it stays so until it ends.
 
-
-def try_lead(connection: sa.Connection) -> bool:
-    """Whether this connection is the leading sweeper's; it stays so until the connection ends."""
-    held = connection.execute(_HOLDS_LEAD).scalar_one()
-    return bool(held or connection.execute(_TRY_LEAD).scalar_one())
+    PostgreSQL ends it when its process asks nothing for `seconds`.
+    """
+    milliseconds = str(max(1, round(seconds * 1000)))
+    return bool(connection.execute(_TRY_LEAD, {"milliseconds": milliseconds}).one()[0])
 
 
 def admit(connection: sa.Connection) -> list[Due]:

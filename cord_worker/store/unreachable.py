@@ -39,6 +39,12 @@ _PASSES = {
     "57P02",  # crash shutdown
     "57P03",  # cannot connect now
 }
+CANCELLED = {
+    "55P03",  # lock_timeout
+    "57014",  # statement_timeout, or somebody's pg_cancel_backend
+    "25P04",  # transaction_timeout
+}
+"""Of what took too long for the role's settings, or for somebody who looked on."""
 _TRACED_STATE = re.compile(rb'ErrorResponse\t.*? C "([0-9A-Z]{5})"', re.DOTALL)
 _TRACE_SECONDS = 10.0
 _LONGEST_TRACE = 1 << 20
@@ -105,10 +111,21 @@ def refusal(error: DBAPIError, url: sa.URL, arguments: dict[str, Any]) -> Databa
 
     `arguments` are those of the connection that failed.
     """
-    if not is_connecting(error):
-        return None
     target, said = Target.of(url), brief(error)
     text = str(error.orig)
+    if "statement pooling mode" in text:
+        return DatabaseRefused(
+            f"the pooler at {target.server} is in statement mode, in which there are no transactions. Set "
+            "pool_mode = transaction for this database, or name PostgreSQL itself in CORD_DATABASE_URL"
+        )
+    if not is_connecting(error):
+        return None
+    if "unsupported startup parameter" in text:
+        return DatabaseRefused(
+            f"the pooler at {target.server} takes no such setting with a connection: {said}. Leave it out of "
+            "CORD_DATABASE_URL and set it for the role (ALTER ROLE … SET …), or name it in the pooler's "
+            "ignore_startup_parameters"
+        )
     if isinstance(error, sa.exc.ProgrammingError) or _LIBPQ_SETTING.search(text):
         return DatabaseRefused(f"CORD_DATABASE_URL is not understood: {said}. Correct it")
     if getattr(getattr(error.orig, "pgconn", None), "needs_password", False):
@@ -137,19 +154,33 @@ def unreachable(error: DBAPIError, url: sa.URL) -> StoreError:
             f"the database cannot be reached: nothing listens at {target.server}. Start PostgreSQL, or correct "
             "CORD_DATABASE_URL"
         )
+    if state_of(error) == READ_ONLY:
+        return StoreError(
+            f"PostgreSQL at {target.server} takes no writes: {said}. Is it a standby, is its disk full, or is "
+            "default_transaction_read_only on? Name the primary in CORD_DATABASE_URL (for several hosts: "
+            "?host=A,B&target_session_attrs=read-write)"
+        )
+    if state_of(error) in CANCELLED:
+        return StoreError(f"PostgreSQL at {target.server} cancelled what was asked: {said}. Try again")
     return StoreError(f"the database cannot be reached: {said}. Is it running, and is CORD_DATABASE_URL right?")
 
 
 def not_allowed(error: DBAPIError) -> StoreError:
     """The error for a role that is connected but may not do this."""
     if "for schema" in text_of(error) or "for database" in text_of(error):
-        return StoreError(
-            f"the database's role may not migrate: {brief(error)}. Make it the owner (ALTER DATABASE … OWNER TO …), or "
-            "migrate with a role that is, and give this one what it needs (cordctl db grant --service ROLE)"
-        )
+        return may_not_migrate(error)
     return StoreError(
         f"the database's role may not do this: {brief(error)}. Give CORD_DATABASE_URL a role that may "
         "(cordctl db grant --service ROLE makes one)"
+    )
+
+
+def may_not_migrate(error: DBAPIError) -> StoreError:
+    """The error for a role that would change the schema and may not."""
+    return StoreError(
+        f"the database's role may not migrate: {brief(error)}. Migrate with the role that owns the tables "
+        "(CORD_DATABASE_URL=… cordctl db upgrade) and give this one what it needs (cordctl db grant --service ROLE); "
+        "in a new database make it the owner (ALTER DATABASE … OWNER TO …) or GRANT CREATE ON SCHEMA public TO it"
     )
 
 

@@ -3,7 +3,18 @@
 A new topic is a new file here and one line below.
 """
 
-from chaos.kinds import broker, broker_states, clocks, database, processes
+from chaos.kinds import broker, broker_states, clocks, database, managed, processes
 from chaos.kinds.storm import KINDS, SLOW, Storm, available
 
-__all__ = ["KINDS", "SLOW", "Storm", "available", "broker", "broker_states", "clocks", "database", "processes"]
+__all__ = [
+    "KINDS",
+    "SLOW",
+    "Storm",
+    "available",
+    "broker",
+    "broker_states",
+    "clocks",
+    "database",
+    "managed",
+    "processes",
+]

@@ -202,14 +202,13 @@ class Cluster:
     @contextmanager
     def _shut(self, key: int, name: str, database: Database, only: str) -> Iterator[None]:
         database.run(lambda connection: connection.execute(sa.text(_RESULT_GATE % {"only": only})))
-        with database.session_connection() as session:
+        with database.transaction() as session:
             gate = {"gate": key, "pid": self.processes[name].pid}
-            session.execute(sa.text("SELECT pg_advisory_lock(:gate, :pid)"), gate)
+            session.execute(sa.text("SELECT pg_advisory_xact_lock(:gate, :pid)"), gate)
             try:
                 yield
             finally:
                 self._end_sessions(session, name)
-                session.execute(sa.text("SELECT pg_advisory_unlock(:gate, :pid)"), gate)
 
     def _end_sessions(self, session: sa.Connection, name: str) -> None:
         """Ends the sessions of a process that was killed at the gate: PostgreSQL would commit what waits there, a
@@ -238,14 +237,13 @@ class Cluster:
     def no_verdict_of(self, name: str, database: Database) -> Iterator[None]:
         """For the length of a `with`, an LLM judge can lease answers, but none of its verdicts is committed."""
         database.run(lambda connection: connection.execute(sa.text(_VERDICT_GATED)))
-        with database.session_connection() as session:
+        with database.transaction() as session:
             gate = {"gate": _VERDICT_GATE, "pid": self.processes[name].pid}
-            session.execute(sa.text("SELECT pg_advisory_lock(:gate, :pid)"), gate)
+            session.execute(sa.text("SELECT pg_advisory_xact_lock(:gate, :pid)"), gate)
             try:
                 yield
             finally:
                 self._end_sessions(session, name)
-                session.execute(sa.text("SELECT pg_advisory_unlock(:gate, :pid)"), gate)
 
     def kill_giving_a_verdict(self, name: str, database: Database, seconds: float = 120.0) -> None:
         """SIGKILL to an LLM judge as soon as it has leased an answer; call under `no_verdict_of`."""

@@ -193,15 +193,15 @@ EDITS = {
 def test_an_edited_row_is_found(edit: str, worked: Database) -> None:
     statement, difference, invariant = EDITS[edit]
     contexts = RunContexts(worked)
-    with worked.session_connection() as connection:
+    with worked.transaction() as connection:
         run_id = connection.execute(sa.text("SELECT id FROM runs WHERE name = 'cord'")).scalar_one()
         problem = begun_problems(connection, run_id)[1]
         context = contexts.of_run(run_id)
-        connection.execute(sa.text("BEGIN"))
+        connection.execute(sa.text("SAVEPOINT before"))
         assert connection.execute(sa.text(statement), {"problem": problem}).rowcount > 0
         found = replay_problem(connection, context, problem).difference
         broken = {one.name: check(connection, one, run_id) for one in INVARIANTS}
-        connection.execute(sa.text("ROLLBACK"))
+        connection.execute(sa.text("ROLLBACK TO before"))
     if difference is not None:
         assert found is not None
         assert difference in str(found)

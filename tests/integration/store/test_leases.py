@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
+from cord_worker.errors import StoreError
 from cord_worker.search import cord
 from cord_worker.search.decision import Expand
 from cord_worker.search.types import SearchSettings, SeedScope
@@ -517,23 +518,32 @@ def test_work_of_a_paused_or_cancelled_run_is_not_waited_for(database: Database,
     assert database.run(sweep.waiting) == {}
 
 
-def test_a_session_that_ends_gives_up_its_lead(database: Database) -> None:
-    with database.session_connection() as first:
-        assert sweep.try_lead(first)
-    with database.session_connection() as second:
-        assert sweep.try_lead(second)
+def test_a_transaction_that_ends_gives_up_its_lead(database: Database) -> None:
+    with database.transaction() as first, database.transaction() as second:
+        assert sweep.try_lead(first, 60)
+        assert sweep.try_lead(first, 60)
+        assert not sweep.try_lead(second, 60)
+    with database.transaction() as second:
+        assert sweep.try_lead(second, 60)
 
 
-def test_one_connection_at_a_time_leads_the_sweep(database: Database) -> None:
-    with database.session_connection() as first, database.session_connection() as second:
-        assert sweep.try_lead(first)
-        assert sweep.try_lead(first)
-        assert not sweep.try_lead(second)
-        first.invalidate()
-        deadline = time.monotonic() + 60.0
-        while not sweep.try_lead(second):
-            assert time.monotonic() < deadline, "a dead leader must be followed by another"
-            time.sleep(0.02)
+@pytest.mark.parametrize("fault", ["dies", "hangs"])
+def test_a_leader_that_dies_or_hangs_is_followed_by_another(database: Database, fault: str) -> None:
+    def lead_until_another_does(second: sa.Connection) -> None:
+        with database.transaction() as first:
+            assert sweep.try_lead(first, 0.2 if fault == "hangs" else 60)
+            if fault == "dies":
+                process = first.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+                second.execute(sa.text("SELECT pg_terminate_backend(:process)"), {"process": process})
+            deadline = time.monotonic() + 60.0
+            while not sweep.try_lead(second, 60):
+                assert time.monotonic() < deadline, "a leader that is gone must be followed by another"
+                time.sleep(0.02)
+
+    with database.transaction() as second:
+        with pytest.raises(StoreError):
+            lead_until_another_does(second)
+        assert sweep.try_lead(second, 60)
 
 
 def test_a_claim_does_not_wait_for_the_disk_and_a_result_does(database: Database, problem: int) -> None:
@@ -602,10 +612,6 @@ def test_a_connection_that_was_ended_while_nobody_used_it_is_replaced(database: 
     with killer.connect() as connection:
         connection.execute(others)
     with database.transaction() as connection:
-        assert connection.execute(one).scalar_one() == 1
-    with killer.connect() as connection:
-        connection.execute(others)
-    with database.session_connection() as connection:
         assert connection.execute(one).scalar_one() == 1
 
 

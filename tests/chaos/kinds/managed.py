@@ -1,0 +1,218 @@
+"""What managed PostgreSQL, those who run it, and poolers before it do to sessions and statements."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from chaos.fleet import COORDINATOR
+from chaos.kinds.storm import TEACHERS, Storm, everything, kind
+from chaos.recovery import Watch, look, watch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
+from pooler import PgBouncer, pgbouncer_program
+
+_OURS = "FROM pg_stat_activity WHERE application_name LIKE 'cord %'"
+_WITHOUT_LIMITS = "-c statement_timeout=0 -c idle_session_timeout=0 -c lock_timeout=0"
+_START_SECONDS = 60.0
+
+
+def _administrator(storm: Storm) -> psycopg.Connection[Any]:
+    url = storm.servers.postgres.url.replace("+psycopg", "")
+    return psycopg.connect(url, autocommit=True, options=_WITHOUT_LIMITS, application_name="administrator")
+
+
+@contextmanager
+def _set(storm: Storm, **settings: str) -> Iterator[psycopg.Connection[Any]]:
+    """For the length of a `with`, the server has these defaults."""
+    with _administrator(storm) as administrator:
+        try:
+            for name, value in settings.items():
+                administrator.execute(f"ALTER SYSTEM SET {name} = {value}".encode())
+            administrator.execute("SELECT pg_reload_conf()")
+            yield administrator
+        finally:
+            for name in settings:
+                administrator.execute(f"ALTER SYSTEM RESET {name}".encode())
+            administrator.execute("SELECT pg_reload_conf()")
+
+
+def _end_sessions(administrator: psycopg.Connection[Any]) -> None:
+    administrator.execute(f"SELECT pg_terminate_backend(pid) {_OURS}".encode())
+
+
+@kind("PostgreSQL takes no writes")
+def read_only(storm: Storm) -> Watch:
+    def strike() -> None:
+        with _set(storm, default_transaction_read_only="on"):
+            time.sleep(storm.chance.uniform(0.5, 2))
+
+    return everything(storm, "PostgreSQL takes no writes", strike)
+
+
+@kind("failover without an end of sessions")
+def failover(storm: Storm) -> Watch:
+    """Sessions that begin meanwhile take no writes for ever: only new ones do."""
+
+    def strike() -> None:
+        with _administrator(storm) as administrator:
+            administrator.execute("ALTER DATABASE cord SET default_transaction_read_only = on")
+            _end_sessions(administrator)
+            time.sleep(1.0)
+            administrator.execute("ALTER DATABASE cord RESET default_transaction_read_only")
+
+    return everything(storm, "failover without an end of sessions", strike)
+
+
+@kind("PostgreSQL out of connections")
+def out_of_connections(storm: Storm) -> Watch:
+    def strike() -> None:
+        with ExitStack() as strangers:
+            with _administrator(storm) as administrator:
+                for _ in range(2):
+                    with suppress(psycopg.OperationalError):
+                        while True:
+                            strangers.enter_context(_administrator(storm))
+                    _end_sessions(administrator)
+            time.sleep(storm.chance.uniform(0.2, 1))
+
+    return everything(storm, "PostgreSQL out of connections", strike)
+
+
+@kind("statements cut short")
+def statement_timeout(storm: Storm) -> Watch:
+    def strike() -> None:
+        with _set(storm, statement_timeout="2", lock_timeout="1"):
+            time.sleep(storm.chance.uniform(1, 2))
+
+    return everything(storm, "statements cut short", strike)
+
+
+@kind("statements cancelled")
+def cancel(storm: Storm) -> Watch:
+    def strike() -> None:
+        with _administrator(storm) as administrator:
+            deadline = time.monotonic() + storm.chance.uniform(0.5, 1.5)
+            while time.monotonic() < deadline:
+                administrator.execute(f"SELECT pg_cancel_backend(pid) {_OURS} AND state = 'active'".encode())
+                time.sleep(0.005)
+
+    return everything(storm, "statements cancelled", strike)
+
+
+@kind("idle sessions cut")
+def cut_idle(storm: Storm) -> Watch:
+    def strike() -> None:
+        with _set(storm, idle_session_timeout="20"):
+            time.sleep(storm.chance.uniform(1, 2))
+
+    return everything(storm, "idle sessions cut", strike)
+
+
+@kind("table locked by a stranger")
+def lock(storm: Storm) -> Watch:
+    def strike() -> None:
+        table = storm.chance.choice(["candidates", "problems", "workers", "trajectories", "runs"])
+        with _administrator(storm) as stranger, stranger.transaction():
+            stranger.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+            time.sleep(storm.chance.uniform(0.5, 2))
+
+    return everything(storm, "table locked by a stranger", strike)
+
+
+@kind("table rewritten")
+def rewrite(storm: Storm) -> Watch:
+    def strike() -> None:
+        with _administrator(storm) as administrator:
+            for table in ("candidates", "problems", "workers"):
+                administrator.execute(f"VACUUM FULL {table}".encode())
+
+    return everything(storm, "table rewritten", strike)
+
+
+@kind("PostgreSQL with odd defaults")
+def odd_defaults(storm: Storm) -> Watch:
+    """Sessions begin under them; what is read and written is the same."""
+    odd = {
+        "default_transaction_isolation": "serializable",
+        "extra_float_digits": "-12",
+        "DateStyle": "'SQL, DMY'",
+        "TimeZone": "'America/Caracas'",
+        "standard_conforming_strings": "off",
+        "synchronous_commit": "off",
+        "jit_above_cost": "0",
+    }
+
+    def strike() -> None:
+        with _set(storm, **odd) as administrator:
+            _end_sessions(administrator)
+            time.sleep(storm.chance.uniform(1, 2))
+        with _administrator(storm) as administrator:
+            _end_sessions(administrator)
+
+    return everything(storm, "PostgreSQL with odd defaults", strike)
+
+
+@kind("session killed")
+def kill_session(storm: Storm) -> Watch:
+    """kill -9 of one process of PostgreSQL, which then begins anew."""
+
+    def strike() -> None:
+        with _administrator(storm) as administrator:
+            pids = [row[0] for row in administrator.execute(f"SELECT pid {_OURS} ORDER BY pid".encode())]
+        if pids:
+            with suppress(ProcessLookupError):
+                os.kill(storm.chance.choice(pids), signal.SIGKILL)
+
+    return everything(storm, "session killed", strike)
+
+
+@kind("leader's session ended")
+def end_leader(storm: Storm) -> Watch:
+    def strike() -> None:
+        with _administrator(storm) as administrator:
+            administrator.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 1400333680"
+            )
+
+    return everything(storm, "leader's session ended", strike)
+
+
+@kind("PgBouncer killed", slow=True, needs=lambda _: pgbouncer_program() is not None)
+def kill_pooler(storm: Storm) -> Watch:
+    """A coordinator and a teacher that know PostgreSQL through PgBouncer only; it is killed and started again."""
+    names = [storm.one_of(COORDINATOR), storm.one_of(*TEACHERS)]
+    with PgBouncer(storm.servers.postgres.url, "transaction") as pooler:
+        for name in names:
+            storm.fleet.kill(name)
+            storm.fleet.start(name, CORD_DATABASE_URL=pooler.url)
+        _wait_for_work(storm, [storm.fleet.pid(name) for name in names])
+        seen = watch(storm.database, "PgBouncer killed")
+        pooler.stop()
+        time.sleep(storm.chance.random())
+        pooler.start()
+        seen.began = time.monotonic()
+        deadline = time.monotonic() + 3 * storm.worker_timeout + 20
+        while seen.seconds is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+            look(storm.database, [seen])
+        for name in names:
+            storm.fleet.kill(name)
+    storm.fleet.start(*names)
+    return seen
+
+
+def _wait_for_work(storm: Storm, pids: list[int]) -> None:
+    ready = "SELECT count(*) FROM workers WHERE pid = ANY(%s) AND ready_at IS NOT NULL AND stopped_at IS NULL"
+    deadline = time.monotonic() + _START_SECONDS
+    with _administrator(storm) as administrator:
+        while administrator.execute(ready, [pids]).fetchone() != (len(pids),) and time.monotonic() < deadline:
+            time.sleep(0.05)

@@ -1,0 +1,211 @@
+"""A run through PgBouncer, in each mode that has transactions, ends with the tables of a run without it; so does a run
+of a role that is set to everything odd."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
+sys.path.insert(0, str(Path(__file__).parent))
+from cluster import Cluster, content, count
+from pooler import PgBouncer, pgbouncer_program
+
+from cord_worker.config import Settings
+from cord_worker.errors import DatabaseRefused
+from cord_worker.operations.checks import Level, run_checks
+from cord_worker.store.database import Database
+from cord_worker.store.roles import grant_service
+from cord_worker.store.schema import downgrade, head_revision, upgrade
+from cord_worker.store.sessions import Pooling
+
+needs_pgbouncer = pytest.mark.skipif(
+    pgbouncer_program() is None, reason="pgbouncer is not installed (Debian: apt-get install pgbouncer)"
+)
+
+PROBLEMS = 8
+MODES = {"session": Pooling.SESSION, "transaction": Pooling.TRANSACTION}
+ODD = {
+    "statement_timeout": "1s",
+    "lock_timeout": "200ms",
+    "idle_session_timeout": "300ms",
+    "idle_in_transaction_session_timeout": "300ms",
+    "default_transaction_isolation": "serializable",
+    "synchronous_commit": "off",
+    "TimeZone": "America/Caracas",
+    "DateStyle": "SQL, DMY",
+    "client_encoding": "LATIN1",
+    "standard_conforming_strings": "off",
+    "extra_float_digits": "-10",
+    "jit_above_cost": "0",
+}
+_OF_RUN = "run_id = (SELECT id FROM runs WHERE name = '{}')"
+
+
+@pytest.fixture(scope="module")
+def url(migrated_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    with migrated_database() as url:
+        yield url
+
+
+def work(folder: Path, url: str, broker: str, keys: str, run: str) -> Database:
+    """Does a run with processes that know the database by this URL; returns the database as they see it."""
+    database = Database(url)
+    with Cluster(folder, url, broker) as cluster:
+        cluster.environment["CORD_KEY_PREFIX"] = keys
+        cluster.enqueue(database, PROBLEMS, run)
+        cluster.start()
+        mine = f"state IN ('done', 'failed') AND {_OF_RUN.format(run)}"
+        cluster.wait_until(lambda: count(database, mine) == PROBLEMS, 240)
+        assert [cluster.stop(name) for name in cluster.names] == [0] * len(cluster.names)
+        logs = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.log"))
+        assert "interrupted" not in logs
+        assert "Traceback" not in logs
+    return database
+
+
+@pytest.fixture(scope="module")
+def expected(
+    tmp_path_factory: pytest.TempPathFactory,
+    url: str,
+    broker_url: str,
+    fresh_keys: Callable[[], AbstractContextManager[str]],
+) -> dict[str, list[tuple[Any, ...]]]:
+    """The tables of a run without a pooler."""
+    with fresh_keys() as keys:
+        database = work(tmp_path_factory.mktemp("direct"), url, broker_url, keys, "direct")
+    found = content(database, "direct")
+    database.close()
+    assert len(found["candidates"]) > 100
+    return found
+
+
+@needs_pgbouncer
+@pytest.mark.parametrize("mode", MODES)
+def test_a_run_through_a_pooler_is_the_run_without_it(
+    mode: str,
+    tmp_path: Path,
+    url: str,
+    broker_url: str,
+    key_prefix: str,
+    expected: dict[str, list[tuple[Any, ...]]],
+) -> None:
+    with PgBouncer(url, mode) as pooler:
+        database = work(tmp_path, pooler.url, broker_url, key_prefix, mode)
+        assert database.pooling() is MODES[mode]
+        found = content(database, mode)
+        database.close()
+    assert found == expected
+
+
+def test_a_run_of_a_role_that_may_create_nothing_and_is_set_to_everything_odd_is_the_same(
+    tmp_path: Path,
+    url: str,
+    broker_url: str,
+    key_prefix: str,
+    expected: dict[str, list[tuple[Any, ...]]],
+) -> None:
+    at = sa.make_url(url)
+    role = f"{at.database}_odd"
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 40".encode())
+        for setting, value in ODD.items():
+            owner.execute(f"ALTER ROLE {role} SET {setting} = '{value}'".encode())
+        granting = Database(url)
+        granting.run(lambda connection: grant_service(connection, role))
+        granting.close()
+        service = at.set(username=role, password=None).render_as_string(hide_password=False)
+        database = work(tmp_path, service, broker_url, key_prefix, "odd")
+        found = content(database, "odd")
+        database.close()
+        owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+    assert found == expected
+
+
+@needs_pgbouncer
+def test_few_sessions_for_many_transactions_are_enough_in_transaction_mode(
+    tmp_path: Path, url: str, broker_url: str, key_prefix: str, expected: dict[str, list[tuple[Any, ...]]]
+) -> None:
+    """The leader holds one of them; nobody holds one and waits for another but the leader and whoever looks on."""
+    with PgBouncer(url, "transaction", default_pool_size=3) as pooler:
+        database = work(tmp_path, pooler.url, broker_url, key_prefix, "few")
+        found = content(database, "few")
+        database.close()
+    assert found == expected
+
+
+@needs_pgbouncer
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_is_left_in_a_session_for_whoever_has_it_next(mode: str, url: str) -> None:
+    ours = sa.text(
+        "SELECT current_setting('enable_seqscan'), current_setting('extra_float_digits'), "
+        "(SELECT count(*) FROM pg_prepared_statements), "
+        "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())"
+    )
+    with PgBouncer(url, mode, default_pool_size=1, server_reset_query="") as pooler:
+        database = Database(pooler.url, by_keys=True)
+        for number in range(12):
+            at_work = database.run_single(lambda c, n=number: c.execute(sa.text(f"{ours} WHERE 1 < :n"), {"n": n + 2}))  # type: ignore[misc]
+            assert tuple(at_work.one()) == ("off", "1", 0, 0)
+        database.close()
+        stranger = sa.create_engine(pooler.url, poolclass=sa.pool.NullPool)
+        with stranger.connect() as connection:
+            assert tuple(connection.execute(ours).one()) == ("on", "1", 0, 0)
+
+
+@needs_pgbouncer
+@pytest.mark.parametrize("mode", MODES)
+def test_migrating_through_a_pooler_works(mode: str, empty_database_url: str) -> None:
+    with PgBouncer(empty_database_url, mode) as pooler:
+        upgrade(pooler.url)
+        database = Database(pooler.url)
+        found = database.run(lambda c: c.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one())
+        database.close()
+        assert found == head_revision()
+        downgrade(pooler.url, "base")
+
+
+@needs_pgbouncer
+def test_statement_mode_is_refused_by_name(url: str) -> None:
+    with PgBouncer(url, "statement") as pooler:
+        database = Database(pooler.url)
+        for work in (database.run, database.run_single):
+            with pytest.raises(DatabaseRefused, match=r"statement mode.*pool_mode = transaction"):
+                work(lambda connection: connection.execute(sa.text("SELECT 1")))
+        database.close()
+        with pytest.raises(DatabaseRefused, match="statement mode"):
+            upgrade(pooler.url)
+
+
+@needs_pgbouncer
+def test_doctor_names_the_pooler_and_its_mode(url: str, tmp_path: Path) -> None:
+    def findings(database_url: str) -> dict[str, tuple[Level, str]]:
+        settings = Settings(database_url=database_url, state_dir=tmp_path)
+        return {finding.subject: (finding.level, finding.found) for finding in run_checks(settings, None)}
+
+    assert "pooler" not in findings(url)
+    for mode in MODES:
+        with PgBouncer(url, mode) as pooler:
+            level, found = findings(pooler.url)["pooler"]
+            assert level is Level.OK
+            assert f"{mode} mode" in found
+    with PgBouncer(url, "statement") as pooler:
+        level, found = findings(pooler.url)["database"]
+        assert level is Level.FAIL
+        assert "statement mode" in found
+
+
+@needs_pgbouncer
+def test_a_setting_that_the_pooler_does_not_take_is_named(url: str) -> None:
+    with PgBouncer(url, "transaction") as pooler:
+        database = Database(f"{pooler.url}?options=-c%20search_path%3Dcord")
+        with pytest.raises(DatabaseRefused, match=r"options.*ALTER ROLE"):
+            database.run(lambda connection: connection.execute(sa.text("SELECT 1")))
+        database.close()
