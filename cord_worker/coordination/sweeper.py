@@ -21,6 +21,7 @@ from cord_worker.coordination.faults import FaultPoint, commit, read
 from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger
 from cord_worker.coordination.shards import Shards
 from cord_worker.coordination.silence import Silence
+from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import BrokerError, StoreError
 from cord_worker.store import decisions, sweep, workers
 from cord_worker.store.database import Database
@@ -60,10 +61,11 @@ class Sweeper:
                 with self._database.session_connection() as session:
                     sweep.limit_idleness(session, _LEAD_SECONDS)
                     while not self._ended.is_set():
-                        leads = sweep.try_lead(session)
-                        self._silence.look(read(self._database, workers.heartbeats))
-                        if leads:
-                            self.sweep()
+                        with working("the sweeper"):
+                            leads = sweep.try_lead(session)
+                            self._silence.look(read(self._database, workers.heartbeats))
+                            if leads:
+                                self.sweep()
                         self._ended.wait(self._settings.sweep_seconds)
             except (StoreError, DBAPIError) as error:
                 logger.warning("sweeper interrupted: %s", str(error).partition("\n")[0])

@@ -17,6 +17,7 @@ from cord_worker.store import workers
 from cord_worker.store.ingest import lock_run_name
 from cord_worker.store.models import ProblemState, RunState
 from cord_worker.store.runs import RunRow, resolve_run
+from cord_worker.store.undecided import NO_FAILED_DECISION
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +68,13 @@ _RESET_ANSWERS = sa.text(
 )
 
 _GO_ON = sa.text(
-    """
+    f"""
     WITH failed AS (
         SELECT id FROM problems
         WHERE id = ANY(CAST(:ids AS bigint[])) AND state = 'failed' ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE problems p
-    SET failure_reason = NULL, finished_at = NULL, touched_at = 'epoch',
+    SET failure_reason = NULL, finished_at = NULL, touched_at = 'epoch', {NO_FAILED_DECISION},
         state = CASE
             WHEN p.outstanding > 0 THEN 'searching'
             WHEN EXISTS (SELECT 1 FROM trajectories j
@@ -92,14 +93,14 @@ _GO_ON = sa.text(
 _DELETE_CANDIDATES = sa.text("DELETE FROM candidates WHERE problem_id = ANY(CAST(:ids AS bigint[]))")
 
 _BEGIN_ANEW = sa.text(
-    """
+    f"""
     WITH failed AS (
         SELECT id FROM problems
         WHERE id = ANY(CAST(:ids AS bigint[])) AND state = 'failed' ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE problems p
     SET state = 'queued', step = 0, round = 0, outstanding = 0, unproposed = 0, failure_reason = NULL,
-        admitted_at = NULL, finished_at = NULL, touched_at = now()
+        {NO_FAILED_DECISION}, admitted_at = NULL, finished_at = NULL, touched_at = now()
     FROM failed WHERE p.id = failed.id
     RETURNING p.state
     """
