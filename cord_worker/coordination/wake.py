@@ -28,9 +28,18 @@ class _WakePipe:
         self._owed: deque[Callable[[], None]] = deque()
         self._asked: deque[Callable[[], None]] = deque()
         self._is_watched = False
+        self._open()
+
+    def _open(self) -> None:
         self.reading, self._writing = os.pipe()
         os.set_blocking(self.reading, False)
         os.set_blocking(self._writing, False)
+
+    def renew(self) -> None:
+        """Opens a pipe of this process's own: one that was forked would share its parent's, and read its wakes."""
+        os.close(self.reading)
+        os.close(self._writing)
+        self._open()
 
     def wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full: the loop is about to wake anyway
@@ -70,6 +79,7 @@ class _WakePipe:
 
 
 _PIPE = _WakePipe()
+os.register_at_fork(after_in_child=_PIPE.renew)
 
 
 RECEIVED_AT = "cord_received_at"

@@ -21,7 +21,7 @@ class Watched:
 
     def __init__(self, **loops: object) -> None:
         self.now = 0.0
-        self.condition: str | None = None
+        self.conditions: list[str | None] = [None]
         self.stuck: list[str] = []
         self.watch = ThreadWatch(
             8.0,
@@ -33,7 +33,7 @@ class Watched:
 
     def _describe(self, condition: str | None, *, topic: str) -> None:
         assert topic == "threads"
-        self.condition = condition
+        self.conditions.append(condition)
 
     def look(self, seconds: float = 1.0, times: int = 1) -> list[str]:
         for _ in range(times):
@@ -76,17 +76,17 @@ def test_a_thread_that_waits_for_a_child_that_was_stopped_is_told_with_its_stack
     watched = Watched()
     with caplog.at_level(logging.WARNING):
         assert watched.look(times=7) == []
-        before = watched.condition
+        before = watched.conditions[-1]
         assert watched.look(times=10) == ["a check of an answer"]
     assert before is None
-    assert watched.condition == "has a thread that stands still (a check of an answer); see its log"
+    assert watched.conditions[-1] == "has a thread that stands still (a check of an answer); see its log"
     (told,) = [record for record in caplog.records if "stood still" in record.getMessage()]
     assert "wait_for_the_child" in told.getMessage()
     os.kill(child.pid, signal.SIGCONT)
     assert ended.wait(30)
     with caplog.at_level(logging.WARNING):
         watched.look()
-    assert watched.condition is None
+    assert watched.conditions[-1] is None
     assert "a check of an answer goes on" in caplog.text
 
 
@@ -125,7 +125,7 @@ def test_a_loop_that_answers_is_alive_and_one_that_is_blocked_is_not() -> None:
     release.set()
     settle()
     watched.look()
-    assert watched.condition is None
+    assert watched.conditions[-1] is None
     loop.call_soon_threadsafe(loop.stop)
     thread.join(30)
     loop.close()
