@@ -86,7 +86,7 @@ def test_a_thread_that_waits_for_a_child_that_was_stopped_is_told_with_its_stack
     assert ended.wait(30)
     with caplog.at_level(logging.WARNING):
         watched.look()
-    assert watched.conditions[-1] is None
+    assert watched.conditions[-1:] == [None]
     assert "a check of an answer goes on" in caplog.text
 
 
