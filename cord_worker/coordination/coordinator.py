@@ -129,7 +129,7 @@ class Coordinator:
         )
         pause = failure.pause
         if pause is not None:
-            if failure.innocent:
+            if failure.begins:
                 logger.critical("decisions fail here whatever the problem is, others take them meanwhile: %s", reason)
             self._describe(f"takes no decisions, as they fail here for every problem ({reason}); it tries one again")
             commit(

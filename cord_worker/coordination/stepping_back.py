@@ -19,10 +19,12 @@ _MOST_KNOWN = 10_000
 @dataclass(frozen=True, slots=True)
 class Failure:
     """What a failed decision says: whether it counts against its problem; the `pause` in seconds, where the coordinator
-    steps back with it, and the problems that it has failed at without being at fault themselves."""
+    steps back with it (`begins`: it was at work until now), and the problems that it has failed at without being at
+    fault themselves."""
 
     counts: bool
     pause: float | None = None
+    begins: bool = False
     innocent: tuple[int, ...] = ()
 
 
@@ -90,8 +92,8 @@ class StepBack:
                 return Failure(counts=True)
             if self._pause and not self._is_trying:  # begun before the coordinator stepped back
                 return Failure(counts=False)
-            innocent = tuple(self._streak)
+            innocent, begins = tuple(self._streak), not self._pause
             self._streak.clear()
             self._pause = min(2 * self._pause, self._longest) or self._first
             self._stepped_at, self._is_trying = self._clock(), False
-            return Failure(False, self._pause, innocent)
+            return Failure(False, self._pause, begins, innocent)

@@ -63,8 +63,8 @@ def another_century(storm: Storm) -> Watch:
 
 @kind("a thread of a coordinator hangs", slow=True)
 def hung_thread(storm: Storm) -> Watch:
-    """In a transaction, with what it has locked: a problem, or the admission of all. Its process ends over it."""
-    plan = f"{storm.chance.choice(['advance', 'admit'])}:hang:1"
+    """In a transaction, with what it has locked: a problem, or its row of workers. Its process ends over it."""
+    plan = f"{storm.chance.choice(['advance', 'heartbeat'])}:hang:1"
     seen = _come_back(storm, "a thread of a coordinator hangs", **{VARIABLE: plan, "CORD_STUCK_SECONDS": "2"})
     name = next(name for name, member in storm.fleet.members.items() if member.environment.get(VARIABLE) == plan)
     deadline = time.monotonic() + _MOST_SECONDS

@@ -129,15 +129,17 @@ def test_a_problem_that_alone_cannot_be_decided_is_given_up_and_the_others_go_on
 
 
 def test_a_coordinator_whose_decisions_all_fail_says_so_and_goes_on_when_it_can(
-    place: Place, checker: AnswerChecker, monkeypatch: pytest.MonkeyPatch
+    place: Place, checker: AnswerChecker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     break_decisions(monkeypatch, "advance:raise:1-1000")
+    caplog.clear()
     coordinator = place.coordinator(checker)
     for _ in range(50):
         for problem in place.problems:
             coordinator.advance(problem)
         coordinator.try_again()
     assert place.column("state") == ["searching"] * 4, "none is given up"
+    assert [record.levelname for record in caplog.records].count("CRITICAL") == 1
     assert place.conditions
     assert all(condition is not None and "InjectedFault" in condition for condition in place.conditions)
     monkeypatch.delenv(VARIABLE)

@@ -30,7 +30,7 @@ def test_three_different_problems_in_a_row_are_the_coordinators_fault() -> None:
     first, second, third = fail(subject, 1, 2, 3)
     assert first.counts
     assert second.counts
-    assert third == Failure(counts=False, pause=5.0, innocent=(1, 2, 3))
+    assert third == Failure(counts=False, pause=5.0, begins=True, innocent=(1, 2, 3))
     assert subject.is_back
     assert not subject.begin()
 
@@ -71,7 +71,9 @@ def test_after_its_pause_it_tries_itself_on_one_problem_and_rests_twice_as_long(
         assert not subject.is_waiting()
         assert subject.begin()
         assert not subject.begin(), "one problem at a time"
-        assert not subject.failed(4).counts
+        again = subject.failed(4)
+        assert not again.counts
+        assert not again.begins
 
 
 def test_a_decision_that_succeeds_has_it_work_as_before() -> None:
