@@ -920,6 +920,12 @@ class Settings(BaseSettings):
     help_seconds: float = Field(
         1.0, gt=0, description="Age at which work that waits for one replica of a model is taken over by an idle one."
     )
+    stuck_seconds: float = Field(
+        240.0,
+        gt=0,
+        description="Time after which a thread that is at the same piece of work counts as stuck: the two minutes for "
+        "which PostgreSQL is waited for, and as much again.",
+    )
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="Port of every process's Prometheus metrics; 0 takes any free one."
     )

@@ -24,13 +24,25 @@ from cord_worker.cli.options import (
 @click.option("--failed", is_flag=True, help="Go on with all failed problems (the default).")
 @problem_option
 @click.option(
+    "--reason",
+    metavar="TEXT",
+    help="Only those whose reason holds this text, as cordctl status shows it; figures in it stand for any.",
+)
+@click.option(
     "--anew", is_flag=True, help="Begin them from the beginning: what the problems came to so far is deleted."
 )
 @yes_option
 @state_dir_option
 @json_option
 def retry(
-    run: str, failed: bool, problems: tuple[str, ...], anew: bool, yes: bool, state_dir: Path | None, as_json: bool
+    run: str,
+    failed: bool,
+    problems: tuple[str, ...],
+    reason: str | None,
+    anew: bool,
+    yes: bool,
+    state_dir: Path | None,
+    as_json: bool,
 ) -> None:
     """Go on with failed problems of RUN where they stopped.
 
@@ -40,13 +52,18 @@ def retry(
     from cord_worker.progress import shown
     from cord_worker.store.retrying import begin_failed_anew, retry_failed
 
-    if failed and problems:
-        raise click.UsageError("--failed means all failed problems, --problem only those: give one of them")
+    if (failed, bool(problems), reason is not None).count(True) > 1:
+        raise click.UsageError(
+            "--failed means all failed problems, --problem only those, --reason those that failed for it: give one of "
+            "them"
+        )
+    if reason is not None and not reason.strip():
+        raise click.UsageError("--reason is empty: give the text of a reason, as cordctl status shows it")
     if anew and not yes:
         confirm(f"Delete what the failed problems of run {run} came to, and begin them anew?")
     work = begin_failed_anew if anew else retry_failed
     with open_database(read_settings(state_dir)) as database:
-        retried = database.run(lambda connection: work(connection, run, problems))
+        retried = database.run(lambda connection: work(connection, run, problems, reason))
     if as_json:
         print_json(
             {
@@ -64,7 +81,8 @@ def retry(
         states = ", ".join(f"{count} {state}" for state, count in sorted(retried.problems.items()))
         click.echo(f"run {run}: {retried.count} failed problems go on ({states})")
     elif not problems:
-        click.echo(f"run {run} has no failed problems")
+        which = "" if reason is None else f" whose reason holds {shown(reason)!r}"
+        click.echo(f"run {run} has no failed problems{which}")
     if retried.count and retried.run_state == "paused":
         click.echo(f"run {run} is paused. Go on with: cordctl resume {run}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -59,9 +60,9 @@ def status(run: str | None, watch: bool, interval: float, state_dir: Path | None
     from cord_worker.operations.database import open_database
     from cord_worker.operations.watching import RunWatch, watch_run
     from cord_worker.progress import console, open_view, panel
+    from cord_worker.store.failures import failure_causes
     from cord_worker.store.fleet import live_processes
     from cord_worker.store.runs import resolve_run
-    from cord_worker.store.status import failed_problems
 
     settings = read_settings(state_dir)
     with open_database(settings) as database:
@@ -72,11 +73,15 @@ def status(run: str | None, watch: bool, interval: float, state_dir: Path | None
                 snapshot = watch_run(watched, view, interval_seconds=interval)
         else:
             snapshot = watched.snapshot()
-        failed = database.run(lambda connection: failed_problems(connection, row.id, 5))
+        causes = database.run(lambda connection: failure_causes(connection, row.id, 5))
         processes = database.run(lambda connection: live_processes(connection, settings.worker_timeout_seconds))
     if as_json:
         if not watch:
-            print_json({**snapshot.to_json(), "processes": [one.to_json(watched.names) for one in processes]})
+            document = {
+                "processes": [one.to_json(watched.names) for one in processes],
+                "failures": [asdict(cause) for cause in causes],
+            }
+            print_json({**snapshot.to_json(), **document})
         return
     from cord_worker.cli.tables import print_failures, processes_table
 
@@ -84,7 +89,7 @@ def status(run: str | None, watch: bool, interval: float, state_dir: Path | None
     screen.print(panel(snapshot, snapshot.seconds_since_start()))
     if processes:
         screen.print(processes_table(processes, watched.names))
-    print_failures(screen, failed, snapshot.counts.problems.get("failed", 0))
+    print_failures(screen, causes, snapshot.counts.problems.get("failed", 0), row.name)
 
 
 @click.command()

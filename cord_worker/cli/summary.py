@@ -33,7 +33,7 @@ def print_summary(outcome: Worked[ExportReport], output: str, *, as_json: bool) 
         table.add_row(title, Text(value))
     screen.print()
     screen.print(table)
-    print_failures(screen, outcome.failures, outcome.result.failed)
+    print_failures(screen, outcome.failures, outcome.result.failed, outcome.snapshot.run)
     screen.print()
     screen.print("Look further:")
     for what, command in _further(outcome):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
 
     from cord_worker.operations.comparing import Interval
     from cord_worker.operations.watching import Overview, Selection
+    from cord_worker.store.failures import FailureCause
     from cord_worker.store.fleet import LiveProcess
-    from cord_worker.store.status import FailedProblem
+
+_MOST_CHARACTERS = 120
 
 
 def runs_table(overviews: Sequence[Overview]) -> Table:
@@ -122,12 +126,22 @@ def selection_tables(selection: Selection) -> Iterator[Table]:
     yield caches
 
 
-def print_failures(screen: Console, failed: Sequence[FailedProblem], count: int) -> None:
-    """The first failed problems and their reasons."""
-    for problem in failed:
-        screen.print(f"failed: {shown(problem.key)}: {shown(problem.reason)}")
-    if count > len(failed):
-        screen.print(f"… and {count - len(failed)} more failed problems (cordctl export RUN -o … --failures FILE)")
+def print_failures(screen: Console, causes: Sequence[FailureCause], count: int, run: str) -> None:
+    """The most frequent causes of failures, and how those go on whose cause can be mended."""
+    for cause in causes:
+        others = f" and {cause.count - 1:,} more" if cause.count > 1 else ""
+        screen.print(f"failed: {shown(cause.key)}{others}: {shown(cause.reason)}")
+        if cause.is_technical:
+            command = f"cordctl retry {shlex.quote(shown(run))} --reason {shlex.quote(_to_find(cause.reason))}"
+            screen.print(f"    once that is mended: {command}", soft_wrap=True)
+    left = count - sum(cause.count for cause in causes)
+    if left > 0:
+        screen.print(f"… and {left:,} more failed problems (cordctl export RUN -o … --failures FILE)")
+
+
+def _to_find(reason: str) -> str:
+    """The beginning of a reason, as far as it can be typed."""
+    return "".join(itertools.takewhile(str.isprintable, reason))[:_MOST_CHARACTERS].strip()
 
 
 def percent_interval(interval: Interval | None) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -15,10 +17,12 @@ from cord_worker.coordination.context import RunContext, RunContexts
 from cord_worker.coordination.deciding import answer_seeds, decide
 from cord_worker.coordination.faults import FaultPoint, commit, read
 from cord_worker.coordination.messages import Messenger
+from cord_worker.coordination.stepping_back import StepBack
+from cord_worker.engines.protocol import Describe, to_nobody
 from cord_worker.errors import ProcessPoolError, StoreError
 from cord_worker.search.decision import Expand, Fail, Finish, Retry
-from cord_worker.search.types import Expansion, SearchError
-from cord_worker.store import decisions
+from cord_worker.search.types import Expansion
+from cord_worker.store import decisions, undecided
 from cord_worker.store.database import Database
 from cord_worker.store.models import ProblemState, RunState
 from cord_worker.store.sweep import Due, Kind, admit
@@ -26,39 +30,125 @@ from cord_worker.verify import AnswerChecker, Verdict, rule_of
 
 logger = logging.getLogger(__name__)
 
+_STEP_BACK_PAUSES, _LONGEST_STEP_BACK_PAUSES = 5, 300
+"""First and longest pause of a coordinator that takes no decisions, in pauses before a single one is tried again."""
+_MOST_TRIED_TOGETHER = 100
+_MOST_CHARACTERS = 300
+
 
 class Coordinator:
     """What the tasks `advance` and `verify` do; safe for use from several threads and processes."""
 
-    def __init__(self, database: Database, messenger: Messenger, checker: AnswerChecker) -> None:
+    def __init__(
+        self,
+        database: Database,
+        messenger: Messenger,
+        checker: AnswerChecker,
+        worker_id: uuid.UUID,
+        *,
+        pause_seconds: float,
+        describe: Describe = to_nobody,
+    ) -> None:
+        """A decision that failed is tried again after `pause_seconds`, then after twice as long and so on; `describe`
+        is told while none is taken here."""
         self._database = database
         self._messenger = messenger
         self._checker = checker
+        self._worker_id = worker_id
+        self._pause_seconds = pause_seconds
+        self._describe = describe
+        self._step_back = StepBack(_STEP_BACK_PAUSES * pause_seconds, _LONGEST_STEP_BACK_PAUSES * pause_seconds)
         self._contexts = RunContexts(database)
         self._lock = threading.Lock()
         self._verifying: set[int] = set()
         self._verifiers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verify")
 
     def advance(self, problem_id: int) -> None:
-        """Takes the decision that is due for the problem, if one is; a second message changes nothing."""
+        """Takes the decision that is due for the problem, if one is; a second message changes nothing.
+
+        One that fails is tried again, by another coordinator where there is one (`store.undecided`).
+        """
+        if not self._step_back.begin():
+            self._pass_on(problem_id)
+            return
         try:
-            due, freed = commit(
-                self._database, FaultPoint.ADVANCE, lambda connection: self._advance(connection, problem_id)
-            )
+            taken = commit(self._database, FaultPoint.ADVANCE, lambda connection: self._advance(connection, problem_id))
         except StoreError:
+            self._step_back.left()
             raise
-        except Exception as error:  # a defect must end this problem, not occupy the run for ever
-            logger.exception("problem %s could not be decided", problem_id)
-            reason = f"the decision failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        except Exception as error:  # noqa: BLE001 - whatever it was, the run goes on: elsewhere, or without this problem
+            self._note_failure(problem_id, error)
+            return
+        if not taken:
+            self._step_back.left()
+            return
+        (advanced,) = taken
+        if self._step_back.taken(problem_id):
+            logger.warning("decisions can be taken here again")
+            self._describe(None)
+        self._messenger.post(advanced.due)
+        if advanced.frees_a_place:
+            self.admit()
+        self._warm_up(advanced.context)
+
+    def try_again(self) -> None:
+        """Takes decisions that failed or were passed on, and are this coordinator's to try by now."""
+        if self._step_back.is_waiting():
+            return
+        most = 1 if self._step_back.is_back else _MOST_TRIED_TOGETHER
+        for problem_id in read(
+            self._database, lambda connection: undecided.decisions_to_try(connection, self._worker_id, most)
+        ):
+            self.advance(problem_id)
+
+    def _pass_on(self, problem_id: int) -> None:
+        commit(
+            self._database,
+            FaultPoint.PASS_ON,
+            lambda connection: undecided.pass_on(connection, self._worker_id, problem_id),
+        )
+
+    def _note_failure(self, problem_id: int, error: Exception) -> None:
+        failure = self._step_back.failed(problem_id)
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:_MOST_CHARACTERS]
+        if failure.counts:
+            logger.error("the decision of problem %s failed and is tried again: %s", problem_id, reason, exc_info=error)
+        else:
+            logger.info("the decision of problem %s failed, as all do here: %s", problem_id, reason)
+        is_given_up = commit(
+            self._database,
+            FaultPoint.FAIL_DECISION,
+            lambda connection: undecided.note_failure(
+                connection,
+                self._worker_id,
+                problem_id,
+                reason.replace("\0", ""),
+                counts=failure.counts,
+                pause_seconds=self._pause_seconds,
+            ),
+        )
+        pause = failure.pause
+        if pause is not None:
+            if failure.begins:
+                logger.critical("decisions fail here whatever the problem is, others take them meanwhile: %s", reason)
+            self._describe(f"takes no decisions, as they fail here for every problem ({reason}); it tries one again")
             commit(
                 self._database,
-                FaultPoint.FAIL_DECISION,
-                lambda connection: decisions.fail_problem(connection, problem_id, reason),
+                FaultPoint.STEP_BACK,
+                lambda connection: undecided.step_back(connection, self._worker_id, pause, failure.innocent),
             )
-            due, freed = [], True
-        self._messenger.post(due)
-        if freed:
+        if is_given_up:
+            logger.error("problem %s has failed: its decision failed %d times", problem_id, undecided.MOST_ATTEMPTS)
             self.admit()
+
+    def _warm_up(self, context: RunContext) -> None:
+        """Has the processes that check answers start meanwhile. Where they cannot, that is no failure of a decision."""
+        if context.config.verify.method in ("judge", "none"):
+            return
+        try:
+            self._checker.warm_up()
+        except Exception:  # whoever checks an answer says so
+            logger.debug("the processes that check answers could not be started ahead", exc_info=True)
 
     def verify(self, problem_id: int) -> None:
         """Has the problem's final answers checked beside the decisions, which a slow check must not hold up."""
@@ -141,41 +231,51 @@ class Coordinator:
         """Lets queued problems begin where there is room."""
         self._messenger.post(commit(self._database, FaultPoint.ADMIT, admit))
 
-    def _advance(self, connection: sa.Connection, problem_id: int) -> tuple[list[Due], bool]:
+    def _advance(self, connection: sa.Connection, problem_id: int) -> list[_Advanced]:
+        """What was decided, if anything was due here."""
         problem = decisions.lock_problem(connection, problem_id)
         if (
             problem is None
             or problem.state != ProblemState.SEARCHING
             or problem.run_state != RunState.ACTIVE
             or problem.outstanding > 0
+            or (problem.is_tried_again and not undecided.is_turn_of(connection, self._worker_id, problem_id))
         ):
-            return [], False
+            return []
         context = self._contexts.of_run(problem.run_id, connection)
-        if context.config.verify.method not in ("judge", "none"):
-            self._checker.warm_up()
-        try:
-            decision = decide(connection, context, problem)
-        except SearchError as error:
-            logger.error("problem %s (%s): %s", problem.id, problem.key, error)
-            decisions.fail_problem(connection, problem.id, str(error))
-            return [], True
+        advanced = self._decide(connection, context, problem)
+        if problem.is_tried_again:
+            undecided.forget_failures(connection, problem_id)
+        return [advanced]
+
+    def _decide(self, connection: sa.Connection, context: RunContext, problem: decisions.ProblemSnapshot) -> _Advanced:
+        decision = decide(connection, context, problem)
         match decision:
             case Expand():
                 decisions.write_expand(connection, problem, decision, context.teacher_ids)
-                return _proposals(context, problem.id, decision.step, decision.expansions), False
+                return _Advanced(context, _proposals(context, problem.id, decision.step, decision.expansions))
             case Retry():
                 decisions.write_retry(connection, problem, decision, context.teacher_ids)
-                return _proposals(context, problem.id, problem.step, decision.expansions), False
+                return _Advanced(context, _proposals(context, problem.id, problem.step, decision.expansions))
             case Finish():
                 written_already = not decisions.write_finish(
                     connection, problem, decision, answer_seeds=answer_seeds(context, problem.key, decision)
                 )
                 if written_already:
-                    return [Due(Kind.VERIFY, problem.id, problem.step)], False
-                return _answers(context, problem, decision), False
+                    return _Advanced(context, [Due(Kind.VERIFY, problem.id, problem.step)])
+                return _Advanced(context, _answers(context, problem, decision))
             case Fail():
                 decisions.write_fail(connection, problem, decision)
-                return [], True
+                return _Advanced(context, [], frees_a_place=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Advanced:
+    """A decision that was taken: the messages that it owes, and whether another problem may begin."""
+
+    context: RunContext
+    due: list[Due]
+    frees_a_place: bool = False
 
 
 def _proposals(context: RunContext, problem_id: int, step: int, expansions: Sequence[Expansion]) -> list[Due]:

@@ -5,6 +5,7 @@
 | SIGTERM or SIGINT | has the grace period, then it is given up and its leases are handed back; exit code 0 |
 | a second signal | is given up; leases are handed back within `_AT_ONCE_SECONDS` or expire; exit code 143 |
 | `cordctl drain` | finishes, however long it takes; exit code 0. A signal meanwhile starts the grace period |
+| a thread of a coordinator that stands still | as at a second signal; exit code 70 |
 | an error (the engine died, the schema was migrated) | as at SIGTERM, and the error is raised |
 
 What an engine started beside this process ends with it however it ends (`engines.vllm_guard`).
@@ -18,6 +19,7 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 from cord_worker.errors import CordError
 
@@ -92,8 +94,13 @@ class Ending:
         logger.warning("asked twice: this process ends at once")
         for other in _SIGNALS:
             signal.signal(other, signal.SIG_DFL)
-        # In a thread of its own: this one may hold any lock.
-        handing_back = threading.Thread(target=self._sign_off, name="sign-off", daemon=True)
-        handing_back.start()
-        handing_back.join(_AT_ONCE_SECONDS)
-        os._exit(_ENDED_AT_ONCE)
+        end_at_once(self._sign_off, _ENDED_AT_ONCE)
+
+
+def end_at_once(sign_off: Callable[[], None], exit_code: int) -> NoReturn:
+    """Ends this process whatever its threads are at; hands its leases back where that takes no longer than a moment."""
+    # In a thread of its own: this one may hold any lock.
+    handing_back = threading.Thread(target=sign_off, name="sign-off", daemon=True)
+    handing_back.start()
+    handing_back.join(_AT_ONCE_SECONDS)
+    os._exit(exit_code)

@@ -1,8 +1,10 @@
 """Fault points: the name of every commit and every send of the coordination, and a process that dies at one of them.
 
 `CORD_FAULT="finish scores:before:3"` has a process kill itself (SIGKILL) right before the third passing of the point;
-`after` right after it. A commit that changed nothing (its work returns an empty list) is no passing. This is for
-tests of what is lost then: nothing. Without the variable a point costs one comparison.
+`after` right after it. `advance:raise:1-20` has the first 20 passings raise an exception right before they commit or
+send, as a bad installation would, and `advance:hang:2` has a thread stand still there for ever. Several are divided by
+commas. A commit that changed nothing (its work returns an empty list) is no passing. This is for tests of what is lost
+then: nothing. Without the variable a point costs one comparison.
 
 Whoever writes goes through `commit` and names its point; `read` cannot write. Tests are driven from `FaultPoint`: a
 point without a test fails them, and so does a commit or a send without a point.
@@ -41,6 +43,17 @@ class Side(StrEnum):
     AFTER = "after"
 
 
+class Mishap(StrEnum):
+    """What befalls a process right before a transaction commits or a message goes out, other than its death."""
+
+    RAISE = "raise"
+    HANG = "hang"
+
+
+class InjectedFault(Exception):
+    """What a point raises that is told to."""
+
+
 class FaultPoint(StrEnum):
     """Every commit and every send of the coordination."""
 
@@ -68,6 +81,8 @@ class FaultPoint(StrEnum):
 
     ADVANCE = "advance"
     FAIL_DECISION = "fail decision"
+    PASS_ON = "pass on"
+    STEP_BACK = "step back"
     VERIFY = "verify"
     END_JUDGED = "end judged"
     ADMIT = "admit"
@@ -96,43 +111,63 @@ class FaultPoint(StrEnum):
 
 @dataclass(slots=True)
 class _Fault:
-    """The one place at which this process kills itself."""
+    """A place at which this process kills itself, or something else befalls it, from one passing to another."""
 
     point: FaultPoint
-    side: Side
-    passing: int
+    kind: Side | Mishap
+    first: int
+    last: int
     passed: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @classmethod
+    def parse(cls, plan: str) -> _Fault:
+        """Raises ValueError."""
+        name, kind, passings = plan.strip().split(":")
+        first, _, last = passings.partition("-")
+        return cls(
+            FaultPoint(name), Mishap(kind) if kind in set(Mishap) else Side(kind), int(first), int(last or first)
+        )
+
     def pass_by(self, point: FaultPoint, side: Side) -> None:
-        if point is not self.point or side is not self.side:
+        if point is not self.point or side is not (self.kind if isinstance(self.kind, Side) else Side.BEFORE):
             return
         with self.lock:
             self.passed += 1
-            if self.passed == self.passing:
-                os.kill(os.getpid(), signal.SIGKILL)
+            strikes = self.first <= self.passed <= self.last
+        if not strikes:
+            return
+        if self.kind is Mishap.RAISE:
+            raise InjectedFault(f"the point {point.value!r} was told to raise")
+        if self.kind is Mishap.HANG:
+            threading.Event().wait()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
-_fault: _Fault | None = None
+_faults: tuple[_Fault, ...] = ()
 
 
 def arm() -> None:
     """Reads CORD_FAULT; to be called at a process's start. Raises ConfigError for a point that does not exist."""
-    global _fault
-    plan = os.environ.get(VARIABLE)
-    if not plan:
-        _fault = None
+    global _faults
+    plans = os.environ.get(VARIABLE)
+    if not plans:
+        _faults = ()
         return
     try:
-        name, side, passing = plan.split(":")
-        _fault = _Fault(FaultPoint(name), Side(side), int(passing))
+        _faults = tuple(map(_Fault.parse, plans.split(",")))
     except ValueError as error:
         points = ", ".join(FaultPoint)
         raise ConfigError(
-            f"{VARIABLE}={plan!r}: must be POINT:before|after:N, a test's order to die at the N-th passing; points: "
-            f"{points}. Unset it where nothing is tested."
+            f"{VARIABLE}={plans!r}: must be POINT:before|after|raise|hang:N, a test's order to die, raise or hang at "
+            f"the N-th passing; points: {points}. Unset it where nothing is tested."
         ) from error
-    logger.critical("%s is set: this process kills itself %s", VARIABLE, plan)
+    logger.critical("%s is set: a test has this process fail at %s", VARIABLE, plans)
+
+
+def _pass_by(point: FaultPoint, side: Side) -> None:
+    for fault in _faults:
+        fault.pass_by(point, side)
 
 
 def commit(
@@ -149,20 +184,19 @@ def commit(
     before its commit.
     """
     _refuse_on_an_event_loop()
-    if _fault is None:
+    if not _faults:
         run = database.run_single if single else database.run
         return run(work, retry_seconds=retry_seconds)
-    fault = _fault
 
     def before(connection: sa.Connection) -> T:
         result = work(connection)
         if _changed_something(result):
-            fault.pass_by(point, Side.BEFORE)
+            _pass_by(point, Side.BEFORE)
         return result
 
     result = database.run(before, retry_seconds=retry_seconds)
     if _changed_something(result):
-        fault.pass_by(point, Side.AFTER)
+        _pass_by(point, Side.AFTER)
     return result
 
 
@@ -184,11 +218,9 @@ def _refuse_on_an_event_loop() -> None:
 @contextmanager
 def sending(point: FaultPoint) -> Iterator[None]:
     """Around whatever goes to the broker."""
-    if _fault is not None:
-        _fault.pass_by(point, Side.BEFORE)
+    _pass_by(point, Side.BEFORE)
     yield
-    if _fault is not None:
-        _fault.pass_by(point, Side.AFTER)
+    _pass_by(point, Side.AFTER)
 
 
 def _changed_something(result: object) -> bool:

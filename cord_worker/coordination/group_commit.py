@@ -18,12 +18,15 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 
 from cord_worker.coordination.faults import FaultPoint, commit
+from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import StoreError
 from cord_worker.store.database import Database
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+COMMITS = "a commit of claims and results"
+"""What a thread is at that commits for all that wait."""
 _MOST_ITEMS = 512
 
 
@@ -90,7 +93,8 @@ class GroupCommitter:
         with self._changed:
             group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_ITEMS))]
         try:
-            self._commit(group)
+            with working(COMMITS):
+                self._commit(group)
         finally:
             with self._changed:
                 if self._waiting:

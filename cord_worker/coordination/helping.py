@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from cord_worker import metrics
 from cord_worker.coordination.faults import FaultPoint, commit
 from cord_worker.coordination.messages import Messenger
+from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import StoreError
 from cord_worker.store import sweep
 from cord_worker.store.database import Database
@@ -68,7 +69,8 @@ class Helper:
         pause = self._seconds
         while not self._ended.wait(pause):
             try:
-                helped = self._help()
+                with working("the helper"):
+                    helped = self._help()
             except StoreError as error:
                 logger.warning("cannot help: %s", error)
                 helped = 0

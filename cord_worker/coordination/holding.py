@@ -74,6 +74,13 @@ class Holding:
                     self._keys_of(lease).discard(lease_key(lease))
                 self._changed.notify_all()
 
+    def forget(self) -> None:
+        """Holds nothing any more, whatever the tasks believe: what they do is left to others."""
+        with self._changed:
+            self._candidates.clear()
+            self._trajectories.clear()
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Lets nobody claim any more."""
         with self._changed:

@@ -18,6 +18,7 @@ from cord_worker.coordination.faults import FaultPoint, sending
 from cord_worker.coordination.incoming import SENT_AT
 from cord_worker.coordination.said import Said
 from cord_worker.coordination.shards import Shards
+from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import BrokerError
 from cord_worker.service_urls import is_amqp
 from cord_worker.store.sweep import Due, Kind
@@ -70,7 +71,8 @@ class Messenger:
             while len(owed) < _MOST_TOGETHER and not self._posted.empty():
                 owed.append(self._posted.get())
             try:
-                self.send(owed)
+                with working("the messenger"):
+                    self.send(owed)
             except Exception:  # who sends must go on, whatever it was; the sweeper sends these
                 logger.exception("%d messages were not sent", len(owed))
 

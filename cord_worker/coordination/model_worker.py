@@ -313,6 +313,12 @@ class ModelWorker:
             grace_seconds=_FORGOTTEN_SECONDS,
         )
 
+    def hand_over(self) -> None:
+        """Leaves to others all that is held here, with the next heartbeat, and claims nothing before the engine's loop
+        moves: a thread of this process stands still. What comes of the work all the same is dropped as late."""
+        self._is_unavailable = True
+        self._holding.forget()
+
     def abort(self) -> None:
         """Cancels what the engine is doing; the tasks raise CancelledError and their leases are given back."""
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from cord_worker.coordination.faults import FaultPoint, commit
+from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import CordError, SchemaMismatch, StoreError
 from cord_worker.store import workers
 from cord_worker.store.database import Database
@@ -49,6 +50,7 @@ class Presence:
         self._metrics_port = metrics_port
         self._seconds = heartbeat_seconds
         self._on_beat: Callable[[sa.Connection], None] | None = None
+        self._describing = threading.Lock()
         self._conditions: dict[str, tuple[str, float]] = {}
         self.describe(condition)
         self._drain: Callable[[], None] | None = None
@@ -87,29 +89,31 @@ class Presence:
         self._leave(_last_words(error) if isinstance(error, Exception) else "shutdown", forgiven=forgiven)
         self._has_left = True
 
-    def describe(self, condition: str | None, *, since: float | None = None) -> None:
+    def describe(self, condition: str | None, *, since: float | None = None, topic: str = "") -> None:
         """What keeps this process from its work from now on, or since then (on `time.monotonic`): a sentence without
-        its subject, such as "loads model X". It is written with the next heartbeat. From any thread."""
-        self._describe("work", condition, since)
+        its subject, such as "loads model X", one for each `topic`. It is written with the next heartbeat. From any
+        thread."""
+        with self._describing:
+            conditions = {other: said for other, said in self._conditions.items() if other != topic}
+            if condition is not None:
+                before = self._conditions.get(topic)
+                begun = time.monotonic() if since is None else since
+                if since is None and before is not None and before[0] == condition:
+                    begun = before[1]
+                conditions[topic] = condition.replace("\0", ""), begun
+            self._conditions = conditions
 
     def describe_broker(self, condition: str | None) -> None:
-        """Like `describe`, for what keeps messages from coming here; the broker stands before what else there is."""
-        self._describe("broker", condition, None)
-
-    def _describe(self, subject: str, condition: str | None, since: float | None) -> None:
-        if condition is None:
-            self._conditions.pop(subject, None)
-            return
-        before = self._conditions.get(subject)
-        begun = since if since is not None else time.monotonic() if before is None else before[1]
-        self._conditions[subject] = condition.replace("\0", "")[:_MOST_CHARACTERS], begun
+        """Like `describe`, for what keeps messages from coming here."""
+        self.describe(condition, topic="broker")
 
     def _described(self) -> workers.Condition | None:
-        described = self._conditions.get("broker") or self._conditions.get("work")
-        if described is None:
+        described = self._conditions
+        if not described:
             return None
-        text, begun = described
-        return workers.Condition(text, time.monotonic() - begun)
+        texts = "; ".join(text for text, _ in described.values())
+        begun = min(begun for _, begun in described.values())
+        return workers.Condition(texts[:_MOST_CHARACTERS], time.monotonic() - begun)
 
     def sign_off(self) -> None:
         """Leaves at once, with every lease handed back in good order."""
@@ -160,7 +164,8 @@ class Presence:
 
         while not self._ended.wait(self._seconds):
             try:
-                self._follow(commit(self._database, FaultPoint.HEARTBEAT, beat, retry_seconds=self._seconds))
+                with working("the heartbeat"):
+                    self._follow(commit(self._database, FaultPoint.HEARTBEAT, beat, retry_seconds=self._seconds))
             except StoreError as failure:
                 logger.warning("no heartbeat: %s", failure)
             except Exception:  # without its heartbeat this process would lose its leases: go on, whatever it was

@@ -21,15 +21,19 @@ from cord_worker.config import ModelConfig, Settings
 from cord_worker.coordination.app import create_app
 from cord_worker.coordination.broker_check import check_broker
 from cord_worker.coordination.coordinator import Coordinator
-from cord_worker.coordination.ending import Ending
+from cord_worker.coordination.ending import Ending, end_at_once
 from cord_worker.coordination.faults import FaultPoint, arm, commit, read
+from cord_worker.coordination.group_commit import COMMITS
 from cord_worker.coordination.helping import Helper
 from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger, queue_name
 from cord_worker.coordination.model_worker import ModelWorker
 from cord_worker.coordination.presence import Presence
 from cord_worker.coordination.shards import Shards, model_queue
+from cord_worker.coordination.stuck_threads import ThreadWatch, Work
 from cord_worker.coordination.sweeper import Sweeper
 from cord_worker.coordination.tasks import PROCESS
+from cord_worker.coordination.trying_again import TryingAgain
+from cord_worker.coordination.wake import ask_consumer
 from cord_worker.endpoints import broker_url, database_url
 from cord_worker.engines import Engine, load_engine
 from cord_worker.engines.protocol import Describe
@@ -49,6 +53,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ENGINE_DIED = 1
+_STUCK = 70
+"""Exit code of a coordinator one of whose threads stands still (EX_SOFTWARE)."""
+_PAUSES_IN_RESEND = 20
+"""A failed decision is tried again after this part of `resend_seconds`: a second, of 20."""
+_LONGEST_LOOK_SECONDS = 1.0
+_ENGINE_LOOP, _CONSUMER = "the engine's event loop", "the consumer"
 _LONGEST_PAUSE_SECONDS = 10.0
 """Whoever hangs within a transaction loses it, and the locks that others wait for, after this time."""
 _INTERRUPT_SECONDS = 1.0
@@ -145,6 +155,20 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
         )
         PROCESS.model_worker = worker
 
+        def hand_over(work: Work) -> None:
+            # A model takes minutes to load: the process stays, and others do what it holds.
+            if work.what in (COMMITS, _ENGINE_LOOP):
+                worker.hand_over()
+
+        stack.enter_context(
+            ThreadWatch(
+                settings.stuck_seconds,
+                describe=presence.describe,
+                on_stuck=hand_over,
+                loops={_ENGINE_LOOP: loop.call_soon_threadsafe, _CONSUMER: ask_consumer},
+            )
+        )
+
         def leave() -> None:
             worker.refuse()
             helper.stop()
@@ -184,9 +208,30 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
                 metrics_port=_metrics(settings),
             )
         )
-        coordinator = PROCESS.coordinator = Coordinator(database, messenger, checker)
+        coordinator = PROCESS.coordinator = Coordinator(
+            database,
+            messenger,
+            checker,
+            presence.worker_id,
+            pause_seconds=settings.resend_seconds / _PAUSES_IN_RESEND,
+            describe=presence.describe,
+        )
         stack.callback(coordinator.close)
         stack.enter_context(Sweeper(database, messenger, shards, settings))
+        stack.enter_context(TryingAgain(coordinator, min(settings.sweep_seconds, _LONGEST_LOOK_SECONDS)))
+
+        def end_stuck(work: Work) -> None:
+            logger.critical("this coordinator ends, to be started again: %s stands still", work.what)
+            end_at_once(presence.sign_off, _STUCK)
+
+        stack.enter_context(
+            ThreadWatch(
+                settings.stuck_seconds,
+                describe=presence.describe,
+                on_stuck=end_stuck,
+                loops={_CONSUMER: ask_consumer},
+            )
+        )
         return _consume(
             app,
             settings,

@@ -23,6 +23,7 @@ from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger
 from cord_worker.coordination.said import Said
 from cord_worker.coordination.shards import Shards
 from cord_worker.coordination.silence import Silence
+from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import BrokerError, StoreError
 from cord_worker.store import decisions, sweep, workers
 from cord_worker.store.database import Database
@@ -72,12 +73,14 @@ class Sweeper:
     def _round(self) -> None:
         """Leads until the next round is due, unless another one does."""
         with self._database.transaction() as connection:
-            if sweep.try_lead(connection, max(_LEAD_SECONDS, 3 * self._settings.sweep_seconds)):
+            with working("the sweeper"):
+                leads = sweep.try_lead(connection, max(_LEAD_SECONDS, 3 * self._settings.sweep_seconds))
                 self._silence.look(read(self._database, workers.heartbeats))
-                self.sweep()
+                if leads:
+                    self.sweep()
+            if leads:
                 self._ended.wait(self._settings.sweep_seconds)
                 return
-        self._silence.look(read(self._database, workers.heartbeats))
         self._ended.wait(self._settings.sweep_seconds)
 
     def sweep(self) -> None:

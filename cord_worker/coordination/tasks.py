@@ -19,6 +19,7 @@ from cord_worker import metrics
 from cord_worker.coordination.coordinator import Coordinator
 from cord_worker.coordination.incoming import SENT_AT
 from cord_worker.coordination.model_worker import ModelWorker, Way
+from cord_worker.coordination.stuck_threads import working
 from cord_worker.coordination.wake import RECEIVED_AT
 from cord_worker.errors import EngineError, RequestError
 
@@ -69,7 +70,8 @@ def _of_model_workers() -> dict[str, Callable[..., None]]:
 def advance(*, problem_id: int, step: int) -> None:
     """Decides what follows the problem's step (`step` is for the reader; the tables know it)."""
     del step
-    _coordinator().advance(problem_id)
+    with working("a decision"):
+        _coordinator().advance(problem_id)
 
 
 def verify(*, problem_id: int, step: int) -> None:

@@ -29,9 +29,20 @@ class _WakePipe:
 
     def __init__(self) -> None:
         self._owed: deque[Callable[[], None]] = deque()
+        self._asked: deque[Callable[[], None]] = deque()
+        self._is_watched = False
+        self._open()
+
+    def _open(self) -> None:
         self.reading, self._writing = os.pipe()
         os.set_blocking(self.reading, False)
         os.set_blocking(self._writing, False)
+
+    def renew(self) -> None:
+        """Opens a pipe of this process's own: one that was forked would share its parent's, and read its wakes."""
+        os.close(self.reading)
+        os.close(self._writing)
+        self._open()
 
     def wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full: the loop is about to wake anyway
@@ -42,9 +53,29 @@ class _WakePipe:
         self._owed.append(work)
         self.wake()
 
+    def ask(self, answer: Callable[[], None]) -> None:
+        """Has the loop call `answer`; it is called at once where no loop runs, as without a broker."""
+        self._asked.append(answer)
+        if self._is_watched:
+            self.wake()
+        else:
+            self._answer()
+
+    def watched(self, is_watched: bool) -> None:
+        """Whether a loop watches the pipe from now on."""
+        self._is_watched = is_watched
+        if not is_watched:
+            self._answer()
+
+    def _answer(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._asked.popleft()()
+
     def drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self.reading, 65_536)
+        self._answer()
         while self._owed:
             try:
                 self._owed.popleft()()
@@ -53,6 +84,7 @@ class _WakePipe:
 
 
 _PIPE = _WakePipe()
+os.register_at_fork(after_in_child=_PIPE.renew)
 
 
 RECEIVED_AT = "cord_received_at"
@@ -104,6 +136,16 @@ class WakeStep(bootsteps.StartStopStep):  # type: ignore[misc]
         """`parent` is the consumer; transports without an event loop need no waking."""
         if parent.hub is not None:
             parent.hub.add_reader(_PIPE.reading, _PIPE.drain)
+            _PIPE.watched(True)
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's form
+        """The loop ends with the connection."""
+        _PIPE.watched(False)
+
+
+def ask_consumer(answer: Callable[[], None]) -> None:
+    """Has Celery's event loop call `answer`, or calls it where that loop does not run."""
+    _PIPE.ask(answer)
 
 
 def wake_on_acknowledge(app: Celery, *, in_loop: bool) -> None:

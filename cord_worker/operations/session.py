@@ -28,10 +28,11 @@ from cord_worker.operations.services import Services, services_for
 from cord_worker.operations.watching import RunWatch, watch_run
 from cord_worker.progress import ProgressView, Snapshot
 from cord_worker.store.database import Database
+from cord_worker.store.failures import FailureCause, failure_causes
 from cord_worker.store.models import RunState
 from cord_worker.store.runs import RunRow, get_run
 from cord_worker.store.schema import upgrade
-from cord_worker.store.status import FailedProblem, failed_problems, unfinished_runs
+from cord_worker.store.status import unfinished_runs
 
 _INTERVAL_SECONDS = 0.5
 _STOP_MARGIN_SECONDS = 10.0
@@ -59,7 +60,7 @@ class Worked(Generic[T]):
     enqueued: Enqueued
     snapshot: Snapshot
     result: T
-    failures: list[FailedProblem]
+    failures: list[FailureCause]
     seconds: float
     logs: Path
     embedded: bool
@@ -124,7 +125,7 @@ def work_through(
                 )
             view.say("no problem is left: writing the results")
             result = conclude(database, run)
-            failures = database.run(lambda connection: failed_problems(connection, run.id, _MOST_FAILURES))
+            failures = database.run(lambda connection: failure_causes(connection, run.id, _MOST_FAILURES))
         return Worked(
             enqueued=enqueued,
             snapshot=snapshot,

@@ -20,7 +20,7 @@ from cord_worker.store.verdicts import METHOD, REFERENCE, WITH_JUDGE
 
 @dataclass(frozen=True, slots=True)
 class ProblemSnapshot:
-    """Where a problem's search stands."""
+    """Where a problem's search stands; `is_tried_again`: its decision failed before, or was passed on."""
 
     id: int
     run_id: int
@@ -30,6 +30,7 @@ class ProblemSnapshot:
     step: int
     round: int
     outstanding: int
+    is_tried_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,8 @@ class AnswerVerdict:
 
 _LOCK_PROBLEM = sa.text(
     """
-    SELECT p.id, p.run_id, p.key, p.state, r.state AS run_state, p.step, p.round, p.outstanding
+    SELECT p.id, p.run_id, p.key, p.state, r.state AS run_state, p.step, p.round, p.outstanding,
+           p.decision_due_at IS NOT NULL AS is_tried_again
     FROM problems p JOIN runs r ON r.id = p.run_id
     WHERE p.id = :problem_id FOR NO KEY UPDATE OF p
     """

@@ -238,6 +238,7 @@ class Problem(Base):
             "state",
             postgresql_where=text("state IN ('searching', 'answering', 'verifying')"),
         ),
+        Index("ix_problems_decision_due_at", "decision_due_at", postgresql_where=text("decision_due_at IS NOT NULL")),
         {"comment": "A question with its known answer, and where its search stands."},
     )
 
@@ -270,6 +271,20 @@ class Problem(Base):
         comment="Candidates of the step without a text; with the last one the scores of all are asked for.",
     )
     failure_reason: Mapped[str | None] = mapped_column(Text, comment="Why it failed.")
+    decision_attempts: Mapped[int] = mapped_column(
+        Integer,
+        server_default="0",
+        comment="Failures of the decision that is due, but for those of a coordinator that fails at every problem.",
+    )
+    decision_failed_by: Mapped[list[uuid.UUID]] = mapped_column(
+        ARRAY(Uuid),
+        server_default="{}",
+        comment="Coordinators that failed at the decision or passed it on; the others have their turn first.",
+    )
+    decision_error: Mapped[str | None] = mapped_column(Text, comment="Why the decision failed last.")
+    decision_due_at: Mapped[datetime | None] = _instant(
+        "When a decision that failed or was passed on is tried again; NULL where none was."
+    )
     created_at: Mapped[datetime] = _instant("When it was enqueued.", default=True)
     admitted_at: Mapped[datetime | None] = _instant("When its search began.")
     touched_at: Mapped[datetime] = _instant("Last state change or message sent for it.", default=True)
@@ -521,6 +536,9 @@ class Worker(Base):
         Text, comment="What keeps it from its work, in a sentence, such as a server that it waits for; NULL if nothing."
     )
     condition_since: Mapped[datetime | None] = _instant("Since when.")
+    steps_back_until: Mapped[datetime | None] = _instant(
+        "Until when a coordinator whose decisions all failed takes none; NULL where that never happened."
+    )
     dropped_results: Mapped[int] = mapped_column(
         BigInteger, server_default="0", comment="Late or duplicate results that were not written."
     )

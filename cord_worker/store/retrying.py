@@ -14,9 +14,11 @@ import sqlalchemy as sa
 
 from cord_worker.errors import RunConflict, StoreError
 from cord_worker.store import workers
+from cord_worker.store.failures import cause_of
 from cord_worker.store.ingest import lock_run_name
 from cord_worker.store.models import ProblemState, RunState
 from cord_worker.store.runs import RunRow, resolve_run
+from cord_worker.store.undecided import NO_FAILED_DECISION
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,17 @@ class Retried:
         return sum(self.problems.values())
 
 
-_FAILED = sa.text("SELECT id FROM problems WHERE run_id = :run_id AND state = 'failed' ORDER BY id")
+_FAILED = sa.text(
+    f"""
+    SELECT id FROM problems
+    WHERE run_id = :run_id AND state = 'failed'
+      AND (
+          CAST(:reason AS text) IS NULL
+          OR position({cause_of("CAST(:reason AS text)")} IN {cause_of("failure_reason")}) > 0
+      )
+    ORDER BY id
+    """
+)
 _NAMED = sa.text("SELECT id, key, state FROM problems WHERE run_id = :run_id AND key = ANY(:keys) ORDER BY id")
 
 _RESET_PROPOSALS = sa.text(
@@ -67,13 +79,13 @@ _RESET_ANSWERS = sa.text(
 )
 
 _GO_ON = sa.text(
-    """
+    f"""
     WITH failed AS (
         SELECT id FROM problems
         WHERE id = ANY(CAST(:ids AS bigint[])) AND state = 'failed' ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE problems p
-    SET failure_reason = NULL, finished_at = NULL, touched_at = 'epoch',
+    SET failure_reason = NULL, finished_at = NULL, touched_at = 'epoch', {NO_FAILED_DECISION},
         state = CASE
             WHEN p.outstanding > 0 THEN 'searching'
             WHEN EXISTS (SELECT 1 FROM trajectories j
@@ -92,14 +104,14 @@ _GO_ON = sa.text(
 _DELETE_CANDIDATES = sa.text("DELETE FROM candidates WHERE problem_id = ANY(CAST(:ids AS bigint[]))")
 
 _BEGIN_ANEW = sa.text(
-    """
+    f"""
     WITH failed AS (
         SELECT id FROM problems
         WHERE id = ANY(CAST(:ids AS bigint[])) AND state = 'failed' ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE problems p
     SET state = 'queued', step = 0, round = 0, outstanding = 0, unproposed = 0, failure_reason = NULL,
-        admitted_at = NULL, finished_at = NULL, touched_at = now()
+        {NO_FAILED_DECISION}, admitted_at = NULL, finished_at = NULL, touched_at = now()
     FROM failed WHERE p.id = failed.id
     RETURNING p.state
     """
@@ -108,12 +120,15 @@ _BEGIN_ANEW = sa.text(
 _MOST_NAMED = 5
 
 
-def retry_failed(connection: sa.Connection, name: str, keys: Collection[str] = ()) -> Retried:
-    """Has failed problems of the run go on where they stopped; all of them, or those with these keys.
+def retry_failed(
+    connection: sa.Connection, name: str, keys: Collection[str] = (), reason: str | None = None
+) -> Retried:
+    """Has failed problems of the run go on where they stopped; all of them, or those with these keys, or those whose
+    reason holds this text, whatever the figures in it are.
 
     Raises RunNotFound, RunConflict where the run was cancelled, StoreError where it has no problem with such a key.
     """
-    run, ids, left_alone = _chosen(connection, name, keys)
+    run, ids, left_alone = _chosen(connection, name, keys, reason)
     # Leases of workers that are gone would come back with the attempts that they had.
     workers.reclaim(connection)
     for statement in (_RESET_PROPOSALS, _RESET_SCORES, _RESET_JUDGMENTS, _RESET_ANSWERS):
@@ -122,21 +137,25 @@ def retry_failed(connection: sa.Connection, name: str, keys: Collection[str] = (
     return Retried(run.name, run.state, states, left_alone)
 
 
-def begin_failed_anew(connection: sa.Connection, name: str, keys: Collection[str] = ()) -> Retried:
+def begin_failed_anew(
+    connection: sa.Connection, name: str, keys: Collection[str] = (), reason: str | None = None
+) -> Retried:
     """Deletes what failed problems of the run came to and queues them again; see `retry_failed`."""
-    run, ids, left_alone = _chosen(connection, name, keys)
+    run, ids, left_alone = _chosen(connection, name, keys, reason)
     connection.execute(_DELETE_CANDIDATES, {"ids": ids})
     states = Counter(connection.execute(_BEGIN_ANEW, {"ids": ids}).scalars())
     return Retried(run.name, run.state, states, left_alone)
 
 
-def _chosen(connection: sa.Connection, name: str, keys: Collection[str]) -> tuple[RunRow, list[int], dict[str, str]]:
+def _chosen(
+    connection: sa.Connection, name: str, keys: Collection[str], reason: str | None
+) -> tuple[RunRow, list[int], dict[str, str]]:
     lock_run_name(connection, name)
     run = resolve_run(connection, name)
     if run.state == RunState.CANCELLED:
         raise RunConflict(f"run {run.name!r} was cancelled, which is final. Enqueue its dataset under another name.")
     if not keys:
-        return run, list(connection.execute(_FAILED, {"run_id": run.id}).scalars()), {}
+        return run, list(connection.execute(_FAILED, {"run_id": run.id, "reason": reason}).scalars()), {}
     rows = connection.execute(_NAMED, {"run_id": run.id, "keys": list(keys)}).all()
     unknown = sorted(set(keys) - {row.key for row in rows})
     if unknown:

@@ -176,14 +176,6 @@ class CacheRow:
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else None
 
 
-@dataclass(frozen=True, slots=True)
-class FailedProblem:
-    """A problem that failed, and why."""
-
-    key: str
-    reason: str
-
-
 _PROBLEMS = sa.text("SELECT state, count(*) AS number FROM problems WHERE run_id = :run_id GROUP BY state")
 
 _STEPS = sa.text(
@@ -321,13 +313,6 @@ _PREFIX_CACHE = sa.text(
     SELECT model, kind, count(*) AS workers, sum(requests)::bigint AS requests, sum(at_home)::bigint AS at_home,
            sum(prompt_tokens)::bigint AS prompt_tokens, sum(cached_tokens)::bigint AS cached_tokens
     FROM prefix_cache WHERE run = :run GROUP BY model, kind ORDER BY model, kind
-    """
-)
-
-_FAILED = sa.text(
-    """
-    SELECT key, failure_reason AS reason FROM problems
-    WHERE run_id = :run_id AND state = 'failed' ORDER BY position LIMIT :most
     """
 )
 
@@ -477,12 +462,6 @@ def teacher_selection(connection: sa.Connection, run_name: str) -> list[TenthRow
 def prefix_cache(connection: sa.Connection, run_name: str) -> list[CacheRow]:
     """How well the run's models reused prefixes: one row per model and kind of request."""
     return [CacheRow(**row._mapping) for row in connection.execute(_PREFIX_CACHE, {"run": run_name})]
-
-
-def failed_problems(connection: sa.Connection, run_id: int, most: int) -> list[FailedProblem]:
-    """The first `most` failed problems in dataset order."""
-    rows = connection.execute(_FAILED, {"run_id": run_id, "most": most})
-    return [FailedProblem(row.key, row.reason or "no reason was recorded") for row in rows]
 
 
 def unfinished_runs(connection: sa.Connection) -> list[str]:

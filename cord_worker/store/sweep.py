@@ -108,11 +108,12 @@ _DUE_ADVANCES = sa.text(
     f"""
     UPDATE problems p SET touched_at = now()
     FROM runs r
-    WHERE p.state = 'searching' AND p.outstanding = 0 AND {_untouched("p")}
+    WHERE p.state = 'searching' AND p.outstanding = 0 AND {_untouched("p")} AND p.decision_due_at IS NULL
       AND r.id = p.run_id AND r.state = 'active'
     RETURNING p.id AS problem_id, p.step
     """
 )
+"""Decisions that failed need no message: every coordinator looks for those that are its own to try (`undecided`)."""
 
 _DUE_ANSWERS = sa.text(
     f"""

@@ -32,10 +32,14 @@ from cord_worker.store.ingest import enqueue
 from cord_worker.store.sweep import Kind
 
 UNDECIDABLE = " [an undecidable problem]"
+"""In a run of such questions, the second problem cannot be decided."""
 _REFUSED = f"""
     CREATE OR REPLACE FUNCTION test_undecidable() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        IF EXISTS (SELECT 1 FROM problems WHERE id = NEW.problem_id AND question LIKE '%{UNDECIDABLE}') THEN
+        IF EXISTS (
+            SELECT 1 FROM problems
+            WHERE id = NEW.problem_id AND question LIKE '%{UNDECIDABLE}' AND key = 'problem-1'
+        ) THEN
             RAISE EXCEPTION 'this problem cannot be decided';
         END IF;
         RETURN NEW;
@@ -78,11 +82,14 @@ class Work:
 
     addition: str = ""
     max_attempts: int = 1000
+    max_active: int = 2
 
     @property
     def config(self) -> str:
         """A search with judgments: alpha writes, the prover scores and judges answers, the critic judges candidates."""
-        return configuration("rewarded", max_active=2, max_attempts=self.max_attempts, max_steps=3, few=True)
+        return configuration(
+            "rewarded", max_active=self.max_active, max_attempts=self.max_attempts, max_steps=3, few=True
+        )
 
 
 Meanwhile = Callable[[Place, Callable[[], bool]], None]
@@ -128,6 +135,14 @@ def vanished_replica(place: Place, is_dead: Callable[[], bool]) -> None:
     place.fleet.resume("alpha")
 
 
+def more_comes(place: Place, is_dead: Callable[[], bool]) -> None:
+    """A second run comes to a coordinator that has stepped back."""
+    stepped_back = "steps_back_until IS NOT NULL AND stopped_at IS NULL"
+    place.fleet.wait_until(lambda: count(place.database, stepped_back, "workers") > 0, 60, "a step back")
+    place.give(f"more-{time.monotonic_ns()}", Work())
+    nothing(place, is_dead)
+
+
 @dataclass(frozen=True)
 class Scenario:
     """How a point is passed: who is killed there, at which passing, at which work, and what leads to it."""
@@ -142,6 +157,8 @@ class Scenario:
     meanwhile: Meanwhile = nothing
     timeout: str = FAST["CORD_WORKER_TIMEOUT_SECONDS"]
     """When the victim gives up a silent worker."""
+    fault: str = ""
+    """Another fault that the victim has first."""
 
 
 SCENARIOS: dict[FaultPoint, Scenario] = {
@@ -167,6 +184,10 @@ SCENARIOS: dict[FaultPoint, Scenario] = {
     FaultPoint.HELP: Scenario("alpha", before=("alpha-2",), meanwhile=paused_replica),
     FaultPoint.ADVANCE: Scenario(COORDINATOR, passing=3),
     FaultPoint.FAIL_DECISION: Scenario(COORDINATOR, work=Work(UNDECIDABLE)),
+    FaultPoint.PASS_ON: Scenario(
+        COORDINATOR, work=Work(max_active=4), fault="advance:raise:1-1000", meanwhile=more_comes
+    ),
+    FaultPoint.STEP_BACK: Scenario(COORDINATOR, work=Work(max_active=4), fault="advance:raise:1-1000"),
     FaultPoint.VERIFY: Scenario(COORDINATOR),
     FaultPoint.END_JUDGED: Scenario(COORDINATOR),
     FaultPoint.ADMIT: Scenario(COORDINATOR),
@@ -214,7 +235,8 @@ def test_a_process_killed_at_a_point_changes_nothing_in_the_tables(place: Place,
     for name in scenario.before:
         fleet.wait_until(lambda name=name: is_ready(database, fleet.pid(name)), 60, "a replica")
         fleet.pause(name)
-    fault = {VARIABLE: f"{point}:{side}:{scenario.passing}", "CORD_WORKER_TIMEOUT_SECONDS": scenario.timeout}
+    plans = [*filter(None, [scenario.fault]), f"{point}:{side}:{scenario.passing}"]
+    fault = {VARIABLE: ",".join(plans), "CORD_WORKER_TIMEOUT_SECONDS": scenario.timeout}
     fleet.start(scenario.victim, **fault)
     pid = fleet.pid(scenario.victim)
     place.give(f"{point}-{side}", scenario.work)
@@ -274,7 +296,10 @@ def test_what_only_reads_is_refused_a_write(database: Database) -> None:
     database.run(lambda connection: connection.execute(sa.text("UPDATE workers SET pid = pid")))
 
 
-@pytest.mark.parametrize("plan", ["somewhere:before:1", "advance:during:1", "advance:before:x", "advance"])
+@pytest.mark.parametrize(
+    "plan",
+    ["somewhere:before:1", "advance:during:1", "advance:before:x", "advance", "advance:raise:1-x", "admit:hang:1,x"],
+)
 def test_a_fault_that_does_not_exist_is_refused(plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, plan)
     with pytest.raises(ConfigError, match="points: enter model"):

@@ -206,6 +206,41 @@ def test_failed_problems_are_retried_and_the_run_is_deleted(cordctl: Cordctl, da
     assert json.loads(cordctl("runs", "--json").stdout) == {"runs": []}
 
 
+def test_failed_problems_of_one_cause_go_on_by_the_command_that_status_prints(
+    cordctl: Cordctl, database_url: str
+) -> None:
+    import shlex
+
+    import psycopg
+
+    cordctl("enqueue", "problems.jsonl", "--run", "mine")
+    with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
+        connection.execute(
+            """
+            UPDATE problems SET state = 'failed', finished_at = now(),
+                failure_reason = 'the decision failed 5 times: OSError: it''s ' || position || ' MiB too large'
+            WHERE key IN ('p1', 'p2', 'p3')
+            """
+        )
+        connection.execute(
+            "UPDATE problems SET state = 'failed', failure_reason = 'all are invalid', finished_at = now() "
+            "WHERE key = 'p4'"
+        )
+    shown = cordctl("status").stdout
+    assert "failed: p4: all are invalid\n" in shown
+    assert "and 2 more: the decision failed 5 times: OSError: it's" in shown
+    (command,) = [line.partition("once that is mended: ")[2] for line in shown.splitlines() if "mended" in line]
+    program, *arguments = shlex.split(command)
+    assert program == "cordctl"
+    failures = json.loads(cordctl("status", "--json").stdout)["failures"]
+    assert [(cause["count"], cause["is_technical"]) for cause in failures] == [(3, True), (1, False)]
+    assert "no failed problems whose reason holds 'nothing'" in cordctl("retry", "mine", "--reason", "nothing").stdout
+    assert "give one of them" in cordctl("retry", "mine", "--reason", "x", "--failed", exits=2).stderr
+    assert "--reason is empty" in cordctl("retry", "mine", "--reason", " ", exits=2).stderr
+    assert "run mine: 3 failed problems go on" in cordctl(*arguments).stdout
+    assert "mended" not in cordctl("status").stdout
+
+
 def test_a_run_is_given_a_priority(cordctl: Cordctl) -> None:
     cordctl("enqueue", "problems.jsonl", "--run", "mine")
     assert "run mine has priority 5 (before: 0)" in cordctl("priority", "mine", "5").stdout

@@ -1,0 +1,143 @@
+"""A thread that no longer moves is noticed, once, with its stack; one that was stopped with its process is not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from cord_worker.coordination.stuck_threads import ThreadWatch, Work, working
+
+
+class Watched:
+    """A watch of 8 seconds that looks when the test says so."""
+
+    def __init__(self, **loops: object) -> None:
+        self.now = 0.0
+        self.conditions: list[str | None] = [None]
+        self.stuck: list[str] = []
+        self.watch = ThreadWatch(
+            8.0,
+            describe=self._describe,
+            on_stuck=lambda work: self.stuck.append(work.what),
+            loops=loops,  # type: ignore[arg-type]
+            clock=lambda: self.now,
+        )
+
+    def _describe(self, condition: str | None, *, topic: str) -> None:
+        assert topic == "threads"
+        self.conditions.append(condition)
+
+    def look(self, seconds: float = 1.0, times: int = 1) -> list[str]:
+        for _ in range(times):
+            self.now += seconds
+            self.watch.look()
+        return self.stuck
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that answers a line with a line, until it is stopped."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys\nfor line in sys.stdin: print(line, end='', flush=True)"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_thread_that_waits_for_a_child_that_was_stopped_is_told_with_its_stack(
+    child: subprocess.Popen[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    at_work, ended = threading.Event(), threading.Event()
+
+    def wait_for_the_child() -> None:
+        with working("a check of an answer"):
+            at_work.set()
+            child.stdout.readline()  # type: ignore[union-attr]
+        ended.set()
+
+    os.kill(child.pid, signal.SIGSTOP)
+    child.stdin.write(b"x\n")
+    child.stdin.flush()
+    threading.Thread(target=wait_for_the_child, daemon=True).start()
+    at_work.wait()
+    watched = Watched()
+    with caplog.at_level(logging.WARNING):
+        assert watched.look(times=7) == []
+        before = watched.conditions[-1]
+        assert watched.look(times=10) == ["a check of an answer"]
+    assert before is None
+    assert watched.conditions[-1] == "has a thread that stands still (a check of an answer); see its log"
+    (told,) = [record for record in caplog.records if "stood still" in record.getMessage()]
+    assert "wait_for_the_child" in told.getMessage()
+    os.kill(child.pid, signal.SIGCONT)
+    assert ended.wait(30)
+    with caplog.at_level(logging.WARNING):
+        watched.look()
+    assert watched.conditions[-1:] == [None]
+    assert "a check of an answer goes on" in caplog.text
+
+
+def test_a_process_that_was_stopped_for_long_has_no_thread_that_hangs() -> None:
+    watched = Watched()
+    with working("a decision"):
+        assert watched.look(seconds=3600, times=5) == []
+        watched.now -= 1e6
+        assert watched.look() == []
+
+
+def test_many_short_pieces_of_work_are_no_long_one() -> None:
+    watched = Watched()
+    for _ in range(50):
+        with working("a decision"):
+            watched.look()
+    assert watched.stuck == []
+
+
+def test_a_loop_that_answers_is_alive_and_one_that_is_blocked_is_not() -> None:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    watched = Watched(engine=loop.call_soon_threadsafe)
+
+    def settle() -> None:
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(30)
+
+    for _ in range(30):
+        watched.look()
+        settle()
+    assert watched.stuck == []
+    release = threading.Event()
+    loop.call_soon_threadsafe(release.wait)
+    assert watched.look(times=20) == ["engine"]
+    release.set()
+    settle()
+    watched.look()
+    assert watched.conditions[-1] is None
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(30)
+    loop.close()
+    assert watched.look(times=20) == ["engine"], "a loop that is closed is not asked any more"
+
+
+def test_what_is_stuck_is_named_once_whatever_else_is_at_work() -> None:
+    watched = Watched()
+    with working("the messenger"), working("the sweeper"):
+        watched.look(times=20)
+    assert sorted(watched.stuck) == ["the messenger", "the sweeper"]
+
+
+def test_work_is_told_apart_though_it_is_called_the_same() -> None:
+    assert Work("a", 1) != Work("a", 1)
