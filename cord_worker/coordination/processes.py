@@ -20,6 +20,7 @@ from cord_worker import metrics
 from cord_worker.config import ModelConfig, Settings
 from cord_worker.coordination.app import create_app
 from cord_worker.coordination.broker_check import check_broker
+from cord_worker.coordination.checking import AnswerChecks
 from cord_worker.coordination.coordinator import Coordinator
 from cord_worker.coordination.ending import Ending
 from cord_worker.coordination.faults import FaultPoint, arm, commit, read
@@ -176,7 +177,8 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
             )
         )
         coordinator = PROCESS.coordinator = Coordinator(database, messenger, checker)
-        stack.callback(coordinator.close)
+        checks = PROCESS.checks = AnswerChecks(database, messenger, checker, coordinator.admit)
+        stack.callback(checks.close)
         stack.enter_context(Sweeper(database, messenger, shards, settings))
         return _consume(
             app,
@@ -185,8 +187,8 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
             queue=COORDINATOR_QUEUE,
             concurrency=concurrency,
             presence=presence,
-            leave=coordinator.refuse,
-            abort=coordinator.refuse,
+            leave=checks.refuse,
+            abort=checks.refuse,
         )
 
 
