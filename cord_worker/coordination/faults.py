@@ -68,8 +68,10 @@ class FaultPoint(StrEnum):
 
     ADVANCE = "advance"
     FAIL_DECISION = "fail decision"
-    VERIFY = "verify"
-    END_JUDGED = "end judged"
+    CLAIM_CHECKS = "claim checks"
+    FINISH_CHECKS = "finish checks"
+    RETURN_CHECKS = "return checks"
+    END_VERIFIED = "end verified"
     ADMIT = "admit"
 
     EXPIRE = "expire"

@@ -177,8 +177,16 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
             )
         )
         coordinator = PROCESS.coordinator = Coordinator(database, messenger, checker)
-        checks = PROCESS.checks = AnswerChecks(database, messenger, checker, coordinator.admit)
+        checks = PROCESS.checks = AnswerChecks(
+            database,
+            messenger,
+            checker,
+            presence.worker_id,
+            describe=presence.describe,
+            admit=coordinator.admit,
+        )
         stack.callback(checks.close)
+        presence.on_beat(checks.reconcile)
         stack.enter_context(Sweeper(database, messenger, shards, settings))
         return _consume(
             app,
@@ -188,7 +196,7 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
             concurrency=concurrency,
             presence=presence,
             leave=checks.refuse,
-            abort=checks.refuse,
+            abort=checks.abort,
         )
 
 

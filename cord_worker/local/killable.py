@@ -258,7 +258,6 @@ class _Process:
         """Starts it. Raises OSError."""
         self.is_spent = False
         self._is_ready = False
-        self._begun = time.monotonic()
         self._socket, theirs = socket.socketpair()
         try:
             with theirs:
@@ -271,7 +270,8 @@ class _Process:
         except BaseException:
             self._socket.close()
             raise
-        self._unsent = pickle.dumps((sys.path, prepare))
+        with contextlib.suppress(ProcessEnded):  # whoever waits for it hears of that
+            self._send(pickle.dumps((sys.path, prepare)), time.monotonic() + _LOOK_SECONDS)
 
     def is_alive(self) -> bool:
         """Whether it has not ended."""
@@ -280,9 +280,7 @@ class _Process:
     def wait_until_ready(self) -> None:
         """Waits until it is prepared. Raises ProcessEnded where it ended, was stopped or takes for ever."""
         if not self._is_ready:
-            deadline = self._begun + _START_SECONDS
-            self._send(self._unsent, deadline)
-            self._receive(deadline)
+            self._receive(time.monotonic() + _START_SECONDS)
             self._is_ready = True
 
     def ask(self, work: bytes, seconds: float) -> tuple[Any, ...]:

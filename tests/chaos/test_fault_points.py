@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from chaos.checkers import strike_checkers
 from chaos.configurations import FAST, configuration, problems
 from chaos.fleet import COORDINATOR, REPOSITORY, Fleet
 from chaos.tables import Content, content, count, differences, unfinished
@@ -64,7 +65,9 @@ class Place:
     def give(self, run: str, work: Work) -> None:
         """Enqueues the run."""
         config = RunConfig.parse(work.config, source="test", folder=self.fleet.folder)
-        self.database.run(lambda connection: enqueue(connection, run, config, problems(4, addition=work.addition)))
+        self.database.run(
+            lambda connection: enqueue(connection, run, config, problems(4, addition=work.addition, exact=work.exact))
+        )
 
     def finish(self, run: str) -> Content:
         """Waits for the end of the run; returns its tables."""
@@ -78,6 +81,7 @@ class Work:
 
     addition: str = ""
     max_attempts: int = 1000
+    exact: bool = False
 
     @property
     def config(self) -> str:
@@ -128,6 +132,16 @@ def vanished_replica(place: Place, is_dead: Callable[[], bool]) -> None:
     place.fleet.resume("alpha")
 
 
+def killed_checkers(place: Place, is_dead: Callable[[], bool]) -> None:
+    """Every process that compares answers is killed as soon as it is seen."""
+
+    def strike() -> bool:
+        strike_checkers(place.fleet, COORDINATOR, signal.SIGKILL)
+        return is_dead()
+
+    place.fleet.wait_until(strike, 60, "the passing of the point")
+
+
 @dataclass(frozen=True)
 class Scenario:
     """How a point is passed: who is killed there, at which passing, at which work, and what leads to it."""
@@ -167,8 +181,10 @@ SCENARIOS: dict[FaultPoint, Scenario] = {
     FaultPoint.HELP: Scenario("alpha", before=("alpha-2",), meanwhile=paused_replica),
     FaultPoint.ADVANCE: Scenario(COORDINATOR, passing=3),
     FaultPoint.FAIL_DECISION: Scenario(COORDINATOR, work=Work(UNDECIDABLE)),
-    FaultPoint.VERIFY: Scenario(COORDINATOR),
-    FaultPoint.END_JUDGED: Scenario(COORDINATOR),
+    FaultPoint.CLAIM_CHECKS: Scenario(COORDINATOR, work=Work(exact=True)),
+    FaultPoint.FINISH_CHECKS: Scenario(COORDINATOR, work=Work(exact=True)),
+    FaultPoint.RETURN_CHECKS: Scenario(COORDINATOR, work=Work(exact=True), meanwhile=killed_checkers),
+    FaultPoint.END_VERIFIED: Scenario(COORDINATOR),
     FaultPoint.ADMIT: Scenario(COORDINATOR),
     FaultPoint.EXPIRE: Scenario(COORDINATOR, holder="alpha"),
     FaultPoint.RECLAIM: Scenario(COORDINATOR, holder="alpha"),
