@@ -6,8 +6,8 @@ Whose fault it is that a check has no result decides what becomes of it (`local.
 | what happened | what becomes of it |
 |---|---|
 | the comparison took too long, or raised | undecided: the answer's own fault |
-| its process ended in it, others work | tried again, here and by other coordinators; after `run.max_attempts` undecided |
-| no process starts, or all are killed | given back, uncounted; this coordinator checks nothing for a while and says so |
+| its process ended in it, others work | tried again, here and by others; after `run.max_attempts` undecided |
+| no process starts, or all are killed | given back, uncounted; this coordinator steps back and says so |
 | its coordinator is lost | taken back by the sweeper; the attempt counts |
 
 `cordctl recheck` checks again what stayed undecided.
@@ -223,7 +223,7 @@ class AnswerChecks:
         return failed
 
     def _checked(self, lease: LeasedCheck) -> Verdict | None:
-        """The verdict; None where it is to be tried again. Raises ProcessPoolError where nothing can be checked here."""
+        """The verdict; None where it is to be tried again. Raises ProcessPoolError where nothing can be checked."""
         config = self._contexts.of_run(lease.run_id).config
         rule = rule_of(config.verify, lease.method)
         try:

@@ -1,8 +1,8 @@
 """Checks: which final answers wait for a comparison, leasing them, and writing what was found.
 
-They are the `written` answers without a verification whose method is neither `none` nor `judge`. A lease is fenced as in
-`leases`: (answer_state, check_worker_id, check_attempts). What was checked is `written` again, with its verification, or
-`unjudged` where the comparison did not decide it and the judge is asked next.
+They are the `written` answers without a verification whose method is neither `none` nor `judge`. A lease is fenced as
+in `leases`: (answer_state, check_worker_id, check_attempts). What was checked is `written` again, with its
+verification, or `unjudged` where the comparison did not decide it and the judge is asked next.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ _GIVE_UP = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class OwedChecks:
-    """What a problem that is to be verified waits for: answers that nobody compares, those that somebody does, and those
-    whose verdict is the judge's."""
+    """What a problem that is to be verified waits for: answers that nobody compares, those that somebody does, and
+    those whose verdict is the judge's."""
 
     run_id: int
     unchecked: int

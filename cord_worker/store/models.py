@@ -70,8 +70,8 @@ class CandidateState(StrEnum):
 class AnswerState(StrEnum):
     """Where the final answer of a trajectory stands; losers stay at `none`, only an LLM judge leads past `written`.
 
-    A comparison is `checking` it and leaves it `written`, with its verification. `unjudged` ones were compared without a
-    decision and wait for the judge; those of the method `judge` wait as `written`.
+    A comparison is `checking` it and leaves it `written`, with its verification. `unjudged` ones were compared without
+    a decision and wait for the judge; those of the method `judge` wait as `written`.
     """
 
     NONE = "none"

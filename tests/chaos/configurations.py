@@ -29,7 +29,7 @@ SEARCHES = {
 """Every pipeline, and both selections whose candidates are judged."""
 
 CHECKED = {"cord", "sample", "judged"}
-"""Those whose answers are compared, but for the judge's: one answer a problem, several, and beside other comparisons."""
+"""Those whose answers are compared, but for the judge's."""
 
 
 _MODELS = {

@@ -30,7 +30,8 @@ _UNITS = f"""
     WHERE c.state IN ('pending', 'proposing', 'proposed', 'scoring', 'unjudged', 'judging')
     UNION ALL
     SELECT 'trajectory', j.id, j.answer_state || ' ' || j.answer_attempts || ' ' || j.check_attempts || ' '
-           || j.judgment_attempts || coalesce(' ' || j.check_worker_id, '') || coalesce(' ' || j.worker_id, '') || coalesce(' ' || j.judgment_worker_id, ''), m.path,
+           || j.judgment_attempts || coalesce(' ' || j.check_worker_id, '')
+           || coalesce(' ' || j.worker_id, '') || coalesce(' ' || j.judgment_worker_id, ''), m.path,
            CASE j.answer_state WHEN 'writing' THEN j.worker_id WHEN 'judging' THEN j.judgment_worker_id END
     FROM trajectories j
     JOIN problems p ON p.id = j.problem_id AND p.state IN ('answering', 'verifying')
