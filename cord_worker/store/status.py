@@ -75,8 +75,8 @@ class TeacherTotals:
 class Totals:
     """What a run has come to. Means are over the answered trajectories of done problems (the winners, or all samples);
     `accuracy` is the share of the answers whose correctness was decided (`checked`) that are `correct`; those that were
-    checked without a decision are `undecided` and in neither. Seconds and tokens of the prover are its scoring.
-    `engine_seconds`: see `costs.engine_seconds`."""
+    checked without a decision are `undecided` and in neither; `without_result` are those of them whose check failed or
+    took too long. Seconds and tokens of the prover are its scoring. `engine_seconds`: see `costs.engine_seconds`."""
 
     done: int
     mean_score: float | None
@@ -95,6 +95,7 @@ class Totals:
     finished_recently: int
     recent_seconds: float
     engine_seconds: float = 0.0
+    without_result: int = 0
 
     @property
     def proposed(self) -> int:
@@ -234,6 +235,8 @@ _ANSWERED = sa.text(
     SELECT count(DISTINCT p.id) AS done, avg(j.score) AS mean_score, count(j.correct) AS checked,
            count(*) FILTER (WHERE j.correct) AS correct,
            count(*) FILTER (WHERE j.correct IS NULL AND j.verification IS NOT NULL) AS undecided,
+           count(*) FILTER (WHERE j.correct IS NULL AND j.verification ->> 'method' IN ('timeout', 'crashed', 'failed'))
+               AS without_result,
            avg(j.steps) AS mean_steps
     FROM problems p JOIN trajectories j ON j.problem_id = p.id AND j.answer_state <> 'none'
     WHERE p.run_id = :run_id AND p.state = 'done'
@@ -424,6 +427,7 @@ def read_totals(connection: sa.Connection, run_id: int, *, window_seconds: float
         checked=answered.checked,
         correct=answered.correct,
         undecided=answered.undecided,
+        without_result=answered.without_result,
         accuracy=answered.correct / answered.checked if answered.checked else None,
         mean_steps=None if answered.mean_steps is None else float(answered.mean_steps),
         candidates={**final, "unfinished": sum(row.planned for row in rows) - sum(final.values())},

@@ -14,7 +14,8 @@ CHECKER = "killable_process"
 
 
 def checkers_of(fleet: Fleet, *roles: str) -> list[int]:
-    """Pids of those whose parent is a living member with one of these roles; of all members where none is given."""
+    """Pids of those whose parent is a living member with one of these roles; of all members
+    where none is given."""
     found = []
     for name, member in list(fleet.members.items()):
         if roles and member.role not in roles:
@@ -28,9 +29,9 @@ def checkers_of(fleet: Fleet, *roles: str) -> list[int]:
     return found
 
 
-def strike_checkers(fleet: Fleet, role: str, number: int) -> int:
-    """Sends a signal to all that members of the role have now; returns how many."""
-    pids = checkers_of(fleet, role)
+def strike_checkers(fleet: Fleet, number: int, *roles: str) -> int:
+    """Sends a signal to all that members of these roles have now; returns how many."""
+    pids = checkers_of(fleet, *roles)
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)

@@ -136,7 +136,7 @@ def killed_checkers(place: Place, is_dead: Callable[[], bool]) -> None:
     """Every process that compares answers is killed as soon as it is seen."""
 
     def strike() -> bool:
-        strike_checkers(place.fleet, COORDINATOR, signal.SIGKILL)
+        strike_checkers(place.fleet, signal.SIGKILL, COORDINATOR)
         return is_dead()
 
     place.fleet.wait_until(strike, 60, "the passing of the point")

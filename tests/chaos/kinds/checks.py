@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import time
 
-from chaos.checkers import checkers_of, strike_checkers
+from chaos.checkers import strike_checkers
 from chaos.fleet import COORDINATOR
 from chaos.kinds.storm import Storm, everything, killed, kind
 from chaos.recovery import Watch, look
 
-_SPELL_SECONDS = 1.5
+_SPELL_SECONDS, _LONGEST_SPELL_SECONDS = 1.5, 4.0
+_FEWEST = 3
 _LONGEST_SECONDS = 30.0
 
 
-def _again_and_again(storm: Storm, number: int, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        strike_checkers(storm.fleet, COORDINATOR, number)
+def _again_and_again(storm: Storm, number: int, *roles: str) -> None:
+    """For a while, until some were struck."""
+    began, struck = time.monotonic(), 0
+    while time.monotonic() < began + (_SPELL_SECONDS if struck >= _FEWEST else _LONGEST_SPELL_SECONDS):
+        struck += strike_checkers(storm.fleet, number, *roles)
         time.sleep(storm.chance.uniform(0.02, 0.2))
 
 
@@ -29,29 +29,24 @@ def kill_checkers(storm: Storm) -> Watch:
     return everything(
         storm,
         "checkers killed again and again",
-        lambda: _again_and_again(storm, signal.SIGKILL, _SPELL_SECONDS),
+        lambda: _again_and_again(storm, signal.SIGKILL, COORDINATOR),
     )
 
 
 @kind("checkers stopped")
 def stop_checkers(storm: Storm) -> Watch:
     """Whoever waits for them is not to wait for ever; nobody continues them."""
-    return everything(storm, "checkers stopped", lambda: _again_and_again(storm, signal.SIGSTOP, _SPELL_SECONDS))
+    return everything(storm, "checkers stopped", lambda: _again_and_again(storm, signal.SIGSTOP, COORDINATOR))
 
 
 @kind("checkers of models killed")
 def kill_checkers_of_models(storm: Storm) -> Watch:
     """Those that judgments and the repair of replies rest on."""
-
-    def strike() -> None:
-        deadline = time.monotonic() + _SPELL_SECONDS
-        while time.monotonic() < deadline:
-            for pid in checkers_of(storm.fleet, "prover", "referee"):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(storm.chance.uniform(0.02, 0.3))
-
-    return everything(storm, "checkers of models killed", strike)
+    return everything(
+        storm,
+        "checkers of models killed",
+        lambda: _again_and_again(storm, signal.SIGKILL, "prover", "referee"),
+    )
 
 
 @kind("checkers cannot be started", slow=True)
