@@ -57,7 +57,7 @@ TOKENS = Counter(
 VERDICTS = Counter(
     "cord_verdicts",
     "Final answers that this process checked, by outcome (correct, wrong, undecided) and method (exact, math, choice, "
-    "numeric, unequal, judge; of undecided ones undecided, timeout, crashed, unsupported, failed). One that the judge "
+    "numeric, unequal, judge; of undecided ones undecided, timeout, crashed, unsupported). One that the judge "
     "decides after its comparison did not counts twice.",
     ["method", "outcome"],
     registry=REGISTRY,

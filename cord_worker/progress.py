@@ -125,6 +125,7 @@ class Snapshot:
             "correct": totals.correct,
             "wrong": totals.checked - totals.correct,
             "undecided": totals.undecided,
+            "without_result": totals.without_result,
             "mean_steps": totals.mean_steps,
             "cut_answers": totals.cut_answers,
             "full_contexts": totals.full_contexts,
@@ -434,7 +435,10 @@ def _facts(snapshot: Snapshot) -> list[tuple[str, str, str]]:
 
 def _undecided(totals: Totals) -> str:
     """Answers that are in no accuracy, where there are some."""
-    return f", {totals.undecided:,} undecided" if totals.undecided else ""
+    if not totals.undecided:
+        return ""
+    again = f" ({totals.without_result:,} without a result: cordctl recheck)" if totals.without_result else ""
+    return f", {totals.undecided:,} undecided{again}"
 
 
 def figure(value: float | None, digits: int = 3) -> str:

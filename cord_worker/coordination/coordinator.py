@@ -1,32 +1,28 @@
-"""The coordinator: decides, admits, verifies. Pure decisions come from `search`; this reads, calls and writes."""
+"""The coordinator: decides and admits. Pure decisions come from `search`; this reads, calls and writes."""
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from cord_worker import metrics
 from cord_worker.coordination.context import RunContext, RunContexts
 from cord_worker.coordination.deciding import answer_seeds, decide
 from cord_worker.coordination.faults import FaultPoint, commit, read
 from cord_worker.coordination.messages import Messenger
 from cord_worker.coordination.stepping_back import StepBack
 from cord_worker.engines.protocol import Describe, to_nobody
-from cord_worker.errors import ProcessPoolError, StoreError
+from cord_worker.errors import StoreError
 from cord_worker.search.decision import Expand, Fail, Finish, Retry
 from cord_worker.search.types import Expansion
 from cord_worker.store import decisions, undecided
 from cord_worker.store.database import Database
 from cord_worker.store.models import ProblemState, RunState
 from cord_worker.store.sweep import Due, Kind, admit
-from cord_worker.verify import AnswerChecker, Verdict, rule_of
+from cord_worker.verify import AnswerChecker
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +33,7 @@ _MOST_CHARACTERS = 300
 
 
 class Coordinator:
-    """What the tasks `advance` and `verify` do; safe for use from several threads and processes."""
+    """What the task `advance` does; safe for use from several threads and processes."""
 
     def __init__(
         self,
@@ -59,9 +55,6 @@ class Coordinator:
         self._describe = describe
         self._step_back = StepBack(_STEP_BACK_PAUSES * pause_seconds, _LONGEST_STEP_BACK_PAUSES * pause_seconds)
         self._contexts = RunContexts(database)
-        self._lock = threading.Lock()
-        self._verifying: set[int] = set()
-        self._verifiers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verify")
 
     def advance(self, problem_id: int) -> None:
         """Takes the decision that is due for the problem, if one is; a second message changes nothing.
@@ -149,83 +142,6 @@ class Coordinator:
             self._checker.warm_up()
         except Exception:  # whoever checks an answer says so
             logger.debug("the processes that check answers could not be started ahead", exc_info=True)
-
-    def verify(self, problem_id: int) -> None:
-        """Has the problem's final answers checked beside the decisions, which a slow check must not hold up."""
-        with self._lock:
-            if problem_id in self._verifying:
-                return
-            self._verifying.add(problem_id)
-        try:
-            self._verifiers.submit(self._verify_then_forget, problem_id)
-        except RuntimeError:  # shut down meanwhile: another coordinator is asked by the sweeper
-            logger.info("problem %s is left to another coordinator: this one is shutting down", problem_id)
-
-    def refuse(self) -> None:
-        """Begins no further check; decisions are short and finish."""
-        self._verifiers.shutdown(wait=False, cancel_futures=True)
-
-    def close(self) -> None:
-        """Finishes the check that is running; the others are owed, as the tables know."""
-        self._verifiers.shutdown(wait=True, cancel_futures=True)
-
-    def _verify_then_forget(self, problem_id: int) -> None:
-        try:
-            self._verify(problem_id)
-        except Exception:  # no caller waits for it; the sweeper asks again
-            logger.exception("problem %s could not be verified", problem_id)
-        finally:
-            with self._lock:
-                self._verifying.discard(problem_id)
-
-    def _verify(self, problem_id: int) -> None:
-        """Checks the answers, stores the verdicts beside the scores and ends the problem."""
-        answers = read(self._database, lambda connection: decisions.read_answers(connection, problem_id))
-        if not answers:
-            return
-        if any(answer.with_judge for answer in answers):
-            self._ask_judge(problem_id, answers[0].run_id)
-            return
-        if all(answer.is_checked for answer in answers):
-            commit(
-                self._database,
-                FaultPoint.END_JUDGED,
-                lambda connection: decisions.end_judged(connection, problem_id),
-            )
-            self.admit()
-            return
-        verdicts = [self._checked(answer) for answer in answers]
-        commit(
-            self._database,
-            FaultPoint.VERIFY,
-            lambda connection: decisions.write_verdicts(connection, problem_id, verdicts),
-        )
-        if any(verdict.for_judge for verdict in verdicts):
-            self._ask_judge(problem_id, answers[0].run_id)
-        else:
-            self.admit()
-
-    def _ask_judge(self, problem_id: int, run_id: int) -> None:
-        """Asks the judge's model for the verdicts that it owes."""
-        judge = self._contexts.of_run(run_id).config.judge_model
-        if judge is not None:
-            self._messenger.post([Due(Kind.VERDICT, problem_id, 0, judge.fingerprint())])
-
-    def _checked(self, answer: decisions.WrittenAnswer) -> decisions.AnswerVerdict:
-        if answer.method == "none":
-            return decisions.AnswerVerdict(answer.trajectory_id, None, None)
-        verify = self._contexts.of_run(answer.run_id).config.verify
-        try:
-            verdict = self._checker.check(
-                answer.text, answer.reference, rule_of(verify, answer.method), answer.question
-            )
-        except ProcessPoolError as error:
-            verdict = Verdict(correct=None, method="failed", detail=str(error))
-        metrics.count_verdict(verdict.method, verdict.correct)
-        for_judge = verify.undecided == "judge" and verdict.may_be_judged
-        return decisions.AnswerVerdict(
-            answer.trajectory_id, verdict.correct, json.dumps(verdict.to_json()), for_judge=for_judge
-        )
 
     def admit(self) -> None:
         """Lets queued problems begin where there is room."""

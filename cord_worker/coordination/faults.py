@@ -83,8 +83,10 @@ class FaultPoint(StrEnum):
     FAIL_DECISION = "fail decision"
     PASS_ON = "pass on"
     STEP_BACK = "step back"
-    VERIFY = "verify"
-    END_JUDGED = "end judged"
+    CLAIM_CHECKS = "claim checks"
+    FINISH_CHECKS = "finish checks"
+    RETURN_CHECKS = "return checks"
+    END_VERIFIED = "end verified"
     ADMIT = "admit"
 
     EXPIRE = "expire"

@@ -33,7 +33,7 @@ from cord_worker.coordination.judgments import judgment_of
 from cord_worker.coordination.messages import Messenger
 from cord_worker.coordination.refusals import reason_of
 from cord_worker.engines.protocol import Describe, Engine, FinishReason, Sampling, Turn, to_nobody
-from cord_worker.errors import RequestError, UnavailableError
+from cord_worker.errors import ProcessPoolError, RequestError, UnavailableError
 from cord_worker.local.killable import KillablePool
 from cord_worker.search.types import InvalidReason
 from cord_worker.search.validity import invalid_reason, storable, text_key
@@ -344,6 +344,9 @@ class ModelWorker:
             except UnavailableError as error:
                 logger.info("%s %d goes back: %s", work.kind, lease_key(lease), error)
                 self._is_unavailable = True
+                return _UNDONE
+            except ProcessPoolError as error:
+                logger.error("%s %d goes back: %s", work.kind, lease_key(lease), error)
                 return _UNDONE
 
         async def together() -> list[Any]:

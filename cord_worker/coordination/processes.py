@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from celery import signals
@@ -20,6 +21,7 @@ from cord_worker import metrics
 from cord_worker.config import ModelConfig, Settings
 from cord_worker.coordination.app import create_app
 from cord_worker.coordination.broker_check import check_broker
+from cord_worker.coordination.checking import AnswerChecks
 from cord_worker.coordination.coordinator import Coordinator
 from cord_worker.coordination.ending import Ending, end_at_once
 from cord_worker.coordination.faults import FaultPoint, arm, commit, read
@@ -214,9 +216,18 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
             checker,
             presence.worker_id,
             pause_seconds=settings.resend_seconds / _PAUSES_IN_RESEND,
-            describe=presence.describe,
+            describe=partial(presence.describe, topic="decisions"),
         )
-        stack.callback(coordinator.close)
+        checks = PROCESS.checks = AnswerChecks(
+            database,
+            messenger,
+            checker,
+            presence.worker_id,
+            describe=partial(presence.describe, topic="checks"),
+            admit=coordinator.admit,
+        )
+        stack.callback(checks.close)
+        presence.on_beat(checks.reconcile)
         stack.enter_context(Sweeper(database, messenger, shards, settings))
         stack.enter_context(TryingAgain(coordinator, min(settings.sweep_seconds, _LONGEST_LOOK_SECONDS)))
 
@@ -239,8 +250,8 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
             queue=COORDINATOR_QUEUE,
             concurrency=concurrency,
             presence=presence,
-            leave=coordinator.refuse,
-            abort=coordinator.refuse,
+            leave=checks.refuse,
+            abort=checks.abort,
         )
 
 

@@ -26,6 +26,7 @@ from cord_worker.coordination.silence import Silence
 from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import BrokerError, StoreError
 from cord_worker.store import decisions, sweep, workers
+from cord_worker.store.checks import give_up_checks
 from cord_worker.store.database import Database
 
 logger = logging.getLogger(__name__)
@@ -144,9 +145,12 @@ def _reclaim(connection: sa.Connection) -> list[int]:
     return [taken] if taken else []
 
 
-def _park(connection: sa.Connection) -> list[sweep.Parked]:
+def _park(connection: sa.Connection) -> list[sweep.Parked | int]:
     exhausted = sweep.exhausted(connection)
     for parked in exhausted:
         logger.error("problem %s failed: %s", parked.problem_id, parked.reason)
         decisions.fail_problem(connection, parked.problem_id, parked.reason)
-    return exhausted
+    undecided = give_up_checks(connection)
+    for problem_id in undecided:
+        logger.error("problem %s: its answer stays undecided, its check was begun too often", problem_id)
+    return [*exhausted, *undecided]

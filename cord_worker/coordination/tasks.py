@@ -16,6 +16,7 @@ from celery import current_task
 from celery.exceptions import Reject
 
 from cord_worker import metrics
+from cord_worker.coordination.checking import AnswerChecks
 from cord_worker.coordination.coordinator import Coordinator
 from cord_worker.coordination.incoming import SENT_AT
 from cord_worker.coordination.model_worker import ModelWorker, Way
@@ -35,6 +36,7 @@ class Process:
 
     model_worker: ModelWorker | None = None
     coordinator: Coordinator | None = None
+    checks: AnswerChecks | None = None
     draining: bool = False
     engine_died: Callable[[EngineError], None] | None = None
     describe_broker: Callable[[str | None], None] = lambda _: None
@@ -77,7 +79,9 @@ def advance(*, problem_id: int, step: int) -> None:
 def verify(*, problem_id: int, step: int) -> None:
     """Checks the problem's final answers."""
     del step
-    _coordinator().verify(problem_id)
+    if PROCESS.checks is None:
+        raise Reject("this process is no coordinator", requeue=True)
+    PROCESS.checks.verify(problem_id)
 
 
 def propose(*, problem_id: int, step: int) -> None:

@@ -1,41 +1,59 @@
 """`KillablePool`: functions of hostile text done in processes of their own, which are killed when they take too long.
 
-A thread that hangs in somebody's library cannot be ended; a process can. The processes are spawned, not forked (the
-callers run threads), and kept warm by pebble's pool.
+A thread that hangs in somebody's library cannot be ended; a process can. Each process is a clean start of Python (the
+callers run threads, so nothing is forked), is asked one thing at a time over a socket, and is replaced when it ends.
+Nothing here waits without a bound: whatever process is killed or stopped, at whatever moment, a call returns or raises.
+
+How long a call may take is counted in seconds of a processor, so that it does not depend on what else the machine does.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
+import contextlib
+import logging
 import os
+import pickle
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from cord_worker.errors import ProcessPoolError
+from cord_worker.local import killable_process
+from cord_worker.local.killable_process import LENGTH
 
-if TYPE_CHECKING:
-    from pebble import ProcessPool
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_MEMORY = 8 * 1024**3
-"""Bytes of address space of a process: what runs away fails in it and not in its neighbours."""
+ATTEMPTS = 3
+"""How often a call is tried whose process ends in it, while others work."""
 
-_PARENT_POLL = 1.0  # seconds
-_GRACE = 2  # seconds that the pool has to kill a process before the kernel does
+_START_SECONDS = 120.0
+_STARTS = 2
+_PATIENCE, _PATIENCE_SECONDS = 4, 5.0
+"""On the clock a call may take so many times its seconds of a processor, and these: machines are busy."""
+_LOOK_SECONDS = 0.5
+_REAP_SECONDS = 5.0
+_LONGEST_PROOF_SECONDS = 2.0
+_GRACE_SECONDS = 2.0
+"""Later than its parent, the kernel ends a process that nobody is left to kill."""
 
 
 class ProcessEnded(Exception):
-    """The process that did a call ended in it; `code` is its exit code."""
+    """The process that did a call ended in it; `code` is its exit code, None where it ran out of memory, was stopped or
+    got too little of a processor."""
 
-    def __init__(self, code: int | None) -> None:
-        super().__init__(f"its process ended with code {code}")
+    def __init__(self, code: int | None, text: str | None = None) -> None:
+        super().__init__(text or f"its process ended with code {code}")
         self.code = code
 
 
@@ -52,7 +70,7 @@ class KillablePool:
     """Warm processes; a context manager, usable from several threads at once. They start with the first call.
 
     Args:
-        timeout_seconds: after this a call's process is killed; start-up does not count.
+        timeout_seconds: of a processor, after which a call's process is killed; start-up does not count.
         workers: processes, hence calls at a time.
         prepare: done once in each process before its first call, a module's function; imports are paid here.
     """
@@ -65,10 +83,10 @@ class KillablePool:
                 f"a pool needs a positive timeout and at least one worker, not {timeout_seconds} s and {workers}"
             )
         self.timeout_seconds = timeout_seconds
-        self._workers = workers
-        self._prepare = prepare
-        self._pool: ProcessPool | None = None
-        self._futures: dict[concurrent.futures.Future[Any], ProcessPool] = {}
+        self._prepare = None if prepare is None else pickle.dumps(prepare)
+        self._places = threading.Semaphore(workers)
+        self._free: list[_Process] = []
+        self._all: set[_Process] = set()
         self._closed = False
         self._lock = threading.Lock()
 
@@ -84,125 +102,256 @@ class KillablePool:
         """Ends the processes; calls that still run raise ProcessPoolError."""
         with self._lock:
             self._closed = True
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            self._end(pool)
+            processes = list(self._all)
+            self._free.clear()
+        for process in processes:
+            process.kill()
+        for process in processes:
+            self._end(process)
 
     def warm_up(self) -> None:
-        """Has the processes start, which takes seconds, while the caller does other things."""
-        self._running_pool()
+        """Has a process start, which takes seconds, while the caller does other things."""
+        if not self._places.acquire(blocking=False):
+            return
+        try:
+            if not self._free:
+                self._keep(self._start())
+        except ProcessPoolError as error:
+            logger.debug("not warmed up: %s", error)
+        finally:
+            self._places.release()
 
-    def call(self, function: Callable[..., T], *arguments: object) -> T:
+    def prove(self, seconds: float = 0.0) -> None:
+        """Has a process do nothing for so long.
+
+        Raises ProcessPoolError where none can be started, or one that does nothing is killed or stopped.
+        """
+        try:
+            self._call_once(time.sleep, (min(seconds, _LONGEST_PROOF_SECONDS),))
+        except ProcessEnded as error:
+            raise ProcessPoolError(
+                f"processes are killed or stopped while they work (the last one: {error}): see whether memory is left"
+            ) from error
+
+    def call(self, function: Callable[..., T], *arguments: object, attempts: int = ATTEMPTS) -> T:
         """`function` of `arguments` in a free process: a module's function; all must be picklable.
+
+        Where its process ends in it, another one first does nothing for as long: if that is killed as well, it is the
+        machine, which says nothing of the call. If not, the call is made again, `attempts` times in all.
 
         Raises:
             TimeoutError: it took longer than it may.
-            ProcessEnded: its process ended in it.
+            ProcessEnded: its process ended in it each time, and in none else.
             CallFailed: it raised.
-            ProcessPoolError: the pool is closed, or its processes cannot be started.
+            ProcessPoolError: the pool is closed, or its processes cannot be started, or are killed whatever they do.
         """
-        from pebble import ProcessExpired
-
-        for _ in range(2):
-            pool = self._running_pool()
-            future: concurrent.futures.Future[T | _Raised] | None = None
+        while True:
+            begun = time.monotonic()
             try:
-                with self._lock:
-                    future = pool.schedule(
-                        _limited, args=(function, arguments, self.timeout_seconds), timeout=self.timeout_seconds
-                    )
-                    self._futures[future] = pool
-                result = future.result()
-            except TimeoutError as error:
-                raise TimeoutError(f"it took longer than {self.timeout_seconds:g} s") from error
-            except ProcessExpired as error:
-                raise ProcessEnded(error.exitcode) from error
-            except (RuntimeError, concurrent.futures.CancelledError):
-                # An idle process was killed from outside, which pebble's pool does not survive: once more in a new one.
-                self._discard(pool)
-                continue
-            finally:
-                with self._lock:
-                    if future is not None:
-                        del self._futures[future]
-            if isinstance(result, _Raised):
-                raise CallFailed(result.kind, result.text)
-            return result
+                return self._call_once(function, arguments)
+            except ProcessEnded:
+                self.prove(time.monotonic() - begun)
+                attempts -= 1
+                if attempts <= 0:
+                    raise
+
+    def _call_once(self, function: Callable[..., T], arguments: tuple[object, ...]) -> T:
+        work = pickle.dumps((function, arguments))
+        with self._ready_process() as process:
+            try:
+                kind, *found = process.ask(work, self.timeout_seconds)
+            except (ProcessEnded, TimeoutError):
+                self._check_open()  # which kills those at work
+                raise
+        if kind == "memory":
+            raise ProcessEnded(None, "it ran out of memory")
+        if kind == "raised":
+            raise CallFailed(*found)
+        result: T = found[0]
+        return result
+
+    @contextmanager
+    def _ready_process(self) -> Iterator[_Process]:
+        """A process that waits for work; it is kept for the next call where this one ends well."""
+        self._places.acquire()
+        try:
+            process = self._one_ready()
+            try:
+                yield process
+            except BaseException:
+                self._end(process)
+                raise
+            if process.is_spent:
+                self._end(process)
+            else:
+                self._keep(process)
+        finally:
+            self._places.release()
+
+    def _one_ready(self) -> _Process:
+        failure = ""
+        while True:
+            self._check_open()
+            with self._lock:
+                process = self._free.pop() if self._free else None
+            if process is None or not process.is_alive():
+                if process is not None:  # killed while it waited
+                    self._end(process)
+                    continue
+                break
+            with contextlib.suppress(ProcessEnded):
+                process.wait_until_ready()
+                return process
+            self._end(process)
+        for _ in range(_STARTS):
+            process = self._start()
+            try:
+                process.wait_until_ready()
+            except ProcessEnded as error:
+                failure = str(error)
+                self._end(process)
+                self._check_open()
+            else:
+                return process
         raise ProcessPoolError(
-            "processes cannot be started, or are killed while they wait: read their message above, and see whether "
-            "what they import is installed and memory is left"
+            f"processes cannot be started ({failure}): read their message above, and see whether what they import is "
+            "installed, memory is left, and nobody kills them"
         )
 
-    def _running_pool(self) -> ProcessPool:
-        import multiprocessing
-
-        from pebble import ProcessPool
-
+    def _start(self) -> _Process:
+        try:
+            process = _Process(self._prepare)
+        except OSError as error:
+            raise ProcessPoolError(
+                f"processes cannot be started ({error.strerror or error}): see whether the machine has memory, "
+                "processes and file handles left"
+            ) from error
         with self._lock:
-            if self._closed:
-                raise ProcessPoolError("this pool of processes is closed: make a new one")
-            if self._pool is None:
-                self._pool = ProcessPool(
-                    max_workers=self._workers,
-                    initializer=_start_child,
-                    initargs=(os.getpid(), self._prepare),
-                    context=multiprocessing.get_context("spawn"),
+            self._all.add(process)
+            closed = self._closed
+        if closed:
+            self._end(process)
+        self._check_open()
+        return process
+
+    def _keep(self, process: _Process) -> None:
+        with self._lock:
+            if not self._closed:
+                self._free.append(process)
+                return
+        self._end(process)
+
+    def _end(self, process: _Process) -> None:
+        process.end()
+        with self._lock:
+            self._all.discard(process)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ProcessPoolError("this pool of processes is closed: make a new one")
+
+
+class _Process:
+    """One process and the socket to it; for one thread at a time, but for `kill`."""
+
+    def __init__(self, prepare: bytes | None) -> None:
+        """Starts it. Raises OSError."""
+        self.is_spent = False
+        self._is_ready = False
+        self._socket, theirs = socket.socketpair()
+        try:
+            with theirs:
+                file = str(Path(killable_process.__file__))
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", file, str(theirs.fileno()), str(os.getpid())],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
                 )
-                # A pool starts its processes with the first call.
-                self._pool.schedule(os.getpid)
-            return self._pool
+        except BaseException:
+            self._socket.close()
+            raise
+        with contextlib.suppress(ProcessEnded):  # whoever waits for it hears of that
+            self._send(pickle.dumps((sys.path, prepare)), time.monotonic() + _LOOK_SECONDS)
 
-    def _discard(self, pool: ProcessPool) -> None:
-        with self._lock:
-            if self._pool is not pool:
-                return  # somebody else ends it, and pebble's pools do not bear two who do
-            self._pool = None
-        self._end(pool)
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
 
-    def _end(self, pool: ProcessPool) -> None:
-        pool.stop()  # type: ignore[no-untyped-call]
-        pool.join()
-        # The pool leaves calls that it cut short without a result: whoever waits for one would do so for ever.
-        with self._lock:
-            cut_short = [future for future, owner in self._futures.items() if owner is pool]
-        for future in cut_short:
-            future.cancel()
+    def wait_until_ready(self) -> None:
+        """Waits until it is prepared. Raises ProcessEnded where it ended, was stopped or takes for ever."""
+        if not self._is_ready:
+            self._receive(time.monotonic() + _START_SECONDS)
+            self._is_ready = True
 
+    def ask(self, work: bytes, seconds: float) -> tuple[Any, ...]:
+        """What the work came to. Raises ProcessEnded, and TimeoutError where it took more than `seconds` of a
+        processor."""
+        longest = _PATIENCE * seconds + _PATIENCE_SECONDS
+        deadline = time.monotonic() + longest
+        try:
+            self._send(pickle.dumps((seconds, longest + _GRACE_SECONDS, work)), deadline)
+            reply = self._receive(deadline)
+        except TimeoutError as error:
+            raise TimeoutError(f"it took longer than {seconds:g} s") from error
+        self.is_spent = reply[0] == "memory"
+        return reply
 
-@dataclass(frozen=True, slots=True)
-class _Raised:
-    """That a function raised, and what; told apart from what the pool raises."""
+    def kill(self) -> None:
+        """Ends it, whatever it does; whoever waits for it hears of that."""
+        self._process.kill()
 
-    kind: str
-    text: str
+    def end(self) -> None:
+        """Kills it and gives back what it took."""
+        self._process.kill()
+        try:
+            self._process.wait(_REAP_SECONDS)
+        except subprocess.TimeoutExpired:  # it hangs in the kernel, where nothing ends it
+            logger.warning("process %d does not end", self._process.pid)
+        self._socket.close()
 
+    def _send(self, data: bytes, deadline: float) -> None:
+        unsent = memoryview(LENGTH.pack(len(data)) + data)
+        while unsent:
+            unsent = unsent[self._wait(partial(self._socket.send, unsent), deadline) :]
 
-def _limited(function: Callable[..., T], arguments: tuple[object, ...], seconds: float) -> T | _Raised:
-    """`function`, killed by the kernel shortly after its time, should nobody be left to do so."""
-    signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE)
-    try:
-        return function(*arguments)
-    except Exception as error:  # noqa: BLE001 - told to the caller
-        return _Raised(type(error).__name__, str(error))
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+    def _receive(self, deadline: float) -> tuple[Any, ...]:
+        length = LENGTH.unpack(self._exactly(LENGTH.size, deadline))[0]
+        reply: tuple[Any, ...] = pickle.loads(self._exactly(length, deadline))
+        return reply
 
+    def _exactly(self, count: int, deadline: float) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            part = self._wait(partial(self._socket.recv, min(count - len(data), 1 << 16)), deadline)
+            if not part:
+                raise self._ended()
+            data += part
+        return bytes(data)
 
-def _start_child(parent: int, prepare: Callable[[], object] | None) -> None:
-    # The default action needs no Python to run: it also ends a power that holds the interpreter for minutes.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    if sys.platform == "linux":
-        import resource
+    def _wait(self, operation: Callable[[], T], deadline: float) -> T:
+        while True:
+            self._socket.settimeout(_LOOK_SECONDS)
+            try:
+                return operation()
+            except TimeoutError:
+                if time.monotonic() > deadline:
+                    raise ProcessEnded(None, "its process got too little of a processor") from None
+                if self._is_stopped():
+                    raise ProcessEnded(None, "its process was stopped") from None
+            except OSError:
+                raise self._ended() from None
 
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        limit = _MEMORY if hard == resource.RLIM_INFINITY else min(_MEMORY, hard)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-    if prepare is not None:
-        prepare()
+    def _ended(self) -> Exception:
+        try:
+            code = self._process.wait(_REAP_SECONDS)
+        except subprocess.TimeoutExpired:
+            return ProcessEnded(None, "its process closed the connection")
+        return TimeoutError() if code == -signal.SIGPROF else ProcessEnded(code)
 
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_PARENT_POLL)
-    os._exit(0)
+    def _is_stopped(self) -> bool:
+        """Whether somebody stopped it (SIGSTOP, a debugger): it does not go on by itself."""
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return False
+        return stat.rpartition(")")[2].split()[0] in {"T", "t"}

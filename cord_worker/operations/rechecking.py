@@ -31,8 +31,8 @@ from cord_worker.verify.pairs import usable_processors
 
 _BATCH = 200
 _TOLD_EVERY = 10.0
-_NO_RESULT = ("timeout", "crashed")
-"""Methods of a check that says nothing of the answer, perhaps because the machine is busy."""
+_NO_RESULT = ("timeout", "crashed", "failed")
+"""Methods of a check that says nothing of the answer; `failed` is what older releases wrote of the machine's faults."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from cord_worker.search.decision import Expand, Fail, Finish, Retry
 from cord_worker.search.types import Beam, Candidate, Expansion, InvalidReason, Trajectory
 from cord_worker.search.types import Finish as FinishKind
 from cord_worker.store.models import ProblemState
-from cord_worker.store.verdicts import METHOD, REFERENCE, WITH_JUDGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,35 +30,6 @@ class ProblemSnapshot:
     round: int
     outstanding: int
     is_tried_again: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenAnswer:
-    """A final answer to be verified against the reference by `method` (verify.method, or the row's own).
-
-    `with_judge` says that an LLM's verdict on it is due; `is_checked` that it has a verdict, by comparison or judge.
-    """
-
-    problem_id: int
-    run_id: int
-    trajectory_id: int
-    question: str
-    text: str
-    reference: str
-    method: str
-    with_judge: bool
-    is_checked: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerVerdict:
-    """The result of checking one final answer; `verification` is a JSON text, both None where it was not checked.
-    One that is `for_judge` was not decided, and waits for an LLM judge."""
-
-    trajectory_id: int
-    correct: bool | None
-    verification: str | None
-    for_judge: bool = False
 
 
 _LOCK_PROBLEM = sa.text(
@@ -238,44 +208,6 @@ _SET_FAILED = sa.text(
     """
 )
 
-_READ_ANSWERS = sa.text(
-    f"""
-    SELECT p.id AS problem_id, p.run_id, j.id AS trajectory_id, p.question, j.answer_text AS text,
-           {REFERENCE} AS reference, {METHOD} AS method, {WITH_JUDGE} AS with_judge,
-           j.answer_state = 'judged' OR j.answer_state = 'written' AND j.verification IS NOT NULL AS is_checked
-    FROM problems p
-    JOIN runs r ON r.id = p.run_id AND r.state = 'active'
-    JOIN trajectories j ON j.problem_id = p.id AND j.answer_state <> 'none'
-    WHERE p.id = :problem_id AND p.state = 'verifying'
-    ORDER BY j.id
-    """
-)
-
-_LOCK_VERIFYING = sa.text("SELECT id FROM problems WHERE id = :problem_id AND state = 'verifying' FOR NO KEY UPDATE")
-
-_WRITE_VERDICTS = sa.text(
-    """
-    UPDATE trajectories j
-    SET correct = r.correct, verification = r.verification, touched_at = now(),
-        answer_state = CASE WHEN r.for_judge THEN 'unjudged' ELSE j.answer_state END
-    FROM unnest(
-        CAST(:ids AS bigint[]), CAST(:correct AS boolean[]), CAST(:verification AS jsonb[]),
-        CAST(:for_judge AS boolean[])
-    ) AS r(id, correct, verification, for_judge)
-    WHERE j.id = r.id AND j.answer_state = 'written' AND j.verification IS NULL
-    """
-)
-"""What is there already was written by another coordinator, and the judge may hold it by now."""
-
-_SET_DONE = sa.text(
-    """
-    UPDATE problems p SET state = 'done', finished_at = now(), touched_at = now()
-    WHERE p.id = :problem_id AND p.state = 'verifying' AND NOT EXISTS (
-        SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND j.answer_state IN ('unjudged', 'judging')
-    )
-    """
-)
-
 
 def lock_problem(connection: sa.Connection, problem_id: int) -> ProblemSnapshot | None:
     """Locks the problem's row until the transaction ends; None where it is gone."""
@@ -365,32 +297,6 @@ def write_fail(connection: sa.Connection, problem: ProblemSnapshot, decision: Fa
 def fail_problem(connection: sa.Connection, problem_id: int, reason: str) -> None:
     """Records that the problem failed, unless it is final already."""
     connection.execute(_SET_FAILED, {"problem_id": problem_id, "reason": reason})
-
-
-def read_answers(connection: sa.Connection, problem_id: int) -> list[WrittenAnswer]:
-    """The final answers of a problem that is to be verified; none where it is not (any more)."""
-    return [WrittenAnswer(**row._mapping) for row in connection.execute(_READ_ANSWERS, {"problem_id": problem_id})]
-
-
-def write_verdicts(connection: sa.Connection, problem_id: int, verdicts: Sequence[AnswerVerdict]) -> None:
-    """Stores correctness beside the scores, and ends the problem unless an answer is for the judge."""
-    if connection.execute(_LOCK_VERIFYING, {"problem_id": problem_id}).one_or_none() is None:
-        return
-    connection.execute(
-        _WRITE_VERDICTS,
-        {
-            "ids": [verdict.trajectory_id for verdict in verdicts],
-            "correct": [verdict.correct for verdict in verdicts],
-            "verification": [verdict.verification for verdict in verdicts],
-            "for_judge": [verdict.for_judge for verdict in verdicts],
-        },
-    )
-    connection.execute(_SET_DONE, {"problem_id": problem_id})
-
-
-def end_judged(connection: sa.Connection, problem_id: int) -> None:
-    """Ends a problem whose answers have their verdicts, the last of them by an LLM."""
-    connection.execute(_SET_DONE, {"problem_id": problem_id})
 
 
 def _choice(problem: ProblemSnapshot, ranking: Sequence[int], beam: Beam) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from cord_worker.store.verdicts import METHOD
+
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
@@ -228,8 +230,9 @@ INVARIANTS: tuple[Invariant, ...] = (
         FROM scope p JOIN trajectories t ON t.problem_id = p.id
         WHERE p.state IN ('queued', 'searching') AND t.answer_state <> 'none'
            OR p.state IN ('verifying', 'done') AND t.answer_state IN ('pending', 'writing')
-           OR p.state = 'done' AND (t.winner AND t.answer_state = 'none' OR t.answer_state IN ('unjudged', 'judging'))
-           OR t.answer_state IN ('written', 'unjudged', 'judging', 'judged') AND t.answer_text IS NULL
+           OR p.state = 'done'
+              AND (t.winner AND t.answer_state = 'none' OR t.answer_state IN ('checking', 'unjudged', 'judging'))
+           OR t.answer_state IN ('written', 'checking', 'unjudged', 'judging', 'judged') AND t.answer_text IS NULL
         """,
     ),
     Invariant(
@@ -246,6 +249,18 @@ INVARIANTS: tuple[Invariant, ...] = (
         """,
     ),
     Invariant(
+        "checked",
+        "the answers of a problem that is done were checked as their method says (cordctl recheck checks them again)",
+        f"""
+        SELECT p.id, format('the answer of trajectory %s, winner %s, was never checked, its method is %s: %s', t.id,
+                            t.winner, {METHOD}, coalesce(t.verification ->> 'detail', 'it has no verification'))
+        FROM scope p JOIN runs r ON r.id = p.run_id JOIN trajectories t ON t.problem_id = p.id
+        WHERE p.state = 'done' AND t.answer_state = 'written'
+          AND ({METHOD} = 'judge' OR {METHOD} <> 'none'
+               AND (t.verification IS NULL OR t.verification ->> 'method' = 'failed'))
+        """,
+    ),
+    Invariant(
         "leases",
         "whoever holds a lease is a known worker",
         """
@@ -256,11 +271,12 @@ INVARIANTS: tuple[Invariant, ...] = (
                           WHEN 'scoring' THEN c.score_worker_id ELSE c.judgment_worker_id END)
         UNION ALL
         SELECT p.id, format('answer of trajectory %s is %s by %s', t.id, t.answer_state,
-                            CASE t.answer_state WHEN 'writing' THEN t.worker_id ELSE t.judgment_worker_id END)
-        FROM scope p JOIN trajectories t ON t.problem_id = p.id AND t.answer_state IN ('writing', 'judging')
+                            CASE t.answer_state WHEN 'writing' THEN t.worker_id
+                            WHEN 'checking' THEN t.check_worker_id ELSE t.judgment_worker_id END)
+        FROM scope p JOIN trajectories t ON t.problem_id = p.id AND t.answer_state IN ('writing', 'checking', 'judging')
         WHERE NOT EXISTS (SELECT 1 FROM workers w
                           WHERE w.id = CASE t.answer_state WHEN 'writing' THEN t.worker_id
-                                       ELSE t.judgment_worker_id END)
+                                       WHEN 'checking' THEN t.check_worker_id ELSE t.judgment_worker_id END)
         """,
     ),
     Invariant(

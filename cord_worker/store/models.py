@@ -70,14 +70,15 @@ class CandidateState(StrEnum):
 class AnswerState(StrEnum):
     """Where the final answer of a trajectory stands; losers stay at `none`, only an LLM judge leads past `written`.
 
-    `unjudged` ones were compared without a decision and wait for the judge; those of the method `judge` wait as
-    `written`.
+    A comparison is `checking` it and leaves it `written`, with its verification. `unjudged` ones were compared without
+    a decision and wait for the judge; those of the method `judge` wait as `written`.
     """
 
     NONE = "none"
     PENDING = "pending"
     WRITING = "writing"
     WRITTEN = "written"
+    CHECKING = "checking"
     UNJUDGED = "unjudged"
     JUDGING = "judging"
     JUDGED = "judged"
@@ -442,7 +443,7 @@ class Trajectory(Base):
         Index(
             "ix_trajectories_unanswered",
             "answer_state",
-            postgresql_where=text("answer_state IN ('pending', 'writing', 'unjudged', 'judging')"),
+            postgresql_where=text("answer_state IN ('pending', 'writing', 'checking', 'unjudged', 'judging')"),
         ),
         {"comment": "Finished trajectories that held a slot in a beam; the winner, or every sample, gets an answer."},
     )
@@ -469,7 +470,7 @@ class Trajectory(Base):
     answer_state: Mapped[str] = mapped_column(
         Text,
         server_default=AnswerState.NONE.value,
-        comment="none, pending, writing, written, unjudged (compared without a decision), judging or judged.",
+        comment="none, pending, writing, written, checking, unjudged (compared without a decision), judging or judged.",
     )
     answer_seed: Mapped[int | None] = mapped_column(BigInteger, comment="Sampling seed of the final answer.")
     answer_text: Mapped[str | None] = mapped_column(Text, comment="What follows </think>.")
@@ -486,6 +487,8 @@ class Trajectory(Base):
     answer_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the teacher's engine.")
     answer_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to write it.")
     worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that writes or wrote the answer.")
+    check_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to compare it.")
+    check_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Coordinator that compares or compared it.")
     judgment_attempts: Mapped[int] = mapped_column(
         Integer, server_default="0", comment="Leases taken by the LLM judge."
     )

@@ -72,6 +72,7 @@ _RESET_ANSWERS = sa.text(
     """
     UPDATE trajectories
     SET answer_attempts = CASE answer_state WHEN 'pending' THEN 0 ELSE answer_attempts END,
+        check_attempts = CASE answer_state WHEN 'pending' THEN check_attempts ELSE 0 END,
         judgment_attempts = CASE answer_state WHEN 'pending' THEN judgment_attempts ELSE 0 END,
         touched_at = 'epoch'
     WHERE problem_id = ANY(CAST(:ids AS bigint[])) AND answer_state IN ('pending', 'written', 'unjudged')

@@ -46,7 +46,7 @@ class _Held:
         return sa.text(
             f"""
             UPDATE {self.table} h
-            SET {self.state} = {self.free}, {self.attempts} = h.{self.attempts} - 1, touched_at = 'epoch'
+            SET {self.state} = {self.free}, {self.attempts} = h.{self.attempts} - :forgiven, touched_at = 'epoch'
             FROM unnest(CAST(:ids AS bigint[]), CAST(:attempts AS int[])) AS given(id, attempt)
             WHERE h.id = given.id AND h.{self.state} IS NOT DISTINCT FROM '{self.held}'
               AND h.{self.worker} = :worker_id AND h.{self.attempts} = given.attempt
@@ -60,6 +60,7 @@ _HELD = {
     Kind.SCORE: _Held("candidates", "state", "score_worker_id", "score_attempts", "scoring", "'proposed'"),
     Kind.JUDGE: _Held("candidates", "state", "judgment_worker_id", "judgment_attempts", "judging", "'unjudged'"),
     Kind.ANSWER: _Held("trajectories", "answer_state", "worker_id", "answer_attempts", "writing", "'pending'"),
+    Kind.VERIFY: _Held("trajectories", "answer_state", "check_worker_id", "check_attempts", "checking", "'written'"),
     Kind.VERDICT: _Held(
         "trajectories",
         "answer_state",
@@ -100,9 +101,19 @@ def give_back(
 
 
 def return_leases(
-    connection: sa.Connection, worker_id: uuid.UUID, kind: Kind, leases: Sequence[tuple[int, int]]
+    connection: sa.Connection,
+    worker_id: uuid.UUID,
+    kind: Kind,
+    leases: Sequence[tuple[int, int]],
+    *,
+    forgiven: bool = True,
 ) -> list[int]:
-    """Gives back work that cannot be done now, as (key, attempt), where its lease is still held; the attempts do not
-    count. Returns the keys."""
-    given = {"ids": [key for key, _ in leases], "attempts": [attempt for _, attempt in leases], "worker_id": worker_id}
+    """Gives back work that cannot be done now, as (key, attempt), where its lease is still held; the attempts only
+    count where they are not `forgiven`. Returns the keys."""
+    given = {
+        "ids": [key for key, _ in leases],
+        "attempts": [attempt for _, attempt in leases],
+        "worker_id": worker_id,
+        "forgiven": int(forgiven),
+    }
     return list(connection.execute(_OF_LEASES[kind], given).scalars())

@@ -75,9 +75,10 @@ class TeacherTotals:
 class Totals:
     """What a run has come to. Means are over the answered trajectories of done problems (the winners, or all samples);
     `accuracy` is the share of the answers whose correctness was decided (`checked`) that are `correct`; those that were
-    checked without a decision are `undecided` and in neither. `cut_answers` of them reached `search.answer_tokens`, and
-    the thinking of `full_contexts` ended because no model had room for more. Seconds and tokens of the prover are its
-    scoring. `engine_seconds`: see `costs.engine_seconds`."""
+    checked without a decision are `undecided` and in neither. `without_result` are those of them whose
+    check failed or took too long. `cut_answers` of the answers reached `search.answer_tokens`, and the thinking of
+    `full_contexts` ended because no model had room for more. Seconds and tokens of the prover are its scoring.
+    `engine_seconds`: see `costs.engine_seconds`."""
 
     done: int
     mean_score: float | None
@@ -98,6 +99,7 @@ class Totals:
     engine_seconds: float = 0.0
     cut_answers: int = 0
     full_contexts: int = 0
+    without_result: int = 0
 
     @property
     def proposed(self) -> int:
@@ -230,7 +232,9 @@ _ANSWERED = sa.text(
            count(*) FILTER (WHERE j.correct) AS correct,
            count(*) FILTER (WHERE j.correct IS NULL AND j.verification IS NOT NULL) AS undecided,
            avg(j.steps) AS mean_steps, count(*) FILTER (WHERE j.answer_finish_reason = 'length') AS cut_answers,
-           count(*) FILTER (WHERE j.finish = 'context') AS full_contexts
+           count(*) FILTER (WHERE j.finish = 'context') AS full_contexts,
+           count(*) FILTER (WHERE j.correct IS NULL AND j.verification ->> 'method' IN ('timeout', 'crashed', 'failed'))
+               AS without_result
     FROM problems p JOIN trajectories j ON j.problem_id = p.id AND j.answer_state <> 'none'
     WHERE p.run_id = :run_id AND p.state = 'done'
     """
@@ -413,6 +417,7 @@ def read_totals(connection: sa.Connection, run_id: int, *, window_seconds: float
         checked=answered.checked,
         correct=answered.correct,
         undecided=answered.undecided,
+        without_result=answered.without_result,
         accuracy=answered.correct / answered.checked if answered.checked else None,
         mean_steps=None if answered.mean_steps is None else float(answered.mean_steps),
         cut_answers=answered.cut_answers,

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from cord_worker.store.admission import begin_problems
 from cord_worker.store.isolation import MOST_ATTEMPTS
 from cord_worker.store.leases import is_compared
-from cord_worker.store.verdicts import OWED_TO_JUDGE, WITH_JUDGE
+from cord_worker.store.verdicts import IS_OWED, OWED_TO_CHECK, OWED_TO_JUDGE
 
 
 class Kind(StrEnum):
@@ -155,11 +155,13 @@ _DUE_VERIFICATIONS = sa.text(
     FROM runs r
     WHERE p.state = 'verifying' AND {_untouched("p")}
       AND r.id = p.run_id AND r.state = 'active'
-      AND NOT EXISTS (SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND {WITH_JUDGE})
+      AND (EXISTS (SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND {OWED_TO_CHECK})
+           OR NOT EXISTS (SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND {IS_OWED}))
     RETURNING p.id AS problem_id, p.step
     """
 )
-"""Answers that wait for the LLM judge are its model's work, not the coordinator's."""
+"""Answers that nobody compares, and problems whose answers wait for nothing. Those that wait for the LLM judge are its
+model's work."""
 
 _WAITING = sa.text(
     f"""

@@ -38,11 +38,17 @@ METHOD, REFERENCE = method_of("p"), reference_of("p")
 IS_JUDGED = f"({METHOD} = 'judge')"
 """SQL: whether an LLM checks it, and nothing else."""
 
+OWED_TO_CHECK = f"(j.answer_state = 'written' AND j.verification IS NULL AND {METHOD} NOT IN ('none', 'judge'))"
+"""SQL: whether the final answer `j` (a trajectory) waits for a comparison and nobody holds it."""
+
 OWED_TO_JUDGE = f"(j.answer_state = 'written' AND {IS_JUDGED} OR j.answer_state = 'unjudged')"
 """SQL: whether the final answer `j` (a trajectory) waits for the judge and nobody holds it."""
 
 WITH_JUDGE = f"({OWED_TO_JUDGE} OR j.answer_state = 'judging')"
 """SQL: whether its verdict is the judge's to give."""
+
+IS_OWED = f"({OWED_TO_CHECK} OR j.answer_state = 'checking' OR {WITH_JUDGE})"
+"""SQL: whether it waits for a verdict, or somebody is about to give one."""
 
 _CLAIM_VERDICTS = sa.text(
     f"""

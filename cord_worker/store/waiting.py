@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from cord_worker.store.verdicts import WITH_JUDGE
+from cord_worker.store.verdicts import IS_OWED, OWED_TO_CHECK, WITH_JUDGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,16 @@ _OWED = sa.text(
         SELECT 'decision', NULL, false, p.touched_at
         FROM problems p WHERE p.run_id = :run_id AND p.state = 'searching' AND p.outstanding = 0
         UNION ALL
+        SELECT 'check', NULL, j.answer_state = 'checking', j.touched_at
+        FROM trajectories j
+        JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying' AND p.run_id = :run_id
+        JOIN runs r ON r.id = p.run_id
+        WHERE j.answer_state = 'checking' OR {OWED_TO_CHECK}
+        UNION ALL
         SELECT 'verification', NULL, false, p.touched_at
         FROM problems p JOIN runs r ON r.id = p.run_id
         WHERE p.run_id = :run_id AND p.state = 'verifying' AND NOT EXISTS (
-            SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND {WITH_JUDGE}
+            SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND {IS_OWED}
         )
         UNION ALL
         SELECT 'admission', NULL, false, p.touched_at

@@ -91,6 +91,7 @@ _GONE_HOLDERS = sa.text(
         OR w.id IN (SELECT score_worker_id FROM candidates WHERE state = 'scoring')
         OR w.id IN (SELECT judgment_worker_id FROM candidates WHERE state = 'judging')
         OR w.id IN (SELECT worker_id FROM trajectories WHERE answer_state = 'writing')
+        OR w.id IN (SELECT check_worker_id FROM trajectories WHERE answer_state = 'checking')
         OR w.id IN (SELECT judgment_worker_id FROM trajectories WHERE answer_state = 'judging')
     )
     """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cord_worker.local.killable import CallFailed, KillablePool, ProcessEnded
+from cord_worker.local.killable import ATTEMPTS, CallFailed, KillablePool, ProcessEnded
 from cord_worker.verify.comparison import compare
 from cord_worker.verify.rule import Rule
 from cord_worker.verify.same_answer import prepare, type_of
@@ -23,7 +23,8 @@ class AnswerChecker(KillablePool):
     """Checks answers in warm processes; usable from several threads at once.
 
     Args:
-        timeout_seconds: after this a check ends as `correct=None`, method "timeout"; start-up does not count.
+        timeout_seconds: of a processor; after this a check ends as `correct=None`, method "timeout". Start-up does not
+            count.
         workers: processes, hence checks at a time; each holds the units and numerals, about 60 MiB.
     """
 
@@ -38,20 +39,36 @@ class AnswerChecker(KillablePool):
         `question` says whether the order of a list counts, where `rule.ordered` leaves it open; of a long one the last
         `TEXT_LIMIT` characters are read, where problems ask what they ask.
 
+        A check whose process ends in it, time after time and while others work, ends as method "crashed".
+
         Raises:
-            ProcessPoolError: the checker is closed, or its processes cannot be started.
+            ProcessPoolError: the checker is closed, or its processes cannot be started, or are killed whatever they do.
         """
+        try:
+            return self.attempt(generated_answer, reference, rule, question, attempts=ATTEMPTS)
+        except ProcessEnded as error:
+            return crashed(ATTEMPTS, str(error))
+
+    def attempt(
+        self, generated_answer: str, reference: str, rule: Rule, question: str | None, *, attempts: int = 1
+    ) -> Verdict:
+        """As `check`; raises ProcessEnded where its process ended in it, though others work."""
         if len(reference) > TEXT_LIMIT:
             return Verdict(None, "unsupported", None, f"the reference is longer than {TEXT_LIMIT} characters")
         try:
-            return self.call(_compared, generated_answer[-TEXT_LIMIT:], reference, rule, _end(question))
+            return self.call(
+                _compared, generated_answer[-TEXT_LIMIT:], reference, rule, _end(question), attempts=attempts
+            )
         except TimeoutError:
             return Verdict(None, "timeout", None, f"the comparison took longer than {self.timeout_seconds:g} s")
-        except ProcessEnded as error:
-            return Verdict(None, "crashed", None, f"the checking process ended with code {error.code}")
         except CallFailed as error:
             # A library raises anything on what is no mathematics: that is no finding about the answer.
             return Verdict(None, "crashed", None, f"the comparison failed with {error.kind}")
+
+
+def crashed(attempts: int, reason: str) -> Verdict:
+    """The verdict on an answer whose check was given up."""
+    return Verdict(None, "crashed", None, f"the check was given up after {attempts} attempts: {reason}")
 
 
 def _end(question: str | None) -> str | None:

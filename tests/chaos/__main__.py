@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 import sqlalchemy as sa
 
 from chaos.audit import INSTALL, Audit
-from chaos.configurations import EVERYTHING, FAST, SEARCHES, configuration, problems
+from chaos.configurations import CHECKED, EVERYTHING, FAST, SEARCHES, configuration, problems
 from chaos.fleet import COORDINATOR, Fleet
 from chaos.kinds import KINDS, SLOW, Storm, available
 from chaos.recovery import Watch, look
@@ -105,7 +105,7 @@ class Runs:
         """Enqueues a run of this pipeline."""
         name = f"{search}-{next(self._number)}"
         config = RunConfig.parse(configuration(search, seed=self.seed), source=search, folder=self.folder)
-        records = problems(self.size, exact=search == "judged")
+        records = problems(self.size, exact=search in CHECKED)
         self.database.run(lambda connection: enqueue(connection, name, config, records))
         self.active[search] = name
         return name

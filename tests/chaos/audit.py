@@ -25,12 +25,14 @@ INSTALL = """
         now_is text := to_jsonb(NEW) ->> TG_ARGV[0];
         waiting text := CASE before WHEN 'proposing' THEN 'pending' WHEN 'scoring' THEN 'proposed'
                                     WHEN 'writing' THEN 'pending'
+                                    WHEN 'checking' THEN CASE WHEN to_jsonb(NEW) ->> 'verification' IS NULL
+                                                         THEN 'written' ELSE '' END
                                     WHEN 'judging' THEN CASE TG_TABLE_NAME WHEN 'candidates' THEN 'unjudged'
                                                                            ELSE 'written' END END;
     BEGIN
         IF before = now_is THEN
             RETURN NULL;
-        ELSIF now_is IN ('proposing', 'scoring', 'judging', 'writing') THEN
+        ELSIF now_is IN ('proposing', 'scoring', 'judging', 'writing', 'checking') THEN
             INSERT INTO chaos_audit (owner, row_id, work, event) VALUES (TG_TABLE_NAME, NEW.id, now_is, 'claim');
         ELSIF waiting IS NOT NULL AND now_is <> waiting THEN
             INSERT INTO chaos_audit (owner, row_id, work, event) VALUES (TG_TABLE_NAME, NEW.id, before, 'finish');

@@ -28,6 +28,9 @@ SEARCHES = {
 }
 """Every pipeline, and both selections whose candidates are judged."""
 
+CHECKED = {"cord", "sample", "judged"}
+"""Those whose answers are compared, but for the judge's."""
+
 
 _MODELS = {
     name: f'[models.{name}]\npath = "{name}"\nengine = "instant"\n' for name in ("alpha", "beta", "prover", "referee")
@@ -63,13 +66,13 @@ EVERYTHING = configuration("rewarded")
 def problems(count: int, *, addition: str = "", exact: bool = False) -> list[ProblemRecord]:
     """Problems of which every third is decided by the judge; `addition` ends their questions.
 
-    With `exact` every fourth of the others is compared, by processes that take long to start.
+    With `exact` the others are compared, every second by a process that reads formulas.
     """
 
     def method(number: int) -> dict[str, Json]:
         if number % 3 == 0:
             return {"verify": "judge"}
-        return {"verify": "exact"} if exact and number % 4 == 0 else {}
+        return {"verify": "math" if number % 2 else "exact"} if exact else {}
 
     return [
         ProblemRecord(

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from cord_worker.errors import StoreError
 from cord_worker.store.database import Database
+from cord_worker.store.verdicts import IS_JUDGED, OWED_TO_CHECK
 
 _ACTIVE = "JOIN runs r ON r.id = p.run_id AND r.state = 'active'"
 
@@ -28,7 +29,8 @@ _UNITS = f"""
                                  ELSE coalesce(r.reward_model_id, r.prover_model_id) END
     WHERE c.state IN ('pending', 'proposing', 'proposed', 'scoring', 'unjudged', 'judging')
     UNION ALL
-    SELECT 'trajectory', j.id, j.answer_state || ' ' || j.answer_attempts || ' ' || j.judgment_attempts
+    SELECT 'trajectory', j.id, j.answer_state || ' ' || j.answer_attempts || ' ' || j.check_attempts || ' '
+           || j.judgment_attempts || coalesce(' ' || j.check_worker_id, '')
            || coalesce(' ' || j.worker_id, '') || coalesce(' ' || j.judgment_worker_id, ''), m.path,
            CASE j.answer_state WHEN 'writing' THEN j.worker_id WHEN 'judging' THEN j.judgment_worker_id END
     FROM trajectories j
@@ -37,7 +39,14 @@ _UNITS = f"""
     JOIN candidates c ON c.id = j.candidate_id
     JOIN teachers t ON t.id = c.teacher_id
     JOIN models m ON m.id = CASE WHEN j.answer_state IN ('pending', 'writing') THEN t.model_id ELSE r.judge_model_id END
-    WHERE j.answer_state IN ('pending', 'writing', 'written', 'judging')
+    WHERE j.answer_state IN ('pending', 'writing', 'unjudged', 'judging') OR j.answer_state = 'written' AND {IS_JUDGED}
+    UNION ALL
+    SELECT 'trajectory', j.id, j.answer_state || ' ' || j.check_attempts || coalesce(' ' || j.check_worker_id, ''),
+           'coordinator', CASE j.answer_state WHEN 'checking' THEN j.check_worker_id END
+    FROM trajectories j
+    JOIN problems p ON p.id = j.problem_id AND p.state = 'verifying'
+    {_ACTIVE}
+    WHERE j.answer_state = 'checking' OR {OWED_TO_CHECK}
     UNION ALL
     SELECT 'problem', p.id, p.state || ' ' || p.step || ' ' || p.round || ' ' || p.outstanding, 'coordinator', NULL
     FROM problems p {_ACTIVE}

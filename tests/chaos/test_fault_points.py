@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from chaos.checkers import strike_checkers
 from chaos.configurations import FAST, configuration, problems
 from chaos.fleet import COORDINATOR, REPOSITORY, Fleet
 from chaos.tables import Content, content, count, differences, unfinished
@@ -68,7 +69,9 @@ class Place:
     def give(self, run: str, work: Work) -> None:
         """Enqueues the run."""
         config = RunConfig.parse(work.config, source="test", folder=self.fleet.folder)
-        self.database.run(lambda connection: enqueue(connection, run, config, problems(4, addition=work.addition)))
+        self.database.run(
+            lambda connection: enqueue(connection, run, config, problems(4, addition=work.addition, exact=work.exact))
+        )
 
     def finish(self, run: str) -> Content:
         """Waits for the end of the run; returns its tables."""
@@ -83,6 +86,7 @@ class Work:
     addition: str = ""
     max_attempts: int = 1000
     max_active: int = 2
+    exact: bool = False
 
     @property
     def config(self) -> str:
@@ -143,6 +147,16 @@ def more_comes(place: Place, is_dead: Callable[[], bool]) -> None:
     nothing(place, is_dead)
 
 
+def killed_checkers(place: Place, is_dead: Callable[[], bool]) -> None:
+    """Every process that compares answers is killed as soon as it is seen."""
+
+    def strike() -> bool:
+        strike_checkers(place.fleet, signal.SIGKILL, COORDINATOR)
+        return is_dead()
+
+    place.fleet.wait_until(strike, 60, "the passing of the point")
+
+
 @dataclass(frozen=True)
 class Scenario:
     """How a point is passed: who is killed there, at which passing, at which work, and what leads to it."""
@@ -188,8 +202,10 @@ SCENARIOS: dict[FaultPoint, Scenario] = {
         COORDINATOR, work=Work(max_active=4), fault="advance:raise:1-1000", meanwhile=more_comes
     ),
     FaultPoint.STEP_BACK: Scenario(COORDINATOR, work=Work(max_active=4), fault="advance:raise:1-1000"),
-    FaultPoint.VERIFY: Scenario(COORDINATOR),
-    FaultPoint.END_JUDGED: Scenario(COORDINATOR),
+    FaultPoint.CLAIM_CHECKS: Scenario(COORDINATOR, work=Work(exact=True)),
+    FaultPoint.FINISH_CHECKS: Scenario(COORDINATOR, work=Work(exact=True)),
+    FaultPoint.RETURN_CHECKS: Scenario(COORDINATOR, work=Work(exact=True), meanwhile=killed_checkers),
+    FaultPoint.END_VERIFIED: Scenario(COORDINATOR),
     FaultPoint.ADMIT: Scenario(COORDINATOR),
     FaultPoint.EXPIRE: Scenario(COORDINATOR, holder="alpha"),
     FaultPoint.RECLAIM: Scenario(COORDINATOR, holder="alpha"),

@@ -3,7 +3,7 @@
 A new topic is a new file here and one line below.
 """
 
-from chaos.kinds import broker, broker_states, clocks, database, decisions, managed, processes
+from chaos.kinds import broker, broker_states, checks, clocks, database, decisions, managed, processes
 from chaos.kinds.storm import KINDS, SLOW, Storm, available
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "available",
     "broker",
     "broker_states",
+    "checks",
     "clocks",
     "database",
     "decisions",

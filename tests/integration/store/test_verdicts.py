@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.dataset.records import Json
-from cord_worker.store import decisions, sweep, verdicts, workers
+from cord_worker.store import checks, decisions, sweep, verdicts, workers
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import enqueue
 from cord_worker.store.invariants import INVARIANTS, check
@@ -107,9 +107,10 @@ def test_a_judged_problem_is_ended_by_the_coordinator_and_costs_are_kept(databas
     assert database.run(lambda c: sweep.due_coordination(c, -1.0)) == []
     finish(database, holder, claim(database, holder, problem)[0])
     assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [sweep.Kind.VERIFY]
-    (answer,) = database.run(lambda c: decisions.read_answers(c, problem))
-    assert (answer.method, answer.with_judge, answer.is_checked) == ("judge", False, True)
-    database.run(lambda c: decisions.end_judged(c, problem))
+    owed = database.run(lambda c: checks.read_owed_checks(c, problem))
+    assert owed is not None
+    assert (owed.unchecked, owed.checking, owed.with_judge) == (0, 0, 0)
+    assert database.run(lambda c: checks.end_verified(c, [problem])) == [problem]
     state = "SELECT p.state, j.correct FROM problems p JOIN trajectories j ON j.problem_id = p.id"
     assert tuple(database.run(lambda c: c.execute(sa.text(state)).one())) == ("done", True)
     cost = (
@@ -155,11 +156,23 @@ UNDECIDED = (
 def compared(database: Database) -> tuple[int, int]:
     """A problem whose answer was compared without a decision and is for the judge: its key and its trajectory's."""
     problem = answered(database, verify="math")
-    (answer,) = database.run(lambda c: decisions.read_answers(c, problem))
-    assert (answer.method, answer.with_judge, answer.is_checked) == ("math", False, False)
-    undecided = decisions.AnswerVerdict(answer.trajectory_id, None, UNDECIDED, for_judge=True)
-    database.run(lambda c: decisions.write_verdicts(c, problem, [undecided]))
-    return problem, answer.trajectory_id
+    owed = database.run(lambda c: checks.read_owed_checks(c, problem))
+    assert owed is not None
+    assert (owed.unchecked, owed.checking, owed.with_judge) == (1, 0, 0)
+    (lease,) = check_answers(database, problem, (None, UNDECIDED, True))
+    assert lease.method == "math"
+    return problem, lease.trajectory_id
+
+
+def check_answers(database: Database, problem: int, *found: tuple[bool | None, str, bool]) -> list[checks.LeasedCheck]:
+    """Has a coordinator find this of the answers: correctness, verification, whether it is for the judge."""
+    holder = worker(database)
+    leases = list(database.run_single(lambda c: checks.claim_checks(c, holder, [problem])).leases)
+    results = [
+        checks.CheckResult(lease.trajectory_id, lease.attempt, *one) for lease, one in zip(leases, found, strict=True)
+    ]
+    database.run(lambda c: checks.finish_checks(c, holder, results))
+    return leases
 
 
 def row_of(database: Database, trajectory: int) -> sa.Row[Any]:
@@ -190,9 +203,7 @@ def test_an_undecided_answer_waits_for_the_judge_and_its_result_tells_of_both(da
     assert claim(database, worker(database), problem) == []
     assert finish(database, holder, lease) == {problem}
     assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [sweep.Kind.VERIFY]
-    (answer,) = database.run(lambda c: decisions.read_answers(c, problem))
-    assert (answer.with_judge, answer.is_checked) == (False, True)
-    database.run(lambda c: decisions.end_judged(c, problem))
+    assert database.run(lambda c: checks.end_verified(c, [problem])) == [problem]
     state, answer_state, correct, verification, _ = row_of(database, trajectory)
     assert (state, answer_state, correct) == ("done", "judged", True)
     assert (verification["method"], verification["compared"]["method"]) == ("judge", "undecided")
@@ -217,13 +228,11 @@ def test_a_second_coordinator_changes_nothing_that_is_with_the_judge_already(dat
     problem, trajectory = compared(database)
     holder = worker(database)
     (lease,) = claim(database, holder, problem)
-    other = decisions.AnswerVerdict(trajectory, True, '{"method": "math"}')
-    database.run(lambda c: decisions.write_verdicts(c, problem, [other]))
+    assert check_answers(database, problem) == []
+    assert database.run(lambda c: checks.end_verified(c, [problem])) == []
     assert row_of(database, trajectory)[:3] == ("verifying", "judging", None)
-    database.run(lambda c: decisions.end_judged(c, problem))
-    assert row_of(database, trajectory)[0] == "verifying"
     finish(database, holder, lease)
-    database.run(lambda c: decisions.write_verdicts(c, problem, [other]))
+    assert database.run(lambda c: checks.end_verified(c, [problem])) == [problem]
     assert row_of(database, trajectory)[:3] == ("done", "judged", True)
     assert row_of(database, trajectory)[3]["method"] == "judge"
 
@@ -256,17 +265,11 @@ def test_where_one_answer_of_several_is_undecided_the_problem_ends_after_its_jud
     """
     for statement in (another, trajectory):
         database.run(lambda c, s=statement: c.execute(sa.text(s)))
-    first, second = database.run(lambda c: decisions.read_answers(c, problem))
-    verdicts_ = [
-        decisions.AnswerVerdict(first.trajectory_id, False, '{"method": "unequal"}'),
-        decisions.AnswerVerdict(second.trajectory_id, None, UNDECIDED, for_judge=True),
-    ]
-    database.run(lambda c: decisions.write_verdicts(c, problem, verdicts_))
+    first, second = check_answers(database, problem, (False, '{"method": "unequal"}', False), (None, UNDECIDED, True))
     holder = worker(database)
     (lease,) = claim(database, holder, problem)
     assert lease.trajectory_id == second.trajectory_id
     finish(database, holder, lease)
-    assert all(answer.is_checked for answer in database.run(lambda c: decisions.read_answers(c, problem)))
-    database.run(lambda c: decisions.end_judged(c, problem))
+    assert database.run(lambda c: checks.end_verified(c, [problem])) == [problem]
     assert row_of(database, first.trajectory_id)[:3] == ("done", "written", False)
     assert row_of(database, second.trajectory_id)[:3] == ("done", "judged", True)

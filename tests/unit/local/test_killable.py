@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import random
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import psutil
 import pytest
 
-from cord_worker.local.killable import CallFailed, KillablePool, ProcessEnded
+from cord_worker.errors import ProcessPoolError
+from cord_worker.local.killable import ATTEMPTS, CallFailed, KillablePool, ProcessEnded
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +40,6 @@ def test_what_the_function_raises_is_told_by_name_and_the_process_stays(pool: Ki
 
 
 def test_a_function_that_raises_runtime_errors_is_called_once(pool: KillablePool) -> None:
-    """The pool itself raises RuntimeError where it is broken, and is then made anew."""
     before = pool.call(os.getpid)
     with pytest.raises(CallFailed, match="RuntimeError: generator raised StopIteration"):
         pool.call(_raise_runtime_error)
@@ -41,10 +48,91 @@ def test_a_function_that_raises_runtime_errors_is_called_once(pool: KillablePool
 
 def test_a_call_that_takes_too_long_is_killed_and_one_that_ends_its_process_says_so(pool: KillablePool) -> None:
     with pytest.raises(TimeoutError, match="longer than 2 s"):
-        pool.call(time.sleep, 600)
+        pool.call(pow, 9, 9**9)
     with pytest.raises(ProcessEnded, match="code 7"):
         pool.call(os._exit, 7)
     assert pool.call(math.sqrt, 4.0) == 2.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_whatever_is_done_to_a_process_at_whatever_moment_calls_return(number: int) -> None:
+    """Killed or stopped while it starts, waits, takes a call up, works and answers, two threads at a time."""
+    over = threading.Event()
+    strikes = 0
+
+    def call(pool: KillablePool) -> list[float]:
+        found = []
+        while not over.is_set():
+            with contextlib.suppress(ProcessPoolError, ProcessEnded):
+                found.append(pool.call(_slowly, 9.0))
+        return found
+
+    chance = random.Random(number)
+    with KillablePool(timeout_seconds=5.0, workers=2) as pool, ThreadPoolExecutor(2) as threads:
+        calling = [threads.submit(call, pool) for _ in range(2)]
+        while strikes < 60:
+            time.sleep(chance.random() ** 3 / 2)
+            for child in psutil.Process().children():
+                if chance.random() < 0.7 and "killable_process" in " ".join(_command(child)):
+                    os.kill(child.pid, number)
+                    strikes += 1
+        over.set()
+        found = [result for one in calling for result in one.result(timeout=60)]
+        assert set(found) <= {3.0}
+        assert pool.call(math.sqrt, 4.0) == 2.0
+
+
+def test_where_every_process_is_killed_that_is_said_of_the_machine_and_not_of_the_call() -> None:
+    over = threading.Event()
+
+    def kill() -> None:
+        while not over.wait(0.02):
+            for child in psutil.Process().children():
+                if "killable_process" in " ".join(_command(child)):
+                    os.kill(child.pid, signal.SIGKILL)
+
+    with KillablePool() as pool, ThreadPoolExecutor(1) as killer:
+        killing = killer.submit(kill)
+        with pytest.raises(ProcessPoolError, match="nobody kills them"):
+            pool.call(math.sqrt, 9.0)
+        over.set()
+        killing.result()
+        assert pool.call(math.sqrt, 9.0) == 3.0
+
+
+def test_a_call_that_ends_every_process_is_tried_a_few_times(pool: KillablePool, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with pytest.raises(ProcessEnded, match="code 7"):
+        pool.call(_note_and_end, str(log))
+    assert len(log.read_text()) == ATTEMPTS
+    with pytest.raises(ProcessEnded, match="code 7"):
+        pool.call(_note_and_end, str(log), attempts=1)
+    assert len(log.read_text()) == ATTEMPTS + 1
+
+
+def test_a_call_that_runs_out_of_memory_says_so_and_leaves_a_new_process(pool: KillablePool) -> None:
+    before = pool.call(os.getpid)
+    with pytest.raises(ProcessEnded, match="out of memory"):
+        pool.call(bytearray, 1 << 50)
+    assert pool.call(os.getpid) != before
+
+
+def _command(child: psutil.Process) -> list[str]:
+    try:
+        return child.cmdline()
+    except psutil.Error:
+        return []
+
+
+def _slowly(number: float) -> float:
+    time.sleep(0.02)
+    return math.sqrt(number)
+
+
+def _note_and_end(path: str) -> None:
+    with Path(path).open("a") as log:
+        log.write(".")
+    os._exit(7)
 
 
 def _raise_runtime_error() -> list[int]:

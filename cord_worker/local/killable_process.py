@@ -1,0 +1,109 @@
+"""The process behind `local.killable`: `killable_process.py SOCKET PARENT`, one request at a time over a socket.
+
+Run as a file and with the standard library only, until it has been told where its parent imports from. It has no
+lock, queue or manager in common with anybody: whoever kills it, at whatever moment, breaks one connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+LENGTH = struct.Struct("!I")
+"""Before every message: its bytes."""
+
+_MEMORY = 8 * 1024**3
+"""Bytes of address space of a process: what runs away fails in it and not in its neighbours."""
+_FIRST_TO_GO = "800"
+"""Where the machine's memory ends, the kernel ends this process before the one that it works for."""
+_PARENT_POLL = 1.0  # seconds
+
+
+def main(channel: socket.socket, parent: int) -> None:
+    """Prepares, says so, and answers until the other side ends."""
+    _settle(parent)
+    path, prepare = pickle.loads(_receive(channel))
+    sys.path[:] = path
+    if prepare is not None:
+        pickle.loads(prepare)()
+    _send(channel, ("ready",))
+    while True:
+        seconds, longest, work = pickle.loads(_receive(channel))
+        _send(channel, _done(work, seconds, longest))
+
+
+def _settle(parent: int) -> None:
+    # A terminal's Ctrl-C is its parent's business. The default action of the timers needs no Python to run: it also
+    # ends a power that holds the interpreter for minutes.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if sys.platform == "linux":
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = _MEMORY if hard == resource.RLIM_INFINITY else min(_MEMORY, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO, encoding="ascii")
+
+
+def _done(work: bytes, seconds: float, longest: float) -> tuple[Any, ...]:
+    """What the work came to. The kernel ends this process where it takes more than `seconds` of a processor, or
+    `longest` seconds on the clock."""
+    try:
+        function, arguments = pickle.loads(work)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_REAL, longest)
+        try:
+            return "result", function(*arguments)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except MemoryError:
+        return ("memory",)
+    except Exception as error:  # noqa: BLE001 - told to the caller
+        # The exception itself stays here: not all of them survive pickling.
+        return "raised", type(error).__name__, str(error)
+
+
+def _send(channel: socket.socket, message: tuple[Any, ...]) -> None:
+    try:
+        data = pickle.dumps(message)
+    except Exception as error:  # noqa: BLE001 - told to the caller
+        data = pickle.dumps(("raised", type(error).__name__, str(error)))
+    channel.sendall(LENGTH.pack(len(data)) + data)
+
+
+def _receive(channel: socket.socket) -> bytes:
+    return _exactly(channel, LENGTH.unpack(_exactly(channel, LENGTH.size))[0])
+
+
+def _exactly(channel: socket.socket, count: int) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        part = channel.recv(min(count - len(data), 1 << 16))
+        if not part:
+            os._exit(0)  # nobody asks any more
+        data += part
+    return bytes(data)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_PARENT_POLL)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

@@ -1,0 +1,38 @@
+"""The processes that compare answers: children of coordinators and of models that judge, to be killed or stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import psutil
+
+from chaos.fleet import Fleet
+
+CHECKER = "killable_process"
+"""What their command lines hold."""
+
+
+def checkers_of(fleet: Fleet, *roles: str) -> list[int]:
+    """Pids of those whose parent is a living member with one of these roles; of all members
+    where none is given."""
+    found = []
+    for name, member in list(fleet.members.items()):
+        if roles and member.role not in roles:
+            continue
+        with contextlib.suppress(psutil.Error):
+            found += [
+                child.pid
+                for child in psutil.Process(fleet.pid(name)).children()
+                if any(CHECKER in part for part in child.cmdline())
+            ]
+    return found
+
+
+def strike_checkers(fleet: Fleet, number: int, *roles: str) -> int:
+    """Sends a signal to all that members of these roles have now; returns how many."""
+    pids = checkers_of(fleet, *roles)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+    return len(pids)

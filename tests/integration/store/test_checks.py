@@ -1,0 +1,144 @@
+"""Leases of checks: one holder at a time, given back, owed again, given up undecided."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+import sqlalchemy as sa
+
+from cord_worker.config import RunConfig
+from cord_worker.dataset import ProblemRecord
+from cord_worker.store import checks, sweep, workers
+from cord_worker.store.database import Database
+from cord_worker.store.ingest import enqueue
+from cord_worker.store.invariants import INVARIANTS, check
+from cord_worker.store.models import WorkerRole
+from cord_worker.store.returning import give_back, return_leases
+
+CONFIG = RunConfig.model_validate(
+    {
+        "models": {"m": {"path": "m", "engine": "instant"}},
+        "teachers": [{"name": "first", "model": "m"}],
+        "prover": {"model": "m"},
+        "verify": {"method": "math"},
+        "run": {"max_attempts": 3},
+    }
+)
+
+_ANSWERED = (
+    """
+    INSERT INTO candidates (problem_id, parent_rank, step, depth, round, teacher_id, sample, lineage, seed, max_tokens,
+                            whole, state, text, score, log_prob_sum, answer_tokens)
+    SELECT p.id, 0, 1, 1, 0, t.id, 0, 'l' || p.id, 0, 8, false, 'scored', 'a step', 0.5, ln(0.5), 1
+    FROM problems p JOIN teachers t ON t.run_id = p.run_id
+    """,
+    """
+    INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish, winner, answer_state, answer_text)
+    SELECT c.problem_id, c.id, 1, 0.5, 'think_end', true, 'written', 'It is 4.' FROM candidates c
+    """,
+    "UPDATE problems SET state = 'verifying'",
+)
+RIGHT = '{"method": "math"}'
+
+
+@pytest.fixture
+def problem(database: Database) -> int:
+    """A problem whose final answer is written and waits for its check."""
+
+    def write(connection: sa.Connection) -> int:
+        enqueue(connection, "run", CONFIG, [ProblemRecord("p", "2 + 2?", "4", None, {}, "d:1")])
+        for statement in _ANSWERED:
+            connection.execute(sa.text(statement))
+        return int(connection.execute(sa.text("SELECT id FROM problems")).scalar_one())
+
+    return database.run(write)
+
+
+def coordinator(database: Database) -> uuid.UUID:
+    worker_id = uuid.uuid4()
+    database.run(
+        lambda c: workers.register(c, worker_id, WorkerRole.COORDINATOR, hostname="here", pid=1, model_id=None)
+    )
+    return worker_id
+
+
+def claim(database: Database, holder: uuid.UUID, problem: int, *, alone: bool = False) -> list[checks.LeasedCheck]:
+    return list(database.run_single(lambda c: checks.claim_checks(c, holder, [problem], alone=alone)).leases)
+
+
+def finish(database: Database, holder: uuid.UUID, lease: checks.LeasedCheck) -> list[int]:
+    result = checks.CheckResult(lease.trajectory_id, lease.attempt, True, RIGHT, False)
+    return database.run(lambda c: checks.finish_checks(c, holder, [result]))
+
+
+def row(database: Database) -> tuple[object, ...]:
+    statement = """
+        SELECT p.state, j.answer_state, j.correct, j.verification ->> 'method', j.check_attempts
+        FROM trajectories j JOIN problems p ON p.id = j.problem_id
+    """
+    return tuple(database.run(lambda c: c.execute(sa.text(statement)).one()))
+
+
+def offences(database: Database) -> dict[str, str]:
+    found = {one.name: database.run(lambda c, one=one: check(c, one, None)) for one in INVARIANTS}
+    return {name: verdict.examples[0].detail for name, verdict in found.items() if verdict.offences}
+
+
+def test_a_check_is_done_by_one_and_ends_its_problem(database: Database, problem: int) -> None:
+    first, second = coordinator(database), coordinator(database)
+    (lease,) = claim(database, first, problem)
+    assert (lease.text, lease.reference, lease.method, lease.question) == ("It is 4.", "4", "math", "2 + 2?")
+    assert claim(database, second, problem) == []
+    assert database.run(lambda c: sweep.due_coordination(c, -1.0)) == []
+    assert "leases" not in offences(database)
+    assert finish(database, first, lease) == [problem]
+    assert row(database) == ("done", "written", True, "math", 1)
+
+
+def test_the_check_of_a_lost_coordinator_is_owed_again_and_its_late_result_dropped(
+    database: Database, problem: int
+) -> None:
+    lost, other = coordinator(database), coordinator(database)
+    (late,) = claim(database, lost, problem)
+    database.run(lambda c: workers.stop(c, lost, "lost"))
+    assert database.run(workers.reclaim) == 1
+    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [sweep.Kind.VERIFY]
+    assert finish(database, lost, late) == []
+    (lease,) = claim(database, other, problem)
+    assert finish(database, lost, late) == []
+    assert finish(database, other, lease) == [problem]
+    assert row(database) == ("done", "written", True, "math", 2)
+
+
+@pytest.mark.parametrize("forgiven", [True, False])
+def test_an_attempt_counts_where_it_is_not_forgiven(database: Database, problem: int, forgiven: bool) -> None:
+    holder = coordinator(database)
+    (lease,) = claim(database, holder, problem)
+    keys = [(lease.trajectory_id, lease.attempt)]
+    database.run(lambda c: return_leases(c, holder, sweep.Kind.VERIFY, keys, forgiven=forgiven))
+    assert row(database) == ("verifying", "written", None, None, int(not forgiven))
+
+
+def test_a_check_whose_coordinators_are_lost_time_after_time_stays_undecided(database: Database, problem: int) -> None:
+    for attempt in range(3):
+        assert database.run(checks.give_up_checks) == []
+        victim = coordinator(database)
+        assert claim(database, victim, problem, alone=attempt == 2)
+        database.run(lambda c, victim=victim: give_back(c, [victim], forgiven=False))
+    assert database.run(checks.give_up_checks) == [problem]
+    assert database.run(sweep.exhausted) == []
+    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, 60.0))] == [sweep.Kind.VERIFY]
+    assert database.run(lambda c: checks.end_verified(c, [problem])) == [problem]
+    assert row(database) == ("done", "written", None, "crashed", 3)
+    assert "checked" not in offences(database)
+
+
+@pytest.mark.parametrize("verification", [None, '{"method": "failed", "detail": "processes cannot be started"}'])
+@pytest.mark.usefixtures("problem")
+def test_an_answer_that_was_never_checked_is_named_by_verify_db(database: Database, verification: str | None) -> None:
+    assert "checked" not in offences(database)
+    statement = "UPDATE trajectories SET verification = CAST(:verification AS jsonb)"
+    database.run(lambda c: c.execute(sa.text(statement), {"verification": verification}))
+    database.run(lambda c: c.execute(sa.text("UPDATE problems SET state = 'done', finished_at = now()")))
+    assert "was never checked, its method is math" in offences(database)["checked"]
