@@ -35,6 +35,7 @@ from cord_worker.engines import Engine, load_engine
 from cord_worker.engines.protocol import Describe
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import BrokerError, BrokerRefused, ConfigError, CordError, EngineError, EngineLoadError
+from cord_worker.local.limits import explained
 from cord_worker.prompting.think_tags import ThinkTags
 from cord_worker.store import workers
 from cord_worker.store.database import Database
@@ -257,11 +258,21 @@ async def _load(settings: EngineSettings, describe: Describe) -> Engine:
 @contextmanager
 def _loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="engine-loop", daemon=True)
+    is_over = threading.Event()
+
+    def run() -> None:
+        while not is_over.is_set():
+            try:
+                loop.run_forever()
+            except Exception as error:  # noqa: BLE001 - memory or file handles end for a moment, and the engine lives on
+                logger.error("the engine's loop was interrupted and goes on: %s", explained(error) or repr(error))
+
+    thread = threading.Thread(target=run, name="engine-loop", daemon=True)
     thread.start()
     try:
         yield loop
     finally:
+        is_over.set()
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=10)
 

@@ -24,7 +24,7 @@ from cord_worker.local import processes
 from cord_worker.local.fork_server import start_fork_server
 from cord_worker.local.processes import ProcessId
 from cord_worker.local.services import LocalServices
-from cord_worker.local.state import StateDir, Worker
+from cord_worker.local.state import StateDir, Worker, write_atomically
 from cord_worker.local.supervisor import ProcessSpec, RestartPolicy, State, Supervisor
 
 _INTERVAL_SECONDS = 0.2
@@ -101,7 +101,7 @@ def start_daemon(spec: DaemonSpec) -> ProcessId:
             f"A daemon (pid {running.pid}) already runs for {state.path}. Stop it first (cordctl down)."
         )
     path = state.path / "daemon.json"
-    path.write_text(replace(spec, state_dir=state.path).to_json(), encoding="utf-8")
+    write_atomically(path, replace(spec, state_dir=state.path).to_json())
     log_path = state.logs / "daemon.log"
     with log_path.open("ab") as log:
         starter = subprocess.Popen(
