@@ -53,6 +53,8 @@ _ENGINE_DIED = 1
 _LONGEST_PAUSE_SECONDS = 10.0
 """Whoever hangs within a transaction loses it, and the locks that others wait for, after this time."""
 _INTERRUPT_SECONDS = 1.0
+_LATER = 1.5
+"""Times the timeout after which a model worker declares others lost: coordinators come first."""
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -84,6 +86,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
                 model_id=model_id,
                 metrics_port=_metrics(settings),
                 condition="loads its model",
+                expires_seconds=_LATER * settings.worker_timeout_seconds,
             )
         )
         engine = asyncio.run_coroutine_threadsafe(_load(engine_settings(model), presence.describe), loop).result()

@@ -205,15 +205,18 @@ def _model(subject: str, model: ModelConfig) -> Finding:
 
 
 def _devices(config: RunConfig | None) -> Iterator[Finding]:
+    from cord_worker.local import limits
+
     cores = os.cpu_count() or 1
+    if any(shortage.limit == "memory" for shortage in limits.shortages([limits.WORKER])):
+        yield Finding(Level.WARN, "devices", "not looked at: torch gets too little memory", "see the other findings")
+        return
     try:
         import torch
 
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     except (ImportError, RuntimeError, OSError, MemoryError) as error:
-        from cord_worker.local.limits import explained, named_in
-
-        limit = explained(error) or named_in(str(error))
+        limit = limits.explained(error) or limits.named_in(str(error))
         said = limit or " ".join(str(error).split())[:300]
         advice = "see the other findings" if limit else "reinstall torch for this machine"
         yield Finding(Level.FAIL, "devices", f"torch cannot look: {said}", advice)
