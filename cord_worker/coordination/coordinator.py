@@ -16,6 +16,7 @@ from cord_worker.coordination.deciding import answer_seeds, decide
 from cord_worker.coordination.faults import FaultPoint, commit, read
 from cord_worker.coordination.messages import Messenger
 from cord_worker.errors import ProcessPoolError, StoreError
+from cord_worker.local.limits import tell
 from cord_worker.search.decision import Expand, Fail, Finish, Retry
 from cord_worker.search.types import Expansion, SearchError
 from cord_worker.store import decisions
@@ -82,8 +83,8 @@ class Coordinator:
     def _verify_then_forget(self, problem_id: int) -> None:
         try:
             self._verify(problem_id)
-        except Exception:  # no caller waits for it; the sweeper asks again
-            logger.exception("problem %s could not be verified", problem_id)
+        except Exception as error:  # no caller waits for it; the sweeper asks again
+            tell(logger, error, f"problem {problem_id} could not be verified")
         finally:
             with self._lock:
                 self._verifying.discard(problem_id)

@@ -15,6 +15,7 @@ from cord_worker import metrics
 from cord_worker.coordination.faults import FaultPoint, sending
 from cord_worker.coordination.shards import Shards
 from cord_worker.errors import BrokerError
+from cord_worker.local.limits import tell
 from cord_worker.service_urls import is_amqp
 from cord_worker.store.sweep import Due, Kind
 
@@ -61,7 +62,10 @@ class Messenger:
             owed = [self._posted.get()]
             while len(owed) < _MOST_TOGETHER and not self._posted.empty():
                 owed.append(self._posted.get())
-            self.send(owed)
+            try:
+                self.send(owed)
+            except Exception as error:  # the thread goes on; the sweeper sends what is owed
+                tell(logger, error, f"{len(owed)} messages are left to the sweeper")
 
     def send(self, messages: Iterable[Due], *, queue: str | None = None) -> None:
         """Publishes `messages` over one connection, each to the replica that its problem prefers, or all to `queue`.

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from cord_worker.coordination.faults import FaultPoint, commit, read
 from cord_worker.coordination.silence import Silence
 from cord_worker.errors import CordError, SchemaMismatch, StoreError
-from cord_worker.local.limits import explained
+from cord_worker.local.limits import tell
 from cord_worker.store import workers
 from cord_worker.store.database import Database
 from cord_worker.store.models import WorkerRole
@@ -164,11 +164,7 @@ class Presence:
             except StoreError as failure:
                 logger.warning("no heartbeat: %s", failure)
             except Exception as error:  # without its heartbeat this process would lose its leases: go on, whatever
-                limit = explained(error)
-                if limit is None:
-                    logger.exception("no heartbeat")
-                else:
-                    logger.warning("no heartbeat: %s", limit)
+                tell(logger, error, "no heartbeat")
                 self._check_schema()
             if self._others is not None:
                 self._others.forget()

@@ -22,6 +22,7 @@ from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger
 from cord_worker.coordination.shards import Shards
 from cord_worker.coordination.silence import Silence
 from cord_worker.errors import BrokerError, StoreError
+from cord_worker.local.limits import tell
 from cord_worker.store import decisions, sweep, workers
 from cord_worker.store.database import Database
 
@@ -67,8 +68,8 @@ class Sweeper:
                         self._ended.wait(self._settings.sweep_seconds)
             except (StoreError, DBAPIError) as error:
                 logger.warning("sweeper interrupted: %s", str(error).partition("\n")[0])
-            except Exception:  # the sweeper is what everything recovers by: it goes on, whatever it was
-                logger.exception("sweeper interrupted")
+            except Exception as error:  # the sweeper is what everything recovers by: it goes on, whatever it was
+                tell(logger, error, "sweeper interrupted")
             self._silence.forget()  # after an outage, heartbeats and this sweeper come back in any order
             self._ended.wait(self._settings.sweep_seconds)
 

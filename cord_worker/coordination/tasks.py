@@ -5,6 +5,7 @@ Arguments are ids, so that Flower shows at a glance which problem and step a tas
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from cord_worker.coordination.messages import SENT_AT
 from cord_worker.coordination.model_worker import ModelWorker, Way
 from cord_worker.coordination.wake import RECEIVED_AT
 from cord_worker.errors import EngineError, RequestError
+from cord_worker.local.limits import explained, is_passing
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -44,13 +46,23 @@ PROCESS = Process()
 
 def register(app: Celery) -> None:
     """Registers the tasks with `app`."""
-    app.task(advance, name="cord.advance")
-    app.task(verify, name="cord.verify")
-    app.task(propose, name="cord.propose")
-    app.task(score, name="cord.score")
-    app.task(judge, name="cord.judge")
-    app.task(answer, name="cord.answer")
-    app.task(verdict, name="cord.verdict")
+    for task in (advance, verify, propose, score, judge, answer, verdict):
+        app.task(_in_one_line(task), name=f"cord.{task.__name__}")
+
+
+def _in_one_line(task: Callable[..., None]) -> Callable[..., None]:
+    """The task; where a limit of the machine ends it, one line says so, and the sweeper has it done again."""
+
+    @functools.wraps(task)
+    def limited(**arguments: int) -> None:
+        try:
+            task(**arguments)
+        except (OSError, MemoryError, RuntimeError) as error:
+            if not is_passing(error):
+                raise
+            logger.warning("%s of problem %s: %s", task.__name__, arguments.get("problem_id"), explained(error))
+
+    return limited
 
 
 def advance(*, problem_id: int, step: int) -> None:

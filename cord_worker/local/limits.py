@@ -7,6 +7,7 @@ in the error's line. Limits are inherited: what `cordctl run` and `up` may use i
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import resource
@@ -145,7 +146,7 @@ def explained(error: BaseException) -> str | None:
     for one in _chain(error):
         if isinstance(one, MemoryError):
             return _of_memory()
-        if isinstance(one, RuntimeError) and "can't start new thread" in str(one):
+        if isinstance(one, RuntimeError) and _NO_THREAD in str(one):
             return "no further thread can be started: " + _MORE_TASKS
         if isinstance(one, ImportError) and "failed to map segment" in str(one):
             return _of_memory()
@@ -156,6 +157,25 @@ def explained(error: BaseException) -> str | None:
     return None
 
 
+def is_passing(error: BaseException) -> bool:
+    """Whether the error is a want of file handles, memory or threads: it passes when others give some back."""
+    return any(
+        isinstance(one, MemoryError)
+        or (isinstance(one, OSError) and one.errno in _PASSING)
+        or (isinstance(one, RuntimeError) and _NO_THREAD in str(one))
+        for one in _chain(error)
+    )
+
+
+def tell(logger: logging.Logger, error: BaseException, text: str) -> None:
+    """Logs that `text` happened: in one line where a limit of the machine is why, else with the traceback."""
+    limit = explained(error)
+    if limit is None:
+        logger.error(text, exc_info=error)
+    else:
+        logger.warning("%s: %s", text, limit)
+
+
 def named_in(text: str) -> str | None:
     """What limit of the machine a server's last words speak of, and what to do; None where they speak of none."""
     for pattern, sentence in _IN_WORDS:
@@ -164,6 +184,8 @@ def named_in(text: str) -> str | None:
     return None
 
 
+_NO_THREAD = "can't start new thread"
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _MORE_TASKS = "end other processes, or raise the limit (ulimit -u; pids.max of a container; ulimit -v for memory)"
 _FREE_SPACE = "free some space, or name another place"
 _ADVICE = {
