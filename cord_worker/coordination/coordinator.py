@@ -83,7 +83,7 @@ class Coordinator:
     def _verify_then_forget(self, problem_id: int) -> None:
         try:
             self._verify(problem_id)
-        except Exception as error:  # no caller waits for it; the sweeper asks again
+        except Exception as error:  # noqa: BLE001 - no caller waits for it; the sweeper asks again
             tell(logger, error, f"problem {problem_id} could not be verified")
         finally:
             with self._lock:

@@ -64,7 +64,7 @@ class Messenger:
                 owed.append(self._posted.get())
             try:
                 self.send(owed)
-            except Exception as error:  # the thread goes on; the sweeper sends what is owed
+            except Exception as error:  # noqa: BLE001 - the thread goes on; the sweeper sends what is owed
                 tell(logger, error, f"{len(owed)} messages are left to the sweeper")
 
     def send(self, messages: Iterable[Due], *, queue: str | None = None) -> None:

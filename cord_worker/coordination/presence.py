@@ -163,7 +163,7 @@ class Presence:
                 continue
             except StoreError as failure:
                 logger.warning("no heartbeat: %s", failure)
-            except Exception as error:  # without its heartbeat this process would lose its leases: go on, whatever
+            except Exception as error:  # noqa: BLE001 - without its heartbeat this process loses its leases
                 tell(logger, error, "no heartbeat")
                 self._check_schema()
             if self._others is not None:

@@ -68,7 +68,7 @@ class Sweeper:
                         self._ended.wait(self._settings.sweep_seconds)
             except (StoreError, DBAPIError) as error:
                 logger.warning("sweeper interrupted: %s", str(error).partition("\n")[0])
-            except Exception as error:  # the sweeper is what everything recovers by: it goes on, whatever it was
+            except Exception as error:  # noqa: BLE001 - everything recovers by the sweeper: it goes on
                 tell(logger, error, "sweeper interrupted")
             self._silence.forget()  # after an outage, heartbeats and this sweeper come back in any order
             self._ended.wait(self._settings.sweep_seconds)

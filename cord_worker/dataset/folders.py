@@ -32,7 +32,7 @@ _SHARD = re.compile(r"^(?P<split>.*?)[-_.]?(?P<number>\d{5,})-of-(?P<count>\d{5,
 _WORD = re.compile(r"[^A-Za-z]+")
 _MOST_ENTRIES = 100_000
 _MOST_DEPTH = 8
-"""Folders within folders that are looked at; the hub's datasets have three."""
+"""Folders within folders; the hub's datasets have three."""
 _IGNORED = frozenset(
     {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json", "package.json"}
 )
@@ -165,23 +165,17 @@ def _walk(path: Path) -> Iterator[Path]:
     """Its files by name, but for hidden ones. Raises DatasetError where it holds more than a dataset does."""
     files: list[Path] = []
     entries = 0
-    for folder, folders, names in _folders(path):
+    for name, folders, names in os.walk(path):
+        folder = Path(name)
+        folders[:] = [one for one in folders if not one.startswith((".", "__"))]
+        files += [folder / one for one in names if not one.startswith((".", "__"))]
         entries += len(folders) + len(names)
-        files += [folder / name for name in names if not name.startswith((".", "__"))]
-        if entries > _MOST_ENTRIES:
+        if entries > _MOST_ENTRIES or (folders and len(folder.relative_to(path).parts) >= _MOST_DEPTH):
             raise DatasetError(
-                f"{path} holds more than {_MOST_ENTRIES:,} files and folders, which no dataset does: name the folder "
-                "of the dataset itself, or a data file."
+                f"{path} is no dataset's folder: it holds more than {_MOST_ENTRIES:,} files, or folders more than "
+                f"{_MOST_DEPTH} deep. Name the folder of the dataset itself, or a data file."
             )
     yield from (file for file in sorted(files) if file.is_file())
-
-
-def _folders(path: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Every folder of a dataset with the names in it; none is hidden, a link, or deeper than datasets are."""
-    for name, folders, names in os.walk(path):
-        depth = len(Path(name).relative_to(path).parts)
-        folders[:] = [one for one in folders if not one.startswith((".", "__"))] if depth < _MOST_DEPTH else []
-        yield Path(name), folders, names
 
 
 def _is_data(file: Path) -> bool:

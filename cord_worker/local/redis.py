@@ -110,13 +110,15 @@ class EmbeddedRedis:
         path.unlink(missing_ok=True)
         places = {"dir": self.home, "pidfile": self.home / "redis.pid", "logfile": self.log_path, "unixsocket": path}
         lines = "".join(f'{name} "{_escaped(place)}"\n' for name, place in places.items())
-        write_atomically(self.home / "redis.conf", _SETTINGS + lines)
+        configuration = _SETTINGS + lines
+        write_atomically(self.home / "redis.conf", configuration)  # to be looked at
         write_atomically(self.home / "socket", f"{path}\n")
         try:
+            # By its content: the name of a file is a pattern to Redis, and the folder's may hold what means something.
             result = subprocess.run(
-                [str(program), "redis.conf"],
+                [str(program), "-"],
                 cwd=self.home,
-                stdin=subprocess.DEVNULL,
+                input=configuration,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
