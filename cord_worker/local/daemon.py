@@ -101,7 +101,9 @@ def start_daemon(spec: DaemonSpec) -> ProcessId:
             f"A daemon (pid {running.pid}) already runs for {state.path}. Stop it first (cordctl down)."
         )
     path = state.path / "daemon.json"
-    write_atomically(path, replace(spec, state_dir=state.path).to_json())
+    text = replace(spec, state_dir=state.path).to_json()
+    is_repeated = path.exists() and path.read_text(encoding="utf-8") == text
+    write_atomically(path, text)
     log_path = state.logs / "daemon.log"
     with log_path.open("ab") as log:
         starter = subprocess.Popen(
@@ -120,6 +122,9 @@ def start_daemon(spec: DaemonSpec) -> ProcessId:
             starter.returncode = 0
             return daemon
         if starter.poll() is not None:
+            # One that does the same was being started by a command that was killed, and came first.
+            if daemon is not None and is_repeated:
+                return daemon
             break
         time.sleep(0.05)
     starter.terminate()

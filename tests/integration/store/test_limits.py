@@ -51,7 +51,7 @@ def test_work_that_met_the_limit_is_repeated_whole(database: Database) -> None:
 
 
 def test_a_limit_that_stays_ends_in_one_line_that_names_it(database: Database) -> None:
-    def work(connection: sa.Connection) -> None:
+    def work(_: sa.Connection) -> None:
         raise _fails_so_often(1)[0]
 
     with pytest.raises(StoreError, match=r"Too many open files: raise the limit of open files \(ulimit -n 4096\)"):

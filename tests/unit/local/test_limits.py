@@ -116,9 +116,9 @@ def _a_link(folder: Path, target: str) -> Path:
     ],
 )
 def test_a_state_folder_that_cannot_be_used_is_refused_with_the_reason(
-    tmp_path: Path, make: object, named: str
+    tmp_path: Path, make: Callable[[Path], Path], named: str
 ) -> None:
-    folder = make(tmp_path)  # type: ignore[operator]
+    folder = make(tmp_path)
     for look in (StateDir.open, check_usable):
         with pytest.raises(LocalServiceError, match=named) as refused:
             look(folder)
