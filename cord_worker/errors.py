@@ -21,6 +21,7 @@
     │       ├── NotFiniteError        the model computed NaN or an infinity for it
     │       └── EngineFaultError      the engine fails at it again and again, and at nothing else
     ├── LocalServiceError    an embedded server or a supervised process could not be started or stopped
+    ├── MachineLimit         the machine allows too few files, processes or too little memory
     └── ProcessPoolError     processes for answers and replies are closed or cannot be started
 
 Each message says what happened, to what, and what to do about it.
@@ -128,6 +129,10 @@ class EngineFaultError(RequestError):
 
 class LocalServiceError(CordError):
     """An embedded server or a supervised process could not be started or stopped."""
+
+
+class MachineLimit(CordError):
+    """The machine allows a process too few files, processes or too little memory: trying again cannot help."""
 
 
 class ProcessPoolError(CordError):

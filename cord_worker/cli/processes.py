@@ -30,10 +30,12 @@ _INSTEAD = "CORD_HOPELESS_EXIT_CODE"
 def worker(model: str, config_path: Path, name: str | None, concurrency: int | None, state_dir: Path | None) -> None:
     """Host MODEL of cord.toml and serve its queue until SIGTERM."""
     from cord_worker.config import RunConfig
-    from cord_worker.operations.fleet import model_named
+    from cord_worker.local import limits
+    from cord_worker.operations.fleet import model_named, need_of
 
     with _hopeless_errors():
         hosted = model_named(RunConfig.load(config_path), model)
+        limits.check(f"the worker {name or model}", [need_of(hosted)])
         settings = read_settings(state_dir)
         # Late: this imports the engine.
         from cord_worker.coordination.processes import run_model_worker
@@ -51,7 +53,10 @@ def coordinator(concurrency: int, state_dir: Path | None) -> None:
 
     Any number of coordinators may run.
     """
+    from cord_worker.local import limits
+
     with _hopeless_errors():
+        limits.check("the coordinator", [limits.COORDINATOR])
         from cord_worker.coordination.processes import run_coordinator
 
         raise SystemExit(run_coordinator(read_settings(state_dir), concurrency=concurrency))
@@ -77,18 +82,22 @@ def _hopeless_errors() -> Iterator[None]:
         CordError,
         DatabaseRefused,
         EngineLoadError,
+        MachineLimit,
         SchemaMismatch,
     )
 
     try:
         yield
-    except (BrokerRefused, ConfigError, DatabaseRefused, EngineLoadError, SchemaMismatch) as error:
+    except (BrokerRefused, ConfigError, DatabaseRefused, EngineLoadError, MachineLimit, SchemaMismatch) as error:
         print_error(error)
         instead = os.environ.get(_INSTEAD, "")
         raise SystemExit(int(instead) if instead.isdecimal() else _STARTING_AGAIN_CANNOT_HELP) from error
-    except (CordError, OSError):
+    except CordError:
         raise
-    except Exception:
-        # Its log outlives the container, in which the file with the traceback would be lost.
-        logging.getLogger(__name__).exception("this process ends")
+    except Exception as error:
+        from cord_worker.local.limits import explained
+
+        if not isinstance(error, OSError) and explained(error) is None:
+            # Its log outlives the container, in which the file with the traceback would be lost.
+            logging.getLogger(__name__).exception("this process ends")
         raise

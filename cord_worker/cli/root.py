@@ -15,7 +15,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -112,6 +112,9 @@ class LazyGroup(click.Group):
         """Runs the command line; every expected error is a message and an exit code, never a traceback."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        from cord_worker.local.limits import raise_file_handles
+
+        raise_file_handles()
         is_debugging = "--debug" in (sys.argv[1:] if args is None else args) or os.environ.get("CORD_DEBUG") == "1"
         try:
             # Without standalone mode, ctx.exit(code) comes back as the value.
@@ -128,16 +131,14 @@ class LazyGroup(click.Group):
             click.echo("interrupted", err=True)
             sys.exit(_INTERRUPTED)
         except BrokenPipeError:
-            # The reader of our output went away (`| head`); Python must not complain of it at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _give_up_on(sys.stdout)  # its reader went away (`| head`)
             sys.exit(1)
         except Exception as error:
             if is_debugging:
                 raise
             explain(error)
             if _is_of_output(error):
-                # What could not be written is still held back, and Python would complain of it at exit.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                _give_up_on(sys.stdout)
             sys.exit(1)
         sys.exit(value if isinstance(value, int) else 0)
 
@@ -146,29 +147,33 @@ def print_error(error: Exception) -> None:
     """The message of an expected error on standard error; whatever it quotes cannot act on the terminal."""
     from cord_worker.progress import shown_lines
 
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {shown_lines(str(error))}", err=True)
+    try:
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {shown_lines(str(error))}", err=True)
+    except OSError:  # its log's disk is full: the exit code is all that can be said
+        _give_up_on(sys.stderr)
 
 
 def explain(error: Exception) -> None:
     """Any error as one line on standard error: an expected one as its message, one of the system by its cause, and
     another one by where its traceback was written."""
     from cord_worker.errors import CordError
+    from cord_worker.local.limits import explained
 
     if isinstance(error, CordError):
         print_error(error)
+    elif (limit := explained(error)) is not None:
+        print_error(CordError(limit))
     elif isinstance(error, OSError) and error.errno is not None:
-        print_error(CordError(_of_the_system(error)))
+        what = error.strerror or type(error).__name__
+        print_error(CordError(f"{error.filename}: {what}" if error.filename is not None else what))
     else:
         print_error(CordError(_unexpected(error)))
 
 
-def _of_the_system(error: OSError) -> str:
-    what = error.strerror or type(error).__name__
-    if error.errno == errno.ENOSPC:
-        what += ": free some space, or name another place"
-    elif error.errno == errno.EMFILE:
-        what += ": raise the limit (ulimit -n 4096)"
-    return f"{error.filename}: {what}" if error.filename is not None else what
+def _give_up_on(stream: IO[str] | None) -> None:
+    """What could not be written is still held back, and Python would complain of it at exit."""
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _is_of_output(error: Exception) -> bool:

@@ -96,6 +96,9 @@ class GroupCommitter:
             with working(COMMITS):
                 self._commit(group)
         finally:
+            for entry in group:  # where memory ends within the commit, nobody waits for ever
+                if not entry.is_done:
+                    entry.end(error=RuntimeError("the commit was cut short; its work is done again"))
             with self._changed:
                 if self._waiting:
                     self._waiting[0].woken.set()

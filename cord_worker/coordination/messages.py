@@ -20,6 +20,7 @@ from cord_worker.coordination.said import Said
 from cord_worker.coordination.shards import Shards
 from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import BrokerError
+from cord_worker.local.limits import tell
 from cord_worker.service_urls import is_amqp
 from cord_worker.store.sweep import Due, Kind
 
@@ -73,8 +74,8 @@ class Messenger:
             try:
                 with working("the messenger"):
                     self.send(owed)
-            except Exception:  # who sends must go on, whatever it was; the sweeper sends these
-                logger.exception("%d messages were not sent", len(owed))
+            except Exception as error:  # noqa: BLE001 - the thread goes on; the sweeper sends what is owed
+                tell(logger, error, f"{len(owed)} messages are left to the sweeper")
 
     def send(self, messages: Iterable[Due], *, queue: str | None = None) -> None:
         """Publishes `messages` over one connection, each to the replica that its problem prefers, or all to `queue`.

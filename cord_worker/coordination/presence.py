@@ -15,9 +15,11 @@ from typing import Self
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from cord_worker.coordination.faults import FaultPoint, commit
+from cord_worker.coordination.faults import FaultPoint, commit, read
+from cord_worker.coordination.silence import Silence
 from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import CordError, SchemaMismatch, StoreError
+from cord_worker.local.limits import tell
 from cord_worker.store import workers
 from cord_worker.store.database import Database
 from cord_worker.store.models import WorkerRole
@@ -41,7 +43,9 @@ class Presence:
         model_id: int | None = None,
         metrics_port: int | None = None,
         condition: str | None = None,
+        expires_seconds: float | None = None,
     ) -> None:
+        """With `expires_seconds`, others that are silent for so long are declared lost."""
         self.worker_id = uuid.uuid4()
         self.shard: int | None = None
         self._database = database
@@ -52,6 +56,7 @@ class Presence:
         self._on_beat: Callable[[sa.Connection], None] | None = None
         self._describing = threading.Lock()
         self._conditions: dict[str, tuple[str, float]] = {}
+        self._others = None if expires_seconds is None else Silence(expires_seconds)
         self.describe(condition)
         self._drain: Callable[[], None] | None = None
         self._fail: Callable[[CordError], None] | None = None
@@ -166,11 +171,29 @@ class Presence:
             try:
                 with working("the heartbeat"):
                     self._follow(commit(self._database, FaultPoint.HEARTBEAT, beat, retry_seconds=self._seconds))
+                if self._others is not None:
+                    self._listen(self._others)
+                continue
             except StoreError as failure:
                 logger.warning("no heartbeat: %s", failure)
-            except Exception:  # without its heartbeat this process would lose its leases: go on, whatever it was
-                logger.exception("no heartbeat")
+            except Exception as error:  # noqa: BLE001 - without its heartbeat this process loses its leases
+                tell(logger, error, "no heartbeat")
                 self._check_schema()
+            if self._others is not None:
+                self._others.forget()
+
+    def _listen(self, others: Silence) -> None:
+        """Declares silent processes lost where no coordinator lives long enough to: each of them begins to listen
+        anew, and where they fall again and again, work of dead workers would stay theirs."""
+        others.look(read(self._database, workers.heartbeats, retry_seconds=0.0))
+        lost = others.lost()
+        if lost:
+            commit(
+                self._database,
+                FaultPoint.EXPIRE,
+                lambda connection: workers.expire(connection, lost),
+                retry_seconds=self._seconds,
+            )
 
     def _follow(self, orders: workers.Orders) -> None:
         if orders.revision != head_revision() and self._fail is not None:

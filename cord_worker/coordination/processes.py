@@ -41,6 +41,7 @@ from cord_worker.engines import Engine, load_engine
 from cord_worker.engines.protocol import Describe
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import BrokerError, BrokerRefused, ConfigError, CordError, EngineError, EngineLoadError
+from cord_worker.local.limits import explained
 from cord_worker.prompting.think_tags import ThinkTags
 from cord_worker.store import workers
 from cord_worker.store.database import Database
@@ -73,6 +74,8 @@ _CHATTY = (
     "httpx",
     "httpx2",
 )
+_LATER = 1.5
+"""Times the timeout after which a model worker declares others lost: coordinators come first."""
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -104,6 +107,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
                 model_id=model_id,
                 metrics_port=_metrics(settings),
                 condition="loads its model",
+                expires_seconds=_LATER * settings.worker_timeout_seconds,
             )
         )
         engine = asyncio.run_coroutine_threadsafe(_load(engine_settings(model), presence.describe), loop).result()
@@ -323,11 +327,21 @@ async def _load(settings: EngineSettings, describe: Describe) -> Engine:
 @contextmanager
 def _loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="engine-loop", daemon=True)
+    is_over = threading.Event()
+
+    def run() -> None:
+        while not is_over.is_set():
+            try:
+                loop.run_forever()
+            except Exception as error:  # noqa: BLE001 - memory or file handles end for a moment, and the engine lives on
+                logger.error("the engine's loop was interrupted and goes on: %s", explained(error) or repr(error))
+
+    thread = threading.Thread(target=run, name="engine-loop", daemon=True)
     thread.start()
     try:
         yield loop
     finally:
+        is_over.set()
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=10)
 

@@ -25,6 +25,7 @@ from cord_worker.coordination.shards import Shards
 from cord_worker.coordination.silence import Silence
 from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import BrokerError, StoreError
+from cord_worker.local.limits import tell
 from cord_worker.store import decisions, sweep, workers
 from cord_worker.store.checks import give_up_checks
 from cord_worker.store.database import Database
@@ -66,8 +67,8 @@ class Sweeper:
                 continue
             except (StoreError, DBAPIError) as error:
                 logger.warning("sweeper interrupted: %s", str(error).partition("\n")[0])
-            except Exception:  # the sweeper is what everything recovers by: it goes on, whatever it was
-                logger.exception("sweeper interrupted")
+            except Exception as error:  # noqa: BLE001 - everything recovers by the sweeper: it goes on
+                tell(logger, error, "sweeper interrupted")
             self._silence.forget()  # after an outage, heartbeats and this sweeper come back in any order
             self._ended.wait(self._settings.sweep_seconds)
 

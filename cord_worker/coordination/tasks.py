@@ -5,6 +5,7 @@ Arguments are ids, so that Flower shows at a glance which problem and step a tas
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -23,6 +24,7 @@ from cord_worker.coordination.model_worker import ModelWorker, Way
 from cord_worker.coordination.stuck_threads import working
 from cord_worker.coordination.wake import RECEIVED_AT
 from cord_worker.errors import EngineError, RequestError
+from cord_worker.local.limits import explained, is_passing
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -50,7 +52,7 @@ PROCESS = Process()
 def register(app: Celery) -> None:
     """Registers the tasks with `app`."""
     for name, task in {**_of_coordinators(), **_of_model_workers()}.items():
-        app.task(task, name=name)
+        app.task(_in_one_line(task), name=name)
 
 
 def served(known: Iterable[str]) -> frozenset[str]:
@@ -67,6 +69,21 @@ def _of_coordinators() -> dict[str, Callable[..., None]]:
 
 def _of_model_workers() -> dict[str, Callable[..., None]]:
     return {f"cord.{task.__name__}": task for task in (propose, score, judge, answer, verdict)}
+
+
+def _in_one_line(task: Callable[..., None]) -> Callable[..., None]:
+    """The task; where a limit of the machine ends it, one line says so, and the sweeper has it done again."""
+
+    @functools.wraps(task)
+    def limited(**arguments: int) -> None:
+        try:
+            task(**arguments)
+        except (OSError, MemoryError, RuntimeError) as error:
+            if not is_passing(error):
+                raise
+            logger.warning("%s of problem %s: %s", task.__name__, arguments.get("problem_id"), explained(error))
+
+    return limited
 
 
 def advance(*, problem_id: int, step: int) -> None:

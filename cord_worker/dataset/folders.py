@@ -6,6 +6,7 @@ it: `data/train-00000-of-00002.parquet`, `test.jsonl`, `main/train-00000-of-0000
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -29,6 +30,9 @@ _SPLITS = {
 """Words in a file's or folder's name, and the split that the hub takes them for."""
 _SHARD = re.compile(r"^(?P<split>.*?)[-_.]?(?P<number>\d{5,})-of-(?P<count>\d{5,})(?:-[0-9a-f]{16,})?$")
 _WORD = re.compile(r"[^A-Za-z]+")
+_MOST_ENTRIES = 100_000
+_MOST_DEPTH = 8
+"""Folders within folders; the hub's datasets have three."""
 _IGNORED = frozenset(
     {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json", "package.json"}
 )
@@ -158,9 +162,20 @@ def _named_by_files(path: Path) -> dict[str, list[Path]]:
 
 
 def _walk(path: Path) -> Iterator[Path]:
-    for file in sorted(path.rglob("*")):
-        if not any(part.startswith((".", "__")) for part in file.relative_to(path).parts) and file.is_file():
-            yield file
+    """Its files by name, but for hidden ones. Raises DatasetError where it holds more than a dataset does."""
+    files: list[Path] = []
+    entries = 0
+    for name, folders, names in os.walk(path):
+        folder = Path(name)
+        folders[:] = [one for one in folders if not one.startswith((".", "__"))]
+        files += [folder / one for one in names if not one.startswith((".", "__"))]
+        entries += len(folders) + len(names)
+        if entries > _MOST_ENTRIES or (folders and len(folder.relative_to(path).parts) >= _MOST_DEPTH):
+            raise DatasetError(
+                f"{path} is no dataset's folder: it holds more than {_MOST_ENTRIES:,} files, or folders more than "
+                f"{_MOST_DEPTH} deep. Name the folder of the dataset itself, or a data file."
+            )
+    yield from (file for file in sorted(files) if file.is_file())
 
 
 def _is_data(file: Path) -> bool:

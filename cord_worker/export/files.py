@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
+import glob
 import os
 import sys
 import tempfile
@@ -12,8 +15,11 @@ from pathlib import Path
 from typing import IO
 
 from cord_worker.errors import CordError
+from cord_worker.local import limits, processes
 
 STANDARD_OUTPUT = "-"
+_PART = ".part"
+_LONGEST_PREFIX = 50
 
 
 class ExportError(CordError):
@@ -38,18 +44,38 @@ def replaced_file(output: str) -> Iterator[IO[bytes]]:
         return
     temporary: Path | None = None
     try:
-        with tempfile.NamedTemporaryFile("wb", dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+        _remove_left(target)
+        prefix = f"{_prefix(target)}{os.getpid()}."
+        with tempfile.NamedTemporaryFile("wb", dir=target.parent, prefix=prefix, suffix=_PART, delete=False) as file:
             temporary = Path(file.name)
+            fcntl.flock(file, fcntl.LOCK_EX)
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
         temporary.replace(target)
     except OSError as error:
-        raise ExportError(f"{target} cannot be written: {error.strerror or error}.") from error
+        reason = limits.explained(error) or str(error.strerror or error)
+        raise ExportError(f"{target} cannot be written: {reason}.") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _prefix(target: Path) -> str:
+    # What is added must not make a long name too long.
+    return f".{target.name[:_LONGEST_PREFIX]}."
+
+
+def _remove_left(target: Path) -> None:
+    """Removes what writers of `target` that were killed have left: theirs is nobody's lock, and their process gone."""
+    for left in target.parent.glob(f"{glob.escape(_prefix(target))}*{_PART}"):
+        writer = left.name.removeprefix(_prefix(target)).partition(".")[0]
+        if not writer.isdigit() or processes.identify(int(writer)) is not None:
+            continue
+        with contextlib.suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
 
 
 def check_writable(output: str) -> None:

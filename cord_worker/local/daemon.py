@@ -24,7 +24,7 @@ from cord_worker.local import processes
 from cord_worker.local.fork_server import start_fork_server
 from cord_worker.local.processes import ProcessId
 from cord_worker.local.services import LocalServices
-from cord_worker.local.state import StateDir, Worker
+from cord_worker.local.state import StateDir, Worker, write_atomically
 from cord_worker.local.supervisor import ProcessSpec, RestartPolicy, State, Supervisor
 
 _INTERVAL_SECONDS = 0.2
@@ -101,7 +101,9 @@ def start_daemon(spec: DaemonSpec) -> ProcessId:
             f"A daemon (pid {running.pid}) already runs for {state.path}. Stop it first (cordctl down)."
         )
     path = state.path / "daemon.json"
-    path.write_text(replace(spec, state_dir=state.path).to_json(), encoding="utf-8")
+    text = replace(spec, state_dir=state.path).to_json()
+    is_repeated = path.exists() and path.read_text(encoding="utf-8") == text
+    write_atomically(path, text)
     log_path = state.logs / "daemon.log"
     with log_path.open("ab") as log:
         starter = subprocess.Popen(
@@ -120,6 +122,9 @@ def start_daemon(spec: DaemonSpec) -> ProcessId:
             starter.returncode = 0
             return daemon
         if starter.poll() is not None:
+            # One that does the same was being started by a command that was killed, and came first.
+            if daemon is not None and is_repeated:
+                return daemon
             break
         time.sleep(0.05)
     starter.terminate()

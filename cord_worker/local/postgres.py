@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cord_worker.errors import LocalServiceError
-from cord_worker.local import privilege, processes
+from cord_worker.local import limits, privilege, processes
 from cord_worker.local.binaries import PostgresBinaries, find_postgres
 from cord_worker.local.processes import ProcessId
 from cord_worker.local.sockets import private_dir, socket_dir
@@ -29,6 +29,10 @@ _START_SECONDS = 120.0
 _INITDB_SECONDS = 300.0
 # Fast shutdown, then immediate (recovery at the next start), then the end.
 _STOP_STEPS = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
+_LEAST_SHARED_MEMORY = 256 * limits.MIB
+"""Parallel queries and the statistics of the server share so much at most."""
+_SETS_AT_INITDB = (16,)
+"""First version whose initdb takes settings."""
 _EXTERNAL_ROOTS = (Path("/var/lib/cord-worker"), Path("/var/tmp/cord-worker"))
 _SETTINGS = """\
 # Written by cord_worker at every start; put settings of your own into postgresql.conf, after the include.
@@ -163,10 +167,13 @@ class EmbeddedPostgres:
         if unfinished.exists():
             shutil.rmtree(unfinished)
         options = ["-U", ROLE, "-E", "UTF8", "--locale=C", "--auth=trust"]
+        if binaries.version >= _SETS_AT_INITDB:
+            options += [f"--set={setting}" for setting in _shared_memory().splitlines()]
         result = run_as.run(
             [str(binaries.bin_dir / "initdb"), "-D", unfinished.name, *options], self.home, _INITDB_SECONDS
         )
         if result.returncode != 0:
+            self._check_limits(result.stdout)
             raise LocalServiceError(
                 f"initdb could not make the database folder {unfinished} (exit {result.returncode}). Its last "
                 f"words:\n{result.stdout.strip()[-2000:]}"
@@ -181,16 +188,26 @@ class EmbeddedPostgres:
         folder = socket_dir(self.home, run_as.uid)
         for name in (".s.PGSQL.5432", ".s.PGSQL.5432.lock"):
             (folder / name).unlink(missing_ok=True)
-        quoted = str(folder).replace("'", "''").replace('"', '""')
-        settings = f"{_SETTINGS}unix_socket_directories = '\"{quoted}\"'\n"
+        # A list of quoted names, within a quoted string that knows escapes.
+        quoted = str(folder).replace('"', '""').replace("\\", "\\\\").replace("'", "''")
+        settings = f"{_SETTINGS}{_shared_memory()}unix_socket_directories = '\"{quoted}\"'\n"
         write_atomically(self.data_dir / "cord.conf", settings, run_as.uid)
         # Relative paths: pg_ctl hands its arguments to a shell without quoting what is special there.
         argv = [str(binaries.bin_dir / "pg_ctl"), "-D", "data", "-l", "postgres.log", "-w", "-t", "60", "start"]
         result = run_as.run(argv, self.home, _START_SECONDS)
         if result.returncode != 0 and not self.is_running():
+            self._check_limits(f"{result.stdout}\n{processes.tail(self.log_path)}")
             raise LocalServiceError(
                 f"The embedded PostgreSQL of {self._base.parent} did not start: {result.stdout.strip()[-400:]}\n"
                 f"The end of {self.log_path}:\n{processes.tail(self.log_path)}"
+            )
+
+    def _check_limits(self, words: str) -> None:
+        """Raises LocalServiceError where its last words speak of a limit of the machine."""
+        limit = limits.named_in(words)
+        if limit is not None:
+            raise LocalServiceError(
+                f"The embedded PostgreSQL of {self._base.parent} did not start: {limit}. Its log is {self.log_path}."
             )
 
     def _wait_until_ready(self) -> None:
@@ -221,6 +238,7 @@ class EmbeddedPostgres:
             except psycopg.OperationalError as error:
                 problem = str(error).strip()
                 time.sleep(0.05)
+        self._check_limits(processes.tail(self.log_path))
         raise LocalServiceError(
             f"The embedded PostgreSQL of {self._base.parent} does not answer ({problem}). The end of "
             f"{self.log_path}:\n{processes.tail(self.log_path)}"
@@ -255,6 +273,12 @@ class EmbeddedPostgres:
         if len(lines) < 5 or not lines[4] or not self.is_running():
             return None
         return Path(lines[4])
+
+
+def _shared_memory() -> str:
+    """The setting by which the server uses files of its own where /dev/shm is too small for it, as in containers."""
+    free = limits.free_shared_memory()
+    return "dynamic_shared_memory_type = mmap\n" if free is None or free < _LEAST_SHARED_MEMORY else ""
 
 
 def _runs(bin_dir: Path, run_as: privilege.RunAs, cwd: Path) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cord_worker.errors import LocalServiceError
-from cord_worker.local import processes
+from cord_worker.local import limits, processes
 from cord_worker.local.binaries import REDIS_PROGRAMS, find_redis
 from cord_worker.local.processes import ProcessId
 from cord_worker.local.sockets import socket_dir
@@ -110,13 +110,15 @@ class EmbeddedRedis:
         path.unlink(missing_ok=True)
         places = {"dir": self.home, "pidfile": self.home / "redis.pid", "logfile": self.log_path, "unixsocket": path}
         lines = "".join(f'{name} "{_escaped(place)}"\n' for name, place in places.items())
-        write_atomically(self.home / "redis.conf", _SETTINGS + lines)
+        configuration = _SETTINGS + lines
+        write_atomically(self.home / "redis.conf", configuration)  # to be looked at
         write_atomically(self.home / "socket", f"{path}\n")
         try:
+            # By its content: the name of a file is a pattern to Redis, and the folder's may hold what means something.
             result = subprocess.run(
-                [str(program), "redis.conf"],
+                [str(program), "-"],
                 cwd=self.home,
-                stdin=subprocess.DEVNULL,
+                input=configuration,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -127,9 +129,11 @@ class EmbeddedRedis:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise LocalServiceError(f"The embedded Redis server {program} could not be run: {error}.") from error
         if result.returncode != 0:
+            words = f"{result.stdout.strip()}\n{processes.tail(self.log_path)}"
+            limit = limits.named_in(words)
             raise LocalServiceError(
-                f"The embedded Redis of {self._state} did not start (exit {result.returncode}): "
-                f"{result.stdout.strip()[-1000:]}"
+                f"The embedded Redis of {self._state} did not start: "
+                + (f"{limit}." if limit is not None else f"exit {result.returncode}: {words.strip()[-1000:]}")
             )
 
     def _wait_until_ready(self) -> None:

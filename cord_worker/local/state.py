@@ -7,6 +7,7 @@ checked, not a truth: a process in it counts only while that very process lives.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -89,6 +90,7 @@ class StateDir:
             LocalServiceError: it cannot be made, belongs to another user, or is an unrelated folder open to others.
         """
         folder = Path(path or os.environ.get("CORD_STATE_DIR") or ".cord").expanduser().absolute()
+        _check_name(folder)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder = folder.resolve()
@@ -97,9 +99,7 @@ class StateDir:
             if not (folder / ".gitignore").exists():
                 (folder / ".gitignore").write_text("*\n", encoding="ascii")
         except OSError as error:
-            raise LocalServiceError(
-                f"The state folder {folder} cannot be used: {error.strerror}. Set CORD_STATE_DIR to a folder of yours."
-            ) from error
+            raise LocalServiceError(_unusable(folder, error)) from error
         # A singleton is re-entrant within a thread; the lock itself keeps threads and processes apart.
         return cls(folder, FileLock(str(folder / _LOCK), mode=0o600, is_singleton=True))
 
@@ -150,6 +150,49 @@ class StateDir:
             return services
 
 
+def check_usable(path: Path) -> None:
+    """Raises LocalServiceError where `StateDir.open` would, as far as that shows without making the folder."""
+    folder = path.expanduser().absolute()
+    _check_name(folder)
+    try:
+        if folder.is_dir():
+            folder = folder.resolve()
+            _check_owner(folder, folder.stat())
+        elif os.path.lexists(folder):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        while not folder.exists():
+            folder = folder.parent
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0")
+    except OSError as error:
+        raise LocalServiceError(_unusable(path, error)) from error
+
+
+def _check_name(folder: Path) -> None:
+    """Its path is written into the servers' settings, of which each is a line of text."""
+    try:
+        printable = str(folder).encode("utf-8").decode().isprintable()
+    except UnicodeEncodeError:
+        printable = False
+    if not printable:
+        raise LocalServiceError(
+            f"The state folder {str(folder)!r} cannot be used: its path holds a line break, another control character "
+            "or bytes that are no UTF-8. Set CORD_STATE_DIR to another one."
+        )
+
+
+def _unusable(folder: Path, error: OSError) -> str:
+    why = error.strerror or type(error).__name__
+    if error.errno == errno.EEXIST:
+        # What is there is no folder: a file, a link to nowhere, a link to itself.
+        why = "it is a link that leads nowhere" if folder.is_symlink() else "it is a file"
+    elif error.errno == errno.ENOTDIR:
+        why = "a part of its path is a file"
+    elif error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        why = f"its disk is full ({why})"
+    return f"The state folder {folder} cannot be used: {why}. Set CORD_STATE_DIR to another folder, one of yours."
+
+
 def write_atomically(path: Path, text: str, uid: int | None = None) -> None:
     """Write a 0600 file whole or not at all, replacing whatever has its name; `uid` gives it another owner."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -166,11 +209,7 @@ def write_atomically(path: Path, text: str, uid: int | None = None) -> None:
 
 def _make_private(folder: Path) -> None:
     facts = folder.stat()
-    if facts.st_uid != os.geteuid():
-        raise LocalServiceError(
-            f"The state folder {folder} belongs to user {facts.st_uid}, not to you (user {os.geteuid()}). Run as that "
-            "user, or set CORD_STATE_DIR to a folder of your own."
-        )
+    _check_owner(folder, facts)
     if not stat.S_IMODE(facts.st_mode) & 0o077:
         return
     names = {entry.name for entry in folder.iterdir()}
@@ -180,6 +219,14 @@ def _make_private(folder: Path) -> None:
             "CORD_STATE_DIR to a folder that does not exist yet."
         )
     folder.chmod(0o700)
+
+
+def _check_owner(folder: Path, facts: os.stat_result) -> None:
+    if facts.st_uid != os.geteuid():
+        raise LocalServiceError(
+            f"The state folder {folder} belongs to user {facts.st_uid}, not to you (user {os.geteuid()}). Run as that "
+            "user, or set CORD_STATE_DIR to a folder of your own."
+        )
 
 
 def _parse(data: dict[str, Any]) -> Services:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from cord_worker.config import RunConfig, Settings
 from cord_worker.errors import LocalServiceError
@@ -14,7 +17,7 @@ from cord_worker.local.daemon import DaemonSpec, start_daemon, start_stopped, st
 from cord_worker.local.services import Endpoints, LocalServices
 from cord_worker.local.state import StateDir, Worker, write_atomically
 from cord_worker.local.supervisor import State
-from cord_worker.operations.fleet import check_locations, fleet_models, preloaded_modules, process_specs
+from cord_worker.operations.fleet import check_limits, check_locations, fleet_models, preloaded_modules, process_specs
 from cord_worker.operations.services import services_for
 from cord_worker.progress import named_conditions, shown
 from cord_worker.store.database import Database
@@ -23,6 +26,7 @@ from cord_worker.store.status import live_workers, worker_conditions
 
 _RECORD = "up.json"
 _LOOK_SECONDS = 0.3
+_ALONE_SECONDS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,17 @@ def find_background(settings: Settings) -> Background | None:
 def bring_up(config: RunConfig, config_path: Path, settings: Settings) -> tuple[Background, bool]:
     """Starts services and workers in the background; returns them and whether they were started just now.
 
-    Where they run already, those that stopped (`cordctl drain`) or were given up are started again.
+    Where they run already, those that stopped (`cordctl drain`) or were given up are started again. Another `up` or
+    `down` of this state folder is waited for.
 
-    Raises LocalServiceError where others run for this state folder or something could not be started.
+    Raises LocalServiceError where others run for this state folder or something could not be started, MachineLimit
+    where the machine allows too little.
     """
+    with _alone(StateDir.open(settings.state_dir)):
+        return _bring_up(config, config_path, settings)
+
+
+def _bring_up(config: RunConfig, config_path: Path, settings: Settings) -> tuple[Background, bool]:
     running = find_background(settings)
     if running is not None:
         if running.serves(config):
@@ -73,6 +84,7 @@ def bring_up(config: RunConfig, config_path: Path, settings: Settings) -> tuple[
             "(--state-dir)."
         )
     check_locations(config)
+    check_limits(config, settings)
     with services_for(settings) as services:
         upgrade(services.endpoints.database_url)
         specs = process_specs(config, config_path, settings, services.endpoints, services.state.path)
@@ -144,6 +156,11 @@ def bring_down(settings: Settings) -> bool:
     """Stops what `up` started; False where nothing ran."""
     if not settings.state_dir.is_dir():
         return False
+    with _alone(StateDir.open(settings.state_dir)):
+        return _bring_down(settings)
+
+
+def _bring_down(settings: Settings) -> bool:
     stopped = stop_daemon(settings.state_dir)
     services = LocalServices(settings.state_dir)
     if services.are_running() and not services.state.read().living_owners():
@@ -151,3 +168,23 @@ def bring_down(settings: Settings) -> bool:
         services.stop()
         stopped = True
     return stopped
+
+
+@contextmanager
+def _alone(state: StateDir) -> Iterator[None]:
+    """Lets one `up` or `down` of a state folder begin when the one before has ended, or was killed.
+
+    The folder's own lock is no use here: the daemon that `up` waits for takes it.
+    """
+    lock = FileLock(str(state.path / "up.lock"), mode=0o600)
+    try:
+        lock.acquire(timeout=_ALONE_SECONDS)
+    except Timeout as error:
+        raise LocalServiceError(
+            f"Another cordctl up or down has been at work on {state.path} for {_ALONE_SECONDS} s. Wait for it or end "
+            "it, then try again."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

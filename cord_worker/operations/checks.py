@@ -9,6 +9,7 @@ import platform
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 
 from cord_worker import endpoints
 from cord_worker.config import BUNDLED_PREFIX, ModelConfig, OpenAiOptions, RunConfig, Settings
-from cord_worker.errors import ConfigError, CordError, DatabaseRefused
+from cord_worker.errors import ConfigError, CordError, DatabaseRefused, LocalServiceError
 
 _PACKAGES = ("torch", "transformers", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "alembic", "pint")
 _ENGINE_PACKAGES = {
@@ -26,6 +27,9 @@ _ENGINE_PACKAGES = {
     "openai": ("openai", "pip install 'cord-worker[openai]'"),
 }
 _LEAST_FREE_BYTES = 2 * 2**30
+_LEAST_SHARED_MEMORY = 16 * 2**20
+_LEAST_MEMORY_OF_A_PROCESS = 256 * 2**20
+"""Beside a model's weights."""
 _TIMEOUT_SECONDS = 5.0
 
 
@@ -56,6 +60,7 @@ def run_checks(settings: Settings, config_path: Path | None) -> list[Finding]:
     config, config_findings = _configuration(config_path)
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _python,
+        lambda: _limits(config, settings),  # before what takes much memory itself
         lambda: _binaries(settings),
         lambda: _database(settings),
         lambda: _broker(settings),
@@ -63,9 +68,22 @@ def run_checks(settings: Settings, config_path: Path | None) -> list[Finding]:
         lambda: _models(config),
         lambda: _contexts(config),
         lambda: _devices(config),
+        lambda: _shared_memory(settings),
+        _temporary_folder,
         lambda: _disk(settings),
     )
-    return [finding for check in checks for finding in check()]
+    return [finding for check in checks for finding in _whatever_happens(check)]
+
+
+def _whatever_happens(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """The findings of a check; where the machine lacks what looking takes, that is one."""
+    try:
+        yield from check()
+    except Exception as error:  # noqa: BLE001 - the other checks may say why
+        from cord_worker.local.limits import explained
+
+        said = explained(error) or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        yield Finding(Level.FAIL, "doctor", f"a check could not be made: {said}", "see the other findings")
 
 
 def _python() -> Iterator[Finding]:
@@ -216,13 +234,21 @@ def _contexts(config: RunConfig | None) -> Iterator[Finding]:
 
 
 def _devices(config: RunConfig | None) -> Iterator[Finding]:
+    from cord_worker.local import limits
+
     cores = os.cpu_count() or 1
+    if any(shortage.limit == "memory" for shortage in limits.shortages([limits.WORKER])):
+        yield Finding(Level.WARN, "devices", "not looked at: torch gets too little memory", "see the other findings")
+        return
     try:
         import torch
 
         gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    except (ImportError, RuntimeError, OSError) as error:
-        yield Finding(Level.FAIL, "devices", f"torch cannot look: {error}", "reinstall torch for this machine")
+    except (ImportError, RuntimeError, OSError, MemoryError) as error:
+        limit = limits.explained(error) or limits.named_in(str(error))
+        said = limit or " ".join(str(error).split())[:300]
+        advice = "see the other findings" if limit else "reinstall torch for this machine"
+        yield Finding(Level.FAIL, "devices", f"torch cannot look: {said}", advice)
         return
     yield Finding(Level.OK, "devices", f"{cores} CPU cores, GPUs: {', '.join(gpus) or 'none'}")
     for name, model in config.models.items() if config else ():
@@ -239,7 +265,68 @@ def _devices(config: RunConfig | None) -> Iterator[Finding]:
             yield Finding(Level.WARN, f"model {name}", f"{model.dtype} on a CPU is slow and coarse", "use float32")
 
 
+def _limits(config: RunConfig | None, settings: Settings) -> Iterator[Finding]:
+    """Whether processes may be as many and as large as `run` and `up` make them, or as a worker is."""
+    from cord_worker.local import limits
+    from cord_worker.operations.fleet import needs
+
+    embedded = settings.database_url is None or settings.broker_url is None
+    wanted = [limits.COMMAND, limits.COORDINATOR, limits.WORKER] if config is None else needs(config, embedded=embedded)
+    found = limits.shortages(wanted)
+    for shortage in found:
+        yield Finding(Level.FAIL, shortage.limit, shortage.found, shortage.advice)
+    if not found:
+        allowed = "open files, addresses, processes and sizes of files suffice"
+        yield Finding(Level.OK, "limits", f"{allowed} for {'this configuration' if config else 'a coordinator'}")
+    memory = limits.container_memory()
+    if memory is not None:
+        needed = _LEAST_MEMORY_OF_A_PROCESS * len(wanted)
+        yield Finding(
+            Level.OK if memory >= needed else Level.WARN,
+            "memory",
+            f"this container may use {memory / 2**30:.1f} GiB",
+            "" if memory >= needed else f"{needed / 2**30:.1f} GiB and the weights are needed: give it more",
+        )
+
+
+def _shared_memory(settings: Settings) -> Iterator[Finding]:
+    from cord_worker.local import limits
+
+    if not limits.SHARED_MEMORY.is_dir():
+        return
+    free = limits.free_shared_memory()
+    if free is None or free < _LEAST_SHARED_MEMORY:
+        there = "cannot be written" if free is None else f"has {free / 2**20:.1f} MiB free"
+        embedded = settings.database_url is None
+        yield Finding(
+            Level.FAIL if embedded and (free is None or not free) else Level.WARN,
+            str(limits.SHARED_MEMORY),
+            f"{limits.SHARED_MEMORY} {there}: checking answers, PostgreSQL, torch and vLLM need some",
+            limits.ENLARGE,
+        )
+
+
+def _temporary_folder() -> Iterator[Finding]:
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(b"\0")
+    except OSError as error:
+        yield Finding(
+            Level.FAIL,
+            "temporary files",
+            f"none can be made: {error.strerror or error}",
+            "set TMPDIR to a folder that can be written",
+        )
+
+
 def _disk(settings: Settings) -> Iterator[Finding]:
+    from cord_worker.local.state import check_usable
+
+    try:
+        check_usable(settings.state_dir)
+    except LocalServiceError as error:
+        yield Finding(Level.FAIL, "state folder", str(error), "set CORD_STATE_DIR to another folder")
+        return
     folder = settings.state_dir.expanduser().absolute()
     while not folder.exists():
         folder = folder.parent
@@ -251,5 +338,3 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         f"{free / 2**30:.1f} GiB free for {settings.state_dir}",
         "" if enough else "about 1.7 KB a candidate are needed: free some, or set CORD_STATE_DIR to another disk",
     )
-    if not os.access(folder, os.W_OK):
-        yield Finding(Level.FAIL, "disk", f"{folder} is not yours to write in", "set CORD_STATE_DIR to another folder")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from cord_worker.config import ModelConfig, RunConfig, Settings
 from cord_worker.errors import ConfigError
-from cord_worker.local import processes
+from cord_worker.local import limits, processes
+from cord_worker.local.limits import Need
 from cord_worker.local.services import Endpoints
 from cord_worker.local.supervisor import ProcessSpec
 from cord_worker.store.runs import RunRow
@@ -80,6 +81,24 @@ def check_locations(config: RunConfig) -> None:
         location = model.location()
         if Path(location).is_absolute() and not Path(location).is_dir():
             raise ConfigError(f"model {name!r}: there is no folder {location}. Correct its `path` in cord.toml.")
+
+
+def need_of(model: ModelConfig) -> Need:
+    """What a worker of this model needs of the machine, beside the weights."""
+    return limits.TORCH_WORKER if model.engine in {"transformers", "vllm"} else limits.WORKER
+
+
+def needs(config: RunConfig, *, embedded: bool) -> list[Need]:
+    """What `run` and `up` need of the machine: themselves, embedded servers, a coordinator and the workers."""
+    servers = [limits.POSTGRES] if embedded else []
+    workers = [need_of(model) for model in config.served_models.values() for _ in range(model.workers)]
+    return [limits.COMMAND, *servers, limits.COORDINATOR, *workers]
+
+
+def check_limits(config: RunConfig, settings: Settings) -> None:
+    """Raises MachineLimit where the machine allows too little for all that `run` and `up` start."""
+    embedded = settings.database_url is None or settings.broker_url is None
+    limits.check("this command", needs(config, embedded=embedded))
 
 
 def _threads(model: ModelConfig) -> dict[str, str]:

@@ -23,7 +23,7 @@ from cord_worker.local.supervisor import EventKind, Supervisor
 from cord_worker.operations.background import check_background, find_background
 from cord_worker.operations.database import open_database
 from cord_worker.operations.enqueuing import DatasetSource, Enqueued, enqueue_dataset
-from cord_worker.operations.fleet import check_locations, fleet_models, process_specs
+from cord_worker.operations.fleet import check_limits, check_locations, fleet_models, process_specs
 from cord_worker.operations.services import Services, services_for
 from cord_worker.operations.watching import RunWatch, watch_run
 from cord_worker.progress import ProgressView, Snapshot
@@ -97,6 +97,8 @@ def work_through(
     task.source.check()
     check_locations(task.config)
     settings = task.settings
+    if find_background(settings) is None:
+        check_limits(task.config, settings)
     view.say(_preparing(settings))
     with services_for(settings) as services, beside_others(services.state, view.say):
         upgrade(services.endpoints.database_url)

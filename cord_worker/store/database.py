@@ -15,6 +15,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 from cord_worker.errors import DatabaseRefused, StoreError
+from cord_worker.local.limits import explained, is_passing
 from cord_worker.service_urls import ESCAPES
 from cord_worker.store.sessions import CONNECT_ARGUMENTS, Pooling, SessionSettings, is_pooled, pooling_of
 from cord_worker.store.unreachable import (
@@ -127,6 +128,15 @@ class Database:
                     what = "was interrupted" if self._was_reached else "does not answer yet"
                     logger.warning("the database %s, trying again: %s", what, brief(error))
                     is_told = True
+            except (OSError, MemoryError, RuntimeError) as error:
+                # File handles or memory have run out, of which a connection takes some; that passes like an outage.
+                if not is_passing(error):
+                    raise
+                if time.monotonic() > deadline:
+                    raise StoreError(f"the database cannot be used: {explained(error)}") from error
+                if not is_told:
+                    logger.warning("the database cannot be used, trying again: %s", explained(error))
+                is_told = True
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 

@@ -186,6 +186,12 @@ def enqueue(
     added = connection.execute(_INSERT, {"run_id": run_id, "offset": offset}).rowcount
     if added >= _MANY:
         connection.execute(_ANALYZE_PROBLEMS)
+    if not created:
+        # Same fingerprint: only what does not decide the result (max_active, batch sizes, ...) may differ. Last of
+        # all, because it locks the run's row: `pause` must not wait until a long dataset is read.
+        connection.execute(
+            _UPDATE_CONFIG, {"run_id": run_id, "config": config.model_dump_json(), "priority": config.run.priority}
+        )
     return EnqueueReport(run_id, name, created, added, already, rejected)
 
 
@@ -217,11 +223,6 @@ def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tupl
             )
         if existing.state == RunState.CANCELLED:
             raise RunConflict(f"run {name!r} was cancelled and takes no more problems. Choose another name with --run.")
-        # Same fingerprint: only what does not decide the result (max_active, batch sizes, ...) may differ.
-        connection.execute(
-            _UPDATE_CONFIG,
-            {"run_id": existing.id, "config": config.model_dump_json(), "priority": config.run.priority},
-        )
         return existing.id, False
     run_id = connection.execute(
         _INSERT_RUN,

@@ -3,7 +3,7 @@
 A new topic is a new file here and one line below.
 """
 
-from chaos.kinds import broker, broker_states, checks, clocks, database, decisions, managed, processes
+from chaos.kinds import broker, broker_states, checks, clocks, database, decisions, machine, managed, processes
 from chaos.kinds.storm import KINDS, SLOW, Storm, available
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "clocks",
     "database",
     "decisions",
+    "machine",
     "managed",
     "processes",
 ]

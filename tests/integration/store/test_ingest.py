@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime
 
 import pytest
@@ -15,7 +15,7 @@ from cord_worker.dataset.records import Json
 from cord_worker.errors import DatasetError, RunConflict
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import EnqueueReport, enqueue
-from cord_worker.store.lifecycle import cancel_run
+from cord_worker.store.lifecycle import cancel_run, pause_run
 
 
 def config(**search: int) -> RunConfig:
@@ -195,3 +195,20 @@ def test_teachers_and_models_are_stored_once_each(database: Database) -> None:
         return models, [tuple(row) for row in teachers]
 
     assert database.run(rows) == (["one", "two"], [("first", 0, "one"), ("second", 1, "two")])
+
+
+def test_pausing_a_run_does_not_wait_until_what_is_enqueued_into_it_is_read(database: Database) -> None:
+    put(database, [record("first")])
+
+    def pause(connection: sa.Connection) -> bool:
+        connection.execute(sa.text("SET LOCAL lock_timeout = '2s'"))
+        return pause_run(connection, "run")
+
+    def records() -> Iterator[ProblemRecord]:
+        yield record("second")
+        assert database.run(pause)
+        yield record("third")
+
+    with database.transaction() as connection:
+        enqueue(connection, "run", config(), records())
+    assert stored(database) == ["first", "second", "third"]

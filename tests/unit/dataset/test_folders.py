@@ -134,3 +134,21 @@ def test_what_skipping_wrote_is_no_data(tmp_path: Path) -> None:
     put(tmp_path, "train.jsonl")
     put(tmp_path, "train.jsonl.rejects.jsonl")
     assert questions(tmp_path) == ["train.jsonl"]
+
+
+def test_a_folder_that_holds_more_than_a_dataset_is_refused_before_it_is_walked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cord_worker.dataset.folders._MOST_ENTRIES", 3)
+    for number in range(5):
+        put(tmp_path, f"{number}.jsonl")
+    with pytest.raises(DatasetError, match=r"more than 3 files.*Name the folder of the dataset itself"):
+        questions(tmp_path)
+
+
+def test_folders_within_folders_are_no_dataset_for_ever(tmp_path: Path) -> None:
+    put(tmp_path, "/".join(["a"] * 8) + "/train.jsonl", "deep")
+    assert questions(tmp_path) == ["deep"]
+    put(tmp_path, "/".join(["a"] * 9) + "/train.jsonl", "deeper")
+    with pytest.raises(DatasetError, match="folders more than 8 deep"):
+        questions(tmp_path)

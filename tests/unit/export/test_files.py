@@ -64,3 +64,22 @@ def test_a_folder_that_only_seems_writable_is_named_before_anything_costs_time()
         pytest.skip("needs /proc")
     with pytest.raises(ExportError, match="cannot be written"):
         check_writable("/proc/out.jsonl")
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_another_one_writes_is_not(tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    with replaced_file(str(target)) as other:
+        other.write(b"other")
+        (tmp_path / ".out.jsonl.999999999.abcdefgh.part").write_bytes(b"half")
+        with replaced_file(str(target)) as file:
+            file.write(b"new")
+        assert target.read_bytes() == b"new"
+    assert target.read_bytes() == b"other"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_a_long_name_can_be_written(tmp_path: Path) -> None:
+    target = tmp_path / ("x" * 250)
+    with replaced_file(str(target)) as file:
+        file.write(b"new")
+    assert target.read_bytes() == b"new"

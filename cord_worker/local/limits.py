@@ -1,0 +1,280 @@
+"""What this machine allows a process, what ours need of it, and which limit an error speaks of.
+
+A limit that is too low is refused before anything starts, in one line that names it; one that is met later is named
+in the error's line. Limits are inherited: what `cordctl run` and `up` may use is what their servers and workers get.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import resource
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from cord_worker.errors import MachineLimit
+
+MIB = 2**20
+_WANTED_HANDLES = 4096
+_INFINITE = float("inf")
+_CGROUP = Path("/sys/fs/cgroup")
+SHARED_MEMORY = Path("/dev/shm")
+ENLARGE = "free some of it, or enlarge it (mount -o remount,size=1g /dev/shm; docker run --shm-size=1g)"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one kind of process needs: open files, bytes of address space, processes and threads, bytes of a file."""
+
+    handles: int
+    memory: int
+    tasks: int
+    file_size: int = 0
+
+
+COMMAND = Need(handles=32, memory=256 * MIB, tasks=4)
+POSTGRES = Need(handles=64, memory=384 * MIB, tasks=24, file_size=1024 * MIB)
+"""Its files grow to 1 GiB each; it refuses to start with fewer than 58 handles of its own."""
+COORDINATOR = Need(handles=64, memory=1024 * MIB, tasks=48)
+"""With its processes that compare answers."""
+WORKER = Need(handles=64, memory=1024 * MIB, tasks=32)
+TORCH_WORKER = Need(handles=64, memory=3072 * MIB, tasks=48)
+"""Its model's weights come on top."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """A limit that is too low: `found` says which and how low, `advice` what to do."""
+
+    limit: str
+    found: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.found}: {self.advice}"
+
+
+def shortages(needs: Sequence[Need]) -> list[Shortage]:
+    """Which limits are too low for all of `needs` at once; where none is, an empty list."""
+    found = []
+    handles = max(need.handles for need in needs)
+    if (allowed := _soft("NOFILE")) < handles:
+        found.append(
+            Shortage(
+                "file handles",
+                f"a process may open {allowed:.0f} files, and {handles} are needed",
+                f"raise the limit (ulimit -n {_WANTED_HANDLES})",
+            )
+        )
+    memory = max(need.memory for need in needs)
+    if (allowed := _soft("AS")) < memory:
+        found.append(
+            Shortage(
+                "memory",
+                f"a process may use {_size(allowed)} of addresses, and {_size(memory)} are needed",
+                "raise the limit (ulimit -v unlimited)",
+            )
+        )
+    file_size = max(need.file_size for need in needs)
+    if (allowed := _soft("FSIZE")) < file_size:
+        found.append(
+            Shortage(
+                "file size",
+                f"a file may grow to {_size(allowed)}, and PostgreSQL's grow to {_size(file_size)}",
+                "raise the limit (ulimit -f unlimited)",
+            )
+        )
+    tasks = sum(need.tasks for need in needs)
+    if (free := _free_tasks()) < tasks:
+        found.append(
+            Shortage(
+                "processes",
+                f"{max(0, free):.0f} more processes and threads may be started, and {tasks} are needed",
+                "raise the limit (ulimit -u, or pids.max of the container) or end others",
+            )
+        )
+    return found
+
+
+def check(who: str, needs: Sequence[Need]) -> None:
+    """Raises MachineLimit where `who` could not work with these limits."""
+    found = shortages(needs)
+    if found:
+        raise MachineLimit(f"{who} cannot work with the limits of this machine: {'; '.join(map(str, found))}.")
+
+
+def raise_file_handles() -> None:
+    """Raises this process's limit of open files as far as it may; macOS begins with 256, some systems with less."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = _WANTED_HANDLES if hard == unlimited else min(hard, _WANTED_HANDLES)
+    if soft != unlimited and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            return
+
+
+def free_shared_memory() -> int | None:
+    """Bytes that are free in /dev/shm; None where nothing can be written there."""
+    try:
+        with tempfile.TemporaryFile(dir=SHARED_MEMORY) as file:
+            file.write(b"\0")
+        return shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:
+        return None
+
+
+def container_memory() -> int | None:
+    """Bytes of memory that this container may use, None where it is not limited."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        allowed = _number(_CGROUP / name)
+        if allowed is not None and allowed < psutil.virtual_memory().total:
+            return allowed
+    return None
+
+
+def explained(error: BaseException) -> str | None:
+    """What limit of the machine the error speaks of, and what to do; None where it speaks of none."""
+    for one in _chain(error):
+        if isinstance(one, MemoryError):
+            return _of_memory()
+        if isinstance(one, RuntimeError) and _NO_THREAD in str(one):
+            return "no further thread can be started: " + _MORE_TASKS
+        if isinstance(one, ImportError) and "failed to map segment" in str(one):
+            return _of_memory()
+        advice = _ADVICE.get(one.errno or 0) if isinstance(one, OSError) else None
+        if isinstance(one, OSError) and advice is not None:
+            where = f"{one.filename}: " if one.filename is not None else ""
+            return f"{where}{one.strerror or type(one).__name__}: {advice}"
+    return None
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the error is a want of file handles, memory or threads: it passes when others give some back."""
+    return any(
+        isinstance(one, MemoryError)
+        or (isinstance(one, OSError) and one.errno in _PASSING)
+        or (isinstance(one, RuntimeError) and _NO_THREAD in str(one))
+        for one in _chain(error)
+    )
+
+
+def tell(logger: logging.Logger, error: BaseException, text: str) -> None:
+    """Logs that `text` happened: in one line where a limit of the machine is why, else with the traceback."""
+    limit = explained(error)
+    if limit is None:
+        logger.error(text, exc_info=error)
+    else:
+        logger.warning("%s: %s", text, limit)
+
+
+def named_in(text: str) -> str | None:
+    """What limit of the machine a server's last words speak of, and what to do; None where they speak of none."""
+    for pattern, sentence in _IN_WORDS:
+        if pattern.search(text):
+            return sentence
+    return None
+
+
+_NO_THREAD = "can't start new thread"
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_MORE_TASKS = "end other processes, or raise the limit (ulimit -u; pids.max of a container; ulimit -v for memory)"
+_FREE_SPACE = "free some space, or name another place"
+_ADVICE = {
+    errno.ENOSPC: _FREE_SPACE,
+    errno.EDQUOT: "your quota of this disk is used up: " + _FREE_SPACE,
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f unlimited)",
+    errno.EMFILE: f"raise the limit of open files (ulimit -n {_WANTED_HANDLES})",
+    errno.ENFILE: "all open files of this machine are in use: end other programs, or raise fs.file-max",
+    errno.ENOMEM: "free some memory, or raise the limit (ulimit -v unlimited)",
+    errno.EAGAIN: _MORE_TASKS,
+    errno.EROFS: "name a place that can be written",
+    errno.ENAMETOOLONG: "name a shorter one",
+}
+_IN_WORDS = (
+    (
+        re.compile(r"shared memory segment .*No space left on device"),
+        f"/dev/shm is full: {ENLARGE}",
+    ),
+    (
+        re.compile(r"No space left on device"),
+        "its disk is full: free some, or set CORD_STATE_DIR to another one",
+    ),
+    (re.compile(r"[Dd]isk quota exceeded"), "its quota of the disk is used up: free some space, or set CORD_STATE_DIR"),
+    (re.compile(r"File too large"), "its files may not grow: raise the limit of a file's size (ulimit -f unlimited)"),
+    (
+        re.compile(r"insufficient file descriptors|Too many open files|number of file descriptors"),
+        f"it may open too few files: raise the limit (ulimit -n {_WANTED_HANDLES})",
+    ),
+    (
+        re.compile(r"Read-only file system"),
+        "its folder is read-only: set CORD_STATE_DIR to another one",
+    ),
+    (
+        re.compile(r"[Cc]annot allocate memory|out of memory|failed to map segment"),
+        "it gets no memory: free some, or raise the limit (ulimit -v unlimited)",
+    ),
+    (
+        re.compile(r"could not fork|Resource temporarily unavailable|can't start new thread"),
+        f"no process can be started: {_MORE_TASKS}",
+    ),
+)
+
+
+def _of_memory() -> str:
+    allowed = _soft("AS")
+    limit = "" if allowed == _INFINITE else f" (this process may use {_size(allowed)} of addresses, ulimit -v)"
+    return f"no memory is left{limit}: free some, or raise the limit"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _soft(name: str) -> float:
+    soft, _ = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
+    return _INFINITE if soft == resource.RLIM_INFINITY else float(soft)
+
+
+def _free_tasks() -> float:
+    """How many processes and threads may still be started."""
+    free = _INFINITE
+    most, now = _number(_CGROUP / "pids.max"), _number(_CGROUP / "pids.current")
+    if most is not None and now is not None:
+        free = most - now
+    # The kernel does not hold root to its own limit.
+    allowed = _soft("NPROC") if os.geteuid() else _INFINITE
+    return free if allowed == _INFINITE else min(free, allowed - _tasks_of_mine())
+
+
+def _tasks_of_mine() -> int:
+    count, me = 0, os.getuid()
+    for process in psutil.process_iter():
+        try:
+            count += process.num_threads() if process.uids().real == me else 0
+        except psutil.Error:
+            continue
+    return count
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**30:.3g} GiB" if count >= 2**30 else f"{count / MIB:.3g} MiB"

@@ -1,0 +1,119 @@
+"""`cordctl` where the machine allows little, and where it is killed or called twice: one line, and no half things."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cordctl_process import Cordctl
+
+
+def limited(cordctl: Cordctl, limit: int, value: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command, and all that it starts, under a limit."""
+    return subprocess.run(
+        cordctl.command(*arguments),
+        cwd=cordctl.folder,
+        env=cordctl.variables(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(limit, (value, value)),
+    )
+
+
+LIMITS = [
+    (resource.RLIMIT_NOFILE, 32, "file handles"),
+    (resource.RLIMIT_AS, 512 << 20, "memory"),
+    (resource.RLIMIT_FSIZE, 10 << 20, "file size"),
+]
+
+
+@pytest.mark.parametrize(("limit", "value", "subject"), LIMITS)
+def test_doctor_names_the_limit_and_run_refuses_it_in_one_line_before_it_starts_anything(
+    embedded_cordctl: Cordctl, limit: int, value: int, subject: str
+) -> None:
+    looked = limited(embedded_cordctl, limit, value, "doctor")
+    assert looked.returncode == 1
+    assert f"fail  {subject}: " in looked.stdout
+    refused = limited(embedded_cordctl, limit, value, "run", "problems.jsonl", "-o", "out.jsonl")
+    assert refused.returncode == 1
+    errors = [line for line in refused.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert "raise the limit" in errors[0]
+    assert "Traceback" not in looked.stderr + refused.stderr
+    assert not (Path(embedded_cordctl.environment["CORD_STATE_DIR"]) / "postgres").exists()
+
+
+@pytest.mark.parametrize("process", [("worker", "alpha"), ("coordinator",)])
+def test_a_process_under_a_limit_ends_with_the_code_for_never(
+    embedded_cordctl: Cordctl, process: tuple[str, ...]
+) -> None:
+    ended = limited(embedded_cordctl, resource.RLIMIT_NOFILE, 32, *process)
+    assert ended.returncode == 78
+    assert ended.stderr.count("\n") == 1
+    assert "ulimit -n" in ended.stderr
+
+
+def test_a_full_standard_error_is_an_error_like_another(embedded_cordctl: Cordctl) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = embedded_cordctl.command("export", "-o", "out.jsonl")
+        ended = subprocess.run(
+            command, cwd=embedded_cordctl.folder, env=embedded_cordctl.variables(), stderr=full, check=False
+        )
+    assert ended.returncode == 1
+
+
+def test_two_ups_at_once_are_one_and_a_killed_one_is_in_nobodys_way(embedded_cordctl: Cordctl) -> None:
+    state = Path(embedded_cordctl.environment["CORD_STATE_DIR"])
+    killed = embedded_cordctl.start("up", "--no-wait")
+    wait_for(lambda: (state / "postgres" / "data.new").exists() or (state / "postgres" / "data").exists())
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    both = [embedded_cordctl.start("up", "--no-wait", "--json") for _ in range(2)]
+    said = [one.communicate(timeout=120) for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    pids = {
+        line.partition("(pid ")[2].partition(")")[0]
+        for _, errors in said
+        for line in errors.splitlines()
+        if "(pid" in line
+    }
+    assert len(pids) == 1
+    down = embedded_cordctl.start("down")
+    up = embedded_cordctl.start("up", "--no-wait")
+    assert (down.wait(120), up.wait(120)) == (0, 0)
+    for one in (down, up):
+        one.communicate()
+    # Whichever came second, nothing of both is left when all is stopped.
+    assert embedded_cordctl("down").exit_code == 0
+    wait_for(lambda: not working_in(state))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Returns once the condition holds; fails after so long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def working_in(folder: Path) -> list[str]:
+    """Command lines of processes that work in a folder or name it."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+            if process.pid != os.getpid() and (str(folder) in line or str(folder) in process.cwd()):
+                found.append(line)
+        except psutil.Error:
+            continue
+    return found

@@ -1,0 +1,130 @@
+"""Limits of the machine: which are too low, and which one an error or a server's words speak of."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cord_worker.errors import LocalServiceError
+from cord_worker.local import limits
+from cord_worker.local.state import StateDir, check_usable
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "named"),
+    [
+        ("NOFILE", 32, "a process may open 32 files, and 64 are needed: raise the limit (ulimit -n 4096)"),
+        ("FSIZE", 10 << 20, "a file may grow to 10 MiB, and PostgreSQL's grow to 1 GiB: raise the limit"),
+        ("AS", 512 << 20, "a process may use 512 MiB of addresses, and 1 GiB are needed: raise the limit"),
+    ],
+)
+def test_a_limit_that_is_too_low_is_named_with_what_to_do(limit: str, value: int, named: str) -> None:
+    script = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_{limit}, ({value}, {value}))\n"
+        "from cord_worker.local import limits\n"
+        "print(*limits.shortages([limits.POSTGRES, limits.COORDINATOR]), sep='\\n')\n"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert named in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_low_limit_of_open_files_is_raised_as_far_as_it_may() -> None:
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 300))\n"
+        "from cord_worker.local import limits; limits.raise_file_handles()\n"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert said.strip() == "300"
+
+
+def _within(error: BaseException) -> BaseException:
+    outer = ValueError("outer")
+    outer.__cause__ = error
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "ulimit -n"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x/y"), "/x/y: No space left on device: free some space"),
+        (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "ulimit -f"),
+        (OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)), "ulimit -u"),
+        (MemoryError(), "no memory is left"),
+        (RuntimeError("can't start new thread"), "no further thread can be started"),
+        (_within(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))), "free some memory"),
+    ],
+)
+def test_an_error_is_explained_by_the_limit_that_it_speaks_of(error: BaseException, named: str) -> None:
+    said = limits.explained(error)
+    assert said is not None
+    assert named in said
+    assert "\n" not in said
+
+
+def test_what_no_limit_explains_stays_unexplained() -> None:
+    assert limits.explained(ValueError("x")) is None
+    assert limits.explained(OSError(errno.ENOENT, "no such file")) is None
+    assert limits.named_in("database system is ready") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (
+            'could not resize shared memory segment "/PostgreSQL.1" to 8 bytes: No space left on device',
+            "/dev/shm is full",
+        ),
+        ('could not write to file "pg_wal/x": No space left on device', "disk is full"),
+        ('could not write to file "pg_wal/x": File too large', "ulimit -f"),
+        ("FATAL:  insufficient file descriptors available to start server process", "ulimit -n"),
+        ("could not fork autovacuum launcher process: Resource temporarily unavailable", "no process can be started"),
+    ],
+)
+def test_a_servers_last_words_name_the_limit(words: str, named: str) -> None:
+    assert named in str(limits.named_in(words))
+
+
+def _a_file(folder: Path) -> Path:
+    (folder / "file").write_text("x", encoding="ascii")
+    return folder / "file"
+
+
+def _a_link(folder: Path, target: str) -> Path:
+    (folder / "link").symlink_to(target)
+    return folder / "link"
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (_a_file, "it is a file"),
+        (lambda folder: _a_file(folder) / "below", "a part of its path is a file"),
+        (lambda folder: _a_link(folder, "nowhere/at/all"), "a link that leads nowhere"),
+        (lambda folder: _a_link(folder, "link"), "a link that leads nowhere"),
+        (lambda folder: folder / ("x" * 300), "File name too long"),
+        (lambda folder: folder / "two\nlines", "control character"),
+        (lambda folder: folder / os.fsdecode(b"\xff"), "no UTF-8"),
+    ],
+)
+def test_a_state_folder_that_cannot_be_used_is_refused_with_the_reason(
+    tmp_path: Path, make: Callable[[Path], Path], named: str
+) -> None:
+    folder = make(tmp_path)
+    for look in (StateDir.open, check_usable):
+        with pytest.raises(LocalServiceError, match=named) as refused:
+            look(folder)
+        assert "CORD_STATE_DIR" in str(refused.value)
+
+
+def test_looking_at_a_state_folder_makes_nothing(tmp_path: Path) -> None:
+    check_usable(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
