@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from cord_worker.search.decision import Expand, Fail, Finish, Retry
 from cord_worker.search.types import Beam, Candidate, Expansion, InvalidReason, Trajectory
 from cord_worker.search.types import Finish as FinishKind
+from cord_worker.store import digests
 from cord_worker.store.models import ProblemState
 from cord_worker.store.verdicts import METHOD, REFERENCE, WITH_JUDGE
 
@@ -208,11 +209,13 @@ _MARK_WINNING_PATH = sa.text(
     """
 )
 
+_TAKEN_DIGEST = digests.ANSWER.sql({"answer_text": "c.answer_part", "answer_finish_reason": "'eos'"})
+
 _TAKE_ANSWERS = sa.text(
-    """
+    f"""
     UPDATE trajectories j
-    SET answer_state = 'written', answer_text = c.answer_part, answer_finish_reason = 'eos', answered_at = now(),
-        touched_at = now()
+    SET answer_state = 'written', answer_text = c.answer_part, answer_finish_reason = 'eos',
+        answer_digest = {_TAKEN_DIGEST}, answered_at = now(), touched_at = now()
     FROM candidates c
     WHERE j.problem_id = :problem_id AND j.answer_state = 'pending'
       AND c.id = j.candidate_id AND c.answer_part IS NOT NULL
@@ -251,10 +254,12 @@ _READ_ANSWERS = sa.text(
 
 _LOCK_VERIFYING = sa.text("SELECT id FROM problems WHERE id = :problem_id AND state = 'verifying' FOR NO KEY UPDATE")
 
+_VERDICT_DIGEST = digests.VERDICT.sql({"correct": "r.correct", "verification": "r.verification"})
+
 _WRITE_VERDICTS = sa.text(
-    """
+    f"""
     UPDATE trajectories j
-    SET correct = r.correct, verification = r.verification, touched_at = now(),
+    SET correct = r.correct, verification = r.verification, verdict_digest = {_VERDICT_DIGEST}, touched_at = now(),
         answer_state = CASE WHEN r.for_judge THEN 'unjudged' ELSE j.answer_state END
     FROM unnest(
         CAST(:ids AS bigint[]), CAST(:correct AS boolean[]), CAST(:verification AS jsonb[]),
