@@ -15,6 +15,7 @@ from cord_worker.config import RunConfig, fingerprint_of
 from cord_worker.coordination.context import RunContext
 from cord_worker.engines.protocol import FinishReason
 from cord_worker.errors import ConfigError
+from cord_worker.search.greedy import root_lineage
 from cord_worker.search.integration import INTEGRATOR
 from cord_worker.search.seeds import candidate_seed, lineage
 from cord_worker.search.types import InvalidReason
@@ -77,7 +78,12 @@ def wrong_candidates(context: RunContext, candidates: Iterable[ProposedCandidate
 def _wrong_names(context: RunContext, one: ProposedCandidate, parent: ProposedCandidate | None) -> Iterator[str]:
     is_integrator = one.role == TeacherRole.INTEGRATOR
     name = INTEGRATOR if is_integrator else one.name
-    before = "" if is_integrator or parent is None else parent.lineage
+    if is_integrator:
+        before = ""
+    elif parent is not None:
+        before = parent.lineage
+    else:
+        before = root_lineage(one.parent_rank) if context.search.pipeline == "greedy" else ""
     expected = lineage(before, one.step, one.round, name, one.sample)
     if one.lineage != expected:
         yield is_not(name_of(one), "lineage", one.lineage, expected)

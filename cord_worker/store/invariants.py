@@ -170,8 +170,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         "barrier",
         "a problem that is searched waits for exactly the candidates of its step that are not final, and have no text",
         """
-        SELECT p.id, format('waits for %s and %s, not final are %s, without a text %s', p.outstanding, p.unproposed,
-                            counted.unfinished, counted.unproposed)
+        SELECT p.id, format('its row: outstanding or unproposed: %s and %s, not final are %s, without a text %s',
+                            p.outstanding, p.unproposed, counted.unfinished, counted.unproposed)
         FROM scope p JOIN LATERAL (
             SELECT count(*) AS unfinished, count(*) FILTER (WHERE c.state IN ('pending', 'proposing')) AS unproposed
             FROM candidates c WHERE c.problem_id = p.id AND c.state NOT IN ('scored', 'unscored', 'invalid')
@@ -194,7 +194,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         "winners",
         "a problem whose search ended has one winner (none where all are samples), others have none",
         """
-        SELECT p.id, format('%s, %s winners', p.state, counted.winners)
+        SELECT p.id, format('its row: state: %s, with %s winners', p.state, counted.winners)
         FROM scope p JOIN LATERAL (
             SELECT count(*) FILTER (WHERE t.winner) AS winners FROM trajectories t WHERE t.problem_id = p.id
         ) counted ON true
@@ -312,18 +312,27 @@ INVARIANTS: tuple[Invariant, ...] = (
         "ends",
         "final problems have an end, failed ones a reason, the others neither",
         """
-        SELECT p.id, format('%s, finished at %s, reason %s', p.state, p.finished_at, p.failure_reason)
+        SELECT p.id, format('its row: state, finished_at or failure_reason: %s, %s, %s', p.state,
+                            coalesce(CAST(p.finished_at AS text), 'none'), coalesce(p.failure_reason, 'none'))
         FROM scope p
         WHERE (p.state IN ('done', 'failed', 'cancelled')) <> (p.finished_at IS NOT NULL)
            OR (p.state = 'failed') <> (p.failure_reason IS NOT NULL)
            OR (p.state = 'queued' AND p.step > 0)
+        UNION ALL
+        SELECT p.id, 'its row: state: failed, though all of its final answers have their verdicts' FROM scope p
+        WHERE p.state = 'failed' AND EXISTS (
+            SELECT 1 FROM trajectories t WHERE t.problem_id = p.id AND t.answer_state <> 'none'
+        ) AND NOT EXISTS (
+            SELECT 1 FROM trajectories t WHERE t.problem_id = p.id AND t.answer_state <> 'none' AND (
+                t.answer_state NOT IN ('written', 'judged') OR t.verification IS NULL AND t.verdict_digest IS NULL)
+        )
         """,
     ),
     Invariant(
         "cancelled runs",
         "a cancelled run has no unfinished problem",
         """
-        SELECT p.id, format('%s', p.state) FROM scope p
+        SELECT p.id, format('its row: state: %s', p.state) FROM scope p
         WHERE p.run_state = 'cancelled' AND p.state IN ('queued', 'searching', 'answering', 'verifying')
         """,
     ),

@@ -44,7 +44,7 @@ DIGESTED: tuple[Invariant, ...] = (
         "inputs",
         "questions, answers, passages and attributes are those that were enqueued",
         f"""
-        SELECT p.id, 'question, answer or passage: not what was enqueued, says content_hash' FROM scope p
+        SELECT p.id, 'its row: question, answer or passage: not what was enqueued, says content_hash' FROM scope p
         WHERE p.content_hash <> left(encode(sha256(convert_to(CAST(json_build_array(p.question, p.answer, p.passage)
                                                               AS text), 'UTF8')), 'hex'), 32)
         UNION ALL

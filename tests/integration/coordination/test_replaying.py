@@ -86,20 +86,20 @@ EDITS = {
     "cap": (f"UPDATE candidates SET max_tokens = 1 WHERE id = {LOSER}", ": max_tokens: stored", None),
     "score": (
         "UPDATE candidates SET score = score / 2 WHERE problem_id = :problem AND rank = 0 AND step = 1",
-        "rank of candidate",
+        ": score: not what was written",
         "scores",
     ),
-    "rank": (f"UPDATE candidates SET rank = rank + 90 WHERE id = {LOSER}", "rank of candidate", "ranks"),
+    "rank": (f"UPDATE candidates SET rank = rank + 90 WHERE id = {LOSER}", ": rank: stored", "ranks"),
     "kept": (f"UPDATE candidates SET kept = true WHERE id = {LOSER}", "kept", "kept"),
     "invalid": (
         f"UPDATE candidates SET state = 'invalid', invalid_reason = 'empty' WHERE id = {LAST}",
-        "rank of candidate",
+        ": invalid_reason: not what was written",
         "kept",
     ),
     "parent": (
         f"UPDATE candidates SET parent_id = (SELECT min(id) FROM candidates WHERE problem_id <> :problem) "
         f"WHERE id = {LOSER}",
-        "parent_id of candidate",
+        ": lineage: stored",
         "parents",
     ),
     "slot": ("DELETE FROM beams WHERE problem_id = :problem AND step = 1 AND rank = 0", "the beam", "beams"),
@@ -121,17 +121,17 @@ EDITS = {
     ),
     "dropped": (
         "UPDATE trajectories SET dropped_at_step = 1 WHERE problem_id = :problem AND winner",
-        "trajectory of candidate",
+        "trajectory of step",
         None,
     ),
     "trajectory's score": (
         "UPDATE trajectories SET score = 0.5, steps = steps + 1 WHERE problem_id = :problem AND winner",
-        "trajectory of candidate",
+        "trajectory of step",
         "trajectories",
     ),
     "lost trajectory": (
         "DELETE FROM trajectories WHERE problem_id = :problem",
-        "trajectory of candidate",
+        "trajectory of step",
         "trajectories",
     ),
     "step": ("UPDATE problems SET step = step + 1 WHERE id = :problem", "where the problem stands", "steps"),
