@@ -24,8 +24,8 @@ from cord_worker.store.database import Database
 from cord_worker.store.models import CandidateState, TeacherRole
 from cord_worker.store.naming import candidate_name
 from cord_worker.store.provenance import changed_run
-from cord_worker.store.recomputing import ProposedCandidate, models_of, names_of_trajectories
 from cord_worker.store.rechecking import StoredAnswer, read_stored_answers
+from cord_worker.store.recomputing import ProposedCandidate, models_of, names_of_trajectories
 from cord_worker.store.runs import RunRow, read_teachers
 from cord_worker.verify import AnswerChecker, Verdict, rule_of
 from cord_worker.verify.pairs import usable_processors

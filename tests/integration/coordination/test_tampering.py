@@ -68,7 +68,11 @@ def worked(
                     for n in range(PROBLEMS)
                 ]
                 config = RunConfig.parse(text, source=name, folder=folder)
-                database.run(lambda connection, name=name, config=config: enqueue(connection, name, config, records))
+                database.run(
+                    lambda connection, name=name, config=config, records=records: enqueue(
+                        connection, name, config, records
+                    )
+                )
             cluster.wait_until(lambda: count(database, "finished_at IS NULL") == 0, 100)
         yield database
         database.close()
@@ -108,10 +112,10 @@ def _problem(columns: str) -> str:
 
 
 STEP, WHOLE = ", teacher ", "trajectory "
-SWAPPED = """
-    UPDATE candidates c SET {columns} FROM candidates o
-    WHERE (c.id, o.id) IN ((%s, %s), (%s, %s))
-""" % (LOSER, OTHER, OTHER, LOSER)
+SWAPPED = f"""
+    UPDATE candidates c SET {{columns}} FROM candidates o
+    WHERE (c.id, o.id) IN (({LOSER}, {OTHER}), ({OTHER}, {LOSER}))
+"""
 EDITS = {
     # What models gave.
     "a text is another": Edit(_candidate("text = text || ' indeed'"), STEP, "text"),
@@ -297,7 +301,7 @@ EDITS = {
     "a question": Edit(_problem("question = question || ' '"), "its row", "question"),
     "a question's answer": Edit(_problem("answer = '7'"), "its row", "answer"),
     "a passage": Edit(_problem("passage = NULL"), "its row", "passage"),
-    "an answer with its hash": Edit(_problem(f"answer = '7', content_hash = '{{content_hash}}'"), "its row",
+    "an answer with its hash": Edit(_problem("answer = '7', content_hash = '{content_hash}'"), "its row",
                                     "content_hash"),
     "an attribute": Edit(_problem("attributes = jsonb_set(attributes, '{level}', '9')"), "its row", "attributes"),
     "a problem's key": Edit(_problem("key = 'other'"), "its row", "key"),
@@ -423,8 +427,8 @@ def test_rows_of_older_versions_are_counted_and_no_fault(worked: Database) -> No
 def test_the_digest_of_a_run_changes_with_any_result_and_with_nothing_else(worked: Database) -> None:
     with worked.session_connection() as connection:
         run = resolve_run(connection, "cord")
-        before = run_digest(connection, run.id)
         connection.execute(sa.text("BEGIN"))
+        before = run_digest(connection, run.id)
         connection.execute(sa.text("UPDATE problems SET touched_at = now()"))
         touched = run_digest(connection, run.id)
         connection.execute(sa.text("UPDATE trajectories SET verdict_digest = answer_digest WHERE winner"))
