@@ -195,7 +195,9 @@ def verify_runs(
                 found.recomputed += len(candidates)
                 for detail in wrong_candidates(context, candidates):
                     follows.add(Offence(run.name, candidates[0].key, detail))
-        found.digests[run.name] = run_digest(connection, run.id)
+        digest = run_digest(connection, run.id)
+        if digest is not None:
+            found.digests[run.name] = digest
     found.verdicts += [follows.verdict(), configured.verdict()]
     found.undigested = count_undigested(connection, [run.id for run in runs])
     return found

@@ -313,9 +313,15 @@ _ALL_DIGESTS = sa.text(
 _RUN_DIGEST = sa.text("SELECT digest FROM runs WHERE id = :run_id")
 
 
-def run_digest(connection: sa.Connection, run_id: int) -> str:
-    """One digest of all digests of the run, in the order of its dataset and its searches."""
-    total = hashlib.sha256(connection.execute(_RUN_DIGEST, {"run_id": run_id}).scalar_one() or b"")
+def run_digest(connection: sa.Connection, run_id: int) -> str | None:
+    """One digest of all digests of the run, in the order of its dataset and its searches; None of older versions'.
+
+    Within a transaction: rows are streamed.
+    """
+    first = connection.execute(_RUN_DIGEST, {"run_id": run_id}).scalar_one()
+    if first is None:
+        return None
+    total = hashlib.sha256(first)
     options = {"stream_results": True, "yield_per": 2_000}
     for row in connection.execute(_ALL_DIGESTS, {"run_id": run_id}, execution_options=options):
         for digest in row.digests:
