@@ -19,10 +19,11 @@ from cord_worker.config import RunConfig
 from cord_worker.coordination.context import RunContexts
 from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import ALIKE
+from cord_worker.operations.rechecking import recheck_run
 from cord_worker.operations.recomputing import wrong_run
 from cord_worker.operations.replaying import replay_problem, verify_runs, verify_tables
 from cord_worker.store.database import Database
-from cord_worker.store.digests import DIGESTS
+from cord_worker.store.digests import DIGESTS, VERDICT
 from cord_worker.store.ingest import content_hash, enqueue
 from cord_worker.store.provenance import Undigested, run_digest
 from cord_worker.store.replaying import begun_problems
@@ -435,3 +436,18 @@ def test_the_digest_of_a_run_changes_with_any_result_and_with_nothing_else(worke
         changed = run_digest(connection, run.id)
         connection.execute(sa.text("ROLLBACK"))
     assert before == touched != changed
+
+
+def test_a_verdict_with_a_digest_of_its_own_is_found_by_comparing_again_and_mended_by_recheck(worked: Database) -> None:
+    digest = VERDICT.sql({"correct": "NOT j.correct"})
+    flip = sa.text(
+        f"UPDATE trajectories j SET correct = NOT j.correct, verdict_digest = {digest} "
+        "FROM problems p WHERE p.id = j.problem_id AND j.winner AND p.key = 'problem-1' "
+        "AND p.run_id = (SELECT id FROM runs WHERE name = 'cord')"
+    )
+    assert worked.run(lambda connection: connection.execute(flip).rowcount) == 1
+    found = verify_tables(worked, "cord", examples=3, compare=True)
+    (compared,) = [verdict for verdict in found.broken if verdict.invariant.name == "comparisons"]
+    assert [(one.problem, ": correct: stored" in one.detail) for one in compared.examples] == [("problem-1", True)]
+    assert recheck_run(worked, "cord").rewritten == 1
+    assert verify_tables(worked, "cord", examples=3, compare=True).broken == []
