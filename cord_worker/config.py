@@ -973,6 +973,11 @@ def model_location(path: str) -> str:
     return str(folder / name)
 
 
+def fingerprint_of(identity: dict[str, Any]) -> str:
+    """Fingerprint of the model with this stored identity."""
+    return _digest(identity)
+
+
 def _digest(document: Any) -> str:
     canonical = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +16,9 @@ from cord_worker.cli.options import (
     read_settings,
     state_dir_option,
 )
+
+if TYPE_CHECKING:
+    from cord_worker.operations.replaying import Verification
 
 
 @click.command()
@@ -77,30 +82,56 @@ def replay(
     show_default=True,
     help="Most places named of each broken invariant.",
 )
+@click.option("--verdicts", is_flag=True, help="Also compare every final answer again (some milliseconds each).")
 @state_dir_option
 @json_option
 @click.pass_context
-def verify_db(context: click.Context, run: str | None, examples: int, state_dir: Path | None, as_json: bool) -> None:
+def verify_db(
+    context: click.Context, run: str | None, examples: int, verdicts: bool, state_dir: Path | None, as_json: bool
+) -> None:
     """Check every invariant of the tables, of all runs or of RUN alone.
 
-    It looks at one moment, at any time, also beside workers. Exits with 1 where one is broken.
+    Results are compared with the digests that were written with them, and what follows from them is computed again. It
+    looks at one moment, at any time, also beside workers. Exits with 1 where one is broken.
     """
     from cord_worker.operations.database import open_database
     from cord_worker.operations.replaying import verify_tables
     from cord_worker.progress import shown
 
     with open_database(read_settings(state_dir)) as database:
-        verdicts = verify_tables(database, run, examples=examples)
-    broken = [verdict for verdict in verdicts if verdict.offences]
+        found = verify_tables(database, run, examples=examples, compare=verdicts)
     if as_json:
-        print_json({"broken": len(broken), "invariants": [verdict.to_json() for verdict in verdicts]})
+        print_json(found.to_json())
     else:
-        for verdict in verdicts:
+        for verdict in found.verdicts:
             mark = click.style("ok", fg="green") if not verdict.offences else click.style("BROKEN", fg="red", bold=True)
             click.echo(f"{mark}  {verdict.invariant.name}: {verdict.invariant.says}")
             for offence in verdict.examples:
-                click.echo(f"      run {shown(offence.run)}, problem {shown(offence.problem)}: {shown(offence.detail)}")
+                place = "" if offence.problem is None else f"run {offence.run}, "
+                click.echo(f"      {shown(f'{place}{offence}')}")
             if verdict.offences > len(verdict.examples):
                 click.echo(f"      … {verdict.offences:,} in all")
-        click.echo(f"{len(verdicts)} invariants, {len(broken)} broken")
-    context.exit(1 if broken else 0)
+        click.echo(f"{len(found.verdicts)} invariants, {len(found.broken)} broken")
+        for line in _scope(found):
+            click.echo(line)
+    context.exit(1 if found.broken else 0)
+
+
+def _scope(found: Verification) -> Iterator[str]:
+    """What was computed again, and what was not."""
+    yield f"computed again: reasons, states, lineages and seeds of {found.recomputed:,} candidates"
+    again = found.compared
+    if again is None:
+        yield "not computed again: verdicts on final answers (--verdicts compares them); texts, scores and judgments"
+    else:
+        yield (
+            f"compared again: {again.compared:,} final answers; not {again.judged:,} that a judge decides, "
+            f"{again.unchecked:,} that nothing checks and {again.kept:,} without a result"
+        )
+        yield "not computed again: texts, scores and judgments"
+    old = found.undigested
+    if old.problems or old.candidates or old.answers:
+        yield (
+            f"without a digest, of older versions: {old.problems:,} problems, {old.candidates:,} candidates, "
+            f"{old.answers:,} final answers"
+        )

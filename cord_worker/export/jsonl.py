@@ -16,6 +16,7 @@ from cord_worker.export.report import ExportReport, Filters, look_up
 from cord_worker.export.rows import Schema, write_rows
 from cord_worker.prompting.trajectory import ANSWER_OPENING, THINK_OPEN, Segmentation, trajectory_text
 from cord_worker.store.database import Database
+from cord_worker.store.provenance import run_digest
 from cord_worker.store.results import (
     Failure,
     Provenance,
@@ -42,6 +43,7 @@ _PROVENANCE: dict[str, Schema] = {
     "scoring_template": "text",
     "scoring_mode": "text",
     "code_version": "text",
+    "run_digest": "text",
 }
 _VERIFICATION = ("method", "extracted", "type", "compared")
 _FAILURE: dict[str, Schema] = {"id": "text", "question": "text", "answer": "text", "reason": "text"}
@@ -127,7 +129,7 @@ def export_run(
     found = database.run(lambda connection: look_up(connection, run_name))
     with database.transaction() as connection:
         rows = TrajectoryRows(
-            _provenance(found.provenance),
+            _provenance(found.provenance, run_digest(connection, found.run.id)),
             found.segmentation,
             Metadata(attribute_kinds(connection, found.run.id, MOST_FIELDS + 1)),
             has_samples=RunConfig.from_stored(found.provenance.config).search.pipeline == "sample",
@@ -161,7 +163,7 @@ def _text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _provenance(provenance: Provenance) -> dict[str, Any]:
+def _provenance(provenance: Provenance, digest: str | None) -> dict[str, Any]:
     prover = provenance.config["prover"] if provenance.prover_model is not None else {}
     return {
         "run": provenance.run,
@@ -171,4 +173,5 @@ def _provenance(provenance: Provenance) -> dict[str, Any]:
         "scoring_template": prover.get("scoring_template"),
         "scoring_mode": provenance.scoring_mode,
         "code_version": provenance.code_version,
+        "run_digest": digest,
     }

@@ -3,25 +3,30 @@
 Decisions are pure functions of rows (`search`), so they can be taken again on any machine at any time, without a model.
 What is compared: the ranking of every step, who is kept and who is invalid, the beam and its finishes, what was
 planned next (parents, teachers, samples, lineages, seeds, token caps), the winner and its path, and the seeds of the
-final answers.
+final answers. Both commands also look whether what the decisions rest on is what was written (`store.provenance`) and
+follows from it (`recomputing`). Findings are in one wording: `problem KEY: ROW: COLUMN: what is wrong`.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from cord_worker.coordination.context import RunContext, RunContexts
 from cord_worker.coordination.deciding import answer_seeds, decide
-from cord_worker.errors import StoreError
+from cord_worker.errors import ConfigError, StoreError
+from cord_worker.operations.recomputing import Compared, wrong_candidates, wrong_run, wrong_verdicts
 from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
 from cord_worker.search.types import Expansion, InvalidReason, SearchError
 from cord_worker.store.database import Database
-from cord_worker.store.invariants import INVARIANTS, Verdict, check
+from cord_worker.store.invariants import INVARIANTS, Invariant, Offence, Verdict, check
 from cord_worker.store.models import CandidateState, ProblemState
+from cord_worker.store.provenance import DIGESTED, STORIES, Undigested, count_undigested, run_digest
+from cord_worker.store.recomputing import candidates_of
 from cord_worker.store.replaying import (
     StoredCandidate,
     StoredSearch,
@@ -30,27 +35,25 @@ from cord_worker.store.replaying import (
     read_search,
     unknown_keys,
 )
-from cord_worker.store.runs import RunRow, resolve_run
+from cord_worker.store.runs import RunRow, list_runs, resolve_run
 
 _FINAL = {CandidateState.SCORED, CandidateState.UNSCORED, CandidateState.INVALID}
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One place where a stored row is not what the decision comes to; `round` and `step` say which decision."""
+    """One place where a stored row is not what was written, or not what the decision comes to. `what` names the row, as
+    the row has it, and the column; `problem` is None for the run's own row."""
 
-    problem: str
-    step: int
-    round: int
+    problem: str | None
     what: str
-    stored: str
-    recomputed: str
+    stored: str | None = None
+    recomputed: str | None = None
 
     def __str__(self) -> str:
-        place = f"problem {self.problem}, step {self.step}"
-        if self.round:
-            place += f", round {self.round}"
-        return f"{place}: {self.what}: stored {self.stored}, recomputed {self.recomputed}"
+        place = "" if self.problem is None else f"problem {self.problem}: "
+        found = "" if self.recomputed is None else f": stored {self.stored}, recomputed {self.recomputed}"
+        return f"{place}{self.what}{found}"
 
     def to_json(self) -> dict[str, Any]:
         """Its fields."""
@@ -59,7 +62,8 @@ class Difference:
 
 @dataclass(slots=True)
 class Replay:
-    """What a replay came to: `differences` holds the first one of every problem that has any."""
+    """What a replay came to: `differences` holds those of the run's own rows, and the first one of every problem that
+    has any."""
 
     run: str
     problems: int = 0
@@ -83,18 +87,22 @@ def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -
     Raises RunNotFound, and StoreError where the run has no problem of a name.
     """
 
-    def find(connection: sa.Connection) -> tuple[RunRow, list[int]]:
+    def find(connection: sa.Connection) -> tuple[RunRow, list[int], list[str]]:
         run = resolve_run(connection, name)
         unknown = unknown_keys(connection, run.id, keys)
         if unknown:
             raise StoreError(f"run {run.name!r} has no problem called {unknown[0]!r}")
-        return run, begun_problems(connection, run.id, keys or None)
+        return run, begun_problems(connection, run.id, keys or None), list(wrong_run(connection, run))
 
-    run, problem_ids = database.run(find)
-    contexts = RunContexts(database)
-    context = contexts.of_run(run.id)
-    replayed = Replay(run.name)
+    run, problem_ids, wrong = database.run(find)
+    replayed = Replay(run.name, differences=[Difference(None, f"run {run.name}: {one}") for one in wrong])
     yield replayed
+    try:
+        context = RunContexts(database).of_run(run.id)
+    except ConfigError:
+        if wrong:  # it is among them
+            return
+        raise
     for problem_id in problem_ids:
 
         def one(connection: sa.Connection, problem_id: int = problem_id) -> Outcome:
@@ -109,15 +117,108 @@ def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -
         yield replayed
 
 
-def verify_tables(database: Database, name: str | None, *, examples: int) -> list[Verdict]:
-    """Every invariant's verdict, all of one moment, on the run called `name` (None: on all). Raises RunNotFound."""
+@dataclass(slots=True)
+class Verification:
+    """What a look at the tables came to. `recomputed` candidates were computed again; `verdicts` is None where no
+    answer was compared again; `undigested` are rows of older versions; `digests` are of whole runs, by name."""
 
-    def verdicts(connection: sa.Connection) -> list[Verdict]:
+    verdicts: list[Verdict] = field(default_factory=list)
+    recomputed: int = 0
+    compared: Compared | None = None
+    undigested: Undigested = field(default_factory=lambda: Undigested(0, 0, 0))
+    digests: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def broken(self) -> list[Verdict]:
+        """Those of the invariants that do not hold."""
+        return [verdict for verdict in self.verdicts if verdict.offences]
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "broken": len(self.broken),
+            "invariants": [verdict.to_json() for verdict in self.verdicts],
+            "candidates_recomputed": self.recomputed,
+            "answers_compared_again": None if self.compared is None else asdict(self.compared),
+            "without_digests": asdict(self.undigested),
+            "digests": self.digests,
+        }
+
+
+FOLLOWS = Invariant(
+    "derived", "reasons, duplicates, states, lineages and seeds follow from texts, siblings and parents"
+)
+CONFIGURED = Invariant("configuration", "fingerprints, teachers and models follow from the configuration of the run")
+COMPARED = Invariant("comparisons", "answers that are compared again are as correct as it is stored")
+_PROBLEMS_AT_ONCE = 20
+
+
+def verify_tables(database: Database, name: str | None, *, examples: int, compare: bool = False) -> Verification:
+    """Every invariant, over all runs or the one called `name`, and what follows from other columns computed again;
+    with `compare` also the verdicts on final answers. Raises RunNotFound."""
+
+    def verify(connection: sa.Connection) -> tuple[list[RunRow], Verification]:
         freeze(connection)
-        run_id = None if name is None else resolve_run(connection, name).id
-        return [check(connection, invariant, run_id, examples=examples) for invariant in INVARIANTS]
+        runs = list_runs(connection) if name is None else [resolve_run(connection, name)]
+        found = verify_runs(connection, RunContexts(database), runs, everything=name is None, examples=examples)
+        return runs, found
 
-    return database.run(verdicts)
+    runs, found = database.run(verify)
+    if compare:
+        offences = _Offences(COMPARED, examples)
+        found.compared = Compared()
+        for run in runs:
+            for problem, detail in wrong_verdicts(database, run, found.compared):
+                offences.add(Offence(run.name, problem, detail))
+        found.verdicts.append(offences.verdict())
+    return found
+
+
+def verify_runs(
+    connection: sa.Connection, contexts: RunContexts, runs: Sequence[RunRow], *, everything: bool, examples: int = 3
+) -> Verification:
+    """What `connection` sees of these runs, which are all where it is `everything`; see `verify_tables`."""
+    found = Verification()
+    run_id = None if everything or not runs else runs[0].id
+    found.verdicts = [check(connection, one, run_id, examples=examples) for one in (*INVARIANTS, *DIGESTED, *STORIES)]
+    configured, follows = _Offences(CONFIGURED, examples), _Offences(FOLLOWS, examples)
+    for run in runs:
+        for detail in wrong_run(connection, run):
+            configured.add(Offence(run.name, None, detail))
+        try:
+            context = contexts.of_run(run.id, connection)
+        except ConfigError:  # said already
+            continue
+        ids = begun_problems(connection, run.id)
+        for start in range(0, len(ids), _PROBLEMS_AT_ONCE):
+            for _, candidates in candidates_of(connection, ids[start : start + _PROBLEMS_AT_ONCE]):
+                found.recomputed += len(candidates)
+                for detail in wrong_candidates(context, candidates):
+                    follows.add(Offence(run.name, candidates[0].key, detail))
+        digest = run_digest(connection, run.id)
+        if digest is not None:
+            found.digests[run.name] = digest
+    found.verdicts += [follows.verdict(), configured.verdict()]
+    found.undigested = count_undigested(connection, [run.id for run in runs])
+    return found
+
+
+class _Offences:
+    """Counts offences, and keeps the first few."""
+
+    def __init__(self, invariant: Invariant, examples: int) -> None:
+        self._invariant = invariant
+        self._examples = examples
+        self._kept: list[Offence] = []
+        self._count = 0
+
+    def add(self, offence: Offence) -> None:
+        self._count += 1
+        if len(self._kept) < self._examples:
+            self._kept.append(offence)
+
+    def verdict(self) -> Verdict:
+        return Verdict(self._invariant, self._count, tuple(self._kept))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +230,26 @@ class Outcome:
 
 
 def replay_problem(connection: sa.Connection, context: RunContext, problem_id: int) -> Outcome:
-    """Replays one problem as `connection` sees it; one that is gone has no decisions."""
+    """Replays one problem as `connection` sees it; one that is gone has no decisions.
+
+    What is not what was written comes first: decisions that rest on it only differ because of it.
+    """
     search = read_search(connection, problem_id)
     if search is None:
         return Outcome(0, None)
     replayer = _Replayer(connection, context, search)
-    difference = next(replayer.differences(), None)
+    differences = itertools.chain(_unlike_written(connection, context, problem_id), replayer.differences())
+    difference = next(differences, None)
     return Outcome(replayer.decisions, difference)
+
+
+def _unlike_written(connection: sa.Connection, context: RunContext, problem_id: int) -> Iterator[Difference]:
+    for invariant in DIGESTED:
+        for offence in check(connection, invariant, None, problem_id=problem_id, examples=1).examples:
+            yield Difference(offence.problem, offence.detail)
+    for _, candidates in candidates_of(connection, [problem_id]):
+        for detail in wrong_candidates(context, candidates):
+            yield Difference(candidates[0].key, detail)
 
 
 class _Replayer:
@@ -164,25 +278,25 @@ class _Replayer:
         decision = self._decide()
         match decision:
             case str():
-                yield self._difference("the decision", f"step {following[0]}, round {following[1]}", decision)
+                yield self._of_turn("the decision", f"step {following[0]}, round {following[1]}", decision)
             case Expand():
-                yield from self._equal("what follows", following, (decision.step, decision.round))
+                yield from self._same("what follows", following, (decision.step, decision.round))
                 yield from self._choice(decision.ranking, decision.invalid, beam=_slots(decision))
                 yield from self._plan(following, decision.expansions)
             case Retry():
-                yield from self._equal("what follows", following, (at[0], decision.round))
+                yield from self._same("what follows", following, (at[0], decision.round))
                 yield from self._invalid(decision.invalid)
                 yield from self._plan(following, decision.expansions)
             case Finish() | Fail():
                 came_to = "the end of the search" if isinstance(decision, Finish) else f"failure ({decision.reason})"
-                yield self._difference("the decision", f"step {following[0]}, round {following[1]}", came_to)
+                yield self._of_turn("the decision", f"step {following[0]}, round {following[1]}", came_to)
 
     def _last(self, at: tuple[int, int]) -> Iterator[Difference]:
         """The last step and round: the search ended there, failed there, or is still at it."""
         self._at = at
         search = self._search
         problem = search.problem
-        yield from self._equal("where the problem stands", (problem.step, problem.round), at)
+        yield from self._same("where the problem stands", (problem.step, problem.round), at)
         ended = any(slot.step == at[0] for slot in search.slots)
         current = [one for one in search.candidates if (one.step, one.round) == at]
         if not ended:
@@ -190,12 +304,12 @@ class _Replayer:
             if decided and problem.outstanding == 0:
                 yield from self._failure()
             elif problem.state in (ProblemState.ANSWERING, ProblemState.VERIFYING, ProblemState.DONE):
-                yield self._difference("the last beam", "none", f"one, as the problem is {problem.state}")
+                yield self._of_turn("the last beam", "none", f"one, as the problem is {problem.state}")
             return
         decision = self._decide()
         if not isinstance(decision, Finish):
             came_to = decision if isinstance(decision, str) else _words(decision)
-            yield self._difference("the decision", "the end of the search", came_to)
+            yield self._of_turn("the decision", "the end of the search", came_to)
             return
         yield from self._choice(decision.ranking, decision.invalid, beam=_slots(decision))
         yield from self._ending(decision)
@@ -207,12 +321,12 @@ class _Replayer:
             case str():
                 # A defect that ended the problem is recorded with a sentence of its own around the error.
                 if decision not in stored:
-                    yield self._difference("the failure", stored, decision)
+                    yield self._of_turn("the failure", stored, decision)
             case Fail():
-                yield from self._equal("the failure", stored, decision.reason)
+                yield from self._same("the failure", stored, decision.reason)
                 yield from self._invalid(decision.invalid)
             case _:
-                yield self._difference("the decision", f"failure ({stored})", _words(decision))
+                yield self._of_turn("the decision", f"failure ({stored})", _words(decision))
 
     def _decide(self) -> Decision | str:
         """The decision, or the error that it ended in."""
@@ -229,45 +343,48 @@ class _Replayer:
         step, _ = self._at
         ranks = {id_: rank for rank, id_ in enumerate(ranking)}
         for one in self._current():
-            yield from self._equal(f"rank of candidate {one.id}", one.rank, ranks.get(one.id))
+            yield from self._equal(f"{one.name}: rank", one.rank, ranks.get(one.id))
         yield from self._invalid(invalid)
         stored = [(slot.candidate_id, slot.finish) for slot in self._search.slots if slot.step == step]
-        yield from self._equal("the beam (candidate, finish)", stored, list(beam))
+        yield from self._same("the beam (candidate, finish)", stored, list(beam))
 
     def _invalid(self, invalid: dict[int, InvalidReason]) -> Iterator[Difference]:
         for one in self._current():
             yield from self._equal(
-                f"why candidate {one.id} is invalid",
+                f"{one.name}: invalid_reason",
                 one.invalid_reason,
                 invalid[one.id].value if one.id in invalid else None,
             )
 
     def _plan(self, following: tuple[int, int], expansions: Sequence[Expansion]) -> Iterator[Difference]:
         rows = [one for one in self._search.candidates if (one.step, one.round) == following]
-        yield from self._equal("number of candidates planned next", len(rows), len(expansions))
+        yield from self._same("number of candidates planned next", len(rows), len(expansions))
         for row, expansion in zip(rows, expansions, strict=False):
             for name in _PLANNED:
-                yield from self._equal(f"{name} of candidate {row.id}", getattr(row, name), getattr(expansion, name))
+                yield from self._equal(f"{row.name}: {name}", getattr(row, name), getattr(expansion, name))
             # What had no room in the integrator's context was cut off the end when it was merged.
             merged = row.sources == expansion.sources[: len(row.sources)] and bool(row.sources) == bool(
                 expansion.sources
             )
             if not merged:
-                yield self._difference(f"sources of candidate {row.id}", str(row.sources), str(expansion.sources))
+                yield self._difference(f"{row.name}: sources", str(row.sources), str(expansion.sources))
 
     def _ending(self, decision: Finish) -> Iterator[Difference]:
         search = self._search
         rows = {row.candidate_id: row for row in search.trajectories}
+        names = {one.id: one.name for one in search.candidates}
         for id_, (steps, finish, dropped) in self._finished().items():
             row = rows.pop(id_, None)
             stored = None if row is None else (row.steps, row.finish, row.dropped_at_step)
             expected = (steps, finish, dropped)
-            yield from self._equal(f"trajectory of candidate {id_} (steps, finish, dropped at)", stored, expected)
+            yield from self._equal(f"trajectory of {names[id_]}: steps, finish, dropped_at_step", stored, expected)
         for id_ in rows:
-            yield self._difference(f"trajectory of candidate {id_}", "there", "never finished")
+            yield self._difference(
+                f"trajectory of {names.get(id_, f'candidate {id_}')}: its row", "there", "never finished"
+            )
         winners = [row.candidate_id for row in search.trajectories if row.winner]
         winner = [] if decision.winner is None else [decision.winner.candidate_id]
-        yield from self._equal("the winner", winners, winner)
+        yield from self._same("the winner (candidate)", winners, winner)
         parents = {one.id: one.parent_id for one in search.candidates}
         path = set()
         at = winner[0] if winner else None
@@ -276,12 +393,12 @@ class _Replayer:
             at = parents[at]
         kept = {slot.candidate_id for slot in search.slots}
         for one in search.candidates:
-            yield from self._equal(f"candidate {one.id} on the winner's path", one.winning, one.id in path)
-            yield from self._equal(f"candidate {one.id} kept", bool(one.kept), one.id in kept)
+            yield from self._equal(f"{one.name}: winning", one.winning, one.id in path)
+            yield from self._equal(f"{one.name}: kept", bool(one.kept), one.id in kept)
         asked = {row.candidate_id: row.answer_seed for row in search.trajectories if row.answer_seed is not None}
         seeds = answer_seeds(self._context, search.problem.key, decision)
         expected_seeds = {one.candidate_id: seed for one, seed in zip(decision.answered, seeds, strict=True)}
-        yield from self._equal("seeds of the final answers (by candidate)", asked, expected_seeds)
+        yield from self._same("answer_seed of the final answers (by candidate)", asked, expected_seeds)
 
     def _finished(self) -> dict[int, tuple[int, str, int | None]]:
         """Finished trajectories by candidate: steps, finish, and the first later step whose beam is without it."""
@@ -303,12 +420,21 @@ class _Replayer:
         return (one for one in self._search.candidates if (one.step, one.round) == self._at)
 
     def _equal(self, what: str, stored: Any, recomputed: Any) -> Iterator[Difference]:
+        """Of a column, where `what` names the row as well."""
         if stored != recomputed:
             yield self._difference(what, _shown(stored), _shown(recomputed))
 
-    def _difference(self, what: str, stored: str, recomputed: str) -> Difference:
+    def _same(self, what: str, stored: Any, recomputed: Any) -> Iterator[Difference]:
+        """Of a whole step and round."""
+        if stored != recomputed:
+            yield self._of_turn(what, _shown(stored), _shown(recomputed))
+
+    def _of_turn(self, what: str, stored: str, recomputed: str) -> Difference:
         step, round = self._at
-        return Difference(self._search.problem.key, step, round, what, stored, recomputed)
+        return self._difference(f"step {step}{f', round {round}' if round else ''}: {what}", stored, recomputed)
+
+    def _difference(self, what: str, stored: str, recomputed: str) -> Difference:
+        return Difference(self._search.problem.key, what, stored, recomputed)
 
 
 _PLANNED = (

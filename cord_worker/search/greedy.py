@@ -90,9 +90,14 @@ def _expansions(
     parents = live_parents(beam)
     if step == 1:
         parents = [
-            Parent(candidate_id=None, rank=chain, lineage=f"chain {chain}", thinking_tokens=0, steps=0)
+            Parent(candidate_id=None, rank=chain, lineage=root_lineage(chain), thinking_tokens=0, steps=0)
             for chain in range(settings.trajectories)
         ]
     return expansions(
         settings, scope, teachers, step=step, round=round, parents=parents, samples=settings.samples_per_teacher
     )
+
+
+def root_lineage(chain: int) -> str:
+    """What stands for the lineage before the first step of a chain, so that no two chains begin alike."""
+    return f"chain {chain}"

@@ -20,7 +20,7 @@ from cord_worker.search.seeds import candidate_seed, lineage
 from cord_worker.search.types import Beam, Candidate, Expansion, SearchError, SearchSettings, SeedScope
 
 READS_EARLIER = False
-_INTEGRATOR = "integrator"
+INTEGRATOR = "integrator"
 """What stands in seeds and lineages where those of a teacher have its name."""
 
 
@@ -97,8 +97,8 @@ def _merger(settings: SearchSettings, scope: SeedScope, ordinal: int, round: int
         sample=0,
         step=2,
         round=round,
-        lineage=lineage("", 2, round, _INTEGRATOR, 0),
-        seed=candidate_seed(scope.run_seed, scope.problem_key, 2, "", _INTEGRATOR, 0, round),
+        lineage=lineage("", 2, round, INTEGRATOR, 0),
+        seed=candidate_seed(scope.run_seed, scope.problem_key, 2, "", INTEGRATOR, 0, round),
         max_tokens=settings.integration_tokens,
         depth=1,
         whole=True,

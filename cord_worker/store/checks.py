@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from cord_worker.store import digests
 from cord_worker.store.isolation import MOST_ATTEMPTS, must_be_alone
 from cord_worker.store.leases import WITHOUT_FLUSH, claimed_rows, columns, count_dropped, in_state
 from cord_worker.store.verdicts import IS_OWED, METHOD, OWED_TO_CHECK, REFERENCE, WITH_JUDGE
@@ -57,11 +58,13 @@ _CLAIM_CHECKS = sa.text(
     """
 )
 
+_DIGEST = digests.VERDICT.sql({"correct": "v.correct", "verification": "v.verification"})
+
 _FINISH_CHECKS = sa.text(
     f"""
     UPDATE trajectories j
     SET answer_state = CASE WHEN v.for_judge THEN 'unjudged' ELSE 'written' END, correct = v.correct,
-        verification = v.verification, touched_at = now()
+        verification = v.verification, verdict_digest = {_DIGEST}, touched_at = now()
     FROM unnest(
         CAST(:trajectory_id AS bigint[]), CAST(:attempt AS int[]), CAST(:correct AS boolean[]),
         CAST(:verification AS jsonb[]), CAST(:for_judge AS boolean[])
@@ -84,15 +87,19 @@ _SET_DONE = sa.text(
     """
 )
 
+_GIVEN_UP = """
+    jsonb_build_object(
+        'method', 'crashed', 'extracted', NULL, 'type', NULL, 'readings', CAST('[]' AS jsonb), 'detail',
+        'the check was given up after ' || j.check_attempts || ' attempts: its coordinator was lost, or its process '
+        'ended, each time')
+"""
+
 _GIVE_UP = sa.text(
     f"""
     WITH given_up AS (
         UPDATE trajectories j
         SET answer_state = CASE r.config -> 'verify' ->> 'undecided' WHEN 'judge' THEN 'unjudged' ELSE 'written' END,
-            verification = jsonb_build_object(
-                'method', 'crashed', 'extracted', NULL, 'type', NULL, 'readings', CAST('[]' AS jsonb), 'detail',
-                'the check was given up after ' || j.check_attempts || ' attempts: its coordinator was lost, or its '
-                'process ended, each time'),
+            verification = {_GIVEN_UP}, verdict_digest = {digests.VERDICT.sql({"verification": _GIVEN_UP})},
             touched_at = 'epoch'
         FROM problems p JOIN runs r ON r.id = p.run_id
         WHERE p.id = j.problem_id AND p.state = 'verifying' AND {OWED_TO_CHECK}

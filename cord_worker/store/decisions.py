@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from cord_worker.search.decision import Expand, Fail, Finish, Retry
 from cord_worker.search.types import Beam, Candidate, Expansion, InvalidReason, Trajectory
 from cord_worker.search.types import Finish as FinishKind
+from cord_worker.store import digests
 from cord_worker.store.models import ProblemState
 
 
@@ -180,11 +181,13 @@ _MARK_WINNING_PATH = sa.text(
     """
 )
 
+_TAKEN_DIGEST = digests.ANSWER.sql({"answer_text": "c.answer_part", "answer_finish_reason": "'eos'"})
+
 _TAKE_ANSWERS = sa.text(
-    """
+    f"""
     UPDATE trajectories j
-    SET answer_state = 'written', answer_text = c.answer_part, answer_finish_reason = 'eos', answered_at = now(),
-        touched_at = now()
+    SET answer_state = 'written', answer_text = c.answer_part, answer_finish_reason = 'eos',
+        answer_digest = {_TAKEN_DIGEST}, answered_at = now(), touched_at = now()
     FROM candidates c
     WHERE j.problem_id = :problem_id AND j.answer_state = 'pending'
       AND c.id = j.candidate_id AND c.answer_part IS NOT NULL

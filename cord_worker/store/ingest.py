@@ -20,6 +20,7 @@ from cord_worker.config import ModelConfig, RunConfig
 from cord_worker.dataset import ProblemRecord, RejectedRecord, rejection_error
 from cord_worker.dataset.jsontext import exact_json
 from cord_worker.errors import DatasetError, RunConflict
+from cord_worker.store import digests
 from cord_worker.store.models import RunState, TeacherRole
 from cord_worker.store.runs import find_run
 from cord_worker.store.verdicts import METHOD, REFERENCE, method_of, reference_of
@@ -75,12 +76,15 @@ _DROP_ALREADY = sa.text("DELETE FROM staged s USING problems p WHERE p.run_id = 
 """Not a condition of the insertion: that would read, for every row, all those that it has inserted itself so far."""
 
 _INSERT = sa.text(
-    """
-    INSERT INTO problems (run_id, position, key, content_hash, question, answer, passage, attributes)
-    SELECT :run_id, :offset + row_number() OVER (ORDER BY s.line) - 1,
-           s.key, s.content_hash, s.question, s.answer, s.passage, s.attributes
-    FROM staged s
-    ORDER BY s.line
+    f"""
+    INSERT INTO problems (run_id, position, key, content_hash, question, answer, passage, attributes, digest)
+    SELECT p.run_id, p.position, p.key, p.content_hash, p.question, p.answer, p.passage, p.attributes,
+           {digests.PROBLEM.sql()}
+    FROM (
+        SELECT s.*, CAST(:run_id AS bigint) AS run_id, :offset + row_number() OVER (ORDER BY s.line) - 1 AS position
+        FROM staged s
+    ) p
+    ORDER BY p.line
     """
 )
 
@@ -92,13 +96,17 @@ _NEXT_POSITION = sa.text("SELECT coalesce(max(position) + 1, 0) FROM problems WH
 _LOCK_NAME = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('cord run ' || :name, 0))")
 
 _INSERT_RUN = sa.text(
-    """
+    f"""
     INSERT INTO runs
         (name, config, config_fingerprint, prover_model_id, reward_model_id, judge_model_id, seed, code_version,
-         priority, prompt_date)
-    VALUES
-        (:name, CAST(:config AS jsonb), :fingerprint, :prover_model_id, :reward_model_id, :judge_model_id, :seed,
-         :version, :priority, :prompt_date)
+         priority, prompt_date, digest)
+    SELECT r.*, {digests.RUN.sql()}
+    FROM (VALUES
+        (CAST(:name AS text), CAST(:config AS jsonb), CAST(:fingerprint AS text), CAST(:prover_model_id AS bigint),
+         CAST(:reward_model_id AS bigint), CAST(:judge_model_id AS bigint), CAST(:seed AS bigint),
+         CAST(:version AS text), CAST(:priority AS int), CAST(:prompt_date AS date))
+    ) AS r(name, config, config_fingerprint, prover_model_id, reward_model_id, judge_model_id, seed, code_version,
+           priority, prompt_date)
     RETURNING id
     """
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from cord_worker.store import digests
 from cord_worker.store.isolation import must_be_alone
 from cord_worker.store.leases import (
     WITHOUT_FLUSH,
@@ -46,6 +47,18 @@ _CLAIM_JUDGMENTS = sa.text(
     """
 )
 
+_DIGEST = digests.JUDGMENT.sql(
+    {
+        "judgment": "r.judgment",
+        "judgment_detail": "CAST(r.detail AS jsonb)",
+        "invalid_reason": "r.invalid_reason",
+        "judgment_prompt_tokens": "r.prompt_tokens",
+        "judgment_completion_tokens": "r.completion_tokens",
+        "judgment_cached_tokens": "r.cached_tokens",
+        "judgment_seconds": "r.seconds",
+    }
+)
+
 _FINISH_JUDGMENTS = sa.text(
     f"""
     WITH written AS (
@@ -53,8 +66,8 @@ _FINISH_JUDGMENTS = sa.text(
         SET state = CASE WHEN r.invalid_reason IS NULL THEN 'scored' ELSE 'invalid' END,
             invalid_reason = r.invalid_reason, judgment = r.judgment, judgment_detail = CAST(r.detail AS jsonb),
             judgment_prompt_tokens = r.prompt_tokens, judgment_completion_tokens = r.completion_tokens,
-            judgment_cached_tokens = r.cached_tokens, judgment_seconds = r.seconds, judged_at = now(),
-            touched_at = now()
+            judgment_cached_tokens = r.cached_tokens, judgment_seconds = r.seconds,
+            judgment_digest = {_DIGEST}, judged_at = now(), touched_at = now()
         FROM unnest(
             CAST(:candidate_id AS bigint[]), CAST(:attempt AS int[]), CAST(:invalid_reason AS text[]),
             CAST(:judgment AS float8[]), CAST(:detail AS text[]), CAST(:prompt_tokens AS int[]),

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from cord_worker.store import digests
 from cord_worker.store.isolation import must_be_alone
 from cord_worker.store.work import (
     AnswerResult,
@@ -152,6 +153,30 @@ _PATHS = sa.text(
     """
 )
 
+_OWNER = "CAST(json_build_array(p.run_id, p.key, c.lineage) AS text)"
+_MERGED = """CASE WHEN r.merged IS NULL THEN c.sources
+                           ELSE trim_array(c.sources, cardinality(c.sources) - r.merged) END"""
+_PROPOSAL_DIGEST = digests.PROPOSAL.sql(
+    {
+        **{
+            name: f"r.{name}"
+            for name in (
+                "text",
+                "finish_reason",
+                "invalid_reason",
+                "reply",
+                "answer_part",
+                "prompt_tokens",
+                "completion_tokens",
+                "cached_tokens",
+            )
+        },
+        "propose_seconds": "r.seconds",
+        "sources": _MERGED,
+    },
+    owner=_OWNER,
+)
+
 _FINISH_PROPOSALS = sa.text(
     f"""
     WITH written AS (
@@ -162,8 +187,8 @@ _FINISH_PROPOSALS = sa.text(
             text = r.text, text_key = r.text_key, finish_reason = r.finish_reason, invalid_reason = r.invalid_reason,
             prompt_tokens = r.prompt_tokens, completion_tokens = r.completion_tokens,
             cached_tokens = r.cached_tokens, propose_seconds = r.seconds, reply = r.reply, answer_part = r.answer_part,
-            sources = CASE WHEN r.merged IS NULL THEN c.sources
-                           ELSE trim_array(c.sources, cardinality(c.sources) - r.merged) END,
+            sources = {_MERGED},
+            proposal_digest = {_PROPOSAL_DIGEST},
             proposed_at = now(), touched_at = now()
         FROM unnest(
             CAST(:candidate_id AS bigint[]), CAST(:attempt AS int[]), CAST(:text AS text[]),
@@ -240,6 +265,20 @@ _CLAIM_SCORES = sa.text(
 """A candidate is claimed once all texts are there that it may repeat, so whoever claims it, and whenever, finds the
 same: of equal texts the first by teacher and sample stands. What repeats it is final with that."""
 
+_SCORE_DIGEST = digests.SCORE.sql(
+    {
+        **{
+            name: f"r.{name}"
+            for name in ("score", "log_prob_sum", "answer_tokens", "thinking_tokens", "invalid_reason")
+        },
+        "scoring_mode": ":mode",
+        "score_prompt_tokens": "r.prompt_tokens",
+        "score_cached_tokens": "r.cached_tokens",
+        "score_seconds": "r.seconds",
+    },
+    owner=_OWNER,
+)
+
 _FINISH_SCORES = sa.text(
     f"""
     WITH written AS (
@@ -249,7 +288,7 @@ _FINISH_SCORES = sa.text(
             invalid_reason = r.invalid_reason, score = r.score, log_prob_sum = r.log_prob_sum,
             answer_tokens = r.answer_tokens, thinking_tokens = r.thinking_tokens,
             score_prompt_tokens = r.prompt_tokens, score_cached_tokens = r.cached_tokens, score_seconds = r.seconds,
-            scoring_mode = :mode, scored_at = now(), touched_at = now()
+            scoring_mode = :mode, score_digest = {_SCORE_DIGEST}, scored_at = now(), touched_at = now()
         FROM unnest(
             CAST(:candidate_id AS bigint[]), CAST(:attempt AS int[]), CAST(:invalid_reason AS text[]),
             CAST(:score AS float8[]), CAST(:log_prob_sum AS float8[]), CAST(:answer_tokens AS int[]),
@@ -297,20 +336,32 @@ _CLAIM_ANSWERS = sa.text(
     """
 )
 
+_ANSWER_DIGEST = digests.ANSWER.sql(
+    {
+        "answer_text": "r.text",
+        "answer_finish_reason": "r.finish_reason",
+        "answer_prompt_tokens": "r.prompt_tokens",
+        "answer_completion_tokens": "r.completion_tokens",
+        "answer_cached_tokens": "r.cached_tokens",
+        "answer_seconds": "r.seconds",
+    }
+)
+
 _FINISH_ANSWERS = sa.text(
     f"""
-    UPDATE trajectories t
+    UPDATE trajectories j
     SET answer_state = 'written', answer_text = r.text, answer_finish_reason = r.finish_reason,
         answer_prompt_tokens = r.prompt_tokens, answer_completion_tokens = r.completion_tokens,
-        answer_cached_tokens = r.cached_tokens, answer_seconds = r.seconds, answered_at = now(), touched_at = now()
+        answer_cached_tokens = r.cached_tokens, answer_seconds = r.seconds, answer_digest = {_ANSWER_DIGEST},
+        answered_at = now(), touched_at = now()
     FROM unnest(
         CAST(:trajectory_id AS bigint[]), CAST(:attempt AS int[]), CAST(:text AS text[]),
         CAST(:finish_reason AS text[]), CAST(:prompt_tokens AS int[]), CAST(:completion_tokens AS int[]),
         CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[])
     ) AS r(id, attempt, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, seconds)
-    WHERE t.id = r.id AND {in_state("t.answer_state", "writing")}
-      AND t.worker_id = :worker_id AND t.answer_attempts = r.attempt
-    RETURNING t.problem_id
+    WHERE j.id = r.id AND {in_state("j.answer_state", "writing")}
+      AND j.worker_id = :worker_id AND j.answer_attempts = r.attempt
+    RETURNING j.problem_id
     """
 )
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Text,
     UniqueConstraint,
@@ -121,6 +122,10 @@ def _key(comment: str) -> Mapped[int]:
     return mapped_column(BigInteger, Identity(always=True), primary_key=True, comment=comment)
 
 
+def _digest(of: str) -> Mapped[bytes | None]:
+    return mapped_column(LargeBinary, comment=f"Digest of {of}, written with it; NULL in rows of older versions.")
+
+
 def _instant(comment: str, *, default: bool = False) -> Any:
     return mapped_column(
         DateTime(timezone=True),
@@ -173,6 +178,7 @@ class Run(Base):
         comment="What chat templates take for today, on every machine and however long the run takes.",
     )
     code_version: Mapped[str] = mapped_column(Text, comment="Version of cord-worker that created the run.")
+    digest: Mapped[bytes | None] = _digest("name, fingerprint, seed, date and version; a run with it has all digests")
     created_at: Mapped[datetime] = _instant("When it was enqueued first.", default=True)
 
 
@@ -192,6 +198,7 @@ class Model(Base):
         Text,
         comment="Hash of the loaded files, set by the first worker; a worker with another one is refused.",
     )
+    digest: Mapped[bytes | None] = _digest("fingerprint and weights_digest")
     created_at: Mapped[datetime] = _instant("When it was first named by a run.", default=True)
 
 
@@ -252,6 +259,7 @@ class Problem(Base):
     answer: Mapped[str] = mapped_column(Text, comment="The known answer; only the prover sees it.")
     passage: Mapped[str | None] = mapped_column(Text, comment="Supporting passage for the teachers' prompt.")
     attributes: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="The dataset row's other fields.")
+    digest: Mapped[bytes | None] = _digest("key, content_hash, attributes and position")
     state: Mapped[str] = mapped_column(
         Text,
         server_default=ProblemState.QUEUED.value,
@@ -407,6 +415,9 @@ class Candidate(Base):
     proposed_at: Mapped[datetime | None] = _instant("When the text was committed.")
     scored_at: Mapped[datetime | None] = _instant("When the score was committed.")
     judged_at: Mapped[datetime | None] = _instant("When the judgment was committed.")
+    proposal_digest: Mapped[bytes | None] = _digest("the lineage and of what the teacher or integrator wrote")
+    score_digest: Mapped[bytes | None] = _digest("the lineage and of what the prover computed")
+    judgment_digest: Mapped[bytes | None] = _digest("the lineage and of what the judging model said")
     propose_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the teacher's engine.")
     score_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the prover's engine.")
     judgment_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the judging model's engine.")
@@ -502,6 +513,8 @@ class Trajectory(Base):
     verification: Mapped[dict[str, Any] | None] = mapped_column(
         JSONB, comment="How correctness was decided: method, extracted answer, detail, type, readings."
     )
+    answer_digest: Mapped[bytes | None] = _digest("the final answer and of whose it is")
+    verdict_digest: Mapped[bytes | None] = _digest("the verdict and of whose answer it is about")
     created_at: Mapped[datetime] = _instant("When it finished thinking.", default=True)
     touched_at: Mapped[datetime] = _instant("Last state change or message sent for it.", default=True)
     answered_at: Mapped[datetime | None] = _instant("When the answer was committed.")

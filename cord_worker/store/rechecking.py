@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from cord_worker.store import digests
 from cord_worker.store.verdicts import METHOD, REFERENCE
 
 
@@ -65,9 +66,11 @@ _UNFINISHED = sa.text(
     """
 )
 
+_DIGEST = digests.VERDICT.sql({"correct": "r.correct", "verification": "r.verification"})
+
 _WRITE = sa.text(
-    """
-    UPDATE trajectories j SET correct = r.correct, verification = r.verification
+    f"""
+    UPDATE trajectories j SET correct = r.correct, verification = r.verification, verdict_digest = {_DIGEST}
     FROM unnest(
         CAST(:ids AS bigint[]), CAST(:correct AS boolean[]), CAST(:verification AS jsonb[]), CAST(:before AS jsonb[])
     ) AS r(id, correct, verification, before), problems p

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.store.decisions import ProblemSnapshot
+from cord_worker.store.naming import candidate_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class StoredCandidate:
     parent_id: int | None
     parent_rank: int
     teacher: int
+    teacher_name: str
     sample: int
     lineage: str
     seed: int
@@ -32,6 +34,11 @@ class StoredCandidate:
     rank: int | None
     kept: bool | None
     winning: bool
+
+    @property
+    def name(self) -> str:
+        """What findings call it."""
+        return candidate_name(self.id, step=self.step, round=self.round, teacher=self.teacher_name, sample=self.sample)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +101,9 @@ _FAILURE = sa.text("SELECT failure_reason FROM problems WHERE id = :problem_id")
 
 _CANDIDATES = sa.text(
     """
-    SELECT c.id, c.step, c.round, c.parent_id, c.parent_rank, t.ordinal AS teacher, c.sample, c.lineage, c.seed,
-           c.max_tokens, c.depth, c.whole, coalesce(c.sources, '{}') AS sources, c.state, c.invalid_reason, c.rank,
-           c.kept, c.winning
+    SELECT c.id, c.step, c.round, c.parent_id, c.parent_rank, t.ordinal AS teacher, t.name AS teacher_name,
+           c.sample, c.lineage, c.seed, c.max_tokens, c.depth, c.whole, coalesce(c.sources, '{}') AS sources, c.state,
+           c.invalid_reason, c.rank, c.kept, c.winning
     FROM candidates c JOIN teachers t ON t.id = c.teacher_id
     WHERE c.problem_id = :problem_id ORDER BY c.id
     """

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from cord_worker.store import digests
 from cord_worker.store.isolation import must_be_alone
 from cord_worker.store.leases import WITHOUT_FLUSH, claimed_rows, columns, count_dropped, in_state
 from cord_worker.store.work import Claimed
@@ -77,12 +78,23 @@ _CLAIM_VERDICTS = sa.text(
     """
 )
 
+_VERIFICATION = """v.verification || CASE WHEN j.verification IS NULL THEN '{}'::jsonb
+                                              ELSE jsonb_build_object('compared', j.verification) END"""
+_DIGEST = digests.VERDICT.sql(
+    {
+        "correct": "v.correct",
+        "verification": f"({_VERIFICATION})",
+        "judgment_prompt_tokens": "v.prompt_tokens",
+        "judgment_completion_tokens": "v.completion_tokens",
+        "judgment_seconds": "v.seconds",
+    }
+)
+
 _FINISH_VERDICTS = sa.text(
     f"""
     UPDATE trajectories j
     SET answer_state = 'judged', correct = v.correct,
-        verification = v.verification || CASE WHEN j.verification IS NULL THEN '{{}}'::jsonb
-                                              ELSE jsonb_build_object('compared', j.verification) END,
+        verification = {_VERIFICATION}, verdict_digest = {_DIGEST},
         judgment_prompt_tokens = v.prompt_tokens, judgment_completion_tokens = v.completion_tokens,
         judgment_seconds = v.seconds, judged_at = now(), touched_at = now()
     FROM unnest(

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 import cord_worker
 from cord_worker.errors import EngineLoadError
+from cord_worker.store import digests
 from cord_worker.store.models import WorkerRole
 from cord_worker.store.returning import give_back
 
@@ -48,7 +49,12 @@ _LIVE_SHARDS = sa.text(
 _READY = sa.text("UPDATE workers SET ready_at = now() WHERE id = :id")
 _LEAVE_SHARD = sa.text("UPDATE workers SET shard = NULL WHERE id = :id")
 
-_ADOPT_DIGEST = sa.text("UPDATE models SET weights_digest = :digest WHERE id = :model_id AND weights_digest IS NULL")
+_ADOPT_DIGEST = sa.text(
+    f"""
+    UPDATE models m SET weights_digest = :digest, digest = {digests.MODEL.sql({"weights_digest": ":digest"})}
+    WHERE id = :model_id AND weights_digest IS NULL
+    """
+)
 _READ_DIGEST = sa.text("SELECT weights_digest, path FROM models WHERE id = :model_id")
 
 _OTHER_SCORING_MODES = sa.text(

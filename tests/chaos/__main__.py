@@ -1,9 +1,9 @@
 """`python -m chaos --faults 300 --seed 1`: faults of every kind, in a seeded order, under every pipeline in turn.
 
 Own servers, several coordinators, two processes for every model but the judge's; the instant engine answers. Runs are
-enqueued while faults strike, each ends and is compared with an undisturbed run of the same configuration, row for row.
-The last line of the output is one JSON object; the exit code is 1 where anything was different, lost or repeated,
-or a process ended that nobody killed.
+enqueued while faults strike, each ends and is compared with an undisturbed run of the same configuration, row for row,
+and checked as `cordctl replay` and `verify-db` do. The last line of the output is one JSON object; the exit code is 1
+where anything was different, found, lost or repeated, or a process ended that nobody killed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from chaos.fleet import COORDINATOR, Fleet
 from chaos.kinds import KINDS, SLOW, Storm, available
 from chaos.recovery import Watch, look
 from chaos.servers import Servers
-from chaos.tables import Content, content, differences, run_id, unfinished
+from chaos.tables import Content, content, differences, findings, run_id, unfinished
 from cord_worker.config import RunConfig, Settings
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import enqueue
@@ -49,6 +49,7 @@ class Report:
     seed: int
     watches: list[Watch] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     exits: list[str] = field(default_factory=list)
     runs: int = 0
@@ -60,6 +61,7 @@ class Report:
             "faults": len(self.watches),
             "kinds": len({watch.kind for watch in self.watches}),
             "differences": len(self.differences),
+            "findings": len(self.findings),
             "lost": len(self.lost),
             "repeated": repeated,
             "exits": len(self.exits),
@@ -128,14 +130,18 @@ class Runs:
 
     def take(self, search: str, name: str) -> None:
         """Compares a run with the undisturbed one, which the first of a pipeline is."""
-        found = content(self.database, name)
+        holds = content(self.database, name)
         key = run_id(self.database, name)
         self.audit.take(key)
+        found = findings(self.database, name)
+        for line in found[:5]:
+            say(f"FOUND {name}: {line}")
+        self.report.findings += found
         if search not in self.undisturbed:
-            self.undisturbed[search] = found
+            self.undisturbed[search] = holds
         else:
             self.report.runs += 1
-            different = differences(self.undisturbed[search], found)
+            different = differences(self.undisturbed[search], holds)
             for line in different[:5]:
                 say(f"DIFFERENT {name}: {line}")
             self.report.differences += different
@@ -228,7 +234,7 @@ def main() -> int:
         database.close()
     print(report.table())
     print(json.dumps(line))
-    wrong = ("differences", "lost", "repeated", "exits", "not_recovered")
+    wrong = ("differences", "findings", "lost", "repeated", "exits", "not_recovered")
     return int(any(line[what] for what in wrong))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from cord_worker.operations.replaying import replay_run, verify_tables
 from cord_worker.store.database import Database
 
 CONTENT = {
@@ -76,6 +77,14 @@ def differences(undisturbed: Content, disturbed: Content) -> list[str]:
         if len(rows) != len(others):
             found.append(f"{table}: {len(others)} rows instead of {len(rows)}")
     return found
+
+
+def findings(database: Database, run: str) -> list[str]:
+    """What `cordctl replay` and `verify-db` say of the run."""
+    (*_, replayed) = replay_run(database, run)
+    verified = verify_tables(database, run, examples=3)
+    broken = [str(offence) for verdict in verified.broken for offence in verdict.examples]
+    return [str(difference) for difference in replayed.differences] + broken
 
 
 def unfinished(database: Database, run: str) -> int:

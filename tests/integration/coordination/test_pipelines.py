@@ -161,7 +161,7 @@ def test_undecided_answers_go_to_the_judge_and_end_the_same_where_it_is_killed_m
         for table, rows in content(database, run).items():
             assert rows == before[table], (run, table)
     assert count(database, "judgment_attempts > 1", "trajectories") > 0
-    assert [verdict.invariant.name for verdict in verify_tables(database, None, examples=1) if verdict.offences] == []
+    assert verify_tables(database, None, examples=1).broken == []
     assert {line["verification"]["compared"] for line in lines if SILENT in line["question"]} <= {"undecided"}
 
 
@@ -221,7 +221,7 @@ def test_equal_proposals_are_scored_once_and_their_teachers_share_the_credit_wha
     assert sum(step.share for step in steps) == pytest.approx(count(database, "winning", "candidates"))
     *_, replayed = replay_run(database, "run")
     assert (replayed.differences, replayed.problems) == ([], problems)
-    assert [verdict for verdict in verify_tables(database, "run", examples=3) if verdict.offences] == []
+    assert verify_tables(database, "run", examples=3).broken == []
 
 
 def test_curation_stores_whole_trajectories_and_their_best_as_the_result(

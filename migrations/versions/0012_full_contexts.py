@@ -1,15 +1,15 @@
 """A trajectory may end because no model has room for more: what the column's comment says.
 
-Revision ID: 0014
-Revises: 0008
+Revision ID: 0012
+Revises: 0011
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision: str = "0014"
-down_revision: str | None = "0008"
+revision: str = "0012"
+down_revision: str | None = "0011"
 branch_labels: str | None = None
 depends_on: str | None = None
 

@@ -1,0 +1,283 @@
+"""What follows from other columns, computed again: reasons, states, lineages, seeds, fingerprints, verdicts.
+
+`cordctl replay` and `verify-db` both do it, without a model. Findings name the row (`store.naming`) and the column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from cord_worker.config import RunConfig, fingerprint_of
+from cord_worker.coordination.context import RunContext
+from cord_worker.engines.protocol import FinishReason
+from cord_worker.errors import ConfigError
+from cord_worker.search.greedy import root_lineage
+from cord_worker.search.integration import INTEGRATOR
+from cord_worker.search.seeds import candidate_seed, lineage
+from cord_worker.search.types import InvalidReason
+from cord_worker.search.validity import invalid_reason, text_key
+from cord_worker.store.database import Database
+from cord_worker.store.models import CandidateState, TeacherRole
+from cord_worker.store.naming import candidate_name
+from cord_worker.store.provenance import changed_run
+from cord_worker.store.rechecking import StoredAnswer, read_stored_answers
+from cord_worker.store.recomputing import ProposedCandidate, models_of, names_of_trajectories
+from cord_worker.store.runs import RunRow, read_teachers
+from cord_worker.verify import AnswerChecker, Verdict, rule_of
+from cord_worker.verify.pairs import usable_processors
+
+_WITHOUT_TEXT = frozenset({CandidateState.PENDING, CandidateState.PROPOSING})
+_REFUSALS = frozenset(
+    {
+        InvalidReason.TOO_LONG,
+        InvalidReason.CONTENT_FILTER,
+        InvalidReason.NOT_FINITE,
+        InvalidReason.MALFORMED_REQUEST,
+        InvalidReason.ENGINE_FAULT,
+    }
+)
+"""Why a model gave nothing: what it gave cannot be computed again, its digest covers it."""
+_REPLACED = "\ufffd"
+_BATCH = 200
+_NO_RESULT = ("timeout", "crashed")
+
+
+def name_of(one: ProposedCandidate) -> str:
+    """What findings call the candidate."""
+    return candidate_name(one.id, step=one.step, round=one.round, teacher=one.name, sample=one.sample)
+
+
+def is_not(row: str, column: str, stored: object, recomputed: object) -> str:
+    """One finding: what is stored in a column, and what it comes to."""
+    return f"{row}: {column}: stored {_shown(stored)}, recomputed {_shown(recomputed)}"
+
+
+def wrong_candidates(context: RunContext, candidates: Iterable[ProposedCandidate]) -> Iterator[str]:
+    """What does not follow in the candidates of one problem, which come by key: parents before children."""
+    candidates = tuple(candidates)
+    by_id = {one.id: one for one in candidates}
+    reasons = _reasons(context, candidates)
+    originals = _originals(candidates, reasons) if context.config.is_scored else {}
+    for one in candidates:
+        yield from _wrong_names(context, one, None if one.parent_id is None else by_id.get(one.parent_id))
+        if one.state in _WITHOUT_TEXT:
+            continue
+        reason = reasons[one.id]
+        may_repeat = context.config.is_scored and reason is None
+        key = text_key(one.text or "") if may_repeat else None
+        # Workers of older versions wrote no keys; then the decision finds what repeats a sibling.
+        if one.text_key is not None and one.text_key != key:
+            yield is_not(name_of(one), "text_key", one.text_key, key)
+        yield from _wrong_state(context, one, reason, originals.get(one.id, one.id))
+
+
+def _wrong_names(context: RunContext, one: ProposedCandidate, parent: ProposedCandidate | None) -> Iterator[str]:
+    is_integrator = one.role == TeacherRole.INTEGRATOR
+    name = INTEGRATOR if is_integrator else one.name
+    if is_integrator:
+        before = ""
+    elif parent is not None:
+        before = parent.lineage
+    else:
+        before = root_lineage(one.parent_rank) if context.search.pipeline == "greedy" else ""
+    expected = lineage(before, one.step, one.round, name, one.sample)
+    if one.lineage != expected:
+        yield is_not(name_of(one), "lineage", one.lineage, expected)
+    seed = candidate_seed(context.config.run.seed, one.key, one.step, before, name, one.sample, one.round)
+    if one.seed != seed:
+        yield is_not(name_of(one), "seed", one.seed, seed)
+
+
+def _reasons(context: RunContext, candidates: Iterable[ProposedCandidate]) -> dict[int, str | None]:
+    """Why each was invalid as it was proposed; of those that no text decides, what is stored."""
+    says_something: dict[int | None, bool] = {None: False}
+    found: dict[int, str | None] = {}
+    for one in candidates:
+        follows = says_something.get(one.parent_id, False)
+        found[one.id] = _reason(context, one, follows=follows)
+        says_something[one.id] = follows or bool((one.text or "").strip())
+    return found
+
+
+def _reason(context: RunContext, one: ProposedCandidate, *, follows: bool) -> str | None:
+    """`follows`: whether there is text before this step."""
+    if one.finish_reason is None:
+        return one.invalid_reason if one.invalid_reason in _REFUSALS else "a model's refusal, without finish_reason"
+    if not context.config.is_scored:
+        return None
+    text = one.text or ""
+    if one.invalid_reason == InvalidReason.UNSTORABLE and _REPLACED in text:
+        return one.invalid_reason
+    search = context.search
+    if one.role == TeacherRole.INTEGRATOR:
+        if one.invalid_reason == InvalidReason.MALFORMED and not text:
+            return one.invalid_reason
+        return invalid_reason(text, loop_ngram=search.loop_ngram, loop_repeats=search.loop_repeats)
+    has_markers = context.segmentation.has_markers
+    closes = one.finish_reason in (FinishReason.THINK_END, FinishReason.EOS)
+    return invalid_reason(
+        text,
+        loop_ngram=search.loop_ngram,
+        loop_repeats=search.loop_repeats,
+        was_cut=one.finish_reason == FinishReason.LENGTH,
+        has_markers=has_markers,
+        may_be_empty=closes and not has_markers and follows,
+    )
+
+
+def _originals(candidates: Iterable[ProposedCandidate], reasons: dict[int, str | None]) -> dict[int, int]:
+    """Of each valid candidate the sibling that stands for its text: the first by teacher and sample."""
+    standing: dict[tuple[object, ...], int] = {}
+    found: dict[int, int] = {}
+    for one in sorted(candidates, key=lambda one: (one.teacher, one.sample)):
+        if reasons[one.id] is None and one.state not in _WITHOUT_TEXT:
+            words = " ".join((one.text or "").split())
+            place = (one.step, one.round, one.parent_id, one.parent_rank, words)
+            found[one.id] = standing.setdefault(place, one.id)
+    return found
+
+
+def _wrong_state(context: RunContext, one: ProposedCandidate, reason: str | None, original: int) -> Iterator[str]:
+    """`original`: the key of the sibling that it repeats, or its own."""
+    state = CandidateState(one.state)
+    is_duplicate = original != one.id
+    if is_duplicate and (state == CandidateState.PROPOSED or (state != CandidateState.INVALID and not one.text_key)):
+        return  # not found yet
+    if reason is None and is_duplicate:
+        reason = InvalidReason.DUPLICATE
+        if one.duplicate_of != original:
+            yield is_not(name_of(one), "duplicate_of", one.duplicate_of, original)
+    elif one.duplicate_of is not None:
+        yield is_not(name_of(one), "duplicate_of", one.duplicate_of, None)
+    expected: Collection[CandidateState]
+    if reason is not None:
+        expected = (CandidateState.INVALID,)
+    elif one.was_scored and not one.has_score:
+        reason, expected = _given(one, InvalidReason.UNSCORABLE), (CandidateState.INVALID,)
+    elif one.was_judged and not one.has_judgment:
+        reason, expected = _given(one, InvalidReason.UNJUDGEABLE), (CandidateState.INVALID,)
+    elif not context.config.is_scored:
+        expected = (CandidateState.UNSCORED,)
+    elif not one.was_scored:
+        expected = (CandidateState.PROPOSED, CandidateState.SCORING)
+    elif context.search.selection.is_judged and not one.was_judged:
+        expected = (CandidateState.UNJUDGED, CandidateState.JUDGING)
+    else:
+        expected = (CandidateState.SCORED,)
+    if one.invalid_reason != reason:
+        yield is_not(name_of(one), "invalid_reason", one.invalid_reason, reason)
+    if state not in expected:
+        yield is_not(name_of(one), "state", state, " or ".join(expected))
+
+
+def _given(one: ProposedCandidate, usual: InvalidReason) -> str:
+    """Why a model gave no score or judgment: the stored reason, where it can be one."""
+    is_one = one.invalid_reason is not None and (one.invalid_reason in _REFUSALS or one.invalid_reason == usual)
+    return str(one.invalid_reason) if is_one else usual.value
+
+
+def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
+    """What does not follow from the run's configuration, in its own row and in those of its teachers and models."""
+    yield from changed_run(connection, run.id)
+    try:
+        config = RunConfig.from_stored(run.config)
+    except ConfigError as error:
+        yield f"its row: config: {str(error).partition(chr(10))[0]}"
+        return
+    if config.fingerprint() != run.config_fingerprint:
+        yield is_not("its row", "config or config_fingerprint", run.config_fingerprint, config.fingerprint())
+    if config.run.seed != run.seed:
+        yield is_not("its row", "seed", run.seed, config.run.seed)
+    if config.run.date is not None and config.run.date != run.prompt_date:
+        yield is_not("its row", "prompt_date", run.prompt_date, config.run.date)
+    teachers = read_teachers(connection, run.id)
+    if len(teachers) != len(config.writers):
+        yield is_not("its row", "teachers", len(teachers), len(config.writers))
+    models = {}
+    for row, writer in zip(teachers, config.writers, strict=False):
+        is_teacher = row.ordinal < len(config.teachers)
+        models[f"teacher {row.name}"] = config.teacher_model(writer)
+        expected = {
+            "name": writer.name,
+            "role": TeacherRole.TEACHER if is_teacher else TeacherRole.INTEGRATOR,
+            "sampling": writer.model_dump(mode="json", exclude={"name", "model", "system_prompt"}),
+            "system_prompt": config.system_prompt(writer),
+        }
+        for column, value in expected.items():
+            if getattr(row, column) != value:
+                yield is_not(f"teacher {row.name}", column, getattr(row, column), value)
+    if config.is_scored:
+        models["prover"] = config.prover_model
+    others = {"reward": config.candidate_judge, "judge": config.judge_model}
+    models |= {use: model for use, model in others.items() if model is not None}
+    stored = {one.used_by: one for one in models_of(connection, run.id)}
+    for use in sorted(set(models) - set(stored)):
+        yield is_not("its row", f"model of {use}", None, models[use].path)
+    for use, one in sorted(stored.items()):
+        if fingerprint_of(one.identity) != one.fingerprint:
+            yield is_not(f"model {one.path}", "fingerprint or identity", one.fingerprint, fingerprint_of(one.identity))
+        elif use not in models:
+            yield is_not("its row", f"model of {use}", one.path, None)
+        elif models[use].fingerprint() != one.fingerprint:
+            yield is_not("its row", f"model of {use}", one.fingerprint, models[use].fingerprint())
+        elif models[use].path != one.path:
+            yield is_not(f"model {one.path}", "path", one.path, models[use].path)
+
+
+@dataclass(slots=True)
+class Compared:
+    """Verdicts that were reached again, and answers that were left out: `judged` by a model, `unchecked` by anything,
+    `kept` where the comparison had no result this time."""
+
+    compared: int = 0
+    judged: int = 0
+    unchecked: int = 0
+    kept: int = 0
+
+
+def wrong_verdicts(
+    database: Database, run: RunRow, found: Compared, timeout_seconds: float = 5.0
+) -> Iterator[tuple[str, str]]:
+    """Compares the answers of the run's finished problems again: (problem, finding). Counts in `found`."""
+    verify = RunConfig.from_stored(run.config).verify
+    count = usable_processors()
+    after = 0
+    with AnswerChecker(timeout_seconds, workers=count) as checker, ThreadPoolExecutor(2 * count) as threads:
+
+        def check(answer: StoredAnswer) -> Verdict:
+            return checker.check(answer.text, answer.reference, rule_of(verify, answer.method), answer.question)
+
+        while batch := database.run(lambda c, after=after: read_stored_answers(c, run.id, after, _BATCH)):  # type: ignore[misc]
+            after = batch[-1].trajectory_id
+            due = [answer for answer in batch if _is_compared(answer, found)]
+            wrong = {}
+            for answer, verdict in zip(due, threads.map(check, due), strict=True):
+                if verdict.method in _NO_RESULT:
+                    found.kept += 1
+                    continue
+                found.compared += 1
+                if verdict.correct is not answer.correct:
+                    wrong[answer.trajectory_id] = (answer, verdict)
+            names = database.run(lambda c, ids=list(wrong): names_of_trajectories(c, ids)) if wrong else {}  # type: ignore[misc]
+            for key, (answer, verdict) in wrong.items():
+                yield answer.key, is_not(names[key], "correct", answer.correct, verdict.correct)
+
+
+def _is_compared(answer: StoredAnswer, found: Compared) -> bool:
+    if answer.method == "none":
+        found.unchecked += 1
+    elif answer.method == "judge" or answer.is_judged:
+        found.judged += 1
+    elif (answer.verification or {}).get("method") in (*_NO_RESULT, "failed", None):
+        found.kept += 1
+    else:
+        return True
+    return False
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else str(value)

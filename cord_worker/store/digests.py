@@ -1,0 +1,192 @@
+"""Digests of what datasets and models gave, written with it and compared with it later (docs/provenance.md).
+
+A digest is made by PostgreSQL from the values of the row itself, in the statement that writes them, so that it is of
+what is stored: a float8 as its 8 bytes, a jsonb as PostgreSQL writes it. It is a row of parts of `_BYTES` bytes, the
+beginnings of SHA-256 sums: the first of what the row is (so that no row can have the contents of another), then one for
+each group of columns, so that a difference names its columns.
+
+What follows from other rows has no digest: it is computed again (`operations.recomputing`, `operations.replaying`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_BYTES = 4
+_FLOATS = frozenset(
+    {"propose_seconds", "score", "log_prob_sum", "score_seconds", "judgment", "judgment_seconds", "answer_seconds"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A digest that the row `row` (an alias) of `table` has in `column`.
+
+    `of` are the groups of columns that it covers; `owner` is SQL of what the row is, called `is_called` in findings.
+    `as_written` has the SQL of columns that other statements change later: what they were when the digest was written.
+    """
+
+    table: str
+    column: str
+    row: str
+    of: tuple[tuple[str, ...], ...]
+    owner: str
+    is_called: str
+    as_written: Mapping[str, str]
+
+    def sql(self, values: Mapping[str, str] | None = None, *, owner: str | None = None) -> str:
+        """SQL: the digest of the row as it is stored, or with these `values` (SQL by column) in place of its own."""
+        given = {} if values is None else values
+        parts = [f"convert_to({self.owner if owner is None else owner}, 'UTF8')"]
+        for group in self.of:
+            sqls = [given.get(name) or self.as_written.get(name) or f"{self.row}.{name}" for name in group]
+            parts.append(_bytes_of(group, sqls))
+        return "(" + " || ".join(f"substr(sha256({part}), 1, {_BYTES})" for part in parts) + ")"
+
+    def differing(self, other: str) -> str:
+        """SQL: the columns whose parts differ between the stored digest and `other` (SQL), as a text."""
+        names = [self.is_called, *(", ".join(group) for group in self.of)]
+        cases = [
+            f"CASE WHEN substr({self.row}.{self.column}, {1 + place * _BYTES}, {_BYTES}) "
+            f"IS DISTINCT FROM substr({other}, {1 + place * _BYTES}, {_BYTES}) THEN '{name}' END"
+            for place, name in enumerate(names)
+        ]
+        return f"coalesce(nullif(concat_ws(', ', {', '.join(cases)}), ''), '{self.column}')"
+
+
+def _bytes_of(names: tuple[str, ...], values: list[str]) -> str:
+    """SQL: bytes that are equal for equal values only; NULL is the byte 0, which no text holds."""
+    if len(values) == 1:
+        value = values[0]
+        encoded = f"float8send({value})" if names[0] in _FLOATS else f"convert_to(CAST({value} AS text), 'UTF8')"
+        return f"coalesce({encoded}, decode('00', 'hex'))"
+    listed = ", ".join(
+        f"encode(float8send({value}), 'hex')" if name in _FLOATS else f"CAST({value} AS text)"
+        for name, value in zip(names, values, strict=True)
+    )
+    return f"convert_to(CAST(json_build_array({listed}) AS text), 'UTF8')"
+
+
+def _of_candidate(candidate: str) -> str:
+    return (
+        f"(SELECT CAST(json_build_array(o.run_id, o.key, {candidate}.lineage) AS text) "
+        f"FROM problems o WHERE o.id = {candidate}.problem_id)"
+    )
+
+
+RUN = Digest(
+    "runs",
+    "digest",
+    "r",
+    (("config_fingerprint",), ("seed",), ("prompt_date",), ("code_version",)),
+    "CAST(r.name AS text)",
+    "name",
+    {"prompt_date": "to_char(r.prompt_date, 'YYYY-MM-DD')"},
+)
+"""What was enqueued; a run that has it has digests in all of its rows."""
+
+MODEL = Digest("models", "digest", "m", (("weights_digest",),), "CAST(m.fingerprint AS text)", "fingerprint", {})
+"""Which weights the first worker loaded."""
+
+PROBLEM = Digest(
+    "problems",
+    "digest",
+    "p",
+    (("content_hash",), ("attributes",), ("position",)),
+    "CAST(json_build_array(p.run_id, p.key) AS text)",
+    "key",
+    {},
+)
+"""What the dataset gave; `content_hash` covers question, answer and passage."""
+
+PROPOSAL = Digest(
+    "candidates",
+    "proposal_digest",
+    "c",
+    (
+        ("text",),
+        ("finish_reason",),
+        ("invalid_reason",),
+        ("reply",),
+        ("answer_part",),
+        ("sources",),
+        ("prompt_tokens", "completion_tokens", "cached_tokens", "propose_seconds"),
+    ),
+    _of_candidate("c"),
+    "lineage",
+    {"invalid_reason": "CASE WHEN c.invalid_reason <> 'duplicate' AND c.scored_at IS NULL THEN c.invalid_reason END"},
+)
+"""What the teacher or integrator wrote."""
+
+SCORE = Digest(
+    "candidates",
+    "score_digest",
+    "c",
+    (
+        ("score",),
+        ("log_prob_sum",),
+        ("answer_tokens",),
+        ("thinking_tokens",),
+        ("scoring_mode",),
+        ("invalid_reason",),
+        ("score_prompt_tokens", "score_cached_tokens", "score_seconds"),
+    ),
+    _of_candidate("c"),
+    "lineage",
+    {"invalid_reason": "CASE WHEN c.invalid_reason <> 'duplicate' AND c.judged_at IS NULL THEN c.invalid_reason END"},
+)
+"""What the prover computed."""
+
+JUDGMENT = Digest(
+    "candidates",
+    "judgment_digest",
+    "c",
+    (
+        ("judgment",),
+        ("judgment_detail",),
+        ("invalid_reason",),
+        ("judgment_prompt_tokens", "judgment_completion_tokens", "judgment_cached_tokens", "judgment_seconds"),
+    ),
+    _of_candidate("c"),
+    "lineage",
+    {"invalid_reason": "CASE WHEN c.invalid_reason <> 'duplicate' THEN c.invalid_reason END"},
+)
+"""What the judging model said of a candidate."""
+
+_OF_TRAJECTORY = (
+    "(SELECT CAST(json_build_array(o.run_id, o.key, l.lineage) AS text) "
+    "FROM candidates l JOIN problems o ON o.id = l.problem_id WHERE l.id = j.candidate_id)"
+)
+
+ANSWER = Digest(
+    "trajectories",
+    "answer_digest",
+    "j",
+    (
+        ("answer_text",),
+        ("answer_finish_reason",),
+        ("answer_prompt_tokens", "answer_completion_tokens", "answer_cached_tokens", "answer_seconds"),
+    ),
+    _OF_TRAJECTORY,
+    "candidate_id",
+    {},
+)
+"""The final answer."""
+
+VERDICT = Digest(
+    "trajectories",
+    "verdict_digest",
+    "j",
+    (
+        ("correct",),
+        ("verification",),
+        ("judgment_prompt_tokens", "judgment_completion_tokens", "judgment_seconds"),
+    ),
+    _OF_TRAJECTORY,
+    "candidate_id",
+    {},
+)
+"""What the comparison, or the LLM judge, found of it; written again by whatever checks it again."""
+
+DIGESTS = (RUN, MODEL, PROBLEM, PROPOSAL, SCORE, JUDGMENT, ANSWER, VERDICT)

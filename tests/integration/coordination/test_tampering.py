@@ -1,0 +1,450 @@
+"""Every way of editing the tables of a finished run by hand is found, and the finding names the row and the column."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cluster import INSTANT, Cluster, count
+from test_pipelines import INTEGRATOR, REWARD
+
+from cord_worker.config import RunConfig
+from cord_worker.coordination.context import RunContexts
+from cord_worker.dataset import ProblemRecord
+from cord_worker.engines.instant import ALIKE
+from cord_worker.operations.rechecking import recheck_run
+from cord_worker.operations.recomputing import wrong_run
+from cord_worker.operations.replaying import replay_problem, verify_runs, verify_tables
+from cord_worker.store.database import Database
+from cord_worker.store.digests import DIGESTS, VERDICT
+from cord_worker.store.ingest import content_hash, enqueue
+from cord_worker.store.provenance import Undigested, run_digest
+from cord_worker.store.replaying import begun_problems
+from cord_worker.store.runs import list_runs, resolve_run
+
+PROBLEMS = 3
+REFEREE = '[models.referee]\npath = "referee"\nengine = "instant"\n'
+CONFIGS = {
+    "cord": INSTANT,
+    "alike": INSTANT,
+    "judged": INSTANT.replace("[search]\n", '[search]\nselection = "reward_model"\n')
+    + f'{REWARD}{REFEREE}[verify]\nmethod = "judge"\n[verify.judge]\nmodel = "referee"\n',
+    "merged": INSTANT.replace("[search]\n", '[search]\npipeline = "integration"\ntrajectories = 2\n') + INTEGRATOR,
+    "tree": INSTANT.replace("[search]\n", '[search]\npipeline = "mcts"\ntrajectories = 3\n'),
+}
+
+
+@pytest.fixture(scope="module")
+def worked(
+    tmp_path_factory: pytest.TempPathFactory,
+    migrated_database: Callable[[], AbstractContextManager[str]],
+    broker_url: str,
+) -> Iterator[Database]:
+    """Finished runs: of the paper's search, of equal texts, of a reward model and an LLM judge, of an integrator and of
+    a tree search."""
+    folder = tmp_path_factory.mktemp("tampering")
+    with migrated_database() as url, Cluster(folder, url, broker_url, CONFIGS["judged"]) as cluster:
+        database = Database(url)
+        cluster.start()
+        (folder / "others").mkdir()
+        with Cluster(folder / "others", url, broker_url, CONFIGS["merged"]) as others:
+            others.start("merger")
+            for name, text in CONFIGS.items():
+                records = [
+                    ProblemRecord(
+                        f"problem-{n}",
+                        f"What is {n} + {n}?{f' {ALIKE}' if name == 'alike' else ''}",
+                        str(2 * n),
+                        "Two numbers are added." if n else None,
+                        {"level": n, "weight": 1.5e300, "say": 'a "quoted"\tline\n'},
+                        f"x:{n}",
+                    )
+                    for n in range(PROBLEMS)
+                ]
+                config = RunConfig.parse(text, source=name, folder=folder)
+                database.run(
+                    lambda connection, name=name, config=config, records=records: enqueue(
+                        connection, name, config, records
+                    )
+                )
+            cluster.wait_until(lambda: count(database, "finished_at IS NULL") == 0, 100)
+        yield database
+        database.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """An edit of a run's second problem by `sql`; what is found names `row` and `column`."""
+
+    sql: str
+    row: str
+    column: str
+    run: str = "cord"
+
+
+LOSER = "(SELECT min(id) FROM candidates WHERE problem_id = :problem AND NOT kept AND state = 'scored' AND step > 1)"
+OTHER = "(SELECT max(id) FROM candidates WHERE problem_id = :problem AND NOT kept AND state = 'scored' AND step > 1)"
+KEPT = "(SELECT min(id) FROM candidates WHERE problem_id = :problem AND kept AND step > 1)"
+WINNING = "(SELECT min(id) FROM candidates WHERE problem_id = :problem AND winning)"
+REPEATED = "(SELECT min(id) FROM candidates WHERE problem_id = :problem AND duplicate_of IS NOT NULL)"
+WINNER = "(SELECT id FROM trajectories WHERE problem_id = :problem AND winner)"
+MERGED = "(SELECT min(id) FROM candidates WHERE problem_id = :problem AND sources IS NOT NULL)"
+RUN = "(SELECT run_id FROM problems WHERE id = :problem)"
+FIRST_MODEL = f"(SELECT model_id FROM teachers WHERE run_id = {RUN} AND ordinal = 0)"
+
+
+def _candidate(columns: str, of: str = LOSER) -> str:
+    return f"UPDATE candidates SET {columns} WHERE id = {of}"
+
+
+def _trajectory(columns: str) -> str:
+    return f"UPDATE trajectories SET {columns} WHERE id = {WINNER}"
+
+
+def _problem(columns: str) -> str:
+    return f"UPDATE problems SET {columns} WHERE id = :problem"
+
+
+STEP, WHOLE = ", teacher ", "trajectory "
+SWAPPED = f"""
+    UPDATE candidates c SET {{columns}} FROM candidates o
+    WHERE (c.id, o.id) IN (({LOSER}, {OTHER}), ({OTHER}, {LOSER}))
+"""
+EDITS = {
+    # What models gave.
+    "a text is another": Edit(_candidate("text = text || ' indeed'"), STEP, "text"),
+    "a text is emptied": Edit(_candidate("text = ''"), STEP, "text"),
+    "a text is emptied with its key": Edit(_candidate("text = '', text_key = NULL"), STEP, "text"),
+    "a text has another blank": Edit(_candidate("text = replace(text, ' the ', '  the ') || ' '"), STEP, "text"),
+    "a finish reason": Edit(_candidate("finish_reason = 'length'"), STEP, "finish_reason"),
+    "prompt tokens": Edit(_candidate("prompt_tokens = prompt_tokens + 1"), STEP, "prompt_tokens"),
+    "completion tokens": Edit(_candidate("completion_tokens = completion_tokens - 1"), STEP, "completion_tokens"),
+    "cached tokens": Edit(_candidate("cached_tokens = 3"), STEP, "cached_tokens"),
+    "seconds of a proposal": Edit(_candidate("propose_seconds = propose_seconds + 1e-9"), STEP, "propose_seconds"),
+    "a score alone": Edit(_candidate("score = score * 0.999"), STEP, "score"),
+    "a consistent shift of a score": Edit(
+        _candidate("log_prob_sum = log_prob_sum - 0.1, score = exp((log_prob_sum - 0.1) / answer_tokens)"),
+        STEP,
+        "score",
+    ),
+    "a score by its last digit": Edit(_candidate("score = score * (1 - 2.3e-16)"), STEP, "score"),
+    "thinking tokens": Edit(_candidate("thinking_tokens = thinking_tokens + 1"), STEP, "thinking_tokens"),
+    "answer tokens": Edit(_candidate("answer_tokens = answer_tokens + 1"), STEP, "answer_tokens"),
+    "a scoring mode": Edit(_candidate("scoring_mode = 'other'"), STEP, "scoring_mode"),
+    "a score's prompt tokens": Edit(_candidate("score_prompt_tokens = 0"), STEP, "score_prompt_tokens"),
+    "a judgment": Edit(_candidate("judgment = judgment / 2"), STEP, "judgment", "judged"),
+    "a judgment's detail": Edit(
+        _candidate("judgment_detail = jsonb_set(judgment_detail, '{mode}', '\"other\"')"), STEP, "judgment_detail",
+        "judged",
+    ),
+    "an integrator's reply": Edit(_candidate("reply = reply || '!'", MERGED), STEP, "reply", "merged"),
+    "an integrator's answer": Edit(_candidate("answer_part = '7'", MERGED), STEP, "answer_part", "merged"),
+    "an integrator's sources": Edit(
+        _candidate("sources = sources[1:cardinality(sources) - 1]", MERGED), STEP, "sources", "merged"
+    ),
+    "an answer is another": Edit(_trajectory("answer_text = 'The final answer is 2.'"), WHOLE, "answer_text"),
+    "an answer's finish": Edit(_trajectory("answer_finish_reason = 'length'"), WHOLE, "answer_finish_reason"),
+    "an answer's tokens": Edit(_trajectory("answer_completion_tokens = 0"), WHOLE, "answer_completion_tokens"),
+    "correct is flipped": Edit(_trajectory("correct = NOT correct"), WHOLE, "correct"),
+    "correct is flipped with its method": Edit(
+        _trajectory(
+            "correct = NOT correct, verification = jsonb_set(verification, '{method}', "
+            "CASE WHEN correct THEN '\"unequal\"'::jsonb ELSE '\"exact\"'::jsonb END)"
+        ),
+        WHOLE,
+        "verification",
+    ),
+    "the judge's verdict": Edit(_trajectory("correct = NOT correct"), WHOLE, "correct", "judged"),
+    "the judge's detail": Edit(
+        _trajectory("verification = jsonb_set(verification, '{detail}', '\"so\"')"), WHOLE, "verification", "judged"
+    ),
+    "the judge's tokens": Edit(_trajectory("judgment_prompt_tokens = 1"), WHOLE, "judgment_prompt_tokens", "judged"),
+    # Contents of two rows change places.
+    "two texts change places": Edit(SWAPPED.format(columns="text = o.text"), STEP, "text"),
+    "two proposals change places with their digests": Edit(
+        SWAPPED.format(
+            columns="text = o.text, text_key = o.text_key, finish_reason = o.finish_reason, "
+            "prompt_tokens = o.prompt_tokens, completion_tokens = o.completion_tokens, "
+            "cached_tokens = o.cached_tokens, propose_seconds = o.propose_seconds, "
+            "proposal_digest = o.proposal_digest"
+        ),
+        STEP,
+        "lineage",
+    ),
+    "two scores change places with their digests": Edit(
+        SWAPPED.format(
+            columns="score = o.score, log_prob_sum = o.log_prob_sum, answer_tokens = o.answer_tokens, "
+            "thinking_tokens = o.thinking_tokens, score_digest = o.score_digest"
+        ),
+        STEP,
+        "lineage",
+    ),
+    "two answers change places with their digests": Edit(
+        "UPDATE trajectories j SET answer_text = o.answer_text, answer_digest = o.answer_digest FROM trajectories o "
+        f"WHERE j.id = {WINNER} AND o.id = (SELECT min(t.id) FROM trajectories t JOIN problems p ON "
+        f"p.id = t.problem_id WHERE p.run_id = {RUN} AND t.winner AND t.id <> j.id)",
+        WHOLE,
+        "candidate_id",
+    ),
+    # What follows.
+    "duplicate turned into loop": Edit(
+        _candidate("invalid_reason = 'loop', duplicate_of = NULL", REPEATED), STEP, "invalid_reason", "alike"
+    ),
+    "a duplicate is valid": Edit(
+        _candidate("state = 'proposed', invalid_reason = NULL, duplicate_of = NULL", REPEATED), STEP, "state", "alike"
+    ),
+    "a duplicate of nobody": Edit(_candidate("duplicate_of = NULL", REPEATED), STEP, "duplicate_of", "alike"),
+    "a valid loser is marked invalid": Edit(
+        _candidate("state = 'invalid', invalid_reason = 'loop', rank = NULL"), STEP, "invalid_reason"
+    ),
+    "a valid loser is marked unscorable": Edit(
+        _candidate("state = 'invalid', invalid_reason = 'unscorable', rank = NULL"), STEP, "invalid_reason"
+    ),
+    "a valid loser is marked a duplicate": Edit(
+        _candidate(f"state = 'invalid', invalid_reason = 'duplicate', rank = NULL, duplicate_of = {KEPT}"),
+        STEP,
+        "duplicate_of",
+    ),
+    "a text's key": Edit(_candidate("text_key = gen_random_uuid()"), STEP, "text_key"),
+    "a state goes back": Edit(_candidate("state = 'proposed'"), STEP, "state"),
+    "a rank": Edit(
+        f"UPDATE candidates c SET rank = (SELECT r.a + r.b - c.rank FROM (SELECT min(rank) AS a, max(rank) AS b FROM "
+        f"candidates WHERE id IN ({LOSER}, {KEPT})) r) WHERE c.id IN ({LOSER}, {KEPT})",
+        STEP,
+        "rank",
+    ),
+    "kept": Edit(_candidate("kept = true"), STEP, "kept"),
+    "a slot's finish": Edit(
+        "UPDATE beams SET finish = 'eos' WHERE problem_id = :problem AND step = 1 AND rank = 0", STEP, "finish"
+    ),
+    "a slot's rank": Edit(
+        "UPDATE beams SET rank = 90 - rank WHERE problem_id = :problem AND step = 1", "step 1", "rank"
+    ),
+    "a slot's candidate": Edit(
+        f"UPDATE beams SET candidate_id = {LOSER} WHERE problem_id = :problem AND rank = 1 AND step = "
+        f"(SELECT step FROM candidates WHERE id = {LOSER})",
+        STEP,
+        "kept",
+    ),
+    "winning moved": Edit(
+        f"UPDATE candidates SET winning = NOT winning WHERE id IN ({LOSER}, {WINNING})", STEP, "winning"
+    ),
+    "the winner moved": Edit(
+        "UPDATE trajectories SET winner = false WHERE problem_id = :problem", "its row", "state", "tree"
+    ),
+    # How it was planned.
+    "a parent": Edit(
+        f"UPDATE candidates c SET parent_id = (SELECT max(o.id) FROM candidates o WHERE o.problem_id = :problem "
+        f"AND o.kept AND o.step = c.step - 1 AND o.id <> c.parent_id) WHERE c.id = {LOSER}",
+        STEP,
+        "lineage",
+    ),
+    "a parent's rank": Edit(_candidate("parent_rank = parent_rank + 1"), STEP, "parent_rank"),
+    "a teacher": Edit(
+        f"UPDATE candidates c SET teacher_id = (SELECT max(t.id) FROM teachers t WHERE t.run_id = {RUN} "
+        f"AND t.id <> c.teacher_id) WHERE c.id = {LOSER}",
+        STEP,
+        "lineage",
+    ),
+    "a seed": Edit(_candidate("seed = seed + 1"), STEP, "seed"),
+    "a lineage": Edit(_candidate("lineage = md5(lineage)"), STEP, "lineage"),
+    "a sample": Edit(_candidate("sample = sample + 1"), STEP, "sample"),
+    "a token cap": Edit(_candidate("max_tokens = max_tokens + 1"), STEP, "max_tokens"),
+    "whole": Edit(_candidate("whole = NOT whole"), STEP, "whole"),
+    "an answer's seed": Edit(_trajectory("answer_seed = answer_seed + 1"), "step ", "answer_seed"),
+    "a tree's depth": Edit(
+        _candidate("depth = depth + 1", "(SELECT max(id) FROM candidates WHERE problem_id = :problem)"),
+        STEP,
+        "depth",
+        "tree",
+    ),
+    # Rows come and go.
+    "a candidate is gone": Edit(f"DELETE FROM candidates WHERE id = {OTHER}", "step ", "planned"),
+    "a candidate was added": Edit(
+        "INSERT INTO candidates (problem_id, parent_id, parent_rank, step, depth, round, teacher_id, sample, lineage, "
+        "seed, max_tokens, whole, state, text, finish_reason, prompt_tokens, completion_tokens, kept, proposed_at, "
+        "invalid_reason) SELECT problem_id, parent_id, parent_rank, step, depth, round, teacher_id, sample + 1, "
+        "md5(lineage), seed, max_tokens, whole, 'invalid', '', 'step', 1, 1, false, now(), 'empty' FROM candidates "
+        f"WHERE id = {LOSER}",
+        STEP,
+        "proposal_digest",
+    ),
+    "a trajectory is gone": Edit("DELETE FROM trajectories WHERE problem_id = :problem", STEP, "trajectory"),
+    "a problem is gone": Edit("DELETE FROM problems WHERE id = :problem", "its row", "position"),
+    "a digest is gone": Edit(_candidate("proposal_digest = NULL"), STEP, "proposal_digest"),
+    "a score's digest is gone": Edit(_candidate("score_digest = NULL"), STEP, "score_digest"),
+    "a verdict's digest is gone": Edit(_trajectory("verdict_digest = NULL"), WHOLE, "verdict_digest"),
+    "a problem's digest is gone": Edit(_problem("digest = NULL"), "its row", "digest"),
+    "a run's digest is gone": Edit(f"UPDATE runs SET digest = NULL WHERE id = {RUN}", "its row", "digest"),
+    # How it came about.
+    "proposed after it was scored": Edit(_candidate("proposed_at = scored_at + interval '1 hour'"), STEP, "scored_at"),
+    "scored in the future": Edit(_candidate("scored_at = now() + interval '1 year'"), STEP, "scored_at"),
+    "never proposed": Edit(_candidate("proposed_at = NULL"), STEP, "proposed_at"),
+    "no attempt to propose": Edit(_candidate("propose_attempts = 0"), STEP, "propose_attempts"),
+    "no attempt to score": Edit(_candidate("score_attempts = 0"), STEP, "score_attempts"),
+    "no attempt to answer": Edit(_trajectory("answer_attempts = 0"), WHOLE, "answer_attempts"),
+    "a worker that never was": Edit(_candidate("worker_id = gen_random_uuid()"), STEP, "worker_id"),
+    "a score by nobody": Edit(_candidate("score_worker_id = NULL"), STEP, "score_worker_id"),
+    "a score by a teacher's worker": Edit(_candidate("score_worker_id = worker_id"), STEP, "score_worker_id"),
+    "answered before it was thought": Edit(_trajectory("answered_at = created_at - interval '1 day'"), WHOLE,
+                                           "answered_at"),
+    "finished before it began": Edit(_problem("finished_at = created_at - interval '1 day'"), "its row", "finished_at"),
+    "done is failed": Edit(_problem("state = 'failed', failure_reason = 'tired'"), "its row", "state"),
+    "not done": Edit(_problem("state = 'verifying'"), "its row", "finished_at"),
+    # What was asked.
+    "a question": Edit(_problem("question = question || ' '"), "its row", "question"),
+    "a question's answer": Edit(_problem("answer = '7'"), "its row", "answer"),
+    "a passage": Edit(_problem("passage = NULL"), "its row", "passage"),
+    "an answer with its hash": Edit(_problem("answer = '7', content_hash = '{content_hash}'"), "its row",
+                                    "content_hash"),
+    "an attribute": Edit(_problem("attributes = jsonb_set(attributes, '{level}', '9')"), "its row", "attributes"),
+    "a problem's key": Edit(_problem("key = 'other'"), "its row", "key"),
+    "a position": Edit(_problem("position = 90"), "its row", "position"),
+    # With what.
+    "the configuration": Edit(
+        f"UPDATE runs SET config = jsonb_set(config, '{{search,max_steps}}', '9') WHERE id = {RUN}", "its row", "config"
+    ),
+    "the run's seed": Edit(f"UPDATE runs SET seed = seed + 1 WHERE id = {RUN}", "its row", "seed"),
+    "the run's date": Edit(
+        f"UPDATE runs SET prompt_date = prompt_date + 1 WHERE id = {RUN}", "its row", "prompt_date"
+    ),
+    "the run's version": Edit(f"UPDATE runs SET code_version = '0.0' WHERE id = {RUN}", "its row", "code_version"),
+    "a fingerprint": Edit(
+        f"UPDATE runs SET config_fingerprint = '0' WHERE id = {RUN}", "its row", "config_fingerprint"
+    ),
+    "a prover": Edit(f"UPDATE runs SET prover_model_id = {FIRST_MODEL} WHERE id = {RUN}", "its row", "model of prover"),
+    "a teacher's sampling": Edit(
+        "UPDATE teachers SET sampling = jsonb_set(sampling, '{temperature}', '1.5') "
+        f"WHERE run_id = {RUN} AND ordinal = 0",
+        "teacher alpha",
+        "sampling",
+    ),
+    "a teacher's system prompt": Edit(
+        f"UPDATE teachers SET system_prompt = 'Be brief.' WHERE run_id = {RUN} AND ordinal = 0",
+        "teacher alpha",
+        "system_prompt",
+    ),
+    "a model's identity": Edit(
+        "UPDATE models SET identity = jsonb_set(identity, '{dtype}', '\"float16\"') "
+        f"WHERE id = {FIRST_MODEL}",
+        "model alpha",
+        "identity",
+    ),
+    "a model's path": Edit(f"UPDATE models SET path = 'other' WHERE id = {FIRST_MODEL}", "model other", "path"),
+    "a model's weights": Edit(
+        f"UPDATE models SET weights_digest = 'other' WHERE id = {FIRST_MODEL}", "model alpha", "weights_digest"
+    ),
+}  # fmt: skip
+
+
+IN_BOTH = (
+    "a text is emptied",
+    "a text is emptied with its key",
+    "a consistent shift of a score",
+    "a judgment's detail",
+    "an answer is another",
+    "correct is flipped",
+    "the judge's verdict",
+    "duplicate turned into loop",
+    "a valid loser is marked invalid",
+    "a question's answer",
+    "the configuration",
+)
+"""What both commands find, in the same words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What each of the commands says."""
+
+    replay: list[str]
+    verify: list[str]
+
+
+def look(database: Database, edit: Edit) -> Found:
+    """What is found while the edit is there; it is undone."""
+    with database.transaction() as connection:
+        run = resolve_run(connection, edit.run)
+        problem = begun_problems(connection, run.id)[1]
+        other = ProblemRecord("problem-1", "What is 1 + 1?", "7", "Two numbers are added.", {}, "x:1")
+        statement = edit.sql.replace("{content_hash}", content_hash(other))
+        assert connection.execute(sa.text(statement), {"problem": problem}).rowcount > 0
+        run = resolve_run(connection, edit.run)
+        context = RunContexts(database).of_run(run.id, connection)
+        replayed = [f"run {run.name}: {one}" for one in wrong_run(connection, run)]
+        difference = replay_problem(connection, context, problem).difference
+        replayed += [] if difference is None else [str(difference)]
+        verified = verify_runs(connection, RunContexts(database), [run], everything=False, examples=5)
+        connection.rollback()
+    return Found(replayed, [str(offence) for verdict in verified.broken for offence in verdict.examples])
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_by_hand_is_found_with_its_row_and_column(name: str, worked: Database) -> None:
+    edit = EDITS[name]
+    found = look(worked, edit)
+    named = [line for line in found.replay + found.verify if edit.row in line and edit.column in line]
+    assert named, found
+
+
+@pytest.mark.parametrize("name", IN_BOTH)
+def test_both_commands_say_it_in_the_same_words(name: str, worked: Database) -> None:
+    edit = EDITS[name]
+    found = look(worked, edit)
+    named = {line for line in found.replay if edit.row in line and edit.column in line}
+    assert named & set(found.verify), found
+
+
+def test_there_is_nothing_to_find_otherwise(worked: Database) -> None:
+    assert count(worked, "state <> 'done'") == 0
+    found = verify_tables(worked, None, examples=3)
+    assert [str(offence) for verdict in found.broken for offence in verdict.examples] == []
+    assert found.undigested == Undigested(0, 0, 0)
+    assert sorted(found.digests) == sorted(CONFIGS)
+
+
+def test_rows_of_older_versions_are_counted_and_no_fault(worked: Database) -> None:
+    with worked.session_connection() as connection:
+        for digest in DIGESTS:
+            connection.execute(sa.text(f"UPDATE {digest.table} SET {digest.column} = NULL"))
+        runs = list_runs(connection)
+        found = verify_runs(connection, RunContexts(worked), runs, everything=True)
+        connection.rollback()
+    assert [str(offence) for verdict in found.broken for offence in verdict.examples] == []
+    assert found.undigested.problems == PROBLEMS * len(CONFIGS)
+    assert found.undigested.candidates == count(worked, "true", "candidates")
+    assert found.undigested.answers == count(worked, "answered_at IS NOT NULL", "trajectories")
+
+
+def test_the_digest_of_a_run_changes_with_any_result_and_with_nothing_else(worked: Database) -> None:
+    with worked.session_connection() as connection:
+        run = resolve_run(connection, "cord")
+        before = run_digest(connection, run.id)
+        connection.execute(sa.text("UPDATE problems SET touched_at = now()"))
+        touched = run_digest(connection, run.id)
+        connection.execute(sa.text("UPDATE trajectories SET verdict_digest = answer_digest WHERE winner"))
+        changed = run_digest(connection, run.id)
+        connection.rollback()
+    assert before == touched != changed
+
+
+def test_a_verdict_with_a_digest_of_its_own_is_found_by_comparing_again_and_mended_by_recheck(worked: Database) -> None:
+    digest = VERDICT.sql({"correct": "NOT j.correct"})
+    flip = sa.text(
+        f"UPDATE trajectories j SET correct = NOT j.correct, verdict_digest = {digest} "
+        "FROM problems p WHERE p.id = j.problem_id AND j.winner AND p.key = 'problem-1' "
+        "AND p.run_id = (SELECT id FROM runs WHERE name = 'cord')"
+    )
+    assert worked.run(lambda connection: connection.execute(flip).rowcount) == 1
+    found = verify_tables(worked, "cord", examples=3, compare=True)
+    (compared,) = [verdict for verdict in found.broken if verdict.invariant.name == "comparisons"]
+    assert [(one.problem, ": correct: stored" in one.detail) for one in compared.examples] == [("problem-1", True)]
+    assert recheck_run(worked, "cord").rewritten == 1
+    assert verify_tables(worked, "cord", examples=3, compare=True).broken == []
