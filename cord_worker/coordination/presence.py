@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cord_worker.coordination.faults import FaultPoint, commit
 from cord_worker.errors import CordError, SchemaMismatch, StoreError
+from cord_worker.search.validity import storable
 from cord_worker.store import workers
 from cord_worker.store.database import Database
 from cord_worker.store.models import WorkerRole
@@ -94,7 +95,7 @@ class Presence:
             self._condition = None
             return
         begun = time.monotonic() if since is None else since
-        self._condition = condition.replace("\0", "")[:_MOST_CHARACTERS], begun
+        self._condition = storable(condition)[:_MOST_CHARACTERS], begun
 
     def _described(self) -> workers.Condition | None:
         described = self._condition

@@ -223,11 +223,12 @@ class OpenAiEngine(LanguageHead):
         prompt, prompt_tokens, characters = self._prompt(kind, turn, steps, opening)
         prefill = self._prefill(kind, prompt)
         server, ends = self._server, ends_of(turn.segmentation, kind, self._tags)
+        room = self._room(prompt_tokens, sampling.max_tokens)
         body = {
             "model": server.model,
             **prompt,
             **sampling_fields(server.kind, sampling),
-            **ending_fields(server.kind, ends, self._room(prompt_tokens, sampling.max_tokens)),
+            **ending_fields(server.kind, ends, room),
         }
         path = "/chat/completions" if server.api == "chat" else "/completions"
         streams = prefill is not None or is_ended_here(server.kind, ends)
@@ -239,7 +240,7 @@ class OpenAiEngine(LanguageHead):
         async def attempt() -> Written:
             if not streams:
                 return written(await self._client.post(path, body), server.kind, ends)
-            return await self._client.stream(path, body, lambda parts: written_in_parts(parts, ends, prefill))
+            return await self._client.stream(path, body, lambda parts: written_in_parts(parts, ends, room, prefill))
 
         result = await self._client.persistently(attempt, lambda: _key(path, body))
         text = result.text

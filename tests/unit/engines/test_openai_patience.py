@@ -280,7 +280,7 @@ def test_a_server_that_comes_back_with_nonsense_is_waited_for_still(vllm: LocalS
     async def work() -> None:
         with pytest.raises(UnavailableError, match="Loading model"):
             await proposed(engine)
-        await until(lambda: "not understood" in str(told.texts[-1]))
+        await until(lambda: "no stream" in str(told.texts[-1]))
         vllm.answers["/v1/models"] = good
         async with asyncio.timeout(20):
             await engine.available()
