@@ -3,7 +3,7 @@
 A new topic is a new file here and one line below.
 """
 
-from chaos.kinds import broker, clocks, database, processes
+from chaos.kinds import broker, clocks, database, processes, replies
 from chaos.kinds.storm import KINDS, SLOW, Storm, available
 
-__all__ = ["KINDS", "SLOW", "Storm", "available", "broker", "clocks", "database", "processes"]
+__all__ = ["KINDS", "SLOW", "Storm", "available", "broker", "clocks", "database", "processes", "replies"]
