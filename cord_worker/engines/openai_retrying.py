@@ -174,7 +174,9 @@ class Retrying:
         if self._check is None:
             raise failed
         await self._require_well(tries, alone=alone, otherwise=failed)
-        if fault.passing and not tries.is_last:  # the server may have become well between the try and the look at it
+        if (
+            fault.passing and not fault.is_slow and not tries.is_last
+        ):  # the server may have become well between the try and the look at it
             tries.is_last = True
             return 0.0
         raise EngineFaultError(f"{failed}; the server does well otherwise, so it is this request")

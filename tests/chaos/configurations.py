@@ -72,9 +72,8 @@ def configuration(
     used += ["critic"] if search == "rewarded" else []
     text = "".join(_MODELS[model] for model in dict.fromkeys(used))
     text += f'[[teachers]]\nname = "alpha"\nmodel = "alpha"\n[[teachers]]\nname = "beta"\nmodel = "{beta}"\n'
-    if hosted is not None:
-        text += GAMMA.format(url=hosted)
-        text += '[[teachers]]\nname = "gamma"\nmodel = "gamma"\n' if search in HOSTED else ""
+    if hosted is not None and search in HOSTED:
+        text += GAMMA.format(url=hosted) + '[[teachers]]\nname = "gamma"\nmodel = "gamma"\n'
     text += '[prover]\nmodel = "prover"\n' if "prover" in used else ""
     text += '[reward]\nmodel = "critic"\n' if "critic" in used else ""
     text += f'[verify]\nmethod = "none"\n[verify.judge]\nmodel = "{referee}"\n'
