@@ -180,6 +180,7 @@ class OpenAiClient:
             "the server, or raise openai.max_retries or openai.timeout_seconds",
             brief=str(fault),
             retry_after=fault.retry_after,
+            is_failing=fault.means is Means.BROKEN,
         )
 
     async def close(self) -> None:

@@ -80,6 +80,8 @@ _PROBE_SECONDS = 60.0
 """For a token, where `timeout_seconds` is meant for thousands."""
 _LONGEST_RETRY_AFTER_SECONDS = 900.0
 """A server that is waited for at start is looked for as often at least."""
+_LONGEST_FAILING_SECONDS = 900.0
+"""A server that is away or says that it loads is waited for however long; one that only fails is not loading."""
 _CHARACTERS_PER_TOKEN = 4
 """For the counts of servers that tell none, to a client without a tokenizer: an estimate."""
 
@@ -345,15 +347,24 @@ class OpenAiEngine(LanguageHead):
 async def _probe_patiently(
     settings: EngineSettings, tokenizer: ServerTokenizer | None, describe: Describe | None
 ) -> Server:
-    """Waits for a server that is away, where there is somebody to tell. Raises EngineLoadError."""
+    """Waits for a server that is away, where there is somebody to tell. Raises EngineLoadError, also where one is there
+    and fails at everything for too long."""
     assert settings.openai is not None
     since, tried = time.monotonic(), 0
+    failing_since: float | None = None
     while True:
         try:
             return await _probe(settings, tokenizer)
         except UnavailableError as error:
             if describe is None:
                 raise EngineLoadError(f"model {settings.path!r}: {error}") from None
+            failing_since = (failing_since or time.monotonic()) if error.is_failing else None
+            if failing_since is not None and time.monotonic() - failing_since >= _LONGEST_FAILING_SECONDS:
+                raise EngineLoadError(
+                    f"model {settings.path!r}: the server at {settings.openai.base_url} is there, but failed at the "
+                    f"small texts of the start for {_LONGEST_FAILING_SECONDS:.0f} s, last: {error.brief}; look at its "
+                    "log, set openai.api where only one way of asking fails, and start the worker again"
+                ) from None
             logger.log(logging.INFO if tried else logging.WARNING, "the server is waited for: %s", error)
             describe(f"waits for {settings.openai.base_url}: {error.brief}", since=since)
             await asyncio.sleep(max(pause_after(tried), min(error.retry_after or 0.0, _LONGEST_RETRY_AFTER_SECONDS)))

@@ -432,7 +432,10 @@ async def _score_path(
         except UnavailableError as error:
             brief = f"it fails at the log-probabilities of a small prompt: {error.brief}"
             raise UnavailableError(
-                f"{error} (at the log-probabilities of a small prompt)", brief=brief, retry_after=error.retry_after
+                f"{error} (at the log-probabilities of a small prompt)",
+                brief=brief,
+                retry_after=error.retry_after,
+                is_failing=error.is_failing,
             ) from None
         except NotFiniteError as error:
             raise UnavailableError(f"it fails at the log-probabilities of a small prompt: {error}") from None
