@@ -112,7 +112,7 @@ def ending_fields(kind: ServerKind, ends: Ends, max_tokens: int) -> Document:
 def written(answer: Document, kind: ServerKind, ends: Ends) -> Written:
     """Reads a whole answer of a server that tells its stops. Raises ServerFault, RequestError."""
     choice = _choice(answer)
-    text, ended = _text(choice), _ended(choice.get("finish_reason"))
+    text, ended = _text(choice), _ended(_reason(choice))
     stop = choice.get("stop_reason" if kind == "vllm" else "matched_stop")
     if ended == "eos" and isinstance(stop, str) and stop in ends.marks:
         return Written(text + stop, "stop", usage_of(answer))
@@ -131,7 +131,7 @@ class PartsRead:
         self._most_parts = _BASE_PARTS + repeated + _TOKEN_PARTS * max_tokens
         self._raw = self._text = ""
         self._seen = self._count = 0
-        self._reason: object = None
+        self._reason: str | None = None
         self._usage = Usage()
 
     def add(self, part: Document) -> Written | None:
@@ -151,7 +151,7 @@ class PartsRead:
             raise ServerFault(
                 f"its text is longer than {self._most_characters} characters, more than the tokens asked for can be"
             )
-        self._reason = choice.get("finish_reason") or self._reason
+        self._reason = _reason(choice) or self._reason
         self._text = self._raw if self._prefill is None else self._prefill.taken_off(self._raw) or ""
         if new and self._ends.find(self._text, max(0, len(self._text) - len(new) - self._ends.longest)):
             return Written(self._text, "stop", self._usage, self._count)
@@ -228,9 +228,15 @@ def _text(choice: Document) -> str:
     return content or ""
 
 
-def _ended(reason: object) -> Ended:
+def _reason(choice: Document) -> str | None:
+    """Of every part: a later one would hide it."""
+    reason = choice.get("finish_reason")
     if reason is not None and not isinstance(reason, str):
         raise ServerFault(f"its answer is malformed (a finish reason that is {_kind(reason)})")
+    return reason
+
+
+def _ended(reason: str | None) -> Ended:
     if reason in _EOS:
         return "eos"
     if reason in _LENGTH:

@@ -18,7 +18,7 @@ import pytest
 from cord_worker.config import OpenAiOptions
 from cord_worker.engines.openai_client import OpenAiClient
 from cord_worker.engines.openai_faults import Means, ServerFault
-from cord_worker.engines.openai_requests import Written, written, written_in_parts
+from cord_worker.engines.openai_requests import PartsRead, Written, written, written_in_parts
 from cord_worker.engines.openai_scoring import echoed_in, next_tokens_in, rows_in
 from cord_worker.engines.openai_server import cards_in
 from cord_worker.errors import EngineFaultError, NotFiniteError
@@ -193,6 +193,12 @@ def test_an_error_message_is_shown_short_and_escaped() -> None:
 def test_a_finish_reason_that_is_none_is_the_servers_fault(reason: Any) -> None:
     with pytest.raises(ServerFault, match="malformed"):
         written({"choices": [{"text": " x", "finish_reason": reason}]}, "vllm", ENDS)
+
+
+def test_a_finish_reason_that_is_none_is_not_hidden_by_a_good_one_after_it() -> None:
+    parts = PartsRead(ENDS, 16)
+    with pytest.raises(ServerFault, match="malformed"):
+        parts.add({"choices": [{"text": " two", "finish_reason": {"stop": 1}}]})
 
 
 @pytest.mark.parametrize(
