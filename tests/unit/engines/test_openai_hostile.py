@@ -44,7 +44,9 @@ def serving(write: Write) -> Iterator[str]:
 
     def answer(connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            connection.recv(65536)
+            asked = b""
+            while not asked.endswith(b"}"):  # what is left unread would break the connection
+                asked += connection.recv(65536)
             write(connection)
 
     threading.Thread(target=serve, daemon=True).start()

@@ -193,6 +193,7 @@ def test_a_server_that_only_fails_at_start_is_given_up_in_the_end_and_one_that_l
     told: list[str | None] = []
 
     def tell(condition: str | None, *, since: float | None = None) -> None:
+        assert since is not None
         told.append(condition)
 
     loading = Reply({"error": {"message": "Loading model"}}, status=503)
