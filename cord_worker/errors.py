@@ -87,13 +87,17 @@ class EngineLoadError(EngineError):
 class UnavailableError(EngineError):
     """The engine takes no requests now, through no fault of this one; the lease goes back and the work is tried later.
 
-    `brief` is what the server said, in few words; `retry_after` how many seconds it asked to wait, if it did.
+    `brief` is what the server said, in few words; `retry_after` how many seconds it asked to wait, if it did;
+    `is_failing` whether it is there, takes requests, and fails at them.
     """
 
-    def __init__(self, message: str, *, brief: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, brief: str | None = None, retry_after: float | None = None, is_failing: bool = False
+    ) -> None:
         super().__init__(message)
         self.brief = brief or message
         self.retry_after = retry_after
+        self.is_failing = is_failing
 
 
 class RequestError(EngineError):

@@ -10,12 +10,13 @@ import json
 import math
 import sys
 import time
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from cord_worker.showing import shown as shown
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -29,16 +30,6 @@ SILENCE_SECONDS = 60.0
 """Without a result for so long, what is waited for is said."""
 
 _FILE_COLUMNS = 400
-
-
-def shown(text: str) -> str:
-    """`text` on one line, with control, direction and other invisible characters written as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() or unicodedata.category(character) == "Zs" else repr(character)[1:-1]
-        for character in text
-    )
 
 
 def shown_lines(text: str) -> str:

@@ -20,6 +20,7 @@ from cord_worker.coordination.silence import Silence
 from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import CordError, SchemaMismatch, StoreError
 from cord_worker.local.limits import tell
+from cord_worker.search.validity import storable
 from cord_worker.store import workers
 from cord_worker.store.database import Database
 from cord_worker.store.models import WorkerRole
@@ -105,7 +106,7 @@ class Presence:
                 begun = time.monotonic() if since is None else since
                 if since is None and before is not None and before[0] == condition:
                     begun = before[1]
-                conditions[topic] = condition.replace("\0", ""), begun
+                conditions[topic] = storable(condition), begun
             self._conditions = conditions
 
     def describe_broker(self, condition: str | None) -> None:

@@ -1,11 +1,12 @@
-"""Requests to a server with OpenAI's HTTP API: key, time limits, and the server's faults in its own words.
+"""Requests to a server with OpenAI's HTTP API: key, limits of time and size, and the server's faults in its own words.
 
-The `openai` client does HTTP; its own retries are off. They neither bound the time of a request as a whole, nor
-repeat a stream that broke off, nor wait for a `Retry-After` of more than two minutes, which hosted APIs send
-(`openai_retrying`).
+A request has `timeout_seconds` from its first byte to the last of its answer, however the server spreads them, and its
+answer as many bytes as what was asked for can take (`openai_replies`); the connection of one that breaks a limit is
+closed. Nothing is asked for compressed, and what comes so is not read: a small body could be a huge one. Cookies are
+not kept.
 
 The key comes from the environment and stands in the request's header only: messages of the server are cleared of
-it, the client's own errors (which hold the request) are never chained, and redirects, which would carry it to
+it, the HTTP library's own errors (which hold the request) are never chained, and redirects, which would carry it to
 another host, are not followed.
 """
 
@@ -14,39 +15,52 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 import os
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
-from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from contextlib import aclosing, suppress
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TypeVar
 
 from cord_worker.config import OpenAiOptions
 from cord_worker.engines.openai_faults import Means, ServerFault
+from cord_worker.engines.openai_replies import (
+    ERROR_BYTES,
+    LIST_BYTES,
+    Document,
+    Parts,
+    Reported,
+    all_words,
+    document,
+    error_in,
+    longest,
+    retry_after,
+    status_in,
+    told,
+    too_long,
+)
 from cord_worker.engines.openai_retrying import Retrying, pause_after
 from cord_worker.engines.protocol import Describe, to_nobody
 from cord_worker.errors import EngineError, EngineLoadError, RequestError, UnavailableError
 
 try:
-    import openai
-    from openai._streaming import ServerSentEvent, SSEDecoder
+    import httpx2
 except ModuleNotFoundError as missing:
     raise EngineLoadError(
         f"engine = \"openai\" needs the package {missing.name}; run: pip install 'cord-worker[openai]'"
     ) from missing
 
+__all__ = ["Document", "OpenAiClient"]
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Document = dict[str, Any]
 
 _NO_KEY = "no-key"
 """Sent where the environment holds no key: servers without keys ignore it, others refuse it."""
 _CONNECT_SECONDS = 10.0
-_MESSAGE_CHARACTERS = 500
-_WORDS = ("code", "type", "status", "message", "msg", "detail")
-"""Fields of an error that say what it is."""
+_ERROR_SECONDS = 5.0
+"""For the body of an error, after its status is known."""
+_CONNECTIONS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
 
 
 class OpenAiClient:
@@ -74,13 +88,17 @@ class OpenAiClient:
             describe=describe,
         )
         self._key, self._has_key = _key(options)
-        timeout = openai.Timeout(options.timeout_seconds, connect=min(_CONNECT_SECONDS, options.timeout_seconds))
-        self._client = _Client(
-            base_url=options.base_url,
-            api_key=self._key,
-            max_retries=0,
-            timeout=timeout,
-            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False, timeout=timeout),
+        timeout = options.timeout_seconds
+        self._http = httpx2.AsyncClient(
+            headers={
+                "authorization": f"Bearer {self._key}",
+                "accept-encoding": "identity",
+                "user-agent": "cord-worker",
+            },
+            timeout=httpx2.Timeout(timeout, connect=min(_CONNECT_SECONDS, timeout)),
+            limits=_CONNECTIONS,
+            follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
 
     def __repr__(self) -> str:
@@ -88,23 +106,24 @@ class OpenAiClient:
 
     async def get(self, path: str) -> Document:
         """One try of a GET. Raises ServerFault."""
-        return await self._once(_whole(self._client.get(path, cast_to=object)))
+        return await self._once(self._whole("GET", path, b"", LIST_BYTES))
 
     async def post(self, path: str, body: Document) -> Document:
         """One try of a POST. Raises ServerFault."""
-        return await self._once(_whole(self._client.post(path, body=body, cast_to=object)))
+        content = _encoded(body)
+        return await self._once(self._whole("POST", path, content, longest(body, len(content))))
 
     async def stream(self, path: str, body: Document, read: Callable[[AsyncIterator[Document]], Awaitable[T]]) -> T:
         """One try of a POST whose answer comes in parts; the connection closes when `read` returns.
 
         Raises ServerFault, also where the stream breaks off.
         """
+        body = {**body, "stream": True}
+        content = _encoded(body)
 
         async def streamed() -> T:
-            stream = await self._client.post(
-                path, body={**body, "stream": True}, cast_to=object, stream=True, stream_cls=openai.AsyncStream[object]
-            )
-            async with stream, aclosing(_parts(stream)) as parts:
+            pieces = self._pieces("POST", path, content, longest(body, len(content)))
+            async with aclosing(pieces), aclosing(_parts(pieces)) as parts:
                 return await read(parts)
 
         return await self._once(streamed())
@@ -161,121 +180,113 @@ class OpenAiClient:
             "the server, or raise openai.max_retries or openai.timeout_seconds",
             brief=str(fault),
             retry_after=fault.retry_after,
+            is_failing=fault.means is Means.BROKEN,
         )
 
     async def close(self) -> None:
         """Closes the connections; requests that are under way fail."""
         await self._retrying.close()
-        await self._client.close()
+        await self._http.aclose()
+
+    async def _whole(self, method: str, path: str, content: bytes, most_bytes: int) -> Document:
+        async with aclosing(self._pieces(method, path, content, most_bytes)) as pieces:
+            return document(b"".join([piece async for piece in pieces]))
+
+    async def _pieces(self, method: str, path: str, content: bytes, most_bytes: int) -> AsyncGenerator[bytes, None]:
+        """The answer's body as it comes in. Raises ServerFault where it is an error, or longer than `most_bytes`."""
+        headers = {"content-type": "application/json"} if content else {}
+        url = f"{self._options.base_url}{path}"
+        async with self._http.stream(method, url, content=content or None, headers=headers) as response:
+            encoding = response.headers.get("content-encoding", "identity").strip().lower()
+            is_plain = encoding in {"", "identity"}
+            if not 200 <= response.status_code < 300:
+                body = await _beginning(response) if is_plain else b""
+                raise self._fault(response.status_code, response.headers, error_in(body))
+            if not is_plain:
+                raise ServerFault(f"its answer is compressed ({encoding}), which was not asked for")
+            size = 0
+            async for piece in response.aiter_raw():
+                size += len(piece)
+                if size > most_bytes:
+                    raise too_long(most_bytes)
+                yield piece
 
     async def _once(self, request: Awaitable[T]) -> T:
         limit = self._options.timeout_seconds
         try:
             async with asyncio.timeout(limit):
                 return await request
-        except (TimeoutError, openai.APITimeoutError) as error:
-            means = Means.AWAY if _is_unreachable(error.__cause__) else Means.BROKEN
+        except (ServerFault, EngineError):
+            raise
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            means = Means.AWAY if _is_unreachable(error) else Means.BROKEN
             raise ServerFault(
                 f"no answer within {limit:g} s (openai.timeout_seconds)", means=means, is_slow=means is Means.BROKEN
             ) from None
-        except openai.APIConnectionError as error:
-            cause = error.__cause__
-            detail = f"{type(cause).__name__}: {cause}" if cause is not None else str(error)
-            means = Means.AWAY if _is_unreachable(cause) else Means.BROKEN
-            raise ServerFault(self._cleared(f"no connection ({detail})"), means=means) from None
-        except openai.APIStatusError as error:
-            raise self._fault(error) from None
-        except openai.APIError as error:
-            raise self._reported(error.body if error.body is not None else error.message) from None
-        except _Reported as error:
+        except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
+            means = Means.AWAY if _is_unreachable(error) else Means.BROKEN
+            raise ServerFault(self._cleared(f"no connection ({type(error).__name__}: {error})"), means=means) from None
+        except Reported as error:
             raise self._reported(error.body) from None
-        except ValueError as error:
-            raise ServerFault(self._cleared(f"its answer is malformed ({error})")) from None
+        except Exception as error:  # whatever a server has sent is that request's fault, never the worker's end
+            logger.exception("an answer of %s could not be read", self._options.base_url)
+            raise ServerFault(
+                self._cleared(f"its answer is not understood ({type(error).__name__}: {error})")
+            ) from None
 
-    def _fault(self, error: openai.APIStatusError) -> ServerFault:
-        status, words = error.status_code, _told(error.body)
+    def _fault(self, status: int, headers: Mapping[str, str], body: object) -> ServerFault:
         return ServerFault(
-            self._cleared(f"HTTP {status}: {words}"),
+            self._cleared(f"HTTP {status}: {told(body)}"),
             status=status,
             passing=status >= 500,
-            retry_after=_retry_after(error.response.headers),
-            words=_all_words(error.body),
+            retry_after=retry_after(headers),
+            words=all_words(body),
             is_slow=status in {408, 504, 524},
         )
 
     def _reported(self, body: object) -> ServerFault:
         """The fault that a server reports where an answer should be, in one of status 200."""
-        code = body.get("code") if isinstance(body, Mapping) else None
         return ServerFault(
-            self._cleared(f"it sent an error: {_told(body)}"),
-            status=code if isinstance(code, int) and 400 <= code < 600 else None,
-            words=_all_words(body),
+            self._cleared(f"it sent an error: {told(body)}"), status=status_in(body), words=all_words(body)
         )
 
     def _cleared(self, message: str) -> str:
-        cleared = message.replace(self._key, "***") if self._has_key else message
-        return cleared[:_MESSAGE_CHARACTERS]
+        return message.replace(self._key, "***") if self._has_key else message
 
 
-async def _parts(stream: openai.AsyncStream[object]) -> AsyncGenerator[Document, None]:
+async def _parts(pieces: AsyncIterator[bytes]) -> AsyncGenerator[Document, None]:
+    parts = Parts()
     try:
-        async for part in stream:
-            yield _document(part)
-    except (openai.OpenAIError, ServerFault, _Reported):
-        raise
-    except Exception as error:  # noqa: BLE001 - the HTTP library's own errors come through here as they are
+        async for piece in pieces:
+            for part in parts.feed(piece):
+                yield part
+            if parts.is_done:
+                return
+    except httpx2.HTTPError as error:
         raise ServerFault(f"the answer broke off ({type(error).__name__}: {error})") from None
+    for part in parts.end():
+        yield part
 
 
-async def _whole(answer: Awaitable[object]) -> Document:
-    return _document(await answer)
+async def _beginning(response: httpx2.Response) -> bytes:
+    """As much of an error's body as comes soon."""
+    body = b""
+    with suppress(TimeoutError, httpx2.HTTPError):
+        async with asyncio.timeout(_ERROR_SECONDS):
+            async for piece in response.aiter_raw():
+                body += piece
+                if len(body) > ERROR_BYTES:
+                    break
+    return body[:ERROR_BYTES]
 
 
-def _document(answer: object) -> Document:
-    if not isinstance(answer, dict):
-        raise ServerFault(f"its answer is malformed (no JSON object, but {str(answer)[:80]!r})")
-    if answer.get("error") and not answer.get("choices"):
-        raise _Reported(answer["error"])
-    return answer
+def _encoded(body: Document) -> bytes:
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-class _Reported(Exception):
-    """A server reports an error where an answer should be."""
-
-    def __init__(self, body: object) -> None:
-        super().__init__("the server reports an error")
-        self.body = body
-
-
-class _Decoder(SSEDecoder):
-    """Reads streams as llama.cpp wrote them until 2025: its errors stand in lines of their own kind (`error: {…}`)."""
-
-    def decode(self, line: str) -> ServerSentEvent | None:
-        field, _, value = line.partition(":")
-        if field == "error" and value.strip():
-            raise _Reported(_error_in(value) or value.strip())
-        if line.startswith("{") and (error := _error_in(line)):  # no stream at all
-            raise _Reported(error)
-        return super().decode(line)
-
-
-def _error_in(text: str) -> object:
-    try:
-        body = json.loads(text)
-    except ValueError:
-        return None
-    return body.get("error") or (body if "message" in body else None) if isinstance(body, dict) else body
-
-
-class _Client(openai.AsyncOpenAI):
-    def _make_sse_decoder(self) -> SSEDecoder:
-        return _Decoder()
-
-
-def _is_unreachable(error: BaseException | None) -> bool:
-    """Whether a request did not even reach the server. (The class is the HTTP library's, which depends on the version
-    of `openai`.)"""
-    return type(error).__name__ in {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"}
+def _is_unreachable(error: BaseException) -> bool:
+    """Whether a request did not even reach the server."""
+    return isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.ProxyError)
 
 
 def _key(options: OpenAiOptions) -> tuple[str, bool]:
@@ -288,44 +299,3 @@ def _key(options: OpenAiOptions) -> tuple[str, bool]:
             "set it anew"
         )
     return key, True
-
-
-def _told(body: object) -> str:
-    """The server's own words, from whichever of the usual places it put them in."""
-    if isinstance(body, Mapping):
-        inner = body.get("error", body)
-        if isinstance(inner, Mapping):
-            inner = inner.get("message") or inner.get("detail") or json.dumps(inner)
-        return str(inner)
-    return str(body or "no explanation")
-
-
-def _all_words(body: object) -> str:
-    """What the server said of the fault: its code or type may say more than the message. What it repeats of the request
-    is left out: a question may hold any word."""
-    if isinstance(body, Mapping):
-        inner = body.get("error", body)
-        if isinstance(inner, Mapping):
-            return " ".join(_all_words(inner[name]) for name in _WORDS if inner.get(name))
-        return _all_words(inner)
-    if isinstance(body, list):
-        return " ".join(map(_all_words, body))
-    return str(body or "")[:_MESSAGE_CHARACTERS]
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait; it names milliseconds, seconds or a date."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
-            seconds = float(value) * unit
-        except ValueError:
-            try:
-                seconds = parsedate_to_datetime(value).timestamp() - time.time()
-            except ValueError:
-                continue
-        if not math.isnan(seconds):
-            return max(0.0, seconds)
-    return None

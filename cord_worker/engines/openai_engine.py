@@ -81,6 +81,8 @@ _PROBE_SECONDS = 60.0
 """For a token, where `timeout_seconds` is meant for thousands."""
 _LONGEST_RETRY_AFTER_SECONDS = 900.0
 """A server that is waited for at start is looked for as often at least."""
+_LONGEST_FAILING_SECONDS = 900.0
+"""A server that is away or says that it loads is waited for however long; one that only fails is not loading."""
 _CHARACTERS_PER_TOKEN = 4
 """For the counts of servers that tell none, to a client without a tokenizer: an estimate."""
 
@@ -222,11 +224,12 @@ class OpenAiEngine(LanguageHead):
         prompt, prompt_tokens, characters = self._prompt(kind, turn, steps, opening)
         prefill = self._prefill(kind, prompt)
         server, ends = self._server, ends_of(turn.segmentation, kind, self._tags)
+        room = self._allowed(kind, sampling, prompt_tokens)
         body = {
             "model": server.model,
             **prompt,
             **sampling_fields(server.kind, sampling),
-            **ending_fields(server.kind, ends, self._allowed(kind, sampling, prompt_tokens)),
+            **ending_fields(server.kind, ends, room),
         }
         path = "/chat/completions" if server.api == "chat" else "/completions"
         streams = prefill is not None or is_ended_here(server.kind, ends)
@@ -238,7 +241,7 @@ class OpenAiEngine(LanguageHead):
         async def attempt() -> Written:
             if not streams:
                 return written(await self._client.post(path, body), server.kind, ends)
-            return await self._client.stream(path, body, lambda parts: written_in_parts(parts, ends, prefill))
+            return await self._client.stream(path, body, lambda parts: written_in_parts(parts, ends, room, prefill))
 
         result = await self._client.persistently(attempt, lambda: _key(path, body))
         text = result.text
@@ -336,15 +339,24 @@ class OpenAiEngine(LanguageHead):
 async def _probe_patiently(
     settings: EngineSettings, tokenizer: ServerTokenizer | None, describe: Describe | None
 ) -> Server:
-    """Waits for a server that is away, where there is somebody to tell. Raises EngineLoadError."""
+    """Waits for a server that is away, where there is somebody to tell. Raises EngineLoadError, also where one is there
+    and fails at everything for too long."""
     assert settings.openai is not None
     since, tried = time.monotonic(), 0
+    failing_since: float | None = None
     while True:
         try:
             return await _probe(settings, tokenizer)
         except UnavailableError as error:
             if describe is None:
                 raise EngineLoadError(f"model {settings.path!r}: {error}") from None
+            failing_since = (failing_since or time.monotonic()) if error.is_failing else None
+            if failing_since is not None and time.monotonic() - failing_since >= _LONGEST_FAILING_SECONDS:
+                raise EngineLoadError(
+                    f"model {settings.path!r}: the server at {settings.openai.base_url} is there, but failed at the "
+                    f"small texts of the start for {_LONGEST_FAILING_SECONDS:.0f} s, last: {error.brief}; look at its "
+                    "log, set openai.api where only one way of asking fails, and start the worker again"
+                ) from None
             logger.log(logging.INFO if tried else logging.WARNING, "the server is waited for: %s", error)
             describe(f"waits for {settings.openai.base_url}: {error.brief}", since=since)
             await asyncio.sleep(max(pause_after(tried), min(error.retry_after or 0.0, _LONGEST_RETRY_AFTER_SECONDS)))

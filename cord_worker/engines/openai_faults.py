@@ -6,9 +6,11 @@ from enum import Enum
 
 from cord_worker.engines.refusal_texts import means_busy, means_filtered, means_loading, refused_because
 from cord_worker.errors import ContentFilterError, RequestError, TooLongError
+from cord_worker.showing import shown
 
 _REQUEST_STATUS = frozenset({400, 413, 422})
 _BUSY_STATUS = frozenset({408, 409, 425, 429, 503, 529})
+_MESSAGE_CHARACTERS = 500
 _NO_SUCH_MODEL = ("model not exist", "model not found", "does not exist", "no such model", "invalid model")
 
 
@@ -28,7 +30,8 @@ class Means(Enum):
 
 
 class ServerFault(Exception):
-    """One try of a request failed; `status` is None where no whole answer came back.
+    """One try of a request failed; `status` is None where no whole answer came back. The message may hold the server's
+    words: it is kept short, on one line, and what a terminal would obey is escaped.
 
     `words` are the server's own, by which it is told what the fault means where `means` does not say so. `passing` says
     whether another try may help, `retry_after` how many seconds the server asks to wait, `is_slow` that it took too
@@ -46,7 +49,7 @@ class ServerFault(Exception):
         means: Means | None = None,
         is_slow: bool = False,
     ) -> None:
-        super().__init__(message)
+        super().__init__(shown(message, _MESSAGE_CHARACTERS))
         self.status = status
         self.passing = passing
         self.retry_after = retry_after

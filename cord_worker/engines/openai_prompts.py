@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cord_worker.dataset.chat_tags import TURN_TAG
-from cord_worker.engines.openai_client import Document
+from cord_worker.engines.openai_replies import Document
 from cord_worker.engines.protocol import Turn
 from cord_worker.errors import RequestError
 from cord_worker.prompting.think_tags import ThinkTags

@@ -5,7 +5,7 @@
 | the server refuses the request and says why | it fails alone |
 | it refuses, and does not say why | it fails alone, if the server does well what it did at start |
 | the server takes no more now (429, 503) | fewer at once; tried again after the pause asked for, or a growing one |
-| the server fails, hangs, drops the connection | tried again; then it fails alone, if the server does well otherwise |
+| it fails, hangs, drops the connection, sends nonsense | tried again, at last once it does well; then it fails alone |
 | the server is away, loads, or does not let us in | everybody waits until it does well what it did at start |
 
 Who waits gets an UnavailableError: the work goes back, and is done here once the server is there again, or elsewhere
@@ -63,6 +63,7 @@ class _Tries:
     key: Callable[[], str]
     broken: int = 0
     busy: int = 0
+    is_last: bool = False
 
     @property
     def count(self) -> int:
@@ -173,6 +174,11 @@ class Retrying:
         if self._check is None:
             raise failed
         await self._require_well(tries, alone=alone, otherwise=failed)
+        if (
+            fault.passing and not fault.is_slow and not tries.is_last
+        ):  # the server may have become well between the try and the look at it
+            tries.is_last = True
+            return 0.0
         raise EngineFaultError(f"{failed}; the server does well otherwise, so it is this request")
 
     def _pause_of_busy(self, tries: _Tries, fault: ServerFault) -> float:

@@ -19,15 +19,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cord_worker.engines.openai_client import Document, OpenAiClient
+from cord_worker.engines.openai_client import OpenAiClient
 from cord_worker.engines.openai_faults import ServerFault
+from cord_worker.engines.openai_replies import Document
 from cord_worker.engines.openai_requests import usage_of
-from cord_worker.errors import NotFiniteError
+from cord_worker.errors import EngineFaultError, NotFiniteError
+from cord_worker.showing import shown
 
 ScorePath = Literal["next_token", "prompt_logprobs", "echo"]
 
 _LOWEST = -9999.0
 """What vLLM writes for minus infinity."""
+_HIGHEST = 0.01
+"""Rounding may lift the logarithm of a certainty above nought, in half precision by less than this."""
 _TOGETHER = 16
 """Prompts in one request: vLLM bounds how many token ids may be asked for (128 in 0.32)."""
 
@@ -51,10 +55,8 @@ async def prompt_rows(
         return await _next_tokens(client, model, ids, positions)
     body: Document = {"model": model, "prompt": list(ids), "max_tokens": 1, "temperature": 1.0, "top_p": 1.0}
     if path == "prompt_logprobs":
-        answer = await client.post("/completions", {**body, "prompt_logprobs": 0})
-        return Rows(_rows(_first(answer).get("prompt_logprobs"), ids, positions), usage_of(answer).cached or 0)
-    answer = await client.post("/completions", {**body, "echo": True, "logprobs": 1})
-    return Rows(_echoed(_first(answer), ids, positions), usage_of(answer).cached or 0)
+        return rows_in(await client.post("/completions", {**body, "prompt_logprobs": 0}), ids, positions)
+    return echoed_in(await client.post("/completions", {**body, "echo": True, "logprobs": 1}), ids, positions)
 
 
 async def _next_tokens(client: OpenAiClient, model: str, ids: Sequence[int], positions: Sequence[int]) -> Rows:
@@ -79,11 +81,16 @@ async def _group(client: OpenAiClient, model: str, ids: Sequence[int], positions
         "logprob_token_ids": wanted,
         "return_tokens_as_token_ids": True,
     }
-    answer = await client.post("/completions", body)
+    return next_tokens_in(await client.post("/completions", body), ids, positions)
+
+
+def next_tokens_in(answer: Document, ids: Sequence[int], positions: Sequence[int]) -> Rows:
+    """Rows of an answer to prompts that end before each of `positions`. Raises ServerFault, RequestError."""
+    wanted = sorted({ids[position] for position in positions})
     choices = answer.get("choices")
     if not isinstance(choices, list) or len(choices) != len(positions):
         raise _absent("not one choice for each prompt")
-    by_index = {choice.get("index"): choice for choice in choices if isinstance(choice, dict)}
+    by_index = {index: choice for choice in choices if isinstance(index := _index(choice), int)}
     values = []
     for index, position in enumerate(positions):
         logprobs = by_index.get(index, {}).get("logprobs")
@@ -93,6 +100,16 @@ async def _group(client: OpenAiClient, model: str, ids: Sequence[int], positions
             raise _absent("other tokens than those asked for")
         values.append(_number(row[f"token_id:{ids[position]}"], position))
     return Rows(tuple(values), usage_of(answer).cached or 0)
+
+
+def rows_in(answer: Document, ids: Sequence[int], positions: Sequence[int]) -> Rows:
+    """Rows of an answer with `prompt_logprobs`. Raises ServerFault, RequestError."""
+    return Rows(_rows(_first(answer).get("prompt_logprobs"), ids, positions), usage_of(answer).cached or 0)
+
+
+def echoed_in(answer: Document, ids: Sequence[int], positions: Sequence[int]) -> Rows:
+    """Rows of an answer with `echo`. Raises ServerFault, RequestError."""
+    return Rows(_echoed(_first(answer), ids, positions), usage_of(answer).cached or 0)
 
 
 def _rows(rows: Any, ids: Sequence[int], positions: Sequence[int]) -> tuple[float, ...]:
@@ -127,14 +144,28 @@ def _first(answer: Document) -> Document:
     raise ServerFault("its answer is malformed (not one choice)")
 
 
+def _index(choice: object) -> object:
+    return choice.get("index") if isinstance(choice, dict) else None
+
+
 def _number(value: Any, position: int) -> float:
     """JSON knows no infinity: servers write null, or a name that Python reads, or (vLLM) a number beyond all others."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > _LOWEST:
-        return float(value)
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    if _HIGHEST < number < math.inf:
+        raise EngineFaultError(
+            f"the server gave {_told(value)} as log-probability of the prompt token at {position}, which is above "
+            "nought: its numbers are no log-probabilities; look at the server"
+        )
+    if _LOWEST < number <= _HIGHEST:
+        return float(number)
     raise NotFiniteError(
-        f"the server computed {value!r} as log-probability of the prompt token at {position}: no number, or one of no "
-        "probability (number format too narrow?); try another dtype of its model"
+        f"the server computed {_told(value)} as log-probability of the prompt token at {position}: no number, or one "
+        "of no probability (number format too narrow?); try another dtype of its model"
     )
+
+
+def _told(value: object) -> str:
+    return shown(repr(value), 80)
 
 
 def _absent(found: str) -> ServerFault:

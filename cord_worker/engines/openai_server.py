@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal, TypeVar
 
-from cord_worker.engines.openai_client import Document, OpenAiClient
+from cord_worker.engines.openai_client import OpenAiClient
 from cord_worker.engines.openai_faults import Means, ServerFault
 from cord_worker.engines.openai_prompts import ChatStyle, RepeatedPrefill, chat_fields, chat_messages
+from cord_worker.engines.openai_replies import Document
 from cord_worker.engines.openai_requests import (
     ServerKind,
+    count_of,
     ending_fields,
     own_reasoning,
     tells_stops,
@@ -37,6 +39,7 @@ from cord_worker.errors import (
 from cord_worker.prompting.segmentation import ends_of
 from cord_worker.prompting.think_tags import USUAL_TAGS, ThinkTags
 from cord_worker.prompting.trajectory import PROMPTED
+from cord_worker.showing import shown
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +64,8 @@ _TEXTS = (
     _Text("Name a colour.", "Which colour has grass?", "### Step 1. We are asked for the colour of grass, which is"),
 )
 """The next is tried where a content filter refuses one: filters err, also at harmless texts."""
+_NAME_CHARACTERS = 1024
+_MOST_NAMES = 1000
 _PROBED_TOKENS = 32
 """More than the prefill takes: a model that repeats it gets to its end."""
 _TRIES = 3
@@ -141,24 +146,24 @@ async def _unfiltered(ask: Callable[[_Text], Awaitable[T]]) -> T:
 async def _probed(client: OpenAiClient, settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
     assert settings.openai is not None
     model = settings.openai.model or settings.path
-    listed = await _listed(client)
-    kind: ServerKind = next((_KINDS[card["owned_by"]] for card in listed if card.get("owned_by") in _KINDS), "other")
-    card = next((card for card in listed if card.get("id") == model), None)
+    cards = cards_in(await _listed(client))
+    kind: ServerKind = next((_KINDS[card.owner] for card in cards if card.owner in _KINDS), "other")
+    card = next((card for card in cards if card.name == model), None)
     if card is None and tells_stops(kind):
-        names = ", ".join(repr(card.get("id")) for card in listed)
+        names = shown(", ".join(repr(card.name) for card in cards), _MOST_NAMES)
         raise EngineLoadError(
             f"the server at {settings.openai.base_url} has no model {model!r}, only {names}; correct openai.model"
         )
     if card is None:
-        card = listed[0] if kind == "llamacpp" else {}
+        card = cards[0] if kind == "llamacpp" else ModelCard()
     api, style, counts = await _api(client, settings, model, kind, tokenizer)
     tags = tags_of_model(settings, tokenizer)
     continues = api == "chat" and style != "instruction"
     return Server(
         kind=kind,
         model=model,
-        base_model=PurePath(str(card.get("root") or card.get("id") or model)).name,
-        max_model_len=_length(card),
+        base_model=PurePath(card.root or card.name or model).name,
+        max_model_len=card.length,
         api=api,
         chat_style=style,
         score_path=await _score_path(client, kind, model, tokenizer) if api == "ids" else None,
@@ -172,20 +177,49 @@ def tags_of_model(settings: EngineSettings, tokenizer: ServerTokenizer | None) -
     return tokenizer.codec.tags if tokenizer is not None else settings.think_tags or USUAL_TAGS
 
 
-async def _listed(client: OpenAiClient) -> list[Document]:
-    """The server's models; none where it does not list them."""
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a server says of one of its models: its name, whose server it is, the weights and the context's length."""
+
+    name: str = ""
+    owner: str = ""
+    root: str = ""
+    length: int | None = None
+
+
+def cards_in(answer: Document) -> list[ModelCard]:
+    """The models in a server's list; what is no card is left out, and so is what is no name or length in one."""
+    data = answer.get("data")
+    return [_card(card) for card in data if isinstance(card, dict)] if isinstance(data, list) else []
+
+
+def _card(card: Document) -> ModelCard:
+    meta = card.get("meta")
+    length = card.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, dict) else None)
+    return ModelCard(
+        name=_name(card.get("id")),
+        owner=_name(card.get("owned_by")),
+        root=_name(card.get("root")),
+        length=count_of(length) or None,
+    )
+
+
+def _name(value: object) -> str:
+    return value if isinstance(value, str) and len(value) <= _NAME_CHARACTERS and value.isprintable() else ""
+
+
+async def _listed(client: OpenAiClient) -> Document:
+    """The server's list of models; an empty one where it has none."""
 
     async def models() -> Document:
         return await client.get("/models")
 
     try:
-        answer = await _answered(client, models)
+        return await _answered(client, models)
     except ServerFault as fault:
         if fault.status == 403:
             raise client.error_of(fault) from None
-        return []
-    data = answer.get("data")
-    return [card for card in data if isinstance(card, dict)] if isinstance(data, list) else []
+        return {}
 
 
 async def _api(
@@ -274,7 +308,9 @@ async def _continuation(
         async def asked() -> Any:
             if tells_stops(kind):
                 return written(await client.post("/chat/completions", body), kind, _NO_ENDS)
-            return await client.stream("/chat/completions", body, lambda parts: written_in_parts(parts, _NO_ENDS))
+            return await client.stream(
+                "/chat/completions", body, lambda parts: written_in_parts(parts, _NO_ENDS, _PROBED_TOKENS)
+            )
 
         return opening, str((await _answered(client, asked)).text)
 
@@ -334,7 +370,7 @@ async def _tried(client: OpenAiClient, path: str, body: Document, kind: ServerKi
         asked = {**body, "stream_options": {"include_usage": True}} if counts else body
 
         async def streamed(asked: Document = asked) -> Any:
-            return await client.stream(path, asked, lambda parts: written_in_parts(parts, _ENDS))
+            return await client.stream(path, asked, lambda parts: written_in_parts(parts, _ENDS, 1))
 
         try:
             return (await _answered(client, streamed)).usage.prompt, counts
@@ -396,14 +432,11 @@ async def _score_path(
         except UnavailableError as error:
             brief = f"it fails at the log-probabilities of a small prompt: {error.brief}"
             raise UnavailableError(
-                f"{error} (at the log-probabilities of a small prompt)", brief=brief, retry_after=error.retry_after
+                f"{error} (at the log-probabilities of a small prompt)",
+                brief=brief,
+                retry_after=error.retry_after,
+                is_failing=error.is_failing,
             ) from None
         except NotFiniteError as error:
             raise UnavailableError(f"it fails at the log-probabilities of a small prompt: {error}") from None
     return None
-
-
-def _length(card: Document) -> int | None:
-    meta = card.get("meta")
-    length = card.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, dict) else None)
-    return length if isinstance(length, int) and length > 0 else None

@@ -40,6 +40,7 @@ class ServerTokenizer:
 
     def count(self, text: str) -> int:
         """Tokens of `text`."""
+        text = text.encode("utf-8", "replace").decode()  # a lone surrogate is no text to a tokenizer
         return len(self.chat(text, add_special_tokens=False)["input_ids"])
 
     def prompt_text(self, turn: Turn, pieces: Sequence[str], closing: str = "", *, thinking: bool = True) -> str:

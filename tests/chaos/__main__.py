@@ -25,9 +25,10 @@ from tempfile import TemporaryDirectory
 import sqlalchemy as sa
 
 from chaos.audit import INSTALL, Audit
-from chaos.configurations import CHECKED, EVERYTHING, FAST, SEARCHES, configuration, problems
+from chaos.configurations import CHECKED, FAST, SEARCHES, configuration, problems
 from chaos.fleet import COORDINATOR, Fleet
 from chaos.kinds import KINDS, SLOW, Storm, available
+from chaos.model_server import ModelServer
 from chaos.recovery import Watch, look
 from chaos.servers import Servers
 from chaos.tables import Content, content, differences, findings, run_id, unfinished
@@ -36,8 +37,10 @@ from cord_worker.store.database import Database
 from cord_worker.store.ingest import enqueue
 
 _TWICE = (COORDINATOR, "alpha", "beta", "prover")
-PROCESSES = (*_TWICE, *(f"{name}-2" for name in _TWICE), "critic", "referee")
+PROCESSES = (*_TWICE, *(f"{name}-2" for name in _TWICE), "critic", "referee", "gamma", "gamma-2")
 _STUCK_SECONDS = 180.0
+_CALL_SECONDS = 0.15
+"""What every call of a model takes."""
 _SECOND_FAULT = 0.25
 """Chance that a fault is joined by another one before anything has recovered."""
 
@@ -100,13 +103,16 @@ class Runs:
     report: Report
     undisturbed: dict[str, Content] = field(default_factory=dict)
     active: dict[str, str] = field(default_factory=dict)
+    hosted: str | None = None
     _turn: Iterator[str] = field(default_factory=lambda: itertools.cycle(SEARCHES))
     _number: Iterator[int] = field(default_factory=itertools.count)
 
     def begin(self, search: str) -> str:
         """Enqueues a run of this pipeline."""
         name = f"{search}-{next(self._number)}"
-        config = RunConfig.parse(configuration(search, seed=self.seed), source=search, folder=self.folder)
+        config = RunConfig.parse(
+            configuration(search, seed=self.seed, hosted=self.hosted), source=search, folder=self.folder
+        )
         records = problems(self.size, exact=search in CHECKED)
         self.database.run(lambda connection: enqueue(connection, name, config, records))
         self.active[search] = name
@@ -185,22 +191,23 @@ def main() -> int:
     chance = random.Random(options.seed)
     report = Report(options.seed)
     # The engines' calls are noted outside of the disk that is filled.
-    with TemporaryDirectory() as calls, Servers() as servers:
+    with TemporaryDirectory() as calls, Servers() as servers, ModelServer(_CALL_SECONDS) as model_server:
+        servers.model_server = model_server
         logs = options.keep or servers.folder / "fleet"
         logs.mkdir(exist_ok=True, parents=True)
-        (logs / "cord.toml").write_text(EVERYTHING, encoding="utf-8")
+        (logs / "cord.toml").write_text(configuration("rewarded", hosted=model_server.url), encoding="utf-8")
         environment = {
             **(FAST if options.fast else {}),
             "CORD_DATABASE_URL": servers.postgres.url,
             "CORD_BROKER_URL": servers.redis.url,
             "CORD_INSTANT_LOG": f"{calls}/calls",
-            "CORD_INSTANT_SECONDS": "0.15",
+            "CORD_INSTANT_SECONDS": str(_CALL_SECONDS),
             "OMP_NUM_THREADS": "1",
         }
         database = Database(servers.postgres.url, application_name="chaos", retry_seconds=60.0)
         database.run(lambda connection: connection.execute(sa.text(INSTALL)))
         audit = Audit(database, Path(environment["CORD_INSTANT_LOG"]))
-        runs = Runs(database, logs, options.problems, options.seed, audit, report)
+        runs = Runs(database, logs, options.problems, options.seed, audit, report, hosted=model_server.url)
         with Fleet(logs, logs / "cord.toml", environment) as fleet:
             fleet.start(*PROCESSES)
             for search in SEARCHES:

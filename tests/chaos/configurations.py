@@ -38,10 +38,34 @@ _MODELS = {
 _MODELS["critic"] = '[models.critic]\npath = "critic"\nengine = "instant"\nhead = "reward"\n'
 
 
+HOSTED = ("cord", "rewarded")
+"""Searches to which gamma, a teacher on a server, contributes where there is one."""
+
+
+GAMMA = """
+[models.gamma]
+path = "gamma"
+engine = "openai"
+[models.gamma.openai]
+base_url = "{url}"
+api = "chat"
+timeout_seconds = 5
+max_retries = 2
+"""
+
+
 def configuration(
-    search: str, *, seed: int = 0, max_active: int = 32, max_attempts: int = 1000, max_steps: int = 6, few: bool = False
+    search: str,
+    *,
+    seed: int = 0,
+    max_active: int = 32,
+    max_attempts: int = 1000,
+    max_steps: int = 6,
+    few: bool = False,
+    hosted: str | None = None,
 ) -> str:
-    """A cord.toml of one of `SEARCHES`; with `few` alpha hosts both teachers, and the prover judges.
+    """A cord.toml of one of `SEARCHES`; with `few` alpha hosts both teachers, and the prover judges; gamma is on the
+    server at `hosted`.
 
     Attempts are many: whoever is killed often is no poison.
     """
@@ -51,6 +75,8 @@ def configuration(
     used += ["critic"] if search == "rewarded" else []
     text = "".join(_MODELS[model] for model in dict.fromkeys(used))
     text += f'[[teachers]]\nname = "alpha"\nmodel = "alpha"\n[[teachers]]\nname = "beta"\nmodel = "{beta}"\n'
+    if hosted is not None and search in HOSTED:
+        text += GAMMA.format(url=hosted) + '[[teachers]]\nname = "gamma"\nmodel = "gamma"\n'
     text += '[prover]\nmodel = "prover"\n' if "prover" in used else ""
     text += '[reward]\nmodel = "critic"\n' if "critic" in used else ""
     text += f'[verify]\nmethod = "none"\n[verify.judge]\nmodel = "{referee}"\n'

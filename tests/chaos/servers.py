@@ -19,6 +19,7 @@ from typing import Any, Self
 import psycopg
 import redis
 
+from chaos.model_server import ModelServer
 from cord_worker.local import privilege
 from cord_worker.local.postgres import EmbeddedPostgres
 from cord_worker.local.redis import EmbeddedRedis
@@ -53,6 +54,8 @@ class Servers:
         self._clock = self.folder / "clock"
         self._environment: dict[str, str] = {}
         self.clock = 0.0
+        self.model_server: ModelServer | None = None
+        """Where one is started: the server of the models that are hosted elsewhere."""
         self._down = False
         if library is not None:
             self._environment = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import json
 import os
 import signal
@@ -54,6 +55,14 @@ def _become(order: dict[str, Any], spawner: int) -> None:
     sys.exit(processes.run_model_worker(model, settings, name=order["name"]))
 
 
+def _import(order: dict[str, Any]) -> None:
+    """The engine of a model on a server takes seconds to import: once, where there is one."""
+    if order["role"] != "coordinator":
+        model = model_named(RunConfig.load(Path(order["config"])), order["role"])
+        if model.engine == "openai":
+            importlib.import_module("cord_worker.engines.openai_engine")
+
+
 def main() -> None:
     """Forks until the input ends."""
     ended = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -67,6 +76,7 @@ def main() -> None:
     spawner = os.getpid()
     for line in sys.stdin:
         order = json.loads(line)
+        _import(order)
         pid = os.fork()
         if pid == 0:
             _become(order, spawner)

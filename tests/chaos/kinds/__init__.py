@@ -3,7 +3,7 @@
 A new topic is a new file here and one line below.
 """
 
-from chaos.kinds import broker, broker_states, checks, clocks, database, decisions, machine, managed, processes
+from chaos.kinds import broker, broker_states, checks, clocks, database, decisions, machine, managed, processes, replies
 from chaos.kinds.storm import KINDS, SLOW, Storm, available
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "machine",
     "managed",
     "processes",
+    "replies",
 ]

@@ -411,7 +411,7 @@ def test_there_is_nothing_to_find_otherwise(worked: Database) -> None:
 
 
 def test_rows_of_older_versions_are_counted_and_no_fault(worked: Database) -> None:
-    with worked.session_connection() as connection:
+    with worked.transaction() as connection:
         for digest in DIGESTS:
             connection.execute(sa.text(f"UPDATE {digest.table} SET {digest.column} = NULL"))
         runs = list_runs(connection)
@@ -424,7 +424,7 @@ def test_rows_of_older_versions_are_counted_and_no_fault(worked: Database) -> No
 
 
 def test_the_digest_of_a_run_changes_with_any_result_and_with_nothing_else(worked: Database) -> None:
-    with worked.session_connection() as connection:
+    with worked.transaction() as connection:
         run = resolve_run(connection, "cord")
         before = run_digest(connection, run.id)
         connection.execute(sa.text("UPDATE problems SET touched_at = now()"))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cord_worker.config import OpenAiOptions
-from cord_worker.engines import openai_retrying
+from cord_worker.engines import openai_engine, openai_retrying
 from cord_worker.engines.openai_engine import OpenAiEngine
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError
@@ -184,3 +184,27 @@ def test_a_context_too_small_for_the_probe_is_named_as_what_it_is(folder: Path) 
         pytest.raises(EngineLoadError, match=r"does not fit its context .*start the server with a longer context"),
     ):
         engine_of(server, folder)
+
+
+def test_a_server_that_only_fails_at_start_is_given_up_in_the_end_and_one_that_loads_is_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_engine, "_LONGEST_FAILING_SECONDS", 0.3)
+    told: list[str | None] = []
+
+    def tell(condition: str | None, *, since: float | None = None) -> None:
+        assert since is not None
+        told.append(condition)
+
+    loading = Reply({"error": {"message": "Loading model"}}, status=503)
+    local = LocalServer({"/v1/models": models("vllm"), "/v1/completions": lambda _: Reply(raw=b"", status=500)})
+    local.script["/v1/models"] += [loading] * 8
+    with local.running() as server:
+        settings = EngineSettings(
+            path=str(folder), engine="openai", openai=OpenAiOptions(base_url=server.url, model="served", max_retries=0)
+        )
+        with pytest.raises(EngineLoadError, match=r"failed at the small texts.* last: HTTP 500.*openai\.api"):
+            OpenAiEngine(settings, tell)
+    assert not local.script["/v1/models"]
+    assert any("Loading model" in str(text) for text in told)
+    assert any("HTTP 500" in str(text) for text in told)

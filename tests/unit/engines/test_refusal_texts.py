@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cord_worker.engines.openai_client import _all_words
 from cord_worker.engines.openai_faults import Means, ServerFault
+from cord_worker.engines.openai_replies import all_words
 from cord_worker.engines.refusal_texts import means_filtered
 from cord_worker.errors import ContentFilterError, NotFiniteError, TooLongError
 
@@ -92,6 +92,6 @@ def test_what_a_server_repeats_of_the_request_says_nothing_of_the_fault() -> Non
              "input": "Is a context window too long for content safety? inf nan"}
         ]
     }  # fmt: skip
-    words = _all_words(body)
+    words = all_words(body)
     assert "Extra inputs" in words
     assert ServerFault("no", status=422, words=words).refusal is None

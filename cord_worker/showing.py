@@ -1,0 +1,18 @@
+"""Showing text of others on one line, whatever is in it."""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def shown(text: str, most: int | None = None) -> str:
+    """`text` on one line, with control, direction and other invisible characters written as escapes; where it has more
+    than `most` characters, the first of them and how many there are."""
+    if most is not None and len(text) > most:
+        return f"{shown(text[:most])}… ({len(text)} characters)"
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or unicodedata.category(character) == "Zs" else repr(character)[1:-1]
+        for character in text
+    )
