@@ -41,6 +41,8 @@ _TEXT = (
 )
 _AGREEMENT = {8: 1e-6, 4: 1e-4, 2: 0.1, 1: 0.2}
 """Bytes of a number → how far log-probabilities of two ways to compute them may lie apart on average, at least."""
+_DECODING = 10.0
+"""Times as far for tokens that are decoded: state spaces are scanned in one way and continued in another."""
 _NOISE = 4.0
 """They may lie this many times as far apart as the model's own between a text and a longer one that begins with it."""
 _CAUSAL = {8: 1e-3, 4: 1e-2, 2: 0.5, 1: 1.0}
@@ -105,6 +107,9 @@ def _first_that_agrees(loaded: LoadedModel, trial: _Trial, prefix_cache_bytes: i
         try:
             runner = make()
             difference = trial.difference(runner)
+            if isinstance(runner, ModelRunner) and runner.numbers_by_cache:
+                # It may matter only beyond the length of a trial: Llama 4 scales by the position from 8,192 on.
+                raise _CannotBe("it takes positions from its cache, which rows of different lengths share")
         except (UnknownLayers, _CannotBe) as error:
             reasons.append(str(error))
         except torch.OutOfMemoryError:
@@ -164,8 +169,8 @@ class _Trial:
             wanted.append(plain[2 * third - 1 :])
         together = [values for values, _ in runner.score(tasks)]
         again = [values for values, _ in runner.score(tasks[:1])]
-        found = [self._distance(together, wanted), self._distance(again, wanted[:1]), self._decoded(runner)]
-        return max(found)
+        decoded = self._decoded(runner) / _DECODING
+        return max(self._distance(together, wanted), self._distance(again, wanted[:1]), decoded)
 
     def _decoded(self, runner: Runner) -> float:
         prompts = [[ids[:4], ids[4 : -_DECODED - 1]] for ids in self._texts]

@@ -80,6 +80,8 @@ class ModelRunner:
         self._masks = masks
         self._max_length = max_length
         self._cache_bytes = prefix_cache_bytes
+        self.numbers_by_cache = False
+        """The model has asked the cache how many tokens went before, which differs from row to row."""
         self._cache = PrefixCache(prefix_cache_bytes)
         self._scratch = KvSlots(shape, 0, 0)
         self._forward_tokens = _FORWARD_TOKENS_CPU if shape.device.type == "cpu" else _FORWARD_TOKENS
@@ -246,6 +248,7 @@ class ModelRunner:
         return scratch
 
     def _forward(self, ids: torch.Tensor, positions: torch.Tensor, length: int, slots: KvSlots) -> torch.Tensor:
+        slots.was_asked_for_length = False
         logits: torch.Tensor = self._model(
             input_ids=ids,
             position_ids=positions.clamp(max=self._max_length - 1),  # padding may lie beyond the context
@@ -253,6 +256,7 @@ class ModelRunner:
             past_key_values=slots,
             use_cache=True,
         ).logits
+        self.numbers_by_cache = self.numbers_by_cache or slots.was_asked_for_length
         return logits
 
     def _add_chain(self, nodes: Sequence[PrefixNode], chain: Sequence[Ids], segment: Segment) -> list[PrefixNode]:

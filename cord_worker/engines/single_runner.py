@@ -7,6 +7,7 @@ and values, or whose positions depend on the whole length: nothing is shared, pa
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,6 +75,8 @@ class SingleRunner:
         self._device = device
         self._keeps_state = keeps_state
         self._lengths = LengthDependence(model)
+        # Given, not left to the model: some count from 0 at every token (Bamba, MiniMax).
+        self._numbers_positions = "position_ids" in inspect.signature(model.forward).parameters
 
     @property
     def device(self) -> torch.device:
@@ -135,20 +138,24 @@ class SingleRunner:
         if text.state is None or text.regime != regime:
             text.state, text.computed = None, 0
         new = text.ids[text.computed :]
-        logits, state = self._forward(new, [len(new) - 1], text.state, total=len(text.ids))
+        logits, state = self._forward(new, [len(new) - 1], text, keeps=self._keeps_state)
         if self._keeps_state:
             text.state, text.computed, text.regime = state, len(text.ids), regime
         return logits[0]
 
     def _forward(
-        self, ids: Sequence[int], columns: Sequence[int], state: dict[str, Any] | None = None, total: int | None = None
+        self, ids: Sequence[int], columns: Sequence[int], after: _Text | None = None, *, keeps: bool = False
     ) -> tuple[torch.Tensor, dict[str, Any] | None]:
-        """Logits [columns, vocabulary] after the tokens at `columns`, and the state where one is to be kept."""
+        """Logits [columns, vocabulary] after the tokens at `columns`, computed `after` a text's state; and the state
+        where it is to be kept."""
         self._lengths.forget()
-        keeps = self._keeps_state and total is not None
+        start, state = (0, None) if after is None else (after.computed, after.state)
+        given: dict[str, Any] = {"use_cache": keeps, **(state or {})}
+        if self._numbers_positions:
+            given["position_ids"] = torch.arange(start, start + len(ids), device=self._device)[None]
         chosen = torch.tensor(columns, device=self._device)
         tokens = torch.tensor([list(ids)], device=self._device)
         with self._head.only(torch.zeros_like(chosen), chosen):
-            output = self._model(input_ids=tokens, use_cache=keeps, **(state or {}))
+            output = self._model(input_ids=tokens, **given)
         kept = {name: value for name in _STATES if keeps and (value := getattr(output, name, None)) is not None}
         return output.logits[:, 0], kept or None
