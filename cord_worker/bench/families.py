@@ -42,7 +42,10 @@ _GREEDY = Sampling(
     temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=12, seed=1
 )  # fmt: skip
 _STEP = " We add the 17 apples of each of the 12 boxes, which gives 204 of them in all."
-_TURNS = (Turn("How many apples are left?"), Turn("12 boxes hold 17 apples each. How many is that?", system="Be brief."))
+_TURNS = (
+    Turn("How many apples are left?"),
+    Turn("12 boxes hold 17 apples each. How many is that?", system="Be brief."),
+)
 _CANDIDATES: tuple[tuple[int, tuple[str, ...]], ...] = (
     (0, (" It is done.",)),
     (0, (_STEP,)),
@@ -125,7 +128,10 @@ def _tried(family: Family, folder: Path) -> FamilyFigures:
     return FamilyFigures(
         name=family.name,
         hosted=True,
-        as_meant=not family.refused and equal and difference <= FLOAT32 and (family.has_experts or coarse_difference <= BFLOAT16),
+        as_meant=not family.refused
+        and equal
+        and difference <= FLOAT32
+        and (family.has_experts or coarse_difference <= BFLOAT16),
         mode=str(mode),
         reason=reason,
         difference=difference,
@@ -172,7 +178,7 @@ class _Reference:
         for _ in range(tokens):
             table = torch.log_softmax(self._logits([*ids, *written])[-1].double(), -1)
             best = table.max().item()
-            near = [token for token in (table >= best - _NEAR).nonzero()[:, 0].tolist()]
+            near: list[int] = (table >= best - _NEAR).nonzero()[:, 0].tolist()
             fitting = [token for token in near if text.startswith(self._text([*written, token]).strip())]
             written.append((fitting or near)[0])
         return self._text(written).strip() == text.strip()

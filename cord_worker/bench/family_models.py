@@ -177,8 +177,10 @@ FAMILIES: tuple[Family, ...] = (
         "ssm_state_size": 16, "n_groups": 1, "chunk_size": 16,
     }),
     Family("MiniMax (linear attention)", "minimax", {**_MOE, "layer_types": _MIXED, "block_size": 16}),
-    Family("Falcon", "falcon", {"head_dim": None, "multi_query": True, "new_decoder_architecture": False, "alibi": False}),
-    Family("Falcon (ALiBi)", "falcon", {"head_dim": None, "alibi": True, "new_decoder_architecture": False, "multi_query": True}),
+    Family("Falcon", "falcon", {
+        "head_dim": None, "multi_query": True, "new_decoder_architecture": False, "alibi": False}),
+    Family("Falcon (ALiBi)", "falcon", {
+        "head_dim": None, "alibi": True, "new_decoder_architecture": False, "multi_query": True}),
     Family("GPT-NeoX", "gpt_neox", {}),
     Family("GPT-2", "gpt2", {"n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": CONTEXT}),
     Family("MPT (ALiBi)", "mpt", {"d_model": 64, "n_heads": 4, "n_layers": 3, "max_seq_len": CONTEXT}),

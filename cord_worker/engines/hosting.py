@@ -92,9 +92,7 @@ def _first_that_agrees(loaded: LoadedModel, trial: _Trial, prefix_cache_bytes: i
     def cached() -> Runner:
         limit = LengthDependence(model).limit
         if limit is not None and limit < loaded.max_length:
-            raise _CannotBe(
-                f"its rotary angles change beyond {limit} tokens (max_model_len = {limit} lets it be computed in batches)"
-            )
+            raise _CannotBe(f"its rotary angles change beyond {limit} tokens (max_model_len = {limit} allows batches)")
         masks, shape = Masks(model), kv_shape(model, loaded.device)
         return ModelRunner(model, head, shape, masks, loaded.max_length, prefix_cache_bytes)
 
@@ -114,7 +112,7 @@ def _first_that_agrees(loaded: LoadedModel, trial: _Trial, prefix_cache_bytes: i
             reasons.append(str(error))
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # the model's own code raises whatever it likes
+        except Exception as error:  # noqa: BLE001  # the model's own code raises whatever it likes
             reasons.append(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
         else:
             if difference <= trial.tolerance:
@@ -147,8 +145,8 @@ class _Trial:
             ) from error
         if not all(torch.isfinite(torch.tensor(values)).all() for values in self._plain):
             raise EngineLoadError(
-                f"model {path!r} gives probabilities that are no numbers (number format too narrow, or weights that are "
-                "not its own?); try another dtype"
+                f"model {path!r} gives probabilities that are no numbers (number format too narrow, or weights that "
+                "are not its own?); try another dtype"
             )
         noise = self._distance(parts, [plain[: len(part)] for plain, part in zip(self._plain, parts, strict=True)])
         bytes_ = loaded.model.dtype.itemsize

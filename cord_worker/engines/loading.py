@@ -75,8 +75,8 @@ def load_model(settings: EngineSettings, describe: Describe = to_nobody) -> Load
 
 
 def read_weights(kind: Any, folder: Path, settings: EngineSettings) -> Any:
-    """The model of `kind` (an `AutoModelFor…`) in `folder`. Raises EngineLoadError where its files lack some of it: what
-    a file lacks, transformers fills with random numbers; and whatever it raises itself."""
+    """The model of `kind` (an `AutoModelFor…`) in `folder`. Raises EngineLoadError where its files lack some of it:
+    what a file lacks, transformers fills with random numbers; and whatever it raises itself."""
     model, report = kind.from_pretrained(
         folder, **options(settings), **weight_options(settings), output_loading_info=True
     )

@@ -190,7 +190,9 @@ def _model(subject: str, model: ModelConfig) -> Finding:
         except CordError as error:
             return Finding(Level.FAIL, subject, str(error), "name a model that can be hosted")
         if way:
-            return Finding(Level.WARN, subject, f"{location}: computed one text at a time: {way}", "slower; see models.md")
+            return Finding(
+                Level.WARN, subject, f"{location}: computed one text at a time: {way}", "slower; see models.md"
+            )
     kind = "bundled" if model.path.startswith(BUNDLED_PREFIX) else location
     return Finding(Level.OK, subject, f"{kind}, {model.engine}, {model.dtype}, device {model.device}")
 
