@@ -150,7 +150,8 @@ class _Reference:
     """transformers' own model, given one text at a time."""
 
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
-        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        self._model = model.eval()
         self._tokenizer = tokenizer()
         self.codec = TextCodec(self._tokenizer)
 

@@ -22,7 +22,8 @@ def foresee(folder: Path, path: str, max_model_len: int | None, *, trust_remote_
         config: Any = AutoConfig.from_pretrained(folder, **options)
         require_language_model(config, path)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            kind: Any = AutoModelForCausalLM
+            model = kind.from_config(config, trust_remote_code=trust_remote_code)
     except EngineLoadError:
         raise
     except Exception as error:  # transformers and remote code raise whatever they like
