@@ -60,8 +60,8 @@ class RestartPolicy:
 
     The pause doubles from `first_pause` to `longest_pause`, each shortened at random by up to a quarter. A process that
     fell `max_quick_failures` times in a row before it took work (`READY_FILE`) is given up; one that took work and fell
-    within `quick_failure_seconds` of its start, after `max_failures_at_work`: a piece of work may be what ends it, and is
-    given up earlier.
+    within `quick_failure_seconds` of its start, after `max_failures_at_work`: a piece of work may be what ends it, and
+    is given up earlier.
     """
 
     first_pause: float = 0.5
