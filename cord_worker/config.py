@@ -916,6 +916,9 @@ class Settings(BaseSettings):
     resend_seconds: float = Field(20.0, gt=0, description="Age after which unclaimed work is sent again.")
     sweep_seconds: float = Field(2.0, gt=0, description="Pause between two rounds of the sweeper.")
     grace_seconds: float = Field(20.0, gt=0, description="Time that running work gets at shutdown.")
+    load_timeout_seconds: float = Field(
+        1800.0, gt=0, description="Longest time in which a worker may load its model (not: wait for a server)."
+    )
     ready_file: Path | None = Field(None, description="File that a process creates once it takes work.")
     help_seconds: float = Field(
         1.0, gt=0, description="Age at which work that waits for one replica of a model is taken over by an idle one."

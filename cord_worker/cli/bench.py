@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cord_worker.bench.answers import AnswerFigures
+    from cord_worker.bench.families import FamilyFigures
     from cord_worker.bench.report import Report
 
 _ADVICE = "run the command again"
@@ -296,6 +297,38 @@ def answers(
             _print_answers(found)
     if as_json:
         click.echo(json.dumps({"datasets": [found.to_json() for found in measured]}, ensure_ascii=False))
+
+
+@bench.command()
+@click.option("--only", multiple=True, help="Only families whose names hold this text; give it once a text.")
+@json_option
+def families(only: tuple[str, ...], as_json: bool) -> None:
+    """Check how each family of model is hosted, and its scores against a plain forward.
+
+    Builds small random models of every family and puts them through one contract with engine = "transformers": scores
+    asked for together, from the prefix cache, alone and of a long text, and greedy texts, against transformers' own
+    model called with one text. Takes minutes. Keys of each family: name, hosted, as_meant, mode, reason, difference
+    (of log-probabilities, float32), bfloat16_difference, texts_equal, seconds. Exits with 1 where one is not as meant.
+
+    \b
+      cordctl bench families --only gemma --only qwen3
+    """
+    from cord_worker.bench.families import measure_families
+
+    def tell(one: FamilyFigures) -> None:
+        if not as_json:
+            hosted = f"hosted {one.mode}, float32 {one.difference:.1e}, bfloat16 {one.bfloat16_difference:.1e}"
+            click.echo(
+                f"{'ok' if one.as_meant else 'WRONG':<6}{one.name}: "
+                + (hosted if one.hosted else f"refused: {one.reason}")
+                + ("" if one.texts_equal in (None, True) else ", its greedy texts differ")
+            )
+
+    found = measure_families(only, tell)
+    if as_json:
+        click.echo(json.dumps({"families": [one.to_json() for one in found]}, ensure_ascii=False))
+    if not all(one.as_meant for one in found):
+        raise SystemExit(1)
 
 
 def _print_answers(found: AnswerFigures) -> None:

@@ -9,6 +9,7 @@ import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -110,7 +111,8 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
                 expires_seconds=_LATER * settings.worker_timeout_seconds,
             )
         )
-        engine = asyncio.run_coroutine_threadsafe(_load(engine_settings(model), presence.describe), loop).result()
+        loading = asyncio.run_coroutine_threadsafe(_load(engine_settings(model), presence.describe), loop)
+        engine = _loaded(loading, model, settings.load_timeout_seconds)
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(engine.close(), loop).result(timeout=30))
         commit(
             database,
@@ -321,6 +323,20 @@ async def _load(settings: EngineSettings, describe: Describe) -> Engine:
         logger.debug("the model could not be hosted", exc_info=True)
         raise EngineLoadError(
             f"model {settings.path!r} could not be hosted: {type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        ) from error
+
+
+def _loaded(loading: Future[Engine], model: ModelConfig, seconds: float) -> Engine:
+    """The engine, once it is loaded. Raises EngineLoadError, also where that takes longer than `seconds`; a server is
+    waited for without an end."""
+    try:
+        return loading.result(None if model.engine == "openai" else seconds)
+    except TimeoutError as error:
+        if loading.done():  # the engine's own
+            raise
+        raise EngineLoadError(
+            f"model {model.path!r} was not loaded within {seconds:g} s; look at the disk or the network that its files "
+            "come from, or raise CORD_LOAD_TIMEOUT_SECONDS"
         ) from error
 
 

@@ -17,16 +17,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.ending import EndWatch
-from cord_worker.engines.kv import KvSlots
 from cord_worker.engines.prefix_cache import Ids
 from cord_worker.engines.protocol import Generation
-from cord_worker.engines.runner import ModelRunner, Prefix, ScoreTask
+from cord_worker.engines.runner import ScoreTask
 from cord_worker.engines.sampling import BatchSampler, RowSampling
 from cord_worker.errors import EngineError, NotFiniteError
 from cord_worker.prompting.segmentation import Ended, TextKind, cut, ends_of
@@ -41,6 +40,37 @@ _JOIN_SECONDS = 0.25
 decoding step costs a small model nearly the same however many it holds."""
 
 T = TypeVar("T")
+
+
+class Prompt(Protocol):
+    """A prompt that a runner has made ready; `cached` of its tokens were not computed for it."""
+
+    @property
+    def cached(self) -> int: ...
+
+
+class Runner(Protocol):
+    """Computes for the thread: `runner.ModelRunner`, or `single_runner.SingleRunner`. Slots and prompts are its own."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def vocabulary(self) -> int: ...
+
+    def slots(self, rows: int, length: int) -> Any: ...
+
+    def prefixes(self, prompts: Sequence[Sequence[Ids]]) -> Sequence[Prompt]: ...
+
+    def fill(self, slots: Any, row: int, prefix: Any, /) -> int: ...
+
+    def decode(self, slots: Any, tokens: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor: ...
+
+    def score(self, tasks: Sequence[ScoreTask]) -> list[tuple[list[float], int]]: ...
+
+    def trim(self) -> None: ...
+
+    def forget(self) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -118,7 +148,7 @@ class ComputeThread:
 
     def __init__(
         self,
-        load: Callable[[], tuple[ModelRunner, TextCodec, frozenset[int]]],
+        load: Callable[[], tuple[Runner, TextCodec, frozenset[int]]],
         batch_size: int,
         gather_seconds: float = 0.0,
     ) -> None:
@@ -176,7 +206,7 @@ class ComputeThread:
         except BaseException as error:  # noqa: BLE001  # whatever it is belongs to the caller of `start`
             self._loaded.set_exception(error)
             return
-        self._slots: KvSlots = self._runner.slots(self._batch_size, 1)
+        self._slots = self._runner.slots(self._batch_size, 1)
         self._loaded.set_result(self._codec)
         try:
             while self._wait():
@@ -288,12 +318,10 @@ class ComputeThread:
             return True
         return time.monotonic() - waiting[0].submitted >= max(_JOIN_SECONDS, self._gather_seconds)
 
-    def _join(self, member: _Member, prefix: Prefix) -> _Row:
+    def _join(self, member: _Member, prefix: Prompt) -> _Row:
         job, index = member.job, len(self._rows)
         self._slots.reserve(job.prompt_length + 64)
-        position = 0
-        for node in prefix.nodes:
-            position = self._slots.put(index, position, node.segment)
+        position = self._runner.fill(self._slots, index, prefix)
         watch = EndWatch(self._codec, ends_of(job.segmentation, job.kind, self._codec.tags), job.pieces[-1])
         row = _Row([member], watch, job.pieces[-1][-1], position)
         self._rows.append(row)

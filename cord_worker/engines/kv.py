@@ -58,6 +58,7 @@ class KvSlots(Cache):
     def __init__(self, shape: KvShape, rows: int, length: int) -> None:
         super().__init__(layers=[])
         self._shape = shape
+        self.was_asked_for_length = False
         self._keys, self._values = self._zeros(rows, length)
         self._row_index = torch.empty(0, dtype=torch.long)
         self._positions = torch.empty(0, dtype=torch.long)
@@ -137,5 +138,7 @@ class KvSlots(Cache):
         return keys[:rows, :, :length], values[:rows, :, :length]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
-        """Models ask this to number positions; the forward passes its own, so the answer is not used."""
+        """Models ask this to number positions, which the forward passes them: one that asks nonetheless would number
+        each row from 0."""
+        self.was_asked_for_length = True
         return 0

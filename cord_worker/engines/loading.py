@@ -11,10 +11,11 @@ from typing import Any
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-from transformers.cache_utils import DynamicCache
 
-from cord_worker.engines.kv import KvShape
+from cord_worker.engines.load_progress import told_progress
+from cord_worker.engines.model_config import require_language_model
 from cord_worker.engines.numerics import keep_float64, tabulate_rotary
+from cord_worker.engines.protocol import Describe, to_nobody
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError
 
@@ -29,24 +30,26 @@ class LoadedModel:
 
     model: Any
     tokenizer: Any
-    shape: KvShape
+    device: torch.device
     max_length: int
     end_tokens: frozenset[int]
     weights_digest: str
     numerics: str
 
 
-def load_model(settings: EngineSettings) -> LoadedModel:
-    """Loads what `settings` name. Raises EngineLoadError."""
+def load_model(settings: EngineSettings, describe: Describe = to_nobody) -> LoadedModel:
+    """Loads what `settings` name; `describe` is told how far it is. Raises EngineLoadError."""
     if settings.gguf_file is not None:
         require_gguf()
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = device_of(settings.device)
-    folder = folder_of(settings)
+    folder = folder_of(settings, describe)
     try:
+        config = AutoConfig.from_pretrained(folder, **options(settings))
+        require_language_model(config, settings.path)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options(settings))
-        _require_language_head(AutoConfig.from_pretrained(folder, **options(settings)), settings.path)
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, **options(settings), **weight_options(settings))
+        with told_progress(describe, folder, (".safetensors", ".gguf")):
+            model: Any = read_weights(AutoModelForCausalLM, folder, settings)
     except EngineLoadError:
         raise
     except Exception as error:  # transformers, safetensors and remote code raise whatever they like
@@ -63,12 +66,28 @@ def load_model(settings: EngineSettings) -> LoadedModel:
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
-        shape=_kv_shape(model, settings, device),
+        device=device,
         max_length=max_length,
         end_tokens=_end_tokens(getattr(model, "generation_config", None), model.config, tokenizer),
         weights_digest=digest_of(folder, settings.gguf_file),
         numerics=numerics,
     )
+
+
+def read_weights(kind: Any, folder: Path, settings: EngineSettings) -> Any:
+    """The model of `kind` (an `AutoModelFor…`) in `folder`. Raises EngineLoadError where its files lack some of it:
+    what a file lacks, transformers fills with random numbers; and whatever it raises itself."""
+    model, report = kind.from_pretrained(
+        folder, **options(settings), **weight_options(settings), output_loading_info=True
+    )
+    lacking = sorted({*report.get("missing_keys", ()), *(entry[0] for entry in report.get("mismatched_keys", ()))})
+    if lacking:
+        raise EngineLoadError(
+            f"the files of model {settings.path!r} lack {len(lacking)} of its weights, or have them in another shape "
+            f"({', '.join(lacking[:3])}): they are not those of a {type(model).__name__}; correct config.json or fetch "
+            "them anew"
+        )
+    return model
 
 
 def placed(model: Any, device: torch.device, path: str) -> Any:
@@ -111,16 +130,6 @@ def require_gguf() -> None:
         )
 
 
-def _require_language_head(config: Any, path: str) -> None:
-    """A classifier would load with a head of random weights."""
-    names = list(getattr(config, "architectures", None) or [])
-    if any(name.endswith("Classification") for name in names):
-        raise EngineLoadError(
-            f"model {path!r} ({names[0]}) is a classifier: it can be neither teacher nor prover; host it with "
-            'head = "reward" and name it in [reward]'
-        )
-
-
 def device_of(name: str) -> torch.device:
     """The torch device called `name`. Raises EngineLoadError."""
     if name == "auto":
@@ -133,7 +142,7 @@ def device_of(name: str) -> torch.device:
         raise EngineLoadError(f"device {name!r} is not one torch knows: {error}") from error
 
 
-def folder_of(settings: EngineSettings) -> Path:
+def folder_of(settings: EngineSettings, describe: Describe = to_nobody) -> Path:
     """The folder of the files, downloaded first where `path` is a hub id. Raises EngineLoadError."""
     local = Path(settings.path)
     if local.is_dir():
@@ -149,6 +158,7 @@ def folder_of(settings: EngineSettings) -> Path:
     patterns = [f"*{suffix}" for suffix in (*_TEXT_SUFFIXES, ".safetensors")]
     if settings.gguf_file is not None:
         patterns = [*(f"*{suffix}" for suffix in _TEXT_SUFFIXES), settings.gguf_file]
+    describe("fetches its model's files from the hub")
     try:
         return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=patterns))
     except Exception as error:  # the hub client raises its own, requests' and OS errors
@@ -190,11 +200,6 @@ def max_length_of(settings: EngineSettings, config: Any) -> int:
         (getattr(config, name) for name in ("max_position_embeddings", "n_positions") if getattr(config, name, None)),
         None,
     )
-    window = getattr(config, "sliding_window", None)
-    layers = getattr(config, "layer_types", None) or []
-    if isinstance(window, int) and ("sliding_attention" in layers or not layers):
-        # masks here are full and causal, which equals a sliding window only within the window
-        own = window if own is None else min(own, window)
     if own is None and settings.max_model_len is None:
         raise EngineLoadError(f"model {settings.path!r} does not say how long its context is; set max_model_len")
     if own is not None and settings.max_model_len is not None and settings.max_model_len > own:
@@ -233,31 +238,3 @@ def _end_tokens(*sources: Any) -> frozenset[int]:
         value = getattr(source, "eos_token_id", None)
         ends.update(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
     return frozenset(ends)
-
-
-def _kv_shape(model: Any, settings: EngineSettings, device: torch.device) -> KvShape:
-    """Sizes found by one forward; refuses models whose layers keep anything but equal keys and values."""
-    cache: Any = DynamicCache()
-    try:
-        with torch.inference_mode():
-            model(
-                input_ids=torch.zeros(1, 2, dtype=torch.long, device=device),
-                past_key_values=cache,
-                use_cache=True,
-            )
-        shapes = {
-            (layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3], layer.keys.dtype)
-            for layer in cache.layers
-        }
-    except Exception as error:  # models with another kind of cache fail in their own ways
-        raise EngineLoadError(
-            f"model {settings.path!r} does not run with a plain key-value cache ({type(error).__name__}: {error}); "
-            "host it with another engine"
-        ) from error
-    if len(shapes) != 1 or len(cache.layers) != model.config.get_text_config().num_hidden_layers:
-        raise EngineLoadError(
-            f"model {settings.path!r} has layers with different caches, which this engine does not host; "
-            "use another engine"
-        )
-    heads, key_dim, value_dim, dtype = shapes.pop()
-    return KvShape(len(cache.layers), heads, key_dim, value_dim, dtype, device)

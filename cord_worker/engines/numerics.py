@@ -24,29 +24,32 @@ def keep_float64(model: nn.Module) -> bool:
     return complete
 
 
+_BY_POSITION = {"default", "linear", "llama3", "yarn"}
+"""Kinds of RoPE whose angles depend on the position alone."""
+
+
 def tabulate_rotary(model: nn.Module, positions: int) -> None:
     """Reads cos and sin from a table where they depend on the position alone (not for length-dependent RoPE)."""
     for module in model.modules():
-        if type(module).__name__.endswith("RotaryEmbedding") and getattr(module, "rope_type", None) in {
-            "default",
-            "linear",
-            "llama3",
-            "yarn",
-        }:
+        kinds = getattr(module, "rope_type", None)
+        known = set(kinds.values() if isinstance(kinds, dict) else [kinds])  # layers may differ: then by their kind
+        if type(module).__name__.endswith("RotaryEmbedding") and known <= _BY_POSITION:
             module.forward = _tabulated(module.forward, positions)
 
 
 def _tabulated(original: Callable[..., Any], positions: int) -> Callable[..., Any]:
-    tables: list[tuple[torch.Tensor, torch.Tensor]] = []
+    tables: dict[Any, Any] = {}
 
-    def forward(x: torch.Tensor, position_ids: torch.Tensor, **kwargs: Any) -> Any:
-        if kwargs:
-            return original(x, position_ids, **kwargs)
-        if not tables:
-            cos, sin = original(x, torch.arange(positions, device=x.device)[None])
-            tables.append((cos[0], sin[0]))
-        cos, sin = tables[0]
-        return cos[position_ids], sin[position_ids]
+    def forward(x: torch.Tensor, position_ids: torch.Tensor, layer_type: str | None = None, **kwargs: Any) -> Any:
+        layer = {} if layer_type is None else {"layer_type": layer_type}
+        if kwargs or position_ids.dim() != 2:  # of models that see images: three positions a token
+            return original(x, position_ids, **layer, **kwargs)
+        if layer_type not in tables:
+            found = original(x, torch.arange(positions, device=x.device)[None], **layer)
+            # cos and sin, or both in one complex number
+            tables[layer_type] = found[0] if isinstance(found, torch.Tensor) else tuple(part[0] for part in found)
+        table = tables[layer_type]
+        return table[position_ids] if isinstance(table, torch.Tensor) else tuple(part[position_ids] for part in table)
 
     return forward
 

@@ -18,8 +18,10 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoMod
 from cord_worker.engines import loading
 from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.heads import PROCESS_REWARD_MODEL, RewardHead, probability, require_labels
+from cord_worker.engines.load_progress import told_progress
+from cord_worker.engines.model_config import require_packages
 from cord_worker.engines.numerics import keep_float64
-from cord_worker.engines.protocol import StepReward, Turn
+from cord_worker.engines.protocol import Describe, StepReward, Turn, to_nobody
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineError, EngineLoadError, RequestError, TooLongError
 
@@ -30,8 +32,9 @@ _DIGITS = 9
 class RewardEngine(RewardHead):
     """One reward model of `settings`, loaded when constructed (EngineLoadError). Implements `protocol.Engine`."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, describe: Describe = to_nobody) -> None:
         self._settings = settings
+        self._describe = describe
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cord-engine")
         self._closed = False
         self._thread.submit(self._load).result()
@@ -41,13 +44,15 @@ class RewardEngine(RewardHead):
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        folder = loading.folder_of(settings)
+        folder = loading.folder_of(settings, self._describe)
         self._codec = TextCodec.of(loading.load_tokenizer(folder, settings), settings)
         self.weights_digest = loading.digest_of(folder)
         try:
             config = AutoConfig.from_pretrained(folder, **loading.options(settings))
+            require_packages(config, settings.path)
             kind = _kind_of(config, settings.path)
-            model: Any = kind.from_pretrained(folder, **loading.options(settings), **loading.weight_options(settings))
+            with told_progress(self._describe, folder, (".safetensors",)):
+                model: Any = loading.read_weights(kind, folder, settings)
         except EngineLoadError:
             raise
         except Exception as error:  # transformers, safetensors and remote code raise whatever they like

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 from cord_worker.engines.kv import KvShape, KvSlots, Segment
+from cord_worker.engines.masks import Masks
+from cord_worker.engines.output_head import OutputHead, log_probabilities
 from cord_worker.engines.prefix_cache import Ids, PrefixCache, PrefixNode
 
 _FORWARD_TOKENS = 8_192
@@ -24,8 +26,6 @@ _LOGIT_ROWS = 512
 """Positions of one forward whose logits are wanted: a vocabulary of 150 k takes 0.3 MB each in bfloat16."""
 _SCRATCH_BYTES = 128 * 2**20
 """Keys and values that are kept as memory for the next forward: fresh memory costs a page fault every 4 KiB."""
-_FLOAT64_ROWS = 64
-"""Positions turned into float64 log-probabilities at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +71,20 @@ class Prefix:
 class ModelRunner:
     """One loaded model. Every method must be called from the same thread."""
 
-    def __init__(self, model: Any, shape: KvShape, max_length: int, prefix_cache_bytes: int) -> None:
+    def __init__(
+        self, model: Any, head: OutputHead, shape: KvShape, masks: Masks, max_length: int, prefix_cache_bytes: int
+    ) -> None:
         self._model = model
+        self._head = head
         self._shape = shape
+        self._masks = masks
         self._max_length = max_length
+        self._cache_bytes = prefix_cache_bytes
+        self.numbers_by_cache = False
+        """The model has asked the cache how many tokens went before, which differs from row to row."""
         self._cache = PrefixCache(prefix_cache_bytes)
-        self._select: tuple[torch.Tensor, torch.Tensor] | None = None
         self._scratch = KvSlots(shape, 0, 0)
         self._forward_tokens = _FORWARD_TOKENS_CPU if shape.device.type == "cpu" else _FORWARD_TOKENS
-        model.get_output_embeddings().register_forward_pre_hook(self._only_selected)
 
     @property
     def device(self) -> torch.device:
@@ -89,8 +94,7 @@ class ModelRunner:
     @property
     def vocabulary(self) -> int:
         """Columns of the logits."""
-        size: int = self._model.get_output_embeddings().weight.shape[0]
-        return size
+        return self._head.vocabulary
 
     def slots(self, rows: int, length: int) -> KvSlots:
         """Empty slots for decoding."""
@@ -99,11 +103,8 @@ class ModelRunner:
     @torch.inference_mode()
     def decode(self, slots: KvSlots, tokens: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
         """Logits [rows, vocabulary] after one more token per row; slots 0 to rows - 1, `longest` incl. the token."""
-        columns = torch.arange(longest, device=self.device)
-        mask = (columns <= positions[:, None])[:, None, None, :]
         slots.open(positions[:, None], longest)
-        self._select = None
-        return self._forward(tokens[:, None], positions[:, None], mask, slots)[:, 0]
+        return self._forward(tokens[:, None], positions[:, None], longest, slots)[:, 0]
 
     @torch.inference_mode()
     def prefixes(self, prompts: Sequence[Sequence[Ids]]) -> list[Prefix]:
@@ -135,28 +136,16 @@ class ModelRunner:
                     prefixes[index].nodes.extend(nodes)
                     prefixes[index].cached += 0 if order == 0 else sum(map(len, chain))
 
-    @torch.inference_mode()
-    def disagreement(self) -> float:
-        """Mean difference in log-probability between rows computed here and a plain forward of each.
+    def forget(self) -> None:
+        """Empties the prefix cache."""
+        self._cache = PrefixCache(self._cache_bytes)
 
-        Positions, masks and the cache are handed to the model here; one that ignores or rejects them must not be
-        hosted. Raises whatever the model raises.
-        """
-        step = max(1, self.vocabulary // 16)
-        sequences = [tuple(range(start, self.vocabulary, step))[:length] for start, length in ((0, 14), (1, 9))]
-        prefixes = self.prefixes([[ids[:4]] for ids in sequences])
-        rows = [
-            Extension(prefix.nodes, ids[4:-1], tuple(range(len(ids) - 5)), ids[5:])
-            for ids, prefix in zip(sequences, prefixes, strict=True)
-        ]
-        differences: list[float] = []
-        for ids, extended in zip(sequences, self.extend(rows), strict=True):
-            self._select = None
-            tokens = torch.tensor([ids], device=self.device)
-            plain = _log_probabilities(self._model(input_ids=tokens).logits[0, 4:-1], tokens[0, 5:])
-            pairs = zip(plain, extended.log_probabilities, strict=True)
-            differences += [abs(one - other) for one, other in pairs]
-        return sum(differences) / len(differences)
+    def fill(self, slots: KvSlots, row: int, prefix: Prefix) -> int:
+        """Copies a prompt's keys and values into a slot; returns the position after them."""
+        position = 0
+        for node in prefix.nodes:
+            position = slots.put(row, position, node.segment)
+        return position
 
     def trim(self) -> None:
         """Keeps the prefix cache within its bound; call it when no prefix is being used."""
@@ -229,7 +218,6 @@ class ModelRunner:
             end = min(width, start + chunk)
             longest = max(starts) + end
             here = positions[:, start:end]
-            mask = (torch.arange(longest, device=device) <= here[:, :, None])[:, None]
             wanted = [
                 (index, column - start, target)
                 for index, row in enumerate(rows)
@@ -239,10 +227,10 @@ class ModelRunner:
             row_index, column_index, targets = (
                 torch.tensor([entry[part] for entry in wanted], dtype=torch.long, device=device) for part in range(3)
             )
-            self._select = (row_index, column_index)
             slots.open(here, longest)
-            logits = self._forward(ids[:, start:end], here, mask, slots)[:, 0]
-            for (index, _, _), value in zip(wanted, _log_probabilities(logits, targets), strict=True):
+            with self._head.only(row_index, column_index):
+                logits = self._forward(ids[:, start:end], here, longest, slots)[:, 0]
+            for (index, _, _), value in zip(wanted, log_probabilities(logits, targets), strict=True):
                 found[index].append(value)
         return [
             Extended(slots.take(index, starts[index], starts[index] + len(row.ids)), found[index])
@@ -259,22 +247,17 @@ class ModelRunner:
                 self._scratch = scratch
         return scratch
 
-    def _forward(self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, slots: KvSlots) -> torch.Tensor:
+    def _forward(self, ids: torch.Tensor, positions: torch.Tensor, length: int, slots: KvSlots) -> torch.Tensor:
+        slots.was_asked_for_length = False
         logits: torch.Tensor = self._model(
             input_ids=ids,
             position_ids=positions.clamp(max=self._max_length - 1),  # padding may lie beyond the context
-            attention_mask=mask,
+            attention_mask=self._masks.build(positions, length),
             past_key_values=slots,
             use_cache=True,
         ).logits
+        self.numbers_by_cache = self.numbers_by_cache or slots.was_asked_for_length
         return logits
-
-    def _only_selected(self, _head: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
-        """Before the output head: a vocabulary of 150 k for every prompt token would fill the memory."""
-        if self._select is None:
-            return None
-        rows, columns = self._select
-        return (inputs[0][rows, columns][:, None],)
 
     def _add_chain(self, nodes: Sequence[PrefixNode], chain: Sequence[Ids], segment: Segment) -> list[PrefixNode]:
         parent = nodes[-1] if nodes else None
@@ -286,14 +269,6 @@ class ModelRunner:
             added.append(parent)
             start += len(piece)
         return added
-
-
-def _log_probabilities(logits: torch.Tensor, targets: torch.Tensor) -> list[float]:
-    """Natural-log probability of each row's target, in float64."""
-    values: list[float] = []
-    for part, wanted in zip(logits.split(_FLOAT64_ROWS), targets.split(_FLOAT64_ROWS), strict=True):  # type: ignore[no-untyped-call]
-        values += torch.log_softmax(part.double(), -1).gather(1, wanted[:, None])[:, 0].tolist()
-    return values
 
 
 def _shared_pieces(prompts: Sequence[Sequence[Ids]]) -> list[Ids]:

@@ -13,17 +13,18 @@ from collections.abc import Sequence
 
 import torch
 
-from cord_worker.engines.batching import ComputeThread, GenerationJob, ScoreJob
+from cord_worker.engines.batching import ComputeThread, GenerationJob, Runner, ScoreJob
 from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.heads import LanguageHead
+from cord_worker.engines.hosting import Hosted, Mode, host
 from cord_worker.engines.loading import LoadedModel, load_model
 from cord_worker.engines.prefix_cache import Ids
-from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
+from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Sampling, Turn, to_nobody
 from cord_worker.engines.room import tokens_allowed
-from cord_worker.engines.runner import ModelRunner, ScoreTask
+from cord_worker.engines.runner import ScoreTask
 from cord_worker.engines.sampling import RowSampling
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.errors import EngineFaultError, EngineLoadError, NotFiniteError, RequestError, TooLongError
+from cord_worker.errors import EngineFaultError, NotFiniteError, RequestError, TooLongError
 from cord_worker.prompting.scoring import predictive_perplexity
 from cord_worker.prompting.segmentation import TextKind
 from cord_worker.prompting.trajectory import ANSWER_OPENING
@@ -34,31 +35,43 @@ _DIGITS = 9
 Batches differ by about 1e-15, absolutely: near probability 1, where the logarithm is tiny, significant digits alone
 would keep that noise.
 """
-_AGREEMENT = {8: 1e-6, 4: 1e-2, 2: 0.5, 1: 1.0}
-"""Bytes of a number → how far log-probabilities of two ways to compute them may lie apart on average."""
 
 
 class TransformersEngine(LanguageHead):
     """One model of `settings`, loaded when constructed (EngineLoadError). Implements `protocol.Engine`."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, describe: Describe = to_nobody) -> None:
         self._settings = settings
+        self._describe = describe
         self._loaded: LoadedModel
+        self._hosted: Hosted
         self._thread = ComputeThread(self._load, settings.batch_size, settings.gather_seconds)
         self._codec = self._thread.start()
 
-    def _load(self) -> tuple[ModelRunner, TextCodec, frozenset[int]]:
-        if self._settings.threads is not None:
-            torch.set_num_threads(self._settings.threads)
-        loaded = self._loaded = load_model(self._settings)
-        runner = ModelRunner(loaded.model, loaded.shape, loaded.max_length, self._settings.prefix_cache_bytes)
-        _require_agreement(runner, loaded, self._settings.path)
-        return runner, TextCodec.of(loaded.tokenizer, self._settings), loaded.end_tokens
+    def _load(self) -> tuple[Runner, TextCodec, frozenset[int]]:
+        settings = self._settings
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        loaded = self._loaded = load_model(settings, self._describe)
+        codec = TextCodec.of(loaded.tokenizer, settings)
+        self._describe("compares its model's results in a batch with those of a text alone")
+        hosted = self._hosted = host(loaded, settings.prefix_cache_bytes, settings.path)
+        return hosted.runner, codec, loaded.end_tokens
+
+    @property
+    def mode(self) -> Mode:
+        """How the model is computed, as was found when it was loaded."""
+        return self._hosted.mode
+
+    @property
+    def reason(self) -> str:
+        """Why the model is not computed in a faster way; empty where there is none."""
+        return self._hosted.reason
 
     @property
     def scoring_mode(self) -> str:
-        """Library, number format and kind of prefill, such as `transformers-float64-cached`."""
-        return f"transformers-{self._loaded.numerics}-cached"
+        """Library, number format and kind of prefill: `transformers-float64-cached`, or `-plain`, see `hosting`."""
+        return f"transformers-{self._loaded.numerics}-{self._hosted.scoring}"
 
     @property
     def weights_digest(self) -> str:
@@ -156,21 +169,6 @@ class TransformersEngine(LanguageHead):
                 seed=sampling.seed,
             ),
             max_tokens=allowed,
-        )
-
-
-def _require_agreement(runner: ModelRunner, loaded: LoadedModel, path: str) -> None:
-    try:
-        difference = runner.disagreement()
-    except Exception as error:  # the model's own code: whatever it raises, it cannot be hosted
-        raise EngineLoadError(
-            f"model {path!r} does not take positions, a mask and a cache from outside "
-            f"({type(error).__name__}: {error}); host it with another engine"
-        ) from error
-    if not difference <= _AGREEMENT[loaded.shape.dtype.itemsize]:
-        raise EngineLoadError(
-            f"model {path!r} computes other probabilities in a batch than alone (log-probabilities differ by "
-            f"{difference:.3g} on average); host it with another engine"
         )
 
 

@@ -59,8 +59,9 @@ class RestartPolicy:
     """When to start a fallen process again (seconds).
 
     The pause doubles from `first_pause` to `longest_pause`, each shortened at random by up to a quarter. A process that
-    fell `max_quick_failures` times in a row within `quick_failure_seconds` of its start is given up; one that took work
-    each time (`READY_FILE`) after `max_failures_at_work`: a piece of work may be what ends it, and is given up earlier.
+    fell `max_quick_failures` times in a row before it took work (`READY_FILE`) is given up; one that took work and fell
+    within `quick_failure_seconds` of its start, after `max_failures_at_work`: a piece of work may be what ends it, and
+    is given up earlier.
     """
 
     first_pause: float = 0.5
@@ -305,7 +306,8 @@ class Supervisor:
             return
         quick = time.monotonic() - child.started < self._policy.quick_failure_seconds
         child.quick_failures = child.quick_failures + 1 if quick else 0
-        child.idle_failures = child.idle_failures + 1 if quick and not _ready_file(child.spec).exists() else 0
+        # However long it took: one that is killed each time it loads its model would come again for ever.
+        child.idle_failures = 0 if _ready_file(child.spec).exists() else child.idle_failures + 1
         child.failures_in_row = child.failures_in_row + 1 if quick else 1
         if (
             code == DO_NOT_RESTART
@@ -326,6 +328,8 @@ class Supervisor:
         why = (
             "and says that starting it again cannot help"
             if code == DO_NOT_RESTART
+            else f"{child.idle_failures} times in a row before it took work"
+            if child.idle_failures >= self._policy.max_quick_failures
             else f"{child.quick_failures} times in a row within {self._policy.quick_failure_seconds:g} s of its start"
         )
         return LocalServiceError(

@@ -212,6 +212,17 @@ def _model(subject: str, model: ModelConfig) -> Finding:
             )
     elif not (folder / "config.json").is_file():
         return Finding(Level.FAIL, subject, f"{location} holds no config.json", "name a folder in Hugging Face format")
+    if model.engine == "transformers" and model.gguf_file is None and model.head == "language":
+        from cord_worker.engines.foreseeing import foresee
+
+        try:
+            way = foresee(folder, location, model.max_model_len, trust_remote_code=model.trust_remote_code)
+        except CordError as error:
+            return Finding(Level.FAIL, subject, str(error), "name a model that can be hosted")
+        if way:
+            return Finding(
+                Level.WARN, subject, f"{location}: computed one text at a time: {way}", "slower; see models.md"
+            )
     kind = "bundled" if model.path.startswith(BUNDLED_PREFIX) else location
     return Finding(Level.OK, subject, f"{kind}, {model.engine}, {model.dtype}, device {model.device}")
 

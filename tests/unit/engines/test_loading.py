@@ -6,15 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import (
-    BloomConfig,
-    BloomForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from cord_worker.engines import EngineSettings, load_engine
 from cord_worker.engines.loading import digest_of, load_model, placed
@@ -61,27 +53,6 @@ def test_a_context_beyond_the_models_own_is_refused(settings_of: SettingsOf, par
 def test_a_device_that_torch_does_not_know_is_named(settings_of: SettingsOf, parrot_folder: Path) -> None:
     with pytest.raises(EngineLoadError, match="toaster"):
         load_model(settings_of(parrot_folder, device="toaster"))
-
-
-def test_a_sliding_window_bounds_the_context(
-    fast_tokenizer: PreTrainedTokenizerFast, settings_of: SettingsOf, tmp_path: Path
-) -> None:
-    sizes = {"vocab_size": 410, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 512}
-    MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=128)).save_pretrained(tmp_path)
-    fast_tokenizer.save_pretrained(tmp_path)
-    assert load_model(settings_of(tmp_path)).max_length == 128
-
-
-def test_a_model_that_takes_no_positions_from_outside_is_refused(
-    fast_tokenizer: PreTrainedTokenizerFast, settings_of: SettingsOf, tmp_path: Path
-) -> None:
-    torch.manual_seed(0)
-    model = BloomForCausalLM(BloomConfig(vocab_size=410, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.5))
-    model.save_pretrained(tmp_path)
-    fast_tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(EngineLoadError, match="another engine"):
-        load_engine(settings_of(tmp_path, max_model_len=128))
 
 
 def test_every_end_token_of_the_generation_config_ends_a_text(

@@ -168,7 +168,7 @@ def test_forwards_that_are_cut_small_give_the_same_results(
 ) -> None:
     monkeypatch.setattr("cord_worker.engines.runner._FORWARD_TOKENS_CPU", 24)
     monkeypatch.setattr("cord_worker.engines.runner._LOGIT_ROWS", 5)
-    monkeypatch.setattr("cord_worker.engines.runner._FLOAT64_ROWS", 2)
+    monkeypatch.setattr("cord_worker.engines.output_head._FLOAT64_ROWS", 2)
     folder, expected = alone_outcomes
     engine = TransformersEngine(settings_of(folder, batch_size=6))
     try:

@@ -1,0 +1,77 @@
+"""Which earlier tokens each layer sees, written as the masks that transformers' models take from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+_FULL, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
+_WIDTHS = {_SLIDING: "sliding_window", _CHUNKED: "attention_chunk_size"}
+"""Kind of layer → where the configuration has its width in tokens."""
+
+
+class UnknownLayers(Exception):
+    """The model has layers that are no attention over earlier tokens; the text names their kinds."""
+
+
+class Masks:
+    """The masks of one model: a tensor where all layers see alike, else one for each kind of layer, by its name.
+
+    Widths are read from the configuration at every forward, as the model itself does.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._config = model.config.get_text_config()
+        self._kinds = _kinds(self._config)
+        unknown = sorted(set(self._kinds) - {_FULL, *_WIDTHS})
+        if unknown:
+            raise UnknownLayers(f"layers of kind {', '.join(unknown)}")
+        # Eager attention adds what it is given; the others take where to look.
+        self._adds = getattr(self._config, "_attn_implementation", None) == "eager"
+        self._dtype = model.dtype
+
+    def build(self, positions: torch.Tensor, length: int) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Masks [rows, 1, tokens, length] of tokens at `positions` ([rows, tokens]) over the slots' first `length`."""
+        masks = {kind: self._mask(kind, positions, length) for kind in self._kinds}
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+    def _mask(self, kind: str, positions: torch.Tensor, length: int) -> torch.Tensor:
+        columns, rows = torch.arange(length, device=positions.device), positions[:, :, None]
+        sees = columns <= rows
+        if kind in _WIDTHS:
+            width = getattr(self._config, _WIDTHS[kind])
+            sees &= columns > rows - width if kind == _SLIDING else columns // width == rows // width
+        sees = sees[:, None]
+        if not self._adds:
+            return sees
+        least = torch.finfo(self._dtype).min
+        return torch.zeros(sees.shape, dtype=self._dtype, device=sees.device).masked_fill_(~sees, least)
+
+
+def _kinds(config: Any) -> list[str]:
+    layers = getattr(config, "layer_types", None)
+    if layers:
+        return sorted(set(layers))
+    return [next((kind for kind, name in _WIDTHS.items() if getattr(config, name, None) is not None), _FULL)]
+
+
+@contextmanager
+def narrowed(model: Any, width: int) -> Iterator[None]:
+    """For the length of a `with`, no window is wider than `width` tokens: a short text then leaves it."""
+    configs = {id(config): config for module in model.modules() if (config := getattr(module, "config", None))}
+    before = [
+        (config, name, value)
+        for config in configs.values()
+        for name in _WIDTHS.values()
+        if isinstance(value := getattr(config, name, None), int) and value > width
+    ]
+    try:
+        for config, name, _ in before:
+            setattr(config, name, width)
+        yield
+    finally:
+        for config, name, value in before:
+            setattr(config, name, value)
