@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -180,8 +180,7 @@ class Servers:
             count = 0
             for key in self.queues():
                 messages = client.lrange(key, 0, -1)
-                if messages:
-                    client.rpush(key, *messages)
+                self._put(client, key, messages)
                 count += len(messages)
             return count
 
@@ -192,8 +191,7 @@ class Servers:
             for key in self.queues():
                 messages = self._take(client, key)
                 chance.shuffle(messages)
-                if messages:
-                    client.rpush(key, *messages)
+                self._put(client, key, messages)
                 count += len(messages)
         return count
 
@@ -203,8 +201,7 @@ class Servers:
             held = {key: self._take(client, key) for key in self.queues()}
             time.sleep(seconds)
             for key, messages in held.items():
-                if messages:
-                    client.rpush(key, *messages)
+                self._put(client, key, messages)
         return sum(map(len, held.values()))
 
     def lose(self, chance: random.Random) -> int:
@@ -214,10 +211,15 @@ class Servers:
             for key in self.queues():
                 taken = self._take(client, key)
                 kept = [message for message in taken if chance.random() < 0.5]
-                if kept:
-                    client.rpush(key, *kept)
+                self._put(client, key, kept)
                 count += len(taken) - len(kept)
         return count
+
+    def _put(self, client: redis.Redis, key: bytes, messages: Sequence[bytes]) -> None:
+        """Puts messages into a queue, unless another fault has made something else of its key: then they are lost."""
+        if messages:
+            with contextlib.suppress(redis.ResponseError):
+                client.rpush(key, *messages)
 
     def drop_connections(self) -> int:
         """Closes every connection to Redis but this one; returns how many."""

@@ -284,7 +284,7 @@ EDITS = {
     "a problem's digest is gone": Edit(_problem("digest = NULL"), "its row", "digest"),
     "a run's digest is gone": Edit(f"UPDATE runs SET digest = NULL WHERE id = {RUN}", "its row", "digest"),
     # How it came about.
-    "proposed after it was scored": Edit(_candidate("proposed_at = scored_at + interval '1 hour'"), STEP, "scored_at"),
+    "proposed after it was scored": Edit(_candidate("proposed_at = scored_at + interval '2 days'"), STEP, "scored_at"),
     "scored in the future": Edit(_candidate("scored_at = now() + interval '1 year'"), STEP, "scored_at"),
     "never proposed": Edit(_candidate("proposed_at = NULL"), STEP, "proposed_at"),
     "no attempt to propose": Edit(_candidate("propose_attempts = 0"), STEP, "propose_attempts"),
@@ -293,9 +293,9 @@ EDITS = {
     "a worker that never was": Edit(_candidate("worker_id = gen_random_uuid()"), STEP, "worker_id"),
     "a score by nobody": Edit(_candidate("score_worker_id = NULL"), STEP, "score_worker_id"),
     "a score by a teacher's worker": Edit(_candidate("score_worker_id = worker_id"), STEP, "score_worker_id"),
-    "answered before it was thought": Edit(_trajectory("answered_at = created_at - interval '1 day'"), WHOLE,
+    "answered before it was thought": Edit(_trajectory("answered_at = created_at - interval '2 days'"), WHOLE,
                                            "answered_at"),
-    "finished before it began": Edit(_problem("finished_at = created_at - interval '1 day'"), "its row", "finished_at"),
+    "finished before it began": Edit(_problem("finished_at = created_at - interval '2 days'"), "its row", "finished_at"),
     "done is failed": Edit(_problem("state = 'failed', failure_reason = 'tired'"), "its row", "state"),
     "not done": Edit(_problem("state = 'verifying'"), "its row", "finished_at"),
     # What was asked.
