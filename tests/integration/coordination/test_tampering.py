@@ -295,7 +295,8 @@ EDITS = {
     "a score by a teacher's worker": Edit(_candidate("score_worker_id = worker_id"), STEP, "score_worker_id"),
     "answered before it was thought": Edit(_trajectory("answered_at = created_at - interval '2 days'"), WHOLE,
                                            "answered_at"),
-    "finished before it began": Edit(_problem("finished_at = created_at - interval '2 days'"), "its row", "finished_at"),
+    "finished before it began": Edit(_problem("finished_at = created_at - interval '2 days'"), "its row",
+                                     "finished_at"),
     "done is failed": Edit(_problem("state = 'failed', failure_reason = 'tired'"), "its row", "state"),
     "not done": Edit(_problem("state = 'verifying'"), "its row", "finished_at"),
     # What was asked.
