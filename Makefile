@@ -5,7 +5,7 @@ VENV_VLLM ?= .venv-vllm
 VENV_SFT ?= .venv-sft
 DEMO ?= demo-out
 REPRODUCE ?= reproduce-out
-FAULTS ?= 300
+FAULTS ?= 500
 SEED ?= 0
 PROBLEMS ?= 12
 CANDIDATES ?= 200000
@@ -51,7 +51,7 @@ reproduce: $(VENV)/installed $(VENV_SFT)/installed
 test: $(VENV)/installed-dev
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
 
-# Faults of every kind in processes and servers of its own; CHAOS=--fast shortens the service's timeouts.
+# Faults of every kind in processes and servers of its own; FAULTS=each is one of every kind, CHAOS=--fast shortens the service's timeouts.
 chaos: $(VENV)/installed-dev
 	PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m chaos --faults $(FAULTS) --seed $(SEED) --problems $(PROBLEMS) $(CHAOS)
 

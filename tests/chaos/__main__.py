@@ -1,4 +1,4 @@
-"""`python -m chaos --faults 300 --seed 1`: faults of every kind, in a seeded order, under every pipeline in turn.
+"""`python -m chaos --faults 500 --seed 1`: faults of every kind, in a seeded order, under every pipeline in turn.
 
 Own servers, several coordinators, two processes for every model but the judge's; the instant engine answers. Runs are
 enqueued while faults strike, each ends and is compared with an undisturbed run of the same configuration, row for row,
@@ -179,7 +179,7 @@ def plan(kinds: list[str], faults: int, chance: random.Random) -> list[list[str]
 def main() -> int:
     """Runs the faults; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--faults", type=int, default=30)
+    parser.add_argument("--faults", type=_count, default=0, help="how many, or `each`: one of every kind, the default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--problems", type=int, default=12, help="problems of a run")
     parser.add_argument("--only", action="append", choices=list(KINDS), help="only this kind of fault; repeatable")
@@ -217,7 +217,8 @@ def main() -> int:
             say(f"undisturbed after {time.monotonic() - start:.0f} s")
             timeout = float(environment.get("CORD_WORKER_TIMEOUT_SECONDS", Settings().worker_timeout_seconds))
             storm = Storm(servers, fleet, database, chance, timeout)
-            for group in plan(options.only or available(servers), options.faults, chance):
+            kinds = options.only or available(servers)
+            for group in plan(kinds, options.faults or len(kinds), chance):
                 strike(storm, runs, group, report)
             deadline = time.monotonic() + _STUCK_SECONDS
             while runs.active and time.monotonic() < deadline:
@@ -245,6 +246,10 @@ def main() -> int:
     return int(any(line[what] for what in wrong))
 
 
+def _count(text: str) -> int:
+    return 0 if text == "each" else int(text)
+
+
 def strike(storm: Storm, runs: Runs, group: list[str], report: Report) -> None:
     """One fault, or two at once, and the time until the work that they hit is at work again."""
     runs.harvest()
@@ -265,6 +270,8 @@ def strike(storm: Storm, runs: Runs, group: list[str], report: Report) -> None:
         time.sleep(0.05)
     report.watches += watches
     for watch in watches:
+        if watch.seconds is None:
+            say(f"still as it was: {watch.marks}")
         say(
             f"{len(report.watches)}: {watch.kind}: "
             + ("NOT RECOVERED" if watch.seconds is None else f"{watch.seconds:.1f} s")
