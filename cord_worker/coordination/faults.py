@@ -218,6 +218,13 @@ def _refuse_on_an_event_loop() -> None:
 
 
 @contextmanager
+def held_open(database: Database) -> Iterator[sa.Connection]:
+    """A transaction that writes nothing itself: others commit by their points while it holds its locks."""
+    with database.transaction() as connection:
+        yield connection
+
+
+@contextmanager
 def sending(point: FaultPoint) -> Iterator[None]:
     """Around whatever goes to the broker."""
     _pass_by(point, Side.BEFORE)

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from cord_worker.config import Settings
-from cord_worker.coordination.faults import FaultPoint, commit, read
+from cord_worker.coordination.faults import FaultPoint, commit, held_open, read
 from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger
 from cord_worker.coordination.said import Said
 from cord_worker.coordination.shards import Shards
@@ -74,7 +74,7 @@ class Sweeper:
 
     def _round(self) -> None:
         """Leads until the next round is due, unless another one does."""
-        with self._database.transaction() as connection:
+        with held_open(self._database) as connection:
             with working("the sweeper"):
                 leads = sweep.try_lead(connection, max(_LEAD_SECONDS, 3 * self._settings.sweep_seconds))
                 self._silence.look(read(self._database, workers.heartbeats))

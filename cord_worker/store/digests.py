@@ -44,6 +44,15 @@ class Digest:
             parts.append(_bytes_of(group, sqls))
         return "(" + " || ".join(f"substr(sha256({part}), 1, {_BYTES})" for part in parts) + ")"
 
+    def of_content(self, stored: bytes) -> bytes:
+        """The parts of a stored digest that are equal in equal runs: without what the row is called in this database,
+        and without keys, seconds and the tokens beside them."""
+        return b"".join(
+            stored[place * _BYTES : (place + 1) * _BYTES]
+            for place, group in enumerate(self.of, start=1)
+            if group != ("sources",) and not group[-1].endswith("_seconds")
+        )
+
     def differing(self, other: str) -> str:
         """SQL: the columns whose parts differ between the stored digest and `other` (SQL), as a text."""
         names = [self.is_called, *(", ".join(group) for group in self.of)]

@@ -311,7 +311,7 @@ def changed_run(connection: sa.Connection, run_id: int) -> list[str]:
 
 _ALL_DIGESTS = sa.text(
     """
-    SELECT digests FROM (
+    SELECT position, place, step, lineage, digests FROM (
         SELECT p.position, 0 AS place, 0 AS step, '' AS lineage, ARRAY[p.digest] AS digests
         FROM problems p WHERE p.run_id = :run_id
         UNION ALL
@@ -324,20 +324,29 @@ _ALL_DIGESTS = sa.text(
     ) all_of_them ORDER BY position, place, step, lineage COLLATE "C"
     """
 )
+_DIGESTS_AT = (
+    (digests.PROBLEM,),
+    (digests.PROPOSAL, digests.SCORE, digests.JUDGMENT),
+    (digests.ANSWER, digests.VERDICT),
+)
+"""Whose digests a row of `_ALL_DIGESTS` has, by its place."""
+
 _RUN_DIGEST = sa.text("SELECT digest FROM runs WHERE id = :run_id")
 
 
 def run_digest(connection: sa.Connection, run_id: int) -> str | None:
-    """One digest of all digests of the run, in the order of its dataset and its searches; None of older versions'.
+    """One digest of what the run's digests are of, in the order of its dataset and its searches, equal in equal runs:
+    keys, seconds and token counts are left out. None of older versions'.
 
     Within a transaction: rows are streamed.
     """
     first = connection.execute(_RUN_DIGEST, {"run_id": run_id}).scalar_one()
     if first is None:
         return None
-    total = hashlib.sha256(first)
+    total = hashlib.sha256(digests.RUN.of_content(first))
     options = {"stream_results": True, "yield_per": 2_000}
     for row in connection.execute(_ALL_DIGESTS, {"run_id": run_id}, execution_options=options):
-        for digest in row.digests:
-            total.update(b"\0" if digest is None else digest)
+        total.update(f"\0{row.position} {row.place} {row.step} {row.lineage}".encode())
+        for kind, digest in zip(_DIGESTS_AT[row.place], row.digests, strict=True):
+            total.update(b"\0" if digest is None else kind.of_content(digest))
     return total.hexdigest()

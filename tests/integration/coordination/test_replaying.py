@@ -159,6 +159,13 @@ EDITS = {
         None,
         "verdicts",
     ),
+    "never checked": (
+        """WITH asked AS (UPDATE problems SET attributes = attributes || '{"verify": "exact"}' WHERE id = :problem)
+           UPDATE trajectories SET verification = NULL, correct = NULL, answer_state = 'written'
+           WHERE problem_id = :problem AND winner""",
+        None,
+        "checked",
+    ),
     "end": ("UPDATE problems SET finished_at = NULL WHERE id = :problem", None, "ends"),
     "cancelled": (
         "WITH run AS (UPDATE runs SET state = 'cancelled' WHERE name = 'cord') "

@@ -35,6 +35,9 @@ print(ensure_started(Path(sys.argv[1])).broker_url, flush=True)
 time.sleep({LIFETIME})
 """
 
+PLAIN_TRANSPORT = "kombu.transport.redis:Transport"
+"""Celery's own: that of the service, which another test may have registered, takes its own messages only."""
+
 
 def server_pids(state_dir: Path) -> list[processes.ProcessId]:
     recorded = StateDir.open(state_dir).read()
@@ -63,7 +66,7 @@ def test_both_servers_serve_sqlalchemy_and_celerys_broker_and_stop_with_their_on
             row = connection.execute(sqlalchemy.text("SELECT current_user, current_database()")).one()
         assert tuple(row) == ("cord", "cord")
         for url, database in ((endpoints.broker_url, 0), (f"{endpoints.broker_url}?virtual_host=5", 5)):
-            with kombu.Connection(url) as broker:
+            with kombu.Connection(url, transport=PLAIN_TRANSPORT) as broker:
                 queue = broker.SimpleQueue("bell")
                 queue.put({"id": 1})
                 message = queue.get(timeout=60)

@@ -163,7 +163,6 @@ def test_a_wrong_variable_is_named_by_every_command_and_its_value_kept(
         "postgres://h/d",
         "postgresql+psycopg:///d?host=/run/postgresql",
         "postgresql://u@[::1]:5432/d",
-        "postgresql://h1:5432,h2:5433/d",
     ],
 )
 def test_a_right_database_url_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
@@ -171,6 +170,13 @@ def test_a_right_database_url_is_taken(monkeypatch: pytest.MonkeyPatch, url: str
 
     monkeypatch.setenv("CORD_DATABASE_URL", url)
     assert Settings.from_environment().database_url == f"postgresql+psycopg://{url.partition('://')[2]}"
+
+
+def test_a_database_url_of_several_hosts_is_taken_as_libpq_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cord_worker.config import Settings
+
+    monkeypatch.setenv("CORD_DATABASE_URL", "postgresql://h1:5432,h2:5433/d")
+    assert Settings.from_environment().database_url == "postgresql+psycopg:///d?host=h1,h2&port=5432,5433"
 
 
 @pytest.mark.parametrize(
