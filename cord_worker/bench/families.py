@@ -173,16 +173,18 @@ class _Reference:
         return math.fsum(table[row, target].item() for row, target in enumerate(targets))
 
     def continues_with(self, pieces: Sequence[Ids], text: str, tokens: int) -> bool:
-        """Whether `text` is `tokens` tokens, each of which was the likeliest, or as likely."""
+        """Whether `text` is `tokens` tokens, each of which was the likeliest, or as likely: where several were, all ways
+        are gone, because half of a character does not tell which was taken."""
         ids = [token for piece in pieces for token in piece]
-        written: list[int] = []
+        ways: list[list[int]] = [[]]
         for _ in range(tokens):
-            table = torch.log_softmax(self._logits([*ids, *written])[-1].double(), -1)
-            best = table.max().item()
-            near: list[int] = (table >= best - _NEAR).nonzero()[:, 0].tolist()
-            fitting = [token for token in near if text.startswith(self._text([*written, token]).strip())]
-            written.append((fitting or near)[0])
-        return self._text(written).strip() == text.strip()
+            longer = []
+            for written in ways:
+                table = torch.log_softmax(self._logits([*ids, *written])[-1].double(), -1)
+                near: list[int] = (table >= table.max() - _NEAR).nonzero()[:, 0].tolist()
+                longer += [[*written, token] for token in near]
+            ways = [way for way in longer if text.startswith(self._text(way).strip())]
+        return any(self._text(way).strip() == text.strip() for way in ways)
 
     def _text(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False)).rstrip("\ufffd")
