@@ -173,8 +173,8 @@ class _Reference:
         return math.fsum(table[row, target].item() for row, target in enumerate(targets))
 
     def continues_with(self, pieces: Sequence[Ids], text: str, tokens: int) -> bool:
-        """Whether `text` is `tokens` tokens, each of which was the likeliest, or as likely: where several were, all ways
-        are gone, because half of a character does not tell which was taken."""
+        """Whether `text` is `tokens` tokens, each of which was the likeliest, or as likely: where several were, each is
+        followed, because half of a character does not tell which was taken."""
         ids = [token for piece in pieces for token in piece]
         ways: list[list[int]] = [[]]
         for _ in range(tokens):
