@@ -18,6 +18,8 @@ import kombu
 import psycopg
 import pytest
 import sqlalchemy
+from kombu.transport import _transport_cache
+from kombu.transport.redis import Transport
 from local_helpers import LIFETIME, wait_until
 
 from cord_worker.errors import LocalServiceError
@@ -35,8 +37,11 @@ print(ensure_started(Path(sys.argv[1])).broker_url, flush=True)
 time.sleep({LIFETIME})
 """
 
-PLAIN_TRANSPORT = "kombu.transport.redis:Transport"
-"""Celery's own: that of the service, which another test may have registered, takes its own messages only."""
+
+@pytest.fixture
+def plain_transport(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kombu's own transport for Redis: that of the service, which takes its own messages only, may be registered."""
+    monkeypatch.setitem(_transport_cache, "redis", Transport)
 
 
 def server_pids(state_dir: Path) -> list[processes.ProcessId]:
@@ -60,13 +65,14 @@ def another_owner(state_dir: Path) -> Iterator[subprocess.Popen[str]]:
         owner.communicate()
 
 
+@pytest.mark.usefixtures("plain_transport")
 def test_both_servers_serve_sqlalchemy_and_celerys_broker_and_stop_with_their_only_owner(state_dir: Path) -> None:
     with held(state_dir) as endpoints:
         with sqlalchemy.create_engine(endpoints.database_url).connect() as connection:
             row = connection.execute(sqlalchemy.text("SELECT current_user, current_database()")).one()
         assert tuple(row) == ("cord", "cord")
         for url, database in ((endpoints.broker_url, 0), (f"{endpoints.broker_url}?virtual_host=5", 5)):
-            with kombu.Connection(url, transport=PLAIN_TRANSPORT) as broker:
+            with kombu.Connection(url) as broker:
                 queue = broker.SimpleQueue("bell")
                 queue.put({"id": 1})
                 message = queue.get(timeout=60)
