@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cord_worker.config import Settings
-from cord_worker.coordination.app import create_app
+from cord_worker.coordination.celery.app import create_app
 from cord_worker.endpoints import broker_url
 
 _settings = Settings.from_environment()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-    from cord_worker.store.status import Counts, LiveWorkers, Totals, WorkerCondition
+    from cord_worker.store.reports.status import Counts, LiveWorkers, Totals, WorkerCondition
 
 LINE_SECONDS = 10.0
 """Pause between two plain lines."""

@@ -7,8 +7,8 @@ from alembic import context
 from cord_worker.config import Settings
 from cord_worker.endpoints import database_url
 from cord_worker.store.database import connect_for_migration
-from cord_worker.store.models import Base
-from cord_worker.store.schema import check_no_workers
+from cord_worker.store.schema.tables import Base
+from cord_worker.store.schema.version import check_no_workers
 
 
 def _may_run_beside_workers() -> bool:

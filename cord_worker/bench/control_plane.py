@@ -26,8 +26,8 @@ from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.errors import LocalServiceError
 from cord_worker.local import processes
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.measuring import final_candidates, pace_of
+from cord_worker.store.reports.measurements import final_candidates, pace_of
+from cord_worker.store.runs.enqueue import enqueue
 
 _PATIENCE_SECONDS = 900.0
 _SOAK_PROBLEMS = 40

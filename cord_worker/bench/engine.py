@@ -17,15 +17,15 @@ from cord_worker.bench.place import Place
 from cord_worker.bench.replay import Replay, Replayed, Trial
 from cord_worker.bench.report import Measured, Report, check_rounds, quotients
 from cord_worker.config import RunConfig
-from cord_worker.coordination.processes import engine_settings
+from cord_worker.coordination.process.main import engine_settings
 from cord_worker.dataset import ProblemRecord
 from cord_worker.errors import ConfigError, LocalServiceError
 from cord_worker.operations.enqueuing import DatasetSource
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.measuring import answer_requests, candidate_requests, pace_of
+from cord_worker.store.reports.measurements import answer_requests, candidate_requests, pace_of
+from cord_worker.store.runs.enqueue import enqueue
 
 if TYPE_CHECKING:
-    from cord_worker.engines.encoding import TextCodec
+    from cord_worker.engines.text_codec import TextCodec
 
 _PATIENCE_SECONDS = 4 * 3600.0
 
@@ -208,12 +208,12 @@ def _codec_of(config: RunConfig, name: str) -> TextCodec | None:
     from transformers import AutoTokenizer
 
     from cord_worker.engines import loading
-    from cord_worker.engines.encoding import TextCodec
+    from cord_worker.engines.text_codec import TextCodec
 
     settings = engine_settings(model)
     folder = loading.folder_of(settings)
     if model.engine == "vllm" and model.gguf_file is not None:
-        from cord_worker.engines.vllm_gguf import unpacked
+        from cord_worker.engines.vllm.gguf import unpacked
 
         folder = unpacked(settings, folder, loading.digest_of(folder, model.gguf_file))
         return TextCodec.of(loading.load_tokenizer(folder, settings), settings)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cord_worker.config import RunConfig
-from cord_worker.coordination.processes import engine_settings
+from cord_worker.coordination.process.main import engine_settings
 from cord_worker.engines import Engine, EngineSettings, load_engine
 from cord_worker.engines.protocol import Sampling, Turn
 from cord_worker.errors import CordError

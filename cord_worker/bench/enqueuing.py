@@ -18,7 +18,7 @@ from cord_worker.bench.place import Place
 from cord_worker.bench.report import Measured, Report, check_rounds
 from cord_worker.errors import LocalServiceError
 from cord_worker.local import processes
-from cord_worker.store.measuring import empty_tables
+from cord_worker.store.reports.measurements import empty_tables
 
 _WORDS = ("a", "train", "leaves", "with", "apples", "boxes", "of", "each", "at", "speed", "how", "many", "are", "left")
 

@@ -13,7 +13,7 @@ from cord_worker.config import RunConfig
 from cord_worker.errors import LocalServiceError
 from cord_worker.local.supervisor import EventKind, Supervisor
 from cord_worker.operations.fleet import process_specs
-from cord_worker.store.measuring import metrics_ports
+from cord_worker.store.reports.measurements import metrics_ports
 
 _LOOK_SECONDS = 0.1
 _START_SECONDS = 600.0

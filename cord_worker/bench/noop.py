@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from celery.exceptions import SecurityWarning
 
 from cord_worker.config import Settings
-from cord_worker.coordination.app import create_app
+from cord_worker.coordination.celery.app import create_app
 from cord_worker.endpoints import broker_url
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from cord_worker.errors import ConfigError, StoreError
 from cord_worker.local.services import Endpoints, LocalServices
 from cord_worker.service_urls import is_amqp
 from cord_worker.store.database import Database
-from cord_worker.store.schema import upgrade
+from cord_worker.store.schema.version import upgrade
 from cord_worker.store.unreachable import is_connecting, refusal, unreachable
 
 _REMOVE_SECONDS = 10.0

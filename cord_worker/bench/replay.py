@@ -17,11 +17,11 @@ from typing import Any
 
 from cord_worker.bench.direct import DirectEngine
 from cord_worker.config import RunConfig, TeacherConfig
-from cord_worker.coordination.model_worker import sampling_of
+from cord_worker.coordination.model_worker.worker import sampling_of
 from cord_worker.engines.protocol import Turn
 from cord_worker.errors import RequestError
 from cord_worker.prompting.trajectory import Segmentation
-from cord_worker.store.measuring import AnswerRequest, CandidateRequests
+from cord_worker.store.reports.measurements import AnswerRequest, CandidateRequests
 
 
 @dataclass(frozen=True, slots=True)

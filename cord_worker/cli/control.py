@@ -50,7 +50,7 @@ def retry(
     """
     from cord_worker.operations.database import open_database
     from cord_worker.progress import shown
-    from cord_worker.store.retrying import begin_failed_anew, retry_failed
+    from cord_worker.store.runs.retry import begin_failed_anew, retry_failed
 
     if (failed, bool(problems), reason is not None).count(True) > 1:
         raise click.UsageError(
@@ -95,7 +95,7 @@ def retry(
 def remove(run: str, yes: bool, state_dir: Path | None, as_json: bool) -> None:
     """Delete RUN with everything of it: problems, candidates, trajectories."""
     from cord_worker.operations.database import open_database
-    from cord_worker.store.removal import remove_run
+    from cord_worker.store.runs.removal import remove_run
 
     if not yes:
         confirm(f"Delete run {run} with everything that it came to?")
@@ -117,7 +117,7 @@ def priority(run: str, number: int, state_dir: Path | None, as_json: bool) -> No
     It matters between runs that share a model; 0 is the default.
     """
     from cord_worker.operations.database import open_database
-    from cord_worker.store.lifecycle import prioritise_run
+    from cord_worker.store.runs.lifecycle import prioritise_run
 
     with open_database(read_settings(state_dir)) as database:
         before = database.run(lambda connection: prioritise_run(connection, run, number))
@@ -136,7 +136,7 @@ def drain(worker: str, state_dir: Path | None, as_json: bool) -> None:
     exit code 0.
     """
     from cord_worker.operations.database import open_database
-    from cord_worker.store.fleet import request_drain
+    from cord_worker.store.runs.processes import request_drain
 
     settings = read_settings(state_dir)
     with open_database(settings) as database:

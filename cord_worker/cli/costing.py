@@ -37,7 +37,7 @@ def cost(runs: tuple[str, ...], table: str | None, state_dir: Path | None, as_js
     from cord_worker.operations.costing import read_cost
     from cord_worker.operations.database import open_database
     from cord_worker.progress import console
-    from cord_worker.store.runs import resolve_run
+    from cord_worker.store.runs.runs import resolve_run
 
     with open_database(read_settings(state_dir)) as database:
         if table == "15":

@@ -33,7 +33,7 @@ def upgrade(revision: str, beside_workers: bool, state_dir: Path | None, as_json
     Refused while workers are up that know only the schema as it is.
     """
     from cord_worker.operations.database import current_revision, database_url_for
-    from cord_worker.store import schema
+    from cord_worker.store.schema import version as schema
 
     with database_url_for(read_settings(state_dir)) as url:
         schema.upgrade(url, revision, beside_workers=beside_workers)
@@ -49,7 +49,7 @@ def upgrade(revision: str, beside_workers: bool, state_dir: Path | None, as_json
 def downgrade(revision: str, yes: bool, beside_workers: bool, state_dir: Path | None, as_json: bool) -> None:
     """Migrate back to REVISION, where base drops everything."""
     from cord_worker.operations.database import current_revision, database_url_for
-    from cord_worker.store import schema
+    from cord_worker.store.schema import version as schema
 
     if not yes:
         confirm(f"Migrate back to {revision}? Tables that are newer are dropped with their rows.")
@@ -73,7 +73,7 @@ def grant(service: str | None, analyst: str | None, state_dir: Path | None, as_j
     Run it as the role that migrates.
     """
     from cord_worker.operations.database import open_database
-    from cord_worker.store.roles import grant_analyst, grant_service
+    from cord_worker.store.schema.roles import grant_analyst, grant_service
 
     if service is None and analyst is None:
         raise click.UsageError("name a role: --service ROLE, --analyst ROLE, or both")
@@ -94,7 +94,7 @@ def grant(service: str | None, analyst: str | None, state_dir: Path | None, as_j
 def current(state_dir: Path | None, as_json: bool) -> None:
     """Show the database's revision and the one that this code needs."""
     from cord_worker.operations.database import current_revision, database_url_for
-    from cord_worker.store.schema import head_revision
+    from cord_worker.store.schema.version import head_revision
 
     with database_url_for(read_settings(state_dir)) as url:
         found, needed = current_revision(url), head_revision()

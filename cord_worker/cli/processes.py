@@ -38,7 +38,7 @@ def worker(model: str, config_path: Path, name: str | None, concurrency: int | N
         limits.check(f"the worker {name or model}", [need_of(hosted)])
         settings = read_settings(state_dir)
         # Late: this imports the engine.
-        from cord_worker.coordination.processes import run_model_worker
+        from cord_worker.coordination.process.main import run_model_worker
 
         raise SystemExit(run_model_worker(hosted, settings, name=name or model, concurrency=concurrency))
 
@@ -57,7 +57,7 @@ def coordinator(concurrency: int, state_dir: Path | None) -> None:
 
     with _hopeless_errors():
         limits.check("the coordinator", [limits.COORDINATOR])
-        from cord_worker.coordination.processes import run_coordinator
+        from cord_worker.coordination.process.main import run_coordinator
 
         raise SystemExit(run_coordinator(read_settings(state_dir), concurrency=concurrency))
 

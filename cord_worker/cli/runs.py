@@ -60,9 +60,9 @@ def status(run: str | None, watch: bool, interval: float, state_dir: Path | None
     from cord_worker.operations.database import open_database
     from cord_worker.operations.watching import RunWatch, watch_run
     from cord_worker.progress import console, open_view, panel
-    from cord_worker.store.failures import failure_causes
-    from cord_worker.store.fleet import live_processes
-    from cord_worker.store.runs import resolve_run
+    from cord_worker.store.reports.failure_causes import failure_causes
+    from cord_worker.store.runs.processes import live_processes
+    from cord_worker.store.runs.runs import resolve_run
 
     settings = read_settings(state_dir)
     with open_database(settings) as database:
@@ -126,7 +126,7 @@ def stats(run: str | None, state_dir: Path | None, as_json: bool) -> None:
 def pause(run: str, state_dir: Path | None, as_json: bool) -> None:
     """Begin no new work of RUN; what is being generated is still written."""
     from cord_worker.operations.database import open_database
-    from cord_worker.store.lifecycle import pause_run
+    from cord_worker.store.runs.lifecycle import pause_run
 
     with open_database(read_settings(state_dir)) as database:
         changed = database.run(lambda connection: pause_run(connection, run))
@@ -141,7 +141,7 @@ def pause(run: str, state_dir: Path | None, as_json: bool) -> None:
 def resume(run: str, state_dir: Path | None, as_json: bool) -> None:
     """Go on with a paused RUN."""
     from cord_worker.operations.database import open_database
-    from cord_worker.store.lifecycle import resume_run
+    from cord_worker.store.runs.lifecycle import resume_run
 
     with open_database(read_settings(state_dir)) as database:
         changed = database.run(lambda connection: resume_run(connection, run))
@@ -157,7 +157,7 @@ def resume(run: str, state_dir: Path | None, as_json: bool) -> None:
 def cancel(run: str, yes: bool, state_dir: Path | None, as_json: bool) -> None:
     """End RUN for good; what is finished stays and can be exported."""
     from cord_worker.operations.database import open_database
-    from cord_worker.store.lifecycle import cancel_run
+    from cord_worker.store.runs.lifecycle import cancel_run
 
     if not yes:
         confirm(f"Cancel run {run} for good?")

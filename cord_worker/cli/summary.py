@@ -17,8 +17,8 @@ from cord_worker.cli.tables import print_failures
 from cord_worker.export.report import ExportReport
 from cord_worker.operations.session import Worked
 from cord_worker.progress import console, duration, figure, percent, shown
-from cord_worker.store.sample_queries import candidates_of_best_problem
-from cord_worker.store.status import Totals
+from cord_worker.store.reports.sample_queries import candidates_of_best_problem
+from cord_worker.store.reports.status import Totals
 
 
 def print_summary(outcome: Worked[ExportReport], output: str, *, as_json: bool) -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from cord_worker.operations.comparing import Interval
     from cord_worker.operations.watching import Overview, Selection
-    from cord_worker.store.failures import FailureCause
-    from cord_worker.store.fleet import LiveProcess
+    from cord_worker.store.reports.failure_causes import FailureCause
+    from cord_worker.store.runs.processes import LiveProcess
 
 _MOST_CHARACTERS = 120
 

@@ -17,23 +17,23 @@ def load_engine(settings: EngineSettings, describe: Describe | None = None) -> E
     Call it in a coroutine, on the event loop on which the engine is to live: vLLM binds to it.
     """
     if settings.engine == "transformers" and settings.head == "reward":
-        from cord_worker.engines.reward_engine import RewardEngine
+        from cord_worker.engines.transformers.reward_engine import RewardEngine
 
         return RewardEngine(settings, describe or to_nobody)
     if settings.engine == "transformers":
-        from cord_worker.engines.transformers_engine import TransformersEngine
+        from cord_worker.engines.transformers.engine import TransformersEngine
 
         return TransformersEngine(settings, describe or to_nobody)
     if settings.engine == "vllm" and settings.head == "reward":
-        from cord_worker.engines.vllm_reward_engine import VllmRewardEngine
+        from cord_worker.engines.vllm.reward_engine import VllmRewardEngine
 
         return VllmRewardEngine(settings)
     if settings.engine == "vllm":
-        from cord_worker.engines.vllm_engine import VllmEngine
+        from cord_worker.engines.vllm.engine import VllmEngine
 
         return VllmEngine(settings)
     if settings.engine == "openai":
-        from cord_worker.engines.openai_engine import OpenAiEngine
+        from cord_worker.engines.openai.engine import OpenAiEngine
 
         return OpenAiEngine(settings, describe)
     if settings.engine == "instant":

@@ -12,11 +12,11 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from cord_worker.engines.load_progress import told_progress
 from cord_worker.engines.model_config import require_language_model
-from cord_worker.engines.numerics import keep_float64, tabulate_rotary
 from cord_worker.engines.protocol import Describe, to_nobody
 from cord_worker.engines.settings import EngineSettings
+from cord_worker.engines.transformers.float64 import keep_float64, tabulate_rotary
+from cord_worker.engines.transformers.load_progress import told_progress
 from cord_worker.errors import EngineLoadError
 
 _SAMPLE_BYTES = 1 << 20

@@ -13,7 +13,7 @@ from typing import Any
 from cord_worker.dataset.jsontext import exact_json
 from cord_worker.dataset.records import Json
 from cord_worker.export.rows import Schema
-from cord_worker.store.results import AttributeKinds
+from cord_worker.store.reports.results import AttributeKinds
 
 MOST_FIELDS = 500
 """With more fields than this (a dataset whose rows have names of their own), all of them are one JSON text."""

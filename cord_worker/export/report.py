@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from cord_worker.config import RunConfig
 from cord_worker.export.files import STANDARD_OUTPUT
 from cord_worker.prompting.trajectory import Segmentation
-from cord_worker.store.results import Provenance, count_results, read_provenance
-from cord_worker.store.runs import RunRow, resolve_run
-from cord_worker.store.status import Counts, read_counts
+from cord_worker.store.reports.results import Provenance, count_results, read_provenance
+from cord_worker.store.reports.status import Counts, read_counts
+from cord_worker.store.runs.runs import RunRow, resolve_run
 
 
 @dataclass(frozen=True, slots=True)

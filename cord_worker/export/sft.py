@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from cord_worker.engines.openai_tokenizer import load_tokenizer
 from cord_worker.engines.protocol import Turn
 from cord_worker.engines.settings import EngineSettings
+from cord_worker.engines.tokenizer import load_tokenizer
 from cord_worker.export.files import ExportError
 from cord_worker.export.forms import form_of
 from cord_worker.export.jsonl import export_failures
@@ -24,7 +24,7 @@ from cord_worker.export.rows import Schema, write_rows
 from cord_worker.prompting.first_turn import DEFAULT_DATE, TurnPiece
 from cord_worker.prompting.trajectory import ANSWER_OPENING, Segmentation, scoring_pieces
 from cord_worker.store.database import Database
-from cord_worker.store.results import Result, stream_results
+from cord_worker.store.reports.results import Result, stream_results
 
 COLUMNS: dict[str, Schema] = {"id": "text", "prompt": "text", "completion": "text"}
 

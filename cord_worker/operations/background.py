@@ -21,8 +21,8 @@ from cord_worker.operations.fleet import check_limits, check_locations, fleet_mo
 from cord_worker.operations.services import services_for
 from cord_worker.progress import named_conditions, shown
 from cord_worker.store.database import Database
-from cord_worker.store.schema import upgrade
-from cord_worker.store.status import live_workers, worker_conditions
+from cord_worker.store.reports.status import live_workers, worker_conditions
+from cord_worker.store.schema.version import upgrade
 
 _RECORD = "up.json"
 _LOOK_SECONDS = 0.3

@@ -116,8 +116,8 @@ def _binaries(settings: Settings) -> Iterator[Finding]:
 
 def _database(settings: Settings) -> Iterator[Finding]:
     from cord_worker.operations.database import open_database
-    from cord_worker.store.roles import find_hindrances
-    from cord_worker.store.sessions import Pooling
+    from cord_worker.store.schema.roles import find_hindrances
+    from cord_worker.store.session_settings import Pooling
 
     try:
         url = endpoints.database_url(settings)
@@ -140,7 +140,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
-    from cord_worker.coordination.broker_check import check_broker, remarks_on
+    from cord_worker.coordination.celery.broker_check import check_broker, remarks_on
 
     try:
         url = endpoints.broker_url(settings)
@@ -213,7 +213,7 @@ def _model(subject: str, model: ModelConfig) -> Finding:
     elif not (folder / "config.json").is_file():
         return Finding(Level.FAIL, subject, f"{location} holds no config.json", "name a folder in Hugging Face format")
     if model.engine == "transformers" and model.gguf_file is None and model.head == "language":
-        from cord_worker.engines.foreseeing import foresee
+        from cord_worker.engines.transformers.foreseen_model import foresee
 
         try:
             way = foresee(folder, location, model.max_model_len, trust_remote_code=model.trust_remote_code)

@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from cord_worker.config import RunConfig
 from cord_worker.errors import StoreError
 from cord_worker.operations.costing import Cost, budget, read_cost
-from cord_worker.store.costs import ProblemResult, problem_results
-from cord_worker.store.runs import resolve_run
-from cord_worker.store.status import TeacherTotals, read_totals
+from cord_worker.store.reports.costs import ProblemResult, problem_results
+from cord_worker.store.reports.status import TeacherTotals, read_totals
+from cord_worker.store.runs.runs import resolve_run
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95

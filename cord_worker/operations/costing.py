@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, SearchConfig
 from cord_worker.operations.fleet import names_by_path
-from cord_worker.store.costs import CostRow, Walls, engine_seconds, read_costs, read_walls
-from cord_worker.store.runs import resolve_run
+from cord_worker.store.reports.costs import CostRow, Walls, engine_seconds, read_costs, read_walls
+from cord_worker.store.runs.runs import resolve_run
 
 GENERATION = ("propose", "answer")
 SCORING = ("score", "judge")

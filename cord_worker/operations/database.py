@@ -12,7 +12,7 @@ from cord_worker.config import Settings
 from cord_worker.errors import ConfigError
 from cord_worker.local.services import LocalServices
 from cord_worker.store.database import Database
-from cord_worker.store.schema import check_schema
+from cord_worker.store.schema.version import check_schema
 
 _RETRY_SECONDS = 5.0
 

@@ -25,7 +25,7 @@ from cord_worker.errors import ConfigError
 from cord_worker.operations.dataset_notes import DatasetNotes
 from cord_worker.operations.fitting import ContextCheck, room_remarks
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import EnqueueReport, enqueue
+from cord_worker.store.runs.enqueue import EnqueueReport, enqueue
 from cord_worker.verify.rows import with_known_methods
 
 _MOST_SHOWN = 20

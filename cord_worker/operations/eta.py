@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from cord_worker.store.status import Counts, Totals
+from cord_worker.store.reports.status import Counts, Totals
 
 
 class TotalsCache:

@@ -29,11 +29,11 @@ from cord_worker.operations.estimators import pass_at_k, powers_of_two
 from cord_worker.operations.preloading import preloading
 from cord_worker.operations.session import LocalRun, Worked, work_through
 from cord_worker.progress import ProgressView
-from cord_worker.store.costs import engine_seconds
 from cord_worker.store.database import Database
-from cord_worker.store.evaluating import AnswerCounts, attribute_names, read_answer_counts, read_teacher_tokens
-from cord_worker.store.runs import RunRow, resolve_run
-from cord_worker.store.status import read_counts
+from cord_worker.store.reports.costs import engine_seconds
+from cord_worker.store.reports.evaluation import AnswerCounts, attribute_names, read_answer_counts, read_teacher_tokens
+from cord_worker.store.reports.status import read_counts
+from cord_worker.store.runs.runs import RunRow, resolve_run
 from cord_worker.suggesting import unknown
 
 _FOLDER = "eval"

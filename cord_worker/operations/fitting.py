@@ -19,7 +19,7 @@ from cord_worker.dataset import ProblemRecord
 from cord_worker.errors import ConfigError, CordError
 
 if TYPE_CHECKING:
-    from cord_worker.engines.encoding import TextCodec
+    from cord_worker.engines.text_codec import TextCodec
     from cord_worker.prompting.trajectory import Segmentation
 
 _MOST_NAMED = 5
@@ -209,8 +209,8 @@ def _tokenizer_and_context(model: ModelConfig) -> tuple[TextCodec, int]:
     if not Path(location).is_dir():
         raise CordError(f"{location} is no folder on this machine, so its tokenizer is not looked at")
     from cord_worker.engines.loading import max_length_of, options
-    from cord_worker.engines.openai_tokenizer import load_tokenizer
     from cord_worker.engines.settings import EngineSettings
+    from cord_worker.engines.tokenizer import load_tokenizer
 
     settings = EngineSettings(
         path=location,

@@ -13,7 +13,7 @@ from cord_worker.local import limits, processes
 from cord_worker.local.limits import Need
 from cord_worker.local.services import Endpoints
 from cord_worker.local.supervisor import ProcessSpec
-from cord_worker.store.runs import RunRow
+from cord_worker.store.runs.runs import RunRow
 from cord_worker.suggesting import unknown
 
 COORDINATOR = "coordinator"
@@ -21,7 +21,7 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 
 
 _PROGRAM = "cord_worker.cli"
-_PRELOADED = ("cord_worker.coordination.processes", "cord_worker.engines.preloaded")
+_PRELOADED = ("cord_worker.coordination.process.main", "cord_worker.engines.transformers.preloaded")
 
 
 def preloaded_modules(config: RunConfig) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 import cord_worker
 from cord_worker.config import RunConfig, VerifyConfig
 from cord_worker.store.database import Database
-from cord_worker.store.rechecking import (
+from cord_worker.store.runs.recheck import (
     NewVerdict,
     StoredAnswer,
     count_answers,
@@ -25,7 +25,7 @@ from cord_worker.store.rechecking import (
     read_stored_answers,
     write_new_verdicts,
 )
-from cord_worker.store.runs import resolve_run
+from cord_worker.store.runs.runs import resolve_run
 from cord_worker.verify import AnswerChecker, Verdict, rule_of
 from cord_worker.verify.pairs import usable_processors
 

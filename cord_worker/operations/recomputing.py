@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, fingerprint_of
-from cord_worker.coordination.context import RunContext
+from cord_worker.coordination.run_context import RunContext
 from cord_worker.engines.protocol import FinishReason
 from cord_worker.errors import ConfigError
 from cord_worker.search.greedy import root_lineage
@@ -20,13 +20,13 @@ from cord_worker.search.integration import INTEGRATOR
 from cord_worker.search.seeds import candidate_seed, lineage
 from cord_worker.search.types import InvalidReason
 from cord_worker.search.validity import invalid_reason, text_key
+from cord_worker.store.audit.derived_columns import ProposedCandidate, models_of, names_of_trajectories
+from cord_worker.store.audit.row_names import candidate_name
+from cord_worker.store.audit.stored_digests import changed_run
 from cord_worker.store.database import Database
-from cord_worker.store.models import CandidateState, TeacherRole
-from cord_worker.store.naming import candidate_name
-from cord_worker.store.provenance import changed_run
-from cord_worker.store.rechecking import StoredAnswer, read_stored_answers
-from cord_worker.store.recomputing import ProposedCandidate, models_of, names_of_trajectories
-from cord_worker.store.runs import RunRow, read_teachers
+from cord_worker.store.runs.recheck import StoredAnswer, read_stored_answers
+from cord_worker.store.runs.runs import RunRow, read_teachers
+from cord_worker.store.schema.tables import CandidateState, TeacherRole
 from cord_worker.verify import AnswerChecker, Verdict, rule_of
 from cord_worker.verify.pairs import usable_processors
 

@@ -16,18 +16,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cord_worker.coordination.context import RunContext, RunContexts
-from cord_worker.coordination.deciding import answer_seeds, decide
+from cord_worker.coordination.decision import answer_seeds, decide
+from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.errors import ConfigError, StoreError
 from cord_worker.operations.recomputing import Compared, wrong_candidates, wrong_run, wrong_verdicts
 from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
 from cord_worker.search.types import Expansion, InvalidReason, SearchError
-from cord_worker.store.database import Database
-from cord_worker.store.invariants import INVARIANTS, Invariant, Offence, Verdict, check
-from cord_worker.store.models import CandidateState, ProblemState
-from cord_worker.store.provenance import DIGESTED, STORIES, Undigested, count_undigested, run_digest
-from cord_worker.store.recomputing import candidates_of
-from cord_worker.store.replaying import (
+from cord_worker.store.audit.derived_columns import candidates_of
+from cord_worker.store.audit.invariants import INVARIANTS, Invariant, Offence, Verdict, check
+from cord_worker.store.audit.stored_decisions import (
     StoredCandidate,
     StoredSearch,
     begun_problems,
@@ -35,7 +32,10 @@ from cord_worker.store.replaying import (
     read_search,
     unknown_keys,
 )
-from cord_worker.store.runs import RunRow, list_runs, resolve_run
+from cord_worker.store.audit.stored_digests import DIGESTED, STORIES, Undigested, count_undigested, run_digest
+from cord_worker.store.database import Database
+from cord_worker.store.runs.runs import RunRow, list_runs, resolve_run
+from cord_worker.store.schema.tables import CandidateState, ProblemState
 
 _FINAL = {CandidateState.SCORED, CandidateState.UNSCORED, CandidateState.INVALID}
 

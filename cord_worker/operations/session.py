@@ -28,11 +28,11 @@ from cord_worker.operations.services import Services, services_for
 from cord_worker.operations.watching import RunWatch, watch_run
 from cord_worker.progress import ProgressView, Snapshot
 from cord_worker.store.database import Database
-from cord_worker.store.failures import FailureCause, failure_causes
-from cord_worker.store.models import RunState
-from cord_worker.store.runs import RunRow, get_run
-from cord_worker.store.schema import upgrade
-from cord_worker.store.status import unfinished_runs
+from cord_worker.store.reports.failure_causes import FailureCause, failure_causes
+from cord_worker.store.reports.status import unfinished_runs
+from cord_worker.store.runs.runs import RunRow, get_run
+from cord_worker.store.schema.tables import RunState
+from cord_worker.store.schema.version import upgrade
 
 _INTERVAL_SECONDS = 0.5
 _STOP_MARGIN_SECONDS = 10.0

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from cord_worker.operations.fleet import COORDINATOR
 from cord_worker.progress import Condition, duration, shown
-from cord_worker.store.status import LiveWorkers
-from cord_worker.store.waiting import Owed
+from cord_worker.store.reports.backlog import Owed
+from cord_worker.store.reports.status import LiveWorkers
 
 _BEGINS = "is being started"
 _SILENT = "gives no sign of life"

@@ -17,8 +17,8 @@ from cord_worker.operations.fleet import COORDINATOR, fleet_models, names_by_pat
 from cord_worker.operations.waiting import waits
 from cord_worker.progress import ProgressView, Snapshot, named_conditions, named_workers
 from cord_worker.store.database import Database
-from cord_worker.store.runs import RunRow, get_run, list_runs, resolve_run
-from cord_worker.store.status import (
+from cord_worker.store.reports.backlog import Owed, owed_work
+from cord_worker.store.reports.status import (
     CacheRow,
     Counts,
     LiveWorkers,
@@ -37,7 +37,7 @@ from cord_worker.store.status import (
     teacher_selection,
     worker_conditions,
 )
-from cord_worker.store.waiting import Owed, owed_work
+from cord_worker.store.runs.runs import RunRow, get_run, list_runs, resolve_run
 
 _PATIENCE_SECONDS = 5.0
 """Without a result for so long, what is waited for is looked up."""

@@ -18,9 +18,9 @@ from cord_worker.operations.services import Services, services_for
 from cord_worker.reproduce.experiments import STUDENTS, Experiment, exam
 from cord_worker.reproduce.students import School
 from cord_worker.store.database import Database
-from cord_worker.store.measuring import pace_of
-from cord_worker.store.runs import list_runs
-from cord_worker.store.schema import upgrade
+from cord_worker.store.reports.measurements import pace_of
+from cord_worker.store.runs.runs import list_runs
+from cord_worker.store.schema.version import upgrade
 
 _INTERVAL_SECONDS = 0.5
 _FEW = 300

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from cord_worker.operations.comparing import CONFIDENCE, RESAMPLES, Compared, Comparison, Interval, compare_results
 from cord_worker.reproduce.paper import CLAIMS, HIT_RATES, ROWS, Claim, Row
-from cord_worker.store.placement import WinningStep, winning_steps
-from cord_worker.store.runs import resolve_run
+from cord_worker.store.reports.winning_steps import WinningStep, winning_steps
+from cord_worker.store.runs.runs import resolve_run
 
 TENTHS = 10
 _SEED = 0

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from cord_worker.errors import DatabaseRefused, StoreError
 from cord_worker.local.limits import explained, is_passing
 from cord_worker.service_urls import ESCAPES
-from cord_worker.store.sessions import CONNECT_ARGUMENTS, Pooling, SessionSettings, is_pooled, pooling_of
+from cord_worker.store.session_settings import CONNECT_ARGUMENTS, Pooling, SessionSettings, is_pooled, pooling_of
 from cord_worker.store.unreachable import (
     CANCELLED,
     NOT_ALLOWED,

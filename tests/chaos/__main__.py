@@ -34,7 +34,7 @@ from chaos.servers import Servers
 from chaos.tables import Content, content, differences, findings, run_id, unfinished
 from cord_worker.config import RunConfig, Settings
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import enqueue
+from cord_worker.store.runs.enqueue import enqueue
 
 _TWICE = (COORDINATOR, "alpha", "beta", "prover")
 PROCESSES = (*_TWICE, *(f"{name}-2" for name in _TWICE), "critic", "referee", "gamma", "gamma-2")

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from cord_worker.config import RunConfig
-from cord_worker.coordination.faults import VARIABLE
+from cord_worker.coordination.fault_points import VARIABLE
 from cord_worker.local.processes import ProcessId, identify
 
 REPOSITORY = Path(__file__).resolve().parents[2]

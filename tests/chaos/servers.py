@@ -24,7 +24,7 @@ from cord_worker.local import privilege
 from cord_worker.local.postgres import EmbeddedPostgres
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.local.state import StateDir
-from cord_worker.store.schema import upgrade
+from cord_worker.store.schema.version import upgrade
 
 
 def faketime_library() -> Path | None:

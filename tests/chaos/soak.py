@@ -34,7 +34,7 @@ from chaos.servers import Servers
 from chaos.tables import CONTENT, run_id, unfinished
 from cord_worker.config import RunConfig
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import enqueue
+from cord_worker.store.runs.enqueue import enqueue
 
 _CANDIDATES_A_PROBLEM = 25
 """What a search of `configuration("cord")` comes to, about."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cord_worker.config import RunConfig, Settings
-from cord_worker.coordination import processes
+from cord_worker.coordination.process import main as processes
 from cord_worker.engines import instant
 from cord_worker.local import child
 from cord_worker.operations.fleet import model_named
@@ -60,7 +60,7 @@ def _import(order: dict[str, Any]) -> None:
     if order["role"] != "coordinator":
         model = model_named(RunConfig.load(Path(order["config"])), order["role"])
         if model.engine == "openai":
-            importlib.import_module("cord_worker.engines.openai_engine")
+            importlib.import_module("cord_worker.engines.openai.engine")
 
 
 def main() -> None:

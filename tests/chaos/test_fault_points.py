@@ -24,13 +24,13 @@ from chaos.configurations import FAST, configuration, problems
 from chaos.fleet import COORDINATOR, REPOSITORY, Fleet
 from chaos.tables import Content, content, count, differences, unfinished
 from cord_worker.config import RunConfig
-from cord_worker.coordination.faults import VARIABLE, FaultPoint, Side, arm
+from cord_worker.coordination.fault_points import VARIABLE, FaultPoint, Side, arm
 from cord_worker.engines.instant import BUSY, ENGINE_DIES, UNANSWERABLE
 from cord_worker.errors import ConfigError
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.sweep import Kind
+from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.work.sweep import Kind
 
 UNDECIDABLE = " [an undecidable problem]"
 """In a run of such questions, the second problem cannot be decided."""
@@ -304,7 +304,7 @@ SENDING = {"send_task", "apply_async", "delay", "publish", "queue_purge", "ackno
 def test_what_only_reads_is_refused_a_write(database: Database) -> None:
     from sqlalchemy.exc import DBAPIError
 
-    from cord_worker.coordination.faults import read
+    from cord_worker.coordination.fault_points import read
 
     with pytest.raises(DBAPIError, match="read-only"):
         read(database, lambda connection: connection.execute(sa.text("UPDATE workers SET pid = 1")))

@@ -28,7 +28,7 @@ from chaos.servers import Servers
 from chaos.tables import count, run_id, unfinished
 from cord_worker.config import RunConfig, Settings
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import enqueue
+from cord_worker.store.runs.enqueue import enqueue
 
 _PATIENCE_SECONDS = 180.0
 _NUMBERS = itertools.count()

@@ -28,15 +28,15 @@ from kombu.transport.virtual.base import Channel as VirtualChannel
 from kombu.transport.virtual.base import Message as VirtualMessage
 
 from cord_worker.config import RunConfig
-from cord_worker.coordination.incoming import BadMessage, Work, read_envelope, read_work, shown
+from cord_worker.coordination.celery.incoming_messages import BadMessage, Work, read_envelope, read_work, shown
 from cord_worker.dataset import ProblemRecord, ReadOptions, RejectedRecord, read_problems
 from cord_worker.dataset.jsontext import exact_json
 from cord_worker.dataset.roles import MAX_KEY
 from cord_worker.dataset.solutions import Undecided, final_answer
 from cord_worker.dataset.visible import stripped
-from cord_worker.engines.openai_faults import Means, ServerFault
-from cord_worker.engines.openai_prompts import RepeatedPrefill
-from cord_worker.engines.openai_replies import (
+from cord_worker.engines.openai.faults import Means, ServerFault
+from cord_worker.engines.openai.prompts import RepeatedPrefill
+from cord_worker.engines.openai.replies import (
     Parts,
     Reported,
     all_words,
@@ -46,9 +46,9 @@ from cord_worker.engines.openai_replies import (
     status_in,
     told,
 )
-from cord_worker.engines.openai_requests import PartsRead, ServerKind, Written, own_reasoning, written
-from cord_worker.engines.openai_scoring import echoed_in, next_tokens_in, rows_in
-from cord_worker.engines.openai_server import cards_in
+from cord_worker.engines.openai.requests import PartsRead, ServerKind, Written, own_reasoning, written
+from cord_worker.engines.openai.scoring import echoed_in, next_tokens_in, rows_in
+from cord_worker.engines.openai.server import cards_in
 from cord_worker.errors import ConfigError, DatasetError, RequestError
 from cord_worker.latex import escaped_reply, lost_backslashes, with_backslashes, without_invalid_escapes
 from cord_worker.prompting.integration import read_integration

@@ -25,12 +25,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cord_worker.config import DEFAULT_SCORING_TEMPLATE, OpenAiOptions
-from cord_worker.engines.encoding import TextCodec
-from cord_worker.engines.openai_client import OpenAiClient
-from cord_worker.engines.openai_engine import OpenAiEngine
-from cord_worker.engines.openai_scoring import prompt_rows
+from cord_worker.engines.openai.client import OpenAiClient
+from cord_worker.engines.openai.engine import OpenAiEngine
+from cord_worker.engines.openai.scoring import prompt_rows
 from cord_worker.engines.protocol import FinishReason, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
+from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineLoadError, RequestError
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cord_worker.config import DEFAULT_SCORING_TEMPLATE, VllmOptions
 from cord_worker.engines import load_engine
-from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.loading import digest_of
 from cord_worker.engines.protocol import FinishReason, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
+from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineLoadError, RequestError
 from cord_worker.prompting.segmentation import ends_of
 from cord_worker.prompting.trajectory import PROMPTED, Segmentation

@@ -23,10 +23,10 @@ from transformers import (
 
 from cord_worker.config import ModelConfig, VllmOptions
 from cord_worker.engines import load_engine
-from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.heads import PROCESS_REWARD_MODEL, probability
 from cord_worker.engines.protocol import StepReward, Turn
 from cord_worker.engines.settings import EngineSettings
+from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineError, EngineLoadError, RequestError
 
 PROVER = ModelConfig(path="bundled:prover").location()

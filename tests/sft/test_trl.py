@@ -24,7 +24,7 @@ from cord_worker.engines.protocol import Generation, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.export.sft import Student
 from cord_worker.prompting.trajectory import PROMPTED
-from cord_worker.store.results import Result, ResultStep
+from cord_worker.store.reports.results import Result, ResultStep
 
 ROOT = Path(__file__).parents[2]
 MODELS = Path(cord_worker.demo.__file__).parent / "models"

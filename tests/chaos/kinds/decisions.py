@@ -10,7 +10,7 @@ from chaos.fleet import COORDINATOR
 from chaos.kinds.storm import Storm, everything, killed, kind
 from chaos.recovery import Watch
 from chaos.servers import faketime_library
-from cord_worker.coordination.faults import VARIABLE
+from cord_worker.coordination.fault_points import VARIABLE
 
 _REFUSE = """
     CREATE OR REPLACE FUNCTION chaos_refuse() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -22,10 +22,10 @@ from chaos.fleet import COORDINATOR, REPOSITORY
 from chaos.kinds.storm import TEACHERS, Storm, everything, kind
 from chaos.recovery import Watch, watch
 from cord_worker.config import RunConfig
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.lifecycle import pause_run, resume_run
-from cord_worker.store.removal import remove_run
-from cord_worker.store.schema import head_revision
+from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.runs.lifecycle import pause_run, resume_run
+from cord_worker.store.runs.removal import remove_run
+from cord_worker.store.schema.version import head_revision
 
 _SHORT_SECONDS = 2.0
 _ROWS = 3000

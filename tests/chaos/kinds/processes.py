@@ -8,7 +8,7 @@ import time
 from chaos.fleet import COORDINATOR
 from chaos.kinds.storm import TEACHERS, Storm, busy, killed, kind
 from chaos.recovery import Watch, look, watch
-from cord_worker.coordination.faults import VARIABLE, FaultPoint, Side
+from cord_worker.coordination.fault_points import VARIABLE, FaultPoint, Side
 
 
 @kind("coordinator killed")

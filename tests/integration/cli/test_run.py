@@ -17,7 +17,7 @@ from cordctl_process import Cordctl, problem
 
 from cord_worker.local.services import held
 from cord_worker.store.database import Database
-from cord_worker.store.schema import upgrade
+from cord_worker.store.schema.version import upgrade
 
 
 def processes_of(state_dir: str) -> list[psutil.Process]:

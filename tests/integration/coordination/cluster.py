@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.models import Base
+from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.schema.tables import Base
 
 FAST = {
     "CORD_HEARTBEAT_SECONDS": "0.5",

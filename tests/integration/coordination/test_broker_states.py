@@ -16,16 +16,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cluster import Cluster, count
 
 from cord_worker.config import Settings
-from cord_worker.coordination.app import create_app
-from cord_worker.coordination.broker_check import check_broker, remarks_on
-from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger
-from cord_worker.coordination.shards import Shards
-from cord_worker.coordination.transport import SET_ASIDE
+from cord_worker.coordination.celery.app import create_app
+from cord_worker.coordination.celery.broker_check import check_broker, remarks_on
+from cord_worker.coordination.celery.redis_transport import SET_ASIDE
+from cord_worker.coordination.messaging.messenger import COORDINATOR_QUEUE, Messenger
+from cord_worker.coordination.messaging.routing import Shards
 from cord_worker.errors import BrokerError, BrokerRefused
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.local.state import StateDir
 from cord_worker.store.database import Database
-from cord_worker.store.sweep import Due, Kind
+from cord_worker.store.work.sweep import Due, Kind
 
 PREFIX = "cord-test:"
 PROBLEMS = 6

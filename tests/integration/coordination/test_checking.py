@@ -13,16 +13,16 @@ import pytest
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, Settings
-from cord_worker.coordination import checking
-from cord_worker.coordination.app import create_app
-from cord_worker.coordination.checking import AnswerChecks
-from cord_worker.coordination.messages import Messenger
-from cord_worker.coordination.shards import Shards
+from cord_worker.coordination.celery.app import create_app
+from cord_worker.coordination.coordinator import check_answers as checking
+from cord_worker.coordination.coordinator.check_answers import AnswerChecks
+from cord_worker.coordination.messaging.messenger import Messenger
+from cord_worker.coordination.messaging.routing import Shards
 from cord_worker.dataset import ProblemRecord
-from cord_worker.store import sweep, workers
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.models import WorkerRole
+from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.schema.tables import WorkerRole
+from cord_worker.store.work import sweep, workers
 from cord_worker.verify import AnswerChecker
 from cord_worker.verify import checker as verifying
 

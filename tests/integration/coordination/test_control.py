@@ -19,9 +19,9 @@ from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import takes
 from cord_worker.errors import SchemaMismatch
 from cord_worker.store.database import Database
-from cord_worker.store.fleet import live_processes, request_drain
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.schema import downgrade, upgrade
+from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.runs.processes import live_processes, request_drain
+from cord_worker.store.schema.version import downgrade, upgrade
 
 CONFIG = """
 [models.alpha]

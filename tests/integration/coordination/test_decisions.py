@@ -11,18 +11,18 @@ import pytest
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, Settings
-from cord_worker.coordination.app import create_app
-from cord_worker.coordination.coordinator import Coordinator
-from cord_worker.coordination.faults import VARIABLE, arm
-from cord_worker.coordination.messages import Messenger
-from cord_worker.coordination.shards import Shards
+from cord_worker.coordination.celery.app import create_app
+from cord_worker.coordination.coordinator.coordinator import Coordinator
+from cord_worker.coordination.fault_points import VARIABLE, arm
+from cord_worker.coordination.messaging.messenger import Messenger
+from cord_worker.coordination.messaging.routing import Shards
 from cord_worker.dataset import ProblemRecord
-from cord_worker.store import workers
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.models import WorkerRole
-from cord_worker.store.sweep import admit
-from cord_worker.store.undecided import MOST_ATTEMPTS
+from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.schema.tables import WorkerRole
+from cord_worker.store.search.failed_decisions import MOST_ATTEMPTS
+from cord_worker.store.work import workers
+from cord_worker.store.work.sweep import admit
 from cord_worker.verify import AnswerChecker
 
 CONFIG = """

@@ -10,8 +10,8 @@ from concurrent.futures import wait as wait_for
 import pytest
 import sqlalchemy as sa
 
-from cord_worker.coordination.faults import FaultPoint
-from cord_worker.coordination.group_commit import GroupCommitter, Operation
+from cord_worker.coordination.fault_points import FaultPoint
+from cord_worker.coordination.model_worker.group_commit import GroupCommitter, Operation
 from cord_worker.store.database import Database
 
 PATIENCE = 60.0

@@ -10,14 +10,14 @@ import pytest
 import sqlalchemy as sa
 
 from cord_worker.config import Settings
-from cord_worker.coordination.app import create_app
-from cord_worker.coordination.messages import Messenger
-from cord_worker.coordination.shards import Shards, model_queue, preferred_shard
-from cord_worker.store import workers
+from cord_worker.coordination.celery.app import create_app
+from cord_worker.coordination.messaging.messenger import Messenger
+from cord_worker.coordination.messaging.routing import Shards, model_queue, preferred_shard
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import ensure_model
-from cord_worker.store.models import WorkerRole
-from cord_worker.store.sweep import Due, Kind
+from cord_worker.store.runs.enqueue import ensure_model
+from cord_worker.store.schema.tables import WorkerRole
+from cord_worker.store.work import workers
+from cord_worker.store.work.sweep import Due, Kind
 
 MODEL = "0123456789abcdef"
 

@@ -20,10 +20,10 @@ from cord_worker.operations.comparing import compare_runs
 from cord_worker.operations.replaying import replay_run, verify_tables
 from cord_worker.operations.watching import list_overviews
 from cord_worker.store.database import Database
-from cord_worker.store.models import Base
-from cord_worker.store.placement import winning_steps
-from cord_worker.store.runs import resolve_run
-from cord_worker.store.status import read_totals, teacher_selection
+from cord_worker.store.reports.status import read_totals, teacher_selection
+from cord_worker.store.reports.winning_steps import winning_steps
+from cord_worker.store.runs.runs import resolve_run
+from cord_worker.store.schema.tables import Base
 
 PROBLEMS = 6
 SEARCHES = {

@@ -14,8 +14,8 @@ from cluster import Cluster, content, count, empty_tables
 from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import dies_while, takes
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.retrying import begin_failed_anew, retry_failed
+from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.runs.retry import begin_failed_anew, retry_failed
 
 CONFIG = """
 [models.alpha]

@@ -22,9 +22,9 @@ from cord_worker.config import Settings
 from cord_worker.errors import DatabaseRefused
 from cord_worker.operations.checks import Level, run_checks
 from cord_worker.store.database import Database
-from cord_worker.store.roles import grant_service
-from cord_worker.store.schema import downgrade, head_revision, upgrade
-from cord_worker.store.sessions import Pooling
+from cord_worker.store.schema.roles import grant_service
+from cord_worker.store.schema.version import downgrade, head_revision, upgrade
+from cord_worker.store.session_settings import Pooling
 
 needs_pgbouncer = pytest.mark.skipif(
     pgbouncer_program() is None, reason="pgbouncer is not installed (Debian: apt-get install pgbouncer)"

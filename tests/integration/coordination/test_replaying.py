@@ -17,14 +17,14 @@ from test_pipelines import SEARCHES, config_of
 
 from cord_worker.cli import cli
 from cord_worker.config import RunConfig
-from cord_worker.coordination.context import RunContexts
+from cord_worker.coordination.run_context import RunContexts
 from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import MALFORMED
 from cord_worker.operations.replaying import replay_problem, replay_run, verify_tables
+from cord_worker.store.audit.invariants import INVARIANTS, check
+from cord_worker.store.audit.stored_decisions import begun_problems
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.invariants import INVARIANTS, check
-from cord_worker.store.replaying import begun_problems
+from cord_worker.store.runs.enqueue import enqueue
 
 PROBLEMS = 3
 HOPELESS = "hopeless"

@@ -16,18 +16,18 @@ from cluster import INSTANT, Cluster, count
 from test_pipelines import INTEGRATOR, REWARD
 
 from cord_worker.config import RunConfig
-from cord_worker.coordination.context import RunContexts
+from cord_worker.coordination.run_context import RunContexts
 from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import ALIKE
 from cord_worker.operations.rechecking import recheck_run
 from cord_worker.operations.recomputing import wrong_run
 from cord_worker.operations.replaying import replay_problem, verify_runs, verify_tables
+from cord_worker.store.audit.stored_decisions import begun_problems
+from cord_worker.store.audit.stored_digests import Undigested, run_digest
 from cord_worker.store.database import Database
-from cord_worker.store.digests import DIGESTS, VERDICT
-from cord_worker.store.ingest import content_hash, enqueue
-from cord_worker.store.provenance import Undigested, run_digest
-from cord_worker.store.replaying import begun_problems
-from cord_worker.store.runs import list_runs, resolve_run
+from cord_worker.store.runs.enqueue import content_hash, enqueue
+from cord_worker.store.runs.runs import list_runs, resolve_run
+from cord_worker.store.schema.digests import DIGESTS, VERDICT
 
 PROBLEMS = 3
 REFEREE = '[models.referee]\npath = "referee"\nengine = "instant"\n'

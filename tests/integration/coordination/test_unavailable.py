@@ -21,7 +21,7 @@ from cord_worker.errors import ContentFilterError, EngineFaultError, RequestErro
 from cord_worker.operations.watching import RunWatch
 from cord_worker.progress import line
 from cord_worker.store.database import Database
-from cord_worker.store.runs import resolve_run
+from cord_worker.store.runs.runs import resolve_run
 
 INSTANT = """
 [models.alpha]

@@ -22,9 +22,9 @@ from cluster import Cluster, count
 from encrypted_servers import certificates, encrypted_postgres, encrypted_redis, missing
 
 from cord_worker.config import Settings
-from cord_worker.coordination.app import create_app
+from cord_worker.coordination.celery.app import create_app
 from cord_worker.store.database import Database
-from cord_worker.store.schema import upgrade
+from cord_worker.store.schema.version import upgrade
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 

@@ -8,11 +8,11 @@ import sqlalchemy as sa
 
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
-from cord_worker.store import leases, workers
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.models import WorkerRole
-from cord_worker.store.work import AnswerResult
+from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.schema.tables import WorkerRole
+from cord_worker.store.work import leases, workers
+from cord_worker.store.work.values import AnswerResult
 
 CONFIG = RunConfig.model_validate(
     {

@@ -8,17 +8,17 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig
-from cord_worker.coordination.presence import Presence
+from cord_worker.coordination.process.registration import Presence
 from cord_worker.dataset import ProblemRecord
 from cord_worker.operations.watching import RunWatch
 from cord_worker.progress import line
-from cord_worker.store import workers
 from cord_worker.store.database import Database
-from cord_worker.store.fleet import live_processes
-from cord_worker.store.ingest import enqueue, ensure_model
-from cord_worker.store.models import WorkerRole
-from cord_worker.store.runs import resolve_run
-from cord_worker.store.status import live_workers, worker_conditions
+from cord_worker.store.reports.status import live_workers, worker_conditions
+from cord_worker.store.runs.enqueue import enqueue, ensure_model
+from cord_worker.store.runs.processes import live_processes
+from cord_worker.store.runs.runs import resolve_run
+from cord_worker.store.schema.tables import WorkerRole
+from cord_worker.store.work import workers
 
 
 def test_a_condition_lasts_from_when_it_began_until_a_heartbeat_without_it(database: Database) -> None:

@@ -9,13 +9,13 @@ import pytest
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, RunSection, VerifyConfig
-from cord_worker.coordination.context import RunContexts
+from cord_worker.coordination.run_context import RunContexts
 from cord_worker.dataset import ProblemRecord, RejectedRecord
 from cord_worker.dataset.records import Json
 from cord_worker.errors import DatasetError, RunConflict
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import EnqueueReport, enqueue
-from cord_worker.store.lifecycle import cancel_run, pause_run
+from cord_worker.store.runs.enqueue import EnqueueReport, enqueue
+from cord_worker.store.runs.lifecycle import cancel_run, pause_run
 
 
 def config(**search: int) -> RunConfig:

@@ -19,15 +19,17 @@ from cord_worker.search import cord
 from cord_worker.search.decision import Expand
 from cord_worker.search.types import SearchSettings, SeedScope
 from cord_worker.search.validity import duplicates, text_key
-from cord_worker.store import decisions, leases, lifecycle, sweep, workers
+from cord_worker.store.audit.invariants import INVARIANTS, check
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.invariants import INVARIANTS, check
-from cord_worker.store.judgments import JudgmentResult, LeasedJudgment, claim_judgments, finish_judgments
-from cord_worker.store.models import WorkerRole
-from cord_worker.store.returning import give_back, return_leases
-from cord_worker.store.schema import downgrade, upgrade
-from cord_worker.store.work import LeasedProposal, LeasedScore, Next, Outcome, ProposalResult, ScoreResult
+from cord_worker.store.runs import lifecycle
+from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.schema.tables import WorkerRole
+from cord_worker.store.schema.version import downgrade, upgrade
+from cord_worker.store.search import decisions
+from cord_worker.store.work import leases, sweep, workers
+from cord_worker.store.work.judge_candidate import JudgmentResult, LeasedJudgment, claim_judgments, finish_judgments
+from cord_worker.store.work.returning import give_back, return_leases
+from cord_worker.store.work.values import LeasedProposal, LeasedScore, Next, Outcome, ProposalResult, ScoreResult
 
 CONFIG = RunConfig.model_validate(
     {

@@ -19,8 +19,8 @@ from two_postgres import Address, TwoPostgres, has_postgres_programs, two_postgr
 from cord_worker.errors import StoreError
 from cord_worker.service_urls import checked_database_url
 from cord_worker.store.database import Database
-from cord_worker.store.roles import find_hindrances, grant_service
-from cord_worker.store.schema import check_schema, upgrade
+from cord_worker.store.schema.roles import find_hindrances, grant_service
+from cord_worker.store.schema.version import check_schema, upgrade
 
 Role = Callable[..., str]
 ONE = sa.text("SELECT 1")

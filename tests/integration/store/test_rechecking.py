@@ -14,10 +14,10 @@ from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.operations import rechecking
 from cord_worker.operations.rechecking import Rechecked, recheck_run
+from cord_worker.store.audit.invariants import INVARIANTS, check
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.invariants import INVARIANTS, check
-from cord_worker.store.rechecking import NewVerdict, read_stored_answers, write_new_verdicts
+from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.runs.recheck import NewVerdict, read_stored_answers, write_new_verdicts
 from cord_worker.verify import Verdict
 
 CONFIG = RunConfig.model_validate(

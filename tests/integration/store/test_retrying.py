@@ -14,11 +14,13 @@ from cord_worker.dataset import ProblemRecord
 from cord_worker.errors import RunConflict, RunNotFound, StoreError
 from cord_worker.search import cord
 from cord_worker.search.types import SearchSettings, SeedScope
-from cord_worker.store import decisions, leases, lifecycle, removal, sweep, workers
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.models import WorkerRole
-from cord_worker.store.retrying import Retried, begin_failed_anew, retry_failed
+from cord_worker.store.runs import lifecycle, removal
+from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.runs.retry import Retried, begin_failed_anew, retry_failed
+from cord_worker.store.schema.tables import WorkerRole
+from cord_worker.store.search import decisions
+from cord_worker.store.work import leases, sweep, workers
 
 CONFIG = RunConfig.model_validate(
     {

@@ -9,8 +9,8 @@ from alembic.runtime.migration import MigrationContext
 
 from cord_worker.errors import SchemaMismatch
 from cord_worker.store.database import Database
-from cord_worker.store.models import Base
-from cord_worker.store.schema import check_schema, downgrade, head_revision, upgrade
+from cord_worker.store.schema.tables import Base
+from cord_worker.store.schema.version import check_schema, downgrade, head_revision, upgrade
 
 
 def test_the_migrated_schema_equals_the_models(database: Database) -> None:

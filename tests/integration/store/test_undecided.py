@@ -10,12 +10,13 @@ import sqlalchemy as sa
 
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
-from cord_worker.store import sweep, undecided, workers
 from cord_worker.store.database import Database
-from cord_worker.store.failures import failure_causes
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.models import WorkerRole
-from cord_worker.store.retrying import retry_failed
+from cord_worker.store.reports.failure_causes import failure_causes
+from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.runs.retry import retry_failed
+from cord_worker.store.schema.tables import WorkerRole
+from cord_worker.store.search import failed_decisions as undecided
+from cord_worker.store.work import sweep, workers
 
 CONFIG = RunConfig.model_validate(
     {

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from cord_worker.errors import DatabaseRefused, StoreError
 from cord_worker.store.database import Database
-from cord_worker.store.schema import upgrade
+from cord_worker.store.schema.version import upgrade
 
 
 def reason(url: str | sa.URL, retry_seconds: float = 60.0) -> StoreError:

@@ -11,13 +11,16 @@ import sqlalchemy as sa
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.dataset.records import Json
-from cord_worker.store import checks, decisions, sweep, verdicts, workers
+from cord_worker.store.audit.invariants import INVARIANTS, check
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.invariants import INVARIANTS, check
-from cord_worker.store.models import WorkerRole
-from cord_worker.store.retrying import retry_failed
-from cord_worker.store.returning import give_back
+from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.runs.retry import retry_failed
+from cord_worker.store.schema.tables import WorkerRole
+from cord_worker.store.search import decisions
+from cord_worker.store.work import check_answer as checks
+from cord_worker.store.work import judge_answer as verdicts
+from cord_worker.store.work import sweep, workers
+from cord_worker.store.work.returning import give_back
 
 CONFIG = RunConfig.model_validate(
     {

@@ -10,13 +10,14 @@ from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.search import cord
 from cord_worker.search.types import SearchSettings, SeedScope
-from cord_worker.store import decisions, leases, sweep, workers
 from cord_worker.store.database import Database
-from cord_worker.store.ingest import enqueue
-from cord_worker.store.models import WorkerRole
-from cord_worker.store.status import read_counts
-from cord_worker.store.waiting import owed_work
-from cord_worker.store.work import ProposalResult
+from cord_worker.store.reports.backlog import owed_work
+from cord_worker.store.reports.status import read_counts
+from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.schema.tables import WorkerRole
+from cord_worker.store.search import decisions
+from cord_worker.store.work import leases, sweep, workers
+from cord_worker.store.work.values import ProposalResult
 
 CONFIG = RunConfig.model_validate(
     {

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from cord_worker.operations.eta import EtaClock, TotalsCache
 from cord_worker.progress import JsonView, LineView, Snapshot, line, panel, shown, shown_lines
-from cord_worker.store.status import Counts, TeacherTotals, Totals
+from cord_worker.store.reports.status import Counts, TeacherTotals, Totals
 
 
 def counts(*, done: int = 0, active: int = 0, queued: int = 0, failed: int = 0, active_steps: int = 0) -> Counts:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cord_worker.cli.tables import selection_tables
 from cord_worker.operations.watching import Selection
-from cord_worker.store.status import CacheRow
+from cord_worker.store.reports.status import CacheRow
 
 
 @pytest.mark.parametrize("path", ["/模型/教师", "/모델/교사", "/نماذج/معلم", "/models/テスト"])

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from cord_worker.operations.waiting import waits
 from cord_worker.progress import Condition
-from cord_worker.store.status import LiveWorkers
-from cord_worker.store.waiting import Owed
+from cord_worker.store.reports.backlog import Owed
+from cord_worker.store.reports.status import LiveWorkers
 
 NAMES = {"f1": "planner", "f2": "prover"}
 NOW = datetime.now(UTC)

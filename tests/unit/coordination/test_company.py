@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from cord_worker.coordination.company import Company
+from cord_worker.coordination.model_worker.isolation_gate import Company
 
 
 def test_who_is_alone_is_with_nobody_and_the_others_share() -> None:

@@ -9,7 +9,7 @@ from celery.events.event import get_exchange
 from kombu import Queue
 
 from cord_worker.config import Settings
-from cord_worker.coordination.app import create_app
+from cord_worker.coordination.celery.app import create_app
 
 THREADS = 8
 EACH = 500

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from cord_worker.coordination.holding import Holding
-from cord_worker.store.work import LeasedAnswer, LeasedScore
+from cord_worker.coordination.model_worker.held_leases import Holding
+from cord_worker.store.work.values import LeasedAnswer, LeasedScore
 
 PATIENCE = 30.0
 

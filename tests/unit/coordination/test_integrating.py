@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from cord_worker.config import RunConfig
-from cord_worker.coordination.context import RunContext, search_settings
-from cord_worker.coordination.integrating import integrated
-from cord_worker.coordination.processes import engine_settings
+from cord_worker.coordination.model_worker.integrate import integrated
+from cord_worker.coordination.process.main import engine_settings
+from cord_worker.coordination.run_context import RunContext, search_settings
 from cord_worker.engines import load_engine
 from cord_worker.engines.instant import InstantEngine
 from cord_worker.engines.protocol import Engine, Generation, Sampling, Turn
 from cord_worker.local.killable import KillablePool
 from cord_worker.prompting.trajectory import PROMPTED
-from cord_worker.store.work import LeasedProposal, ProposalResult, Source
+from cord_worker.store.work.values import LeasedProposal, ProposalResult, Source
 
 CONFIG = RunConfig.parse(
     """

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from cord_worker.config import RunConfig
-from cord_worker.coordination.judge import judged
-from cord_worker.coordination.processes import engine_settings
+from cord_worker.coordination.model_worker.judge_answer import judged
+from cord_worker.coordination.process.main import engine_settings
 from cord_worker.engines import load_engine
-from cord_worker.store.verdicts import LeasedVerdict, VerdictResult
+from cord_worker.store.work.judge_answer import LeasedVerdict, VerdictResult
 
 LEASE = LeasedVerdict(7, 1, 3, 1, "p", "l", "2 + 2?", None, "4", "The final answer is 4.")
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import pytest
 
 from cord_worker.config import RunConfig
-from cord_worker.coordination.judgments import judgment_of
-from cord_worker.coordination.refusals import reason_of
+from cord_worker.coordination.model_worker.judge_candidate import judgment_of
+from cord_worker.coordination.model_worker.request_errors import reason_of
 from cord_worker.engines.instant import InstantEngine
 from cord_worker.engines.protocol import StepReward, Turn
 from cord_worker.errors import ContentFilterError, EngineFaultError, NotFiniteError, RequestError, TooLongError
 from cord_worker.search.types import InvalidReason
-from cord_worker.store.judgments import LeasedJudgment
+from cord_worker.store.work.judge_candidate import LeasedJudgment
 from cord_worker.verify import AnswerChecker
 
 CONFIG = RunConfig.model_validate(

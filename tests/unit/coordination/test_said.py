@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from cord_worker.coordination.said import Said
+from cord_worker.coordination.log_once import Said
 
 
 def test_the_same_is_said_once_until_it_is_over_or_ten_minutes_old(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cord_worker.coordination.shards import preferred_shard
+from cord_worker.coordination.messaging.routing import preferred_shard
 
 SHARDS = st.sets(st.integers(0, 63), min_size=1, max_size=12).map(lambda found: tuple(sorted(found)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime, timedelta
 
-from cord_worker.coordination.silence import Silence
+from cord_worker.coordination.coordinator.liveness import Silence
 
 WORKER = uuid.uuid4()
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

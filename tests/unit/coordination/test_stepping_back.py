@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cord_worker.coordination.stepping_back import Failure, StepBack
+from cord_worker.coordination.coordinator.stepping_back import Failure, StepBack
 
 
 class Clock:

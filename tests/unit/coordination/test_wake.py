@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cord_worker.coordination.wake import _PIPE, ask_consumer
+from cord_worker.coordination.celery.wakeup import _PIPE, ask_consumer
 
 
 def test_a_forked_process_does_not_share_the_pipe_of_its_parent() -> None:

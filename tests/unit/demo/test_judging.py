@@ -17,10 +17,10 @@ from cord_worker.demo.corpus import AUTHORS, Step, parts, plan_text, write
 from cord_worker.demo.judging import FINE, MISTAKE, begun_as, sample
 from cord_worker.demo.problems import DemoProblem, generate
 from cord_worker.demo.training import NO_LOSS, Encoder
-from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.protocol import Turn
-from cord_worker.engines.reward_engine import RewardEngine
 from cord_worker.engines.settings import EngineSettings
+from cord_worker.engines.text_codec import TextCodec
+from cord_worker.engines.transformers.reward_engine import RewardEngine
 
 MODELS = Path(cord_worker.demo.__file__).parent / "models"
 

@@ -13,8 +13,8 @@ from cord_worker.demo.corpus import Step, parts, write
 from cord_worker.demo.merging import FORM, INTEGRATION_PROMPT, draw_sources, reply, request, sample, whole
 from cord_worker.demo.problems import DemoProblem, generate
 from cord_worker.demo.training import NO_LOSS, Encoder
-from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.protocol import Turn
+from cord_worker.engines.text_codec import TextCodec
 from cord_worker.prompting.integration import integration_prompt, read_integration
 from cord_worker.prompting.trajectory import PROMPTED, trajectory_pieces
 

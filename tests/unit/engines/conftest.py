@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.engines.transformers_engine import TransformersEngine
+from cord_worker.engines.transformers.engine import TransformersEngine
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

@@ -15,10 +15,10 @@ import pytest
 
 from cord_worker.config import OpenAiOptions
 from cord_worker.engines.instant import BUSY, NOT_FINITE, InstantEngine, refused_as
-from cord_worker.engines.openai_engine import OpenAiEngine
+from cord_worker.engines.openai.engine import OpenAiEngine
 from cord_worker.engines.protocol import FinishReason, Turn
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.engines.transformers_engine import TransformersEngine
+from cord_worker.engines.transformers.engine import TransformersEngine
 from cord_worker.errors import TooLongError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "support"))

@@ -5,8 +5,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from cord_worker.config import DEFAULT_SCORING_TEMPLATE
-from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.protocol import Turn
+from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineLoadError
 from cord_worker.prompting.segmentation import ends_of
 from cord_worker.prompting.trajectory import PROMPTED, Segmentation

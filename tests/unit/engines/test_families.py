@@ -8,8 +8,8 @@ import pytest
 
 from cord_worker.bench.families import FLOAT32, measure_families
 from cord_worker.bench.family_models import FAMILIES, write_family
-from cord_worker.engines.foreseeing import foresee
-from cord_worker.engines.hosting import Mode
+from cord_worker.engines.transformers.foreseen_model import foresee
+from cord_worker.engines.transformers.hosting import Mode
 from cord_worker.errors import EngineLoadError
 
 CACHED = {

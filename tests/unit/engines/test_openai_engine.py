@@ -15,10 +15,10 @@ import pytest
 
 from cord_worker.config import DEFAULT_SCORING_TEMPLATE, OpenAiOptions
 from cord_worker.engines import load_engine
-from cord_worker.engines.encoding import TextCodec
-from cord_worker.engines.openai_engine import OpenAiEngine
+from cord_worker.engines.openai.engine import OpenAiEngine
 from cord_worker.engines.protocol import FinishReason, Generation, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
+from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineError, EngineLoadError, RequestError, UnavailableError
 from cord_worker.prompting.think_tags import ThinkTags
 from cord_worker.prompting.trajectory import Segmentation

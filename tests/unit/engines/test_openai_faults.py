@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from cord_worker.config import OpenAiOptions
-from cord_worker.engines.openai_engine import OpenAiEngine
+from cord_worker.engines.openai.engine import OpenAiEngine
 from cord_worker.engines.protocol import FinishReason, Generation, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import (
@@ -260,7 +260,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(
 
 def engine_of_again(engine: OpenAiEngine) -> OpenAiEngine:
     """The same engine with a client of its own: each test run has a loop of its own."""
-    from cord_worker.engines.openai_client import OpenAiClient
+    from cord_worker.engines.openai.client import OpenAiClient
 
     settings = engine._settings
     assert settings.openai is not None

@@ -16,11 +16,11 @@ import psutil
 import pytest
 
 from cord_worker.config import OpenAiOptions
-from cord_worker.engines.openai_client import OpenAiClient
-from cord_worker.engines.openai_faults import Means, ServerFault
-from cord_worker.engines.openai_requests import PartsRead, Written, written, written_in_parts
-from cord_worker.engines.openai_scoring import echoed_in, next_tokens_in, rows_in
-from cord_worker.engines.openai_server import cards_in
+from cord_worker.engines.openai.client import OpenAiClient
+from cord_worker.engines.openai.faults import Means, ServerFault
+from cord_worker.engines.openai.requests import PartsRead, Written, written, written_in_parts
+from cord_worker.engines.openai.scoring import echoed_in, next_tokens_in, rows_in
+from cord_worker.engines.openai.server import cards_in
 from cord_worker.errors import EngineFaultError, NotFiniteError
 from cord_worker.prompting.segmentation import ends_of
 from cord_worker.prompting.trajectory import PROMPTED

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from cord_worker.config import OpenAiOptions
-from cord_worker.engines import openai_engine, openai_retrying
-from cord_worker.engines.openai_engine import OpenAiEngine
+from cord_worker.engines.openai import engine as openai_engine
+from cord_worker.engines.openai import retrying as openai_retrying
+from cord_worker.engines.openai.engine import OpenAiEngine
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError
 

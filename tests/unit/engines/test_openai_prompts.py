@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cord_worker.engines.openai_prompts import chat_messages, turn_messages
+from cord_worker.engines.openai.prompts import chat_messages, turn_messages
 from cord_worker.engines.protocol import Turn
 from cord_worker.errors import RequestError
 

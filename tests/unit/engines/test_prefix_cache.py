@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from cord_worker.engines.kv import Segment
-from cord_worker.engines.prefix_cache import PrefixCache
+from cord_worker.engines.transformers.kv_slots import Segment
+from cord_worker.engines.transformers.prefix_cache import PrefixCache
 
 ONE_TOKEN = 2 * 2 * 3 * 4 * 8
 """Bytes of one token's keys and values in `segment`."""

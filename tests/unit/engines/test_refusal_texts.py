@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cord_worker.engines.openai_faults import Means, ServerFault
-from cord_worker.engines.openai_replies import all_words
+from cord_worker.engines.openai.faults import Means, ServerFault
+from cord_worker.engines.openai.replies import all_words
 from cord_worker.engines.refusal_texts import means_filtered
 from cord_worker.errors import ContentFilterError, NotFiniteError, TooLongError
 

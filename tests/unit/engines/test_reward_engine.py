@@ -18,10 +18,10 @@ from transformers import (
 
 from cord_worker.config import ModelConfig
 from cord_worker.engines import load_engine
-from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.heads import probability
 from cord_worker.engines.protocol import StepReward, Turn
 from cord_worker.engines.settings import EngineSettings
+from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineLoadError, NotFiniteError, RequestError
 
 PROVER = ModelConfig(path="bundled:prover").location()

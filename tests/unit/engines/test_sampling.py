@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cord_worker.engines.sampling import BatchSampler, RowSampling, uniforms
+from cord_worker.engines.transformers.sampler import BatchSampler, RowSampling, uniforms
 
 CPU = torch.device("cpu")
 LOGITS = torch.log(torch.tensor([0.1, 0.4, 0.05, 0.3, 0.15], dtype=torch.float64))

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from cord_worker.config import DEFAULT_SCORING_TEMPLATE
-from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.protocol import FinishReason, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.engines.transformers_engine import TransformersEngine
+from cord_worker.engines.text_codec import TextCodec
+from cord_worker.engines.transformers.engine import TransformersEngine
 from cord_worker.prompting.segmentation import ends_of
 from cord_worker.prompting.trajectory import Segmentation, trajectory_text
 

@@ -13,9 +13,9 @@ from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
 from cord_worker.config import DEFAULT_BINARY_TEMPLATE, DEFAULT_SCORING_TEMPLATE
-from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.protocol import Turn
 from cord_worker.engines.settings import EngineSettings
+from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineLoadError
 from cord_worker.prompting.segmentation import FinishReason, cut, ends_of
 from cord_worker.prompting.think_tags import USUAL_TAGS, ThinkTags, tags_of

@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cord_worker.config import DEFAULT_SCORING_TEMPLATE
 from cord_worker.engines.protocol import AnswerScore, FinishReason, Generation, Sampling, Turn
-from cord_worker.engines.runner import ModelRunner
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.engines.transformers_engine import TransformersEngine
+from cord_worker.engines.transformers.engine import TransformersEngine
+from cord_worker.engines.transformers.model_runner import ModelRunner
 from cord_worker.errors import EngineError, NotFiniteError, RequestError
 from cord_worker.prompting.trajectory import Segmentation
 
@@ -166,9 +166,9 @@ def test_a_score_equals_a_plain_forward(settings_of: SettingsOf, random_folder: 
 def test_forwards_that_are_cut_small_give_the_same_results(
     alone_outcomes: tuple[Path, list[Any]], settings_of: SettingsOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cord_worker.engines.runner._FORWARD_TOKENS_CPU", 24)
-    monkeypatch.setattr("cord_worker.engines.runner._LOGIT_ROWS", 5)
-    monkeypatch.setattr("cord_worker.engines.output_head._FLOAT64_ROWS", 2)
+    monkeypatch.setattr("cord_worker.engines.transformers.model_runner._FORWARD_TOKENS_CPU", 24)
+    monkeypatch.setattr("cord_worker.engines.transformers.model_runner._LOGIT_ROWS", 5)
+    monkeypatch.setattr("cord_worker.engines.transformers.output_head._FLOAT64_ROWS", 2)
     folder, expected = alone_outcomes
     engine = TransformersEngine(settings_of(folder, batch_size=6))
     try:
@@ -181,7 +181,7 @@ def test_forwards_that_are_cut_small_give_the_same_results(
 def test_a_newcomer_joins_a_larger_batch_once_it_has_waited(
     settings_of: SettingsOf, random_folder: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, is_last: bool
 ) -> None:
-    monkeypatch.setattr("cord_worker.engines.batching._JOIN_SECONDS", seconds)
+    monkeypatch.setattr("cord_worker.engines.transformers.compute_thread._JOIN_SECONDS", seconds)
     engine = TransformersEngine(settings_of(random_folder, batch_size=6))
     order: list[str] = []
 

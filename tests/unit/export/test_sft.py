@@ -15,13 +15,13 @@ from tokenizers import processors
 from transformers import AutoTokenizer
 
 import cord_worker.demo
-from cord_worker.engines.encoding import TextCodec
 from cord_worker.engines.protocol import Turn
+from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import CordError
 from cord_worker.export.rows import write_lines, write_parquet
 from cord_worker.export.sft import COLUMNS, Student
 from cord_worker.prompting.trajectory import PROMPTED, Segmentation
-from cord_worker.store.results import Result, ResultStep
+from cord_worker.store.reports.results import Result, ResultStep
 
 MODELS = Path(cord_worker.demo.__file__).parent / "models"
 _TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ %s }}<|im_end|>\n{% endfor %}"

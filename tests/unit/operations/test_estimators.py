@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cord_worker.operations.estimators import pass_at_k, powers_of_two
 from cord_worker.operations.evaluating import figures
-from cord_worker.store.evaluating import AnswerCounts
+from cord_worker.store.reports.evaluation import AnswerCounts
 
 
 @st.composite

@@ -9,7 +9,7 @@ import pytest
 from cord_worker.operations.comparing import Interval
 from cord_worker.reproduce.figures import Finding, Outcome, hit_rate_cells
 from cord_worker.reproduce.paper import CLAIMS, ROWS, TABLES, Claim
-from cord_worker.store.placement import WinningStep
+from cord_worker.store.reports.winning_steps import WinningStep
 
 CLAIM = Claim("a above b", "a", ("b",), "because of c")
 

@@ -15,7 +15,7 @@ from cord_worker.reproduce.figures import Cell, Finding, hit_rate_cells
 from cord_worker.reproduce.paper import CLAIMS, Claim
 from cord_worker.reproduce.remarks import remarks_on
 from cord_worker.reproduce.report import Report, hit_rate_lines
-from cord_worker.store.placement import WinningStep
+from cord_worker.store.reports.winning_steps import WinningStep
 
 MEASURED = Cell("Table 2", "CoRD", "accuracy", 0.935, 0.9, 0.965, 0.931, 200, "")
 NOT_RUN = Cell("Table 2", "Integration", "accuracy", None, None, None, 0.912, 0, "needs <an integrator> & more")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cord_worker.store.admission import Contender, admissions
+from cord_worker.store.runs.admission import Contender, admissions
 
 BIG = Contender(1, 0, 16, in_flight=0, queued=16, models=frozenset({1, 2}), goes_on=True)
 SMALL = Contender(2, 0, 16, in_flight=0, queued=3, models=frozenset({2}), goes_on=True)

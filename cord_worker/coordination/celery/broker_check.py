@@ -1,0 +1,339 @@
+"""Whether the broker of CORD_BROKER_URL can be used, and in words why not; no message repeats a password."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import amqp
+import redis
+from kombu import Connection
+from kombu.exceptions import OperationalError
+from redis.exceptions import ClusterDownError, MasterDownError, MovedError, NoPermissionError
+
+from cord_worker.coordination.celery.redis_transport import SET_ASIDE, expected_type, register
+from cord_worker.errors import BrokerError, BrokerRefused
+from cord_worker.service_urls import ESCAPES, is_amqp
+
+_SECONDS = 5.0
+_PROBE = "cord.probe"
+_WORDS_SECONDS = 0.3
+_FULL = 0.9
+_CLIENTS_OF_A_WORKER = 6
+_FEWEST_CLIENTS = 50
+_MOST_KEYS = 10_000
+_AMQP_NUMBERS = re.compile(r"^(?:[^:]*: )?\(\d+\) (?:[A-Z]+_[A-Z_]+ - )?")
+_REDIS_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
+_DEFAULT_PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
+_NO_SUCH_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+_NOT_REDIS = ("Protocol Error", "Invalid input", "AMQP", "HTTP/")
+_TLS_ADVICE = "Write rediss:// or amqps:// only where the broker listens with TLS, with ssl_ca_certs=PATH for its CA"
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """A state of Redis in which it refuses what a doorbell needs; `sign` is in what it says then."""
+
+    sign: str
+    kind: type[Exception] | None
+    brief: str
+    advice: str
+    is_hopeless: bool = False
+
+
+_STATES = (
+    _State(
+        "READONLY",
+        redis.ReadOnlyError,
+        "it is a replica, which takes no messages",
+        "Name its primary in CORD_BROKER_URL, or promote it (REPLICAOF NO ONE)",
+    ),
+    _State(
+        "MASTERDOWN",
+        MasterDownError,
+        "it is a replica that has lost its primary",
+        "Name the primary in CORD_BROKER_URL, or promote it (REPLICAOF NO ONE)",
+    ),
+    _State(
+        "MISCONF",
+        None,
+        "it is read-only, because it cannot save to its disk",
+        "Make room on its disk, or save nothing (CONFIG SET save ''): messages need not survive it",
+    ),
+    _State(
+        "NOREPLICAS",
+        None,
+        "it is read-only, because too few replicas follow it",
+        "Start them, or CONFIG SET min-replicas-to-write 0",
+    ),
+    _State(
+        "OOM",
+        redis.OutOfMemoryError,
+        "it is out of memory and takes no messages",
+        "Raise its maxmemory, or take out what else it holds",
+    ),
+    _State(
+        "max number of clients",
+        None,
+        "it has no room for another client",
+        "Raise its maxclients, or end other clients",
+    ),
+    _State("LOADING", redis.BusyLoadingError, "it still loads its data", "It is ready soon"),
+    _State("BUSY", None, "it is busy with a script", "SCRIPT KILL ends the script"),
+    _State("CLUSTERDOWN", ClusterDownError, "its cluster is down", "Repair the cluster"),
+    _State(
+        "MOVED",
+        MovedError,
+        "it is a node of a Redis Cluster, whose keys lie on several servers",
+        "Name a Redis without cluster mode in CORD_BROKER_URL",
+        is_hopeless=True,
+    ),
+    _State(
+        "NOPERM",
+        NoPermissionError,
+        "it forbids its user what a queue needs",
+        "Allow it (ACL SETUSER USER ~* &* +@all -@dangerous +info), or name another user",
+        is_hopeless=True,
+    ),
+    _State(
+        "unknown command",
+        None,
+        "it knows a command no longer that a queue needs (rename-command)",
+        "Take the renaming back",
+        is_hopeless=True,
+    ),
+    _State(
+        "WRONGTYPE",
+        None,
+        "a key of ours holds another type",
+        "cordctl doctor names it; DEL it",
+    ),
+)
+_BRPOP_SECONDS = "0.01"
+
+
+_CUT_OFF = ("Broken pipe", "reset by peer", "closed by server")
+
+
+def _state_of(error: BaseException, url: str | None = None) -> _State | None:
+    text = str(error)
+    if url is not None and any(sign in text for sign in _CUT_OFF):
+        text = _first_words(url)
+    for state in _STATES:
+        said = state.sign in text if " " in state.sign else re.search(rf"(^|: ){state.sign}\b", text) is not None
+        if said or (state.kind is not None and isinstance(error, state.kind)):
+            return state
+    return None
+
+
+def _first_words(url: str) -> str:
+    """What a Redis says before it is asked: a full one says so and hangs up, and whoever writes meanwhile reads
+    nothing."""
+    if urlsplit(url).scheme not in ("redis", "redis+socket"):
+        return ""
+    try:
+        with _plain_socket(url) as plain:
+            plain.settimeout(_WORDS_SECONDS)
+            return plain.recv(200).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _plain_socket(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    if parts.scheme == "redis":
+        return socket.create_connection((parts.hostname or "localhost", parts.port or 6379), _WORDS_SECONDS)
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    plain.connect(parts.path)
+    return plain
+
+
+def brief_of(error: BaseException, url: str | None = None) -> str:
+    """What is wrong with the broker of `url` that `error` came from, in half a sentence."""
+    if isinstance(error, OperationalError) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, amqp.ConsumerCancelled):
+        return "its queue was deleted"
+    if isinstance(error, redis.AuthenticationError | amqp.AccessRefused):
+        return f"it refuses its user ({_brief(error)})"
+    state = _state_of(error, url)
+    return _brief(error) if state is None else f"{state.brief} ({_brief(error)})"
+
+
+def probe_reading(connection: Connection) -> None:
+    """Raises what Redis says where it hands out no messages, though it lets itself be connected to."""
+    with connection.channel() as channel:
+        if hasattr(channel, "conn_or_acquire"):
+            _ask(channel, ("BRPOP", _PROBE, _BRPOP_SECONDS))
+
+
+def _probe_writing(channel: Any) -> None:
+    """Raises what Redis says where it does not do all that sending and receiving needs."""
+    key = f"{_PROBE}.{uuid.uuid4().hex}"
+    _ask(
+        channel,
+        ("BRPOP", key, _BRPOP_SECONDS),
+        ("LPUSH", key, "x"),
+        ("LLEN", key),
+        ("BRPOP", key, "1"),
+        ("SET", key, "x", "PX", "1000"),
+        ("DEL", key),
+    )
+
+
+def _ask(channel: Any, *commands: tuple[str, ...]) -> None:
+    with channel.conn_or_acquire() as client:
+        for command in commands:
+            client.execute_command(*command)
+
+
+def check_broker(url: str, prefix: str = "") -> str:
+    """Connects once and does what a queue needs; returns what answers (`redis`, `RabbitMQ 4.0.5`).
+
+    Raises BrokerRefused where trying again cannot help, else BrokerError.
+    """
+    place = place_of(url)
+    try:
+        with _connected(url, prefix) as (transport, established):
+            named = getattr(established, "server_properties", {})
+            if not is_amqp(url):
+                _probe_writing(transport.create_channel(established))
+            return f"{named.get('product', 'redis')} {named.get('version', '')}".strip()
+    except (redis.AuthenticationError, amqp.AccessRefused) as error:
+        raise BrokerRefused(
+            f"the broker at {place} refuses the user or password of CORD_BROKER_URL ({_brief(error)}). Correct it "
+            f"(in a password, {ESCAPES})"
+        ) from None
+    except amqp.NotAllowed:
+        vhost = unquote(urlsplit(url).path.removeprefix("/")) or "/"
+        raise BrokerRefused(
+            f"RabbitMQ at {place} has no virtual host {vhost!r}, or its user may not enter it. Make it (rabbitmqctl "
+            f"add_vhost {vhost}; rabbitmqctl set_permissions -p {vhost} USER '.*' '.*' '.*'), or correct the URL"
+        ) from None
+    except (TypeError, ValueError) as error:
+        raise BrokerRefused(f"CORD_BROKER_URL is not understood: {_brief(error)}. Correct it") from None
+    except (redis.RedisError, amqp.AMQPError, OSError) as error:
+        state = _state_of(error, url)
+        if state is not None:
+            kind = BrokerRefused if state.is_hopeless else BrokerError
+            raise kind(f"the broker at {place} cannot be used: {brief_of(error, url)}. {state.advice}") from None
+        if isinstance(error, redis.ResponseError):
+            raise BrokerRefused(
+                f"the broker at {place} refuses what CORD_BROKER_URL asks for: {_brief(error)}. Correct it"
+            ) from None
+        raise _unreachable(error, place, encrypted=url.startswith(("rediss", "amqps"))) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What will go wrong with a broker that can be used now, and what to do about it."""
+
+    found: str
+    advice: str
+
+
+def remarks_on(url: str, prefix: str) -> list[Remark]:
+    """What a Redis says of itself that does not suit a doorbell. Nothing of RabbitMQ, and nothing where it does not
+    tell. Raises what kombu raises where it cannot be reached."""
+    if is_amqp(url):
+        return []
+    with (
+        _connected(url) as (transport, established),
+        suppress(redis.ResponseError),
+        transport.create_channel(established).conn_or_acquire() as client,
+    ):
+        return [*_on_figures(client.info()), *_on_types(client, prefix)]
+    return []
+
+
+def _on_figures(told: Mapping[str, Any]) -> Iterator[Remark]:
+    most, used = int(told.get("maxmemory", 0)), int(told.get("used_memory", 0))
+    policy = str(told.get("maxmemory_policy", "noeviction"))
+    if most and policy.startswith("allkeys"):
+        yield Remark(
+            f"it throws away messages when its memory is full (maxmemory-policy {policy})",
+            "CONFIG SET maxmemory-policy noeviction; what is thrown away is sent again, late",
+        )
+    if most and used > _FULL * most:
+        yield Remark(f"its memory is nearly full: {used} of {most} bytes", "raise its maxmemory")
+    clients, room = int(told.get("connected_clients", 0)), int(told.get("maxclients", 0))
+    if room and room - clients < _FEWEST_CLIENTS:
+        yield Remark(
+            f"it has room for {max(0, room - clients)} more clients, and a worker takes about {_CLIENTS_OF_A_WORKER}",
+            "raise its maxclients",
+        )
+    if told.get("rdb_last_bgsave_status", "ok") != "ok":
+        yield Remark("it could not save to its disk lately", "make room on its disk")
+
+
+def _on_types(client: Any, prefix: str) -> Iterator[Remark]:
+    for number, key in enumerate(client.scan_iter(match=f"{prefix}*", count=1000)):
+        if number >= _MOST_KEYS:
+            return
+        name = key.decode("utf-8", "replace").removeprefix(prefix)
+        wanted, kind = expected_type(name), client.type(key)
+        if wanted is not None and kind not in (wanted, b"none"):
+            yield Remark(
+                f"its key {prefix}{name} is a {kind.decode()} and not a {wanted.decode()}",
+                f"whoever needs it renames it to {prefix}{SET_ASIDE}{name}; or DEL it",
+            )
+
+
+@contextmanager
+def _connected(url: str, prefix: str = "") -> Iterator[tuple[Any, Any]]:
+    """Kombu's transport and its connection, for the length of a `with`."""
+    register()
+    options: dict[str, Any] = {"read_timeout": _SECONDS}
+    if not is_amqp(url):
+        options = {**dict.fromkeys(_REDIS_TIMEOUTS, _SECONDS), "global_keyprefix": prefix}
+    transport = Connection(url, connect_timeout=_SECONDS, transport_options=options).transport
+    established = transport.establish_connection()
+    try:
+        yield transport, established
+    finally:
+        with suppress(redis.RedisError, amqp.AMQPError, OSError):
+            transport.close_connection(established)
+
+
+def _unreachable(error: Exception, place: str, *, encrypted: bool) -> BrokerError:
+    causes = [error, *(cause for cause in (error.__cause__, error.__context__) if cause is not None)]
+    if any(isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_HOST for cause in causes):
+        return BrokerError(
+            f"the broker cannot be reached: no host is called {place.rpartition(':')[0]!r}. Correct CORD_BROKER_URL "
+            f"(in a password, {ESCAPES})"
+        )
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return BrokerError(
+            f"the broker cannot be reached: nothing listens at {place}. Start it, or correct CORD_BROKER_URL"
+        )
+    if any(isinstance(cause, FileNotFoundError) for cause in causes):
+        return BrokerError(
+            f"the broker cannot be reached: there is no socket {place}. Start it, or correct CORD_BROKER_URL"
+        )
+    if any(isinstance(cause, ssl.SSLError) for cause in causes):
+        return BrokerRefused(f"no encrypted connection to the broker at {place}: {_brief(error)}. {_TLS_ADVICE}")
+    if any(sign in str(error) for sign in _NOT_REDIS):
+        return BrokerRefused(f"what listens at {place} is no such broker: {_brief(error)}. Correct CORD_BROKER_URL")
+    advice = f"Does it listen with TLS? {_TLS_ADVICE}" if encrypted else "Is CORD_BROKER_URL right?"
+    return BrokerError(f"the broker at {place} cannot be reached: {_brief(error)}. {advice}")
+
+
+def place_of(url: str) -> str:
+    """Where the broker is: host and port, or the path of its socket; no password."""
+    parts = urlsplit(url)
+    if parts.scheme == "redis+socket":
+        return parts.path
+    return f"{parts.hostname or 'localhost'}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
+
+
+def _brief(error: BaseException) -> str:
+    # py-amqp puts the method and the code before what the server says.
+    text = _AMQP_NUMBERS.sub("", " ".join(str(error).split()))
+    return text[:200].rstrip(". ") or type(error).__name__

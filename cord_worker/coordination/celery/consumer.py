@@ -1,0 +1,203 @@
+"""Celery's consumer, made to outlive its broker: whatever fails, it connects anew until the process is asked to end.
+
+Celery ends a worker at the first error that is no lost connection ("Unrecoverable error"): a message that it cannot
+read, a key of the wrong type, a Redis that is a replica, a queue that RabbitMQ knows with other arguments. Here a
+loaded model stays loaded: the connection is given up, the reason is said once, in the log and in `cordctl status`, and
+the broker is asked again after a while, sooner at first. Only a signal, or this application's own decision, ends it.
+
+What is received is read by `incoming`; what is no message of ours is dropped. Questions of Flower are answered, orders
+are not: `cordctl drain` is how a worker is asked to end.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery.bootsteps import CLOSE, TERMINATE
+from celery.worker import consumer
+from celery.worker.control import Panel
+from celery.worker.state import maybe_shutdown
+
+from cord_worker.coordination.celery.broker_check import brief_of, place_of, probe_reading
+from cord_worker.coordination.celery.incoming_messages import BadMessage, read_work
+from cord_worker.coordination.celery.redis_transport import drop
+from cord_worker.coordination.celery.tasks import PROCESS, served
+from cord_worker.coordination.log_once import Said
+
+logger = logging.getLogger(__name__)
+
+_SHORTEST_PAUSE = 0.1
+_LONGEST_PAUSE = 2.0
+_LOOK_SECONDS = 0.1
+_GOODBYE_SECONDS = 1.0
+_LASTING_SECONDS = 5.0
+"""A connection that served for so long was a good one: the next one is tried at once."""
+_MOST_MESSAGE_BYTES = 200
+_ORDERS = (
+    "add_consumer", "autoscale", "cancel_consumer", "election", "pool_grow", "pool_restart", "pool_shrink",
+    "rate_limit", "revoke", "revoke_by_stamped_headers", "shutdown", "terminate", "time_limit",
+)  # fmt: skip
+"""What Celery would do because a message says so."""
+
+
+class Consumer(consumer.Consumer):  # type: ignore[misc]
+    """Celery's consumer, which no message and no state of the broker ends."""
+
+    class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc]
+        """Its steps, without the sixty exchanges and queues for messages that are to be delivered later: none is."""
+
+        default_steps = tuple(
+            step for step in consumer.Consumer.Blueprint.default_steps if "delayed_delivery" not in str(step)
+        )
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._said = Said(logger)
+        self._pause = _SHORTEST_PAUSE
+        self._ready_at: float | None = None
+        self._lost_at: float | None = None
+        for order in _ORDERS:
+            Panel.data.pop(order, None)
+
+    def start(self) -> None:
+        """Consumes until the process is to end, over one connection after the other."""
+        while self.blueprint.state not in (CLOSE, TERMINATE):
+            maybe_shutdown()
+            self.restart_count += 1
+            try:
+                self.blueprint.start(self)
+            except Exception as error:
+                logger.debug("the connection to the broker is given up", exc_info=True)
+                if self.blueprint.state not in (CLOSE, TERMINATE):
+                    self._give_up(error)
+                    self._wait()
+
+    def on_ready(self) -> None:
+        """Says that the broker is there."""
+        self._ready_at = time.monotonic()
+        if self._lost_at is not None:
+            self._said.over("broker", f"the broker is back after {self._ready_at - self._lost_at:.1f} s")
+            self._lost_at = None
+        PROCESS.describe_broker(None)
+        super().on_ready()
+
+    def _give_up(self, error: BaseException) -> None:
+        """Lets go of the connection and of whatever waited for it."""
+        now = time.monotonic()
+        if self._ready_at is not None and now - self._ready_at > _LASTING_SECONDS:
+            self._pause = _SHORTEST_PAUSE
+        self._ready_at = None
+        self._lost_at = self._lost_at or now
+        url = str(self.app.conf.broker_url)
+        brief, place = brief_of(error, url), place_of(url)
+        self._said.say("broker", f"the broker at {place} is waited for: {brief}", level=logging.ERROR)
+        PROCESS.describe_broker(f"waits for its broker at {place}: {brief}")
+        _quietly(self._collect)
+        _quietly(self.on_close)
+        _quietly(lambda: self.blueprint.restart(self))
+        if self.hub is not None:
+            _quietly(self.hub.reset)
+            _quietly(self.hub.timer.clear)
+            _quietly(self.hub.on_tick.clear)
+
+    def _collect(self) -> None:
+        if self.connection is not None:
+            self.connection.collect()
+
+    def _wait(self) -> None:
+        """Waits longer from time to time, unless the process is to end."""
+        until = time.monotonic() + self._pause * random.uniform(0.5, 1.0)
+        while (left := until - time.monotonic()) > 0:
+            maybe_shutdown()
+            time.sleep(min(left, _LOOK_SECONDS))
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """`conn`, connected at the first try: who tries again is `start`."""
+        conn.ensure_connection(max_retries=0, reraise_as_library_errors=False)
+        return conn
+
+    def connect(self) -> Any:
+        """A connection to a broker that hands out messages."""
+        connection = self.connection_for_read(heartbeat=self.amqheartbeat)
+        try:
+            probe_reading(connection)
+            if self.hub:
+                connection.transport.register_with_event_loop(connection.connection, self.hub)
+        except BaseException:
+            _quietly(connection.collect)
+            raise
+        return connection
+
+    def connection_for_write(self, url: str | None = None, heartbeat: float | None = None) -> Any:
+        """A connection for events, on which nothing is waited for: a RabbitMQ that is out of memory or disk confirms
+        nothing that was sent, and does not answer whoever takes leave."""
+        options = {"confirm_publish": False, "read_timeout": _GOODBYE_SECONDS}
+        return self.ensure_connected(
+            self.app.connection_for_write(url=url, heartbeat=heartbeat, transport_options=options)
+        )
+
+    def shutdown(self) -> None:
+        """Ends the connection, in whatever state it is."""
+        _quietly(super().shutdown)
+
+    def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
+        """What is done with a message: read, written anew and given to Celery, or dropped."""
+        receive = super().create_task_handler(*arguments, **options)
+        known = served(self.strategies)
+        lost = (*self.connection_errors, *self.channel_errors)
+
+        def handle(message: Any) -> None:
+            try:
+                work = read_work(message.headers, message.body, message.content_type, message.content_encoding, known)
+            except BadMessage as error:
+                self._drop(message, error)
+                return
+            message.headers, message.body = work.headers(), work.body()
+            try:
+                receive(message)
+            except lost:
+                raise
+            except Exception as error:  # a message ends nothing, whatever it was
+                logger.debug("a message could not be received", exc_info=True)
+                self._drop(message, BadMessage(f"{type(error).__name__} at its receipt"))
+
+        return handle
+
+    def _drop(self, message: Any, error: BadMessage) -> None:
+        queue = (message.delivery_info or {}).get("routing_key")
+        body = message.body if isinstance(message.body, bytes | str) else b""
+        drop(f"queue {queue!r}", error, body[:_MOST_MESSAGE_BYTES])
+        if not message.acknowledged:
+            message.ack()
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Drops what is no JSON."""
+        self._drop(message, BadMessage(f"it cannot be decoded ({type(exc).__name__})"))
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Drops what is no task."""
+        del body
+        self._drop(message, BadMessage("it is no task"))
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Drops a task that nobody knows."""
+        del body, exc
+        self._drop(message, BadMessage("its task is unknown"))
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Drops a task that Celery refuses."""
+        del body
+        self._drop(message, BadMessage(f"Celery refuses it ({type(exc).__name__})"))
+
+
+def _quietly(work: Callable[[], object]) -> None:
+    """`work` on something that is broken already: how it fails is of no interest."""
+    try:
+        work()
+    except Exception:
+        logger.debug("while a connection to the broker was given up", exc_info=True)

@@ -1,0 +1,65 @@
+"""Kombu's RabbitMQ transport, made to bear a queue that others declared and messages that others compressed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from amqp import PreconditionFailed
+from kombu.transport import TRANSPORT_ALIASES, _transport_cache, pyamqp
+
+from cord_worker.coordination.log_once import Said
+
+logger = logging.getLogger(__name__)
+
+_said = Said(logger)
+
+
+class Channel(pyamqp.Channel):  # type: ignore[misc]
+    """A channel that takes a queue as it is where it was declared otherwise."""
+
+    def queue_declare(self, queue: str = "", passive: bool = False, **options: Any) -> Any:
+        """Declares a queue; RabbitMQ closes the channel over which one is declared with other arguments than it has, so
+        another channel tries."""
+        if passive or options.get("exclusive"):
+            return super().queue_declare(queue, passive=passive, **options)
+        with self.connection.channel() as trial:
+            try:
+                return super(Channel, trial).queue_declare(queue, **options)
+            except PreconditionFailed as error:
+                _said.say(
+                    f"declared {queue}",
+                    f"the queue {queue!r} has other arguments than ours and is used as it is ({error.reply_text}). To "
+                    "have a quorum queue: rabbitmqctl delete_queue",
+                )
+        return super().queue_declare(queue, passive=True)
+
+    def message_to_python(self, raw_message: Any) -> Any:
+        """Kombu's message; nothing of ours is compressed, and nobody's is unpacked."""
+        raw_message.properties.get("application_headers", {}).pop("compression", None)
+        return super().message_to_python(raw_message)
+
+
+class Connection(pyamqp.Connection):  # type: ignore[misc]
+    """A connection with such channels."""
+
+    Channel = Channel
+
+
+class Transport(pyamqp.Transport):  # type: ignore[misc]
+    """RabbitMQ over such connections."""
+
+    Connection = Connection
+
+
+class EncryptedTransport(pyamqp.SSLTransport):  # type: ignore[misc]
+    """The same with TLS."""
+
+    Connection = Connection
+
+
+def register() -> None:
+    """Has every RabbitMQ URL of this process open connections of this transport."""
+    for scheme, transport in (("amqp", Transport), ("amqps", EncryptedTransport)):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{transport.__name__}"
+        _transport_cache.pop(scheme, None)

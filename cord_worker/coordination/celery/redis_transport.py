@@ -1,0 +1,220 @@
+"""Kombu's Redis transport, made to bear whatever lies in Redis and whatever state the server is in.
+
+- One client object a channel. Kombu 5.6 makes a new one for every message and every look at a queue, and redis-py fills
+  two tables of a few hundred entries each time: a fifth of what a message costs. Clients share their channel's pool of
+  connections anyway, and may be used from several threads.
+- What a queue holds is read by `incoming` before kombu sees it; what is no message is dropped.
+- A key of ours that holds another type is renamed to `cord.set-aside.KEY` (an earlier one is overwritten): it holds
+  nothing of value, and the queue goes on.
+- What Redis refuses (it is a replica, read-only, out of memory, asks for another password, forbids a command) counts as
+  a lost connection: Celery and kombu connect anew, to another server where the name leads elsewhere by then.
+- Nothing is kept of messages under way: recovery comes from the tables, never from the broker's redelivery.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from queue import Empty
+from typing import Any, TypeVar
+
+import redis
+from kombu.transport import TRANSPORT_ALIASES, _transport_cache
+from kombu.transport import redis as kombu_redis
+from kombu.utils.encoding import bytes_to_str
+
+from cord_worker import metrics
+from cord_worker.coordination.celery.incoming_messages import BadMessage, read_envelope, shown
+from cord_worker.coordination.log_once import Said
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SET_ASIDE = "cord.set-aside."
+"""What the name of a key of a wrong type begins with from then on."""
+_BINDINGS = "_kombu.binding."
+_said = Said(logger)
+
+
+def is_wrong_type(error: BaseException) -> bool:
+    """Whether Redis says that a key holds another type than the command is for."""
+    return isinstance(error, redis.ResponseError) and "WRONGTYPE" in str(error)
+
+
+def expected_type(key: str) -> bytes | None:
+    """Which type a key (without prefix) of this application has; None for keys that it does not know."""
+    if key.startswith(_BINDINGS):
+        return b"set"
+    queue = key.partition(kombu_redis.Channel.sep)[0]
+    return b"list" if queue == "coordinator" or queue.startswith("model.") else None
+
+
+def set_aside(client: Any, prefix: str, keys: Iterable[str], wanted: bytes) -> list[str]:
+    """Renames those of `keys` (without `prefix`) that hold another type than `wanted`; returns them."""
+    found = []
+    for key in keys:
+        # Kombu's clients do not prefix these two.
+        whole, aside = f"{prefix}{key}", f"{prefix}{SET_ASIDE}{key}"
+        kind = client.execute_command("TYPE", whole)
+        if kind in (wanted, b"none"):
+            continue
+        with suppress(redis.ResponseError):  # another process was faster
+            client.execute_command("RENAME", whole, aside)
+        found.append(key)
+        _said.say(
+            f"type {key}",
+            f"the key {whole!r} of the broker was a {kind.decode('ascii', 'replace')}, not a {wanted.decode()}: it is "
+            f"called {aside!r} now",
+        )
+    return found
+
+
+def drop(what: str, error: BadMessage, message: object) -> None:
+    """Counts and names a message that is not for us."""
+    metrics.BAD_MESSAGES.inc()
+    _said.say("message", f"a message of {what} was dropped, for {error}: {shown(message)}")
+
+
+class Channel(kombu_redis.Channel):  # type: ignore[misc]
+    """A channel whose operations share a client for as long as their pool of connections is the same."""
+
+    do_restore = False
+    _shared: tuple[Any, Any] = (None, None)
+
+    @contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        """`client`, or the shared one."""
+        if client:
+            yield client
+            return
+        pool, shared = self._shared
+        if pool is not self.pool:
+            pool, shared = self._shared = (self.pool, self._create_client())
+        yield shared
+
+    def _brpop_read(self, **options: Any) -> bool:
+        """Delivers the message that BRPOP has popped. Raises Empty where it was none."""
+        try:
+            found = self.client.parse_response(self.client.connection, "BRPOP", **options)
+        except self.connection_errors as error:
+            if is_wrong_type(error) and self._set_aside(*self.active_queues):
+                raise Empty from None
+            self.client.connection.disconnect()
+            raise
+        finally:
+            self._in_poll = None
+        if not found:
+            raise Empty
+        key, item = found
+        queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
+        self._queue_cycle.rotate(queue)
+        self.connection._deliver(self._read(item, queue), queue)
+        return True
+
+    def _get(self, queue: str) -> dict[str, Any]:
+        with self.conn_or_acquire() as client:
+            for priority in self.priority_steps:
+                item = client.rpop(self._q_for_pri(queue, priority))
+                if item:
+                    return self._read(item, queue)
+        raise Empty
+
+    def _read(self, item: bytes, queue: str) -> dict[str, Any]:
+        try:
+            return read_envelope(item)
+        except BadMessage as error:
+            drop(f"queue {queue!r}", error, item)
+            raise Empty from None
+
+    def _receive_one(self, c: Any) -> Any:
+        """Delivers a broadcast (Flower's questions). Raises Empty where it was none."""
+        try:
+            return super()._receive_one(c)
+        except (Empty, *self.connection_errors):
+            raise
+        except Exception as error:  # whatever somebody published
+            logger.debug("a broadcast could not be read", exc_info=True)
+            metrics.BAD_MESSAGES.inc()
+            _said.say("broadcast", f"a broadcast was dropped that Celery cannot read: {shown(repr(error))}")
+            raise Empty from None
+
+    def _put(self, queue: str, message: Any, **options: Any) -> None:
+        self._minding_types(queue, lambda: super(Channel, self)._put(queue, message, **options))
+
+    def _size(self, queue: str) -> int:
+        return int(self._minding_types(queue, lambda: super(Channel, self)._size(queue)))
+
+    def _purge(self, queue: str) -> int:
+        return int(self._minding_types(queue, lambda: super(Channel, self)._purge(queue)))
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        # The queues of work are reached by their names alone, so that a full Redis is still read.
+        if exchange != queue:
+            self._minding_types(
+                queue, lambda: super(Channel, self)._queue_bind(exchange, routing_key, pattern, queue), exchange
+            )
+
+    def get_table(self, exchange: str) -> list[tuple[str, ...]]:
+        """The bindings of an exchange."""
+        return list(self._minding_types("", lambda: super(Channel, self).get_table(exchange), exchange))
+
+    def _minding_types(self, queue: str, work: Callable[[], T], exchange: str | None = None) -> T:
+        """`work`, again where a key of this queue or exchange held a wrong type."""
+        try:
+            return work()
+        except redis.ResponseError as error:
+            if not is_wrong_type(error) or not self._set_aside(queue, exchange=exchange):
+                raise
+        return work()
+
+    def _set_aside(self, *queues: str, exchange: str | None = None) -> list[str]:
+        with self.conn_or_acquire() as client:
+            lists = (self._q_for_pri(queue, priority) for queue in queues if queue for priority in self.priority_steps)
+            found = set_aside(client, self.global_keyprefix, lists, b"list")
+            if exchange is not None:
+                found += set_aside(client, self.global_keyprefix, [self.keyprefix_queue % exchange], b"set")
+            return found
+
+    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Puts the message back where that is wanted and can be done; it is owed by the tables in any case."""
+        try:
+            super().basic_reject(delivery_tag, requeue=requeue)
+        except self.connection_errors as error:
+            logger.debug("a message could not be put back: %s", error)
+            super().basic_reject(delivery_tag, requeue=False)
+
+    def queue_delete(self, queue: str, *arguments: Any, **options: Any) -> Any:
+        """Deletes a queue; at the end of the channel only if Redis lets it."""
+        try:
+            return super().queue_delete(queue, *arguments, **options)
+        except self.connection_errors:
+            if not self._closing:
+                raise
+
+    def close(self) -> None:
+        """Ends every connection of this channel, in whatever state the server is."""
+        try:
+            super().close()
+        except Exception:  # the answer that was waited for may be anything
+            logger.debug("a channel was not closed in good order", exc_info=True)
+            self._in_poll = None
+            with suppress(Exception):
+                super().close()
+        self._disconnect_pools()
+        self._close_clients()
+
+
+class Transport(kombu_redis.Transport):  # type: ignore[misc]
+    """Redis with this channel."""
+
+    Channel = Channel
+    connection_errors = kombu_redis.Transport.connection_errors + kombu_redis.Transport.channel_errors
+
+
+def register() -> None:
+    """Has every Redis URL of this process (also over TLS or a socket) open connections of this transport."""
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
+        _transport_cache.pop(scheme, None)  # whoever looked it up before found kombu's own

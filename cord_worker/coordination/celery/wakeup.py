@@ -1,0 +1,155 @@
+"""Waking Celery's event loop when a pool thread acknowledges a message.
+
+With the threads pool an acknowledgement happens in a pool thread. It makes room for another message, but the event
+loop sleeps in its poll and asks Redis for the next message only when it wakes for something else, up to two seconds
+later: a full worker would serve one pool of messages every two seconds. (Seen with celery 5.6 and kombu 5.6.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from celery import Celery, bootsteps
+from celery.worker.request import Request
+
+from cord_worker.coordination.fault_points import FaultPoint, sending
+
+logger = logging.getLogger(__name__)
+
+
+class _WakePipe:
+    """A pipe whose reading end the event loop watches; what was left to the loop is done when it wakes."""
+
+    def __init__(self) -> None:
+        self._owed: deque[Callable[[], None]] = deque()
+        self._asked: deque[Callable[[], None]] = deque()
+        self._is_watched = False
+        self._open()
+
+    def _open(self) -> None:
+        self.reading, self._writing = os.pipe()
+        os.set_blocking(self.reading, False)
+        os.set_blocking(self._writing, False)
+
+    def renew(self) -> None:
+        """Opens a pipe of this process's own: one that was forked would share its parent's, and read its wakes."""
+        os.close(self.reading)
+        os.close(self._writing)
+        self._open()
+
+    def wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full: the loop is about to wake anyway
+            os.write(self._writing, b"\0")
+
+    def leave(self, work: Callable[[], None]) -> None:
+        """Has the loop do `work`, which must not block."""
+        self._owed.append(work)
+        self.wake()
+
+    def ask(self, answer: Callable[[], None]) -> None:
+        """Has the loop call `answer`; it is called at once where no loop runs, as without a broker."""
+        self._asked.append(answer)
+        if self._is_watched:
+            self.wake()
+        else:
+            self._answer()
+
+    def watched(self, is_watched: bool) -> None:
+        """Whether a loop watches the pipe from now on."""
+        self._is_watched = is_watched
+        if not is_watched:
+            self._answer()
+
+    def _answer(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._asked.popleft()()
+
+    def drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.reading, 65_536)
+        self._answer()
+        while self._owed:
+            try:
+                self._owed.popleft()()
+            except Exception:  # the loop goes on, and finds out by itself where the connection is lost
+                logger.debug("a message was not acknowledged", exc_info=True)
+
+
+_PIPE = _WakePipe()
+os.register_at_fork(after_in_child=_PIPE.renew)
+
+
+RECEIVED_AT = "cord_received_at"
+"""Key of a request under which it says when it was received, on `time.perf_counter`."""
+
+
+class WakingRequest(Request):  # type: ignore[misc]
+    """A request that knows when it was received, and whose acknowledgement wakes the event loop."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._request_dict[RECEIVED_AT] = time.perf_counter()
+
+    def acknowledge(self) -> None:
+        """Acknowledges, then wakes the loop, which has room for another message."""
+        with sending(FaultPoint.ACKNOWLEDGE):
+            super().acknowledge()
+        _PIPE.wake()
+
+    def reject(self, requeue: bool = False) -> None:
+        """Rejects, then wakes the loop."""
+        super().reject(requeue)
+        _PIPE.wake()
+
+
+class LoopRequest(WakingRequest):
+    """A request that the event loop acknowledges: a connection to RabbitMQ must not be written to by two threads."""
+
+    def acknowledge(self) -> None:
+        """Has the loop acknowledge."""
+        _PIPE.leave(partial(self._while_open, super().acknowledge))
+
+    def reject(self, requeue: bool = False) -> None:
+        """Has the loop reject."""
+        _PIPE.leave(partial(self._while_open, super().reject, requeue))
+
+    def _while_open(self, work: Callable[..., None], *arguments: bool) -> None:
+        """RabbitMQ takes back by itself what was sent over a channel that is closed."""
+        if self.message.channel is not None and self.message.channel.is_open:
+            work(*arguments)
+
+
+class WakeStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Has the event loop watch the pipe; started anew after every loss of the broker's connection."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Any) -> None:
+        """`parent` is the consumer; transports without an event loop need no waking."""
+        if parent.hub is not None:
+            parent.hub.add_reader(_PIPE.reading, _PIPE.drain)
+            _PIPE.watched(True)
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's form
+        """The loop ends with the connection."""
+        _PIPE.watched(False)
+
+
+def ask_consumer(answer: Callable[[], None]) -> None:
+    """Has Celery's event loop call `answer`, or calls it where that loop does not run."""
+    _PIPE.ask(answer)
+
+
+def wake_on_acknowledge(app: Celery, *, in_loop: bool) -> None:
+    """Makes the workers of `app` ask for the next message as soon as one is done; `in_loop` has the event loop itself
+    acknowledge."""
+    app.Task.Request = LoopRequest if in_loop else WakingRequest
+    app.steps["consumer"].add(WakeStep)

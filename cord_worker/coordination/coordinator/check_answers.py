@@ -1,0 +1,295 @@
+"""Checking final answers by comparison: leased work of the coordinators, beside the decisions, which a slow check must
+not hold up.
+
+Whose fault it is that a check has no result decides what becomes of it (`local.killable`):
+
+| what happened | what becomes of it |
+|---|---|
+| the comparison took too long, or raised | undecided: the answer's own fault |
+| its process ended in it, others work | tried again, here and by others; after `run.max_attempts` undecided |
+| no process starts, or all are killed | given back, uncounted; this coordinator steps back and says so |
+| its coordinator is lost | taken back by the sweeper; the attempt counts |
+
+`cordctl recheck` checks again what stayed undecided.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+
+import sqlalchemy as sa
+
+from cord_worker import metrics
+from cord_worker.coordination.fault_points import FaultPoint, commit, read
+from cord_worker.coordination.messaging.messenger import Messenger
+from cord_worker.coordination.process.stuck_threads import working
+from cord_worker.coordination.run_context import RunContexts
+from cord_worker.engines.protocol import Describe
+from cord_worker.errors import ProcessPoolError
+from cord_worker.local.killable import ProcessEnded
+from cord_worker.store.database import Database
+from cord_worker.store.work.check_answer import (
+    CheckResult,
+    LeasedCheck,
+    claim_checks,
+    end_verified,
+    finish_checks,
+    read_owed_checks,
+)
+from cord_worker.store.work.returning import give_back, return_leases
+from cord_worker.store.work.sweep import Due, Kind
+from cord_worker.store.work.values import Claimed
+from cord_worker.verify import AnswerChecker, Verdict, rule_of
+from cord_worker.verify.checker import crashed
+
+logger = logging.getLogger(__name__)
+
+_TRIES_IN_A_ROW = 2
+"""So often a coordinator takes up a check in which processes end; then it is somebody else's turn."""
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
+_FORGOTTEN_SECONDS = 2.0
+"""A lease that nobody here knows goes back once it is so old: its claim may be on its way."""
+_CLOSE_SECONDS = 10.0
+
+
+class AnswerChecks:
+    """What the task `verify` does, in a thread of its own; safe for use from several threads.
+
+    `describe` is told where no answer can be checked here; `admit` lets problems begin where one ended.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        messenger: Messenger,
+        checker: AnswerChecker,
+        worker_id: uuid.UUID,
+        *,
+        describe: Describe,
+        admit: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._messenger = messenger
+        self._checker = checker
+        self._worker_id = worker_id
+        self._describe = describe
+        self._admit = admit
+        self._contexts = RunContexts(database)
+        self._changed = threading.Condition()
+        self._asked: dict[int, None] = {}
+        self._put_aside: dict[int, None] = {}
+        """Problems with answers that cannot be checked here now."""
+        self._held: frozenset[int] = frozenset()
+        self._broken_since: float | None = None
+        self._pause = 0.0
+        self._paused_until = 0.0
+        self._refuses = False
+        self._thread = threading.Thread(target=self._work, name="checks", daemon=True)
+        self._thread.start()
+
+    def verify(self, problem_id: int) -> None:
+        """Has what the problem's final answers wait for done soon; a second message changes nothing."""
+        with self._changed:
+            if self._refuses:  # another coordinator is asked by the sweeper
+                logger.info("problem %s is left to another coordinator: this one is shutting down", problem_id)
+                return
+            self._asked[problem_id] = None
+            self._changed.notify()
+
+    def refuse(self) -> None:
+        """Begins no further check; decisions are short and finish."""
+        with self._changed:
+            self._refuses = True
+            self._asked.clear()
+            self._changed.notify()
+
+    def abort(self) -> None:
+        """Gives up the check that is running; its lease goes back."""
+        self.refuse()
+        self._checker.close()
+
+    def close(self) -> None:
+        """Finishes the check that is running; the others are owed, as the tables know."""
+        self.refuse()
+        self._thread.join(_CLOSE_SECONDS)
+
+    def reconcile(self, connection: sa.Connection) -> None:
+        """Gives back leases that this process does not know: the claim committed, but its answer was lost."""
+        give_back(
+            connection,
+            [self._worker_id],
+            forgiven=False,
+            known_trajectories=self._held,
+            grace_seconds=_FORGOTTEN_SECONDS,
+        )
+
+    def _work(self) -> None:
+        while self._wait_for_work():
+            problem_id = self._next()
+            if problem_id is None:
+                self._recover()
+                continue
+            try:
+                self._verify(problem_id)
+            except Exception:  # no caller waits for it; the sweeper asks again
+                logger.exception("problem %s could not be verified", problem_id)
+
+    def _wait_for_work(self) -> bool:
+        """False where this process takes no more."""
+        with self._changed:
+            while not (self._refuses or self._asked):
+                pause = None if self._broken_since is None else self._paused_until - time.monotonic()
+                if pause is not None and pause <= 0:
+                    break
+                self._changed.wait(pause)
+            return not self._refuses
+
+    def _next(self) -> int | None:
+        """The problem that was asked for first; None where it is time to see whether answers can be checked again."""
+        with self._changed:
+            if self._broken_since is not None and time.monotonic() >= self._paused_until:
+                return None
+            problem_id = next(iter(self._asked), None)
+            if problem_id is not None:
+                del self._asked[problem_id]
+            return problem_id
+
+    def _verify(self, problem_id: int) -> None:
+        """Does what is due: checks the answers, asks the judge, or ends the problem."""
+        owed = read(self._database, lambda connection: read_owed_checks(connection, problem_id))
+        if owed is not None and owed.unchecked:
+            if self._broken_since is not None:
+                self._put_aside[problem_id] = None
+                return
+            try:
+                self._check(problem_id)
+            except ProcessPoolError as error:
+                self._put_aside[problem_id] = None
+                self._step_back(error)
+                return
+            owed = read(self._database, lambda connection: read_owed_checks(connection, problem_id))
+        if owed is None or owed.unchecked or owed.checking:
+            return
+        if owed.with_judge:
+            self._ask_judge(problem_id, owed.run_id)
+        elif commit(self._database, FaultPoint.END_VERIFIED, lambda connection: end_verified(connection, [problem_id])):
+            self._admit()
+
+    def _check(self, problem_id: int) -> None:
+        """Claims the problem's answers and checks each: all that may be beside others, then the others one by one.
+
+        Raises ProcessPoolError where nothing can be checked here.
+        """
+        alone, failures = False, 0
+        while failures < _TRIES_IN_A_ROW:
+            claimed = self._claim(problem_id, alone=alone)
+            if not claimed.leases:
+                if alone or not claimed.held_back:
+                    return
+                alone = True
+                continue
+            self._held = frozenset(lease.trajectory_id for lease in claimed.leases)
+            try:
+                failures += self._check_all(claimed.leases)
+            finally:
+                self._held = frozenset()
+
+    def _claim(self, problem_id: int, *, alone: bool) -> Claimed[LeasedCheck]:
+        return commit(
+            self._database,
+            FaultPoint.CLAIM_CHECKS,
+            lambda connection: claim_checks(connection, self._worker_id, [problem_id], alone=alone),
+            single=True,
+        )
+
+    def _check_all(self, leases: Sequence[LeasedCheck]) -> bool:
+        """Checks one after the other; whether one of them goes back to be tried again."""
+        failed = False
+        for place, lease in enumerate(leases):
+            try:
+                verdict = self._checked(lease)
+            except ProcessPoolError:
+                self._give_back(leases[place:], forgiven=True)
+                raise
+            if verdict is None:
+                self._give_back([lease], forgiven=False)
+                failed = True
+            elif self._finish(lease, verdict):
+                self._admit()
+        return failed
+
+    def _checked(self, lease: LeasedCheck) -> Verdict | None:
+        """The verdict; None where it is to be tried again. Raises ProcessPoolError where nothing can be checked."""
+        config = self._contexts.of_run(lease.run_id).config
+        rule = rule_of(config.verify, lease.method)
+        try:
+            with working("a check of an answer"):
+                return self._checker.attempt(lease.text, lease.reference, rule, lease.question)
+        except ProcessEnded as error:
+            logger.warning("answer %d, attempt %d: %s", lease.trajectory_id, lease.attempt, error)
+            if lease.attempt < max(2, config.run.max_attempts):
+                return None
+            return crashed(lease.attempt, str(error))
+
+    def _finish(self, lease: LeasedCheck, verdict: Verdict) -> list[int]:
+        """Writes the verdict; returns the problem where that was the last of it."""
+        verify = self._contexts.of_run(lease.run_id).config.verify
+        result = CheckResult(
+            lease.trajectory_id,
+            lease.attempt,
+            verdict.correct,
+            json.dumps(verdict.to_json()),
+            for_judge=verify.undecided == "judge" and verdict.may_be_judged,
+        )
+        metrics.count_verdict(verdict.method, verdict.correct)
+        return commit(
+            self._database,
+            FaultPoint.FINISH_CHECKS,
+            lambda connection: (finish_checks(connection, self._worker_id, [result]),),
+        )[0]
+
+    def _give_back(self, leases: Sequence[LeasedCheck], *, forgiven: bool) -> None:
+        keys = [(lease.trajectory_id, lease.attempt) for lease in leases]
+        commit(
+            self._database,
+            FaultPoint.RETURN_CHECKS,
+            lambda connection: return_leases(connection, self._worker_id, Kind.VERIFY, keys, forgiven=forgiven),
+        )
+
+    def _ask_judge(self, problem_id: int, run_id: int) -> None:
+        """Asks the judge's model for the verdicts that it owes."""
+        judge = self._contexts.of_run(run_id).config.judge_model
+        if judge is not None:
+            self._messenger.post([Due(Kind.VERDICT, problem_id, 0, judge.fingerprint())])
+
+    def _step_back(self, error: ProcessPoolError) -> None:
+        """Checks nothing for a while, each time longer: other coordinators do."""
+        if self._refuses:
+            return
+        now = time.monotonic()
+        if self._broken_since is None:
+            self._broken_since, self._pause = now, _SHORTEST_PAUSE_SECONDS
+            logger.error("no answer can be checked here for now: %s", error)
+        else:
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        self._paused_until = now + self._pause
+        self._describe(f"cannot check answers: {error}", since=self._broken_since)
+
+    def _recover(self) -> None:
+        """Sees whether answers can be checked again."""
+        try:
+            self._checker.prove()
+        except ProcessPoolError as error:
+            self._step_back(error)
+            return
+        self._broken_since = None
+        self._describe(None)
+        logger.info("answers can be checked here again")
+        with self._changed:
+            self._asked |= self._put_aside
+            self._put_aside.clear()

@@ -1,0 +1,208 @@
+"""The coordinator: decides and admits. Pure decisions come from `search`; this reads, calls and writes."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from cord_worker.coordination.coordinator.stepping_back import StepBack
+from cord_worker.coordination.decision import answer_seeds, decide
+from cord_worker.coordination.fault_points import FaultPoint, commit, read
+from cord_worker.coordination.messaging.messenger import Messenger
+from cord_worker.coordination.run_context import RunContext, RunContexts
+from cord_worker.engines.protocol import Describe, to_nobody
+from cord_worker.errors import StoreError
+from cord_worker.search.decision import Expand, Fail, Finish, Retry
+from cord_worker.search.types import Expansion
+from cord_worker.store.database import Database
+from cord_worker.store.schema.tables import ProblemState, RunState
+from cord_worker.store.search import decisions
+from cord_worker.store.search import failed_decisions as undecided
+from cord_worker.store.work.sweep import Due, Kind, admit
+from cord_worker.verify import AnswerChecker
+
+logger = logging.getLogger(__name__)
+
+_STEP_BACK_PAUSES, _LONGEST_STEP_BACK_PAUSES = 5, 300
+"""First and longest pause of a coordinator that takes no decisions, in pauses before a single one is tried again."""
+_MOST_TRIED_TOGETHER = 100
+_MOST_CHARACTERS = 300
+
+
+class Coordinator:
+    """What the task `advance` does; safe for use from several threads and processes."""
+
+    def __init__(
+        self,
+        database: Database,
+        messenger: Messenger,
+        checker: AnswerChecker,
+        worker_id: uuid.UUID,
+        *,
+        pause_seconds: float,
+        describe: Describe = to_nobody,
+    ) -> None:
+        """A decision that failed is tried again after `pause_seconds`, then after twice as long and so on; `describe`
+        is told while none is taken here."""
+        self._database = database
+        self._messenger = messenger
+        self._checker = checker
+        self._worker_id = worker_id
+        self._pause_seconds = pause_seconds
+        self._describe = describe
+        self._step_back = StepBack(_STEP_BACK_PAUSES * pause_seconds, _LONGEST_STEP_BACK_PAUSES * pause_seconds)
+        self._contexts = RunContexts(database)
+
+    def advance(self, problem_id: int) -> None:
+        """Takes the decision that is due for the problem, if one is; a second message changes nothing.
+
+        One that fails is tried again, by another coordinator where there is one (`store.undecided`).
+        """
+        if not self._step_back.begin():
+            self._pass_on(problem_id)
+            return
+        try:
+            taken = commit(self._database, FaultPoint.ADVANCE, lambda connection: self._advance(connection, problem_id))
+        except StoreError:
+            self._step_back.left()
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, the run goes on: elsewhere, or without this problem
+            self._note_failure(problem_id, error)
+            return
+        if not taken:
+            self._step_back.left()
+            return
+        (advanced,) = taken
+        if self._step_back.taken(problem_id):
+            logger.warning("decisions can be taken here again")
+            self._describe(None)
+        self._messenger.post(advanced.due)
+        if advanced.frees_a_place:
+            self.admit()
+        self._warm_up(advanced.context)
+
+    def try_again(self) -> None:
+        """Takes decisions that failed or were passed on, and are this coordinator's to try by now."""
+        if self._step_back.is_waiting():
+            return
+        most = 1 if self._step_back.is_back else _MOST_TRIED_TOGETHER
+        for problem_id in read(
+            self._database, lambda connection: undecided.decisions_to_try(connection, self._worker_id, most)
+        ):
+            self.advance(problem_id)
+
+    def _pass_on(self, problem_id: int) -> None:
+        commit(
+            self._database,
+            FaultPoint.PASS_ON,
+            lambda connection: undecided.pass_on(connection, self._worker_id, problem_id),
+        )
+
+    def _note_failure(self, problem_id: int, error: Exception) -> None:
+        failure = self._step_back.failed(problem_id)
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:_MOST_CHARACTERS]
+        if failure.counts:
+            logger.error("the decision of problem %s failed and is tried again: %s", problem_id, reason, exc_info=error)
+        else:
+            logger.info("the decision of problem %s failed, as all do here: %s", problem_id, reason)
+        is_given_up = commit(
+            self._database,
+            FaultPoint.FAIL_DECISION,
+            lambda connection: undecided.note_failure(
+                connection,
+                self._worker_id,
+                problem_id,
+                reason.replace("\0", ""),
+                counts=failure.counts,
+                pause_seconds=self._pause_seconds,
+            ),
+        )
+        pause = failure.pause
+        if pause is not None:
+            if failure.begins:
+                logger.critical("decisions fail here whatever the problem is, others take them meanwhile: %s", reason)
+            self._describe(f"takes no decisions, as they fail here for every problem ({reason}); it tries one again")
+            commit(
+                self._database,
+                FaultPoint.STEP_BACK,
+                lambda connection: undecided.step_back(connection, self._worker_id, pause, failure.innocent),
+            )
+        if is_given_up:
+            logger.error("problem %s has failed: its decision failed %d times", problem_id, undecided.MOST_ATTEMPTS)
+            self.admit()
+
+    def _warm_up(self, context: RunContext) -> None:
+        """Has the processes that check answers start meanwhile. Where they cannot, that is no failure of a decision."""
+        if context.config.verify.method in ("judge", "none"):
+            return
+        try:
+            self._checker.warm_up()
+        except Exception:  # whoever checks an answer says so
+            logger.debug("the processes that check answers could not be started ahead", exc_info=True)
+
+    def admit(self) -> None:
+        """Lets queued problems begin where there is room."""
+        self._messenger.post(commit(self._database, FaultPoint.ADMIT, admit))
+
+    def _advance(self, connection: sa.Connection, problem_id: int) -> list[_Advanced]:
+        """What was decided, if anything was due here."""
+        problem = decisions.lock_problem(connection, problem_id)
+        if (
+            problem is None
+            or problem.state != ProblemState.SEARCHING
+            or problem.run_state != RunState.ACTIVE
+            or problem.outstanding > 0
+            or (problem.is_tried_again and not undecided.is_turn_of(connection, self._worker_id, problem_id))
+        ):
+            return []
+        context = self._contexts.of_run(problem.run_id, connection)
+        advanced = self._decide(connection, context, problem)
+        if problem.is_tried_again:
+            undecided.forget_failures(connection, problem_id)
+        return [advanced]
+
+    def _decide(self, connection: sa.Connection, context: RunContext, problem: decisions.ProblemSnapshot) -> _Advanced:
+        decision = decide(connection, context, problem)
+        match decision:
+            case Expand():
+                decisions.write_expand(connection, problem, decision, context.teacher_ids)
+                return _Advanced(context, _proposals(context, problem.id, decision.step, decision.expansions))
+            case Retry():
+                decisions.write_retry(connection, problem, decision, context.teacher_ids)
+                return _Advanced(context, _proposals(context, problem.id, problem.step, decision.expansions))
+            case Finish():
+                written_already = not decisions.write_finish(
+                    connection, problem, decision, answer_seeds=answer_seeds(context, problem.key, decision)
+                )
+                if written_already:
+                    return _Advanced(context, [Due(Kind.VERIFY, problem.id, problem.step)])
+                return _Advanced(context, _answers(context, problem, decision))
+            case Fail():
+                decisions.write_fail(connection, problem, decision)
+                return _Advanced(context, [], frees_a_place=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Advanced:
+    """A decision that was taken: the messages that it owes, and whether another problem may begin."""
+
+    context: RunContext
+    due: list[Due]
+    frees_a_place: bool = False
+
+
+def _proposals(context: RunContext, problem_id: int, step: int, expansions: Sequence[Expansion]) -> list[Due]:
+    """One message a model: its worker proposes for all of its teachers."""
+    ordinals = sorted({expansion.teacher for expansion in expansions})
+    models = dict.fromkeys(context.teachers[ordinal].model_fingerprint for ordinal in ordinals)
+    return [Due(Kind.PROPOSE, problem_id, step, model) for model in models]
+
+
+def _answers(context: RunContext, problem: decisions.ProblemSnapshot, decision: Finish) -> list[Due]:
+    """One message a model: its worker writes all the answers of the problem that are its own."""
+    models = dict.fromkeys(context.teachers[one.teacher].model_fingerprint for one in decision.answered)
+    return [Due(Kind.ANSWER, problem.id, problem.step, model) for model in models]

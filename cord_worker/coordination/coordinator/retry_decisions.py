@@ -1,0 +1,47 @@
+"""A coordinator looks for decisions that failed and are its own to try again.
+
+It asks the tables, as a message would reach any coordinator: also the one that failed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from types import TracebackType
+from typing import Self
+
+from cord_worker.coordination.coordinator.coordinator import Coordinator
+from cord_worker.coordination.process.stuck_threads import working
+from cord_worker.errors import StoreError
+
+logger = logging.getLogger(__name__)
+
+
+class TryingAgain:
+    """A thread that has the coordinator look every `seconds`."""
+
+    def __init__(self, coordinator: Coordinator, seconds: float) -> None:
+        self._coordinator = coordinator
+        self._seconds = seconds
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="trying-again", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join(timeout=5.0)
+
+    def _work(self) -> None:
+        while not self._ended.wait(self._seconds):
+            try:
+                with working("the look for decisions to try again"):
+                    self._coordinator.try_again()
+            except StoreError as error:
+                logger.warning("no decision is tried again now: %s", error)
+            except Exception:  # decisions that failed wait for this thread: go on, whatever it was
+                logger.exception("no decision is tried again now")

@@ -1,0 +1,158 @@
+"""The sweeper: sends again what is owed and nobody took up. Recovery comes from the database, never from the broker.
+
+Every coordinator runs one; an advisory lock makes one of them the leader. The lock is a transaction's, so that it
+works through a pooler, and lasts until the leader's next round is due. If the leader dies, its connection goes and
+another one takes over at its next round; if it hangs, PostgreSQL ends its idle transaction, with the same effect. All
+of them listen to the heartbeats, so that a new leader knows who is silent.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from cord_worker.config import Settings
+from cord_worker.coordination.coordinator.liveness import Silence
+from cord_worker.coordination.fault_points import FaultPoint, commit, held_open, read
+from cord_worker.coordination.log_once import Said
+from cord_worker.coordination.messaging.messenger import COORDINATOR_QUEUE, Messenger
+from cord_worker.coordination.messaging.routing import Shards
+from cord_worker.coordination.process.stuck_threads import working
+from cord_worker.errors import BrokerError, StoreError
+from cord_worker.local.limits import tell
+from cord_worker.store.database import Database
+from cord_worker.store.search import decisions
+from cord_worker.store.work import sweep, workers
+from cord_worker.store.work.check_answer import give_up_checks
+
+logger = logging.getLogger(__name__)
+
+_LEAD_SECONDS = 10.0
+"""A leader that asks PostgreSQL nothing for so long hangs; another one takes over."""
+
+
+class Sweeper:
+    """A thread that makes one round every `sweep_seconds` while it leads."""
+
+    def __init__(self, database: Database, messenger: Messenger, shards: Shards, settings: Settings) -> None:
+        self._database = database
+        self._messenger = messenger
+        self._shards = shards
+        self._settings = settings
+        self._ended = threading.Event()
+        self._silence = Silence(settings.worker_timeout_seconds)
+        self._queues: dict[str, set[str]] = {}
+        self._said = Said(logger)
+        self._thread = threading.Thread(target=self._work, name="sweeper", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join(timeout=5.0)
+
+    def _work(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self._round()
+                continue
+            except (StoreError, DBAPIError) as error:
+                logger.warning("sweeper interrupted: %s", str(error).partition("\n")[0])
+            except Exception as error:  # noqa: BLE001 - everything recovers by the sweeper: it goes on
+                tell(logger, error, "sweeper interrupted")
+            self._silence.forget()  # after an outage, heartbeats and this sweeper come back in any order
+            self._ended.wait(self._settings.sweep_seconds)
+
+    def _round(self) -> None:
+        """Leads until the next round is due, unless another one does."""
+        with held_open(self._database) as connection:
+            with working("the sweeper"):
+                leads = sweep.try_lead(connection, max(_LEAD_SECONDS, 3 * self._settings.sweep_seconds))
+                self._silence.look(read(self._database, workers.heartbeats))
+                if leads:
+                    self.sweep()
+            if leads:
+                self._ended.wait(self._settings.sweep_seconds)
+                return
+        self._ended.wait(self._settings.sweep_seconds)
+
+    def sweep(self) -> None:
+        """One round: expire silent workers, park exhausted work, resend what is owed, admit what has room."""
+        self._expire()
+        for taken in commit(self._database, FaultPoint.RECLAIM, _reclaim):
+            logger.info("%d leases of workers that are gone were taken back", taken)
+        commit(self._database, FaultPoint.PARK, _park)
+        age = self._settings.resend_seconds
+        try:
+            emptied = self._messenger.was_emptied()
+            if emptied:
+                logger.warning("the broker holds nothing of what was sent; everything owed is sent again")
+            models = self._starved(all_models=emptied)
+            self._discard_left(models)
+            coordinators = emptied or not self._messenger.lengths([COORDINATOR_QUEUE])[COORDINATOR_QUEUE]
+        except BrokerError as error:
+            self._said.say("broker", f"nothing is sent again: {error}")
+            return
+        self._said.over("broker", "what is owed is sent again")
+        if emptied:
+            age = 0.0
+
+        def due(connection: sa.Connection) -> list[sweep.Due]:
+            owed = sweep.due_coordination(connection, age) if coordinators else []
+            owed += sweep.due_model_work(connection, models, age) if models else []
+            return owed + sweep.admit(connection)
+
+        self._messenger.send(commit(self._database, FaultPoint.SWEEP, due))
+
+    def _expire(self) -> None:
+        """Declares silent workers lost."""
+        lost = self._silence.lost()
+        if not lost:
+            return
+        for worker_id in commit(self._database, FaultPoint.EXPIRE, lambda connection: workers.expire(connection, lost)):
+            logger.warning("worker %s is lost; its work goes to others", worker_id)
+
+    def _discard_left(self, models: Iterable[str]) -> None:
+        """Empties the queues of replicas that are gone: their work was sent to others, nobody would ever read them."""
+        for model in models:
+            listened = set(self._shards.queues_of(model))
+            for queue in self._queues.get(model, set()) - listened:
+                self._messenger.discard(queue)
+            self._queues[model] = listened
+
+    def _starved(self, *, all_models: bool) -> list[str]:
+        """Models whose queue holds fewer messages than their unclaimed work amounts to."""
+        waiting = read(self._database, sweep.waiting)
+        if all_models or not waiting:
+            return list(waiting)
+        queues = {model: self._shards.queues_of(model) for model in waiting}
+        lengths = self._messenger.lengths(queue for listed in queues.values() for queue in listed)
+        return [
+            model for model, messages in waiting.items() if sum(lengths[queue] for queue in queues[model]) < messages
+        ]
+
+
+def _reclaim(connection: sa.Connection) -> list[int]:
+    taken = workers.reclaim(connection)
+    return [taken] if taken else []
+
+
+def _park(connection: sa.Connection) -> list[sweep.Parked | int]:
+    exhausted = sweep.exhausted(connection)
+    for parked in exhausted:
+        logger.error("problem %s failed: %s", parked.problem_id, parked.reason)
+        decisions.fail_problem(connection, parked.problem_id, parked.reason)
+    undecided = give_up_checks(connection)
+    for problem_id in undecided:
+        logger.error("problem %s: its answer stays undecided, its check was begun too often", problem_id)
+    return [*exhausted, *undecided]

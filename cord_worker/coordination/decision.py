@@ -1,0 +1,45 @@
+"""The decision that a problem's rows lead to: the coordinator takes it, `cordctl replay` takes it again."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from cord_worker.coordination.run_context import RunContext
+from cord_worker.search.decision import Decision, Finish
+from cord_worker.search.pipelines import PIPELINES
+from cord_worker.search.seeds import answer_seed
+from cord_worker.search.types import SeedScope
+from cord_worker.store.search import decisions
+
+
+def decide(connection: sa.Connection, context: RunContext, problem: decisions.ProblemSnapshot) -> Decision:
+    """What follows from the candidates of the snapshot's step and round, whose rows must be final.
+
+    Raises SearchError where they contradict each other.
+    """
+    scope = SeedScope(run_seed=context.config.run.seed, problem_key=problem.key)
+    pipeline = PIPELINES[context.search.pipeline]
+    if problem.step == 0:
+        return pipeline.initial(context.search, scope, context.teacher_names)
+    candidates = decisions.read_candidates(connection, problem.id, problem.step, problem.round)
+    if pipeline.READS_EARLIER:
+        candidates = [*decisions.read_earlier(connection, problem.id, problem.step), *candidates]
+    budgeted = context.search.total_tokens is not None
+    return pipeline.decide(
+        context.search,
+        scope,
+        context.teacher_names,
+        step=problem.step,
+        round=problem.round,
+        beam=decisions.read_beam(connection, problem.id, problem.step - 1),
+        candidates=candidates,
+        spent=decisions.read_spent(connection, problem.id, problem.step, problem.round) if budgeted else 0,
+    )
+
+
+def answer_seeds(context: RunContext, problem_key: str, decision: Finish) -> list[int]:
+    """Sampling seeds of the final answers that the decision asks for, in the order of `decision.answered`."""
+    return [
+        answer_seed(context.config.run.seed, problem_key, one.lineage, context.teachers[one.teacher].name)
+        for one in decision.answered
+    ]

@@ -1,0 +1,176 @@
+"""Sending messages: which task on which queue, and what happens when the broker is away."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from kombu.exceptions import ChannelError, OperationalError
+
+from cord_worker import metrics
+from cord_worker.coordination.celery.broker_check import brief_of
+from cord_worker.coordination.celery.incoming_messages import SENT_AT
+from cord_worker.coordination.fault_points import FaultPoint, sending
+from cord_worker.coordination.log_once import Said
+from cord_worker.coordination.messaging.routing import Shards
+from cord_worker.coordination.process.stuck_threads import working
+from cord_worker.errors import BrokerError
+from cord_worker.local.limits import tell
+from cord_worker.service_urls import is_amqp
+from cord_worker.store.work.sweep import Due, Kind
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+logger = logging.getLogger(__name__)
+
+COORDINATOR_QUEUE = "coordinator"
+_SENTINEL = "cord.sentinel"
+_MOST_TOGETHER = 256
+_PROMPTLY = {"confirm_timeout": 3.0, "retry_policy": {"max_retries": 1}}
+"""RabbitMQ confirms a message sooner, unless it is out of memory or disk: then the sweeper sends it, later."""
+
+
+PRIORITIES = {Kind.SCORE: 0, Kind.JUDGE: 0, Kind.ANSWER: 3, Kind.VERDICT: 3, Kind.PROPOSE: 6}
+"""Urgency within one queue, 0 first: a score or a judgment may complete a step; an answer, and the verdict on one,
+frees a place for another problem."""
+
+
+def queue_name(app: Celery, queue: str) -> str:
+    """What `queue` is called at the broker: RabbitMQ knows no prefix of all keys, so each queue has it."""
+    return f"{app.conf.get('cord_queue_prefix', '')}{queue}"
+
+
+class Messenger:
+    """Sends what is owed. A message that cannot be sent is left to the sweeper: the tables remember it."""
+
+    def __init__(self, app: Celery, shards: Shards) -> None:
+        self._app = app
+        self._shards = shards
+        self._is_amqp = is_amqp(str(app.conf.broker_url))
+        connection = app.connection_for_write()
+        self._lost = (OperationalError, *connection.connection_errors, *connection.channel_errors)
+        self._said = Said(logger)
+        self._kept_back = 0
+        self._posted: queue.SimpleQueue[Due] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._send_posted, name="messenger", daemon=True)
+        self._thread.start()
+
+    def post(self, messages: Iterable[Due]) -> None:
+        """Sends `messages` soon, from a thread of its own: a slow or absent broker never holds up a commit."""
+        for due in messages:
+            self._posted.put(due)
+
+    def _send_posted(self) -> None:
+        while True:
+            owed = [self._posted.get()]
+            while len(owed) < _MOST_TOGETHER and not self._posted.empty():
+                owed.append(self._posted.get())
+            try:
+                with working("the messenger"):
+                    self.send(owed)
+            except Exception as error:  # noqa: BLE001 - the thread goes on; the sweeper sends what is owed
+                tell(logger, error, f"{len(owed)} messages are left to the sweeper")
+
+    def send(self, messages: Iterable[Due], *, queue: str | None = None) -> None:
+        """Publishes `messages` over one connection, each to the replica that its problem prefers, or all to `queue`.
+
+        Never raises because the broker is away.
+        """
+        owed = list(messages)
+        if not owed:
+            return
+        try:
+            with self._app.producer_pool.acquire(block=True) as producer:
+                try:
+                    for due in owed:
+                        self._publish(producer, due, queue)
+                except self._lost:
+                    # The connection may lead to a server that is none any more.
+                    with suppress(Exception):
+                        producer.connection.collect()
+                    raise
+        except self._lost as error:
+            self._kept_back += len(owed)
+            self._said.say("broker", f"messages are left to the sweeper, the broker takes none: {brief_of(error)}")
+        else:
+            if self._kept_back:
+                self._said.over(
+                    "broker", f"the broker takes messages again; {self._kept_back} were left to the sweeper"
+                )
+                self._kept_back = 0
+
+    def _publish(self, producer: Any, due: Due, queue: str | None) -> None:
+        with sending(FaultPoint.of_send(due.kind)), metrics.timed(due.kind, "publish"):
+            self._app.send_task(
+                f"cord.{due.kind}",
+                kwargs={"problem_id": due.problem_id, "step": due.step},
+                queue=queue_name(self._app, queue or self._queue(due)),
+                priority=self._priority(due.kind),
+                headers={SENT_AT: time.time()},
+                producer=producer,
+                **(_PROMPTLY if self._is_amqp else {}),
+            )
+
+    def _queue(self, due: Due) -> str:
+        return COORDINATOR_QUEUE if due.model is None else self._shards.queue_of(due.model, due.problem_id)
+
+    def _priority(self, kind: Kind) -> int:
+        urgency = PRIORITIES.get(kind, 0)
+        return 9 - urgency if self._is_amqp else urgency
+
+    def lengths(self, queues: Iterable[str]) -> Mapping[str, int]:
+        """Messages waiting in each queue (those that a worker has fetched are not counted).
+
+        On Redis the queue is not asked for passively: kombu 5.6 looks for it without the key prefix and finds none.
+        Raises BrokerError where the broker is away.
+        """
+        try:
+            with self._app.connection_for_read() as connection:
+                return {queue: self._length(connection, queue) for queue in queues}
+        except self._lost as error:
+            raise BrokerError(f"the broker cannot be used: {brief_of(error)}") from error
+
+    def _length(self, connection: Any, queue: str) -> int:
+        # RabbitMQ closes a channel on which a queue was asked for that does not exist.
+        with connection.channel() as channel:
+            try:
+                declared = channel.queue_declare(queue_name(self._app, queue), passive=self._is_amqp)
+                return int(declared.message_count)
+            except ChannelError:
+                return 0
+
+    def was_emptied(self) -> bool:
+        """Whether the broker lost everything since the last call: its sentinel key is missing. Sets it anew.
+
+        Brokers without keys (RabbitMQ) keep their messages on disk and are never called emptied.
+        Raises BrokerError where the broker is away.
+        """
+        try:
+            with self._app.connection_for_write() as connection, connection.channel() as channel:
+                client = getattr(channel, "client", None)
+                if client is None or client.exists(_SENTINEL):
+                    return False
+                with sending(FaultPoint.MARK_BROKER):
+                    return bool(client.set(_SENTINEL, "1", nx=True))
+        except self._lost as error:
+            raise BrokerError(f"the broker cannot be used: {brief_of(error)}") from error
+
+    def discard(self, queue: str) -> None:
+        """Empties a queue that nobody listens to any more. Raises BrokerError where the broker is away."""
+        try:
+            with (
+                self._app.connection_for_write() as connection,
+                connection.channel() as channel,
+                sending(FaultPoint.DISCARD_QUEUE),
+            ):
+                channel.queue_purge(queue_name(self._app, queue))
+        except ChannelError:
+            return
+        except self._lost as error:
+            raise BrokerError(f"the broker cannot be used: {brief_of(error)}") from error

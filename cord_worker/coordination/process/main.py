@@ -1,0 +1,427 @@
+"""The two kinds of process: one that hosts a model, and a coordinator. Plain Celery workers underneath."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from celery import signals
+from celery.exceptions import SecurityWarning
+from celery.worker import state as worker_state
+
+from cord_worker import metrics
+from cord_worker.config import ModelConfig, Settings
+from cord_worker.coordination.celery.app import create_app
+from cord_worker.coordination.celery.broker_check import check_broker
+from cord_worker.coordination.celery.tasks import PROCESS
+from cord_worker.coordination.celery.wakeup import ask_consumer
+from cord_worker.coordination.coordinator.check_answers import AnswerChecks
+from cord_worker.coordination.coordinator.coordinator import Coordinator
+from cord_worker.coordination.coordinator.retry_decisions import TryingAgain
+from cord_worker.coordination.coordinator.sweeper import Sweeper
+from cord_worker.coordination.fault_points import FaultPoint, arm, commit, read
+from cord_worker.coordination.messaging.messenger import COORDINATOR_QUEUE, Messenger, queue_name
+from cord_worker.coordination.messaging.routing import Shards, model_queue
+from cord_worker.coordination.model_worker.group_commit import COMMITS
+from cord_worker.coordination.model_worker.work_stealing import Helper
+from cord_worker.coordination.model_worker.worker import ModelWorker
+from cord_worker.coordination.process.registration import Presence
+from cord_worker.coordination.process.shutdown import Ending, end_at_once
+from cord_worker.coordination.process.stuck_threads import ThreadWatch, Work
+from cord_worker.endpoints import broker_url, database_url
+from cord_worker.engines import Engine, load_engine
+from cord_worker.engines.protocol import Describe
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.errors import BrokerError, BrokerRefused, ConfigError, CordError, EngineError, EngineLoadError
+from cord_worker.local.limits import explained
+from cord_worker.prompting.think_tags import ThinkTags
+from cord_worker.store.database import Database
+from cord_worker.store.runs.enqueue import ensure_model
+from cord_worker.store.schema.tables import WorkerRole
+from cord_worker.store.schema.version import check_schema
+from cord_worker.store.work import workers
+from cord_worker.verify import AnswerChecker
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+logger = logging.getLogger(__name__)
+
+_ENGINE_DIED = 1
+_STUCK = 70
+"""Exit code of a coordinator one of whose threads stands still (EX_SOFTWARE)."""
+_PAUSES_IN_RESEND = 20
+"""A failed decision is tried again after this part of `resend_seconds`: a second, of 20."""
+_LONGEST_LOOK_SECONDS = 1.0
+_ENGINE_LOOP, _CONSUMER = "the engine's event loop", "the consumer"
+_LONGEST_PAUSE_SECONDS = 10.0
+"""Whoever hangs within a transaction loses it, and the locks that others wait for, after this time."""
+_INTERRUPT_SECONDS = 1.0
+_CHATTY = (
+    "celery.app.trace",
+    "celery.worker.strategy",
+    "celery.worker.consumer.connection",
+    "celery.worker.consumer.tasks",
+    "alembic",
+    "httpx",
+    "httpx2",
+)
+_LATER = 1.5
+"""Times the timeout after which a model worker declares others lost: coordinators come first."""
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concurrency: int | None = None) -> int:
+    """Hosts `model` and serves its queue until SIGTERM; returns the exit code.
+
+    The engine is loaded before the process consumes. Raises EngineLoadError where the model cannot be loaded or
+    its files are not those that other workers serve, SchemaMismatch where the database is not this code's.
+    """
+    _begin(settings)
+    app = create_app(_broker(settings), settings)
+    with ExitStack() as stack:
+        database = _database(settings, f"cord worker {name}", pool_size=3)
+        stack.callback(database.close)
+        check_schema(database)
+        loop = stack.enter_context(_loop_in_thread())
+        fingerprint = model.fingerprint()
+        model_id = commit(
+            database,
+            FaultPoint.ENTER_MODEL,
+            lambda connection: ensure_model(connection, fingerprint, model.path, model.identity()),
+        )
+        # Present before the model is loaded, which may take long: `status` says so. Work comes once it is ready.
+        presence = stack.enter_context(
+            Presence(
+                database,
+                WorkerRole.MODEL,
+                heartbeat_seconds=settings.heartbeat_seconds,
+                model_id=model_id,
+                metrics_port=_metrics(settings),
+                condition="loads its model",
+                expires_seconds=_LATER * settings.worker_timeout_seconds,
+            )
+        )
+        loading = asyncio.run_coroutine_threadsafe(_load(engine_settings(model), presence.describe), loop)
+        engine = _loaded(loading, model, settings.load_timeout_seconds)
+        stack.callback(lambda: asyncio.run_coroutine_threadsafe(engine.close(), loop).result(timeout=30))
+        commit(
+            database,
+            FaultPoint.CHECK_WEIGHTS,
+            lambda connection: workers.check_weights(connection, model_id, engine.weights_digest),
+        )
+        other = read(
+            database,
+            lambda connection: workers.runs_with_other_scoring_mode(connection, model_id, engine.scoring_mode),
+        )
+        if other and engine.scoring_mode is None:
+            raise EngineLoadError(
+                f"model {name} is the prover of run {other[0][0]!r}, but its server gives no log-probabilities of a "
+                'prompt. Serve it with vLLM (`vllm serve`), or host it here with engine = "vllm" or "transformers"; '
+                f"or end that run: cordctl cancel {other[0][0]}"
+            )
+        if other:
+            raise EngineLoadError(
+                f"model {name}: this worker scores in mode {engine.scoring_mode!r}, but run {other[0][0]!r} was begun "
+                f"in mode {other[0][1]!r} and scores of one run must be comparable. Start the worker with the same "
+                "engine, dtype and version, or finish that run first, or end it: "
+                f"cordctl cancel {other[0][0]}"
+            )
+        messenger = Messenger(app, Shards(database))
+        worker = ModelWorker(
+            database,
+            messenger,
+            engine,
+            loop,
+            presence.worker_id,
+            fingerprint,
+            width=model.batch_size,
+            describe=presence.describe,
+        )
+        stack.callback(worker.close)
+        stack.push(presence)  # leases are handed back before the engine ends
+        presence.on_beat(worker.reconcile)
+        queue = model_queue(fingerprint, presence.shard or 0)
+        helper = stack.enter_context(
+            Helper(
+                database,
+                messenger,
+                model=fingerprint,
+                queue=queue,
+                help_seconds=settings.help_seconds,
+                room=lambda: model.batch_size - worker.leased() if worker.takes_more else 0,
+            )
+        )
+        PROCESS.model_worker = worker
+
+        def hand_over(work: Work) -> None:
+            # A model takes minutes to load: the process stays, and others do what it holds.
+            if work.what in (COMMITS, _ENGINE_LOOP):
+                worker.hand_over()
+
+        stack.enter_context(
+            ThreadWatch(
+                settings.stuck_seconds,
+                describe=presence.describe,
+                on_stuck=hand_over,
+                loops={_ENGINE_LOOP: loop.call_soon_threadsafe, _CONSUMER: ask_consumer},
+            )
+        )
+
+        def leave() -> None:
+            worker.refuse()
+            helper.stop()
+            presence.drain()
+
+        return _consume(
+            app,
+            settings,
+            name=name,
+            queue=queue,
+            concurrency=concurrency or max(2, model.batch_size),
+            presence=presence,
+            leave=leave,
+            abort=worker.abort,
+        )
+
+
+def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
+    """Decides, admits, verifies and sweeps until SIGTERM; returns the exit code.
+
+    Raises SchemaMismatch where the database is not this code's.
+    """
+    _begin(settings)
+    app = create_app(_broker(settings), settings)
+    with ExitStack() as stack:
+        database = _database(settings, "cord coordinator", pool_size=concurrency + 2)
+        stack.callback(database.close)
+        check_schema(database)
+        shards = Shards(database)
+        messenger = Messenger(app, shards)
+        checker = stack.enter_context(AnswerChecker())
+        presence = stack.enter_context(
+            Presence(
+                database,
+                WorkerRole.COORDINATOR,
+                heartbeat_seconds=settings.heartbeat_seconds,
+                metrics_port=_metrics(settings),
+            )
+        )
+        coordinator = PROCESS.coordinator = Coordinator(
+            database,
+            messenger,
+            checker,
+            presence.worker_id,
+            pause_seconds=settings.resend_seconds / _PAUSES_IN_RESEND,
+            describe=partial(presence.describe, topic="decisions"),
+        )
+        checks = PROCESS.checks = AnswerChecks(
+            database,
+            messenger,
+            checker,
+            presence.worker_id,
+            describe=partial(presence.describe, topic="checks"),
+            admit=coordinator.admit,
+        )
+        stack.callback(checks.close)
+        presence.on_beat(checks.reconcile)
+        stack.enter_context(Sweeper(database, messenger, shards, settings))
+        stack.enter_context(TryingAgain(coordinator, min(settings.sweep_seconds, _LONGEST_LOOK_SECONDS)))
+
+        def end_stuck(work: Work) -> None:
+            logger.critical("this coordinator ends, to be started again: %s stands still", work.what)
+            end_at_once(presence.sign_off, _STUCK)
+
+        stack.enter_context(
+            ThreadWatch(
+                settings.stuck_seconds,
+                describe=presence.describe,
+                on_stuck=end_stuck,
+                loops={_CONSUMER: ask_consumer},
+            )
+        )
+        return _consume(
+            app,
+            settings,
+            name="coordinator",
+            queue=COORDINATOR_QUEUE,
+            concurrency=concurrency,
+            presence=presence,
+            leave=checks.refuse,
+            abort=checks.abort,
+        )
+
+
+def _consume(
+    app: Celery,
+    settings: Settings,
+    *,
+    name: str,
+    queue: str,
+    concurrency: int,
+    presence: Presence,
+    leave: Callable[[], None],
+    abort: Callable[[], None],
+) -> int:
+    worker = app.Worker(
+        hostname=f"{name}-{os.getpid()}@{socket.gethostname()}",
+        pool="threads",
+        concurrency=concurrency,
+        queues=[queue_name(app, queue)],
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
+    )
+    ending = Ending(settings.grace_seconds, leave=leave, abort=abort, sign_off=presence.sign_off)
+
+    def shut_down(**_: object) -> None:
+        PROCESS.draining = True
+        ending.begin()
+
+    def engine_died(error: EngineError) -> None:
+        # A terminal's Ctrl-C ends the engine's processes, too, maybe before this one: then it is no failure.
+        if not ending.begun.wait(_INTERRUPT_SECONDS) and ending.error is None:
+            ending.error = error
+            logger.critical("the engine died, this worker ends and its work goes to others: %s", error)
+            PROCESS.draining = True
+            worker_state.should_stop = _ENGINE_DIED
+
+    def begin(**_: object) -> None:
+        presence.ready()
+        presence.obey(drain=ending.drain, fail=ending.fail)
+        if settings.ready_file is not None:
+            settings.ready_file.touch()
+
+    PROCESS.engine_died = engine_died
+    PROCESS.describe_broker = presence.describe_broker
+    signals.worker_ready.connect(begin, weak=False)
+    signals.worker_shutting_down.connect(shut_down, weak=False)
+    worker.start()
+    if ending.error is not None:
+        raise ending.error
+    # Celery calls a Ctrl-C a failure.
+    return 0 if ending.begun.is_set() else int(worker.exitcode or 0)
+
+
+async def _load(settings: EngineSettings, describe: Describe) -> Engine:
+    """Loads the engine on the loop it is to live on. Raises EngineLoadError, whatever the libraries raise."""
+    try:
+        return load_engine(settings, describe)
+    except CordError:
+        raise
+    except Exception as error:
+        logger.debug("the model could not be hosted", exc_info=True)
+        raise EngineLoadError(
+            f"model {settings.path!r} could not be hosted: {type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        ) from error
+
+
+def _loaded(loading: Future[Engine], model: ModelConfig, seconds: float) -> Engine:
+    """The engine, once it is loaded. Raises EngineLoadError, also where that takes longer than `seconds`; a server is
+    waited for without an end."""
+    try:
+        return loading.result(None if model.engine == "openai" else seconds)
+    except TimeoutError as error:
+        if loading.done():  # the engine's own
+            raise
+        raise EngineLoadError(
+            f"model {model.path!r} was not loaded within {seconds:g} s; look at the disk or the network that its files "
+            "come from, or raise CORD_LOAD_TIMEOUT_SECONDS"
+        ) from error
+
+
+@contextmanager
+def _loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    is_over = threading.Event()
+
+    def run() -> None:
+        while not is_over.is_set():
+            try:
+                loop.run_forever()
+            except Exception as error:  # noqa: BLE001 - memory or file handles end for a moment, and the engine lives on
+                logger.error("the engine's loop was interrupted and goes on: %s", explained(error) or repr(error))
+
+    thread = threading.Thread(target=run, name="engine-loop", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        is_over.set()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=10)
+
+
+def engine_settings(model: ModelConfig) -> EngineSettings:
+    """What an engine needs to know of a model of cord.toml."""
+    return EngineSettings(
+        path=model.location(),
+        engine=model.engine,
+        revision=model.revision,
+        dtype=model.dtype,
+        gguf_file=model.gguf_file,
+        max_model_len=model.max_model_len,
+        trust_remote_code=model.trust_remote_code,
+        device=model.device,
+        batch_size=model.batch_size,
+        gather_seconds=model.gather_seconds,
+        threads=model.threads,
+        vllm=model.vllm,
+        openai=model.openai,
+        head=model.head,
+        think_tags=None if model.think_open is None else ThinkTags(model.think_open, model.think_close or ""),
+        template_options=model.template_options,
+    )
+
+
+def _database(settings: Settings, name: str, *, pool_size: int) -> Database:
+    return Database(
+        database_url(settings),
+        pool_size=pool_size,
+        application_name=f"{name} {os.getpid()}",
+        idle_transaction_seconds=_LONGEST_PAUSE_SECONDS,
+        by_keys=True,
+    )
+
+
+def _broker(settings: Settings) -> str:
+    """URL of the broker. One that is away is waited for; raises BrokerRefused where waiting cannot help."""
+    url = broker_url(settings)
+    try:
+        check_broker(url, settings.key_prefix)
+    except BrokerRefused:
+        raise
+    except BrokerError as error:
+        logger.warning("%s; it is waited for", error)
+    return url
+
+
+def _metrics(settings: Settings) -> int | None:
+    if settings.metrics_port is None:
+        return None
+    try:
+        return metrics.serve_metrics(settings.metrics_port, settings.metrics_host)
+    except OSError as error:
+        raise ConfigError(
+            f"CORD_METRICS_PORT: port {settings.metrics_port} of {settings.metrics_host} cannot be served: {error}. "
+            "Several processes on one machine need CORD_METRICS_PORT=0, which takes any free one."
+        ) from error
+
+
+def _begin(settings: Settings) -> None:
+    logging.basicConfig(level=settings.log_level, format=_LOG_FORMAT)
+    # Celery warns because it would unpickle messages; this application accepts JSON only.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    for chatty in _CHATTY:
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    arm()

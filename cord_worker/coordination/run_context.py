@@ -1,0 +1,123 @@
+"""What never changes during a run, read once per process: its configuration and its teachers."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from cord_worker.config import RunConfig, TeacherConfig
+from cord_worker.coordination.fault_points import read
+from cord_worker.prompting.trajectory import Segmentation
+from cord_worker.search.types import Criterion, FinishedPolicy, SearchSettings
+from cord_worker.store.database import Database
+from cord_worker.store.runs.runs import TeacherRow, get_run, read_teachers
+from cord_worker.store.schema.tables import TeacherRole
+
+_MOST_RUNS = 16
+"""A worker that serves for months sees any number of runs, but few at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """One run's configuration, with the keys of its rows; `teachers` end with the integrator, if there is one."""
+
+    run_id: int
+    config: RunConfig
+    search: SearchSettings
+    segmentation: Segmentation
+    prover_model: str | None
+    teachers: tuple[TeacherRow, ...]
+
+    @property
+    def date(self) -> datetime.date:
+        """What chat templates take for today."""
+        return self.config.prompt_date
+
+    @property
+    def teacher_names(self) -> tuple[str, ...]:
+        """Names of the teachers in the configuration's order, without the integrator's."""
+        return tuple(teacher.name for teacher in self.teachers if teacher.role == TeacherRole.TEACHER)
+
+    @property
+    def teacher_ids(self) -> tuple[int, ...]:
+        """Keys in the configuration's order, the integrator's last."""
+        return tuple(teacher.id for teacher in self.teachers)
+
+    def teacher(self, teacher_id: int) -> tuple[TeacherRow, TeacherConfig]:
+        """The teacher with this key: its row and its configuration."""
+        for row, config in zip(self.teachers, self.config.writers, strict=True):
+            if row.id == teacher_id:
+                return row, config
+        raise LookupError(f"run {self.run_id} has no teacher with the key {teacher_id}")
+
+
+class RunContexts:
+    """Reads each run once, and forgets those used longest ago; safe for use from several threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._by_run: OrderedDict[int, RunContext] = OrderedDict()
+
+    def of_run(self, run_id: int, within: sa.Connection | None = None) -> RunContext:
+        """The run with this key; read on the connection `within`, where the caller holds one."""
+        with self._lock:
+            context = self._by_run.get(run_id)
+            if context is not None:
+                self._by_run.move_to_end(run_id)
+                return context
+        # Read without the lock: threads that know their run do not wait for it. Two that read the same read the same.
+        if within is not None:
+            context = _read(within, run_id)
+        else:
+            context = read(self._database, lambda connection: _read(connection, run_id))
+        with self._lock:
+            self._by_run[run_id] = context
+            while len(self._by_run) > _MOST_RUNS:
+                self._by_run.popitem(last=False)
+        return context
+
+
+def _read(connection: sa.Connection, run_id: int) -> RunContext:
+    run = get_run(connection, run_id)
+    config = RunConfig.from_stored(run.config)
+    # Without one of its own the run has the date on which it was enqueued.
+    config = config.model_copy(update={"run": config.run.model_copy(update={"date": run.prompt_date})})
+    return RunContext(
+        run_id=run_id,
+        config=config,
+        search=search_settings(config),
+        segmentation=Segmentation.of(config.search.segmentation, config.search.phrases),
+        prover_model=run.prover_model,
+        teachers=tuple(read_teachers(connection, run_id)),
+    )
+
+
+def search_settings(config: RunConfig) -> SearchSettings:
+    """The part of the configuration that decides the search."""
+    search = config.search
+    return SearchSettings(
+        beam_width=search.beam_width,
+        samples_per_teacher=search.samples_per_teacher,
+        max_steps=search.max_steps,
+        thinking_tokens=search.thinking_tokens,
+        step_tokens=search.step_tokens,
+        loop_ngram=search.loop_ngram,
+        loop_repeats=search.loop_repeats,
+        max_rounds=search.max_rounds,
+        pipeline=search.pipeline,
+        trajectories=search.trajectories,
+        exploration=search.exploration,
+        finished=FinishedPolicy(search.finished),
+        length_normalisation=search.length_normalisation,
+        score_resolution=search.score_resolution,
+        diversity_teacher=search.diversity_teacher,
+        diversity_text=search.diversity_text,
+        integration_tokens=0 if config.integration is None else config.integration.max_tokens,
+        total_tokens=search.total_tokens,
+        selection=Criterion(search.selection),
+    )

@@ -1,0 +1,406 @@
+"""Hosting nothing: a model behind any server that speaks OpenAI's HTTP API, as teacher and, where it can, as prover.
+
+A hosted teacher in cord.toml, its key in the environment variable DEEPSEEK_API_KEY:
+
+    [models.r1]
+    engine = "openai"
+    path = "deepseek-ai/DeepSeek-R1"             # the tokenizer: prompts are rendered and tokens counted with it
+    batch_size = 32                              # requests at once
+    [models.r1.openai]
+    base_url = "https://api.example.com/v1"
+    model = "deepseek-r1"                        # the model's name at the server
+    api_key_env = "DEEPSEEK_API_KEY"
+
+A prover on `vllm serve` (with `--enable-prompt-tokens-details` it says how many tokens came from its prefix cache):
+
+    [models.qwq]
+    engine = "openai"
+    path = "Qwen/QwQ-32B"
+    [models.qwq.openai]
+    base_url = "http://gpu-node:8000/v1"
+    model = "Qwen/QwQ-32B"
+
+Prompts go out as the token ids of `encoding.TextCodec` where the server takes them (vLLM, SGLang, llama.cpp), so that
+its prefix cache keeps hitting and text from outside stays text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from cord_worker.engines.heads import LanguageHead
+from cord_worker.engines.openai.client import Document, OpenAiClient
+from cord_worker.engines.openai.prompts import (
+    RepeatedPrefill,
+    chat_fields,
+    chat_messages,
+    turn_messages,
+    without_marker,
+)
+from cord_worker.engines.openai.requests import (
+    Written,
+    ending_fields,
+    is_ended_here,
+    sampling_fields,
+    written,
+    written_in_parts,
+)
+from cord_worker.engines.openai.retrying import pause_after
+from cord_worker.engines.openai.scoring import Rows, prompt_rows
+from cord_worker.engines.openai.server import Server, probe, tags_of_model
+from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Sampling, Turn, to_nobody
+from cord_worker.engines.room_in_context import tokens_allowed
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.engines.tokenizer import ServerTokenizer, load_tokenizer
+from cord_worker.errors import (
+    EngineError,
+    EngineFaultError,
+    EngineLoadError,
+    RequestError,
+    TooLongError,
+    UnavailableError,
+)
+from cord_worker.prompting.scoring import predictive_perplexity
+from cord_worker.prompting.segmentation import TextKind, cut, ends_of
+from cord_worker.prompting.think_tags import USUAL_TAGS
+from cord_worker.prompting.trajectory import ANSWER_OPENING, proposal_pieces, scoring_pieces
+
+logger = logging.getLogger(__name__)
+
+_DIGITS = 9
+_PROBE_RETRIES = 2
+_PROBE_SECONDS = 60.0
+"""For a token, where `timeout_seconds` is meant for thousands."""
+_LONGEST_RETRY_AFTER_SECONDS = 900.0
+"""A server that is waited for at start is looked for as often at least."""
+_LONGEST_FAILING_SECONDS = 900.0
+"""A server that is away or says that it loads is waited for however long; one that only fails is not loading."""
+_CHARACTERS_PER_TOKEN = 4
+"""For the counts of servers that tell none, to a client without a tokenizer: an estimate."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTotals:
+    """What a model came to in this process, in its tokens; `retries` are tries beyond the first."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    retries: int = 0
+
+
+class OpenAiEngine(LanguageHead):
+    """The model that `settings.openai` names; asked what it can do when constructed (EngineLoadError).
+
+    Implements `protocol.Engine`. At most `settings.batch_size` requests are under way at once, fewer while the server
+    takes fewer. A server that is away or loads its model is waited for, at start only where there is a `describe` to
+    tell; later always. One that comes back as another, with another model say, counts as away.
+    """
+
+    def __init__(self, settings: EngineSettings, describe: Describe | None = None) -> None:
+        if settings.openai is None:
+            raise EngineLoadError(f'model {settings.path!r}: engine = "openai" needs a table [models.NAME.openai]')
+        self._settings = settings
+        self._tokenizer = load_tokenizer(settings)
+        self._tags = tags_of_model(settings, self._tokenizer)
+        # on a loop of its own: the engine's loop belongs to another thread, or runs already
+        with ThreadPoolExecutor(1) as thread:
+            probing = _probe_patiently(settings, self._tokenizer, describe)
+            self._server: Server = thread.submit(asyncio.run, probing).result()
+        self._max_model_len = _max_model_len(settings, self._server)
+        self._client = OpenAiClient(
+            settings.openai, slots=settings.batch_size, check=self._check, describe=describe or to_nobody
+        )
+        self._totals = TokenTotals()
+        logger.info("%s: %s", settings.openai.base_url, self._server)
+
+    @property
+    def scoring_mode(self) -> str | None:
+        """Kind of server and how it gives scores, such as `openai-vllm-next_token`; None where it gives none."""
+        path = self._server.score_path
+        return None if path is None else f"openai-{self._server.kind}-{path}"
+
+    @property
+    def weights_digest(self) -> str:
+        """64 hex digits over the model's name at the server and the tokenizer's files: nobody sees the weights."""
+        tokenizer = self._tokenizer.digest if self._tokenizer else ""
+        return hashlib.sha256(f"{self._server.base_model}\0{tokenizer}".encode()).hexdigest()
+
+    @property
+    def max_model_len(self) -> int | None:
+        """Context length in tokens; None where neither the server nor cord.toml says."""
+        return self._max_model_len
+
+    @property
+    def totals(self) -> TokenTotals:
+        """Tokens of all requests so far."""
+        return replace(self._totals, retries=self._client.retries)
+
+    async def available(self) -> None:
+        """See `protocol.Engine.available`."""
+        await self._client.available()
+
+    async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        """See `protocol.Engine.propose`; `max_tokens` is cut to the room that the context leaves, where it is known."""
+        return await self._generate("step", turn, steps, sampling)
+
+    async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
+        """See `protocol.Engine.complete`; `max_tokens` is cut as in `propose`."""
+        return await self._generate("trajectory", turn, steps, sampling)
+
+    async def answer(
+        self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
+    ) -> Generation:
+        """See `protocol.Engine.answer`; ends before a second `</think>`, told by its finish reason."""
+        _require_steps(steps)
+        return await self._generate("answer", turn, steps, sampling, opening)
+
+    async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
+        """See `protocol.Engine.reply`; `max_tokens` is cut as in `propose`."""
+        return await self._generate("reply", turn, (), sampling)
+
+    async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
+        """See `protocol.Engine.score`; EngineLoadError where the server gives no prompt log-probabilities."""
+        started = time.monotonic()
+        _require_steps(steps)
+        tokenizer, path = self._tokenizer, self._server.score_path
+        if tokenizer is None or path is None:
+            raise EngineLoadError(
+                f"model {self._settings.path!r}: this server gives no prompt log-probabilities ({self._server}): it "
+                'cannot be the prover; use vLLM (`vllm serve`), or host the prover here with engine = "vllm" or '
+                '"transformers"'
+            )
+        pieces = tokenizer.codec.candidate(turn, steps)
+        closing = tokenizer.codec.closing(scoring_template, answer)
+        ids = [token for piece in (*pieces, closing.ids) for token in piece]
+        if self._max_model_len is not None and len(ids) + 1 > self._max_model_len:
+            raise TooLongError(
+                f"candidate and closing part take {len(ids)} tokens, but the context holds {self._max_model_len} and "
+                "the server wants to write one; lower search.thinking_tokens or raise the server's context length"
+            )
+        before = len(ids) - len(closing.ids)
+        positions = [before + index for index in closing.answer]
+
+        async def rows() -> Rows:
+            return await prompt_rows(self._client, path, self._server.model, ids, positions)
+
+        result = await self._client.persistently(rows, lambda: _key("score", ids, positions))
+        if len(result.log_probabilities) != len(closing.answer):
+            raise EngineFaultError(
+                f"{len(closing.answer)} answer tokens gave {len(result.log_probabilities)} log-probabilities; "
+                "this is a fault of the engine, report it"
+            )
+        total = math.fsum(result.log_probabilities)
+        total = round(_significant(min(total, 0.0)), _DIGITS) + 0.0  # no negative zero
+        self._count(len(ids), 1, result.cached)
+        return AnswerScore(
+            score=_significant(predictive_perplexity(total, len(closing.answer))),
+            log_prob_sum=total,
+            answer_tokens=len(closing.answer),
+            prompt_tokens=len(ids),
+            thinking_tokens=sum(map(len, pieces[1:])),
+            cached_tokens=result.cached,
+            seconds=time.monotonic() - started,
+        )
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        logger.info("%s: %s", self._server.model, self.totals)
+        await self._client.close()
+
+    async def _generate(
+        self, kind: TextKind, turn: Turn, steps: Sequence[str], sampling: Sampling, opening: str = ANSWER_OPENING
+    ) -> Generation:
+        started = time.monotonic()
+        prompt, prompt_tokens, characters = self._prompt(kind, turn, steps, opening)
+        prefill = self._prefill(kind, prompt)
+        server, ends = self._server, ends_of(turn.segmentation, kind, self._tags)
+        room = self._allowed(kind, sampling, prompt_tokens)
+        body = {
+            "model": server.model,
+            **prompt,
+            **sampling_fields(server.kind, sampling),
+            **ending_fields(server.kind, ends, room),
+        }
+        path = "/chat/completions" if server.api == "chat" else "/completions"
+        streams = prefill is not None or is_ended_here(server.kind, ends)
+        if streams:
+            body.pop("stop", None)  # which may stand in a prefill that is repeated
+        if streams and server.counts_streams:
+            body["stream_options"] = {"include_usage": True}
+
+        async def attempt() -> Written:
+            if not streams:
+                return written(await self._client.post(path, body), server.kind, ends)
+            return await self._client.stream(path, body, lambda parts: written_in_parts(parts, ends, room, prefill))
+
+        result = await self._client.persistently(attempt, lambda: _key(path, body))
+        text = result.text
+        if kind in ("step", "trajectory") and server.api == "chat" and turn.segmentation.has_markers:
+            text = without_marker(text, server.chat_style)
+        if result.ended == "length":
+            text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
+        segment = cut(text, kind, turn.segmentation, ended=result.ended, tags=self._tags)
+        usage = result.usage
+        generation = Generation(
+            text=segment.text,
+            finish_reason=segment.finish_reason,
+            prompt_tokens=_first(prompt_tokens, usage.prompt, characters // _CHARACTERS_PER_TOKEN),
+            completion_tokens=_first(usage.completion, self._tokens(result.text), result.parts),
+            cached_tokens=usage.cached or 0,
+            seconds=time.monotonic() - started,
+        )
+        self._count(generation.prompt_tokens, generation.completion_tokens, generation.cached_tokens)
+        return generation
+
+    def _prompt(
+        self, kind: TextKind, turn: Turn, steps: Sequence[str], answer_opening: str
+    ) -> tuple[Document, int | None, int]:
+        """The request's prompt fields, its tokens where we know them, and its characters."""
+        server, tokenizer = self._server, self._tokenizer
+        if kind == "reply":
+            return self._reply_prompt(turn)
+        pieces_of = scoring_pieces if kind == "answer" else proposal_pieces
+        texts, closing = pieces_of(steps, turn.segmentation), answer_opening if kind == "answer" else ""
+        if server.api == "chat" or tokenizer is None:
+            tags = USUAL_TAGS if server.chat_style == "instruction" else self._tags
+            opening = tags.opening + "".join(texts) + tags.own(closing)
+            messages = chat_messages(turn, opening, server.chat_style)
+            characters = sum(len(message["content"]) for message in messages)
+            return {"messages": messages, **chat_fields(server.chat_style)}, None, characters
+        if server.api == "text":
+            text = tokenizer.prompt_text(turn, texts, closing)
+            return {"prompt": text}, tokenizer.count(text), len(text)
+        codec = tokenizer.codec
+        pieces = codec.answer(turn, steps, answer_opening) if kind == "answer" else codec.proposal(turn, steps)
+        ids = [token for piece in pieces for token in piece]
+        return {"prompt": ids}, len(ids), 0
+
+    def _prefill(self, kind: TextKind, prompt: Document) -> RepeatedPrefill | None:
+        """The assistant's text in the prompt, where the server repeats it."""
+        if kind == "reply" or not self._server.repeats_prefill:
+            return None
+        return RepeatedPrefill.of(prompt["messages"][-1]["content"], self._tags)
+
+    def _reply_prompt(self, turn: Turn) -> tuple[Document, int | None, int]:
+        server, tokenizer = self._server, self._tokenizer
+        if server.api == "chat" or tokenizer is None:
+            messages = turn_messages(turn)
+            return {"messages": messages}, None, sum(len(message["content"]) for message in messages)
+        if server.api == "text":
+            text = tokenizer.prompt_text(turn, (), thinking=False)
+            return {"prompt": text}, tokenizer.count(text), len(text)
+        ids = [token for piece in tokenizer.codec.reply(turn) for token in piece]
+        return {"prompt": ids}, len(ids), 0
+
+    def _allowed(self, kind: TextKind, sampling: Sampling, prompt_tokens: int | None) -> int:
+        codec = None if self._tokenizer is None else self._tokenizer.codec
+        context = None if prompt_tokens is None else self._max_model_len
+        return tokens_allowed(kind, sampling, prompt=prompt_tokens or 0, context=context, codec=codec)
+
+    async def _check(self) -> None:
+        """Raises EngineError where the server is not what it was at start, or does not do what it did then."""
+        found = await _probe(self._settings, self._tokenizer)
+        if found.identity != self._server.identity:
+            raise EngineError(
+                f"the server at {self._server_url} is no longer what it was: it was a {self._server}, with the weights "
+                f"{self._server.base_model!r}, and is a {found}, with {found.base_model!r}; restore it, or start the "
+                "worker again"
+            )
+        self._max_model_len = _max_model_len(self._settings, found)
+
+    @property
+    def _server_url(self) -> str:
+        assert self._settings.openai is not None
+        return self._settings.openai.base_url
+
+    def _tokens(self, text: str) -> int | None:
+        return None if self._tokenizer is None else self._tokenizer.count(text)
+
+    def _count(self, prompt: int, completion: int, cached: int) -> None:
+        totals = self._totals
+        self._totals = TokenTotals(
+            requests=totals.requests + 1,
+            prompt_tokens=totals.prompt_tokens + prompt,
+            completion_tokens=totals.completion_tokens + completion,
+            cached_tokens=totals.cached_tokens + cached,
+        )
+
+
+async def _probe_patiently(
+    settings: EngineSettings, tokenizer: ServerTokenizer | None, describe: Describe | None
+) -> Server:
+    """Waits for a server that is away, where there is somebody to tell. Raises EngineLoadError, also where one is there
+    and fails at everything for too long."""
+    assert settings.openai is not None
+    since, tried = time.monotonic(), 0
+    failing_since: float | None = None
+    while True:
+        try:
+            return await _probe(settings, tokenizer)
+        except UnavailableError as error:
+            if describe is None:
+                raise EngineLoadError(f"model {settings.path!r}: {error}") from None
+            failing_since = (failing_since or time.monotonic()) if error.is_failing else None
+            if failing_since is not None and time.monotonic() - failing_since >= _LONGEST_FAILING_SECONDS:
+                raise EngineLoadError(
+                    f"model {settings.path!r}: the server at {settings.openai.base_url} is there, but failed at the "
+                    f"small texts of the start for {_LONGEST_FAILING_SECONDS:.0f} s, last: {error.brief}; look at its "
+                    "log, set openai.api where only one way of asking fails, and start the worker again"
+                ) from None
+            logger.log(logging.INFO if tried else logging.WARNING, "the server is waited for: %s", error)
+            describe(f"waits for {settings.openai.base_url}: {error.brief}", since=since)
+            await asyncio.sleep(max(pause_after(tried), min(error.retry_after or 0.0, _LONGEST_RETRY_AFTER_SECONDS)))
+            tried += 1
+
+
+async def _probe(settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
+    assert settings.openai is not None
+    given = settings.openai
+    limits = {
+        "max_retries": min(_PROBE_RETRIES, given.max_retries),
+        "timeout_seconds": min(_PROBE_SECONDS, given.timeout_seconds),
+    }
+    options = given.model_copy(update=limits)
+    client = OpenAiClient(options, slots=1)
+    try:
+        return await probe(client, settings, tokenizer)
+    finally:
+        await client.close()
+
+
+def _max_model_len(settings: EngineSettings, server: Server) -> int | None:
+    own, server_len = settings.max_model_len, server.max_model_len
+    if own is not None and server_len is not None and own > server_len:
+        raise EngineLoadError(
+            f"max_model_len = {own} is more than the {server_len} tokens that the server of model "
+            f"{settings.path!r} holds; lower it, or start the server with more"
+        )
+    return own or server_len
+
+
+def _first(*counts: int | None) -> int:
+    return next((count for count in counts if count is not None), 0)
+
+
+def _require_steps(steps: Sequence[str]) -> None:
+    if not steps:
+        raise RequestError("there is no step yet; propose one first")
+
+
+def _key(*request: object) -> str:
+    """Names a request: two that are equal are the same work."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+def _significant(value: float) -> float:
+    return float(f"{value:.{_DIGITS - 1}e}")

@@ -1,0 +1,303 @@
+"""Trying requests again, as long as it is worth it: whether a fault is the request's, or the server's.
+
+| fault | what happens |
+|---|---|
+| the server refuses the request and says why | it fails alone |
+| it refuses, and does not say why | it fails alone, if the server does well what it did at start |
+| the server takes no more now (429, 503) | fewer at once; tried again after the pause asked for, or a growing one |
+| it fails, hangs, drops the connection, sends nonsense | tried again, at last once it does well; then it fails alone |
+| the server is away, loads, or does not let us in | everybody waits until it does well what it did at start |
+
+Who waits gets an UnavailableError: the work goes back, and is done here once the server is there again, or elsewhere
+meanwhile. A request that the server failed at twice is tried with nothing else under way, so that one that fells the
+server fells nobody with it; at the fourth fall it fails alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from cord_worker.engines.openai.concurrency import Concurrency
+from cord_worker.engines.openai.faults import Means, ServerFault
+from cord_worker.engines.protocol import Describe
+from cord_worker.errors import CordError, EngineError, EngineFaultError, UnavailableError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+_LONGEST_HELD_SECONDS = 60.0
+"""A lease is held for as long a pause as this; for a longer one it goes back."""
+_LONGEST_RETRY_AFTER_SECONDS = 3600.0
+_TOGETHER = 2
+"""Failures of a request among others; it is tried alone then."""
+_MOST_FALLS = 4
+"""A request at which the server was lost so often is what it is lost by."""
+_KNOWN_SECONDS = 1.0
+"""For so long the server counts as well that was found so."""
+_MOST_SUSPECTS = 4096
+_QUIET_SECONDS = 10.0
+"""A server that was asked for nothing for so long slows nobody down."""
+
+
+def pause_after(tried: int) -> float:
+    """Doubling pauses, up to a quarter shorter by chance so that clients do not come back all at once (seconds)."""
+    return float(
+        min(_FIRST_PAUSE_SECONDS * 2.0 ** min(tried, 20), _LONGEST_PAUSE_SECONDS) * (1 - 0.25 * random.random())
+    )
+
+
+@dataclass(slots=True)
+class _Tries:
+    """What came of the tries of one request so far."""
+
+    key: Callable[[], str]
+    broken: int = 0
+    busy: int = 0
+    is_last: bool = False
+
+    @property
+    def count(self) -> int:
+        return self.broken + self.busy
+
+
+class Retrying:
+    """The requests to one server, at most `slots` at once. Lives on one event loop.
+
+    `check` raises where the server does not do well what it did at start; `error_of` words a fault's error; `describe`
+    is told what keeps the requests waiting.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        slots: int,
+        max_retries: int,
+        error_of: Callable[[ServerFault, int], EngineError],
+        check: Callable[[], Awaitable[None]] | None,
+        describe: Describe,
+    ) -> None:
+        self._server = server
+        self._slots = slots
+        self._concurrency = Concurrency(slots)
+        self._max_retries = max_retries
+        self._error_of = error_of
+        self._check = check
+        self._describe = describe
+        self._suspects: OrderedDict[str, int] = OrderedDict()
+        self._away: asyncio.Event | None = None
+        self._away_since = self._slowed_since = 0.0
+        self._told = ""
+        self._described: str | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[str | None] | None = None
+        self._well_at = float("-inf")
+        self._doing = 0
+        self._is_quiet = False
+        self._quiet_at: asyncio.TimerHandle | None = None
+        self.retries = 0
+
+    async def do(self, attempt: Callable[[], Awaitable[T]], key: Callable[[], str]) -> T:
+        """The result of `attempt`, tried as often as is worth it; `key` gives a name of the request, if need be.
+
+        Raises RequestError where it is the request's fault, UnavailableError where it is not.
+        """
+        self._begin()
+        try:
+            return await self._done(attempt, key)
+        finally:
+            self._end()
+
+    async def _done(self, attempt: Callable[[], Awaitable[T]], key: Callable[[], str]) -> T:
+        tries = _Tries(key)
+        while True:
+            alone = max(tries.broken, self._suspects.get(key(), 0) if self._suspects else 0) >= _TOGETHER
+            async with self._concurrency.slot(alone=alone) as began:
+                self._refuse_while_away()
+                try:
+                    result = await attempt()
+                except ServerFault as found:
+                    fault = found
+                    if fault.means is Means.BUSY or fault.is_slow:
+                        self._lower(fault, began)
+                else:
+                    if self._suspects:
+                        self._suspects.pop(key(), None)
+                    self._concurrency.succeeded()
+                    self._tell()
+                    return result
+            pause = await self._pause(tries, fault, alone=alone)
+            self.retries += 1
+            logger.warning("%s: %s; trying again in %.1f s", self._server, fault, pause)
+            await asyncio.sleep(pause)
+
+    async def available(self) -> None:
+        """Returns once the server is there."""
+        while self._away is not None:
+            await self._away.wait()
+
+    async def close(self) -> None:
+        """Waits for the server no longer."""
+        if self._quiet_at is not None:
+            self._quiet_at.cancel()
+        for task in (self._watcher, self._checking):
+            if task is not None:
+                task.cancel()
+
+    async def _pause(self, tries: _Tries, fault: ServerFault, *, alone: bool) -> float:
+        """Seconds until the next try. Raises EngineError where there is none."""
+        if fault.means is Means.REFUSED:
+            if fault.refusal is None:
+                await self._require_well(tries, alone=alone)
+            raise self._error_of(fault, tries.count + 1)
+        if fault.means in (Means.AWAY, Means.ACCESS):
+            tries.broken += fault.means is Means.ACCESS  # a server that refuses nobody else refuses this request
+            raise self._gone(fault, tries, alone=alone)
+        if fault.means is Means.BUSY:
+            return self._pause_of_busy(tries, fault)
+        tries.broken += 1
+        if fault.is_slow:  # another wait as long as that only where the server is there
+            await self._require_well(tries, alone=alone, otherwise=self._error_of(fault, tries.count))
+        if fault.passing and tries.broken <= self._max_retries:
+            return pause_after(tries.broken - 1)
+        failed = self._error_of(fault, tries.count)
+        if self._check is None:
+            raise failed
+        await self._require_well(tries, alone=alone, otherwise=failed)
+        if (
+            fault.passing and not fault.is_slow and not tries.is_last
+        ):  # the server may have become well between the try and the look at it
+            tries.is_last = True
+            return 0.0
+        raise EngineFaultError(f"{failed}; the server does well otherwise, so it is this request")
+
+    def _pause_of_busy(self, tries: _Tries, fault: ServerFault) -> float:
+        tries.busy += 1
+        asked = fault.retry_after or 0.0
+        pause = asked if asked > _FIRST_PAUSE_SECONDS else pause_after(tries.busy - 1)  # some servers ask for none
+        if tries.busy > self._max_retries or pause > _LONGEST_HELD_SECONDS:
+            raise self._gone(fault, tries, alone=False)
+        if asked:
+            self._concurrency.hold(asked)
+        return pause
+
+    async def _require_well(self, tries: _Tries, *, alone: bool, otherwise: EngineError | None = None) -> None:
+        """Raises UnavailableError where the server does not do what it did well at start."""
+        if self._check is None:
+            return
+        if time.monotonic() - self._well_at < _KNOWN_SECONDS:
+            return
+        if self._checking is None:
+            self._checking = asyncio.create_task(self._found())
+            self._checking.add_done_callback(self._checked)
+        ill = await asyncio.shield(self._checking)
+        if ill is not None:
+            raise self._gone(ServerFault(ill, means=Means.AWAY), tries, alone=alone, because=otherwise)
+
+    def _checked(self, _: object) -> None:
+        self._checking = None
+
+    async def _found(self) -> str | None:
+        """What is wrong with the server; None where it is well."""
+        assert self._check is not None
+        try:
+            await self._check()
+        except CordError as error:
+            return error.brief if isinstance(error, UnavailableError) else str(error)
+        except Exception as error:  # whoever waits for the server would wait for ever: it is looked for again
+            logger.exception("%s could not be looked at", self._server)
+            return f"its answer is not understood ({type(error).__name__}: {error})"
+        self._well_at = time.monotonic()
+        return None
+
+    def _gone(
+        self, fault: ServerFault, tries: _Tries, *, alone: bool, because: EngineError | None = None
+    ) -> EngineError:
+        """Has everybody wait for the server; the error of the request that found it gone."""
+        if self._away is None:
+            logger.warning("%s is waited for: %s", self._server, fault)
+            self._away, self._away_since = asyncio.Event(), time.monotonic()
+            self._watcher = asyncio.create_task(self._watch(fault.retry_after))
+        self._told = str(fault)
+        self._tell()
+        error = because or self._error_of(fault, tries.count + 1 if fault.means is not Means.BUSY else tries.count)
+        if tries.broken:
+            key = tries.key()
+            falls = self._suspects[key] = self._suspects.pop(key, 0) + 1
+            while len(self._suspects) > _MOST_SUSPECTS:
+                self._suspects.popitem(last=False)
+            if alone and falls >= _MOST_FALLS:
+                return EngineFaultError(f"{error}; this was so {falls} times at this request, and at the last alone")
+        return UnavailableError(str(error), retry_after=fault.retry_after)
+
+    async def _watch(self, retry_after: float | None) -> None:
+        """Looks for the server until it does well what it did at start."""
+        tried = 0
+        pause = max(pause_after(0), min(retry_after or 0.0, _LONGEST_RETRY_AFTER_SECONDS))
+        while True:
+            await asyncio.sleep(pause)
+            ill = None if self._check is None else await self._found()
+            if ill is None:
+                break
+            self._told = ill
+            self._tell()
+            tried += 1
+            pause = pause_after(tried)
+        logger.info("%s is there again", self._server)
+        away, self._away = self._away, None
+        self._tell()
+        assert away is not None
+        away.set()
+
+    def _begin(self) -> None:
+        self._doing += 1
+        if self._quiet_at is not None:
+            self._quiet_at.cancel()
+            self._quiet_at = None
+        if self._is_quiet:
+            self._is_quiet = False
+            self._slowed_since = time.monotonic()
+            self._tell()
+
+    def _end(self) -> None:
+        self._doing -= 1
+        if not self._doing and self._concurrency.is_lowered:
+            self._quiet_at = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._quiet)
+
+    def _quiet(self) -> None:
+        """Nobody waits: what was told of the pace is no longer true of anything."""
+        self._quiet_at, self._is_quiet = None, True
+        self._tell()
+
+    def _refuse_while_away(self) -> None:
+        if self._away is not None:
+            raise UnavailableError(f"{self._server} is waited for: {self._told}")
+
+    def _lower(self, fault: ServerFault, began: float) -> None:
+        if not self._concurrency.is_lowered:
+            self._slowed_since = time.monotonic()
+        self._concurrency.overloaded(began)
+        self._told = str(fault)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Says what keeps the requests waiting, where it is something new."""
+        text, since = None, 0.0
+        if self._away is not None:
+            text, since = f"waits for {self._server}: {self._told}", self._away_since
+        elif self._concurrency.is_lowered and not self._is_quiet:
+            at_once = f"{self._concurrency.limit} of {self._slots} requests at once"
+            text, since = f"is slowed down by {self._server}: {at_once}, last: {self._told}", self._slowed_since
+        if text != self._described:
+            self._described = text
+            self._describe(text, since=since)

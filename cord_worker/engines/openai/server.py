@@ -1,0 +1,442 @@
+"""Asking a server what it is and what it can do, once, at start."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, Literal, TypeVar
+
+from cord_worker.engines.openai.client import OpenAiClient
+from cord_worker.engines.openai.faults import Means, ServerFault
+from cord_worker.engines.openai.prompts import ChatStyle, RepeatedPrefill, chat_fields, chat_messages
+from cord_worker.engines.openai.replies import Document
+from cord_worker.engines.openai.requests import (
+    ServerKind,
+    count_of,
+    ending_fields,
+    own_reasoning,
+    tells_stops,
+    usage_of,
+    written,
+    written_in_parts,
+)
+from cord_worker.engines.openai.scoring import ScorePath, prompt_rows
+from cord_worker.engines.protocol import Turn
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.engines.tokenizer import ServerTokenizer
+from cord_worker.errors import (
+    ContentFilterError,
+    EngineError,
+    EngineLoadError,
+    NotFiniteError,
+    RequestError,
+    TooLongError,
+    UnavailableError,
+)
+from cord_worker.prompting.segmentation import ends_of
+from cord_worker.prompting.think_tags import USUAL_TAGS, ThinkTags
+from cord_worker.prompting.trajectory import PROMPTED
+from cord_worker.showing import shown
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Api = Literal["ids", "text", "chat"]
+_KINDS: dict[str, ServerKind] = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llamacpp"}
+_ENDS = ends_of(PROMPTED, "step")
+_NO_ENDS = ends_of(PROMPTED, "reply")
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """What a server is asked at start, and the beginning of a thinking that it is to continue."""
+
+    task: str
+    question: str
+    prefill: str
+
+
+_TEXTS = (
+    _Text("1 + 1", "What is 1 + 1?", "### Step 1. We are asked for the sum of 1 and 1, which is"),
+    _Text("Name a colour.", "Which colour has grass?", "### Step 1. We are asked for the colour of grass, which is"),
+)
+"""The next is tried where a content filter refuses one: filters err, also at harmless texts."""
+_NAME_CHARACTERS = 1024
+_MOST_NAMES = 1000
+_PROBED_TOKENS = 32
+"""More than the prefill takes: a model that repeats it gets to its end."""
+_TRIES = 3
+"""Of what fails at the engine's probe (`openai_engine._PROBE_RETRIES` beyond the first)."""
+_ABSENT = frozenset({400, 403, 404, 405, 410, 415, 422, 501})
+"""Answers to a probe that mean: this server has no such thing."""
+_NOT_SUPPORTED = re.compile(
+    r"not (?:yet )?(?:supported|implemented)|unsupported|does(?: not|n't) support|only no echo", re.I
+)
+"""The same in words, under a status that else means that the server failed (llama.cpp, at `echo`: 500)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What a server is and how it is used; `score_path` is None where it gives no prompt log-probabilities.
+
+    `base_model` is the name of the weights as the server tells it; `max_model_len` None where it does not say.
+    """
+
+    kind: ServerKind
+    model: str
+    base_model: str
+    max_model_len: int | None
+    api: Api
+    chat_style: ChatStyle
+    score_path: ScorePath | None
+    counts_streams: bool
+    repeats_prefill: bool = False
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What may not change while an engine uses the server: what decides what it computes, and how it is asked."""
+        return self.kind, self.base_model, self.api, self.chat_style, self.score_path
+
+    def __str__(self) -> str:
+        how = {"ids": "completions with token ids", "text": "completions with text", "chat": "chat"}[self.api]
+        repeats = ", repeats what it continues" if self.repeats_prefill else ""
+        style = f" ({self.chat_style}{repeats})" if self.api == "chat" else ""
+        return f"{self.kind} server, model {self.model!r}, {how}{style}, scores: {self.score_path or 'none'}"
+
+
+async def probe(client: OpenAiClient, settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
+    """Finds out what the server of `settings.openai` offers.
+
+    Raises EngineLoadError that names the wrong setting, UnavailableError where the server does not answer yet.
+    """
+    assert settings.openai is not None
+    try:
+        return await _probed(client, settings, tokenizer)
+    except (EngineLoadError, UnavailableError):
+        raise
+    except ContentFilterError as error:
+        raise EngineLoadError(
+            f"model {settings.path!r}: the content filter of the server refuses the small texts that it is tried with "
+            f"at start, harmless as they are ({error}); loosen the filter there, or use another server"
+        ) from None
+    except TooLongError as error:
+        raise EngineLoadError(
+            f"model {settings.path!r}: the small text that the server is tried with at start does not fit its context "
+            f"({error}); start the server with a longer context"
+        ) from None
+    except NotFiniteError as error:
+        raise UnavailableError(str(error)) from None
+    except EngineError as error:
+        raise EngineLoadError(f"model {settings.path!r}: {error}") from None
+
+
+async def _unfiltered(ask: Callable[[_Text], Awaitable[T]]) -> T:
+    """What comes of the first text that no content filter refuses. Raises ContentFilterError where all are refused."""
+    for text in _TEXTS[:-1]:
+        try:
+            return await ask(text)
+        except ContentFilterError as error:
+            logger.warning("a content filter refuses the text of a probe, another is tried: %s", error)
+    return await ask(_TEXTS[-1])
+
+
+async def _probed(client: OpenAiClient, settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
+    assert settings.openai is not None
+    model = settings.openai.model or settings.path
+    cards = cards_in(await _listed(client))
+    kind: ServerKind = next((_KINDS[card.owner] for card in cards if card.owner in _KINDS), "other")
+    card = next((card for card in cards if card.name == model), None)
+    if card is None and tells_stops(kind):
+        names = shown(", ".join(repr(card.name) for card in cards), _MOST_NAMES)
+        raise EngineLoadError(
+            f"the server at {settings.openai.base_url} has no model {model!r}, only {names}; correct openai.model"
+        )
+    if card is None:
+        card = cards[0] if kind == "llamacpp" else ModelCard()
+    api, style, counts = await _api(client, settings, model, kind, tokenizer)
+    tags = tags_of_model(settings, tokenizer)
+    continues = api == "chat" and style != "instruction"
+    return Server(
+        kind=kind,
+        model=model,
+        base_model=PurePath(card.root or card.name or model).name,
+        max_model_len=card.length,
+        api=api,
+        chat_style=style,
+        score_path=await _score_path(client, kind, model, tokenizer) if api == "ids" else None,
+        counts_streams=counts,
+        repeats_prefill=continues and await _repeats_prefill(client, model, kind, style, tags),
+    )
+
+
+def tags_of_model(settings: EngineSettings, tokenizer: ServerTokenizer | None) -> ThinkTags:
+    """The think tags of the model at the server: those of its tokenizer, where it has one here."""
+    return tokenizer.codec.tags if tokenizer is not None else settings.think_tags or USUAL_TAGS
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a server says of one of its models: its name, whose server it is, the weights and the context's length."""
+
+    name: str = ""
+    owner: str = ""
+    root: str = ""
+    length: int | None = None
+
+
+def cards_in(answer: Document) -> list[ModelCard]:
+    """The models in a server's list; what is no card is left out, and so is what is no name or length in one."""
+    data = answer.get("data")
+    return [_card(card) for card in data if isinstance(card, dict)] if isinstance(data, list) else []
+
+
+def _card(card: Document) -> ModelCard:
+    meta = card.get("meta")
+    length = card.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, dict) else None)
+    return ModelCard(
+        name=_name(card.get("id")),
+        owner=_name(card.get("owned_by")),
+        root=_name(card.get("root")),
+        length=count_of(length) or None,
+    )
+
+
+def _name(value: object) -> str:
+    return value if isinstance(value, str) and len(value) <= _NAME_CHARACTERS and value.isprintable() else ""
+
+
+async def _listed(client: OpenAiClient) -> Document:
+    """The server's list of models; an empty one where it has none."""
+
+    async def models() -> Document:
+        return await client.get("/models")
+
+    try:
+        return await _answered(client, models)
+    except ServerFault as fault:
+        if fault.status == 403:
+            raise client.error_of(fault) from None
+        return {}
+
+
+async def _api(
+    client: OpenAiClient, settings: EngineSettings, model: str, kind: ServerKind, tokenizer: ServerTokenizer | None
+) -> tuple[Api, ChatStyle, bool]:
+    assert settings.openai is not None
+    wanted = settings.openai.api
+    refusals: list[str] = []
+
+    def refused(fault: ServerFault) -> None:
+        if fault.status == 403:
+            raise client.error_of(fault) from None
+        refusals.append(str(fault))
+
+    if wanted == "completions" and tokenizer is None:
+        raise EngineLoadError(
+            f'api = "completions" renders prompts here and needs the model\'s tokenizer, but path = {settings.path!r} '
+            "names none; give a tokenizer folder or hub id"
+        )
+    if wanted != "chat" and tokenizer is not None:
+        codec = tokenizer.codec
+
+        async def by_ids(text: _Text) -> tuple[int, int | None, bool]:
+            ids = list(codec.candidate(Turn(text.task), ["2"])[0])
+            return len(ids), *await _tried(client, "/completions", {"model": model, "prompt": ids}, kind)
+
+        async def by_text(text: _Text) -> tuple[int | None, bool]:
+            return await _tried(client, "/completions", {"model": model, "prompt": text.task}, kind)
+
+        try:
+            sent, counted, counts = await _unfiltered(by_ids)
+            if counted in {None, sent}:
+                return "ids", "none", counts
+            refusals.append(f"it counts {counted} tokens in a prompt of {sent} token ids")
+        except ServerFault as fault:
+            refused(fault)
+        try:
+            return "text", "none", (await _unfiltered(by_text))[1]
+        except ServerFault as fault:
+            refused(fault)
+    if wanted != "completions":
+        for style in _styles(kind):
+            opening = f"{tags_of_model(settings, tokenizer).opening}### Step 1."
+
+            async def by_chat(text: _Text, opening: str = opening, style: ChatStyle = style) -> tuple[int | None, bool]:
+                messages = chat_messages(Turn(text.task), opening, style)
+                body = {"model": model, "messages": messages, **chat_fields(style)}
+                return await _tried(client, "/chat/completions", body, kind)
+
+            try:
+                _, counts = await _unfiltered(by_chat)
+                if style == "prefix":
+                    await _require_continuing(client, model, tags_of_model(settings, tokenizer))
+            except ServerFault as fault:
+                refused(fault)
+                continue
+            if style == "instruction":
+                logger.warning(
+                    "model %r: the server does not continue an assistant turn; steps are asked for by "
+                    "instruction, which is a best effort",
+                    model,
+                )
+            return "chat", style, counts
+    raise EngineLoadError(
+        f"the server at {settings.openai.base_url} serves model {model!r} by no way that is tried with api = "
+        f"{wanted!r} ({'; '.join(dict.fromkeys(refusals))}); correct openai.model, openai.base_url (it ends in /v1 as "
+        "a rule) or openai.api"
+    )
+
+
+async def _continuation(
+    client: OpenAiClient, model: str, kind: ServerKind, style: ChatStyle, tags: ThinkTags
+) -> tuple[str, str]:
+    """The assistant's text that the server was asked to continue, and what it wrote."""
+
+    async def of(text: _Text) -> tuple[str, str]:
+        opening = f"{tags.opening}{text.prefill}"
+        body = {
+            "model": model,
+            "messages": chat_messages(Turn(text.question), opening, style),
+            **chat_fields(style),
+            "temperature": 0.0,
+            "max_tokens": _PROBED_TOKENS,
+        }
+
+        async def asked() -> Any:
+            if tells_stops(kind):
+                return written(await client.post("/chat/completions", body), kind, _NO_ENDS)
+            return await client.stream(
+                "/chat/completions", body, lambda parts: written_in_parts(parts, _NO_ENDS, _PROBED_TOKENS)
+            )
+
+        return opening, str((await _answered(client, asked)).text)
+
+    return await _unfiltered(of)
+
+
+async def _repeats_prefill(
+    client: OpenAiClient, model: str, kind: ServerKind, style: ChatStyle, tags: ThinkTags
+) -> bool:
+    """Whether the server's answers begin with the text that it is asked to continue.
+
+    Raises EngineLoadError where the server refuses to be tried: one that repeats and is not known to would have its
+    repeated text stored.
+    """
+    try:
+        opening, text = await _continuation(client, model, kind, style, tags)
+    except ServerFault as fault:
+        raise EngineLoadError(
+            f"model {model!r}: whether the server repeats the assistant's text that it is to continue cannot be tried "
+            f'({fault}); use api = "completions", or another server'
+        ) from None
+    return RepeatedPrefill.of(opening, tags).is_in(text)
+
+
+async def _require_continuing(client: OpenAiClient, model: str, tags: ThinkTags) -> None:
+    """Raises ServerFault where the server begins a thinking of its own after an assistant's text that has begun one."""
+    opening, text = await _continuation(client, model, "other", "prefix", tags)
+    if text.lstrip().startswith(tags.openings) and not RepeatedPrefill.of(opening, tags).is_in(text):
+        raise ServerFault("it does not continue the assistant's text, but begins to think anew", passing=False)
+
+
+def _styles(kind: ServerKind) -> tuple[ChatStyle, ...]:
+    if tells_stops(kind):
+        return ("continue",)
+    if kind == "llamacpp":
+        return ("trailing",)
+    return ("prefix", "instruction")
+
+
+async def _tried(client: OpenAiClient, path: str, body: Document, kind: ServerKind) -> tuple[int | None, bool]:
+    """One token from the server as it will be asked later: (prompt tokens counted, whether streams are counted)."""
+    body = {**body, "temperature": 1.0, "top_p": 1.0, **ending_fields(kind, _ENDS, 1)}
+    if tells_stops(kind):
+
+        async def whole() -> Document:
+            return await client.post(path, body)
+
+        answer = await _answered(client, whole)
+        if own_reasoning(answer):
+            raise ServerFault(
+                "it keeps the model's reasoning apart from its text, so that no step can be continued: switch its "
+                'reasoning parser off, or use api = "completions"',
+                passing=False,
+            )
+        return usage_of(answer).prompt, True
+    for counts in (True, False):
+        asked = {**body, "stream_options": {"include_usage": True}} if counts else body
+
+        async def streamed(asked: Document = asked) -> Any:
+            return await client.stream(path, asked, lambda parts: written_in_parts(parts, _ENDS, 1))
+
+        try:
+            return (await _answered(client, streamed)).usage.prompt, counts
+        except ServerFault as fault:
+            if not counts or fault.status not in {400, 422}:
+                raise
+    raise AssertionError("unreachable")
+
+
+async def _answered(client: OpenAiClient, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Tries through passing faults.
+
+    Raises ServerFault where the server lacks the thing; UnavailableError where it failed, which says nothing of what
+    it has; RequestError where it refuses the text of the probe, and EngineError as else.
+    """
+    try:
+        return await client.tried(attempt)
+    except ServerFault as fault:
+        if fault.refusal is None and _lacks(fault):
+            raise
+        raise client.error_of(fault, _TRIES) from None
+    except (ContentFilterError, TooLongError, NotFiniteError):
+        raise
+    except RequestError as error:
+        raise ServerFault(str(error), passing=False) from None
+
+
+def _lacks(fault: ServerFault) -> bool:
+    """Whether a fault that stays is evidence that the server has no such thing."""
+    if fault.means in (Means.BUSY, Means.AWAY):
+        return False
+    if fault.status is None:
+        return not fault.passing
+    return fault.status in _ABSENT or (fault.means is Means.BROKEN and bool(_NOT_SUPPORTED.search(str(fault))))
+
+
+async def _score_path(
+    client: OpenAiClient, kind: ServerKind, model: str, tokenizer: ServerTokenizer | None
+) -> ScorePath | None:
+    """The best way to prompt log-probabilities that the server has: tried on a short prompt.
+
+    Raises UnavailableError where the server fails at it, or computes no number: it may have them once it is well.
+    """
+    assert tokenizer is not None
+    codec = tokenizer.codec
+    paths: tuple[ScorePath, ...] = ("next_token", "prompt_logprobs") if kind == "vllm" else ("echo",)
+    for path in paths:
+
+        async def of(text: _Text, path: ScorePath = path) -> Any:
+            ids = [token for piece in codec.candidate(Turn(text.task), [" It is 2."]) for token in piece]
+            positions = range(len(ids) - 4, len(ids))  # more ids than a server names that does not know what is asked
+            return await _answered(client, lambda: prompt_rows(client, path, model, ids, positions))
+
+        try:
+            await _unfiltered(of)
+            return path
+        except ServerFault as fault:
+            logger.debug("model %r: no scores by %s: %s", model, path, fault)
+        except UnavailableError as error:
+            brief = f"it fails at the log-probabilities of a small prompt: {error.brief}"
+            raise UnavailableError(
+                f"{error} (at the log-probabilities of a small prompt)",
+                brief=brief,
+                retry_after=error.retry_after,
+                is_failing=error.is_failing,
+            ) from None
+        except NotFiniteError as error:
+            raise UnavailableError(f"it fails at the log-probabilities of a small prompt: {error}") from None
+    return None

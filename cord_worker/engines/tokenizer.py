@@ -1,0 +1,117 @@
+"""The tokenizer of a model that a server hosts: its files only, never the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from cord_worker.engines.protocol import Turn
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.engines.text_codec import TextCodec
+from cord_worker.errors import EngineLoadError, RequestError
+
+_PATTERNS = (
+    "tokenizer*",
+    "*.jinja",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "config.json",
+)
+
+
+class ServerTokenizer:
+    """Encodes for the server (`codec`), counts tokens, and writes prompts as text for servers without id prompts.
+    `chat` is the tokenizer itself."""
+
+    def __init__(self, tokenizer: Any, digest: str, settings: EngineSettings) -> None:
+        self.codec = TextCodec.of(tokenizer, settings)
+        self.digest = digest
+        self.chat = tokenizer
+        control = [text for text in tokenizer.get_added_vocab() if re.search(r"[<>|\[\]]", text)]
+        control += [text for text in tokenizer.all_special_tokens if text not in control]
+        self._control = re.compile("|".join(map(re.escape, control))) if control else None
+
+    def count(self, text: str) -> int:
+        """Tokens of `text`."""
+        text = text.encode("utf-8", "replace").decode()  # a lone surrogate is no text to a tokenizer
+        return len(self.chat(text, add_special_tokens=False)["input_ids"])
+
+    def prompt_text(self, turn: Turn, pieces: Sequence[str], closing: str = "", *, thinking: bool = True) -> str:
+        """The first turn, `pieces` and `closing` as one text, without the start token, which servers add themselves;
+        without `thinking` the turn is ready for a plain reply.
+
+        In a text the server cannot tell whose control tokens are whose. Raises RequestError where text from outside
+        holds one; those in `closing` are our own.
+        """
+        first = self.codec.first_turn(turn, thinking=thinking)
+        contents = [piece.text for piece in first.pieces if piece.is_content]
+        for text in (*contents, *pieces):
+            found = self._control.search(text) if self._control else None
+            if found:
+                raise RequestError(
+                    f"the text holds the control token {found.group()!r}, which this server would obey, because it "
+                    "takes prompts as text only; remove it, or use a server that takes token ids (vLLM, SGLang, "
+                    "llama.cpp)"
+                )
+        return first.text.removeprefix(self.chat.bos_token or "") + "".join(pieces) + self.codec.tags.own(closing)
+
+
+def load_tokenizer(settings: EngineSettings) -> ServerTokenizer | None:
+    """The tokenizer that `settings.path` names; None where it names no folder and no tokenizer at the hub.
+
+    Raises EngineLoadError where there are files, but they cannot be used.
+    """
+    folder = _folder(settings)
+    if folder is None:
+        return None
+    options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code, "local_files_only": True}
+    if settings.gguf_file is not None:
+        options["gguf_file"] = settings.gguf_file
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    except Exception as error:  # transformers and remote code raise whatever they like
+        raise EngineLoadError(
+            f"the tokenizer in {settings.path!r} could not be loaded: {type(error).__name__}: {error}"
+        ) from error
+    return ServerTokenizer(tokenizer, _digest(folder, settings.gguf_file), settings)
+
+
+def _folder(settings: EngineSettings) -> Path | None:
+    local = Path(settings.path)
+    if local.is_dir():
+        return local
+    if local.is_absolute() or settings.path.startswith((".", "~")):
+        raise EngineLoadError(f"tokenizer folder {settings.path!r} does not exist; correct the model's path")
+    if settings.path.count("/") != 1:
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=[*_PATTERNS, "*.py"]))
+    except RepositoryNotFoundError:
+        return None
+    except Exception as error:  # the hub client raises its own, requests' and OS errors
+        raise EngineLoadError(
+            f"the tokenizer of {settings.path!r} is in no local folder and could not be fetched from the hub "
+            f"({type(error).__name__}: {error}); check the name and the network, download it first, or name the "
+            "server's model in openai.model and give a path without '/' to do without a tokenizer (chat only)"
+        ) from error
+    return folder if any(folder.glob("tokenizer*")) else None
+
+
+def _digest(folder: Path, gguf_file: str | None) -> str:
+    """64 hex digits over the tokenizer's files."""
+    digest = hashlib.sha256()
+    patterns = _PATTERNS[:-1] if gguf_file is None else (*_PATTERNS[:-1], gguf_file)
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+        digest.update(f"{path.name}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,101 @@
+"""What was stored of candidates, runs and models that follows from other columns, to be computed again."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import sqlalchemy as sa
+
+from cord_worker.store.audit.row_names import named_trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedCandidate:
+    """A candidate with everything that its reason, its state, its lineage and its seed follow from; the fields are
+    columns of its row, `teacher` is the teacher's order and `name` its name."""
+
+    id: int
+    key: str
+    parent_id: int | None
+    parent_rank: int
+    step: int
+    round: int
+    teacher: int
+    name: str
+    role: str
+    sample: int
+    lineage: str
+    seed: int
+    state: str
+    text: str | None
+    text_key: uuid.UUID | None
+    duplicate_of: int | None
+    finish_reason: str | None
+    invalid_reason: str | None
+    has_score: bool
+    was_scored: bool
+    has_judgment: bool
+    was_judged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model's row, which `used_by` (a teacher's name, or what else it does in the run) names."""
+
+    used_by: str
+    fingerprint: str
+    path: str
+    identity: dict[str, Any]
+
+
+_CANDIDATES = sa.text(
+    """
+    SELECT c.problem_id, c.id, p.key, c.parent_id, c.parent_rank, c.step, c.round, t.ordinal AS teacher, t.name, t.role,
+           c.sample, c.lineage, c.seed, c.state, c.text, c.text_key, c.duplicate_of, c.finish_reason, c.invalid_reason,
+           c.score IS NOT NULL AS has_score, c.scored_at IS NOT NULL AS was_scored,
+           c.judgment IS NOT NULL AS has_judgment, c.judged_at IS NOT NULL AS was_judged
+    FROM candidates c JOIN problems p ON p.id = c.problem_id JOIN teachers t ON t.id = c.teacher_id
+    WHERE c.problem_id = ANY(CAST(:ids AS bigint[])) ORDER BY c.problem_id, c.id
+    """
+)
+
+_MODELS = sa.text(
+    """
+    SELECT 'teacher ' || t.name AS used_by, m.fingerprint, m.path, m.identity
+    FROM teachers t JOIN models m ON m.id = t.model_id WHERE t.run_id = :run_id
+    UNION ALL
+    SELECT 'prover', m.fingerprint, m.path, m.identity
+    FROM runs r JOIN models m ON m.id = r.prover_model_id WHERE r.id = :run_id
+    UNION ALL
+    SELECT 'reward', m.fingerprint, m.path, m.identity
+    FROM runs r JOIN models m ON m.id = r.reward_model_id WHERE r.id = :run_id
+    UNION ALL
+    SELECT 'judge', m.fingerprint, m.path, m.identity
+    FROM runs r JOIN models m ON m.id = r.judge_model_id WHERE r.id = :run_id
+    """
+)
+
+_NAMES = sa.text(f"SELECT j.id, {named_trajectory('j')} AS name FROM trajectories j WHERE j.id = ANY(:ids)")
+
+
+def candidates_of(
+    connection: sa.Connection, problem_ids: Sequence[int]
+) -> Iterator[tuple[int, tuple[ProposedCandidate, ...]]]:
+    """The candidates of each of these problems, by key; problems without any are left out."""
+    rows = connection.execute(_CANDIDATES, {"ids": list(problem_ids)})
+    for problem_id, group in groupby(rows, key=lambda row: row.problem_id):
+        yield problem_id, tuple(ProposedCandidate(*row[1:]) for row in group)
+
+
+def models_of(connection: sa.Connection, run_id: int) -> list[StoredModel]:
+    """The models that the run's rows name."""
+    return [StoredModel(**row._mapping) for row in connection.execute(_MODELS, {"run_id": run_id})]
+
+
+def names_of_trajectories(connection: sa.Connection, ids: Sequence[int]) -> dict[int, str]:
+    """What findings call these trajectories."""
+    return {row.id: row.name for row in connection.execute(_NAMES, {"ids": list(ids)})}

@@ -1,0 +1,396 @@
+"""What must hold in the tables at every moment, as SQL: each invariant is a query for the rows that break it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from cord_worker.store.audit.row_names import named_candidate, named_trajectory
+from cord_worker.store.work.judge_answer import METHOD
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    """`broken_by` selects the problem's key and the detail of every offence: the row as `naming` calls it, the column,
+    and what is wrong. It reads `scope`, the problems that are looked at, with `run_state`, `pipeline`, `scoring_mode`,
+    the keys of the run's models, whether it `is_scored` and whether it `has_digests`. It is empty where no SQL can say
+    it (`operations.replaying`)."""
+
+    name: str
+    says: str
+    broken_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Offence:
+    """One place where an invariant does not hold; `problem` is None where it is the run's own row."""
+
+    run: str
+    problem: str | None
+    detail: str
+
+    def __str__(self) -> str:
+        return f"run {self.run}: {self.detail}" if self.problem is None else f"problem {self.problem}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An invariant, how often it is broken, and some of the places."""
+
+    invariant: Invariant
+    offences: int
+    examples: tuple[Offence, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts."""
+        return {
+            "invariant": self.invariant.name,
+            "says": self.invariant.says,
+            "offences": self.offences,
+            "examples": [asdict(offence) for offence in self.examples],
+        }
+
+
+_C, _T = named_candidate("c"), named_trajectory("t")
+
+_PATHS_OF_WINNERS = """
+    WITH RECURSIVE path AS (
+        SELECT t.problem_id, c.id, c.parent_id FROM scope p
+        JOIN trajectories t ON t.problem_id = p.id AND t.winner JOIN candidates c ON c.id = t.candidate_id
+        UNION ALL
+        SELECT path.problem_id, c.id, c.parent_id FROM path JOIN candidates c ON c.id = path.parent_id
+    )
+"""
+
+INVARIANTS: tuple[Invariant, ...] = (
+    Invariant(
+        "parents",
+        "a candidate's parent is an earlier candidate of the same problem, one place before it in the trajectory",
+        f"""
+        SELECT p.id, format('%s: parent_id: candidate %s is no earlier one of the problem, one place before it', {_C},
+                            c.parent_id)
+        FROM scope p JOIN candidates c ON c.problem_id = p.id LEFT JOIN candidates parent ON parent.id = c.parent_id
+        WHERE CASE WHEN c.parent_id IS NULL THEN c.depth <> 1
+              ELSE parent.problem_id <> c.problem_id OR parent.step >= c.step OR parent.depth <> c.depth - 1 END
+        """,
+    ),
+    Invariant(
+        "steps",
+        "the steps of a problem are numbered from 1 to where it stands, its rounds from 0, without a gap",
+        """
+        SELECT p.id, format('step %s, rounds 0 to %s; the problem is at step %s, round %s',
+                            counted.step, counted.last, p.step, p.round)
+        FROM scope p JOIN LATERAL (
+            SELECT c.step, max(c.round) AS last, count(DISTINCT c.round) AS rounds,
+                   row_number() OVER (ORDER BY c.step) AS place, count(*) OVER () AS steps
+            FROM candidates c WHERE c.problem_id = p.id GROUP BY c.step
+        ) counted ON true
+        WHERE counted.step <> counted.place OR counted.rounds <> counted.last + 1 OR counted.steps <> p.step
+           OR (counted.step = p.step AND counted.last <> p.round)
+        UNION ALL
+        SELECT p.id, format('at step %s without a candidate', p.step) FROM scope p
+        WHERE p.step > 0 AND NOT EXISTS (SELECT 1 FROM candidates c WHERE c.problem_id = p.id)
+        """,
+    ),
+    Invariant(
+        "samples",
+        "samples of one teacher for one parent are numbered without a gap",
+        """
+        SELECT p.id, format('step %s, round %s, parent %s: samples %s to %s, %s of them',
+                            c.step, c.round, c.parent_id, min(c.sample), max(c.sample), count(*))
+        FROM scope p JOIN candidates c ON c.problem_id = p.id
+        GROUP BY p.id, c.step, c.round, c.parent_id, c.parent_rank, c.teacher_id
+        HAVING count(DISTINCT c.sample) <> count(*) OR max(c.sample) - min(c.sample) <> count(*) - 1
+        """,
+    ),
+    Invariant(
+        "teachers",
+        "candidates belong to teachers of their own run",
+        f"""
+        SELECT p.id, format('%s: teacher_id: that teacher is of run %s', {_C}, t.run_id)
+        FROM scope p JOIN candidates c ON c.problem_id = p.id JOIN teachers t ON t.id = c.teacher_id
+        WHERE t.run_id <> p.run_id
+        """,
+    ),
+    Invariant(
+        "ranks",
+        "the ranked candidates of a step are numbered from 0 without a gap",
+        """
+        SELECT p.id, format('step %s: ranks %s to %s, %s of them', c.step, min(c.rank), max(c.rank), count(*))
+        FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.rank IS NOT NULL
+        GROUP BY p.id, c.step
+        HAVING min(c.rank) <> 0 OR max(c.rank) <> count(*) - 1 OR count(DISTINCT c.rank) <> count(*)
+        """,
+    ),
+    Invariant(
+        "beams",
+        "the slots of a beam are numbered from 0 without a gap, one beam for every step that was decided",
+        """
+        SELECT p.id, format('step %s: ranks %s to %s, %s of them', b.step, min(b.rank), max(b.rank), count(*))
+        FROM scope p JOIN beams b ON b.problem_id = p.id
+        GROUP BY p.id, b.step, p.step
+        HAVING min(b.rank) <> 0 OR max(b.rank) <> count(*) - 1 OR b.step > p.step
+        UNION ALL
+        SELECT p.id, format('step %s has no beam', decided.step)
+        FROM scope p CROSS JOIN LATERAL generate_series(1, p.step - 1) AS decided(step)
+        WHERE NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.step = decided.step)
+        """,
+    ),
+    Invariant(
+        "kept",
+        "kept are exactly the candidates of a beam, all of the same problem; nobody is kept invalid or without score",
+        f"""
+        SELECT p.id, format('%s: kept: it holds a slot of step %s but is not kept, is of another problem or came later',
+                            {_C}, b.step)
+        FROM scope p JOIN beams b ON b.problem_id = p.id JOIN candidates c ON c.id = b.candidate_id
+        WHERE c.kept IS NOT TRUE OR c.problem_id <> p.id OR c.step > b.step
+        UNION ALL
+        SELECT p.id, format('%s: kept: it is', {_C}) ||
+               CASE WHEN c.state = 'invalid' THEN ' but invalid' WHEN c.score IS NULL AND p.is_scored THEN
+               ' without a score' ELSE ' without a slot' END
+        FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.kept
+        WHERE c.state = 'invalid' OR (c.score IS NULL AND p.is_scored) OR c.text IS NULL
+           OR NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.candidate_id = c.id)
+        """,
+    ),
+    Invariant(
+        "scores",
+        "a score is exp(sum of log-probabilities / answer tokens), in the scoring mode of the run",
+        f"""
+        SELECT p.id, format('%s: score: %s of a log_prob_sum of %s over %s answer_tokens, scoring_mode %s', {_C},
+                            c.score, c.log_prob_sum, c.answer_tokens, c.scoring_mode)
+        FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.score IS NOT NULL
+        WHERE c.log_prob_sum IS NULL OR c.answer_tokens IS NULL OR c.scoring_mode IS DISTINCT FROM p.scoring_mode
+           OR abs(c.score - exp(c.log_prob_sum / c.answer_tokens)) > 1e-6 * c.score + 1e-12
+        """,
+    ),
+    Invariant(
+        "barrier",
+        "a problem that is searched waits for exactly the candidates of its step that are not final, and have no text",
+        """
+        SELECT p.id, format('its row: outstanding or unproposed: %s and %s, not final are %s, without a text %s',
+                            p.outstanding, p.unproposed, counted.unfinished, counted.unproposed)
+        FROM scope p JOIN LATERAL (
+            SELECT count(*) AS unfinished, count(*) FILTER (WHERE c.state IN ('pending', 'proposing')) AS unproposed
+            FROM candidates c WHERE c.problem_id = p.id AND c.state NOT IN ('scored', 'unscored', 'invalid')
+        ) counted ON true
+        WHERE p.state = 'searching' AND (p.outstanding, p.unproposed) <> (counted.unfinished, counted.unproposed)
+           OR p.state IN ('answering', 'verifying', 'done')
+              AND (p.outstanding, p.unproposed, counted.unfinished) <> (0, 0, 0)
+        """,
+    ),
+    Invariant(
+        "decided",
+        "candidates of earlier steps and rounds are final",
+        f"""
+        SELECT p.id, format('%s: state: %s, though its step was decided', {_C}, c.state)
+        FROM scope p JOIN candidates c ON c.problem_id = p.id
+        WHERE (c.step, c.round) < (p.step, p.round) AND c.state NOT IN ('scored', 'unscored', 'invalid')
+        """,
+    ),
+    Invariant(
+        "winners",
+        "a problem whose search ended has one winner (none where all are samples), others have none",
+        """
+        SELECT p.id, format('its row: state: %s, with %s winners', p.state, counted.winners)
+        FROM scope p JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE t.winner) AS winners FROM trajectories t WHERE t.problem_id = p.id
+        ) counted ON true
+        WHERE p.state IN ('answering', 'verifying', 'done')
+              AND counted.winners <> CASE WHEN p.pipeline = 'sample' THEN 0 ELSE 1 END
+           OR p.state IN ('queued', 'searching') AND counted.winners <> 0
+        """,
+    ),
+    Invariant(
+        "winning path",
+        "winning are exactly the candidates from the root to the winner's last step",
+        f"""
+        {_PATHS_OF_WINNERS}
+        SELECT path.problem_id, format('%s: winning: it is on the path and not winning', {_C})
+        FROM path JOIN candidates c ON c.id = path.id WHERE NOT c.winning
+        UNION ALL
+        SELECT p.id, format('%s: winning: it is winning and not on the path', {_C})
+        FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.winning
+        WHERE NOT EXISTS (SELECT 1 FROM path WHERE path.id = c.id)
+        """,
+    ),
+    Invariant(
+        "trajectories",
+        "a trajectory is a finished slot of a beam of its problem, with the depth and the score of its last step",
+        f"""
+        SELECT p.id, format('%s: steps, score or finish: %s, %s and %s; its last step has depth %s and score %s', {_T},
+                            t.steps, t.score, t.finish, c.depth, c.score)
+        FROM scope p JOIN trajectories t ON t.problem_id = p.id JOIN candidates c ON c.id = t.candidate_id
+        WHERE c.problem_id <> p.id OR t.steps <> c.depth OR t.score IS DISTINCT FROM c.score
+           OR NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.candidate_id = t.candidate_id
+                          AND b.finish = t.finish)
+        UNION ALL
+        SELECT p.id, format('%s: finish: it finished at step %s and is no trajectory', {_C}, b.step)
+        FROM scope p JOIN beams b ON b.problem_id = p.id AND b.finish IS NOT NULL
+        JOIN candidates c ON c.id = b.candidate_id
+        WHERE NOT EXISTS (SELECT 1 FROM trajectories t WHERE t.candidate_id = b.candidate_id)
+        """,
+    ),
+    Invariant(
+        "answers",
+        "answers are asked for and written when the problem's state says so",
+        f"""
+        SELECT p.id, format('%s: answer_state: %s, winner %s, in a problem that is %s', {_T}, t.answer_state, t.winner,
+                            p.state)
+        FROM scope p JOIN trajectories t ON t.problem_id = p.id
+        WHERE p.state IN ('queued', 'searching') AND t.answer_state <> 'none'
+           OR p.state IN ('verifying', 'done') AND t.answer_state IN ('pending', 'writing')
+           OR p.state = 'done'
+              AND (t.winner AND t.answer_state = 'none' OR t.answer_state IN ('checking', 'unjudged', 'judging'))
+           OR t.answer_state IN ('written', 'checking', 'unjudged', 'judging', 'judged') AND t.answer_text IS NULL
+        """,
+    ),
+    Invariant(
+        "verdicts",
+        "an answer waits for the LLM judge only where its run has one, and where its comparison did not decide it",
+        f"""
+        SELECT p.id, format('%s: answer_state, correct or verification: %s, %s, by %s; the run has the judge %s', {_T},
+                            t.answer_state, t.correct, t.verification ->> 'method', p.judge_model_id)
+        FROM scope p JOIN trajectories t ON t.problem_id = p.id
+        WHERE t.answer_state IN ('unjudged', 'judging', 'judged') AND p.judge_model_id IS NULL
+           OR t.answer_state IN ('unjudged', 'judging') AND t.correct IS NOT NULL
+           OR t.answer_state = 'unjudged' AND t.verification IS NULL
+           OR t.correct IS NOT NULL AND t.verification IS NULL
+        """,
+    ),
+    Invariant(
+        "checked",
+        "the answers of a problem that is done were checked as their method says (cordctl recheck checks them again)",
+        f"""
+        SELECT p.id, format('%s: verification: the answer was never checked, its method is %s: %s', {_T}, {METHOD},
+                            coalesce(t.verification ->> 'detail', 'there is none'))
+        FROM scope p JOIN runs r ON r.id = p.run_id JOIN trajectories t ON t.problem_id = p.id
+        WHERE p.state = 'done' AND t.answer_state = 'written'
+          AND ({METHOD} = 'judge' OR {METHOD} <> 'none'
+               AND (t.verification IS NULL OR t.verification ->> 'method' = 'failed'))
+        """,
+    ),
+    Invariant(
+        "leases",
+        "whoever holds a lease is a known worker",
+        f"""
+        SELECT p.id, format('%s: state: %s by %s', {_C}, c.state, CASE c.state WHEN 'proposing' THEN c.worker_id
+                            WHEN 'scoring' THEN c.score_worker_id ELSE c.judgment_worker_id END)
+        FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.state IN ('proposing', 'scoring', 'judging')
+        WHERE NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = CASE c.state WHEN 'proposing' THEN c.worker_id
+                          WHEN 'scoring' THEN c.score_worker_id ELSE c.judgment_worker_id END)
+        UNION ALL
+        SELECT p.id, format('%s: answer_state: %s by %s', {_T}, t.answer_state,
+                            CASE t.answer_state WHEN 'writing' THEN t.worker_id
+                            WHEN 'checking' THEN t.check_worker_id ELSE t.judgment_worker_id END)
+        FROM scope p JOIN trajectories t ON t.problem_id = p.id AND t.answer_state IN ('writing', 'checking', 'judging')
+        WHERE NOT EXISTS (SELECT 1 FROM workers w
+                          WHERE w.id = CASE t.answer_state WHEN 'writing' THEN t.worker_id
+                                       WHEN 'checking' THEN t.check_worker_id ELSE t.judgment_worker_id END)
+        """,
+    ),
+    Invariant(
+        "duplicates",
+        "a candidate that repeats a sibling points at the first with this text, and of equal texts one stands",
+        f"""
+        SELECT p.id, format('%s: duplicate_of: candidate %s is no earlier sibling with this text that stands',
+                            {_C}, c.duplicate_of)
+        FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.duplicate_of IS NOT NULL
+        JOIN teachers t ON t.id = c.teacher_id
+        JOIN candidates s ON s.id = c.duplicate_of JOIN teachers u ON u.id = s.teacher_id
+        WHERE (s.problem_id, s.step, s.round, s.parent_rank) <> (c.problem_id, c.step, c.round, c.parent_rank)
+           OR s.parent_id IS DISTINCT FROM c.parent_id OR s.text_key IS DISTINCT FROM c.text_key
+           OR (u.ordinal, s.sample) >= (t.ordinal, c.sample) OR s.duplicate_of IS NOT NULL
+        UNION ALL
+        SELECT p.id, format('step %s, round %s: text_key: %s candidates with that of candidate %s stand', c.step,
+                            c.round, count(*), min(c.id))
+        FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.text_key IS NOT NULL
+        WHERE c.state IN ('scoring', 'unjudged', 'judging', 'scored')
+        GROUP BY p.id, c.step, c.round, c.parent_id, c.parent_rank, c.text_key HAVING count(*) > 1
+        """,
+    ),
+    Invariant(
+        "texts",
+        "a proposed candidate has its text and its token counts, an unproposed one none",
+        f"""
+        SELECT p.id, format('%s: text, finish_reason or completion_tokens: they contradict the state %s', {_C}, c.state)
+        FROM scope p JOIN candidates c ON c.problem_id = p.id
+        WHERE c.state IN ('pending', 'proposing') AND c.text IS NOT NULL
+           OR c.state NOT IN ('pending', 'proposing', 'invalid')
+              AND (c.text IS NULL OR c.finish_reason IS NULL OR c.completion_tokens IS NULL)
+        """,
+    ),
+    Invariant(
+        "ends",
+        "final problems have an end, failed ones a reason, the others neither",
+        """
+        SELECT p.id, format('its row: state, finished_at or failure_reason: %s, %s, %s', p.state,
+                            coalesce(CAST(p.finished_at AS text), 'none'), coalesce(p.failure_reason, 'none'))
+        FROM scope p
+        WHERE (p.state IN ('done', 'failed', 'cancelled')) <> (p.finished_at IS NOT NULL)
+           OR (p.state = 'failed') <> (p.failure_reason IS NOT NULL)
+           OR (p.state = 'queued' AND p.step > 0)
+        UNION ALL
+        SELECT p.id, 'its row: state: failed, though all of its final answers have their verdicts' FROM scope p
+        WHERE p.state = 'failed' AND EXISTS (
+            SELECT 1 FROM trajectories t WHERE t.problem_id = p.id AND t.answer_state <> 'none'
+        ) AND NOT EXISTS (
+            SELECT 1 FROM trajectories t WHERE t.problem_id = p.id AND t.answer_state <> 'none' AND (
+                t.answer_state NOT IN ('written', 'judged') OR t.verification IS NULL AND t.verdict_digest IS NULL)
+        )
+        """,
+    ),
+    Invariant(
+        "cancelled runs",
+        "a cancelled run has no unfinished problem",
+        """
+        SELECT p.id, format('its row: state: %s', p.state) FROM scope p
+        WHERE p.run_state = 'cancelled' AND p.state IN ('queued', 'searching', 'answering', 'verifying')
+        """,
+    ),
+)
+
+_QUERY = """
+    WITH scope AS NOT MATERIALIZED (
+        SELECT p.*, r.name AS run, r.state AS run_state, r.scoring_mode, r.prover_model_id IS NOT NULL AS is_scored,
+               r.prover_model_id, r.reward_model_id, r.judge_model_id, r.digest IS NOT NULL AS has_digests,
+               coalesce(r.config -> 'search' ->> 'pipeline', 'cord') AS pipeline
+        FROM problems p JOIN runs r ON r.id = p.run_id
+        WHERE {chosen}
+    ),
+    broken(problem_id, detail) AS ({broken_by})
+    SELECT count(*) OVER () AS offences, scope.run, scope.key AS problem, broken.detail
+    FROM broken JOIN scope ON scope.id = broken.problem_id
+    ORDER BY scope.run, scope.position, broken.detail LIMIT :examples
+"""
+
+
+def check(
+    connection: sa.Connection,
+    invariant: Invariant,
+    run_id: int | None,
+    *,
+    problem_id: int | None = None,
+    examples: int = 3,
+) -> Verdict:
+    """How often `invariant` is broken in the run with this key (None: in all), or in one problem, with some of the
+    places."""
+    chosen, parameters = "true", {"examples": examples}
+    if problem_id is not None:
+        chosen, parameters = "p.id = :problem_id", {**parameters, "problem_id": problem_id}
+    elif run_id is not None:
+        chosen, parameters = "r.id = :run_id", {**parameters, "run_id": run_id}
+    rows = connection.execute(_statement(invariant, chosen), parameters).all()
+    return Verdict(
+        invariant,
+        offences=rows[0].offences if rows else 0,
+        examples=tuple(Offence(row.run, row.problem, row.detail) for row in rows),
+    )
+
+
+@cache
+def _statement(invariant: Invariant, chosen: str) -> sa.TextClause:
+    return sa.text(_QUERY.format(broken_by=invariant.broken_by, chosen=chosen))

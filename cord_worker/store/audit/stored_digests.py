@@ -1,0 +1,352 @@
+"""What datasets and models gave is still what was written: digests, and what a row says of how it came about.
+
+Invariants as in `invariants`; docs/provenance.md says what is covered how.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from cord_worker.store.audit.invariants import Invariant
+from cord_worker.store.audit.row_names import named_candidate, named_trajectory
+from cord_worker.store.schema import digests
+from cord_worker.store.schema.digests import Digest
+
+_C, _J = named_candidate("c"), named_trajectory("j")
+_TOLERANCE = "interval '1 day'"
+"""SQL: what clocks may differ by: they are set, and after a failover another machine tells the time."""
+
+
+def _compared(digest: Digest, name: str, join: str, due: str) -> str:
+    """SQL: rows (called `name`, joined to the problem by `join`) that are not what their digest says, and those that
+    should have a digest (`due`) and have none."""
+    row, column = digest.row, digest.column
+    return f"""
+        SELECT p.id, {name} || ': ' || {digest.differing("computed.digest")} ||
+                     ': not what was written, says {column}'
+        FROM scope p {join}
+        CROSS JOIN LATERAL (SELECT {digest.sql()} AS digest OFFSET 0) computed
+        WHERE {row}.{column} IS NOT NULL AND {row}.{column} <> computed.digest
+        UNION ALL
+        SELECT p.id, {name} || ': {column}: missing, though its run has digests'
+        FROM scope p {join} WHERE p.has_digests AND {row}.{column} IS NULL AND ({due})
+    """
+
+
+_CANDIDATE = "JOIN candidates c ON c.problem_id = p.id"
+_TRAJECTORY = "JOIN trajectories j ON j.problem_id = p.id"
+
+DIGESTED: tuple[Invariant, ...] = (
+    Invariant(
+        "inputs",
+        "questions, answers, passages and attributes are those that were enqueued",
+        f"""
+        SELECT p.id, 'its row: question, answer or passage: not what was enqueued, says content_hash' FROM scope p
+        WHERE p.content_hash <> left(encode(sha256(convert_to(CAST(json_build_array(p.question, p.answer, p.passage)
+                                                              AS text), 'UTF8')), 'hex'), 32)
+        UNION ALL
+        {_compared(digests.PROBLEM, "'its row'", "", "true")}
+        UNION ALL
+        SELECT p.id, 'its row: the run has no digest, though the problem has one' FROM scope p
+        WHERE NOT p.has_digests AND p.digest IS NOT NULL
+              AND p.position = (SELECT min(q.position) FROM problems q WHERE q.run_id = p.run_id)
+        """,
+    ),
+    Invariant(
+        "results",
+        "texts, scores and judgments of candidates are those that were written",
+        f"""
+        {_compared(digests.PROPOSAL, _C, _CANDIDATE, "c.state NOT IN ('pending', 'proposing')")}
+        UNION ALL
+        {_compared(digests.SCORE, _C, _CANDIDATE, "c.scored_at IS NOT NULL")}
+        UNION ALL
+        {_compared(digests.JUDGMENT, _C, _CANDIDATE, "c.judged_at IS NOT NULL")}
+        """,
+    ),
+    Invariant(
+        "final answers",
+        "final answers and their verdicts are those that were written",
+        f"""
+        {
+            _compared(
+                digests.ANSWER,
+                _J,
+                _TRAJECTORY,
+                "j.answer_state IN ('written', 'checking', 'unjudged', 'judging', 'judged')",
+            )
+        }
+        UNION ALL
+        {
+            _compared(
+                digests.VERDICT,
+                _J,
+                _TRAJECTORY,
+                "j.verification IS NOT NULL OR j.correct IS NOT NULL",
+            )
+        }
+        """,
+    ),
+)
+"""What `cordctl replay` checks as well."""
+
+_STAGES = """
+    concat_ws(', ',
+        CASE WHEN (c.proposed_at IS NULL) <> (c.state IN ('pending', 'proposing')) THEN 'proposed_at' END,
+        CASE WHEN c.state IN ('unjudged', 'judging', 'scored') AND c.scored_at IS NULL
+               OR c.state IN ('pending', 'proposing', 'proposed', 'scoring', 'unscored') AND c.scored_at IS NOT NULL
+             THEN 'scored_at' END,
+        CASE WHEN c.score IS NOT NULL AND c.scored_at IS NULL THEN 'score' END,
+        CASE WHEN c.judged_at IS NOT NULL AND (p.reward_model_id IS NULL OR c.state NOT IN ('scored', 'invalid'))
+               OR c.judged_at IS NULL AND p.reward_model_id IS NOT NULL AND c.state = 'scored' THEN 'judged_at' END,
+        CASE WHEN c.judgment IS NOT NULL AND c.judged_at IS NULL
+               OR c.judgment IS NULL AND c.judged_at IS NOT NULL AND c.state = 'scored' THEN 'judgment' END,
+        CASE WHEN c.state = 'unscored' AND p.is_scored
+               OR c.state IN ('proposed', 'scoring', 'unjudged', 'judging', 'scored') AND NOT p.is_scored
+             THEN 'state' END,
+        CASE WHEN c.state = 'unscored' AND c.thinking_tokens IS DISTINCT FROM c.completion_tokens
+             THEN 'thinking_tokens' END,
+        CASE WHEN c.proposed_at IS NOT NULL AND c.propose_attempts < 1 THEN 'propose_attempts' END,
+        CASE WHEN c.scored_at IS NOT NULL AND c.score_attempts < 1 THEN 'score_attempts' END,
+        CASE WHEN c.judged_at IS NOT NULL AND c.judgment_attempts < 1 THEN 'judgment_attempts' END)
+"""
+
+_ANSWER_STAGES = """
+    concat_ws(', ',
+        CASE WHEN (j.answered_at IS NULL) = (j.answer_state IN ('written', 'checking', 'unjudged', 'judging', 'judged'))
+             THEN 'answered_at' END,
+        CASE WHEN (j.answer_seed IS NULL) <> (j.answer_state = 'none') THEN 'answer_seed' END,
+        CASE WHEN (j.judged_at IS NULL) = (j.answer_state = 'judged') THEN 'judged_at' END,
+        CASE WHEN j.answered_at IS NOT NULL AND j.answer_attempts < 1 AND l.answer_part IS NULL
+             THEN 'answer_attempts' END,
+        CASE WHEN j.judged_at IS NOT NULL AND j.judgment_attempts < 1 THEN 'judgment_attempts' END,
+        CASE WHEN j.answer_attempts < 1 AND l.answer_part IS NOT NULL AND j.answered_at IS NOT NULL
+                  AND j.answer_text IS DISTINCT FROM l.answer_part THEN 'answer_text' END)
+"""
+
+_TIMES = f"""
+    concat_ws(', ',
+        CASE WHEN c.proposed_at < c.created_at - {_TOLERANCE} OR c.proposed_at > now() + {_TOLERANCE}
+             THEN 'proposed_at' END,
+        CASE WHEN c.scored_at < c.proposed_at - {_TOLERANCE} OR c.scored_at > now() + {_TOLERANCE}
+             THEN 'scored_at' END,
+        CASE WHEN c.judged_at < c.scored_at - {_TOLERANCE} OR c.judged_at > now() + {_TOLERANCE}
+             THEN 'judged_at' END)
+"""
+
+_ANSWER_TIMES = f"""
+    concat_ws(', ',
+        CASE WHEN j.answered_at < j.created_at - {_TOLERANCE} OR j.answered_at > now() + {_TOLERANCE}
+             THEN 'answered_at' END,
+        CASE WHEN j.judged_at < j.answered_at - {_TOLERANCE} OR j.judged_at > now() + {_TOLERANCE}
+             THEN 'judged_at' END)
+"""
+
+_PROBLEM_TIMES = f"""
+    concat_ws(', ',
+        CASE WHEN p.admitted_at < p.created_at - {_TOLERANCE} OR p.admitted_at > now() + {_TOLERANCE}
+             THEN 'admitted_at' END,
+        CASE WHEN p.finished_at < greatest(p.created_at, p.admitted_at) - {_TOLERANCE}
+               OR p.finished_at > now() + {_TOLERANCE} THEN 'finished_at' END)
+"""
+
+
+def _done_by(name: str, rows: str, done: str, worker: str, model: str) -> str:
+    """SQL: rows that are `done` by a worker that never was, or that hosts another model."""
+    column = worker.partition(".")[2]
+    return f"""
+        SELECT p.id, {name} || ': {column}: ' || coalesce(
+            format('worker %s hosts another model than the one behind it', {worker}), 'no worker is named')
+        FROM scope p {rows} LEFT JOIN workers w ON w.id = {worker}
+        WHERE {done} AND (w.id IS NULL OR w.model_id <> {model})
+    """
+
+
+STORIES: tuple[Invariant, ...] = (
+    Invariant(
+        "stages",
+        "what a row says was done agrees with its state: instants, attempts, scores and judgments",
+        f"""
+        SELECT p.id, format('%s: %s: contradicts that it is %s', {_C}, said.columns, c.state)
+        FROM scope p {_CANDIDATE} CROSS JOIN LATERAL (SELECT {_STAGES} AS columns) said WHERE said.columns <> ''
+        UNION ALL
+        SELECT p.id, format('%s: %s: contradicts that its answer is %s', {_J}, said.columns, j.answer_state)
+        FROM scope p {_TRAJECTORY} JOIN candidates l ON l.id = j.candidate_id
+        CROSS JOIN LATERAL (SELECT {_ANSWER_STAGES} AS columns) said WHERE said.columns <> ''
+        """,
+    ),
+    Invariant(
+        "times",
+        "what came first has the earlier instant, and none is in the future",
+        f"""
+        SELECT p.id, format('%s: %s: out of order', {_C}, said.columns)
+        FROM scope p {_CANDIDATE} CROSS JOIN LATERAL (SELECT {_TIMES} AS columns) said WHERE said.columns <> ''
+        UNION ALL
+        SELECT p.id, format('%s: %s: out of order', {_J}, said.columns)
+        FROM scope p {_TRAJECTORY} CROSS JOIN LATERAL (SELECT {_ANSWER_TIMES} AS columns) said WHERE said.columns <> ''
+        UNION ALL
+        SELECT p.id, format('its row: %s: out of order', said.columns)
+        FROM scope p CROSS JOIN LATERAL (SELECT {_PROBLEM_TIMES} AS columns) said WHERE said.columns <> ''
+        """,
+    ),
+    Invariant(
+        "workers",
+        "every result names a worker that was there and hosted its model",
+        " UNION ALL ".join(
+            (
+                _done_by(
+                    _C,
+                    f"{_CANDIDATE} JOIN teachers t ON t.id = c.teacher_id",
+                    "c.proposed_at IS NOT NULL",
+                    "c.worker_id",
+                    "t.model_id",
+                ),
+                _done_by(_C, _CANDIDATE, "c.scored_at IS NOT NULL", "c.score_worker_id", "p.prover_model_id"),
+                _done_by(_C, _CANDIDATE, "c.judged_at IS NOT NULL", "c.judgment_worker_id", "p.reward_model_id"),
+                _done_by(
+                    _J,
+                    f"{_TRAJECTORY} JOIN candidates l ON l.id = j.candidate_id JOIN teachers t ON t.id = l.teacher_id",
+                    "j.answered_at IS NOT NULL AND (j.answer_attempts > 0 OR l.answer_part IS NULL)",
+                    "j.worker_id",
+                    "t.model_id",
+                ),
+                _done_by(_J, _TRAJECTORY, "j.judged_at IS NOT NULL", "j.judgment_worker_id", "p.judge_model_id"),
+                _done_by(
+                    _J,
+                    _TRAJECTORY,
+                    "j.check_attempts > 0 AND coalesce(j.verification ->> 'method', 'crashed') <> 'crashed'",
+                    "j.check_worker_id",
+                    "NULL",
+                ),
+            )
+        ),
+    ),
+    Invariant(
+        "methods",
+        "an answer is as correct as the method of its verification says",
+        f"""
+        SELECT p.id, format('%s: correct or verification: %s by %s', {_J}, coalesce(CAST(j.correct AS text), 'nothing'),
+                            j.verification ->> 'method')
+        FROM scope p {_TRAJECTORY}
+        WHERE CASE j.verification ->> 'method'
+              WHEN 'exact' THEN j.correct IS NOT TRUE WHEN 'math' THEN j.correct IS NOT TRUE
+              WHEN 'choice' THEN j.correct IS NOT TRUE WHEN 'numeric' THEN j.correct IS NOT TRUE
+              WHEN 'unequal' THEN j.correct IS NOT FALSE WHEN 'judge' THEN j.correct IS NULL
+              WHEN 'undecided' THEN j.correct IS NOT NULL WHEN 'timeout' THEN j.correct IS NOT NULL
+              WHEN 'crashed' THEN j.correct IS NOT NULL WHEN 'unsupported' THEN j.correct IS NOT NULL
+              WHEN 'failed' THEN j.correct IS NOT NULL ELSE false END
+        """,
+    ),
+    Invariant(
+        "positions",
+        "the problems of a run are numbered from 0 without a gap",
+        """
+        SELECT p.id, format('its row: position: %s, that of the problem before it %s', p.position, p.before)
+        FROM (
+            SELECT s.id, s.position, lag(s.position, 1, CAST(-1 AS bigint)) OVER (PARTITION BY s.run_id
+                                                                                 ORDER BY s.position) AS before
+            FROM scope s
+        ) p WHERE p.position <> p.before + 1
+        """,
+    ),
+)
+"""What the rows say of how they came about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undigested:
+    """Rows of older versions, whose results have no digests."""
+
+    problems: int
+    candidates: int
+    answers: int
+
+
+_UNDIGESTED = sa.text(
+    """
+    SELECT (SELECT count(*) FROM problems p WHERE p.run_id = ANY(:runs) AND p.digest IS NULL) AS problems,
+           (SELECT count(*) FROM candidates c JOIN problems p ON p.id = c.problem_id
+            WHERE p.run_id = ANY(:runs) AND c.proposal_digest IS NULL AND c.proposed_at IS NOT NULL) AS candidates,
+           (SELECT count(*) FROM trajectories j JOIN problems p ON p.id = j.problem_id
+            WHERE p.run_id = ANY(:runs) AND j.answer_digest IS NULL AND j.answered_at IS NOT NULL) AS answers
+    """
+)
+
+
+def count_undigested(connection: sa.Connection, run_ids: list[int]) -> Undigested:
+    """Rows of these runs that have results and no digests."""
+    return Undigested(**connection.execute(_UNDIGESTED, {"runs": run_ids}).one()._mapping)
+
+
+_WRONG_RUN = sa.text(
+    f"""
+    SELECT {digests.RUN.differing("computed.digest")} AS columns
+    FROM runs r CROSS JOIN LATERAL (SELECT {digests.RUN.sql()} AS digest OFFSET 0) computed
+    WHERE r.id = :run_id AND r.digest <> computed.digest
+    """
+)
+
+_WRONG_MODELS = sa.text(
+    f"""
+    SELECT m.path || ': ' || {digests.MODEL.differing("computed.digest")} AS columns
+    FROM models m CROSS JOIN LATERAL (SELECT {digests.MODEL.sql()} AS digest OFFSET 0) computed
+    WHERE m.digest <> computed.digest AND (
+        m.id IN (SELECT t.model_id FROM teachers t WHERE t.run_id = :run_id)
+        OR m.id IN (SELECT unnest(ARRAY[r.prover_model_id, r.reward_model_id, r.judge_model_id])
+                    FROM runs r WHERE r.id = :run_id))
+    ORDER BY m.id
+    """
+)
+
+
+def changed_run(connection: sa.Connection, run_id: int) -> list[str]:
+    """What is not what was written of the run's row and of those of its models."""
+    key = {"run_id": run_id}
+    found = [f"its row: {columns}" for columns in connection.execute(_WRONG_RUN, key).scalars()]
+    found += [f"model {columns}" for columns in connection.execute(_WRONG_MODELS, key).scalars()]
+    return [f"{one}: not what was written, says digest" for one in found]
+
+
+_ALL_DIGESTS = sa.text(
+    """
+    SELECT position, place, step, lineage, digests FROM (
+        SELECT p.position, 0 AS place, 0 AS step, '' AS lineage, ARRAY[p.digest] AS digests
+        FROM problems p WHERE p.run_id = :run_id
+        UNION ALL
+        SELECT p.position, 1, c.step, c.lineage, ARRAY[c.proposal_digest, c.score_digest, c.judgment_digest]
+        FROM candidates c JOIN problems p ON p.id = c.problem_id WHERE p.run_id = :run_id
+        UNION ALL
+        SELECT p.position, 2, c.step, c.lineage, ARRAY[j.answer_digest, j.verdict_digest]
+        FROM trajectories j JOIN candidates c ON c.id = j.candidate_id JOIN problems p ON p.id = j.problem_id
+        WHERE p.run_id = :run_id
+    ) all_of_them ORDER BY position, place, step, lineage COLLATE "C"
+    """
+)
+_DIGESTS_AT = (
+    (digests.PROBLEM,),
+    (digests.PROPOSAL, digests.SCORE, digests.JUDGMENT),
+    (digests.ANSWER, digests.VERDICT),
+)
+"""Whose digests a row of `_ALL_DIGESTS` has, by its place."""
+
+_RUN_DIGEST = sa.text("SELECT digest FROM runs WHERE id = :run_id")
+
+
+def run_digest(connection: sa.Connection, run_id: int) -> str | None:
+    """One digest of what the run's digests are of, in the order of its dataset and its searches, equal in equal runs:
+    keys, seconds and token counts are left out. None of older versions'.
+
+    Within a transaction: rows are streamed.
+    """
+    first = connection.execute(_RUN_DIGEST, {"run_id": run_id}).scalar_one()
+    if first is None:
+        return None
+    total = hashlib.sha256(digests.RUN.of_content(first))
+    options = {"stream_results": True, "yield_per": 2_000}
+    for row in connection.execute(_ALL_DIGESTS, {"run_id": run_id}, execution_options=options):
+        total.update(f"\0{row.position} {row.place} {row.step} {row.lineage}".encode())
+        for kind, digest in zip(_DIGESTS_AT[row.place], row.digests, strict=True):
+            total.update(b"\0" if digest is None else kind.of_content(digest))
+    return total.hexdigest()

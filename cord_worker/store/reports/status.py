@@ -1,0 +1,474 @@
+"""Where a run stands, in figures: cheap counts to be asked every second, and totals that read the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from cord_worker.store.reports.costs import engine_seconds, read_costs
+from cord_worker.store.schema.tables import ProblemState, RunState
+
+FINAL_STATES = ("done", "failed", "cancelled")
+"""Problem states that end the work on a problem."""
+_NO_PROBLEMS = {state.value: 0 for state in ProblemState}
+_NOT_WORKING = dict.fromkeys(("pending", "proposing", "proposed", "scoring", "unjudged", "judging"), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What changes every second. `active_steps` adds up the steps that problems in flight have begun, `steps` those of
+    all problems. Rates are per second over the window: `steps_per_second` counts proposed steps, `tokens_per_second`
+    the teachers' generated tokens. `idle_seconds` have passed since the last result of the run, or since it began."""
+
+    problems: Mapping[str, int]
+    active_steps: int
+    working: Mapping[str, int]
+    steps_per_second: float
+    tokens_per_second: float
+    scores_per_second: float
+    steps: int = 0
+    idle_seconds: float = 0.0
+
+    @property
+    def total(self) -> int:
+        """All problems of the run."""
+        return sum(self.problems.values())
+
+    @property
+    def final(self) -> int:
+        """Problems that are done, failed or cancelled."""
+        return sum(self.problems.get(state, 0) for state in FINAL_STATES)
+
+    @property
+    def active(self) -> int:
+        """Problems in flight."""
+        return self.total - self.final - self.problems.get("queued", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherTotals:
+    """What one teacher did in a run; `tokens` generated, `request_seconds` the sum of what each of its proposals took,
+    beside others in the same batch.
+
+    Proposals of one step with equal texts have one score and one fate, whoever is listed first: each of them counts as
+    `kept` and `winning` where that text is, and is among the `shared` ones, none of which is `invalid` for it. The
+    `share` of the winning steps adds up to 1 over the teachers: a step that N proposals have in common counts 1/N for
+    each.
+    """
+
+    name: str
+    proposed: int
+    invalid: int
+    shared: int
+    kept: int
+    winning: int
+    share: float | None
+    mean_score: float | None
+    tokens: int
+    request_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a run has come to. Means are over the answered trajectories of done problems (the winners, or all samples);
+    `accuracy` is the share of the answers whose correctness was decided (`checked`) that are `correct`; those that were
+    checked without a decision are `undecided` and in neither. `without_result` are those of them whose
+    check failed or took too long. `cut_answers` of the answers reached `search.answer_tokens`, and the thinking of
+    `full_contexts` ended because no model had room for more. Seconds and tokens of the prover are its scoring.
+    `engine_seconds`: see `costs.engine_seconds`."""
+
+    done: int
+    mean_score: float | None
+    checked: int
+    correct: int
+    undecided: int
+    accuracy: float | None
+    mean_steps: float | None
+    candidates: Mapping[str, int]
+    teachers: tuple[TeacherTotals, ...]
+    answer_tokens: int
+    scored_tokens: int
+    prover_seconds: float
+    first_admitted_at: datetime | None
+    last_finished_at: datetime | None
+    finished_recently: int
+    recent_seconds: float
+    engine_seconds: float = 0.0
+    cut_answers: int = 0
+    full_contexts: int = 0
+    without_result: int = 0
+
+    @property
+    def proposed(self) -> int:
+        """Candidates that were proposed."""
+        return sum(teacher.proposed for teacher in self.teachers)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens generated: steps and final answers."""
+        return self.answer_tokens + sum(teacher.tokens for teacher in self.teachers)
+
+    def seconds_left(self, counts: Counts) -> float | None:
+        """Estimate from what was done recently, steps of problems in flight included; None where that is less than a
+        twentieth of the run."""
+        if counts.final == counts.total:
+            return 0.0
+        if not self.finished_recently or not self.mean_steps or self.finished_recently < counts.total / 20:
+            return None
+        begun = min(0.95 * counts.active, counts.active_steps / self.mean_steps)
+        return (counts.total - counts.final - begun) * self.recent_seconds / (self.finished_recently + begun)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveWorkers:
+    """Processes of one role that gave a sign of life lately; `model` is a fingerprint, None for coordinators. `ready`
+    of them take work."""
+
+    role: str
+    model: str | None
+    path: str | None
+    count: int
+    ready: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCondition:
+    """What keeps a living worker from its work, in a sentence, and for how many seconds; `model` as in LiveWorkers."""
+
+    model: str | None
+    path: str | None
+    process: str
+    text: str
+    since: datetime
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TenthRow:
+    """One row of the view teacher_selection."""
+
+    teacher: str
+    tenth: int
+    proposed: int
+    kept: int
+    on_winning_path: int
+    hit_rate: float | None
+    mean_score: float | None
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRow:
+    """The view prefix_cache, its replicas added up: how well one model reuses prefixes in a run."""
+
+    model: str
+    kind: str
+    workers: int
+    requests: int
+    at_home: int
+    prompt_tokens: int
+    cached_tokens: int
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Share of the prompt tokens that came from the cache."""
+        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else None
+
+
+_PROBLEMS = sa.text("SELECT state, count(*) AS number FROM problems WHERE run_id = :run_id GROUP BY state")
+
+_STEPS = sa.text(
+    """
+    SELECT coalesce(sum(step) FILTER (WHERE state IN ('searching', 'answering', 'verifying')), 0) AS active,
+           coalesce(sum(step), 0) AS steps, max(finished_at) AS finished_at
+    FROM problems WHERE run_id = :run_id
+    """
+)
+
+_RESULTS_BY_RUN = sa.text(
+    """
+    SELECT p.run_id, avg(j.score) AS mean_score, CAST(avg(j.correct::int) AS float8) AS accuracy,
+           count(*) FILTER (WHERE j.correct IS NULL AND j.verification IS NOT NULL) AS undecided
+    FROM trajectories j JOIN problems p ON p.id = j.problem_id
+    WHERE j.answer_state <> 'none' AND p.state = 'done' GROUP BY p.run_id
+    """
+)
+
+_PROBLEMS_BY_RUN = sa.text("SELECT run_id, state, count(*) AS number FROM problems GROUP BY run_id, state")
+
+_WORKING = sa.text(
+    """
+    SELECT c.state, count(*) AS number
+    FROM candidates c JOIN problems p ON p.id = c.problem_id
+    WHERE p.run_id = :run_id AND c.state IN ('pending', 'proposing', 'proposed', 'scoring', 'unjudged', 'judging')
+    GROUP BY c.state
+    """
+)
+
+# Rates look at the newest rows by key, so that a run of millions of candidates costs what a small one does.
+_RECENT = sa.text(
+    """
+    SELECT count(*) FILTER (WHERE c.proposed_at > now() - make_interval(secs => :window)) AS steps,
+           count(*) FILTER (WHERE c.scored_at > now() - make_interval(secs => :window)) AS scores,
+           coalesce(sum(c.completion_tokens)
+                    FILTER (WHERE c.proposed_at > now() - make_interval(secs => :window)), 0) AS tokens,
+           extract(epoch FROM now() - min(c.proposed_at)
+                   FILTER (WHERE c.proposed_at > now() - make_interval(secs => :window))) AS span,
+           CAST(extract(epoch FROM now() - coalesce(
+               greatest(max(c.proposed_at), max(c.scored_at), max(c.judged_at), CAST(:finished_at AS timestamptz)),
+               (SELECT created_at FROM runs WHERE id = :run_id)
+           )) AS float8) AS idle
+    FROM candidates c JOIN problems p ON p.id = c.problem_id
+    WHERE c.id > (SELECT coalesce(max(id), 0) FROM candidates) - :newest AND p.run_id = :run_id
+    """
+)
+
+_ANSWERED = sa.text(
+    """
+    SELECT count(DISTINCT p.id) AS done, avg(j.score) AS mean_score, count(j.correct) AS checked,
+           count(*) FILTER (WHERE j.correct) AS correct,
+           count(*) FILTER (WHERE j.correct IS NULL AND j.verification IS NOT NULL) AS undecided,
+           avg(j.steps) AS mean_steps, count(*) FILTER (WHERE j.answer_finish_reason = 'length') AS cut_answers,
+           count(*) FILTER (WHERE j.finish = 'context') AS full_contexts,
+           count(*) FILTER (WHERE j.correct IS NULL AND j.verification ->> 'method' IN ('timeout', 'crashed', 'failed'))
+               AS without_result
+    FROM problems p JOIN trajectories j ON j.problem_id = p.id AND j.answer_state <> 'none'
+    WHERE p.run_id = :run_id AND p.state = 'done'
+    """
+)
+
+_ANSWERS = sa.text(
+    """
+    SELECT coalesce(sum(j.answer_completion_tokens), 0) AS tokens
+    FROM problems p JOIN trajectories j ON j.problem_id = p.id
+    WHERE p.run_id = :run_id
+    """
+)
+
+_TIMES = sa.text(
+    """
+    SELECT min(admitted_at) AS first_admitted_at, max(finished_at) AS last_finished_at,
+           count(*) FILTER (WHERE finished_at > now() - make_interval(secs => :window)) AS finished_recently,
+           least(:window, coalesce(extract(epoch FROM now() - min(admitted_at)), :window)) AS recent_seconds
+    FROM problems WHERE run_id = :run_id
+    """
+)
+
+_RUN_NAME = sa.text("SELECT name FROM runs WHERE id = :run_id")
+
+_TEACHERS = sa.text(
+    """
+    WITH shared AS (
+        SELECT c.duplicate_of AS id, count(*) + 1 AS proposals
+        FROM candidates c JOIN problems p ON p.id = c.problem_id AND p.run_id = :run_id
+        WHERE c.duplicate_of IS NOT NULL GROUP BY c.duplicate_of
+    )
+    SELECT t.name, count(c.proposed_at) AS proposed,
+           count(*) FILTER (WHERE c.state = 'invalid' AND c.invalid_reason <> 'duplicate') AS invalid,
+           count(*) FILTER (WHERE c.invalid_reason = 'duplicate') AS duplicate,
+           count(shared.id) AS shared, count(*) FILTER (WHERE c.state = 'scored') AS scored,
+           count(*) FILTER (WHERE c.state = 'unscored') AS unscored, count(c.id) AS planned,
+           count(*) FILTER (WHERE s.kept) AS kept, count(*) FILTER (WHERE s.winning) AS winning,
+           CAST(coalesce(sum(1.0 / coalesce(shared.proposals, 1)) FILTER (WHERE s.winning), 0) AS float8) AS won,
+           avg(s.score) AS mean_score, coalesce(sum(c.completion_tokens), 0) AS tokens,
+           coalesce(sum(c.propose_seconds), 0) AS seconds,
+           coalesce(sum(c.score_prompt_tokens), 0) AS scored_tokens,
+           coalesce(sum(c.score_seconds), 0) AS prover_seconds
+    FROM teachers t LEFT JOIN candidates c ON c.teacher_id = t.id
+    LEFT JOIN candidates s ON s.id = coalesce(c.duplicate_of, c.id)
+    LEFT JOIN shared ON shared.id = s.id
+    WHERE t.run_id = :run_id
+    GROUP BY t.id, t.name, t.ordinal ORDER BY t.ordinal
+    """
+)
+
+_WORKERS = sa.text(
+    """
+    SELECT w.role, m.fingerprint AS model, m.path, count(*) AS count, count(w.ready_at) AS ready
+    FROM workers w LEFT JOIN models m ON m.id = w.model_id
+    WHERE w.stopped_at IS NULL AND w.heartbeat_at > now() - make_interval(secs => :timeout)
+    GROUP BY w.role, m.fingerprint, m.path ORDER BY w.role, m.path
+    """
+)
+
+_CONDITIONS = sa.text(
+    """
+    SELECT m.fingerprint AS model, m.path, w.hostname || ':' || w.pid AS process, w.condition AS text,
+           w.condition_since AS since, CAST(extract(epoch FROM now() - w.condition_since) AS float8) AS seconds
+    FROM workers w LEFT JOIN models m ON m.id = w.model_id
+    WHERE w.stopped_at IS NULL AND w.heartbeat_at > now() - make_interval(secs => :timeout)
+      AND w.condition IS NOT NULL
+    ORDER BY m.path, w.hostname, w.pid
+    """
+)
+
+_SELECTION = sa.text(
+    """
+    SELECT teacher, tenth, proposed, kept, on_winning_path, CAST(hit_rate AS float8) AS hit_rate, mean_score, tokens
+    FROM teacher_selection WHERE run = :run
+    """
+)
+
+_PREFIX_CACHE = sa.text(
+    """
+    SELECT model, kind, count(*) AS workers, sum(requests)::bigint AS requests, sum(at_home)::bigint AS at_home,
+           sum(prompt_tokens)::bigint AS prompt_tokens, sum(cached_tokens)::bigint AS cached_tokens
+    FROM prefix_cache WHERE run = :run GROUP BY model, kind ORDER BY model, kind
+    """
+)
+
+_UNFINISHED_RUNS = sa.text(
+    """
+    SELECT r.name FROM runs r
+    WHERE r.state = 'active' AND EXISTS (
+        SELECT 1 FROM problems p
+        WHERE p.run_id = r.id AND p.state IN ('queued', 'searching', 'answering', 'verifying')
+    )
+    ORDER BY r.id
+    """
+)
+
+
+def shown_state(state: str, problems: Mapping[str, int]) -> str:
+    """`finished` where an active run has problems and none is left to work on, else its own state."""
+    left = sum(number for kind, number in problems.items() if kind not in FINAL_STATES)
+    return "finished" if state == RunState.ACTIVE and any(problems.values()) and not left else state
+
+
+def read_counts(
+    connection: sa.Connection, run_id: int, *, window_seconds: float = 30.0, newest_candidates: int = 20_000
+) -> Counts:
+    """Problems and unfinished candidates by state, and rates over the last `window_seconds`.
+
+    Rates look at no more than the `newest_candidates` rows, whatever run they are of.
+    """
+    problems = _NO_PROBLEMS | {row.state: row.number for row in connection.execute(_PROBLEMS, {"run_id": run_id})}
+    working = _NOT_WORKING | {row.state: row.number for row in connection.execute(_WORKING, {"run_id": run_id})}
+    steps = connection.execute(_STEPS, {"run_id": run_id}).one()
+    recent = connection.execute(
+        _RECENT,
+        {
+            "run_id": run_id,
+            "window": window_seconds,
+            "newest": newest_candidates,
+            "finished_at": steps.finished_at,
+        },
+    ).one()
+    # A run that began within the window is not diluted by the time before it.
+    seconds = max(1.0, min(window_seconds, float(recent.span or window_seconds)))
+    return Counts(
+        problems=problems,
+        active_steps=steps.active,
+        working=working,
+        steps_per_second=recent.steps / seconds,
+        tokens_per_second=recent.tokens / seconds,
+        scores_per_second=recent.scores / seconds,
+        steps=steps.steps,
+        idle_seconds=max(0.0, recent.idle),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunResults:
+    """The results of a run's answered trajectories; `accuracy` is the share of the decided answers that are correct,
+    `undecided` were checked without a decision."""
+
+    mean_score: float | None
+    accuracy: float | None
+    undecided: int = 0
+
+
+def results_by_run(connection: sa.Connection) -> dict[int, RunResults]:
+    """Mean score and accuracy of every run that has answers."""
+    rows = connection.execute(_RESULTS_BY_RUN)
+    return {row.run_id: RunResults(row.mean_score, row.accuracy, row.undecided) for row in rows}
+
+
+def no_problems() -> dict[str, int]:
+    """Problems by state of a run that has none."""
+    return dict(_NO_PROBLEMS)
+
+
+def problems_by_run(connection: sa.Connection) -> dict[int, dict[str, int]]:
+    """Problems by state, of every run."""
+    problems: dict[int, dict[str, int]] = {}
+    for row in connection.execute(_PROBLEMS_BY_RUN):
+        problems.setdefault(row.run_id, no_problems())[row.state] = row.number
+    return problems
+
+
+def read_totals(connection: sa.Connection, run_id: int, *, window_seconds: float = 600.0) -> Totals:
+    """What the run has come to; reads all of its candidates (by index), so not to be asked every second."""
+    answered = connection.execute(_ANSWERED, {"run_id": run_id}).one()
+    run_name = connection.execute(_RUN_NAME, {"run_id": run_id}).scalar_one()
+    times = connection.execute(_TIMES, {"run_id": run_id, "window": window_seconds}).one()
+    answers = connection.execute(_ANSWERS, {"run_id": run_id}).one()
+    rows = connection.execute(_TEACHERS, {"run_id": run_id}).all()
+    won = sum(row.won for row in rows)
+    final = {
+        state: sum(getattr(row, state) for row in rows) for state in ("scored", "unscored", "invalid", "duplicate")
+    }
+    return Totals(
+        done=answered.done,
+        mean_score=answered.mean_score,
+        checked=answered.checked,
+        correct=answered.correct,
+        undecided=answered.undecided,
+        without_result=answered.without_result,
+        accuracy=answered.correct / answered.checked if answered.checked else None,
+        mean_steps=None if answered.mean_steps is None else float(answered.mean_steps),
+        cut_answers=answered.cut_answers,
+        full_contexts=answered.full_contexts,
+        candidates={**final, "unfinished": sum(row.planned for row in rows) - sum(final.values())},
+        teachers=tuple(
+            TeacherTotals(
+                name=row.name,
+                proposed=row.proposed,
+                invalid=row.invalid,
+                shared=row.shared,
+                kept=row.kept,
+                winning=row.winning,
+                share=row.won / won if won else None,
+                mean_score=row.mean_score,
+                tokens=row.tokens,
+                request_seconds=row.seconds,
+            )
+            for row in rows
+        ),
+        answer_tokens=answers.tokens,
+        scored_tokens=sum(row.scored_tokens for row in rows),
+        prover_seconds=sum(row.prover_seconds for row in rows),
+        first_admitted_at=times.first_admitted_at,
+        last_finished_at=times.last_finished_at,
+        finished_recently=times.finished_recently,
+        recent_seconds=float(times.recent_seconds),
+        engine_seconds=engine_seconds(read_costs(connection, run_name)),
+    )
+
+
+def live_workers(connection: sa.Connection, timeout_seconds: float) -> list[LiveWorkers]:
+    """Workers that gave a sign of life within `timeout_seconds`, by role and model."""
+    return [LiveWorkers(**row._mapping) for row in connection.execute(_WORKERS, {"timeout": timeout_seconds})]
+
+
+def worker_conditions(connection: sa.Connection, timeout_seconds: float) -> list[WorkerCondition]:
+    """What keeps workers that gave a sign of life within `timeout_seconds` from their work."""
+    return [WorkerCondition(**row._mapping) for row in connection.execute(_CONDITIONS, {"timeout": timeout_seconds})]
+
+
+def teacher_selection(connection: sa.Connection, run_name: str) -> list[TenthRow]:
+    """Which teacher was selected where: one row per teacher and tenth of the decoding position, in order."""
+    return [TenthRow(**row._mapping) for row in connection.execute(_SELECTION, {"run": run_name})]
+
+
+def prefix_cache(connection: sa.Connection, run_name: str) -> list[CacheRow]:
+    """How well the run's models reused prefixes: one row per model and kind of request."""
+    return [CacheRow(**row._mapping) for row in connection.execute(_PREFIX_CACHE, {"run": run_name})]
+
+
+def unfinished_runs(connection: sa.Connection) -> list[str]:
+    """Names of the active runs that still have work."""
+    return list(connection.execute(_UNFINISHED_RUNS).scalars())

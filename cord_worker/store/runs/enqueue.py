@@ -1,0 +1,325 @@
+"""Enqueuing: a run, its models and teachers, and its problems, in one transaction.
+
+Problems are streamed into a staging table by COPY, checked there by SQL (so that memory stays flat for a dataset
+of any size) and inserted only when all is well: nothing of a bad file is enqueued.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+import cord_worker
+from cord_worker.config import ModelConfig, RunConfig
+from cord_worker.dataset import ProblemRecord, RejectedRecord, rejection_error
+from cord_worker.dataset.jsontext import exact_json
+from cord_worker.errors import DatasetError, RunConflict
+from cord_worker.store.runs.runs import find_run
+from cord_worker.store.schema import digests
+from cord_worker.store.schema.tables import RunState, TeacherRole
+from cord_worker.store.work.judge_answer import METHOD, REFERENCE, method_of, reference_of
+
+_STAGE = sa.text(
+    """
+    CREATE TEMPORARY TABLE staged (
+        line bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, key text, content_hash text, question text, answer text,
+        passage text, attributes jsonb, location text
+    ) ON COMMIT DROP
+    """
+)
+
+_ANALYZE_STAGED = sa.text("ANALYZE staged (line, key)")
+"""So that the planner numbers the rows along the index of their lines instead of sorting whole rows on disk."""
+
+_COPY = "COPY staged (key, content_hash, question, answer, passage, attributes, location) FROM STDIN"
+
+_REPEATED = sa.text(
+    """
+    SELECT line, key, location, first_location FROM (
+        SELECT line, key, location,
+               first_value(location) OVER same AS first_location, row_number() OVER same AS occurrence
+        FROM staged WINDOW same AS (PARTITION BY key ORDER BY line)
+    ) numbered
+    WHERE occurrence > 1 ORDER BY line LIMIT :most
+    """
+)
+
+_DROP_REPEATED = sa.text(
+    """
+    DELETE FROM staged s USING staged earlier WHERE earlier.key = s.key AND earlier.line < s.line
+    """
+)
+
+_CONFLICTS = f"""
+    p.run_id = :run_id AND p.key = s.key AND r.id = p.run_id
+    AND (p.content_hash <> s.content_hash OR {METHOD} IS DISTINCT FROM {method_of("s")}
+         OR {REFERENCE} IS DISTINCT FROM {reference_of("s")})
+"""
+"""SQL: whether the run `r` holds as `p` what `s` names, but asks, expects or checks something else."""
+
+_CONFLICTING = sa.text(
+    f"""
+    SELECT s.line, s.key, s.location FROM staged s, problems p, runs r WHERE {_CONFLICTS}
+    ORDER BY s.line LIMIT :most
+    """
+)
+
+_DROP_CONFLICTING = sa.text(f"DELETE FROM staged s USING problems p, runs r WHERE {_CONFLICTS}")
+
+_DROP_ALREADY = sa.text("DELETE FROM staged s USING problems p WHERE p.run_id = :run_id AND p.key = s.key")
+"""Not a condition of the insertion: that would read, for every row, all those that it has inserted itself so far."""
+
+_INSERT = sa.text(
+    f"""
+    INSERT INTO problems (run_id, position, key, content_hash, question, answer, passage, attributes, digest)
+    SELECT p.run_id, p.position, p.key, p.content_hash, p.question, p.answer, p.passage, p.attributes,
+           {digests.PROBLEM.sql()}
+    FROM (
+        SELECT s.*, CAST(:run_id AS bigint) AS run_id, :offset + row_number() OVER (ORDER BY s.line) - 1 AS position
+        FROM staged s
+    ) p
+    ORDER BY p.line
+    """
+)
+
+_MANY = 10_000
+"""Rows after which the planner is told at once that the run holds them: enqueuing again compares with all of them."""
+_ANALYZE_PROBLEMS = sa.text("ANALYZE problems (run_id, key)")
+
+_NEXT_POSITION = sa.text("SELECT coalesce(max(position) + 1, 0) FROM problems WHERE run_id = :run_id")
+_LOCK_NAME = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('cord run ' || :name, 0))")
+
+_INSERT_RUN = sa.text(
+    f"""
+    INSERT INTO runs
+        (name, config, config_fingerprint, prover_model_id, reward_model_id, judge_model_id, seed, code_version,
+         priority, prompt_date, digest)
+    SELECT r.*, {digests.RUN.sql()}
+    FROM (VALUES
+        (CAST(:name AS text), CAST(:config AS jsonb), CAST(:fingerprint AS text), CAST(:prover_model_id AS bigint),
+         CAST(:reward_model_id AS bigint), CAST(:judge_model_id AS bigint), CAST(:seed AS bigint),
+         CAST(:version AS text), CAST(:priority AS int), CAST(:prompt_date AS date))
+    ) AS r(name, config, config_fingerprint, prover_model_id, reward_model_id, judge_model_id, seed, code_version,
+           priority, prompt_date)
+    RETURNING id
+    """
+)
+
+_UPDATE_CONFIG = sa.text(
+    """
+    UPDATE runs SET config = CAST(:config AS jsonb), priority = CASE
+        WHEN coalesce((config -> 'run' ->> 'priority')::int, 0) <> :priority THEN :priority ELSE priority END
+    WHERE id = :run_id
+    """
+)
+"""A priority that was set by command stays unless the file names another one than before."""
+
+_ENSURE_MODEL = sa.text(
+    """
+    INSERT INTO models (fingerprint, path, identity) VALUES (:fingerprint, :path, CAST(:identity AS jsonb))
+    ON CONFLICT (fingerprint) DO NOTHING
+    """
+)
+_MODEL_ID = sa.text("SELECT id FROM models WHERE fingerprint = :fingerprint")
+
+_INSERT_TEACHER = sa.text(
+    """
+    INSERT INTO teachers (run_id, ordinal, name, role, model_id, sampling, system_prompt)
+    VALUES (:run_id, :ordinal, :name, :role, :model_id, CAST(:sampling AS jsonb), :system_prompt)
+    """
+)
+
+_MOST_NAMED = 20
+
+_AS_JSON = json.JSONEncoder(ensure_ascii=False)
+"""Kept, because `json.dumps` makes one for every call that is not plain."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueReport:
+    """What became of a dataset: problems added, already there with the same content, and rejected."""
+
+    run_id: int
+    run_name: str
+    created: bool
+    added: int
+    already: int
+    rejected: int
+
+
+def enqueue(
+    connection: sa.Connection,
+    name: str,
+    config: RunConfig,
+    records: Iterable[ProblemRecord | RejectedRecord],
+    *,
+    on_rejected: Callable[[RejectedRecord], None] | None = None,
+) -> EnqueueReport:
+    """Enqueues `records` into the run called `name`, creating it if need be.
+
+    With `on_rejected`, bad rows are handed to it and the rest is enqueued; without it the first bad row raises
+    DatasetError and the caller's transaction rolls back. Raises RunConflict where the run exists with another
+    configuration. Must not be repeated with a consumed iterator.
+    """
+    lock_run_name(connection, name)
+    run_id, created = _ensure_run(connection, name, config)
+    connection.execute(_STAGE)
+    rejected = _stage(connection, records, on_rejected)
+    connection.execute(_ANALYZE_STAGED)
+    rejected += _reject_staged(
+        connection,
+        on_rejected,
+        found=_REPEATED,
+        drop=_DROP_REPEATED,
+        parameters={},
+        explain=lambda row: f"id {row.key!r} was given before, at {row.first_location}",
+    )
+    if not created:
+        rejected += _reject_staged(
+            connection,
+            on_rejected,
+            found=_CONFLICTING,
+            drop=_DROP_CONFLICTING,
+            parameters={"run_id": run_id},
+            explain=lambda row: f"run {name!r} already holds another problem with the id {row.key!r}",
+        )
+    already = 0 if created else connection.execute(_DROP_ALREADY, {"run_id": run_id}).rowcount
+    offset = connection.execute(_NEXT_POSITION, {"run_id": run_id}).scalar_one()
+    added = connection.execute(_INSERT, {"run_id": run_id, "offset": offset}).rowcount
+    if added >= _MANY:
+        connection.execute(_ANALYZE_PROBLEMS)
+    if not created:
+        # Same fingerprint: only what does not decide the result (max_active, batch sizes, ...) may differ. Last of
+        # all, because it locks the run's row: `pause` must not wait until a long dataset is read.
+        connection.execute(
+            _UPDATE_CONFIG, {"run_id": run_id, "config": config.model_dump_json(), "priority": config.run.priority}
+        )
+    return EnqueueReport(run_id, name, created, added, already, rejected)
+
+
+def lock_run_name(connection: sa.Connection, name: str) -> None:
+    """Until the transaction ends, nobody else enqueues into the run called `name` or cancels it."""
+    connection.execute(_LOCK_NAME, {"name": name})
+
+
+def ensure_model(connection: sa.Connection, fingerprint: str, path: str, identity: dict[str, Any]) -> int:
+    """Key of the model with this fingerprint; inserts it if need be."""
+    connection.execute(_ENSURE_MODEL, {"fingerprint": fingerprint, "path": path, "identity": json.dumps(identity)})
+    return int(connection.execute(_MODEL_ID, {"fingerprint": fingerprint}).scalar_one())
+
+
+def _ensure(connection: sa.Connection, model: ModelConfig | None) -> int | None:
+    if model is None:
+        return None
+    return ensure_model(connection, model.fingerprint(), model.path, model.identity())
+
+
+def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tuple[int, bool]:
+    fingerprint = config.fingerprint()
+    existing = find_run(connection, name)
+    if existing is not None:
+        if existing.config_fingerprint != fingerprint:
+            raise RunConflict(
+                f"run {name!r} exists with another configuration (fingerprint {existing.config_fingerprint}, this "
+                f"one {fingerprint}). Choose another name with --run, or use the configuration it was started with."
+            )
+        if existing.state == RunState.CANCELLED:
+            raise RunConflict(f"run {name!r} was cancelled and takes no more problems. Choose another name with --run.")
+        return existing.id, False
+    run_id = connection.execute(
+        _INSERT_RUN,
+        {
+            "name": name,
+            "config": config.model_dump_json(),
+            "fingerprint": fingerprint,
+            "prover_model_id": _ensure(connection, config.prover_model if config.is_scored else None),
+            "reward_model_id": _ensure(connection, config.candidate_judge),
+            "judge_model_id": _ensure(connection, config.judge_model),
+            "seed": config.run.seed,
+            "version": cord_worker.__version__,
+            "priority": config.run.priority,
+            "prompt_date": config.run.date or datetime.now(UTC).date(),
+        },
+    ).scalar_one()
+    for ordinal, teacher in enumerate(config.writers):
+        connection.execute(
+            _INSERT_TEACHER,
+            {
+                "run_id": run_id,
+                "ordinal": ordinal,
+                "name": teacher.name,
+                "role": (TeacherRole.TEACHER if ordinal < len(config.teachers) else TeacherRole.INTEGRATOR).value,
+                "model_id": _ensure(connection, config.teacher_model(teacher)),
+                "sampling": teacher.model_dump_json(exclude={"name", "model", "system_prompt"}),
+                "system_prompt": config.system_prompt(teacher),
+            },
+        )
+    return run_id, True
+
+
+def _stage(
+    connection: sa.Connection,
+    records: Iterable[ProblemRecord | RejectedRecord],
+    on_rejected: Callable[[RejectedRecord], None] | None,
+) -> int:
+    rejected = 0
+    driver = connection.connection.driver_connection
+    if driver is None:
+        raise RuntimeError("the connection was closed while problems were staged")
+    with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+        for record in records:
+            if isinstance(record, RejectedRecord):
+                if on_rejected is None:
+                    raise rejection_error(record)
+                on_rejected(record)
+                rejected += 1
+                continue
+            copy.write_row(
+                (
+                    record.key,
+                    content_hash(record),
+                    record.question,
+                    record.answer,
+                    record.passage,
+                    exact_json(record.metadata),
+                    record.location,
+                )
+            )
+    return rejected
+
+
+def content_hash(record: ProblemRecord) -> str:
+    """Hash of what a problem asks and expects; unequal for any change of question, answer or passage."""
+    parts = (record.question, record.answer, record.passage)
+    return hashlib.sha256(_AS_JSON.encode(parts).encode()).hexdigest()[:32]
+
+
+def _reject_staged(
+    connection: sa.Connection,
+    on_rejected: Callable[[RejectedRecord], None] | None,
+    *,
+    found: sa.TextClause,
+    drop: sa.TextClause,
+    parameters: dict[str, Any],
+    explain: Callable[[Any], str],
+) -> int:
+    most = _MOST_NAMED if on_rejected is None else None
+    rows = connection.execute(found, {**parameters, "most": most}).all()
+    if not rows:
+        return 0
+    if on_rejected is None:
+        named = "\n".join(f"{row.location}: field id: {explain(row)}" for row in rows)
+        more = "\n…" if len(rows) == _MOST_NAMED else ""
+        raise DatasetError(
+            f"{named}{more}\nNothing was enqueued. Give every problem an id of its own, or enqueue the others with "
+            "--skip-invalid."
+        )
+    for row in rows:
+        on_rejected(RejectedRecord(location=row.location, field="id", reason=explain(row), raw={"id": row.key}))
+    return connection.execute(drop, parameters).rowcount

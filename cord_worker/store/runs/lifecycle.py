@@ -1,0 +1,57 @@
+"""Pausing, resuming and cancelling a run; its priority."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from cord_worker.errors import RunConflict
+from cord_worker.store.runs.enqueue import lock_run_name
+from cord_worker.store.runs.runs import resolve_run, set_run_priority, set_run_state
+from cord_worker.store.schema.tables import RunState
+
+_CANCEL_PROBLEMS = sa.text(
+    """
+    WITH unfinished AS (
+        SELECT id FROM problems
+        WHERE run_id = :run_id AND state IN ('queued', 'searching', 'answering', 'verifying')
+        ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE problems p SET state = 'cancelled', finished_at = now(), touched_at = now()
+    FROM unfinished WHERE p.id = unfinished.id
+    """
+)
+
+
+def pause_run(connection: sa.Connection, name: str) -> bool:
+    """No new work of the run begins; what is being generated is still written. False where it was paused already."""
+    return _set_state(connection, name, RunState.PAUSED)
+
+
+def resume_run(connection: sa.Connection, name: str) -> bool:
+    """Goes on with a paused run. False where it was active already."""
+    return _set_state(connection, name, RunState.ACTIVE)
+
+
+def cancel_run(connection: sa.Connection, name: str) -> int:
+    """Ends the run for good; returns the number of problems that were not final yet. Finished ones stay."""
+    lock_run_name(connection, name)
+    run = resolve_run(connection, name)
+    set_run_state(connection, run.id, RunState.CANCELLED)
+    return connection.execute(_CANCEL_PROBLEMS, {"run_id": run.id}).rowcount
+
+
+def prioritise_run(connection: sa.Connection, name: str, priority: int) -> int:
+    """From now on problems of the run begin before those of a lower priority; returns the priority that it had."""
+    run = resolve_run(connection, name)
+    set_run_priority(connection, run.id, priority)
+    return run.priority
+
+
+def _set_state(connection: sa.Connection, name: str, state: RunState) -> bool:
+    run = resolve_run(connection, name)
+    if run.state == RunState.CANCELLED:
+        raise RunConflict(f"run {run.name!r} was cancelled, which is final. Enqueue its dataset under another name.")
+    if run.state == state:
+        return False
+    set_run_state(connection, run.id, state)
+    return True

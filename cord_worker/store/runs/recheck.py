@@ -1,0 +1,108 @@
+"""Answers of finished problems that are checked again, and writing their verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from cord_worker.store.schema import digests
+from cord_worker.store.work.judge_answer import METHOD, REFERENCE
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """A final answer with its verdict, as they are stored; `sample` is None for a winner's."""
+
+    trajectory_id: int
+    key: str
+    sample: int | None
+    question: str
+    text: str
+    reference: str
+    method: str
+    is_judged: bool
+    correct: bool | None
+    verification: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewVerdict:
+    """What takes the place of `before` (JSON texts of the verifications; None where there is none)."""
+
+    trajectory_id: int
+    correct: bool | None
+    verification: str
+    before: str | None
+
+
+_ANSWERS = sa.text(
+    f"""
+    SELECT j.id AS trajectory_id, p.key, CASE WHEN NOT j.winner THEN c.sample END AS sample, p.question,
+           coalesce(j.answer_text, '') AS text, {REFERENCE} AS reference, {METHOD} AS method,
+           j.answer_state = 'judged' AS is_judged, j.correct, j.verification
+    FROM trajectories j
+    JOIN problems p ON p.id = j.problem_id AND p.state = 'done' AND p.run_id = :run_id
+    JOIN runs r ON r.id = p.run_id
+    JOIN candidates c ON c.id = j.candidate_id
+    WHERE j.answer_state IN ('written', 'judged') AND j.id > :after
+    ORDER BY j.id LIMIT :most
+    """
+)
+
+_COUNT = sa.text(
+    """
+    SELECT count(*) FROM trajectories j JOIN problems p ON p.id = j.problem_id
+    WHERE p.run_id = :run_id AND p.state = 'done' AND j.answer_state IN ('written', 'judged')
+    """
+)
+
+_UNFINISHED = sa.text(
+    """
+    SELECT count(*) FROM problems
+    WHERE run_id = :run_id AND state IN ('queued', 'searching', 'answering', 'verifying')
+    """
+)
+
+_DIGEST = digests.VERDICT.sql({"correct": "r.correct", "verification": "r.verification"})
+
+_WRITE = sa.text(
+    f"""
+    UPDATE trajectories j SET correct = r.correct, verification = r.verification, verdict_digest = {_DIGEST}
+    FROM unnest(
+        CAST(:ids AS bigint[]), CAST(:correct AS boolean[]), CAST(:verification AS jsonb[]), CAST(:before AS jsonb[])
+    ) AS r(id, correct, verification, before), problems p
+    WHERE j.id = r.id AND p.id = j.problem_id AND p.state = 'done' AND j.verification IS NOT DISTINCT FROM r.before
+    RETURNING j.id
+    """
+)
+"""Only over the verdict that was read: of two who check a run again, the second finds its work done."""
+
+
+def count_answers(connection: sa.Connection, run_id: int) -> int:
+    """Answers of the run's finished problems."""
+    return int(connection.execute(_COUNT, {"run_id": run_id}).scalar_one())
+
+
+def count_unfinished(connection: sa.Connection, run_id: int) -> int:
+    """Problems of the run that are waiting or being worked on."""
+    return int(connection.execute(_UNFINISHED, {"run_id": run_id}).scalar_one())
+
+
+def read_stored_answers(connection: sa.Connection, run_id: int, after: int, most: int) -> list[StoredAnswer]:
+    """The next answers of finished problems by key, from the one behind `after`."""
+    rows = connection.execute(_ANSWERS, {"run_id": run_id, "after": after, "most": most})
+    return [StoredAnswer(**row._mapping) for row in rows]
+
+
+def write_new_verdicts(connection: sa.Connection, verdicts: Sequence[NewVerdict]) -> set[int]:
+    """Replaces verdicts that are still what they were when they were read; returns the trajectories of these."""
+    parameters = {
+        "ids": [verdict.trajectory_id for verdict in verdicts],
+        "correct": [verdict.correct for verdict in verdicts],
+        "verification": [verdict.verification for verdict in verdicts],
+        "before": [verdict.before for verdict in verdicts],
+    }
+    return set(connection.execute(_WRITE, parameters).scalars())

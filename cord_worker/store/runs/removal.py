@@ -1,0 +1,78 @@
+"""Deleting a run with everything of it, in batches, so that others never wait long for a lock.
+
+It begins by cancelling the run: nobody works on it or adds to it while it goes, and an interrupted removal is gone on
+with by the same call. Models and workers stay, being of no run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from cord_worker.errors import RunConflict
+from cord_worker.store.database import Database
+from cord_worker.store.runs.enqueue import lock_run_name
+from cord_worker.store.runs.lifecycle import cancel_run
+from cord_worker.store.runs.runs import resolve_run
+from cord_worker.store.schema.tables import RunState
+
+_UNFINISHED = sa.text(
+    """
+    SELECT count(*) FROM problems
+    WHERE run_id = :run_id AND state IN ('queued', 'searching', 'answering', 'verifying')
+    """
+)
+
+_BATCH = sa.text("SELECT id FROM problems WHERE run_id = :run_id ORDER BY id LIMIT :most")
+_DELETE_CANDIDATES = sa.text("DELETE FROM candidates WHERE problem_id = ANY(CAST(:ids AS bigint[]))")
+_DELETE_PROBLEMS = sa.text("DELETE FROM problems WHERE id = ANY(CAST(:ids AS bigint[]))")
+_DELETE_RUN = sa.text("DELETE FROM runs WHERE id = :run_id")
+
+BATCH_PROBLEMS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What a removal deleted."""
+
+    run: str
+    problems: int
+    candidates: int
+
+
+def remove_run(database: Database, name: str) -> Removed:
+    """Deletes the run with its problems, candidates, beams, trajectories and teachers.
+
+    Raises RunNotFound, and RunConflict where it is active with unfinished problems.
+    """
+    run_id = database.run(lambda connection: _close(connection, name))
+    problems = candidates = 0
+    while batch := database.run(lambda connection: _delete_batch(connection, run_id)):
+        problems += batch[0]
+        candidates += batch[1]
+    database.run(lambda connection: connection.execute(_DELETE_RUN, {"run_id": run_id}))
+    return Removed(name, problems, candidates)
+
+
+def _close(connection: sa.Connection, name: str) -> int:
+    lock_run_name(connection, name)
+    run = resolve_run(connection, name)
+    if run.state == RunState.ACTIVE:
+        unfinished = connection.execute(_UNFINISHED, {"run_id": run.id}).scalar_one()
+        if unfinished:
+            raise RunConflict(
+                f"run {name!r} is active with {unfinished} unfinished problems. End it first (cordctl cancel {name}) "
+                f"or halt it (cordctl pause {name})."
+            )
+    cancel_run(connection, name)
+    return run.id
+
+
+def _delete_batch(connection: sa.Connection, run_id: int) -> tuple[int, int] | None:
+    """Deleted problems and candidates, None where none was left. Candidates go first, as they are locked first."""
+    ids = list(connection.execute(_BATCH, {"run_id": run_id, "most": BATCH_PROBLEMS}).scalars())
+    if not ids:
+        return None
+    candidates = connection.execute(_DELETE_CANDIDATES, {"ids": ids}).rowcount
+    return connection.execute(_DELETE_PROBLEMS, {"ids": ids}).rowcount, candidates

@@ -1,0 +1,153 @@
+"""Decisions that failed: who tries them again and when, and from when on their problem is given up.
+
+A decision is the same everywhere, so a failure is the coordinator's as often as the problem's: a wrong installation, a
+full memory, a broken clock. It is tried again after a pause, by a coordinator that has not failed at it where there is
+one; times are by PostgreSQL's clock.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+
+import sqlalchemy as sa
+
+from cord_worker.store.search.decisions import fail_problem
+
+MOST_ATTEMPTS = 5
+"""Failures of one decision after which its problem is given up. Not `run.max_attempts`: those are losses of a worker's
+process, of which a run with unsteady machines may allow many."""
+
+LONGEST_PAUSE_SECONDS = 60.0
+_PATIENCE_SECONDS = 60.0
+"""A decision that is another coordinator's to try, and was not tried for so long, is anybody's."""
+
+NO_FAILED_DECISION = "decision_attempts = 0, decision_failed_by = '{}', decision_error = NULL, decision_due_at = NULL"
+"""SQL: what an UPDATE of problems sets where nothing is known against the decision that comes next."""
+
+# A time further ahead than any pause is none that was meant: PostgreSQL's clock was set back since.
+_IS_TURN = f"""
+    p.decision_due_at NOT BETWEEN now() AND now() + make_interval(secs => {LONGEST_PAUSE_SECONDS})
+    AND (
+        CAST(:worker_id AS uuid) <> ALL(p.decision_failed_by)
+        OR p.decision_due_at < now() - make_interval(secs => {_PATIENCE_SECONDS})
+        OR NOT EXISTS (
+            SELECT 1 FROM workers w
+            WHERE w.role = 'coordinator' AND w.stopped_at IS NULL AND w.ready_at IS NOT NULL
+              AND w.drain_requested_at IS NULL AND (w.steps_back_until IS NULL OR w.steps_back_until < now())
+              AND w.id <> ALL(p.decision_failed_by)
+        )
+    )
+"""
+
+_TURN_OF = sa.text(f"SELECT 1 FROM problems p WHERE p.id = :problem_id AND {_IS_TURN}")
+
+_TO_TRY = sa.text(
+    f"""
+    SELECT p.id FROM problems p JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+    WHERE p.decision_due_at IS NOT NULL AND p.state = 'searching' AND p.outstanding = 0 AND {_IS_TURN}
+    ORDER BY random() LIMIT :most
+    """
+)
+"""In random order: the one problem that a coordinator tries itself on must not always be the one that fails."""
+
+_NOT_AGAIN_BY = """
+    CASE WHEN CAST(:worker_id AS uuid) = ANY(decision_failed_by) THEN ARRAY[CAST(:worker_id AS uuid)]
+         ELSE decision_failed_by || CAST(:worker_id AS uuid) END
+"""
+"""SQL: once everybody has had its turn, the next round begins."""
+
+_NOTE_FAILURE = sa.text(
+    f"""
+    UPDATE problems
+    SET decision_attempts = decision_attempts + :counts, decision_error = :reason, touched_at = now(),
+        decision_failed_by = {_NOT_AGAIN_BY},
+        decision_due_at = now() + make_interval(
+            secs => least(CAST(:pause AS float8) * 2 ^ least(decision_attempts, 20), {LONGEST_PAUSE_SECONDS})
+        )
+    WHERE id = :problem_id AND state = 'searching' AND outstanding = 0
+    RETURNING decision_attempts
+    """
+)
+
+_PASS_ON = sa.text(
+    f"""
+    UPDATE problems
+    SET touched_at = now(), decision_failed_by = {_NOT_AGAIN_BY}, decision_due_at = coalesce(decision_due_at, now())
+    WHERE id = :problem_id AND state = 'searching' AND outstanding = 0
+      AND NOT (decision_due_at IS NOT NULL AND CAST(:worker_id AS uuid) = ANY(decision_failed_by))
+    RETURNING id
+    """
+)
+
+_FORGET = sa.text(f"UPDATE problems SET {NO_FAILED_DECISION} WHERE id = :problem_id")
+
+_STEP_BACK = sa.text(
+    """
+    UPDATE workers SET steps_back_until = now() + make_interval(secs => CAST(:seconds AS float8))
+    WHERE id = :worker_id
+    """
+)
+
+_FORGIVE = sa.text(
+    """
+    UPDATE problems p
+    SET state = 'searching', failure_reason = NULL, finished_at = NULL, decision_attempts = 0, touched_at = now()
+    FROM runs r
+    WHERE p.id = ANY(CAST(:ids AS bigint[])) AND p.state IN ('searching', 'failed') AND p.outstanding = 0
+      AND CAST(:worker_id AS uuid) = ANY(p.decision_failed_by) AND r.id = p.run_id AND r.state <> 'cancelled'
+    """
+)
+"""One that was given up meanwhile goes on: only a failed decision leaves a problem with these columns set."""
+
+
+def is_turn_of(connection: sa.Connection, worker_id: uuid.UUID, problem_id: int) -> bool:
+    """Whether this coordinator may try the decision again now, which failed or was passed on before."""
+    return connection.execute(_TURN_OF, {"worker_id": worker_id, "problem_id": problem_id}).one_or_none() is not None
+
+
+def decisions_to_try(connection: sa.Connection, worker_id: uuid.UUID, most: int) -> list[int]:
+    """Keys of problems whose decision this coordinator may try again now."""
+    return list(connection.execute(_TO_TRY, {"worker_id": worker_id, "most": most}).scalars())
+
+
+def note_failure(
+    connection: sa.Connection,
+    worker_id: uuid.UUID,
+    problem_id: int,
+    reason: str,
+    *,
+    counts: bool,
+    pause_seconds: float,
+) -> bool:
+    """Records that the decision failed here, to be tried again after a pause that doubles with every one that `counts`;
+    with the last of them the problem has failed, and True is returned."""
+    given = {
+        "worker_id": worker_id,
+        "problem_id": problem_id,
+        "reason": reason,
+        "counts": int(counts),
+        "pause": pause_seconds,
+    }
+    attempts = connection.execute(_NOTE_FAILURE, given).scalar_one_or_none()
+    if attempts is None or attempts < MOST_ATTEMPTS:
+        return False
+    fail_problem(connection, problem_id, f"the decision failed {MOST_ATTEMPTS} times: {reason}")
+    return True
+
+
+def pass_on(connection: sa.Connection, worker_id: uuid.UUID, problem_id: int) -> list[int]:
+    """Leaves the decision to another coordinator, without trying it; returns the problem unless that was known."""
+    return list(connection.execute(_PASS_ON, {"worker_id": worker_id, "problem_id": problem_id}).scalars())
+
+
+def forget_failures(connection: sa.Connection, problem_id: int) -> None:
+    """The decision was taken: nothing is known against the next one."""
+    connection.execute(_FORGET, {"problem_id": problem_id})
+
+
+def step_back(connection: sa.Connection, worker_id: uuid.UUID, seconds: float, problems: Collection[int]) -> None:
+    """Enters that the coordinator takes no decisions for so long, and that its failures at these problems count
+    nothing: one that was given up over them goes on."""
+    connection.execute(_STEP_BACK, {"worker_id": worker_id, "seconds": seconds})
+    connection.execute(_FORGIVE, {"worker_id": worker_id, "ids": list(problems)})

@@ -1,0 +1,188 @@
+"""Checks: which final answers wait for a comparison, leasing them, and writing what was found.
+
+They are the `written` answers without a verification whose method is neither `none` nor `judge`. A lease is fenced as
+in `leases`: (answer_state, check_worker_id, check_attempts). What was checked is `written` again, with its
+verification, or `unjudged` where the comparison did not decide it and the judge is asked next.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from cord_worker.store.schema import digests
+from cord_worker.store.schema.isolation import MOST_ATTEMPTS, must_be_alone
+from cord_worker.store.work.judge_answer import IS_OWED, METHOD, OWED_TO_CHECK, REFERENCE, WITH_JUDGE
+from cord_worker.store.work.leases import WITHOUT_FLUSH, claimed_rows, columns, count_dropped, in_state
+from cord_worker.store.work.values import Claimed
+
+_READ_OWED = sa.text(
+    f"""
+    SELECT p.run_id, count(*) FILTER (WHERE {OWED_TO_CHECK}) AS unchecked,
+           count(*) FILTER (WHERE j.answer_state = 'checking') AS checking,
+           count(*) FILTER (WHERE {WITH_JUDGE}) AS with_judge
+    FROM problems p
+    JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+    JOIN trajectories j ON j.problem_id = p.id AND j.answer_state <> 'none'
+    WHERE p.id = :problem_id AND p.state = 'verifying'
+    GROUP BY p.run_id
+    """
+)
+
+_CLAIM_CHECKS = sa.text(
+    f"""
+    WITH {WITHOUT_FLUSH}, due AS MATERIALIZED (
+        SELECT j.id, p.id AS problem_id, p.run_id, p.question, coalesce(j.answer_text, '') AS text,
+               {REFERENCE} AS reference, {METHOD} AS method, {must_be_alone("j.check_attempts")} = :alone AS fits
+        FROM unflushed, problems p
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active'
+        JOIN trajectories j ON j.problem_id = p.id
+        WHERE p.id = ANY(CAST(:problem_ids AS bigint[])) AND p.state = 'verifying'
+          AND {in_state("j.answer_state", "written")} AND {OWED_TO_CHECK}
+        ORDER BY j.id LIMIT CASE WHEN :alone THEN 1 END
+        FOR UPDATE OF j SKIP LOCKED
+    ), claimed AS (
+        UPDATE trajectories j
+        SET answer_state = 'checking', check_worker_id = :worker_id, check_attempts = j.check_attempts + 1,
+            touched_at = now()
+        FROM due WHERE j.id = due.id AND due.fits
+        RETURNING j.id, j.check_attempts AS attempt
+    )
+    SELECT due.problem_id, claimed.id AS trajectory_id, claimed.attempt, due.run_id, due.question, due.text,
+           due.reference, due.method
+    FROM due LEFT JOIN claimed ON claimed.id = due.id
+    ORDER BY due.id
+    """
+)
+
+_DIGEST = digests.VERDICT.sql({"correct": "v.correct", "verification": "v.verification"})
+
+_FINISH_CHECKS = sa.text(
+    f"""
+    UPDATE trajectories j
+    SET answer_state = CASE WHEN v.for_judge THEN 'unjudged' ELSE 'written' END, correct = v.correct,
+        verification = v.verification, verdict_digest = {_DIGEST}, touched_at = now()
+    FROM unnest(
+        CAST(:trajectory_id AS bigint[]), CAST(:attempt AS int[]), CAST(:correct AS boolean[]),
+        CAST(:verification AS jsonb[]), CAST(:for_judge AS boolean[])
+    ) AS v(id, attempt, correct, verification, for_judge)
+    WHERE j.id = v.id AND {in_state("j.answer_state", "checking")} AND j.check_worker_id = :worker_id
+      AND j.check_attempts = v.attempt
+    RETURNING j.problem_id
+    """
+)
+
+_LOCK_PROBLEMS = sa.text("SELECT id FROM problems WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
+
+_SET_DONE = sa.text(
+    f"""
+    UPDATE problems p SET state = 'done', finished_at = now(), touched_at = now()
+    FROM runs r
+    WHERE p.id = ANY(CAST(:ids AS bigint[])) AND p.state = 'verifying' AND r.id = p.run_id
+      AND NOT EXISTS (SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND {IS_OWED})
+    RETURNING p.id
+    """
+)
+
+_GIVEN_UP = """
+    jsonb_build_object(
+        'method', 'crashed', 'extracted', NULL, 'type', NULL, 'readings', CAST('[]' AS jsonb), 'detail',
+        'the check was given up after ' || j.check_attempts || ' attempts: its coordinator was lost, or its process '
+        'ended, each time')
+"""
+
+_GIVE_UP = sa.text(
+    f"""
+    WITH given_up AS (
+        UPDATE trajectories j
+        SET answer_state = CASE r.config -> 'verify' ->> 'undecided' WHEN 'judge' THEN 'unjudged' ELSE 'written' END,
+            verification = {_GIVEN_UP}, verdict_digest = {digests.VERDICT.sql({"verification": _GIVEN_UP})},
+            touched_at = 'epoch'
+        FROM problems p JOIN runs r ON r.id = p.run_id
+        WHERE p.id = j.problem_id AND p.state = 'verifying' AND {OWED_TO_CHECK}
+          AND j.check_attempts >= {MOST_ATTEMPTS}
+        RETURNING j.problem_id
+    ), touched AS (
+        UPDATE problems p SET touched_at = 'epoch' FROM given_up WHERE p.id = given_up.problem_id
+    )
+    SELECT problem_id FROM given_up
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OwedChecks:
+    """What a problem that is to be verified waits for: answers that nobody compares, those that somebody does, and
+    those whose verdict is the judge's."""
+
+    run_id: int
+    unchecked: int
+    checking: int
+    with_judge: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedCheck:
+    """A final answer that is to be compared with its reference by `method` (verify.method, or the row's own)."""
+
+    trajectory_id: int
+    attempt: int
+    problem_id: int
+    run_id: int
+    question: str
+    text: str
+    reference: str
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What a comparison found; `verification` is a JSON text. One that is `for_judge` was not decided, and waits for an
+    LLM judge."""
+
+    trajectory_id: int
+    attempt: int
+    correct: bool | None
+    verification: str
+    for_judge: bool
+
+
+def read_owed_checks(connection: sa.Connection, problem_id: int) -> OwedChecks | None:
+    """What the problem waits for; None where it is not to be verified (any more)."""
+    row = connection.execute(_READ_OWED, {"problem_id": problem_id}).one_or_none()
+    return None if row is None else OwedChecks(**row._mapping)
+
+
+def claim_checks(
+    connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int], *, alone: bool = False
+) -> Claimed[LeasedCheck]:
+    """Leases the written answers of these problems that are to be compared; one at a time of those that may only be
+    checked `alone`."""
+    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "alone": alone}
+    return claimed_rows(connection.execute(_CLAIM_CHECKS, asked), lambda row: LeasedCheck(**row._mapping))
+
+
+def finish_checks(connection: sa.Connection, worker_id: uuid.UUID, results: Sequence[CheckResult]) -> list[int]:
+    """Writes what was found where the lease is still held; returns the problems that are done with that."""
+    parameters = {"worker_id": worker_id, **columns(CheckResult, results)}
+    rows = connection.execute(_FINISH_CHECKS, parameters).all()
+    count_dropped(connection, worker_id, len(results) - len(rows))
+    return end_verified(connection, sorted({row.problem_id for row in rows}))
+
+
+def end_verified(connection: sa.Connection, problem_ids: Sequence[int]) -> list[int]:
+    """Ends those of the problems whose answers wait for nothing any more; returns them."""
+    if not problem_ids:
+        return []
+    connection.execute(_LOCK_PROBLEMS, {"ids": list(problem_ids)})
+    # A statement of its own after the lock: it sees the verdicts of whoever held the problem before.
+    return list(connection.execute(_SET_DONE, {"ids": list(problem_ids)}).scalars())
+
+
+def give_up_checks(connection: sa.Connection) -> list[int]:
+    """Leaves answers undecided whose check used up its attempts (`run.max_attempts`); returns their problems, which
+    `cordctl recheck` checks again."""
+    return list(connection.execute(_GIVE_UP).scalars())

@@ -1,0 +1,223 @@
+"""Worker processes: registering, heartbeats, and what becomes of the leases of one that is gone."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+import cord_worker
+from cord_worker.errors import EngineLoadError
+from cord_worker.store.schema import digests
+from cord_worker.store.schema.tables import WorkerRole
+from cord_worker.store.work.returning import give_back
+
+_REGISTER = sa.text(
+    """
+    INSERT INTO workers (id, role, model_id, hostname, pid, version, shard, metrics_port, condition, condition_since)
+    VALUES (
+        :id, :role, :model_id, :hostname, :pid, :version, :shard, :metrics_port, :condition,
+        now() - make_interval(secs => CAST(:condition_seconds AS float8))
+    )
+    """
+)
+
+_SHARD_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('cord shard of model ' || :model_id, 0))")
+
+_FREE_SHARD = sa.text(
+    """
+    SELECT min(free.shard)
+    FROM generate_series(0, (SELECT count(*) FROM workers WHERE stopped_at IS NULL)) AS free(shard)
+    WHERE NOT EXISTS (
+        SELECT 1 FROM workers w WHERE w.model_id = :model_id AND w.stopped_at IS NULL AND w.shard = free.shard
+    )
+    """
+)
+
+_LIVE_SHARDS = sa.text(
+    """
+    SELECT m.fingerprint AS model, array_agg(DISTINCT w.shard ORDER BY w.shard) AS shards
+    FROM workers w JOIN models m ON m.id = w.model_id
+    WHERE w.stopped_at IS NULL AND w.ready_at IS NOT NULL AND w.shard IS NOT NULL
+    GROUP BY m.fingerprint
+    """
+)
+
+_READY = sa.text("UPDATE workers SET ready_at = now() WHERE id = :id")
+_LEAVE_SHARD = sa.text("UPDATE workers SET shard = NULL WHERE id = :id")
+
+_ADOPT_DIGEST = sa.text(
+    f"""
+    UPDATE models m SET weights_digest = :digest, digest = {digests.MODEL.sql({"weights_digest": ":digest"})}
+    WHERE id = :model_id AND weights_digest IS NULL
+    """
+)
+_READ_DIGEST = sa.text("SELECT weights_digest, path FROM models WHERE id = :model_id")
+
+_OTHER_SCORING_MODES = sa.text(
+    """
+    SELECT r.name, r.scoring_mode FROM runs r
+    WHERE r.state <> 'cancelled' AND (CAST(:mode AS text) IS NULL OR r.scoring_mode <> :mode)
+      AND r.prover_model_id = :model_id
+      AND EXISTS (SELECT 1 FROM problems p WHERE p.run_id = r.id AND p.state IN ('queued', 'searching'))
+    """
+)
+
+_HEARTBEAT = sa.text(
+    """
+    UPDATE workers
+    SET heartbeat_at = now(), stopped_at = NULL, stop_reason = NULL, condition = :condition,
+        condition_since = now() - make_interval(secs => CAST(:condition_seconds AS float8))
+    WHERE id = :id
+    RETURNING drain_requested_at IS NOT NULL AS drain, (SELECT version_num FROM alembic_version) AS revision
+    """
+)
+
+_STOP = sa.text("UPDATE workers SET stopped_at = now(), stop_reason = :reason WHERE id = :id AND stopped_at IS NULL")
+
+_HEARTBEATS = sa.text("SELECT id, heartbeat_at FROM workers WHERE stopped_at IS NULL")
+
+_EXPIRE = sa.text(
+    """
+    UPDATE workers w SET stopped_at = now(), stop_reason = 'lost'
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:heard AS timestamptz[])) AS silent(id, heard)
+    WHERE w.id = silent.id AND w.stopped_at IS NULL AND w.heartbeat_at = silent.heard
+    RETURNING w.id
+    """
+)
+
+_GONE_HOLDERS = sa.text(
+    """
+    SELECT w.id FROM workers w
+    WHERE w.stopped_at IS NOT NULL AND (
+        w.id IN (SELECT worker_id FROM candidates WHERE state = 'proposing')
+        OR w.id IN (SELECT score_worker_id FROM candidates WHERE state = 'scoring')
+        OR w.id IN (SELECT judgment_worker_id FROM candidates WHERE state = 'judging')
+        OR w.id IN (SELECT worker_id FROM trajectories WHERE answer_state = 'writing')
+        OR w.id IN (SELECT check_worker_id FROM trajectories WHERE answer_state = 'checking')
+        OR w.id IN (SELECT judgment_worker_id FROM trajectories WHERE answer_state = 'judging')
+    )
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What keeps a worker from its work: a `text` of one sentence, and for how many seconds it has."""
+
+    text: str
+    seconds: float
+
+
+def _written(condition: Condition | None) -> dict[str, object]:
+    if condition is None:
+        return {"condition": None, "condition_seconds": None}
+    return {"condition": condition.text, "condition_seconds": condition.seconds}
+
+
+def register(
+    connection: sa.Connection,
+    worker_id: uuid.UUID,
+    role: WorkerRole,
+    *,
+    hostname: str,
+    pid: int,
+    model_id: int | None,
+    metrics_port: int | None = None,
+    condition: Condition | None = None,
+) -> int | None:
+    """Enters a process that has just started; returns the lowest shard of its model that no living replica has."""
+    shard: int | None = None
+    if model_id is not None:
+        connection.execute(_SHARD_LOCK, {"model_id": str(model_id)})
+        shard = connection.execute(_FREE_SHARD, {"model_id": model_id}).scalar_one()
+    connection.execute(
+        _REGISTER,
+        {
+            "id": worker_id,
+            "role": role.value,
+            "model_id": model_id,
+            "hostname": hostname,
+            "pid": pid,
+            "version": cord_worker.__version__,
+            "shard": shard,
+            "metrics_port": metrics_port,
+            **_written(condition),
+        },
+    )
+    return shard
+
+
+def live_shards(connection: sa.Connection) -> dict[str, tuple[int, ...]]:
+    """Shards that living replicas take work from, by model fingerprint."""
+    return {row.model: tuple(row.shards) for row in connection.execute(_LIVE_SHARDS)}
+
+
+def ready(connection: sa.Connection, worker_id: uuid.UUID) -> None:
+    """Enters that the process takes work from now on."""
+    connection.execute(_READY, {"id": worker_id})
+
+
+def leave_shard(connection: sa.Connection, worker_id: uuid.UUID) -> None:
+    """Enters that the worker takes no more work: nothing is sent to its shard any more."""
+    connection.execute(_LEAVE_SHARD, {"id": worker_id})
+
+
+def check_weights(connection: sa.Connection, model_id: int, digest: str) -> None:
+    """Records the digest of the first worker's files. Raises EngineLoadError where these differ from them."""
+    connection.execute(_ADOPT_DIGEST, {"model_id": model_id, "digest": digest})
+    row = connection.execute(_READ_DIGEST, {"model_id": model_id}).one()
+    if row.weights_digest != digest:
+        raise EngineLoadError(
+            f"model {row.path}: the files here (digest {digest}) are not the ones that other workers of this model "
+            f"serve (digest {row.weights_digest}). Copy the same files here, or pin `revision` in cord.toml."
+        )
+
+
+def runs_with_other_scoring_mode(
+    connection: sa.Connection, model_id: int, mode: str | None
+) -> list[tuple[str, str | None]]:
+    """Unfinished runs of this prover whose scores took another numerical path, as (run name, its mode); all of its
+    unfinished runs where it has no `mode`."""
+    rows = connection.execute(_OTHER_SCORING_MODES, {"model_id": model_id, "mode": mode})
+    return [(row.name, row.scoring_mode) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a heartbeat brings back: whether the process is asked to leave, and the revision of the schema."""
+
+    drain: bool
+    revision: str | None
+
+
+def heartbeat(connection: sa.Connection, worker_id: uuid.UUID, condition: Condition | None = None) -> Orders:
+    """A sign of life, with what keeps the worker from its work. A worker that was declared lost meanwhile is back; the
+    leases it lost stay lost."""
+    row = connection.execute(_HEARTBEAT, {"id": worker_id, **_written(condition)}).one()
+    return Orders(drain=row.drain, revision=row.revision)
+
+
+def stop(connection: sa.Connection, worker_id: uuid.UUID, reason: str) -> None:
+    """Enters that the process leaves."""
+    connection.execute(_STOP, {"id": worker_id, "reason": reason})
+
+
+def heartbeats(connection: sa.Connection) -> dict[uuid.UUID, datetime]:
+    """When each worker that is not known to have stopped was heard last, by PostgreSQL's clock."""
+    return {row.id: row.heartbeat_at for row in connection.execute(_HEARTBEATS)}
+
+
+def expire(connection: sa.Connection, silent: Mapping[uuid.UUID, datetime]) -> list[uuid.UUID]:
+    """Declares workers lost that were not heard since; returns their ids."""
+    parameters = {"ids": list(silent), "heard": list(silent.values())}
+    return list(connection.execute(_EXPIRE, parameters).scalars())
+
+
+def reclaim(connection: sa.Connection) -> int:
+    """Takes back every lease of a worker that is gone, whenever it was taken; returns how many."""
+    gone = list(connection.execute(_GONE_HOLDERS).scalars())
+    return give_back(connection, gone, forgiven=False) if gone else 0
