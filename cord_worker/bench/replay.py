@@ -17,7 +17,7 @@ from typing import Any
 
 from cord_worker.bench.direct import DirectEngine
 from cord_worker.config import RunConfig, TeacherConfig
-from cord_worker.coordination.model_worker.worker import sampling_of
+from cord_worker.coordination.model_worker.sampling import sampling_of
 from cord_worker.engines.protocol import Turn
 from cord_worker.errors import RequestError
 from cord_worker.prompting.trajectory import Segmentation

@@ -1,33 +1,28 @@
-"""Fault points: the name of every commit and every send of the coordination, and a process that dies at one of them.
+"""Fault points: a process that fails at a named commit or send, on a test's order.
 
-`CORD_FAULT="finish scores:before:3"` has a process kill itself (SIGKILL) right before the third passing of the point;
-`after` right after it. `advance:raise:1-20` has the first 20 passings raise an exception right before they commit or
-send, as a bad installation would, and `advance:hang:2` has a thread stand still there for ever. Several are divided by
-commas. A commit that changed nothing (its work returns an empty list) is no passing. This is for tests of what is lost
-then: nothing. Without the variable a point costs one comparison.
+`CORD_FAULT="finish score:before:3"` has a process kill itself (SIGKILL) right before it passes the point for the third
+time; `after` right after it. `advance:raise:1-20` has the first 20 passings raise an exception right before they commit
+or send, as a bad installation would. `advance:hang:2` has a thread stand still there for ever. Commas divide several.
+A commit that changed nothing is no passing. Tests use this to show that nothing is lost. Without the variable a point
+costs one comparison.
 
-Whoever writes goes through `commit` and names its point; `read` cannot write. Tests are driven from `FaultPoint`: a
-point without a test fails them, and so does a commit or a send without a point.
+`transactions` passes the points. Tests are driven from `all_points`: a point without a test fails them, and so does a
+commit or a send without a point.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
-import sqlalchemy as sa
-
 from cord_worker.errors import ConfigError
-from cord_worker.store.database import Database
-from cord_worker.store.work.sweep import Kind
+from cord_worker.store.schema import kinds
+from cord_worker.store.schema.kinds import ADVANCE, VERIFY, WorkKind
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +50,7 @@ class InjectedFault(Exception):
 
 
 class FaultPoint(StrEnum):
-    """Every commit and every send of the coordination."""
+    """Every commit and every send of the coordination, but for those of each kind of work (`claim_point` and so on)."""
 
     ENTER_MODEL = "enter model"
     CHECK_WEIGHTS = "check weights"
@@ -65,26 +60,14 @@ class FaultPoint(StrEnum):
     LEAVE_SHARD = "leave shard"
     SIGN_OFF = "sign off"
 
-    CLAIM_PROPOSALS = "claim proposals"
-    FINISH_PROPOSALS = "finish proposals"
-    CLAIM_SCORES = "claim scores"
-    FINISH_SCORES = "finish scores"
-    CLAIM_JUDGMENTS = "claim judgments"
-    FINISH_JUDGMENTS = "finish judgments"
-    CLAIM_ANSWERS = "claim answers"
-    FINISH_ANSWERS = "finish answers"
     FAIL_ANSWER = "fail answer"
     GIVE_BACK = "give back"
-    CLAIM_VERDICTS = "claim verdicts"
-    FINISH_VERDICTS = "finish verdicts"
     HELP = "help"
 
     ADVANCE = "advance"
     FAIL_DECISION = "fail decision"
     PASS_ON = "pass on"
     STEP_BACK = "step back"
-    CLAIM_CHECKS = "claim checks"
-    FINISH_CHECKS = "finish checks"
     RETURN_CHECKS = "return checks"
     END_VERIFIED = "end verified"
     ADMIT = "admit"
@@ -94,28 +77,38 @@ class FaultPoint(StrEnum):
     PARK = "park"
     SWEEP = "sweep"
 
-    SEND_ADVANCE = "send advance"
-    SEND_PROPOSE = "send propose"
-    SEND_SCORE = "send score"
-    SEND_JUDGE = "send judge"
-    SEND_ANSWER = "send answer"
-    SEND_VERDICT = "send verdict"
-    SEND_VERIFY = "send verify"
     MARK_BROKER = "mark broker"
     DISCARD_QUEUE = "discard queue"
     ACKNOWLEDGE = "acknowledge"
 
-    @classmethod
-    def of_send(cls, kind: Kind) -> FaultPoint:
-        """The point of a message of this kind."""
-        return cls(f"send {kind}")
+
+def claim_point(kind: WorkKind) -> str:
+    """The point at which pieces of this kind are claimed."""
+    return f"claim {kind.name}"
+
+
+def finish_point(kind: WorkKind) -> str:
+    """The point at which results of this kind are written."""
+    return f"finish {kind.name}"
+
+
+def send_point(message: str) -> str:
+    """The point at which a message (a kind of work, or a coordinator's) is sent."""
+    return f"send {message}"
+
+
+def all_points() -> tuple[str, ...]:
+    """Every point: the fixed ones, and those of every kind of work."""
+    claims = (point(kind) for kind in kinds.KINDS for point in (claim_point, finish_point))
+    sends = (send_point(message) for message in (ADVANCE, VERIFY, *(kind.name for kind in kinds.served_by_models())))
+    return (*(point.value for point in FaultPoint), *claims, *sends)
 
 
 @dataclass(slots=True)
 class _Fault:
     """A place at which this process kills itself, or something else befalls it, from one passing to another."""
 
-    point: FaultPoint
+    point: str
     kind: Side | Mishap
     first: int
     last: int
@@ -127,12 +120,12 @@ class _Fault:
         """Raises ValueError."""
         name, kind, passings = plan.strip().split(":")
         first, _, last = passings.partition("-")
-        return cls(
-            FaultPoint(name), Mishap(kind) if kind in set(Mishap) else Side(kind), int(first), int(last or first)
-        )
+        if name not in all_points():
+            raise ValueError(name)
+        return cls(name, Mishap(kind) if kind in set(Mishap) else Side(kind), int(first), int(last or first))
 
-    def pass_by(self, point: FaultPoint, side: Side) -> None:
-        if point is not self.point or side is not (self.kind if isinstance(self.kind, Side) else Side.BEFORE):
+    def pass_by(self, point: str, side: Side) -> None:
+        if point != self.point or side is not (self.kind if isinstance(self.kind, Side) else Side.BEFORE):
             return
         with self.lock:
             self.passed += 1
@@ -140,7 +133,7 @@ class _Fault:
         if not strikes:
             return
         if self.kind is Mishap.RAISE:
-            raise InjectedFault(f"the point {point.value!r} was told to raise")
+            raise InjectedFault(f"the point {str(point)!r} was told to raise")
         if self.kind is Mishap.HANG:
             threading.Event().wait()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -159,7 +152,7 @@ def arm() -> None:
     try:
         _faults = tuple(map(_Fault.parse, plans.split(",")))
     except ValueError as error:
-        points = ", ".join(FaultPoint)
+        points = ", ".join(all_points())
         raise ConfigError(
             f"{VARIABLE}={plans!r}: must be POINT:before|after|raise|hang:N, a test's order to die, raise or hang at "
             f"the N-th passing; points: {points}. Unset it where nothing is tested."
@@ -167,70 +160,12 @@ def arm() -> None:
     logger.critical("%s is set: a test has this process fail at %s", VARIABLE, plans)
 
 
-def _pass_by(point: FaultPoint, side: Side) -> None:
+def is_armed() -> bool:
+    """Whether this process has a fault planned."""
+    return bool(_faults)
+
+
+def pass_by(point: str, side: Side) -> None:
+    """Has whatever is planned at this point and side befall the process."""
     for fault in _faults:
         fault.pass_by(point, side)
-
-
-def commit(
-    database: Database,
-    point: FaultPoint,
-    work: Callable[[sa.Connection], T],
-    *,
-    retry_seconds: float | None = None,
-    single: bool = False,
-) -> T:
-    """`database.run(work)` under the name of its commit; `database.run_single(work)` where it is `single`.
-
-    A process that is to die at a fault point always has a transaction around it: else there would be no moment
-    before its commit.
-    """
-    _refuse_on_an_event_loop()
-    if not _faults:
-        run = database.run_single if single else database.run
-        return run(work, retry_seconds=retry_seconds)
-
-    def before(connection: sa.Connection) -> T:
-        result = work(connection)
-        if _changed_something(result):
-            _pass_by(point, Side.BEFORE)
-        return result
-
-    result = database.run(before, retry_seconds=retry_seconds)
-    if _changed_something(result):
-        _pass_by(point, Side.AFTER)
-    return result
-
-
-def read(database: Database, work: Callable[[sa.Connection], T], *, retry_seconds: float | None = None) -> T:
-    """`database.run(work)` in a transaction that cannot write, and so needs no name."""
-    _refuse_on_an_event_loop()
-    return database.run(work, retry_seconds=retry_seconds, read_only=True)
-
-
-def _refuse_on_an_event_loop() -> None:
-    """Whoever asks the database waits for it, and an event loop must not: its engine would stand still meanwhile."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError("the database is asked on the thread of an event loop, which would wait for it; ask elsewhere")
-
-
-@contextmanager
-def held_open(database: Database) -> Iterator[sa.Connection]:
-    """A transaction that writes nothing itself: others commit by their points while it holds its locks."""
-    with database.transaction() as connection:
-        yield connection
-
-
-@contextmanager
-def sending(point: FaultPoint) -> Iterator[None]:
-    """Around whatever goes to the broker."""
-    _pass_by(point, Side.BEFORE)
-    yield
-    _pass_by(point, Side.AFTER)
-
-
-def _changed_something(result: object) -> bool:
-    return result != []

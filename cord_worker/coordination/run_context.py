@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, TeacherConfig
-from cord_worker.coordination.fault_points import read
+from cord_worker.coordination.transactions import read
 from cord_worker.prompting.trajectory import Segmentation
 from cord_worker.search.types import Criterion, FinishedPolicy, SearchSettings
 from cord_worker.store.database import Database

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from cord_worker.errors import StoreError
 from cord_worker.store.database import Database
-from cord_worker.store.work.judge_answer import IS_JUDGED, OWED_TO_CHECK
+from cord_worker.store.schema.verification_sql import IS_JUDGED, OWED_TO_CHECK
 
 _ACTIVE = "JOIN runs r ON r.id = p.run_id AND r.state = 'active'"
 

@@ -24,13 +24,12 @@ from chaos.configurations import FAST, configuration, problems
 from chaos.fleet import COORDINATOR, REPOSITORY, Fleet
 from chaos.tables import Content, content, count, differences, unfinished
 from cord_worker.config import RunConfig
-from cord_worker.coordination.fault_points import VARIABLE, FaultPoint, Side, arm
+from cord_worker.coordination.fault_points import VARIABLE, FaultPoint, Side, all_points, arm
 from cord_worker.engines.instant import BUSY, ENGINE_DIES, UNANSWERABLE
 from cord_worker.errors import ConfigError
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
-from cord_worker.store.work.sweep import Kind
 
 UNDECIDABLE = " [an undecidable problem]"
 """In a run of such questions, the second problem cannot be decided."""
@@ -175,7 +174,7 @@ class Scenario:
     """Another fault that the victim has first."""
 
 
-SCENARIOS: dict[FaultPoint, Scenario] = {
+SCENARIOS: dict[str, Scenario] = {
     FaultPoint.ENTER_MODEL: Scenario("alpha"),
     FaultPoint.CHECK_WEIGHTS: Scenario("alpha"),
     FaultPoint.REGISTER: Scenario("alpha"),
@@ -183,18 +182,18 @@ SCENARIOS: dict[FaultPoint, Scenario] = {
     FaultPoint.HEARTBEAT: Scenario("alpha", passing=2),
     FaultPoint.LEAVE_SHARD: Scenario("alpha", meanwhile=asked_to_end("alpha")),
     FaultPoint.SIGN_OFF: Scenario("alpha", meanwhile=asked_to_end("alpha")),
-    FaultPoint.CLAIM_PROPOSALS: Scenario("alpha", passing=2),
-    FaultPoint.FINISH_PROPOSALS: Scenario("alpha", passing=2),
-    FaultPoint.CLAIM_SCORES: Scenario("prover", passing=2),
-    FaultPoint.FINISH_SCORES: Scenario("prover", passing=2),
-    FaultPoint.CLAIM_JUDGMENTS: Scenario("critic", passing=2),
-    FaultPoint.FINISH_JUDGMENTS: Scenario("critic", passing=2),
-    FaultPoint.CLAIM_ANSWERS: Scenario("alpha"),
-    FaultPoint.FINISH_ANSWERS: Scenario("alpha"),
+    "claim propose": Scenario("alpha", passing=2),
+    "finish propose": Scenario("alpha", passing=2),
+    "claim score": Scenario("prover", passing=2),
+    "finish score": Scenario("prover", passing=2),
+    "claim judge_candidate": Scenario("critic", passing=2),
+    "finish judge_candidate": Scenario("critic", passing=2),
+    "claim answer": Scenario("alpha"),
+    "finish answer": Scenario("alpha"),
     FaultPoint.FAIL_ANSWER: Scenario("alpha", work=Work(UNANSWERABLE)),
     FaultPoint.GIVE_BACK: Scenario("alpha", work=Work(BUSY)),
-    FaultPoint.CLAIM_VERDICTS: Scenario("prover"),
-    FaultPoint.FINISH_VERDICTS: Scenario("prover"),
+    "claim judge_answer": Scenario("prover"),
+    "finish judge_answer": Scenario("prover"),
     FaultPoint.HELP: Scenario("alpha", before=("alpha-2",), meanwhile=paused_replica),
     FaultPoint.ADVANCE: Scenario(COORDINATOR, passing=3),
     FaultPoint.FAIL_DECISION: Scenario(COORDINATOR, work=Work(UNDECIDABLE)),
@@ -202,8 +201,8 @@ SCENARIOS: dict[FaultPoint, Scenario] = {
         COORDINATOR, work=Work(max_active=4), fault="advance:raise:1-1000", meanwhile=more_comes
     ),
     FaultPoint.STEP_BACK: Scenario(COORDINATOR, work=Work(max_active=4), fault="advance:raise:1-1000"),
-    FaultPoint.CLAIM_CHECKS: Scenario(COORDINATOR, work=Work(exact=True)),
-    FaultPoint.FINISH_CHECKS: Scenario(COORDINATOR, work=Work(exact=True)),
+    "claim check_answer": Scenario(COORDINATOR, work=Work(exact=True)),
+    "finish check_answer": Scenario(COORDINATOR, work=Work(exact=True)),
     FaultPoint.RETURN_CHECKS: Scenario(COORDINATOR, work=Work(exact=True), meanwhile=killed_checkers),
     FaultPoint.END_VERIFIED: Scenario(COORDINATOR),
     FaultPoint.ADMIT: Scenario(COORDINATOR),
@@ -211,13 +210,13 @@ SCENARIOS: dict[FaultPoint, Scenario] = {
     FaultPoint.RECLAIM: Scenario(COORDINATOR, holder="alpha"),
     FaultPoint.PARK: Scenario(COORDINATOR, work=Work(ENGINE_DIES, max_attempts=2)),
     FaultPoint.SWEEP: Scenario(COORDINATOR),
-    FaultPoint.SEND_ADVANCE: Scenario("critic"),
-    FaultPoint.SEND_PROPOSE: Scenario(COORDINATOR, passing=2),
-    FaultPoint.SEND_SCORE: Scenario("alpha", passing=2),
-    FaultPoint.SEND_JUDGE: Scenario("prover"),
-    FaultPoint.SEND_ANSWER: Scenario(COORDINATOR),
-    FaultPoint.SEND_VERDICT: Scenario(COORDINATOR),
-    FaultPoint.SEND_VERIFY: Scenario("alpha"),
+    "send advance": Scenario("critic"),
+    "send propose": Scenario(COORDINATOR, passing=2),
+    "send score": Scenario("alpha", passing=2),
+    "send judge_candidate": Scenario("prover"),
+    "send answer": Scenario(COORDINATOR),
+    "send judge_answer": Scenario(COORDINATOR),
+    "send verify": Scenario("alpha"),
     FaultPoint.MARK_BROKER: Scenario(COORDINATOR, meanwhile=emptied_broker),
     FaultPoint.DISCARD_QUEUE: Scenario(COORDINATOR, before=("alpha-2",), meanwhile=vanished_replica, timeout="6"),
     FaultPoint.ACKNOWLEDGE: Scenario("alpha", passing=2),
@@ -232,8 +231,8 @@ def place(fleet: Fleet, database: Database, broker: EmbeddedRedis) -> Place:
 
 
 @pytest.mark.parametrize("side", list(Side))
-@pytest.mark.parametrize("point", list(FaultPoint))
-def test_a_process_killed_at_a_point_changes_nothing_in_the_tables(place: Place, point: FaultPoint, side: Side) -> None:
+@pytest.mark.parametrize("point", all_points())
+def test_a_process_killed_at_a_point_changes_nothing_in_the_tables(place: Place, point: str, side: Side) -> None:
     scenario = SCENARIOS[point]
     if scenario.work not in place.undisturbed:
         run = f"undisturbed-{len(place.undisturbed)}"
@@ -246,7 +245,7 @@ def test_a_process_killed_at_a_point_changes_nothing_in_the_tables(place: Place,
     fleet.kill(scenario.victim)
     if scenario.holder is not None:
         fleet.kill(scenario.holder)
-        fleet.start(scenario.holder, **{VARIABLE: f"{FaultPoint.FINISH_PROPOSALS}:before:1"})
+        fleet.start(scenario.holder, **{VARIABLE: "finish propose:before:1"})
     fleet.start(*scenario.before)
     for name in scenario.before:
         fleet.wait_until(lambda name=name: is_ready(database, fleet.pid(name)), 60, "a replica")
@@ -266,16 +265,12 @@ def is_ready(database: Database, pid: int) -> bool:
     return count(database, f"pid = {pid} AND ready_at IS NOT NULL AND stopped_at IS NULL", "workers") > 0
 
 
-def test_every_kind_of_message_has_a_point() -> None:
-    assert {FaultPoint.of_send(kind) for kind in Kind} <= set(FaultPoint)
-
-
 def test_nothing_in_the_coordination_commits_or_sends_without_a_point() -> None:
     """A transaction outside `commit` and `read`, and a message outside `sending`, are found in the source."""
     folder = REPOSITORY / "cord_worker" / "coordination"
     unnamed = []
     used = set()
-    for path in sorted(folder.glob("*.py")):
+    for path in sorted(folder.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         covered = {
             id(node)
@@ -291,11 +286,10 @@ def test_nothing_in_the_coordination_commits_or_sends_without_a_point() -> None:
             owner, name = ast.unparse(node.func.value), node.func.attr
             commits = name in {"run", "transaction", "begin"} and owner.endswith(("database", "connection", "engine"))
             sends = name in SENDING and id(node) not in covered
-            if (commits and path.name != "faults.py") or sends:
+            if (commits and path.name != "transactions.py") or sends:
                 unnamed.append(f"{path.name}:{node.lineno}: {ast.unparse(node)[:80]}")
     assert unnamed == []
-    sent = {FaultPoint.of_send(kind).name for kind in Kind}
-    assert used | sent >= {point.name for point in FaultPoint}, "points that nothing passes"
+    assert used == {point.name for point in FaultPoint}, "points that nothing passes"
 
 
 SENDING = {"send_task", "apply_async", "delay", "publish", "queue_purge", "acknowledge"}
@@ -304,7 +298,7 @@ SENDING = {"send_task", "apply_async", "delay", "publish", "queue_purge", "ackno
 def test_what_only_reads_is_refused_a_write(database: Database) -> None:
     from sqlalchemy.exc import DBAPIError
 
-    from cord_worker.coordination.fault_points import read
+    from cord_worker.coordination.transactions import read
 
     with pytest.raises(DBAPIError, match="read-only"):
         read(database, lambda connection: connection.execute(sa.text("UPDATE workers SET pid = 1")))

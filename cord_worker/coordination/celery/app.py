@@ -16,8 +16,8 @@ from cord_worker.coordination.celery import rabbitmq_transport as rabbitmq
 from cord_worker.coordination.celery import redis_transport as transport
 from cord_worker.coordination.celery.event_dispatcher import send_events_from_threads
 from cord_worker.coordination.celery.wakeup import wake_on_acknowledge
-from cord_worker.coordination.messaging.messenger import PRIORITIES
 from cord_worker.service_urls import is_amqp
+from cord_worker.store.schema import kinds
 
 
 def create_app(broker_url: str, settings: Settings) -> Celery:
@@ -68,7 +68,7 @@ def _transport_options(broker_url: str, settings: Settings) -> dict[str, Any]:
     options: dict[str, Any] = {
         "ack_emulation": False,  # what is under way is in the tables
         "global_keyprefix": settings.key_prefix,
-        "priority_steps": sorted(set(PRIORITIES.values())),
+        "priority_steps": sorted({0, *(kind.urgency for kind in kinds.KINDS)}),
         "socket_timeout": 30,
         "socket_connect_timeout": 5,
         "health_check_interval": 10,

@@ -5,11 +5,11 @@ Arguments are ids, so that Flower shows at a glance which problem and step a tas
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,13 @@ from cord_worker.coordination.celery.incoming_messages import SENT_AT
 from cord_worker.coordination.celery.wakeup import RECEIVED_AT
 from cord_worker.coordination.coordinator.check_answers import AnswerChecks
 from cord_worker.coordination.coordinator.coordinator import Coordinator
-from cord_worker.coordination.model_worker.worker import ModelWorker, Way
-from cord_worker.coordination.process.stuck_threads import working
+from cord_worker.coordination.model_worker.accounting import Transit
+from cord_worker.coordination.model_worker.worker import ModelWorker
+from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import EngineError, RequestError
 from cord_worker.local.limits import explained, is_passing
+from cord_worker.store.schema import kinds
+from cord_worker.store.schema.kinds import ADVANCE, VERIFY
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -50,9 +53,9 @@ PROCESS = Process()
 
 
 def register(app: Celery) -> None:
-    """Registers the tasks with `app`."""
+    """Registers the tasks with `app`: two of the coordinator, and one for each kind of work that models do."""
     for name, task in {**_of_coordinators(), **_of_model_workers()}.items():
-        app.task(_in_one_line(task), name=name)
+        app.task(task, name=name)
 
 
 def served(known: Iterable[str]) -> frozenset[str]:
@@ -64,33 +67,31 @@ def served(known: Iterable[str]) -> frozenset[str]:
 
 
 def _of_coordinators() -> dict[str, Callable[..., None]]:
-    return {f"cord.{task.__name__}": task for task in (advance, verify)}
+    return {f"cord.{ADVANCE}": advance, f"cord.{VERIFY}": verify}
 
 
 def _of_model_workers() -> dict[str, Callable[..., None]]:
-    return {f"cord.{task.__name__}": task for task in (propose, score, judge, answer, verdict)}
+    return {f"cord.{kind.name}": _model_task(kind.name) for kind in kinds.served_by_models()}
 
 
-def _in_one_line(task: Callable[..., None]) -> Callable[..., None]:
-    """The task; where a limit of the machine ends it, one line says so, and the sweeper has it done again."""
-
-    @functools.wraps(task)
-    def limited(**arguments: int) -> None:
-        try:
-            task(**arguments)
-        except (OSError, MemoryError, RuntimeError) as error:
-            if not is_passing(error):
-                raise
-            logger.warning("%s of problem %s: %s", task.__name__, arguments.get("problem_id"), explained(error))
-
-    return limited
+@contextmanager
+def _limits_told(task: str, problem_id: int) -> Iterator[None]:
+    """Where a limit of the machine ends the task, one line says so, and the sweeper has it done again."""
+    try:
+        yield
+    except (OSError, MemoryError, RuntimeError) as error:
+        if not is_passing(error):
+            raise
+        logger.warning("%s of problem %s: %s", task, problem_id, explained(error))
 
 
 def advance(*, problem_id: int, step: int) -> None:
     """Decides what follows the problem's step (`step` is for the reader; the tables know it)."""
     del step
-    with working("a decision"):
-        _coordinator().advance(problem_id)
+    if PROCESS.coordinator is None:
+        raise Reject("this process is no coordinator", requeue=True)
+    with _limits_told(ADVANCE, problem_id), working("a decision"):
+        PROCESS.coordinator.advance(problem_id)
 
 
 def verify(*, problem_id: int, step: int) -> None:
@@ -98,73 +99,39 @@ def verify(*, problem_id: int, step: int) -> None:
     del step
     if PROCESS.checks is None:
         raise Reject("this process is no coordinator", requeue=True)
-    PROCESS.checks.verify(problem_id)
+    with _limits_told(VERIFY, problem_id):
+        PROCESS.checks.verify(problem_id)
 
 
-def propose(*, problem_id: int, step: int) -> None:
-    """Proposes the candidates of the problem's step that this model's teachers write."""
-    del step
-    way = _started("propose")
-    _in_engine(lambda worker: worker.propose(problem_id, way))
+def _model_task(kind: str) -> Callable[..., None]:
+    def model_work(*, problem_id: int, step: int) -> None:
+        """Does the problem's pieces of this kind of work that are this process's model's."""
+        del step
+        transit = _observed_transit(kind)
+        worker = PROCESS.model_worker
+        if worker is None or PROCESS.draining:
+            raise Reject("this process takes no more model work", requeue=True)
+        try:
+            with _limits_told(kind, problem_id), metrics.TASKS_RUNNING.track_inprogress():
+                worker.handle(kind, problem_id, transit)
+        except CancelledError:
+            logger.info("not begun, or returned unfinished: this worker is shutting down and others do it")
+        except RequestError:
+            raise
+        except EngineError as error:
+            if PROCESS.engine_died is not None:
+                PROCESS.engine_died(error)
+            raise
+
+    return model_work
 
 
-def score(*, problem_id: int, step: int) -> None:
-    """Scores the problem's candidates that wait for it."""
-    del step
-    way = _started("score")
-    _in_engine(lambda worker: worker.score(problem_id, way))
-
-
-def judge(*, problem_id: int, step: int) -> None:
-    """Judges the problem's candidates that wait for it."""
-    del step
-    way = _started("judge")
-    _in_engine(lambda worker: worker.judge(problem_id, way))
-
-
-def answer(*, problem_id: int, step: int) -> None:
-    """Writes the problem's final answers that are this model's: after its winning trajectory, or after all of them."""
-    del step
-    _started("answer")
-    _in_engine(lambda worker: worker.answer(problem_id))
-
-
-def verdict(*, problem_id: int, step: int) -> None:
-    """Judges the problem's final answer."""
-    del step
-    _started("verdict")
-    _in_engine(lambda worker: worker.verdict(problem_id))
-
-
-def _in_engine(work: Callable[[ModelWorker], int]) -> None:
-    worker = PROCESS.model_worker
-    if worker is None or PROCESS.draining:
-        raise Reject("this process takes no more model work", requeue=True)
-    try:
-        with metrics.TASKS_RUNNING.track_inprogress():
-            work(worker)
-    except CancelledError:
-        logger.info("not begun, or handed back unfinished: this worker is shutting down and others do it")
-    except RequestError:
-        raise
-    except EngineError as error:
-        if PROCESS.engine_died is not None:
-            PROCESS.engine_died(error)
-        raise
-
-
-def _started(kind: str) -> Way:
-    """Observes how the message came here."""
+def _observed_transit(kind: str) -> Transit:
+    """Observes how long the message took."""
     request = current_task.request
     start = time.perf_counter() - request.get(RECEIVED_AT, time.perf_counter())
     sent_at = request.get(SENT_AT)
-    transit = max(0.0, time.time() - sent_at - start) if isinstance(sent_at, int | float) else 0.0
+    broker = max(0.0, time.time() - sent_at - start) if isinstance(sent_at, int | float) else 0.0
     metrics.TASK_PARTS.labels(kind, "start").observe(start)
-    metrics.TASK_PARTS.labels(kind, "transit").observe(transit)
-    return Way(transit, start)
-
-
-def _coordinator() -> Coordinator:
-    if PROCESS.coordinator is None:
-        raise Reject("this process is no coordinator", requeue=True)
-    return PROCESS.coordinator
+    metrics.TASK_PARTS.labels(kind, "transit").observe(broker)
+    return Transit(broker, start)

@@ -19,7 +19,8 @@ from typing import Any
 from celery import Celery, bootsteps
 from celery.worker.request import Request
 
-from cord_worker.coordination.fault_points import FaultPoint, sending
+from cord_worker.coordination.fault_points import FaultPoint
+from cord_worker.coordination.transactions import sending
 
 logger = logging.getLogger(__name__)
 

@@ -25,25 +25,25 @@ from collections.abc import Callable, Sequence
 import sqlalchemy as sa
 
 from cord_worker import metrics
-from cord_worker.coordination.fault_points import FaultPoint, commit, read
+from cord_worker.coordination.fault_points import FaultPoint, claim_point, finish_point
 from cord_worker.coordination.messaging.messenger import Messenger
-from cord_worker.coordination.process.stuck_threads import working
 from cord_worker.coordination.run_context import RunContexts
+from cord_worker.coordination.stuck_threads import working
+from cord_worker.coordination.transactions import commit, read
 from cord_worker.engines.protocol import Describe
 from cord_worker.errors import ProcessPoolError
 from cord_worker.local.killable import ProcessEnded
 from cord_worker.store.database import Database
+from cord_worker.store.schema.kinds import CHECK_ANSWER, JUDGE_ANSWER
+from cord_worker.store.work import check_answer
 from cord_worker.store.work.check_answer import (
     CheckResult,
     LeasedCheck,
-    claim_checks,
     end_verified,
-    finish_checks,
     read_owed_checks,
 )
-from cord_worker.store.work.returning import give_back, return_leases
-from cord_worker.store.work.sweep import Due, Kind
-from cord_worker.store.work.values import Claimed
+from cord_worker.store.work.returning import return_all, return_leases
+from cord_worker.store.work.values import Claimed, Due
 from cord_worker.verify import AnswerChecker, Verdict, rule_of
 from cord_worker.verify.checker import crashed
 
@@ -120,7 +120,7 @@ class AnswerChecks:
 
     def reconcile(self, connection: sa.Connection) -> None:
         """Gives back leases that this process does not know: the claim committed, but its answer was lost."""
-        give_back(
+        return_all(
             connection,
             [self._worker_id],
             forgiven=False,
@@ -199,11 +199,11 @@ class AnswerChecks:
             finally:
                 self._held = frozenset()
 
-    def _claim(self, problem_id: int, *, alone: bool) -> Claimed[LeasedCheck]:
+    def _claim(self, problem_id: int, *, alone: bool) -> Claimed:
         return commit(
             self._database,
-            FaultPoint.CLAIM_CHECKS,
-            lambda connection: claim_checks(connection, self._worker_id, [problem_id], alone=alone),
+            claim_point(CHECK_ANSWER),
+            lambda connection: check_answer.claim(connection, [problem_id], worker_id=self._worker_id, alone=alone),
             single=True,
         )
 
@@ -214,10 +214,10 @@ class AnswerChecks:
             try:
                 verdict = self._checked(lease)
             except ProcessPoolError:
-                self._give_back(leases[place:], forgiven=True)
+                self._return(leases[place:], forgiven=True)
                 raise
             if verdict is None:
-                self._give_back([lease], forgiven=False)
+                self._return([lease], forgiven=False)
                 failed = True
             elif self._finish(lease, verdict):
                 self._admit()
@@ -249,23 +249,23 @@ class AnswerChecks:
         metrics.count_verdict(verdict.method, verdict.correct)
         return commit(
             self._database,
-            FaultPoint.FINISH_CHECKS,
-            lambda connection: (finish_checks(connection, self._worker_id, [result]),),
+            finish_point(CHECK_ANSWER),
+            lambda connection: (check_answer.finish(connection, [result], worker_id=self._worker_id),),
         )[0]
 
-    def _give_back(self, leases: Sequence[LeasedCheck], *, forgiven: bool) -> None:
+    def _return(self, leases: Sequence[LeasedCheck], *, forgiven: bool) -> None:
         keys = [(lease.trajectory_id, lease.attempt) for lease in leases]
         commit(
             self._database,
             FaultPoint.RETURN_CHECKS,
-            lambda connection: return_leases(connection, self._worker_id, Kind.VERIFY, keys, forgiven=forgiven),
+            lambda connection: return_leases(connection, self._worker_id, CHECK_ANSWER, keys, forgiven=forgiven),
         )
 
     def _ask_judge(self, problem_id: int, run_id: int) -> None:
         """Asks the judge's model for the verdicts that it owes."""
         judge = self._contexts.of_run(run_id).config.judge_model
         if judge is not None:
-            self._messenger.post([Due(Kind.VERDICT, problem_id, 0, judge.fingerprint())])
+            self._messenger.post([Due(JUDGE_ANSWER.name, problem_id, 0, judge.fingerprint())])
 
     def _step_back(self, error: ProcessPoolError) -> None:
         """Checks nothing for a while, each time longer: other coordinators do."""

@@ -11,18 +11,21 @@ import sqlalchemy as sa
 
 from cord_worker.coordination.coordinator.stepping_back import StepBack
 from cord_worker.coordination.decision import answer_seeds, decide
-from cord_worker.coordination.fault_points import FaultPoint, commit, read
+from cord_worker.coordination.fault_points import FaultPoint
 from cord_worker.coordination.messaging.messenger import Messenger
 from cord_worker.coordination.run_context import RunContext, RunContexts
+from cord_worker.coordination.transactions import commit, read
 from cord_worker.engines.protocol import Describe, to_nobody
 from cord_worker.errors import StoreError
 from cord_worker.search.decision import Expand, Fail, Finish, Retry
 from cord_worker.search.types import Expansion
 from cord_worker.store.database import Database
+from cord_worker.store.runs.admission import admit
+from cord_worker.store.schema.kinds import ANSWER, PROPOSE, VERIFY
 from cord_worker.store.schema.tables import ProblemState, RunState
 from cord_worker.store.search import decisions
 from cord_worker.store.search import failed_decisions as undecided
-from cord_worker.store.work.sweep import Due, Kind, admit
+from cord_worker.store.work.values import Due
 from cord_worker.verify import AnswerChecker
 
 logger = logging.getLogger(__name__)
@@ -179,7 +182,7 @@ class Coordinator:
                     connection, problem, decision, answer_seeds=answer_seeds(context, problem.key, decision)
                 )
                 if written_already:
-                    return _Advanced(context, [Due(Kind.VERIFY, problem.id, problem.step)])
+                    return _Advanced(context, [Due(VERIFY, problem.id, problem.step)])
                 return _Advanced(context, _answers(context, problem, decision))
             case Fail():
                 decisions.write_fail(connection, problem, decision)
@@ -199,10 +202,10 @@ def _proposals(context: RunContext, problem_id: int, step: int, expansions: Sequ
     """One message a model: its worker proposes for all of its teachers."""
     ordinals = sorted({expansion.teacher for expansion in expansions})
     models = dict.fromkeys(context.teachers[ordinal].model_fingerprint for ordinal in ordinals)
-    return [Due(Kind.PROPOSE, problem_id, step, model) for model in models]
+    return [Due(PROPOSE.name, problem_id, step, model) for model in models]
 
 
 def _answers(context: RunContext, problem: decisions.ProblemSnapshot, decision: Finish) -> list[Due]:
     """One message a model: its worker writes all the answers of the problem that are its own."""
     models = dict.fromkeys(context.teachers[one.teacher].model_fingerprint for one in decision.answered)
-    return [Due(Kind.ANSWER, problem.id, problem.step, model) for model in models]
+    return [Due(ANSWER.name, problem.id, problem.step, model) for model in models]

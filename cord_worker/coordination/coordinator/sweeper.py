@@ -19,17 +19,21 @@ from sqlalchemy.exc import DBAPIError
 
 from cord_worker.config import Settings
 from cord_worker.coordination.coordinator.liveness import Silence
-from cord_worker.coordination.fault_points import FaultPoint, commit, held_open, read
+from cord_worker.coordination.fault_points import FaultPoint
 from cord_worker.coordination.log_once import Said
 from cord_worker.coordination.messaging.messenger import COORDINATOR_QUEUE, Messenger
 from cord_worker.coordination.messaging.routing import Shards
-from cord_worker.coordination.process.stuck_threads import working
+from cord_worker.coordination.stuck_threads import working
+from cord_worker.coordination.transactions import commit, held_open, read
 from cord_worker.errors import BrokerError, StoreError
 from cord_worker.local.limits import tell
 from cord_worker.store.database import Database
+from cord_worker.store.runs.admission import admit
 from cord_worker.store.search import decisions
 from cord_worker.store.work import sweep, workers
 from cord_worker.store.work.check_answer import give_up_checks
+from cord_worker.store.work.returning import reclaim
+from cord_worker.store.work.values import Due
 
 logger = logging.getLogger(__name__)
 
@@ -107,10 +111,10 @@ class Sweeper:
         if emptied:
             age = 0.0
 
-        def due(connection: sa.Connection) -> list[sweep.Due]:
+        def due(connection: sa.Connection) -> list[Due]:
             owed = sweep.due_coordination(connection, age) if coordinators else []
             owed += sweep.due_model_work(connection, models, age) if models else []
-            return owed + sweep.admit(connection)
+            return owed + admit(connection)
 
         self._messenger.send(commit(self._database, FaultPoint.SWEEP, due))
 
@@ -143,7 +147,7 @@ class Sweeper:
 
 
 def _reclaim(connection: sa.Connection) -> list[int]:
-    taken = workers.reclaim(connection)
+    taken = reclaim(connection)
     return [taken] if taken else []
 
 

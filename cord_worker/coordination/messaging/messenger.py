@@ -15,14 +15,16 @@ from kombu.exceptions import ChannelError, OperationalError
 from cord_worker import metrics
 from cord_worker.coordination.celery.broker_check import brief_of
 from cord_worker.coordination.celery.incoming_messages import SENT_AT
-from cord_worker.coordination.fault_points import FaultPoint, sending
+from cord_worker.coordination.fault_points import FaultPoint, send_point
 from cord_worker.coordination.log_once import Said
 from cord_worker.coordination.messaging.routing import Shards
-from cord_worker.coordination.process.stuck_threads import working
+from cord_worker.coordination.stuck_threads import working
+from cord_worker.coordination.transactions import sending
 from cord_worker.errors import BrokerError
 from cord_worker.local.limits import tell
 from cord_worker.service_urls import is_amqp
-from cord_worker.store.work.sweep import Due, Kind
+from cord_worker.store.schema import kinds
+from cord_worker.store.work.values import Claimed, Due, Outcome
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -36,9 +38,10 @@ _PROMPTLY = {"confirm_timeout": 3.0, "retry_policy": {"max_retries": 1}}
 """RabbitMQ confirms a message sooner, unless it is out of memory or disk: then the sweeper sends it, later."""
 
 
-PRIORITIES = {Kind.SCORE: 0, Kind.JUDGE: 0, Kind.ANSWER: 3, Kind.VERDICT: 3, Kind.PROPOSE: 6}
-"""Urgency within one queue, 0 first: a score or a judgment may complete a step; an answer, and the verdict on one,
-frees a place for another problem."""
+def urgency_of(message: str) -> int:
+    """Urgency within one queue, 0 first: a score or a judgment may complete a step; an answer, and the verdict on one,
+    makes room for another problem. Coordinators take what comes first."""
+    return next((kind.urgency for kind in kinds.KINDS if kind.name == message), 0)
 
 
 def queue_name(app: Celery, queue: str) -> str:
@@ -65,6 +68,10 @@ class Messenger:
         """Sends `messages` soon, from a thread of its own: a slow or absent broker never holds up a commit."""
         for due in messages:
             self._posted.put(due)
+
+    def post_due(self, result: Claimed | Outcome) -> None:
+        """Sends what is due after a commit."""
+        self.post(result.due)
 
     def _send_posted(self) -> None:
         while True:
@@ -106,7 +113,7 @@ class Messenger:
                 self._kept_back = 0
 
     def _publish(self, producer: Any, due: Due, queue: str | None) -> None:
-        with sending(FaultPoint.of_send(due.kind)), metrics.timed(due.kind, "publish"):
+        with sending(send_point(due.kind)), metrics.timed(due.kind, "publish"):
             self._app.send_task(
                 f"cord.{due.kind}",
                 kwargs={"problem_id": due.problem_id, "step": due.step},
@@ -120,8 +127,8 @@ class Messenger:
     def _queue(self, due: Due) -> str:
         return COORDINATOR_QUEUE if due.model is None else self._shards.queue_of(due.model, due.problem_id)
 
-    def _priority(self, kind: Kind) -> int:
-        urgency = PRIORITIES.get(kind, 0)
+    def _priority(self, kind: str) -> int:
+        urgency = urgency_of(kind)
         return 9 - urgency if self._is_amqp else urgency
 
     def lengths(self, queues: Iterable[str]) -> Mapping[str, int]:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 
-from cord_worker.coordination.fault_points import read
+from cord_worker.coordination.transactions import read
 from cord_worker.errors import StoreError
 from cord_worker.store.database import Database
 from cord_worker.store.work import workers

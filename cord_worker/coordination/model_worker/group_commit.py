@@ -1,53 +1,50 @@
 """Group commit: what the threads of one process want from the database at the same time goes in one transaction.
 
 One commit costs the same disk flush whatever it holds, so a process with many tasks in flight writes in groups:
-while one transaction commits, the next group gathers. At light load a group is a single item and waits for nobody.
+while one transaction commits, the next group gathers. At light load a group is a single entry and waits for nobody.
 
-There is no thread for it: of those who wait, the first one commits for all, in the thread that asked. To hand work to
-another thread and back would be half of the switches that a statement takes on a busy machine.
+There is no writer thread: the first caller that waits commits the whole group on its own thread. To hand work to
+another thread and back would be half of the thread switches that a statement takes on a busy machine.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-import sqlalchemy as sa
-
-from cord_worker.coordination.fault_points import FaultPoint, commit
-from cord_worker.coordination.process.stuck_threads import working
+from cord_worker.coordination.stuck_threads import working
+from cord_worker.coordination.transactions import commit
 from cord_worker.errors import StoreError
 from cord_worker.store.database import Database
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
 COMMITS = "a commit of claims and results"
-"""What a thread is at that commits for all that wait."""
-_MOST_ITEMS = 512
+"""What a thread does that commits for all that wait."""
+_MOST_ENTRIES = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Operation(Generic[Item, Result]):
-    """A function of many items in one transaction that returns one result for each, in their order.
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """`run(connection, …)` in one transaction that passes the fault point `point`.
 
-    `committed` is called with the results once they are durable; it must not block. A `single` one needs no
-    transaction around its statements (`Database.run_single`).
+    Its parameter `takes` gets the items. Each of `committed` is called with the result once that is durable, and must
+    not block. A `single` one needs no transaction around its statements (`Database.run_single`).
     """
 
-    point: FaultPoint
-    run: Callable[[sa.Connection, Sequence[Item]], Sequence[Result]]
-    committed: Callable[[Sequence[Result]], None] | None = None
+    point: str
+    run: Callable[..., Any]
+    takes: str
+    committed: tuple[Callable[[Any], None], ...] = ()
     single: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    operation: Operation[Any, Any]
-    item: Any
+    operation: Operation
+    items: Sequence[Any]
     woken: threading.Event = field(default_factory=threading.Event)
     is_done: bool = False
     result: Any = None
@@ -67,9 +64,13 @@ class GroupCommitter:
         self._waiting: deque[_Entry] = deque()
         self._is_led = False
 
-    def submit(self, operation: Operation[Item, Result], item: Item) -> Result:
-        """Returns the item's result once it is committed; raises what the transaction raised."""
-        entry = _Entry(operation, item)
+    def submit(self, operation: Operation, items: Sequence[Any]) -> Any:
+        """Commits the items, with those that others submit meanwhile; returns the result of the whole group.
+
+        Raises what the transaction raised. Where a group fails, each part of it is tried alone, so that one bad item
+        fails no other task.
+        """
+        entry = _Entry(operation, items)
         with self._changed:
             self._waiting.append(entry)
             waits = self._is_led
@@ -80,8 +81,7 @@ class GroupCommitter:
             self._lead()
         if entry.error is not None:
             raise entry.error
-        result: Result = entry.result
-        return result
+        return entry.result
 
     def close(self) -> None:
         """Returns once all that was submitted is committed."""
@@ -89,14 +89,36 @@ class GroupCommitter:
             self._changed.wait_for(lambda: not self._is_led)
 
     def _lead(self) -> None:
-        """Commits what waits, the caller's entry first, then leaves the lead to whoever has come meanwhile."""
+        """Commits what waits, the caller's entry first, then leaves the lead to a thread that has come meanwhile."""
         with self._changed:
-            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_ITEMS))]
+            entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_ENTRIES))]
+        groups: dict[Operation, list[_Entry]] = {}
+        for entry in entries:
+            groups.setdefault(entry.operation, []).append(entry)
+        left = deque(groups.values())
         try:
-            with working(COMMITS):
-                self._commit(group)
+            while left:
+                group = left.popleft()
+                operation = group[0].operation
+                items = [item for entry in group for item in entry.items]
+                # A partial, so that the database calls the operation itself.
+                run = functools.partial(operation.run, **{operation.takes: items})
+                try:
+                    with working(COMMITS):
+                        result = commit(self._database, operation.point, run, single=operation.single)
+                    for tell in operation.committed:
+                        tell(result)
+                except BaseException as error:  # noqa: BLE001 - raised by those who wait for it
+                    if isinstance(error, StoreError) or len(group) == 1:
+                        for entry in group:
+                            entry.end(error=error)
+                    else:
+                        left.extendleft([entry] for entry in reversed(group))
+                else:
+                    for entry in group:
+                        entry.end(result)
         finally:
-            for entry in group:  # where memory ends within the commit, nobody waits for ever
+            for entry in entries:  # where memory ends within the commit, nobody waits for ever
                 if not entry.is_done:
                     entry.end(error=RuntimeError("the commit was cut short; its work is done again"))
             with self._changed:
@@ -105,35 +127,3 @@ class GroupCommitter:
                 else:
                     self._is_led = False
                     self._changed.notify_all()
-
-    def _commit(self, group: Sequence[_Entry]) -> None:
-        by_operation: dict[int, list[_Entry]] = defaultdict(list)
-        for entry in group:
-            by_operation[id(entry.operation)].append(entry)
-        for entries in by_operation.values():
-            self._commit_one(entries[0].operation, entries)
-
-    def _commit_one(self, operation: Operation[Any, Any], entries: Sequence[_Entry]) -> None:
-        items = [entry.item for entry in entries]
-        try:
-            results = commit(
-                self._database,
-                operation.point,
-                lambda connection: operation.run(connection, items),
-                single=operation.single,
-            )
-            if operation.committed is not None:
-                operation.committed(results)
-        except StoreError as error:
-            for entry in entries:
-                entry.end(error=error)
-            return
-        except BaseException as error:  # noqa: BLE001 - raised by those who wait for it
-            if len(entries) == 1:
-                entries[0].end(error=error)
-            else:
-                for entry in entries:  # alone, so that one bad item fails nobody else
-                    self._commit_one(operation, [entry])
-            return
-        for entry, result in zip(entries, results, strict=True):
-            entry.end(result)

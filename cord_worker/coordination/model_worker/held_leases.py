@@ -1,7 +1,7 @@
-"""What a worker holds a lease of, and whether it has room for more.
+"""The leases that a worker holds, and whether it has room for more.
 
-A worker leases no more than its engine can take up soon: what it leaves can be taken over by an idle replica, is not
-lost with it, and the less it holds at once, the sooner each of it is through.
+A worker leases no more than its engine can begin soon. What it leaves can be taken over by an idle replica and is not
+lost with the worker, and each piece is done sooner the fewer are held at once.
 """
 
 from __future__ import annotations
@@ -10,28 +10,25 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from typing import Any
 
-from cord_worker.store.work.judge_answer import LeasedVerdict
-from cord_worker.store.work.judge_candidate import LeasedJudgment
-from cord_worker.store.work.values import LeasedAnswer, LeasedProposal, LeasedScore
+from cord_worker.store.schema.kinds import WorkKind
+from cord_worker.store.work.values import Claimed
 
-Lease = LeasedProposal | LeasedScore | LeasedJudgment | LeasedAnswer | LeasedVerdict
-
-_WIDTHS = 2
-"""What the engine works on, and as much again that is being read and written."""
+_BATCHES = 2
+"""Engine batches that are leased at most: one that is computed, and one that is read or written."""
 
 
-class Holding:
-    """Keys of the rows whose lease a task of this process holds: from the commit of the claim to the task's end.
+class HeldLeases:
+    """Keys of the leased rows of this process's tasks: from the commit of the claim to the end of the task.
 
     `width` is how many requests the engine works on at once. Safe for use from several threads.
     """
 
     def __init__(self, width: int) -> None:
-        self._most = _WIDTHS * width
+        self._most = _BATCHES * width
         self._changed = threading.Condition()
-        self._candidates: set[int] = set()
-        self._trajectories: set[int] = set()
+        self._keys: dict[str, set[int]] = {"candidates": set(), "trajectories": set()}
         self._claiming = 0
         self._last_claim = 1
         self._closed = False
@@ -40,7 +37,7 @@ class Holding:
     def claiming(self) -> Iterator[None]:
         """Around a claim: waits until there is room for it. Raises CancelledError where it is closed meanwhile.
 
-        Nobody knows before how much a claim will come to; the last one is what is reckoned with.
+        The size of a claim is unknown in advance; the size of the previous one is the estimate.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._has_room())
@@ -54,35 +51,34 @@ class Holding:
                 self._claiming -= 1
                 self._changed.notify_all()
 
-    def add(self, leases: Sequence[Lease]) -> None:
-        """Holds what was claimed."""
-        if not leases:
+    def add(self, kind: WorkKind, claimed: Claimed) -> None:
+        """Holds what was claimed, for all the tasks that claimed together."""
+        if not claimed.leases:
             return
         with self._changed:
-            self._last_claim = len(leases)
-            for lease in leases:
-                self._keys_of(lease).add(lease_key(lease))
+            for leases in claimed.by_problem():
+                self._last_claim = len(leases)
+            self._keys[kind.table].update(getattr(lease, kind.key) for lease in claimed.leases)
 
     @contextmanager
-    def releasing(self, leases: Sequence[Lease]) -> Iterator[None]:
+    def releasing(self, kind: WorkKind, leases: Sequence[Any]) -> Iterator[None]:
         """Holds them to the end of the block."""
         try:
             yield
         finally:
             with self._changed:
-                for lease in leases:
-                    self._keys_of(lease).discard(lease_key(lease))
+                self._keys[kind.table].difference_update(getattr(lease, kind.key) for lease in leases)
                 self._changed.notify_all()
 
     def forget(self) -> None:
-        """Holds nothing any more, whatever the tasks believe: what they do is left to others."""
+        """Holds nothing any more, whatever the tasks believe: their work is left to others."""
         with self._changed:
-            self._candidates.clear()
-            self._trajectories.clear()
+            for keys in self._keys.values():
+                keys.clear()
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Lets nobody claim any more."""
+        """Lets no task claim any more."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -90,21 +86,13 @@ class Holding:
     def candidates(self) -> list[int]:
         """Keys of the candidates."""
         with self._changed:
-            return list(self._candidates)
+            return list(self._keys["candidates"])
 
     def trajectories(self) -> list[int]:
         """Keys of the trajectories."""
         with self._changed:
-            return list(self._trajectories)
+            return list(self._keys["trajectories"])
 
     def _has_room(self) -> bool:
-        held = len(self._candidates) + len(self._trajectories)
+        held = sum(len(keys) for keys in self._keys.values())
         return not (held or self._claiming) or held + self._claiming * self._last_claim < self._most
-
-    def _keys_of(self, lease: Lease) -> set[int]:
-        return self._trajectories if isinstance(lease, LeasedAnswer | LeasedVerdict) else self._candidates
-
-
-def lease_key(lease: Lease) -> int:
-    """Key of the row that is leased: of a candidate or a trajectory."""
-    return lease.trajectory_id if isinstance(lease, LeasedAnswer | LeasedVerdict) else lease.candidate_id

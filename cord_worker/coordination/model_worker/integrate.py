@@ -15,7 +15,7 @@ from cord_worker.prompting.integration import Integration, integration_prompt, r
 from cord_worker.prompting.trajectory import Segmentation
 from cord_worker.search.types import InvalidReason
 from cord_worker.search.validity import invalid_reason, storable, text_key
-from cord_worker.store.work.values import LeasedProposal, ProposalResult
+from cord_worker.store.work.propose import LeasedProposal, ProposalResult
 
 logger = logging.getLogger(__name__)
 

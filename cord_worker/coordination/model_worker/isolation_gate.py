@@ -1,4 +1,7 @@
-"""Who is at the engine: many pieces of work together, or one that must be alone (`store.isolation`)."""
+"""A shared and exclusive lock around the engine: tasks share it; a task that may kill its worker runs alone.
+
+`store.schema.isolation` says which must be alone.
+"""
 
 from __future__ import annotations
 
@@ -8,49 +11,45 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 
 
-class Company:
-    """A lock that many share or one holds; who must be alone goes before those who come after. Safe for threads."""
+class IsolationGate:
+    """A lock that many share or one holds. A task that waits for exclusive use goes before later shared ones. Safe for
+    use from several threads."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._together = 0
+        self._shared = 0
         self._waiting = 0
-        self._alone = False
+        self._exclusive = False
         self._closed = False
 
     @property
-    def is_alone(self) -> bool:
-        """Whether somebody is alone now."""
-        return self._alone
-
-    @property
     def is_isolating(self) -> bool:
-        """Whether somebody is alone or waits for it."""
-        return self._alone or self._waiting > 0
+        """Whether a task is alone, or waits for that."""
+        return self._exclusive or self._waiting > 0
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """With others, once nobody is alone or waits for it. Raises CancelledError where it is closed meanwhile."""
+    def shared(self) -> Iterator[None]:
+        """Beside others, once no task is alone or waits for that. Raises CancelledError where the gate is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self.is_isolating)
             self._check_open()
-            self._together += 1
+            self._shared += 1
         try:
             yield
         finally:
             with self._changed:
-                self._together -= 1
+                self._shared -= 1
                 self._changed.notify_all()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """With nobody else. Raises CancelledError where it is closed meanwhile."""
+    def exclusive(self) -> Iterator[None]:
+        """With no other task. Raises CancelledError where the gate is closed."""
         with self._changed:
             self._waiting += 1
             try:
-                self._changed.wait_for(lambda: self._closed or not (self._alone or self._together))
+                self._changed.wait_for(lambda: self._closed or not (self._exclusive or self._shared))
                 self._check_open()
-                self._alone = True
+                self._exclusive = True
             finally:
                 self._waiting -= 1
                 self._changed.notify_all()
@@ -58,11 +57,11 @@ class Company:
             yield
         finally:
             with self._changed:
-                self._alone = False
+                self._exclusive = False
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Lets nobody in any more; those who are in finish."""
+        """Lets no further task in; those inside finish."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 
 from cord_worker.config import RunConfig
+from cord_worker.coordination.model_worker.handler import Host, OfAnyEngine
+from cord_worker.coordination.run_context import RunContext
 from cord_worker.engines.protocol import Engine, Sampling, Turn
 from cord_worker.errors import ConfigError, RequestError
 from cord_worker.prompting.verdict import judge_prompt, read_verdict
 from cord_worker.search.seeds import verdict_seed
 from cord_worker.search.validity import storable
+from cord_worker.store.work import judge_answer
 from cord_worker.store.work.judge_answer import LeasedVerdict, VerdictResult
 
 logger = logging.getLogger(__name__)
 
 _REPLY_KEPT = 2000
 """Characters of the judge's reply, from the end, that are stored as the detail of its verdict."""
+
+
+class JudgeAnswer(OfAnyEngine):
+    """The handler of `kinds.JUDGE_ANSWER`."""
+
+    finishes_at_once = False
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.claim = functools.partial(judge_answer.claim, worker_id=host.worker_id)
+        self.finish = functools.partial(judge_answer.finish, worker_id=host.worker_id)
+
+    async def handle(self, lease: LeasedVerdict, context: RunContext) -> VerdictResult:
+        """See `judged`."""
+        return await judged(self._host.engine, context.config, lease)
 
 
 async def judged(engine: Engine, config: RunConfig, lease: LeasedVerdict) -> VerdictResult:

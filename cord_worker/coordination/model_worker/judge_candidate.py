@@ -8,6 +8,7 @@ takes too long counts as not right, and the judgment's detail says so.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 from collections import Counter
@@ -15,19 +16,37 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from cord_worker.config import RewardConfig, RunConfig
+from cord_worker.coordination.model_worker.handler import Host, OfAnyEngine
 from cord_worker.coordination.model_worker.request_errors import reason_of
+from cord_worker.coordination.run_context import RunContext
 from cord_worker.engines.protocol import Engine, Sampling, Turn
 from cord_worker.errors import RequestError
 from cord_worker.prompting.trajectory import THINK_CLOSE, Segmentation
 from cord_worker.search.seeds import judgment_seed
 from cord_worker.search.types import InvalidReason
 from cord_worker.search.validity import storable
+from cord_worker.store.work import judge_candidate
 from cord_worker.store.work.judge_candidate import JudgmentResult, LeasedJudgment
 from cord_worker.verify import AnswerChecker, rule_of
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+class JudgeCandidate(OfAnyEngine):
+    """The handler of `kinds.JUDGE_CANDIDATE`."""
+
+    finishes_at_once = True
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.claim = functools.partial(judge_candidate.claim, worker_id=host.worker_id)
+        self.finish = functools.partial(judge_candidate.finish, worker_id=host.worker_id)
+
+    async def handle(self, lease: LeasedJudgment, context: RunContext) -> JudgmentResult:
+        """See `judgment_of`."""
+        return await judgment_of(self._host.engine, self._host.checker, context.config, lease)
 
 
 async def judgment_of(

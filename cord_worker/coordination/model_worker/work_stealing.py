@@ -16,12 +16,14 @@ from typing import Self
 import sqlalchemy as sa
 
 from cord_worker import metrics
-from cord_worker.coordination.fault_points import FaultPoint, commit
+from cord_worker.coordination.fault_points import FaultPoint
 from cord_worker.coordination.messaging.messenger import Messenger
-from cord_worker.coordination.process.stuck_threads import working
+from cord_worker.coordination.stuck_threads import working
+from cord_worker.coordination.transactions import commit
 from cord_worker.errors import StoreError
 from cord_worker.store.database import Database
 from cord_worker.store.work import sweep
+from cord_worker.store.work.values import Due
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ class Helper:
         if room <= 0:
             return 0
 
-        def due(connection: sa.Connection) -> list[sweep.Due]:
+        def due(connection: sa.Connection) -> list[Due]:
             return sweep.due_model_work(connection, [self._model], self._seconds, limit=room)
 
         owed = commit(self._database, FaultPoint.HELP, due, retry_seconds=0.0)

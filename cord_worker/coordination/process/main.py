@@ -28,7 +28,7 @@ from cord_worker.coordination.coordinator.check_answers import AnswerChecks
 from cord_worker.coordination.coordinator.coordinator import Coordinator
 from cord_worker.coordination.coordinator.retry_decisions import TryingAgain
 from cord_worker.coordination.coordinator.sweeper import Sweeper
-from cord_worker.coordination.fault_points import FaultPoint, arm, commit, read
+from cord_worker.coordination.fault_points import FaultPoint, arm
 from cord_worker.coordination.messaging.messenger import COORDINATOR_QUEUE, Messenger, queue_name
 from cord_worker.coordination.messaging.routing import Shards, model_queue
 from cord_worker.coordination.model_worker.group_commit import COMMITS
@@ -36,7 +36,8 @@ from cord_worker.coordination.model_worker.work_stealing import Helper
 from cord_worker.coordination.model_worker.worker import ModelWorker
 from cord_worker.coordination.process.registration import Presence
 from cord_worker.coordination.process.shutdown import Ending, end_at_once
-from cord_worker.coordination.process.stuck_threads import ThreadWatch, Work
+from cord_worker.coordination.stuck_threads import ThreadWatch, Work
+from cord_worker.coordination.transactions import commit, read
 from cord_worker.endpoints import broker_url, database_url
 from cord_worker.engines import Engine, load_engine
 from cord_worker.engines.protocol import Describe

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from cord_worker.coordination.coordinator.liveness import Silence
-from cord_worker.coordination.fault_points import FaultPoint, commit, read
-from cord_worker.coordination.process.stuck_threads import working
+from cord_worker.coordination.fault_points import FaultPoint
+from cord_worker.coordination.stuck_threads import working
+from cord_worker.coordination.transactions import commit, read
 from cord_worker.errors import CordError, SchemaMismatch, StoreError
 from cord_worker.local.limits import tell
 from cord_worker.search.validity import storable
@@ -25,7 +26,7 @@ from cord_worker.store.database import Database
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.schema.version import check_schema, head_revision
 from cord_worker.store.work import workers
-from cord_worker.store.work.returning import give_back
+from cord_worker.store.work.returning import return_all
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ class Presence:
 
     def _leave(self, reason: str, *, forgiven: bool) -> None:
         def leave(connection: sa.Connection) -> None:
-            give_back(connection, [self.worker_id], forgiven=forgiven)
+            return_all(connection, [self.worker_id], forgiven=forgiven)
             workers.stop(connection, self.worker_id, reason)
 
         try:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cord_worker.store.audit.row_names import named_candidate, named_trajectory
-from cord_worker.store.work.judge_answer import METHOD
+from cord_worker.store.schema.verification_sql import METHOD
 
 
 @dataclass(frozen=True, slots=True)

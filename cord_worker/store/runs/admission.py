@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from cord_worker.store.schema.kinds import ADVANCE
+from cord_worker.store.work.values import Due
+
 
 @dataclass(frozen=True, slots=True)
 class Contender:
@@ -115,3 +118,8 @@ def begin_problems(connection: sa.Connection) -> list[int]:
         return []
     parameters = {"run_ids": list(chosen), "numbers": list(chosen.values())}
     return sorted(connection.execute(_ADMIT, parameters).scalars())
+
+
+def admit(connection: sa.Connection) -> list[Due]:
+    """Lets queued problems of active runs begin where there are places."""
+    return [Due(ADVANCE, problem_id, 0) for problem_id in begin_problems(connection)]

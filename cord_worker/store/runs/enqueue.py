@@ -23,7 +23,7 @@ from cord_worker.errors import DatasetError, RunConflict
 from cord_worker.store.runs.runs import find_run
 from cord_worker.store.schema import digests
 from cord_worker.store.schema.tables import RunState, TeacherRole
-from cord_worker.store.work.judge_answer import METHOD, REFERENCE, method_of, reference_of
+from cord_worker.store.schema.verification_sql import METHOD, REFERENCE, method_of, reference_of
 
 _STAGE = sa.text(
     """

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cord_worker.store.schema import digests
-from cord_worker.store.work.judge_answer import METHOD, REFERENCE
+from cord_worker.store.schema.verification_sql import METHOD, REFERENCE
 
 
 @dataclass(frozen=True, slots=True)

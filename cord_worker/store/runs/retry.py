@@ -6,6 +6,7 @@ living worker holds keeps its lease. Candidates are locked before problems, as i
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from cord_worker.errors import RunConflict, StoreError
 from cord_worker.store.reports.failure_causes import cause_of
 from cord_worker.store.runs.enqueue import lock_run_name
 from cord_worker.store.runs.runs import RunRow, resolve_run
+from cord_worker.store.schema import kinds
+from cord_worker.store.schema.kinds import WorkKind
 from cord_worker.store.schema.tables import ProblemState, RunState
 from cord_worker.store.search.failed_decisions import NO_FAILED_DECISION
-from cord_worker.store.work import workers
+from cord_worker.store.work.returning import reclaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,34 +53,18 @@ _FAILED = sa.text(
 )
 _NAMED = sa.text("SELECT id, key, state FROM problems WHERE run_id = :run_id AND key = ANY(:keys) ORDER BY id")
 
-_RESET_PROPOSALS = sa.text(
-    """
-    UPDATE candidates SET propose_attempts = 0, touched_at = 'epoch'
-    WHERE problem_id = ANY(CAST(:ids AS bigint[])) AND state = 'pending'
-    """
-)
-_RESET_SCORES = sa.text(
-    """
-    UPDATE candidates SET score_attempts = 0, touched_at = 'epoch'
-    WHERE problem_id = ANY(CAST(:ids AS bigint[])) AND state = 'proposed'
-    """
-)
-_RESET_JUDGMENTS = sa.text(
-    """
-    UPDATE candidates SET judgment_attempts = 0, touched_at = 'epoch'
-    WHERE problem_id = ANY(CAST(:ids AS bigint[])) AND state = 'unjudged'
-    """
-)
-_RESET_ANSWERS = sa.text(
-    """
-    UPDATE trajectories
-    SET answer_attempts = CASE answer_state WHEN 'pending' THEN 0 ELSE answer_attempts END,
-        check_attempts = CASE answer_state WHEN 'pending' THEN check_attempts ELSE 0 END,
-        judgment_attempts = CASE answer_state WHEN 'pending' THEN judgment_attempts ELSE 0 END,
-        touched_at = 'epoch'
-    WHERE problem_id = ANY(CAST(:ids AS bigint[])) AND answer_state IN ('pending', 'written', 'unjudged')
-    """
-)
+
+@functools.cache
+def _reset(kind: WorkKind) -> sa.TextClause:
+    """Pieces of these problems that wait begin with no attempt again."""
+    states = ", ".join(f"'{state}'" for state in kind.waiting)
+    return sa.text(
+        f"""
+        UPDATE {kind.table} SET {kind.attempts} = 0, touched_at = 'epoch'
+        WHERE problem_id = ANY(CAST(:ids AS bigint[])) AND {kind.state} IN ({states})
+        """
+    )
+
 
 _GO_ON = sa.text(
     f"""
@@ -131,9 +118,10 @@ def retry_failed(
     """
     run, ids, left_alone = _chosen(connection, name, keys, reason)
     # Leases of workers that are gone would come back with the attempts that they had.
-    workers.reclaim(connection)
-    for statement in (_RESET_PROPOSALS, _RESET_SCORES, _RESET_JUDGMENTS, _RESET_ANSWERS):
-        connection.execute(statement, {"ids": ids})
+    reclaim(connection)
+    # Candidates before trajectories, as everywhere.
+    for kind in sorted(kinds.KINDS, key=lambda kind: kind.table):
+        connection.execute(_reset(kind), {"ids": ids})
     states = Counter(connection.execute(_GO_ON, {"ids": ids}).scalars())
     return Retried(run.name, run.state, states, left_alone)
 

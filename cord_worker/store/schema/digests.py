@@ -84,6 +84,9 @@ def _of_candidate(candidate: str) -> str:
     )
 
 
+CANDIDATE_OWNER = "CAST(json_build_array(p.run_id, p.key, c.lineage) AS text)"
+"""SQL: whose digest it is, of the candidate `c` of the problem `p`; for statements that have both rows at hand."""
+
 RUN = Digest(
     "runs",
     "digest",

@@ -13,13 +13,14 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
+import cord_worker
 from cord_worker.errors import SchemaMismatch, StoreError
 from cord_worker.store.database import Database
 
 
 def migrations_folder() -> Path:
     """Folder of the migrations: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
+    package = Path(cord_worker.__file__).resolve().parent
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parent / "migrations"
 

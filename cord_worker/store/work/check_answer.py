@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.store.schema import digests
-from cord_worker.store.schema.isolation import MOST_ATTEMPTS, must_be_alone
-from cord_worker.store.work.judge_answer import IS_OWED, METHOD, OWED_TO_CHECK, REFERENCE, WITH_JUDGE
-from cord_worker.store.work.leases import WITHOUT_FLUSH, claimed_rows, columns, count_dropped, in_state
+from cord_worker.store.schema.isolation import MOST_ATTEMPTS
+from cord_worker.store.schema.kinds import CHECK_ANSWER
+from cord_worker.store.schema.verification_sql import IS_OWED, METHOD, OWED_TO_CHECK, REFERENCE, WITH_JUDGE
+from cord_worker.store.work.leases import claim_statement, claimed_rows, columns, count_dropped, in_state, is_held
 from cord_worker.store.work.values import Claimed
 
 _READ_OWED = sa.text(
@@ -32,45 +33,26 @@ _READ_OWED = sa.text(
     """
 )
 
-_CLAIM_CHECKS = sa.text(
-    f"""
-    WITH {WITHOUT_FLUSH}, due AS MATERIALIZED (
-        SELECT j.id, p.id AS problem_id, p.run_id, p.question, coalesce(j.answer_text, '') AS text,
-               {REFERENCE} AS reference, {METHOD} AS method, {must_be_alone("j.check_attempts")} = :alone AS fits
-        FROM unflushed, problems p
-        JOIN runs r ON r.id = p.run_id AND r.state = 'active'
-        JOIN trajectories j ON j.problem_id = p.id
-        WHERE p.id = ANY(CAST(:problem_ids AS bigint[])) AND p.state = 'verifying'
-          AND {in_state("j.answer_state", "written")} AND {OWED_TO_CHECK}
-        ORDER BY j.id LIMIT CASE WHEN :alone THEN 1 END
-        FOR UPDATE OF j SKIP LOCKED
-    ), claimed AS (
-        UPDATE trajectories j
-        SET answer_state = 'checking', check_worker_id = :worker_id, check_attempts = j.check_attempts + 1,
-            touched_at = now()
-        FROM due WHERE j.id = due.id AND due.fits
-        RETURNING j.id, j.check_attempts AS attempt
-    )
-    SELECT due.problem_id, claimed.id AS trajectory_id, claimed.attempt, due.run_id, due.question, due.text,
-           due.reference, due.method
-    FROM due LEFT JOIN claimed ON claimed.id = due.id
-    ORDER BY due.id
-    """
+_CLAIM = claim_statement(
+    CHECK_ANSWER,
+    condition=f"{in_state('j.answer_state', 'written')} AND {OWED_TO_CHECK}",
+    read=f"coalesce(j.answer_text, '') AS text, {REFERENCE} AS reference, {METHOD} AS method,",
+    found=", due.text, due.reference, due.method",
+    at_most="LIMIT CASE WHEN :alone THEN 1 END",
 )
 
-_DIGEST = digests.VERDICT.sql({"correct": "v.correct", "verification": "v.verification"})
+_DIGEST = digests.VERDICT.sql({"correct": "r.correct", "verification": "r.verification"})
 
-_FINISH_CHECKS = sa.text(
+_FINISH = sa.text(
     f"""
     UPDATE trajectories j
-    SET answer_state = CASE WHEN v.for_judge THEN 'unjudged' ELSE 'written' END, correct = v.correct,
-        verification = v.verification, verdict_digest = {_DIGEST}, touched_at = now()
+    SET answer_state = CASE WHEN r.for_judge THEN 'unjudged' ELSE 'written' END, correct = r.correct,
+        verification = r.verification, verdict_digest = {_DIGEST}, touched_at = now()
     FROM unnest(
         CAST(:trajectory_id AS bigint[]), CAST(:attempt AS int[]), CAST(:correct AS boolean[]),
         CAST(:verification AS jsonb[]), CAST(:for_judge AS boolean[])
-    ) AS v(id, attempt, correct, verification, for_judge)
-    WHERE j.id = v.id AND {in_state("j.answer_state", "checking")} AND j.check_worker_id = :worker_id
-      AND j.check_attempts = v.attempt
+    ) AS r(id, attempt, correct, verification, for_judge)
+    WHERE {is_held(CHECK_ANSWER)}
     RETURNING j.problem_id
     """
 )
@@ -156,19 +138,18 @@ def read_owed_checks(connection: sa.Connection, problem_id: int) -> OwedChecks |
     return None if row is None else OwedChecks(**row._mapping)
 
 
-def claim_checks(
-    connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int], *, alone: bool = False
-) -> Claimed[LeasedCheck]:
-    """Leases the written answers of these problems that are to be compared; one at a time of those that may only be
-    checked `alone`."""
+def claim(
+    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, alone: bool = False
+) -> Claimed:
+    """Leases the written answers of these problems that are to be compared; one at a time of those that must be checked
+    `alone`."""
     asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "alone": alone}
-    return claimed_rows(connection.execute(_CLAIM_CHECKS, asked), lambda row: LeasedCheck(**row._mapping))
+    return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedCheck(**row._mapping))
 
 
-def finish_checks(connection: sa.Connection, worker_id: uuid.UUID, results: Sequence[CheckResult]) -> list[int]:
+def finish(connection: sa.Connection, results: Sequence[CheckResult], *, worker_id: uuid.UUID) -> list[int]:
     """Writes what was found where the lease is still held; returns the problems that are done with that."""
-    parameters = {"worker_id": worker_id, **columns(CheckResult, results)}
-    rows = connection.execute(_FINISH_CHECKS, parameters).all()
+    rows = connection.execute(_FINISH, {"worker_id": worker_id, **columns(CheckResult, results)}).all()
     count_dropped(connection, worker_id, len(results) - len(rows))
     return end_verified(connection, sorted({row.problem_id for row in rows}))
 

@@ -1,4 +1,4 @@
-"""Judgments of candidates, in runs that select by them: leased, written once and given back like scores (`leases`)."""
+"""Selection judgments: claiming scored candidates that a model is to judge, and writing its judgments."""
 
 from __future__ import annotations
 
@@ -9,42 +9,25 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.store.schema import digests
-from cord_worker.store.schema.isolation import must_be_alone
-from cord_worker.store.work.judge_answer import METHOD, REFERENCE
+from cord_worker.store.schema.kinds import JUDGE_CANDIDATE
+from cord_worker.store.schema.verification_sql import METHOD, REFERENCE
 from cord_worker.store.work.leases import (
-    WITHOUT_FLUSH,
+    claim_statement,
     claimed_rows,
-    finish,
+    finish_candidates,
     in_state,
+    is_held,
     lower_barrier,
     of_lease,
     steps_to,
 )
 from cord_worker.store.work.values import Claimed, Outcome
 
-_CLAIM_JUDGMENTS = sa.text(
-    f"""
-    WITH {WITHOUT_FLUSH}, due AS MATERIALIZED (
-        SELECT c.id, c.lineage, p.id AS problem_id, p.run_id, p.key, p.question, p.passage,
-               {REFERENCE} AS reference, {METHOD} AS method, {must_be_alone("c.judgment_attempts")} = :alone AS fits
-        FROM unflushed, problems p
-        JOIN runs r ON r.id = p.run_id AND r.state = 'active'
-        JOIN candidates c ON c.problem_id = p.id AND c.step = p.step
-        WHERE p.id = ANY(CAST(:problem_ids AS bigint[])) AND p.state = 'searching' AND {in_state("c.state", "unjudged")}
-        ORDER BY c.id
-        FOR UPDATE OF c SKIP LOCKED
-    ), claimed AS (
-        UPDATE candidates c
-        SET state = 'judging', judgment_worker_id = :worker_id, judgment_attempts = c.judgment_attempts + 1,
-            touched_at = now()
-        FROM due WHERE c.id = due.id AND due.fits
-        RETURNING c.id, c.judgment_attempts AS attempt
-    )
-    SELECT due.problem_id, claimed.id AS candidate_id, claimed.attempt, due.run_id, due.key, due.lineage, due.question,
-           due.passage, due.reference, due.method, {steps_to("claimed.id")} AS steps
-    FROM due LEFT JOIN claimed ON claimed.id = due.id
-    ORDER BY due.id
-    """
+_CLAIM = claim_statement(
+    JUDGE_CANDIDATE,
+    condition=f"c.step = p.step AND {in_state('c.state', 'unjudged')}",
+    read=f"c.lineage, p.key, p.passage, {REFERENCE} AS reference, {METHOD} AS method,",
+    found=f", due.key, due.lineage, due.passage, due.reference, due.method, {steps_to('claimed.id')} AS steps",
 )
 
 _DIGEST = digests.JUDGMENT.sql(
@@ -59,7 +42,7 @@ _DIGEST = digests.JUDGMENT.sql(
     }
 )
 
-_FINISH_JUDGMENTS = sa.text(
+_FINISH = sa.text(
     f"""
     WITH written AS (
         UPDATE candidates c
@@ -73,8 +56,7 @@ _FINISH_JUDGMENTS = sa.text(
             CAST(:judgment AS float8[]), CAST(:detail AS text[]), CAST(:prompt_tokens AS int[]),
             CAST(:completion_tokens AS int[]), CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[])
         ) AS r(id, attempt, invalid_reason, judgment, detail, prompt_tokens, completion_tokens, cached_tokens, seconds)
-        WHERE c.id = r.id AND {in_state("c.state", "judging")} AND c.judgment_worker_id = :worker_id
-          AND c.judgment_attempts = r.attempt
+        WHERE {is_held(JUDGE_CANDIDATE)}
         RETURNING c.problem_id, false AS is_text, true AS is_final, c.step, NULL AS next_model
     ), {lower_barrier("false")}
     """
@@ -115,14 +97,16 @@ class JudgmentResult:
     seconds: float | None
 
 
-def claim_judgments(
-    connection: sa.Connection, worker_id: uuid.UUID, problem_ids: Sequence[int], *, alone: bool = False
-) -> Claimed[LeasedJudgment]:
+def claim(
+    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, alone: bool = False
+) -> Claimed:
     """Leases every candidate of the problems' current steps that is scored and not judged yet."""
     asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "alone": alone}
-    return claimed_rows(connection.execute(_CLAIM_JUDGMENTS, asked), lambda row: LeasedJudgment(**of_lease(row)))
+    return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedJudgment(**of_lease(row)))
 
 
-def finish_judgments(connection: sa.Connection, worker_id: uuid.UUID, results: Sequence[JudgmentResult]) -> Outcome:
+def finish(connection: sa.Connection, results: Sequence[JudgmentResult], *, worker_id: uuid.UUID) -> Outcome:
     """Writes judgments whose lease is still held, and lowers the barrier of their problems."""
-    return finish(connection, _FINISH_JUDGMENTS, worker_id, JudgmentResult, results)
+    return finish_candidates(
+        connection, _FINISH, JudgmentResult, results, worker_id=worker_id, next_kind=JUDGE_CANDIDATE.name
+    )

@@ -1,81 +1,62 @@
-"""Leases that go back unfinished: of workers that are gone, or of pieces of work that a worker cannot do now.
+"""Leases that are returned unfinished: by a worker that cannot do the work now, or because its worker is gone.
 
-A `forgiven` attempt does not count towards the limit: the worker handed its work back in good order. `touched_at` goes
-far back, so that whoever looks for waiting work finds it at once.
+A `forgiven` attempt does not count: the worker returned the lease in good order. `touched_at` goes far back, so that
+whoever looks for waiting work finds it at once.
 """
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from cord_worker.store.work.sweep import Kind
+from cord_worker.store.schema import kinds
+from cord_worker.store.schema.kinds import WorkKind
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """How a kind of work is leased: names of its table and columns, its state while it is held, and the SQL of
-    the one that it goes back to (of the row `h`)."""
-
-    table: str
-    state: str
-    worker: str
-    attempts: str
-    held: str
-    free: str
-
-    @property
-    def of_workers(self) -> sa.TextClause:
-        """What workers hold, but for the known and the young."""
-        return sa.text(
-            f"""
-            UPDATE {self.table} h
-            SET {self.state} = {self.free}, {self.attempts} = {self.attempts} - :forgiven, touched_at = 'epoch'
-            WHERE {self.state} = '{self.held}' AND {self.worker} = ANY(:workers)
-              AND id <> ALL(CAST(:known AS bigint[]))
-              AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
-            """
-        )
-
-    @property
-    def of_leases(self) -> sa.TextClause:
-        """What one worker holds by these leases, found by their keys."""
-        return sa.text(
-            f"""
-            UPDATE {self.table} h
-            SET {self.state} = {self.free}, {self.attempts} = h.{self.attempts} - :forgiven, touched_at = 'epoch'
-            FROM unnest(CAST(:ids AS bigint[]), CAST(:attempts AS int[])) AS given(id, attempt)
-            WHERE h.id = given.id AND h.{self.state} IS NOT DISTINCT FROM '{self.held}'
-              AND h.{self.worker} = :worker_id AND h.{self.attempts} = given.attempt
-            RETURNING h.id
-            """
-        )
+@functools.cache
+def _of_workers(kind: WorkKind) -> sa.TextClause:
+    """Returns what these workers hold, except the known and the recent."""
+    row = kind.alias
+    return sa.text(
+        f"""
+        UPDATE {kind.table} {row}
+        SET {kind.state} = {kind.free_state}, {kind.attempts} = {kind.attempts} - :forgiven, touched_at = 'epoch'
+        WHERE {kind.state} = '{kind.working}' AND {kind.worker} = ANY(:workers)
+          AND id <> ALL(CAST(:known AS bigint[]))
+          AND touched_at NOT BETWEEN now() - make_interval(secs => :grace) AND now() + make_interval(secs => :grace)
+        """
+    )
 
 
-_HELD = {
-    Kind.PROPOSE: _Held("candidates", "state", "worker_id", "propose_attempts", "proposing", "'pending'"),
-    Kind.SCORE: _Held("candidates", "state", "score_worker_id", "score_attempts", "scoring", "'proposed'"),
-    Kind.JUDGE: _Held("candidates", "state", "judgment_worker_id", "judgment_attempts", "judging", "'unjudged'"),
-    Kind.ANSWER: _Held("trajectories", "answer_state", "worker_id", "answer_attempts", "writing", "'pending'"),
-    Kind.VERIFY: _Held("trajectories", "answer_state", "check_worker_id", "check_attempts", "checking", "'written'"),
-    Kind.VERDICT: _Held(
-        "trajectories",
-        "answer_state",
-        "judgment_worker_id",
-        "judgment_attempts",
-        "judging",
-        # An answer that a comparison left undecided waits for the judge in a state of its own.
-        "CASE WHEN h.verification IS NULL THEN 'written' ELSE 'unjudged' END",
-    ),
-}
-_OF_WORKERS = {kind: held.of_workers for kind, held in _HELD.items()}
-_OF_LEASES = {kind: held.of_leases for kind, held in _HELD.items()}
+@functools.cache
+def _of_leases(kind: WorkKind) -> sa.TextClause:
+    """Returns these leases of one worker, found by their keys."""
+    row = kind.alias
+    return sa.text(
+        f"""
+        UPDATE {kind.table} {row}
+        SET {kind.state} = {kind.free_state}, {kind.attempts} = {row}.{kind.attempts} - :forgiven, touched_at = 'epoch'
+        FROM unnest(CAST(:ids AS bigint[]), CAST(:attempts AS int[])) AS given(id, attempt)
+        WHERE {row}.id = given.id AND {row}.{kind.state} IS NOT DISTINCT FROM '{kind.working}'
+          AND {row}.{kind.worker} = :worker_id AND {row}.{kind.attempts} = given.attempt
+        RETURNING {row}.id
+        """
+    )
 
 
-def give_back(
+@functools.cache
+def _gone_holders(all_kinds: tuple[WorkKind, ...]) -> sa.TextClause:
+    """Finds stopped workers that still hold leases."""
+    holds = " OR ".join(
+        f"w.id IN (SELECT {kind.worker} FROM {kind.table} WHERE {kind.state} = '{kind.working}')" for kind in all_kinds
+    )
+    return sa.text(f"SELECT w.id FROM workers w WHERE w.stopped_at IS NOT NULL AND ({holds})")
+
+
+def return_all(
     connection: sa.Connection,
     workers: Collection[uuid.UUID],
     *,
@@ -84,36 +65,42 @@ def give_back(
     known_trajectories: Collection[int] = (),
     grace_seconds: float = -1.0,
 ) -> int:
-    """Takes back the leases of `workers`, except the known ones and those younger than the grace; returns how many."""
-    count = 0
-    for kind, statement in _OF_WORKERS.items():
-        known = known_candidates if _HELD[kind].table == "candidates" else known_trajectories
-        count += connection.execute(
-            statement,
+    """Returns the leases of `workers`, except the known ones and those younger than the grace; says how many."""
+    known = {"candidates": known_candidates, "trajectories": known_trajectories}
+    return sum(
+        connection.execute(
+            _of_workers(kind),
             {
                 "workers": list(workers),
-                "known": list(known),
+                "known": list(known[kind.table]),
                 "forgiven": int(forgiven),
                 "grace": grace_seconds,
             },
         ).rowcount
-    return count
+        for kind in kinds.KINDS
+    )
 
 
 def return_leases(
     connection: sa.Connection,
     worker_id: uuid.UUID,
-    kind: Kind,
+    kind: WorkKind,
     leases: Sequence[tuple[int, int]],
     *,
     forgiven: bool = True,
 ) -> list[int]:
-    """Gives back work that cannot be done now, as (key, attempt), where its lease is still held; the attempts only
-    count where they are not `forgiven`. Returns the keys."""
+    """Returns leases, given as (key, attempt), that the worker still holds; the attempts count unless they are
+    `forgiven`. Gives the keys."""
     given = {
         "ids": [key for key, _ in leases],
         "attempts": [attempt for _, attempt in leases],
         "worker_id": worker_id,
         "forgiven": int(forgiven),
     }
-    return list(connection.execute(_OF_LEASES[kind], given).scalars())
+    return list(connection.execute(_of_leases(kind), given).scalars())
+
+
+def reclaim(connection: sa.Connection) -> int:
+    """Returns every lease of a worker that is gone, however old it is; says how many."""
+    gone = list(connection.execute(_gone_holders(tuple(kinds.KINDS))).scalars())
+    return return_all(connection, gone, forgiven=False) if gone else 0

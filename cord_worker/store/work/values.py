@@ -1,150 +1,59 @@
-"""What is leased, and what comes of it: the values that `leases` reads and writes."""
+"""Values that every kind of work shares: messages that are owed, what was claimed, what a finish led to."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
-
-Lease = TypeVar("Lease")
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed(Generic[Lease]):
-    """What a claim came to. Problems are `held_back` that have work which may be done, but in other company: alone
-    instead of beside others, or the other way round (`isolation`). Problems are `complete` whose last unfinished
-    candidates proved to be duplicates: their next decision is due."""
+class Due:
+    """A message that is owed. `kind` is the name of a kind of work, or a message of the coordinator's (`schema.kinds`).
+    `model` is the fingerprint of the model that serves it; None for a coordinator."""
 
-    leases: Sequence[Lease]
-    held_back: frozenset[int] = frozenset()
-    complete: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A trajectory that an integrator is to merge with others."""
-
-    candidate_id: int
-    steps: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LeasedProposal:
-    """A candidate to be proposed; `steps` is the text of the trajectory that it extends, and a `whole` one is the rest
-    of it. `sources`, best first, are what an integrator merges; a teacher has none."""
-
-    candidate_id: int
-    attempt: int
-    problem_id: int
-    run_id: int
-    teacher_id: int
-    question: str
-    passage: str | None
-    steps: tuple[str, ...]
-    seed: int
-    max_tokens: int
-    whole: bool
-    sources: tuple[Source, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ProposalResult:
-    """What became of a leased proposal; `invalid_reason` set means it never enters the beam.
-
-    `text_key` is what equal texts share (`search.validity`); None where it may not enter the beam in any case, or where
-    equal texts are no duplicates. An integrator's has its `reply` as it was written, the `answer_part` in it, and the
-    number of sources that were `merged`, the best ones.
-    """
-
-    candidate_id: int
-    attempt: int
-    text: str
-    finish_reason: str | None
-    invalid_reason: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cached_tokens: int | None
-    seconds: float | None
-    reply: str | None = None
-    answer_part: str | None = None
-    merged: int | None = None
-    text_key: uuid.UUID | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LeasedScore:
-    """A candidate to be scored; `steps` is its whole trajectory."""
-
-    candidate_id: int
-    attempt: int
-    problem_id: int
-    run_id: int
-    question: str
-    passage: str | None
-    answer: str
-    steps: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreResult:
-    """What became of a leased score; either all figures or an `invalid_reason`."""
-
-    candidate_id: int
-    attempt: int
-    invalid_reason: str | None
-    score: float | None
-    log_prob_sum: float | None
-    answer_tokens: int | None
-    thinking_tokens: int | None
-    prompt_tokens: int | None
-    cached_tokens: int | None
-    seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class LeasedAnswer:
-    """A trajectory whose final answer is to be written."""
-
-    trajectory_id: int
-    attempt: int
-    problem_id: int
-    run_id: int
-    teacher_id: int
-    question: str
-    passage: str | None
-    steps: tuple[str, ...]
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerResult:
-    """A final answer, as generated; without tokens where the context had no room for it."""
-
-    trajectory_id: int
-    attempt: int
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Next:
-    """A problem whose candidates wait for the next model (a fingerprint): the prover, or the one that judges."""
-
+    kind: str
     problem_id: int
     step: int
-    model: str
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The result of a claim for several problems.
+
+    `held_back` are problems with work that this claim may not take, as it must be done alone, or must not be
+    (`schema.isolation`). `due` are decisions: of problems whose last unfinished candidates proved to be duplicates.
+    """
+
+    leases: list[Any] = field(default_factory=list)
+    held_back: frozenset[int] = frozenset()
+    due: tuple[Due, ...] = ()
+    _untaken: dict[int, list[Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, leases: Iterable[Any], held_back: Iterable[int] = (), due: Iterable[Due] = ()) -> Claimed:
+        """What was leased, in its order."""
+        claimed = cls(list(leases), frozenset(held_back), tuple(due))
+        claimed._untaken.update((group[0].problem_id, group) for group in claimed.by_problem())
+        return claimed
+
+    def by_problem(self) -> list[list[Any]]:
+        """The leases of each problem."""
+        groups: dict[int, list[Any]] = {}
+        for lease in self.leases:
+            groups.setdefault(lease.problem_id, []).append(lease)
+        return list(groups.values())
+
+    def take(self, problem_id: int) -> list[Any]:
+        """The leases of this problem, for the first caller only: a second task of the same problem gets none. Safe for
+        use from several threads."""
+        return self._untaken.pop(problem_id, [])
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a group of finishes led to: problems whose next decision is due, the number of results that were late or
-    duplicate, and problems (of runs that go on) whose candidates now wait for their score or judgment."""
+    """The result of a group of finishes: messages that are due now, and how many results were late or double."""
 
-    to_advance: frozenset[int]
+    due: tuple[Due, ...]
     dropped: int
-    to_pass_on: frozenset[Next] = frozenset()

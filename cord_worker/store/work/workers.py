@@ -13,7 +13,6 @@ import cord_worker
 from cord_worker.errors import EngineLoadError
 from cord_worker.store.schema import digests
 from cord_worker.store.schema.tables import WorkerRole
-from cord_worker.store.work.returning import give_back
 
 _REGISTER = sa.text(
     """
@@ -86,20 +85,6 @@ _EXPIRE = sa.text(
     FROM unnest(CAST(:ids AS uuid[]), CAST(:heard AS timestamptz[])) AS silent(id, heard)
     WHERE w.id = silent.id AND w.stopped_at IS NULL AND w.heartbeat_at = silent.heard
     RETURNING w.id
-    """
-)
-
-_GONE_HOLDERS = sa.text(
-    """
-    SELECT w.id FROM workers w
-    WHERE w.stopped_at IS NOT NULL AND (
-        w.id IN (SELECT worker_id FROM candidates WHERE state = 'proposing')
-        OR w.id IN (SELECT score_worker_id FROM candidates WHERE state = 'scoring')
-        OR w.id IN (SELECT judgment_worker_id FROM candidates WHERE state = 'judging')
-        OR w.id IN (SELECT worker_id FROM trajectories WHERE answer_state = 'writing')
-        OR w.id IN (SELECT check_worker_id FROM trajectories WHERE answer_state = 'checking')
-        OR w.id IN (SELECT judgment_worker_id FROM trajectories WHERE answer_state = 'judging')
-    )
     """
 )
 
@@ -215,9 +200,3 @@ def expire(connection: sa.Connection, silent: Mapping[uuid.UUID, datetime]) -> l
     """Declares workers lost that were not heard since; returns their ids."""
     parameters = {"ids": list(silent), "heard": list(silent.values())}
     return list(connection.execute(_EXPIRE, parameters).scalars())
-
-
-def reclaim(connection: sa.Connection) -> int:
-    """Takes back every lease of a worker that is gone, whenever it was taken; returns how many."""
-    gone = list(connection.execute(_GONE_HOLDERS).scalars())
-    return give_back(connection, gone, forgiven=False) if gone else 0

@@ -8,7 +8,7 @@ import time
 from chaos.fleet import COORDINATOR
 from chaos.kinds.storm import TEACHERS, Storm, busy, killed, kind
 from chaos.recovery import Watch, look, watch
-from cord_worker.coordination.fault_points import VARIABLE, FaultPoint, Side
+from cord_worker.coordination.fault_points import VARIABLE, Side, all_points
 
 
 @kind("coordinator killed")
@@ -48,9 +48,9 @@ def kill_all(storm: Storm) -> Watch:
 @kind("killed at a point")
 def kill_at_point(storm: Storm) -> Watch:
     """At the next passing of a commit or a send."""
-    points = [point for point in FaultPoint if point.value.startswith(("claim", "finish", "send", "advance", "admit"))]
+    points = [point for point in all_points() if point.startswith(("claim", "finish", "send", "advance", "admit"))]
     point = storm.chance.choice(points)
-    coordinator = point.value in {"advance", "admit", "send propose", "send verdict", "send answer"}
+    coordinator = point in {"advance", "admit", "send propose", "send judge_answer", "send answer"}
     name = storm.one_of(COORDINATOR) if coordinator else storm.one_of(*TEACHERS, "prover")
     seen = killed(storm, name, "killed at a point")
     storm.fleet.kill(name)

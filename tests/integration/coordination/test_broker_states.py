@@ -25,7 +25,8 @@ from cord_worker.errors import BrokerError, BrokerRefused
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.local.state import StateDir
 from cord_worker.store.database import Database
-from cord_worker.store.work.sweep import Due, Kind
+from cord_worker.store.schema.kinds import ADVANCE
+from cord_worker.store.work.sweep import Due
 
 PREFIX = "cord-test:"
 PROBLEMS = 6
@@ -155,7 +156,7 @@ def test_a_key_of_a_wrong_type_is_set_aside_and_the_message_sent(
         put(f"{PREFIX}{COORDINATOR_QUEUE}", "theirs")
         assert messenger.lengths([COORDINATOR_QUEUE]) == {COORDINATOR_QUEUE: 0}
         put(f"{PREFIX}{COORDINATOR_QUEUE}", "theirs")
-        messenger.send([Due(Kind.ADVANCE, 1, number)])
+        messenger.send([Due(ADVANCE, 1, number)])
         assert messenger.lengths([COORDINATOR_QUEUE]) == {COORDINATOR_QUEUE: 1}
         assert client.exists(f"{PREFIX}{SET_ASIDE}{COORDINATOR_QUEUE}")
         messenger.discard(COORDINATOR_QUEUE)

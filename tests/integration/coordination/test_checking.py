@@ -21,6 +21,7 @@ from cord_worker.coordination.messaging.routing import Shards
 from cord_worker.dataset import ProblemRecord
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.schema.kinds import VERIFY
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.work import sweep, workers
 from cord_worker.verify import AnswerChecker
@@ -146,4 +147,4 @@ def test_a_lease_that_nobody_here_knows_goes_back(place: Place, monkeypatch: pyt
     place.database.run(place.checks.reconcile)
     assert place.rows("SELECT answer_state FROM trajectories") == ["written", "written"]
     due = place.database.run(lambda c: sweep.due_coordination(c, -1.0))
-    assert {one.kind for one in due} == {sweep.Kind.VERIFY}
+    assert {one.kind for one in due} == {VERIFY}

@@ -15,9 +15,10 @@ from cord_worker.coordination.messaging.messenger import Messenger
 from cord_worker.coordination.messaging.routing import Shards, model_queue, preferred_shard
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import ensure_model
+from cord_worker.store.schema.kinds import ANSWER, PROPOSE, SCORE
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.work import workers
-from cord_worker.store.work.sweep import Due, Kind
+from cord_worker.store.work.sweep import Due
 
 MODEL = "0123456789abcdef"
 
@@ -66,11 +67,11 @@ def start_replica(database: Database) -> int:
 
 def test_scores_come_before_answers_and_these_before_proposals(broker: Broker) -> None:
     sent = [
-        Due(Kind.PROPOSE, 1, 1, model=MODEL),
-        Due(Kind.ANSWER, 2, 1, model=MODEL),
-        Due(Kind.SCORE, 3, 1, model=MODEL),
-        Due(Kind.PROPOSE, 4, 1, model=MODEL),
-        Due(Kind.SCORE, 5, 1, model=MODEL),
+        Due(PROPOSE.name, 1, 1, model=MODEL),
+        Due(ANSWER.name, 2, 1, model=MODEL),
+        Due(SCORE.name, 3, 1, model=MODEL),
+        Due(PROPOSE.name, 4, 1, model=MODEL),
+        Due(SCORE.name, 5, 1, model=MODEL),
     ]
     broker.messenger.send(sent)
     assert broker.received(model_queue(MODEL, 0)) == [
@@ -86,8 +87,8 @@ def test_every_request_of_a_problem_goes_to_the_replica_it_prefers(broker: Broke
     shards = tuple(start_replica(database) for _ in range(3))
     assert shards == (0, 1, 2)
     problems = range(1, 31)
-    broker.messenger.send(Due(Kind.SCORE, problem, 1, model=MODEL) for problem in problems)
-    broker.messenger.send(Due(Kind.PROPOSE, problem, 2, model=MODEL) for problem in problems)
+    broker.messenger.send(Due(SCORE.name, problem, 1, model=MODEL) for problem in problems)
+    broker.messenger.send(Due(PROPOSE.name, problem, 2, model=MODEL) for problem in problems)
     for shard in shards:
         at_home = [problem for problem in problems if preferred_shard(problem, shards) == shard]
         assert at_home
@@ -98,7 +99,7 @@ def test_every_request_of_a_problem_goes_to_the_replica_it_prefers(broker: Broke
 def test_the_lengths_of_queues_count_messages_of_every_urgency(broker: Broker) -> None:
     queue = model_queue(MODEL, 0)
     assert broker.messenger.lengths([queue]) == {queue: 0}
-    broker.messenger.send([Due(Kind.SCORE, 1, 1, model=MODEL), Due(Kind.PROPOSE, 1, 1, model=MODEL)])
+    broker.messenger.send([Due(SCORE.name, 1, 1, model=MODEL), Due(PROPOSE.name, 1, 1, model=MODEL)])
     assert broker.messenger.lengths([queue]) == {queue: 2}
     broker.messenger.discard(queue)
     assert broker.messenger.lengths([queue]) == {queue: 0}

@@ -10,9 +10,11 @@ from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.schema.kinds import VERIFY
 from cord_worker.store.schema.tables import WorkerRole
-from cord_worker.store.work import leases, workers
-from cord_worker.store.work.values import AnswerResult
+from cord_worker.store.work import answer, workers
+from cord_worker.store.work.answer import AnswerResult
+from cord_worker.store.work.values import Due
 
 CONFIG = RunConfig.model_validate(
     {
@@ -48,9 +50,10 @@ def test_cached_tokens_of_an_answer_are_in_the_costs_and_in_the_use_of_the_cache
     holder = uuid.uuid4()
     model = CONFIG.models["m"].fingerprint()
     database.run(lambda c: workers.register(c, holder, WorkerRole.MODEL, hostname="here", pid=1, model_id=None))
-    (lease,) = database.run_single(lambda c: leases.claim_answers(c, holder, [problem], model=model)).leases
+    (lease,) = database.run_single(lambda c: answer.claim(c, [problem], worker_id=holder, model=model)).leases
     result = AnswerResult(lease.trajectory_id, lease.attempt, "So.", "eos", 40, 3, 32, 0.5)
-    assert database.run(lambda c: leases.finish_answers(c, holder, [result])).to_advance == {problem}
+    outcome = database.run(lambda c: answer.finish(c, [result], worker_id=holder))
+    assert outcome.due == (Due(VERIFY, problem, 0),)
     use = "SELECT kind, requests, prompt_tokens, cached_tokens, hit_rate FROM prefix_cache"
     assert tuple(database.run(lambda c: c.execute(sa.text(use)).one())) == ("answer", 1, 40, 32, 0.8)
     cost = "SELECT kind, prompt_tokens, cached_tokens, completion_tokens FROM run_costs"

@@ -12,10 +12,11 @@ from cord_worker.dataset import ProblemRecord
 from cord_worker.store.audit.invariants import INVARIANTS, check
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.schema.kinds import CHECK_ANSWER, VERIFY
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.work import check_answer as checks
 from cord_worker.store.work import sweep, workers
-from cord_worker.store.work.returning import give_back, return_leases
+from cord_worker.store.work.returning import reclaim, return_all, return_leases
 
 CONFIG = RunConfig.model_validate(
     {
@@ -65,12 +66,12 @@ def coordinator(database: Database) -> uuid.UUID:
 
 
 def claim(database: Database, holder: uuid.UUID, problem: int, *, alone: bool = False) -> list[checks.LeasedCheck]:
-    return list(database.run_single(lambda c: checks.claim_checks(c, holder, [problem], alone=alone)).leases)
+    return list(database.run_single(lambda c: checks.claim(c, [problem], worker_id=holder, alone=alone)).leases)
 
 
 def finish(database: Database, holder: uuid.UUID, lease: checks.LeasedCheck) -> list[int]:
     result = checks.CheckResult(lease.trajectory_id, lease.attempt, True, RIGHT, False)
-    return database.run(lambda c: checks.finish_checks(c, holder, [result]))
+    return database.run(lambda c: checks.finish(c, [result], worker_id=holder))
 
 
 def row(database: Database) -> tuple[object, ...]:
@@ -103,8 +104,8 @@ def test_the_check_of_a_lost_coordinator_is_owed_again_and_its_late_result_dropp
     lost, other = coordinator(database), coordinator(database)
     (late,) = claim(database, lost, problem)
     database.run(lambda c: workers.stop(c, lost, "lost"))
-    assert database.run(workers.reclaim) == 1
-    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [sweep.Kind.VERIFY]
+    assert database.run(reclaim) == 1
+    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [VERIFY]
     assert finish(database, lost, late) == []
     (lease,) = claim(database, other, problem)
     assert finish(database, lost, late) == []
@@ -117,7 +118,7 @@ def test_an_attempt_counts_where_it_is_not_forgiven(database: Database, problem:
     holder = coordinator(database)
     (lease,) = claim(database, holder, problem)
     keys = [(lease.trajectory_id, lease.attempt)]
-    database.run(lambda c: return_leases(c, holder, sweep.Kind.VERIFY, keys, forgiven=forgiven))
+    database.run(lambda c: return_leases(c, holder, CHECK_ANSWER, keys, forgiven=forgiven))
     assert row(database) == ("verifying", "written", None, None, int(not forgiven))
 
 
@@ -126,10 +127,10 @@ def test_a_check_whose_coordinators_are_lost_time_after_time_stays_undecided(dat
         assert database.run(checks.give_up_checks) == []
         victim = coordinator(database)
         assert claim(database, victim, problem, alone=attempt == 2)
-        database.run(lambda c, victim=victim: give_back(c, [victim], forgiven=False))
+        database.run(lambda c, victim=victim: return_all(c, [victim], forgiven=False))
     assert database.run(checks.give_up_checks) == [problem]
     assert database.run(sweep.exhausted) == []
-    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, 60.0))] == [sweep.Kind.VERIFY]
+    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, 60.0))] == [VERIFY]
     assert database.run(lambda c: checks.end_verified(c, [problem])) == [problem]
     assert row(database) == ("done", "written", None, "crashed", 3)
     assert "checked" not in offences(database)

@@ -22,14 +22,18 @@ from cord_worker.search.validity import duplicates, text_key
 from cord_worker.store.audit.invariants import INVARIANTS, check
 from cord_worker.store.database import Database
 from cord_worker.store.runs import lifecycle
+from cord_worker.store.runs.admission import admit
 from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.schema.kinds import JUDGE_CANDIDATE, PROPOSE, SCORE
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.schema.version import downgrade, upgrade
 from cord_worker.store.search import decisions
-from cord_worker.store.work import leases, sweep, workers
-from cord_worker.store.work.judge_candidate import JudgmentResult, LeasedJudgment, claim_judgments, finish_judgments
-from cord_worker.store.work.returning import give_back, return_leases
-from cord_worker.store.work.values import LeasedProposal, LeasedScore, Next, Outcome, ProposalResult, ScoreResult
+from cord_worker.store.work import judge_candidate, propose, score, sweep, workers
+from cord_worker.store.work.judge_candidate import JudgmentResult, LeasedJudgment
+from cord_worker.store.work.propose import LeasedProposal, ProposalResult
+from cord_worker.store.work.returning import reclaim, return_all, return_leases
+from cord_worker.store.work.score import LeasedScore, ScoreResult
+from cord_worker.store.work.values import Claimed, Due, Outcome
 
 CONFIG = RunConfig.model_validate(
     {
@@ -59,7 +63,7 @@ def problem(database: Database) -> int:
     def plan(connection: sa.Connection) -> int:
         records = [ProblemRecord("p", "What is 1 + 1?", "2", None, {}, "data.jsonl:1")]
         run = enqueue(connection, "run", CONFIG, records)
-        problem_id = sweep.admit(connection)[0].problem_id
+        problem_id = admit(connection)[0].problem_id
         snapshot = decisions.lock_problem(connection, problem_id)
         assert snapshot is not None
         expansion = cord.initial(SETTINGS, SeedScope(0, "p"), ["first", "second"])
@@ -88,13 +92,13 @@ def claim(
     database: Database, worker_id: uuid.UUID, problem_id: int, teacher: int = 0, *, alone: bool = False
 ) -> list[LeasedProposal]:
     claimed = database.run_single(
-        lambda c: leases.claim_proposals(c, worker_id, [problem_id], model=MODELS[teacher], alone=alone)
+        lambda c: propose.claim(c, [problem_id], worker_id=worker_id, model=MODELS[teacher], alone=alone)
     )
     return list(claimed.leases)
 
 
 def claim_scores(database: Database, worker_id: uuid.UUID, problem_id: int, mode: str = "instant") -> list[LeasedScore]:
-    claimed = database.run_single(lambda c: leases.claim_scores(c, worker_id, [problem_id], scoring_mode=mode))
+    claimed = database.run_single(lambda c: score.claim(c, [problem_id], worker_id=worker_id, scoring_mode=mode))
     return list(claimed.leases)
 
 
@@ -107,7 +111,17 @@ def proposed(
 
 
 def finish(database: Database, worker_id: uuid.UUID, results: list[ProposalResult]) -> Outcome:
-    return database.run_single(lambda connection: leases.finish_proposals(connection, worker_id, results))
+    return database.run_single(lambda connection: propose.finish(connection, results, worker_id=worker_id))
+
+
+def to_advance(result: Claimed | Outcome) -> frozenset[int]:
+    """Problems whose decision is due now."""
+    return frozenset(due.problem_id for due in result.due if due.model is None)
+
+
+def passed_on(outcome: Outcome) -> frozenset[Due]:
+    """Messages to the next model."""
+    return frozenset(due for due in outcome.due if due.model is not None)
 
 
 def states(database: Database) -> list[str]:
@@ -140,11 +154,11 @@ def test_a_result_is_written_once_and_a_second_one_is_dropped_and_counted(databa
     assert database.run(read) == (" 1 + 1 = 2.", 1)
 
 
-PASSED_ON = frozenset({Next(1, 1, CONFIG.prover_model.fingerprint())})
+PASSED_ON = frozenset({Due(SCORE.name, 1, 1, CONFIG.prover_model.fingerprint())})
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "passed_on", "advanced"),
+    ("first", "last", "passed", "advanced"),
     [
         (None, None, PASSED_ON, False),
         (None, "empty", PASSED_ON, False),
@@ -157,14 +171,14 @@ def test_the_candidates_of_a_step_go_to_the_prover_together_with_the_last_text(
     problem: int,
     first: str | None,
     last: str | None,
-    passed_on: frozenset[Next],
+    passed: frozenset[Due],
     advanced: bool,
 ) -> None:
     holder = worker(database)
     early = finish(database, holder, proposed(claim(database, holder, problem, 0), " one", first))
-    assert (early.to_pass_on, early.to_advance) == (frozenset(), frozenset())
+    assert (passed_on(early), to_advance(early)) == (frozenset(), frozenset())
     late = finish(database, holder, proposed(claim(database, holder, problem, 1), " two", last))
-    assert (late.to_pass_on, late.to_advance) == (passed_on, {problem} if advanced else frozenset())
+    assert (passed_on(late), to_advance(late)) == (passed, {problem} if advanced else frozenset())
 
 
 def test_a_migration_counts_the_texts_that_running_problems_wait_for(
@@ -185,11 +199,11 @@ def test_texts_that_wait_for_a_slow_sibling_are_owed_to_the_prover_after_a_while
     claim(database, holder, problem, 1)
     database.run(lambda c: c.execute(sa.text("UPDATE candidates SET touched_at = now() - interval '2 seconds'")))
     owed = database.run(lambda c: sweep.due_model_work(c, [MODELS[0]], 1.0))
-    assert owed == [sweep.Due(sweep.Kind.SCORE, problem, 1, MODELS[0])]
+    assert owed == [Due(SCORE.name, problem, 1, MODELS[0])]
     (lease,) = claim_scores(database, holder, problem)
     result = ScoreResult(lease.candidate_id, lease.attempt, None, 0.5, -0.7, 1, 4, 20, 0, 0.1)
-    scored = database.run_single(lambda c: leases.finish_scores(c, holder, [result], scoring_mode="instant"))
-    assert scored.to_advance == frozenset()
+    scored = database.run_single(lambda c: score.finish(c, [result], worker_id=holder, scoring_mode="instant"))
+    assert to_advance(scored) == frozenset()
 
 
 def written(database: Database, worker_id: uuid.UUID, problem_id: int, teacher: int, text: str) -> Outcome:
@@ -209,7 +223,7 @@ def scored(database: Database, worker_id: uuid.UUID, found: Sequence[LeasedScore
     results = [
         ScoreResult(one.candidate_id, one.attempt, None, 0.5, -0.6931471805599453, 1, 4, 20, 0, 0.1) for one in found
     ]
-    return database.run_single(lambda c: leases.finish_scores(c, worker_id, results, scoring_mode="instant"))
+    return database.run_single(lambda c: score.finish(c, results, worker_id=worker_id, scoring_mode="instant"))
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -225,7 +239,7 @@ def test_of_equal_texts_the_first_teachers_is_scored_whoever_was_first(
     columns = "state, invalid_reason, duplicate_of, score_attempts"
     assert table(database, columns) == [("scoring", None, None, 1), ("invalid", "duplicate", stands, 0)]
     assert table(database, "outstanding, unproposed", "problems") == [(1, 0)]
-    assert scored(database, holder, found).to_advance == frozenset({problem})
+    assert to_advance(scored(database, holder, found)) == frozenset({problem})
     verdicts = database.run(lambda connection: [check(connection, one, None) for one in INVARIANTS])
     assert [verdict for verdict in verdicts if verdict.offences] == []
 
@@ -237,7 +251,7 @@ def test_a_text_that_may_repeat_one_to_come_is_not_scored_before_that_is_there(
     written(database, holder, problem, 1, " It is 2.")
     database.run(lambda c: c.execute(sa.text("UPDATE candidates SET touched_at = now() - interval '2 seconds'")))
     kinds = {due.kind for due in database.run(lambda c: sweep.due_model_work(c, MODELS, 1.0))}
-    assert (claim_scores(database, holder, problem), kinds) == ([], {sweep.Kind.PROPOSE})
+    assert (claim_scores(database, holder, problem), kinds) == ([], {PROPOSE.name})
     assert database.run(sweep.waiting) == {MODELS[0]: 1}  # the proposal of the first teacher
 
 
@@ -247,10 +261,10 @@ def test_a_late_text_that_repeats_a_scored_one_completes_the_step_without_the_pr
     holder = worker(database)
     written(database, holder, problem, 0, " It is 2.")
     early = claim_scores(database, holder, problem)
-    assert scored(database, holder, early).to_advance == frozenset()
-    assert written(database, holder, problem, 1, " It is 2.").to_pass_on == PASSED_ON
-    late = database.run_single(lambda c: leases.claim_scores(c, holder, [problem], scoring_mode="instant"))
-    assert (late.leases, late.held_back, late.complete) == ([], frozenset(), {problem})
+    assert to_advance(scored(database, holder, early)) == frozenset()
+    assert passed_on(written(database, holder, problem, 1, " It is 2.")) == PASSED_ON
+    late = database.run_single(lambda c: score.claim(c, [problem], worker_id=holder, scoring_mode="instant"))
+    assert (late.leases, late.held_back, to_advance(late)) == ([], frozenset(), {problem})
     assert table(database, "state, outstanding", "problems") == [("searching", 0)]
 
 
@@ -259,7 +273,7 @@ def test_a_duplicate_of_a_text_that_cannot_be_scored_is_not_scored_either(databa
     written(database, holder, problem, 0, " It is 2.")
     (lease,) = claim_scores(database, holder, problem)
     failed = ScoreResult(lease.candidate_id, lease.attempt, "unscorable", None, None, None, None, None, None, None)
-    database.run_single(lambda c: leases.finish_scores(c, holder, [failed], scoring_mode="instant"))
+    database.run_single(lambda c: score.finish(c, [failed], worker_id=holder, scoring_mode="instant"))
     written(database, holder, problem, 1, " It is 2.")
     assert claim_scores(database, holder, problem) == []
     assert table(database, "invalid_reason") == [("unscorable",), ("duplicate",)]
@@ -308,7 +322,7 @@ def test_a_lost_workers_result_is_dropped_after_another_took_its_lease(database:
     heard = database.run(workers.heartbeats)
     database.run(lambda connection: workers.heartbeat(connection, fresh))
     assert database.run(lambda connection: workers.expire(connection, heard)) == [stale]
-    assert database.run(workers.reclaim) == 1
+    assert database.run(reclaim) == 1
     assert finish(database, stale, proposed(old, " too late")).dropped == 1
     new = claim(database, fresh, problem)
     assert [lease.attempt for lease in new] == [2]
@@ -322,7 +336,7 @@ def test_a_lease_taken_by_a_worker_that_is_gone_comes_back_whenever_it_was_taken
     ghost = worker(database)
     database.run(lambda connection: workers.stop(connection, ghost, "lost"))
     assert len(claim(database, ghost, problem)) == 1
-    assert database.run(workers.reclaim) == 1
+    assert database.run(reclaim) == 1
     assert states(database) == ["pending", "pending"]
 
 
@@ -331,7 +345,7 @@ def test_a_worker_that_is_heard_again_is_no_longer_lost(database: Database, prob
     database.run(lambda connection: workers.stop(connection, late, "lost"))
     database.run(lambda connection: workers.heartbeat(connection, late))
     claim(database, late, problem)
-    assert database.run(workers.reclaim) == 0
+    assert database.run(reclaim) == 0
 
 
 def test_a_living_worker_keeps_its_lease_however_long_it_takes(database: Database, problem: int) -> None:
@@ -354,10 +368,10 @@ def test_what_is_owed_is_sent_though_the_clock_was_set_back(database: Database, 
     assert [due.problem_id for due in owed(database)] == [problem, problem]
 
 
-def owed(database: Database) -> list[sweep.Due]:
+def owed(database: Database) -> list[Due]:
     model = "SELECT fingerprint FROM models"
 
-    def due(connection: sa.Connection) -> list[sweep.Due]:
+    def due(connection: sa.Connection) -> list[Due]:
         models = list(connection.execute(sa.text(model)).scalars())
         return sweep.due_model_work(connection, models, 20.0)
 
@@ -375,12 +389,12 @@ def test_the_barrier_opens_with_the_last_score_and_only_then(database: Database,
         lease = claimed[index]
         result = ScoreResult(lease.candidate_id, lease.attempt, None, 0.5, -0.7, 1, 4, 20, 0, 0.1)
         return database.run(
-            lambda connection: leases.finish_scores(connection, holder, [result], scoring_mode="instant")
+            lambda connection: score.finish(connection, [result], worker_id=holder, scoring_mode="instant")
         )
 
-    assert scored(0).to_advance == frozenset()
+    assert to_advance(scored(0)) == frozenset()
     assert scored(0).dropped == 1
-    assert scored(1).to_advance == {problem}
+    assert to_advance(scored(1)) == {problem}
 
 
 @pytest.fixture
@@ -392,8 +406,11 @@ def judged_problem(database: Database, problem: int) -> int:
     finish(database, holder, proposed(claim(database, holder, problem, 1), "", "empty"))
     (lease,) = claim_scores(database, holder, problem)
     result = ScoreResult(lease.candidate_id, lease.attempt, None, 0.5, -0.7, 1, 4, 20, 0, 0.1)
-    outcome = database.run(lambda c: leases.finish_scores(c, holder, [result], scoring_mode="instant"))
-    assert (outcome.to_pass_on, outcome.to_advance) == ({Next(problem, 1, MODELS[0])}, frozenset())
+    outcome = database.run(lambda c: score.finish(c, [result], worker_id=holder, scoring_mode="instant"))
+    assert (passed_on(outcome), to_advance(outcome)) == (
+        {Due(JUDGE_CANDIDATE.name, problem, 1, MODELS[0])},
+        frozenset(),
+    )
     assert states(database) == ["unjudged", "invalid"]
     return problem
 
@@ -401,13 +418,15 @@ def judged_problem(database: Database, problem: int) -> int:
 def lease_judgments(
     database: Database, worker_id: uuid.UUID, problem_id: int, *, alone: bool = False
 ) -> list[LeasedJudgment]:
-    claimed = database.run_single(lambda connection: claim_judgments(connection, worker_id, [problem_id], alone=alone))
+    claimed = database.run_single(
+        lambda connection: judge_candidate.claim(connection, [problem_id], worker_id=worker_id, alone=alone)
+    )
     return list(claimed.leases)
 
 
 def judged(database: Database, worker_id: uuid.UUID, lease: LeasedJudgment, judgment: float = 0.7) -> Outcome:
     result = JudgmentResult(lease.candidate_id, lease.attempt, None, judgment, '{"right": 7}', 20, 5, 0, 0.1)
-    return database.run(lambda connection: finish_judgments(connection, worker_id, [result]))
+    return database.run(lambda connection: judge_candidate.finish(connection, [result], worker_id=worker_id))
 
 
 def test_a_judgment_is_leased_once_written_once_and_then_the_barrier_opens(
@@ -418,7 +437,7 @@ def test_a_judgment_is_leased_once_written_once_and_then_the_barrier_opens(
     assert (lease.key, lease.reference, lease.method, lease.steps) == ("p", "2", "math", (" 1 + 1 = 2.",))
     assert lease_judgments(database, second, judged_problem) == []
     assert judged(database, second, lease).dropped == 1
-    assert judged(database, first, lease).to_advance == {judged_problem}
+    assert to_advance(judged(database, first, lease)) == {judged_problem}
     assert judged(database, first, lease, 0.1).dropped == 1
     assert states(database) == ["scored", "invalid"]
     (candidate, _) = database.run(lambda c: decisions.read_candidates(c, judged_problem, 1, 0))
@@ -432,9 +451,9 @@ def test_a_judgment_of_a_worker_that_is_gone_is_owed_again(database: Database, j
     (old,) = lease_judgments(database, lost, judged_problem)
     assert database.run(sweep.waiting) == {}
     database.run(lambda c: workers.stop(c, lost, "lost"))
-    assert database.run(workers.reclaim) == 1
+    assert database.run(reclaim) == 1
     owed = database.run(lambda c: sweep.due_model_work(c, [model], 20.0))
-    assert [(due.kind, due.problem_id, due.model) for due in owed] == [(sweep.Kind.JUDGE, judged_problem, model)]
+    assert [(due.kind, due.problem_id, due.model) for due in owed] == [(JUDGE_CANDIDATE.name, judged_problem, model)]
     (new,) = lease_judgments(database, fresh, judged_problem)
     assert new.attempt == 2
     assert judged(database, lost, old).dropped == 1
@@ -446,7 +465,7 @@ def test_judging_that_keeps_losing_its_worker_parks_its_problem(database: Databa
         victim = worker(database)
         assert lease_judgments(database, victim, judged_problem, alone=attempt < 2) == []
         assert lease_judgments(database, victim, judged_problem, alone=attempt == 2)
-        database.run(lambda c, w=victim: give_back(c, [w], forgiven=False))
+        database.run(lambda c, w=victim: return_all(c, [w], forgiven=False))
     (parked,) = database.run(sweep.exhausted)
     assert "judging a candidate of step 1 was given up after 3 attempts" in parked.reason
 
@@ -454,9 +473,9 @@ def test_judging_that_keeps_losing_its_worker_parks_its_problem(database: Databa
 def test_an_invalid_proposal_is_final_and_lowers_the_barrier(database: Database, problem: int) -> None:
     holder = worker(database)
     first = finish(database, holder, proposed(claim(database, holder, problem, 0), "", "empty"))
-    assert (first.to_pass_on, first.to_advance) == (frozenset(), frozenset())
+    assert (passed_on(first), to_advance(first)) == (frozenset(), frozenset())
     second = finish(database, holder, proposed(claim(database, holder, problem, 1), "", "empty"))
-    assert second.to_advance == {problem}
+    assert to_advance(second) == {problem}
     assert states(database) == ["invalid", "invalid"]
 
 
@@ -474,11 +493,13 @@ def test_work_that_keeps_losing_its_worker_parks_its_problem_with_a_reason(datab
         assert database.run(sweep.exhausted) == []
         victim = worker(database)
         elsewhere = database.run_single(
-            lambda c, w=victim, alone=attempt < 2: leases.claim_proposals(c, w, [problem], model=MODELS[0], alone=alone)
+            lambda c, w=victim, alone=attempt < 2: propose.claim(
+                c, [problem], worker_id=w, model=MODELS[0], alone=alone
+            )
         )
         assert (elsewhere.leases, elsewhere.held_back) == ([], {problem})
         assert claim(database, victim, problem, alone=attempt == 2)
-        assert database.run(lambda c, w=victim: give_back(c, [w], forgiven=False)) == 1
+        assert database.run(lambda c, w=victim: return_all(c, [w], forgiven=False)) == 1
     parked = database.run(sweep.exhausted)
     assert [item.problem_id for item in parked] == [problem]
     assert "teacher first" in parked[0].reason
@@ -489,7 +510,7 @@ def test_work_handed_back_in_good_order_does_not_use_up_attempts(database: Datab
     for _ in range(5):
         leaving = worker(database)
         assert [lease.attempt for lease in claim(database, leaving, problem)] == [1]
-        database.run(lambda c, w=leaving: give_back(c, [w], forgiven=True))
+        database.run(lambda c, w=leaving: return_all(c, [w], forgiven=True))
     assert database.run(sweep.exhausted) == []
 
 
@@ -498,7 +519,7 @@ def test_what_nobody_claimed_is_owed_again_after_a_while_and_marked_as_sent(data
     assert database.run(lambda c: sweep.due_model_work(c, [model], 20.0)) == []
     database.run(lambda c: c.execute(sa.text("UPDATE candidates SET touched_at = now() - interval '30 seconds'")))
     owed = database.run(lambda c: sweep.due_model_work(c, [model], 20.0))
-    assert [(due.kind, due.problem_id, due.model) for due in owed] == [(sweep.Kind.PROPOSE, problem, model)]
+    assert [(due.kind, due.problem_id, due.model) for due in owed] == [(PROPOSE.name, problem, model)]
     assert database.run(lambda c: sweep.due_model_work(c, [model], 20.0)) == []
 
 
@@ -553,19 +574,19 @@ def test_a_claim_does_not_wait_for_the_disk_and_a_result_does(database: Database
     holder = worker(database)
 
     def claims(connection: sa.Connection) -> tuple[list[LeasedProposal], str]:
-        claimed = leases.claim_proposals(connection, holder, [problem], model=MODELS[0])
+        claimed = propose.claim(connection, [problem], worker_id=holder, model=MODELS[0])
         return list(claimed.leases), connection.execute(flushing).scalar_one()
 
     claimed, claiming = database.run(claims)
 
     def finishes(connection: sa.Connection) -> str:
-        leases.finish_proposals(connection, holder, proposed(claimed))
+        propose.finish(connection, proposed(claimed), worker_id=holder)
         return str(connection.execute(flushing).scalar_one())
 
     assert (len(claimed), claiming, database.run(finishes)) == (1, "off", "on")
 
     def scores(connection: sa.Connection) -> tuple[int, str]:
-        found = leases.claim_scores(connection, holder, [problem], scoring_mode="one")
+        found = score.claim(connection, [problem], worker_id=holder, scoring_mode="one")
         return len(found.leases), connection.execute(flushing).scalar_one()
 
     assert database.run(scores) == (1, "off")
@@ -576,18 +597,18 @@ def test_two_that_lower_a_barrier_at_once_count_both(database: Database, problem
     first, second = claim(database, holder, problem, 0), claim(database, holder, problem, 1)
     started = threading.Event()
     with ThreadPoolExecutor(1) as pool, database.transaction() as connection:
-        earlier = leases.finish_proposals(connection, holder, proposed(first, "", "empty"))
+        earlier = propose.finish(connection, proposed(first, "", "empty"), worker_id=holder)
 
         def later(connection: sa.Connection) -> Outcome:
             started.set()
-            return leases.finish_proposals(connection, holder, proposed(second, "", "empty"))
+            return propose.finish(connection, proposed(second, "", "empty"), worker_id=holder)
 
         waiting = pool.submit(database.run, later)
         assert started.wait(30)
         with pytest.raises(TimeoutError):
             waiting.result(0.5)  # the problem's row is held
         connection.commit()
-        assert (earlier.to_advance, waiting.result(30).to_advance) == (frozenset(), {problem})
+        assert (to_advance(earlier), to_advance(waiting.result(30))) == (frozenset(), {problem})
 
 
 def test_results_of_a_paused_run_ask_for_no_score(database: Database, problem: int) -> None:
@@ -595,7 +616,7 @@ def test_results_of_a_paused_run_ask_for_no_score(database: Database, problem: i
     claimed = claim(database, holder, problem, 0) + claim(database, holder, problem, 1)
     database.run(lambda c: c.execute(sa.text("UPDATE runs SET state = 'paused'")))
     outcome = finish(database, holder, proposed(claimed))
-    assert (outcome.to_pass_on, outcome.to_advance) == (frozenset(), frozenset())
+    assert (passed_on(outcome), to_advance(outcome)) == (frozenset(), frozenset())
     assert states(database) == ["proposed", "proposed"]
 
 
@@ -626,8 +647,8 @@ def test_a_lease_that_goes_back_costs_no_attempt_and_only_its_holder_can_return_
     keys = [key for key, _ in leases]
     stale = [(key, attempt + 1) for key, attempt in leases]
     for giver, given in ((other, leases), (holder, stale)):
-        assert database.run(lambda c, w=giver, g=given: return_leases(c, w, sweep.Kind.PROPOSE, g)) == []
-    assert sorted(database.run(lambda c: return_leases(c, holder, sweep.Kind.PROPOSE, leases))) == sorted(keys)
-    assert database.run(lambda c: return_leases(c, holder, sweep.Kind.PROPOSE, leases)) == []
+        assert database.run(lambda c, w=giver, g=given: return_leases(c, w, PROPOSE, g)) == []
+    assert sorted(database.run(lambda c: return_leases(c, holder, PROPOSE, leases))) == sorted(keys)
+    assert database.run(lambda c: return_leases(c, holder, PROPOSE, leases)) == []
     again = claim(database, other, problem)
     assert [(lease.candidate_id, lease.attempt) for lease in again] == leases

@@ -16,11 +16,13 @@ from cord_worker.search import cord
 from cord_worker.search.types import SearchSettings, SeedScope
 from cord_worker.store.database import Database
 from cord_worker.store.runs import lifecycle, removal
+from cord_worker.store.runs.admission import admit
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.runs.retry import Retried, begin_failed_anew, retry_failed
+from cord_worker.store.schema.kinds import PROPOSE, SCORE
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.search import decisions
-from cord_worker.store.work import leases, sweep, workers
+from cord_worker.store.work import propose, sweep, workers
 
 CONFIG = RunConfig.model_validate(
     {
@@ -58,7 +60,7 @@ def plan(database: Database, run: str = "run", problems: int = 3) -> int:
         run_id = enqueue(connection, run, CONFIG, records).run_id
         teachers = connection.execute(sa.text("SELECT id FROM teachers WHERE run_id = :id"), {"id": run_id}).scalars()
         teacher_ids = list(teachers)
-        for due in sweep.admit(connection):
+        for due in admit(connection):
             snapshot = decisions.lock_problem(connection, due.problem_id)
             assert snapshot is not None
             expansion = cord.initial(SETTINGS, SeedScope(0, snapshot.key), ["first", "second"])
@@ -151,7 +153,7 @@ def test_only_rows_that_wait_begin_their_attempts_again(database: Database) -> N
     assert attempts == [(3, 0), (0, 0)]
     model = CONFIG.models["m"].fingerprint()
     owed = database.run(lambda connection: sweep.due_model_work(connection, [model], 20.0))
-    assert {due.kind for due in owed} == {sweep.Kind.PROPOSE, sweep.Kind.SCORE}
+    assert {due.kind for due in owed} == {PROPOSE.name, SCORE.name}
 
 
 def test_a_lease_of_a_living_worker_stays_and_one_of_a_dead_worker_comes_back(database: Database) -> None:
@@ -162,7 +164,7 @@ def test_a_lease_of_a_living_worker_stays_and_one_of_a_dead_worker_comes_back(da
             lambda c, w=worker_id: workers.register(c, w, WorkerRole.MODEL, hostname="here", pid=1, model_id=None)
         )
     for worker_id, problem in ((living, 1), (dead, 2)):
-        claimed = database.run_single(lambda c, w=worker_id, p=problem: leases.claim_proposals(c, w, [p], model=MODEL))
+        claimed = database.run_single(lambda c, w=worker_id, p=problem: propose.claim(c, [p], worker_id=w, model=MODEL))
         assert claimed.leases
     database.run(lambda connection: workers.stop(connection, dead, "lost"))
     fail_all(database)

@@ -12,6 +12,7 @@ from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.store.database import Database
 from cord_worker.store.reports.failure_causes import failure_causes
+from cord_worker.store.runs.admission import admit
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.runs.retry import retry_failed
 from cord_worker.store.schema.tables import WorkerRole
@@ -34,7 +35,7 @@ class Tables:
         self.database = database
         records = [ProblemRecord(f"p{n}", f"What is {n}?", str(n), None, {}, f"x:{n}") for n in range(3)]
         database.run(lambda connection: enqueue(connection, "run", CONFIG, records))
-        self.problems = [due.problem_id for due in database.run(sweep.admit)]
+        self.problems = [due.problem_id for due in database.run(admit)]
 
     def coordinator(self) -> uuid.UUID:
         worker = uuid.uuid4()

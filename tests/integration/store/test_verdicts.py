@@ -15,12 +15,13 @@ from cord_worker.store.audit.invariants import INVARIANTS, check
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.runs.retry import retry_failed
+from cord_worker.store.schema.kinds import JUDGE_ANSWER, VERIFY
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.search import decisions
 from cord_worker.store.work import check_answer as checks
 from cord_worker.store.work import judge_answer as verdicts
 from cord_worker.store.work import sweep, workers
-from cord_worker.store.work.returning import give_back
+from cord_worker.store.work.returning import reclaim, return_all
 
 CONFIG = RunConfig.model_validate(
     {
@@ -69,12 +70,13 @@ def worker(database: Database) -> uuid.UUID:
 def claim(
     database: Database, worker_id: uuid.UUID, problem_id: int, *, alone: bool = False
 ) -> list[verdicts.LeasedVerdict]:
-    return list(database.run_single(lambda c: verdicts.claim_verdicts(c, worker_id, [problem_id], alone=alone)).leases)
+    return list(database.run_single(lambda c: verdicts.claim(c, [problem_id], worker_id=worker_id, alone=alone)).leases)
 
 
 def finish(database: Database, worker_id: uuid.UUID, lease: verdicts.LeasedVerdict) -> set[int]:
     result = verdicts.VerdictResult(lease.trajectory_id, lease.attempt, True, '{"method": "judge"}', 20, 5, 0.5)
-    return database.run(lambda c: verdicts.finish_verdicts(c, worker_id, [result]))
+    outcome = database.run(lambda c: verdicts.finish(c, [result], worker_id=worker_id))
+    return {due.problem_id for due in outcome.due}
 
 
 def test_the_judge_gets_question_passage_reference_and_answer(database: Database) -> None:
@@ -94,7 +96,7 @@ def test_a_verdict_is_written_once_by_the_holder_of_the_lease(database: Database
     lost, holder = worker(database), worker(database)
     (late,) = claim(database, lost, problem)
     database.run(lambda c: workers.stop(c, lost, "lost"))
-    assert database.run(workers.reclaim) == 1
+    assert database.run(reclaim) == 1
     (lease,) = claim(database, holder, problem)
     assert finish(database, lost, late) == set()
     assert finish(database, holder, lease) == {problem}
@@ -109,7 +111,7 @@ def test_a_judged_problem_is_ended_by_the_coordinator_and_costs_are_kept(databas
     holder = worker(database)
     assert database.run(lambda c: sweep.due_coordination(c, -1.0)) == []
     finish(database, holder, claim(database, holder, problem)[0])
-    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [sweep.Kind.VERIFY]
+    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [VERIFY]
     owed = database.run(lambda c: checks.read_owed_checks(c, problem))
     assert owed is not None
     assert (owed.unchecked, owed.checking, owed.with_judge) == (0, 0, 0)
@@ -128,7 +130,7 @@ def test_a_verdict_that_nobody_claimed_is_owed_to_the_judges_model(database: Dat
     assert database.run(lambda c: sweep.due_model_work(c, [JUDGE], 20.0)) == []
     database.run(lambda c: c.execute(sa.text("UPDATE trajectories SET touched_at = now() - interval '30 seconds'")))
     (due,) = database.run(lambda c: sweep.due_model_work(c, [JUDGE], 20.0))
-    assert (due.kind, due.problem_id, due.model) == (sweep.Kind.VERDICT, problem, JUDGE)
+    assert (due.kind, due.problem_id, due.model) == (JUDGE_ANSWER.name, problem, JUDGE)
     assert database.run(lambda c: sweep.due_model_work(c, [JUDGE], 20.0)) == []
 
 
@@ -136,7 +138,7 @@ def test_a_row_with_a_method_of_its_own_is_not_judged(database: Database) -> Non
     problem = answered(database, verify="exact")
     assert claim(database, worker(database), problem) == []
     assert database.run(sweep.waiting) == {}
-    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [sweep.Kind.VERIFY]
+    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [VERIFY]
 
 
 @pytest.mark.parametrize("forgiven", [False, True])
@@ -145,7 +147,7 @@ def test_a_judge_that_keeps_dying_parks_the_problem(database: Database, forgiven
     for attempt in range(3):
         victim = worker(database)
         assert claim(database, victim, problem, alone=attempt == 2 and not forgiven)
-        assert database.run(lambda c, w=victim: give_back(c, [w], forgiven=forgiven)) == 1
+        assert database.run(lambda c, w=victim: return_all(c, [w], forgiven=forgiven)) == 1
     parked = database.run(sweep.exhausted)
     assert [item.problem_id for item in parked] == ([] if forgiven else [problem])
     assert all("judging the final answer" in item.reason and "3 attempts" in item.reason for item in parked)
@@ -170,11 +172,11 @@ def compared(database: Database) -> tuple[int, int]:
 def check_answers(database: Database, problem: int, *found: tuple[bool | None, str, bool]) -> list[checks.LeasedCheck]:
     """Has a coordinator find this of the answers: correctness, verification, whether it is for the judge."""
     holder = worker(database)
-    leases = list(database.run_single(lambda c: checks.claim_checks(c, holder, [problem])).leases)
+    leases = list(database.run_single(lambda c: checks.claim(c, [problem], worker_id=holder)).leases)
     results = [
         checks.CheckResult(lease.trajectory_id, lease.attempt, *one) for lease, one in zip(leases, found, strict=True)
     ]
-    database.run(lambda c: checks.finish_checks(c, holder, results))
+    database.run(lambda c: checks.finish(c, results, worker_id=holder))
     return leases
 
 
@@ -199,13 +201,13 @@ def test_an_undecided_answer_waits_for_the_judge_and_its_result_tells_of_both(da
     assert database.run(sweep.waiting) == {JUDGE: 1}
     assert database.run(lambda c: sweep.due_coordination(c, -1.0)) == []
     (due,) = database.run(lambda c: sweep.due_model_work(c, [JUDGE], -1.0))
-    assert (due.kind, due.problem_id, due.model) == (sweep.Kind.VERDICT, problem, JUDGE)
+    assert (due.kind, due.problem_id, due.model) == (JUDGE_ANSWER.name, problem, JUDGE)
 
     holder = worker(database)
     (lease,) = claim(database, holder, problem)
     assert claim(database, worker(database), problem) == []
     assert finish(database, holder, lease) == {problem}
-    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [sweep.Kind.VERIFY]
+    assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [VERIFY]
     assert database.run(lambda c: checks.end_verified(c, [problem])) == [problem]
     state, answer_state, correct, verification, _ = row_of(database, trajectory)
     assert (state, answer_state, correct) == ("done", "judged", True)
@@ -219,7 +221,7 @@ def test_an_undecided_answer_that_its_judge_gives_back_waits_for_the_judge_again
     (late,) = claim(database, lost, problem)
     assert row_of(database, trajectory)[1] == "judging"
     database.run(lambda c: workers.stop(c, lost, "lost"))
-    assert database.run(workers.reclaim) == 1
+    assert database.run(reclaim) == 1
     assert row_of(database, trajectory)[1] == "unjudged"
     holder = worker(database)
     (lease,) = claim(database, holder, problem)
@@ -245,7 +247,7 @@ def test_an_undecided_answer_whose_judge_keeps_dying_fails_its_problem_which_can
     for attempt in range(3):
         victim = worker(database)
         assert claim(database, victim, problem, alone=attempt == 2)
-        assert database.run(lambda c, w=victim: workers.give_back(c, [w], forgiven=False)) == 1
+        assert database.run(lambda c, w=victim: return_all(c, [w], forgiven=False)) == 1
     (parked,) = database.run(sweep.exhausted)
     assert "judging the final answer" in parked.reason
     database.run(lambda c: decisions.fail_problem(c, problem, parked.reason))

@@ -13,11 +13,12 @@ from cord_worker.search.types import SearchSettings, SeedScope
 from cord_worker.store.database import Database
 from cord_worker.store.reports.backlog import owed_work
 from cord_worker.store.reports.status import read_counts
+from cord_worker.store.runs.admission import admit
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.search import decisions
-from cord_worker.store.work import leases, sweep, workers
-from cord_worker.store.work.values import ProposalResult
+from cord_worker.store.work import propose, workers
+from cord_worker.store.work.propose import ProposalResult
 
 CONFIG = RunConfig.model_validate(
     {
@@ -62,7 +63,7 @@ def test_a_run_waits_first_for_its_coordinator_then_for_its_teachers_then_for_it
         return [(one.kind, one.model, one.waiting, one.in_work) for one in found]
 
     assert owed() == [("admission", None, 2, 0)]
-    due = database.run(sweep.admit)
+    due = database.run(admit)
     assert owed() == [("decision", None, 2, 0)]
 
     def plan(connection: sa.Connection) -> None:
@@ -80,18 +81,18 @@ def test_a_run_waits_first_for_its_coordinator_then_for_its_teachers_then_for_it
         lambda connection: workers.register(connection, worker, WorkerRole.MODEL, hostname="h", pid=1, model_id=None)
     )
     claimed = database.run_single(
-        lambda connection: leases.claim_proposals(connection, worker, [due[0].problem_id], model=TEACHER, alone=False)
+        lambda connection: propose.claim(connection, [due[0].problem_id], worker_id=worker, model=TEACHER, alone=False)
     ).leases
     assert owed()[1] == ("proposal", TEACHER, 0, 2)
     [_, at_work] = database.run(lambda connection: owed_work(connection, run))
     assert at_work.seconds is not None
     assert 0 <= at_work.seconds < 60
 
-    # The prover is not waited for before the last text of the step is there.
+    # The prover is waited for as soon as a text is there whose earlier siblings have theirs.
     for index, lease in enumerate(claimed):
         result = proposal(lease.candidate_id, lease.attempt)
-        database.run_single(lambda connection, result=result: leases.finish_proposals(connection, worker, [result]))
-        assert [one[0] for one in owed()] == ["decision", "proposal" if index == 0 else "score"]
+        database.run_single(lambda connection, result=result: propose.finish(connection, [result], worker_id=worker))
+        assert [one[0] for one in owed()] == ["decision", *(["proposal"] if index == 0 else []), "score"]
     assert owed()[1] == ("score", PROVER, 2, 0)
 
 

@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 import cord_worker
-from cord_worker.coordination.fault_points import FaultPoint, commit, read
+from cord_worker.coordination.fault_points import FaultPoint
+from cord_worker.coordination.transactions import commit, read
 from cord_worker.store.database import Database
 
 ROOMS = ("coordination", "engines")

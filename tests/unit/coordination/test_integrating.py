@@ -19,7 +19,7 @@ from cord_worker.engines.instant import InstantEngine
 from cord_worker.engines.protocol import Engine, Generation, Sampling, Turn
 from cord_worker.local.killable import KillablePool
 from cord_worker.prompting.trajectory import PROMPTED
-from cord_worker.store.work.values import LeasedProposal, ProposalResult, Source
+from cord_worker.store.work.propose import LeasedProposal, ProposalResult, Source
 
 CONFIG = RunConfig.parse(
     """

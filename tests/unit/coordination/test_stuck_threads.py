@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cord_worker.coordination.process.stuck_threads import ThreadWatch, Work, working
+from cord_worker.coordination.stuck_threads import ThreadWatch, Work, working
 
 
 class Watched:

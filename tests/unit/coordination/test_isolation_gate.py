@@ -1,4 +1,4 @@
-"""Many together, or one alone."""
+"""The gate around the engine: many tasks share it, or one has it alone."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from cord_worker.coordination.model_worker.isolation_gate import Company
+from cord_worker.coordination.model_worker.isolation_gate import IsolationGate
 
 
-def test_who_is_alone_is_with_nobody_and_the_others_share() -> None:
-    company = Company()
+def test_an_exclusive_task_runs_alone_and_the_others_share() -> None:
+    gate = IsolationGate()
     inside: list[str] = []
     lock = threading.Lock()
     most_together = 0
 
     def visit(kind: str) -> None:
         nonlocal most_together
-        entry: AbstractContextManager[None] = company.alone() if kind == "alone" else company.together()
+        entry: AbstractContextManager[None] = gate.exclusive() if kind == "alone" else gate.shared()
         with entry:
             with lock:
                 inside.append(kind)
                 most_together = max(most_together, inside.count("together"))
                 assert "alone" not in inside or len(inside) == 1
-                assert company.is_alone == (kind == "alone")
             time.sleep(0.002)
             with lock:
                 inside.remove(kind)
@@ -35,25 +34,25 @@ def test_who_is_alone_is_with_nobody_and_the_others_share() -> None:
         for future in [pool.submit(visit, "alone" if number % 5 == 0 else "together") for number in range(200)]:
             future.result(timeout=60)
     assert most_together > 1
-    assert not company.is_isolating
+    assert not gate.is_isolating
 
 
-def test_who_waits_to_be_alone_goes_before_those_who_come_after() -> None:
-    company = Company()
+def test_a_waiting_exclusive_task_goes_before_later_shared_ones() -> None:
+    gate = IsolationGate()
     order: list[str] = []
 
     def alone() -> None:
-        with company.alone():
+        with gate.exclusive():
             order.append("alone")
 
     def together() -> None:
-        with company.together():
+        with gate.shared():
             order.append("together")
 
     with ThreadPoolExecutor(2) as pool:
-        with company.together():
+        with gate.shared():
             first = pool.submit(alone)
-            while not company.is_isolating:
+            while not gate.is_isolating:
                 time.sleep(0.001)
             second = pool.submit(together)
             time.sleep(0.05)
@@ -63,19 +62,19 @@ def test_who_waits_to_be_alone_goes_before_those_who_come_after() -> None:
     assert order == ["alone", "together"]
 
 
-def test_nobody_comes_in_after_it_was_closed_and_who_waits_is_told() -> None:
-    company = Company()
+def test_a_closed_gate_lets_no_task_in_and_cancels_those_that_wait() -> None:
+    gate = IsolationGate()
 
     def alone() -> None:
-        with company.alone():
+        with gate.exclusive():
             raise AssertionError("it was closed")
 
-    with ThreadPoolExecutor(1) as pool, company.together():
+    with ThreadPoolExecutor(1) as pool, gate.shared():
         waiting = pool.submit(alone)
-        while not company.is_isolating:
+        while not gate.is_isolating:
             time.sleep(0.001)
-        company.close()
+        gate.close()
         with pytest.raises(CancelledError):
             waiting.result(timeout=60)
-    with pytest.raises(CancelledError), company.together():
+    with pytest.raises(CancelledError), gate.shared():
         raise AssertionError("it was closed")

@@ -1,0 +1,45 @@
+"""Counts what a worker's tasks came to, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cord_worker import metrics
+from cord_worker.store.schema.kinds import WorkKind
+from cord_worker.store.work.judge_answer import VerdictResult
+
+
+@dataclass(frozen=True, slots=True)
+class Transit:
+    """How long a task's message took, in seconds: to this process, and in it until the task began."""
+
+    broker: float
+    start: float
+
+
+NO_TRANSIT = Transit(0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long a task waited, in seconds: for room in its model, for its lease, and for its results to be written."""
+
+    room: float
+    lease: float
+    write: float
+
+
+def count(kind: WorkKind, results: Sequence[Any], transit: Transit, waits: Waits) -> None:
+    """Counts a task's results and their tokens. All its candidates waited for the whole of it."""
+    overhead = transit.start + waits.lease + waits.write
+    for result in results:
+        if kind.table == "candidates":
+            metrics.CANDIDATE_OVERHEAD.labels(kind.name).observe(overhead)
+            metrics.CANDIDATE_DELAY.labels(kind.name).observe(transit.broker + waits.room + overhead)
+            metrics.CANDIDATES.labels(kind.name, "invalid" if result.invalid_reason else "valid").inc()
+        elif isinstance(result, VerdictResult):
+            metrics.count_verdict("undecided" if result.correct is None else "judge", result.correct)
+        for direction in ("prompt", "cached", "completion"):
+            metrics.TOKENS.labels(kind.name, direction).inc(getattr(result, f"{direction}_tokens", None) or 0)

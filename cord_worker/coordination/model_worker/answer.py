@@ -1,0 +1,74 @@
+"""Answer: the last step's teacher writes the final answer after a finished trajectory."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+import sqlalchemy as sa
+
+from cord_worker.coordination.model_worker.handler import CannotBeDone, Host
+from cord_worker.coordination.model_worker.request_errors import reason_of
+from cord_worker.coordination.model_worker.sampling import sampling_of
+from cord_worker.coordination.run_context import RunContext
+from cord_worker.engines.protocol import Turn
+from cord_worker.errors import RequestError
+from cord_worker.search.validity import storable
+from cord_worker.store.search.decisions import fail_problem
+from cord_worker.store.work import answer
+from cord_worker.store.work.answer import AnswerResult, LeasedAnswer
+
+logger = logging.getLogger(__name__)
+
+
+class Answer:
+    """The handler of `kinds.ANSWER`."""
+
+    finishes_at_once = False
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.claim = functools.partial(answer.claim, worker_id=host.worker_id, model=host.model)
+        self.finish = functools.partial(answer.finish, worker_id=host.worker_id)
+
+    def can_claim(self) -> bool:
+        """True: every engine writes."""
+        return True
+
+    async def handle(self, lease: LeasedAnswer, context: RunContext) -> AnswerResult:
+        """The final answer. Where the model refuses it, a searched trajectory fails its problem; of a sample it is the
+        result."""
+        row, teacher = context.teacher(lease.teacher_id)
+        turn = Turn(lease.question, row.system_prompt, lease.passage, context.segmentation, context.date)
+        sampling = sampling_of(teacher, context.config.search.answer_tokens, lease.seed)
+        try:
+            generation = await self._host.engine.answer(turn, lease.steps, sampling)
+        except RequestError as error:
+            if context.config.is_scored:
+                raise CannotBeDone(f"the final answer cannot be written: {error}") from error
+            logger.warning("trajectory %d: %s", lease.trajectory_id, error)
+            return AnswerResult(
+                trajectory_id=lease.trajectory_id,
+                attempt=lease.attempt,
+                text="",
+                finish_reason=reason_of(error).value,
+                prompt_tokens=0,
+                completion_tokens=0,
+                cached_tokens=0,
+                seconds=0.0,
+            )
+        return AnswerResult(
+            trajectory_id=lease.trajectory_id,
+            attempt=lease.attempt,
+            text=storable(generation.text),
+            finish_reason=generation.finish_reason.value,
+            prompt_tokens=generation.prompt_tokens,
+            completion_tokens=generation.completion_tokens,
+            cached_tokens=generation.cached_tokens,
+            seconds=generation.seconds,
+        )
+
+    def fail(self, connection: sa.Connection, problem_id: int, reason: str) -> None:
+        """Fails the problem; the leases of its other answers are returned."""
+        answer.return_answers(connection, self._host.worker_id, problem_id)
+        fail_problem(connection, problem_id, reason)

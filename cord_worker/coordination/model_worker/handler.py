@@ -1,0 +1,93 @@
+"""What a worker does with one kind of work: its handler. The rest is the same for all kinds (`worker`)."""
+
+from __future__ import annotations
+
+import importlib
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from cord_worker.coordination.run_context import RunContext
+from cord_worker.engines.protocol import Describe, Engine
+from cord_worker.local.killable import KillablePool
+from cord_worker.store.schema.kinds import WorkKind
+from cord_worker.store.work.values import Claimed, Outcome
+from cord_worker.verify import AnswerChecker
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the worker's process lends to its handlers.
+
+    `model` is the fingerprint of the model in `engine`; `describe` is told what keeps the process from its work.
+    """
+
+    engine: Engine
+    worker_id: uuid.UUID
+    model: str
+    checker: AnswerChecker
+    repairers: KillablePool
+    describe: Describe
+
+
+class Claim(Protocol):
+    """Leases pieces of these problems: those that must be done alone, or the others."""
+
+    def __call__(self, connection: sa.Connection, problem_ids: Sequence[int], *, alone: bool) -> Claimed: ...
+
+
+class Finish(Protocol):
+    """Writes results whose lease is still held."""
+
+    def __call__(self, connection: sa.Connection, results: Sequence[Any]) -> Outcome: ...
+
+
+class Handler(Protocol):
+    """One kind of work in this process. Its results have the fields that `accounting` counts.
+
+    `finishes_at_once`: `finish` is one statement, or several that need not be committed together.
+    """
+
+    finishes_at_once: bool
+    claim: Claim
+    finish: Finish
+
+    def can_claim(self) -> bool:
+        """Whether this process can do such work at all; where it cannot, it says so, and others do it."""
+
+    async def handle(self, lease: Any, context: RunContext) -> Any:
+        """Does the piece with this lease; returns its result.
+
+        Raises UnavailableError or ProcessPoolError where it cannot be done now, and CannotBeDone where no worker can.
+        """
+
+    def fail(self, connection: sa.Connection, problem_id: int, reason: str) -> None:
+        """Fails the problem, one piece of which cannot be done."""
+
+
+class CannotBeDone(Exception):
+    """A piece of work that no worker can do, which fails its problem."""
+
+
+class OfAnyEngine:
+    """What most handlers share: every engine can do the work, and no piece of it fails its problem."""
+
+    def can_claim(self) -> bool:
+        """True."""
+        return True
+
+    def fail(self, connection: sa.Connection, problem_id: int, reason: str) -> None:
+        """Is never called, as `handle` never raises CannotBeDone."""
+        raise NotImplementedError(reason)
+
+
+def load_handler(kind: WorkKind, host: Host) -> Handler:
+    """The handler that the kind names. Raises ValueError where a coordinator does such work."""
+    if kind.worker_class is None:
+        raise ValueError(f"{kind.name} is no work of a model")
+    module, _, name = kind.worker_class.partition(":")
+    handler: Handler = getattr(importlib.import_module(module), name)(host)
+    return handler

@@ -1,0 +1,209 @@
+"""The kinds of work: one row of facts each.
+
+A piece of work is a row of `candidates` or `trajectories`. Its state says whether it waits or is leased. Statements
+that are alike for all kinds are made from these rows: which work is due, waiting, exhausted, returned, or lost with its
+worker. What differs is in two files a kind: its SQL in `store/work`, and its handler in `coordination/model_worker`
+(docs/how-to-add.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cord_worker.store.schema.verification_sql import OWED_TO_CHECK, OWED_TO_JUDGE
+
+ADVANCE, VERIFY = "advance", "verify"
+"""Messages to the coordinator: take the problem's decision; verify its final answers."""
+
+_ALIASES = {"candidates": "c", "trajectories": "j"}
+_WORKERS = "cord_worker.coordination.model_worker"
+
+
+def is_compared(candidate: str, problem: str) -> str:
+    """SQL: every sibling that this candidate (an alias) may repeat has its text.
+
+    Those are the siblings before it, by teacher and sample: a slow teacher delays only the scores of those behind it.
+    """
+    return f"""
+        ({problem}.unproposed = 0 OR NOT EXISTS (
+            SELECT 1 FROM candidates s
+            JOIN teachers st ON st.id = s.teacher_id JOIN teachers ct ON ct.id = {candidate}.teacher_id
+            WHERE s.problem_id = {candidate}.problem_id AND s.step = {candidate}.step AND s.round = {candidate}.round
+              AND s.parent_rank = {candidate}.parent_rank AND s.parent_id IS NOT DISTINCT FROM {candidate}.parent_id
+              AND s.state IN ('pending', 'proposing') AND (st.ordinal, s.sample) < (ct.ordinal, {candidate}.sample)
+        ))"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkKind:
+    """Facts about one kind of work.
+
+    `name` is also the name of its message. `urgency` orders messages in one queue, 0 first. `noun` is the word for a
+    piece of it in reports.
+
+    A piece is a row of `table` whose column `state` holds one of `waiting`, then `working` while the worker in the
+    column `worker` has its lease. `attempts` counts the leases. It is done while its problem is in `problem_state`.
+    `is_waiting` is the SQL for "it waits" where the state alone does not say it. `returned_to` is the SQL for the state
+    of a returned lease, where that is not the first of `waiting`.
+
+    `model` is the SQL for the key of the model that does it, over the tables in `joins`. A coordinator does it where
+    this is None. `worker_class` names the handler in the model's worker.
+
+    `given_up` is the SQL for the begin of the sentence with which a piece that used up its attempts fails its problem.
+    Where it is None, the problem does not fail.
+    """
+
+    name: str
+    noun: str
+    urgency: int
+    table: str
+    state: str
+    waiting: tuple[str, ...]
+    working: str
+    worker: str
+    attempts: str
+    problem_state: str
+    is_waiting: str | None = None
+    returned_to: str | None = None
+    model: str | None = None
+    joins: str = ""
+    worker_class: str | None = None
+    given_up: str | None = None
+
+    @property
+    def alias(self) -> str:
+        """The alias of its table in every statement."""
+        return _ALIASES[self.table]
+
+    @property
+    def key(self) -> str:
+        """What leases and results call the key of the row."""
+        return f"{ {'c': 'candidate', 'j': 'trajectory'}[self.alias] }_id"
+
+    @property
+    def waits(self) -> str:
+        """SQL: the piece waits, and no worker has its lease."""
+        return self.is_waiting or f"{self.alias}.{self.state} = '{self.waiting[0]}'"
+
+    @property
+    def free_state(self) -> str:
+        """SQL: the state to which a returned lease goes."""
+        return self.returned_to or f"'{self.waiting[0]}'"
+
+    @property
+    def unfinished(self) -> str:
+        """SQL: the tables in which its unfinished pieces are found, with their problems `p` and runs `r`."""
+        return f"""
+            FROM {self.table} {self.alias}
+            JOIN problems p ON p.id = {self.alias}.problem_id AND p.state = '{self.problem_state}'
+            JOIN runs r ON r.id = p.run_id {self.joins}"""
+
+
+PROPOSE = WorkKind(
+    name="propose",
+    noun="proposal",
+    urgency=6,
+    table="candidates",
+    state="state",
+    waiting=("pending",),
+    working="proposing",
+    worker="worker_id",
+    attempts="propose_attempts",
+    problem_state="searching",
+    model="t.model_id",
+    joins="JOIN teachers t ON t.id = c.teacher_id",
+    worker_class=f"{_WORKERS}.propose:Propose",
+    given_up="'a proposal of teacher ' || t.name || ' for step ' || c.step || ' was given up after '",
+)
+
+SCORE = WorkKind(
+    name="score",
+    noun="score",
+    urgency=0,
+    table="candidates",
+    state="state",
+    waiting=("proposed",),
+    working="scoring",
+    worker="score_worker_id",
+    attempts="score_attempts",
+    problem_state="searching",
+    is_waiting=f"(c.state = 'proposed' AND {is_compared('c', 'p')})",
+    model="r.prover_model_id",
+    worker_class=f"{_WORKERS}.score:Score",
+    given_up="'scoring a candidate of step ' || c.step || ' was given up after '",
+)
+
+JUDGE_CANDIDATE = WorkKind(
+    name="judge_candidate",
+    noun="judgment",
+    urgency=0,
+    table="candidates",
+    state="state",
+    waiting=("unjudged",),
+    working="judging",
+    worker="judgment_worker_id",
+    attempts="judgment_attempts",
+    problem_state="searching",
+    model="r.reward_model_id",
+    worker_class=f"{_WORKERS}.judge_candidate:JudgeCandidate",
+    given_up="'judging a candidate of step ' || c.step || ' was given up after '",
+)
+
+ANSWER = WorkKind(
+    name="answer",
+    noun="answer",
+    urgency=3,
+    table="trajectories",
+    state="answer_state",
+    waiting=("pending",),
+    working="writing",
+    worker="worker_id",
+    attempts="answer_attempts",
+    problem_state="answering",
+    model="t.model_id",
+    joins="JOIN candidates c ON c.id = j.candidate_id JOIN teachers t ON t.id = c.teacher_id",
+    worker_class=f"{_WORKERS}.answer:Answer",
+    given_up="'the final answer was given up after '",
+)
+
+CHECK_ANSWER = WorkKind(
+    name="check_answer",
+    noun="check",
+    urgency=0,
+    table="trajectories",
+    state="answer_state",
+    waiting=("written",),
+    working="checking",
+    worker="check_worker_id",
+    attempts="check_attempts",
+    problem_state="verifying",
+    is_waiting=OWED_TO_CHECK,
+)
+"""Done by coordinators, with the message `VERIFY`. An answer whose check is given up stays undecided."""
+
+JUDGE_ANSWER = WorkKind(
+    name="judge_answer",
+    noun="verdict",
+    urgency=3,
+    table="trajectories",
+    state="answer_state",
+    waiting=("written", "unjudged"),
+    working="judging",
+    worker="judgment_worker_id",
+    attempts="judgment_attempts",
+    problem_state="verifying",
+    is_waiting=OWED_TO_JUDGE,
+    # An answer that a comparison left undecided waits for the judge in a state of its own.
+    returned_to="CASE WHEN j.verification IS NULL THEN 'written' ELSE 'unjudged' END",
+    model="r.judge_model_id",
+    worker_class=f"{_WORKERS}.judge_answer:JudgeAnswer",
+    given_up="'judging the final answer was given up after '",
+)
+
+KINDS: list[WorkKind] = [PROPOSE, SCORE, JUDGE_CANDIDATE, ANSWER, CHECK_ANSWER, JUDGE_ANSWER]
+"""All kinds of work. Statements are made from this list; a seventh kind is a row in it, and two files."""
+
+
+def served_by_models() -> list[WorkKind]:
+    """The kinds that workers with a model do; the others are a coordinator's."""
+    return [kind for kind in KINDS if kind.model is not None]

@@ -1,0 +1,135 @@
+"""Final answers: claiming trajectories that wait for theirs, and writing it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from cord_worker.store.schema import digests
+from cord_worker.store.schema.kinds import ANSWER, VERIFY
+from cord_worker.store.work.leases import (
+    claim_statement,
+    claimed_rows,
+    columns,
+    count_dropped,
+    in_state,
+    is_held,
+    of_lease,
+    steps_to,
+    writer_of,
+)
+from cord_worker.store.work.values import Claimed, Due, Outcome
+
+_LOCK_PROBLEMS = sa.text("SELECT id FROM problems WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
+
+_CLAIM = claim_statement(
+    ANSWER,
+    joins="JOIN candidates c ON c.id = j.candidate_id",
+    condition=f"{in_state('j.answer_state', 'pending')} AND {writer_of('c')} = :model",
+    read="p.passage, j.candidate_id, c.teacher_id,",
+    taken=", j.answer_seed AS seed",
+    found=f", due.passage, due.teacher_id, {steps_to('due.candidate_id')} AS steps, claimed.seed",
+)
+
+_DIGEST = digests.ANSWER.sql(
+    {
+        "answer_text": "r.text",
+        "answer_finish_reason": "r.finish_reason",
+        "answer_prompt_tokens": "r.prompt_tokens",
+        "answer_completion_tokens": "r.completion_tokens",
+        "answer_cached_tokens": "r.cached_tokens",
+        "answer_seconds": "r.seconds",
+    }
+)
+
+_FINISH = sa.text(
+    f"""
+    UPDATE trajectories j
+    SET answer_state = 'written', answer_text = r.text, answer_finish_reason = r.finish_reason,
+        answer_prompt_tokens = r.prompt_tokens, answer_completion_tokens = r.completion_tokens,
+        answer_cached_tokens = r.cached_tokens, answer_seconds = r.seconds, answer_digest = {_DIGEST},
+        answered_at = now(), touched_at = now()
+    FROM unnest(
+        CAST(:trajectory_id AS bigint[]), CAST(:attempt AS int[]), CAST(:text AS text[]),
+        CAST(:finish_reason AS text[]), CAST(:prompt_tokens AS int[]), CAST(:completion_tokens AS int[]),
+        CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[])
+    ) AS r(id, attempt, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, seconds)
+    WHERE {is_held(ANSWER)}
+    RETURNING j.problem_id
+    """
+)
+
+_RETURN = sa.text(
+    """
+    UPDATE trajectories SET answer_state = 'pending', touched_at = now()
+    WHERE problem_id = :problem_id AND answer_state = 'writing' AND worker_id = :worker_id
+    """
+)
+
+_ANSWERED = sa.text(
+    """
+    UPDATE problems SET state = 'verifying', touched_at = now()
+    WHERE id = ANY(:ids) AND state = 'answering' AND NOT EXISTS (
+        SELECT 1 FROM trajectories j WHERE j.problem_id = problems.id AND j.answer_state IN ('pending', 'writing')
+    )
+    RETURNING id
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedAnswer:
+    """A trajectory whose final answer is to be written."""
+
+    trajectory_id: int
+    attempt: int
+    problem_id: int
+    run_id: int
+    teacher_id: int
+    question: str
+    passage: str | None
+    steps: tuple[str, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerResult:
+    """A final answer, as generated; without tokens where the context had no room for it."""
+
+    trajectory_id: int
+    attempt: int
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    seconds: float
+
+
+def claim(
+    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, model: str, alone: bool = False
+) -> Claimed:
+    """Leases the final answers that are due for these problems and that teachers of `model` (a fingerprint) write."""
+    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "alone": alone}
+    return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedAnswer(**of_lease(row)))
+
+
+def finish(connection: sa.Connection, results: Sequence[AnswerResult], *, worker_id: uuid.UUID) -> Outcome:
+    """Writes final answers whose lease is still held. A problem all of whose answers are written is to be verified."""
+    rows = connection.execute(_FINISH, {"worker_id": worker_id, **columns(AnswerResult, results)}).all()
+    dropped = count_dropped(connection, worker_id, len(results) - len(rows))
+    ids = sorted({row.problem_id for row in rows})
+    if not ids:
+        return Outcome((), dropped)
+    connection.execute(_LOCK_PROBLEMS, {"ids": ids})
+    # A statement of its own after the lock: it sees the answers of whoever held the problem before.
+    answered = connection.execute(_ANSWERED, {"ids": ids}).scalars()
+    return Outcome(tuple(Due(VERIFY, problem_id, 0) for problem_id in sorted(answered)), dropped)
+
+
+def return_answers(connection: sa.Connection, worker_id: uuid.UUID, problem_id: int) -> None:
+    """Returns the leases of the problem's answers, one of which cannot be written."""
+    connection.execute(_RETURN, {"problem_id": problem_id, "worker_id": worker_id})

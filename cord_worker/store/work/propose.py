@@ -1,0 +1,172 @@
+"""Proposals: claiming candidates that wait for their text, and writing the texts."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from cord_worker.store.schema import digests
+from cord_worker.store.schema.kinds import PROPOSE, SCORE
+from cord_worker.store.work.leases import (
+    claim_statement,
+    claimed_rows,
+    finish_candidates,
+    in_state,
+    is_held,
+    lower_barrier,
+    of_lease,
+    steps_to,
+    writer_of,
+)
+from cord_worker.store.work.values import Claimed, Outcome
+
+_CLAIM = claim_statement(
+    PROPOSE,
+    condition=f"c.step = p.step AND {in_state('c.state', 'pending')} AND {writer_of('c')} = :model",
+    read="p.passage,",
+    taken=", c.teacher_id, c.parent_id, c.seed, c.max_tokens, c.whole, c.sources",
+    found=f""", due.passage, claimed.teacher_id, {steps_to("claimed.parent_id")} AS steps, claimed.seed,
+          claimed.max_tokens, claimed.whole, claimed.sources""",
+)
+
+_PATHS = sa.text(
+    f"""
+    SELECT leaf, {steps_to("leaf")} AS steps FROM unnest(CAST(:leaves AS bigint[])) AS leaf
+    """
+)
+
+_MERGED = """CASE WHEN r.merged IS NULL THEN c.sources
+                           ELSE trim_array(c.sources, cardinality(c.sources) - r.merged) END"""
+_DIGEST = digests.PROPOSAL.sql(
+    {
+        **{
+            name: f"r.{name}"
+            for name in (
+                "text",
+                "finish_reason",
+                "invalid_reason",
+                "reply",
+                "answer_part",
+                "prompt_tokens",
+                "completion_tokens",
+                "cached_tokens",
+            )
+        },
+        "propose_seconds": "r.seconds",
+        "sources": _MERGED,
+    },
+    owner=digests.CANDIDATE_OWNER,
+)
+
+_FINISH = sa.text(
+    f"""
+    WITH written AS (
+        UPDATE candidates c
+        SET state = CASE WHEN r.invalid_reason IS NOT NULL THEN 'invalid'
+                         WHEN run.prover_model_id IS NULL THEN 'unscored' ELSE 'proposed' END,
+            thinking_tokens = CASE WHEN run.prover_model_id IS NULL THEN r.completion_tokens END,
+            text = r.text, text_key = r.text_key, finish_reason = r.finish_reason, invalid_reason = r.invalid_reason,
+            prompt_tokens = r.prompt_tokens, completion_tokens = r.completion_tokens,
+            cached_tokens = r.cached_tokens, propose_seconds = r.seconds, reply = r.reply, answer_part = r.answer_part,
+            sources = {_MERGED},
+            proposal_digest = {_DIGEST},
+            proposed_at = now(), touched_at = now()
+        FROM unnest(
+            CAST(:candidate_id AS bigint[]), CAST(:attempt AS int[]), CAST(:text AS text[]),
+            CAST(:finish_reason AS text[]), CAST(:invalid_reason AS text[]), CAST(:prompt_tokens AS int[]),
+            CAST(:completion_tokens AS int[]), CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[]),
+            CAST(:reply AS text[]), CAST(:answer_part AS text[]), CAST(:merged AS int[]), CAST(:text_key AS uuid[])
+        ) AS r(id, attempt, text, finish_reason, invalid_reason, prompt_tokens, completion_tokens, cached_tokens,
+               seconds, reply, answer_part, merged, text_key),
+             problems p JOIN runs run ON run.id = p.run_id
+             LEFT JOIN models prover ON prover.id = run.prover_model_id AND run.state = 'active'
+                                        AND p.state = 'searching'
+        WHERE {is_held(PROPOSE)} AND p.id = c.problem_id
+        RETURNING c.problem_id, true AS is_text, c.state <> 'proposed' AS is_final, p.step,
+                  prover.fingerprint AS next_model
+    ), {lower_barrier("lowered.unproposed = 0 AND lowered.outstanding > 0")}
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A trajectory that an integrator is to merge with others."""
+
+    candidate_id: int
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedProposal:
+    """A candidate to be proposed; `steps` is the text of the trajectory that it extends, and a `whole` one is the rest
+    of it. `sources`, best first, are what an integrator merges; a teacher has none."""
+
+    candidate_id: int
+    attempt: int
+    problem_id: int
+    run_id: int
+    teacher_id: int
+    question: str
+    passage: str | None
+    steps: tuple[str, ...]
+    seed: int
+    max_tokens: int
+    whole: bool
+    sources: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalResult:
+    """What became of a leased proposal; `invalid_reason` set means it never enters the beam.
+
+    `text_key` is what equal texts share (`search.validity`); None where it may not enter the beam in any case, or where
+    equal texts are no duplicates. An integrator's has its `reply` as it was written, the `answer_part` in it, and the
+    number of sources that were `merged`, the best ones.
+    """
+
+    candidate_id: int
+    attempt: int
+    text: str
+    finish_reason: str | None
+    invalid_reason: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cached_tokens: int | None
+    seconds: float | None
+    reply: str | None = None
+    answer_part: str | None = None
+    merged: int | None = None
+    text_key: uuid.UUID | None = None
+
+
+def claim(
+    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, model: str, alone: bool = False
+) -> Claimed:
+    """Leases the pending candidates of the problems' current steps that teachers of `model` (a fingerprint) write.
+
+    Those already claimed or no longer wanted are left out. With `alone` it leases those that must be done alone
+    (`schema.isolation`), else the others; so with every claim.
+    """
+    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "alone": alone}
+    rows = connection.execute(_CLAIM, asked).all()
+    sources = sorted({source for row in rows for source in row.sources or ()})
+    paths = {row.leaf: tuple(row.steps) for row in connection.execute(_PATHS, {"leaves": sources})} if sources else {}
+
+    def leased(row: sa.Row[Any]) -> LeasedProposal:
+        values = of_lease(row)
+        return LeasedProposal(**{**values, "sources": tuple(Source(id_, paths[id_]) for id_ in row.sources or ())})
+
+    return claimed_rows(rows, leased)
+
+
+def finish(connection: sa.Connection, results: Sequence[ProposalResult], *, worker_id: uuid.UUID) -> Outcome:
+    """Writes proposals whose lease is still held. Invalid ones are final at once, and all where nothing is scored.
+
+    The step's candidates go to the prover together, with the last text.
+    """
+    return finish_candidates(connection, _FINISH, ProposalResult, results, worker_id=worker_id, next_kind=SCORE.name)

@@ -1,0 +1,199 @@
+"""Scores: claiming candidates whose text is there, and writing their scores. Texts that repeat a sibling end here."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from cord_worker.store.schema import digests
+from cord_worker.store.schema.isolation import must_be_alone
+from cord_worker.store.schema.kinds import ADVANCE, JUDGE_CANDIDATE, SCORE, is_compared
+from cord_worker.store.work.leases import (
+    WITHOUT_FLUSH,
+    claimed_rows,
+    finish_candidates,
+    in_state,
+    is_held,
+    lower_barrier,
+    of_lease,
+    steps_to,
+)
+from cord_worker.store.work.values import Claimed, Due, Outcome
+
+_ADOPT_SCORING_MODE = sa.text(
+    """
+    UPDATE runs SET scoring_mode = :mode
+    WHERE scoring_mode IS NULL AND id IN (SELECT run_id FROM problems WHERE id = ANY(CAST(:problem_ids AS bigint[])))
+    """
+)
+
+_CLAIM = sa.text(
+    f"""
+    WITH {WITHOUT_FLUSH}, written AS MATERIALIZED (
+        SELECT c.id, CASE WHEN c.text_key IS NULL THEN c.id ELSE first_value(c.id) OVER (
+                   PARTITION BY c.problem_id, c.parent_id, c.parent_rank, c.text_key ORDER BY t.ordinal, c.sample
+               ) END AS original
+        FROM unflushed, problems p
+        JOIN candidates c ON c.problem_id = p.id AND c.step = p.step AND c.round = p.round
+        JOIN teachers t ON t.id = c.teacher_id
+        WHERE p.id = ANY(CAST(:problem_ids AS bigint[])) AND p.state = 'searching'
+    ), due AS MATERIALIZED (
+        SELECT c.id, written.original, p.id AS problem_id, p.run_id, p.question, p.passage, p.answer,
+               r.scoring_mode IS NULL AS is_first, {must_be_alone(f"c.{SCORE.attempts}")} = :alone AS fits
+        FROM written
+        JOIN candidates c ON c.id = written.id
+        JOIN problems p ON p.id = c.problem_id
+        JOIN runs r ON r.id = p.run_id AND r.state = 'active' AND coalesce(r.scoring_mode, :mode) = :mode
+        WHERE {in_state("c.state", "proposed")} AND {is_compared("c", "p")}
+        ORDER BY c.id
+        FOR UPDATE OF c SKIP LOCKED
+    ), claimed AS (
+        UPDATE candidates c
+        SET state = 'scoring', score_worker_id = :worker_id, score_attempts = c.score_attempts + 1, touched_at = now()
+        FROM due WHERE c.id = due.id AND due.original = due.id AND due.fits AND NOT due.is_first
+        RETURNING c.id, c.score_attempts AS attempt
+    ), repeated AS (
+        UPDATE candidates c
+        SET state = 'invalid', invalid_reason = 'duplicate', duplicate_of = due.original, touched_at = now()
+        FROM due WHERE c.id = due.id AND due.original <> due.id
+        RETURNING c.problem_id
+    ), locked AS MATERIALIZED (
+        SELECT p.id, done.final
+        FROM (SELECT problem_id, count(*) AS final FROM repeated GROUP BY problem_id) done
+        JOIN problems p ON p.id = done.problem_id
+        ORDER BY p.id FOR NO KEY UPDATE OF p
+    ), lowered AS (
+        UPDATE problems p SET outstanding = p.outstanding - locked.final, touched_at = now()
+        FROM locked WHERE p.id = locked.id
+        RETURNING p.id, p.outstanding = 0 AS is_complete
+    )
+    SELECT due.problem_id, due.is_first, due.original <> due.id AS is_repeated,
+           coalesce(lowered.is_complete, false) AS is_complete, claimed.id AS candidate_id, claimed.attempt, due.run_id,
+           due.question, due.passage, due.answer, {steps_to("claimed.id")} AS steps
+    FROM due LEFT JOIN claimed ON claimed.id = due.id LEFT JOIN lowered ON lowered.id = due.problem_id
+    ORDER BY due.id
+    """
+)
+"""A candidate is claimed once all texts are there that it may repeat, so whoever claims it, and whenever, finds the
+same: of equal texts the first by teacher and sample stands. What repeats it is final with that."""
+
+_DIGEST = digests.SCORE.sql(
+    {
+        **{
+            name: f"r.{name}"
+            for name in ("score", "log_prob_sum", "answer_tokens", "thinking_tokens", "invalid_reason")
+        },
+        "scoring_mode": ":mode",
+        "score_prompt_tokens": "r.prompt_tokens",
+        "score_cached_tokens": "r.cached_tokens",
+        "score_seconds": "r.seconds",
+    },
+    owner=digests.CANDIDATE_OWNER,
+)
+
+_FINISH = sa.text(
+    f"""
+    WITH written AS (
+        UPDATE candidates c
+        SET state = CASE WHEN r.invalid_reason IS NOT NULL THEN 'invalid'
+                         WHEN run.reward_model_id IS NULL THEN 'scored' ELSE 'unjudged' END,
+            invalid_reason = r.invalid_reason, score = r.score, log_prob_sum = r.log_prob_sum,
+            answer_tokens = r.answer_tokens, thinking_tokens = r.thinking_tokens,
+            score_prompt_tokens = r.prompt_tokens, score_cached_tokens = r.cached_tokens, score_seconds = r.seconds,
+            scoring_mode = :mode, score_digest = {_DIGEST}, scored_at = now(), touched_at = now()
+        FROM unnest(
+            CAST(:candidate_id AS bigint[]), CAST(:attempt AS int[]), CAST(:invalid_reason AS text[]),
+            CAST(:score AS float8[]), CAST(:log_prob_sum AS float8[]), CAST(:answer_tokens AS int[]),
+            CAST(:thinking_tokens AS int[]), CAST(:prompt_tokens AS int[]), CAST(:cached_tokens AS int[]),
+            CAST(:seconds AS float8[])
+        ) AS r(id, attempt, invalid_reason, score, log_prob_sum, answer_tokens, thinking_tokens, prompt_tokens,
+               cached_tokens, seconds),
+             problems p JOIN runs run ON run.id = p.run_id
+             LEFT JOIN models judge ON judge.id = run.reward_model_id AND run.state = 'active'
+                                       AND p.state = 'searching'
+        WHERE {is_held(SCORE)} AND p.id = c.problem_id
+        RETURNING c.problem_id, false AS is_text, c.state <> 'unjudged' AS is_final, p.step,
+                  judge.fingerprint AS next_model
+    ), {lower_barrier("NOT written.is_final")}
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedScore:
+    """A candidate to be scored; `steps` is its whole trajectory."""
+
+    candidate_id: int
+    attempt: int
+    problem_id: int
+    run_id: int
+    question: str
+    passage: str | None
+    answer: str
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """What became of a leased score; either all figures or an `invalid_reason`."""
+
+    candidate_id: int
+    attempt: int
+    invalid_reason: str | None
+    score: float | None
+    log_prob_sum: float | None
+    answer_tokens: int | None
+    thinking_tokens: int | None
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    seconds: float | None
+
+
+def claim(
+    connection: sa.Connection,
+    problem_ids: Sequence[int],
+    *,
+    worker_id: uuid.UUID,
+    scoring_mode: str,
+    alone: bool = False,
+) -> Claimed:
+    """Leases every proposed candidate of the problems' current steps that `is_compared`, for runs of this scoring mode.
+
+    A candidate that repeats a sibling is not leased: it is invalid from now on, and points at the sibling. A run
+    without a scoring mode takes this one.
+    """
+    asked = {"worker_id": worker_id, "mode": scoring_mode, "alone": alone}
+    rows = list(connection.execute(_CLAIM, {"problem_ids": sorted(set(problem_ids)), **asked}))
+    complete = {row.problem_id for row in rows if row.is_complete}
+    first = sorted({row.problem_id for row in rows if row.is_first})
+    if first:
+        connection.execute(_ADOPT_SCORING_MODE, {"problem_ids": first, "mode": scoring_mode})
+        rows = [row for row in rows if not row.is_first]
+        rows += connection.execute(_CLAIM, {"problem_ids": first, **asked})
+        complete |= {row.problem_id for row in rows if row.is_complete}
+    return claimed_rows(
+        (row for row in rows if not row.is_repeated),
+        lambda row: LeasedScore(**of_lease(row, "is_first", "is_repeated", "is_complete")),
+        (Due(ADVANCE, problem_id, 0) for problem_id in sorted(complete)),
+    )
+
+
+def finish(
+    connection: sa.Connection, results: Sequence[ScoreResult], *, worker_id: uuid.UUID, scoring_mode: str
+) -> Outcome:
+    """Writes scores whose lease is still held, and lowers the barrier of their problems.
+
+    In a run whose candidates are judged, valid ones are not final before that.
+    """
+    return finish_candidates(
+        connection,
+        _FINISH,
+        ScoreResult,
+        results,
+        worker_id=worker_id,
+        next_kind=JUDGE_CANDIDATE.name,
+        mode=scoring_mode,
+    )

@@ -1,0 +1,103 @@
+"""A worker holds no more than its engine can take up soon."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+
+from cord_worker.coordination.model_worker.held_leases import HeldLeases
+from cord_worker.store.schema.kinds import ANSWER, SCORE
+from cord_worker.store.work.answer import LeasedAnswer
+from cord_worker.store.work.score import LeasedScore
+from cord_worker.store.work.values import Claimed
+
+PATIENCE = 30.0
+
+
+def scores(*ids: int) -> list[LeasedScore]:
+    return [LeasedScore(id_, 1, 1, 1, "What is 1 + 1?", None, "2", (" 2",)) for id_ in ids]
+
+
+def test_what_was_claimed_is_held_until_its_task_ends() -> None:
+    held = HeldLeases(4)
+    leases = scores(1, 2)
+    answers = [LeasedAnswer(7, 1, 1, 1, 1, "What is 1 + 1?", None, (" 2",), 3)]
+    held.add(SCORE, Claimed.of(leases))
+    held.add(ANSWER, Claimed.of(answers))
+    assert (sorted(held.candidates()), held.trajectories()) == ([1, 2], [7])
+    with suppress(RuntimeError), held.releasing(SCORE, leases):
+        assert len(held.candidates()) == 2
+        raise RuntimeError
+    assert (held.candidates(), held.trajectories()) == ([], [7])
+    with held.releasing(ANSWER, answers):
+        pass
+    assert held.trajectories() == []
+
+
+def test_a_claim_waits_while_twice_the_engines_width_is_held() -> None:
+    held = HeldLeases(2)
+    first, second = scores(1, 2, 3), scores(4)
+    held.add(SCORE, Claimed.of(first))
+    with held.claiming():
+        held.add(SCORE, Claimed.of(second))
+    entered = threading.Event()
+
+    def claim() -> None:
+        with held.claiming():
+            entered.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(claim)
+        assert not entered.wait(0.2)
+        with held.releasing(SCORE, second):
+            pass
+        waiting.result(PATIENCE)
+    assert entered.is_set()
+
+
+def test_claims_at_once_are_reckoned_with_the_size_of_the_last_one() -> None:
+    held = HeldLeases(3)
+    with held.claiming():
+        held.add(SCORE, Claimed.of(scores(1, 2, 3, 4)))
+    with held.releasing(SCORE, scores(1, 2, 3, 4)):
+        pass
+    entered = threading.Event()
+
+    def claim() -> None:
+        with held.claiming():
+            entered.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with held.claiming(), held.claiming():  # 4 and 4 are expected, of 6 at most: the second is the last
+            waiting = pool.submit(claim)
+            assert not entered.wait(0.2)
+        waiting.result(PATIENCE)
+
+
+def test_a_claim_larger_than_the_room_is_let_in_where_nothing_is_held() -> None:
+    held = HeldLeases(1)
+    held.add(SCORE, Claimed.of(scores(*range(100))))
+    with held.releasing(SCORE, scores(*range(100))):
+        pass
+    with held.claiming():
+        assert held.candidates() == []
+
+
+def test_who_waits_for_room_is_sent_away_when_the_worker_leaves() -> None:
+    held = HeldLeases(1)
+    held.add(SCORE, Claimed.of(scores(1, 2)))
+
+    def claim() -> None:
+        with held.claiming():
+            raise AssertionError("there was no room")
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(claim)
+        held.close()
+        with pytest.raises(CancelledError):
+            waiting.result(PATIENCE)
+    with pytest.raises(CancelledError), held.claiming():
+        pass
