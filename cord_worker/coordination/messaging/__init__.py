@@ -1,1 +1,1 @@
-"""TODO"""
+"""Sending messages: to which queue, and what happens while the broker is away."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""The life of a process: starting, registering, heartbeats, ending."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Hosting a model with transformers: any number of requests at once, computed in one thread."""

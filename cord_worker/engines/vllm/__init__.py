@@ -1,1 +1,1 @@
-"""TODO"""
+"""Hosting a model with vLLM."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""What people look at: status, results, costs, statistics. Writes nothing."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Runs and their problems: enqueuing, admitting, pausing, retrying, checking again, removing."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Leased work: what is due, claiming it, writing its results, returning it; and the workers that do it."""
