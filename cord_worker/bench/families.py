@@ -23,11 +23,10 @@ import transformers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from cord_worker.bench.family_models import CONTEXT, FAMILIES, Family, tokenizer, write_family
-from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
+from cord_worker.engines.protocol import AnswerScore, Generation, Ids, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.engines.transformers.engine import TransformersEngine
-from cord_worker.engines.transformers.prefix_cache import Ids
 from cord_worker.errors import ConfigError, EngineLoadError
 from cord_worker.prompting.segmentation import FinishReason
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cord_worker.engines.protocol import Ids
 from cord_worker.engines.text_codec import TextCodec
-from cord_worker.engines.transformers.prefix_cache import Ids
 from cord_worker.prompting.segmentation import Ends
 
 

@@ -16,7 +16,10 @@ from cord_worker.prompting.first_turn import DEFAULT_DATE
 from cord_worker.prompting.segmentation import FinishReason
 from cord_worker.prompting.trajectory import ANSWER_OPENING, PROMPTED, Segmentation
 
-__all__ = ["AnswerScore", "Engine", "FinishReason", "Generation", "Sampling", "StepReward", "Turn"]
+__all__ = ["AnswerScore", "Engine", "FinishReason", "Generation", "Ids", "Sampling", "StepReward", "Turn"]
+
+Ids = tuple[int, ...]
+"""Token ids of a text."""
 
 
 @dataclass(frozen=True, slots=True)

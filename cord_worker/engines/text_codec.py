@@ -19,9 +19,8 @@ from typing import Any, Self
 
 from tokenizers import Tokenizer
 
-from cord_worker.engines.protocol import Turn
+from cord_worker.engines.protocol import Ids, Turn
 from cord_worker.engines.settings import EngineSettings
-from cord_worker.engines.transformers.prefix_cache import Ids
 from cord_worker.errors import EngineLoadError
 from cord_worker.prompting.first_turn import FirstTurn, TurnPiece, render_first_turn, require_template
 from cord_worker.prompting.scoring import answer_positions, closing

@@ -140,7 +140,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
-    from cord_worker.coordination.celery.broker_check import check_broker, remarks_on
+    from cord_worker.coordination.broker.broker_check import check_broker, remarks_on
 
     try:
         url = endpoints.broker_url(settings)

@@ -45,7 +45,7 @@ def services_for(settings: Settings) -> Iterator[Services]:
 
 def _check_broker(url: str, prefix: str) -> None:
     # Late: it imports the clients, which an embedded broker does not need here.
-    from cord_worker.coordination.celery.broker_check import check_broker
+    from cord_worker.coordination.broker.broker_check import check_broker
 
     check_broker(url, prefix)
 

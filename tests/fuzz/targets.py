@@ -28,7 +28,7 @@ from kombu.transport.virtual.base import Channel as VirtualChannel
 from kombu.transport.virtual.base import Message as VirtualMessage
 
 from cord_worker.config import RunConfig
-from cord_worker.coordination.celery.incoming_messages import BadMessage, Work, read_envelope, read_work, shown
+from cord_worker.coordination.broker.incoming_messages import BadMessage, Work, read_envelope, read_work, shown
 from cord_worker.dataset import ProblemRecord, ReadOptions, RejectedRecord, read_problems
 from cord_worker.dataset.jsontext import exact_json
 from cord_worker.dataset.roles import MAX_KEY

@@ -17,7 +17,7 @@ from celery import current_task
 from celery.exceptions import Reject
 
 from cord_worker import metrics
-from cord_worker.coordination.celery.incoming_messages import SENT_AT
+from cord_worker.coordination.broker.incoming_messages import SENT_AT
 from cord_worker.coordination.celery.wakeup import RECEIVED_AT
 from cord_worker.coordination.coordinator.check_answers import AnswerChecks
 from cord_worker.coordination.coordinator.coordinator import Coordinator

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from kombu.exceptions import ChannelError, OperationalError
 
 from cord_worker import metrics
-from cord_worker.coordination.celery.broker_check import brief_of
-from cord_worker.coordination.celery.incoming_messages import SENT_AT
+from cord_worker.coordination.broker.broker_check import brief_of
+from cord_worker.coordination.broker.incoming_messages import SENT_AT
 from cord_worker.coordination.fault_points import FaultPoint, send_point
 from cord_worker.coordination.log_once import Said
 from cord_worker.coordination.messaging.routing import Shards

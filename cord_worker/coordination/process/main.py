@@ -20,8 +20,8 @@ from celery.worker import state as worker_state
 
 from cord_worker import metrics
 from cord_worker.config import ModelConfig, Settings
+from cord_worker.coordination.broker.broker_check import check_broker
 from cord_worker.coordination.celery.app import create_app
-from cord_worker.coordination.celery.broker_check import check_broker
 from cord_worker.coordination.celery.tasks import PROCESS
 from cord_worker.coordination.celery.wakeup import ask_consumer
 from cord_worker.coordination.coordinator.check_answers import AnswerChecks

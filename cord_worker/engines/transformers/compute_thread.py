@@ -22,10 +22,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from cord_worker.engines.end_watch import EndWatch
-from cord_worker.engines.protocol import Generation
+from cord_worker.engines.protocol import Generation, Ids
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.engines.transformers.model_runner import ScoreTask
-from cord_worker.engines.transformers.prefix_cache import Ids
 from cord_worker.engines.transformers.sampler import BatchSampler, RowSampling
 from cord_worker.errors import EngineError, NotFiniteError
 from cord_worker.prompting.segmentation import Ended, TextKind, cut, ends_of

@@ -14,15 +14,14 @@ from collections.abc import Sequence
 import torch
 
 from cord_worker.engines.heads import LanguageHead
-from cord_worker.engines.loading import LoadedModel, load_model
-from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Sampling, Turn, to_nobody
+from cord_worker.engines.protocol import AnswerScore, Describe, Generation, Ids, Sampling, Turn, to_nobody
 from cord_worker.engines.room_in_context import tokens_allowed
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.engines.transformers.compute_thread import ComputeThread, GenerationJob, Runner, ScoreJob
 from cord_worker.engines.transformers.hosting import Hosted, Mode, host
+from cord_worker.engines.transformers.load_model import LoadedModel, load_model
 from cord_worker.engines.transformers.model_runner import ScoreTask
-from cord_worker.engines.transformers.prefix_cache import Ids
 from cord_worker.engines.transformers.sampler import RowSampling
 from cord_worker.errors import EngineFaultError, NotFiniteError, RequestError, TooLongError
 from cord_worker.prompting.scoring import predictive_perplexity

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache
 
-from cord_worker.engines.loading import LoadedModel
+from cord_worker.engines.protocol import Ids
 from cord_worker.engines.transformers.compute_thread import Runner
 from cord_worker.engines.transformers.kv_slots import KvShape
+from cord_worker.engines.transformers.load_model import LoadedModel
 from cord_worker.engines.transformers.masks import Masks, UnknownLayers, narrowed
 from cord_worker.engines.transformers.model_runner import ModelRunner, ScoreTask
 from cord_worker.engines.transformers.output_head import OutputHead, log_probabilities
-from cord_worker.engines.transformers.prefix_cache import Ids
 from cord_worker.engines.transformers.rotary import LengthDependence
 from cord_worker.engines.transformers.single_runner import SingleRunner
 from cord_worker.errors import EngineLoadError

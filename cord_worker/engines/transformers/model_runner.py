@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
+from cord_worker.engines.protocol import Ids
 from cord_worker.engines.transformers.kv_slots import KvShape, KvSlots, Segment
 from cord_worker.engines.transformers.masks import Masks
 from cord_worker.engines.transformers.output_head import OutputHead, log_probabilities
-from cord_worker.engines.transformers.prefix_cache import Ids, PrefixCache, PrefixNode
+from cord_worker.engines.transformers.prefix_cache import PrefixCache, PrefixNode
 
 _FORWARD_TOKENS = 8_192
 """Tokens, padding included, of one forward: bounds activations and masks."""

@@ -6,9 +6,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cord_worker.engines.protocol import Ids
 from cord_worker.engines.transformers.kv_slots import Segment
-
-Ids = tuple[int, ...]
 
 
 @dataclass(slots=True, eq=False)

@@ -22,6 +22,7 @@ from cord_worker.engines.protocol import Describe, StepReward, Turn, to_nobody
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.engines.transformers.float64 import keep_float64
+from cord_worker.engines.transformers.load_model import placed, read_weights
 from cord_worker.engines.transformers.load_progress import told_progress
 from cord_worker.errors import EngineError, EngineLoadError, RequestError, TooLongError
 
@@ -52,14 +53,14 @@ class RewardEngine(RewardHead):
             require_packages(config, settings.path)
             kind = _kind_of(config, settings.path)
             with told_progress(self._describe, folder, (".safetensors",)):
-                model: Any = loading.read_weights(kind, folder, settings)
+                model: Any = read_weights(kind, folder, settings)
         except EngineLoadError:
             raise
         except Exception as error:  # transformers, safetensors and remote code raise whatever they like
             raise EngineLoadError(
                 f"reward model {settings.path!r} could not be loaded: {type(error).__name__}: {error}"
             ) from error
-        self._model = loading.placed(model, loading.device_of(settings.device), settings.path)
+        self._model = placed(model, loading.device_of(settings.device), settings.path)
         if self._model.dtype == torch.float64:
             keep_float64(self._model)
         self.max_model_len = loading.max_length_of(settings, self._model.config.get_text_config())

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from cord_worker.engines.protocol import Ids
 from cord_worker.engines.transformers.model_runner import ScoreTask
 from cord_worker.engines.transformers.output_head import OutputHead, log_probabilities
-from cord_worker.engines.transformers.prefix_cache import Ids
 from cord_worker.engines.transformers.rotary import LengthDependence
 
 _STATES = ("past_key_values", "cache_params")

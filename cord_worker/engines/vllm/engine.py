@@ -13,10 +13,9 @@ from typing import Any
 from cord_worker.engines import loading
 from cord_worker.engines.end_watch import EndWatch
 from cord_worker.engines.heads import LanguageHead
-from cord_worker.engines.protocol import AnswerScore, Generation, Sampling, Turn
+from cord_worker.engines.protocol import AnswerScore, Generation, Ids, Sampling, Turn
 from cord_worker.engines.result_cache import Remembered
 from cord_worker.engines.room_in_context import tokens_allowed
-from cord_worker.engines.transformers.prefix_cache import Ids
 from cord_worker.engines.vllm import arguments as vllm_arguments
 from cord_worker.engines.vllm.host import VllmHost
 from cord_worker.errors import EngineFaultError, NotFiniteError, RequestError, TooLongError

@@ -1,1 +1,1 @@
-"""Reading what was stored, to be computed again and compared: `cordctl verify-db` and `cordctl replay`. Writes nothing."""
+"""Reading what was stored, to compute it again and compare it (`verify-db`, `replay`). Writes nothing."""

@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cluster import Cluster, count
 
 from cord_worker.config import Settings
+from cord_worker.coordination.broker.broker_check import check_broker, remarks_on
+from cord_worker.coordination.broker.redis_transport import SET_ASIDE
 from cord_worker.coordination.celery.app import create_app
-from cord_worker.coordination.celery.broker_check import check_broker, remarks_on
-from cord_worker.coordination.celery.redis_transport import SET_ASIDE
 from cord_worker.coordination.messaging.messenger import COORDINATOR_QUEUE, Messenger
 from cord_worker.coordination.messaging.routing import Shards
 from cord_worker.errors import BrokerError, BrokerRefused

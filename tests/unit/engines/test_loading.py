@@ -9,7 +9,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from cord_worker.engines import EngineSettings, load_engine
-from cord_worker.engines.loading import digest_of, load_model, placed
+from cord_worker.engines.loading import digest_of
+from cord_worker.engines.transformers.load_model import load_model, placed
 from cord_worker.errors import EngineLoadError
 
 SettingsOf = Callable[..., EngineSettings]

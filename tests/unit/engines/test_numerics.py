@@ -9,9 +9,9 @@ from transformers import AutoModelForCausalLM
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from cord_worker.engines.loading import load_model
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.transformers.float64 import keep_float64
+from cord_worker.engines.transformers.load_model import load_model
 
 
 def change_through(module: nn.Module, difference: float) -> float:

@@ -18,7 +18,7 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 from redis.exceptions import ClusterDownError, MasterDownError, MovedError, NoPermissionError
 
-from cord_worker.coordination.celery.redis_transport import SET_ASIDE, expected_type, register
+from cord_worker.coordination.broker.redis_transport import SET_ASIDE, expected_type, register
 from cord_worker.errors import BrokerError, BrokerRefused
 from cord_worker.service_urls import ESCAPES, is_amqp
 
