@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from cord_worker import endpoints
 from cord_worker.config import Settings
-from cord_worker.coordination.celery.broker_check import check_broker
+from cord_worker.coordination.broker.broker_check import check_broker
 from cord_worker.errors import ConfigError
 from cord_worker.local import processes
 

@@ -11,9 +11,9 @@ from typing import Any
 from celery import Celery
 
 from cord_worker.config import Settings
+from cord_worker.coordination.broker import rabbitmq_transport as rabbitmq
+from cord_worker.coordination.broker import redis_transport as transport
 from cord_worker.coordination.celery import consumer, tasks
-from cord_worker.coordination.celery import rabbitmq_transport as rabbitmq
-from cord_worker.coordination.celery import redis_transport as transport
 from cord_worker.coordination.celery.event_dispatcher import send_events_from_threads
 from cord_worker.coordination.celery.wakeup import wake_on_acknowledge
 from cord_worker.coordination.messaging.messenger import PRIORITIES

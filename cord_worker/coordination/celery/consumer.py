@@ -22,9 +22,9 @@ from celery.worker import consumer
 from celery.worker.control import Panel
 from celery.worker.state import maybe_shutdown
 
-from cord_worker.coordination.celery.broker_check import brief_of, place_of, probe_reading
-from cord_worker.coordination.celery.incoming_messages import BadMessage, read_work
-from cord_worker.coordination.celery.redis_transport import drop
+from cord_worker.coordination.broker.broker_check import brief_of, place_of, probe_reading
+from cord_worker.coordination.broker.incoming_messages import BadMessage, read_work
+from cord_worker.coordination.broker.redis_transport import drop
 from cord_worker.coordination.celery.tasks import PROCESS, served
 from cord_worker.coordination.log_once import Said
 

@@ -17,12 +17,12 @@ from celery import current_task
 from celery.exceptions import Reject
 
 from cord_worker import metrics
-from cord_worker.coordination.celery.incoming_messages import SENT_AT
+from cord_worker.coordination.broker.incoming_messages import SENT_AT
 from cord_worker.coordination.celery.wakeup import RECEIVED_AT
 from cord_worker.coordination.coordinator.check_answers import AnswerChecks
 from cord_worker.coordination.coordinator.coordinator import Coordinator
 from cord_worker.coordination.model_worker.worker import ModelWorker, Way
-from cord_worker.coordination.process.stuck_threads import working
+from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import EngineError, RequestError
 from cord_worker.local.limits import explained, is_passing
 

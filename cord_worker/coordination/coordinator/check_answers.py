@@ -27,8 +27,8 @@ import sqlalchemy as sa
 from cord_worker import metrics
 from cord_worker.coordination.fault_points import FaultPoint, commit, read
 from cord_worker.coordination.messaging.messenger import Messenger
-from cord_worker.coordination.process.stuck_threads import working
 from cord_worker.coordination.run_context import RunContexts
+from cord_worker.coordination.stuck_threads import working
 from cord_worker.engines.protocol import Describe
 from cord_worker.errors import ProcessPoolError
 from cord_worker.local.killable import ProcessEnded

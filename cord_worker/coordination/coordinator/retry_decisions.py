@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from cord_worker.coordination.coordinator.coordinator import Coordinator
-from cord_worker.coordination.process.stuck_threads import working
+from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import StoreError
 
 logger = logging.getLogger(__name__)

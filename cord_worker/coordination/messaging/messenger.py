@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from kombu.exceptions import ChannelError, OperationalError
 
 from cord_worker import metrics
-from cord_worker.coordination.celery.broker_check import brief_of
-from cord_worker.coordination.celery.incoming_messages import SENT_AT
+from cord_worker.coordination.broker.broker_check import brief_of
+from cord_worker.coordination.broker.incoming_messages import SENT_AT
 from cord_worker.coordination.fault_points import FaultPoint, sending
 from cord_worker.coordination.log_once import Said
 from cord_worker.coordination.messaging.routing import Shards
-from cord_worker.coordination.process.stuck_threads import working
+from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import BrokerError
 from cord_worker.local.limits import tell
 from cord_worker.service_urls import is_amqp

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 
 from cord_worker.coordination.fault_points import FaultPoint, commit
-from cord_worker.coordination.process.stuck_threads import working
+from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import StoreError
 from cord_worker.store.database import Database
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from cord_worker import metrics
 from cord_worker.coordination.fault_points import FaultPoint, commit
 from cord_worker.coordination.messaging.messenger import Messenger
-from cord_worker.coordination.process.stuck_threads import working
+from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import StoreError
 from cord_worker.store.database import Database
 from cord_worker.store.work import sweep

@@ -20,15 +20,15 @@ from celery.worker import state as worker_state
 
 from cord_worker import metrics
 from cord_worker.config import ModelConfig, Settings
+from cord_worker.coordination.broker.broker_check import check_broker
 from cord_worker.coordination.celery.app import create_app
-from cord_worker.coordination.celery.broker_check import check_broker
 from cord_worker.coordination.celery.tasks import PROCESS
 from cord_worker.coordination.celery.wakeup import ask_consumer
 from cord_worker.coordination.coordinator.check_answers import AnswerChecks
 from cord_worker.coordination.coordinator.coordinator import Coordinator
 from cord_worker.coordination.coordinator.retry_decisions import TryingAgain
 from cord_worker.coordination.coordinator.sweeper import Sweeper
-from cord_worker.coordination.fault_points import FaultPoint, arm, commit, read
+from cord_worker.coordination.fault_points import TRANSACTION, FaultPoint, arm, commit, read
 from cord_worker.coordination.messaging.messenger import COORDINATOR_QUEUE, Messenger, queue_name
 from cord_worker.coordination.messaging.routing import Shards, model_queue
 from cord_worker.coordination.model_worker.group_commit import COMMITS
@@ -36,7 +36,7 @@ from cord_worker.coordination.model_worker.work_stealing import Helper
 from cord_worker.coordination.model_worker.worker import ModelWorker
 from cord_worker.coordination.process.registration import Presence
 from cord_worker.coordination.process.shutdown import Ending, end_at_once
-from cord_worker.coordination.process.stuck_threads import ThreadWatch, Work
+from cord_worker.coordination.stuck_threads import ThreadWatch, Work
 from cord_worker.endpoints import broker_url, database_url
 from cord_worker.engines import Engine, load_engine
 from cord_worker.engines.protocol import Describe
@@ -165,7 +165,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
 
         def hand_over(work: Work) -> None:
             # A model takes minutes to load: the process stays, and others do what it holds.
-            if work.what in (COMMITS, _ENGINE_LOOP):
+            if work.what in (COMMITS, TRANSACTION, _ENGINE_LOOP):
                 worker.hand_over()
 
         stack.enter_context(

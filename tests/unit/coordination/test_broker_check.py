@@ -5,7 +5,7 @@ from __future__ import annotations
 import amqp
 import pytest
 
-from cord_worker.coordination.celery.broker_check import _brief
+from cord_worker.coordination.broker.broker_check import _brief
 
 
 @pytest.mark.parametrize("method", ["Connection.close", (0, 0)])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cord_worker.coordination.celery.incoming_messages import MOST_BYTES, SENT_AT, BadMessage, read_envelope, read_work
+from cord_worker.coordination.broker.incoming_messages import MOST_BYTES, SENT_AT, BadMessage, read_envelope, read_work
 
 HEADERS = {"task": "cord.advance", "id": "7f", SENT_AT: 12.5, "eta": "never", "origin": "me@here"}
 BODY = [[], {"problem_id": 7, "step": 2}, {"callbacks": ["x"]}]

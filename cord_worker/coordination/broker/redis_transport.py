@@ -25,7 +25,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
 
 from cord_worker import metrics
-from cord_worker.coordination.celery.incoming_messages import BadMessage, read_envelope, shown
+from cord_worker.coordination.broker.incoming_messages import BadMessage, read_envelope, shown
 from cord_worker.coordination.log_once import Said
 
 logger = logging.getLogger(__name__)
