@@ -1,11 +1,13 @@
 """Transactions and sends, each under the name of its fault point (`fault_points`).
 
-Whoever writes goes through `commit` and names its point; `read` cannot write.
+Whoever writes goes through `commit` and names its point; `read` cannot write. A thread that stands still in
+one of them, or in a send, is noticed (`stuck_threads`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -13,9 +15,13 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from cord_worker.coordination.fault_points import Side, is_armed, pass_by
+from cord_worker.coordination.stuck_threads import working
 from cord_worker.store.database import Database
 
 T = TypeVar("T")
+
+TRANSACTION, MESSAGE = "a transaction", "a message to the broker"
+"""What a thread does, where that is no part of something longer."""
 
 
 def commit(
@@ -32,30 +38,32 @@ def commit(
     always has a transaction around it: else there would be no moment before its commit.
     """
     _refuse_on_an_event_loop()
-    if not is_armed():
-        run = database.run_single if single else database.run
-        return run(work, retry_seconds=retry_seconds)
+    with working(TRANSACTION):
+        if not is_armed():
+            run = database.run_single if single else database.run
+            return run(work, retry_seconds=retry_seconds)
 
-    def before(connection: sa.Connection) -> T:
-        result = work(connection)
+        def before(connection: sa.Connection) -> T:
+            result = work(connection)
+            if _changed_something(result):
+                pass_by(point, Side.BEFORE)
+            return result
+
+        result = database.run(before, retry_seconds=retry_seconds)
         if _changed_something(result):
-            pass_by(point, Side.BEFORE)
+            pass_by(point, Side.AFTER)
         return result
-
-    result = database.run(before, retry_seconds=retry_seconds)
-    if _changed_something(result):
-        pass_by(point, Side.AFTER)
-    return result
 
 
 def read(database: Database, work: Callable[[sa.Connection], T], *, retry_seconds: float | None = None) -> T:
     """`database.run(work)` in a transaction that cannot write, and so needs no name."""
     _refuse_on_an_event_loop()
-    return database.run(work, retry_seconds=retry_seconds, read_only=True)
+    with working(TRANSACTION):
+        return database.run(work, retry_seconds=retry_seconds, read_only=True)
 
 
 def _refuse_on_an_event_loop() -> None:
-    """Whoever asks the database waits for it, and an event loop must not: its engine would stand still meanwhile."""
+    """A caller waits for the database, and an event loop must not: its engine would stand still meanwhile."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -65,17 +73,30 @@ def _refuse_on_an_event_loop() -> None:
 
 @contextmanager
 def held_open(database: Database) -> Iterator[sa.Connection]:
-    """A transaction that writes nothing itself: others commit by their points while it holds its locks."""
-    with database.transaction() as connection:
+    """A transaction that writes nothing itself: others commit by their points while it holds its locks.
+
+    How long it is held is not watched, only its begin and its end.
+    """
+    transaction = database.transaction()
+    with working(TRANSACTION):
+        connection = transaction.__enter__()
+    try:
         yield connection
+    except BaseException:
+        with working(TRANSACTION):
+            transaction.__exit__(*sys.exc_info())
+        raise
+    with working(TRANSACTION):
+        transaction.__exit__(None, None, None)
 
 
 @contextmanager
 def sending(point: str) -> Iterator[None]:
     """Around whatever goes to the broker."""
-    pass_by(point, Side.BEFORE)
-    yield
-    pass_by(point, Side.AFTER)
+    with working(MESSAGE):
+        pass_by(point, Side.BEFORE)
+        yield
+        pass_by(point, Side.AFTER)
 
 
 def _changed_something(result: object) -> bool:

@@ -20,7 +20,8 @@ from celery import Celery, bootsteps
 from celery.worker.request import Request
 
 from cord_worker.coordination.fault_points import FaultPoint
-from cord_worker.coordination.transactions import sending
+from cord_worker.coordination.stuck_threads import working
+from cord_worker.coordination.transactions import MESSAGE, sending
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,8 @@ class WakingRequest(Request):  # type: ignore[misc]
 
     def reject(self, requeue: bool = False) -> None:
         """Rejects, then wakes the loop."""
-        super().reject(requeue)
+        with working(MESSAGE):
+            super().reject(requeue)
         _PIPE.wake()
 
 

@@ -7,12 +7,14 @@ import logging
 
 import sqlalchemy as sa
 
+from cord_worker.coordination.decision import answer_draws
 from cord_worker.coordination.model_worker.handler import CannotBeDone, Host
 from cord_worker.coordination.model_worker.request_errors import reason_of
 from cord_worker.coordination.model_worker.sampling import sampling_of
 from cord_worker.coordination.run_context import RunContext
-from cord_worker.engines.protocol import Turn
-from cord_worker.errors import RequestError
+from cord_worker.engines.protocol import Generation, Turn
+from cord_worker.errors import ContentFilterError, RequestError
+from cord_worker.search.seeds import answer_seed
 from cord_worker.search.validity import storable
 from cord_worker.store.search.decisions import fail_problem
 from cord_worker.store.work import answer
@@ -38,11 +40,8 @@ class Answer:
     async def handle(self, lease: LeasedAnswer, context: RunContext) -> AnswerResult:
         """The final answer. Where the model refuses it, a searched trajectory fails its problem; of a sample it is the
         result."""
-        row, teacher = context.teacher(lease.teacher_id)
-        turn = Turn(lease.question, row.system_prompt, lease.passage, context.segmentation, context.date)
-        sampling = sampling_of(teacher, context.config.search.answer_tokens, lease.seed)
         try:
-            generation = await self._host.engine.answer(turn, lease.steps, sampling)
+            seed, generation = await self._drawn(lease, context)
         except RequestError as error:
             if context.config.is_scored:
                 raise CannotBeDone(f"the final answer cannot be written: {error}") from error
@@ -66,7 +65,31 @@ class Answer:
             completion_tokens=generation.completion_tokens,
             cached_tokens=generation.cached_tokens,
             seconds=generation.seconds,
+            seed=seed,
         )
+
+    async def _drawn(self, lease: LeasedAnswer, context: RunContext) -> tuple[int, Generation]:
+        """The final answer, and the seed that it was drawn with: the first whose answer no content filter refuses.
+
+        Raises RequestError; where all draws were refused, the last refusal.
+        """
+        row, teacher = context.teacher(lease.teacher_id)
+        turn = Turn(lease.question, row.system_prompt, lease.passage, context.segmentation, context.date)
+        draws = answer_draws(context)
+        for draw in range(draws):
+            seed = lease.seed
+            if draw:
+                seed = answer_seed(context.config.run.seed, lease.key, lease.lineage, teacher.name, draw)
+            sampling = sampling_of(teacher, context.config.search.answer_tokens, seed)
+            try:
+                return seed, await self._host.engine.answer(turn, lease.steps, sampling)
+            except ContentFilterError as error:
+                if draws == 1:
+                    raise
+                if draw + 1 == draws:
+                    raise ContentFilterError(f"{error}; all {draws} draws were refused") from error
+                logger.warning("trajectory %d: draw %d of %d: %s", lease.trajectory_id, draw + 1, draws, error)
+        raise AssertionError("there is one draw at least")
 
     def fail(self, connection: sa.Connection, problem_id: int, reason: str) -> None:
         """Fails the problem; the leases of its other answers are returned."""

@@ -37,7 +37,7 @@ from cord_worker.coordination.model_worker.worker import ModelWorker
 from cord_worker.coordination.process.registration import Presence
 from cord_worker.coordination.process.shutdown import Ending, end_at_once
 from cord_worker.coordination.stuck_threads import ThreadWatch, Work
-from cord_worker.coordination.transactions import commit, read
+from cord_worker.coordination.transactions import TRANSACTION, commit, read
 from cord_worker.endpoints import broker_url, database_url
 from cord_worker.engines import Engine, load_engine
 from cord_worker.engines.protocol import Describe
@@ -166,7 +166,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
 
         def hand_over(work: Work) -> None:
             # A model takes minutes to load: the process stays, and others do what it holds.
-            if work.what in (COMMITS, _ENGINE_LOOP):
+            if work.what in (COMMITS, TRANSACTION, _ENGINE_LOOP):
                 worker.hand_over()
 
         stack.enter_context(

@@ -35,7 +35,7 @@ _SEEDS = 2**31 - 1
 _MOST_TOKENS = 100_000_000
 """A count beyond this is no count: no context is so long, and the tables hold it."""
 _BASE_CHARACTERS = 4096
-_TOKEN_CHARACTERS = 256
+TOKEN_CHARACTERS = 256
 """The longest tokens, runs of blanks, have half as many."""
 _BASE_PARTS = 4096
 _TOKEN_PARTS = 16
@@ -127,7 +127,7 @@ class PartsRead:
         self._ends = ends
         self._prefill = prefill
         repeated = max(map(len, prefill.forms), default=0) if prefill is not None else 0
-        self._most_characters = _BASE_CHARACTERS + 2 * repeated + _TOKEN_CHARACTERS * max_tokens
+        self._most_characters = _BASE_CHARACTERS + 2 * repeated + TOKEN_CHARACTERS * max_tokens
         self._most_parts = _BASE_PARTS + repeated + _TOKEN_PARTS * max_tokens
         self._raw = self._text = ""
         self._seen = self._count = 0
@@ -210,13 +210,16 @@ def _reasons_apart(message: Document) -> bool:
 
 
 def _text(choice: Document) -> str:
-    """Text of a completion, a chat message or a part of either."""
+    """Text of a completion, a chat message or a part of either. Raises ServerFault, ContentFilterError."""
     if isinstance(text := choice.get("text"), str):
         return text
     message = choice.get("message", choice.get("delta"))
     if text is not None or not isinstance(message, dict):
         raise ServerFault("its answer is malformed (a choice without text)")
     content = message.get("content")
+    refusal = message.get("refusal")
+    if not content and isinstance(refusal, str) and refusal.strip():
+        raise ContentFilterError(f"the server marks the reply as a refusal ('{shown(refusal, 80)}')")
     if not content and _reasons_apart(message):
         raise ServerFault(
             "it keeps the model's reasoning apart from its text, so that no step can be continued: switch its "

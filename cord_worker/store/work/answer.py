@@ -29,9 +29,10 @@ _CLAIM = claim_statement(
     ANSWER,
     joins="JOIN candidates c ON c.id = j.candidate_id",
     condition=f"{in_state('j.answer_state', 'pending')} AND {writer_of('c')} = :model",
-    read="p.passage, j.candidate_id, c.teacher_id,",
+    read="p.passage, p.key, j.candidate_id, c.teacher_id, c.lineage,",
     taken=", j.answer_seed AS seed",
-    found=f", due.passage, due.teacher_id, {steps_to('due.candidate_id')} AS steps, claimed.seed",
+    found=f""", due.passage, due.teacher_id, {steps_to("due.candidate_id")} AS steps, claimed.seed, due.key,
+          due.lineage""",
 )
 
 _DIGEST = digests.ANSWER.sql(
@@ -48,15 +49,16 @@ _DIGEST = digests.ANSWER.sql(
 _FINISH = sa.text(
     f"""
     UPDATE trajectories j
-    SET answer_state = 'written', answer_text = r.text, answer_finish_reason = r.finish_reason,
+    SET answer_state = 'written', answer_seed = coalesce(r.seed, j.answer_seed), answer_text = r.text,
+        answer_finish_reason = r.finish_reason,
         answer_prompt_tokens = r.prompt_tokens, answer_completion_tokens = r.completion_tokens,
         answer_cached_tokens = r.cached_tokens, answer_seconds = r.seconds, answer_digest = {_DIGEST},
         answered_at = now(), touched_at = now()
     FROM unnest(
         CAST(:trajectory_id AS bigint[]), CAST(:attempt AS int[]), CAST(:text AS text[]),
         CAST(:finish_reason AS text[]), CAST(:prompt_tokens AS int[]), CAST(:completion_tokens AS int[]),
-        CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[])
-    ) AS r(id, attempt, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, seconds)
+        CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[]), CAST(:seed AS bigint[])
+    ) AS r(id, attempt, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, seconds, seed)
     WHERE {is_held(ANSWER)}
     RETURNING j.problem_id
     """
@@ -93,11 +95,16 @@ class LeasedAnswer:
     passage: str | None
     steps: tuple[str, ...]
     seed: int
+    key: str
+    lineage: str
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerResult:
-    """A final answer, as generated; without tokens where the context had no room for it."""
+    """A final answer, as generated; without tokens where the context had no room for it.
+
+    `seed` is what it was drawn with, None for that of the lease.
+    """
 
     trajectory_id: int
     attempt: int
@@ -107,6 +114,7 @@ class AnswerResult:
     completion_tokens: int
     cached_tokens: int
     seconds: float
+    seed: int | None = None
 
 
 def claim(

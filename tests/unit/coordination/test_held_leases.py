@@ -24,7 +24,7 @@ def scores(*ids: int) -> list[LeasedScore]:
 def test_what_was_claimed_is_held_until_its_task_ends() -> None:
     held = HeldLeases(4)
     leases = scores(1, 2)
-    answers = [LeasedAnswer(7, 1, 1, 1, 1, "What is 1 + 1?", None, (" 2",), 3)]
+    answers = [LeasedAnswer(7, 1, 1, 1, 1, "What is 1 + 1?", None, (" 2",), 3, "k", "l")]
     held.add(SCORE, Claimed.of(leases))
     held.add(ANSWER, Claimed.of(answers))
     assert (sorted(held.candidates()), held.trajectories()) == ([1, 2], [7])
