@@ -39,7 +39,8 @@ BUNDLED_PREFIX = "bundled:"
 _MODEL_IDENTITY = {"path", "revision", "engine", "dtype", "gguf_file", "max_model_len", "trust_remote_code"}
 
 DEFAULT_SCORING_TEMPLATE = "\n</think>\n\nThe final answer is {answer}."
-"""Closing part that the prover scores; `{answer}` marks where the reference answer stands (PAPER.md, Prompts)."""
+"""Closing part that the prover scores; `{answer}` marks where the known answer stands
+(docs/what-is-computed.md#scoring-text)."""
 
 DEFAULT_JUDGE_TEMPLATE = """\
 You are given a question, its reference answer and a student's answer. Decide whether the student's answer is correct: \
@@ -65,7 +66,8 @@ Reply with one JSON object and nothing else: {"correctness": "True"} where the s
 DEFAULT_BINARY_TEMPLATE = (
     "\n\nTime is up: I stop thinking now and answer from what I have so far.\n</think>\n\nThe final answer is:"
 )
-"""Closing part after which the prover's model answers at once, for a binary judgment (PAPER.md, Baselines)."""
+"""Closing part after which the prover's model answers at once, for a binary judgment
+(docs/what-is-computed.md#binary-judgment)."""
 
 
 PREFIX_PHRASES = (
@@ -85,7 +87,7 @@ PREFIX_PHRASES = (
     "this contradicts",
     "the error is",
 )
-"""Phrases of verification, of other methods and of correction (PAPER.md, Prefix phrases)."""
+"""Phrases of verification, of other methods and of correction (docs/what-is-computed.md#prefix-phrases)."""
 
 DEFAULT_INTEGRATION_PROMPT = """\
 Several attempts were made at the problem below, by different authors. Some may be wrong or unfinished.
@@ -104,7 +106,8 @@ Reply with one JSON object and nothing else, in this form, with as many steps as
 {"integrated_step1": "...", "integrated_step2": "...", "integrated_stepN": "...", "answer_part": "..."}
 Each step is a text; answer_part is the final answer to the problem, as it is given to the reader.
 """
-"""What an integrator is asked (PAPER.md, Baselines: Integration); braces but those of the two placeholders are text."""
+"""What an integrator is asked (docs/what-is-computed.md#integration); braces but those of the two
+placeholders are text."""
 
 INTEGRATOR_NAME = "integrator"
 """The integrator's name beside those of a run's teachers."""
@@ -354,8 +357,9 @@ class RewardConfig(_Section):
 
 
 class BinaryConfig(_Section):
-    """Binary judgment (PAPER.md, Baselines): the prover's model, made to answer after every candidate at once. The
-    judgment is the share of `judgments` answers that are right, compared as [verify] says (by `math` the answers
+    """Binary judgment (docs/what-is-computed.md#binary-judgment): the prover's model, made to answer after every
+    candidate at once. The judgment is
+    the share of `judgments` answers that are right, compared as [verify] says (by `math` the answers
     to problems that are not checked, or whose row asks for a judge)."""
 
     judgments: int = Field(10, ge=1, le=1024, description="Answers to each candidate.")
@@ -397,7 +401,7 @@ class IntegrationConfig(_Section):
 
 
 class SearchConfig(_Section):
-    """Beam search over steps (PAPER.md, One decoding step) and its budgets, in tokens."""
+    """Beam search over steps (docs/what-is-computed.md#one-decoding-step) and its budgets, in tokens."""
 
     pipeline: Literal["cord", "greedy", "curation", "integration", "mcts", "sample"] = Field(
         "cord",

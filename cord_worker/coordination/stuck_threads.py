@@ -1,7 +1,7 @@
 """Threads of this process that no longer move: a piece of work that takes longer than any such piece may.
 
 Whoever serves tasks says what it is at, with `working`; so does every transaction and every message to the broker
-(`faults`) that is no part of something longer. One thread looks at all of it, says so once with the stack of the
+(`fault_points`) that is no part of something longer. One thread looks at all of it, says so once with the stack of the
 thread, and leaves the rest to `on_stuck`. Time is added up from look to look, so that a process that was stopped,
 or a clock that jumps, does not make its threads look stuck.
 """

@@ -72,7 +72,8 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class AnswerScore:
-    """Score of one candidate: `score = exp(log_prob_sum / answer_tokens)`, in (0, 1] (PAPER.md, step 2).
+    """Score of one candidate: `score = exp(log_prob_sum / answer_tokens)`, in (0, 1]
+    (docs/what-is-computed.md#2-score).
 
     `log_prob_sum` is the float64 sum of `answer_tokens` natural-log probabilities; `thinking_tokens` counts the
     candidate in the prover's tokenizer, which is what the thinking budget is measured in.

@@ -13,8 +13,9 @@ def tokens_allowed(
 ) -> int:
     """The cap of one text, in the model's own tokens: `max_tokens`, or less where the context is nearly full.
 
-    A step or a trajectory leaves room for `</think>` and for `sampling.answer_tokens` after it (PAPER.md, Thinking
-    budget). `context` is None where nobody knows it. Raises TooLongError where no token is left, RequestError where
+    A step or a trajectory leaves room for `</think>` and for `sampling.answer_tokens` after it
+    (docs/what-is-computed.md#thinking-budget).
+    `context` is None where nobody knows it. Raises TooLongError where no token is left, RequestError where
     none is asked for.
     """
     if sampling.max_tokens < 1:

@@ -1,6 +1,7 @@
 """Text to token ids and back, for one model's tokenizer.
 
-Text is canonical (PAPER.md): a prompt is a list of pieces, each encoded alone and always the same way, so that
+Text is canonical (docs/what-is-computed.md#text-is-canonical): a prompt is a list of pieces, each encoded alone and
+always the same way, so that
 `ids(prefix + step) = ids(prefix) + ids(step)`.
 
 Control tokens are recognised only in text that we or the chat template wrote. Text from outside (questions, steps,

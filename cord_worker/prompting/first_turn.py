@@ -1,4 +1,5 @@
-"""The first turn: the chat template rendered once, ending with exactly one `<think>` (PAPER.md, Prompts).
+"""The first turn: the chat template rendered once, ending with exactly one `<think>`
+(docs/what-is-computed.md#prompts).
 
 The user's text must not break out of its turn. The template is rendered with placeholders, and the result is a
 list of pieces that says which text came from the template and which from outside; the engine encodes control

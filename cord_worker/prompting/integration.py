@@ -1,4 +1,4 @@
-"""What an integrator is asked, and how its reply is read (PAPER.md, Baselines: Integration).
+"""What an integrator is asked, and how its reply is read (docs/what-is-computed.md#integration).
 
 The reply is one JSON object: `integrated_step1`, …, `integrated_stepN` and `answer_part`. Models fence it, end it with
 a comma, leave line breaks unescaped or stop a quote short; what is wrong with the syntax is repaired, what is missing

@@ -1,4 +1,5 @@
-"""Scoring: the closing part, which of its tokens are the answer, and the score itself (PAPER.md, Answer tokens)."""
+"""Scoring: the closing part, which of its tokens are the answer, and the score itself
+(docs/what-is-computed.md#answer-tokens)."""
 
 from __future__ import annotations
 

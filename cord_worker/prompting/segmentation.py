@@ -1,4 +1,5 @@
-"""Where a generated text ends: one step of a trajectory, its thinking, or the final answer (PAPER.md, Stop).
+"""Where a generated text ends: one step of a trajectory, its thinking, or the final answer
+(docs/what-is-computed.md#what-ends-a-step).
 
 What ends a step is its run's `Segmentation`:
 
@@ -37,7 +38,7 @@ Ended = Literal["eos", "length", "stop"]
 
 
 class FinishReason(StrEnum):
-    """Why a generation ended (PAPER.md, Stop)."""
+    """Why a generation ended (docs/what-is-computed.md#what-ends-a-step)."""
 
     STEP = "step"
     """The model opened its next step: a marker, a blank line or a phrase, as the run's segmentation has it."""

@@ -1,4 +1,5 @@
-"""The text of a trajectory: its steps between `<think>` and `</think>` (PAPER.md, Prompts; Segmentation).
+"""The text of a trajectory: its steps between `<think>` and `</think>`
+(docs/what-is-computed.md#prompts, #segmentation).
 
 How steps are told apart is a run's `Segmentation`. A step's text excludes what stands between two steps; that is
 written back by `Segmentation.opening`, so that `prompted` steps are always numbered 1..T. A prefix is a list of
@@ -25,7 +26,7 @@ ANSWER_OPENING = f"\n{THINK_CLOSE}\n\n"
 
 
 class SegmentationRule(StrEnum):
-    """What tells a trajectory's steps apart (PAPER.md, Baselines: Segmentation)."""
+    """What tells a trajectory's steps apart (docs/what-is-computed.md#segmentation)."""
 
     PROMPTED = "prompted"
     """Numbered markers, of which the first is prefilled, so that the model goes on with its own."""
@@ -86,7 +87,8 @@ def proposal_pieces(steps: Sequence[str], segmentation: Segmentation) -> list[st
 
 
 def scoring_pieces(steps: Sequence[str], segmentation: Segmentation) -> list[str]:
-    """Pieces of a candidate as the prover reads it: stripped on the right (PAPER.md, Scoring text).
+    """Pieces of a candidate as the prover reads it: stripped on the right
+    (docs/what-is-computed.md#scoring-text).
 
     A last step without text, which only closes the thinking, leaves nothing of its opening either.
     """

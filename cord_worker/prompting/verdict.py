@@ -1,4 +1,5 @@
-"""An LLM judge: what it is asked, and its verdict, `{"correctness": "True"|"False"}` (PAPER.md, Prompts)."""
+"""An LLM judge: what it is asked, and its verdict, `{"correctness": "True"|"False"}`
+(docs/what-is-computed.md#prompts)."""
 
 from __future__ import annotations
 

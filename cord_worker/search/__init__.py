@@ -1,4 +1,5 @@
-"""The search algorithms, pure: stored rows in, decision out (PAPER.md, One decoding step).
+"""The search algorithms, pure: stored rows in, decision out
+(docs/what-is-computed.md#one-decoding-step).
 
 Nothing here does I/O, reads a clock or draws a random number. An algorithm is a module with two functions, and they
 are all that the coordinator knows of it, but for `READS_EARLIER`, which says whose candidates it is given:

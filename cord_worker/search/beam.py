@@ -1,4 +1,5 @@
-"""Choosing the beam: the B best over the whole pool (PAPER.md, One decoding step, 3; Finished trajectories; Winner)."""
+"""Choosing the beam: the B best over the whole pool
+(docs/what-is-computed.md#3-choose-the-beam, #finished-trajectories, #winner)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""CoRD: collaborative step-wise multi-teacher decoding (PAPER.md, One decoding step).
+"""CoRD: collaborative step-wise multi-teacher decoding
+(docs/what-is-computed.md#one-decoding-step).
 
     beam = one empty trajectory
     until all kept trajectories are finished:

@@ -1,4 +1,5 @@
-"""Curation (PAPER.md, Baselines): every teacher writes `trajectories` whole trajectories alone, the best one wins."""
+"""Curation (docs/what-is-computed.md#curation): every teacher writes `trajectories` whole trajectories alone, the
+best one wins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Greedy decoding, repeated (PAPER.md, Baselines): `trajectories` chains side by side, each with a beam of one.
+"""Greedy decoding, repeated (docs/what-is-computed.md#greedy): `trajectories` chains side by side, each with a beam of
+one.
 
 A chain keeps the best step of its own candidates only. A chain whose candidates are all invalid ends there, unless no
 chain has a valid one: then the step is tried again. The best of the finished chains is the winner.

@@ -1,4 +1,5 @@
-"""Integration (PAPER.md, Baselines): an integrator merges whole trajectories of the teachers into one, which wins.
+"""Integration (docs/what-is-computed.md#integration): an integrator merges whole trajectories of the teachers into
+one, which wins.
 
     every teacher writes `trajectories` whole ones, as in curation      step 1
     the integrator merges all valid ones                                step 2

@@ -1,4 +1,5 @@
-"""Monte Carlo tree search (PAPER.md, Baselines): UCB expansion, full rollouts, the same score, `trajectories` of them.
+"""Monte Carlo tree search (docs/what-is-computed.md#mcts): UCB expansion, full rollouts, the same score,
+`trajectories` of them.
 
     `trajectories` times:
         from the root, go to the child with the highest UCB until a node without children is reached

@@ -1,4 +1,5 @@
-"""Seeds and lineages: hashes of what a candidate is, never base + i (PAPER.md, Seeds).
+"""Seeds and lineages: hashes of what a candidate is, never base + i
+(docs/what-is-computed.md#seeds).
 
 Fields are hashed as a JSON list that opens with its purpose, so that no two different lists of fields are encoded
 alike. Teachers enter by name and parents by lineage, so that seeds survive a reordered configuration and do not

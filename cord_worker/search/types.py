@@ -1,4 +1,5 @@
-"""What the search reads and decides about: candidates, trajectories, beams (PAPER.md, Objects).
+"""What the search reads and decides about: candidates, trajectories, beams
+(docs/what-is-computed.md#objects).
 
 A *lineage* names a candidate by its path down the tree (`seeds.lineage`). Database ids differ between two runs of
 the same configuration, lineages do not; so seeds are made from lineages and rows are found by ids.
@@ -18,7 +19,7 @@ class SearchError(CordError):
 
 
 class InvalidReason(StrEnum):
-    """Why a candidate never enters a beam (PAPER.md, Invalid candidates)."""
+    """Why a candidate never enters a beam (docs/what-is-computed.md#invalid-candidates)."""
 
     EMPTY = "empty"
     """No text at all."""
@@ -53,7 +54,7 @@ class InvalidReason(StrEnum):
 
 
 class Finish(StrEnum):
-    """Why a trajectory's thinking ended (PAPER.md, One decoding step, 4)."""
+    """Why a trajectory's thinking ended (docs/what-is-computed.md#4-end-of-a-trajectory)."""
 
     THINK_END = "think_end"
     """The teacher wrote `</think>`."""
@@ -70,7 +71,8 @@ class Finish(StrEnum):
 
 
 class Criterion(StrEnum):
-    """By what a candidate is better than another (PAPER.md, Baselines); all are scored in any case."""
+    """By what a candidate is better than another (docs/what-is-computed.md#selection); all are scored in any
+    case."""
 
     PREDICTIVE_PERPLEXITY = "predictive_perplexity"
     """The score: how well it predicts the known answer."""
@@ -90,7 +92,7 @@ class Criterion(StrEnum):
 
 
 class FinishedPolicy(StrEnum):
-    """What finished trajectories do while others are live (PAPER.md, Finished trajectories: the first one)."""
+    """What finished trajectories do while others are live (docs/what-is-computed.md#finished-trajectories)."""
 
     COMPETE = "compete"
     """They keep their slots as long as they are among the B best."""

@@ -1,8 +1,8 @@
-"""Which proposals may enter a beam (PAPER.md, Invalid candidates).
+"""Which proposals may enter a beam (docs/what-is-computed.md#invalid-candidates).
 
 `invalid_reason` judges one text as soon as it is proposed, so that the prover never reads what cannot be chosen.
 Duplicates need all siblings: they are found by their `text_key` once the step's last text is there, before anything is
-scored (`store.leases`), and by `duplicates` when the step is decided. Both say the same. Everything is linear in the
+scored (`store.work.score`), and by `duplicates` when the step is decided. Both say the same. Everything is linear in the
 text's length.
 """
 

@@ -63,7 +63,7 @@ class Coordinator:
     def advance(self, problem_id: int) -> None:
         """Takes the decision that is due for the problem, if one is; a second message changes nothing.
 
-        One that fails is tried again, by another coordinator where there is one (`store.undecided`).
+        One that fails is tried again, by another coordinator where there is one (`store.search.failed_decisions`).
         """
         if not self._step_back.begin():
             self._pass_on(problem_id)

@@ -30,7 +30,7 @@ def model_queue(fingerprint: str, shard: int) -> str:
 
 
 def preferred_shard(problem_id: int, shards: tuple[int, ...]) -> int:
-    """The shard among `shards` that serves this problem; 0 where there is none."""
+    """The shard among `routing` that serves this problem; 0 where there is none."""
     return max(shards, key=lambda shard: hashlib.blake2b(b"%d/%d" % (problem_id, shard)).digest(), default=0)
 
 

@@ -96,7 +96,8 @@ async def all_or_none(requests: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 async def _binary(engine: Engine, checker: AnswerChecker, config: RunConfig, lease: LeasedJudgment) -> JudgmentResult:
-    """The share of seeded answers, given at once after the candidate, that equal the known one (PAPER.md)."""
+    """The share of seeded answers, given at once after the candidate, that equal the known one
+    (docs/what-is-computed.md#binary-judgment)."""
     binary = config.binary
     segmentation = Segmentation.of(config.search.segmentation, config.search.phrases)
     turn = Turn(lease.question, config.prover_model.system_prompt, lease.passage, segmentation, config.prompt_date)

@@ -8,7 +8,7 @@
 | a thread of a coordinator that stands still | as at a second signal; exit code 70 |
 | an error (the engine died, the schema was migrated) | as at SIGTERM, and the error is raised |
 
-What an engine started beside this process ends with it however it ends (`engines.vllm_guard`).
+What an engine started beside this process ends with it however it ends (`engines.vllm.guard`).
 """
 
 from __future__ import annotations

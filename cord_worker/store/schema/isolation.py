@@ -2,7 +2,7 @@
 
 A worker that dies loses every lease that it holds, and nobody can tell which of them killed it. So a lost attempt
 counts towards giving a problem up only where the problem was alone in its worker: a piece of work is tried `COMPANIONS`
-times (at most) beside others, then with nothing else in its worker (`coordination.company`). Who is innocent is through
+times (at most) beside others, then with nothing else in its worker (`model_worker.isolation_gate`). Who is innocent is through
 with the first of these.
 """
 

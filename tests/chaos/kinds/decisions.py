@@ -24,12 +24,12 @@ _MOST_SECONDS = 10.0
 _HANGS = [
     FaultPoint.ADVANCE,
     FaultPoint.HEARTBEAT,
-    FaultPoint.CLAIM_CHECKS,
-    FaultPoint.FINISH_CHECKS,
+    "claim check_answer",
+    "finish check_answer",
     FaultPoint.END_VERIFIED,
     FaultPoint.ADMIT,
     FaultPoint.SWEEP,
-    FaultPoint.SEND_PROPOSE,
+    "send propose",
     FaultPoint.ACKNOWLEDGE,
 ]
 """Every thread of a coordinator passes one of them."""

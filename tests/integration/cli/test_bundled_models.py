@@ -130,7 +130,7 @@ def check_scores(url: str) -> None:
 
 
 class _Prover:
-    """The score as PAPER.md states it, by one plain forward over the whole text."""
+    """The score as docs/what-is-computed.md#2-score states it, by one plain forward over the whole text."""
 
     def __init__(self) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(PROVER)

@@ -24,7 +24,7 @@ T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 _LOCK = 0x51
 _ENDED_SECONDS = 30
-"""10 without a packet and three probes of 5, or 30 without an acknowledgement (`store.sessions`)."""
+"""10 without a packet and three probes of 5, or 30 without an acknowledgement (`store.session_settings`)."""
 _CONNECT_SECONDS = 10
 
 
