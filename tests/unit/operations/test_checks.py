@@ -1,0 +1,17 @@
+"""What `cordctl doctor` looks for is what the package's extras install."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+
+import pytest
+
+from cord_worker.operations.checks import _ENGINE_PACKAGES
+
+
+@pytest.mark.parametrize(("extra", "package"), [(extra, found[0]) for extra, found in _ENGINE_PACKAGES.items()])
+def test_the_package_of_an_engine_is_what_its_extra_installs(extra: str, package: str) -> None:
+    requirements = importlib.metadata.requires("cord-worker") or []
+    of_extra = [line for line in requirements if re.search(rf"extra == ['\"]{extra}['\"]", line)]
+    assert any(re.match(rf"{re.escape(package)}\b", line) for line in of_extra), of_extra
