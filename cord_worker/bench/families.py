@@ -77,8 +77,13 @@ class FamilyFigures:
         return dataclasses.asdict(self)
 
 
-def measure_families(only: Sequence[str], tell: Callable[[FamilyFigures], None]) -> list[FamilyFigures]:
-    """Builds and tries every family, or those whose names hold one of `only`. Raises ConfigError for an unknown one."""
+def measure_families(
+    only: Sequence[str],
+    tell: Callable[[FamilyFigures], None],
+    begin: Callable[[str, int, int], None] = lambda name, number, of: None,  # noqa: ARG005
+) -> list[FamilyFigures]:
+    """Builds and tries every family, or those whose names hold one of `only`; `begin` gets the name of each before, and
+    that it is number 1, 2 … of how many. Raises ConfigError for an unknown one."""
     chosen = [family for family in FAMILIES if not only or any(part.lower() in family.name.lower() for part in only)]
     unknown = [part for part in only if not any(part.lower() in family.name.lower() for family in FAMILIES)]
     if unknown:
@@ -90,7 +95,8 @@ def measure_families(only: Sequence[str], tell: Callable[[FamilyFigures], None])
     torch.set_num_threads(1)
     try:
         with _quiet():
-            for family in chosen:
+            for number, family in enumerate(chosen, start=1):
+                begin(family.name, number, len(chosen))
                 found.append(_measured(family))
                 tell(found[-1])
     finally:

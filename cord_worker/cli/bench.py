@@ -300,7 +300,11 @@ def answers(
 
 
 @bench.command()
-@click.option("--only", multiple=True, help="Only families whose names hold this text; give it once a text.")
+@click.option(
+    "--only",
+    multiple=True,
+    help="Only families whose names hold this text; give it once a text. A text that no name holds lists all names.",
+)
 @json_option
 def families(only: tuple[str, ...], as_json: bool) -> None:
     """Check how each family of model is hosted, and its scores against a plain forward.
@@ -324,7 +328,7 @@ def families(only: tuple[str, ...], as_json: bool) -> None:
                 + ("" if one.texts_equal in (None, True) else ", its greedy texts differ")
             )
 
-    found = measure_families(only, tell)
+    found = measure_families(only, tell, lambda name, number, of: _say(f"{number} of {of}: {name} is built and tried"))
     if as_json:
         click.echo(json.dumps({"families": [one.to_json() for one in found]}, ensure_ascii=False))
     if not all(one.as_meant for one in found):
