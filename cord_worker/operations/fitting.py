@@ -2,7 +2,8 @@
 
 A problem fits where its first turn (chat template, system turn, passage, question) leaves room for a step and for what
 follows it: the final answer (`search.answer_tokens`, and what closes the thinking), or, for the prover, the closing
-part with the known answer. Where there is less room than `search.thinking_tokens`, it fits, and its thinking may be cut.
+part with the known answer. Where there is less room than `search.thinking_tokens`, it fits, and its thinking may be
+cut.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Fit:
     @property
     def end_name(self) -> str:
         """What the trajectory is followed by."""
-        return "closing part" if self.role == "prover" else "answer"
+        return "closing part" if self.role == "prover" else "answer with its opening"
 
     @property
     def has_room(self) -> bool:
@@ -85,12 +86,13 @@ class Fit:
         """What follows where there is no room, and what to do; empty where there is."""
         if self.has_room:
             return ""
-        of_answers = "" if self.role == "prover" else "lower search.answer_tokens or "
+        has_answers = self.role != "prover"
         if not self.holds_a_step:
-            return f"there is no room for a single step: {of_answers}raise max_model_len"
+            advice = "lower search.answer_tokens or raise" if has_answers else "raise"
+            return f"there is no room for a single step: {advice} max_model_len"
         return (
-            f"thinking ends where the context is full, before search.thinking_tokens = {self.thinking:,} are used up: "
-            f"lower these, {of_answers}raise max_model_len"
+            f"thinking ends where the context is full, before search.thinking_tokens = {self.thinking:,} is used up: "
+            f"lower it{' or search.answer_tokens' if has_answers else ''}, or raise max_model_len"
         )
 
     @property

@@ -62,7 +62,10 @@ def test_the_numbers_add_up_and_name_the_question(source: DatasetSource) -> None
     assert (misfit.key, misfit.location) == ("long", "d.jsonl:2")
     assert misfit.prompt - teacher.overhead == teacher.longest > teacher.room
     total = misfit.prompt + teacher.end
-    assert f"{misfit.prompt:,} prompt + {teacher.end} answer = {total:,} tokens leave no room" in teacher.named()[0]
+    assert (
+        f"{misfit.prompt:,} prompt + {teacher.end} answer with its opening = {total:,} tokens leave no room"
+        in teacher.named()[0]
+    )
     assert teacher.line().endswith("; 1 does not fit")
     assert prover.role == "prover"
     assert not found.is_sound
@@ -76,7 +79,7 @@ def test_budgets_that_leave_no_room_are_said_and_do_not_refuse_every_question(so
     assert teacher.room < 0
     assert "thinking ends where the context is full, before search.thinking_tokens = 4,096" in teacher.line()
     left = 256 - teacher.overhead - teacher.end
-    assert f"- {teacher.end} answer = room for {left} of question and thinking;" in teacher.line()
+    assert f"- {teacher.end} answer with its opening = room for {left} of question and thinking;" in teacher.line()
     assert [misfit.key for misfit in teacher.misfits] == ["long"]
     assert teacher.cut == 1
 
@@ -109,7 +112,10 @@ def test_a_question_fits_as_long_as_a_step_has_room_and_what_is_said_adds_up(tmp
     none = measured(source, prompt + 16 + end)
     assert (none.count, none.cut) == (1, 0)
     assert none.line().endswith("; 1 does not fit")
-    assert f"{prompt} prompt + {end} answer = {prompt + end} tokens leave no room for a step" in none.named()[0]
+    assert (
+        f"{prompt} prompt + {end} answer with its opening = {prompt + end} tokens leave no room for a step"
+        in none.named()[0]
+    )
 
 
 def test_without_a_configuration_no_model_is_looked_at(source: DatasetSource) -> None:
