@@ -201,19 +201,13 @@ def _held(storm: Storm, statement: str, **parameters: object) -> Iterator[psycop
             connection.rollback()
 
 
-def _waits(connection: psycopg.Connection[Any]) -> Callable[[], bool]:
-    """Whether a command waits for what this connection holds."""
-    holder = connection.info.backend_pid
-
-    def look() -> bool:
-        found = connection.execute(
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE application_name = 'cordctl' AND %s = ANY(pg_blocking_pids(pid))",
-            [holder],
-        ).fetchone()
-        return bool(found and found[0])
-
-    return look
+def _waits(storm: Storm, holder: psycopg.Connection[Any]) -> Callable[[], bool]:
+    """Whether a command waits for what this connection holds; asked by another one, which sees what is new."""
+    statement = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cordctl' AND :pid = ANY(pg_blocking_pids(pid))"
+    )
+    pid = holder.info.backend_pid
+    return lambda: bool(storm.database.run(lambda c: c.execute(statement, {"pid": pid}).scalar_one()))
 
 
 def _all_gone(storm: Storm) -> bool:
@@ -271,7 +265,7 @@ def kill_retry(storm: Storm) -> Watch:
             ) FOR UPDATE
         """
         with _held(storm, last, run=run) as holder:
-            if not _killed_in(_cordctl(storm, "retry", run), _waits(holder), 0.1):
+            if not _killed_in(_cordctl(storm, "retry", run), _waits(storm, holder), 0.1):
                 raise AssertionError("a retry did not wait for a problem that somebody else holds")
         _await_gone(storm)
         if (left := count_failed()) != count:
@@ -339,7 +333,7 @@ def kill_recheck(storm: Storm) -> Watch:
         storm.database.run(make)
         patient = ("--timeout", "60", "--processes", "1")  # the machine has much else to do
         with _held(storm, last, run=run) as holder:
-            if not _killed_in(_cordctl(storm, "recheck", run, *patient), _waits(holder), 0.1):
+            if not _killed_in(_cordctl(storm, "recheck", run, *patient), _waits(storm, holder), 0.1):
                 raise AssertionError("a recheck did not wait for an answer that somebody else holds")
         _await_gone(storm)
         right, undecided, all_ = count()
