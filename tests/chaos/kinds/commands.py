@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import psycopg
 import sqlalchemy as sa
@@ -191,23 +190,22 @@ def kill_upgrade(storm: Storm) -> Watch:
 
 
 @contextmanager
-def _held(storm: Storm, statement: str, **parameters: object) -> Iterator[psycopg.Connection[Any]]:
+def _held(storm: Storm, statement: str, **parameters: object) -> Iterator[None]:
     """For the length of a `with`, somebody else holds the rows that a statement locks."""
     with psycopg.connect(storm.servers.postgres.url.replace("+psycopg", "")) as connection:
         connection.execute(statement, parameters)
         try:
-            yield connection
+            yield
         finally:
             connection.rollback()
 
 
-def _waits(storm: Storm, holder: psycopg.Connection[Any]) -> Callable[[], bool]:
-    """Whether a command waits for what this connection holds; asked by another one, which sees what is new."""
+def _waits(storm: Storm) -> Callable[[], bool]:
+    """Whether a command waits for rows that somebody holds, or for who waits for them before it."""
     statement = sa.text(
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cordctl' AND :pid = ANY(pg_blocking_pids(pid))"
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cordctl' AND wait_event_type = 'Lock'"
     )
-    pid = holder.info.backend_pid
-    return lambda: bool(storm.database.run(lambda c: c.execute(statement, {"pid": pid}).scalar_one()))
+    return lambda: bool(storm.database.run(lambda connection: connection.execute(statement).scalar_one()))
 
 
 def _all_gone(storm: Storm) -> bool:
@@ -264,8 +262,8 @@ def kill_retry(storm: Storm) -> Watch:
                 WHERE r.name = %(run)s AND p.state = 'failed'
             ) FOR UPDATE
         """
-        with _held(storm, last, run=run) as holder:
-            if not _killed_in(_cordctl(storm, "retry", run), _waits(storm, holder), 0.1):
+        with _held(storm, last, run=run):
+            if not _killed_in(_cordctl(storm, "retry", run), _waits(storm), 0.1):
                 raise AssertionError("a retry did not wait for a problem that somebody else holds")
         _await_gone(storm)
         if (left := count_failed()) != count:
@@ -332,8 +330,8 @@ def kill_recheck(storm: Storm) -> Watch:
 
         storm.database.run(make)
         patient = ("--timeout", "60", "--processes", "1")  # the machine has much else to do
-        with _held(storm, last, run=run) as holder:
-            if not _killed_in(_cordctl(storm, "recheck", run, *patient), _waits(storm, holder), 0.1):
+        with _held(storm, last, run=run):
+            if not _killed_in(_cordctl(storm, "recheck", run, *patient), _waits(storm), 0.1):
                 raise AssertionError("a recheck did not wait for an answer that somebody else holds")
         _await_gone(storm)
         right, undecided, all_ = count()
