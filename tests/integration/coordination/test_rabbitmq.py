@@ -201,6 +201,24 @@ def vhost() -> Iterator[str]:
     _control("delete_user", name)
 
 
+def test_an_alarm_of_rabbitmq_is_named_as_long_as_it_lasts(vhost: str) -> None:
+    """All of the server is blocked meanwhile, for as short as can be."""
+    broker = f"amqp://{vhost}:{vhost}@127.0.0.1:5672/{vhost}"
+    assert check_broker(broker).startswith("RabbitMQ")
+    command = ("rabbitmqctl", "--quiet", "eval", "vm_memory_monitor:get_vm_memory_high_watermark().")
+    before = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+    assert 0.01 < float(before) <= 1
+    try:
+        _control("set_vm_memory_high_watermark", "0.0001")
+        with pytest.raises(BrokerError, match="takes no messages: an alarm of its memory or disk"):
+            check_broker(broker)
+    finally:
+        _control("set_vm_memory_high_watermark", before)
+    assert check_broker(broker).startswith("RabbitMQ")
+    _control("set_permissions", "-p", vhost, vhost, ".*", "^$", ".*")
+    assert check_broker(broker).startswith("RabbitMQ")
+
+
 def test_no_message_and_no_state_of_rabbitmq_ends_a_process(
     tmp_path: Path, database: Database, database_url: str, vhost: str
 ) -> None:
