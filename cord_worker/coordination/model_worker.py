@@ -495,8 +495,10 @@ class ModelWorker:
             try:
                 return seed, await self._engine.answer(turn, lease.steps, sampling)
             except ContentFilterError as error:
+                if draws == 1:
+                    raise
                 if draw + 1 == draws:
-                    raise ContentFilterError(f"{error}" + (f"; so were all {draws} draws" if draws > 1 else "")) from error
+                    raise ContentFilterError(f"{error}; all {draws} draws were refused") from error
                 logger.warning("trajectory %d: draw %d of %d: %s", lease.trajectory_id, draw + 1, draws, error)
         raise AssertionError("there is one draw at least")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +17,7 @@ import redis
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cluster import Cluster, count
+from wire import Wire
 
 from cord_worker.config import Settings
 from cord_worker.coordination.app import create_app
@@ -204,9 +206,9 @@ def test_a_redis_that_loads_its_data_is_waited_for(folder: Path) -> None:
 
 @pytest.mark.parametrize("command", ["BRPOP", "LPUSH", "LLEN", "SET", "DEL"])
 def test_a_redis_without_a_command_that_queues_need_is_refused(folder: Path, command: str) -> None:
-    with redis_with(folder, "--rename-command", command, "another-name"):
-        with pytest.raises(BrokerRefused, match="it knows a command no longer that a queue needs"):
-            check_broker(f"redis+socket://{folder / 'redis.sock'}", PREFIX)
+    said = "it knows a command no longer that a queue needs"
+    with redis_with(folder, "--rename-command", command, "renamed"), pytest.raises(BrokerRefused, match=said):
+        check_broker(f"redis+socket://{folder / 'redis.sock'}", PREFIX)
 
 
 def test_a_redis_without_the_commands_of_its_owner_is_used(folder: Path) -> None:
@@ -227,9 +229,12 @@ def test_run_and_up_say_at_their_start_what_does_not_suit(
     )
     with services_for(settings, said.append):
         assert said == []
-    with configured(client, "maxmemory-policy", "allkeys-lru"), configured(client, "maxmemory", "1gb"):
-        with services_for(settings, said.append):
-            assert len(said) == 1
+    with (
+        configured(client, "maxmemory-policy", "allkeys-lru"),
+        configured(client, "maxmemory", "1gb"),
+        services_for(settings, said.append),
+    ):
+        assert len(said) == 1
     assert said[0].startswith("warning: the broker: it throws away messages when its memory is full")
     assert "noeviction" in said[0]
 
@@ -290,3 +295,38 @@ def test_a_worker_waits_for_its_broker_says_so_and_goes_on(
             cluster.wait_until(lambda: waiting() == 4, 60)
             for name in cluster.names:
                 assert cluster.stop(name) == 0
+
+
+@pytest.mark.parametrize("is_cut", [False, True], ids=["demoted", "lost"])
+def test_the_work_goes_on_with_a_redis_that_took_over_empty(
+    tmp_path: Path, database: Database, database_url: str, *, is_cut: bool
+) -> None:
+    """The name leads to another server. The old one lives on as its replica, connections and all, or they are lost."""
+    with ExitStack() as stack:
+        folders = [Path(stack.enter_context(TemporaryDirectory(prefix="cord-redis-"))) for _ in range(2)]
+        ports = [_free_port(), _free_port()]
+        old, new = (
+            stack.enter_context(redis_with(folder, port=port)) for folder, port in zip(folders, ports, strict=True)
+        )
+        wire = Wire(("127.0.0.1", ports[0]))
+        stack.callback(wire.close)
+        cluster = stack.enter_context(Cluster(tmp_path, database_url, f"redis://127.0.0.1:{wire.port}/0"))
+        cluster.start()
+        cluster.wait_until(lambda: count(database, "ready_at IS NOT NULL", "workers") == 4, 240)
+        with cluster.no_result_of("judge", database):
+            cluster.enqueue(database, PROBLEMS)
+            cluster.wait_until(lambda: cluster.holds_a_lease("judge", database), 120)
+            wire.target = ("127.0.0.1", ports[1])
+            if is_cut:
+                assert wire.cut() >= 4
+            else:
+                old.replicaof("127.0.0.1", str(ports[1]))
+        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 240)
+        assert new.info("clients")["connected_clients"] > 4
+        cluster.wait_until(lambda: count(database, "condition IS NOT NULL", "workers") == 0, 60)
+        assert all(process.poll() is None for process in cluster.processes.values())
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

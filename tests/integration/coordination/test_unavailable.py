@@ -235,7 +235,9 @@ def test_a_final_answer_that_is_filtered_is_drawn_again_with_other_seeds(
         cluster.wait_until(lambda: count(database, "state IN ('done', 'failed')") == 3, 240)
     rows = database.run(lambda connection: connection.execute(sa.text(_ANSWERS)).all())
     seeds = {
-        row.key: [answer_seed(0, row.key, row.lineage, "alpha", draw) for draw in range(cluster.config.search.max_rounds)]
+        row.key: [
+            answer_seed(0, row.key, row.lineage, "alpha", draw) for draw in range(cluster.config.search.max_rounds)
+        ]
         for row in rows
     }
     twice, always, never = rows
