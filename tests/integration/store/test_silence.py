@@ -10,8 +10,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import pytest
 import sqlalchemy as sa
@@ -19,10 +19,12 @@ import sqlalchemy as sa
 from cord_worker.errors import StoreError
 from cord_worker.store.database import Database
 
+T = TypeVar("T")
+
 _CLONE_NEWNET = 0x40000000
 _LOCK = 0x51
-_ENDED_SECONDS = 25
-"""10 without a packet, and three probes of 5 (`store.sessions`)."""
+_ENDED_SECONDS = 30
+"""10 without a packet and three probes of 5, or 30 without an acknowledgement (`store.sessions`)."""
 _CONNECT_SECONDS = 10
 
 
@@ -31,37 +33,27 @@ class Apart:
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
-        self._work: Future[Callable[[], Any]] = Future()
-        self._done: Future[Any] = Future()
-        self._server: Future[socket.socket] = Future()
-        threading.Thread(target=self._live, daemon=True).start()
-        self._listening = self._server.result()
+        self._inside = ThreadPoolExecutor(1)
+        self._listening = self._inside.submit(self._listen).result()
         self.port = int(self._listening.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()  # from here: outside
+        threading.Thread(target=self._accept, daemon=True).start()  # of this thread: outside
 
-    def do(self, work: Callable[[], Any]) -> Future[Any]:
-        """Begins the one piece of work that is done inside."""
-        self._work.set_result(work)
-        return self._done
+    def do(self, work: Callable[[], T]) -> Future[T]:
+        """Does this inside."""
+        return self._inside.submit(work)
 
     def close(self) -> None:
         """Takes no more connections."""
         self._listening.close()
+        self._inside.shutdown(wait=False)
 
-    def _live(self) -> None:
-        try:
-            libc = ctypes.CDLL(None, use_errno=True)
-            if libc.unshare(_CLONE_NEWNET) != 0:
-                raise OSError(ctypes.get_errno(), "unshare")
-            subprocess.run(["ip", "link", "set", "lo", "up"], check=True, capture_output=True)
-            self._server.set_result(socket.create_server(("127.0.0.1", 0)))
-        except (OSError, subprocess.SubprocessError) as error:
-            self._server.set_exception(error)
-            return
-        try:
-            self._done.set_result(self._work.result()())
-        except BaseException as error:
-            self._done.set_exception(error)
+    @staticmethod
+    def _listen() -> socket.socket:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.unshare(_CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "unshare")
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True, capture_output=True)
+        return socket.create_server(("127.0.0.1", 0))
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -78,12 +70,11 @@ class Apart:
                 other.sendall(data)
 
 
-def _go_silent() -> None:
-    """Every packet of this thread's network is dropped from now on."""
-    subprocess.run(["tc", "qdisc", "add", "dev", "lo", "root", "blackhole"], check=True, capture_output=True)
-
-
-def test_a_connection_whose_packets_are_dropped_ends_in_half_a_minute(database: Database, database_url: str) -> None:
+@pytest.mark.parametrize("is_waiting", [True, False], ids=["waits for a reply", "asks"])
+def test_a_connection_whose_packets_are_dropped_ends_in_half_a_minute(
+    database: Database, database_url: str, *, is_waiting: bool
+) -> None:
+    """Only probes are sent while a reply is waited for; what was asked is not acknowledged."""
     url = sa.make_url(database_url)
     try:
         apart = Apart((url.host or "127.0.0.1", url.port or 5432))
@@ -91,26 +82,49 @@ def test_a_connection_whose_packets_are_dropped_ends_in_half_a_minute(database: 
         pytest.skip(f"no network of its own can be made: {error}")
     inside = url.set(host="127.0.0.1", port=apart.port).render_as_string(hide_password=False)
     name = f"silence {os.getpid()}"
+    firewall: Future[subprocess.Popen[bytes]] = Future()
+    silent: list[float] = []
+
+    def go_silent() -> None:
+        process = firewall.result()
+        process.communicate(b"now\n")
+        assert process.returncode == 0
+        silent.append(time.monotonic())
+
+    def ask(connection: sa.Connection) -> None:
+        if not silent:
+            connection.execute(sa.text("SELECT 1"))
+            if not is_waiting:
+                go_silent()
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
 
     def work() -> float:
-        waiting = Database(inside, application_name=name)
-        silent = 0.0
-
-        def wait(connection: sa.Connection) -> None:
-            nonlocal silent
-            if not silent:
-                connection.execute(sa.text("SELECT 1"))
-                _go_silent()
-                silent = time.monotonic()
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-
+        firewall.set_result(subprocess.Popen(_FIREWALL, stdin=subprocess.PIPE))
+        asking = Database(inside, application_name=name)
         try:
-            with pytest.raises(StoreError, match="cannot be reached|does not answer|timeout|timed out"):
-                waiting.run(wait, retry_seconds=0.0)
-            return time.monotonic() - silent
+            asking.run(ask, retry_seconds=0.0)
+        except StoreError:
+            return time.monotonic() - silent[0]
         finally:
-            waiting.close()
+            asking.close()
+        raise AssertionError("an answer came through the firewall")
 
-    took = apart.do(work).result(timeout=300)
+    with database.transaction() as holder:
+        holder.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        done = apart.do(work)
+        if is_waiting:
+            deadline = time.monotonic() + 60
+            while not database.run(lambda connection: connection.execute(sa.text(_WAITS), {"name": name}).scalar_one()):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            go_silent()
+        took = done.result(timeout=300)
     apart.close()
     assert took < 2 * (_ENDED_SECONDS + _CONNECT_SECONDS)
+
+
+_FIREWALL = ("sh", "-c", "read word && exec tc qdisc add dev lo root blackhole")
+"""Begun in a network, it drops every packet there once it is told to."""
+_WAITS = """
+    SELECT count(*) FROM pg_stat_activity WHERE application_name = :name AND wait_event_type = 'Lock'
+"""
