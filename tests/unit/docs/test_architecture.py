@@ -74,7 +74,8 @@ def test_every_state_of_a_diagram_leads_to_an_end(heading: str) -> None:
 
 
 def test_the_floors_are_those_of_the_import_contract() -> None:
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = project["tool"]["importlinter"]["contracts"]
     (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
     expected = [set(re.findall(r"cord_worker\.([\w.]+)", layer)) for layer in layers]
     rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", section("Rooms and floors"), re.MULTILINE)
