@@ -47,6 +47,22 @@ def test_links_lead_to_pages_and_headings_that_are_there(page: str) -> None:
     assert not broken
 
 
+def test_pages_and_headings_that_the_code_cites_are_there() -> None:
+    sources = [*(ROOT / "cord_worker").rglob("*.py"), *(ROOT / "migrations").rglob("*.py")]
+    cited = {
+        (source.name, page, anchor)
+        for source in sources
+        for page, anchor in re.findall(r"\bdocs/([\w./-]+\.md)(?:#([\w-]+))?", source.read_text(encoding="utf-8"))
+    }
+    assert cited
+    missing = [
+        (source, page, anchor)
+        for source, page, anchor in sorted(cited)
+        if not (DOCS / page).is_file() or (anchor and anchor not in anchors_of(DOCS / page))
+    ]
+    assert not missing
+
+
 @pytest.mark.parametrize("page", OF_THE_CODE)
 def test_named_files_are_there(page: str) -> None:
     named = re.findall(r"`([\w./-]+\.(?:py|txt|part)|[\w.-]+/[\w./-]+|pyproject\.toml)`", text_of(page))
