@@ -169,7 +169,11 @@ class ContextCheck:
                 role, system = f"teacher {teacher.name}", config.system_prompt(teacher)
                 # As engines/room.py keeps it free.
                 kept = search.answer_tokens + found[0].answer_opening_tokens
-                self._add(role, teacher.model, found, system, search.thinking_tokens, lambda _, kept=kept: kept)
+
+                def after_thinking(_: ProblemRecord, kept: int = kept) -> int:
+                    return kept
+
+                self._add(role, teacher.model, found, system, search.thinking_tokens, after_thinking)
         if config.is_scored:
             scorer = config.scorer
             found = self._loaded(scorer.model, config.prover_model)
