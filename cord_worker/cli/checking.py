@@ -240,8 +240,9 @@ def recheck(
 
     Finished problems only: those still being worked on are left to the run. A check that ends without a result (too
     long, or a crash) changes nothing. Killed or interrupted, the same command goes on; a second one changes nothing
-    more. What an answer was before stays in its verification (`rechecked`). Verdicts of an LLM judge stay. Rows that are
-    not what was written are named and left alone (docs/provenance.md); then it exits with 1.
+    more. What an answer was before stays in its verification (`rechecked`). Verdicts of an LLM judge stay.
+
+    Rows that are not what was written (docs/provenance.md) are named and left alone; then it exits with 1.
     """
     from cord_worker.operations.database import open_database
     from cord_worker.operations.rechecking import recheck_run

@@ -2,8 +2,8 @@
 
 Works through the answers of finished problems in the order of their keys, a batch a transaction, so that it can be
 killed at any moment: what is written is right, and the same command does the rest. A verdict is only replaced where it
-is still the one that was read, and only of an answer to a question that are what was written: a verdict on anything else
-would have a digest that holds and hide the change.
+is still the one that was read, and where question, reference and answer are what was written: a new verdict on changed
+ones would have a digest that holds, and hide the change.
 """
 
 from __future__ import annotations

@@ -50,6 +50,8 @@ _REFUSALS = frozenset(
     }
 )
 """Why a model gave nothing: what it gave cannot be computed again, its digest covers it."""
+_OF_ONE_STEP = ("curation", "integration", "sample")
+"""Pipelines whose teachers write whole trajectories, `search.trajectories` each."""
 _REPLACED = "\ufffd"
 _BATCH = 200
 _NO_RESULT = ("timeout", "crashed")
@@ -106,14 +108,18 @@ def _wrong_names(context: RunContext, one: ProposedCandidate, parent: ProposedCa
 
 def _wrong_numbers(context: RunContext, one: ProposedCandidate, parent: ProposedCandidate | None) -> Iterator[str]:
     spent = 0 if one.parent_id is None else None if parent is None else parent.thinking_tokens
+    is_either = context.search.pipeline == "mcts"  # a tree search plans both, at any step
+    whole = one.whole if is_either else context.search.pipeline in _OF_ONE_STEP
+    if one.whole != whole:
+        yield is_not(name_of(one), "whole", one.whole, whole)
     if one.role == TeacherRole.INTEGRATOR:
         cap = context.search.integration_tokens
     elif spent is not None:
-        cap = token_cap(context.search, spent, whole=one.whole)
+        cap = token_cap(context.search, spent, whole=whole)
     else:  # that is a finding of another invariant
         cap = one.max_tokens
     if one.max_tokens != cap:
-        yield is_not(name_of(one), "max_tokens", one.max_tokens, cap)
+        yield is_not(name_of(one), "max_tokens or whole" if is_either else "max_tokens", one.max_tokens, cap)
     if one.answer_seed is not None and one.trajectory_id is not None:
         seed = answer_seed(context.config.run.seed, one.key, one.lineage, one.name)
         if one.answer_seed != seed:
@@ -121,7 +127,7 @@ def _wrong_numbers(context: RunContext, one: ProposedCandidate, parent: Proposed
 
 
 def _missing(context: RunContext, search: ProposedSearch) -> Iterator[str]:
-    """Candidates that were planned with others of their step and round, and are not there."""
+    """Candidates that were planned with others of their step and round, and are not there, or not at their rank."""
     live: dict[int, list[LiveSlot]] = defaultdict(list)
     for slot in search.live:
         live[slot.step].append(slot)
@@ -130,11 +136,19 @@ def _missing(context: RunContext, search: ProposedSearch) -> Iterator[str]:
     for one in search.candidates:
         turns[one.step, one.round].append(one)
     for (step, round), group in sorted(turns.items()):
-        there = {(one.parent_id, one.parent_rank, one.teacher, one.sample) for one in group}
+        # A chain is known by its rank alone until it has a first step.
+        there = {
+            (one.parent_id, one.parent_rank if one.parent_id is None else None, one.teacher, one.sample): one
+            for one in group
+        }
         is_rollout = context.search.pipeline == "mcts" and any(one.whole for one in group)
         for parent, rank, teacher, sample in _planned(context, step, live[step - 1]):
-            is_planned = not is_rollout or (teacher == authors.get(parent or 0) and sample == 0)
-            if is_planned and (parent, rank, teacher, sample) not in there:
+            if is_rollout and (teacher != authors.get(parent or 0) or sample > 0):
+                continue
+            found = there.get((parent, rank if parent is None else None, teacher, sample))
+            if found is not None and found.parent_rank != rank:
+                yield is_not(name_of(found), "parent_rank", found.parent_rank, rank)
+            elif found is None:
                 name = missing_candidate(
                     step=step,
                     round=round,
@@ -154,7 +168,7 @@ def _planned(context: RunContext, step: int, live: Sequence[LiveSlot]) -> Iterat
     parents: list[tuple[int | None, int]] = [(slot.candidate_id, slot.rank) for slot in live]
     if step == 1:
         parents = [(None, chain) for chain in range(settings.trajectories if settings.pipeline == "greedy" else 1)]
-        if settings.pipeline in ("curation", "integration", "sample"):
+        if settings.pipeline in _OF_ONE_STEP:
             samples = settings.trajectories
     elif settings.pipeline == "integration":
         yield None, 0, teachers, 0

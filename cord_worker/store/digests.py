@@ -66,8 +66,8 @@ class Digest:
             for place, (group, name) in enumerate(zip(self.of, names, strict=True), start=1)
         ]
         cases = [
-            f"CASE WHEN {self._differs(0, other)} THEN '{self.is_called}' || "
-            f"coalesce(' (or of another row: ' || nullif(concat_ws(', ', {', '.join(moved)}), '') || ')', '') END",
+            f"CASE WHEN {self._differs(0, other)} THEN '{self.is_called}' || coalesce(' (unless ' || "
+            f"nullif(concat_ws(', ', {', '.join(moved)}), '') || ' are another row''s)', '') END",
             *(
                 f"CASE WHEN {self._differs(place, other)} THEN '{name}' END"
                 for place, name in enumerate(names, start=1)

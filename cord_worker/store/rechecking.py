@@ -41,7 +41,7 @@ class NewVerdict:
     before: str | None
 
 
-_NAME = named_trajectory("j")
+_NAME, _HAS_DIGESTS = named_trajectory("j"), "r.digest IS NOT NULL"
 
 _ANSWERS = sa.text(
     f"""
@@ -49,10 +49,10 @@ _ANSWERS = sa.text(
            coalesce(j.answer_text, '') AS text, {REFERENCE} AS reference, {METHOD} AS method,
            j.answer_state = 'judged' AS is_judged, j.correct, j.verification,
            array_remove(ARRAY['its row: ' || ({digests.CONTENT_CHANGED}),
-                              'its row: ' || ({digests.PROBLEM.broken("r.digest IS NOT NULL")}),
-                              {_NAME} || ': ' || ({digests.ANSWER.broken("r.digest IS NOT NULL")}),
+                              'its row: ' || ({digests.PROBLEM.broken(_HAS_DIGESTS)}),
+                              {_NAME} || ': ' || ({digests.ANSWER.broken(_HAS_DIGESTS)}),
                               {_NAME} || ': ' || CASE WHEN j.answer_state = 'judged'
-                                                 THEN {digests.VERDICT.broken("r.digest IS NOT NULL")} END], NULL) AS broken
+                                                 THEN {digests.VERDICT.broken(_HAS_DIGESTS)} END], NULL) AS broken
     FROM trajectories j
     JOIN problems p ON p.id = j.problem_id AND p.state = 'done' AND p.run_id = :run_id
     JOIN runs r ON r.id = p.run_id
