@@ -141,13 +141,20 @@ def _missing(context: RunContext, search: ProposedSearch) -> Iterator[str]:
             (one.parent_id, one.parent_rank if one.parent_id is None else None, one.teacher, one.sample): one
             for one in group
         }
+        slots: set[int | None] = set()
         is_rollout = context.search.pipeline == "mcts" and any(one.whole for one in group)
         for parent, rank, teacher, sample in _planned(context, step, live[step - 1]):
             if is_rollout and (teacher != authors.get(parent or 0) or sample > 0):
                 continue
             found = there.get((parent, rank if parent is None else None, teacher, sample))
             if found is not None and found.parent_rank != rank:
-                yield is_not(name_of(found), "parent_rank", found.parent_rank, rank)
+                # Where no sibling has the slot's rank, it is the slot that was changed.
+                ranks = {one.parent_rank for one in group if one.parent_id == parent}
+                if rank in ranks:
+                    yield is_not(name_of(found), "parent_rank", found.parent_rank, rank)
+                elif parent not in slots:
+                    slots.add(parent)
+                    yield is_not(f"step {step - 1}", f"the beam (rank of candidate {parent})", rank, min(ranks))
             elif found is None:
                 name = missing_candidate(
                     step=step,
