@@ -225,7 +225,9 @@ def _sentence(figures: PairFigures) -> str:
 )
 @state_dir_option
 @json_option
+@click.pass_context
 def recheck(
+    context: click.Context,
     run: str,
     dry_run: bool,
     judged: bool,
@@ -239,6 +241,8 @@ def recheck(
     Finished problems only: those still being worked on are left to the run. A check that ends without a result (too
     long, or a crash) changes nothing. Killed or interrupted, the same command goes on; a second one changes nothing
     more. What an answer was before stays in its verification (`rechecked`). Verdicts of an LLM judge stay.
+
+    Rows that are not what was written (docs/provenance.md) are named and left alone; then it exits with 1.
     """
     from cord_worker.operations.database import open_database
     from cord_worker.operations.rechecking import recheck_run
@@ -260,11 +264,14 @@ def recheck(
         print_json(found.to_json())
     else:
         _print_rechecked(found)
+    context.exit(1 if found.broken else 0)
 
 
 def _print_rechecked(found: Rechecked) -> None:
     from cord_worker.progress import shown
 
+    for offence in found.broken:
+        click.echo(f"left: {shown(str(offence))}")
     for change in found.changes:
         verdict = change.verdict
         click.echo(
@@ -280,6 +287,7 @@ def _print_rechecked(found: Rechecked) -> None:
         (found.judged, "judged by an LLM, left"),
         (found.unchecked, "not to be checked (method none), left"),
         (found.unfinished, "problems still being worked on, left"),
+        (found.left_broken, "whose rows are not what was written (`cordctl verify-db` says more), left"),
         (found.kept, "checks ended without a result (too long or a crash): the stored verdict stays"),
     ]
     for count, words in beside:

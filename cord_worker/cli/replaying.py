@@ -119,7 +119,7 @@ def verify_db(
 
 def _scope(found: Verification) -> Iterator[str]:
     """What was computed again, and what was not."""
-    yield f"computed again: reasons, states, lineages and seeds of {found.recomputed:,} candidates"
+    yield f"computed again: reasons, states, lineages, seeds and token caps of {found.recomputed:,} candidates"
     again = found.compared
     if again is None:
         yield "not computed again: verdicts on final answers (--verdicts compares them); texts, scores and judgments"

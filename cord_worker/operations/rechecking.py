@@ -2,7 +2,8 @@
 
 Works through the answers of finished problems in the order of their keys, a batch a transaction, so that it can be
 killed at any moment: what is written is right, and the same command does the rest. A verdict is only replaced where it
-is still the one that was read.
+is still the one that was read, and where question, reference and answer are what was written: a new verdict on changed
+ones would have a digest that holds, and hide the change.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import cord_worker
 from cord_worker.config import RunConfig, VerifyConfig
+from cord_worker.operations.recomputing import wrong_configuration
 from cord_worker.store.database import Database
+from cord_worker.store.invariants import Offence
 from cord_worker.store.rechecking import (
     NewVerdict,
     StoredAnswer,
@@ -63,7 +66,8 @@ class Change:
 class Rechecked:
     """The result of checking a run again. `checked` answers were compared; of them `rewritten` have another verdict or
     another reason now, and `kept` ones their old verdict because the check had no result. Left alone are `judged` ones,
-    those that nothing checks (`unchecked`) and `unfinished` problems."""
+    those that nothing checks (`unchecked`), `unfinished` problems and the `left_broken` ones, whose rows are not what
+    was written: `broken` names these rows, or the run's own one, for which nothing is checked."""
 
     run: str
     dry_run: bool
@@ -73,6 +77,8 @@ class Rechecked:
     kept: int = 0
     judged: int = 0
     unchecked: int = 0
+    left_broken: int = 0
+    broken: dict[Offence, None] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
 
     def became(self, correct: bool | None) -> int:
@@ -93,6 +99,8 @@ class Rechecked:
             "judged": self.judged,
             "unchecked": self.unchecked,
             "unfinished_problems": self.unfinished,
+            "left_broken": self.left_broken,
+            "broken": [asdict(offence) for offence in self.broken],
             "changes": [change.to_json() for change in self.changes],
         }
 
@@ -112,12 +120,18 @@ def recheck_run(
     With `judged`, answers that an LLM decided after an undecided comparison are compared too; its verdict stays where
     the comparison is undecided still. `tell` hears now and then how many of how many answers were looked at.
 
-    Raises RunNotFound, and ProcessPoolError where no process can be started.
+    Answers of rows that are not what was written are left alone (`Rechecked.broken`), all of them where the run's own
+    row is not. Raises RunNotFound, and ProcessPoolError where no process can be started.
     """
     run = database.run(lambda connection: resolve_run(connection, name))
-    verify = RunConfig.from_stored(run.config).verify
     total = database.run(lambda connection: count_answers(connection, run.id))
     found = Rechecked(run.name, dry_run, database.run(lambda connection: count_unfinished(connection, run.id)))
+    wrong = database.run(lambda connection: list(wrong_configuration(connection, run)))
+    if wrong:
+        found.left_broken = total
+        found.broken = dict.fromkeys(Offence(run.name, None, one) for one in wrong)
+        return found
+    verify = RunConfig.from_stored(run.config).verify
     count = processes or usable_processors()
     seen = after = 0
     told = time.monotonic()
@@ -136,6 +150,10 @@ def recheck_run(
 
 def _is_due(answer: StoredAnswer, found: Rechecked, *, judged: bool) -> bool:
     """Whether the answer is to be compared; counts those that are not."""
+    if answer.broken:
+        found.left_broken += 1
+        found.broken |= dict.fromkeys(Offence(found.run, answer.key, one) for one in answer.broken)
+        return False
     if answer.method == "none":
         found.unchecked += 1
         return False

@@ -1,11 +1,13 @@
-"""What follows from other columns, computed again: reasons, states, lineages, seeds, fingerprints, verdicts.
+"""What follows from other columns, computed again: reasons, states, lineages, seeds, fingerprints, verdicts, and which
+candidates there must be.
 
 `cordctl replay` and `verify-db` both do it, without a model. Findings name the row (`store.naming`) and the column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,17 +17,24 @@ from cord_worker.config import RunConfig, fingerprint_of
 from cord_worker.coordination.context import RunContext
 from cord_worker.engines.protocol import FinishReason
 from cord_worker.errors import ConfigError
+from cord_worker.search.expanding import token_cap
 from cord_worker.search.greedy import root_lineage
 from cord_worker.search.integration import INTEGRATOR
-from cord_worker.search.seeds import candidate_seed, lineage
+from cord_worker.search.seeds import answer_seed, candidate_seed, lineage
 from cord_worker.search.types import InvalidReason
 from cord_worker.search.validity import invalid_reason, text_key
 from cord_worker.store.database import Database
 from cord_worker.store.models import CandidateState, TeacherRole
-from cord_worker.store.naming import candidate_name
-from cord_worker.store.provenance import changed_run
+from cord_worker.store.naming import candidate_name, missing_candidate, trajectory_name
+from cord_worker.store.provenance import changed_models, changed_run
 from cord_worker.store.rechecking import StoredAnswer, read_stored_answers
-from cord_worker.store.recomputing import ProposedCandidate, models_of, names_of_trajectories
+from cord_worker.store.recomputing import (
+    LiveSlot,
+    ProposedCandidate,
+    ProposedSearch,
+    models_of,
+    names_of_trajectories,
+)
 from cord_worker.store.runs import RunRow, read_teachers
 from cord_worker.verify import AnswerChecker, Verdict, rule_of
 from cord_worker.verify.pairs import usable_processors
@@ -41,6 +50,8 @@ _REFUSALS = frozenset(
     }
 )
 """Why a model gave nothing: what it gave cannot be computed again, its digest covers it."""
+_OF_ONE_STEP = ("curation", "integration", "sample")
+"""Pipelines whose teachers write whole trajectories, `search.trajectories` each."""
 _REPLACED = "\ufffd"
 _BATCH = 200
 _NO_RESULT = ("timeout", "crashed")
@@ -56,14 +67,16 @@ def is_not(row: str, column: str, stored: object, recomputed: object) -> str:
     return f"{row}: {column}: stored {_shown(stored)}, recomputed {_shown(recomputed)}"
 
 
-def wrong_candidates(context: RunContext, candidates: Iterable[ProposedCandidate]) -> Iterator[str]:
-    """What does not follow in the candidates of one problem, which come by key: parents before children."""
-    candidates = tuple(candidates)
+def wrong_candidates(context: RunContext, search: ProposedSearch) -> Iterator[str]:
+    """What does not follow in the candidates of one problem, and which of them are missing."""
+    candidates = search.candidates  # by key: parents before children
     by_id = {one.id: one for one in candidates}
     reasons = _reasons(context, candidates)
     originals = _originals(candidates, reasons) if context.config.is_scored else {}
     for one in candidates:
-        yield from _wrong_names(context, one, None if one.parent_id is None else by_id.get(one.parent_id))
+        parent = None if one.parent_id is None else by_id.get(one.parent_id)
+        yield from _wrong_names(context, one, parent)
+        yield from _wrong_numbers(context, one, parent)
         if one.state in _WITHOUT_TEXT:
             continue
         reason = reasons[one.id]
@@ -73,6 +86,7 @@ def wrong_candidates(context: RunContext, candidates: Iterable[ProposedCandidate
         if one.text_key is not None and one.text_key != key:
             yield is_not(name_of(one), "text_key", one.text_key, key)
         yield from _wrong_state(context, one, reason, originals.get(one.id, one.id))
+    yield from _missing(context, search)
 
 
 def _wrong_names(context: RunContext, one: ProposedCandidate, parent: ProposedCandidate | None) -> Iterator[str]:
@@ -90,6 +104,86 @@ def _wrong_names(context: RunContext, one: ProposedCandidate, parent: ProposedCa
     seed = candidate_seed(context.config.run.seed, one.key, one.step, before, name, one.sample, one.round)
     if one.seed != seed:
         yield is_not(name_of(one), "seed", one.seed, seed)
+
+
+def _wrong_numbers(context: RunContext, one: ProposedCandidate, parent: ProposedCandidate | None) -> Iterator[str]:
+    spent = 0 if one.parent_id is None else None if parent is None else parent.thinking_tokens
+    is_either = context.search.pipeline == "mcts"  # a tree search plans both, at any step
+    whole = one.whole if is_either else context.search.pipeline in _OF_ONE_STEP
+    if one.whole != whole:
+        yield is_not(name_of(one), "whole", one.whole, whole)
+    if one.role == TeacherRole.INTEGRATOR:
+        cap = context.search.integration_tokens
+    elif spent is not None:
+        cap = token_cap(context.search, spent, whole=whole)
+    else:  # that is a finding of another invariant
+        cap = one.max_tokens
+    if one.max_tokens != cap:
+        yield is_not(name_of(one), "max_tokens or whole" if is_either else "max_tokens", one.max_tokens, cap)
+    if one.answer_seed is not None and one.trajectory_id is not None:
+        seed = answer_seed(context.config.run.seed, one.key, one.lineage, one.name)
+        if one.answer_seed != seed:
+            yield is_not(trajectory_name(one.trajectory_id, name_of(one)), "answer_seed", one.answer_seed, seed)
+
+
+def _missing(context: RunContext, search: ProposedSearch) -> Iterator[str]:
+    """Candidates that were planned with others of their step and round, and are not there, or not at their rank."""
+    live: dict[int, list[LiveSlot]] = defaultdict(list)
+    for slot in search.live:
+        live[slot.step].append(slot)
+    authors = {one.id: one.teacher for one in search.candidates}
+    turns: dict[tuple[int, int], list[ProposedCandidate]] = defaultdict(list)
+    for one in search.candidates:
+        turns[one.step, one.round].append(one)
+    for (step, round), group in sorted(turns.items()):
+        # A chain is known by its rank alone until it has a first step.
+        there = {
+            (one.parent_id, one.parent_rank if one.parent_id is None else None, one.teacher, one.sample): one
+            for one in group
+        }
+        slots: set[int | None] = set()
+        is_rollout = context.search.pipeline == "mcts" and any(one.whole for one in group)
+        for parent, rank, teacher, sample in _planned(context, step, live[step - 1]):
+            if is_rollout and (teacher != authors.get(parent or 0) or sample > 0):
+                continue
+            found = there.get((parent, rank if parent is None else None, teacher, sample))
+            if found is not None and found.parent_rank != rank:
+                # Where no sibling has the slot's rank, it is the slot that was changed.
+                ranks = {one.parent_rank for one in group if one.parent_id == parent}
+                if rank in ranks:
+                    yield is_not(name_of(found), "parent_rank", found.parent_rank, rank)
+                elif parent not in slots:
+                    slots.add(parent)
+                    yield is_not(f"step {step - 1}", f"the beam (rank of candidate {parent})", rank, min(ranks))
+            elif found is None:
+                name = missing_candidate(
+                    step=step,
+                    round=round,
+                    teacher=context.teachers[teacher].name,
+                    sample=sample,
+                    parent=parent,
+                    chain=rank,
+                )
+                yield f"{name}: its row: missing, though it was planned"
+
+
+def _planned(context: RunContext, step: int, live: Sequence[LiveSlot]) -> Iterator[tuple[int | None, int, int, int]]:
+    """Parent, its rank, teacher and sample of what a search plans for one step after the `live` slots before it; for
+    a rollout of a tree search more than that."""
+    settings, teachers = context.search, len(context.teacher_names)
+    samples = settings.samples_per_teacher
+    parents: list[tuple[int | None, int]] = [(slot.candidate_id, slot.rank) for slot in live]
+    if step == 1:
+        parents = [(None, chain) for chain in range(settings.trajectories if settings.pipeline == "greedy" else 1)]
+        if settings.pipeline in _OF_ONE_STEP:
+            samples = settings.trajectories
+    elif settings.pipeline == "integration":
+        yield None, 0, teachers, 0
+        return
+    for parent, rank in parents:
+        for teacher in range(teachers):
+            for sample in range(samples):
+                yield parent, rank, teacher, sample
 
 
 def _reasons(context: RunContext, candidates: Iterable[ProposedCandidate]) -> dict[int, str | None]:
@@ -180,8 +274,8 @@ def _given(one: ProposedCandidate, usual: InvalidReason) -> str:
     return str(one.invalid_reason) if is_one else usual.value
 
 
-def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
-    """What does not follow from the run's configuration, in its own row and in those of its teachers and models."""
+def wrong_configuration(connection: sa.Connection, run: RunRow) -> Iterator[str]:
+    """What of the run's own row is not what was enqueued, its configuration above all."""
     yield from changed_run(connection, run.id)
     try:
         config = RunConfig.from_stored(run.config)
@@ -190,6 +284,16 @@ def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
         return
     if config.fingerprint() != run.config_fingerprint:
         yield is_not("its row", "config or config_fingerprint", run.config_fingerprint, config.fingerprint())
+
+
+def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
+    """What does not follow from the run's configuration, in its own row and in those of its teachers and models."""
+    yield from changed_models(connection, run.id)
+    yield from wrong_configuration(connection, run)
+    try:
+        config = RunConfig.from_stored(run.config)
+    except ConfigError:  # said already
+        return
     if config.run.seed != run.seed:
         yield is_not("its row", "seed", run.seed, config.run.seed)
     if config.run.date is not None and config.run.date != run.prompt_date:

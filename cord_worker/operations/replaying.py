@@ -10,6 +10,7 @@ follows from it (`recomputing`). Findings are in one wording: `problem KEY: ROW:
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -25,8 +26,9 @@ from cord_worker.search.types import Expansion, InvalidReason, SearchError
 from cord_worker.store.database import Database
 from cord_worker.store.invariants import INVARIANTS, Invariant, Offence, Verdict, check
 from cord_worker.store.models import CandidateState, ProblemState
+from cord_worker.store.naming import parts_of
 from cord_worker.store.provenance import DIGESTED, STORIES, Undigested, count_undigested, run_digest
-from cord_worker.store.recomputing import candidates_of
+from cord_worker.store.recomputing import proposed_searches
 from cord_worker.store.replaying import (
     StoredCandidate,
     StoredSearch,
@@ -146,7 +148,9 @@ class Verification:
 
 
 FOLLOWS = Invariant(
-    "derived", "reasons, duplicates, states, lineages and seeds follow from texts, siblings and parents"
+    "derived",
+    "reasons, duplicates, states, lineages, seeds and token caps follow from texts, siblings and parents, and of what "
+    "was planned together all is there",
 )
 CONFIGURED = Invariant("configuration", "fingerprints, teachers and models follow from the configuration of the run")
 COMPARED = Invariant("comparisons", "answers that are compared again are as correct as it is stored")
@@ -191,10 +195,10 @@ def verify_runs(
             continue
         ids = begun_problems(connection, run.id)
         for start in range(0, len(ids), _PROBLEMS_AT_ONCE):
-            for _, candidates in candidates_of(connection, ids[start : start + _PROBLEMS_AT_ONCE]):
-                found.recomputed += len(candidates)
-                for detail in wrong_candidates(context, candidates):
-                    follows.add(Offence(run.name, candidates[0].key, detail))
+            for search in proposed_searches(connection, ids[start : start + _PROBLEMS_AT_ONCE]):
+                found.recomputed += len(search.candidates)
+                for detail in wrong_candidates(context, search):
+                    follows.add(Offence(run.name, search.candidates[0].key, detail))
         digest = run_digest(connection, run.id)
         if digest is not None:
             found.digests[run.name] = digest
@@ -204,21 +208,44 @@ def verify_runs(
 
 
 class _Offences:
-    """Counts offences, and keeps the first few."""
+    """Counts offences, and keeps a few, in the order of `invariants.check`: the first one of every problem, then the
+    second one; of a problem first findings of rows, and of these the first of each column."""
 
     def __init__(self, invariant: Invariant, examples: int) -> None:
         self._invariant = invariant
         self._examples = examples
-        self._kept: list[Offence] = []
+        self._kept: list[tuple[int, Offence]] = []
+        self._of_problem: list[Offence] = []
         self._count = 0
 
     def add(self, offence: Offence) -> None:
+        """Counts one; those of a problem come one after the other."""
         self._count += 1
-        if len(self._kept) < self._examples:
-            self._kept.append(offence)
+        if self._of_problem and (offence.run, offence.problem) != (
+            self._of_problem[0].run,
+            self._of_problem[0].problem,
+        ):
+            self._keep()
+        self._of_problem.append(offence)
 
     def verdict(self) -> Verdict:
-        return Verdict(self._invariant, self._count, tuple(self._kept))
+        """What was counted, and what was kept of it."""
+        self._keep()
+        return Verdict(self._invariant, self._count, tuple(offence for _, offence in self._kept))
+
+    def _keep(self) -> None:
+        of_row: Counter[str] = Counter()
+        of_columns: Counter[str] = Counter()
+        places = []
+        for offence in self._of_problem:
+            row, columns = parts_of(offence.detail)
+            places.append((of_row[row], of_columns[columns]))
+            of_row[row] += 1
+            of_columns[columns] += 1
+        ordered = sorted(zip(places, self._of_problem, strict=True), key=lambda pair: pair[0])
+        self._kept += [(place, offence) for place, (_, offence) in enumerate(ordered[: self._examples])]
+        self._kept = sorted(self._kept, key=lambda pair: pair[0])[: self._examples]
+        self._of_problem = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +274,9 @@ def _unlike_written(connection: sa.Connection, context: RunContext, problem_id: 
     for invariant in DIGESTED:
         for offence in check(connection, invariant, None, problem_id=problem_id, examples=1).examples:
             yield Difference(offence.problem, offence.detail)
-    for _, candidates in candidates_of(connection, [problem_id]):
-        for detail in wrong_candidates(context, candidates):
-            yield Difference(candidates[0].key, detail)
+    for search in proposed_searches(connection, [problem_id]):
+        for detail in wrong_candidates(context, search):
+            yield Difference(search.candidates[0].key, detail)
 
 
 class _Replayer:
@@ -358,7 +385,14 @@ class _Replayer:
 
     def _plan(self, following: tuple[int, int], expansions: Sequence[Expansion]) -> Iterator[Difference]:
         rows = [one for one in self._search.candidates if (one.step, one.round) == following]
-        yield from self._same("number of candidates planned next", len(rows), len(expansions))
+        planned = {(one.parent_id, one.parent_rank, one.teacher, one.sample) for one in expansions}
+        stored = {(one.parent_id, one.parent_rank, one.teacher, one.sample): one for one in rows}
+        if len(rows) != len(expansions):
+            for key in sorted(stored.keys() - planned, key=lambda key: stored[key].id):
+                yield self._difference(f"{stored[key].name}: its row", "there", "never planned")
+            self._at = following
+            yield self._of_turn("number of candidates", str(len(rows)), str(len(expansions)))
+            return
         for row, expansion in zip(rows, expansions, strict=False):
             for name in _PLANNED:
                 yield from self._equal(f"{row.name}: {name}", getattr(row, name), getattr(expansion, name))

@@ -65,7 +65,7 @@ def expansions(
             round=round,
             lineage=lineage(parent.lineage, step, round, name, sample),
             seed=candidate_seed(scope.run_seed, scope.problem_key, step, parent.lineage, name, sample, round),
-            max_tokens=_cap(settings, parent, whole),
+            max_tokens=token_cap(settings, parent.thinking_tokens, whole=whole),
             depth=parent.steps + 1,
             whole=whole,
         )
@@ -75,8 +75,9 @@ def expansions(
     )
 
 
-def _cap(settings: SearchSettings, parent: Parent, whole: bool) -> int:
-    left = settings.thinking_tokens - parent.thinking_tokens
+def token_cap(settings: SearchSettings, spent: int, *, whole: bool) -> int:
+    """Most tokens of an expansion of a trajectory that has `spent` thinking tokens."""
+    left = settings.thinking_tokens - spent
     return max(1, left if whole else min(settings.step_tokens, left))
 
 

@@ -53,15 +53,46 @@ class Digest:
             if group != ("sources",) and not group[-1].endswith("_seconds")
         )
 
-    def differing(self, other: str) -> str:
-        """SQL: the columns whose parts differ between the stored digest and `other` (SQL), as a text."""
-        names = [self.is_called, *(", ".join(group) for group in self.of)]
-        cases = [
-            f"CASE WHEN substr({self.row}.{self.column}, {1 + place * _BYTES}, {_BYTES}) "
-            f"IS DISTINCT FROM substr({other}, {1 + place * _BYTES}, {_BYTES}) THEN '{name}' END"
-            for place, name in enumerate(names)
+    def changed(self, other: str) -> str:
+        """SQL: what findings say of the row where its digest is not `other` (SQL), the digest of what is stored.
+
+        A group of columns whose part differs is named whole. Where the part of what the row is differs, either that
+        was changed, or the digest is another row's and came here with the contents: these are named as well.
+        """
+        names = [", ".join(group) for group in self.of]
+        moved = [
+            f"CASE WHEN num_nonnulls({', '.join(f'{self.row}.{name}' for name in group)}) > 0 "
+            f"AND NOT {self._differs(place, other)} THEN '{name}' END"
+            for place, (group, name) in enumerate(zip(self.of, names, strict=True), start=1)
         ]
-        return f"coalesce(nullif(concat_ws(', ', {', '.join(cases)}), ''), '{self.column}')"
+        cases = [
+            f"CASE WHEN {self._differs(0, other)} THEN '{self.is_called}' || coalesce(' (unless ' || "
+            f"nullif(concat_ws(', ', {', '.join(moved)}), '') || ' are another row''s)', '') END",
+            *(
+                f"CASE WHEN {self._differs(place, other)} THEN '{name}' END"
+                for place, name in enumerate(names, start=1)
+            ),
+        ]
+        columns = f"coalesce(nullif(concat_ws(', ', {', '.join(cases)}), ''), '{self.column}')"
+        return f"({columns} || ': not what was written, says {self.column}')"
+
+    @property
+    def missing(self) -> str:
+        """What findings say of a row that should have the digest and has none."""
+        return f"{self.column}: missing, though its run has digests"
+
+    def broken(self, has_digests: str) -> str:
+        """SQL: what findings say of the row, NULL where its digest holds; `has_digests` (SQL) is whether its run has
+        digests. It computes the digest several times where it does not hold."""
+        return (
+            f"CASE WHEN {self.row}.{self.column} IS NULL THEN CASE WHEN {has_digests} THEN '{self.missing}' END "
+            f"WHEN {self.row}.{self.column} <> {self.sql()} THEN {self.changed(self.sql())} END"
+        )
+
+    def _differs(self, place: int, other: str) -> str:
+        """SQL: whether the part at this place differs."""
+        part = f"{1 + place * _BYTES}, {_BYTES}"
+        return f"(substr({self.row}.{self.column}, {part}) IS DISTINCT FROM substr({other}, {part}))"
 
 
 def _bytes_of(names: tuple[str, ...], values: list[str]) -> str:
@@ -83,6 +114,13 @@ def _of_candidate(candidate: str) -> str:
         f"FROM problems o WHERE o.id = {candidate}.problem_id)"
     )
 
+
+CONTENT_CHANGED = """
+    CASE WHEN p.content_hash <> left(encode(sha256(convert_to(
+        CAST(json_build_array(p.question, p.answer, p.passage) AS text), 'UTF8')), 'hex'), 32)
+    THEN 'question, answer or passage: not what was enqueued, says content_hash' END
+"""
+"""SQL: what findings say of the problem `p` whose content hash (`ingest.content_hash`) does not hold, else NULL."""
 
 RUN = Digest(
     "runs",

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cord_worker.store.naming import named_candidate, named_trajectory
+from cord_worker.store.naming import PARTS_OF, named_candidate, named_trajectory
 from cord_worker.store.verdicts import METHOD
 
 
@@ -219,7 +219,8 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "trajectories",
-        "a trajectory is a finished slot of a beam of its problem, with the depth and the score of its last step",
+        "a trajectory is a finished slot of a beam of its problem, with the depth and the score of its last step, and "
+        "was dropped by the first later beam without it",
         f"""
         SELECT p.id, format('%s: steps, score or finish: %s, %s and %s; its last step has depth %s and score %s', {_T},
                             t.steps, t.score, t.finish, c.depth, c.score)
@@ -232,6 +233,19 @@ INVARIANTS: tuple[Invariant, ...] = (
         FROM scope p JOIN beams b ON b.problem_id = p.id AND b.finish IS NOT NULL
         JOIN candidates c ON c.id = b.candidate_id
         WHERE NOT EXISTS (SELECT 1 FROM trajectories t WHERE t.candidate_id = b.candidate_id)
+        UNION ALL
+        SELECT p.id, format('%s: dropped_at_step: stored %s, recomputed %s', {_T},
+                            coalesce(CAST(t.dropped_at_step AS text), 'none'),
+                            coalesce(CAST(again.dropped AS text), 'none'))
+        FROM scope p JOIN trajectories t ON t.problem_id = p.id CROSS JOIN LATERAL (
+            SELECT min(later.step) AS dropped FROM beams later
+            WHERE later.problem_id = p.id
+              AND later.step > (SELECT min(f.step) FROM beams f WHERE f.problem_id = p.id
+                                AND f.candidate_id = t.candidate_id AND f.finish IS NOT NULL)
+              AND NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.step = later.step
+                              AND b.candidate_id = t.candidate_id)
+        ) again
+        WHERE t.dropped_at_step IS DISTINCT FROM again.dropped
         """,
     ),
     Invariant(
@@ -361,11 +375,21 @@ _QUERY = """
         FROM problems p JOIN runs r ON r.id = p.run_id
         WHERE {chosen}
     ),
-    broken(problem_id, detail) AS ({broken_by})
-    SELECT count(*) OVER () AS offences, scope.run, scope.key AS problem, broken.detail
-    FROM broken JOIN scope ON scope.id = broken.problem_id
-    ORDER BY scope.run, scope.position, broken.detail LIMIT :examples
+    broken(problem_id, detail) AS ({broken_by}),
+    counted AS (
+        SELECT *, row_number() OVER (PARTITION BY problem_id, row_name ORDER BY detail) AS of_row,
+               row_number() OVER (PARTITION BY problem_id, columns ORDER BY detail) AS of_columns
+        FROM broken CROSS JOIN LATERAL ({parts_of}) parts
+    ),
+    placed AS (
+        SELECT *, row_number() OVER (PARTITION BY problem_id ORDER BY of_row, of_columns, detail) AS place FROM counted
+    )
+    SELECT count(*) OVER () AS offences, scope.run, scope.key AS problem, placed.detail
+    FROM placed JOIN scope ON scope.id = placed.problem_id
+    ORDER BY placed.place, scope.run, scope.position LIMIT :examples
 """
+"""One change may have many consequences in its problem: the first finding of every problem comes first, then the
+second one. Within a problem, first findings of rows come first, and of these the first of each column."""
 
 
 def check(
@@ -393,4 +417,4 @@ def check(
 
 @cache
 def _statement(invariant: Invariant, chosen: str) -> sa.TextClause:
-    return sa.text(_QUERY.format(broken_by=invariant.broken_by, chosen=chosen))
+    return sa.text(_QUERY.format(broken_by=invariant.broken_by, chosen=chosen, parts_of=PARTS_OF))

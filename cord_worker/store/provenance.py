@@ -25,13 +25,12 @@ def _compared(digest: Digest, name: str, join: str, due: str) -> str:
     should have a digest (`due`) and have none."""
     row, column = digest.row, digest.column
     return f"""
-        SELECT p.id, {name} || ': ' || {digest.differing("computed.digest")} ||
-                     ': not what was written, says {column}'
+        SELECT p.id, {name} || ': ' || {digest.changed("computed.digest")}
         FROM scope p {join}
         CROSS JOIN LATERAL (SELECT {digest.sql()} AS digest OFFSET 0) computed
         WHERE {row}.{column} IS NOT NULL AND {row}.{column} <> computed.digest
         UNION ALL
-        SELECT p.id, {name} || ': {column}: missing, though its run has digests'
+        SELECT p.id, {name} || ': {digest.missing}'
         FROM scope p {join} WHERE p.has_digests AND {row}.{column} IS NULL AND ({due})
     """
 
@@ -44,9 +43,8 @@ DIGESTED: tuple[Invariant, ...] = (
         "inputs",
         "questions, answers, passages and attributes are those that were enqueued",
         f"""
-        SELECT p.id, 'its row: question, answer or passage: not what was enqueued, says content_hash' FROM scope p
-        WHERE p.content_hash <> left(encode(sha256(convert_to(CAST(json_build_array(p.question, p.answer, p.passage)
-                                                              AS text), 'UTF8')), 'hex'), 32)
+        SELECT p.id, 'its row: ' || changed.said FROM scope p
+        CROSS JOIN LATERAL (SELECT {digests.CONTENT_CHANGED} AS said) changed WHERE changed.said IS NOT NULL
         UNION ALL
         {_compared(digests.PROBLEM, "'its row'", "", "true")}
         UNION ALL
@@ -257,7 +255,7 @@ STORIES: tuple[Invariant, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Undigested:
-    """Rows of older versions, whose results have no digests."""
+    """Rows of older versions' runs, whose results have no digests."""
 
     problems: int
     candidates: int
@@ -266,23 +264,27 @@ class Undigested:
 
 _UNDIGESTED = sa.text(
     """
-    SELECT (SELECT count(*) FROM problems p WHERE p.run_id = ANY(:runs) AND p.digest IS NULL) AS problems,
-           (SELECT count(*) FROM candidates c JOIN problems p ON p.id = c.problem_id
-            WHERE p.run_id = ANY(:runs) AND c.proposal_digest IS NULL AND c.proposed_at IS NOT NULL) AS candidates,
-           (SELECT count(*) FROM trajectories j JOIN problems p ON p.id = j.problem_id
-            WHERE p.run_id = ANY(:runs) AND j.answer_digest IS NULL AND j.answered_at IS NOT NULL) AS answers
+    WITH old AS (
+        SELECT p.id, p.digest FROM problems p JOIN runs r ON r.id = p.run_id
+        WHERE r.id = ANY(:runs) AND r.digest IS NULL
+    )
+    SELECT (SELECT count(*) FROM old WHERE old.digest IS NULL) AS problems,
+           (SELECT count(*) FROM candidates c JOIN old ON old.id = c.problem_id
+            WHERE c.proposal_digest IS NULL AND c.proposed_at IS NOT NULL) AS candidates,
+           (SELECT count(*) FROM trajectories j JOIN old ON old.id = j.problem_id
+            WHERE j.answer_digest IS NULL AND j.answered_at IS NOT NULL) AS answers
     """
 )
 
 
 def count_undigested(connection: sa.Connection, run_ids: list[int]) -> Undigested:
-    """Rows of these runs that have results and no digests."""
+    """Rows that have results and no digests, in those of these runs that have none; in the others it is a finding."""
     return Undigested(**connection.execute(_UNDIGESTED, {"runs": run_ids}).one()._mapping)
 
 
 _WRONG_RUN = sa.text(
     f"""
-    SELECT {digests.RUN.differing("computed.digest")} AS columns
+    SELECT {digests.RUN.changed("computed.digest")} AS said
     FROM runs r CROSS JOIN LATERAL (SELECT {digests.RUN.sql()} AS digest OFFSET 0) computed
     WHERE r.id = :run_id AND r.digest <> computed.digest
     """
@@ -290,7 +292,7 @@ _WRONG_RUN = sa.text(
 
 _WRONG_MODELS = sa.text(
     f"""
-    SELECT m.path || ': ' || {digests.MODEL.differing("computed.digest")} AS columns
+    SELECT m.path || ': ' || {digests.MODEL.changed("computed.digest")} AS said
     FROM models m CROSS JOIN LATERAL (SELECT {digests.MODEL.sql()} AS digest OFFSET 0) computed
     WHERE m.digest <> computed.digest AND (
         m.id IN (SELECT t.model_id FROM teachers t WHERE t.run_id = :run_id)
@@ -302,11 +304,13 @@ _WRONG_MODELS = sa.text(
 
 
 def changed_run(connection: sa.Connection, run_id: int) -> list[str]:
-    """What is not what was written of the run's row and of those of its models."""
-    key = {"run_id": run_id}
-    found = [f"its row: {columns}" for columns in connection.execute(_WRONG_RUN, key).scalars()]
-    found += [f"model {columns}" for columns in connection.execute(_WRONG_MODELS, key).scalars()]
-    return [f"{one}: not what was written, says digest" for one in found]
+    """What is not what was written of the run's row."""
+    return [f"its row: {said}" for said in connection.execute(_WRONG_RUN, {"run_id": run_id}).scalars()]
+
+
+def changed_models(connection: sa.Connection, run_id: int) -> list[str]:
+    """What is not what was written of the rows of the run's models."""
+    return [f"model {said}" for said in connection.execute(_WRONG_MODELS, {"run_id": run_id}).scalars()]
 
 
 _ALL_DIGESTS = sa.text(

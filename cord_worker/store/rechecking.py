@@ -9,12 +9,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from cord_worker.store import digests
+from cord_worker.store.naming import named_trajectory
 from cord_worker.store.verdicts import METHOD, REFERENCE
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """A final answer with its verdict, as they are stored; `sample` is None for a winner's."""
+    """A final answer with its verdict, as they are stored; `sample` is None for a winner's. `broken` says what of it,
+    or of its problem, is not what was written, as findings do."""
 
     trajectory_id: int
     key: str
@@ -26,6 +28,7 @@ class StoredAnswer:
     is_judged: bool
     correct: bool | None
     verification: dict[str, Any] | None
+    broken: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,18 @@ class NewVerdict:
     before: str | None
 
 
+_NAME, _HAS_DIGESTS = named_trajectory("j"), "r.digest IS NOT NULL"
+
 _ANSWERS = sa.text(
     f"""
     SELECT j.id AS trajectory_id, p.key, CASE WHEN NOT j.winner THEN c.sample END AS sample, p.question,
            coalesce(j.answer_text, '') AS text, {REFERENCE} AS reference, {METHOD} AS method,
-           j.answer_state = 'judged' AS is_judged, j.correct, j.verification
+           j.answer_state = 'judged' AS is_judged, j.correct, j.verification,
+           array_remove(ARRAY['its row: ' || ({digests.CONTENT_CHANGED}),
+                              'its row: ' || ({digests.PROBLEM.broken(_HAS_DIGESTS)}),
+                              {_NAME} || ': ' || ({digests.ANSWER.broken(_HAS_DIGESTS)}),
+                              {_NAME} || ': ' || CASE WHEN j.answer_state = 'judged'
+                                                 THEN {digests.VERDICT.broken(_HAS_DIGESTS)} END], NULL) AS broken
     FROM trajectories j
     JOIN problems p ON p.id = j.problem_id AND p.state = 'done' AND p.run_id = :run_id
     JOIN runs r ON r.id = p.run_id
@@ -51,6 +61,7 @@ _ANSWERS = sa.text(
     ORDER BY j.id LIMIT :most
     """
 )
+"""A verdict that can be reached again needs no digest that holds: it is replaced. What a judge said is not."""
 
 _COUNT = sa.text(
     """
@@ -94,7 +105,7 @@ def count_unfinished(connection: sa.Connection, run_id: int) -> int:
 def read_stored_answers(connection: sa.Connection, run_id: int, after: int, most: int) -> list[StoredAnswer]:
     """The next answers of finished problems by key, from the one behind `after`."""
     rows = connection.execute(_ANSWERS, {"run_id": run_id, "after": after, "most": most})
-    return [StoredAnswer(**row._mapping) for row in rows]
+    return [StoredAnswer(**{**row._mapping, "broken": tuple(row.broken)}) for row in rows]
 
 
 def write_new_verdicts(connection: sa.Connection, verdicts: Sequence[NewVerdict]) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,8 +16,9 @@ from cord_worker.store.naming import named_trajectory
 
 @dataclass(frozen=True, slots=True)
 class ProposedCandidate:
-    """A candidate with everything that its reason, its state, its lineage and its seed follow from; the fields are
-    columns of its row, `teacher` is the teacher's order and `name` its name."""
+    """A candidate with everything that its reason, its state, its lineage, its seeds and its token cap follow from; the
+    fields are columns of its row, `teacher` is the teacher's order and `name` its name. `trajectory_id` is the key of
+    the trajectory that ends in it, if one does."""
 
     id: int
     key: str
@@ -30,6 +32,9 @@ class ProposedCandidate:
     sample: int
     lineage: str
     seed: int
+    max_tokens: int
+    whole: bool
+    thinking_tokens: int | None
     state: str
     text: str | None
     text_key: uuid.UUID | None
@@ -40,6 +45,25 @@ class ProposedCandidate:
     was_scored: bool
     has_judgment: bool
     was_judged: bool
+    trajectory_id: int | None
+    answer_seed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSlot:
+    """A slot of the beam after `step` whose trajectory was to be extended."""
+
+    step: int
+    rank: int
+    candidate_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedSearch:
+    """The candidates of one problem, by key, and what they extend."""
+
+    candidates: tuple[ProposedCandidate, ...]
+    live: tuple[LiveSlot, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +79,21 @@ class StoredModel:
 _CANDIDATES = sa.text(
     """
     SELECT c.problem_id, c.id, p.key, c.parent_id, c.parent_rank, c.step, c.round, t.ordinal AS teacher, t.name, t.role,
-           c.sample, c.lineage, c.seed, c.state, c.text, c.text_key, c.duplicate_of, c.finish_reason, c.invalid_reason,
+           c.sample, c.lineage, c.seed, c.max_tokens, c.whole, c.thinking_tokens, c.state, c.text, c.text_key,
+           c.duplicate_of, c.finish_reason, c.invalid_reason,
            c.score IS NOT NULL AS has_score, c.scored_at IS NOT NULL AS was_scored,
-           c.judgment IS NOT NULL AS has_judgment, c.judged_at IS NOT NULL AS was_judged
+           c.judgment IS NOT NULL AS has_judgment, c.judged_at IS NOT NULL AS was_judged,
+           j.id AS trajectory_id, j.answer_seed
     FROM candidates c JOIN problems p ON p.id = c.problem_id JOIN teachers t ON t.id = c.teacher_id
+    LEFT JOIN trajectories j ON j.candidate_id = c.id
     WHERE c.problem_id = ANY(CAST(:ids AS bigint[])) ORDER BY c.problem_id, c.id
+    """
+)
+
+_LIVE = sa.text(
+    """
+    SELECT problem_id, step, rank, candidate_id FROM beams
+    WHERE problem_id = ANY(CAST(:ids AS bigint[])) AND finish IS NULL ORDER BY problem_id, step, rank
     """
 )
 
@@ -82,13 +116,15 @@ _MODELS = sa.text(
 _NAMES = sa.text(f"SELECT j.id, {named_trajectory('j')} AS name FROM trajectories j WHERE j.id = ANY(:ids)")
 
 
-def candidates_of(
-    connection: sa.Connection, problem_ids: Sequence[int]
-) -> Iterator[tuple[int, tuple[ProposedCandidate, ...]]]:
-    """The candidates of each of these problems, by key; problems without any are left out."""
-    rows = connection.execute(_CANDIDATES, {"ids": list(problem_ids)})
+def proposed_searches(connection: sa.Connection, problem_ids: Sequence[int]) -> Iterator[ProposedSearch]:
+    """What was proposed for each of these problems; those without a candidate are left out."""
+    ids = {"ids": list(problem_ids)}
+    live: dict[int, list[LiveSlot]] = defaultdict(list)
+    for row in connection.execute(_LIVE, ids):
+        live[row.problem_id].append(LiveSlot(*row[1:]))
+    rows = connection.execute(_CANDIDATES, ids)
     for problem_id, group in groupby(rows, key=lambda row: row.problem_id):
-        yield problem_id, tuple(ProposedCandidate(*row[1:]) for row in group)
+        yield ProposedSearch(tuple(ProposedCandidate(*row[1:]) for row in group), tuple(live[problem_id]))
 
 
 def models_of(connection: sa.Connection, run_id: int) -> list[StoredModel]:

@@ -116,13 +116,13 @@ EDITS = {
     ),
     "answer's seed": (
         "UPDATE trajectories SET answer_seed = answer_seed + 1 WHERE problem_id = :problem AND winner",
-        "answer_seed of the final answers",
+        ": answer_seed: stored",
         None,
     ),
     "dropped": (
         "UPDATE trajectories SET dropped_at_step = 1 WHERE problem_id = :problem AND winner",
         "trajectory of step",
-        None,
+        "trajectories",
     ),
     "trajectory's score": (
         "UPDATE trajectories SET score = 0.5, steps = steps + 1 WHERE problem_id = :problem AND winner",

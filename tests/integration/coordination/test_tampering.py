@@ -256,9 +256,18 @@ EDITS = {
     "a seed": Edit(_candidate("seed = seed + 1"), STEP, "seed"),
     "a lineage": Edit(_candidate("lineage = md5(lineage)"), STEP, "lineage"),
     "a sample": Edit(_candidate("sample = sample + 1"), STEP, "sample"),
-    "a token cap": Edit(_candidate("max_tokens = max_tokens + 1"), STEP, "max_tokens"),
+    "a token cap": Edit(_candidate("max_tokens = max_tokens - 1"), STEP, "max_tokens"),
+    "an integrator's token cap": Edit(_candidate("max_tokens = max_tokens - 1", MERGED), STEP, "max_tokens", "merged"),
+    "a rollout's token cap": Edit(
+        _candidate("max_tokens = max_tokens - 1", "(SELECT max(id) FROM candidates WHERE problem_id = :problem "
+                   "AND whole)"),
+        STEP, "max_tokens", "tree",
+    ),
     "whole": Edit(_candidate("whole = NOT whole"), STEP, "whole"),
-    "an answer's seed": Edit(_trajectory("answer_seed = answer_seed + 1"), "step ", "answer_seed"),
+    "an answer's seed": Edit(_trajectory("answer_seed = answer_seed + 1"), WHOLE, "answer_seed"),
+    "a step at which a trajectory was dropped": Edit(
+        _trajectory("dropped_at_step = coalesce(dropped_at_step, 1) + 1"), WHOLE, "dropped_at_step"
+    ),
     "a tree's depth": Edit(
         _candidate("depth = depth + 1", "(SELECT max(id) FROM candidates WHERE problem_id = :problem)"),
         STEP,
@@ -266,7 +275,16 @@ EDITS = {
         "tree",
     ),
     # Rows come and go.
-    "a candidate is gone": Edit(f"DELETE FROM candidates WHERE id = {OTHER}", "step ", "planned"),
+    "a candidate is gone": Edit(f"DELETE FROM candidates WHERE id = {OTHER}", STEP, "its row: missing"),
+    "all candidates of a parent are gone": Edit(
+        "DELETE FROM candidates c WHERE c.problem_id = :problem AND NOT EXISTS (SELECT 1 FROM candidates k WHERE "
+        "(k.problem_id, k.step, k.parent_id) = (c.problem_id, c.step, c.parent_id) AND k.kept) AND c.step > 1",
+        STEP, "its row: missing",
+    ),
+    "a rollout is gone": Edit(
+        "DELETE FROM candidates WHERE id = (SELECT min(id) FROM candidates WHERE problem_id = :problem AND whole)",
+        "step ", "candidate", "tree",
+    ),
     "a candidate was added": Edit(
         "INSERT INTO candidates (problem_id, parent_id, parent_rank, step, depth, round, teacher_id, sample, lineage, "
         "seed, max_tokens, whole, state, text, finish_reason, prompt_tokens, completion_tokens, kept, proposed_at, "
@@ -357,8 +375,25 @@ IN_BOTH = (
     "a valid loser is marked invalid",
     "a question's answer",
     "the configuration",
+    "a token cap",
+    "an integrator's token cap",
+    "a rollout's token cap",
+    "an answer's seed",
+    "a candidate is gone",
+    "two proposals change places with their digests",
 )
 """What both commands find, in the same words."""
+
+
+DERIVED = (
+    "a token cap",
+    "a parent's rank",
+    "whole",
+    "an answer's seed",
+    "a step at which a trajectory was dropped",
+    "a candidate is gone",
+)
+"""What was decided and follows from rows of the problem without a decision: `verify-db` names it as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +404,7 @@ class Found:
     verify: list[str]
 
 
-def look(database: Database, edit: Edit) -> Found:
+def look(database: Database, edit: Edit, *, examples: int = 5) -> Found:
     """What is found while the edit is there; it is undone."""
     with database.transaction() as connection:
         run = resolve_run(connection, edit.run)
@@ -382,7 +417,7 @@ def look(database: Database, edit: Edit) -> Found:
         replayed = [f"run {run.name}: {one}" for one in wrong_run(connection, run)]
         difference = replay_problem(connection, context, problem).difference
         replayed += [] if difference is None else [str(difference)]
-        verified = verify_runs(connection, RunContexts(database), [run], everything=False, examples=5)
+        verified = verify_runs(connection, RunContexts(database), [run], everything=False, examples=examples)
         connection.rollback()
     return Found(replayed, [str(offence) for verdict in verified.broken for offence in verdict.examples])
 
@@ -401,6 +436,75 @@ def test_both_commands_say_it_in_the_same_words(name: str, worked: Database) -> 
     found = look(worked, edit)
     named = {line for line in found.replay if edit.row in line and edit.column in line}
     assert named & set(found.verify), found
+
+
+@pytest.mark.parametrize("name", DERIVED)
+def test_verify_db_derives_what_only_decisions_gave(name: str, worked: Database) -> None:
+    edit = EDITS[name]
+    assert [line for line in look(worked, edit).verify if edit.row in line and edit.column in line]
+
+
+def test_a_missing_candidate_is_named_by_its_teacher_and_sample(worked: Database) -> None:
+    with worked.transaction() as connection:
+        gone = connection.execute(
+            sa.text(
+                "DELETE FROM candidates c USING teachers t, problems p, runs r WHERE c.id = (SELECT max(o.id) FROM "
+                "candidates o JOIN problems q ON q.id = o.problem_id JOIN runs s ON s.id = q.run_id WHERE s.name = "
+                "'cord' AND q.key = 'problem-1' AND NOT o.kept AND o.state = 'scored' AND o.step > 1) AND t.id = "
+                "c.teacher_id AND p.id = c.problem_id AND r.id = p.run_id "
+                "RETURNING c.problem_id, c.step, t.name, c.sample, c.parent_id"
+            )
+        ).one()
+        run = resolve_run(connection, "cord")
+        contexts = RunContexts(worked)
+        said = replay_problem(connection, contexts.of_run(run.id, connection), gone.problem_id).difference
+        verified = verify_runs(connection, contexts, [run], everything=False)
+        connection.rollback()
+    line = (
+        f"problem problem-1: step {gone.step}, teacher {gone.name}, sample {gone.sample}, after candidate "
+        f"{gone.parent_id}: its row: missing, though it was planned"
+    )
+    assert str(said) == line
+    assert line in [str(one) for verdict in verified.broken for one in verdict.examples]
+
+
+def test_contents_that_came_with_their_digest_from_another_row_are_named(worked: Database) -> None:
+    found = look(worked, EDITS["two proposals change places with their digests"])
+    assert [line for line in found.verify if "lineage (unless text, finish_reason" in line]
+
+
+def test_a_digest_that_is_gone_is_no_row_of_an_older_version(worked: Database) -> None:
+    with worked.transaction() as connection:
+        connection.execute(sa.text("UPDATE candidates SET proposal_digest = NULL"))
+        connection.execute(sa.text("UPDATE problems SET digest = NULL"))
+        found = verify_runs(connection, RunContexts(worked), list_runs(connection), everything=True)
+        connection.rollback()
+    assert {"inputs", "results"} <= {verdict.invariant.name for verdict in found.broken}
+    assert found.undigested == Undigested(0, 0, 0)
+
+
+def test_many_consequences_in_one_problem_do_not_hide_the_finding_in_another(worked: Database) -> None:
+    with worked.transaction() as connection:
+        run = resolve_run(connection, "cord")
+        first, second, third = begun_problems(connection, run.id)
+        for statement, problem in (
+            ("UPDATE problems SET key = 'other' WHERE id = :problem", first),
+            (_candidate("text = text || ' indeed'", KEPT), first),
+            (_candidate("text = text || ' indeed'"), second),
+            (_candidate("seed = seed + 1"), third),
+        ):
+            assert connection.execute(sa.text(statement), {"problem": problem}).rowcount == 1
+        broken = verify_runs(connection, RunContexts(worked), [run], everything=False).broken
+        connection.rollback()
+    by_name = {verdict.invariant.name: verdict for verdict in broken}
+    results, derived = by_name["results"], by_name["derived"]
+    assert results.offences > 10
+    assert derived.offences > 10
+    assert {one.problem for one in results.examples} == {"other", "problem-1"}
+    assert [one.problem for one in results.examples[:2]] == ["other", "problem-1"]
+    assert {"other", "problem-2"} <= {one.problem for one in derived.examples}
+    # Within the flood, the finding with another column is among the first.
+    assert [one for one in results.examples if one.problem == "other" and ", text: not" in one.detail], results
 
 
 def test_there_is_nothing_to_find_otherwise(worked: Database) -> None:

@@ -15,6 +15,7 @@ from cord_worker.dataset import ProblemRecord
 from cord_worker.operations import rechecking
 from cord_worker.operations.rechecking import Rechecked, recheck_run
 from cord_worker.store.database import Database
+from cord_worker.store.digests import ANSWER, DIGESTS, VERDICT
 from cord_worker.store.ingest import enqueue
 from cord_worker.store.invariants import INVARIANTS, check
 from cord_worker.store.rechecking import NewVerdict, read_stored_answers, write_new_verdicts
@@ -71,6 +72,8 @@ def stored(database: Database, **answers: dict[str, Any]) -> None:
         for statement in _ANSWERED:
             connection.execute(sa.text(statement))
         connection.execute(sa.text("UPDATE trajectories SET verification = NULL WHERE verification = 'null'::jsonb"))
+        written = f"answer_digest = {ANSWER.sql()}, verdict_digest = {VERDICT.sql()}"
+        connection.execute(sa.text(f"UPDATE trajectories j SET {written}"))
 
     database.run(write)
 
@@ -216,3 +219,89 @@ def test_the_command_names_what_changed_for_people_and_for_scripts(
     missing = CliRunner().invoke(cli, ["recheck", "other"])
     assert missing.exit_code == 1
     assert "no run is called 'other'" in missing.output
+
+
+def edit(database: Database, statement: str) -> None:
+    """Edits one row by hand."""
+    assert database.run(lambda c: c.execute(sa.text(statement)).rowcount) == 1
+
+
+_PROBLEM = "UPDATE problems p SET {} WHERE key = 'changed'"
+_TRAJECTORY = "UPDATE trajectories j SET {} FROM problems p WHERE p.id = j.problem_id AND p.key = 'changed'"
+_BROKEN = {
+    "answer": (_PROBLEM.format("answer = '12'"), "its row: question, answer or passage: not what was enqueued"),
+    "question": (_PROBLEM.format("question = 'How many?'"), "its row: question, answer or passage: not what was"),
+    "method": (
+        _PROBLEM.format('attributes = attributes || \'{"verify": "exact"}\''),
+        "its row: attributes: not what was written, says digest",
+    ),
+    "text": (_TRAJECTORY.format("answer_text = '1250'"), ": answer_text: not what was written, says answer_digest"),
+    "text and digest": (
+        _TRAJECTORY.format("answer_text = '1250', answer_digest = NULL"),
+        ": answer_digest: missing, though its run has digests",
+    ),
+}
+
+
+@pytest.mark.parametrize("changed", _BROKEN)
+def test_what_is_not_what_was_written_gets_no_new_verdict_and_is_named(
+    changed: str, database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statement, said = _BROKEN[changed]
+    stored(database, changed=STILL_WRONG, right=RIGHT)
+    edit(database, statement)
+    before = verdicts(database)
+    monkeypatch.setenv("CORD_DATABASE_URL", database_url)
+    shown = CliRunner().invoke(cli, ["recheck", "run", "--timeout", "60"])
+    assert shown.exit_code == 1, shown.output
+    (line,) = [line for line in shown.output.splitlines() if line.startswith("left: ")]
+    assert line.startswith("left: problem changed: ")
+    assert said in line
+    assert "1 answers checked; became right 1" in shown.output
+    after = verdicts(database)
+    assert after["changed"] == before["changed"]
+    assert after["right"][0] is True
+    again_as_json = CliRunner().invoke(cli, ["recheck", "run", "--json", "--timeout", "60"])
+    assert again_as_json.exit_code == 1
+    found = json.loads(again_as_json.stdout)
+    assert (found["left_broken"], found["rewritten"]) == (1, 0)
+    assert [(one["problem"], said in one["detail"]) for one in found["broken"]] == [("changed", True)]
+
+
+def test_of_two_problems_that_were_changed_both_are_left_and_named(database: Database) -> None:
+    stored(database, one=RIGHT, two=RIGHT, three=RIGHT)
+    edit(database, "UPDATE problems SET question = 'How many?' WHERE key = 'one'")
+    edit(database, "UPDATE problems SET question = 'How few?' WHERE key = 'two'")
+    found = again(database)
+    assert (found.left_broken, sorted(str(one.problem) for one in found.broken)) == (2, ["one", "two"])
+    assert {key: row[0] for key, row in verdicts(database).items()} == {"one": False, "two": False, "three": True}
+
+
+def test_a_judges_verdict_that_was_changed_is_not_made_a_part_of_a_new_one(database: Database) -> None:
+    stored(database, changed={**RIGHT, "judged": True, "verification": json.loads(JUDGE)})
+    edit(database, _TRAJECTORY.format('verification = verification || \'{"detail": "said other"}\''))
+    before = verdicts(database)
+    found = again(database, judged=True)
+    assert (found.left_broken, found.rewritten, verdicts(database)) == (1, 0, before)
+    assert ": verification: not what was written, says verdict_digest" in str(next(iter(found.broken)))
+
+
+def test_nothing_is_checked_by_a_configuration_that_was_changed(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(database, right=RIGHT)
+    edit(database, "UPDATE runs SET config = jsonb_set(config, '{verify,method}', '\"exact\"')")
+    before = verdicts(database)
+    monkeypatch.setenv("CORD_DATABASE_URL", database_url)
+    shown = CliRunner().invoke(cli, ["recheck", "run", "--timeout", "60"])
+    assert shown.exit_code == 1
+    assert "left: run run: its row: config or config_fingerprint: stored" in shown.output
+    assert "0 answers checked" in shown.output
+    assert verdicts(database) == before
+
+
+def test_answers_of_older_versions_without_digests_are_checked_again(database: Database) -> None:
+    stored(database, right=RIGHT)
+    for digest in DIGESTS:
+        database.run(lambda c, one=digest: c.execute(sa.text(f"UPDATE {one.table} SET {one.column} = NULL")))
+    assert (again(database).became(True), again(database).left_broken) == (1, 0)
