@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 import sqlalchemy as sa
@@ -41,7 +41,7 @@ class SlowBroker(Messenger):
     def discard(self, queue: str) -> None:
         pass
 
-    def send(self, messages: Iterable[Due], *, queue: str | None = None) -> None:
+    def send(self, messages: Iterable[Due], *, queue: str | None = None) -> None:  # noqa: ARG002 - as it is called
         self.rounds += 1
 
 
@@ -72,9 +72,9 @@ class Place:
 
 
 @pytest.fixture
-def place(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(database: Database, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setattr(sweeping, "_LEAD_SECONDS", _LEAD_SECONDS)
-    yield Place(database)
+    return Place(database)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
@@ -107,7 +107,7 @@ def test_a_leader_whose_steps_are_slow_keeps_its_lead(place: Place) -> None:
             time.sleep(0.6 * seconds)
             return super().lengths(queues)
 
-        def send(self, messages: Iterable[Due], *, queue: str | None = None) -> None:
+        def send(self, messages: Iterable[Due], *, queue: str | None = None) -> None:  # noqa: ARG002 - as it is called
             leads.append(place.lead())
             super().send(messages)
 
@@ -118,5 +118,3 @@ def test_a_leader_whose_steps_are_slow_keeps_its_lead(place: Place) -> None:
     first, second = leads[:2]
     assert first is not None
     assert first == second
-
-
