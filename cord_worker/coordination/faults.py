@@ -6,7 +6,8 @@ send, as a bad installation would, and `advance:hang:2` has a thread stand still
 commas. A commit that changed nothing (its work returns an empty list) is no passing. This is for tests of what is lost
 then: nothing. Without the variable a point costs one comparison.
 
-Whoever writes goes through `commit` and names its point; `read` cannot write. Tests are driven from `FaultPoint`: a
+Whoever writes goes through `commit` and names its point; `read` cannot write. A thread that stands still in one of
+them, or in a send, is noticed (`stuck_threads`). Tests are driven from `FaultPoint`: a
 point without a test fails them, and so does a commit or a send without a point.
 """
 
@@ -16,6 +17,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
+from cord_worker.coordination.stuck_threads import working
 from cord_worker.errors import ConfigError
 from cord_worker.store.database import Database
 from cord_worker.store.sweep import Kind
@@ -34,6 +37,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 VARIABLE = "CORD_FAULT"
+
+TRANSACTION, MESSAGE = "a transaction", "a message to the broker"
+"""What a thread is at, where that is no part of something longer."""
 
 
 class Side(StrEnum):
@@ -186,26 +192,28 @@ def commit(
     before its commit.
     """
     _refuse_on_an_event_loop()
-    if not _faults:
-        run = database.run_single if single else database.run
-        return run(work, retry_seconds=retry_seconds)
+    with working(TRANSACTION):
+        if not _faults:
+            run = database.run_single if single else database.run
+            return run(work, retry_seconds=retry_seconds)
 
-    def before(connection: sa.Connection) -> T:
-        result = work(connection)
+        def before(connection: sa.Connection) -> T:
+            result = work(connection)
+            if _changed_something(result):
+                _pass_by(point, Side.BEFORE)
+            return result
+
+        result = database.run(before, retry_seconds=retry_seconds)
         if _changed_something(result):
-            _pass_by(point, Side.BEFORE)
+            _pass_by(point, Side.AFTER)
         return result
-
-    result = database.run(before, retry_seconds=retry_seconds)
-    if _changed_something(result):
-        _pass_by(point, Side.AFTER)
-    return result
 
 
 def read(database: Database, work: Callable[[sa.Connection], T], *, retry_seconds: float | None = None) -> T:
     """`database.run(work)` in a transaction that cannot write, and so needs no name."""
     _refuse_on_an_event_loop()
-    return database.run(work, retry_seconds=retry_seconds, read_only=True)
+    with working(TRANSACTION):
+        return database.run(work, retry_seconds=retry_seconds, read_only=True)
 
 
 def _refuse_on_an_event_loop() -> None:
@@ -219,17 +227,28 @@ def _refuse_on_an_event_loop() -> None:
 
 @contextmanager
 def held_open(database: Database) -> Iterator[sa.Connection]:
-    """A transaction that writes nothing itself: others commit by their points while it holds its locks."""
-    with database.transaction() as connection:
+    """A transaction that writes nothing itself: others commit by their points while it holds its locks. How long it is
+    held is not watched, only its beginning and its end."""
+    transaction = database.transaction()
+    with working(TRANSACTION):
+        connection = transaction.__enter__()
+    try:
         yield connection
+    except BaseException:
+        with working(TRANSACTION):
+            transaction.__exit__(*sys.exc_info())
+        raise
+    with working(TRANSACTION):
+        transaction.__exit__(None, None, None)
 
 
 @contextmanager
 def sending(point: FaultPoint) -> Iterator[None]:
     """Around whatever goes to the broker."""
-    _pass_by(point, Side.BEFORE)
-    yield
-    _pass_by(point, Side.AFTER)
+    with working(MESSAGE):
+        _pass_by(point, Side.BEFORE)
+        yield
+        _pass_by(point, Side.AFTER)
 
 
 def _changed_something(result: object) -> bool:

@@ -169,17 +169,17 @@ class Presence:
             return orders
 
         while not self._ended.wait(self._seconds):
-            try:
-                with working("the heartbeat"):
+            with working("the heartbeat"):
+                try:
                     self._follow(commit(self._database, FaultPoint.HEARTBEAT, beat, retry_seconds=self._seconds))
-                if self._others is not None:
-                    self._listen(self._others)
-                continue
-            except StoreError as failure:
-                logger.warning("no heartbeat: %s", failure)
-            except Exception as error:  # noqa: BLE001 - without its heartbeat this process loses its leases
-                tell(logger, error, "no heartbeat")
-                self._check_schema()
+                    if self._others is not None:
+                        self._listen(self._others)
+                    continue
+                except StoreError as failure:
+                    logger.warning("no heartbeat: %s", failure)
+                except Exception as error:  # noqa: BLE001 - without its heartbeat this process loses its leases
+                    tell(logger, error, "no heartbeat")
+                    self._check_schema()
             if self._others is not None:
                 self._others.forget()
 

@@ -25,7 +25,7 @@ from cord_worker.coordination.broker_check import check_broker
 from cord_worker.coordination.checking import AnswerChecks
 from cord_worker.coordination.coordinator import Coordinator
 from cord_worker.coordination.ending import Ending, end_at_once
-from cord_worker.coordination.faults import FaultPoint, arm, commit, read
+from cord_worker.coordination.faults import TRANSACTION, FaultPoint, arm, commit, read
 from cord_worker.coordination.group_commit import COMMITS
 from cord_worker.coordination.helping import Helper
 from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger, queue_name
@@ -165,7 +165,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
 
         def hand_over(work: Work) -> None:
             # A model takes minutes to load: the process stays, and others do what it holds.
-            if work.what in (COMMITS, _ENGINE_LOOP):
+            if work.what in (COMMITS, TRANSACTION, _ENGINE_LOOP):
                 worker.hand_over()
 
         stack.enter_context(

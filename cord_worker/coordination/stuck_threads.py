@@ -1,7 +1,8 @@
 """Threads of this process that no longer move: a piece of work that takes longer than any such piece may.
 
-Whoever serves tasks says what it is at, with `working`; one thread looks at all of it, says so once with the stack of
-the thread, and leaves the rest to `on_stuck`. Time is added up from look to look, so that a process that was stopped,
+Whoever serves tasks says what it is at, with `working`; so does every transaction and every message to the broker
+(`faults`) that is no part of something longer. One thread looks at all of it, says so once with the stack of the
+thread, and leaves the rest to `on_stuck`. Time is added up from look to look, so that a process that was stopped,
 or a clock that jumps, does not make its threads look stuck.
 """
 
@@ -36,12 +37,17 @@ class Work:
 
 _lock = threading.Lock()
 _at_work: set[Work] = set()
+_here = threading.local()
 
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """Around a piece of work of this thread that is watched."""
+    """Around a piece of work of this thread that is watched; what it consists of is not watched by itself."""
+    if getattr(_here, "is_watched", False):
+        yield
+        return
     work = Work(what, threading.get_ident())
+    _here.is_watched = True
     with _lock:
         _at_work.add(work)
     try:
@@ -49,6 +55,7 @@ def working(what: str) -> Iterator[None]:
     finally:
         with _lock:
             _at_work.discard(work)
+        _here.is_watched = False
 
 
 class Described(Protocol):

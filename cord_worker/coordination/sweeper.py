@@ -4,6 +4,10 @@ Every coordinator runs one; an advisory lock makes one of them the leader. The l
 works through a pooler, and lasts until the leader's next round is due. If the leader dies, its connection goes and
 another one takes over at its next round; if it hangs, PostgreSQL ends its idle transaction, with the same effect. All
 of them listen to the heartbeats, so that a new leader knows who is silent.
+
+A leader that only waits for a slow broker keeps its lead from step to step. Where a single step takes too long, it
+finishes its round beside the one that took over, which harms nothing: each of its commits holds for itself. It does
+not forget who is silent; only an outage of the database has it begin to listen anew.
 """
 
 from __future__ import annotations
@@ -36,6 +40,10 @@ _LEAD_SECONDS = 10.0
 """A leader that asks PostgreSQL nothing for so long hangs; another one takes over."""
 
 
+class _LeadLost(Exception):
+    """PostgreSQL ended the leader's transaction."""
+
+
 class Sweeper:
     """A thread that makes one round every `sweep_seconds` while it leads."""
 
@@ -46,6 +54,7 @@ class Sweeper:
         self._settings = settings
         self._ended = threading.Event()
         self._silence = Silence(settings.worker_timeout_seconds)
+        self._lead: sa.Connection | None = None
         self._queues: dict[str, set[str]] = {}
         self._said = Said(logger)
         self._thread = threading.Thread(target=self._work, name="sweeper", daemon=True)
@@ -74,16 +83,47 @@ class Sweeper:
 
     def _round(self) -> None:
         """Leads until the next round is due, unless another one does."""
-        with held_open(self._database) as connection:
-            with working("the sweeper"):
-                leads = sweep.try_lead(connection, max(_LEAD_SECONDS, 3 * self._settings.sweep_seconds))
-                self._silence.look(read(self._database, workers.heartbeats))
+        seconds = max(_LEAD_SECONDS, 3 * self._settings.sweep_seconds)
+        try:
+            with held_open(self._database) as connection:
+                with working("the sweeper"):
+                    leads = sweep.try_lead(connection, seconds)
+                    self._lead = connection if leads else None
+                    self._listen()
+                    if leads:
+                        self.sweep()
                 if leads:
-                    self.sweep()
-            if leads:
-                self._ended.wait(self._settings.sweep_seconds)
-                return
+                    self._ended.wait(self._settings.sweep_seconds)
+                    with working("the sweeper"):
+                        self._listen()
+                    if self._lead is None:
+                        raise _LeadLost  # there is nothing left to commit
+                    self._said.over("lead", "the sweeper keeps its lead again")
+                    return
+        except _LeadLost:
+            self._said.say(
+                "lead",
+                f"the sweeper lost its lead within a round: it waited for the broker for longer than {seconds:g} s, or "
+                "its connection was cut. The round was finished; another coordinator may sweep beside it",
+            )
+            return
+        finally:
+            self._lead = None
         self._ended.wait(self._settings.sweep_seconds)
+
+    def _listen(self) -> None:
+        """Hears who lives, within the leader's transaction: PostgreSQL sees that the leader lives as well."""
+        if self._lead is not None:
+            try:
+                self._silence.look(workers.heartbeats(self._lead))
+                return
+            except DBAPIError as error:
+                self._lead = None
+                logger.debug("the lead is lost: %s", error)
+                heard = read(self._database, workers.heartbeats, retry_seconds=0.0)  # or it is an outage
+        else:
+            heard = read(self._database, workers.heartbeats)
+        self._silence.look(heard)
 
     def sweep(self) -> None:
         """One round: expire silent workers, park exhausted work, resend what is owed, admit what has room."""
@@ -91,18 +131,23 @@ class Sweeper:
         for taken in commit(self._database, FaultPoint.RECLAIM, _reclaim):
             logger.info("%d leases of workers that are gone were taken back", taken)
         commit(self._database, FaultPoint.PARK, _park)
+        self._listen()
         age = self._settings.resend_seconds
         try:
             emptied = self._messenger.was_emptied()
             if emptied:
                 logger.warning("the broker holds nothing of what was sent; everything owed is sent again")
+            self._listen()
             models = self._starved(all_models=emptied)
+            self._listen()
             self._discard_left(models)
+            self._listen()
             coordinators = emptied or not self._messenger.lengths([COORDINATOR_QUEUE])[COORDINATOR_QUEUE]
         except BrokerError as error:
             self._said.say("broker", f"nothing is sent again: {error}")
             return
         self._said.over("broker", "what is owed is sent again")
+        self._listen()
         if emptied:
             age = 0.0
 

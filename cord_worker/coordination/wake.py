@@ -19,7 +19,8 @@ from typing import Any
 from celery import Celery, bootsteps
 from celery.worker.request import Request
 
-from cord_worker.coordination.faults import FaultPoint, sending
+from cord_worker.coordination.faults import MESSAGE, FaultPoint, sending
+from cord_worker.coordination.stuck_threads import working
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +107,8 @@ class WakingRequest(Request):  # type: ignore[misc]
 
     def reject(self, requeue: bool = False) -> None:
         """Rejects, then wakes the loop."""
-        super().reject(requeue)
+        with working(MESSAGE):
+            super().reject(requeue)
         _PIPE.wake()
 
 

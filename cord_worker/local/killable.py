@@ -10,9 +10,11 @@ How long a call may take is counted in seconds of a processor, so that it does n
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import pickle
+import queue
 import signal
 import socket
 import subprocess
@@ -20,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -251,6 +254,54 @@ class KillablePool:
             raise ProcessPoolError("this pool of processes is closed: make a new one")
 
 
+class _Starter:
+    """A thread that starts processes and lives as long as this one: the kernel kills them with the thread that started
+    them, and whoever calls a pool may end while others use what it started."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Begins anew in a process that was forked, into which no thread came along."""
+        self._lock = threading.Lock()
+        self._asked: queue.SimpleQueue[tuple[Future[subprocess.Popen[bytes]], list[str], int]] = queue.SimpleQueue()
+        self._is_started = False
+
+    def start(self, command: list[str], descriptor: int) -> subprocess.Popen[bytes]:
+        """The process of `command`, which inherits `descriptor`. Raises OSError, also where it takes for ever."""
+        with self._lock:
+            if not self._is_started:
+                try:
+                    threading.Thread(target=self._work, name="process-starter", daemon=True).start()
+                except RuntimeError as error:
+                    raise OSError(errno.EAGAIN, str(error)) from error
+                self._is_started = True
+        started: Future[subprocess.Popen[bytes]] = Future()
+        self._asked.put((started, command, descriptor))
+        try:
+            return started.result(_START_SECONDS)
+        except TimeoutError:
+            started.cancel()
+            raise
+
+    def _work(self) -> None:
+        while True:
+            started, command, descriptor = self._asked.get()
+            if not started.set_running_or_notify_cancel():
+                continue
+            try:
+                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[descriptor])
+            except BaseException as error:  # noqa: BLE001 - raised by whoever waits for it
+                started.set_exception(error)
+            else:
+                started.set_result(process)
+            del started
+
+
+_STARTER = _Starter()
+os.register_at_fork(after_in_child=_STARTER.renew)
+
+
 class _Process:
     """One process and the socket to it; for one thread at a time, but for `kill`."""
 
@@ -262,10 +313,8 @@ class _Process:
         try:
             with theirs:
                 file = str(Path(killable_process.__file__))
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", file, str(theirs.fileno()), str(os.getpid())],
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
+                self._process = _STARTER.start(
+                    [sys.executable, "-P", file, str(theirs.fileno()), str(os.getpid())], theirs.fileno()
                 )
         except BaseException:
             self._socket.close()

@@ -7,6 +7,7 @@ lock, queue or manager in common with anybody: whoever kills it, at whatever mom
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pickle
 import signal
@@ -26,6 +27,7 @@ _MEMORY = 8 * 1024**3
 _FIRST_TO_GO = "800"
 """Where the machine's memory ends, the kernel ends this process before the one that it works for."""
 _PARENT_POLL = 1.0  # seconds
+_PR_SET_PDEATHSIG = 1
 
 
 def main(channel: socket.socket, parent: int) -> None:
@@ -47,6 +49,11 @@ def _settle(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        # Also where it was stopped, and runs no thread that could look. The kernel goes by the thread that started this
+        # process: `killable` has one that lives as long as the parent.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    # It may have ended before the kernel was told; elsewhere than on Linux nobody else tells.
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if sys.platform == "linux":
         import resource

@@ -10,7 +10,7 @@ from chaos.fleet import COORDINATOR
 from chaos.kinds.storm import Storm, everything, killed, kind
 from chaos.recovery import Watch
 from chaos.servers import faketime_library
-from cord_worker.coordination.faults import VARIABLE
+from cord_worker.coordination.faults import VARIABLE, FaultPoint
 
 _REFUSE = """
     CREATE OR REPLACE FUNCTION chaos_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -21,6 +21,18 @@ _REFUSE = """
     EXECUTE FUNCTION chaos_refuse()
 """
 _MOST_SECONDS = 10.0
+_HANGS = [
+    FaultPoint.ADVANCE,
+    FaultPoint.HEARTBEAT,
+    FaultPoint.CLAIM_CHECKS,
+    FaultPoint.FINISH_CHECKS,
+    FaultPoint.END_VERIFIED,
+    FaultPoint.ADMIT,
+    FaultPoint.SWEEP,
+    FaultPoint.SEND_PROPOSE,
+    FaultPoint.ACKNOWLEDGE,
+]
+"""Every thread of a coordinator passes one of them."""
 _ALLOW = "DROP TRIGGER chaos_refuse ON candidates"
 
 
@@ -63,8 +75,9 @@ def another_century(storm: Storm) -> Watch:
 
 @kind("a thread of a coordinator hangs", slow=True)
 def hung_thread(storm: Storm) -> Watch:
-    """In a transaction, with what it has locked: a problem, or its row of workers. Its process ends over it."""
-    plan = f"{storm.chance.choice(['advance', 'heartbeat'])}:hang:1"
+    """In a transaction, with what it has locked: a problem, an answer or its row of workers; or before a message that
+    it sends. Its process ends over it."""
+    plan = f"{storm.chance.choice(_HANGS)}:hang:1"
     seen = _come_back(storm, "a thread of a coordinator hangs", **{VARIABLE: plan, "CORD_STUCK_SECONDS": "2"})
     name = next(name for name, member in storm.fleet.members.items() if member.environment.get(VARIABLE) == plan)
     deadline = time.monotonic() + _MOST_SECONDS

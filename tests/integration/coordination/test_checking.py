@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import pytest
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, Settings
-from cord_worker.coordination import checking
+from cord_worker.coordination import checking, faults
 from cord_worker.coordination.app import create_app
 from cord_worker.coordination.checking import AnswerChecks
+from cord_worker.coordination.faults import TRANSACTION, FaultPoint
 from cord_worker.coordination.messages import Messenger
 from cord_worker.coordination.shards import Shards
+from cord_worker.coordination.stuck_threads import ThreadWatch
 from cord_worker.dataset import ProblemRecord
 from cord_worker.store import sweep, workers
 from cord_worker.store.database import Database
@@ -147,3 +150,33 @@ def test_a_lease_that_nobody_here_knows_goes_back(place: Place, monkeypatch: pyt
     assert place.rows("SELECT answer_state FROM trajectories") == ["written", "written"]
     due = place.database.run(lambda c: sweep.due_coordination(c, -1.0))
     assert {one.kind for one in due} == {sweep.Kind.VERIFY}
+
+
+@pytest.mark.parametrize("point", [FaultPoint.CLAIM_CHECKS, FaultPoint.FINISH_CHECKS, FaultPoint.END_VERIFIED])
+def test_checks_that_stand_still_in_a_commit_are_noticed(
+    place: Place, point: FaultPoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another coordinator can only do what this one gives up."""
+    monkeypatch.setattr(faults, "_faults", (faults._Fault.parse(f"{point}:hang:1"),))
+    monkeypatch.setattr(checking, "_CLOSE_SECONDS", 0.1)
+    with _watched() as stuck:
+        place.checks.verify(place.problems[0])
+        place.wait(lambda: TRANSACTION in stuck)
+    assert place.done() == 0
+
+
+def test_checks_that_wait_for_a_lock_are_noticed_and_go_on(place: Place) -> None:
+    with _watched() as stuck:
+        with place.database.transaction() as other:
+            other.execute(sa.text("LOCK TABLE trajectories IN ACCESS EXCLUSIVE MODE"))
+            place.checks.verify(place.problems[0])
+            place.wait(lambda: TRANSACTION in stuck)
+        place.wait(lambda: place.done() == 1)
+
+
+@contextmanager
+def _watched() -> Iterator[list[str]]:
+    """What stood still for a second."""
+    stuck: list[str] = []
+    with ThreadWatch(1.0, describe=lambda _, topic: None, on_stuck=lambda work: stuck.append(work.what)):  # noqa: ARG005
+        yield stuck

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -134,9 +135,44 @@ def test_a_loop_that_answers_is_alive_and_one_that_is_blocked_is_not() -> None:
 
 def test_what_is_stuck_is_named_once_whatever_else_is_at_work() -> None:
     watched = Watched()
-    with working("the messenger"), working("the sweeper"):
+    at_work, over = threading.Event(), threading.Event()
+
+    def sweep() -> None:
+        with working("the sweeper"):
+            at_work.set()
+            over.wait()
+
+    sweeping = threading.Thread(target=sweep)
+    sweeping.start()
+    at_work.wait()
+    with working("the messenger"):
         watched.look(times=20)
+    over.set()
+    sweeping.join()
     assert sorted(watched.stuck) == ["the messenger", "the sweeper"]
+
+
+def test_a_part_of_a_piece_of_work_is_not_told_beside_it_and_the_next_piece_is() -> None:
+    watched = Watched()
+    with working("a decision"):
+        with working("a transaction"):
+            watched.look(times=20)
+        watched.look()
+    assert watched.stuck == ["a decision"]
+    with working("a transaction"):
+        watched.look(times=20)
+    assert watched.stuck == ["a decision", "a transaction"]
+
+
+def test_whoever_raises_is_at_work_no_longer() -> None:
+    watched = Watched()
+    with suppress(ValueError), working("a decision"), working("a transaction"):
+        raise ValueError
+    watched.look(times=20)
+    assert watched.stuck == []
+    with working("a transaction"):
+        watched.look(times=20)
+    assert watched.stuck == ["a transaction"]
 
 
 def test_work_is_told_apart_though_it_is_called_the_same() -> None:

@@ -7,6 +7,8 @@ import math
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -80,6 +82,48 @@ def test_whatever_is_done_to_a_process_at_whatever_moment_calls_return(number: i
         found = [result for one in calling for result in one.result(timeout=60)]
         assert set(found) <= {3.0}
         assert pool.call(math.sqrt, 4.0) == 2.0
+
+
+_OWNER = """
+import os, sys, time
+from cord_worker.local.killable import KillablePool
+pool = KillablePool()
+print(pool.call(os.getpid), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process that was stopped ends once it goes on")
+def test_a_process_that_was_stopped_ends_with_the_one_it_works_for() -> None:
+    owner = subprocess.Popen([sys.executable, "-c", _OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert owner.stdout is not None
+    process = psutil.Process(int(owner.stdout.readline()))
+    process.suspend()
+    deadline = time.monotonic() + 60
+    while process.status() != psutil.STATUS_STOPPED:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    owner.kill()
+    owner.communicate()
+    try:
+        # Nobody here is its parent: where init reaps nothing, it stays in the table without memory or threads.
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline, "it still stands there"
+            time.sleep(0.02)
+    except psutil.NoSuchProcess:
+        pass
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def test_a_process_outlives_the_thread_that_had_it_started() -> None:
+    with KillablePool() as pool:
+        found: list[int] = []
+        caller = threading.Thread(target=lambda: found.append(pool.call(os.getpid)))
+        caller.start()
+        caller.join()
+        assert [pool.call(os.getpid) for _ in range(3)] == found * 3
 
 
 def test_where_every_process_is_killed_that_is_said_of_the_machine_and_not_of_the_call() -> None:

@@ -1,0 +1,120 @@
+"""The sweeper where its broker is slow: who is silent is declared lost all the same."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+
+import pytest
+import sqlalchemy as sa
+
+from cord_worker.config import Settings
+from cord_worker.coordination import sweeper as sweeping
+from cord_worker.coordination.messages import Messenger
+from cord_worker.coordination.shards import Shards
+from cord_worker.coordination.sweeper import Sweeper
+from cord_worker.store import workers
+from cord_worker.store.database import Database
+from cord_worker.store.models import WorkerRole
+from cord_worker.store.sweep import Due
+
+_LEAD_SECONDS = 0.5
+_SETTINGS = Settings(worker_timeout_seconds=3.0, sweep_seconds=0.1)
+
+
+class SlowBroker(Messenger):
+    """Each question takes until `hold` returns."""
+
+    def __init__(self, hold: Callable[[], None]) -> None:
+        self.hold = hold
+        self.rounds = 0
+
+    def was_emptied(self) -> bool:
+        self.hold()
+        return False
+
+    def lengths(self, queues: Iterable[str]) -> Mapping[str, int]:
+        return dict.fromkeys(queues, 1)
+
+    def discard(self, queue: str) -> None:
+        pass
+
+    def send(self, messages: Iterable[Due], *, queue: str | None = None) -> None:  # noqa: ARG002 - as it is called
+        self.rounds += 1
+
+
+class Place:
+    """A database with one worker that says nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.worker = uuid.uuid4()
+        database.run(
+            lambda connection: workers.register(
+                connection, self.worker, WorkerRole.COORDINATOR, hostname="here", pid=1, model_id=None
+            )
+        )
+
+    def ask(self, statement: str) -> object:
+        return self.database.run(lambda connection: connection.execute(sa.text(statement)).scalar())
+
+    def lead(self) -> object:
+        """Process of PostgreSQL whose transaction leads."""
+        return self.ask(
+            "SELECT l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+            "WHERE l.locktype = 'advisory' AND a.datname = current_database()"
+        )
+
+    def is_lost(self) -> bool:
+        return self.ask("SELECT stop_reason FROM workers") == "lost"
+
+
+@pytest.fixture
+def place(database: Database, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(sweeping, "_LEAD_SECONDS", _LEAD_SECONDS)
+    return Place(database)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_silent_worker_is_lost_though_every_round_outlasts_the_lead(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each round waits for the broker until PostgreSQL has ended the leader's transaction."""
+    broker = SlowBroker(lambda: wait_for(lambda: place.lead() is None))
+    with caplog.at_level(logging.WARNING), Sweeper(place.database, broker, Shards(place.database), _SETTINGS):
+        wait_for(place.is_lost)
+    said = [record.getMessage() for record in caplog.records]
+    assert broker.rounds > 1, "a round that lost its lead is finished"
+    assert sum("lost its lead within a round" in text for text in said) == 1
+    assert not [text for text in said if "interrupted" in text or "CORD_DATABASE_URL" in text]
+
+
+def test_a_leader_whose_steps_are_slow_keeps_its_lead(place: Place) -> None:
+    """Of a round that takes longer than a lead may be silent, each step takes less."""
+    leads: list[object] = []
+
+    class ManySteps(SlowBroker):
+        def lengths(self, queues: Iterable[str]) -> Mapping[str, int]:
+            leads.append(place.lead())
+            time.sleep(0.6 * seconds)
+            return super().lengths(queues)
+
+        def send(self, messages: Iterable[Due], *, queue: str | None = None) -> None:  # noqa: ARG002 - as it is called
+            leads.append(place.lead())
+            super().send(messages)
+
+    seconds = max(_LEAD_SECONDS, 3 * _SETTINGS.sweep_seconds)
+    broker = ManySteps(lambda: time.sleep(0.6 * seconds))
+    with Sweeper(place.database, broker, Shards(place.database), _SETTINGS):
+        wait_for(lambda: broker.rounds)
+    first, second = leads[:2]
+    assert first is not None
+    assert first == second
