@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import tomllib
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
@@ -354,7 +354,7 @@ def _check_written(rule: Segmentation, kind: TextKind, read: Callable[[], Writte
         usage, _ = plausible(result, "What is 2?", cap=64, prompt_tokens=None, context=None)
         assert usage.completion is None or bool(result.text) <= usage.completion <= 65
         assert usage.prompt is None or 0 < usage.prompt < 5000
-        assert usage.cached is None or usage.prompt is not None and usage.cached <= usage.prompt
+        assert usage.cached is None or (usage.prompt is not None and usage.cached <= usage.prompt)
         part = cut(result.text, kind, rule, ended=result.ended)
         kept = storable(part.text)
         assert "\0" not in kept
