@@ -498,7 +498,13 @@ class SearchConfig(_Section):
         description="Repeats of one sentence at a step's end that make it a loop, at least loop_ngram times as many "
         "words. Tables, matrices and digits need twice as much, and that the cap cut them; see docs/models.md.",
     )
-    max_rounds: int = Field(3, ge=1, le=100, description="Tries of a step whose candidates are all invalid.")
+    max_rounds: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="Tries of a step whose candidates are all invalid, and of a final answer that a content filter "
+        "refuses, each with another seed.",
+    )
 
     @field_validator("phrases")
     @classmethod

@@ -319,7 +319,7 @@ def line(snapshot: Snapshot) -> str:
             f"{totals.tokens:,} tokens ({counts.tokens_per_second:.0f}/s)",
             f"score {figure(totals.mean_score)}",
             f"accuracy {percent(totals.accuracy)}" + _undecided(totals),
-            f"ETA {duration(snapshot.eta_seconds)}",
+            *([] if snapshot.is_final else [f"ETA {duration(snapshot.eta_seconds)}"]),
         ]
     if snapshot.state != "active":
         parts.insert(0, snapshot.state)
@@ -336,7 +336,8 @@ def panel(snapshot: Snapshot, seconds: float | None) -> RenderableType:
     counts, totals = snapshot.counts, snapshot.totals
     head = Text(f"{shown(snapshot.run)}  ", style="bold")
     head.append("" if snapshot.state == "active" else f"{snapshot.state}  ", style="bold yellow")
-    head.append(f"{duration(seconds)}  ETA {duration(snapshot.eta_seconds)}", style="dim")
+    eta = "" if snapshot.is_final else f"  ETA {duration(snapshot.eta_seconds)}"
+    head.append(f"{duration(seconds)}{eta}", style="dim")
     facts = Table.grid(padding=(0, 3))
     for row in _facts(snapshot):
         facts.add_row(*(Text(cell) for cell in row))
@@ -366,14 +367,19 @@ def panel(snapshot: Snapshot, seconds: float | None) -> RenderableType:
     )
 
 
+def without_workers(missing: Sequence[str]) -> str:
+    """For people: which roles and models of a run have no process."""
+    names = ", ".join(shown(name) for name in missing)
+    return f"NO WORKER for {names}: what needs it waits (cordctl up, or cordctl worker)"
+
+
 def _remarks(snapshot: Snapshot) -> list[str]:
     """What keeps the run from going on: workers that are missing, what is waited for, what keeps workers."""
     idle = snapshot.counts.idle_seconds
     since = f"nothing for {duration(idle)}: " if idle >= SILENCE_SECONDS else ""
     remarks = []
     if snapshot.missing:
-        names = ", ".join(shown(name) for name in snapshot.missing)
-        remarks.append(f"{since}NO WORKER for {names}: what needs it waits (cordctl up, or cordctl worker)")
+        remarks.append(f"{since}{without_workers(snapshot.missing)}")
     waiting = {name: text for name, text in snapshot.waiting.items() if name not in snapshot.missing}
     if waiting and snapshot.begins and not since:
         remarks.append(f"waiting for {_grouped(waiting)}")

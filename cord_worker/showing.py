@@ -16,3 +16,8 @@ def shown(text: str, most: int | None = None) -> str:
         character if character.isprintable() or unicodedata.category(character) == "Zs" else repr(character)[1:-1]
         for character in text
     )
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 problem`, `2 problems`; `plural` where an s does not make it."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

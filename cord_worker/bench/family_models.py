@@ -71,11 +71,6 @@ class Family:
     refused: bool = False
     """It cannot be hosted, and is to be refused."""
 
-    @property
-    def has_experts(self) -> bool:
-        """Its tokens are sent to some of several experts."""
-        return bool({"num_experts", "num_local_experts", "n_routed_experts"} & set(self.options))
-
 
 FAMILIES: tuple[Family, ...] = (
     Family("Llama 2", "llama", {"num_key_value_heads": 4}),

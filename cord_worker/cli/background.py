@@ -40,7 +40,7 @@ def up(config_path: Path, state_dir: Path | None, wait: bool, timeout: float, as
     config = RunConfig.load(config_path)
     settings = read_settings(state_dir)
     with graceful_interrupts("what was started goes on in the background; stop it with cordctl down"):
-        running, is_new = bring_up(config, config_path, settings)
+        running, is_new = bring_up(config, config_path, settings, say)
         say(f"{'started' if is_new else 'already running'} (pid {running.pid}), state in {running.state_dir}")
         for worker in running.workers:
             pid = f", pid {worker.pid}" if worker.pid else ""

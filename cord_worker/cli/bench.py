@@ -300,7 +300,11 @@ def answers(
 
 
 @bench.command()
-@click.option("--only", multiple=True, help="Only families whose names hold this text; give it once a text.")
+@click.option(
+    "--only",
+    multiple=True,
+    help="Only families whose names hold this text; give it once a text. A text that no name holds lists all names.",
+)
 @json_option
 def families(only: tuple[str, ...], as_json: bool) -> None:
     """Check how each family of model is hosted, and its scores against a plain forward.
@@ -308,7 +312,10 @@ def families(only: tuple[str, ...], as_json: bool) -> None:
     Builds small random models of every family and puts them through one contract with engine = "transformers": scores
     asked for together, from the prefix cache, alone and of a long text, and greedy texts, against transformers' own
     model called with one text. Takes minutes. Keys of each family: name, hosted, as_meant, mode, reason, difference
-    (of log-probabilities, float32), bfloat16_difference, texts_equal, seconds. Exits with 1 where one is not as meant.
+    (the largest of one answer token's log-probability, float32), noise (what one unit in the last place of the
+    embeddings makes to the plain model; a difference must lie within 1e-5 + 2 noise), bfloat16_difference and
+    bfloat16_noise (0.1 + 2 noise), texts_equal (null where none was compared), texts_compared, tokens_compared,
+    seconds. Exits with 1 where one is not as meant.
 
     \b
       cordctl bench families --only gemma --only qwen3
@@ -317,18 +324,28 @@ def families(only: tuple[str, ...], as_json: bool) -> None:
 
     def tell(one: FamilyFigures) -> None:
         if not as_json:
-            hosted = f"hosted {one.mode}, float32 {one.difference:.1e}, bfloat16 {one.bfloat16_difference:.1e}"
-            click.echo(
-                f"{'ok' if one.as_meant else 'WRONG':<6}{one.name}: "
-                + (hosted if one.hosted else f"refused: {one.reason}")
-                + ("" if one.texts_equal in (None, True) else ", its greedy texts differ")
-            )
+            click.echo(f"{'ok' if one.as_meant else 'WRONG':<6}{one.name}: {_said_of_family(one)}")
 
-    found = measure_families(only, tell)
+    found = measure_families(only, tell, lambda name, number, of: _say(f"{number} of {of}: {name} is built and tried"))
     if as_json:
         click.echo(json.dumps({"families": [one.to_json() for one in found]}, ensure_ascii=False))
     if not all(one.as_meant for one in found):
         raise SystemExit(1)
+
+
+def _said_of_family(one: FamilyFigures) -> str:
+    if not one.hosted:
+        return f"refused: {one.reason}"
+    texts = (
+        "no greedy text compared"
+        if one.texts_equal is None
+        else f"{one.texts_compared} greedy texts of {one.tokens_compared} tokens "
+        + ("equal" if one.texts_equal else "DIFFER")
+    )
+    return (
+        f"hosted {one.mode}, float32 {one.difference:.1e} (noise {one.noise:.1e}), "
+        f"bfloat16 {one.bfloat16_difference:.2g} (noise {one.bfloat16_noise:.2g}), {texts}"
+    )
 
 
 def _print_answers(found: AnswerFigures) -> None:

@@ -46,10 +46,14 @@ def retry(
 ) -> None:
     """Go on with failed problems of RUN where they stopped.
 
-    Nothing that was committed is computed again.
+    Nothing that was committed is computed again. So a problem whose candidates were all invalid fails the same way
+    again, which is said; --anew draws them again.
     """
+    from cord_worker.errors import StoreError
     from cord_worker.operations.database import open_database
-    from cord_worker.progress import shown
+    from cord_worker.operations.watching import missing_workers
+    from cord_worker.progress import shown, without_workers
+    from cord_worker.showing import counted
     from cord_worker.store.retrying import begin_failed_anew, retry_failed
 
     if (failed, bool(problems), reason is not None).count(True) > 1:
@@ -62,8 +66,14 @@ def retry(
     if anew and not yes:
         confirm(f"Delete what the failed problems of run {run} came to, and begin them anew?")
     work = begin_failed_anew if anew else retry_failed
-    with open_database(read_settings(state_dir)) as database:
+    settings = read_settings(state_dir)
+    with open_database(settings) as database:
         retried = database.run(lambda connection: work(connection, run, problems, reason))
+        if reason is not None and not retried.count:
+            raise StoreError(
+                f"run {run} has no failed problem whose reason holds {shown(reason)!r}: see cordctl status {run}"
+            )
+        missing = database.run(lambda c: missing_workers(c, run, settings.worker_timeout_seconds))
     if as_json:
         print_json(
             {
@@ -72,6 +82,9 @@ def retry(
                 "retried": retried.count,
                 "problems": retried.problems,
                 "left_alone": retried.left_alone,
+                "will_fail_again": retried.repeating,
+                "will_fail_again_anew": retried.hopeless,
+                "missing_workers": missing,
             }
         )
         return
@@ -79,12 +92,24 @@ def retry(
         click.echo(f"problem {shown(key)} has not failed, it is {state}: left alone")
     if retried.count:
         states = ", ".join(f"{count} {state}" for state, count in sorted(retried.problems.items()))
-        click.echo(f"run {run}: {retried.count} failed problems go on ({states})")
+        goes = "goes" if retried.count == 1 else "go"
+        click.echo(f"run {run}: {counted(retried.count, 'failed problem')} {goes} on ({states})")
     elif not problems:
-        which = "" if reason is None else f" whose reason holds {shown(reason)!r}"
-        click.echo(f"run {run} has no failed problems{which}")
+        click.echo(f"run {run} has no failed problems")
+    if retried.repeating > retried.hopeless:
+        click.echo(
+            f"{counted(retried.repeating - retried.hopeless, 'problem')} will fail the same way again: the same "
+            "candidates lead to the same decision (--anew draws them again)"
+        )
+    if retried.hopeless:
+        click.echo(
+            f"{counted(retried.hopeless, 'problem')} will fail the same way again, with --anew too: no teacher has "
+            "room for a step after the question. Change cord.toml as the reason says, and run under another name"
+        )
     if retried.count and retried.run_state == "paused":
         click.echo(f"run {run} is paused. Go on with: cordctl resume {run}")
+    elif retried.count and missing:
+        click.echo(without_workers(missing))
 
 
 @click.command("rm")
@@ -95,6 +120,7 @@ def retry(
 def remove(run: str, yes: bool, state_dir: Path | None, as_json: bool) -> None:
     """Delete RUN with everything of it: problems, candidates, trajectories."""
     from cord_worker.operations.database import open_database
+    from cord_worker.showing import counted
     from cord_worker.store.removal import remove_run
 
     if not yes:
@@ -102,7 +128,8 @@ def remove(run: str, yes: bool, state_dir: Path | None, as_json: bool) -> None:
     with open_database(read_settings(state_dir)) as database:
         removed = remove_run(database, run)
     document = {"run": removed.run, "problems": removed.problems, "candidates": removed.candidates}
-    sentence = f"run {run} is deleted: {removed.problems} problems, {removed.candidates} candidates"
+    what = f"{counted(removed.problems, 'problem')}, {counted(removed.candidates, 'candidate')}"
+    sentence = f"run {run} is deleted: {what}"
     print_result(sentence, document, as_json=as_json)
 
 

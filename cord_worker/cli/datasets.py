@@ -56,6 +56,7 @@ def validate(dataset: Path, config_path: Path | None, as_json: bool, **options: 
 
 def _show(dataset: Path, found: Validation) -> None:
     from cord_worker.progress import shown
+    from cord_worker.showing import counted
 
     fits = found.fitting.fits if found.fitting is not None else []
     for flaw in found.flaws:
@@ -64,7 +65,7 @@ def _show(dataset: Path, found: Validation) -> None:
         click.echo(f"… and {found.bad - len(found.flaws)} more", err=True)
     for line in (line for fit in fits for line in fit.named()):
         click.echo(shown(line), err=True)
-    click.echo(f"{dataset}: {found.good} problems, {found.bad} invalid rows")
+    click.echo(f"{dataset}: {counted(found.good, 'problem')}, {counted(found.bad, 'invalid row')}")
     click.echo(shown(found.notes.fields_line()))
     for line in found.notes.lines():
         click.echo(shown(line))

@@ -230,6 +230,8 @@ def _cells(figures: Figures, ks: list[int]) -> list[str]:
 
 
 def _remarks(found: Evaluation) -> str:
+    from cord_worker.showing import counted
+
     missing = sum(model.figures.missing for model in found.models)
     parts = [
         f"{found.samples:,} samples a problem"
@@ -238,6 +240,6 @@ def _remarks(found: Evaluation) -> str:
         f"{found.run_seconds:,.1f} s ({found.engine_seconds:,.1f} s in engines)",
     ]
     parts += [f"{missing:,} samples without an answer, counted as wrong"] if missing else []
-    parts += [f"{found.failed:,} problems failed"] if found.failed else []
-    parts += [f"{found.unfinished:,} problems not finished"] if found.unfinished else []
+    parts += [f"{counted(found.failed, 'problem')} failed"] if found.failed else []
+    parts += [f"{counted(found.unfinished, 'problem')} not finished"] if found.unfinished else []
     return "; ".join(parts)

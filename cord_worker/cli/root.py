@@ -112,9 +112,10 @@ class LazyGroup(click.Group):
         """Runs the command line; every expected error is a message and an exit code, never a traceback."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-        from cord_worker.local.limits import raise_file_handles
+        from cord_worker.local.limits import raise_file_handles, spare_threads
 
         raise_file_handles()
+        spare_threads()
         is_debugging = "--debug" in (sys.argv[1:] if args is None else args) or os.environ.get("CORD_DEBUG") == "1"
         try:
             # Without standalone mode, ctx.exit(code) comes back as the value.

@@ -141,12 +141,17 @@ def pause(run: str, state_dir: Path | None, as_json: bool) -> None:
 def resume(run: str, state_dir: Path | None, as_json: bool) -> None:
     """Go on with a paused RUN."""
     from cord_worker.operations.database import open_database
+    from cord_worker.operations.watching import missing_workers
+    from cord_worker.progress import without_workers
     from cord_worker.store.lifecycle import resume_run
 
-    with open_database(read_settings(state_dir)) as database:
+    settings = read_settings(state_dir)
+    with open_database(settings) as database:
         changed = database.run(lambda connection: resume_run(connection, run))
+        missing = database.run(lambda c: missing_workers(c, run, settings.worker_timeout_seconds))
     sentence = f"run {run} goes on" if changed else f"run {run} was active already"
-    print_result(sentence, {"run": run, "state": "active", "changed": changed}, as_json=as_json)
+    document = {"run": run, "state": "active", "changed": changed, "missing_workers": missing}
+    print_result(f"{sentence}\n{without_workers(missing)}" if missing else sentence, document, as_json=as_json)
 
 
 @click.command()
@@ -164,4 +169,5 @@ def cancel(run: str, yes: bool, state_dir: Path | None, as_json: bool) -> None:
     with open_database(read_settings(state_dir)) as database:
         count = database.run(lambda connection: cancel_run(connection, run))
     document = {"run": run, "state": "cancelled", "cancelled": count}
-    print_result(f"run {run} is cancelled: {count} problems were not finished", document, as_json=as_json)
+    unfinished = f"{count:,} {'problem was' if count == 1 else 'problems were'} not finished"
+    print_result(f"run {run} is cancelled: {unfinished}", document, as_json=as_json)

@@ -46,6 +46,8 @@ def _further(outcome: Worked[ExportReport]) -> list[tuple[str, str]]:
     run = shlex.quote(shown(outcome.snapshot.run))
     cordctl = f"{_state_dir_prefix(outcome) if outcome.embedded else ''}{_program()}"
     failed = outcome.snapshot.counts.problems.get("failed", 0)
+    # Where none could come out otherwise, a retry is not offered; of causes that are not listed nobody knows.
+    can_change = failed > sum(cause.count for cause in outcome.failures if cause.repeats)
     steps = candidates_of_best_problem(shown(outcome.snapshot.run))
     best = "the best trajectory" + (
         " (correct, of the highest score)"
@@ -60,7 +62,7 @@ def _further(outcome: Worked[ExportReport]) -> list[tuple[str, str]]:
         ("tokens and seconds by model", f"{cordctl} cost {run}"),
         ("every decision taken again from the stored rows", f"{cordctl} replay {run}"),
         ("only the correct trajectories", f"{cordctl} export {run} --only-correct -o correct.jsonl"),
-        *([("the failed problems once more", f"{cordctl} retry {run}")] if failed else []),
+        *([("the failed problems once more", f"{cordctl} retry {run}")] if can_change else []),
         *(
             [("every candidate of that problem, losers too", f"{cordctl} db psql -c {_in_double_quotes(steps)}")]
             if has_results

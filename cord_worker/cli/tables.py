@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cord_worker.progress import figure, percent, shown
+from cord_worker.showing import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -134,9 +135,13 @@ def print_failures(screen: Console, causes: Sequence[FailureCause], count: int, 
         if cause.is_technical:
             command = f"cordctl retry {shlex.quote(shown(run))} --reason {shlex.quote(_to_find(cause.reason))}"
             screen.print(f"    once that is mended: {command}", soft_wrap=True)
+        elif cause.repeats:
+            anew = "with --anew too" if cause.repeats_anew else "--anew draws the candidates again"
+            screen.print(f"    cordctl retry fails the same way; {anew}", soft_wrap=True)
     left = count - sum(cause.count for cause in causes)
     if left > 0:
-        screen.print(f"… and {left:,} more failed problems (cordctl export RUN -o … --failures FILE)")
+        more = counted(left, "more failed problem")
+        screen.print(f"… and {more} (cordctl export RUN -o … --failures FILE)")
 
 
 def _to_find(reason: str) -> str:

@@ -188,6 +188,27 @@ def _probe_writing(channel: Any) -> None:
     )
 
 
+class _Blocked(Exception):
+    """RabbitMQ takes nothing from whoever sends: it is out of memory or disk."""
+
+
+def _probe_publishing(connection: Any) -> None:
+    """Sends a message to no queue. Raises _Blocked where RabbitMQ says that it takes none.
+
+    It says so to those that have sent something, before it answers anything else.
+    """
+
+    def blocked(_: str) -> None:
+        connection.collect()  # it would not answer a close either
+        raise _Blocked
+
+    connection.on_blocked = blocked
+    with suppress(amqp.ChannelError):  # whoever may not send there is no worse for it
+        channel = connection.channel()
+        channel.basic_publish(amqp.Message(""), routing_key=f"{_PROBE}.{uuid.uuid4().hex}")
+        channel.basic_qos(0, 1, False)
+
+
 def _ask(channel: Any, *commands: tuple[str, ...]) -> None:
     with channel.conn_or_acquire() as client:
         for command in commands:
@@ -203,13 +224,20 @@ def check_broker(url: str, prefix: str = "") -> str:
     try:
         with _connected(url, prefix) as (transport, established):
             named = getattr(established, "server_properties", {})
-            if not is_amqp(url):
+            if is_amqp(url):
+                _probe_publishing(established)
+            else:
                 _probe_writing(transport.create_channel(established))
             return f"{named.get('product', 'redis')} {named.get('version', '')}".strip()
     except (redis.AuthenticationError, amqp.AccessRefused) as error:
         raise BrokerRefused(
             f"the broker at {place} refuses the user or password of CORD_BROKER_URL ({_brief(error)}). Correct it "
             f"(in a password, {ESCAPES})"
+        ) from None
+    except _Blocked:
+        raise BrokerError(
+            f"RabbitMQ at {place} takes no messages: an alarm of its memory or disk blocks whoever sends. `rabbitmqctl "
+            "status` names the alarm; make room, raise vm_memory_high_watermark, or lower disk_free_limit"
         ) from None
     except amqp.NotAllowed:
         vhost = unquote(urlsplit(url).path.removeprefix("/")) or "/"

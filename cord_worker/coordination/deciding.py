@@ -37,9 +37,17 @@ def decide(connection: sa.Connection, context: RunContext, problem: decisions.Pr
     )
 
 
-def answer_seeds(context: RunContext, problem_key: str, decision: Finish) -> list[int]:
+def answer_draws(context: RunContext) -> int:
+    """How often a final answer is drawn, each time with another seed, while a content filter refuses it.
+
+    A sample is drawn once: another draw would be another experiment.
+    """
+    return context.search.max_rounds if context.config.is_scored else 1
+
+
+def answer_seeds(context: RunContext, problem_key: str, decision: Finish, draw: int = 0) -> list[int]:
     """Sampling seeds of the final answers that the decision asks for, in the order of `decision.answered`."""
     return [
-        answer_seed(context.config.run.seed, problem_key, one.lineage, context.teachers[one.teacher].name)
+        answer_seed(context.config.run.seed, problem_key, one.lineage, context.teachers[one.teacher].name, draw)
         for one in decision.answered
     ]

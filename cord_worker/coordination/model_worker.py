@@ -24,6 +24,7 @@ from cord_worker import metrics
 from cord_worker.config import TeacherConfig
 from cord_worker.coordination.company import Company
 from cord_worker.coordination.context import RunContext, RunContexts
+from cord_worker.coordination.deciding import answer_draws
 from cord_worker.coordination.faults import FaultPoint, commit
 from cord_worker.coordination.group_commit import GroupCommitter, Operation
 from cord_worker.coordination.holding import Holding, lease_key
@@ -32,9 +33,10 @@ from cord_worker.coordination.judge import judged
 from cord_worker.coordination.judgments import judgment_of
 from cord_worker.coordination.messages import Messenger
 from cord_worker.coordination.refusals import reason_of
-from cord_worker.engines.protocol import Describe, Engine, FinishReason, Sampling, Turn, to_nobody
-from cord_worker.errors import ProcessPoolError, RequestError, UnavailableError
+from cord_worker.engines.protocol import Describe, Engine, FinishReason, Generation, Sampling, Turn, to_nobody
+from cord_worker.errors import ContentFilterError, ProcessPoolError, RequestError, UnavailableError
 from cord_worker.local.killable import KillablePool
+from cord_worker.search.seeds import answer_seed
 from cord_worker.search.types import InvalidReason
 from cord_worker.search.validity import invalid_reason, storable, text_key
 from cord_worker.store import leases
@@ -449,11 +451,8 @@ class ModelWorker:
         return await judged(self._engine, context.config, lease)
 
     async def _answer_one(self, lease: LeasedAnswer, context: RunContext) -> AnswerResult:
-        row, teacher = context.teacher(lease.teacher_id)
-        turn = Turn(lease.question, row.system_prompt, lease.passage, context.segmentation, context.date)
-        sampling = sampling_of(teacher, context.config.search.answer_tokens, lease.seed)
         try:
-            generation = await self._engine.answer(turn, lease.steps, sampling)
+            seed, generation = await self._drawn(lease, context)
         except RequestError as error:
             if context.config.is_scored:
                 raise _AnswerRefused(str(error)) from error
@@ -477,7 +476,31 @@ class ModelWorker:
             completion_tokens=generation.completion_tokens,
             cached_tokens=generation.cached_tokens,
             seconds=generation.seconds,
+            seed=seed,
         )
+
+    async def _drawn(self, lease: LeasedAnswer, context: RunContext) -> tuple[int, Generation]:
+        """The final answer, and the seed that it was drawn with: the first whose answer no content filter refuses.
+
+        Raises RequestError; where all draws were refused, the last refusal.
+        """
+        row, teacher = context.teacher(lease.teacher_id)
+        turn = Turn(lease.question, row.system_prompt, lease.passage, context.segmentation, context.date)
+        draws = answer_draws(context)
+        for draw in range(draws):
+            seed = lease.seed
+            if draw:
+                seed = answer_seed(context.config.run.seed, lease.key, lease.lineage, teacher.name, draw)
+            sampling = sampling_of(teacher, context.config.search.answer_tokens, seed)
+            try:
+                return seed, await self._engine.answer(turn, lease.steps, sampling)
+            except ContentFilterError as error:
+                if draws == 1:
+                    raise
+                if draw + 1 == draws:
+                    raise ContentFilterError(f"{error}; all {draws} draws were refused") from error
+                logger.warning("trajectory %d: draw %d of %d: %s", lease.trajectory_id, draw + 1, draws, error)
+        raise AssertionError("there is one draw at least")
 
     def _claiming(
         self, point: FaultPoint, claim: Callable[[sa.Connection, Sequence[int]], Claimed[Any]]

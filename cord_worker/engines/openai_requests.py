@@ -210,13 +210,16 @@ def _reasons_apart(message: Document) -> bool:
 
 
 def _text(choice: Document) -> str:
-    """Text of a completion, a chat message or a part of either."""
+    """Text of a completion, a chat message or a part of either. Raises ServerFault, ContentFilterError."""
     if isinstance(text := choice.get("text"), str):
         return text
     message = choice.get("message", choice.get("delta"))
     if text is not None or not isinstance(message, dict):
         raise ServerFault("its answer is malformed (a choice without text)")
     content = message.get("content")
+    refusal = message.get("refusal")
+    if not content and isinstance(refusal, str) and refusal.strip():
+        raise ContentFilterError(f"the server marks the reply as a refusal ('{shown(refusal, 80)}')")
     if not content and _reasons_apart(message):
         raise ServerFault(
             "it keeps the model's reasoning apart from its text, so that no step can be continued: switch its "

@@ -27,9 +27,11 @@ def tokens_allowed(
     room = context - prompt - kept
     if room < 1:
         answer = f", {kept} are kept for the final answer," if kept else ""
-        lower = "search.thinking_tokens or search.answer_tokens" if kept else "search.thinking_tokens"
+        # A step ends with the context whatever the thinking budget is; what follows a whole thinking depends on it.
+        of_thinking = "" if kind in ("step", "trajectory") else "lower search.thinking_tokens, "
+        lower = "lower search.answer_tokens, " if kept else of_thinking
         raise TooLongError(
             f"the prompt takes {prompt} tokens{answer} and the context holds {context}: there is no room for the text; "
-            f"shorten the question or passage, lower {lower}, or raise max_model_len"
+            f"shorten the question or passage, {lower}or raise max_model_len"
         )
     return min(sampling.max_tokens, room)

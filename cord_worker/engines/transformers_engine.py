@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import torch
 
-from cord_worker.engines.batching import ComputeThread, GenerationJob, Runner, ScoreJob
-from cord_worker.engines.encoding import TextCodec
+from cord_worker.engines.batching import ComputeThread, GenerationJob, Runner, ScoreJob, ScoreResult
+from cord_worker.engines.encoding import EncodedClosing, TextCodec
 from cord_worker.engines.heads import LanguageHead
 from cord_worker.engines.hosting import Hosted, Mode, host
 from cord_worker.engines.loading import LoadedModel, load_model
@@ -108,23 +108,8 @@ class TransformersEngine(LanguageHead):
     async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
         """See `protocol.Engine.score`; rounded to 9 significant digits, the score from the rounded sum."""
         started = time.monotonic()
-        _require_steps(steps)
-        pieces = self._codec.candidate(turn, steps)
-        closing = self._codec.closing(scoring_template, answer)
-        prompt_tokens = sum(map(len, pieces)) + len(closing.ids)
-        if prompt_tokens > self.max_model_len:
-            raise TooLongError(
-                f"candidate and closing part take {prompt_tokens} tokens, but the context holds {self.max_model_len}; "
-                "lower search.thinking_tokens or raise the prover's max_model_len"
-            )
-        job = ScoreJob(ScoreTask(tuple(pieces), closing.ids, closing.answer))
-        self._thread.submit_score(job)
-        result = await asyncio.wrap_future(job.future)
-        if len(result.log_probabilities) != len(closing.answer):
-            raise EngineFaultError(
-                f"{len(closing.answer)} answer tokens gave {len(result.log_probabilities)} log-probabilities; "
-                "this is a fault of the engine, report it"
-            )
+        pieces, closing = self._scored_parts(turn, steps, answer, scoring_template)
+        result = await self._answer_result(pieces, closing)
         total = math.fsum(result.log_probabilities)
         if not math.isfinite(total):
             raise NotFiniteError(
@@ -135,11 +120,18 @@ class TransformersEngine(LanguageHead):
             score=_significant(predictive_perplexity(total, len(closing.answer))),
             log_prob_sum=total,
             answer_tokens=len(closing.answer),
-            prompt_tokens=prompt_tokens,
+            prompt_tokens=sum(map(len, pieces)) + len(closing.ids),
             thinking_tokens=sum(map(len, pieces[1:])),
             cached_tokens=result.cached,
             seconds=time.monotonic() - started,
         )
+
+    async def log_probabilities(
+        self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str
+    ) -> list[float]:
+        """Natural-log probability of each answer token, unrounded: what `score` sums."""
+        pieces, closing = self._scored_parts(turn, steps, answer, scoring_template)
+        return (await self._answer_result(pieces, closing)).log_probabilities
 
     async def close(self) -> None:
         """Ends the compute thread; requests that wait fail with EngineError."""
@@ -148,6 +140,32 @@ class TransformersEngine(LanguageHead):
     def stop(self) -> None:
         """Like `close`, where there is no event loop."""
         self._thread.stop()
+
+    def _scored_parts(
+        self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str
+    ) -> tuple[list[Ids], EncodedClosing]:
+        """The candidate's pieces and the closing part. Raises TooLongError where the context does not hold them."""
+        _require_steps(steps)
+        pieces = self._codec.candidate(turn, steps)
+        closing = self._codec.closing(scoring_template, answer)
+        prompt_tokens = sum(map(len, pieces)) + len(closing.ids)
+        if prompt_tokens > self.max_model_len:
+            raise TooLongError(
+                f"candidate and closing part take {prompt_tokens} tokens, but the context holds {self.max_model_len}; "
+                "lower search.thinking_tokens or raise the prover's max_model_len"
+            )
+        return pieces, closing
+
+    async def _answer_result(self, pieces: Sequence[Ids], closing: EncodedClosing) -> ScoreResult:
+        job = ScoreJob(ScoreTask(tuple(pieces), closing.ids, closing.answer))
+        self._thread.submit_score(job)
+        result = await asyncio.wrap_future(job.future)
+        if len(result.log_probabilities) != len(closing.answer):
+            raise EngineFaultError(
+                f"{len(closing.answer)} answer tokens gave {len(result.log_probabilities)} log-probabilities; "
+                "this is a fault of the engine, report it"
+            )
+        return result
 
     async def _generate(self, job: GenerationJob) -> Generation:
         self._thread.submit_generation(job)

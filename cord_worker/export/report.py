@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from cord_worker.config import RunConfig
 from cord_worker.export.files import STANDARD_OUTPUT
 from cord_worker.prompting.trajectory import Segmentation
+from cord_worker.showing import counted
 from cord_worker.store.results import Provenance, count_results, read_provenance
 from cord_worker.store.runs import RunRow, resolve_run
 from cord_worker.store.status import Counts, read_counts
@@ -43,7 +44,7 @@ class ExportReport:
         """For people."""
         others = [f"{self.left_out} done ones left out"] if self.left_out else []
         others += [f"of them {self.unfit} without an answer or with control tokens in their text"] if self.unfit else []
-        others += [f"{self.failed} failed problems not exported"] if self.failed else []
+        others += [f"{counted(self.failed, 'failed problem')} not exported"] if self.failed else []
         others += [f"{self.unfinished} still being worked on"] if self.unfinished else []
         beside = f" ({', '.join(others)})" if others else ""
         where = "standard output" if output == STANDARD_OUTPUT else output

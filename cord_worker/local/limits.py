@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import psutil
 
@@ -25,6 +25,8 @@ MIB = 2**20
 _WANTED_HANDLES = 4096
 _INFINITE = float("inf")
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_FEW_TASKS = 1024
 SHARED_MEMORY = Path("/dev/shm")
 ENLARGE = "free some of it, or enlarge it (mount -o remount,size=1g /dev/shm; docker run --shm-size=1g)"
 
@@ -122,6 +124,17 @@ def raise_file_handles() -> None:
             return
 
 
+def spare_threads() -> None:
+    """Where hardly any thread may be started, numpy's library makes none: it ends a process that gets too few of them.
+
+    Before numpy is imported.
+    """
+    # Counting all processes takes a while: only where the limit is a low one.
+    is_limited = _soft("NPROC") < _FEW_TASKS or any((folder / "pids.max").exists() for folder in _groups("pids"))
+    if is_limited and _free_tasks() < (os.cpu_count() or 1) + COMMAND.tasks:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def free_shared_memory() -> int | None:
     """Bytes that are free in /dev/shm; None where nothing can be written there."""
     try:
@@ -134,11 +147,10 @@ def free_shared_memory() -> int | None:
 
 def container_memory() -> int | None:
     """Bytes of memory that this container may use, None where it is not limited."""
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        allowed = _number(_CGROUP / name)
-        if allowed is not None and allowed < psutil.virtual_memory().total:
-            return allowed
-    return None
+    total = psutil.virtual_memory().total
+    files = [folder / name for folder in _groups("memory") for name in ("memory.max", "memory.limit_in_bytes")]
+    found = [allowed for allowed in map(_number, files) if allowed is not None and allowed < total]
+    return min(found, default=None)
 
 
 def explained(error: BaseException) -> str | None:
@@ -251,12 +263,34 @@ def _soft(name: str) -> float:
 def _free_tasks() -> float:
     """How many processes and threads may still be started."""
     free = _INFINITE
-    most, now = _number(_CGROUP / "pids.max"), _number(_CGROUP / "pids.current")
-    if most is not None and now is not None:
-        free = most - now
+    for folder in _groups("pids"):
+        most, now = _number(folder / "pids.max"), _number(folder / "pids.current")
+        if most is not None and now is not None:
+            free = min(free, most - now)
     # The kernel does not hold root to its own limit.
     allowed = _soft("NPROC") if os.geteuid() else _INFINITE
     return free if allowed == _INFINITE else min(free, allowed - _tasks_of_mine())
+
+
+def _groups(controller: str) -> list[Path]:
+    """The control groups that limit this process, in the first version and the second: its own and those around it.
+
+    In a container the outermost one that is seen is its own; a service or a batch job may be further within.
+    """
+    try:
+        lines = _OWN_GROUPS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    found = [_CGROUP, _CGROUP / controller]
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and controller not in controllers.split(","):
+            continue
+        top = _CGROUP / controller if controllers else _CGROUP
+        within = PurePosixPath(path.lstrip("/"))
+        found += [top / one for one in (within, *within.parents) if ".." not in one.parts]
+    return list(dict.fromkeys(found))
 
 
 def _tasks_of_mine() -> int:

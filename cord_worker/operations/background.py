@@ -59,20 +59,24 @@ def find_background(settings: Settings) -> Background | None:
     return Background(state.path, daemon.pid, models, recorded.workers)
 
 
-def bring_up(config: RunConfig, config_path: Path, settings: Settings) -> tuple[Background, bool]:
+def bring_up(
+    config: RunConfig, config_path: Path, settings: Settings, say: Callable[[str], None]
+) -> tuple[Background, bool]:
     """Starts services and workers in the background; returns them and whether they were started just now.
 
     Where they run already, those that stopped (`cordctl drain`) or were given up are started again. Another `up` or
-    `down` of this state folder is waited for.
+    `down` of this state folder is waited for. `say` is told what does not suit in the broker.
 
     Raises LocalServiceError where others run for this state folder or something could not be started, MachineLimit
     where the machine allows too little.
     """
     with _alone(StateDir.open(settings.state_dir)):
-        return _bring_up(config, config_path, settings)
+        return _bring_up(config, config_path, settings, say)
 
 
-def _bring_up(config: RunConfig, config_path: Path, settings: Settings) -> tuple[Background, bool]:
+def _bring_up(
+    config: RunConfig, config_path: Path, settings: Settings, say: Callable[[str], None]
+) -> tuple[Background, bool]:
     running = find_background(settings)
     if running is not None:
         if running.serves(config):
@@ -85,7 +89,7 @@ def _bring_up(config: RunConfig, config_path: Path, settings: Settings) -> tuple
         )
     check_locations(config)
     check_limits(config, settings)
-    with services_for(settings) as services:
+    with services_for(settings, say) as services:
         upgrade(services.endpoints.database_url)
         specs = process_specs(config, config_path, settings, services.endpoints, services.state.path)
         names = {name: fingerprint for fingerprint, name in fleet_models(config).items()}

@@ -239,9 +239,7 @@ def _contexts(config: RunConfig | None) -> Iterator[Finding]:
         return
     for fit in fits:
         level = Level.OK if fit.has_room else Level.WARN if fit.holds_a_step else Level.FAIL
-        facts = f"{fit.context:,} tokens, of which {fit.overhead:,} for the template, {fit.thinking:,} thinking, "
-        facts += f"{fit.end:,} {fit.end_name}: {max(0, fit.room):,} left for the question"
-        yield Finding(level, f"context of {fit.role}", facts, fit.shortage)
+        yield Finding(level, f"context of {fit.role}", fit.budget, fit.shortage)
 
 
 def _devices(config: RunConfig | None) -> Iterator[Finding]:

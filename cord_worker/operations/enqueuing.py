@@ -24,6 +24,7 @@ from cord_worker.dataset import (
 from cord_worker.errors import ConfigError
 from cord_worker.operations.dataset_notes import DatasetNotes
 from cord_worker.operations.fitting import ContextCheck, room_remarks
+from cord_worker.showing import counted
 from cord_worker.store.database import Database
 from cord_worker.store.ingest import EnqueueReport, enqueue
 from cord_worker.verify.rows import with_known_methods
@@ -88,10 +89,10 @@ class Enqueued:
         beside = f" ({', '.join(others)})" if others else ""
         run = f"run {report.run_name}"
         if self.dry_run:
-            return f"{run}: {report.added} problems would be added{beside}; nothing was written"
+            return f"{run}: {counted(report.added, 'problem')} would be added{beside}; nothing was written"
         if not report.added:
             return f"{run}: nothing new{beside}"
-        return f"{run}: {report.added} problems added{beside}"
+        return f"{run}: {counted(report.added, 'problem')} added{beside}"
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""

@@ -1,8 +1,9 @@
 """Whether the problems of a dataset fit the contexts of a configuration's models, by their tokenizers alone.
 
-What a request may come to: the first turn (chat template, system turn, passage, question), the trajectory
-(`search.thinking_tokens`), and the final answer (`search.answer_tokens`), or, for the prover, the closing part with the
-known answer.
+A problem fits where its first turn (chat template, system turn, passage, question) leaves room for a step and for what
+follows it: the final answer (`search.answer_tokens`, and what closes the thinking), or, for the prover, the closing
+part with the known answer. Where there is less room than `search.thinking_tokens`, it fits, and its thinking may be
+cut.
 """
 
 from __future__ import annotations
@@ -24,24 +25,23 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 5
 _LEAST_STEP = 16
-"""Tokens: what a step takes at least, its marker included."""
+"""Tokens: what a step takes at least, its marker included. Less room is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class TooLong:
-    """A problem that does not fit: what its first turn, the trajectory and its end take, in tokens."""
+    """A problem that does not fit: what its first turn and the end take, in tokens."""
 
     location: str
     key: str
     prompt: int
-    thinking: int
     end: int
 
 
 @dataclass(slots=True)
 class Fit:
     """One model in one role. `overhead` is the first turn without question and passage; `misfits` the first few of
-    `count` problems that do not fit."""
+    `count` problems that do not fit; `cut` others fit, but leave less room than the thinking budget."""
 
     role: str
     model: str
@@ -53,57 +53,79 @@ class Fit:
     longest: int = 0
     longest_at: str = ""
     count: int = 0
+    cut: int = 0
     misfits: list[TooLong] = field(default_factory=list)
 
     @property
     def room(self) -> int:
-        """Tokens that question and passage may take; negative where not even an empty one fits."""
+        """Tokens that question and passage may take beside the whole thinking budget; negative where that alone is too
+        much."""
         return self.context - self.overhead - self.thinking - self.end
 
     @property
     def end_name(self) -> str:
         """What the trajectory is followed by."""
-        return "closing part" if self.role == "prover" else "answer"
+        return "closing part" if self.role == "prover" else "answer with its opening"
 
     @property
     def has_room(self) -> bool:
-        """Whether a problem with the shortest answer fits."""
+        """Whether a question may take anything beside the whole thinking budget."""
         return self.context - self.overhead - self.thinking - self.least_end > 0
 
     @property
     def holds_a_step(self) -> bool:
         """Whether there is room for the beginning of a step, its end kept free."""
-        return self.context - self.overhead - self.least_end > _LEAST_STEP
+        return self.fits(self.overhead, self.least_end)
+
+    def fits(self, prompt: int, end: int) -> bool:
+        """Whether a first turn of `prompt` tokens leaves room for a step and `end` tokens after it."""
+        return self.context - prompt - end > _LEAST_STEP
 
     @property
     def shortage(self) -> str:
         """What follows where there is no room, and what to do; empty where there is."""
         if self.has_room:
             return ""
-        advice = "lower search.thinking_tokens or search.answer_tokens, or raise max_model_len"
+        has_answers = self.role != "prover"
         if not self.holds_a_step:
-            return f"there is no room for a single step: {advice}"
-        return f"trajectories end where the context is full, before search.thinking_tokens are used up: {advice}"
+            advice = "lower search.answer_tokens or raise" if has_answers else "raise"
+            return f"there is no room for a single step: {advice} max_model_len"
+        return (
+            f"thinking ends where the context is full, before search.thinking_tokens = {self.thinking:,} is used up: "
+            f"lower it{' or search.answer_tokens' if has_answers else ''}, or raise max_model_len"
+        )
+
+    @property
+    def budget(self) -> str:
+        """What becomes of the context's tokens, in words that add up."""
+        taken = f"context {self.context:,} tokens - {self.overhead:,} of the template"
+        end = f" - {self.end:,} {self.end_name}"
+        if self.has_room:
+            return f"{taken} - {self.thinking:,} thinking{end} = room for {max(0, self.room):,} of the question"
+        left = self.context - self.overhead - self.end
+        return f"{taken}{end} = room for {max(0, left):,} of question and thinking"
 
     def line(self) -> str:
         """For people."""
-        head = (
-            f"{self.role} (model {self.model!r}): context {self.context:,} tokens - {self.overhead:,} of the template "
-            f"- {self.thinking:,} thinking - {self.end:,} {self.end_name} = room for {max(0, self.room):,} of the "
-            "question"
-        )
-        if not self.has_room:
-            head += f"; {self.shortage}"
-        longest = f"; the longest takes {self.longest:,} ({self.longest_at})" if self.longest_at else ""
-        return f"{head}{longest}; {self.count:,} do not fit" if self.count else f"{head}{longest}; all fit"
+        parts = [f"{self.role} (model {self.model!r}): {self.budget}"]
+        parts += [self.shortage] if self.shortage else []
+        parts += [f"the longest takes {self.longest:,} ({self.longest_at})"] if self.longest_at else []
+        parts += [f"{self.count:,} {'does' if self.count == 1 else 'do'} not fit"] if self.count else []
+        if self.cut and self.has_room:
+            leave = f"{'fits, but leaves' if self.cut == 1 else 'fit, but leave'} less room"
+            parts += [f"{self.cut:,} {leave} than search.thinking_tokens = {self.thinking:,}"]
+        if not self.count and not self.cut:
+            parts += ["all fit"]
+        elif not self.count and not self.has_room:
+            parts += ["all leave room for a step"]
+        return "; ".join(parts)
 
     def named(self) -> list[str]:
         """For people: the first problems that do not fit."""
-        ends = self.end_name
         lines = [
             f"{found.location}: id {found.key!r} does not fit {self.role} (model {self.model!r}): {found.prompt:,} "
-            f"prompt + {found.thinking:,} thinking + {found.end:,} {ends} = "
-            f"{found.prompt + found.thinking + found.end:,} tokens, context {self.context:,}"
+            f"prompt + {found.end:,} {self.end_name} = {found.prompt + found.end:,} tokens leave no room for a step "
+            f"(more than {_LEAST_STEP}) in a context of {self.context:,}"
             for found in self.misfits
         ]
         return [*lines, f"… and {self.count - len(lines):,} more"] if self.count > len(lines) else lines
@@ -121,6 +143,7 @@ class Fit:
             "longest": self.longest,
             "longest_at": self.longest_at or None,
             "too_long": self.count,
+            "cut_short": self.cut,
             "first": [{"location": one.location, "id": one.key, "prompt": one.prompt} for one in self.misfits],
         }
 
@@ -144,7 +167,13 @@ class ContextCheck:
             found = self._loaded(teacher.model, config.models[teacher.model])
             if found is not None:
                 role, system = f"teacher {teacher.name}", config.system_prompt(teacher)
-                self._add(role, teacher.model, found, system, search.thinking_tokens, lambda _: search.answer_tokens)
+                # As engines/room.py keeps it free.
+                kept = search.answer_tokens + found[0].answer_opening_tokens
+
+                def after_thinking(_: ProblemRecord, kept: int = kept) -> int:
+                    return kept
+
+                self._add(role, teacher.model, found, system, search.thinking_tokens, after_thinking)
         if config.is_scored:
             scorer = config.scorer
             found = self._loaded(scorer.model, config.prover_model)
@@ -168,11 +197,12 @@ class ContextCheck:
             fit.end = max(fit.end, end)
             if prompt - fit.overhead > fit.longest:
                 fit.longest, fit.longest_at = prompt - fit.overhead, record.location
-            # Where the budgets leave no room at all, only what cannot even be asked does not fit.
-            if prompt + (fit.thinking + end if fit.has_room else max(1, end - fit.least_end)) > fit.context:
+            if not fit.fits(prompt, end):
                 fit.count += 1
                 if len(fit.misfits) < _MOST_NAMED:
-                    fit.misfits.append(TooLong(record.location, record.key, prompt, fit.thinking, end))
+                    fit.misfits.append(TooLong(record.location, record.key, prompt, end))
+            elif prompt + fit.thinking + end > fit.context:
+                fit.cut += 1
 
     def _add(
         self,
@@ -250,7 +280,8 @@ def room_remarks(config: RunConfig) -> list[str]:
         facts = f"{role}: the context of model {name!r} holds {context:,} tokens"
         if context - end <= _LEAST_STEP:
             raise ConfigError(
-                f"{facts}, which leaves no room for a step{kept}. Lower search.answer_tokens or raise max_model_len"
+                f"{facts}, which leaves no room for a step{kept}. "
+                f"{'Lower search.answer_tokens or raise' if end else 'Raise'} max_model_len"
             )
         if context < search.thinking_tokens + end:
             remarks.append(

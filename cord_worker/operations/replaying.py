@@ -10,14 +10,14 @@ follows from it (`recomputing`). Findings are in one wording: `problem KEY: ROW:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from cord_worker.coordination.context import RunContext, RunContexts
-from cord_worker.coordination.deciding import answer_seeds, decide
+from cord_worker.coordination.deciding import answer_draws, answer_seeds, decide
 from cord_worker.errors import ConfigError, StoreError
 from cord_worker.operations.recomputing import Compared, wrong_candidates, wrong_run, wrong_verdicts
 from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
@@ -396,9 +396,17 @@ class _Replayer:
             yield from self._equal(f"{one.name}: winning", one.winning, one.id in path)
             yield from self._equal(f"{one.name}: kept", bool(one.kept), one.id in kept)
         asked = {row.candidate_id: row.answer_seed for row in search.trajectories if row.answer_seed is not None}
-        seeds = answer_seeds(self._context, search.problem.key, decision)
-        expected_seeds = {one.candidate_id: seed for one, seed in zip(decision.answered, seeds, strict=True)}
-        yield from self._same("answer_seed of the final answers (by candidate)", asked, expected_seeds)
+        yield from self._same("answer_seed of the final answers (by candidate)", asked, self._seeds(decision, asked))
+
+    def _seeds(self, decision: Finish, asked: Mapping[int, int]) -> dict[int, int]:
+        """Seeds of the final answers by candidate: of the draw that the row names by its seed, or of the first."""
+        draws = answer_draws(self._context)
+        key = self._search.problem.key
+        by_draw = [answer_seeds(self._context, key, decision, draw) for draw in range(draws)]
+        return {
+            one.candidate_id: asked[one.candidate_id] if asked.get(one.candidate_id) in seeds else seeds[0]
+            for one, seeds in zip(decision.answered, zip(*by_draw, strict=True), strict=True)
+        }
 
     def _finished(self) -> dict[int, tuple[int, str, int | None]]:
         """Finished trajectories by candidate: steps, finish, and the first later step whose beam is without it."""

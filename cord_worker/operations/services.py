@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,18 +22,19 @@ class Services:
 
 
 @contextmanager
-def services_for(settings: Settings) -> Iterator[Services]:
-    """The services for the length of a `with`; embedded ones are left as they were found.
+def services_for(settings: Settings, say: Callable[[str], None]) -> Iterator[Services]:
+    """The services for the length of a `with`; embedded ones are left as they were found. What does not suit in the
+    broker of CORD_BROKER_URL is said.
 
     Raises LocalServiceError where an embedded server could not be started, BrokerError where the broker is away.
     """
     if settings.database_url is not None and settings.broker_url is not None:
         known = Endpoints(settings.database_url, settings.broker_url)
-        _check_broker(settings.broker_url, settings.key_prefix)
+        _check_broker(settings.broker_url, settings.key_prefix, say)
         yield Services(known, embedded=False, state=StateDir.open(settings.state_dir))
         return
     if settings.broker_url is not None:
-        _check_broker(settings.broker_url, settings.key_prefix)
+        _check_broker(settings.broker_url, settings.key_prefix, say)
     local = LocalServices(settings.state_dir)
     try:
         started = local.ensure_started()
@@ -43,11 +44,13 @@ def services_for(settings: Settings) -> Iterator[Services]:
         local.release()
 
 
-def _check_broker(url: str, prefix: str) -> None:
+def _check_broker(url: str, prefix: str, say: Callable[[str], None]) -> None:
     # Late: it imports the clients, which an embedded broker does not need here.
-    from cord_worker.coordination.broker_check import check_broker
+    from cord_worker.coordination.broker_check import check_broker, remarks_on
 
     check_broker(url, prefix)
+    for remark in remarks_on(url, prefix):
+        say(f"warning: the broker: {remark.found}. Advice: {remark.advice}")
 
 
 def known_endpoints(settings: Settings) -> Endpoints:

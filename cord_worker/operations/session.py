@@ -100,7 +100,7 @@ def work_through(
     if find_background(settings) is None:
         check_limits(task.config, settings)
     view.say(_preparing(settings))
-    with services_for(settings) as services, beside_others(services.state, view.say):
+    with services_for(settings, view.say) as services, beside_others(services.state, view.say):
         upgrade(services.endpoints.database_url)
         with (
             _workers(task, services, view.say, fork_server) as workers,

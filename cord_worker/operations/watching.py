@@ -106,9 +106,7 @@ class RunWatch:
         )
 
     def _missing(self, live: Sequence[LiveWorkers]) -> list[str]:
-        there = {worker.model for worker in live}
-        coordinator = [] if None in there else [COORDINATOR]
-        return coordinator + [name for model, name in self.names.items() if model not in there]
+        return _missing(live, self.names)
 
     def _look(self, connection: sa.Connection) -> _Look:
         run, counts = get_run(connection, self._run_id), read_counts(connection, self._run_id)
@@ -128,6 +126,22 @@ class RunWatch:
             conditions=worker_conditions(connection, self._timeout),
             is_beginning=is_beginning,
         )
+
+
+def missing_workers(connection: sa.Connection, name: str, worker_timeout_seconds: float) -> list[str]:
+    """Roles and models that the run needs and that have no living process; none of a run of which nothing is worked on
+    now."""
+    run = resolve_run(connection, name)
+    counts = read_counts(connection, run.id)
+    if run.state != "active" or counts.final == counts.total:
+        return []
+    return _missing(live_workers(connection, worker_timeout_seconds), _model_names(run))
+
+
+def _missing(live: Sequence[LiveWorkers], names: Mapping[str, str]) -> list[str]:
+    there = {worker.model for worker in live}
+    coordinator = [] if None in there else [COORDINATOR]
+    return coordinator + [name for model, name in names.items() if model not in there]
 
 
 def _model_names(run: RunRow) -> Mapping[str, str]:

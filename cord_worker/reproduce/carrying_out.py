@@ -57,7 +57,7 @@ def carry_out(experiments: Sequence[Experiment], place: Workplace, school: Schoo
     experiments with the exams. Raises CordError where going on is senseless; KeyboardInterrupt stops in good order
     first.
     """
-    with services_for(place.settings) as services:
+    with services_for(place.settings, place.say) as services:
         upgrade(services.endpoints.database_url)
         with open_database(place.settings, url=services.endpoints.database_url) as database:
             work = _Work(services, database, place, school)

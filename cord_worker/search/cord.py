@@ -49,7 +49,9 @@ def decide(
             again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam)
             return Retry(round=round + 1, invalid=selection.invalid, expansions=again)
         if not finished:
-            return Fail(invalid=selection.invalid, reason=failure(step, round, selection.invalid, spent_up=is_last))
+            return Fail(
+                invalid=selection.invalid, reason=failure(candidates, step, round, selection.invalid, spent_up=is_last)
+            )
 
     if all(trajectory.finish is not None for trajectory in selection.beam):
         return Finish(

@@ -45,7 +45,7 @@ def decide(
     if round + 1 < settings.max_rounds and not no_room_to_write(candidates):
         again = _expansions(settings, scope, teachers, round=round + 1)
         return Retry(round=round + 1, invalid=selection.invalid, expansions=again)
-    return Fail(invalid=selection.invalid, reason=failure(step, round, selection.invalid))
+    return Fail(invalid=selection.invalid, reason=failure(candidates, step, round, selection.invalid))
 
 
 def _expansions(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cord_worker.search.beam import no_room_to_write
 from cord_worker.search.seeds import candidate_seed, lineage
 from cord_worker.search.types import (
     Beam,
@@ -106,17 +108,51 @@ def check_complete(expected_expansions: tuple[Expansion, ...], candidates: Seque
             )
 
 
-def failure(step: int, round: int, invalid: dict[int, InvalidReason], *, spent_up: bool = False) -> str:
-    """One sentence that says why nothing can be chosen; `spent_up` where the budget allows no further round."""
+_NO_ROOM = "No teacher has room for a step after the question"
+_NOT_READ = "What was written does not fit the models that read it"
+_OF_THE_CANDIDATES = re.compile(
+    r"all \d+ candidates of step \d+ are invalid|the one candidate of step|what the integrator wrote is invalid"
+)
+
+
+def failure(
+    candidates: Sequence[Candidate],
+    step: int,
+    round: int,
+    invalid: dict[int, InvalidReason],
+    *,
+    spent_up: bool = False,
+) -> str:
+    """Says why nothing can be chosen of the `candidates`, and what helps where they are all too long; `spent_up` where
+    the budget allows no further round."""
     counts = Counter(invalid.values())
     listed = ", ".join(f"{counts[reason]} {reason}" for reason in InvalidReason if counts[reason])
+    which = f"all {len(invalid)} candidates" if len(invalid) != 1 else "the one candidate"
+    are = "are" if len(invalid) != 1 else "is"
+    rounds = f"the last of {round + 1} rounds" if round else "the only round"
     budget = ", search.total_tokens is spent" if spent_up else ""
-    if counts[InvalidReason.TOO_LONG] == len(invalid):
-        budget += (
-            "; `cordctl validate` says what does not fit: lower search.thinking_tokens or search.answer_tokens, or "
-            "raise max_model_len"
-        )
-    return (
-        f"all {len(invalid)} candidates of step {step} are invalid in the last of {round + 1} rounds ({listed})"
-        f"{budget}, and no finished trajectory holds a slot"
+    said = (
+        f"{which} of step {step} {are} invalid in {rounds} ({listed}){budget}, and no finished trajectory holds a slot"
     )
+    if counts[InvalidReason.TOO_LONG] < len(invalid):
+        return said
+    if no_room_to_write(candidates):
+        return (
+            f"{said}. {_NO_ROOM}, as room for the final answer is kept: shorten the question or passage, lower "
+            "search.answer_tokens, or raise max_model_len of the teachers (`cordctl validate` with --config counts it)"
+        )
+    size = "search.thinking_tokens" if any(candidate.whole for candidate in candidates) else "search.step_tokens"
+    return (
+        f"{said}. {_NOT_READ} (the prover or the judge): raise max_model_len of these, lower {size}, or shorten the "
+        "question or passage"
+    )
+
+
+def comes_again(reason: str) -> bool:
+    """Whether the same candidates lead to this reason of a failed problem again."""
+    return _OF_THE_CANDIDATES.match(reason) is not None
+
+
+def comes_again_anew(reason: str) -> bool:
+    """Whether also new candidates do, under the same settings: the question leaves no room for any."""
+    return comes_again(reason) and _NO_ROOM in reason

@@ -60,7 +60,7 @@ def decide(
             again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam)
             return Retry(round=round + 1, invalid=invalid, expansions=again)
         if not kept:
-            return Fail(invalid=invalid, reason=failure(step, round, invalid, spent_up=is_last))
+            return Fail(invalid=invalid, reason=failure(candidates, step, round, invalid, spent_up=is_last))
 
     ranking = tuple(member.candidate_id for member in sorted(valid, key=lambda one: rank_key(one, settings, scope)))
     chosen = tuple(sorted(kept, key=lambda one: rank_key(one, settings, scope)))

@@ -50,7 +50,7 @@ def decide(
         if round + 1 < settings.max_rounds and not no_room_to_write(candidates):
             again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam)
             return Retry(round=round + 1, invalid=selection.invalid, expansions=again)
-        reason = failure(step, round, selection.invalid)
+        reason = failure(candidates, step, round, selection.invalid)
         if step == 2:
             (why,) = selection.invalid.values()
             reason = f"what the integrator wrote is invalid ({why}) in the last of {round + 1} rounds"

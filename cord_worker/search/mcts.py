@@ -97,7 +97,9 @@ def decide(
             expansions=_expansions(settings, scope, teachers, step=step + 1, round=0, beam=chosen, whole=rollout),
         )
     if not finished:
-        return Fail(invalid=selection.invalid, reason=failure(step, round, selection.invalid, spent_up=is_last))
+        return Fail(
+            invalid=selection.invalid, reason=failure(current, step, round, selection.invalid, spent_up=is_last)
+        )
     return Finish(
         beam=finished,
         ranking=selection.ranking,

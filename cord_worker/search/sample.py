@@ -46,7 +46,7 @@ def decide(
         key=lambda candidate: (candidate.teacher, candidate.sample),
     )
     if not valid:
-        return Fail(invalid=invalid, reason=failure(step, round, invalid))
+        return Fail(invalid=invalid, reason=failure(candidates, step, round, invalid))
     return Finish(
         beam=tuple(Trajectory.unscored(candidate, finish_of(candidate, settings)) for candidate in valid),
         ranking=tuple(candidate.id for candidate in valid),

@@ -18,9 +18,12 @@ def candidate_seed(
     return _seed("candidate", run_seed, problem_key, step, parent_lineage, teacher_name, sample, round)
 
 
-def answer_seed(run_seed: int, problem_key: str, lineage: str, teacher_name: str) -> int:
-    """Seed of the final answer after the trajectory `lineage`, in [0, 2**63)."""
-    return _seed("answer", run_seed, problem_key, lineage, teacher_name)
+def answer_seed(run_seed: int, problem_key: str, lineage: str, teacher_name: str, draw: int = 0) -> int:
+    """Seed of the final answer after the trajectory `lineage`, in [0, 2**63).
+
+    A technical retry keeps it; a new `draw`, after one that a content filter refused, changes it.
+    """
+    return _seed("answer", run_seed, problem_key, lineage, teacher_name, *([draw] if draw else []))
 
 
 def verdict_seed(run_seed: int, problem_key: str, lineage: str, round: int) -> int:

@@ -6,16 +6,22 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from cord_worker.search.expanding import comes_again, comes_again_anew
+
 
 @dataclass(frozen=True, slots=True)
 class FailureCause:
     """Why problems of a run failed: how many, with the first of them in dataset order and its reason. `is_technical`
-    ones may go on once what kept them is mended; the others would fail again as they are."""
+    ones may go on once what kept them is mended; the others would fail again as they are. `repeats`: they certainly
+    would, as the same candidates lead to the same decision; `repeats_anew`: also where their candidates are drawn
+    again, as no model has room for any."""
 
     count: int
     key: str
     reason: str
     is_technical: bool
+    repeats: bool
+    repeats_anew: bool
 
 
 _TECHNICAL = ("the decision failed", "was given up after")
@@ -42,5 +48,6 @@ def failure_causes(connection: sa.Connection, run_id: int, most: int) -> list[Fa
     for row in connection.execute(_CAUSES, {"run_id": run_id, "most": most}):
         reason = row.reason or "no reason was recorded"
         is_technical = any(words in reason for words in _TECHNICAL)
-        causes.append(FailureCause(row.number, row.key, reason, is_technical))
+        repeats, anew = comes_again(reason), comes_again_anew(reason)
+        causes.append(FailureCause(row.number, row.key, reason, is_technical, repeats=repeats, repeats_anew=anew))
     return causes

@@ -312,8 +312,8 @@ _LOCK_PROBLEMS = sa.text("SELECT id FROM problems WHERE id = ANY(:ids) ORDER BY 
 _CLAIM_ANSWERS = sa.text(
     f"""
     WITH {WITHOUT_FLUSH}, due AS MATERIALIZED (
-        SELECT t.id, p.id AS problem_id, p.run_id, t.candidate_id, c.teacher_id, p.question, p.passage,
-               {must_be_alone("t.answer_attempts")} = :alone AS fits
+        SELECT t.id, p.id AS problem_id, p.run_id, p.key, t.candidate_id, c.teacher_id, c.lineage, p.question,
+               p.passage, {must_be_alone("t.answer_attempts")} = :alone AS fits
         FROM unflushed, problems p
         JOIN runs r ON r.id = p.run_id AND r.state = 'active'
         JOIN trajectories t ON t.problem_id = p.id
@@ -330,7 +330,7 @@ _CLAIM_ANSWERS = sa.text(
         RETURNING t.id, t.answer_attempts AS attempt, t.answer_seed AS seed
     )
     SELECT due.problem_id, due.run_id, claimed.id AS trajectory_id, claimed.attempt, due.teacher_id, due.question,
-           due.passage, {steps_to("due.candidate_id")} AS steps, claimed.seed
+           due.passage, {steps_to("due.candidate_id")} AS steps, claimed.seed, due.key, due.lineage
     FROM due LEFT JOIN claimed ON claimed.id = due.id
     ORDER BY due.id
     """
@@ -350,15 +350,16 @@ _ANSWER_DIGEST = digests.ANSWER.sql(
 _FINISH_ANSWERS = sa.text(
     f"""
     UPDATE trajectories j
-    SET answer_state = 'written', answer_text = r.text, answer_finish_reason = r.finish_reason,
+    SET answer_state = 'written', answer_seed = coalesce(r.seed, j.answer_seed),
+        answer_text = r.text, answer_finish_reason = r.finish_reason,
         answer_prompt_tokens = r.prompt_tokens, answer_completion_tokens = r.completion_tokens,
         answer_cached_tokens = r.cached_tokens, answer_seconds = r.seconds, answer_digest = {_ANSWER_DIGEST},
         answered_at = now(), touched_at = now()
     FROM unnest(
         CAST(:trajectory_id AS bigint[]), CAST(:attempt AS int[]), CAST(:text AS text[]),
         CAST(:finish_reason AS text[]), CAST(:prompt_tokens AS int[]), CAST(:completion_tokens AS int[]),
-        CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[])
-    ) AS r(id, attempt, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, seconds)
+        CAST(:cached_tokens AS int[]), CAST(:seconds AS float8[]), CAST(:seed AS bigint[])
+    ) AS r(id, attempt, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, seconds, seed)
     WHERE j.id = r.id AND {in_state("j.answer_state", "writing")}
       AND j.worker_id = :worker_id AND j.answer_attempts = r.attempt
     RETURNING j.problem_id

@@ -7,12 +7,14 @@ living worker holds keeps its lease. Candidates are locked before problems, as i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
 from cord_worker.errors import RunConflict, StoreError
+from cord_worker.search.expanding import comes_again, comes_again_anew
 from cord_worker.store import workers
 from cord_worker.store.failures import cause_of
 from cord_worker.store.ingest import lock_run_name
@@ -24,12 +26,15 @@ from cord_worker.store.undecided import NO_FAILED_DECISION
 @dataclass(frozen=True, slots=True)
 class Retried:
     """What became of a retry: problems that go on, by the state they are in now, and named ones that had not failed,
-    with their states."""
+    with their states. `repeating` of those that go on will certainly fail the same way, `hopeless` of these also where
+    their candidates are drawn again."""
 
     run: str
     run_state: str
     problems: Mapping[str, int]
     left_alone: Mapping[str, str]
+    repeating: int = 0
+    hopeless: int = 0
 
     @property
     def count(self) -> int:
@@ -82,7 +87,7 @@ _RESET_ANSWERS = sa.text(
 _GO_ON = sa.text(
     f"""
     WITH failed AS (
-        SELECT id FROM problems
+        SELECT id, failure_reason AS reason FROM problems
         WHERE id = ANY(CAST(:ids AS bigint[])) AND state = 'failed' ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE problems p
@@ -97,7 +102,7 @@ _GO_ON = sa.text(
             ELSE 'searching'
         END
     FROM failed WHERE p.id = failed.id
-    RETURNING p.state
+    RETURNING p.state, failed.reason
     """
 )
 """A problem whose step is complete and that has no answers yet is searched: its decision is taken again."""
@@ -107,14 +112,14 @@ _DELETE_CANDIDATES = sa.text("DELETE FROM candidates WHERE problem_id = ANY(CAST
 _BEGIN_ANEW = sa.text(
     f"""
     WITH failed AS (
-        SELECT id FROM problems
+        SELECT id, failure_reason AS reason FROM problems
         WHERE id = ANY(CAST(:ids AS bigint[])) AND state = 'failed' ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE problems p
     SET state = 'queued', step = 0, round = 0, outstanding = 0, unproposed = 0, failure_reason = NULL,
         {NO_FAILED_DECISION}, admitted_at = NULL, finished_at = NULL, touched_at = now()
     FROM failed WHERE p.id = failed.id
-    RETURNING p.state
+    RETURNING p.state, failed.reason
     """
 )
 
@@ -134,8 +139,10 @@ def retry_failed(
     workers.reclaim(connection)
     for statement in (_RESET_PROPOSALS, _RESET_SCORES, _RESET_JUDGMENTS, _RESET_ANSWERS):
         connection.execute(statement, {"ids": ids})
-    states = Counter(connection.execute(_GO_ON, {"ids": ids}).scalars())
-    return Retried(run.name, run.state, states, left_alone)
+    found = connection.execute(_GO_ON, {"ids": ids}).all()
+    # One whose step is under way again, or whose answers are, has more before it than the decision.
+    repeating = [row.reason for row in found if row.state == ProblemState.SEARCHING and comes_again(row.reason or "")]
+    return _retried(run, found, left_alone, len(repeating), sum(map(comes_again_anew, repeating)))
 
 
 def begin_failed_anew(
@@ -144,8 +151,16 @@ def begin_failed_anew(
     """Deletes what failed problems of the run came to and queues them again; see `retry_failed`."""
     run, ids, left_alone = _chosen(connection, name, keys, reason)
     connection.execute(_DELETE_CANDIDATES, {"ids": ids})
-    states = Counter(connection.execute(_BEGIN_ANEW, {"ids": ids}).scalars())
-    return Retried(run.name, run.state, states, left_alone)
+    found = connection.execute(_BEGIN_ANEW, {"ids": ids}).all()
+    hopeless = sum(comes_again_anew(row.reason or "") for row in found)
+    return _retried(run, found, left_alone, hopeless, hopeless)
+
+
+def _retried(
+    run: RunRow, found: Sequence[sa.Row[Any]], left_alone: Mapping[str, str], repeating: int, hopeless: int
+) -> Retried:
+    states = Counter(str(row.state) for row in found)
+    return Retried(run.name, run.state, states, left_alone, repeating, hopeless)
 
 
 def _chosen(

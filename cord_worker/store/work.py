@@ -115,11 +115,14 @@ class LeasedAnswer:
     passage: str | None
     steps: tuple[str, ...]
     seed: int
+    key: str
+    lineage: str
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerResult:
-    """A final answer, as generated; without tokens where the context had no room for it."""
+    """A final answer, as generated; without tokens where the context had no room for it. `seed` is what it was drawn
+    with, None for that of the lease."""
 
     trajectory_id: int
     attempt: int
@@ -129,6 +132,7 @@ class AnswerResult:
     completion_tokens: int
     cached_tokens: int
     seconds: float
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from chaos.fleet import COORDINATOR, Fleet
 from chaos.kinds import KINDS, SLOW, Storm, available
 from chaos.model_server import ModelServer
 from chaos.recovery import Watch, look
-from chaos.servers import Servers
+from chaos.servers import Servers, take_own_shared_memory
 from chaos.tables import Content, content, differences, findings, run_id, unfinished
 from cord_worker.config import RunConfig, Settings
 from cord_worker.store.database import Database
@@ -187,6 +187,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder that the logs of the processes are kept in")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers and the disk are given back
+    take_own_shared_memory()
     start = time.monotonic()
     chance = random.Random(options.seed)
     report = Report(options.seed)

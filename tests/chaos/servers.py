@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import random
 import shutil
@@ -36,6 +37,38 @@ def faketime_library() -> Path | None:
     return path if path.exists() else None
 
 
+_SHARED_MEMORY = Path("/dev/shm")
+_OWN_NAME = "cord-chaos-shm"
+_OWN_MIB = 512
+_CLONE_NEWNS = 0x00020000
+
+
+def take_own_shared_memory() -> None:
+    """This process, and whoever it starts, gets a /dev/shm of its own, where that can be: nobody else sees it filled.
+
+    For a process that has one thread only.
+    """
+    if os.geteuid() or shutil.which("mount") is None or not _SHARED_MEMORY.is_dir():
+        return
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS):
+        return
+    for options in (
+        ["--make-rprivate", "/"],
+        ["-t", "tmpfs", "-o", f"size={_OWN_MIB}m,mode=1777", _OWN_NAME, str(_SHARED_MEMORY)],
+    ):
+        if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+            return
+
+
+def _has_own_shared_memory() -> bool:
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    on_it = [line.split()[0] for line in mounts if line.split()[1] == str(_SHARED_MEMORY)]
+    return bool(on_it) and on_it[-1] == _OWN_NAME
+
+
 class Servers:
     """Both servers in a folder of their own, on a small disk where one can be mounted.
 
@@ -46,6 +79,7 @@ class Servers:
         self.folder = Path(tempfile.mkdtemp(prefix="cord-chaos-"))
         self._disk_mib = disk_mib
         self.has_disk = _mounted(self.folder, disk_mib)
+        self.has_shared_memory = _has_own_shared_memory()
         self._state = StateDir.open(self.folder / "state")
         self.postgres = EmbeddedPostgres(self._state.path)
         self.redis = EmbeddedRedis(self._state.path)
@@ -150,19 +184,42 @@ class Servers:
     @contextlib.contextmanager
     def full_disk(self) -> Iterator[None]:
         """For the length of a `with`, the state folder has no room."""
-        for slack in range(4, 4096, 64):  # it grows while we look
-            used = os.statvfs(self.folder)
-            kib = (used.f_blocks - used.f_bfree) * used.f_frsize // 1024
-            if self._resize(f"{kib + slack}k"):
-                break
+        with _filled(self.folder, self._disk_mib):
+            yield
+
+    @contextlib.contextmanager
+    def full_shared_memory(self) -> Iterator[None]:
+        """For the length of a `with`, /dev/shm has no room; of `has_shared_memory` only."""
+        with _filled(_SHARED_MEMORY, _OWN_MIB):
+            yield
+
+    @contextlib.contextmanager
+    def parallel_reading(self) -> Iterator[None]:
+        """For the length of a `with`, PostgreSQL reads with parallel workers where it can: they need shared memory."""
+        with self._administrator() as connection:
+            name = "debug_parallel_query" if connection.info.server_version >= 160000 else "force_parallel_mode"
+        self._set(f"{name} = on")
         try:
             yield
         finally:
-            self._resize(f"{self._disk_mib}m")
+            self._set(f"{name} = off")
 
-    def _resize(self, size: str) -> bool:
-        command = ["mount", "-o", f"remount,size={size}", str(self.folder)]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    def lacks_shared_memory(self) -> bool:
+        """Whether a parallel query fails for want of /dev/shm."""
+        try:
+            with self._administrator() as connection:
+                connection.execute("SELECT count(*) FROM pg_class")
+        except psycopg.errors.DiskFull:
+            return True
+        return False
+
+    def _administrator(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.postgres.url.replace("+psycopg", ""), autocommit=True)
+
+    def _set(self, setting: str) -> None:
+        with self._administrator() as connection:
+            connection.execute(f"ALTER SYSTEM SET {setting}")
+        self.signal_postgres(signal.SIGHUP)
 
     def heal(self) -> None:
         """Starts what crashed, as the watchdog of a state folder does; not what a test has stopped."""
@@ -231,6 +288,25 @@ class Servers:
             together.lrange(key, 0, -1)
             together.delete(key)
             return list(together.execute()[0])
+
+
+@contextlib.contextmanager
+def _filled(mounted: Path, mib: int) -> Iterator[None]:
+    """For the length of a `with`, a mounted memory disk of so many MiB has no room."""
+    for slack in range(4, 4096, 64):  # it grows while we look
+        used = os.statvfs(mounted)
+        kib = (used.f_blocks - used.f_bfree) * used.f_frsize // 1024
+        if _resize(mounted, f"{kib + slack}k"):
+            break
+    try:
+        yield
+    finally:
+        _resize(mounted, f"{mib}m")
+
+
+def _resize(mounted: Path, size: str) -> bool:
+    command = ["mount", "-o", f"remount,size={size}", str(mounted)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _mounted(folder: Path, mib: int) -> bool:

@@ -3,7 +3,19 @@
 A new topic is a new file here and one line below.
 """
 
-from chaos.kinds import broker, broker_states, checks, clocks, database, decisions, machine, managed, processes, replies
+from chaos.kinds import (
+    broker,
+    broker_states,
+    checks,
+    clocks,
+    commands,
+    database,
+    decisions,
+    machine,
+    managed,
+    processes,
+    replies,
+)
 from chaos.kinds.storm import KINDS, SLOW, Storm, available
 
 __all__ = [
@@ -15,6 +27,7 @@ __all__ = [
     "broker_states",
     "checks",
     "clocks",
+    "commands",
     "database",
     "decisions",
     "machine",

@@ -1,35 +1,22 @@
-"""Faults of the machine's limits, and of commands that are killed and called again."""
+"""Faults of the machine's limits."""
 
 from __future__ import annotations
 
-import itertools
-import json
-import os
 import resource
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psycopg
 import sqlalchemy as sa
 
-from chaos.configurations import configuration, problems
-from chaos.fleet import COORDINATOR, REPOSITORY
+from chaos.fleet import COORDINATOR
 from chaos.kinds.storm import TEACHERS, Storm, everything, kind
 from chaos.recovery import Watch, watch
-from cord_worker.config import RunConfig
-from cord_worker.store.ingest import enqueue
 from cord_worker.store.lifecycle import pause_run, resume_run
-from cord_worker.store.removal import remove_run
-from cord_worker.store.schema import head_revision
 
 _SHORT_SECONDS = 2.0
-_ROWS = 3000
-_NUMBERS = itertools.count()
 _HELD = """
     SELECT (SELECT count(*) FROM candidates c JOIN problems p ON p.id = c.problem_id JOIN runs r ON r.id = p.run_id
             WHERE r.name = :run AND c.state IN ('proposing', 'scoring', 'judging'))
@@ -100,6 +87,23 @@ def coordinator_memory(storm: Storm) -> Watch:
     return _short_of_memory(storm, "coordinator without memory", COORDINATOR)
 
 
+@kind("/dev/shm is full", slow=True, needs=lambda servers: servers.has_shared_memory)
+def full_shared_memory(storm: Storm) -> Watch:
+    """What PostgreSQL reads with parallel workers fails; and a coordinator comes back to a machine that has none."""
+
+    def strike() -> None:
+        with storm.servers.parallel_reading(), storm.servers.full_shared_memory():
+            storm.fleet.signal(storm.one_of(COORDINATOR), signal.SIGKILL)
+            ends = time.monotonic() + _SHORT_SECONDS
+            while time.monotonic() < ends:
+                storm.fleet.revive()
+                time.sleep(0.05)
+            if not storm.servers.lacks_shared_memory():
+                raise AssertionError("PostgreSQL had shared memory where there was none to have")
+
+    return everything(storm, "/dev/shm is full", strike)
+
+
 @kind("PostgreSQL's files may not grow", slow=True)
 def postgres_files(storm: Storm) -> Watch:
     """A limit of a file's size: what it writes fails, as on a full disk, until the limit is lifted."""
@@ -119,159 +123,6 @@ def _all_limited(pids: list[int], limit: int, soft: int) -> Iterator[None]:
         return
     with _limited(pids[0], limit, soft), _all_limited(pids[1:], limit, soft):
         yield
-
-
-def _cordctl(storm: Storm, *arguments: str, database: str | None = None) -> subprocess.Popen[str]:
-    variables = {**os.environ, **storm.fleet.environment, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "cord_worker.cli", *arguments],
-        env=variables if database is None else {**variables, "CORD_DATABASE_URL": database},
-        cwd=storm.fleet.folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def _killed_in(command: subprocess.Popen[str], is_in_the_middle: Callable[[], bool]) -> bool:
-    """Kills a command in the middle of its work; False where it was through before that was seen."""
-    while command.poll() is None:
-        if is_in_the_middle():
-            command.kill()
-            break
-        time.sleep(0.002)
-    command.communicate()
-    return command.returncode == -signal.SIGKILL
-
-
-def _must_end_well(command: subprocess.Popen[str]) -> None:
-    said, _ = command.communicate(timeout=120)
-    if command.returncode:
-        raise AssertionError(f"called again it ended with {command.returncode}: {said}")
-
-
-def _paused_run(storm: Storm, count: int) -> tuple[str, RunConfig]:
-    """A run that nobody works on, with so many problems."""
-    name = f"paused-{next(_NUMBERS)}"
-    config = RunConfig.parse(configuration("cord"), source=name, folder=storm.fleet.folder)
-
-    def begin(connection: sa.Connection) -> None:
-        enqueue(connection, name, config, problems(count))
-        pause_run(connection, name)
-
-    storm.database.run(begin)
-    return name, config
-
-
-def _count(storm: Storm, run: str) -> int:
-    statement = "SELECT count(*) FROM problems p JOIN runs r ON r.id = p.run_id WHERE r.name = :run"
-    return int(storm.database.run(lambda connection: connection.execute(sa.text(statement), {"run": run}).scalar_one()))
-
-
-def _asks(storm: Storm, words: str) -> Callable[[], bool]:
-    """Whether a command is at a statement that begins so."""
-    statement = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cordctl' AND query LIKE :words"
-
-    def look() -> bool:
-        found = storm.database.run(
-            lambda connection: connection.execute(sa.text(statement), {"words": f"{words}%"}).scalar_one()
-        )
-        return bool(found)
-
-    return look
-
-
-@kind("enqueue killed", slow=True)
-def kill_enqueue(storm: Storm) -> Watch:
-    """While it copies its rows: none is there. Called again: all are there, once."""
-
-    def strike() -> None:
-        name, _ = _paused_run(storm, 1)
-        dataset = storm.fleet.folder / f"{name}.jsonl"
-        dataset.write_text(
-            "".join(json.dumps({"id": f"r-{n}", "question": f"{n}?", "answer": f"{n}"}) + "\n" for n in range(_ROWS))
-        )
-        (storm.fleet.folder / "enqueued.toml").write_text(configuration("cord"), encoding="utf-8")
-        arguments = ("enqueue", str(dataset), "--config", "enqueued.toml", "--run", name)
-        if _killed_in(_cordctl(storm, *arguments), _asks(storm, "COPY staged")) and _count(storm, name) != 1:
-            raise AssertionError("a killed enqueue has left some of its rows")
-        _must_end_well(_cordctl(storm, *arguments))
-        if _count(storm, name) != 1 + _ROWS:
-            raise AssertionError(f"after a killed enqueue there are {_count(storm, name)} problems of {1 + _ROWS}")
-        remove_run(storm.database, name)
-
-    return everything(storm, "enqueue killed", strike)
-
-
-@kind("rm killed", slow=True)
-def kill_rm(storm: Storm) -> Watch:
-    """Between two batches. Called again it deletes the rest, and the run."""
-
-    def strike() -> None:
-        name, _ = _paused_run(storm, _ROWS)
-        _killed_in(_cordctl(storm, "rm", name, "--yes"), lambda: _count(storm, name) < _ROWS)
-        if _count(storm, name):
-            _must_end_well(_cordctl(storm, "rm", name, "--yes"))
-        statement = sa.text("SELECT count(*) FROM runs WHERE name = :run")
-        if storm.database.run(lambda connection: connection.execute(statement, {"run": name}).scalar_one()):
-            _must_end_well(_cordctl(storm, "rm", name, "--yes"))
-
-    return everything(storm, "rm killed", strike)
-
-
-@kind("export killed", slow=True)
-def kill_export(storm: Storm) -> Watch:
-    """What was there before stays whole; called again it is replaced, and nothing is left beside it."""
-
-    def strike() -> None:
-        name = storm.database.run(
-            lambda connection: connection.execute(
-                sa.text("SELECT name FROM runs ORDER BY id DESC LIMIT 1")
-            ).scalar_one()
-        )
-        folder = storm.fleet.folder / f"exports-{next(_NUMBERS)}"
-        folder.mkdir()
-        output, old = folder / "out.jsonl", '{"id": "old", "trajectory": "kept"}\n'
-        output.write_text(old, encoding="utf-8")
-        killed = _killed_in(_cordctl(storm, "export", name, "-o", str(output)), lambda: len(list(folder.iterdir())) > 1)
-        if killed and len(list(folder.iterdir())) > 1 and output.read_text(encoding="utf-8") != old:
-            raise AssertionError("a killed export has touched the file that was there")
-        _must_end_well(_cordctl(storm, "export", name, "-o", str(output)))
-        if [file.name for file in folder.iterdir()] != ["out.jsonl"] or output.read_text(encoding="utf-8") == old:
-            raise AssertionError(f"an export after a killed one has left {[file.name for file in folder.iterdir()]}")
-
-    return everything(storm, "export killed", strike)
-
-
-@kind("db upgrade killed", slow=True)
-def kill_upgrade(storm: Storm) -> Watch:
-    """In a database of its own, while it holds the migration's lock. Called again it goes on."""
-
-    def strike() -> None:
-        name = f"fresh_{next(_NUMBERS)}"
-        plain = storm.servers.postgres.url.replace("+psycopg", "")
-        fresh = storm.servers.postgres.url.replace("/cord?", f"/{name}?")
-        with psycopg.connect(plain, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-
-            def migrates() -> bool:
-                held = connection.execute(
-                    "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
-                    "WHERE d.datname = %s AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'",
-                    [name],
-                ).fetchone()
-                return bool(held and held[0])
-
-            _killed_in(_cordctl(storm, "db", "upgrade", database=fresh), migrates)
-            _must_end_well(_cordctl(storm, "db", "upgrade", database=fresh))
-            with psycopg.connect(fresh.replace("+psycopg", "")) as there:
-                found = there.execute("SELECT version_num FROM alembic_version").fetchone()
-            if found is None or found[0] != head_revision():
-                raise AssertionError(f"after a killed upgrade the schema is {found}")
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-    return everything(storm, "db upgrade killed", strike)
 
 
 @kind("paused while processes are killed", slow=True)

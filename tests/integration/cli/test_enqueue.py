@@ -66,7 +66,7 @@ def test_a_dry_run_checks_everything_and_writes_nothing(cordctl: Cordctl) -> Non
     cordctl.write_problems(problem(1), {"id": "p2", "question": " ", "answer": "4"})
     assert "problems.jsonl:2" in cordctl("enqueue", "problems.jsonl", "--dry-run", exits=1).stderr
     output = cordctl("enqueue", "problems.jsonl", "--dry-run", "--skip-invalid").stdout
-    assert "1 problems would be added" in output
+    assert "1 problem would be added" in output
     assert sorted(path.name for path in cordctl.folder.iterdir()) == ["cord.toml", "problems.jsonl"]
     assert "there are no runs yet" in cordctl("runs").stdout
 
@@ -84,7 +84,7 @@ def test_validate_names_every_flaw_and_needs_no_database(cordctl: Cordctl) -> No
     result = cordctl("validate", "problems.jsonl", exits=1)
     assert "problems.jsonl:2: field id: id 'p1' was given before, at problems.jsonl:1" in result.stderr
     assert "problems.jsonl:3" in result.stderr
-    assert "1 problems, 2 invalid rows" in result.stdout
+    assert "1 problem, 2 invalid rows" in result.stdout
     assert "\x1b" not in result.stdout + result.stderr
 
 
@@ -94,7 +94,7 @@ def test_validate_checks_rows_as_enqueue_does_with_a_configuration(cordctl: Cord
         config.write('\n[verify]\nreference_field = "final"\n')
     assert "3 problems, 0 invalid rows" in cordctl("validate", "problems.jsonl").stdout
     validated = cordctl("validate", "problems.jsonl", "--config", "cord.toml", exits=1)
-    assert "1 problems, 2 invalid rows" in validated.stdout
+    assert "1 problem, 2 invalid rows" in validated.stdout
     flaws = validated.stderr.splitlines()
     assert [flaw.partition(" is ")[0] for flaw in flaws] == [
         "problems.jsonl:2: field 'verify'",
@@ -140,7 +140,7 @@ def test_lost_backslashes_stop_everything_or_are_restored_and_counted(cordctl: C
     assert "problems.jsonl:1: field 'question' holds a form feed before 'rac'" in refused
     assert "--repair-latex" in refused
     output = cordctl("enqueue", "problems.jsonl", "--repair-latex").stdout
-    assert "1 problems added" in output
+    assert "1 problem added" in output
     assert "1 row (1 place): LaTeX whose backslashes were lost, restored; first problems.jsonl:1: \\frac" in output
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,70 @@ def test_doctor_names_the_limit_and_run_refuses_it_in_one_line_before_it_starts_
     assert "raise the limit" in errors[0]
     assert "Traceback" not in looked.stderr + refused.stderr
     assert not (Path(embedded_cordctl.environment["CORD_STATE_DIR"]) / "postgres").exists()
+
+
+_SOMEBODY = 64123
+"""A user of whom no process runs: root is not held to a limit of processes."""
+
+
+def _as_somebody() -> list[str]:
+    """How a command is run by a user that is held to its limit, who may read what this one may."""
+    if os.geteuid():
+        return []
+    capability = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
+    found = ["setpriv", "--reuid", str(_SOMEBODY), "--regid", str(_SOMEBODY), "--clear-groups", *capability]
+    try:
+        probe = subprocess.run([*found, sys.executable, "-c", ""], capture_output=True, check=False)
+    except OSError as error:
+        pytest.skip(f"root cannot be another user here: {error}")
+    if probe.returncode:
+        pytest.skip(f"root cannot be another user here: {probe.stderr.decode(errors='replace')}")
+    return found
+
+
+@pytest.fixture
+def folder_of_somebody(embedded_cordctl: Cordctl) -> Iterator[Path]:
+    """A copy of the folder of `embedded_cordctl` that such a user may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="cord-c-"))
+    for name in ("cord.toml", "problems.jsonl"):
+        shutil.copy(embedded_cordctl.folder / name, folder)
+    if not os.geteuid():
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, _SOMEBODY, _SOMEBODY)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("doctor",), 1),
+        (("run", "problems.jsonl", "-o", "out.jsonl"), 1),
+        (("coordinator",), 78),
+        (("worker", "alpha"), 78),
+    ],
+)
+def test_where_no_process_and_no_thread_may_be_started_that_is_said_in_one_line(
+    embedded_cordctl: Cordctl, folder_of_somebody: Path, command: tuple[str, ...], code: int
+) -> None:
+    variables = {**embedded_cordctl.variables(), "PYTHONDONTWRITEBYTECODE": "1"}
+    ended = subprocess.run(
+        # The limit holds from the change of the user on; what changes it is one process already.
+        [*_as_somebody(), *embedded_cordctl.command(*command)],
+        cwd=folder_of_somebody,
+        env={**variables, "CORD_STATE_DIR": str(folder_of_somebody / "state")},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (1, 1)),
+    )
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == code, said
+    assert said.count("more processes and threads may be started") == 1
+    assert "ulimit -u" in said
+    assert "Traceback" not in said
+    assert "OpenBLAS" not in said
 
 
 @pytest.mark.parametrize("process", [("worker", "alpha"), ("coordinator",)])

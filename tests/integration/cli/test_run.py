@@ -15,6 +15,7 @@ import psutil
 import sqlalchemy as sa
 from cordctl_process import Cordctl, problem
 
+import cord_worker
 from cord_worker.local.services import held
 from cord_worker.store.database import Database
 from cord_worker.store.schema import upgrade
@@ -158,6 +159,22 @@ def test_a_model_that_cannot_be_loaded_is_one_clear_error(embedded_cordctl: Cord
     assert result.stderr.count("error:") <= 2
     assert "worker-judge" in result.stderr
     assert "broken" in result.stderr
+    assert "Traceback" not in result.stderr
+    wait_for_no_process(embedded_cordctl.environment["CORD_STATE_DIR"])
+
+
+def test_a_model_that_takes_too_long_to_load_is_one_clear_error(embedded_cordctl: Cordctl) -> None:
+    config = embedded_cordctl.folder / "cord.toml"
+    model = Path(cord_worker.__file__).parent / "demo" / "models" / "prover"
+    text = config.read_text(encoding="utf-8").replace('path = "judge"\nengine = "instant"', f'path = "{model}"')
+    config.write_text(text, encoding="utf-8")
+    # Shorter than the imports alone, which belong to loading. The other model's worker may be the first to say so.
+    embedded_cordctl.environment["CORD_LOAD_TIMEOUT_SECONDS"] = "0.01"
+    result = embedded_cordctl("run", "problems.jsonl", "-o", "out.jsonl", exits=1)
+    assert "The process worker-" in result.stderr
+    assert "was not loaded within 0.01 s" in result.stderr
+    assert "CORD_LOAD_TIMEOUT_SECONDS" in result.stderr
+    assert "exit code 78" in result.stderr
     assert "Traceback" not in result.stderr
     wait_for_no_process(embedded_cordctl.environment["CORD_STATE_DIR"])
 

@@ -158,7 +158,8 @@ def test_a_run_is_paused_resumed_and_cancelled(cordctl: Cordctl) -> None:
     assert "paused already" in cordctl("pause", "mine").stdout
     assert json.loads(cordctl("status", "--json").stdout)["state"] == "paused"
     assert "cordctl resume mine" in cordctl("run", "problems.jsonl", "--run", "mine", "-o", "o.jsonl", exits=1).stderr
-    assert "goes on" in cordctl("resume", "mine").stdout
+    resumed = cordctl("resume", "mine").stdout
+    assert "goes on\nNO WORKER for coordinator, " in resumed
     assert "5 problems were not finished" in cordctl("cancel", "mine", "--yes").stdout
     problems = json.loads(cordctl("status", "--json").stdout)["problems"]
     assert problems == {**NO_PROBLEMS, "total": 5, "active": 0, "cancelled": 5}
@@ -175,7 +176,7 @@ def test_failed_problems_are_counted_and_exported_only_where_asked(cordctl: Cord
         )
     result = cordctl("export", "mine", "-o", "out.jsonl", "--failures", "failed.jsonl")
     assert "0 trajectories" in result.stderr
-    assert "1 failed problems not exported, 4 still being worked on" in result.stderr
+    assert "1 failed problem not exported, 4 still being worked on" in result.stderr
     assert (cordctl.folder / "out.jsonl").read_bytes() == b""
     (failed,) = (cordctl.folder / "failed.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(failed)["id"] == "p1"
@@ -193,7 +194,8 @@ def test_failed_problems_are_retried_and_the_run_is_deleted(cordctl: Cordctl, da
     assert "run 'mine' has no problem 'p9'" in cordctl("retry", "mine", "--problem", "p9", exits=1).stderr
     named = cordctl("retry", "mine", "--problem", "p1", "--problem", "p0").stdout
     assert "problem p0 has not failed, it is queued: left alone" in named
-    assert "run mine: 1 failed problems go on (1 queued)" in named
+    assert "run mine: 1 failed problem goes on (1 queued)" in named
+    assert "NO WORKER for coordinator, " in named
     anew = json.loads(cordctl("retry", "mine", "--problem", "p2", "--anew", "--yes", "--json").stdout)
     assert (anew["retried"], anew["problems"], anew["left_alone"]) == (1, {"queued": 1}, {})
     cordctl("pause", "mine")
@@ -234,7 +236,8 @@ def test_failed_problems_of_one_cause_go_on_by_the_command_that_status_prints(
     assert program == "cordctl"
     failures = json.loads(cordctl("status", "--json").stdout)["failures"]
     assert [(cause["count"], cause["is_technical"]) for cause in failures] == [(3, True), (1, False)]
-    assert "no failed problems whose reason holds 'nothing'" in cordctl("retry", "mine", "--reason", "nothing").stdout
+    unknown = cordctl("retry", "mine", "--reason", "nothing", exits=1).stderr
+    assert "no failed problem whose reason holds 'nothing'" in unknown
     assert "give one of them" in cordctl("retry", "mine", "--reason", "x", "--failed", exits=2).stderr
     assert "--reason is empty" in cordctl("retry", "mine", "--reason", " ", exits=2).stderr
     assert "run mine: 3 failed problems go on" in cordctl(*arguments).stdout

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import redis
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cluster import Cluster, count
+from wire import Wire
 
 from cord_worker.config import Settings
 from cord_worker.coordination.app import create_app
@@ -22,8 +26,10 @@ from cord_worker.coordination.messages import COORDINATOR_QUEUE, Messenger
 from cord_worker.coordination.shards import Shards
 from cord_worker.coordination.transport import SET_ASIDE
 from cord_worker.errors import BrokerError, BrokerRefused
+from cord_worker.local.binaries import find_redis
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.local.state import StateDir
+from cord_worker.operations.services import services_for
 from cord_worker.store.database import Database
 from cord_worker.store.sweep import Due, Kind
 
@@ -102,6 +108,57 @@ def busy(client: redis.Redis) -> Iterator[None]:
             thread.join()
 
 
+@contextmanager
+def cannot_save(client: redis.Redis) -> Iterator[None]:
+    """A folder has the name of the file that it saves to."""
+    file = Path(client.config_get("dir")["dir"]) / client.config_get("dbfilename")["dbfilename"]
+
+    def save(status: str) -> None:
+        client.bgsave()
+        _until(lambda: not client.info("persistence")["rdb_bgsave_in_progress"])
+        assert client.info("persistence")["rdb_last_bgsave_status"] == status
+
+    file.mkdir()
+    try:
+        with configured(client, "save", "3600 1"):
+            save("err")
+            yield
+    finally:
+        file.rmdir()
+        save("ok")
+        file.unlink()
+
+
+def _until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@contextmanager
+def redis_with(folder: Path, *options: str, port: int = 0) -> Iterator[redis.Redis]:
+    """A server of its own with these options, from the moment that it listens; a client of it."""
+    path = folder / "redis.sock"
+    path.unlink(missing_ok=True)
+    place = ("--port", str(port), "--unixsocket", str(path), "--dir", str(folder), "--save", "", *options)
+    process = subprocess.Popen([str(find_redis().path), *place], stdout=subprocess.DEVNULL)
+    try:
+        _until(path.exists)
+        with redis.Redis(unix_socket_path=str(path), single_connection_client=True) as client:
+            yield client
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One whose name leaves room for that of a socket."""
+    with TemporaryDirectory(prefix="cord-redis-") as name:
+        yield Path(name)
+
+
 @pytest.mark.parametrize(
     ("state", "told", "kind"),
     [
@@ -109,6 +166,7 @@ def busy(client: redis.Redis) -> Iterator[None]:
         (lambda client: configured(client, "min-replicas-to-write", 1), "too few replicas follow it", BrokerError),
         (lambda client: configured(client, "maxmemory", 1), "it is out of memory", BrokerError),
         (lambda client: configured(client, "maxclients", 1), "no room for another client", BrokerError),
+        (cannot_save, "it is read-only, because it cannot save to its disk", BrokerError),
         (busy, "busy with a script", BrokerError),
         (lambda client: configured(client, "requirepass", "x"), "refuses the user or password", BrokerRefused),
         (lambda client: without(client, "brpop"), "it forbids its user what a queue needs", BrokerRefused),
@@ -128,6 +186,57 @@ def test_a_redis_that_is_no_broker_is_named_and_refused_only_where_waiting_is_in
     assert type(caught.value) is kind
     assert check_broker(server.url, PREFIX).startswith("redis")
     assert client.keys() == []
+
+
+def test_a_redis_that_loads_its_data_is_waited_for(folder: Path) -> None:
+    url = f"redis+socket://{folder / 'redis.sock'}"
+    with redis_with(folder) as client:
+        client.mset({f"key-{number}": "x" * 100 for number in range(2_000)})
+        client.save()
+    slowly = ("--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024")
+    with redis_with(folder, *slowly) as client:
+        with pytest.raises(BrokerError, match="it still loads its data") as caught:
+            check_broker(url, PREFIX)
+        assert type(caught.value) is BrokerError
+        client.config_set("key-load-delay", 0)
+        _until(lambda: not client.info("persistence")["loading"])
+        assert check_broker(url, PREFIX).startswith("redis")
+        assert client.dbsize() == 2_000
+
+
+@pytest.mark.parametrize("command", ["BRPOP", "LPUSH", "LLEN", "SET", "DEL"])
+def test_a_redis_without_a_command_that_queues_need_is_refused(folder: Path, command: str) -> None:
+    said = "it knows a command no longer that a queue needs"
+    with redis_with(folder, "--rename-command", command, "renamed"), pytest.raises(BrokerRefused, match=said):
+        check_broker(f"redis+socket://{folder / 'redis.sock'}", PREFIX)
+
+
+def test_a_redis_without_the_commands_of_its_owner_is_used(folder: Path) -> None:
+    """As hosted ones are: nothing is said of what it does not tell."""
+    renamed = [word for name in ("CONFIG", "INFO", "SCAN") for word in ("--rename-command", name, "")]
+    url = f"redis+socket://{folder / 'redis.sock'}"
+    with redis_with(folder, *renamed):
+        assert check_broker(url, PREFIX).startswith("redis")
+        assert remarks_on(url, PREFIX) == []
+
+
+def test_run_and_up_say_at_their_start_what_does_not_suit(
+    server: EmbeddedRedis, client: redis.Redis, database_url: str, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    settings = Settings(
+        database_url=database_url, broker_url=server.url, key_prefix=PREFIX, state_dir=tmp_path / "state"
+    )
+    with services_for(settings, said.append):
+        assert said == []
+    with (
+        configured(client, "maxmemory-policy", "allkeys-lru"),
+        configured(client, "maxmemory", "1gb"),
+        services_for(settings, said.append),
+    ):
+        assert len(said) == 1
+    assert said[0].startswith("warning: the broker: it throws away messages when its memory is full")
+    assert "noeviction" in said[0]
 
 
 def test_what_does_not_suit_is_remarked_on(server: EmbeddedRedis, client: redis.Redis) -> None:
@@ -186,3 +295,38 @@ def test_a_worker_waits_for_its_broker_says_so_and_goes_on(
             cluster.wait_until(lambda: waiting() == 4, 60)
             for name in cluster.names:
                 assert cluster.stop(name) == 0
+
+
+@pytest.mark.parametrize("is_cut", [False, True], ids=["demoted", "lost"])
+def test_the_work_goes_on_with_a_redis_that_took_over_empty(
+    tmp_path: Path, database: Database, database_url: str, *, is_cut: bool
+) -> None:
+    """The name leads to another server. The old one lives on as its replica, connections and all, or they are lost."""
+    with ExitStack() as stack:
+        folders = [Path(stack.enter_context(TemporaryDirectory(prefix="cord-redis-"))) for _ in range(2)]
+        ports = [_free_port(), _free_port()]
+        old, new = (
+            stack.enter_context(redis_with(folder, port=port)) for folder, port in zip(folders, ports, strict=True)
+        )
+        wire = Wire(("127.0.0.1", ports[0]))
+        stack.callback(wire.close)
+        cluster = stack.enter_context(Cluster(tmp_path, database_url, f"redis://127.0.0.1:{wire.port}/0"))
+        cluster.start()
+        cluster.wait_until(lambda: count(database, "ready_at IS NOT NULL", "workers") == 4, 240)
+        with cluster.no_result_of("judge", database):
+            cluster.enqueue(database, PROBLEMS)
+            cluster.wait_until(lambda: cluster.holds_a_lease("judge", database), 120)
+            wire.target = ("127.0.0.1", ports[1])
+            if is_cut:
+                assert wire.cut() >= 4
+            else:
+                old.replicaof("127.0.0.1", str(ports[1]))
+        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 240)
+        assert new.info("clients")["connected_clients"] > 4
+        cluster.wait_until(lambda: count(database, "condition IS NOT NULL", "workers") == 0, 60)
+        assert all(process.poll() is None for process in cluster.processes.values())
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,6 +19,7 @@ from kombu import Connection
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cluster import Cluster, content, count
+from wire import Wire
 
 from cord_worker.config import Settings
 from cord_worker.coordination.app import create_app
@@ -43,47 +42,6 @@ def _answers() -> bool:
 
 
 pytestmark = pytest.mark.skipif(not _answers(), reason="no RabbitMQ answers")
-
-
-class Wire:
-    """A port that leads to RabbitMQ until it is cut."""
-
-    def __init__(self) -> None:
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = []
-        self.url = f"amqp://guest:guest@127.0.0.1:{self._server.getsockname()[1]}//"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = self._server.accept()
-                far = socket.create_connection(("127.0.0.1", 5672))
-                self._open += [near, far]
-                for one, other in ((near, far), (far, near)):
-                    threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
-
-    @staticmethod
-    def _carry(one: socket.socket, other: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := one.recv(65_536):
-                other.sendall(data)
-        for end in (one, other):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def cut(self) -> int:
-        """Ends every connection; new ones are let through. Returns how many were cut."""
-        ends, self._open = self._open, []
-        for end in ends:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-        return len(ends) // 2
-
-    def close(self) -> None:
-        self._server.close()
-        self.cut()
 
 
 @pytest.fixture
@@ -128,8 +86,9 @@ def undisturbed(
 def test_lost_connections_deleted_queues_and_a_killed_worker_change_nothing(
     tmp_path: Path, database: Database, database_url: str, prefix: str, undisturbed: object
 ) -> None:
-    wire = Wire()
-    with cluster_of(tmp_path, database_url, wire.url, prefix) as cluster:
+    wire = Wire(("127.0.0.1", 5672))
+    broker = f"amqp://guest:guest@127.0.0.1:{wire.port}//"
+    with cluster_of(tmp_path, database_url, broker, prefix) as cluster:
         try:
             cluster.start()
             cluster.wait_until(lambda: count(database, "ready_at IS NOT NULL", "workers") == 4, 120)
@@ -199,6 +158,24 @@ def vhost() -> Iterator[str]:
     with contextlib.suppress(subprocess.SubprocessError):
         _control("delete_vhost", name)
     _control("delete_user", name)
+
+
+def test_an_alarm_of_rabbitmq_is_named_as_long_as_it_lasts(vhost: str) -> None:
+    """All of the server is blocked meanwhile, for as short as can be."""
+    broker = f"amqp://{vhost}:{vhost}@127.0.0.1:5672/{vhost}"
+    assert check_broker(broker).startswith("RabbitMQ")
+    command = ("rabbitmqctl", "--quiet", "eval", "vm_memory_monitor:get_vm_memory_high_watermark().")
+    before = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+    assert 0.01 < float(before) <= 1
+    try:
+        _control("set_vm_memory_high_watermark", "0.0001")
+        with pytest.raises(BrokerError, match="takes no messages: an alarm of its memory or disk"):
+            check_broker(broker)
+    finally:
+        _control("set_vm_memory_high_watermark", before)
+    assert check_broker(broker).startswith("RabbitMQ")
+    _control("set_permissions", "-p", vhost, vhost, ".*", "^$", ".*")
+    assert check_broker(broker).startswith("RabbitMQ")
 
 
 def test_no_message_and_no_state_of_rabbitmq_ends_a_process(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,10 @@ from openai_local_server import LocalServer, Reply, chunks, models
 from cord_worker.config import RunConfig
 from cord_worker.engines.instant import BUSY, refused_as
 from cord_worker.errors import ContentFilterError, EngineFaultError, RequestError
+from cord_worker.operations.replaying import replay_run
 from cord_worker.operations.watching import RunWatch
 from cord_worker.progress import line
+from cord_worker.search.seeds import answer_seed
 from cord_worker.store.database import Database
 from cord_worker.store.runs import resolve_run
 
@@ -192,6 +196,76 @@ def test_a_worker_that_waits_for_its_server_leaves_at_once_when_told(
         cluster.wait_until(lambda: count(database, "condition LIKE 'waits for %'", "workers") == 1, 60)
         assert cluster.stop("alpha", 60) == 0
     assert count(database, "state = 'proposing' OR propose_attempts > 0", "candidates") == 0
+
+
+FILTERED_TWICE, FILTERED_ALWAYS = "What is 0 + 0?", "What is 1 + 1?"
+_ANSWERS = """
+    SELECT p.key, p.state, p.failure_reason, c.lineage, j.answer_seed, j.answer_text, j.answer_attempts
+    FROM trajectories j JOIN problems p ON p.id = j.problem_id JOIN candidates c ON c.id = j.candidate_id
+    WHERE j.winner ORDER BY p.position
+"""
+
+
+def filtering(filtered: list[dict[str, Any]]) -> Callable[[dict[str, Any]], Any]:
+    """Final answers are refused: of one question twice, of another always, and never of the rest."""
+
+    def reply(body: dict[str, Any]) -> Any:
+        said = json.dumps(body["messages"])
+        if "</think>" not in body["messages"][-1]["content"]:
+            return chat(body)
+        before = sum(FILTERED_TWICE in json.dumps(one["messages"]) for one in filtered)
+        if FILTERED_ALWAYS in said or (FILTERED_TWICE in said and before < 2):
+            filtered.append(body)
+            delta = {"refusal": "I will not."} if len(filtered) % 2 else {"content": "I"}
+            choice = {"index": 0, "delta": delta, "finish_reason": None if len(filtered) % 2 else "content_filter"}
+            return [{"choices": [choice]}]
+        return chunks("The answer is 4.", chat=True)
+
+    return reply
+
+
+def test_a_final_answer_that_is_filtered_is_drawn_again_with_other_seeds(
+    tmp_path: Path, database_url: str, broker_url: str, database: Database
+) -> None:
+    filtered: list[dict[str, Any]] = []
+    server = LocalServer({"/v1/models": models("somebody"), "/v1/chat/completions": filtering(filtered)})
+    with server.running(), Cluster(tmp_path, database_url, broker_url, SERVED.format(url=server.url)) as cluster:
+        cluster.enqueue(database, 3)
+        cluster.start()
+        cluster.wait_until(lambda: count(database, "state IN ('done', 'failed')") == 3, 240)
+    rows = database.run(lambda connection: connection.execute(sa.text(_ANSWERS)).all())
+    seeds = {
+        row.key: [
+            answer_seed(0, row.key, row.lineage, "alpha", draw) for draw in range(cluster.config.search.max_rounds)
+        ]
+        for row in rows
+    }
+    twice, always, never = rows
+    assert (twice.state, twice.answer_text, twice.answer_attempts) == ("done", "The answer is 4.", 1)
+    assert twice.answer_seed == seeds[twice.key][2]
+    assert (never.state, never.answer_seed) == ("done", seeds[never.key][0])
+    assert (always.state, always.answer_text, always.answer_seed) == ("failed", None, seeds[always.key][0])
+    assert "the final answer cannot be written" in always.failure_reason
+    assert "refusal" in always.failure_reason or "content_filter" in always.failure_reason
+    assert "all 3 draws" in always.failure_reason
+    sent = {
+        question: [body["seed"] for body in filtered if question in json.dumps(body["messages"])]
+        for question in (FILTERED_TWICE, FILTERED_ALWAYS)
+    }
+    assert sent[FILTERED_TWICE] == [seed % (2**31 - 1) for seed in seeds[twice.key][:2]]
+    assert sent[FILTERED_ALWAYS] == [seed % (2**31 - 1) for seed in seeds[always.key]]
+    assert _replayed(database) == []
+
+    other = answer_seed(0, twice.key, twice.lineage, "alpha", cluster.config.search.max_rounds)
+    edit = sa.text("UPDATE trajectories SET answer_seed = :other WHERE answer_seed = :seed")
+    database.run(lambda connection: connection.execute(edit, {"other": other, "seed": twice.answer_seed}))
+    assert _replayed(database) == [twice.key]
+
+
+def _replayed(database: Database) -> list[str | None]:
+    """Problems of the run that a replay finds differences in."""
+    *_, replayed = replay_run(database, "run")
+    return [difference.problem for difference in replayed.differences]
 
 
 PROVED = SERVED.replace('model = "judge"', 'model = "alpha"').replace(

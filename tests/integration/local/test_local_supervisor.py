@@ -91,6 +91,28 @@ def test_a_process_that_keeps_falling_is_given_up_with_the_last_lines_of_its_log
         assert part in str(error)
 
 
+def test_three_ends_before_it_takes_work_are_enough_however_long_each_took(tmp_path: Path) -> None:
+    policy = RestartPolicy(first_pause=0.05, longest_pause=0.1, quick_failure_seconds=0.0)
+    with Supervisor([spec(tmp_path, "raise SystemExit(1)")], policy=policy) as supervisor:
+        events = follow(supervisor, EventKind.GAVE_UP)
+        assert [e.kind for e in events].count(EventKind.STARTED) == 3
+        assert "3 times in a row before it took work" in str(supervisor.failures()[0])
+
+
+def test_taking_work_once_lets_a_process_end_three_times_more(tmp_path: Path) -> None:
+    policy = RestartPolicy(first_pause=0.05, longest_pause=0.1, quick_failure_seconds=0.0)
+    code = (
+        "import os\n"
+        f"path = {str(tmp_path / 'starts')!r}\n"
+        "with open(path, 'a') as file: file.write('.')\n"
+        f"if os.path.getsize(path) == 3: open(os.environ['{READY_FILE}'], 'w').close()\n"
+        "raise SystemExit(1)"
+    )
+    with Supervisor([spec(tmp_path, code)], policy=policy) as supervisor:
+        events = follow(supervisor, EventKind.GAVE_UP)
+    assert [e.kind for e in events].count(EventKind.STARTED) == 6
+
+
 def test_a_process_that_takes_work_each_time_before_it_falls_is_given_up_later(tmp_path: Path) -> None:
     policy = RestartPolicy(
         first_pause=0.05,

@@ -13,9 +13,11 @@ from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.errors import RunConflict, RunNotFound, StoreError
 from cord_worker.search import cord
-from cord_worker.search.types import SearchSettings, SeedScope
+from cord_worker.search.decision import Fail
+from cord_worker.search.types import Candidate, SearchSettings, SeedScope
 from cord_worker.store import decisions, leases, lifecycle, removal, sweep, workers
 from cord_worker.store.database import Database
+from cord_worker.store.failures import failure_causes
 from cord_worker.store.ingest import enqueue
 from cord_worker.store.models import WorkerRole
 from cord_worker.store.retrying import Retried, begin_failed_anew, retry_failed
@@ -179,6 +181,60 @@ def test_named_problems_alone_go_on_and_a_second_retry_finds_none(database: Data
     assert retry(database, "p0").left_alone == {"p0": "searching"}
     assert retry(database).count == 1
     assert retry(database).count == 0
+
+
+NO_ROOM = cord.decide(
+    SETTINGS,
+    SeedScope(0, "p"),
+    ["first"],
+    step=1,
+    round=0,
+    beam=(),
+    candidates=[
+        Candidate(
+            **{
+                name: getattr(item, name) for name in ("parent_id", "parent_rank", "step", "round", "teacher", "sample")
+            },
+            id=1,
+            lineage=item.lineage,
+            text="",
+            finish_reason=None,
+            score=None,
+            thinking_tokens=None,
+            invalid_reason="too_long",
+            depth=1,
+        )
+        for item in cord.initial(SETTINGS, SeedScope(0, "p"), ["first"]).expansions
+    ],
+    spent=0,
+)
+LOOP = (
+    "all 3 candidates of step 1 are invalid in the last of 2 rounds (3 loop), and no finished trajectory holds a slot"
+)
+
+
+def test_who_will_fail_the_same_way_again_is_counted(database: Database) -> None:
+    assert isinstance(NO_ROOM, Fail)
+    plan(database)
+    execute(database, "UPDATE problems SET outstanding = 0")
+
+    def fail() -> None:
+        fail_all(database)
+        execute(database, "UPDATE problems SET failure_reason = :reason WHERE key = 'p0'", reason=NO_ROOM.reason)
+        execute(database, "UPDATE problems SET failure_reason = :reason WHERE key = 'p1'", reason=LOOP)
+
+    fail()
+    causes = database.run(lambda connection: failure_causes(connection, 1, 5))
+    assert [(one.key, one.repeats, one.repeats_anew) for one in causes] == [
+        ("p0", True, True),
+        ("p1", True, False),
+        ("p2", False, False),
+    ]
+    found = retry(database)
+    assert (found.count, found.repeating, found.hopeless) == (3, 2, 1)
+    fail()
+    anew = database.run(lambda connection: begin_failed_anew(connection, "run"))
+    assert (anew.count, anew.repeating, anew.hopeless) == (3, 1, 1)
 
 
 def test_an_unknown_problem_and_a_cancelled_run_are_refused(database: Database) -> None:

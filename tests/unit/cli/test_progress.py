@@ -5,16 +5,17 @@ from __future__ import annotations
 import io
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from cord_worker.operations.eta import EtaClock, TotalsCache
 from cord_worker.progress import JsonView, LineView, Snapshot, line, panel, shown, shown_lines
+from cord_worker.showing import counted
 from cord_worker.store.status import Counts, TeacherTotals, Totals
 
 
@@ -90,6 +91,26 @@ def test_a_run_that_waits_for_a_worker_says_for_whose() -> None:
         "ETA -; NO WORKER for closer\\x1b, prover: what needs it waits (cordctl up, or cordctl worker)"
     )
     assert halted.to_json()["missing_workers"] == ["closer\x1b", "prover"]
+
+
+@pytest.mark.parametrize("view", [line, lambda one: drawn(panel(one, 3.0))])
+def test_a_finished_run_has_no_time_left_to_be_told(view: Callable[[Snapshot], str]) -> None:
+    under_way = replace(snapshot(counts(done=1, active=1), totals()), eta_seconds=75.0)
+    assert "ETA 1:15" in view(under_way)
+    assert "ETA" not in view(replace(under_way, counts=counts(done=1, failed=1), state="finished", eta_seconds=0.0))
+
+
+def drawn(panel: RenderableType) -> str:
+    screen = Console(file=io.StringIO(), width=120, markup=False)
+    screen.print(panel)
+    return screen.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(0, "0 problems"), (1, "1 problem"), (2, "2 problems"), (1000, "1,000 problems")]
+)
+def test_a_number_and_its_noun_agree(number: int, told: str) -> None:
+    assert counted(number, "problem") == told
 
 
 def waiting_snapshot(idle: float, *, proposed: bool = True, missing: Sequence[str] = ()) -> Snapshot:

@@ -8,8 +8,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from cord_worker.cli.tables import selection_tables
+from cord_worker.cli.tables import print_failures, selection_tables
 from cord_worker.operations.watching import Selection
+from cord_worker.store.failures import FailureCause
 from cord_worker.store.status import CacheRow
 
 
@@ -23,3 +24,25 @@ def test_wide_characters_leave_columns_aligned(path: str) -> None:
     rows = [line for line in console.file.getvalue().splitlines() if "score" in line and "/" in line]
     assert len(rows) == 2
     assert len({cell_len(row[: row.index("score")]) for row in rows}) == 1
+
+
+@pytest.mark.parametrize(
+    ("technical", "repeats", "anew", "told"),
+    [
+        (True, False, False, "once that is mended: cordctl retry run --reason why"),
+        (False, True, False, "cordctl retry fails the same way; --anew draws the candidates again"),
+        (False, True, True, "cordctl retry fails the same way; with --anew too"),
+        (False, False, False, None),
+    ],
+)
+def test_a_cause_is_followed_by_what_a_retry_would_come_to(
+    technical: bool, repeats: bool, anew: bool, told: str | None
+) -> None:
+    console = Console(file=io.StringIO(), width=120)
+    cause = FailureCause(1, "p1", "why", is_technical=technical, repeats=repeats, repeats_anew=anew)
+    print_failures(console, [cause], 2, "run")
+    assert isinstance(console.file, io.StringIO)
+    first, *others, last = console.file.getvalue().splitlines()
+    assert first == "failed: p1: why"
+    assert others == ([] if told is None else [f"    {told}"])
+    assert last.startswith("… and 1 more failed problem (cordctl export")

@@ -20,7 +20,7 @@ def scores(*ids: int) -> list[LeasedScore]:
 
 def test_what_was_claimed_is_held_until_its_task_ends() -> None:
     holding = Holding(4)
-    leases = [*scores(1, 2), LeasedAnswer(7, 1, 1, 1, 1, "What is 1 + 1?", None, (" 2",), 3)]
+    leases = [*scores(1, 2), LeasedAnswer(7, 1, 1, 1, 1, "What is 1 + 1?", None, (" 2",), 3, "k", "l")]
     holding.add(leases)
     assert (sorted(holding.candidates()), holding.trajectories()) == ([1, 2], [7])
     with suppress(RuntimeError), holding.releasing(leases):

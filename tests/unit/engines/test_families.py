@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from cord_worker.bench.families import FLOAT32, measure_families
+from cord_worker.bench.families import FLOORS, ROUNDINGS, Compared, ComparedTexts, measure_families
 from cord_worker.bench.family_models import FAMILIES, write_family
 from cord_worker.engines.foreseeing import foresee
 from cord_worker.engines.hosting import Mode
@@ -27,9 +28,43 @@ def test_scores_of_a_family_are_those_of_a_plain_forward(name: str) -> None:
     assert found.hosted
     assert found.as_meant, found
     assert found.difference is not None
-    assert found.difference <= FLOAT32
+    assert found.noise is not None
+    assert found.difference <= FLOORS[torch.float32] + ROUNDINGS * found.noise
+    assert 0 < found.noise < 1e-3
+    assert found.texts_equal is True
+    assert found.texts_compared == 5
+    assert found.tokens_compared >= 5
     assert found.mode == (Mode.CACHED if name in CACHED else Mode.SINGLE)
     assert bool(found.reason) is (name in SINGLE)
+
+
+def test_a_model_with_experts_is_held_to_its_own_noise_in_bfloat16() -> None:
+    """Of its nudged plain forwards some send a token to another expert: one alone would miss that."""
+    (found,) = measure_families(["OLMoE"], lambda _: None)
+    assert found.as_meant, found
+    assert found.bfloat16_noise is not None
+    assert found.bfloat16_noise > FLOORS[torch.bfloat16]
+
+
+@pytest.mark.parametrize(
+    ("difference", "noise", "is_within"),
+    [(0.09, 0.0, True), (0.11, 0.0, False), (0.69, 0.3, True), (0.71, 0.3, False), (float("inf"), 0.3, False)],
+)
+def test_a_difference_may_be_twice_the_noise_and_the_floor(difference: float, noise: float, is_within: bool) -> None:
+    assert Compared(difference, noise).is_within(torch.bfloat16) is is_within
+
+
+@pytest.mark.parametrize(
+    ("compared", "equal"),
+    [
+        (ComparedTexts(0, 0, 0), None),
+        (ComparedTexts(5, 0, 0), None),
+        (ComparedTexts(5, 60, 0), True),
+        (ComparedTexts(5, 60, 1), False),
+    ],
+)
+def test_texts_are_equal_only_where_some_were_compared(compared: ComparedTexts, equal: bool | None) -> None:
+    assert compared.equal is equal
 
 
 @pytest.mark.parametrize("name", [family.name for family in FAMILIES if family.refused])
@@ -37,6 +72,8 @@ def test_what_cannot_be_hosted_is_refused_with_the_reason(name: str) -> None:
     (found,) = measure_families([name], lambda _: None)
     assert not found.hosted
     assert found.reason
+    assert found.texts_equal is None
+    assert found.texts_compared == 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,24 @@ def test_a_context_beyond_the_models_own_is_refused(settings_of: SettingsOf, par
 def test_a_device_that_torch_does_not_know_is_named(settings_of: SettingsOf, parrot_folder: Path) -> None:
     with pytest.raises(EngineLoadError, match="toaster"):
         load_model(settings_of(parrot_folder, device="toaster"))
+
+
+def test_loading_tells_how_much_of_the_files_is_read(settings_of: SettingsOf, parrot_folder: Path) -> None:
+    told: list[tuple[str, float | None]] = []
+
+    def describe(condition: str | None, *, since: float | None = None) -> None:
+        told.append((str(condition), since))
+
+    load_model(settings_of(parrot_folder), describe)
+    size = (parrot_folder / "model.safetensors").stat().st_size
+    progress = [re.fullmatch(r"loads its model, (\d+) % of (\d+\.\d) MB", text) for text, _ in told]
+    assert all(progress), told
+    shares = [int(match[1]) for match in progress if match]
+    assert shares[0] == 0
+    assert shares[-1] >= 50
+    assert shares == sorted(set(shares))
+    assert {float(match[2]) for match in progress if match} == {round(size / 1e6, 1)}
+    assert len({since for _, since in told}) == 1, "the time counts from the beginning of loading"
 
 
 def test_every_end_token_of_the_generation_config_ends_a_text(

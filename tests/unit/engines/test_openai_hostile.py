@@ -21,7 +21,7 @@ from cord_worker.engines.openai_faults import Means, ServerFault
 from cord_worker.engines.openai_requests import PartsRead, Written, written, written_in_parts
 from cord_worker.engines.openai_scoring import Rows, echoed_in, next_tokens_in, rows_in
 from cord_worker.engines.openai_server import cards_in
-from cord_worker.errors import EngineFaultError, NotFiniteError
+from cord_worker.errors import ContentFilterError, EngineFaultError, NotFiniteError
 from cord_worker.prompting.segmentation import ends_of
 from cord_worker.prompting.trajectory import PROMPTED
 
@@ -209,6 +209,15 @@ def test_a_finish_reason_that_is_none_is_not_hidden_by_a_good_one_after_it() -> 
 def test_a_choice_without_a_text_is_the_servers_fault(choice: Any) -> None:
     with pytest.raises(ServerFault, match="malformed"):
         written({"choices": [choice]}, "vllm", ENDS)
+
+
+@pytest.mark.parametrize("place", ["message", "delta"])
+def test_a_text_in_place_of_which_there_is_a_refusal_is_filtered(place: str) -> None:
+    choice = {place: {"content": None, "refusal": "I will\x1b[2J not."}, "finish_reason": "stop"}
+    with pytest.raises(ContentFilterError, match=r"refusal \('I will\\x1b\[2J not\.'\)"):
+        written({"choices": [choice]}, "vllm", ENDS)
+    said = {place: {"content": " x", "refusal": None}, "finish_reason": "stop"}
+    assert written({"choices": [said]}, "vllm", ENDS).text == " x"
 
 
 @pytest.mark.parametrize("count", [-1, 10**30, 2**40, 0.5, float("nan"), "7", [1], True, None])

@@ -128,3 +128,42 @@ def test_a_state_folder_that_cannot_be_used_is_refused_with_the_reason(
 def test_looking_at_a_state_folder_makes_nothing(tmp_path: Path) -> None:
     check_usable(tmp_path / "a" / "b")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "memory", "tasks"),
+    [
+        ("0::/\n", {"memory.max": 1 << 28, "pids.max": 9, "pids.current": 2}, 1 << 28, 7),
+        ("0::/a/b\n", {"a/memory.max": 1 << 27, "a/b/pids.max": 5, "a/b/pids.current": 1}, 1 << 27, 4),
+        ("0::/a/b\n", {"a/b/memory.max": 1 << 26, "a/memory.max": 1 << 27}, 1 << 26, None),
+        (
+            "5:memory:/x\n4:pids:/y\n0::/\n",
+            {"memory/x/memory.limit_in_bytes": 1 << 25, "pids/y/pids.max": 3, "pids/y/pids.current": 3},
+            1 << 25,
+            0,
+        ),
+        ("5:memory:/../out\n", {"memory/memory.limit_in_bytes": 1 << 24}, 1 << 24, None),
+        ("0::/a\n", {"b/memory.max": 1 << 23, "b/pids.max": 1, "b/pids.current": 1}, None, None),
+        ("0::/a\n", {"a/memory.max": "max\n", "a/pids.max": "max\n", "a/pids.current": 4}, None, None),
+    ],
+)
+def test_limits_of_every_control_group_around_this_process_count(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    own: str,
+    files: dict[str, int | str],
+    memory: int | None,
+    tasks: int | None,
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(str(content), encoding="ascii")
+    (tmp_path / "own").write_text(own, encoding="ascii")
+    monkeypatch.setattr(limits, "_CGROUP", tmp_path)
+    monkeypatch.setattr(limits, "_OWN_GROUPS", tmp_path / "own")
+    assert limits.container_memory() == memory
+    found = [one.found for one in limits.shortages([limits.Need(0, 0, 1 << 20)]) if one.limit == "processes"]
+    if tasks is not None:
+        assert found[0].startswith(f"{tasks} more processes and threads may be started")
+    else:
+        assert not any(one.startswith(("4 more", "1 more", "0 more")) for one in found)

@@ -10,7 +10,7 @@ import pytest
 from cord_worker.config import RunConfig
 from cord_worker.errors import ConfigError
 from cord_worker.operations.enqueuing import DatasetSource, validate_dataset
-from cord_worker.operations.fitting import room_remarks
+from cord_worker.operations.fitting import Fit, room_remarks
 
 CONFIG = """
 [models.planner]
@@ -54,13 +54,19 @@ def test_the_numbers_add_up_and_name_the_question(source: DatasetSource) -> None
     found = validate_dataset(source, config(64))
     assert found.fitting is not None
     teacher, prover = found.fitting.fits
-    assert (teacher.role, teacher.context, teacher.thinking, teacher.end) == ("teacher first", 256, 64, 32)
-    assert teacher.room == 256 - teacher.overhead - 64 - 32
+    assert (teacher.role, teacher.context, teacher.thinking) == ("teacher first", 256, 64)
+    assert teacher.end > 32, "what closes the thinking is kept free, too, as engines/room.py does"
+    assert teacher.room == 256 - teacher.overhead - 64 - teacher.end
     assert teacher.count == 1
     (misfit,) = teacher.misfits
     assert (misfit.key, misfit.location) == ("long", "d.jsonl:2")
     assert misfit.prompt - teacher.overhead == teacher.longest > teacher.room
-    assert f"{misfit.prompt:,} prompt + 64 thinking + 32 answer" in teacher.named()[0]
+    total = misfit.prompt + teacher.end
+    assert (
+        f"{misfit.prompt:,} prompt + {teacher.end} answer with its opening = {total:,} tokens leave no room"
+        in teacher.named()[0]
+    )
+    assert teacher.line().endswith("; 1 does not fit")
     assert prover.role == "prover"
     assert not found.is_sound
     assert "away" in found.fitting.skipped[0]
@@ -71,8 +77,45 @@ def test_budgets_that_leave_no_room_are_said_and_do_not_refuse_every_question(so
     assert found.fitting is not None
     teacher = found.fitting.fits[0]
     assert teacher.room < 0
-    assert "lower search.thinking_tokens" in teacher.line()
+    assert "thinking ends where the context is full, before search.thinking_tokens = 4,096" in teacher.line()
+    left = 256 - teacher.overhead - teacher.end
+    assert f"- {teacher.end} answer with its opening = room for {left} of question and thinking;" in teacher.line()
     assert [misfit.key for misfit in teacher.misfits] == ["long"]
+    assert teacher.cut == 1
+
+
+def measured(source: DatasetSource, context: int, thinking: int = 64) -> Fit:
+    """What is found of the first teacher, whose context is this."""
+    text = CONFIG.format(thinking=thinking).replace("max_model_len = 256", f"max_model_len = {context}")
+    found = validate_dataset(source, RunConfig.parse(text, source="cord.toml", folder=Path("/")))
+    assert found.fitting is not None
+    assert found.is_sound == (not any(fit.count for fit in found.fitting.fits))
+    return found.fitting.fits[0]
+
+
+def test_a_question_fits_as_long_as_a_step_has_room_and_what_is_said_adds_up(tmp_path: Path) -> None:
+    row = {"id": "only", "question": "2 + " * 10, "answer": "4"}
+    (tmp_path / "d.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    source = DatasetSource(tmp_path / "d.jsonl")
+    ample = measured(source, 1024)
+    prompt, end = ample.overhead + ample.longest, ample.end
+    assert ample.line().endswith("; all fit")
+
+    whole = measured(source, prompt + 64 + end)
+    assert (whole.count, whole.cut, whole.room) == (0, 0, whole.longest)
+    cut = measured(source, prompt + 63 + end)
+    assert (cut.count, cut.cut) == (0, 1)
+    assert cut.line().endswith("; 1 fits, but leaves less room than search.thinking_tokens = 64")
+    least = measured(source, prompt + 17 + end)
+    assert (least.count, least.cut) == (0, 1)
+    assert least.line().endswith("; all leave room for a step") or least.has_room
+    none = measured(source, prompt + 16 + end)
+    assert (none.count, none.cut) == (1, 0)
+    assert none.line().endswith("; 1 does not fit")
+    assert (
+        f"{prompt} prompt + {end} answer with its opening = {prompt + end} tokens leave no room for a step"
+        in none.named()[0]
+    )
 
 
 def test_without_a_configuration_no_model_is_looked_at(source: DatasetSource) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cord_worker.search.decision import Decision, Expand, Fail, Finish, Pipeline, Retry
+from cord_worker.search.expanding import comes_again, comes_again_anew
 from cord_worker.search.pipelines import PIPELINES
 from cord_worker.search.seeds import random_merit
 from cord_worker.search.types import (
@@ -381,8 +382,11 @@ def test_a_question_that_fits_no_model_is_not_tried_again(name: str) -> None:
     first = pipeline.initial(SETTINGS, SCOPE, TEACHERS)
     failed = decided(pipeline, first, proposed(first.expansions, **NO_ROOM))
     assert isinstance(failed, Fail)
-    assert f"({len(first.expansions)} too_long)" in failed.reason
-    assert "raise max_model_len" in failed.reason
+    assert f"({len(first.expansions)} too_long), and no finished trajectory holds a slot. No teacher" in failed.reason
+    assert "lower search.answer_tokens, or raise max_model_len of the teachers" in failed.reason
+    assert "thinking_tokens" not in failed.reason, "a smaller thinking budget gives a question no room"
+    assert comes_again(failed.reason)
+    assert comes_again_anew(failed.reason)
 
 
 def test_what_is_too_long_for_the_prover_alone_is_tried_again_as_it_may_come_out_shorter() -> None:
@@ -390,3 +394,29 @@ def test_what_is_too_long_for_the_prover_alone_is_tried_again_as_it_may_come_out
     first = cord.initial(SETTINGS, SCOPE, TEACHERS)
     long = proposed(first.expansions, score=None, thinking_tokens=None, invalid_reason=InvalidReason.TOO_LONG.value)
     assert isinstance(decided(cord, first, long), Retry)
+
+
+@pytest.mark.parametrize(("name", "lower"), [("cord", "search.step_tokens"), ("curation", "search.thinking_tokens")])
+def test_what_is_too_long_for_the_prover_alone_fails_with_advice_about_the_prover(name: str, lower: str) -> None:
+    pipeline, settings = PIPELINES[name], dataclasses.replace(SETTINGS, max_rounds=1)
+    first = pipeline.initial(settings, SCOPE, TEACHERS)
+    long = proposed(first.expansions, score=None, thinking_tokens=None, invalid_reason=InvalidReason.TOO_LONG.value)
+    failed = decided(pipeline, first, long, settings)
+    assert isinstance(failed, Fail)
+    assert "invalid in the only round" in failed.reason
+    assert f"(the prover or the judge): raise max_model_len of these, lower {lower}, or shorten" in failed.reason
+    assert comes_again(failed.reason)
+    assert not comes_again_anew(failed.reason), "other texts may be shorter"
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "the decision failed 5 times: all 3 candidates of step 1 are invalid",
+        "the final answer cannot be written: all 3 candidates",
+        "scoring a candidate of step 1 was given up after 5 attempts",
+    ],
+)
+def test_only_what_the_candidates_themselves_lead_to_comes_again(reason: str) -> None:
+    assert not comes_again(reason)
+    assert not comes_again_anew(reason)

@@ -80,6 +80,12 @@ def test_seeds_stay_what_they_were_when_stored_runs_were_made() -> None:
     assert answer_seed(0, "p1", PINNED_LINEAGE, "qwq") == PINNED_ANSWER_SEED
 
 
+def test_every_draw_of_an_answer_has_a_seed_of_its_own() -> None:
+    seeds = [answer_seed(0, "p1", PINNED_LINEAGE, "qwq", draw) for draw in range(100)]
+    assert seeds[0] == PINNED_ANSWER_SEED
+    assert len(set(seeds)) == 100
+
+
 def test_lineages_of_a_whole_tree_differ() -> None:
     layer, everything = [""], []
     for step in range(1, 5):

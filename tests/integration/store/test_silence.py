@@ -1,0 +1,130 @@
+"""A firewall that drops every packet without a word: whoever waits for PostgreSQL behind it does not wait for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import pytest
+import sqlalchemy as sa
+
+from cord_worker.errors import StoreError
+from cord_worker.store.database import Database
+
+T = TypeVar("T")
+
+_CLONE_NEWNET = 0x40000000
+_LOCK = 0x51
+_ENDED_SECONDS = 30
+"""10 without a packet and three probes of 5, or 30 without an acknowledgement (`store.sessions`)."""
+_CONNECT_SECONDS = 10
+
+
+class Apart:
+    """A thread with a network of its own, in which one port leads to a server outside, until it is silent."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self._target = target
+        self._inside = ThreadPoolExecutor(1)
+        self._listening = self._inside.submit(self._listen).result()
+        self.port = int(self._listening.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()  # of this thread: outside
+
+    def do(self, work: Callable[[], T]) -> Future[T]:
+        """Does this inside."""
+        return self._inside.submit(work)
+
+    def close(self) -> None:
+        """Takes no more connections."""
+        self._listening.close()
+        self._inside.shutdown(wait=False)
+
+    @staticmethod
+    def _listen() -> socket.socket:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.unshare(_CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "unshare")
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True, capture_output=True)
+        return socket.create_server(("127.0.0.1", 0))
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listening.accept()
+                far = socket.create_connection(self._target)
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _carry(one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65_536):
+                other.sendall(data)
+
+
+@pytest.mark.parametrize("is_waiting", [True, False], ids=["waits for a reply", "asks"])
+def test_a_connection_whose_packets_are_dropped_ends_in_half_a_minute(
+    database: Database, database_url: str, *, is_waiting: bool
+) -> None:
+    """Only probes are sent while a reply is waited for; what was asked is not acknowledged."""
+    url = sa.make_url(database_url)
+    try:
+        apart = Apart((url.host or "127.0.0.1", url.port or 5432))
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"no network of its own can be made: {error}")
+    inside = url.set(host="127.0.0.1", port=apart.port).render_as_string(hide_password=False)
+    name = f"silence {os.getpid()}"
+    firewall: Future[subprocess.Popen[bytes]] = Future()
+    silent: list[float] = []
+
+    def go_silent() -> None:
+        process = firewall.result()
+        process.communicate(b"now\n")
+        assert process.returncode == 0
+        silent.append(time.monotonic())
+
+    def ask(connection: sa.Connection) -> None:
+        if not silent:
+            connection.execute(sa.text("SELECT 1"))
+            if not is_waiting:
+                go_silent()
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+
+    def work() -> float:
+        firewall.set_result(subprocess.Popen(_FIREWALL, stdin=subprocess.PIPE))
+        asking = Database(inside, application_name=name)
+        try:
+            asking.run(ask, retry_seconds=0.0)
+        except StoreError:
+            return time.monotonic() - silent[0]
+        finally:
+            asking.close()
+        raise AssertionError("an answer came through the firewall")
+
+    with database.transaction() as holder:
+        holder.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        done = apart.do(work)
+        if is_waiting:
+            deadline = time.monotonic() + 60
+            while not database.run(lambda connection: connection.execute(sa.text(_WAITS), {"name": name}).scalar_one()):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            go_silent()
+        took = done.result(timeout=300)
+    apart.close()
+    assert took < 2 * (_ENDED_SECONDS + _CONNECT_SECONDS)
+
+
+_FIREWALL = ("sh", "-c", "read word && exec tc qdisc add dev lo root blackhole")
+"""Begun in a network, it drops every packet there once it is told to."""
+_WAITS = """
+    SELECT count(*) FROM pg_stat_activity WHERE application_name = :name AND wait_event_type = 'Lock'
+"""
