@@ -38,6 +38,7 @@ from dataclasses import dataclass, replace
 
 from cord_worker.engines.heads import LanguageHead
 from cord_worker.engines.openai_client import Document, OpenAiClient
+from cord_worker.engines.openai_counts import estimated, plausible
 from cord_worker.engines.openai_prompts import (
     RepeatedPrefill,
     chat_fields,
@@ -83,8 +84,6 @@ _LONGEST_RETRY_AFTER_SECONDS = 900.0
 """A server that is waited for at start is looked for as often at least."""
 _LONGEST_FAILING_SECONDS = 900.0
 """A server that is away or says that it loads is waited for however long; one that only fails is not loading."""
-_CHARACTERS_PER_TOKEN = 4
-"""For the counts of servers that tell none, to a client without a tokenizer: an estimate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +120,7 @@ class OpenAiEngine(LanguageHead):
             settings.openai, slots=settings.batch_size, check=self._check, describe=describe or to_nobody
         )
         self._totals = TokenTotals()
+        self._has_told_wrong = False
         logger.info("%s: %s", settings.openai.base_url, self._server)
 
     @property
@@ -191,7 +191,7 @@ class OpenAiEngine(LanguageHead):
         positions = [before + index for index in closing.answer]
 
         async def rows() -> Rows:
-            return await prompt_rows(self._client, path, self._server.model, ids, positions)
+            return await prompt_rows(self._client, path, self._server.model, ids, positions, tokenizer.names)
 
         result = await self._client.persistently(rows, lambda: _key("score", ids, positions))
         if len(result.log_probabilities) != len(closing.answer):
@@ -201,14 +201,18 @@ class OpenAiEngine(LanguageHead):
             )
         total = math.fsum(result.log_probabilities)
         total = round(_significant(min(total, 0.0)), _DIGITS) + 0.0  # no negative zero
-        self._count(len(ids), 1, result.cached)
+        cached = result.cached
+        if cached > len(ids):
+            self._tell_wrong([f"{cached} cached tokens of {len(ids)} in the prompt"])
+            cached = 0
+        self._count(len(ids), 1, cached)
         return AnswerScore(
             score=_significant(predictive_perplexity(total, len(closing.answer))),
             log_prob_sum=total,
             answer_tokens=len(closing.answer),
             prompt_tokens=len(ids),
             thinking_tokens=sum(map(len, pieces[1:])),
-            cached_tokens=result.cached,
+            cached_tokens=cached,
             seconds=time.monotonic() - started,
         )
 
@@ -221,7 +225,7 @@ class OpenAiEngine(LanguageHead):
         self, kind: TextKind, turn: Turn, steps: Sequence[str], sampling: Sampling, opening: str = ANSWER_OPENING
     ) -> Generation:
         started = time.monotonic()
-        prompt, prompt_tokens, characters = self._prompt(kind, turn, steps, opening)
+        prompt, prompt_tokens, sent = self._prompt(kind, turn, steps, opening)
         prefill = self._prefill(kind, prompt)
         server, ends = self._server, ends_of(turn.segmentation, kind, self._tags)
         room = self._allowed(kind, sampling, prompt_tokens)
@@ -250,12 +254,17 @@ class OpenAiEngine(LanguageHead):
         if result.ended == "length":
             text = text.rstrip("\ufffd")  # half of a character, cut off by the cap
         segment = cut(text, kind, turn.segmentation, ended=result.ended, tags=self._tags)
-        usage = result.usage
+        usage, wrong = plausible(result, sent, cap=room, prompt_tokens=prompt_tokens, context=self._max_model_len)
+        self._tell_wrong(wrong)
         generation = Generation(
             text=segment.text,
             finish_reason=segment.finish_reason,
-            prompt_tokens=_first(prompt_tokens, usage.prompt, characters // _CHARACTERS_PER_TOKEN),
-            completion_tokens=_first(usage.completion, self._tokens(result.text), result.parts),
+            prompt_tokens=_first(prompt_tokens, usage.prompt, self._tokens(sent), estimated(len(sent))),
+            completion_tokens=_first(
+                usage.completion,
+                self._tokens(result.text),
+                min(result.parts or estimated(len(result.text)), room),
+            ),
             cached_tokens=usage.cached or 0,
             seconds=time.monotonic() - started,
         )
@@ -264,8 +273,8 @@ class OpenAiEngine(LanguageHead):
 
     def _prompt(
         self, kind: TextKind, turn: Turn, steps: Sequence[str], answer_opening: str
-    ) -> tuple[Document, int | None, int]:
-        """The request's prompt fields, its tokens where we know them, and its characters."""
+    ) -> tuple[Document, int | None, str]:
+        """The request's prompt fields, its tokens where we know them, and its text where it is one."""
         server, tokenizer = self._server, self._tokenizer
         if kind == "reply":
             return self._reply_prompt(turn)
@@ -275,15 +284,14 @@ class OpenAiEngine(LanguageHead):
             tags = USUAL_TAGS if server.chat_style == "instruction" else self._tags
             opening = tags.opening + "".join(texts) + tags.own(closing)
             messages = chat_messages(turn, opening, server.chat_style)
-            characters = sum(len(message["content"]) for message in messages)
-            return {"messages": messages, **chat_fields(server.chat_style)}, None, characters
+            return {"messages": messages, **chat_fields(server.chat_style)}, None, _text_of(messages)
         if server.api == "text":
             text = tokenizer.prompt_text(turn, texts, closing)
-            return {"prompt": text}, tokenizer.count(text), len(text)
+            return {"prompt": text}, tokenizer.count(text), text
         codec = tokenizer.codec
         pieces = codec.answer(turn, steps, answer_opening) if kind == "answer" else codec.proposal(turn, steps)
         ids = [token for piece in pieces for token in piece]
-        return {"prompt": ids}, len(ids), 0
+        return {"prompt": ids}, len(ids), ""
 
     def _prefill(self, kind: TextKind, prompt: Document) -> RepeatedPrefill | None:
         """The assistant's text in the prompt, where the server repeats it."""
@@ -291,16 +299,16 @@ class OpenAiEngine(LanguageHead):
             return None
         return RepeatedPrefill.of(prompt["messages"][-1]["content"], self._tags)
 
-    def _reply_prompt(self, turn: Turn) -> tuple[Document, int | None, int]:
+    def _reply_prompt(self, turn: Turn) -> tuple[Document, int | None, str]:
         server, tokenizer = self._server, self._tokenizer
         if server.api == "chat" or tokenizer is None:
             messages = turn_messages(turn)
-            return {"messages": messages}, None, sum(len(message["content"]) for message in messages)
+            return {"messages": messages}, None, _text_of(messages)
         if server.api == "text":
             text = tokenizer.prompt_text(turn, (), thinking=False)
-            return {"prompt": text}, tokenizer.count(text), len(text)
+            return {"prompt": text}, tokenizer.count(text), text
         ids = [token for piece in tokenizer.codec.reply(turn) for token in piece]
-        return {"prompt": ids}, len(ids), 0
+        return {"prompt": ids}, len(ids), ""
 
     def _allowed(self, kind: TextKind, sampling: Sampling, prompt_tokens: int | None) -> int:
         codec = None if self._tokenizer is None else self._tokenizer.codec
@@ -325,6 +333,16 @@ class OpenAiEngine(LanguageHead):
 
     def _tokens(self, text: str) -> int | None:
         return None if self._tokenizer is None else self._tokenizer.count(text)
+
+    def _tell_wrong(self, wrong: Sequence[str]) -> None:
+        """Says once that the server's counts cannot be true."""
+        if wrong and not self._has_told_wrong:
+            self._has_told_wrong = True
+            logger.warning(
+                "%s counts tokens wrong (%s): such counts are not stored, but counted here or estimated",
+                self._server_url,
+                "; ".join(wrong),
+            )
 
     def _count(self, prompt: int, completion: int, cached: int) -> None:
         totals = self._totals
@@ -386,6 +404,10 @@ def _max_model_len(settings: EngineSettings, server: Server) -> int | None:
             f"{settings.path!r} holds; lower it, or start the server with more"
         )
     return own or server_len
+
+
+def _text_of(messages: Sequence[Document]) -> str:
+    return "".join(message["content"] for message in messages)
 
 
 def _first(*counts: int | None) -> int:

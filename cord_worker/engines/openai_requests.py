@@ -35,7 +35,7 @@ _SEEDS = 2**31 - 1
 _MOST_TOKENS = 100_000_000
 """A count beyond this is no count: no context is so long, and the tables hold it."""
 _BASE_CHARACTERS = 4096
-_TOKEN_CHARACTERS = 256
+TOKEN_CHARACTERS = 256
 """The longest tokens, runs of blanks, have half as many."""
 _BASE_PARTS = 4096
 _TOKEN_PARTS = 16
@@ -127,7 +127,7 @@ class PartsRead:
         self._ends = ends
         self._prefill = prefill
         repeated = max(map(len, prefill.forms), default=0) if prefill is not None else 0
-        self._most_characters = _BASE_CHARACTERS + 2 * repeated + _TOKEN_CHARACTERS * max_tokens
+        self._most_characters = _BASE_CHARACTERS + 2 * repeated + TOKEN_CHARACTERS * max_tokens
         self._most_parts = _BASE_PARTS + repeated + _TOKEN_PARTS * max_tokens
         self._raw = self._text = ""
         self._seen = self._count = 0

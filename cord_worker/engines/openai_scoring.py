@@ -9,13 +9,16 @@ Three ways, the best that a server has is chosen at start:
   found, which may hold NaN and then fails the whole answer. Measured on vLLM 0.32 CPU, SmolLM2-135M, 1,024 of 1,038
   tokens cached, 6 answer tokens: 0.16 s a score against 1.9 s of the next way, the sums equal to 1e-6.
 - `prompt_logprobs`: vLLM's field of `/v1/completions`. Computes the whole prompt for every score.
-- `echo`: `echo` with `logprobs`, of OpenAI's first API. The whole prompt as well.
+- `echo`: `echo` with `logprobs`, of OpenAI's first API. The whole prompt as well. The values come by place only: each
+  of its tokens is compared with the one sent, else a server that puts a start token before the prompt and leaves the
+  written token out would give every value of the token before.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,6 +39,23 @@ _TOGETHER = 16
 """Prompts in one request: vLLM bounds how many token ids may be asked for (128 in 0.32)."""
 
 
+Names = Callable[[int], frozenset[str]]
+"""The forms in which a server may write a token."""
+_TOKEN_ID = re.compile(r"token_id:(\d{1,9})")
+_UNTOLD = re.compile(r"<0x[0-9A-F]{2}>|bytes:.*", re.DOTALL)
+"""Names of single bytes, which every server writes differently."""
+
+
+class MisalignedFault(ServerFault):
+    """The echoed values cannot be told to be those of the prompt's tokens."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"the log-probabilities that it echoes cannot be told to be those of the prompt's tokens ({found})",
+            passing=False,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Natural-log probabilities of the tokens asked for, and how many prompt tokens came from the prefix cache."""
@@ -45,7 +65,7 @@ class Rows:
 
 
 async def prompt_rows(
-    client: OpenAiClient, path: ScorePath, model: str, ids: Sequence[int], positions: Sequence[int]
+    client: OpenAiClient, path: ScorePath, model: str, ids: Sequence[int], positions: Sequence[int], names: Names
 ) -> Rows:
     """Rows of the tokens `ids[position]`, one try; positions rise and are at least 1.
 
@@ -56,7 +76,8 @@ async def prompt_rows(
     body: Document = {"model": model, "prompt": list(ids), "max_tokens": 1, "temperature": 1.0, "top_p": 1.0}
     if path == "prompt_logprobs":
         return rows_in(await client.post("/completions", {**body, "prompt_logprobs": 0}), ids, positions)
-    return echoed_in(await client.post("/completions", {**body, "echo": True, "logprobs": 1}), ids, positions)
+    answer = await client.post("/completions", {**body, "echo": True, "logprobs": 1})
+    return echoed_in(answer, ids, positions, names)
 
 
 async def _next_tokens(client: OpenAiClient, model: str, ids: Sequence[int], positions: Sequence[int]) -> Rows:
@@ -107,9 +128,13 @@ def rows_in(answer: Document, ids: Sequence[int], positions: Sequence[int]) -> R
     return Rows(_rows(_first(answer).get("prompt_logprobs"), ids, positions), usage_of(answer).cached or 0)
 
 
-def echoed_in(answer: Document, ids: Sequence[int], positions: Sequence[int]) -> Rows:
+def echoed_in(answer: Document, ids: Sequence[int], positions: Sequence[int], names: Names) -> Rows:
     """Rows of an answer with `echo`. Raises ServerFault, RequestError."""
-    return Rows(_echoed(_first(answer), ids, positions), usage_of(answer).cached or 0)
+    usage = usage_of(answer)
+    rows = _echoed(_first(answer), ids, positions, names)
+    if usage.prompt is not None and usage.prompt != len(ids):
+        raise MisalignedFault(f"it counts {usage.prompt} tokens in a prompt of {len(ids)} token ids")
+    return Rows(rows, usage.cached or 0)
 
 
 def _rows(rows: Any, ids: Sequence[int], positions: Sequence[int]) -> tuple[float, ...]:
@@ -127,14 +152,55 @@ def _rows(rows: Any, ids: Sequence[int], positions: Sequence[int]) -> tuple[floa
     return tuple(values)
 
 
-def _echoed(choice: Document, ids: Sequence[int], positions: Sequence[int]) -> tuple[float, ...]:
+def _echoed(choice: Document, ids: Sequence[int], positions: Sequence[int], names: Names) -> tuple[float, ...]:
     """Values of an echo: those of the prompt's tokens, then that of the one token written."""
     logprobs = choice.get("logprobs")
     values = logprobs.get("token_logprobs") if isinstance(logprobs, dict) else None
     if not isinstance(values, list) or len(values) not in {len(ids), len(ids) + 1}:
         found = len(values) if isinstance(values, list) else "no"
         raise _absent(f"{found} values for {len(ids)} prompt tokens and one more")
+    tokens = logprobs.get("tokens") if isinstance(logprobs, dict) else None
+    _require_aligned(tokens, len(values), ids, names)
     return tuple(_number(values[position], position) for position in positions)
+
+
+def _require_aligned(tokens: Any, count: int, ids: Sequence[int], names: Names) -> None:
+    """Raises MisalignedFault where the echoed tokens are not those of `ids`, or do not say so.
+
+    A token whose name says nothing, a part of a character or a blank, may be any; so the others must tell the places
+    apart: the same names one place further on, or back, have to be wrong.
+    """
+    if not isinstance(tokens, list) or len(tokens) != count:
+        raise MisalignedFault("it does not say of which tokens")
+    for position, (token, sent) in enumerate(zip(tokens, ids, strict=False)):
+        if not _may_be(token, sent, names):
+            raise MisalignedFault(f"{_told(token)} at {position}, where {_told(min(names(sent), default=''))} was sent")
+    if _fits(tokens[1:], ids, names) or _fits(tokens, ids[1:], names):
+        raise MisalignedFault("its names of them fit another place as well")
+
+
+def _fits(tokens: Sequence[Any], ids: Sequence[int], names: Names) -> bool:
+    return all(_may_be(token, sent, names) for token, sent in zip(tokens, ids, strict=False))
+
+
+def _may_be(token: Any, sent: int, names: Names) -> bool:
+    """Whether a server's name of a token may be that of `sent`."""
+    if isinstance(token, int) and not isinstance(token, bool):
+        return token == sent
+    if not isinstance(token, str):
+        return False
+    if (by_id := _TOKEN_ID.fullmatch(token)) is not None:
+        return int(by_id[1]) == sent
+    named = _plain(token)
+    forms = {_plain(name) for name in names(sent)}
+    return not named or named in forms or not all(forms)
+
+
+def _plain(name: str) -> str:
+    """A name without what servers write differently; empty where nothing is left that could be compared."""
+    if "\ufffd" in name or _UNTOLD.fullmatch(name):
+        return ""
+    return name.replace("\u0120", " ").replace("\u2581", " ").replace("\u010a", "\n").strip()
 
 
 def _first(answer: Document) -> Document:

@@ -23,7 +23,7 @@ from cord_worker.engines.openai_requests import (
     written,
     written_in_parts,
 )
-from cord_worker.engines.openai_scoring import ScorePath, prompt_rows
+from cord_worker.engines.openai_scoring import MisalignedFault, ScorePath, prompt_rows
 from cord_worker.engines.openai_tokenizer import ServerTokenizer
 from cord_worker.engines.protocol import Turn
 from cord_worker.engines.settings import EngineSettings
@@ -422,13 +422,14 @@ async def _score_path(
         async def of(text: _Text, path: ScorePath = path) -> Any:
             ids = [token for piece in codec.candidate(Turn(text.task), [" It is 2."]) for token in piece]
             positions = range(len(ids) - 4, len(ids))  # more ids than a server names that does not know what is asked
-            return await _answered(client, lambda: prompt_rows(client, path, model, ids, positions))
+            return await _answered(client, lambda: prompt_rows(client, path, model, ids, positions, tokenizer.names))
 
         try:
             await _unfiltered(of)
             return path
         except ServerFault as fault:
-            logger.debug("model %r: no scores by %s: %s", model, path, fault)
+            level = logging.WARNING if isinstance(fault, MisalignedFault) else logging.DEBUG
+            logger.log(level, "model %r: no scores by %s: %s", model, path, fault)
         except UnavailableError as error:
             brief = f"it fails at the log-probabilities of a small prompt: {error.brief}"
             raise UnavailableError(

@@ -43,6 +43,14 @@ class ServerTokenizer:
         text = text.encode("utf-8", "replace").decode()  # a lone surrogate is no text to a tokenizer
         return len(self.chat(text, add_special_tokens=False)["input_ids"])
 
+    def names(self, token: int) -> frozenset[str]:
+        """The forms in which servers write one token: its text, and its entry in the vocabulary."""
+        piece = self.chat.convert_ids_to_tokens(token)
+        texts = {self.chat.decode([token], clean_up_tokenization_spaces=False)}
+        if isinstance(piece, str):
+            texts |= {piece, self.chat.convert_tokens_to_string([piece])}
+        return frozenset(texts)
+
     def prompt_text(self, turn: Turn, pieces: Sequence[str], closing: str = "", *, thinking: bool = True) -> str:
         """The first turn, `pieces` and `closing` as one text, without the start token, which servers add themselves;
         without `thinking` the turn is ready for a plain reply.

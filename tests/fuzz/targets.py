@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import tomllib
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
@@ -34,6 +34,7 @@ from cord_worker.dataset.jsontext import exact_json
 from cord_worker.dataset.roles import MAX_KEY
 from cord_worker.dataset.solutions import Undecided, final_answer
 from cord_worker.dataset.visible import stripped
+from cord_worker.engines.openai_counts import plausible
 from cord_worker.engines.openai_faults import Means, ServerFault
 from cord_worker.engines.openai_prompts import RepeatedPrefill
 from cord_worker.engines.openai_replies import (
@@ -47,7 +48,7 @@ from cord_worker.engines.openai_replies import (
     told,
 )
 from cord_worker.engines.openai_requests import PartsRead, ServerKind, Written, own_reasoning, written
-from cord_worker.engines.openai_scoring import echoed_in, next_tokens_in, rows_in
+from cord_worker.engines.openai_scoring import Rows, echoed_in, next_tokens_in, rows_in
 from cord_worker.engines.openai_server import cards_in
 from cord_worker.errors import ConfigError, DatasetError, RequestError
 from cord_worker.latex import escaped_reply, lost_backslashes, with_backslashes, without_invalid_escapes
@@ -161,7 +162,7 @@ def replies(data: bytes) -> None:
         _check_stream(rule, kind, ends_of(rule, kind), body, repeats=way == 3)
     elif way < 7:
         with _one_fault():
-            rows = (next_tokens_in, rows_in, echoed_in)[way - 4](document(body), PROMPT, POSITIONS)
+            rows = (next_tokens_in, rows_in, _echoed_in)[way - 4](document(body), PROMPT, POSITIONS)
             assert len(rows.log_probabilities) == len(POSITIONS)
             assert all(type(value) is float and -9999 < value <= 0.01 for value in rows.log_probabilities)
             assert 0 <= rows.cached <= 100_000_000
@@ -323,6 +324,14 @@ def _one_fault() -> Iterator[None]:
         _check_shown(str(fault))
 
 
+def _echoed_in(answer: dict[str, Any], ids: Sequence[int], positions: Sequence[int]) -> Rows:
+    """Rows of an echo, whose tokens are those that were sent wherever they are named."""
+    rows = echoed_in(answer, ids, positions, lambda token: frozenset({NAMES[token]}))
+    tokens = answer["choices"][0]["logprobs"]["tokens"]
+    assert all(token == NAMES[sent] for token, sent in zip(tokens, ids, strict=False) if token in NAMES.values())
+    return rows
+
+
 def _check_error(body: object) -> None:
     for status in (status_in(body), 403, 500):
         fault = ServerFault(f"HTTP {status}: {told(body)}", status=status, words=all_words(body))
@@ -342,6 +351,10 @@ def _check_written(rule: Segmentation, kind: TextKind, read: Callable[[], Writte
         assert result.ended in ("stop", "eos", "length")
         for count in (result.usage.prompt, result.usage.completion, result.usage.cached):
             assert count is None or (type(count) is int and 0 <= count <= 100_000_000)
+        usage, _ = plausible(result, "What is 2?", cap=64, prompt_tokens=None, context=None)
+        assert usage.completion is None or bool(result.text) <= usage.completion <= 65
+        assert usage.prompt is None or 0 < usage.prompt < 5000
+        assert usage.cached is None or (usage.prompt is not None and usage.cached <= usage.prompt)
         part = cut(result.text, kind, rule, ended=result.ended)
         kept = storable(part.text)
         assert "\0" not in kept
@@ -382,6 +395,7 @@ def _streamed(body: bytes, read: PartsRead) -> Written:
 
 PROMPT = (5, 6, 7, 8)
 POSITIONS = (2, 3)
+NAMES = dict(zip(PROMPT, "abcd", strict=True))
 _USAGE = {"prompt_tokens": 4, "completion_tokens": 9, "prompt_tokens_details": {"cached_tokens": 2}}
 _STEP = " We add.\n### Step 2. It is 4."
 _STREAM = [
@@ -400,7 +414,7 @@ _REAL: tuple[Any, ...] = (
                  for at in range(2)], "usage": _USAGE},
     {"choices": [{"text": "x", "prompt_logprobs": [None, *({str(token): {"logprob": -1.0, "rank": 1}}
                                                            for token in PROMPT[1:])]}], "usage": _USAGE},
-    {"choices": [{"text": "x", "logprobs": {"tokens": ["a"] * 5, "token_logprobs": [None, -1.0, -0.5, -2.0, -0.1]}}]},
+    {"choices": [{"text": "x", "logprobs": {"tokens": [*"abcdx"], "token_logprobs": [None, -1.0, -0.5, -2.0, -0.1]}}]},
     {"error": {"message": "This model's maximum context length is 4096 tokens", "type": "invalid", "code": 400},
      "object": "list", "data": [{"id": "m", "owned_by": "vllm", "root": "/w/m", "max_model_len": 4096, "meta": {}}]},
 )  # fmt: skip

@@ -236,7 +236,9 @@ def echoing(body: Json) -> Json | list[Json]:
     if not body.get("echo"):
         return chunks(" Two.")
     values = [None, *(-token / 1000 for token in body["prompt"][1:]), -0.5]
-    return {"choices": [{"text": "", "finish_reason": "length", "logprobs": {"token_logprobs": values}}]}
+    tokens = [f"token_id:{token}" for token in (*body["prompt"], 0)]
+    logprobs = {"token_logprobs": values, "tokens": tokens}
+    return {"choices": [{"text": "", "finish_reason": "length", "logprobs": logprobs}]}
 
 
 def test_a_score_comes_from_echoed_log_probabilities_too(folder: Path, fast_tokenizer: Any) -> None:
@@ -246,6 +248,66 @@ def test_a_score_comes_from_echoed_log_probabilities_too(folder: Path, fast_toke
     closing = TextCodec(fast_tokenizer).closing(DEFAULT_SCORING_TEMPLATE, "204")
     assert engine.scoring_mode == "openai-llamacpp-echo"
     assert scored.log_prob_sum == pytest.approx(sum(-closing.ids[index] / 1000 for index in closing.answer), rel=1e-8)
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_an_echo_in_words_is_compared_with_what_was_sent(folder: Path, fast_tokenizer: Any, before: int) -> None:
+    """With a start token put before the prompt, and the written token left out, every value would be another's."""
+
+    def worded(body: Json) -> Any:
+        answer: Any = echoing(body)
+        if body.get("echo"):
+            logprobs = answer["choices"][0]["logprobs"]
+            words = [fast_tokenizer.decode([token]) for token in body["prompt"]]
+            logprobs["tokens"] = ["<s>", *words] if before else [*words, "x"]
+        return answer
+
+    with LocalServer({"/v1/models": models("somebody"), COMPLETIONS: worded}).running() as server:
+        engine = OpenAiEngine(settings(server, folder))
+        asyncio.run(engine.close())
+    assert engine.scoring_mode == (None if before else "openai-other-echo")
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        ({"prompt_tokens": 12, "completion_tokens": 65, "prompt_cache_hit_tokens": 12}, (12, 65, 12)),
+        ({"prompt_tokens": 99_999_999, "completion_tokens": 99_999_999, "prompt_cache_hit_tokens": 9}, (2, 2, 0)),
+        ({"prompt_tokens": 0, "completion_tokens": 0}, (2, 2, 0)),
+        ({"prompt_tokens": 12, "completion_tokens": 66, "prompt_cache_hit_tokens": 13}, (12, 2, 0)),
+    ],
+)
+def test_counts_that_cannot_be_true_are_not_stored_and_told_once(
+    caplog: pytest.LogCaptureFixture, usage: Json, counts: tuple[int, int, int]
+) -> None:
+    with chatting(" Two", ".").running() as server:
+        engine = OpenAiEngine(settings(server, "served"))
+        server.answers[CHAT] = lambda _: chunks(" Two", ".", chat=True, usage=usage)
+
+        async def work(engine: OpenAiEngine) -> Generation:
+            await engine.reply(Turn("Many?"), SAMPLING)
+            return await engine.reply(Turn("Many?"), SAMPLING)
+
+        found = use(engine, work)
+    assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens) == counts
+    assert engine.totals.completion_tokens == 2 * counts[1]
+    is_true = counts == tuple(usage.get(name) for name in usage)
+    assert sum("counts tokens wrong" in message for message in caplog.messages) == (0 if is_true else 1)
+
+
+def test_where_there_is_a_tokenizer_the_engine_counts_itself(folder: Path, fast_tokenizer: Any) -> None:
+    usage = {"prompt_tokens": 5000, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 5000}}
+
+    def answer(_: Json) -> Json:
+        return {"choices": [{"text": " Two.", "finish_reason": "stop"}], "usage": usage}
+
+    with vllm().running() as server:
+        engine = OpenAiEngine(settings(server, folder))
+        server.answers[COMPLETIONS] = answer
+        found = use(engine, lambda engine: engine.propose(TURN, [" One."], SAMPLING))
+        sent = server.bodies(COMPLETIONS)[-1]["prompt"]
+    counted = len(fast_tokenizer(" Two.", add_special_tokens=False)["input_ids"])
+    assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens) == (len(sent), counted, 0)
 
 
 def foretelling(body: Json) -> Json:

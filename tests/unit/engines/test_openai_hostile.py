@@ -19,7 +19,7 @@ from cord_worker.config import OpenAiOptions
 from cord_worker.engines.openai_client import OpenAiClient
 from cord_worker.engines.openai_faults import Means, ServerFault
 from cord_worker.engines.openai_requests import PartsRead, Written, written, written_in_parts
-from cord_worker.engines.openai_scoring import echoed_in, next_tokens_in, rows_in
+from cord_worker.engines.openai_scoring import Rows, echoed_in, next_tokens_in, rows_in
 from cord_worker.engines.openai_server import cards_in
 from cord_worker.errors import ContentFilterError, EngineFaultError, NotFiniteError
 from cord_worker.prompting.segmentation import ends_of
@@ -243,11 +243,49 @@ def test_a_log_probability_above_nought_is_the_engines_fault_and_rounding_is_not
         assert read(rounded, (5, 6, 7), (2,)).log_probabilities == (0.001,)
 
 
+NAMES = {5: "a", 6: "b", 7: "c", 8: "d"}
+
+
+def echoed(answer: Any, ids: Any, positions: Any) -> Rows:
+    return echoed_in(answer, ids, positions, lambda token: frozenset({NAMES[token]}))
+
+
+def echo(tokens: Any, values: list[Any], **fields: Any) -> dict[str, Any]:
+    return {"choices": [{"logprobs": {"token_logprobs": values, "tokens": tokens}}], **fields}
+
+
+@pytest.mark.parametrize("tokens", [["a", "b", "c", "d", "x"], ["\u2581a", "\u0120b", " c", "d", "x"]])
+def test_an_echo_whose_tokens_are_those_sent_is_read(tokens: list[str]) -> None:
+    answer = echo(tokens, [None, -1.0, -2.0, -3.0, -9.0], usage={"prompt_tokens": 4})
+    assert echoed(answer, (5, 6, 7, 8), (2, 3)).log_probabilities == (-2.0, -3.0)
+    by_id = echo([f"token_id:{token}" for token in (5, 6, 7, 8)], [None, -1.0, -2.0, -3.0])
+    assert echoed(by_id, (5, 6, 7, 8), (2, 3)).log_probabilities == (-2.0, -3.0)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "fields"),
+    [
+        (["<s>", "a", "b", "c", "d"], {}),
+        (["b", "c", "d", "x", "y"], {}),
+        (["token_id:1", *(f"token_id:{token}" for token in (5, 6, 7, 8))], {}),
+        (["", "", "", "", ""], {}),
+        (["a", "b", "c", "d"], {}),
+        (["a", "b", "c", None, "x"], {}),
+        (None, {}),
+        (["a", "b", "c", "d", "x"], {"usage": {"prompt_tokens": 5}}),
+    ],
+)
+def test_an_echo_that_may_be_shifted_gives_no_score(tokens: Any, fields: dict[str, Any]) -> None:
+    answer = echo(tokens, [None, -0.5, -1.0, -2.0, -3.0], **fields)
+    with pytest.raises(ServerFault, match="cannot be told to be those"):
+        echoed(answer, (5, 6, 7, 8), (2, 3))
+
+
 def scores(value: Any) -> list[tuple[Any, Any]]:
     top = {"index": 0, "logprobs": {"top_logprobs": [{"token_id:7": value}]}}
     return [
         ({"choices": [{"prompt_logprobs": [None, {}, {"7": {"logprob": value}}]}]}, rows_in),
-        ({"choices": [{"logprobs": {"token_logprobs": [None, -1.0, value]}}]}, echoed_in),
+        ({"choices": [{"logprobs": {"token_logprobs": [None, -1.0, value], "tokens": ["a", "b", "c"]}}]}, echoed),
         ({"choices": [top]}, next_tokens_in),
     ]
 

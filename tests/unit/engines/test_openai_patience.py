@@ -173,6 +173,7 @@ def test_one_answer_token_without_a_number_fails_its_candidate_alone(folder: Pat
         if body.get("echo"):
             choice: Json = {"text": "", "logprobs": {"token_logprobs": [None, *[-0.5] * (len(prompt) - 1), -0.5]}}
             choice["logprobs"]["token_logprobs"][-2] = found
+            choice["logprobs"]["tokens"] = [f"token_id:{token}" for token in (*prompt, 0)]
             choices = [choice]
         elif body.get("prompt_logprobs") is not None:
             rows: list[Any] = [None, *({str(token): {"logprob": -0.5}} for token in prompt[1:])]

@@ -56,8 +56,12 @@ def rows_of(body: Json) -> list[Any]:
     return [None, *(-0.5 for _ in body["prompt"][1:]), -0.5]
 
 
-def echoed(values: list[Any]) -> Json:
-    return {"choices": [{"text": "", "finish_reason": "length", "logprobs": {"token_logprobs": values}}]}
+def echoed(body: Json, values: list[Any]) -> Json:
+    logprobs = {
+        "token_logprobs": values,
+        "tokens": [f"token_id:{token}" for token in (*body["prompt"], 0)][: len(values)],
+    }
+    return {"choices": [{"text": "", "finish_reason": "length", "logprobs": logprobs}]}
 
 
 def scoring(*at_scores: Callable[[Json], Any]) -> Callable[[Json], Any]:
@@ -80,16 +84,16 @@ def scoring(*at_scores: Callable[[Json], Any]) -> Callable[[Json], Any]:
         lambda _: Reply(raw=b"<html>Login</html>"),
         lambda _: Reply({"error": {"message": "Out of range float values are not JSON compliant: nan"}}, status=500),
         lambda _: Reply({"error": {"message": "slow down"}}, status=429),
-        lambda body: echoed([None] * len(rows_of(body))),
-        lambda body: Reply(raw=json.dumps(echoed([float("nan")] * len(rows_of(body)))).encode()),
-        lambda body: Reply(echoed(rows_of(body)), drop_after=20),
+        lambda body: echoed(body, [None] * len(rows_of(body))),
+        lambda body: Reply(raw=json.dumps(echoed(body, [float("nan")] * len(rows_of(body)))).encode()),
+        lambda body: Reply(echoed(body, rows_of(body)), drop_after=20),
     ],
 )
 def test_a_fault_at_the_first_scores_is_waited_for_and_not_taken_for_a_lack(
     folder: Path, fault: Callable[[Json], Any]
 ) -> None:
     told: list[str | None] = []
-    answers = {"/v1/models": models("me"), COMPLETIONS: scoring(*[fault] * 6, lambda body: echoed(rows_of(body)))}
+    answers = {"/v1/models": models("me"), COMPLETIONS: scoring(*[fault] * 6, lambda body: echoed(body, rows_of(body)))}
     with LocalServer(answers).running() as server:
         engine = engine_of(server, folder, told)
     assert engine.scoring_mode == "openai-other-echo"
