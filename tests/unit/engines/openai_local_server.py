@@ -174,7 +174,11 @@ def completion(text: str, reason: str | None = "stop", **fields: Any) -> Callabl
 
     def answer(body: Json) -> Json:
         prompt = body.get("prompt", "")
-        usage = {"prompt_tokens": len(prompt), "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}
+        usage = {
+            "prompt_tokens": len(prompt),
+            "completion_tokens": min(3, body.get("max_tokens") or 3),
+            "prompt_tokens_details": {"cached_tokens": 2},
+        }
         choice = {"index": 0, "text": text, "finish_reason": reason, **fields}
         if body.get("prompt_logprobs") is not None:
             choice["prompt_logprobs"] = [None, *({str(token): {"logprob": -token / 1000}} for token in prompt[1:])]
