@@ -1,7 +1,8 @@
 """What follows from other columns, computed again: reasons, states, lineages, seeds, fingerprints, verdicts, and which
 candidates there must be.
 
-`cordctl replay` and `verify-db` both do it, without a model. Findings name the row (`store.audit.row_names`) and the column.
+`cordctl replay` and `verify-db` both do it, without a model. Findings name the row (`store.audit.row_names`) and
+the column.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 Decisions are pure functions of rows (`search`), so they can be taken again on any machine at any time, without a model.
 What is compared: the ranking of every step, who is kept and who is invalid, the beam and its finishes, what was
 planned next (parents, teachers, samples, lineages, seeds, token caps), the winner and its path, and the seeds of the
-final answers. Both commands also look whether what the decisions rest on is what was written (`store.audit.stored_digests`) and
-follows from it (`recomputing`). Findings are in one wording: `problem KEY: ROW: COLUMN: what is wrong`.
+final answers. Both commands also look whether what the decisions rest on is what was written
+(`store.audit.stored_digests`) and follows from it (`recomputing`). Findings are in one wording: `problem KEY: ROW:
+COLUMN: what is wrong`.
 """
 
 from __future__ import annotations

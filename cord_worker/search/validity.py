@@ -2,8 +2,8 @@
 
 `invalid_reason` judges one text as soon as it is proposed, so that the prover never reads what cannot be chosen.
 Duplicates need all siblings: they are found by their `text_key` once the step's last text is there, before anything is
-scored (`store.work.score`), and by `duplicates` when the step is decided. Both say the same. Everything is linear in the
-text's length.
+scored (`store.work.score`), and by `duplicates` when the step is decided. Both say the same. Everything is linear in
+the text's length.
 """
 
 from __future__ import annotations

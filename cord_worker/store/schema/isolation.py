@@ -1,9 +1,9 @@
-"""Which work may only be done alone, so that a problem that ends its worker takes nobody with it.
+"""Which work must be done alone, so that a problem that kills its worker takes no other problem with it.
 
-A worker that dies loses every lease that it holds, and nobody can tell which of them killed it. So a lost attempt
-counts towards giving a problem up only where the problem was alone in its worker: a piece of work is tried `COMPANIONS`
-times (at most) beside others, then with nothing else in its worker (`model_worker.isolation_gate`). Who is innocent is through
-with the first of these.
+A worker that dies loses every lease that it holds, and nothing tells which of them killed it. So a lost attempt counts
+towards giving a problem up only where the problem was alone in its worker. A piece of work is tried beside others at
+most `COMPANIONS` times, then with nothing else in its worker (`model_worker.isolation_gate`). A harmless piece succeeds
+on its first attempt alone.
 """
 
 from __future__ import annotations
