@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from cord_worker.store.schema import kinds
 from cord_worker.store.schema.tables import AnswerState, Base, CandidateState, ProblemState
 
 ROOT = Path(__file__).parents[3]
@@ -76,8 +77,26 @@ def test_every_state_of_a_diagram_leads_to_an_end(heading: str) -> None:
 def test_the_floors_are_those_of_the_import_contract() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = project["tool"]["importlinter"]["contracts"]
-    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
-    expected = [set(re.findall(r"cord_worker\.([\w.]+)", layer)) for layer in layers]
+    (layers,) = [contract["layers"] for contract in contracts if contract.get("containers") == ["cord_worker"]]
+    expected = [set(re.findall(r"\w+", layer)) for layer in layers]
     rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", section("Rooms and floors"), re.MULTILINE)
     assert [int(floor) for floor, _ in rows] == list(range(len(rows), 0, -1))
     assert [set(re.findall(r"`([\w.]+)`", rooms)) for _, rooms in rows] == expected
+
+
+def test_the_kinds_of_work_are_those_of_their_rows() -> None:
+    cells = [line.split("|")[1:-1] for line in section("Kinds of work").splitlines() if line.startswith("| `")]
+    named = [[re.findall(r"`(\w+)`", cell) for cell in row] for row in cells]
+    assert named == [
+        [
+            [kind.name],
+            [],
+            [kind.table],
+            list(kind.waiting),
+            [kind.working],
+            [kind.worker, kind.attempts],
+            [kind.problem_state],
+            [],
+        ]
+        for kind in kinds.KINDS
+    ]

@@ -1,0 +1,202 @@
+"""A kind of work is one row of facts, one file of SQL and one handler: here one is added, and nothing else is told."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pytest
+import sqlalchemy as sa
+
+from cord_worker.config import RunConfig, Settings
+from cord_worker.coordination.celery import tasks
+from cord_worker.coordination.celery.app import create_app
+from cord_worker.coordination.fault_points import all_points
+from cord_worker.coordination.messaging.messenger import Messenger, urgency_of
+from cord_worker.coordination.messaging.routing import Shards
+from cord_worker.coordination.model_worker.handler import Host, OfAnyEngine
+from cord_worker.coordination.model_worker.worker import ModelWorker
+from cord_worker.coordination.run_context import RunContext
+from cord_worker.dataset.problems import ProblemRecord
+from cord_worker.engines.instant import InstantEngine
+from cord_worker.store.database import Database
+from cord_worker.store.reports.backlog import owed_work
+from cord_worker.store.runs.admission import admit
+from cord_worker.store.runs.enqueue import enqueue
+from cord_worker.store.schema import kinds
+from cord_worker.store.schema.kinds import WorkKind
+from cord_worker.store.schema.tables import WorkerRole
+from cord_worker.store.work import sweep, workers
+from cord_worker.store.work.leases import claim_statement, claimed_rows, columns, count_dropped, is_held
+from cord_worker.store.work.returning import reclaim, return_all
+from cord_worker.store.work.values import Claimed, Due, Outcome
+
+CONFIG = RunConfig.model_validate(
+    {
+        "models": {"one": {"path": "one", "engine": "instant"}},
+        "teachers": [{"name": "first", "model": "one"}],
+        "prover": {"model": "one"},
+    }
+)
+MODEL = CONFIG.prover_model.fingerprint()
+
+# The row:
+GREET = WorkKind(
+    name="greet",
+    noun="greeting",
+    urgency=3,
+    table="candidates",
+    state="greeting_state",
+    waiting=("due",),
+    working="greeting",
+    worker="greeting_worker_id",
+    attempts="greeting_attempts",
+    problem_state="searching",
+    model="r.prover_model_id",
+    worker_class=f"{__name__}:Greet",
+    given_up="'greeting was given up after '",
+)
+
+# The file of SQL:
+_CLAIM = claim_statement(GREET)
+_FINISH = sa.text(
+    f"""
+    UPDATE candidates c SET greeting_state = 'done', greeting = r.text
+    FROM unnest(CAST(:candidate_id AS bigint[]), CAST(:attempt AS int[]), CAST(:text AS text[])) AS r(id, attempt, text)
+    WHERE {is_held(GREET)} RETURNING c.problem_id
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedGreeting:
+    problem_id: int
+    run_id: int
+    candidate_id: int
+    attempt: int
+    question: str
+
+
+@dataclass(frozen=True, slots=True)
+class GreetingResult:
+    candidate_id: int
+    attempt: int
+    text: str
+    invalid_reason: None = None
+
+
+def claim(
+    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, alone: bool = False
+) -> Claimed:
+    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "alone": alone}
+    return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedGreeting(**row._mapping))
+
+
+def finish(connection: sa.Connection, results: Sequence[GreetingResult], *, worker_id: uuid.UUID) -> Outcome:
+    rows = connection.execute(_FINISH, {"worker_id": worker_id, **columns(GreetingResult, results)}).all()
+    due = tuple(Due(kinds.ADVANCE, row.problem_id, 0) for row in rows)
+    return Outcome(due, count_dropped(connection, worker_id, len(results) - len(rows)))
+
+
+# The handler:
+class Greet(OfAnyEngine):
+    finishes_at_once = True
+
+    def __init__(self, host: Host) -> None:
+        self.claim = functools.partial(claim, worker_id=host.worker_id)
+        self.finish = functools.partial(finish, worker_id=host.worker_id)
+
+    async def handle(self, lease: LeasedGreeting, context: RunContext) -> GreetingResult:
+        return GreetingResult(lease.candidate_id, lease.attempt, f"Hello, {lease.question} {context.run_id}")
+
+
+@pytest.fixture
+def problem(database: Database, monkeypatch: pytest.MonkeyPatch) -> int:
+    """A problem with one candidate that is to be greeted."""
+    monkeypatch.setattr(kinds, "KINDS", [*kinds.KINDS, GREET])
+    new_columns = """
+        ALTER TABLE candidates ADD greeting_state text DEFAULT 'due', ADD greeting_worker_id uuid,
+        ADD greeting_attempts int NOT NULL DEFAULT 0, ADD greeting text
+    """
+    row = """
+        INSERT INTO candidates (problem_id, step, round, parent_rank, depth, teacher_id, sample, seed, max_tokens,
+                                lineage, whole, state, touched_at)
+        SELECT :id, 1, 0, 0, 1, t.id, 0, 1, 10, 'l', false, 'proposing', 'epoch' FROM teachers t
+    """
+
+    def prepare(connection: sa.Connection) -> int:
+        enqueue(connection, "run", CONFIG, [ProblemRecord("p", "What?", "2", None, {}, "data.jsonl:1")])
+        problem_id = admit(connection)[0].problem_id
+        connection.execute(sa.text(new_columns))
+        connection.execute(sa.text(row), {"id": problem_id})
+        return problem_id
+
+    return database.run(prepare)
+
+
+def scalar(database: Database, query: str) -> object:
+    return database.run(lambda connection: connection.execute(sa.text(query)).scalar_one())
+
+
+def holder(database: Database) -> uuid.UUID:
+    worker_id = uuid.uuid4()
+    database.run(lambda c: workers.register(c, worker_id, WorkerRole.MODEL, hostname="here", pid=1, model_id=None))
+    return worker_id
+
+
+def test_it_is_due_waiting_and_in_the_backlog(database: Database, problem: int) -> None:
+    assert database.run(lambda c: sweep.due_model_work(c, [MODEL], 60.0)) == [Due("greet", problem, 0, MODEL)]
+    assert database.run(sweep.waiting) == {MODEL: 1}
+    assert ("greeting", MODEL, 1, 0) in [
+        (one.kind, one.model, one.waiting, one.in_work) for one in database.run(lambda c: owed_work(c, 1))
+    ]
+
+
+def test_its_leases_are_returned_and_those_of_the_gone_reclaimed(database: Database, problem: int) -> None:
+    first = holder(database)
+    assert len(database.run_single(lambda c: claim(c, [problem], worker_id=first)).leases) == 1
+    assert scalar(database, "SELECT greeting_state FROM candidates") == "greeting"
+    assert database.run(lambda c: return_all(c, [first], forgiven=True)) == 1
+    assert scalar(database, "SELECT greeting_attempts FROM candidates") == 0
+    database.run_single(lambda c: claim(c, [problem], worker_id=first))
+    database.run(lambda c: workers.stop(c, first, "lost"))
+    assert database.run(reclaim) == 1
+    assert scalar(database, "SELECT greeting_state || greeting_attempts FROM candidates") == "due1"
+
+
+def test_what_keeps_failing_fails_its_problem_with_its_own_sentence(database: Database, problem: int) -> None:
+    database.run(lambda c: c.execute(sa.text("UPDATE candidates SET greeting_attempts = 99")))
+    (parked,) = database.run(sweep.exhausted)
+    assert (parked.problem_id, parked.reason.partition(":")[0]) == (problem, "greeting was given up after 99 attempts")
+
+
+def test_it_has_a_task_an_urgency_and_fault_points(problem: int) -> None:
+    del problem
+    assert "cord.greet" in tasks._of_model_workers()
+    assert urgency_of("greet") == GREET.urgency
+    assert {"claim greet", "finish greet", "send greet"} <= set(all_points())
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_a_worker_does_it(database: Database, problem: int, loop: asyncio.AbstractEventLoop) -> None:
+    engine = InstantEngine()
+    messenger = Messenger(create_app("memory://", Settings()), Shards(database))
+    worker = ModelWorker(database, messenger, engine, loop, holder(database), MODEL, width=4)
+    assert worker.handle("greet", problem) == 1
+    assert worker.handle("greet", problem) == 0
+    worker.close()
+    assert scalar(database, "SELECT greeting FROM candidates") == "Hello, What? 1"
