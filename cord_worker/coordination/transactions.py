@@ -32,7 +32,7 @@ def commit(
     retry_seconds: float | None = None,
     single: bool = False,
 ) -> T:
-    """`database.run(work)` under the name of its commit; `database.run_single(work)` where it is `single`.
+    """`database.run(work)` under the name of its commit; `single` as there.
 
     A result of `[]` says that nothing was changed: that is no passing of the point. A process that is to die at a point
     always has a transaction around it: else there would be no moment before its commit.
@@ -40,8 +40,7 @@ def commit(
     _refuse_on_an_event_loop()
     with working(TRANSACTION):
         if not is_armed():
-            run = database.run_single if single else database.run
-            return run(work, retry_seconds=retry_seconds)
+            return database.run(work, retry_seconds=retry_seconds, single=single)
 
         def before(connection: sa.Connection) -> T:
             result = work(connection)

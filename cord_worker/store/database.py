@@ -86,24 +86,23 @@ class Database:
         self._single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def run(
-        self, work: Callable[[sa.Connection], T], *, retry_seconds: float | None = None, read_only: bool = False
+        self,
+        work: Callable[[sa.Connection], T],
+        *,
+        retry_seconds: float | None = None,
+        read_only: bool = False,
+        single: bool = False,
     ) -> T:
         """Returns `work(connection)` after its commit; repeats it for `retry_seconds` while PostgreSQL is away.
 
         Away is also a server that takes no writes. A statement that PostgreSQL cancelled is tried again without a limit
-        of time. Where it is `read_only`, PostgreSQL refuses what would write. Raises StoreError when it stays away or
-        refuses the connection, and whatever `work` raises otherwise.
+        of time. Where it is `read_only`, PostgreSQL refuses what would write. `single` work is one statement, or
+        several that need not be committed together: where no pooler is between, each is a transaction of its own, and
+        takes one round trip instead of three.
+
+        Raises StoreError when PostgreSQL stays away or refuses the connection, and whatever `work` raises otherwise.
         """
-        return self._repeat(self._reading if read_only else self._engine, work, retry_seconds)
-
-    def run_single(self, work: Callable[[sa.Connection], T], *, retry_seconds: float | None = None) -> T:
-        """As `run`, for work that is one statement, or several that need not be committed together.
-
-        Each is a transaction of its own, where no pooler is between: one round trip instead of three.
-        """
-        return self._repeat(self._single, work, retry_seconds)
-
-    def _repeat(self, engine: sa.Engine, work: Callable[[sa.Connection], T], retry_seconds: float | None) -> T:
+        engine = self._reading if read_only else self._single if single else self._engine
         deadline = time.monotonic() + (self._retry_seconds if retry_seconds is None else retry_seconds)
         pause = 0.05
         is_of_pool = True
@@ -139,6 +138,10 @@ class Database:
                 is_told = True
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def run_single(self, work: Callable[[sa.Connection], T], *, retry_seconds: float | None = None) -> T:
+        """As `run`, of `single` work."""
+        return self.run(work, retry_seconds=retry_seconds, single=True)
 
     @contextmanager
     def _begun(self, engine: sa.Engine, *, is_unlimited: bool = False) -> Iterator[sa.Connection]:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
+import sys
 import threading
+import traceback
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+import cord_worker
 from cord_worker.config import RunConfig, Settings
 from cord_worker.coordination.celery import tasks
 from cord_worker.coordination.celery.app import create_app
@@ -43,6 +50,7 @@ CONFIG = RunConfig.model_validate(
     }
 )
 MODEL = CONFIG.prover_model.fingerprint()
+PACKAGE = str(Path(cord_worker.__file__).parent)
 
 # The row:
 GREET = WorkKind(
@@ -192,11 +200,41 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-def test_a_worker_does_it(database: Database, problem: int, loop: asyncio.AbstractEventLoop) -> None:
-    engine = InstantEngine()
+@contextmanager
+def working(database: Database, loop: asyncio.AbstractEventLoop) -> Iterator[ModelWorker]:
     messenger = Messenger(create_app("memory://", Settings()), Shards(database))
-    worker = ModelWorker(database, messenger, engine, loop, holder(database), MODEL, width=4)
-    assert worker.handle("greet", problem) == 1
-    assert worker.handle("greet", problem) == 0
+    worker = ModelWorker(database, messenger, InstantEngine(), loop, holder(database), MODEL, width=4)
+    yield worker
     worker.close()
+
+
+def test_a_worker_does_it(database: Database, problem: int, loop: asyncio.AbstractEventLoop) -> None:
+    with working(database, loop) as worker:
+        assert worker.handle("greet", problem) == 1
+        assert worker.handle("greet", problem) == 0
     assert scalar(database, "SELECT greeting FROM candidates") == "Hello, What? 1"
+
+
+@pytest.mark.parametrize("step", ["claim", "finish"])
+def test_the_way_from_the_task_to_the_sql_is_short_and_returns_to_no_file(
+    database: Database, problem: int, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """At most eight frames of ours, the file of SQL included."""
+    ways: list[list[str]] = []
+    module = sys.modules[__name__]
+    function = getattr(module, step)
+
+    def watched(connection: sa.Connection, *arguments: Any, **options: Any) -> Any:
+        ways.append([frame.filename for frame in traceback.extract_stack() if frame.filename.startswith(PACKAGE)])
+        return function(connection, *arguments, **options)
+
+    monkeypatch.setattr(module, step, watched)
+    with working(database, loop) as worker:
+        monkeypatch.setattr(tasks.PROCESS, "model_worker", worker)
+        app = create_app("memory://", Settings())
+        app.tasks["cord.greet"].apply(kwargs={"problem_id": problem, "step": 0}, throw=True)
+    assert scalar(database, "SELECT greeting FROM candidates") == "Hello, What? 1"
+    (way, *_) = ways
+    assert len(way) + 1 <= 8, way
+    visited = [name for name, _ in itertools.groupby(way)]
+    assert len(visited) == len(set(visited)) >= 4, visited
