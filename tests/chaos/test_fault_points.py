@@ -139,11 +139,20 @@ def vanished_replica(place: Place, is_dead: Callable[[], bool]) -> None:
 
 
 def more_comes(place: Place, is_dead: Callable[[], bool]) -> None:
-    """A second run comes to a coordinator that has stepped back."""
+    """Run after run comes to a coordinator that has stepped back, until a message finds it at rest."""
     stepped_back = "steps_back_until IS NOT NULL AND stopped_at IS NULL"
-    place.fleet.wait_until(lambda: count(place.database, stepped_back, "workers") > 0, 60, "a step back")
-    place.give(f"more-{time.monotonic_ns()}", Work())
-    nothing(place, is_dead)
+    given = float("-inf")
+
+    def more() -> bool:
+        nonlocal given
+        if is_dead():
+            return True
+        if time.monotonic() - given > 1.0 and count(place.database, stepped_back, "workers"):
+            given = time.monotonic()
+            place.give(f"more-{time.monotonic_ns()}", Work())
+        return False
+
+    place.fleet.wait_until(more, 120, "the passing of the point")
 
 
 def killed_checkers(place: Place, is_dead: Callable[[], bool]) -> None:
