@@ -18,10 +18,10 @@ from cord_worker.coordination import fault_points as faults
 from cord_worker.coordination.celery.app import create_app
 from cord_worker.coordination.coordinator import check_answers as checking
 from cord_worker.coordination.coordinator.check_answers import AnswerChecks
-from cord_worker.coordination.fault_points import TRANSACTION
 from cord_worker.coordination.messaging.messenger import Messenger
 from cord_worker.coordination.messaging.routing import Shards
 from cord_worker.coordination.stuck_threads import ThreadWatch
+from cord_worker.coordination.transactions import TRANSACTION
 from cord_worker.dataset import ProblemRecord
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue

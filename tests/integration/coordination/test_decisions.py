@@ -18,11 +18,11 @@ from cord_worker.coordination.messaging.messenger import Messenger
 from cord_worker.coordination.messaging.routing import Shards
 from cord_worker.dataset import ProblemRecord
 from cord_worker.store.database import Database
+from cord_worker.store.runs.admission import admit
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.search.failed_decisions import MOST_ATTEMPTS
 from cord_worker.store.work import workers
-from cord_worker.store.work.sweep import admit
 from cord_worker.verify import AnswerChecker
 
 CONFIG = """
