@@ -26,7 +26,6 @@ _HANGS = [
     FaultPoint.HEARTBEAT,
     "claim check_answer",
     "finish check_answer",
-    FaultPoint.END_VERIFIED,
     FaultPoint.ADMIT,
     FaultPoint.SWEEP,
     "send propose",
