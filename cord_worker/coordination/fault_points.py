@@ -18,15 +18,12 @@ import signal
 import threading
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
 
 from cord_worker.errors import ConfigError
 from cord_worker.store.schema import kinds
 from cord_worker.store.schema.kinds import ADVANCE, VERIFY, WorkKind
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 VARIABLE = "CORD_FAULT"
 
