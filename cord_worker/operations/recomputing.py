@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, fingerprint_of
+from cord_worker.coordination.decision import answer_draws
 from cord_worker.coordination.run_context import RunContext
 from cord_worker.engines.protocol import FinishReason
 from cord_worker.errors import ConfigError
@@ -122,9 +123,10 @@ def _wrong_numbers(context: RunContext, one: ProposedCandidate, parent: Proposed
     if one.max_tokens != cap:
         yield is_not(name_of(one), "max_tokens or whole" if is_either else "max_tokens", one.max_tokens, cap)
     if one.answer_seed is not None and one.trajectory_id is not None:
-        seed = answer_seed(context.config.run.seed, one.key, one.lineage, one.name)
-        if one.answer_seed != seed:
-            yield is_not(trajectory_name(one.trajectory_id, name_of(one)), "answer_seed", one.answer_seed, seed)
+        run_seed = context.config.run.seed
+        seeds = [answer_seed(run_seed, one.key, one.lineage, one.name, draw) for draw in range(answer_draws(context))]
+        if one.answer_seed not in seeds:
+            yield is_not(trajectory_name(one.trajectory_id, name_of(one)), "answer_seed", one.answer_seed, seeds[0])
 
 
 def _missing(context: RunContext, search: ProposedSearch) -> Iterator[str]:
