@@ -723,7 +723,7 @@ class RunConfig(_Section):
                     f"models {other!r} and {name!r} are the same model{differing}: define it once and let several "
                     "teachers name it"
                 )
-        used = {writer.model for writer in self.writers}
+        used = {writer.model for writer in self.all_teachers}
         used |= {part.model for part in (self.prover, judge) if part is not None}
         self._check_heads(used)
         used |= set() if self.reward is None else {self.reward.model}
@@ -770,7 +770,7 @@ class RunConfig(_Section):
             raise ValueError(f"no teacher may be called {INTEGRATOR_NAME!r} beside an integrator: rename it")
 
     @property
-    def writers(self) -> list[TeacherConfig]:
+    def all_teachers(self) -> list[TeacherConfig]:
         """The teachers, and the integrator after them as one more, where there is one."""
         if self.integration is None:
             return self.teachers
@@ -787,7 +787,7 @@ class RunConfig(_Section):
         return self.search.pipeline != "sample"
 
     @property
-    def scorer(self) -> ProverConfig:
+    def required_prover(self) -> ProverConfig:
         """The prover. Raises ConfigError where nothing is scored."""
         if self.prover is None or not self.is_scored:
             raise ConfigError(f'there is no prover: pipeline = "{self.search.pipeline}" scores nothing')
@@ -796,14 +796,14 @@ class RunConfig(_Section):
     @property
     def prover_model(self) -> ModelConfig:
         """The model that scores. Raises ConfigError where nothing is scored."""
-        return self.models[self.scorer.model]
+        return self.models[self.required_prover.model]
 
     @property
     def served_models(self) -> dict[str, ModelConfig]:
         """The models that the run needs a worker of: all, but for an unused prover's own."""
-        used = {writer.model for writer in self.writers}
+        used = {writer.model for writer in self.all_teachers}
         if self.is_scored:
-            used.add(self.scorer.model)
+            used.add(self.required_prover.model)
             if self.reward is not None:
                 used.add(self.reward.model)
         if self.verify.judge is not None:
@@ -816,7 +816,7 @@ class RunConfig(_Section):
         return None if self.verify.judge is None else self.models[self.verify.judge.model]
 
     @property
-    def candidate_judge(self) -> ModelConfig | None:
+    def selection_model(self) -> ModelConfig | None:
         """The model that judges candidates; None where judgments do not select."""
         if not self.is_scored:
             return None
@@ -845,8 +845,8 @@ class RunConfig(_Section):
                 "integration": None if self.integration is None else self.integration.model_dump(mode="json"),
                 "models": {name: model.identity() for name, model in self.served_models.items()},
                 "teachers": [teacher.model_dump(mode="json") for teacher in self.teachers],
-                "system_prompts": [self.system_prompt(writer) for writer in self.writers],
-                "prover": self.scorer.model_dump(mode="json") if self.is_scored else None,
+                "system_prompts": [self.system_prompt(writer) for writer in self.all_teachers],
+                "prover": self.required_prover.model_dump(mode="json") if self.is_scored else None,
                 "prover_system_prompt": self.prover_model.system_prompt if self.is_scored else None,
                 "search": self._search_identity(),
                 "seed": self.run.seed,

@@ -55,7 +55,7 @@ TOKENS = Counter(
     registry=REGISTRY,
 )
 VERDICTS = Counter(
-    "cord_verdicts",
+    "cord_checked_answers",
     "Final answers that this process checked, by outcome (correct, wrong, undecided) and method (exact, math, choice, "
     "numeric, unequal, judge; of undecided ones undecided, timeout, crashed, unsupported). One that the judge "
     "decides after its comparison did not counts twice.",
@@ -83,7 +83,7 @@ def timed(kind: str, part: str) -> Iterator[_Elapsed]:
         TASK_PARTS.labels(kind, part).observe(elapsed.seconds)
 
 
-def count_verdict(method: str, correct: bool | None) -> None:
+def count_checked_answer(method: str, correct: bool | None) -> None:
     """Counts one verdict on a final answer."""
     outcome = "undecided" if correct is None else "correct" if correct else "wrong"
     VERDICTS.labels(method, outcome).inc()

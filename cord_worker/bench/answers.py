@@ -86,13 +86,13 @@ def measure_answers(
         checked_pairs(_styled(references, texts), rule, processes=processes, timeout_seconds=timeout_seconds),
         strict=True,
     ):
-        accepted = checked.verdict.correct is True
+        accepted = checked.result.correct is True
         counts = figures.styles.setdefault(name, [0, 0])
         counts[0] += accepted
         counts[1] += 1
         figures.pairs += 1
         figures.accepted += accepted
-        figures.undecided += checked.verdict.correct is None
+        figures.undecided += checked.result.correct is None
         if not accepted:
             _keep(figures, name, checked)
         if tell is not None and figures.pairs % _TOLD_EVERY == 0:
@@ -102,7 +102,7 @@ def measure_answers(
             other_pairs(references), rule, processes=processes, timeout_seconds=timeout_seconds
         ):
             figures.other_pairs += 1
-            if checked.verdict.correct is True:
+            if checked.result.correct is True:
                 figures.others_accepted += 1
                 _keep(figures, "another answer", checked)
             if tell is not None and figures.other_pairs % _TOLD_EVERY == 0:

@@ -225,7 +225,7 @@ def _cache_requests(name: str, codec: TextCodec, trials: Sequence[Trial], uncoun
     for number, trial in enumerate(trials):
         counted = number >= uncounted
         rows = {row.candidate_id: row for row in trial.candidates}
-        template = trial.config.scorer.scoring_template
+        template = trial.config.required_prover.scoring_template
         for row in trial.candidates:
             steps = trial.steps[row.candidate_id]
             if trial.teacher(row.teacher).model == name:
@@ -234,7 +234,7 @@ def _cache_requests(name: str, codec: TextCodec, trials: Sequence[Trial], uncoun
                 generated = whole[len(prompt) : len(prompt) + row.completion_tokens]
                 request = CacheRequest("propose", prompt, len(prompt) - 1, generated, row.cached_tokens, counted)
                 begun.append((row.proposing_began, request))
-            if trial.config.scorer.model == name and row.scoring_began is not None:
+            if trial.config.required_prover.model == name and row.scoring_began is not None:
                 candidate = _joined(codec.candidate(trial.prover_turn(row), steps))
                 closing = codec.closing(template, row.answer)
                 ids = [*candidate, *closing.ids]

@@ -121,7 +121,7 @@ class Replay:
         scored = [row for row in rows if row.score is not None]
         if scored:
             found = await self._task(
-                self._trial.config.scorer.model, rows[0].position, [self._score(row) for row in scored]
+                self._trial.config.required_prover.model, rows[0].position, [self._score(row) for row in scored]
             )
             self._scores |= {
                 row.candidate_id: result["score"] for row, result in zip(scored, found, strict=True) if result
@@ -141,7 +141,7 @@ class Replay:
             "turn": asdict(self._trial.prover_turn(row)),
             "steps": self._trial.steps[row.candidate_id],
             "answer": row.answer,
-            "template": self._trial.config.scorer.scoring_template,
+            "template": self._trial.config.required_prover.scoring_template,
         }
 
     async def _answer(self, answer: AnswerRequest, last: CandidateRequests) -> None:

@@ -92,7 +92,7 @@ async def _measure(bench: ScoringBench, folder: Path, say: Callable[[str], None]
 
 def _opened(bench: ScoringBench, folder: Path, *, reference: bool) -> Any:
     log = folder / "logs" / ("reference.log" if reference else "engine.log")
-    return direct_engine(bench.config, bench.config_path, bench.config.scorer.model, log, reference=reference)
+    return direct_engine(bench.config, bench.config_path, bench.config.required_prover.model, log, reference=reference)
 
 
 async def _at_length(
@@ -145,7 +145,7 @@ async def _scored(
     engine: DirectEngine, bench: ScoringBench, steps: Sequence[str], kind: str = "score"
 ) -> dict[str, Any]:
     turn = Turn(_QUESTION, bench.config.prover_model.system_prompt)
-    template = bench.config.scorer.scoring_template
+    template = bench.config.required_prover.scoring_template
     fields = {**asdict(turn), "date": turn.date.isoformat()}
     return await engine.ask(kind, turn=fields, steps=list(steps), answer=_ANSWER, template=template)
 

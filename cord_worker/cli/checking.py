@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cord_worker.operations.rechecking import Rechecked
-    from cord_worker.verify import Rule, Verdict
+    from cord_worker.verify import CheckResult, Rule
     from cord_worker.verify.pairs import CheckedPair, PairFigures
 
 _METHODS = ("math", "exact", "choice", "numeric")
@@ -78,14 +78,14 @@ def check(
       cordctl check --reference '3/4' --answer 'So it is $0.75$.'
       cordctl check pairs.jsonl --json | tail -n 1
 
-    One pair: prints what the reference is, the final answers that were found, the verdict and why. PAIRS.jsonl holds
-    one object a line: reference, answer, and perhaps expected (true, false, or null where no verdict is the clear
-    one), method and question; - reads standard input. Prints the pairs whose verdict differs from what is expected
+    One pair: prints what the reference is, the final answers that were found, the result and why. PAIRS.jsonl holds
+    one object a line: reference, answer, and perhaps expected (true, false, or null where no result is the clear
+    one), method and question; - reads standard input. Prints the pairs whose result differs from what is expected
     (wrong ones accepted, right ones refused, undecided ones), every pair without expected, then how many. With --json
     every line is an object, and the last one has pairs, right_refused_share (of those expected true, undecided ones
     included), wrong_accepted_share (of those expected false) and undecided_share (of all).
 
-    Exits with 0 once the check is done, whatever the verdicts are (--strict changes that); with 1 where a line is no
+    Exits with 0 once the check is done, whatever the results are (--strict changes that); with 1 where a line is no
     pair, after naming all such lines.
     """
     if pairs is not None and (reference is not None or answer is not None):
@@ -133,26 +133,26 @@ def _check_one(reference: str, answer: str, rule: Rule, question: str | None, ti
     from cord_worker.verify import AnswerChecker
 
     with AnswerChecker(timeout) as checker:
-        verdict = checker.check(answer, reference, rule, question)
+        result = checker.check(answer, reference, rule, question)
     if as_json:
-        found = {"reference": reference, "answer": answer, "correct": verdict.correct, **verdict.to_json()}
+        found = {"reference": reference, "answer": answer, "correct": result.correct, **result.to_json()}
         click.echo(json.dumps(found, ensure_ascii=False))
     else:
-        for name, value in _told(verdict):
+        for name, value in _told(result):
             click.echo(f"{name:<10}{value}")
-    return verdict.correct is True
+    return result.correct is True
 
 
-def _told(verdict: Verdict) -> Iterable[tuple[str, str]]:
+def _told(result: CheckResult) -> Iterable[tuple[str, str]]:
     from cord_worker.progress import shown
 
-    yield "type", verdict.type or "-"
-    yield "readings", "none" if not verdict.readings else shown(verdict.readings[0])
-    for reading in [*dict.fromkeys(verdict.readings)][1:]:
+    yield "type", result.type or "-"
+    yield "readings", "none" if not result.readings else shown(result.readings[0])
+    for reading in [*dict.fromkeys(result.readings)][1:]:
         yield "", shown(reading)
-    yield "verdict", f"{_WORDS[verdict.correct]} ({verdict.method})"
-    if verdict.detail:
-        yield "why", shown(verdict.detail)
+    yield "result", f"{_WORDS[result.correct]} ({result.method})"
+    if result.detail:
+        yield "why", shown(result.detail)
 
 
 def _check_file(path: Path, rule: Rule, processes: int | None, timeout: float, *, as_json: bool) -> bool:
@@ -176,15 +176,15 @@ def _check_file(path: Path, rule: Rule, processes: int | None, timeout: float, *
 
 
 def _difference(checked: CheckedPair) -> str:
-    pair, verdict = checked.pair, checked.verdict
+    pair, result = checked.pair, checked.result
     expected = f"expected {_WORDS[pair.expected]}, found " if pair.expects else ""
     lines = [
-        f"line {pair.line}: {expected}{_WORDS[verdict.correct]} ({verdict.method})",
-        f"    reference  {_short(pair.reference)}" + ("" if verdict.type is None else f"   [{verdict.type}]"),
+        f"line {pair.line}: {expected}{_WORDS[result.correct]} ({result.method})",
+        f"    reference  {_short(pair.reference)}" + ("" if result.type is None else f"   [{result.type}]"),
         f"    answer     {_short(pair.answer)}",
-        f"    readings   {', '.join(map(_short, dict.fromkeys(verdict.readings))) or 'none'}",
+        f"    readings   {', '.join(map(_short, dict.fromkeys(result.readings))) or 'none'}",
     ]
-    return "\n".join([*lines, *([f"    why        {_short(verdict.detail)}"] if verdict.detail else [])])
+    return "\n".join([*lines, *([f"    why        {_short(result.detail)}"] if result.detail else [])])
 
 
 def _short(text: str) -> str:
@@ -270,14 +270,14 @@ def recheck(
 def _print_rechecked(found: Rechecked) -> None:
     from cord_worker.progress import shown
 
-    for offence in found.broken:
-        click.echo(f"left: {shown(str(offence))}")
+    for violation in found.broken:
+        click.echo(f"left: {shown(str(violation))}")
     for change in found.changes:
-        verdict = change.verdict
+        result = change.result
         click.echo(
             f"{shown(change.key)}{'' if change.sample is None else f' (sample {change.sample})'}: "
-            f"{_WORDS[change.before]} -> {_WORDS[verdict.correct]} ({verdict.method}): reference "
-            f"{_short(change.reference)}, found {_short(verdict.extracted or 'none')}"
+            f"{_WORDS[change.before]} -> {_WORDS[result.correct]} ({result.method}): reference "
+            f"{_short(change.reference)}, found {_short(result.extracted or 'none')}"
         )
     click.echo(
         f"run {shown(found.run)}: {found.checked:,} answers checked; became right {found.became(True):,}, wrong "
@@ -288,7 +288,7 @@ def _print_rechecked(found: Rechecked) -> None:
         (found.unchecked, "not to be checked (method none), left"),
         (found.unfinished, "problems still being worked on, left"),
         (found.left_broken, "whose rows are not what was written (`cordctl verify-db` says more), left"),
-        (found.kept, "checks ended without a result (too long or a crash): the stored verdict stays"),
+        (found.kept, "checks ended without a result (too long or a crash): the stored result stays"),
     ]
     for count, words in beside:
         if count:

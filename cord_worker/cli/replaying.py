@@ -82,12 +82,12 @@ def replay(
     show_default=True,
     help="Most places named of each broken invariant.",
 )
-@click.option("--verdicts", is_flag=True, help="Also compare every final answer again (some milliseconds each).")
+@click.option("--answers", is_flag=True, help="Also compare every final answer again (some milliseconds each).")
 @state_dir_option
 @json_option
 @click.pass_context
 def verify_db(
-    context: click.Context, run: str | None, examples: int, verdicts: bool, state_dir: Path | None, as_json: bool
+    context: click.Context, run: str | None, examples: int, answers: bool, state_dir: Path | None, as_json: bool
 ) -> None:
     """Check every invariant of the tables, of all runs or of RUN alone.
 
@@ -99,19 +99,19 @@ def verify_db(
     from cord_worker.progress import shown
 
     with open_database(read_settings(state_dir)) as database:
-        found = verify_tables(database, run, examples=examples, compare=verdicts)
+        found = verify_tables(database, run, examples=examples, compare=answers)
     if as_json:
         print_json(found.to_json())
     else:
-        for verdict in found.verdicts:
-            mark = click.style("ok", fg="green") if not verdict.offences else click.style("BROKEN", fg="red", bold=True)
-            click.echo(f"{mark}  {verdict.invariant.name}: {verdict.invariant.says}")
-            for offence in verdict.examples:
-                place = "" if offence.problem is None else f"run {offence.run}, "
-                click.echo(f"      {shown(f'{place}{offence}')}")
-            if verdict.offences > len(verdict.examples):
-                click.echo(f"      … {verdict.offences:,} in all")
-        click.echo(f"{len(found.verdicts)} invariants, {len(found.broken)} broken")
+        for report in found.reports:
+            mark = click.style("BROKEN", fg="red", bold=True) if report.violations else click.style("ok", fg="green")
+            click.echo(f"{mark}  {report.invariant.name}: {report.invariant.says}")
+            for violation in report.examples:
+                place = "" if violation.problem is None else f"run {violation.run}, "
+                click.echo(f"      {shown(f'{place}{violation}')}")
+            if report.violations > len(report.examples):
+                click.echo(f"      … {report.violations:,} in all")
+        click.echo(f"{len(found.reports)} invariants, {len(found.broken)} broken")
         for line in _scope(found):
             click.echo(line)
     context.exit(1 if found.broken else 0)
@@ -122,7 +122,7 @@ def _scope(found: Verification) -> Iterator[str]:
     yield f"computed again: reasons, states, lineages, seeds and token caps of {found.recomputed:,} candidates"
     again = found.compared
     if again is None:
-        yield "not computed again: verdicts on final answers (--verdicts compares them); texts, scores and judgments"
+        yield "not computed again: texts, scores, judgments, and if answers are right (--answers compares them)"
     else:
         yield (
             f"compared again: {again.compared:,} final answers; not {again.judged:,} that a judge decides, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from cord_worker.coordination.run_context import RunContext
-from cord_worker.search.decision import Decision, Finish
+from cord_worker.search.decision import Decision, EndSearch
 from cord_worker.search.pipelines import PIPELINES
 from cord_worker.search.seeds import answer_seed
 from cord_worker.search.types import SeedScope
@@ -45,7 +45,7 @@ def answer_draws(context: RunContext) -> int:
     return context.search.max_rounds if context.config.is_scored else 1
 
 
-def answer_seeds(context: RunContext, problem_key: str, decision: Finish, draw: int = 0) -> list[int]:
+def answer_seeds(context: RunContext, problem_key: str, decision: EndSearch, draw: int = 0) -> list[int]:
     """Sampling seeds of the final answers that the decision asks for, in the order of `decision.answered`."""
     return [
         answer_seed(context.config.run.seed, problem_key, one.lineage, context.teachers[one.teacher].name, draw)

@@ -49,7 +49,7 @@ class RunContext:
 
     def teacher(self, teacher_id: int) -> tuple[TeacherRow, TeacherConfig]:
         """The teacher with this key: its row and its configuration."""
-        for row, config in zip(self.teachers, self.config.writers, strict=True):
+        for row, config in zip(self.teachers, self.config.all_teachers, strict=True):
             if row.id == teacher_id:
                 return row, config
         raise LookupError(f"run {self.run_id} has no teacher with the key {teacher_id}")

@@ -175,7 +175,7 @@ class ContextCheck:
 
                 self._add(role, teacher.model, found, system, search.thinking_tokens, after_thinking)
         if config.is_scored:
-            scorer = config.scorer
+            scorer = config.required_prover
             found = self._loaded(scorer.model, config.prover_model)
             if found is not None:
                 codec = found[0]
@@ -271,7 +271,7 @@ def room_remarks(config: RunConfig) -> list[str]:
     """
     search, remarks = config.search, []
     readers = [(f"teacher {one.name!r}", one.model, search.answer_tokens) for one in config.teachers]
-    readers += [("the prover", config.scorer.model, 0)] if config.is_scored else []
+    readers += [("the prover", config.required_prover.model, 0)] if config.is_scored else []
     for role, name, end in readers:
         context = declared_context(config.models[name])
         if context is None:

@@ -1,8 +1,8 @@
 """Checking the stored answers of a run again: `cordctl recheck`.
 
 Works through the answers of finished problems in the order of their keys, a batch a transaction, so that it can be
-killed at any moment: what is written is right, and the same command does the rest. A verdict is only replaced where it
-is still the one that was read, and where question, reference and answer are what was written: a new verdict on changed
+killed at any moment: what is written is right, and the same command does the rest. A result is only replaced where it
+is still the one that was read, and where question, reference and answer are what was written: a new result on changed
 ones would have a digest that holds, and hide the change.
 """
 
@@ -18,18 +18,18 @@ from typing import Any
 import cord_worker
 from cord_worker.config import RunConfig, VerifyConfig
 from cord_worker.operations.recomputing import wrong_configuration
-from cord_worker.store.audit.invariants import Offence
+from cord_worker.store.audit.invariants import Violation
 from cord_worker.store.database import Database
 from cord_worker.store.runs.recheck import (
-    NewVerdict,
+    NewResult,
     StoredAnswer,
     count_answers,
     count_unfinished,
     read_stored_answers,
-    write_new_verdicts,
+    write_new_results,
 )
 from cord_worker.store.runs.runs import resolve_run
-from cord_worker.verify import AnswerChecker, Verdict, rule_of
+from cord_worker.verify import AnswerChecker, CheckResult, rule_of
 from cord_worker.verify.pairs import usable_processors
 
 _BATCH = 200
@@ -47,7 +47,7 @@ class Change:
     reference: str
     before: bool | None
     method_before: str | None
-    verdict: Verdict
+    result: CheckResult
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""
@@ -57,15 +57,15 @@ class Change:
             "reference": self.reference,
             "before": self.before,
             "method_before": self.method_before,
-            "correct": self.verdict.correct,
-            **self.verdict.to_json(),
+            "correct": self.result.correct,
+            **self.result.to_json(),
         }
 
 
 @dataclass(slots=True)
 class Rechecked:
-    """The result of checking a run again. `checked` answers were compared; of them `rewritten` have another verdict or
-    another reason now, and `kept` ones their old verdict because the check had no result. Left alone are `judged` ones,
+    """The result of checking a run again. `checked` answers were compared; of them `rewritten` have another result or
+    another reason now, and `kept` ones their old result because the check had no result. Left alone are `judged` ones,
     those that nothing checks (`unchecked`), `unfinished` problems and the `left_broken` ones, whose rows are not what
     was written: `broken` names these rows, or the run's own one, for which nothing is checked."""
 
@@ -78,12 +78,12 @@ class Rechecked:
     judged: int = 0
     unchecked: int = 0
     left_broken: int = 0
-    broken: dict[Offence, None] = field(default_factory=dict)
+    broken: dict[Violation, None] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
 
     def became(self, correct: bool | None) -> int:
         """Answers that are so now and were not before."""
-        return sum(change.verdict.correct is correct for change in self.changes)
+        return sum(change.result.correct is correct for change in self.changes)
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""
@@ -100,7 +100,7 @@ class Rechecked:
             "unchecked": self.unchecked,
             "unfinished_problems": self.unfinished,
             "left_broken": self.left_broken,
-            "broken": [asdict(offence) for offence in self.broken],
+            "broken": [asdict(violation) for violation in self.broken],
             "changes": [change.to_json() for change in self.changes],
         }
 
@@ -117,7 +117,7 @@ def recheck_run(
 ) -> Rechecked:
     """Checks the answers of the run's finished problems again and writes what changed, unless it is a `dry_run`.
 
-    With `judged`, answers that an LLM decided after an undecided comparison are compared too; its verdict stays where
+    With `judged`, answers that an LLM decided after an undecided comparison are compared too; its result stays where
     the comparison is undecided still. `tell` hears now and then how many of how many answers were looked at.
 
     Answers of rows that are not what was written are left alone (`Rechecked.broken`), all of them where the run's own
@@ -129,7 +129,7 @@ def recheck_run(
     wrong = database.run(lambda connection: list(wrong_configuration(connection, run)))
     if wrong:
         found.left_broken = total
-        found.broken = dict.fromkeys(Offence(run.name, None, one) for one in wrong)
+        found.broken = dict.fromkeys(Violation(run.name, None, one) for one in wrong)
         return found
     verify = RunConfig.from_stored(run.config).verify
     count = processes or usable_processors()
@@ -138,8 +138,8 @@ def recheck_run(
     with AnswerChecker(timeout_seconds, workers=count) as checker, ThreadPoolExecutor(2 * count) as threads:
         while batch := database.run(lambda c, after=after: read_stored_answers(c, run.id, after, _BATCH)):  # type: ignore[misc]
             due = [answer for answer in batch if _is_due(answer, found, judged=judged)]
-            verdicts = list(threads.map(lambda answer: _check(checker, verify, answer), due))
-            _settle(database, found, due, verdicts)
+            results = list(threads.map(lambda answer: _check(checker, verify, answer), due))
+            _settle(database, found, due, results)
             after = batch[-1].trajectory_id
             seen += len(batch)
             if tell is not None and time.monotonic() - told > _TOLD_EVERY:
@@ -152,7 +152,7 @@ def _is_due(answer: StoredAnswer, found: Rechecked, *, judged: bool) -> bool:
     """Whether the answer is to be compared; counts those that are not."""
     if answer.broken:
         found.left_broken += 1
-        found.broken |= dict.fromkeys(Offence(found.run, answer.key, one) for one in answer.broken)
+        found.broken |= dict.fromkeys(Violation(found.run, answer.key, one) for one in answer.broken)
         return False
     if answer.method == "none":
         found.unchecked += 1
@@ -163,25 +163,27 @@ def _is_due(answer: StoredAnswer, found: Rechecked, *, judged: bool) -> bool:
     return True
 
 
-def _check(checker: AnswerChecker, verify: VerifyConfig, answer: StoredAnswer) -> Verdict:
+def _check(checker: AnswerChecker, verify: VerifyConfig, answer: StoredAnswer) -> CheckResult:
     return checker.check(answer.text, answer.reference, rule_of(verify, answer.method), answer.question)
 
 
-def _settle(database: Database, found: Rechecked, answers: Sequence[StoredAnswer], verdicts: Sequence[Verdict]) -> None:
-    """Writes those of the verdicts that are others now, and counts."""
-    new: list[NewVerdict] = []
+def _settle(
+    database: Database, found: Rechecked, answers: Sequence[StoredAnswer], results: Sequence[CheckResult]
+) -> None:
+    """Writes those of the results that are others now, and counts."""
+    new: list[NewResult] = []
     changes: dict[int, Change] = {}
-    for answer, verdict in zip(answers, verdicts, strict=True):
+    for answer, result in zip(answers, results, strict=True):
         found.checked += 1
         before = answer.verification or {}
-        if verdict.method in _NO_RESULT and before.get("method") not in _NO_RESULT:
+        if result.method in _NO_RESULT and before.get("method") not in _NO_RESULT:
             found.kept += 1
             continue
-        if answer.is_judged and verdict.correct is None:
+        if answer.is_judged and result.correct is None:
             found.judged += 1  # as undecided as it was: the judge's verdict stays
             continue
-        document = verdict.to_json()
-        is_change = verdict.correct is not answer.correct
+        document = result.to_json()
+        is_change = result.correct is not answer.correct
         if is_change:
             document["rechecked"] = {
                 "correct": answer.correct,
@@ -189,7 +191,7 @@ def _settle(database: Database, found: Rechecked, answers: Sequence[StoredAnswer
                 "by": cord_worker.__version__,
             }
             changes[answer.trajectory_id] = Change(
-                answer.key, answer.sample, answer.reference, answer.correct, before.get("method"), verdict
+                answer.key, answer.sample, answer.reference, answer.correct, before.get("method"), result
             )
         elif "rechecked" in before:
             document["rechecked"] = before["rechecked"]
@@ -197,15 +199,15 @@ def _settle(database: Database, found: Rechecked, answers: Sequence[StoredAnswer
             document["judged"] = before.get("judged") or before
         if document != answer.verification:
             new.append(
-                NewVerdict(
+                NewResult(
                     answer.trajectory_id,
-                    verdict.correct,
+                    result.correct,
                     json.dumps(document),
                     None if answer.verification is None else json.dumps(answer.verification),
                 )
             )
     written = {one.trajectory_id for one in new}
     if new and not found.dry_run:
-        written = database.run(lambda connection: write_new_verdicts(connection, new))
+        written = database.run(lambda connection: write_new_results(connection, new))
     found.rewritten += len(written)
     found.changes.extend(change for key, change in changes.items() if key in written)

@@ -1,4 +1,4 @@
-"""What follows from other columns, computed again: reasons, states, lineages, seeds, fingerprints, verdicts, and which
+"""What follows from other columns, computed again: reasons, states, lineages, seeds, fingerprints, results, and which
 candidates there must be.
 
 `cordctl replay` and `verify-db` both do it, without a model. Findings name the row (`store.audit.row_names`) and
@@ -38,7 +38,7 @@ from cord_worker.store.database import Database
 from cord_worker.store.runs.recheck import StoredAnswer, read_stored_answers
 from cord_worker.store.runs.runs import RunRow, read_teachers
 from cord_worker.store.schema.tables import CandidateState, TeacherRole
-from cord_worker.verify import AnswerChecker, Verdict, rule_of
+from cord_worker.verify import AnswerChecker, CheckResult, rule_of
 from cord_worker.verify.pairs import usable_processors
 
 _WITHOUT_TEXT = frozenset({CandidateState.PENDING, CandidateState.PROPOSING})
@@ -302,10 +302,10 @@ def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
     if config.run.date is not None and config.run.date != run.prompt_date:
         yield is_not("its row", "prompt_date", run.prompt_date, config.run.date)
     teachers = read_teachers(connection, run.id)
-    if len(teachers) != len(config.writers):
-        yield is_not("its row", "teachers", len(teachers), len(config.writers))
+    if len(teachers) != len(config.all_teachers):
+        yield is_not("its row", "teachers", len(teachers), len(config.all_teachers))
     models = {}
-    for row, writer in zip(teachers, config.writers, strict=False):
+    for row, writer in zip(teachers, config.all_teachers, strict=False):
         is_teacher = row.ordinal < len(config.teachers)
         models[f"teacher {row.name}"] = config.teacher_model(writer)
         expected = {
@@ -319,7 +319,7 @@ def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
                 yield is_not(f"teacher {row.name}", column, getattr(row, column), value)
     if config.is_scored:
         models["prover"] = config.prover_model
-    others = {"reward": config.candidate_judge, "judge": config.judge_model}
+    others = {"reward": config.selection_model, "judge": config.judge_model}
     models |= {use: model for use, model in others.items() if model is not None}
     stored = {one.used_by: one for one in models_of(connection, run.id)}
     for use in sorted(set(models) - set(stored)):
@@ -346,7 +346,7 @@ class Compared:
     kept: int = 0
 
 
-def wrong_verdicts(
+def wrong_check_results(
     database: Database, run: RunRow, found: Compared, timeout_seconds: float = 5.0
 ) -> Iterator[tuple[str, str]]:
     """Compares the answers of the run's finished problems again: (problem, finding). Counts in `found`."""
@@ -355,23 +355,23 @@ def wrong_verdicts(
     after = 0
     with AnswerChecker(timeout_seconds, workers=count) as checker, ThreadPoolExecutor(2 * count) as threads:
 
-        def check(answer: StoredAnswer) -> Verdict:
+        def check(answer: StoredAnswer) -> CheckResult:
             return checker.check(answer.text, answer.reference, rule_of(verify, answer.method), answer.question)
 
         while batch := database.run(lambda c, after=after: read_stored_answers(c, run.id, after, _BATCH)):  # type: ignore[misc]
             after = batch[-1].trajectory_id
             due = [answer for answer in batch if _is_compared(answer, found)]
             wrong = {}
-            for answer, verdict in zip(due, threads.map(check, due), strict=True):
-                if verdict.method in _NO_RESULT:
+            for answer, result in zip(due, threads.map(check, due), strict=True):
+                if result.method in _NO_RESULT:
                     found.kept += 1
                     continue
                 found.compared += 1
-                if verdict.correct is not answer.correct:
-                    wrong[answer.trajectory_id] = (answer, verdict)
+                if result.correct is not answer.correct:
+                    wrong[answer.trajectory_id] = (answer, result)
             names = database.run(lambda c, ids=list(wrong): names_of_trajectories(c, ids)) if wrong else {}  # type: ignore[misc]
-            for key, (answer, verdict) in wrong.items():
-                yield answer.key, is_not(names[key], "correct", answer.correct, verdict.correct)
+            for key, (answer, result) in wrong.items():
+                yield answer.key, is_not(names[key], "correct", answer.correct, result.correct)
 
 
 def _is_compared(answer: StoredAnswer, found: Compared) -> bool:

@@ -21,11 +21,11 @@ import sqlalchemy as sa
 from cord_worker.coordination.decision import answer_draws, answer_seeds, decide
 from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.errors import ConfigError, StoreError
-from cord_worker.operations.recomputing import Compared, wrong_candidates, wrong_run, wrong_verdicts
-from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
+from cord_worker.operations.recomputing import Compared, wrong_candidates, wrong_check_results, wrong_run
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
 from cord_worker.search.types import Expansion, InvalidReason, SearchError
 from cord_worker.store.audit.derived_columns import proposed_searches
-from cord_worker.store.audit.invariants import INVARIANTS, Invariant, Offence, Verdict, check
+from cord_worker.store.audit.invariants import INVARIANTS, Invariant, InvariantReport, Violation, check
 from cord_worker.store.audit.row_names import parts_of
 from cord_worker.store.audit.stored_decisions import (
     StoredCandidate,
@@ -122,25 +122,25 @@ def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -
 
 @dataclass(slots=True)
 class Verification:
-    """What a look at the tables came to. `recomputed` candidates were computed again; `verdicts` is None where no
+    """What a look at the tables came to. `recomputed` candidates were computed again; `compared` is None where no
     answer was compared again; `undigested` are rows of older versions; `digests` are of whole runs, by name."""
 
-    verdicts: list[Verdict] = field(default_factory=list)
+    reports: list[InvariantReport] = field(default_factory=list)
     recomputed: int = 0
     compared: Compared | None = None
     undigested: Undigested = field(default_factory=lambda: Undigested(0, 0, 0))
     digests: dict[str, str] = field(default_factory=dict)
 
     @property
-    def broken(self) -> list[Verdict]:
+    def broken(self) -> list[InvariantReport]:
         """Those of the invariants that do not hold."""
-        return [verdict for verdict in self.verdicts if verdict.offences]
+        return [report for report in self.reports if report.violations]
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""
         return {
             "broken": len(self.broken),
-            "invariants": [verdict.to_json() for verdict in self.verdicts],
+            "invariants": [report.to_json() for report in self.reports],
             "candidates_recomputed": self.recomputed,
             "answers_compared_again": None if self.compared is None else asdict(self.compared),
             "without_digests": asdict(self.undigested),
@@ -160,7 +160,7 @@ _PROBLEMS_AT_ONCE = 20
 
 def verify_tables(database: Database, name: str | None, *, examples: int, compare: bool = False) -> Verification:
     """Every invariant, over all runs or the one called `name`, and what follows from other columns computed again;
-    with `compare` also the verdicts on final answers. Raises RunNotFound."""
+    with `compare` also the final answers. Raises RunNotFound."""
 
     def verify(connection: sa.Connection) -> tuple[list[RunRow], Verification]:
         freeze(connection)
@@ -170,12 +170,12 @@ def verify_tables(database: Database, name: str | None, *, examples: int, compar
 
     runs, found = database.run(verify)
     if compare:
-        offences = _Offences(COMPARED, examples)
+        violations = _Violations(COMPARED, examples)
         found.compared = Compared()
         for run in runs:
-            for problem, detail in wrong_verdicts(database, run, found.compared):
-                offences.add(Offence(run.name, problem, detail))
-        found.verdicts.append(offences.verdict())
+            for problem, detail in wrong_check_results(database, run, found.compared):
+                violations.add(Violation(run.name, problem, detail))
+        found.reports.append(violations.report())
     return found
 
 
@@ -185,11 +185,11 @@ def verify_runs(
     """What `connection` sees of these runs, which are all where it is `everything`; see `verify_tables`."""
     found = Verification()
     run_id = None if everything or not runs else runs[0].id
-    found.verdicts = [check(connection, one, run_id, examples=examples) for one in (*INVARIANTS, *DIGESTED, *STORIES)]
-    configured, follows = _Offences(CONFIGURED, examples), _Offences(FOLLOWS, examples)
+    found.reports = [check(connection, one, run_id, examples=examples) for one in (*INVARIANTS, *DIGESTED, *STORIES)]
+    configured, follows = _Violations(CONFIGURED, examples), _Violations(FOLLOWS, examples)
     for run in runs:
         for detail in wrong_run(connection, run):
-            configured.add(Offence(run.name, None, detail))
+            configured.add(Violation(run.name, None, detail))
         try:
             context = contexts.of_run(run.id, connection)
         except ConfigError:  # said already
@@ -199,52 +199,52 @@ def verify_runs(
             for search in proposed_searches(connection, ids[start : start + _PROBLEMS_AT_ONCE]):
                 found.recomputed += len(search.candidates)
                 for detail in wrong_candidates(context, search):
-                    follows.add(Offence(run.name, search.candidates[0].key, detail))
+                    follows.add(Violation(run.name, search.candidates[0].key, detail))
         digest = run_digest(connection, run.id)
         if digest is not None:
             found.digests[run.name] = digest
-    found.verdicts += [follows.verdict(), configured.verdict()]
+    found.reports += [follows.report(), configured.report()]
     found.undigested = count_undigested(connection, [run.id for run in runs])
     return found
 
 
-class _Offences:
-    """Counts offences, and keeps a few, in the order of `invariants.check`: the first one of every problem, then the
+class _Violations:
+    """Counts violations, and keeps a few, in the order of `invariants.check`: the first one of every problem, then the
     second one; of a problem first findings of rows, and of these the first of each column."""
 
     def __init__(self, invariant: Invariant, examples: int) -> None:
         self._invariant = invariant
         self._examples = examples
-        self._kept: list[tuple[int, Offence]] = []
-        self._of_problem: list[Offence] = []
+        self._kept: list[tuple[int, Violation]] = []
+        self._of_problem: list[Violation] = []
         self._count = 0
 
-    def add(self, offence: Offence) -> None:
+    def add(self, violation: Violation) -> None:
         """Counts one; those of a problem come one after the other."""
         self._count += 1
-        if self._of_problem and (offence.run, offence.problem) != (
+        if self._of_problem and (violation.run, violation.problem) != (
             self._of_problem[0].run,
             self._of_problem[0].problem,
         ):
             self._keep()
-        self._of_problem.append(offence)
+        self._of_problem.append(violation)
 
-    def verdict(self) -> Verdict:
+    def report(self) -> InvariantReport:
         """What was counted, and what was kept of it."""
         self._keep()
-        return Verdict(self._invariant, self._count, tuple(offence for _, offence in self._kept))
+        return InvariantReport(self._invariant, self._count, tuple(violation for _, violation in self._kept))
 
     def _keep(self) -> None:
         of_row: Counter[str] = Counter()
         of_columns: Counter[str] = Counter()
         places = []
-        for offence in self._of_problem:
-            row, columns = parts_of(offence.detail)
+        for violation in self._of_problem:
+            row, columns = parts_of(violation.detail)
             places.append((of_row[row], of_columns[columns]))
             of_row[row] += 1
             of_columns[columns] += 1
         ordered = sorted(zip(places, self._of_problem, strict=True), key=lambda pair: pair[0])
-        self._kept += [(place, offence) for place, (_, offence) in enumerate(ordered[: self._examples])]
+        self._kept += [(place, violation) for place, (_, violation) in enumerate(ordered[: self._examples])]
         self._kept = sorted(self._kept, key=lambda pair: pair[0])[: self._examples]
         self._of_problem = []
 
@@ -273,8 +273,8 @@ def replay_problem(connection: sa.Connection, context: RunContext, problem_id: i
 
 def _unlike_written(connection: sa.Connection, context: RunContext, problem_id: int) -> Iterator[Difference]:
     for invariant in DIGESTED:
-        for offence in check(connection, invariant, None, problem_id=problem_id, examples=1).examples:
-            yield Difference(offence.problem, offence.detail)
+        for violation in check(connection, invariant, None, problem_id=problem_id, examples=1).examples:
+            yield Difference(violation.problem, violation.detail)
     for search in proposed_searches(connection, [problem_id]):
         for detail in wrong_candidates(context, search):
             yield Difference(search.candidates[0].key, detail)
@@ -315,8 +315,8 @@ class _Replayer:
                 yield from self._same("what follows", following, (at[0], decision.round))
                 yield from self._invalid(decision.invalid)
                 yield from self._plan(following, decision.expansions)
-            case Finish() | Fail():
-                came_to = "the end of the search" if isinstance(decision, Finish) else f"failure ({decision.reason})"
+            case EndSearch() | Fail():
+                came_to = "the end of the search" if isinstance(decision, EndSearch) else f"failure ({decision.reason})"
                 yield self._of_turn("the decision", f"step {following[0]}, round {following[1]}", came_to)
 
     def _last(self, at: tuple[int, int]) -> Iterator[Difference]:
@@ -335,7 +335,7 @@ class _Replayer:
                 yield self._of_turn("the last beam", "none", f"one, as the problem is {problem.state}")
             return
         decision = self._decide()
-        if not isinstance(decision, Finish):
+        if not isinstance(decision, EndSearch):
             came_to = decision if isinstance(decision, str) else _words(decision)
             yield self._of_turn("the decision", "the end of the search", came_to)
             return
@@ -404,7 +404,7 @@ class _Replayer:
             if not merged:
                 yield self._difference(f"{row.name}: sources", str(row.sources), str(expansion.sources))
 
-    def _ending(self, decision: Finish) -> Iterator[Difference]:
+    def _ending(self, decision: EndSearch) -> Iterator[Difference]:
         search = self._search
         rows = {row.candidate_id: row for row in search.trajectories}
         names = {one.id: one.name for one in search.candidates}
@@ -433,7 +433,7 @@ class _Replayer:
         asked = {row.candidate_id: row.answer_seed for row in search.trajectories if row.answer_seed is not None}
         yield from self._same("answer_seed of the final answers (by candidate)", asked, self._seeds(decision, asked))
 
-    def _seeds(self, decision: Finish, asked: Mapping[int, int]) -> dict[int, int]:
+    def _seeds(self, decision: EndSearch, asked: Mapping[int, int]) -> dict[int, int]:
         """Seeds of the final answers by candidate: of the draw that the row names by its seed, or of the first."""
         draws = answer_draws(self._context)
         key = self._search.problem.key
@@ -493,7 +493,7 @@ _PLANNED = (
 )
 
 
-def _slots(decision: Expand | Finish) -> list[tuple[int, str | None]]:
+def _slots(decision: Expand | EndSearch) -> list[tuple[int, str | None]]:
     return [(one.candidate_id, None if one.finish is None else one.finish.value) for one in decision.beam]
 
 
@@ -503,7 +503,7 @@ def _words(decision: Decision) -> str:
             return f"step {decision.step}"
         case Retry():
             return f"another round ({decision.round})"
-        case Finish():
+        case EndSearch():
             return "the end of the search"
         case Fail():
             return f"failure ({decision.reason})"

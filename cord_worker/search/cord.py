@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cord_worker.search.beam import finished_of, no_room_to_write, select, winner
-from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
 from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure, live_parents
 from cord_worker.search.types import Beam, Candidate, Expansion, SearchSettings, SeedScope
 
@@ -55,7 +55,7 @@ def decide(
             )
 
     if all(trajectory.finish is not None for trajectory in selection.beam):
-        return Finish(
+        return EndSearch(
             beam=selection.beam,
             ranking=selection.ranking,
             invalid=selection.invalid,

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from cord_worker.search.beam import no_room_to_write, select, winner
-from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
 from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure
 from cord_worker.search.types import Beam, Candidate, Expansion, SearchError, SearchSettings, SeedScope
 
@@ -37,7 +37,7 @@ def decide(
     check_complete(_expansions(settings, scope, teachers, round=round), candidates)
     selection = select(candidates, (), dataclasses.replace(settings, beam_width=len(candidates)), scope)
     if selection.ranking:
-        return Finish(
+        return EndSearch(
             beam=selection.beam,
             ranking=selection.ranking,
             invalid=selection.invalid,

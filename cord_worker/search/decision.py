@@ -45,7 +45,7 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class EndSearch:
     """The search is over: every trajectory of `beam` is finished, and `winner` is the best; None where all of them are
     results."""
 
@@ -68,7 +68,7 @@ class Fail:
     reason: str
 
 
-Decision = Expand | Retry | Finish | Fail
+Decision = Expand | Retry | EndSearch | Fail
 
 
 class Pipeline(Protocol):

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from cord_worker.search.beam import finished_of, no_room_to_write, rank_key, select, winner
-from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
 from cord_worker.search.expanding import Parent, check_complete, expansions, failure, live_parents
 from cord_worker.search.types import (
     Beam,
@@ -66,7 +66,7 @@ def decide(
     ranking = tuple(member.candidate_id for member in sorted(valid, key=lambda one: rank_key(one, settings, scope)))
     chosen = tuple(sorted(kept, key=lambda one: rank_key(one, settings, scope)))
     if all(trajectory.finish is not None for trajectory in chosen):
-        return Finish(beam=chosen, ranking=ranking, invalid=invalid, winner=winner(chosen, settings, scope))
+        return EndSearch(beam=chosen, ranking=ranking, invalid=invalid, winner=winner(chosen, settings, scope))
     return Expand(
         step=step + 1,
         round=0,

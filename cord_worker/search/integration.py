@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from cord_worker.search.beam import no_room_to_write, select
-from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
 from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure
 from cord_worker.search.seeds import candidate_seed, lineage
 from cord_worker.search.types import Beam, Candidate, Expansion, SearchError, SearchSettings, SeedScope
@@ -65,7 +65,7 @@ def decide(
             invalid=selection.invalid,
             expansions=_expansions(settings, scope, teachers, step=2, round=0, beam=selection.beam),
         )
-    return Finish(
+    return EndSearch(
         beam=selection.beam,
         ranking=selection.ranking,
         invalid=selection.invalid,

@@ -36,19 +36,19 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from cord_worker.search.beam import RankKey, finish_of, merit, no_room_to_write, rank_key, select, winner, without_room
-from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
 from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure, live_parents
 from cord_worker.search.types import (
     Beam,
     Candidate,
     Criterion,
     Expansion,
+    Finish,
     SearchError,
     SearchSettings,
     SeedScope,
     Trajectory,
 )
-from cord_worker.search.types import Finish as Finished
 
 READS_EARLIER = True
 
@@ -101,7 +101,7 @@ def decide(
         return Fail(
             invalid=selection.invalid, reason=failure(current, step, round, selection.invalid, spent_up=is_last)
         )
-    return Finish(
+    return EndSearch(
         beam=finished,
         ranking=selection.ranking,
         invalid=selection.invalid,
@@ -134,7 +134,7 @@ class SearchTree:
         full = without_room(everyone)
         self._trajectories = {trajectory.candidate_id: trajectory for trajectory in new} | {
             candidate.id: Trajectory.of(
-                candidate, Finished.CONTEXT if candidate.id in full else finish_of(candidate, settings)
+                candidate, Finish.CONTEXT if candidate.id in full else finish_of(candidate, settings)
             )
             for candidate in earlier
             if candidate.invalid_reason is None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cord_worker.search.beam import finish_of, marked_invalid
-from cord_worker.search.decision import Decision, Expand, Fail, Finish
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail
 from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure
 from cord_worker.search.types import Beam, Candidate, Expansion, SearchError, SearchSettings, SeedScope, Trajectory
 
@@ -47,7 +47,7 @@ def decide(
     )
     if not valid:
         return Fail(invalid=invalid, reason=failure(candidates, step, round, invalid))
-    return Finish(
+    return EndSearch(
         beam=tuple(Trajectory.unscored(candidate, finish_of(candidate, settings)) for candidate in valid),
         ranking=tuple(candidate.id for candidate in valid),
         invalid=invalid,

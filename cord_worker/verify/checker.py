@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cord_worker.local.killable import ATTEMPTS, CallFailed, KillablePool, ProcessEnded
+from cord_worker.verify.check_result import CheckResult
 from cord_worker.verify.comparison import compare
 from cord_worker.verify.rule import Rule
 from cord_worker.verify.same_answer import prepare, type_of
-from cord_worker.verify.verdict import Verdict
 
 TEXT_LIMIT = 20_000
 """Characters, from the end, of a generated text that are looked at."""
@@ -33,8 +33,8 @@ class AnswerChecker(KillablePool):
 
     def check(
         self, generated_answer: str, reference: str, rule: Rule = _BY_MATH, question: str | None = None
-    ) -> Verdict:
-        """The verdict by `rule` on the last `TEXT_LIMIT` characters of `generated_answer`; waits for a free process.
+    ) -> CheckResult:
+        """The result by `rule` on the last `TEXT_LIMIT` characters of `generated_answer`; waits for a free process.
 
         `question` says whether the order of a list counts, where `rule.ordered` leaves it open; of a long one the last
         `TEXT_LIMIT` characters are read, where problems ask what they ask.
@@ -51,37 +51,37 @@ class AnswerChecker(KillablePool):
 
     def attempt(
         self, generated_answer: str, reference: str, rule: Rule, question: str | None, *, attempts: int = 1
-    ) -> Verdict:
+    ) -> CheckResult:
         """As `check`; raises ProcessEnded where its process ended in it, though others work."""
         if len(reference) > TEXT_LIMIT:
-            return Verdict(None, "unsupported", None, f"the reference is longer than {TEXT_LIMIT} characters")
+            return CheckResult(None, "unsupported", None, f"the reference is longer than {TEXT_LIMIT} characters")
         try:
             return self.call(
                 _compared, generated_answer[-TEXT_LIMIT:], reference, rule, _end(question), attempts=attempts
             )
         except TimeoutError:
-            return Verdict(None, "timeout", None, f"the comparison took longer than {self.timeout_seconds:g} s")
+            return CheckResult(None, "timeout", None, f"the comparison took longer than {self.timeout_seconds:g} s")
         except CallFailed as error:
             # A library raises anything on what is no mathematics: that is no finding about the answer.
-            return Verdict(None, "crashed", None, f"the comparison failed with {error.kind}")
+            return CheckResult(None, "crashed", None, f"the comparison failed with {error.kind}")
 
 
-def crashed(attempts: int, reason: str) -> Verdict:
-    """The verdict on an answer whose check was given up."""
-    return Verdict(None, "crashed", None, f"the check was given up after {attempts} attempts: {reason}")
+def crashed(attempts: int, reason: str) -> CheckResult:
+    """The result on an answer whose check was given up."""
+    return CheckResult(None, "crashed", None, f"the check was given up after {attempts} attempts: {reason}")
 
 
 def _end(question: str | None) -> str | None:
     return None if question is None else question[-TEXT_LIMIT:]
 
 
-def _compared(generated_answer: str, reference: str, rule: Rule, question: str | None) -> Verdict:
+def _compared(generated_answer: str, reference: str, rule: Rule, question: str | None) -> CheckResult:
     """`compare` as a function of positions, as a pool calls it."""
-    verdict = compare(generated_answer, reference, rule, question=question)
-    if verdict.type is not None or verdict.method == "unsupported":
-        return verdict
+    result = compare(generated_answer, reference, rule, question=question)
+    if result.type is not None or result.method == "unsupported":
+        return result
     # The reference alone decides it, also where no answer was found.
-    return replace(verdict, type=type_of(reference, rule, question))
+    return replace(result, type=type_of(reference, rule, question))
 
 
 def _prepare() -> None:

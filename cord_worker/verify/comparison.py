@@ -2,7 +2,7 @@
 
 Both texts are brought to one form (`scripts`), the final answers are taken out of the generated one (`extraction`),
 each is compared with the reference (`same_answer`), and the results are combined: the last answer counts, unless one
-before it is as plainly stated, was not taken back and differs, which leaves the verdict undecided. See
+before it is as plainly stated, was not taken back and differs, which leaves the result undecided. See
 docs/final-answers.md.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from cord_worker.verify.check_result import CheckResult
 from cord_worker.verify.choices import decided, label_text
 from cord_worker.verify.corrections import Standing
 from cord_worker.verify.extraction import statements
@@ -23,7 +24,6 @@ from cord_worker.verify.scripts import one_form
 from cord_worker.verify.sentences import is_sentence
 from cord_worker.verify.solutions import answer_of_solution
 from cord_worker.verify.statements import OPENING, Statement
-from cord_worker.verify.verdict import Verdict
 
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -42,8 +42,10 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _BY_MATH = Rule()
 
 
-def compare(generated_answer: str, reference: str, rule: Rule = _BY_MATH, *, question: str | None = None) -> Verdict:
-    """The verdict on `generated_answer`; may take very long on hostile input (see `AnswerChecker`).
+def compare(
+    generated_answer: str, reference: str, rule: Rule = _BY_MATH, *, question: str | None = None
+) -> CheckResult:
+    """The result on `generated_answer`; may take very long on hostile input (see `AnswerChecker`).
 
     `question` says whether the order of a list counts, where `rule.ordered` leaves it open.
     """
@@ -52,15 +54,15 @@ def compare(generated_answer: str, reference: str, rule: Rule = _BY_MATH, *, que
     expected = answer_of_solution(reference) or reference.strip()
     key = exact_key(expected)
     if not key:
-        return Verdict(None, "unsupported", None, "the reference is empty")
+        return CheckResult(None, "unsupported", None, "the reference is empty")
     if len(generated_answer) <= 2 * len(expected) + 400 and _says_only(generated_answer, expected, key):
         whole = generated_answer.strip()
-        return Verdict(True, "exact", whole, "the whole text is the reference", readings=(whole,))
+        return CheckResult(True, "exact", whole, "the whole text is the reference", readings=(whole,))
     judge = _Judge(expected, rule, question)
     found = statements(generated_answer)
     if rule.method == Method.CHOICE and decided(expected) is not None:
         found = _deciding(generated_answer, found)
-    return judge.verdict(found)
+    return judge.decide(found)
 
 
 class _Judge:
@@ -72,7 +74,7 @@ class _Judge:
         self._question = question
         self._type: str | None = None
 
-    def verdict(self, found: list[Statement]) -> Verdict:
+    def decide(self, found: list[Statement]) -> CheckResult:
         stated = [statement for statement in found if statement.standing is Standing.STATED]
         if not stated:
             return self._without_answer(found)
@@ -81,28 +83,28 @@ class _Judge:
         equal, comparison, reading = self._compared(final)
         if not rivals:
             method = comparison.method if equal is not None else "undecided"
-            return Verdict(equal, method, reading, comparison.why, self._type, readings)
+            return CheckResult(equal, method, reading, comparison.why, self._type, readings)
         others = [self._compared(rival)[0] for rival in rivals]
         if equal is False and all(other is False for other in others):
-            return Verdict(False, "unequal", reading, comparison.why, self._type, readings)
+            return CheckResult(False, "unequal", reading, comparison.why, self._type, readings)
         why = f"two final answers contradict each other: {_short(rivals[0])} and {_short(final)}"
-        return Verdict(None, "undecided", reading, why, self._type, readings)
+        return CheckResult(None, "undecided", reading, why, self._type, readings)
 
-    def _without_answer(self, found: list[Statement]) -> Verdict:
+    def _without_answer(self, found: list[Statement]) -> CheckResult:
         for statement in reversed(found):
             if statement.standing is not Standing.DENIED:
                 continue
             if statement.whole is not None and exact_key(statement.whole) == exact_key(self._expected):
-                return Verdict(True, "exact", statement.whole, "the same text", "text", (statement.whole,))
+                return CheckResult(True, "exact", statement.whole, "the same text", "text", (statement.whole,))
             equal, comparison, reading = self._compared(statement)
             if equal:
                 why = "the text says that this is not the answer"
-                return Verdict(False, "unequal", reading, why, comparison.type, statement.readings)
+                return CheckResult(False, "unequal", reading, why, comparison.type, statement.readings)
         readings = tuple(reading for statement in found for reading in statement.readings)
         why = (
             "no final answer was found in the text" if not found else "the text names an answer, but does not state it"
         )
-        return Verdict(None, "undecided", None, why, self._type, readings)
+        return CheckResult(None, "undecided", None, why, self._type, readings)
 
     def _of_its_kind(self, stated: list[Statement]) -> list[Statement]:
         """Where the options of a choice have values, a text may state its letter and its value: only those that are

@@ -1,7 +1,7 @@
-"""Pairs of a reference and an answer with the verdict that is expected: read from JSON lines, checked, and counted.
+"""Pairs of a reference and an answer with the result that is expected: read from JSON lines, checked, and counted.
 
 One object a line: `reference`, `answer`, perhaps `expected` (true, false, or null where people would not agree; without
-it the verdict is told and counted, and nothing more), `method` and `question`. Other fields are passed over.
+it the result is told and counted, and nothing more), `method` and `question`. Other fields are passed over.
 Numbers keep the text that they have in the file.
 """
 
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cord_worker.errors import DatasetError
+from cord_worker.verify.check_result import CheckResult
 from cord_worker.verify.checker import AnswerChecker
 from cord_worker.verify.rule import Method, Rule
-from cord_worker.verify.verdict import Verdict
 
 STANDARD_INPUT = Path("-")
 
@@ -35,7 +35,7 @@ _MOST_PROCESSES = 16
 
 @dataclass(frozen=True, slots=True)
 class AnswerPair:
-    """`expected` is None where no verdict is the clear one, or, with `expects` false, where the line has no such field;
+    """`expected` is None where no result is the clear one, or, with `expects` false, where the line has no such field;
     `method` is None where the caller's holds."""
 
     line: int
@@ -62,34 +62,34 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True)
 class CheckedPair:
-    """A pair and the verdict on it."""
+    """A pair and the result on it."""
 
     pair: AnswerPair
-    verdict: Verdict
+    result: CheckResult
 
     @property
     def differs(self) -> bool:
-        """Whether another verdict is expected; a pair without a clear one never differs."""
-        return self.pair.expected is not None and self.verdict.correct is not self.pair.expected
+        """Whether another result is expected; a pair without a clear one never differs."""
+        return self.pair.expected is not None and self.result.correct is not self.pair.expected
 
     @property
     def gravity(self) -> int:
         """For a list that begins with what is worst: a wrong answer accepted, a right one refused, one undecided; last
-        what has no expected verdict."""
+        what has no expected result."""
         if not self.differs:
             return 3
-        return 0 if self.verdict.correct else 1 if self.verdict.correct is False else 2
+        return 0 if self.result.correct else 1 if self.result.correct is False else 2
 
     def to_json(self) -> dict[str, Any]:
         """For scripts; keys are stable."""
-        pair, verdict = self.pair, self.verdict
+        pair, result = self.pair, self.result
         return {
             "line": pair.line,
             "reference": pair.reference,
             "answer": pair.answer,
             "expected": pair.expected,
-            "correct": verdict.correct,
-            **verdict.to_json(),
+            "correct": result.correct,
+            **result.to_json(),
         }
 
 
@@ -108,7 +108,7 @@ class PairFigures:
 
     def add(self, checked: CheckedPair) -> None:
         """Counts one more."""
-        expected, found = checked.pair.expected, checked.verdict.correct
+        expected, found = checked.pair.expected, checked.result.correct
         self.pairs += 1
         self.expected_right += expected is True
         self.expected_wrong += expected is False
@@ -188,7 +188,7 @@ def _parsed(number: int, line: bytes) -> AnswerPair | BadLine:
     expected = row.get("expected")
     if expected is not None and not isinstance(expected, bool):
         found = f"is {_shown(expected)}"
-        return BadLine(number, "expected", f"{found}; write true, false, or null where no verdict is the clear one")
+        return BadLine(number, "expected", f"{found}; write true, false, or null where no result is the clear one")
     method = row.get("method")
     if method is not None and method not in tuple(Method):
         return BadLine(number, "method", f"is {_shown(method)}; write {', '.join(Method)}, or leave it out")
@@ -212,7 +212,7 @@ class _Number(str):
 def checked_pairs(
     pairs: Iterable[AnswerPair], rule: Rule, *, processes: int | None = None, timeout_seconds: float = 5.0
 ) -> Iterator[CheckedPair]:
-    """Every pair with its verdict, in order, checked in several processes at once (as many as there are processors).
+    """Every pair with its result, in order, checked in several processes at once (as many as there are processors).
 
     Raises ProcessPoolError where they cannot be started.
     """
@@ -239,11 +239,11 @@ def usable_processors() -> int:
 
 
 def figures_of(checked: Iterable[CheckedPair]) -> tuple[PairFigures, Counter[str]]:
-    """Counts over all of them, and how many by the method of the verdict."""
+    """Counts over all of them, and how many by the method of the result."""
     figures, methods = PairFigures(), Counter[str]()
     for one in checked:
         figures.add(one)
-        methods[one.verdict.method] += 1
+        methods[one.result.method] += 1
     return figures, methods
 
 

@@ -16,9 +16,9 @@ _ACTIVE = "JOIN runs r ON r.id = p.run_id AND r.state = 'active'"
 
 _UNITS = f"""
     SELECT 'candidate' AS owner, c.id, c.state || ' ' || c.propose_attempts || ' ' || c.score_attempts || ' '
-           || c.judgment_attempts || coalesce(' ' || c.worker_id, '') || coalesce(' ' || c.score_worker_id, '')
+           || c.judgment_attempts || coalesce(' ' || c.propose_worker_id, '') || coalesce(' ' || c.score_worker_id, '')
            || coalesce(' ' || c.judgment_worker_id, '') AS mark, m.path AS model,
-           CASE c.state WHEN 'proposing' THEN c.worker_id WHEN 'scoring' THEN c.score_worker_id
+           CASE c.state WHEN 'proposing' THEN c.propose_worker_id WHEN 'scoring' THEN c.score_worker_id
                         WHEN 'judging' THEN c.judgment_worker_id END AS holder
     FROM candidates c
     JOIN problems p ON p.id = c.problem_id AND p.state = 'searching' AND p.step = c.step
@@ -26,13 +26,13 @@ _UNITS = f"""
     JOIN teachers t ON t.id = c.teacher_id
     JOIN models m ON m.id = CASE WHEN c.state IN ('pending', 'proposing') THEN t.model_id
                                  WHEN c.state IN ('proposed', 'scoring') THEN r.prover_model_id
-                                 ELSE coalesce(r.reward_model_id, r.prover_model_id) END
+                                 ELSE coalesce(r.selection_model_id, r.prover_model_id) END
     WHERE c.state IN ('pending', 'proposing', 'proposed', 'scoring', 'unjudged', 'judging')
     UNION ALL
     SELECT 'trajectory', j.id, j.answer_state || ' ' || j.answer_attempts || ' ' || j.check_attempts || ' '
-           || j.judgment_attempts || coalesce(' ' || j.check_worker_id, '')
-           || coalesce(' ' || j.worker_id, '') || coalesce(' ' || j.judgment_worker_id, ''), m.path,
-           CASE j.answer_state WHEN 'writing' THEN j.worker_id WHEN 'judging' THEN j.judgment_worker_id END
+           || j.verdict_attempts || coalesce(' ' || j.check_worker_id, '')
+           || coalesce(' ' || j.answer_worker_id, '') || coalesce(' ' || j.verdict_worker_id, ''), m.path,
+           CASE j.answer_state WHEN 'writing' THEN j.answer_worker_id WHEN 'judging' THEN j.verdict_worker_id END
     FROM trajectories j
     JOIN problems p ON p.id = j.problem_id AND p.state IN ('answering', 'verifying')
     {_ACTIVE}

@@ -39,7 +39,7 @@ CONTENT = {
     "trajectories": """
         SELECT p.key, c.lineage, j.steps, j.score, j.finish, j.winner, j.dropped_at_step, j.answer_state,
                j.answer_seed, j.answer_text, j.answer_finish_reason, j.correct, j.verification,
-               j.judgment_prompt_tokens, j.judgment_completion_tokens
+               j.verdict_prompt_tokens, j.verdict_completion_tokens
         FROM trajectories j JOIN problems p ON p.id = j.problem_id JOIN candidates c ON c.id = j.candidate_id
         WHERE p.run_id = :run
         ORDER BY p.position, c.step, c.lineage
@@ -83,7 +83,7 @@ def findings(database: Database, run: str) -> list[str]:
     """What `cordctl replay` and `verify-db` say of the run."""
     (*_, replayed) = replay_run(database, run)
     verified = verify_tables(database, run, examples=3)
-    broken = [str(offence) for verdict in verified.broken for offence in verdict.examples]
+    broken = [str(violation) for report in verified.broken for violation in report.examples]
     return [str(difference) for difference in replayed.differences] + broken
 
 

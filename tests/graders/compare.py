@@ -160,7 +160,7 @@ def run_in(python: str, script: str, path: Path | None) -> Callable[[Sequence[Pu
 def run_ours(pairs: Sequence[PublicPair]) -> list[bool | None]:
     """`cordctl check` with its default rule."""
     asked = [AnswerPair(n, pair.reference, pair.answer, pair.expected) for n, pair in enumerate(pairs, start=1)]
-    return [one.verdict.correct for one in checked_pairs(asked, Rule(), timeout_seconds=SECONDS)]
+    return [one.result.correct for one in checked_pairs(asked, Rule(), timeout_seconds=SECONDS)]
 
 
 def main() -> None:

@@ -220,9 +220,9 @@ def test_a_judge_may_be_a_model_of_its_own_and_enters_the_fingerprint() -> None:
 
 def test_the_prover_judges_where_binary_judgments_select_and_only_then_do_they_count() -> None:
     by_score, by_judgment = GOOD, GOOD + '[search]\nselection = "binary_judgment"\n'
-    assert parse(by_score).candidate_judge is None
+    assert parse(by_score).selection_model is None
     config = parse(by_judgment)
-    assert config.candidate_judge is config.prover_model
+    assert config.selection_model is config.prover_model
     twice = "[binary]\njudgments = 20\n"
     assert parse(by_score).fingerprint() == parse(by_score + twice).fingerprint()
     assert parse(by_judgment).fingerprint() != parse(by_judgment + twice).fingerprint()
@@ -247,7 +247,7 @@ def test_samples_need_no_prover_and_leave_one_alone() -> None:
 def test_a_reward_model_judges_candidates_and_enters_the_fingerprint() -> None:
     config = parse(BY_REWARD)
     assert set(config.served_models) == {"one", "two", "prm"}
-    assert config.candidate_judge is config.models["prm"]
+    assert config.selection_model is config.models["prm"]
     assert config.fingerprint() != parse(BY_REWARD + 'step_separator = "<extra_0>"\n').fingerprint()
     plain = ModelConfig(path="org/prm")
     assert config.models["prm"].fingerprint() != plain.fingerprint()
@@ -275,8 +275,8 @@ def test_a_mistaken_reward_model_is_explained(change: tuple[str, str], expected:
 
 def test_the_integrator_is_one_more_writer_and_part_of_the_fingerprint() -> None:
     config = parse(GOOD.replace("[prover]", f'{INTEGRATED}model = "two"\ntemperature = 0.3\n[prover]'))
-    assert [writer.name for writer in config.writers] == ["first", "second", "integrator"]
-    assert (config.writers[-1].model, config.writers[-1].temperature) == ("two", 0.3)
+    assert [writer.name for writer in config.all_teachers] == ["first", "second", "integrator"]
+    assert (config.all_teachers[-1].model, config.all_teachers[-1].temperature) == ("two", 0.3)
     other = parse(GOOD.replace("[prover]", f'{INTEGRATED}model = "two"\ntemperature = 0.4\n[prover]'))
     assert config.fingerprint() != other.fingerprint()
     with pytest.raises(ConfigError, match="no teacher may be called 'integrator'"):

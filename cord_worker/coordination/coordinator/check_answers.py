@@ -37,14 +37,14 @@ from cord_worker.store.database import Database
 from cord_worker.store.schema.kinds import CHECK_ANSWER, JUDGE_ANSWER
 from cord_worker.store.work import check_answer
 from cord_worker.store.work.check_answer import (
-    CheckResult,
+    FinishedCheck,
     LeasedCheck,
     end_verified,
     read_owed_checks,
 )
 from cord_worker.store.work.returning import return_all, return_leases
 from cord_worker.store.work.values import Claimed, Due
-from cord_worker.verify import AnswerChecker, Verdict, rule_of
+from cord_worker.verify import AnswerChecker, CheckResult, rule_of
 from cord_worker.verify.checker import crashed
 
 logger = logging.getLogger(__name__)
@@ -212,19 +212,19 @@ class AnswerChecks:
         failed = False
         for place, lease in enumerate(leases):
             try:
-                verdict = self._checked(lease)
+                result = self._checked(lease)
             except ProcessPoolError:
                 self._return(leases[place:], forgiven=True)
                 raise
-            if verdict is None:
+            if result is None:
                 self._return([lease], forgiven=False)
                 failed = True
-            elif self._finish(lease, verdict):
+            elif self._finish(lease, result):
                 self._admit()
         return failed
 
-    def _checked(self, lease: LeasedCheck) -> Verdict | None:
-        """The verdict; None where it is to be tried again. Raises ProcessPoolError where nothing can be checked."""
+    def _checked(self, lease: LeasedCheck) -> CheckResult | None:
+        """The result; None where it is to be tried again. Raises ProcessPoolError where nothing can be checked."""
         config = self._contexts.of_run(lease.run_id).config
         rule = rule_of(config.verify, lease.method)
         try:
@@ -236,21 +236,21 @@ class AnswerChecks:
                 return None
             return crashed(lease.attempt, str(error))
 
-    def _finish(self, lease: LeasedCheck, verdict: Verdict) -> list[int]:
-        """Writes the verdict; returns the problem where that was the last of it."""
+    def _finish(self, lease: LeasedCheck, result: CheckResult) -> list[int]:
+        """Writes the result; returns the problem where that was the last of it."""
         verify = self._contexts.of_run(lease.run_id).config.verify
-        result = CheckResult(
+        finished = FinishedCheck(
             lease.trajectory_id,
             lease.attempt,
-            verdict.correct,
-            json.dumps(verdict.to_json()),
-            for_judge=verify.undecided == "judge" and verdict.may_be_judged,
+            result.correct,
+            json.dumps(result.to_json()),
+            for_judge=verify.undecided == "judge" and result.may_be_judged,
         )
-        metrics.count_verdict(verdict.method, verdict.correct)
+        metrics.count_checked_answer(result.method, result.correct)
         return commit(
             self._database,
             finish_point(CHECK_ANSWER),
-            lambda connection: (check_answer.finish(connection, [result], worker_id=self._worker_id),),
+            lambda connection: (check_answer.finish(connection, [finished], worker_id=self._worker_id),),
         )[0]
 
     def _return(self, leases: Sequence[LeasedCheck], *, forgiven: bool) -> None:

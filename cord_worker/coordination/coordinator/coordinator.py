@@ -17,7 +17,7 @@ from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.coordination.transactions import commit, read
 from cord_worker.engines.protocol import Describe, to_nobody
 from cord_worker.errors import StoreError
-from cord_worker.search.decision import Expand, Fail, Finish, Retry
+from cord_worker.search.decision import EndSearch, Expand, Fail, Retry
 from cord_worker.search.types import Expansion
 from cord_worker.store.database import Database
 from cord_worker.store.runs.admission import admit
@@ -177,7 +177,7 @@ class Coordinator:
             case Retry():
                 decisions.write_retry(connection, problem, decision, context.teacher_ids)
                 return _Advanced(context, _proposals(context, problem.id, problem.step, decision.expansions))
-            case Finish():
+            case EndSearch():
                 written_already = not decisions.write_finish(
                     connection, problem, decision, answer_seeds=answer_seeds(context, problem.key, decision)
                 )
@@ -205,7 +205,7 @@ def _proposals(context: RunContext, problem_id: int, step: int, expansions: Sequ
     return [Due(PROPOSE.name, problem_id, step, model) for model in models]
 
 
-def _answers(context: RunContext, problem: decisions.ProblemSnapshot, decision: Finish) -> list[Due]:
+def _answers(context: RunContext, problem: decisions.ProblemSnapshot, decision: EndSearch) -> list[Due]:
     """One message a model: its worker writes all the answers of the problem that are its own."""
     models = dict.fromkeys(context.teachers[one.teacher].model_fingerprint for one in decision.answered)
     return [Due(ANSWER.name, problem.id, problem.step, model) for model in models]

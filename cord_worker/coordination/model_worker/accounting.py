@@ -40,6 +40,6 @@ def count(kind: WorkKind, results: Sequence[Any], transit: Transit, waits: Waits
             metrics.CANDIDATE_DELAY.labels(kind.name).observe(transit.broker + waits.room + overhead)
             metrics.CANDIDATES.labels(kind.name, "invalid" if result.invalid_reason else "valid").inc()
         elif isinstance(result, VerdictResult):
-            metrics.count_verdict("undecided" if result.correct is None else "judge", result.correct)
+            metrics.count_checked_answer("undecided" if result.correct is None else "judge", result.correct)
         for direction in ("prompt", "cached", "completion"):
             metrics.TOKENS.labels(kind.name, direction).inc(getattr(result, f"{direction}_tokens", None) or 0)

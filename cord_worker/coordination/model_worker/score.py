@@ -52,7 +52,9 @@ class Score(OfAnyEngine):
             lease.question, config.prover_model.system_prompt, lease.passage, context.segmentation, context.date
         )
         try:
-            scored = await self._host.engine.score(turn, lease.steps, lease.answer, config.scorer.scoring_template)
+            scored = await self._host.engine.score(
+                turn, lease.steps, lease.answer, config.required_prover.scoring_template
+            )
         except RequestError as error:
             logger.warning("candidate %d: %s", lease.candidate_id, error)
             return _unscored(lease, reason_of(error))

@@ -106,7 +106,7 @@ _MODELS = sa.text(
     FROM runs r JOIN models m ON m.id = r.prover_model_id WHERE r.id = :run_id
     UNION ALL
     SELECT 'reward', m.fingerprint, m.path, m.identity
-    FROM runs r JOIN models m ON m.id = r.reward_model_id WHERE r.id = :run_id
+    FROM runs r JOIN models m ON m.id = r.selection_model_id WHERE r.id = :run_id
     UNION ALL
     SELECT 'judge', m.fingerprint, m.path, m.identity
     FROM runs r JOIN models m ON m.id = r.judge_model_id WHERE r.id = :run_id

@@ -14,10 +14,13 @@ from cord_worker.store.schema.verification_sql import METHOD
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
-    """`broken_by` selects the problem's key and the detail of every offence: the row as `naming` calls it, the column,
+    """What must hold in the tables.
+
+    `broken_by` selects the problem's key and the detail of every violation: the row as `naming` calls it, the column,
     and what is wrong. It reads `scope`, the problems that are looked at, with `run_state`, `pipeline`, `scoring_mode`,
     the keys of the run's models, whether it `is_scored` and whether it `has_digests`. It is empty where no SQL can say
-    it (`operations.replaying`)."""
+    it (`operations.replaying`).
+    """
 
     name: str
     says: str
@@ -25,7 +28,7 @@ class Invariant:
 
 
 @dataclass(frozen=True, slots=True)
-class Offence:
+class Violation:
     """One place where an invariant does not hold; `problem` is None where it is the run's own row."""
 
     run: str
@@ -37,20 +40,20 @@ class Offence:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class InvariantReport:
     """An invariant, how often it is broken, and some of the places."""
 
     invariant: Invariant
-    offences: int
-    examples: tuple[Offence, ...]
+    violations: int
+    examples: tuple[Violation, ...]
 
     def to_json(self) -> dict[str, Any]:
         """For scripts."""
         return {
             "invariant": self.invariant.name,
             "says": self.invariant.says,
-            "offences": self.offences,
-            "examples": [asdict(offence) for offence in self.examples],
+            "violations": self.violations,
+            "examples": [asdict(violation) for violation in self.examples],
         }
 
 
@@ -291,19 +294,19 @@ INVARIANTS: tuple[Invariant, ...] = (
         "leases",
         "whoever holds a lease is a known worker",
         f"""
-        SELECT p.id, format('%s: state: %s by %s', {_C}, c.state, CASE c.state WHEN 'proposing' THEN c.worker_id
+        SELECT p.id, format('%s: state: %s by %s', {_C}, c.state, CASE c.state WHEN 'proposing' THEN c.propose_worker_id
                             WHEN 'scoring' THEN c.score_worker_id ELSE c.judgment_worker_id END)
         FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.state IN ('proposing', 'scoring', 'judging')
-        WHERE NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = CASE c.state WHEN 'proposing' THEN c.worker_id
+        WHERE NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = CASE c.state WHEN 'proposing' THEN c.propose_worker_id
                           WHEN 'scoring' THEN c.score_worker_id ELSE c.judgment_worker_id END)
         UNION ALL
         SELECT p.id, format('%s: answer_state: %s by %s', {_T}, t.answer_state,
-                            CASE t.answer_state WHEN 'writing' THEN t.worker_id
-                            WHEN 'checking' THEN t.check_worker_id ELSE t.judgment_worker_id END)
+                            CASE t.answer_state WHEN 'writing' THEN t.answer_worker_id
+                            WHEN 'checking' THEN t.check_worker_id ELSE t.verdict_worker_id END)
         FROM scope p JOIN trajectories t ON t.problem_id = p.id AND t.answer_state IN ('writing', 'checking', 'judging')
         WHERE NOT EXISTS (SELECT 1 FROM workers w
-                          WHERE w.id = CASE t.answer_state WHEN 'writing' THEN t.worker_id
-                                       WHEN 'checking' THEN t.check_worker_id ELSE t.judgment_worker_id END)
+                          WHERE w.id = CASE t.answer_state WHEN 'writing' THEN t.answer_worker_id
+                                       WHEN 'checking' THEN t.check_worker_id ELSE t.verdict_worker_id END)
         """,
     ),
     Invariant(
@@ -353,7 +356,7 @@ INVARIANTS: tuple[Invariant, ...] = (
             SELECT 1 FROM trajectories t WHERE t.problem_id = p.id AND t.answer_state <> 'none'
         ) AND NOT EXISTS (
             SELECT 1 FROM trajectories t WHERE t.problem_id = p.id AND t.answer_state <> 'none' AND (
-                t.answer_state NOT IN ('written', 'judged') OR t.verification IS NULL AND t.verdict_digest IS NULL)
+                t.answer_state NOT IN ('written', 'judged') OR t.verification IS NULL AND t.correctness_digest IS NULL)
         )
         """,
     ),
@@ -370,7 +373,7 @@ INVARIANTS: tuple[Invariant, ...] = (
 _QUERY = """
     WITH scope AS NOT MATERIALIZED (
         SELECT p.*, r.name AS run, r.state AS run_state, r.scoring_mode, r.prover_model_id IS NOT NULL AS is_scored,
-               r.prover_model_id, r.reward_model_id, r.judge_model_id, r.digest IS NOT NULL AS has_digests,
+               r.prover_model_id, r.selection_model_id, r.judge_model_id, r.digest IS NOT NULL AS has_digests,
                coalesce(r.config -> 'search' ->> 'pipeline', 'cord') AS pipeline
         FROM problems p JOIN runs r ON r.id = p.run_id
         WHERE {chosen}
@@ -384,7 +387,7 @@ _QUERY = """
     placed AS (
         SELECT *, row_number() OVER (PARTITION BY problem_id ORDER BY of_row, of_columns, detail) AS place FROM counted
     )
-    SELECT count(*) OVER () AS offences, scope.run, scope.key AS problem, placed.detail
+    SELECT count(*) OVER () AS violations, scope.run, scope.key AS problem, placed.detail
     FROM placed JOIN scope ON scope.id = placed.problem_id
     ORDER BY placed.place, scope.run, scope.position LIMIT :examples
 """
@@ -399,7 +402,7 @@ def check(
     *,
     problem_id: int | None = None,
     examples: int = 3,
-) -> Verdict:
+) -> InvariantReport:
     """How often `invariant` is broken in the run with this key (None: in all), or in one problem, with some of the
     places."""
     chosen, parameters = "true", {"examples": examples}
@@ -408,10 +411,10 @@ def check(
     elif run_id is not None:
         chosen, parameters = "r.id = :run_id", {**parameters, "run_id": run_id}
     rows = connection.execute(_statement(invariant, chosen), parameters).all()
-    return Verdict(
+    return InvariantReport(
         invariant,
-        offences=rows[0].offences if rows else 0,
-        examples=tuple(Offence(row.run, row.problem, row.detail) for row in rows),
+        violations=rows[0].violations if rows else 0,
+        examples=tuple(Violation(row.run, row.problem, row.detail) for row in rows),
     )
 
 

@@ -79,7 +79,7 @@ DIGESTED: tuple[Invariant, ...] = (
         UNION ALL
         {
             _compared(
-                digests.VERDICT,
+                digests.CORRECTNESS,
                 _J,
                 _TRAJECTORY,
                 "j.verification IS NOT NULL OR j.correct IS NOT NULL",
@@ -97,8 +97,8 @@ _STAGES = """
                OR c.state IN ('pending', 'proposing', 'proposed', 'scoring', 'unscored') AND c.scored_at IS NOT NULL
              THEN 'scored_at' END,
         CASE WHEN c.score IS NOT NULL AND c.scored_at IS NULL THEN 'score' END,
-        CASE WHEN c.judged_at IS NOT NULL AND (p.reward_model_id IS NULL OR c.state NOT IN ('scored', 'invalid'))
-               OR c.judged_at IS NULL AND p.reward_model_id IS NOT NULL AND c.state = 'scored' THEN 'judged_at' END,
+        CASE WHEN c.judged_at IS NOT NULL AND (p.selection_model_id IS NULL OR c.state NOT IN ('scored', 'invalid'))
+               OR c.judged_at IS NULL AND p.selection_model_id IS NOT NULL AND c.state = 'scored' THEN 'judged_at' END,
         CASE WHEN c.judgment IS NOT NULL AND c.judged_at IS NULL
                OR c.judgment IS NULL AND c.judged_at IS NOT NULL AND c.state = 'scored' THEN 'judgment' END,
         CASE WHEN c.state = 'unscored' AND p.is_scored
@@ -119,7 +119,7 @@ _ANSWER_STAGES = """
         CASE WHEN (j.judged_at IS NULL) = (j.answer_state = 'judged') THEN 'judged_at' END,
         CASE WHEN j.answered_at IS NOT NULL AND j.answer_attempts < 1 AND l.answer_part IS NULL
              THEN 'answer_attempts' END,
-        CASE WHEN j.judged_at IS NOT NULL AND j.judgment_attempts < 1 THEN 'judgment_attempts' END,
+        CASE WHEN j.judged_at IS NOT NULL AND j.verdict_attempts < 1 THEN 'verdict_attempts' END,
         CASE WHEN j.answer_attempts < 1 AND l.answer_part IS NOT NULL AND j.answered_at IS NOT NULL
                   AND j.answer_text IS DISTINCT FROM l.answer_part THEN 'answer_text' END)
 """
@@ -198,19 +198,19 @@ STORIES: tuple[Invariant, ...] = (
                     _C,
                     f"{_CANDIDATE} JOIN teachers t ON t.id = c.teacher_id",
                     "c.proposed_at IS NOT NULL",
-                    "c.worker_id",
+                    "c.propose_worker_id",
                     "t.model_id",
                 ),
                 _done_by(_C, _CANDIDATE, "c.scored_at IS NOT NULL", "c.score_worker_id", "p.prover_model_id"),
-                _done_by(_C, _CANDIDATE, "c.judged_at IS NOT NULL", "c.judgment_worker_id", "p.reward_model_id"),
+                _done_by(_C, _CANDIDATE, "c.judged_at IS NOT NULL", "c.judgment_worker_id", "p.selection_model_id"),
                 _done_by(
                     _J,
                     f"{_TRAJECTORY} JOIN candidates l ON l.id = j.candidate_id JOIN teachers t ON t.id = l.teacher_id",
                     "j.answered_at IS NOT NULL AND (j.answer_attempts > 0 OR l.answer_part IS NULL)",
-                    "j.worker_id",
+                    "j.answer_worker_id",
                     "t.model_id",
                 ),
-                _done_by(_J, _TRAJECTORY, "j.judged_at IS NOT NULL", "j.judgment_worker_id", "p.judge_model_id"),
+                _done_by(_J, _TRAJECTORY, "j.judged_at IS NOT NULL", "j.verdict_worker_id", "p.judge_model_id"),
                 _done_by(
                     _J,
                     _TRAJECTORY,
@@ -296,7 +296,7 @@ _WRONG_MODELS = sa.text(
     FROM models m CROSS JOIN LATERAL (SELECT {digests.MODEL.sql()} AS digest OFFSET 0) computed
     WHERE m.digest <> computed.digest AND (
         m.id IN (SELECT t.model_id FROM teachers t WHERE t.run_id = :run_id)
-        OR m.id IN (SELECT unnest(ARRAY[r.prover_model_id, r.reward_model_id, r.judge_model_id])
+        OR m.id IN (SELECT unnest(ARRAY[r.prover_model_id, r.selection_model_id, r.judge_model_id])
                     FROM runs r WHERE r.id = :run_id))
     ORDER BY m.id
     """
@@ -322,7 +322,7 @@ _ALL_DIGESTS = sa.text(
         SELECT p.position, 1, c.step, c.lineage, ARRAY[c.proposal_digest, c.score_digest, c.judgment_digest]
         FROM candidates c JOIN problems p ON p.id = c.problem_id WHERE p.run_id = :run_id
         UNION ALL
-        SELECT p.position, 2, c.step, c.lineage, ARRAY[j.answer_digest, j.verdict_digest]
+        SELECT p.position, 2, c.step, c.lineage, ARRAY[j.answer_digest, j.correctness_digest]
         FROM trajectories j JOIN candidates c ON c.id = j.candidate_id JOIN problems p ON p.id = j.problem_id
         WHERE p.run_id = :run_id
     ) all_of_them ORDER BY position, place, step, lineage COLLATE "C"
@@ -331,7 +331,7 @@ _ALL_DIGESTS = sa.text(
 _DIGESTS_AT = (
     (digests.PROBLEM,),
     (digests.PROPOSAL, digests.SCORE, digests.JUDGMENT),
-    (digests.ANSWER, digests.VERDICT),
+    (digests.ANSWER, digests.CORRECTNESS),
 )
 """Whose digests a row of `_ALL_DIGESTS` has, by its place."""
 

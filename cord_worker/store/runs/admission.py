@@ -81,7 +81,7 @@ _CONTENDERS = sa.text(
     CROSS JOIN LATERAL (
         SELECT array_agg(DISTINCT used.id) AS models FROM (
             SELECT t.model_id AS id FROM teachers t WHERE t.run_id = r.id
-            UNION ALL SELECT unnest(ARRAY[r.prover_model_id, r.reward_model_id, r.judge_model_id])
+            UNION ALL SELECT unnest(ARRAY[r.prover_model_id, r.selection_model_id, r.judge_model_id])
         ) used WHERE used.id IS NOT NULL
     ) uses
     WHERE r.state = 'active' AND (flying.in_flight > 0 OR waiting.queued > 0)

@@ -98,14 +98,14 @@ _LOCK_NAME = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('cord run ' 
 _INSERT_RUN = sa.text(
     f"""
     INSERT INTO runs
-        (name, config, config_fingerprint, prover_model_id, reward_model_id, judge_model_id, seed, code_version,
+        (name, config, config_fingerprint, prover_model_id, selection_model_id, judge_model_id, seed, code_version,
          priority, prompt_date, digest)
     SELECT r.*, {digests.RUN.sql()}
     FROM (VALUES
         (CAST(:name AS text), CAST(:config AS jsonb), CAST(:fingerprint AS text), CAST(:prover_model_id AS bigint),
-         CAST(:reward_model_id AS bigint), CAST(:judge_model_id AS bigint), CAST(:seed AS bigint),
+         CAST(:selection_model_id AS bigint), CAST(:judge_model_id AS bigint), CAST(:seed AS bigint),
          CAST(:version AS text), CAST(:priority AS int), CAST(:prompt_date AS date))
-    ) AS r(name, config, config_fingerprint, prover_model_id, reward_model_id, judge_model_id, seed, code_version,
+    ) AS r(name, config, config_fingerprint, prover_model_id, selection_model_id, judge_model_id, seed, code_version,
            priority, prompt_date)
     RETURNING id
     """
@@ -239,7 +239,7 @@ def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tupl
             "config": config.model_dump_json(),
             "fingerprint": fingerprint,
             "prover_model_id": _ensure(connection, config.prover_model if config.is_scored else None),
-            "reward_model_id": _ensure(connection, config.candidate_judge),
+            "selection_model_id": _ensure(connection, config.selection_model),
             "judge_model_id": _ensure(connection, config.judge_model),
             "seed": config.run.seed,
             "version": cord_worker.__version__,
@@ -247,7 +247,7 @@ def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tupl
             "prompt_date": config.run.date or datetime.now(UTC).date(),
         },
     ).scalar_one()
-    for ordinal, teacher in enumerate(config.writers):
+    for ordinal, teacher in enumerate(config.all_teachers):
         connection.execute(
             _INSERT_TEACHER,
             {

@@ -1,4 +1,4 @@
-"""Answers of finished problems that are checked again, and writing their verdicts."""
+"""Answers of finished problems that are checked again, and writing their results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cord_worker.store.schema.verification_sql import METHOD, REFERENCE
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """A final answer with its verdict, as they are stored; `sample` is None for a winner's. `broken` says what of it,
+    """A final answer with its result, as they are stored; `sample` is None for a winner's. `broken` says what of it,
     or of its problem, is not what was written, as findings do."""
 
     trajectory_id: int
@@ -32,7 +32,7 @@ class StoredAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class NewVerdict:
+class NewResult:
     """What takes the place of `before` (JSON texts of the verifications; None where there is none)."""
 
     trajectory_id: int
@@ -52,7 +52,7 @@ _ANSWERS = sa.text(
                               'its row: ' || ({digests.PROBLEM.broken(_HAS_DIGESTS)}),
                               {_NAME} || ': ' || ({digests.ANSWER.broken(_HAS_DIGESTS)}),
                               {_NAME} || ': ' || CASE WHEN j.answer_state = 'judged'
-                                                 THEN {digests.VERDICT.broken(_HAS_DIGESTS)} END], NULL) AS broken
+                                                 THEN {digests.CORRECTNESS.broken(_HAS_DIGESTS)} END], NULL) AS broken
     FROM trajectories j
     JOIN problems p ON p.id = j.problem_id AND p.state = 'done' AND p.run_id = :run_id
     JOIN runs r ON r.id = p.run_id
@@ -61,7 +61,7 @@ _ANSWERS = sa.text(
     ORDER BY j.id LIMIT :most
     """
 )
-"""A verdict that can be reached again needs no digest that holds: it is replaced. What a judge said is not."""
+"""A result that can be reached again needs no digest that holds: it is replaced. What a judge said is not."""
 
 _COUNT = sa.text(
     """
@@ -77,11 +77,11 @@ _UNFINISHED = sa.text(
     """
 )
 
-_DIGEST = digests.VERDICT.sql({"correct": "r.correct", "verification": "r.verification"})
+_DIGEST = digests.CORRECTNESS.sql({"correct": "r.correct", "verification": "r.verification"})
 
 _WRITE = sa.text(
     f"""
-    UPDATE trajectories j SET correct = r.correct, verification = r.verification, verdict_digest = {_DIGEST}
+    UPDATE trajectories j SET correct = r.correct, verification = r.verification, correctness_digest = {_DIGEST}
     FROM unnest(
         CAST(:ids AS bigint[]), CAST(:correct AS boolean[]), CAST(:verification AS jsonb[]), CAST(:before AS jsonb[])
     ) AS r(id, correct, verification, before), problems p
@@ -89,7 +89,7 @@ _WRITE = sa.text(
     RETURNING j.id
     """
 )
-"""Only over the verdict that was read: of two who check a run again, the second finds its work done."""
+"""Only over the result that was read: of two who check a run again, the second finds its work done."""
 
 
 def count_answers(connection: sa.Connection, run_id: int) -> int:
@@ -108,12 +108,12 @@ def read_stored_answers(connection: sa.Connection, run_id: int, after: int, most
     return [StoredAnswer(**{**row._mapping, "broken": tuple(row.broken)}) for row in rows]
 
 
-def write_new_verdicts(connection: sa.Connection, verdicts: Sequence[NewVerdict]) -> set[int]:
-    """Replaces verdicts that are still what they were when they were read; returns the trajectories of these."""
+def write_new_results(connection: sa.Connection, results: Sequence[NewResult]) -> set[int]:
+    """Replaces results that are still what they were when they were read; returns the trajectories of these."""
     parameters = {
-        "ids": [verdict.trajectory_id for verdict in verdicts],
-        "correct": [verdict.correct for verdict in verdicts],
-        "verification": [verdict.verification for verdict in verdicts],
-        "before": [verdict.before for verdict in verdicts],
+        "ids": [result.trajectory_id for result in results],
+        "correct": [result.correct for result in results],
+        "verification": [result.verification for result in results],
+        "before": [result.before for result in results],
     }
     return set(connection.execute(_WRITE, parameters).scalars())

@@ -223,14 +223,14 @@ ANSWER = Digest(
 )
 """The final answer."""
 
-VERDICT = Digest(
+CORRECTNESS = Digest(
     "trajectories",
-    "verdict_digest",
+    "correctness_digest",
     "j",
     (
         ("correct",),
         ("verification",),
-        ("judgment_prompt_tokens", "judgment_completion_tokens", "judgment_seconds"),
+        ("verdict_prompt_tokens", "verdict_completion_tokens", "verdict_seconds"),
     ),
     _OF_TRAJECTORY,
     "candidate_id",
@@ -238,4 +238,4 @@ VERDICT = Digest(
 )
 """What the comparison, or the LLM judge, found of it; written again by whatever checks it again."""
 
-DIGESTS = (RUN, MODEL, PROBLEM, PROPOSAL, SCORE, JUDGMENT, ANSWER, VERDICT)
+DIGESTS = (RUN, MODEL, PROBLEM, PROPOSAL, SCORE, JUDGMENT, ANSWER, CORRECTNESS)

@@ -162,8 +162,10 @@ class Run(Base):
         index=True,
         comment="The model that scores its candidates; NULL where nothing is scored.",
     )
-    reward_model_id: Mapped[int | None] = mapped_column(
-        ForeignKey("models.id"), comment="The model that judges its candidates; NULL where the score selects."
+    selection_model_id: Mapped[int | None] = mapped_column(
+        ForeignKey("models.id"),
+        comment="The model that gives selection judgments: the reward model, or the prover in binary judgment; "
+        "NULL where the score selects.",
     )
     judge_model_id: Mapped[int | None] = mapped_column(
         ForeignKey("models.id"), comment="The model that judges its final answers; NULL where they are compared."
@@ -407,7 +409,7 @@ class Candidate(Base):
     propose_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to propose it.")
     score_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to score it.")
     judgment_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to judge it.")
-    worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that proposes or proposed it.")
+    propose_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that proposes or proposed it.")
     score_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that scores or scored it.")
     judgment_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that judges or judged it.")
     created_at: Mapped[datetime] = _instant("When it was planned.", default=True)
@@ -497,16 +499,14 @@ class Trajectory(Base):
     )
     answer_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the teacher's engine.")
     answer_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to write it.")
-    worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that writes or wrote the answer.")
+    answer_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that writes or wrote the answer.")
     check_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to compare it.")
     check_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Coordinator that compares or compared it.")
-    judgment_attempts: Mapped[int] = mapped_column(
-        Integer, server_default="0", comment="Leases taken by the LLM judge."
-    )
-    judgment_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that judges or judged it.")
-    judgment_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="LLM judge's prompt tokens.")
-    judgment_completion_tokens: Mapped[int | None] = mapped_column(Integer, comment="LLM judge's generated tokens.")
-    judgment_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the LLM judge's engine.")
+    verdict_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken by the LLM judge.")
+    verdict_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that judges or judged it.")
+    verdict_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="LLM judge's prompt tokens.")
+    verdict_completion_tokens: Mapped[int | None] = mapped_column(Integer, comment="LLM judge's generated tokens.")
+    verdict_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the LLM judge's engine.")
     correct: Mapped[bool | None] = mapped_column(
         Boolean, comment="Whether the final answer equals the known one; NULL if not checked or undecided."
     )
@@ -514,7 +514,9 @@ class Trajectory(Base):
         JSONB, comment="How correctness was decided: method, extracted answer, detail, type, readings."
     )
     answer_digest: Mapped[bytes | None] = _digest("the final answer and of whose it is")
-    verdict_digest: Mapped[bytes | None] = _digest("the verdict and of whose answer it is about")
+    correctness_digest: Mapped[bytes | None] = _digest(
+        "whether the answer is correct, how that was decided, and of whose answer it is"
+    )
     created_at: Mapped[datetime] = _instant("When it finished thinking.", default=True)
     touched_at: Mapped[datetime] = _instant("Last state change or message sent for it.", default=True)
     answered_at: Mapped[datetime | None] = _instant("When the answer was committed.")

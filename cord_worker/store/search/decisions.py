@@ -11,9 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cord_worker.search.decision import Expand, Fail, Finish, Retry
-from cord_worker.search.types import Beam, Candidate, Expansion, InvalidReason, Trajectory
-from cord_worker.search.types import Finish as FinishKind
+from cord_worker.search.decision import EndSearch, Expand, Fail, Retry
+from cord_worker.search.types import Beam, Candidate, Expansion, Finish, InvalidReason, Trajectory
 from cord_worker.store.schema import digests
 from cord_worker.store.schema.tables import ProblemState
 
@@ -244,7 +243,7 @@ def read_beam(connection: sa.Connection, problem_id: int, step: int) -> Beam:
     """The beam chosen after `step`, in rank order; empty for step 0."""
     rows = connection.execute(_READ_BEAM, {"problem_id": problem_id, "step": step})
     return tuple(
-        Trajectory(**{**row._mapping, "finish": None if row.finish is None else FinishKind(row.finish)}) for row in rows
+        Trajectory(**{**row._mapping, "finish": None if row.finish is None else Finish(row.finish)}) for row in rows
     )
 
 
@@ -271,7 +270,7 @@ def write_retry(
 
 
 def write_finish(
-    connection: sa.Connection, problem: ProblemSnapshot, decision: Finish, *, answer_seeds: Sequence[int]
+    connection: sa.Connection, problem: ProblemSnapshot, decision: EndSearch, *, answer_seeds: Sequence[int]
 ) -> bool:
     """Writes the last beam and marks its winner, if there is one; whether final answers are now due.
 

@@ -19,7 +19,7 @@ from cord_worker.store.work.leases import (
     is_held,
     of_lease,
     steps_to,
-    writer_of,
+    teacher_model_of,
 )
 from cord_worker.store.work.values import Claimed, Due, Outcome
 
@@ -28,7 +28,7 @@ _LOCK_PROBLEMS = sa.text("SELECT id FROM problems WHERE id = ANY(:ids) ORDER BY 
 _CLAIM = claim_statement(
     ANSWER,
     joins="JOIN candidates c ON c.id = j.candidate_id",
-    condition=f"{in_state('j.answer_state', 'pending')} AND {writer_of('c')} = :model",
+    condition=f"{in_state('j.answer_state', 'pending')} AND {teacher_model_of('c')} = :model",
     read="p.passage, p.key, j.candidate_id, c.teacher_id, c.lineage,",
     taken=", j.answer_seed AS seed",
     found=f""", due.passage, due.teacher_id, {steps_to("due.candidate_id")} AS steps, claimed.seed, due.key,
@@ -67,7 +67,7 @@ _FINISH = sa.text(
 _RETURN = sa.text(
     """
     UPDATE trajectories SET answer_state = 'pending', touched_at = now()
-    WHERE problem_id = :problem_id AND answer_state = 'writing' AND worker_id = :worker_id
+    WHERE problem_id = :problem_id AND answer_state = 'writing' AND answer_worker_id = :worker_id
     """
 )
 

@@ -41,13 +41,13 @@ _CLAIM = claim_statement(
     at_most="LIMIT CASE WHEN :alone THEN 1 END",
 )
 
-_DIGEST = digests.VERDICT.sql({"correct": "r.correct", "verification": "r.verification"})
+_DIGEST = digests.CORRECTNESS.sql({"correct": "r.correct", "verification": "r.verification"})
 
 _FINISH = sa.text(
     f"""
     UPDATE trajectories j
     SET answer_state = CASE WHEN r.for_judge THEN 'unjudged' ELSE 'written' END, correct = r.correct,
-        verification = r.verification, verdict_digest = {_DIGEST}, touched_at = now()
+        verification = r.verification, correctness_digest = {_DIGEST}, touched_at = now()
     FROM unnest(
         CAST(:trajectory_id AS bigint[]), CAST(:attempt AS int[]), CAST(:correct AS boolean[]),
         CAST(:verification AS jsonb[]), CAST(:for_judge AS boolean[])
@@ -81,7 +81,7 @@ _GIVE_UP = sa.text(
     WITH given_up AS (
         UPDATE trajectories j
         SET answer_state = CASE r.config -> 'verify' ->> 'undecided' WHEN 'judge' THEN 'unjudged' ELSE 'written' END,
-            verification = {_GIVEN_UP}, verdict_digest = {digests.VERDICT.sql({"verification": _GIVEN_UP})},
+            verification = {_GIVEN_UP}, correctness_digest = {digests.CORRECTNESS.sql({"verification": _GIVEN_UP})},
             touched_at = 'epoch'
         FROM problems p JOIN runs r ON r.id = p.run_id
         WHERE p.id = j.problem_id AND p.state = 'verifying' AND {OWED_TO_CHECK}
@@ -121,7 +121,7 @@ class LeasedCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckResult:
+class FinishedCheck:
     """What a comparison found; `verification` is a JSON text. One that is `for_judge` was not decided, and waits for an
     LLM judge."""
 
@@ -147,9 +147,9 @@ def claim(
     return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedCheck(**row._mapping))
 
 
-def finish(connection: sa.Connection, results: Sequence[CheckResult], *, worker_id: uuid.UUID) -> list[int]:
+def finish(connection: sa.Connection, results: Sequence[FinishedCheck], *, worker_id: uuid.UUID) -> list[int]:
     """Writes what was found where the lease is still held; returns the problems that are done with that."""
-    rows = connection.execute(_FINISH, {"worker_id": worker_id, **columns(CheckResult, results)}).all()
+    rows = connection.execute(_FINISH, {"worker_id": worker_id, **columns(FinishedCheck, results)}).all()
     count_dropped(connection, worker_id, len(results) - len(rows))
     return end_verified(connection, sorted({row.problem_id for row in rows}))
 

@@ -31,13 +31,13 @@ _CLAIM = claim_statement(
 
 _VERIFICATION = """r.verification || CASE WHEN j.verification IS NULL THEN '{}'::jsonb
                                               ELSE jsonb_build_object('compared', j.verification) END"""
-_DIGEST = digests.VERDICT.sql(
+_DIGEST = digests.CORRECTNESS.sql(
     {
         "correct": "r.correct",
         "verification": f"({_VERIFICATION})",
-        "judgment_prompt_tokens": "r.prompt_tokens",
-        "judgment_completion_tokens": "r.completion_tokens",
-        "judgment_seconds": "r.seconds",
+        "verdict_prompt_tokens": "r.prompt_tokens",
+        "verdict_completion_tokens": "r.completion_tokens",
+        "verdict_seconds": "r.seconds",
     }
 )
 
@@ -45,9 +45,9 @@ _FINISH = sa.text(
     f"""
     UPDATE trajectories j
     SET answer_state = 'judged', correct = r.correct,
-        verification = {_VERIFICATION}, verdict_digest = {_DIGEST},
-        judgment_prompt_tokens = r.prompt_tokens, judgment_completion_tokens = r.completion_tokens,
-        judgment_seconds = r.seconds, judged_at = now(), touched_at = now()
+        verification = {_VERIFICATION}, correctness_digest = {_DIGEST},
+        verdict_prompt_tokens = r.prompt_tokens, verdict_completion_tokens = r.completion_tokens,
+        verdict_seconds = r.seconds, judged_at = now(), touched_at = now()
     FROM unnest(
         CAST(:trajectory_id AS bigint[]), CAST(:attempt AS int[]), CAST(:correct AS boolean[]),
         CAST(:verification AS jsonb[]), CAST(:prompt_tokens AS int[]), CAST(:completion_tokens AS int[]),

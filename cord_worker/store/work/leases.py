@@ -60,7 +60,7 @@ def steps_to(leaf: str) -> str:
         ) SELECT array_agg(path.text ORDER BY path.depth) FROM path)"""
 
 
-def writer_of(candidate: str) -> str:
+def teacher_model_of(candidate: str) -> str:
     """SQL: fingerprint of this candidate's model (an alias). For filtering only: rows are never found by it."""
     return f"""
         (SELECT m.fingerprint FROM teachers t JOIN models m ON m.id = t.model_id WHERE t.id = {candidate}.teacher_id)"""

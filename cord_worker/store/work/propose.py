@@ -20,13 +20,13 @@ from cord_worker.store.work.leases import (
     lower_barrier,
     of_lease,
     steps_to,
-    writer_of,
+    teacher_model_of,
 )
 from cord_worker.store.work.values import Claimed, Outcome
 
 _CLAIM = claim_statement(
     PROPOSE,
-    condition=f"c.step = p.step AND {in_state('c.state', 'pending')} AND {writer_of('c')} = :model",
+    condition=f"c.step = p.step AND {in_state('c.state', 'pending')} AND {teacher_model_of('c')} = :model",
     read="p.passage,",
     taken=", c.teacher_id, c.parent_id, c.seed, c.max_tokens, c.whole, c.sources",
     found=f""", due.passage, claimed.teacher_id, {steps_to("claimed.parent_id")} AS steps, claimed.seed,

@@ -99,7 +99,7 @@ _FINISH = sa.text(
     WITH written AS (
         UPDATE candidates c
         SET state = CASE WHEN r.invalid_reason IS NOT NULL THEN 'invalid'
-                         WHEN run.reward_model_id IS NULL THEN 'scored' ELSE 'unjudged' END,
+                         WHEN run.selection_model_id IS NULL THEN 'scored' ELSE 'unjudged' END,
             invalid_reason = r.invalid_reason, score = r.score, log_prob_sum = r.log_prob_sum,
             answer_tokens = r.answer_tokens, thinking_tokens = r.thinking_tokens,
             score_prompt_tokens = r.prompt_tokens, score_cached_tokens = r.cached_tokens, score_seconds = r.seconds,
@@ -112,7 +112,7 @@ _FINISH = sa.text(
         ) AS r(id, attempt, invalid_reason, score, log_prob_sum, answer_tokens, thinking_tokens, prompt_tokens,
                cached_tokens, seconds),
              problems p JOIN runs run ON run.id = p.run_id
-             LEFT JOIN models judge ON judge.id = run.reward_model_id AND run.state = 'active'
+             LEFT JOIN models judge ON judge.id = run.selection_model_id AND run.state = 'active'
                                        AND p.state = 'searching'
         WHERE {is_held(SCORE)} AND p.id = c.problem_id
         RETURNING c.problem_id, false AS is_text, c.state <> 'unjudged' AS is_final, p.step,

@@ -92,7 +92,7 @@ CONTENT = {
     "trajectories": """
         SELECT p.key, c.lineage, j.steps, j.score, j.finish, j.winner, j.dropped_at_step, j.answer_state,
                j.answer_seed, j.answer_text, j.answer_finish_reason, j.correct, j.verification,
-               j.judgment_prompt_tokens, j.judgment_completion_tokens
+               j.verdict_prompt_tokens, j.verdict_completion_tokens
         FROM trajectories j JOIN of_run p ON p.id = j.problem_id JOIN candidates c ON c.id = j.candidate_id
         ORDER BY p.position, c.step, c.lineage
     """,
@@ -108,7 +108,8 @@ _RESULT_GATE = f"""
             CASE OLD.state WHEN 'judging' THEN {_JUDGMENT_GATE} ELSE {_GATE} END, pid
         ) FROM workers
         WHERE (%(only)s) AND id = CASE OLD.state
-            WHEN 'proposing' THEN OLD.worker_id WHEN 'scoring' THEN OLD.score_worker_id ELSE OLD.judgment_worker_id
+            WHEN 'proposing' THEN OLD.propose_worker_id WHEN 'scoring' THEN OLD.score_worker_id
+            ELSE OLD.judgment_worker_id
         END;
         RETURN NEW;
     END $$;
@@ -123,7 +124,7 @@ _VERDICT_GATE = 4713
 _VERDICT_GATED = f"""
     CREATE OR REPLACE FUNCTION test_verdict_gate() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        PERFORM pg_advisory_xact_lock_shared({_VERDICT_GATE}, pid) FROM workers WHERE id = OLD.judgment_worker_id;
+        PERFORM pg_advisory_xact_lock_shared({_VERDICT_GATE}, pid) FROM workers WHERE id = OLD.verdict_worker_id;
         RETURN NEW;
     END $$;
     CREATE OR REPLACE TRIGGER test_verdict_gate BEFORE UPDATE ON trajectories FOR EACH ROW
@@ -228,7 +229,7 @@ class Cluster:
         """Whether a model worker has leased proposals, scores or judgments of candidates as in `no_result_of`."""
         holder = f"IN (SELECT id FROM workers WHERE pid = {self.processes[name].pid})"
         held = (
-            f"(state = 'proposing' AND worker_id {holder}) OR (state = 'scoring' AND score_worker_id {holder}) "
+            f"(state = 'proposing' AND propose_worker_id {holder}) OR (state = 'scoring' AND score_worker_id {holder}) "
             f"OR (state = 'judging' AND judgment_worker_id {holder})"
         )
         return count(database, f"({held}) AND ({only.replace('OLD.', '')})", "candidates") > 0
@@ -248,7 +249,7 @@ class Cluster:
     def kill_giving_a_verdict(self, name: str, database: Database, seconds: float = 120.0) -> None:
         """SIGKILL to an LLM judge as soon as it has leased an answer; call under `no_verdict_of`."""
         holder = f"IN (SELECT id FROM workers WHERE pid = {self.processes[name].pid})"
-        held = f"answer_state = 'judging' AND judgment_worker_id {holder}"
+        held = f"answer_state = 'judging' AND verdict_worker_id {holder}"
         self.wait_until(lambda: count(database, held, "trajectories") > 0, seconds)
         self.kill(name)
 

@@ -111,7 +111,7 @@ def test_a_worker_told_to_stop_hands_its_work_back(cluster: Cluster, database: D
     assert (
         count(
             database,
-            "state = 'proposing' AND worker_id IN (SELECT id FROM workers WHERE stopped_at IS NOT NULL)",
+            "state = 'proposing' AND propose_worker_id IN (SELECT id FROM workers WHERE stopped_at IS NOT NULL)",
             "candidates",
         )
         == 0

@@ -168,7 +168,7 @@ def test_a_search_killed_in_the_middle_ends_as_an_undisturbed_one(name: str, wor
         assert rows == expected[table], table
     of_run = f"problem_id IN (SELECT id FROM problems WHERE {run})"
     assert count(database, f"propose_attempts > 1 AND {of_run}", "candidates") > 0
-    if config.candidate_judge is not None:
+    if config.selection_model is not None:
         assert count(database, f"judgment_attempts > 1 AND {of_run}", "candidates") > 0
         assert count(database, f"state = 'scored' AND judgment IS NULL AND {of_run}", "candidates") == 0
 
@@ -195,7 +195,7 @@ def second_victim(config: RunConfig) -> str | None:
         case "mcts":
             return judging(config)
         case "integration":
-            return judging(config) if config.candidate_judge is not None else "merger"
+            return judging(config) if config.selection_model is not None else "merger"
         case _:
             return None
 
@@ -207,7 +207,7 @@ def judging(config: RunConfig) -> str:
 
 def judges(config: RunConfig, name: str) -> bool:
     """Whether this model is to die judging, not scoring or writing."""
-    return config.candidate_judge is not None and name == judging(config)
+    return config.selection_model is not None and name == judging(config)
 
 
 def shut(gates: ExitStack, cluster: Cluster, database: Database, name: str, config: RunConfig, only: str) -> None:

@@ -45,9 +45,9 @@ def test_a_worker_counts_what_it_did_and_what_it_cost(cluster: Cluster, database
     cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 90)
     alpha = scrape(database, cluster.processes["alpha"].pid)
     judge = scrape(database, cluster.processes["judge"].pid)
-    by_alpha = f"worker_id IN (SELECT id FROM workers WHERE pid = {cluster.processes['alpha'].pid})"
-    answered_by_alpha = count(database, by_alpha, "trajectories")
-    proposed = count(database, by_alpha, "candidates")
+    by_alpha = f"IN (SELECT id FROM workers WHERE pid = {cluster.processes['alpha'].pid})"
+    answered_by_alpha = count(database, f"answer_worker_id {by_alpha}", "trajectories")
+    proposed = count(database, f"propose_worker_id {by_alpha}", "candidates")
     scored = count(database, "score IS NOT NULL", "candidates")
     assert alpha["cord_candidate_overhead_seconds_count", ("propose",)] == proposed > 0
     assert judge["cord_candidate_overhead_seconds_count", ("score",)] == scored > 0
@@ -58,7 +58,8 @@ def test_a_worker_counts_what_it_did_and_what_it_cost(cluster: Cluster, database
     tokens = sa.text("SELECT sum(score_prompt_tokens) FROM candidates")
     read = database.run(lambda connection: connection.execute(tokens).scalar_one())
     assert judge["cord_tokens_total", ("prompt", "score")] == read
-    tokens = sa.text(f"SELECT coalesce(sum(answer_completion_tokens), 0) FROM trajectories WHERE {by_alpha}")
+    answered = f"FROM trajectories WHERE answer_worker_id {by_alpha}"
+    tokens = sa.text(f"SELECT coalesce(sum(answer_completion_tokens), 0) {answered}")
     written = database.run(lambda connection: connection.execute(tokens).scalar_one())
     assert alpha.get(("cord_tokens_total", ("completion", "answer")), 0) == written
 

@@ -121,7 +121,7 @@ def test_an_llm_judge_killed_in_the_middle_ends_as_an_undisturbed_one(
         cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
     for table, rows in content(database).items():
         assert rows == undisturbed[table], table
-    assert count(database, "judgment_attempts > 1", "trajectories") > 0
+    assert count(database, "verdict_attempts > 1", "trajectories") > 0
     assert count(database, "answer_state = 'judged' AND correct IS NOT NULL", "trajectories") == PROBLEMS
     assert {row[2] for row in undisturbed["problems"]} == {"done"}
 
@@ -160,7 +160,7 @@ def test_undecided_answers_go_to_the_judge_and_end_the_same_where_it_is_killed_m
     for run, before in zip(RUNS, undisturbed, strict=True):
         for table, rows in content(database, run).items():
             assert rows == before[table], (run, table)
-    assert count(database, "judgment_attempts > 1", "trajectories") > 0
+    assert count(database, "verdict_attempts > 1", "trajectories") > 0
     assert verify_tables(database, None, examples=1).broken == []
     assert {line["verification"]["compared"] for line in lines if SILENT in line["question"]} <= {"undecided"}
 
@@ -186,7 +186,7 @@ def test_equal_proposals_are_scored_once_and_their_teachers_share_the_credit_wha
 ) -> None:
     problems = 3
     with Cluster(tmp_path, database_url, broker_url) as cluster:
-        prover = cluster.config.scorer.model
+        prover = cluster.config.required_prover.model
         cluster.start()
         cluster.enqueue(database, problems, addition=f" {ALIKE}")
         cluster.wait_until(lambda: count(database, "state = 'done'") == problems, 120)

@@ -71,7 +71,7 @@ def test_every_decision_of_a_run_is_taken_again_without_a_difference(run: str, w
 def test_no_invariant_is_broken(worked: Database) -> None:
     assert count(worked, "state = 'failed'") == PROBLEMS
     found = verify_tables(worked, None, examples=3, compare=True)
-    assert [verdict for verdict in found.verdicts if verdict.offences] == []
+    assert [report for report in found.reports if report.violations] == []
     assert found.recomputed == count(worked, "true", "candidates")
     assert found.compared is not None
     assert found.compared.compared == count(worked, "answer_state = 'written'", "trajectories")
@@ -218,7 +218,7 @@ def test_an_edited_row_is_found(edit: str, worked: Database) -> None:
         assert difference in str(found)
         assert found.problem == "problem-1"
     if invariant is not None:
-        assert broken[invariant].offences > 0
+        assert broken[invariant].violations > 0
         assert broken[invariant].examples[0].problem == "problem-1"
 
 

@@ -44,7 +44,7 @@ def test_replicas_take_shards_of_their_own_and_share_the_work(cluster: Cluster, 
     cluster.enqueue(database, PROBLEMS)
     cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 90)
     for name in ("first alpha", "alpha"):
-        written = f"worker_id IN (SELECT id FROM workers WHERE pid = {cluster.processes[name].pid})"
+        written = f"propose_worker_id IN (SELECT id FROM workers WHERE pid = {cluster.processes[name].pid})"
         assert count(database, written, "candidates") > 0, name
 
 
@@ -54,7 +54,7 @@ def test_an_idle_replica_takes_over_what_waits_for_a_halted_one(cluster: Cluster
     halted.send_signal(signal.SIGSTOP)  # alive to the tables until its heartbeat is missed, and deaf
     cluster.enqueue(database, PROBLEMS)
     cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 90)
-    written = f"worker_id IN (SELECT id FROM workers WHERE pid = {halted.pid})"
+    written = f"propose_worker_id IN (SELECT id FROM workers WHERE pid = {halted.pid})"
     assert count(database, written, "candidates") == 0
 
 

@@ -27,7 +27,7 @@ from cord_worker.store.audit.stored_digests import Undigested, run_digest
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import content_hash, enqueue
 from cord_worker.store.runs.runs import list_runs, resolve_run
-from cord_worker.store.schema.digests import DIGESTS, VERDICT
+from cord_worker.store.schema.digests import CORRECTNESS, DIGESTS
 
 PROBLEMS = 3
 REFEREE = '[models.referee]\npath = "referee"\nengine = "instant"\n'
@@ -165,7 +165,7 @@ EDITS = {
     "the judge's detail": Edit(
         _trajectory("verification = jsonb_set(verification, '{detail}', '\"so\"')"), WHOLE, "verification", "judged"
     ),
-    "the judge's tokens": Edit(_trajectory("judgment_prompt_tokens = 1"), WHOLE, "judgment_prompt_tokens", "judged"),
+    "the judge's tokens": Edit(_trajectory("verdict_prompt_tokens = 1"), WHOLE, "verdict_prompt_tokens", "judged"),
     # Contents of two rows change places.
     "two texts change places": Edit(SWAPPED.format(columns="text = o.text"), STEP, "text"),
     "two proposals change places with their digests": Edit(
@@ -298,7 +298,7 @@ EDITS = {
     "a problem is gone": Edit("DELETE FROM problems WHERE id = :problem", "its row", "position"),
     "a digest is gone": Edit(_candidate("proposal_digest = NULL"), STEP, "proposal_digest"),
     "a score's digest is gone": Edit(_candidate("score_digest = NULL"), STEP, "score_digest"),
-    "a verdict's digest is gone": Edit(_trajectory("verdict_digest = NULL"), WHOLE, "verdict_digest"),
+    "a verdict's digest is gone": Edit(_trajectory("correctness_digest = NULL"), WHOLE, "correctness_digest"),
     "a problem's digest is gone": Edit(_problem("digest = NULL"), "its row", "digest"),
     "a run's digest is gone": Edit(f"UPDATE runs SET digest = NULL WHERE id = {RUN}", "its row", "digest"),
     # How it came about.
@@ -308,9 +308,9 @@ EDITS = {
     "no attempt to propose": Edit(_candidate("propose_attempts = 0"), STEP, "propose_attempts"),
     "no attempt to score": Edit(_candidate("score_attempts = 0"), STEP, "score_attempts"),
     "no attempt to answer": Edit(_trajectory("answer_attempts = 0"), WHOLE, "answer_attempts"),
-    "a worker that never was": Edit(_candidate("worker_id = gen_random_uuid()"), STEP, "worker_id"),
+    "a worker that never was": Edit(_candidate("propose_worker_id = gen_random_uuid()"), STEP, "propose_worker_id"),
     "a score by nobody": Edit(_candidate("score_worker_id = NULL"), STEP, "score_worker_id"),
-    "a score by a teacher's worker": Edit(_candidate("score_worker_id = worker_id"), STEP, "score_worker_id"),
+    "a score by a teacher's worker": Edit(_candidate("score_worker_id = propose_worker_id"), STEP, "score_worker_id"),
     "answered before it was thought": Edit(_trajectory("answered_at = created_at - interval '2 days'"), WHOLE,
                                            "answered_at"),
     "finished before it began": Edit(_problem("finished_at = created_at - interval '2 days'"), "its row",
@@ -419,7 +419,7 @@ def look(database: Database, edit: Edit, *, examples: int = 5) -> Found:
         replayed += [] if difference is None else [str(difference)]
         verified = verify_runs(connection, RunContexts(database), [run], everything=False, examples=examples)
         connection.rollback()
-    return Found(replayed, [str(offence) for verdict in verified.broken for offence in verdict.examples])
+    return Found(replayed, [str(violation) for report in verified.broken for violation in report.examples])
 
 
 @pytest.mark.parametrize("name", EDITS)
@@ -465,7 +465,7 @@ def test_a_missing_candidate_is_named_by_its_teacher_and_sample(worked: Database
         f"{gone.parent_id}: its row: missing, though it was planned"
     )
     assert str(said) == line
-    assert line in [str(one) for verdict in verified.broken for one in verdict.examples]
+    assert line in [str(one) for report in verified.broken for one in report.examples]
 
 
 def test_contents_that_came_with_their_digest_from_another_row_are_named(worked: Database) -> None:
@@ -479,7 +479,7 @@ def test_a_digest_that_is_gone_is_no_row_of_an_older_version(worked: Database) -
         connection.execute(sa.text("UPDATE problems SET digest = NULL"))
         found = verify_runs(connection, RunContexts(worked), list_runs(connection), everything=True)
         connection.rollback()
-    assert {"inputs", "results"} <= {verdict.invariant.name for verdict in found.broken}
+    assert {"inputs", "results"} <= {report.invariant.name for report in found.broken}
     assert found.undigested == Undigested(0, 0, 0)
 
 
@@ -496,10 +496,10 @@ def test_many_consequences_in_one_problem_do_not_hide_the_finding_in_another(wor
             assert connection.execute(sa.text(statement), {"problem": problem}).rowcount == 1
         broken = verify_runs(connection, RunContexts(worked), [run], everything=False).broken
         connection.rollback()
-    by_name = {verdict.invariant.name: verdict for verdict in broken}
+    by_name = {report.invariant.name: report for report in broken}
     results, derived = by_name["results"], by_name["derived"]
-    assert results.offences > 10
-    assert derived.offences > 10
+    assert results.violations > 10
+    assert derived.violations > 10
     assert {one.problem for one in results.examples} == {"other", "problem-1"}
     assert [one.problem for one in results.examples[:2]] == ["other", "problem-1"]
     assert {"other", "problem-2"} <= {one.problem for one in derived.examples}
@@ -510,7 +510,7 @@ def test_many_consequences_in_one_problem_do_not_hide_the_finding_in_another(wor
 def test_there_is_nothing_to_find_otherwise(worked: Database) -> None:
     assert count(worked, "state <> 'done'") == 0
     found = verify_tables(worked, None, examples=3)
-    assert [str(offence) for verdict in found.broken for offence in verdict.examples] == []
+    assert [str(violation) for report in found.broken for violation in report.examples] == []
     assert found.undigested == Undigested(0, 0, 0)
     assert sorted(found.digests) == sorted(CONFIGS)
 
@@ -522,7 +522,7 @@ def test_rows_of_older_versions_are_counted_and_no_fault(worked: Database) -> No
         runs = list_runs(connection)
         found = verify_runs(connection, RunContexts(worked), runs, everything=True)
         connection.rollback()
-    assert [str(offence) for verdict in found.broken for offence in verdict.examples] == []
+    assert [str(violation) for report in found.broken for violation in report.examples] == []
     assert found.undigested.problems == PROBLEMS * len(CONFIGS)
     assert found.undigested.candidates == count(worked, "true", "candidates")
     assert found.undigested.answers == count(worked, "answered_at IS NOT NULL", "trajectories")
@@ -534,22 +534,22 @@ def test_the_digest_of_a_run_changes_with_any_result_and_with_nothing_else(worke
         before = run_digest(connection, run.id)
         connection.execute(sa.text("UPDATE problems SET touched_at = now()"))
         touched = run_digest(connection, run.id)
-        connection.execute(sa.text("UPDATE trajectories SET verdict_digest = answer_digest WHERE winner"))
+        connection.execute(sa.text("UPDATE trajectories SET correctness_digest = answer_digest WHERE winner"))
         changed = run_digest(connection, run.id)
         connection.rollback()
     assert before == touched != changed
 
 
 def test_a_verdict_with_a_digest_of_its_own_is_found_by_comparing_again_and_mended_by_recheck(worked: Database) -> None:
-    digest = VERDICT.sql({"correct": "NOT j.correct"})
+    digest = CORRECTNESS.sql({"correct": "NOT j.correct"})
     flip = sa.text(
-        f"UPDATE trajectories j SET correct = NOT j.correct, verdict_digest = {digest} "
+        f"UPDATE trajectories j SET correct = NOT j.correct, correctness_digest = {digest} "
         "FROM problems p WHERE p.id = j.problem_id AND j.winner AND p.key = 'problem-1' "
         "AND p.run_id = (SELECT id FROM runs WHERE name = 'cord')"
     )
     assert worked.run(lambda connection: connection.execute(flip).rowcount) == 1
     found = verify_tables(worked, "cord", examples=3, compare=True)
-    (compared,) = [verdict for verdict in found.broken if verdict.invariant.name == "comparisons"]
+    (compared,) = [report for report in found.broken if report.invariant.name == "comparisons"]
     assert [(one.problem, ": correct: stored" in one.detail) for one in compared.examples] == [("problem-1", True)]
     assert recheck_run(worked, "cord").rewritten == 1
     assert verify_tables(worked, "cord", examples=3, compare=True).broken == []

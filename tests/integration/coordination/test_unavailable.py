@@ -112,7 +112,7 @@ def test_work_that_an_engine_is_too_busy_for_is_done_later_at_no_cost(
     for kind in ("propose", "score", "judge_candidate", "answer", "judge_answer"):
         assert f"{kind} " in "".join(line for line in logs.splitlines(keepends=True) if "is returned" in line), kind
     assert count(database, "greatest(propose_attempts, score_attempts, judgment_attempts) > 1", "candidates") == 0
-    assert count(database, "greatest(answer_attempts, judgment_attempts) > 1", "trajectories") == 0
+    assert count(database, "greatest(answer_attempts, verdict_attempts) > 1", "trajectories") == 0
     assert count(database, "sources IS NOT NULL AND state = 'scored'", "candidates") > 0
 
 

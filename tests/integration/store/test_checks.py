@@ -70,7 +70,7 @@ def claim(database: Database, holder: uuid.UUID, problem: int, *, alone: bool = 
 
 
 def finish(database: Database, holder: uuid.UUID, lease: checks.LeasedCheck) -> list[int]:
-    result = checks.CheckResult(lease.trajectory_id, lease.attempt, True, RIGHT, False)
+    result = checks.FinishedCheck(lease.trajectory_id, lease.attempt, True, RIGHT, False)
     return database.run(lambda c: checks.finish(c, [result], worker_id=holder))
 
 
@@ -82,9 +82,9 @@ def row(database: Database) -> tuple[object, ...]:
     return tuple(database.run(lambda c: c.execute(sa.text(statement)).one()))
 
 
-def offences(database: Database) -> dict[str, str]:
+def violations(database: Database) -> dict[str, str]:
     found = {one.name: database.run(lambda c, one=one: check(c, one, None)) for one in INVARIANTS}
-    return {name: verdict.examples[0].detail for name, verdict in found.items() if verdict.offences}
+    return {name: verdict.examples[0].detail for name, verdict in found.items() if verdict.violations}
 
 
 def test_a_check_is_done_by_one_and_ends_its_problem(database: Database, problem: int) -> None:
@@ -93,7 +93,7 @@ def test_a_check_is_done_by_one_and_ends_its_problem(database: Database, problem
     assert (lease.text, lease.reference, lease.method, lease.question) == ("It is 4.", "4", "math", "2 + 2?")
     assert claim(database, second, problem) == []
     assert database.run(lambda c: sweep.due_coordination(c, -1.0)) == []
-    assert "leases" not in offences(database)
+    assert "leases" not in violations(database)
     assert finish(database, first, lease) == [problem]
     assert row(database) == ("done", "written", True, "math", 1)
 
@@ -133,14 +133,14 @@ def test_a_check_whose_coordinators_are_lost_time_after_time_stays_undecided(dat
     assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, 60.0))] == [VERIFY]
     assert database.run(lambda c: checks.end_verified(c, [problem])) == [problem]
     assert row(database) == ("done", "written", None, "crashed", 3)
-    assert "checked" not in offences(database)
+    assert "checked" not in violations(database)
 
 
 @pytest.mark.parametrize("verification", [None, '{"method": "failed", "detail": "processes cannot be started"}'])
 @pytest.mark.usefixtures("problem")
 def test_an_answer_that_was_never_checked_is_named_by_verify_db(database: Database, verification: str | None) -> None:
-    assert "checked" not in offences(database)
+    assert "checked" not in violations(database)
     statement = "UPDATE trajectories SET verification = CAST(:verification AS jsonb)"
     database.run(lambda c: c.execute(sa.text(statement), {"verification": verification}))
     database.run(lambda c: c.execute(sa.text("UPDATE problems SET state = 'done', finished_at = now()")))
-    assert "was never checked, its method is math" in offences(database)["checked"]
+    assert "was never checked, its method is math" in violations(database)["checked"]

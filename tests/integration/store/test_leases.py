@@ -241,7 +241,7 @@ def test_of_equal_texts_the_first_teachers_is_scored_whoever_was_first(
     assert table(database, "outstanding, unproposed", "problems") == [(1, 0)]
     assert to_advance(scored(database, holder, found)) == frozenset({problem})
     verdicts = database.run(lambda connection: [check(connection, one, None) for one in INVARIANTS])
-    assert [verdict for verdict in verdicts if verdict.offences] == []
+    assert [report for report in verdicts if report.violations] == []
 
 
 def test_a_text_that_may_repeat_one_to_come_is_not_scored_before_that_is_there(
@@ -401,7 +401,7 @@ def test_the_barrier_opens_with_the_last_score_and_only_then(database: Database,
 def judged_problem(database: Database, problem: int) -> int:
     """A problem of a run whose candidates are judged; the first of two is scored, the second invalid."""
     holder = worker(database)
-    database.run(lambda c: c.execute(sa.text("UPDATE runs SET reward_model_id = prover_model_id")))
+    database.run(lambda c: c.execute(sa.text("UPDATE runs SET selection_model_id = prover_model_id")))
     finish(database, holder, proposed(claim(database, holder, problem, 0)))
     finish(database, holder, proposed(claim(database, holder, problem, 1), "", "empty"))
     (lease,) = claim_scores(database, holder, problem)

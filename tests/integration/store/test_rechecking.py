@@ -17,9 +17,9 @@ from cord_worker.operations.rechecking import Rechecked, recheck_run
 from cord_worker.store.audit.invariants import INVARIANTS, check
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
-from cord_worker.store.runs.recheck import NewVerdict, read_stored_answers, write_new_verdicts
-from cord_worker.store.schema.digests import ANSWER, DIGESTS, VERDICT
-from cord_worker.verify import Verdict
+from cord_worker.store.runs.recheck import NewResult, read_stored_answers, write_new_results
+from cord_worker.store.schema.digests import ANSWER, CORRECTNESS, DIGESTS
+from cord_worker.verify import CheckResult
 
 CONFIG = RunConfig.model_validate(
     {
@@ -72,7 +72,7 @@ def stored(database: Database, **answers: dict[str, Any]) -> None:
         for statement in _ANSWERED:
             connection.execute(sa.text(statement))
         connection.execute(sa.text("UPDATE trajectories SET verification = NULL WHERE verification = 'null'::jsonb"))
-        written = f"answer_digest = {ANSWER.sql()}, verdict_digest = {VERDICT.sql()}"
+        written = f"answer_digest = {ANSWER.sql()}, correctness_digest = {CORRECTNESS.sql()}"
         connection.execute(sa.text(f"UPDATE trajectories j SET {written}"))
 
     database.run(write)
@@ -95,7 +95,7 @@ def again(database: Database, **options: Any) -> Rechecked:
 
 
 def broken(database: Database) -> list[str]:
-    return [one.name for one in INVARIANTS if database.run(lambda c, i=one: check(c, i, None)).offences]
+    return [one.name for one in INVARIANTS if database.run(lambda c, i=one: check(c, i, None)).violations]
 
 
 RIGHT = {"text": r"So it is \boxed{\$1,250}.", "correct": False}
@@ -108,7 +108,7 @@ def test_what_changed_is_stored_and_told_and_a_second_time_nothing_changes(datab
     stored(database, right=RIGHT, same=STILL_WRONG, wrong=WRONG_NOW, silent=SILENT)
     found = again(database)
     assert (found.checked, found.became(True), found.became(False), found.became(None)) == (4, 1, 1, 1)
-    assert {change.key: (change.before, change.verdict.correct) for change in found.changes} == {
+    assert {change.key: (change.before, change.result.correct) for change in found.changes} == {
         "right": (False, True),
         "wrong": (True, False),
         "silent": (False, None),
@@ -135,7 +135,7 @@ def test_a_dry_run_tells_and_writes_nothing(database: Database) -> None:
 def test_killed_in_the_middle_it_goes_on_where_it_was(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     stored(database, **{f"p{number}": RIGHT for number in range(6)})
     monkeypatch.setattr(rechecking, "_BATCH", 2)
-    write = rechecking.write_new_verdicts
+    write = rechecking.write_new_results
     calls = []
 
     def dies(connection: sa.Connection, new: Any) -> set[int]:
@@ -144,7 +144,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(database: Database, monkey
             raise KeyboardInterrupt
         return write(connection, new)
 
-    monkeypatch.setattr(rechecking, "write_new_verdicts", dies)
+    monkeypatch.setattr(rechecking, "write_new_results", dies)
     with pytest.raises(KeyboardInterrupt):
         again(database)
     assert sorted(row[0] for row in verdicts(database).values()) == [False] * 4 + [True] * 2
@@ -187,7 +187,7 @@ def test_a_check_without_a_result_keeps_the_stored_verdict(database: Database) -
     before = verdicts(database)
     answers = database.run(lambda c: read_stored_answers(c, run_id(database), 0, 10))
     found = Rechecked("run", dry_run=False)
-    without = [Verdict(None, "timeout"), Verdict(None, "crashed")]
+    without = [CheckResult(None, "timeout"), CheckResult(None, "crashed")]
     rechecking._settle(database, found, answers, without)
     assert (found.checked, found.kept, found.changes) == (2, 2, [])
     assert verdicts(database) == before
@@ -196,9 +196,9 @@ def test_a_check_without_a_result_keeps_the_stored_verdict(database: Database) -
 def test_a_verdict_that_another_one_wrote_meanwhile_is_not_written_over(database: Database) -> None:
     stored(database, right=RIGHT)
     (answer,) = database.run(lambda c: read_stored_answers(c, run_id(database), 0, 10))
-    late = NewVerdict(answer.trajectory_id, False, '{"method": "late"}', json.dumps(answer.verification))
+    late = NewResult(answer.trajectory_id, False, '{"method": "late"}', json.dumps(answer.verification))
     again(database)
-    assert database.run(lambda c: write_new_verdicts(c, [late])) == set()
+    assert database.run(lambda c: write_new_results(c, [late])) == set()
     assert verdicts(database)["right"][0] is True
 
 
@@ -283,7 +283,7 @@ def test_a_judges_verdict_that_was_changed_is_not_made_a_part_of_a_new_one(datab
     before = verdicts(database)
     found = again(database, judged=True)
     assert (found.left_broken, found.rewritten, verdicts(database)) == (1, 0, before)
-    assert ": verification: not what was written, says verdict_digest" in str(next(iter(found.broken)))
+    assert ": verification: not what was written, says correctness_digest" in str(next(iter(found.broken)))
 
 
 def test_nothing_is_checked_by_a_configuration_that_was_changed(

@@ -174,7 +174,7 @@ def check_answers(database: Database, problem: int, *found: tuple[bool | None, s
     holder = worker(database)
     leases = list(database.run_single(lambda c: checks.claim(c, [problem], worker_id=holder)).leases)
     results = [
-        checks.CheckResult(lease.trajectory_id, lease.attempt, *one) for lease, one in zip(leases, found, strict=True)
+        checks.FinishedCheck(lease.trajectory_id, lease.attempt, *one) for lease, one in zip(leases, found, strict=True)
     ]
     database.run(lambda c: checks.finish(c, results, worker_id=holder))
     return leases
@@ -182,7 +182,7 @@ def check_answers(database: Database, problem: int, *found: tuple[bool | None, s
 
 def row_of(database: Database, trajectory: int) -> sa.Row[Any]:
     statement = """
-        SELECT p.state, j.answer_state, j.correct, j.verification, j.judgment_attempts
+        SELECT p.state, j.answer_state, j.correct, j.verification, j.verdict_attempts
         FROM trajectories j JOIN problems p ON p.id = j.problem_id WHERE j.id = :id
     """
     return database.run(lambda c: c.execute(sa.text(statement), {"id": trajectory}).one())
@@ -190,7 +190,7 @@ def row_of(database: Database, trajectory: int) -> sa.Row[Any]:
 
 def broken(database: Database) -> list[str]:
     return [
-        invariant.name for invariant in INVARIANTS if database.run(lambda c, i=invariant: check(c, i, None)).offences
+        invariant.name for invariant in INVARIANTS if database.run(lambda c, i=invariant: check(c, i, None)).violations
     ]
 
 

@@ -46,7 +46,7 @@ def test_placeholders_inside_of_an_answer_mean_nothing() -> None:
         ('{"correctness": "True"} Wait, no. {"correctness": "False"}', False),
         ("{“correctness”: “True”}", True),
         ("correctness: True", True),
-        ("**Correctness:** False", False),
+        ("**CheckResult:** False", False),
         ("True", True),
         ('"False".', False),
         ('{"correctness"："True"}', True),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import cord_worker
 from cord_worker.search import types
 from cord_worker.search.cord import decide, initial
-from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
 from cord_worker.search.seeds import lineage
 from cord_worker.search.types import (
     Beam,
@@ -103,7 +103,7 @@ class Table:
         decision: Decision = initial(self.settings, SCOPE, TEACHERS)
         step, beam, next_id = 1, (), self.first_id
         order = random.Random(self.shuffle)
-        while not isinstance(decision, Finish | Fail):
+        while not isinstance(decision, EndSearch | Fail):
             if isinstance(decision, Expand):
                 step, beam = decision.step, decision.beam
             expansions = list(decision.expansions)
@@ -139,7 +139,7 @@ SEARCHES = st.builds(
 
 def beams(table: Table) -> Iterator[Beam]:
     for *_, decision in table.turns:
-        if isinstance(decision, Expand | Finish):
+        if isinstance(decision, Expand | EndSearch):
             yield decision.beam
 
 
@@ -166,7 +166,7 @@ def test_fewer_candidates_than_slots_all_enter_the_beam() -> None:
 def test_every_search_ends_with_finished_trajectories_or_a_counted_failure(table: Table) -> None:
     end = table.search()
     assert len(table.turns) <= table.settings.max_steps * table.settings.max_rounds
-    if isinstance(end, Finish):
+    if isinstance(end, EndSearch):
         assert 1 <= len(end.beam) <= table.settings.beam_width
         assert all(member.finish is not None for member in end.beam)
         assert end.winner == end.beam[0]
@@ -246,7 +246,7 @@ def test_deciding_again_on_the_stored_rows_gives_the_same_decision(table: Table)
 @given(SEARCHES)
 def test_the_winner_beats_every_finished_trajectory_that_was_ever_kept(table: Table) -> None:
     end = table.search()
-    if isinstance(end, Finish):
+    if isinstance(end, EndSearch):
         kept = [member for beam in beams(table) for member in beam if member.finish is not None]
         assert all(member.score <= end.winner.score for member in kept)
 
@@ -257,7 +257,7 @@ def test_with_one_slot_the_search_follows_the_best_candidate_of_every_step(table
     greedy = dataclasses.replace(table, settings=dataclasses.replace(table.settings, beam_width=1), turns=[], rows={})
     greedy.search()
     for *_, decision in greedy.turns:
-        if isinstance(decision, Expand | Finish) and decision.ranking:
+        if isinstance(decision, Expand | EndSearch) and decision.ranking:
             assert [member.candidate_id for member in decision.beam] == [decision.ranking[0]]
 
 
@@ -340,7 +340,7 @@ def test_after_the_last_round_finished_trajectories_end_the_search() -> None:
         assert isinstance(decision, Retry)
     candidates = all_invalid(expansions_of(beam, 2, 2))
     decision = decide(SETTINGS, SCOPE, TEACHERS, step=2, round=2, beam=beam, candidates=candidates, spent=0)
-    assert isinstance(decision, Finish)
+    assert isinstance(decision, EndSearch)
     assert decision.beam == (beam[1],)
     assert decision.winner == beam[1]
     assert decision.ranking == ()
@@ -368,7 +368,7 @@ def test_the_step_cap_finishes_every_kept_trajectory() -> None:
     settings = dataclasses.replace(SETTINGS, max_steps=1)
     candidates = [filled(item, id) for id, item in enumerate(initial(settings, SCOPE, TEACHERS).expansions)]
     decision = decide(settings, SCOPE, TEACHERS, step=1, round=0, beam=(), candidates=candidates, spent=0)
-    assert isinstance(decision, Finish)
+    assert isinstance(decision, EndSearch)
     assert {member.finish for member in decision.beam} == {types.Finish.MAX_STEPS}
 
 

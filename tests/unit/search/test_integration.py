@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cord_worker.search import integration
-from cord_worker.search.decision import Expand, Fail, Finish, Retry
+from cord_worker.search.decision import EndSearch, Expand, Fail, Retry
 from cord_worker.search.types import Candidate, Expansion, InvalidReason, SearchError, SearchSettings, SeedScope
 
 TEACHERS = ("r1", "qwq")
@@ -93,7 +93,7 @@ def test_the_merged_trajectory_wins_whatever_its_score(score: float) -> None:
     decision = integration.decide(
         SETTINGS, SCOPE, TEACHERS, step=2, round=0, beam=second.beam, candidates=[merged], spent=0
     )
-    assert isinstance(decision, Finish)
+    assert isinstance(decision, EndSearch)
     assert decision.winner.candidate_id == 9
     assert decision.beam == (decision.winner,)
 

@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cord_worker.search import mcts
-from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
 from cord_worker.search.mcts import SearchTree
-from cord_worker.search.types import Candidate, Criterion, Expansion, InvalidReason, SearchSettings, SeedScope
-from cord_worker.search.types import Finish as FinishKind
+from cord_worker.search.types import Candidate, Criterion, Expansion, Finish, InvalidReason, SearchSettings, SeedScope
 
 TEACHERS = ("r1", "qwq", "phi")
 SCOPE = SeedScope(run_seed=3, problem_key="limo-17")
@@ -110,7 +109,7 @@ def test_the_order_of_the_rows_decides_nothing(
 @pytest.mark.parametrize("trajectories", [1, 2, 4, 7])
 def test_the_budget_is_a_number_of_rollouts(trajectories: int) -> None:
     decision, everyone, choices = searched(dataclasses.replace(SETTINGS, trajectories=trajectories))
-    assert isinstance(decision, Finish)
+    assert isinstance(decision, EndSearch)
     assert sum(one.whole for one in everyone) == len(decision.beam) == trajectories
     assert sum(not one.whole for one in everyone) == trajectories * len(TEACHERS)
     assert decision.winner.score == max(one.score or 0.0 for one in everyone if one.whole)
@@ -170,7 +169,7 @@ def test_a_rollout_counts_at_every_node_on_its_path_and_a_node_at_itself() -> No
     assert found.mean(1) == pytest.approx((0.5 + 0.9 + 0.6) / 3)
     assert found.mean(4) == pytest.approx((0.1 + 0.6) / 2)
     assert found.mean(2) == 0.4
-    assert {member.finish for member in found.finished()} == {FinishKind.THINK_END, FinishKind.EOS}
+    assert {member.finish for member in found.finished()} == {Finish.THINK_END, Finish.EOS}
 
 
 def test_exploration_weighs_the_unknown_against_the_best_mean() -> None:
@@ -199,7 +198,7 @@ def test_a_node_without_a_valid_next_step_is_not_gone_to_again() -> None:
 
 def test_a_best_new_node_that_is_finished_takes_the_place_of_the_rollout() -> None:
     decision, everyone, choices = searched(changes=lambda _: {"finish_reason": "think_end"})
-    assert isinstance(decision, Finish)
+    assert isinstance(decision, EndSearch)
     assert len(choices) == 1
     assert len(everyone) == len(decision.beam) == len(TEACHERS)
 
@@ -215,21 +214,21 @@ def test_rollouts_that_are_all_invalid_end_as_a_failure_and_not_never() -> None:
 
 def test_one_finished_trajectory_is_enough_for_a_result() -> None:
     decision, _, _ = searched(changes=lambda item: invalid(item) if item.step > 2 else {})
-    assert isinstance(decision, Finish)
+    assert isinstance(decision, EndSearch)
     assert len(decision.beam) == 1
 
 
 def test_nodes_at_the_step_cap_are_finished_trajectories() -> None:
     settings = dataclasses.replace(SETTINGS, max_steps=2, trajectories=20)
     decision, everyone, _ = searched(settings)
-    assert isinstance(decision, Finish)
+    assert isinstance(decision, EndSearch)
     assert max(one.depth for one in everyone) == 2
-    assert FinishKind.MAX_STEPS in {member.finish for member in decision.beam}
+    assert Finish.MAX_STEPS in {member.finish for member in decision.beam}
 
 
 def test_equal_trajectories_of_two_iterations_are_told_apart() -> None:
     decision, _, _ = searched(changes=lambda _: {"score": 0.5})
-    assert isinstance(decision, Finish)
+    assert isinstance(decision, EndSearch)
     assert decision == searched(changes=lambda _: {"score": 0.5}, order=7)[0]
 
 

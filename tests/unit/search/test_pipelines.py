@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cord_worker.search.decision import Decision, Expand, Fail, Finish, Pipeline, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Pipeline, Retry
 from cord_worker.search.expanding import comes_again, comes_again_anew
 from cord_worker.search.pipelines import PIPELINES
 from cord_worker.search.seeds import random_merit
@@ -19,12 +19,12 @@ from cord_worker.search.types import (
     Candidate,
     Criterion,
     Expansion,
+    Finish,
     InvalidReason,
     SearchError,
     SearchSettings,
     SeedScope,
 )
-from cord_worker.search.types import Finish as FinishKind
 
 TEACHERS = ("r1", "qwq", "phi")
 SEARCHES = sorted(PIPELINES.keys() - {"sample"})
@@ -118,7 +118,7 @@ def test_the_order_of_arrival_decides_nothing(name: str, order: int) -> None:
 @pytest.mark.parametrize("name", SEARCHES)
 def test_the_winner_is_the_best_of_the_finished_ones(name: str) -> None:
     decision, _ = searched(PIPELINES[name], SETTINGS)
-    assert isinstance(decision, Finish)
+    assert isinstance(decision, EndSearch)
     assert decision.winner is not None
     assert decision.answered == (decision.winner,)
     assert decision.winner.score == max(member.score or 0 for member in decision.beam)
@@ -200,7 +200,7 @@ def test_a_finished_chain_waits_for_the_others() -> None:
     ]
     second = decided(greedy, first, arrived)
     assert isinstance(second, Expand)
-    assert [member.finish for member in second.beam].count(FinishKind.THINK_END) == 1
+    assert [member.finish for member in second.beam].count(Finish.THINK_END) == 1
     assert len(second.expansions) == 3 * len(TEACHERS)
 
 
@@ -215,8 +215,8 @@ def test_a_whole_trajectory_cut_by_the_cap_has_used_up_its_budget() -> None:
     curation = PIPELINES["curation"]
     first = curation.initial(SETTINGS, SCOPE, TEACHERS)
     decision = decided(curation, first, proposed(first.expansions, finish_reason="length"))
-    assert isinstance(decision, Finish)
-    assert {member.finish for member in decision.beam} == {FinishKind.THINKING_BUDGET}
+    assert isinstance(decision, EndSearch)
+    assert {member.finish for member in decision.beam} == {Finish.THINKING_BUDGET}
     assert len(decision.beam) == 4 * len(TEACHERS)
 
 
@@ -230,7 +230,7 @@ def test_selection_by_length_and_by_lot_ranks_by_these_and_not_by_the_score() ->
         scope = SeedScope(run_seed, SCOPE.problem_key)
         fitting = [dataclasses.replace(one, text=str(one.id)) for one in arrived]
         decision = curation.decide(settings, scope, TEACHERS, step=1, round=0, beam=(), candidates=fitting, spent=0)
-        assert isinstance(decision, Finish)
+        assert isinstance(decision, EndSearch)
         return [member.candidate_id for member in decision.beam]
 
     by_length = [next(one for one in arrived if one.id == id).thinking_tokens for id in order(Criterion.MAX_LENGTH)]
@@ -254,7 +254,7 @@ def test_every_sample_is_answered_whatever_it_says_and_none_wins() -> None:
     assert all(item.whole and item.max_tokens == SETTINGS.thinking_tokens for item in first.expansions)
     arrived = [candidate(item, id, text="the same", score=None) for id, item in enumerate(first.expansions)]
     decision = decided(sample, first, arrived)
-    assert isinstance(decision, Finish)
+    assert isinstance(decision, EndSearch)
     assert decision.winner is None
     assert decision.invalid == {}
     assert decision.answered == decision.beam
@@ -269,7 +269,7 @@ def test_a_sample_that_could_not_be_drawn_is_left_out_and_not_drawn_again() -> N
         candidate(item, id, **(lost if item.sample else {"score": None})) for id, item in enumerate(first.expansions)
     ]
     decision = decided(sample, first, arrived)
-    assert isinstance(decision, Finish)
+    assert isinstance(decision, EndSearch)
     assert [one.sample for one in decision.answered] == [0, 0, 0]
     assert len(decision.invalid) == 3 * len(TEACHERS)
     all_lost = decided(sample, first, proposed(first.expansions, **lost))
@@ -294,7 +294,7 @@ def test_a_budget_ends_the_search_with_the_step_that_spends_it_and_changes_nothi
     assert generated([one for one in everyone if one.step < last]) < budget
     assert taken[:-1] == free[: len(taken) - 1]
     end = taken[-1]
-    assert isinstance(end, Finish)
+    assert isinstance(end, EndSearch)
     assert all(member.finish is not None for member in end.beam)
     assert end.winner is not None
     assert end.winner.score == max(member.score or 0 for member in end.beam)
@@ -302,7 +302,7 @@ def test_a_budget_ends_the_search_with_the_step_that_spends_it_and_changes_nothi
         assert taken == free
     elif len(taken) < len(free):
         newest = [member for member in end.beam if member.steps == last]
-        assert name == "mcts" or all(member.finish == FinishKind.TOTAL_TOKENS for member in newest)
+        assert name == "mcts" or all(member.finish == Finish.TOTAL_TOKENS for member in newest)
 
 
 @pytest.mark.parametrize("name", STEPWISE)
@@ -327,9 +327,9 @@ def test_a_spent_tree_search_makes_no_rollout_of_its_last_nodes() -> None:
     mcts = PIPELINES["mcts"]
     settings = dataclasses.replace(SETTINGS, total_tokens=1)
     end, everyone = searched(mcts, settings)
-    assert isinstance(end, Finish)
+    assert isinstance(end, EndSearch)
     assert len(everyone) == len(TEACHERS)
-    assert {member.finish for member in end.beam} == {FinishKind.TOTAL_TOKENS}
+    assert {member.finish for member in end.beam} == {Finish.TOTAL_TOKENS}
 
 
 NO_ROOM = {
@@ -354,9 +354,9 @@ def test_where_no_model_has_room_for_a_longer_one_the_thinking_ends_and_the_traj
         full = proposed(end.expansions, len(known) + 1, **NO_ROOM)
         end = decided(pipeline, end, full, earlier=known)
         known += full
-    assert isinstance(end, Finish), "nothing is tried again that cannot fit with another seed either"
+    assert isinstance(end, EndSearch), "nothing is tried again that cannot fit with another seed either"
     assert end.winner == end.beam[0]
-    assert {member.finish for member in end.beam} == {FinishKind.CONTEXT}
+    assert {member.finish for member in end.beam} == {Finish.CONTEXT}
     assert {member.candidate_id for member in end.beam} <= {one.id for one in known if one.invalid_reason is None}
 
 
@@ -372,7 +372,7 @@ def test_a_trajectory_without_room_keeps_its_slot_beside_those_that_go_on() -> N
     ]
     third = decided(cord, second, step)
     assert isinstance(third, Expand)
-    assert [member.finish for member in third.beam if member.candidate_id == full] == [FinishKind.CONTEXT]
+    assert [member.finish for member in third.beam if member.candidate_id == full] == [Finish.CONTEXT]
     assert full not in {item.parent_id for item in third.expansions}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cord_worker.errors import DatasetError
-from cord_worker.verify import Method, Rule, Verdict
+from cord_worker.verify import CheckResult, Method, Rule
 from cord_worker.verify.pairs import AnswerPair, CheckedPair, checked_pairs, figures_of, read_pairs
 
 
@@ -85,7 +85,7 @@ def test_an_empty_or_absent_file_is_named(tmp_path: Path) -> None:
 
 
 def checked(expected: bool | None, found: bool | None) -> CheckedPair:
-    return CheckedPair(AnswerPair(1, "7", "7", expected), Verdict(found, "exact"))
+    return CheckedPair(AnswerPair(1, "7", "7", expected), CheckResult(found, "exact"))
 
 
 def test_shares_are_of_the_pairs_expected_right_of_those_expected_wrong_and_of_all() -> None:
@@ -125,4 +125,4 @@ def test_many_pairs_are_checked_in_several_processes_and_come_in_their_order() -
 def test_the_method_of_a_pair_goes_before_the_one_that_is_given() -> None:
     pairs = [AnswerPair(1, "0.5", "The answer is 1/2.", None, method) for method in (Method.EXACT, Method.MATH, None)]
     found = list(checked_pairs(pairs, Rule(Method.EXACT), processes=1, timeout_seconds=60))
-    assert [one.verdict.correct for one in found] == [False, True, False]
+    assert [one.result.correct for one in found] == [False, True, False]
