@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +11,12 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Cluster, content, count, empty_tables
-
 from cord_worker.engines.instant import ENGINE_DIES, IMPOSSIBLE, NOT_FINITE
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.local.state import StateDir
 from cord_worker.store.database import Database
+from tests.support.cluster import Cluster
+from tests.support.tables import content, count, empty_tables
 
 PROBLEMS = 12
 

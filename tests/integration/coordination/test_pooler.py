@@ -3,7 +3,6 @@ of a role that is set to everything odd."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,11 +12,6 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Cluster, content, count
-from pooler import PgBouncer, pgbouncer_program
-
 from cord_worker.config import Settings
 from cord_worker.errors import DatabaseRefused
 from cord_worker.operations.checks import Level, run_checks
@@ -25,6 +19,9 @@ from cord_worker.store.database import Database
 from cord_worker.store.schema.roles import grant_service
 from cord_worker.store.schema.version import downgrade, head_revision, upgrade
 from cord_worker.store.session_settings import Pooling
+from tests.support.cluster import Cluster
+from tests.support.pooler import PgBouncer, pgbouncer_program
+from tests.support.tables import content, count
 
 needs_pgbouncer = pytest.mark.skipif(
     pgbouncer_program() is None, reason="pgbouncer is not installed (Debian: apt-get install pgbouncer)"

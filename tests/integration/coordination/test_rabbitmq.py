@@ -9,17 +9,12 @@ import contextlib
 import os
 import secrets
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from kombu import Connection
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Cluster, content, count
-from wire import Wire
 
 from cord_worker.config import Settings
 from cord_worker.coordination.broker.broker_check import check_broker
@@ -28,6 +23,9 @@ from cord_worker.coordination.messaging.messenger import COORDINATOR_QUEUE, Mess
 from cord_worker.coordination.messaging.routing import Shards, model_queue
 from cord_worker.errors import BrokerError, BrokerRefused
 from cord_worker.store.database import Database
+from tests.support.cluster import Cluster
+from tests.support.tables import content, count
+from tests.support.wire import Wire
 
 URL = os.environ.get("CORD_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
 PROBLEMS = 12
