@@ -16,7 +16,7 @@ from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.local.state import StateDir
 from cord_worker.store.database import Database
 from tests.support.cluster import Cluster
-from tests.support.tables import content, count, empty_tables
+from tests.support.tables import content, count, differences, empty_tables
 
 PROBLEMS = 12
 
@@ -83,9 +83,7 @@ def test_faults_of_every_kind_change_nothing_in_the_tables(
         cluster.start(victim)
     finish(cluster, database)
 
-    disturbed = content(database)
-    for table, rows in undisturbed.items():
-        assert disturbed[table] == rows, table
+    assert differences(undisturbed, content(database)) == []
     assert count(database, "propose_attempts > 1 OR score_attempts > 1", "candidates") > 0
 
 

@@ -22,7 +22,7 @@ from cord_worker.search.types import Criterion
 from cord_worker.store.database import Database
 from tests.support.cluster import Cluster
 from tests.support.configurations import INSTANT, INTEGRATOR, REWARD
-from tests.support.tables import content, count
+from tests.support.tables import content, count, differences
 
 PROBLEMS = 2
 SIZES = {
@@ -161,8 +161,7 @@ def test_a_search_killed_in_the_middle_ends_as_an_undisturbed_one(name: str, wor
     run = f"run_id = (SELECT id FROM runs WHERE name = '{name}')"
     cluster.wait_until(lambda: count(database, f"finished_at IS NULL AND {run}") == 0, 200)
     expected = content(database, undisturbed(name))
-    for table, rows in content(database, name).items():
-        assert rows == expected[table], table
+    assert differences(expected, content(database, name)) == []
     of_run = f"problem_id IN (SELECT id FROM problems WHERE {run})"
     assert count(database, f"propose_attempts > 1 AND {of_run}", "candidates") > 0
     if config.candidate_judge is not None:

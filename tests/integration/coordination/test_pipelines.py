@@ -21,7 +21,7 @@ from cord_worker.store.reports.winning_steps import winning_steps
 from cord_worker.store.runs.runs import resolve_run
 from tests.support.cluster import Cluster
 from tests.support.configurations import INSTANT, REWARD, config_of
-from tests.support.tables import content, count, empty_tables
+from tests.support.tables import content, count, differences, empty_tables
 
 PROBLEMS = 6
 
@@ -52,8 +52,7 @@ def test_a_search_by_judgments_killed_while_it_judges_ends_as_an_undisturbed_one
         cluster.kill("coordinator")
         cluster.start(judge, "coordinator")
         cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
-    for table, rows in content(database).items():
-        assert rows == undisturbed[table], table
+    assert differences(undisturbed, content(database)) == []
     assert count(database, "judgment_attempts > 1", "candidates") > 0
     assert count(database, "state = 'scored' AND (judgment IS NULL OR score IS NULL)", "candidates") == 0
     kept = """
@@ -85,8 +84,7 @@ def test_an_llm_judge_killed_in_the_middle_ends_as_an_undisturbed_one(
         cluster.kill("coordinator")
         cluster.start("referee", "coordinator")
         cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
-    for table, rows in content(database).items():
-        assert rows == undisturbed[table], table
+    assert differences(undisturbed, content(database)) == []
     assert count(database, "judgment_attempts > 1", "trajectories") > 0
     assert count(database, "answer_state = 'judged' AND correct IS NOT NULL", "trajectories") == PROBLEMS
     assert {row[2] for row in undisturbed["problems"]} == {"done"}
@@ -124,8 +122,7 @@ def test_undecided_answers_go_to_the_judge_and_end_the_same_where_it_is_killed_m
         cluster.start("referee", "coordinator")
         cluster.wait_until(lambda: count(database, "state = 'done'") == 2 * PROBLEMS, 120)
     for run, before in zip(RUNS, undisturbed, strict=True):
-        for table, rows in content(database, run).items():
-            assert rows == before[table], (run, table)
+        assert differences(before, content(database, run)) == []
     assert count(database, "judgment_attempts > 1", "trajectories") > 0
     assert verify_tables(database, None, examples=1).broken == []
     assert {line["verification"]["compared"] for line in lines if SILENT in line["question"]} <= {"undecided"}
@@ -169,7 +166,7 @@ def test_equal_proposals_are_scored_once_and_their_teachers_share_the_credit_wha
             cluster.kill(prover)
         cluster.start(prover)
         cluster.wait_until(lambda: count(database, "state = 'done'") == problems, 120)
-    assert content(database) == undisturbed
+    assert differences(undisturbed, content(database)) == []
     assert count(database, "duplicate_of IS NULL AND state <> 'scored'", "candidates") == 0
     assert count(database, "duplicate_of IS NOT NULL AND score_attempts > 0", "candidates") == 0
     teachers = len(cluster.config.teachers)
