@@ -53,11 +53,11 @@ test: $(VENV)/installed-dev
 
 # Faults of every kind in processes and servers of its own; FAULTS=each is one of every kind, CHAOS=--fast shortens the service's timeouts.
 chaos: $(VENV)/installed-dev
-	PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m chaos --faults $(FAULTS) --seed $(SEED) --problems $(PROBLEMS) $(CHAOS)
+	$(BIN)/python -m tests.chaos --faults $(FAULTS) --seed $(SEED) --problems $(PROBLEMS) $(CHAOS)
 
 # One long run under a fault every few seconds, and what grows meanwhile.
 soak: $(VENV)/installed-dev
-	PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python -m chaos.soak --candidates $(CANDIDATES) --seed $(SEED)
+	$(BIN)/python -m tests.chaos.soak --candidates $(CANDIDATES) --seed $(SEED)
 
 # vLLM wants versions of its own, so it has an environment of its own.
 test-vllm: $(VENV_VLLM)/installed-dev
@@ -67,7 +67,7 @@ test-vllm: $(VENV_VLLM)/installed-dev
 # Coverage-guided fuzzing of TARGET (dataset, latex, segmentation, replies, config, messages); what breaks is written to fuzz-out.
 fuzz: $(VENV)/installed-dev
 	@$(BIN)/python -c 'import atheris' 2> /dev/null || $(INSTALL) --editable '.[fuzz]'
-	$(BIN)/python tests/fuzz/fuzz.py $(TARGET) --runs $(or $(RUNS),1000000)
+	$(BIN)/python -m tests.fuzz $(TARGET) --runs $(or $(RUNS),1000000)
 
 # Training a student with TRL, which has an environment of its own as where one trains for real.
 test-sft: $(VENV_SFT)/installed-dev

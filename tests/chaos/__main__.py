@@ -1,4 +1,4 @@
-"""`python -m chaos --faults 500 --seed 1`: faults of every kind, in a seeded order, under every pipeline in turn.
+"""`python -m tests.chaos --faults 500 --seed 1`: faults of every kind, in a seeded order, under every pipeline in turn.
 
 Own servers, several coordinators, two processes for every model but the judge's; the instant engine answers. Runs are
 enqueued while faults strike, each ends and is compared with an undisturbed run of the same configuration, row for row,
@@ -24,17 +24,17 @@ from tempfile import TemporaryDirectory
 
 import sqlalchemy as sa
 
-from chaos.audit import INSTALL, Audit
-from chaos.configurations import CHECKED, FAST, SEARCHES, configuration, problems
-from chaos.fleet import COORDINATOR, Fleet
-from chaos.kinds import KINDS, SLOW, Storm, available
-from chaos.model_server import ModelServer
-from chaos.recovery import Watch, look
-from chaos.servers import Servers, take_own_shared_memory
-from chaos.tables import Content, content, differences, findings, run_id, unfinished
 from cord_worker.config import RunConfig, Settings
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
+from tests.chaos.audit import INSTALL, Audit
+from tests.chaos.configurations import CHECKED, FAST, SEARCHES, configuration, problems
+from tests.chaos.fleet import COORDINATOR, Fleet
+from tests.chaos.kinds import KINDS, SLOW, Storm, available
+from tests.chaos.model_server import ModelServer
+from tests.chaos.recovery import Watch, look
+from tests.chaos.servers import Servers, take_own_shared_memory
+from tests.support.tables import Content, content, differences, findings, run_id, unfinished
 
 _TWICE = (COORDINATOR, "alpha", "beta", "prover")
 PROCESSES = (*_TWICE, *(f"{name}-2" for name in _TWICE), "critic", "referee", "gamma", "gamma-2")

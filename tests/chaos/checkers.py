@@ -7,7 +7,7 @@ import os
 
 import psutil
 
-from chaos.fleet import Fleet
+from tests.chaos.fleet import Fleet
 
 CHECKER = "killable_process"
 """What their command lines hold."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from chaos.configurations import EVERYTHING, FAST
-from chaos.fleet import Fleet
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.local.state import StateDir
 from cord_worker.store.database import Database
+from tests.chaos.configurations import EVERYTHING, FAST
+from tests.chaos.fleet import Fleet
 
 
 @pytest.fixture(scope="module")

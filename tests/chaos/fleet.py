@@ -60,11 +60,11 @@ class Fleet:
 
     def __enter__(self) -> Self:
         self._spawner = subprocess.Popen(
-            [sys.executable, "-m", "chaos.spawner", str(self._ended)],
+            [sys.executable, "-m", "tests.chaos.spawner", str(self._ended)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **self.environment, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"},
+            env={**os.environ, **self.environment, "PYTHONPATH": str(REPOSITORY)},
             start_new_session=True,
         )
         return self

@@ -1,5 +1,7 @@
 """A hosted model for the chaos suite: a server with OpenAI's chat API whose texts depend on the request only, and that
-misbehaves for a while when it is told to. `python -m chaos.model_server PORT`; 0 takes a free port, which is printed.
+misbehaves for a while when it is told to.
+
+`python -m tests.chaos.model_server PORT`; 0 takes a free port, which is printed.
 
 Everything is written to the socket by hand: a server's library would not send what is to be sent here.
 """
@@ -22,7 +24,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from chaos.fleet import REPOSITORY
+from tests.chaos.fleet import REPOSITORY
 
 _WORDS = ("add", "the", "number", "of", "apples", "to", "what", "is", "left", "then", "twice", "half", "carry", "one")
 _SECONDS = float(os.environ.get("CORD_INSTANT_SECONDS", "0"))
@@ -57,13 +59,13 @@ class ModelServer:
     def start(self) -> None:
         """Starts it, at the port that it had before; returns when it serves."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "chaos.model_server", str(self._port)],
+            [sys.executable, "-m", "tests.chaos.model_server", str(self._port)],
             stdout=subprocess.PIPE,
             text=True,
             env={
                 **os.environ,
                 "CORD_INSTANT_SECONDS": str(self._seconds),
-                "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}",
+                "PYTHONPATH": str(REPOSITORY),
             },
         )
         assert self._process.stdout is not None

@@ -20,12 +20,12 @@ from typing import Any, Self
 import psycopg
 import redis
 
-from chaos.model_server import ModelServer
 from cord_worker.local import privilege
 from cord_worker.local.postgres import EmbeddedPostgres
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.local.state import StateDir
 from cord_worker.store.schema.version import upgrade
+from tests.chaos.model_server import ModelServer
 
 
 def faketime_library() -> Path | None:

@@ -1,4 +1,4 @@
-"""`python -m chaos.soak --candidates 200000`: one long run under a fault every few seconds, and what grows meanwhile.
+"""One long run under a fault every few seconds, and what grows meanwhile: `python -m tests.chaos.soak`.
 
 The run is worked once undisturbed and once under faults; the tables must be equal. Memory of every process and of
 Redis, locks and connections of PostgreSQL are looked at every few seconds. The last line of the output is one JSON
@@ -25,16 +25,16 @@ from tempfile import TemporaryDirectory
 import psutil
 import sqlalchemy as sa
 
-from chaos.__main__ import PROCESSES, say
-from chaos.audit import INSTALL, Audit
-from chaos.configurations import EVERYTHING, FAST, configuration, problems
-from chaos.fleet import Fleet
-from chaos.kinds import KINDS, SLOW, Storm, available
-from chaos.servers import Servers
-from chaos.tables import CONTENT, run_id, unfinished
 from cord_worker.config import RunConfig
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
+from tests.chaos.__main__ import PROCESSES, say
+from tests.chaos.audit import INSTALL, Audit
+from tests.chaos.configurations import EVERYTHING, FAST, configuration, problems
+from tests.chaos.fleet import Fleet
+from tests.chaos.kinds import KINDS, SLOW, Storm, available
+from tests.chaos.servers import Servers
+from tests.support.tables import run_id, stream_content, unfinished
 
 _CANDIDATES_A_PROBLEM = 25
 """What a search of `configuration("cord")` comes to, about."""
@@ -83,11 +83,9 @@ class Looks:
 def digests(database: Database, run: str) -> dict[str, str]:
     """A digest of all rows of each problem that equal runs share; little memory however many there are."""
     found: dict[str, hashlib._Hash] = defaultdict(hashlib.sha256)
-    key = {"run": run_id(database, run)}
     with database.transaction() as connection:
-        for table, query in CONTENT.items():
-            for row in connection.execution_options(yield_per=1000).execute(sa.text(query), key):
-                found[row.key].update(repr((table, tuple(row))).encode())
+        for table, row in stream_content(connection, run):
+            found[row.key].update(repr((table, tuple(row))).encode())
     return {name: digest.hexdigest() for name, digest in found.items()}
 
 

@@ -7,22 +7,14 @@ from __future__ import annotations
 
 import ast
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import redis
 import sqlalchemy as sa
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from chaos.checkers import strike_checkers
-from chaos.configurations import FAST, configuration, problems
-from chaos.fleet import COORDINATOR, REPOSITORY, Fleet
-from chaos.tables import Content, content, count, differences, unfinished
 from cord_worker.config import RunConfig
 from cord_worker.coordination.fault_points import VARIABLE, FaultPoint, Side, all_points, arm
 from cord_worker.engines.instant import BUSY, ENGINE_DIES, UNANSWERABLE
@@ -30,6 +22,10 @@ from cord_worker.errors import ConfigError
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
+from tests.chaos.checkers import strike_checkers
+from tests.chaos.configurations import FAST, configuration, problems
+from tests.chaos.fleet import COORDINATOR, REPOSITORY, Fleet
+from tests.support.tables import Content, content, count, differences, unfinished
 
 UNDECIDABLE = " [an undecidable problem]"
 """In a run of such questions, the second problem cannot be decided."""
@@ -106,7 +102,9 @@ def nothing(place: Place, is_dead: Callable[[], bool]) -> None:
 def asked_to_end(name: str) -> Meanwhile:
     def ask(place: Place, is_dead: Callable[[], bool]) -> None:
         newest = f"problem_id IN (SELECT id FROM problems WHERE run_id = {_NEWEST})"
-        place.fleet.wait_until(lambda: count(place.database, f"state = 'scored' AND {newest}") > 0, 60, "a score")
+        place.fleet.wait_until(
+            lambda: count(place.database, f"state = 'scored' AND {newest}", "candidates") > 0, 60, "a score"
+        )
         place.fleet.signal(name, signal.SIGTERM)
         nothing(place, is_dead)
 

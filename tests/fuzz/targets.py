@@ -1,8 +1,8 @@
 """What hostile bytes are given to, and what must hold whatever they are. An exception is a finding, unless it is the
 error that a user is meant to read.
 
-Each target is a function of bytes; `fuzz.py` drives them by coverage, `test_targets.py` runs them over the corpus of
-what was found before and over random bytes.
+Each target is a function of bytes; `python -m tests.fuzz` drives them by coverage, `test_targets.py` runs them over the
+corpus of what was found before and over random bytes.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from importlib.util import find_spec
@@ -16,9 +15,7 @@ import pytest
 from cord_worker.config import VllmOptions
 from cord_worker.engines import load_engine
 from cord_worker.engines.settings import EngineSettings
-
-sys.path.insert(0, str(Path(__file__).parent))
-from smollm2_folder import smollm2_is_installed, write_smollm2
+from tests.support.smollm2_folder import smollm2_is_installed, write_smollm2
 
 T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, T]], T]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cord_worker.engines.protocol import Turn
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from engine_contract import EngineContract, Request, Subject
+from tests.support.engine_contract import EngineContract, Request, Subject
 
 TURN = Turn("Natalia sold clips to 48 friends in April, and half as many in May. How many clips altogether?")
 SUMS = tuple(f" Add {n} and {n} to get {2 * n}.\n" for n in range(1, 7))

@@ -32,9 +32,7 @@ from cord_worker.engines.protocol import FinishReason, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineLoadError, RequestError
-
-sys.path.insert(0, str(Path(__file__).parent))
-from smollm2_folder import smollm2_is_installed, write_smollm2
+from tests.support.smollm2_folder import smollm2_is_installed, write_smollm2
 
 pytestmark = [
     pytest.mark.skipif(

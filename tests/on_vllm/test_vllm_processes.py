@@ -16,9 +16,8 @@ import psutil
 import pytest
 
 from cord_worker.store.database import Database
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "integration" / "coordination"))
-from cluster import Cluster, count
+from tests.support.cluster import Cluster
+from tests.support.tables import count
 
 CONFIG = """
 [models.smollm2]

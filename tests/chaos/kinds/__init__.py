@@ -3,7 +3,7 @@
 A new topic is a new file here and one line below.
 """
 
-from chaos.kinds import (
+from tests.chaos.kinds import (
     broker,
     broker_states,
     checks,
@@ -16,7 +16,7 @@ from chaos.kinds import (
     processes,
     replies,
 )
-from chaos.kinds.storm import KINDS, SLOW, Storm, available
+from tests.chaos.kinds.storm import KINDS, SLOW, Storm, available
 
 __all__ = [
     "KINDS",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import time
 
-from chaos.kinds.storm import Storm, everything, kind
-from chaos.recovery import Watch
-from chaos.servers import stop_and_continue
+from tests.chaos.kinds.storm import Storm, everything, kind
+from tests.chaos.recovery import Watch
+from tests.chaos.servers import stop_and_continue
 
 
 @kind("Redis emptied")

@@ -12,9 +12,9 @@ from typing import Any
 import redis
 import sqlalchemy as sa
 
-from chaos.kinds.storm import Storm, everything, kind
-from chaos.recovery import Watch
 from cord_worker.config import Settings
+from tests.chaos.kinds.storm import Storm, everything, kind
+from tests.chaos.recovery import Watch
 
 _PREFIX = Settings().key_prefix
 _QUEUES = """

@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import time
 
-from chaos.checkers import strike_checkers
-from chaos.fleet import COORDINATOR
-from chaos.kinds.storm import Storm, everything, killed, kind
-from chaos.recovery import Watch, look
+from tests.chaos.checkers import strike_checkers
+from tests.chaos.fleet import COORDINATOR
+from tests.chaos.kinds.storm import Storm, everything, killed, kind
+from tests.chaos.recovery import Watch, look
 
 _SPELL_SECONDS, _LONGEST_SPELL_SECONDS = 1.5, 4.0
 _FEWEST = 3

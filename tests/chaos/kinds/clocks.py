@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from chaos.fleet import COORDINATOR
-from chaos.kinds.storm import TEACHERS, Storm, everything, killed, kind
-from chaos.recovery import Watch
-from chaos.servers import faketime_library
+from tests.chaos.fleet import COORDINATOR
+from tests.chaos.kinds.storm import TEACHERS, Storm, everything, killed, kind
+from tests.chaos.recovery import Watch
+from tests.chaos.servers import faketime_library
 
 
 def _clock(storm: Storm, what: str, seconds: float) -> Watch:

@@ -16,15 +16,15 @@ from dataclasses import replace
 import psycopg
 import sqlalchemy as sa
 
-from chaos.configurations import configuration, problems
-from chaos.fleet import REPOSITORY
-from chaos.kinds.storm import Storm, everything, kind
-from chaos.recovery import Watch
 from cord_worker.config import RunConfig
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.runs.lifecycle import pause_run
 from cord_worker.store.runs.removal import remove_run
 from cord_worker.store.schema.version import head_revision
+from tests.chaos.configurations import configuration, problems
+from tests.chaos.fleet import REPOSITORY
+from tests.chaos.kinds.storm import Storm, everything, kind
+from tests.chaos.recovery import Watch
 
 _ROWS = 3000
 _NUMBERS = itertools.count()

@@ -7,9 +7,9 @@ import time
 
 import sqlalchemy as sa
 
-from chaos.kinds.storm import Storm, everything, kind
-from chaos.recovery import Watch
-from chaos.servers import stop_and_continue
+from tests.chaos.kinds.storm import Storm, everything, kind
+from tests.chaos.recovery import Watch
+from tests.chaos.servers import stop_and_continue
 
 
 def _crash(storm: Storm, number: int) -> None:

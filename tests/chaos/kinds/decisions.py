@@ -6,11 +6,11 @@ import time
 
 import sqlalchemy as sa
 
-from chaos.fleet import COORDINATOR
-from chaos.kinds.storm import Storm, everything, killed, kind
-from chaos.recovery import Watch
-from chaos.servers import faketime_library
 from cord_worker.coordination.fault_points import VARIABLE, FaultPoint
+from tests.chaos.fleet import COORDINATOR
+from tests.chaos.kinds.storm import Storm, everything, killed, kind
+from tests.chaos.recovery import Watch
+from tests.chaos.servers import faketime_library
 
 _REFUSE = """
     CREATE OR REPLACE FUNCTION chaos_refuse() RETURNS trigger LANGUAGE plpgsql AS $$

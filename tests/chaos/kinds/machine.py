@@ -11,10 +11,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from chaos.fleet import COORDINATOR
-from chaos.kinds.storm import TEACHERS, Storm, everything, kind
-from chaos.recovery import Watch, watch
 from cord_worker.store.runs.lifecycle import pause_run, resume_run
+from tests.chaos.fleet import COORDINATOR
+from tests.chaos.kinds.storm import TEACHERS, Storm, everything, kind
+from tests.chaos.recovery import Watch, watch
 
 _SHORT_SECONDS = 2.0
 _HELD = """

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from chaos.fleet import COORDINATOR
-from chaos.kinds.storm import TEACHERS, Storm, everything, kind
-from chaos.recovery import Watch, look, watch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
-from pooler import PgBouncer, pgbouncer_program
+from tests.chaos.fleet import COORDINATOR
+from tests.chaos.kinds.storm import TEACHERS, Storm, everything, kind
+from tests.chaos.recovery import Watch, look, watch
+from tests.support.pooler import PgBouncer, pgbouncer_program
 
 _OURS = "FROM pg_stat_activity WHERE application_name LIKE 'cord %'"
 _WITHOUT_LIMITS = "-c statement_timeout=0 -c idle_session_timeout=0 -c lock_timeout=0"

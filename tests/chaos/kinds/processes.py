@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import time
 
-from chaos.fleet import COORDINATOR
-from chaos.kinds.storm import TEACHERS, Storm, busy, killed, kind
-from chaos.recovery import Watch, look, watch
 from cord_worker.coordination.fault_points import VARIABLE, Side, all_points
+from tests.chaos.fleet import COORDINATOR
+from tests.chaos.kinds.storm import TEACHERS, Storm, busy, killed, kind
+from tests.chaos.recovery import Watch, look, watch
 
 
 @kind("coordinator killed")

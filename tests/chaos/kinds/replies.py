@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from chaos.kinds.storm import Storm, kind
-from chaos.model_server import ModelServer
-from chaos.recovery import Watch, watch
-from chaos.servers import Servers
+from tests.chaos.kinds.storm import Storm, kind
+from tests.chaos.model_server import ModelServer
+from tests.chaos.recovery import Watch, watch
+from tests.chaos.servers import Servers
 
 HOSTED = "gamma"
 _SECONDS = 1.2

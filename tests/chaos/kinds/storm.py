@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from chaos.fleet import COORDINATOR, Fleet
-from chaos.recovery import Watch, watch
-from chaos.servers import Servers
 from cord_worker.store.database import Database
+from tests.chaos.fleet import COORDINATOR, Fleet
+from tests.chaos.recovery import Watch, watch
+from tests.chaos.servers import Servers
 
 TEACHERS = ("alpha", "beta")
 _MOMENT = 3.0

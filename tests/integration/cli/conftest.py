@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -12,10 +11,7 @@ from pathlib import Path
 
 import pytest
 
-# Test modules are imported by path, so that equal names in several folders do not clash; helpers are found here.
-sys.path.insert(0, str(Path(__file__).parent))
-
-from cordctl_process import Cordctl, prepared
+from tests.support.cordctl_process import Cordctl, prepared
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import psutil
 import pytest
 import sqlalchemy as sa
 import torch
-from cordctl_process import Cordctl, prepared
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import cord_worker.demo
 from cord_worker.demo.problems import generate
 from cord_worker.store.database import Database
+from tests.support.cordctl_process import Cordctl, prepared
 
 PROVER = Path(cord_worker.demo.__file__).parent / "models" / "prover"
 ANSWERS = ("204", "-3", r"\frac{1}{2}", "三", "The train arrives at noon, an hour late.")

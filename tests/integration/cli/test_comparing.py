@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from cordctl_process import Cordctl
 from psycopg import Connection
+
+from tests.support.cordctl_process import Cordctl
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cordctl_process import Cordctl
+from tests.support.cordctl_process import Cordctl
 
 
 def findings(cordctl: Cordctl, exits: int = 0) -> dict[str, dict[str, str]]:

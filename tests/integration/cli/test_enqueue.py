@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cordctl_process import Cordctl, problem
+from tests.support.cordctl_process import Cordctl, problem
 
 
 def problems_of(cordctl: Cordctl) -> dict[str, int]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from cordctl_process import Cordctl, problem
 
 from cord_worker.demo.problems import generate
+from tests.support.cordctl_process import Cordctl, problem
 
 PROBLEMS = 10
 SAMPLES = 4

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 import pytest
-from cordctl_process import Cordctl, prepared
+
+from tests.support.cordctl_process import Cordctl, prepared
 
 ROWS = [
     {"id": "a", "question": "One\u2028two?", "answer": "1", "note": None, "level": 1},

@@ -6,7 +6,8 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
-from cordctl_process import Cordctl
+
+from tests.support.cordctl_process import Cordctl
 
 SFT = ("--format", "sft", "--student", "bundled:closer")
 

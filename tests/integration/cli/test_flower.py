@@ -9,9 +9,8 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from cordctl_process import Cordctl, problem
-
 from cord_worker.engines.instant import takes
+from tests.support.cordctl_process import Cordctl, problem
 
 
 def test_flower_shows_running_work_with_the_problem_and_step_it_is_about(cordctl: Cordctl) -> None:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cordctl_process import Cordctl
+
+from tests.support.cordctl_process import Cordctl
 
 
 def limited(cordctl: Cordctl, limit: int, value: int, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import psutil
 import sqlalchemy as sa
-from cordctl_process import Cordctl, problem
 
 import cord_worker
 from cord_worker.local.services import held
 from cord_worker.store.database import Database
 from cord_worker.store.schema.version import upgrade
+from tests.support.cordctl_process import Cordctl, problem
 
 
 def processes_of(state_dir: str) -> list[psutil.Process]:

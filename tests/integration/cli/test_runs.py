@@ -7,7 +7,8 @@ import signal
 import time
 
 import pytest
-from cordctl_process import Cordctl
+
+from tests.support.cordctl_process import Cordctl
 
 KEYS = [
     "id",

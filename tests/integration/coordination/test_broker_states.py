@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,10 +13,6 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import redis
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Cluster, count
-from wire import Wire
 
 from cord_worker.config import Settings
 from cord_worker.coordination.broker.broker_check import check_broker, remarks_on
@@ -33,6 +28,9 @@ from cord_worker.operations.services import services_for
 from cord_worker.store.database import Database
 from cord_worker.store.schema.kinds import ADVANCE
 from cord_worker.store.work.sweep import Due
+from tests.support.cluster import Cluster
+from tests.support.tables import count
+from tests.support.wire import Wire
 
 PREFIX = "cord-test:"
 PROBLEMS = 6

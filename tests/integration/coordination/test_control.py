@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Cluster, count
 
 from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import takes
@@ -22,6 +18,8 @@ from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.runs.processes import live_processes, request_drain
 from cord_worker.store.schema.version import downgrade, upgrade
+from tests.support.cluster import Cluster
+from tests.support.tables import count
 
 CONFIG = """
 [models.alpha]

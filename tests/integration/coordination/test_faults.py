@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +11,12 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Cluster, content, count, empty_tables
-
 from cord_worker.engines.instant import ENGINE_DIES, IMPOSSIBLE, NOT_FINITE
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.local.state import StateDir
 from cord_worker.store.database import Database
+from tests.support.cluster import Cluster
+from tests.support.tables import content, count, differences, empty_tables
 
 PROBLEMS = 12
 
@@ -85,9 +83,7 @@ def test_faults_of_every_kind_change_nothing_in_the_tables(
         cluster.start(victim)
     finish(cluster, database)
 
-    disturbed = content(database)
-    for table, rows in undisturbed.items():
-        assert disturbed[table] == rows, table
+    assert differences(undisturbed, content(database)) == []
     assert count(database, "propose_attempts > 1 OR score_attempts > 1", "candidates") > 0
 
 

@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Cluster, count
-from test_pipelines import SEARCHES, config_of
-
 from cord_worker.engines.instant import HOSTILE
 from cord_worker.operations.replaying import replay_run, verify_tables
 from cord_worker.store.database import Database
+from tests.support.cluster import Cluster
+from tests.support.configurations import SEARCHES, config_of
+from tests.support.tables import count
 
 PROBLEMS = 8
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202e]")

@@ -8,7 +8,6 @@ step that is not the first (a rollout of a tree search), the worker that scores 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -16,14 +15,14 @@ from typing import Literal, get_args, get_origin
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import INSTANT, Cluster, content, count
-
 from cord_worker.config import RunConfig, SearchConfig
 from cord_worker.errors import ConfigError
 from cord_worker.search.pipelines import PIPELINES
 from cord_worker.search.types import Criterion
 from cord_worker.store.database import Database
+from tests.support.cluster import Cluster
+from tests.support.configurations import INSTANT, INTEGRATOR, REWARD
+from tests.support.tables import content, count, differences
 
 PROBLEMS = 2
 SIZES = {
@@ -49,8 +48,6 @@ CHOICES = {
 }
 OPTIONS = {name: values for name, values in (CHOICES | VALUES).items() if name not in ("pipeline", "selection")}
 
-MERGER = '[models.merger]\npath = "merger"\nengine = "instant"\n[integration]\nmodel = "merger"\n'
-REWARD = '[models.prm]\npath = "prm"\nengine = "instant"\nhead = "reward"\n[reward]\nmodel = "prm"\n'
 QUICK = '[verify]\nmethod = "exact"\n[binary]\njudgments = 3\n'
 GENTLE = {"CORD_HEARTBEAT_SECONDS": "0.3", "CORD_WORKER_TIMEOUT_SECONDS": "2", "CORD_RESEND_SECONDS": "1"}
 
@@ -60,7 +57,7 @@ def text_of(search: dict[str, str]) -> str:
     settings = "".join(f"{name} = {value}\n" for name, value in search.items())
     small = INSTANT.replace("beam_width = 3\nmax_steps = 8\n", "beam_width = 2\nmax_steps = 5\ntrajectories = 2\n")
     text = small.replace("[search]\n", f"[search]\n{settings}") + QUICK
-    text += MERGER if search.get("pipeline") == '"integration"' else ""
+    text += INTEGRATOR if search.get("pipeline") == '"integration"' else ""
     return text + (REWARD if search.get("selection") == '"reward_model"' else "")
 
 
@@ -164,8 +161,7 @@ def test_a_search_killed_in_the_middle_ends_as_an_undisturbed_one(name: str, wor
     run = f"run_id = (SELECT id FROM runs WHERE name = '{name}')"
     cluster.wait_until(lambda: count(database, f"finished_at IS NULL AND {run}") == 0, 200)
     expected = content(database, undisturbed(name))
-    for table, rows in content(database, name).items():
-        assert rows == expected[table], table
+    assert differences(expected, content(database, name)) == []
     of_run = f"problem_id IN (SELECT id FROM problems WHERE {run})"
     assert count(database, f"propose_attempts > 1 AND {of_run}", "candidates") > 0
     if config.selection_model is not None:

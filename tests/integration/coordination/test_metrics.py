@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +10,9 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Cluster, count
-
 from cord_worker.store.database import Database
+from tests.support.cluster import Cluster
+from tests.support.tables import count
 
 PROBLEMS = 4
 

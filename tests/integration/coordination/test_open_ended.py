@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import sqlalchemy as sa
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import INSTANT, Cluster, count
 
 from cord_worker.dataset import FieldMapping
 from cord_worker.export.jsonl import export_run
 from cord_worker.operations.enqueuing import DatasetSource, enqueue_dataset
 from cord_worker.store.database import Database
+from tests.support.cluster import Cluster
+from tests.support.configurations import INSTANT
+from tests.support.tables import count
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 VERIFY = """

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import INSTANT, Cluster, content, count
 
 from cord_worker.engines.instant import ALIKE, MALFORMED, SILENT
 from cord_worker.export.jsonl import export_run
@@ -23,43 +19,13 @@ from cord_worker.store.database import Database
 from cord_worker.store.reports.status import read_totals, teacher_selection
 from cord_worker.store.reports.winning_steps import winning_steps
 from cord_worker.store.runs.runs import resolve_run
-from cord_worker.store.schema.tables import Base
+from tests.support.cluster import Cluster
+from tests.support.configurations import INSTANT, REWARD, config_of
+from tests.support.tables import content, count, differences, empty_tables
 
 PROBLEMS = 6
-SEARCHES = {
-    "greedy": 'pipeline = "greedy"\ntrajectories = 3\n',
-    "curation": 'pipeline = "curation"\ntrajectories = 2\n',
-    "integration": 'pipeline = "integration"\ntrajectories = 2\n',
-    "mcts": 'pipeline = "mcts"\ntrajectories = 3\n',
-    "random": 'selection = "random"\n',
-    "sample": 'pipeline = "sample"\ntrajectories = 4\n',
-    "reserve": 'finished = "reserve"\nlength_normalisation = 0.5\n',
-    "first": 'finished = "first"\nsegmentation = "line_break"\n',
-    "every option": 'finished = "reserve"\nlength_normalisation = 0.5\ndiversity_teacher = 0.1\ndiversity_text = 0.2\n'
-    "score_resolution = 0.1\n",
-    "budget": "total_tokens = 250\n",
-    "budget of a tree": 'pipeline = "mcts"\ntrajectories = 3\ntotal_tokens = 250\n',
-    "line break": 'segmentation = "line_break"\n',
-    "phrases": 'segmentation = "phrases"\nphrases = ["wait"]\n',
-    "whole without markers": 'pipeline = "curation"\nsegmentation = "line_break"\n',
-    "longest": 'pipeline = "curation"\nselection = "max_length"\n',
-}
-
-INTEGRATOR = '[models.merger]\npath = "merger"\nengine = "instant"\n[integration]\nmodel = "merger"\n'
 
 
-def config_of(search: str) -> str:
-    """The instant models with one of `SEARCHES`."""
-    config = INSTANT.replace("[search]\n", f"[search]\n{SEARCHES[search]}")
-    return config + INTEGRATOR if search == "integration" else config
-
-
-def empty_tables(database: Database) -> None:
-    names = ", ".join(table.name for table in Base.metadata.sorted_tables)
-    database.run(lambda connection: connection.execute(sa.text(f"TRUNCATE {names} RESTART IDENTITY CASCADE")))
-
-
-REWARD = '[models.prm]\npath = "prm"\nengine = "instant"\nhead = "reward"\n[reward]\nmodel = "prm"\n'
 JUDGED = {"binary_judgment": ("", "judge"), "reward_model": (REWARD, "prm")}
 """Selection → what it adds to the configuration, and the model that judges."""
 
@@ -86,8 +52,7 @@ def test_a_search_by_judgments_killed_while_it_judges_ends_as_an_undisturbed_one
         cluster.kill("coordinator")
         cluster.start(judge, "coordinator")
         cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
-    for table, rows in content(database).items():
-        assert rows == undisturbed[table], table
+    assert differences(undisturbed, content(database)) == []
     assert count(database, "judgment_attempts > 1", "candidates") > 0
     assert count(database, "state = 'scored' AND (judgment IS NULL OR score IS NULL)", "candidates") == 0
     kept = """
@@ -119,8 +84,7 @@ def test_an_llm_judge_killed_in_the_middle_ends_as_an_undisturbed_one(
         cluster.kill("coordinator")
         cluster.start("referee", "coordinator")
         cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
-    for table, rows in content(database).items():
-        assert rows == undisturbed[table], table
+    assert differences(undisturbed, content(database)) == []
     assert count(database, "verdict_attempts > 1", "trajectories") > 0
     assert count(database, "answer_state = 'judged' AND correct IS NOT NULL", "trajectories") == PROBLEMS
     assert {row[2] for row in undisturbed["problems"]} == {"done"}
@@ -158,8 +122,7 @@ def test_undecided_answers_go_to_the_judge_and_end_the_same_where_it_is_killed_m
         cluster.start("referee", "coordinator")
         cluster.wait_until(lambda: count(database, "state = 'done'") == 2 * PROBLEMS, 120)
     for run, before in zip(RUNS, undisturbed, strict=True):
-        for table, rows in content(database, run).items():
-            assert rows == before[table], (run, table)
+        assert differences(before, content(database, run)) == []
     assert count(database, "verdict_attempts > 1", "trajectories") > 0
     assert verify_tables(database, None, examples=1).broken == []
     assert {line["verification"]["compared"] for line in lines if SILENT in line["question"]} <= {"undecided"}
@@ -203,7 +166,7 @@ def test_equal_proposals_are_scored_once_and_their_teachers_share_the_credit_wha
             cluster.kill(prover)
         cluster.start(prover)
         cluster.wait_until(lambda: count(database, "state = 'done'") == problems, 120)
-    assert content(database) == undisturbed
+    assert differences(undisturbed, content(database)) == []
     assert count(database, "duplicate_of IS NULL AND state <> 'scored'", "candidates") == 0
     assert count(database, "duplicate_of IS NOT NULL AND score_attempts > 0", "candidates") == 0
     teachers = len(cluster.config.teachers)

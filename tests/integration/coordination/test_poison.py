@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Cluster, content, count, empty_tables
 
 from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import dies_while, takes
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.runs.retry import begin_failed_anew, retry_failed
+from tests.support.cluster import Cluster
+from tests.support.tables import content, count, differences, empty_tables
 
 CONFIG = """
 [models.alpha]
@@ -130,9 +128,7 @@ def test_a_problem_that_was_given_up_goes_on_and_ends_as_if_nothing_had_happened
         return count(database, "state = 'done'") == 3
 
     cluster.wait_until(is_done, 120)
-    after = content(database)
-    for table, rows in undisturbed.items():
-        assert after[table] == rows, table
+    assert differences(undisturbed, content(database)) == []
     assert 0 < committed < count(database, "proposed_at IS NOT NULL", "candidates")
 
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import INSTANT, Cluster, count
-from test_pipelines import SEARCHES, config_of
 
 from cord_worker.cli import cli
 from cord_worker.config import RunConfig
@@ -25,6 +19,9 @@ from cord_worker.store.audit.invariants import INVARIANTS, check
 from cord_worker.store.audit.stored_decisions import begun_problems
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
+from tests.support.cluster import Cluster
+from tests.support.configurations import INSTANT, SEARCHES, config_of
+from tests.support.tables import count
 
 PROBLEMS = 3
 HOPELESS = "hopeless"

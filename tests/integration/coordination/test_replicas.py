@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +10,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import Cluster, count
-
 from cord_worker.store.database import Database
+from tests.support.cluster import Cluster
+from tests.support.tables import count
 
 PROBLEMS = 24
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cluster import INSTANT, Cluster, count
-from test_pipelines import INTEGRATOR, REWARD
 
 from cord_worker.config import RunConfig
 from cord_worker.coordination.run_context import RunContexts
@@ -28,6 +22,9 @@ from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import content_hash, enqueue
 from cord_worker.store.runs.runs import list_runs, resolve_run
 from cord_worker.store.schema.digests import CORRECTNESS, DIGESTS
+from tests.support.cluster import Cluster
+from tests.support.configurations import INSTANT, INTEGRATOR, REWARD
+from tests.support.tables import count
 
 PROBLEMS = 3
 REFEREE = '[models.referee]\npath = "referee"\nengine = "instant"\n'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,11 +10,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "engines"))
-from cluster import Cluster, count
-from openai_local_server import LocalServer, Reply, chunks, models
 
 from cord_worker.config import RunConfig
 from cord_worker.engines.instant import BUSY, refused_as
@@ -26,6 +20,9 @@ from cord_worker.progress import line
 from cord_worker.search.seeds import answer_seed
 from cord_worker.store.database import Database
 from cord_worker.store.runs.runs import resolve_run
+from tests.support.cluster import Cluster
+from tests.support.openai_local_server import LocalServer, Reply, chunks, models
+from tests.support.tables import count
 
 INSTANT = """
 [models.alpha]

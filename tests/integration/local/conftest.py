@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +13,6 @@ import pytest
 from cord_worker.local.postgres import EmbeddedPostgres
 from cord_worker.local.services import LocalServices
 from cord_worker.local.state import StateDir
-
-# pytest imports by file here, so a module beside the tests is found only by a path of its own.
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 def _folder() -> Path:

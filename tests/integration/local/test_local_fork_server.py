@@ -12,11 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from local_helpers import LIFETIME, wait_until
 
 from cord_worker.local import processes
 from cord_worker.local.fork_server import ForkServer
 from cord_worker.local.supervisor import EventKind, ProcessSpec, RestartPolicy, State, Supervisor
+from tests.support.waiting import LIFETIME, wait_until
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="orphans are handed over on Linux only"),

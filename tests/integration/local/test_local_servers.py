@@ -16,7 +16,6 @@ import psutil
 import psycopg
 import pytest
 import redis
-from local_helpers import LIFETIME, wait_until
 
 from cord_worker.errors import LocalServiceError
 from cord_worker.local import processes
@@ -24,6 +23,7 @@ from cord_worker.local.binaries import find_postgres, find_redis, postgres_candi
 from cord_worker.local.postgres import EmbeddedPostgres
 from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.local.state import StateDir
+from tests.support.waiting import LIFETIME, wait_until
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ import pytest
 import sqlalchemy
 from kombu.transport import _transport_cache
 from kombu.transport.redis import Transport
-from local_helpers import LIFETIME, wait_until
 
 from cord_worker.errors import LocalServiceError
 from cord_worker.local import processes
@@ -28,6 +27,7 @@ from cord_worker.local.daemon import DaemonSpec, start_daemon, start_stopped, st
 from cord_worker.local.services import LocalServices, ensure_started, held, release, stop
 from cord_worker.local.state import Services, StateDir
 from cord_worker.local.supervisor import ProcessSpec
+from tests.support.waiting import LIFETIME, wait_until
 
 OWNER = f"""
 import sys, time

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from local_helpers import LIFETIME, wait_until
 
 from cord_worker.errors import LocalServiceError
 from cord_worker.local import processes
@@ -24,6 +23,7 @@ from cord_worker.local.supervisor import (
     State,
     Supervisor,
 )
+from tests.support.waiting import LIFETIME, wait_until
 
 QUICK = RestartPolicy(first_pause=0.05, longest_pause=0.2, quick_failure_seconds=LIFETIME)
 

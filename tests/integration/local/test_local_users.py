@@ -16,7 +16,6 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
-from local_helpers import wait_until
 
 import cord_worker
 from cord_worker.errors import LocalServiceError
@@ -24,6 +23,7 @@ from cord_worker.local import privilege
 from cord_worker.local.binaries import find_postgres, postgres_candidates
 from cord_worker.local.postgres import EmbeddedPostgres
 from cord_worker.local.state import StateDir
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="changing users needs root; others run as themselves")
 needs_namespaces = pytest.mark.skipif(not privilege.namespaces_work(), reason="this machine refuses namespaces")

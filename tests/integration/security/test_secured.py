@@ -16,15 +16,13 @@ import pytest
 import sqlalchemy as sa
 from kombu import Connection
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent / "coordination"))
-from cluster import Cluster, count
-from encrypted_servers import certificates, encrypted_postgres, encrypted_redis, missing
-
 from cord_worker.config import Settings
 from cord_worker.coordination.celery.app import create_app
 from cord_worker.store.database import Database
 from cord_worker.store.schema.version import upgrade
+from tests.support.cluster import Cluster
+from tests.support.encrypted_servers import certificates, encrypted_postgres, encrypted_redis, missing
+from tests.support.tables import count
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 

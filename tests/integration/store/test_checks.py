@@ -84,7 +84,7 @@ def row(database: Database) -> tuple[object, ...]:
 
 def violations(database: Database) -> dict[str, str]:
     found = {one.name: database.run(lambda c, one=one: check(c, one, None)) for one in INVARIANTS}
-    return {name: verdict.examples[0].detail for name, verdict in found.items() if verdict.violations}
+    return {name: report.examples[0].detail for name, report in found.items() if report.violations}
 
 
 def test_a_check_is_done_by_one_and_ends_its_problem(database: Database, problem: int) -> None:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psycopg
 import pytest
 import sqlalchemy as sa
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
-from two_postgres import Address, TwoPostgres, has_postgres_programs, two_postgres
 
 from cord_worker.errors import StoreError
 from cord_worker.service_urls import checked_database_url
 from cord_worker.store.database import Database
 from cord_worker.store.schema.roles import find_hindrances, grant_service
 from cord_worker.store.schema.version import check_schema, upgrade
+from tests.support.two_postgres import Address, TwoPostgres, has_postgres_programs, two_postgres
 
 Role = Callable[..., str]
 ONE = sa.text("SELECT 1")

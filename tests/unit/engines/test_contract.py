@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -20,11 +19,8 @@ from cord_worker.engines.protocol import FinishReason, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.transformers.engine import TransformersEngine
 from cord_worker.errors import TooLongError
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
-sys.path.insert(0, str(Path(__file__).parent))
-from engine_contract import GREEDY, EngineContract, Request, Subject
-from openai_local_server import Json, LocalServer, Reply, completion, models
+from tests.support.engine_contract import GREEDY, EngineContract, Request, Subject
+from tests.support.openai_local_server import Json, LocalServer, Reply, completion, models
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 

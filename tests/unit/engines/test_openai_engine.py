@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
-import sys
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -22,9 +21,7 @@ from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineError, EngineLoadError, RequestError, UnavailableError
 from cord_worker.prompting.think_tags import ThinkTags
 from cord_worker.prompting.trajectory import Segmentation
-
-sys.path.insert(0, str(Path(__file__).parent))
-from openai_local_server import Json, LocalServer, Reply, chunks, completion, models
+from tests.support.openai_local_server import Json, LocalServer, Reply, chunks, completion, models
 
 T = TypeVar("T")
 SAMPLING = Sampling(

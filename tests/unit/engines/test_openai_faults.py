@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -28,9 +27,7 @@ from cord_worker.errors import (
     TooLongError,
     UnavailableError,
 )
-
-sys.path.insert(0, str(Path(__file__).parent))
-from openai_local_server import LocalServer, Reply, chunks, completion, models
+from tests.support.openai_local_server import LocalServer, Reply, chunks, completion, models
 
 KEY = "sk-very-secret-0123456789"
 SAMPLING = Sampling(temperature=0.6, top_p=0.95, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=64, seed=1)

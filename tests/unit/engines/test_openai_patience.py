@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -27,9 +26,7 @@ from cord_worker.errors import (
     TooLongError,
     UnavailableError,
 )
-
-sys.path.insert(0, str(Path(__file__).parent))
-from openai_local_server import Json, LocalServer, Reply, chunks, completion, models
+from tests.support.openai_local_server import Json, LocalServer, Reply, chunks, completion, models
 
 COMPLETIONS = "/v1/completions"
 TURN = Turn("How many?")

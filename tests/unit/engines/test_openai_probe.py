@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -18,9 +17,7 @@ from cord_worker.engines.openai import retrying as openai_retrying
 from cord_worker.engines.openai.engine import OpenAiEngine
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError
-
-sys.path.insert(0, str(Path(__file__).parent))
-from openai_local_server import Json, LocalServer, Reply, chunks, models
+from tests.support.openai_local_server import Json, LocalServer, Reply, chunks, models
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 FILTERED = Reply({"error": {"code": "content_filter", "message": "The response was filtered"}}, status=400)

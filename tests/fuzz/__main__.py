@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of one target: `python tests/fuzz/fuzz.py TARGET [--runs N] [--seconds N] [--found FOLDER]`.
+"""Coverage-guided fuzzing of one target: `python -m tests.fuzz TARGET [--runs N] [--seconds N] [--found FOLDER]`.
 
 Needs atheris (`pip install 'cord-worker[fuzz]'`). What breaks a property is written to FOLDER; copy it to
 `tests/fuzz/corpus/TARGET/` once it is mended, where the tests run it for ever.
@@ -16,10 +16,9 @@ from pathlib import Path
 import atheris
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
 
-with atheris.instrument_imports(include=["cord_worker", "targets"], enable_loader_override=False):
-    import targets
+with atheris.instrument_imports(include=["cord_worker", "tests.fuzz.targets"], enable_loader_override=False):
+    from tests.fuzz import targets
 
 
 def main() -> None:

@@ -1,18 +1,29 @@
-"""What the tables hold of one run: all that equal runs share, what is not finished, and what happened twice."""
+"""What the tables hold: all that equal runs share, where two runs differ, what is not finished, and numbers of rows.
+
+The one definition of "equal tables": every test that compares a disturbed run with an undisturbed one compares this.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
 
 from cord_worker.operations.replaying import replay_run, verify_tables
 from cord_worker.store.database import Database
+from cord_worker.store.schema.tables import Base
 
-CONTENT = {
+_OF_RUN = """
+    WITH of_run AS (
+        SELECT p.* FROM problems p JOIN runs r ON r.id = p.run_id WHERE CAST(:run AS text) IS NULL OR r.name = :run
+    )
+"""
+
+_CONTENT = {
     "problems": """
         SELECT p.key, p.position, p.state, p.step, p.round, p.outstanding, p.unproposed, p.failure_reason
-        FROM problems p WHERE p.run_id = :run ORDER BY p.position
+        FROM of_run p ORDER BY p.position
     """,
     "candidates": """
         SELECT p.key, c.lineage, parent.lineage AS parent, c.parent_rank, c.step, c.round, c.depth, c.whole, t.name,
@@ -24,24 +35,21 @@ CONTENT = {
                (SELECT array_agg(s.lineage ORDER BY o.place) FROM unnest(c.sources) WITH ORDINALITY AS o(id, place)
                 JOIN candidates s ON s.id = o.id) AS sources
         FROM candidates c
-        JOIN problems p ON p.id = c.problem_id
+        JOIN of_run p ON p.id = c.problem_id
         JOIN teachers t ON t.id = c.teacher_id
         LEFT JOIN candidates parent ON parent.id = c.parent_id
-        WHERE p.run_id = :run
         ORDER BY p.position, c.step, c.round, c.parent_rank, t.ordinal, c.sample, c.lineage
     """,
     "beams": """
         SELECT p.key, b.step, b.rank, c.lineage, b.finish
-        FROM beams b JOIN problems p ON p.id = b.problem_id JOIN candidates c ON c.id = b.candidate_id
-        WHERE p.run_id = :run
+        FROM beams b JOIN of_run p ON p.id = b.problem_id JOIN candidates c ON c.id = b.candidate_id
         ORDER BY p.position, b.step, b.rank
     """,
     "trajectories": """
         SELECT p.key, c.lineage, j.steps, j.score, j.finish, j.winner, j.dropped_at_step, j.answer_state,
                j.answer_seed, j.answer_text, j.answer_finish_reason, j.correct, j.verification,
                j.verdict_prompt_tokens, j.verdict_completion_tokens
-        FROM trajectories j JOIN problems p ON p.id = j.problem_id JOIN candidates c ON c.id = j.candidate_id
-        WHERE p.run_id = :run
+        FROM trajectories j JOIN of_run p ON p.id = j.problem_id JOIN candidates c ON c.id = j.candidate_id
         ORDER BY p.position, c.step, c.lineage
     """,
 }
@@ -56,16 +64,24 @@ def run_id(database: Database, name: str) -> int:
     return int(database.run(lambda connection: connection.execute(statement, {"name": name}).scalar_one()))
 
 
-def content(database: Database, run: str) -> Content:
-    """The run's content that equal runs share."""
-    key = {"run": run_id(database, run)}
+def stream_content(connection: sa.Connection, run: str | None = None) -> Iterator[tuple[str, sa.Row[Any]]]:
+    """Name of a table and a row of what equal runs share, of all runs or of one, in an order that equal runs share.
 
-    def read(connection: sa.Connection) -> Content:
-        return {
-            name: [tuple(row) for row in connection.execute(sa.text(query), key)] for name, query in CONTENT.items()
-        }
+    The rows' first field is the problem's key. Needs memory for a thousand rows.
+    """
+    for table, query in _CONTENT.items():
+        found = connection.execution_options(yield_per=1000).execute(sa.text(_OF_RUN + query), {"run": run})
+        for row in found:
+            yield table, row
 
-    return database.run(read)
+
+def content(database: Database, run: str | None = None) -> Content:
+    """What equal runs share, of all runs or of one."""
+    found: Content = {table: [] for table in _CONTENT}
+    with database.transaction() as connection:
+        for table, row in stream_content(connection, run):
+            found[table].append(tuple(row))
+    return found
 
 
 def differences(undisturbed: Content, disturbed: Content) -> list[str]:
@@ -94,7 +110,13 @@ def unfinished(database: Database, run: str) -> int:
     return int(database.run(lambda connection: connection.execute(statement, key).scalar_one()))
 
 
-def count(database: Database, where: str, table: str = "candidates") -> int:
+def count(database: Database, where: str, table: str = "problems") -> int:
     """Rows of `table` that match."""
     statement = sa.text(f"SELECT count(*) FROM {table} WHERE {where}")
     return int(database.run(lambda connection: connection.execute(statement).scalar_one()))
+
+
+def empty_tables(database: Database) -> None:
+    """Deletes every row."""
+    names = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    database.run(lambda connection: connection.execute(sa.text(f"TRUNCATE {names} RESTART IDENTITY CASCADE")))

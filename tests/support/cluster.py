@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import sqlalchemy as sa
 
@@ -19,7 +19,8 @@ from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
-from cord_worker.store.schema.tables import Base
+from tests.support.configurations import INSTANT
+from tests.support.tables import count
 
 FAST = {
     "CORD_HEARTBEAT_SECONDS": "0.5",
@@ -28,77 +29,6 @@ FAST = {
     "CORD_SWEEP_SECONDS": "0.3",
     "CORD_GRACE_SECONDS": "3",
 }
-
-INSTANT = """
-[models.alpha]
-path = "alpha"
-engine = "instant"
-[models.beta]
-path = "beta"
-engine = "instant"
-[models.judge]
-path = "judge"
-engine = "instant"
-[[teachers]]
-name = "alpha"
-model = "alpha"
-[[teachers]]
-name = "beta"
-model = "beta"
-[[teachers]]
-name = "beta-hot"
-model = "beta"
-temperature = 0.9
-[prover]
-model = "judge"
-[search]
-beam_width = 3
-max_steps = 8
-[run]
-max_active = 16
-max_attempts = 20
-"""
-
-_OF_RUN = """
-    WITH of_run AS (
-        SELECT p.* FROM problems p JOIN runs r ON r.id = p.run_id WHERE CAST(:run AS text) IS NULL OR r.name = :run
-    )
-"""
-
-CONTENT = {
-    "problems": """
-        SELECT key, position, state, step, round, outstanding, unproposed, failure_reason FROM of_run ORDER BY position
-    """,
-    "candidates": """
-        SELECT p.key, c.lineage, parent.lineage AS parent, c.parent_rank, c.step, c.round, t.name, c.sample, c.seed,
-               c.max_tokens, c.state, c.text, c.finish_reason, c.invalid_reason, c.prompt_tokens,
-               c.completion_tokens, c.judgment, c.judgment_detail,
-               c.score, c.log_prob_sum, c.answer_tokens, c.thinking_tokens, c.scoring_mode,
-               c.rank, c.kept, c.winning, c.reply, c.answer_part,
-               (SELECT o.lineage FROM candidates o WHERE o.id = c.duplicate_of) AS duplicate_of,
-               (SELECT array_agg(s.lineage ORDER BY o.place) FROM unnest(c.sources) WITH ORDINALITY AS o(id, place)
-                JOIN candidates s ON s.id = o.id) AS sources
-        FROM candidates c
-        JOIN of_run p ON p.id = c.problem_id
-        JOIN teachers t ON t.id = c.teacher_id
-        LEFT JOIN candidates parent ON parent.id = c.parent_id
-        ORDER BY p.position, c.step, c.round, c.parent_rank, t.ordinal, c.sample
-    """,
-    "beams": """
-        SELECT p.key, b.step, b.rank, c.lineage, b.finish
-        FROM beams b JOIN of_run p ON p.id = b.problem_id JOIN candidates c ON c.id = b.candidate_id
-        ORDER BY p.position, b.step, b.rank
-    """,
-    "trajectories": """
-        SELECT p.key, c.lineage, j.steps, j.score, j.finish, j.winner, j.dropped_at_step, j.answer_state,
-               j.answer_seed, j.answer_text, j.answer_finish_reason, j.correct, j.verification,
-               j.verdict_prompt_tokens, j.verdict_completion_tokens
-        FROM trajectories j JOIN of_run p ON p.id = j.problem_id JOIN candidates c ON c.id = j.candidate_id
-        ORDER BY p.position, c.step, c.lineage
-    """,
-}
-"""What two runs of one configuration must agree on, row for row: all but keys, timings, attempts and workers."""
-
 
 _GATE, _JUDGMENT_GATE = 4711, 4712
 _RESULT_GATE = f"""
@@ -289,28 +219,3 @@ class Cluster:
                 logs = {path.name: path.read_text(errors="replace")[-1500:] for path in self._folder.glob("*.log")}
                 raise AssertionError(f"not within {seconds} s; logs: {logs}")
             time.sleep(0.1)
-
-
-def count(database: Database, where: str, table: str = "problems") -> int:
-    """Rows of `table` that match."""
-    return database.run(
-        lambda connection: connection.execute(sa.text(f"SELECT count(*) FROM {table} WHERE {where}")).scalar_one()
-    )
-
-
-def content(database: Database, run: str | None = None) -> dict[str, list[tuple[Any, ...]]]:
-    """The tables' content that equal runs share, of all runs or of one."""
-
-    def read(connection: sa.Connection) -> dict[str, list[tuple[Any, ...]]]:
-        return {
-            name: [tuple(row) for row in connection.execute(sa.text(_OF_RUN + query), {"run": run})]
-            for name, query in CONTENT.items()
-        }
-
-    return database.run(read)
-
-
-def empty_tables(database: Database) -> None:
-    """Deletes every row."""
-    names = ", ".join(table.name for table in Base.metadata.sorted_tables)
-    database.run(lambda connection: connection.execute(sa.text(f"TRUNCATE {names} RESTART IDENTITY CASCADE")))

@@ -1,0 +1,1 @@
+"""All tests of the service; found as the package `tests` from the root of the repository."""

@@ -1,0 +1,1 @@
+"""What several tests share: processes, servers, fakes, configurations, and what is compared of the tables."""
