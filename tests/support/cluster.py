@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +18,11 @@ from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
+from tests.support import forking
 from tests.support.configurations import INSTANT
 from tests.support.tables import count
+
+Process = forking.Forked | subprocess.Popen[bytes]
 
 FAST = {
     "CORD_HEARTBEAT_SECONDS": "0.5",
@@ -82,7 +84,7 @@ class Cluster:
             "CORD_KEY_PREFIX": f"cord-test-{os.getpid()}:",
             "OMP_NUM_THREADS": "1",
         }
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, Process] = {}
 
     @property
     def names(self) -> list[str]:
@@ -103,14 +105,8 @@ class Cluster:
         """Starts processes; without names one of every kind."""
         for name in names or self.names:
             role = ["coordinator"] if name == "coordinator" else ["worker", name, "--config", str(self.config_path)]
-            with (self._folder / f"{name}.log").open("ab") as log:
-                self.processes[name] = subprocess.Popen(
-                    [sys.executable, "-m", "cord_worker.cli", *role],
-                    env=self.environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                )
+            log = self._folder / f"{name}.log"
+            self.processes[name] = forking.start(self.config, role, self.environment, log)
 
     def kill(self, name: str) -> None:
         """SIGKILL."""
