@@ -175,15 +175,15 @@ class ContextCheck:
 
                 self._add(role, teacher.model, found, system, search.thinking_tokens, after_thinking)
         if config.is_scored:
-            scorer = config.required_prover
-            found = self._loaded(scorer.model, config.prover_model)
+            prover = config.required_prover
+            found = self._loaded(prover.model, config.prover_model)
             if found is not None:
                 codec = found[0]
 
                 def closing(record: ProblemRecord) -> int:
-                    return len(codec.closing(scorer.scoring_template, record.answer).ids)
+                    return len(codec.closing(prover.scoring_template, record.answer).ids)
 
-                self._add("prover", scorer.model, found, None, search.thinking_tokens, closing)
+                self._add("prover", prover.model, found, None, search.thinking_tokens, closing)
 
     @property
     def fits(self) -> list[Fit]:

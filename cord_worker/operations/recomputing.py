@@ -305,14 +305,14 @@ def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
     if len(teachers) != len(config.all_teachers):
         yield is_not("its row", "teachers", len(teachers), len(config.all_teachers))
     models = {}
-    for row, writer in zip(teachers, config.all_teachers, strict=False):
+    for row, teacher in zip(teachers, config.all_teachers, strict=False):
         is_teacher = row.ordinal < len(config.teachers)
-        models[f"teacher {row.name}"] = config.teacher_model(writer)
+        models[f"teacher {row.name}"] = config.teacher_model(teacher)
         expected = {
-            "name": writer.name,
+            "name": teacher.name,
             "role": TeacherRole.TEACHER if is_teacher else TeacherRole.INTEGRATOR,
-            "sampling": writer.model_dump(mode="json", exclude={"name", "model", "system_prompt"}),
-            "system_prompt": config.system_prompt(writer),
+            "sampling": teacher.model_dump(mode="json", exclude={"name", "model", "system_prompt"}),
+            "system_prompt": config.system_prompt(teacher),
         }
         for column, value in expected.items():
             if getattr(row, column) != value:

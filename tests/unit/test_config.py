@@ -72,6 +72,12 @@ def test_one_model_serves_several_teachers_and_may_serve_the_prover() -> None:
         (("[prover]", '[verify.judge]\nmodel = "one"\ntemplate = "?"\n[prover]'), ["template", "{reference}"]),
         (("[prover]", '[verify.judge]\nmodel = "one"\nseed = 1\n[prover]'), ["verify.judge.seed", "max_rounds"]),
         (("[prover]", "[verify.tolerance]\nrel = 1\n[prover]"), ["verify.tolerance.rel", "relative, absolute"]),
+        (
+            ("[prover]", "[models.two.vllm]\nquant = 1\n[prover]"),
+            ["models.two.vllm.quant", "quantization, kv_cache_dtype,"],
+        ),
+        (("[prover]", "[models.two.openai]\nurl = 1\n[prover]"), ["models.two.openai.url", "base_url, model, api,"]),
+        (("[prover]", '[reward]\nmodel = "two"\nhead = 1\n[prover]'), ["reward.head", "here: model, step_separator"]),
         (("[prover]", "[verify.tolerance]\nrelative = 2\n[prover]"), ["verify.tolerance.relative", "less than 1"]),
         (("[prover]", '[search]\npipeline = "integration"\n[prover]'), ["needs a table [integration]"]),
         (("[prover]", '[integration]\nmodel = "two"\n[prover]'), ["[integration] is for", "cord"]),

@@ -1,0 +1,55 @@
+"""cord.toml and the environment: what a run is configured by.
+
+`RunConfig` is cord.toml. Its *fingerprint* covers everything that decides what is generated (teachers, prover,
+search, seed, templates) and nothing that only decides how fast (batch widths, devices, concurrency), so that a
+run can move to other machines without becoming another run. `Settings` is the environment: where the services
+are. Secrets live only there.
+"""
+
+from __future__ import annotations
+
+from cord_worker.config.base import NAME_PATTERN
+from cord_worker.config.engine_options import OpenAiOptions, VllmOptions
+from cord_worker.config.environment import OTHER_VARIABLES, Settings
+from cord_worker.config.integration import DEFAULT_INTEGRATION_PROMPT, INTEGRATOR_NAME, IntegrationConfig
+from cord_worker.config.models import BUNDLED_PREFIX, ModelConfig, fingerprint_of, model_location
+from cord_worker.config.run import RunConfig, RunSection
+from cord_worker.config.scoring import (
+    DEFAULT_BINARY_TEMPLATE,
+    DEFAULT_SCORING_TEMPLATE,
+    BinaryConfig,
+    ProverConfig,
+    RewardConfig,
+)
+from cord_worker.config.search import PREFIX_PHRASES, SearchConfig
+from cord_worker.config.teachers import TeacherConfig
+from cord_worker.config.verify import DEFAULT_JUDGE_TEMPLATE, JudgeConfig, ToleranceConfig, VerifyConfig
+
+__all__ = [
+    "BUNDLED_PREFIX",
+    "DEFAULT_BINARY_TEMPLATE",
+    "DEFAULT_INTEGRATION_PROMPT",
+    "DEFAULT_JUDGE_TEMPLATE",
+    "DEFAULT_SCORING_TEMPLATE",
+    "INTEGRATOR_NAME",
+    "NAME_PATTERN",
+    "OTHER_VARIABLES",
+    "PREFIX_PHRASES",
+    "BinaryConfig",
+    "IntegrationConfig",
+    "JudgeConfig",
+    "ModelConfig",
+    "OpenAiOptions",
+    "ProverConfig",
+    "RewardConfig",
+    "RunConfig",
+    "RunSection",
+    "SearchConfig",
+    "Settings",
+    "TeacherConfig",
+    "ToleranceConfig",
+    "VerifyConfig",
+    "VllmOptions",
+    "fingerprint_of",
+    "model_location",
+]

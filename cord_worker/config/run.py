@@ -1,0 +1,207 @@
+"""A run: the table [run], and cord.toml as a whole, with what its tables must agree on."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from cord_worker.config.base import Section, digest_of
+from cord_worker.config.explaining import explained
+from cord_worker.config.integration import IntegrationConfig, require_integration
+from cord_worker.config.models import (
+    ModelConfig,
+    require_different,
+    require_language_heads,
+    require_model,
+    require_names,
+)
+from cord_worker.config.scoring import BinaryConfig, ProverConfig, RewardConfig, require_prover, require_reward
+from cord_worker.config.search import SearchConfig
+from cord_worker.config.teachers import TeacherConfig, require_different_names
+from cord_worker.config.toml_file import read_document, read_text
+from cord_worker.config.verify import VerifyConfig
+from cord_worker.errors import ConfigError
+
+
+class RunSection(Section):
+    """How a run is carried out. Only `seed` and `date` decide what is generated."""
+
+    seed: int = Field(0, ge=0, lt=2**63)
+    date: datetime.date | None = Field(
+        None,
+        description="What chat templates take for today, such as 2025-01-31, on every machine and as long as the run "
+        "takes. By default the day on which it is enqueued, stored with it; set it for the same text another day.",
+    )
+    max_active: int = Field(256, ge=1, description="Problems in flight at once.")
+    priority: int = Field(
+        0,
+        ge=-1000,
+        le=1000,
+        description="Among runs that share a model, problems of the higher one begin first (cordctl priority RUN N).",
+    )
+    max_attempts: int = Field(
+        5,
+        ge=1,
+        description="Technical tries of one piece of work before its problem is parked as failed: two beside others, "
+        "the rest with nothing else in its worker; at least two are made.",
+    )
+
+
+class RunConfig(Section):
+    """cord.toml."""
+
+    models: dict[str, ModelConfig]
+    teachers: Annotated[list[TeacherConfig], Field(min_length=1)]
+    prover: ProverConfig | None = Field(None, description="Needed but by `sample`, which leaves it alone.")
+    search: SearchConfig = SearchConfig()
+    verify: VerifyConfig = VerifyConfig()
+    reward: RewardConfig | None = None
+    binary: BinaryConfig = BinaryConfig()
+    integration: IntegrationConfig | None = None
+    run: RunSection = RunSection()
+
+    @model_validator(mode="after")
+    def _tables_agree(self) -> Self:
+        models, search, judge = self.models, self.search, self.verify.judge
+        require_names(models)
+        for teacher in self.teachers:
+            require_model(f"teachers.{teacher.name}.model", teacher.model, models)
+        require_prover(self.prover, models, pipeline=search.pipeline, is_scored=self.is_scored)
+        if judge is not None:
+            require_model("verify.judge.model", judge.model, models)
+        require_different_names(self.teachers)
+        if search.selection == "binary_judgment" and self.verify.method == "judge":
+            raise ValueError(
+                'search.selection = "binary_judgment" compares many answers to every candidate, which no LLM judge is '
+                "asked for: choose another verify.method, or select by predictive_perplexity"
+            )
+        names = [teacher.name for teacher in self.teachers]
+        require_integration(self.integration, models, pipeline=search.pipeline, teacher_names=names)
+        require_different(models)
+        used = {teacher.model for teacher in self.all_teachers}
+        used |= {part.model for part in (self.prover, judge) if part is not None}
+        require_language_heads(used, models)
+        require_reward(self.reward, models, selection=search.selection)
+        used |= set() if self.reward is None else {self.reward.model}
+        unused = sorted(set(models) - used)
+        if unused:
+            raise ValueError(f"models that nothing uses: {', '.join(unused)}")
+        return self
+
+    @property
+    def all_teachers(self) -> list[TeacherConfig]:
+        """The teachers, and the integrator after them as one more, where there is one."""
+        if self.integration is None:
+            return self.teachers
+        return [*self.teachers, self.integration.as_teacher()]
+
+    def teacher_model(self, teacher: TeacherConfig) -> ModelConfig:
+        """The model that hosts `teacher`."""
+        return self.models[teacher.model]
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether candidates are scored; where not, a prover may be configured but is not used."""
+        return self.search.pipeline != "sample"
+
+    @property
+    def required_prover(self) -> ProverConfig:
+        """The prover. Raises ConfigError where nothing is scored."""
+        if self.prover is None or not self.is_scored:
+            raise ConfigError(f'there is no prover: pipeline = "{self.search.pipeline}" scores nothing')
+        return self.prover
+
+    @property
+    def prover_model(self) -> ModelConfig:
+        """The model that scores. Raises ConfigError where nothing is scored."""
+        return self.models[self.required_prover.model]
+
+    @property
+    def served_models(self) -> dict[str, ModelConfig]:
+        """The models that the run needs a worker of: all, but for an unused prover's own."""
+        used = {teacher.model for teacher in self.all_teachers}
+        if self.is_scored:
+            used.add(self.required_prover.model)
+            if self.reward is not None:
+                used.add(self.reward.model)
+        if self.verify.judge is not None:
+            used.add(self.verify.judge.model)
+        return {name: model for name, model in self.models.items() if name in used}
+
+    @property
+    def judge_model(self) -> ModelConfig | None:
+        """The LLM that judges final answers; None where they are only compared."""
+        return None if self.verify.judge is None else self.models[self.verify.judge.model]
+
+    @property
+    def selection_model(self) -> ModelConfig | None:
+        """The model that judges candidates; None where judgments do not select."""
+        if not self.is_scored:
+            return None
+        if self.reward is not None:
+            return self.models[self.reward.model]
+        return self.prover_model if self.search.selection == "binary_judgment" else None
+
+    @property
+    def prompt_date(self) -> datetime.date:
+        """What chat templates take for today. Raises ConfigError where it was not taken from the run yet."""
+        if self.run.date is None:
+            raise ConfigError("the configuration has no date; it is stored with the run")
+        return self.run.date
+
+    def system_prompt(self, teacher: TeacherConfig) -> str | None:
+        """System turn of `teacher`: its own, else its model's."""
+        if teacher.system_prompt is not None:
+            return teacher.system_prompt
+        return self.models[teacher.model].system_prompt
+
+    def fingerprint(self) -> str:
+        """16 hex digits over everything that decides what is generated."""
+        judging = self.search.selection == "binary_judgment"
+        return digest_of(
+            {
+                "integration": None if self.integration is None else self.integration.model_dump(mode="json"),
+                "models": {name: model.identity() for name, model in self.served_models.items()},
+                "teachers": [teacher.model_dump(mode="json") for teacher in self.teachers],
+                "system_prompts": [self.system_prompt(teacher) for teacher in self.all_teachers],
+                "prover": self.required_prover.model_dump(mode="json") if self.is_scored else None,
+                "prover_system_prompt": self.prover_model.system_prompt if self.is_scored else None,
+                "search": self.search.identity(),
+                "seed": self.run.seed,
+                **({} if self.run.date is None else {"date": self.run.date.isoformat()}),
+                "verify": self.verify.identity(),
+                "judge_system_prompt": None if self.judge_model is None else self.judge_model.system_prompt,
+                **({"reward": self._reward_identity()} if self.reward is not None else {}),
+                **({"binary": self.binary.model_dump(mode="json")} if judging else {}),
+            }
+        )
+
+    def _reward_identity(self) -> dict[str, Any]:
+        assert self.reward is not None
+        system_prompt = self.models[self.reward.model].system_prompt
+        return {**self.reward.model_dump(mode="json"), "system_prompt": system_prompt}
+
+    @classmethod
+    def load(cls, path: Path) -> RunConfig:
+        """Reads cord.toml; relative model folders are taken from its folder. Raises ConfigError."""
+        return cls.parse(read_text(path), source=str(path), folder=path.resolve().parent)
+
+    @classmethod
+    def parse(cls, text: str, *, source: str, folder: Path) -> RunConfig:
+        """Like `load`, from TOML text; `source` is named in errors."""
+        return cls._validated(read_document(text, source=source, folder=folder), source)
+
+    @classmethod
+    def from_stored(cls, document: dict[str, Any]) -> RunConfig:
+        """The configuration as a run's row holds it."""
+        return cls._validated(document, "the stored configuration")
+
+    @classmethod
+    def _validated(cls, document: dict[str, Any], source: str) -> RunConfig:
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise ConfigError(explained(error, source, cls)) from None

@@ -1,0 +1,57 @@
+"""Reading cord.toml: its text, and the document in it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from cord_worker.config.models import BUNDLED_PREFIX
+from cord_worker.errors import ConfigError
+
+
+def read_text(path: Path) -> str:
+    """The text of the file. Raises ConfigError where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file. Write one with: cordctl init --preset tiny > {path}") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder: name the cord.toml in it, such as {path / 'cord.toml'}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is no text in UTF-8, so no cord.toml: was another file meant?") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConfigError(f"{path}: cannot be read: {why}") from error
+
+
+def read_document(text: str, *, source: str, folder: Path) -> dict[str, Any]:
+    """What the TOML text holds, relative model folders taken from `folder`; `source` is named in errors. Raises
+    ConfigError where the text is no TOML."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: not valid TOML: {error}{_other_kind_of_file(text)}") from error
+    models = document.get("models")
+    if isinstance(models, dict):
+        for model in models.values():
+            if isinstance(model, dict) and isinstance(model.get("path"), str):
+                model["path"] = _resolved_path(model["path"], folder)
+    return document
+
+
+def _other_kind_of_file(text: str) -> str:
+    """What to say of a text that was taken for a cord.toml and is plainly something else."""
+    begins = text.lstrip("\ufeff \t\r\n")[:1]
+    if begins == "{" or (begins == "[" and text.lstrip()[1:2] in {"{", "\n", "\r"}):
+        return ". It looks like JSON: is it a dataset? --config takes a cord.toml (cordctl init prints one)"
+    return ""
+
+
+def _resolved_path(path: str, folder: Path) -> str:
+    if path.startswith(BUNDLED_PREFIX):
+        return path
+    candidate = Path(path).expanduser()
+    if not candidate.is_absolute() and (path.startswith(("./", "../")) or (folder / candidate).is_dir()):
+        candidate = folder / candidate
+    return str(candidate.resolve()) if candidate.is_absolute() else path

@@ -1,0 +1,147 @@
+"""Where a run stands at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from cord_worker.progress.format import duration
+from cord_worker.showing import shown
+
+if TYPE_CHECKING:
+    from cord_worker.store.reports.status import Counts, LiveWorkers, Totals, WorkerCondition
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What keeps one process of the run's from its work; `model` is its name in cord.toml."""
+
+    model: str
+    process: str
+    text: str
+    since: datetime
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{shown(self.model)} {shown(self.text)} (for {duration(self.seconds)})"
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "model": self.model,
+            "process": self.process,
+            "condition": self.text,
+            "since": self.since.isoformat(),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A run at one moment; `workers` maps what is shown of a role or model to its processes, `missing` are those that
+    it needs and has none of, while problems are waited for; `conditions` are what keeps workers from their work. While
+    there are no results, `waiting` says what is waited for and why: sentences by their subject. `is_beginning`: nothing
+    has come since this command began to watch, though the run may be older."""
+
+    run: str
+    state: str
+    counts: Counts
+    totals: Totals
+    workers: Mapping[str, int]
+    missing: Sequence[str]
+    eta_seconds: float | None
+    conditions: Sequence[Condition] = ()
+    waiting: Mapping[str, str] = field(default_factory=dict)
+    is_beginning: bool = False
+
+    @property
+    def begins(self) -> bool:
+        """True before the first proposal, of the run or of this command's part of it."""
+        return self.is_beginning or not self.totals.proposed
+
+    @property
+    def is_final(self) -> bool:
+        """True when no problem of the run is waited for."""
+        return self.counts.final == self.counts.total
+
+    def seconds_since_start(self) -> float | None:
+        """From the first admitted problem to the last finished one, or to now while problems are waited for."""
+        first, last = self.totals.first_admitted_at, self.totals.last_finished_at
+        if first is None:
+            return None
+        end = last if self.is_final and last is not None else datetime.now(UTC)
+        return (end - first).total_seconds()
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        counts, totals = self.counts, self.totals
+        return {
+            "run": self.run,
+            "state": self.state,
+            "problems": {"total": counts.total, "active": counts.active, **counts.problems},
+            "candidates": {**totals.candidates, **counts.working},
+            "steps": counts.steps,
+            "proposed": totals.proposed,
+            "steps_per_second": round(counts.steps_per_second, 3),
+            "tokens_per_second": round(counts.tokens_per_second, 3),
+            "scores_per_second": round(counts.scores_per_second, 3),
+            "mean_score": totals.mean_score,
+            "accuracy": totals.accuracy,
+            "checked": totals.checked,
+            "correct": totals.correct,
+            "wrong": totals.checked - totals.correct,
+            "undecided": totals.undecided,
+            "without_result": totals.without_result,
+            "mean_steps": totals.mean_steps,
+            "cut_answers": totals.cut_answers,
+            "full_contexts": totals.full_contexts,
+            "tokens": totals.tokens,
+            "teachers": {
+                teacher.name: {
+                    "share": teacher.share,
+                    "proposed": teacher.proposed,
+                    "invalid": teacher.invalid,
+                    "shared": teacher.shared,
+                    "kept": teacher.kept,
+                    "winning": teacher.winning,
+                    "mean_score": teacher.mean_score,
+                    "tokens": teacher.tokens,
+                    "request_seconds": round(teacher.request_seconds, 3),
+                }
+                for teacher in totals.teachers
+            },
+            "prover": {"tokens": totals.scored_tokens, "request_seconds": round(totals.prover_seconds, 3)},
+            "engine_seconds": round(totals.engine_seconds, 3),
+            "workers": dict(self.workers),
+            "missing_workers": list(self.missing),
+            "conditions": [condition.to_json() for condition in self.conditions],
+            "idle_seconds": round(counts.idle_seconds, 1),
+            "waiting_for": dict(self.waiting),
+            "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds, 1),
+        }
+
+
+def named_workers(workers: Sequence[LiveWorkers], names: Mapping[str, str]) -> dict[str, int]:
+    """Processes by what a user calls them: the model's name in cord.toml (`names`, by fingerprint), else its path."""
+    named: dict[str, int] = {}
+    for worker in workers:
+        name = worker.role if worker.model is None else names.get(worker.model, worker.path or worker.model)
+        named[name] = named.get(name, 0) + worker.count
+    return named
+
+
+def named_conditions(conditions: Sequence[WorkerCondition], names: Mapping[str, str]) -> list[Condition]:
+    """What keeps the run's workers from their work, by `names` as in `named_workers`; without names, all of them."""
+    return [
+        Condition(
+            model=names.get(found.model or "", found.path or "coordinator"),
+            process=found.process,
+            text=found.text,
+            since=found.since,
+            seconds=found.seconds,
+        )
+        for found in conditions
+        if not names or found.model is None or found.model in names
+    ]
