@@ -34,7 +34,10 @@ T = TypeVar("T")
 
 SET_ASIDE = "cord.set-aside."
 """What the name of a key of a wrong type begins with from then on."""
-_BINDINGS = "_kombu.binding."
+_BINDINGS = ("_kombu.binding.", "_kombu.binding_permanent.")
+"""What the names of kombu's sets of bindings begin with; the second is one of kombu 5.7."""
+_DEADLINES = "_kombu.binding_deadlines"
+"""Kombu 5.7's sorted set: until when the bindings of an exchange are kept."""
 _said = Said(logger)
 
 
@@ -47,6 +50,8 @@ def expected_type(key: str) -> bytes | None:
     """Which type a key (without prefix) of this application has; None for keys that it does not know."""
     if key.startswith(_BINDINGS):
         return b"set"
+    if key == _DEADLINES:
+        return b"zset"
     queue = key.partition(kombu_redis.Channel.sep)[0]
     return b"list" if queue == "coordinator" or queue.startswith("model.") else None
 
@@ -174,7 +179,9 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             lists = (self._q_for_pri(queue, priority) for queue in queues if queue for priority in self.priority_steps)
             found = set_aside(client, self.global_keyprefix, lists, b"list")
             if exchange is not None:
-                found += set_aside(client, self.global_keyprefix, [self.keyprefix_queue % exchange], b"set")
+                bindings = (f"{name}{exchange}" for name in _BINDINGS)
+                found += set_aside(client, self.global_keyprefix, bindings, b"set")
+                found += set_aside(client, self.global_keyprefix, [_DEADLINES], b"zset")
             return found
 
     def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
