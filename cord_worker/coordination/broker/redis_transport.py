@@ -1,14 +1,19 @@
 """Kombu's Redis transport, made to bear whatever lies in Redis and whatever state the server is in.
 
-- One client object a channel. Kombu 5.6 makes a new one for every message and every look at a queue, and redis-py fills
+What follows is needed with kombu 5.6.2 and 5.7.0, the versions that are tested; each item says until when.
+
+- One client object a channel. Kombu makes a new one for every message and every look at a queue, and redis-py fills
   two tables of a few hundred entries each time: a fifth of what a message costs. Clients share their channel's pool of
-  connections anyway, and may be used from several threads.
-- What a queue holds is read by `incoming` before kombu sees it; what is no message is dropped.
+  connections anyway, and may be used from several threads. Until kombu keeps one.
+- What a queue holds is read by `incoming` before kombu sees it; what is no message is dropped. Until kombu's
+  `_brpop_read` and `_get` raise `Empty` for it.
 - A key of ours that holds another type is renamed to `cord.set-aside.KEY` (an earlier one is overwritten): it holds
-  nothing of value, and the queue goes on.
+  nothing of value, and the queue goes on. For good: Redis may be shared. Kombu 5.7 has further keys of bindings.
 - What Redis refuses (it is a replica, read-only, out of memory, asks for another password, forbids a command) counts as
-  a lost connection: Celery and kombu connect anew, to another server where the name leads elsewhere by then.
-- Nothing is kept of messages under way: recovery comes from the tables, never from the broker's redelivery.
+  a lost connection: Celery and kombu connect anew, to another server where the name leads elsewhere by then. Until
+  kombu's `connection_errors` hold these errors.
+- Nothing is kept of messages under way: recovery comes from the tables, never from the broker's redelivery. For good:
+  so kombu 5.7.0 restores no messages over a client that is gone, which ends workers of its own.
 """
 
 from __future__ import annotations
