@@ -3,12 +3,23 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV_VLLM ?= .venv-vllm
 VENV_SFT ?= .venv-sft
+VENV_NEWEST ?= .venv-newest
+VENV_BARE ?= .venv-without-torch
+POSTGRES_HOME ?= .venv-postgres
 DEMO ?= demo-out
 REPRODUCE ?= reproduce-out
 FAULTS ?= 500
 SEED ?= 0
 PROBLEMS ?= 12
 CANDIDATES ?= 200000
+# PostgreSQL servers of `make test-postgres`: MAJOR, and the version of the npm package that carries its programs.
+POSTGRES ?= 14 15 16 17 18
+POSTGRES_14 ?= 14.23.0-beta.17
+POSTGRES_15 ?= 15.17.0-beta.16
+POSTGRES_16 ?= 16.14.0-beta.17
+POSTGRES_17 ?= 17.10.0-beta.17
+POSTGRES_18 ?= 18.4.0-beta.17
+POSTGRES_PACKAGE ?= @embedded-postgres/linux-$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x64)
 
 BIN := $(VENV)/bin
 # Bytecode is compiled on all processors after the installation: pip would do it on one.
@@ -22,7 +33,8 @@ INSTALL_SFT := $(VENV_SFT)/bin/python -m pip install --quiet --disable-pip-versi
 
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
 
-.PHONY: demo compare reproduce chaos soak test test-vllm test-sft fuzz lint train-demo clean
+.PHONY: demo compare reproduce chaos soak check lint format-check types contracts unit test test-embedded test-chaos \
+	test-newest test-without-torch test-postgres test-vllm test-sft fuzz train-demo clean
 
 demo: $(VENV)/installed
 	mkdir -p $(DEMO)
@@ -48,8 +60,58 @@ compare: $(VENV)/installed
 reproduce: $(VENV)/installed $(VENV_SFT)/installed
 	$(BIN)/python -m cord_worker.reproduce --output $(REPRODUCE) --trl $(VENV_SFT)/bin/trl
 
+# What to run before every commit: no server, no model, no network.
+check: lint unit
+
+lint: format-check types contracts
+
+format-check: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+contracts: $(VENV)/installed-dev
+	$(BIN)/lint-imports
+
+# Unit tests but those of real models, which `make test` runs.
+unit: $(VENV)/installed-dev
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile $(if $(PYTEST),$(PYTEST),tests/unit -m 'not slow')
+
 test: $(VENV)/installed-dev
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+
+# The same where no server is installed: embedded PostgreSQL and Valkey from their wheels.
+# (What the searches and the bench do does not depend on who serves them.)
+test-embedded:
+	CORD_TEST_EMBEDDED=1 CORD_EMBEDDED_PREFER=wheel $(MAKE) test PYTEST="$(if $(PYTEST),$(PYTEST),tests/integration/local \
+		tests/integration/store tests/integration/cli tests/integration/coordination/test_faults.py)"
+
+# A fault of every kind under real processes; `make chaos` alone injects 500.
+test-chaos:
+	$(MAKE) chaos FAULTS=each PROBLEMS=8 CHAOS=--fast
+
+# Celery, kombu, redis-py and everything else as new as pyproject.toml allows: what constraints.txt does not test.
+NEWEST_TESTS := tests/unit/coordination tests/integration/store tests/integration/coordination \
+	tests/chaos/test_recovery.py
+test-newest: $(VENV_NEWEST)/installed-dev
+	$(VENV_NEWEST)/bin/python -m pip list --disable-pip-version-check 2> /dev/null | grep -iE '^(celery|kombu|redis|sqlalchemy|psycopg|pydantic) '
+	HF_HUB_OFFLINE=1 $(VENV_NEWEST)/bin/pytest -n 2 --dist loadfile $(if $(PYTEST),$(PYTEST),$(NEWEST_TESTS))
+
+# Another Python without torch: `make test-without-torch PYTHON=python3.13`. Whatever imports torch is skipped.
+BARE_TESTS := tests/unit tests/integration/store tests/integration/coordination
+test-without-torch: $(VENV_BARE)/installed-dev
+	$(VENV_BARE)/bin/python --version
+	HF_HUB_OFFLINE=1 $(VENV_BARE)/bin/pytest -n 2 --dist loadfile -rs $(if $(PYTEST),$(PYTEST),$(BARE_TESTS))
+
+# The store on each PostgreSQL: `make test-postgres POSTGRES=17`. Needs npm, for the programs.
+test-postgres: $(POSTGRES:%=test-postgres-%)
+
+test-postgres-%: $(VENV)/installed-dev $(POSTGRES_HOME)/%/installed
+	@$(abspath $(POSTGRES_HOME))/$*/node_modules/$(POSTGRES_PACKAGE)/native/bin/postgres --version
+	CORD_TEST_EMBEDDED=1 CORD_POSTGRES_BIN=$(abspath $(POSTGRES_HOME))/$*/node_modules/$(POSTGRES_PACKAGE)/native/bin \
+		$(BIN)/pytest -n 2 --dist loadfile $(if $(PYTEST),$(PYTEST),tests/integration/store)
 
 # Faults of every kind in processes and servers of its own; FAULTS=each is one of every kind, CHAOS=--fast shortens the service's timeouts.
 chaos: $(VENV)/installed-dev
@@ -74,17 +136,11 @@ test-sft: $(VENV_SFT)/installed-dev
 	HF_HUB_OFFLINE=1 $(VENV_SFT)/bin/python -c 'import trl'
 	HF_HUB_OFFLINE=1 $(VENV_SFT)/bin/pytest $(if $(PYTEST),$(PYTEST),tests/sft)
 
-lint: $(VENV)/installed-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-
 train-demo: $(VENV)/installed
 	$(BIN)/python -m cord_worker.demo.train --out cord_worker/demo/models --seed 0
 
 clean:
-	rm -rf $(VENV) $(VENV_VLLM) $(VENV_SFT) $(DEMO) $(REPRODUCE) fuzz-out build dist
+	rm -rf $(VENV) $(VENV_VLLM) $(VENV_SFT) $(VENV_NEWEST) $(VENV_BARE) $(POSTGRES_HOME) $(DEMO) $(REPRODUCE) fuzz-out build dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -124,4 +180,27 @@ $(VENV_SFT)/installed: pyproject.toml constraints.txt constraints-sft.txt
 
 $(VENV_SFT)/installed-dev: $(VENV_SFT)/installed
 	$(INSTALL_SFT) --editable '.[sft,dev]'
+	touch $@
+
+$(VENV_NEWEST)/installed-dev: pyproject.toml
+	@echo "installing the newest of everything into $(VENV_NEWEST)"
+	@test -x $(VENV_NEWEST)/bin/python || $(PYTHON) -m venv $(VENV_NEWEST)
+	$(VENV_NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --upgrade \
+		--upgrade-strategy eager --editable '.[dev]'
+	@$(VENV_NEWEST)/bin/python -m compileall -q -j 0 $(VENV_NEWEST)/lib > /dev/null || true
+	touch $@
+
+$(VENV_BARE)/installed-dev: pyproject.toml constraints.txt .ci/without_torch.py
+	@echo "installing everything but torch into $(VENV_BARE) (once)"
+	@test -x $(VENV_BARE)/bin/python || $(PYTHON) -m venv $(VENV_BARE)
+	$(VENV_BARE)/bin/python .ci/without_torch.py > $(VENV_BARE)/requirements.txt
+	$(VENV_BARE)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
+		--constraint constraints.txt --requirement $(VENV_BARE)/requirements.txt
+	$(VENV_BARE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+$(POSTGRES_HOME)/%/installed:
+	@command -v npm > /dev/null || { echo "npm is needed, whose packages carry PostgreSQL's programs"; exit 1; }
+	mkdir -p $(POSTGRES_HOME)/$*
+	npm install --silent --no-save --no-audit --no-fund --prefix $(POSTGRES_HOME)/$* $(POSTGRES_PACKAGE)@$(POSTGRES_$*)
 	touch $@

@@ -6,12 +6,13 @@ even where others answer. A server that is used is left as it was found.
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -40,6 +41,50 @@ hypothesis_settings.load_profile("repeatable")
 _SESSION = secrets.token_hex(4)
 """Names this process's databases and keys: pids come again, and a killed session leaves its own behind."""
 _numbers = itertools.count(1)
+
+
+class WithoutTorch:
+    """Skips what imports torch where there is none (`make test-without-torch`): folders, files and tests."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """A folder whose conftest.py imports it, or a file."""
+        report = yield
+        call: pytest.CallInfo[None] | None = getattr(report, "call", None)
+        self._skip(report, call, collector.path)
+        return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """A test that imports it as it runs."""
+        report = yield
+        self._skip(report, call, item.path)
+        return report
+
+    @staticmethod
+    def _skip(report: pytest.CollectReport | pytest.TestReport, call: pytest.CallInfo[None] | None, path: Path) -> None:
+        if report.failed and call is not None and call.excinfo is not None and _needs_torch(call.excinfo.value):
+            report.outcome = "skipped"
+            report.longrepr = (str(path), 0, "Skipped: imports torch, which is not installed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registered by itself: hooks of this file are not called for folders whose own conftest.py is not read yet."""
+    if importlib.util.find_spec("torch") is None:
+        config.pluginmanager.register(WithoutTorch(), "without-torch")
+
+
+def _needs_torch(error: BaseException | None) -> bool:
+    """Whether the import of torch is behind this error."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @pytest.fixture(scope="session")

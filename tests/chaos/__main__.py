@@ -18,6 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -124,13 +125,17 @@ class Runs:
             search = next(search for search in self._turn if search not in self.active)
             self.begin(search)
 
+    def is_over(self, name: str) -> bool:
+        """Whether every problem of this run has ended."""
+        return unfinished(self.database, name) == 0
+
     def _left(self) -> int:
         return sum(unfinished(self.database, run) for run in self.active.values())
 
     def harvest(self) -> None:
         """Compares the runs that are finished."""
         for search, name in list(self.active.items()):
-            if unfinished(self.database, name) == 0:
+            if self.is_over(name):
                 del self.active[search]
                 self.take(search, name)
 
@@ -213,7 +218,7 @@ def main() -> int:
             fleet.start(*PROCESSES)
             for search in SEARCHES:
                 name = runs.begin(search)
-                fleet.wait_until(lambda name=name: unfinished(database, name) == 0, 300, f"the undisturbed {search}")
+                fleet.wait_until(partial(runs.is_over, name), 300, f"the undisturbed {search}")
                 runs.harvest()
             say(f"undisturbed after {time.monotonic() - start:.0f} s")
             timeout = float(environment.get("CORD_WORKER_TIMEOUT_SECONDS", Settings().worker_timeout_seconds))
@@ -239,12 +244,12 @@ def main() -> int:
         again = audit.unexplained(storm.crashes)
         for key in again[:5]:
             say(f"COMPUTED TWICE {key}")
-        line = report.line(audit, audit.repeated + len(again), time.monotonic() - start)
+        found = report.line(audit, audit.repeated + len(again), time.monotonic() - start)
         database.close()
     print(report.table())
-    print(json.dumps(line))
+    print(json.dumps(found))
     wrong = ("differences", "findings", "lost", "repeated", "exits", "not_recovered")
-    return int(any(line[what] for what in wrong))
+    return int(any(found[what] for what in wrong))
 
 
 def _count(text: str) -> int:

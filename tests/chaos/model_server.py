@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -161,8 +162,8 @@ async def _endless(_: Body) -> Writing:
 
 async def _huge(_: Body) -> Writing:
     yield _HEAD + b'data: {"choices": [{"delta": {"content": "'
-    for _ in range(100):
-        yield _MEGABYTE
+    for piece in itertools.repeat(_MEGABYTE, 100):
+        yield piece
     yield b'"}}]}\n\n'
 
 

@@ -272,7 +272,7 @@ class Servers:
                 count += len(taken) - len(kept)
         return count
 
-    def _put(self, client: redis.Redis, key: bytes, messages: Sequence[bytes]) -> None:
+    def _put(self, client: Any, key: bytes, messages: Sequence[bytes]) -> None:
         """Puts messages into a queue, unless another fault has made something else of its key: then they are lost."""
         if messages:
             with contextlib.suppress(redis.ResponseError):

@@ -18,6 +18,7 @@ import time
 from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -125,7 +126,7 @@ def main() -> int:
             undisturbed: dict[str, str] = {}
             for run, seen in looks.items():
                 start = time.monotonic()
-                database.run(lambda connection, run=run: enqueue(connection, run, config, problems(size)))
+                database.run(partial(enqueue, name=run, config=config, records=problems(size)))
                 quick = [kind for kind in available(servers) if kind not in SLOW]
                 looked = time.monotonic()
                 while unfinished(database, run):

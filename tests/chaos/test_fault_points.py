@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import redis
@@ -255,7 +256,7 @@ def test_a_process_killed_at_a_point_changes_nothing_in_the_tables(place: Place,
         fleet.start(scenario.holder, **{VARIABLE: "finish propose:before:1"})
     fleet.start(*scenario.before)
     for name in scenario.before:
-        fleet.wait_until(lambda name=name: is_ready(database, fleet.pid(name)), 60, "a replica")
+        fleet.wait_until(partial(serves, fleet, database, name), 60, "a replica")
         fleet.pause(name)
     plans = [*filter(None, [scenario.fault]), f"{point}:{side}:{scenario.passing}"]
     fault = {VARIABLE: ",".join(plans), "CORD_WORKER_TIMEOUT_SECONDS": scenario.timeout}
@@ -268,7 +269,9 @@ def test_a_process_killed_at_a_point_changes_nothing_in_the_tables(place: Place,
     assert differences(undisturbed, disturbed) == []
 
 
-def is_ready(database: Database, pid: int) -> bool:
+def serves(fleet: Fleet, database: Database, name: str) -> bool:
+    """Whether the process of this name, whichever it is by now, takes work."""
+    pid = fleet.pid(name)
     return count(database, f"pid = {pid} AND ready_at IS NOT NULL AND stopped_at IS NULL", "workers") > 0
 
 

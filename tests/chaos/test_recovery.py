@@ -123,7 +123,7 @@ def test_a_slow_worker_that_lives_is_never_robbed(servers: Servers, tmp_path: Pa
 
 
 def test_processes_survive_a_broker_that_restarts_again_and_again(servers: Servers, tmp_path: Path) -> None:
-    """Tasks are in flight and slots are free each time, which kills workers of celery 5.7."""
+    """Tasks are in flight and slots are free each time, which kills workers whose consumer is celery 5.7's own."""
     with place(servers, tmp_path, **FAST, CORD_INSTANT_SECONDS="1") as here:
         fleet = here.storm.fleet
         runs: list[str] = []
@@ -132,12 +132,19 @@ def test_processes_survive_a_broker_that_restarts_again_and_again(servers: Serve
             here.wait("state IN ('proposing', 'scoring')")
             servers.signal_redis(signal.SIGTERM)
             servers.await_redis_end()
-            time.sleep(0.5)
+            fleet.wait_until(lambda: waiting(here) == len(PROCESSES), 60, "the loss is noticed", revive=False)
             servers.start_redis()
-            time.sleep(1.0)
+            fleet.wait_until(lambda: waiting(here) == 0, 60, "everyone is connected again", revive=False)
             assert [name for name in fleet.members if not fleet.is_alive(name)] == []
         fleet.wait_until(lambda: sum(left(here, run) for run in runs) == 0, 240, "the end of the runs", revive=False)
         assert [name for name in fleet.members if not fleet.is_alive(name)] == []
+
+
+def waiting(here: Place) -> int:
+    """How many of the processes that were started here say that they wait for their broker."""
+    pids = ",".join(str(here.storm.fleet.pid(name)) for name in here.storm.fleet.members)
+    of_here = f"pid IN ({pids}) AND stopped_at IS NULL"
+    return count(here.storm.database, f"condition LIKE '%waits for its broker%' AND {of_here}", "workers")
 
 
 def left(here: Place, run: str) -> int:

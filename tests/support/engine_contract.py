@@ -136,7 +136,8 @@ class EngineContract:
         left = context - whole.prompt_tokens
         # How much closes the thinking is the model's own; where a first token fits, it is all that is written.
         outcomes = subject.outcomes(*(subject.propose(request, answer_tokens=left - less) for less in range(16)))
-        refused, written = ([one for one in outcomes if isinstance(one, kind)] for kind in (TooLongError, Generation))
+        refused = [one for one in outcomes if isinstance(one, TooLongError)]
+        written = [one for one in outcomes if isinstance(one, Generation)]
         assert refused
         assert all("final answer" in str(error) for error in refused)
         assert written[0].completion_tokens <= whole.completion_tokens

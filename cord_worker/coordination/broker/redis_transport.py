@@ -1,14 +1,19 @@
 """Kombu's Redis transport, made to bear whatever lies in Redis and whatever state the server is in.
 
-- One client object a channel. Kombu 5.6 makes a new one for every message and every look at a queue, and redis-py fills
+What follows is needed with kombu 5.6.2 and 5.7.0, the versions that are tested; each item says until when.
+
+- One client object a channel. Kombu makes a new one for every message and every look at a queue, and redis-py fills
   two tables of a few hundred entries each time: a fifth of what a message costs. Clients share their channel's pool of
-  connections anyway, and may be used from several threads.
-- What a queue holds is read by `incoming` before kombu sees it; what is no message is dropped.
+  connections anyway, and may be used from several threads. Until kombu keeps one.
+- What a queue holds is read by `incoming` before kombu sees it; what is no message is dropped. Until kombu's
+  `_brpop_read` and `_get` raise `Empty` for it.
 - A key of ours that holds another type is renamed to `cord.set-aside.KEY` (an earlier one is overwritten): it holds
-  nothing of value, and the queue goes on.
+  nothing of value, and the queue goes on. For good: Redis may be shared. Kombu 5.7 has further keys of bindings.
 - What Redis refuses (it is a replica, read-only, out of memory, asks for another password, forbids a command) counts as
-  a lost connection: Celery and kombu connect anew, to another server where the name leads elsewhere by then.
-- Nothing is kept of messages under way: recovery comes from the tables, never from the broker's redelivery.
+  a lost connection: Celery and kombu connect anew, to another server where the name leads elsewhere by then. Until
+  kombu's `connection_errors` hold these errors.
+- Nothing is kept of messages under way: recovery comes from the tables, never from the broker's redelivery. For good:
+  so kombu 5.7.0 restores no messages over a client that is gone, which ends workers of its own.
 """
 
 from __future__ import annotations
@@ -34,7 +39,10 @@ T = TypeVar("T")
 
 SET_ASIDE = "cord.set-aside."
 """What the name of a key of a wrong type begins with from then on."""
-_BINDINGS = "_kombu.binding."
+_BINDINGS = ("_kombu.binding.", "_kombu.binding_permanent.")
+"""What the names of kombu's sets of bindings begin with; the second is one of kombu 5.7."""
+_DEADLINES = "_kombu.binding_deadlines"
+"""Kombu 5.7's sorted set: until when the bindings of an exchange are kept."""
 _said = Said(logger)
 
 
@@ -47,6 +55,8 @@ def expected_type(key: str) -> bytes | None:
     """Which type a key (without prefix) of this application has; None for keys that it does not know."""
     if key.startswith(_BINDINGS):
         return b"set"
+    if key == _DEADLINES:
+        return b"zset"
     queue = key.partition(kombu_redis.Channel.sep)[0]
     return b"list" if queue == "coordinator" or queue.startswith("model.") else None
 
@@ -174,7 +184,9 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             lists = (self._q_for_pri(queue, priority) for queue in queues if queue for priority in self.priority_steps)
             found = set_aside(client, self.global_keyprefix, lists, b"list")
             if exchange is not None:
-                found += set_aside(client, self.global_keyprefix, [self.keyprefix_queue % exchange], b"set")
+                bindings = (f"{name}{exchange}" for name in _BINDINGS)
+                found += set_aside(client, self.global_keyprefix, bindings, b"set")
+                found += set_aside(client, self.global_keyprefix, [_DEADLINES], b"zset")
             return found
 
     def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:

@@ -5,6 +5,10 @@ read, a key of the wrong type, a Redis that is a replica, a queue that RabbitMQ 
 loaded model stays loaded: the connection is given up, the reason is said once, in the log and in `cordctl status`, and
 the broker is asked again after a while, sooner at first. Only a signal, or this application's own decision, ends it.
 
+Needed with Celery 5.6.3 and 5.7.0, whose `start` goes on after errors of the connection only. 5.7.0 itself ends where
+Redis restarts with tasks in flight ("'NoneType' object has no attribute 'hostname'"); `tests/chaos/test_recovery.py`
+restarts it six times. It can go when Celery tries again after every error and can be told to obey no orders.
+
 What is received is read by `incoming`; what is no message of ours is dropped. Questions of Flower are answered, orders
 are not: `cordctl drain` is how a worker is asked to end.
 """

@@ -1,12 +1,13 @@
 """Celery's task events from several threads, none of which is lost.
 
 Celery 5.6 publishes a list of events and then empties it; what the threads of the pool have added meanwhile is thrown
-away, and Flower shows such tasks as received or started for ever.
+away, and Flower shows such tasks as received or started for ever. Celery 5.7 takes away only what it published, so its
+own dispatcher is used there. This module goes when 5.6 is supported no more.
 """
 
 from __future__ import annotations
 
-from celery import Celery
+from celery import VERSION, Celery
 from celery.events.dispatcher import EventDispatcher
 
 
@@ -28,5 +29,6 @@ class ThreadedEventDispatcher(EventDispatcher):  # type: ignore[misc]
 
 
 def send_events_from_threads(app: Celery) -> None:
-    """Has the workers of `app` send their events with this dispatcher."""
-    app.events.dispatcher_cls = ThreadedEventDispatcher
+    """Has the workers of `app` send their events with this dispatcher where Celery's own loses some."""
+    if VERSION[:2] < (5, 7):
+        app.events.dispatcher_cls = ThreadedEventDispatcher

@@ -134,7 +134,8 @@ class Messenger:
     def lengths(self, queues: Iterable[str]) -> Mapping[str, int]:
         """Messages waiting in each queue (those that a worker has fetched are not counted).
 
-        On Redis the queue is not asked for passively: kombu 5.6 looks for it without the key prefix and finds none.
+        On Redis the queue is not asked for passively: kombu (5.6.2, 5.7.0) looks for it without the key prefix and
+        finds none.
         Raises BrokerError where the broker is away.
         """
         try:

@@ -21,7 +21,7 @@ _QUEUES = """
     SELECT DISTINCT 'model.' || m.fingerprint || '.' || w.shard
     FROM workers w JOIN models m ON m.id = w.model_id WHERE w.stopped_at IS NULL AND w.shard IS NOT NULL
 """
-_BODY = ([], {"problem_id": 1, "step": 1}, {"callbacks": None})
+_BODY: tuple[Any, ...] = ([], {"problem_id": 1, "step": 1}, {"callbacks": None})
 _NO_JSON = (b"no json", b"", b"{", b"\xff\xfe\x00", b"null", b"[]", b'"x"', b"[" * 60_000, b"9" * 5_000, b"x" * 200_000)
 
 
@@ -60,7 +60,15 @@ def garbled() -> list[bytes]:
     found += [message(headers={name: value}) for name in ("task", "id") for value in odd]
     found += [message(headers={"compression": "application/x-gzip"}), message(headers={"eta": "never", "id": 7})]
     found += [message(headers={"task": "celery.backend_cleanup"}), message(**{"content-type": "application/x-python"})]
-    bodies = ([], {}, "x", [[1], {}, {}], [[], {}, {}], [[], {"problem_id": "1", "step": 1}, {}], [[], {"x": 1}, None])
+    bodies: tuple[Any, ...] = (
+        [],
+        {},
+        "x",
+        [[1], {}, {}],
+        [[], {}, {}],
+        [[], {"problem_id": "1", "step": 1}, {}],
+        [[], {"x": 1}, None],
+    )
     found += [message(body=body) for body in bodies]
     return [*found, json.dumps({**whole, "body": "not base64!"}).encode()]
 
@@ -178,8 +186,8 @@ def _configured(storm: Storm, name: str, setting: str, value: int | str, *, drop
 def _during(
     storm: Storm,
     name: str,
-    begin: Callable[[redis.Redis], object],
-    end: Callable[[redis.Redis], object],
+    begin: Callable[[Any], object],
+    end: Callable[[Any], object],
     *,
     drop: bool = False,
 ) -> Watch:
@@ -195,9 +203,7 @@ def _during(
 
 
 @contextmanager
-def _held(
-    storm: Storm, begin: Callable[[redis.Redis], object], end: Callable[[redis.Redis], object]
-) -> Iterator[redis.Redis]:
+def _held(storm: Storm, begin: Callable[[Any], object], end: Callable[[Any], object]) -> Iterator[redis.Redis]:
     """One connection that begins the state and, as it stays, can end it."""
     path = str(storm.servers.redis.socket_path)
     with redis.Redis(unix_socket_path=path, single_connection_client=True) as client:

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import redis
+from kombu import Exchange, Queue
 
 from cord_worker.config import Settings
 from cord_worker.coordination.broker.broker_check import check_broker, remarks_on
@@ -267,6 +268,22 @@ def test_a_key_of_a_wrong_type_is_set_aside_and_the_message_sent(
         assert messenger.lengths([COORDINATOR_QUEUE]) == {COORDINATOR_QUEUE: 1}
         assert client.exists(f"{PREFIX}{SET_ASIDE}{COORDINATOR_QUEUE}")
         messenger.discard(COORDINATOR_QUEUE)
+    app.close()
+
+
+def test_keys_of_wrong_types_do_not_keep_flower_from_asking(server: EmbeddedRedis, client: redis.Redis) -> None:
+    """Kombu keeps bindings in one key an exchange, kombu 5.7 in three."""
+    app = create_app(server.url, Settings(key_prefix=PREFIX))
+    keys = [f"_kombu.binding{which}" for which in (".asked", "_permanent.asked", "_deadlines")]
+    with app.connection_for_write() as connection, connection.channel() as channel:
+        for name, arguments in (("lasting", {}), ("passing", {"x-expires": 60_000})):
+            for key in keys:
+                client.delete(f"{PREFIX}{key}")
+                client.set(f"{PREFIX}{key}", "theirs")
+            queue = Queue(name, Exchange("asked"), routing_key="here", queue_arguments=arguments)(channel)
+            queue.declare()
+            assert {bound for *_, bound in channel.get_table("asked")} == {name}
+            queue.delete()
     app.close()
 
 
