@@ -65,6 +65,10 @@ _TEACHER_TOKENS = sa.text(
     """
 )
 
+_ATTRIBUTE_NAMES = sa.text(
+    "SELECT DISTINCT jsonb_object_keys(attributes) AS name FROM problems WHERE run_id = :run_id ORDER BY name"
+)
+
 
 def read_answer_counts(connection: sa.Connection, run_id: int, fields: Sequence[str] = ()) -> list[AnswerCounts]:
     """Every teacher's answers to every done or failed problem, by teacher in dataset order; a failed one has none."""
@@ -74,10 +78,7 @@ def read_answer_counts(connection: sa.Connection, run_id: int, fields: Sequence[
 
 def attribute_names(connection: sa.Connection, run_id: int) -> list[str]:
     """Names of the further fields that rows of the run's dataset have."""
-    statement = (
-        "SELECT DISTINCT jsonb_object_keys(attributes) AS name FROM problems WHERE run_id = :run_id ORDER BY name"
-    )
-    return list(connection.execute(sa.text(statement), {"run_id": run_id}).scalars())
+    return list(connection.execute(_ATTRIBUTE_NAMES, {"run_id": run_id}).scalars())
 
 
 def read_teacher_tokens(connection: sa.Connection, run_id: int) -> list[TeacherTokens]:

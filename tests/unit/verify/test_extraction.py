@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from cord_worker.verify import Method, Rule, compare
 from cord_worker.verify.extraction import statements
 from cord_worker.verify.solutions import answer_of_solution
+from tests.support.cpu_time import grows_linearly
 
 MEANT: list[tuple[str, str]] = [
     ("She reads 82/2 = 41 pages a day.", "41"),
@@ -1372,18 +1371,6 @@ def test_the_answer_of_a_worked_solution_is_taken_out(solution: str, answer: str
     assert answer_of_solution(solution) == answer
 
 
-def seconds(text: str) -> float:
-    """The least of three runs, in seconds of this process."""
-    taken = []
-    for _ in range(3):
-        start = time.process_time()
-        statements(text)
-        taken.append(time.process_time() - start)
-    return min(taken)
-
-
 @pytest.mark.parametrize("part", HOSTILE)
 def test_the_time_of_extraction_is_linear_in_the_length_of_the_text(part: str) -> None:
-    short, long = (part * (length // len(part)) for length in (5_000, 20_000))
-    # Four times the text: linear is 4, quadratic 16. Below a few milliseconds it is all noise.
-    assert seconds(long) < max(9 * seconds(short), 0.05)
+    assert grows_linearly(statements, part)

@@ -10,6 +10,7 @@ from cord_worker.verify import Method, Rule, compare
 from cord_worker.verify.choices import decided
 from cord_worker.verify.quantities import quantity
 from cord_worker.verify.scripts import one_form
+from tests.support.cpu_time import grows_linearly
 
 EXACT = Rule(Method.EXACT)
 CHOICE = Rule(Method.CHOICE)
@@ -202,9 +203,8 @@ def test_a_quantity_is_read_in_every_notation(value: int) -> None:
         assert found.value == value, text
 
 
-def test_hostile_texts_take_no_quadratic_time() -> None:
-    for part in ("1,", "(", "1 ", "=", "答案是", "12 个 ", "A)", "1.000"):
-        text = part * (20_000 // len(part))
-        for method in (Method.EXACT, Method.CHOICE, Method.NUMERIC):
-            compare(text, "12", Rule(method))
-            compare(text, "B", Rule(method))
+@pytest.mark.parametrize("method", [Method.EXACT, Method.CHOICE, Method.NUMERIC])
+@pytest.mark.parametrize("part", ["1,", "(", "1 ", "=", "答案是", "12 个 ", "A)", "1.000"])
+def test_the_time_of_a_comparison_is_linear_in_the_length_of_a_hostile_text(part: str, method: Method) -> None:
+    for reference in ("12", "B"):
+        assert grows_linearly(lambda text, reference=reference: compare(text, reference, Rule(method)), part)
