@@ -25,7 +25,7 @@ from cord_worker.operations.recomputing import Compared, wrong_candidates, wrong
 from cord_worker.search.decision import Decision, Expand, Fail, Finish, Retry
 from cord_worker.search.types import Expansion, InvalidReason, SearchError
 from cord_worker.store.audit.derived_columns import proposed_searches
-from cord_worker.store.audit.invariants import INVARIANTS, Invariant, Offence, Verdict, check
+from cord_worker.store.audit.invariants import INVARIANTS, Invariant, Offence, Verdict, check, first_broken
 from cord_worker.store.audit.row_names import parts_of
 from cord_worker.store.audit.stored_decisions import (
     StoredCandidate,
@@ -266,7 +266,11 @@ def replay_problem(connection: sa.Connection, context: RunContext, problem_id: i
     if search is None:
         return Outcome(0, None)
     replayer = _Replayer(connection, context, search)
-    differences = itertools.chain(_unlike_written(connection, context, problem_id), replayer.differences())
+    differences = itertools.chain(
+        _unlike_written(connection, context, problem_id),
+        replayer.differences(),
+        _contradictions(connection, problem_id),
+    )
     difference = next(differences, None)
     return Outcome(replayer.decisions, difference)
 
@@ -278,6 +282,16 @@ def _unlike_written(connection: sa.Connection, context: RunContext, problem_id: 
     for search in proposed_searches(connection, [problem_id]):
         for detail in wrong_candidates(context, search):
             yield Difference(search.candidates[0].key, detail)
+
+
+_OF_ONE_PROBLEM = tuple(one for one in (*INVARIANTS, *STORIES) if not one.of_whole_runs)
+
+
+def _contradictions(connection: sa.Connection, problem_id: int) -> Iterator[Difference]:
+    """What no decision says, but other rows do."""
+    offence = first_broken(connection, _OF_ONE_PROBLEM, problem_id)
+    if offence is not None:
+        yield Difference(offence.problem, offence.detail)
 
 
 class _Replayer:
