@@ -106,18 +106,24 @@ def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -
         if wrong:  # it is among them
             return
         raise
-    for problem_id in problem_ids:
+    for start in range(0, len(problem_ids), _PROBLEMS_AT_ONCE):
+        sound = []
+        for problem_id in problem_ids[start : start + _PROBLEMS_AT_ONCE]:
 
-        def one(connection: sa.Connection, problem_id: int = problem_id) -> Outcome:
-            freeze(connection)
-            return replay_problem(connection, context, problem_id)
+            def one(connection: sa.Connection, problem_id: int = problem_id) -> Outcome:
+                freeze(connection)
+                return replay_problem(connection, context, problem_id)
 
-        outcome = database.run(one)
-        replayed.problems += 1
-        replayed.decisions += outcome.decisions
-        if outcome.difference is not None:
-            replayed.differences.append(outcome.difference)
-        yield replayed
+            outcome = database.run(one)
+            replayed.problems += 1
+            replayed.decisions += outcome.decisions
+            if outcome.difference is None:
+                sound.append(problem_id)
+            else:
+                replayed.differences.append(outcome.difference)
+            yield replayed
+        replayed.differences += database.run(lambda connection, ids=sound: contradictions(connection, ids))  # type: ignore[misc]
+    yield replayed
 
 
 @dataclass(slots=True)
@@ -266,11 +272,7 @@ def replay_problem(connection: sa.Connection, context: RunContext, problem_id: i
     if search is None:
         return Outcome(0, None)
     replayer = _Replayer(connection, context, search)
-    differences = itertools.chain(
-        _unlike_written(connection, context, problem_id),
-        replayer.differences(),
-        _contradictions(connection, problem_id),
-    )
+    differences = itertools.chain(_unlike_written(connection, context, problem_id), replayer.differences())
     difference = next(differences, None)
     return Outcome(replayer.decisions, difference)
 
@@ -287,11 +289,10 @@ def _unlike_written(connection: sa.Connection, context: RunContext, problem_id: 
 _OF_ONE_PROBLEM = tuple(one for one in (*INVARIANTS, *STORIES) if not one.of_whole_runs)
 
 
-def _contradictions(connection: sa.Connection, problem_id: int) -> Iterator[Difference]:
-    """What no decision says, but other rows do."""
-    offence = first_broken(connection, _OF_ONE_PROBLEM, problem_id)
-    if offence is not None:
-        yield Difference(offence.problem, offence.detail)
+def contradictions(connection: sa.Connection, problem_ids: Sequence[int]) -> list[Difference]:
+    """What no decision of these problems says, but other rows do: the first of each."""
+    found = first_broken(connection, _OF_ONE_PROBLEM, problem_ids)
+    return [Difference(offence.problem, offence.detail) for offence in found.values()]
 
 
 class _Replayer:

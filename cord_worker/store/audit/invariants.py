@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -458,10 +459,18 @@ def _statement(invariant: Invariant, chosen: str) -> sa.TextClause:
     return sa.text(_QUERY.format(broken_by=invariant.broken_by, chosen=chosen))
 
 
-def first_broken(connection: sa.Connection, invariants: tuple[Invariant, ...], problem_id: int) -> Offence | None:
-    """One place in the problem where one of `invariants` does not hold, of the first such; in one round trip."""
-    row = connection.execute(_first_statement(invariants), {"problem_id": problem_id}).one_or_none()
-    return None if row is None else Offence(row.run, row.problem, row.detail)
+_WITHOUT_JIT = sa.text("SELECT set_config('jit', 'off', true)")
+"""Of a statement with so many parts PostgreSQL would compile for seconds what takes milliseconds."""
+
+
+def first_broken(
+    connection: sa.Connection, invariants: tuple[Invariant, ...], problem_ids: Sequence[int]
+) -> dict[int, Offence]:
+    """Of these problems (keys) those that break one of `invariants`, none of them `of_whole_runs`, with one place of
+    the first that is broken. In one statement, which takes little longer for twenty problems than for one."""
+    connection.execute(_WITHOUT_JIT)
+    rows = connection.execute(_first_statement(invariants), {"problem_ids": list(problem_ids)})
+    return {row.problem_id: Offence(row.run, row.problem, row.detail) for row in rows}
 
 
 @cache
@@ -471,9 +480,10 @@ def _first_statement(invariants: tuple[Invariant, ...]) -> sa.TextClause:
     )
     return sa.text(
         f"""
-        WITH {_SCOPE.format(chosen="p.id = :problem_id")}, broken(place, problem_id, detail) AS ({broken})
-        SELECT scope.run, scope.key AS problem, broken.detail
+        WITH {_SCOPE.format(chosen="p.id = ANY(CAST(:problem_ids AS bigint[]))")},
+        broken(place, problem_id, detail) AS ({broken})
+        SELECT DISTINCT ON (broken.problem_id) broken.problem_id, scope.run, scope.key AS problem, broken.detail
         FROM broken JOIN scope ON scope.id = broken.problem_id
-        ORDER BY broken.place, broken.detail LIMIT 1
+        ORDER BY broken.problem_id, broken.place, broken.detail
         """
     )

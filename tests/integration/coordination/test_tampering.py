@@ -16,12 +16,12 @@ from cluster import INSTANT, Cluster, count
 from test_pipelines import INTEGRATOR, REWARD
 
 from cord_worker.config import RunConfig
-from cord_worker.coordination.run_context import RunContexts
+from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import ALIKE
 from cord_worker.operations.rechecking import recheck_run
 from cord_worker.operations.recomputing import wrong_run
-from cord_worker.operations.replaying import replay_problem, verify_runs, verify_tables
+from cord_worker.operations.replaying import contradictions, replay_problem, verify_runs, verify_tables
 from cord_worker.store.audit.stored_decisions import begun_problems
 from cord_worker.store.audit.stored_digests import Undigested, run_digest
 from cord_worker.store.database import Database
@@ -38,6 +38,7 @@ CONFIGS = {
     + f'{REWARD}{REFEREE}[verify]\nmethod = "judge"\n[verify.judge]\nmodel = "referee"\n',
     "merged": INSTANT.replace("[search]\n", '[search]\npipeline = "integration"\ntrajectories = 2\n') + INTEGRATOR,
     "tree": INSTANT.replace("[search]\n", '[search]\npipeline = "mcts"\ntrajectories = 3\n'),
+    "unchecked": INSTANT + '[verify]\nmethod = "none"\n',
 }
 
 
@@ -47,33 +48,31 @@ def worked(
     migrated_database: Callable[[], AbstractContextManager[str]],
     broker_url: str,
 ) -> Iterator[Database]:
-    """Finished runs: of the paper's search, of equal texts, of a reward model and an LLM judge, of an integrator and of
-    a tree search."""
+    """Finished runs: of the paper's search, of equal texts, of a reward model and an LLM judge, of an integrator, of
+    a tree search, and one whose answers nobody checks. They are enqueued before any worker begins."""
     folder = tmp_path_factory.mktemp("tampering")
     with migrated_database() as url, Cluster(folder, url, broker_url, CONFIGS["judged"]) as cluster:
         database = Database(url)
-        cluster.start()
         (folder / "others").mkdir()
+        for name, text in CONFIGS.items():
+            records = [
+                ProblemRecord(
+                    f"problem-{n}",
+                    f"What is {n} + {n}?{f' {ALIKE}' if name == 'alike' else ''}",
+                    str(2 * n),
+                    "Two numbers are added." if n else None,
+                    {"level": n, "weight": 1.5e300, "say": 'a "quoted"\tline\n'},
+                    f"x:{n}",
+                )
+                for n in range(PROBLEMS)
+            ]
+            config = RunConfig.parse(text, source=name, folder=folder)
+            database.run(
+                lambda connection, name=name, config=config, records=records: enqueue(connection, name, config, records)
+            )
+        cluster.start()
         with Cluster(folder / "others", url, broker_url, CONFIGS["merged"]) as others:
             others.start("merger")
-            for name, text in CONFIGS.items():
-                records = [
-                    ProblemRecord(
-                        f"problem-{n}",
-                        f"What is {n} + {n}?{f' {ALIKE}' if name == 'alike' else ''}",
-                        str(2 * n),
-                        "Two numbers are added." if n else None,
-                        {"level": n, "weight": 1.5e300, "say": 'a "quoted"\tline\n'},
-                        f"x:{n}",
-                    )
-                    for n in range(PROBLEMS)
-                ]
-                config = RunConfig.parse(text, source=name, folder=folder)
-                database.run(
-                    lambda connection, name=name, config=config, records=records: enqueue(
-                        connection, name, config, records
-                    )
-                )
             cluster.wait_until(lambda: count(database, "finished_at IS NULL") == 0, 100)
         yield database
         database.close()
@@ -299,6 +298,26 @@ EDITS = {
     "a digest is gone": Edit(_candidate("proposal_digest = NULL"), STEP, "proposal_digest"),
     "a score's digest is gone": Edit(_candidate("score_digest = NULL"), STEP, "score_digest"),
     "a verdict's digest is gone": Edit(_trajectory("verdict_digest = NULL"), WHOLE, "verdict_digest"),
+    "a verdict is gone with its digest": Edit(
+        _trajectory("correct = NULL, verification = NULL, verdict_digest = NULL"), WHOLE, "verdict_digest"
+    ),
+    "the judge's verdict is gone with its digest": Edit(
+        _trajectory(
+            "correct = NULL, verification = NULL, verdict_digest = NULL, judgment_prompt_tokens = NULL, "
+            "judgment_completion_tokens = NULL, judgment_seconds = NULL"
+        ),
+        WHOLE,
+        "verdict_digest",
+        "judged",
+    ),
+    "an answer is gone with its digest": Edit(
+        _trajectory(
+            "answer_text = NULL, answer_finish_reason = NULL, answer_digest = NULL, answer_prompt_tokens = NULL, "
+            "answer_completion_tokens = NULL, answer_cached_tokens = NULL, answer_seconds = NULL"
+        ),
+        WHOLE,
+        "answer_digest",
+    ),
     "a problem's digest is gone": Edit(_problem("digest = NULL"), "its row", "digest"),
     "a run's digest is gone": Edit(f"UPDATE runs SET digest = NULL WHERE id = {RUN}", "its row", "digest"),
     # How it came about.
@@ -317,6 +336,45 @@ EDITS = {
                                      "finished_at"),
     "done is failed": Edit(_problem("state = 'failed', failure_reason = 'tired'"), "its row", "state"),
     "not done": Edit(_problem("state = 'verifying'"), "its row", "finished_at"),
+    "done is cancelled": Edit(_problem("state = 'cancelled'"), "its row", "state"),
+    "done is cancelled with its run, as another": Edit(
+        "WITH run AS (UPDATE runs SET state = 'cancelled' FROM problems p WHERE p.id = :problem AND runs.id = p.run_id "
+        "RETURNING runs.id) UPDATE problems SET state = 'cancelled', finished_at = CASE WHEN problems.id = :problem "
+        "THEN finished_at ELSE now() END FROM run WHERE run_id = run.id AND problems.id >= :problem",
+        "its row", "state or finished_at",
+    ),
+    "done is failed where nothing is checked": Edit(
+        _problem("state = 'failed', failure_reason = 'tired'"), "its row", "state", "unchecked"
+    ),
+    "never admitted": Edit(_problem("admitted_at = NULL"), "its row", "admitted_at"),
+    "enqueued after it began": Edit(_problem("created_at = admitted_at + interval '2 days'"), "its row", "created_at"),
+    "a decision that failed": Edit(_problem("decision_attempts = 1"), "its row", "decision_attempts"),
+    "planned after it was proposed": Edit(_candidate("created_at = proposed_at + interval '2 days'"), STEP,
+                                          "created_at"),
+    "thought after it was answered": Edit(_trajectory("created_at = answered_at + interval '2 days'"), WHOLE,
+                                          "created_at"),
+    "a run after its problems": Edit(f"UPDATE runs SET created_at = created_at + interval '2 days' WHERE id = {RUN}",
+                                     "its row", "created_at"),
+    "a run before its models": Edit(f"UPDATE runs SET created_at = created_at - interval '2 days' WHERE id = {RUN}",
+                                    "its row", "created_at"),
+    "tokens of a judgment that never was": Edit(_candidate("judgment_prompt_tokens = 5"), STEP,
+                                                "judgment_prompt_tokens"),
+    "a judgment that never was": Edit(_candidate("judgment = 0.5, judgment_detail = '{}'"), STEP, "judgment"),
+    "attempts to judge what never was": Edit(_candidate("judgment_attempts = 1"), STEP, "judgment_attempts"),
+    "seconds of a verdict that never was": Edit(_trajectory("judgment_seconds = 5"), WHOLE, "judgment_seconds",
+                                                "unchecked"),
+    "an answer that was not asked for": Edit(
+        "UPDATE trajectories SET answer_text = '7' WHERE id = (SELECT min(j.id) FROM trajectories j JOIN problems p ON "
+        f"p.id = j.problem_id WHERE p.run_id = {RUN} AND j.answer_state = 'none')",
+        WHOLE, "answer_text",
+    ),
+    "a check by a model's worker": Edit(_trajectory("check_worker_id = worker_id"), WHOLE, "check_worker_id"),
+    "a check by nobody": Edit(_trajectory("check_worker_id = NULL"), WHOLE, "check_worker_id"),
+    "a judgment by nobody": Edit(_candidate("judgment_worker_id = NULL"), STEP, "judgment_worker_id", "judged"),
+    "a judgment's worker where nobody judges": Edit(_candidate("judgment_worker_id = worker_id"), STEP,
+                                                    "judgment_worker_id"),
+    "a text's key is gone": Edit(_candidate("text_key = NULL"), STEP, "text_key"),
+    "kept is gone": Edit(_candidate("kept = NULL"), STEP, "kept"),
     # What was asked.
     "a question": Edit(_problem("question = question || ' '"), "its row", "question"),
     "a question's answer": Edit(_problem("answer = '7'"), "its row", "answer"),
@@ -360,6 +418,17 @@ EDITS = {
     "a model's weights": Edit(
         f"UPDATE models SET weights_digest = 'other' WHERE id = {FIRST_MODEL}", "model alpha", "weights_digest"
     ),
+    "a model's weights without their digest": Edit(
+        f"UPDATE models SET weights_digest = 'other', digest = NULL WHERE id = {FIRST_MODEL}", "model alpha", "digest"
+    ),
+    "a model's weights are gone": Edit(
+        f"UPDATE models SET weights_digest = NULL, digest = NULL WHERE id = {FIRST_MODEL}",
+        "model alpha", "weights_digest",
+    ),
+    "a teacher's order": Edit(
+        f"UPDATE teachers SET ordinal = ordinal + 5 WHERE run_id = {RUN} AND ordinal = 2", "teacher beta-hot", "ordinal"
+    ),
+    "a scoring mode of the run": Edit(f"UPDATE runs SET scoring_mode = 'other' WHERE id = {RUN}", STEP, "scoring_mode"),
 }  # fmt: skip
 
 
@@ -404,6 +473,12 @@ class Found:
     verify: list[str]
 
 
+def _said_of(connection: sa.Connection, context: RunContext, problem: int) -> list[str]:
+    """What `replay` says of the problem."""
+    difference = replay_problem(connection, context, problem).difference
+    return [str(difference)] if difference is not None else [str(one) for one in contradictions(connection, [problem])]
+
+
 def look(database: Database, edit: Edit, *, examples: int = 5) -> Found:
     """What is found while the edit is there; it is undone."""
     with database.transaction() as connection:
@@ -415,8 +490,7 @@ def look(database: Database, edit: Edit, *, examples: int = 5) -> Found:
         run = resolve_run(connection, edit.run)
         context = RunContexts(database).of_run(run.id, connection)
         replayed = [f"run {run.name}: {one}" for one in wrong_run(connection, run)]
-        difference = replay_problem(connection, context, problem).difference
-        replayed += [] if difference is None else [str(difference)]
+        replayed += _said_of(connection, context, problem)
         verified = verify_runs(connection, RunContexts(database), [run], everything=False, examples=examples)
         connection.rollback()
     return Found(replayed, [str(offence) for verdict in verified.broken for offence in verdict.examples])
