@@ -438,7 +438,7 @@ class _Replayer:
         parents = {one.id: one.parent_id for one in search.candidates}
         path = set()
         at = winner[0] if winner else None
-        while at is not None:
+        while at is not None and at not in path:
             path.add(at)
             at = parents[at]
         kept = {slot.candidate_id for slot in search.slots}

@@ -62,10 +62,11 @@ _PATHS_OF_WINNERS = """
     WITH RECURSIVE path AS (
         SELECT t.problem_id, c.id, c.parent_id FROM scope p
         JOIN trajectories t ON t.problem_id = p.id AND t.winner JOIN candidates c ON c.id = t.candidate_id
-        UNION ALL
+        UNION
         SELECT path.problem_id, c.id, c.parent_id FROM path JOIN candidates c ON c.id = path.parent_id
     )
 """
+"""SQL: by UNION, which ends where parents were made a circle."""
 
 _FAILED_DECISION = """
     concat_ws(', ',

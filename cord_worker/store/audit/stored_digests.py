@@ -114,12 +114,12 @@ _STAGES = """
              THEN 'state' END,
         CASE WHEN c.state = 'unscored' AND c.thinking_tokens IS DISTINCT FROM c.completion_tokens
              THEN 'thinking_tokens' END,
-        CASE WHEN c.proposed_at IS NOT NULL AND c.propose_attempts < 1 THEN 'propose_attempts' END,
-        CASE WHEN c.scored_at IS NOT NULL AND c.score_attempts < 1
+        CASE WHEN c.propose_attempts < num_nonnulls(c.proposed_at) THEN 'propose_attempts' END,
+        CASE WHEN c.score_attempts < num_nonnulls(c.scored_at)
                OR c.score_attempts > 0 AND (NOT p.is_scored OR c.state IN ('pending', 'proposing', 'unscored')
                                             OR p.has_digests AND c.state = 'invalid' AND c.scored_at IS NULL)
              THEN 'score_attempts' END,
-        CASE WHEN c.judged_at IS NOT NULL AND c.judgment_attempts < 1
+        CASE WHEN c.judgment_attempts < num_nonnulls(c.judged_at)
                OR c.judgment_attempts > 0 AND (p.reward_model_id IS NULL OR c.scored_at IS NULL)
              THEN 'judgment_attempts' END)
 """
@@ -130,10 +130,11 @@ _ANSWER_STAGES = """
              THEN 'answered_at' END,
         CASE WHEN (j.answer_seed IS NULL) <> (j.answer_state = 'none') THEN 'answer_seed' END,
         CASE WHEN (j.judged_at IS NULL) = (j.answer_state = 'judged') THEN 'judged_at' END,
-        CASE WHEN j.answered_at IS NOT NULL AND j.answer_attempts < 1 AND l.answer_part IS NULL
+        CASE WHEN j.answer_attempts < CASE WHEN l.answer_part IS NULL THEN num_nonnulls(j.answered_at) ELSE 0 END
                OR j.answer_attempts > 0 AND j.answer_state = 'none' THEN 'answer_attempts' END,
-        CASE WHEN j.check_attempts > 0 AND j.answer_state IN ('none', 'pending', 'writing') THEN 'check_attempts' END,
-        CASE WHEN j.judged_at IS NOT NULL AND j.judgment_attempts < 1
+        CASE WHEN j.check_attempts < 0
+               OR j.check_attempts > 0 AND j.answer_state IN ('none', 'pending', 'writing') THEN 'check_attempts' END,
+        CASE WHEN j.judgment_attempts < num_nonnulls(j.judged_at)
                OR j.judgment_attempts > 0 AND (p.judge_model_id IS NULL
                                                OR j.answer_state IN ('none', 'pending', 'writing', 'checking'))
              THEN 'judgment_attempts' END,
