@@ -80,12 +80,14 @@ def wrong_candidates(context: RunContext, search: ProposedSearch) -> Iterator[st
         yield from _wrong_names(context, one, parent)
         yield from _wrong_numbers(context, one, parent)
         if one.state in _WITHOUT_TEXT:
+            if one.text_key is not None:
+                yield is_not(name_of(one), "text_key", one.text_key, None)
             continue
         reason = reasons[one.id]
         may_repeat = context.config.is_scored and reason is None
         key = text_key(one.text or "") if may_repeat else None
         # Workers of older versions wrote no keys; then the decision finds what repeats a sibling.
-        if one.text_key is not None and one.text_key != key:
+        if (one.text_key is not None or search.has_digests) and one.text_key != key:
             yield is_not(name_of(one), "text_key", one.text_key, key)
         yield from _wrong_state(context, one, reason, originals.get(one.id, one.id))
     yield from _missing(context, search)
@@ -301,14 +303,17 @@ def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
         yield is_not("its row", "seed", run.seed, config.run.seed)
     if config.run.date is not None and config.run.date != run.prompt_date:
         yield is_not("its row", "prompt_date", run.prompt_date, config.run.date)
+    if not config.is_scored and run.scoring_mode is not None:
+        yield is_not("its row", "scoring_mode", run.scoring_mode, None)
     teachers = read_teachers(connection, run.id)
     if len(teachers) != len(config.all_teachers):
         yield is_not("its row", "teachers", len(teachers), len(config.all_teachers))
     models = {}
-    for row, teacher in zip(teachers, config.all_teachers, strict=False):
-        is_teacher = row.ordinal < len(config.teachers)
+    for place, (row, teacher) in enumerate(zip(teachers, config.all_teachers, strict=False)):
+        is_teacher = place < len(config.teachers)
         models[f"teacher {row.name}"] = config.teacher_model(teacher)
         expected = {
+            "ordinal": place,
             "name": teacher.name,
             "role": TeacherRole.TEACHER if is_teacher else TeacherRole.INTEGRATOR,
             "sampling": teacher.model_dump(mode="json", exclude={"name", "model", "system_prompt"}),

@@ -25,7 +25,7 @@ from cord_worker.operations.recomputing import Compared, wrong_candidates, wrong
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
 from cord_worker.search.types import Expansion, InvalidReason, SearchError
 from cord_worker.store.audit.derived_columns import proposed_searches
-from cord_worker.store.audit.invariants import INVARIANTS, Invariant, InvariantReport, Violation, check
+from cord_worker.store.audit.invariants import INVARIANTS, Invariant, InvariantReport, Violation, check, first_broken
 from cord_worker.store.audit.row_names import parts_of
 from cord_worker.store.audit.stored_decisions import (
     StoredCandidate,
@@ -106,18 +106,24 @@ def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -
         if wrong:  # it is among them
             return
         raise
-    for problem_id in problem_ids:
+    for start in range(0, len(problem_ids), _PROBLEMS_AT_ONCE):
+        sound = []
+        for problem_id in problem_ids[start : start + _PROBLEMS_AT_ONCE]:
 
-        def one(connection: sa.Connection, problem_id: int = problem_id) -> Outcome:
-            freeze(connection)
-            return replay_problem(connection, context, problem_id)
+            def one(connection: sa.Connection, problem_id: int = problem_id) -> Outcome:
+                freeze(connection)
+                return replay_problem(connection, context, problem_id)
 
-        outcome = database.run(one)
-        replayed.problems += 1
-        replayed.decisions += outcome.decisions
-        if outcome.difference is not None:
-            replayed.differences.append(outcome.difference)
-        yield replayed
+            outcome = database.run(one)
+            replayed.problems += 1
+            replayed.decisions += outcome.decisions
+            if outcome.difference is None:
+                sound.append(problem_id)
+            else:
+                replayed.differences.append(outcome.difference)
+            yield replayed
+        replayed.differences += database.run(lambda connection, ids=sound: contradictions(connection, ids))  # type: ignore[misc]
+    yield replayed
 
 
 @dataclass(slots=True)
@@ -280,6 +286,15 @@ def _unlike_written(connection: sa.Connection, context: RunContext, problem_id: 
             yield Difference(search.candidates[0].key, detail)
 
 
+_OF_ONE_PROBLEM = tuple(one for one in (*INVARIANTS, *STORIES) if not one.of_whole_runs)
+
+
+def contradictions(connection: sa.Connection, problem_ids: Sequence[int]) -> list[Difference]:
+    """What no decision of these problems says, but other rows do: the first of each."""
+    found = first_broken(connection, _OF_ONE_PROBLEM, problem_ids)
+    return [Difference(violation.problem, violation.detail) for violation in found.values()]
+
+
 class _Replayer:
     """Takes one problem's decisions again, in their order."""
 
@@ -423,7 +438,7 @@ class _Replayer:
         parents = {one.id: one.parent_id for one in search.candidates}
         path = set()
         at = winner[0] if winner else None
-        while at is not None:
+        while at is not None and at not in path:
             path.add(at)
             at = parents[at]
         kept = {slot.candidate_id for slot in search.slots}

@@ -60,8 +60,10 @@ class LiveSlot:
 
 @dataclass(frozen=True, slots=True)
 class ProposedSearch:
-    """The candidates of one problem, by key, and what they extend."""
+    """The candidates of one problem, by key, and what they extend; `has_digests` where its run has, which versions that
+    wrote no text keys did not."""
 
+    has_digests: bool
     candidates: tuple[ProposedCandidate, ...]
     live: tuple[LiveSlot, ...]
 
@@ -83,8 +85,9 @@ _CANDIDATES = sa.text(
            c.duplicate_of, c.finish_reason, c.invalid_reason,
            c.score IS NOT NULL AS has_score, c.scored_at IS NOT NULL AS was_scored,
            c.judgment IS NOT NULL AS has_judgment, c.judged_at IS NOT NULL AS was_judged,
-           j.id AS trajectory_id, j.answer_seed
-    FROM candidates c JOIN problems p ON p.id = c.problem_id JOIN teachers t ON t.id = c.teacher_id
+           j.id AS trajectory_id, j.answer_seed, r.digest IS NOT NULL AS has_digests
+    FROM candidates c JOIN problems p ON p.id = c.problem_id JOIN runs r ON r.id = p.run_id
+    JOIN teachers t ON t.id = c.teacher_id
     LEFT JOIN trajectories j ON j.candidate_id = c.id
     WHERE c.problem_id = ANY(CAST(:ids AS bigint[])) ORDER BY c.problem_id, c.id
     """
@@ -124,7 +127,9 @@ def proposed_searches(connection: sa.Connection, problem_ids: Sequence[int]) -> 
         live[row.problem_id].append(LiveSlot(*row[1:]))
     rows = connection.execute(_CANDIDATES, ids)
     for problem_id, group in groupby(rows, key=lambda row: row.problem_id):
-        yield ProposedSearch(tuple(ProposedCandidate(*row[1:]) for row in group), tuple(live[problem_id]))
+        found = list(group)
+        candidates = tuple(ProposedCandidate(*row[1:-1]) for row in found)
+        yield ProposedSearch(found[0].has_digests, candidates, tuple(live[problem_id]))
 
 
 def models_of(connection: sa.Connection, run_id: int) -> list[StoredModel]:

@@ -14,6 +14,7 @@ from cord_worker.store.audit.invariants import Invariant
 from cord_worker.store.audit.row_names import named_candidate, named_trajectory
 from cord_worker.store.schema import digests
 from cord_worker.store.schema.digests import Digest
+from cord_worker.store.schema.verification_sql import OWED_TO_CHECK
 
 _C, _J = named_candidate("c"), named_trajectory("j")
 _TOLERANCE = "interval '1 day'"
@@ -21,22 +22,29 @@ _TOLERANCE = "interval '1 day'"
 
 
 def _compared(digest: Digest, name: str, join: str, due: str) -> str:
-    """SQL: rows (called `name`, joined to the problem by `join`) that are not what their digest says, and those that
-    should have a digest (`due`) and have none."""
+    """SQL: rows (called `name`, joined to the problem by `join`) that are not what their digest says, and those without
+    a digest that should have one (`due`), or have something that is written with one only."""
     row, column = digest.row, digest.column
     return f"""
         SELECT p.id, {name} || ': ' || {digest.changed("computed.digest")}
         FROM scope p {join}
-        CROSS JOIN LATERAL (SELECT {digest.sql()} AS digest OFFSET 0) computed
+        CROSS JOIN LATERAL (SELECT {digest.again} AS digest OFFSET 0) computed
         WHERE {row}.{column} IS NOT NULL AND {row}.{column} <> computed.digest
         UNION ALL
-        SELECT p.id, {name} || ': {digest.missing}'
-        FROM scope p {join} WHERE p.has_digests AND {row}.{column} IS NULL AND ({due})
+        SELECT p.id, {name} || ': ' || CASE WHEN {due} THEN '{digest.missing}' ELSE {digest.without} END
+        FROM scope p {join}
+        WHERE p.has_digests AND {row}.{column} IS NULL AND ({due} OR {digest.without} IS NOT NULL)
     """
 
 
 _CANDIDATE = "JOIN candidates c ON c.problem_id = p.id"
 _TRAJECTORY = "JOIN trajectories j ON j.problem_id = p.id"
+
+_VERDICT_DUE = f"""
+    (j.answer_state IN ('unjudged', 'judged') OR j.verification IS NOT NULL OR j.correct IS NOT NULL
+     OR p.state = 'done' AND {OWED_TO_CHECK})
+"""
+"""SQL: whether the comparison or the judge has written what it found."""
 
 DIGESTED: tuple[Invariant, ...] = (
     Invariant(
@@ -81,8 +89,8 @@ DIGESTED: tuple[Invariant, ...] = (
             _compared(
                 digests.CORRECTNESS,
                 _J,
-                _TRAJECTORY,
-                "j.verification IS NOT NULL OR j.correct IS NOT NULL",
+                _TRAJECTORY + " JOIN runs r ON r.id = p.run_id",
+                _VERDICT_DUE,
             )
         }
         """,
@@ -106,9 +114,14 @@ _STAGES = """
              THEN 'state' END,
         CASE WHEN c.state = 'unscored' AND c.thinking_tokens IS DISTINCT FROM c.completion_tokens
              THEN 'thinking_tokens' END,
-        CASE WHEN c.proposed_at IS NOT NULL AND c.propose_attempts < 1 THEN 'propose_attempts' END,
-        CASE WHEN c.scored_at IS NOT NULL AND c.score_attempts < 1 THEN 'score_attempts' END,
-        CASE WHEN c.judged_at IS NOT NULL AND c.judgment_attempts < 1 THEN 'judgment_attempts' END)
+        CASE WHEN c.propose_attempts < num_nonnulls(c.proposed_at) THEN 'propose_attempts' END,
+        CASE WHEN c.score_attempts < num_nonnulls(c.scored_at)
+               OR c.score_attempts > 0 AND (NOT p.is_scored OR c.state IN ('pending', 'proposing', 'unscored')
+                                            OR p.has_digests AND c.state = 'invalid' AND c.scored_at IS NULL)
+             THEN 'score_attempts' END,
+        CASE WHEN c.judgment_attempts < num_nonnulls(c.judged_at)
+               OR c.judgment_attempts > 0 AND (p.selection_model_id IS NULL OR c.scored_at IS NULL)
+             THEN 'judgment_attempts' END)
 """
 
 _ANSWER_STAGES = """
@@ -117,48 +130,69 @@ _ANSWER_STAGES = """
              THEN 'answered_at' END,
         CASE WHEN (j.answer_seed IS NULL) <> (j.answer_state = 'none') THEN 'answer_seed' END,
         CASE WHEN (j.judged_at IS NULL) = (j.answer_state = 'judged') THEN 'judged_at' END,
-        CASE WHEN j.answered_at IS NOT NULL AND j.answer_attempts < 1 AND l.answer_part IS NULL
-             THEN 'answer_attempts' END,
-        CASE WHEN j.judged_at IS NOT NULL AND j.verdict_attempts < 1 THEN 'verdict_attempts' END,
+        CASE WHEN j.answer_attempts < CASE WHEN l.answer_part IS NULL THEN num_nonnulls(j.answered_at) ELSE 0 END
+               OR j.answer_attempts > 0 AND j.answer_state = 'none' THEN 'answer_attempts' END,
+        CASE WHEN j.check_attempts < 0
+               OR j.check_attempts > 0 AND j.answer_state IN ('none', 'pending', 'writing') THEN 'check_attempts' END,
+        CASE WHEN j.verdict_attempts < num_nonnulls(j.judged_at)
+               OR j.verdict_attempts > 0 AND (p.judge_model_id IS NULL
+                                               OR j.answer_state IN ('none', 'pending', 'writing', 'checking'))
+             THEN 'verdict_attempts' END,
         CASE WHEN j.answer_attempts < 1 AND l.answer_part IS NOT NULL AND j.answered_at IS NOT NULL
                   AND j.answer_text IS DISTINCT FROM l.answer_part THEN 'answer_text' END)
 """
 
-_TIMES = f"""
-    concat_ws(', ',
-        CASE WHEN c.proposed_at < c.created_at - {_TOLERANCE} OR c.proposed_at > now() + {_TOLERANCE}
-             THEN 'proposed_at' END,
-        CASE WHEN c.scored_at < c.proposed_at - {_TOLERANCE} OR c.scored_at > now() + {_TOLERANCE}
-             THEN 'scored_at' END,
-        CASE WHEN c.judged_at < c.scored_at - {_TOLERANCE} OR c.judged_at > now() + {_TOLERANCE}
-             THEN 'judged_at' END)
-"""
 
-_ANSWER_TIMES = f"""
-    concat_ws(', ',
-        CASE WHEN j.answered_at < j.created_at - {_TOLERANCE} OR j.answered_at > now() + {_TOLERANCE}
-             THEN 'answered_at' END,
-        CASE WHEN j.judged_at < j.answered_at - {_TOLERANCE} OR j.judged_at > now() + {_TOLERANCE}
-             THEN 'judged_at' END)
-"""
-
-_PROBLEM_TIMES = f"""
-    concat_ws(', ',
-        CASE WHEN p.admitted_at < p.created_at - {_TOLERANCE} OR p.admitted_at > now() + {_TOLERANCE}
-             THEN 'admitted_at' END,
-        CASE WHEN p.finished_at < greatest(p.created_at, p.admitted_at) - {_TOLERANCE}
-               OR p.finished_at > now() + {_TOLERANCE} THEN 'finished_at' END)
-"""
+def _in_order(*columns: tuple[str, str], until: str = "now()") -> str:
+    """SQL: which of these instants (each with what it is called) is later than one behind it, or than `until`."""
+    cases = [
+        f"CASE WHEN {later} < {earlier} - {_TOLERANCE} THEN '{name} or {other}' END"
+        for place, (earlier, name) in enumerate(columns)
+        for later, other in columns[place + 1 :]
+    ]
+    cases += [f"CASE WHEN {column} > {until} + {_TOLERANCE} THEN '{name}' END" for column, name in columns]
+    return f"concat_ws(', ', {', '.join(cases)})"
 
 
-def _done_by(name: str, rows: str, done: str, worker: str, model: str) -> str:
-    """SQL: rows that are `done` by a worker that never was, or that hosts another model."""
+_END = "CASE WHEN p.state = 'done' THEN p.finished_at ELSE now() END"
+"""SQL: when all that led to the problem's result was there; what comes late is written into others."""
+_TIMES = _in_order(
+    ("p.admitted_at", "admitted_at of its problem"),
+    ("c.created_at", "created_at"),
+    ("c.proposed_at", "proposed_at"),
+    ("c.scored_at", "scored_at"),
+    ("c.judged_at", "judged_at"),
+    until=_END,
+)
+_ANSWER_TIMES = _in_order(
+    ("l.proposed_at", "proposed_at of its last step"),
+    ("j.created_at", "created_at"),
+    ("j.answered_at", "answered_at"),
+    ("j.judged_at", "judged_at"),
+    until=_END,
+)
+_PROBLEM_TIMES = _in_order(
+    ("p.run_created_at", "created_at of its run"),
+    ("p.created_at", "created_at"),
+    ("p.admitted_at", "admitted_at"),
+    ("p.finished_at", "finished_at"),
+)
+
+
+def _done_by(name: str, rows: str, done: str, attempts: str, worker: str, model: str | None) -> str:
+    """SQL: rows that are `done`, were leased or name a worker, by one that never was or that hosts another model than
+    that with the key `model` (SQL); None where a coordinator does it."""
     column = worker.partition(".")[2]
+    if model is None:
+        other, wrong = "is no coordinator", "w.role <> 'coordinator'"
+    else:
+        other, wrong = "hosts another model than the one behind it", f"w.model_id IS DISTINCT FROM {model}"
     return f"""
-        SELECT p.id, {name} || ': {column}: ' || coalesce(
-            format('worker %s hosts another model than the one behind it', {worker}), 'no worker is named')
+        SELECT p.id, {name} || ': {column}: ' || CASE WHEN {worker} IS NULL THEN 'no worker is named'
+            WHEN w.id IS NULL THEN format('worker %s was never there', {worker})
+            ELSE format('worker %s {other}', {worker}) END
         FROM scope p {rows} LEFT JOIN workers w ON w.id = {worker}
-        WHERE {done} AND (w.id IS NULL OR w.model_id <> {model})
+        WHERE ({done} OR {attempts} > 0 OR {worker} IS NOT NULL) AND (w.id IS NULL OR {wrong})
     """
 
 
@@ -183,7 +217,8 @@ STORIES: tuple[Invariant, ...] = (
         FROM scope p {_CANDIDATE} CROSS JOIN LATERAL (SELECT {_TIMES} AS columns) said WHERE said.columns <> ''
         UNION ALL
         SELECT p.id, format('%s: %s: out of order', {_J}, said.columns)
-        FROM scope p {_TRAJECTORY} CROSS JOIN LATERAL (SELECT {_ANSWER_TIMES} AS columns) said WHERE said.columns <> ''
+        FROM scope p {_TRAJECTORY} JOIN candidates l ON l.id = j.candidate_id
+        CROSS JOIN LATERAL (SELECT {_ANSWER_TIMES} AS columns) said WHERE said.columns <> ''
         UNION ALL
         SELECT p.id, format('its row: %s: out of order', said.columns)
         FROM scope p CROSS JOIN LATERAL (SELECT {_PROBLEM_TIMES} AS columns) said WHERE said.columns <> ''
@@ -198,26 +233,43 @@ STORIES: tuple[Invariant, ...] = (
                     _C,
                     f"{_CANDIDATE} JOIN teachers t ON t.id = c.teacher_id",
                     "c.proposed_at IS NOT NULL",
+                    "c.propose_attempts",
                     "c.propose_worker_id",
                     "t.model_id",
                 ),
-                _done_by(_C, _CANDIDATE, "c.scored_at IS NOT NULL", "c.score_worker_id", "p.prover_model_id"),
-                _done_by(_C, _CANDIDATE, "c.judged_at IS NOT NULL", "c.judgment_worker_id", "p.selection_model_id"),
+                _done_by(
+                    _C,
+                    _CANDIDATE,
+                    "c.scored_at IS NOT NULL",
+                    "c.score_attempts",
+                    "c.score_worker_id",
+                    "p.prover_model_id",
+                ),
+                _done_by(
+                    _C,
+                    _CANDIDATE,
+                    "c.judged_at IS NOT NULL",
+                    "c.judgment_attempts",
+                    "c.judgment_worker_id",
+                    "p.selection_model_id",
+                ),
                 _done_by(
                     _J,
                     f"{_TRAJECTORY} JOIN candidates l ON l.id = j.candidate_id JOIN teachers t ON t.id = l.teacher_id",
-                    "j.answered_at IS NOT NULL AND (j.answer_attempts > 0 OR l.answer_part IS NULL)",
+                    "j.answered_at IS NOT NULL AND l.answer_part IS NULL",
+                    "j.answer_attempts",
                     "j.answer_worker_id",
                     "t.model_id",
                 ),
-                _done_by(_J, _TRAJECTORY, "j.judged_at IS NOT NULL", "j.verdict_worker_id", "p.judge_model_id"),
                 _done_by(
                     _J,
                     _TRAJECTORY,
-                    "j.check_attempts > 0 AND coalesce(j.verification ->> 'method', 'crashed') <> 'crashed'",
-                    "j.check_worker_id",
-                    "NULL",
+                    "j.judged_at IS NOT NULL",
+                    "j.verdict_attempts",
+                    "j.verdict_worker_id",
+                    "p.judge_model_id",
                 ),
+                _done_by(_J, _TRAJECTORY, "false", "j.check_attempts", "j.check_worker_id", None),
             )
         ),
     ),
@@ -248,6 +300,7 @@ STORIES: tuple[Invariant, ...] = (
             FROM scope s
         ) p WHERE p.position <> p.before + 1
         """,
+        of_whole_runs=True,
     ),
 )
 """What the rows say of how they came about."""
@@ -282,25 +335,43 @@ def count_undigested(connection: sa.Connection, run_ids: list[int]) -> Undigeste
     return Undigested(**connection.execute(_UNDIGESTED, {"runs": run_ids}).one()._mapping)
 
 
+_OF_RUN = """
+    (m.id IN (SELECT t.model_id FROM teachers t WHERE t.run_id = r.id)
+     OR m.id IN (r.prover_model_id, r.selection_model_id, r.judge_model_id))
+"""
+
 _WRONG_RUN = sa.text(
     f"""
     SELECT {digests.RUN.changed("computed.digest")} AS said
-    FROM runs r CROSS JOIN LATERAL (SELECT {digests.RUN.sql()} AS digest OFFSET 0) computed
+    FROM runs r CROSS JOIN LATERAL (SELECT {digests.RUN.again} AS digest OFFSET 0) computed
     WHERE r.id = :run_id AND r.digest <> computed.digest
+    UNION ALL
+    SELECT 'created_at: before that of model ' || m.path FROM runs r JOIN models m ON {_OF_RUN}
+    WHERE r.id = :run_id AND r.created_at < m.created_at - {_TOLERANCE}
+    UNION ALL
+    SELECT 'created_at: in the future' FROM runs r WHERE r.id = :run_id AND r.created_at > now() + {_TOLERANCE}
     """
 )
 
 _WRONG_MODELS = sa.text(
     f"""
-    SELECT m.path || ': ' || {digests.MODEL.changed("computed.digest")} AS said
-    FROM models m CROSS JOIN LATERAL (SELECT {digests.MODEL.sql()} AS digest OFFSET 0) computed
-    WHERE m.digest <> computed.digest AND (
-        m.id IN (SELECT t.model_id FROM teachers t WHERE t.run_id = :run_id)
-        OR m.id IN (SELECT unnest(ARRAY[r.prover_model_id, r.selection_model_id, r.judge_model_id])
-                    FROM runs r WHERE r.id = :run_id))
+    SELECT m.path || ': ' || CASE
+        WHEN m.weights_digest IS NULL THEN 'weights_digest: none, though a worker loaded the weights'
+        WHEN m.digest IS NULL THEN '{digests.MODEL.missing}' ELSE {digests.MODEL.changed("computed.digest")} END AS said
+    FROM runs r JOIN models m ON {_OF_RUN}
+    CROSS JOIN LATERAL (SELECT {digests.MODEL.again} AS digest OFFSET 0) computed
+    CROSS JOIN LATERAL (
+        SELECT min(w.started_at) AS first FROM workers w WHERE w.model_id = m.id AND w.ready_at IS NOT NULL
+    ) loaded
+    WHERE r.id = :run_id AND CASE
+        WHEN m.weights_digest IS NULL THEN m.digest IS NOT NULL OR loaded.first IS NOT NULL
+        WHEN m.digest IS NULL THEN EXISTS (
+            SELECT 1 FROM runs o WHERE o.digest IS NOT NULL AND o.created_at <= loaded.first)
+        ELSE m.digest <> computed.digest END
     ORDER BY m.id
     """
 )
+"""Weights were noted by the first worker: it wrote a digest if it began after a run that has one."""
 
 
 def changed_run(connection: sa.Connection, run_id: int) -> list[str]:

@@ -25,6 +25,8 @@ class Digest:
 
     `of` are the groups of columns that it covers; `owner` is SQL of what the row is, called `is_called` in findings.
     `as_written` has the SQL of columns that other statements change later: what they were when the digest was written.
+    `shared` are columns that are set without it as well. The last `added` groups are missing in digests of older
+    versions, which are shorter by their parts.
     """
 
     table: str
@@ -34,6 +36,8 @@ class Digest:
     owner: str
     is_called: str
     as_written: Mapping[str, str]
+    shared: frozenset[str] = frozenset()
+    added: int = 0
 
     def sql(self, values: Mapping[str, str] | None = None, *, owner: str | None = None) -> str:
         """SQL: the digest of the row as it is stored, or with these `values` (SQL by column) in place of its own."""
@@ -44,12 +48,31 @@ class Digest:
             parts.append(_bytes_of(group, sqls))
         return "(" + " || ".join(f"substr(sha256({part}), 1, {_BYTES})" for part in parts) + ")"
 
+    @property
+    def again(self) -> str:
+        """SQL: what the stored digest must be: as `sql`, without what is `added` where an older version wrote it."""
+        if not self.added:
+            return self.sql()
+        full = (1 + len(self.of)) * _BYTES
+        older = full - self.added * _BYTES
+        return f"substr({self.sql()}, 1, CASE octet_length({self._stored}) WHEN {older} THEN {older} ELSE {full} END)"
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Columns that are set with the digest only: where there is none, they are NULL."""
+        return tuple(name for group in self.of for name in group if name not in {*self.shared, *self.as_written})
+
+    @property
+    def _stored(self) -> str:
+        return f"{self.row}.{self.column}"
+
     def of_content(self, stored: bytes) -> bytes:
         """The parts of a stored digest that are equal in equal runs: without what the row is called in this database,
-        and without keys, seconds and the tokens beside them."""
+        and without keys, seconds and the tokens beside them. What was `added` is left out, so that it is equal to that
+        of an older version's run."""
         return b"".join(
             stored[place * _BYTES : (place + 1) * _BYTES]
-            for place, group in enumerate(self.of, start=1)
+            for place, group in enumerate(self.of[: len(self.of) - self.added], start=1)
             if group != ("sources",) and not group[-1].endswith("_seconds")
         )
 
@@ -62,6 +85,7 @@ class Digest:
         names = [", ".join(group) for group in self.of]
         moved = [
             f"CASE WHEN num_nonnulls({', '.join(f'{self.row}.{name}' for name in group)}) > 0 "
+            f"AND octet_length({self._stored}) > {place * _BYTES} "
             f"AND NOT {self._differs(place, other)} THEN '{name}' END"
             for place, (group, name) in enumerate(zip(self.of, names, strict=True), start=1)
         ]
@@ -81,12 +105,19 @@ class Digest:
         """What findings say of a row that should have the digest and has none."""
         return f"{self.column}: missing, though its run has digests"
 
+    @property
+    def without(self) -> str:
+        """SQL: what findings say of the row where it has no digest and something that is written with one, else
+        NULL."""
+        cases = ", ".join(f"CASE WHEN {self.row}.{name} IS NOT NULL THEN '{name}' END" for name in self.own)
+        return f"(nullif(concat_ws(', ', {cases}), '') || ': set, though {self.column} is missing')"
+
     def broken(self, has_digests: str) -> str:
         """SQL: what findings say of the row, NULL where its digest holds; `has_digests` (SQL) is whether its run has
         digests. It computes the digest several times where it does not hold."""
         return (
             f"CASE WHEN {self.row}.{self.column} IS NULL THEN CASE WHEN {has_digests} THEN '{self.missing}' END "
-            f"WHEN {self.row}.{self.column} <> {self.sql()} THEN {self.changed(self.sql())} END"
+            f"WHEN {self.row}.{self.column} <> {self.again} THEN {self.changed(self.again)} END"
         )
 
     def _differs(self, place: int, other: str) -> str:
@@ -165,6 +196,7 @@ PROPOSAL = Digest(
     _of_candidate("c"),
     "lineage",
     {"invalid_reason": "CASE WHEN c.invalid_reason <> 'duplicate' AND c.scored_at IS NULL THEN c.invalid_reason END"},
+    shared=frozenset({"sources"}),
 )
 """What the teacher or integrator wrote."""
 
@@ -184,6 +216,7 @@ SCORE = Digest(
     _of_candidate("c"),
     "lineage",
     {"invalid_reason": "CASE WHEN c.invalid_reason <> 'duplicate' AND c.judged_at IS NULL THEN c.invalid_reason END"},
+    shared=frozenset({"thinking_tokens"}),
 )
 """What the prover computed."""
 
@@ -216,12 +249,15 @@ ANSWER = Digest(
         ("answer_text",),
         ("answer_finish_reason",),
         ("answer_prompt_tokens", "answer_completion_tokens", "answer_cached_tokens", "answer_seconds"),
+        ("answer_seed",),
     ),
     _OF_TRAJECTORY,
     "candidate_id",
     {},
+    shared=frozenset({"answer_seed"}),
+    added=1,
 )
-"""The final answer."""
+"""The final answer, and what it was drawn with."""
 
 CORRECTNESS = Digest(
     "trajectories",

@@ -43,6 +43,7 @@ _DIGEST = digests.ANSWER.sql(
         "answer_completion_tokens": "r.completion_tokens",
         "answer_cached_tokens": "r.cached_tokens",
         "answer_seconds": "r.seconds",
+        "answer_seed": "coalesce(r.seed, j.answer_seed)",
     }
 )
 

@@ -51,7 +51,7 @@ _LEAVE_SHARD = sa.text("UPDATE workers SET shard = NULL WHERE id = :id")
 _ADOPT_DIGEST = sa.text(
     f"""
     UPDATE models m SET weights_digest = :digest, digest = {digests.MODEL.sql({"weights_digest": ":digest"})}
-    WHERE id = :model_id AND weights_digest IS NULL
+    WHERE id = :model_id AND (weights_digest IS NULL OR weights_digest = :digest AND m.digest IS NULL)
     """
 )
 _READ_DIGEST = sa.text("SELECT weights_digest, path FROM models WHERE id = :model_id")
@@ -152,7 +152,10 @@ def leave_shard(connection: sa.Connection, worker_id: uuid.UUID) -> None:
 
 
 def check_weights(connection: sa.Connection, model_id: int, digest: str) -> None:
-    """Records the digest of the first worker's files. Raises EngineLoadError where these differ from them."""
+    """Records the digest of the first worker's files, and a digest of that where an older version wrote none.
+
+    Raises EngineLoadError where the files are others.
+    """
     connection.execute(_ADOPT_DIGEST, {"model_id": model_id, "digest": digest})
     row = connection.execute(_READ_DIGEST, {"model_id": model_id}).one()
     if row.weights_digest != digest:
