@@ -15,7 +15,9 @@ from cord_worker.store.schema.verification_sql import METHOD, OWED_TO_CHECK, WIT
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
-    """`broken_by` selects the problem's key and the detail of every violation: the row as `naming` calls it, the column,
+    """What must hold in the tables.
+
+    `broken_by` selects the problem's key and the detail of every violation: the row as `naming` calls it, the column,
     and what is wrong. It reads `scope`, the problems that are looked at, with `run_state`, `run_created_at`,
     `pipeline`, `scoring_mode`, the keys of the run's models, whether it `is_scored` and whether it `has_digests`. It is
     empty where no SQL can say it (`operations.replaying`). Those `of_whole_runs` compare problems with each other."""
