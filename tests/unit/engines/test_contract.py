@@ -26,6 +26,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from engine_contract import GREEDY, EngineContract, Request, Subject
 from openai_local_server import Json, LocalServer, Reply, completion, models
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
