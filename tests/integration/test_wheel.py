@@ -71,6 +71,7 @@ def call(program: Path, *arguments: str, folder: Path) -> str:
 def test_the_wheel_holds_what_is_not_code(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for name in (
+        "cord_worker/py.typed",
         "cord_worker/migrations/env.py",
         "cord_worker/migrations/versions/0001_initial.py",
         "cord_worker/presets/tiny.toml",

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 from cord_worker.bench.family_models import FAMILIES
 from cord_worker.cli import cli
 
+pytestmark = pytest.mark.slow
+
 REFUSED = [family.name for family in FAMILIES if family.refused and family.name.startswith("BERT")]
 """The quickest ones: nothing is computed."""
 

@@ -22,6 +22,8 @@ from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.engines.transformers.reward_engine import RewardEngine
 
+pytestmark = pytest.mark.slow
+
 MODELS = Path(cord_worker.demo.__file__).parent / "models"
 
 

@@ -18,6 +18,8 @@ from cord_worker.engines.text_codec import TextCodec
 from cord_worker.prompting.integration import integration_prompt, read_integration
 from cord_worker.prompting.trajectory import PROMPTED, trajectory_pieces
 
+pytestmark = pytest.mark.slow
+
 MODEL = Path(cord_worker.demo.__file__).parent / "models" / "integrator"
 
 

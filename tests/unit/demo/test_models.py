@@ -19,6 +19,8 @@ from cord_worker.demo.corpus import AUTHORS, prover_pieces, teacher_pieces, writ
 from cord_worker.demo.problems import generate
 from cord_worker.demo.training import Encoder
 
+pytestmark = pytest.mark.slow
+
 MODELS = Path(cord_worker.demo.__file__).parent / "models"
 NAMES = (
     *AUTHORS, "prover", "student", "weak-prover", "integrator", "reward", "prover-plain",

@@ -22,6 +22,8 @@ from cord_worker.errors import TooLongError
 from tests.support.engine_contract import GREEDY, EngineContract, Request, Subject
 from tests.support.openai_local_server import Json, LocalServer, Reply, completion, models
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 

@@ -13,6 +13,8 @@ from cord_worker.engines.transformers.foreseen_model import foresee
 from cord_worker.engines.transformers.hosting import Mode
 from cord_worker.errors import EngineLoadError
 
+pytestmark = pytest.mark.slow
+
 CACHED = {
     "Gemma 3 (with images)": "RoPE by layer, windows",
     "Mistral (sliding window)": "windows",

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from cord_worker.engines.transformers.kv_slots import Segment
 from cord_worker.engines.transformers.prefix_cache import PrefixCache
+
+pytestmark = pytest.mark.slow
 
 ONE_TOKEN = 2 * 2 * 3 * 4 * 8
 """Bytes of one token's keys and values in `segment`."""

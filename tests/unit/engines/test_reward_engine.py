@@ -24,6 +24,8 @@ from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineLoadError, NotFiniteError, RequestError
 
+pytestmark = pytest.mark.slow
+
 PROVER = ModelConfig(path="bundled:prover").location()
 TURN = Turn("What is 3 + 4?")
 STEPS = [" Add 3 and 4.\n", " That is 7."]

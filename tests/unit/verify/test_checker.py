@@ -18,6 +18,8 @@ from cord_worker.errors import ProcessPoolError
 from cord_worker.local.processes import start_mark
 from cord_worker.verify import AnswerChecker, Rule, compare
 
+pytestmark = pytest.mark.slow
+
 ENDLESS = r"9^{9^{9^{9}}}"
 ENDLESS_POWER = (9, 9**9)  # of `pow`: one call of C code that holds the interpreter
 LONG = r"\int_0^1 e^{x^2} \sin(x^{7}) \cos(x^{5}) \ln(x+2) \sqrt{x+3} dx"
