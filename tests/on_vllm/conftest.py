@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from support.settings import engine_settings
 
 from cord_worker.config import VllmOptions
 from cord_worker.engines import load_engine
@@ -77,7 +78,7 @@ def gguf(caches: Path) -> EngineSettings:
     assert spec is not None
     assert spec.submodule_search_locations
     folder = Path(next(iter(spec.submodule_search_locations)))
-    return EngineSettings(
+    return engine_settings(
         path=str(folder),
         gguf_file=next(folder.glob("*.gguf")).name,
         engine="vllm",
