@@ -17,8 +17,8 @@ from cord_worker.bench.place import Place
 from cord_worker.bench.replay import Replay, Replayed, Trial
 from cord_worker.bench.report import Measured, Report, check_rounds, quotients
 from cord_worker.config import RunConfig
-from cord_worker.coordination.process.main import engine_settings
 from cord_worker.dataset import ProblemRecord
+from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import ConfigError, LocalServiceError
 from cord_worker.operations.enqueuing import DatasetSource
 from cord_worker.store.reports.measurements import answer_requests, candidate_requests, pace_of
@@ -210,7 +210,7 @@ def _codec_of(config: RunConfig, name: str) -> TextCodec | None:
     from cord_worker.engines import loading
     from cord_worker.engines.text_codec import TextCodec
 
-    settings = engine_settings(model)
+    settings = EngineSettings.of(model)
     folder = loading.folder_of(settings)
     if model.engine == "vllm" and model.gguf_file is not None:
         from cord_worker.engines.vllm.gguf import unpacked

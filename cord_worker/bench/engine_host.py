@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from cord_worker.config import RunConfig
-from cord_worker.coordination.process.main import engine_settings
 from cord_worker.engines import Engine, EngineSettings, load_engine
 from cord_worker.engines.protocol import Sampling, Turn
 from cord_worker.errors import CordError
@@ -117,7 +116,7 @@ async def _serve(file: int, settings: EngineSettings) -> None:
 def main() -> None:
     """The process."""
     file, config, model, reference = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4] == "1"
-    settings = engine_settings(RunConfig.load(config).models[model])
+    settings = EngineSettings.of(RunConfig.load(config).models[model])
     if reference:
         settings = dataclasses.replace(
             settings, engine="transformers", dtype="float32", vllm=None, openai=None, prefix_cache_bytes=0

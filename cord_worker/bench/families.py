@@ -23,6 +23,7 @@ import transformers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from cord_worker.bench.family_models import CONTEXT, FAMILIES, Family, tokenizer, write_family
+from cord_worker.config import ModelConfig
 from cord_worker.engines.protocol import Generation, Ids, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
@@ -45,7 +46,7 @@ not: a few would often miss it."""
 _TEMPLATE = "\n</think>\n\nThe final answer is {answer}."
 _ANSWER = "204"
 _GREEDY = Sampling(
-    temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=12, seed=1
+    temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=12, seed=1, answer_tokens=0
 )  # fmt: skip
 _STEP = " We add the 17 apples of each of the 12 boxes, which gives 204 of them in all."
 _TURNS = (
@@ -193,8 +194,16 @@ class ComparedTexts:
 
 
 def _settings(folder: Path, dtype: Any) -> EngineSettings:
-    return EngineSettings(
-        str(folder), dtype=dtype, device="cpu", threads=1, batch_size=4, max_model_len=CONTEXT, gather_seconds=0.2
+    return EngineSettings.of(
+        ModelConfig(
+            path=str(folder),
+            dtype=dtype,
+            device="cpu",
+            threads=1,
+            batch_size=4,
+            max_model_len=CONTEXT,
+            gather_seconds=0.2,
+        )
     )
 
 

@@ -17,8 +17,7 @@ from typing import Any
 
 from cord_worker.bench.direct import DirectEngine
 from cord_worker.config import RunConfig, TeacherConfig
-from cord_worker.coordination.model_worker.sampling import sampling_of
-from cord_worker.engines.protocol import Turn
+from cord_worker.engines.protocol import Sampling, Turn
 from cord_worker.errors import RequestError
 from cord_worker.prompting.trajectory import Segmentation
 from cord_worker.store.reports.measurements import AnswerRequest, CandidateRequests
@@ -132,7 +131,7 @@ class Replay:
             "turn": asdict(self._trial.teacher_turn(row)),
             "steps": self._trial.prefix(row),
             "sampling": asdict(
-                sampling_of(teacher, row.max_tokens, row.seed, answer_tokens=self._trial.config.search.answer_tokens)
+                Sampling.of(teacher, row.max_tokens, row.seed, answer_tokens=self._trial.config.search.answer_tokens)
             ),
         }
 
@@ -149,7 +148,9 @@ class Replay:
         request = {
             "turn": asdict(self._trial.teacher_turn(last)),
             "steps": self._trial.steps[last.candidate_id],
-            "sampling": asdict(sampling_of(teacher, self._trial.config.search.answer_tokens, answer.seed)),
+            "sampling": asdict(
+                Sampling.of(teacher, self._trial.config.search.answer_tokens, answer.seed, answer_tokens=0)
+            ),
         }
         await self._task(teacher.model, answer.position, [("answer", request)])
 

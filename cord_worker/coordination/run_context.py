@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from cord_worker.config import RunConfig, TeacherConfig
 from cord_worker.coordination.transactions import read
 from cord_worker.prompting.trajectory import Segmentation
-from cord_worker.search.types import Criterion, FinishedPolicy, SearchSettings
+from cord_worker.search.types import SearchSettings
 from cord_worker.store.database import Database
 from cord_worker.store.runs.runs import TeacherRow, get_run, read_teachers
 from cord_worker.store.schema.tables import TeacherRole
@@ -90,34 +90,8 @@ def _read(connection: sa.Connection, run_id: int) -> RunContext:
     return RunContext(
         run_id=run_id,
         config=config,
-        search=search_settings(config),
+        search=SearchSettings.of(config.search, config.integration),
         segmentation=Segmentation.of(config.search.segmentation, config.search.phrases),
         prover_model=run.prover_model,
         teachers=tuple(read_teachers(connection, run_id)),
-    )
-
-
-def search_settings(config: RunConfig) -> SearchSettings:
-    """The part of the configuration that decides the search."""
-    search = config.search
-    return SearchSettings(
-        beam_width=search.beam_width,
-        samples_per_teacher=search.samples_per_teacher,
-        max_steps=search.max_steps,
-        thinking_tokens=search.thinking_tokens,
-        step_tokens=search.step_tokens,
-        loop_ngram=search.loop_ngram,
-        loop_repeats=search.loop_repeats,
-        max_rounds=search.max_rounds,
-        pipeline=search.pipeline,
-        trajectories=search.trajectories,
-        exploration=search.exploration,
-        finished=FinishedPolicy(search.finished),
-        length_normalisation=search.length_normalisation,
-        score_resolution=search.score_resolution,
-        diversity_teacher=search.diversity_teacher,
-        diversity_text=search.diversity_text,
-        integration_tokens=0 if config.integration is None else config.integration.max_tokens,
-        total_tokens=search.total_tokens,
-        selection=Criterion(search.selection),
     )

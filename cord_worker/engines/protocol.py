@@ -10,11 +10,14 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from cord_worker.prompting.first_turn import DEFAULT_DATE
 from cord_worker.prompting.segmentation import FinishReason
 from cord_worker.prompting.trajectory import ANSWER_OPENING, PROMPTED, Segmentation
+
+if TYPE_CHECKING:
+    from cord_worker.config import TeacherConfig
 
 __all__ = ["AnswerScore", "Engine", "FinishReason", "Generation", "Ids", "Sampling", "StepReward", "Turn"]
 
@@ -41,7 +44,8 @@ class Turn:
 class Sampling:
     """Sampling settings of one request; temperature 0 is greedy, top_k 0 considers every token.
 
-    `answer_tokens` are kept free in the context after a step or a trajectory: the final answer must fit, too.
+    `answer_tokens` are kept free in the context after a step or a trajectory: the final answer must fit, too. No field
+    has a default, so that a setting which `of` forgets is an error of types.
     """
 
     temperature: float
@@ -51,7 +55,22 @@ class Sampling:
     repetition_penalty: float
     max_tokens: int
     seed: int
-    answer_tokens: int = 0
+    answer_tokens: int
+
+    @classmethod
+    def of(cls, teacher: TeacherConfig, max_tokens: int, seed: int, *, answer_tokens: int) -> Self:
+        """The settings of one of the teacher's requests; `max_tokens`, and the `answer_tokens` for which the context is
+        to have room afterwards (0 where the answer itself is written), in its own tokens."""
+        return cls(
+            temperature=teacher.temperature,
+            top_p=teacher.top_p,
+            top_k=teacher.top_k,
+            min_p=teacher.min_p,
+            repetition_penalty=teacher.repetition_penalty,
+            max_tokens=max_tokens,
+            seed=seed,
+            answer_tokens=answer_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,40 +1,69 @@
-"""What an engine needs to know to host one model; the caller maps its configuration to this."""
+"""What an engine needs to know to host one model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, Self
 
-from cord_worker.config import OpenAiOptions, VllmOptions
+from cord_worker.config import ModelConfig, OpenAiOptions, VllmOptions
 from cord_worker.prompting.think_tags import ThinkTags
 
 DType = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 
+PREFIX_CACHE_BYTES = 512 * 2**20
+"""Bound of the KV that the transformers engine keeps between requests, where nobody asks for another."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """One model and how it is hosted; `path` is a local folder or a hub id."""
+    """One model and how it is hosted; `path` is a local folder or a hub id.
+
+    No field has a default, so that an option which `of` forgets is an error of types.
+    """
 
     path: str
-    engine: str = "transformers"
-    revision: str | None = None
-    dtype: DType = "auto"
-    gguf_file: str | None = None
-    max_model_len: int | None = None
-    trust_remote_code: bool = False
-    device: str = "auto"
-    batch_size: int = 16
+    engine: str
+    revision: str | None
+    dtype: DType
+    gguf_file: str | None
+    max_model_len: int | None
+    trust_remote_code: bool
+    device: str
+    batch_size: int
     """Requests decoded together at most; also scores computed together."""
-    gather_seconds: float = 0.0
+    gather_seconds: float
     """Longest wait of a request for others to be computed with (transformers engine)."""
-    threads: int | None = None
-    prefix_cache_bytes: int = 512 * 2**20
+    threads: int | None
+    prefix_cache_bytes: int
     """Bound of the KV that the transformers engine keeps between requests; 0 keeps nothing."""
-    head: Literal["language", "reward"] = "language"
-    think_tags: ThinkTags | None = None
+    head: Literal["language", "reward"]
+    think_tags: ThinkTags | None
     """None where they are to be found in the chat template or among the tokens."""
-    template_options: Mapping[str, Any] = field(default_factory=dict)
+    template_options: Mapping[str, Any]
     """Further variables of the chat template."""
-    vllm: VllmOptions | None = None
-    openai: OpenAiOptions | None = None
+    vllm: VllmOptions | None
+    openai: OpenAiOptions | None
+
+    @classmethod
+    def of(cls, model: ModelConfig) -> Self:
+        """The settings of a model of cord.toml. Raises ConfigError for an unknown bundled model."""
+        return cls(
+            path=model.location(),
+            engine=model.engine,
+            revision=model.revision,
+            dtype=model.dtype,
+            gguf_file=model.gguf_file,
+            max_model_len=model.max_model_len,
+            trust_remote_code=model.trust_remote_code,
+            device=model.device,
+            batch_size=model.batch_size,
+            gather_seconds=model.gather_seconds,
+            threads=model.threads,
+            prefix_cache_bytes=PREFIX_CACHE_BYTES,
+            head=model.head,
+            think_tags=None if model.think_open is None else ThinkTags(model.think_open, model.think_close or ""),
+            template_options=model.template_options,
+            vllm=model.vllm,
+            openai=model.openai,
+        )

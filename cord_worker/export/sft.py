@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+from cord_worker.config import ModelConfig
 from cord_worker.engines.protocol import Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.tokenizer import load_tokenizer
@@ -34,7 +35,7 @@ class Student:
 
     def __init__(self, path: str) -> None:
         """`path` is a model's folder or hub id; only its tokenizer is read. Raises ExportError and EngineLoadError."""
-        tokenizer = load_tokenizer(EngineSettings(path=path))
+        tokenizer = load_tokenizer(EngineSettings.of(ModelConfig(path=path)))
         if tokenizer is None:
             raise ExportError(f"no tokenizer of {path!r} was found: give --student a model's folder or its hub id.")
         self._chat: Any = tokenizer.chat

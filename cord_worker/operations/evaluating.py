@@ -50,7 +50,7 @@ class Sampling:
     thinking_tokens: int
     answer_tokens: int
     seed: int
-    system_prompt: str | None = None
+    system_prompt: str | None
 
 
 @dataclass(frozen=True, slots=True)

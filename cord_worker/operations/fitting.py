@@ -242,13 +242,7 @@ def _tokenizer_and_context(model: ModelConfig) -> tuple[TextCodec, int]:
     from cord_worker.engines.settings import EngineSettings
     from cord_worker.engines.tokenizer import load_tokenizer
 
-    settings = EngineSettings(
-        path=location,
-        engine=model.engine,
-        gguf_file=model.gguf_file,
-        max_model_len=model.max_model_len,
-        trust_remote_code=model.trust_remote_code,
-    )
+    settings = EngineSettings.of(model)
     tokenizer = load_tokenizer(settings)
     if tokenizer is None:
         raise CordError(f"{location} holds no tokenizer")

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from cord_worker.errors import CordError
+
+if TYPE_CHECKING:
+    from cord_worker.config import IntegrationConfig, SearchConfig
 
 
 class SearchError(CordError):
@@ -110,7 +113,7 @@ class SearchSettings:
     sample) or of rollouts (mcts), `exploration` the weight of the unknown in a tree search, `integration_tokens` the
     cap of an integrator's reply, `total_tokens` the budget of a problem's proposals, in the writers' own tokens (None
     without one); `length_normalisation`: see `beam.merit`; `score_resolution`: see `beam.standing`; `diversity_*`:
-    see `diversity`."""
+    see `diversity`. No field has a default, so that an option which `of` forgets is an error of types."""
 
     beam_width: int
     samples_per_teacher: int
@@ -120,17 +123,42 @@ class SearchSettings:
     loop_ngram: int
     loop_repeats: int
     max_rounds: int
-    pipeline: str = "cord"
-    trajectories: int = 4
-    exploration: float = 1.41
-    finished: FinishedPolicy = FinishedPolicy.COMPETE
-    length_normalisation: float = 0.0
-    score_resolution: float = 0.0
-    diversity_teacher: float = 0.0
-    diversity_text: float = 0.0
-    integration_tokens: int = 0
-    total_tokens: int | None = None
-    selection: Criterion = Criterion.PREDICTIVE_PERPLEXITY
+    pipeline: str
+    trajectories: int
+    exploration: float
+    finished: FinishedPolicy
+    length_normalisation: float
+    score_resolution: float
+    diversity_teacher: float
+    diversity_text: float
+    integration_tokens: int
+    total_tokens: int | None
+    selection: Criterion
+
+    @classmethod
+    def of(cls, search: SearchConfig, integration: IntegrationConfig | None) -> Self:
+        """The settings of a run whose cord.toml has these tables."""
+        return cls(
+            beam_width=search.beam_width,
+            samples_per_teacher=search.samples_per_teacher,
+            max_steps=search.max_steps,
+            thinking_tokens=search.thinking_tokens,
+            step_tokens=search.step_tokens,
+            loop_ngram=search.loop_ngram,
+            loop_repeats=search.loop_repeats,
+            max_rounds=search.max_rounds,
+            pipeline=search.pipeline,
+            trajectories=search.trajectories,
+            exploration=search.exploration,
+            finished=FinishedPolicy(search.finished),
+            length_normalisation=search.length_normalisation,
+            score_resolution=search.score_resolution,
+            diversity_teacher=search.diversity_teacher,
+            diversity_text=search.diversity_text,
+            integration_tokens=0 if integration is None else integration.max_tokens,
+            total_tokens=search.total_tokens,
+            selection=Criterion(search.selection),
+        )
 
     def are_spent(self, tokens: int) -> bool:
         """Whether a problem for which so many `tokens` were generated gets no more of them: its search ends with the

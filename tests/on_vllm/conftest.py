@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from tests.support.settings import engine_settings
 
 from cord_worker.config import VllmOptions
 from cord_worker.engines import load_engine
@@ -74,7 +75,7 @@ def gguf(caches: Path) -> EngineSettings:
     assert spec is not None
     assert spec.submodule_search_locations
     folder = Path(next(iter(spec.submodule_search_locations)))
-    return EngineSettings(
+    return engine_settings(
         path=str(folder),
         gguf_file=next(folder.glob("*.gguf")).name,
         engine="vllm",

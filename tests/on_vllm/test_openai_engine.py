@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 import torch
+from tests.support.settings import engine_settings
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cord_worker.config import DEFAULT_SCORING_TEMPLATE, OpenAiOptions
@@ -29,7 +30,6 @@ from cord_worker.engines.openai.client import OpenAiClient
 from cord_worker.engines.openai.engine import OpenAiEngine
 from cord_worker.engines.openai.scoring import prompt_rows
 from cord_worker.engines.protocol import FinishReason, Sampling, Turn
-from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineLoadError, RequestError
 from tests.support.smollm2_folder import smollm2_is_installed, write_smollm2
@@ -46,7 +46,16 @@ T = TypeVar("T")
 KEY = "sk-loopback-0123456789"
 QUESTION = "Natalia sold clips to 48 friends in April, and half as many in May. How many clips altogether?"
 STEPS = [" In April she sold 48 clips, in May 24.\n", " So 72 altogether."]
-GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=48, seed=2**62 + 5)
+GREEDY = Sampling(
+    temperature=0.0,
+    top_p=1.0,
+    top_k=0,
+    min_p=0.0,
+    repetition_penalty=1.0,
+    max_tokens=48,
+    seed=2**62 + 5,
+    answer_tokens=0,
+)
 _STARTING_SECONDS = 600
 _SERVE = """
 import importlib.metadata as metadata
@@ -128,7 +137,7 @@ def options(server: str, monkeypatch: pytest.MonkeyPatch) -> OpenAiOptions:
 def with_engine(
     folder: Path | str, options: OpenAiOptions, work: Callable[[OpenAiEngine], Awaitable[T]], **fields: Any
 ) -> T:
-    engine = OpenAiEngine(EngineSettings(path=str(folder), engine="openai", openai=options, **fields))
+    engine = OpenAiEngine(engine_settings(path=str(folder), engine="openai", openai=options, **fields))
 
     async def used() -> T:
         try:
@@ -159,7 +168,7 @@ def plain(folder: Path) -> Callable[[list[str], str], float]:
 
 
 def test_the_server_is_recognised_and_scores_read_its_prefix_cache(folder: Path, options: OpenAiOptions) -> None:
-    engine = OpenAiEngine(EngineSettings(path=str(folder), engine="openai", openai=options))
+    engine = OpenAiEngine(engine_settings(path=str(folder), engine="openai", openai=options))
     assert engine.scoring_mode == "openai-vllm-next_token"
     assert engine.max_model_len == 2048
 
@@ -170,12 +179,14 @@ def test_steps_end_as_the_server_tells_and_are_the_same_again(folder: Path, opti
         assert (one.text, one.finish_reason) == (again.text, again.finish_reason)
         assert one.text.strip()
         assert "### Step" not in one.text
-        short = await engine.propose(Turn(QUESTION), STEPS[:1], Sampling(0.0, 1.0, 0, 0.0, 1.0, 2, 1))
+        short = await engine.propose(Turn(QUESTION), STEPS[:1], Sampling(0.0, 1.0, 0, 0.0, 1.0, 2, 1, answer_tokens=0))
         assert short.finish_reason is FinishReason.LENGTH
         assert short.completion_tokens == 2
         assert one.text.startswith(short.text)
         warm = [
-            await engine.propose(Turn(QUESTION), STEPS[:1], Sampling(1.0, 0.95, 20, 0.05, 1.1, 24, seed))
+            await engine.propose(
+                Turn(QUESTION), STEPS[:1], Sampling(1.0, 0.95, 20, 0.05, 1.1, 24, seed, answer_tokens=0)
+            )
             for seed in (2**62 + 1, 2**62 + 1, 2**62 + 2)
         ]
         assert warm[0].text == warm[1].text != warm[2].text
@@ -185,7 +196,7 @@ def test_steps_end_as_the_server_tells_and_are_the_same_again(folder: Path, opti
 
 def test_an_answer_ends_with_its_turn(folder: Path, options: OpenAiOptions) -> None:
     async def work(engine: OpenAiEngine) -> None:
-        answer = await engine.answer(Turn(QUESTION), STEPS, Sampling(0.0, 1.0, 0, 0.0, 1.0, 256, 1))
+        answer = await engine.answer(Turn(QUESTION), STEPS, Sampling(0.0, 1.0, 0, 0.0, 1.0, 256, 1, answer_tokens=0))
         assert answer.finish_reason is FinishReason.EOS
         assert "<|im_end|>" not in answer.text
         assert answer.text.strip()
@@ -267,11 +278,11 @@ def test_a_wrong_key_or_model_is_named_at_start(
 ) -> None:
     with pytest.raises(EngineLoadError, match="only 'smollm2'"):
         OpenAiEngine(
-            EngineSettings(path=str(folder), engine="openai", openai=options.model_copy(update={"model": "other"}))
+            engine_settings(path=str(folder), engine="openai", openai=options.model_copy(update={"model": "other"}))
         )
     monkeypatch.setenv("CORD_TEST_KEY", "sk-wrong")
     with pytest.raises(EngineLoadError, match="CORD_TEST_KEY") as caught:
-        OpenAiEngine(EngineSettings(path=str(folder), engine="openai", openai=options))
+        OpenAiEngine(engine_settings(path=str(folder), engine="openai", openai=options))
     assert "sk-wrong" not in str(caught.value)
 
 

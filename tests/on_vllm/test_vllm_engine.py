@@ -26,7 +26,9 @@ from cord_worker.prompting.trajectory import PROMPTED, Segmentation
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
-GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=48, seed=1)
+GREEDY = Sampling(
+    temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=48, seed=1, answer_tokens=0
+)
 TURN = Turn("Natalia sold clips to 48 friends in April, and half as many in May. How many clips altogether?")
 STEPS = [" In April she sold 48 clips, in May 24.\n", " So 72 altogether."]
 LONG = "".join(f" Item {number} costs {number * 7} coins." for number in range(40))
@@ -116,7 +118,7 @@ def test_the_cap_is_cut_to_the_room_in_the_context(engine: Any, run: Run) -> Non
 
 
 def test_a_seed_gives_the_same_text_again_and_another_seed_another(engine: Any, run: Run) -> None:
-    sampling = Sampling(1.0, 0.95, 0, 0.0, 1.0, max_tokens=32, seed=2**63 - 1)
+    sampling = Sampling(1.0, 0.95, 0, 0.0, 1.0, max_tokens=32, seed=2**63 - 1, answer_tokens=0)
 
     first, again, other = [
         run(engine.propose(TURN, [], dataclasses.replace(sampling, seed=seed))).text

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.support.settings import engine_settings
 from transformers import (
     AutoTokenizer,
     LlamaConfig,
@@ -38,7 +39,7 @@ HEADS = {"sequence": (LlamaForSequenceClassification, 1), "token": (LlamaForToke
 
 
 def settings_of(folder: Path, engine: str) -> EngineSettings:
-    return EngineSettings(
+    return engine_settings(
         path=str(folder),
         engine=engine,  # type: ignore[arg-type]
         dtype="float32",

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.settings import engine_settings
 from transformers import AutoTokenizer
 
 import cord_worker.demo
 from cord_worker.demo.problems import generate
 from cord_worker.engines import load_engine
 from cord_worker.engines.protocol import Generation, Sampling, Turn
-from cord_worker.engines.settings import EngineSettings
 from cord_worker.export.sft import Student
 from cord_worker.prompting.trajectory import PROMPTED
 from cord_worker.store.reports.results import Result, ResultStep
@@ -78,10 +78,17 @@ def test_a_student_trained_on_a_run_is_hosted_and_thinks_in_steps(
 
 
 async def _written(folder: Path, question: str) -> Generation:
-    engine = load_engine(EngineSettings(path=str(folder), dtype="float64", device="cpu"))
+    engine = load_engine(engine_settings(path=str(folder), dtype="float64", device="cpu"))
     try:
         sampling = Sampling(
-            temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=200, seed=0
+            temperature=0.0,
+            top_p=1.0,
+            top_k=0,
+            min_p=0.0,
+            repetition_penalty=1.0,
+            max_tokens=200,
+            seed=0,
+            answer_tokens=0,
         )
         return await engine.complete(Turn(question), [], sampling)
     finally:

@@ -21,7 +21,14 @@ from cord_worker.engines.protocol import AnswerScore, Engine, FinishReason, Gene
 from cord_worker.errors import EngineError, NotFiniteError, RequestError, TooLongError, UnavailableError
 
 GREEDY = Sampling(
-    temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=64, seed=2**62 + 12345
+    temperature=0.0,
+    top_p=1.0,
+    top_k=0,
+    min_p=0.0,
+    repetition_penalty=1.0,
+    max_tokens=64,
+    seed=2**62 + 12345,
+    answer_tokens=0,
 )
 TEMPLATE = "\n</think>\n\nThe final answer is {answer}."
 

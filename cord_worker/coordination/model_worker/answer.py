@@ -10,9 +10,8 @@ import sqlalchemy as sa
 from cord_worker.coordination.decision import answer_draws
 from cord_worker.coordination.model_worker.handler import CannotBeDone, Host
 from cord_worker.coordination.model_worker.request_errors import reason_of
-from cord_worker.coordination.model_worker.sampling import sampling_of
 from cord_worker.coordination.run_context import RunContext
-from cord_worker.engines.protocol import Generation, Turn
+from cord_worker.engines.protocol import Generation, Sampling, Turn
 from cord_worker.errors import ContentFilterError, RequestError
 from cord_worker.search.seeds import answer_seed
 from cord_worker.search.validity import storable
@@ -80,7 +79,7 @@ class Answer:
             seed = lease.seed
             if draw:
                 seed = answer_seed(context.config.run.seed, lease.key, lease.lineage, teacher.name, draw)
-            sampling = sampling_of(teacher, context.config.search.answer_tokens, seed)
+            sampling = Sampling.of(teacher, context.config.search.answer_tokens, seed, answer_tokens=0)
             try:
                 return seed, await self._host.engine.answer(turn, lease.steps, sampling)
             except ContentFilterError as error:

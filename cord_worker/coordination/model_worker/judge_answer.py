@@ -65,6 +65,7 @@ async def judged(engine: Engine, config: RunConfig, lease: LeasedVerdict) -> Ver
             repetition_penalty=1.0,
             max_tokens=judge.tokens,
             seed=verdict_seed(config.run.seed, lease.key, lease.lineage, rounds),
+            answer_tokens=0,
         )
         try:
             reply = await engine.reply(turn, sampling)

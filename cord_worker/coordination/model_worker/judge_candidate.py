@@ -114,6 +114,7 @@ async def _binary(engine: Engine, checker: AnswerChecker, config: RunConfig, lea
                     repetition_penalty=1.0,
                     max_tokens=binary.tokens,
                     seed=judgment_seed(config.run.seed, lease.key, lease.lineage, index),
+                    answer_tokens=0,
                 ),
                 opening=binary.template,
             )

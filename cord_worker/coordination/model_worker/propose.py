@@ -8,9 +8,8 @@ import logging
 from cord_worker.coordination.model_worker.handler import Host, OfAnyEngine
 from cord_worker.coordination.model_worker.integrate import integrated
 from cord_worker.coordination.model_worker.request_errors import reason_of
-from cord_worker.coordination.model_worker.sampling import sampling_of
 from cord_worker.coordination.run_context import RunContext
-from cord_worker.engines.protocol import FinishReason, Turn
+from cord_worker.engines.protocol import FinishReason, Sampling, Turn
 from cord_worker.errors import RequestError
 from cord_worker.search.types import InvalidReason
 from cord_worker.search.validity import invalid_reason, storable, text_key
@@ -34,7 +33,7 @@ class Propose(OfAnyEngine):
         """The candidate's text; invalid where the model cannot take the request, or what it wrote is no step."""
         search, segmentation = context.search, context.segmentation
         row, teacher = context.teacher(lease.teacher_id)
-        sampling = sampling_of(teacher, lease.max_tokens, lease.seed, answer_tokens=context.config.search.answer_tokens)
+        sampling = Sampling.of(teacher, lease.max_tokens, lease.seed, answer_tokens=context.config.search.answer_tokens)
         if lease.sources:
             return await integrated(
                 self._host.engine,

@@ -44,7 +44,6 @@ from cord_worker.engines.protocol import Describe
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import BrokerError, BrokerRefused, ConfigError, CordError, EngineError, EngineLoadError
 from cord_worker.local.limits import explained
-from cord_worker.prompting.think_tags import ThinkTags
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import ensure_model
 from cord_worker.store.schema.tables import WorkerRole
@@ -112,7 +111,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
                 expires_seconds=_LATER * settings.worker_timeout_seconds,
             )
         )
-        loading = asyncio.run_coroutine_threadsafe(_load(engine_settings(model), presence.describe), loop)
+        loading = asyncio.run_coroutine_threadsafe(_load(EngineSettings.of(model), presence.describe), loop)
         engine = _loaded(loading, model, settings.load_timeout_seconds)
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(engine.close(), loop).result(timeout=30))
         commit(
@@ -361,28 +360,6 @@ def _loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
         is_over.set()
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=10)
-
-
-def engine_settings(model: ModelConfig) -> EngineSettings:
-    """What an engine needs to know of a model of cord.toml."""
-    return EngineSettings(
-        path=model.location(),
-        engine=model.engine,
-        revision=model.revision,
-        dtype=model.dtype,
-        gguf_file=model.gguf_file,
-        max_model_len=model.max_model_len,
-        trust_remote_code=model.trust_remote_code,
-        device=model.device,
-        batch_size=model.batch_size,
-        gather_seconds=model.gather_seconds,
-        threads=model.threads,
-        vllm=model.vllm,
-        openai=model.openai,
-        head=model.head,
-        think_tags=None if model.think_open is None else ThinkTags(model.think_open, model.think_close or ""),
-        template_options=model.template_options,
-    )
 
 
 def _database(settings: Settings, name: str, *, pool_size: int) -> Database:

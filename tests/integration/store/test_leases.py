@@ -11,13 +11,14 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
+from tests.support.settings import search_settings
 
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.errors import StoreError
 from cord_worker.search import cord
 from cord_worker.search.decision import Expand
-from cord_worker.search.types import SearchSettings, SeedScope
+from cord_worker.search.types import SeedScope
 from cord_worker.search.validity import duplicates, text_key
 from cord_worker.store.audit.invariants import INVARIANTS, check
 from cord_worker.store.database import Database
@@ -44,7 +45,7 @@ CONFIG = RunConfig.model_validate(
     }
 )
 MODELS = [CONFIG.models[teacher.model].fingerprint() for teacher in CONFIG.teachers]
-SETTINGS = SearchSettings(
+SETTINGS = search_settings(
     beam_width=2,
     samples_per_teacher=1,
     max_steps=3,

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from tests.support.settings import search_settings
 
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.errors import RunConflict, RunNotFound, StoreError
 from cord_worker.search import cord
 from cord_worker.search.decision import Fail
-from cord_worker.search.types import Candidate, SearchSettings, SeedScope
+from cord_worker.search.types import Candidate, SeedScope
 from cord_worker.store.database import Database
 from cord_worker.store.reports.failure_causes import failure_causes
 from cord_worker.store.runs import lifecycle, removal
@@ -34,7 +35,7 @@ CONFIG = RunConfig.model_validate(
     }
 )
 MODEL = CONFIG.models["m"].fingerprint()
-SETTINGS = SearchSettings(
+SETTINGS = search_settings(
     beam_width=2,
     samples_per_teacher=1,
     max_steps=3,

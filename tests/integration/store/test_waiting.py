@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 
 import sqlalchemy as sa
+from tests.support.settings import search_settings
 
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.search import cord
-from cord_worker.search.types import SearchSettings, SeedScope
+from cord_worker.search.types import SeedScope
 from cord_worker.store.database import Database
 from cord_worker.store.reports.backlog import owed_work
 from cord_worker.store.reports.status import read_counts
@@ -28,7 +29,7 @@ CONFIG = RunConfig.model_validate(
     }
 )
 TEACHER, PROVER = (CONFIG.models[name].fingerprint() for name in ("m", "n"))
-SETTINGS = SearchSettings(
+SETTINGS = search_settings(
     beam_width=1,
     samples_per_teacher=2,
     max_steps=3,

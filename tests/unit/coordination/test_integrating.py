@@ -12,13 +12,13 @@ import pytest
 
 from cord_worker.config import RunConfig
 from cord_worker.coordination.model_worker.integrate import integrated
-from cord_worker.coordination.process.main import engine_settings
-from cord_worker.coordination.run_context import RunContext, search_settings
-from cord_worker.engines import load_engine
+from cord_worker.coordination.run_context import RunContext
+from cord_worker.engines import EngineSettings, load_engine
 from cord_worker.engines.instant import InstantEngine
 from cord_worker.engines.protocol import Engine, Generation, Sampling, Turn
 from cord_worker.local.killable import KillablePool
 from cord_worker.prompting.trajectory import PROMPTED
+from cord_worker.search.types import SearchSettings
 from cord_worker.store.work.propose import LeasedProposal, ProposalResult, Source
 
 CONFIG = RunConfig.parse(
@@ -42,7 +42,9 @@ CONFIG = RunConfig.parse(
     source="cord.toml",
     folder=Path(),
 )
-CONTEXT = RunContext(1, CONFIG, search_settings(CONFIG), PROMPTED, prover_model="", teachers=())
+CONTEXT = RunContext(
+    1, CONFIG, SearchSettings.of(CONFIG.search, CONFIG.integration), PROMPTED, prover_model="", teachers=()
+)
 
 
 def lease(*sources: Source, question: str = "What is 2 + 2?") -> LeasedProposal:
@@ -59,7 +61,7 @@ def _ended_processes() -> Iterator[None]:
 
 
 def merged(engine: Engine, leased: LeasedProposal, max_tokens: int = 24) -> Coroutine[Any, Any, ProposalResult]:
-    sampling = Sampling(0.6, 0.95, 0, 0.0, 1.0, max_tokens, 11)
+    sampling = Sampling(0.6, 0.95, 0, 0.0, 1.0, max_tokens, 11, answer_tokens=0)
     return integrated(engine, PROCESSES, CONTEXT, leased, system_prompt=None, sampling=sampling)
 
 
@@ -86,7 +88,7 @@ def test_the_worst_sources_are_left_out_until_the_context_has_room() -> None:
     small, large = Source(1, (" add 2 and 2.",)), Source(2, (" add 2 and 2." * 40,))
 
     async def work() -> list[ProposalResult]:
-        engine = load_engine(engine_settings(CONFIG.models["planner"]))
+        engine = load_engine(EngineSettings.of(CONFIG.models["planner"]))
         try:
             huge = Source(3, (" add 2 and 2." * 400,))
             return [

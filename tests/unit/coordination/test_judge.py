@@ -11,8 +11,7 @@ import pytest
 
 from cord_worker.config import RunConfig
 from cord_worker.coordination.model_worker.judge_answer import judged
-from cord_worker.coordination.process.main import engine_settings
-from cord_worker.engines import load_engine
+from cord_worker.engines import EngineSettings, load_engine
 from cord_worker.store.work.judge_answer import LeasedVerdict, VerdictResult
 
 LEASE = LeasedVerdict(7, 1, 3, 1, "p", "l", "2 + 2?", None, "4", "The final answer is 4.")
@@ -32,7 +31,7 @@ def config(model: dict[str, Any], **judge: Any) -> RunConfig:
 
 def verdict(config: RunConfig, lease: LeasedVerdict = LEASE) -> VerdictResult:
     async def run() -> VerdictResult:
-        engine = await asyncio.to_thread(load_engine, engine_settings(config.models["m"]))
+        engine = await asyncio.to_thread(load_engine, EngineSettings.of(config.models["m"]))
         try:
             return await judged(engine, config, lease)
         finally:

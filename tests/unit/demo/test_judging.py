@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.support.settings import engine_settings
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import cord_worker.demo
@@ -18,7 +19,6 @@ from cord_worker.demo.judging import FINE, MISTAKE, begun_as, sample
 from cord_worker.demo.problems import DemoProblem, generate
 from cord_worker.demo.training import NO_LOSS, Encoder
 from cord_worker.engines.protocol import Turn
-from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.engines.transformers.reward_engine import RewardEngine
 
@@ -101,7 +101,7 @@ def test_it_begins_with_what_the_prover_knows_and_heads_that_look_one_token_back
 
 def test_the_bundled_reward_model_tells_right_from_wrong_through_the_service() -> None:
     """Steps of problems that it was not trained on, half of them right."""
-    engine = RewardEngine(EngineSettings(path=str(MODELS / "reward"), dtype="float32", device="cpu", threads=1))
+    engine = RewardEngine(engine_settings(path=str(MODELS / "reward"), dtype="float32", device="cpu", threads=1))
     rng = random.Random(4)
     scores: dict[bool, list[float]] = {True: [], False: []}
     for problem in generate(40, 5, "heldout"):

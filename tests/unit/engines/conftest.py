@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import settings
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     GPTNeoXConfig,
@@ -149,7 +150,7 @@ def save_learned(folder: Path, texts: list[list[str]]) -> Path:
 
 def engine_settings(folder: Path, **changes: object) -> EngineSettings:
     """Float64 on one CPU thread: the deterministic mode of the tiny preset."""
-    return EngineSettings(**{"path": str(folder), "dtype": "float64", "device": "cpu", "threads": 1, **changes})  # type: ignore[arg-type]
+    return settings.engine_settings(folder, **{"dtype": "float64", "device": "cpu", "threads": 1, **changes})
 
 
 @pytest.fixture(scope="session")

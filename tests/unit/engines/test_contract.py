@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.settings import engine_settings
 
 from cord_worker.config import OpenAiOptions
 from cord_worker.engines.instant import BUSY, NOT_FINITE, InstantEngine, refused_as
@@ -125,7 +126,7 @@ def served(run: Run, fast_tokenizer: Any, tmp_path_factory: pytest.TempPathFacto
     server = LocalServer({"/v1/models": models("vllm", max_model_len=300), "/v1/completions": answer})
     with server.running():
         options = OpenAiOptions(base_url=server.url, model="served", max_retries=0)
-        engine = OpenAiEngine(EngineSettings(path=str(folder), engine="openai", batch_size=4, openai=options))
+        engine = OpenAiEngine(engine_settings(path=str(folder), engine="openai", batch_size=4, openai=options))
         yield Subject(
             engine,
             run,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.support.settings import engine_settings
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from cord_worker.engines import EngineSettings, load_engine
@@ -30,7 +31,7 @@ def test_an_unknown_engine_is_named(settings_of: SettingsOf, parrot_folder: Path
 def test_a_hub_model_that_cannot_be_fetched_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EngineLoadError, match="could not be fetched from the hub"):
-        load_model(EngineSettings("nobody/no-such-model-of-cord"))
+        load_model(engine_settings("nobody/no-such-model-of-cord"))
 
 
 def test_torn_weights_are_refused(settings_of: SettingsOf, parrot_folder: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from tests.support.settings import engine_settings
 
 from cord_worker.config import DEFAULT_SCORING_TEMPLATE, OpenAiOptions
 from cord_worker.engines import load_engine
@@ -25,7 +26,14 @@ from tests.support.openai_local_server import Json, LocalServer, Reply, chunks, 
 
 T = TypeVar("T")
 SAMPLING = Sampling(
-    temperature=0.6, top_p=0.95, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=64, seed=2**62 + 12345
+    temperature=0.6,
+    top_p=0.95,
+    top_k=0,
+    min_p=0.0,
+    repetition_penalty=1.0,
+    max_tokens=64,
+    seed=2**62 + 12345,
+    answer_tokens=0,
 )
 TURN = Turn("How many?")
 LINE_BREAK = Segmentation.of("line_break", ())
@@ -42,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, fast_tokenizer: Any) -> Pat
 
 def settings(server: LocalServer, path: Path | str, **options: Any) -> EngineSettings:
     fields = {"base_url": server.url, "model": "served", "max_retries": 2, "timeout_seconds": 30.0, **options}
-    return EngineSettings(path=str(path), engine="openai", batch_size=4, openai=OpenAiOptions(**fields))
+    return engine_settings(path=str(path), engine="openai", batch_size=4, openai=OpenAiOptions(**fields))
 
 
 def use(engine: OpenAiEngine, work: Callable[[OpenAiEngine], Awaitable[T]]) -> T:
@@ -189,7 +197,9 @@ def test_neutral_sampling_is_said_where_servers_have_defaults_of_their_own(folde
 
 
 def test_sampling_that_a_server_is_not_known_to_take_is_refused_by_name(folder: Path) -> None:
-    sampling = Sampling(temperature=1.0, top_p=1.0, top_k=20, min_p=0.1, repetition_penalty=1.0, max_tokens=8, seed=1)
+    sampling = Sampling(
+        temperature=1.0, top_p=1.0, top_k=20, min_p=0.1, repetition_penalty=1.0, max_tokens=8, seed=1, answer_tokens=0
+    )
     with streaming("somebody", " Two.").running() as server:
         with pytest.raises(EngineError, match="top_k, min_p") as caught:
             proposed(server, folder, sampling)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.settings import engine_settings
 
 from cord_worker.config import OpenAiOptions
 from cord_worker.engines.openai.engine import OpenAiEngine
 from cord_worker.engines.protocol import FinishReason, Generation, Sampling, Turn
-from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import (
     ContentFilterError,
     EngineError,
@@ -30,7 +30,9 @@ from cord_worker.errors import (
 from tests.support.openai_local_server import LocalServer, Reply, chunks, completion, models
 
 KEY = "sk-very-secret-0123456789"
-SAMPLING = Sampling(temperature=0.6, top_p=0.95, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=64, seed=1)
+SAMPLING = Sampling(
+    temperature=0.6, top_p=0.95, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=64, seed=1, answer_tokens=0
+)
 COMPLETIONS = "/v1/completions"
 
 
@@ -51,7 +53,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalServer]:
 
 def engine_of(server: LocalServer, folder: Path, **options: Any) -> OpenAiEngine:
     fields = {"base_url": server.url, "model": "served", "api_key_env": "CORD_TEST_KEY", "max_retries": 2, **options}
-    return OpenAiEngine(EngineSettings(path=str(folder), engine="openai", batch_size=2, openai=OpenAiOptions(**fields)))
+    return OpenAiEngine(
+        engine_settings(path=str(folder), engine="openai", batch_size=2, openai=OpenAiOptions(**fields))
+    )
 
 
 def proposed(engine: OpenAiEngine) -> Generation:
@@ -231,7 +235,7 @@ def test_a_context_longer_than_the_servers_is_refused_at_start(server: LocalServ
     server.answers["/v1/models"] = models("vllm", max_model_len=128)
     options = OpenAiOptions(base_url=server.url, model="served")
     with pytest.raises(EngineLoadError, match="max_model_len = 4096 is more than the 128"):
-        OpenAiEngine(EngineSettings(path=str(folder), engine="openai", max_model_len=4096, openai=options))
+        OpenAiEngine(engine_settings(path=str(folder), engine="openai", max_model_len=4096, openai=options))
 
 
 def test_the_key_goes_to_the_server_and_nowhere_else(

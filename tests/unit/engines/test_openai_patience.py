@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.settings import engine_settings
 
 from cord_worker.config import OpenAiOptions
 from cord_worker.engines.openai import retrying as openai_retrying
 from cord_worker.engines.openai.engine import OpenAiEngine
 from cord_worker.engines.protocol import Generation, Sampling, Turn
-from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import (
     ContentFilterError,
     EngineFaultError,
@@ -33,7 +33,16 @@ TURN = Turn("How many?")
 
 
 def sampling(seed: int = 1) -> Sampling:
-    return Sampling(temperature=0.6, top_p=0.95, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=64, seed=seed)
+    return Sampling(
+        temperature=0.6,
+        top_p=0.95,
+        top_k=0,
+        min_p=0.0,
+        repetition_penalty=1.0,
+        max_tokens=64,
+        seed=seed,
+        answer_tokens=0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +88,7 @@ def engine_of(
     server: LocalServer, folder: Path, told: Told | None = None, *, batch_size: int = 4, **options: Any
 ) -> OpenAiEngine:
     fields = {"base_url": server.url, "model": "served", "max_retries": 2, **options}
-    settings = EngineSettings(path=str(folder), engine="openai", batch_size=batch_size, openai=OpenAiOptions(**fields))
+    settings = engine_settings(path=str(folder), engine="openai", batch_size=batch_size, openai=OpenAiOptions(**fields))
     return OpenAiEngine(settings, told)
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.settings import engine_settings
 
 from cord_worker.config import OpenAiOptions
 from cord_worker.engines.openai import engine as openai_engine
 from cord_worker.engines.openai import retrying as openai_retrying
 from cord_worker.engines.openai.engine import OpenAiEngine
-from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import EngineLoadError
 from tests.support.openai_local_server import Json, LocalServer, Reply, chunks, models
 
@@ -38,7 +38,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def engine_of(server: LocalServer, path: Path | str, told: list[str | None] | None = None) -> OpenAiEngine:
     given = OpenAiOptions(base_url=server.url, model="served", max_retries=1)
-    settings = EngineSettings(path=str(path), engine="openai", batch_size=4, openai=given)
+    settings = engine_settings(path=str(path), engine="openai", batch_size=4, openai=given)
 
     def hear(condition: str | None, *, since: float | None = None) -> None:
         del since
@@ -202,7 +202,7 @@ def test_a_server_that_only_fails_at_start_is_given_up_in_the_end_and_one_that_l
     local = LocalServer({"/v1/models": models("vllm"), "/v1/completions": lambda _: Reply(raw=b"", status=500)})
     local.script["/v1/models"] += [loading] * 8
     with local.running() as server:
-        settings = EngineSettings(
+        settings = engine_settings(
             path=str(folder), engine="openai", openai=OpenAiOptions(base_url=server.url, model="served", max_retries=0)
         )
         with pytest.raises(EngineLoadError, match=r"failed at the small texts.* last: HTTP 500.*openai\.api"):

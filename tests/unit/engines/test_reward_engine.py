@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.support.settings import engine_settings
 from transformers import (
     AutoTokenizer,
     LlamaConfig,
@@ -38,7 +39,7 @@ def head(folder: Path, kind: str = "sequence", labels: int = 1) -> EngineSetting
     config = LlamaConfig.from_pretrained(PROVER, num_labels=labels)
     KINDS[kind].from_pretrained(PROVER, config=config, dtype=torch.float32).save_pretrained(folder)
     AutoTokenizer.from_pretrained(PROVER).save_pretrained(folder)
-    return EngineSettings(path=str(folder), dtype="float64", device="cpu", threads=1, head="reward")
+    return engine_settings(path=str(folder), dtype="float64", device="cpu", threads=1, head="reward")
 
 
 def rewards(settings: EngineSettings, *requests: tuple[list[str], str | None]) -> list[StepReward]:
@@ -86,10 +87,10 @@ def test_with_a_separator_the_model_reads_plain_steps_also_of_a_whole_trajectory
 
 def test_a_model_without_the_head_that_is_asked_for_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineLoadError, match="no reward head"):
-        load_engine(EngineSettings(path=PROVER, head="reward", device="cpu"))
+        load_engine(engine_settings(path=PROVER, head="reward", device="cpu"))
     settings = head(tmp_path, labels=1)
     with pytest.raises(EngineLoadError, match="neither teacher nor prover"):
-        load_engine(EngineSettings(path=settings.path, device="cpu"))
+        load_engine(engine_settings(path=settings.path, device="cpu"))
 
 
 def test_three_labels_are_refused(tmp_path: Path) -> None:

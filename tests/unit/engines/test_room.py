@@ -11,7 +11,9 @@ from cord_worker.engines.room_in_context import tokens_allowed
 from cord_worker.errors import TooLongError
 from cord_worker.prompting.segmentation import TextKind
 
-SAMPLING = Sampling(temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=32, seed=1)
+SAMPLING = Sampling(
+    temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=32, seed=1, answer_tokens=0
+)
 
 
 def refusal(kind: TextKind, answer_tokens: int) -> str:

@@ -108,7 +108,7 @@ def test_steps_without_markers_end_and_go_on_in_one_text(
     async def run() -> list[str]:
         steps: list[str] = []
         for seed in range(3):
-            step = await engine.propose(turn, steps, Sampling(0.6, 0.95, 0, 0.0, 1.0, 60, seed))
+            step = await engine.propose(turn, steps, Sampling(0.6, 0.95, 0, 0.0, 1.0, 60, seed, answer_tokens=0))
             assert ends_of(segmentation, "step").find(step.text) is None
             assert step.text.strip()
             steps.append(step.text)
@@ -119,7 +119,7 @@ def test_steps_without_markers_end_and_go_on_in_one_text(
 
 def test_it_writes_readable_steps_in_a_batch(engine: TransformersEngine) -> None:
     async def run() -> list[Any]:
-        sampling = [Sampling(0.6, 0.95, 0, 0.0, 1.0, 12, seed) for seed in range(4)]
+        sampling = [Sampling(0.6, 0.95, 0, 0.0, 1.0, 12, seed, answer_tokens=0) for seed in range(4)]
         return list(await asyncio.gather(*(engine.propose(Turn(QUESTION), STEPS[:1], one) for one in sampling)))
 
     results = asyncio.run(run())
@@ -153,7 +153,8 @@ def test_a_step_that_its_cap_cuts_ends_with_a_whole_character(engine: Transforme
 
     async def run() -> list[Any]:
         requests = [
-            engine.propose(Turn(question), [step], Sampling(0.0, 1.0, 0, 0.0, 1.3, cap, 0)) for cap in range(1, 8)
+            engine.propose(Turn(question), [step], Sampling(0.0, 1.0, 0, 0.0, 1.3, cap, 0, answer_tokens=0))
+            for cap in range(1, 8)
         ]
         return list(await asyncio.gather(*requests))
 

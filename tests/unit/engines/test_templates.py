@@ -9,12 +9,12 @@ import datetime
 from typing import Any
 
 import pytest
+from tests.support.settings import engine_settings
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
 from cord_worker.config import DEFAULT_BINARY_TEMPLATE, DEFAULT_SCORING_TEMPLATE
 from cord_worker.engines.protocol import Turn
-from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineLoadError
 from cord_worker.prompting.segmentation import FinishReason, cut, ends_of
@@ -179,7 +179,7 @@ def test_a_template_that_cannot_be_used_is_refused_when_the_model_is_loaded(
 ) -> None:
     tokenizer.chat_template = REFUSED[name]
     with pytest.raises(EngineLoadError, match="model 'm': the chat template") as refused:
-        TextCodec.of(tokenizer, EngineSettings("m"))
+        TextCodec.of(tokenizer, engine_settings("m"))
     assert "\n" not in str(refused.value)
 
 

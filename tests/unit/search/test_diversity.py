@@ -7,13 +7,14 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.settings import search_settings
 
 from cord_worker.search.beam import select
 from cord_worker.search.diversity import shingles, similarity
-from cord_worker.search.types import Candidate, SearchSettings, SeedScope
+from cord_worker.search.types import Candidate, SeedScope
 
 SCOPE = SeedScope(run_seed=0, problem_key="one")
-SETTINGS = SearchSettings(
+SETTINGS = search_settings(
     beam_width=2,
     samples_per_teacher=2,
     max_steps=9,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.settings import search_settings
 
 from cord_worker.search import mcts
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
@@ -18,7 +19,7 @@ from cord_worker.search.types import Candidate, Criterion, Expansion, Finish, In
 
 TEACHERS = ("r1", "qwq", "phi")
 SCOPE = SeedScope(run_seed=3, problem_key="limo-17")
-SETTINGS = SearchSettings(
+SETTINGS = search_settings(
     beam_width=4,
     samples_per_teacher=1,
     max_steps=6,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.settings import search_settings
 
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Pipeline, Retry
 from cord_worker.search.expanding import comes_again, comes_again_anew
@@ -30,7 +31,7 @@ TEACHERS = ("r1", "qwq", "phi")
 SEARCHES = sorted(PIPELINES.keys() - {"sample"})
 """Those that choose; `sample` does not."""
 SCOPE = SeedScope(run_seed=3, problem_key="limo-17")
-SETTINGS = SearchSettings(
+SETTINGS = search_settings(
     beam_width=4,
     samples_per_teacher=1,
     max_steps=6,
