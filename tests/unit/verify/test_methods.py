@@ -203,8 +203,9 @@ def test_a_quantity_is_read_in_every_notation(value: int) -> None:
         assert found.value == value, text
 
 
-@pytest.mark.parametrize("method", [Method.EXACT, Method.CHOICE, Method.NUMERIC])
+@pytest.mark.parametrize(("method", "reference"), [(Method.EXACT, "B"), (Method.CHOICE, "B"), (Method.NUMERIC, "12")])
 @pytest.mark.parametrize("part", ["1,", "(", "1 ", "=", "答案是", "12 个 ", "A)", "1.000"])
-def test_the_time_of_a_comparison_is_linear_in_the_length_of_a_hostile_text(part: str, method: Method) -> None:
-    for reference in ("12", "B"):
-        assert grows_linearly(lambda text, reference=reference: compare(text, reference, Rule(method)), part)
+def test_the_time_of_a_comparison_is_linear_in_the_length_of_a_hostile_text(
+    part: str, method: Method, reference: str
+) -> None:
+    assert grows_linearly(lambda text: compare(text, reference, Rule(method)), part)

@@ -1,0 +1,142 @@
+"""What workers, coordinators and the sweeper ask again and again finds its rows by an index, in tables of a large run.
+
+The plans are those of the service's own sessions: made once, without looking at the parameters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from cord_worker.store.database import Database
+from tests.support.statements import all_statements, as_postgres_reads
+
+GROWING = ("problems", "candidates", "trajectories", "beams")
+"""Tables that grow with a run; none of them is read as a whole."""
+
+HOT = {
+    name: clause
+    for name, clause in all_statements().items()
+    if name.startswith(("store.work.", "store.search.", "store.runs.admission:"))
+}
+
+FILL = (
+    "INSERT INTO models (fingerprint, path, identity) SELECT 'model-' || n, 'm', '{}' FROM generate_series(1, 3) n",
+    """
+    INSERT INTO runs (name, config, config_fingerprint, prover_model_id, seed, code_version)
+    SELECT 'run-' || n, '{"run": {"max_attempts": 5, "max_active": 64}}', 'x', 1, 0, '1'
+    FROM generate_series(1, 4) n
+    """,
+    """
+    INSERT INTO teachers (run_id, ordinal, name, model_id, sampling)
+    SELECT r.id, n, 'teacher-' || n, 1 + n, '{}' FROM runs r, generate_series(0, 1) n
+    """,
+    """
+    INSERT INTO problems (run_id, position, key, content_hash, question, answer, attributes, state, step, outstanding)
+    SELECT 1 + n % 4, n / 4, 'p' || n, 'h' || n, 'Why?', 'So.', '{}',
+           CASE WHEN n < 950 THEN 'done' WHEN n < 1000 THEN 'searching' ELSE 'queued' END, 10, n % 2
+    FROM generate_series(0, 1249) n
+    """,
+    """
+    INSERT INTO candidates (problem_id, parent_rank, step, depth, round, teacher_id, sample, lineage, seed, max_tokens,
+                            whole, state, text, score, touched_at)
+    SELECT p.id, 0, n, n, 0, t.id, sample, n || '-' || t.id || '-' || sample, 0, 8, false,
+           CASE WHEN p.state = 'searching' AND n = 10 THEN 'pending' ELSE 'scored' END, 'a step', 0.5, 'epoch'
+    FROM problems p JOIN teachers t ON t.run_id = p.run_id, generate_series(1, 10) n, generate_series(0, 2) sample
+    WHERE p.state <> 'queued'
+    """,
+    """
+    INSERT INTO beams (problem_id, step, rank, candidate_id)
+    SELECT c.problem_id, c.step, c.sample, c.id FROM candidates c JOIN teachers t ON t.id = c.teacher_id
+    WHERE c.sample < 2 AND t.ordinal = 0
+    """,
+    """
+    INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish, winner, answer_state, answer_text,
+                              verification)
+    SELECT c.problem_id, c.id, 10, 0.5, 'think_end', false, 'written', 'So.', '{"method": "exact"}'
+    FROM candidates c JOIN problems p ON p.id = c.problem_id WHERE p.state = 'done' AND c.step = 10
+    """,
+    "ANALYZE",
+)
+"""60,000 candidates of 1,000 problems, of which 50 are searched, and 250 problems that wait."""
+
+
+@pytest.fixture(scope="module")
+def large(migrated_database: Callable[[], AbstractContextManager[str]]) -> Iterator[Database]:
+    """Sessions as workers have them, on a database with large tables."""
+    with migrated_database() as url:
+        filling = Database(url)
+        with filling.transaction() as connection:
+            for statement in FILL:
+                connection.execute(sa.text(statement))
+        filling.close()
+        database = Database(url, by_keys=True)
+        yield database
+        database.close()
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from nodes(part)
+
+
+def reads_as_a_whole(database: Database, clause: sa.TextClause) -> list[str]:
+    """What the statement reads all of: growing tables, and indexes of all their rows."""
+
+    def explain(connection: sa.Connection) -> list[str]:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        query = as_postgres_reads(clause)
+        driver.execute(f"PREPARE asked AS {query}")
+        (types,) = driver.execute(
+            "SELECT parameter_types::text[] FROM pg_prepared_statements WHERE name = 'asked'"
+        ).fetchone()
+        given = f"({', '.join(['NULL'] * len(types))})" if types else ""
+        ((document,),) = driver.execute(f"EXPLAIN (FORMAT JSON) EXECUTE asked{given}").fetchall()
+        driver.execute("DEALLOCATE asked")
+        partial = {
+            row[0]
+            for row in driver.execute("SELECT indexrelid::regclass::text FROM pg_index WHERE indpred IS NOT NULL")
+        }
+        plan = document if isinstance(document, list) else json.loads(document)
+        found = []
+        for node in nodes(plan[0]["Plan"]):
+            name = node["Node Type"]
+            index = node.get("Index Name")
+            if name.endswith("Seq Scan") and node["Relation Name"] in GROWING:
+                found.append(f"{name} on {node['Relation Name']}")
+            elif index is not None and "Index Cond" not in node and index not in partial:
+                of_growing = any(f"_{table}_" in f"_{index}_" for table in GROWING)
+                found += [f"{name} of all of {index}"] if of_growing else []
+        return found
+
+    return database.run(explain)
+
+
+def test_the_tables_are_large(large: Database) -> None:
+    rows = large.run(lambda connection: connection.execute(sa.text("SELECT count(*) FROM candidates")).scalar_one())
+    assert rows == 60_000
+    assert len(HOT) > 60
+
+
+def test_no_hot_statement_reads_a_growing_table_as_a_whole(large: Database) -> None:
+    found = {name: parts for name, clause in HOT.items() if (parts := reads_as_a_whole(large, clause))}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT count(*) FROM candidates WHERE text = :text",
+        "UPDATE problems SET touched_at = now() WHERE touched_at < :then",
+        "SELECT id FROM trajectories WHERE score > :score ORDER BY id",
+    ],
+)
+def test_a_statement_without_an_index_is_noticed(large: Database, statement: str) -> None:
+    assert reads_as_a_whole(large, sa.text(statement)) != []
