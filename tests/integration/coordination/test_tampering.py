@@ -667,7 +667,8 @@ def test_every_change_of_every_column_is_found_or_known_not_to_be(column: sa.Col
             if found is not None:
                 tried += 1
                 missed += [] if found else [f"{change.kind} ({change.value}) in run {run}"]
-                break
+                if str(column) not in UNCHECKED:
+                    break
     assert tried > 0
     assert bool(missed) == (str(column) in UNCHECKED), missed
 
