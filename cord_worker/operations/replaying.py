@@ -286,7 +286,13 @@ def _unlike_written(connection: sa.Connection, context: RunContext, problem_id: 
             yield Difference(search.candidates[0].key, detail)
 
 
-_OF_ONE_PROBLEM = tuple(one for one in (*INVARIANTS, *STORIES) if not one.of_whole_runs)
+_BY_DECISIONS = frozenset(
+    {"parents", "steps", "samples", "ranks", "beams", "decided", "winners", "winning path", "duplicates"}
+)
+"""Invariants that hold where the decisions taken again come to what is stored."""
+_OF_ONE_PROBLEM = tuple(
+    one for one in (*INVARIANTS, *STORIES) if one.name not in _BY_DECISIONS and not one.of_whole_runs
+)
 
 
 def contradictions(connection: sa.Connection, problem_ids: Sequence[int]) -> list[Difference]:

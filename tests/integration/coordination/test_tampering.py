@@ -597,10 +597,11 @@ class Change:
         here = f"{ROWS[table].format(row='o')} AND o.{name} IS {'' if self.is_none_before else 'NOT '}NULL"
         kind = self.column.type.compile(dialect=postgresql.dialect())
         value = f"CAST({self.value.format(column=f'o.{name}')} AS {kind})"
+        first = "NOT o.winner, o.ctid" if table == "trajectories" else "o.ctid"
         # Of states and the like only another one is a change.
         return (
             f"UPDATE {table} SET {name} = changed.value FROM (SELECT o.ctid AS row, {value} AS value FROM {table} o "
-            f"WHERE {here} AND {value} IS DISTINCT FROM o.{name} ORDER BY 1 LIMIT 1) changed "
+            f"WHERE {here} AND {value} IS DISTINCT FROM o.{name} ORDER BY {first} LIMIT 1) changed "
             f"WHERE {table}.ctid = changed.row"
         )
 
@@ -612,7 +613,8 @@ def _changes(column: sa.Column[Any]) -> list[Change]:
         others = [f"'{one.value}'" for one in states]
     elif column.foreign_keys:
         ((_, target),) = [(key, key.column) for key in column.foreign_keys]
-        nearby = "true" if target.table.name in ("models", "runs") else ROWS[target.table.name].format(row="k")
+        rows = {**ROWS, "problems": f"{{row}}.run_id = {RUN}", "models": "true", "runs": "true"}[target.table.name]
+        nearby = rows.format(row="k")
         others = [
             f"(SELECT {which}(k.{target.name}) FROM {target.table.name} k WHERE {nearby})" for which in ("min", "max")
         ]
@@ -663,7 +665,8 @@ def test_every_change_of_every_column_is_found_or_known_not_to_be(column: sa.Col
             if found is not None:
                 tried += 1
                 missed += [] if found else [f"{change.kind} ({change.value}) in run {run}"]
-                break
+                if str(column) not in UNCHECKED:
+                    break
     assert tried > 0
     assert bool(missed) == (str(column) in UNCHECKED), missed
 
