@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from tests.support.settings import engine_settings
 
 from cord_worker.config import VllmOptions
 from cord_worker.engines import load_engine
 from cord_worker.engines.settings import EngineSettings
+from tests.support.settings import engine_settings
 from tests.support.smollm2_folder import smollm2_is_installed, write_smollm2
 
 T = TypeVar("T")

@@ -22,7 +22,6 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 import torch
-from tests.support.settings import engine_settings
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cord_worker.config import DEFAULT_SCORING_TEMPLATE, OpenAiOptions
@@ -32,6 +31,7 @@ from cord_worker.engines.openai.scoring import prompt_rows
 from cord_worker.engines.protocol import FinishReason, Sampling, Turn
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineLoadError, RequestError
+from tests.support.settings import engine_settings
 from tests.support.smollm2_folder import smollm2_is_installed, write_smollm2
 
 pytestmark = [

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.support.settings import engine_settings
 from transformers import (
     AutoTokenizer,
     LlamaConfig,
@@ -29,6 +28,7 @@ from cord_worker.engines.protocol import StepReward, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineError, EngineLoadError, RequestError
+from tests.support.settings import engine_settings
 
 PROVER = ModelConfig(path="bundled:prover").location()
 TURN = Turn("A box holds 12 pens and costs 7 dollars. How much do 60 pens cost?")

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.settings import engine_settings
 from transformers import AutoTokenizer
 
 import cord_worker.demo
@@ -25,6 +24,7 @@ from cord_worker.engines.protocol import Generation, Sampling, Turn
 from cord_worker.export.sft import Student
 from cord_worker.prompting.trajectory import PROMPTED
 from cord_worker.store.reports.results import Result, ResultStep
+from tests.support.settings import engine_settings
 
 ROOT = Path(__file__).parents[2]
 MODELS = Path(cord_worker.demo.__file__).parent / "models"

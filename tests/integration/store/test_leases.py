@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
-from tests.support.settings import search_settings
 
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
@@ -35,6 +34,7 @@ from cord_worker.store.work.propose import LeasedProposal, ProposalResult
 from cord_worker.store.work.returning import reclaim, return_all, return_leases
 from cord_worker.store.work.score import LeasedScore, ScoreResult
 from cord_worker.store.work.values import Claimed, Due, Outcome
+from tests.support.settings import search_settings
 
 CONFIG = RunConfig.model_validate(
     {

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.support.settings import search_settings
 
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
@@ -26,6 +25,7 @@ from cord_worker.store.schema.kinds import PROPOSE, SCORE
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.search import decisions
 from cord_worker.store.work import propose, sweep, workers
+from tests.support.settings import search_settings
 
 CONFIG = RunConfig.model_validate(
     {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 
 import sqlalchemy as sa
-from tests.support.settings import search_settings
 
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
@@ -20,6 +19,7 @@ from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.search import decisions
 from cord_worker.store.work import propose, workers
 from cord_worker.store.work.propose import ProposalResult
+from tests.support.settings import search_settings
 
 CONFIG = RunConfig.model_validate(
     {

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.settings import engine_settings
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import cord_worker.demo
@@ -21,6 +20,7 @@ from cord_worker.demo.training import NO_LOSS, Encoder
 from cord_worker.engines.protocol import Turn
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.engines.transformers.reward_engine import RewardEngine
+from tests.support.settings import engine_settings
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.settings import engine_settings
 
 from cord_worker.config import OpenAiOptions
 from cord_worker.engines.instant import BUSY, NOT_FINITE, InstantEngine, refused_as
@@ -22,6 +21,7 @@ from cord_worker.engines.transformers.engine import TransformersEngine
 from cord_worker.errors import TooLongError
 from tests.support.engine_contract import GREEDY, EngineContract, Request, Subject
 from tests.support.openai_local_server import Json, LocalServer, Reply, completion, models
+from tests.support.settings import engine_settings
 
 pytestmark = pytest.mark.slow
 

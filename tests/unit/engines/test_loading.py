@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.support.settings import engine_settings
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from cord_worker.engines import EngineSettings, load_engine
 from cord_worker.engines.loading import digest_of
 from cord_worker.engines.transformers.load_model import load_model, placed
 from cord_worker.errors import EngineLoadError
+from tests.support.settings import engine_settings
 
 SettingsOf = Callable[..., EngineSettings]
 

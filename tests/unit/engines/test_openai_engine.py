@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from tests.support.settings import engine_settings
 
 from cord_worker.config import DEFAULT_SCORING_TEMPLATE, OpenAiOptions
 from cord_worker.engines import load_engine
@@ -23,6 +22,7 @@ from cord_worker.errors import EngineError, EngineLoadError, RequestError, Unava
 from cord_worker.prompting.think_tags import ThinkTags
 from cord_worker.prompting.trajectory import Segmentation
 from tests.support.openai_local_server import Json, LocalServer, Reply, chunks, completion, models
+from tests.support.settings import engine_settings
 
 T = TypeVar("T")
 SAMPLING = Sampling(

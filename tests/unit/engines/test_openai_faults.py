@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.settings import engine_settings
 
 from cord_worker.config import OpenAiOptions
 from cord_worker.engines.openai.engine import OpenAiEngine
@@ -28,6 +27,7 @@ from cord_worker.errors import (
     UnavailableError,
 )
 from tests.support.openai_local_server import LocalServer, Reply, chunks, completion, models
+from tests.support.settings import engine_settings
 
 KEY = "sk-very-secret-0123456789"
 SAMPLING = Sampling(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.settings import engine_settings
 
 from cord_worker.config import OpenAiOptions
 from cord_worker.engines.openai import retrying as openai_retrying
@@ -27,6 +26,7 @@ from cord_worker.errors import (
     UnavailableError,
 )
 from tests.support.openai_local_server import Json, LocalServer, Reply, chunks, completion, models
+from tests.support.settings import engine_settings
 
 COMPLETIONS = "/v1/completions"
 TURN = Turn("How many?")

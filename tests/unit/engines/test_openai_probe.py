@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.settings import engine_settings
 
 from cord_worker.config import OpenAiOptions
 from cord_worker.engines.openai import engine as openai_engine
@@ -18,6 +17,7 @@ from cord_worker.engines.openai import retrying as openai_retrying
 from cord_worker.engines.openai.engine import OpenAiEngine
 from cord_worker.errors import EngineLoadError
 from tests.support.openai_local_server import Json, LocalServer, Reply, chunks, models
+from tests.support.settings import engine_settings
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 FILTERED = Reply({"error": {"code": "content_filter", "message": "The response was filtered"}}, status=400)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.support.settings import engine_settings
 from transformers import (
     AutoTokenizer,
     LlamaConfig,
@@ -24,6 +23,7 @@ from cord_worker.engines.protocol import StepReward, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineLoadError, NotFiniteError, RequestError
+from tests.support.settings import engine_settings
 
 pytestmark = pytest.mark.slow
 

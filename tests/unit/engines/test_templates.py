@@ -9,7 +9,6 @@ import datetime
 from typing import Any
 
 import pytest
-from tests.support.settings import engine_settings
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
@@ -20,6 +19,7 @@ from cord_worker.errors import EngineLoadError
 from cord_worker.prompting.segmentation import FinishReason, cut, ends_of
 from cord_worker.prompting.think_tags import USUAL_TAGS, ThinkTags, tags_of
 from cord_worker.prompting.trajectory import PROMPTED, Segmentation, SegmentationRule
+from tests.support.settings import engine_settings
 
 DAY = datetime.date(2026, 3, 4)
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import pytest
-from tests.support.settings import engine_settings
 
 from cord_worker.engines import load_engine
 from cord_worker.errors import EngineLoadError
+from tests.support.settings import engine_settings
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")

@@ -7,7 +7,6 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.settings import search_settings
 
 from cord_worker.search.beam import merit, rank_key, select, standing, winner
 from cord_worker.search.types import (
@@ -20,6 +19,7 @@ from cord_worker.search.types import (
     SeedScope,
     Trajectory,
 )
+from tests.support.settings import search_settings
 
 SCOPE = SeedScope(run_seed=3, problem_key="limo-17")
 SETTINGS = search_settings(

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.settings import search_settings
 
 import cord_worker
 from cord_worker.search import types
@@ -29,6 +28,7 @@ from cord_worker.search.types import (
     SeedScope,
     Trajectory,
 )
+from tests.support.settings import search_settings
 
 ROOT = Path(cord_worker.__file__).parents[1]
 TEACHERS = ("r1", "qwq", "phi")

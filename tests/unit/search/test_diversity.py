@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.settings import search_settings
 
 from cord_worker.search.beam import select
 from cord_worker.search.diversity import shingles, similarity
 from cord_worker.search.types import Candidate, SeedScope
+from tests.support.settings import search_settings
 
 SCOPE = SeedScope(run_seed=0, problem_key="one")
 SETTINGS = search_settings(

@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.settings import search_settings
 
 from cord_worker.search import integration
-from cord_worker.search.decision import Expand, Fail, EndSearch, Retry
+from cord_worker.search.decision import EndSearch, Expand, Fail, Retry
 from cord_worker.search.types import Candidate, Expansion, InvalidReason, SearchError, SeedScope
+from tests.support.settings import search_settings
 
 TEACHERS = ("r1", "qwq")
 SCOPE = SeedScope(run_seed=3, problem_key="limo-17")

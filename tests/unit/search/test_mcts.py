@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.settings import search_settings
 
 from cord_worker.search import mcts
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
 from cord_worker.search.mcts import SearchTree
 from cord_worker.search.types import Candidate, Criterion, Expansion, Finish, InvalidReason, SearchSettings, SeedScope
+from tests.support.settings import search_settings
 
 TEACHERS = ("r1", "qwq", "phi")
 SCOPE = SeedScope(run_seed=3, problem_key="limo-17")

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.settings import search_settings
 
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Pipeline, Retry
 from cord_worker.search.expanding import comes_again, comes_again_anew
@@ -26,6 +25,7 @@ from cord_worker.search.types import (
     SearchSettings,
     SeedScope,
 )
+from tests.support.settings import search_settings
 
 TEACHERS = ("r1", "qwq", "phi")
 SEARCHES = sorted(PIPELINES.keys() - {"sample"})
