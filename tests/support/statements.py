@@ -33,6 +33,9 @@ WRITTEN_BY_FUNCTIONS: dict[str, Callable[[], list[sa.TextClause]]] = {
         for invariant in invariants.INVARIANTS
         for chosen in ("true", "p.id = :problem_id", "r.id = :run_id")
     ],
+    "store.audit.invariants:_first_statement": lambda: [
+        invariants._first_statement(tuple(one for one in invariants.INVARIANTS if one.broken_by))
+    ],
     "store.database:_weed": lambda: [sa.text("SELECT 1")],
     "store.database:connect_for_migration": lambda: [sa.text("SELECT pg_advisory_xact_lock(:key)")],
     "store.reports.backlog:_owed": lambda: [backlog._owed(KINDS)],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig
@@ -11,10 +9,10 @@ from cord_worker.dataset import ProblemRecord
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.schema.kinds import VERIFY
-from cord_worker.store.schema.tables import WorkerRole
-from cord_worker.store.work import answer, workers
+from cord_worker.store.work import answer
 from cord_worker.store.work.answer import AnswerResult
 from cord_worker.store.work.values import Due
+from tests.support.rows import registered
 
 CONFIG = RunConfig.model_validate(
     {
@@ -47,9 +45,8 @@ def test_cached_tokens_of_an_answer_are_in_the_costs_and_in_the_use_of_the_cache
         return int(connection.execute(sa.text("SELECT id FROM problems")).scalar_one())
 
     problem = database.run(search)
-    holder = uuid.uuid4()
+    holder = registered(database)
     model = CONFIG.models["m"].fingerprint()
-    database.run(lambda c: workers.register(c, holder, WorkerRole.MODEL, hostname="here", pid=1, model_id=None))
     (lease,) = database.run_single(lambda c: answer.claim(c, [problem], worker_id=holder, model=model)).leases
     result = AnswerResult(lease.trajectory_id, lease.attempt, "So.", "eos", 40, 3, 32, 0.5)
     outcome = database.run(lambda c: answer.finish(c, [result], worker_id=holder))

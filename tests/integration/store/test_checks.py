@@ -17,6 +17,7 @@ from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.work import check_answer as checks
 from cord_worker.store.work import sweep, workers
 from cord_worker.store.work.returning import reclaim, return_all, return_leases
+from tests.support.rows import registered
 
 CONFIG = RunConfig.model_validate(
     {
@@ -58,11 +59,7 @@ def problem(database: Database) -> int:
 
 
 def coordinator(database: Database) -> uuid.UUID:
-    worker_id = uuid.uuid4()
-    database.run(
-        lambda c: workers.register(c, worker_id, WorkerRole.COORDINATOR, hostname="here", pid=1, model_id=None)
-    )
-    return worker_id
+    return registered(database, WorkerRole.COORDINATOR)
 
 
 def claim(database: Database, holder: uuid.UUID, problem: int, *, alone: bool = False) -> list[checks.LeasedCheck]:

@@ -25,7 +25,6 @@ from cord_worker.store.runs import lifecycle
 from cord_worker.store.runs.admission import admit
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.schema.kinds import JUDGE_CANDIDATE, PROPOSE, SCORE
-from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.schema.version import downgrade, upgrade
 from cord_worker.store.search import decisions
 from cord_worker.store.work import judge_candidate, propose, score, sweep, workers
@@ -34,7 +33,7 @@ from cord_worker.store.work.propose import LeasedProposal, ProposalResult
 from cord_worker.store.work.returning import reclaim, return_all, return_leases
 from cord_worker.store.work.score import LeasedScore, ScoreResult
 from cord_worker.store.work.values import Claimed, Due, Outcome
-from tests.support.settings import search_settings
+from tests.support.rows import SMALL_SEARCH, registered
 
 CONFIG = RunConfig.model_validate(
     {
@@ -45,16 +44,6 @@ CONFIG = RunConfig.model_validate(
     }
 )
 MODELS = [CONFIG.models[teacher.model].fingerprint() for teacher in CONFIG.teachers]
-SETTINGS = search_settings(
-    beam_width=2,
-    samples_per_teacher=1,
-    max_steps=3,
-    thinking_tokens=100,
-    step_tokens=10,
-    loop_ngram=5,
-    loop_repeats=5,
-    max_rounds=2,
-)
 
 
 @pytest.fixture
@@ -67,7 +56,7 @@ def problem(database: Database) -> int:
         problem_id = admit(connection)[0].problem_id
         snapshot = decisions.lock_problem(connection, problem_id)
         assert snapshot is not None
-        expansion = cord.initial(SETTINGS, SeedScope(0, "p"), ["first", "second"])
+        expansion = cord.initial(SMALL_SEARCH, SeedScope(0, "p"), ["first", "second"])
         decisions.write_expand(connection, snapshot, expansion, teachers(connection, run.run_id))
         return problem_id
 
@@ -77,16 +66,6 @@ def problem(database: Database) -> int:
 def teachers(connection: sa.Connection, run_id: int) -> list[int]:
     rows = connection.execute(sa.text("SELECT id FROM teachers WHERE run_id = :id ORDER BY ordinal"), {"id": run_id})
     return list(rows.scalars())
-
-
-def worker(database: Database) -> uuid.UUID:
-    worker_id = uuid.uuid4()
-    database.run(
-        lambda connection: workers.register(
-            connection, worker_id, WorkerRole.MODEL, hostname="here", pid=1, model_id=None
-        )
-    )
-    return worker_id
 
 
 def claim(
@@ -132,7 +111,7 @@ def states(database: Database) -> list[str]:
 
 
 def test_a_second_claim_of_the_same_work_gets_nothing(database: Database, problem: int) -> None:
-    first, second = worker(database), worker(database)
+    first, second = registered(database), registered(database)
     assert len(claim(database, first, problem)) == 1
     assert claim(database, second, problem) == []
     assert claim(database, first, problem) == []
@@ -140,7 +119,7 @@ def test_a_second_claim_of_the_same_work_gets_nothing(database: Database, proble
 
 
 def test_a_result_is_written_once_and_a_second_one_is_dropped_and_counted(database: Database, problem: int) -> None:
-    holder = worker(database)
+    holder = registered(database)
     claimed = claim(database, holder, problem)
     assert finish(database, holder, proposed(claimed)).dropped == 0
     assert finish(database, holder, proposed(claimed, " another text")).dropped == 1
@@ -175,7 +154,7 @@ def test_the_candidates_of_a_step_go_to_the_prover_together_with_the_last_text(
     passed: frozenset[Due],
     advanced: bool,
 ) -> None:
-    holder = worker(database)
+    holder = registered(database)
     early = finish(database, holder, proposed(claim(database, holder, problem, 0), " one", first))
     assert (passed_on(early), to_advance(early)) == (frozenset(), frozenset())
     late = finish(database, holder, proposed(claim(database, holder, problem, 1), " two", last))
@@ -185,7 +164,7 @@ def test_the_candidates_of_a_step_go_to_the_prover_together_with_the_last_text(
 def test_a_migration_counts_the_texts_that_running_problems_wait_for(
     database: Database, database_url: str, problem: int
 ) -> None:
-    claim(database, worker(database), problem)
+    claim(database, registered(database), problem)
     downgrade(database_url, "0004", beside_workers=True)
     upgrade(database_url, beside_workers=True)
     unproposed = sa.text("SELECT unproposed FROM problems")
@@ -195,7 +174,7 @@ def test_a_migration_counts_the_texts_that_running_problems_wait_for(
 def test_texts_that_wait_for_a_slow_sibling_are_owed_to_the_prover_after_a_while(
     database: Database, problem: int
 ) -> None:
-    holder = worker(database)
+    holder = registered(database)
     finish(database, holder, proposed(claim(database, holder, problem, 0)))
     claim(database, holder, problem, 1)
     database.run(lambda c: c.execute(sa.text("UPDATE candidates SET touched_at = now() - interval '2 seconds'")))
@@ -231,7 +210,7 @@ def scored(database: Database, worker_id: uuid.UUID, found: Sequence[LeasedScore
 def test_of_equal_texts_the_first_teachers_is_scored_whoever_was_first(
     database: Database, problem: int, order: tuple[int, int]
 ) -> None:
-    holder = worker(database)
+    holder = registered(database)
     for teacher in order:
         written(database, holder, problem, teacher, " It is 2." if teacher else " It  is\n2. ")
     found = claim_scores(database, holder, problem)
@@ -248,7 +227,7 @@ def test_of_equal_texts_the_first_teachers_is_scored_whoever_was_first(
 def test_a_text_that_may_repeat_one_to_come_is_not_scored_before_that_is_there(
     database: Database, problem: int
 ) -> None:
-    holder = worker(database)
+    holder = registered(database)
     written(database, holder, problem, 1, " It is 2.")
     database.run(lambda c: c.execute(sa.text("UPDATE candidates SET touched_at = now() - interval '2 seconds'")))
     kinds = {due.kind for due in database.run(lambda c: sweep.due_model_work(c, MODELS, 1.0))}
@@ -259,7 +238,7 @@ def test_a_text_that_may_repeat_one_to_come_is_not_scored_before_that_is_there(
 def test_a_late_text_that_repeats_a_scored_one_completes_the_step_without_the_prover(
     database: Database, problem: int
 ) -> None:
-    holder = worker(database)
+    holder = registered(database)
     written(database, holder, problem, 0, " It is 2.")
     early = claim_scores(database, holder, problem)
     assert to_advance(scored(database, holder, early)) == frozenset()
@@ -270,7 +249,7 @@ def test_a_late_text_that_repeats_a_scored_one_completes_the_step_without_the_pr
 
 
 def test_a_duplicate_of_a_text_that_cannot_be_scored_is_not_scored_either(database: Database, problem: int) -> None:
-    holder = worker(database)
+    holder = registered(database)
     written(database, holder, problem, 0, " It is 2.")
     (lease,) = claim_scores(database, holder, problem)
     failed = ScoreResult(lease.candidate_id, lease.attempt, "unscorable", None, None, None, None, None, None, None)
@@ -285,7 +264,7 @@ def test_a_duplicate_of_a_text_that_cannot_be_scored_is_not_scored_either(databa
 def test_texts_of_workers_that_know_no_keys_are_scored_and_linked_when_the_step_is_decided(
     database: Database, problem: int
 ) -> None:
-    holder = worker(database)
+    holder = registered(database)
     for teacher in (0, 1):
         finish(database, holder, proposed(claim(database, holder, problem, teacher), f" It{' ' * (1 + teacher)}is 2."))
     scored(database, holder, claim_scores(database, holder, problem))
@@ -296,7 +275,7 @@ def test_texts_of_workers_that_know_no_keys_are_scored_and_linked_when_the_step_
         found = decisions.read_candidates(connection, problem, 1, 0)
         scope = SeedScope(0, "p")
         decision = cord.decide(
-            SETTINGS, scope, ["first", "second"], step=1, round=0, beam=(), candidates=found, spent=0
+            SMALL_SEARCH, scope, ["first", "second"], step=1, round=0, beam=(), candidates=found, spent=0
         )
         assert isinstance(decision, Expand)
         decisions.write_expand(connection, snapshot, decision, teachers(connection, snapshot.run_id))
@@ -307,7 +286,7 @@ def test_texts_of_workers_that_know_no_keys_are_scored_and_linked_when_the_step_
 
 
 def test_provers_that_claim_at_once_find_the_same_duplicates(database: Database, problem: int) -> None:
-    holders = [worker(database) for _ in range(6)]
+    holders = [registered(database) for _ in range(6)]
     for teacher in (0, 1):
         written(database, holders[0], problem, teacher, " It is 2.")
     with ThreadPoolExecutor(len(holders)) as pool:
@@ -318,7 +297,7 @@ def test_provers_that_claim_at_once_find_the_same_duplicates(database: Database,
 
 
 def test_a_lost_workers_result_is_dropped_after_another_took_its_lease(database: Database, problem: int) -> None:
-    stale, fresh = worker(database), worker(database)
+    stale, fresh = registered(database), registered(database)
     old = claim(database, stale, problem)
     heard = database.run(workers.heartbeats)
     database.run(lambda connection: workers.heartbeat(connection, fresh))
@@ -334,7 +313,7 @@ def test_a_lost_workers_result_is_dropped_after_another_took_its_lease(database:
 def test_a_lease_taken_by_a_worker_that_is_gone_comes_back_whenever_it_was_taken(
     database: Database, problem: int
 ) -> None:
-    ghost = worker(database)
+    ghost = registered(database)
     database.run(lambda connection: workers.stop(connection, ghost, "lost"))
     assert len(claim(database, ghost, problem)) == 1
     assert database.run(reclaim) == 1
@@ -342,7 +321,7 @@ def test_a_lease_taken_by_a_worker_that_is_gone_comes_back_whenever_it_was_taken
 
 
 def test_a_worker_that_is_heard_again_is_no_longer_lost(database: Database, problem: int) -> None:
-    late = worker(database)
+    late = registered(database)
     database.run(lambda connection: workers.stop(connection, late, "lost"))
     database.run(lambda connection: workers.heartbeat(connection, late))
     claim(database, late, problem)
@@ -350,7 +329,7 @@ def test_a_worker_that_is_heard_again_is_no_longer_lost(database: Database, prob
 
 
 def test_a_living_worker_keeps_its_lease_however_long_it_takes(database: Database, problem: int) -> None:
-    slow = worker(database)
+    slow = registered(database)
     claim(database, slow, problem)
     database.run(
         lambda connection: connection.execute(sa.text("UPDATE candidates SET touched_at = now() - interval '1 hour'"))
@@ -380,7 +359,7 @@ def owed(database: Database) -> list[Due]:
 
 
 def test_the_barrier_opens_with_the_last_score_and_only_then(database: Database, problem: int) -> None:
-    holder = worker(database)
+    holder = registered(database)
     for teacher in (0, 1):
         finish(database, holder, proposed(claim(database, holder, problem, teacher), f" text {teacher}"))
     claimed = claim_scores(database, holder, problem)
@@ -401,7 +380,7 @@ def test_the_barrier_opens_with_the_last_score_and_only_then(database: Database,
 @pytest.fixture
 def judged_problem(database: Database, problem: int) -> int:
     """A problem of a run whose candidates are judged; the first of two is scored, the second invalid."""
-    holder = worker(database)
+    holder = registered(database)
     database.run(lambda c: c.execute(sa.text("UPDATE runs SET selection_model_id = prover_model_id")))
     finish(database, holder, proposed(claim(database, holder, problem, 0)))
     finish(database, holder, proposed(claim(database, holder, problem, 1), "", "empty"))
@@ -433,7 +412,7 @@ def judged(database: Database, worker_id: uuid.UUID, lease: LeasedJudgment, judg
 def test_a_judgment_is_leased_once_written_once_and_then_the_barrier_opens(
     database: Database, judged_problem: int
 ) -> None:
-    first, second = worker(database), worker(database)
+    first, second = registered(database), registered(database)
     (lease,) = lease_judgments(database, first, judged_problem)
     assert (lease.key, lease.reference, lease.method, lease.steps) == ("p", "2", "math", (" 1 + 1 = 2.",))
     assert lease_judgments(database, second, judged_problem) == []
@@ -447,7 +426,7 @@ def test_a_judgment_is_leased_once_written_once_and_then_the_barrier_opens(
 
 def test_a_judgment_of_a_worker_that_is_gone_is_owed_again(database: Database, judged_problem: int) -> None:
     model = CONFIG.models["m"].fingerprint()
-    lost, fresh = worker(database), worker(database)
+    lost, fresh = registered(database), registered(database)
     assert database.run(sweep.waiting) == {model: 1}
     (old,) = lease_judgments(database, lost, judged_problem)
     assert database.run(sweep.waiting) == {}
@@ -463,7 +442,7 @@ def test_a_judgment_of_a_worker_that_is_gone_is_owed_again(database: Database, j
 
 def test_judging_that_keeps_losing_its_worker_parks_its_problem(database: Database, judged_problem: int) -> None:
     for attempt in range(3):
-        victim = worker(database)
+        victim = registered(database)
         assert lease_judgments(database, victim, judged_problem, alone=attempt < 2) == []
         assert lease_judgments(database, victim, judged_problem, alone=attempt == 2)
         database.run(lambda c, w=victim: return_all(c, [w], forgiven=False))
@@ -472,7 +451,7 @@ def test_judging_that_keeps_losing_its_worker_parks_its_problem(database: Databa
 
 
 def test_an_invalid_proposal_is_final_and_lowers_the_barrier(database: Database, problem: int) -> None:
-    holder = worker(database)
+    holder = registered(database)
     first = finish(database, holder, proposed(claim(database, holder, problem, 0), "", "empty"))
     assert (passed_on(first), to_advance(first)) == (frozenset(), frozenset())
     second = finish(database, holder, proposed(claim(database, holder, problem, 1), "", "empty"))
@@ -481,7 +460,7 @@ def test_an_invalid_proposal_is_final_and_lowers_the_barrier(database: Database,
 
 
 def test_a_run_keeps_to_the_scoring_mode_of_its_first_score(database: Database, problem: int) -> None:
-    holder = worker(database)
+    holder = registered(database)
     finish(database, holder, proposed(claim(database, holder, problem)))
     assert len(claim_scores(database, holder, problem, "one")) == 1
     finish(database, holder, proposed(claim(database, holder, problem, 1)))
@@ -492,7 +471,7 @@ def test_a_run_keeps_to_the_scoring_mode_of_its_first_score(database: Database, 
 def test_work_that_keeps_losing_its_worker_parks_its_problem_with_a_reason(database: Database, problem: int) -> None:
     for attempt in range(3):
         assert database.run(sweep.exhausted) == []
-        victim = worker(database)
+        victim = registered(database)
         elsewhere = database.run_single(
             lambda c, w=victim, alone=attempt < 2: propose.claim(
                 c, [problem], worker_id=w, model=MODELS[0], alone=alone
@@ -509,7 +488,7 @@ def test_work_that_keeps_losing_its_worker_parks_its_problem_with_a_reason(datab
 
 def test_work_handed_back_in_good_order_does_not_use_up_attempts(database: Database, problem: int) -> None:
     for _ in range(5):
-        leaving = worker(database)
+        leaving = registered(database)
         assert [lease.attempt for lease in claim(database, leaving, problem)] == [1]
         database.run(lambda c, w=leaving: return_all(c, [w], forgiven=True))
     assert database.run(sweep.exhausted) == []
@@ -525,7 +504,7 @@ def test_what_nobody_claimed_is_owed_again_after_a_while_and_marked_as_sent(data
 
 
 def test_nothing_is_claimed_from_a_paused_run(database: Database, problem: int) -> None:
-    holder = worker(database)
+    holder = registered(database)
     database.run(lambda c: c.execute(sa.text("UPDATE runs SET state = 'paused'")))
     assert claim(database, holder, problem) == []
     database.run(lambda c: c.execute(sa.text("UPDATE runs SET state = 'active'")))
@@ -538,7 +517,7 @@ def test_work_of_a_paused_or_cancelled_run_is_not_waited_for(database: Database,
     assert database.run(sweep.waiting) == {}
     database.run(lambda c: lifecycle.resume_run(c, "run"))
     assert database.run(lambda c: lifecycle.cancel_run(c, "run")) == 1
-    assert claim(database, worker(database), problem) == []
+    assert claim(database, registered(database), problem) == []
     assert database.run(sweep.waiting) == {}
 
 
@@ -572,7 +551,7 @@ def test_a_leader_that_dies_or_hangs_is_followed_by_another(database: Database, 
 
 def test_a_claim_does_not_wait_for_the_disk_and_a_result_does(database: Database, problem: int) -> None:
     flushing = sa.text("SHOW synchronous_commit")
-    holder = worker(database)
+    holder = registered(database)
 
     def claims(connection: sa.Connection) -> tuple[list[LeasedProposal], str]:
         claimed = propose.claim(connection, [problem], worker_id=holder, model=MODELS[0])
@@ -594,7 +573,7 @@ def test_a_claim_does_not_wait_for_the_disk_and_a_result_does(database: Database
 
 
 def test_two_that_lower_a_barrier_at_once_count_both(database: Database, problem: int) -> None:
-    holder = worker(database)
+    holder = registered(database)
     first, second = claim(database, holder, problem, 0), claim(database, holder, problem, 1)
     started = threading.Event()
     with ThreadPoolExecutor(1) as pool, database.transaction() as connection:
@@ -613,7 +592,7 @@ def test_two_that_lower_a_barrier_at_once_count_both(database: Database, problem
 
 
 def test_results_of_a_paused_run_ask_for_no_score(database: Database, problem: int) -> None:
-    holder = worker(database)
+    holder = registered(database)
     claimed = claim(database, holder, problem, 0) + claim(database, holder, problem, 1)
     database.run(lambda c: c.execute(sa.text("UPDATE runs SET state = 'paused'")))
     outcome = finish(database, holder, proposed(claimed))
@@ -642,7 +621,7 @@ def test_a_connection_that_was_ended_while_nobody_used_it_is_replaced(database: 
 def test_a_lease_that_goes_back_costs_no_attempt_and_only_its_holder_can_return_it(
     database: Database, problem: int
 ) -> None:
-    holder, other = worker(database), worker(database)
+    holder, other = registered(database), registered(database)
     leases = [(lease.candidate_id, lease.attempt) for lease in claim(database, holder, problem)]
     assert {attempt for _, attempt in leases} == {1}
     keys = [key for key, _ in leases]

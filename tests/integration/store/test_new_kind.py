@@ -36,11 +36,11 @@ from cord_worker.store.runs.admission import admit
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.schema import kinds
 from cord_worker.store.schema.kinds import WorkKind
-from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.work import sweep, workers
 from cord_worker.store.work.leases import claim_statement, claimed_rows, columns, count_dropped, is_held
 from cord_worker.store.work.returning import reclaim, return_all
 from cord_worker.store.work.values import Claimed, Due, Outcome
+from tests.support.rows import registered
 
 CONFIG = RunConfig.model_validate(
     {
@@ -150,12 +150,6 @@ def scalar(database: Database, query: str) -> object:
     return database.run(lambda connection: connection.execute(sa.text(query)).scalar_one())
 
 
-def holder(database: Database) -> uuid.UUID:
-    worker_id = uuid.uuid4()
-    database.run(lambda c: workers.register(c, worker_id, WorkerRole.MODEL, hostname="here", pid=1, model_id=None))
-    return worker_id
-
-
 def test_it_is_due_waiting_and_in_the_backlog(database: Database, problem: int) -> None:
     assert database.run(lambda c: sweep.due_model_work(c, [MODEL], 60.0)) == [Due("greet", problem, 0, MODEL)]
     assert database.run(sweep.waiting) == {MODEL: 1}
@@ -165,7 +159,7 @@ def test_it_is_due_waiting_and_in_the_backlog(database: Database, problem: int) 
 
 
 def test_its_leases_are_returned_and_those_of_the_gone_reclaimed(database: Database, problem: int) -> None:
-    first = holder(database)
+    first = registered(database)
     assert len(database.run_single(lambda c: claim(c, [problem], worker_id=first)).leases) == 1
     assert scalar(database, "SELECT greeting_state FROM candidates") == "greeting"
     assert database.run(lambda c: return_all(c, [first], forgiven=True)) == 1
@@ -203,7 +197,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 @contextmanager
 def working(database: Database, loop: asyncio.AbstractEventLoop) -> Iterator[ModelWorker]:
     messenger = Messenger(create_app("memory://", Settings()), Shards(database))
-    worker = ModelWorker(database, messenger, InstantEngine(), loop, holder(database), MODEL, width=4)
+    worker = ModelWorker(database, messenger, InstantEngine(), loop, registered(database), MODEL, width=4)
     yield worker
     worker.close()
 

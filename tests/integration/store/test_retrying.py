@@ -25,7 +25,7 @@ from cord_worker.store.schema.kinds import PROPOSE, SCORE
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.search import decisions
 from cord_worker.store.work import propose, sweep, workers
-from tests.support.settings import search_settings
+from tests.support.rows import SMALL_SEARCH
 
 CONFIG = RunConfig.model_validate(
     {
@@ -35,16 +35,6 @@ CONFIG = RunConfig.model_validate(
     }
 )
 MODEL = CONFIG.models["m"].fingerprint()
-SETTINGS = search_settings(
-    beam_width=2,
-    samples_per_teacher=1,
-    max_steps=3,
-    thinking_tokens=100,
-    step_tokens=10,
-    loop_ngram=5,
-    loop_repeats=5,
-    max_rounds=2,
-)
 
 
 def execute(database: Database, statement: str, **parameters: Any) -> None:
@@ -66,7 +56,7 @@ def plan(database: Database, run: str = "run", problems: int = 3) -> int:
         for due in admit(connection):
             snapshot = decisions.lock_problem(connection, due.problem_id)
             assert snapshot is not None
-            expansion = cord.initial(SETTINGS, SeedScope(0, snapshot.key), ["first", "second"])
+            expansion = cord.initial(SMALL_SEARCH, SeedScope(0, snapshot.key), ["first", "second"])
             decisions.write_expand(connection, snapshot, expansion, teacher_ids)
         return run_id
 
@@ -189,7 +179,7 @@ def test_named_problems_alone_go_on_and_a_second_retry_finds_none(database: Data
 
 
 NO_ROOM = cord.decide(
-    SETTINGS,
+    SMALL_SEARCH,
     SeedScope(0, "p"),
     ["first"],
     step=1,
@@ -209,7 +199,7 @@ NO_ROOM = cord.decide(
             invalid_reason="too_long",
             depth=1,
         )
-        for item in cord.initial(SETTINGS, SeedScope(0, "p"), ["first"]).expansions
+        for item in cord.initial(SMALL_SEARCH, SeedScope(0, "p"), ["first"]).expansions
     ],
     spent=0,
 )

@@ -16,12 +16,12 @@ from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.runs.retry import retry_failed
 from cord_worker.store.schema.kinds import JUDGE_ANSWER, VERIFY
-from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.search import decisions
 from cord_worker.store.work import check_answer as checks
 from cord_worker.store.work import judge_answer as verdicts
 from cord_worker.store.work import sweep, workers
 from cord_worker.store.work.returning import reclaim, return_all
+from tests.support.rows import registered
 
 CONFIG = RunConfig.model_validate(
     {
@@ -61,12 +61,6 @@ def answered(database: Database, **metadata: Json) -> int:
     return database.run(write)
 
 
-def worker(database: Database) -> uuid.UUID:
-    worker_id = uuid.uuid4()
-    database.run(lambda c: workers.register(c, worker_id, WorkerRole.MODEL, hostname="here", pid=1, model_id=None))
-    return worker_id
-
-
 def claim(
     database: Database, worker_id: uuid.UUID, problem_id: int, *, alone: bool = False
 ) -> list[verdicts.LeasedVerdict]:
@@ -81,19 +75,19 @@ def finish(database: Database, worker_id: uuid.UUID, lease: verdicts.LeasedVerdi
 
 def test_the_judge_gets_question_passage_reference_and_answer(database: Database) -> None:
     problem = answered(database, decision="yes")
-    (lease,) = claim(database, worker(database), problem)
+    (lease,) = claim(database, registered(database), problem)
     assert (lease.question, lease.passage, lease.reference, lease.answer) == ("Why?", "A text.", "yes", "It is so.")
-    assert claim(database, worker(database), problem) == []
+    assert claim(database, registered(database), problem) == []
 
 
 def test_without_a_reference_of_its_own_the_answer_is_one(database: Database) -> None:
     problem = answered(database, decision="")
-    assert claim(database, worker(database), problem)[0].reference == "Because."
+    assert claim(database, registered(database), problem)[0].reference == "Because."
 
 
 def test_a_verdict_is_written_once_by_the_holder_of_the_lease(database: Database) -> None:
     problem = answered(database)
-    lost, holder = worker(database), worker(database)
+    lost, holder = registered(database), registered(database)
     (late,) = claim(database, lost, problem)
     database.run(lambda c: workers.stop(c, lost, "lost"))
     assert database.run(reclaim) == 1
@@ -108,7 +102,7 @@ def test_a_verdict_is_written_once_by_the_holder_of_the_lease(database: Database
 
 def test_a_judged_problem_is_ended_by_the_coordinator_and_costs_are_kept(database: Database) -> None:
     problem = answered(database)
-    holder = worker(database)
+    holder = registered(database)
     assert database.run(lambda c: sweep.due_coordination(c, -1.0)) == []
     finish(database, holder, claim(database, holder, problem)[0])
     assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [VERIFY]
@@ -136,7 +130,7 @@ def test_a_verdict_that_nobody_claimed_is_owed_to_the_judges_model(database: Dat
 
 def test_a_row_with_a_method_of_its_own_is_not_judged(database: Database) -> None:
     problem = answered(database, verify="exact")
-    assert claim(database, worker(database), problem) == []
+    assert claim(database, registered(database), problem) == []
     assert database.run(sweep.waiting) == {}
     assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [VERIFY]
 
@@ -145,7 +139,7 @@ def test_a_row_with_a_method_of_its_own_is_not_judged(database: Database) -> Non
 def test_a_judge_that_keeps_dying_parks_the_problem(database: Database, forgiven: bool) -> None:
     problem = answered(database)
     for attempt in range(3):
-        victim = worker(database)
+        victim = registered(database)
         assert claim(database, victim, problem, alone=attempt == 2 and not forgiven)
         assert database.run(lambda c, w=victim: return_all(c, [w], forgiven=forgiven)) == 1
     parked = database.run(sweep.exhausted)
@@ -171,7 +165,7 @@ def compared(database: Database) -> tuple[int, int]:
 
 def check_answers(database: Database, problem: int, *found: tuple[bool | None, str, bool]) -> list[checks.LeasedCheck]:
     """Has a coordinator find this of the answers: correctness, verification, whether it is for the judge."""
-    holder = worker(database)
+    holder = registered(database)
     leases = list(database.run_single(lambda c: checks.claim(c, [problem], worker_id=holder)).leases)
     results = [
         checks.FinishedCheck(lease.trajectory_id, lease.attempt, *one) for lease, one in zip(leases, found, strict=True)
@@ -203,9 +197,9 @@ def test_an_undecided_answer_waits_for_the_judge_and_its_result_tells_of_both(da
     (due,) = database.run(lambda c: sweep.due_model_work(c, [JUDGE], -1.0))
     assert (due.kind, due.problem_id, due.model) == (JUDGE_ANSWER.name, problem, JUDGE)
 
-    holder = worker(database)
+    holder = registered(database)
     (lease,) = claim(database, holder, problem)
-    assert claim(database, worker(database), problem) == []
+    assert claim(database, registered(database), problem) == []
     assert finish(database, holder, lease) == {problem}
     assert [due.kind for due in database.run(lambda c: sweep.due_coordination(c, -1.0))] == [VERIFY]
     assert database.run(lambda c: checks.end_verified(c, [problem])) == [problem]
@@ -217,13 +211,13 @@ def test_an_undecided_answer_waits_for_the_judge_and_its_result_tells_of_both(da
 
 def test_an_undecided_answer_that_its_judge_gives_back_waits_for_the_judge_again(database: Database) -> None:
     problem, trajectory = compared(database)
-    lost = worker(database)
+    lost = registered(database)
     (late,) = claim(database, lost, problem)
     assert row_of(database, trajectory)[1] == "judging"
     database.run(lambda c: workers.stop(c, lost, "lost"))
     assert database.run(reclaim) == 1
     assert row_of(database, trajectory)[1] == "unjudged"
-    holder = worker(database)
+    holder = registered(database)
     (lease,) = claim(database, holder, problem)
     assert finish(database, lost, late) == set()
     assert finish(database, holder, lease) == {problem}
@@ -231,7 +225,7 @@ def test_an_undecided_answer_that_its_judge_gives_back_waits_for_the_judge_again
 
 def test_a_second_coordinator_changes_nothing_that_is_with_the_judge_already(database: Database) -> None:
     problem, trajectory = compared(database)
-    holder = worker(database)
+    holder = registered(database)
     (lease,) = claim(database, holder, problem)
     assert check_answers(database, problem) == []
     assert database.run(lambda c: checks.end_verified(c, [problem])) == []
@@ -245,7 +239,7 @@ def test_a_second_coordinator_changes_nothing_that_is_with_the_judge_already(dat
 def test_an_undecided_answer_whose_judge_keeps_dying_fails_its_problem_which_can_be_retried(database: Database) -> None:
     problem, trajectory = compared(database)
     for attempt in range(3):
-        victim = worker(database)
+        victim = registered(database)
         assert claim(database, victim, problem, alone=attempt == 2)
         assert database.run(lambda c, w=victim: return_all(c, [w], forgiven=False)) == 1
     (parked,) = database.run(sweep.exhausted)
@@ -254,7 +248,7 @@ def test_an_undecided_answer_whose_judge_keeps_dying_fails_its_problem_which_can
     assert database.run(lambda c: retry_failed(c, "run")).problems == {"verifying": 1}
     state, answer_state, _, _, attempts = row_of(database, trajectory)
     assert (state, answer_state, attempts) == ("verifying", "unjudged", 0)
-    assert claim(database, worker(database), problem)
+    assert claim(database, registered(database), problem)
 
 
 def test_where_one_answer_of_several_is_undecided_the_problem_ends_after_its_judgment(database: Database) -> None:
@@ -271,7 +265,7 @@ def test_where_one_answer_of_several_is_undecided_the_problem_ends_after_its_jud
     for statement in (another, trajectory):
         database.run(lambda c, s=statement: c.execute(sa.text(s)))
     first, second = check_answers(database, problem, (False, '{"method": "unequal"}', False), (None, UNDECIDED, True))
-    holder = worker(database)
+    holder = registered(database)
     (lease,) = claim(database, holder, problem)
     assert lease.trajectory_id == second.trajectory_id
     finish(database, holder, lease)
