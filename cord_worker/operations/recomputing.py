@@ -29,12 +29,14 @@ from cord_worker.store.audit.derived_columns import (
     LiveSlot,
     ProposedCandidate,
     ProposedSearch,
+    configured_columns,
     models_of,
     names_of_trajectories,
 )
 from cord_worker.store.audit.row_names import candidate_name, missing_candidate, trajectory_name
 from cord_worker.store.audit.stored_digests import changed_models, changed_run
 from cord_worker.store.database import Database
+from cord_worker.store.runs.enqueue import of_configuration
 from cord_worker.store.runs.recheck import StoredAnswer, read_stored_answers
 from cord_worker.store.runs.runs import RunRow, read_teachers
 from cord_worker.store.schema.tables import CandidateState, TeacherRole
@@ -301,6 +303,10 @@ def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
         return
     if config.run.seed != run.seed:
         yield is_not("its row", "seed", run.seed, config.run.seed)
+    expected = of_configuration(config)
+    for column, value in configured_columns(connection, run.id, expected).items():
+        if value != expected[column]:
+            yield is_not("its row", f"{column} or config", value, expected[column])
     if config.run.date is not None and config.run.date != run.prompt_date:
         yield is_not("its row", "prompt_date", run.prompt_date, config.run.date)
     if not config.is_scored and run.scoring_mode is not None:

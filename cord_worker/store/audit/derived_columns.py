@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cord_worker.store.audit.row_names import named_trajectory
+from cord_worker.store.schema.tables import Base
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,13 @@ def proposed_searches(connection: sa.Connection, problem_ids: Sequence[int]) -> 
 def models_of(connection: sa.Connection, run_id: int) -> list[StoredModel]:
     """The models that the run's rows name."""
     return [StoredModel(**row._mapping) for row in connection.execute(_MODELS, {"run_id": run_id})]
+
+
+def configured_columns(connection: sa.Connection, run_id: int, names: Collection[str]) -> dict[str, object]:
+    """These columns of the run's row, by name."""
+    runs = Base.metadata.tables["runs"]
+    row = connection.execute(sa.select(*(runs.c[name] for name in names)).where(runs.c.id == run_id)).mappings().one()
+    return {name: row[name] for name in names}
 
 
 def names_of_trajectories(connection: sa.Connection, ids: Sequence[int]) -> dict[int, str]:

@@ -409,8 +409,7 @@ _SCOPE = """
     scope AS NOT MATERIALIZED (
         SELECT p.*, r.name AS run, r.state AS run_state, r.scoring_mode, r.prover_model_id IS NOT NULL AS is_scored,
                r.prover_model_id, r.selection_model_id, r.judge_model_id, r.digest IS NOT NULL AS has_digests,
-               r.created_at AS run_created_at,
-               coalesce(r.config -> 'search' ->> 'pipeline', 'cord') AS pipeline
+               r.created_at AS run_created_at, r.pipeline
         FROM problems p JOIN runs r ON r.id = p.run_id
         WHERE {chosen}
     )

@@ -62,20 +62,19 @@ def admissions(contenders: Sequence[Contender]) -> dict[int, int]:
 
 _CONTENDERS = sa.text(
     """
-    SELECT r.id AS run_id, r.priority, limits.max_active, flying.in_flight, waiting.queued, uses.models,
+    SELECT r.id AS run_id, r.priority, r.max_active, flying.in_flight, waiting.queued, uses.models,
            NOT EXISTS (
                SELECT 1 FROM unnest(uses.models) AS used(id)
                WHERE NOT EXISTS (SELECT 1 FROM workers w WHERE w.model_id = used.id AND w.stopped_at IS NULL)
            ) AS goes_on
     FROM runs r
-    CROSS JOIN LATERAL (SELECT (r.config -> 'run' ->> 'max_active')::int AS max_active) limits
     CROSS JOIN LATERAL (
         SELECT count(*) AS in_flight FROM problems p
         WHERE p.run_id = r.id AND p.state IN ('searching', 'answering', 'verifying')
     ) flying
     CROSS JOIN LATERAL (
         SELECT count(*) AS queued FROM (
-            SELECT 1 FROM problems p WHERE p.run_id = r.id AND p.state = 'queued' LIMIT limits.max_active
+            SELECT 1 FROM problems p WHERE p.run_id = r.id AND p.state = 'queued' LIMIT r.max_active
         ) AS waiting_ones
     ) waiting
     CROSS JOIN LATERAL (

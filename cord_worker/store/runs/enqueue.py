@@ -99,21 +99,27 @@ _INSERT_RUN = sa.text(
     f"""
     INSERT INTO runs
         (name, config, config_fingerprint, prover_model_id, selection_model_id, judge_model_id, seed, code_version,
-         priority, prompt_date, digest)
+         priority, prompt_date, pipeline, max_active, max_attempts, verify_method, verify_field, reference_field,
+         judges_undecided, digest)
     SELECT r.*, {digests.RUN.sql()}
     FROM (VALUES
         (CAST(:name AS text), CAST(:config AS jsonb), CAST(:fingerprint AS text), CAST(:prover_model_id AS bigint),
          CAST(:selection_model_id AS bigint), CAST(:judge_model_id AS bigint), CAST(:seed AS bigint),
-         CAST(:version AS text), CAST(:priority AS int), CAST(:prompt_date AS date))
+         CAST(:version AS text), CAST(:priority AS int), CAST(:prompt_date AS date), CAST(:pipeline AS text),
+         CAST(:max_active AS int), CAST(:max_attempts AS int), CAST(:verify_method AS text),
+         CAST(:verify_field AS text), CAST(:reference_field AS text), CAST(:judges_undecided AS boolean))
     ) AS r(name, config, config_fingerprint, prover_model_id, selection_model_id, judge_model_id, seed, code_version,
-           priority, prompt_date)
+           priority, prompt_date, pipeline, max_active, max_attempts, verify_method, verify_field, reference_field,
+           judges_undecided)
     RETURNING id
     """
 )
 
 _UPDATE_CONFIG = sa.text(
     """
-    UPDATE runs SET config = CAST(:config AS jsonb), priority = CASE
+    UPDATE runs SET config = CAST(:config AS jsonb), pipeline = :pipeline, max_active = :max_active,
+        max_attempts = :max_attempts, verify_method = :verify_method, verify_field = :verify_field,
+        reference_field = :reference_field, judges_undecided = :judges_undecided, priority = CASE
         WHEN coalesce((config -> 'run' ->> 'priority')::int, 0) <> :priority THEN :priority ELSE priority END
     WHERE id = :run_id
     """
@@ -198,9 +204,28 @@ def enqueue(
         # Same fingerprint: only what does not decide the result (max_active, batch sizes, ...) may differ. Last of
         # all, because it locks the run's row: `pause` must not wait until a long dataset is read.
         connection.execute(
-            _UPDATE_CONFIG, {"run_id": run_id, "config": config.model_dump_json(), "priority": config.run.priority}
+            _UPDATE_CONFIG,
+            {
+                "run_id": run_id,
+                "config": config.model_dump_json(),
+                "priority": config.run.priority,
+                **of_configuration(config),
+            },
         )
     return EnqueueReport(run_id, name, created, added, already, rejected)
+
+
+def of_configuration(config: RunConfig) -> dict[str, str | int | bool | None]:
+    """Columns of the run that hold what SQL needs of its configuration."""
+    return {
+        "pipeline": config.search.pipeline,
+        "max_active": config.run.max_active,
+        "max_attempts": config.run.max_attempts,
+        "verify_method": config.verify.method,
+        "verify_field": config.verify.field,
+        "reference_field": config.verify.reference_field,
+        "judges_undecided": config.verify.undecided == "judge",
+    }
 
 
 def lock_run_name(connection: sa.Connection, name: str) -> None:
@@ -245,6 +270,7 @@ def _ensure_run(connection: sa.Connection, name: str, config: RunConfig) -> tupl
             "version": cord_worker.__version__,
             "priority": config.run.priority,
             "prompt_date": config.run.date or datetime.now(UTC).date(),
+            **of_configuration(config),
         },
     ).scalar_one()
     for ordinal, teacher in enumerate(config.all_teachers):

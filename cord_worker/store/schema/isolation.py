@@ -11,7 +11,7 @@ from __future__ import annotations
 COMPANIONS = 2
 """Attempts beside others. The first loss is mostly a machine's; a second one makes every companion suspect."""
 
-MOST_ATTEMPTS = "greatest((r.config -> 'run' ->> 'max_attempts')::int, 2)"
+MOST_ATTEMPTS = "greatest(r.max_attempts, 2)"
 """SQL: attempts after which the run `r` gives a piece of work up; the last one is always alone."""
 
 

@@ -157,6 +157,21 @@ class Run(Base):
     config_fingerprint: Mapped[str] = mapped_column(
         Text, comment="Hash of everything in the configuration that decides what is generated."
     )
+    pipeline: Mapped[str] = mapped_column(Text, comment="How it searches (search.pipeline).")
+    max_active: Mapped[int] = mapped_column(Integer, comment="Most problems in flight at once (run.max_active).")
+    max_attempts: Mapped[int] = mapped_column(
+        Integer, comment="Leases of a piece of work after which it is given up (run.max_attempts)."
+    )
+    verify_method: Mapped[str] = mapped_column(Text, comment="How final answers are checked (verify.method).")
+    verify_field: Mapped[str | None] = mapped_column(
+        Text, comment="Field of a dataset row that names its own method (verify.field)."
+    )
+    reference_field: Mapped[str | None] = mapped_column(
+        Text, comment="Field of a dataset row that holds its reference (verify.reference_field); else the answer."
+    )
+    judges_undecided: Mapped[bool] = mapped_column(
+        Boolean, comment="Whether the LLM judge decides what a check left undecided (verify.undecided)."
+    )
     prover_model_id: Mapped[int | None] = mapped_column(
         ForeignKey("models.id"),
         index=True,

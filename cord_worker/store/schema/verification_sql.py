@@ -8,13 +8,13 @@ from __future__ import annotations
 
 def method_of(row: str) -> str:
     """SQL: how the answer to the problem in `row` (an alias, such as `p`) of the run `r` is checked."""
-    named = f"nullif({row}.attributes ->> (r.config -> 'verify' ->> 'field'), '')"
-    return f"coalesce({named}, r.config -> 'verify' ->> 'method')"
+    named = f"nullif({row}.attributes ->> r.verify_field, '')"
+    return f"coalesce({named}, r.verify_method)"
 
 
 def reference_of(row: str) -> str:
     """SQL: what the answer is checked against; see `method_of`."""
-    named = f"nullif({row}.attributes ->> (r.config -> 'verify' ->> 'reference_field'), '')"
+    named = f"nullif({row}.attributes ->> r.reference_field, '')"
     return f"coalesce({named}, {row}.answer)"
 
 

@@ -80,7 +80,7 @@ _GIVE_UP = sa.text(
     f"""
     WITH given_up AS (
         UPDATE trajectories j
-        SET answer_state = CASE r.config -> 'verify' ->> 'undecided' WHEN 'judge' THEN 'unjudged' ELSE 'written' END,
+        SET answer_state = CASE WHEN r.judges_undecided THEN 'unjudged' ELSE 'written' END,
             verification = {_GIVEN_UP}, correctness_digest = {digests.CORRECTNESS.sql({"verification": _GIVEN_UP})},
             touched_at = 'epoch'
         FROM problems p JOIN runs r ON r.id = p.run_id

@@ -28,8 +28,9 @@ HOT = {
 FILL = (
     "INSERT INTO models (fingerprint, path, identity) SELECT 'model-' || n, 'm', '{}' FROM generate_series(1, 3) n",
     """
-    INSERT INTO runs (name, config, config_fingerprint, prover_model_id, seed, code_version)
-    SELECT 'run-' || n, '{"run": {"max_attempts": 5, "max_active": 64}}', 'x', 1, 0, '1'
+    INSERT INTO runs (name, config, config_fingerprint, prover_model_id, seed, code_version, pipeline, max_active,
+                      max_attempts, verify_method, judges_undecided)
+    SELECT 'run-' || n, '{}', 'x', 1, 0, '1', 'cord', 64, 5, 'math', false
     FROM generate_series(1, 4) n
     """,
     """

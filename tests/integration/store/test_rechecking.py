@@ -54,7 +54,8 @@ _ANSWERED = (
     FROM candidates c JOIN problems p ON p.id = c.problem_id
     """,
     """
-    UPDATE problems SET step = 1, state = CASE WHEN attributes ? 'unfinished' THEN 'verifying' ELSE 'done' END,
+    UPDATE problems SET step = 1, admitted_at = now(),
+                        state = CASE WHEN attributes ? 'unfinished' THEN 'verifying' ELSE 'done' END,
                         finished_at = CASE WHEN attributes ? 'unfinished' THEN NULL ELSE now() END
     """,
 )
