@@ -621,7 +621,7 @@ def _changes(column: sa.Column[Any]) -> list[Change]:
     else:
         others = list(AS_OF[kind])
         if str(column) == "runs.config":
-            others.append("jsonb_set({column}, '{{run,max_active}}', '99')")
+            others.append("jsonb_set({column}, '{{run,priority}}', '99')")
     changes = [Change(column, value, is_none_before=False) for value in others]
     if column.nullable:
         changes.append(Change(column, "NULL", is_none_before=False))
