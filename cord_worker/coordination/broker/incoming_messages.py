@@ -1,9 +1,9 @@
-"""What comes from the broker, read and written anew: nothing that somebody put there reaches Celery unread.
+"""Reads what comes from the broker and builds it anew: Celery sees nothing that was not checked here.
 
-Anybody who reaches the broker can put anything into it. A message names a task, a problem and a step; these are read
-and the message is built anew around them, so that no header, no compression and no option of Celery's protocol that
-this application does not send has an effect. What cannot be read is a BadMessage: it is dropped, counted and named in
-the log. The tables know what is owed, so a message carries nothing of value.
+Everything that reaches the broker can put anything into it. A message names a task, a problem and a step. These are
+read, and the message is built anew around them. So no header, compression or option of Celery's protocol that this
+application does not send has an effect. A message that cannot be read is a BadMessage: it is dropped, counted and
+logged. The tables know what is owed, so nothing of value is lost with a message.
 
 Everything here is a function of its arguments and raises nothing but BadMessage.
 """
@@ -32,12 +32,12 @@ SENT_AT = "cord_sent_at"
 
 
 class BadMessage(Exception):
-    """What was received is no message of this application; says why, in a few words."""
+    """What was received is not a message of this application; says why, in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a message asks for; `id` is the message's own."""
+    """What a message asks for; `id` is the id of the message itself."""
 
     task: str
     id: str
@@ -105,8 +105,8 @@ def read_work(
 
 
 def read_envelope(item: bytes | str) -> dict[str, Any]:
-    """A message of a Redis list as kombu's `Message` takes it: every part that kombu looks at is there and has its
-    type. Raises BadMessage."""
+    """A message of a Redis list in the form that kombu's `Message` takes: every part that kombu reads is there and has
+    the right type. Raises BadMessage."""
     envelope = _mapping(_json(item, "it"), "it")
     properties = _mapping(envelope.get("properties"), "its properties")
     delivery = _mapping(properties.get("delivery_info"), "its delivery_info")

@@ -1,13 +1,13 @@
-"""The sweeper: sends again what is owed and nobody took up. Recovery comes from the database, never from the broker.
+"""The sweeper: sends again what is owed and was not claimed. Recovery comes from the database, never from the broker.
 
-Every coordinator runs one; an advisory lock makes one of them the leader. The lock is a transaction's, so that it
-works through a pooler, and lasts until the leader's next round is due. If the leader dies, its connection goes and
-another one takes over at its next round; if it hangs, PostgreSQL ends its idle transaction, with the same effect. All
-of them listen to the heartbeats, so that a new leader knows who is silent.
+Every coordinator runs one; an advisory lock makes one of them the leader. A transaction holds the lock, so that it
+works through a pooler, until the leader's next round is due. If the leader dies, its connection closes and another
+sweeper leads from its next round on; if the leader hangs, PostgreSQL ends its idle transaction, with the same effect.
+All of them read the heartbeats, so that a new leader knows which workers are silent.
 
-A leader that only waits for a slow broker keeps its lead from step to step. Where a single step takes too long, it
-finishes its round beside the one that took over, which harms nothing: each of its commits holds for itself. It does
-not forget who is silent; only an outage of the database has it begin to listen anew.
+A leader that only waits for a slow broker keeps its lead from step to step. If a single step takes too long, it
+finishes its round concurrently with the new leader. That is harmless: each of its commits is valid by itself. It keeps
+its observations of silent workers; only an outage of the database makes it forget them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from cord_worker.store.work.values import Due
 logger = logging.getLogger(__name__)
 
 _LEAD_SECONDS = 10.0
-"""A leader that asks PostgreSQL nothing for so long hangs; another one takes over."""
+"""A leader that sends PostgreSQL nothing for this long hangs; another sweeper takes over."""
 
 
 class _LeadLost(Exception):
@@ -50,7 +50,7 @@ class _LeadLost(Exception):
 
 
 class Sweeper:
-    """A thread that makes one round every `sweep_seconds` while it leads."""
+    """A thread that sweeps every `sweep_seconds` while it leads."""
 
     def __init__(self, database: Database, messenger: Messenger, shards: Shards, settings: Settings) -> None:
         self._database = database
@@ -81,13 +81,13 @@ class Sweeper:
                 continue
             except (StoreError, DBAPIError) as error:
                 logger.warning("sweeper interrupted: %s", str(error).partition("\n")[0])
-            except Exception as error:  # noqa: BLE001 - everything recovers by the sweeper: it goes on
+            except Exception as error:  # noqa: BLE001 - all recovery depends on the sweeper: it continues
                 tell(logger, error, "sweeper interrupted")
             self._silence.forget()  # after an outage, heartbeats and this sweeper come back in any order
             self._ended.wait(self._settings.sweep_seconds)
 
     def _round(self) -> None:
-        """Leads until the next round is due, unless another one does."""
+        """Leads until the next round is due, unless another sweeper leads."""
         seconds = max(_LEAD_SECONDS, 3 * self._settings.sweep_seconds)
         try:
             with held_open(self._database) as connection:
@@ -109,7 +109,7 @@ class Sweeper:
             self._said.say(
                 "lead",
                 f"the sweeper lost its lead within a round: it waited for the broker for longer than {seconds:g} s, or "
-                "its connection was cut. The round was finished; another coordinator may sweep beside it",
+                "its connection was cut. The round was finished; another coordinator may sweep concurrently",
             )
             return
         finally:
@@ -117,7 +117,7 @@ class Sweeper:
         self._ended.wait(self._settings.sweep_seconds)
 
     def _listen(self) -> None:
-        """Hears who lives, within the leader's transaction: PostgreSQL sees that the leader lives as well."""
+        """Reads the heartbeats, in the leader's transaction if it leads: so PostgreSQL sees that the leader lives."""
         if self._lead is not None:
             try:
                 self._silence.look(workers.heartbeats(self._lead))
@@ -125,7 +125,7 @@ class Sweeper:
             except DBAPIError as error:
                 self._lead = None
                 logger.debug("the lead is lost: %s", error)
-                heard = read(self._database, workers.heartbeats, retry_seconds=0.0)  # or it is an outage
+                heard = read(self._database, workers.heartbeats, retry_seconds=0.0)  # fails if this is an outage
         else:
             heard = read(self._database, workers.heartbeats)
         self._silence.look(heard)
@@ -141,7 +141,7 @@ class Sweeper:
         try:
             emptied = self._messenger.was_emptied()
             if emptied:
-                logger.warning("the broker holds nothing of what was sent; everything owed is sent again")
+                logger.warning("the broker has lost all messages; everything owed is sent again")
             self._listen()
             models = self._starved(all_models=emptied)
             self._listen()
@@ -172,7 +172,7 @@ class Sweeper:
             logger.warning("worker %s is lost; its work goes to others", worker_id)
 
     def _discard_left(self, models: Iterable[str]) -> None:
-        """Empties the queues of replicas that are gone: their work was sent to others, nobody would ever read them."""
+        """Empties the queues of replicas that are gone: their work was sent to others, and no process reads them."""
         for model in models:
             listened = set(self._shards.queues_of(model))
             for queue in self._queues.get(model, set()) - listened:
@@ -180,7 +180,7 @@ class Sweeper:
             self._queues[model] = listened
 
     def _starved(self, *, all_models: bool) -> list[str]:
-        """Models whose queue holds fewer messages than their unclaimed work amounts to."""
+        """Models whose queues hold fewer messages than their unclaimed work needs."""
         waiting = read(self._database, sweep.waiting)
         if all_models or not waiting:
             return list(waiting)

@@ -7,8 +7,8 @@ from cord_worker.engines.protocol import Sampling
 
 
 def sampling_of(teacher: TeacherConfig, max_tokens: int, seed: int, *, answer_tokens: int = 0) -> Sampling:
-    """The settings of one of the teacher's requests; `max_tokens`, and the `answer_tokens` for which the context is to
-    have room afterwards, in its own tokens."""
+    """The settings of one of the teacher's requests. `max_tokens`, and `answer_tokens`, for which the context must have
+    room afterwards, are counted in the teacher's own tokens."""
     return Sampling(
         temperature=teacher.temperature,
         top_p=teacher.top_p,
