@@ -1,4 +1,4 @@
-"""SQL: how a final answer is verified, and what it still waits for.
+"""SQL expressions: how a final answer is checked, and what it still waits for.
 
 `p` is a problem, `r` its run and `j` a trajectory with a final answer in every expression.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 
 def method_of(row: str) -> str:
-    """SQL: how the answer to the problem in `row` (an alias, such as `p`) of the run `r` is checked."""
+    """SQL: the method that checks answers to the problem in `row` (an alias, such as `p`) of the run `r`."""
     named = f"nullif({row}.attributes ->> (r.config -> 'verify' ->> 'field'), '')"
     return f"coalesce({named}, r.config -> 'verify' ->> 'method')"
 
 
 def reference_of(row: str) -> str:
-    """SQL: what the answer is checked against; see `method_of`."""
+    """SQL: the reference that answers are checked against; see `method_of`."""
     named = f"nullif({row}.attributes ->> (r.config -> 'verify' ->> 'reference_field'), '')"
     return f"coalesce({named}, {row}.answer)"
 
@@ -33,4 +33,4 @@ WITH_JUDGE = f"({OWED_TO_JUDGE} OR j.answer_state = 'judging')"
 """SQL: whether the LLM judge decides the answer."""
 
 IS_OWED = f"({OWED_TO_CHECK} OR j.answer_state = 'checking' OR {WITH_JUDGE})"
-"""SQL: whether the answer has no result yet, and gets one."""
+"""SQL: whether the answer has no result yet, but will get one."""
