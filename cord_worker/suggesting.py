@@ -1,4 +1,4 @@
-"""What somebody meant who wrote a name that does not exist."""
+"""Suggests the known name that a misspelt name may mean."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 _CLOSE = 0.7
-"""Least similarity (difflib's ratio) of two names of which one is a misspelt other."""
+"""Least similarity (difflib's ratio) at which one name counts as a misspelling of another."""
 
 
 def did_you_mean(name: str, known: Iterable[str], *, least: float = _CLOSE) -> str:
@@ -17,7 +17,7 @@ def did_you_mean(name: str, known: Iterable[str], *, least: float = _CLOSE) -> s
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """`no WHAT is called 'NAME': did you mean 'X'? There are: A, B`; the names there are in the order given."""
+    """`no WHAT is called 'NAME': did you mean 'X'? There are: A, B`; the known names in the given order."""
     names = list(known)
     near = did_you_mean(name, names)
     return f"no {what} is called {name!r}{':' if near else '.'}{near} There are: {', '.join(names) or 'none'}"
