@@ -10,7 +10,7 @@ _CLOSE = 0.7
 
 
 def did_you_mean(name: str, known: Iterable[str], *, least: float = _CLOSE) -> str:
-    """` did you mean 'X'?` for the name nearest to `name`, with its leading space; empty where none is near."""
+    """` did you mean 'X'?` for the name nearest to `name`, with its leading space; empty if none is near."""
     names = {one.casefold().replace("-", "_"): one for one in known}
     near = difflib.get_close_matches(name.casefold().replace("-", "_"), names, n=1, cutoff=least)
     return f" did you mean {names[near[0]]!r}?" if near else ""

@@ -58,6 +58,12 @@ COLUMNS = {
         "The model that scores its candidates; NULL where nothing is scored.",
         "The model that scores its candidates; NULL in a run without scores.",
     ),
+    ("runs", "selection_model_id"): (
+        "The model that gives selection judgments: the reward model, or the prover in binary judgment; NULL where "
+        "the score selects.",
+        "The model that gives selection judgments: the reward model, or the prover in binary judgment; NULL if the "
+        "score selects.",
+    ),
     ("runs", "judge_model_id"): (
         "The model that judges its final answers; NULL where they are compared.",
         "The model that judges its final answers; NULL if they are compared.",

@@ -193,7 +193,7 @@ class _Blocked(Exception):
 
 
 def _probe_publishing(connection: Any) -> None:
-    """Sends a message to no queue. Raises _Blocked where RabbitMQ says that it accepts none.
+    """Sends a message to no queue. Raises _Blocked if RabbitMQ says that it accepts none.
 
     RabbitMQ says so only to clients that have sent something, and before it answers anything else.
     """
@@ -218,7 +218,7 @@ def _ask(channel: Any, *commands: tuple[str, ...]) -> None:
 def check_broker(url: str, prefix: str = "") -> str:
     """Connects once and does what a queue needs; returns the broker's product and version (`redis`, `RabbitMQ 4.0.5`).
 
-    Raises BrokerRefused where another attempt cannot help, else BrokerError.
+    Raises BrokerRefused if another attempt cannot help, else BrokerError.
     """
     place = place_of(url)
     try:
@@ -268,8 +268,8 @@ class Remark:
 
 
 def remarks_on(url: str, prefix: str) -> list[Remark]:
-    """Settings and figures of a Redis that do not suit a broker of hints; none for RabbitMQ, none where Redis does not
-    tell them. Raises kombu's errors where it cannot be reached."""
+    """Settings and figures of a Redis that do not suit a broker of hints; none for RabbitMQ, and none if Redis does not
+    report them. Raises kombu's errors if it cannot be reached."""
     if is_amqp(url):
         return []
     with (

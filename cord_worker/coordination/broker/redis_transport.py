@@ -7,7 +7,7 @@
 - If one of our keys holds another type, it is renamed to `cord.set-aside.KEY` (which overwrites an earlier one). It
   holds nothing of value, and the queue continues to work.
 - A refusal by Redis (it is a replica, read-only, out of memory, asks for another password, forbids a command) counts as
-  a lost connection: Celery and kombu connect anew, perhaps to another server if the name then leads there.
+  a lost connection: Celery and kombu reconnect, perhaps to another server if the name then leads there.
 - Unacknowledged messages are not stored: recovery comes from the tables, never from the broker's redelivery.
 """
 
@@ -95,7 +95,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         yield shared
 
     def _brpop_read(self, **options: Any) -> bool:
-        """Delivers the message that BRPOP has popped. Raises Empty where there was none."""
+        """Delivers the message that BRPOP has popped. Raises Empty if there was none."""
         try:
             found = self.client.parse_response(self.client.connection, "BRPOP", **options)
         except self.connection_errors as error:
@@ -129,7 +129,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             raise Empty from None
 
     def _receive_one(self, c: Any) -> Any:
-        """Delivers a broadcast (Flower's questions). Raises Empty where there was none."""
+        """Delivers a broadcast (Flower's questions). Raises Empty if there was none."""
         try:
             return super()._receive_one(c)
         except (Empty, *self.connection_errors):
@@ -198,7 +198,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         try:
             super().close()
         except Exception:  # the pending answer may be anything
-            logger.debug("a channel was not closed in good order", exc_info=True)
+            logger.debug("a channel was not closed properly", exc_info=True)
             self._in_poll = None
             with suppress(Exception):
                 super().close()

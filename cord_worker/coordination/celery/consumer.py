@@ -1,4 +1,4 @@
-"""Celery's consumer, made to survive its broker: after any failure it connects anew, until the process shall end.
+"""Celery's consumer, made to survive its broker: after any failure it reconnects, until the process is asked to end.
 
 Celery ends a worker at the first error that is not a lost connection ("Unrecoverable error"): a message that it cannot
 read, a key of the wrong type, a Redis that is a replica, a queue that RabbitMQ knows with other arguments. Here a
@@ -65,7 +65,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             Panel.data.pop(order, None)
 
     def start(self) -> None:
-        """Consumes until the process shall end, over one connection after the other."""
+        """Consumes until the process is asked to end, over one connection after the other."""
         while self.blueprint.state not in (CLOSE, TERMINATE):
             maybe_shutdown()
             self.restart_count += 1
@@ -110,7 +110,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             self.connection.collect()
 
     def _wait(self) -> None:
-        """Waits before the next connection, longer each time, unless the process shall end."""
+        """Waits before the next connection, longer each time, unless the process is asked to end."""
         until = time.monotonic() + self._pause * random.uniform(0.5, 1.0)
         while (left := until - time.monotonic()) > 0:
             maybe_shutdown()
@@ -147,7 +147,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         _quietly(super().shutdown)
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
-        """The function for each message: it reads it and gives it to Celery, built anew, or drops it."""
+        """The function for each message: it reads it and gives it to Celery, rebuilt, or drops it."""
         receive = super().create_task_handler(*arguments, **options)
         known = served(self.strategies)
         lost = (*self.connection_errors, *self.channel_errors)
@@ -183,7 +183,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """Drops a message that is not a task."""
         del body
-        self._drop(message, BadMessage("it is no task"))
+        self._drop(message, BadMessage("it is not a task"))
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Drops a message whose task is unknown."""

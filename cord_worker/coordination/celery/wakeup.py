@@ -56,7 +56,7 @@ class _WakePipe:
         self.wake()
 
     def ask(self, answer: Callable[[], None]) -> None:
-        """Makes the loop call `answer`; calls it at once where no loop runs, for example without a broker."""
+        """Makes the loop call `answer`; calls it at once if no loop runs, for example without a broker."""
         self._asked.append(answer)
         if self._is_watched:
             self.wake()
@@ -147,7 +147,7 @@ class WakeStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def ask_consumer(answer: Callable[[], None]) -> None:
-    """Makes Celery's event loop call `answer`; calls it at once where that loop does not run."""
+    """Makes Celery's event loop call `answer`; calls it at once if that loop does not run."""
     _PIPE.ask(answer)
 
 

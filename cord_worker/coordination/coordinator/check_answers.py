@@ -1,5 +1,5 @@
-"""Checks final answers by comparison: leased work of the coordinators. It has a thread of its own, so that a slow check
-does not delay decisions.
+"""Checks final answers by comparison: leased work of the coordinators. It has its own thread, so that a slow check does
+not delay decisions.
 
 The cause of a check without a result decides what follows (`local.killable`):
 
@@ -58,7 +58,7 @@ _CLOSE_SECONDS = 10.0
 
 
 class AnswerChecks:
-    """Does the work of the task `verify` in a thread of its own; safe for use from several threads.
+    """Does the work of the task `verify` in its own thread; safe for use from several threads.
 
     `describe` is called when this process cannot check answers; `admit` lets problems begin after one has ended.
     """
@@ -140,7 +140,7 @@ class AnswerChecks:
                 logger.exception("problem %s could not be verified", problem_id)
 
     def _wait_for_work(self) -> bool:
-        """Waits for something to do; False where this process begins no more checks."""
+        """Waits for something to do; False if this process begins no more checks."""
         with self._changed:
             while not (self._refuses or self._asked):
                 pause = None if self._broken_since is None else self._paused_until - time.monotonic()
@@ -183,7 +183,7 @@ class AnswerChecks:
     def _check(self, problem_id: int) -> None:
         """Claims the problem's answers and checks each: first all that may be shared, then the exclusive ones.
 
-        Raises ProcessPoolError where nothing can be checked here.
+        Raises ProcessPoolError if nothing can be checked here.
         """
         alone, failures = False, 0
         while failures < _TRIES_IN_A_ROW:
@@ -224,7 +224,7 @@ class AnswerChecks:
         return failed
 
     def _checked(self, lease: LeasedCheck) -> CheckResult | None:
-        """The result; None where it is to be tried again. Raises ProcessPoolError where nothing can be checked."""
+        """The result; None if it is to be tried again. Raises ProcessPoolError if nothing can be checked."""
         config = self._contexts.of_run(lease.run_id).config
         rule = rule_of(config.verify, lease.method)
         try:
@@ -268,7 +268,7 @@ class AnswerChecks:
             self._messenger.post([Due(JUDGE_ANSWER.name, problem_id, 0, judge.fingerprint())])
 
     def _step_back(self, error: ProcessPoolError) -> None:
-        """Checks nothing for a pause, which doubles each time; other coordinators check meanwhile."""
+        """Checks nothing for a pause, which doubles each time; other coordinators check in the meantime."""
         if self._refuses:
             return
         now = time.monotonic()

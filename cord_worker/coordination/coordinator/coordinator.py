@@ -89,7 +89,7 @@ class Coordinator:
         self._warm_up(advanced.context)
 
     def try_again(self) -> None:
-        """Takes decisions that failed or were passed on, where it is now this coordinator's turn."""
+        """Takes decisions that failed or were passed on, if it is now this coordinator's turn."""
         if self._step_back.is_waiting():
             return
         most = 1 if self._step_back.is_back else _MOST_TRIED_TOGETHER
@@ -148,7 +148,7 @@ class Coordinator:
             logger.debug("the processes that check answers could not be started ahead", exc_info=True)
 
     def admit(self) -> None:
-        """Lets queued problems begin where there is room."""
+        """Lets queued problems begin if there is room."""
         self._messenger.post(commit(self._database, FaultPoint.ADMIT, admit))
 
     def _advance(self, connection: sa.Connection, problem_id: int) -> list[_Advanced]:

@@ -135,7 +135,7 @@ class Messenger:
         """Messages waiting in each queue (those that a worker has fetched are not counted).
 
         On Redis the queue is declared and not looked up passively: kombu 5.6 would look for it without the key prefix
-        and find none. Raises BrokerError where the broker is away.
+        and find none. Raises BrokerError if the broker is away.
         """
         try:
             with self._app.connection_for_read() as connection:
@@ -156,7 +156,7 @@ class Messenger:
         """Whether the broker has lost everything since the last call: its sentinel key is missing. Sets the key again.
 
         Brokers without keys (RabbitMQ) keep their messages on disk; for them this is always False.
-        Raises BrokerError where the broker is away.
+        Raises BrokerError if the broker is away.
         """
         try:
             with self._app.connection_for_write() as connection, connection.channel() as channel:
@@ -169,7 +169,7 @@ class Messenger:
             raise BrokerError(f"the broker cannot be used: {brief_of(error)}") from error
 
     def discard(self, queue: str) -> None:
-        """Empties a queue that no process reads any more. Raises BrokerError where the broker is away."""
+        """Empties a queue that no process reads any more. Raises BrokerError if the broker is away."""
         try:
             with (
                 self._app.connection_for_write() as connection,

@@ -30,7 +30,7 @@ def model_queue(fingerprint: str, shard: int) -> str:
 
 
 def preferred_shard(problem_id: int, shards: tuple[int, ...]) -> int:
-    """The one of `shards` that serves this problem; 0 where there is none."""
+    """The one of `shards` that serves this problem; 0 if there is none."""
     return max(shards, key=lambda shard: hashlib.blake2b(b"%d/%d" % (problem_id, shard)).digest(), default=0)
 
 
@@ -44,7 +44,7 @@ class Shards:
         self._by_model: Mapping[str, tuple[int, ...]] = {}
 
     def of_model(self, fingerprint: str) -> tuple[int, ...]:
-        """Shards that living replicas of the model serve; (0,) where none lives."""
+        """Shards that living replicas of the model serve; (0,) if none lives."""
         if self._is_due():
             try:
                 self._by_model = read(self._database, workers.live_shards, retry_seconds=0.0)

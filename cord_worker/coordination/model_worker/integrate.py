@@ -34,7 +34,7 @@ async def integrated(
     If the context has no room for all sources and the reply, the sources with the worst scores are left out until it
     has; the candidate's row names those that were merged. They are shown in the teachers' order, so that the integrator
     does not learn what the prover thinks of them. Tokens and seconds are the sums over all attempts.
-    Raises StoreError where the run has no integrator.
+    Raises StoreError if the run has no integrator.
     """
     search, integration = context.search, context.config.integration
     if integration is None:

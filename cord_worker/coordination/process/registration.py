@@ -187,8 +187,8 @@ class Presence:
                 self._others.forget()
 
     def _listen(self, others: Silence) -> None:
-        """Declares silent processes lost, if coordinators do not live long enough to do it: each new coordinator begins
-        its observation anew, so with coordinators that fail again and again dead workers would keep their work."""
+        """Declares silent processes lost, if coordinators do not live long enough to do it: each new coordinator starts
+        its observation from zero. So if coordinators fail again and again, dead workers would keep their work."""
         others.look(read(self._database, workers.heartbeats, retry_seconds=0.0))
         lost = others.lost()
         if lost:

@@ -167,7 +167,7 @@ class Run(Base):
     selection_model_id: Mapped[int | None] = mapped_column(
         ForeignKey("models.id"),
         comment="The model that gives selection judgments: the reward model, or the prover in binary judgment; "
-        "NULL where the score selects.",
+        "NULL if the score selects.",
     )
     judge_model_id: Mapped[int | None] = mapped_column(
         ForeignKey("models.id"), comment="The model that judges its final answers; NULL if they are compared."

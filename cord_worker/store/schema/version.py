@@ -39,7 +39,7 @@ def upgrade(url: str, revision: str = "head", *, beside_workers: bool = False) -
     """Migrates to `revision`; safe to call from several processes at once.
 
     Raises SchemaMismatch if workers are up, because they know only the present schema. With `beside_workers` it
-    migrates all the same: they notice it within a heartbeat, return their leases and end.
+    migrates nevertheless: they notice it within a heartbeat, return their leases and end.
     """
     _migrate(command.upgrade, url, revision, beside_workers=beside_workers)
 
