@@ -1,4 +1,4 @@
-r"""Restores LaTeX commands that lost their backslashes because they were put into JSON or code without escaping.
+r"""Finds LaTeX commands that lost their backslashes in unescaped JSON or program text, and restores them.
 
 JSON reads `"\frac"` as a form feed and `rac`, `"\theta"` as a tab and `heta`, `"\nu"` as a line break and `u`. A
 control character is taken for a lost backslash only if its letter and *all* letters after it are a known command:
@@ -175,7 +175,7 @@ def without_doubling(json_text: str, end: int) -> int:
 
 
 def without_invalid_escapes(json_text: str) -> str:
-    """`json_text` with every backslash that JSON does not allow doubled."""
+    """`json_text` in which every backslash that JSON does not allow is doubled."""
     return _INVALID.sub(lambda match: "\\\\" if match["invalid"] else match[0], json_text)
 
 

@@ -23,7 +23,7 @@ _MOST_RUNS = 16
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """One run's configuration, with the keys of its rows; `teachers` end with the integrator, if there is one."""
+    """One run's configuration, with the keys of its rows; the last of `teachers` is the integrator, if there is one."""
 
     run_id: int
     config: RunConfig

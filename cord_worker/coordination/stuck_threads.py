@@ -1,4 +1,4 @@
-"""Detects threads of this process that hang: their current piece of work takes longer than any may.
+"""Detects threads of this process that hang: their current piece of work takes longer than any should.
 
 Code that serves tasks says what it does, with `working`. So does every transaction and every message to the broker
 (`transactions`) that is not part of a longer piece of work. One thread watches all of these. It logs a hanging thread

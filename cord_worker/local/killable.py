@@ -48,7 +48,7 @@ _LOOK_SECONDS = 0.5
 _REAP_SECONDS = 5.0
 _LONGEST_PROOF_SECONDS = 2.0
 _GRACE_SECONDS = 2.0
-"""This much after its parent's limit, the kernel ends a process whose parent no longer exists to kill it."""
+"""Seconds after the parent's limit at which the kernel ends the process, in case the parent is gone."""
 
 
 class ProcessEnded(Exception):
@@ -137,7 +137,7 @@ class KillablePool:
             ) from error
 
     def call(self, function: Callable[..., T], *arguments: object, attempts: int = ATTEMPTS) -> T:
-        """Calls `function` with `arguments` in a free process; it must belong to a module, and all must be picklable.
+        """Calls `function` with `arguments` in a free process; all must be picklable, so it is a module's function.
 
         If its process ends during the call, another process first sleeps for as long. If that one is killed as well,
         the machine is at fault and the call is not blamed. If not, the call is repeated, up to `attempts` times in all.

@@ -125,7 +125,7 @@ def raise_file_handles() -> None:
 
 
 def spare_threads() -> None:
-    """Limits numpy's library to one thread if hardly any can be started: it ends a process that gets too few.
+    """Limits numpy's library to one thread if few threads can be started: else it might end this process.
 
     Call it before numpy is imported.
     """

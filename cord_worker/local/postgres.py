@@ -1,7 +1,7 @@
 """One embedded PostgreSQL server: makes, starts, adopts and stops it, and cleans up after it.
 
-It listens only on a unix socket in a private folder, so `trust` in its access rules means: every process that can enter
-the folder. Data, log and sockets are in `<state>/postgres`. For root without namespaces they are in a folder that
+It listens only on a unix socket in a private folder, so `trust` in its access rules admits every process that can
+enter the folder. Data, log and sockets are in `<state>/postgres`. For root without namespaces they are in a folder that
 belongs to the unprivileged user; `<state>/postgres/external` holds its path.
 """
 

@@ -132,7 +132,7 @@ def stop(state_dir: Path | None = None) -> None:
 
 @contextlib.contextmanager
 def held(state_dir: Path | None = None) -> Iterator[Endpoints]:
-    """The embedded servers for the length of a `with`: started or adopted, and stopped at its end if not owned."""
+    """The embedded servers for the length of a `with`: started or adopted, then stopped unless owned by others."""
     services = LocalServices(state_dir)
     try:
         yield services.ensure_started()

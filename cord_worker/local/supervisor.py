@@ -1,4 +1,4 @@
-"""Keeps a set of processes running: starts them, restarts those that fail, gives up on some, stops all.
+"""Keeps a set of processes running: starts them, restarts those that fail, gives up on hopeless ones, stops all.
 
     with Supervisor(specs) as supervisor:
         while not done():

@@ -78,7 +78,7 @@ def _is_deleted(services: LocalServices, recorded: Services) -> bool:
 
 
 def _end_servers(services: LocalServices, recorded: Services) -> None:
-    """Ends the servers, known from the record and from the folder in which they were started."""
+    """Ends the servers that the record names, and those that work in this state folder."""
     known = [server.process for server in (recorded.redis, recorded.postgres) if server is not None]
     # If a folder is deleted right after the start, its record was never read.
     started = [*services.redis.processes(), *services.postgres.processes()]

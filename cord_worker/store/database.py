@@ -156,7 +156,7 @@ class Database:
                 yield connection
 
     def _may_pass(self, error: DBAPIError, engine: sa.Engine) -> bool:
-        """Whether another attempt can help. Raises the error itself, or a clearer one, if it is of another kind."""
+        """Whether another attempt can help. Raises the error, or a clearer one, if it cannot pass by itself."""
         refused = refusal(error, self._engine.url, self._arguments)
         if refused is not None:
             raise refused from None
@@ -265,7 +265,7 @@ def connect_for_migration(url: str) -> Iterator[sa.Connection]:
 
 
 def _explained(error: DBAPIError, url: sa.URL) -> StoreError:
-    """The error to raise for one that is not retried and is no mistake in a statement."""
+    """Translates an error that is not retried and was not caused by a wrong statement."""
     return not_allowed(error) if state_of(error) == NOT_ALLOWED else unreachable(error, url)
 
 

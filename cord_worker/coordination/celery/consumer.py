@@ -7,7 +7,7 @@ the consumer connects again after a pause, which is short at first. Only a signa
 ends the process.
 
 `incoming_messages` reads what is received; what is not our message is dropped. Flower's questions are answered, but
-orders by message are not obeyed: use `cordctl drain` to ask a worker to end.
+remote-control commands are not obeyed: use `cordctl drain` to ask a worker to end.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class _Heard:
 
 
 class Silence:
-    """Which workers were silent for `timeout_seconds`; needs a regular `look` at every heartbeat."""
+    """Finds workers that were silent for `timeout_seconds`; call `look` regularly with all heartbeats."""
 
     def __init__(self, timeout_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._timeout = timeout_seconds

@@ -1,6 +1,6 @@
 """Finds failed decisions that this coordinator should try again.
 
-It reads the tables for them, because a message would reach any coordinator, also the one that failed.
+It looks for them in the tables. A message could not be used: it might reach the coordinator that failed.
 """
 
 from __future__ import annotations

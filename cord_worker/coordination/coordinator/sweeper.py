@@ -1,9 +1,10 @@
 """The sweeper: sends again what is owed and was not claimed. Recovery comes from the database, never from the broker.
 
-Every coordinator runs one; an advisory lock makes one of them the leader. A transaction holds the lock, so that it
-works through a pooler, until the leader's next round is due. If the leader dies, its connection closes and another
-sweeper leads from its next round on; if the leader hangs, PostgreSQL ends its idle transaction, with the same effect.
-All of them read the heartbeats, so that a new leader knows which workers are silent.
+Every coordinator runs one; an advisory lock makes one of them the leader. The lock belongs to a transaction, because
+that also works through a pooler. The leader keeps this transaction open until its next round is due. If the leader
+dies, its connection closes, and another sweeper leads from its next round on. If the leader hangs, PostgreSQL ends its
+idle transaction, with the same effect. All sweepers read the heartbeats, so that a new leader knows which workers are
+silent.
 
 A leader that only waits for a slow broker keeps its lead from step to step. If a single step takes too long, it
 finishes its round concurrently with the new leader. That is harmless: each of its commits is valid by itself. It keeps
@@ -42,7 +43,7 @@ from cord_worker.store.work.values import Due
 logger = logging.getLogger(__name__)
 
 _LEAD_SECONDS = 10.0
-"""A leader that sends PostgreSQL nothing for this long hangs; another sweeper takes over."""
+"""After this time without a statement of the leader, PostgreSQL ends its lead; another sweeper takes over."""
 
 
 class _LeadLost(Exception):
@@ -117,7 +118,7 @@ class Sweeper:
         self._ended.wait(self._settings.sweep_seconds)
 
     def _listen(self) -> None:
-        """Reads the heartbeats, in the leader's transaction if it leads: so PostgreSQL sees that the leader lives."""
+        """Reads the heartbeats; a leader does it in its open transaction, which shows PostgreSQL that it is alive."""
         if self._lead is not None:
             try:
                 self._silence.look(workers.heartbeats(self._lead))

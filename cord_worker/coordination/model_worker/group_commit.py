@@ -4,7 +4,7 @@ A commit costs the same disk flush whatever it holds. So a process with many tas
 transaction commits, the next group gathers. At light load a group is a single entry and waits for nothing.
 
 There is no writer thread: the first waiting caller commits the whole group on its own thread. Handing work to another
-thread and back would be half of the thread switches of a statement on a busy machine.
+thread and back would double the thread switches of a statement on a busy machine.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ _CHATTY = (
     "httpx2",
 )
 _LATER = 1.5
-"""A model worker declares others lost after the timeout times this: coordinators do it first."""
+"""A model worker waits this many times the timeout before it declares others lost, so that coordinators do it first."""
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -333,7 +333,7 @@ def _loaded(loading: Future[Engine], model: ModelConfig, seconds: float) -> Engi
     try:
         return loading.result(None if model.engine == "openai" else seconds)
     except TimeoutError as error:
-        if loading.done():  # the engine's own
+        if loading.done():  # a timeout within the engine
             raise
         raise EngineLoadError(
             f"model {model.path!r} was not loaded within {seconds:g} s; look at the disk or the network that its files "

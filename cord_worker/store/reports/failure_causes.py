@@ -13,9 +13,9 @@ from cord_worker.search.expanding import comes_again, comes_again_anew
 class FailureCause:
     """Why problems of a run failed: how many, and the key and reason of the first of them in dataset order.
 
-    `is_technical`: they may continue once the cause is repaired; otherwise they would fail again. `repeats`: they would
-    certainly fail again, because the same candidates lead to the same decision. `repeats_anew`: they would fail even
-    with newly drawn candidates, because no model has room for any.
+    `is_technical`: the problems are not at fault, and may continue once the cause is repaired; others would fail again.
+    `repeats`: they would certainly fail again, because the same candidates lead to the same decision. `repeats_anew`:
+    they would fail even with newly drawn candidates, because no model has room for any.
     """
 
     count: int

@@ -125,7 +125,7 @@ def final_candidates(connection: sa.Connection, run_id: int) -> int:
 
 
 def metrics_ports(connection: sa.Connection, pids: list[int]) -> dict[int, int]:
-    """Metrics ports of those of these processes (of this machine) that are ready, by process id."""
+    """Metrics ports by process id, for those processes of `pids` (on this machine) that are ready."""
     return {row.pid: row.metrics_port for row in connection.execute(_WORKER_PORTS, {"pids": pids})}
 
 

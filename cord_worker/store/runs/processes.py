@@ -90,9 +90,10 @@ def live_processes(connection: sa.Connection, timeout_seconds: float) -> list[Li
 
 
 def request_drain(connection: sa.Connection, worker: str, *, timeout_seconds: float) -> LiveProcess:
-    """Asks a process to finish what it holds and leave; it reads this with its next heartbeat. Returns its row before.
+    """Asks a process to finish what it holds and leave; it reads this with its next heartbeat.
 
-    `worker` is its host:pid, or the beginning of its id. Raises StoreError if no process or several match.
+    `worker` is its host:pid, or the beginning of its id. Returns the process as it was before. Raises StoreError if no
+    process or several match.
     """
     live = live_processes(connection, timeout_seconds)
     found = [one for one in live if worker == one.address or (worker and one.id.startswith(worker.lower()))]

@@ -61,7 +61,7 @@ _ANSWERS = sa.text(
     ORDER BY j.id LIMIT :most
     """
 )
-"""No digest need hold for a result that a comparison can compute again: it is replaced. A judge's verdict needs one."""
+"""A result that can be computed again needs no valid digest, because it is replaced. A judge's verdict needs one."""
 
 _COUNT = sa.text(
     """

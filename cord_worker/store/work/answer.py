@@ -126,7 +126,7 @@ def claim(
 
 
 def finish(connection: sa.Connection, results: Sequence[AnswerResult], *, worker_id: uuid.UUID) -> Outcome:
-    """Writes final answers whose lease is still held. A problem with all answers written goes on to verification."""
+    """Writes final answers whose lease is still held. A problem with all answers written moves to verification."""
     rows = connection.execute(_FINISH, {"worker_id": worker_id, **columns(AnswerResult, results)}).all()
     dropped = count_dropped(connection, worker_id, len(results) - len(rows))
     ids = sorted({row.problem_id for row in rows})

@@ -1,8 +1,8 @@
 """Leases: the SQL that all kinds of work share, for claiming work and for writing its result once.
 
-A lease is (state, worker, attempt). Only the holder of the current lease can write a result. If the sweeper returned
-the lease, or another worker claimed the row since, the late result matches no row; it is dropped and counted (fencing).
-Every function takes many pieces at once, so that a process can commit in groups.
+A lease is (state, worker, attempt). Only the holder of the current lease can write a result. If the sweeper has
+returned the lease, or another worker has claimed the row, the late result matches no row; it is dropped and counted
+(fencing). Every function takes many pieces at once, so that a process can commit in groups.
 
 A claim does not wait for the disk. If PostgreSQL crashes before the claim is flushed, the row is unclaimed again and
 the result of its worker comes late; nothing that was committed is lost. Results are flushed before they count, and
@@ -38,8 +38,8 @@ _COUNT_DROPPED = sa.text("UPDATE workers SET dropped_results = dropped_results +
 def in_state(column: str, state: str) -> str:
     """SQL: the row is in `state`, in a form for which PostgreSQL does not use the partial index of states.
 
-    Rows must be found by their keys. The planner finds that index cheaper, because its statistics are always old. But
-    the index has a dead entry for every state that a row has left lately: hundreds for every live one.
+    Rows must be found by their keys. The planner estimates that index to be cheaper, because its statistics are always
+    old. But the index has a dead entry for every state that a row has left lately: hundreds for every live one.
     """
     return f"{column} IS NOT DISTINCT FROM '{state}'"
 
@@ -76,8 +76,9 @@ def claim_statement(
     found: str = "",
     at_most: str = "",
 ) -> sa.TextClause:
-    """The statement that claims the waiting pieces of `:problem_ids`; `condition` replaces the default one, the state.
+    """The statement that claims the waiting pieces of `:problem_ids`.
 
+    `condition` (SQL) says which pieces wait; by default those in the first of the kind's waiting states.
     `read` are columns of each piece and of its problem (`p`); `found` uses them as `due.…`. `taken` are columns of the
     leased row; `found` uses them as `claimed.…`. Pieces that need the other mode than `:alone` are returned without an
     attempt.
@@ -181,7 +182,7 @@ def finish_candidates(
 ) -> Outcome:
     """Writes results of candidates by a statement that ends with `lower_barrier`.
 
-    Then the decisions of complete steps are due, and messages of `next_kind` to the next models.
+    The outcome names the messages that are due then: decisions of complete steps, and `next_kind` for the next models.
     """
     rows = connection.execute(statement, {"worker_id": worker_id, **columns(result_type, results), **parameters}).all()
     complete = {row.problem_id for row in rows if row.is_complete}

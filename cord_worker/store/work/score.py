@@ -77,8 +77,8 @@ _CLAIM = sa.text(
     ORDER BY due.id
     """
 )
-"""A candidate is claimed only when all texts that it may repeat are there, so every claim, at any time, finds the same:
-of equal texts the first by teacher and sample stands. A candidate that repeats it becomes final here."""
+"""A candidate is claimed only when all texts that it may repeat are there, so every claim finds the same
+original: the first of the equal texts by teacher and sample. A candidate that repeats it becomes final here."""
 
 _DIGEST = digests.SCORE.sql(
     {
@@ -160,10 +160,10 @@ def claim(
     scoring_mode: str,
     alone: bool = False,
 ) -> Claimed:
-    """Leases every proposed candidate of the problems' current steps that `is_compared`, for runs of this scoring mode.
+    """Leases every proposed candidate of the problems' current steps that is compared (`is_compared`).
 
-    A candidate that repeats a sibling is not leased: it becomes invalid and points at the sibling. A run without a
-    scoring mode takes this one.
+    Runs of another scoring mode are left out; a run without a scoring mode takes this one. A candidate that repeats a
+    sibling is not leased: it becomes invalid and points at the sibling.
     """
     asked = {"worker_id": worker_id, "mode": scoring_mode, "alone": alone}
     rows = list(connection.execute(_CLAIM, {"problem_ids": sorted(set(problem_ids)), **asked}))

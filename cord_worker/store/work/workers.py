@@ -180,8 +180,8 @@ class Orders:
 
 
 def heartbeat(connection: sa.Connection, worker_id: uuid.UUID, condition: Condition | None = None) -> Orders:
-    """Writes a heartbeat, with what keeps the worker from its work. A worker that was declared lost is back with it,
-    but its lost leases stay lost."""
+    """Writes a heartbeat, with what keeps the worker from its work. A worker that was declared lost is
+    alive again, but its lost leases stay lost."""
     row = connection.execute(_HEARTBEAT, {"id": worker_id, **_written(condition)}).one()
     return Orders(drain=row.drain, revision=row.revision)
 
@@ -197,6 +197,6 @@ def heartbeats(connection: sa.Connection) -> dict[uuid.UUID, datetime]:
 
 
 def expire(connection: sa.Connection, silent: Mapping[uuid.UUID, datetime]) -> list[uuid.UUID]:
-    """Declares workers lost whose heartbeat has not changed since; returns their ids."""
+    """Declares each of these workers lost if its heartbeat is still the given one; returns the ids of the lost."""
     parameters = {"ids": list(silent), "heard": list(silent.values())}
     return list(connection.execute(_EXPIRE, parameters).scalars())
