@@ -201,7 +201,7 @@ class Daemon:
             with self._supervisor:
                 self._supervisor.wait_until_launched(_START_SECONDS / 2)
                 if self._fork_server is not None and self._fork_server.failure is not None:
-                    _say(f"every process imports for itself: {self._fork_server.failure}")
+                    _say(f"without a fork server each process does its own imports: {self._fork_server.failure}")
                 self._register()
                 while not self._asked_to_stop:
                     if self._asked_to_start:

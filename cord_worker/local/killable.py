@@ -384,7 +384,7 @@ class _Process:
                 return operation()
             except TimeoutError:
                 if time.monotonic() > deadline:
-                    raise ProcessEnded(None, "its process got too little of a processor") from None
+                    raise ProcessEnded(None, "its process got too little processor time") from None
                 if self._is_stopped():
                     raise ProcessEnded(None, "its process was stopped") from None
             except OSError:

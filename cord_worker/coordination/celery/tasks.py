@@ -116,7 +116,7 @@ def _model_task(kind: str) -> Callable[..., None]:
             with _limits_told(kind, problem_id), metrics.TASKS_RUNNING.track_inprogress():
                 worker.handle(kind, problem_id, transit)
         except CancelledError:
-            logger.info("not begun, or returned unfinished: this worker is shutting down and others do it")
+            logger.info("a task is left to others, as this worker is shutting down")
         except RequestError:
             raise
         except EngineError as error:

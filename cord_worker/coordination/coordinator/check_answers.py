@@ -274,7 +274,7 @@ class AnswerChecks:
         now = time.monotonic()
         if self._broken_since is None:
             self._broken_since, self._pause = now, _SHORTEST_PAUSE_SECONDS
-            logger.error("no answer can be checked here for now: %s", error)
+            logger.error("answers cannot be checked here at present: %s", error)
         else:
             self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
         self._paused_until = now + self._pause

@@ -111,7 +111,7 @@ class Coordinator:
         if failure.counts:
             logger.error("the decision of problem %s failed and is tried again: %s", problem_id, reason, exc_info=error)
         else:
-            logger.info("the decision of problem %s failed, as all do here: %s", problem_id, reason)
+            logger.info("the decision of problem %s failed, as all decisions do here: %s", problem_id, reason)
         is_given_up = commit(
             self._database,
             FaultPoint.FAIL_DECISION,

@@ -135,7 +135,7 @@ class Sweeper:
         """One round: expire silent workers, park exhausted work, resend what is owed, admit what has room."""
         self._expire()
         for taken in commit(self._database, FaultPoint.RECLAIM, _reclaim):
-            logger.info("%d leases of workers that are gone were taken back", taken)
+            logger.info("%d leases of workers that have stopped or are lost were returned", taken)
         commit(self._database, FaultPoint.PARK, _park)
         self._listen()
         age = self._settings.resend_seconds
@@ -152,7 +152,7 @@ class Sweeper:
         except BrokerError as error:
             self._said.say("broker", f"nothing is sent again: {error}")
             return
-        self._said.over("broker", "what is owed is sent again")
+        self._said.over("broker", "owed messages are sent again")
         self._listen()
         if emptied:
             age = 0.0
@@ -204,5 +204,5 @@ def _park(connection: sa.Connection) -> list[sweep.Parked | int]:
         decisions.fail_problem(connection, parked.problem_id, parked.reason)
     undecided = give_up_checks(connection)
     for problem_id in undecided:
-        logger.error("problem %s: its answer stays undecided, its check was begun too often", problem_id)
+        logger.error("problem %s: an answer stays undecided, because its check used up its attempts", problem_id)
     return [*exhausted, *undecided]

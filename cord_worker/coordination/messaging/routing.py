@@ -49,7 +49,7 @@ class Shards:
             try:
                 self._by_model = read(self._database, workers.live_shards, retry_seconds=0.0)
             except StoreError as error:
-                logger.warning("the replicas known before are used: %s", error)
+                logger.warning("the last known replicas are used: %s", error)
         return self._by_model.get(fingerprint, (0,))
 
     def _is_due(self) -> bool:

@@ -214,7 +214,7 @@ class Presence:
                 logger.critical("this worker ends: %s", error)
                 self._fail(error)
         except StoreError as failure:
-            logger.warning("the schema could not be looked at: %s", failure)
+            logger.warning("the version of the schema could not be read: %s", failure)
 
 
 def _last_words(error: BaseException) -> str:

@@ -55,7 +55,7 @@ class Ending:
     def drain(self) -> None:
         """Ends the process when everything that it holds is finished; may be called from any thread, once."""
         if not self.begun.is_set() and not self._is_unhurried:
-            logger.info("asked to drain: what is held is finished, nothing new is taken")
+            logger.info("asked to drain: this process finishes what it holds and takes nothing new")
             self._is_unhurried = True
             os.kill(os.getpid(), signal.SIGTERM)
 
