@@ -348,7 +348,7 @@ def _unreachable(error: Exception, place: str, *, encrypted: bool) -> BrokerErro
     if any(isinstance(cause, ssl.SSLError) for cause in causes):
         return BrokerRefused(f"no encrypted connection to the broker at {place}: {_brief(error)}. {_TLS_ADVICE}")
     if any(sign in str(error) for sign in _NOT_REDIS):
-        return BrokerRefused(f"what listens at {place} is the wrong kind of broker: {_brief(error)}. Correct CORD_BROKER_URL")
+        return BrokerRefused(f"what listens at {place} is the wrong server: {_brief(error)}. Correct CORD_BROKER_URL")
     advice = f"Does it listen with TLS? {_TLS_ADVICE}" if encrypted else "Is CORD_BROKER_URL right?"
     return BrokerError(f"the broker at {place} cannot be reached: {_brief(error)}. {advice}")
 
