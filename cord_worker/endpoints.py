@@ -1,4 +1,4 @@
-"""Where the services are: the environment first, then the embedded services of the state folder."""
+"""Finds the URLs of the services: in the environment first, then those of the state folder's embedded services."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from cord_worker.errors import ConfigError
 
 
 def database_url(settings: Settings | None = None) -> str:
-    """SQLAlchemy URL of the database. Raises ConfigError where none is known."""
+    """SQLAlchemy URL of the database. Raises ConfigError if none is known."""
     settings = settings or Settings.from_environment()
     return settings.database_url or _embedded(settings, "postgres", "CORD_DATABASE_URL")
 
 
 def broker_url(settings: Settings | None = None) -> str:
-    """Celery broker URL. Raises ConfigError where none is known."""
+    """Celery broker URL. Raises ConfigError if none is known."""
     settings = settings or Settings.from_environment()
     return settings.broker_url or _embedded(settings, "redis", "CORD_BROKER_URL")
 
 
 def _embedded(settings: Settings, server: str, variable: str) -> str:
-    """URL of a running embedded server, as `local.state` records it; never makes the folder."""
+    """URL of a running embedded server, from the record of `local.state`; never makes the folder."""
     from cord_worker.local.processes import ProcessId
 
     path = settings.state_dir / "services.json"
@@ -30,7 +30,7 @@ def _embedded(settings: Settings, server: str, variable: str) -> str:
         url, process = recorded["url"], ProcessId(**recorded["process"])
     except (OSError, ValueError, KeyError, TypeError):
         url, process = None, None
-    # A record outlives a kill -9: it counts only while that very server lives.
+    # A record survives a kill -9: it counts only while exactly that server lives.
     if not isinstance(url, str) or process is None or not process.is_alive():
         raise ConfigError(
             f"{variable} is not set and no embedded services run in {settings.state_dir}. Start them with "

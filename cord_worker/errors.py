@@ -3,7 +3,7 @@
     CordError
     ├── ConfigError          cord.toml or an environment setting is wrong
     ├── DatasetError         a problem in a dataset file: file, line, field
-    ├── StoreError           the database is unreachable, not migrated, or disagrees with what was asked
+    ├── StoreError           the database is unreachable, not migrated, or does not fit the request
     │   ├── DatabaseRefused  the database, role or password is wrong: trying again cannot help
     │   ├── SchemaMismatch   the schema is older or newer than this code
     │   ├── RunNotFound      no run of that name
@@ -15,11 +15,11 @@
     │   ├── EngineLoadError  the model could not be loaded
     │   ├── UnavailableError  not now: the model's server is away, or takes no more; the work is tried later
     │   └── RequestError     one request cannot be done, and nothing else fails: it cannot be put to the model, or
-    │       │                its server finds fault with it; the engine lives on
+    │       │                its server rejects it; the engine lives on
     │       ├── TooLongError          it does not fit the model's context
     │       ├── ContentFilterError    the server's content filter refuses it
     │       ├── NotFiniteError        the model computed NaN or an infinity for it
-    │       └── EngineFaultError      the engine fails at it again and again, and at nothing else
+    │       └── EngineFaultError      the engine fails at this request again and again, and at no other
     ├── LocalServiceError    an embedded server or a supervised process could not be started or stopped
     ├── MachineLimit         the machine allows too few files, processes or too little memory
     └── ProcessPoolError     processes for answers and replies are closed or cannot be started
@@ -33,7 +33,7 @@ from typing import ClassVar
 
 
 class CordError(Exception):
-    """Base of all errors that a user can act on; the CLI prints it as one line and exits with 1."""
+    """Base of all errors that a user can act on; the CLI prints them as one line and exits with 1."""
 
 
 class ConfigError(CordError):
@@ -49,11 +49,11 @@ class DatasetError(CordError):
 
 
 class StoreError(CordError):
-    """The database is unreachable or disagrees with what was asked."""
+    """The database is unreachable or does not fit the request."""
 
 
 class DatabaseRefused(StoreError):
-    """The database, the role or the password is wrong, or the URL: trying again cannot help."""
+    """The database, the role, the password or the URL is wrong: trying again cannot help."""
 
 
 class SchemaMismatch(StoreError):
@@ -77,7 +77,7 @@ class BrokerRefused(BrokerError):
 
 
 class EngineError(CordError):
-    """A model could not be hosted, or its engine died; ends the worker, but for UnavailableError and RequestError."""
+    """A model could not be hosted, or its engine died. Ends the worker, except UnavailableError and RequestError."""
 
 
 class EngineLoadError(EngineError):
@@ -85,10 +85,10 @@ class EngineLoadError(EngineError):
 
 
 class UnavailableError(EngineError):
-    """The engine takes no requests now, through no fault of this one; the lease goes back and the work is tried later.
+    """The engine takes no requests now, and this request is not the cause; its lease is returned for a later attempt.
 
-    `brief` is what the server said, in few words; `retry_after` how many seconds it asked to wait, if it did;
-    `is_failing` whether it is there, takes requests, and fails at them.
+    `brief` is the server's message, shortened; `retry_after` is how many seconds it asked to wait, if it did.
+    `is_failing`: the server is there and takes requests, but fails at them.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class UnavailableError(EngineError):
 
 
 class RequestError(EngineError):
-    """One request cannot be done, and fails only its own candidate: it cannot be put to the model, or the server finds
-    fault with it. `cause` is what the tables say of it, more closely in the subclasses."""
+    """One request cannot be done, and only its own candidate fails: it cannot be put to the model, or the server
+    rejects it. `cause` is the reason in the tables; subclasses have more specific ones."""
 
     cause: ClassVar[str] = "malformed_request"
 
@@ -114,13 +114,13 @@ class TooLongError(RequestError):
 
 
 class ContentFilterError(RequestError):
-    """The server's content filter refuses the request, or what the model wrote."""
+    """The server's content filter refuses the request, or the text that the model wrote."""
 
     cause = "content_filter"
 
 
 class NotFiniteError(RequestError):
-    """A model computed NaN or an infinity for one request; fails only its own candidate."""
+    """A model computed NaN or an infinity for one request; only its own candidate fails."""
 
     cause = "not_finite"
 

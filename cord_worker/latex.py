@@ -1,10 +1,10 @@
-r"""LaTeX that lost its backslashes, because it was written into JSON (or a program's text) without escaping them.
+r"""Finds LaTeX commands that lost their backslashes in unescaped JSON or program text, and restores them.
 
 JSON reads `"\frac"` as a form feed and `rac`, `"\theta"` as a tab and `heta`, `"\nu"` as a line break and `u`. A
-control character is taken for a lost backslash only where its letter and *all* letters behind it are a known command:
-`\times` is one, a tab and `imes` is nothing else. Where the rest is a word or a symbol of its own (`\to`, `\tan`,
-`\nu`, `\ne`, `\rangle`), a tab or a line break may be meant, and the surroundings decide; where they do not, nothing
-is guessed.
+control character is taken for a lost backslash only if its letter and *all* letters after it are a known command:
+`\times` is one, because a tab and `imes` can be nothing else. If the rest is itself a word or a symbol (`\to`, `\tan`,
+`\nu`, `\ne`, `\rangle`), a tab or a line break may be meant. Then the surrounding characters decide; if they do not,
+nothing is guessed.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ varsubsetneq varsupsetneq vartheta vartriangle vartriangleleft vartriangleright 
 verb vert Vert vfill vline vphantom vskip vspace
 """
 COMMANDS = frozenset(_NAMES.split())
-"""Commands of LaTeX, AMS and KaTeX that begin with the letter of an escape; `u` needs none: `\\u` without four hex
-digits is no JSON."""
+"""Commands of LaTeX, AMS and KaTeX that begin with the letter of an escape. `u` needs none: `\\u` without four hex
+digits is not JSON."""
 
 _LETTERS = {"\a": "a", "\b": "b", "\t": "t", "\n": "n", "\v": "v", "\f": "f", "\r": "r"}
 _WORD_NAMES = """
@@ -48,9 +48,9 @@ an o op ag ext au t iny u e i eg um exists less mid parallel prec sim cong angle
 vert Vert ef aise ule space fill dots box line arrow right
 """
 _WORDS = frozenset(_WORD_NAMES.split())
-"""What is left of a command where it is a word or a symbol by itself; `\\to` is `o`, `\\nu` is `u`."""
+"""Rests of commands that are a word or a symbol themselves; of `\\to` that is `o`, of `\\nu` it is `u`."""
 _NEVER_MEANT = frozenset("\a\b\f")
-"""Nobody writes these before a letter on purpose; a form feed parts pages, and a page may begin with a capital."""
+"""Never written on purpose before a letter; except that a form feed separates pages, which may begin with a capital."""
 
 _SUSPECT = re.compile(r"[\a\b\t\n\v\f\r][A-Za-z]")
 _BROKEN = re.compile(r"([\a\b\t\n\v\f\r])([A-Za-z]+)")
@@ -58,11 +58,11 @@ _WRITTEN = re.compile(r"(?<!\\)\\[A-Za-z]{2,}")
 _OVERWRITTEN = re.compile(r"\\\\([A-Za-z]{3,})")
 _PROSE = re.compile(r" [a-z]{2,}")
 _SYMBOL_NEXT = re.compile(r" ?(?:[\d\\(]|[A-Za-z](?![A-Za-z])|\Z)")
-"""`x \\ne y`, `x \\to 0`: where a text goes on behind a line break, a word follows sooner or later, not a symbol."""
+"""`x \\ne y`, `x \\to 0`: after a real line break a text continues with a word sooner or later, not with a symbol."""
 _NEAR = 24
 _ALONE = re.compile(r"(?:^|[^A-Za-z0-9])(?:[A-Za-z]|\d+)$|(?<![A-Za-z])\d+$")
 _ROW_OF_SYMBOLS = re.compile(r"(?:^|\s)\w \w$")
-"""The end of a line such as `a b c`, behind which another may begin."""
+"""The end of a line such as `a b c`, after which another such line may follow."""
 _EQUALS = re.compile(r" ?=")
 _BEFORE_SYMBOL = "({[/|+-*\\"
 _ENDS = "?,.;:)]}$^_!|"
@@ -70,9 +70,9 @@ _RAW = re.compile(
     r'\\\\(?P<pair>[A-Za-z]{2})?|\\(?:(?=u(?![0-9a-fA-F]{4}))|(?=[^"\\/bfnrtu])|(?P<name>[bfnrt][A-Za-z]*))'
 )
 _LEADING, _PARAGRAPH = 200, 2_000
-"""Characters looked at before a doubtful one; what bounds the time that hostile text takes."""
+"""Characters read before a doubtful spot; this limits the time that hostile text takes."""
 _MOST_DOUBTFUL = 10_000
-"""Doubtful ones in one text whose surroundings are looked at, for the same reason."""
+"""Doubtful spots of one text whose surroundings are read, for the same reason."""
 _OPENING = tuple(' $({[,=+-*/<>^_&|"')
 _NAME = re.compile(r"[A-Za-z]+|[^\s\w]")
 _INVALID = re.compile(r'\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}|(?P<invalid>\\)')
@@ -81,7 +81,7 @@ _OFTEN_ESCAPED = frozenset(_OFTEN_NAMES.split())
 
 
 class Meaning(Enum):
-    """What a control character before letters is."""
+    """What a control character before letters means."""
 
     COMMAND = "command"
     SPACE = "space"
@@ -90,7 +90,7 @@ class Meaning(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A place where a backslash is lost, or may be: the index of the control character, and the command."""
+    """A place where a backslash is lost, or may be: index of the control character, command, and what is meant."""
 
     at: int
     command: str
@@ -98,27 +98,27 @@ class Spot:
 
     @property
     def shown(self) -> str:
-        """Such as `\\frac`."""
+        """The command with its backslash, such as `\\frac`."""
         return f"\\{self.command}"
 
 
 def is_suspect(text: str) -> bool:
-    """Whether `lost_backslashes` is worth asking; fast."""
-    # Printable text has no control characters, which is known ten times as fast.
+    """Whether `lost_backslashes` may find anything; fast."""
+    # Printable text has no control characters, and this test is ten times as fast.
     return not text.isprintable() and _SUSPECT.search(text) is not None
 
 
 def lost_backslashes(texts: Sequence[str], *, damaged: bool = False) -> list[list[Spot]]:
     """The spots of every text of one row, COMMAND or EITHER.
 
-    What is clear by itself always counts. Where one spot of the row is certain (or the row is known to be `damaged`),
-    the doubtful ones count, too, except in a text whose other commands have their backslash.
+    A spot that is clear by itself always counts. If one spot of the row is certain (or the row is known to be
+    `damaged`), doubtful spots count too, except in a text whose other commands have their backslashes.
     """
     found = [_spots(text) for text in texts]
     damaged = damaged or any(map(_is_certain, found))
     decided = []
     for text, spots in zip(texts, found, strict=True):
-        # Backslashes that stand where they belong say something about their own text only.
+        # Backslashes that are in place say something about their own text only.
         if damaged and (_is_certain(spots) or _WRITTEN.search(text) is None):
             decided.append(_decided(text, spots))
         else:
@@ -148,14 +148,14 @@ def with_backslashes(text: str, spots: Iterable[Spot]) -> str:
 
 
 def overescaped(text: str) -> str | None:
-    """The first command behind two backslashes (`\\\\\\\\frac` in JSON), None where there is none."""
+    """The first command with two backslashes (`\\\\\\\\frac` in JSON), None if there is none."""
     if "\\\\" not in text:
         return None
     return next((match[1] for match in _OVERWRITTEN.finditer(text) if match[1] in _OFTEN_ESCAPED), None)
 
 
 def invalid_escape(json_text: str) -> str | None:
-    """The first command whose backslash makes `json_text` no JSON, such as `sqrt`; None where none does."""
+    """The first command whose backslash makes `json_text` invalid JSON, such as `sqrt`; None if there is none."""
     for match in _INVALID.finditer(json_text):
         if match["invalid"]:
             name = _NAME.match(json_text, match.end())
@@ -164,7 +164,7 @@ def invalid_escape(json_text: str) -> str | None:
 
 
 def without_doubling(json_text: str, end: int) -> int:
-    """The place in `json_text` that `end` in `without_invalid_escapes(json_text)` is."""
+    """The place in `json_text` that corresponds to `end` in `without_invalid_escapes(json_text)`."""
     added = 0
     for match in _INVALID.finditer(json_text):
         if match["invalid"] and match.start() + added < end:
@@ -175,16 +175,16 @@ def without_doubling(json_text: str, end: int) -> int:
 
 
 def without_invalid_escapes(json_text: str) -> str:
-    """`json_text` with two backslashes in the place of each that JSON does not know."""
+    """`json_text` in which every backslash that JSON does not allow is doubled."""
     return _INVALID.sub(lambda match: "\\\\" if match["invalid"] else match[0], json_text)
 
 
 def escaped_reply(json_text: str) -> str:
     r"""A model's JSON with two backslashes wherever LaTeX was meant.
 
-    Here a decision is always made: a backspace or form feed is never meant, a known command always is unless its rest
-    is a word or a symbol by itself. Then the characters beside it decide, and a reply that escapes its commands
-    elsewhere means its line breaks.
+    Here a decision is always made. A backspace or form feed is never meant. A known command is always meant unless its
+    rest is itself a word or a symbol; then the neighbouring characters decide. If the reply escapes its commands
+    elsewhere, its line breaks are meant as such.
     """
     decisions = {match.start(): _raw_meaning(json_text, match) for match in _RAW.finditer(json_text)}
     certain = Meaning.COMMAND in decisions.values()
@@ -203,7 +203,7 @@ def escaped_reply(json_text: str) -> str:
 
 
 def _raw_meaning(json_text: str, match: re.Match[str]) -> Meaning:
-    """What a backslash of JSON's own text is."""
+    """What a backslash in JSON's own text means."""
     name = match["name"]
     if name is None:
         return Meaning.SPACE if match[0].startswith("\\\\") else Meaning.COMMAND
@@ -217,15 +217,15 @@ def _raw_meaning(json_text: str, match: re.Match[str]) -> Meaning:
 
 
 def _leans_to_command(text: str, at: int, rest: str, end: int) -> bool:
-    """What a doubtful one in the middle of a text is, where something must be decided."""
+    """Whether a doubtful spot in a text is a command, where a decision must be made."""
     before, after = text[max(0, at - 1) : at], text[end : end + 12].lstrip(" ")
     if rest in {"e", "i"}:
-        # A line may begin with `e = …`; nothing is unequal to an equals sign.
+        # A line may begin with `e = …`; `\ne =` ("unequal equals") makes no sense.
         follows = after[:1].isdigit() or after.startswith("\\")
         return not after.startswith(("=", "^")) and (before in _OPENING or follows)
     if before.isdigit() and len(rest) == 1 and after.startswith("="):
         return False
-    # `h\nu`, `2\tan x`: a symbol or a number stands alone before it; a sentence does not end so.
+    # `h\nu`, `2\tan x`: a single symbol or a number stands before it; a sentence does not end so.
     return before in _OPENING or re.search(r"(?:^|[^A-Za-z])(?:[A-Za-z]|\d+)$", text[max(0, at - 12) : at]) is not None
 
 
@@ -254,7 +254,8 @@ def _spots(text: str) -> list[Spot]:
 
 
 def _decided(text: str, spots: list[Spot]) -> list[Spot]:
-    """In a row known to be damaged tabs that complete a command are one; line breaks by what is beside them."""
+    """In a row known to be damaged, tabs that complete a command are commands; for line breaks the neighbours
+    decide."""
     decided = []
     for spot in spots:
         end = spot.at + len(spot.command)
@@ -267,12 +268,13 @@ def _decided(text: str, spots: list[Spot]) -> list[Spot]:
 
 
 def _is_word(rest: str, text: str, end: int) -> bool:
-    """Whether `rest` makes sense by itself; `eq.` is an abbreviation."""
+    """Whether `rest` is a word by itself; `eq.` is an abbreviation."""
     return rest in _WORDS or (rest == "eq" and text[end : end + 1] == ".")
 
 
 def _by_context(text: str, at: int, end: int, rest: str) -> Meaning:
-    """What a doubtful one is, by the characters beside it; in JSON's own text the opening quote is a beginning, too."""
+    """What a doubtful spot means, by its neighbours; in JSON's own text the opening quote also counts as a
+    beginning."""
     before, after = text[max(0, at - 1) : at], text[end : end + 1]
     is_symbol = len(rest) == 1
     if before in ("^", "_") or after == "{":
@@ -287,7 +289,7 @@ def _by_context(text: str, at: int, end: int, rest: str) -> Meaning:
 
 
 def _touches_symbols(text: str, at: int, end: int, rest: str) -> bool:
-    """Whether a doubtful one stands directly between parts of a formula: `h\\nu,`, `x\\to 0`, `t/\\tau`."""
+    """Whether a doubtful spot is directly between parts of a formula: `h\\nu,`, `x\\to 0`, `t/\\tau`."""
     before, after = text[at - 1 : at], text[end : end + 1]
     is_tab = text[at] == "\t"
     if after in ("\t", "\n", "\r") or not before or _EQUALS.match(text, end):
@@ -317,5 +319,5 @@ def _in_inline_math(text: str, at: int) -> bool:
     before = text[paragraph:at].replace("\\$", "").replace("$$", "")
     after = text[at : at + _PARAGRAPH].replace("\\$", "").replace("$$", "")
     closing = after.find("$")
-    # Before a digit it is the sign of a currency.
+    # Before a digit `$` is the sign of a currency.
     return before.count("$") % 2 == 1 and closing >= 0 and not after[closing + 1 : closing + 2].isdigit()

@@ -1,11 +1,11 @@
-"""Prometheus metrics of one process, and the port they are read from.
+"""Prometheus metrics of one process, and the port that serves them.
 
-Histograms are in seconds. A *task* is one message: all candidates of a step that one model's teachers write, or
-that wait for their score, or for their judgment. Its parts: `transit` (sent to received by the worker; waits in the
-queue included), `start` (received to running), `room` (until the worker holds little enough to claim more), `lease`
-(claim and read), `engine`, `write` (commit of the results) and `publish` (handing one message to the broker). What a
-candidate costs beside its model is `start + lease + write`, its *overhead*; with `transit` and `room`, in which
-publishing and waiting for a busy model lie, it is its *delay*.
+Histograms are in seconds. A *task* is one message: all candidates of a step that one model's teachers write, or that
+wait for their score, or for their judgment. Its parts are: `transit` (from sending to receipt by the worker, including
+the wait in the queue), `start` (from receipt to running), `room` (until the worker holds little enough to claim more),
+`lease` (claim and read), `engine`, `write` (commit of the results) and `publish` (sending one message to the broker). A
+candidate's *overhead* is `start + lease + write`, its cost besides its model. Its *delay* also includes `transit` and
+`room`, which contain publishing and waiting for a busy model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TASK_PARTS = Histogram(
 )
 CANDIDATE_OVERHEAD = Histogram(
     "cord_candidate_overhead_seconds",
-    "What a candidate waited for in its worker beside its model: start, lease and read, write.",
+    "Overhead of a candidate in its worker, besides its model: start, lease and read, write.",
     ["kind"],
     buckets=_BUCKETS,
     registry=REGISTRY,
@@ -57,8 +57,8 @@ TOKENS = Counter(
 VERDICTS = Counter(
     "cord_checked_answers",
     "Final answers that this process checked, by outcome (correct, wrong, undecided) and method (exact, math, choice, "
-    "numeric, unequal, judge; of undecided ones undecided, timeout, crashed, unsupported). One that the judge "
-    "decides after its comparison did not counts twice.",
+    "numeric, unequal, judge; for undecided ones undecided, timeout, crashed, unsupported). An answer that the judge "
+    "decides after an undecided comparison counts twice.",
     ["method", "outcome"],
     registry=REGISTRY,
 )
@@ -73,7 +73,8 @@ BAD_MESSAGES = Counter(
 
 @contextmanager
 def timed(kind: str, part: str) -> Iterator[_Elapsed]:
-    """Observes how long the block took as this part of a task of this kind; the yielded object holds it after."""
+    """Observes how long the block took as this part of a task of this kind; the yielded object has the time
+    afterwards."""
     elapsed = _Elapsed()
     started = time.perf_counter()
     try:
@@ -84,7 +85,7 @@ def timed(kind: str, part: str) -> Iterator[_Elapsed]:
 
 
 def count_checked_answer(method: str, correct: bool | None) -> None:
-    """Counts one verdict on a final answer."""
+    """Counts one checked or judged final answer."""
     outcome = "undecided" if correct is None else "correct" if correct else "wrong"
     VERDICTS.labels(method, outcome).inc()
 
@@ -97,7 +98,7 @@ class _Elapsed:
 
 
 def serve_metrics(port: int, host: str) -> int:
-    """Serves /metrics from a daemon thread; port 0 takes any free one. Returns the port. Raises OSError where it is
+    """Serves /metrics from a daemon thread; port 0 takes any free port. Returns the port. Raises OSError if the port is
     taken."""
     server, _ = start_http_server(port, addr=host, registry=REGISTRY)
     return int(server.server_port)

@@ -1,4 +1,4 @@
-"""The two URLs of the environment, looked at before anything connects: which servers they may name, and what is wrong.
+"""Checks the two URLs of the environment before anything connects: which servers they may name, and what is wrong.
 
 Nothing here repeats more of a URL than its scheme: the rest may hold a password.
 """
@@ -9,13 +9,13 @@ import difflib
 import re
 
 BROKERS = ("redis", "rediss", "redis+socket", "amqp", "amqps")
-"""Schemes of CORD_BROKER_URL; `pyamqp` and `unix` are other names of two of them."""
+"""Schemes of CORD_BROKER_URL; `pyamqp` and `unix` are other names for two of them."""
 _SAME_BROKER = {"pyamqp": "amqp", "pyamqps": "amqps", "unix": "redis+socket"}
 _REFUSED_BROKERS = {
     "sentinel": "Redis Sentinel is not supported: name its master (redis://HOST:6379/0), or a proxy that follows it",
     "sqs": "Amazon SQS is not supported: use Redis (ElastiCache) or RabbitMQ (Amazon MQ)",
-    "kafka": "Kafka is not supported, it is a log and no queue: use Redis or RabbitMQ",
-    "confluentkafka": "Kafka is not supported, it is a log and no queue: use Redis or RabbitMQ",
+    "kafka": "Kafka is not supported, it is a log and not a queue: use Redis or RabbitMQ",
+    "confluentkafka": "Kafka is not supported, it is a log and not a queue: use Redis or RabbitMQ",
     "memory": "a broker in memory cannot be shared by processes: leave CORD_BROKER_URL out for an embedded Redis",
     "filesystem": "a broker of files is not supported: leave CORD_BROKER_URL out for an embedded Redis",
     "valkey": "Valkey speaks Redis's protocol: write redis:// in place of valkey://",
@@ -69,7 +69,7 @@ def is_amqp(broker_url: str) -> bool:
 
 
 def _hosts_in_query(rest: str) -> str:
-    """Several hosts, as libpq writes them, where SQLAlchemy has them."""
+    """Moves several hosts, in libpq's notation, into the query, where SQLAlchemy expects them."""
     before, _, query = rest.partition("?")
     place, slash, database = before.partition("/")
     credentials, at, authority = place.rpartition("@")
@@ -88,7 +88,7 @@ def _parts(value: str, example: str) -> tuple[str, str]:
         raise ValueError("holds a space or a line end: take it out (in a password, a space is written %20)")
     scheme, separator, rest = value.partition("://")
     if not separator:
-        raise ValueError(f"is no URL: write it like {example}")
+        raise ValueError(f"is not a URL: write it like {example}")
     return scheme.lower(), rest
 
 
@@ -99,7 +99,7 @@ def _other_scheme(scheme: str, known: tuple[str, ...], otherwise: str) -> str:
 
 
 def _check_authority(rest: str) -> None:
-    """Raises ValueError where a character of the user or password ends it too early, or the port is no port."""
+    """Raises ValueError if a character of the user or password ends it too early, or if the port is no number."""
     before_query, _, query = rest.partition("?")
     credentials, at, place = before_query.rpartition("@")
     if at and (any(character in credentials for character in "@/#[]") or _PERCENT.search(credentials)):

@@ -1,4 +1,4 @@
-"""Showing text of others on one line, whatever is in it."""
+"""Shows untrusted text safely on one line."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import unicodedata
 
 
 def shown(text: str, most: int | None = None) -> str:
-    """`text` on one line, with control, direction and other invisible characters written as escapes; where it has more
-    than `most` characters, the first of them and how many there are."""
+    """`text` on one line, with control, direction and other invisible characters written as escapes. If it has more
+    than `most` characters, only the first of them, and their number."""
     if most is not None and len(text) > most:
         return f"{shown(text[:most])}… ({len(text)} characters)"
     if text.isprintable():
@@ -19,5 +19,5 @@ def shown(text: str, most: int | None = None) -> str:
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """`1 problem`, `2 problems`; `plural` where an s does not make it."""
+    """`1 problem`, `2 problems`; `plural` is for nouns whose plural is not made with an s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

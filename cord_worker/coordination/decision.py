@@ -1,4 +1,4 @@
-"""The decision that a problem's rows lead to: the coordinator takes it, `cordctl replay` takes it again."""
+"""Computes the decision from a problem's rows: for the coordinator, and again for `cordctl replay`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cord_worker.store.search import decisions
 
 
 def decide(connection: sa.Connection, context: RunContext, problem: decisions.ProblemSnapshot) -> Decision:
-    """What follows from the candidates of the snapshot's step and round, whose rows must be final.
+    """The decision that follows from the candidates of the snapshot's step and round; their rows must be final.
 
-    Raises SearchError where they contradict each other.
+    Raises SearchError if the rows contradict each other.
     """
     scope = SeedScope(run_seed=context.config.run.seed, problem_key=problem.key)
     pipeline = PIPELINES[context.search.pipeline]
@@ -38,9 +38,9 @@ def decide(connection: sa.Connection, context: RunContext, problem: decisions.Pr
 
 
 def answer_draws(context: RunContext) -> int:
-    """How often a final answer is drawn, each time with another seed, while a content filter refuses it.
+    """How many attempts a final answer has, each with another seed, while a content filter refuses it.
 
-    A sample is drawn once: another draw would be another experiment.
+    A sample has one: another attempt would make it another sample.
     """
     return context.search.max_rounds if context.config.is_scored else 1
 

@@ -1,13 +1,13 @@
-"""Fault points: a process that fails at a named commit or send, on a test's order.
+"""Fault points: on a test's order, a process fails at a named commit or send.
 
-`CORD_FAULT="finish score:before:3"` has a process kill itself (SIGKILL) right before it passes the point for the third
-time; `after` right after it. `advance:raise:1-20` has the first 20 passings raise an exception right before they commit
-or send, as a bad installation would. `advance:hang:2` has a thread stand still there for ever. Commas divide several.
-A commit that changed nothing is no passing. Tests use this to show that nothing is lost. Without the variable a point
-costs one comparison.
+`CORD_FAULT="finish score:before:3"` makes a process kill itself (SIGKILL) right before it passes that point for the
+third time; with `after`, right after it. `advance:raise:1-20` raises an exception in the first 20 passings, right
+before they commit or send, as a bad installation would. `advance:hang:2` makes a thread hang there for ever. Commas
+separate several faults. A commit that changed nothing does not count as a passing. Tests use this to show that nothing
+is lost. Without the variable a point costs one comparison.
 
-`transactions` passes the points. Tests are driven from `all_points`: a point without a test fails them, and so does a
-commit or a send without a point.
+`transactions` passes the points. Tests are generated from `all_points`: a point without a test fails them, and so does
+a commit or a send without a point.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ VARIABLE = "CORD_FAULT"
 
 
 class Side(StrEnum):
-    """Before a transaction commits or a message goes out, or after it."""
+    """Whether the process is killed before or after the commit or send."""
 
     BEFORE = "before"
     AFTER = "after"
 
 
 class Mishap(StrEnum):
-    """What befalls a process right before a transaction commits or a message goes out, other than its death."""
+    """What happens instead of a kill, right before a commit or send."""
 
     RAISE = "raise"
     HANG = "hang"
 
 
 class InjectedFault(Exception):
-    """What a point raises that is told to."""
+    """Raised by a point that is set to raise."""
 
 
 class FaultPoint(StrEnum):
-    """Every commit and every send of the coordination, but for those of each kind of work (`claim_point` and so on)."""
+    """Every commit and every send of `coordination`, except those of each kind of work (`claim_point` and so on)."""
 
     ENTER_MODEL = "enter model"
     CHECK_WEIGHTS = "check weights"
@@ -103,7 +103,7 @@ def all_points() -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class _Fault:
-    """A place at which this process kills itself, or something else befalls it, from one passing to another."""
+    """A point at which this process fails, from the passing `first` to the passing `last`."""
 
     point: str
     kind: Side | Mishap
@@ -114,7 +114,7 @@ class _Fault:
 
     @classmethod
     def parse(cls, plan: str) -> _Fault:
-        """Raises ValueError."""
+        """Reads `POINT:KIND:N` or `POINT:KIND:N-M`. Raises ValueError."""
         name, kind, passings = plan.strip().split(":")
         first, _, last = passings.partition("-")
         if name not in all_points():
@@ -140,7 +140,7 @@ _faults: tuple[_Fault, ...] = ()
 
 
 def arm() -> None:
-    """Reads CORD_FAULT; to be called at a process's start. Raises ConfigError for a point that does not exist."""
+    """Reads CORD_FAULT; call it when the process starts. Raises ConfigError for a point that does not exist."""
     global _faults
     plans = os.environ.get(VARIABLE)
     if not plans:
@@ -154,7 +154,7 @@ def arm() -> None:
             f"{VARIABLE}={plans!r}: must be POINT:before|after|raise|hang:N, a test's order to die, raise or hang at "
             f"the N-th passing; points: {points}. Unset it where nothing is tested."
         ) from error
-    logger.critical("%s is set: a test has this process fail at %s", VARIABLE, plans)
+    logger.critical("%s is set: a test makes this process fail at %s", VARIABLE, plans)
 
 
 def is_armed() -> bool:
@@ -163,6 +163,6 @@ def is_armed() -> bool:
 
 
 def pass_by(point: str, side: Side) -> None:
-    """Has whatever is planned at this point and side befall the process."""
+    """Lets the faults planned for this point and side happen."""
     for fault in _faults:
         fault.pass_by(point, side)

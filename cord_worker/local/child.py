@@ -1,6 +1,6 @@
 """Becomes a program that the kernel kills when its supervisor dies: `child.py SUPERVISOR_PID PROGRAM [ARGUMENT…]`.
 
-Run as a file, without the package and without site-packages, so that it costs little before every start.
+It is run as a file, without the package and without site-packages, so that it adds little to every start.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _COMMAND_NOT_FOUND = 127
 
 
 def main(supervisor: int, argv: list[str]) -> int:
-    """Replace this process by `argv`; returns an exit code only when that is impossible."""
+    """Replaces this process by `argv`; returns an exit code only if that is impossible."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-    # It may have died before the kernel was told; elsewhere than on Linux the guard notices what comes later.
+    # The supervisor may have died before the prctl call; on other systems than Linux the guard notices later deaths.
     if os.getppid() != supervisor:
         return 1
     try:

@@ -1,9 +1,9 @@
 """A supervisor in the background: `python -m cord_worker.local.daemon SPEC.json`, started by `start_daemon`.
 
-It owns the embedded servers of its state folder while it runs (if its spec says so), keeps the processes of its spec
-running, and reports them in `services.json`. SIGTERM or SIGINT: the processes stop, at a second signal without a grace
-period; then the servers, unless another process owns them. SIGHUP: processes that ended in good order or were given up
-are started again. When it is killed, its processes die with it and the servers' watchdog stops the servers.
+While it runs it owns the embedded servers of its state folder (if its spec says so), keeps the processes of its spec
+running, and reports them in `services.json`. At SIGTERM or SIGINT the processes stop (at a second signal without a
+grace period), and then the servers, unless another process owns them. At SIGHUP it starts processes again that ended
+normally or were given up. When it is killed, its processes die with it and the servers' watchdog stops the servers.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class DaemonSpec:
     grace_seconds: float = 30.0
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     preload: tuple[str, ...] = ()
-    """Modules that a fork server imports for the processes that it can make; none: no fork server."""
+    """Modules that a fork server imports for the processes that it can make; if empty, there is no fork server."""
 
     def to_json(self) -> str:
         """The spec as the JSON text that `from_json` reads."""
@@ -63,7 +63,7 @@ class DaemonSpec:
 
     @classmethod
     def from_json(cls, text: str) -> DaemonSpec:
-        """Read a spec; `embedded`, `grace_seconds`, `policy`, `preload`, `env` and `module` may be left out.
+        """Reads a spec; `embedded`, `grace_seconds`, `policy`, `preload`, `env` and `module` may be left out.
 
         Raises:
             LocalServiceError: a key is missing or of the wrong kind.
@@ -89,10 +89,11 @@ class DaemonSpec:
 
 
 def start_daemon(spec: DaemonSpec) -> ProcessId:
-    """Start a daemon in the background; returns once the servers and every process of it were started.
+    """Starts a daemon in the background; returns once the servers and all its processes were started.
 
     Raises:
-        LocalServiceError: a daemon runs already for this state folder, or it did not start; holds the end of its log.
+        LocalServiceError: a daemon already runs for this state folder, or this one did not start (with the end of its
+            log).
     """
     state = StateDir.open(spec.state_dir)
     running = state.read().living_daemon()
@@ -118,11 +119,11 @@ def start_daemon(spec: DaemonSpec) -> ProcessId:
     while time.monotonic() < deadline:
         daemon = state.read().living_daemon()
         if daemon is not None and daemon.pid == starter.pid:
-            # It outlives us: we will not wait for it, and Python should not warn of that.
+            # It outlives this process: nothing will wait for it, and Python should not warn about that.
             starter.returncode = 0
             return daemon
         if starter.poll() is not None:
-            # One that does the same was being started by a command that was killed, and came first.
+            # A command that was killed had begun to start an equal daemon, which came first.
             if daemon is not None and is_repeated:
                 return daemon
             break
@@ -134,10 +135,10 @@ def start_daemon(spec: DaemonSpec) -> ProcessId:
 
 
 def stop_daemon(state_dir: Path | None = None, seconds: float = 90.0) -> bool:
-    """Stop the daemon of a state folder, its processes and the servers that only it owns; False when none runs.
+    """Stops the daemon of a state folder, its processes and the servers that only it owns; False if none runs.
 
     Raises:
-        LocalServiceError: it did not end in time; it is left alone, so that running work is not cut short unasked.
+        LocalServiceError: it did not end in time. It is left running, so that no work is cut short without consent.
     """
     state = StateDir.open(state_dir)
     daemon = state.read().living_daemon()
@@ -152,9 +153,9 @@ def stop_daemon(state_dir: Path | None = None, seconds: float = 90.0) -> bool:
 
 
 def start_stopped(state_dir: Path, seconds: float = 10.0) -> None:
-    """Has the daemon of a state folder start those of its processes again that stopped or were given up.
+    """Makes the daemon of a state folder start its stopped and given-up processes again.
 
-    Raises LocalServiceError where it does not within `seconds`.
+    Raises LocalServiceError if it does not within `seconds`.
     """
     state = StateDir.open(state_dir)
     daemon = state.read().living_daemon()
@@ -190,7 +191,7 @@ class Daemon:
         self._is_waiting = False
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT."""
+        """Works until SIGTERM or SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, self._on_hangup)
@@ -200,7 +201,7 @@ class Daemon:
             with self._supervisor:
                 self._supervisor.wait_until_launched(_START_SECONDS / 2)
                 if self._fork_server is not None and self._fork_server.failure is not None:
-                    _say(f"every process imports for itself: {self._fork_server.failure}")
+                    _say(f"without a fork server each process does its own imports: {self._fork_server.failure}")
                 self._register()
                 while not self._asked_to_stop:
                     if self._asked_to_start:
@@ -238,7 +239,7 @@ class Daemon:
             pass
         finally:
             self._is_waiting = False
-        _say("asked twice: what is being generated is given up")
+        _say("asked twice: running work is given up")
         self._supervisor.stop(0.0)
 
     def _register(self) -> None:
@@ -273,7 +274,7 @@ def _say(text: str) -> None:
 
 
 def main(spec_path: Path) -> int:
-    """Run the daemon of a spec file; returns its exit code."""
+    """Runs the daemon of a spec file; returns its exit code."""
     try:
         spec = DaemonSpec.from_json(spec_path.read_text(encoding="utf-8"))
         Daemon(spec).run()

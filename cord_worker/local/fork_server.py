@@ -1,12 +1,13 @@
-"""A process that has imported what costs seconds, and makes others by forking: each of them starts in milliseconds.
+"""A process that imports slow modules once and then forks others, each of which starts in milliseconds.
 
-Importing torch and transformers takes five seconds of a processor, and a run on one machine has four processes or more
-that need them. `ForkServer` starts `python -m cord_worker.local.fork_server MODULE…`, which imports the modules with
-no thread started and then forks on request. What it makes are children of the process that asked: it forks twice, and
-the kernel hands the orphan to its nearest subreaper, which the asking process is for that moment. So they are waited
-for, killed and restarted like any other child, and the end of the fork server ends none of them.
+Importing torch and transformers takes five seconds of a processor, and a run on one machine has four or more processes
+that need them. `ForkServer` starts `python -m cord_worker.local.fork_server MODULE…`. That process imports the modules
+without starting a thread, and then forks on request. The processes that it makes are children of the process that
+asked: the fork server forks twice, and the kernel gives the orphan to its nearest subreaper, which the asking process
+is for that moment. So the asking process waits for them, kills and restarts them like any other children, and they
+survive the end of the fork server.
 
-On Linux only, and never for what uses CUDA, which does not survive a fork.
+It works on Linux only, and never for processes that use CUDA, which does not survive a fork.
 """
 
 from __future__ import annotations
@@ -36,18 +37,18 @@ _PR_SET_CHILD_SUBREAPER = 36
 _ANSWER_SECONDS = 30.0
 _MOST_BYTES = 1 << 20
 _ROOM_FOR_COMMAND = 400
-"""Bytes of padding in the server's command line, into which its children write their own."""
+"""Bytes of padding in the server's command line; its children write their own command lines into it."""
 _READY = b"ready"
-# A pool of threads that a library starts when it is imported would be missing in the children.
+# A library's thread pool that starts at import would be missing in the children.
 _NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
 
 
 class ForkServerGone(Exception):
-    """The fork server ended or cannot fork; processes are to be started the ordinary way."""
+    """The fork server ended or cannot fork; start the process in the ordinary way."""
 
 
 class ForkedProcess:
-    """A child of this process that a fork server made; as `subprocess.Popen`, as far as a supervisor needs it."""
+    """A child of this process that a fork server made; has the part of `subprocess.Popen` that a supervisor needs."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -71,7 +72,7 @@ class ForkedProcess:
         if self._code is None:
             try:
                 pid, status = os.waitpid(self.pid, options)
-            except ChildProcessError:  # somebody else waited for it, and how it ended is lost
+            except ChildProcessError:  # other code waited for it, so its exit code is lost
                 self._code = 1
             else:
                 self._code = os.waitstatus_to_exitcode(status) if pid else None
@@ -79,15 +80,15 @@ class ForkedProcess:
 
 
 class ForkServer:
-    """Starts the server; its children are made by `fork`. Not safe for use from several threads.
+    """Starts the server process; `fork` makes children. Not safe for use from several threads.
 
-    Once it ended before it could fork, `failure` says why: what it was to make starts the ordinary way.
+    If the server ended before it could fork, `failure` says why; its processes then start in the ordinary way.
     """
 
     failure: str | None = None
 
     def __init__(self, modules: Sequence[str]) -> None:
-        """Raises OSError where it cannot be started."""
+        """Raises OSError if the server process cannot be started."""
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ready = False
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
@@ -109,7 +110,7 @@ class ForkServer:
         return not self._ready and not self.wait_until_ready(0) and self._process.poll() is None
 
     def wait_until_ready(self, seconds: float) -> bool:
-        """Waits until it can fork, or has ended; True where it can fork."""
+        """Waits until the server can fork, or has ended; True if it can fork."""
         if self._ready or self._process.poll() is not None:
             return self._ready
         poll = select.poll()
@@ -125,7 +126,7 @@ class ForkServer:
         return self._ready
 
     def fork(self, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: int) -> ForkedProcess:
-        """A new process that runs `python -m module arguments`, its output going to the file `log`.
+        """A new process that runs `python -m module arguments` and writes its output to the file `log`.
 
         Raises ForkServerGone.
         """
@@ -146,7 +147,7 @@ class ForkServer:
         return ForkedProcess(int(answer))
 
     def close(self) -> None:
-        """Ends the server; what it has made goes on."""
+        """Ends the server; its children continue."""
         self._ready = False
         self._channel.close()
         self._process.kill()
@@ -160,7 +161,7 @@ class ForkServer:
 
 
 def start_fork_server(modules: Sequence[str]) -> ForkServer | None:
-    """A fork server that imports `modules`; None for no modules, or elsewhere than on Linux."""
+    """A fork server that imports `modules`; None if there are none, or on other systems than Linux."""
     return ForkServer(modules) if modules and sys.platform.startswith("linux") else None
 
 
@@ -174,7 +175,7 @@ class _Request:
 
 
 def _serve(channel: socket.socket) -> _Request | None:
-    """Answers requests until the other side ends; in the new processes it returns what they are to do."""
+    """Answers requests until the other side ends (None); in each new process, returns the request that made it."""
     channel.send(_READY)
     while True:
         data, files, _, _ = socket.recv_fds(channel, _MOST_BYTES, 1)
@@ -198,13 +199,13 @@ def _serve(channel: socket.socket) -> _Request | None:
         os.close(request.log)
         with os.fdopen(reading, "rb") as pipe:
             pid = pipe.read()
-        # Once it has ended the child is the subreaper's.
+        # When the process between has ended, the subreaper is the parent of the child.
         os.waitpid(between, 0)
         channel.send(pid)
 
 
 def _settle(request: _Request, between: int) -> None:
-    """Makes this new process what a freshly started one would be."""
+    """Gives this new process the state of a freshly started one."""
     os.setsid()
     os.dup2(request.log, 1)
     os.dup2(request.log, 2)
@@ -223,13 +224,13 @@ def _settle(request: _Request, between: int) -> None:
 
 
 def _show_command(command: Sequence[str]) -> None:
-    """Has `ps` show this command instead of the server's, which has room for it at its end."""
+    """Makes `ps` show this command instead of the server's, which has room for it at its end."""
     # The name, field 2, may hold spaces and brackets; arg_start and arg_end are fields 48 and 49.
     fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     start, end = int(fields[45]), int(fields[46])
     if 0 < start < end:
         text = " ".join(command).encode()[: end - start - 2]
-        # The kernel shows a whole title, up to its first zero, where the last byte is none.
+        # If the last byte is not zero, the kernel shows the title up to its first zero.
         ctypes.memmove(start, text.ljust(end - start - 1, b"\0") + b".", end - start)
 
 
@@ -239,19 +240,19 @@ def _be_subreaper(wanted: bool) -> bool:
 
 
 def main(channel: socket.socket, modules: Sequence[str]) -> None:
-    """Imports, then serves; in a new process, runs what it was made for."""
-    # Nothing that an import makes is garbage soon; looking for it takes a tenth of the time.
+    """Imports, then serves; in a new process, runs the requested module."""
+    # Objects made by imports stay alive, and a search for garbage among them takes a tenth of the time.
     gc.disable()
     for module in modules:
         importlib.import_module(module)
     if (threads := len(os.listdir("/proc/self/task"))) > 1:  # noqa: PTH208 - a count of names
         sys.exit(f"{threads - 1} threads were started by an import, so nothing is forked")
-    # A collection in a child would write to, and so copy, every page.
+    # A garbage collection in a child would write to every page and thereby copy it.
     gc.freeze()
     gc.enable()
     try:
         request = _serve(channel)
-    except BrokenPipeError:  # whom it was for is gone already
+    except BrokenPipeError:  # the process that started this one is gone
         return
     if request is not None:
         runpy.run_module(request.module, run_name="__main__", alter_sys=True)

@@ -1,9 +1,9 @@
-"""Kills the process groups of a supervisor that is gone: `guard.py`, one a supervisor.
+"""Kills the process groups of a supervisor that is gone: `guard.py`, one for each supervisor.
 
 The kernel's death signal (`child.py`) reaches only a supervisor's direct children, and only on Linux. The guard reads
-`+GROUP` and `-GROUP` lines from a pipe whose other end only the supervisor holds; when the pipe closes the
-supervisor has died or is done, and every group still listed is killed, grandchildren included.
-Run as a file, without the package and without site-packages.
+`+GROUP` and `-GROUP` lines from a pipe whose other end only the supervisor holds. When the pipe closes, the supervisor
+has died or ended, and the guard kills every group still listed, grandchildren included.
+It is run as a file, without the package and without site-packages.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 
 def main(lines: Iterable[str]) -> None:
-    """Follow the supervisor's lines to their end, then kill what is left."""
+    """Follows the supervisor's lines to their end, then kills the groups that are left."""
     groups: set[int] = set()
     for line in lines:
         change, group = line[0], int(line[1:])

@@ -1,10 +1,10 @@
-"""`KillablePool`: functions of hostile text done in processes of their own, which are killed when they take too long.
+"""`KillablePool`: runs functions on hostile text in separate processes, which are killed when they take too long.
 
-A thread that hangs in somebody's library cannot be ended; a process can. Each process is a clean start of Python (the
-callers run threads, so nothing is forked), is asked one thing at a time over a socket, and is replaced when it ends.
-Nothing here waits without a bound: whatever process is killed or stopped, at whatever moment, a call returns or raises.
+A thread that hangs in a library cannot be ended; a process can. Each process is a clean start of Python (the callers
+run threads, so nothing is forked), gets one call at a time over a socket, and is replaced when it ends. Nothing here
+waits without a limit: whenever a process is killed or stopped, the call returns or raises.
 
-How long a call may take is counted in seconds of a processor, so that it does not depend on what else the machine does.
+The time limit of a call is in seconds of a processor, so that it does not depend on other load of the machine.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ATTEMPTS = 3
-"""How often a call is tried whose process ends in it, while others work."""
+"""Attempts at a call whose process ends during it while other processes work."""
 
 _START_SECONDS = 120.0
 _STARTS = 2
 _PATIENCE, _PATIENCE_SECONDS = 4, 5.0
-"""On the clock a call may take so many times its seconds of a processor, and these: machines are busy."""
+"""By the clock, a call may take this many times its processor seconds, plus these seconds: machines are busy."""
 _LOOK_SECONDS = 0.5
 _REAP_SECONDS = 5.0
 _LONGEST_PROOF_SECONDS = 2.0
 _GRACE_SECONDS = 2.0
-"""Later than its parent, the kernel ends a process that nobody is left to kill."""
+"""Seconds after the parent's limit at which the kernel ends the process, in case the parent is gone."""
 
 
 class ProcessEnded(Exception):
-    """The process that did a call ended in it; `code` is its exit code, None where it ran out of memory, was stopped or
-    got too little of a processor."""
+    """The process ended during a call. `code` is its exit code, None if it ran out of memory, was stopped or got too
+    little processor time."""
 
     def __init__(self, code: int | None, text: str | None = None) -> None:
         super().__init__(text or f"its process ended with code {code}")
@@ -61,8 +61,8 @@ class ProcessEnded(Exception):
 
 
 class CallFailed(Exception):
-    """What a call did raised an exception whose class is named `kind`. (The exception itself stays in its process:
-    not all of them survive pickling.)"""
+    """A call raised an exception whose class is named `kind`. (The exception itself stays in its process: not all
+    exceptions survive pickling.)"""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(f"{kind}: {text}")
@@ -73,9 +73,9 @@ class KillablePool:
     """Warm processes; a context manager, usable from several threads at once. They start with the first call.
 
     Args:
-        timeout_seconds: of a processor, after which a call's process is killed; start-up does not count.
-        workers: processes, hence calls at a time.
-        prepare: done once in each process before its first call, a module's function; imports are paid here.
+        timeout_seconds: processor time after which a call's process is killed; start-up does not count.
+        workers: number of processes, and so of concurrent calls.
+        prepare: called once in each process before its first call, for its imports; a function of a module.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class KillablePool:
             self._end(process)
 
     def warm_up(self) -> None:
-        """Has a process start, which takes seconds, while the caller does other things."""
+        """Starts a process, which takes seconds, so that it is ready when a call comes."""
         if not self._places.acquire(blocking=False):
             return
         try:
@@ -125,9 +125,9 @@ class KillablePool:
             self._places.release()
 
     def prove(self, seconds: float = 0.0) -> None:
-        """Has a process do nothing for so long.
+        """Lets a process sleep for `seconds`, to test whether processes survive.
 
-        Raises ProcessPoolError where none can be started, or one that does nothing is killed or stopped.
+        Raises ProcessPoolError if none can be started, or if the sleeping one is killed or stopped.
         """
         try:
             self._call_once(time.sleep, (min(seconds, _LONGEST_PROOF_SECONDS),))
@@ -137,15 +137,15 @@ class KillablePool:
             ) from error
 
     def call(self, function: Callable[..., T], *arguments: object, attempts: int = ATTEMPTS) -> T:
-        """`function` of `arguments` in a free process: a module's function; all must be picklable.
+        """Calls `function` with `arguments` in a free process; all must be picklable, so it is a module's function.
 
-        Where its process ends in it, another one first does nothing for as long: if that is killed as well, it is the
-        machine, which says nothing of the call. If not, the call is made again, `attempts` times in all.
+        If its process ends during the call, another process first sleeps for as long. If that one is killed as well,
+        the machine is at fault and the call is not blamed. If not, the call is repeated, up to `attempts` times in all.
 
         Raises:
-            TimeoutError: it took longer than it may.
-            ProcessEnded: its process ended in it each time, and in none else.
-            CallFailed: it raised.
+            TimeoutError: the call took longer than it may.
+            ProcessEnded: its process ended each time, and the sleeping ones did not.
+            CallFailed: the function raised.
             ProcessPoolError: the pool is closed, or its processes cannot be started, or are killed whatever they do.
         """
         while True:
@@ -164,7 +164,7 @@ class KillablePool:
             try:
                 kind, *found = process.ask(work, self.timeout_seconds)
             except (ProcessEnded, TimeoutError):
-                self._check_open()  # which kills those at work
+                self._check_open()  # closing the pool kills the busy processes
                 raise
         if kind == "memory":
             raise ProcessEnded(None, "it ran out of memory")
@@ -175,7 +175,7 @@ class KillablePool:
 
     @contextmanager
     def _ready_process(self) -> Iterator[_Process]:
-        """A process that waits for work; it is kept for the next call where this one ends well."""
+        """A process that waits for work; it is kept for the next call if this call ends well."""
         self._places.acquire()
         try:
             process = self._one_ready()
@@ -198,7 +198,7 @@ class KillablePool:
             with self._lock:
                 process = self._free.pop() if self._free else None
             if process is None or not process.is_alive():
-                if process is not None:  # killed while it waited
+                if process is not None:  # killed while it was idle
                     self._end(process)
                     continue
                 break
@@ -218,7 +218,7 @@ class KillablePool:
                 return process
         raise ProcessPoolError(
             f"processes cannot be started ({failure}): read their message above, and see whether what they import is "
-            "installed, memory is left, and nobody kills them"
+            "installed, memory is left, and nothing kills them"
         )
 
     def _start(self) -> _Process:
@@ -255,20 +255,20 @@ class KillablePool:
 
 
 class _Starter:
-    """A thread that starts processes and lives as long as this one: the kernel kills them with the thread that started
-    them, and whoever calls a pool may end while others use what it started."""
+    """A thread that starts processes and lives as long as this process. The kernel kills a process when the thread that
+    started it ends; a thread that calls a pool may end while others use the processes."""
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
-        """Begins anew in a process that was forked, into which no thread came along."""
+        """Resets the object in a forked process, in which its thread does not exist."""
         self._lock = threading.Lock()
         self._asked: queue.SimpleQueue[tuple[Future[subprocess.Popen[bytes]], list[str], int]] = queue.SimpleQueue()
         self._is_started = False
 
     def start(self, command: list[str], descriptor: int) -> subprocess.Popen[bytes]:
-        """The process of `command`, which inherits `descriptor`. Raises OSError, also where it takes for ever."""
+        """The process of `command`, which inherits `descriptor`. Raises OSError, also if the start takes for ever."""
         with self._lock:
             if not self._is_started:
                 try:
@@ -291,7 +291,7 @@ class _Starter:
                 continue
             try:
                 process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[descriptor])
-            except BaseException as error:  # noqa: BLE001 - raised by whoever waits for it
+            except BaseException as error:  # noqa: BLE001 - raised again by the waiting caller
                 started.set_exception(error)
             else:
                 started.set_result(process)
@@ -303,10 +303,10 @@ os.register_at_fork(after_in_child=_STARTER.renew)
 
 
 class _Process:
-    """One process and the socket to it; for one thread at a time, but for `kill`."""
+    """One process and the socket to it; for one thread at a time, except `kill`."""
 
     def __init__(self, prepare: bytes | None) -> None:
-        """Starts it. Raises OSError."""
+        """Starts the process. Raises OSError."""
         self.is_spent = False
         self._is_ready = False
         self._socket, theirs = socket.socketpair()
@@ -319,7 +319,7 @@ class _Process:
         except BaseException:
             self._socket.close()
             raise
-        with contextlib.suppress(ProcessEnded):  # whoever waits for it hears of that
+        with contextlib.suppress(ProcessEnded):  # the next wait for it raises that
             self._send(pickle.dumps((sys.path, prepare)), time.monotonic() + _LOOK_SECONDS)
 
     def is_alive(self) -> bool:
@@ -327,14 +327,14 @@ class _Process:
         return self._process.poll() is None
 
     def wait_until_ready(self) -> None:
-        """Waits until it is prepared. Raises ProcessEnded where it ended, was stopped or takes for ever."""
+        """Waits until it is prepared. Raises ProcessEnded if it ended, was stopped or takes for ever."""
         if not self._is_ready:
             self._receive(time.monotonic() + _START_SECONDS)
             self._is_ready = True
 
     def ask(self, work: bytes, seconds: float) -> tuple[Any, ...]:
-        """What the work came to. Raises ProcessEnded, and TimeoutError where it took more than `seconds` of a
-        processor."""
+        """The result of the work. Raises ProcessEnded, and TimeoutError if the work took more than `seconds` of
+        processor time."""
         longest = _PATIENCE * seconds + _PATIENCE_SECONDS
         deadline = time.monotonic() + longest
         try:
@@ -346,15 +346,15 @@ class _Process:
         return reply
 
     def kill(self) -> None:
-        """Ends it, whatever it does; whoever waits for it hears of that."""
+        """Ends it, whatever it does; calls that wait for it raise."""
         self._process.kill()
 
     def end(self) -> None:
-        """Kills it and gives back what it took."""
+        """Kills it and frees its resources."""
         self._process.kill()
         try:
             self._process.wait(_REAP_SECONDS)
-        except subprocess.TimeoutExpired:  # it hangs in the kernel, where nothing ends it
+        except subprocess.TimeoutExpired:  # it hangs in the kernel, where it cannot be ended
             logger.warning("process %d does not end", self._process.pid)
         self._socket.close()
 
@@ -384,7 +384,7 @@ class _Process:
                 return operation()
             except TimeoutError:
                 if time.monotonic() > deadline:
-                    raise ProcessEnded(None, "its process got too little of a processor") from None
+                    raise ProcessEnded(None, "its process got too little processor time") from None
                 if self._is_stopped():
                     raise ProcessEnded(None, "its process was stopped") from None
             except OSError:
@@ -398,7 +398,7 @@ class _Process:
         return TimeoutError() if code == -signal.SIGPROF else ProcessEnded(code)
 
     def _is_stopped(self) -> bool:
-        """Whether somebody stopped it (SIGSTOP, a debugger): it does not go on by itself."""
+        """Whether it was stopped (SIGSTOP, a debugger): then it does not continue by itself."""
         try:
             stat = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8", errors="replace")
         except OSError:

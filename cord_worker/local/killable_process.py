@@ -1,7 +1,7 @@
 """The process behind `local.killable`: `killable_process.py SOCKET PARENT`, one request at a time over a socket.
 
-Run as a file and with the standard library only, until it has been told where its parent imports from. It has no
-lock, queue or manager in common with anybody: whoever kills it, at whatever moment, breaks one connection.
+It is run as a file and uses only the standard library until it is told where its parent imports from. It shares no
+lock, queue or manager with other processes: killing it, at any moment, breaks one connection only.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import Any
 
 LENGTH = struct.Struct("!I")
-"""Before every message: its bytes."""
+"""Before every message: its length in bytes."""
 
 _MEMORY = 8 * 1024**3
-"""Bytes of address space of a process: what runs away fails in it and not in its neighbours."""
+"""Bytes of address space of a process: a call that takes too much memory fails alone and harms no other process."""
 _FIRST_TO_GO = "800"
-"""Where the machine's memory ends, the kernel ends this process before the one that it works for."""
+"""When the machine's memory runs out, the kernel ends this process before the one that it works for."""
 _PARENT_POLL = 1.0  # seconds
 _PR_SET_PDEATHSIG = 1
 
 
 def main(channel: socket.socket, parent: int) -> None:
-    """Prepares, says so, and answers until the other side ends."""
+    """Prepares, reports that it is ready, and answers until the other side ends."""
     _settle(parent)
     path, prepare = pickle.loads(_receive(channel))
     sys.path[:] = path
@@ -44,16 +44,16 @@ def main(channel: socket.socket, parent: int) -> None:
 
 
 def _settle(parent: int) -> None:
-    # A terminal's Ctrl-C is its parent's business. The default action of the timers needs no Python to run: it also
-    # ends a power that holds the interpreter for minutes.
+    # Ctrl-C in a terminal is handled by the parent. The timers keep their default action, which needs no Python to run:
+    # so they also end a power operation that holds the interpreter for minutes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     if sys.platform == "linux":
-        # Also where it was stopped, and runs no thread that could look. The kernel goes by the thread that started this
-        # process: `killable` has one that lives as long as the parent.
+        # This works even if this process was stopped, so that none of its threads can run. The kernel watches the
+        # thread that started this process: `killable` has one that lives as long as the parent.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-    # It may have ended before the kernel was told; elsewhere than on Linux nobody else tells.
+    # The parent may have ended before the prctl call, and other systems than Linux have no such call.
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if sys.platform == "linux":
         import resource
@@ -66,8 +66,8 @@ def _settle(parent: int) -> None:
 
 
 def _done(work: bytes, seconds: float, longest: float) -> tuple[Any, ...]:
-    """What the work came to. The kernel ends this process where it takes more than `seconds` of a processor, or
-    `longest` seconds on the clock."""
+    """The result of the work. The kernel ends this process if that takes more than `seconds` of processor time, or
+    `longest` seconds by the clock."""
     try:
         function, arguments = pickle.loads(work)
         signal.setitimer(signal.ITIMER_PROF, seconds)
@@ -79,15 +79,15 @@ def _done(work: bytes, seconds: float, longest: float) -> tuple[Any, ...]:
             signal.setitimer(signal.ITIMER_REAL, 0)
     except MemoryError:
         return ("memory",)
-    except Exception as error:  # noqa: BLE001 - told to the caller
-        # The exception itself stays here: not all of them survive pickling.
+    except Exception as error:  # noqa: BLE001 - reported to the caller
+        # The exception itself stays here: not all exceptions survive pickling.
         return "raised", type(error).__name__, str(error)
 
 
 def _send(channel: socket.socket, message: tuple[Any, ...]) -> None:
     try:
         data = pickle.dumps(message)
-    except Exception as error:  # noqa: BLE001 - told to the caller
+    except Exception as error:  # noqa: BLE001 - reported to the caller
         data = pickle.dumps(("raised", type(error).__name__, str(error)))
     channel.sendall(LENGTH.pack(len(data)) + data)
 
@@ -101,7 +101,7 @@ def _exactly(channel: socket.socket, count: int) -> bytes:
     while len(data) < count:
         part = channel.recv(min(count - len(data), 1 << 16))
         if not part:
-            os._exit(0)  # nobody asks any more
+            os._exit(0)  # the parent has closed the connection
         data += part
     return bytes(data)
 

@@ -1,7 +1,7 @@
-"""What this machine allows a process, what ours need of it, and which limit an error speaks of.
+"""What this machine allows a process, what our processes need, and which limit caused an error.
 
-A limit that is too low is refused before anything starts, in one line that names it; one that is met later is named
-in the error's line. Limits are inherited: what `cordctl run` and `up` may use is what their servers and workers get.
+A limit that is too low is refused before anything starts, in one line that names it. If a limit is reached later, the
+error's line names it. Limits are inherited: servers and workers get those of `cordctl run` and `up`.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Need:
 
 COMMAND = Need(handles=32, memory=256 * MIB, tasks=4)
 POSTGRES = Need(handles=64, memory=384 * MIB, tasks=24, file_size=1024 * MIB)
-"""Its files grow to 1 GiB each; it refuses to start with fewer than 58 handles of its own."""
+"""Its files grow to 1 GiB each; with fewer than 58 file handles it refuses to start."""
 COORDINATOR = Need(handles=64, memory=1024 * MIB, tasks=48)
-"""With its processes that compare answers."""
+"""Includes its processes that compare answers."""
 WORKER = Need(handles=64, memory=1024 * MIB, tasks=32)
 TORCH_WORKER = Need(handles=64, memory=3072 * MIB, tasks=48)
-"""Its model's weights come on top."""
+"""Its model's weights need more on top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Shortage:
 
 
 def shortages(needs: Sequence[Need]) -> list[Shortage]:
-    """Which limits are too low for all of `needs` at once; where none is, an empty list."""
+    """The limits that are too low for all of `needs` at once; empty if none is."""
     found = []
     handles = max(need.handles for need in needs)
     if (allowed := _soft("NOFILE")) < handles:
@@ -106,14 +106,14 @@ def shortages(needs: Sequence[Need]) -> list[Shortage]:
 
 
 def check(who: str, needs: Sequence[Need]) -> None:
-    """Raises MachineLimit where `who` could not work with these limits."""
+    """Raises MachineLimit if `who` cannot work with these limits."""
     found = shortages(needs)
     if found:
         raise MachineLimit(f"{who} cannot work with the limits of this machine: {'; '.join(map(str, found))}.")
 
 
 def raise_file_handles() -> None:
-    """Raises this process's limit of open files as far as it may; macOS begins with 256, some systems with less."""
+    """Raises this process's limit of open files as far as allowed; macOS begins with 256, some systems with less."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     wanted = _WANTED_HANDLES if hard == unlimited else min(hard, _WANTED_HANDLES)
@@ -125,18 +125,18 @@ def raise_file_handles() -> None:
 
 
 def spare_threads() -> None:
-    """Where hardly any thread may be started, numpy's library makes none: it ends a process that gets too few of them.
+    """Limits numpy's library to one thread if few threads can be started: else it might end this process.
 
-    Before numpy is imported.
+    Call it before numpy is imported.
     """
-    # Counting all processes takes a while: only where the limit is a low one.
+    # Counting all processes takes a while, so it is done only if the limit is low.
     is_limited = _soft("NPROC") < _FEW_TASKS or any((folder / "pids.max").exists() for folder in _groups("pids"))
     if is_limited and _free_tasks() < (os.cpu_count() or 1) + COMMAND.tasks:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def free_shared_memory() -> int | None:
-    """Bytes that are free in /dev/shm; None where nothing can be written there."""
+    """Free bytes in /dev/shm; None if nothing can be written there."""
     try:
         with tempfile.TemporaryFile(dir=SHARED_MEMORY) as file:
             file.write(b"\0")
@@ -146,7 +146,7 @@ def free_shared_memory() -> int | None:
 
 
 def container_memory() -> int | None:
-    """Bytes of memory that this container may use, None where it is not limited."""
+    """Bytes of memory that this container may use, None if that is not limited."""
     total = psutil.virtual_memory().total
     files = [folder / name for folder in _groups("memory") for name in ("memory.max", "memory.limit_in_bytes")]
     found = [allowed for allowed in map(_number, files) if allowed is not None and allowed < total]
@@ -154,7 +154,7 @@ def container_memory() -> int | None:
 
 
 def explained(error: BaseException) -> str | None:
-    """What limit of the machine the error speaks of, and what to do; None where it speaks of none."""
+    """The machine's limit that caused the error, and what to do; None if no limit caused it."""
     for one in _chain(error):
         if isinstance(one, MemoryError):
             return _of_memory()
@@ -170,7 +170,7 @@ def explained(error: BaseException) -> str | None:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the error is a want of file handles, memory or threads: it passes when others give some back."""
+    """Whether the error is a lack of file handles, memory or threads: it passes when others free some."""
     return any(
         isinstance(one, MemoryError)
         or (isinstance(one, OSError) and one.errno in _PASSING)
@@ -180,7 +180,7 @@ def is_passing(error: BaseException) -> bool:
 
 
 def tell(logger: logging.Logger, error: BaseException, text: str) -> None:
-    """Logs that `text` happened: in one line where a limit of the machine is why, else with the traceback."""
+    """Logs `text`: in one line if a limit of the machine caused `error`, else with the traceback."""
     limit = explained(error)
     if limit is None:
         logger.error(text, exc_info=error)
@@ -189,7 +189,7 @@ def tell(logger: logging.Logger, error: BaseException, text: str) -> None:
 
 
 def named_in(text: str) -> str | None:
-    """What limit of the machine a server's last words speak of, and what to do; None where they speak of none."""
+    """The machine's limit that a server's last output names, and what to do; None if it names none."""
     for pattern, sentence in _IN_WORDS:
         if pattern.search(text):
             return sentence
@@ -267,15 +267,15 @@ def _free_tasks() -> float:
         most, now = _number(folder / "pids.max"), _number(folder / "pids.current")
         if most is not None and now is not None:
             free = min(free, most - now)
-    # The kernel does not hold root to its own limit.
+    # The kernel does not apply this limit to root.
     allowed = _soft("NPROC") if os.geteuid() else _INFINITE
     return free if allowed == _INFINITE else min(free, allowed - _tasks_of_mine())
 
 
 def _groups(controller: str) -> list[Path]:
-    """The control groups that limit this process, in the first version and the second: its own and those around it.
+    """The control groups that limit this process, of version 1 and 2: its own and those around it.
 
-    In a container the outermost one that is seen is its own; a service or a batch job may be further within.
+    In a container the outermost visible group is the container's; a service or a batch job may be in an inner one.
     """
     try:
         lines = _OWN_GROUPS.read_text(encoding="utf-8").splitlines()

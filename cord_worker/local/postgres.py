@@ -1,8 +1,8 @@
-"""One embedded PostgreSQL server: made, started, adopted, stopped, cleaned up after.
+"""One embedded PostgreSQL server: makes, starts, adopts and stops it, and cleans up after it.
 
-It listens on a unix socket in a private folder and nowhere else, so `trust` there means: whoever can enter the folder.
-Data, log and sockets lie in `<state>/postgres`; as root without namespaces in a folder of the unprivileged user's
-own, whose path `<state>/postgres/external` names.
+It listens only on a unix socket in a private folder, so `trust` in its access rules admits every process that can
+enter the folder. Data, log and sockets are in `<state>/postgres`. For root without namespaces they are in a folder that
+belongs to the unprivileged user; `<state>/postgres/external` holds its path.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _INITDB_SECONDS = 300.0
 # Fast shutdown, then immediate (recovery at the next start), then the end.
 _STOP_STEPS = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
 _LEAST_SHARED_MEMORY = 256 * limits.MIB
-"""Parallel queries and the statistics of the server share so much at most."""
+"""Parallel queries and the server's statistics use at most this much shared memory."""
 _SETS_AT_INITDB = (16,)
-"""First version whose initdb takes settings."""
+"""First version whose initdb accepts settings."""
 _EXTERNAL_ROOTS = (Path("/var/lib/cord-worker"), Path("/var/tmp/cord-worker"))
 _SETTINGS = """\
-# Written by cord_worker at every start; put settings of your own into postgresql.conf, after the include.
+# Written by cord_worker at every start; put your own settings into postgresql.conf, after the include.
 listen_addresses = ''
 port = 5432
 unix_socket_permissions = 0700
@@ -84,14 +84,14 @@ class EmbeddedPostgres:
         return f"postgresql+psycopg://{ROLE}@/{DATABASE}?host={quote(str(folder), safe='/')}"
 
     def process(self) -> ProcessId | None:
-        """The postmaster of this very data folder, or None; a reused pid is not mistaken for it."""
+        """The postmaster of exactly this data folder, or None; a reused pid is not mistaken for it."""
         lines = self._pid_lines()
         if not lines or not lines[0].isdigit() or not processes.works_in(int(lines[0]), self.data_dir, _PROGRAMS):
             return None
         return processes.identify(int(lines[0]))
 
     def processes(self) -> list[int]:
-        """Pids of every process that works in this data folder, deleted or not."""
+        """Pids of every process that works in this data folder, even if the folder was deleted."""
         return processes.all_in(self.data_dir, _PROGRAMS)
 
     def is_running(self) -> bool:
@@ -103,7 +103,7 @@ class EmbeddedPostgres:
         return self.data_dir.exists()
 
     def start(self) -> None:
-        """Start the server, or adopt the one that runs; returns once the database answers.
+        """Starts the server, or adopts the running one; returns once the database answers.
 
         Raises:
             LocalServiceError: no fitting binaries, or the server did not come up; holds the end of its log.
@@ -118,7 +118,7 @@ class EmbeddedPostgres:
         self._wait_until_ready()
 
     def stop(self) -> None:
-        """Stop the server and what is left of a dead one; does nothing when there is none.
+        """Stops the server and what is left of a dead one; does nothing if there is none.
 
         Raises:
             LocalServiceError: a process of it cannot be ended.
@@ -139,7 +139,7 @@ class EmbeddedPostgres:
             home = _external_home(run_as.uid)
             write_atomically(self._base / "external", f"{home}\n")
         if run_as.strategy == "user":
-            # The user that made the data keeps it, whoever would be chosen today.
+            # The user that made the data keeps it, even if another one would be chosen today.
             facts = self.home.stat()
             run_as = privilege.RunAs("user", facts.st_uid, run_as.gid)
         return run_as
@@ -156,13 +156,13 @@ class EmbeddedPostgres:
             ) from error
 
     def _reachable(self, binaries: PostgresBinaries, run_as: privilege.RunAs) -> PostgresBinaries:
-        """The binaries, or a private copy of them where the server's user cannot reach them."""
+        """The binaries, or a private copy of them if the server's user cannot reach them."""
         if run_as.strategy != "user" or _runs(binaries.bin_dir, run_as, self.home):
             return binaries
         return PostgresBinaries(_copy_installation(binaries, self.home), binaries.version, binaries.source)
 
     def _initdb(self, binaries: PostgresBinaries, run_as: privilege.RunAs) -> None:
-        """Make the data folder under another name and rename it, so that half a data folder is never opened."""
+        """Makes the data folder under another name and renames it, so that an incomplete one is never opened."""
         unfinished = self.home / "data.new"
         if unfinished.exists():
             shutil.rmtree(unfinished)
@@ -188,11 +188,11 @@ class EmbeddedPostgres:
         folder = socket_dir(self.home, run_as.uid)
         for name in (".s.PGSQL.5432", ".s.PGSQL.5432.lock"):
             (folder / name).unlink(missing_ok=True)
-        # A list of quoted names, within a quoted string that knows escapes.
+        # A list of quoted names, within a quoted string with escapes.
         quoted = str(folder).replace('"', '""').replace("\\", "\\\\").replace("'", "''")
         settings = f"{_SETTINGS}{_shared_memory()}unix_socket_directories = '\"{quoted}\"'\n"
         write_atomically(self.data_dir / "cord.conf", settings, run_as.uid)
-        # Relative paths: pg_ctl hands its arguments to a shell without quoting what is special there.
+        # Relative paths: pg_ctl passes its arguments to a shell without quoting special characters.
         argv = [str(binaries.bin_dir / "pg_ctl"), "-D", "data", "-l", "postgres.log", "-w", "-t", "60", "start"]
         result = run_as.run(argv, self.home, _START_SECONDS)
         if result.returncode != 0 and not self.is_running():
@@ -203,7 +203,7 @@ class EmbeddedPostgres:
             )
 
     def _check_limits(self, words: str) -> None:
-        """Raises LocalServiceError where its last words speak of a limit of the machine."""
+        """Raises LocalServiceError if the server's last output names a limit of the machine."""
         limit = limits.named_in(words)
         if limit is not None:
             raise LocalServiceError(
@@ -211,12 +211,12 @@ class EmbeddedPostgres:
             )
 
     def _wait_until_ready(self) -> None:
-        """Connect until it answers; makes the database at the first start.
+        """Connects until the server answers; makes the database at the first start.
 
         Raises:
             LocalServiceError: the server died, or did not answer in time (crash recovery included).
         """
-        import psycopg  # here, because asking whether a server runs should not load it
+        import psycopg  # here, so that a test whether a server runs does not load it
 
         deadline = time.monotonic() + _START_SECONDS
         problem = "no socket"
@@ -245,7 +245,7 @@ class EmbeddedPostgres:
         )
 
     def _clean_up(self) -> None:
-        """End backends that outlived their postmaster and remove its pid file; never touches a living server."""
+        """Ends backends that outlived their postmaster and removes its pid file; never touches a living server."""
         if self.is_running():
             raise LocalServiceError(
                 f"The embedded PostgreSQL of {self._base.parent} could not be stopped; its pid is in "
@@ -276,7 +276,7 @@ class EmbeddedPostgres:
 
 
 def _shared_memory() -> str:
-    """The setting by which the server uses files of its own where /dev/shm is too small for it, as in containers."""
+    """The setting that makes the server use its own files if /dev/shm is too small for it, as in containers."""
     free = limits.free_shared_memory()
     return "dynamic_shared_memory_type = mmap\n" if free is None or free < _LEAST_SHARED_MEMORY else ""
 
@@ -289,7 +289,7 @@ def _runs(bin_dir: Path, run_as: privilege.RunAs, cwd: Path) -> bool:
 
 
 def _copy_installation(binaries: PostgresBinaries, home: Path) -> Path:
-    """Copy the installation that holds `bin_dir` below `home`, keeping what its libraries' relative paths expect."""
+    """Copies the installation of `bin_dir` into `home`, with the layout that its libraries' relative paths need."""
     prefix = binaries.bin_dir.parent
     target = home / "programs" / ".".join(map(str, binaries.version)) / prefix.parent.name / prefix.name
     if (target / "complete").exists():
@@ -307,7 +307,7 @@ def _copy_installation(binaries: PostgresBinaries, home: Path) -> Path:
 
 
 def _external_home(uid: int) -> Path:
-    """A new folder of user `uid` for one state folder's database, below a folder of root's."""
+    """A new folder that belongs to user `uid`, for one state folder's database, below a folder that belongs to root."""
     problems = []
     for root in _EXTERNAL_ROOTS:
         try:
@@ -318,8 +318,8 @@ def _external_home(uid: int) -> Path:
             continue
         if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid() and not facts.st_mode & 0o022:
             return private_dir(root / secrets.token_hex(8), uid)
-        problems.append(f"{root}: not a folder of root's")
+        problems.append(f"{root}: does not belong to root alone")
     raise LocalServiceError(
         f"No place for the database of an unprivileged user ({'; '.join(problems)}). Run as an ordinary user, or set "
-        "CORD_DATABASE_URL to a server of your own."
+        "CORD_DATABASE_URL to your own server."
     )

@@ -1,9 +1,9 @@
-"""Which user a PostgreSQL server runs as: it refuses root.
+"""Chooses the user that a PostgreSQL server runs as: PostgreSQL refuses root.
 
-Ordinary users run it as themselves. Root runs it, in this order, (a) in a user namespace in which root is called 1000:
-programs and files stay as and where they are; (b) where namespaces are refused, as an existing unprivileged user,
-with the data in a folder of that user's own. No user is ever added and no existing folder's mode is changed.
-`CORD_ROOT_STRATEGY=namespace|user` forces one of them.
+Ordinary users run it as themselves. Root runs it, in this order of preference, (a) in a user namespace in which root is
+called 1000: programs and files stay where they are, unchanged; (b) if namespaces are refused, as an existing
+unprivileged user, with the data in a folder that belongs to that user. No user is ever added and no existing folder's
+mode is changed. `CORD_ROOT_STRATEGY=namespace|user` forces one of the two.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class RunAs:
     gid: int
 
     def run(self, argv: list[str], cwd: Path, timeout: float) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end with a small environment; its output is in `stdout`, errors included.
+        """Runs a program to its end with a small environment; `stdout` has its output, errors included.
 
         Raises:
             LocalServiceError: the program could not be started or took longer than `timeout` seconds.
@@ -62,13 +62,13 @@ class RunAs:
 
 
 def choose(data_strategy: Strategy | None = None) -> RunAs:
-    """How this process runs PostgreSQL.
+    """How this process must run PostgreSQL.
 
     Args:
         data_strategy: the strategy that existing data was made with; root keeps to it.
 
     Raises:
-        LocalServiceError: root, and neither a namespace nor an unprivileged user is to be had, or the existing
+        LocalServiceError: this is root, and neither a namespace nor an unprivileged user is available, or the existing
             data needs the other strategy.
     """
     uid = os.geteuid()
@@ -99,13 +99,13 @@ def choose(data_strategy: Strategy | None = None) -> RunAs:
             return RunAs("user", entry.pw_uid, entry.pw_gid)
     raise LocalServiceError(
         "PostgreSQL refuses to run as root, user namespaces are refused here, and there is no user postgres or nobody. "
-        "Run as an ordinary user, or set CORD_DATABASE_URL to a server of your own."
+        "Run as an ordinary user, or set CORD_DATABASE_URL to your own server."
     )
 
 
 @cache
 def namespaces_work() -> bool:
-    """True when root can start a program under another user number in a user namespace."""
+    """Whether root can start a program under another user number in a user namespace."""
     if shutil.which(_NAMESPACE[0]) is None:
         return False
     try:
@@ -118,6 +118,6 @@ def namespaces_work() -> bool:
 
 
 def _server_environment() -> dict[str, str]:
-    # PG* variables of the caller (PGDATA, PGHOST, PGPORT…) would redirect the server's programs.
+    # The caller's PG* variables (PGDATA, PGHOST, PGPORT…) would redirect the server's programs.
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ"}}
     return {**kept, "LC_ALL": "C"}

@@ -1,4 +1,4 @@
-"""Naming a process so that a reused pid is never mistaken for it, and ending processes."""
+"""Identifies processes so that a reused pid is never mistaken for them, and ends processes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _HAS_PROC = Path("/proc/self/stat").exists()
 class ProcessId:
     """A process for its lifetime: its pid and a mark of when it started.
 
-    The mark counts from boot where the kernel says so: wall-clock creation times move when the clock is set,
-    and a clock correction must not make a living owner look dead.
+    The mark counts from boot if the kernel tells that. Creation times by the wall clock move when the clock is set, and
+    a clock correction must not make a living owner look dead.
     """
 
     pid: int
     start: str
 
     def is_alive(self) -> bool:
-        """True while this very process runs; a zombie or a later process with the same pid is not it."""
+        """True while exactly this process runs; a zombie, or a later process with the same pid, does not count."""
         return start_mark(self.pid) == self.start
 
 
@@ -44,13 +44,13 @@ def current() -> ProcessId:
 
 
 def start_mark(pid: int) -> str | None:
-    """When the process started, as an opaque mark; None when no living process has this pid."""
+    """When the process started, as an opaque mark; None if no living process has this pid."""
     if _HAS_PROC:
         try:
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return None
-        # The command name (field 2) may hold spaces and brackets: count from the last bracket.
+        # The command name (field 2) may contain spaces and brackets: count from the last bracket.
         fields = stat.rpartition(")")[2].split()
         if fields[0] in {"Z", "X", "x"}:
             return None
@@ -94,7 +94,7 @@ def _is_program(process: psutil.Process, names: tuple[str, ...]) -> bool:
 
 
 def terminate(pids: Iterable[int], steps: Iterable[tuple[signal.Signals, float]]) -> list[int]:
-    """Send each signal in turn and wait up to its seconds; returns the pids that outlived all of them."""
+    """Sends each signal in turn and waits up to its seconds; returns the pids that survived all of them."""
     left = [process for pid in pids if (process := identify(pid)) is not None]
     for number, seconds in steps:
         for process in left:
@@ -109,7 +109,7 @@ def terminate(pids: Iterable[int], steps: Iterable[tuple[signal.Signals, float]]
 
 
 def tail(path: Path, lines: int = 15) -> str:
-    """The last lines of a log file, empty when there is none."""
+    """The last lines of a log file, empty if there is none."""
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)
@@ -121,7 +121,7 @@ def tail(path: Path, lines: int = 15) -> str:
 
 
 def python_environment() -> dict[str, str]:
-    """This environment, in which `python -m cord_worker…` works from any working folder."""
+    """This process's environment, changed so that `python -m cord_worker…` works from any working folder."""
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}

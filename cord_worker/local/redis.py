@@ -1,8 +1,8 @@
-"""One embedded Redis-compatible server: started, adopted, stopped, cleaned up after.
+"""One embedded Redis-compatible server: starts, adopts and stops it, and cleans up after it.
 
-It keeps nothing on disk: PostgreSQL is the truth and Redis a doorbell, so an empty one after a restart loses nothing.
-It listens on a unix socket in a private folder and nowhere else, in a session of its own, so that Ctrl-C in the
-terminal does not end it before the workers.
+It keeps nothing on disk: PostgreSQL is the truth and Redis carries hints only, so an empty one after a restart loses
+nothing. It listens only on a unix socket in a private folder. It has its own session, so that Ctrl-C in the terminal
+does not end it before the workers.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class EmbeddedRedis:
 
     @property
     def socket_path(self) -> Path:
-        """The socket of the server, as its configuration says.
+        """The server's socket, according to its configuration.
 
         Raises:
             LocalServiceError: it was never started.
@@ -61,11 +61,11 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """Broker URL for Celery; `?virtual_host=N` may be added to choose another database than 0."""
+        """Broker URL for Celery; add `?virtual_host=N` to choose another database than 0."""
         return f"redis+socket://{quote(str(self.socket_path), safe='/')}"
 
     def process(self) -> ProcessId | None:
-        """The server of this very folder, or None; a reused pid is not mistaken for it."""
+        """The server of exactly this folder, or None; a reused pid is not mistaken for it."""
         try:
             pid = int((self.home / "redis.pid").read_text(encoding="ascii"))
         except (OSError, ValueError):
@@ -73,7 +73,7 @@ class EmbeddedRedis:
         return processes.identify(pid) if processes.works_in(pid, self.home, REDIS_PROGRAMS) else None
 
     def processes(self) -> list[int]:
-        """Pids of every server that works in this folder, deleted or not."""
+        """Pids of every server that works in this folder, even if the folder was deleted."""
         return processes.all_in(self.home, REDIS_PROGRAMS)
 
     def is_running(self) -> bool:
@@ -81,7 +81,7 @@ class EmbeddedRedis:
         return self.process() is not None
 
     def start(self) -> None:
-        """Start the server, or adopt the one that runs; returns once it answers.
+        """Starts the server, or adopts the running one; returns once it answers.
 
         Raises:
             LocalServiceError: no usable binary, or it did not come up; holds the end of its log.
@@ -93,7 +93,7 @@ class EmbeddedRedis:
         self._wait_until_ready()
 
     def stop(self) -> None:
-        """Stop the server; does nothing when there is none.
+        """Stops the server; does nothing if there is none.
 
         Raises:
             LocalServiceError: it cannot be ended.
@@ -111,10 +111,10 @@ class EmbeddedRedis:
         places = {"dir": self.home, "pidfile": self.home / "redis.pid", "logfile": self.log_path, "unixsocket": path}
         lines = "".join(f'{name} "{_escaped(place)}"\n' for name, place in places.items())
         configuration = _SETTINGS + lines
-        write_atomically(self.home / "redis.conf", configuration)  # to be looked at
+        write_atomically(self.home / "redis.conf", configuration)  # for people to read
         write_atomically(self.home / "socket", f"{path}\n")
         try:
-            # By its content: the name of a file is a pattern to Redis, and the folder's may hold what means something.
+            # Redis gets its content on stdin: it takes a file's name for a pattern, and the path may hold wildcards.
             result = subprocess.run(
                 [str(program), "-"],
                 cwd=self.home,
@@ -148,7 +148,7 @@ class EmbeddedRedis:
         )
 
     def _clean_up(self) -> None:
-        """End servers of this folder that lost their pid file, and remove stale files."""
+        """Ends servers of this folder that lost their pid file, and removes stale files."""
         left = processes.terminate(self.processes(), _STOP_STEPS)
         if left:
             raise LocalServiceError(

@@ -1,14 +1,14 @@
-"""Both embedded servers together, and who still needs them.
+"""Both embedded servers together, and the processes that still need them.
 
-Servers live as long as a process that asked for them: each caller of `ensure_started` is recorded as an *owner* in
-`services.json`, by pid and start mark. `cordctl run` owns them while it runs; `cordctl up` starts a daemon that
-owns them until `cordctl down`. So a `run` beside an `up` leaves the servers running at its end, and a `run` alone
-stops them.
+Servers live as long as a process that needs them: each caller of `ensure_started` is recorded as an *owner* in
+`services.json`, by pid and start mark. `cordctl run` owns them while it runs; `cordctl up` starts a daemon that owns
+them until `cordctl down`. So a `run` during an `up` leaves the servers running at its end, and a single `run` stops
+them.
 
-A killed owner cannot say goodbye. A watchdog process (`watchdog.py`), one a state folder, therefore looks every second
-whether an owner still lives: if so it restarts servers that crashed; if not it stops them and ends. Should the
-watchdog be killed too, the servers stay until the next command on this state folder, which adopts them (and starts
-a new watchdog) or stops them. Nothing else stays: the data folder, the logs and `services.json` are files.
+A killed owner cannot sign off. Therefore a watchdog process (`watchdog.py`), one for each state folder, looks every
+second whether an owner still lives. If so it restarts servers that crashed; if not it stops them and ends. If the
+watchdog is killed too, the servers stay until the next command on this state folder, which adopts them (and starts a
+new watchdog) or stops them. Nothing else stays, except files: the data folder, the logs and `services.json`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LocalServices:
         self._token = token or uuid.uuid4().hex
 
     def ensure_started(self) -> Endpoints:
-        """Start or adopt both servers and own them from now on; doing it again changes nothing.
+        """Starts or adopts both servers and owns them from now on; calling it again changes nothing.
 
         Raises:
             LocalServiceError: a server could not be started.
@@ -58,7 +58,7 @@ class LocalServices:
             recorded = self.state.read()
             me = Owner(processes.current(), self._token)
             owners = (*(owner for owner in recorded.living_owners() if owner != me), me)
-            # Owned and watched before started: whoever is killed in between leaves no server behind.
+            # Recorded and watched before the start: a process killed in between leaves no unwatched server behind.
             watchdog = recorded.watchdog
             if watchdog is None or not watchdog.is_alive():
                 watchdog = _start_watchdog(self.state)
@@ -71,7 +71,7 @@ class LocalServices:
                 raise
 
     def heal(self) -> Services:
-        """Start whichever server does not run, whoever owns them; returns the record. Call under the lock."""
+        """Starts the servers that do not run, whichever process owns them; returns the record. Call under the lock."""
         recorded = self.state.read()
         self.postgres.start()
         self.redis.start()
@@ -85,15 +85,15 @@ class LocalServices:
         return services
 
     def are_running(self) -> bool:
-        """True when both servers' processes live."""
+        """True if both servers' processes live."""
         return self.postgres.is_running() and self.redis.is_running()
 
     def endpoints(self) -> Endpoints | None:
-        """Where the servers are if both run; starts nothing."""
+        """The servers' URLs if both run; starts nothing."""
         return Endpoints(self.postgres.url, self.redis.url) if self.are_running() else None
 
     def release(self) -> None:
-        """Own the servers no longer; stops them when no other owner lives."""
+        """Gives up this owner's claim on the servers; stops them if no other owner lives."""
         with self.state.locked():
             recorded = self.state.read()
             me = Owner(processes.current(), self._token)
@@ -103,7 +103,7 @@ class LocalServices:
                 self.stop()
 
     def stop(self) -> None:
-        """Stop both servers, whoever owns them; does nothing when none runs.
+        """Stops both servers, even if other processes own them; does nothing if none runs.
 
         Raises:
             LocalServiceError: a server could not be stopped.
@@ -116,23 +116,23 @@ class LocalServices:
 
 
 def ensure_started(state_dir: Path | None = None) -> Endpoints:
-    """Start or adopt the embedded servers; this process owns them until it ends or `release`s them."""
+    """Starts or adopts the embedded servers; this process owns them until it ends or `release`s them."""
     return LocalServices(state_dir, token="process").ensure_started()
 
 
 def release(state_dir: Path | None = None) -> None:
-    """Undo this process's `ensure_started`: the servers stop unless another process owns them."""
+    """Undoes this process's `ensure_started`: the servers stop unless another process owns them."""
     LocalServices(state_dir, token="process").release()
 
 
 def stop(state_dir: Path | None = None) -> None:
-    """Stop the embedded servers, whoever owns them; does nothing when none runs."""
+    """Stops the embedded servers, even if other processes own them; does nothing if none runs."""
     LocalServices(state_dir, token="process").stop()
 
 
 @contextlib.contextmanager
 def held(state_dir: Path | None = None) -> Iterator[Endpoints]:
-    """The embedded servers for the length of a `with`: started or adopted, then left as they were found."""
+    """The embedded servers for the length of a `with`: started or adopted, then stopped unless owned by others."""
     services = LocalServices(state_dir)
     try:
         yield services.ensure_started()

@@ -1,6 +1,6 @@
-"""Private folders short enough for a unix socket.
+"""Private folders with paths that are short enough for a unix socket.
 
-A socket's path may hold about 107 bytes (103 on macOS). Where the state folder's own path is longer, sockets go in a
+A socket's path may have about 107 bytes (103 on macOS). If the state folder's own path is longer, sockets go into a
 short folder under `XDG_RUNTIME_DIR` or /tmp, named after the state folder and its user.
 """
 
@@ -21,7 +21,7 @@ def socket_dir(home: Path, uid: int) -> Path:
     """A 0700 folder of user `uid` for the sockets of `home`, made if missing.
 
     Raises:
-        LocalServiceError: the folder's place is taken by something that is not this user's private folder.
+        LocalServiceError: something that is not this user's private folder has that path.
     """
     inside = home / "run"
     if _fits(inside):

@@ -1,7 +1,7 @@
-"""The state folder: where it is, its lock, and `services.json`, by which later commands find what runs.
+"""The state folder: its place, its lock, and `services.json`, in which later commands find what runs.
 
-`services.json` is written whole and renamed into place, so a reader never sees half of it. It is a hint that is
-checked, not a truth: a process in it counts only while that very process lives.
+`services.json` is written whole and renamed into place, so a reader never sees a part of it. It is a hint that is
+checked: a process in it counts only while exactly that process lives.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A process that needs the servers; `token` tells several owners in one process apart."""
+    """A process that needs the servers; `token` distinguishes several owners in one process."""
 
     process: ProcessId
     token: str
@@ -57,7 +57,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What `services.json` says."""
+    """The content of `services.json`."""
 
     postgres: Server | None = None
     redis: Server | None = None
@@ -100,7 +100,7 @@ class StateDir:
                 (folder / ".gitignore").write_text("*\n", encoding="ascii")
         except OSError as error:
             raise LocalServiceError(_unusable(folder, error)) from error
-        # A singleton is re-entrant within a thread; the lock itself keeps threads and processes apart.
+        # A singleton lock is re-entrant within a thread; it still keeps threads and processes apart.
         return cls(folder, FileLock(str(folder / _LOCK), mode=0o600, is_singleton=True))
 
     @property
@@ -110,7 +110,7 @@ class StateDir:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder's lock: starting, stopping and every change of `services.json` happen under it.
+        """Holds the folder's lock: starts, stops and every change of `services.json` happen under it.
 
         Raises:
             LocalServiceError: another process held it for `LOCK_TIMEOUT_SECONDS`.
@@ -128,22 +128,22 @@ class StateDir:
             self._lock.release()
 
     def read(self) -> Services:
-        """What is recorded; empty when nothing is, or when the file is not ours to understand."""
+        """The record; empty if there is none, or if the file cannot be understood."""
         try:
             return _parse(json.loads((self.path / _MARKER).read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return Services()
 
     def has_record(self) -> bool:
-        """True when `services.json` exists, as it does from the first start until the folder is deleted."""
+        """True if `services.json` exists; it exists from the first start until the folder is deleted."""
         return (self.path / _MARKER).exists()
 
     def write(self, services: Services) -> None:
-        """Replace `services.json` in one step; call under `locked()`."""
+        """Replaces `services.json` in one step; call it under `locked()`."""
         write_atomically(self.path / _MARKER, json.dumps(asdict(services), indent=2) + "\n")
 
     def update(self, **changes: Any) -> Services:
-        """Change some fields of `services.json` under the lock; returns the new record."""
+        """Changes some fields of `services.json` under the lock; returns the new record."""
         with self.locked():
             services = replace(self.read(), **changes)
             self.write(services)
@@ -151,7 +151,7 @@ class StateDir:
 
 
 def check_usable(path: Path) -> None:
-    """Raises LocalServiceError where `StateDir.open` would, as far as that shows without making the folder."""
+    """Raises LocalServiceError if `StateDir.open` would, as far as that is visible without making the folder."""
     folder = path.expanduser().absolute()
     _check_name(folder)
     try:
@@ -169,7 +169,7 @@ def check_usable(path: Path) -> None:
 
 
 def _check_name(folder: Path) -> None:
-    """Its path is written into the servers' settings, of which each is a line of text."""
+    """The path must be printable: it is written into the servers' settings, one setting a line."""
     try:
         printable = str(folder).encode("utf-8").decode().isprintable()
     except UnicodeEncodeError:
@@ -177,24 +177,24 @@ def _check_name(folder: Path) -> None:
     if not printable:
         raise LocalServiceError(
             f"The state folder {str(folder)!r} cannot be used: its path holds a line break, another control character "
-            "or bytes that are no UTF-8. Set CORD_STATE_DIR to another one."
+            "or bytes that are not UTF-8. Set CORD_STATE_DIR to another one."
         )
 
 
 def _unusable(folder: Path, error: OSError) -> str:
     why = error.strerror or type(error).__name__
     if error.errno == errno.EEXIST:
-        # What is there is no folder: a file, a link to nowhere, a link to itself.
+        # Something other than a folder is there: a file, a link to nowhere, a link to itself.
         why = "it is a link that leads nowhere" if folder.is_symlink() else "it is a file"
     elif error.errno == errno.ENOTDIR:
         why = "a part of its path is a file"
     elif error.errno in {errno.ENOSPC, errno.EDQUOT}:
         why = f"its disk is full ({why})"
-    return f"The state folder {folder} cannot be used: {why}. Set CORD_STATE_DIR to another folder, one of yours."
+    return f"The state folder {folder} cannot be used: {why}. Set CORD_STATE_DIR to another folder that is yours."
 
 
 def write_atomically(path: Path, text: str, uid: int | None = None) -> None:
-    """Write a 0600 file whole or not at all, replacing whatever has its name; `uid` gives it another owner."""
+    """Writes a 0600 file whole or not at all, replacing a file of that name; `uid` gives it another owner."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -225,7 +225,7 @@ def _check_owner(folder: Path, facts: os.stat_result) -> None:
     if facts.st_uid != os.geteuid():
         raise LocalServiceError(
             f"The state folder {folder} belongs to user {facts.st_uid}, not to you (user {os.geteuid()}). Run as that "
-            "user, or set CORD_STATE_DIR to a folder of your own."
+            "user, or set CORD_STATE_DIR to your own folder."
         )
 
 

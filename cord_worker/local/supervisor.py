@@ -1,13 +1,13 @@
-"""Keeps a set of processes running: starts them, restarts the fallen, gives up on the hopeless, stops all.
+"""Keeps a set of processes running: starts them, restarts those that fail, gives up on hopeless ones, stops all.
 
     with Supervisor(specs) as supervisor:
         while not done():
             for event in supervisor.poll(): ...
 
-It has no thread of its own: `poll()` does what is due. Children run in sessions of their own, so that Ctrl-C in the
-terminal reaches the supervisor alone. When it dies by kill -9 they are killed with it (`child.py`, `guard.py`).
-Create and poll it in a thread that lives as long as it: the kernel counts the end of the thread that started a child
-as the parent's death. Processes that a fork server can make (`ProcessSpec.module`) are made by it where one is given.
+It has no thread: `poll()` does what is due. Each child runs in its own session, so that Ctrl-C in the terminal reaches
+only the supervisor. When the supervisor is killed, its children are killed too (`child.py`, `guard.py`). Create and
+poll it in a thread that lives as long as it does: for the kernel, the end of the thread that started a child is the
+death of the parent. If a fork server is given, it makes the processes that it can make (`ProcessSpec.module`).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from cord_worker.local import processes
 from cord_worker.local.fork_server import ForkServer, ForkServerGone
 
 DO_NOT_RESTART = 78
-"""Exit code (EX_CONFIG) by which a process says that starting it again cannot help: its model cannot be loaded."""
+"""Exit code (EX_CONFIG) that says that another start cannot help, for example because a model cannot be loaded."""
 
 READY_FILE = "CORD_READY_FILE"
-"""Environment variable of a process: the file that it creates once it takes work."""
+"""Environment variable of a process: path of the file that it creates once it takes work."""
 
 _ROTATE_BYTES = 20 * 2**20
 _HERE = Path(__file__).resolve().parent
@@ -42,7 +42,7 @@ _HERE = Path(__file__).resolve().parent
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """One process to keep running; `env` is added to this environment, output is appended to `log_path`.
+    """One process to keep running; `env` is added to the supervisor's environment, output is appended to `log_path`.
 
     With `module`, `argv` ends with `-m module` and the module's arguments, and a fork server may make the process.
     """
@@ -56,12 +56,12 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """When to start a fallen process again (seconds).
+    """When to start a failed process again (seconds).
 
-    The pause doubles from `first_pause` to `longest_pause`, each shortened at random by up to a quarter. A process that
-    fell `max_quick_failures` times in a row before it took work (`READY_FILE`) is given up; one that took work and fell
-    within `quick_failure_seconds` of its start, after `max_failures_at_work`: a piece of work may be what ends it, and
-    is given up earlier.
+    The pause doubles from `first_pause` to `longest_pause`; each is shortened at random by up to a quarter. A process
+    is given up if it failed `max_quick_failures` times in a row before it took work (`READY_FILE`). If it took work and
+    failed within `quick_failure_seconds` of its start, it is given up after `max_failures_at_work` such failures: a
+    piece of work may cause them, and that is given up earlier.
     """
 
     first_pause: float = 0.5
@@ -72,7 +72,7 @@ class RestartPolicy:
 
 
 class Process(Protocol):
-    """A child process, as `subprocess.Popen` or `ForkedProcess`."""
+    """A child process: a `subprocess.Popen` or a `ForkedProcess`."""
 
     @property
     def pid(self) -> int: ...
@@ -88,7 +88,7 @@ class State(StrEnum):
     """What a supervised process is doing."""
 
     RUNNING = "running"
-    WAITING = "waiting"  # fell, and will be started again after its pause; or the fork server still imports
+    WAITING = "waiting"  # failed, and will start again after its pause; or the fork server still imports
     GIVEN_UP = "given_up"
     STOPPED = "stopped"  # not started yet, stopped on request, or ended with exit code 0
 
@@ -98,14 +98,14 @@ class EventKind(StrEnum):
 
     STARTED = "started"
     FELL = "fell"  # ended without being asked to; `pause` says when it starts again
-    GAVE_UP = "gave_up"  # fell for the last time; `error` says why
+    GAVE_UP = "gave_up"  # failed for the last time; `error` says why
     STOPPED = "stopped"  # ended because it was asked to
     KILLED = "killed"  # did not end within the grace period
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened; `exit_code` is negative for a signal, as in `subprocess`."""
+    """Something that happened to a process; `exit_code` is negative for a signal, as in `subprocess`."""
 
     kind: EventKind
     name: str
@@ -124,7 +124,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A supervised process now."""
+    """The present state of a supervised process."""
 
     name: str
     state: State
@@ -164,7 +164,7 @@ class Supervisor:
         self.stop()
 
     def start(self) -> None:
-        """Start every process that does not run, those that were given up too; `poll()` then returns what happened.
+        """Starts every process that does not run, even if it was given up; `poll()` then returns what happened.
 
         Raises:
             LocalServiceError: a log file cannot be written; processes started before are stopped.
@@ -181,7 +181,7 @@ class Supervisor:
             raise
 
     def add(self, spec: ProcessSpec) -> None:
-        """Keep this process running as well, from now on if the others are; nothing where there is one of its name.
+        """Keeps this process running as well, at once if the supervisor has started; ignored if the name exists.
 
         Raises:
             LocalServiceError: its log file cannot be written.
@@ -194,7 +194,7 @@ class Supervisor:
             self._launch(child)
 
     def poll(self) -> list[Event]:
-        """Notice what fell, start again what is due; returns what happened since the last call, without waiting."""
+        """Notices failures and starts what is due; returns what happened since the last call, without waiting."""
         for child in self._children:
             if child.process is not None and child.process.poll() is not None:
                 self._on_fall(child, child.process)
@@ -205,21 +205,21 @@ class Supervisor:
         return events
 
     def wait(self, seconds: float, interval: float = 0.05) -> list[Event]:
-        """`poll()` until something happens or the time is over; returns what happened."""
+        """Calls `poll()` until something happens or the time is over; returns what happened."""
         deadline = time.monotonic() + seconds
         while not (events := self.poll()) and time.monotonic() < deadline:
             time.sleep(min(interval, max(0.0, deadline - time.monotonic())))
         return events
 
     def wait_until_launched(self, seconds: float) -> None:
-        """Waits while the fork server imports what some processes are to start with; then they are started."""
+        """Waits until the fork server has imported its modules and the processes that need it are started."""
         deadline = time.monotonic() + seconds
         while any(child.awaits_fork for child in self._children) and time.monotonic() < deadline:
             self.rest(0.5)
             self._events = self.poll()
 
     def rest(self, seconds: float) -> None:
-        """Sleeps, but no longer than until there is a process to be started that waited for the fork server."""
+        """Sleeps, but not longer than until a process that waited for the fork server can be started."""
         if self._fork_server is not None and any(child.awaits_fork for child in self._children):
             self._fork_server.wait_until_ready(seconds)
         else:
@@ -237,9 +237,9 @@ class Supervisor:
         return [child.error for child in self._children if child.error is not None]
 
     def stop(self, grace_seconds: float | None = None) -> list[Event]:
-        """Ask every process to end (SIGTERM), wait, kill what is left of their groups; returns what happened.
+        """Asks every process to end (SIGTERM), waits, kills what is left of their groups; returns what happened.
 
-        Doing it again does nothing.
+        A second call does nothing.
         """
         running = [(child, child.process) for child in self._children if child.process is not None]
         for _, process in running:
@@ -285,7 +285,7 @@ class Supervisor:
         self._events.append(Event(EventKind.STARTED, spec.name, child.process.pid))
 
     def _forked(self, spec: ProcessSpec, environment: Mapping[str, str], log: int) -> Process | None:
-        """The process, made by the fork server; None where there is none that can."""
+        """The process, made by the fork server; None if there is no fork server that can make it."""
         if spec.module is None or self._fork_server is None:
             return None
         arguments = spec.argv[spec.argv.index(spec.module) + 1 :]
@@ -296,17 +296,17 @@ class Supervisor:
 
     def _on_fall(self, child: _Child, process: Process) -> None:
         code = process.wait()
-        # Whatever it left behind (an engine's helper process) would hold the memory that its successor needs.
+        # Processes that it left behind (an engine's helper) would hold the memory that its successor needs.
         _kill_group(process.pid)
         self._forget(child, process)
         if code == 0:
-            # It was asked to by somebody else (`cordctl drain`), and its work goes to others.
+            # Another command asked it to end (`cordctl drain`), and its work goes to others.
             child.state = State.STOPPED
             self._events.append(Event(EventKind.STOPPED, child.spec.name, process.pid, code))
             return
         quick = time.monotonic() - child.started < self._policy.quick_failure_seconds
         child.quick_failures = child.quick_failures + 1 if quick else 0
-        # However long it took: one that is killed each time it loads its model would come again for ever.
+        # Whatever the duration: a process that is killed each time it loads its model would otherwise return for ever.
         child.idle_failures = 0 if _ready_file(child.spec).exists() else child.idle_failures + 1
         child.failures_in_row = child.failures_in_row + 1 if quick else 1
         if (
@@ -334,7 +334,7 @@ class Supervisor:
         )
         return LocalServiceError(
             f"The process {spec.name} ended ({_ending(code)}) {why}; it is not started again. Correct the cause, then "
-            f"start it anew. The end of its log {spec.log_path}:\n{processes.tail(spec.log_path)}"
+            f"start it again. The end of its log {spec.log_path}:\n{processes.tail(spec.log_path)}"
         )
 
     def _forget(self, child: _Child, process: Process) -> None:
@@ -347,7 +347,7 @@ class Supervisor:
         try:
             self._guard.stdin.write(line.encode())
         except BrokenPipeError:
-            # The guard was killed: a new one, told of all who run.
+            # The guard was killed: start a new one and tell it all running processes.
             self._guard.wait()
             self._guard = _start_guard()
             for child in self._children:
@@ -356,7 +356,7 @@ class Supervisor:
 
 
 class _Child:
-    """What the supervisor remembers of one process."""
+    """The supervisor's record of one process."""
 
     __slots__ = (
         "awaits_fork",
@@ -428,7 +428,7 @@ def _open_log(path: Path) -> int:
 
 
 def _kill_group(group: int) -> None:
-    # EPERM is what macOS says of a group of zombies.
+    # macOS reports EPERM for a group of zombies.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 

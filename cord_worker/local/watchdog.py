@@ -1,7 +1,7 @@
 """Watches the embedded servers of one state folder: `python -m cord_worker.local.watchdog STATE_DIR`.
 
-While an owner lives it restarts a server that crashed; when none does it stops both and ends. It ends as well when it
-is no longer the recorded watchdog. Started by `services.py`, which reads the pid that it prints.
+While an owner lives, it restarts servers that crashed; when none lives, it stops both servers and ends. It also ends
+when it is no longer the recorded watchdog. `services.py` starts it and reads the pid that it prints.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _HANDSHAKE_SECONDS = 10.0
 
 
 def watch(services: LocalServices) -> None:
-    """Watch until nobody needs the servers or another watchdog took over."""
+    """Watches until no process needs the servers or another watchdog has taken over."""
     me = processes.current()
-    # The command that started us records us at once. No lock here: taking it makes a file, and the folder may be
-    # on its way out.
+    # The command that started this process records it at once. This takes no lock: that would make a file, and the
+    # folder may be about to be deleted.
     patience = time.monotonic() + _HANDSHAKE_SECONDS
     while (recorded := services.state.read()).watchdog != me and time.monotonic() < patience:
         time.sleep(0.02)
@@ -47,14 +47,14 @@ def watch(services: LocalServices) -> None:
                 if _act(services, me):
                     return
                 pause = INTERVAL_SECONDS
-            except Exception as error:  # noqa: BLE001 - the watchdog outlives whatever goes wrong: servers depend on it
+            except Exception as error:  # noqa: BLE001 - the watchdog survives every error: servers depend on it
                 _say(str(error) if isinstance(error, LocalServiceError) else repr(error))
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
         time.sleep(pause)
 
 
 def _act(services: LocalServices, me: processes.ProcessId) -> bool:
-    """Restart or stop, having looked again under the lock; True when there is nothing left to watch."""
+    """Restarts or stops the servers, after another look under the lock; True if there is nothing left to watch."""
     with services.state.locked():
         recorded = services.state.read()
         if _is_deleted(services, recorded):
@@ -72,15 +72,15 @@ def _act(services: LocalServices, me: processes.ProcessId) -> bool:
 
 
 def _is_deleted(services: LocalServices, recorded: Services) -> bool:
-    # Without its data a server must not be healed: it would come back empty under a running owner.
+    # A server without its data must not be restarted: it would come back empty under a running owner.
     data_is_gone = recorded.postgres is not None and not services.postgres.has_data()
     return data_is_gone or not services.state.has_record()
 
 
 def _end_servers(services: LocalServices, recorded: Services) -> None:
-    """End the servers by what was known of them, and by the folder in which they were started."""
+    """Ends the servers that the record names, and those that work in this state folder."""
     known = [server.process for server in (recorded.redis, recorded.postgres) if server is not None]
-    # A folder that is deleted right after the start is gone before its record was read.
+    # If a folder is deleted right after the start, its record was never read.
     started = [*services.redis.processes(), *services.postgres.processes()]
     processes.terminate(
         dict.fromkeys([*(process.pid for process in known if process.is_alive()), *started]),
@@ -93,7 +93,7 @@ def _say(text: str) -> None:
 
 
 def _detach() -> None:
-    """Become a process of its own session that no terminal and no parent holds; prints its pid."""
+    """Makes this process a session leader without terminal and parent; prints its pid."""
     if os.fork():
         os._exit(0)
     os.setsid()

@@ -1,1 +1,1 @@
-"""PostgreSQL, the truth: typed models and every query. Nobody else writes SQL."""
+"""PostgreSQL, the truth: typed models and every query. No other room contains SQL."""

@@ -1,4 +1,4 @@
-"""Connections, transactions and the retry of operations that a restarting PostgreSQL interrupts."""
+"""Connections, transactions, and the retry of operations that an outage of PostgreSQL interrupts."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MIGRATION_LOCK = 0x436F5244
-"""Advisory lock (the letters CoRD) under which one process at a time migrates."""
+"""Advisory lock (the letters CoRD) that a migrating process holds, so that only one migrates at a time."""
 
 _RETRY_SECONDS = 120.0
 _IDLE_TRANSACTION_SECONDS = 600.0
 _LONGEST_PAUSE_SECONDS = 2.0
 _ISOLATION = "READ COMMITTED"
-"""Said with every BEGIN: under a stricter default whoever waited for a lock would still see what was before."""
+"""Sent with every BEGIN. Under a stricter default, a statement that waited for a lock would see the old rows."""
 
 
 class Database:
-    """A pool of connections to one PostgreSQL, or to a pooler before it (`sessions`).
+    """A pool of connections to one PostgreSQL, or to a pooler in front of it (`session_settings`).
 
-    Every piece of work is a function of a connection that runs in one transaction; `run` repeats the whole
-    function when the connection was lost or the transaction was chosen as a deadlock's victim, so such functions
-    must touch nothing but the database, and leave nothing to a later transaction but rows.
+    Every piece of work is a function of a connection; it runs in one transaction. `run` repeats the whole function if
+    the connection was lost or if PostgreSQL chose the transaction as a deadlock's victim. So such functions must touch
+    nothing but the database, and pass nothing but rows to a later transaction.
 
-    A transaction whose process asks nothing for `idle_transaction_seconds` is rolled back: a process that hangs must
-    not keep others from the rows that it has locked. `by_keys` is for processes that ask the same few things again and
-    again, each about a few rows that are found by their keys.
+    A transaction whose process sends nothing for `idle_transaction_seconds` is rolled back: a process that hangs must
+    not keep others from the rows that it has locked. `by_keys` is for processes that repeat the same few statements,
+    each about a few rows that are found by their keys.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=4,
             pool_timeout=60,
-            pool_use_lifo=True,  # what is not needed idles, and may be cut
+            pool_use_lifo=True,  # unneeded connections stay idle, and may be cut
             connect_args=self._arguments,
         )
         self._was_reached = False
@@ -95,12 +95,12 @@ class Database:
     ) -> T:
         """Returns `work(connection)` after its commit; repeats it for `retry_seconds` while PostgreSQL is away.
 
-        Away is also a server that takes no writes. A statement that PostgreSQL cancelled is tried again without a limit
-        of time. Where it is `read_only`, PostgreSQL refuses what would write. `single` work is one statement, or
-        several that need not be committed together: where no pooler is between, each is a transaction of its own, and
-        takes one round trip instead of three.
+        A server that takes no writes counts as away. A statement that PostgreSQL cancelled is repeated without a limit
+        of time. If `read_only`, PostgreSQL refuses to write. `single` work is one statement, or several that need not
+        be committed together: without a pooler each of them is its own transaction, and takes one round trip instead
+        of three.
 
-        Raises StoreError when PostgreSQL stays away or refuses the connection, and whatever `work` raises otherwise.
+        Raises StoreError when PostgreSQL stays away or refuses the connection, and otherwise whatever `work` raises.
         """
         engine = self._reading if read_only else self._single if single else self._engine
         deadline = time.monotonic() + (self._retry_seconds if retry_seconds is None else retry_seconds)
@@ -114,8 +114,8 @@ class Database:
                     self._was_reached = True
                     return work(connection)
             except DBAPIError as error:
-                # A connection of the pool may have died while nobody used it; a new one tells whether PostgreSQL is
-                # there. To ask before each use (pool_pre_ping) would be one more round trip in every transaction.
+                # A connection of the pool may have died while it was idle; a new one shows whether PostgreSQL is there.
+                # A check before each use (pool_pre_ping) would cost one more round trip in every transaction.
                 is_stale = is_of_pool and error.connection_invalidated
                 is_limited = not is_unlimited and state_of(error) in CANCELLED
                 may_pass = self._may_pass(error, engine)
@@ -128,7 +128,7 @@ class Database:
                     logger.warning("the database %s, trying again: %s", what, brief(error))
                     is_told = True
             except (OSError, MemoryError, RuntimeError) as error:
-                # File handles or memory have run out, of which a connection takes some; that passes like an outage.
+                # File handles or memory have run out, and a connection needs some; that passes like an outage.
                 if not is_passing(error):
                     raise
                 if time.monotonic() > deadline:
@@ -140,12 +140,12 @@ class Database:
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
     def run_single(self, work: Callable[[sa.Connection], T], *, retry_seconds: float | None = None) -> T:
-        """As `run`, of `single` work."""
+        """`run` for `single` work."""
         return self.run(work, retry_seconds=retry_seconds, single=True)
 
     @contextmanager
     def _begun(self, engine: sa.Engine, *, is_unlimited: bool = False) -> Iterator[sa.Connection]:
-        """A connection in a transaction that is set up."""
+        """A connection in a transaction whose settings are made."""
         with engine.connect() as connection:
             is_set_up = not is_unlimited and not is_pooled(connection)
             if not is_set_up and engine is self._single:
@@ -156,7 +156,7 @@ class Database:
                 yield connection
 
     def _may_pass(self, error: DBAPIError, engine: sa.Engine) -> bool:
-        """Whether trying again can help. Raises what says so where the error is of another kind."""
+        """Whether another attempt can help. Raises the error, or a clearer one, if it cannot pass by itself."""
         refused = refusal(error, self._engine.url, self._arguments)
         if refused is not None:
             raise refused from None
@@ -164,15 +164,15 @@ class Database:
             raise not_allowed(error) from error
         if _is_mistake(error) or (engine is self._reading and state_of(error) == READ_ONLY):
             raise error
-        # A name that was found before comes again when the name server does.
+        # A host name that was found before is found again when the name server is back.
         return is_transient(error) and (self._was_reached or not is_unknown_host(error))
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """One transaction that is never repeated, whose statements may take as long as they need: for work that
-        consumes an iterator, streams rows out, or holds a lock.
+        """One transaction that is never repeated and whose statements have no time limit: for work that consumes an
+        iterator, streams rows out, or holds a lock.
 
-        Raises StoreError where PostgreSQL is unreachable or goes away meanwhile; nothing is committed then.
+        Raises StoreError if PostgreSQL is unreachable or goes away meanwhile; then nothing is committed.
         """
         self._weed()
         try:
@@ -184,11 +184,11 @@ class Database:
             raise _explained(error, self._engine.url) from error
 
     def _weed(self) -> None:
-        """Leaves no connection in the pool that PostgreSQL has ended since; raises StoreError where it is away."""
+        """Removes connections that PostgreSQL has ended from the pool; raises StoreError if PostgreSQL is away."""
         self.run(lambda connection: connection.execute(sa.text("SELECT 1")), retry_seconds=0.0)
 
     def pooling(self) -> Pooling:
-        """What lies between this process and PostgreSQL. Raises StoreError where that is away."""
+        """What lies between this process and PostgreSQL. Raises StoreError if PostgreSQL is away."""
 
         self._weed()
         try:
@@ -207,12 +207,12 @@ class Database:
 
 
 def create_engine(url: str, **options: Any) -> sa.Engine:
-    """SQLAlchemy's engine. Raises DatabaseRefused for a URL, or a driver, that cannot be used; never quotes the URL."""
+    """SQLAlchemy's engine. Raises DatabaseRefused if the URL or the driver cannot be used; never quotes the URL."""
     try:
         return sa.create_engine(url, **options)
     except (sa.exc.ArgumentError, ValueError):
         raise DatabaseRefused(
-            "CORD_DATABASE_URL is no URL such as postgresql://user:password@host:5432/database. Correct it (in a "
+            "CORD_DATABASE_URL is not a URL such as postgresql://user:password@host:5432/database. Correct it (in a "
             f"password, {ESCAPES})"
         ) from None
     except ImportError as error:
@@ -222,8 +222,8 @@ def create_engine(url: str, **options: Any) -> sa.Engine:
 
 
 def _open(url: str, settings: SessionSettings, **options: Any) -> sa.Engine:
-    """An engine whose sessions are set up. A connection that took no writes when they were wanted is not used again:
-    it may lead to a server that was the primary once."""
+    """An engine whose sessions get their settings. A connection that refused a write is not used again: it may lead to
+    a server that is no longer the primary."""
     engine = create_engine(url, isolation_level=_ISOLATION, **options)
 
     @sa.event.listens_for(engine, "connect")
@@ -240,9 +240,9 @@ def _open(url: str, settings: SessionSettings, **options: Any) -> sa.Engine:
 
 @contextmanager
 def connect_for_migration(url: str) -> Iterator[sa.Connection]:
-    """A connection in a transaction in which this process alone migrates; it is committed at the end.
+    """A connection in a transaction that holds the migration lock; it is committed at the end.
 
-    Raises StoreError where PostgreSQL is unreachable.
+    Raises StoreError if PostgreSQL is unreachable.
     """
     settings = SessionSettings(_IDLE_TRANSACTION_SECONDS)
     engine = _open(url, settings, poolclass=sa.pool.NullPool, connect_args=CONNECT_ARGUMENTS)
@@ -265,7 +265,7 @@ def connect_for_migration(url: str) -> Iterator[sa.Connection]:
 
 
 def _explained(error: DBAPIError, url: sa.URL) -> StoreError:
-    """What to raise for an error that is not tried again and no mistake."""
+    """Translates an error that is not retried and was not caused by a wrong statement."""
     return not_allowed(error) if state_of(error) == NOT_ALLOWED else unreachable(error, url)
 
 
@@ -275,7 +275,7 @@ def _driver(connection: sa.Connection) -> psycopg.Connection[Any]:
 
 
 def _is_mistake(error: DBAPIError) -> bool:
-    """True where the statement is at fault, not the connection or the role."""
+    """True if the statement is at fault, not the connection or the role."""
     if state_of(error) == NOT_ALLOWED:
         return False
     return not is_transient(error) and not isinstance(error, sa.exc.OperationalError)

@@ -1,12 +1,12 @@
-"""What every transaction relies on, whatever the role, the database, the server or a pooler before it is set to.
+"""Session settings that every transaction relies on, whatever role, database, server or pooler are set to.
 
-A session with PostgreSQL itself is set up once. Behind a pooler (PgBouncer, Odyssey, Supavisor, …) the next transaction
-may run in another session, and this one is soon somebody else's: so every transaction sets up itself, no statement is
-prepared, and nothing anywhere is kept from one transaction to the next. A pooler makes up the process number that it
-tells its clients, which is how it is known.
+A session with PostgreSQL itself gets its settings once. Behind a pooler (PgBouncer, Odyssey, Supavisor, …) the next
+transaction may run in another session, and this session soon serves another client. So there every transaction makes
+its own settings, no statement is prepared, and no transaction relies on session state of an earlier one. A pooler is
+recognised by the process number that it tells its clients, which it invents.
 
-What the role's defaults may decide stays theirs: the schemas to search, whether writing is allowed, how long a
-statement may take (a cancelled one is tried again without that limit, `Database.run`).
+Some settings are left to the role's defaults: the schemas to search, whether writing is allowed, and how long a
+statement may take (a cancelled one is repeated without that limit, see `Database.run`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _READABLE = {
     "extra_float_digits": "1",  # a score that is read is the score that was written
 }
 _KEPT_ALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
-"""Of the server's side; a pooler sees to its own."""
+"""Keepalive of the server's side; a pooler makes its own."""
 _BY_KEYS = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
@@ -38,12 +38,12 @@ _BY_KEYS = {
     "enable_mergejoin": "off",
     "jit": "off",
 }
-"""One plan a statement, made once, that looks rows up by their keys. Left to itself the planner spends as long on a
-statement of five tables as running it takes, and believes in statistics of tables that were empty a minute ago."""
+"""One plan for each statement, made once, that finds rows by their keys. By default the planner needs as long for a
+statement of five tables as its execution takes, and trusts statistics of tables that were empty a minute ago."""
 _DURABLE = (
     "CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END"
 )
-"""What was committed is never computed again: it has reached the disk, or what else the server is set to wait for."""
+"""A committed result is never computed again, so a commit must reach the disk, or what else the server waits for."""
 _UNLIMITED = {"statement_timeout": "0", "lock_timeout": "0"}
 _LIMITS_TRANSACTIONS = 170_000
 """The first version of PostgreSQL with transaction_timeout."""
@@ -56,7 +56,7 @@ CONNECT_ARGUMENTS = {
     "tcp_user_timeout": 30_000,
     "client_encoding": "utf8",
 }
-"""A machine that vanished is noticed within half a minute, on both sides: its locks and the lead go to others."""
+"""Both sides notice within half a minute that the other machine vanished; then its locks and the lead go to others."""
 
 
 class Pooling(StrEnum):
@@ -71,18 +71,18 @@ class Pooling(StrEnum):
 class SessionSettings:
     """How sessions are set up.
 
-    A transaction whose process asks nothing for `idle_transaction_seconds` is rolled back. `by_keys` is for those who
-    ask the same few things again and again, each about a few rows that are found by their keys.
+    A transaction whose process sends nothing for `idle_transaction_seconds` is rolled back. `by_keys` is for processes
+    that repeat the same few statements, each about a few rows that are found by their keys.
     """
 
     idle_transaction_seconds: float
     by_keys: bool = False
 
     def begin_session(self, driver: psycopg.Connection[Any], info: dict[Any, Any]) -> None:
-        """Sets up a new connection's session if it is PostgreSQL's own; notes in `info` whether it is a pooler's."""
+        """Sets up the session of a new connection to PostgreSQL itself; notes in `info` whether a pooler is between."""
         everything = {**self._settings, **_KEPT_ALIVE, "default_transaction_isolation": "read committed"}
         before, driver.autocommit = driver.autocommit, True
-        # One statement: no session is changed before it is known whose it is.
+        # One statement: a session must not be changed before it is known whether it is PostgreSQL's own.
         statement = f"{_setting(everything, is_local=False)} WHERE pg_backend_pid() = {driver.info.backend_pid}"
         info[_POOLED] = driver.execute(statement.encode()).fetchone() is None
         driver.autocommit = before
@@ -90,8 +90,8 @@ class SessionSettings:
             driver.prepare_threshold = None
 
     def begin_transaction(self, connection: sa.Connection, *, is_unlimited: bool) -> None:
-        """Sets up the transaction that has just begun, where its session does not; with `is_unlimited`, its statements
-        may take as long as they need."""
+        """Sets up the transaction that has just begun, if its session was not; with `is_unlimited`, its statements have
+        no time limit."""
         settings = self._settings if is_pooled(connection) else {}
         if is_unlimited:
             settings = {**settings, **_UNLIMITED}
@@ -112,7 +112,7 @@ def is_pooled(connection: sa.Connection) -> bool:
 
 
 def pooling_of(first: psycopg.Connection[Any], second: psycopg.Connection[Any]) -> Pooling:
-    """What lies between here and PostgreSQL, tried out on two connections in autocommit mode."""
+    """What lies between this process and PostgreSQL, tested with two connections in autocommit mode."""
     if _process(first) == first.info.backend_pid:
         return Pooling.NONE
     # In session mode the first connection keeps its process, and the second one never gets it.

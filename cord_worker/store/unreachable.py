@@ -1,7 +1,7 @@
-"""Why PostgreSQL cannot be used, in words, and whether trying again can help.
+"""Explains why PostgreSQL cannot be used, and whether another attempt can help.
 
-libpq gives no SQLSTATE for a connection that fails, and its text is in the server's language. Where the server
-answered, the connection is tried once more under libpq's trace, which names the state.
+libpq gives no SQLSTATE for a connection that fails, and its text is in the server's language. So if the server
+answered, one more connection is tried under libpq's trace, which shows the SQLSTATE.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _PASSES = {
 }
 CANCELLED = {
     "55P03",  # lock_timeout
-    "57014",  # statement_timeout, or somebody's pg_cancel_backend
+    "57014",  # statement_timeout, or a pg_cancel_backend
     "25P04",  # transaction_timeout
 }
-"""Of what took too long for the role's settings, or for somebody who looked on."""
+"""SQLSTATEs of statements that took longer than the role's settings allow, or that were cancelled by hand."""
 _TRACED_STATE = re.compile(rb'ErrorResponse\t.*? C "([0-9A-Z]{5})"', re.DOTALL)
 _TRACE_SECONDS = 10.0
 _LONGEST_TRACE = 1 << 20
@@ -66,7 +66,7 @@ class Target:
 
     @classmethod
     def of(cls, url: sa.URL) -> Target:
-        """What `url` names; what it leaves out is libpq's default."""
+        """The target of `url`; libpq's defaults fill in what it leaves out."""
         role = url.username or os.environ.get("PGUSER") or os.environ.get("USER") or "postgres"
         host = url.host or _first(url.query.get("host")) or os.environ.get("PGHOST") or "localhost"
         port = url.port or _first(url.query.get("port")) or os.environ.get("PGPORT") or 5432
@@ -74,22 +74,22 @@ class Target:
 
     @property
     def server(self) -> str:
-        """For people."""
+        """The server's name for people."""
         return f"{self.host} (port {self.port})" if self.host.startswith("/") else f"{self.host}:{self.port}"
 
     @property
     def options(self) -> str:
-        """How PostgreSQL's own commands name the server."""
+        """The options with which PostgreSQL's own commands name the server."""
         return f"-h {self.host} -p {self.port}"
 
 
 def state_of(error: DBAPIError) -> str | None:
-    """SQLSTATE of what a connection answered; None where it never answered."""
+    """SQLSTATE of the server's answer; None if it never answered."""
     return getattr(error.orig, "sqlstate", None)
 
 
 def is_connecting(error: DBAPIError) -> bool:
-    """True where there was no connection yet that a statement could have run on."""
+    """True if there was no connection yet on which a statement could have run."""
     return error.statement is None and not error.connection_invalidated and state_of(error) is None
 
 
@@ -102,12 +102,12 @@ def is_transient(error: DBAPIError) -> bool:
 
 
 def is_unknown_host(error: DBAPIError) -> bool:
-    """True where the name of the host leads nowhere: mostly a typing error, rarely a name server that restarts."""
+    """True if the host name cannot be resolved: mostly a typing error, rarely a name server that restarts."""
     return any(words in str(error.orig) for words in _UNKNOWN_HOST)
 
 
 def refusal(error: DBAPIError, url: sa.URL, arguments: dict[str, Any]) -> DatabaseRefused | None:
-    """Why the server at `url` will not have this connection however often it is tried; None where it may.
+    """Why the server at `url` will refuse every attempt at this connection; None if another attempt may succeed.
 
     `arguments` are those of the connection that failed.
     """
@@ -122,7 +122,7 @@ def refusal(error: DBAPIError, url: sa.URL, arguments: dict[str, Any]) -> Databa
         return None
     if "unsupported startup parameter" in text:
         return DatabaseRefused(
-            f"the pooler at {target.server} takes no such setting with a connection: {said}. Leave it out of "
+            f"the pooler at {target.server} does not accept this setting of a connection: {said}. Leave it out of "
             "CORD_DATABASE_URL and set it for the role (ALTER ROLE … SET …), or name it in the pooler's "
             "ignore_startup_parameters"
         )
@@ -142,7 +142,7 @@ def refusal(error: DBAPIError, url: sa.URL, arguments: dict[str, Any]) -> Databa
 
 
 def unreachable(error: DBAPIError, url: sa.URL) -> StoreError:
-    """The error for a database that did not come (back) in time."""
+    """The error for a database that did not become available in time."""
     target, said = Target.of(url), brief(error)
     if is_unknown_host(error):
         return StoreError(
@@ -161,12 +161,12 @@ def unreachable(error: DBAPIError, url: sa.URL) -> StoreError:
             "?host=A,B&target_session_attrs=read-write)"
         )
     if state_of(error) in CANCELLED:
-        return StoreError(f"PostgreSQL at {target.server} cancelled what was asked: {said}. Try again")
+        return StoreError(f"PostgreSQL at {target.server} cancelled the statement: {said}. Try again")
     return StoreError(f"the database cannot be reached: {said}. Is it running, and is CORD_DATABASE_URL right?")
 
 
 def not_allowed(error: DBAPIError) -> StoreError:
-    """The error for a role that is connected but may not do this."""
+    """The error for a role that is connected but lacks a privilege."""
     if "for schema" in text_of(error) or "for database" in text_of(error):
         return may_not_migrate(error)
     return StoreError(
@@ -176,7 +176,7 @@ def not_allowed(error: DBAPIError) -> StoreError:
 
 
 def may_not_migrate(error: DBAPIError) -> StoreError:
-    """The error for a role that would change the schema and may not."""
+    """The error for a role that lacks the privilege to change the schema."""
     return StoreError(
         f"the database's role may not migrate: {brief(error)}. Migrate with the role that owns the tables "
         "(CORD_DATABASE_URL=… cordctl db upgrade) and give this one what it needs (cordctl db grant --service ROLE); "
@@ -185,13 +185,13 @@ def may_not_migrate(error: DBAPIError) -> StoreError:
 
 
 def brief(error: DBAPIError) -> str:
-    """The first line of what the server or libpq said."""
+    """The first line of the message of the server or libpq."""
     lines = text_of(error).strip().splitlines()
     return _SAID_BEFORE.sub("", lines[0]) if lines else type(error.orig).__name__
 
 
 def text_of(error: DBAPIError) -> str:
-    """All of what the server or libpq said."""
+    """The whole message of the server or libpq."""
     return str(error.orig)
 
 
@@ -242,7 +242,7 @@ def _tls_advice(text: str, said: str, target: Target) -> str:
 
 
 def _traced_state(url: sa.URL, arguments: dict[str, Any]) -> str | None:
-    """SQLSTATE with which the server ends one more try to connect; None where it does not, or cannot be traced."""
+    """SQLSTATE with which the server refuses one more connection; None if it does not, or if it cannot be traced."""
     _, parameters = sa.dialects.registry.load("postgresql.psycopg")().create_connect_args(url)
     try:
         connection = pq.PGconn.connect_start(conninfo.make_conninfo(**{**parameters, **arguments}).encode())

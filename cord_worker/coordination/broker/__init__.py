@@ -1,1 +1,1 @@
-"""Kombu behind one wall: transports that bear any state of the broker, messages read with care, and what suits."""
+"""Everything that touches kombu: robust transports, safe reading of messages, and checks of the broker."""

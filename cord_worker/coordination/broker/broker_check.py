@@ -1,4 +1,4 @@
-"""Whether the broker of CORD_BROKER_URL can be used, and in words why not; no message repeats a password."""
+"""Checks whether the broker of CORD_BROKER_URL can be used, and explains why not. No message repeats a password."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _TLS_ADVICE = "Write rediss:// or amqps:// only where the broker listens with TL
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """A state of Redis in which it refuses what a doorbell needs; `sign` is in what it says then."""
+    """A state in which Redis refuses commands that a queue needs; `sign` is a part of the error that it then sends."""
 
     sign: str
     kind: type[Exception] | None
@@ -105,14 +105,14 @@ _STATES = (
     _State(
         "unknown command",
         None,
-        "it knows a command no longer that a queue needs (rename-command)",
-        "Take the renaming back",
+        "it does not know a command that a queue needs (rename-command)",
+        "Undo the renaming",
         is_hopeless=True,
     ),
     _State(
         "WRONGTYPE",
         None,
-        "a key of ours holds another type",
+        "one of our keys holds another type",
         "cordctl doctor names it; DEL it",
     ),
 )
@@ -134,8 +134,8 @@ def _state_of(error: BaseException, url: str | None = None) -> _State | None:
 
 
 def _first_words(url: str) -> str:
-    """What a Redis says before it is asked: a full one says so and hangs up, and whoever writes meanwhile reads
-    nothing."""
+    """What a Redis says before it is asked. A Redis without room for a client sends a reason and hangs up; a client
+    that writes in that moment never reads the reason."""
     if urlsplit(url).scheme not in ("redis", "redis+socket"):
         return ""
     try:
@@ -156,7 +156,7 @@ def _plain_socket(url: str) -> socket.socket:
 
 
 def brief_of(error: BaseException, url: str | None = None) -> str:
-    """What is wrong with the broker of `url` that `error` came from, in half a sentence."""
+    """What is wrong with the broker of `url`, as a short clause; `error` is what it or its client raised."""
     if isinstance(error, OperationalError) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, amqp.ConsumerCancelled):
@@ -168,14 +168,14 @@ def brief_of(error: BaseException, url: str | None = None) -> str:
 
 
 def probe_reading(connection: Connection) -> None:
-    """Raises what Redis says where it hands out no messages, though it lets itself be connected to."""
+    """Raises the error of a Redis that accepts connections but hands out no messages."""
     with connection.channel() as channel:
         if hasattr(channel, "conn_or_acquire"):
             _ask(channel, ("BRPOP", _PROBE, _BRPOP_SECONDS))
 
 
 def _probe_writing(channel: Any) -> None:
-    """Raises what Redis says where it does not do all that sending and receiving needs."""
+    """Raises the error of a Redis that refuses a command which sending or receiving needs."""
     key = f"{_PROBE}.{uuid.uuid4().hex}"
     _ask(
         channel,
@@ -189,21 +189,21 @@ def _probe_writing(channel: Any) -> None:
 
 
 class _Blocked(Exception):
-    """RabbitMQ takes nothing from whoever sends: it is out of memory or disk."""
+    """RabbitMQ accepts no messages: it is out of memory or disk."""
 
 
 def _probe_publishing(connection: Any) -> None:
-    """Sends a message to no queue. Raises _Blocked where RabbitMQ says that it takes none.
+    """Sends a message to no queue. Raises _Blocked if RabbitMQ says that it accepts none.
 
-    It says so to those that have sent something, before it answers anything else.
+    RabbitMQ says so only to clients that have sent something, and before it answers anything else.
     """
 
     def blocked(_: str) -> None:
-        connection.collect()  # it would not answer a close either
+        connection.collect()  # RabbitMQ would not answer a close either
         raise _Blocked
 
     connection.on_blocked = blocked
-    with suppress(amqp.ChannelError):  # whoever may not send there is no worse for it
+    with suppress(amqp.ChannelError):  # a user without the right to send there loses nothing
         channel = connection.channel()
         channel.basic_publish(amqp.Message(""), routing_key=f"{_PROBE}.{uuid.uuid4().hex}")
         channel.basic_qos(0, 1, False)
@@ -216,9 +216,9 @@ def _ask(channel: Any, *commands: tuple[str, ...]) -> None:
 
 
 def check_broker(url: str, prefix: str = "") -> str:
-    """Connects once and does what a queue needs; returns what answers (`redis`, `RabbitMQ 4.0.5`).
+    """Connects once and does what a queue needs; returns the broker's product and version (`redis`, `RabbitMQ 4.0.5`).
 
-    Raises BrokerRefused where trying again cannot help, else BrokerError.
+    Raises BrokerRefused if another attempt cannot help, else BrokerError.
     """
     place = place_of(url)
     try:
@@ -236,7 +236,7 @@ def check_broker(url: str, prefix: str = "") -> str:
         ) from None
     except _Blocked:
         raise BrokerError(
-            f"RabbitMQ at {place} takes no messages: an alarm of its memory or disk blocks whoever sends. `rabbitmqctl "
+            f"RabbitMQ at {place} takes no messages: an alarm of its memory or disk blocks all senders. `rabbitmqctl "
             "status` names the alarm; make room, raise vm_memory_high_watermark, or lower disk_free_limit"
         ) from None
     except amqp.NotAllowed:
@@ -261,15 +261,15 @@ def check_broker(url: str, prefix: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What will go wrong with a broker that can be used now, and what to do about it."""
+    """A problem that a usable broker will have later, and what to do about it."""
 
     found: str
     advice: str
 
 
 def remarks_on(url: str, prefix: str) -> list[Remark]:
-    """What a Redis says of itself that does not suit a doorbell. Nothing of RabbitMQ, and nothing where it does not
-    tell. Raises what kombu raises where it cannot be reached."""
+    """Settings and figures of a Redis that do not suit a broker of hints; none for RabbitMQ, and none if Redis does not
+    report them. Raises kombu's errors if it cannot be reached."""
     if is_amqp(url):
         return []
     with (
@@ -286,8 +286,8 @@ def _on_figures(told: Mapping[str, Any]) -> Iterator[Remark]:
     policy = str(told.get("maxmemory_policy", "noeviction"))
     if most and policy.startswith("allkeys"):
         yield Remark(
-            f"it throws away messages when its memory is full (maxmemory-policy {policy})",
-            "CONFIG SET maxmemory-policy noeviction; what is thrown away is sent again, late",
+            f"it deletes messages when its memory is full (maxmemory-policy {policy})",
+            "CONFIG SET maxmemory-policy noeviction; deleted messages are sent again, late",
         )
     if most and used > _FULL * most:
         yield Remark(f"its memory is nearly full: {used} of {most} bytes", "raise its maxmemory")
@@ -310,7 +310,7 @@ def _on_types(client: Any, prefix: str) -> Iterator[Remark]:
         if wanted is not None and kind not in (wanted, b"none"):
             yield Remark(
                 f"its key {prefix}{name} is a {kind.decode()} and not a {wanted.decode()}",
-                f"whoever needs it renames it to {prefix}{SET_ASIDE}{name}; or DEL it",
+                f"the next process that needs it renames it to {prefix}{SET_ASIDE}{name}; or DEL it",
             )
 
 
@@ -348,7 +348,7 @@ def _unreachable(error: Exception, place: str, *, encrypted: bool) -> BrokerErro
     if any(isinstance(cause, ssl.SSLError) for cause in causes):
         return BrokerRefused(f"no encrypted connection to the broker at {place}: {_brief(error)}. {_TLS_ADVICE}")
     if any(sign in str(error) for sign in _NOT_REDIS):
-        return BrokerRefused(f"what listens at {place} is no such broker: {_brief(error)}. Correct CORD_BROKER_URL")
+        return BrokerRefused(f"what listens at {place} is the wrong server: {_brief(error)}. Correct CORD_BROKER_URL")
     advice = f"Does it listen with TLS? {_TLS_ADVICE}" if encrypted else "Is CORD_BROKER_URL right?"
     return BrokerError(f"the broker at {place} cannot be reached: {_brief(error)}. {advice}")
 

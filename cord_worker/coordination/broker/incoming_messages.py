@@ -1,9 +1,9 @@
-"""What comes from the broker, read and written anew: nothing that somebody put there reaches Celery unread.
+"""Reads and rebuilds what comes from the broker: Celery sees nothing that was not checked here.
 
-Anybody who reaches the broker can put anything into it. A message names a task, a problem and a step; these are read
-and the message is built anew around them, so that no header, no compression and no option of Celery's protocol that
-this application does not send has an effect. What cannot be read is a BadMessage: it is dropped, counted and named in
-the log. The tables know what is owed, so a message carries nothing of value.
+Everything that reaches the broker can put anything into it. A message names a task, a problem and a step. These are
+read, and the message is rebuilt around them. So no header, compression or option of Celery's protocol that this
+application does not send has an effect. A message that cannot be read is a BadMessage: it is dropped, counted and
+logged. The tables know what is owed, so nothing of value is lost with a message.
 
 Everything here is a function of its arguments and raises nothing but BadMessage.
 """
@@ -32,12 +32,12 @@ SENT_AT = "cord_sent_at"
 
 
 class BadMessage(Exception):
-    """What was received is no message of this application; says why, in a few words."""
+    """What was received is not a message of this application; says why, in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a message asks for; `id` is the message's own."""
+    """What a message asks for; `id` is the id of the message itself."""
 
     task: str
     id: str
@@ -105,8 +105,8 @@ def read_work(
 
 
 def read_envelope(item: bytes | str) -> dict[str, Any]:
-    """A message of a Redis list as kombu's `Message` takes it: every part that kombu looks at is there and has its
-    type. Raises BadMessage."""
+    """A message of a Redis list in the form that kombu's `Message` takes: every part that kombu reads is there and has
+    the right type. Raises BadMessage."""
     envelope = _mapping(_json(item, "it"), "it")
     properties = _mapping(envelope.get("properties"), "its properties")
     delivery = _mapping(properties.get("delivery_info"), "its delivery_info")
@@ -114,7 +114,7 @@ def read_envelope(item: bytes | str) -> dict[str, Any]:
         raise BadMessage(f"its body_encoding is {shown(properties.get('body_encoding'))}")
     body = envelope.get("body")
     if not isinstance(body, str):
-        raise BadMessage("its body is no text")
+        raise BadMessage("its body is not text")
     try:
         base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):
@@ -146,13 +146,13 @@ def shown(value: object) -> str:
     if isinstance(value, bytes):
         value = value[:_MOST_CHARACTERS].decode("utf-8", "replace")
     text = value[:_MOST_CHARACTERS] if isinstance(value, str) else type(value).__name__
-    text = ascii(text) if isinstance(value, str) else "nothing" if value is None else f"no text but {text}"
+    text = ascii(text) if isinstance(value, str) else "nothing" if value is None else f"not text but {text}"
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 def _arguments(body: object) -> Mapping[str, Any]:
     if not isinstance(body, bytes | str):
-        raise BadMessage("its body is no text")
+        raise BadMessage("its body is not text")
     parts = _json(body, "its body")
     if not isinstance(parts, list) or len(parts) != 3 or parts[0] != []:
         raise BadMessage("its body is not [[], {arguments}, {options}]")
@@ -168,12 +168,12 @@ def _json(text: bytes | str, what: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise BadMessage(f"{what} is no JSON") from None
+        raise BadMessage(f"{what} is not JSON") from None
 
 
 def _mapping(value: object, what: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise BadMessage(f"{what} is no object" if what == "it" else f"{what} are no object")
+        raise BadMessage(f"{what} is not an object" if what == "it" else f"{what} are not an object")
     return value
 
 
@@ -185,5 +185,5 @@ def _text(value: object, what: str, *, empty: bool = False) -> str:
 
 def _number(value: object, what: str, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-        raise BadMessage(f"{what} is no number of a row")
+        raise BadMessage(f"{what} is not a valid number")
     return value

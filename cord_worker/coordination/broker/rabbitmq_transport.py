@@ -20,11 +20,11 @@ _said = Said(logger)
 
 
 class Channel(pyamqp.Channel):  # type: ignore[misc]
-    """A channel that takes a queue as it is where it was declared otherwise."""
+    """A channel that uses an existing queue as it is, even if that was declared with other arguments."""
 
     def queue_declare(self, queue: str = "", passive: bool = False, **options: Any) -> Any:
-        """Declares a queue; RabbitMQ closes the channel over which one is declared with other arguments than it has, so
-        another channel tries."""
+        """Declares a queue. RabbitMQ closes a channel that declares an existing queue with other arguments, so the
+        declaration is tried on another channel."""
         if passive or options.get("exclusive"):
             return super().queue_declare(queue, passive=passive, **options)
         with self.connection.channel() as trial:
@@ -39,31 +39,31 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
         return super().queue_declare(queue, passive=True)
 
     def message_to_python(self, raw_message: Any) -> Any:
-        """Kombu's message; nothing of ours is compressed, and nobody's is unpacked."""
+        """Kombu's message, never decompressed: this application compresses nothing."""
         raw_message.properties.get("application_headers", {}).pop("compression", None)
         return super().message_to_python(raw_message)
 
 
 class Connection(pyamqp.Connection):  # type: ignore[misc]
-    """A connection with such channels."""
+    """A connection whose channels are `Channel`."""
 
     Channel = Channel
 
 
 class Transport(pyamqp.Transport):  # type: ignore[misc]
-    """RabbitMQ over such connections."""
+    """RabbitMQ over `Connection`."""
 
     Connection = Connection
 
 
 class EncryptedTransport(pyamqp.SSLTransport):  # type: ignore[misc]
-    """The same with TLS."""
+    """`Transport` with TLS."""
 
     Connection = Connection
 
 
 def register() -> None:
-    """Has every RabbitMQ URL of this process open connections of this transport."""
+    """Makes every RabbitMQ URL of this process use this transport."""
     for scheme, transport in (("amqp", Transport), ("amqps", EncryptedTransport)):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{transport.__name__}"
         _transport_cache.pop(scheme, None)

@@ -1,4 +1,4 @@
-"""Kombu's Redis transport, made to bear whatever lies in Redis and whatever state the server is in.
+"""Kombu's Redis transport, made robust against any content of Redis and any state of the server.
 
 What follows is needed with kombu 5.6.2 and 5.7.0, the versions that are tested; each item says until when.
 
@@ -47,12 +47,12 @@ _said = Said(logger)
 
 
 def is_wrong_type(error: BaseException) -> bool:
-    """Whether Redis says that a key holds another type than the command is for."""
+    """Whether Redis says that a key holds another type than the command needs."""
     return isinstance(error, redis.ResponseError) and "WRONGTYPE" in str(error)
 
 
 def expected_type(key: str) -> bytes | None:
-    """Which type a key (without prefix) of this application has; None for keys that it does not know."""
+    """The type that a key (without prefix) of this application has; None for unknown keys."""
     if key.startswith(_BINDINGS):
         return b"set"
     if key == _DEADLINES:
@@ -62,7 +62,7 @@ def expected_type(key: str) -> bytes | None:
 
 
 def set_aside(client: Any, prefix: str, keys: Iterable[str], wanted: bytes) -> list[str]:
-    """Renames those of `keys` (without `prefix`) that hold another type than `wanted`; returns them."""
+    """Renames those `keys` (without `prefix`) that hold a type other than `wanted`; returns them."""
     found = []
     for key in keys:
         # Kombu's clients do not prefix these two.
@@ -82,13 +82,13 @@ def set_aside(client: Any, prefix: str, keys: Iterable[str], wanted: bytes) -> l
 
 
 def drop(what: str, error: BadMessage, message: object) -> None:
-    """Counts and names a message that is not for us."""
+    """Counts and logs a dropped message; `what` says where it came from."""
     metrics.BAD_MESSAGES.inc()
-    _said.say("message", f"a message of {what} was dropped, for {error}: {shown(message)}")
+    _said.say("message", f"a message of {what} was dropped, because {error}: {shown(message)}")
 
 
 class Channel(kombu_redis.Channel):  # type: ignore[misc]
-    """A channel whose operations share a client for as long as their pool of connections is the same."""
+    """A channel whose operations share one client as long as the connection pool stays the same."""
 
     do_restore = False
     _shared: tuple[Any, Any] = (None, None)
@@ -105,7 +105,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         yield shared
 
     def _brpop_read(self, **options: Any) -> bool:
-        """Delivers the message that BRPOP has popped. Raises Empty where it was none."""
+        """Delivers the message that BRPOP has popped. Raises Empty if there was none."""
         try:
             found = self.client.parse_response(self.client.connection, "BRPOP", **options)
         except self.connection_errors as error:
@@ -139,15 +139,15 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             raise Empty from None
 
     def _receive_one(self, c: Any) -> Any:
-        """Delivers a broadcast (Flower's questions). Raises Empty where it was none."""
+        """Delivers a broadcast (Flower's questions). Raises Empty if there was none."""
         try:
             return super()._receive_one(c)
         except (Empty, *self.connection_errors):
             raise
-        except Exception as error:  # whatever somebody published
+        except Exception as error:  # a broadcast may hold anything
             logger.debug("a broadcast could not be read", exc_info=True)
             metrics.BAD_MESSAGES.inc()
-            _said.say("broadcast", f"a broadcast was dropped that Celery cannot read: {shown(repr(error))}")
+            _said.say("broadcast", f"a broadcast that Celery cannot read was dropped: {shown(repr(error))}")
             raise Empty from None
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
@@ -160,7 +160,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         return int(self._minding_types(queue, lambda: super(Channel, self)._purge(queue)))
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
-        # The queues of work are reached by their names alone, so that a full Redis is still read.
+        # Work is sent to queues by their names alone (no bindings), so that a full Redis can still be read.
         if exchange != queue:
             self._minding_types(
                 queue, lambda: super(Channel, self)._queue_bind(exchange, routing_key, pattern, queue), exchange
@@ -171,7 +171,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         return list(self._minding_types("", lambda: super(Channel, self).get_table(exchange), exchange))
 
     def _minding_types(self, queue: str, work: Callable[[], T], exchange: str | None = None) -> T:
-        """`work`, again where a key of this queue or exchange held a wrong type."""
+        """Does `work`, and does it again after a key of wrong type of this queue or exchange was renamed."""
         try:
             return work()
         except redis.ResponseError as error:
@@ -190,7 +190,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             return found
 
     def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Puts the message back where that is wanted and can be done; it is owed by the tables in any case."""
+        """Puts the message back if `requeue` and if that is possible; the tables owe the work in any case."""
         try:
             super().basic_reject(delivery_tag, requeue=requeue)
         except self.connection_errors as error:
@@ -198,7 +198,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             super().basic_reject(delivery_tag, requeue=False)
 
     def queue_delete(self, queue: str, *arguments: Any, **options: Any) -> Any:
-        """Deletes a queue; at the end of the channel only if Redis lets it."""
+        """Deletes a queue; while the channel closes, errors of the connection are ignored."""
         try:
             return super().queue_delete(queue, *arguments, **options)
         except self.connection_errors:
@@ -206,11 +206,11 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
                 raise
 
     def close(self) -> None:
-        """Ends every connection of this channel, in whatever state the server is."""
+        """Ends every connection of this channel, whatever state the server is in."""
         try:
             super().close()
-        except Exception:  # the answer that was waited for may be anything
-            logger.debug("a channel was not closed in good order", exc_info=True)
+        except Exception:  # the pending answer may be anything
+            logger.debug("a channel was not closed properly", exc_info=True)
             self._in_poll = None
             with suppress(Exception):
                 super().close()
@@ -219,14 +219,14 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
-    """Redis with this channel."""
+    """Kombu's Redis transport with `Channel`."""
 
     Channel = Channel
     connection_errors = kombu_redis.Transport.connection_errors + kombu_redis.Transport.channel_errors
 
 
 def register() -> None:
-    """Has every Redis URL of this process (also over TLS or a socket) open connections of this transport."""
+    """Makes every Redis URL of this process (also over TLS or a socket) use this transport."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
-        _transport_cache.pop(scheme, None)  # whoever looked it up before found kombu's own
+        _transport_cache.pop(scheme, None)  # a lookup before this call has cached kombu's own transport

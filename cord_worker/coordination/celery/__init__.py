@@ -1,1 +1,1 @@
-"""Celery and kombu behind one wall: the application, the tasks, and what they need to outlive their broker."""
+"""Everything that touches Celery: the application, its tasks, and what makes them survive an outage of the broker."""

@@ -1,7 +1,7 @@
-"""The Celery application: settings that make messages safe to lose, to double and to delay.
+"""The Celery application: settings that make it safe to lose, double or delay a message.
 
-The broker (Redis, or RabbitMQ) is a doorbell. Results are ignored, acknowledgements are late, everything is JSON, and
-recovery comes from the sweeper, never from the broker's redelivery.
+The broker (Redis or RabbitMQ) carries hints only. Results are ignored, acknowledgements are late, everything is JSON,
+and recovery comes from the sweeper, never from the broker's redelivery.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _transport_options(broker_url: str, settings: Settings) -> dict[str, Any]:
     if is_amqp(broker_url):
         return {"confirm_publish": True, "write_timeout": 10}
     options: dict[str, Any] = {
-        "ack_emulation": False,  # what is under way is in the tables
+        "ack_emulation": False,  # the tables know the unfinished work
         "global_keyprefix": settings.key_prefix,
         "priority_steps": sorted({0, *(kind.urgency for kind in kinds.KINDS)}),
         "socket_timeout": 30,

@@ -1,9 +1,10 @@
-"""Celery's consumer, made to outlive its broker: whatever fails, it connects anew until the process is asked to end.
+"""Celery's consumer, made to survive its broker: after any failure it reconnects, until the process is asked to end.
 
-Celery ends a worker at the first error that is no lost connection ("Unrecoverable error"): a message that it cannot
+Celery ends a worker at the first error that is not a lost connection ("Unrecoverable error"): a message that it cannot
 read, a key of the wrong type, a Redis that is a replica, a queue that RabbitMQ knows with other arguments. Here a
-loaded model stays loaded: the connection is given up, the reason is said once, in the log and in `cordctl status`, and
-the broker is asked again after a while, sooner at first. Only a signal, or this application's own decision, ends it.
+loaded model stays loaded: the connection is dropped, the reason is given once, in the log and in `cordctl status`, and
+the consumer connects again after a pause, which is short at first. Only a signal, or this application's own decision,
+ends the process.
 
 Needed with Celery 5.6.3 and 5.7.0, whose `start` goes on after errors of the connection only. 5.7.0 itself ends where
 Redis restarts with tasks in flight ("'NoneType' object has no attribute 'hostname'"); `tests/chaos/test_recovery.py`
@@ -39,20 +40,20 @@ _LONGEST_PAUSE = 2.0
 _LOOK_SECONDS = 0.1
 _GOODBYE_SECONDS = 1.0
 _LASTING_SECONDS = 5.0
-"""A connection that served for so long was a good one: the next one is tried at once."""
+"""A connection that served this long was a good one: after it the next one is tried at once."""
 _MOST_MESSAGE_BYTES = 200
 _ORDERS = (
     "add_consumer", "autoscale", "cancel_consumer", "election", "pool_grow", "pool_restart", "pool_shrink",
     "rate_limit", "revoke", "revoke_by_stamped_headers", "shutdown", "terminate", "time_limit",
 )  # fmt: skip
-"""What Celery would do because a message says so."""
+"""Remote-control commands of Celery that this application does not obey."""
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
-    """Celery's consumer, which no message and no state of the broker ends."""
+    """Celery's consumer, which neither a message nor a state of the broker can end."""
 
     class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc]
-        """Its steps, without the sixty exchanges and queues for messages that are to be delivered later: none is."""
+        """Its steps, without the sixty exchanges and queues for delayed messages: this application sends none."""
 
         default_steps = tuple(
             step for step in consumer.Consumer.Blueprint.default_steps if "delayed_delivery" not in str(step)
@@ -68,7 +69,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             Panel.data.pop(order, None)
 
     def start(self) -> None:
-        """Consumes until the process is to end, over one connection after the other."""
+        """Consumes until the process is asked to end, over one connection after the other."""
         while self.blueprint.state not in (CLOSE, TERMINATE):
             maybe_shutdown()
             self.restart_count += 1
@@ -81,7 +82,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
                     self._wait()
 
     def on_ready(self) -> None:
-        """Says that the broker is there."""
+        """Notes that the broker is there."""
         self._ready_at = time.monotonic()
         if self._lost_at is not None:
             self._said.over("broker", f"the broker is back after {self._ready_at - self._lost_at:.1f} s")
@@ -90,7 +91,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         super().on_ready()
 
     def _give_up(self, error: BaseException) -> None:
-        """Lets go of the connection and of whatever waited for it."""
+        """Drops the connection and everything that waited for it."""
         now = time.monotonic()
         if self._ready_at is not None and now - self._ready_at > _LASTING_SECONDS:
             self._pause = _SHORTEST_PAUSE
@@ -98,7 +99,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         self._lost_at = self._lost_at or now
         url = str(self.app.conf.broker_url)
         brief, place = brief_of(error, url), place_of(url)
-        self._said.say("broker", f"the broker at {place} is waited for: {brief}", level=logging.ERROR)
+        self._said.say("broker", f"waiting for the broker at {place}: {brief}", level=logging.ERROR)
         PROCESS.describe_broker(f"waits for its broker at {place}: {brief}")
         _quietly(self._collect)
         _quietly(self.on_close)
@@ -113,7 +114,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             self.connection.collect()
 
     def _wait(self) -> None:
-        """Waits longer from time to time, unless the process is to end."""
+        """Waits before the next connection, longer each time, unless the process is asked to end."""
         until = time.monotonic() + self._pause * random.uniform(0.5, 1.0)
         while (left := until - time.monotonic()) > 0:
             maybe_shutdown()
@@ -121,7 +122,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def ensure_connected(self, conn: Any) -> Any:
-        """`conn`, connected at the first try: who tries again is `start`."""
+        """`conn`, connected in one attempt; `start` makes the further attempts."""
         conn.ensure_connection(max_retries=0, reraise_as_library_errors=False)
         return conn
 
@@ -138,19 +139,19 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         return connection
 
     def connection_for_write(self, url: str | None = None, heartbeat: float | None = None) -> Any:
-        """A connection for events, on which nothing is waited for: a RabbitMQ that is out of memory or disk confirms
-        nothing that was sent, and does not answer whoever takes leave."""
+        """A connection for events that waits for no answer: a RabbitMQ that is out of memory or disk confirms no
+        messages, and does not answer when a connection is closed."""
         options = {"confirm_publish": False, "read_timeout": _GOODBYE_SECONDS}
         return self.ensure_connected(
             self.app.connection_for_write(url=url, heartbeat=heartbeat, transport_options=options)
         )
 
     def shutdown(self) -> None:
-        """Ends the connection, in whatever state it is."""
+        """Ends the connection, whatever state it is in."""
         _quietly(super().shutdown)
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
-        """What is done with a message: read, written anew and given to Celery, or dropped."""
+        """The function for each message: it reads it and gives it to Celery, rebuilt, or drops it."""
         receive = super().create_task_handler(*arguments, **options)
         known = served(self.strategies)
         lost = (*self.connection_errors, *self.channel_errors)
@@ -166,7 +167,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
                 receive(message)
             except lost:
                 raise
-            except Exception as error:  # a message ends nothing, whatever it was
+            except Exception as error:  # no message may end the process
                 logger.debug("a message could not be received", exc_info=True)
                 self._drop(message, BadMessage(f"{type(error).__name__} at its receipt"))
 
@@ -180,27 +181,27 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             message.ack()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Drops what is no JSON."""
+        """Drops a message that is not JSON."""
         self._drop(message, BadMessage(f"it cannot be decoded ({type(exc).__name__})"))
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
-        """Drops what is no task."""
+        """Drops a message that is not a task."""
         del body
-        self._drop(message, BadMessage("it is no task"))
+        self._drop(message, BadMessage("it is not a task"))
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Drops a task that nobody knows."""
+        """Drops a message whose task is unknown."""
         del body, exc
         self._drop(message, BadMessage("its task is unknown"))
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Drops a task that Celery refuses."""
+        """Drops a message that Celery refuses."""
         del body
         self._drop(message, BadMessage(f"Celery refuses it ({type(exc).__name__})"))
 
 
 def _quietly(work: Callable[[], object]) -> None:
-    """`work` on something that is broken already: how it fails is of no interest."""
+    """Does `work` on something that is already broken; its failure does not matter."""
     try:
         work()
     except Exception:

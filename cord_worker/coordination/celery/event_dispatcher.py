@@ -1,4 +1,4 @@
-"""Celery's task events from several threads, none of which is lost.
+"""Sends Celery's task events from several threads without losing any.
 
 Celery 5.6 publishes a list of events and then empties it; what the threads of the pool have added meanwhile is thrown
 away, and Flower shows such tasks as received or started for ever. Celery 5.7 takes away only what it published, so its
@@ -12,10 +12,10 @@ from celery.events.dispatcher import EventDispatcher
 
 
 class ThreadedEventDispatcher(EventDispatcher):  # type: ignore[misc]
-    """A dispatcher that takes from its lists what it has published and nothing else."""
+    """A dispatcher that removes from its lists only the events that it has published."""
 
     def flush(self, errors: bool = True, groups: bool = True) -> None:
-        """Publishes what is held back: events that could not be sent before, and those that wait for company."""
+        """Publishes the events that are held back: those that failed to be sent, and those that wait for a batch."""
         super().flush(errors=errors, groups=False)
         if not groups:
             return

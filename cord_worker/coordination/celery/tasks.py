@@ -1,4 +1,4 @@
-"""The Celery tasks: thin names for what the process's model worker or coordinator does.
+"""The Celery tasks: thin functions that call the process's model worker or coordinator.
 
 Arguments are ids, so that Flower shows at a glance which problem and step a task is about.
 """
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Process:
-    """What this process serves; set before it consumes."""
+    """The parts of this process that tasks call; set before it consumes messages."""
 
     model_worker: ModelWorker | None = None
     coordinator: Coordinator | None = None
@@ -45,11 +45,12 @@ class Process:
     draining: bool = False
     engine_died: Callable[[EngineError], None] | None = None
     describe_broker: Callable[[str | None], None] = lambda _: None
-    """Is told what keeps the broker from sending work here, and None when it does."""
+    """Called with a sentence on what keeps the broker from sending work to this process, and with None when it
+    sends."""
 
 
 PROCESS = Process()
-"""The one process-wide state: Celery calls tasks by name and knows nothing of ours."""
+"""The only process-wide state: Celery calls tasks by name and can pass no object of ours."""
 
 
 def register(app: Celery) -> None:
@@ -59,8 +60,8 @@ def register(app: Celery) -> None:
 
 
 def served(known: Iterable[str]) -> frozenset[str]:
-    """Which of the `known` tasks this process takes: another one, in a queue that is not for it, would come back for
-    ever."""
+    """Those of the `known` tasks that this process does. A task of another kind of process, put into a wrong queue,
+    would be rejected and come back for ever."""
     others = set(_of_model_workers() if PROCESS.model_worker is None else ())
     others |= set(_of_coordinators() if PROCESS.coordinator is None else ())
     return frozenset(name for name in known if name not in others)
@@ -76,7 +77,7 @@ def _of_model_workers() -> dict[str, Callable[..., None]]:
 
 @contextmanager
 def _limits_told(task: str, problem_id: int) -> Iterator[None]:
-    """Where a limit of the machine ends the task, one line says so, and the sweeper has it done again."""
+    """If a limit of the machine ends the task, logs one line; the sweeper sends the work again."""
     try:
         yield
     except (OSError, MemoryError, RuntimeError) as error:
@@ -105,7 +106,7 @@ def verify(*, problem_id: int, step: int) -> None:
 
 def _model_task(kind: str) -> Callable[..., None]:
     def model_work(*, problem_id: int, step: int) -> None:
-        """Does the problem's pieces of this kind of work that are this process's model's."""
+        """Does those pieces of this kind of work of the problem that belong to this process's model."""
         del step
         transit = _observed_transit(kind)
         worker = PROCESS.model_worker
@@ -115,7 +116,7 @@ def _model_task(kind: str) -> Callable[..., None]:
             with _limits_told(kind, problem_id), metrics.TASKS_RUNNING.track_inprogress():
                 worker.handle(kind, problem_id, transit)
         except CancelledError:
-            logger.info("not begun, or returned unfinished: this worker is shutting down and others do it")
+            logger.info("a task is left to others, as this worker is shutting down")
         except RequestError:
             raise
         except EngineError as error:
@@ -127,7 +128,7 @@ def _model_task(kind: str) -> Callable[..., None]:
 
 
 def _observed_transit(kind: str) -> Transit:
-    """Observes how long the message took."""
+    """How long the message took to arrive; also observed in the metrics."""
     request = current_task.request
     start = time.perf_counter() - request.get(RECEIVED_AT, time.perf_counter())
     sent_at = request.get(SENT_AT)

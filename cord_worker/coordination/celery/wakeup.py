@@ -1,4 +1,4 @@
-"""Waking Celery's event loop when a pool thread acknowledges a message.
+"""Wakes Celery's event loop when a pool thread acknowledges a message.
 
 With the threads pool an acknowledgement happens in a pool thread. It makes room for another message, but the event
 loop sleeps in its poll and asks Redis for the next message only when it wakes for something else, up to two seconds
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class _WakePipe:
-    """A pipe whose reading end the event loop watches; what was left to the loop is done when it wakes."""
+    """A pipe whose reading end the event loop watches; the loop does the work left to it when it wakes."""
 
     def __init__(self) -> None:
         self._owed: deque[Callable[[], None]] = deque()
@@ -46,7 +46,7 @@ class _WakePipe:
         os.set_blocking(self._writing, False)
 
     def renew(self) -> None:
-        """Opens a pipe of this process's own: one that was forked would share its parent's, and read its wakes."""
+        """Opens a new pipe for this process: a forked process would share its parent's pipe and read its wake-ups."""
         os.close(self.reading)
         os.close(self._writing)
         self._open()
@@ -56,12 +56,12 @@ class _WakePipe:
             os.write(self._writing, b"\0")
 
     def leave(self, work: Callable[[], None]) -> None:
-        """Has the loop do `work`, which must not block."""
+        """Makes the loop do `work`, which must not block."""
         self._owed.append(work)
         self.wake()
 
     def ask(self, answer: Callable[[], None]) -> None:
-        """Has the loop call `answer`; it is called at once where no loop runs, as without a broker."""
+        """Makes the loop call `answer`; calls it at once if no loop runs, for example without a broker."""
         self._asked.append(answer)
         if self._is_watched:
             self.wake()
@@ -69,7 +69,7 @@ class _WakePipe:
             self._answer()
 
     def watched(self, is_watched: bool) -> None:
-        """Whether a loop watches the pipe from now on."""
+        """Sets whether a loop watches the pipe from now on."""
         self._is_watched = is_watched
         if not is_watched:
             self._answer()
@@ -86,7 +86,7 @@ class _WakePipe:
         while self._owed:
             try:
                 self._owed.popleft()()
-            except Exception:  # the loop goes on, and finds out by itself where the connection is lost
+            except Exception:  # the loop continues; it finds out by itself that a connection is lost
                 logger.debug("a message was not acknowledged", exc_info=True)
 
 
@@ -95,11 +95,11 @@ os.register_at_fork(after_in_child=_PIPE.renew)
 
 
 RECEIVED_AT = "cord_received_at"
-"""Key of a request under which it says when it was received, on `time.perf_counter`."""
+"""Key in a request of the time at which it was received, on `time.perf_counter`."""
 
 
 class WakingRequest(Request):  # type: ignore[misc]
-    """A request that knows when it was received, and whose acknowledgement wakes the event loop."""
+    """A request that knows when it was received, and that wakes the event loop when it is acknowledged."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -119,45 +119,45 @@ class WakingRequest(Request):  # type: ignore[misc]
 
 
 class LoopRequest(WakingRequest):
-    """A request that the event loop acknowledges: a connection to RabbitMQ must not be written to by two threads."""
+    """A request that the event loop acknowledges: two threads must not write to one connection to RabbitMQ."""
 
     def acknowledge(self) -> None:
-        """Has the loop acknowledge."""
+        """Makes the loop acknowledge."""
         _PIPE.leave(partial(self._while_open, super().acknowledge))
 
     def reject(self, requeue: bool = False) -> None:
-        """Has the loop reject."""
+        """Makes the loop reject."""
         _PIPE.leave(partial(self._while_open, super().reject, requeue))
 
     def _while_open(self, work: Callable[..., None], *arguments: bool) -> None:
-        """RabbitMQ takes back by itself what was sent over a channel that is closed."""
+        """Does `work` if the channel is open; RabbitMQ itself takes back the messages of a closed channel."""
         if self.message.channel is not None and self.message.channel.is_open:
             work(*arguments)
 
 
 class WakeStep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Has the event loop watch the pipe; started anew after every loss of the broker's connection."""
+    """Makes the event loop watch the pipe; restarted after every loss of the connection to the broker."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, parent: Any) -> None:
-        """`parent` is the consumer; transports without an event loop need no waking."""
+        """Watches the pipe in the loop of `parent`, the consumer; transports without an event loop need no waking."""
         if parent.hub is not None:
             parent.hub.add_reader(_PIPE.reading, _PIPE.drain)
             _PIPE.watched(True)
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's form
-        """The loop ends with the connection."""
+        """Watches no more: the loop ends with the connection."""
         _PIPE.watched(False)
 
 
 def ask_consumer(answer: Callable[[], None]) -> None:
-    """Has Celery's event loop call `answer`, or calls it where that loop does not run."""
+    """Makes Celery's event loop call `answer`; calls it at once if that loop does not run."""
     _PIPE.ask(answer)
 
 
 def wake_on_acknowledge(app: Celery, *, in_loop: bool) -> None:
-    """Makes the workers of `app` ask for the next message as soon as one is done; `in_loop` has the event loop itself
-    acknowledge."""
+    """Makes the workers of `app` ask for the next message as soon as one is done; with `in_loop` the event loop itself
+    acknowledges."""
     app.Task.Request = LoopRequest if in_loop else WakingRequest
     app.steps["consumer"].add(WakeStep)

@@ -1,13 +1,13 @@
-"""Checking final answers by comparison: leased work of the coordinators, beside the decisions, which a slow check must
-not hold up.
+"""Checks final answers by comparison: leased work of the coordinators. It has its own thread, so that a slow check does
+not delay decisions.
 
-Whose fault it is that a check has no result decides what becomes of it (`local.killable`):
+The cause of a check without a result decides what follows (`local.killable`):
 
-| what happened | what becomes of it |
+| what happened | what follows |
 |---|---|
-| the comparison took too long, or raised | undecided: the answer's own fault |
-| its process ended in it, others work | tried again, here and by others; after `run.max_attempts` undecided |
-| no process starts, or all are killed | given back, uncounted; this coordinator steps back and says so |
+| the comparison took too long, or raised | undecided: the fault of the answer itself |
+| its process ended during it, others work | retried, here and by others; after `run.max_attempts` undecided |
+| no process starts, or all are killed | returned, uncounted; this coordinator steps back and says so |
 | its coordinator is lost | taken back by the sweeper; the attempt counts |
 
 `cordctl recheck` checks again what stayed undecided.
@@ -50,17 +50,17 @@ from cord_worker.verify.checker import crashed
 logger = logging.getLogger(__name__)
 
 _TRIES_IN_A_ROW = 2
-"""So often a coordinator takes up a check in which processes end; then it is somebody else's turn."""
+"""After this many failures in a row of a problem's checks, they are left to another coordinator."""
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 _FORGOTTEN_SECONDS = 2.0
-"""A lease that nobody here knows goes back once it is so old: its claim may be on its way."""
+"""A lease that this process does not know is returned at this age; a younger one may be of a claim under way."""
 _CLOSE_SECONDS = 10.0
 
 
 class AnswerChecks:
-    """What the task `verify` does, in a thread of its own; safe for use from several threads.
+    """Does the work of the task `verify` in its own thread; safe for use from several threads.
 
-    `describe` is told where no answer can be checked here; `admit` lets problems begin where one ended.
+    `describe` is called when this process cannot check answers; `admit` lets problems begin after one has ended.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class AnswerChecks:
         self._changed = threading.Condition()
         self._asked: dict[int, None] = {}
         self._put_aside: dict[int, None] = {}
-        """Problems with answers that cannot be checked here now."""
+        """Problems with answers that cannot be checked here at present."""
         self._held: frozenset[int] = frozenset()
         self._broken_since: float | None = None
         self._pause = 0.0
@@ -93,33 +93,33 @@ class AnswerChecks:
         self._thread.start()
 
     def verify(self, problem_id: int) -> None:
-        """Has what the problem's final answers wait for done soon; a second message changes nothing."""
+        """Asks for the problem's final answers to be verified soon; a second message changes nothing."""
         with self._changed:
-            if self._refuses:  # another coordinator is asked by the sweeper
+            if self._refuses:  # the sweeper asks another coordinator
                 logger.info("problem %s is left to another coordinator: this one is shutting down", problem_id)
                 return
             self._asked[problem_id] = None
             self._changed.notify()
 
     def refuse(self) -> None:
-        """Begins no further check; decisions are short and finish."""
+        """Begins no further check."""
         with self._changed:
             self._refuses = True
             self._asked.clear()
             self._changed.notify()
 
     def abort(self) -> None:
-        """Gives up the check that is running; its lease goes back."""
+        """Cancels the check that is running; its lease is returned."""
         self.refuse()
         self._checker.close()
 
     def close(self) -> None:
-        """Finishes the check that is running; the others are owed, as the tables know."""
+        """Finishes the check that is running; the tables owe the others."""
         self.refuse()
         self._thread.join(_CLOSE_SECONDS)
 
     def reconcile(self, connection: sa.Connection) -> None:
-        """Gives back leases that this process does not know: the claim committed, but its answer was lost."""
+        """Returns leases that this process does not know: the claim committed, but its answer was lost."""
         return_all(
             connection,
             [self._worker_id],
@@ -140,7 +140,7 @@ class AnswerChecks:
                 logger.exception("problem %s could not be verified", problem_id)
 
     def _wait_for_work(self) -> bool:
-        """False where this process takes no more."""
+        """Waits for something to do; False if this process begins no more checks."""
         with self._changed:
             while not (self._refuses or self._asked):
                 pause = None if self._broken_since is None else self._paused_until - time.monotonic()
@@ -150,7 +150,7 @@ class AnswerChecks:
             return not self._refuses
 
     def _next(self) -> int | None:
-        """The problem that was asked for first; None where it is time to see whether answers can be checked again."""
+        """The problem that was asked for first; None when it is time to test whether answers can be checked again."""
         with self._changed:
             if self._broken_since is not None and time.monotonic() >= self._paused_until:
                 return None
@@ -181,9 +181,9 @@ class AnswerChecks:
             self._admit()
 
     def _check(self, problem_id: int) -> None:
-        """Claims the problem's answers and checks each: all that may be beside others, then the others one by one.
+        """Claims the problem's answers and checks each: first all that may be shared, then the exclusive ones.
 
-        Raises ProcessPoolError where nothing can be checked here.
+        Raises ProcessPoolError if nothing can be checked here.
         """
         alone, failures = False, 0
         while failures < _TRIES_IN_A_ROW:
@@ -208,7 +208,7 @@ class AnswerChecks:
         )
 
     def _check_all(self, leases: Sequence[LeasedCheck]) -> bool:
-        """Checks one after the other; whether one of them goes back to be tried again."""
+        """Checks the leases in order; True if one of them was returned for another attempt."""
         failed = False
         for place, lease in enumerate(leases):
             try:
@@ -224,7 +224,7 @@ class AnswerChecks:
         return failed
 
     def _checked(self, lease: LeasedCheck) -> CheckResult | None:
-        """The result; None where it is to be tried again. Raises ProcessPoolError where nothing can be checked."""
+        """The result; None if it is to be tried again. Raises ProcessPoolError if nothing can be checked."""
         config = self._contexts.of_run(lease.run_id).config
         rule = rule_of(config.verify, lease.method)
         try:
@@ -237,7 +237,7 @@ class AnswerChecks:
             return crashed(lease.attempt, str(error))
 
     def _finish(self, lease: LeasedCheck, result: CheckResult) -> list[int]:
-        """Writes the result; returns the problem where that was the last of it."""
+        """Writes the result; returns the problem if nothing of it is left to check."""
         verify = self._contexts.of_run(lease.run_id).config.verify
         finished = FinishedCheck(
             lease.trajectory_id,
@@ -262,26 +262,26 @@ class AnswerChecks:
         )
 
     def _ask_judge(self, problem_id: int, run_id: int) -> None:
-        """Asks the judge's model for the verdicts that it owes."""
+        """Asks the judge's model for the verdicts that are owed."""
         judge = self._contexts.of_run(run_id).config.judge_model
         if judge is not None:
             self._messenger.post([Due(JUDGE_ANSWER.name, problem_id, 0, judge.fingerprint())])
 
     def _step_back(self, error: ProcessPoolError) -> None:
-        """Checks nothing for a while, each time longer: other coordinators do."""
+        """Checks nothing for a pause, which doubles each time; other coordinators check in the meantime."""
         if self._refuses:
             return
         now = time.monotonic()
         if self._broken_since is None:
             self._broken_since, self._pause = now, _SHORTEST_PAUSE_SECONDS
-            logger.error("no answer can be checked here for now: %s", error)
+            logger.error("answers cannot be checked here at present: %s", error)
         else:
             self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
         self._paused_until = now + self._pause
         self._describe(f"cannot check answers: {error}", since=self._broken_since)
 
     def _recover(self) -> None:
-        """Sees whether answers can be checked again."""
+        """Tests whether answers can be checked again."""
         try:
             self._checker.prove()
         except ProcessPoolError as error:

@@ -1,4 +1,4 @@
-"""The coordinator: decides and admits. Pure decisions come from `search`; this reads, calls and writes."""
+"""The coordinator: takes decisions and admits problems. `search` decides; this module reads, calls and writes."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from cord_worker.verify import AnswerChecker
 logger = logging.getLogger(__name__)
 
 _STEP_BACK_PAUSES, _LONGEST_STEP_BACK_PAUSES = 5, 300
-"""First and longest pause of a coordinator that takes no decisions, in pauses before a single one is tried again."""
+"""First and longest pause of a coordinator that has stepped back, in units of `pause_seconds`."""
 _MOST_TRIED_TOGETHER = 100
 _MOST_CHARACTERS = 300
 
 
 class Coordinator:
-    """What the task `advance` does; safe for use from several threads and processes."""
+    """Does the work of the task `advance`; safe for use from several threads and processes."""
 
     def __init__(
         self,
@@ -49,8 +49,8 @@ class Coordinator:
         pause_seconds: float,
         describe: Describe = to_nobody,
     ) -> None:
-        """A decision that failed is tried again after `pause_seconds`, then after twice as long and so on; `describe`
-        is told while none is taken here."""
+        """A failed decision is tried again after `pause_seconds`, then after twice that time, and so on; `describe` is
+        called when this coordinator steps back, and with None when it is at work again."""
         self._database = database
         self._messenger = messenger
         self._checker = checker
@@ -61,9 +61,9 @@ class Coordinator:
         self._contexts = RunContexts(database)
 
     def advance(self, problem_id: int) -> None:
-        """Takes the decision that is due for the problem, if one is; a second message changes nothing.
+        """Takes the problem's decision if one is due; a second message changes nothing.
 
-        One that fails is tried again, by another coordinator where there is one (`store.search.failed_decisions`).
+        A decision that fails is tried again, by another coordinator if there is one (`store.search.failed_decisions`).
         """
         if not self._step_back.begin():
             self._pass_on(problem_id)
@@ -73,7 +73,7 @@ class Coordinator:
         except StoreError:
             self._step_back.left()
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it was, the run goes on: elsewhere, or without this problem
+        except Exception as error:  # noqa: BLE001 - the run continues: elsewhere, or without this problem
             self._note_failure(problem_id, error)
             return
         if not taken:
@@ -89,7 +89,7 @@ class Coordinator:
         self._warm_up(advanced.context)
 
     def try_again(self) -> None:
-        """Takes decisions that failed or were passed on, and are this coordinator's to try by now."""
+        """Takes decisions that failed or were passed on, if it is now this coordinator's turn."""
         if self._step_back.is_waiting():
             return
         most = 1 if self._step_back.is_back else _MOST_TRIED_TOGETHER
@@ -111,7 +111,7 @@ class Coordinator:
         if failure.counts:
             logger.error("the decision of problem %s failed and is tried again: %s", problem_id, reason, exc_info=error)
         else:
-            logger.info("the decision of problem %s failed, as all do here: %s", problem_id, reason)
+            logger.info("the decision of problem %s failed, as all decisions do here: %s", problem_id, reason)
         is_given_up = commit(
             self._database,
             FaultPoint.FAIL_DECISION,
@@ -127,7 +127,7 @@ class Coordinator:
         pause = failure.pause
         if pause is not None:
             if failure.begins:
-                logger.critical("decisions fail here whatever the problem is, others take them meanwhile: %s", reason)
+                logger.critical("decisions fail here for every problem; other coordinators take them: %s", reason)
             self._describe(f"takes no decisions, as they fail here for every problem ({reason}); it tries one again")
             commit(
                 self._database,
@@ -139,20 +139,20 @@ class Coordinator:
             self.admit()
 
     def _warm_up(self, context: RunContext) -> None:
-        """Has the processes that check answers start meanwhile. Where they cannot, that is no failure of a decision."""
+        """Starts the processes that check answers, ahead of time. A failure to start is no failure of the decision."""
         if context.config.verify.method in ("judge", "none"):
             return
         try:
             self._checker.warm_up()
-        except Exception:  # whoever checks an answer says so
+        except Exception:  # the check of an answer reports it
             logger.debug("the processes that check answers could not be started ahead", exc_info=True)
 
     def admit(self) -> None:
-        """Lets queued problems begin where there is room."""
+        """Lets queued problems begin if there is room."""
         self._messenger.post(commit(self._database, FaultPoint.ADMIT, admit))
 
     def _advance(self, connection: sa.Connection, problem_id: int) -> list[_Advanced]:
-        """What was decided, if anything was due here."""
+        """The decision that was taken, in a list; empty if none was due here."""
         problem = decisions.lock_problem(connection, problem_id)
         if (
             problem is None
@@ -199,13 +199,13 @@ class _Advanced:
 
 
 def _proposals(context: RunContext, problem_id: int, step: int, expansions: Sequence[Expansion]) -> list[Due]:
-    """One message a model: its worker proposes for all of its teachers."""
+    """One message for each model: its worker proposes for all of its teachers."""
     ordinals = sorted({expansion.teacher for expansion in expansions})
     models = dict.fromkeys(context.teachers[ordinal].model_fingerprint for ordinal in ordinals)
     return [Due(PROPOSE.name, problem_id, step, model) for model in models]
 
 
 def _answers(context: RunContext, problem: decisions.ProblemSnapshot, decision: EndSearch) -> list[Due]:
-    """One message a model: its worker writes all the answers of the problem that are its own."""
+    """One message for each model: its worker writes all final answers of the problem that its teachers owe."""
     models = dict.fromkeys(context.teachers[one.teacher].model_fingerprint for one in decision.answered)
     return [Due(ANSWER.name, problem.id, problem.step, model) for model in models]

@@ -1,9 +1,9 @@
-"""How long workers have been silent, by this process's own clock.
+"""Measures how long workers have been silent, by this process's own clock.
 
-PostgreSQL's clock dates the heartbeats but does not measure the silence: it may be set, forward or back, and heartbeats
-stop while the database is away. A silence therefore is what this process saw with its own eyes: a heartbeat that stays
-the same from look to look. A long pause between two looks (this process was stopped, or the machine was) counts as a
-short one, for the worker may have been stopped with it.
+PostgreSQL's clock dates the heartbeats but does not measure the silence: it may be set forward or back, and heartbeats
+stop while the database is away. A worker's silence is therefore the time for which this process has seen the same
+heartbeat, look after look. A long pause between two looks (this process or the whole machine was stopped) counts as a
+short one, because the worker may have been stopped too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 _FEWEST_LOOKS = 4
-"""A worker is lost after so many looks at least."""
+"""A worker is lost after at least this many looks."""
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class _Heard:
 
 
 class Silence:
-    """Which workers were silent for `timeout_seconds`; to be told every heartbeat every so often."""
+    """Finds workers that were silent for `timeout_seconds`; call `look` regularly with all heartbeats."""
 
     def __init__(self, timeout_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._timeout = timeout_seconds
@@ -34,7 +34,7 @@ class Silence:
         self._heard: dict[uuid.UUID, _Heard] = {}
 
     def look(self, heartbeats: Mapping[uuid.UUID, datetime]) -> None:
-        """Takes in when each worker was heard last."""
+        """Notes the last heartbeat of each worker."""
         now = self._clock()
         passed = min(now - self._looked_at, self._timeout / _FEWEST_LOOKS)
         self._looked_at = now
@@ -46,11 +46,11 @@ class Silence:
         self._heard = heard
 
     def lost(self) -> dict[uuid.UUID, datetime]:
-        """Workers that are silent for too long, with the last that was heard of them."""
+        """Workers that have been silent for too long, with their last heartbeats."""
         return {
             worker: heard.heartbeat for worker, heard in self._heard.items() if heard.silent_seconds >= self._timeout
         }
 
     def forget(self) -> None:
-        """Begins anew: nobody could be heard."""
+        """Forgets all observations: after an outage every worker gets a full timeout."""
         self._heard = {}

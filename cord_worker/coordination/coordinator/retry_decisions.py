@@ -1,6 +1,6 @@
-"""A coordinator looks for decisions that failed and are its own to try again.
+"""Finds failed decisions that this coordinator should try again.
 
-It asks the tables, as a message would reach any coordinator: also the one that failed.
+It looks for them in the tables. A message could not be used: it might reach the coordinator that failed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class TryingAgain:
-    """A thread that has the coordinator look every `seconds`."""
+    """A thread that makes the coordinator look every `seconds`."""
 
     def __init__(self, coordinator: Coordinator, seconds: float) -> None:
         self._coordinator = coordinator
@@ -43,5 +43,5 @@ class TryingAgain:
                     self._coordinator.try_again()
             except StoreError as error:
                 logger.warning("no decision is tried again now: %s", error)
-            except Exception:  # decisions that failed wait for this thread: go on, whatever it was
+            except Exception:  # failed decisions wait for this thread: it continues, whatever happened
                 logger.exception("no decision is tried again now")

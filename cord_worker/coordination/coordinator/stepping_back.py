@@ -1,7 +1,8 @@
-"""Whether a coordinator takes decisions: not for a while, once they fail here whatever the problem is.
+"""Decides whether a coordinator takes decisions: it pauses once its decisions fail for every problem.
 
-`_FEWEST` different problems whose decision fails, with none taken between, are the coordinator's fault: it steps back,
-for a pause that doubles, and then tries itself on one problem at a time. A problem that fails again says nothing new.
+If the decisions of `_FEWEST` different problems fail, and none succeeds between them, the coordinator is at fault. It
+steps back for a pause that doubles, and then tries one problem at a time. A second failure of the same problem is not
+counted: it says nothing new.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ _MOST_KNOWN = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a failed decision says: whether it counts against its problem; the `pause` in seconds, where the coordinator
-    steps back with it (`begins`: it was at work until now), and the problems that it has failed at without being at
-    fault themselves."""
+    """What follows from a failed decision.
+
+    `counts`: it counts against its problem. `pause`: the coordinator steps back for this many seconds. `begins`: it was
+    at work until now. `innocent`: problems whose decisions failed here through no fault of the problems.
+    """
 
     counts: bool
     pause: float | None = None
@@ -29,7 +32,10 @@ class Failure:
 
 
 class StepBack:
-    """Safe for use from several threads. The pause doubles from `first_pause` up to `longest_pause` (seconds)."""
+    """State of one coordinator; safe for use from several threads.
+
+    The pause doubles from `first_pause` up to `longest_pause` (seconds).
+    """
 
     def __init__(self, first_pause: float, longest_pause: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._first, self._longest = first_pause, longest_pause
@@ -43,11 +49,11 @@ class StepBack:
 
     @property
     def is_back(self) -> bool:
-        """Whether the last that is known of this coordinator is that its decisions fail."""
+        """Whether this coordinator has stepped back and has taken no decision since."""
         return self._pause > 0
 
     def begin(self) -> bool:
-        """Whether a decision may be tried now; each that may is to be followed by `taken`, `failed` or `left`."""
+        """Whether a decision may be tried now; if True, one of `taken`, `failed` or `left` must follow."""
         with self._lock:
             if not self._pause:
                 return True
@@ -66,12 +72,12 @@ class StepBack:
         return 0 <= self._clock() - self._stepped_at < self._pause
 
     def left(self) -> None:
-        """There was nothing to decide, or the database was away."""
+        """Notes that there was nothing to decide, or that the database was away."""
         with self._lock:
             self._is_trying = False
 
     def taken(self, problem_id: int) -> bool:
-        """A decision was taken; True where the coordinator had stepped back and is at work again."""
+        """Notes a decision that was taken; True if the coordinator had stepped back and is at work again."""
         with self._lock:
             was_back = self._pause > 0
             self._pause, self._is_trying = 0.0, False
@@ -80,7 +86,7 @@ class StepBack:
             return was_back
 
     def failed(self, problem_id: int) -> Failure:
-        """A decision failed."""
+        """Notes a decision that failed."""
         with self._lock:
             is_new = problem_id not in self._known
             self._known[problem_id] = None

@@ -1,13 +1,14 @@
-"""The sweeper: sends again what is owed and nobody took up. Recovery comes from the database, never from the broker.
+"""The sweeper: sends again what is owed and was not claimed. Recovery comes from the database, never from the broker.
 
-Every coordinator runs one; an advisory lock makes one of them the leader. The lock is a transaction's, so that it
-works through a pooler, and lasts until the leader's next round is due. If the leader dies, its connection goes and
-another one takes over at its next round; if it hangs, PostgreSQL ends its idle transaction, with the same effect. All
-of them listen to the heartbeats, so that a new leader knows who is silent.
+Every coordinator runs one; an advisory lock makes one of them the leader. The lock belongs to a transaction, because
+that also works through a pooler. The leader keeps this transaction open until its next round is due. If the leader
+dies, its connection closes, and another sweeper leads from its next round on. If the leader hangs, PostgreSQL ends its
+idle transaction, with the same effect. All sweepers read the heartbeats, so that a new leader knows which workers are
+silent.
 
-A leader that only waits for a slow broker keeps its lead from step to step. Where a single step takes too long, it
-finishes its round beside the one that took over, which harms nothing: each of its commits holds for itself. It does
-not forget who is silent; only an outage of the database has it begin to listen anew.
+A leader that only waits for a slow broker keeps its lead from step to step. If a single step takes too long, it
+finishes its round concurrently with the new leader. That is harmless: each of its commits is valid by itself. It keeps
+its observations of silent workers; only an outage of the database makes it forget them.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from cord_worker.store.work.values import Due
 logger = logging.getLogger(__name__)
 
 _LEAD_SECONDS = 10.0
-"""A leader that asks PostgreSQL nothing for so long hangs; another one takes over."""
+"""After this time without a statement of the leader, PostgreSQL ends its lead; another sweeper takes over."""
 
 
 class _LeadLost(Exception):
@@ -50,7 +51,7 @@ class _LeadLost(Exception):
 
 
 class Sweeper:
-    """A thread that makes one round every `sweep_seconds` while it leads."""
+    """A thread that sweeps every `sweep_seconds` while it leads."""
 
     def __init__(self, database: Database, messenger: Messenger, shards: Shards, settings: Settings) -> None:
         self._database = database
@@ -81,13 +82,13 @@ class Sweeper:
                 continue
             except (StoreError, DBAPIError) as error:
                 logger.warning("sweeper interrupted: %s", str(error).partition("\n")[0])
-            except Exception as error:  # noqa: BLE001 - everything recovers by the sweeper: it goes on
+            except Exception as error:  # noqa: BLE001 - all recovery depends on the sweeper: it continues
                 tell(logger, error, "sweeper interrupted")
             self._silence.forget()  # after an outage, heartbeats and this sweeper come back in any order
             self._ended.wait(self._settings.sweep_seconds)
 
     def _round(self) -> None:
-        """Leads until the next round is due, unless another one does."""
+        """Leads until the next round is due, unless another sweeper leads."""
         seconds = max(_LEAD_SECONDS, 3 * self._settings.sweep_seconds)
         try:
             with held_open(self._database) as connection:
@@ -109,7 +110,7 @@ class Sweeper:
             self._said.say(
                 "lead",
                 f"the sweeper lost its lead within a round: it waited for the broker for longer than {seconds:g} s, or "
-                "its connection was cut. The round was finished; another coordinator may sweep beside it",
+                "its connection was cut. The round was finished; another coordinator may sweep concurrently",
             )
             return
         finally:
@@ -117,7 +118,7 @@ class Sweeper:
         self._ended.wait(self._settings.sweep_seconds)
 
     def _listen(self) -> None:
-        """Hears who lives, within the leader's transaction: PostgreSQL sees that the leader lives as well."""
+        """Reads the heartbeats; a leader does it in its open transaction, which shows PostgreSQL that it is alive."""
         if self._lead is not None:
             try:
                 self._silence.look(workers.heartbeats(self._lead))
@@ -125,7 +126,7 @@ class Sweeper:
             except DBAPIError as error:
                 self._lead = None
                 logger.debug("the lead is lost: %s", error)
-                heard = read(self._database, workers.heartbeats, retry_seconds=0.0)  # or it is an outage
+                heard = read(self._database, workers.heartbeats, retry_seconds=0.0)  # fails if this is an outage
         else:
             heard = read(self._database, workers.heartbeats)
         self._silence.look(heard)
@@ -134,14 +135,14 @@ class Sweeper:
         """One round: expire silent workers, park exhausted work, resend what is owed, admit what has room."""
         self._expire()
         for taken in commit(self._database, FaultPoint.RECLAIM, _reclaim):
-            logger.info("%d leases of workers that are gone were taken back", taken)
+            logger.info("%d leases of workers that have stopped or are lost were returned", taken)
         commit(self._database, FaultPoint.PARK, _park)
         self._listen()
         age = self._settings.resend_seconds
         try:
             emptied = self._messenger.was_emptied()
             if emptied:
-                logger.warning("the broker holds nothing of what was sent; everything owed is sent again")
+                logger.warning("the broker has lost all messages; everything owed is sent again")
             self._listen()
             models = self._starved(all_models=emptied)
             self._listen()
@@ -151,7 +152,7 @@ class Sweeper:
         except BrokerError as error:
             self._said.say("broker", f"nothing is sent again: {error}")
             return
-        self._said.over("broker", "what is owed is sent again")
+        self._said.over("broker", "owed messages are sent again")
         self._listen()
         if emptied:
             age = 0.0
@@ -172,7 +173,7 @@ class Sweeper:
             logger.warning("worker %s is lost; its work goes to others", worker_id)
 
     def _discard_left(self, models: Iterable[str]) -> None:
-        """Empties the queues of replicas that are gone: their work was sent to others, nobody would ever read them."""
+        """Empties the queues of replicas that are gone: their work was sent to others, and no process reads them."""
         for model in models:
             listened = set(self._shards.queues_of(model))
             for queue in self._queues.get(model, set()) - listened:
@@ -180,7 +181,7 @@ class Sweeper:
             self._queues[model] = listened
 
     def _starved(self, *, all_models: bool) -> list[str]:
-        """Models whose queue holds fewer messages than their unclaimed work amounts to."""
+        """Models whose queues hold fewer messages than their unclaimed work needs."""
         waiting = read(self._database, sweep.waiting)
         if all_models or not waiting:
             return list(waiting)
@@ -203,5 +204,5 @@ def _park(connection: sa.Connection) -> list[sweep.Parked | int]:
         decisions.fail_problem(connection, parked.problem_id, parked.reason)
     undecided = give_up_checks(connection)
     for problem_id in undecided:
-        logger.error("problem %s: its answer stays undecided, its check was begun too often", problem_id)
+        logger.error("problem %s: an answer stays undecided, because its check used up its attempts", problem_id)
     return [*exhausted, *undecided]

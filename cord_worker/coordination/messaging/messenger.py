@@ -1,4 +1,4 @@
-"""Sending messages: which task on which queue, and what happens when the broker is away."""
+"""Sends messages: which task goes to which queue, and what happens while the broker is away."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ COORDINATOR_QUEUE = "coordinator"
 _SENTINEL = "cord.sentinel"
 _MOST_TOGETHER = 256
 _PROMPTLY = {"confirm_timeout": 3.0, "retry_policy": {"max_retries": 1}}
-"""RabbitMQ confirms a message sooner, unless it is out of memory or disk: then the sweeper sends it, later."""
+"""RabbitMQ confirms a message within this time, unless it is out of memory or disk; then the sweeper sends it later."""
 
 
 def urgency_of(message: str) -> int:
-    """Urgency within one queue, 0 first: a score or a judgment may complete a step; an answer, and the verdict on one,
-    makes room for another problem. Coordinators take what comes first."""
+    """Urgency within one queue, 0 first. A score or a judgment may complete a step; an answer, and the verdict on one,
+    makes room for another problem. Coordinators serve their queue in order of arrival."""
     return next((kind.urgency for kind in kinds.KINDS if kind.name == message), 0)
 
 
 def queue_name(app: Celery, queue: str) -> str:
-    """What `queue` is called at the broker: RabbitMQ knows no prefix of all keys, so each queue has it."""
+    """Name of `queue` at the broker. RabbitMQ has no common prefix of all keys, so each queue name starts with it."""
     return f"{app.conf.get('cord_queue_prefix', '')}{queue}"
 
 
@@ -65,7 +65,7 @@ class Messenger:
         self._thread.start()
 
     def post(self, messages: Iterable[Due]) -> None:
-        """Sends `messages` soon, from a thread of its own: a slow or absent broker never holds up a commit."""
+        """Sends `messages` soon, from its own thread: a slow or absent broker never delays a commit."""
         for due in messages:
             self._posted.put(due)
 
@@ -81,7 +81,7 @@ class Messenger:
             try:
                 with working("the messenger"):
                     self.send(owed)
-            except Exception as error:  # noqa: BLE001 - the thread goes on; the sweeper sends what is owed
+            except Exception as error:  # noqa: BLE001 - the thread continues; the sweeper sends what is owed
                 tell(logger, error, f"{len(owed)} messages are left to the sweeper")
 
     def send(self, messages: Iterable[Due], *, queue: str | None = None) -> None:
@@ -98,7 +98,7 @@ class Messenger:
                     for due in owed:
                         self._publish(producer, due, queue)
                 except self._lost:
-                    # The connection may lead to a server that is none any more.
+                    # The connection may lead to a server that no longer exists.
                     with suppress(Exception):
                         producer.connection.collect()
                     raise
@@ -145,7 +145,7 @@ class Messenger:
             raise BrokerError(f"the broker cannot be used: {brief_of(error)}") from error
 
     def _length(self, connection: Any, queue: str) -> int:
-        # RabbitMQ closes a channel on which a queue was asked for that does not exist.
+        # RabbitMQ closes a channel that asks for a queue which does not exist.
         with connection.channel() as channel:
             try:
                 declared = channel.queue_declare(queue_name(self._app, queue), passive=self._is_amqp)
@@ -154,10 +154,10 @@ class Messenger:
                 return 0
 
     def was_emptied(self) -> bool:
-        """Whether the broker lost everything since the last call: its sentinel key is missing. Sets it anew.
+        """Whether the broker has lost everything since the last call: its sentinel key is missing. Sets the key again.
 
-        Brokers without keys (RabbitMQ) keep their messages on disk and are never called emptied.
-        Raises BrokerError where the broker is away.
+        Brokers without keys (RabbitMQ) keep their messages on disk; for them this is always False.
+        Raises BrokerError if the broker is away.
         """
         try:
             with self._app.connection_for_write() as connection, connection.channel() as channel:
@@ -170,7 +170,7 @@ class Messenger:
             raise BrokerError(f"the broker cannot be used: {brief_of(error)}") from error
 
     def discard(self, queue: str) -> None:
-        """Empties a queue that nobody listens to any more. Raises BrokerError where the broker is away."""
+        """Empties a queue that no process reads any more. Raises BrokerError if the broker is away."""
         try:
             with (
                 self._app.connection_for_write() as connection,

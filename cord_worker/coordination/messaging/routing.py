@@ -1,9 +1,9 @@
-"""Which replica of a model a problem's work is sent to: the one that holds its prefix.
+"""Chooses the replica of a model that gets a problem's work: the one that holds the problem's prefix.
 
-Every replica has a queue of its own, its *shard*. Among the living replicas a problem goes to the one that rendezvous
-hashing names, so that a replica that comes or goes moves only the problems that it gains or had. Where no replica lives
-yet, work waits in shard 0, which the first one takes. A replica with nothing to do helps the others (`helping`), so a
-shard is a preference, never a partition.
+Every replica has its own queue, its *shard*. Rendezvous hashing assigns each problem to one of the living replicas, so
+that a replica that joins or leaves moves only the problems that it gains or had. Where no replica lives yet, work waits
+in shard 0, which the first replica takes. An idle replica helps the others (`work_stealing`), so a shard is a
+preference, never a partition.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _KNOWN_SECONDS = 1.0
 
 
 def model_queue(fingerprint: str, shard: int) -> str:
-    """Queue of one replica of the model with this fingerprint; a worker with other weights never listens to it."""
+    """Queue of one replica of the model with this fingerprint; a worker with other weights never reads it."""
     return f"model.{fingerprint}.{shard}"
 
 
 def preferred_shard(problem_id: int, shards: tuple[int, ...]) -> int:
-    """The shard among `routing` that serves this problem; 0 where there is none."""
+    """The one of `shards` that serves this problem; 0 if there is none."""
     return max(shards, key=lambda shard: hashlib.blake2b(b"%d/%d" % (problem_id, shard)).digest(), default=0)
 
 
 class Shards:
-    """The living replicas of every model, read again at most once a second; safe for use from several threads."""
+    """The living replicas of every model, read at most once a second; safe for use from several threads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -44,16 +44,17 @@ class Shards:
         self._by_model: Mapping[str, tuple[int, ...]] = {}
 
     def of_model(self, fingerprint: str) -> tuple[int, ...]:
-        """Shards that living replicas of the model serve; (0,) where none lives."""
+        """Shards that living replicas of the model serve; (0,) if none lives."""
         if self._is_due():
             try:
                 self._by_model = read(self._database, workers.live_shards, retry_seconds=0.0)
             except StoreError as error:
-                logger.warning("the replicas known before are used: %s", error)
+                logger.warning("the last known replicas are used: %s", error)
         return self._by_model.get(fingerprint, (0,))
 
     def _is_due(self) -> bool:
-        """Whether the caller is to read them: one of those who ask at the same time, the others use what is known."""
+        """Whether this caller must read the replicas: True for one of several concurrent callers; the others use what
+        is known."""
         with self._lock:
             now = time.monotonic()
             if now - self._read_at <= _KNOWN_SECONDS:
@@ -62,9 +63,9 @@ class Shards:
             return True
 
     def queue_of(self, fingerprint: str, problem_id: int) -> str:
-        """Queue that this problem's work for the model goes to."""
+        """Queue for this problem's work for the model."""
         return model_queue(fingerprint, preferred_shard(problem_id, self.of_model(fingerprint)))
 
     def queues_of(self, fingerprint: str) -> list[str]:
-        """Queues of the model that somebody listens to."""
+        """Queues of the model that a living replica reads."""
         return [model_queue(fingerprint, shard) for shard in self.of_model(fingerprint)]

@@ -1,1 +1,1 @@
-"""The worker of a model: leasing work, having the engine do it, writing the results."""
+"""The worker of a model: it leases work, calls the engine and writes the results."""

@@ -1,4 +1,4 @@
-"""Counts what a worker's tasks came to, for Prometheus."""
+"""Counts the results of a worker's tasks, for Prometheus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from cord_worker.store.work.judge_answer import VerdictResult
 
 @dataclass(frozen=True, slots=True)
 class Transit:
-    """How long a task's message took, in seconds: to this process, and in it until the task began."""
+    """How long a task's message took, in seconds: to this process (`broker`), and then until the task began
+    (`start`)."""
 
     broker: float
     start: float
@@ -32,7 +33,7 @@ class Waits:
 
 
 def count(kind: WorkKind, results: Sequence[Any], transit: Transit, waits: Waits) -> None:
-    """Counts a task's results and their tokens. All its candidates waited for the whole of it."""
+    """Counts a task's results and their tokens. The whole wait of the task counts for each of its candidates."""
     overhead = transit.start + waits.lease + waits.write
     for result in results:
         if kind.table == "candidates":

@@ -37,8 +37,8 @@ class Answer:
         return True
 
     async def handle(self, lease: LeasedAnswer, context: RunContext) -> AnswerResult:
-        """The final answer. Where the model refuses it, a searched trajectory fails its problem; of a sample it is the
-        result."""
+        """The final answer. If the model refuses the request, a searched trajectory fails its problem; for a sample the
+        refusal is the result."""
         try:
             seed, generation = await self._drawn(lease, context)
         except RequestError as error:
@@ -68,9 +68,9 @@ class Answer:
         )
 
     async def _drawn(self, lease: LeasedAnswer, context: RunContext) -> tuple[int, Generation]:
-        """The final answer, and the seed that it was drawn with: the first whose answer no content filter refuses.
+        """The final answer and its seed: the first of the seeds whose answer no content filter refuses.
 
-        Raises RequestError; where all draws were refused, the last refusal.
+        Raises RequestError; if all attempts were refused, the last refusal.
         """
         row, teacher = context.teacher(lease.teacher_id)
         turn = Turn(lease.question, row.system_prompt, lease.passage, context.segmentation, context.date)

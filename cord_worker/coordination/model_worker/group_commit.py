@@ -1,10 +1,10 @@
-"""Group commit: what the threads of one process want from the database at the same time goes in one transaction.
+"""Group commit: concurrent claims and results of one process share one transaction.
 
-One commit costs the same disk flush whatever it holds, so a process with many tasks in flight writes in groups:
-while one transaction commits, the next group gathers. At light load a group is a single entry and waits for nobody.
+A commit costs the same disk flush whatever it holds. So a process with many tasks in flight writes in groups: while one
+transaction commits, the next group gathers. At light load a group is a single entry and waits for nothing.
 
-There is no writer thread: the first caller that waits commits the whole group on its own thread. To hand work to
-another thread and back would be half of the thread switches that a statement takes on a busy machine.
+There is no writer thread: the first waiting caller commits the whole group on its own thread. Handing work to another
+thread and back would double the thread switches of a statement on a busy machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cord_worker.errors import StoreError
 from cord_worker.store.database import Database
 
 COMMITS = "a commit of claims and results"
-"""What a thread does that commits for all that wait."""
+"""What a thread does while it commits for all that wait (see `stuck_threads.working`)."""
 _MOST_ENTRIES = 512
 
 
@@ -30,8 +30,8 @@ _MOST_ENTRIES = 512
 class Operation:
     """`run(connection, …)` in one transaction that passes the fault point `point`.
 
-    Its parameter `takes` gets the items. Each of `committed` is called with the result once that is durable, and must
-    not block. A `single` one needs no transaction around its statements (`Database.run_single`).
+    The items are passed as its parameter `takes`. Each of `committed` is called with the result once that is durable,
+    and must not block. A `single` operation needs no transaction around its statements (`Database.run_single`).
     """
 
     point: str
@@ -56,7 +56,7 @@ class _Entry:
 
 
 class GroupCommitter:
-    """Lets one thread of a process write at a time, for all that wait. Safe for use from several threads."""
+    """Lets one thread of a process at a time commit, for all that wait. Safe for use from several threads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -65,10 +65,10 @@ class GroupCommitter:
         self._is_led = False
 
     def submit(self, operation: Operation, items: Sequence[Any]) -> Any:
-        """Commits the items, with those that others submit meanwhile; returns the result of the whole group.
+        """Commits the items, together with items that other threads submit; returns the result of the whole group.
 
-        Raises what the transaction raised. Where a group fails, each part of it is tried alone, so that one bad item
-        fails no other task.
+        Raises what the transaction raised. If a group fails, each part of it is tried separately, so that one bad item
+        does not fail other tasks.
         """
         entry = _Entry(operation, items)
         with self._changed:
@@ -89,7 +89,7 @@ class GroupCommitter:
             self._changed.wait_for(lambda: not self._is_led)
 
     def _lead(self) -> None:
-        """Commits what waits, the caller's entry first, then leaves the lead to a thread that has come meanwhile."""
+        """Commits what waits, the caller's entry first, then wakes a thread that came later to lead next."""
         with self._changed:
             entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_ENTRIES))]
         groups: dict[Operation, list[_Entry]] = {}
@@ -108,7 +108,7 @@ class GroupCommitter:
                         result = commit(self._database, operation.point, run, single=operation.single)
                     for tell in operation.committed:
                         tell(result)
-                except BaseException as error:  # noqa: BLE001 - raised by those who wait for it
+                except BaseException as error:  # noqa: BLE001 - raised again by every caller that waits for it
                     if isinstance(error, StoreError) or len(group) == 1:
                         for entry in group:
                             entry.end(error=error)
@@ -118,7 +118,7 @@ class GroupCommitter:
                     for entry in group:
                         entry.end(result)
         finally:
-            for entry in entries:  # where memory ends within the commit, nobody waits for ever
+            for entry in entries:  # if memory runs out during the commit, no caller waits for ever
                 if not entry.is_done:
                     entry.end(error=RuntimeError("the commit was cut short; its work is done again"))
             with self._changed:

@@ -1,4 +1,4 @@
-"""What a worker does with one kind of work: its handler. The rest is the same for all kinds (`worker`)."""
+"""Handlers: what differs between kinds of work in a worker. `worker` holds what all kinds share."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from cord_worker.verify import AnswerChecker
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the worker's process lends to its handlers.
+    """What the worker's process provides for its handlers.
 
-    `model` is the fingerprint of the model in `engine`; `describe` is told what keeps the process from its work.
+    `model` is the fingerprint of the model in `engine`; `describe` is called with what keeps the process from its work.
     """
 
     engine: Engine
@@ -34,7 +34,7 @@ class Host:
 
 
 class Claim(Protocol):
-    """Leases pieces of these problems: those that must be done alone, or the others."""
+    """Leases pieces of work of these problems: with `alone` the exclusive ones, else the shared ones."""
 
     def __call__(self, connection: sa.Connection, problem_ids: Sequence[int], *, alone: bool) -> Claimed: ...
 
@@ -56,20 +56,20 @@ class Handler(Protocol):
     finish: Finish
 
     def can_claim(self) -> bool:
-        """Whether this process can do such work at all; where it cannot, it says so, and others do it."""
+        """Whether this process can do such work at all; if not, it reports that, and other workers do it."""
 
     async def handle(self, lease: Any, context: RunContext) -> Any:
-        """Does the piece with this lease; returns its result.
+        """Does the leased piece of work; returns its result.
 
-        Raises UnavailableError or ProcessPoolError where it cannot be done now, and CannotBeDone where no worker can.
+        Raises UnavailableError or ProcessPoolError if it cannot be done now, and CannotBeDone if no worker can do it.
         """
 
     def fail(self, connection: sa.Connection, problem_id: int, reason: str) -> None:
-        """Fails the problem, one piece of which cannot be done."""
+        """Fails the problem, because one of its pieces of work cannot be done."""
 
 
 class CannotBeDone(Exception):
-    """A piece of work that no worker can do, which fails its problem."""
+    """No worker can do a piece of work, so its problem fails."""
 
 
 class OfAnyEngine:
@@ -80,14 +80,14 @@ class OfAnyEngine:
         return True
 
     def fail(self, connection: sa.Connection, problem_id: int, reason: str) -> None:
-        """Is never called, as `handle` never raises CannotBeDone."""
+        """Is never called, because `handle` never raises CannotBeDone."""
         raise NotImplementedError(reason)
 
 
 def load_handler(kind: WorkKind, host: Host) -> Handler:
-    """The handler that the kind names. Raises ValueError where a coordinator does such work."""
+    """The handler that the kind names. Raises ValueError for work of coordinators."""
     if kind.worker_class is None:
-        raise ValueError(f"{kind.name} is no work of a model")
+        raise ValueError(f"{kind.name} is not done by a model")
     module, _, name = kind.worker_class.partition(":")
     handler: Handler = getattr(importlib.import_module(module), name)(host)
     return handler

@@ -1,7 +1,7 @@
 """The leases that a worker holds, and whether it has room for more.
 
-A worker leases no more than its engine can begin soon. What it leaves can be taken over by an idle replica and is not
-lost with the worker, and each piece is done sooner the fewer are held at once.
+A worker leases no more than its engine can begin soon. An idle replica can take over the rest, and the rest is not lost
+with the worker. The fewer pieces are held at once, the sooner each is done.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from cord_worker.store.schema.kinds import WorkKind
 from cord_worker.store.work.values import Claimed
 
 _BATCHES = 2
-"""Engine batches that are leased at most: one that is computed, and one that is read or written."""
+"""At most this many engine batches are leased: one that is computed, and one that is read or written."""
 
 
 class HeldLeases:
-    """Keys of the leased rows of this process's tasks: from the commit of the claim to the end of the task.
+    """Keys of the rows that this process's tasks have leased, from the commit of the claim to the end of the task.
 
     `width` is how many requests the engine works on at once. Safe for use from several threads.
     """
@@ -35,7 +35,7 @@ class HeldLeases:
 
     @contextmanager
     def claiming(self) -> Iterator[None]:
-        """Around a claim: waits until there is room for it. Raises CancelledError where it is closed meanwhile.
+        """Surrounds a claim: waits until there is room for it. Raises CancelledError if `close` is called meanwhile.
 
         The size of a claim is unknown in advance; the size of the previous one is the estimate.
         """
@@ -52,7 +52,7 @@ class HeldLeases:
                 self._changed.notify_all()
 
     def add(self, kind: WorkKind, claimed: Claimed) -> None:
-        """Holds what was claimed, for all the tasks that claimed together."""
+        """Holds the claimed leases, for all the tasks that claimed together."""
         if not claimed.leases:
             return
         with self._changed:
@@ -62,7 +62,7 @@ class HeldLeases:
 
     @contextmanager
     def releasing(self, kind: WorkKind, leases: Sequence[Any]) -> Iterator[None]:
-        """Holds them to the end of the block."""
+        """Releases the leases at the end of the block."""
         try:
             yield
         finally:
@@ -71,14 +71,14 @@ class HeldLeases:
                 self._changed.notify_all()
 
     def forget(self) -> None:
-        """Holds nothing any more, whatever the tasks believe: their work is left to others."""
+        """Forgets all leases, although tasks still work on them: other workers do their work."""
         with self._changed:
             for keys in self._keys.values():
                 keys.clear()
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Lets no task claim any more."""
+        """Makes all further claims fail."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""What an integrator's model is asked: to merge whole trajectories into one (see `search.integration`)."""
+"""Asks an integrator's model to merge whole trajectories into one (see `search.integration`)."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ async def integrated(
 ) -> ProposalResult:
     """The integrator's candidate; broken JSON is repaired in one of `processes`.
 
-    Where the context has no room for all sources and the reply, the worst by score are left out until it has; none is
-    left out in silence, the candidate's row names those that were merged. They are shown in the teachers' order, so
-    that the integrator does not learn what the prover thinks of them. Tokens and seconds are those of all tries.
-    Raises StoreError where the run has no integrator.
+    If the context has no room for all sources and the reply, the sources with the worst scores are left out until it
+    has; the candidate's row names those that were merged. They are shown in the teachers' order, so that the integrator
+    does not learn what the prover thinks of them. Tokens and seconds are the sums over all attempts.
+    Raises StoreError if the run has no integrator.
     """
     search, integration = context.search, context.config.integration
     if integration is None:

@@ -1,6 +1,6 @@
-"""A shared and exclusive lock around the engine: tasks share it; a task that may kill its worker runs alone.
+"""A lock around the engine, shared or exclusive: tasks share it; a task that may kill its worker runs alone.
 
-`store.schema.isolation` says which must be alone.
+`store.schema.isolation` says which work must be exclusive.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 
 class IsolationGate:
-    """A lock that many share or one holds. A task that waits for exclusive use goes before later shared ones. Safe for
-    use from several threads."""
+    """A lock with shared and exclusive use. A task that waits for exclusive use goes before later shared tasks. Safe
+    for use from several threads."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -24,12 +24,12 @@ class IsolationGate:
 
     @property
     def is_isolating(self) -> bool:
-        """Whether a task is alone, or waits for that."""
+        """Whether a task has exclusive use, or waits for it."""
         return self._exclusive or self._waiting > 0
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Beside others, once no task is alone or waits for that. Raises CancelledError where the gate is closed."""
+        """Shared use, once no task has exclusive use or waits for it. Raises CancelledError if the gate is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self.is_isolating)
             self._check_open()
@@ -43,7 +43,7 @@ class IsolationGate:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """With no other task. Raises CancelledError where the gate is closed."""
+        """Exclusive use. Raises CancelledError if the gate is closed."""
         with self._changed:
             self._waiting += 1
             try:
@@ -61,7 +61,7 @@ class IsolationGate:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Lets no further task in; those inside finish."""
+        """Lets no further task in; tasks inside finish."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""The LLM judge of final answers: what becomes of a leased verdict."""
+"""Asks the LLM judge about one leased final answer and returns its verdict."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cord_worker.store.work.judge_answer import LeasedVerdict, VerdictResult
 logger = logging.getLogger(__name__)
 
 _REPLY_KEPT = 2000
-"""Characters of the judge's reply, from the end, that are stored as the detail of its verdict."""
+"""Characters of the judge's reply, from its end, that are stored as the detail of its verdict."""
 
 
 class JudgeAnswer(OfAnyEngine):
@@ -34,13 +34,13 @@ class JudgeAnswer(OfAnyEngine):
         self.finish = functools.partial(judge_answer.finish, worker_id=host.worker_id)
 
     async def handle(self, lease: LeasedVerdict, context: RunContext) -> VerdictResult:
-        """See `judged`."""
+        """The result of `judged`."""
         return await judged(self._host.engine, context.config, lease)
 
 
 async def judged(engine: Engine, config: RunConfig, lease: LeasedVerdict) -> VerdictResult:
-    """The judge's verdict on one answer. A malformed reply is asked for again with another seed; after `max_rounds` of
-    them, or where the model cannot take the request, the answer stays undecided."""
+    """The judge's verdict on one answer. After a malformed reply the judge is asked again with another seed. After
+    `max_rounds` such replies, or if the model cannot take the request, the answer stays undecided."""
     judge, model = config.verify.judge, config.judge_model
     if judge is None or model is None:
         raise ConfigError("a verdict is asked for, but the run's configuration has no table [verify.judge]")

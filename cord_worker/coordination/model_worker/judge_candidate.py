@@ -1,8 +1,8 @@
-"""Judging one candidate with the model that selects: what becomes of a leased judgment.
+"""Computes the selection judgment of one candidate: a reward, or a binary judgment.
 
-A binary judgment compares answers as final answers are verified, in a process that can be killed (`AnswerChecker`): a
-comparison in this process could hang, and a simpler one would call right answers wrong. A comparison that
-takes too long counts as not right, and the judgment's detail says so.
+A binary judgment compares answers by the rules for final answers, in a process that can be killed (`AnswerChecker`): a
+comparison in this process could hang, and a simpler one would call right answers wrong. A comparison that takes too
+long counts as not right, and the judgment's detail says so.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class JudgeCandidate(OfAnyEngine):
         self.finish = functools.partial(judge_candidate.finish, worker_id=host.worker_id)
 
     async def handle(self, lease: LeasedJudgment, context: RunContext) -> JudgmentResult:
-        """See `judgment_of`."""
+        """The result of `judgment_of`."""
         return await judgment_of(self._host.engine, self._host.checker, context.config, lease)
 
 
 async def judgment_of(
     engine: Engine, checker: AnswerChecker, config: RunConfig, lease: LeasedJudgment
 ) -> JudgmentResult:
-    """The candidate's judgment by the run's criterion; invalid where the model cannot take the request."""
+    """The candidate's judgment by the run's criterion; invalid if the model cannot take the request."""
     try:
         if config.reward is not None:
             return await _rewarded(engine, config, config.reward, lease)
@@ -63,7 +63,7 @@ async def judgment_of(
 
 
 async def _rewarded(engine: Engine, config: RunConfig, reward: RewardConfig, lease: LeasedJudgment) -> JudgmentResult:
-    """What the reward model thinks of the last step; it never sees the answer."""
+    """The reward model's rating of the last step; the model never sees the answer."""
     segmentation = Segmentation.of(config.search.segmentation, config.search.phrases)
     turn = Turn(
         lease.question, config.models[reward.model].system_prompt, lease.passage, segmentation, config.prompt_date
@@ -85,7 +85,7 @@ async def _rewarded(engine: Engine, config: RunConfig, reward: RewardConfig, lea
 
 
 async def all_or_none(requests: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of all; where one fails, the others are given up and its error is raised."""
+    """The results of all requests; if one fails, the others are cancelled and its error is raised."""
     tasks = [asyncio.create_task(request) for request in requests]
     try:
         return await asyncio.gather(*tasks)
@@ -96,7 +96,7 @@ async def all_or_none(requests: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 async def _binary(engine: Engine, checker: AnswerChecker, config: RunConfig, lease: LeasedJudgment) -> JudgmentResult:
-    """The share of seeded answers, given at once after the candidate, that equal the known one
+    """The share of right answers among the seeded answers that the prover gives right after the candidate
     (docs/what-is-computed.md#binary-judgment)."""
     binary = config.binary
     segmentation = Segmentation.of(config.search.segmentation, config.search.phrases)

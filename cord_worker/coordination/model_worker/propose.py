@@ -30,7 +30,7 @@ class Propose(OfAnyEngine):
         self.finish = functools.partial(propose.finish, worker_id=host.worker_id)
 
     async def handle(self, lease: LeasedProposal, context: RunContext) -> ProposalResult:
-        """The candidate's text; invalid where the model cannot take the request, or what it wrote is no step."""
+        """The candidate's text; invalid if the model cannot take the request, or if what it wrote is not a step."""
         search, segmentation = context.search, context.segmentation
         row, teacher = context.teacher(lease.teacher_id)
         sampling = Sampling.of(teacher, lease.max_tokens, lease.seed, answer_tokens=context.config.search.answer_tokens)
@@ -63,7 +63,7 @@ class Propose(OfAnyEngine):
         closes = generation.finish_reason in (FinishReason.THINK_END, FinishReason.EOS)
         reason: InvalidReason | None = None
         if context.config.is_scored:
-            # Where nothing is chosen nothing is refused: a sample that loops or says nothing is a result as well.
+            # A run without selection refuses nothing: a sample that loops or says nothing is a result as well.
             reason = invalid_reason(
                 generation.text,
                 loop_ngram=search.loop_ngram,

@@ -1,4 +1,4 @@
-"""Why a candidate is invalid whose request a model refused."""
+"""Maps an engine's refusal of a request to the reason why its candidate is invalid."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from cord_worker.search.types import InvalidReason
 
 
 def reason_of(error: RequestError) -> InvalidReason:
-    """What the tables say of it."""
+    """The reason as it is stored in the tables."""
     return InvalidReason(error.cause)

@@ -1,4 +1,4 @@
-"""Score: the prover says how well it predicts the known answer after a candidate."""
+"""Score: the prover measures how well it predicts the known answer after a candidate."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Score(OfAnyEngine):
         self.finish = functools.partial(score.finish, worker_id=host.worker_id, scoring_mode=mode)
 
     def can_claim(self) -> bool:
-        """Whether the engine gives scores. Where it does not, the candidates wait for a worker that can."""
+        """Whether the engine gives scores. If not, the candidates wait for a worker that can."""
         if self._host.engine.scoring_mode is not None:
             return True
         if self._useless_since is None:
@@ -46,7 +46,7 @@ class Score(OfAnyEngine):
         return False
 
     async def handle(self, lease: LeasedScore, context: RunContext) -> ScoreResult:
-        """The candidate's score; invalid where the model cannot take the request, or gives no usable figure."""
+        """The candidate's score; invalid if the model cannot take the request, or gives no usable number."""
         config = context.config
         turn = Turn(
             lease.question, config.prover_model.system_prompt, lease.passage, context.segmentation, context.date

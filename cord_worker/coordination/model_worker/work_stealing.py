@@ -1,8 +1,8 @@
-"""An idle replica helps: it takes over work of its model that waits for another replica.
+"""Work stealing: an idle replica takes over work of its model that waits for another replica.
 
-It asks the tables, not the other's queue: work that nobody claimed for `help_seconds` is sent to its own shard. The
-message that waits elsewhere then finds nothing to claim, which costs one look. So a busy, a dying and a dead replica's
-work goes on, and so does work whose message the broker lost, long before the sweeper sends it again.
+It reads the tables, not the other replica's queue: work that was not claimed for `help_seconds` is sent to its own
+shard. The original message then finds nothing to claim, which costs one look. So the work of a busy, dying or dead
+replica continues, and so does work whose message the broker lost, long before the sweeper sends it again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LONGEST_PAUSE = 8.0
 
 
 class Helper:
-    """A thread that looks for waiting work of `model` while there is `room()` (candidates that could be taken)."""
+    """A thread that looks for waiting work of `model` while `room()` (candidates that could be taken) is positive."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Helper:
         self._thread.join(timeout=5.0)
 
     def stop(self) -> None:
-        """Takes over nothing more."""
+        """Stops taking over work."""
         self._ended.set()
 
     def _work(self) -> None:
@@ -76,7 +76,7 @@ class Helper:
             except StoreError as error:
                 logger.warning("cannot help: %s", error)
                 helped = 0
-            except Exception:  # a replica that stops helping leaves work lying: go on, whatever it was
+            except Exception:  # a replica that stops helping leaves work undone: continue, whatever happened
                 logger.exception("cannot help")
                 helped = 0
             pause = self._seconds if helped else min(pause * 2, self._seconds * _LONGEST_PAUSE)

@@ -1,7 +1,7 @@
-"""A worker that hosts one model: it leases work, has the engine do it, commits the results, and sends what is due then.
+"""A worker that hosts one model: it leases work, calls the engine, commits the results and sends the messages then due.
 
-No transaction is open while the model runs. A task is one message: all pieces of one kind that a problem has for this
-model. What differs from kind to kind is in the handlers (`handler`).
+No transaction is open while the model runs. A task is one message: all pieces of one kind of work that a problem has
+for this model. The handlers (`handler`) contain what differs between kinds.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SHORTEST_REST_SECONDS, _LONGEST_REST_SECONDS = 0.5, 30.0
-"""Between returning work and claiming it again; it doubles while nothing is done."""
+"""Pause between returning work and claiming it again; it doubles while nothing gets done."""
 _FORGOTTEN_SECONDS = 2.0
-"""Age at which a lease of this worker that no task of it knows is returned: the answer to its claim was lost."""
+"""Age at which a lease that no task of this worker knows is returned: the answer to its claim was lost."""
 _UNDONE = object()
-"""In place of the result of a piece that the engine cannot do now."""
+"""Stands for the result of a piece that the engine cannot do now."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """How many pieces a task did, and whether others must be done alone, or must not be."""
+    """How many pieces a task did, and whether work remains that needs the other mode (exclusive or shared)."""
 
     count: int
     held_back: bool = False
@@ -70,10 +70,10 @@ class _Work:
 
 
 class ModelWorker:
-    """What the tasks of a model's kinds of work do; safe for use from several threads.
+    """Does the tasks of all kinds of work of a model; safe for use from several threads.
 
-    The engine lives on `loop`, which runs in a thread of its own for the life of the process; it works on `width`
-    requests at once. `describe` is told where there is work that it cannot do.
+    The engine lives on `loop`, which runs in its own thread for the life of the process; the engine works on `width`
+    requests at once. `describe` is called when there is work that this worker cannot do.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class ModelWorker:
         self._is_unavailable = False
         self._waiting: set[Future[None]] = set()
         self._committer = GroupCommitter(database)
-        self._checker = AnswerChecker()  # starts its processes with the first judgment
-        self._repairers = KillablePool()  # with the first reply to be repaired
+        self._checker = AnswerChecker()  # its processes start with the first judgment
+        self._repairers = KillablePool()  # its processes start with the first reply to be repaired
         self._host = Host(engine, worker_id, model_fingerprint, self._checker, self._repairers, describe)
         self._works = {kind.name: self._work_of(kind, messenger) for kind in kinds.served_by_models()}
 
@@ -118,10 +118,10 @@ class ModelWorker:
         return _Work(kind, handler, claiming(alone=False), claiming(alone=True), finish)
 
     def handle(self, kind: str, problem_id: int, transit: Transit = NO_TRANSIT) -> int:
-        """Does the problem's pieces of this kind that are this model's; returns how many.
+        """Does the problem's pieces of this kind that belong to this model; returns how many.
 
-        First those that may be done beside others. Where there is none, those that must be done alone. `transit` is how
-        long the message took; it counts into overhead and delay.
+        First it does the shared pieces. If there is none, it does the exclusive ones. `transit` is how long the message
+        took; it counts into overhead and delay.
         """
         work = self._works[kind]
         with self._gate.shared():
@@ -132,9 +132,9 @@ class ModelWorker:
             return self._do(work, work.claim_alone, problem_id, transit).count
 
     def _do(self, work: _Work, claim: Operation, problem_id: int, transit: Transit) -> _Done:
-        """Claims the problem's pieces, has the engine do each, and writes the results.
+        """Claims the problem's pieces, calls the engine for each, and writes the results.
 
-        What the engine cannot do now is returned. Whoever can does it first: another worker, or this task after a rest.
+        What the engine cannot do now is returned. Another worker does it, or this task after a pause.
         """
         kind, done, rest = work.kind, 0, _SHORTEST_REST_SECONDS
         while True:
@@ -181,7 +181,7 @@ class ModelWorker:
         )
 
     def _wait_for_engine(self) -> None:
-        """Waits until the engine takes requests. Raises CancelledError where this worker is to leave meanwhile."""
+        """Waits until the engine takes requests. Raises CancelledError if this worker is told to leave meanwhile."""
         if not self._is_unavailable:
             return
         future = asyncio.run_coroutine_threadsafe(self._engine.available(), self._loop)
@@ -195,16 +195,16 @@ class ModelWorker:
         self._is_unavailable = False
 
     def leased(self) -> int:
-        """Candidates that this process works on."""
+        """Number of candidates that this process works on."""
         return len(self._held.candidates())
 
     @property
     def takes_more(self) -> bool:
-        """Whether more work can be begun here: not while some is done alone, or waits for that or for the engine."""
+        """Whether more work can begin here: not during exclusive work, nor while a task waits for it or the engine."""
         return not (self._gate.is_isolating or self._is_unavailable)
 
     def refuse(self) -> None:
-        """Leases nothing more: tasks that have not leased yet raise CancelledError."""
+        """Claims nothing more: tasks that have no lease yet raise CancelledError."""
         self._refusing.set()
         for future in list(self._waiting):
             future.cancel()
@@ -223,9 +223,9 @@ class ModelWorker:
         )
 
     def hand_over(self) -> None:
-        """Returns all leases with the next heartbeat, as a thread of this process stands still.
+        """Returns all leases with the next heartbeat, because a thread of this process hangs.
 
-        Claims nothing before the engine's loop moves again. Results that come all the same are dropped as late.
+        Claims nothing until the engine's loop moves again. Results that still arrive are dropped as late.
         """
         self._is_unavailable = True
         self._held.forget()
@@ -241,13 +241,13 @@ class ModelWorker:
         self._loop.call_soon_threadsafe(cancel)
 
     def close(self) -> None:
-        """Commits what is finished."""
+        """Waits for commits under way, then ends the helper processes."""
         self._committer.close()
         self._checker.close()
         self._repairers.close()
 
     def _in_engine(self, work: _Work, leased: Sequence[Any], context: RunContext) -> tuple[list[Any], list[Any]]:
-        """The results, and the leases of what the engine cannot do now."""
+        """The results, and the leases of the pieces that the engine cannot do now."""
 
         async def piece(lease: Any) -> Any:
             try:

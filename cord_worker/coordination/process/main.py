@@ -1,4 +1,4 @@
-"""The two kinds of process: one that hosts a model, and a coordinator. Plain Celery workers underneath."""
+"""The two kinds of process, both plain Celery workers: one hosts a model, the other is a coordinator."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ logger = logging.getLogger(__name__)
 
 _ENGINE_DIED = 1
 _STUCK = 70
-"""Exit code of a coordinator one of whose threads stands still (EX_SOFTWARE)."""
+"""Exit code of a coordinator with a thread that hangs (EX_SOFTWARE)."""
 _PAUSES_IN_RESEND = 20
-"""A failed decision is tried again after this part of `resend_seconds`: a second, of 20."""
+"""A failed decision is tried again after `resend_seconds` divided by this: after 1 s if that is 20 s."""
 _LONGEST_LOOK_SECONDS = 1.0
 _ENGINE_LOOP, _CONSUMER = "the engine's event loop", "the consumer"
 _LONGEST_PAUSE_SECONDS = 10.0
-"""Whoever hangs within a transaction loses it, and the locks that others wait for, after this time."""
+"""A process that hangs within a transaction loses it, and the locks that others wait for, after this time."""
 _INTERRUPT_SECONDS = 1.0
 _CHATTY = (
     "celery.app.trace",
@@ -76,15 +76,15 @@ _CHATTY = (
     "httpx2",
 )
 _LATER = 1.5
-"""Times the timeout after which a model worker declares others lost: coordinators come first."""
+"""A model worker waits this many times the timeout before it declares others lost, so that coordinators do it first."""
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concurrency: int | None = None) -> int:
     """Hosts `model` and serves its queue until SIGTERM; returns the exit code.
 
-    The engine is loaded before the process consumes. Raises EngineLoadError where the model cannot be loaded or
-    its files are not those that other workers serve, SchemaMismatch where the database is not this code's.
+    The engine is loaded before the process consumes. Raises EngineLoadError if the model cannot be loaded or its files
+    differ from those of other workers, SchemaMismatch if the database's schema is not this code's.
     """
     _begin(settings)
     app = create_app(_broker(settings), settings)
@@ -99,7 +99,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
             FaultPoint.ENTER_MODEL,
             lambda connection: ensure_model(connection, fingerprint, model.path, model.identity()),
         )
-        # Present before the model is loaded, which may take long: `status` says so. Work comes once it is ready.
+        # Registered before the model is loaded, which may take long: `status` shows it. Work comes once it is ready.
         presence = stack.enter_context(
             Presence(
                 database,
@@ -148,7 +148,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
             describe=presence.describe,
         )
         stack.callback(worker.close)
-        stack.push(presence)  # leases are handed back before the engine ends
+        stack.push(presence)  # leases are returned before the engine ends
         presence.on_beat(worker.reconcile)
         queue = model_queue(fingerprint, presence.shard or 0)
         helper = stack.enter_context(
@@ -197,7 +197,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
 def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
     """Decides, admits, verifies and sweeps until SIGTERM; returns the exit code.
 
-    Raises SchemaMismatch where the database is not this code's.
+    Raises SchemaMismatch if the database's schema is not this code's.
     """
     _begin(settings)
     app = create_app(_broker(settings), settings)
@@ -238,7 +238,7 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
         stack.enter_context(TryingAgain(coordinator, min(settings.sweep_seconds, _LONGEST_LOOK_SECONDS)))
 
         def end_stuck(work: Work) -> None:
-            logger.critical("this coordinator ends, to be started again: %s stands still", work.what)
+            logger.critical("this coordinator ends, to be started again: %s hangs", work.what)
             end_at_once(presence.sign_off, _STUCK)
 
         stack.enter_context(
@@ -289,7 +289,7 @@ def _consume(
         ending.begin()
 
     def engine_died(error: EngineError) -> None:
-        # A terminal's Ctrl-C ends the engine's processes, too, maybe before this one: then it is no failure.
+        # A terminal's Ctrl-C also ends the engine's processes, perhaps before this one: that is no failure.
         if not ending.begun.wait(_INTERRUPT_SECONDS) and ending.error is None:
             ending.error = error
             logger.critical("the engine died, this worker ends and its work goes to others: %s", error)
@@ -314,7 +314,7 @@ def _consume(
 
 
 async def _load(settings: EngineSettings, describe: Describe) -> Engine:
-    """Loads the engine on the loop it is to live on. Raises EngineLoadError, whatever the libraries raise."""
+    """Loads the engine on the loop that it will live on. Raises EngineLoadError, whatever the libraries raise."""
     try:
         return load_engine(settings, describe)
     except CordError:
@@ -327,12 +327,12 @@ async def _load(settings: EngineSettings, describe: Describe) -> Engine:
 
 
 def _loaded(loading: Future[Engine], model: ModelConfig, seconds: float) -> Engine:
-    """The engine, once it is loaded. Raises EngineLoadError, also where that takes longer than `seconds`; a server is
-    waited for without an end."""
+    """The engine, once it is loaded. Raises EngineLoadError, also if loading takes longer than `seconds`; for a server
+    there is no limit."""
     try:
         return loading.result(None if model.engine == "openai" else seconds)
     except TimeoutError as error:
-        if loading.done():  # the engine's own
+        if loading.done():  # a timeout within the engine
             raise
         raise EngineLoadError(
             f"model {model.path!r} was not loaded within {seconds:g} s; look at the disk or the network that its files "
@@ -349,8 +349,8 @@ def _loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
         while not is_over.is_set():
             try:
                 loop.run_forever()
-            except Exception as error:  # noqa: BLE001 - memory or file handles end for a moment, and the engine lives on
-                logger.error("the engine's loop was interrupted and goes on: %s", explained(error) or repr(error))
+            except Exception as error:  # noqa: BLE001 - memory or file handles run out for a moment; the engine lives
+                logger.error("the engine's loop was interrupted and continues: %s", explained(error) or repr(error))
 
     thread = threading.Thread(target=run, name="engine-loop", daemon=True)
     thread.start()
@@ -373,14 +373,14 @@ def _database(settings: Settings, name: str, *, pool_size: int) -> Database:
 
 
 def _broker(settings: Settings) -> str:
-    """URL of the broker. One that is away is waited for; raises BrokerRefused where waiting cannot help."""
+    """URL of the broker. A broker that is away is no error; raises BrokerRefused if waiting for it cannot help."""
     url = broker_url(settings)
     try:
         check_broker(url, settings.key_prefix)
     except BrokerRefused:
         raise
     except BrokerError as error:
-        logger.warning("%s; it is waited for", error)
+        logger.warning("%s; waiting for it", error)
     return url
 
 

@@ -1,4 +1,4 @@
-"""A process's place in the workers table: entered at start, kept alive by a thread, left at the end."""
+"""A process's row in the workers table: registered at start, kept alive by a thread, signed off at the end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MOST_CHARACTERS = 500
 
 
 class Presence:
-    """One start of one process. Its leases live as long as its heartbeat, however slow its work is."""
+    """The registration of one start of one process. Its leases live as long as its heartbeat, however slow its work."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Presence:
         condition: str | None = None,
         expires_seconds: float | None = None,
     ) -> None:
-        """With `expires_seconds`, others that are silent for so long are declared lost."""
+        """With `expires_seconds`, this process declares others lost that are silent for that long."""
         self.worker_id = uuid.uuid4()
         self.shard: int | None = None
         self._database = database
@@ -91,15 +91,17 @@ class Presence:
             return
         self._ended.set()
         self._thread.join(timeout=self._seconds)
-        # What a newer schema cuts short is no fault of the work.
+        # An interruption by a newer schema is no fault of the work.
         forgiven = error is None or isinstance(error, SchemaMismatch)
         self._leave(_last_words(error) if isinstance(error, Exception) else "shutdown", forgiven=forgiven)
         self._has_left = True
 
     def describe(self, condition: str | None, *, since: float | None = None, topic: str = "") -> None:
-        """What keeps this process from its work from now on, or since then (on `time.monotonic`): a sentence without
-        its subject, such as "loads model X", one for each `topic`. It is written with the next heartbeat. From any
-        thread."""
+        """Notes what keeps this process from its work, from now on or from `since` (on `time.monotonic`).
+
+        `condition` is a sentence without its subject, such as "loads model X", or None; there is one for each `topic`.
+        The next heartbeat writes it. May be called from any thread.
+        """
         with self._describing:
             conditions = {other: said for other, said in self._conditions.items() if other != topic}
             if condition is not None:
@@ -111,7 +113,7 @@ class Presence:
             self._conditions = conditions
 
     def describe_broker(self, condition: str | None) -> None:
-        """Like `describe`, for what keeps messages from coming here."""
+        """Like `describe`, for what keeps the broker from sending messages here."""
         self.describe(condition, topic="broker")
 
     def _described(self) -> workers.Condition | None:
@@ -123,7 +125,7 @@ class Presence:
         return workers.Condition(texts[:_MOST_CHARACTERS], time.monotonic() - begun)
 
     def sign_off(self) -> None:
-        """Leaves at once, with every lease handed back in good order."""
+        """Leaves at once and returns every lease, forgiven."""
         self._ended.set()
         self._leave("shutdown", forgiven=True)
 
@@ -138,20 +140,20 @@ class Presence:
             logger.warning("could not sign off; the sweeper will take the leases back: %s", failure)
 
     def obey(self, *, drain: Callable[[], None], fail: Callable[[CordError], None]) -> None:
-        """From now on calls `drain` once the process is asked to leave, `fail` once the schema is not its own."""
+        """Sets what heartbeats call: `drain` if the process is asked to leave, `fail` if the schema is not its own."""
         self._drain, self._fail = drain, fail
 
     def on_beat(self, call: Callable[[sa.Connection], None]) -> None:
-        """From now on calls `call` within the transaction of every heartbeat."""
+        """Sets `call`, which is then called within the transaction of every heartbeat."""
         self._on_beat = call
 
     def ready(self) -> None:
-        """Has work sent to this process from now on; nothing keeps it from it."""
+        """Marks the process ready: work is sent to it from now on."""
         self.describe(None)
         commit(self._database, FaultPoint.READY, lambda connection: workers.ready(connection, self.worker_id))
 
     def drain(self) -> None:
-        """Has nothing more sent to this process."""
+        """Leaves the shard: nothing more is sent to this process."""
         try:
             commit(
                 self._database,
@@ -185,8 +187,8 @@ class Presence:
                 self._others.forget()
 
     def _listen(self, others: Silence) -> None:
-        """Declares silent processes lost where no coordinator lives long enough to: each of them begins to listen
-        anew, and where they fall again and again, work of dead workers would stay theirs."""
+        """Declares silent processes lost, if coordinators do not live long enough to do it: each new coordinator starts
+        its observation from zero. So if coordinators fail again and again, dead workers would keep their work."""
         others.look(read(self._database, workers.heartbeats, retry_seconds=0.0))
         lost = others.lost()
         if lost:
@@ -204,7 +206,7 @@ class Presence:
             self._drain()
 
     def _check_schema(self) -> None:
-        """A migration may be why the heartbeat failed, and ends this process."""
+        """Ends this process if the heartbeat failed because of a migration."""
         try:
             check_schema(self._database)
         except SchemaMismatch as error:
@@ -212,7 +214,7 @@ class Presence:
                 logger.critical("this worker ends: %s", error)
                 self._fail(error)
         except StoreError as failure:
-            logger.warning("the schema could not be looked at: %s", failure)
+            logger.warning("the version of the schema could not be read: %s", failure)
 
 
 def _last_words(error: BaseException) -> str:

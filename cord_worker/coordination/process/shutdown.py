@@ -1,14 +1,14 @@
-"""How a process ends: in good order within the grace period, at once at a second signal, unhurried where it drains.
+"""How a process ends: orderly within the grace period, at once at a second signal, without a time limit in a drain.
 
-| asked by | running work |
+| cause | running work |
 |---|---|
-| SIGTERM or SIGINT | has the grace period, then it is given up and its leases are handed back; exit code 0 |
-| a second signal | is given up; leases are handed back within `_AT_ONCE_SECONDS` or expire; exit code 143 |
+| SIGTERM or SIGINT | has the grace period, then it is cancelled and its leases are returned; exit code 0 |
+| a second signal | is cancelled; leases are returned within `_AT_ONCE_SECONDS` or expire; exit code 143 |
 | `cordctl drain` | finishes, however long it takes; exit code 0. A signal meanwhile starts the grace period |
-| a thread of a coordinator that stands still | as at a second signal; exit code 70 |
+| a coordinator's thread that hangs | as at a second signal; exit code 70 |
 | an error (the engine died, the schema was migrated) | as at SIGTERM, and the error is raised |
 
-What an engine started beside this process ends with it however it ends (`engines.vllm.guard`).
+An engine's own processes end with this process, however it ends (`engines.vllm.guard`).
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _ENDED_AT_ONCE = 128 + signal.SIGTERM
 
 
 class Ending:
-    """The end of this process; `begin` is called by what received the first signal, in the main thread.
+    """The end of this process; the handler of the first signal calls `begin`, in the main thread.
 
-    `leave` has nothing more sent here, `abort` gives up what runs, `sign_off` hands every lease back.
+    `leave`: stop receiving messages. `abort`: cancel running work. `sign_off`: return all leases.
     """
 
     def __init__(
@@ -53,20 +53,20 @@ class Ending:
         self._is_unhurried = False
 
     def drain(self) -> None:
-        """Has the process end when everything that it holds is finished; from any thread, once."""
+        """Ends the process when everything that it holds is finished; may be called from any thread, once."""
         if not self.begun.is_set() and not self._is_unhurried:
-            logger.info("asked to drain: what is held is finished, nothing new is taken")
+            logger.info("asked to drain: this process finishes what it holds and takes nothing new")
             self._is_unhurried = True
             os.kill(os.getpid(), signal.SIGTERM)
 
     def fail(self, error: CordError) -> None:
-        """Has the process end because of `error`; from any thread."""
+        """Ends the process because of `error`; may be called from any thread."""
         if not self.begun.is_set() and self.error is None:
             self.error = error
             os.kill(os.getpid(), signal.SIGTERM)
 
     def begin(self) -> None:
-        """Takes nothing new; what comes next is up to time and to further signals."""
+        """Takes nothing new; starts the grace period, or waits for the drain, and listens to further signals."""
         if self.begun.is_set():
             return
         self.begun.set()
@@ -98,8 +98,8 @@ class Ending:
 
 
 def end_at_once(sign_off: Callable[[], None], exit_code: int) -> NoReturn:
-    """Ends this process whatever its threads are at; hands its leases back where that takes no longer than a moment."""
-    # In a thread of its own: this one may hold any lock.
+    """Ends this process whatever its threads do; returns its leases if that takes no longer than a moment."""
+    # In its own thread: this one may hold any lock.
     handing_back = threading.Thread(target=sign_off, name="sign-off", daemon=True)
     handing_back.start()
     handing_back.join(_AT_ONCE_SECONDS)

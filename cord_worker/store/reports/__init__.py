@@ -1,1 +1,1 @@
-"""What people look at: status, results, costs, statistics. Writes nothing."""
+"""Queries for people: status, results, costs, statistics. They write nothing."""

@@ -1,4 +1,4 @@
-"""What a run waits for at this moment: unfinished work by the model that has to do it."""
+"""What a run waits for now: its unfinished work, by kind and by the model that must do it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cord_worker.store.schema.verification_sql import IS_OWED
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """Unfinished work of one `kind`: `waiting` pieces that nobody has begun and `in_work` ones, the oldest of which was
+    """Unfinished work of one `kind`: `waiting` pieces that are not begun, and `in_work` pieces, the oldest of which was
     begun `seconds` ago. `model` is a fingerprint, None for a coordinator's work."""
 
     kind: str
@@ -66,5 +66,5 @@ def _owed(all_kinds: tuple[WorkKind, ...]) -> sa.TextClause:
 
 
 def owed_work(connection: sa.Connection, run_id: int) -> list[Owed]:
-    """Unfinished work of the run, by kind and model; reads all of it, so not to be asked while all goes well."""
+    """Unfinished work of the run, by kind and model. It reads all of it, so call it only when something seems wrong."""
     return [Owed(**row._mapping) for row in connection.execute(_owed(tuple(kinds.KINDS)), {"run_id": run_id})]

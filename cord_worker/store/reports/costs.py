@@ -1,4 +1,4 @@
-"""What a run cost its engines, and what each of its problems came to: for `cordctl cost` and `cordctl compare`."""
+"""What a run cost its engines, and the result of each of its problems: for `cordctl cost` and `cordctl compare`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 @dataclass(frozen=True, slots=True)
 class CostRow:
     """One model and kind of request (the view run_costs). `engine_seconds` is the time in which the engines worked on
-    at least one such request, replicas added up; `request_seconds` adds up what each request took."""
+    at least one such request, summed over replicas; `request_seconds` is the sum of the requests' durations."""
 
     model: str
     kind: str
@@ -25,10 +25,13 @@ class CostRow:
 
 @dataclass(frozen=True, slots=True)
 class Walls:
-    """Final problems of a run and their wall time, in seconds. `run_seconds`: from the first request that an engine
-    worked on to the end of the last problem, pauses included; loading models is not. `problem_seconds`: mean from
-    admission (or that first request, if later) to the end of one problem; problems overlap. Of these
-    `generation_seconds` and `scoring_seconds` with at least one such request in an engine."""
+    """Final problems of a run and their wall time, in seconds.
+
+    `run_seconds`: from the first request in an engine to the end of the last problem; it includes pauses, but not the
+    loading of models. `problem_seconds`: mean time from admission (or that first request, if later) to the end of one
+    problem; problems overlap. `generation_seconds` and `scoring_seconds`: the mean part of it with at least one such
+    request of the problem in an engine.
+    """
 
     problems: int
     run_seconds: float
@@ -39,9 +42,12 @@ class Walls:
 
 @dataclass(frozen=True, slots=True)
 class ProblemResult:
-    """What one problem came to. A failed one has no score and counts as not correct; `correct` is the share of its
-    decided answers that are (there is one but in a run of samples), None where none was decided; `undecided` counts
-    those that were checked without a decision. `generated_tokens` are the teachers', answers included."""
+    """The result of one problem.
+
+    A failed problem has no score and counts as not correct. `correct` is the share of right answers among its decided
+    ones (only a run of samples has several), None if none was decided; `undecided` counts the answers that were checked
+    without a decision. `generated_tokens` are the teachers' tokens, answers included.
+    """
 
     key: str
     score: float | None
@@ -52,8 +58,8 @@ class ProblemResult:
 
 
 def engine_seconds(rows: Iterable[CostRow]) -> float:
-    """Engine seconds of a run: of all its models and kinds of request. Every output that says `engine_seconds` of a
-    run says this."""
+    """Engine seconds of a run, over all its models and kinds of request: the figure behind every `engine_seconds` of a
+    run in outputs."""
     return sum(row.engine_seconds for row in rows)
 
 

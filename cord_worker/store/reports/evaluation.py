@@ -1,4 +1,4 @@
-"""What an evaluation counts: answers of every teacher to every finished problem, and the tokens that they took."""
+"""Figures for evaluations: the answers of every teacher to every finished problem, and the tokens that they took."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import sqlalchemy as sa
 
 @dataclass(frozen=True, slots=True)
 class AnswerCounts:
-    """The verdicts on one teacher's answers to one problem; `categories` are the values of the asked fields of its row.
-    An answer in which no final answer was found is in none of the three counts: it is a sample without one."""
+    """How one teacher's answers to one problem were decided.
+
+    `categories` are the row's values of the requested fields, in that order. An output in which no final answer was
+    found is in none of the three counts.
+    """
 
     problem: int
     teacher: str
@@ -82,5 +85,5 @@ def attribute_names(connection: sa.Connection, run_id: int) -> list[str]:
 
 
 def read_teacher_tokens(connection: sa.Connection, run_id: int) -> list[TeacherTokens]:
-    """What every teacher of the run generated, in their order."""
+    """The tokens that each teacher of the run generated, in the teachers' order."""
     return [TeacherTokens(**row._mapping) for row in connection.execute(_TEACHER_TOKENS, {"run_id": run_id})]

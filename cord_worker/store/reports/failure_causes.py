@@ -1,4 +1,4 @@
-"""Failed problems by cause: reasons that differ in figures only are one."""
+"""Failed problems by cause: reasons that differ only in numbers are one cause."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from cord_worker.search.expanding import comes_again, comes_again_anew
 
 @dataclass(frozen=True, slots=True)
 class FailureCause:
-    """Why problems of a run failed: how many, with the first of them in dataset order and its reason. `is_technical`
-    ones may go on once what kept them is mended; the others would fail again as they are. `repeats`: they certainly
-    would, as the same candidates lead to the same decision; `repeats_anew`: also where their candidates are drawn
-    again, as no model has room for any."""
+    """Why problems of a run failed: how many, and the key and reason of the first of them in dataset order.
+
+    `is_technical`: the problems are not at fault, and may continue once the cause is repaired; others would fail again.
+    `repeats`: they would certainly fail again, because the same candidates lead to the same decision. `repeats_anew`:
+    they would fail even with newly drawn candidates, because no model has room for any.
+    """
 
     count: int
     key: str
@@ -28,7 +30,7 @@ _TECHNICAL = ("the decision failed", "was given up after")
 
 
 def cause_of(reason: str) -> str:
-    """SQL: what equal causes share of a reason."""
+    """SQL: the part of a reason that is the same for equal causes."""
     return f"regexp_replace({reason}, '[0-9]+', 'N', 'g')"
 
 
@@ -43,7 +45,7 @@ _CAUSES = sa.text(
 
 
 def failure_causes(connection: sa.Connection, run_id: int, most: int) -> list[FailureCause]:
-    """The `most` frequent causes for which problems of the run failed."""
+    """The `most` frequent causes of failed problems of the run."""
     causes = []
     for row in connection.execute(_CAUSES, {"run_id": run_id, "most": most}):
         reason = row.reason or "no reason was recorded"

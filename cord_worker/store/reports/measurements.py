@@ -1,4 +1,4 @@
-"""What measurements read from the tables."""
+"""Queries for measurements."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ _EMPTY = sa.text("TRUNCATE runs, models, teachers, problems, candidates, beams, 
 
 @dataclass(frozen=True, slots=True)
 class CandidateRequests:
-    """What a teacher and the prover were asked about one candidate, and what it came to.
+    """The requests to a teacher and to the prover about one candidate, and their results.
 
-    `score` and what belongs to it are None where it was not scored; `…_began` are seconds since the epoch.
+    `score` and the values that belong to it are None if it was not scored; `…_began` are seconds since the epoch.
     """
 
     candidate_id: int
@@ -93,7 +93,7 @@ class CandidateRequests:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRequest:
-    """What the teacher of a winning trajectory was asked; `candidate_id` is its last step."""
+    """The request for a winning trajectory's final answer; `candidate_id` is the trajectory's last step."""
 
     candidate_id: int
     position: int
@@ -106,7 +106,7 @@ class AnswerRequest:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How far a run is; `seconds` are from its first admission to its last final problem, None before either."""
+    """The progress of a run; `seconds` are from its first admission to its last final problem, None before either."""
 
     problems: int
     final: int
@@ -115,7 +115,7 @@ class Pace:
 
 
 def pace_of(connection: sa.Connection, run_id: int) -> Pace:
-    """How far the run is."""
+    """The progress of the run."""
     return Pace(**connection.execute(_PACE, {"run_id": run_id}).one()._mapping)
 
 
@@ -125,20 +125,20 @@ def final_candidates(connection: sa.Connection, run_id: int) -> int:
 
 
 def metrics_ports(connection: sa.Connection, pids: list[int]) -> dict[int, int]:
-    """Ports of the metrics of these processes of this machine, by process id; only of those that are ready."""
+    """Metrics ports by process id, for those processes of `pids` (on this machine) that are ready."""
     return {row.pid: row.metrics_port for row in connection.execute(_WORKER_PORTS, {"pids": pids})}
 
 
 def candidate_requests(connection: sa.Connection, run_id: int) -> list[CandidateRequests]:
-    """What the run asked its models about candidates, by problem, step and round, in the order of planning."""
+    """The run's requests about candidates, by problem, step and round, in the order of planning."""
     return [CandidateRequests(**row._mapping) for row in connection.execute(_REQUESTS, {"run_id": run_id})]
 
 
 def answer_requests(connection: sa.Connection, run_id: int) -> list[AnswerRequest]:
-    """The final answers that the run asked for, by problem."""
+    """The run's requests for final answers, by problem."""
     return [AnswerRequest(**row._mapping) for row in connection.execute(_ANSWER_REQUESTS, {"run_id": run_id})]
 
 
 def empty_tables(connection: sa.Connection) -> None:
-    """Empties every table: for a database that a measurement made for itself, and for none else."""
+    """Empties every table: only for a database that a measurement made for itself."""
     connection.execute(_EMPTY)

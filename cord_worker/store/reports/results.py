@@ -1,4 +1,4 @@
-"""Finished trajectories and recorded failures, read as a stream in dataset order."""
+"""Finished trajectories and recorded failures, streamed in dataset order."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ AttributeKinds = dict[str, frozenset[str]]
 
 @dataclass(frozen=True, slots=True)
 class ResultStep:
-    """One step of a trajectory; `score` of the trajectory up to here, None where nothing is scored; `tokens` the
-    teacher generated."""
+    """One step of a trajectory. `score` is the trajectory's up to this step, None in a run without scores; `tokens` are
+    those that the teacher generated."""
 
     step: int
     teacher: str
@@ -29,7 +29,7 @@ class ResultStep:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A done problem and its winning trajectory, or one of its samples (then `sample` counts them by teacher)."""
+    """A done problem and its winning trajectory, or one of its samples (`sample` is then its number by teacher)."""
 
     key: str
     question: str
@@ -57,7 +57,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What made a run's trajectories; the same for all of them."""
+    """What produced a run's trajectories; the same for all of them."""
 
     run: str
     config_fingerprint: str
@@ -69,7 +69,7 @@ class Provenance:
 
 
 _STREAMED = {"stream_results": True, "yield_per": 200}
-"""A server-side cursor, so many rows at a time: what bounds the memory of an export."""
+"""A server-side cursor that reads this many rows at a time: it limits the memory of an export."""
 
 _RESULTS = sa.text(
     """
@@ -142,7 +142,8 @@ _PROVENANCE = sa.text(
 def stream_results(
     connection: sa.Connection, run_id: int, *, only_correct: bool = False, min_score: float | None = None
 ) -> Iterator[Result]:
-    """Results in dataset order, samples by teacher, by a server-side cursor; keep the transaction open meanwhile."""
+    """Results in dataset order, samples by teacher, by a server-side cursor; keep the transaction open while
+    reading."""
     parameters = {"run_id": run_id, "only_correct": only_correct, "min_score": min_score}
     for row in connection.execute(_RESULTS, parameters, execution_options=_STREAMED):
         values = dict(row._mapping)
@@ -154,14 +155,14 @@ def stream_results(
 
 
 def count_results(connection: sa.Connection, run_id: int) -> int:
-    """How many results the run has: one a done problem, or its samples."""
+    """How many results the run has: one for each done problem, or each of its samples."""
     return int(connection.execute(_COUNT_RESULTS, {"run_id": run_id}).scalar_one())
 
 
 def attribute_kinds(connection: sa.Connection, run_id: int, most: int) -> AttributeKinds:
-    """The fields that rows of the run's dataset have beside the problem, at most so many, and their JSON types.
+    """The further fields in the rows of the run's dataset, at most `most` of them, and their JSON types.
 
-    A `wide` integer fits 64 bits, but not a float; an `exact` number neither.
+    A `wide` integer fits 64 bits, but not a float; an `exact` number fits neither.
     """
     rows = connection.execute(_ATTRIBUTE_KINDS, {"run_id": run_id, "most": most})
     return {row.key: frozenset(row.kinds) for row in rows}
@@ -179,7 +180,7 @@ def stream_failures(connection: sa.Connection, run_id: int) -> Iterator[Failure]
 
 
 def read_provenance(connection: sa.Connection, run_id: int) -> Provenance:
-    """What made the run's trajectories."""
+    """What produced the run's trajectories."""
     return Provenance(**connection.execute(_PROVENANCE, {"run_id": run_id}).one()._mapping)
 
 

@@ -1,11 +1,11 @@
-"""Queries to be shown to people, who run them in psql."""
+"""Queries that are shown to users, who run them in psql."""
 
 from __future__ import annotations
 
 
 def candidates_of_best_problem(run: str) -> str:
-    """SQL: every step that was proposed for the run's best problem (a correct one where there is one, then the highest
-    score), with its score and whether it was kept."""
+    """SQL: every proposed step of the run's best problem (a correct one if there is one, then the highest score), with
+    its score and whether it was kept."""
     return (
         "SELECT c.step, t.name AS teacher, round(c.score::numeric, 3) AS score, c.rank, c.kept, c.winning, "
         "left(c.text, 60) AS text FROM candidates c JOIN teachers t ON t.id = c.teacher_id "

@@ -1,4 +1,4 @@
-"""Where a run stands, in figures: cheap counts to be asked every second, and totals that read the whole run."""
+"""The status of a run in figures: cheap counts that may be read every second, and totals that read the whole run."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ _NOT_WORKING = dict.fromkeys(("pending", "proposing", "proposed", "scoring", "un
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What changes every second. `active_steps` adds up the steps that problems in flight have begun, `steps` those of
-    all problems. Rates are per second over the window: `steps_per_second` counts proposed steps, `tokens_per_second`
-    the teachers' generated tokens. `idle_seconds` have passed since the last result of the run, or since it began."""
+    """Figures that change every second.
+
+    `active_steps` is the sum of the steps that problems in flight have begun, `steps` that of all problems. Rates are
+    per second over the window: `steps_per_second` counts proposed steps, `tokens_per_second` the teachers' generated
+    tokens. `idle_seconds` have passed since the last result of the run, or since it began.
+    """
 
     problems: Mapping[str, int]
     active_steps: int
@@ -50,12 +53,12 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class TeacherTotals:
-    """What one teacher did in a run; `tokens` generated, `request_seconds` the sum of what each of its proposals took,
-    beside others in the same batch.
+    """The work of one teacher in a run. `tokens` are those it generated; `request_seconds` is the sum of the durations
+    of its proposals, which overlap in batches.
 
-    Proposals of one step with equal texts have one score and one fate, whoever is listed first: each of them counts as
-    `kept` and `winning` where that text is, and is among the `shared` ones, none of which is `invalid` for it. The
-    `share` of the winning steps adds up to 1 over the teachers: a step that N proposals have in common counts 1/N for
+    Proposals of one step with equal texts share their score and their result, whichever is listed first. Each of them
+    counts as `kept` and `winning` if that text is, counts as `shared`, and does not count as `invalid`. `share` is the
+    teacher's share of the winning steps; the shares add up to 1. A step that N proposals have in common counts 1/N for
     each.
     """
 
@@ -73,12 +76,15 @@ class TeacherTotals:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a run has come to. Means are over the answered trajectories of done problems (the winners, or all samples);
-    `accuracy` is the share of the answers whose correctness was decided (`checked`) that are `correct`; those that were
-    checked without a decision are `undecided` and in neither. `without_result` are those of them whose
-    check failed or took too long. `cut_answers` of the answers reached `search.answer_tokens`, and the thinking of
-    `full_contexts` ended because no model had room for more. Seconds and tokens of the prover are its scoring.
-    `engine_seconds`: see `costs.engine_seconds`."""
+    """The results of a run so far. Means are over the answered trajectories of done problems (the winners, or all
+    samples).
+
+    `accuracy` is the share of `correct` answers among the `checked` ones, whose correctness was decided. `undecided`
+    answers were checked without a decision and count in neither; for `without_result` of these the check failed or
+    took too long. `cut_answers` reached `search.answer_tokens`. The thinking of `full_contexts` ended because no model
+    had room for more. `prover_seconds` and `scored_tokens` are the prover's scoring. `engine_seconds`: see
+    `costs.engine_seconds`.
+    """
 
     done: int
     mean_score: float | None
@@ -112,8 +118,8 @@ class Totals:
         return self.answer_tokens + sum(teacher.tokens for teacher in self.teachers)
 
     def seconds_left(self, counts: Counts) -> float | None:
-        """Estimate from what was done recently, steps of problems in flight included; None where that is less than a
-        twentieth of the run."""
+        """Estimate from the recently finished work, including begun steps of problems in flight; None if less than a
+        twentieth of the run was finished recently."""
         if counts.final == counts.total:
             return 0.0
         if not self.finished_recently or not self.mean_steps or self.finished_recently < counts.total / 20:
@@ -124,8 +130,8 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class LiveWorkers:
-    """Processes of one role that gave a sign of life lately; `model` is a fingerprint, None for coordinators. `ready`
-    of them take work."""
+    """Processes of one role with a recent heartbeat; `model` is a fingerprint, None for coordinators. `ready` of them
+    take work."""
 
     role: str
     model: str | None
@@ -162,7 +168,7 @@ class TenthRow:
 
 @dataclass(frozen=True, slots=True)
 class CacheRow:
-    """The view prefix_cache, its replicas added up: how well one model reuses prefixes in a run."""
+    """The view prefix_cache, summed over replicas: how well one model reuses prefixes in a run."""
 
     model: str
     kind: str
@@ -208,7 +214,7 @@ _WORKING = sa.text(
     """
 )
 
-# Rates look at the newest rows by key, so that a run of millions of candidates costs what a small one does.
+# Rates read the newest rows by key, so that they cost the same in a large table as in a small one.
 _RECENT = sa.text(
     """
     SELECT count(*) FILTER (WHERE c.proposed_at > now() - make_interval(secs => :window)) AS steps,
@@ -333,7 +339,7 @@ _UNFINISHED_RUNS = sa.text(
 
 
 def shown_state(state: str, problems: Mapping[str, int]) -> str:
-    """`finished` where an active run has problems and none is left to work on, else its own state."""
+    """`finished` for an active run that has problems and none left to work on, else its own state."""
     left = sum(number for kind, number in problems.items() if kind not in FINAL_STATES)
     return "finished" if state == RunState.ACTIVE and any(problems.values()) and not left else state
 
@@ -343,7 +349,7 @@ def read_counts(
 ) -> Counts:
     """Problems and unfinished candidates by state, and rates over the last `window_seconds`.
 
-    Rates look at no more than the `newest_candidates` rows, whatever run they are of.
+    Rates read no more than the `newest_candidates` rows, whatever run these belong to.
     """
     problems = _NO_PROBLEMS | {row.state: row.number for row in connection.execute(_PROBLEMS, {"run_id": run_id})}
     working = _NOT_WORKING | {row.state: row.number for row in connection.execute(_WORKING, {"run_id": run_id})}
@@ -373,8 +379,8 @@ def read_counts(
 
 @dataclass(frozen=True, slots=True)
 class RunResults:
-    """The results of a run's answered trajectories; `accuracy` is the share of the decided answers that are correct,
-    `undecided` were checked without a decision."""
+    """The results of a run's answered trajectories. `accuracy` is the share of right answers among the decided ones;
+    `undecided` answers were checked without a decision."""
 
     mean_score: float | None
     accuracy: float | None
@@ -388,7 +394,7 @@ def results_by_run(connection: sa.Connection) -> dict[int, RunResults]:
 
 
 def no_problems() -> dict[str, int]:
-    """Problems by state of a run that has none."""
+    """Problems by state, for a run that has none."""
     return dict(_NO_PROBLEMS)
 
 
@@ -401,7 +407,7 @@ def problems_by_run(connection: sa.Connection) -> dict[int, dict[str, int]]:
 
 
 def read_totals(connection: sa.Connection, run_id: int, *, window_seconds: float = 600.0) -> Totals:
-    """What the run has come to; reads all of its candidates (by index), so not to be asked every second."""
+    """The results of the run so far; reads all of its candidates (by index), so do not call it every second."""
     answered = connection.execute(_ANSWERED, {"run_id": run_id}).one()
     run_name = connection.execute(_RUN_NAME, {"run_id": run_id}).scalar_one()
     times = connection.execute(_TIMES, {"run_id": run_id, "window": window_seconds}).one()
@@ -450,22 +456,22 @@ def read_totals(connection: sa.Connection, run_id: int, *, window_seconds: float
 
 
 def live_workers(connection: sa.Connection, timeout_seconds: float) -> list[LiveWorkers]:
-    """Workers that gave a sign of life within `timeout_seconds`, by role and model."""
+    """Workers with a heartbeat within `timeout_seconds`, by role and model."""
     return [LiveWorkers(**row._mapping) for row in connection.execute(_WORKERS, {"timeout": timeout_seconds})]
 
 
 def worker_conditions(connection: sa.Connection, timeout_seconds: float) -> list[WorkerCondition]:
-    """What keeps workers that gave a sign of life within `timeout_seconds` from their work."""
+    """What keeps workers with a heartbeat within `timeout_seconds` from their work."""
     return [WorkerCondition(**row._mapping) for row in connection.execute(_CONDITIONS, {"timeout": timeout_seconds})]
 
 
 def teacher_selection(connection: sa.Connection, run_name: str) -> list[TenthRow]:
-    """Which teacher was selected where: one row per teacher and tenth of the decoding position, in order."""
+    """Which teacher was selected where: one row for each teacher and tenth of the decoding position, in order."""
     return [TenthRow(**row._mapping) for row in connection.execute(_SELECTION, {"run": run_name})]
 
 
 def prefix_cache(connection: sa.Connection, run_name: str) -> list[CacheRow]:
-    """How well the run's models reused prefixes: one row per model and kind of request."""
+    """How well the run's models reused prefixes: one row for each model and kind of request."""
     return [CacheRow(**row._mapping) for row in connection.execute(_PREFIX_CACHE, {"run": run_name})]
 
 

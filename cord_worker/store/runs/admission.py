@@ -1,8 +1,8 @@
-"""Which queued problems begin: runs that share a model divide the places in flight, the higher priority first.
+"""Chooses the queued problems that begin. Runs that share a model divide the places, higher priority first.
 
-A run has `run.max_active` places. It leaves those that runs of a higher priority fill which share a model with it. With
-runs of its own priority it divides the rest evenly: each may fill its share at once, and what others do not need. A run
-that cannot go on because a model of it has no worker takes no places from others.
+A run has `run.max_active` places. Places taken by higher-priority runs that share a model with it are subtracted first.
+Runs of equal priority divide the rest evenly: each may fill its share at once, and then what the others do not need. A
+run that cannot continue because one of its models has no worker takes no places from others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from cord_worker.store.work.values import Due
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """An active run with unfinished problems: how many are in flight, and how many wait (no more than its places)."""
+    """An active run with unfinished problems: how many are in flight, how many wait (counted up to its places), and
+    whether all of its models have workers (`goes_on`)."""
 
     run_id: int
     priority: int
@@ -31,7 +32,7 @@ class Contender:
 
 
 def admissions(contenders: Sequence[Contender]) -> dict[int, int]:
-    """How many queued problems of each run begin now, by run; those with none are left out."""
+    """How many queued problems of each run begin now, by run; runs with none are left out."""
     admitted: Counter[int] = Counter()
 
     def load(run: Contender) -> int:
@@ -47,7 +48,7 @@ def admissions(contenders: Sequence[Contender]) -> dict[int, int]:
             rivals[run.run_id] = [other for other in others if other.priority == priority]
         waiting = [run for run in equals if run.queued]
         while waiting:
-            # The one with the fewest in flight goes first, so that all of them fill up evenly.
+            # The run with the fewest problems in flight goes first, so that all of them fill up evenly.
             run = min(waiting, key=lambda one: (load(one), one.run_id))
             share = -(-places[run.run_id] // (1 + len(rivals[run.run_id])))
             filled = load(run) + sum(load(rival) for rival in rivals[run.run_id])
@@ -109,7 +110,7 @@ _ADMISSION_LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('cord a
 
 
 def begin_problems(connection: sa.Connection) -> list[int]:
-    """Has queued problems of active runs begin where there are places, in dataset order; returns their keys."""
+    """Lets queued problems of active runs begin if there are places, in dataset order; returns their keys."""
     connection.execute(_ADMISSION_LOCK)
     rows = connection.execute(_CONTENDERS).all()
     chosen = admissions([Contender(**{**row._mapping, "models": frozenset(row.models or ())}) for row in rows])
@@ -120,5 +121,5 @@ def begin_problems(connection: sa.Connection) -> list[int]:
 
 
 def admit(connection: sa.Connection) -> list[Due]:
-    """Lets queued problems of active runs begin where there are places."""
+    """Lets queued problems of active runs begin if there are places; returns the messages that they need."""
     return [Due(ADVANCE, problem_id, 0) for problem_id in begin_problems(connection)]

@@ -1,7 +1,7 @@
-"""Enqueuing: a run, its models and teachers, and its problems, in one transaction.
+"""Enqueues a run: its models and teachers, and its problems, in one transaction.
 
-Problems are streamed into a staging table by COPY, checked there by SQL (so that memory stays flat for a dataset
-of any size) and inserted only when all is well: nothing of a bad file is enqueued.
+Problems are streamed into a staging table by COPY and checked there by SQL, so that memory stays constant for a dataset
+of any size. They are inserted only when all are valid: nothing of a bad file is enqueued.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _STAGE = sa.text(
 )
 
 _ANALYZE_STAGED = sa.text("ANALYZE staged (line, key)")
-"""So that the planner numbers the rows along the index of their lines instead of sorting whole rows on disk."""
+"""Makes the planner number the rows along the index of their lines instead of sorting whole rows on disk."""
 
 _COPY = "COPY staged (key, content_hash, question, answer, passage, attributes, location) FROM STDIN"
 
@@ -61,7 +61,7 @@ _CONFLICTS = f"""
     AND (p.content_hash <> s.content_hash OR {METHOD} IS DISTINCT FROM {method_of("s")}
          OR {REFERENCE} IS DISTINCT FROM {reference_of("s")})
 """
-"""SQL: whether the run `r` holds as `p` what `s` names, but asks, expects or checks something else."""
+"""SQL: whether run `r` already holds, as `p`, a problem with the key of `s` but another content, check or reference."""
 
 _CONFLICTING = sa.text(
     f"""
@@ -73,7 +73,7 @@ _CONFLICTING = sa.text(
 _DROP_CONFLICTING = sa.text(f"DELETE FROM staged s USING problems p, runs r WHERE {_CONFLICTS}")
 
 _DROP_ALREADY = sa.text("DELETE FROM staged s USING problems p WHERE p.run_id = :run_id AND p.key = s.key")
-"""Not a condition of the insertion: that would read, for every row, all those that it has inserted itself so far."""
+"""Not a condition of the insertion: for every row, that would read all rows that it has inserted so far."""
 
 _INSERT = sa.text(
     f"""
@@ -89,7 +89,8 @@ _INSERT = sa.text(
 )
 
 _MANY = 10_000
-"""Rows after which the planner is told at once that the run holds them: enqueuing again compares with all of them."""
+"""From this many new rows on, the planner's statistics are updated at once: enqueuing again compares with all of
+them."""
 _ANALYZE_PROBLEMS = sa.text("ANALYZE problems (run_id, key)")
 
 _NEXT_POSITION = sa.text("SELECT coalesce(max(position) + 1, 0) FROM problems WHERE run_id = :run_id")
@@ -124,7 +125,7 @@ _UPDATE_CONFIG = sa.text(
     WHERE id = :run_id
     """
 )
-"""A priority that was set by command stays unless the file names another one than before."""
+"""A priority set by command stays unless the file's priority has changed."""
 
 _ENSURE_MODEL = sa.text(
     """
@@ -144,12 +145,12 @@ _INSERT_TEACHER = sa.text(
 _MOST_NAMED = 20
 
 _AS_JSON = json.JSONEncoder(ensure_ascii=False)
-"""Kept, because `json.dumps` makes one for every call that is not plain."""
+"""Kept, because `json.dumps` makes a new encoder for every call with options."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnqueueReport:
-    """What became of a dataset: problems added, already there with the same content, and rejected."""
+    """What happened to a dataset: problems added, already there with the same content, and rejected."""
 
     run_id: int
     run_name: str
@@ -167,10 +168,10 @@ def enqueue(
     *,
     on_rejected: Callable[[RejectedRecord], None] | None = None,
 ) -> EnqueueReport:
-    """Enqueues `records` into the run called `name`, creating it if need be.
+    """Enqueues `records` into the run called `name`, which it creates if needed.
 
-    With `on_rejected`, bad rows are handed to it and the rest is enqueued; without it the first bad row raises
-    DatasetError and the caller's transaction rolls back. Raises RunConflict where the run exists with another
+    With `on_rejected`, bad rows are passed to it and the rest is enqueued; without it the first bad row raises
+    DatasetError and the caller's transaction rolls back. Raises RunConflict if the run exists with another
     configuration. Must not be repeated with a consumed iterator.
     """
     lock_run_name(connection, name)
@@ -201,8 +202,8 @@ def enqueue(
     if added >= _MANY:
         connection.execute(_ANALYZE_PROBLEMS)
     if not created:
-        # Same fingerprint: only what does not decide the result (max_active, batch sizes, ...) may differ. Last of
-        # all, because it locks the run's row: `pause` must not wait until a long dataset is read.
+        # The fingerprint is the same: only settings that do not decide results (max_active, batch sizes, ...) differ.
+        # It comes last because it locks the run's row: `pause` must not wait until a long dataset is read.
         connection.execute(
             _UPDATE_CONFIG,
             {
@@ -229,12 +230,12 @@ def of_configuration(config: RunConfig) -> dict[str, str | int | bool | None]:
 
 
 def lock_run_name(connection: sa.Connection, name: str) -> None:
-    """Until the transaction ends, nobody else enqueues into the run called `name` or cancels it."""
+    """Until the transaction ends, no other transaction enqueues into the run called `name` or cancels it."""
     connection.execute(_LOCK_NAME, {"name": name})
 
 
 def ensure_model(connection: sa.Connection, fingerprint: str, path: str, identity: dict[str, Any]) -> int:
-    """Key of the model with this fingerprint; inserts it if need be."""
+    """Key of the model with this fingerprint; inserts it if needed."""
     connection.execute(_ENSURE_MODEL, {"fingerprint": fingerprint, "path": path, "identity": json.dumps(identity)})
     return int(connection.execute(_MODEL_ID, {"fingerprint": fingerprint}).scalar_one())
 
@@ -321,7 +322,7 @@ def _stage(
 
 
 def content_hash(record: ProblemRecord) -> str:
-    """Hash of what a problem asks and expects; unequal for any change of question, answer or passage."""
+    """Hash of what a problem asks and expects; it differs after any change of question, answer or passage."""
     parts = (record.question, record.answer, record.passage)
     return hashlib.sha256(_AS_JSON.encode(parts).encode()).hexdigest()[:32]
 
@@ -343,7 +344,7 @@ def _reject_staged(
         named = "\n".join(f"{row.location}: field id: {explain(row)}" for row in rows)
         more = "\n…" if len(rows) == _MOST_NAMED else ""
         raise DatasetError(
-            f"{named}{more}\nNothing was enqueued. Give every problem an id of its own, or enqueue the others with "
+            f"{named}{more}\nNothing was enqueued. Give every problem its own id, or enqueue the others with "
             "--skip-invalid."
         )
     for row in rows:

@@ -23,12 +23,12 @@ _CANCEL_PROBLEMS = sa.text(
 
 
 def pause_run(connection: sa.Connection, name: str) -> bool:
-    """No new work of the run begins; what is being generated is still written. False where it was paused already."""
+    """Pauses the run: no new work of it begins, work under way is still written. False if it was paused already."""
     return _set_state(connection, name, RunState.PAUSED)
 
 
 def resume_run(connection: sa.Connection, name: str) -> bool:
-    """Goes on with a paused run. False where it was active already."""
+    """Continues a paused run. False if it was active already."""
     return _set_state(connection, name, RunState.ACTIVE)
 
 
@@ -41,7 +41,7 @@ def cancel_run(connection: sa.Connection, name: str) -> int:
 
 
 def prioritise_run(connection: sa.Connection, name: str, priority: int) -> int:
-    """From now on problems of the run begin before those of a lower priority; returns the priority that it had."""
+    """Sets the run's priority, by which its problems begin before those of others; returns the previous one."""
     run = resolve_run(connection, name)
     set_run_priority(connection, run.id, priority)
     return run.priority

@@ -1,4 +1,4 @@
-"""Processes as an operator sees them: listing those that live, and asking one to leave."""
+"""Processes as an operator sees them: lists the living ones, and asks one to leave."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cord_worker.errors import StoreError
 
 @dataclass(frozen=True, slots=True)
 class LiveProcess:
-    """A process that gave a sign of life lately; `path` and `fingerprint` are of the model that it hosts."""
+    """A process with a recent heartbeat; `path` and `fingerprint` are of the model that it hosts."""
 
     id: str
     role: str
@@ -30,11 +30,11 @@ class LiveProcess:
     condition_since: datetime | None
 
     def model(self, names: Mapping[str, str]) -> str | None:
-        """Its model's name by fingerprint, else its path; None of a coordinator."""
+        """Its model's name by fingerprint, else its path; None for a coordinator."""
         return names.get(self.fingerprint or "", self.path)
 
     def to_json(self, names: Mapping[str, str]) -> dict[str, Any]:
-        """For scripts; keys are stable. `names` of models by fingerprint."""
+        """As JSON for scripts; keys are stable. `names` are those of models by fingerprint."""
         return {
             "id": self.id,
             "process": self.address,
@@ -49,12 +49,12 @@ class LiveProcess:
 
     @property
     def address(self) -> str:
-        """Machine and process id, which name it for people."""
+        """Machine and process id, its name for people."""
         return f"{self.hostname}:{self.pid}"
 
     @property
     def kind(self) -> str:
-        """What it does."""
+        """coordinator or worker."""
         return "coordinator" if self.role == "coordinator" else "worker"
 
     @property
@@ -85,14 +85,15 @@ _MOST_NAMED = 10
 
 
 def live_processes(connection: sa.Connection, timeout_seconds: float) -> list[LiveProcess]:
-    """Coordinators and workers that gave a sign of life within `timeout_seconds`."""
+    """Coordinators and workers with a heartbeat within `timeout_seconds`."""
     return [LiveProcess(**row._mapping) for row in connection.execute(_LIVE, {"timeout": timeout_seconds})]
 
 
 def request_drain(connection: sa.Connection, worker: str, *, timeout_seconds: float) -> LiveProcess:
-    """Asks a process to finish what it holds and leave, which it reads with its next heartbeat; returns it as it was.
+    """Asks a process to finish what it holds and leave; it reads this with its next heartbeat.
 
-    `worker` is its host:pid, or the beginning of its id. Raises StoreError where it names none or several.
+    `worker` is its host:pid, or the beginning of its id. Returns the process as it was before. Raises StoreError if no
+    process or several match.
     """
     live = live_processes(connection, timeout_seconds)
     found = [one for one in live if worker == one.address or (worker and one.id.startswith(worker.lower()))]

@@ -1,4 +1,4 @@
-"""Answers of finished problems that are checked again, and writing their results."""
+"""Reads the answers of finished problems for another check, and writes the new results."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cord_worker.store.schema.verification_sql import METHOD, REFERENCE
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """A final answer with its result, as they are stored; `sample` is None for a winner's. `broken` says what of it,
-    or of its problem, is not what was written, as findings do."""
+    """A final answer with its result, as stored. `sample` is None for a winner's. `broken` are findings: parts of it,
+    or of its problem, that are not what was written."""
 
     trajectory_id: int
     key: str
@@ -33,7 +33,7 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class NewResult:
-    """What takes the place of `before` (JSON texts of the verifications; None where there is none)."""
+    """A result that replaces `before` (the previous verification as JSON text; None if there was none)."""
 
     trajectory_id: int
     correct: bool | None
@@ -61,7 +61,7 @@ _ANSWERS = sa.text(
     ORDER BY j.id LIMIT :most
     """
 )
-"""A result that can be reached again needs no digest that holds: it is replaced. What a judge said is not."""
+"""A result that can be computed again needs no valid digest, because it is replaced. A judge's verdict needs one."""
 
 _COUNT = sa.text(
     """
@@ -89,7 +89,7 @@ _WRITE = sa.text(
     RETURNING j.id
     """
 )
-"""Only over the result that was read: of two who check a run again, the second finds its work done."""
+"""Replaces only the result that was read: of two concurrent rechecks, the second one finds its work done."""
 
 
 def count_answers(connection: sa.Connection, run_id: int) -> int:
@@ -98,18 +98,18 @@ def count_answers(connection: sa.Connection, run_id: int) -> int:
 
 
 def count_unfinished(connection: sa.Connection, run_id: int) -> int:
-    """Problems of the run that are waiting or being worked on."""
+    """Problems of the run that are waiting or in work."""
     return int(connection.execute(_UNFINISHED, {"run_id": run_id}).scalar_one())
 
 
 def read_stored_answers(connection: sa.Connection, run_id: int, after: int, most: int) -> list[StoredAnswer]:
-    """The next answers of finished problems by key, from the one behind `after`."""
+    """The next answers of finished problems in the order of their keys, beginning after the key `after`."""
     rows = connection.execute(_ANSWERS, {"run_id": run_id, "after": after, "most": most})
     return [StoredAnswer(**{**row._mapping, "broken": tuple(row.broken)}) for row in rows]
 
 
 def write_new_results(connection: sa.Connection, results: Sequence[NewResult]) -> set[int]:
-    """Replaces results that are still what they were when they were read; returns the trajectories of these."""
+    """Replaces results that are unchanged since they were read; returns the trajectories of these."""
     parameters = {
         "ids": [result.trajectory_id for result in results],
         "correct": [result.correct for result in results],

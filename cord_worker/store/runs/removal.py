@@ -1,7 +1,7 @@
-"""Deleting a run with everything of it, in batches, so that others never wait long for a lock.
+"""Deletes a run and everything that belongs to it, in batches, so that others never wait long for a lock.
 
-It begins by cancelling the run: nobody works on it or adds to it while it goes, and an interrupted removal is gone on
-with by the same call. Models and workers stay, being of no run.
+It first cancels the run, so that no process works on it or adds to it meanwhile. Calling it again resumes an
+interrupted removal. Models and workers stay, because they belong to no run.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Removed:
 def remove_run(database: Database, name: str) -> Removed:
     """Deletes the run with its problems, candidates, beams, trajectories and teachers.
 
-    Raises RunNotFound, and RunConflict where it is active with unfinished problems.
+    Raises RunNotFound, and RunConflict if it is active with unfinished problems.
     """
     run_id = database.run(lambda connection: _close(connection, name))
     problems = candidates = 0
@@ -70,7 +70,8 @@ def _close(connection: sa.Connection, name: str) -> int:
 
 
 def _delete_batch(connection: sa.Connection, run_id: int) -> tuple[int, int] | None:
-    """Deleted problems and candidates, None where none was left. Candidates go first, as they are locked first."""
+    """Deletes a batch; returns how many problems and candidates, None if none was left. Candidates go first, because
+    other statements lock them first."""
     ids = list(connection.execute(_BATCH, {"run_id": run_id, "most": BATCH_PROBLEMS}).scalars())
     if not ids:
         return None

@@ -1,7 +1,8 @@
-"""Going on with failed problems: where they stopped, or from the beginning.
+"""Continues failed problems: where they stopped, or from the beginning.
 
-What is committed stays and is never computed again. The attempts of a row that waits begin at 0 again; one that a
-living worker holds keeps its lease. Candidates are locked before problems, as in `leases`; retries of a run take turns.
+Committed results stay and are never computed again. The attempts of a waiting row begin at 0 again; a row that a living
+worker has leased keeps its lease. Candidates are locked before problems, as in `work.leases`; concurrent retries of a
+run wait for each other.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ from cord_worker.store.work.returning import reclaim
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """What became of a retry: problems that go on, by the state they are in now, and named ones that had not failed,
-    with their states. `repeating` of those that go on will certainly fail the same way, `hopeless` of these also where
-    their candidates are drawn again."""
+    """The result of a retry: problems that continue, by their state now, and named problems that had not failed, with
+    their states.
+
+    Of the problems that continue, `repeating` will certainly fail the same way; `hopeless` of these would fail even
+    with newly drawn candidates.
+    """
 
     run: str
     run_state: str
@@ -41,7 +45,7 @@ class Retried:
 
     @property
     def count(self) -> int:
-        """Problems that go on."""
+        """Number of problems that continue."""
         return sum(self.problems.values())
 
 
@@ -61,7 +65,7 @@ _NAMED = sa.text("SELECT id, key, state FROM problems WHERE run_id = :run_id AND
 
 @functools.cache
 def _reset(kind: WorkKind) -> sa.TextClause:
-    """Pieces of these problems that wait begin with no attempt again."""
+    """Sets the attempts of waiting pieces of these problems to 0."""
     states = ", ".join(f"'{state}'" for state in kind.waiting)
     return sa.text(
         f"""
@@ -92,7 +96,7 @@ _GO_ON = sa.text(
     RETURNING p.state, failed.reason
     """
 )
-"""A problem whose step is complete and that has no answers yet is searched: its decision is taken again."""
+"""A problem whose step is complete and that has no answers yet is `searching`: its decision is taken again."""
 
 _DELETE_CANDIDATES = sa.text("DELETE FROM candidates WHERE problem_id = ANY(CAST(:ids AS bigint[]))")
 
@@ -116,19 +120,19 @@ _MOST_NAMED = 5
 def retry_failed(
     connection: sa.Connection, name: str, keys: Collection[str] = (), reason: str | None = None
 ) -> Retried:
-    """Has failed problems of the run go on where they stopped; all of them, or those with these keys, or those whose
-    reason holds this text, whatever the figures in it are.
+    """Lets failed problems of the run continue where they stopped: all of them, or those with these keys, or those
+    whose reason contains this text (numbers in it are ignored).
 
-    Raises RunNotFound, RunConflict where the run was cancelled, StoreError where it has no problem with such a key.
+    Raises RunNotFound, RunConflict if the run was cancelled, StoreError if it has no problem with one of the keys.
     """
     run, ids, left_alone = _chosen(connection, name, keys, reason)
-    # Leases of workers that are gone would come back with the attempts that they had.
+    # Otherwise the leases of lost workers would be returned later, with the attempts that they had.
     reclaim(connection)
     # Candidates before trajectories, as everywhere.
     for kind in sorted(kinds.KINDS, key=lambda kind: kind.table):
         connection.execute(_reset(kind), {"ids": ids})
     found = connection.execute(_GO_ON, {"ids": ids}).all()
-    # One whose step is under way again, or whose answers are, has more before it than the decision.
+    # A problem with unfinished candidates or answers has more to do before its next decision.
     repeating = [row.reason for row in found if row.state == ProblemState.SEARCHING and comes_again(row.reason or "")]
     return _retried(run, found, left_alone, len(repeating), sum(map(comes_again_anew, repeating)))
 
@@ -136,7 +140,7 @@ def retry_failed(
 def begin_failed_anew(
     connection: sa.Connection, name: str, keys: Collection[str] = (), reason: str | None = None
 ) -> Retried:
-    """Deletes what failed problems of the run came to and queues them again; see `retry_failed`."""
+    """Deletes the candidates of failed problems of the run and queues the problems again; see `retry_failed`."""
     run, ids, left_alone = _chosen(connection, name, keys, reason)
     connection.execute(_DELETE_CANDIDATES, {"ids": ids})
     found = connection.execute(_BEGIN_ANEW, {"ids": ids}).all()

@@ -1,4 +1,4 @@
-"""Runs: finding them, listing them, and what a worker or coordinator needs to know of one."""
+"""Finds and lists runs, and reads what a worker or coordinator needs to know of one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cord_worker.suggesting import did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run as its row holds it; `prover_model` is the fingerprint of the model that scores, None where none does."""
+    """A run as stored; `prover_model` is the fingerprint of the model that scores, None in a run without scores."""
 
     id: int
     name: str
@@ -74,7 +74,7 @@ def find_run(connection: sa.Connection, name: str) -> RunRow | None:
 
 
 def get_run(connection: sa.Connection, run_id: int) -> RunRow:
-    """The run with this key. Raises StoreError where there is none."""
+    """The run with this key. Raises StoreError if there is none."""
     row = connection.execute(_GET_RUN, {"id": run_id}).one_or_none()
     if row is None:
         raise StoreError(f"no run with key {run_id}; it was removed meanwhile")
@@ -87,7 +87,7 @@ def list_runs(connection: sa.Connection) -> list[RunRow]:
 
 
 def resolve_run(connection: sa.Connection, name: str | None) -> RunRow:
-    """The run called `name`; without a name the newest one. Raises RunNotFound naming the runs there are."""
+    """The run called `name`; without a name the newest one. Raises RunNotFound, which names the existing runs."""
     runs = list_runs(connection)
     if name is None:
         if not runs:
@@ -103,12 +103,12 @@ def resolve_run(connection: sa.Connection, name: str | None) -> RunRow:
 
 
 def set_run_state(connection: sa.Connection, run_id: int, state: RunState) -> None:
-    """Sets whether the run's problems are worked on."""
+    """Sets the run's state, which decides whether its problems are worked on."""
     connection.execute(_SET_STATE, {"id": run_id, "state": state.value})
 
 
 def set_run_priority(connection: sa.Connection, run_id: int, priority: int) -> None:
-    """Sets which runs its problems begin before."""
+    """Sets the run's priority."""
     connection.execute(_SET_PRIORITY, {"id": run_id, "priority": priority})
 
 

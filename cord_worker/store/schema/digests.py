@@ -1,11 +1,12 @@
-"""Digests of what datasets and models gave, written with it and compared with it later (docs/provenance.md).
+"""Digests: bytes written with each result, so that a later change of it can be found (docs/provenance.md).
 
-A digest is made by PostgreSQL from the values of the row itself, in the statement that writes them, so that it is of
-what is stored: a float8 as its 8 bytes, a jsonb as PostgreSQL writes it. It is a row of parts of `_BYTES` bytes, the
-beginnings of SHA-256 sums: the first of what the row is (so that no row can have the contents of another), then one for
-each group of columns, so that a difference names its columns.
+PostgreSQL makes a digest from the values of the row, in the statement that writes them. So it covers exactly what is
+stored: a float8 as its 8 bytes, a jsonb as PostgreSQL writes it. A digest is a sequence of parts of `_BYTES` bytes,
+each the beginning of a SHA-256 sum. The first part covers the identity of the row, so that the contents of another row
+do not fit. Then each group of columns has one part, so that a difference names its columns.
 
-What follows from other rows has no digest: it is computed again (`operations.recomputing`, `operations.replaying`).
+Values that follow from other rows have no digest: they are computed again (`operations.recomputing`,
+`operations.replaying`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _FLOATS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """A digest that the row `row` (an alias) of `table` has in `column`.
+    """A digest in the `column` of the rows `row` (an alias) of `table`.
 
     `of` are the groups of columns that it covers; `owner` is SQL of what the row is, called `is_called` in findings.
     `as_written` has the SQL of columns that other statements change later: what they were when the digest was written.
@@ -40,7 +41,7 @@ class Digest:
     added: int = 0
 
     def sql(self, values: Mapping[str, str] | None = None, *, owner: str | None = None) -> str:
-        """SQL: the digest of the row as it is stored, or with these `values` (SQL by column) in place of its own."""
+        """SQL: the digest of the row as stored; `values` (SQL by column) replace its own values."""
         given = {} if values is None else values
         parts = [f"convert_to({self.owner if owner is None else owner}, 'UTF8')"]
         for group in self.of:
@@ -77,10 +78,10 @@ class Digest:
         )
 
     def changed(self, other: str) -> str:
-        """SQL: what findings say of the row where its digest is not `other` (SQL), the digest of what is stored.
+        """SQL: the finding about a row whose digest differs from `other` (SQL), the digest of what is stored.
 
-        A group of columns whose part differs is named whole. Where the part of what the row is differs, either that
-        was changed, or the digest is another row's and came here with the contents: these are named as well.
+        A group of columns whose part differs is named as a whole. If the part of the row's identity differs, either the
+        identity was changed, or digest and contents came from another row: the finding names both possibilities.
         """
         names = [", ".join(group) for group in self.of]
         moved = [
@@ -102,7 +103,7 @@ class Digest:
 
     @property
     def missing(self) -> str:
-        """What findings say of a row that should have the digest and has none."""
+        """The finding about a row that should have the digest and has none."""
         return f"{self.column}: missing, though its run has digests"
 
     @property
@@ -113,8 +114,8 @@ class Digest:
         return f"(nullif(concat_ws(', ', {cases}), '') || ': set, though {self.column} is missing')"
 
     def broken(self, has_digests: str) -> str:
-        """SQL: what findings say of the row, NULL where its digest holds; `has_digests` (SQL) is whether its run has
-        digests. It computes the digest several times where it does not hold."""
+        """SQL: the finding about the row, NULL if its digest holds; `has_digests` (SQL) says whether its run has
+        digests. If the digest does not hold, it is computed several times."""
         return (
             f"CASE WHEN {self.row}.{self.column} IS NULL THEN CASE WHEN {has_digests} THEN '{self.missing}' END "
             f"WHEN {self.row}.{self.column} <> {self.again} THEN {self.changed(self.again)} END"
@@ -127,7 +128,7 @@ class Digest:
 
 
 def _bytes_of(names: tuple[str, ...], values: list[str]) -> str:
-    """SQL: bytes that are equal for equal values only; NULL is the byte 0, which no text holds."""
+    """SQL: bytes that are equal only for equal values; NULL is the byte 0, which no text contains."""
     if len(values) == 1:
         value = values[0]
         encoded = f"float8send({value})" if names[0] in _FLOATS else f"convert_to(CAST({value} AS text), 'UTF8')"
@@ -147,13 +148,13 @@ def _of_candidate(candidate: str) -> str:
 
 
 CANDIDATE_OWNER = "CAST(json_build_array(p.run_id, p.key, c.lineage) AS text)"
-"""SQL: whose digest it is, of the candidate `c` of the problem `p`; for statements that have both rows at hand."""
+"""SQL: identity of the candidate `c` of the problem `p`, for statements that have both rows."""
 CONTENT_CHANGED = """
     CASE WHEN p.content_hash <> left(encode(sha256(convert_to(
         CAST(json_build_array(p.question, p.answer, p.passage) AS text), 'UTF8')), 'hex'), 32)
     THEN 'question, answer or passage: not what was enqueued, says content_hash' END
 """
-"""SQL: what findings say of the problem `p` whose content hash (`ingest.content_hash`) does not hold, else NULL."""
+"""SQL: the finding about the problem `p` if its content hash (`enqueue.content_hash`) does not hold, else NULL."""
 
 RUN = Digest(
     "runs",
@@ -164,10 +165,10 @@ RUN = Digest(
     "name",
     {"prompt_date": "to_char(r.prompt_date, 'YYYY-MM-DD')"},
 )
-"""What was enqueued; a run that has it has digests in all of its rows."""
+"""What was enqueued; if a run has this digest, all of its rows have digests."""
 
 MODEL = Digest("models", "digest", "m", (("weights_digest",),), "CAST(m.fingerprint AS text)", "fingerprint", {})
-"""Which weights the first worker loaded."""
+"""The weights that the first worker loaded."""
 
 PROBLEM = Digest(
     "problems",
@@ -178,7 +179,7 @@ PROBLEM = Digest(
     "key",
     {},
 )
-"""What the dataset gave; `content_hash` covers question, answer and passage."""
+"""The values from the dataset; `content_hash` covers question, answer and passage."""
 
 PROPOSAL = Digest(
     "candidates",
@@ -198,7 +199,7 @@ PROPOSAL = Digest(
     {"invalid_reason": "CASE WHEN c.invalid_reason <> 'duplicate' AND c.scored_at IS NULL THEN c.invalid_reason END"},
     shared=frozenset({"sources"}),
 )
-"""What the teacher or integrator wrote."""
+"""The text of the teacher or integrator."""
 
 SCORE = Digest(
     "candidates",
@@ -218,7 +219,7 @@ SCORE = Digest(
     {"invalid_reason": "CASE WHEN c.invalid_reason <> 'duplicate' AND c.judged_at IS NULL THEN c.invalid_reason END"},
     shared=frozenset({"thinking_tokens"}),
 )
-"""What the prover computed."""
+"""The result of the prover."""
 
 JUDGMENT = Digest(
     "candidates",
@@ -234,7 +235,7 @@ JUDGMENT = Digest(
     "lineage",
     {"invalid_reason": "CASE WHEN c.invalid_reason <> 'duplicate' THEN c.invalid_reason END"},
 )
-"""What the judging model said of a candidate."""
+"""The selection judgment of a candidate."""
 
 _OF_TRAJECTORY = (
     "(SELECT CAST(json_build_array(o.run_id, o.key, l.lineage) AS text) "
@@ -272,6 +273,6 @@ CORRECTNESS = Digest(
     "candidate_id",
     {},
 )
-"""What the comparison, or the LLM judge, found of it; written again by whatever checks it again."""
+"""The result of the comparison or of the LLM judge; every later check writes it again."""
 
 DIGESTS = (RUN, MODEL, PROBLEM, PROPOSAL, SCORE, JUDGMENT, ANSWER, CORRECTNESS)

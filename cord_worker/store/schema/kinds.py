@@ -1,9 +1,9 @@
-"""The kinds of work: one row of facts each.
+"""The kinds of work, as one record of facts each.
 
 A piece of work is a row of `candidates` or `trajectories`. Its state says whether it waits or is leased. Statements
-that are alike for all kinds are made from these rows: which work is due, waiting, exhausted, returned, or lost with its
-worker. What differs is in two files a kind: its SQL in `store/work`, and its handler in `coordination/model_worker`
-(docs/how-to-add.md).
+that are alike for all kinds are made from these records: which work is due, waiting, exhausted, returned, or lost with
+its worker. What differs is in two files for each kind: its SQL in `store/work`, and its handler in
+`coordination/model_worker` (docs/how-to-add.md).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _WORKERS = "cord_worker.coordination.model_worker"
 
 
 def is_compared(candidate: str, problem: str) -> str:
-    """SQL: every sibling that this candidate (an alias) may repeat has its text.
+    """SQL: all siblings whose text this candidate (an alias) may repeat have their texts.
 
-    Those are the siblings before it, by teacher and sample: a slow teacher delays only the scores of those behind it.
+    Those are the siblings before it, by teacher and sample: a slow teacher delays only the scores of those after it.
     """
     return f"""
         ({problem}.unproposed = 0 OR NOT EXISTS (
@@ -41,16 +41,16 @@ class WorkKind:
     `name` is also the name of its message. `urgency` orders messages in one queue, 0 first. `noun` is the word for a
     piece of it in reports.
 
-    A piece is a row of `table` whose column `state` holds one of `waiting`, then `working` while the worker in the
-    column `worker` has its lease. `attempts` counts the leases. It is done while its problem is in `problem_state`.
-    `is_waiting` is the SQL for "it waits" where the state alone does not say it. `returned_to` is the SQL for the state
-    of a returned lease, where that is not the first of `waiting`.
+    A piece is a row of `table`. Its column `state` is one of `waiting`, and then `working` while the worker in the
+    column `worker` has its lease. `attempts` counts the leases. The work is done while its problem is in
+    `problem_state`. `is_waiting` is the SQL for "it waits" if the state alone does not say that. `returned_to` is the
+    SQL for the state of a returned lease if that is not the first of `waiting`.
 
-    `model` is the SQL for the key of the model that does it, over the tables in `joins`. A coordinator does it where
-    this is None. `worker_class` names the handler in the model's worker.
+    `model` is the SQL for the key of the model that does the work, over the tables in `joins`; None for work of
+    coordinators. `worker_class` names the handler in the model's worker.
 
-    `given_up` is the SQL for the begin of the sentence with which a piece that used up its attempts fails its problem.
-    Where it is None, the problem does not fail.
+    `given_up` is the SQL for the beginning of the failure reason of a problem whose piece used up its attempts. If it
+    is None, the problem does not fail.
     """
 
     name: str
@@ -77,7 +77,7 @@ class WorkKind:
 
     @property
     def key(self) -> str:
-        """What leases and results call the key of the row."""
+        """The name of the row's key in leases and results."""
         return f"{ {'c': 'candidate', 'j': 'trajectory'}[self.alias] }_id"
 
     @property
@@ -87,12 +87,12 @@ class WorkKind:
 
     @property
     def free_state(self) -> str:
-        """SQL: the state to which a returned lease goes."""
+        """SQL: the state of the piece after its lease is returned."""
         return self.returned_to or f"'{self.waiting[0]}'"
 
     @property
     def unfinished(self) -> str:
-        """SQL: the tables in which its unfinished pieces are found, with their problems `p` and runs `r`."""
+        """SQL: the tables that hold its unfinished pieces, with their problems `p` and runs `r`."""
         return f"""
             FROM {self.table} {self.alias}
             JOIN problems p ON p.id = {self.alias}.problem_id AND p.state = '{self.problem_state}'
@@ -193,7 +193,7 @@ JUDGE_ANSWER = WorkKind(
     attempts="verdict_attempts",
     problem_state="verifying",
     is_waiting=OWED_TO_JUDGE,
-    # An answer that a comparison left undecided waits for the judge in a state of its own.
+    # An answer that a comparison left undecided waits for the judge in its own state.
     returned_to="CASE WHEN j.verification IS NULL THEN 'written' ELSE 'unjudged' END",
     model="r.judge_model_id",
     worker_class=f"{_WORKERS}.judge_answer:JudgeAnswer",
@@ -201,9 +201,9 @@ JUDGE_ANSWER = WorkKind(
 )
 
 KINDS: list[WorkKind] = [PROPOSE, SCORE, JUDGE_CANDIDATE, ANSWER, CHECK_ANSWER, JUDGE_ANSWER]
-"""All kinds of work. Statements are made from this list; a seventh kind is a row in it, and two files."""
+"""All kinds of work. Statements are made from this list; a seventh kind is a record in it, and two files."""
 
 
 def served_by_models() -> list[WorkKind]:
-    """The kinds that workers with a model do; the others are a coordinator's."""
+    """The kinds done by workers with a model; coordinators do the others."""
     return [kind for kind in KINDS if kind.model is not None]

@@ -1,4 +1,5 @@
-"""Least privilege: what the service's role and an analyst's role may do in a database that a third one migrates."""
+"""Least privilege: grants for the service's role and for an analyst's role, in a database that a third role
+migrates."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ _MAY = sa.text(
 
 
 def find_hindrances(connection: sa.Connection) -> list[tuple[str, str]]:
-    """What keeps this role from the service's work here, each with what to do about it."""
+    """What prevents this role from doing the service's work here, each with a remedy."""
     row = connection.execute(_MAY).one()
     grants = f"run as the role that migrates: cordctl db grant --service {row.role}"
     found = []
@@ -50,14 +51,14 @@ def find_hindrances(connection: sa.Connection) -> list[tuple[str, str]]:
     if not row.may_write:
         found.append((f"role {row.role!r} may not write to the tables", grants))
     elif not row.may_stage:
-        found.append((f"role {row.role!r} may make no temporary tables, which enqueuing needs", grants))
+        found.append((f"role {row.role!r} may not make temporary tables, which enqueuing needs", grants))
     return found
 
 
 def grant_service(connection: sa.Connection, role: str) -> None:
-    """Lets `role` do what workers, coordinators and commands do: read and write rows, but change no schema.
+    """Lets `role` do what workers, coordinators and commands do: read and write rows, but not change the schema.
 
-    Tables that the connection's user makes later are included. Raises StoreError where there is no such role.
+    Tables that the connection's user makes later are included. Raises StoreError if there is no such role.
     """
     _grant(connection, role, _SERVICE, _SERVICE_TEMPORARY)
 
@@ -65,7 +66,8 @@ def grant_service(connection: sa.Connection, role: str) -> None:
 def grant_analyst(connection: sa.Connection, role: str) -> None:
     """Lets `role` read every table and view, and nothing else; see `grant_service`.
 
-    Where the connection's user owns the database, who was not granted it makes no temporary tables there any more.
+    If the connection's user owns the database, this revokes TEMPORARY from PUBLIC: roles without their own grant can
+    then make no temporary tables.
     """
     _grant(connection, role, _ANALYST, _ANALYST_TEMPORARY)
 

@@ -1,6 +1,6 @@
-"""The tables. A problem's candidates *are* its search tree: every proposal points at its parent, kept or not.
+"""The tables. A problem's candidates *are* its search tree: every candidate points at its parent, kept or not.
 
-Every table and column carries a comment, so that `\\d+` in psql is the data dictionary.
+Every table and column has a comment, so that `\\d+` in psql is the data dictionary.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class CandidateState(StrEnum):
 class AnswerState(StrEnum):
     """Where the final answer of a trajectory stands; losers stay at `none`, only an LLM judge leads past `written`.
 
-    A comparison is `checking` it and leaves it `written`, with its verification. `unjudged` ones were compared without
-    a decision and wait for the judge; those of the method `judge` wait as `written`.
+    A comparison works while it is `checking` and leaves it `written`, with its verification. An answer that a
+    comparison did not decide is `unjudged` and waits for the judge; answers of the method `judge` wait as `written`.
     """
 
     NONE = "none"
@@ -86,7 +86,7 @@ class AnswerState(StrEnum):
 
 
 class TeacherRole(StrEnum):
-    """What a run's `teachers` row writes."""
+    """Whether a row of `teachers` is a teacher or the integrator."""
 
     TEACHER = "teacher"
     INTEGRATOR = "integrator"
@@ -123,7 +123,9 @@ def _key(comment: str) -> Mapped[int]:
 
 
 def _digest(of: str) -> Mapped[bytes | None]:
-    return mapped_column(LargeBinary, comment=f"Digest of {of}, written with it; NULL in rows of older versions.")
+    return mapped_column(
+        LargeBinary, comment=f"Digest of {of}, written at the same time; NULL in rows of older versions."
+    )
 
 
 def _instant(comment: str, *, default: bool = False) -> Any:
@@ -142,20 +144,20 @@ class Run(Base):
     __table_args__ = (_one_of("state", RunState), {"comment": "One configuration applied to one dataset."})
 
     id: Mapped[int] = _key("Key.")
-    name: Mapped[str] = mapped_column(Text, unique=True, comment="What commands call it.")
+    name: Mapped[str] = mapped_column(Text, unique=True, comment="Name of the run in commands.")
     state: Mapped[str] = mapped_column(
         Text, server_default=RunState.ACTIVE.value, comment="active, paused or cancelled."
     )
     priority: Mapped[int] = mapped_column(
         Integer,
         server_default="0",
-        comment="Its problems begin before those of runs with a lower one that share a model with it.",
+        comment="Problems of a run begin before those of lower-priority runs that share a model with it.",
     )
     config: Mapped[dict[str, Any]] = mapped_column(
         JSONB, comment="The whole cord.toml, defaults filled in; no secrets."
     )
     config_fingerprint: Mapped[str] = mapped_column(
-        Text, comment="Hash of everything in the configuration that decides what is generated."
+        Text, comment="Hash of everything in the configuration that decides what is computed."
     )
     pipeline: Mapped[str] = mapped_column(Text, comment="How it searches (search.pipeline).")
     max_active: Mapped[int] = mapped_column(Integer, comment="Most problems in flight at once (run.max_active).")
@@ -175,35 +177,35 @@ class Run(Base):
     prover_model_id: Mapped[int | None] = mapped_column(
         ForeignKey("models.id"),
         index=True,
-        comment="The model that scores its candidates; NULL where nothing is scored.",
+        comment="The model that scores its candidates; NULL in a run without scores.",
     )
     selection_model_id: Mapped[int | None] = mapped_column(
         ForeignKey("models.id"),
         comment="The model that gives selection judgments: the reward model, or the prover in binary judgment; "
-        "NULL where the score selects.",
+        "NULL if the score selects.",
     )
     judge_model_id: Mapped[int | None] = mapped_column(
-        ForeignKey("models.id"), comment="The model that judges its final answers; NULL where they are compared."
+        ForeignKey("models.id"), comment="The model that judges its final answers; NULL if they are compared."
     )
     seed: Mapped[int] = mapped_column(BigInteger, comment="Run seed; every sampling seed is derived from it.")
     scoring_mode: Mapped[str | None] = mapped_column(
-        Text, comment="Numerical path of the scores; set by the first score, the same for all."
+        Text, comment="Numerical path of the scores; set by the first score, the same for all scores of the run."
     )
     prompt_date: Mapped[date] = mapped_column(
         Date,
         server_default="2025-01-01",
-        comment="What chat templates take for today, on every machine and however long the run takes.",
+        comment="The date that chat templates use as today, on every machine and however long the run takes.",
     )
     code_version: Mapped[str] = mapped_column(Text, comment="Version of cord-worker that created the run.")
-    digest: Mapped[bytes | None] = _digest("name, fingerprint, seed, date and version; a run with it has all digests")
-    created_at: Mapped[datetime] = _instant("When it was enqueued first.", default=True)
+    digest: Mapped[bytes | None] = _digest("name, fingerprint, seed, date and version (if set, all rows have digests)")
+    created_at: Mapped[datetime] = _instant("When it was first enqueued.", default=True)
 
 
 class Model(Base):
-    """One set of weights; its queue is named by the fingerprint."""
+    """One set of weights with its engine; the fingerprint names its queues."""
 
     __tablename__ = "models"
-    __table_args__ = ({"comment": "One set of weights; its queue is named by the fingerprint."},)
+    __table_args__ = ({"comment": "One set of weights with its engine; the fingerprint names its queues."},)
 
     id: Mapped[int] = _key("Key.")
     fingerprint: Mapped[str] = mapped_column(
@@ -213,21 +215,21 @@ class Model(Base):
     identity: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="The configuration behind the fingerprint.")
     weights_digest: Mapped[str | None] = mapped_column(
         Text,
-        comment="Hash of the loaded files, set by the first worker; a worker with another one is refused.",
+        comment="Hash of the loaded files, set by the first worker; a worker with another hash is refused.",
     )
     digest: Mapped[bytes | None] = _digest("fingerprint and weights_digest")
-    created_at: Mapped[datetime] = _instant("When it was first named by a run.", default=True)
+    created_at: Mapped[datetime] = _instant("When a run or a worker first named it.", default=True)
 
 
 class Teacher(Base):
-    """A model with sampling settings: what proposes steps."""
+    """A model with sampling settings that writes steps and final answers, or merges trajectories."""
 
     __tablename__ = "teachers"
     __table_args__ = (
         UniqueConstraint("run_id", "name"),
         UniqueConstraint("run_id", "ordinal"),
         _one_of("role", TeacherRole),
-        {"comment": "A model with sampling settings: what proposes steps."},
+        {"comment": "A model with sampling settings that writes steps and final answers, or merges trajectories."},
     )
 
     id: Mapped[int] = _key("Key.")
@@ -237,9 +239,9 @@ class Teacher(Base):
     role: Mapped[str] = mapped_column(
         Text,
         server_default=TeacherRole.TEACHER.value,
-        comment="teacher, or integrator (merges what the teachers wrote; comes last).",
+        comment="teacher, or integrator (merges the teachers' trajectories; comes last).",
     )
-    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), index=True, comment="The model behind it.")
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), index=True, comment="Its model.")
     sampling: Mapped[dict[str, Any]] = mapped_column(
         JSONB, comment="temperature, top_p, top_k, min_p, repetition_penalty."
     )
@@ -274,19 +276,19 @@ class Problem(Base):
     content_hash: Mapped[str] = mapped_column(Text, comment="Hash of question, answer and passage.")
     question: Mapped[str] = mapped_column(Text, comment="The user turn.")
     answer: Mapped[str] = mapped_column(Text, comment="The known answer; only the prover sees it.")
-    passage: Mapped[str | None] = mapped_column(Text, comment="Supporting passage for the teachers' prompt.")
-    attributes: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="The dataset row's other fields.")
+    passage: Mapped[str | None] = mapped_column(Text, comment="Supporting text before the question, if any.")
+    attributes: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="The other fields of the dataset's row.")
     digest: Mapped[bytes | None] = _digest("key, content_hash, attributes and position")
     state: Mapped[str] = mapped_column(
         Text,
         server_default=ProblemState.QUEUED.value,
         comment="queued, searching, answering, verifying, done, failed or cancelled.",
     )
-    step: Mapped[int] = mapped_column(Integer, server_default="0", comment="Step being decoded; 0 before the first.")
+    step: Mapped[int] = mapped_column(Integer, server_default="0", comment="Present step; 0 before the first.")
     round: Mapped[int] = mapped_column(
         Integer,
         server_default="0",
-        comment="Resampling round of that step; above 0 after an all-invalid step.",
+        comment="Resampling round of that step; above 0 after rounds with only invalid candidates.",
     )
     outstanding: Mapped[int] = mapped_column(
         Integer, server_default="0", comment="Candidates of the step that are not final yet: the barrier."
@@ -294,22 +296,22 @@ class Problem(Base):
     unproposed: Mapped[int] = mapped_column(
         Integer,
         server_default="0",
-        comment="Candidates of the step without a text; with the last one the scores of all are asked for.",
+        comment="Candidates of the step without a text; when it reaches 0, messages ask for the scores of the step.",
     )
     failure_reason: Mapped[str | None] = mapped_column(Text, comment="Why it failed.")
     decision_attempts: Mapped[int] = mapped_column(
         Integer,
         server_default="0",
-        comment="Failures of the decision that is due, but for those of a coordinator that fails at every problem.",
+        comment="Failures of the due decision; those of a coordinator that fails at every problem do not count.",
     )
     decision_failed_by: Mapped[list[uuid.UUID]] = mapped_column(
         ARRAY(Uuid),
         server_default="{}",
-        comment="Coordinators that failed at the decision or passed it on; the others have their turn first.",
+        comment="Coordinators that failed at the decision or passed it on; others try it first.",
     )
-    decision_error: Mapped[str | None] = mapped_column(Text, comment="Why the decision failed last.")
+    decision_error: Mapped[str | None] = mapped_column(Text, comment="Why the decision last failed.")
     decision_due_at: Mapped[datetime | None] = _instant(
-        "When a decision that failed or was passed on is tried again; NULL where none was."
+        "When a decision that failed or was passed on is tried again; NULL if there is none."
     )
     created_at: Mapped[datetime] = _instant("When it was enqueued.", default=True)
     admitted_at: Mapped[datetime | None] = _instant("When its search began.")
@@ -353,18 +355,20 @@ class Candidate(Base):
         Integer, comment="1-based place in its trajectory; equal to step except in a tree search."
     )
     round: Mapped[int] = mapped_column(Integer, comment="Resampling round, 0 unless earlier ones were all invalid.")
-    teacher_id: Mapped[int] = mapped_column(ForeignKey("teachers.id"), index=True, comment="Who proposed it.")
+    teacher_id: Mapped[int] = mapped_column(
+        ForeignKey("teachers.id"), index=True, comment="The teacher that writes it."
+    )
     sample: Mapped[int] = mapped_column(Integer, comment="0-based proposal number of the teacher for this parent.")
     lineage: Mapped[str] = mapped_column(
         Text, comment="Hash of the path of (step, round, teacher, sample) from the root; equal in equal runs."
     )
     seed: Mapped[int] = mapped_column(BigInteger, comment="Sampling seed.")
-    max_tokens: Mapped[int] = mapped_column(Integer, comment="Token cap of this step.")
+    max_tokens: Mapped[int] = mapped_column(Integer, comment="Token limit of its text.")
     whole: Mapped[bool] = mapped_column(
-        Boolean, comment="Whether it is the rest of its trajectory, in one piece, instead of one step."
+        Boolean, comment="True if it is the whole remaining trajectory rather than one step."
     )
     sources: Mapped[list[int] | None] = mapped_column(
-        ARRAY(BigInteger), comment="Candidates whose trajectories an integrator merged into it; NULL for a teacher's."
+        ARRAY(BigInteger), comment="Candidates whose trajectories the integrator merged into it; NULL for a teacher's."
     )
     state: Mapped[str] = mapped_column(
         Text,
@@ -373,22 +377,22 @@ class Candidate(Base):
     )
     text: Mapped[str | None] = mapped_column(Text, comment="The step, without its marker.")
     text_key: Mapped[uuid.UUID | None] = mapped_column(
-        Uuid, comment="What equal texts share (whitespace normalised); NULL where it was invalid as proposed."
+        Uuid, comment="Equal for equal texts (whitespace normalised); NULL if the text itself was invalid."
     )
     duplicate_of: Mapped[int | None] = mapped_column(
         ForeignKey("candidates.id", ondelete="CASCADE"),
-        comment="The sibling whose text it repeats; that one alone is scored and stands for both. NULL if none.",
+        comment="The sibling whose text it repeats; only that one is scored, for both. NULL if none.",
     )
-    reply: Mapped[str | None] = mapped_column(Text, comment="What the integrator wrote, as it wrote it.")
-    answer_part: Mapped[str | None] = mapped_column(Text, comment="The final answer that the integrator wrote with it.")
+    reply: Mapped[str | None] = mapped_column(Text, comment="The integrator's whole reply, unchanged.")
+    answer_part: Mapped[str | None] = mapped_column(Text, comment="The final answer in the integrator's reply.")
     finish_reason: Mapped[str | None] = mapped_column(
-        Text, comment="step (next marker), think_end, eos or length (token cap)."
+        Text, comment="Why the text ended: step (next marker), think_end, eos or length (token limit)."
     )
     invalid_reason: Mapped[str | None] = mapped_column(
         Text,
-        comment="Why it may not enter the beam: empty, whitespace, marker_only, loop, think_tag, unstorable, duplicate "
-        "or malformed (its text), unscorable or unjudgeable, or why a model refused it: too_long, content_filter, "
-        "not_finite, malformed_request or engine_fault.",
+        comment="Why it may not enter the beam. Its text is empty, whitespace, marker_only, loop, think_tag, "
+        "unstorable, duplicate or malformed; or it is unscorable or unjudgeable; or a model refused it: too_long, "
+        "content_filter, not_finite, malformed_request or engine_fault.",
     )
     prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's prompt tokens.")
     completion_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's generated tokens.")
@@ -402,24 +406,24 @@ class Candidate(Base):
     answer_tokens: Mapped[int | None] = mapped_column(Integer, comment="Answer tokens M in the prover's tokenizer.")
     thinking_tokens: Mapped[int | None] = mapped_column(
         Integer,
-        comment="Tokens of the trajectory so far, in the prover's tokenizer (the teacher's where nothing is scored).",
+        comment="Tokens of the trajectory so far, in the prover's tokenizer (the teacher's in a run without scores).",
     )
     scoring_mode: Mapped[str | None] = mapped_column(Text, comment="Numerical path of the score.")
     score_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="Prover's prompt tokens.")
     score_cached_tokens: Mapped[int | None] = mapped_column(
-        Integer, comment="Of these, from the prover's prefix cache."
+        Integer, comment="Of these, tokens from the prover's prefix cache."
     )
     judgment: Mapped[float | None] = mapped_column(
-        Double, comment="Step score of the reward model, or share of binary judgments that found the answer; 0 to 1."
+        Double, comment="Step reward of the reward model, or share of right answers in a binary judgment; 0 to 1."
     )
-    judgment_detail: Mapped[dict[str, Any] | None] = mapped_column(JSONB, comment="What the judgment was made from.")
-    judgment_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="Judging model's prompt tokens.")
+    judgment_detail: Mapped[dict[str, Any] | None] = mapped_column(JSONB, comment="The parts of the judgment.")
+    judgment_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="Selection model's prompt tokens.")
     judgment_completion_tokens: Mapped[int | None] = mapped_column(Integer, comment="Its generated tokens.")
     judgment_cached_tokens: Mapped[int | None] = mapped_column(Integer, comment="Prompt tokens from its prefix cache.")
     rank: Mapped[int | None] = mapped_column(Integer, comment="0-based rank in its step; NULL if invalid or duplicate.")
     kept: Mapped[bool | None] = mapped_column(Boolean, comment="Whether it entered the beam; NULL before the decision.")
     winning: Mapped[bool] = mapped_column(
-        Boolean, server_default=false(), comment="Whether the problem's result goes through this step."
+        Boolean, server_default=false(), comment="Whether it is on the winning path: a step of the problem's winner."
     )
     propose_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to propose it.")
     score_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to score it.")
@@ -432,12 +436,12 @@ class Candidate(Base):
     proposed_at: Mapped[datetime | None] = _instant("When the text was committed.")
     scored_at: Mapped[datetime | None] = _instant("When the score was committed.")
     judged_at: Mapped[datetime | None] = _instant("When the judgment was committed.")
-    proposal_digest: Mapped[bytes | None] = _digest("the lineage and of what the teacher or integrator wrote")
-    score_digest: Mapped[bytes | None] = _digest("the lineage and of what the prover computed")
-    judgment_digest: Mapped[bytes | None] = _digest("the lineage and of what the judging model said")
+    proposal_digest: Mapped[bytes | None] = _digest("the lineage and of the teacher's or integrator's result")
+    score_digest: Mapped[bytes | None] = _digest("the lineage and of the prover's result")
+    judgment_digest: Mapped[bytes | None] = _digest("the lineage and of the selection judgment")
     propose_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the teacher's engine.")
     score_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the prover's engine.")
-    judgment_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the judging model's engine.")
+    judgment_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the selection model's engine.")
 
 
 class BeamMember(Base):
@@ -484,16 +488,16 @@ class Trajectory(Base):
         ForeignKey("candidates.id", ondelete="CASCADE"), unique=True, comment="Its last step."
     )
     steps: Mapped[int] = mapped_column(Integer, comment="Number of steps.")
-    score: Mapped[float | None] = mapped_column(Double, comment="Score of its last step; NULL where nothing is scored.")
+    score: Mapped[float | None] = mapped_column(Double, comment="Score of its last step; NULL in a run without scores.")
     finish: Mapped[str] = mapped_column(
         Text,
         comment="think_end, eos, thinking_budget, max_steps, context (no model has room for more) or total_tokens.",
     )
     winner: Mapped[bool] = mapped_column(
-        Boolean, server_default=false(), comment="The problem's result; samples have none."
+        Boolean, server_default=false(), comment="Whether it is the problem's winner; a run of samples has none."
     )
     dropped_at_step: Mapped[int | None] = mapped_column(
-        Integer, comment="Step at which better ones took its slot; NULL if it stayed."
+        Integer, comment="Step at which a better trajectory took its slot; NULL if it kept the slot."
     )
     answer_state: Mapped[str] = mapped_column(
         Text,
@@ -501,10 +505,10 @@ class Trajectory(Base):
         comment="none, pending, writing, written, checking, unjudged (compared without a decision), judging or judged.",
     )
     answer_seed: Mapped[int | None] = mapped_column(BigInteger, comment="Sampling seed of the final answer.")
-    answer_text: Mapped[str | None] = mapped_column(Text, comment="What follows </think>.")
+    answer_text: Mapped[str | None] = mapped_column(Text, comment="The text after </think>.")
     answer_finish_reason: Mapped[str | None] = mapped_column(
         Text,
-        comment="eos, length, or why it was refused: too_long, content_filter, not_finite, malformed_request or "
+        comment="eos, length, or why a model refused it: too_long, content_filter, not_finite, malformed_request or "
         "engine_fault.",
     )
     answer_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="Teacher's prompt tokens.")
@@ -515,63 +519,63 @@ class Trajectory(Base):
     answer_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the teacher's engine.")
     answer_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to write it.")
     answer_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that writes or wrote the answer.")
-    check_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to compare it.")
-    check_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Coordinator that compares or compared it.")
+    check_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken to check it.")
+    check_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Coordinator that checks or checked it.")
     verdict_attempts: Mapped[int] = mapped_column(Integer, server_default="0", comment="Leases taken by the LLM judge.")
     verdict_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that judges or judged it.")
     verdict_prompt_tokens: Mapped[int | None] = mapped_column(Integer, comment="LLM judge's prompt tokens.")
     verdict_completion_tokens: Mapped[int | None] = mapped_column(Integer, comment="LLM judge's generated tokens.")
     verdict_seconds: Mapped[float | None] = mapped_column(Double, comment="Seconds in the LLM judge's engine.")
     correct: Mapped[bool | None] = mapped_column(
-        Boolean, comment="Whether the final answer equals the known one; NULL if not checked or undecided."
+        Boolean, comment="Whether the final answer is right; NULL if not checked, or undecided."
     )
     verification: Mapped[dict[str, Any] | None] = mapped_column(
         JSONB, comment="How correctness was decided: method, extracted answer, detail, type, readings."
     )
-    answer_digest: Mapped[bytes | None] = _digest("the final answer and of whose it is")
+    answer_digest: Mapped[bytes | None] = _digest("the final answer and of the identity of its trajectory")
     correctness_digest: Mapped[bytes | None] = _digest(
-        "whether the answer is correct, how that was decided, and of whose answer it is"
+        "whether the answer is correct, of how that was decided, and of the identity of its trajectory"
     )
-    created_at: Mapped[datetime] = _instant("When it finished thinking.", default=True)
+    created_at: Mapped[datetime] = _instant("When its thinking ended.", default=True)
     touched_at: Mapped[datetime] = _instant("Last state change or message sent for it.", default=True)
     answered_at: Mapped[datetime | None] = _instant("When the answer was committed.")
     judged_at: Mapped[datetime | None] = _instant("When the LLM judge's verdict was committed.")
 
 
 class Worker(Base):
-    """One start of one process; its heartbeat is what its leases rest on."""
+    """One start of one process; its leases are valid while its heartbeat continues."""
 
     __tablename__ = "workers"
     __table_args__ = (
         _one_of("role", WorkerRole),
-        {"comment": "One start of one process; its heartbeat is what its leases rest on."},
+        {"comment": "One start of one process; its leases are valid while its heartbeat continues."},
     )
 
     id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True, comment="Random, new at every start.")
     role: Mapped[str] = mapped_column(Text, comment="model or coordinator.")
     model_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"), comment="The model it hosts.")
     hostname: Mapped[str] = mapped_column(Text, comment="Machine.")
-    pid: Mapped[int] = mapped_column(Integer, comment="Process id there.")
+    pid: Mapped[int] = mapped_column(Integer, comment="Process id on that machine.")
     shard: Mapped[int | None] = mapped_column(
-        Integer, comment="Which replica of its model it is, from 0; empty once it takes no more work."
+        Integer, comment="Number of the replica among those of its model, from 0; NULL once it takes no more work."
     )
-    metrics_port: Mapped[int | None] = mapped_column(Integer, comment="Port of its Prometheus metrics there.")
+    metrics_port: Mapped[int | None] = mapped_column(Integer, comment="Port of its Prometheus metrics on the machine.")
     version: Mapped[str] = mapped_column(Text, comment="Version of cord-worker.")
     started_at: Mapped[datetime] = _instant("When it registered.", default=True)
     ready_at: Mapped[datetime | None] = _instant("When it began to take work.")
-    heartbeat_at: Mapped[datetime] = _instant("Last sign of life.", default=True)
+    heartbeat_at: Mapped[datetime] = _instant("Last heartbeat.", default=True)
     drain_requested_at: Mapped[datetime | None] = _instant(
         "When it was asked to take no new work, finish what it holds and leave."
     )
-    stopped_at: Mapped[datetime | None] = _instant("When it left, or was found silent for too long.")
-    stop_reason: Mapped[str | None] = mapped_column(Text, comment="shutdown, lost, or failed and why.")
+    stopped_at: Mapped[datetime | None] = _instant("When it left, or was declared lost.")
+    stop_reason: Mapped[str | None] = mapped_column(Text, comment="shutdown, lost, or failed with the error.")
     condition: Mapped[str | None] = mapped_column(
         Text, comment="What keeps it from its work, in a sentence, such as a server that it waits for; NULL if nothing."
     )
-    condition_since: Mapped[datetime | None] = _instant("Since when.")
+    condition_since: Mapped[datetime | None] = _instant("Since when the condition holds.")
     steps_back_until: Mapped[datetime | None] = _instant(
-        "Until when a coordinator whose decisions all failed takes none; NULL where that never happened."
+        "Until when this coordinator takes no decisions, because all of them failed; NULL if that never happened."
     )
     dropped_results: Mapped[int] = mapped_column(
-        BigInteger, server_default="0", comment="Late or duplicate results that were not written."
+        BigInteger, server_default="0", comment="Late or duplicate results that were dropped."
     )

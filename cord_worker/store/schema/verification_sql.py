@@ -1,4 +1,4 @@
-"""SQL: how a final answer is verified, and what it still waits for.
+"""SQL expressions: how a final answer is checked, and what it still waits for.
 
 `p` is a problem, `r` its run and `j` a trajectory with a final answer in every expression.
 """
@@ -33,4 +33,4 @@ WITH_JUDGE = f"({OWED_TO_JUDGE} OR j.answer_state = 'judging')"
 """SQL: whether the LLM judge decides the answer."""
 
 IS_OWED = f"({OWED_TO_CHECK} OR j.answer_state = 'checking' OR {WITH_JUDGE})"
-"""SQL: whether the answer has no result yet, and gets one."""
+"""SQL: whether the answer has no result yet, but will get one."""

@@ -1,4 +1,4 @@
-"""The schema's version: migrating it, and refusing to work with another one."""
+"""The schema's version: migrates it, and refuses to work with another one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def migrations_folder() -> Path:
 
 
 def alembic_config(url: str | None) -> Config:
-    """Alembic's configuration for the database at `url`, without needing alembic.ini."""
+    """Alembic's configuration for the database at `url`; needs no alembic.ini."""
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -38,8 +38,8 @@ def alembic_config(url: str | None) -> Config:
 def upgrade(url: str, revision: str = "head", *, beside_workers: bool = False) -> None:
     """Migrates to `revision`; safe to call from several processes at once.
 
-    Raises SchemaMismatch where workers are up that would work on with another schema, unless `beside_workers`: they
-    notice within a heartbeat, hand their work back and end.
+    Raises SchemaMismatch if workers are up, because they know only the present schema. With `beside_workers` it
+    migrates nevertheless: they notice it within a heartbeat, return their leases and end.
     """
     _migrate(command.upgrade, url, revision, beside_workers=beside_workers)
 
@@ -77,16 +77,16 @@ _MOST_NAMED = 5
 
 
 def check_no_workers(connection: sa.Connection, timeout_seconds: float) -> None:
-    """Raises SchemaMismatch that names the workers which are up, and says what to do before a migration."""
+    """Raises SchemaMismatch if workers are up; it names them and says what to do before a migration."""
     if not sa.inspect(connection).has_table("workers"):
         return
     up = list(connection.execute(_UP, {"timeout": timeout_seconds}).scalars())
     if up:
         named = ", ".join(up[:_MOST_NAMED]) + (", …" if len(up) > _MOST_NAMED else "")
         raise SchemaMismatch(
-            f"{len(up)} workers and coordinators are up ({named}) and know only the schema as it is. Stop them first "
+            f"{len(up)} workers and coordinators are up ({named}) and know only the present schema. Stop them first "
             "(cordctl down, cordctl drain or SIGTERM; nothing is lost), or migrate beside them (cordctl db upgrade "
-            "--beside-workers): they hand their work back and end with exit code 78."
+            "--beside-workers): they return their work and end with exit code 78."
         )
 
 
@@ -100,7 +100,7 @@ def head_revision() -> str:
 
 
 def check_schema(database: Database) -> None:
-    """Raises SchemaMismatch where the database's revision is not this code's."""
+    """Raises SchemaMismatch if the database's revision is not this code's."""
 
     def current(connection: sa.Connection) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()

@@ -1,4 +1,4 @@
-"""Reading what a decision of the search rests on, and writing what it came to.
+"""Reads the rows that a decision of the search needs, and writes the decision.
 
 The beam is built from these tables, never from memory; `cordctl replay` reads the same rows.
 """
@@ -19,7 +19,7 @@ from cord_worker.store.schema.tables import ProblemState
 
 @dataclass(frozen=True, slots=True)
 class ProblemSnapshot:
-    """Where a problem's search stands; `is_tried_again`: its decision failed before, or was passed on."""
+    """Where a problem's search stands. `is_tried_again`: its decision failed before, or was passed on."""
 
     id: int
     run_id: int
@@ -124,17 +124,17 @@ _CHOSEN = """
         WHERE problem_id = :problem_id AND dropped_at_step IS NULL AND candidate_id <> ALL(CAST(:beam AS bigint[]))
     )
 """
-"""SQL: the tables of a statement that write what was chosen after a step."""
+"""SQL: the tables of a statement that write the choice made after a step."""
 
 _PLAN = sa.text(f"WITH {_PLANNED}")
 _CHOOSE_AND_PLAN = sa.text(f"WITH {_CHOSEN}, {_PLANNED}")
 _CHOOSE = sa.text(f"WITH {_CHOSEN} SELECT 1")
-"""Each is one statement, as a decision is waited for: one round trip instead of six."""
+"""Each is one statement, because problems wait for decisions: one round trip instead of six."""
 
 _KEEP_EARLIER = sa.text(
     "UPDATE candidates SET kept = true WHERE id = ANY(CAST(:ids AS bigint[])) AND kept IS DISTINCT FROM true"
 )
-"""A tree search may come back to a candidate that was not kept when it was new."""
+"""A tree search may return to a candidate that was not kept when it was new."""
 
 _WRITE_INVALID = sa.text(
     """
@@ -157,7 +157,7 @@ _LINK_DUPLICATES = sa.text(
     WHERE c.id = ANY(CAST(:ids AS bigint[])) AND c.invalid_reason = 'duplicate' AND c.duplicate_of IS NULL
     """
 )
-"""For candidates that a worker of an older release proposed, without a text key: the decision finds them."""
+"""For candidates that a worker of an older release proposed, without a text key: the decision finds the duplicates."""
 
 _ASK_ANSWERS = sa.text(
     """
@@ -192,7 +192,7 @@ _TAKE_ANSWERS = sa.text(
       AND c.id = j.candidate_id AND c.answer_part IS NOT NULL
     """
 )
-"""What an integrator wrote with its trajectory needs no model any more."""
+"""An answer that an integrator wrote with its trajectory needs no model."""
 
 _SET_ANSWERING = sa.text(
     """
@@ -212,7 +212,7 @@ _SET_FAILED = sa.text(
 
 
 def lock_problem(connection: sa.Connection, problem_id: int) -> ProblemSnapshot | None:
-    """Locks the problem's row until the transaction ends; None where it is gone."""
+    """Locks the problem's row until the transaction ends; None if it was deleted."""
     row = connection.execute(_LOCK_PROBLEM, {"problem_id": problem_id}).one_or_none()
     return None if row is None else ProblemSnapshot(**row._mapping)
 
@@ -220,21 +220,21 @@ def lock_problem(connection: sa.Connection, problem_id: int) -> ProblemSnapshot 
 def read_candidates(connection: sa.Connection, problem_id: int, step: int, round: int) -> list[Candidate]:
     """Every candidate of one step and round.
 
-    Duplicates that are marked already are returned as they were found, so that a decision, and its replay, finds them
-    again.
+    Candidates that are already marked as duplicates are returned without the mark, so that a decision, and its replay,
+    finds the duplicates again.
     """
     rows = connection.execute(_READ_CANDIDATES, {"problem_id": problem_id, "step": step, "round": round})
     return [_as_found(Candidate(**row._mapping)) for row in rows]
 
 
 def read_earlier(connection: sa.Connection, problem_id: int, step: int) -> list[Candidate]:
-    """Every candidate of the steps before `step`, all rounds, without its text; they are decided and do not change."""
+    """Every candidate of the steps before `step`, all rounds, without its text; these rows no longer change."""
     rows = connection.execute(_READ_EARLIER, {"problem_id": problem_id, "step": step})
     return [Candidate(**row._mapping) for row in rows]
 
 
 def read_spent(connection: sa.Connection, problem_id: int, step: int, round: int) -> int:
-    """Tokens of all proposals up to this step and round, each in its writer's own; invalid ones included."""
+    """Tokens of all proposals up to this step and round, in their teachers' tokenizers; includes invalid ones."""
     parameters = {"problem_id": problem_id, "step": step, "round": round}
     return int(connection.execute(_READ_SPENT, parameters).scalar_one())
 
@@ -272,9 +272,9 @@ def write_retry(
 def write_finish(
     connection: sa.Connection, problem: ProblemSnapshot, decision: EndSearch, *, answer_seeds: Sequence[int]
 ) -> bool:
-    """Writes the last beam and marks its winner, if there is one; whether final answers are now due.
+    """Writes the last beam and marks its winner, if there is one; returns whether final answers are now due.
 
-    Those of `decision.answered` are, but for one that an integrator wrote with its trajectory.
+    The answers of `decision.answered` are due, except one that an integrator wrote with its trajectory.
     """
     _write_invalid(connection, decision.invalid)
     connection.execute(_CHOOSE, _choice(problem, decision.ranking, decision.beam))
@@ -349,7 +349,7 @@ def _plan(
 
 
 def _array_text(ids: Sequence[int]) -> str | None:
-    """An array within an array, as PostgreSQL reads it; None for an empty one."""
+    """An array within an array, in PostgreSQL's notation; None for an empty one."""
     return f"{{{','.join(map(str, ids))}}}" if ids else None
 
 

@@ -1,8 +1,8 @@
-"""Decisions that failed: who tries them again and when, and from when on their problem is given up.
+"""Failed decisions: which coordinator tries them again and when, and when their problem is given up.
 
-A decision is the same everywhere, so a failure is the coordinator's as often as the problem's: a wrong installation, a
-full memory, a broken clock. It is tried again after a pause, by a coordinator that has not failed at it where there is
-one; times are by PostgreSQL's clock.
+A decision is the same on every coordinator, so a failure is the coordinator's fault as often as the problem's: a wrong
+installation, a full memory, a broken clock. The decision is tried again after a pause, by a coordinator that has not
+failed at it if there is one. Times are by PostgreSQL's clock.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import sqlalchemy as sa
 from cord_worker.store.search.decisions import fail_problem
 
 MOST_ATTEMPTS = 5
-"""Failures of one decision after which its problem is given up. Not `run.max_attempts`: those are losses of a worker's
-process, of which a run with unsteady machines may allow many."""
+"""Failures of one decision after which its problem is given up. It is not `run.max_attempts`: that counts lost worker
+processes, and a run on unreliable machines may allow many."""
 
 LONGEST_PAUSE_SECONDS = 60.0
 _PATIENCE_SECONDS = 60.0
-"""A decision that is another coordinator's to try, and was not tried for so long, is anybody's."""
+"""A decision that another coordinator should try and has not tried for this long may be tried by any of them."""
 
 NO_FAILED_DECISION = "decision_attempts = 0, decision_failed_by = '{}', decision_error = NULL, decision_due_at = NULL"
-"""SQL: what an UPDATE of problems sets where nothing is known against the decision that comes next."""
+"""SQL: sets the columns of problems so that no failure of the next decision is on record."""
 
-# A time further ahead than any pause is none that was meant: PostgreSQL's clock was set back since.
+# A time further ahead than any pause cannot be meant: PostgreSQL's clock was set back since.
 _IS_TURN = f"""
     p.decision_due_at NOT BETWEEN now() AND now() + make_interval(secs => {LONGEST_PAUSE_SECONDS})
     AND (
@@ -49,13 +49,13 @@ _TO_TRY = sa.text(
     ORDER BY random() LIMIT :most
     """
 )
-"""In random order: the one problem that a coordinator tries itself on must not always be the one that fails."""
+"""In random order: a coordinator that tries only one problem must not always try the one that fails."""
 
 _NOT_AGAIN_BY = """
     CASE WHEN CAST(:worker_id AS uuid) = ANY(decision_failed_by) THEN ARRAY[CAST(:worker_id AS uuid)]
          ELSE decision_failed_by || CAST(:worker_id AS uuid) END
 """
-"""SQL: once everybody has had its turn, the next round begins."""
+"""SQL: adds the coordinator to those that had their turn; the second time, a new round begins."""
 
 _NOTE_FAILURE = sa.text(
     f"""
@@ -98,16 +98,17 @@ _FORGIVE = sa.text(
       AND CAST(:worker_id AS uuid) = ANY(p.decision_failed_by) AND r.id = p.run_id AND r.state <> 'cancelled'
     """
 )
-"""One that was given up meanwhile goes on: only a failed decision leaves a problem with these columns set."""
+"""A problem that was given up meanwhile continues: these columns are set in failed problems only by failed
+decisions."""
 
 
 def is_turn_of(connection: sa.Connection, worker_id: uuid.UUID, problem_id: int) -> bool:
-    """Whether this coordinator may try the decision again now, which failed or was passed on before."""
+    """Whether this coordinator may now try this decision, which failed or was passed on before."""
     return connection.execute(_TURN_OF, {"worker_id": worker_id, "problem_id": problem_id}).one_or_none() is not None
 
 
 def decisions_to_try(connection: sa.Connection, worker_id: uuid.UUID, most: int) -> list[int]:
-    """Keys of problems whose decision this coordinator may try again now."""
+    """Keys of problems whose decision this coordinator may now try again."""
     return list(connection.execute(_TO_TRY, {"worker_id": worker_id, "most": most}).scalars())
 
 
@@ -120,8 +121,8 @@ def note_failure(
     counts: bool,
     pause_seconds: float,
 ) -> bool:
-    """Records that the decision failed here, to be tried again after a pause that doubles with every one that `counts`;
-    with the last of them the problem has failed, and True is returned."""
+    """Records that the decision failed here; it is tried again after a pause that doubles with every failure that
+    `counts`. With the last of these the problem has failed, and True is returned."""
     given = {
         "worker_id": worker_id,
         "problem_id": problem_id,
@@ -137,17 +138,17 @@ def note_failure(
 
 
 def pass_on(connection: sa.Connection, worker_id: uuid.UUID, problem_id: int) -> list[int]:
-    """Leaves the decision to another coordinator, without trying it; returns the problem unless that was known."""
+    """Leaves the decision to another coordinator, without trying it; returns the problem unless that was on record."""
     return list(connection.execute(_PASS_ON, {"worker_id": worker_id, "problem_id": problem_id}).scalars())
 
 
 def forget_failures(connection: sa.Connection, problem_id: int) -> None:
-    """The decision was taken: nothing is known against the next one."""
+    """Clears the failures of a decision that has now been taken."""
     connection.execute(_FORGET, {"problem_id": problem_id})
 
 
 def step_back(connection: sa.Connection, worker_id: uuid.UUID, seconds: float, problems: Collection[int]) -> None:
-    """Enters that the coordinator takes no decisions for so long, and that its failures at these problems count
-    nothing: one that was given up over them goes on."""
+    """Records that the coordinator takes no decisions for `seconds`, and that its failures at these problems do not
+    count: a problem that was given up because of them continues."""
     connection.execute(_STEP_BACK, {"worker_id": worker_id, "seconds": seconds})
     connection.execute(_FORGIVE, {"worker_id": worker_id, "ids": list(problems)})

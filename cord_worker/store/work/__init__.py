@@ -1,1 +1,1 @@
-"""Leased work: what is due, claiming it, writing its results, returning it; and the workers that do it."""
+"""Leased work: what is due, claims, results, returned leases; and the workers that do the work."""

@@ -1,4 +1,4 @@
-"""Final answers: claiming trajectories that wait for theirs, and writing it."""
+"""Final answers: claims trajectories that wait for one, and writes it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ _ANSWERED = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class LeasedAnswer:
-    """A trajectory whose final answer is to be written."""
+    """The lease of a final answer that must be written."""
 
     trajectory_id: int
     attempt: int
@@ -102,9 +102,9 @@ class LeasedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class AnswerResult:
-    """A final answer, as generated; without tokens where the context had no room for it.
+    """A final answer, as generated; 0 tokens if the model refused the request.
 
-    `seed` is what it was drawn with, None for that of the lease.
+    `seed` is the seed that it was generated with, None for that of the lease.
     """
 
     trajectory_id: int
@@ -121,24 +121,24 @@ class AnswerResult:
 def claim(
     connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, model: str, alone: bool = False
 ) -> Claimed:
-    """Leases the final answers that are due for these problems and that teachers of `model` (a fingerprint) write."""
+    """Leases the due final answers of these problems that teachers of `model` (a fingerprint) write."""
     asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "alone": alone}
     return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedAnswer(**of_lease(row)))
 
 
 def finish(connection: sa.Connection, results: Sequence[AnswerResult], *, worker_id: uuid.UUID) -> Outcome:
-    """Writes final answers whose lease is still held. A problem all of whose answers are written is to be verified."""
+    """Writes final answers whose lease is still held. A problem with all answers written moves to verification."""
     rows = connection.execute(_FINISH, {"worker_id": worker_id, **columns(AnswerResult, results)}).all()
     dropped = count_dropped(connection, worker_id, len(results) - len(rows))
     ids = sorted({row.problem_id for row in rows})
     if not ids:
         return Outcome((), dropped)
     connection.execute(_LOCK_PROBLEMS, {"ids": ids})
-    # A statement of its own after the lock: it sees the answers of whoever held the problem before.
+    # A separate statement after the lock: it sees the answers of the previous holder of the lock.
     answered = connection.execute(_ANSWERED, {"ids": ids}).scalars()
     return Outcome(tuple(Due(VERIFY, problem_id, 0) for problem_id in sorted(answered)), dropped)
 
 
 def return_answers(connection: sa.Connection, worker_id: uuid.UUID, problem_id: int) -> None:
-    """Returns the leases of the problem's answers, one of which cannot be written."""
+    """Returns the leases of the problem's answers, because one of the answers cannot be written."""
     connection.execute(_RETURN, {"problem_id": problem_id, "worker_id": worker_id})

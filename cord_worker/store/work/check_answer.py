@@ -1,8 +1,8 @@
-"""Checks: which final answers wait for a comparison, leasing them, and writing what was found.
+"""Checks: finds final answers that wait for a comparison, leases them, and writes the results.
 
-They are the `written` answers without a verification whose method is neither `none` nor `judge`. A lease is fenced as
-in `leases`: (answer_state, check_worker_id, check_attempts). What was checked is `written` again, with its
-verification, or `unjudged` where the comparison did not decide it and the judge is asked next.
+These are the `written` answers without a verification whose method is neither `none` nor `judge`. A lease is fenced as
+in `leases`: (answer_state, check_worker_id, check_attempts). A checked answer is `written` again, with its
+verification, or `unjudged` if the comparison did not decide it and the judge is asked next.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ _GIVE_UP = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class OwedChecks:
-    """What a problem that is to be verified waits for: answers that nobody compares, those that somebody does, and
-    those whose verdict is the judge's."""
+    """What a problem in verification waits for: answers that no coordinator compares yet, answers being compared, and
+    answers that the judge decides."""
 
     run_id: int
     unchecked: int
@@ -108,7 +108,8 @@ class OwedChecks:
 
 @dataclass(frozen=True, slots=True)
 class LeasedCheck:
-    """A final answer that is to be compared with its reference by `method` (verify.method, or the row's own)."""
+    """The lease of the comparison of a final answer with its reference, by `method` (verify.method, or the row's
+    own)."""
 
     trajectory_id: int
     attempt: int
@@ -122,8 +123,8 @@ class LeasedCheck:
 
 @dataclass(frozen=True, slots=True)
 class FinishedCheck:
-    """What a comparison found; `verification` is a JSON text. One that is `for_judge` was not decided, and waits for an
-    LLM judge."""
+    """The result of a comparison; `verification` is a JSON text. With `for_judge` the answer was not decided and waits
+    for the LLM judge."""
 
     trajectory_id: int
     attempt: int
@@ -133,7 +134,7 @@ class FinishedCheck:
 
 
 def read_owed_checks(connection: sa.Connection, problem_id: int) -> OwedChecks | None:
-    """What the problem waits for; None where it is not to be verified (any more)."""
+    """What the problem waits for; None if it is not in verification."""
     row = connection.execute(_READ_OWED, {"problem_id": problem_id}).one_or_none()
     return None if row is None else OwedChecks(**row._mapping)
 
@@ -141,29 +142,29 @@ def read_owed_checks(connection: sa.Connection, problem_id: int) -> OwedChecks |
 def claim(
     connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, alone: bool = False
 ) -> Claimed:
-    """Leases the written answers of these problems that are to be compared; one at a time of those that must be checked
-    `alone`."""
+    """Leases the written answers of these problems that need a comparison; with `alone` one of those that must be
+    exclusive."""
     asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "alone": alone}
     return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedCheck(**row._mapping))
 
 
 def finish(connection: sa.Connection, results: Sequence[FinishedCheck], *, worker_id: uuid.UUID) -> list[int]:
-    """Writes what was found where the lease is still held; returns the problems that are done with that."""
+    """Writes results whose lease is still held; returns the problems that are done now."""
     rows = connection.execute(_FINISH, {"worker_id": worker_id, **columns(FinishedCheck, results)}).all()
     count_dropped(connection, worker_id, len(results) - len(rows))
     return end_verified(connection, sorted({row.problem_id for row in rows}))
 
 
 def end_verified(connection: sa.Connection, problem_ids: Sequence[int]) -> list[int]:
-    """Ends those of the problems whose answers wait for nothing any more; returns them."""
+    """Ends those of the problems whose answers wait for nothing; returns them."""
     if not problem_ids:
         return []
     connection.execute(_LOCK_PROBLEMS, {"ids": list(problem_ids)})
-    # A statement of its own after the lock: it sees the verdicts of whoever held the problem before.
+    # A separate statement after the lock: it sees the verdicts of the previous holder of the lock.
     return list(connection.execute(_SET_DONE, {"ids": list(problem_ids)}).scalars())
 
 
 def give_up_checks(connection: sa.Connection) -> list[int]:
     """Leaves answers undecided whose check used up its attempts (`run.max_attempts`); returns their problems, which
-    `cordctl recheck` checks again."""
+    `cordctl recheck` can check again."""
     return list(connection.execute(_GIVE_UP).scalars())

@@ -1,9 +1,10 @@
-"""Answer judgments: claiming final answers that an LLM judge is to read, and writing its verdicts.
+"""Answer judgments: claims final answers that the LLM judge must read, and writes its verdicts.
 
-They are the answers of the method `judge`, as soon as they are `written`, and those that a comparison left undecided in
-a run that asks the judge then (`unjudged`). The result of that comparison stays in their verification, as `compared`.
+These are the answers of the method `judge`, as soon as they are `written`, and answers that a comparison left undecided
+in a run that then asks the judge (`unjudged`). The result of that comparison stays in their verification, as
+`compared`.
 
-The coordinator ends a problem whose answers are judged, as it ends one whose answers were compared.
+The coordinator ends a problem with judged answers in the same way as one with compared answers.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ _FINISH = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class LeasedVerdict:
-    """A final answer that the judge is to read beside its reference."""
+    """The lease of a final answer that the judge must read beside its reference."""
 
     trajectory_id: int
     attempt: int
@@ -77,8 +78,8 @@ class LeasedVerdict:
 
 @dataclass(frozen=True, slots=True)
 class VerdictResult:
-    """What the judge decided, None where it did not; `verification` is a JSON text. Tokens and seconds add up all of
-    its tries, and are None where the engine could not take the request."""
+    """What the judge decided, None if it did not decide; `verification` is a JSON text. Tokens and seconds are the sums
+    over all its replies, and None if the engine could not take the request."""
 
     trajectory_id: int
     attempt: int
@@ -92,13 +93,13 @@ class VerdictResult:
 def claim(
     connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, alone: bool = False
 ) -> Claimed:
-    """Leases the written answers of these problems that an LLM is to judge."""
+    """Leases the written answers of these problems that the LLM must judge."""
     asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "alone": alone}
     return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedVerdict(**row._mapping))
 
 
 def finish(connection: sa.Connection, results: Sequence[VerdictResult], *, worker_id: uuid.UUID) -> Outcome:
-    """Writes verdicts whose lease is still held. Their problems are to be verified: perhaps they are done now."""
+    """Writes verdicts whose lease is still held. Their problems are then due for verification: they may be done now."""
     rows = connection.execute(_FINISH, {"worker_id": worker_id, **columns(VerdictResult, results)}).all()
     due = tuple(Due(VERIFY, problem_id, 0) for problem_id in sorted({row.problem_id for row in rows}))
     return Outcome(due, count_dropped(connection, worker_id, len(results) - len(rows)))

@@ -1,4 +1,4 @@
-"""Selection judgments: claiming scored candidates that a model is to judge, and writing its judgments."""
+"""Selection judgments: claims scored candidates that a model must judge, and writes its judgments."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ _FINISH = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class LeasedJudgment:
-    """A scored candidate to be judged; `steps` is its whole trajectory, `key` its problem's, `reference` what answers
-    to that are checked against, by `method` (verify.method, or the row's own)."""
+    """The lease of a selection judgment. `steps` is the candidate's whole trajectory and `key` its problem's key;
+    answers are checked against `reference` by `method` (verify.method, or the row's own)."""
 
     candidate_id: int
     attempt: int
@@ -83,8 +83,8 @@ class LeasedJudgment:
 
 @dataclass(frozen=True, slots=True)
 class JudgmentResult:
-    """What became of a leased judgment; either a `judgment` in [0, 1] or an `invalid_reason`. `detail` is a JSON text
-    of what it was made from."""
+    """The result of a selection judgment: either a `judgment` in [0, 1] or an `invalid_reason`. `detail` is a JSON text
+    of what the judgment was made from."""
 
     candidate_id: int
     attempt: int

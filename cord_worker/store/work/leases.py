@@ -1,15 +1,15 @@
-"""Leases, as every kind of work uses them: the shared SQL of claiming work and of writing its result once.
+"""Leases: the SQL that all kinds of work share, for claiming work and for writing its result once.
 
-A lease is (state, worker, attempt). A result is written only by the holder of the current lease. Where the sweeper
-returned the lease, or another worker claimed the row since, the late result matches no row; it is dropped and counted
-(fencing). Every function takes many pieces at once, so that a process commits in groups.
+A lease is (state, worker, attempt). Only the holder of the current lease can write a result. If the sweeper has
+returned the lease, or another worker has claimed the row, the late result matches no row; it is dropped and counted
+(fencing). Every function takes many pieces at once, so that a process can commit in groups.
 
 A claim does not wait for the disk. If PostgreSQL crashes before the claim is flushed, the row is unclaimed again and
-its worker's result comes late; nothing that was committed is lost. Results are flushed before they count, and what they
-depend on was written to the log before them.
+the result of its worker comes late; nothing that was committed is lost. Results are flushed before they count, and
+everything that they depend on was written to the log before them.
 
-A claim, and the finish of candidates, is one statement, so that it can be a transaction of its own
-(`Database.run_single`). It finds its rows by their keys, whatever the planner believes of the tables.
+A claim, and the finish of candidates, is one statement, so that it can be its own transaction (`Database.run_single`).
+It finds its rows by their keys, whatever the planner believes about the tables.
 
 Locks are always taken on candidates first, then on problems in key order. The coordinator locks a problem only when all
 its candidates are final. So no deadlock can form.
@@ -30,25 +30,25 @@ from cord_worker.store.work.values import Claimed, Due, Outcome
 
 WITHOUT_FLUSH = "unflushed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"
 """SQL: a table of a claim. A statement that reads from `unflushed` does not wait for the disk when its transaction
-commits, see above. In a statement of its own this would be one more round trip."""
+commits, see above. A separate statement would cost one more round trip."""
 
 _COUNT_DROPPED = sa.text("UPDATE workers SET dropped_results = dropped_results + :count WHERE id = :worker_id")
 
 
 def in_state(column: str, state: str) -> str:
-    """SQL: the row is in `state`, said so that PostgreSQL does not use the partial index of states.
+    """SQL: the row is in `state`, in a form for which PostgreSQL does not use the partial index of states.
 
-    Rows are to be found by their keys. That index looks cheaper to the planner, by statistics that are always old. It
-    holds a dead entry for every state that a row has left lately: hundreds for every one that is meant.
+    Rows must be found by their keys. The planner estimates that index to be cheaper, because its statistics are always
+    old. But the index has a dead entry for every state that a row has left lately: hundreds for every live one.
     """
     return f"{column} IS NOT DISTINCT FROM '{state}'"
 
 
 def steps_to(leaf: str) -> str:
-    """SQL: step texts from the root to the candidate with this key (a column), NULL where that is NULL.
+    """SQL: step texts from the root to the candidate with this key (a column), NULL if the key is NULL.
 
-    Each parent is looked up by its key (LIMIT keeps the subquery whole). A plain join is planned for ten times as many
-    rows as there are, and then reads all candidates at every step.
+    Each parent is looked up by its key (LIMIT keeps the subquery whole). For a plain join the planner expects ten times
+    as many rows as there are, and then reads all candidates at every step.
     """
     return f"""
         (WITH RECURSIVE path AS (
@@ -61,7 +61,7 @@ def steps_to(leaf: str) -> str:
 
 
 def teacher_model_of(candidate: str) -> str:
-    """SQL: fingerprint of this candidate's model (an alias). For filtering only: rows are never found by it."""
+    """SQL: fingerprint of the model of this candidate (an alias). For filtering only: rows are never found by it."""
     return f"""
         (SELECT m.fingerprint FROM teachers t JOIN models m ON m.id = t.model_id WHERE t.id = {candidate}.teacher_id)"""
 
@@ -76,10 +76,12 @@ def claim_statement(
     found: str = "",
     at_most: str = "",
 ) -> sa.TextClause:
-    """The claim of the pieces of `:problem_ids` that wait (`condition`: of those of one state, else all of that state).
+    """The statement that claims the waiting pieces of `:problem_ids`.
 
-    `read` are columns of each piece and of its problem (`p`) that `found` uses as `due.…`, and `taken` columns of the
-    leased row that it uses as `claimed.…`. Pieces that do not fit `:alone` come back without an attempt.
+    `condition` (SQL) says which pieces wait; by default those in the first of the kind's waiting states.
+    `read` are columns of each piece and of its problem (`p`); `found` uses them as `due.…`. `taken` are columns of the
+    leased row; `found` uses them as `claimed.…`. Pieces that need the other mode than `:alone` are returned without an
+    attempt.
     """
     row = kind.alias
     return sa.text(
@@ -109,7 +111,7 @@ def claim_statement(
 
 
 def is_held(kind: WorkKind) -> str:
-    """SQL: the worker `:worker_id` still holds the lease with which the result `r` (id, attempt) was computed."""
+    """SQL: the worker `:worker_id` still holds the lease under which the result `r` (id, attempt) was computed."""
     row = kind.alias
     return f"""
         {row}.id = r.id AND {in_state(f"{row}.{kind.state}", kind.working)}
@@ -120,9 +122,9 @@ def lower_barrier(moves_on: str) -> str:
     """SQL: the end of a statement whose table `written` (problem_id, is_text, is_final, …) holds the candidates that it
     wrote.
 
-    Subtracts new texts and final candidates from their problems' counts. Returns one row per written candidate:
-    `is_complete` where the problem's step is complete now, and `moves_on` where the problem goes to the next model (SQL
-    about `written` and `lowered`, the problem).
+    Subtracts new texts and final candidates from their problems' counts. Returns one row for each written candidate:
+    `is_complete` if the problem's step is complete now, and `moves_on` if the next model must be sent a message (the
+    argument `moves_on` is SQL about `written` and `lowered`, the problem).
     """
     return f"""
     locked AS MATERIALIZED (
@@ -147,18 +149,18 @@ def lower_barrier(moves_on: str) -> str:
 
 
 def columns(result_type: type, results: Sequence[Any]) -> dict[str, list[Any]]:
-    """One array per field, as the statements unnest them."""
+    """One array for each field, as the statements unnest them."""
     return {field.name: [getattr(result, field.name) for result in results] for field in fields(result_type)}
 
 
 def of_lease(row: sa.Row[Any], *without: str) -> dict[str, Any]:
-    """The fields of a lease, from a claim's row with a trajectory."""
+    """The fields of a lease from a claim's row that has the steps of a trajectory."""
     values = {name: value for name, value in row._mapping.items() if name not in without}
     return {**values, "steps": tuple(row.steps or ())}
 
 
 def claimed_rows(rows: Iterable[sa.Row[Any]], leased: Callable[[sa.Row[Any]], Any], due: Iterable[Due] = ()) -> Claimed:
-    """The result of a claim, from its rows: those without an attempt were not claimed."""
+    """The result of a claim, from its rows; rows without an attempt were not claimed."""
     leases, held_back = [], set()
     for row in rows:
         if row.attempt is None:
@@ -180,7 +182,7 @@ def finish_candidates(
 ) -> Outcome:
     """Writes results of candidates by a statement that ends with `lower_barrier`.
 
-    Due then are the decisions of complete steps, and messages of `next_kind` to the next models.
+    The outcome names the messages that are due then: decisions of complete steps, and `next_kind` for the next models.
     """
     rows = connection.execute(statement, {"worker_id": worker_id, **columns(result_type, results), **parameters}).all()
     complete = {row.problem_id for row in rows if row.is_complete}

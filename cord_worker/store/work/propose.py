@@ -1,4 +1,4 @@
-"""Proposals: claiming candidates that wait for their text, and writing the texts."""
+"""Proposals: claims candidates that wait for their text, and writes the texts."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ _FINISH = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A trajectory that an integrator is to merge with others."""
+    """A trajectory that an integrator merges with others."""
 
     candidate_id: int
     steps: tuple[str, ...]
@@ -103,8 +103,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class LeasedProposal:
-    """A candidate to be proposed; `steps` is the text of the trajectory that it extends, and a `whole` one is the rest
-    of it. `sources`, best first, are what an integrator merges; a teacher has none."""
+    """The lease of a proposal. `steps` is the text of the trajectory that the candidate extends; a `whole` one is the
+    rest of it. `sources`, best first, are what an integrator merges; empty for a teacher."""
 
     candidate_id: int
     attempt: int
@@ -122,11 +122,11 @@ class LeasedProposal:
 
 @dataclass(frozen=True, slots=True)
 class ProposalResult:
-    """What became of a leased proposal; `invalid_reason` set means it never enters the beam.
+    """The result of a proposal; with an `invalid_reason` it never enters the beam.
 
-    `text_key` is what equal texts share (`search.validity`); None where it may not enter the beam in any case, or where
-    equal texts are no duplicates. An integrator's has its `reply` as it was written, the `answer_part` in it, and the
-    number of sources that were `merged`, the best ones.
+    `text_key` is equal for equal texts (`search.validity`); None if the candidate is invalid, or if equal texts are no
+    duplicates. An integrator's result has its `reply` as it was written, the `answer_part` in it, and the number of
+    sources that were `merged`, which are the best ones.
     """
 
     candidate_id: int
@@ -149,8 +149,8 @@ def claim(
 ) -> Claimed:
     """Leases the pending candidates of the problems' current steps that teachers of `model` (a fingerprint) write.
 
-    Those already claimed or no longer wanted are left out. With `alone` it leases those that must be done alone
-    (`schema.isolation`), else the others; so with every claim.
+    It leaves out candidates that are already claimed or no longer needed. With `alone` it leases those that must be
+    exclusive (`schema.isolation`), else the others; so does every claim.
     """
     asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "alone": alone}
     rows = connection.execute(_CLAIM, asked).all()
@@ -165,7 +165,7 @@ def claim(
 
 
 def finish(connection: sa.Connection, results: Sequence[ProposalResult], *, worker_id: uuid.UUID) -> Outcome:
-    """Writes proposals whose lease is still held. Invalid ones are final at once, and all where nothing is scored.
+    """Writes proposals whose lease is still held. Invalid ones are final at once; in a run without scores, all are.
 
     The step's candidates go to the prover together, with the last text.
     """

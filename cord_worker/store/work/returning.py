@@ -1,7 +1,7 @@
-"""Leases that are returned unfinished: by a worker that cannot do the work now, or because its worker is gone.
+"""Returns leases without results: for a worker that cannot do the work now, or one that is gone.
 
-A `forgiven` attempt does not count: the worker returned the lease in good order. `touched_at` goes far back, so that
-whoever looks for waiting work finds it at once.
+A `forgiven` attempt does not count: the worker itself returned the lease. `touched_at` is set far back, so that a
+search for waiting work finds it at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cord_worker.store.schema.kinds import WorkKind
 
 @functools.cache
 def _of_workers(kind: WorkKind) -> sa.TextClause:
-    """Returns what these workers hold, except the known and the recent."""
+    """Returns the leases of these workers, except the known and the recent ones."""
     row = kind.alias
     return sa.text(
         f"""
@@ -65,7 +65,8 @@ def return_all(
     known_trajectories: Collection[int] = (),
     grace_seconds: float = -1.0,
 ) -> int:
-    """Returns the leases of `workers`, except the known ones and those younger than the grace; says how many."""
+    """Returns the leases of `workers`, except the known ones and those younger than the grace time (s); says how
+    many."""
     known = {"candidates": known_candidates, "trajectories": known_trajectories}
     return sum(
         connection.execute(
@@ -90,7 +91,7 @@ def return_leases(
     forgiven: bool = True,
 ) -> list[int]:
     """Returns leases, given as (key, attempt), that the worker still holds; the attempts count unless they are
-    `forgiven`. Gives the keys."""
+    `forgiven`. Returns their keys."""
     given = {
         "ids": [key for key, _ in leases],
         "attempts": [attempt for _, attempt in leases],
@@ -101,6 +102,6 @@ def return_leases(
 
 
 def reclaim(connection: sa.Connection) -> int:
-    """Returns every lease of a worker that is gone, however old it is; says how many."""
+    """Returns every lease of a worker that is gone, however old the lease is; says how many."""
     gone = list(connection.execute(_gone_holders(tuple(kinds.KINDS))).scalars())
     return return_all(connection, gone, forgiven=False) if gone else 0

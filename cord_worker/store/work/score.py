@@ -1,4 +1,4 @@
-"""Scores: claiming candidates whose text is there, and writing their scores. Texts that repeat a sibling end here."""
+"""Scores: claims candidates that have their text, and writes the scores. Texts that repeat a sibling's end here."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ _CLAIM = sa.text(
     ORDER BY due.id
     """
 )
-"""A candidate is claimed once all texts are there that it may repeat, so whoever claims it, and whenever, finds the
-same: of equal texts the first by teacher and sample stands. What repeats it is final with that."""
+"""A candidate is claimed only when all texts that it may repeat are there, so every claim finds the same
+original: the first of the equal texts by teacher and sample. A candidate that repeats it becomes final here."""
 
 _DIGEST = digests.SCORE.sql(
     {
@@ -124,7 +124,7 @@ _FINISH = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class LeasedScore:
-    """A candidate to be scored; `steps` is its whole trajectory."""
+    """The lease of a score; `steps` is the candidate's whole trajectory."""
 
     candidate_id: int
     attempt: int
@@ -138,7 +138,7 @@ class LeasedScore:
 
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
-    """What became of a leased score; either all figures or an `invalid_reason`."""
+    """The result of a score: either all figures or an `invalid_reason`."""
 
     candidate_id: int
     attempt: int
@@ -160,10 +160,10 @@ def claim(
     scoring_mode: str,
     alone: bool = False,
 ) -> Claimed:
-    """Leases every proposed candidate of the problems' current steps that `is_compared`, for runs of this scoring mode.
+    """Leases every proposed candidate of the problems' current steps that is compared (`is_compared`).
 
-    A candidate that repeats a sibling is not leased: it is invalid from now on, and points at the sibling. A run
-    without a scoring mode takes this one.
+    Runs of another scoring mode are left out; a run without a scoring mode takes this one. A candidate that repeats a
+    sibling is not leased: it becomes invalid and points at the sibling.
     """
     asked = {"worker_id": worker_id, "mode": scoring_mode, "alone": alone}
     rows = list(connection.execute(_CLAIM, {"problem_ids": sorted(set(problem_ids)), **asked}))
@@ -186,7 +186,7 @@ def finish(
 ) -> Outcome:
     """Writes scores whose lease is still held, and lowers the barrier of their problems.
 
-    In a run whose candidates are judged, valid ones are not final before that.
+    In a run with selection judgments, valid candidates become final only with their judgment.
     """
     return finish_candidates(
         connection,

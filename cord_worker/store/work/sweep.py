@@ -1,7 +1,7 @@
-"""What the sweeper asks of the tables: finding work whose message was lost.
+"""Finds work whose message was lost, for the sweeper.
 
-The state of the rows is the outbox: a row in a waiting state *is* owed a message. `touched_at` says when it was
-sent last.
+The state of the rows is the outbox: a row in a waiting state *is* owed a message. `touched_at` says when the message
+was last sent.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Parked:
 
 
 def _untouched(row: str) -> str:
-    """SQL: nothing happened to the row for `:age` seconds. A time to come is none at which something happened: where
-    PostgreSQL's clock was set back, what is owed must not wait until it has caught up."""
+    """SQL: nothing happened to the row for `:age` seconds. A `touched_at` in the future counts as stale, so that owed
+    work does not wait after PostgreSQL's clock was set back."""
     age = "make_interval(secs => :age)"
     return f"{row}.touched_at NOT BETWEEN now() - {age} AND now() + {age}"
 
@@ -54,7 +54,7 @@ def _due(kind: WorkKind) -> sa.TextClause:
 
 @functools.cache
 def _waiting(model_kinds: tuple[WorkKind, ...]) -> sa.TextClause:
-    """Counts, for each model, the messages that its unclaimed work amounts to."""
+    """Counts, for each model, the messages that its unclaimed work needs."""
     pieces = " UNION ALL ".join(
         f"SELECT DISTINCT {kind.alias}.problem_id, '{kind.name}' AS kind, {kind.model} AS model_id {kind.unfinished} "
         f"WHERE r.state = 'active' AND {kind.waits}"
@@ -71,7 +71,7 @@ def _waiting(model_kinds: tuple[WorkKind, ...]) -> sa.TextClause:
 
 @functools.cache
 def _exhausted(kind: WorkKind) -> sa.TextClause:
-    """Finds the problems of which one piece used up its attempts, with the reason."""
+    """Finds the problems with a piece of work that used up its attempts, with the reason."""
     row = kind.alias
     return sa.text(
         f"""
@@ -86,7 +86,7 @@ def _exhausted(kind: WorkKind) -> sa.TextClause:
 
 
 def _last_words(worker: str) -> str:
-    """SQL: how the worker that had the work last (a column) ended, in brackets."""
+    """SQL: how the worker that last had the work (a column) ended, in brackets."""
     return f"coalesce((SELECT ' (' || w.stop_reason || ')' FROM workers w WHERE w.id = {worker}), '')"
 
 
@@ -99,7 +99,7 @@ _DUE_ADVANCES = sa.text(
     RETURNING p.id AS problem_id, p.step
     """
 )
-"""Decisions that failed need no message: every coordinator looks for those that are its own to try (`undecided`)."""
+"""Failed decisions need no message: every coordinator looks for those that it should try (`failed_decisions`)."""
 
 _DUE_VERIFICATIONS = sa.text(
     f"""
@@ -112,8 +112,8 @@ _DUE_VERIFICATIONS = sa.text(
     RETURNING p.id AS problem_id, p.step
     """
 )
-"""Answers that nobody compares, and problems whose answers wait for nothing. Those that wait for the LLM judge are its
-model's work."""
+"""Answers that no coordinator compares yet, and problems whose answers wait for nothing. Answers that wait for the LLM
+judge are work of its model."""
 
 _LEAD_KEY = 0x53776570
 """Advisory lock (the letters Swep) of the leading sweeper."""
@@ -127,16 +127,16 @@ _TRY_LEAD = sa.text(
 
 
 def try_lead(connection: sa.Connection, seconds: float) -> bool:
-    """Whether this transaction is the leading sweeper's; it stays so until it ends.
+    """Makes this transaction the leading sweeper's, until it ends, unless another one leads; returns whether it leads.
 
-    PostgreSQL ends it when its process asks nothing for `seconds`.
+    PostgreSQL ends the transaction if its process sends nothing for `seconds`.
     """
     milliseconds = str(max(1, round(seconds * 1000)))
     return bool(connection.execute(_TRY_LEAD, {"milliseconds": milliseconds}).one()[0])
 
 
 def waiting(connection: sa.Connection) -> dict[str, int]:
-    """Messages that the unclaimed work of each model amounts to, by model fingerprint."""
+    """Messages that the unclaimed work of each model needs, by model fingerprint."""
     rows = connection.execute(_waiting(tuple(kinds.served_by_models())))
     return {row.model: row.messages for row in rows}
 
@@ -144,7 +144,7 @@ def waiting(connection: sa.Connection) -> dict[str, int]:
 def due_model_work(
     connection: sa.Connection, models: Sequence[str], age_seconds: float, *, limit: int | None = None
 ) -> list[Due]:
-    """Work of these models that nobody claimed for `age_seconds`, oldest problems first; marks it as sent.
+    """Work of these models that was not claimed for `age_seconds`, oldest problems first; marks it as sent.
 
     `limit` bounds the rows (candidates or answers) of each kind.
     """
@@ -158,7 +158,7 @@ def due_model_work(
 
 
 def due_coordination(connection: sa.Connection, age_seconds: float) -> list[Due]:
-    """Decisions and verifications that are due and were not taken up; marks them as sent."""
+    """Decisions and verifications that are due and that no coordinator has begun; marks them as sent."""
     advances = connection.execute(_DUE_ADVANCES, {"age": age_seconds})
     verifications = connection.execute(_DUE_VERIFICATIONS, {"age": age_seconds})
     return [Due(ADVANCE, row.problem_id, row.step) for row in advances] + [
@@ -167,7 +167,7 @@ def due_coordination(connection: sa.Connection, age_seconds: float) -> list[Due]
 
 
 def exhausted(connection: sa.Connection) -> list[Parked]:
-    """Problems one of whose pieces of work used up its attempts (`run.max_attempts`)."""
+    """Problems with a piece of work that used up its attempts (`run.max_attempts`)."""
     return [
         Parked(row.problem_id, row.reason)
         for kind in kinds.KINDS

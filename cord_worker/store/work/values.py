@@ -1,4 +1,4 @@
-"""Values that every kind of work shares: messages that are owed, what was claimed, what a finish led to."""
+"""Values that all kinds of work share: owed messages, the result of a claim, the result of a finish."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Due:
 class Claimed:
     """The result of a claim for several problems.
 
-    `held_back` are problems with work that this claim may not take, as it must be done alone, or must not be
-    (`schema.isolation`). `due` are decisions: of problems whose last unfinished candidates proved to be duplicates.
+    `held_back` are problems with work that may be done, but only in the other mode: exclusive instead of shared, or the
+    reverse (`schema.isolation`). `due` are decisions: of problems whose last unfinished candidates were duplicates.
     """
 
     leases: list[Any] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Claimed:
 
     @classmethod
     def of(cls, leases: Iterable[Any], held_back: Iterable[int] = (), due: Iterable[Due] = ()) -> Claimed:
-        """What was leased, in its order."""
+        """The claim of these leases, in this order."""
         claimed = cls(list(leases), frozenset(held_back), tuple(due))
         claimed._untaken.update((group[0].problem_id, group) for group in claimed.by_problem())
         return claimed
@@ -46,7 +46,7 @@ class Claimed:
         return list(groups.values())
 
     def take(self, problem_id: int) -> list[Any]:
-        """The leases of this problem, for the first caller only: a second task of the same problem gets none. Safe for
+        """The leases of this problem, for the first caller only; a second task of the same problem gets none. Safe for
         use from several threads."""
         return self._untaken.pop(problem_id, [])
 

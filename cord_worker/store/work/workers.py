@@ -1,4 +1,4 @@
-"""Worker processes: registering, heartbeats, and what becomes of the leases of one that is gone."""
+"""Worker processes: registration, heartbeats, shards, and declaring silent workers lost."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ _EXPIRE = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What keeps a worker from its work: a `text` of one sentence, and for how many seconds it has."""
+    """What keeps a worker from its work: a `text` of one sentence, and for how many seconds so far."""
 
     text: str
     seconds: float
@@ -114,7 +114,7 @@ def register(
     metrics_port: int | None = None,
     condition: Condition | None = None,
 ) -> int | None:
-    """Enters a process that has just started; returns the lowest shard of its model that no living replica has."""
+    """Registers a process that has just started; returns the lowest shard of its model that no living replica has."""
     shard: int | None = None
     if model_id is not None:
         connection.execute(_SHARD_LOCK, {"model_id": str(model_id)})
@@ -142,12 +142,12 @@ def live_shards(connection: sa.Connection) -> dict[str, tuple[int, ...]]:
 
 
 def ready(connection: sa.Connection, worker_id: uuid.UUID) -> None:
-    """Enters that the process takes work from now on."""
+    """Marks the worker ready: it takes work from now on."""
     connection.execute(_READY, {"id": worker_id})
 
 
 def leave_shard(connection: sa.Connection, worker_id: uuid.UUID) -> None:
-    """Enters that the worker takes no more work: nothing is sent to its shard any more."""
+    """Removes the worker from its shard: nothing more is sent to it."""
     connection.execute(_LEAVE_SHARD, {"id": worker_id})
 
 
@@ -168,38 +168,38 @@ def check_weights(connection: sa.Connection, model_id: int, digest: str) -> None
 def runs_with_other_scoring_mode(
     connection: sa.Connection, model_id: int, mode: str | None
 ) -> list[tuple[str, str | None]]:
-    """Unfinished runs of this prover whose scores took another numerical path, as (run name, its mode); all of its
-    unfinished runs where it has no `mode`."""
+    """Unfinished runs of this prover whose scores took another numerical path, as (run name, its mode); without a
+    `mode`, all its unfinished runs."""
     rows = connection.execute(_OTHER_SCORING_MODES, {"model_id": model_id, "mode": mode})
     return [(row.name, row.scoring_mode) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What a heartbeat brings back: whether the process is asked to leave, and the revision of the schema."""
+    """The answer to a heartbeat: whether the process is asked to leave, and the revision of the schema."""
 
     drain: bool
     revision: str | None
 
 
 def heartbeat(connection: sa.Connection, worker_id: uuid.UUID, condition: Condition | None = None) -> Orders:
-    """A sign of life, with what keeps the worker from its work. A worker that was declared lost meanwhile is back; the
-    leases it lost stay lost."""
+    """Writes a heartbeat, with what keeps the worker from its work. A worker that was declared lost is
+    alive again, but its lost leases stay lost."""
     row = connection.execute(_HEARTBEAT, {"id": worker_id, **_written(condition)}).one()
     return Orders(drain=row.drain, revision=row.revision)
 
 
 def stop(connection: sa.Connection, worker_id: uuid.UUID, reason: str) -> None:
-    """Enters that the process leaves."""
+    """Marks the worker stopped."""
     connection.execute(_STOP, {"id": worker_id, "reason": reason})
 
 
 def heartbeats(connection: sa.Connection) -> dict[uuid.UUID, datetime]:
-    """When each worker that is not known to have stopped was heard last, by PostgreSQL's clock."""
+    """The last heartbeat of each worker that is not marked stopped, by PostgreSQL's clock."""
     return {row.id: row.heartbeat_at for row in connection.execute(_HEARTBEATS)}
 
 
 def expire(connection: sa.Connection, silent: Mapping[uuid.UUID, datetime]) -> list[uuid.UUID]:
-    """Declares workers lost that were not heard since; returns their ids."""
+    """Declares each of these workers lost if its heartbeat is still the given one; returns the ids of the lost."""
     parameters = {"ids": list(silent), "heard": list(silent.values())}
     return list(connection.execute(_EXPIRE, parameters).scalars())

@@ -206,7 +206,7 @@ def test_a_redis_that_loads_its_data_is_waited_for(folder: Path) -> None:
 
 @pytest.mark.parametrize("command", ["BRPOP", "LPUSH", "LLEN", "SET", "DEL"])
 def test_a_redis_without_a_command_that_queues_need_is_refused(folder: Path, command: str) -> None:
-    said = "it knows a command no longer that a queue needs"
+    said = "it does not know a command that a queue needs"
     with redis_with(folder, "--rename-command", command, "renamed"), pytest.raises(BrokerRefused, match=said):
         check_broker(f"redis+socket://{folder / 'redis.sock'}", PREFIX)
 
@@ -235,7 +235,7 @@ def test_run_and_up_say_at_their_start_what_does_not_suit(
         services_for(settings, said.append),
     ):
         assert len(said) == 1
-    assert said[0].startswith("warning: the broker: it throws away messages when its memory is full")
+    assert said[0].startswith("warning: the broker: it deletes messages when its memory is full")
     assert "noeviction" in said[0]
 
 
@@ -304,7 +304,7 @@ def test_a_worker_waits_for_its_broker_says_so_and_goes_on(
         assert all(process.poll() is None for process in cluster.processes.values())
         for name in cluster.names:
             said = (tmp_path / f"{name}.log").read_text(errors="replace")
-            assert 1 <= said.count("is waited for") <= 3, said
+            assert 1 <= said.count("waiting for the broker") <= 3, said
             assert said.count("the broker is back") == 1, said
             assert "Traceback" not in said
         with replica(client):

@@ -230,7 +230,7 @@ def test_no_message_and_no_state_of_rabbitmq_ends_a_process(
         for name in cluster.names:
             said = (tmp_path / f"{name}.log").read_text(errors="replace")
             assert "Traceback" not in said, said[-3000:]
-            assert 2 <= said.count("is waited for") <= 12, said[-3000:]
+            assert 2 <= said.count("waiting for the broker") <= 12, said[-3000:]
             assert cluster.stop(name) == 0, name
 
 

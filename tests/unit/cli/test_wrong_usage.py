@@ -137,7 +137,7 @@ SECRET = "pa55w0rd"
         ("CORD_BROKER_URL", f"sentinel://:{SECRET}@h:26379", "name its master"),
         ("CORD_BROKER_URL", f"reddis://:{SECRET}@h/0", "did you mean redis://?"),
         ("CORD_BROKER_URL", f"amq://u:{SECRET}@h/", "did you mean amqp://?"),
-        ("CORD_BROKER_URL", "127.0.0.1:6379", "is no URL"),
+        ("CORD_BROKER_URL", "127.0.0.1:6379", "is not a URL"),
         ("CORD_BROKER_URL", f"redis://:{SECRET}@h/cord", "number of its database"),
         ("CORD_BROKER_URL", f"redis://:{SECRET}/@h/0", "%2F"),
         ("CORD_BROKER_URL", "redis+socket://run/redis.sock", "whole path"),

@@ -80,15 +80,15 @@ def test_a_thread_that_waits_for_a_child_that_was_stopped_is_told_with_its_stack
         before = watched.conditions[-1]
         assert watched.look(times=10) == ["a check of an answer"]
     assert before is None
-    assert watched.conditions[-1] == "has a thread that stands still (a check of an answer); see its log"
-    (told,) = [record for record in caplog.records if "stood still" in record.getMessage()]
+    assert watched.conditions[-1] == "has a thread that hangs (a check of an answer); see its log"
+    (told,) = [record for record in caplog.records if "hung for" in record.getMessage()]
     assert "wait_for_the_child" in told.getMessage()
     os.kill(child.pid, signal.SIGCONT)
     assert ended.wait(30)
     with caplog.at_level(logging.WARNING):
         watched.look()
     assert watched.conditions[-1:] == [None]
-    assert "a check of an answer goes on" in caplog.text
+    assert "a check of an answer continues" in caplog.text
 
 
 def test_a_process_that_was_stopped_for_long_has_no_thread_that_hangs() -> None:

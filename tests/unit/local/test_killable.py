@@ -137,7 +137,7 @@ def test_where_every_process_is_killed_that_is_said_of_the_machine_and_not_of_th
 
     with KillablePool() as pool, ThreadPoolExecutor(1) as killer:
         killing = killer.submit(kill)
-        with pytest.raises(ProcessPoolError, match="nobody kills them"):
+        with pytest.raises(ProcessPoolError, match="nothing kills them"):
             pool.call(math.sqrt, 9.0)
         over.set()
         killing.result()

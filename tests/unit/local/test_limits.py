@@ -112,7 +112,7 @@ def _a_link(folder: Path, target: str) -> Path:
         (lambda folder: _a_link(folder, "link"), "a link that leads nowhere"),
         (lambda folder: folder / ("x" * 300), "File name too long"),
         (lambda folder: folder / "two\nlines", "control character"),
-        (lambda folder: folder / os.fsdecode(b"\xff"), "no UTF-8"),
+        (lambda folder: folder / os.fsdecode(b"\xff"), "not UTF-8"),
     ],
 )
 def test_a_state_folder_that_cannot_be_used_is_refused_with_the_reason(
