@@ -1,4 +1,4 @@
-"""What an engine needs to know to host one model; the caller maps its configuration to this."""
+"""What an engine must know to host one model; the caller maps its configuration to this."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class EngineSettings:
     trust_remote_code: bool = False
     device: str = "auto"
     batch_size: int = 16
-    """Requests decoded together at most; also scores computed together."""
+    """Most requests decoded together; also most scores computed together."""
     gather_seconds: float = 0.0
-    """Longest wait of a request for others to be computed with (transformers engine)."""
+    """Longest wait of a request for companions in its batch (transformers engine), in seconds."""
     threads: int | None = None
     prefix_cache_bytes: int = 512 * 2**20
-    """Bound of the KV that the transformers engine keeps between requests; 0 keeps nothing."""
+    """Bound of the keys and values that the transformers engine keeps between requests; 0 keeps nothing."""
     head: Literal["language", "reward"] = "language"
     think_tags: ThinkTags | None = None
-    """None where they are to be found in the chat template or among the tokens."""
+    """None to find them in the chat template or among the tokens."""
     template_options: Mapping[str, Any] = field(default_factory=dict)
     """Further variables of the chat template."""
     vllm: VllmOptions | None = None
