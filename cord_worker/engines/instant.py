@@ -4,7 +4,7 @@ It measures the cost of the service itself, and it tests the service under fault
 same answer, from every worker. Marks in the question change what the engine does:
 
 - ENGINE_DIES kills the engine;
-- IMPOSSIBLE fails every request about the question, UNANSWERABLE only the final answer;
+- IMPOSSIBLE fails every proposal, UNANSWERABLE the final answer;
 - SILENT gives an empty final answer;
 - NOT_FINITE gives no scores;
 - MALFORMED gives a reply in prose instead of JSON;

@@ -168,7 +168,7 @@ class OpenAiClient:
                 f"(openai.api_key_env) {state}"
             )
         if fault.status == 402:
-            return UnavailableError(f"{server} wants to be paid: {fault}; charge the account", brief=str(fault))
+            return UnavailableError(f"{server} requires payment: {fault}; add credit to the account", brief=str(fault))
         if fault.status is not None and 300 <= fault.status < 400:
             return EngineError(f"{server} redirects, which is not followed; give the final address in openai.base_url")
         if fault.means is Means.ACCESS:
@@ -295,7 +295,7 @@ def _key(options: OpenAiOptions) -> tuple[str, bool]:
         return _NO_KEY, False
     if not key.isascii() or not key.isprintable():
         raise EngineLoadError(
-            f"the environment variable {options.api_key_env} (openai.api_key_env) holds characters that no key has; "
-            "set it anew"
+            f"the environment variable {options.api_key_env} (openai.api_key_env) holds characters that a key cannot have; "
+            "set it again"
         )
     return key, True

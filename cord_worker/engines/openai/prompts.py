@@ -3,12 +3,12 @@
 The styles, by server:
 
 - `continue`: vLLM and SGLang continue the last, assistant, message (`continue_final_message`). The model's own
-template renders it: if it strips whitespace or drops `<think>`, so does the prompt.
+  template renders it: if it strips whitespace or drops `<think>`, so does the prompt.
 - `trailing`: llama.cpp continues a last assistant message by itself.
 - `prefix`: `prefix: true` in the assistant message (DeepSeek, Mistral). Some other hosts ignore the field and continue
-nevertheless. If a step repeats its own marker, the marker is removed.
+  nevertheless. If a step repeats its own marker, the marker is removed.
 - `instruction`: the host accepts no last assistant message, so an instruction asks for the next step. A best effort:
-the text is the model's answer to the instruction, not its own next thought.
+  the text is the model's answer to the instruction, not its own next thought.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ class RepeatedPrefill:
         if any(form.startswith(begun) for form in self.forms):
             return None
         raise RequestError(
-            "the server repeats the assistant's text that it is to continue, as was noticed at start, but not this "
-            "time: what of its answer is new cannot be told"
+            "at start the server repeated the assistant's text that it must continue, but this time it did not, so "
+            "the new part of its answer is unknown"
         )
 
 

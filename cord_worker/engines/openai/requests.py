@@ -246,11 +246,11 @@ def _ended(reason: str | None) -> Ended:
     if reason in _LENGTH:
         return "length"
     if reason is None or reason in _GIVEN_UP:
-        raise ServerFault(f"it gave the text up (finish reason {reason!r})", words=str(reason))
+        raise ServerFault(f"it aborted the text (finish reason {reason!r})", words=str(reason))
     told = f"'{shown(reason, 80)}'"
     if means_filtered(reason):
         raise ContentFilterError(f"the server's content filter ended the text (finish reason {told})")
-    raise EngineFaultError(f"the server ended the text for a reason that is not known here: {told}")
+    raise EngineFaultError(f"the server ended the text for an unknown reason: {told}")
 
 
 def _kind(value: object) -> str:

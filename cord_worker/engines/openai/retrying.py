@@ -179,7 +179,7 @@ class Retrying:
         ):  # the server may have recovered between the try and the check
             tries.is_last = True
             return 0.0
-        raise EngineFaultError(f"{failed}; the server does well otherwise, so it is this request")
+        raise EngineFaultError(f"{failed}; the server works otherwise, so the cause is this request")
 
     def _pause_of_busy(self, tries: _Tries, fault: ServerFault) -> float:
         tries.busy += 1
@@ -237,7 +237,7 @@ class Retrying:
             while len(self._suspects) > _MOST_SUSPECTS:
                 self._suspects.popitem(last=False)
             if alone and falls >= _MOST_FALLS:
-                return EngineFaultError(f"{error}; this was so {falls} times at this request, and at the last alone")
+                return EngineFaultError(f"{error}; {falls} times at this request, the last time with no other one running")
         return UnavailableError(str(error), retry_after=fault.retry_after)
 
     async def _watch(self, retry_after: float | None) -> None:

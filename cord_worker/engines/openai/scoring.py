@@ -3,15 +3,16 @@
 There are three ways; the best one that the server supports is chosen at start:
 
 - `next_token`: vLLM. One request holds, for each answer token, the prompt that ends before it, and asks for the
-log-probability of that token as the next one, by its id (`logprob_token_ids`). All these prompts read the prefix
-cache. vLLM ignores the cache for prompt log-probabilities; only `/inference/v1/generate` can change that per request
-(`skip_reading_prefix_cache`), which needs a switch of `vllm serve`, and there the rows of cached tokens are
-uninitialised memory: they may hold NaN, which fails the whole answer. Measured on vLLM 0.32 CPU, SmolLM2-135M, 1,024
-of 1,038 tokens cached, 6 answer tokens: 0.16 s per score against 1.9 s with `prompt_logprobs`, the sums equal to 1e-6.
+  log-probability of that token as the next one, by its id (`logprob_token_ids`). All these prompts read the prefix
+  cache. vLLM ignores the cache for prompt log-probabilities; only `/inference/v1/generate` can change that per request
+  (`skip_reading_prefix_cache`), which needs a switch of `vllm serve`, and there the rows of cached tokens are
+  uninitialised memory: they may hold NaN, which fails the whole answer. Measured on vLLM 0.32 CPU, SmolLM2-135M, 1,024
+  of 1,038 tokens cached, 6 answer tokens: 0.16 s per score against 1.9 s with `prompt_logprobs`, the sums equal to
+  1e-6.
 - `prompt_logprobs`: vLLM's field of `/v1/completions`. Computes the whole prompt for every score.
 - `echo`: `echo` with `logprobs`, of OpenAI's first API. Also computes the whole prompt. The values are identified only
-by position, so each echoed token is compared with the one sent. Otherwise a server that puts a start token before the
-prompt and omits the written token would give every value of the previous token.
+  by position, so each echoed token is compared with the one sent. Otherwise a server that puts a start token before the
+  prompt and omits the written token would give every value of the previous token.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class MisalignedFault(ServerFault):
 
     def __init__(self, found: str) -> None:
         super().__init__(
-            f"the log-probabilities that it echoes cannot be told to be those of the prompt's tokens ({found})",
+            f"the log-probabilities that it echoes cannot be matched to the prompt's tokens ({found})",
             passing=False,
         )
 
@@ -171,12 +172,12 @@ def _require_aligned(tokens: Any, count: int, ids: Sequence[int], names: Names) 
     position: the same names must not fit one place further on or back.
     """
     if not isinstance(tokens, list) or len(tokens) != count:
-        raise MisalignedFault("it does not say of which tokens")
+        raise MisalignedFault("it does not name the tokens")
     for position, (token, sent) in enumerate(zip(tokens, ids, strict=False)):
         if not _may_be(token, sent, names):
             raise MisalignedFault(f"{_told(token)} at {position}, where {_told(min(names(sent), default=''))} was sent")
     if _fits(tokens[1:], ids, names) or _fits(tokens, ids[1:], names):
-        raise MisalignedFault("its names of them fit another place as well")
+        raise MisalignedFault("its names of them also fit another position")
 
 
 def _fits(tokens: Sequence[Any], ids: Sequence[int], names: Names) -> bool:
@@ -221,7 +222,7 @@ def _number(value: Any, position: int) -> float:
     if _HIGHEST < number < math.inf:
         raise EngineFaultError(
             f"the server gave {_told(value)} as log-probability of the prompt token at {position}, which is above "
-            "nought: its numbers are no log-probabilities; look at the server"
+            "zero: its numbers are not log-probabilities; check the server"
         )
     if _LOWEST < number <= _HIGHEST:
         return float(number)

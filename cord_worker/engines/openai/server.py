@@ -119,12 +119,12 @@ async def probe(client: OpenAiClient, settings: EngineSettings, tokenizer: Serve
         raise
     except ContentFilterError as error:
         raise EngineLoadError(
-            f"model {settings.path!r}: the content filter of the server refuses the small texts that it is tried with "
-            f"at start, harmless as they are ({error}); loosen the filter there, or use another server"
+            f"model {settings.path!r}: the content filter of the server refuses the small test texts that are sent "
+            f"at start, although they are harmless ({error}); loosen the filter there, or use another server"
         ) from None
     except TooLongError as error:
         raise EngineLoadError(
-            f"model {settings.path!r}: the small text that the server is tried with at start does not fit its context "
+            f"model {settings.path!r}: the small test text that is sent at start does not fit the server's context "
             f"({error}); start the server with a longer context"
         ) from None
     except NotFiniteError as error:
@@ -139,7 +139,7 @@ async def _unfiltered(ask: Callable[[_Text], Awaitable[T]]) -> T:
         try:
             return await ask(text)
         except ContentFilterError as error:
-            logger.warning("a content filter refuses the text of a probe, another is tried: %s", error)
+            logger.warning("a content filter refuses the text of a probe; trying another text: %s", error)
     return await ask(_TEXTS[-1])
 
 
@@ -284,7 +284,7 @@ async def _api(
                 )
             return "chat", style, counts
     raise EngineLoadError(
-        f"the server at {settings.openai.base_url} serves model {model!r} by no way that is tried with api = "
+        f"the server at {settings.openai.base_url} serves model {model!r} in none of the ways of api = "
         f"{wanted!r} ({'; '.join(dict.fromkeys(refusals))}); correct openai.model, openai.base_url (it ends in /v1 as "
         "a rule) or openai.api"
     )
@@ -329,7 +329,7 @@ async def _repeats_prefill(
         opening, text = await _continuation(client, model, kind, style, tags)
     except ServerFault as fault:
         raise EngineLoadError(
-            f"model {model!r}: whether the server repeats the assistant's text that it is to continue cannot be tried "
+            f"model {model!r}: a test whether the server repeats the assistant's text that it must continue failed "
             f'({fault}); use api = "completions", or another server'
         ) from None
     return RepeatedPrefill.of(opening, tags).is_in(text)
@@ -339,7 +339,7 @@ async def _require_continuing(client: OpenAiClient, model: str, tags: ThinkTags)
     """Raises ServerFault if the server starts a new thinking after an assistant's text that has already begun one."""
     opening, text = await _continuation(client, model, "other", "prefix", tags)
     if text.lstrip().startswith(tags.openings) and not RepeatedPrefill.of(opening, tags).is_in(text):
-        raise ServerFault("it does not continue the assistant's text, but begins to think anew", passing=False)
+        raise ServerFault("it does not continue the assistant's text, but starts a new thinking", passing=False)
 
 
 def _styles(kind: ServerKind) -> tuple[ChatStyle, ...]:

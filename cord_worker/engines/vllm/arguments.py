@@ -198,7 +198,7 @@ def _memory(options: VllmOptions, known: set[str], *, on_cpu: bool) -> dict[str,
         if "kv_cache_memory_bytes" in known:
             return {"kv_cache_memory_bytes": int(gib * 2**30)}
         raise EngineLoadError(
-            f"vLLM {_version()} cannot be told kv_cache_gib; remove it and set gpu_memory_utilization instead"
+            f"vLLM {_version()} has no option kv_cache_gib; remove it and set gpu_memory_utilization instead"
         )
     return {"gpu_memory_utilization": options.gpu_memory_utilization}
 

@@ -236,7 +236,7 @@ def test_a_log_probability_that_is_no_number_fails_its_request_alone(value: Any)
             read(answer, (5, 6, 7), (2,))
 
 
-def test_a_log_probability_above_nought_is_the_engines_fault_and_rounding_is_not() -> None:
+def test_a_log_probability_above_zero_is_the_engines_fault_and_rounding_is_not() -> None:
     for (answer, read), (rounded, _) in zip(scores(10**300), scores(0.001), strict=True):
         with pytest.raises(EngineFaultError, match="above"):
             read(answer, (5, 6, 7), (2,))
@@ -277,7 +277,7 @@ def test_an_echo_whose_tokens_are_those_sent_is_read(tokens: list[str]) -> None:
 )
 def test_an_echo_that_may_be_shifted_gives_no_score(tokens: Any, fields: dict[str, Any]) -> None:
     answer = echo(tokens, [None, -0.5, -1.0, -2.0, -3.0], **fields)
-    with pytest.raises(ServerFault, match="cannot be told to be those"):
+    with pytest.raises(ServerFault, match="cannot be matched to"):
         echoed(answer, (5, 6, 7, 8), (2, 3))
 
 
