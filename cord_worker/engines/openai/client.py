@@ -295,7 +295,7 @@ def _key(options: OpenAiOptions) -> tuple[str, bool]:
         return _NO_KEY, False
     if not key.isascii() or not key.isprintable():
         raise EngineLoadError(
-            f"the environment variable {options.api_key_env} (openai.api_key_env) holds characters that a key cannot have; "
+            f"the environment variable {options.api_key_env} (openai.api_key_env) holds characters that no key has; "
             "set it again"
         )
     return key, True

@@ -372,8 +372,8 @@ async def _probe_patiently(
             failing_since = (failing_since or time.monotonic()) if error.is_failing else None
             if failing_since is not None and time.monotonic() - failing_since >= _LONGEST_FAILING_SECONDS:
                 raise EngineLoadError(
-                    f"model {settings.path!r}: the server at {settings.openai.base_url} is reachable, but failed at the "
-                    f"small test texts of the start for {_LONGEST_FAILING_SECONDS:.0f} s, last: {error.brief}; look at its "
+                    f"model {settings.path!r}: the server at {settings.openai.base_url} is reachable, but failed at "
+                    f"the first test texts for {_LONGEST_FAILING_SECONDS:.0f} s, last: {error.brief}; look at its "
                     "log, set openai.api where only one way of asking fails, and start the worker again"
                 ) from None
             logger.log(logging.INFO if tried else logging.WARNING, "the server is waited for: %s", error)

@@ -237,7 +237,7 @@ class Retrying:
             while len(self._suspects) > _MOST_SUSPECTS:
                 self._suspects.popitem(last=False)
             if alone and falls >= _MOST_FALLS:
-                return EngineFaultError(f"{error}; {falls} times at this request, the last time with no other one running")
+                return EngineFaultError(f"{error}; {falls} times at this request, the last time with no other")
         return UnavailableError(str(error), retry_after=fault.retry_after)
 
     async def _watch(self, retry_after: float | None) -> None:

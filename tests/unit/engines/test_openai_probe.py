@@ -175,7 +175,7 @@ def test_a_filter_that_refuses_every_text_is_named_as_what_it_is(folder: Path) -
     answers = {"/v1/models": models("me"), COMPLETIONS: lambda _: FILTERED, CHAT: lambda _: FILTERED}
     with LocalServer(answers).running() as server, pytest.raises(EngineLoadError) as refused:
         engine_of(server, folder)
-    assert "the content filter of the server refuses the small texts" in str(refused.value)
+    assert "the content filter of the server refuses the small test texts" in str(refused.value)
     assert "openai.model" not in str(refused.value)
 
 
@@ -183,7 +183,7 @@ def test_a_context_too_small_for_the_probe_is_named_as_what_it_is(folder: Path) 
     too_long = Reply({"error": {"code": "context_length_exceeded", "message": "maximum context length is 8"}}, 400)
     with (
         LocalServer({"/v1/models": models("me"), COMPLETIONS: lambda _: too_long}).running() as server,
-        pytest.raises(EngineLoadError, match=r"does not fit its context .*start the server with a longer context"),
+        pytest.raises(EngineLoadError, match=r"does not fit the server's context .*start the server"),
     ):
         engine_of(server, folder)
 
@@ -205,7 +205,7 @@ def test_a_server_that_only_fails_at_start_is_given_up_in_the_end_and_one_that_l
         settings = EngineSettings(
             path=str(folder), engine="openai", openai=OpenAiOptions(base_url=server.url, model="served", max_retries=0)
         )
-        with pytest.raises(EngineLoadError, match=r"failed at the small texts.* last: HTTP 500.*openai\.api"):
+        with pytest.raises(EngineLoadError, match=r"failed at the first test texts.* last: HTTP 500.*openai\.api"):
             OpenAiEngine(settings, tell)
     assert not local.script["/v1/models"]
     assert any("Loading model" in str(text) for text in told)
