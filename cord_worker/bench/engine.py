@@ -130,8 +130,8 @@ async def _measure(
         f"{bench.problems} problems a round, {config.run.max_active} active at most; generated tokens (steps and final "
         "answers) by wall time: of the service from the first admission to the last final problem (tables), of the "
         "engine alone from the first request to the last result",
-        "each round has problems of its own, so that both meet prompts that they have not seen; the service first, "
-        "because the engine alone is asked what the service asked; both stay loaded; "
+        "each round has new problems, so that both get prompts that they have not seen; the service first, "
+        "because the engine alone gets the requests of the service; both stay loaded; "
         f"{bench.warm_up} problem(s) before that do not count",
         "cached / ideal: prompt tokens that the engine took from its cache over what an unbounded cache of its block "
         "size could have served over the same requests in the order of their starts",

@@ -80,7 +80,7 @@ def measure(bench: EnqueueBench, place: Place, say: Callable[[str], None]) -> Re
         "rss_growth": largest / smallest,
     }
     notes = (
-        "`cordctl enqueue` in a process of its own, from its start to its end, into empty tables; memory is the sum of "
+        "`cordctl enqueue` in a separate process, from its start to its end, into empty tables; memory is the sum of "
         "the peaks of it and its children; rows_per_second and peak_rss_mb are of the largest size, rss_growth is the "
         "largest size's peak over the smallest's",
     )

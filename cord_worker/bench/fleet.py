@@ -42,7 +42,7 @@ class Fleet:
             if event.kind is EventKind.GAVE_UP and event.error is not None:
                 raise event.error
             if event.kind is EventKind.FELL:
-                raise LocalServiceError(f"process {event} fell during the measurement; look at its log")
+                raise LocalServiceError(f"process {event} ended during the measurement; look at its log")
 
     def wait_until(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
         """Waits for `condition`. Raises LocalServiceError after `seconds`, or if a process ended."""

@@ -113,7 +113,7 @@ def _execute(url: sa.URL, statement: str) -> None:
         if is_connecting(error):
             raise refusal(error, url, {}) or unreachable(error, url) from None
         raise StoreError(
-            f"bench works in a database of its own, but `{statement}` failed: {str(error.orig).strip()}. Give "
+            f"bench uses a temporary database, but `{statement}` failed: {str(error.orig).strip()}. Give "
             "CORD_DATABASE_URL a user who may create databases, or leave --external out."
         ) from error
     finally:

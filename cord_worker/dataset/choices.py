@@ -135,7 +135,7 @@ def read_choices(value: Json) -> Choices | Flaw:
         plain = [text[match.end() :] or text for text, match in zip(plain, own, strict=True)]
     named = list(ascii_uppercase[: len(plain)]) if labels is None else [_number(label) for label in labels]
     if len(named) != len(plain) or not all(named) or len(set(named)) != len(named):
-        return Flaw(None, "has not one label of its own for each choice")
+        return Flaw(None, "needs a different label for each choice")
     return Choices(tuple(named), tuple(plain))
 
 

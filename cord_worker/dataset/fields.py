@@ -183,7 +183,7 @@ class _Finder:
                 found += [column for column in self.columns if column.strip().lower() in FINAL_ANSWERS]
             if len(found) > 1:
                 rivals = " or ".join(repr(column) for column in found)
-                raise DatasetError(f"{self._where}: the {role} could be {rivals}; say which with --{role}-field.")
+                raise DatasetError(f"{self._where}: the {role} could be {rivals}; choose one with --{role}-field.")
             return Field(found[0], (found[0],))
         return None
 

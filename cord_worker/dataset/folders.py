@@ -117,7 +117,7 @@ def _configs(path: Path) -> list[Any]:
     except (yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise DatasetError(
-            f"{readme}: its front matter is no YAML ({reason}): mend it, or name a data file."
+            f"{readme}: its front matter is not YAML ({reason}): correct it, or name a data file."
         ) from error
     configs = parsed.get("configs") if isinstance(parsed, dict) else None
     return configs if isinstance(configs, list) else []

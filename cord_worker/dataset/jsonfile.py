@@ -200,7 +200,7 @@ class _Window:
             return None if command is None else (value, self._at + latex.without_doubling(piece, end), command)
 
     def error(self, reason: str) -> DatasetError:
-        return DatasetError(f"{self._path}:{self.line}: {reason}. The file cannot be read beyond: mend it there.")
+        return DatasetError(f"{self._path}:{self.line}: {reason}. The file cannot be read further: correct it there.")
 
     def _advance(self, to: int) -> None:
         self.line += self._text.count("\n", self._at, to)

@@ -223,7 +223,7 @@ def _delimiter(path: Path, header: str) -> str:
         return promised
     if len(others) > 1:
         shown = " or ".join(repr(mark) for mark in others)
-        raise DatasetError(f"{path}: the columns could be parted by {shown}: write the file with commas.")
+        raise DatasetError(f"{path}: the columns could be separated by {shown}: write the file with commas.")
     return others[0]
 
 

@@ -69,7 +69,7 @@ class Reader:
         if fields.beside is not None and row.get(fields.beside) not in (None, "", [], {}):
             return Flaw(
                 fields.beside,
-                f"stands beside the {fields.question.name}, and would not be sent: give it as the passage "
+                f"stands next to the {fields.question.name}, but would not be sent: give it as the passage "
                 f"(--passage-field {fields.beside}), or leave it out with --question-field {fields.question.name}",
             )
         multiple = self._with_choices(row, question)

@@ -54,5 +54,5 @@ def rejection_error(rejected: RejectedRecord) -> DatasetError:
     """The error for a row that may not be skipped: file, line, field, and what to do."""
     what = f"field {rejected.field!r} {rejected.reason}" if rejected.field else rejected.reason
     return DatasetError(
-        f"{rejected.location}: {what}. Mend the row, or leave out such rows with --skip-invalid; nothing was enqueued."
+        f"{rejected.location}: {what}. Correct the row, or skip such rows with --skip-invalid; nothing was enqueued."
     )

@@ -72,10 +72,10 @@ def _after_hashes(text: str) -> str | None:
         if not is_result or len(_HEADING.findall(text)) > 1:
             return None
         if answer:
-            raise Undecided(f"goes on behind its #### {answer:.40}")
+            raise Undecided(f"continues after its #### {answer:.40}")
         return behind
     if not answer:
-        raise Undecided("ends with #### and nothing behind it")
+        raise Undecided("ends with #### and nothing after it")
     if len(_HEADING.findall(text)) > 1:
         raise Undecided("has several lines that begin with ####")
     if _SENTENCES.match(answer):

@@ -28,7 +28,7 @@ _FOREIGN = {
     b"ORC": "is an ORC file: write it as Parquet",
     b"\x80\x04\x95": "is a Python pickle, which is never opened: write it as JSON lines",
     b"%PDF": "is a PDF, not a dataset: download the file itself",
-    b"Entry not found": "holds a server's words that there is no such file: download the dataset again",
+    b"Entry not found": "holds a server's message that there is no such file: download the dataset again",
     b"version https://git-lfs": "is a Git LFS pointer, not the data: fetch it with `git lfs pull`",
 }
 _UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
@@ -87,7 +87,7 @@ def _decompressed(path: Path, plain: BinaryIO) -> Iterator[BinaryIO]:
             yield cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", unzipped), 1 << 20))
     elif magic == _ZSTD or path.suffix == ".zst":
         if magic != _ZSTD:
-            raise DatasetError(f"{path} is not a zstd file: name it for what it is, or compress it again.")
+            raise DatasetError(f"{path} is not a zstd file: correct its ending, or compress it again.")
         import pyarrow as pa
 
         with pa.CompressedInputStream(pa.PythonFile(plain, mode="r"), "zstd") as unpacked:

@@ -9,7 +9,7 @@ TABLES: Mapping[str, str] = {
     "Table 2": "Curation, integration and CoRD, with teachers of different models and of one",
     "Teachers alone": "One trajectory of each teacher, which the paper gives for its benchmarks only",
     "Table 4": "Segmentation: what ends a step",
-    "Table 5": "Selection: what decides which candidates go on",
+    "Table 5": "Selection: what decides which candidates are kept",
     "Table 6": "Pipelines",
     "Table 9": "Choice of the prover",
     "Table 15": "Curation with twice the budget",
@@ -137,8 +137,8 @@ _MCTS = (
     "Four rollouts also write less than half of the text that the others do."
 )
 _WHOLE = (
-    "A whole trajectory is one teacher's, and ours are as bad at whole ones whoever writes them: they differ in which "
-    "part of a solution they are good at. That several teachers help shows where steps are mixed, in CoRD."
+    "One teacher writes a whole trajectory, and all of ours are equally bad at that: they differ in which "
+    "part of a solution they are good at. Several teachers help only if their steps are mixed, as in CoRD."
 )
 
 CLAIMS: tuple[Claim, ...] = (
@@ -158,7 +158,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "Curation above greedy, four chains", "curation", ("greedy",),
         "Our teachers hardly ever write a whole trajectory right, which is all that Curation can choose from; a chain "
-        "of steps by whoever is best at each is far ahead with bad specialists, and a little behind with the paper's.",
+        "of steps, each by the best teacher, is far ahead with bad specialists, and a little behind with the paper's.",
         metrics=("accuracy",),
     ),
     Claim("CoRD above Curation with twice the trajectories", "cord", ("curation-twice",)),

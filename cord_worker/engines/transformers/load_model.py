@@ -89,7 +89,7 @@ def read_weights(kind: Any, folder: Path, settings: EngineSettings) -> Any:
         raise EngineLoadError(
             f"the files of model {settings.path!r} lack {len(lacking)} of its weights, or have them in another shape "
             f"({', '.join(lacking[:3])}): they are not those of a {type(model).__name__}; correct config.json or fetch "
-            "them anew"
+            "them again"
         )
     return model
 

@@ -103,7 +103,7 @@ def test_what_the_card_lists_keeps_its_order_and_a_split_named_twice_is_one(tmp_
     [
         ("configs:\n- config_name: x\n  data_files:\n  - split: train\n    path: gone/*", "is not whole.*gone"),
         ("configs:\n- config_name: x\n  data_files: ../secret.jsonl", "outside the folder"),
-        ("configs: [", "is no YAML"),
+        ("configs: [", "is not YAML"),
     ],
 )
 def test_a_card_that_does_not_fit_its_folder_is_an_error(tmp_path: Path, front: str, message: str) -> None:

@@ -81,7 +81,7 @@ def test_an_answer_without_a_mark_stays_whole(text: str) -> None:
         ("So \\boxed{4}.\n#### 5", "two final answers"),
         ("So 5.\n#### ", "nothing behind"),
         ("#### One\n#### 5", "several lines"),
-        ("Long.\n#### 17\n\nI hope that this is clear!", "goes on behind"),
+        ("Long.\n#### 17\n\nI hope that this is clear!", "continues after"),
         ("from \\boxed{3} and \\boxed{5}", "several boxes"),
         ("so \\boxed\\frac34", "without braces"),
         ("so \\boxed\\frac 3 4", "without braces"),
