@@ -31,7 +31,7 @@ def refusal(kind: TextKind, answer_tokens: int) -> str:
         ("step", 0, None),
     ],
 )
-def test_a_budget_is_named_only_where_a_smaller_one_makes_room(
+def test_a_budget_is_named_only_if_a_smaller_one_makes_room(
     kind: TextKind, answer_tokens: int, lower: str | None
 ) -> None:
     advice = refusal(kind, answer_tokens).partition("no room for the text; ")[2]
