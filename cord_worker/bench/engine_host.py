@@ -27,7 +27,7 @@ from cord_worker.prompting.trajectory import Segmentation
 
 LINE_BYTES = 2**26
 _BLOCK_TOKENS = {"transformers": 1}
-"""Block size of engines that do not report theirs; 16 for engines not listed."""
+"""Tokens per block of the prefix cache, for engines that do not report it; the default is 16."""
 
 
 class EngineHost:

@@ -115,7 +115,7 @@ def read_choices(value: Json) -> Choices | Flaw:
         if isinstance(value.get("text"), list):
             texts, labels = _list(value["text"]), _list(value.get("label", value.get("labels")))
         else:
-            # In a column of objects, every row has a member for the last choice of the longest row.
+            # A column of objects has the same members in every row: those beyond a row's own choices are null.
             given = {label: text for label, text in value.items() if text is not None}
             labels, texts = list(given), list(given.values())
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):

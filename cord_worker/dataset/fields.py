@@ -29,7 +29,7 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
 """Usual names by role; the first one that exists is taken, in any case."""
 
 FINAL_ANSWERS = frozenset({"target", "expected_answer", "final_answer", "reference", "ground_truth"})
-"""If one of these fields exists too, `solution` may be a worked solution or an answer: the user must choose."""
+"""With one of these fields present, `solution` may be a worked solution or an answer: the user must choose."""
 
 LETTER_COLUMNS = tuple(ascii_uppercase)
 """Column names of choices, used if no field holds the choices and A, B and C exist, without a gap."""
@@ -118,7 +118,7 @@ def resolve(mapping: FieldMapping, rows: Sequence[Mapping[str, Json]], where: st
         where: the dataset's name for messages.
 
     Raises:
-        DatasetError: a given field is not there, or none or several fit question or answer.
+        DatasetError: a given field is missing, or the question or the answer has no matching field, or several.
     """
     found = _Finder(rows, where)
     question = found.needed("question", mapping.question)
@@ -132,7 +132,7 @@ def resolve(mapping: FieldMapping, rows: Sequence[Mapping[str, Json]], where: st
             gap = next(letter for letter in LETTER_COLUMNS if letter not in letters)
             raise DatasetError(
                 f"{where}: the columns {', '.join(letters)} look like choices, but {gap} is missing: rename those that "
-                "are none."
+                "are not choices."
             )
     passage = found.find("passage", mapping.passage)
     beside = None

@@ -121,8 +121,8 @@ def _hidden(decoder: Any, layers: int, texts: list[Sample]) -> Tensor:
 
 
 def _look_back(layer: Any, norm: nn.Module, hidden: Tensor) -> None:
-    """Makes every head attend to the previous token, by rotary angles alone, and write a part of the expectation there
-    (what `norm` leaves of `hidden`), with the same size as the actual hidden state here."""
+    """Makes every head attend to the previous token, by rotary angles alone. It writes a part of what was expected
+    there (`hidden` after `norm`), scaled to the size of the actual hidden state here."""
     attention = layer.self_attn
     layer.input_layernorm.load_state_dict(norm.state_dict())
     pairs, heads = attention.head_dim // 2, attention.config.num_attention_heads

@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 _CONTEXT = 1024
 
-# A digit includes the space before it, or stands alone; the other rules differ in runs of marks and in capitals.
+# The first two rules differ in the space before a digit: its own token, or part of the digit's. The other two differ
+# in runs of marks and in capitals.
 DIGIT_ALONE = r"\n| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s"
 DIGIT_WITH_SPACE = r"\n| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s"
 MARKS_APART = r"\n|#+| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]|\s"
@@ -43,7 +44,7 @@ def train_tokenizer(spec: TokenizerSpec, corpus: Iterable[str]) -> PreTrainedTok
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     special = dict.fromkeys(["<|pad|>", spec.end, *spec.turn_markers])
     trainer = trainers.BpeTrainer(
-        vocab_size=spec.vocabulary - 2,  # the two think tags join afterwards
+        vocab_size=spec.vocabulary - 2,  # the two think tags are added afterwards
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=[AddedToken(token, special=True, normalized=False) for token in special],
         show_progress=False,

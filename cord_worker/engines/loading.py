@@ -21,7 +21,7 @@ _TEXT_SUFFIXES = {".json", ".txt", ".model", ".jinja", ".py"}
 
 
 def digest_of(folder: Path, gguf_file: str | None = None) -> str:
-    """64 hex digits over a model folder: small files in full; of weights the name, size, head and tail."""
+    """64 hex digits over a model folder: all bytes of small files; name, size, head and tail of weight files."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix not in _WEIGHT_SUFFIXES | _TEXT_SUFFIXES or not path.is_file():
@@ -146,7 +146,7 @@ def end_tokens_of(folder: Path, tokenizer: Any, settings: EngineSettings) -> fro
     config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.trust_remote_code, local_files_only=True)
     try:
         generation: GenerationConfig | None = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except OSError:  # a model may come without it
+    except OSError:  # a model may lack this file
         generation = None
     return end_tokens_in(generation, config.get_text_config(), tokenizer)
 

@@ -41,7 +41,7 @@ def decide(
     candidates: Sequence[Candidate],
     spent: int,
 ) -> Decision:
-    """Has the valid trajectories merged, or ends the search after the merge; see `decision.Pipeline.decide`."""
+    """Plans the merge of the valid trajectories, or ends the search after the merge; see `decision.Pipeline.decide`."""
     del spent  # all trajectories are proposed at once
     if step not in (1, 2):
         raise SearchError(f"integration has two steps; got step {step}")

@@ -1,4 +1,4 @@
-"""Answers as models write them, made from references of every type: all are accepted, and none of another value.
+"""Answers in the styles of models, made from references of every type: right ones are accepted, different ones not.
 
 CORD_ANSWER_DATASETS may name further datasets (paths, separated by colons) of questions and answers.
 """

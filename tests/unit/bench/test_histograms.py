@@ -1,4 +1,4 @@
-"""Quantiles of histograms that several processes serve."""
+"""Quantiles of the histograms of several processes."""
 
 from __future__ import annotations
 

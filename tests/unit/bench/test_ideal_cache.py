@@ -1,4 +1,4 @@
-"""What an ideal prefix cache could have served."""
+"""The tokens that an ideal prefix cache could have served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows whose LaTeX was not escaped: refused by field, or restored where asked."""
+"""Rows whose LaTeX was not escaped: rejected with the field, or restored if asked."""
 
 from __future__ import annotations
 

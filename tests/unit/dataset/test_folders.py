@@ -1,4 +1,4 @@
-"""Folders as the hub lays them."""
+"""Folders in the hub's layout."""
 
 from __future__ import annotations
 

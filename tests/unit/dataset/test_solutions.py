@@ -1,4 +1,4 @@
-"""The final answer is taken out of a worked solution, and of nothing else."""
+"""The final answer is extracted from a worked solution, and from nothing else."""
 
 from __future__ import annotations
 

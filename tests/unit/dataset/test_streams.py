@@ -1,4 +1,4 @@
-"""Files are read for what they are, or refused by their cause."""
+"""Files are read by their content, or rejected with the cause."""
 
 from __future__ import annotations
 

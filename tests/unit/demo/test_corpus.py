@@ -1,4 +1,4 @@
-"""Training trajectories: what follows from right and wrong steps."""
+"""Training trajectories: the consequences of right and wrong steps."""
 
 from __future__ import annotations
 

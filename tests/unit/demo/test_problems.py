@@ -1,4 +1,4 @@
-"""Word problems: reproducible, apart between splits, and answered rightly."""
+"""Word problems: reproducible, disjoint between splits, and with right answers."""
 
 from __future__ import annotations
 

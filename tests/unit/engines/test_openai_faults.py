@@ -1,4 +1,4 @@
-"""What a server's faults come to: tried again, failing one request, or ending the engine; and where the key is not."""
+"""A server's faults are retried, fail one request, or end the engine; the key never appears in a message."""
 
 from __future__ import annotations
 

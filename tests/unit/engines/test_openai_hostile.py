@@ -1,4 +1,4 @@
-"""Replies that no honest server sends, byte for byte: bounded in size, depth and time, and the server's fault."""
+"""Hostile replies, byte for byte: bounded in size, depth and time, and counted as the server's fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server's faults are worth: the request's own, which fails alone, or the server's, which is waited for."""
+"""Is a fault the request's, which then fails and no other, or the server's, which is then waited for?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server says at start: a fault is no answer, and a refusal of our small text is named as that."""
+"""Probes at start: a fault is not taken as an answer, and a refusal of our test text is reported as such."""
 
 from __future__ import annotations
 

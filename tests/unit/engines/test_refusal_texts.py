@@ -1,4 +1,4 @@
-"""What engines say when they refuse a request, as they say it."""
+"""Messages with which engines refuse requests, in their original wording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reward head: judgments equal a plain forward, and what has no such head says so."""
+"""Reward heads: judgments equal a plain forward, and a model without such a head is refused."""
 
 from __future__ import annotations
 

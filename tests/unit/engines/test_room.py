@@ -1,4 +1,4 @@
-"""What is said where a context has no room for a text names only what would help."""
+"""If a context has no room for a text, the message names only settings that would help."""
 
 from __future__ import annotations
 

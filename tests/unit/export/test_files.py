@@ -1,4 +1,4 @@
-"""An output file is whole or as it was."""
+"""An output file is complete or unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a name decides is written, and rows that every reader takes for one type."""
+"""The file's name decides its form, and every field has one type for all readers."""
 
 from __future__ import annotations
 

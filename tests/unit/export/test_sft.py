@@ -1,4 +1,4 @@
-"""Rows to train a student on: the thinking survives whatever the student's chat template does to replies."""
+"""Rows to train a student: they keep the thinking, even if the student's chat template removes it from replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an integrator is asked, and what is read out of its reply."""
+"""The integrator's prompt, and the parsing of its reply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a step ends under the three segmentations, while its text streams in and as a whole."""
+"""The end of a step under the three segmentations, both for a streamed text and for a whole one."""
 
 from __future__ import annotations
 

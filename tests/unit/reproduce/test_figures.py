@@ -1,4 +1,4 @@
-"""Cells and findings: hit rates with intervals, and what an interval says about an order."""
+"""Cells and findings: hit rates with intervals, and when an interval confirms an order."""
 
 from __future__ import annotations
 

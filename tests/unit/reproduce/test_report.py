@@ -1,4 +1,4 @@
-"""The report: what it shows, what it escapes, and what it needs from elsewhere (nothing)."""
+"""The report: what it shows, what it escapes, and that it needs no external resource."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A beam of different steps by different teachers, where a penalty asks for it."""
+"""A penalty makes a beam hold different steps by different teachers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Integration: what is merged, that the merged one wins, and what happens to a reply that cannot be read."""
+"""Integration: what is merged, that the merged trajectory wins, and how an unreadable reply is handled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tree search: which node is expanded, what rollouts count for, and when it ends."""
+"""Tree search: which node is expanded, where rollouts count, and when the search ends."""
 
 from __future__ import annotations
 

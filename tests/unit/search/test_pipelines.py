@@ -1,4 +1,4 @@
-"""Greedy and curation, and what every way to search keeps: order, counts, and the winner."""
+"""Greedy and curation, and the properties of all pipelines: order, counts, and the winner."""
 
 from __future__ import annotations
 

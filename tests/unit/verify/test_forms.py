@@ -1,4 +1,4 @@
-"""Forms of answers that other graders' tests and fresh texts brought up, with inputs of our own."""
+"""Unusual forms of answers, found in other graders' tests and new texts; the inputs are our own."""
 
 from __future__ import annotations
 

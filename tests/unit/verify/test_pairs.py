@@ -1,4 +1,4 @@
-"""Pairs with an expected verdict: bad lines are named, numbers keep their text, shares have the documented bases."""
+"""Pairs with an expected result: bad lines are named, numbers keep their text, shares have the documented bases."""
 
 from __future__ import annotations
 
