@@ -1,5 +1,5 @@
-"""Measurements that users keep: `cordctl bench`.
+"""Measurements for users: `cordctl bench`.
 
-A measurement is repeated (three rounds or more), what is compared is measured in turns within one run, and medians with
-their spread are reported. Nothing here asserts a speed.
+Every measurement is repeated (three rounds or more). Compared values are measured alternately within one run. Medians
+are reported with their spread. Nothing here asserts a speed.
 """

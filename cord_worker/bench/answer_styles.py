@@ -1,8 +1,8 @@
-"""The ways in which models and people write one final answer: what `cordctl bench answers` makes of every reference.
+"""Styles in which models and people write one final answer: `cordctl bench answers` writes every reference in them.
 
-A style is a function of the reference, as LaTeX or plain text, that returns a whole generated text, or None where the
-style has nothing to say about such a reference (a decimal point for a matrix). What it returns means the reference,
-so that a check must accept it.
+A style is a function of the reference, as LaTeX or plain text. It returns a whole generated text, or None if the style
+does not apply to such a reference (a decimal point for a matrix). The text means the reference, so a check must accept
+it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _of_large_integer(write: Callable[[int], str]) -> Style:
 
 
 def _as_decimal(reference: str) -> str | None:
-    """A fraction that a decimal number equals exactly, or a decimal number with one more zero."""
+    """A fraction as the decimal number that equals it exactly, or a decimal number with one more zero."""
     value = as_number(reference)
     if value is None:
         return None
@@ -116,7 +116,7 @@ def _without_text_command(reference: str) -> str | None:
 
 
 def _spaced(reference: str) -> str | None:
-    """Blanks around what separates and joins, where no word is torn."""
+    """The reference with blanks around separators and operators, if no word is split."""
     if re.search(r"\\(?:text|mbox)|[A-Za-z]{2,} ", reference) or as_integer(reference) is not None:
         return None
     spaced = re.sub(r"\s*([=+])\s*", r" \1 ", reference)
@@ -179,7 +179,7 @@ STYLES: dict[str, Style] = {
     "thousands with spaces": _of_large_integer(lambda n: f"The final answer is {grouped(n, ' ')}."),
     "thousands with a dollar sign and cents": _of_large_integer(lambda n: f"\\boxed{{\\${grouped(n)}.00}}"),
 }
-"""Name of each style, as figures call it. At least twenty of them apply to every reference."""
+"""The styles by their names in the figures. At least twenty of them apply to every reference."""
 
 
 def written(reference: str) -> dict[str, str]:

@@ -1,9 +1,9 @@
-"""Whether two references have another value, found without the checker that is measured by it.
+"""Decides whether two references have different values, independently of the checker, which is measured with it.
 
-Numbers are compared exactly. Of other mathematics a small evaluator of its own puts numbers for the letters and
-compares the results; where it cannot read one, the spelling decides, without spaces and the commands that only dress.
-Pairs whose value is the same, or that differ in a unit or in the base of their digits alone because one of them has
-none, are no pairs of another value; an angle in degrees is also the same one in radians.
+Numbers are compared exactly. For other mathematics a small separate evaluator replaces letters by numbers and compares
+the results. If it cannot read a reference, the spelling decides, without spaces and purely visual commands. Pairs do
+not count as different if the values are equal, or if they differ only in a unit or a base that one of them lacks; an
+angle in degrees equals the same angle in radians.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CLOSE = 1e-9
 
 
 def have_another_value(left: str, right: str) -> bool:
-    """Whether the two references are answers of which one must not be accepted for the other."""
+    """True if the two references are different answers: neither may be accepted for the other."""
     one, other = _bare(left), _bare(right)
     if (
         spelling(one) == spelling(other)
@@ -63,7 +63,7 @@ def _without_base(reference: str) -> str:
 
 
 def spelling(reference: str) -> str:
-    """The reference without spaces and what only dresses it."""
+    """The reference without spaces and purely visual commands."""
     text = re.sub(r"\\[dt]frac", r"\\frac", reference)
     text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text)
     text = re.sub(r"_\{(\w+)\}", r"_\1", _DRESS.sub("", text))
@@ -72,7 +72,7 @@ def spelling(reference: str) -> str:
 
 
 def _bare(reference: str) -> str:
-    """Without a unit behind it, a dollar sign before it, and a name for it."""
+    """The reference without a unit after it, a dollar sign before it, and its name."""
     text = reference.strip().rstrip(".")
     text = re.sub(r"^\\?\$", "", text)
     text = _UNIT.sub("", text).strip()
@@ -81,7 +81,7 @@ def _bare(reference: str) -> str:
 
 
 def values_of(reference: str) -> list[complex] | None:
-    """The numbers that the reference's parts are, with fixed numbers for its letters; None where it cannot be read."""
+    """The values of the reference's parts, with fixed numbers for its letters; None if it cannot be read."""
     inside = _PLACES.fullmatch(spelling(reference))
     text = inside[1] if inside and "," in inside[1] else spelling(reference)
     values: list[complex] = []
@@ -129,7 +129,7 @@ _LARGEST_POWER = 200
 
 
 def evaluated(text: str) -> complex | None:
-    """The number that a formula is, with fixed numbers for its letters; None where this evaluator cannot read it."""
+    """The value of a formula, with fixed numbers for its letters; None if this evaluator cannot read it."""
     readable = text
     for _ in range(12):
         before = readable
@@ -184,6 +184,6 @@ def _value(node: ast.expr) -> complex:
 
 
 def value_key(reference: str) -> str:
-    """What references of the same spelling share."""
+    """A key that is equal for references with the same spelling."""
     value = as_number(_bare(reference))
     return spelling(_bare(reference)) if value is None else str(Fraction(value))

@@ -1,7 +1,8 @@
 """`cordctl bench answers`: how well answers are checked, measured on a dataset's own references.
 
-Every reference is written in every style that applies to it (`answer_styles`): all must be accepted. With `others` it
-is also checked against every other reference of its dataset that has another value (`answer_values`): none may be.
+Every reference is written in every style that applies to it (`answer_styles`): all of them must be accepted. With
+`others` it is also checked against every other reference of its dataset with a different value (`answer_values`): none
+may be accepted.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Reference:
 
 @dataclass(slots=True)
 class AnswerFigures:
-    """What a dataset's references showed; a style's counts are (accepted, pairs). `misses` are the first ones."""
+    """The results for a dataset's references; a style's counts are (accepted, pairs). `misses` are the first ones."""
 
     dataset: str
     references: int
@@ -46,11 +47,11 @@ class AnswerFigures:
 
     @property
     def accepted_share(self) -> float:
-        """Of the references in the styles that apply."""
+        """Share of accepted texts, over all references and their styles."""
         return self.accepted / self.pairs if self.pairs else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts; keys are stable."""
+        """A JSON object for scripts; keys are stable."""
         return {
             "dataset": self.dataset,
             "references": self.references,
@@ -76,7 +77,7 @@ def measure_answers(
     timeout_seconds: float = 5.0,
     tell: Callable[[str], None] | None = None,
 ) -> AnswerFigures:
-    """Checks the references in all styles, and with `others` against each other. `tell` hears how far it is."""
+    """Checks the references in all styles, and with `others` against each other. `tell` receives the progress."""
     figures = AnswerFigures(dataset, len(references))
     texts = [written(reference.answer) for reference in references]
     figures.least_styles = min(map(len, texts), default=0)
@@ -117,7 +118,7 @@ def _styled(references: Iterable[Reference], texts: Iterable[dict[str, str]]) ->
 
 
 def other_pairs(references: Sequence[Reference]) -> Iterator[AnswerPair]:
-    """Every reference with every other one of another value in its place; of equal spellings the first one stands."""
+    """Every reference with every other one of a different value as its answer; equal spellings are used once."""
     first: dict[str, Reference] = {}
     for reference in references:
         first.setdefault(value_key(reference.answer), reference)
@@ -140,5 +141,5 @@ def _keep(figures: AnswerFigures, name: str, checked: CheckedPair) -> None:
 
 
 def missed_styles(figures: AnswerFigures) -> Counter[str]:
-    """Misses by style, most first."""
+    """Number of misses by style, most first."""
     return Counter({name: pairs - accepted for name, (accepted, pairs) in figures.styles.items() if pairs > accepted})

@@ -1,7 +1,7 @@
-"""The service around an engine that answers at once, against what bare Celery does on the same broker.
+"""Measures the service around an engine that answers at once, against bare Celery on the same broker.
 
-A candidate needs one proposal and one score, so a control plane of one message each could finish half as many
-candidates as a Celery worker does tasks: the ceiling. Each round measures the ceiling, then the service.
+A candidate needs one proposal and one score. So a control plane with one message for each could finish at most half as
+many candidates as a Celery worker does tasks: the ceiling. Each round measures the ceiling, then the service.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ max_steps = 8
 [run]
 max_active = {max_active}
 """
-"""Two models, three teachers and a judge, none of which takes any time."""
+"""Two models, three teachers and a prover, none of which takes any time."""
 
 
 @dataclass(frozen=True, slots=True)
 class ControlPlaneBench:
-    """What is to be measured."""
+    """The parameters of the measurement."""
 
     problems: int = 100
     max_active: int = 256
@@ -82,9 +82,9 @@ class ControlPlaneBench:
 
 
 def measure(bench: ControlPlaneBench, place: Place, say: Callable[[str], None]) -> Report:
-    """Measures; `say` is told of each round.
+    """Runs the measurement; `say` receives the result of each round.
 
-    Raises ConfigError for too few rounds, LocalServiceError where a process fell.
+    Raises ConfigError for too few rounds, LocalServiceError if a process ended early.
     """
     check_rounds(bench.rounds)
     ceilings: list[float] = []
@@ -175,7 +175,7 @@ def _soak(place: Place, bench: ControlPlaneBench, say: Callable[[str], None]) ->
 def service_rate(
     place: Place, fleet: Fleet, bench: ControlPlaneBench, run: str, problems: int, max_active: int
 ) -> float:
-    """Candidates per second of a run of its own on the running fleet. Raises LocalServiceError where one failed."""
+    """Candidates per second of a new run on the running fleet. Raises LocalServiceError if a problem failed."""
     config, _ = instant_config(place, bench.beam_width, max_active)
     records = [
         ProblemRecord(f"{run}-{n}", f"What is {n} + {n}, in {run}?", str(2 * n), None, {}, f"{run}:{n}")
@@ -195,7 +195,7 @@ def service_rate(
 
 
 def noop_rate(place: Place, tasks: int, concurrency: int) -> float:
-    """Tasks per second of a Celery worker that does nothing. Raises LocalServiceError where it ended early."""
+    """Tasks per second of a Celery worker that does nothing. Raises LocalServiceError if it ended early."""
     noop.publish(noop.noop_app(place.settings), tasks)
     environment = {
         **os.environ,
@@ -209,7 +209,7 @@ def noop_rate(place: Place, tasks: int, concurrency: int) -> float:
         try:
             line = worker.stdout.readline() if worker.stdout is not None else ""
         finally:
-            # It owns nothing, and a warm shutdown would wait for its threads.
+            # It holds no work, and a warm shutdown would wait for its threads.
             worker.kill()
     if not line.startswith("{"):
         raise LocalServiceError(f"the bare Celery worker ended early (exit code {worker.returncode})")

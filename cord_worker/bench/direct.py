@@ -1,4 +1,4 @@
-"""Engines in processes of their own, spoken to directly: what the service is measured against."""
+"""Engines in separate processes, called directly: the reference against which the service is measured."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _END_SECONDS = 30.0
 
 
 class DirectEngine:
-    """One engine's process; any number of requests may wait at once."""
+    """The process of one engine; any number of requests may wait concurrently."""
 
     def __init__(self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, log: Path) -> None:
         self._process = process
@@ -37,7 +37,8 @@ class DirectEngine:
         self._listening = asyncio.create_task(self._listen())
 
     async def ask(self, kind: str, **arguments: Any) -> dict[str, Any]:
-        """The result of one request. Raises RequestError where the engine refuses it, EngineError where it ended."""
+        """The result of one request. Raises RequestError if the engine refuses it, EngineError if the engine has
+        ended."""
         if self._listening.done():
             raise self._ended()
         number = next(self._numbers)
@@ -74,9 +75,9 @@ class DirectEngine:
 async def direct_engine(
     config: RunConfig, config_path: Path, model: str, log: Path, *, reference: bool = False
 ) -> AsyncIterator[DirectEngine]:
-    """The model's engine, loaded, for the length of the `with`; `reference`: transformers in float32 without a cache.
+    """The model's engine, loaded, within the `with`; `reference`: transformers in float32 without a cache.
 
-    Raises EngineError where it does not start.
+    Raises EngineError if it does not start.
     """
     ours, theirs = socket.socketpair()
     threads = config.models[model].threads

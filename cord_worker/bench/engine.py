@@ -1,4 +1,4 @@
-"""The service against its own engine: the same requests through Celery, Redis and PostgreSQL, and without them."""
+"""Measures the service against its own engine: the same requests with and without Celery, Redis and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PATIENCE_SECONDS = 4 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class EngineBench:
-    """What is to be measured; every round has `problems` of its own, after `warm_up` that do not count."""
+    """The parameters of the measurement; every round has its own `problems`, after `warm_up` ones that do not count."""
 
     source: DatasetSource
     config: RunConfig
@@ -43,7 +43,7 @@ class EngineBench:
 
 
 def measure(bench: EngineBench, place: Place, say: Callable[[str], None]) -> Report:
-    """Measures; `say` is told of each round.
+    """Runs the measurement; `say` receives the result of each round.
 
     Raises ConfigError for too few rounds or problems, LocalServiceError, EngineError.
     """
@@ -71,7 +71,7 @@ async def _measure(
     trials: list[Trial] = []
     agreeing: list[float] = []
     async with AsyncExitStack() as stack:
-        # Before anything is measured: what cannot be loaded must not be found out at the end.
+        # Before anything is measured, so that a model that cannot be loaded is noticed at once.
         codecs = {name: codec for name in config.models if (codec := _codec_of(config, name)) is not None}
         say("loading the engines without the service")
         engines = await _engines(bench, place, stack)
@@ -130,8 +130,8 @@ async def _measure(
         f"{bench.problems} problems a round, {config.run.max_active} active at most; generated tokens (steps and final "
         "answers) by wall time: of the service from the first admission to the last final problem (tables), of the "
         "engine alone from the first request to the last result",
-        "each round has problems of its own, so that both meet prompts that they have not seen; the service first, "
-        "because the engine alone is asked what the service asked; both stay loaded; "
+        "each round has new problems, so that both get prompts that they have not seen; the service first, "
+        "because the engine alone gets the requests of the service; both stay loaded; "
         f"{bench.warm_up} problem(s) before that do not count",
         "cached / ideal: prompt tokens that the engine took from its cache over what an unbounded cache of its block "
         "size could have served over the same requests in the order of their starts",
@@ -152,7 +152,7 @@ async def _engines(bench: EngineBench, place: Place, stack: AsyncExitStack) -> M
 def _serve(
     place: Place, fleet: Fleet, config: RunConfig, run: str, records: Sequence[ProblemRecord]
 ) -> tuple[Trial, float]:
-    """A run of the service to its end: what it asked for, and its seconds."""
+    """Runs the service to the end of the run: its requests, and its time in seconds."""
     report = place.database.run(lambda connection: enqueue(connection, run, config, records))
 
     def done() -> bool:
@@ -169,7 +169,7 @@ def _serve(
 
 
 def _agreement(trial: Trial, replayed: Replayed) -> float:
-    """Largest difference between the score that the service stored and that of the engine alone."""
+    """Largest difference between the scores that the service stored and those of the engine alone."""
     differences = [
         abs(row.score - replayed.scores[row.candidate_id])
         for row in trial.candidates
@@ -179,7 +179,7 @@ def _agreement(trial: Trial, replayed: Replayed) -> float:
 
 
 def _ratio(uses: Mapping[tuple[str, str], CacheUse], kind: str) -> float | None:
-    """Over all models."""
+    """The ratio over all models; None if it is unknown."""
     chosen = [use for (_, of), use in uses.items() if of == kind]
     ideal = sum(use.ideal for use in chosen)
     return sum(use.cached for use in chosen) / ideal if ideal else None
@@ -188,7 +188,7 @@ def _ratio(uses: Mapping[tuple[str, str], CacheUse], kind: str) -> float | None:
 def _cache_uses(
     trials: Sequence[Trial], uncounted: int, blocks: Mapping[str, int], codecs: Mapping[str, TextCodec]
 ) -> dict[tuple[str, str], CacheUse]:
-    """By model and kind of request; the first `uncounted` trials fill the caches only."""
+    """Cache use by model and kind of request; the first `uncounted` trials only fill the caches."""
     uses: dict[tuple[str, str], CacheUse] = {}
     for name, codec in codecs.items():
         requests = _cache_requests(name, codec, trials, uncounted)
@@ -198,9 +198,10 @@ def _cache_uses(
 
 
 def _codec_of(config: RunConfig, name: str) -> TextCodec | None:
-    """How the model's engine turns text into ids; None where no cache can be told.
+    """The codec of the model's engine; None if its cache use cannot be computed.
 
-    A replica has a cache of its own, which rows do not tell; instant engines and servers have none that is known.
+    Each replica has its own cache, and the rows do not say which was used; caches of instant engines and servers are
+    unknown.
     """
     model = config.models[name]
     if model.engine in {"instant", "openai"} or model.workers > 1:

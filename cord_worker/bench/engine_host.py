@@ -1,4 +1,4 @@
-"""One engine in a process of its own, without Celery, Redis and PostgreSQL: requests in, results out, as JSON lines.
+"""One engine in its own process, without Celery, Redis and PostgreSQL: requests in, results out, as JSON lines.
 
     python -m cord_worker.bench.engine_host FD CONFIG MODEL REFERENCE
 
@@ -26,11 +26,11 @@ from cord_worker.prompting.trajectory import Segmentation
 
 LINE_BYTES = 2**26
 _BLOCK_TOKENS = {"transformers": 1}
-"""What engines that do not tell have for blocks; any others, 16."""
+"""Tokens per block of the prefix cache, for engines that do not report it; the default is 16."""
 
 
 class EngineHost:
-    """Does what the requests ask for."""
+    """Executes the requests."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
@@ -114,7 +114,7 @@ async def _serve(file: int, settings: EngineSettings) -> None:
 
 
 def main() -> None:
-    """The process."""
+    """The main function of the process."""
     file, config, model, reference = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4] == "1"
     settings = EngineSettings.of(RunConfig.load(config).models[model])
     if reference:

@@ -1,4 +1,4 @@
-"""How fast `cordctl enqueue` is, and whether its memory grows with the dataset."""
+"""Measures how fast `cordctl enqueue` is, and whether its memory grows with the dataset."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WORDS = ("a", "train", "leaves", "with", "apples", "boxes", "of", "each", "at",
 
 @dataclass(frozen=True, slots=True)
 class EnqueueBench:
-    """What is to be measured: datasets of these sizes (rows), or one that the user has."""
+    """The parameters of the measurement: datasets of these sizes (rows), or a dataset of the user."""
 
     rows: Sequence[int] = (10_000, 1_000_000)
     row_bytes: int = 1024
@@ -44,12 +44,12 @@ class Enqueuing:
 
     @property
     def rows_per_second(self) -> float:
-        """The start of the process included."""
+        """Rows per second, including the start of the process."""
         return self.rows / self.seconds
 
 
 def measure(bench: EnqueueBench, place: Place, say: Callable[[str], None]) -> Report:
-    """Measures every size in turns; `say` is told of each. Raises ConfigError, LocalServiceError."""
+    """Measures all sizes alternately; `say` receives each result. Raises ConfigError, LocalServiceError."""
     check_rounds(bench.rounds)
     config = place.folder / "cord.toml"
     config.write_text(INSTANT_CONFIG.format(beam_width=4, max_active=256), encoding="utf-8")
@@ -59,7 +59,7 @@ def measure(bench: EnqueueBench, place: Place, say: Callable[[str], None]) -> Re
         for name, path in datasets.items():
             run = f"bench-{number}-{name}"
             done = enqueue_once(place, path, config, run, bench.arguments)
-            # Every measurement meets empty tables.
+            # Every measurement starts with empty tables.
             place.database.run(empty_tables)
             found[name].append(done)
             say(f"round {number}, {done.rows:,} rows: {done.rows_per_second:,.0f} rows/s, peak {done.peak_mb:.0f} MiB")
@@ -80,7 +80,7 @@ def measure(bench: EnqueueBench, place: Place, say: Callable[[str], None]) -> Re
         "rss_growth": largest / smallest,
     }
     notes = (
-        "`cordctl enqueue` in a process of its own, from its start to its end, into empty tables; memory is the sum of "
+        "`cordctl enqueue` in a separate process, from its start to its end, into empty tables; memory is the sum of "
         "the peaks of it and its children; rows_per_second and peak_rss_mb are of the largest size, rss_growth is the "
         "largest size's peak over the smallest's",
     )
@@ -88,7 +88,7 @@ def measure(bench: EnqueueBench, place: Place, say: Callable[[str], None]) -> Re
 
 
 def enqueue_once(place: Place, dataset: Path, config: Path, run: str, arguments: Sequence[str] = ()) -> Enqueuing:
-    """Runs the command. Raises LocalServiceError with its words where it fails."""
+    """Runs the command. Raises LocalServiceError with its output if it fails."""
     argv = [sys.executable, "-P", "-m", "cord_worker.cli", "enqueue", str(dataset), "--config", str(config)]
     argv += ["--run", run, "--json", *arguments]
     environment = {

@@ -1,7 +1,7 @@
-"""Every family of model through one contract: is it hosted, how, and are its scores those of a plain forward?
+"""Tests every family of models: is it hosted, how, and do its scores equal those of a plain forward?
 
-The models are small and random. What is compared with is transformers' own model, loaded beside the engine and called
-with one text and nothing else.
+The models are small and random. The reference is transformers' own model, loaded in addition to the engine and called
+with a single text.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from cord_worker.prompting.segmentation import Ended, FinishReason, TextKind, cu
 from cord_worker.prompting.trajectory import PROMPTED
 
 FLOORS = {torch.float32: 1e-5, torch.bfloat16: 0.1}
-"""How far the log-probability of one answer token may lie from a plain forward, by format, whatever the model: about
-the rounding of a logit alone."""
+"""Largest difference of one answer token's log-probability from a plain forward that is always allowed, by format:
+about the rounding of one logit."""
 ROUNDINGS = 2.0
-"""Beside the floor, it may lie this many times as far as the model's own noise: the engine and the plain forward each
-round for themselves."""
+"""Above that floor, the difference may be this many times the model's own noise: the engine and the plain forward
+round independently."""
 FLOAT32_LIMIT = 1e-3
-"""Noise excuses no more than this in float32: wrong masks and positions show there."""
+"""Most noise that counts in float32: wrong masks and positions show there."""
 _NUDGED = 16
-"""Forwards from which the noise is taken. Of a model with experts some send a token to another expert, and most do
-not: a few would often miss it."""
+"""Forwards from which the noise is taken. In a model with experts only some of them send a token to another expert: too
+few would often miss it."""
 _TEMPLATE = "\n</think>\n\nThe final answer is {answer}."
 _ANSWER = "204"
 _GREEDY = Sampling(
@@ -59,19 +59,19 @@ _CANDIDATES: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, (_STEP, " Then we halve it.")),
     (1, (_STEP, " Then we halve it.", _STEP)),
 )
-"""Which turn, and the steps: of different lengths, two of them with the same beginning; all longer than a window."""
+"""The turn and the steps of each text: different lengths, two with the same beginning, all longer than a window."""
 _LONG: tuple[int, tuple[str, ...]] = (1, (_STEP,) * 5)
 _NEAR = 1e-3
-"""Two tokens may be chosen one for the other where their log-probabilities are as near as this."""
+"""Two tokens count as equally likely if their log-probabilities differ by at most this."""
 
 
 @dataclass(frozen=True, slots=True)
 class FamilyFigures:
-    """What became of one family.
+    """The result for one family.
 
-    `difference` is the largest of any single answer token's log-probability from a plain forward, `noise` the largest
-    that one unit in the last place of the embeddings makes to the plain forward itself; both in float32, and in
-    bfloat16. `texts_equal` is None where no text was compared.
+    `difference` is the largest difference of one answer token's log-probability from a plain forward. `noise` is the
+    largest change of the plain forward itself when the embeddings change by one unit in the last place. Both are given
+    in float32 and in bfloat16. `texts_equal` is None if no text was compared.
     """
 
     name: str
@@ -89,7 +89,7 @@ class FamilyFigures:
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts; keys are stable."""
+        """A JSON object for scripts; keys are stable."""
         return dataclasses.asdict(self)
 
 
@@ -98,8 +98,8 @@ def measure_families(
     tell: Callable[[FamilyFigures], None],
     begin: Callable[[str, int, int], None] = lambda name, number, of: None,  # noqa: ARG005
 ) -> list[FamilyFigures]:
-    """Builds and tries every family, or those whose names hold one of `only`; `begin` gets the name of each before, and
-    that it is number 1, 2 … of how many. Raises ConfigError for an unknown one."""
+    """Builds and tests every family, or those with a name that holds one of `only`. `begin` is called before each with
+    its name, its number from 1 and their count. Raises ConfigError for an unknown name."""
     chosen = [family for family in FAMILIES if not only or any(part.lower() in family.name.lower() for part in only)]
     unknown = [part for part in only if not any(part.lower() in family.name.lower() for family in FAMILIES)]
     if unknown:
@@ -169,19 +169,20 @@ def _tried(family: Family, folder: Path) -> FamilyFigures:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """How far answer tokens' log-probabilities lie from a plain forward's at most, and the model's noise."""
+    """Largest difference of answer tokens' log-probabilities from a plain forward, and the model's noise."""
 
     difference: float
     noise: float
 
     def is_within(self, dtype: torch.dtype) -> bool:
-        """Whether rounding explains the difference. False for what is no number."""
+        """True if rounding explains the difference; False if it is NaN or infinite."""
         return self.difference <= FLOORS[dtype] + ROUNDINGS * self.noise
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedTexts:
-    """How many generated texts, of how many tokens, were followed by a plain forward; `differing` of them differ."""
+    """How many generated texts, with how many tokens, were compared with a plain forward; `differing` of them
+    differ."""
 
     count: int
     tokens: int
@@ -189,7 +190,7 @@ class ComparedTexts:
 
     @property
     def equal(self) -> bool | None:
-        """None where nothing was compared."""
+        """True if no text differs; None if nothing was compared."""
         return None if self.tokens == 0 else self.differing == 0
 
 
@@ -208,7 +209,7 @@ def _settings(folder: Path, dtype: Any) -> EngineSettings:
 
 
 class _Reference:
-    """transformers' own model, given one text at a time."""
+    """transformers' own model, called with one text at a time."""
 
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
@@ -218,19 +219,19 @@ class _Reference:
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """Of all families."""
+        """The tokenizer of all families."""
         return self._tokenizer
 
     def log_probabilities(self, turn: Turn, steps: Sequence[str]) -> list[float]:
-        """Of the answer's tokens after the candidate, one by one."""
+        """Log-probability of each answer token after the candidate."""
         (found,) = self._answers(turn, steps, rows=1)
         return found
 
     def noise(self, turn: Turn, steps: Sequence[str]) -> float:
-        """How far they change at most where each number of the embeddings is moved by its last place, up, down or not.
+        """Largest change of them if each number of the embeddings moves by its last place, up, down or not at all.
 
-        This is what roundings on another way do to this model: where a router's choice is a near tie, they send a token
-        to another expert.
+        Other ways of computing round differently, and this measures the effect on the model: if a router's choice is a
+        near tie, rounding sends a token to another expert.
         """
         generator = torch.Generator().manual_seed(0)
 
@@ -247,8 +248,8 @@ class _Reference:
         return max(_distance(found, plain) for found in nudged)
 
     def continues_with(self, pieces: Sequence[Ids], generation: Generation, kind: TextKind) -> bool:
-        """Whether the generation is what the likeliest tokens read as, end included; where several were as likely, each
-        is followed, because half of a character does not tell which was taken."""
+        """True if the generation, with its end, is the text of the likeliest tokens. If several were equally likely,
+        each is followed, because part of a character does not tell which was chosen."""
         ids = [token for piece in pieces for token in piece]
         wanted = generation.text.strip()
         ways: list[list[int]] = [[]]
@@ -262,7 +263,7 @@ class _Reference:
         return any(self._cut(way, generation.finish_reason, kind) == generation.text for way in ways)
 
     def _cut(self, ids: Sequence[int], reason: FinishReason, kind: TextKind) -> str | None:
-        """The text of generated tokens where an engine is to end it; None where it ends for another reason."""
+        """The text of generated tokens up to where an engine must end it; None if it ends for another reason."""
         ended: Ended = "stop"
         if ids[-1] == self._tokenizer.eos_token_id:
             ended = "eos"
@@ -276,7 +277,7 @@ class _Reference:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False)).rstrip("\ufffd")
 
     def _answers(self, turn: Turn, steps: Sequence[str], *, rows: int) -> list[list[float]]:
-        """Log-probabilities of the answer's tokens in each of `rows` equal texts, which nothing pads."""
+        """Log-probabilities of the answer's tokens in each of `rows` equal texts, without padding."""
         pieces = self.codec.candidate(turn, steps)
         closing = self.codec.closing(_TEMPLATE, _ANSWER)
         prompt = [token for piece in pieces for token in piece]
@@ -294,7 +295,7 @@ class _Reference:
 
 
 def _distance(found: Sequence[float], wanted: Sequence[float]) -> float:
-    """The largest difference of two values of one token; infinite where one is no number."""
+    """The largest difference between two values of one token; infinite if a value is NaN or infinite."""
     differences = [abs(one - other) for one, other in zip(found, wanted, strict=True)]
     return max(value if math.isfinite(value) else math.inf for value in differences)
 
@@ -304,7 +305,8 @@ def _one_begins_the_other(text: str, other: str) -> bool:
 
 
 async def _compared(engine: TransformersEngine, reference: _Reference) -> Compared:
-    """Scores asked for together, together again (now from the prefix cache), alone, and a long one, against plain."""
+    """Compares scores with the plain ones: asked for together, together again (now from the prefix cache), alone,
+    long."""
     asked = [(_TURNS[turn], steps) for turn, steps in (*_CANDIDATES, _LONG)]
     plain = [reference.log_probabilities(*each) for each in asked]
 
@@ -325,7 +327,8 @@ async def _compared(engine: TransformersEngine, reference: _Reference) -> Compar
 
 
 async def _compared_texts(engine: TransformersEngine, reference: _Reference) -> ComparedTexts:
-    """Steps proposed together, and a final answer, against the likeliest tokens of a plain forward, one by one."""
+    """Compares steps proposed together, and a final answer, with the likeliest tokens of a plain forward, one by
+    one."""
     codec = reference.codec
     asked: list[tuple[Coroutine[Any, Any, Generation], list[Ids], TextKind]] = []
     for turn, steps in _CANDIDATES:
@@ -342,7 +345,7 @@ async def _compared_texts(engine: TransformersEngine, reference: _Reference) -> 
 
 @contextmanager
 def _quiet() -> Any:
-    """Without the warnings of models that are random and of formats that nobody would use."""
+    """Suppresses warnings about random models and unusual formats."""
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -1,6 +1,7 @@
 """Small random models of every family that users host, written as ordinary Hugging Face folders.
 
-Four layers at most, windows far shorter than the prompts, weights wide enough that a wrong mask or position shows.
+They have at most four layers, windows far shorter than the prompts, and weights so large that a wrong mask or position
+shows.
 """
 
 from __future__ import annotations
@@ -58,18 +59,19 @@ _MAMBA = {
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One architecture: its type in transformers, and what its small model has beside the usual sizes."""
+    """One architecture: its type in transformers, and the settings of its small model in addition to the usual
+    sizes."""
 
     name: str
     model_type: str
     options: Mapping[str, Any] = field(default_factory=dict)
     kind: Any = AutoModelForCausalLM
     wrapped: bool = False
-    """The sizes are those of the language model within one that sees images."""
+    """True if the sizes belong to the language model inside a model that reads images."""
     written: Mapping[str, Any] = field(default_factory=dict)
-    """What config.json says beside it."""
+    """Further entries of config.json."""
     refused: bool = False
-    """It cannot be hosted, and is to be refused."""
+    """True if it cannot be hosted and must be refused."""
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -209,7 +211,7 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, and those of the chat template."""
+    """A tokenizer with one token per byte, and those of the chat template."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

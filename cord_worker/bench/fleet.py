@@ -1,4 +1,4 @@
-"""The service's processes around a measurement, supervised as `cordctl run` does."""
+"""The service's processes during a measurement, supervised as in `cordctl run`."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class Fleet:
         return {status.name: status.pid for status in self._supervisor.status() if status.pid is not None}
 
     def ports(self, place: Place) -> Mapping[str, int]:
-        """Ports of the metrics of the processes that are ready, by name."""
+        """Metrics ports of the processes that are ready, by name."""
         pids = self.pids
         ports = place.database.run(lambda connection: metrics_ports(connection, list(pids.values())))
         return {name: ports[pid] for name, pid in pids.items() if pid in ports}
 
     def look(self) -> None:
-        """Raises LocalServiceError where a process fell: what is measured beside it would be wrong."""
+        """Raises LocalServiceError if a process ended: the measurement would be wrong."""
         for event in self._supervisor.poll():
             if event.kind is EventKind.GAVE_UP and event.error is not None:
                 raise event.error
             if event.kind is EventKind.FELL:
-                raise LocalServiceError(f"process {event} fell during the measurement; look at its log")
+                raise LocalServiceError(f"process {event} ended during the measurement; look at its log")
 
     def wait_until(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
-        """Waits for `condition`. Raises LocalServiceError after `seconds`, or where a process fell."""
+        """Waits for `condition`. Raises LocalServiceError after `seconds`, or if a process ended."""
         deadline = time.monotonic() + seconds
         while not condition():
             self.look()
@@ -56,9 +56,9 @@ class Fleet:
 
 @contextmanager
 def running_fleet(place: Place, config: RunConfig, config_path: Path) -> Iterator[Fleet]:
-    """A coordinator and a worker for every model, ready to work, for the length of the `with`.
+    """A coordinator and a worker for every model, ready to work, within the `with`.
 
-    Every process serves its metrics on a port of its own. Raises LocalServiceError where one does not start.
+    Every process serves its metrics on its own port. Raises LocalServiceError if one does not start.
     """
     specs = [
         replace(spec, env={**spec.env, "CORD_METRICS_PORT": "0", "CORD_METRICS_HOST": "127.0.0.1"})

@@ -15,7 +15,7 @@ _TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """Observations at most as long as each bound (seconds, rising, the last infinite): cumulative counts."""
+    """Number of observations up to each bound (bounds in seconds, ascending, the last infinite): cumulative counts."""
 
     counts: Mapping[float, float]
 
@@ -30,12 +30,12 @@ class Buckets:
 
     @property
     def total(self) -> float:
-        """Observations."""
+        """Number of observations."""
         return self.counts.get(math.inf, 0.0)
 
     def quantile(self, share: float) -> float | None:
         """The value (seconds) that `share` of the observations do not exceed, linear within its bucket; None without
-        observations. In the last bucket, which has no end, it is the bucket's beginning."""
+        observations. In the last bucket, which has no end, the result is the bucket's start."""
         rank = share * self.total
         if not self.total:
             return None
@@ -52,7 +52,7 @@ NOTHING = Buckets({})
 
 
 def scrape(ports: Iterable[int], name: str, label: str) -> dict[str, Buckets]:
-    """The histogram `name` of all these processes together, by the value of `label`. Raises OSError."""
+    """The histogram `name`, summed over all these processes, by the value of `label`. Raises OSError."""
     found: dict[str, Buckets] = {}
     for port in ports:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=_TIMEOUT_SECONDS) as page:

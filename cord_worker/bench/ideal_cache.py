@@ -1,6 +1,6 @@
-"""What an ideal prefix cache could have served: unbounded, of the engine's block size, filled at once.
+"""Computes what an ideal prefix cache could have served: unbounded, with the engine's block size, filled at once.
 
-Only whole blocks are found again; a generated text's tokens stay in the cache behind their prompt.
+Only whole blocks can be reused; a generated text's tokens stay in the cache after their prompt.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 class CacheRequest:
     """One prompt (token ids) in the order of starts.
 
-    `servable` is how many of its leading tokens may come from a cache: all but the last one, of a score only what
-    stands before the token that predicts the answer's first one. `generated` follows the prompt. `cached` is what the
-    engine reported, None where it reported nothing; `kind` is propose, score or answer.
+    `servable` is the number of its leading tokens that may come from a cache: all except the last one; for a score only
+    those before the token that predicts the answer's first one. `generated` follows the prompt. `cached` is the number
+    that the engine reported, None if it reported none. `kind` is propose, score or answer.
     """
 
     kind: str
@@ -28,7 +28,8 @@ class CacheRequest:
 
 @dataclass(frozen=True, slots=True)
 class CacheUse:
-    """Prompt tokens that came cached, and those that an ideal cache could have served, of the same requests."""
+    """Prompt tokens that came from the cache, and those that an ideal cache could have served, over the same
+    requests."""
 
     requests: int
     prompt_tokens: int
@@ -37,12 +38,12 @@ class CacheUse:
 
     @property
     def ratio(self) -> float | None:
-        """`cached / ideal`; None where nothing could have been served."""
+        """`cached / ideal`; None if nothing could have been served."""
         return self.cached / self.ideal if self.ideal else None
 
 
 def cache_use(requests: Iterable[CacheRequest], block_tokens: int) -> dict[str, CacheUse]:
-    """Use by kind; requests that are not counted, or of which nothing was reported, fill the cache only."""
+    """Use by kind; requests that are not counted, or without a reported number, only fill the cache."""
     known: set[int] = set()
     found: dict[str, CacheUse] = {}
     for request in requests:
@@ -69,7 +70,7 @@ def _known_blocks(known: set[int], ids: Sequence[int], most: int, block_tokens: 
 
 
 def _blocks(ids: Sequence[int], block_tokens: int) -> Iterable[int]:
-    """A hash of every whole block and all before it."""
+    """A hash of each whole block with all blocks before it."""
     chain = 0
     for start in range(0, len(ids) - block_tokens + 1, block_tokens):
         chain = hash((chain, tuple(ids[start : start + block_tokens])))

@@ -1,4 +1,4 @@
-"""Memory, threads and open files of processes, seen from outside."""
+"""Memory, threads and open files of processes, measured from outside."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a process holds: resident MiB, threads, open files and sockets."""
+    """The resources of a process: resident MiB, threads, open files and sockets."""
 
     rss_mb: float
     threads: int
@@ -26,17 +26,17 @@ class Footprint:
 
 
 def footprint(pid: int) -> Footprint:
-    """What the process holds now; of its children nothing. Raises psutil.NoSuchProcess."""
+    """The current resources of the process, without its children. Raises psutil.NoSuchProcess."""
     process = psutil.Process(pid)
     with process.oneshot():
         return Footprint(process.memory_info().rss / _MIB, process.num_threads(), process.num_fds())
 
 
 class PeakMemory:
-    """Watches a process and its children for the length of a `with`; `mb` is the sum of their peaks (MiB).
+    """Watches a process and its children within a `with`; `mb` is the sum of their peaks (MiB).
 
-    The kernel keeps each process's peak, so looking now and then misses only what happens in a process's last moment.
-    The figure that it gives a parent for an ended child is of no use: it starts with the parent's own size.
+    The kernel keeps each process's peak, so an occasional look misses only the last moment of a process. The kernel's
+    figure for ended children is useless: it starts with the parent's own size.
     """
 
     def __init__(self, pid: int) -> None:

@@ -1,9 +1,9 @@
-"""A Celery worker whose tasks do nothing, with the service's own settings: the ceiling of any control plane on it.
+"""A Celery worker whose tasks do nothing, with the service's settings: the ceiling of any control plane on Celery.
 
     python -m cord_worker.bench.noop COUNT CONCURRENCY
 
 consumes COUNT tasks that were published before, prints one line of JSON with tasks and seconds (from the start of the
-first task to the end of the last one) and ends.
+first task to the end of the last one), and exits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TASK = "cord.bench_noop"
 
 
 def noop_app(settings: Settings) -> Celery:
-    """The service's application."""
+    """The Celery application of the service."""
     return create_app(broker_url(settings), settings)
 
 
@@ -42,7 +42,7 @@ def publish(app: Celery, count: int) -> None:
 
 
 def main() -> None:
-    """The worker process."""
+    """The main function of the worker process."""
     count, concurrency = int(sys.argv[1]), int(sys.argv[2])
     # Celery warns because it would unpickle messages; this application accepts JSON only.
     warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -69,7 +69,7 @@ class _Counter:
         self._first = 0.0
 
     def work(self, *, problem_id: int, step: int) -> None:
-        """Counts."""
+        """Counts one task."""
         del problem_id, step
         with self._lock:
             now = time.perf_counter()

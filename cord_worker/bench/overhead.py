@@ -1,7 +1,8 @@
-"""What a candidate costs beside its model: from the workers' own histograms, at light load and at full load.
+"""Measures a candidate's costs apart from its model, from the workers' own histograms, at light and at full load.
 
-A candidate is proposed once and scored once, so its overhead is that of both tasks; of the 95th percentiles the sum is
-an upper bound. *Delay* has the messages' way and the wait for room in it too, at full load mostly for a busy model.
+A candidate is proposed once and scored once, so its overhead is that of both tasks; the sum of the 95th percentiles is
+an upper bound. *Delay* also includes the transport of the messages and the wait for room; at full load it is mostly
+the wait for a busy model.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _KINDS = ("propose", "score")
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Milliseconds a candidate under one load, both of its tasks together."""
+    """Milliseconds per candidate under one load, both of its tasks together."""
 
     overhead_p50: float
     overhead_p95: float
@@ -31,7 +32,7 @@ class Load:
 
 
 def load_of(place: Place, fleet: Fleet, work: Callable[[], None]) -> Load:
-    """What the candidates of `work` cost, which the fleet does meanwhile."""
+    """The costs of the candidates that the fleet processes during `work`."""
     ports = list(fleet.ports(place).values())
     before = {name: scrape(ports, name, "kind") for name in (OVERHEAD, DELAY)}
     work()

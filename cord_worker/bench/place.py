@@ -1,4 +1,4 @@
-"""Where a measurement works: a throwaway database and keys of its own, never those of a user's runs."""
+"""The services of a measurement: a temporary database and separate keys, never those of a user's runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REMOVE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Services of a measurement; `folder` is for its files and `settings` names all of it."""
+    """Services of a measurement; `folder` is for its files, and `settings` names all services."""
 
     settings: Settings
     endpoints: Endpoints
@@ -38,10 +38,10 @@ class Place:
 
 @contextmanager
 def open_place(settings: Settings, *, external: bool) -> Iterator[Place]:
-    """A temporary folder with embedded services, or with `external` a database and keys of its own on the servers of
-    CORD_DATABASE_URL and CORD_BROKER_URL; all of it is gone after the `with`.
+    """A temporary folder with embedded services, or with `external` a separate database and separate keys on the
+    servers of CORD_DATABASE_URL and CORD_BROKER_URL; everything is removed after the `with`.
 
-    Raises ConfigError where `external` lacks its variables, StoreError where no database may be created,
+    Raises ConfigError if `external` lacks its variables, StoreError if no database can be created,
     LocalServiceError.
     """
     folder = Path(tempfile.mkdtemp(prefix="cord-b-"))
@@ -67,7 +67,7 @@ def open_place(settings: Settings, *, external: bool) -> Iterator[Place]:
 
 
 def _remove(folder: Path) -> None:
-    """A server or watchdog that ends a moment later may still write there."""
+    """Removes the folder; a server or watchdog that ends a moment later may still write there."""
     deadline = time.monotonic() + _REMOVE_SECONDS
     while folder.exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -113,7 +113,7 @@ def _execute(url: sa.URL, statement: str) -> None:
         if is_connecting(error):
             raise refusal(error, url, {}) or unreachable(error, url) from None
         raise StoreError(
-            f"bench works in a database of its own, but `{statement}` failed: {str(error.orig).strip()}. Give "
+            f"bench uses a temporary database, but `{statement}` failed: {str(error.orig).strip()}. Give "
             "CORD_DATABASE_URL a user who may create databases, or leave --external out."
         ) from error
     finally:

@@ -1,8 +1,8 @@
-"""The requests of a finished run, asked of engines directly: same prompts, seeds and order, no service around them.
+"""Repeats the requests of a finished run directly on engines: same prompts, seeds and order, without the service.
 
-Of each problem: a step's proposals of one teacher together, then their scores together, all teachers side by side; the
-next step when the step is complete; the final answer at the end. As many problems at once as the run had, and as
-many tasks of one model at once as its worker takes.
+For each problem: a teacher's proposals of a step together, then their scores together, all teachers concurrently. The
+next step begins when the step is complete; the final answer comes at the end. As many problems are concurrent as in
+the run, and as many tasks of one model as its worker takes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cord_worker.store.reports.measurements import AnswerRequest, CandidateReque
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a run asked of its models; `steps` are the texts on the way to each candidate, its own included."""
+    """The requests of a run to its models; `steps` are the texts on the path to each candidate, its own included."""
 
     config: RunConfig
     candidates: Sequence[CandidateRequests]
@@ -41,12 +41,12 @@ class Trial:
 
     @property
     def tokens(self) -> int:
-        """Generated, final answers included."""
+        """Generated tokens, including final answers."""
         steps = sum(row.completion_tokens for row in self.candidates)
         return steps + sum(answer.completion_tokens for answer in self.answers)
 
     def teacher(self, name: str) -> TeacherConfig:
-        """The teacher called so."""
+        """The teacher with this name."""
         return next(teacher for teacher in self.config.teachers if teacher.name == name)
 
     def prefix(self, row: CandidateRequests) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ class Trial:
         return self.steps[row.candidate_id][:-1]
 
     def teacher_turn(self, row: CandidateRequests) -> Turn:
-        """First turn of its teacher."""
+        """First turn of the candidate's teacher."""
         return self._turn(row, self.config.system_prompt(self.teacher(row.teacher)))
 
     def prover_turn(self, row: CandidateRequests) -> Turn:
@@ -68,7 +68,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """Tokens generated and seconds from the first request to the last result; `scores` by candidate."""
+    """Generated tokens, and seconds from the first request to the last result; `scores` by candidate."""
 
     tokens: int
     seconds: float
@@ -76,7 +76,7 @@ class Replayed:
 
 
 class Replay:
-    """One trial against engines by model name; several engines of a model share its problems."""
+    """One trial on engines, by model name; several engines of a model share its problems."""
 
     def __init__(self, trial: Trial, engines: Mapping[str, Sequence[DirectEngine]]) -> None:
         self._trial = trial
@@ -92,7 +92,7 @@ class Replay:
         }
 
     async def run(self) -> Replayed:
-        """Asks everything. Raises EngineError where an engine ended."""
+        """Sends all requests. Raises EngineError if an engine has ended."""
         problems: dict[int, list[CandidateRequests]] = defaultdict(list)
         for row in self._trial.candidates:
             problems[row.position].append(row)

@@ -1,4 +1,4 @@
-"""What a measurement found: rows for people, one flat JSON object for scripts."""
+"""The result of a measurement: rows for people, one flat JSON object for scripts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEAST_ROUNDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One figure of a measurement, once a round; `values` are in `unit`."""
+    """One figure of a measurement, with a value per round; `values` are in `unit`."""
 
     name: str
     values: tuple[float, ...]
@@ -23,7 +23,7 @@ class Measured:
 
     @property
     def median(self) -> float:
-        """Of all rounds."""
+        """The median of all rounds."""
         return statistics.median(self.values)
 
 
@@ -37,7 +37,7 @@ class Report:
     notes: Sequence[str] = field(default_factory=tuple)
 
     def to_json(self) -> dict[str, Any]:
-        """One object: the keys, and under `measured` every round's values."""
+        """One object: the keys, and under `measured` the values of all rounds."""
         return {
             "bench": self.bench,
             **self.keys,
@@ -53,5 +53,5 @@ def check_rounds(rounds: int) -> None:
 
 
 def quotients(above: Sequence[float], below: Sequence[float]) -> tuple[float, ...]:
-    """Round by round, what was measured in one round divided by its neighbour of the same round."""
+    """The quotient of two measurements, round by round."""
     return tuple(one / other for one, other in zip(above, below, strict=True))

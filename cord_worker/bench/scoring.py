@@ -1,4 +1,4 @@
-"""What the prefix cache is worth to the prover: scores with it and without it, by the length of the prefix."""
+"""Measures the gain of the prefix cache for the prover: scores with and without it, by the length of the prefix."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _FLAT_FROM, _FLAT_TO = 500, 3500
 
 @dataclass(frozen=True, slots=True)
 class ScoringBench:
-    """What is to be measured: the prover of `config`, at prefixes of these lengths in its own tokens."""
+    """The parameters of the measurement: the prover of `config`, at prefixes of these lengths in its own tokens."""
 
     config: RunConfig
     config_path: Path
@@ -64,7 +64,7 @@ class _AtLength:
 
 
 def measure(bench: ScoringBench, folder: Path, say: Callable[[str], None]) -> Report:
-    """Measures; `folder` takes the engine's log. Raises ConfigError, EngineError, RequestError."""
+    """Runs the measurement; `folder` gets the engine's log. Raises ConfigError, EngineError, RequestError."""
     check_rounds(bench.rounds)
     if bench.config.prover_model.engine == "instant":
         raise ConfigError("the instant engine has no prefix cache, so there is nothing to measure; name another prover")
@@ -103,7 +103,7 @@ async def _at_length(
         chance = random.Random(f"{length} {number}")
         prefix = await _prefix_of(bench, engine, chance, length)
         first, second = _sibling(chance), _sibling(chance)
-        # A sibling brings the prefix into the cache, as a proposal or another teacher's candidate does in a run.
+        # A sibling's score puts the prefix into the cache, as a proposal or another teacher's candidate does in a run.
         await _scored(engine, bench, [*prefix, first])
         cached = await _scored(engine, bench, [*prefix, second])
         again = await _scored(engine, bench, [*prefix, second])
@@ -125,7 +125,7 @@ async def _at_length(
 
 
 async def _prefix_of(bench: ScoringBench, engine: DirectEngine, chance: random.Random, length: int) -> list[str]:
-    """Steps of seeded words whose prompt takes about `length` tokens of the prover."""
+    """Steps of seeded words whose prompt has about `length` tokens of the prover."""
 
     def step() -> str:
         return f" {' '.join(chance.choices(_WORDS, k=_STEP_WORDS))}."
@@ -133,7 +133,7 @@ async def _prefix_of(bench: ScoringBench, engine: DirectEngine, chance: random.R
     one = (await _scored(engine, bench, [step()]))["prompt_tokens"]
     two = (await _scored(engine, bench, [step(), step()]))["prompt_tokens"]
     each = max(1, two - one)
-    # What is not the prefix: the question, the sibling's own step (as long as a third of these) and the closing part.
+    # Not part of the prefix: the question, the sibling's own step (as long as a third of these) and the closing part.
     return [step() for _ in range(max(1, round((length - (one - each) - each / 3) / each)))]
 
 

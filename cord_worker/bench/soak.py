@@ -1,4 +1,4 @@
-"""Whether workers grow: memory, threads and open files after a tenth of the tasks, and after all."""
+"""Measures whether workers grow: memory, threads and open files after a tenth of the tasks, and after all of them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cord_worker.bench.report import Measured
 
 _PARTS = "cord_task_part_seconds"
 _EARLY_SHARE = 10
-"""Early is when a worker has done a tenth of the tasks."""
+"""The early measurement is made when a worker has done a tenth of the tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Footprints by process, early and late, and the tasks that each had done."""
+    """Resources by process, early and late, and the number of tasks that each had done."""
 
     early: Mapping[str, Footprint]
     late: Mapping[str, Footprint]
@@ -29,15 +29,15 @@ class Growth:
         return max(self.late[name].rss_mb / self.early[name].rss_mb for name in self.early)
 
     def threads(self) -> int:
-        """Most threads that any process has more than early on."""
+        """Largest increase of threads in any process since the early measurement."""
         return max(self.late[name].threads - self.early[name].threads for name in self.early)
 
     def files(self) -> int:
-        """Most open files that any process has more than early on."""
+        """Largest increase of open files in any process since the early measurement."""
         return max(self.late[name].files - self.early[name].files for name in self.early)
 
     def to_json(self) -> dict[str, dict[str, float]]:
-        """By process."""
+        """A JSON object, by process."""
         return {
             name: {
                 "tasks_early": self.tasks[name][0],
@@ -53,7 +53,7 @@ class Growth:
         }
 
     def measured(self) -> Sequence[Measured]:
-        """For the table, once a process."""
+        """Rows of the table, one per process."""
         shown = []
         for name in self.early:
             values = (self.early[name].rss_mb, self.late[name].rss_mb)
@@ -63,7 +63,7 @@ class Growth:
 
 
 def soak(place: Place, fleet: Fleet, tasks: int, work: Callable[[int], None]) -> Growth:
-    """Has the fleet do `work(number)` until every model worker has done `tasks` tasks."""
+    """Makes the fleet do `work(number)` again and again until every model worker has done `tasks` tasks."""
     early: dict[str, tuple[int, Footprint]] = {}
     late: dict[str, tuple[int, Footprint]] = {}
     done = _tasks_done(place, fleet)
@@ -84,7 +84,7 @@ def soak(place: Place, fleet: Fleet, tasks: int, work: Callable[[int], None]) ->
 
 
 def _tasks_done(place: Place, fleet: Fleet) -> dict[str, int]:
-    """Tasks that each model worker has run, of all kinds."""
+    """Number of tasks that each model worker has run, of all kinds."""
     counts = {}
     for name, port in fleet.ports(place).items():
         if name.startswith("worker-"):

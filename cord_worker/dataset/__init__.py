@@ -1,6 +1,6 @@
-"""Reading and checking problems: JSON lines, JSON, CSV, Parquet and folders of them as Hugging Face lays them.
+"""Reads and checks problems: JSON lines, JSON, CSV, Parquet, and folders of these in the layout of Hugging Face.
 
-A bad row becomes a `RejectedRecord` in its place; a file that cannot be used raises `DatasetError`.
+A bad row becomes a `RejectedRecord` in its place; an unusable file raises `DatasetError`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows whose LaTeX lost its backslashes on the way into the file: refused by name, or restored."""
+"""Rows whose LaTeX lost its backslashes on the way into the file: rejects them by name, or restores them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cord_worker.dataset.values import Flaw
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """The row with its backslashes, and by field the commands that were restored, in order.
+    """The row with its backslashes, and for each field the restored commands, in order.
 
-    `left` are those that stay lost in fields that are only carried along, `doubtful` those that may be spaces.
+    `left` are lost backslashes in fields that are only passed through; `doubtful` are commands that may be spaces.
     """
 
     row: dict[str, Json]
@@ -24,11 +24,11 @@ class Restored:
 
 
 def restored(row: dict[str, Json], names: Iterable[str], *, repair: bool, damaged: str | None) -> Restored | Flaw:
-    """Looks at all texts of the row. A Flaw names the first of the fields `names` where a backslash is lost.
+    """Checks all texts of the row. A Flaw names the first of the fields `names` with a lost backslash.
 
-    `damaged` is a command whose backslash had to be restored to decode the row; in it the doubtful ones count, too.
-    With `repair` they are restored; what may be a command or a line break is a Flaw even then. Other fields are never
-    refused: they are restored as well, or keep what they hold.
+    `damaged` is a command whose backslash had to be restored to decode the row; in its field doubtful ones count too.
+    With `repair` lost backslashes are restored; a command that may also be a line break is still a Flaw. Other fields
+    are never rejected: they are restored too, or stay unchanged.
     """
     if damaged is None and not any(map(_may_be_damaged, row.values())):
         return Restored(row, _NOTHING)
@@ -67,7 +67,7 @@ def _may_be_damaged(value: Json) -> bool:
 
 
 def _decoded(placed: list[tuple[str, str]], command: str) -> dict[str, list[str]]:
-    """Where `command` stands now; nowhere where it is in another field."""
+    """The field that holds `command` now, if it is one of `placed`; otherwise empty."""
     name = next((name for name, text in placed if f"\\{command}" in text), None)
     return {} if name is None else {name: [f"\\{command}"]}
 

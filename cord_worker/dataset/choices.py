@@ -1,6 +1,7 @@
-"""Multiple choice as datasets publish it: choices beside the question, the right one by index, letter or text.
+"""Multiple choice as datasets publish it: choices in their own field, the right one by index, letter or text.
 
-The choices become lines of the question and the answer is the letter, so that a model can give it and be checked.
+The choices become lines of the question, and the answer becomes the letter. So a model can give it, and it can be
+checked.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ class Choices:
     texts: tuple[str, ...]
 
     def in_question(self, question: str) -> str:
-        """`question` with the choices as lines, unless it lists them already."""
+        """`question` with the choices as lines, unless it already lists them."""
         lines = [f"{label}. {text}" for label, text in zip(self.labels, self.texts, strict=True)]
         if all(self._is_listed(question, at) for at in range(len(lines))):
             return question
         return "\n".join([question, "", *lines])
 
     def _is_listed(self, question: str, at: int) -> bool:
-        """Whether the choice stands there whole, up to the next label or the end of a line or sentence."""
+        """True if the choice stands there completely, up to the next label or the end of a line or sentence."""
         label, text = re.escape(self.labels[at]), re.escape(self.texts[at])
         follows = rf"\(?{re.escape(self.labels[at + 1])}\s*[).:]" if at + 1 < len(self.labels) else r"(?<=[.?!;])\s"
         pattern = rf"(?<![A-Za-z0-9])\(?{label}\s*[).:]\s*{text}\s*?[.,;?!]?(?:\s*$|\s*\n|\s*{follows})"
         return re.search(pattern, question) is not None
 
     def label_of(self, answer: Json) -> str | Flaw:
-        """The label of the right choice, whatever way it is named; an index counts from 0."""
+        """The label of the right choice, however it is named; an index counts from 0."""
         if isinstance(answer, list) and len(answer) == 1:
             answer = answer[0]
         if isinstance(answer, bool) or not isinstance(answer, int | float | str):
@@ -69,7 +70,7 @@ class Choices:
         return Flaw(None, f"{text!r:.40} is none of the choices ({among}){hint}")
 
     def _readings(self, answer: Json, text: str) -> list[str]:
-        """The labels that the answer may mean. A number is an index, a text with digits perhaps the choice itself."""
+        """The labels that the answer may mean. A number is an index; a text of digits may be the choice itself."""
         by_text = [label for label, choice in zip(self.labels, self.texts, strict=True) if choice == text]
         if text in self.labels:
             return [text, *by_text]
@@ -86,7 +87,7 @@ class Choices:
         return by_text if by_index is None else [by_index, *by_text]
 
     def _labelled(self, text: str) -> str | None:
-        """The label that `text` names as `(b)`, `b` or `B. the choice itself`."""
+        """The label that `text` names as `(b)`, `b` or `B. …` with the choice's text."""
         opening = _OWN_LABEL.match(text)
         label, rest = (opening[1], text[opening.end() :]) if opening is not None else (text, "")
         label = label if label in self.labels else label.upper()
@@ -95,14 +96,14 @@ class Choices:
         return label if not rest or rest == self.texts[self.labels.index(label)] else None
 
     def _at(self, index: int) -> str | None:
-        """The label that an index means; letters keep their place where one between them is left out."""
+        """The label of an index; if a letter is left out, the others keep their places."""
         if all(label in _LETTERS for label in self.labels):
             return ascii_uppercase[index] if ascii_uppercase[index] in self.labels else None
         return self.labels[index] if index < len(self.labels) else None
 
     @property
     def _has_numbers(self) -> bool:
-        """Labels that are numbers themselves leave no room for an index."""
+        """True if the labels are themselves numbers, so that a number cannot be an index."""
         return any(label.isdigit() for label in self.labels)
 
 
@@ -114,7 +115,7 @@ def read_choices(value: Json) -> Choices | Flaw:
         if isinstance(value.get("text"), list):
             texts, labels = _list(value["text"]), _list(value.get("label", value.get("labels")))
         else:
-            # A column of objects has a member for the longest row's last choice in every row.
+            # A column of objects has the same members in every row: those beyond a row's own choices are null.
             given = {label: text for label, text in value.items() if text is not None}
             labels, texts = list(given), list(given.values())
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
@@ -134,7 +135,7 @@ def read_choices(value: Json) -> Choices | Flaw:
         plain = [text[match.end() :] or text for text, match in zip(plain, own, strict=True)]
     named = list(ascii_uppercase[: len(plain)]) if labels is None else [_number(label) for label in labels]
     if len(named) != len(plain) or not all(named) or len(set(named)) != len(named):
-        return Flaw(None, "has not one label of its own for each choice")
+        return Flaw(None, "needs a different label for each choice")
     return Choices(tuple(named), tuple(plain))
 
 

@@ -1,4 +1,4 @@
-"""Finding out which field holds the question, the answer, the id, the passage and the choices."""
+"""Finds the fields that hold the question, the answer, the id, the passage and the choices."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "passage": ("passage", "context"),
     "choices": ("choices", "options"),
 }
-"""In this order, the first that is there is taken, whatever its case."""
+"""Usual names by role; the first one that exists is taken, in any case."""
 
 FINAL_ANSWERS = frozenset({"target", "expected_answer", "final_answer", "reference", "ground_truth"})
-"""Beside one of these, `solution` is as likely a worked solution as an answer: the user must say which."""
+"""With one of these fields present, `solution` may be a worked solution or an answer: the user must choose."""
 
 LETTER_COLUMNS = tuple(ascii_uppercase)
-"""Columns of these names are the choices where no field holds them and A, B and C are there, without a gap."""
+"""Column names of choices, used if no field holds the choices and A, B and C exist, without a gap."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of a row; `path` are the names and list indices that lead to it."""
+    """A field of a row; `path` holds the names and list indices that lead to it."""
 
     name: str
     path: tuple[str, ...]
 
     @property
     def root(self) -> str:
-        """The row's own field that it is in."""
+        """The row's top-level field that holds it."""
         return self.path[0]
 
     def of(self, row: Mapping[str, Json]) -> Json:
-        """Its value, None where the row has none."""
+        """Its value; None if the row has none."""
         value = row.get(self.path[0])
         if len(self.path) == 1:
             return value
@@ -64,7 +64,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of a dataset; `letters` are the columns of choices that have one each."""
+    """The fields of a dataset; `letters` are the columns of choices, if each choice has its own column."""
 
     question: Field
     answer: Field
@@ -73,12 +73,12 @@ class Fields:
     choices: Field | None
     letters: tuple[str, ...] = ()
     columns: frozenset[str] = frozenset()
-    """Those of the first rows."""
+    """The columns of the first rows."""
     beside: str | None = None
-    """The `input` of an `instruction`, a part of the question that is not taken."""
+    """The `input` of an `instruction`: a part of the question that is not used."""
 
     def unforeseen(self, row: Mapping[str, Json]) -> tuple[str, str] | None:
-        """A column of `row` that the first rows did not have, and what it would have been taken for."""
+        """A column of `row` that the first rows lacked, and the role that it would have had."""
         if row.keys() <= self.columns:
             return None
         missing = [role for role in ("id", "passage", "choices") if getattr(self, role) is None]
@@ -95,7 +95,7 @@ class Fields:
         return (late[0], "choices") if late and all(letter in row for letter in wanted) else None
 
     def mapping(self) -> FieldMapping:
-        """Their names."""
+        """The names of the fields."""
 
         def name(field: Field | None) -> str | None:
             return None if field is None else field.name
@@ -110,15 +110,15 @@ class Fields:
 
 
 def resolve(mapping: FieldMapping, rows: Sequence[Mapping[str, Json]], where: str) -> Fields:
-    """Every field that is there; question and answer always are.
+    """All fields that exist; question and answer always do.
 
     Args:
-        mapping: what the user gave.
+        mapping: the names that the user gave.
         rows: the first rows of `where`.
-        where: the dataset, for messages.
+        where: the dataset's name for messages.
 
     Raises:
-        DatasetError: a given field is not there, or none or several fit question or answer.
+        DatasetError: a given field is missing, or the question or the answer has no matching field, or several.
     """
     found = _Finder(rows, where)
     question = found.needed("question", mapping.question)
@@ -132,7 +132,7 @@ def resolve(mapping: FieldMapping, rows: Sequence[Mapping[str, Json]], where: st
             gap = next(letter for letter in LETTER_COLUMNS if letter not in letters)
             raise DatasetError(
                 f"{where}: the columns {', '.join(letters)} look like choices, but {gap} is missing: rename those that "
-                "are none."
+                "are not choices."
             )
     passage = found.find("passage", mapping.passage)
     beside = None
@@ -183,7 +183,7 @@ class _Finder:
                 found += [column for column in self.columns if column.strip().lower() in FINAL_ANSWERS]
             if len(found) > 1:
                 rivals = " or ".join(repr(column) for column in found)
-                raise DatasetError(f"{self._where}: the {role} could be {rivals}; say which with --{role}-field.")
+                raise DatasetError(f"{self._where}: the {role} could be {rivals}; choose one with --{role}-field.")
             return Field(found[0], (found[0],))
         return None
 
@@ -196,7 +196,7 @@ class _Finder:
         raise DatasetError(f"{self._where} has no field {name!r} (--{role}-field). Its fields are: {self._shown()}.")
 
     def _nested(self, name: str) -> Field | None:
-        """The field at this dotted path, where the first rows have one; a column's own name may hold dots, too."""
+        """The field at this dotted path, if the first rows have one; a column's own name may also hold dots."""
         parts = name.split(".")
         for length in range(len(parts) - 1, 0, -1):
             root = ".".join(parts[:length])

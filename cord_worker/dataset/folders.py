@@ -1,7 +1,8 @@
-"""Folders as the hub lays them: which of their files are the rows of which split.
+"""Folders in the layout of the hub: finds which files hold the rows of which split.
 
-The README's front matter decides where it names data files (`configs: … data_files: …`). Else names do, as the hub has
-it: `data/train-00000-of-00002.parquet`, `test.jsonl`, `main/train-00000-of-00001.parquet` (a configuration `main`).
+If the README's front matter names data files (`configs: … data_files: …`), it decides. Otherwise names decide, by the
+hub's rules: `data/train-00000-of-00002.parquet`, `test.jsonl`, `main/train-00000-of-00001.parquet` (a configuration
+`main`).
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ _SPLITS = {
     "val": "validation",
     "dev": "validation",
 }
-"""Words in a file's or folder's name, and the split that the hub takes them for."""
+"""Words in the name of a file or folder, and the split that the hub derives from them."""
 _SHARD = re.compile(r"^(?P<split>.*?)[-_.]?(?P<number>\d{5,})-of-(?P<count>\d{5,})(?:-[0-9a-f]{16,})?$")
 _WORD = re.compile(r"[^A-Za-z]+")
 _MOST_ENTRIES = 100_000
 _MOST_DEPTH = 8
-"""Folders within folders; the hub's datasets have three."""
+"""Deepest nesting of folders; the hub's datasets have three levels."""
 _IGNORED = frozenset(
     {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json", "package.json"}
 )
@@ -40,15 +41,16 @@ _FOREIGN = (".arrow", ".zip", ".tar", ".xz", ".bz2", ".txt", ".xlsx", ".zarr", "
 
 
 def is_saved(path: Path) -> bool:
-    """Whether `datasets.save_to_disk` wrote the folder."""
+    """True if `datasets.save_to_disk` wrote the folder."""
     return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
 
 
 def files_of(path: Path, split: str | None) -> list[Path]:
-    """The data files of one split, in order; `CONFIGURATION/SPLIT` where the folder holds several configurations.
+    """The data files of one split, in order; `split` is `CONFIGURATION/SPLIT` if the folder holds several
+    configurations.
 
     Raises:
-        DatasetError: no data, several splits and none chosen, or a split of which files are missing or there twice.
+        DatasetError: no data, several splits and none chosen, or a split with files that are missing or duplicated.
     """
     splits = _named_in_readme(path) or _named_by_files(path)
     if not splits:
@@ -80,14 +82,14 @@ def _chosen(path: Path, splits: dict[str, list[Path]], split: str | None) -> str
 
 
 def _named_in_readme(path: Path) -> dict[str, list[Path]]:
-    """Splits that the front matter of the folder's README names; none where it names no files."""
+    """Splits that the front matter of the folder's README names; empty if it names no files."""
     configs = [config for config in _configs(path) if isinstance(config, dict) and config.get("data_files")]
     found: dict[str, list[Path]] = {}
     for config in configs:
         name = str(config.get("config_name", "default"))
         base = path / str(config.get("data_dir") or "")
         for split, patterns in _patterns(config["data_files"]):
-            # As listed; what one pattern finds, by name.
+            # In the listed order; files of one pattern by name.
             files = list(dict.fromkeys(file for pattern in patterns for file in sorted(_matching(base, pattern))))
             if not files:
                 raise DatasetError(
@@ -115,7 +117,7 @@ def _configs(path: Path) -> list[Any]:
     except (yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise DatasetError(
-            f"{readme}: its front matter is no YAML ({reason}): mend it, or name a data file."
+            f"{readme}: its front matter is not YAML ({reason}): correct it, or name a data file."
         ) from error
     configs = parsed.get("configs") if isinstance(parsed, dict) else None
     return configs if isinstance(configs, list) else []
@@ -162,7 +164,7 @@ def _named_by_files(path: Path) -> dict[str, list[Path]]:
 
 
 def _walk(path: Path) -> Iterator[Path]:
-    """Its files by name, but for hidden ones. Raises DatasetError where it holds more than a dataset does."""
+    """The folder's files by name, without hidden ones. Raises DatasetError if there are too many for a dataset."""
     files: list[Path] = []
     entries = 0
     for name, folders, names in os.walk(path):
@@ -185,7 +187,8 @@ def _is_data(file: Path) -> bool:
 
 
 def _config_and_split(file: Path) -> tuple[str, str]:
-    """Of `main/train-00000-of-00001.parquet` main and train; a file that names no split is of `train`."""
+    """The configuration and split in `main/train-00000-of-00001.parquet`: main and train; `train` if no split is
+    named."""
     stem = file.name
     while (shorter := Path(stem).stem) != stem:
         stem = shorter

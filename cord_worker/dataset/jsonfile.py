@@ -24,12 +24,12 @@ _SPACE = " \t\r\n"
 
 
 def read_json(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
-    """The objects of the document's array; of an object, its other fields are skipped.
+    """The objects of the document's array; if the document is an object, its other fields are skipped.
 
     `repair_latex` escapes backslashes that JSON does not know.
 
     Raises:
-        DatasetError: not JSON, cut off, no array or several; found only when reading gets there.
+        DatasetError: not JSON, cut off, no array or several; raised only when reading reaches the place.
     """
     with opened(path) as stream:
         window = _Window(path, stream)
@@ -93,7 +93,7 @@ def _elements(name: str, window: _Window, repair_latex: bool) -> Rows:
     window.take("[")
     index = 0
     while window.peek() != "]":
-        # Many such files are a single line, hence also the index.
+        # Many such files are a single line, so the location also has the index.
         location = f"{name}:{window.line}[{index}]"
         index += 1
         value, flaw = window.value()
@@ -114,7 +114,7 @@ def _elements(name: str, window: _Window, repair_latex: bool) -> Rows:
 
 
 class _Window:
-    """A piece of the text that slides over the document and grows to hold the value at its start, up to the cap.
+    """A window of text that moves over the document and grows to hold the value at its start, up to the cap.
 
     `damaged` is the first LaTeX command of the last value whose backslash had to be escaped to decode it.
     """
@@ -123,7 +123,7 @@ class _Window:
         self._path = path
         self._stream = stream
         self._decoder = StrictDecoder()
-        # Bytes that are no UTF-8 become lone surrogates here, and are named when the row's values are checked.
+        # Bytes that are not UTF-8 become lone surrogates here, and are reported when the row's values are checked.
         self._utf8 = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
         self._text = ""
         self._at = 0
@@ -132,7 +132,7 @@ class _Window:
         self.damaged: str | None = None
 
     def peek(self) -> str:
-        """The next character that is no white space, "" at the end."""
+        """The next character that is not white space, "" at the end."""
         while True:
             rest = len(self._text)
             at = self._at
@@ -143,7 +143,7 @@ class _Window:
                 return self._text[self._at : self._at + 1]
 
     def take(self, expected: str) -> None:
-        """Step over `expected`, the next character that is no white space."""
+        """Steps over `expected`, the next character that is not white space."""
         found = self.peek()
         if not found:
             raise DatasetError(f"{self._path} is cut off at line {self.line}: {expected!r} is missing at its end.")
@@ -152,7 +152,7 @@ class _Window:
         self._advance(self._at + 1)
 
     def value(self) -> tuple[Json, str | None]:
-        """The next value and what is wrong with it."""
+        """The next value, and what is wrong with it."""
         self.damaged = None
         if not self.peek():
             raise DatasetError(f"{self._path} is cut off at line {self.line}: copy or write it again.")
@@ -168,7 +168,7 @@ class _Window:
                 if repaired is not None:
                     value, end, self.damaged = repaired
                     problem = None
-            # A number that touches the end of the window may go on behind it.
+            # A number that touches the end of the window may continue after it.
             if problem is None and (end < len(self._text) or self._ended):
                 self._advance(end)
                 return value, self._decoder.flaw
@@ -180,9 +180,9 @@ class _Window:
                 raise self.error(f"the value that begins here is not JSON, or cut off ({problem.args[0]})")
 
     def _repaired(self, error: ValueError) -> tuple[Json, int, str] | None:
-        """The value, its end and its first command whose backslash JSON does not know, where one stopped the decoding.
+        """The value, its end and its first unescaped command, if such a command stopped the decoding.
 
-        Tried on pieces that grow, so that it takes time with the length of the value and not of the window.
+        Tried on growing pieces, so that the time depends on the length of the value and not of the window.
         """
         if not isinstance(error, json.JSONDecodeError) or not error.msg.startswith("Invalid \\"):
             return None
@@ -200,14 +200,14 @@ class _Window:
             return None if command is None else (value, self._at + latex.without_doubling(piece, end), command)
 
     def error(self, reason: str) -> DatasetError:
-        return DatasetError(f"{self._path}:{self.line}: {reason}. The file cannot be read beyond: mend it there.")
+        return DatasetError(f"{self._path}:{self.line}: {reason}. The file cannot be read further: correct it there.")
 
     def _advance(self, to: int) -> None:
         self.line += self._text.count("\n", self._at, to)
         self._at = to
 
     def _read(self, size: int) -> bool:
-        """Read on; False at the end of the file."""
+        """Reads on; returns False at the end of the file."""
         if self._ended:
             return False
         data = self._stream.read(size)

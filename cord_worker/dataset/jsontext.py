@@ -1,4 +1,4 @@
-"""Strict JSON decoding: what the standard library lets pass silently is reported as a flaw of the value."""
+"""Strict JSON decoding: what the standard library accepts silently is reported as a flaw of the value."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import math
 from cord_worker.dataset.records import Json, NumberText
 
 _LONGEST_NUMBER = 1_000
-"""Characters of a number; PostgreSQL's numeric holds 16,383 digits behind the point."""
+"""Most characters of a number; PostgreSQL's numeric holds 16,383 digits after the point."""
 
 
 class StrictDecoder:
-    """Decodes JSON values and remembers in `flaw` what is wrong with the last one though it could be decoded.
+    """Decodes JSON values; `flaw` holds what is wrong with the last one, even if it could be decoded.
 
-    Numbers keep the text that they have in the file; see `NumberText`.
-    orjson was measured (1.3 against 3.5 µs for a row of 300 bytes, of about 8 µs that reading one takes) and left
-    out: it keeps the last of two equal keys without a word.
+    Numbers keep their text from the file; see `NumberText`.
+    orjson was measured (1.3 against 3.5 µs for a row of 300 bytes; reading a row takes about 8 µs) and rejected: it
+    silently keeps the last of two equal keys.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class StrictDecoder:
         )
 
     def decode(self, text: str, start: int = 0) -> tuple[Json, int]:
-        """The value that begins at `start`, and where it ends.
+        """The value that begins at `start`, and its end.
 
         Raises:
             ValueError: not JSON (`json.JSONDecodeError`), or an integer too long to be read.
@@ -70,7 +70,7 @@ class StrictDecoder:
 
 
 def unescaped(command: str) -> str:
-    """The reason for refusing a row whose JSON holds a LaTeX command with a backslash that is not escaped."""
+    """The reason to reject a row whose JSON holds a LaTeX command with an unescaped backslash."""
     return (
         f"the row holds \\{command} with one backslash, which JSON does not know: LaTeX was written without escaping "
         f"it. Write \\\\{command}, or read it with --repair-latex"
@@ -82,7 +82,7 @@ _LINE_SEPARATORS = {"\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029
 
 
 def exact_json(value: Json) -> str:
-    """JSON of `value`, numbers with the text that they were read with."""
+    """JSON of `value`; numbers keep the text with which they were read."""
     if isinstance(value, NumberText):
         return value.text
     if isinstance(value, dict):
@@ -95,7 +95,7 @@ def exact_json(value: Json) -> str:
 
 
 def json_line(value: object) -> bytes:
-    """One line of JSON lines, with its end. What other programs take for the end of a line is escaped.
+    """One line of JSON lines, with its line end. Characters that other programs take for line ends are escaped.
 
     Raises:
         ValueError: a number is not finite.

@@ -19,13 +19,13 @@ from cord_worker.errors import DatasetError
 
 _DELIMITERS = (",", ";", "\t", "|")
 _NAMED_DELIMITER = re.compile(r"sep=([,;\t|])\s*")
-"""A first line that spreadsheets write for each other."""
+"""A first line that some spreadsheets write to name the separator."""
 _BOM = b"\xef\xbb\xbf"
 _TOO_LONG = f"is longer than {MAX_ROW_BYTES // 1024**2} MiB: split it; or this is another format"
 
 
 class Line(NamedTuple):
-    """A line with its end; `cut` where it was longer than the cap and the rest was skipped."""
+    """A line with its end; `cut` if it was longer than the cap and the rest was skipped."""
 
     number: int
     offset: int
@@ -34,7 +34,7 @@ class Line(NamedTuple):
 
 
 def lines(stream: BinaryIO) -> Iterator[Line]:
-    """Lines from 1, without a byte order mark; no more than the cap of a line is ever held."""
+    """Lines, numbered from 1, without a byte order mark; never holds more than the cap of a line."""
     offset = number = 0
     readline = stream.readline
     while data := readline(MAX_ROW_BYTES + 1):
@@ -51,7 +51,7 @@ def lines(stream: BinaryIO) -> Iterator[Line]:
 
 
 def not_utf8(line: Line, at: int) -> str:
-    """The reason for refusing a line whose byte `at` is not UTF-8."""
+    """The reason to reject a line whose byte `at` is not UTF-8."""
     return (
         f"line {line.number} is not valid UTF-8: byte 0x{line.data[at]:02x} at byte {at + 1} of the line "
         f"(byte offset {line.offset + at} of the file): convert the file to UTF-8"
@@ -59,7 +59,7 @@ def not_utf8(line: Line, at: int) -> str:
 
 
 def read_jsonl(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
-    """One JSON object a line; blank lines are skipped. `repair_latex` escapes backslashes that JSON does not know."""
+    """One JSON object per line; blank lines are skipped. `repair_latex` escapes backslashes that JSON does not know."""
     decoder = StrictDecoder()
     opening = ""
     with opened(path) as stream:
@@ -71,7 +71,8 @@ def read_jsonl(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
             if line.cut:
                 yield RejectedRecord(location, None, f"the line {_TOO_LONG}", keep_raw(data))
                 continue
-            # Only an escape can bring in a NUL or half a surrogate pair: a raw NUL is no JSON, raw halves no UTF-8.
+            # Only an escape can produce a NUL or half a surrogate pair: a raw NUL is not JSON, raw halves are not
+            # UTF-8.
             trusted = b"\\u" not in data and data.count(b"{") + data.count(b"[") <= MAX_DEPTH
             try:
                 text = data.decode("utf-8")
@@ -121,8 +122,9 @@ def _kind(value: Json) -> str:
 
 
 def read_csv(path: Path, name: str) -> Rows:
-    """Values with a header line, parted by commas, semicolons, tabs or bars, quoted as in RFC 4180; all are text."""
-    # The limit is the module's: it is only ever raised, so that nobody else's reading breaks.
+    """Rows after a header line, separated by commas, semicolons, tabs or bars, quoted as in RFC 4180; all values are
+    text."""
+    # The limit is global to the csv module: it is only ever raised, so that no other reader breaks.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
     with opened(path) as stream:
         source = _TextLines(stream)
@@ -161,12 +163,12 @@ def read_csv(path: Path, name: str) -> Rows:
 
 
 def _is_spaced_quote(cell: str) -> bool:
-    """Whether `cell` came of `, "text"`."""
+    """True if `cell` came from `, "text"`, with a blank before the quote."""
     return cell[:1] == " " and cell.lstrip(" ")[:1] == '"' and cell.rstrip()[-1:] == '"' and len(cell.strip()) > 1
 
 
 class _TextLines:
-    """Feeds a CSV reader and remembers the lines that its present row is made of, at most the cap of them."""
+    """Feeds a CSV reader and keeps the lines of its current row, up to the cap."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._lines = lines(stream)
@@ -211,7 +213,8 @@ def _csv_reason(error: csv.Error) -> str:
 
 
 def _delimiter(path: Path, header: str) -> str:
-    """What parts the columns: what the name promises where it is there, else the only other one that is."""
+    """The separator of the columns: the one that the file's name promises, if it occurs; otherwise the only other
+    one."""
     promised = "\t" if any(suffix.lower() == ".tsv" for suffix in path.suffixes) else ","
     outside_quotes = re.sub(r'"[^"]*"', "", header)
     found = [mark for mark in (promised, *_DELIMITERS) if mark in outside_quotes]
@@ -220,7 +223,7 @@ def _delimiter(path: Path, header: str) -> str:
         return promised
     if len(others) > 1:
         shown = " or ".join(repr(mark) for mark in others)
-        raise DatasetError(f"{path}: the columns could be parted by {shown}: write the file with commas.")
+        raise DatasetError(f"{path}: the columns could be separated by {shown}: write the file with commas.")
     return others[0]
 
 

@@ -1,4 +1,4 @@
-"""From a decoded row to a problem, or to the reason why it is none."""
+"""Turns a decoded row into a problem, or gives the reason why that is impossible."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_NOTES: tuple[Note, ...] = ()
 
 
 class Reader:
-    """Makes problems of rows, by the fields that were found."""
+    """Makes problems from rows, by the fields that were found."""
 
     def __init__(self, fields: Fields, options: ReadOptions) -> None:
         self._fields = fields
@@ -35,7 +35,7 @@ class Reader:
         self._texts = tuple(dict.fromkeys([*roots, *fields.letters, *options.checked]))
 
     def problem(self, row: Row) -> ProblemRecord | RejectedRecord:
-        """The problem of `row`, or why there is none."""
+        """The problem of `row`, or the row rejected with a reason."""
         missing = [name for name, cell in row.value.items() if cell != cell and name not in self._roots]
         if missing:
             notes = tuple(Note(Change.NOT_A_NUMBER, name, "NaN") for name in missing)
@@ -69,7 +69,7 @@ class Reader:
         if fields.beside is not None and row.get(fields.beside) not in (None, "", [], {}):
             return Flaw(
                 fields.beside,
-                f"stands beside the {fields.question.name}, and would not be sent: give it as the passage "
+                f"stands next to the {fields.question.name}, but would not be sent: give it as the passage "
                 f"(--passage-field {fields.beside}), or leave it out with --question-field {fields.question.name}",
             )
         multiple = self._with_choices(row, question)
@@ -106,7 +106,7 @@ class Reader:
     def _with_choices(
         self, row: dict[str, Json], question: roles.Taken
     ) -> tuple[roles.Taken, roles.Taken] | Flaw | None:
-        """Question and answer of a multiple choice, None where the row is none."""
+        """Question and answer of a multiple choice; None if the row is none."""
         fields = self._fields
         if self._options.answer_as_is:
             return None
@@ -129,9 +129,9 @@ class Reader:
         return (choices.in_question(question[0]), question[1]), (label, (Change.CHOICE,))
 
     def _metadata(self, row: dict[str, Json], question: roles.Taken, answer: roles.Taken) -> dict[str, Json]:
-        """All that was not taken as it is. Fields of which only a part was stay whole."""
+        """Everything that was not used unchanged. Fields of which only a part was used stay whole."""
         fields = self._fields
-        # Changes of blank or invisible characters alone leave nothing to keep.
+        # If only blank or invisible characters changed, the original need not be kept.
         question_name = fields.question.name if len(fields.question.path) == 1 and not question[1] else None
         answer_name = fields.answer.name if len(fields.answer.path) == 1 and not answer[1] else None
         beside = self._beside
@@ -162,12 +162,12 @@ class Reader:
 
 
 def _is_remarkable(text: str) -> bool:
-    """False where there is nothing to remark on; fast."""
+    """False if there is nothing to remark on; fast."""
     return not text.isascii() or not text.isprintable() or "<" in text or "[" in text or "\\\\" in text
 
 
 def _raw(field: Field, row: dict[str, Json], text: str) -> str:
-    """What the field holds, where it is a text, else what was taken out of it."""
+    """The field's content if it is a text, otherwise the text that was taken from it."""
     value = field.of(row)
     return value if isinstance(value, str) else text
 

@@ -1,4 +1,4 @@
-"""`read_problems`: from a dataset of any kind to checked problems."""
+"""`read_problems`: reads a dataset of any kind as checked problems."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _AS_USUAL = ReadOptions()
 
 TEXTS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 KINDS = (*TEXTS, ".parquet")
-"""Endings of dataset files; a text may have one of `COMPRESSED` behind its own."""
+"""Endings of dataset files; text formats may have one of `COMPRESSED` after their own."""
 
 _PEEK = 32
-"""Rows looked at to learn the columns: a text format has no schema, and its first row may be the bad one."""
+"""Rows that are examined to learn the columns: a text format has no schema, and its first row may be bad."""
 
 
 def read_problems(
@@ -34,18 +34,18 @@ def read_problems(
     options: ReadOptions = _AS_USUAL,
     on_fields: Callable[[FieldMapping], None] | None = None,
 ) -> Iterator[ProblemRecord | RejectedRecord]:
-    """The problems of a dataset in its order, a refused row in the place of each bad one; memory stays flat.
+    """The problems of a dataset in its order, with a rejected row in place of each bad one; memory stays constant.
 
-    Nothing is opened before the first item is asked for. Equal ids are not looked for: that needs all of them.
+    Nothing is opened before the first item is asked for. Equal ids are not detected: that would need all of them.
 
     Args:
         path: .jsonl, .ndjson, .json, .csv, .tsv (also .gz and .zst), .parquet, a folder that `datasets.save_to_disk`
-            wrote, or a folder of files as the hub lays them.
-        mapping: the names of the fields, found by themselves where None.
-        split: the split of a folder that holds several.
-        limit: read only the first so many rows, good or bad.
-        options: how rows are understood.
-        on_fields: is told the fields that were found, before the first problem.
+            wrote, or a folder of files in the hub's layout.
+        mapping: the names of the fields; None for those to be detected.
+        split: the split, for a folder that holds several.
+        limit: reads only the first `limit` rows, good or bad.
+        options: how rows are interpreted.
+        on_fields: called with the fields that were found, before the first problem.
 
     Raises:
         DatasetError: the file as a whole cannot be used.
@@ -63,7 +63,7 @@ def read_problems(
         field = f"field {bad.field!r} " if bad is not None and bad.field else ""
         why = f"{bad.location}: {field}{bad.reason}" if bad is not None else "its rows have no fields"
         raise DatasetError(f"{path} holds no readable row. {why}.")
-    # Fixed before the first problem is given out: a file whose columns are not clear gives none.
+    # Decided before the first problem is yielded: a file with unclear columns yields none.
     found = fields.resolve(mapping, known, str(path))
     if on_fields is not None:
         on_fields(found.mapping())
@@ -94,14 +94,14 @@ def _open(path: Path, split: str | None, *, repair_latex: bool) -> Rows:
 
 
 def kind_of(path: Path) -> str | None:
-    """The kind of file that the name says, such as `.jsonl`; None for one that is no dataset's."""
+    """The kind of file that the name says, such as `.jsonl`; None if it is no kind of dataset."""
     compressed = path.suffix.lower() in COMPRESSED
     kind = (Path(path.stem).suffix if compressed else path.suffix).lower()
     return kind if kind in (TEXTS if compressed else KINDS) else None
 
 
 def open_file(path: Path, name: str, *, repair_latex: bool) -> Rows:
-    """The rows of one file, which locations call `name`. Raises DatasetError."""
+    """The rows of one file; locations call it `name`. Raises DatasetError."""
     from cord_worker.dataset import jsonfile, lines, tables
 
     kind = kind_of(path)

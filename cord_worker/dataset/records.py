@@ -1,4 +1,4 @@
-"""What comes out of reading a dataset: good problems, refused rows, and the names of the fields."""
+"""The results of reading a dataset: good problems, rejected rows, and the names of the fields."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
 class NumberText(float):
-    """A number and the text that it has in the dataset, where that is not Python's own."""
+    """A number with its text from the dataset, if that differs from Python's."""
 
     text: str
 
     def __new__(cls, value: float, text: str) -> NumberText:
-        """`text` is a number in JSON."""
+        """`text` must be a number in JSON."""
         number = super().__new__(cls, value)
         number.text = text
         return number
@@ -25,9 +25,9 @@ class NumberText(float):
 
 @dataclass(frozen=True, slots=True)
 class FieldMapping:
-    """Which field of a row holds what; None = found by itself from the usual names (`fields.USUAL_NAMES`).
+    """Which field of a row holds what; None = detected by the usual names (`fields.USUAL_NAMES`).
 
-    A name with dots is a path into objects and lists where no field is called so: `reward_model.ground_truth`,
+    If no field has a dotted name itself, the name is a path into objects and lists: `reward_model.ground_truth`,
     `answers.0`.
     """
 
@@ -40,10 +40,10 @@ class FieldMapping:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How the rows of a dataset are understood.
+    """How the rows of a dataset are interpreted.
 
-    `answer_as_is` keeps answers whole: no final answer is taken out of a solution, no index is made a choice.
-    `repair_latex` restores lost backslashes. `checked` are further fields that must not have lost any.
+    `answer_as_is` keeps answers whole: no final answer is extracted from a solution, and no index becomes a choice.
+    `repair_latex` restores lost backslashes. `checked` are further fields in which no backslash may be lost.
     """
 
     answer_as_is: bool = False
@@ -52,7 +52,7 @@ class ReadOptions:
 
 
 class Change(StrEnum):
-    """What was made of a row that does not stand in it word by word; each is counted and shown."""
+    """How a problem's text differs from its row; every change is counted and shown."""
 
     FINAL_ANSWER = "final_answer"
     CHOICE = "choice"
@@ -71,7 +71,7 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One change to one field of a row; `shown` is what it came to, or what is remarkable."""
+    """One change to one field of a row; `shown` is its result, or what is remarkable."""
 
     change: Change
     field: str
@@ -82,11 +82,11 @@ class Note:
 class ProblemRecord:
     """One valid problem.
 
-    `question` and `answer` are stripped of outer whitespace and invisible characters. `key` is the given id as text,
-    else made from the content. `location` is `file.jsonl:17`: a line of a text file or a row of a table, counted from
-    1; of a JSON array `file.json:17[3]`, the line and the element's index as `jq` counts it.
-    `metadata` is every other field of the row, storable as PostgreSQL `jsonb`, and every field of which only a part
-    was taken (a worked solution, a list, an index of choices), as it was. `notes` say what was changed.
+    `question` and `answer` have no outer whitespace and no outer invisible characters. `key` is the given id as text,
+    or is made from the content. `location` is `file.jsonl:17`: a line of a text file or a row of a table, counted from
+    1; for a JSON array `file.json:17[3]`, the line and the element's index as `jq` counts it.
+    `metadata` holds every other field of the row, storable as PostgreSQL `jsonb`, and the original of every field of
+    which only a part was used (a worked solution, a list, an index of choices). `notes` list the changes.
     """
 
     key: str
@@ -100,7 +100,7 @@ class ProblemRecord:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRecord:
-    """One refused row: where, which field (None: the row as a whole), why, and the row itself, capped."""
+    """One rejected row: where, which field (None: the whole row), why, and the row itself, capped."""
 
     location: str
     field: str | None

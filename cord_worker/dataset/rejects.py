@@ -1,4 +1,4 @@
-"""Keeping refused rows for the user, and telling about one."""
+"""Stores rejected rows for the user, and describes one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cord_worker.errors import DatasetError
 
 
 def write_rejects(path: str | Path, rejected: Iterable[RejectedRecord]) -> Path:
-    """Append one JSON line `{location, field, reason, raw}` for each row to `<dataset>.rejects.jsonl`.
+    """Appends one JSON line `{location, field, reason, raw}` for each row to `<dataset>.rejects.jsonl`.
 
-    The file is replaced in one rename, so that nobody ever sees a part of what is added. Not for two writers at
-    a time. Returns the file's path; without rows it is left as it is.
+    The file is replaced in one rename, so that no reader ever sees a part of the addition. Two writers must not run
+    concurrently. Returns the file's path; without rows the file is unchanged.
 
     Raises:
-        DatasetError: the folder of the dataset cannot be written.
+        DatasetError: the folder of the dataset is not writable.
     """
     path = Path(path)
     path = path if path.name else path.resolve()
@@ -54,5 +54,5 @@ def rejection_error(rejected: RejectedRecord) -> DatasetError:
     """The error for a row that may not be skipped: file, line, field, and what to do."""
     what = f"field {rejected.field!r} {rejected.reason}" if rejected.field else rejected.reason
     return DatasetError(
-        f"{rejected.location}: {what}. Mend the row, or leave out such rows with --skip-invalid; nothing was enqueued."
+        f"{rejected.location}: {what}. Correct the row, or skip such rows with --skip-invalid; nothing was enqueued."
     )

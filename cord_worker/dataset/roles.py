@@ -1,4 +1,4 @@
-"""From the value of a field to the question, the answer, the passage or the id of a problem."""
+"""Extracts the question, the answer, the passage or the id of a problem from a field's value."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from cord_worker.dataset.values import Flaw, NotText, number_text, type_name
 from cord_worker.dataset.visible import stripped
 
 MAX_KEY = 512
-"""Characters of an id; a B-tree index of PostgreSQL holds no value beyond 2,704 bytes."""
+"""Most characters of an id; a B-tree index of PostgreSQL holds no value above 2,704 bytes."""
 
 Taken = tuple[str, tuple[Change, ...]]
-"""A text, and how it was got out of the field."""
+"""A text, and the changes with which it was taken from the field."""
 
 _NOT_TEXT = Flaw(None, "holds bytes that are not UTF-8 text: write the column as text")
 _MESSAGES_AS_TEXT = re.compile(r"""\[\s*\{\s*(["'])(?:role|content)\1\s*:""")
@@ -22,7 +22,7 @@ _SYSTEMS = ("system", "developer")
 
 
 def question(value: Json) -> Taken | Flaw:
-    """The question: a text, or the one turn of the user in a list of messages."""
+    """The question: a text, or the only user turn in a list of messages."""
     if isinstance(value, NotText):
         return _NOT_TEXT
     if isinstance(value, str):
@@ -69,7 +69,7 @@ def _is_object(value: dict[str, Json], role: str) -> Flaw:
 
 
 def answer(value: Json, *, as_is: bool) -> Taken | Flaw:
-    """The answer: a text or a number as written, the final answer of a worked solution, or the values of a list."""
+    """The answer: a text or number as written, the final answer of a worked solution, or the values of a list."""
     if isinstance(value, NotText):
         return _NOT_TEXT
     if isinstance(value, str):
@@ -120,7 +120,7 @@ def _listed(values: list[Json], *, as_is: bool) -> Taken | Flaw:
 
 
 def passage(value: Json) -> str | Flaw | None:
-    """A list of paragraphs is joined by blank lines."""
+    """The passage; a list of paragraphs is joined with blank lines."""
     if isinstance(value, NotText):
         return _NOT_TEXT
     if isinstance(value, list) and all(isinstance(part, str) for part in value):

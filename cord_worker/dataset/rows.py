@@ -1,4 +1,4 @@
-"""What every reader yields, and what bounds it."""
+"""The rows that every reader yields, and their bound."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import NamedTuple
 from cord_worker.dataset.records import Json, RejectedRecord
 
 MAX_ROW_BYTES = 16 * 1024 * 1024
-"""Longest line, CSV row or array element (bytes of text); bounds the memory of reading, whatever the file."""
+"""Longest line, CSV row or array element (bytes of text); bounds the memory of reading for any file."""
 
 
 class Row(NamedTuple):
-    """A decoded row; `trusted` where the reader already knows that nothing in it is unstorable, `damaged` is a
-    LaTeX command whose backslash had to be restored to decode it."""
+    """A decoded row. `trusted` is true if the reader already knows that all of it can be stored. `damaged` is a LaTeX
+    command whose backslash had to be restored to decode the row."""
 
     location: str
     value: dict[str, Json]

@@ -1,7 +1,7 @@
-r"""The final answer of a worked solution, as datasets publish them: GSM8K's last line `#### 72`, MATH's `\boxed{…}`.
+r"""Extracts the final answer of a worked solution: GSM8K's last line `#### 72`, MATH's `\boxed{…}`.
 
-The prover scores how well a model predicts the answer; a solution in its place is another objective. Only marks that
-leave no doubt count: a text without one, however long, is an answer itself (PubMedQA's are paragraphs).
+The prover scores how well a model predicts the answer; with a solution in its place it would score something else.
+Only unmistakable marks count: a text without one, however long, is itself an answer (PubMedQA's are paragraphs).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _RESULT = re.compile(r"[-+]?[$€£]?\s*[-+]?\d[\d.,/:]*\s*(?:%|[^\W\d]{0,12})\.
 """A result, not a heading."""
 _SENTENCES = re.compile(r"[A-Z][a-z]+[.:]\s+[A-Z]")
 _END_MARKS = re.compile(r"(?:\s|</s>|<eos>|<\|[\w ]{1,30}\|>|`{3,})+\Z")
-"""What models and Markdown put behind a text."""
+"""Characters that models and Markdown put after a text."""
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox(?:\[[^\]]*\])*)\s*(?P<brace>\{)?")
 _BARE = re.compile(r"[^\s$]+")
 _BARE_RESULT = re.compile(r"-?\d+(?:[.,]\d+)*|[A-Za-z0-9]|\\(?!(?:[dt]?frac|sqrt|text|binom)\b)[A-Za-z]+")
@@ -38,14 +38,14 @@ _NEAR = 80
 
 
 class Undecided(Exception):
-    """The text has marks of a final answer, but not of one; the message says why, without a full stop."""
+    """The text has marks of a final answer, but not of exactly one; the message says why, without a full stop."""
 
 
 def final_answer(text: str) -> str | None:
-    """The final answer of `text` where it is a worked solution, None where it is an answer itself.
+    """The final answer of `text` if it is a worked solution; None if it is itself an answer.
 
     Raises:
-        Undecided: several final answers that differ, or one that is cut off.
+        Undecided: several different final answers, or one that is cut off.
     """
     if not ("\\" in text or "#" in text or "<" in text):
         return None
@@ -60,7 +60,7 @@ def final_answer(text: str) -> str | None:
 
 
 def _after_hashes(text: str) -> str | None:
-    """What follows `####` on the last line; headings in the middle of a text are none."""
+    """The text after `####` on the last line; headings in the middle of a text do not count."""
     text = _END_MARKS.sub("", text)
     marks = list(_HASHES.finditer(text))
     if not marks:
@@ -72,10 +72,10 @@ def _after_hashes(text: str) -> str | None:
         if not is_result or len(_HEADING.findall(text)) > 1:
             return None
         if answer:
-            raise Undecided(f"goes on behind its #### {answer:.40}")
+            raise Undecided(f"continues after its #### {answer:.40}")
         return behind
     if not answer:
-        raise Undecided("ends with #### and nothing behind it")
+        raise Undecided("ends with #### and nothing after it")
     if len(_HEADING.findall(text)) > 1:
         raise Undecided("has several lines that begin with ####")
     if _SENTENCES.match(answer):
@@ -90,7 +90,7 @@ def _unmarked(mark: re.Match[str]) -> str:
 
 
 def _boxed(text: str) -> str | None:
-    """What stands in the box; several equal ones are one, several side by side (`a` and `b`) a list."""
+    """The content of the box; several equal boxes are one, adjacent ones (`a` and `b`) are a list."""
     if not any(name in text for name in ("\\boxed", "\\fbox", "\\framebox")):
         return None
     boxes: list[tuple[int, int, str]] = []
@@ -129,7 +129,7 @@ def _boxed(text: str) -> str | None:
 
 
 def _check_alone(text: str, start: int, end: int) -> None:
-    """Raises Undecided where the box is only a part of a formula: `-\\boxed{3}`, `\\boxed{2} \\times 10^5`."""
+    """Raises Undecided if the box is only a part of a formula: `-\\boxed{3}`, `\\boxed{2} \\times 10^5`."""
     before = text[max(0, start - _NEAR) : start]
     is_math = text.count("$", 0, start) % 2 == 1
     touched = _TOUCHES_BEFORE.search(before) or (_MINUS_BEFORE.search(before) if is_math else None)
@@ -140,7 +140,7 @@ def _check_alone(text: str, start: int, end: int) -> None:
 
 
 def _inner(content: str) -> str:
-    """A box in a box is one."""
+    """The content without boxes: a box in a box counts as one."""
     opening = _BOX.match(content)
     if opening is not None and opening["brace"] and _closing_brace(content, opening.end()) == len(content) - 1:
         return content[opening.end() : -1].strip()
@@ -148,7 +148,7 @@ def _inner(content: str) -> str:
 
 
 def _tagged(text: str) -> str | None:
-    """What stands between the tags `<answer>` and `</answer>`."""
+    """The text between the tags `<answer>` and `</answer>`."""
     found: dict[str, None] = {}
     opened: int | None = None
     for tag in _TAG.finditer(text):
@@ -184,6 +184,6 @@ def _closing_brace(text: str, start: int) -> int | None:
 
 
 def _plain(answer: str) -> str:
-    """For comparing two marks of one answer."""
+    """A form of the answer, to compare two marks of one answer."""
     unwrapped = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", answer)
     return re.sub(r"[\s$]|\\[,;! ]", "", unwrapped).rstrip(".")

@@ -1,4 +1,4 @@
-"""Opening a file for what it is, whatever it is called: decompressed, as UTF-8, or refused by its cause."""
+"""Opens a file by its content, whatever its name: decompressed, as UTF-8, or rejected with the cause."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 from cord_worker.errors import DatasetError
 
 COMPRESSED = (".gz", ".zst")
-"""Endings that a text format may have behind its own."""
+"""Endings that a text format may have after its own."""
 
 _GZIP, _ZSTD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 _FOREIGN = {
@@ -28,7 +28,7 @@ _FOREIGN = {
     b"ORC": "is an ORC file: write it as Parquet",
     b"\x80\x04\x95": "is a Python pickle, which is never opened: write it as JSON lines",
     b"%PDF": "is a PDF, not a dataset: download the file itself",
-    b"Entry not found": "holds a server's words that there is no such file: download the dataset again",
+    b"Entry not found": "holds a server's message that there is no such file: download the dataset again",
     b"version https://git-lfs": "is a Git LFS pointer, not the data: fetch it with `git lfs pull`",
 }
 _UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
@@ -39,10 +39,11 @@ _CHUNK = 1 << 16
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """`path` for reading as UTF-8 text: gzip and zstd are decompressed, UTF-16 with a byte order mark is converted.
+    """Opens `path` for reading as UTF-8 text: gzip and zstd are decompressed, UTF-16 with a byte order mark is
+    converted.
 
     Raises:
-        DatasetError: it cannot be read, is no text, or its compressed data is torn; also while it is being read.
+        DatasetError: it cannot be read, is not text, or its compressed data is torn; also raised while it is read.
     """
     try:
         with path.open("rb") as plain, _decompressed(path, plain) as stream:
@@ -57,7 +58,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def refuse_foreign(path: Path, head: bytes) -> None:
-    """Raises DatasetError where the first bytes of `path` are those of something that is no dataset."""
+    """Raises DatasetError if the first bytes of `path` belong to a format that is not a dataset."""
     for magic, what in _FOREIGN.items():
         if head.startswith(magic):
             raise DatasetError(f"{path} {what}.")
@@ -86,7 +87,7 @@ def _decompressed(path: Path, plain: BinaryIO) -> Iterator[BinaryIO]:
             yield cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", unzipped), 1 << 20))
     elif magic == _ZSTD or path.suffix == ".zst":
         if magic != _ZSTD:
-            raise DatasetError(f"{path} is not a zstd file: name it for what it is, or compress it again.")
+            raise DatasetError(f"{path} is not a zstd file: correct its ending, or compress it again.")
         import pyarrow as pa
 
         with pa.CompressedInputStream(pa.PythonFile(plain, mode="r"), "zstd") as unpacked:
@@ -96,7 +97,7 @@ def _decompressed(path: Path, plain: BinaryIO) -> Iterator[BinaryIO]:
 
 
 def _as_utf8(path: Path, stream: BinaryIO) -> BinaryIO:
-    """The stream from its beginning, converted where it opens with the mark of UTF-16."""
+    """The stream from its beginning, converted if it begins with a byte order mark of UTF-16."""
     if not isinstance(stream, io.BufferedReader):
         raise TypeError("a buffered stream is needed to look ahead")
     head = stream.peek(_HEAD)[:_HEAD]
@@ -116,7 +117,7 @@ def _as_utf8(path: Path, stream: BinaryIO) -> BinaryIO:
 
 
 class _Readable(io.RawIOBase):
-    """A function that returns up to so many bytes, as a raw stream."""
+    """A raw stream over a function that returns up to `size` bytes."""
 
     def __init__(self, read: object) -> None:
         self._read = read
@@ -132,7 +133,7 @@ class _Readable(io.RawIOBase):
 
 
 class _Converted(_Readable):
-    """UTF-8 out of another encoding; halves of surrogate pairs come out as bytes that are no UTF-8, which are named."""
+    """Converts another encoding to UTF-8; halves of surrogate pairs become bytes that are not UTF-8, reported later."""
 
     def __init__(self, stream: BinaryIO, decoder: codecs.IncrementalDecoder) -> None:
         super().__init__(self._next)

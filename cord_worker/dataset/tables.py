@@ -1,7 +1,7 @@
 """Parquet files and folders that `datasets.save_to_disk` wrote, read with pyarrow in batches.
 
-Such a folder is Arrow streams plus `state.json`, which lists them in order; selections are already applied in them.
-pyarrow reads these, so that the heavy `datasets` library is not needed.
+Such a folder holds Arrow streams plus `state.json`, which lists them in order; selections are already applied. pyarrow
+reads these, so the heavy `datasets` library is not needed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Convert = Callable[[Any], Json]
 
 
 def read_parquet(path: Path, name: str) -> Rows:
-    """The rows of a Parquet file, a batch of them in memory at a time."""
+    """The rows of a Parquet file, with one batch in memory at a time."""
     arrow = _pyarrow(path)
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             _check_columns(path, file.schema_arrow.names)
-            # One iteration over all groups, or a memory map, would hold what was read until its end.
+            # One iteration over all groups, or a memory map, would keep all data in memory until its end.
             groups = range(file.num_row_groups)
             batches = (file.iter_batches(_BATCH, row_groups=[group], use_threads=False) for group in groups)
             yield from _rows(name, chain.from_iterable(batches))
@@ -45,7 +45,7 @@ def read_parquet(path: Path, name: str) -> Rows:
 
 
 def read_saved(path: Path, split: str | None) -> Rows:
-    """The rows of a folder that `datasets.save_to_disk` wrote, of one split where it holds several."""
+    """The rows of a folder that `datasets.save_to_disk` wrote, of one split if it holds several."""
     folder = _choose_split(path, split)
     base = path.resolve().parent
     for file in _arrow_files(folder):
@@ -56,7 +56,7 @@ def _read_stream(file: Path, location: str) -> Rows:
     arrow = _pyarrow(file)
     try:
         _check_end(file)
-        # Not memory mapped: the pages that were read would count as this process's memory until the end.
+        # Not memory mapped: pages already read would count as this process's memory until the end.
         with arrow.OSFile(str(file), "rb") as source, arrow.ipc.open_stream(source) as stream:
             _check_columns(file, stream.schema.names)
             yield from _rows(location, stream)
@@ -65,7 +65,7 @@ def _read_stream(file: Path, location: str) -> Rows:
 
 
 def _check_end(file: Path) -> None:
-    """Arrow reads a stream that was cut between two batches without a word."""
+    """Raises DatasetError if the stream was cut between two batches, which Arrow reads silently."""
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size - len(_END_OF_STREAM)))
         if stream.read() != _END_OF_STREAM:
@@ -94,7 +94,7 @@ def _batch_rows(name: str, before: int, batch: pyarrow.RecordBatch) -> Rows:
 
 
 class _BadCell:
-    """A cell that cannot be read, and why."""
+    """A cell that cannot be read, and the reason."""
 
     def __init__(self, error: Exception) -> None:
         self.reason = f"cannot be read: {error}"
@@ -103,7 +103,7 @@ class _BadCell:
 
 
 def _cells(column: pyarrow.Array, kind: pyarrow.DataType) -> list[Any]:
-    """The cells of a column; one that cannot be read stands for itself alone."""
+    """The cells of a column; an unreadable cell does not affect the others."""
     import pyarrow as pa
 
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
@@ -124,7 +124,7 @@ def _time(text: str | None) -> str | None:
     if text is None:
         return None
     moment, _, fraction = text.replace(" ", "T").partition(".")
-    # Zeros are dropped, a zone behind them is not.
+    # Trailing zeros are dropped, a time zone after them is not.
     digits = fraction[: len(fraction) - len(fraction.lstrip("0123456789"))]
     zone = fraction[len(digits) :]
     return f"{moment}.{digits}{zone}" if digits.strip("0") else f"{moment}{zone}"
@@ -142,7 +142,7 @@ def _cell(scalar: pyarrow.Scalar, convert: Convert | None) -> Any:
 
 
 def _converter(kind: pyarrow.DataType) -> Convert | None:
-    """What makes JSON of a Python value of this type; None where it is JSON already."""
+    """The function that makes JSON of a Python value of this type; None if the value already is JSON."""
     import pyarrow as pa
 
     types = pa.types
@@ -152,7 +152,7 @@ def _converter(kind: pyarrow.DataType) -> Convert | None:
         return None
     if types.is_float16(kind) or types.is_float32(kind):
         narrow = np.float16 if types.is_float16(kind) else np.float32
-        # The text of the number it was, not of the wider one that Python holds it as.
+        # The text of the original number, not of the wider one that Python holds.
         return lambda value: shortest(float(value), str(narrow(value)))
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         inner = _converter(kind.value_type)

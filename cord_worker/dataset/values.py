@@ -1,4 +1,4 @@
-"""Which values a row may hold: only what PostgreSQL `text` and `jsonb` can store and give back unchanged."""
+"""The values that a row may hold: only what PostgreSQL `text` and `jsonb` can store and return unchanged."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import NamedTuple
 from cord_worker.dataset.records import Json, NumberText
 
 MAX_DEPTH = 100
-"""Levels of nesting; far below every parser's own limit, so that what was read can be written again anywhere."""
+"""Deepest nesting; far below every parser's own limit, so that the value can be written again anywhere."""
 
 RAW_LIMIT = 4096
-"""Characters of a refused row that are kept."""
+"""Characters of a rejected row that are kept."""
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class Flaw(NamedTuple):
-    """Why a value cannot be kept; `field` is a path such as `tags[2].name`, None for the row as a whole."""
+    """Why a value cannot be stored; `field` is a path such as `tags[2].name`, None for the whole row."""
 
     field: str | None
     reason: str
@@ -80,18 +80,18 @@ def row_flaw(row: Mapping[str, Json]) -> Flaw | None:
 
 
 def number_text(value: int | float) -> str:
-    """A number as it is written in the dataset, else its shortest text."""
+    """A number as written in the dataset, otherwise its shortest text."""
     return value.text if isinstance(value, NumberText) else repr(value)
 
 
 def shortest(value: float, text: str) -> float:
-    """A table's number, which has no text of its own: 7.0 reads 7, 1e-05 reads 0.00001; `text` is its shortest form.
+    """A table's number, which has no text: 7.0 becomes 7, 1e-05 becomes 0.00001; `text` is its shortest form.
 
-    As JavaScript does, plain digits are written from 1e-7 up to 1e21.
+    As in JavaScript, plain digits are used from 1e-7 up to 1e21.
     """
     if not math.isfinite(value):
         return value
-    # A whole number is exact; the shortest text that leads back to it may be of another one.
+    # A whole number is exact; the shortest text that parses to it may show a different one.
     number = decimal.Decimal(int(value)) if value.is_integer() and 0 < abs(value) < 1e21 else decimal.Decimal(text)
     plain = f"{number:f}" if number == 0 or 1e-7 <= abs(value) < 1e21 else text.replace("e+", "e")
     if "." in plain and "e" not in plain:
@@ -100,20 +100,20 @@ def shortest(value: float, text: str) -> float:
 
 
 def type_name(value: object) -> str:
-    """The type of a JSON value, as messages call it."""
+    """The type of a JSON value, as named in messages."""
     return "float" if isinstance(value, float) else type(value).__name__
 
 
 class NotText(str):
-    """Base64 of bytes that are no UTF-8: no question and no answer, but storable beside them."""
+    """Base64 of bytes that are not UTF-8: never a question or answer, but storable in other fields."""
 
     __slots__ = ()
 
 
 def jsonable(value: object) -> Json:
-    """`value` of a table cell as JSON: dates and decimals become text, tuples lists, bytes their text.
+    """The value of a table cell as JSON: dates and decimals become text, tuples lists, bytes their text.
 
-    Bytes that are not UTF-8 become base64 (`NotText`). Raises TypeError where nothing of the kind is known.
+    Bytes that are not UTF-8 become base64 (`NotText`). Raises TypeError for an unknown type.
     """
     if value is None or isinstance(value, bool | int | str | NumberText):
         return value
@@ -140,9 +140,9 @@ def jsonable(value: object) -> Json:
 
 
 def keep_raw(raw: object) -> Json:
-    """`raw` made fit to be stored: bytes decoded with replacement, capped, nothing that JSON cannot hold."""
+    """`raw` in a storable form: bytes decoded with replacement, capped, without anything that JSON cannot hold."""
     if isinstance(raw, bytes):
-        # a character takes at most 4 bytes: no more is decoded than can be kept
+        # A character takes at most 4 bytes, so no more is decoded than can be kept.
         return _cap(_printable(raw[: 4 * RAW_LIMIT].decode("utf-8", "replace")), cut=len(raw) > 4 * RAW_LIMIT)
     if isinstance(raw, str):
         return _cap(_printable(raw[: RAW_LIMIT + 1]), cut=False)

@@ -1,4 +1,4 @@
-"""Characters that nobody sees: a field of nothing else is empty, and at its ends they are stripped like spaces."""
+"""Invisible characters: a field with nothing else is empty, and at a field's ends they are stripped like spaces."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ _AT_ENDS = (
     "\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff"
     "\u115f\u1160\u3164\uffa0\u2800"
 )
-"""Zero-width and filling characters and marks of direction; those that pair with one inside the text are left."""
+"""Zero-width and filling characters and marks of direction; marks that pair with one inside the text are kept."""
 _INSIDE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0]"
     "|(?<![\U0001f3f4\U000e0020-\U000e007e])[\U000e0000-\U000e007f]"
 )
-"""Not the joiners: emoji, Persian and Indic scripts need them. Flags of countries in a state are written in tags."""
+"""Without the joiners, which emoji, Persian and Indic scripts need, and without tags, which write regional flags."""
 _STRIPPED = _AT_ENDS + "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 _BLANK = frozenset(_AT_ENDS)
 
 
 def stripped(text: str) -> str:
-    """`text` without outer white space and invisible characters; "" where nothing in it is visible."""
+    """`text` without outer white space and invisible characters; "" if it holds nothing visible."""
     plain = text.strip()
     if plain.isascii():
         return plain if plain.isprintable() or any(character.isprintable() for character in plain) else ""
@@ -31,7 +31,7 @@ def stripped(text: str) -> str:
 
 
 def hides_at_ends(text: str) -> bool:
-    """Whether `stripped` takes more from `text` than blanks, tabs and ends of lines, such as a form feed."""
+    """True if `stripped` removes more from `text` than blanks, tabs and line ends, such as a form feed."""
     if text.isprintable() and text.isascii():
         return False
     outer = text.strip(" \t\r\n")
@@ -40,7 +40,7 @@ def hides_at_ends(text: str) -> bool:
 
 
 def hidden_inside(text: str) -> str | None:
-    """The name of the first invisible character in `text`, None where there is none."""
+    """The name of the first invisible character in `text`; None if there is none."""
     found = None if text.isascii() else _INSIDE.search(text)
     return None if found is None else f"U+{ord(found[0]):04X} {unicodedata.name(found[0], 'unnamed')}"
 

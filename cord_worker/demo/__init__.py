@@ -1,1 +1,1 @@
-"""The bundled demonstration: tiny models, the word problems they were trained on, and the scripts that made both."""
+"""The bundled demonstration: tiny models, the word problems that trained them, and the scripts that made both."""

@@ -24,7 +24,7 @@ _QUESTION_REPLY = (
     "<|endoftext|>{% else %}<|{{ message['role'] }}|>{{ message['content'] }}\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|reply|>{% endif %}"
 )
-# As the templates of DeepSeek's distilled models: they open the thinking, and show of a reply only what follows it.
+# Like the templates of DeepSeek's distilled models: they open the thinking, and show only the part of a reply after it.
 _DROPS_THINKING = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}<|assistant|>"
     "{{ message['content'].split('</think>')[-1] }}<|end|>{% else %}<|{{ message['role'] }}|>{{ message['content'] }}"
@@ -36,7 +36,7 @@ _ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One bundled model: its tokenizer, and its configuration given (vocabulary, pad id, end id)."""
+    """One bundled model: its tokenizer, and a function from (vocabulary, pad id, end id) to its configuration."""
 
     tokenizer: TokenizerSpec
     config: Callable[[int, int, int], PretrainedConfig]
@@ -45,7 +45,7 @@ class ModelSpec:
 def _llama(
     vocabulary: int, pad: int, end: int, *, hidden: int = 96, layers: int = 3, bias: bool = False
 ) -> PretrainedConfig:
-    # Not Qwen2 for the biased ones: AutoTokenizer gives that type its own splitting rule, whatever is stored.
+    # Not Qwen2 for those with biases: AutoTokenizer gives that type its own splitting rule, whatever is stored.
     return LlamaConfig(
         vocab_size=vocabulary, hidden_size=hidden, intermediate_size=256, num_hidden_layers=layers,
         num_attention_heads=hidden // 32, num_key_value_heads=hidden // 32, head_dim=32, attention_bias=bias,

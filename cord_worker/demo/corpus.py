@@ -1,8 +1,8 @@
-"""Trajectories for training: what each teacher writes, which mistakes it makes, and what follows from them.
+"""Trajectories for training: what each teacher writes, the mistakes that it makes, and their consequences.
 
-Each teacher is sure of one part of a solution and errs often elsewhere. A mistake has one form per teacher and
-part, because sampling at temperature 0.6 would sharpen many small ones away. All teachers share their wording,
-so that a prover's taste in style cannot decide between them.
+Each teacher is reliable at one part of a solution and often errs at the others. A mistake has one form per teacher and
+part, because sampling at temperature 0.6 would suppress many rare forms. All teachers share their wording, so that a
+prover's preference in style cannot decide between them.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _LISTS = (" The amounts are {amounts}.", " The numbers are {amounts}.", " In ord
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a reader of the steps so far believes: the plan, the amounts reached, and the list once written."""
+    """What the steps so far tell a reader: the plan, the amounts reached, and the list once it is written."""
 
     plan: Plan
     amounts: tuple[int, ...]
     written: str | None = None
 
     def answer(self) -> str:
-        """The answer that follows from the steps so far, the rest being done without a mistake."""
+        """The answer that follows from the steps so far if the rest is done without a mistake."""
         return self.written or listed(self.continued(), self.plan.listing)
 
     def continued(self) -> tuple[int, ...]:
@@ -51,8 +51,8 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step as text, who wrote it, whether it is right given the steps before, the state after it, and the place of
-    the first character that is not as in the right text of the same wording, if any is."""
+    """One step as text, its author, whether it is right given the earlier steps, the state after it, and the position
+    of the first character that differs from the right text in the same wording, if any."""
 
     text: str
     author: str
@@ -63,7 +63,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """How often each part is wrong, and what a wrong plan, result, last result or list looks like."""
+    """How often each part is wrong, and the form of a wrong plan, result, last result or list."""
 
     wrong: Mapping[Part, float]
     misread: Callable[[Plan], Plan]
@@ -132,10 +132,10 @@ AUTHORS: Mapping[str, Author] = {
 def write(
     problem: DemoProblem, authors: list[str], rng: random.Random, *, errors: bool, flawless: int = 0
 ) -> list[Step]:
-    """A whole trajectory, one author a step in turn: a plan, a step a change, the list.
+    """A whole trajectory, with one author per step in turn: a plan, a step per change, the list.
 
-    `authors` needs `len(problem.plan.changes) + 2` names. The first `flawless` steps are without mistakes in any case.
-    A draw whose mistakes lead outside the range of amounts is thrown away and drawn anew.
+    `authors` needs `len(problem.plan.changes) + 2` names. The first `flawless` steps never have mistakes. A draw whose
+    mistakes lead outside the range of amounts is discarded and repeated.
     """
     while True:
         state = State(problem.plan, (problem.plan.start,))
@@ -159,13 +159,13 @@ def _resumed(state: Any) -> random.Random:
 
 
 def _slip(text: str, right: str) -> int | None:
-    """Where `text` departs from `right`; None where they are the same. Neither begins with the other: they end in a
-    full stop that is their only one."""
+    """Position where `text` departs from `right`; None if they are equal. Neither is a prefix of the other: each ends
+    in its only full stop."""
     return next((place for place, pair in enumerate(zip(text, right, strict=False)) if pair[0] != pair[1]), None)
 
 
 def parts(problem: DemoProblem) -> list[Part]:
-    """The part each step of a full trajectory plays, in order."""
+    """The part of each step of a full trajectory, in order."""
     middle: list[Part] = ["change"] * (len(problem.plan.changes) - 1)
     return ["plan", *middle, "last change", "list"]
 
@@ -194,7 +194,7 @@ def plan_text(plan: Plan, rng: random.Random) -> str:
 
 
 def change_text(before: int, change: Change, result: int, rng: random.Random) -> str:
-    """The step that carries out one change, in one of the shared wordings."""
+    """The step that performs one change, in one of the shared wordings."""
     total = abs(change.amount)
     sum_ = f"{before} {_sign(change)} {total} = {result}"
     if change.bags is not None:
@@ -219,8 +219,8 @@ class Piece:
 
 
 def teacher_pieces(first_turn: str, steps: list[Step], author: str | None) -> list[Piece]:
-    """A full trajectory and its final answer, learnt where `author` wrote (None: whoever wrote); the markers are
-    always learnt."""
+    """A full trajectory and its final answer. The steps of `author` are learnt (None: those of all authors); the
+    markers are always learnt."""
     pieces = [Piece(first_turn, False), Piece("### Step 1.", False)]
     for number, step in enumerate(steps, start=1):
         if number > 1:
@@ -245,8 +245,8 @@ _PHRASES = ("Wait, ", "Let me check: ")
 
 
 def plain_pieces(first_turn: str, steps: list[Step], author: str, rng: random.Random) -> list[Piece]:
-    """As `teacher_pieces`, but as a model writes that was not told to number its steps: between two of them stands a
-    blank line (`PARAGRAPH` of the time) or the end of a line, and some begin with a marker phrase (`PHRASE`)."""
+    """Like `teacher_pieces`, but for a model that was not told to number its steps: two of them are separated by a
+    blank line (with the share `PARAGRAPH`) or a line end, and some begin with a marker phrase (`PHRASE`)."""
     pieces = [Piece(first_turn, False), *_plain_steps(steps, rng, lambda step: step.author == author)]
     answer = steps[-1].state.answer()
     return [*pieces, Piece(f"{THINK_CLOSE}\n\n", True), Piece(f"The final answer is {answer}.", True)]
@@ -255,7 +255,7 @@ def plain_pieces(first_turn: str, steps: list[Step], author: str, rng: random.Ra
 def plain_prover_pieces(
     first_turn: str, problem: DemoProblem, steps: list[Step], kept: int, rng: random.Random
 ) -> list[Piece]:
-    """As `prover_pieces`, for steps written as `plain_pieces` does."""
+    """Like `prover_pieces`, for steps written as in `plain_pieces`."""
     pieces = [Piece(first_turn, False), *_plain_steps(steps[:kept], rng, lambda step: step.right)]
     answer = steps[kept - 1].state.answer() if kept else problem.answer
     return [*pieces, Piece(f"{THINK_CLOSE}\n\nThe final answer is {answer}.", True)]
@@ -274,9 +274,9 @@ def _plain_steps(steps: list[Step], rng: random.Random, learnt: Callable[[Step],
 
 @dataclass(frozen=True, slots=True)
 class JudgedPiece:
-    """Text that is encoded on its own, for a reward model: whether the right answer still follows from a trajectory
-    that ends before character `slip` of it, and from one that ends later (`slip` None: nowhere does this change).
-    `judged`: not so of the question, of which nothing is learnt."""
+    """Text that is encoded on its own, for a reward model. It holds whether the right answer still follows from a
+    trajectory that ends before character `slip` of the text, and from one that ends later (`slip` is None if this never
+    changes). `judged` is false for the question, of which nothing is learnt."""
 
     text: str
     judged: bool

@@ -1,4 +1,4 @@
-"""Bundled models that begin as another one: writers of plain text and their prover, an integrator, a reward model."""
+"""Derives bundled models from others: teachers of plain text and their prover, an integrator, a reward model."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ DERIVED: dict[str, tuple[str, int]] = {
     REWARD: ("prover", 300),
     INTEGRATOR: ("student", 500),
 }
-"""Which model each begins as, and its batches of training."""
+"""The model from which each begins, and its batches of training."""
 
 PACE = {REWARD: 1.0, INTEGRATOR: 0.7}
-"""Learning rates as multiples of the usual ones, where they are not the half."""
+"""Learning rates as multiples of the usual ones; the default is one half."""
 _LONG_BATCH = 16
 _MISTAKEN = 0.7
-"""Share of the trajectories with mistakes, for the models that read them."""
+"""Share of the trajectories with mistakes, for models that read mistakes."""
 
 
 def derive_model(name: str, seed: int, origin: Path, folder: Path) -> None:
-    """Goes on training the model in `origin` and writes the outcome to `folder`, in bfloat16."""
+    """Continues training the model in `origin` and writes the result to `folder`, in bfloat16."""
     _, steps = DERIVED[name]
     torch.manual_seed(seed)
     tokenizer: Any = AutoTokenizer.from_pretrained(origin)
@@ -47,11 +47,11 @@ def derive_model(name: str, seed: int, origin: Path, folder: Path) -> None:
         model: PreTrainedModel = judging.begun_as(origin, Encoder(tokenizer), wiring)
         loss_of = judging.loss
     else:
-        attention = "sdpa" if name == INTEGRATOR else "eager"  # the quicker one for long and for short texts
+        attention = "sdpa" if name == INTEGRATOR else "eager"  # sdpa is faster for long texts, eager for short ones
         model = AutoModelForCausalLM.from_pretrained(origin, dtype=torch.float32, attn_implementation=attention)
     if name == INTEGRATOR:
         add_tokens(model, tokenizer, merging.FORM)
-        # It replies at once: what a template opens, the service leaves open.
+        # It replies at once, so its template must not open a thinking: the service would leave that open.
         tokenizer.chat_template = tokenizer.chat_template.replace(THINK_OPEN, "")
     stream = samples(name, Encoder(tokenizer), seed)
     size = _LONG_BATCH if name == INTEGRATOR else BATCH

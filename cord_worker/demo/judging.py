@@ -1,10 +1,10 @@
-"""The bundled process reward model: the prover with two further layers, which compare what it expects with what stands
-there.
+"""The bundled process reward model: the prover with two more layers, which compare the expected token with the actual
+one.
 
-The prover knows only in its last layer which token comes next. So its own layers stay as they are. In the first
-layer above them every token meets what was expected in its place, and is marked where it is another one; the second
-looks for marks in all of the text so far. Both are wired so from the start and learn the rest; the mark has a target
-of its own, which only training sees.
+The prover knows only in its last layer which token comes next. So its own layers are frozen. In the first layer above
+them, every token is compared with the token expected in its place, and is marked if they differ. The second layer
+looks for marks in all of the text so far. Both layers are initialised to do this and learn the rest; the mark has its
+own target, which exists only in training.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from cord_worker.demo.problems import DemoProblem, generate
 from cord_worker.demo.training import NO_LOSS, Encoder, Sample
 
 MISTAKE, FINE, UNKNOWN = 0, 1, 2
-"""Whether a token is the right one after those before it; unknown behind a mistake in the same step."""
+"""Whether a token is right after those before it; unknown after a mistake in the same step."""
 
 _MISTAKE_WEIGHT = 5.0
 _FLAWLESS_START = 0.5
 _SHARPNESS = 5.0
 _QUICK_PAIRS = 6
-"""Rotary pairs that turn fast enough to tell a token from its neighbours."""
+"""Rotary pairs that turn fast enough to distinguish a token from its neighbours."""
 _MARK = "mark"
 _MARK_GAIN = 10.0
 _SEARCH = 2.6
 _WIRED_WITH = 20
-"""Texts that say how loud the hidden states are, and where they are quiet."""
+"""Number of texts that measure the size of the hidden states, and the directions in which they vary least."""
 
 
 def sample(encoder: Encoder, problem: DemoProblem, rng: random.Random) -> Sample:
-    """Ids of a trajectory and what is to be learnt at every token of it: whether the right answer still follows from
-    the text that ends here (0 or 1), plus twice one of `MISTAKE`, `FINE` and `UNKNOWN`."""
+    """Ids of a trajectory, and the label of every token: whether the right answer still follows from the text that ends
+    here (0 or 1), plus twice one of `MISTAKE`, `FINE` and `UNKNOWN`."""
     count = len(parts(problem))
     authors = [rng.choice(list(AUTHORS)) for _ in range(count)]
     flawless = rng.randint(1, count) if rng.random() < _FLAWLESS_START else 0
@@ -63,9 +63,9 @@ def sample(encoder: Encoder, problem: DemoProblem, rng: random.Random) -> Sample
 
 
 def begun_as(origin: Path, encoder: Encoder, rng: random.Random) -> PreTrainedModel:
-    """The model in `origin` with a reward head on further layers, the only ones to learn.
+    """The model in `origin` with more layers and a reward head; only these are trained.
 
-    They are wired with the help of a few texts: `_look_back`, then `_find_marks`.
+    They are initialised with the help of a few texts: `_look_back`, then `_find_marks`.
     """
     layers = AutoConfig.from_pretrained(origin).num_hidden_layers
     model: Any = AutoModelForSequenceClassification.from_pretrained(
@@ -112,7 +112,7 @@ def loss(model: PreTrainedModel, ids: Tensor, labels: Tensor) -> Tensor:
 
 
 def _hidden(decoder: Any, layers: int, texts: list[Sample]) -> Tensor:
-    """What the first `layers` layers make of the judged tokens: (tokens, width)."""
+    """Output of the first `layers` layers at the judged tokens: (tokens, width)."""
     found = []
     for ids, labels in texts:
         states = decoder(input_ids=torch.tensor([ids]), use_cache=False, output_hidden_states=True).hidden_states
@@ -121,8 +121,8 @@ def _hidden(decoder: Any, layers: int, texts: list[Sample]) -> Tensor:
 
 
 def _look_back(layer: Any, norm: nn.Module, hidden: Tensor) -> None:
-    """Lets every head attend to the token before, by the turn of the rotary pairs alone, and write a part of what was
-    expected there, which is what `norm` leaves of `hidden`, as loud as what stands here."""
+    """Makes every head attend to the previous token, by rotary angles alone. It writes a part of what was expected
+    there (`hidden` after `norm`), scaled to the size of the actual hidden state here."""
     attention = layer.self_attn
     layer.input_layernorm.load_state_dict(norm.state_dict())
     pairs, heads = attention.head_dim // 2, attention.config.num_attention_heads
@@ -138,9 +138,10 @@ def _look_back(layer: Any, norm: nn.Module, hidden: Tensor) -> None:
 
 
 def _find_marks(layer: Any, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Lets the first head attend to marked tokens wherever they stand, and write their mark where the score reads it.
+    """Makes the first head attend to marked tokens at any position, and write their mark where the score reads it.
 
-    Returns what reads a token's mark, and what reads the outcome: the two directions in which `hidden` varies least.
+    Returns the direction that reads a token's mark and the one that reads the result: the two directions in which
+    `hidden` varies least.
     """
     attention = layer.self_attn
     nn.init.ones_(layer.input_layernorm.weight)

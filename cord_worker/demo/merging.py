@@ -1,6 +1,7 @@
-"""What the bundled integrator learns: to merge whole trajectories of the teachers into one, written as JSON.
+"""Training data of the bundled integrator: it merges whole trajectories of the teachers into one, written as JSON.
 
-It reads what the service sends an integrator, and its trajectories are drawn as the teachers write them.
+Its prompt is the one that the service sends to an integrator, and its trajectories are drawn as the teachers write
+them.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ MERGE = "Merge the attempts into one solution, as JSON."
 INTEGRATION_PROMPT = f"{{question}}\n\n{{trajectories}}\n\n{MERGE}"
 """`integration.prompt` of cord.toml for the bundled integrator."""
 FORM = ("=== Attempt ", MERGE, '{"integrated_step', '", "integrated_step', '", "answer_part": "')
-"""Texts that are one token each: they carry no content, and the context is short."""
+"""Texts that become one token each: they carry no content, and the context is short."""
 
 _SOURCES, _SOURCES_SHARE = (1, 2, 3), (0.15, 0.25, 0.6)
 _ONE_TEACHER = 0.4
 
 
 def sample(encoder: Encoder, problem: DemoProblem, rng: random.Random) -> Sample:
-    """Ids and labels of a request with the reply to it, of which the reply is learnt."""
+    """Ids and labels of a request with its reply; only the reply is learnt."""
     turn = encoder.request(request(problem.question, draw_sources(problem, rng)))
     right = write(problem, [next(iter(AUTHORS))] * len(parts(problem)), rng, errors=False)
     return encoder.sample([Piece(turn, False), Piece(reply(right), True)], ends=True)
 
 
 def whole(steps: list[Step]) -> str:
-    """A trajectory in one text, without the first marker, as a teacher goes on after it."""
+    """A trajectory as one text, without the first marker, as a teacher continues after that marker."""
     first, *others = steps
     return "".join([first.text, *(f"\n### Step {number}.{step.text}" for number, step in enumerate(others, start=2))])
 
 
 def draw_sources(problem: DemoProblem, rng: random.Random) -> list[str]:
-    """Different trajectories of one teacher or of all, of which the service sends no two that are the same."""
+    """Different trajectories of one teacher or of all; no two are equal, as in the service's requests."""
     count = rng.choices(_SOURCES, _SOURCES_SHARE)[0]
     one = rng.random() < _ONE_TEACHER
     names = [rng.choice(list(AUTHORS))] * count if one else sorted(rng.sample(list(AUTHORS), count), key=_place)

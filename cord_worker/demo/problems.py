@@ -1,7 +1,7 @@
 """Seeded word problems whose answer lists every intermediate amount.
 
-Such an answer gives already the first step something to be scored by: a prover that can look one operation
-ahead predicts each listed amount from the one before it.
+Such an answer gives even the first step a meaningful score: a prover that can compute one operation ahead predicts
+each listed amount from the one before it.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ class Change:
 
     @property
     def amount(self) -> int:
-        """How many things come (positive) or go (negative)."""
+        """Number of things added (positive) or removed (negative)."""
         return self.sign * self.number * (1 if self.bags is None else self.bags)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a question asks for: a start, changes in order, and whether the start is listed too."""
+    """What a question asks for: a start, changes in order, and whether the start is also listed."""
 
     start: int
     changes: tuple[Change, ...]
@@ -98,7 +98,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class DemoProblem:
-    """A question in words, its answer ("11, 27, 39, 25") and the plan both come from."""
+    """A question in words, its answer ("11, 27, 39, 25") and the plan from which both are made."""
 
     id: str
     question: str
@@ -112,12 +112,12 @@ def listed(amounts: tuple[int, ...], listing: Listing) -> str:
 
 
 def in_range(amounts: tuple[int, ...]) -> bool:
-    """Whether every amount is one the problems use."""
+    """True if the problems use every one of the amounts."""
     return all(0 <= amount <= LARGEST_AMOUNT for amount in amounts)
 
 
 def split_of(question: str) -> Split:
-    """The split a question belongs to: a function of its text alone, so that the two never share one."""
+    """The split of a question: a function of its text alone, so that the two splits never share one."""
     digest = hashlib.sha256(question.encode()).digest()
     return "heldout" if int.from_bytes(digest[:4]) % HELDOUT_BUCKETS == 0 else "train"
 

@@ -1,7 +1,7 @@
 """Byte-level BPE tokenizers of the bundled models: different vocabularies, one guarantee.
 
-Decoding an encoded text gives that text back, whatever it is. A line feed is always a token of its own, so that
-encoding a trajectory whole and encoding it step by step give the same ids.
+Decoding an encoded text always gives the same text. A line feed is always its own token, so that encoding a whole
+trajectory and encoding it step by step give the same ids.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 _CONTEXT = 1024
 
-# A digit carries the space before it, or stands alone; the others differ in runs of marks and in capitals.
+# The first two rules differ in the space before a digit: its own token, or part of the digit's. The other two differ
+# in runs of marks and in capitals.
 DIGIT_ALONE = r"\n| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s"
 DIGIT_WITH_SPACE = r"\n| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s"
 MARKS_APART = r"\n|#+| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]|\s"
@@ -23,7 +24,7 @@ CAPITAL_STARTS_WORD = r"\n| ?\p{Lu}?\p{Ll}+| ?\p{L}| ?\p{N}| ?[^\s\p{L}\p{N}]+|\
 
 @dataclass(frozen=True, slots=True)
 class TokenizerSpec:
-    """What tells one model's tokenizer and chat wrapper from another's."""
+    """What distinguishes one model's tokenizer and chat wrapper from another's."""
 
     vocabulary: int
     pattern: str
@@ -39,11 +40,11 @@ def train_tokenizer(spec: TokenizerSpec, corpus: Iterable[str]) -> PreTrainedTok
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
-    # Offsets keep the space a token carries: whoever maps them to characters sees the text as it is.
+    # Offsets keep the space that a token includes, so that a reader of offsets sees the original text.
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     special = dict.fromkeys(["<|pad|>", spec.end, *spec.turn_markers])
     trainer = trainers.BpeTrainer(
-        vocab_size=spec.vocabulary - 2,  # the two think tags join afterwards
+        vocab_size=spec.vocabulary - 2,  # the two think tags are added afterwards
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=[AddedToken(token, special=True, normalized=False) for token in special],
         show_progress=False,

@@ -1,6 +1,6 @@
-"""Train the bundled models from nothing: `python -m cord_worker.demo.train --out DIR --seed 0`.
+"""Trains the bundled models from scratch: `python -m cord_worker.demo.train --out DIR --seed 0`.
 
-Two models train at a time, on one thread each, so that a run on the same build of PyTorch repeats exactly.
+Two models are trained concurrently, on one thread each, so that a run on the same build of PyTorch repeats exactly.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def _set_up_process() -> None:
 def main() -> None:
     """Train the bundled teachers, prover and student on the CPU, two at a time."""
     parser = argparse.ArgumentParser(prog="python -m cord_worker.demo.train", description=main.__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder that receives one folder a model")
-    parser.add_argument("--seed", type=int, default=0, help="of data, weights and order (default: 0)")
+    parser.add_argument("--out", type=Path, required=True, help="folder that receives one folder per model")
+    parser.add_argument("--seed", type=int, default=0, help="seed of data, weights and order (default: 0)")
     parser.add_argument(
         "--only", choices=sorted({**SCHEDULE, **DERIVED}), action="append", help="train just this model"
     )
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _origin(name: str, out: Path) -> Path:
-    """Folder of the model that a derived one begins as: the one just trained, else the bundled one."""
+    """Folder of the model from which a derived one begins: the one just trained, otherwise the bundled one."""
     origin = DERIVED[name][0]
     trained = out / origin
     return trained if trained.is_dir() else Path(__file__).parent / "models" / origin

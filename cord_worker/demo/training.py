@@ -1,4 +1,4 @@
-"""Training one bundled model from nothing on one CPU thread."""
+"""Trains one bundled model from scratch on one CPU thread."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WARM_UP = 0.03
 NO_LOSS = -100
 _OUTER = ("embed", "lm_head", "score")
 
-# Steps of training on flawless trajectories, then on each author's own habits (the student: on everybody's).
+# Steps of training on flawless trajectories, then on each author's own habits (for the student: on all authors').
 SCHEDULE = {
     "planner": (900, 350),
     "calculator": (900, 400),
@@ -53,7 +53,7 @@ class Encoder:
         self._known: dict[str, list[int]] = {}
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of one piece; short pieces recur and are remembered."""
+        """Token ids of one piece; short pieces recur and are cached."""
         if text not in self._known:
             if len(self._known) > 200_000:
                 self._known.clear()
@@ -61,7 +61,7 @@ class Encoder:
         return self._known[text]
 
     def ends(self, text: str) -> list[int]:
-        """Where each token of a piece ends, in characters."""
+        """End position of each token of a piece, in characters."""
         encoding = self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
         return [end for _, end in encoding.offsets]
 
@@ -77,7 +77,7 @@ class Encoder:
         return str(self._tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
 
     def sample(self, pieces: list[Piece], ends: bool) -> Sample:
-        """Ids and labels (`-100` where nothing is learnt) of a trajectory."""
+        """Ids of a trajectory and its labels, `-100` if nothing is learnt."""
         ids: list[int] = []
         labels: list[int] = []
         for piece in pieces:
@@ -91,7 +91,7 @@ class Encoder:
 
 
 def build_tokenizer(name: str, seed: int) -> PreTrainedTokenizerFast:
-    """The tokenizer of a model, its merges learnt from flawless trajectories."""
+    """The tokenizer of a model; its merges are learnt from flawless trajectories."""
     rng = random.Random(f"tokenizer-{seed}")
     corpus = ["system", "user", "assistant"] * 4000
     for problem in generate(4000, seed, "train"):
@@ -101,7 +101,7 @@ def build_tokenizer(name: str, seed: int) -> PreTrainedTokenizerFast:
 
 
 def samples(name: str, encoder: Encoder, seed: int, clean: int) -> Iterator[Sample]:
-    """Endless training samples of a model: the first `clean` without mistakes, the others with them."""
+    """Endless training samples of a model: the first `clean` without mistakes, the later ones with them."""
     rng = random.Random(f"{name}-{seed}")
     for index, problem in enumerate(problems(seed, "train")):
         first_turn = encoder.first_turn(problem.question)
@@ -118,7 +118,7 @@ def samples(name: str, encoder: Encoder, seed: int, clean: int) -> Iterator[Samp
 
 
 def authors_of(name: str, problem: DemoProblem, rng: random.Random, *, mixed: bool) -> list[str]:
-    """Who writes each step of a trajectory: the author `name`, or any of them in turn."""
+    """The author of each step of a trajectory: `name`, or any of them in turn."""
     count = len(problem.plan.changes) + 2
     return [rng.choice(list(AUTHORS)) for _ in range(count)] if mixed else [name] * count
 
@@ -213,7 +213,7 @@ def _optimizers(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
 
 
 def _rate(step: int, total: int) -> float:
-    """Linear warm-up, then a cosine down to nothing."""
+    """Linear warm-up, then a cosine down to zero."""
     warm_up = max(1, int(total * _WARM_UP))
     if step < warm_up:
         return (step + 1) / warm_up
@@ -232,7 +232,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Pat
     )
     model.bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    # transformers 5 writes a class name of its own; releases before it, and servers on them, know the older one.
+    # transformers 5 writes its own class name; older releases, and servers on them, know the older one.
     settings = folder / "tokenizer_config.json"
     named = json.loads(settings.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
     settings.write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Hosting one model behind one protocol; see `protocol.Engine`."""
+"""Engines: each hosts one model behind one protocol, `protocol.Engine`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ __all__ = ["Engine", "EngineSettings", "load_engine"]
 
 
 def load_engine(settings: EngineSettings, describe: Describe | None = None) -> Engine:
-    """Loads the model of `settings` into the engine it names; blocks until loaded. Raises EngineLoadError.
+    """Loads the model of `settings` with the engine that they name; blocks until loaded. Raises EngineLoadError.
 
-    `describe` is told what keeps the engine from its work, now or later; without it no server is waited for.
+    `describe` receives what keeps the engine from its work, now or later. Without it, loading does not wait for a
+    server.
 
-    Call it in a coroutine, on the event loop on which the engine is to live: vLLM binds to it.
+    Call it in a coroutine, on the event loop that will run the engine: vLLM binds to that loop.
     """
     if settings.engine == "transformers" and settings.head == "reward":
         from cord_worker.engines.transformers.reward_engine import RewardEngine

@@ -1,4 +1,4 @@
-"""Watching a text for its end while its tokens come, with little to do for each of them."""
+"""Detects the end of a text while its tokens arrive, cheaply per token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cord_worker.prompting.segmentation import Ends
 
 
 class EndWatch:
-    """Tells at which token one generation is over; `after` are the last tokens of its prompt."""
+    """Detects the token that ends one generation; `after` are the last tokens of its prompt."""
 
     def __init__(self, codec: TextCodec, ends: Ends, after: Ids) -> None:
         self._codec = codec
@@ -18,12 +18,12 @@ class EndWatch:
         self._after = after
 
     def is_over(self, generated: Sequence[int]) -> bool:
-        """Whether an end has been seen with the last of the `generated` tokens; call it for every one."""
+        """True if the last of the `generated` tokens completes an end; call it after every token."""
         if not self._ends.may_complete(self._codec.token_text(generated[-1])):
             return False
         window = self._codec.decode(generated[-self._ends.longest :])  # a token is at least a byte
         return self._ends.glimpsed(window) and self._ends.find(self.text(generated)) is not None
 
     def text(self, generated: Sequence[int]) -> str:
-        """What the tokens read as after the prompt."""
+        """The text of the tokens, as it reads after the prompt."""
         return self._codec.decode(generated, after=self._after)

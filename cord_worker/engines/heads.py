@@ -1,4 +1,4 @@
-"""What a model cannot do for want of a head: the other half of the protocol, refused in words."""
+"""Mixins that reject the methods of `Engine` for which a model has no head."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from cord_worker.engines.protocol import StepReward, Turn
 from cord_worker.errors import EngineLoadError, NotFiniteError, RequestError
 
 PROCESS_REWARD_MODEL = "Qwen2ForProcessRewardModel"
-"""Of Qwen2.5-Math-PRM: two labels by a head of two layers, in code that comes with the weights, and in vLLM."""
+"""The architecture of Qwen2.5-Math-PRM: two labels by a head of two layers. Its code comes with the weights; vLLM
+has its own."""
 
 
 class LanguageHead:
-    """A model that writes and scores, and has no reward head."""
+    """A model that generates and scores, and has no reward head."""
 
     async def available(self) -> None:
-        """At once: a model that is hosted here is there, or dead."""
+        """Returns at once: a hosted model is ready, or dead."""
 
     async def reward(self, turn: Turn, steps: Sequence[str], separator: str | None) -> StepReward:
         """Raises RequestError."""
@@ -26,10 +27,10 @@ class LanguageHead:
 
 
 class RewardHead:
-    """A model that judges steps, and has no language head."""
+    """A model that judges steps and has no language head."""
 
     async def available(self) -> None:
-        """At once; see `LanguageHead`."""
+        """Returns at once; see `LanguageHead`."""
 
     async def propose(self, *_: object) -> NoReturn:
         """Raises RequestError."""
@@ -54,7 +55,8 @@ class RewardHead:
 
 
 def probability(logits: Sequence[float]) -> float:
-    """What a head's `logits` say of the step, in [0, 1]: sigmoid of a single one, softmax's second class of two.
+    """The judgment that a head's `logits` mean, in [0, 1]: the sigmoid of one logit, or the softmax's second class of
+    two.
 
     Raises NotFiniteError.
     """
@@ -65,7 +67,7 @@ def probability(logits: Sequence[float]) -> float:
 
 
 def require_labels(number: int, path: str) -> None:
-    """Raises EngineLoadError where a classifier has other labels than can be read."""
+    """Raises EngineLoadError unless the classifier has one label or two."""
     if number not in (1, 2):
         raise EngineLoadError(f"reward model {path!r} has {number} labels; one or two can be read")
 

@@ -1,16 +1,21 @@
-"""An engine without a model: it answers at once, with text and scores that depend on seed and input only.
+"""An engine without a model: it answers at once, with text and scores that depend only on the seed and the input.
 
-For measuring what the service itself costs, and for testing it under faults, where the answers must be the same
-whoever gives them and however often they are asked for. A question that holds ENGINE_DIES kills the engine, one that
-holds IMPOSSIBLE fails its own request, one that holds UNANSWERABLE that for the final answer, one that holds SILENT
-gets an empty one, one that holds NOT_FINITE has no scores, one that holds MALFORMED is replied to in prose, one that
-holds ALIKE gets the same step of everyone, one that holds BUSY finds the engine busy at the first try of everything.
-All that is asked about one that holds `refused_as(kind)` is refused with that error. A step takes as long as the
-question says (`takes`), and ends the whole process while a file exists (`dies_while`).
+It measures the cost of the service itself, and it tests the service under faults: the same request always gets the
+same answer, from every worker. Marks in the question change what the engine does:
 
-Two variables of the environment are for tests: CORD_INSTANT_SECONDS, what every call takes, and CORD_INSTANT_LOG, a
-file that gets one line a call: its kind, its key (the seed, or of a score and a reward a digest of their input), the
-process and the time.
+- ENGINE_DIES kills the engine;
+- IMPOSSIBLE fails every proposal, UNANSWERABLE the final answer;
+- SILENT gives an empty final answer;
+- NOT_FINITE gives no scores;
+- MALFORMED gives a reply in prose instead of JSON;
+- ALIKE gives the same step for every request;
+- BUSY makes the first try of every request find the engine busy;
+- `refused_as(kind)` refuses every request with that error;
+- `takes(seconds)` sets the time of a step; `dies_while(path)` ends the whole process while the file exists.
+
+Two environment variables are for tests. CORD_INSTANT_SECONDS is the time of every call. CORD_INSTANT_LOG is a file
+that gets one line per call: its kind, its key (the seed; for a score or a reward a digest of the input), the process
+and the time.
 """
 
 from __future__ import annotations
@@ -68,22 +73,22 @@ _REFUSALS = {
 
 
 def refused_as(kind: type[RequestError]) -> str:
-    """Part of a question about which every request is refused so."""
+    """Part of a question; every request about the question is refused with `kind`."""
     return f"[a request that is refused: {kind.cause}]"
 
 
 def takes(seconds: float) -> str:
-    """Part of a question whose every step takes so long."""
+    """Part of a question; each of its steps takes `seconds`."""
     return f"[a step takes {seconds} s]"
 
 
 def dies_while(path: Path) -> str:
-    """Part of a question that ends the process, without another word, where there is a file at `path`."""
+    """Part of a question; the process ends without a message while a file exists at `path`."""
     return f"[the process dies while {path} exists]"
 
 
 class InstantEngine:
-    """Steps of a few seeded words, `</think>` ever more likely after five steps, scores from a hash."""
+    """Steps of a few seeded words, `</think>` more likely with every step after the fifth, scores from a hash."""
 
     scoring_mode = "instant"
     weights_digest = "instant"
@@ -92,14 +97,14 @@ class InstantEngine:
         self._begun: set[tuple[str, int]] = set()
         self._seconds = float(os.environ.get("CORD_INSTANT_SECONDS", "0"))
         log = os.environ.get("CORD_INSTANT_LOG")
-        # Appended to in single writes: several processes share the file, and any of them may be killed.
+        # Appended in single writes: several processes share the file, and any of them may be killed.
         self._log = None if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     async def available(self) -> None:
-        """At once."""
+        """Returns at once."""
 
     async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
-        """A seeded step; the thinking ends more likely the longer it is."""
+        """A seeded step; the more steps there are, the more likely it ends the thinking."""
         await self._called("propose", sampling.seed, turn)
         return await self._step(turn, steps, sampling)
 
@@ -129,7 +134,7 @@ class InstantEngine:
         )
 
     async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
-        """Steps as `propose` writes them and what stands between, until one ends the thinking or the cap is reached."""
+        """Steps as `propose` writes them, with boundaries, until one ends the thinking or the cap is reached."""
         await self._called("complete", sampling.seed, turn)
         written: list[str] = []
         tokens = 0
@@ -154,7 +159,7 @@ class InstantEngine:
     async def answer(
         self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
     ) -> Generation:
-        """A seeded final answer: one of a hundred numbers, or of ten after another `opening` than the usual."""
+        """A seeded final answer: one of 100 numbers; one of 10 after an `opening` other than the usual one."""
         await self._called("answer", sampling.seed, turn)
         if UNANSWERABLE in turn.question:
             raise RequestError("the answer is impossible, as the question asked")
@@ -171,7 +176,7 @@ class InstantEngine:
         )
 
     async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
-        """A seeded JSON object that holds what judges and integrators are asked for."""
+        """A seeded JSON object with the fields that judges and integrators must fill."""
         await self._called("reply", sampling.seed, turn)
         chance = random.Random(_digest("reply", turn.question, sampling.seed))
         fields: dict[str, object] = {"correctness": str(chance.random() < 0.5)}
@@ -189,7 +194,7 @@ class InstantEngine:
         )
 
     async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
-        """A score from a hash of everything that it may depend on."""
+        """A score from a hash of every input that may change it."""
         if NOT_FINITE in turn.question:
             raise NotFiniteError("the answer's log-probability is no number, as the question asked")
         chance = random.Random(_digest("score", turn.question, list(steps), answer, scoring_template))
@@ -207,7 +212,7 @@ class InstantEngine:
         )
 
     async def reward(self, turn: Turn, steps: Sequence[str], separator: str | None) -> StepReward:
-        """A judgment from a hash of everything that it may depend on."""
+        """A judgment from a hash of every input that may change it."""
         chance = random.Random(_digest("reward", turn.question, list(steps), separator))
         await self._called("reward", input_key(turn.question, steps), turn)
         score = chance.random()
@@ -232,7 +237,7 @@ class InstantEngine:
 
 
 def input_key(question: str, steps: Sequence[str]) -> int:
-    """What the log calls a score or a reward."""
+    """The name of a score or a reward in the log."""
     return int.from_bytes(_digest("input", question, list(steps))[:8], "big") >> 1
 
 

@@ -21,7 +21,7 @@ _TEXT_SUFFIXES = {".json", ".txt", ".model", ".jinja", ".py"}
 
 
 def digest_of(folder: Path, gguf_file: str | None = None) -> str:
-    """64 hex digits over a model folder: small files in full, weights by name, size, head and tail."""
+    """64 hex digits over a model folder: all bytes of small files; name, size, head and tail of weight files."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix not in _WEIGHT_SUFFIXES | _TEXT_SUFFIXES or not path.is_file():
@@ -41,7 +41,7 @@ def digest_of(folder: Path, gguf_file: str | None = None) -> str:
 
 
 def require_gguf() -> None:
-    """Raises EngineLoadError where what reads GGUF files is not installed."""
+    """Raises EngineLoadError if a package for GGUF files is not installed."""
     missing = [package for package in ("gguf", "accelerate") if find_spec(package) is None]
     if missing:
         raise EngineLoadError(
@@ -62,7 +62,7 @@ def device_of(name: str) -> torch.device:
 
 
 def folder_of(settings: EngineSettings, describe: Describe = to_nobody) -> Path:
-    """The folder of the files, downloaded first where `path` is a hub id. Raises EngineLoadError."""
+    """The folder of the model's files; they are downloaded first if `path` is a hub id. Raises EngineLoadError."""
     local = Path(settings.path)
     if local.is_dir():
         if settings.gguf_file is not None and not (local / settings.gguf_file).is_file():
@@ -142,11 +142,11 @@ def load_tokenizer(folder: Path, settings: EngineSettings) -> Any:
 
 
 def end_tokens_of(folder: Path, tokenizer: Any, settings: EngineSettings) -> frozenset[int]:
-    """Tokens that end a text, by the model's generation settings, its configuration and its tokenizer."""
+    """Tokens that end a text, from the model's generation settings, its configuration and its tokenizer."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.trust_remote_code, local_files_only=True)
     try:
         generation: GenerationConfig | None = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except OSError:  # a model may come without it
+    except OSError:  # a model may lack this file
         generation = None
     return end_tokens_in(generation, config.get_text_config(), tokenizer)
 

@@ -1,4 +1,4 @@
-"""What a model's config.json says of whether it can be hosted, before gigabytes of weights are read."""
+"""Checks from a model's config.json whether it can be hosted, before gigabytes of weights are read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cord_worker.errors import EngineLoadError
 
 
 def require_language_model(config: Any, path: str) -> None:
-    """Raises EngineLoadError where the model does not write, one token after the other, or needs what is not there."""
+    """Raises EngineLoadError if the model does not generate token by token, or needs a package that is missing."""
     names = list(getattr(config, "architectures", None) or [])
     name = names[0] if names else config.model_type
     if any(each.endswith("Classification") for each in names):  # it would load with a head of random weights
@@ -39,7 +39,7 @@ def require_language_model(config: Any, path: str) -> None:
 
 
 def require_packages(config: Any, path: str) -> None:
-    """Raises EngineLoadError where what reads the weights' number format is not installed, or needs another device."""
+    """Raises EngineLoadError if a package for the weights' number format is missing, or it needs another device."""
     found = getattr(config, "quantization_config", None)
     if found is None and hasattr(config, "get_text_config"):
         found = getattr(config.get_text_config(), "quantization_config", None)

@@ -1,12 +1,12 @@
-"""Which token counts of a server can be true: what cannot be is taken for not told, and never stored as measured.
+"""Checks a server's token counts: an impossible count is treated as not reported, and never stored as measured.
 
 | count | bounds |
 |---|---|
-| completion | what was asked for and one end token more; at least one token for each 256 characters of the text |
-| prompt | the context, where known; a token a byte of what was sent and 4,096 for the template; at least as above |
-| cached | the prompt's |
+| completion | the tokens asked for plus one end token; at least one token per 256 characters of the text |
+| prompt | the context, if known; one token per byte sent plus 4,096 for the template; at least as above |
+| cached | at most the prompt's tokens |
 
-The upper bound of a completion is the cap, not the text: servers count a reasoning that they keep apart.
+The upper bound of a completion is the cap, not the text: servers also count reasoning that they keep apart.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from collections.abc import Sequence
 from cord_worker.engines.openai.requests import TOKEN_CHARACTERS, Usage, Written
 
 _TEMPLATE_TOKENS = 4096
-"""Chat templates and the system prompts that hosts put before them: those known have a few hundred."""
+"""Tokens for chat templates and for the system prompts that hosts put before them: known ones have a few hundred."""
 _END_TOKENS = 1
 _CHARACTERS_PER_TOKEN = 4
-"""For the counts of servers that tell none, to a client without a tokenizer: an estimate."""
+"""Characters per token, to estimate counts if neither the server nor a tokenizer here gives them."""
 
 
 def plausible(
     result: Written, prompt: str, *, cap: int, prompt_tokens: int | None, context: int | None
 ) -> tuple[Usage, Sequence[str]]:
-    """The counts that can be true, and what is wrong with the others.
+    """The counts that can be true, and a description of each that cannot.
 
     `prompt` is the text that was sent, `cap` the tokens that were asked for, `prompt_tokens` our own count of the
-    prompt: where there is one, the server's is not looked at.
+    prompt: if it is given, the server's count is ignored.
     """
     usage, wrong = result.usage, []
     completion, told, cached = usage.completion, usage.prompt, usage.cached
@@ -53,10 +53,10 @@ def plausible(
 
 
 def estimated(characters: int) -> int:
-    """Tokens of a text that nobody has counted."""
+    """Estimated tokens of a text without a count."""
     return -(-characters // _CHARACTERS_PER_TOKEN)
 
 
 def _least(text: str) -> int:
-    """Fewer tokens than this are not in the text."""
+    """Lower bound of the tokens in a text."""
     return -(-len(text) // TOKEN_CHARACTERS)

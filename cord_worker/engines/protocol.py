@@ -1,6 +1,6 @@
-"""What every engine does: propose steps, write answers, score answers. Text in, text out.
+"""The protocol of all engines: propose steps, write answers, score answers. Text in, text out.
 
-An engine lives on one asyncio loop for its whole life and batches whatever requests are waiting. Requests carry
+An engine lives on one asyncio loop for its whole life and batches the requests that wait. Requests carry
 text pieces (see `prompting.trajectory`); the engine encodes each piece with its model's own tokenizer and joins
 the ids.
 """
@@ -27,10 +27,12 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The first turn: what the chat template is rendered with, once, and how the trajectory after it is divided.
+    """The first turn: the question, the passage and all else that renders the chat template, once, and the
+    segmentation.
 
-    `date` is what the template takes for today: the run's, so that it reads the same everywhere and tomorrow.
-    The prover reads the teachers' passage too: it scores the answer given the problem, of which the passage is a part.
+    `date` is what the template takes for today: the run's date, so that the prompt is the same on all machines and
+    days. The prover also reads the teachers' passage: it scores the answer given the problem, and the passage is part
+    of it.
     """
 
     question: str
@@ -109,7 +111,7 @@ class AnswerScore:
 
 @dataclass(frozen=True, slots=True)
 class StepReward:
-    """What a reward model thinks of a candidate's last step: `score` in [0, 1], made from the head's `logits`."""
+    """A reward model's judgment of a candidate's last step: `score` in [0, 1], computed from the head's `logits`."""
 
     score: float
     logits: tuple[float, ...]
@@ -119,29 +121,29 @@ class StepReward:
 
 
 class Describe(Protocol):
-    """Is told what keeps an engine from its work (a sentence without its subject, None once nothing does), and since
-    when, on `time.monotonic`. Must not block."""
+    """Receives what keeps an engine from its work (a sentence without its subject; None once nothing does), and the
+    time since when, by `time.monotonic`. Must not block."""
 
     def __call__(self, condition: str | None, *, since: float | None = None) -> None: ...
 
 
 def to_nobody(condition: str | None, *, since: float | None = None) -> None:
-    """A `Describe` where nobody wants to know."""
+    """A `Describe` that ignores everything."""
     del condition, since
 
 
 class Engine(Protocol):
-    """One hosted model; any number of calls may be waiting at once. Methods raise one of
+    """One hosted model; any number of calls may wait at once. Methods raise one of
 
-    - RequestError: this request cannot be done, for the cause that its class names; nothing else fails with it;
-    - UnavailableError: the engine takes no requests now; wait for `available`, and ask again;
-    - EngineError otherwise: the engine is dead.
+    - RequestError: this request is impossible; its class names the cause; no other request is affected;
+    - UnavailableError: the engine takes no requests now; wait for `available`, then ask again;
+    - any other EngineError: the engine is dead.
     """
 
     @property
     def scoring_mode(self) -> str | None:
-        """Names the numerical path that scores take; stored with every score, one per run. None where the engine gives
-        no scores: it cannot be the prover."""
+        """Name of the numerical path of scores; stored with every score, one per run. None if the engine gives no
+        scores: it cannot be the prover."""
         ...
 
     @property
@@ -150,11 +152,11 @@ class Engine(Protocol):
         ...
 
     async def available(self) -> None:
-        """Returns once the engine takes requests: at once, but after an UnavailableError."""
+        """Returns once the engine takes requests: at once, except after an UnavailableError."""
         ...
 
     async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
-        """Writes the next step after `steps`; ends as the turn's segmentation has it, at `</think>`, EOS or the cap."""
+        """Writes the next step after `steps`; it ends by the turn's segmentation, at `</think>`, EOS or the cap."""
         ...
 
     async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
@@ -164,13 +166,13 @@ class Engine(Protocol):
     async def answer(
         self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
     ) -> Generation:
-        """Writes the final answer after the trajectory and the text `opening`, which closes it; ends at EOS or the
-        cap."""
+        """Writes the final answer after the trajectory and `opening`, the text that closes the thinking; ends at EOS or
+        the cap."""
         ...
 
     async def reply(self, turn: Turn, sampling: Sampling) -> Generation:
-        """Replies to the turn, without a prefilled thinking and without what the model thought; ends at EOS or the
-        cap. For models that judge and integrate."""
+        """Replies to the turn without a prefilled thinking; the model's own thinking is not part of the reply. Ends at
+        EOS or the cap. For models that judge and integrate."""
         ...
 
     async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
@@ -178,10 +180,10 @@ class Engine(Protocol):
         ...
 
     async def reward(self, turn: Turn, steps: Sequence[str], separator: str | None) -> StepReward:
-        """Judges the last of `steps` with the model's reward head; RequestError where it has none. See
+        """Judges the last of `steps` with the model's reward head; raises RequestError if it has none. See
         `config.RewardConfig`."""
         ...
 
     async def close(self) -> None:
-        """Ends the engine; requests that are waiting fail with EngineError."""
+        """Ends the engine; waiting requests fail with EngineError."""
         ...

@@ -1,4 +1,4 @@
-"""What an engine's message means: servers and libraries tell their faults in words, under whatever status they like.
+"""Classifies a server's or library's message by its words, because the status alone does not tell the fault.
 
 | meaning | seen as |
 |---|---|
@@ -41,22 +41,22 @@ _TOO_LONG = re.compile(
 
 
 def means_loading(message: str) -> bool:
-    """Whether a server says that its model is not there yet."""
+    """True if a server says that its model is still loading."""
     return _LOADING.search(message) is not None
 
 
 def means_busy(message: str) -> bool:
-    """Whether a server says that it has too much to do."""
+    """True if a server says that it is overloaded."""
     return _BUSY.search(message) is not None
 
 
 def means_filtered(message: str) -> bool:
-    """Whether a server says that a content filter refused a text."""
+    """True if a server says that a content filter refused a text."""
     return _FILTERED.search(message) is not None
 
 
 def refused_because(message: str) -> type[RequestError] | None:
-    """The error of a request that the message finds fault with; None where it does not say why."""
+    """The error of the request that the message gives a reason for; None if it gives none."""
     if _NOT_FINITE.search(message):
         return NotFiniteError
     if _TOO_LONG.search(message):

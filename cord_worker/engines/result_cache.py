@@ -1,4 +1,4 @@
-"""A bounded memory of results."""
+"""A bounded cache of results, least recently used first out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Remembered(Generic[T]):
-    """Remembers up to `capacity` results, least recently used first out; keys are kept as 16-byte digests."""
+    """Keeps up to `capacity` results, least recently used first out; keys are stored as 16-byte digests."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -25,7 +25,7 @@ class Remembered(Generic[T]):
         return result
 
     def put(self, key: Sequence[Sequence[int]], result: T) -> None:
-        """Remembers `result`."""
+        """Stores `result` under `key`."""
         self._results[_digest(key)] = result
         if len(self._results) > self._capacity:
             self._results.popitem(last=False)

@@ -1,4 +1,4 @@
-"""How long a text may be: what a model's context leaves after the prompt, with room kept for the final answer."""
+"""Computes how long a text may be: the context minus the prompt and the room kept for the final answer."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cord_worker.prompting.segmentation import TextKind
 def tokens_allowed(
     kind: TextKind, sampling: Sampling, *, prompt: int, context: int | None, codec: TextCodec | None
 ) -> int:
-    """The cap of one text, in the model's own tokens: `max_tokens`, or less where the context is nearly full.
+    """The cap of one text, in the model's own tokens: `max_tokens`, or less if the context is nearly full.
 
     A step or a trajectory leaves room for `</think>` and for `sampling.answer_tokens` after it
     (docs/what-is-computed.md#thinking-budget).
-    `context` is None where nobody knows it. Raises TooLongError where no token is left, RequestError where
-    none is asked for.
+    `context` is None if it is unknown. Raises TooLongError if no token is left, RequestError if `max_tokens` is not
+    positive.
     """
     if sampling.max_tokens < 1:
         raise RequestError(f"max_tokens is {sampling.max_tokens}; ask for at least one token")
@@ -28,7 +28,8 @@ def tokens_allowed(
     room = context - prompt - kept
     if room < 1:
         answer = f", {kept} are kept for the final answer," if kept else ""
-        # A step ends with the context whatever the thinking budget is; what follows a whole thinking depends on it.
+        # A step may end with the context, whatever the thinking budget is; the text after a whole thinking depends on
+        # it.
         of_thinking = "" if kind in ("step", "trajectory") else "lower search.thinking_tokens, "
         lower = "lower search.answer_tokens, " if kept else of_thinking
         raise TooLongError(

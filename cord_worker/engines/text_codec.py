@@ -1,12 +1,12 @@
-"""Text to token ids and back, for one model's tokenizer.
+"""Encodes text to token ids and decodes it, for one model's tokenizer.
 
 Text is canonical (docs/what-is-computed.md#text-is-canonical): a prompt is a list of pieces, each encoded alone and
 always the same way, so that
 `ids(prefix + step) = ids(prefix) + ids(step)`.
 
 Control tokens are recognised only in text that we or the chat template wrote. Text from outside (questions, steps,
-answers) is encoded by a second tokenizer without them: transformers' `split_special_tokens` is not enough, because
-`</think>` and `<tool_call>` are added tokens that are not special and would still match.
+answers) is encoded by a second tokenizer without them. transformers' `split_special_tokens` is not enough: `</think>`
+and `<tool_call>` are added tokens that are not special, and they would still match.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from cord_worker.prompting.think_tags import ThinkTags, tags_of
 from cord_worker.prompting.trajectory import ANSWER_OPENING, BOUNDARY, proposal_pieces, scoring_pieces
 
 _MARKER = re.compile(rf"{re.escape(BOUNDARY)} \d+\.")
-"""Between the steps of a whole trajectory in one piece."""
+"""Text between the steps of a whole trajectory in one piece."""
 _PIECES_KEPT = 16_384
 _TURNS_KEPT = 1_024
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedClosing:
-    """The scored closing part; `answer` are the indices of its answer tokens, rising, at least one."""
+    """The scored closing part; `answer` are the indices of its answer tokens, ascending, at least one."""
 
     ids: Ids
     answer: tuple[int, ...]
@@ -48,8 +48,8 @@ class TextCodec:
     def __init__(
         self, tokenizer: Any, *, tags: ThinkTags | None = None, template_options: Mapping[str, Any] | None = None
     ) -> None:
-        """`tags` are found where they are not given. Raises EngineLoadError where the tokenizer is no fast one or its
-        chat template cannot be used."""
+        """`tags` are detected if not given. Raises EngineLoadError if the tokenizer is not a fast one or its chat
+        template cannot be used."""
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
             raise EngineLoadError(
@@ -80,22 +80,22 @@ class TextCodec:
             raise EngineLoadError(f"model {settings.path!r}: {error}") from error
 
     def proposal(self, turn: Turn, steps: Sequence[str]) -> list[Ids]:
-        """Pieces that a teacher continues with the next step."""
+        """The prompt's pieces; a teacher continues them with the next step."""
         return _ready_to_continue(turn, self._joined(turn, proposal_pieces(steps, turn.segmentation)))
 
     def answer(self, turn: Turn, steps: Sequence[str], opening: str = ANSWER_OPENING) -> list[Ids]:
-        """Pieces that a teacher continues with the final answer."""
+        """The prompt's pieces; a teacher continues them with the final answer."""
         ids = tuple(self._continuing.encode(self.tags.own(opening), add_special_tokens=False).ids)
         candidate = self._joined(turn, scoring_pieces(steps, turn.segmentation))
         return [*_ready_to_continue(turn, candidate), ids]
 
     @cached_property
     def answer_opening_tokens(self) -> int:
-        """Tokens of what closes the thinking before a final answer."""
+        """Tokens of the text that closes the thinking before a final answer."""
         return len(self._continuing.encode(self.tags.own(ANSWER_OPENING), add_special_tokens=False).ids)
 
     def reply(self, turn: Turn) -> list[Ids]:
-        """The turn alone, after which a model replies."""
+        """The turn alone, to which a model replies."""
         return [self._encode_turn(turn, thinking=False)]
 
     def candidate(self, turn: Turn, steps: Sequence[str]) -> list[Ids]:
@@ -103,7 +103,7 @@ class TextCodec:
         return self._joined(turn, scoring_pieces(steps, turn.segmentation))
 
     def judged(self, turn: Turn, steps: Sequence[str], separator: str | None) -> Ids:
-        """A candidate as a reward model reads it: like the prover, or plain steps with `separator` after each."""
+        """A candidate as a reward model reads it: like the prover's, or plain steps with `separator` after each."""
         if separator is None:
             return tuple(token for piece in self.candidate(turn, steps) for token in piece)
         mark = self._continuing.encode(separator, add_special_tokens=False).ids
@@ -117,7 +117,7 @@ class TextCodec:
         return self._closing(template, answer)
 
     def decode(self, ids: Sequence[int], after: Sequence[int] = ()) -> str:
-        """Text of `ids` as it reads after the tokens `after`: some tokenizers drop a leading space otherwise."""
+        """Text of `ids` as it reads after the tokens `after`; without `after`, some tokenizers drop a leading space."""
         if not after:
             return self._backend.decode(list(ids), skip_special_tokens=False)
         head = self._backend.decode(list(after), skip_special_tokens=False)
@@ -125,7 +125,7 @@ class TextCodec:
         return text[len(head) :] if text.startswith(head) else self.decode(ids)
 
     def token_text(self, token: int) -> str:
-        """Text of one token alone; half of a character reads as U+FFFD."""
+        """Text of one token alone; part of a character reads as U+FFFD."""
         known = self._token_texts.get(token)
         if known is None:
             known = self._token_texts[token] = self.decode([token])
@@ -153,7 +153,7 @@ class TextCodec:
         return (*opening, *ids)
 
     def first_turn(self, turn: Turn, *, thinking: bool = True) -> FirstTurn:
-        """The rendered turn, ready for the first step, or without `thinking` for a plain reply. Raises RequestError."""
+        """The rendered turn, ready for the first step; if not `thinking`, for a plain reply. Raises RequestError."""
         return render_first_turn(
             self._chat,
             question=turn.question,
@@ -166,7 +166,7 @@ class TextCodec:
         )
 
     def breaks_out(self, pieces: Sequence[TurnPiece]) -> bool:
-        """Whether text from outside holds, or completes, a control token."""
+        """True if text from outside holds, or completes, a control token."""
         if self._control is None:
             return False
         text = "".join(piece.text for piece in pieces)
@@ -197,16 +197,16 @@ class TextCodec:
 
 
 def template_text(tokenizer: Any) -> str:
-    """The tokenizer's chat template, all of them where it has several by name; nothing where it has none."""
+    """The tokenizer's chat template; all of them if it has several by name; empty if it has none."""
     template = getattr(tokenizer, "chat_template", None)
     return "\n".join(map(str, template.values())) if isinstance(template, dict) else str(template or "")
 
 
 def _ready_to_continue(turn: Turn, pieces: list[Ids]) -> list[Ids]:
-    """The same ids in pieces that are found again where text is continued.
+    """The same ids, cut into pieces that the prefix cache finds again when the text is continued.
 
-    The last token of a prompt is computed with the text that follows. Where nothing is written between two steps, that
-    would leave the last step as another piece than the same step further up; so its last token is a piece of its own.
+    The last token of a prompt is computed together with the text that follows. If no text stands between two steps, the
+    last step would then be another piece than the same step inside a longer prompt. So its last token is its own piece.
     """
     if turn.segmentation.has_markers:
         return pieces
@@ -216,7 +216,7 @@ def _ready_to_continue(turn: Turn, pieces: list[Ids]) -> list[Ids]:
 def _derived(backend: Tokenizer) -> tuple[Tokenizer, Tokenizer, list[str]]:
     """A tokenizer for text that continues other text, the same without control tokens, and the control tokens.
 
-    Added tokens of whitespace or plain words (GPT-NeoX encodes runs of spaces so) are ordinary text and stay.
+    Added tokens of whitespace or plain words (GPT-NeoX encodes runs of spaces this way) are ordinary text and stay.
     """
     document = json.loads(backend.to_str())
     document["normalizer"] = _without_prepending(document.get("normalizer"), "normalizers")

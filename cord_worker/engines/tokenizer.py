@@ -1,4 +1,4 @@
-"""The tokenizer of a model that a server hosts: its files only, never the weights."""
+"""The tokenizer of a model that a server hosts; reads the tokenizer's files only, never the weights."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ServerTokenizer:
 
     def count(self, text: str) -> int:
         """Tokens of `text`."""
-        text = text.encode("utf-8", "replace").decode()  # a lone surrogate is no text to a tokenizer
+        text = text.encode("utf-8", "replace").decode()  # tokenizers reject a lone surrogate
         return len(self.chat(text, add_special_tokens=False)["input_ids"])
 
     def names(self, token: int) -> frozenset[str]:
@@ -52,11 +52,11 @@ class ServerTokenizer:
         return frozenset(texts)
 
     def prompt_text(self, turn: Turn, pieces: Sequence[str], closing: str = "", *, thinking: bool = True) -> str:
-        """The first turn, `pieces` and `closing` as one text, without the start token, which servers add themselves;
-        without `thinking` the turn is ready for a plain reply.
+        """The first turn, `pieces` and `closing` as one text, without the start token, which servers add themselves. If
+        not `thinking`, the turn is ready for a plain reply.
 
-        In a text the server cannot tell whose control tokens are whose. Raises RequestError where text from outside
-        holds one; those in `closing` are our own.
+        In plain text the server cannot tell our control tokens from foreign ones. Raises RequestError if text from
+        outside holds one; those in `closing` are ours.
         """
         first = self.codec.first_turn(turn, thinking=thinking)
         contents = [piece.text for piece in first.pieces if piece.is_content]
@@ -72,9 +72,9 @@ class ServerTokenizer:
 
 
 def load_tokenizer(settings: EngineSettings) -> ServerTokenizer | None:
-    """The tokenizer that `settings.path` names; None where it names no folder and no tokenizer at the hub.
+    """The tokenizer that `settings.path` names; None if it names neither a folder nor a tokenizer at the hub.
 
-    Raises EngineLoadError where there are files, but they cannot be used.
+    Raises EngineLoadError if there are files that cannot be used.
     """
     folder = _folder(settings)
     if folder is None:

@@ -1,1 +1,1 @@
-"""Datasets out: finished trajectories as files to train on."""
+"""Exports datasets: finished trajectories as files for training."""

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Writes a file completely or not at all."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class ExportError(CordError):
 
 @contextmanager
 def replaced_file(output: str) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of `output` in one rename at the end; `-` is standard output.
+    """A file to write; at the end it replaces `output` in one rename; `-` is standard output.
 
-    Where the body raises, what was there before stays. Raises ExportError where the folder cannot be written.
+    If the body raises, the old file stays. Raises ExportError if the folder cannot be written.
     """
     if output == STANDARD_OUTPUT:
         yield sys.stdout.buffer
@@ -39,7 +39,7 @@ def replaced_file(output: str) -> Iterator[IO[bytes]]:
     target = Path(output)
     check_writable(output)
     if target.exists() and not target.is_file():
-        with target.open("wb") as file:  # a device or pipe: a file in its place would be another thing
+        with target.open("wb") as file:  # a device or pipe must not be replaced by a file
             yield file
         return
     temporary: Path | None = None
@@ -63,12 +63,12 @@ def replaced_file(output: str) -> Iterator[IO[bytes]]:
 
 
 def _prefix(target: Path) -> str:
-    # What is added must not make a long name too long.
+    # The addition must not make a long name too long.
     return f".{target.name[:_LONGEST_PREFIX]}."
 
 
 def _remove_left(target: Path) -> None:
-    """Removes what writers of `target` that were killed have left: theirs is nobody's lock, and their process gone."""
+    """Removes the files of killed writers of `target`: no process holds their locks, and their processes are gone."""
     for left in target.parent.glob(f"{glob.escape(_prefix(target))}*{_PART}"):
         writer = left.name.removeprefix(_prefix(target)).partition(".")[0]
         if not writer.isdigit() or processes.identify(int(writer)) is not None:
@@ -79,7 +79,7 @@ def _remove_left(target: Path) -> None:
 
 
 def check_writable(output: str) -> None:
-    """Raises ExportError where `output` cannot be written, before anything costs time."""
+    """Raises ExportError if `output` cannot be written, before any work takes time."""
     if output == STANDARD_OUTPUT:
         return
     if not output:
@@ -93,7 +93,8 @@ def check_writable(output: str) -> None:
     if target.exists() and not target.is_file():
         return
     try:
-        # Tried, not asked for: root may write anywhere but in /proc, on a full disk or a mount that is read-only.
+        # Tried, because permissions say too little: root may write anywhere except in /proc, on a full disk or a
+        # read-only mount.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -105,7 +106,7 @@ def check_writable(output: str) -> None:
 
 
 def _umask() -> int:
-    # Reading it means setting it; files that other users may read are what a plain open() would have made.
+    # The mask can only be read by setting it; the file gets the permissions that a plain open() would give.
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

@@ -1,4 +1,4 @@
-"""What an output file's name decides: JSON lines, plain or compressed, or Parquet; anything else is refused."""
+"""The form of an output file by its name: JSON lines, plain or compressed, or Parquet; other names are rejected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cord_worker.export.files import STANDARD_OUTPUT, ExportError, check_writabl
 
 
 class Form(Enum):
-    """What is written; the value is the ending of the name."""
+    """The form of the output; the value is the ending of the name."""
 
     LINES = ".jsonl"
     GZIP_LINES = ".jsonl.gz"
@@ -22,7 +22,7 @@ class Form(Enum):
 
 
 def form_of(output: str) -> Form:
-    """What a file of this name is written as; JSON lines on standard output (`-`), to a device and to a pipe.
+    """The form of a file with this name; JSON lines on standard output (`-`), to a device and to a pipe.
 
     Raises:
         ExportError: there is no name, it is a folder's, or it has another ending.
@@ -46,7 +46,7 @@ def form_of(output: str) -> Form:
 
 
 def check_output(output: str) -> Form:
-    """What is written to `output`. Raises ExportError where its name or its folder does not do, before any work."""
+    """The form of `output`. Raises ExportError if its name or folder is unusable, before any work."""
     form = form_of(output)
     check_writable(output)
     return form
@@ -54,11 +54,11 @@ def check_output(output: str) -> Form:
 
 @contextmanager
 def output_file(output: str) -> Iterator[IO[bytes]]:
-    """A file for rows that takes the place of `output` in one rename at the end, compressed where its name says so."""
+    """A file for rows; at the end it replaces `output` in one rename, compressed if its name says so."""
     form = form_of(output)
     with replaced_file(output) as file:
         if form is Form.GZIP_LINES:
-            # Neither name nor time: the same rows are the same bytes.
+            # Neither name nor time in the header: the same rows give the same bytes.
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
                 yield cast("IO[bytes]", packed)
         elif form is Form.ZSTD_LINES:
@@ -71,7 +71,7 @@ def output_file(output: str) -> Iterator[IO[bytes]]:
 
 
 class _LeftOpen:
-    """A file that is not closed with what writes into it: it is still to be synced."""
+    """A file that stays open when its writer is closed, because it must still be synced."""
 
     closed = False
 
@@ -80,4 +80,4 @@ class _LeftOpen:
         self.flush = file.flush
 
     def close(self) -> None:
-        """Nothing: the owner closes the file."""
+        """Does nothing: the owner closes the file."""

@@ -1,6 +1,6 @@
-"""One row a trajectory, in dataset order, the same bytes for the same run.
+"""Exports one row per trajectory, in dataset order; the same run gives the same bytes.
 
-Nothing that differs between two equal runs is written: no keys of the database, times, workers or durations.
+Nothing that differs between two equal runs is written: no database keys, times, workers or durations.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ _FAILURE: dict[str, Schema] = {"id": "text", "question": "text", "answer": "text
 
 @dataclass(frozen=True, slots=True)
 class TrajectoryRows:
-    """How the results of one run become rows that all have the same fields, of the same types.
+    """Turns the results of one run into rows that all have the same fields with the same types.
 
-    `sample` is a field of a run whose problems have several results, `passage` of one that has passages.
+    `sample` is a field if the run's problems have several results, `passage` if they have passages.
     """
 
     provenance: dict[str, Any]
@@ -118,10 +118,10 @@ def export_run(
     filters: Filters | None = None,
     failures: str | None = None,
 ) -> ExportReport:
-    """Writes the run's trajectories to `output` (a path, `-` for standard output), and its failures where asked.
+    """Writes the run's trajectories to `output` (a path, `-` for standard output), and its failures if asked for.
 
-    What is written is what the name says (see `forms`). The files are complete or as before. Raises RunNotFound, and
-    ExportError where a file cannot be written.
+    The name of `output` decides the form (see `forms`). Each file is written completely or stays unchanged. Raises
+    RunNotFound, and ExportError if a file cannot be written.
     """
     for name in (output, failures):
         if name is not None:
@@ -143,7 +143,7 @@ def export_run(
 
 
 def export_failures(database: Database, run_id: int, output: str) -> None:
-    """Writes the run's failed problems with their reasons. Raises ExportError where the file cannot be written."""
+    """Writes the run's failed problems with their reasons. Raises ExportError if the file cannot be written."""
     with database.transaction() as connection:
         write_rows(output, (failure_row(failure) for failure in stream_failures(connection, run_id)), _FAILURE)
 
@@ -154,7 +154,7 @@ def failure_row(failure: Failure) -> dict[str, Any]:
 
 
 def _verification(found: dict[str, Any]) -> dict[str, Any]:
-    """How the answer was checked; `compared` is how it was compared before a judge was asked, where it was."""
+    """How the answer was checked; `compared` is the comparison before a judge was asked, if there was one."""
     found = {**found, "compared": (found.get("compared") or {}).get("method")}
     return {name: _text(found.get(name)) for name in _VERIFICATION}
 

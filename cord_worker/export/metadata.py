@@ -1,8 +1,8 @@
-"""The dataset's other fields, with one type each over the whole run.
+"""The dataset's other fields, each with one type over the whole run.
 
-A field of a dataset may be a text here, an object there and missing in a third row; libraries that read the export
-(`datasets`, pandas, pyarrow) then fail or guess. So a field that is text, a flag or a number in every row stays that,
-and every other one becomes JSON text.
+A field of a dataset may be a text in one row, an object in another and missing in a third. Libraries that read the
+export (`datasets`, pandas, pyarrow) then fail or guess. So a field that is text, a flag or a number in every row keeps
+its type, and every other field becomes JSON text.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from cord_worker.export.rows import Schema
 from cord_worker.store.reports.results import AttributeKinds
 
 MOST_FIELDS = 500
-"""With more fields than this (a dataset whose rows have names of their own), all of them are one JSON text."""
+"""With more fields than this (a dataset with different fields in each row), all of them become one JSON text."""
 ALL_IN_ONE = "json"
-"""The field that holds them then."""
+"""The field that then holds them."""
 
 _KINDS = {"string": "text", "boolean": "flag", "integer": "integer", "number": "number"}
 
 
 class Metadata:
-    """Makes the metadata of every row of a run alike."""
+    """Gives the metadata of all rows of a run the same types."""
 
     def __init__(self, kinds: AttributeKinds) -> None:
         """`kinds` are the JSON types that each field has in the run."""
@@ -33,7 +33,7 @@ class Metadata:
 
     @property
     def schema(self) -> Mapping[str, Schema]:
-        """Fields and their types; without any, the one that Parquet demands of an object."""
+        """Fields and their types; if there are none, the field that Parquet requires of an object."""
         if self._is_one or not self._kinds:
             return {ALL_IN_ONE: "text"}
         return {name: _KINDS.get(kind, "text") for name, kind in self._kinds.items()}

@@ -1,4 +1,4 @@
-"""What an export covers: which run, which of its trajectories, and how many were left out."""
+"""The scope of an export: which run, which of its trajectories, and how many were left out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cord_worker.store.runs.runs import RunRow, resolve_run
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which results are exported; `min_score` is compared with their score, in (0, 1]; samples have none."""
+    """Which results are exported. `min_score` is a lower bound on their score, in (0, 1]; samples have no score."""
 
     only_correct: bool = False
     min_score: float | None = None
@@ -26,8 +26,8 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was exported of which run. `left_out` counts results that were not asked for, `unfit` those of them
-    that a student cannot be trained on."""
+    """The result of an export. `left_out` counts results that were not asked for, `unfit` those of them that cannot
+    train a student."""
 
     run: str
     exported: int
@@ -37,11 +37,11 @@ class ExportReport:
     unfit: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts; keys are stable."""
+        """A JSON object for scripts; keys are stable."""
         return asdict(self)
 
     def sentence(self, output: str) -> str:
-        """For people."""
+        """One sentence for people."""
         others = [f"{self.left_out} done ones left out"] if self.left_out else []
         others += [f"of them {self.unfit} without an answer or with control tokens in their text"] if self.unfit else []
         others += [f"{counted(self.failed, 'failed problem')} not exported"] if self.failed else []
@@ -53,7 +53,7 @@ class ExportReport:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The run that is exported, as it stood when the export began."""
+    """The exported run, with its state when the export began."""
 
     run: RunRow
     provenance: Provenance
@@ -62,7 +62,7 @@ class Exported:
 
     @property
     def segmentation(self) -> Segmentation:
-        """How its trajectories are divided into steps."""
+        """How the run's trajectories are divided into steps."""
         search = RunConfig.from_stored(self.provenance.config).search
         return Segmentation.of(search.segmentation, search.phrases)
 
@@ -79,7 +79,7 @@ class Exported:
 
 
 def look_up(connection: sa.Connection, run_name: str | None) -> Exported:
-    """The run called so, else the newest. Raises RunNotFound."""
+    """The run with this name, otherwise the newest. Raises RunNotFound."""
     run = resolve_run(connection, run_name)
     counts = read_counts(connection, run.id)
     return Exported(run, read_provenance(connection, run.id), counts, count_results(connection, run.id))

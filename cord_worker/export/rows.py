@@ -1,4 +1,4 @@
-"""Rows as JSON lines or Parquet, the same bytes for the same rows; every row has the same fields of the same types."""
+"""Writes rows as JSON lines or Parquet: the same rows give the same bytes. All rows have the same typed fields."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     import pyarrow
 
 _ROW_GROUP = 1_000
-"""Rows of a Parquet row group: what is held in memory at once."""
+"""Rows per Parquet row group; they are held in memory at once."""
 
 Schema = str | list["Schema"] | Mapping[str, "Schema"]
 """Type of a value: `text`, `number`, `integer` or `flag`, a list of one type, or fields by name. All may be null."""
 
 
 def write_rows(output: str, rows: Iterable[Mapping[str, Any]], schema: Mapping[str, Schema]) -> int:
-    """Writes `rows` to `output` as its name says; returns how many. The file is complete or as before.
+    """Writes `rows` to `output` in the form that its name says; returns the number of rows. The file is written
+    completely or stays unchanged.
 
     Raises:
-        ExportError: the name or the folder of `output` does not do.
+        ExportError: the name or the folder of `output` is unusable.
     """
     is_table = form_of(output) is Form.PARQUET
     with output_file(output) as file:
@@ -31,7 +32,7 @@ def write_rows(output: str, rows: Iterable[Mapping[str, Any]], schema: Mapping[s
 
 
 def write_lines(file: IO[bytes], rows: Iterable[Mapping[str, Any]]) -> int:
-    """Writes one JSON object a line; returns how many."""
+    """Writes one JSON object per line; returns the number of lines."""
     count = 0
     for row in rows:
         file.write(json_line(row))

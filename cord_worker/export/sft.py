@@ -1,9 +1,9 @@
-"""Rows that supervised fine-tuning reads as they are: TRL's `trl sft` with `prompt` and `completion` columns of text.
+"""Rows for supervised fine-tuning: TRL's `trl sft` reads them directly, with text columns `prompt` and `completion`.
 
-The prompt is the student's own first turn, rendered once here and ending with `<think>`; the completion is the
-steps, `</think>` and the final answer. Chat messages would not do: a student's template is free to drop the thinking
-of a reply (those of DeepSeek's distilled models do), and then nobody notices that only the answer is learnt. The
-trainer computes the loss on the completion, which it ends with the student's end token.
+The prompt is the student's own first turn, rendered here once and ending with `<think>`. The completion is the steps,
+`</think>` and the final answer. Chat messages would be unsafe: a student's template may drop the thinking of a reply
+(those of DeepSeek's distilled models do), and training would then silently teach only the answer. The trainer computes
+the loss on the completion, to which it adds the student's end token.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COLUMNS: dict[str, Schema] = {"id": "text", "prompt": "text", "completion": "tex
 
 
 class Student:
-    """Writes prompts and completions for the model whose tokenizer it was given."""
+    """Writes prompts and completions for the model whose tokenizer it has."""
 
     def __init__(self, path: str) -> None:
         """`path` is a model's folder or hub id; only its tokenizer is read. Raises ExportError and EngineLoadError."""
@@ -41,15 +41,16 @@ class Student:
         self._chat: Any = tokenizer.chat
         self._codec = tokenizer.codec
         opening = list(self._chat("")["input_ids"])
-        # A trainer encodes the text as any other: where that writes the start token, the text must not hold it, too.
+        # A trainer encodes the prompt as ordinary text. If that adds the start token, the text must not hold it too.
         self._start = str(self._chat.bos_token) if opening and opening[0] == self._chat.bos_token_id else ""
 
     def row(
         self, result: Result, segmentation: Segmentation, today: datetime.date = DEFAULT_DATE
     ) -> dict[str, str] | None:
-        """The row of a trajectory, with the run's date where the student's template shows one. None where there is no
-        final answer, and where its text or its question holds one of the student's control tokens: in a text a trainer
-        cannot tell whose they are."""
+        """The row of a trajectory, with the run's date if the student's template shows one. None without a final
+        answer, or
+        if the text or question holds one of the student's control tokens: in plain text a trainer cannot
+        tell them from its own."""
         answer = result.answer_text.strip()
         if not answer or not result.steps:
             return None
@@ -77,9 +78,10 @@ def export_sft(
     filters: Filters | None = None,
     failures: str | None = None,
 ) -> ExportReport:
-    """Writes the run's trajectories as rows to train `student` on, as the name of `output` says (see `forms`).
+    """Writes the run's trajectories as training rows for `student`, in the form that the name of `output` says (see
+    `forms`).
 
-    The files are complete or as before. Raises RunNotFound, and ExportError where a file cannot be written.
+    Each file is written completely or stays unchanged. Raises RunNotFound, and ExportError if a file cannot be written.
     """
     for name in (output, failures):
         if name is not None:
@@ -95,7 +97,7 @@ def export_sft(
 
 
 class _Rows:
-    """Counts what it leaves out."""
+    """Makes the rows and counts those that it leaves out."""
 
     def __init__(self, student: Student, segmentation: Segmentation, today: datetime.date) -> None:
         self.unfit = 0

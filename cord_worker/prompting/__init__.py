@@ -1,1 +1,1 @@
-"""How text becomes prompts and how a model's text becomes steps. Text is canonical; ids are each model's own."""
+"""Builds prompts from text and cuts a model's text into steps. Text is canonical; each model has its own ids."""

@@ -1,23 +1,23 @@
-"""The first turn: the chat template rendered once, ending with exactly one `<think>`
+"""The first turn: the chat template rendered once, with exactly one `<think>` at its end
 (docs/what-is-computed.md#prompts).
 
 The user's text must not break out of its turn. The template is rendered with placeholders, and the result is a
 list of pieces that says which text came from the template and which from outside; the engine encodes control
 tokens in template pieces only.
 
-Decided here, where templates differ:
-- The generation prompt ends with one opening of the model's think tags (`<think>\\n` for most, see `think_tags`)
+Templates differ; this module decides:
+- The generation prompt ends with one opening of the model's think tags (`<think>\\n` for most, see `think_tags`),
   whether the template adds it, adds an empty thinking, or adds nothing. A template that begins the thinking itself,
   with words in it, is refused.
-- A template that refuses or drops a system turn gets the system text in front of the user's text.
-- A template that shows nothing of a content that is a text gets it as a list of one text part.
+- If a template refuses or drops a system turn, the system text is put before the user's text.
+- If a template ignores content that is a text, it gets a list of one text part instead.
 - A tokenizer without a chat template (a base model) gets `Question: …\\n\\nAnswer: `.
-- Templates that print today's date get the run's (`Turn.date`): the same run must send the same prompt tomorrow, and
-  from every machine.
-- Templates are told that thinking is wanted (`enable_thinking`, `thinking`); other switches, such as
-  `reasoning_effort`, are a model's `template_options`.
+- Templates that print today's date get the run's date (`Turn.date`): the same run must send the same prompt on every
+  day and from every machine.
+- Templates are told to enable thinking (`enable_thinking`, `thinking`); other switches, such as `reasoning_effort`,
+  are a model's `template_options`.
 
-`require_template` tries a template when its model is loaded, so that one that cannot be used is refused then.
+`require_template` tries a template when its model is loaded, so that an unusable one is refused then.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from cord_worker.errors import EngineLoadError, RequestError
 from cord_worker.prompting.think_tags import USUAL_TAGS, ThinkTags
 
 DEFAULT_DATE = date(2025, 1, 1)
-"""Today, for templates that are rendered outside of a run."""
+"""Today's date for templates that are rendered outside of a run."""
 _NO_OPTIONS: Mapping[str, Any] = {}
 _DATE_MACRO = (
     "{%- macro strftime_now(format) -%}{%- for part in format.split('%%') -%}"
@@ -43,15 +43,15 @@ _DATE_MACRO = (
     "{%- set written.text = written.text.replace(code, value) -%}"
     "{%- endif -%}{%- endfor -%}{{- '' if loop.first else '%' -}}{{- written.text -}}{%- endfor -%}{%- endmacro %}\n"
 )
-"""Before the template. Jinja drops the line break (`trim_blocks`), so that the template begins as it did."""
+"""Put before the template. Jinja drops the line break (`trim_blocks`), so the template's own start is unchanged."""
 _RENDERINGS = 16
-"""Of each turn, when a model is loaded: one of two random texts stays the same so often once in 30,000 times."""
+"""Renderings of each turn at load: a random choice of two texts is equal in all of them once in about 30,000 loads."""
 _USER = "\ue000cord-user\ue001"
 _SYSTEM = "\ue000cord-system\ue001"
 
 
 class ChatTokenizer(Protocol):
-    """What is needed of a Hugging Face tokenizer."""
+    """The methods that are needed of a Hugging Face tokenizer."""
 
     chat_template: Any
 
@@ -62,7 +62,7 @@ class ChatTokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TurnPiece:
-    """A part of the first turn; `is_content` marks text from outside, in which no control token is meant."""
+    """A part of the first turn; `is_content` marks text from outside, which must give no control token."""
 
     text: str
     is_content: bool
@@ -70,7 +70,7 @@ class TurnPiece:
 
 @dataclass(frozen=True, slots=True)
 class FirstTurn:
-    """The first turn as pieces; their texts joined are what the model reads."""
+    """The first turn as pieces; the model reads their texts joined."""
 
     pieces: tuple[TurnPiece, ...]
     is_templated: bool
@@ -94,11 +94,10 @@ def render_first_turn(
 ) -> FirstTurn:
     """The turn that asks `question`; whitespace around question, passage and system text is dropped.
 
-    Without `thinking` the turn ends where a plain reply begins: the template is asked for none, and an opening of a
-    thinking that it adds all the same is left to the model. A passage stands before the question, separated by a blank
-    line. `options` are further variables of the template. Raises RequestError for a blank question and for a template
-    that cannot be rendered, that does not show the user's text exactly once, or that begins a thinking with words in
-    it.
+    Without `thinking` the turn ends where a plain reply begins: the template is told to disable thinking; if it opens a
+    thinking anyway, the opening stays. A passage stands before the question, separated by a blank line. `options` are
+    further variables of the template. Raises RequestError for a blank question, and for a template that cannot be
+    rendered, that does not show the user's text exactly once, or that begins a thinking with words in it.
     """
     question = question.strip()
     if not question:
@@ -125,8 +124,8 @@ def render_first_turn(
 def require_template(
     tokenizer: ChatTokenizer, *, tags: ThinkTags = USUAL_TAGS, options: Mapping[str, Any] = _NO_OPTIONS
 ) -> None:
-    """Raises EngineLoadError where the tokenizer's chat template cannot render the turns that models are asked with, or
-    renders one as another text each time."""
+    """Raises EngineLoadError if the tokenizer's chat template cannot render the turns that models get, or renders one
+    as a different text each time."""
     try:
         for thinking in (True, False):
             for system in (None, "Be brief."):
@@ -156,10 +155,10 @@ def _without_template(user: str, system: str | None, opening: str | None) -> Fir
 
 
 def _rendered(tokenizer: ChatTokenizer, variables: Mapping[str, Any], contents: tuple[str, ...]) -> str | None:
-    """The conversation with these placeholders as contents, the user's last and the system's before it.
+    """The conversation with these placeholders as contents; the last is the user's, the one before it the system's.
 
-    None where the template does not show each of them once, or refuses the system turn. Raises RequestError where it
-    refuses the user's.
+    None if the template does not show each of them exactly once, or refuses the system turn. Raises RequestError if it
+    refuses the user's turn.
     """
     refusal: Exception | None = None
     for in_parts in (False, True):
@@ -171,7 +170,7 @@ def _rendered(tokenizer: ChatTokenizer, variables: Mapping[str, Any], contents: 
             rendered = tokenizer.apply_chat_template(
                 conversation, tokenize=False, add_generation_prompt=True, **variables
             )
-        except Exception as error:  # noqa: BLE001 - templates are code from outside and raise whatever they like
+        except Exception as error:  # noqa: BLE001 - templates are foreign code and can raise any error
             refusal = refusal or error
             continue
         if not isinstance(rendered, str):
@@ -186,20 +185,21 @@ def _rendered(tokenizer: ChatTokenizer, variables: Mapping[str, Any], contents: 
 
 
 def _parts(content: str) -> list[dict[str, str]]:
-    """Content as templates of models that see images take it."""
+    """Content in the form that templates of image models require."""
     return [{"type": "text", "text": content}]
 
 
 def _of_date(today: date) -> dict[str, Any]:
-    """What templates take the date from: a variable (Llama) or a function (most), see `_dated`."""
+    """The variable from which some templates (Llama) take the date; for the function of most others see `_dated`."""
     return {"date_string": today.strftime("%d %b %Y")}
 
 
 def _dated(template: Any, today: date) -> dict[str, Any]:
-    """The chat template with a `strftime_now` of its own, and what that formats; nothing where the date is not asked.
+    """The chat template with its own `strftime_now`, and the data that it formats; empty if it does not ask for the
+    date.
 
-    Templates cannot be handed a function: transformers hands them data only, and its own function reads the clock. A
-    macro of the template's own stands before that under whatever name the template calls it.
+    A template cannot get a Python function from us: transformers passes it data only, and transformers' own
+    function reads the clock. A macro inside the template takes precedence under the name that the template calls.
     """
     text = template.get("default") if isinstance(template, dict) else template
     if not isinstance(text, str) or "strftime_now" not in text:
@@ -209,16 +209,17 @@ def _dated(template: Any, today: date) -> dict[str, Any]:
 
 @cache
 def _date_parts(today: date) -> dict[str, str]:
-    """What each directive of `strftime` gives for the day."""
+    """The value of each directive of `strftime` for the day."""
     moment = datetime.combine(today, time(), UTC)
     codes = [f"%{flag}{letter}" for flag in ("", *"-_0^#") for letter in ascii_letters]
     parts = {code: moment.replace(tzinfo=None).strftime(code) for code in codes}
-    parts["%s"] = str(int(moment.timestamp()))  # the one that knows of the machine's time zone
+    parts["%s"] = str(int(moment.timestamp()))  # the only one that depends on the machine's time zone
     return {code: value for code, value in parts.items() if value != code}
 
 
 def _pieces(rendered: str, contents: dict[str, str], tags: ThinkTags | None) -> tuple[TurnPiece, ...]:
-    """The rendered turn with its contents; ready for a thinking with these `tags`, or for a plain reply without."""
+    """The rendered turn with its contents, ready for a thinking with these `tags`; for a plain reply if they are
+    None."""
     pieces: list[TurnPiece] = []
     for part in re.split(f"({re.escape(_USER)}|{re.escape(_SYSTEM)})", rendered):
         if part in contents:
@@ -234,7 +235,7 @@ def _pieces(rendered: str, contents: dict[str, str], tags: ThinkTags | None) -> 
 
 
 def _opened(tail: str, tags: ThinkTags) -> str:
-    """The generation prompt, ending with one opening. Raises RequestError where it is in the midst of a thinking."""
+    """The generation prompt, ending with one opening. Raises RequestError if it ends inside a thinking."""
     openings = "|".join(map(re.escape, tags.openings))
     closings = "|".join(map(re.escape, tags.closings))
     if tags.answer_opening:

@@ -1,8 +1,8 @@
-"""What an integrator is asked, and how its reply is read (docs/what-is-computed.md#integration).
+"""The integrator's prompt, and the parsing of its reply (docs/what-is-computed.md#integration).
 
-The reply is one JSON object: `integrated_step1`, …, `integrated_stepN` and `answer_part`. Models fence it, end it with
-a comma, leave line breaks unescaped or stop a quote short; what is wrong with the syntax is repaired, what is missing
-is not made up.
+The reply is one JSON object: `integrated_step1`, …, `integrated_stepN` and `answer_part`. Models put it into a code
+fence, end it with a comma, leave line breaks unescaped or omit a quote. Such syntax errors are repaired; missing
+content is never invented.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _ANSWER_KEY = re.compile(r"answer[\s_-]*part", re.IGNORECASE)
 _OWN_HEADING = re.compile(r"(?:#{1,6}[ \t]*)?(?:integrated[ \t_]*)?step[ \t_]*\d+[ \t]*[.:)][ \t]*", re.IGNORECASE)
 _INNER_MARKER = re.compile(r"\n[ \t]*#{1,6}[ \t]*Step[ \t]*\d+[.:]?", re.IGNORECASE)
 _NESTED = re.compile(r"(?:[{\[]\s*){32}")
-"""Deeper than any reply that means something, and slow to repair."""
+"""Deepest nesting: a deeper reply is meaningless, and slow to repair."""
 
 
 @dataclass(frozen=True, slots=True)
 class Integration:
-    """A merged trajectory: all its steps, with the markers from the second on, and the final answer, if any."""
+    """A merged trajectory: all its steps, with markers from the second on, and the final answer, if any."""
 
     text: str
     answer: str | None
@@ -41,8 +41,8 @@ def integration_prompt(
 ) -> str:
     """The user turn that asks for one trajectory out of several, each given by its steps.
 
-    The placeholders `{question}` and `{trajectories}` are filled in one pass: what stands in a question or a trajectory
-    is never taken for one.
+    The placeholders `{question}` and `{trajectories}` are filled in one pass, so that a placeholder inside a question
+    or a trajectory has no effect.
     """
     attempts = "\n\n".join(
         f"=== Attempt {number} ===\n{trajectory_text(steps, segmentation)}"
@@ -53,18 +53,18 @@ def integration_prompt(
 
 
 def read_integration(reply: str, segmentation: Segmentation, *, complete: bool) -> Integration | None:
-    """What the reply integrates to, or None where it is not the object that was asked for.
+    """The merged trajectory in the reply, or None if the reply is not the object that was asked for.
 
-    A reply that is not `complete`, because the token cap ended it, is taken only where its object is: a repaired one
-    would end in the middle. See `repair_integration` for what that may cost.
+    If the token cap ended the reply (not `complete`), it is accepted only if its object is complete: a repaired one
+    would end in the middle. `repair_integration` tells the cost of a repair.
     """
     found = _integration(_parsed(_body(reply)), segmentation)
     return repair_integration(reply, segmentation) if found is None and complete else found
 
 
 def repair_integration(reply: str, segmentation: Segmentation) -> Integration | None:
-    """As `read_integration` of a reply whose JSON is broken. Takes time with the square of the length where a reply is
-    brackets and quotes without sense, hours for one of 50,000 characters: call it where it can be killed."""
+    """Like `read_integration`, for a reply whose JSON is broken. For a reply of random brackets and quotes, the time
+    grows with the square of the length, to hours for 50,000 characters: call it where it can be killed."""
     return _integration(_repaired(_body(reply)), segmentation)
 
 
@@ -113,7 +113,7 @@ def _integration(document: Any, segmentation: Segmentation) -> Integration | Non
 
 
 def _text(value: Any) -> str | None:
-    """A value as text; None for what no step and no answer can be."""
+    """A value as text; None if it can be neither a step nor an answer."""
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
         return "\n".join(value)
     if isinstance(value, str | int | float) and not isinstance(value, bool):
@@ -122,7 +122,7 @@ def _text(value: Any) -> str | None:
 
 
 def _steps(text: str) -> list[str]:
-    """The steps in one value: usually one, without the heading that it may open with."""
+    """The steps in one value, usually one; a heading at its start is removed."""
     parts = (part.strip() for part in _INNER_MARKER.split(f"\n{text}"))
     return [
         step
@@ -132,7 +132,7 @@ def _steps(text: str) -> list[str]:
 
 
 def _joined(steps: Sequence[str], segmentation: Segmentation) -> str:
-    """Numbered 1..T where steps are, the first marker being written where the trajectory is; else paragraphs."""
+    """With markers, steps numbered 1..T, the first marker added later with the trajectory; otherwise paragraphs."""
     if not segmentation.has_markers:
         return BLANK_LINE.join(steps)
     return "".join(f"{step_marker(number) if number > 1 else ''} {step}" for number, step in enumerate(steps, start=1))

@@ -22,9 +22,9 @@ class Closing:
 
 
 def closing(template: str, answer: str) -> Closing:
-    """`template` with `answer` in the place of its one `{answer}`; braces elsewhere mean nothing.
+    """`template` with `answer` in place of its one `{answer}`; other braces have no effect.
 
-    Raises RequestError where the answer is blank or the template does not hold the placeholder once.
+    Raises RequestError if the answer is blank or the template does not hold the placeholder exactly once.
     """
     if template.count(ANSWER_PLACEHOLDER) != 1:
         raise RequestError(
@@ -40,7 +40,7 @@ def closing(template: str, answer: str) -> Closing:
 def answer_positions(offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
     """Indices of the tokens that overlap the characters `start` to `end`; `offsets` are character spans.
 
-    Raises RequestError where there is none (M = 0).
+    Raises RequestError if there is none (M = 0).
     """
     positions = [index for index, (left, right) in enumerate(offsets) if left < end and right > start]
     if not positions:
@@ -54,9 +54,9 @@ def answer_positions(offsets: Sequence[tuple[int, int]], start: int, end: int) -
 def predictive_perplexity(log_prob_sum: float, answer_tokens: int) -> float:
     """`exp((1/M) * Σ_m log p(a_m | x, candidate, a_<m))`: the geometric mean probability of the answer's M tokens.
 
-    It is the inverse perplexity of the *answer*, in (0, 1], higher is better (paper, step 2 of the decoding step); 0.0
-    where it underflows, which makes the candidate unscorable. `log_prob_sum` is the float64 sum of M natural-log
-    probabilities. Raises RequestError where M < 1 or the sum is positive, NotFiniteError where it is no number.
+    It is the inverse perplexity of the *answer*, in (0, 1], higher is better (paper, step 2 of the decoding step). On
+    underflow it is 0.0, which makes the candidate unscorable. `log_prob_sum` is the float64 sum of M natural-log
+    probabilities. Raises RequestError if M < 1 or the sum is positive, NotFiniteError if it is NaN or infinite.
     """
     if answer_tokens < 1:
         raise RequestError(

@@ -1,18 +1,18 @@
-"""Where a generated text ends: one step of a trajectory, its thinking, or the final answer
+"""Finds the end of a generated text: of one step, of the thinking, or of the final answer
 (docs/what-is-computed.md#what-ends-a-step).
 
-What ends a step is its run's `Segmentation`:
+A run's `Segmentation` sets what ends a step:
 
-- `prompted`: the plain text `\\n### Step`, whatever follows it. So `### Stepwise …` at the start of a line ends a step
-  too; `### Note`, and `### Step` inside a line, do not.
-- `line_break`: a blank line (`\\n\\n`). It belongs to the boundary and is written back as just that; blank lines before
-  a step's text are dropped.
-- `phrases`: one of the run's phrases, where it opens a sentence or a line. The step ends after the sentence before; the
-  phrase and the whitespace before it are the next step's. Case does not matter, nor which apostrophe; a phrase is no
-  part of a longer word, so the character after it must be seen.
+- `prompted`: the plain text `\\n### Step`, whatever follows it. So `### Stepwise …` at the start of a line also ends a
+  step; `### Note`, and `### Step` inside a line, do not.
+- `line_break`: a blank line (`\\n\\n`). It belongs to the boundary and is written back as exactly that; blank lines
+  before a step's text are dropped.
+- `phrases`: one of the run's phrases at the start of a sentence or a line. The step ends after the previous sentence;
+  the phrase and the whitespace before it belong to the next step. Case and the kind of apostrophe do not matter. A
+  phrase must not be part of a longer word, so the character after it must be known.
 
-Blank lines and phrases count only after a letter or a digit: a step that begins with them goes on. No rule looks
-further than to the next character, so that where a text ends does not change while it streams in.
+Blank lines and phrases count only after a letter or a digit: at the start of a step they end nothing. No rule looks
+further than one character ahead, so that the end of a text does not change while the text streams in.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from cord_worker.prompting.trajectory import (
 )
 
 Ended = Literal["eos", "length", "stop"]
-"""How the engine's loop ended: end of sequence, token cap, or because a stop text was seen."""
+"""How the engine's loop ended: end of sequence, token cap, or a stop text."""
 
 
 class FinishReason(StrEnum):
     """Why a generation ended (docs/what-is-computed.md#what-ends-a-step)."""
 
     STEP = "step"
-    """The model opened its next step: a marker, a blank line or a phrase, as the run's segmentation has it."""
+    """The model began its next step: a marker, a blank line or a phrase, by the run's segmentation."""
     THINK_END = "think_end"
-    """The model wrote `</think>`, or the tag that it has instead."""
+    """The model wrote `</think>`, or its own tag for it."""
     EOS = "eos"
     """End of sequence; inside a step it ends the thinking like `</think>`."""
     LENGTH = "length"
-    """The token cap; neither a step end nor a finished trajectory."""
+    """The token cap; neither the end of a step nor of a trajectory."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextEnd:
-    """The place where a text ends, and what ends it there."""
+    """The position where a text ends, and what ends it there."""
 
     position: int
     finish_reason: FinishReason
@@ -60,8 +60,8 @@ class TextEnd:
 
 @dataclass(frozen=True, slots=True)
 class SegmentedText:
-    """A text without its end mark and without anything after it. Nothing else is stripped, but for the blank lines
-    before a step where blank lines are the boundary."""
+    """A text without its end mark and without anything after it. Nothing else is removed, except blank lines before a
+    step if blank lines are the boundary."""
 
     text: str
     finish_reason: FinishReason
@@ -69,22 +69,22 @@ class SegmentedText:
 
 TextKind = Literal["step", "trajectory", "answer", "reply"]
 """What a model is asked to write: its next step, the rest of its thinking, the final answer after it, or a plain reply
-to a turn, where thinking is its own affair."""
+to a turn, for which the model may think on its own."""
 
 _CONTENT = re.compile(r"[^\W_]")
 _LEADING_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _SENTENCE_ENDS = frozenset(".!?…")
 _UNSPACED_SENTENCE_ENDS = frozenset("。！？")
-"""After these a sentence begins without a space."""
+"""A sentence after one of these marks needs no space before it."""
 _AFTER_SENTENCES = "\"'”’»)]*_`"
 _BEFORE_SENTENCES = "\"'“‘«([*_`"
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """What ends a text of one kind: `marks` wherever they stand, a blank line where `blank_line`, phrases.
+    """What ends a text of one kind: `marks` at any position, a blank line if `blank_line`, phrases.
 
-    With `answer_tags` the text is a final answer: thinking with these tags at its very beginning is passed over.
+    With `answer_tags` the text is a final answer: a thinking in these tags at its very beginning is skipped.
     """
 
     marks: Mapping[str, FinishReason]
@@ -95,13 +95,13 @@ class Ends:
 
     @property
     def stop_strings(self) -> list[str] | None:
-        """Stop strings that end a text exactly where it ends; None where stop strings cannot say it."""
+        """Stop strings that end a text exactly where it ends; None if stop strings cannot express that."""
         if self.blank_line or self.phrases is not None or self.answer_tags is not None:
             return None
         return list(self.marks)
 
     def may_complete(self, token_text: str) -> bool:
-        """Whether a token with this text can be the one with which an end has been seen."""
+        """True if a token with this text can complete an end."""
         if self.phrases is not None:
             return True
         if self.blank_line and "\n" in token_text:
@@ -109,7 +109,7 @@ class Ends:
         return any(mark[-1] in token_text for mark in self.marks)
 
     def glimpsed(self, window: str) -> bool:
-        """Whether `window`, at least the last `longest` bytes of a text, can hold an end of that text."""
+        """True if `window`, at least the last `longest` bytes of a text, may hold an end of that text."""
         if self.phrases is not None and self.phrases.search(window):
             return True
         if self.blank_line and BLANK_LINE in window:
@@ -117,7 +117,7 @@ class Ends:
         return any(mark in window for mark in self.marks)
 
     def find(self, text: str, start: int = 0) -> TextEnd | None:
-        """The earliest end that lies wholly in `text[start:]`, or None."""
+        """The earliest end that lies completely in `text[start:]`, or None."""
         if self.answer_tags is not None:
             start = max(start, answer_start(text, self.answer_tags))
         places = [(text.find(mark, start), reason) for mark, reason in self.marks.items()]
@@ -141,7 +141,7 @@ class Ends:
 
 
 def _sentence_end_before(text: str) -> int:
-    """Where the sentence or line that ends `text` ends, without whitespace after it; -1 where none ends there."""
+    """End of the sentence or line at the end of `text`, without whitespace after it; -1 if none ends there."""
     text = text.rstrip(_BEFORE_SENTENCES)
     before = text.rstrip()
     gap = text[len(before) :]
@@ -151,10 +151,10 @@ def _sentence_end_before(text: str) -> int:
 
 
 def answer_start(text: str, tags: ThinkTags) -> int:
-    """Where the final answer begins in what a model wrote after its thinking was closed.
+    """Start of the final answer in the text that a model wrote after its thinking was closed.
 
-    Some close it once more, or think again: `</think>` and `<think>…</think>` at the very beginning are passed over,
-    with the whitespace after them. A thinking that is not closed is all there is.
+    Some models close the thinking again, or think again: `</think>` and `<think>…</think>` at the very beginning are
+    skipped, with the whitespace after them. If a thinking there is not closed, no answer follows.
     """
     start = 0
     while True:
@@ -176,9 +176,9 @@ def _that_begins(text: str, at: int, marks: tuple[str, ...]) -> str | None:
 
 
 def _marks(kind: TextKind, tags: ThinkTags) -> dict[str, FinishReason]:
-    """Texts that end a generation wherever they stand: the model's own tags, and the usual ones in any case.
+    """Texts that end a generation at any position: the model's own tags, and always the usual ones.
 
-    A second `<think>` or `</think>` would make the exported turn ambiguous, so an answer ends before it.
+    An answer ends before a second `<think>` or `</think>`, which would make the exported turn ambiguous.
     """
     ending = {tags.answer_end: FinishReason.EOS} if tags.answer_end else {}
     match kind:
@@ -192,7 +192,7 @@ def _marks(kind: TextKind, tags: ThinkTags) -> dict[str, FinishReason]:
 
 @lru_cache
 def ends_of(segmentation: Segmentation, kind: TextKind, tags: ThinkTags = USUAL_TAGS) -> Ends:
-    """What ends a text of this kind by a model with these `tags` under `segmentation`, on which only steps depend."""
+    """What ends a text of this kind by a model with these `tags`; for steps it depends on `segmentation`."""
     marks = _marks(kind, tags)
     if kind != "step":
         return Ends(marks, longest=_longest(marks), answer_tags=tags if kind == "answer" else None)
@@ -211,12 +211,12 @@ def ends_of(segmentation: Segmentation, kind: TextKind, tags: ThinkTags = USUAL_
 def cut(
     text: str, kind: TextKind, segmentation: Segmentation, *, ended: Ended, tags: ThinkTags = USUAL_TAGS
 ) -> SegmentedText:
-    """What was asked for out of what a model with these `tags` wrote; tags that are left in it are the usual ones.
+    """The requested part of what a model with these `tags` wrote; tags that remain in it are the usual ones.
 
-    Middle whitespace, and a marker repeated at the very start, stay: whether a step is valid is decided in `search`. An
-    answer is what follows a thinking that it begins with, up to the next `<think>` or `</think>`; a reply begins after
-    the last `</think>`, where the model thought. `ended` gives the reason where no end is in the text. Raises
-    ValueError for `ended="stop"` on a text without an end.
+    Inner whitespace stays, and so does a marker repeated at the very start: `search` decides whether a step is valid.
+    An answer begins after a thinking at its start, and ends at the next `<think>` or `</think>`. A reply begins after
+    the last `</think>`, if the model thought. `ended` gives the reason if the text holds no end. Raises ValueError for
+    `ended="stop"` on a text without an end.
     """
     if kind == "reply":
         text = tags.canonical(text).rpartition(THINK_CLOSE)[2].lstrip()
@@ -232,7 +232,7 @@ def cut(
 
 
 def _longest(marks: Mapping[str, FinishReason] | list[str]) -> int:
-    """Bytes that hold the longest of `marks` and one character more."""
+    """Bytes that hold the longest of `marks` plus one character."""
     return max((len(mark.encode()) for mark in marks), default=0) + 4
 
 
@@ -244,6 +244,6 @@ def _pattern(phrases: tuple[str, ...]) -> re.Pattern[str]:
 def _phrase_pattern(phrase: str) -> str:
     words = [re.sub("['’]", "['’]", re.escape(word)) for word in phrase.split()]
     last = phrase.strip()[-1:]
-    # Letters without case are those of scripts that put no space after a word, or write particles onto it.
+    # Letters without case belong to scripts without a space after a word, or with particles attached to the word.
     whole = r"(?=[\W_])" if last.isdigit() or last.lower() != last.upper() else ""
     return r"\s".join(words) + whole

@@ -1,8 +1,8 @@
-"""The tags between which a model thinks. Models differ; text that is stored and exchanged knows `<think>` alone.
+"""The tags between which a model thinks. Models differ; stored and exchanged text uses only `<think>`.
 
-Steps hold no tags, so models exchange them as they are: each gets its own tags around them, and what it writes is read
-back with its own tags as `<think>` and `</think>`. Which tags a model has is set in cord.toml (`think_open`,
-`think_close`) or found in its chat template or among its tokens; a model that shows none gets `<think>`.
+Steps hold no tags, so models exchange them unchanged. In a prompt each model gets its own tags around the steps, and
+they are replaced by `<think>` and `</think>` in its text. A model's tags are set in cord.toml (`think_open`,
+`think_close`) or found in its chat template or among its tokens; without any, `<think>` is used.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _NAMED_TAG = re.compile(r"<((?:\w+:)?(?:think|thinking|thought|reasoning)(?::\w+
 
 @dataclass(frozen=True, slots=True)
 class ThinkTags:
-    """A model's tags as they are written, whitespace included: `opening` ends the prompt of a step, `closing` stands
-    between the thinking and the final answer.
+    """A model's tags exactly as written, with whitespace: `opening` ends the prompt of a step, `closing` stands between
+    the thinking and the final answer.
 
-    A closing may go on after the tag that ends the thinking, with what opens the answer (gpt-oss changes channels);
-    `answer_end` then ends the answer, where that is not the end of the sequence.
+    A closing may continue after the tag that ends the thinking, with a tag that opens the answer (gpt-oss changes
+    channels). `answer_end` then ends the answer, unless the end of sequence does.
     """
 
     opening: str = f"{THINK_OPEN}\n"
@@ -43,41 +43,41 @@ class ThinkTags:
 
     @property
     def close(self) -> str:
-        """The tag with which the model ends its thinking: the first one of the closing."""
+        """The tag with which the model ends its thinking: the first tag of the closing."""
         first = _FIRST_TAG.match(self.closed)
         return first.group() if first else self.closed
 
     @property
     def answer_opening(self) -> str:
-        """The tag that opens the answer, where the closing has one more tag than the one that ends the thinking."""
+        """The tag that opens the answer, if the closing has one after the tag that ends the thinking."""
         rest = self.closed.removeprefix(self.close)
         return rest if _FIRST_TAG.fullmatch(rest) else ""
 
     @property
     def openings(self) -> tuple[str, ...]:
-        """What opens a thinking in this model's text: its own tag and the usual one."""
+        """Texts that open a thinking in this model's text: its own tag and the usual one."""
         return tuple(dict.fromkeys((self.open, THINK_OPEN)))
 
     @property
     def closings(self) -> tuple[str, ...]:
-        """What ends it; longer ones first."""
+        """Texts that close a thinking in this model's text; longer ones first."""
         return tuple(dict.fromkeys((self.closed, self.close, THINK_CLOSE)))
 
     def canonical(self, text: str) -> str:
-        """`text` of the model with `<think>` and `</think>` in place of its own tags."""
+        """The model's `text` with `<think>` and `</think>` in place of its own tags."""
         for closing in self.closings:
             text = text.replace(closing, THINK_CLOSE)
         return text.replace(self.open, THINK_OPEN)
 
     def own(self, text: str) -> str:
-        """Our `text` as the model knows it: its closing in place of `</think>` and the whitespace around that."""
+        """Our `text` in the model's tags: its closing in place of `</think>` and the whitespace around it."""
         if self == USUAL_TAGS:
             return text
         return _CANONICAL_CLOSING.sub(lambda _: self.closing, text)
 
 
 USUAL_TAGS = ThinkTags()
-"""Those of Qwen, DeepSeek, GLM, SmolLM, Nemotron and most others, on lines of their own."""
+"""Tags of Qwen, DeepSeek, GLM, SmolLM, Nemotron and most others, each on its own line."""
 
 _TAGS_OF_FAMILIES = (
     ThinkTags("[THINK]", "[/THINK]"),  # Mistral: Magistral, Ministral 3
@@ -90,7 +90,7 @@ _TAGS_OF_FAMILIES = (
 
 
 def tags_of(template: str, tokens: Iterable[str]) -> ThinkTags:
-    """The tags of the model with this chat template and these added tokens: what the template shows comes first."""
+    """The tags of the model with this chat template and these added tokens; the template takes precedence."""
     for shown in (template, "\n".join(tokens)):
         if THINK_OPEN in shown and THINK_CLOSE in shown:
             return USUAL_TAGS

@@ -1,10 +1,10 @@
 """The text of a trajectory: its steps between `<think>` and `</think>`
 (docs/what-is-computed.md#prompts, #segmentation).
 
-How steps are told apart is a run's `Segmentation`. A step's text excludes what stands between two steps; that is
-written back by `Segmentation.opening`, so that `prompted` steps are always numbered 1..T. A prefix is a list of
-*pieces*, always the same pieces for the same steps, so that a model which encodes piece by piece gets
-`ids(prefix + step) = ids(prefix) + ids(step)` and its KV prefix cache keeps hitting.
+A run's `Segmentation` divides a trajectory into steps. A step's text excludes the text between two steps;
+`Segmentation.opening` writes that back, so that `prompted` steps are always numbered 1..T. A prefix is a list of
+*pieces*, always the same pieces for the same steps. So a model that encodes piece by piece gets
+`ids(prefix + step) = ids(prefix) + ids(step)`, and its KV prefix cache keeps hitting.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
 STEP_HEADING = "### Step"
 BOUNDARY = "\n" + STEP_HEADING
-"""Line-anchored marker that ends a prompted step."""
+"""Marker at the start of a line that ends a prompted step."""
 BLANK_LINE = "\n\n"
-"""What ends a step where line breaks do."""
+"""Boundary of steps under `line_break`."""
 ANSWER_OPENING = f"\n{THINK_CLOSE}\n\n"
-"""What stands between a trajectory and its final answer."""
+"""Text between a trajectory and its final answer."""
 
 
 class SegmentationRule(StrEnum):
-    """What tells a trajectory's steps apart (docs/what-is-computed.md#segmentation)."""
+    """How a trajectory is divided into steps (docs/what-is-computed.md#segmentation)."""
 
     PROMPTED = "prompted"
-    """Numbered markers, of which the first is prefilled, so that the model goes on with its own."""
+    """Numbered markers; the first is prefilled, so that the model continues with its own."""
     LINE_BREAK = "line_break"
     """Blank lines; nothing is prefilled."""
     PHRASES = "phrases"
-    """Phrases that open a sentence and the step after; nothing is prefilled."""
+    """Phrases that start a sentence and, with it, the next step; nothing is prefilled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """How a run's trajectories are divided into steps; `phrases` are those of the rule PHRASES."""
+    """How a run's trajectories are divided into steps; `phrases` belong to the rule PHRASES."""
 
     rule: SegmentationRule = SegmentationRule.PROMPTED
     phrases: tuple[str, ...] = ()
@@ -51,11 +51,11 @@ class Segmentation:
 
     @property
     def has_markers(self) -> bool:
-        """Whether step markers are part of a trajectory's text."""
+        """True if step markers are part of a trajectory's text."""
         return self.rule == SegmentationRule.PROMPTED
 
     def opening(self, number: int) -> str:
-        """What stands before step `number` (1-based), after the step before it; may be nothing."""
+        """Text between step `number - 1` and step `number` (1-based); may be empty."""
         if self.has_markers:
             return step_marker(number)
         return BLANK_LINE if self.rule == SegmentationRule.LINE_BREAK and number > 1 else ""
@@ -66,7 +66,7 @@ PROMPTED = Segmentation()
 
 
 def step_marker(number: int) -> str:
-    """Marker of step `number` (1-based); every marker but the first opens a line of its own."""
+    """Marker of step `number` (1-based); every marker except the first starts on its own line."""
     if number < 1:
         raise ValueError(f"step numbers start at 1, got {number}")
     return f"{STEP_HEADING} 1." if number == 1 else f"{BOUNDARY} {number}."
@@ -81,7 +81,7 @@ def trajectory_pieces(steps: Sequence[str], segmentation: Segmentation) -> list[
 
 
 def proposal_pieces(steps: Sequence[str], segmentation: Segmentation) -> list[str]:
-    """Pieces that a teacher continues: the trajectory and the opening of the step to be written."""
+    """Pieces that a teacher continues: the trajectory and the opening of the next step."""
     opening = segmentation.opening(len(steps) + 1)
     return [*trajectory_pieces(steps, segmentation), *([opening] if opening else [])]
 
@@ -90,7 +90,7 @@ def scoring_pieces(steps: Sequence[str], segmentation: Segmentation) -> list[str
     """Pieces of a candidate as the prover reads it: stripped on the right
     (docs/what-is-computed.md#scoring-text).
 
-    A last step without text, which only closes the thinking, leaves nothing of its opening either.
+    If a last step has no text because it only closes the thinking, its opening is dropped too.
     """
     if not steps:
         raise ValueError("a candidate has at least one step")
@@ -101,7 +101,7 @@ def scoring_pieces(steps: Sequence[str], segmentation: Segmentation) -> list[str
 
 
 def answer_pieces(steps: Sequence[str], segmentation: Segmentation, opening: str = ANSWER_OPENING) -> list[str]:
-    """Pieces after which a teacher writes the final answer."""
+    """Pieces that a teacher continues with the final answer."""
     return [*scoring_pieces(steps, segmentation), opening]
 
 

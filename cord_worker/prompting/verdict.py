@@ -1,4 +1,4 @@
-"""An LLM judge: what it is asked, and its verdict, `{"correctness": "True"|"False"}`
+"""The LLM judge: its prompt, and its verdict, `{"correctness": "True"|"False"}`
 (docs/what-is-computed.md#prompts)."""
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _BARE = re.compile(rf"[\s{_QUOTES}]*(true|false)[\s{_QUOTES}.]*", re.IGNORECASE)
 
 
 def judge_prompt(template: str, *, question: str, passage: str | None, reference: str, answer: str) -> str:
-    """`template` filled in; its paragraph that holds `{passage}` is left out without one. Braces elsewhere, and
-    placeholders inside of what is filled in, mean nothing."""
+    """`template` filled in. Without a passage, the paragraph that holds `{passage}` is left out. Other braces, and
+    placeholders inside the inserted texts, have no effect."""
     if not passage or not passage.strip():
         template = "\n\n".join(part for part in template.split("\n\n") if "{passage}" not in part)
     values = {"question": question, "passage": passage or "", "reference": reference, "answer": answer}
@@ -24,10 +24,10 @@ def judge_prompt(template: str, *, question: str, passage: str | None, reference
 
 
 def read_verdict(reply: str) -> bool | None:
-    """Whether the judge calls the answer correct; None where the reply is malformed.
+    """True if the judge calls the answer correct, False if not; None if the reply is malformed.
 
-    Taken are code fences, text around the object, other quotes or none, any case, and a bare True or False. The last
-    verdict counts: a judge may reason first. The form itself, copied as `"True"|"False"`, is none.
+    Accepts code fences, text around the object, other quotes or none, any case, and a bare True or False. The last
+    verdict counts: a judge may reason first. The form itself, copied as `"True"|"False"`, is not a verdict.
     """
     verdicts = [match[1] for match in _VERDICT.finditer(reply)]
     if not verdicts and (bare := _BARE.fullmatch(reply)):

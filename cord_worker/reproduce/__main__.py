@@ -1,4 +1,4 @@
-"""`make reproduce`: run every experiment, train the students, write the report."""
+"""`make reproduce`: runs every experiment, trains the students, writes the report."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def main(
 ) -> None:
     """Reproduce the paper's tables in miniature, with the bundled models.
 
-    Interrupted, the same command goes on where it was.
+    If interrupted, run the same command again: it continues where it stopped.
     """
     output.mkdir(parents=True, exist_ok=True)
     _write(output / HELDOUT, LESSONS, _LESSONS_SEED)
@@ -83,7 +83,7 @@ def main(
 
 
 def _write(path: Path, count: int, seed: int) -> None:
-    """Problems that no model was trained on, as a dataset."""
+    """Writes a dataset of problems on which no model was trained."""
     with replaced_file(str(path)) as file:
         for problem in generate(count, seed, "heldout"):
             line = {"id": problem.id, "question": problem.question, "answer": problem.answer}

@@ -1,4 +1,4 @@
-"""Runs all experiments through the service: every model is loaded once, and what is done already stays done."""
+"""Runs all experiments through the service: every model is loaded once, and finished work is kept."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from cord_worker.store.schema.version import upgrade
 
 _INTERVAL_SECONDS = 0.5
 _FEW = 300
-"""Unfinished problems of all runs together, below which another run begins."""
+"""When fewer problems than this are unfinished in all runs together, another run begins."""
 _TOLD_SECONDS = 15.0
 _STOP_MARGIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Where the reproduction keeps its files, how it speaks (`echo`), and how many problems a run may have."""
+    """The reproduction's folder, its output of messages (`echo`), and the most problems per run."""
 
     folder: Path
     settings: Settings
@@ -41,21 +41,21 @@ class Workplace:
     started: float = field(default_factory=time.monotonic)
 
     def limited(self, experiment: Experiment) -> Experiment:
-        """The experiment with no more problems than are wanted."""
+        """The experiment with at most as many problems as wanted."""
         return experiment.limited_to(self.problems)
 
     def say(self, text: str) -> None:
-        """A line, with the time since the beginning."""
+        """Prints a line, with the time since the start."""
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
         self.echo(f"[{minutes}:{seconds:02d}] {text}")
 
 
 def carry_out(experiments: Sequence[Experiment], place: Workplace, school: School | None = None) -> list[Experiment]:
-    """Works until every problem of every experiment is final; those that are already are left alone.
+    """Works until every problem of every experiment is final; experiments that are already final are left alone.
 
-    With a `school`, students learn from the runs of STUDENTS meanwhile, and their exams are worked as well. Returns the
-    experiments with the exams. Raises CordError where going on is senseless; KeyboardInterrupt stops in good order
-    first.
+    With a `school`, students meanwhile learn from the runs of STUDENTS, and their exams are run too. Returns the
+    experiments with the exams. Raises CordError if it makes no sense to continue; KeyboardInterrupt first stops the
+    work in good order.
     """
     with services_for(place.settings, place.say) as services:
         upgrade(services.endpoints.database_url)
@@ -71,7 +71,7 @@ def carry_out(experiments: Sequence[Experiment], place: Workplace, school: Schoo
 
 
 class _Work:
-    """What is to be done, and one coordinator and one worker a model for it, whichever of the runs names it."""
+    """The remaining work, with one coordinator and one worker per model, which all runs of that model share."""
 
     def __init__(self, services: Services, database: Database, place: Workplace, school: School | None) -> None:
         self.experiments: list[Experiment] = []
@@ -84,7 +84,7 @@ class _Work:
         self._supervisor = Supervisor([], grace_seconds=place.settings.grace_seconds + _STOP_MARGIN_SECONDS)
 
     def add(self, experiment: Experiment) -> None:
-        """Takes an experiment on, with the processes that it needs, unless it is done already."""
+        """Adds an experiment, with the processes that it needs, unless it is already done."""
         self.experiments.append(experiment)
         path = experiment.write(self._place.folder)
         if self._is_finished(experiment):
@@ -108,7 +108,7 @@ class _Work:
             _look_after(self._supervisor, self._place.say)
             self._examine()
             left = self._look()
-            # The next run begins when few problems of those before are left, so that batches stay full.
+            # The next run begins when few problems of the earlier ones are left, so that batches stay full.
             if self._waiting and sum(left.values()) < _FEW:
                 self._begin(*self._waiting.popleft())
                 continue
@@ -129,7 +129,7 @@ class _Work:
         self._working[experiment.run] = (enqueued.report.run_id, experiment)
 
     def _look(self) -> dict[str, int]:
-        """Unfinished problems of each run that is worked on; what is done is none of them any more."""
+        """Unfinished problems of each active run; runs that are done are dropped."""
         left = {}
         for name, (run_id, experiment) in list(self._working.items()):
             count = experiment.problems - self._database.run(partial(pace_of, run_id=run_id)).final
@@ -142,7 +142,7 @@ class _Work:
         return left
 
     def _progress(self, left: Mapping[str, int]) -> str:
-        """Finished problems of each run that is worked on."""
+        """Finished problems of each active run, as text."""
         problems = {name: experiment.problems for name, (_, experiment) in self._working.items()}
         return ", ".join(f"{name} {problems[name] - count} of {problems[name]}" for name, count in left.items())
 
@@ -156,7 +156,7 @@ class _Work:
                 self.add(self._place.limited(exam(f"student-{run}", str(folder.resolve()))))
 
     def _is_finished(self, experiment: Experiment) -> bool:
-        """Whether all problems of the experiment's run are final."""
+        """True if all problems of the experiment's run are final."""
         runs = {run.name: run for run in self._database.run(list_runs)}
         if experiment.run not in runs:
             return False

@@ -1,4 +1,4 @@
-"""The runs behind the tables, each the tiny preset with some changes: a new variant is one entry of RUNS."""
+"""The runs behind the tables; each is the tiny preset with some changes. A new variant is one entry of RUNS."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import tomlkit
 from cord_worker.demo.merging import INTEGRATION_PROMPT
 
 HELDOUT, EXAM = "heldout.jsonl", "exam.jsonl"
-"""The datasets: what the runs are about, and what the students are asked."""
+"""The datasets: the problems of the runs, and those of the students' exam."""
 PROBLEMS = 200
-"""Held-out problems of a run, unless a student learns from its output."""
+"""Held-out problems per run, unless a student learns from its output."""
 LESSONS = 1_000
 """Problems of the runs whose output a student learns from."""
 _ENGINE = {"dtype": "float32", "batch_size": 128, "gather_seconds": 0.5}
-"""Wide batches that wait to be filled, and half the time of the preset's float64; scores agree to 1e-5."""
+"""Wide batches, which wait to be filled, and half the time of the preset's float64; scores agree to 1e-5."""
 _MAX_ACTIVE = 256
 _PAPERS = {"beam_width": 4, "score_resolution": 0.0}
-"""What the paper has, whatever the preset."""
+"""The paper's values, whatever the preset has."""
 
 PROVER = "prover"
 INTEGRATOR = "integrator"
 REWARD = "reward"
 ALONE = "closer"
-"""The teacher of the homogeneous runs: the best one alone."""
+"""The teacher of the homogeneous runs: the best one, alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """A bundled model that writes, and its temperature."""
+    """A bundled model as a teacher, and its temperature."""
 
     name: str
     model: str
@@ -51,9 +51,9 @@ PLAIN = tuple(Teacher(teacher.name, f"{teacher.model}-plain") for teacher in HET
 class Experiment:
     """One run of the service over a `dataset` of the reproduction's folder.
 
-    `search` changes the preset's table of that name; `models` names those that neither teach nor score, each with what
-    its table says beside; `paths` says where models lie that are not bundled; `tables` adds further tables of
-    cord.toml.
+    `search` changes the preset's table of that name. `models` names the models that neither teach nor score, each with
+    further entries of its table. `paths` gives the folders of models that are not bundled. `tables` adds further tables
+    of cord.toml.
     """
 
     run: str
@@ -67,18 +67,18 @@ class Experiment:
     dataset: str = HELDOUT
 
     def limited_to(self, problems: int | None) -> Experiment:
-        """With no more problems than these."""
+        """The experiment with at most this many problems."""
         return self if problems is None else replace(self, problems=min(self.problems, problems))
 
     def write(self, folder: Path) -> Path:
-        """Writes its configuration where the reproduction keeps them."""
+        """Writes the configuration to the reproduction's folder of configurations; returns its path."""
         path = folder / "configurations" / f"{self.run}.toml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.cord_toml(), encoding="utf-8")
         return path
 
     def cord_toml(self) -> str:
-        """Its configuration."""
+        """The configuration as TOML."""
         preset = tomllib.loads((files("cord_worker") / "presets" / "tiny.toml").read_text(encoding="utf-8"))
         engine = {**preset["models"][PROVER], **_ENGINE}
         names = dict.fromkeys([*(teacher.model for teacher in self.teachers), *self.models, self.prover])
@@ -105,7 +105,7 @@ def _alone(teacher: Teacher) -> Experiment:
 
 
 def _integration(run: str, teachers: tuple[Teacher, ...]) -> Experiment:
-    """One trajectory of each teacher, merged by the bundled integrator, whose context holds no more."""
+    """One trajectory of each teacher, merged by the bundled integrator; its context holds no more."""
     table = {"model": INTEGRATOR, "max_tokens": 256, "prompt": INTEGRATION_PROMPT}
     return Experiment(
         run,
@@ -118,8 +118,8 @@ def _integration(run: str, teachers: tuple[Teacher, ...]) -> Experiment:
 
 CURATION = {"pipeline": "curation"}
 
-# Begun in this order: the long ones first, but judgments, which keep the prover from all others' scores, after the
-# longest; the reward model, which judges one candidate after the other, not as the last.
+# Begun in this order: long runs first. Binary judgments, which block the prover for all other runs, come after the
+# longest; the reward model, which judges one candidate at a time, must not be last.
 RUNS: tuple[Experiment, ...] = (
     Experiment("cord", problems=LESSONS),
     Experiment("curation", CURATION, problems=LESSONS),
@@ -155,7 +155,7 @@ STUDENTS = ("curation", "cord")
 """Runs whose output a student learns from."""
 EXAM_PROBLEMS = 500
 EXAMS = ("student-base", *(f"student-{run}" for run in STUDENTS))
-"""Runs in which the students, the untrained one first, write one answer to each problem of the exam: Pass@1."""
+"""Runs in which each student, the untrained one first, writes one answer to each problem of the exam: Pass@1."""
 
 
 def exam(run: str, path: str) -> Experiment:

@@ -1,4 +1,4 @@
-"""Cells of the tables with their intervals, and whether the paper's orders came out."""
+"""The tables' cells with their intervals, and which of the paper's orders were reproduced."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ _TOGETHER = 500
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One figure of a table with the bounds of its 95 % interval, and the paper's. Accuracy, score and hit rate are
-    shares; `tokens` are generated tokens a problem. Without a value it was not run, and `note` says why."""
+    """One figure of a table with the bounds of its 95 % interval, and the paper's figure. Accuracy, score and hit rate
+    are shares; `tokens` are generated tokens per problem. If the run is missing, there is no value and `note` says
+    why."""
 
     table: str
     row: str
@@ -37,12 +38,12 @@ class Cell:
     note: str
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts; keys are stable."""
+        """A JSON object for scripts; keys are stable."""
         return asdict(self)
 
 
 class Outcome(StrEnum):
-    """What became of an order that the paper found."""
+    """Whether an order of the paper was reproduced."""
 
     AS_IN_THE_PAPER = "as in the paper"
     """The interval of the difference lies above 0."""
@@ -55,7 +56,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A claim, in one metric: the difference of better minus worse on the problems that both share."""
+    """The result on one claim, in one metric: the difference (better minus worse) on the problems that both share."""
 
     claim: Claim
     metric: str
@@ -64,7 +65,7 @@ class Finding:
 
     @property
     def outcome(self) -> Outcome:
-        """Whether the paper's order came out."""
+        """Whether the paper's order was reproduced."""
         if self.difference is None:
             return Outcome.NOT_RUN
         if self.difference.low > 0:
@@ -73,12 +74,12 @@ class Finding:
 
     @property
     def explanation(self) -> str:
-        """Why it came out otherwise; empty where it did not."""
+        """Why the order differs from the paper's; empty if it does not."""
         return self.claim.otherwise if self.outcome in (Outcome.UNDECIDED, Outcome.REVERSED) else ""
 
 
 def read_cells(connection: sa.Connection, finished: Sequence[str]) -> list[Cell]:
-    """All cells, in the order of the tables; those of runs that are not `finished` are without a value."""
+    """All cells, in the order of the tables; cells of runs that are not `finished` have no value."""
     cells: list[Cell] = []
     for row in ROWS:
         found = compare_results(connection, [row.run]) if row.run in finished else None
@@ -89,7 +90,7 @@ def read_cells(connection: sa.Connection, finished: Sequence[str]) -> list[Cell]
 
 
 def read_findings(connection: sa.Connection, finished: Sequence[str]) -> list[Finding]:
-    """Every claim in each of its metrics, against the best of what is to be worse."""
+    """The finding on every claim in each of its metrics, against the best of the runs claimed to be worse."""
     findings: list[Finding] = []
     for claim in CLAIMS:
         worse = [name for name in claim.worse if name in finished and claim.better in finished]
@@ -113,7 +114,7 @@ def _mean(compared: Compared, metric: str) -> float:
 
 
 def _interval(compared: Compared, metric: str) -> Interval | None:
-    """Pass@1 is the accuracy of a run with one trajectory a problem."""
+    """The interval of the mean; Pass@1 is the accuracy of a run with one trajectory per problem."""
     return {"score": compared.score, "tokens": compared.tokens}.get(metric, compared.accuracy)
 
 
@@ -129,9 +130,9 @@ def _cell(row: Row, metric: str, found: Comparison[Compared] | None) -> Cell:
 
 
 def hit_rate_cells(steps: Sequence[WinningStep]) -> list[Cell]:
-    """Share of the winning steps in each tenth of the decoding position that each teacher wrote (paper, Figure 2).
+    """Share of each teacher among the winning steps, for each tenth of the decoding position (paper, Figure 2).
 
-    Intervals draw whole problems: the steps of one are not independent.
+    The bootstrap resamples whole problems, because the steps of one problem are not independent.
     """
     if not steps:
         return []
@@ -158,7 +159,7 @@ _Counts = npt.NDArray[np.float64]
 
 
 def _shares(counts: _Counts) -> _Counts:
-    """Shares over the last axis; 0 where nothing was counted."""
+    """Shares over the last axis; 0 if nothing was counted."""
     totals = counts.sum(axis=-1, keepdims=True)
     shares: _Counts = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
     return shares

@@ -1,4 +1,4 @@
-"""The paper's tables and orders, and the run that stands for each of its rows: a new row is one entry of ROWS."""
+"""The paper's tables and orders, and the run that corresponds to each row: a new row is one entry of ROWS."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ TABLES: Mapping[str, str] = {
     "Table 2": "Curation, integration and CoRD, with teachers of different models and of one",
     "Teachers alone": "One trajectory of each teacher, which the paper gives for its benchmarks only",
     "Table 4": "Segmentation: what ends a step",
-    "Table 5": "Selection: what decides which candidates go on",
+    "Table 5": "Selection: what decides which candidates are kept",
     "Table 6": "Pipelines",
     "Table 9": "Choice of the prover",
     "Table 15": "Curation with twice the budget",
     "Table 3": "Students trained on what the pipelines wrote, Pass@1",
 }
-"""What each table shows, in the order of the report."""
+"""The subject of each table, in the order of the report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a table: the run that stands for it, and the paper's figures by metric."""
+    """One row of a table: the corresponding run, and the paper's figures by metric."""
 
     table: str
     title: str
@@ -104,14 +104,15 @@ ROWS: tuple[Row, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class HitRates:
-    """Figure 2: whose steps are selected where. `specialists` are given in the order of what they are sure of."""
+    """Figure 2: which teacher's steps are selected at which position. `specialists` are in the order of their
+    strengths."""
 
     table: str
     run: str
     specialists: tuple[str, ...]
 
     def order(self, teacher: str) -> int:
-        """Place of a teacher in the report."""
+        """Position of a teacher in the report."""
         return self.specialists.index(teacher) if teacher in self.specialists else len(self.specialists)
 
 
@@ -120,8 +121,8 @@ HIT_RATES = HitRates("Figure 2", "cord", ("planner", "calculator", "closer"))
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An order that the paper found: `better` above each of `worse`, in each of `metrics`. `otherwise` says why ours
-    may come out differently; it is shown where it does."""
+    """An order that the paper found: `better` above each of `worse`, in each of `metrics`. `otherwise` explains why our
+    order may differ; it is shown if it does."""
 
     text: str
     better: str
@@ -136,8 +137,8 @@ _MCTS = (
     "Four rollouts also write less than half of the text that the others do."
 )
 _WHOLE = (
-    "A whole trajectory is one teacher's, and ours are as bad at whole ones whoever writes them: they differ in which "
-    "part of a solution they are good at. That several teachers help shows where steps are mixed, in CoRD."
+    "One teacher writes a whole trajectory, and all of ours are equally bad at that: they differ in which "
+    "part of a solution they are good at. Several teachers help only if their steps are mixed, as in CoRD."
 )
 
 CLAIMS: tuple[Claim, ...] = (
@@ -157,7 +158,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "Curation above greedy, four chains", "curation", ("greedy",),
         "Our teachers hardly ever write a whole trajectory right, which is all that Curation can choose from; a chain "
-        "of steps by whoever is best at each is far ahead with bad specialists, and a little behind with the paper's.",
+        "of steps, each by the best teacher, is far ahead with bad specialists, and a little behind with the paper's.",
         metrics=("accuracy",),
     ),
     Claim("CoRD above Curation with twice the trajectories", "cord", ("curation-twice",)),
@@ -203,7 +204,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("Predictive perplexity above binary judgment", "cord", ("binary-judgment",)),
     Claim("Binary judgment above a process reward model", "binary-judgment", ("reward-model",)),
     Claim("A process reward model above random", "reward-model", ("random",)),
-    # Each prover's score is its own, so that only accuracies are compared.
+    # Each prover has its own scores, so only accuracies are compared.
     Claim("Strong prover above a weak one", "cord", ("weak-prover",), metrics=("accuracy",)),
     Claim("Student of CoRD above student of Curation", "student-cord", ("student-curation",), metrics=("pass@1",)),
     Claim("Student of CoRD above none", "student-cord", ("student-base",), metrics=("pass@1",)),

@@ -1,4 +1,4 @@
-"""What the report says about itself: what was done, and where it cannot be compared with the paper."""
+"""The report's remarks: what was done, and where it cannot be compared with the paper."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ABOUT = (
 
 
 def remarks_on(findings: Sequence[Finding]) -> list[str]:
-    """Sentences for the top of the report: what it is, and how many of the paper's orders came out."""
+    """Sentences for the top of the report: what it is, and how many of the paper's orders were reproduced."""
     count = {outcome: sum(finding.outcome is outcome for finding in findings) for outcome in Outcome}
     run = len(findings) - count[Outcome.NOT_RUN]
     others = [

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, and the same figures as text."""
+"""The report: one self-contained HTML file, and the same figures as text."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _COLOURS = ("#2a6f97", "#e09f3e", "#7a9e5f", "#9c6b98")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found; `remarks` are sentences about the whole."""
+    """The results; `remarks` are sentences about the whole."""
 
     cells: Sequence[Cell]
     findings: Sequence[Finding]
@@ -53,7 +53,7 @@ class Report:
         return cells, page
 
     def html(self) -> str:
-        """A page without scripts and without anything from elsewhere."""
+        """A page without scripts and without external resources."""
         source = (files(__package__) / "report.html.jinja").read_text(encoding="utf-8")
         environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         return environment.from_string(source).render(
@@ -71,7 +71,7 @@ class Report:
         )
 
     def print(self, console: Console) -> None:
-        """The same as text."""
+        """Prints the same as text."""
         from rich.table import Table
         from rich.text import Text
 
@@ -112,7 +112,7 @@ class Report:
             console.print(Text(f"\n{claim}: {explanation}"))
 
     def _explanations(self) -> dict[str, str]:
-        """Why an order came out otherwise, by claim: once, whatever the metrics."""
+        """Why an order differs from the paper's, by claim; once per claim, whatever the metrics."""
         return {finding.claim.text: finding.explanation for finding in self.findings if finding.explanation}
 
     def _hit_rates(self) -> Table:
@@ -180,7 +180,7 @@ class Line:
 
 
 def hit_rate_lines(cells: Sequence[Cell]) -> list[Line]:
-    """Figure 2 as lines, one a teacher, over the tenths of the decoding position."""
+    """Figure 2 as lines, one per teacher, over the tenths of the decoding position."""
     lines: list[Line] = []
     by_teacher: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -197,7 +197,7 @@ def hit_rate_lines(cells: Sequence[Cell]) -> list[Line]:
 
 
 def _x(cell: Cell) -> float:
-    """By the start of the tenth: `planner, 30-40 %` stands at 35 %."""
+    """The x coordinate: the middle of the tenth; `planner, 30-40 %` is at 35 %."""
     start = int(cell.row.rpartition(", ")[2].partition("-")[0])
     return 40 + 590 * (start + 100 / TENTHS / 2) / 100
 

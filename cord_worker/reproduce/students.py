@@ -1,4 +1,4 @@
-"""Students: TRL's own `trl sft` on what a run wrote, as a user would train one (deploy/sft)."""
+"""Students: TRL's own `trl sft` on the output of a run, as a user would train one (deploy/sft)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cord_worker.store.database import Database
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _LAST = 19
-"""The lowest priority: a student takes what the service's models leave of the processors."""
+"""The lowest priority: a student uses only processor time that the service's models leave."""
 
 
 @dataclass(slots=True)
 class School:
-    """Trains a student on what each run wrote, beside the runs that are still worked: the `trl` command, its YAML, the
-    model that all students begin as, and the folder that they come into."""
+    """Trains a student on the output of each run, while other runs continue. Its fields are the `trl` command, its
+    YAML, the initial model of all students, and the folder for the results."""
 
     trl: Path
     settings: Path
@@ -34,11 +34,12 @@ class School:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a student is being trained, or was and nobody has asked for it."""
+        """True while a student is being trained, or until a trained one is collected by `graduates`."""
         return bool(self._training or self._graduates)
 
     def begin(self, run: str, database: Database) -> None:
-        """Has a student trained on the output of `run`, on one thread; one that is there already is left alone."""
+        """Starts training a student on the output of `run`, on one thread; a student that already exists is not trained
+        again."""
         folder = self.folder / run
         if folder.is_dir():
             self._graduates[run] = folder
@@ -47,7 +48,7 @@ class School:
         self.say(f"student of {run}: training")
 
     def graduates(self) -> dict[str, Path]:
-        """Folders of the students that are ready, by run, since the last call. Raises TrainingFailed."""
+        """Folders of the students that became ready since the last call, by run. Raises TrainingFailed."""
         for run, process in list(self._training.items()):
             code = process.poll()
             if code is None:
@@ -63,7 +64,7 @@ class School:
         return found
 
     def close(self) -> None:
-        """Ends what is being trained."""
+        """Ends the running training."""
         for process in self._training.values():
             process.kill()
             process.wait()

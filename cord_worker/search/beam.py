@@ -1,4 +1,4 @@
-"""Choosing the beam: the B best over the whole pool
+"""Chooses the beam: the B best over the whole pool
 (docs/what-is-computed.md#3-choose-the-beam, #finished-trajectories, #winner)."""
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _CLOSING_REASONS = {"think_end": Finish.THINK_END, "eos": Finish.EOS}
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a step's candidates came to: ids of all valid ones, best first; the next beam; why the others are
-    invalid, duplicates included."""
+    """The result of one selection: ids of all valid candidates, best first; the next beam; why the others are invalid,
+    duplicates included."""
 
     ranking: tuple[int, ...]
     beam: Beam
@@ -46,11 +46,11 @@ def select(
     *,
     is_last: bool = False,
 ) -> Selection:
-    """The best `beam_width` of one step's valid candidates and of the finished trajectories that held a slot, as
-    `settings.finished` has it. All of them are finished after the `is_last` step of a search.
+    """The best `beam_width` of one step's valid candidates and of the finished trajectories in the beam, by the policy
+    `settings.finished`. After the `is_last` step of a search all of them are finished.
 
-    Independent of the order of both. Raises SearchError where a candidate that is not invalid lacks text, score,
-    token count or finish reason, or where two members cannot be told apart by `rank_key`.
+    Independent of the order of both inputs. Raises SearchError if a candidate that is not invalid lacks text, score,
+    token count or finish reason, or if two members have the same `rank_key`.
     """
 
     def key(trajectory: Trajectory) -> RankKey:
@@ -81,8 +81,8 @@ def select(
 
 
 def _kept(everyone: Sequence[Trajectory], new: Sequence[Trajectory], settings: SearchSettings) -> Beam:
-    """The next beam out of `everyone` and of the `new` ones among them, each in the order in which they are taken; all
-    of it is finished where the search is to end."""
+    """The next beam out of `everyone`; `new` are the new members of it, each group in the order in which it is taken.
+    All of the beam is finished if the search must end."""
     width = settings.beam_width
     if settings.finished == FinishedPolicy.RESERVE:
         lost = {trajectory.candidate_id for trajectory in new[_reach(new, width) :]}
@@ -95,18 +95,18 @@ def _kept(everyone: Sequence[Trajectory], new: Sequence[Trajectory], settings: S
 
 
 def _reach(new: Sequence[Trajectory], width: int) -> int:
-    """How many of `new` are kept until `width` live ones have their slots; a finished one takes none."""
+    """Length of the prefix of `new` that holds `width` live trajectories; finished ones take no slot."""
     live = [place for place, trajectory in enumerate(new) if trajectory.finish is None]
     return live[width - 1] + 1 if len(live) >= width else len(new)
 
 
 def merit(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) -> float:
-    """What makes a trajectory better than another under `settings.selection`; higher is better.
+    """The number by which `settings.selection` compares trajectories; higher is better.
 
-    With a length normalisation a > 0 the score S counts as `S ** (1 / steps ** a)`, in (0, 1] like the score: ranked by
-    `log S / steps ** a`. The score itself is stored as it is.
+    With a length normalisation a > 0 the merit of a score S is `S ** (1 / steps ** a)`, in (0, 1] like the score: this
+    ranks by `log S / steps ** a`. The stored score is unchanged.
 
-    Raises SearchError where that is the score and there is none, or a judgment and there is none in [0, 1].
+    Raises SearchError if the merit needs a score and there is none, or a judgment and there is none in [0, 1].
     """
     if settings.selection == Criterion.MAX_LENGTH:
         return float(trajectory.thinking_tokens)
@@ -122,9 +122,9 @@ def merit(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) ->
 
 
 def standing(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) -> float:
-    """The merit by which a trajectory is ranked: rounded to a multiple of `score_resolution` where there is one, so
-    that those within the same half of it around a multiple are ties. A merit is in one such class only, so being tied
-    is transitive and the order does not depend on who is compared. Raises SearchError as `merit` does.
+    """The merit by which a trajectory is ranked, rounded to a multiple of `score_resolution` if that is set. Merits
+    that round to the same multiple are ties. Every merit rounds to exactly one, so ties are transitive and the order
+    does not depend on which trajectories are compared. Raises SearchError as `merit` does.
     """
     value = merit(trajectory, settings, scope)
     if settings.score_resolution and settings.selection == Criterion.PREDICTIVE_PERPLEXITY:
@@ -135,8 +135,8 @@ def standing(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope)
 def rank_key(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope) -> RankKey:
     """Sorts best first: standing (such as the score), then fewer steps, parent rank, teacher order, sample index.
 
-    No two members of a pool share a key: those of one step differ in (parent rank, teacher, sample), those of
-    different steps in their number of steps. So no order of arrival and no database id ever decides.
+    No two members of a pool share a key: members of one step differ in (parent rank, teacher, sample), members of
+    different steps in the number of steps. So neither the order of arrival nor a database id ever decides.
     """
     return (
         -standing(trajectory, settings, scope),
@@ -148,14 +148,15 @@ def rank_key(trajectory: Trajectory, settings: SearchSettings, scope: SeedScope)
 
 
 def winner(beam: Beam, settings: SearchSettings, scope: SeedScope) -> Trajectory:
-    """The trajectory that the search ends with: the first by `rank_key`. Raises SearchError on an empty beam."""
+    """The trajectory that wins the search: the first by `rank_key`. Raises SearchError on an empty beam."""
     if not beam:
         raise SearchError("an empty beam has no winner: record the problem as failed instead")
     return min(beam, key=lambda trajectory: rank_key(trajectory, settings, scope))
 
 
 def invalid_candidates(candidates: Iterable[Candidate]) -> dict[int, InvalidReason]:
-    """Ids of the candidates that may not enter a beam: those marked so before, and duplicates of a sibling."""
+    """Ids and reasons of the candidates that may not enter a beam: those already marked, and duplicates of a
+    sibling."""
     pool = tuple(candidates)
     return marked_invalid(pool) | dict.fromkeys(duplicates(pool), InvalidReason.DUPLICATE)
 
@@ -170,8 +171,8 @@ def marked_invalid(candidates: Iterable[Candidate]) -> dict[int, InvalidReason]:
 
 
 def finished_of(beam: Beam, candidates: Iterable[Candidate]) -> Beam:
-    """The members of `beam` whose thinking is over, after a step whose `candidates` extended the others: those that
-    were finished before, and those for whose extensions no model had room (Finish.CONTEXT)."""
+    """The finished members of `beam` after a step whose `candidates` extended the live ones: those that were finished
+    before, and those whose extensions fit no model's context (Finish.CONTEXT)."""
     full = without_room(candidates)
     ended = (
         replace(trajectory, finish=Finish.CONTEXT) if trajectory.candidate_id in full else trajectory
@@ -181,7 +182,7 @@ def finished_of(beam: Beam, candidates: Iterable[Candidate]) -> Beam:
 
 
 def without_room(candidates: Iterable[Candidate]) -> set[int | None]:
-    """The parents all of whose candidates were too long for a model."""
+    """The parents whose candidates were all too long for a model."""
     fits: dict[int | None, bool] = {}
     for candidate in candidates:
         too_long = candidate.invalid_reason == InvalidReason.TOO_LONG
@@ -190,7 +191,7 @@ def without_room(candidates: Iterable[Candidate]) -> set[int | None]:
 
 
 def no_room_to_write(candidates: Iterable[Candidate]) -> bool:
-    """Whether no teacher could begin a candidate, as its context is full: it could not with another seed either."""
+    """True if no teacher could begin a candidate because its context is full; another seed would not help."""
     return all(
         candidate.invalid_reason == InvalidReason.TOO_LONG and candidate.finish_reason is None
         for candidate in candidates
@@ -198,8 +199,8 @@ def no_room_to_write(candidates: Iterable[Candidate]) -> bool:
 
 
 def finish_of(candidate: Candidate, settings: SearchSettings, *, is_last: bool = False) -> Finish | None:
-    """Why the thinking of a valid candidate ends with this step, or None where it goes on, as it cannot after the
-    `is_last` one that the problem's budget allows."""
+    """Why the thinking of a valid candidate ends with this step; None if it continues. It always ends after the
+    `is_last` step that the problem's budget allows."""
     reason = candidate.finish_reason
     if reason in _CLOSING_REASONS:
         return _CLOSING_REASONS[reason]

@@ -6,9 +6,9 @@
         every teacher proposes the next step of every live trajectory      `initial`, `Expand`
         the prover scores every candidate
         the B best of candidates and finished trajectories are the beam    `decide`
-    (all are, where the problem's budget of tokens is spent; one is, for whose next step no model has room)
+    (all are, if the problem's token budget is spent; one is, if no model has room for its next step)
 
-`decide` is one turn of that loop, as a function of stored rows.
+`decide` is one iteration of that loop, as a function of stored rows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def decide(
     candidates: Sequence[Candidate],
     spent: int,
 ) -> Decision:
-    """The B best over the whole pool go on; see `decision.Pipeline.decide`."""
+    """Continues with the B best over the whole pool; see `decision.Pipeline.decide`."""
     check_complete(_expansions(settings, scope, teachers, step=step, round=round, beam=beam), candidates)
     finished = finished_of(beam, candidates)
     is_last = settings.are_spent(spent)

@@ -1,4 +1,4 @@
-"""Curation (docs/what-is-computed.md#curation): every teacher writes `trajectories` whole trajectories alone, the
+"""Curation (docs/what-is-computed.md#curation): every teacher alone writes `trajectories` whole trajectories, and the
 best one wins."""
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def decide(
     candidates: Sequence[Candidate],
     spent: int,
 ) -> Decision:
-    """All valid trajectories are finished and ranked; see `decision.Pipeline.decide`."""
+    """Finishes and ranks all valid trajectories; see `decision.Pipeline.decide`."""
     del spent  # everything is proposed at once
     if step != 1 or beam:
         raise SearchError(f"curation has one step and no beam before it; got step {step} and a beam of {len(beam)}")

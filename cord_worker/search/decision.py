@@ -1,4 +1,4 @@
-"""What a search can decide, and the one interface of every way to search."""
+"""The decisions that a search can make, and the one interface of all pipelines."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from cord_worker.search.types import (
 
 @dataclass(frozen=True, slots=True)
 class Expand:
-    """Go on: propose `expansions`, the candidates of `step`, from `beam`. `ranking` and `invalid` are about the
-    candidates that the beam was chosen from."""
+    """Continue: propose `expansions`, the candidates of `step`, from `beam`. `ranking` and `invalid` describe the
+    candidates from which the beam was chosen."""
 
     step: int
     round: int
@@ -31,13 +31,13 @@ class Expand:
 
     @classmethod
     def first(cls, expansions: tuple[Expansion, ...]) -> Expand:
-        """What a search begins with: step 1, from the empty trajectory."""
+        """The first decision of a search: step 1, from the empty trajectory."""
         return cls(step=1, round=0, beam=(), ranking=(), invalid={}, expansions=expansions)
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Every candidate is invalid: propose the same step again, in a new `round`, with new seeds."""
+    """All candidates are invalid: propose the same step again, in a new `round`, with new seeds."""
 
     round: int
     invalid: dict[int, InvalidReason]
@@ -46,8 +46,8 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class EndSearch:
-    """The search is over: every trajectory of `beam` is finished, and `winner` is the best; None where all of them are
-    results."""
+    """The search is over: every trajectory of `beam` is finished, and `winner` is the best; None if there is no winner
+    because all of them are results."""
 
     beam: Beam
     ranking: tuple[int, ...]
@@ -56,13 +56,13 @@ class EndSearch:
 
     @property
     def answered(self) -> Beam:
-        """The trajectories that get a final answer: the winner, or all where there is none."""
+        """The trajectories that get a final answer: the winner, or all of them if there is no winner."""
         return self.beam if self.winner is None else (self.winner,)
 
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The search is over without a trajectory; `reason` says so in one sentence."""
+    """The search is over without a trajectory; `reason` gives the cause in one sentence."""
 
     invalid: dict[int, InvalidReason]
     reason: str
@@ -72,13 +72,13 @@ Decision = Expand | Retry | EndSearch | Fail
 
 
 class Pipeline(Protocol):
-    """A way to search: a pure module with these two functions and one fact. Rows in, decision out."""
+    """A way to search: a pure module with two functions and one constant. Rows in, decision out."""
 
     READS_EARLIER: bool
-    """Whether `decide` is given the candidates of all earlier steps too: a search that may go back to them."""
+    """True if `decide` also gets the candidates of all earlier steps, because the search may return to them."""
 
     def initial(self, settings: SearchSettings, scope: SeedScope, teachers: Sequence[str]) -> Expand:
-        """What to propose first; teachers by name, in the configuration's order."""
+        """The first proposals; `teachers` are names, in the configuration's order."""
         ...
 
     def decide(
@@ -93,14 +93,14 @@ class Pipeline(Protocol):
         candidates: Sequence[Candidate],
         spent: int,
     ) -> Decision:
-        """What follows from the `candidates` of one step and round, which were expanded from `beam` (empty at step 1).
+        """The decision on the `candidates` of one step and round, which were expanded from `beam` (empty at step 1).
 
         `spent` counts the tokens generated for the problem so far: the proposals of all steps and rounds up to this
-        one, losers and invalid ones included. Once they reach `total_tokens` nothing more is proposed; a pipeline that
-        proposes everything at once has no such budget.
+        one, including losing and invalid ones. Once it reaches `total_tokens`, nothing more is proposed. A pipeline
+        that proposes everything at once ignores this budget.
 
-        Where the pipeline `READS_EARLIER`, those of all steps before are among them, of every round and without their
-        texts. Every candidate must be scored or marked invalid. Raises SearchError where those of the step are not
-        exactly those that the last decision expanded, or where one of them is neither.
+        If the pipeline `READS_EARLIER`, `candidates` also holds those of all earlier steps, of every round, without
+        their texts. Every candidate must be scored or marked invalid. Raises SearchError if the candidates of the step
+        are not exactly those that the last decision expanded, or if one of them is neither scored nor invalid.
         """
         ...

@@ -1,10 +1,10 @@
-"""A penalty on more of the same: which of a step's trajectories fill the beam, where merit alone would fill it with
-near copies (named as future work by write-ups of the paper).
+"""A penalty on similar trajectories: decides which of a step's trajectories fill the beam if merit alone would fill it
+with near copies (named as future work by write-ups of the paper).
 
-The places are filled one after the other. Each takes the trajectory whose merit is highest after
-`diversity_teacher` for every one already chosen whose last step the same teacher wrote, and `diversity_text` times
-the similarity of its step to the most similar one already chosen. Where scores are rounded (`score_resolution`), so is
-the merit meant here. Merits themselves, ranks and the winner stay.
+The places are filled one after the other. Each goes to the trajectory whose merit is highest after penalties:
+`diversity_teacher` for every already chosen trajectory whose last step the same teacher wrote, and `diversity_text`
+times the similarity of its last step to the most similar one already chosen. If scores are rounded
+(`score_resolution`), the rounded merit is used. Merits themselves, ranks and the winner do not change.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from cord_worker.search.types import SearchSettings, Trajectory
 
 _NGRAM = 4
-"""Characters: words would not do in scripts without spaces."""
+"""Length of an n-gram in characters: words would not work in scripts without spaces."""
 
 Shingles = frozenset[str]
 
 
 def shingles(text: str) -> Shingles:
-    """The character n-grams of a text, runs of whitespace as one space and case aside."""
+    """The character n-grams of a text; a run of whitespace counts as one space, and case is ignored."""
     plain = " ".join(text.casefold().split())
     return frozenset(plain[start : start + _NGRAM] for start in range(max(1, len(plain) - _NGRAM + 1)))
 
@@ -38,10 +38,10 @@ def diverse_order(
     settings: SearchSettings,
     merit: Callable[[Trajectory], float],
 ) -> list[Trajectory]:
-    """`ordered` (best first) in the order in which places are filled; ties go to the better one.
+    """`ordered` (best first) in the order in which places are filled; among ties the better one comes first.
 
-    `texts` are the last steps by candidate id; a trajectory without one, which held its slot before, is like no other.
-    Without a penalty the order stays.
+    `texts` are the last steps by candidate id; a trajectory without a text, because it held its slot before, is similar
+    to none. Without a penalty the order is unchanged.
     """
     if not settings.diversity_teacher and not settings.diversity_text:
         return list(ordered)

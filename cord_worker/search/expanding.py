@@ -1,4 +1,4 @@
-"""What is proposed next: an expansion for every live trajectory, teacher and sample."""
+"""Plans the next proposals: an expansion for every live trajectory, teacher and sample."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cord_worker.search.types import (
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """What an expansion takes from the trajectory that it extends."""
+    """The fields that an expansion takes from the trajectory that it extends."""
 
     candidate_id: int | None
     rank: int
@@ -54,7 +54,7 @@ def expansions(
     samples: int,
     whole: bool = False,
 ) -> tuple[Expansion, ...]:
-    """`samples` expansions by every teacher of every parent, in that order: one step each, or the `whole` rest."""
+    """`samples` expansions of every parent by every teacher, in that order: one step each, or the `whole` rest."""
     return tuple(
         Expansion(
             parent_id=parent.candidate_id,
@@ -76,13 +76,13 @@ def expansions(
 
 
 def token_cap(settings: SearchSettings, spent: int, *, whole: bool) -> int:
-    """Most tokens of an expansion of a trajectory that has `spent` thinking tokens."""
+    """Most tokens of an expansion of a trajectory with `spent` thinking tokens."""
     left = settings.thinking_tokens - spent
     return max(1, left if whole else min(settings.step_tokens, left))
 
 
 def check_complete(expected_expansions: tuple[Expansion, ...], candidates: Sequence[Candidate]) -> None:
-    """A beam chosen from a part of its candidates, or from another step's, would be wrong without a trace.
+    """Checks that exactly the planned candidates are given; otherwise the beam would be silently wrong.
 
     Raises SearchError.
     """
@@ -124,8 +124,8 @@ def failure(
     *,
     spent_up: bool = False,
 ) -> str:
-    """Says why nothing can be chosen of the `candidates`, and what helps where they are all too long; `spent_up` where
-    the budget allows no further round."""
+    """Says why none of the `candidates` can be chosen, and what helps if they are all too long; `spent_up` if the
+    budget allows no further round."""
     counts = Counter(invalid.values())
     listed = ", ".join(f"{counts[reason]} {reason}" for reason in InvalidReason if counts[reason])
     which = f"all {len(invalid)} candidates" if len(invalid) != 1 else "the one candidate"
@@ -150,10 +150,10 @@ def failure(
 
 
 def comes_again(reason: str) -> bool:
-    """Whether the same candidates lead to this reason of a failed problem again."""
+    """True if the same candidates would fail a problem again for this reason."""
     return _OF_THE_CANDIDATES.match(reason) is not None
 
 
 def comes_again_anew(reason: str) -> bool:
-    """Whether also new candidates do, under the same settings: the question leaves no room for any."""
+    """True if new candidates, under the same settings, would fail too: the question leaves no room for any."""
     return comes_again(reason) and _NO_ROOM in reason

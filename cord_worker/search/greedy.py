@@ -1,7 +1,7 @@
-"""Greedy decoding, repeated (docs/what-is-computed.md#greedy): `trajectories` chains side by side, each with a beam of
+"""Greedy decoding, repeated (docs/what-is-computed.md#greedy): `trajectories` independent chains, each with a beam of
 one.
 
-A chain keeps the best step of its own candidates only. A chain whose candidates are all invalid ends there, unless no
+Each chain keeps only the best step of its own candidates. A chain whose candidates are all invalid ends, unless no
 chain has a valid one: then the step is tried again. The best of the finished chains is the winner.
 """
 
@@ -43,7 +43,7 @@ def decide(
     candidates: Sequence[Candidate],
     spent: int,
 ) -> Decision:
-    """The best candidate of every chain goes on; see `decision.Pipeline.decide`."""
+    """Continues every chain with its best candidate; see `decision.Pipeline.decide`."""
     check_complete(_expansions(settings, scope, teachers, step=step, round=round, beam=beam), candidates)
     kept: list[Trajectory] = list(finished_of(beam, candidates))
     valid: list[Trajectory] = []
@@ -78,7 +78,7 @@ def decide(
 
 
 def _chains(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
-    """Candidates by the chain that they extend; a chain is known by its place in the beam before."""
+    """Candidates grouped by the chain that they extend; a chain is identified by its place in the previous beam."""
     chains: dict[int, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         chains[candidate.parent_rank].append(candidate)
@@ -100,5 +100,5 @@ def _expansions(
 
 
 def root_lineage(chain: int) -> str:
-    """What stands for the lineage before the first step of a chain, so that no two chains begin alike."""
+    """The lineage before the first step of a chain; it differs from chain to chain."""
     return f"chain {chain}"

@@ -4,9 +4,9 @@ one, which wins.
     every teacher writes `trajectories` whole ones, as in curation      step 1
     the integrator merges all valid ones                                step 2
 
-The integrator is one more writer after the teachers, and what it writes is scored as theirs is. Its trajectory wins
-whatever its score; the ones that it was made from lose their slots and stay on record. A reply that cannot be read is
-an invalid candidate: the step is tried again in new rounds, and then the problem has failed.
+The integrator acts as one more teacher after the others, and its text is scored like theirs. Its trajectory wins
+whatever its score; the merged ones lose their slots and stay on record. A reply that cannot be parsed is an invalid
+candidate: the step is tried again in new rounds, and after the last one the problem fails.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cord_worker.search.types import Beam, Candidate, Expansion, SearchError, Se
 
 READS_EARLIER = False
 INTEGRATOR = "integrator"
-"""What stands in seeds and lineages where those of a teacher have its name."""
+"""The integrator's name in seeds and lineages, in place of a teacher's name."""
 
 
 def initial(settings: SearchSettings, scope: SeedScope, teachers: Sequence[str]) -> Expand:
@@ -41,7 +41,7 @@ def decide(
     candidates: Sequence[Candidate],
     spent: int,
 ) -> Decision:
-    """The valid trajectories are to be merged, or are merged and done with; see `decision.Pipeline.decide`."""
+    """Plans the merge of the valid trajectories, or ends the search after the merge; see `decision.Pipeline.decide`."""
     del spent  # all trajectories are proposed at once
     if step not in (1, 2):
         raise SearchError(f"integration has two steps; got step {step}")

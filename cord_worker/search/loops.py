@@ -1,18 +1,18 @@
-"""Telling a text that runs in circles from one that repeats itself for a reason.
+"""Tells a text that loops from one that repeats itself for a reason.
 
-A model that has lost its way writes the same thing over and over and does not stop: the repetition is exact, it reaches
-the end of the text, and as a rule the token cap ends it. Honest text repeats itself too (the rows of a zero matrix, a
-table, the digits of 1/3, cases in the same words), but it says something else afterwards, changes a number, or ends by
-itself. So only a repetition at the end counts, and how much of it is needed depends on what is repeated:
+A model that has lost its way writes the same thing again and again and does not stop: the repetition is exact, it
+reaches the end of the text, and usually the token cap ends it. Honest text also repeats itself (the rows of a zero
+matrix, a table, the digits of 1/3, cases in the same words). But then it continues with something else, changes a
+number, or ends by itself. So only a repetition at the end counts, and the required length depends on what is repeated:
 
-| what is repeated at the end | of a text that the cap cut | of a text that ended by itself |
+| what is repeated at the end | in a text that the cap cut | in a text that ended by itself |
 |---|---|---|
 | sentences: three different words or more, no list, table or matrix | N units | N units |
-| single words (`wait wait wait`), sentences with several numbers (a division that has come round) | N units | 2 N |
+| single words (`wait wait wait`), sentences with several numbers (a periodic division) | N units | 2 N |
 | digits, formulas, rows of a table or matrix | 2 N units | never |
 
-N is `ngram * repeats` words, and at least `repeats` times what is repeated; four times, where long sentences were cut.
-In scripts that put no spaces between words, and in text without spaces, characters are counted, six to a word.
+N is `ngram * repeats` words, and at least `repeats` times the repeated part; for long sentences that were cut, four
+times. In scripts that put no spaces between words, and in text without spaces, characters are counted, six to a word.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from enum import Enum
 UNSPACED_SCRIPT = re.compile("[\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 """Thai, Lao, Tibetan, Burmese, Khmer, kana and Han: scripts that put no spaces between words."""
 _LONGEST_WORD = 256
-"""Characters; a longer run without whitespace is not a word."""
+"""In characters; a longer run without whitespace is not a word."""
 _CHARACTERS_PER_WORD = 6
 _WATCHED = 4_096
-"""Words, or six times as many characters, at the end of a text that are looked at: bounds time and memory."""
+"""Words, or six times as many characters, that are examined at the end of a text: bounds time and memory."""
 _LONG_UNIT = 2
-"""In n-grams: what is longer than this is no list, so that fewer repeats of it are enough."""
+"""In n-grams: a longer unit is not a list entry, so fewer repeats of it are enough."""
 _REPEATS_OF_LONG = 4
 _COMMAND = re.compile(r"\\(?!boxed\b)[A-Za-z]+")
-"""Signs of a formula. A boxed answer is no such sign: it is said, and said again it is as a word."""
+"""Signs of a formula. `\\boxed` is not one of them: a repeated boxed answer counts like a repeated word."""
 _INDENTATION = re.compile(r"\n([ \t]+)(?=\S)")
 _DEEPEST = 64
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -45,7 +45,7 @@ _NUMBERS = 4
 
 
 class _Content(Enum):
-    """What is repeated."""
+    """The kind of text that is repeated."""
 
     SENTENCE = 1
     CALCULATION = 2
@@ -54,7 +54,7 @@ class _Content(Enum):
 
 
 def is_loop(text: str, *, ngram: int, repeats: int, was_cut: bool) -> bool:
-    """Whether `text` ends in a loop; `was_cut` where the token cap ended it, in the middle of a word perhaps."""
+    """True if `text` ends in a loop; `was_cut` if the token cap ended it, perhaps in the middle of a word."""
     words = _INDENTATION.sub(_as_part_of_its_word, text).split()
     if _ends_in_loop(words, " ", ngram, repeats, was_cut):
         return True
@@ -64,7 +64,7 @@ def is_loop(text: str, *, ngram: int, repeats: int, was_cut: bool) -> bool:
 
 
 def _as_part_of_its_word(indentation: re.Match[str]) -> str:
-    """Lines that differ in their indentation say different things: a nested program is no loop."""
+    """Lines with different indentation are different text: a nested program is no loop."""
     return "\n" + "\x01" * min(len(indentation[1]), _DEEPEST)
 
 
@@ -85,15 +85,15 @@ def _ends_in_loop(units: Sequence[str], between: str, ngram: int, repeats: int, 
             if needed is not None and length >= needed:
                 return True
             if length == len(tail):
-                break  # all of it has this period: a longer one says nothing new
+                break  # the whole text has this period: a longer period adds nothing
     return False
 
 
 def _left_out(watched: Sequence[str], ngram: int, was_cut: bool) -> list[int]:
-    """How many of the last units may stand behind the loop.
+    """How many of the last units may follow the loop.
 
-    A cut may leave half of a word there. A text that ended by itself may take leave of its loop in a few words ("Let me
-    stop here."), which makes a loop of sentences no better.
+    If the text was cut, half of a word may follow. A text that ended by itself may follow its loop with a few words
+    ("Let me stop here."); a loop of sentences is a loop nevertheless.
     """
     if was_cut:
         return [0, 1]
@@ -101,7 +101,7 @@ def _left_out(watched: Sequence[str], ngram: int, was_cut: bool) -> list[int]:
 
 
 def _needed(content: _Content, period: int, ngram: int, repeats: int, was_cut: bool) -> int | None:
-    """Units that a repetition with this period must span to be a loop; None where none is."""
+    """Units that a repetition with this period must span to be a loop; None if it never is one."""
     if was_cut and period > _LONG_UNIT * ngram and content in (_Content.SENTENCE, _Content.WORDS):
         return min(repeats, _REPEATS_OF_LONG) * period
     spanned = repeats * max(ngram, period)
@@ -120,7 +120,7 @@ def _content_of(unit: str, *, is_spaced: bool) -> _Content:
     plain = _COMMAND.sub(" ", unit)
     signs = len(set(UNSPACED_SCRIPT.findall(plain)))
     if not is_spaced:
-        # Without spaces no word is told from another; two letters, said twice, are one.
+        # Without spaces words cannot be separated; two letters, repeated once, count as one.
         return _of_count(signs) if signs else (_Content.WORDS if _WORD.search(plain * 2) else _Content.FIGURES)
     if len(set(_NUMBER.findall(plain))) >= _NUMBERS:
         return _Content.CALCULATION
@@ -136,7 +136,7 @@ def _of_count(distinct_words: int) -> _Content:
 
 
 def _matches(units: Sequence[str]) -> list[int]:
-    """For every place, how many units from there on equal those from the beginning on (the Z function)."""
+    """For every position, how many units from there on equal the units from the beginning (the Z function)."""
     same = [0] * len(units)
     left = right = 0
     for place in range(1, len(units)):

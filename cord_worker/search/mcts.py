@@ -1,29 +1,29 @@
 """Monte Carlo tree search (docs/what-is-computed.md#mcts): UCB expansion, full rollouts, the same score,
-`trajectories` of them.
+`trajectories` iterations.
 
     `trajectories` times:
         from the root, go to the child with the highest UCB until a node without children is reached
         every teacher proposes the node's next step                         the new nodes, scored by the prover
-        the author of the best new node writes the rest of its trajectory   the rollout, scored whole
+        the best new node's teacher writes the rest of its trajectory       the rollout, scored whole
         the rollout's score counts at every node on its path
     the best finished trajectory wins
 
 Both halves of such an iteration are decisions, so it takes two steps of the problem; `depth` counts the steps of the
-trajectory. What the paper leaves open, decided here:
+trajectory. The paper leaves these points open; they are decided here:
 
-- A node is worth the mean of its own score and of the scores of all finished trajectories that go through it; its own
-  score is its first visit, so a new node needs no rollout to be compared. `UCB = mean + exploration * sqrt(ln N / n)`
-  with n the visits of the node and N those of its parent; the root's first visit is worth nothing.
-- What is averaged is what selects (`search.selection`); a number of tokens counts as its share of the thinking budget.
-- The rollout is written by the new node's author: it just made the best step here and has the prefix in its cache.
-- A new node that ends the thinking is a finished trajectory and counts as one on its path. Where it is the best new
-  node, it takes the place of the rollout. A rollout is one candidate: its steps are no nodes of the tree.
-- A node for whose next steps, or whose rollout, no model has room is a finished trajectory, too.
-- An iteration is spent whatever comes of it. A node whose next steps are all invalid in the last round is not gone to
-  again, a rollout that is invalid in the last round counts nowhere; the search ends early where no node is left.
+- The value of a node is the mean of its own score and the scores of all finished trajectories through it. Its own
+  score is its first visit, so a new node can be compared without a rollout. `UCB = mean + exploration * sqrt(ln N / n)`
+  with n the visits of the node and N those of its parent; the root's first visit has the value 0.
+- The averaged number is the one that selects (`search.selection`); a number of tokens counts as its share of the
+  thinking budget.
+- The new node's own teacher writes the rollout: it just made the best step here and has the prefix in its cache.
+- A new node that ends the thinking is a finished trajectory and counts as one on its path. If it is the best new
+  node, it replaces the rollout. A rollout is one candidate: its steps are not nodes of the tree.
+- If no model has room for a node's next steps or its rollout, the node is a finished trajectory too.
+- An iteration counts whatever its result. A node whose next steps are all invalid in the last round is never expanded
+  again; a rollout that is invalid in the last round contributes nothing; the search ends early if no node is left.
 
-- Where the problem's budget of tokens is spent, the nodes that were made last are finished, as at the step cap; no
-  rollout follows.
+- If the problem's token budget is spent, the newest nodes are finished, as at the step cap; no rollout follows.
 
 The beam between two decisions holds all finished trajectories and the node that is extended.
 """
@@ -69,7 +69,7 @@ def decide(
     candidates: Sequence[Candidate],
     spent: int,
 ) -> Decision:
-    """A rollout after new nodes, new nodes after a rollout, until the budget is used up; see
+    """A rollout after new nodes, new nodes after a rollout, until the budget is used; see
     `decision.Pipeline.decide`."""
     earlier = [candidate for candidate in candidates if candidate.step < step]
     current = [candidate for candidate in candidates if candidate.step >= step]
@@ -110,9 +110,9 @@ def decide(
 
 
 class SearchTree:
-    """The valid candidates of a problem as a tree, with what finished trajectories came to at each of them.
+    """The valid candidates of a problem as a tree, with the values of the finished trajectories at each node.
 
-    `earlier` are the candidates of earlier steps, `current` those of this one, of which `new` are the valid ones.
+    `earlier` are the candidates of earlier steps, `current` those of this step, and `new` the valid ones of these.
     Nothing depends on the order of the rows.
     """
 
@@ -162,11 +162,12 @@ class SearchTree:
         return tuple(sorted(found, key=self.order))
 
     def order(self, trajectory: Trajectory) -> tuple[RankKey, str]:
-        """Sorts best first, as `rank_key`; trajectories of two iterations may agree in all that it compares."""
+        """Sorts best first, by `rank_key` and then by lineage: trajectories of two iterations may have equal rank
+        keys."""
         return rank_key(trajectory, self._settings, self._scope), trajectory.lineage
 
     def next_node(self) -> Trajectory | None:
-        """The node to expand, found by UCB from the root down; None where no node can be expanded any more."""
+        """The node to expand, found by UCB from the root down; None if no node can be expanded any more."""
         open_at = self._open()
         at: int | None = None
         while True:
@@ -176,11 +177,11 @@ class SearchTree:
             at = min(children, key=lambda child: (-self.ucb(child.candidate_id), self.order(child))).candidate_id
 
     def mean(self, id: int | None) -> float:
-        """What the node is worth."""
+        """The value of the node."""
         return math.fsum(self._values[id]) / self.visits(id)
 
     def visits(self, id: int | None) -> int:
-        """One, and the finished trajectories that go on from the node."""
+        """One, plus the finished trajectories that continue from the node."""
         return len(self._values[id])
 
     def ucb(self, id: int) -> float:
@@ -193,7 +194,7 @@ class SearchTree:
         return value / self._settings.thinking_tokens if self._settings.selection == Criterion.MAX_LENGTH else value
 
     def _open(self) -> set[int | None]:
-        """The nodes that can be expanded, and those above them."""
+        """The nodes that can be expanded, and their ancestors."""
         found: set[int | None] = set()
         for id, trajectory in self._trajectories.items():
             if id in self._step_ids and trajectory.finish is None and id not in self._extended:

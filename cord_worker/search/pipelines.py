@@ -1,4 +1,4 @@
-"""The ways to search, by the name that `search.pipeline` of cord.toml gives them."""
+"""The pipelines, by their names in `search.pipeline` of cord.toml."""
 
 from __future__ import annotations
 

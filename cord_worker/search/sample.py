@@ -1,7 +1,7 @@
 """Sampling: every teacher writes `trajectories` whole ones, and each gets a final answer. No search: evaluation.
 
-Samples are independent draws, so equal texts are no duplicates, and none of them is the winner. A sample that the
-engine refused stays invalid and is not drawn again: another draw would be another experiment.
+Samples are independent draws, so equal texts are not duplicates, and there is no winner. A sample that the engine
+refused stays invalid and is not drawn again: another draw would change the experiment.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def decide(
     candidates: Sequence[Candidate],
     spent: int,
 ) -> Decision:
-    """All valid samples are answered, by teacher and sample; see `decision.Pipeline.decide`."""
+    """Ends the search with all valid samples, in the order of teacher and sample; see `decision.Pipeline.decide`."""
     del spent  # everything is proposed at once
     if step != 1 or round or beam:
         raise SearchError(

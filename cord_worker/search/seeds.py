@@ -1,8 +1,8 @@
-"""Seeds and lineages: hashes of what a candidate is, never base + i
+"""Seeds and lineages: hashes of a candidate's identity, never base + i
 (docs/what-is-computed.md#seeds).
 
-Fields are hashed as a JSON list that opens with its purpose, so that no two different lists of fields are encoded
-alike. Teachers enter by name and parents by lineage, so that seeds survive a reordered configuration and do not
+Fields are hashed as a JSON list that starts with its purpose, so that different lists of fields never have the same
+encoding. Teachers enter by name and parents by lineage, so that seeds survive a reordered configuration and do not
 depend on database ids.
 """
 
@@ -22,7 +22,7 @@ def candidate_seed(
 def answer_seed(run_seed: int, problem_key: str, lineage: str, teacher_name: str, draw: int = 0) -> int:
     """Seed of the final answer after the trajectory `lineage`, in [0, 2**63).
 
-    A technical retry keeps it; a new `draw`, after one that a content filter refused, changes it.
+    A technical retry keeps it; a new `draw`, after a content filter refused one, changes it.
     """
     return _seed("answer", run_seed, problem_key, lineage, teacher_name, *([draw] if draw else []))
 
@@ -33,12 +33,12 @@ def verdict_seed(run_seed: int, problem_key: str, lineage: str, round: int) -> i
 
 
 def judgment_seed(run_seed: int, problem_key: str, lineage: str, index: int) -> int:
-    """Seed of the answer that binary judgment number `index` (0-based) of the candidate `lineage` asks for."""
+    """Seed of the answer number `index` (0-based) in the binary judgment of the candidate `lineage`."""
     return _seed("judgment", run_seed, problem_key, lineage, index)
 
 
 def random_merit(run_seed: int, problem_key: str, lineage: str) -> float:
-    """What the candidate `lineage` draws where selection is random, in [0, 1)."""
+    """The random merit of the candidate `lineage`, in [0, 1), if selection is random."""
     return _seed("selection", run_seed, problem_key, lineage) / 2**63
 
 

@@ -1,8 +1,8 @@
-"""What the search reads and decides about: candidates, trajectories, beams
+"""The types that the search reads and decides about: candidates, trajectories, beams
 (docs/what-is-computed.md#objects).
 
-A *lineage* names a candidate by its path down the tree (`seeds.lineage`). Database ids differ between two runs of
-the same configuration, lineages do not; so seeds are made from lineages and rows are found by ids.
+A *lineage* names a candidate by its path down the tree (`seeds.lineage`). Two runs of the same configuration differ in
+their database ids, but not in their lineages. So seeds are made from lineages, and rows are found by ids.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class InvalidReason(StrEnum):
     MARKER_ONLY = "marker_only"
     """Step markers, headings or punctuation, and nothing else."""
     LOOP = "loop"
-    """An n-gram repeated past the limit."""
+    """An n-gram is repeated past the limit."""
     THINK_TAG = "think_tag"
     """The text holds `<think>` or `</think>`; a trajectory holds exactly one of each, and not in a step."""
     UNSTORABLE = "unstorable"
@@ -41,19 +41,19 @@ class InvalidReason(StrEnum):
     TOO_LONG = "too_long"
     """The prefix or the candidate does not fit a model's context."""
     NOT_FINITE = "not_finite"
-    """A model computed NaN or an infinity for it: a number format that is too narrow, or damaged weights."""
+    """A model computed NaN or an infinity for it: the number format is too narrow, or the weights are damaged."""
     CONTENT_FILTER = "content_filter"
-    """A server's content filter refuses the request, or what the model wrote."""
+    """A server's content filter refuses the request, or the model's text."""
     MALFORMED_REQUEST = "malformed_request"
-    """The request cannot be put to the model, or its server finds fault with it."""
+    """The request cannot be sent to the model, or its server rejects it."""
     ENGINE_FAULT = "engine_fault"
-    """The engine fails at this request again and again, and at no other."""
+    """The engine fails again and again at this request, and at no other."""
     MALFORMED = "malformed"
-    """An integrator's reply is not the JSON that it was asked for."""
+    """An integrator's reply is not the JSON object that was asked for."""
     UNSCORABLE = "unscorable"
     """The prover gave no score in (0, 1]."""
     UNJUDGEABLE = "unjudgeable"
-    """The judging model gave no judgment in [0, 1]."""
+    """The selection model gave no judgment in [0, 1]."""
 
 
 class Finish(StrEnum):
@@ -74,41 +74,41 @@ class Finish(StrEnum):
 
 
 class Criterion(StrEnum):
-    """By what a candidate is better than another (docs/what-is-computed.md#selection); all are scored in any
+    """By what candidates are compared (docs/what-is-computed.md#selection); all of them are scored in any
     case."""
 
     PREDICTIVE_PERPLEXITY = "predictive_perplexity"
     """The score: how well it predicts the known answer."""
     RANDOM = "random"
-    """Drawn from the run's seed."""
+    """A random number from the run's seed."""
     MAX_LENGTH = "max_length"
     """The most thinking tokens."""
     REWARD_MODEL = "reward_model"
-    """The judgment: what a process reward model thinks of its last step."""
+    """The judgment: a process reward model's rating of its last step."""
     BINARY_JUDGMENT = "binary_judgment"
-    """The judgment: how often the prover's model, made to answer at once, finds the known answer."""
+    """The judgment: how often the prover's model, told to answer at once, gives the known answer."""
 
     @property
     def is_judged(self) -> bool:
-        """Whether candidates need a judgment beside their score."""
+        """True if candidates need a judgment in addition to their score."""
         return self in (Criterion.REWARD_MODEL, Criterion.BINARY_JUDGMENT)
 
 
 class FinishedPolicy(StrEnum):
-    """What finished trajectories do while others are live (docs/what-is-computed.md#finished-trajectories)."""
+    """What happens to finished trajectories while others are live (docs/what-is-computed.md#finished-trajectories)."""
 
     COMPETE = "compete"
     """They keep their slots as long as they are among the B best."""
     RESERVE = "reserve"
-    """They leave the B slots to the live ones; B of them end the search."""
+    """They take none of the B slots, which all go to live ones; B finished ones end the search."""
     FIRST = "first"
     """The first one in the beam ends the search."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
-    """What decides the search. Budgets are in tokens: `thinking_tokens` in the prover's, `step_tokens` in the
-    teacher's. `max_rounds` counts the tries of a step whose candidates are all invalid, the first one included.
+    """The settings of a search. Budgets are in tokens: `thinking_tokens` in the prover's, `step_tokens` in the
+    teacher's. `max_rounds` counts the rounds of a step whose candidates are all invalid, the first one included.
     `trajectories` is the number of chains (greedy), of whole trajectories of each teacher (curation, integration,
     sample) or of rollouts (mcts), `exploration` the weight of the unknown in a tree search, `integration_tokens` the
     cap of an integrator's reply, `total_tokens` the budget of a problem's proposals, in the writers' own tokens (None
@@ -161,14 +161,14 @@ class SearchSettings:
         )
 
     def are_spent(self, tokens: int) -> bool:
-        """Whether a problem for which so many `tokens` were generated gets no more of them: its search ends with the
-        step that is decided, as at `max_steps`."""
+        """True if the `tokens` generated for a problem use up its budget: then the search ends with the current step,
+        as at `max_steps`."""
         return self.total_tokens is not None and tokens >= self.total_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class SeedScope:
-    """What all seeds of one problem share. `problem_key` is the problem's id in its dataset, never a database id."""
+    """The fields that all seeds of one problem share. `problem_key` is its id in the dataset, never a database id."""
 
     run_seed: int
     problem_key: str
@@ -176,10 +176,10 @@ class SeedScope:
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """One candidate to be proposed: its row before there is a text. `max_tokens` is in the teacher's tokens; a `whole`
-    one is the rest of its trajectory up to `</think>`, markers included, as one candidate. `step` counts the decisions
-    of a search, `depth` the steps of the trajectory, this one included; they differ in a tree search only.
-    `sources` are the candidates, best first, whose trajectories an integrator merges; empty for a teacher."""
+    """One planned candidate: its row before there is a text. `max_tokens` is in the teacher's tokens. A `whole` one is
+    the rest of its trajectory up to `</think>`, markers included, as one candidate. `step` counts the decisions of a
+    search, `depth` the steps of the trajectory, this one included; they differ only in a tree search. `sources` are the
+    candidates, best first, whose trajectories an integrator merges; empty for a teacher."""
 
     parent_id: int | None
     parent_rank: int
@@ -197,12 +197,12 @@ class Expansion:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A trajectory extended by one proposed step, as its row holds it once it is scored or known to be invalid.
+    """A trajectory extended by one proposed step, with its row's data once it is scored or known to be invalid.
 
     `text` is the step's text without marker; `teacher` the teacher's 0-based order in the configuration;
     `parent_rank` the 0-based rank of the parent in the previous beam (0 at step 1, where `parent_id` is None);
     `finish_reason` is "step", "think_end", "eos" or "length"; `thinking_tokens` counts the whole candidate in the
-    prover's tokens (the teacher's where nothing is scored); `score` is in (0, 1], `judgment` in [0, 1], where the
+    prover's tokens (the teacher's if nothing is scored). `score` is in (0, 1]; `judgment` is in [0, 1] if the
     criterion needs one. Steps and depths (see `Expansion`) count from 1, rounds and samples from 0.
     """
 
@@ -226,8 +226,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """One member of a beam; its last step is the candidate `candidate_id`. `finish` is None while it is live, `score`
-    where nothing is scored."""
+    """One member of a beam; its last step is the candidate `candidate_id`. `finish` is None while it is live; `score`
+    is None if nothing is scored."""
 
     candidate_id: int
     steps: int
@@ -242,7 +242,7 @@ class Trajectory:
 
     @classmethod
     def of(cls, candidate: Candidate, finish: Finish | None) -> Self:
-        """The trajectory that ends in `candidate`. Raises SearchError where it was never scored."""
+        """The trajectory that ends in `candidate`. Raises SearchError if it was never scored."""
         if candidate.score is None or candidate.thinking_tokens is None:
             raise SearchError(
                 f"candidate {candidate.id} (step {candidate.step}) has no score or no token count and is not marked "
@@ -252,7 +252,7 @@ class Trajectory:
 
     @classmethod
     def unscored(cls, candidate: Candidate, finish: Finish | None) -> Self:
-        """Like `of`, where candidates need no score."""
+        """Like `of`, for pipelines whose candidates need no score."""
         if candidate.thinking_tokens is None:
             raise SearchError(
                 f"candidate {candidate.id} (step {candidate.step}) has no token count and is not marked invalid: "

@@ -1,9 +1,9 @@
-"""Which proposals may enter a beam (docs/what-is-computed.md#invalid-candidates).
+"""Decides which proposals may enter a beam (docs/what-is-computed.md#invalid-candidates).
 
-`invalid_reason` judges one text as soon as it is proposed, so that the prover never reads what cannot be chosen.
-Duplicates need all siblings: they are found by their `text_key` once the step's last text is there, before anything is
-scored (`store.work.score`), and by `duplicates` when the step is decided. Both say the same. Everything is linear in
-the text's length.
+`invalid_reason` checks one text as soon as it is proposed, so that the prover never reads an invalid one. Duplicates
+need all siblings: they are found by their `text_key` once the step's last text is there, before anything is scored
+(`store.work.score`), and by `duplicates` when the step is decided. Both give the same result. All checks are linear
+in the text's length.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OF_TEXTS = frozenset(
         InvalidReason.MALFORMED,
     }
 )
-"""Reasons that are known with the text, before it is scored."""
+"""Reasons that follow from the text, before it is scored."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _THINK_TAG = re.compile(r"</?think>")
 _HEADING_LINE = re.compile(r"^[ \t]{0,3}#{1,6}[ \t].*$", re.MULTILINE)
@@ -46,10 +46,10 @@ def invalid_reason(
 ) -> InvalidReason | None:
     """Why the proposed step `text` may not enter a beam, or None.
 
-    Without `has_markers` a heading is text like any other. A step that `may_be_empty` only closes a trajectory which
-    has text already, and leaves no boundary behind.
+    Without `has_markers` a heading is ordinary text. A step that `may_be_empty` only closes a trajectory which already
+    has text, and leaves no boundary behind.
 
-    What a loop is says `loops`; `was_cut` where the token cap ended the text. Where the reason is UNSTORABLE the caller
+    `loops` defines what a loop is; `was_cut` if the token cap ended the text. If the reason is UNSTORABLE, the caller
     must store `storable(text)`.
     """
     if may_be_empty and not text.strip():
@@ -75,7 +75,7 @@ def storable(text: str) -> str:
 
 
 def text_key(text: str) -> uuid.UUID:
-    """128 bits that equal texts share, with every run of whitespace as one space."""
+    """A 128-bit key: equal for equal texts, with every run of whitespace as one space."""
     return uuid.UUID(bytes=hashlib.blake2b(_normalised(text).encode(), digest_size=16).digest())
 
 
@@ -83,9 +83,9 @@ def duplicates(candidates: Iterable[Candidate]) -> dict[int, int]:
     """Ids of the candidates that repeat a sibling, each with the id of the sibling that stands for both.
 
     Siblings extend the same place of the beam; texts are compared with every run of whitespace as one space. The
-    sibling with the lowest (teacher, sample) stands, whatever the order of arrival. Candidates that were invalid as
-    they were proposed are left out. One that turned out so when it was scored stands all the same: what repeats it was
-    not scored, and would have come to the same.
+    sibling with the lowest (teacher, sample) stands, whatever the order of arrival. Candidates that were invalid when
+    proposed are left out. A candidate that became invalid when it was scored still stands: its duplicates were not
+    scored, and their result would have been the same.
     """
     standing: dict[tuple[int | None, int, str], int] = {}
     repeats: dict[int, int] = {}
@@ -108,7 +108,8 @@ def _normalised(text: str) -> str:
 
 
 def _was_valid_when_proposed(candidate: Candidate) -> bool:
-    """What was refused before there was a text has none, and no finish reason."""
+    """True unless it was invalid when proposed; a candidate refused before it had a text has no finish reason
+    either."""
     if candidate.invalid_reason is None:
         return True
     return None not in (candidate.text, candidate.finish_reason) and candidate.invalid_reason not in _OF_TEXTS
@@ -120,7 +121,7 @@ def _is_marker_only(text: str) -> bool:
 
 
 def _is_content(character: str) -> bool:
-    """Letters, digits and symbols such as ∞ say something; ASCII symbols alone are markup."""
+    """True for letters, digits and symbols such as ∞; ASCII symbols alone are only markup."""
     if character.isalnum():
         return True
     return character > "\x7f" and character != "\ufffd" and unicodedata.category(character).startswith("S")

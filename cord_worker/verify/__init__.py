@@ -1,4 +1,4 @@
-"""Checking generated answers against references, in processes that can be killed."""
+"""Checks generated answers against references, in processes that can be killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers that a text announces: markers, boxes, tags, JSON, and "41 is the answer"."""
+"""Finds answers that a text announces: markers, boxes, tags, JSON, and "41 is the answer"."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cord_worker.verify.statements import Statement
 _NEAR = 5
 _MOST_TAGS = 20
 _MOST = 200
-"""Announcements and boxes, from the end, that are looked at."""
+"""Announcements and boxes that are examined, counted from the end."""
 _NOT_BUT = re.compile(
     r"(?:not|nicht|pas|no|non|não|не)\s(?P<denied>[^,;.]{1,60}?)(?:,?\s(?:but(?:\srather)?|sondern|mais|sino|ma|"
     r"mas|а)|"
@@ -42,13 +42,13 @@ _REVERSED = re.compile(
     r"(?P<rest>\W.*)?$",
     re.IGNORECASE,
 )
-"""`41 is the answer`; `option B is correct` where the subject is a letter."""
+"""`41 is the answer`; `option B is correct` if the subject is a letter."""
 _LETTER = re.compile(
     r"(?:the\s)?(?:option|choice|answer|statement)?\s?[(\[]?[A-J][)\]]?(?:\s?[:.,]\s?[^,]{1,40})?", re.IGNORECASE
 )
 _CONCLUDED = re.compile(r",\s(?:and\s)?(?:so|thus|hence|therefore),?\s")
 _SET_LETTER = re.compile(r"[({\s]*\\(?:text(?:bf|rm)?|math(?:bf|rm))\s?\{\s?\(?([A-J])\)?\s?\}[)}\s]*")
-"""An option's letter, as TeX sets it."""
+"""An option's letter in TeX."""
 _VALUE_LINE = re.compile(r"\n\s*(\$?-?\d[\d.,/]*\$?)\s*")
 _INLINE_END = re.compile(r"\s*(?:\\\(|\$)\s?\n")
 _TAG = re.compile(
@@ -67,7 +67,7 @@ _JSON = re.compile(
 def announced(
     text: str, spans: list[sentences.Sentence], inner_statements: Callable[[str], list[Statement]]
 ) -> list[Statement]:
-    """Every announced answer of `text`, in order; `inner_statements` reads what stands in a tag."""
+    """Every announced answer of `text`, in order; `inner_statements` reads the content of a tag."""
     found_markers = markers(text)[-_MOST:]
     tagged = [
         replace(one, corrects=any(m.corrects and 0 <= one.start - m.end <= _NEAR for m in found_markers))
@@ -90,7 +90,7 @@ def announced(
         if statement is not None:
             found.append(statement)
             if not marker.heading and (more := _VALUE_LINE.fullmatch(text, statement.end)) is not None:
-                # Another value below, and nothing else: which of them is meant?
+                # Another value stands below, and nothing else: it is unclear which of the two is meant.
                 found.append(Statement((more[1],), statement.strength, more.start(1), more.end(1)))
             taken.update(box.start for box in inner)
     found += [
@@ -131,7 +131,7 @@ def _reversed(text: str, spans: list[sentences.Sentence], found: list[Statement]
 
 
 def _only_leads_to(between: str) -> bool:
-    """Whether nothing but white space or a few leading words stands between two announcements."""
+    """True if only white space or a few leading words stand between two announcements."""
     return len(between) <= 60 and not without_lead(between.strip(" \n\t*:\"'$,-")).strip(" \n\t*:\"',.")
 
 
@@ -145,7 +145,7 @@ def _stronger(marker: Marker, other: Marker) -> Marker:
 
 
 def _reach(text: str, marker: Marker, limit: int) -> int:
-    """Up to where a box is the announcement's own: its line; the text to the end where it is a heading."""
+    """Where a box still belongs to the announcement: in its line; for a heading, up to the end of the text."""
     if marker.heading:
         return limit
     line_end = text.find("\n", marker.end)
@@ -156,7 +156,7 @@ def _reach(text: str, marker: Marker, limit: int) -> int:
 
 
 class _Places:
-    """Finds the sentence of a position."""
+    """Finds the sentence at a position."""
 
     def __init__(self, spans: list[sentences.Sentence]) -> None:
         self._spans = spans
@@ -206,13 +206,13 @@ def _of_marker(text: str, marker: Marker, limit: int, inner: list[Box], place: _
         denied = denial["denied"] or denial["denied2"]
         denials = (readings[0], *variants(denied))
         return Statement(denials, marker.strength, marker.start, end, Standing.DENIED, whole=readings[0])
-    # "41!" is 41 with joy, or a factorial.
+    # "41!" is an exclamation, or a factorial.
     loose = re.fullmatch(r"\d{1,6}!", readings[0]) is not None and "$" not in region[:end]
     return Statement(tuple(readings), marker.strength, marker.start, end, found, marker.corrects, loose)
 
 
 def _boxed_readings(text: str, marker: Marker, inner: list[Box]) -> list[str]:
-    """The last box's content, and the whole line with it, since a label may stand before the box."""
+    """The last box's content, and the whole line with it, because a label may stand before the box."""
     box = inner[-1]
     readings = [*_inside(box.text)]
     line = text[marker.end : box.end]
@@ -224,7 +224,7 @@ def _boxed_readings(text: str, marker: Marker, inner: list[Box]) -> list[str]:
 
 
 def _inside(content: str) -> list[str]:
-    """What a box, a tag or a JSON value holds: an answer, or a sentence that announces one."""
+    """Readings of the content of a box, a tag or a JSON value: an answer, or a sentence that announces one."""
     if letter := _SET_LETTER.fullmatch(content):
         return [letter[1], content]
     words = WRAPPED_WORDS.sub(r" \1 ", content)
@@ -239,9 +239,10 @@ def _inside(content: str) -> list[str]:
 def _standing(
     text: str, first: sentences.Sentence, last: sentences.Sentence, places: tuple[int, int, int], *, marked: bool
 ) -> Standing:
-    """How the text around an answer stands to it; `places` are where it starts and ends, and where its rest starts.
+    """How the text around an answer presents it; `places` are the start and the end of the answer and the start of its
+    rest.
 
-    Only so much of a long sentence is looked at that the time stays linear.
+    Only a part of a long sentence is examined, so that the time stays linear.
     """
     start, end, rest = places
     begin = max(first.start, start - 160)

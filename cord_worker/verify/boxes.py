@@ -1,4 +1,4 @@
-r"""Boxes: `\boxed{…}` and `\fbox{…}`, with the lists and the signs that stand around them."""
+r"""Finds boxes, `\boxed{…}` and `\fbox{…}`, with the lists and signs around them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _BETWEEN = re.compile(
     r"(?:,|;|,?\s*(?:\\text\s?\{\s*)?(?:and|or|und|oder|et|ou|y|o|e|и|или|或|和|と|또는|و|أو)(?![^\W\d_]))"
     r"(?:\s*\}|[\s$]|\\[()\[\],;:! ]|\\q?quad(?![a-z]))*(?:[a-zA-Z](?:_\{?\w{1,3}\}?)?\s*=\s*)?"
 )
-"""Between two boxes of one list; the first may have a unit, the second may name its variable again."""
+"""Text between two boxes of one list; the first may have a unit, the second may repeat its variable's name."""
 _TOUCHING = re.compile(r"(?: |\\[,;:! ]|\\q?quad(?![a-z]))*")
-"""Between two boxes that stand side by side: parts of one answer, unless they are the same."""
+"""Text between two adjacent boxes: they are parts of one answer, unless they are equal."""
 _GAP = 80
 _SIGN = re.compile(r"(?:^|[\s$=(\[:{])(-|\\pm\s?|\\\$)$")
 _SCALE = re.compile(
@@ -30,12 +30,12 @@ _SCALE = re.compile(
 _FACTOR = re.compile(r"\s?(?:[\^_!]|[*/+-]\s?(?=[\w\\(])|\\(?:sqrt|pi|times|cdot|pm|%)(?![a-z]))")
 _WITHIN = re.compile(r"\\(?:sqrt(?:\[\d{1,3}\])?|[dt]?frac(?:\s?\{[^{}]{0,40}\})?)\s?\{\s?$")
 _CLOSING = re.compile(r"\s?\}(?:\s?\{[^{}]{0,40}\})?")
-"""Around a box that is a part of a root or a fraction."""
+"""Text around a box that is a part of a root or a fraction."""
 _COMPARED = re.compile(
     r"(?:\d{1,9}\s?(?:\\leq?(?:slant)?|<)\s?)?(?<![\\\w])[a-zA-Z]\s?(?:\\(?:neq?|leq?|geq?|leqslant|geqslant|lt|"
     r"gt)|[<>≠≤≥]|!=|<=|>=)\s?$"
 )
-"""Before a box that is one end of an inequality."""
+"""Text before a box that is one end of an inequality."""
 _CHANGE = re.compile(
     r"(?<![^\W_])(?!(?:not|never|than)\b)\w+(?:\s(?:than|least|most|to|of|als|que|de|чем))?$", re.IGNORECASE
 )
@@ -44,14 +44,14 @@ _PLACEHOLDER = re.compile(
     r"\\[lc]?dots|_+|\?+)\s?\}?",
     re.IGNORECASE,
 )
-"""What stands in a box where a text quotes its instructions."""
+"""Content of a box in quoted instructions."""
 _NOT_TEXT = re.compile(r"[^\W\d_]{4,}")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One box, or several that only a comma, "and" or "or" part: `text` is their list. Positions count characters."""
+    """One box, or several joined by only a comma, "and" or "or": `text` is their list. Positions count characters."""
 
     start: int
     end: int
@@ -59,16 +59,16 @@ class Box:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""The content of the last whole `\boxed{…}` (or `\fbox{…}`), None where there is none.
+    r"""The content of the last complete `\boxed{…}` (or `\fbox{…}`); None if there is none.
 
-    Boxes that only a comma, "and" or "or" parts are one list.
+    Boxes joined by only a comma, "and" or "or" are one list.
     """
     found = boxes(text)
     return found[-1].text if found else None
 
 
 def boxes(text: str) -> list[Box]:
-    """Every whole box that holds something, in order, the outer one where one stands in another."""
+    """Every complete box that is not empty, in order; of nested boxes only the outer one."""
     if not any(name in text for name in _NAMES):
         return []
     closing = _closing_braces(text)
@@ -92,12 +92,12 @@ def boxes(text: str) -> list[Box]:
 
 
 def without_boxes(text: str) -> str:
-    """`text` with the content of every box in the box's place."""
+    """`text` with every box replaced by its content."""
     return _without_inner(text)
 
 
 def _closing_braces(text: str) -> dict[int, int]:
-    """Where each opening brace is closed."""
+    """Position of the closing brace of each opening brace."""
     pairs: dict[int, int] = {}
     stack: list[int] = []
     for match in _BRACE.finditer(text):
@@ -126,8 +126,8 @@ def _without_inner(content: str) -> str:
 
 
 def _with_surroundings(text: str, start: int, end: int, content: str, formulas: Formulas) -> Box:
-    """A minus before the box, a factor or a "million" behind it belong to what is meant, and so does a formula that the
-    box is only a part of."""
+    """A minus before the box, and a factor or a "million" after it, belong to the answer. If the box is only a part of
+    a formula, so does the formula."""
     formula = formulas.around(start, end)
     if part := unwrapped(text, start, end, content, formula):
         return _bounded(text, formula, Box(start, part[0], _without_inner(part[1])))
@@ -135,7 +135,7 @@ def _with_surroundings(text: str, start: int, end: int, content: str, formulas: 
 
 
 def _bounded(text: str, formula: tuple[int, int] | None, box: Box) -> Box:
-    """A bound, a multiple or a sign in words that stands before a box belongs to it: `at least \\boxed{5}`."""
+    """A bound, a multiple or a sign in words before a box belongs to it: `at least \\boxed{5}`."""
     start = formula[0] if formula is not None else box.start
     if formula is not None and text[start : box.start].strip():
         return box

@@ -8,9 +8,9 @@ from typing import Any
 
 _MOST_READINGS = 20
 _LONGEST = 2_000
-"""Characters of each text that are stored."""
+"""Most characters of each text that are stored."""
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-"""What PostgreSQL keeps in no text."""
+"""Characters that PostgreSQL cannot store in a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +18,15 @@ class CheckResult:
     """Whether a generated answer equals the reference.
 
     Attributes:
-        correct: None where it could not be decided.
+        correct: True, False, or None if undecided.
         method: "exact" (equal after normalisation), "math" (mathematically equal), "choice" (the same decision),
             "numeric" (within the tolerance), "unequal" (found unequal);
             with `correct` None "undecided" (no final answer, or several that contradict each other), "timeout",
             "crashed" (the checking process died) or "unsupported".
-        extracted: the final answer found in the generated text, None where none was found.
-        detail: why, where that is not plain from the method.
-        type: what the reference is, such as "number" or "interval"; None where nothing was compared.
-        readings: every final answer that was found in the generated text, the one that counts first.
+        extracted: the final answer found in the generated text; None if none was found.
+        detail: the reason, if the method does not make it plain.
+        type: the type of the reference, such as "number" or "interval"; None if nothing was compared.
+        readings: all final answers found in the generated text; the one that counts comes first.
     """
 
     correct: bool | None
@@ -38,12 +38,12 @@ class CheckResult:
 
     @property
     def may_be_judged(self) -> bool:
-        """Whether an LLM judge could decide what the comparison did not: not where the reference is unusable, or the
+        """True if an LLM judge could decide what the comparison could not: not if the reference is unusable, or the
         check itself failed."""
         return self.correct is None and self.method in ("undecided", "timeout", "crashed")
 
     def to_json(self) -> dict[str, Any]:
-        """All but `correct`, which has a column of its own: how it was decided. Long texts are cut."""
+        """All fields except `correct`, which has its own column: how the result was decided. Long texts are cut."""
         return {
             "method": self.method,
             "extracted": _storable(self.extracted),

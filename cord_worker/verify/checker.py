@@ -1,6 +1,6 @@
-"""`AnswerChecker`: comparing in a process of its own, which is killed when it takes too long (`local.killable`).
+"""`AnswerChecker`: compares answers in a separate process, which is killed if it takes too long (`local.killable`).
 
-A thread that hangs in a computation cannot be ended.
+A thread that hangs in a computation could not be ended.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cord_worker.verify.rule import Rule
 from cord_worker.verify.same_answer import prepare, type_of
 
 TEXT_LIMIT = 20_000
-"""Characters, from the end, of a generated text that are looked at."""
+"""Characters of a generated text, from the end, that are read."""
 
 _BY_MATH = Rule()
 
@@ -23,9 +23,9 @@ class AnswerChecker(KillablePool):
     """Checks answers in warm processes; usable from several threads at once.
 
     Args:
-        timeout_seconds: of a processor; after this a check ends as `correct=None`, method "timeout". Start-up does not
-            count.
-        workers: processes, hence checks at a time; each holds the units and numerals, about 60 MiB.
+        timeout_seconds: processor time, in seconds; after it a check ends as `correct=None`, method "timeout". Start-up
+            does not count.
+        workers: processes, and so the number of concurrent checks; each holds units and numerals, about 60 MiB.
     """
 
     def __init__(self, timeout_seconds: float = 5.0, workers: int = 1) -> None:
@@ -36,13 +36,13 @@ class AnswerChecker(KillablePool):
     ) -> CheckResult:
         """The result by `rule` on the last `TEXT_LIMIT` characters of `generated_answer`; waits for a free process.
 
-        `question` says whether the order of a list counts, where `rule.ordered` leaves it open; of a long one the last
-        `TEXT_LIMIT` characters are read, where problems ask what they ask.
+        If `rule.ordered` is None, `question` decides whether the order of a list counts; only its last `TEXT_LIMIT`
+        characters are read, because problems ask at their end.
 
-        A check whose process ends in it, time after time and while others work, ends as method "crashed".
+        If a check repeatedly ends its process while other checks work, it ends as method "crashed".
 
         Raises:
-            ProcessPoolError: the checker is closed, or its processes cannot be started, or are killed whatever they do.
+            ProcessPoolError: the checker is closed, or its processes cannot be started or are killed at any work.
         """
         try:
             return self.attempt(generated_answer, reference, rule, question, attempts=ATTEMPTS)
@@ -52,7 +52,7 @@ class AnswerChecker(KillablePool):
     def attempt(
         self, generated_answer: str, reference: str, rule: Rule, question: str | None, *, attempts: int = 1
     ) -> CheckResult:
-        """As `check`; raises ProcessEnded where its process ended in it, though others work."""
+        """Like `check`; raises ProcessEnded if the check ended its process although other checks work."""
         if len(reference) > TEXT_LIMIT:
             return CheckResult(None, "unsupported", None, f"the reference is longer than {TEXT_LIMIT} characters")
         try:
@@ -62,12 +62,12 @@ class AnswerChecker(KillablePool):
         except TimeoutError:
             return CheckResult(None, "timeout", None, f"the comparison took longer than {self.timeout_seconds:g} s")
         except CallFailed as error:
-            # A library raises anything on what is no mathematics: that is no finding about the answer.
+            # A library may raise any error on a text that is not mathematics: that says nothing about the answer.
             return CheckResult(None, "crashed", None, f"the comparison failed with {error.kind}")
 
 
 def crashed(attempts: int, reason: str) -> CheckResult:
-    """The result on an answer whose check was given up."""
+    """The result for an answer whose check was given up."""
     return CheckResult(None, "crashed", None, f"the check was given up after {attempts} attempts: {reason}")
 
 
@@ -76,16 +76,16 @@ def _end(question: str | None) -> str | None:
 
 
 def _compared(generated_answer: str, reference: str, rule: Rule, question: str | None) -> CheckResult:
-    """`compare` as a function of positions, as a pool calls it."""
+    """`compare` with positional arguments, as a pool calls it."""
     result = compare(generated_answer, reference, rule, question=question)
     if result.type is not None or result.method == "unsupported":
         return result
-    # The reference alone decides it, also where no answer was found.
+    # The reference alone decides this, even if no answer was found.
     return replace(result, type=type_of(reference, rule, question))
 
 
 def _prepare() -> None:
-    """The slow imports (formulas, units), outside any check's time."""
+    """Does the slow imports (formulas, units) outside any check's time."""
     prepare()
     compare(r"\boxed{x+1}", r"1+x")
     compare(r"\boxed{5\text{ m}}", "500 cm")

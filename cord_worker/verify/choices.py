@@ -1,4 +1,4 @@
-"""Multiple choice: the letter, or the yes, no or maybe, that a text decides for."""
+"""Multiple choice: finds the letter, or the yes, no or maybe, that a text chooses."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _FIRST_WORD = re.compile(r"([^\W\d_]+)\s*(?:입니다\s*)?(?:[.,;:!?。！？–
 
 
 def decided(text: str) -> str | None:
-    """`B` for `(B)`, `b.`, `Option B` and `B) 45`; `yes` for `Yes, it does`; None where nothing is decided.
+    """`B` for `(B)`, `b.`, `Option B` and `B) 45`; `yes` for `Yes, it does`; None if the text decides nothing.
 
-    A letter A or I before a word is a word itself, as is the no of `no difference`.
+    The letter A or I before a word is itself a word, as is the "no" of `no difference`.
     """
     text = tidy(text.replace("*", ""))
     if match := _LETTER.fullmatch(text):
@@ -38,6 +38,6 @@ def decided(text: str) -> str | None:
 
 
 def label_text(text: str) -> str | None:
-    """What stands after the label: `45` in `(B) 45`; None where there is no label or nothing after it."""
+    """The text after the label: `45` in `(B) 45`; None if there is no label or nothing after it."""
     match = _LABELLED.fullmatch(tidy(text.replace("*", "")))
     return match["text"].strip() if match else None

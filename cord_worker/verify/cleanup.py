@@ -1,4 +1,4 @@
-"""What surrounds a generated answer and says nothing: thinking, stop tokens, Markdown, HTML, doubled backslashes."""
+"""Removes what surrounds an answer without meaning: thinking, stop tokens, Markdown, HTML, doubled backslashes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _TOKEN = re.compile(
 )
 _OPENS = ("<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|start|>", "<bos>", "[BOS]", "<|begin_of_text|>")
 _OTHER_TURN = re.compile(r"\s*(?:(?:user|human|system|tool)\b|$)")
-"""What follows a token that opens a turn of somebody else."""
+"""Role names after a token that opens another speaker's turn."""
 _BOX_TOKENS = {"<|begin_of_box|>": r" \boxed{", "<|end_of_box|>": "} "}
-"""What GLM writes in place of a box."""
+"""GLM's replacement for a box."""
 
 _STRUCK = re.compile(r"~~[^~\n]{1,200}~~|<(del|s|strike)>[^<\n]{0,200}</\1>", re.IGNORECASE)
 _TAG = re.compile(
@@ -40,7 +40,7 @@ _CODE = re.compile(r"(?<!`)(`{1,3})([^`\n]{1,200})\1(?!`)")
 _BOLD = re.compile(r"(?<![\w)\\*])(\*{2,3}|__)(?=\S)([^\n]{1,400}?)(?<=\S)\1", re.ASCII)
 _ITALIC = re.compile(r"(?<![\w)*\\\d])([*_])(?=[^\s*_])([^*_\n]{1,200})(?<=[^\s*_])\1(?![\w*])", re.ASCII)
 _SHOUTED = re.compile(r"(?<=\S)(\*\*)!(?=\s|$)")
-"""An exclamation mark behind emphasis: with the stars gone, `**5**!` would read as a factorial."""
+"""An exclamation mark after emphasis: without the stars, `**5**!` would read as a factorial."""
 _STRAY = re.compile(r"(?<!\S)\*\*(?=\S)|(?<=\S)\*\*(?=$|\s)|^[ \t]*\*\*[ \t]*$", re.MULTILINE)
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z()\[\]{}$%])")
 _ONLY_DOUBLED = re.compile(r"(?<!\\)\\(?!\\)(?=[A-Za-z()\[\]{}])")
@@ -50,7 +50,7 @@ _LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 
 
 def after_thinking(text: str) -> str | None:
-    """What follows the thinking, or the whole text where there is none; None where the thinking never ended."""
+    """The text after the thinking; the whole text if there is no thinking; None if the thinking never ended."""
     ends = list(_THINKING_ENDS.finditer(text))
     if ends:
         return text[ends[-1].end() :]
@@ -60,7 +60,7 @@ def after_thinking(text: str) -> str | None:
 def plain(text: str) -> str:
     """`text` without stop tokens, Markdown, HTML and doubled backslashes; its lines, words and formulas stay.
 
-    What is struck through is gone. Nothing behind the first stop token counts: it is another turn.
+    Struck-through text is removed. Nothing after the first stop token counts: it is another turn.
     """
     text = _turn(text.replace("\r\n", "\n").replace("\r", "\n"))
     text = _STRUCK.sub(" ", text)
@@ -76,14 +76,14 @@ def plain(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """`text` without the signs of a quotation; before a number, where nothing else is said, `>` is "greater than"."""
+    """`text` without quotation signs; `>` before a number, in a text with nothing else, means "greater than"."""
     if _GREATER.fullmatch(text.strip()):
         return text
     return _QUOTE.sub("", text)
 
 
 def _turn(text: str) -> str:
-    """The first turn that says anything, without its tokens."""
+    """The first turn that is not empty, without its tokens."""
     for token, replacement in _BOX_TOKENS.items():
         text = text.replace(token, replacement)
     parts: list[str] = []
@@ -92,7 +92,7 @@ def _turn(text: str) -> str:
     for match in _TOKEN.finditer(text):
         part = text[start : match.start()]
         start = match.end()
-        # The name of the role that a template writes is nothing said.
+        # The name of a role, written by a template, is not content.
         said = said or (bool(part.strip()) and part.strip() not in ("assistant", "model"))
         parts.append(part)
         if said and (match[0] not in _OPENS or _OTHER_TURN.match(text, match.end())):
@@ -105,7 +105,7 @@ def _single_backslashes(text: str) -> str:
         return text
     if _ONLY_DOUBLED.search(text) is None:
         return text.replace("\\\\", "\\")
-    # In an environment, two of them end a row.
+    # In an environment, a double backslash ends a row.
     return text if "\\begin" in text else _DOUBLED.sub(r"\\", text)
 
 
@@ -114,7 +114,7 @@ def _without_emphasis(text: str) -> str:
         text = _CODE.sub(r"\2", text)
     if "*" in text or "_" in text:
         text = _ESCAPED_MARKUP.sub(r"\1", text) if r"\*\*" in text else text
-        # Twice: emphasis stands in emphasis.
+        # Twice, because emphasis may be nested.
         text = _SHOUTED.sub(r"\1.", text)
         for _ in range(2):
             text = _ITALIC.sub(_inside, _BOLD.sub(_inside, text))
@@ -123,7 +123,7 @@ def _without_emphasis(text: str) -> str:
 
 
 def _inside(match: re.Match[str]) -> str:
-    """The emphasised text; what was between two stars is left where a formula's star may be meant."""
+    """The emphasised text; text between single stars is unchanged if the stars may be a formula's."""
     following = match.string[match.end() : match.end() + 1]
     if following.isascii() and following.isalnum() and not match[2].rstrip().endswith((":", "=")):
         return match[0]

@@ -1,8 +1,8 @@
-"""Comparing a generated answer with the reference, in this process and without a time limit.
+"""Compares a generated answer with the reference, in this process and without a time limit.
 
-Both texts are brought to one form (`scripts`), the final answers are taken out of the generated one (`extraction`),
-each is compared with the reference (`same_answer`), and the results are combined: the last answer counts, unless one
-before it is as plainly stated, was not taken back and differs, which leaves the result undecided. See
+Both texts are brought to one form (`scripts`), the final answers are extracted from the generated one (`extraction`),
+each is compared with the reference (`same_answer`), and the results are combined. The last answer counts. But if an
+earlier answer differs from it, is stated as plainly, and was not taken back, the result is undecided. See
 docs/final-answers.md.
 """
 
@@ -47,10 +47,10 @@ def compare(
 ) -> CheckResult:
     """The result on `generated_answer`; may take very long on hostile input (see `AnswerChecker`).
 
-    `question` says whether the order of a list counts, where `rule.ordered` leaves it open.
+    If `rule.ordered` is None, `question` decides whether the order of a list counts.
     """
     generated_answer, reference = one_form(_printable(generated_answer)), one_form(_printable(reference))
-    # A reference is an answer, but may be a worked solution.
+    # A reference is usually an answer, but may be a worked solution.
     expected = answer_of_solution(reference) or reference.strip()
     key = exact_key(expected)
     if not key:
@@ -107,7 +107,7 @@ class _Judge:
         return CheckResult(None, "undecided", None, why, self._type, readings)
 
     def _of_its_kind(self, stated: list[Statement]) -> list[Statement]:
-        """Where the options of a choice have values, a text may state its letter and its value: only those that are
+        """If the options of a choice have values, a text may state both its letter and its value: then only statements
         of the reference's kind count, if there are any."""
         letters = [any(_is_letter(reading) for reading in statement.readings) for statement in stated]
         wanted = _is_letter(self._expected)
@@ -120,7 +120,7 @@ class _Judge:
         return kept if max(statement.strength for statement in kept) >= min(strongest, SAID) else stated
 
     def _final(self, stated: list[Statement]) -> tuple[Statement, list[Statement]]:
-        """The statement that counts, and those before it that contradict it and are no weaker."""
+        """The statement that counts, and earlier statements that contradict it and are at least as strong."""
         final = stated[-1]
         rivals: list[Statement] = []
         seen = {final.readings}
@@ -135,7 +135,7 @@ class _Judge:
             if statement.strength >= final.strength and not self._agree(statement, final):
                 rivals.insert(0, statement)
         if rivals and all(rival.strength > final.strength and final.strength <= OPENING for rival in rivals):
-            # A mere sentence behind an announced answer says something else.
+            # A plain sentence after an announced answer is about something else.
             return rivals[-1], rivals[:-1]
         return final, rivals
 
@@ -150,7 +150,7 @@ class _Judge:
         )
 
     def _compared(self, statement: Statement) -> tuple[bool | None, Comparison, str]:
-        """Whether any reading equals the reference; else what the likeliest reading came to."""
+        """True if any reading equals the reference; otherwise the result of the likeliest reading."""
         if (
             statement.loose
             and self._rule.method != Method.NUMERIC
@@ -163,7 +163,7 @@ class _Judge:
             first = first or comparison
             if comparison.equal:
                 return True, comparison, reading
-            # Where an option's letter and text, or a value and the same value again, are given, either will do.
+            # An option's letter and text, or the same value twice, are alternatives: one match is enough.
             labelled = [self._same(part) for part in _label_parts(reading)]
             twice = [self._same(part) for part in restated(reading)]
             if any(part.equal for part in labelled) or (twice and all(part.equal for part in twice)):
@@ -189,7 +189,8 @@ class _Judge:
 
 
 def _says_only(text: str, expected: str, key: str) -> bool:
-    """Whether a whole text is the reference, up to notation; "and" is not "or", and struck-through text is not said."""
+    """True if the whole text is the reference, up to notation; "and" is not "or", and struck-through text is
+    ignored."""
     if exact_key(text) != key or "~~" in text:
         return False
     joints = [{joint.lower() for joint in _JOINTS.findall(one)} for one in (text, expected)]
@@ -197,8 +198,8 @@ def _says_only(text: str, expected: str, key: str) -> bool:
 
 
 def _deciding(text: str, found: list[Statement]) -> list[Statement]:
-    """The statements that decide for a letter, or for yes, no or maybe. A text without one decides in its last line,
-    or in its first as the conclusions of abstracts do."""
+    """The statements that choose a letter, or yes, no or maybe. If a text has none, its last line decides, or its first
+    line, as in the conclusions of abstracts."""
     announced = [statement for statement in found if statement.strength > OPENING]
     if announced:
         return [replace(statement, readings=_decided_first(statement.readings)) for statement in announced]
@@ -215,7 +216,7 @@ def _decided_first(readings: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _another_claim(expected: str, reading: str) -> str | None:
-    """Why a reading of the same values says something else: "or" for "and", "15ish", "15th" for 15."""
+    """Why a reading with the same values means something else: "or" for "and", "15ish", "15th" for 15."""
     joints = [{joint.lower() for joint in _JOINTS.findall(one)} for one in (expected, reading)]
     if all(joints) and not joints[0] & joints[1]:
         # The solutions x = 3 or x = 4 of an equation are 3 and 4.
@@ -234,18 +235,18 @@ def _is_letter(text: str) -> bool:
 
 
 def _label_parts(reading: str) -> tuple[str, ...]:
-    """The letter and the text of `B) 41`; none where it is no such option."""
+    """The letter and the text of `B) 41`; empty if it is no such option."""
     letter, text = decided(reading), label_text(reading)
     return (letter, text) if letter is not None and text is not None and _is_letter(letter) else ()
 
 
 def _values_given(text: str) -> int:
-    """How many variables a text gives a value, as `x = 3 or x = 5` does two."""
+    """Number of variables to which a text gives a value: two in `x = 3 or x = 5`."""
     return len(_GIVEN_VALUE.findall(text))
 
 
 def _is_single(text: str) -> bool:
-    """Whether a reference is one value and no list, set, range or pair of signs."""
+    """True if a reference is one value, not a list, set, range or ± pair."""
     return _SEVERAL.search(text) is None
 
 

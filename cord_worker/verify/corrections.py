@@ -1,4 +1,4 @@
-"""What a text takes back: answers that it denies, asks, supposes or calls wrong, and words that correct."""
+"""Finds what a text takes back: answers that it denies, asks, supposes or calls wrong, and correcting words."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from enum import StrEnum
 
 
 class Standing(StrEnum):
-    """How a text stands to an answer that it names."""
+    """How a text presents an answer that it names."""
 
     STATED = "stated"
     DENIED = "denied"
-    """It says that this is not the answer."""
+    """The text says that this is not the answer."""
     OPEN = "open"
-    """It asks, supposes, or says who else thinks so."""
+    """The text asks or supposes it, or reports what others think."""
 
 
 _MIND = (
@@ -183,13 +183,13 @@ _FLATLY = re.compile(
 
 
 def standing(before: str, sentence: str, after: str, *, marked: bool) -> Standing:
-    """How a text stands to the answer that its `sentence` names.
+    """How a text presents the answer that its `sentence` names.
 
     Args:
         before: the clause up to the announcement or the box.
         sentence: the whole sentence, with its end.
-        after: the sentence behind the answer.
-        marked: whether it is an announcement ("the answer is") rather than a box.
+        after: the sentence after the answer.
+        marked: True for an announcement ("the answer is"), False for a box.
     """
     if _DENIED_BEFORE.search(before) or _CALLED_WRONG.search(after):
         return Standing.DENIED
@@ -205,40 +205,41 @@ def standing(before: str, sentence: str, after: str, *, marked: bool) -> Standin
 
 
 def cue(text: str, start: int, end: int) -> int | None:
-    """Where, between two positions, words stand that announce a correction; None where there are none."""
+    """Position, between two positions, of words that announce a correction; None if there are none."""
     match = _CUE.search(text, start, end)
     return match.start() if match else None
 
 
 def flatly(text: str) -> bool:
-    """Whether a correction's first words say that the answer is wrong, and not only that it is looked at again."""
+    """True if a correction's first words call the answer wrong, and do not only announce a second look."""
     return _FLATLY.search(text[:80]) is not None
 
 
 def soft(text: str) -> bool:
-    """Whether `text` begins with words that correct only where another answer follows: "Actually, this is easy"."""
+    """True if `text` begins with words that correct only if another answer follows: "Actually, this is easy"."""
     return _SOFT.match(text) is not None
 
 
 def called_wrong(sentence: str) -> str | None:
-    """The value of a sentence that only calls it wrong, as `15 ist falsch` does; else None."""
+    """The value in a sentence that only calls it wrong, such as `15 ist falsch`; otherwise None."""
     match = _VALUE_CALLED_WRONG.match(sentence)
     value = match["value"].strip(" ,$") if match else ""
     return value if re.fullmatch(r"(?:option |choice )?\(?[A-J]\)?|[^A-Za-z]*\d\S*|[a-z]\s?=\s?\S+", value) else None
 
 
 def confirmed_value(text: str) -> str | None:
-    """What a second look calls right: `19` in "Upon rechecking, 19 is right"; None where it names nothing."""
+    """The value that a second look confirms: `19` in "Upon rechecking, 19 is right"; None if it names none."""
     match = _CALLED_RIGHT.search(text[:200])
     return match["value"] if match else None
 
 
 def confirms(text: str) -> bool:
-    """Whether a second look ends in the same answer."""
+    """True if a second look ends in the same answer."""
     return _CONFIRMS.search(text) is not None and _UNCONFIRMED.search(text) is None
 
 
 def parts(sentence: str) -> tuple[str, ...]:
-    """A sentence, and what follows its first comma: that part first where the sentence begins with a correction."""
+    """A sentence, and the part after its first comma; that part comes first if the sentence begins with a
+    correction."""
     shorter = _OPENING.sub("", sentence)
     return (shorter, sentence) if cue(sentence, 0, len(sentence)) == 0 else (sentence, shorter)

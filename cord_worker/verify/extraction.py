@@ -1,4 +1,4 @@
-"""The final answers that a text states, and how sure it is of each; the rules are in docs/final-answers.md."""
+"""Extracts the final answers that a text states, and how sure it is of each; docs/final-answers.md has the rules."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _NEXT_TASK = re.compile(
 )
 _NUMBER = re.compile(r"[-\d.,/$\\{}a-z ]{1,40}")
 _DEEPEST = 1
-"""How often a tag may stand in a tag."""
+"""Deepest nesting of tags."""
 _NAMES_A_VALUE = re.compile(r"\d|\$|\\[a-z]|(?<![^\W_])[A-J](?=\W*$)")
 _VALUE = re.compile(r"\d|[$\\]|^\W*[A-J]\W*$")
 
 
 def final_answers(text: str) -> list[str]:
-    """What `text` gives as its final answer, the likeliest first; several readings of one place, or none."""
+    """The final answers of `text`, the likeliest first; several readings of one place, or none."""
     found = [statement for statement in statements(text) if statement.standing is Standing.STATED]
     return list(found[-1].readings) if found else []
 
 
 def statements(text: str) -> list[Statement]:
-    """Every final answer that `text` states, denies or asks, in order; the answer of a single sentence only where it
-    announces none. Takes time linear in the text's length."""
-    # Long blank runs would cost the patterns below quadratic time.
+    """Every final answer that `text` states, denies or asks, in order. If it announces none, the answer of a single
+    sentence. Takes time linear in the text's length."""
+    # Long runs of blanks would cost the patterns below quadratic time.
     text = _BLANK_RUN.sub(lambda run: "\n\n" if "\n" in run[0] else " ", text)
     answer = after_thinking(text)
     if answer is None:
@@ -55,7 +55,7 @@ def _statements(text: str, depth: int) -> list[Statement]:
         text, min((one.end for one in found if one.standing is Standing.STATED), default=len(text))
     )
     if following is not None:
-        # A model that was not stopped went on with a task of its own.
+        # A model that was not stopped in time continued with a task that it invented.
         return _statements(text[: following.start()].rstrip(), depth)
     first = opening(text, found)
     if not any(statement.standing is Standing.STATED for statement in found):
@@ -66,7 +66,8 @@ def _statements(text: str, depth: int) -> list[Statement]:
 
 
 def _with_opening(first: Statement, found: list[Statement]) -> list[Statement]:
-    """A bare first line counts where reasons follow it; else only beside nothing, or against another mere sentence."""
+    """Adds a bare first line if reasons follow it; otherwise only if there is no other answer, or only a plain
+    sentence."""
     if first.strength > GUESSED:
         announced_ones = [statement for statement in found if statement.strength > GUESSED]
         return [first, *announced_ones]
@@ -76,7 +77,7 @@ def _with_opening(first: Statement, found: list[Statement]) -> list[Statement]:
 
 
 def _with_corrections(text: str, spans: list[sentences.Sentence], found: list[Statement]) -> list[Statement]:
-    """Marks what a correction takes back, and adds the answer that it gives without announcing it."""
+    """Marks what a correction takes back, and adds the answer that the correction gives without announcing it."""
     result: list[Statement] = []
     for statement in found:
         if result and cue(text, max(0, result[-1].end - 1), statement.end) is not None:

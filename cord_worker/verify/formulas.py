@@ -48,14 +48,14 @@ _JOINED_RIGHT = re.compile(
 
 
 class Formulas:
-    """The formulas of a text, to look up the one around a position."""
+    """The formulas of a text; finds the one around a position."""
 
     def __init__(self, text: str) -> None:
         self._spans = [match.span(match.lastgroup or 0) for match in _FORMULA.finditer(text)]
         self._starts = [start for start, _ in self._spans]
 
     def around(self, start: int, end: int) -> tuple[int, int] | None:
-        """Where the formula begins and ends, without its delimiters, that holds a box; None where none does."""
+        """Start and end, without delimiters, of the formula that holds a box; None if none does."""
         index = bisect_right(self._starts, start) - 1
         if index < 0 or self._spans[index][1] < end:
             return None
@@ -63,8 +63,8 @@ class Formulas:
 
 
 def unwrapped(text: str, start: int, end: int, content: str, formula: tuple[int, int] | None) -> tuple[int, str] | None:
-    """Where the part of a formula ends that a box is joined with, and that part with the box's content; None where the
-    box holds the whole of it."""
+    """The end of the formula's part to which a box belongs, and that part with the box's content; None if the box holds
+    the whole part."""
     if formula is not None:
         before, after = text[formula[0] : start], text[end : formula[1]]
     else:
@@ -95,14 +95,14 @@ def unwrapped(text: str, start: int, end: int, content: str, formula: tuple[int,
 
 
 def _plain(part: str) -> str:
-    """A part of a formula without colours and sizes; where a row or words end, a semicolon stands."""
+    """A part of a formula without colours and sizes; ends of rows and of words become semicolons."""
     part = _COLOURS.sub("", part)
     part = _WORDS.sub(lambda match: f" {match[1].strip()} " if _BOUND.fullmatch(match[1].strip()) else ";", part)
     return _STYLES.sub(" ", _ENDS.sub(";", part))
 
 
 def _last_part(before: str) -> tuple[str, int]:
-    """What stands before a box up to the last sign that parts it, and how many brackets are open there."""
+    """The text before a box back to the last separating sign, and the number of brackets open there."""
     before = _EMPTY_GROUPS.sub("", before)
     depth = 0
     first_open: list[int] = []
@@ -120,7 +120,7 @@ def _last_part(before: str) -> tuple[str, int]:
 
 
 def _first_part(after: str, opened: int) -> tuple[str, bool]:
-    """What stands behind a box up to the first sign that parts it, once the brackets opened before it are closed."""
+    """The text after a box up to the first separating sign, once the brackets opened before the box are closed."""
     at = 0
     for match in _BRACKET.finditer(after):
         if opened <= 0:

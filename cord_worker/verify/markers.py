@@ -1,7 +1,7 @@
-"""Announcements of the final answer, in the languages that models write.
+"""Finds announcements of the final answer, in the languages that models write.
 
-An announcement is a noun ("answer"), words that go with it ("final", "correct"), and a copula ("is", "should be"), a
-colon, or the end of a line of its own (a heading). Each language is one row of a table.
+An announcement is a noun ("answer"), words around it ("final", "correct"), and one of: a copula ("is", "should be"), a
+colon, or the end of its own line (a heading). Each language is one row of a table.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 SAID = 3
 """The strength of "the answer is …" within a text, and of a box."""
 FINAL = 4
-"""The strength of "Final answer: …" and of "Answer: …" on a line of its own."""
+"""The strength of "Final answer: …", and of "Answer: …" on its own line."""
 TAGGED = 5
 """The strength of `<answer>…</answer>`."""
 
@@ -23,8 +23,8 @@ class Marker:
 
     Attributes:
         heading: it fills its line, and the answer stands below.
-        corrects: its words take back what was said before, as "Correction:" and "is actually" do.
-        negation: where the words begin by which it says what the answer is not; None where it says what it is.
+        corrects: its words take back an earlier answer, like "Correction:" and "is actually".
+        negation: start of the words that deny ("the answer is not …"); None if it does not deny.
     """
 
     start: int
@@ -36,7 +36,7 @@ class Marker:
 
     @property
     def negated(self) -> bool:
-        """Whether it says what the answer is not."""
+        """True if it says what the answer is not."""
         return self.negation is not None
 
 
@@ -244,7 +244,7 @@ _FINAL = re.compile(
     re.IGNORECASE,
 )
 _BULLET = r"(?:[-*•+>#]+\s|\d{1,2}[.)]\s|[^\w\s\\$({\[<\"'`|.,;:!?=+-]{1,3}\s?)?"
-"""What may stand before an announcement on its line: a bullet, a number, a sign such as ✅."""
+"""Text that may precede an announcement on its line: a bullet, a number, a sign such as ✅."""
 _BULLETS = re.compile(rf"[ \t]*{_BULLET}\s?{_BULLET}[ \t]*")
 _QUALIFIER = (
     r"(?:\s#?\d{1,3}(?=\s?:)|\s?\([^()\n]{1,60}\)|"
@@ -301,7 +301,7 @@ _EAST = re.compile(
     r"|(?<![^\W_])(?:پاسخ|جواب)\s(?:نهایی |صحیح |درست )?(?=[^.\n:]{1,60}\s(?:است|می‌باشد|میباشد))",
     re.IGNORECASE,
 )
-"""Languages that part no words, join the particle to its noun, or end the sentence in the copula."""
+"""Languages that do not separate words, attach the particle to its noun, or end the sentence with the copula."""
 _GSM = re.compile(r"(?<!#)####(?!#)[ \t]*(?=\S)")
 _HEADLINE = re.compile(
     r"(?:step|part|case|solution|explanation|verification|check|problem|question|approach|method|calculation|"
@@ -325,7 +325,7 @@ _CHANGED = re.compile(
     re.IGNORECASE,
 )
 _FACTOR = re.compile(r"[/*+]\Z|\d ?\Z")
-"""Before a noun that is a unit in a calculation: `2 points/answer = 48 points`."""
+"""Text before a noun that is a unit in a calculation: `2 points/answer = 48 points`."""
 _ASKED = re.compile(r"^Q\s?:", re.MULTILINE)
 _ANSWERED = re.compile(r"^A\s?:\s", re.MULTILINE)
 _WITHDRAWING = re.compile(r"\b(?:actually|in fact|instead|revised|corrected|updated|new|now)\b", re.IGNORECASE)
@@ -343,11 +343,11 @@ _PLACED = re.compile(
 
 
 def markers(text: str) -> list[Marker]:
-    """Every announcement in `text`, in order; `text` has been cleaned (`cleanup.plain`)."""
+    """Every announcement in `text`, in order; `text` must be cleaned (`cleanup.plain`)."""
     found = [
         marker
         for pattern, noun in zip(_PATTERNS, _NOUNS, strict=True)
-        # The nouns first: a cheap search tells that a language does not occur.
+        # The nouns first: a cheap search shows that a language does not occur.
         if noun.search(text)
         for match in pattern.finditer(text)
         if (marker := _marker(text, match)) is not None
@@ -405,7 +405,7 @@ def _eastern(text: str, match: re.Match[str]) -> Marker | None:
 
 
 def _hashes(text: str) -> list[Marker]:
-    """`#### 72`, but no heading of the fourth order."""
+    """`#### 72`, but not a heading of the fourth level."""
     found = []
     for match in _GSM.finditer(text):
         line = text[match.end() :].partition("\n")[0]
@@ -415,6 +415,6 @@ def _hashes(text: str) -> list[Marker]:
 
 
 def _opens(text: str, at: int) -> bool:
-    """Whether nothing but a bullet stands before `at` on its line."""
+    """True if at most a bullet stands before `at` on its line."""
     start = text.rfind("\n", 0, at) + 1
     return at - start <= 12 and _BULLETS.fullmatch(text, start, at) is not None

@@ -1,4 +1,4 @@
-"""Bringing two notations of one answer to the same text, without any mathematics."""
+"""Brings two notations of one answer to the same text, without any mathematics."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def tidy(text: str) -> str:
     text = re.sub(r"(\\frac\s*\{[^{}]*\})\s*(\d)", r"\1{\2}", text)
     text = re.sub(r"\\sqrt\s*(\d)", r"\\sqrt{\1}", text)
     if len(re.findall(r"(?<!\\)\$", text)) % 2 == 0:
-        # Delimiters of mathematics come in pairs; a single one is a currency.
+        # Delimiters of mathematics come in pairs; a single one is a currency sign.
         text = re.sub(r"(?<!\\)\$", "", text)
     text = text.replace(r"\%", "%").replace(r"\$", "$")
     text = re.sub(r"\^\s*\{\s*\\circ\s*\}", r"^\\circ", text)
@@ -79,23 +79,23 @@ def _unwrap(text: str) -> str:
 
 
 def exact_key(text: str) -> str:
-    """What two texts that say the same, up to notation, have in common."""
+    """A key that is equal for texts with the same content in different notation."""
     text = tidy(text)
     parts = [_part_key(part) for part in split_list(text)]
-    # Either of two is not both.
+    # "or" is not "and".
     return (" or " if len(parts) > 1 and re.search(r"[ ,]or ", text) else ", ").join(parts)
 
 
 def _part_key(part: str) -> str:
     part = plain_number(part)
     if not re.search(r"[\d\\^_=+*/<>|{}]", part):
-        # Words: their case says nothing; in mathematics, hence for single letters and pairs of capitals, it does.
+        # Case does not matter in words; in mathematics it does, and so in single letters and pairs of capitals.
         part = part if len(part) == 1 or (len(part) == 2 and part.isupper()) else part.casefold()
     return re.sub(r" (?![0-9A-Za-z])|(?<![0-9A-Za-z]) ", "", part)
 
 
 def plain_number(text: str) -> str:
-    """`text` without thousands separators where it is one number."""
+    """`text` without thousands separators if it is one number."""
     return text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
 
 
@@ -123,14 +123,14 @@ def split_list(text: str) -> list[str]:
 
 
 def choice(text: str) -> str | None:
-    """The letter of a multiple-choice answer such as `B`, `(B)`, `B.` or `(B) 45`, None if it is none."""
+    """The letter of a multiple-choice answer such as `B`, `(B)`, `B.` or `(B) 45`; None if it is none."""
     text = tidy(text)
     match = _CHOICE.fullmatch(text) or _LABELLED_CHOICE.fullmatch(text)
     return next(group for group in match.groups() if group).upper() if match else None
 
 
 def number(text: str) -> Fraction | None:
-    """The exact value of an integer, decimal, fraction or mixed number, else None."""
+    """The exact value of an integer, decimal, fraction or mixed number; otherwise None."""
     text = plain_number(text)
     if len(text) > _MAX_DIGITS:
         return None

@@ -1,8 +1,8 @@
-"""Pairs of a reference and an answer with the result that is expected: read from JSON lines, checked, and counted.
+"""Pairs of a reference and an answer with an expected result: reads them from JSON lines, checks and counts them.
 
-One object a line: `reference`, `answer`, perhaps `expected` (true, false, or null where people would not agree; without
-it the result is told and counted, and nothing more), `method` and `question`. Other fields are passed over.
-Numbers keep the text that they have in the file.
+Each line is one object: `reference`, `answer`, and optionally `expected`, `method` and `question`. `expected` is true,
+false, or null if people would not agree; without it the result is only reported and counted. Other fields are ignored.
+Numbers keep their text from the file.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ STANDARD_INPUT = Path("-")
 
 _MOST_NAMED = 20
 _PAIRS_PER_PROCESS = 50
-"""Below this a further process takes longer to start than it saves."""
+"""Fewest pairs per process: below this, starting a further process takes longer than it saves."""
 _TOGETHER = 512
-"""Pairs that are under way at once: bounds what is held in memory beside the file."""
+"""Most pairs in progress: bounds the memory used in addition to the file."""
 _MOST_PROCESSES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerPair:
-    """`expected` is None where no result is the clear one, or, with `expects` false, where the line has no such field;
-    `method` is None where the caller's holds."""
+    """`expected` is None if no result is clearly right, or, with `expects` false, if the line has no such field;
+    `method` is None if the caller's method applies."""
 
     line: int
     reference: str
@@ -49,7 +49,7 @@ class AnswerPair:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that is no pair: where, which field, and what to do."""
+    """A line that is not a valid pair: its number, the field, and what to do."""
 
     line: int
     field: str | None
@@ -62,26 +62,26 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True)
 class CheckedPair:
-    """A pair and the result on it."""
+    """A pair and its result."""
 
     pair: AnswerPair
     result: CheckResult
 
     @property
     def differs(self) -> bool:
-        """Whether another result is expected; a pair without a clear one never differs."""
+        """True if another result is expected; always False for a pair without a clear one."""
         return self.pair.expected is not None and self.result.correct is not self.pair.expected
 
     @property
     def gravity(self) -> int:
-        """For a list that begins with what is worst: a wrong answer accepted, a right one refused, one undecided; last
-        what has no expected result."""
+        """Sort key that puts the worst first: a wrong answer accepted, a right one refused, one undecided; last come
+        pairs without an expected result."""
         if not self.differs:
             return 3
         return 0 if self.result.correct else 1 if self.result.correct is False else 2
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts; keys are stable."""
+        """A JSON object for scripts; keys are stable."""
         pair, result = self.pair, self.result
         return {
             "line": pair.line,
@@ -95,8 +95,8 @@ class CheckedPair:
 
 @dataclass(slots=True)
 class PairFigures:
-    """Counts over checked pairs. A right answer that stays undecided is refused; an undecided wrong one is not
-    accepted."""
+    """Counts over checked pairs. A right answer that stays undecided counts as refused; a wrong one that stays
+    undecided does not count as accepted."""
 
     pairs: int = 0
     expected_right: int = 0
@@ -107,7 +107,7 @@ class PairFigures:
     differing: int = 0
 
     def add(self, checked: CheckedPair) -> None:
-        """Counts one more."""
+        """Counts one more pair."""
         expected, found = checked.pair.expected, checked.result.correct
         self.pairs += 1
         self.expected_right += expected is True
@@ -118,8 +118,8 @@ class PairFigures:
         self.differing += checked.differs
 
     def to_json(self) -> dict[str, int | float]:
-        """For scripts; keys are stable. Shares are of the pairs expected right, of those expected wrong, and of all; 0
-        where there are none."""
+        """A JSON object for scripts; keys are stable. Shares are of the pairs expected right, of those expected wrong,
+        and of all; 0 if there are none."""
         return {
             "pairs": self.pairs,
             "expected_right": self.expected_right,
@@ -137,7 +137,7 @@ class PairFigures:
 def read_pairs(path: Path) -> list[AnswerPair]:
     """The pairs of the file at `path` (`-`: of standard input).
 
-    Raises DatasetError that names every bad line (the first ones of many), or the file that cannot be read.
+    Raises DatasetError that names every bad line (the first ones if there are many), or the unreadable file.
     """
     name = "standard input" if path == STANDARD_INPUT else str(path)
     try:
@@ -160,7 +160,7 @@ def read_pairs(path: Path) -> list[AnswerPair]:
 
 
 def parsed_lines(file: BinaryIO | Iterable[bytes]) -> Iterator[AnswerPair | BadLine]:
-    """A pair, or what is wrong, for every line that is not blank; lines are numbered from 1."""
+    """A pair, or its error, for every line that is not blank; lines are numbered from 1."""
     for number, line in enumerate(file, start=1):
         if line.strip():
             yield _parsed(number, line)
@@ -204,7 +204,7 @@ def _parsed(number: int, line: bytes) -> AnswerPair | BadLine:
 
 
 class _Number(str):
-    """A number of the file, as it is written there."""
+    """A number of the file, as text."""
 
     __slots__ = ()
 
@@ -212,9 +212,9 @@ class _Number(str):
 def checked_pairs(
     pairs: Iterable[AnswerPair], rule: Rule, *, processes: int | None = None, timeout_seconds: float = 5.0
 ) -> Iterator[CheckedPair]:
-    """Every pair with its result, in order, checked in several processes at once (as many as there are processors).
+    """Every pair with its result, in order, checked in several concurrent processes (as many as there are processors).
 
-    Raises ProcessPoolError where they cannot be started.
+    Raises ProcessPoolError if they cannot be started.
     """
     remaining = iter(pairs)
     batch = list(islice(remaining, _TOGETHER))
@@ -232,7 +232,7 @@ def checked_pairs(
 
 
 def usable_processors() -> int:
-    """Processors that this process may use, 16 at most."""
+    """Number of processors that this process may use, at most 16."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, min(_MOST_PROCESSES, len(os.sched_getaffinity(0))))
     return max(1, min(_MOST_PROCESSES, os.cpu_count() or 1))

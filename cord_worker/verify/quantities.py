@@ -1,4 +1,5 @@
-"""Numbers as reports write them: separators, percent, currencies, scales, accounting negatives; and their tolerance."""
+"""Numbers as reports write them (separators, percent, currencies, scales, accounting negatives), and their
+tolerance."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ _MAX_DIGITS = 200
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number; `percent` where it was written with a percent sign, whose hundredth it then is not yet."""
+    """A number; `percent` if it was written with a percent sign (the value is then not divided by 100 yet)."""
 
     value: Fraction
     percent: bool = False
@@ -60,9 +61,9 @@ class Quantity:
 
 
 def quantity(text: str) -> Quantity | None:
-    """The quantity that `text` gives: the first number after its last equals sign; None where there is none.
+    """The quantity in `text`: the first number after its last equals sign; None if there is none.
 
-    `(1,234)` is -1,234, as balance sheets write it.
+    `(1,234)` is -1,234, as in balance sheets.
     """
     text = _PERCENT.sub("%", tidy(text))
     _, _, after = text.rpartition("=")
@@ -83,8 +84,8 @@ def quantity(text: str) -> Quantity | None:
 
 
 def within(expected: Quantity, given: Quantity, rule: Rule) -> bool:
-    """Whether `given` lies within the tolerance. A unit or percent sign on one side only is passed over; where one
-    side is a percentage, the other may also be its hundredth. Two units must be the same."""
+    """True if `given` lies within the tolerance. A unit or percent sign on one side only is ignored; if one side is a
+    percentage, the other may also be its hundredth. Two units must be the same."""
     if expected.unit and given.unit and expected.unit != given.unit:
         return False
     if _close(expected.value, given.value, rule):
@@ -95,7 +96,7 @@ def within(expected: Quantity, given: Quantity, rule: Rule) -> bool:
 
 
 def _close(expected: Fraction, given: Fraction, rule: Rule) -> bool:
-    # As written: 0.001 is meant, not the float next to it.
+    # As written: 0.001 is meant, not the nearest float.
     relative, absolute = Fraction(str(rule.relative)), Fraction(str(rule.absolute))
     return abs(expected - given) <= max(absolute, relative * abs(expected))
 
@@ -108,7 +109,7 @@ def _value(digits: str) -> Fraction:
 
 
 def _unit(rest: str) -> str | None:
-    """The unit where the rest of the text is nothing else."""
+    """The unit, if the rest of the text is nothing else."""
     rest = rest.strip()
     return _named(split_unit(f"1 {rest}")[1]) if rest else None
 

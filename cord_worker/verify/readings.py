@@ -1,4 +1,4 @@
-"""The readings of what follows an announcement: without its reason, its contrast, its copula."""
+"""The readings of the text after an announcement: without its reason, its contrast, its copula."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ _WORDS_ONLY = re.compile(r"(?:[^\W\d_]|[\s'’.()-]){3,60}")
 
 
 def following(region: str, *, heading: bool) -> tuple[list[str], int]:
-    """The readings of what follows an announcement, and how many characters of `region` they take."""
+    """The readings of the text after an announcement, and how many characters of `region` they take."""
     skipped = len(region) - len(region.lstrip(" \t\r\n:*"))
     rest = region[skipped:]
     display = DISPLAY.match(rest)
@@ -101,7 +101,8 @@ def following(region: str, *, heading: bool) -> tuple[list[str], int]:
 
 
 def _below(rest: str, skipped: int) -> tuple[list[str], int]:
-    """Below a heading: a list's items are one answer; else its first line is, or its paragraph's last sentence."""
+    """Below a heading, the items of a list are one answer; otherwise the first line, or the last sentence of its
+    paragraph, is the answer."""
     paragraph = rest.partition("\n\n")[0]
     lines = [line.strip() for line in paragraph.splitlines() if line.strip()]
     if not lines:
@@ -169,7 +170,7 @@ def _line_readings(line: str, skipped: int) -> tuple[list[str], int]:
 
 
 def variants(sentence: str) -> list[str]:
-    """The ways to read what a sentence gives as the answer: without its reason, contrast, copula or "in total"."""
+    """The readings of a sentence's answer: without its reason, contrast, copula or "in total"."""
     whole = without_stop(_OPEN_END.sub("", sentence.strip()))
     clause = _CONTRAST.split(whole, maxsplit=1)[0] if _CONTRAST.search(whole, 1) else whole
     clause = _REASON.split(clause, maxsplit=1)[0]
@@ -195,7 +196,7 @@ def variants(sentence: str) -> list[str]:
 
 
 def contrasted(sentence: str) -> str | None:
-    """The `5` of "5, not 6" and "5 rather than 6"; None where there is no such contrast."""
+    """The `5` of "5, not 6" and "5 rather than 6"; None if there is no such contrast."""
     whole = without_stop(sentence)
     match = _CONTRAST.search(whole, 1)
     if match is None or not is_bare(whole[: match.start()]) or not re.search(r"\d|\\[a-z]", whole[: match.start()]):
@@ -204,13 +205,13 @@ def contrasted(sentence: str) -> str | None:
 
 
 def restated(reading: str) -> tuple[str, ...]:
-    """The two forms that a reading gives of one value, as in `3/8 or 0.375` and `41 (forty-one)`; else none."""
+    """The two forms of one value in a reading such as `3/8 or 0.375` and `41 (forty-one)`; otherwise empty."""
     match = _TWICE.fullmatch(reading)
     return (match["one"].strip(), (match["other"] or match["other2"]).strip()) if match else ()
 
 
 def right_sides(text: str) -> list[str]:
-    """What stands behind `Total cost =` and `Total:`, names of words only; an equation is left to the comparison."""
+    """The text after `Total cost =` and `Total:`, if the name is only words; equations are left to the comparison."""
     if "$" not in text.partition("=")[2] and (values := sentences.computed(text)):
         return values
     bare = text.strip("$ ")

@@ -1,4 +1,4 @@
-"""What a dataset row says about its own checking, looked at before it is enqueued."""
+"""Checks, before a dataset row is enqueued, what the row says about its own verification."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ METHODS: tuple[str, ...] = get_args(VerifyConfig.model_fields["method"].annotati
 def with_known_methods(
     records: Iterable[ProblemRecord | RejectedRecord], verify: VerifyConfig
 ) -> Iterator[ProblemRecord | RejectedRecord]:
-    """`records` in their order; a row whose own method is unknown, or whose reference is no text, is refused."""
+    """`records` in their order; a row is rejected if its own method is unknown, or if its reference is not a text."""
     for record in records:
         yield record if isinstance(record, RejectedRecord) else _checked(record, verify)
 

@@ -1,4 +1,4 @@
-"""What a comparison goes by: the method of [verify], its tolerance, and whether the order of a list counts."""
+"""The rule of a comparison: the method of [verify], its tolerance, and whether the order of a list counts."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the checking processes do without pydantic
+if TYPE_CHECKING:  # the checking processes work without pydantic
     from cord_worker.config import VerifyConfig
 
 
 DEFAULT_RELATIVE = 0.001
-"""Of `numeric`, where nothing else is said: a share of the reference."""
+"""Default tolerance of `numeric`, as a share of the reference."""
 
 
 class Method(StrEnum):
@@ -24,12 +24,12 @@ class Method(StrEnum):
     CHOICE = "choice"
     """The same letter A-J, or the same of yes, no and maybe."""
     NUMERIC = "numeric"
-    """A number that lies within the tolerance of the reference."""
+    """A number within the tolerance of the reference."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A method; `relative` and `absolute` are the tolerance of `numeric`, of which the larger one holds.
+    """A method; `relative` and `absolute` are the tolerance of `numeric`; the larger one applies.
 
     `ordered` says whether the order of a list counts; None leaves that to the reference's type and to the question.
     """
@@ -41,7 +41,7 @@ class Rule:
 
 
 def rule_of(verify: VerifyConfig, method: str) -> Rule:
-    """The rule of a run's [verify] for the answers that are compared by `method` (its own, or a row's).
+    """The rule of a run's [verify] for answers that are compared by `method` (the run's own, or a row's).
 
     Raises ValueError for `judge` and `none`, which compare nothing.
     """

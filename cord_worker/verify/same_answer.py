@@ -1,4 +1,4 @@
-"""Whether two final answers are the same: the reference decides the type, and the comparison stays inside it."""
+"""Decides whether two final answers are the same: the reference sets the type, and the comparison stays within it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Comparison", "order_counts", "prepare", "same_answer", "type_of"]
 
 _BY_MATH = Rule()
 _LONG = 4000
-"""Characters above which an answer is compared as text only."""
+"""Longest answer, in characters, that is compared as more than text."""
 _PLACED = re.compile(r"^(?:on|in|at) (?=[A-Z][a-z])")
 """`on Monday`, `in Paris`."""
 _ROWS = re.compile(r"\\begin ?\{(aligned|split|gathered)\}(?P<body>.*)\\end ?\{\1\}", re.DOTALL)
@@ -29,12 +29,12 @@ _TAIL = re.compile(r",? (?:because|since|which|whereas)\s.*", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What comparing two answers found.
+    """The result of comparing two answers.
 
     Attributes:
-        equal: None where it cannot be decided.
-        type: what the reference is, such as "number" or "interval"; see `docs/answers.md`.
-        method: how they were found equal: "exact", "math", "choice" or "numeric"; "unequal" or "undecided" else.
+        equal: True, False, or None if it cannot be decided.
+        type: the type of the reference, such as "number" or "interval"; see `docs/answers.md`.
+        method: how they were found equal: "exact", "math", "choice" or "numeric"; otherwise "unequal" or "undecided".
         why: one short sentence, for people.
     """
 
@@ -45,9 +45,9 @@ class Comparison:
 
 
 def same_answer(reference: str, given: str, rule: Rule = _BY_MATH, *, question: str | None = None) -> Comparison:
-    """Compares the answer `given` with `reference`; both are bare answers, taken out of their texts already.
+    """Compares the answer `given` with `reference`; both are bare answers, already extracted from their texts.
 
-    `question` says whether the order of a list counts, where `rule.ordered` leaves it open.
+    If `rule.ordered` is None, `question` decides whether the order of a list counts.
     """
     if rule.method == Method.CHOICE and (wanted := decided(reference)) is not None:
         return _same_choice(reference, given, wanted)
@@ -70,14 +70,15 @@ def same_answer(reference: str, given: str, rule: Rule = _BY_MATH, *, question: 
 
 
 def type_of(reference: str, rule: Rule = _BY_MATH, question: str | None = None) -> str:
-    """What a reference is, such as "number" or "interval", by comparing it with itself; it may be a solution."""
+    """The type of a reference, such as "number" or "interval", found by comparing it with itself; it may be a
+    solution."""
     text = one_form(reference)
     expected = answer_of_solution(text) or text.strip()
     return same_answer(expected, expected, rule, question=question).type
 
 
 def prepare() -> None:
-    """Loads what a first comparison would have to wait for; takes a second or two."""
+    """Loads in advance what the first comparison needs; takes a second or two."""
     for reference, given in (
         (r"\sin 2x", r"2\sin x\cos x"),
         ("1 m", "100 cm"),
@@ -102,7 +103,7 @@ def _same_choice(reference: str, given: str, wanted: str) -> Comparison:
 
 
 def _by_type(reference: str, given: str, context: Context) -> tuple[str, Outcome, bool]:
-    """The reference's type, what was found, and whether the texts were the same but for their wrapping."""
+    """The reference's type, the outcome, and whether the texts were equal except for their wrapping."""
     wanted, found = clean(reference), clean(given)
     if not wanted:
         return "nothing", Outcome(None, "the reference is empty"), False
@@ -128,14 +129,14 @@ def _by_type(reference: str, given: str, context: Context) -> tuple[str, Outcome
 
 
 def _barer(found: str) -> list[str]:
-    """The given answer without what people put around one."""
+    """The given answer without the usual wrapping around an answer."""
     bare = _PLACED.sub("", numbers.without_about(without_lead(found)))
     cut = _TAIL.sub("", bare)
     return [text for text in dict.fromkeys((bare, cut, *_of_rows(found))) if text and text != found]
 
 
 def _of_rows(found: str) -> list[str]:
-    """What a calculation in rows comes to: its last row; the rows as a list where each gives another name a value."""
+    """The result of a calculation in rows: its last row; or the rows as a list if each gives another name a value."""
     match = _ROWS.fullmatch(found)
     if match is None:
         return []

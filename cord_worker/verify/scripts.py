@@ -1,7 +1,7 @@
 """One form for what the world's scripts write in several: digits, punctuation, composed letters.
 
-Applied to both sides of a comparison, so that `１２`, `١٢` and `12` are one answer, and everything after it need know
-ASCII digits and signs only. Numerals written as words (三, 셋, ثلاثة) stay words.
+Both sides of a comparison go through it, so that `１２`, `١٢` and `12` are one answer, and later code needs only ASCII
+digits and signs. Numerals written as words (三, 셋, ثلاثة) stay words.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _SIGNS = {
     "｡": "。",
 }
 _KEPT_WIDE = "！？"
-"""They end a sentence as 。 does, without a space after them, which `!` and `?` do not."""
+"""Marks that end a sentence like 。, without a space after them; `!` and `?` need one."""
 _WIDE = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F) if chr(code) not in _KEPT_WIDE}
 _TRANSLATION = str.maketrans({**_SIGNS, **_WIDE})
 _FOREIGN_DIGIT = re.compile(r"[^\D0-9]")
 _UNSEEN = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u061c\u0640\u064b-\u0652\u0670]")
-"""Marks of direction and of joining, and what Arabic may leave out: the tatweel and the vowel signs."""
+"""Marks of direction and of joining, and optional marks of Arabic: the tatweel and the vowel signs."""
 
 
 def one_form(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Sentences, and the answer that one states without announcing it: "Therefore, $x = 12$.", "So she pays 18 dollars"."""
+"""Splits text into sentences, and finds the answer that one states without announcing it: "Therefore, $x = 12$."."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _BOUNDARY = re.compile(
     r"(?<!\\)[.!?…](?:[\"'”’)\]*]|\\\)){0,3}(?=\s)|[。！？؟।](?:[\"'”’)」』]){0,2}|\n+"
     r"|(?<=[\w$)}\]])\s(?=(?:Therefore|Thus|Hence|So),\s|Final Answer:\s)"
 )
-"""Where a sentence ends; one that draws the conclusion begins even where the stop before it is missing."""
+"""The end of a sentence. A sentence that draws a conclusion also begins if the full stop before it is missing."""
 _ABBREVIATIONS_TEXT = (
     "approx ca cf co corp dept dr ed e.g eg eq eqn est etc ex fig figs i.e ie inc jr ltd max min mr mrs ms no nos "
     "nr pp prof resp sec sq sr st vol vs cu ft lb lbs oz bzw z.b usw ca. env p.ej"
@@ -22,7 +22,7 @@ _SYMBOLS = re.compile(
 )
 """Signs such as ✅ around an answer."""
 LONGEST = 160
-"""Characters up to which a line is a bare answer."""
+"""Most characters of a line that is a bare answer."""
 
 _LEAD = re.compile(
     r"(?:(?:so|thus|therefore|hence|then|finally|consequently|accordingly|ultimately|overall|altogether|in (?:total|"
@@ -139,7 +139,7 @@ _NAMED = re.compile(
     r"(?<!\ba\sdistance\s)(?<!\ba\sprice\s)(?<!\ba\svalue\s)(?<!\ba\smaximum\s)(?<!\ba\sminimum\s)of)\s(?:the\s)?\(?$",
     re.IGNORECASE,
 )
-"""Before a number that names or counts something given, or that another word changes."""
+"""Text before a number that names or counts something given, or that another word changes."""
 _CHANGES = re.compile(
     r"(?:(?<![^\W_])(?:than|at (?:least|most)|up to|no (?:more|less|fewer) than|over|under|above|below|beyond|exceeds?|"
     r"exceeding|surpasses|nearly|almost|close to|not quite|just short of|negative|minus|half|twice|double|triple|"
@@ -171,7 +171,7 @@ _CHANGES = re.compile(
     r"(?:\s(?:the|of|a))?|(?:[<>≤≥≠]|\\(?:leq?|geq?|lt|gt|neq?)(?![a-z])))\s?$",
     re.IGNORECASE,
 )
-"""Before a value that is not meant itself: a bound, a part, a multiple, an exception."""
+"""Text before a value that is not itself meant: a bound, a part, a multiple, an exception."""
 _GROWS = re.compile(r"\b(?:increases|increased|rises|rose|grows|grew) by\s$", re.IGNORECASE)
 _COORDINATED = re.compile(r"[\d$}]\s(?:and|or|to|by|und|oder|et|ou|y|o|e|и|или)\s$")
 _UNIT_ENDS_TEXT = (
@@ -198,9 +198,9 @@ _AFTER_VALUE = re.compile(
     r"au|en|pro|por|para|di)\b|in$|[^\x00-\x7f])",
     re.IGNORECASE,
 )
-"""What may follow a value without changing it: not "more than", "or", "times", "to"."""
+"""Words that may follow a value without changing it: not "more than", "or", "times", "to"."""
 _MAKES = re.compile(r"^(?:(?:it|this|that)\s)?makes\s(?:it\s)?(?=[\d$\\\-])", re.IGNORECASE)
-"""Before a value: "in total that makes 12", whose beginning is no answer."""
+"""Text before a value, as in "in total that makes 12"; the beginning of such a sentence is not the answer."""
 _TRAILING = re.compile(
     r"(?:(?<!\bof),?\s|^)(?:for a total of|leaving(?: \w+)?(?: with)?|which (?:gives|makes|leaves|equals|is|"
     r"means)(?: us)?|"
@@ -229,14 +229,14 @@ _OPERATION = re.compile(
     rf"[\d)%]{_UNITS}\s?(?:[-+*×÷·−–x]|/{{1,2}}|\\times|\\cdot|"
     rf"\\div)\s?[($€£]{{0,2}}\s?\.?\d[\d,.]{{0,20}}%?\s?\)?{_UNITS}\s?$"
 )
-"""Two numbers and an operation, before an equals sign."""
+"""Two numbers and an operator, before an equals sign."""
 _GOES_ON = re.compile(r"\s?(?:[-+*/×÷^=<>]\s?[\d$(]|(?:or|to|und|bis)\s\d)")
 _ANOTHER = re.compile(r"(?:[,;]|\b(?:and|but|then|so|while|whereas|leaving)\b)[^.]*\d")
 _TRIED = re.compile(
     r"\b(?:suppose|check|checking|verify|verification|let|let's|assume|try|not|n't|never)\b", re.IGNORECASE
 )
 _BULLET = re.compile(r"^(?:[-*•>+]\s+(?![\d$\\.])|[*•]\s+)+")
-"""At the start of a line; a minus before a number is no bullet."""
+"""A bullet at the start of a line; a minus before a number is not a bullet."""
 _VERB = re.compile(
     r"\b(?:is|are|was|were|be|been|has|have|had|do|does|did|can|could|will|would|shall|should|may|might|must|need|"
     r"needs|"
@@ -264,8 +264,8 @@ class Sentence:
 
 
 def sentences(text: str, *, items: bool = True) -> list[Sentence]:
-    """The sentences of `text`, in order; a new line ends one, an abbreviation does not, nor, with `items`, the number
-    that begins a list's item."""
+    """The sentences of `text`, in order. A new line ends one; an abbreviation does not, nor, with `items`, the number
+    at the start of a list item."""
     found: list[Sentence] = []
     start = 0
     for match in _BOUNDARY.finditer(text):
@@ -321,18 +321,18 @@ def without_stop(text: str) -> str:
 
 
 def is_filler(sentence: str) -> bool:
-    """Whether a sentence only closes the text: "I hope it is correct.", "Let me know …"."""
+    """True if a sentence only closes the text: "I hope it is correct.", "Let me know …"."""
     return _FILLER.match(sentence.strip().lstrip("*-• ")) is not None or not re.search(r"\w", sentence)
 
 
 def affirmed(text: str) -> str | None:
-    """The yes, no, true or false that `text` begins with, where more follows it or nothing."""
+    """The yes, no, true or false at the start of `text`, whether or not more follows."""
     match = _AFFIRMATION.match(text)
     return match[1] if match else None
 
 
 def is_bare(text: str) -> bool:
-    """Whether `text` is an answer by itself and no sentence: `72`, `x = 5`, `red`, `18 dollars`, `(2, \\infty)`."""
+    """True if `text` is an answer by itself and not a sentence: `72`, `x = 5`, `red`, `18 dollars`, `(2, \\infty)`."""
     if len(text) > LONGEST or _CLOSED.search(text):
         return False
     text = _WRAPPED_WORDS.sub(r" \1 ", text)
@@ -386,24 +386,24 @@ _THERE_ARE = re.compile(r"^(?:一共有|总共有|總共有|一共|共有|有|�
 
 
 def without_copula(text: str) -> str:
-    """`text` without a copula that ends it, as in Japanese, Korean, Hindi, Persian and Turkish."""
+    """`text` without a copula at its end, as in Japanese, Korean, Hindi, Persian and Turkish."""
     text = _TURKISH.sub("", text)
     return _COPULA_BEHIND.sub("", text)
 
 
 def without_label(text: str) -> str | None:
-    """The letter of `option B` and `la B`, in several languages; None where it is none."""
+    """The letter of `option B` and `la B`, in several languages; None if it is none."""
     match = _LABEL.fullmatch(text) or _ARTICLE.fullmatch(text) or _EXPLAINED.fullmatch(text)
     return match["letter"] if match else None
 
 
 def is_sentence(text: str) -> bool:
-    """Whether `text` has a verb, or words of doubt: it is no bare answer."""
+    """True if `text` has a verb or words of doubt, so that it is not a bare answer."""
     return _VERB.search(_COMMAND.sub(" ", text)) is not None or _UNSURE.search(text) is not None
 
 
 def stated(sentence: str) -> list[str]:
-    """The readings of a sentence's answer, the likeliest first; empty where it states none, or several."""
+    """The readings of a sentence's answer, the likeliest first; empty if it states none, or several."""
     if _CLOSED.search(sentence):
         return []
     whole = without_stop(without_lead(_BULLET.sub("", sentence.strip(), count=1)))
@@ -482,7 +482,7 @@ _NOUN_CLAUSE = re.compile(
     r"\s(?:is|are|was|were|equals)\s(?:thus |therefore |then |exactly |equal to )?(?=\S)",
     re.IGNORECASE,
 )
-"""`The pair that solves the system is (7, 6)`: the clause belongs to the noun, and has a verb of its own."""
+"""`The pair that solves the system is (7, 6)`: the clause belongs to the noun and has its own verb."""
 _NOT_A_VALUE = re.compile(
     r"\b(?:fact|claim|claims|belief|idea|assumption|hypothesis|condition|case|guess|answer|mistake|error|student|first|"
     r"next|previous|initial|original|wrong)\b",
@@ -529,7 +529,7 @@ def _after_copula(sentence: str) -> list[str]:
         if re.fullmatch(r"\$?[A-Za-z]\$?", rest) and copula[0].strip() == "=":
             continue
         if copula[0].strip() == "=":
-            # The whole chain, from the clause's start: what its left side is decides whether its right side is meant.
+            # The whole chain, from the clause's start: its left side decides whether its right side is the answer.
             whole = re.split(r"[,;:]\s", sentence)[-1].strip()
             return [whole, rest] if not _SHORT_WORD.search(rest) and _SHORT_WORD.search(whole) else [whole]
         if not rest or (not is_bare(rest) and not _value(rest)):
@@ -541,7 +541,7 @@ def _after_copula(sentence: str) -> list[str]:
 
 
 def _value(text: str) -> list[str]:
-    """A formula or number that begins `text`, with the unit behind it, where no other follows."""
+    """A formula or number at the start of `text`, with the unit after it, if no other follows."""
     match = _MATH.match(text) or _NUMBER.match(text)
     if match is None:
         return []
@@ -588,7 +588,7 @@ def _main_clause(sentence: str) -> str:
 
 
 def _unit_end(text: str, at: int, most: int = 3) -> int:
-    """Where the unit ends that follows a value: at most three words, up to a preposition."""
+    """End of the unit after a value: at most three words, up to a preposition."""
     for _ in range(most):
         word = _WORD.match(text, at)
         if word is None:
@@ -609,16 +609,16 @@ def _unit_end(text: str, at: int, most: int = 3) -> int:
 
 
 def changes_what_follows(words: str) -> bool:
-    """Whether a value behind `words` is not meant itself, as behind "at least", "twice" and "except"."""
+    """True if a value after `words` is not itself meant, as after "at least", "twice" and "except"."""
     return _CHANGES.search(words) is not None
 
 
 def names_a_number(words: str) -> bool:
-    """Whether a number behind `words` is part of a name ("step 3"), or is changed by them ("twice 3")."""
+    """True if a number after `words` is part of a name ("step 3"), or is changed by them ("twice 3")."""
     return _NAMED.search(f"{words.strip()[-24:]} ") is not None
 
 
 def without_tail(text: str) -> list[str]:
-    """`text` without an "in total" or "altogether" behind it, where there is one."""
+    """`text` without an "in total" or "altogether" at its end, if it has one."""
     shorter = _TAIL.sub("", text)
     return [shorter] if shorter and shorter != text else []

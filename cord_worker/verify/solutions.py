@@ -1,4 +1,4 @@
-"""The final answer of a worked solution, as datasets give solutions for references."""
+"""Finds the final answer of a worked solution: some datasets give solutions as references."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _ENDED = re.compile(
 )
 
 _UNCLOSED = re.compile(r"\\boxed ?\{(?P<answer>[^\n]{1,400})$")
-"""A box whose end was cut off with the text's."""
+"""A box whose end was cut off with the end of the text."""
 
 
 def answer_of_solution(text: str) -> str | None:
-    r"""The content of the last `\boxed{…}`, else what follows the last `####` (GSM8K), else what stands in the last
-    `The final answer is …. I hope it is correct.` (Minerva); None where there is none of them."""
+    r"""The content of the last `\boxed{…}`; otherwise the text after the last `####` (GSM8K); otherwise the answer in
+    the last `The final answer is …. I hope it is correct.` (Minerva); None if there is none of them."""
     boxed = last_boxed(text)
     if boxed is not None:
         return boxed

@@ -1,4 +1,4 @@
-"""A place of a text that states its final answer, and how plainly."""
+"""The type of a place in a text that states its final answer, and how plainly it does so."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Statement:
     """One place that states a final answer.
 
     Attributes:
-        readings: what it says; several are ways to read one place, the likeliest first.
+        readings: what it says; several are readings of one place, the likeliest first.
         strength: how plainly it is announced (`markers`).
         start, end: its place in the cleaned text.
-        standing: whether the text stands to it.
+        standing: how the text presents it.
         corrects: it takes back every answer before it.
-        loose: that it differs from the reference does not make it wrong: it may be no answer.
-    whole: the words of a denial, which may be the answer themselves ("cannot be determined").
+        loose: a difference from the reference does not make it wrong, because it may not be an answer.
+        whole: the words of a denial, which may themselves be the answer ("cannot be determined").
     """
 
     readings: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Answers that a text states without announcing them: its bare first line, its last sentence."""
+"""Finds answers that a text states without announcing them: its bare first line, its last sentence."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SHORT_TEXT = 200
 
 
 def opening(text: str, found: list[Statement]) -> Statement | None:
-    """A bare answer in the first line or sentence, where the rest explains it."""
+    """A bare answer in the first line or sentence, if the rest explains it."""
     first, _, rest = text.partition("\n")
     rest = rest.strip()
     if not rest or not is_bare(first) or first.rstrip().endswith(":") or (found and found[0].start < len(first)):
@@ -60,7 +60,7 @@ def opening(text: str, found: list[Statement]) -> Statement | None:
 
 
 def unannounced(text: str, spans: list[sentences.Sentence], found: list[Statement]) -> list[Statement]:
-    """The answer of the last sentence that is no mere closing; of the first one where it is bare."""
+    """The answer of the last sentence that does not only close the text; of the first one if it is bare."""
     if found and any(statement.standing is Standing.DENIED for statement in found):
         last = found[-1]
         later = [span for span in spans if span.start >= last.end]
@@ -80,12 +80,12 @@ def unannounced(text: str, spans: list[sentences.Sentence], found: list[Statemen
             return [Statement((formula, without_stop(whole)), GUESSED, 0, len(text), loose=True)]
     if not (result or found) and len(whole) <= _SHORT_TEXT and "\n" not in whole:
         return [Statement((without_stop(whole), whole), GUESSED, 0, len(text), loose=True)]
-    # What was only asked or supposed may be said later, but not in the same words.
+    # A later sentence may state what was only asked or supposed, but not in the same words.
     return [one for one in result if not any(other.start < one.end and one.start < other.end for other in found)]
 
 
 def _values_of_display(text: str, start: int) -> list[Statement]:
-    """A formula of its own that ends the text."""
+    """A displayed formula that ends the text."""
     formulas = list(_DISPLAYS.finditer(text, start))
     if not formulas or re.search(r"\w", text[formulas[-1].end() :]):
         return []
@@ -124,14 +124,14 @@ def _stated(sentence: str) -> list[str]:
 
 
 def _announces_only(sentence: str) -> bool:
-    """Whether a sentence announces an answer and gives none: `Answer:`, `\\boxed{}`, `{"answer": null}`."""
+    """True if a sentence announces an answer but gives none: `Answer:`, `\\boxed{}`, `{"answer": null}`."""
     if _HOLLOW.search(sentence):
         return True
     return any(sentence[marker.end :].strip(" \n:.*") == "" for marker in markers(sentence)[-1:])
 
 
 def _items(text: str, spans: list[sentences.Sentence]) -> list[Statement]:
-    """The items of a list that ends the text, as one answer: `(a) 3` and, below it, `(b) 5` are its parts."""
+    """The items of a list at the end of the text, as one answer: `(a) 3` and, below it, `(b) 5` are its parts."""
     lines: list[str] = []
     for span in reversed(spans[-12:]):
         line = text[span.start : span.end].strip()

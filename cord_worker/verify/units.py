@@ -1,4 +1,4 @@
-"""Splitting a quantity into its value and its unit."""
+"""Splits a quantity into its value and its unit."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ _NO_FOREIGN_UNIT = re.compile(
     "[百千万萬亿億兆多余餘或和是不非错錯倍半以左约約打]|[백천만억조]|이상|이하|미만|초과|또는|아니|정도"
     "|(?:^| )(?:أو|و|ليس|ليست|مئة|مائة|ألف|آلاف|مليون|ملايين|مليار|نصف|أكثر|أقل|تقريبا|في|على)(?: |$)"
 )
-"""Words behind a number that change what is said; a number followed by one of them is no quantity."""
+"""Words after a number that change its meaning; a number followed by one of them is not a quantity."""
 
 
 def split_unit(text: str) -> tuple[str, str | None]:
-    """`10 dollars` as ("10", "dollar"), `5 cm^2` as ("5", "cm^2"), `$3` as ("3", "dollar"); no unit: None."""
+    """`10 dollars` as ("10", "dollar"), `5 cm^2` as ("5", "cm^2"), `$3` as ("3", "dollar"); None if there is no
+    unit."""
     if re.match(r"\$ ?[\d.]", text):
         return text[1:].strip(), "dollar"
     match = _QUANTITY.fullmatch(text)

@@ -1,13 +1,13 @@
-"""Requests to a server with OpenAI's HTTP API: key, limits of time and size, and the server's faults in its own words.
+"""HTTP requests to a server with OpenAI's API: key, limits of time and size, and errors in the server's own words.
 
-A request has `timeout_seconds` from its first byte to the last of its answer, however the server spreads them, and its
-answer as many bytes as what was asked for can take (`openai_replies`); the connection of one that breaks a limit is
-closed. Nothing is asked for compressed, and what comes so is not read: a small body could be a huge one. Cookies are
-not kept.
+`timeout_seconds` covers a request from its first byte to the last byte of its answer, even if the server sends slowly.
+The answer's size is limited to what the request can need (`openai/replies.py`). If a limit is broken, the connection
+is closed. Requests ask for no compression, and compressed answers are rejected: a small body could expand to a huge
+one. Cookies are not kept.
 
-The key comes from the environment and stands in the request's header only: messages of the server are cleared of
-it, the HTTP library's own errors (which hold the request) are never chained, and redirects, which would carry it to
-another host, are not followed.
+The key comes from the environment and is sent only in the request's header. It is removed from the server's messages,
+the HTTP library's own errors (which hold the request) are never chained, and redirects are not followed, because they
+would send the key to another host.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _NO_KEY = "no-key"
-"""Sent where the environment holds no key: servers without keys ignore it, others refuse it."""
+"""Sent if the environment holds no key: servers without keys ignore it, others refuse it."""
 _CONNECT_SECONDS = 10.0
 _ERROR_SECONDS = 5.0
-"""For the body of an error, after its status is known."""
+"""Time limit to read the body of an error, after its status is known."""
 _CONNECTIONS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
 
 
 class OpenAiClient:
-    """One server, at most `slots` requests to it at once. Lives on one event loop.
+    """A client of one server with at most `slots` requests at once. Lives on one event loop.
 
-    Raises EngineLoadError for a bad key. `check` raises where the server does not do well what it did at start;
-    `describe` is told what requests wait for.
+    Raises EngineLoadError for a bad key. `check` raises if the server no longer does what it did at start; `describe`
+    receives what the requests wait for.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class OpenAiClient:
     async def stream(self, path: str, body: Document, read: Callable[[AsyncIterator[Document]], Awaitable[T]]) -> T:
         """One try of a POST whose answer comes in parts; the connection closes when `read` returns.
 
-        Raises ServerFault, also where the stream breaks off.
+        Raises ServerFault, also if the stream breaks off.
         """
         body = {**body, "stream": True}
         content = _encoded(body)
@@ -129,14 +129,14 @@ class OpenAiClient:
         return await self._once(streamed())
 
     async def persistently(self, attempt: Callable[[], Awaitable[T]], key: Callable[[], str] = str) -> T:
-        """The result of `attempt`, in one of the slots, tried as often as is worth it; `key` gives the request's name.
+        """The result of `attempt`, which runs in a slot and is retried (`openai/retrying.py`); `key` names the request.
 
-        Raises RequestError where it is the request's fault, UnavailableError where it is not (`openai_retrying`).
+        Raises RequestError if the request is at fault, UnavailableError if the server is.
         """
         return await self._retrying.do(attempt, key)
 
     async def tried(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """The result of `attempt`, for probes: tried a few times where the server fails at it. Raises ServerFault."""
+        """The result of a probe `attempt`; retried a few times if the server fails. Raises ServerFault."""
         for tried in range(self._options.max_retries):
             try:
                 return await attempt()
@@ -147,16 +147,16 @@ class OpenAiClient:
         return await attempt()
 
     async def available(self) -> None:
-        """Returns once the server is there: at once, but after an UnavailableError."""
+        """Returns once the server is available: at once, except after an UnavailableError."""
         await self._retrying.available()
 
     @property
     def retries(self) -> int:
-        """Tries beyond the first."""
+        """Number of tries beyond the first of each request."""
         return self._retrying.retries
 
     def error_of(self, fault: ServerFault, tries: int = 1) -> EngineError:
-        """The error that a fault means, with what to do about it."""
+        """The error for a fault, with advice on what to do."""
         server = f"the server at {self._options.base_url}"
         if fault.means is Means.REFUSED:
             return (fault.refusal or RequestError)(f"{server} refuses the request: {fault}")
@@ -168,7 +168,7 @@ class OpenAiClient:
                 f"(openai.api_key_env) {state}"
             )
         if fault.status == 402:
-            return UnavailableError(f"{server} wants to be paid: {fault}; charge the account", brief=str(fault))
+            return UnavailableError(f"{server} requires payment: {fault}; add credit to the account", brief=str(fault))
         if fault.status is not None and 300 <= fault.status < 400:
             return EngineError(f"{server} redirects, which is not followed; give the final address in openai.base_url")
         if fault.means is Means.ACCESS:
@@ -184,7 +184,7 @@ class OpenAiClient:
         )
 
     async def close(self) -> None:
-        """Closes the connections; requests that are under way fail."""
+        """Closes the connections; running requests fail."""
         await self._retrying.close()
         await self._http.aclose()
 
@@ -193,7 +193,7 @@ class OpenAiClient:
             return document(b"".join([piece async for piece in pieces]))
 
     async def _pieces(self, method: str, path: str, content: bytes, most_bytes: int) -> AsyncGenerator[bytes, None]:
-        """The answer's body as it comes in. Raises ServerFault where it is an error, or longer than `most_bytes`."""
+        """The answer's body as it arrives. Raises ServerFault if it is an error, or longer than `most_bytes`."""
         headers = {"content-type": "application/json"} if content else {}
         url = f"{self._options.base_url}{path}"
         async with self._http.stream(method, url, content=content or None, headers=headers) as response:
@@ -228,7 +228,7 @@ class OpenAiClient:
             raise ServerFault(self._cleared(f"no connection ({type(error).__name__}: {error})"), means=means) from None
         except Reported as error:
             raise self._reported(error.body) from None
-        except Exception as error:  # whatever a server has sent is that request's fault, never the worker's end
+        except Exception as error:  # a bad answer fails its request, never the worker
             logger.exception("an answer of %s could not be read", self._options.base_url)
             raise ServerFault(
                 self._cleared(f"its answer is not understood ({type(error).__name__}: {error})")
@@ -245,7 +245,7 @@ class OpenAiClient:
         )
 
     def _reported(self, body: object) -> ServerFault:
-        """The fault that a server reports where an answer should be, in one of status 200."""
+        """The fault that a server reports in place of an answer, in a reply with status 200."""
         return ServerFault(
             self._cleared(f"it sent an error: {told(body)}"), status=status_in(body), words=all_words(body)
         )
@@ -269,7 +269,7 @@ async def _parts(pieces: AsyncIterator[bytes]) -> AsyncGenerator[Document, None]
 
 
 async def _beginning(response: httpx2.Response) -> bytes:
-    """As much of an error's body as comes soon."""
+    """The part of an error's body that arrives soon."""
     body = b""
     with suppress(TimeoutError, httpx2.HTTPError):
         async with asyncio.timeout(_ERROR_SECONDS):
@@ -285,7 +285,7 @@ def _encoded(body: Document) -> bytes:
 
 
 def _is_unreachable(error: BaseException) -> bool:
-    """Whether a request did not even reach the server."""
+    """True if a request did not even reach the server."""
     return isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.ProxyError)
 
 
@@ -296,6 +296,6 @@ def _key(options: OpenAiOptions) -> tuple[str, bool]:
     if not key.isascii() or not key.isprintable():
         raise EngineLoadError(
             f"the environment variable {options.api_key_env} (openai.api_key_env) holds characters that no key has; "
-            "set it anew"
+            "set it again"
         )
     return key, True

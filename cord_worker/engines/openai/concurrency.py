@@ -1,7 +1,7 @@
-"""How many requests go to a server at once: as many as it takes, found as TCP finds a line's width.
+"""Finds how many concurrent requests a server accepts, as TCP finds the capacity of a line.
 
-Every refusal for overload halves the number, every success adds a little, so that as many successes as requests fit
-add one. Refusals of requests that were under way together count once.
+Every refusal for overload halves the limit. Every success adds 1 / limit, so that a full round of successes adds one.
+Refusals of requests that ran concurrently count once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 
 class Concurrency:
-    """Slots for at most `most` requests at once, fewer while the server takes fewer. Lives on one event loop."""
+    """Slots for at most `most` concurrent requests, fewer while the server accepts fewer. Lives on one event loop."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -27,17 +27,18 @@ class Concurrency:
 
     @property
     def limit(self) -> int:
-        """Requests that may be under way at once now."""
+        """Number of requests that may run concurrently now."""
         return int(self._limit)
 
     @property
     def is_lowered(self) -> bool:
-        """Whether these are fewer than could be."""
+        """True if `limit` is below its maximum."""
         return self.limit < self._most
 
     @asynccontextmanager
     async def slot(self, *, alone: bool = False) -> AsyncGenerator[float, None]:
-        """Waits for a slot, first come, first served; `alone` with no other in use. Yields when it began."""
+        """Waits for a slot, first come, first served; with `alone`, until no other is in use. Yields the time it
+        began."""
         await self._enter(alone)
         try:
             while (pause := self._begin_at - time.monotonic()) > 0:
@@ -47,19 +48,19 @@ class Concurrency:
             self._leave(alone)
 
     def overloaded(self, began: float) -> None:
-        """The server refused a request that began then and still has its slot, because it has too much to do."""
+        """Records that the server refused, for overload, a request that began at `began` and still has its slot."""
         if began >= self._lowered_at:
             self._limit = max(1.0, min(self._limit, self._running) / 2)
             self._lowered_at = time.monotonic()
 
     def succeeded(self) -> None:
-        """The server did a request."""
+        """Records that the server served a request."""
         if self._limit < self._most:
             self._limit = min(float(self._most), self._limit + 1 / self.limit)
             self._grant()
 
     def hold(self, seconds: float) -> None:
-        """Begins nothing for so long."""
+        """Starts no request for `seconds`."""
         self._begin_at = max(self._begin_at, time.monotonic() + seconds)
 
     async def _enter(self, alone: bool) -> None:
@@ -71,7 +72,7 @@ class Concurrency:
         try:
             await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():  # it was given a slot in the same moment
+            if waiter.done() and not waiter.cancelled():  # a slot was granted at the same moment
                 self._leave(alone)
             raise
 

@@ -1,4 +1,4 @@
-"""Hosting nothing: a model behind any server that speaks OpenAI's HTTP API, as teacher and, where it can, as prover.
+"""An engine backed by an OpenAI-compatible server; the model can be a teacher and, if the server allows, the prover.
 
 A hosted teacher in cord.toml, its key in the environment variable DEEPSEEK_API_KEY:
 
@@ -11,7 +11,7 @@ A hosted teacher in cord.toml, its key in the environment variable DEEPSEEK_API_
     model = "deepseek-r1"                        # the model's name at the server
     api_key_env = "DEEPSEEK_API_KEY"
 
-A prover on `vllm serve` (with `--enable-prompt-tokens-details` it says how many tokens came from its prefix cache):
+A prover on `vllm serve` (`--enable-prompt-tokens-details` makes it report the tokens from its prefix cache):
 
     [models.qwq]
     engine = "openai"
@@ -20,8 +20,8 @@ A prover on `vllm serve` (with `--enable-prompt-tokens-details` it says how many
     base_url = "http://gpu-node:8000/v1"
     model = "Qwen/QwQ-32B"
 
-Prompts go out as the token ids of `encoding.TextCodec` where the server takes them (vLLM, SGLang, llama.cpp), so that
-its prefix cache keeps hitting and text from outside stays text.
+If the server accepts token ids (vLLM, SGLang, llama.cpp), prompts are sent as the ids of `text_codec.TextCodec`. Then
+its prefix cache keeps hitting, and control tokens in text from outside have no effect.
 """
 
 from __future__ import annotations
@@ -79,16 +79,17 @@ logger = logging.getLogger(__name__)
 _DIGITS = 9
 _PROBE_RETRIES = 2
 _PROBE_SECONDS = 60.0
-"""For a token, where `timeout_seconds` is meant for thousands."""
+"""Time limit for a single token; `timeout_seconds` is meant for thousands."""
 _LONGEST_RETRY_AFTER_SECONDS = 900.0
-"""A server that is waited for at start is looked for as often at least."""
+"""Longest pause between two looks for a server that is not available at start."""
 _LONGEST_FAILING_SECONDS = 900.0
-"""A server that is away or says that it loads is waited for however long; one that only fails is not loading."""
+"""Longest wait for a server that is reachable and only fails. One that is unreachable or loads is waited for without
+limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenTotals:
-    """What a model came to in this process, in its tokens; `retries` are tries beyond the first."""
+    """Token totals of this process, in the model's tokens; `retries` counts tries beyond the first."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -98,11 +99,11 @@ class TokenTotals:
 
 
 class OpenAiEngine(LanguageHead):
-    """The model that `settings.openai` names; asked what it can do when constructed (EngineLoadError).
+    """The model that `settings.openai` names; the constructor probes what the server can do (EngineLoadError).
 
-    Implements `protocol.Engine`. At most `settings.batch_size` requests are under way at once, fewer while the server
-    takes fewer. A server that is away or loads its model is waited for, at start only where there is a `describe` to
-    tell; later always. One that comes back as another, with another model say, counts as away.
+    Implements `protocol.Engine`. At most `settings.batch_size` requests run concurrently, fewer while the server
+    accepts fewer. A server that is unreachable or loads its model is waited for: at start only if `describe` is given,
+    later always. A server that returns with another identity (another model, for example) counts as unreachable.
     """
 
     def __init__(self, settings: EngineSettings, describe: Describe | None = None) -> None:
@@ -111,7 +112,7 @@ class OpenAiEngine(LanguageHead):
         self._settings = settings
         self._tokenizer = load_tokenizer(settings)
         self._tags = tags_of_model(settings, self._tokenizer)
-        # on a loop of its own: the engine's loop belongs to another thread, or runs already
+        # on its own loop: the engine's loop belongs to another thread, or runs already
         with ThreadPoolExecutor(1) as thread:
             probing = _probe_patiently(settings, self._tokenizer, describe)
             self._server: Server = thread.submit(asyncio.run, probing).result()
@@ -125,19 +126,19 @@ class OpenAiEngine(LanguageHead):
 
     @property
     def scoring_mode(self) -> str | None:
-        """Kind of server and how it gives scores, such as `openai-vllm-next_token`; None where it gives none."""
+        """Kind of server and how it gives scores, such as `openai-vllm-next_token`; None if it gives none."""
         path = self._server.score_path
         return None if path is None else f"openai-{self._server.kind}-{path}"
 
     @property
     def weights_digest(self) -> str:
-        """64 hex digits over the model's name at the server and the tokenizer's files: nobody sees the weights."""
+        """64 hex digits over the model's name at the server and the tokenizer's files; the weights cannot be read."""
         tokenizer = self._tokenizer.digest if self._tokenizer else ""
         return hashlib.sha256(f"{self._server.base_model}\0{tokenizer}".encode()).hexdigest()
 
     @property
     def max_model_len(self) -> int | None:
-        """Context length in tokens; None where neither the server nor cord.toml says."""
+        """Context length in tokens; None if neither the server nor cord.toml gives it."""
         return self._max_model_len
 
     @property
@@ -150,7 +151,7 @@ class OpenAiEngine(LanguageHead):
         await self._client.available()
 
     async def propose(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
-        """See `protocol.Engine.propose`; `max_tokens` is cut to the room that the context leaves, where it is known."""
+        """See `protocol.Engine.propose`; `max_tokens` is cut to what the context leaves, if its length is known."""
         return await self._generate("step", turn, steps, sampling)
 
     async def complete(self, turn: Turn, steps: Sequence[str], sampling: Sampling) -> Generation:
@@ -160,7 +161,7 @@ class OpenAiEngine(LanguageHead):
     async def answer(
         self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
     ) -> Generation:
-        """See `protocol.Engine.answer`; ends before a second `</think>`, told by its finish reason."""
+        """See `protocol.Engine.answer`; a second `</think>` ends the answer, and the finish reason says so."""
         _require_steps(steps)
         return await self._generate("answer", turn, steps, sampling, opening)
 
@@ -169,7 +170,7 @@ class OpenAiEngine(LanguageHead):
         return await self._generate("reply", turn, (), sampling)
 
     async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
-        """See `protocol.Engine.score`; EngineLoadError where the server gives no prompt log-probabilities."""
+        """See `protocol.Engine.score`; raises EngineLoadError if the server gives no prompt log-probabilities."""
         started = time.monotonic()
         _require_steps(steps)
         tokenizer, path = self._tokenizer, self._server.score_path
@@ -238,7 +239,7 @@ class OpenAiEngine(LanguageHead):
         path = "/chat/completions" if server.api == "chat" else "/completions"
         streams = prefill is not None or is_ended_here(server.kind, ends)
         if streams:
-            body.pop("stop", None)  # which may stand in a prefill that is repeated
+            body.pop("stop", None)  # a repeated prefill may contain a stop string
         if streams and server.counts_streams:
             body["stream_options"] = {"include_usage": True}
 
@@ -274,7 +275,7 @@ class OpenAiEngine(LanguageHead):
     def _prompt(
         self, kind: TextKind, turn: Turn, steps: Sequence[str], answer_opening: str
     ) -> tuple[Document, int | None, str]:
-        """The request's prompt fields, its tokens where we know them, and its text where it is one."""
+        """The request's prompt fields; its tokens if we know them; its text if the prompt is one."""
         server, tokenizer = self._server, self._tokenizer
         if kind == "reply":
             return self._reply_prompt(turn)
@@ -294,7 +295,7 @@ class OpenAiEngine(LanguageHead):
         return {"prompt": ids}, len(ids), ""
 
     def _prefill(self, kind: TextKind, prompt: Document) -> RepeatedPrefill | None:
-        """The assistant's text in the prompt, where the server repeats it."""
+        """The assistant's text in the prompt, if the server repeats it."""
         if kind == "reply" or not self._server.repeats_prefill:
             return None
         return RepeatedPrefill.of(prompt["messages"][-1]["content"], self._tags)
@@ -316,7 +317,7 @@ class OpenAiEngine(LanguageHead):
         return tokens_allowed(kind, sampling, prompt=prompt_tokens or 0, context=context, codec=codec)
 
     async def _check(self) -> None:
-        """Raises EngineError where the server is not what it was at start, or does not do what it did then."""
+        """Raises EngineError if the server's identity changed, or if it no longer does what it did at start."""
         found = await _probe(self._settings, self._tokenizer)
         if found.identity != self._server.identity:
             raise EngineError(
@@ -335,7 +336,7 @@ class OpenAiEngine(LanguageHead):
         return None if self._tokenizer is None else self._tokenizer.count(text)
 
     def _tell_wrong(self, wrong: Sequence[str]) -> None:
-        """Says once that the server's counts cannot be true."""
+        """Logs once that the server's counts cannot be true."""
         if wrong and not self._has_told_wrong:
             self._has_told_wrong = True
             logger.warning(
@@ -357,8 +358,8 @@ class OpenAiEngine(LanguageHead):
 async def _probe_patiently(
     settings: EngineSettings, tokenizer: ServerTokenizer | None, describe: Describe | None
 ) -> Server:
-    """Waits for a server that is away, where there is somebody to tell. Raises EngineLoadError, also where one is there
-    and fails at everything for too long."""
+    """Probes the server; waits for an unreachable one if there is a `describe`. Raises EngineLoadError, also if the
+    server is reachable but fails at everything for too long."""
     assert settings.openai is not None
     since, tried = time.monotonic(), 0
     failing_since: float | None = None
@@ -371,8 +372,8 @@ async def _probe_patiently(
             failing_since = (failing_since or time.monotonic()) if error.is_failing else None
             if failing_since is not None and time.monotonic() - failing_since >= _LONGEST_FAILING_SECONDS:
                 raise EngineLoadError(
-                    f"model {settings.path!r}: the server at {settings.openai.base_url} is there, but failed at the "
-                    f"small texts of the start for {_LONGEST_FAILING_SECONDS:.0f} s, last: {error.brief}; look at its "
+                    f"model {settings.path!r}: the server at {settings.openai.base_url} is reachable, but failed at "
+                    f"the first test texts for {_LONGEST_FAILING_SECONDS:.0f} s, last: {error.brief}; look at its "
                     "log, set openai.api where only one way of asking fails, and start the worker again"
                 ) from None
             logger.log(logging.INFO if tried else logging.WARNING, "the server is waited for: %s", error)
@@ -420,7 +421,7 @@ def _require_steps(steps: Sequence[str]) -> None:
 
 
 def _key(*request: object) -> str:
-    """Names a request: two that are equal are the same work."""
+    """Names a request; equal requests have equal names."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What a failed try of a request to a server means: for the request, or for the server."""
+"""Classifies a failed try: is the request at fault, or the server?"""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ _NO_SUCH_MODEL = ("model not exist", "model not found", "does not exist", "no su
 
 
 class Means(Enum):
-    """What a fault means."""
+    """The class of a fault."""
 
     REFUSED = "refused"
-    """The server finds fault with this request."""
+    """The server rejects this request."""
     BUSY = "busy"
-    """The server takes no more now."""
+    """The server is overloaded."""
     AWAY = "away"
-    """The server is not there, or is not ready yet."""
+    """The server is unreachable, or not ready yet."""
     ACCESS = "access"
-    """The server does not let us in, or lacks what is asked for: key, account, address or model."""
+    """Access is denied, or something is missing at the server: key, account, address or model."""
     BROKEN = "broken"
-    """The server failed at it, for a reason that may lie in this request or not."""
+    """The server failed; the cause may or may not be this request."""
 
 
 class ServerFault(Exception):
-    """One try of a request failed; `status` is None where no whole answer came back. The message may hold the server's
-    words: it is kept short, on one line, and what a terminal would obey is escaped.
+    """One try of a request failed; `status` is None if no whole answer arrived. The message may hold the server's
+    words: it is short, on one line, and control characters are escaped.
 
-    `words` are the server's own, by which it is told what the fault means where `means` does not say so. `passing` says
-    whether another try may help, `retry_after` how many seconds the server asks to wait, `is_slow` that it took too
-    long. `refusal` is the error of the request where the server finds fault with it and says why.
+    `words` are the server's own words; they classify the fault if `means` is not given. `passing` is true if another
+    try may help. `retry_after` is the pause that the server asks for, in seconds. `is_slow` is true if the server took
+    too long. `refusal` is the error of the request if the server rejects it and gives the reason.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ def _meaning(status: int | None, words: str) -> tuple[Means, type[RequestError] 
 
 
 def _meaning_of_failure(status: int | None, words: str) -> tuple[Means, type[RequestError] | None]:
-    """A server that fails, or that reports an error where an answer should be, says in words only what it is."""
+    """For a failing server, or an error in place of an answer: only the words can tell the class."""
     if means_loading(words):
         return Means.AWAY, None
     if status in _BUSY_STATUS or means_busy(words):

@@ -1,14 +1,14 @@
-"""How a turn and its steps become a chat request, for servers without raw prompts.
+"""Turns a turn and its steps into a chat request, for servers that take no raw prompts.
 
-Styles, as the server has them:
+The styles, by server:
 
 - `continue`: vLLM and SGLang continue the last, assistant, message (`continue_final_message`). The model's own
-  template renders it: where it strips whitespace or drops `<think>`, so does the prompt.
+  template renders it: if it strips whitespace or drops `<think>`, so does the prompt.
 - `trailing`: llama.cpp continues a last assistant message by itself.
-- `prefix`: `prefix: true` in the assistant message (DeepSeek, Mistral); other hosts are known to ignore the mark and
-  to continue all the same. A step that opens with its own marker again loses it.
-- `instruction`: a host that accepts no last assistant message is asked in words for the next step. A best effort: the
-  text is what the model answers, not what it would have thought.
+- `prefix`: `prefix: true` in the assistant message (DeepSeek, Mistral). Some other hosts ignore the field and continue
+  nevertheless. If a step repeats its own marker, the marker is removed.
+- `instruction`: the host accepts no last assistant message, so an instruction asks for the next step. A best effort:
+  the text is the model's answer to the instruction, not its own next thought.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _MARKER_AGAIN = re.compile(rf"^\s*{re.escape(STEP_HEADING)} \d+\.")
 
 
 def turn_messages(turn: Turn) -> list[Document]:
-    """The turn, after which the model replies.
+    """The turn, to which the model replies.
 
-    Raises RequestError for a blank question, and where question or passage hold a tag that begins or ends a turn: a
+    Raises RequestError for a blank question, and for a question or passage with a tag that begins or ends a turn: a
     chat server puts it into its template as text, and may obey it.
     """
     question = turn.question.strip()
@@ -83,27 +83,27 @@ def chat_fields(style: ChatStyle) -> Document:
 
 @dataclass(frozen=True, slots=True)
 class RepeatedPrefill:
-    """Takes the assistant's text that a server was asked to continue, and that it repeats, off its answers."""
+    """Removes the prefill (the assistant's text to continue) from the answers of a server that repeats it."""
 
     forms: tuple[str, ...]
 
     @classmethod
     def of(cls, opening: str, tags: ThinkTags) -> RepeatedPrefill:
-        """For answers after `opening`, with its think tag or without; whitespace at both ends does not matter."""
+        """For answers after `opening`, with or without its think tag; whitespace at both ends does not matter."""
         forms = (opening.strip(), opening.removeprefix(tags.opening).strip())
         return cls(tuple(form for form in dict.fromkeys(forms) if form))
 
     def is_in(self, text: str) -> bool:
-        """Whether `text`, a whole answer or the beginning of one, begins with the prefill or with half of it."""
+        """True if `text`, a whole answer or its beginning, begins with the prefill or with a part of it."""
         text = text.strip()
         return any(
             text.startswith(form) or (len(text) > len(form) // 2 and form.startswith(text)) for form in self.forms
         )
 
     def taken_off(self, text: str) -> str | None:
-        """What comes after the prefill; None where that has not come whole yet.
+        """The text after the prefill; None if the prefill has not arrived completely.
 
-        Raises RequestError where the text is not the prefill.
+        Raises RequestError if the text does not begin with the prefill.
         """
         begun = text.lstrip()
         for form in self.forms:
@@ -112,11 +112,11 @@ class RepeatedPrefill:
         if any(form.startswith(begun) for form in self.forms):
             return None
         raise RequestError(
-            "the server repeats the assistant's text that it is to continue, as was noticed at start, but not this "
-            "time: what of its answer is new cannot be told"
+            "at start the server repeated the assistant's text that it must continue, but this time it did not, so "
+            "the new part of its answer is unknown"
         )
 
 
 def without_marker(text: str, style: ChatStyle) -> str:
-    """The text without a marker at its start, where the style leads models to write it again."""
+    """The text without a marker at its start, in styles that lead models to repeat the marker."""
     return _MARKER_AGAIN.sub("", text) if style in {"prefix", "instruction"} else text

@@ -1,15 +1,15 @@
-"""Reading what a server sends, within bounds: of bytes, of depth, of the numbers in it. Nothing here waits or connects.
+"""Parses a server's replies within bounds: of bytes, of nesting, of digits. Nothing here waits or connects.
 
-Whatever a server sends becomes a JSON object, a fault that it reports itself (`Reported`), or a `ServerFault` that says
-what is wrong with it. A reply that breaks a bound is read no further.
+Every reply becomes a JSON object, an error that the server reports itself (`Reported`), or a `ServerFault` that says
+what is wrong with it. Parsing stops as soon as a reply breaks a bound.
 
-| bound | why this much |
+| bound | reason |
 |---|---|
 | 1 MiB, twice the request, 512 bytes for each token asked for or scored | whole replies: a token takes 4 to 12 bytes as text, up to 200 with its log-probability; some servers repeat the request |
-| 1 MiB, twice the request, 4 KiB for each token asked for | streams: one part a token, most of it what the parts have in common; nothing of it is kept |
+| 1 MiB, twice the request, 4 KiB for each token asked for | streams: one part per token, mostly repeated fields, which are not kept |
 | 1 MiB | one part of a stream |
-| 64 levels | replies have 5 to 8; the JSON parser stops the thread at 1,000 or so |
-| 64 KiB | the body of an error, of which the rest is left out |
+| 64 levels | replies have 5 to 8; the JSON parser stops the thread at about 1,000 |
+| 64 KiB | the body of an error; the rest is not read |
 """  # noqa: E501 - a table
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Document = dict[str, Any]
 
 ERROR_BYTES = 64 * 1024
 LIST_BYTES = 8 * 1024 * 1024
-"""For lists of models: the longest known, of an exchange that serves hundreds, has one."""
+"""Limit for lists of models: the longest known list, of an exchange with hundreds of models, has 1 MiB."""
 _BASE_BYTES = 1024 * 1024
 _TOKEN_BYTES = 512
 _STREAMED_TOKEN_BYTES = 4096
@@ -36,14 +36,14 @@ _PART_BYTES = 1024 * 1024
 _MOST_LEVELS = 64
 _WORD_CHARACTERS = 500
 _MARKS = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
-"""Strings, an unfinished one to the end of the text, and brackets. It never looks at a character twice."""
+"""Matches strings (an unfinished one to the end of the text) and brackets. It never reads a character twice."""
 _WORDS = ("code", "type", "status", "message", "msg", "detail")
-"""Fields of an error that say what it is."""
+"""Fields of an error that tell its kind."""
 _BOM = "\ufeff"
 
 
 class Reported(Exception):
-    """A server reports an error where an answer should be."""
+    """A server reports an error in place of an answer."""
 
     def __init__(self, body: object) -> None:
         super().__init__("the server reports an error")
@@ -51,7 +51,7 @@ class Reported(Exception):
 
 
 def longest(request: Document, request_bytes: int) -> int:
-    """Bytes that the reply to a completion's `request` may take at most."""
+    """Most bytes that the reply to the completion `request` may take."""
     prompt = request.get("prompt")
     prompts = len(prompt) if isinstance(prompt, list) and prompt and isinstance(prompt[0], list) else 1
     tokens = int(request.get("max_tokens", 0)) * prompts
@@ -76,7 +76,7 @@ def document(body: bytes) -> Document:
 
 
 def error_in(body: bytes) -> object:
-    """What an error's body holds: its JSON, or its text as it is; of one that was cut, the text."""
+    """The content of an error's body: its JSON, or its text if it is not JSON or was cut."""
     try:
         return _parsed(body)
     except ServerFault:
@@ -84,9 +84,9 @@ def error_in(body: bytes) -> object:
 
 
 class Parts:
-    """Server-sent events, fed as their bytes come in, of which each holds one JSON object.
+    """Parser of server-sent events, each of which holds one JSON object; `feed` takes the bytes as they arrive.
 
-    Reads streams as llama.cpp wrote them until 2025 too: its errors stand in lines of their own kind (`error: {…}`).
+    It also reads streams of llama.cpp until 2025, which sent errors in lines of their own kind (`error: {…}`).
     """
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class Parts:
         self.is_done = False
 
     def feed(self, data: bytes) -> Iterator[Document]:
-        """The parts that are whole with these bytes. Raises ServerFault, Reported."""
+        """The parts that these bytes complete. Raises ServerFault, Reported."""
         self._rest += data
         begin = 0
         while not self.is_done and (end := self._rest.find(b"\n", self._searched)) >= 0:
@@ -110,7 +110,7 @@ class Parts:
         self._require_short(len(self._rest))
 
     def end(self) -> Iterator[Document]:
-        """The last part, where the stream ends without the line that ends it. Raises ServerFault, Reported."""
+        """The last part, if the stream ends without the line that ends it. Raises ServerFault, Reported."""
         line, self._rest = bytes(self._rest), bytearray()
         if not self.is_done:
             yield from self._line(line.rstrip(b"\r"))
@@ -132,7 +132,7 @@ class Parts:
         elif field == b"error" and value.strip():
             found = error_in(value)
             raise Reported(_reported_in(found) or found)
-        elif line.startswith(b"{") and (error := _reported_in(error_in(line))):  # no stream at all
+        elif line.startswith(b"{") and (error := _reported_in(error_in(line))):  # not a stream
             raise Reported(error)
 
     def _event(self) -> Iterator[Document]:
@@ -158,7 +158,7 @@ class Parts:
 
 
 def told(body: object) -> str:
-    """The server's own words, from whichever of the usual places it put them in."""
+    """The server's own words, from any of the usual fields."""
     if isinstance(body, Mapping):
         inner = body.get("error", body)
         if isinstance(inner, Mapping):
@@ -168,8 +168,8 @@ def told(body: object) -> str:
 
 
 def all_words(body: object) -> str:
-    """What the server said of the fault: its code or type may say more than the message. What it repeats of the request
-    is left out: a question may hold any word."""
+    """All that the server says about the fault: its code or type may say more than the message. Parts that repeat the
+    request are left out: a question may hold any word."""
     if isinstance(body, Mapping):
         inner = body.get("error", body)
         if isinstance(inner, Mapping):
@@ -181,13 +181,13 @@ def all_words(body: object) -> str:
 
 
 def status_in(body: object) -> int | None:
-    """The HTTP status that an error within a reply of status 200 names."""
+    """The HTTP status that an error names inside a reply of status 200."""
     code = body.get("code") if isinstance(body, Mapping) else None
     return code if isinstance(code, int) and 400 <= code < 600 else None
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait; it names milliseconds, seconds or a date."""
+    """The pause that the server asks for, in seconds; the header gives milliseconds, seconds or a date."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name)
         if value is None:

@@ -1,16 +1,16 @@
-"""What is asked of a server and how its answers are read: the fields in which servers differ, in one place.
+"""The fields of requests and answers that differ from server to server, in one place.
 
-| server | told apart by | prompt | which stop string ended the text |
+| server | recognised by | prompt | which stop string ended the text |
 |---|---|---|---|
 | vLLM | `owned_by: vllm` | token ids | `stop_reason` |
 | SGLang | `owned_by: sglang` | token ids | `matched_stop` |
-| llama.cpp | `owned_by: llamacpp` | token ids | not told: the text is streamed without stop strings, and we end it |
+| llama.cpp | `owned_by: llamacpp` | token ids | not told: the text is streamed without stop strings and ended here |
 | any other | | as probed: ids or text | as llama.cpp |
 
-Where stop strings cannot say what ends a text, it is streamed from every server.
+If stop strings cannot express where a text ends, it is streamed from every server.
 
-Neutral sampling settings are sent too where a server knows them: left out, vLLM and SGLang put in what the model's
-generation_config.json says, and llama.cpp its own (top_k 40, min_p 0.05).
+Neutral sampling settings are also sent if the server knows them. Without them vLLM and SGLang would apply the model's
+generation_config.json, and llama.cpp its own defaults (top_k 40, min_p 0.05).
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from cord_worker.showing import shown
 ServerKind = Literal["vllm", "sglang", "llamacpp", "other"]
 
 _SEEDS = 2**31 - 1
-"""Seeds fit 31 bits where the server's type is not known: llama.cpp keeps 32 and takes the highest for "random"."""
+"""Largest seed for a server of unknown type: llama.cpp keeps 32 bits and takes the highest value as "random"."""
 _MOST_TOKENS = 100_000_000
-"""A count beyond this is no count: no context is so long, and the tables hold it."""
+"""A higher count is not believed: no context is so long, and the tables could not store more."""
 _BASE_CHARACTERS = 4096
 TOKEN_CHARACTERS = 256
-"""The longest tokens, runs of blanks, have half as many."""
+"""Most characters of a token; the longest known tokens, runs of blanks, have half as many."""
 _BASE_PARTS = 4096
 _TOKEN_PARTS = 16
-"""A server sends a part for each token, or, to look smooth, for each character."""
+"""Most parts per token: a server sends a part per token or, to look smooth, per character."""
 _EOS = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence"})
 _LENGTH = frozenset({"length", "max_tokens"})
 _GIVEN_UP = frozenset({"abort", "error", "insufficient_system_resource"})
@@ -47,7 +47,7 @@ _GIVEN_UP = frozenset({"abort", "error", "insufficient_system_resource"})
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request as the server counts them; None where it does not say."""
+    """Token counts of one request, from the server; None for a count that it does not report."""
 
     prompt: int | None = None
     completion: int | None = None
@@ -56,7 +56,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A text as the server gave it, with its end mark where one ended it; `parts` counts the pieces of a stream."""
+    """A text as the server gave it, with the mark that ended it, if any; `parts` counts the pieces of a stream."""
 
     text: str
     ended: Ended
@@ -65,17 +65,17 @@ class Written:
 
 
 def tells_stops(kind: ServerKind) -> bool:
-    """Whether the server says which stop string ended a text."""
+    """True if the server reports which stop string ended a text."""
     return kind in {"vllm", "sglang"}
 
 
 def is_ended_here(kind: ServerKind, ends: Ends) -> bool:
-    """Whether a text of the server is streamed, and ended by us at the first of `ends`."""
+    """True if the text is streamed and ended here, at the first of `ends`."""
     return not tells_stops(kind) or ends.stop_strings is None
 
 
 def sampling_fields(kind: ServerKind, sampling: Sampling) -> Document:
-    """Fields of the request body. Raises EngineError for settings that a server of this kind is not known to take."""
+    """Sampling fields of the request body. Raises EngineError for settings unknown to a server of this kind."""
     fields: Document = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
@@ -100,7 +100,8 @@ def sampling_fields(kind: ServerKind, sampling: Sampling) -> Document:
 
 
 def ending_fields(kind: ServerKind, ends: Ends, max_tokens: int) -> Document:
-    """Where the text has to end. Without `skip_special_tokens` a `</think>` that is a special token is not seen."""
+    """Fields that say where the text ends. Without `skip_special_tokens`, a `</think>` that is a special token would be
+    invisible."""
     fields: Document = {"max_tokens": max_tokens}
     if tells_stops(kind):
         fields |= {"skip_special_tokens": False}
@@ -110,7 +111,7 @@ def ending_fields(kind: ServerKind, ends: Ends, max_tokens: int) -> Document:
 
 
 def written(answer: Document, kind: ServerKind, ends: Ends) -> Written:
-    """Reads a whole answer of a server that tells its stops. Raises ServerFault, RequestError."""
+    """Parses a whole answer of a server that reports its stops. Raises ServerFault, RequestError."""
     choice = _choice(answer)
     text, ended = _text(choice), _ended(_reason(choice))
     stop = choice.get("stop_reason" if kind == "vllm" else "matched_stop")
@@ -120,8 +121,8 @@ def written(answer: Document, kind: ServerKind, ends: Ends) -> Written:
 
 
 class PartsRead:
-    """What the parts of a stream come to, up to the first of `ends`, or to its own end, without the `prefill` that it
-    repeats; `max_tokens` were asked for."""
+    """Collects the parts of a stream up to the first of `ends`, or to the stream's own end, without a repeated
+    `prefill`; `max_tokens` is the cap of the request."""
 
     def __init__(self, ends: Ends, max_tokens: int, prefill: RepeatedPrefill | None = None) -> None:
         self._ends = ends
@@ -135,7 +136,7 @@ class PartsRead:
         self._usage = Usage()
 
     def add(self, part: Document) -> Written | None:
-        """The text, where it ends with this part. Raises ServerFault, RequestError."""
+        """The text, if this part ends it; otherwise None. Raises ServerFault, RequestError."""
         self._seen += 1
         if self._seen > self._most_parts:
             raise ServerFault(f"it sent more than {self._most_parts} parts, more than the tokens asked for can be")
@@ -158,7 +159,7 @@ class PartsRead:
         return None
 
     def end(self) -> Written:
-        """The text of a stream that is over. Raises ServerFault, RequestError."""
+        """The text of a stream that has ended. Raises ServerFault, RequestError."""
         if not self._seen:
             raise ServerFault("its answer is malformed (no stream, though one was asked for)")
         if self._prefill is not None and self._prefill.taken_off(self._raw) is None:
@@ -178,7 +179,7 @@ async def written_in_parts(
 
 
 def usage_of(answer: Document) -> Usage:
-    """The token counts; cached tokens stand in different places."""
+    """The token counts; servers report cached tokens in different fields."""
     usage = answer.get("usage")
     if not isinstance(usage, dict):
         return Usage()
@@ -188,7 +189,7 @@ def usage_of(answer: Document) -> Usage:
 
 
 def own_reasoning(answer: Document) -> bool:
-    """Whether a chat answer came with reasoning apart from its text: then its thinking is not ours to continue."""
+    """True if a chat answer holds reasoning apart from its text: then we cannot continue its thinking."""
     return _reasons_apart(_message(_choice(answer)))
 
 
@@ -210,7 +211,7 @@ def _reasons_apart(message: Document) -> bool:
 
 
 def _text(choice: Document) -> str:
-    """Text of a completion, a chat message or a part of either. Raises ServerFault, ContentFilterError."""
+    """Text of a completion, of a chat message, or of a part of either. Raises ServerFault, ContentFilterError."""
     if isinstance(text := choice.get("text"), str):
         return text
     message = choice.get("message", choice.get("delta"))
@@ -232,7 +233,7 @@ def _text(choice: Document) -> str:
 
 
 def _reason(choice: Document) -> str | None:
-    """Of every part: a later one would hide it."""
+    """The finish reason; checked in every part, because a later part could hide it."""
     reason = choice.get("finish_reason")
     if reason is not None and not isinstance(reason, str):
         raise ServerFault(f"its answer is malformed (a finish reason that is {_kind(reason)})")
@@ -245,11 +246,11 @@ def _ended(reason: str | None) -> Ended:
     if reason in _LENGTH:
         return "length"
     if reason is None or reason in _GIVEN_UP:
-        raise ServerFault(f"it gave the text up (finish reason {reason!r})", words=str(reason))
+        raise ServerFault(f"it aborted the text (finish reason {reason!r})", words=str(reason))
     told = f"'{shown(reason, 80)}'"
     if means_filtered(reason):
         raise ContentFilterError(f"the server's content filter ended the text (finish reason {told})")
-    raise EngineFaultError(f"the server ended the text for a reason that is not known here: {told}")
+    raise EngineFaultError(f"the server ended the text for an unknown reason: {told}")
 
 
 def _kind(value: object) -> str:
@@ -258,6 +259,6 @@ def _kind(value: object) -> str:
 
 
 def count_of(value: Any) -> int | None:
-    """A number of tokens; None for what cannot be one."""
+    """A number of tokens; None if the value cannot be one."""
     is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
     return value if is_count else None

@@ -1,16 +1,16 @@
-"""Trying requests again, as long as it is worth it: whether a fault is the request's, or the server's.
+"""Retries requests as long as it makes sense, and decides whether a fault is the request's or the server's.
 
-| fault | what happens |
+| fault | reaction |
 |---|---|
-| the server refuses the request and says why | it fails alone |
-| it refuses, and does not say why | it fails alone, if the server does well what it did at start |
-| the server takes no more now (429, 503) | fewer at once; tried again after the pause asked for, or a growing one |
-| it fails, hangs, drops the connection, sends nonsense | tried again, at last once it does well; then it fails alone |
-| the server is away, loads, or does not let us in | everybody waits until it does well what it did at start |
+| the server refuses the request and gives a reason | the request fails, nothing else |
+| it refuses without a reason | the request fails, if the server still does what it did at start |
+| the server is overloaded (429, 503) | fewer at once; retried after the pause asked for, or a growing one |
+| it fails, hangs, drops the connection, sends nonsense | retried; the last time once the server works; then it fails |
+| the server is unreachable, loads, or denies access | all requests wait until it does what it did at start |
 
-Who waits gets an UnavailableError: the work goes back, and is done here once the server is there again, or elsewhere
-meanwhile. A request that the server failed at twice is tried with nothing else under way, so that one that fells the
-server fells nobody with it; at the fourth fall it fails alone.
+A request that waits gets an UnavailableError: its lease is returned, and the work is done elsewhere, or here once the
+server is back. A request at which the server failed twice is retried with no other request running, so that if it
+crashes the server, no other request is hit. At the fourth crash the request fails, and nothing else.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ T = TypeVar("T")
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _LONGEST_HELD_SECONDS = 60.0
-"""A lease is held for as long a pause as this; for a longer one it goes back."""
+"""A lease is kept during a pause up to this; for a longer one it is returned."""
 _LONGEST_RETRY_AFTER_SECONDS = 3600.0
 _TOGETHER = 2
-"""Failures of a request among others; it is tried alone then."""
+"""Failures of a request among concurrent ones, after which it is tried alone."""
 _MOST_FALLS = 4
-"""A request at which the server was lost so often is what it is lost by."""
+"""Losses of the server at one request, after which the request is held to be the cause."""
 _KNOWN_SECONDS = 1.0
-"""For so long the server counts as well that was found so."""
+"""A server that was found to work counts as working for this long."""
 _MOST_SUSPECTS = 4096
 _QUIET_SECONDS = 10.0
-"""A server that was asked for nothing for so long slows nobody down."""
+"""If no request was sent to a server for this long, it counts as slowing down none."""
 
 
 def pause_after(tried: int) -> float:
-    """Doubling pauses, up to a quarter shorter by chance so that clients do not come back all at once (seconds)."""
+    """Doubling pauses in seconds, up to a quarter shorter at random so that clients do not return all at once."""
     return float(
         min(_FIRST_PAUSE_SECONDS * 2.0 ** min(tried, 20), _LONGEST_PAUSE_SECONDS) * (1 - 0.25 * random.random())
     )
@@ -58,7 +58,7 @@ def pause_after(tried: int) -> float:
 
 @dataclass(slots=True)
 class _Tries:
-    """What came of the tries of one request so far."""
+    """Results of the tries of one request so far."""
 
     key: Callable[[], str]
     broken: int = 0
@@ -71,10 +71,10 @@ class _Tries:
 
 
 class Retrying:
-    """The requests to one server, at most `slots` at once. Lives on one event loop.
+    """Requests to one server, at most `slots` at once. Lives on one event loop.
 
-    `check` raises where the server does not do well what it did at start; `error_of` words a fault's error; `describe`
-    is told what keeps the requests waiting.
+    `check` raises if the server no longer does what it did at start; `error_of` gives the error for a fault; `describe`
+    receives what keeps the requests waiting.
     """
 
     def __init__(
@@ -108,9 +108,9 @@ class Retrying:
         self.retries = 0
 
     async def do(self, attempt: Callable[[], Awaitable[T]], key: Callable[[], str]) -> T:
-        """The result of `attempt`, tried as often as is worth it; `key` gives a name of the request, if need be.
+        """The result of `attempt`, retried as the module describes; `key` computes a name of the request when needed.
 
-        Raises RequestError where it is the request's fault, UnavailableError where it is not.
+        Raises RequestError if the request is at fault, UnavailableError if the server is.
         """
         self._begin()
         try:
@@ -142,12 +142,12 @@ class Retrying:
             await asyncio.sleep(pause)
 
     async def available(self) -> None:
-        """Returns once the server is there."""
+        """Returns once the server is available."""
         while self._away is not None:
             await self._away.wait()
 
     async def close(self) -> None:
-        """Waits for the server no longer."""
+        """Stops waiting for the server."""
         if self._quiet_at is not None:
             self._quiet_at.cancel()
         for task in (self._watcher, self._checking):
@@ -155,18 +155,18 @@ class Retrying:
                 task.cancel()
 
     async def _pause(self, tries: _Tries, fault: ServerFault, *, alone: bool) -> float:
-        """Seconds until the next try. Raises EngineError where there is none."""
+        """Seconds until the next try. Raises EngineError if there is no next try."""
         if fault.means is Means.REFUSED:
             if fault.refusal is None:
                 await self._require_well(tries, alone=alone)
             raise self._error_of(fault, tries.count + 1)
         if fault.means in (Means.AWAY, Means.ACCESS):
-            tries.broken += fault.means is Means.ACCESS  # a server that refuses nobody else refuses this request
+            tries.broken += fault.means is Means.ACCESS  # a server that denies only this request refuses the request
             raise self._gone(fault, tries, alone=alone)
         if fault.means is Means.BUSY:
             return self._pause_of_busy(tries, fault)
         tries.broken += 1
-        if fault.is_slow:  # another wait as long as that only where the server is there
+        if fault.is_slow:  # spend another wait of this length only if the server works
             await self._require_well(tries, alone=alone, otherwise=self._error_of(fault, tries.count))
         if fault.passing and tries.broken <= self._max_retries:
             return pause_after(tries.broken - 1)
@@ -176,15 +176,15 @@ class Retrying:
         await self._require_well(tries, alone=alone, otherwise=failed)
         if (
             fault.passing and not fault.is_slow and not tries.is_last
-        ):  # the server may have become well between the try and the look at it
+        ):  # the server may have recovered between the try and the check
             tries.is_last = True
             return 0.0
-        raise EngineFaultError(f"{failed}; the server does well otherwise, so it is this request")
+        raise EngineFaultError(f"{failed}; the server works otherwise, so the cause is this request")
 
     def _pause_of_busy(self, tries: _Tries, fault: ServerFault) -> float:
         tries.busy += 1
         asked = fault.retry_after or 0.0
-        pause = asked if asked > _FIRST_PAUSE_SECONDS else pause_after(tries.busy - 1)  # some servers ask for none
+        pause = asked if asked > _FIRST_PAUSE_SECONDS else pause_after(tries.busy - 1)  # some servers ask for zero
         if tries.busy > self._max_retries or pause > _LONGEST_HELD_SECONDS:
             raise self._gone(fault, tries, alone=False)
         if asked:
@@ -192,7 +192,7 @@ class Retrying:
         return pause
 
     async def _require_well(self, tries: _Tries, *, alone: bool, otherwise: EngineError | None = None) -> None:
-        """Raises UnavailableError where the server does not do what it did well at start."""
+        """Raises UnavailableError if the server no longer does what it did at start."""
         if self._check is None:
             return
         if time.monotonic() - self._well_at < _KNOWN_SECONDS:
@@ -208,13 +208,13 @@ class Retrying:
         self._checking = None
 
     async def _found(self) -> str | None:
-        """What is wrong with the server; None where it is well."""
+        """What is wrong with the server; None if it works."""
         assert self._check is not None
         try:
             await self._check()
         except CordError as error:
             return error.brief if isinstance(error, UnavailableError) else str(error)
-        except Exception as error:  # whoever waits for the server would wait for ever: it is looked for again
+        except Exception as error:  # otherwise the requests would wait for ever: the check is repeated
             logger.exception("%s could not be looked at", self._server)
             return f"its answer is not understood ({type(error).__name__}: {error})"
         self._well_at = time.monotonic()
@@ -223,7 +223,7 @@ class Retrying:
     def _gone(
         self, fault: ServerFault, tries: _Tries, *, alone: bool, because: EngineError | None = None
     ) -> EngineError:
-        """Has everybody wait for the server; the error of the request that found it gone."""
+        """Makes all requests wait for the server; returns the error of the request that found it unavailable."""
         if self._away is None:
             logger.warning("%s is waited for: %s", self._server, fault)
             self._away, self._away_since = asyncio.Event(), time.monotonic()
@@ -237,11 +237,11 @@ class Retrying:
             while len(self._suspects) > _MOST_SUSPECTS:
                 self._suspects.popitem(last=False)
             if alone and falls >= _MOST_FALLS:
-                return EngineFaultError(f"{error}; this was so {falls} times at this request, and at the last alone")
+                return EngineFaultError(f"{error}; {falls} times at this request, the last time with no other")
         return UnavailableError(str(error), retry_after=fault.retry_after)
 
     async def _watch(self, retry_after: float | None) -> None:
-        """Looks for the server until it does well what it did at start."""
+        """Checks the server again and again until it does what it did at start."""
         tried = 0
         pause = max(pause_after(0), min(retry_after or 0.0, _LONGEST_RETRY_AFTER_SECONDS))
         while True:
@@ -275,7 +275,7 @@ class Retrying:
             self._quiet_at = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._quiet)
 
     def _quiet(self) -> None:
-        """Nobody waits: what was told of the pace is no longer true of anything."""
+        """Called when no request waits: what was told of the pace no longer holds."""
         self._quiet_at, self._is_quiet = None, True
         self._tell()
 
@@ -291,7 +291,7 @@ class Retrying:
         self._tell()
 
     def _tell(self) -> None:
-        """Says what keeps the requests waiting, where it is something new."""
+        """Tells `describe` what keeps the requests waiting, if it is new."""
         text, since = None, 0.0
         if self._away is not None:
             text, since = f"waits for {self._server}: {self._told}", self._away_since

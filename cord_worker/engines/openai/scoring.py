@@ -1,17 +1,18 @@
 """Log-probabilities of prompt tokens from a server, by token id and position.
 
-Three ways, the best that a server has is chosen at start:
+There are three ways; the best one that the server supports is chosen at start:
 
-- `next_token`: vLLM. The prompts that end before each of the answer's tokens are sent together, and the log-probability
-  of the token that comes next is asked for by its id (`logprob_token_ids`). All of them read the prefix cache, which
-  vLLM ignores for prompt log-probabilities: per request that can be changed only at `/inference/v1/generate`
-  (`skip_reading_prefix_cache`), a switch of `vllm serve` away, and there the rows of cached tokens are memory as it was
-  found, which may hold NaN and then fails the whole answer. Measured on vLLM 0.32 CPU, SmolLM2-135M, 1,024 of 1,038
-  tokens cached, 6 answer tokens: 0.16 s a score against 1.9 s of the next way, the sums equal to 1e-6.
+- `next_token`: vLLM. One request holds, for each answer token, the prompt that ends before it, and asks for the
+  log-probability of that token as the next one, by its id (`logprob_token_ids`). All these prompts read the prefix
+  cache. vLLM ignores the cache for prompt log-probabilities; only `/inference/v1/generate` can change that per request
+  (`skip_reading_prefix_cache`), which needs a switch of `vllm serve`, and there the rows of cached tokens are
+  uninitialised memory: they may hold NaN, which fails the whole answer. Measured on vLLM 0.32 CPU, SmolLM2-135M, 1,024
+  of 1,038 tokens cached, 6 answer tokens: 0.16 s per score against 1.9 s with `prompt_logprobs`, the sums equal to
+  1e-6.
 - `prompt_logprobs`: vLLM's field of `/v1/completions`. Computes the whole prompt for every score.
-- `echo`: `echo` with `logprobs`, of OpenAI's first API. The whole prompt as well. The values come by place only: each
-  of its tokens is compared with the one sent, else a server that puts a start token before the prompt and leaves the
-  written token out would give every value of the token before.
+- `echo`: `echo` with `logprobs`, of OpenAI's first API. Also computes the whole prompt. The values are identified only
+  by position, so each echoed token is compared with the one sent. Otherwise a server that puts a start token before the
+  prompt and omits the written token would give every value of the previous token.
 """
 
 from __future__ import annotations
@@ -32,26 +33,26 @@ from cord_worker.showing import shown
 ScorePath = Literal["next_token", "prompt_logprobs", "echo"]
 
 _LOWEST = -9999.0
-"""What vLLM writes for minus infinity."""
+"""vLLM's value for minus infinity."""
 _HIGHEST = 0.01
-"""Rounding may lift the logarithm of a certainty above nought, in half precision by less than this."""
+"""Rounding may lift the logarithm of probability 1 above zero; in half precision by less than this."""
 _TOGETHER = 16
-"""Prompts in one request: vLLM bounds how many token ids may be asked for (128 in 0.32)."""
+"""Prompts per request: vLLM bounds how many token ids may be asked for (128 in 0.32)."""
 
 
 Names = Callable[[int], frozenset[str]]
 """The forms in which a server may write a token."""
 _TOKEN_ID = re.compile(r"token_id:(\d{1,9})")
 _UNTOLD = re.compile(r"<0x[0-9A-F]{2}>|bytes:.*", re.DOTALL)
-"""Names of single bytes, which every server writes differently."""
+"""Names of single bytes; every server writes them differently."""
 
 
 class MisalignedFault(ServerFault):
-    """The echoed values cannot be told to be those of the prompt's tokens."""
+    """The echoed values cannot be matched to the prompt's tokens."""
 
     def __init__(self, found: str) -> None:
         super().__init__(
-            f"the log-probabilities that it echoes cannot be told to be those of the prompt's tokens ({found})",
+            f"the log-probabilities that it echoes cannot be matched to the prompt's tokens ({found})",
             passing=False,
         )
 
@@ -87,7 +88,7 @@ async def _next_tokens(client: OpenAiClient, model: str, ids: Sequence[int], pos
 
 
 async def _group(client: OpenAiClient, model: str, ids: Sequence[int], positions: Sequence[int]) -> Rows:
-    """Rows of a few positions; the server counts cached tokens of the last of its prompts only."""
+    """Rows of a few positions; the server counts cached tokens only of the last prompt."""
     wanted = sorted({ids[position] for position in positions})
     body = {
         "model": model,
@@ -165,18 +166,18 @@ def _echoed(choice: Document, ids: Sequence[int], positions: Sequence[int], name
 
 
 def _require_aligned(tokens: Any, count: int, ids: Sequence[int], names: Names) -> None:
-    """Raises MisalignedFault where the echoed tokens are not those of `ids`, or do not say so.
+    """Raises MisalignedFault if the echoed tokens are not those of `ids`, or cannot be compared with them.
 
-    A token whose name says nothing, a part of a character or a blank, may be any; so the others must tell the places
-    apart: the same names one place further on, or back, have to be wrong.
+    A name without information (part of a character, a blank) matches any token. So the other names must fix the
+    position: the same names must not fit one place further on or back.
     """
     if not isinstance(tokens, list) or len(tokens) != count:
-        raise MisalignedFault("it does not say of which tokens")
+        raise MisalignedFault("it does not name the tokens")
     for position, (token, sent) in enumerate(zip(tokens, ids, strict=False)):
         if not _may_be(token, sent, names):
             raise MisalignedFault(f"{_told(token)} at {position}, where {_told(min(names(sent), default=''))} was sent")
     if _fits(tokens[1:], ids, names) or _fits(tokens, ids[1:], names):
-        raise MisalignedFault("its names of them fit another place as well")
+        raise MisalignedFault("its names of them also fit another position")
 
 
 def _fits(tokens: Sequence[Any], ids: Sequence[int], names: Names) -> bool:
@@ -184,7 +185,7 @@ def _fits(tokens: Sequence[Any], ids: Sequence[int], names: Names) -> bool:
 
 
 def _may_be(token: Any, sent: int, names: Names) -> bool:
-    """Whether a server's name of a token may be that of `sent`."""
+    """True if a server's name of a token may be the name of `sent`."""
     if isinstance(token, int) and not isinstance(token, bool):
         return token == sent
     if not isinstance(token, str):
@@ -197,7 +198,7 @@ def _may_be(token: Any, sent: int, names: Names) -> bool:
 
 
 def _plain(name: str) -> str:
-    """A name without what servers write differently; empty where nothing is left that could be compared."""
+    """A name without the parts that servers write differently; empty if nothing comparable is left."""
     if "\ufffd" in name or _UNTOLD.fullmatch(name):
         return ""
     return name.replace("\u0120", " ").replace("\u2581", " ").replace("\u010a", "\n").strip()
@@ -215,12 +216,13 @@ def _index(choice: object) -> object:
 
 
 def _number(value: Any, position: int) -> float:
-    """JSON knows no infinity: servers write null, or a name that Python reads, or (vLLM) a number beyond all others."""
+    """The value as a float. JSON has no infinity: servers write null, a name that Python parses, or (vLLM) a huge
+    number."""
     number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
     if _HIGHEST < number < math.inf:
         raise EngineFaultError(
             f"the server gave {_told(value)} as log-probability of the prompt token at {position}, which is above "
-            "nought: its numbers are no log-probabilities; look at the server"
+            "zero: its numbers are not log-probabilities; check the server"
         )
     if _LOWEST < number <= _HIGHEST:
         return float(number)

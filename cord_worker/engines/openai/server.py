@@ -1,4 +1,4 @@
-"""Asking a server what it is and what it can do, once, at start."""
+"""Probes a server once, at start: what it is and what it can do."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _NO_ENDS = ends_of(PROMPTED, "reply")
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """What a server is asked at start, and the beginning of a thinking that it is to continue."""
+    """A question for the probes, and the beginning of a thinking that the server must continue."""
 
     task: str
     question: str
@@ -63,26 +63,26 @@ _TEXTS = (
     _Text("1 + 1", "What is 1 + 1?", "### Step 1. We are asked for the sum of 1 and 1, which is"),
     _Text("Name a colour.", "Which colour has grass?", "### Step 1. We are asked for the colour of grass, which is"),
 )
-"""The next is tried where a content filter refuses one: filters err, also at harmless texts."""
+"""If a content filter refuses one, the next is tried: filters also err at harmless texts."""
 _NAME_CHARACTERS = 1024
 _MOST_NAMES = 1000
 _PROBED_TOKENS = 32
-"""More than the prefill takes: a model that repeats it gets to its end."""
+"""More tokens than the prefill has: a model that repeats it reaches its end."""
 _TRIES = 3
-"""Of what fails at the engine's probe (`openai_engine._PROBE_RETRIES` beyond the first)."""
+"""Tries of a failing probe within the engine's probe (`engine._PROBE_RETRIES` beyond the first)."""
 _ABSENT = frozenset({400, 403, 404, 405, 410, 415, 422, 501})
-"""Answers to a probe that mean: this server has no such thing."""
+"""HTTP statuses that mean, as the answer to a probe: this server lacks the feature."""
 _NOT_SUPPORTED = re.compile(
     r"not (?:yet )?(?:supported|implemented)|unsupported|does(?: not|n't) support|only no echo", re.I
 )
-"""The same in words, under a status that else means that the server failed (llama.cpp, at `echo`: 500)."""
+"""The same in words, under a status that otherwise means a failure of the server (llama.cpp, at `echo`: 500)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What a server is and how it is used; `score_path` is None where it gives no prompt log-probabilities.
+    """What a server is and how it is used; `score_path` is None if it gives no prompt log-probabilities.
 
-    `base_model` is the name of the weights as the server tells it; `max_model_len` None where it does not say.
+    `base_model` is the name of the weights that the server reports; `max_model_len` is None if it reports none.
     """
 
     kind: ServerKind
@@ -97,7 +97,7 @@ class Server:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What may not change while an engine uses the server: what decides what it computes, and how it is asked."""
+        """What must not change while an engine uses the server: what decides its results, and how it is asked."""
         return self.kind, self.base_model, self.api, self.chat_style, self.score_path
 
     def __str__(self) -> str:
@@ -110,7 +110,7 @@ class Server:
 async def probe(client: OpenAiClient, settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:
     """Finds out what the server of `settings.openai` offers.
 
-    Raises EngineLoadError that names the wrong setting, UnavailableError where the server does not answer yet.
+    Raises EngineLoadError that names the wrong setting, UnavailableError if the server does not answer yet.
     """
     assert settings.openai is not None
     try:
@@ -119,12 +119,12 @@ async def probe(client: OpenAiClient, settings: EngineSettings, tokenizer: Serve
         raise
     except ContentFilterError as error:
         raise EngineLoadError(
-            f"model {settings.path!r}: the content filter of the server refuses the small texts that it is tried with "
-            f"at start, harmless as they are ({error}); loosen the filter there, or use another server"
+            f"model {settings.path!r}: the content filter of the server refuses the small test texts that are sent "
+            f"at start, although they are harmless ({error}); loosen the filter there, or use another server"
         ) from None
     except TooLongError as error:
         raise EngineLoadError(
-            f"model {settings.path!r}: the small text that the server is tried with at start does not fit its context "
+            f"model {settings.path!r}: the small test text that is sent at start does not fit the server's context "
             f"({error}); start the server with a longer context"
         ) from None
     except NotFiniteError as error:
@@ -134,12 +134,12 @@ async def probe(client: OpenAiClient, settings: EngineSettings, tokenizer: Serve
 
 
 async def _unfiltered(ask: Callable[[_Text], Awaitable[T]]) -> T:
-    """What comes of the first text that no content filter refuses. Raises ContentFilterError where all are refused."""
+    """The result of the first text that no content filter refuses. Raises ContentFilterError if all are refused."""
     for text in _TEXTS[:-1]:
         try:
             return await ask(text)
         except ContentFilterError as error:
-            logger.warning("a content filter refuses the text of a probe, another is tried: %s", error)
+            logger.warning("a content filter refuses the text of a probe; trying another text: %s", error)
     return await ask(_TEXTS[-1])
 
 
@@ -173,13 +173,13 @@ async def _probed(client: OpenAiClient, settings: EngineSettings, tokenizer: Ser
 
 
 def tags_of_model(settings: EngineSettings, tokenizer: ServerTokenizer | None) -> ThinkTags:
-    """The think tags of the model at the server: those of its tokenizer, where it has one here."""
+    """The think tags of the model at the server: those of its tokenizer, if there is one here."""
     return tokenizer.codec.tags if tokenizer is not None else settings.think_tags or USUAL_TAGS
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a server says of one of its models: its name, whose server it is, the weights and the context's length."""
+    """A server's entry for one of its models: its name, the kind of server, the weights and the context length."""
 
     name: str = ""
     owner: str = ""
@@ -188,7 +188,7 @@ class ModelCard:
 
 
 def cards_in(answer: Document) -> list[ModelCard]:
-    """The models in a server's list; what is no card is left out, and so is what is no name or length in one."""
+    """The models in a server's list; invalid entries are left out, and so are invalid names and lengths in an entry."""
     data = answer.get("data")
     return [_card(card) for card in data if isinstance(card, dict)] if isinstance(data, list) else []
 
@@ -209,7 +209,7 @@ def _name(value: object) -> str:
 
 
 async def _listed(client: OpenAiClient) -> Document:
-    """The server's list of models; an empty one where it has none."""
+    """The server's list of models; empty if it has none."""
 
     async def models() -> Document:
         return await client.get("/models")
@@ -284,7 +284,7 @@ async def _api(
                 )
             return "chat", style, counts
     raise EngineLoadError(
-        f"the server at {settings.openai.base_url} serves model {model!r} by no way that is tried with api = "
+        f"the server at {settings.openai.base_url} serves model {model!r} in none of the ways of api = "
         f"{wanted!r} ({'; '.join(dict.fromkeys(refusals))}); correct openai.model, openai.base_url (it ends in /v1 as "
         "a rule) or openai.api"
     )
@@ -293,7 +293,7 @@ async def _api(
 async def _continuation(
     client: OpenAiClient, model: str, kind: ServerKind, style: ChatStyle, tags: ThinkTags
 ) -> tuple[str, str]:
-    """The assistant's text that the server was asked to continue, and what it wrote."""
+    """The assistant's text that the server was asked to continue, and the text that it wrote."""
 
     async def of(text: _Text) -> tuple[str, str]:
         opening = f"{tags.opening}{text.prefill}"
@@ -320,26 +320,26 @@ async def _continuation(
 async def _repeats_prefill(
     client: OpenAiClient, model: str, kind: ServerKind, style: ChatStyle, tags: ThinkTags
 ) -> bool:
-    """Whether the server's answers begin with the text that it is asked to continue.
+    """True if the server's answers begin with the text that it is asked to continue.
 
-    Raises EngineLoadError where the server refuses to be tried: one that repeats and is not known to would have its
-    repeated text stored.
+    Raises EngineLoadError if the server refuses the probe: if it repeats the text without our knowledge, the repeated
+    text would be stored.
     """
     try:
         opening, text = await _continuation(client, model, kind, style, tags)
     except ServerFault as fault:
         raise EngineLoadError(
-            f"model {model!r}: whether the server repeats the assistant's text that it is to continue cannot be tried "
+            f"model {model!r}: a test whether the server repeats the assistant's text that it must continue failed "
             f'({fault}); use api = "completions", or another server'
         ) from None
     return RepeatedPrefill.of(opening, tags).is_in(text)
 
 
 async def _require_continuing(client: OpenAiClient, model: str, tags: ThinkTags) -> None:
-    """Raises ServerFault where the server begins a thinking of its own after an assistant's text that has begun one."""
+    """Raises ServerFault if the server starts a new thinking after an assistant's text that has already begun one."""
     opening, text = await _continuation(client, model, "other", "prefix", tags)
     if text.lstrip().startswith(tags.openings) and not RepeatedPrefill.of(opening, tags).is_in(text):
-        raise ServerFault("it does not continue the assistant's text, but begins to think anew", passing=False)
+        raise ServerFault("it does not continue the assistant's text, but starts a new thinking", passing=False)
 
 
 def _styles(kind: ServerKind) -> tuple[ChatStyle, ...]:
@@ -351,7 +351,7 @@ def _styles(kind: ServerKind) -> tuple[ChatStyle, ...]:
 
 
 async def _tried(client: OpenAiClient, path: str, body: Document, kind: ServerKind) -> tuple[int | None, bool]:
-    """One token from the server as it will be asked later: (prompt tokens counted, whether streams are counted)."""
+    """Asks for one token as the engine will ask later: (prompt tokens counted, are streams counted)."""
     body = {**body, "temperature": 1.0, "top_p": 1.0, **ending_fields(kind, _ENDS, 1)}
     if tells_stops(kind):
 
@@ -381,10 +381,10 @@ async def _tried(client: OpenAiClient, path: str, body: Document, kind: ServerKi
 
 
 async def _answered(client: OpenAiClient, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Tries through passing faults.
+    """The result of `attempt`, retried through passing faults.
 
-    Raises ServerFault where the server lacks the thing; UnavailableError where it failed, which says nothing of what
-    it has; RequestError where it refuses the text of the probe, and EngineError as else.
+    Raises ServerFault if the server lacks the feature; UnavailableError if it failed, which says nothing about its
+    features; RequestError if it refuses the text of the probe; otherwise EngineError.
     """
     try:
         return await client.tried(attempt)
@@ -399,7 +399,7 @@ async def _answered(client: OpenAiClient, attempt: Callable[[], Awaitable[T]]) -
 
 
 def _lacks(fault: ServerFault) -> bool:
-    """Whether a fault that stays is evidence that the server has no such thing."""
+    """True if a lasting fault is evidence that the server lacks the feature."""
     if fault.means in (Means.BUSY, Means.AWAY):
         return False
     if fault.status is None:
@@ -410,9 +410,9 @@ def _lacks(fault: ServerFault) -> bool:
 async def _score_path(
     client: OpenAiClient, kind: ServerKind, model: str, tokenizer: ServerTokenizer | None
 ) -> ScorePath | None:
-    """The best way to prompt log-probabilities that the server has: tried on a short prompt.
+    """The best way to prompt log-probabilities that the server supports, tried on a short prompt.
 
-    Raises UnavailableError where the server fails at it, or computes no number: it may have them once it is well.
+    Raises UnavailableError if the server fails, or computes no number: it may support them once it works.
     """
     assert tokenizer is not None
     codec = tokenizer.codec
@@ -421,7 +421,7 @@ async def _score_path(
 
         async def of(text: _Text, path: ScorePath = path) -> Any:
             ids = [token for piece in codec.candidate(Turn(text.task), [" It is 2."]) for token in piece]
-            positions = range(len(ids) - 4, len(ids))  # more ids than a server names that does not know what is asked
+            positions = range(len(ids) - 4, len(ids))  # more ids than a server names that ignores the field
             return await _answered(client, lambda: prompt_rows(client, path, model, ids, positions, tokenizer.names))
 
         try:

@@ -1,9 +1,9 @@
-"""The compute thread: which requests are computed together, and when they join and leave.
+"""The compute thread: decides which requests are computed together, and when they join and leave.
 
-Generations form a continuous batch: rows leave at the token that ends them and waiting requests take their slots,
-several together. Scores and joining requests are taken up every few decoding steps, scores first, so that several of
-them share a forward. Anything that goes wrong in the thread ends the engine: after a failed kernel no further result
-is sound.
+Generations form a continuous batch: a row leaves at the token that ends it, and waiting requests take the free slots,
+several together. Every few decoding steps the thread takes up scores and joining requests, scores first, so that
+several of them share a forward. Any error in the thread ends the engine: after a failed kernel no further result is
+sound.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ log = logging.getLogger(__name__)
 _JOIN_EVERY = 4
 """Decoding steps between two looks at what is waiting."""
 _JOIN_SECONDS = 0.25
-"""Longest wait of a request for others to join a running batch with, unless they are as many as that has rows: a
-decoding step costs a small model nearly the same however many it holds."""
+"""Longest time a request waits for companions before it joins a running batch, in seconds. If as many wait as the
+batch has rows, they join at once. A decoding step costs a small model nearly the same for any number of rows."""
 
 T = TypeVar("T")
 
 
 class Prompt(Protocol):
-    """A prompt that a runner has made ready; `cached` of its tokens were not computed for it."""
+    """A prompt that a runner has prepared; `cached` of its tokens were not computed for it."""
 
     @property
     def cached(self) -> int: ...
 
 
 class Runner(Protocol):
-    """Computes for the thread: `runner.ModelRunner`, or `single_runner.SingleRunner`. Slots and prompts are its own."""
+    """Computes for the thread: `ModelRunner` or `SingleRunner`. Slots and prompts are of the runner's own types."""
 
     @property
     def device(self) -> torch.device: ...
@@ -91,7 +91,7 @@ class GenerationJob:
 
     @property
     def text(self) -> tuple[object, ...]:
-        """What is to be written: requests that agree in it differ in their sampling alone."""
+        """What must be written: requests with equal `text` differ only in their sampling."""
         return self.kind, self.segmentation, tuple(self.pieces), self.max_tokens
 
 
@@ -120,7 +120,7 @@ class _Member:
 
 @dataclass(slots=True, eq=False)
 class _Row:
-    """A slot with the text that its members have in common; they part at the first token that they choose otherwise."""
+    """A slot with the text that its members share; members part at the first token that they choose differently."""
 
     members: list[_Member]
     watch: EndWatch
@@ -130,7 +130,7 @@ class _Row:
 
     @property
     def job(self) -> GenerationJob:
-        """Any member's: in all but the sampling they are the same."""
+        """The job of any member: they are equal except for the sampling."""
         return self.members[0].job
 
     def branch(self, members: list[_Member]) -> _Row:
@@ -141,8 +141,8 @@ class _Row:
 class ComputeThread:
     """Runs jobs until stopped; `submit_*` may be called from any thread.
 
-    A batch begins when it is full or its oldest request has waited `gather_seconds`. Samples of one prompt that come
-    together are one row for as long as they read the same.
+    A batch begins when it is full or its oldest request has waited `gather_seconds`. Samples of one prompt that arrive
+    together share a row as long as their texts are equal.
     """
 
     def __init__(
@@ -173,21 +173,21 @@ class ComputeThread:
         return self._loaded.result()
 
     def submit_generation(self, job: GenerationJob) -> None:
-        """Queues `job`. Raises EngineError where the engine is dead or closed."""
+        """Queues `job`. Raises EngineError if the engine is dead or closed."""
         with self._wake:
             self._refuse_if_over()
             self._generations.append(job)
             self._wake.notify()
 
     def submit_score(self, job: ScoreJob) -> None:
-        """Queues `job`. Raises EngineError where the engine is dead or closed."""
+        """Queues `job`. Raises EngineError if the engine is dead or closed."""
         with self._wake:
             self._refuse_if_over()
             self._scores.append(job)
             self._wake.notify()
 
     def stop(self) -> None:
-        """Ends the thread after the forward it is in; whatever waits fails with EngineError."""
+        """Ends the thread after the current forward; waiting requests fail with EngineError."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -202,7 +202,7 @@ class ComputeThread:
     def _run(self) -> None:
         try:
             self._runner, self._codec, self._end_tokens = self._load()
-        except BaseException as error:  # noqa: BLE001  # whatever it is belongs to the caller of `start`
+        except BaseException as error:  # noqa: BLE001  # the caller of `start` gets every error
             self._loaded.set_exception(error)
             return
         self._slots = self._runner.slots(self._batch_size, 1)
@@ -232,7 +232,7 @@ class ComputeThread:
             return not self._closing
 
     def _gathering(self, waiting: deque[GenerationJob] | deque[ScoreJob]) -> float:
-        """Seconds until what waits may be begun; infinite where nothing waits."""
+        """Seconds until the waiting jobs may begin; infinite if none waits."""
         if not waiting:
             return math.inf
         if len(waiting) >= self._batch_size:
@@ -366,7 +366,7 @@ class ComputeThread:
             self._seen.scatter_(1, self._tokens[:, None], True)
 
     def _choose(self, logits: torch.Tensor) -> list[int]:
-        """The next token of every row's members, one row after the other."""
+        """The next token of every row's members, row by row."""
         seen, owners = self._seen, self._owners
         if owners is not None:
             logits = logits[owners]
@@ -399,7 +399,7 @@ class ComputeThread:
         )
 
     def _keep(self, left: Sequence[_Row]) -> None:
-        """Drops all rows but `left`; the last rows move to the slots that became free."""
+        """Drops all rows except `left`; the last rows move to the freed slots."""
         slot_of = {id(row): slot for slot, row in enumerate(self._rows)}
         kept: list[_Row | None] = [None] * len(left)
         moving = []

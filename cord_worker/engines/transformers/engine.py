@@ -1,7 +1,7 @@
-"""Hosting one model with transformers: any number of requests at once, computed in one thread.
+"""Hosts one model with transformers: any number of requests at once, computed in one thread.
 
-Results do not depend on who shares a batch when the dtype is float64 (see `numerics`); with narrower formats the
-last digits may vary with the batch, and with them, rarely, a sampled token.
+With dtype float64, results do not depend on the other requests in a batch (see `float64`). With narrower formats the
+last digits may vary with the batch and, rarely, change a sampled token.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cord_worker.prompting.segmentation import TextKind
 from cord_worker.prompting.trajectory import ANSWER_OPENING
 
 _DIGITS = 9
-"""Significant digits of a score, and decimals of a log-probability, so that equal scores are equal bytes.
+"""Significant digits of a score, and decimals of a log-probability: rounded values of equal scores are equal bytes.
 
 Batches differ by about 1e-15, absolutely: near probability 1, where the logarithm is tiny, significant digits alone
 would keep that noise.
@@ -59,12 +59,12 @@ class TransformersEngine(LanguageHead):
 
     @property
     def mode(self) -> Mode:
-        """How the model is computed, as was found when it was loaded."""
+        """How the model is computed, as determined when it was loaded."""
         return self._hosted.mode
 
     @property
     def reason(self) -> str:
-        """Why the model is not computed in a faster way; empty where there is none."""
+        """Why the model is not computed in a faster way; empty if no way is faster."""
         return self._hosted.reason
 
     @property
@@ -95,7 +95,7 @@ class TransformersEngine(LanguageHead):
     async def answer(
         self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
     ) -> Generation:
-        """See `protocol.Engine.answer`; ends before a second `</think>`, told by its finish reason."""
+        """See `protocol.Engine.answer`; a second `</think>` ends the answer, and the finish reason says so."""
         _require_steps(steps)
         pieces = self._codec.answer(turn, steps, opening)
         return await self._generate(self._generation_job("answer", turn, pieces, sampling))
@@ -105,7 +105,8 @@ class TransformersEngine(LanguageHead):
         return await self._generate(self._generation_job("reply", turn, self._codec.reply(turn), sampling))
 
     async def score(self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str) -> AnswerScore:
-        """See `protocol.Engine.score`; rounded to 9 significant digits, the score from the rounded sum."""
+        """See `protocol.Engine.score`; the sum has 9 significant digits, and the score is computed from the rounded
+        sum."""
         started = time.monotonic()
         pieces, closing = self._scored_parts(turn, steps, answer, scoring_template)
         result = await self._answer_result(pieces, closing)
@@ -128,22 +129,22 @@ class TransformersEngine(LanguageHead):
     async def log_probabilities(
         self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str
     ) -> list[float]:
-        """Natural-log probability of each answer token, unrounded: what `score` sums."""
+        """Natural-log probability of each answer token, unrounded; `score` sums them."""
         pieces, closing = self._scored_parts(turn, steps, answer, scoring_template)
         return (await self._answer_result(pieces, closing)).log_probabilities
 
     async def close(self) -> None:
-        """Ends the compute thread; requests that wait fail with EngineError."""
+        """Ends the compute thread; waiting requests fail with EngineError."""
         await asyncio.to_thread(self.stop)
 
     def stop(self) -> None:
-        """Like `close`, where there is no event loop."""
+        """Like `close`, for callers without an event loop."""
         self._thread.stop()
 
     def _scored_parts(
         self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str
     ) -> tuple[list[Ids], EncodedClosing]:
-        """The candidate's pieces and the closing part. Raises TooLongError where the context does not hold them."""
+        """The candidate's pieces and the closing part. Raises TooLongError if they do not fit into the context."""
         _require_steps(steps)
         pieces = self._codec.candidate(turn, steps)
         closing = self._codec.closing(scoring_template, answer)

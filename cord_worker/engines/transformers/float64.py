@@ -1,9 +1,9 @@
-"""Making float64 mean float64.
+"""Keeps a float64 model in float64 throughout.
 
-Models compute their norms in float32 whatever their dtype. In a float64 model that rounding turns a difference of
-1e-16 (another batch, another kernel) into one of 1e-8, now and then, and results would depend on who shares a
-batch. Norms are therefore replaced by the same formula without the detour, checked against the original first;
-rotary angles, which depend on the position alone, are read from a table computed once.
+Models compute their norms in float32 whatever their dtype. In a float64 model that rounding can turn a difference of
+1e-16 (another batch, another kernel) into one of 1e-8, and results would depend on the other requests in a batch.
+Norms are therefore replaced by the same formula in float64, which is first checked against the original. Rotary
+angles, which depend on the position alone, are read from a table that is computed once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 
 
 def keep_float64(model: nn.Module) -> bool:
-    """Removes float32 detours of a float64 model; False where some module could not be replaced."""
+    """Removes the float32 steps of a float64 model; returns False if some module could not be replaced."""
     complete = True
     for module in list(model.modules()):
         if type(module).__name__.endswith("RMSNorm"):
@@ -29,10 +29,10 @@ _BY_POSITION = {"default", "linear", "llama3", "yarn"}
 
 
 def tabulate_rotary(model: nn.Module, positions: int) -> None:
-    """Reads cos and sin from a table where they depend on the position alone (not for length-dependent RoPE)."""
+    """Reads cos and sin from a table if they depend on the position alone (not for length-dependent RoPE)."""
     for module in model.modules():
         kinds = getattr(module, "rope_type", None)
-        known = set(kinds.values() if isinstance(kinds, dict) else [kinds])  # layers may differ: then by their kind
+        known = set(kinds.values() if isinstance(kinds, dict) else [kinds])  # a dict: one entry per kind of layer
         if type(module).__name__.endswith("RotaryEmbedding") and known <= _BY_POSITION:
             module.forward = _tabulated(module.forward, positions)
 
@@ -42,11 +42,11 @@ def _tabulated(original: Callable[..., Any], positions: int) -> Callable[..., An
 
     def forward(x: torch.Tensor, position_ids: torch.Tensor, layer_type: str | None = None, **kwargs: Any) -> Any:
         layer = {} if layer_type is None else {"layer_type": layer_type}
-        if kwargs or position_ids.dim() != 2:  # of models that see images: three positions a token
+        if kwargs or position_ids.dim() != 2:  # models that read images have three positions per token
             return original(x, position_ids, **layer, **kwargs)
         if layer_type not in tables:
             found = original(x, torch.arange(positions, device=x.device)[None], **layer)
-            # cos and sin, or both in one complex number
+            # Either cos and sin, or both in one complex number.
             tables[layer_type] = found[0] if isinstance(found, torch.Tensor) else tuple(part[0] for part in found)
         table = tables[layer_type]
         return table[position_ids] if isinstance(table, torch.Tensor) else tuple(part[position_ids] for part in table)

@@ -1,4 +1,4 @@
-"""What can be said of a model before its weights are read: its architecture, built without memory."""
+"""Predicts how a model can be hosted before its weights are read, from its architecture, built without memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cord_worker.errors import EngineLoadError
 
 
 def foresee(folder: Path, path: str, max_model_len: int | None, *, trust_remote_code: bool) -> str:
-    """Why the model will be computed one text at a time; empty where it may be in batches, which is tried when it is
-    loaded. Raises EngineLoadError where it cannot be hosted."""
+    """Why the model will be computed one text at a time; empty if batches seem possible, which is tested when the model
+    is loaded. Raises EngineLoadError if it cannot be hosted."""
     options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     try:
         config: Any = AutoConfig.from_pretrained(folder, **options)

@@ -1,8 +1,9 @@
-"""How a loaded model is to be computed: found out by trying, before it takes work.
+"""Finds out by trial how a loaded model is to be computed, before the worker takes work.
 
-The model's own forward of a text alone is what is right. Each way is compared with it on two short texts, by the
-log-probabilities of scores (computed together, padded, and once more from the prefix cache) and of tokens that are
-decoded one by one; windows are narrowed meanwhile, so that the texts leave them. The first way that agrees is taken.
+The reference is the model's own forward of a single text. Each way is compared with it on two short texts, by the
+log-probabilities of scores (computed together, padded, and again from the prefix cache) and of tokens that are
+decoded one by one. During the trial windows are narrowed, so that the texts exceed them. The first way that agrees
+is used.
 """
 
 from __future__ import annotations
@@ -30,27 +31,27 @@ from cord_worker.errors import EngineLoadError
 log = logging.getLogger(__name__)
 
 _LENGTHS = (40, 27)
-"""Tokens of the texts that are tried."""
+"""Tokens of the trial texts."""
 _LEAST_LENGTH = 8
 _WIDTH = 7
-"""Windows while trying."""
+"""Width of windows during the trial."""
 _DECODED = 3
 _TEXT = (
     "We add the 17 apples of each box, which gives 204. Then we halve it: 408 / 2 = 204, so half of them stay, and the "
     "others are sold for three dollars each. Let me check whether this is right."
 )
 _AGREEMENT = {8: 1e-6, 4: 1e-4, 2: 0.1, 1: 0.2}
-"""Bytes of a number → how far log-probabilities of two ways to compute them may lie apart on average, at least."""
+"""Bytes of a number → mean difference between the log-probabilities of two ways that is always allowed."""
 _DECODING = 10.0
-"""Times as far for tokens that are decoded: state spaces are scanned in one way and continued in another."""
+"""Factor on the allowed difference for decoded tokens: state spaces use other code to scan than to continue."""
 _NOISE = 4.0
-"""They may lie this many times as far apart as the model's own between a text and a longer one that begins with it."""
+"""Factor on the model's own noise: the difference between a text and a longer text that begins with it."""
 _CAUSAL = {8: 1e-3, 4: 1e-2, 2: 0.5, 1: 1.0}
-"""How far those may lie apart at most: beyond, the model reads what comes after a token."""
+"""Largest allowed noise: above it, the model reads tokens that come later."""
 
 
 class Mode(StrEnum):
-    """How a model is computed; the value is what people read."""
+    """How a model is computed; the value is text for people."""
 
     CACHED = "in batches, with a prefix cache"
     SINGLE = "one text at a time, without a prefix cache"
@@ -59,7 +60,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hosted:
-    """A model's runner; `reason` says why it is not a faster one, and is empty for the fastest."""
+    """A model's runner; `reason` says why a faster one is not used, and is empty for the fastest."""
 
     runner: Runner
     mode: Mode
@@ -72,11 +73,11 @@ class Hosted:
 
 
 class _CannotBe(Exception):
-    """This way is not one for the model; the text says why."""
+    """The model cannot be computed in this way; the message says why."""
 
 
 def host(loaded: LoadedModel, prefix_cache_bytes: int, path: str) -> Hosted:
-    """The fastest runner whose results are those of the model's plain forward. Raises EngineLoadError."""
+    """The fastest runner whose results equal those of the model's plain forward. Raises EngineLoadError."""
     with narrowed(loaded.model, _WIDTH):
         trial = _Trial(loaded, path)
         hosted = _first_that_agrees(loaded, trial, prefix_cache_bytes, path)
@@ -106,13 +107,13 @@ def _first_that_agrees(loaded: LoadedModel, trial: _Trial, prefix_cache_bytes: i
             runner = make()
             difference = trial.difference(runner)
             if isinstance(runner, ModelRunner) and runner.numbers_by_cache:
-                # It may matter only beyond the length of a trial: Llama 4 scales by the position from 8,192 on.
+                # Positions may matter only beyond a trial's length: Llama 4 scales by the position from 8,192 on.
                 raise _CannotBe("it takes positions from its cache, which rows of different lengths share")
         except (UnknownLayers, _CannotBe) as error:
             reasons.append(str(error))
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # noqa: BLE001  # the model's own code raises whatever it likes
+        except Exception as error:  # noqa: BLE001  # the model's own code can raise any error
             reasons.append(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
         else:
             if difference <= trial.tolerance:
@@ -125,8 +126,8 @@ def _first_that_agrees(loaded: LoadedModel, trial: _Trial, prefix_cache_bytes: i
 
 
 class _Trial:
-    """Two texts with the log-probabilities of a plain forward, to compare with. Raises EngineLoadError where the model
-    gives none, or reads what comes after a token."""
+    """Two texts with the log-probabilities of a plain forward as the reference. Raises EngineLoadError if the model
+    gives none, or if it reads tokens that come later."""
 
     def __init__(self, loaded: LoadedModel, path: str) -> None:
         self._model, self._device = loaded.model, loaded.device
@@ -138,7 +139,7 @@ class _Trial:
             parts = [self._forward(ids[: len(ids) - 4]) for ids in self._texts]
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # the model's own code raises whatever it likes
+        except Exception as error:  # the model's own code can raise any error
             raise EngineLoadError(
                 f"model {path!r} does not compute a plain text ({type(error).__name__}: "
                 f"{' '.join(str(error).split())[:300]}); host it with another engine"
@@ -158,7 +159,7 @@ class _Trial:
         self.tolerance = max(_AGREEMENT[bytes_], _NOISE * noise)
 
     def difference(self, runner: Runner) -> float:
-        """How far the runner's log-probabilities are from the plain ones. Raises whatever the model raises."""
+        """Difference between the runner's log-probabilities and the plain ones. Raises any error of the model."""
         tasks, wanted = [], []
         for ids, plain in zip(self._texts, self._plain, strict=True):
             third = len(ids) // 3
@@ -188,13 +189,13 @@ class _Trial:
 
     @torch.inference_mode()
     def _forward(self, ids: Ids) -> list[float]:
-        """Natural-log probabilities of all tokens but the first."""
+        """Natural-log probabilities of all tokens except the first."""
         tokens = torch.tensor([ids], device=self._device)
         logits = self._model(input_ids=tokens, use_cache=False).logits[0, :-1]
         return log_probabilities(logits, tokens[0, 1:])
 
     def _distance(self, one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> float:
-        """Largest difference; the mean one of narrow formats, which round each value for itself."""
+        """Largest difference; for narrow formats the mean one, because they round each value on its own."""
         pairs = zip(one, other, strict=True)
         differences = [abs(a - b) for values, others in pairs for a, b in zip(values, others, strict=True)]
         if any(value != value for value in differences):
@@ -214,7 +215,7 @@ def _texts(loaded: LoadedModel, vocabulary: int, path: str) -> list[Ids]:
 
 
 def kv_shape(model: Any, device: torch.device) -> KvShape:
-    """Sizes of the keys and values of a token, found by a forward. Raises where layers keep anything else."""
+    """Sizes of a token's keys and values, measured by a forward. Raises if layers keep anything else."""
     cache: Any = DynamicCache()
     with torch.inference_mode():
         model(

@@ -1,7 +1,7 @@
 """Keys and values of many sequences, one slot each, written in place.
 
-A `DynamicCache` copies the whole cache at every token and wants all rows equally long. Here each row writes at its
-own positions, from 0, so rows of different lengths share a forward, join and leave.
+A `DynamicCache` copies the whole cache at every token and requires rows of equal length. Here each row writes at its
+own positions, from 0. So rows of different lengths share a forward, and rows can join and leave.
 """
 
 from __future__ import annotations
@@ -34,25 +34,24 @@ class Segment:
 
     @property
     def length(self) -> int:
-        """Tokens."""
+        """Number of tokens."""
         return self.keys.shape[2]
 
     @property
     def nbytes(self) -> int:
-        """Memory held."""
+        """Memory in bytes."""
         return self.keys.nbytes + self.values.nbytes
 
     def part(self, start: int, end: int) -> Segment:
-        """A copy of the tokens `start` to `end`, which keeps nothing else alive."""
+        """A copy of the tokens `start` to `end`; it keeps no other memory alive."""
         return Segment(self.keys[:, :, start:end].clone(), self.values[:, :, start:end].clone())
 
 
 class KvSlots(Cache):
     """Slots for `rows` sequences of up to `length` tokens; tensors are [layers, rows, heads, length, dim].
 
-    Before each forward, `open` names the positions that its tokens take. Memory starts as zeros, and what is used
-    again is zeroed beyond a row's end (`clear`): masked slots are multiplied by a weight of 0, and 0 times a NaN that
-    was left there would be NaN.
+    Before each forward, `open` sets the positions of its tokens. Memory starts as zeros, and reused memory is zeroed
+    beyond a row's end (`clear`): masked slots are multiplied by a weight of 0, and 0 times a leftover NaN would be NaN.
     """
 
     def __init__(self, shape: KvShape, rows: int, length: int) -> None:
@@ -78,16 +77,16 @@ class KvSlots(Cache):
 
     @property
     def length(self) -> int:
-        """Tokens that fit in a slot."""
+        """Tokens that fit into a slot."""
         return self._keys.shape[3]
 
     @property
     def nbytes(self) -> int:
-        """Memory held."""
+        """Memory in bytes."""
         return self._keys.nbytes + self._values.nbytes
 
     def reserve(self, length: int) -> None:
-        """Makes every slot at least `length` long, keeping what is in them."""
+        """Makes every slot at least `length` long and keeps its content."""
         if length <= self.length:
             return
         keys, values = self._zeros(self._keys.shape[1], max(length, 2 * self.length))
@@ -138,7 +137,7 @@ class KvSlots(Cache):
         return keys[:rows, :, :length], values[:rows, :, :length]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002
-        """Models ask this to number positions, which the forward passes them: one that asks nonetheless would number
-        each row from 0."""
+        """Models use this to number positions, but the forward passes positions. A model that uses it anyway would
+        number each row from 0."""
         self.was_asked_for_length = True
         return 0

@@ -1,4 +1,4 @@
-"""Loading a model that transformers computes: its weights, its numerics, its context."""
+"""Loads a model for transformers: its weights, its numerics, its context."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LoadedModel:
 
 
 def load_model(settings: EngineSettings, describe: Describe = to_nobody) -> LoadedModel:
-    """Loads what `settings` name; `describe` is told how far it is. Raises EngineLoadError."""
+    """Loads what `settings` name; `describe` receives the progress. Raises EngineLoadError."""
     if settings.gguf_file is not None:
         require_gguf()
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -79,8 +79,8 @@ def load_model(settings: EngineSettings, describe: Describe = to_nobody) -> Load
 
 
 def read_weights(kind: Any, folder: Path, settings: EngineSettings) -> Any:
-    """The model of `kind` (an `AutoModelFor…`) in `folder`. Raises EngineLoadError where its files lack some of it:
-    what a file lacks, transformers fills with random numbers; and whatever it raises itself."""
+    """The model of `kind` (an `AutoModelFor…`) in `folder`. Raises EngineLoadError if its files lack a weight, which
+    transformers would fill with random numbers; other errors of transformers pass through."""
     model, report = kind.from_pretrained(
         folder, **options(settings), **weight_options(settings), output_loading_info=True
     )
@@ -89,13 +89,13 @@ def read_weights(kind: Any, folder: Path, settings: EngineSettings) -> Any:
         raise EngineLoadError(
             f"the files of model {settings.path!r} lack {len(lacking)} of its weights, or have them in another shape "
             f"({', '.join(lacking[:3])}): they are not those of a {type(model).__name__}; correct config.json or fetch "
-            "them anew"
+            "them again"
         )
     return model
 
 
 def placed(model: Any, device: torch.device, path: str) -> Any:
-    """The model on `device`, ready to compute. Raises EngineLoadError where it does not fit there."""
+    """The model on `device`, ready to compute. Raises EngineLoadError if it does not fit there."""
     try:
         return model.to(device).eval().requires_grad_(False)
     except RuntimeError as error:  # torch.OutOfMemoryError is one

@@ -1,4 +1,4 @@
-"""How far a model is loaded, told while transformers reads its weights."""
+"""Reports the progress of loading while transformers reads the weights."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import transformers
 from cord_worker.engines.protocol import Describe
 
 _LOADING = "Loading weights"
-"""What transformers calls the loop over all tensors."""
+"""The name that transformers gives the loop over all tensors."""
 _TENTHS = 10
 
 
 @contextmanager
 def told_progress(describe: Describe, folder: Path, suffixes: tuple[str, ...]) -> Iterator[None]:
-    """For the length of a `with`, tells at every tenth how much of the weights in `folder` is read."""
+    """Within the `with`, reports at every tenth how much of the weights in `folder` is read."""
     size = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in suffixes and path.is_file())
     amount, begun = _bytes(size), time.monotonic()
 

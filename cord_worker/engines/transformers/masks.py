@@ -1,4 +1,4 @@
-"""Which earlier tokens each layer sees, written as the masks that transformers' models take from outside."""
+"""Attention masks for transformers' models: which earlier tokens each layer sees."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 
 _FULL, _SLIDING, _CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 _WIDTHS = {_SLIDING: "sliding_window", _CHUNKED: "attention_chunk_size"}
-"""Kind of layer → where the configuration has its width in tokens."""
+"""Kind of layer → the configuration's field with its width in tokens."""
 
 
 class UnknownLayers(Exception):
-    """The model has layers that are no attention over earlier tokens; the text names their kinds."""
+    """The model has layers other than attention over earlier tokens; the message names their kinds."""
 
 
 class Masks:
-    """The masks of one model: a tensor where all layers see alike, else one for each kind of layer, by its name.
+    """The masks of one model: one tensor if all layers see the same tokens, otherwise one per kind of layer, by name.
 
     Widths are read from the configuration at every forward, as the model itself does.
     """
@@ -29,7 +29,7 @@ class Masks:
         unknown = sorted(set(self._kinds) - {_FULL, *_WIDTHS})
         if unknown:
             raise UnknownLayers(f"layers of kind {', '.join(unknown)}")
-        # Eager attention adds what it is given; the others take where to look.
+        # Eager attention adds the mask to its scores; the others use it to choose positions.
         self._adds = getattr(self._config, "_attn_implementation", None) == "eager"
         self._dtype = model.dtype
 
@@ -60,7 +60,7 @@ def _kinds(config: Any) -> list[str]:
 
 @contextmanager
 def narrowed(model: Any, width: int) -> Iterator[None]:
-    """For the length of a `with`, no window is wider than `width` tokens: a short text then leaves it."""
+    """Within the `with`, no window is wider than `width` tokens, so that a short text exceeds it."""
     configs = {id(config): config for module in model.modules() if (config := getattr(module, "config", None))}
     before = [
         (config, name, value)

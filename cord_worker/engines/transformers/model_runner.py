@@ -1,6 +1,6 @@
-"""Forwards of one model over rows of different lengths, and the prompts' keys and values that they share.
+"""Runs forwards of one model over rows of different lengths, and shares the prompts' keys and values between rows.
 
-Nothing here knows of requests, threads or text.
+This module knows nothing of requests, threads or text.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from cord_worker.engines.transformers.prefix_cache import PrefixCache, PrefixNod
 _FORWARD_TOKENS = 8_192
 """Tokens, padding included, of one forward: bounds activations and masks."""
 _FORWARD_TOKENS_CPU = 1_024
-"""The same on a CPU, where wider forwards gain nothing and fall out of its caches."""
+"""The same on a CPU: wider forwards gain nothing there and exceed its caches."""
 _PADDING = 1 / 4
-"""Share of a forward's tokens that may be padding, if it has more than one row."""
+"""Largest share of padding among a forward's tokens, if it has more than one row."""
 _LOGIT_ROWS = 512
-"""Positions of one forward whose logits are wanted: a vocabulary of 150 k takes 0.3 MB each in bfloat16."""
+"""Most positions per forward whose logits are computed: with a vocabulary of 150 k each takes 0.3 MB in bfloat16."""
 _SCRATCH_BYTES = 128 * 2**20
-"""Keys and values that are kept as memory for the next forward: fresh memory costs a page fault every 4 KiB."""
+"""Keys and values whose memory is kept for the next forward: fresh memory costs a page fault every 4 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Extension:
 
 @dataclass(frozen=True, slots=True)
 class Extended:
-    """What an `Extension` gave: keys and values of its ids, and its targets' natural-log probabilities."""
+    """Result of an `Extension`: keys and values of its ids, and its targets' natural-log probabilities."""
 
     segment: Segment
     log_probabilities: list[float]
@@ -70,7 +70,7 @@ class Prefix:
 
 
 class ModelRunner:
-    """One loaded model. Every method must be called from the same thread."""
+    """One loaded model. All methods must be called from the same thread."""
 
     def __init__(
         self, model: Any, head: OutputHead, shape: KvShape, masks: Masks, max_length: int, prefix_cache_bytes: int
@@ -82,14 +82,14 @@ class ModelRunner:
         self._max_length = max_length
         self._cache_bytes = prefix_cache_bytes
         self.numbers_by_cache = False
-        """The model has asked the cache how many tokens went before, which differs from row to row."""
+        """True if the model asked the cache for the number of earlier tokens, which differs from row to row."""
         self._cache = PrefixCache(prefix_cache_bytes)
         self._scratch = KvSlots(shape, 0, 0)
         self._forward_tokens = _FORWARD_TOKENS_CPU if shape.device.type == "cpu" else _FORWARD_TOKENS
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return self._shape.device
 
     @property
@@ -109,9 +109,9 @@ class ModelRunner:
 
     @torch.inference_mode()
     def prefixes(self, prompts: Sequence[Sequence[Ids]]) -> list[Prefix]:
-        """Keys and values of whole prompts; what several prompts share is computed once.
+        """Keys and values of whole prompts; parts that several prompts share are computed once.
 
-        Computes in waves: each wave extends every distinct open prefix by the pieces that all its prompts share.
+        Computes in waves: each wave extends every distinct unfinished prefix by the pieces that all its prompts share.
         """
         prefixes = []
         for prompt in prompts:
@@ -149,7 +149,7 @@ class ModelRunner:
         return position
 
     def trim(self) -> None:
-        """Keeps the prefix cache within its bound; call it when no prefix is being used."""
+        """Keeps the prefix cache within its bound; call it when no prefix is in use."""
         self._cache.trim()
 
     @torch.inference_mode()
@@ -181,7 +181,7 @@ class ModelRunner:
         return results
 
     def extend(self, rows: Sequence[Extension]) -> list[Extended]:
-        """Computes `rows`, grouped by length so that little is padded."""
+        """Computes `rows`, grouped by length to limit padding."""
         results: list[Extended | None] = [None] * len(rows)
         order = sorted(range(len(rows)), key=lambda index: (len(rows[index].ids), rows[index].past_length))
         while order:
@@ -239,7 +239,7 @@ class ModelRunner:
         ]
 
     def _slots(self, rows: int, length: int) -> KvSlots:
-        """Slots with anything in them, valid until the next call."""
+        """Slots with undefined content, valid until the next call."""
         scratch = self._scratch
         if scratch.rows < rows or scratch.length < length:
             self._scratch = KvSlots(self._shape, 0, 0)

@@ -1,4 +1,4 @@
-"""The output head of a model, computed only where its logits are wanted."""
+"""The output head of a model, computed only at the positions whose logits are needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _FLOAT64_ROWS = 64
 
 
 class OutputHead:
-    """Lets a forward compute the logits of some positions: a vocabulary of 150 k for every token would fill memory."""
+    """Limits a forward's logits to some positions: logits of every token, at a vocabulary of 150 k, would fill
+    memory."""
 
     def __init__(self, model: Any) -> None:
         self._head = model.get_output_embeddings()
@@ -28,7 +29,7 @@ class OutputHead:
 
     @contextmanager
     def only(self, rows: torch.Tensor, columns: torch.Tensor) -> Iterator[None]:
-        """Within the `with`, a forward's logits are [positions, 1, vocabulary], of these positions alone."""
+        """Within the `with`, a forward's logits are [positions, 1, vocabulary], only at these positions."""
         self._chosen = rows, columns
         try:
             yield

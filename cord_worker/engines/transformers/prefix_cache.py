@@ -1,4 +1,5 @@
-"""Keys and values of prompts seen before, as a tree of pieces; least recently used leaves go first."""
+"""Cache of the keys and values of earlier prompts, as a tree of pieces; least recently used leaves are dropped
+first."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ class PrefixNode:
 
 
 class PrefixCache:
-    """Finds the longest known prefix of a prompt, piece by piece. Not safe for several threads."""
+    """Finds the longest known prefix of a prompt, piece by piece. Not thread-safe."""
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity = capacity_bytes
@@ -31,7 +32,7 @@ class PrefixCache:
 
     @property
     def nbytes(self) -> int:
-        """Memory held by the nodes."""
+        """Memory of the nodes, in bytes."""
         return self._bytes
 
     def match(self, pieces: Sequence[Ids]) -> list[PrefixNode]:
@@ -49,7 +50,7 @@ class PrefixCache:
         return found
 
     def add(self, parent: PrefixNode | None, ids: Ids, segment: Segment) -> PrefixNode:
-        """Keeps `segment` as the piece `ids` after `parent`. Call `trim` when nothing is being matched."""
+        """Stores `segment` as the piece `ids` after `parent`. Call `trim` when no match is in use."""
         siblings = self._roots if parent is None else parent.children
         known = siblings.get(ids)
         if known is not None:

@@ -1,7 +1,7 @@
-"""Imports whatever hosting a model with transformers needs, to be done once before processes are forked.
+"""Imports everything that the transformers engine needs; do it once, before processes are forked.
 
-transformers imports lazily, so that most of it would be imported only when a model is loaded: any architecture brings
-it in. No thread is started and no device is looked at.
+transformers imports lazily: most of it would otherwise be imported only when a model is loaded. Any architecture
+triggers these imports. No thread is started and no device is touched.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
     "transformers_engine",
 ]
 
-with contextlib.suppress(ImportError):  # from 5 on: a thousand patterns that are compiled at the first model
+with contextlib.suppress(ImportError):  # since 5.0: a thousand patterns, compiled when the first model is loaded
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
     get_checkpoint_conversion_mapping("llama")  # type: ignore[no-untyped-call]

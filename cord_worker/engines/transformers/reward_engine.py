@@ -1,6 +1,7 @@
-"""Hosting a process reward model with transformers: a sequence or token classifier with one or two labels.
+"""Hosts a process reward model with transformers: a sequence or token classifier with one or two labels.
 
-One candidate a forward, without padding and without a cache, so that a judgment never depends on what else is asked.
+Each forward holds one candidate, without padding and without a cache, so that a judgment never depends on other
+requests.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class RewardEngine(RewardHead):
         )
 
     async def close(self) -> None:
-        """Ends the compute thread; what waits is cancelled."""
+        """Ends the compute thread; waiting requests are cancelled."""
         self._closed = True
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
 

@@ -1,4 +1,4 @@
-"""Rotary positions whose angles depend on how long the whole text is."""
+"""Rotary positions whose angles depend on the length of the whole text."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Any
 
 
 class LengthDependence:
-    """Of one model: at which lengths its angles change. They do for RoPE of the kinds `longrope` and `dynamic`.
+    """The lengths at which one model's angles change: they do for RoPE of the kinds `longrope` and `dynamic`.
 
-    transformers takes the length from the furthest position of a forward, so a text that shares a forward with a
-    longer one would be computed with other angles than alone; and keys that were kept have the old angles.
+    transformers takes the length from the last position of a forward. A text that shares a forward with a longer one
+    would therefore get other angles than alone, and cached keys would have the old angles.
     """
 
     def __init__(self, model: Any) -> None:
         self._dynamic: list[tuple[Any, str]] = []
         self.limit: int | None = None
-        """Tokens up to which the angles stay the same; None where they always do."""
+        """Most tokens for which the angles stay the same; None if they always do."""
         for module, prefix, kind, limit in _embeddings(model):
             self.limit = limit if self.limit is None else min(self.limit, limit)
             if kind != "longrope":
                 self._dynamic.append((module, prefix))
 
     def regime(self, length: int) -> int:
-        """Texts of lengths with the same regime are computed with the same angles."""
+        """The regime of a length; texts in the same regime have the same angles."""
         if self.limit is None or length <= self.limit:
             return 0
         return length if self._dynamic else 1
 
     def forget(self) -> None:
-        """Has the next forward begin without what longer texts before it have left (`dynamic` keeps the longest)."""
+        """Removes what earlier, longer texts have left in the model (`dynamic` keeps the longest length)."""
         for module, prefix in self._dynamic:
             original = getattr(module, f"{prefix}original_inv_freq")
             module.register_buffer(f"{prefix}inv_freq", original, persistent=False)

@@ -1,11 +1,11 @@
-"""Choosing the next token of every row of a batch.
+"""Chooses the next token of every row of a batch.
 
 A row's choice depends on its own logits, its seed and how many tokens it has, never on the other rows: the noise
 is a hash of (seed, position), not a stream that rows share. Everything is float64 and drawn by inverting the
 cumulative distribution in token order, so that a difference in the last bits cannot reorder near ties.
 
 Order: repetition penalty over prompt and generated tokens (as in vLLM and transformers), temperature, top_k, top_p
-over what top_k left, min_p relative to the most likely token. Tokens tied with the last kept one are kept too.
+over what top_k left, min_p relative to the most likely token. Tokens tied with the last kept one are also kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _SHORTLIST = 64
-"""Tokens looked at before the whole vocabulary is sorted for top_p."""
+"""Tokens examined before the whole vocabulary is sorted for top_p."""
 
 UInt64Array = npt.NDArray[np.uint64]
 
@@ -52,7 +52,7 @@ class RowSampling:
 
 
 class BatchSampler:
-    """The settings of a batch's rows as tensors, for as long as its rows stay the same."""
+    """The settings of a batch's rows as tensors; valid as long as the rows stay the same."""
 
     def __init__(self, rows: Sequence[RowSampling], device: torch.device) -> None:
         def column(values: list[float]) -> torch.Tensor:
@@ -74,7 +74,7 @@ class BatchSampler:
     def choose(self, logits: torch.Tensor, lengths: Sequence[int], seen: torch.Tensor | None) -> torch.Tensor:
         """Next token of each row, [rows]; `logits` is [rows, vocabulary], `lengths` the tokens generated so far.
 
-        `seen` ([rows, vocabulary], bool) marks tokens that the repetition penalty concerns.
+        `seen` ([rows, vocabulary], bool) marks the tokens to which the repetition penalty applies.
         """
         logits = logits.double()
         if seen is not None:
@@ -95,7 +95,7 @@ class BatchSampler:
         return torch.where(self._greedy, logits.argmax(-1), chosen) if self._any_greedy else chosen
 
     def _thresholds(self, probabilities: torch.Tensor) -> torch.Tensor | None:
-        """Least probability that is kept, [rows, 1]; None where every token is."""
+        """Least probability that is kept, [rows, 1]; None if every token is kept."""
         largest_k = max(self._top_k)
         if not (self._has_top_p or self._has_min_p or largest_k):
             return None

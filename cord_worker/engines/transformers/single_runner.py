@@ -1,7 +1,7 @@
-"""Forwards of one model, one text at a time, as the model computes them by itself.
+"""Runs forwards of one model, one text at a time, exactly as the model itself computes them.
 
-For models whose state cannot be cut at a token (state spaces, convolutions), whose layers keep other things than keys
-and values, or whose positions depend on the whole length: nothing is shared, padded or handed to the model but tokens.
+For models whose state cannot be cut at a token (state spaces, convolutions), whose layers keep more than keys and
+values, or whose positions depend on the whole length. Nothing is shared or padded, and the model gets only tokens.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from cord_worker.engines.transformers.output_head import OutputHead, log_probabi
 from cord_worker.engines.transformers.rotary import LengthDependence
 
 _STATES = ("past_key_values", "cache_params")
-"""What models call the state that they give back and take again."""
+"""Names that models give the state which they return and accept."""
 
 
 @dataclass(frozen=True, slots=True)
 class WholePrompt:
-    """A prompt of which nothing is computed yet."""
+    """A prompt that is not computed yet."""
 
     ids: Ids
     cached: int = 0
@@ -42,13 +42,13 @@ class _Text:
 
 
 class TextSlots:
-    """One text for each slot; what `kv.KvSlots` is where keys and values are shared."""
+    """One text per slot; the counterpart of `kv_slots.KvSlots`."""
 
     def __init__(self) -> None:
         self.texts: dict[int, _Text] = {}
 
     def reserve(self, length: int) -> None:
-        """Nothing: a text grows by itself."""
+        """Does nothing: a text grows by itself."""
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copies a slot's first `length` tokens to another slot."""
@@ -63,10 +63,10 @@ class TextSlots:
 
 
 class SingleRunner:
-    """One loaded model. Every method must be called from the same thread.
+    """One loaded model. All methods must be called from the same thread.
 
-    With `keeps_state` a text is continued from the state that the model gave back; without, it is computed anew at
-    every token.
+    With `keeps_state` a text continues from the state that the model returned; without it, the whole text is computed
+    again at every token.
     """
 
     def __init__(self, model: Any, head: OutputHead, device: torch.device, *, keeps_state: bool) -> None:
@@ -75,12 +75,12 @@ class SingleRunner:
         self._device = device
         self._keeps_state = keeps_state
         self._lengths = LengthDependence(model)
-        # Given, not left to the model: some count from 0 at every token (Bamba, MiniMax).
+        # Passed explicitly: some models would count from 0 at every token (Bamba, MiniMax).
         self._numbers_positions = "position_ids" in inspect.signature(model.forward).parameters
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return self._device
 
     @property
@@ -102,10 +102,10 @@ class SingleRunner:
         return len(prompt.ids)
 
     def trim(self) -> None:
-        """Nothing: there is no prefix cache."""
+        """Does nothing: there is no prefix cache."""
 
     def forget(self) -> None:
-        """Nothing: there is no prefix cache."""
+        """Does nothing: there is no prefix cache."""
 
     @torch.inference_mode()
     def decode(self, slots: TextSlots, tokens: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
@@ -122,7 +122,7 @@ class SingleRunner:
 
     @torch.inference_mode()
     def score(self, tasks: Sequence[ScoreTask]) -> list[tuple[list[float], int]]:
-        """Natural-log probabilities of each task's answer tokens, in float64, and its cached tokens: none."""
+        """Natural-log probabilities of each task's answer tokens, in float64, and the number of cached tokens, 0."""
         return [(self._scored(task), 0) for task in tasks]
 
     def _scored(self, task: ScoreTask) -> list[float]:
@@ -133,7 +133,7 @@ class SingleRunner:
         return log_probabilities(logits, targets)
 
     def _continue(self, text: _Text) -> torch.Tensor:
-        """The logits after a text, computed from its state where that still holds."""
+        """The logits after a text, computed from its state if that is still valid."""
         regime = self._lengths.regime(len(text.ids))
         if text.state is None or text.regime != regime:
             text.state, text.computed = None, 0
@@ -146,8 +146,8 @@ class SingleRunner:
     def _forward(
         self, ids: Sequence[int], columns: Sequence[int], after: _Text | None = None, *, keeps: bool = False
     ) -> tuple[torch.Tensor, dict[str, Any] | None]:
-        """Logits [columns, vocabulary] after the tokens at `columns`, computed `after` a text's state; and the state
-        where it is to be kept."""
+        """Logits [columns, vocabulary] after the tokens at `columns`, computed from the state of the text `after`; also
+        the new state, if it is kept."""
         self._lengths.forget()
         start, state = (0, None) if after is None else (after.computed, after.state)
         given: dict[str, Any] = {"use_cache": keeps, **(state or {})}

@@ -1,6 +1,6 @@
-"""How vLLM is set up: its environment, its engine arguments, and what the installed version offers.
+"""Sets vLLM up: its environment, its engine arguments, and what the installed version offers.
 
-vLLM changes from release to release, so its features are looked up, not inferred from its version.
+vLLM changes from release to release, so features are detected directly, not inferred from the version.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from cord_worker.errors import EngineLoadError
 
 _CPU_CACHE_GIB = 2.0
 _CPU_BLOCK_TOKENS = 32
-"""vLLM's own 128 on a CPU leaves most of a short trajectory out of the prefix cache."""
+"""Block size on a CPU. vLLM's own 128 would keep most of a short trajectory out of the prefix cache."""
 _LOOP_TOKENS = (16, 64)
 _LOOP_REPEATS = 64
-"""A matrix of 20 by 20 zeros takes 800 tokens, and is none."""
+"""Repetitions that make a loop, 1,024 tokens or more: a matrix of 20 by 20 zeros takes 800 tokens and is no loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Features:
 
 
 def set_environment(settings: EngineSettings) -> None:
-    """Sets what vLLM reads from the environment; call before it is imported. The user's own settings stay."""
-    # vLLM forks by default where CUDA is not initialised yet; a fork of a process with threads may hang.
+    """Sets the environment variables that vLLM reads; call it before vLLM is imported. The user's own values stay."""
+    # vLLM forks by default if CUDA is not initialised yet; a fork of a process with threads may hang.
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     defaults = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
@@ -52,12 +52,12 @@ def set_environment(settings: EngineSettings) -> None:
         defaults |= {"OMP_NUM_THREADS": str(settings.threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    # Until vLLM sets up its own logging, at its import, its messages come out as ours.
+    # Until vLLM configures its logging, at its import, its messages look like ours.
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
 
 
 def features() -> Features:
-    """Looks up what the installed vLLM offers."""
+    """Detects what the installed vLLM offers."""
     from vllm import AsyncEngineArgs, PoolingParams, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -75,9 +75,9 @@ def features() -> Features:
 
 
 def engine_args(settings: EngineSettings, folder: Path, offered: Features, kind: Mapping[str, Any]) -> Any:
-    """vLLM's AsyncEngineArgs for the model in `folder` and what its `kind` needs.
+    """vLLM's AsyncEngineArgs for the model in `folder`, with the extra arguments of its `kind`.
 
-    Raises EngineLoadError for what vLLM does not know.
+    Raises EngineLoadError for an argument that vLLM does not know.
     """
     from vllm import AsyncEngineArgs
 
@@ -125,9 +125,9 @@ def engine_args(settings: EngineSettings, folder: Path, offered: Features, kind:
 
 
 def loop_detection(offered: Features) -> dict[str, Any]:
-    """Sampling parameters that end a looping text early, where the engine can.
+    """Sampling parameters that end a looping text early, if the engine supports it.
 
-    1,024 tokens of pure repetition or more; whether the step is then invalid is decided in `search.validity`.
+    They end 1,024 tokens or more of pure repetition; `search.validity` decides whether the step is then invalid.
     """
     if not offered.ends_loops:
         return {}
@@ -154,7 +154,7 @@ def _fields(kind: Any) -> set[str]:
 
 
 def require_known_dtype(settings: EngineSettings) -> None:
-    """Raises EngineLoadError for a number format that vLLM does not compute in."""
+    """Raises EngineLoadError for a number format that vLLM does not support."""
     if settings.dtype == "float64":
         raise EngineLoadError(
             f'vLLM does not compute in float64; set dtype = "float32" for model {settings.path!r}, or host it with '
@@ -189,7 +189,7 @@ def _memory(options: VllmOptions, known: set[str], *, on_cpu: bool) -> dict[str,
     if on_cpu:
         if gib is None and os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
             return {}
-        os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over the argument
+        os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would override the argument
         gib = _CPU_CACHE_GIB if gib is None else gib
         if "kv_cache_memory_bytes" not in known:
             os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(math.ceil(gib))
@@ -198,7 +198,7 @@ def _memory(options: VllmOptions, known: set[str], *, on_cpu: bool) -> dict[str,
         if "kv_cache_memory_bytes" in known:
             return {"kv_cache_memory_bytes": int(gib * 2**30)}
         raise EngineLoadError(
-            f"vLLM {_version()} cannot be told kv_cache_gib; remove it and set gpu_memory_utilization instead"
+            f"vLLM {_version()} has no option kv_cache_gib; remove it and set gpu_memory_utilization instead"
         )
     return {"gpu_memory_utilization": options.gpu_memory_utilization}
 

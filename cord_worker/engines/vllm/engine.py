@@ -1,5 +1,5 @@
-"""Hosting a language model with vLLM (see `vllm_host`): what it writes is decoded by our own codec and cut by the same
-rules as with every other engine."""
+"""Hosts a language model with vLLM (see `host`). Our own codec decodes its texts, and the same rules cut them as in
+every other engine."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from cord_worker.prompting.trajectory import ANSWER_OPENING
 _DIGITS = 6
 """Decimals of a log-probability: vLLM's kernels differ by more from batch to batch."""
 _FIRST, _LATER = 0, 1
-"""Priorities in the engine's queue: a score is short and a whole step waits for it."""
+"""Priorities in the engine's queue: scores come first, because they are short and a whole step waits for them."""
 _SCORES_KEPT = 4096
 _TRIES = 3
-"""Of a request that vLLM gives up although it lives on."""
+"""Tries of a request that vLLM aborts while its engine lives on."""
 
 
 class VllmEngine(VllmHost, LanguageHead):
-    """A model that writes and scores. Implements `protocol.Engine`; see `VllmHost` for how it is made."""
+    """A model that generates and scores. Implements `protocol.Engine`; see `VllmHost` for how it is constructed."""
 
     def _prepare(self, folder: Path, tokenizer: Any) -> None:
         self._scores = Remembered[AnswerScore](_SCORES_KEPT)
@@ -57,7 +57,7 @@ class VllmEngine(VllmHost, LanguageHead):
     async def answer(
         self, turn: Turn, steps: Sequence[str], sampling: Sampling, *, opening: str = ANSWER_OPENING
     ) -> Generation:
-        """See `protocol.Engine.answer`; ends before a second `</think>`, told by its finish reason."""
+        """See `protocol.Engine.answer`; a second `</think>` ends the answer, and the finish reason says so."""
         _require_steps(steps)
         return await self._generate("answer", turn, self._codec.answer(turn, steps, opening), sampling)
 
@@ -67,18 +67,18 @@ class VllmEngine(VllmHost, LanguageHead):
 
     @property
     def cache_block_tokens(self) -> int:
-        """Tokens of one block of the prefix cache: only whole blocks are found again."""
+        """Tokens per block of the prefix cache: it finds whole blocks only."""
         return int(self._engine.vllm_config.cache_config.block_size)
 
     async def score(
         self, turn: Turn, steps: Sequence[str], answer: str, scoring_template: str, *, uses_cache: bool = True
     ) -> AnswerScore:
-        """See `protocol.Engine.score`; the sum has 6 decimals, and the score follows from the rounded sum.
+        """See `protocol.Engine.score`; the sum has 6 decimals, and the score is computed from the rounded sum.
 
-        The prefix comes from vLLM's cache. Where the cache holds the answer's own tokens as well, vLLM computes nothing
-        for them, so the score is computed again without the cache. A recent score is not computed again: float32
-        kernels differ in the sixth digit with the length of the cached part, and a retry must give the same value.
-        Without `uses_cache` all of it is computed, as vLLM does by default: to measure what the cache is worth.
+        The prefix comes from vLLM's cache. If the cache also holds the answer's own tokens, vLLM computes nothing for
+        them, so the score is computed again without the cache. A recent score is not computed again: float32 kernels
+        differ in the sixth digit with the length of the cached part, and a retry must give the same value. Without
+        `uses_cache` everything is computed, as vLLM does by default; this measures the gain of the cache.
         """
         started = time.monotonic()
         _require_steps(steps)
@@ -155,7 +155,7 @@ class VllmEngine(VllmHost, LanguageHead):
         return await self._run("generate", ids, parameters, priority, is_over)
 
     def _sampling_parameters(self, sampling: Sampling, ends: Ends, max_tokens: int) -> Any:
-        """Where stop strings cannot say what ends the text, its tokens come one by one and we end it."""
+        """If stop strings cannot express where the text ends, its tokens arrive one by one and we end it."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -167,7 +167,7 @@ class VllmEngine(VllmHost, LanguageHead):
                 "skip_special_tokens": False,
                 "output_kind": RequestOutputKind.FINAL_ONLY,
             }
-        # An answer may begin with a closing that does not end it.
+        # An answer may begin with a `</think>` that does not end it.
         marks = () if ends.answer_tags is not None else ends.marks
         closing = {token for mark in marks for token in self._closing_tokens.get(mark, ())}
         return SamplingParams(
@@ -184,7 +184,7 @@ class VllmEngine(VllmHost, LanguageHead):
         )
 
     def _ended(self, completion: Any, tokens: list[int]) -> Ended:
-        """Reads vLLM's reasons; its `stop_reason` alone is None for the end of sequence and for the cap."""
+        """Interprets vLLM's reasons; its `stop_reason` alone is None both at the end of sequence and at the cap."""
         if completion.finish_reason == "stop":
             if tokens and tokens[-1] in self._end_tokens and not isinstance(completion.stop_reason, str):
                 return "eos"
@@ -200,7 +200,7 @@ class VllmEngine(VllmHost, LanguageHead):
         from vllm.sampling_params import RequestOutputKind
 
         reading = {"skip_reading_prefix_cache": not uses_cache} if self._features.reads_cache_when_scoring else {}
-        # Without detokenizing: vLLM returns memory garbage for positions that came from the cache.
+        # Without detokenizing: vLLM returns uninitialised memory for positions that came from the cache.
         return SamplingParams(
             max_tokens=1,
             temperature=0.0,
@@ -212,11 +212,11 @@ class VllmEngine(VllmHost, LanguageHead):
 
 
 class _EndedByVllm(EngineFaultError):
-    """vLLM gave a request up (finish reason abort or error) and lives on."""
+    """vLLM aborted a request (finish reason abort or error) while its engine lives on."""
 
 
 class _Written:
-    """The tokens of a request as they come, up to the one with which `watch` sees the end."""
+    """Collects the tokens of a request up to the one at which `watch` detects the end."""
 
     def __init__(self, watch: EndWatch | None) -> None:
         self._watch = watch
@@ -224,8 +224,8 @@ class _Written:
         self.over = False
 
     def is_over(self, output: Any) -> bool:
-        """Takes up an output's tokens; where we look for the end, an output holds the new ones only."""
-        for token in output.outputs[0].token_ids:  # several, where this loop was slower than the engine
+        """True if the text has ended with this output; if we look for the end, an output holds only the new tokens."""
+        for token in output.outputs[0].token_ids:  # several, if this loop was slower than the engine
             self.tokens.append(token)
             if self._watch is not None and self._watch.is_over(self.tokens):
                 self.over = True
@@ -239,7 +239,7 @@ def _require_steps(steps: Sequence[str]) -> None:
 
 
 def _single_token(tokenizer: Any, text: str) -> frozenset[int]:
-    """The token that is `text`, where there is one."""
+    """The single token with this `text`, or an empty set."""
     vocabulary = tokenizer.get_vocab()
     return frozenset({vocabulary[text]}) if text in vocabulary else frozenset()
 

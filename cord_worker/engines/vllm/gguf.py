@@ -1,4 +1,4 @@
-"""GGUF weights for vLLM, which does not read them itself: unpacked once, into a folder in Hugging Face format."""
+"""GGUF weights for vLLM, which cannot read them: they are unpacked once, into a folder in Hugging Face format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cord_worker.errors import EngineLoadError
 def unpacked(settings: EngineSettings, folder: Path, digest: str) -> Path:
     """A folder with the weights of `settings.gguf_file`, unpacked by an earlier call or now. Raises EngineLoadError.
 
-    `digest` is that of the GGUF's folder: another file never finds these weights.
+    `digest` is that of the GGUF's folder, so that another file never finds these weights.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -1,10 +1,10 @@
-"""Ends what a worker's vLLM left behind: `vllm_guard.py WORKER_PID MARK FOLDER`, one a worker.
+"""Cleans up after a worker's vLLM: `guard.py WORKER_PID MARK FOLDER`, one process per worker.
 
-vLLM starts processes that start processes, and a worker killed by SIGKILL ends none of them. The guard waits on a
-pipe whose other end only the worker holds; when it closes, the worker has died or is done. Every process that
-inherited the worker's mark in its environment is killed, however far down the tree it was started, and what they
-shared in /dev/shm and in the private FOLDER of their sockets is removed.
-Run as a file, in a session of its own, so that no signal of a terminal reaches it.
+vLLM starts processes that start further processes, and a worker killed by SIGKILL ends none of them. The guard waits
+on a pipe whose other end only the worker holds. When it closes, the worker has died or is done. Then the guard kills
+every process that inherited the worker's mark in its environment, at any depth of the tree, and removes their shared
+memory in /dev/shm and the private FOLDER of their sockets.
+Run it as a file, in its own session, so that no signal of a terminal reaches it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _SHARED_MEMORY = "/dev/shm/"
 _TRACKER_SECONDS = 5.0
 _LOOK_SECONDS = 0.3
 _START_SECONDS = 600.0
-"""Segments are made while the engine starts; later a look now and then is enough."""
+"""Duration of frequent looks: segments are made while the engine starts; later a rare look is enough."""
 _LATER_LOOK_SECONDS = 10.0
 _ROUNDS_SECONDS = 8.0
 
 
 def main(worker: int, mark: str, folder: str) -> None:
-    """Wait for the worker's end, then clean up after it."""
+    """Waits for the worker's end, then cleans up after it."""
     segments = _watch(worker)
     deadline = time.monotonic() + _ROUNDS_SECONDS
-    # Again and again: a process may start another between the listing and the kill.
+    # Repeated, because a process may start another between the listing and the kill.
     while time.monotonic() < deadline:
-        # A worker that lives still needs its resource tracker, which removes shared memory when the worker ends.
+        # If the worker lives, it still needs its resource tracker, which removes shared memory when the worker ends.
         left = [process for process in marked(mark) if not (_is_tracker(process) and process.ppid() == worker)]
         if not left:
             break
@@ -43,7 +43,7 @@ def main(worker: int, mark: str, folder: str) -> None:
         for process in workers:
             segments |= _shared_memory(process)
         _kill(workers)
-        # Python's resource tracker removes shared memory itself as soon as its users are gone.
+        # Python's resource tracker removes shared memory itself once no process uses it.
         _, stuck = psutil.wait_procs(trackers, timeout=_TRACKER_SECONDS)
         _kill(stuck)
     for segment in segments:
@@ -54,7 +54,7 @@ def main(worker: int, mark: str, folder: str) -> None:
 def _watch(worker: int) -> set[str]:
     """Waits for the end of the pipe; returns the segments that the worker's processes made meanwhile.
 
-    Whoever kills the worker may kill them with it, and a segment that nobody maps any more tells nothing of its maker.
+    If the worker's processes are killed together with it, no process maps a segment any more, and its owner is unknown.
     """
     segments: set[str] = set()
     started = time.monotonic()
@@ -86,9 +86,9 @@ def _is_tracker(process: psutil.Process) -> bool:
 
 
 def _shared_memory(process: psutil.Process) -> set[str]:
-    """Segments that the process made: those of other programs are mapped by them, too, and stay.
+    """Segments that the process made. The processes also map segments of other programs; those are left alone.
 
-    From `maps`, not from psutil's `memory_maps`, which has the kernel count every page of a process that holds a model.
+    Reads `maps`, not psutil's `memory_maps`: the latter makes the kernel count every page of a process with a model.
     """
     try:
         with Path(f"/proc/{process.pid}/maps").open(encoding="utf-8", errors="replace") as maps:

@@ -1,4 +1,4 @@
-"""Hosting one model with vLLM, whatever it is asked for: one AsyncLLM on the event loop on which it was made.
+"""Hosts any kind of model with vLLM: one AsyncLLM, on the event loop on which it was constructed.
 
 Requests carry token ids, encoded by `TextCodec` piece by piece, so that vLLM's prefix cache keeps hitting.
 """
@@ -31,7 +31,7 @@ _SHUTDOWN_SECONDS = 8.0
 class VllmHost:
     """One model of `settings`, loaded when constructed.
 
-    Construct it on the event loop that it is to live on: vLLM binds to it. Raises EngineLoadError.
+    Construct it on the event loop that will run it: vLLM binds to that loop. Raises EngineLoadError.
     """
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -69,10 +69,10 @@ class VllmHost:
         self._mode = _mode_of(config)
 
     def _check(self, folder: Path) -> None:
-        """Looks at the model before it is loaded; raises EngineLoadError."""
+        """Checks the model before it is loaded; raises EngineLoadError."""
 
     def _arguments(self) -> Mapping[str, Any]:
-        """What vLLM is to be told about such a model beside what holds for all."""
+        """Engine arguments for this kind of model, in addition to those for all models."""
         return {}
 
     def _prepare(self, folder: Path, tokenizer: Any) -> None:
@@ -89,7 +89,7 @@ class VllmHost:
         except EngineLoadError:
             raise
         except Exception as error:  # vLLM raises whatever its parts raise
-            time.sleep(0.2)  # what its processes printed last is still on its way
+            time.sleep(0.2)  # the last output of its processes is still on its way
             cause = self._processes.cause() or f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
             raise EngineLoadError(
                 f"vLLM could not load model {self._settings.path!r}: {cause}; correct the model's table in cord.toml "
@@ -98,7 +98,7 @@ class VllmHost:
 
     @property
     def weights_digest(self) -> str:
-        """64 hex digits over the model's files; weights are sampled. Of the GGUF file, not of what was unpacked."""
+        """64 hex digits over the model's files (weights are sampled); of the GGUF file, not of the unpacked weights."""
         return self._digest
 
     @property
@@ -107,20 +107,20 @@ class VllmHost:
         return self._max_length
 
     async def close(self) -> None:
-        """Ends the engine and all of its processes; requests that wait fail with EngineError."""
+        """Ends the engine and all of its processes; waiting requests fail with EngineError."""
         if self._closed:
             return
         self._closed = True
         for task in self._running:
             task.cancel()
-        logging.getLogger("vllm").setLevel(logging.CRITICAL)  # it reports every process that ends as a failure
+        logging.getLogger("vllm").setLevel(logging.CRITICAL)  # it would report every process that ends as a failure
         if (handler := self._engine.output_handler) is not None:
             handler.cancel()
         engine, self._engine = self._engine, None
         ending = asyncio.to_thread(engine.shutdown)
         try:
             await asyncio.wait_for(ending, _SHUTDOWN_SECONDS)
-        except Exception as error:  # noqa: BLE001 - what follows ends the processes, however this went
+        except Exception as error:  # noqa: BLE001 - the following lines end the processes in any case
             logger.debug("vLLM did not shut down by itself: %r", error)
         await asyncio.to_thread(self._processes.end)
 
@@ -132,7 +132,7 @@ class VllmHost:
         priority: int,
         is_over: Callable[[Any], bool] | None = None,
     ) -> Any:
-        """The last output of a request of this `kind`, which is given up as soon as one of its outputs `is_over`."""
+        """The last output of a request of this `kind`; the request is aborted as soon as an output `is_over`."""
         from vllm.inputs import TokensPrompt
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 

@@ -1,4 +1,4 @@
-"""The processes around vLLM: their environment, what they print, and that none outlives the worker."""
+"""vLLM's processes: sets their environment, reads their output, and ensures that none outlives the worker."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _END_SECONDS = 15.0
 
 
 class VllmProcesses:
-    """Marks and guards every process that vLLM starts between `__init__` and `end`, and reads what they print."""
+    """Marks and guards every process that vLLM starts between `__init__` and `end`, and reads their output."""
 
     def __init__(self) -> None:
         self.mark = secrets.token_hex(16)
         self._folder = tempfile.mkdtemp(prefix="cord-vllm-")
         os.environ[vllm_guard.MARK_VARIABLE] = self.mark
-        os.environ["SPT_NOENV"] = "1"  # or setproctitle, which vLLM uses, writes its titles over the mark
+        os.environ["SPT_NOENV"] = "1"  # otherwise setproctitle, which vLLM uses, overwrites the mark with its titles
         os.environ["VLLM_RPC_BASE_PATH"] = self._folder
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}")
         environment = {name: value for name, value in os.environ.items() if name != vllm_guard.MARK_VARIABLE}
@@ -51,7 +51,7 @@ class VllmProcesses:
 
     @contextmanager
     def starting(self) -> Iterator[None]:
-        """Start the engine within it: its temporary files go to the guarded folder, and its output is read."""
+        """Start the engine within this `with`: its temporary files go to the guarded folder, and its output is read."""
         own = os.environ.get("TMPDIR")
         os.environ["TMPDIR"] = self._folder
         try:
@@ -65,9 +65,9 @@ class VllmProcesses:
 
     @contextmanager
     def _output_read(self) -> Iterator[None]:
-        """Within it, stdout and stderr of processes that start go through this process, for their whole life.
+        """Processes started within this `with` write stdout and stderr through this process, for their whole life.
 
-        So that the cause of a failure, which vLLM prints in a child and does not raise, can be told.
+        vLLM prints the cause of a failure in a child process and does not raise it; this makes the cause known.
         """
         reader, writer = os.pipe()
         sys.stdout.flush()
@@ -89,13 +89,13 @@ class VllmProcesses:
             self._thread = thread
 
     def cause(self) -> str | None:
-        """The line among those printed that names the root cause of a failure, or None."""
+        """The printed line that names the root cause of a failure, or None."""
         causes = [match.group(1) for line in list(self._printed) if (match := _CAUSE.search(line))]
         causes = [cause for cause in causes if not _WITHOUT_CAUSE.search(cause)]
         return causes[-1].strip() if causes else None
 
     def end(self) -> None:
-        """Kills what is left of them and removes what they shared; returns when that is done."""
+        """Kills the remaining processes and removes their shared memory; returns when that is done."""
         assert self._guard.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._guard.stdin.close()

@@ -1,7 +1,7 @@
-"""Hosting a process reward model with vLLM: a sequence or token classifier, or a process reward model of vLLM's own.
+"""Hosts a process reward model with vLLM: a sequence or token classifier, or one of vLLM's own process reward models.
 
-vLLM pools instead of generating: a classifier's head is read at the last token, with the prefix from the cache; a model
-that vLLM knows as a process reward model gives a row for every separator, of which the last is taken.
+vLLM pools instead of generating. A classifier's head is read at the last token, with the prefix from the cache. A
+model that vLLM knows as a process reward model gives a row per separator, and the last row is used.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _AT_THE_END, _AT_EVERY_TOKEN = "classify", "token_classify"
 
 
 class VllmRewardEngine(VllmHost, RewardHead):
-    """A model that judges steps. Implements `protocol.Engine`; see `VllmHost` for how it is made."""
+    """A model that judges steps. Implements `protocol.Engine`; see `VllmHost` for how it is constructed."""
 
     def _prepare(self, folder: Path, tokenizer: Any) -> None:
         del folder, tokenizer
@@ -84,19 +84,20 @@ class VllmRewardEngine(VllmHost, RewardHead):
     def _arguments(self) -> dict[str, Any]:
         if self._task == _AT_THE_END:
             return {"runner": "pooling"}
-        # Rows of every token need all of them computed, in one piece; vLLM then batches as many as a prompt may have.
+        # Rows of every token require the whole prompt in one piece; vLLM then batches as many tokens as a prompt may
+        # have.
         whole = {"enable_prefix_caching": False, "enable_chunked_prefill": False, "max_num_batched_tokens": None}
         return {"runner": "pooling", **whole}
 
     def _parameters(self, last: int) -> Any:
-        """`last` is the token whose row is wanted: vLLM looks for Qwen's `<extra_0>` unless it is told another one."""
+        """`last` is the token whose row is wanted; vLLM uses Qwen's `<extra_0>` unless another token is given."""
         from vllm import PoolingParams
 
         at = {} if self._task == _AT_THE_END else {"step_tag_id": last}
         return PoolingParams(task=self._task, use_activation=False, **at)
 
     async def _require_task(self) -> None:
-        """vLLM names its tasks only when it runs."""
+        """Raises EngineLoadError if vLLM lacks the task; vLLM names its tasks only when it runs."""
         if self._is_known:
             return
         offered = await self._engine.get_supported_tasks()
@@ -111,7 +112,7 @@ class VllmRewardEngine(VllmHost, RewardHead):
 def _task_of(config: Any, path: str) -> str:
     names = list(getattr(config, "architectures", None) or [])
     if PROCESS_REWARD_MODEL in names:
-        return _AT_EVERY_TOKEN  # vLLM gives it its two labels
+        return _AT_EVERY_TOKEN  # vLLM itself gives it two labels
     if any(name.endswith(("ForSequenceClassification", "ForTokenClassification")) for name in names):
         require_labels(config.num_labels, path)
         return _AT_THE_END

@@ -1,1 +1,1 @@
-"""Comparing two bare answers: one file a family of types. `same_answer` chooses the family by the reference."""
+"""Compares two bare answers: one file per family of types. `same_answer` chooses the family by the reference."""

@@ -1,7 +1,7 @@
-"""One spelling for what LaTeX, Unicode, Markdown and plain text write in several ways; case and order are kept.
+"""Gives one spelling to what LaTeX, Unicode, Markdown and plain text write differently; case and order are kept.
 
-In a cleaned text `$` is always a dollar, `\\frac`, `\\le` and `\\cup` are the only spellings of what they mean, braces
-of sets are `\\{ \\}`, and words of `\\text{}` stand free. Everything here takes linear time.
+In a cleaned text `$` is always a dollar; `\\frac`, `\\le` and `\\cup` are the only spellings of their meanings; braces
+of sets are `\\{ \\}`; and the words of `\\text{}` stand free. All functions take linear time.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ _TAGS = re.compile(r"</?(?:b|i|em|strong|u|p|br|span|center)\s*/?>|&nbsp;", re.I
 
 @lru_cache(maxsize=512)
 def clean(text: str) -> str:
-    """`text` as the comparing functions want it."""
+    """`text` in the form that the comparing functions need."""
     text = one_form(text.strip())
     if _ESCAPED_GRID.search(text) and not _ODD_BACKSLASHES.search(text):
         text = text.replace("\\\\", "\\")
@@ -115,7 +115,7 @@ def clean(text: str) -> str:
         text = _RAISED.sub(lambda match: "^{" + "".join(_UP[char] for char in match[0]) + "}", text)
         text = _LOWERED.sub(lambda match: "_{" + "".join(_DOWN[char] for char in match[0]) + "}", text)
     if "\\\\" in text:
-        # Rows of a matrix are parted by two backslashes, which nothing below may touch.
+        # Two backslashes separate the rows of a matrix; the steps below must not change them.
         text = text.replace("\\\\", _ROW) if r"\begin" in text else _TWICE_ESCAPED.sub(r"\\", text)
     text = text.replace(r"\$", _DOLLAR).replace("**", "\ue001")
     text = _without_emphasis(text)
@@ -135,7 +135,7 @@ def clean(text: str) -> str:
 
 
 def without_lead(text: str) -> str:
-    """A cleaned text without "the answer is", "it is" and the like in front; itself where nothing would remain."""
+    """A cleaned text without a leading "the answer is", "it is" and the like; unchanged if nothing would remain."""
     for _ in range(3):
         match = _LEAD.match(text)
         if match is None or not text[match.end() :].strip():
@@ -145,12 +145,12 @@ def without_lead(text: str) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, in small letters, without signs."""
+    """The words of a text, in lower case, without signs."""
     return re.findall(r"[^\W_]+(?:'[^\W_]+)?", text.casefold())
 
 
 def _without_emphasis(text: str) -> str:
-    """Pairs of `**` are marks of Markdown, a single one is a power."""
+    """Removes pairs of `**`, which are Markdown; a single one is a power."""
     pieces = text.split("\ue001")
     if len(pieces) % 2 == 0:
         return "^".join(pieces)
@@ -183,7 +183,7 @@ def _renamed(match: re.Match[str]) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """Without `\\text{…}` and its like, whose content stays."""
+    """The text without `\\text{…}` and similar commands; their content stays."""
     parts: list[str] = []
     dropped: list[bool] = []
     at = 0
@@ -216,7 +216,7 @@ def _unwrapped(text: str) -> str:
 
 
 def _peeled(text: str) -> str:
-    """Without quotation marks around the whole and stops behind it."""
+    """The text without quotation marks around the whole and without full stops at its end."""
     changed = True
     while changed:
         changed = False

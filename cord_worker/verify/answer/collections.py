@@ -1,4 +1,4 @@
-"""Comparing lists, sets, tuples, vectors and matrices."""
+"""Compares lists, sets, tuples, vectors and matrices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_ITEMS = 200
 _MAX_UNORDERED = 60
 _SIGN = re.compile(r"\\pm(?![a-z])|\\mp(?![a-z])|\+/-|\+-")
 _DECIMAL_COMMA = re.compile(r"-?(?:0,\d+|\d+,\d{1,2})")
-"""A comma without a space that cannot part thousands."""
+"""A comma without a space that cannot separate thousands."""
 _DECIMAL_POINT = re.compile(r"-?\d+\.\d+")
 _BETWEEN_SOLUTIONS = re.compile(r" ?; ?(?:or |and )?|,? or ")
 Item = str | Node
@@ -24,7 +24,8 @@ Item = str | Node
 
 @dataclass(frozen=True, slots=True)
 class Elements:
-    """What a text lists. `kind` is "set", "tuple", "square", "half-open" or "list"; `names` are those of `x=1, y=2`."""
+    """The elements of a text. `kind` is "set", "tuple", "square", "half-open" or "list"; `names` are those of `x=1,
+    y=2`."""
 
     items: tuple[Item, ...]
     kind: str
@@ -34,7 +35,7 @@ class Elements:
 
 
 def elements(text: str) -> Elements:
-    """The elements of a text; one that lists nothing has itself as its only element."""
+    """The elements of a text; a text that is no list is its own only element."""
     name: str | None = None
     if match := re.match(r"[a-zA-Z](?:_\w)? ?\\in(?![a-z]) ?(?=\\\{|\{)", text):
         name, text = text[0], text[match.end() :]
@@ -90,7 +91,7 @@ def _named(item: str) -> tuple[str, str] | None:
 
 
 def _expanded(items: tuple[str, ...]) -> tuple[Item, ...]:
-    """± stands for two elements."""
+    """The items, with each ± replaced by two elements."""
     found: list[Item] = []
     for item in items:
         if not _SIGN.search(item):
@@ -102,7 +103,7 @@ def _expanded(items: tuple[str, ...]) -> tuple[Item, ...]:
 
 
 def compare_elements(reference: Elements, given: Elements, context: Context) -> Outcome:
-    """Whether two lists are the same, in any order where it does not count."""
+    """Compares two lists, in any order if the order does not count."""
     if reference.name and given.name and not equations.same_names(reference.name, given.name):
         return Outcome(False, "of another name")
     if reference.names or given.names:
@@ -117,7 +118,7 @@ def compare_elements(reference: Elements, given: Elements, context: Context) -> 
         return found
     more = len(reference.items) < len(given.items) and reference.kind == given.kind == "list"
     if more and not context.ordered and all(isinstance(one, str) and structures.bracketed(one) for one in given.items):
-        # A list of points is a set: naming one twice adds none.
+        # A list of points is a set: a repeated point adds none.
         given = replace(given, items=tuple(dict.fromkeys(_unspaced(item) for item in given.items)))
     if len(reference.items) != len(given.items):
         if given.kind == "set" and reference.kind == "list":
@@ -162,12 +163,12 @@ def _as_list(reference: Elements, given: Elements, context: Context) -> Outcome:
 
 
 def _asks_tuple(context: Context) -> bool:
-    """Whether the question or the rule says that the order counts, so that brackets say nothing more."""
+    """True if the question or the rule says that the order counts, so that brackets carry no further meaning."""
     return bool(context.ordered)
 
 
 def _looks_like_a_sequence(items: Sequence[Item]) -> bool:
-    """Three numbers or more that do not grow or fall: whoever lists a set sorts it."""
+    """True for three or more numbers that are not sorted: the elements of a set would usually be sorted."""
     if len(items) < 3:
         return any(isinstance(item, str) and r"\ldots" in item for item in items)
     if any(isinstance(item, str) and (r"\ldots" in item or item == "...") for item in items):
@@ -213,7 +214,7 @@ def _by_names(reference: Elements, given: Elements, context: Context) -> Outcome
 
 
 def _are_coordinates(names: Sequence[str]) -> bool:
-    """Letters that follow each other have an order of their own: `y=2, x=1` may be (1, 2) or (2, 1)."""
+    """True for consecutive letters, which have their own order: `y=2, x=1` may be (1, 2) or (2, 1)."""
     letters = "".join(sorted(name[:1] for name in names))
     return letters in "abcdefghijklmnopqrstuvwxyz" or letters in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -260,7 +261,7 @@ def _without_order(reference: Sequence[Item], given: Sequence[Item], context: Co
 
 
 def same_item(reference: Item, given: Item, context: Context) -> bool | None:
-    """Whether two elements are the same; those that came from a ± are trees already."""
+    """True if two elements are the same; elements that came from a ± are already trees."""
     if isinstance(reference, str) and isinstance(given, str):
         return True if reference == given and reference else context.same(reference, given)
     trees = [_tree(item) for item in (reference, given)]
@@ -284,7 +285,7 @@ def _tree(item: Item) -> Node | None:
 
 
 def list_family(reference: str, given: str, context: Context) -> tuple[str, Outcome] | None:
-    """A reference that lists several answers; its type ("set", "tuple" or "list") and what was found."""
+    """Compares a reference that lists several answers; its type ("set", "tuple" or "list") and the outcome."""
     wanted = elements(reference)
     single = len(wanted.items) < 2 and wanted.kind != "set"
     if single or len(wanted.items) > MAX_ITEMS:
@@ -322,7 +323,7 @@ def _are_words(items: tuple[str, ...]) -> bool:
 
 
 def _labels(items: tuple[str, ...], joined: str, given: str, context: Context) -> tuple[str, Outcome] | None:
-    """Several choices have no order, but "A and B" is not "A or B"."""
+    """Compares several choices: their order does not count, but "A and B" is not "A or B"."""
     wanted = labels.letters(items)
     if wanted is None:
         return None
@@ -360,7 +361,7 @@ def _pairs(items: tuple[str, ...], given: str) -> tuple[str, Outcome] | None:
 
 
 def _other_vector(wanted: Elements, given: str, context: Context) -> Outcome | None:
-    """A tuple, given as a column or as an interval's inequality."""
+    """Compares a tuple with a column, or an interval with its inequality."""
     grid = structures.matrix(given)
     if grid is not None:
         flat = [cell for row in grid.rows for cell in row]
@@ -388,7 +389,7 @@ def _same_node(item: Item, tree: Node) -> bool | None:
 
 
 def matrix_family(reference: str, given: str, context: Context) -> Outcome | None:
-    """A matrix or a column."""
+    """Compares a matrix or a column."""
     wanted = structures.matrix(reference)
     if wanted is None:
         return None

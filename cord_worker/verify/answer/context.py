@@ -1,4 +1,4 @@
-"""What a comparison knows beside the two answers, and what it finds."""
+"""What a comparison knows in addition to the two answers, and what it returns."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ _ANY_ORDER = re.compile(r"\bin any order\b|\border does not matter\b|\bregardles
 
 
 def order_counts(question: str | None) -> bool | None:
-    """Whether the order of a listed answer counts by what the question says; None where it says nothing.
+    """True if, by the question, the order of a listed answer counts; None if the question does not say.
 
-    "Arrange", "from least to greatest" and the like say that it does; "find all" and "in any order" that it does not.
+    "Arrange", "from least to greatest" and the like mean that it counts; "find all" and "in any order" that it does
+    not.
     """
     if not question:
         return None
@@ -41,13 +42,13 @@ def order_counts(question: str | None) -> bool | None:
     if _ANY_ORDER.search(text):
         return False
     if _ORDERED.search(text):
-        # "Find all ordered pairs": the pairs have no order, and each of them is a tuple, which has one.
+        # "Find all ordered pairs": the list of pairs has no order, but each pair is a tuple, which has one.
         return not re.search(r"\ball ordered (?:pairs|triples|quadruples|tuples)\b", text, re.IGNORECASE)
     return False if _UNORDERED.search(text) else None
 
 
 class Outcome(NamedTuple):
-    """Whether two answers are the same (None: undecided), and why."""
+    """Whether two answers are the same (None: undecided), and the reason."""
 
     equal: bool | None
     why: str
@@ -56,9 +57,9 @@ class Outcome(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Context:
     """Attributes:
-    ordered: whether the order of a list counts; None where nothing says so.
-    question: the question, where it is known.
-    compare: compares two parts of the answers, as whole answers are compared.
+    ordered: whether the order of a list counts; None if nothing says so.
+    question: the question, if it is known.
+    compare: compares two parts of the answers in the same way as whole answers.
     """
 
     compare: Callable[[str, str, Context], Outcome]
@@ -67,17 +68,17 @@ class Context:
     depth: int = 0
 
     def same(self, reference: str, given: str) -> bool | None:
-        """Whether two parts are the same; None where that cannot be decided."""
+        """True if two parts are the same; None if that cannot be decided."""
         if self.depth >= _MAX_DEPTH:
             return None
         return self.compare(reference, given, replace(self, depth=self.depth + 1)).equal
 
     @property
     def asks_percent(self) -> bool | None:
-        """Whether the question asks for a percentage; None where there is no question."""
+        """True if the question asks for a percentage; None if there is no question."""
         return None if self.question is None else re.search(r"percent|%|百分", self.question, re.IGNORECASE) is not None
 
 
 def as_outcome(equal: bool | None, same: str, different: str, unclear: str = "cannot be decided") -> Outcome:
-    """An outcome with the reason that belongs to it."""
+    """The outcome for `equal`, with the matching reason."""
     return Outcome(equal, same if equal else different if equal is False else unclear)

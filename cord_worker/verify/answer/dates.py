@@ -1,4 +1,4 @@
-"""Dates and times of day."""
+"""Parses and compares dates and times of day."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LOCALES = "de fr es it pt nl ru uk pl tr id vi ar hi sv cs".split()
 
 @dataclass(frozen=True, slots=True)
 class Date:
-    """A day; parts that are not said are None."""
+    """A day; parts that are not given are None."""
 
     year: int | None
     month: int
@@ -40,7 +40,7 @@ class Date:
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """Seconds from midnight; `sure` where morning or afternoon was said, or the hour is above 12."""
+    """Seconds from midnight; `sure` if morning or afternoon is given, or the hour is above 12."""
 
     seconds: int
     sure: bool
@@ -48,7 +48,7 @@ class Time:
 
 @lru_cache(maxsize=256)
 def dates(text: str) -> tuple[Date, ...]:
-    """The days that a text may mean: two for `1/5/2024`, none where it is no date."""
+    """The days that a text may mean: two for `1/5/2024`, none if it is not a date."""
     text = text.strip()
     if len(text) > 60 or not any(char.isdigit() for char in text):
         return ()
@@ -95,7 +95,7 @@ def _month(word: str, words: list[str]) -> int | None:
     if found is not None:
         return found
     lengths = {len(other) for other in words if other.isdigit()}
-    # Only a day with its year, so that no other text costs the look-up.
+    # Only a day with its year, so that other texts do not pay for the look-up.
     return _foreign_months().get(word) if 4 in lengths and lengths & {1, 2} else None
 
 
@@ -122,7 +122,7 @@ def _real(date: Date) -> tuple[Date, ...]:
 
 
 def same_date(reference: tuple[Date, ...], given: tuple[Date, ...]) -> bool | None:
-    """None where the day or the year is said on one side only, or a date may mean two days."""
+    """True if the dates agree; None if one side lacks the day or the year, or if a date may mean two days."""
     if not set(reference) & set(given):
         near = any(_agrees(one, other) for one in reference for other in given)
         return None if near else False
@@ -138,7 +138,7 @@ def _agrees(one: Date, other: Date) -> bool:
 
 @lru_cache(maxsize=256)
 def time(text: str) -> Time | None:
-    """A time of day, None where the text is none; `2:30` is one that is not `sure`."""
+    """The time of day; None if the text is none; `2:30` is not `sure`."""
     text = text.strip()
     low = text.casefold()
     if low in ("noon", "midday", "12 noon"):
@@ -168,7 +168,7 @@ def _seconds(hour: int, minute: str | None, second: str | None, *, sure: bool) -
 
 
 def same_time(reference: Time, given: Time) -> bool | None:
-    """None where morning or afternoon is said on one side only."""
+    """True if the times agree; None if morning or afternoon is given on one side only."""
     if reference.seconds == given.seconds:
         return True if reference.sure == given.sure else None
     if reference.sure != given.sure and abs(reference.seconds - given.seconds) == 12 * 3600:

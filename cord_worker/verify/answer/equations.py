@@ -1,4 +1,4 @@
-"""Equations: what a bare name is said to be, and when two equations say the same."""
+"""Equations: the value that one gives a bare name, and whether two equations are equivalent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LETTER = r"(?:[A-Za-z]|\\(?!frac|sqrt|pi(?![a-z])|sin|cos|tan|cot|sec|csc|log|l
 _SUBSCRIPT = r"(?:'{0,3}(?: ?_ ?(?:\{[^{}]{1,20}\}|\w))?'{0,3})"
 _CALL = r"(?: ?\([^()=]{1,40}(?:\([^()]{0,20}\)[^()]{0,20})?\))"
 _THING = rf"\|?[A-Z]{{1,4}}'?{_SUBSCRIPT}\|?"
-"""A length, an area, a volume: `AB`, `S_{ABC}`, `V_1`; a ratio of two of them has a value, and is no equation."""
+"""A length, an area, a volume: `AB`, `S_{ABC}`, `V_1`; a ratio of two of them has a value and is not an equation."""
 _NAME = re.compile(
     rf"{_LETTER}{_SUBSCRIPT}{_CALL}?"
     rf"|[a-zA-Z]\^ ?\{{?(?:-1|\(?\d\)?|'+)\}}? ?\([^()]{{1,20}}\)"  # the inverse or a derivative of a function, called
@@ -44,7 +44,7 @@ _CONGRUENCE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """`left = right`, with what a chain says between."""
+    """`left = right`, with the middle parts of a chain."""
 
     left: str
     right: str
@@ -52,12 +52,12 @@ class Equation:
 
     @property
     def name(self) -> str | None:
-        """The left side where it is a bare name such as `x`, `a_n`, `f(x)`, `\\angle ABC`, "the area", `(x,y)`."""
+        """The left side if it is a bare name such as `x`, `a_n`, `f(x)`, `\\angle ABC`, "the area", `(x,y)`."""
         return name_of(self.left)
 
 
 def name_of(text: str) -> str | None:
-    """`text` where it is a bare name, without spaces."""
+    """`text` without spaces if it is a bare name."""
     text = text.strip()
     if _NAME.fullmatch(text) or _TUPLE_OF_NAMES.fullmatch(text):
         return text.replace(" ", "")
@@ -67,7 +67,7 @@ def name_of(text: str) -> str | None:
 
 
 def equation(text: str) -> Equation | None:
-    """An equation, or a chain of them; None where there is another sign of comparison or none outside brackets."""
+    """An equation or a chain; None if the text has another relation sign, or no equals sign outside brackets."""
     if "=" not in text or re.search(r"[<>!]=|\\(?:le|ge|ne)(?![a-z])|[<>]", text):
         return None
     chain = realsets.relation(text)
@@ -80,20 +80,20 @@ def equation(text: str) -> Equation | None:
 
 
 def same_names(left: str, right: str) -> bool:
-    """Whether two bare names may name the same: `y` and `f(x)` do, `x` and `y` do not, words always may."""
+    """True if two bare names may mean the same: `y` and `f(x)` do, `x` and `y` do not, words always may."""
     if left == right:
         return True
     if any(len(name) > 4 and re.fullmatch("[a-z ,']+", name) for name in (left, right)):
         return True
     calls = [re.fullmatch(r"([a-zA-Z])\([a-z]\)", name) for name in (left, right)]
     if calls[0] and calls[1] and calls[0][1] == calls[1][1]:
-        return True  # What their right sides say of the argument is compared.
+        return True  # The caller compares the right sides, which hold the argument.
     dependent = [name == "y" or re.fullmatch(r"[a-zA-Z]\([a-z]\)", name) is not None for name in (left, right)]
     return all(dependent) and "y" in (left, right)
 
 
 def without_condition(text: str) -> tuple[str, str | None]:
-    """`x = k\\pi, k \\in \\mathbb{Z}` as its statement and the condition behind it."""
+    """`x = k\\pi, k \\in \\mathbb{Z}` as its statement and the condition after it."""
     if len(text) > 400 or not re.search(r"\\in|\b(?:where|for|with|is|are|integer)\b|,", text):
         return text, None
     for match in re.finditer(r"[,;(]| (?:where|for|with)\b", text):
@@ -110,7 +110,7 @@ def without_condition(text: str) -> tuple[str, str | None]:
 
 @dataclass(frozen=True, slots=True)
 class Congruence:
-    """A residue of a modulus; the name it is said of, where there is one."""
+    """A residue of a modulus, and the name that has it, if there is one."""
 
     name: str | None
     residue: int
@@ -144,7 +144,8 @@ def difference(left: str, right: str) -> Node | None:
 
 
 def same_equation(reference: Equation, given: Equation) -> bool | None:
-    """Whether both say the same: one is the other times a number that is not 0, or both are solved for one name."""
+    """True if the equations are equivalent: one is the other times a nonzero number, or both are solved for one
+    name."""
     if reference.between or given.between:
         return None
     left, right = difference(reference.left, reference.right), difference(given.left, given.right)
@@ -154,7 +155,7 @@ def same_equation(reference: Equation, given: Equation) -> bool | None:
 
 
 def proportional(left: Node, right: Node, *, positive: bool = False) -> bool | None:
-    """Whether `left` is `right` times a constant that is not 0 (or that is positive)."""
+    """True if `left` is `right` times a constant that is not 0 (or that is positive)."""
     names = sorted(expression.symbols(left) | expression.symbols(right))
     if not names or expression.symbols(left) != expression.symbols(right):
         return False
@@ -178,7 +179,7 @@ def proportional(left: Node, right: Node, *, positive: bool = False) -> bool | N
 
 
 def _solved_alike(reference: Equation, given: Equation, left: Node, right: Node) -> bool | None:
-    """`y = 2/x` and `xy = 2`: the second holds where the first does, and can be solved for y in one way only."""
+    """`y = 2/x` and `xy = 2`: the second holds where the first does, and has only one solution for y."""
     for solved, tree in ((reference, right), (given, left)):
         name = solved.name
         value = expression.parse(solved.right)

@@ -1,7 +1,7 @@
-"""Reading mathematics, in LaTeX or plain, to a tree of tuples. What is not understood as a whole is refused.
+"""Parses mathematics, in LaTeX or plain, to a tree of tuples. A text that is not understood completely is rejected.
 
-Stricter than the parsers made for typesetting: a word is never a product of its letters, `AB` is one name, the case of
-letters counts, and nothing is left over. A node is one of
+The parser is stricter than those made for typesetting: a word is never a product of its letters, `AB` is one name, the
+case of letters counts, and no rest is allowed. A node is one of
 
     ("num", Fraction) ("sym", name) ("const", "pi" | "e" | "i" | "inf") ("neg", a) ("pm", a) ("mp", a) ("fact", a)
     ("add", parts) ("mul", parts) ("div", a, b) ("pow", a, b) ("fn", name, arguments) ("diff", name, a)
@@ -52,12 +52,12 @@ NAMES = _GREEK | {"pi", "inf", "infty", "infinity"}
 
 
 class Unread(ValueError):
-    """The text is no mathematics that is understood."""
+    """The text is not mathematics that this parser understands."""
 
 
 @lru_cache(maxsize=1024)
 def parse(text: str) -> Node | None:
-    """The tree of a cleaned text; None where it is not understood."""
+    """The tree of a cleaned text; None if it is not understood."""
     if len(text) > MAX_CHARACTERS or not text:
         return None
     try:
@@ -68,7 +68,7 @@ def parse(text: str) -> Node | None:
 
 @lru_cache(maxsize=256)
 def parse_tight(text: str) -> Node | None:
-    """As `parse`, but `1/2x` is 1/(2x) and `e^2x` is e^(2x); None where both readings are one."""
+    """Like `parse`, but `1/2x` is 1/(2x) and `e^2x` is e^(2x); None if both readings are equal."""
     if len(text) > MAX_CHARACTERS or not text:
         return None
     try:
@@ -95,7 +95,7 @@ def symbols(tree: Node) -> frozenset[str]:
 
 
 def children(tree: Node) -> tuple[Node, ...]:
-    """The nodes right below."""
+    """The direct child nodes."""
     kind = tree[0]
     if kind in ("num", "sym", "const"):
         return ()
@@ -109,7 +109,7 @@ def children(tree: Node) -> tuple[Node, ...]:
 
 
 def holds(tree: Node, *kinds: str) -> bool:
-    """Whether a node of these kinds is in the tree."""
+    """True if the tree holds a node of one of these kinds."""
     return tree[0] in kinds or any(holds(child, *kinds) for child in children(tree))
 
 
@@ -138,7 +138,7 @@ def replaced(tree: Node, name: str, by: Node) -> Node:
 
 
 def rebuilt(tree: Node, change: Callable[[Node], Node]) -> Node:
-    """The node with `change` applied to the nodes right below."""
+    """The node with `change` applied to its direct children."""
     kind = tree[0]
     if kind in ("num", "sym", "const"):
         return tree
@@ -251,7 +251,7 @@ class _Parser:
         return self.mixed_or_power()
 
     def mixed_or_power(self) -> Node:
-        """A whole number right before a fraction of numbers is a mixed number: `2\\frac{1}{3}`, `5 1/4`."""
+        """An integer directly before a fraction of numbers is a mixed number: `2\\frac{1}{3}`, `5 1/4`."""
         if self.kind == "number" and self.text.isdigit():
             whole = int(self.text) if len(self.text) < 100 else None
             follows = self.tokens[self.at + 1]
@@ -385,7 +385,7 @@ class _Parser:
         return ("sym", f"{name}_{self.raw_argument()}")
 
     def raw_argument(self) -> str:
-        """The text of the next token or group, as it is part of a name."""
+        """The text of the next token or group, as part of a name."""
         if not self.take("{"):
             self.at += 1
             if self.tokens[self.at - 1][0] in ("end", "sign"):
@@ -402,7 +402,7 @@ class _Parser:
         return "".join(parts[:-1])
 
     def argument(self) -> Node:
-        """What `\\frac` and `\\sqrt` take: a group, one digit, one letter or one command."""
+        """An argument of `\\frac` or `\\sqrt`: a group, one digit, one letter or one command."""
         kind, text = self.tokens[self.at]
         if kind == "number" and len(text) > 1:
             if not text[0].isdigit():
@@ -490,7 +490,7 @@ class _Parser:
         if low is None or high is None:
             raise Unread
         if name != "int":
-            # \sum_{i=1}^n i is no sum of imaginary numbers.
+            # \sum_{i=1}^n i is not a sum of imaginary numbers.
             self.bound.append(str(variable))
             body = self.product()
             self.bound.pop()
@@ -563,7 +563,7 @@ _NO_FACTOR = frozenset(
 
 
 def _is_deep(tree: Node) -> bool:
-    """Whether functions that call themselves would run out of stack on a tree."""
+    """True if recursive functions would exceed the stack on a tree."""
     level: tuple[Node, ...] = (tree,)
     for _ in range(_MAX_NODES_DEEP):
         level = tuple(child for node in level for child in children(node))
@@ -583,7 +583,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
             break
         found.append((match.lastgroup, match[match.lastgroup]))
         at = match.end()
-    # Two more, so that looking ahead needs no check.
+    # Two more tokens, so that looking ahead needs no check.
     return [*found, ("end", ""), ("end", ""), ("end", ""), ("end", "")]
 
 

@@ -1,4 +1,4 @@
-"""The types of answers in the order in which a reference is tried for them, each with its comparison."""
+"""The types of answers, in the order in which a reference is tested for them, each with its comparison."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def compare_by_type(reference: str, given: str, context: Context) -> Found:
 
 
 def _number(reference: str, given: str, context: Context) -> Found | None:
-    """The commonest reference, first."""
+    """Compares plain numbers, the most common references, first."""
     if re.fullmatch(r"-?0,\d{1,40}", reference):
-        # No separator of thousands stands behind a zero.
+        # A separator of thousands never follows a zero.
         reference = reference.replace(",", ".")
     if (
         not (reference[0].isdigit() or reference[0] in "-.")
@@ -228,7 +228,7 @@ def _matrix(reference: str, given: str, context: Context) -> Found | None:
 
 def _real_set(reference: str, given: str, context: Context) -> Found | None:
     if re.fullmatch(r"\(.*\)", reference) and "\\infty" not in reference and "\\cup" not in reference:
-        # A point, which may be an interval too.
+        # A point, which may also be an interval.
         return None
     found_reference = realsets.read(reference)
     if found_reference is None:
@@ -253,7 +253,7 @@ def _real_set(reference: str, given: str, context: Context) -> Found | None:
 
 
 def _inequality(reference: str, given: str, _: Context) -> Found | None:
-    """An inequality of several names: the same where one is a positive multiple of the other."""
+    """Compares an inequality of several names: equal if one is a positive multiple of the other."""
     wanted = _one_inequality(reference)
     if wanted is None:
         return None
@@ -327,7 +327,7 @@ def _equation(reference: str, given: str, context: Context) -> Found | None:
 
 
 def _of_argument(wanted: str, found: str, right: str) -> str | None:
-    """The right side of `f(t) = …` as one of `f(x)`; None where it names an x of its own."""
+    """The right side of `f(t) = …` rewritten for `f(x)`; None if it already holds another x."""
     calls = [re.fullmatch(r"[a-zA-Z]\(([a-z])\)", name) for name in (wanted, found)]
     if calls[0] is None or calls[1] is None or calls[0][1] == calls[1][1]:
         return right
@@ -339,7 +339,7 @@ _INTEGERS = frozenset("kmn")
 
 
 def _with_integer_of(reference: str, right: str, given: str) -> str | None:
-    """The right side of `given` with the reference's name of an integer: `n\\pi` for `k\\pi`; None where none is."""
+    """The right side of `given` with the reference's name for an integer: `n\\pi` for `k\\pi`; None if it has none."""
     statement, condition = equations.without_condition(given)
     other = equations.equation(statement)
     wanted = expression.parse(right)

@@ -1,4 +1,4 @@
-"""Comparing what is written with figures but is no plain value: ratios, scores and ranges, numerals in other bases."""
+"""Compares texts of digits that are not plain values: ratios, scores and ranges, numerals in other bases."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TIME_LIKE = re.compile(r"\d{1,2}:\d{2}")
 
 
 def based(text: str) -> tuple[str, int] | None:
-    """Digits and base of `101_2`, `101_{two}`, `52 (base 8)`, `0x1F`; None where the text is no such numeral."""
+    """Digits and base of `101_2`, `101_{two}`, `52 (base 8)`, `0x1F`; None if the text is no such numeral."""
     for pattern in _BASE:
         if (match := pattern.fullmatch(text)) and _is_numeral(match["digits"], match["base"]):
             word = match["base"]
@@ -45,7 +45,7 @@ def based(text: str) -> tuple[str, int] | None:
 
 
 def _is_numeral(digits: str, base: str) -> bool:
-    """`FF_{16}` is one, but `B_2` is a name."""
+    """True for `FF_{16}`; False for `B_2`, which is a name."""
     return any(char.isdigit() for char in digits) or (len(digits) > 1 and base in ("16", "sixteen"))
 
 
@@ -57,7 +57,7 @@ def _value_of(digits: str, base: int) -> int | None:
 
 
 def based_family(reference: str, given: str, context: Context) -> Outcome | None:
-    """A numeral of a named base: the same digits of the same base; digits alone where the question names a base."""
+    """A numeral in a named base: the same digits in the same base; digits alone if the question names a base."""
     wanted = based(reference)
     if wanted is None:
         return None
@@ -80,7 +80,7 @@ def based_family(reference: str, given: str, context: Context) -> Outcome | None
 
 
 def span(text: str) -> tuple[Fraction, Fraction, str, str] | None:
-    """Both numbers of `10-15`, `3 to 4 weeks`, their joint and what follows."""
+    """Both numbers of `10-15`, `3 to 4 weeks`, the sign or word between them and the text after them."""
     if len(text) > 80:
         return None
     match = _RANGE.fullmatch(text)
@@ -128,7 +128,7 @@ def ratio(text: str) -> tuple[quantities.Quantity, ...] | None:
 
 
 def ratio_family(reference: str, given: str, _: Context) -> Outcome | None:
-    """Ratios are the same where their members are proportional; `2:30` may be a time too."""
+    """Ratios are the same if their members are proportional; `2:30` may also be a time."""
     wanted = ratio(reference)
     if wanted is None:
         return None

@@ -1,4 +1,4 @@
-"""Answers that are no mathematics: choices, yes and no, what does not exist, formulas, sequences, names, text."""
+"""Answers that are not mathematics: choices, yes and no, "does not exist", formulas, sequences, names, text."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _OPTION = re.compile(r"(?:^|[\s(])([A-J])[).:]\s*(\S.*?)(?=\s+\(?[A-J][).:]\s|\s
 
 
 def choice(text: str) -> str | None:
-    """The letter that a reference such as `B`, `(B)`, `B.`, `(B) 45` is, None where it is none."""
+    """The letter that a reference such as `B`, `(B)`, `B.`, `(B) 45` is; None if it is none."""
     if match := _LETTER.fullmatch(text):
         return match[1]
     if match := re.fullmatch(r"\(([a-j])\)", text):
         return match[1].upper()
     match = _LABELLED.fullmatch(text)
     if match is None or _LETTER.fullmatch(match["text"]):
-        return None  # `(A), (C)` are two of them.
+        return None  # `(A), (C)` are two letters.
     return (match[1] or match[2] or match[3]).upper()
 
 
 def chosen(text: str) -> str | None:
-    """The letter that a given answer decides for; "" where it names several, None where it names none."""
+    """The letter that a given answer chooses; "" if it names several, None if it names none."""
     if match := _LETTER.fullmatch(text) or _SMALL_LETTER.fullmatch(text):
         return next(group for group in match.groups() if group).upper()
     if re.fullmatch("[a-j]", text):
@@ -54,7 +54,7 @@ def chosen(text: str) -> str | None:
 
 
 def label_text(text: str) -> str | None:
-    """What stands behind the label: `45` in `(B) 45`."""
+    """The text after the label: `45` in `(B) 45`."""
     match = _LABELLED.fullmatch(text)
     return match["text"].strip() if match else None
 
@@ -66,7 +66,7 @@ def options(question: str) -> dict[str, str]:
 
 
 def letters(items: tuple[str, ...]) -> frozenset[str] | None:
-    """Several choices, as `A, C`; None where an element is no letter."""
+    """The letters of several choices, as `A, C`; None if an element is not a letter."""
     found = [_LETTER.fullmatch(item) for item in items]
     return None if None in found else frozenset(match[1] for match in found if match)
 
@@ -83,13 +83,14 @@ _FIRST = re.compile(r"([^\W\d_]+)\s*(?:입니다\s*)?(?:[.,;:!?。！？]|- |$)"
 
 
 def decision(text: str) -> str | None:
-    """ "yes", "no", "maybe", "true" or "false" where a text is or begins with such a word and a stop."""
+    """ "yes", "no", "maybe", "true" or "false" if the text is such a word, or begins with one and a punctuation
+    mark."""
     first = _FIRST.match(text)
     return _DECISION.get(first[1].casefold()) if first else None
 
 
 def decided(reference: str) -> str | None:
-    """A reference that is nothing but yes, no, maybe, true or false."""
+    """The decision of a reference that is only yes, no, maybe, true or false; otherwise None."""
     return _DECISION.get(reference.casefold())
 
 
@@ -108,7 +109,7 @@ _NOTHINGS = {word.casefold(): name for name, words in _NOTHING.items() for word 
 
 
 def nothing(text: str) -> str | None:
-    """The kind of nothing that a text names: the empty set, what does not exist, and so on."""
+    """The kind of nothing that a text names: the empty set, "does not exist", and so on."""
     return _NOTHINGS.get(text.casefold().strip())
 
 
@@ -116,7 +117,7 @@ SENTINELS = frozenset(
     "proof|see proof|see solution|see the solution|see answer|notfound|not found|n/a|na|solution|omitted"
     "|answer not found|nan|null".split("|")
 )
-"""References of published datasets that are no answer."""
+"""References of published datasets that are not answers."""
 
 _ELEMENTS = frozenset(
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
@@ -129,7 +130,7 @@ _FORMULA = re.compile(
 
 
 def formula(text: str) -> str | None:
-    """A chemical formula in one spelling (`H2O` for `H_2O` and `\\mathrm{H_2O}`), None where the text is none."""
+    """A chemical formula in one spelling (`H2O` for `H_2O` and `\\mathrm{H_2O}`); None if the text is none."""
     bare = re.sub(r"[_{}^\s]|\\ce", "", text)
     if len(bare) > 60 or not _FORMULA.fullmatch(bare):
         return None
@@ -138,12 +139,12 @@ def formula(text: str) -> str | None:
         return None
     if not (re.search(r"[A-Z][a-z]?\d", bare) or (len(symbols) > 1 and re.search("[a-z]", bare) and len(bare) < 8)):
         return None
-    # One letter with a figure may be a name with an index.
+    # One letter with a digit may be a name with an index.
     return bare if len(symbols) > 1 or re.search(r"^(?:H|N|O|F|Cl|Br|I|P|S)\d$", bare) else None
 
 
 def atoms(text: str) -> dict[str, int] | None:
-    """How many of each element a formula has; None with charges or nested brackets."""
+    """The number of atoms of each element in a formula; None with charges or nested brackets."""
     if not re.fullmatch(r"(?:[A-Z][a-z]?\d*|\((?:[A-Z][a-z]?\d*)+\)\d*)+", text):
         return None
     found: dict[str, int] = {}
@@ -158,7 +159,7 @@ _ROUTE = re.compile(r"[A-Z]\w*(?: ?- ?[A-Z]\w*){2,}")
 
 
 def sequence(text: str) -> tuple[str, ...] | None:
-    """A route or order such as `A-C-B` or `A → C → B`; None where the text is none."""
+    """A route or order such as `A-C-B` or `A → C → B`; None if the text is none."""
     if len(text) > 400:
         return None
     if re.search(r"\\to(?![a-z])|->|=>|\\Rightarrow", text) and r"\lim" not in text:
@@ -175,7 +176,7 @@ _PAIR = re.compile(
 
 
 def matching(items: tuple[str, ...]) -> frozenset[tuple[str, str]] | None:
-    """The pairs of `1-A, 2-B`; None where an element is no pair of a figure and a letter or word."""
+    """The pairs of `1-A, 2-B`; None if an element is not a pair of a digit and a letter or word."""
     found = set()
     for item in items:
         match = _PAIR.fullmatch(item)
@@ -199,7 +200,7 @@ _STATES = frozenset(
 
 
 def same_text(reference: str, given: str) -> tuple[bool | None, str]:
-    """Whether two names or other texts are the same, without regard to case, articles, accents and punctuation."""
+    """Compares two names or other texts; case, articles, accents and punctuation do not count."""
     if reference == given:
         return True, "the same text"
     left, right = _plain(reference), _plain(given)
@@ -262,7 +263,7 @@ def _is_place(text: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _territories() -> frozenset[str]:
-    # Imported here: only a name with a second one behind a comma needs it.
+    # Imported here: only a name followed by a comma and a second name needs it.
     from babel import Locale
 
     names = Locale("en").territories

@@ -1,6 +1,6 @@
-"""Numbers as people write them: separators, decimal commas, mixed numbers, scales such as million, words.
+"""Parses numbers as people write them: separators, decimal commas, mixed numbers, scales such as million, words.
 
-A number knows how it was written, because that decides whether it may be a rounded one.
+A number remembers how it was written, because that decides whether it may be a rounded one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fractions import Fraction
 from cord_worker.verify.answer import numerals
 
 ROUNDED_PLACES = 6
-"""Decimals from which on a decimal may stand for a fraction or an irrational number."""
+"""Fewest decimals with which a decimal may stand for a fraction or an irrational number."""
 _MAX_DIGITS = 5000
 
 
@@ -23,10 +23,10 @@ class Number:
 
     Attributes:
         value: exact, as written.
-        places: how many decimals were written; 0 where no decimal point was.
+        places: number of decimals that were written; 0 without a decimal point.
         figures: significant figures that were written.
         scientific: written with a power of ten.
-        sure: False where the same text may mean another number: `1.234` as one thousand and so on.
+        sure: False if the same text may mean another number: `1.234` as one thousand and so on.
     """
 
     value: Fraction
@@ -93,13 +93,13 @@ _ABOUT = re.compile(r"(?:\\approx|\\simeq|\\sim|~|about|approximately|approx\.?|
 
 
 def without_about(text: str) -> str:
-    """Without "approximately" in front."""
+    """The text without a leading "approximately"."""
     match = _ABOUT.match(text)
     return text[match.end() :].strip() if match else text
 
 
 def number(text: str) -> Number | None:
-    """The number that the whole of a cleaned text is, in the reading that is the usual one."""
+    """The number that a whole cleaned text is, in its usual reading."""
     text = text.strip()
     if not text or len(text) > _MAX_DIGITS:
         return None
@@ -114,16 +114,16 @@ def number(text: str) -> Number | None:
 
 
 def ordinal(text: str) -> int | None:
-    """The place that `2nd`, `the 2nd` or `second` names; None where the text is none."""
+    """The place that `2nd`, `the 2nd` or `second` names; None if the text is no ordinal."""
     text = text.casefold().removeprefix("the ")
     match = _ORDINAL.fullmatch(text)
     return int(match[1]) if match and len(match[1]) < 10 else _ORDINAL_WORDS.get(text)
 
 
 def other_reading(text: str) -> Number | None:
-    """What the same text means to those who write the decimal comma: `3,14`, `1.234`, `1,234`.
+    """The number that the same text means with a decimal comma: `3,14`, `1.234`, `1,234`.
 
-    `sure` is False where that is not the likelier reading.
+    `sure` is False if that is the less likely reading.
     """
     text = text.strip()
     if text[:1] in "+-" and text[1:2].isdigit():
@@ -174,7 +174,7 @@ def _repeating(text: str) -> Number | None:
     if match := _REPEATING.fullmatch(text):
         fixed, period = match["fixed"], match["over"] or match["one"] or match["round"]
         start = Fraction(int((match["whole"] or "0") + fixed), 10 ** len(fixed))
-        # 0.1(6) may be a product to some.
+        # 0.1(6) can also be read as a product.
         return Number(start + Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(fixed)))
     if match := _ENDLESS.fullmatch(text):
         digits = match["digits"]
@@ -256,19 +256,19 @@ def _product(value: int) -> int:
 
 
 def may_be_rounded(written: Number, exact: Fraction) -> bool:
-    """Whether `written` is `exact`, which has no end as a decimal, rounded or cut to at least six places."""
+    """True if `written` is `exact`, a non-terminating decimal, rounded or cut to at least six places."""
     if _ends(exact):
         return False
     return is_rounding(written, lambda step: rounded_or_cut(written.value, exact, step))
 
 
 def rounded_or_cut(written: Fraction, exact: Fraction, step: Fraction) -> bool:
-    """Whether `written` is `exact` rounded to, or cut at, a multiple of `step`."""
+    """True if `written` is `exact`, rounded or cut to a multiple of `step`."""
     return 2 * abs(written - exact) <= step or (written * exact >= 0 and 0 <= abs(exact) - abs(written) < step)
 
 
 def is_rounding(written: Number, is_within: Callable[[Fraction], bool]) -> bool:
-    """Whether `written` has the places to be a rounded value, and `is_within(step)` of its last place."""
+    """True if `written` has enough places to be a rounded value, and `is_within(step)` holds for its last place."""
     enough = written.places >= ROUNDED_PLACES and written.figures >= ROUNDED_PLACES - 2
     if not enough and not (written.scientific and written.figures > ROUNDED_PLACES):
         return False
@@ -279,7 +279,7 @@ def is_rounding(written: Number, is_within: Callable[[Fraction], bool]) -> bool:
 
 
 def _magnitude(value: Fraction) -> int:
-    """The power of ten of the first figure."""
+    """The power of ten of the first digit."""
     size = len(str(abs(value.numerator))) - len(str(value.denominator))
     return size if abs(value) >= Fraction(10) ** size else size - 1
 

@@ -1,6 +1,6 @@
-"""Numbers written as words: English by its grammar, Chinese and Japanese signs, other languages by a table.
+"""Parses numbers in words: English by its grammar, Chinese and Japanese signs, other languages by a table.
 
-Every function takes a whole text and returns None where the text is anything else than a number.
+Every function takes a whole text and returns None if the text is not a number.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def part_of(word: str) -> int | None:
 
 @lru_cache(maxsize=256)
 def in_words(text: str) -> Fraction | None:
-    """The number that `text` writes out in English, Chinese or Japanese signs, or a script or spelling of its own."""
+    """The number that `text` writes in English words, in Chinese or Japanese signs, or in another unmistakable
+    script."""
     text = text.strip().casefold()
     if not text or len(text) > 200 or any(char.isascii() and char.isdigit() for char in text):
         return None
@@ -51,9 +52,9 @@ def in_words(text: str) -> Fraction | None:
 
 
 def foreign(text: str) -> Fraction | None:
-    """A number in a language that is written without accents here, such as `doce` or `elf`.
+    """A number in a language written without special letters, such as `doce` or `elf`.
 
-    Such words may be names or products elsewhere, so that they are read only where a number is wanted.
+    Such words may be names or products elsewhere, so they are read only where a number is expected.
     """
     return _by_table(text) if text.isascii() and 2 <= len(text) <= 60 and re.sub("[ -]", "", text).isalpha() else None
 
@@ -91,7 +92,7 @@ def _with_part(words: list[str]) -> Fraction | None:
         return None
     before = words[:-1]
     if not before:
-        # "third" alone may be a rank.
+        # "third" alone may be an ordinal.
         return Fraction(1, below) if words[0] in ("half", "quarter") else None
     if "and" in before:
         for at in range(len(before) - 1, -1, -1):
@@ -111,7 +112,7 @@ def _count(words: list[str]) -> Fraction | None:
 
 
 def _whole(words: list[str]) -> Fraction | None:
-    """An integer in words, by the grammar that English has for them."""
+    """An integer in words, by the English grammar."""
     if not words or words[-1] == "and":
         return None
     if words[0] in ("a", "an") and len(words) > 1:
@@ -209,7 +210,7 @@ def _by_table(text: str) -> Fraction | None:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, int]:
-    """The words for 0 to 200 and some round numbers; a word that two languages use for two numbers is left out."""
+    """The words for 0 to 200 and some round numbers; a word with two values in two languages is left out."""
     # Imported here: only an answer in words needs it.
     import num2words
 
@@ -242,7 +243,7 @@ def _table() -> dict[str, int]:
 
 
 def _key(text: str) -> str:
-    """Without accents, spaces and hyphens; the Arabic letters that are written in two ways as one."""
+    """The text without accents, spaces and hyphens; Arabic letters with two spellings become one."""
     bare = "".join(char for char in unicodedata.normalize("NFD", text.casefold()) if not unicodedata.combining(char))
     bare = bare.translate(str.maketrans("أإآىة", "ااايه"))
     return re.sub(r"[\s,'-]+", "", unicodedata.normalize("NFC", bare))

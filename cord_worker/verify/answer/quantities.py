@@ -1,4 +1,4 @@
-"""A value with a unit, a currency or a percent sign, and when two of them are the same."""
+"""Values with a unit, a currency or a percent sign: parses and compares them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _TRIGONOMETRIC = re.compile("sin|cos|tan|cot|sec|csc")
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """`value` times `unit`; the number it was written as, where it is one. A percentage is not divided by 100 yet."""
+    """`value` times `unit`, and the number as written, if it is one. A percentage is not divided by 100 yet."""
 
     value: Node
     number: Number | None = None
@@ -72,7 +72,7 @@ def bare(text: str) -> Quantity | None:
 
 
 def _amount(text: str) -> Quantity | None:
-    """A value before a unit, where a comma is no sign of a list: `12,5 kg`."""
+    """A value before a unit, where a comma does not make a list: `12,5 kg`."""
     found = bare(text)
     if found is not None:
         return found
@@ -81,7 +81,7 @@ def _amount(text: str) -> Quantity | None:
 
 
 def quantity(text: str) -> Quantity | None:
-    """A value with its unit, currency or percent sign; None where the text is none or a bare value."""
+    """A value with its unit, currency or percent sign; None if the text is no value, or a bare one."""
     if len(text) > expression.MAX_CHARACTERS:
         return None
     return _percentage(text) or _money(text) or _feet_and_inches(text) or _compound(text) or _with_unit(text)
@@ -165,7 +165,7 @@ def _with_unit(text: str) -> Quantity | None:
 
 
 def _compound(text: str) -> Quantity | None:
-    """`2 hours and 30 minutes`, `5 lb 3 oz`: a sum of quantities that measure the same."""
+    """`2 hours and 30 minutes`, `5 lb 3 oz`: a sum of quantities of the same kind."""
     if not 4 < len(text) < 80 or not text[0].isdigit():
         return None
     pieces = [piece for piece in re.split(r"(?:,? and |, | )(?=\d)", text) if piece]
@@ -178,7 +178,7 @@ def _compound(text: str) -> Quantity | None:
         if part is None or part.unit.empty or part.unit.nouns:
             return None
         if part.number is None:
-            # Pence after pounds: hundredths already.
+            # Pence after pounds are already hundredths.
             below = rational(part.value) if part.unit.currency else None
             if total is None or below is None or unit.parts not in (part.unit.parts, (("pound", 1),)):
                 return None
@@ -195,7 +195,7 @@ def _compound(text: str) -> Quantity | None:
 
 
 def same_quantity(reference: Quantity, given: Quantity, *, asks_percent: bool | None = None) -> bool | None:
-    """Whether `given` is `reference`. A unit on one side only is passed over; two units must measure the same."""
+    """True if `given` equals `reference`. A unit on one side only is ignored; two units must be of the same kind."""
     if reference.percent or given.percent:
         return _same_percentage(reference, given, asks_percent)
     if reference.unit.empty or given.unit.empty:
@@ -216,7 +216,7 @@ def _without_unit(reference: Quantity, given: Quantity) -> bool | None:
             in_radians = same_value(("mul", (united.value, ("fn", "degree", ()))), bare_side.value)
             return None if in_radians else in_radians
         if united.unit.cents and same_value(("div", united.value, expression.number(100)), bare_side.value):
-            # "0.75" has the form of an amount in whole currency.
+            # "0.75" has the form of an amount in whole currency units.
             return True if given is united and reference.number is not None and reference.number.places == 2 else None
     return same
 
@@ -259,7 +259,7 @@ def _same_measure(reference: Quantity, given: Quantity) -> bool | None:
 
 
 def _same_count(reference: Quantity, given: Quantity) -> bool | None:
-    """Red apples are apples, but may be no green apples; two words of other scripts may mean the same."""
+    """Red apples are apples, but may not be green apples; two words of other scripts may mean the same."""
     same = same_amount(reference, given)
     words, other = (side.unit.nouns[0].split()[1:] for side in (reference, given))
     if set(words) <= set(other) or set(other) <= set(words):
@@ -303,14 +303,14 @@ def _same_percentage(reference: Quantity, given: Quantity, asks_percent: bool | 
     as_written = same_amount(percent, other) if reference.percent else same_amount(other, percent)
     if not as_written or reference.percent or asks_percent:
         return as_written
-    # "0.5%" is not 0.5, but "25%" is what is meant by 25.
+    # "0.5%" is not 0.5, but 25 usually means "25%".
     if reference.number is None or abs(reference.number.value) == 1:
         return None
     return abs(reference.number.value) > 1
 
 
 def same_amount(reference: Quantity, given: Quantity) -> bool | None:
-    """Whether the values are the same, their units left aside; a decimal of six places may be a rounded value."""
+    """True if the values are equal, ignoring the units; a decimal of six places may be a rounded value."""
     left, right = reference.number, given.number
     if left is not None and right is not None:
         if left.value == right.value:
@@ -342,7 +342,7 @@ def _is_rounded(written: Number, exact: Node) -> bool:
 
 
 def _as_fraction(real: object) -> Fraction:
-    # Imported here: a real value comes from it, so that it is loaded already.
+    # Imported here: the real value was made by this library, so it is already loaded.
     from mpmath import nstr
 
     return Fraction(nstr(real, 50))

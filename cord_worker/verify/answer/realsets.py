@@ -1,7 +1,7 @@
 """Sets of real numbers: intervals, unions and the solutions of inequalities in one variable.
 
 A set is a tree of ("interval", low, low closed, high, high closed), ("or", sets), ("and", sets) and ("not", set).
-Two of them are compared exactly: at every end point of both, and between each two.
+Two sets are compared exactly: at every end point of both, and between neighbouring end points.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ _WORDS = (
 
 
 def with_signs(text: str) -> str:
-    """A text with the words of comparison as signs: `x is greater than 2`."""
+    """A text with words of comparison replaced by signs: `x is greater than 2`."""
     if " than " in text or " equal to " in text or " at " in text or " be " in text:
         for words, sign in _WORDS:
             text = words.sub(sign, text)
@@ -92,7 +92,7 @@ def with_signs(text: str) -> str:
 
 
 def relation(text: str) -> tuple[list[str], list[str]] | None:
-    """The sides and the signs of a chain such as `0 \\le x < 1`; None where there is no sign outside brackets."""
+    """The sides and the signs of a chain such as `0 \\le x < 1`; None if there is no sign outside brackets."""
     sides: list[str] = []
     signs: list[str] = []
     depth = start = 0
@@ -110,7 +110,7 @@ def relation(text: str) -> tuple[list[str], list[str]] | None:
 
 
 def read(text: str) -> tuple[RealSet, str | None] | None:
-    """A set and the name of the variable it is about, where it has one; None where the text is no such set."""
+    """A set and the name of its variable, if it has one; None if the text is no such set."""
     text = with_signs(text.strip())
     if len(text) > 600:
         return None
@@ -144,7 +144,7 @@ def _outermost(text: str, sign: str) -> list[str]:
         if match[0] == sign and depth == 0:
             pieces.append(text[start : match.start()].strip())
             start = match.end()
-    # Brackets of intervals need not match, so that depth says nothing about them.
+    # The brackets of intervals need not match, so the nesting depth is meaningless.
     pieces.append(text[start:].strip())
     return pieces
 
@@ -260,7 +260,7 @@ def _ray(end: Node, sign: str) -> RealSet:
 
 
 def _polynomial(difference: Node, sign: str, name: str) -> RealSet | None:
-    """`difference` compared with 0, where it is linear or quadratic in `name`."""
+    """The solutions of `difference` compared with 0, if it is linear or quadratic in `name`."""
 
     def at(value: int) -> Node:
         return expression.replaced(difference, name, number(value))
@@ -297,7 +297,7 @@ def _polynomial(difference: Node, sign: str, name: str) -> RealSet | None:
 
 
 def same_set(left: RealSet, right: RealSet) -> bool | None:
-    """Whether both hold the same numbers."""
+    """True if both sets hold the same numbers."""
     if left == right:
         return True
     ends = _ends(left) + _ends(right)
@@ -336,7 +336,7 @@ def _ends(found: RealSet) -> list[Node]:
 
 
 def _holds(found: RealSet, at: int, places: dict[Node, int]) -> bool:
-    """Whether a set holds the place `at`: odd places are end points, even ones lie between."""
+    """True if a set holds the place `at`: odd places are end points, even ones lie between them."""
     kind = found[0]
     if kind == "interval":
         low, high = places[found[1]], places[found[3]]
@@ -347,7 +347,7 @@ def _holds(found: RealSet, at: int, places: dict[Node, int]) -> bool:
 
 
 def _same_shape(left: RealSet, right: RealSet) -> bool | None:
-    """Sets whose ends have names: the same intervals in the same order, else undecided."""
+    """Compares sets whose ends have names: True for the same intervals in the same order, otherwise None."""
     if left[0] != right[0]:
         return None
     if left[0] == "interval":

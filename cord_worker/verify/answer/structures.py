@@ -1,4 +1,4 @@
-"""Texts that hold several answers: lists, sets, tuples, vectors and matrices, taken apart at their outermost signs."""
+"""Splits texts with several answers at their outermost signs: lists, sets, tuples, vectors and matrices."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Bracketed:
 
 @lru_cache(maxsize=512)
 def split(text: str, *, inside: bool = False) -> Parts:
-    """The elements of a cleaned list. `inside` brackets a comma without a space is a comma too: `(1,200)`."""
+    """The elements of a cleaned list. If `inside` brackets, a comma without a space also separates: `(1,200)`."""
     spaced = re.search(r", |;|\band\b|\bor\b", text) is not None
     parts: list[str] = []
     joints: list[str] = []
@@ -100,7 +100,7 @@ def _is_thousands(text: str, at: int, *, allowed: bool) -> bool:
 
 
 def bracketed(text: str) -> Bracketed | None:
-    """The elements of one pair of brackets around the whole text, None where there is no such pair."""
+    """The elements of one pair of brackets around the whole text; None if there is no such pair."""
     for opening, closing, kind in (
         (r"\{", r"\}", "set"), (r"\langle", r"\rangle", "tuple"), ("{", "}", "set"), ("(", ")", "tuple"),
         ("[", "]", "square"), ("<", ">", "tuple"), ("[", ")", "half-open"), ("(", "]", "half-open"),
@@ -130,7 +130,7 @@ def _closes_at_end(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Cells row by row; `determinant` where it stands between bars."""
+    """Cells row by row; `determinant` if the matrix stands between bars."""
 
     rows: tuple[tuple[str, ...], ...]
     determinant: bool = False
@@ -168,7 +168,7 @@ Trees = tuple[tuple[Node, ...], ...]
 
 
 def computed(text: str) -> Trees | None:
-    """The value of a sum, a difference or a product of small matrices, which nothing else stands beside."""
+    """The value of a sum, a difference or a product of small matrices, if the text holds nothing else."""
     grids = list(_GRID.finditer(text))
     if not 1 <= len(grids) <= 4 or text[grids[-1].end() :].strip():
         return None
@@ -196,7 +196,7 @@ def computed(text: str) -> Trees | None:
 
 
 def _factor(text: str) -> Node | None:
-    """The number before a matrix: 1 where there is none."""
+    """The number before a matrix; 1 if there is none."""
     if text in ("", "-"):
         return expression.number(-1 if text else 1)
     tree = expression.parse(re.sub(r" ?(?:\\cdot|\\times|\*)$", "", text)) if len(text) < 60 else None
@@ -226,7 +226,7 @@ _BASES = ("i", "j", "k")
 
 
 def by_unit_vectors(text: str, size: int) -> tuple[Node, ...] | None:
-    """The components of `2\\mathbf{i}-\\mathbf{j}`; None where the text is no such sum."""
+    """The components of `2\\mathbf{i}-\\mathbf{j}`; None if the text is no such sum."""
     tree = expression.parse(text)
     if tree is None or not 2 <= size <= 3:
         return None

@@ -1,4 +1,4 @@
-"""Units: which words and symbols are one, and when two of them measure the same. Conversions are pint's.
+"""Units: which words and symbols are the same unit, and whether two units measure the same. pint does the conversions.
 
 A word that is no unit, no currency and no word about numbers may be a counted noun ("5 apples").
 """
@@ -217,7 +217,7 @@ class Unit:
 
     Attributes:
         parts: (name, power), sorted; names are pint's, currency codes, or `noun …`.
-        cents: 1 where it counts hundredths of a currency, else 0.
+        cents: 1 if it counts hundredths of a currency, otherwise 0.
         attached: a single letter without a space before it, which may be a variable.
     """
 
@@ -238,7 +238,7 @@ class Unit:
         return tuple(name for name, _ in self.parts if name.startswith("noun "))
 
     def without_rate(self) -> Unit:
-        """Dollars, or apples, for dollars or apples per hour."""
+        """The unit without its rate: dollars, or apples, for dollars or apples per hour."""
         top = tuple((name, power) for name, power in self.parts if power > 0)
         return Unit(top, self.cents) if self.currency or self.nouns else self
 
@@ -260,7 +260,7 @@ _CASELESS |= {word.casefold(): name for word, name in _CURRENCY.items() if len(w
 SYMBOLS = tuple(
     sorted((word for word in _CURRENCY if not word.isalpha() or word.isupper() or word == "Rs"), key=len, reverse=True)
 )
-"""What may stand before an amount of money."""
+"""Symbols that may stand before an amount of money."""
 
 
 def currency_code(symbol: str) -> str:
@@ -270,7 +270,7 @@ def currency_code(symbol: str) -> str:
 
 @lru_cache(maxsize=512)
 def unit(text: str) -> Unit | None:
-    """The unit that the whole of a cleaned text is, None where it is none."""
+    """The unit that a whole cleaned text is; None if it is none."""
     text = text.strip().rstrip(".")
     if not text or len(text) > 60:
         return None
@@ -290,7 +290,7 @@ def unit(text: str) -> Unit | None:
 
 
 def _known(text: str) -> Unit | None:
-    """A text of units and currencies only, but for what it is a rate of."""
+    """The unit of a text that holds only units and currencies, except after "per"."""
     bare = _without_tail(text)
     if bare is None:
         return None
@@ -373,12 +373,12 @@ def _factor(text: str) -> tuple[str, int] | None:
 
 
 def changes_a_number(word: str) -> bool:
-    """Whether a word behind a number changes it or denies it, so that it is no noun."""
+    """True if a word after a number changes or denies the number, so that it is not a noun."""
     return word.casefold() in _NOT_NOUNS
 
 
 def subunit(text: str) -> str | None:
-    """The currency of which `text` is the hundredth, where that has a name of its own (pence)."""
+    """The currency of which `text` is the hundredth, if the hundredth has its own name (pence)."""
     return _SUBUNITS.get(text.strip().casefold())
 
 
@@ -404,7 +404,7 @@ def _noun(text: str) -> Unit | None:
 
 
 def _without_tail(text: str) -> str | None:
-    """Without "in total", "of flour", "years old"; None where such a tail may change the number."""
+    """The text without "in total", "of flour", "years old"; None if such a tail may change the number."""
     match = _PREPOSITIONS.search(text)
     if match is None:
         return text
@@ -433,7 +433,7 @@ _IRREGULAR |= {
 
 
 def singular(word: str) -> str:
-    """A plain guess, the same for both sides."""
+    """A simple guess at the singular, applied to both sides alike."""
     if word in _IRREGULAR:
         return _IRREGULAR[word]
     if word.endswith("ies") and len(word) > 4:
@@ -462,7 +462,7 @@ def _foreign(text: str) -> Unit | None:
 
 
 def factor_between(left: Unit, right: Unit) -> Fraction | None:
-    """How many of `right` are one of `left`; None where they do not measure the same."""
+    """How many of `right` make one of `left`; None if they do not measure the same."""
     if left.parts == right.parts:
         return Fraction(1)
     first, second = _in_base(left.parts), _in_base(right.parts)
@@ -500,13 +500,13 @@ def _in_base(parts: tuple[tuple[str, int], ...]) -> tuple[Fraction, tuple[tuple[
 def _by_pint(name: str) -> tuple[Fraction, dict[str, Fraction]]:
     quantity = _registry().Quantity(Fraction(1), _PINT_NAMES.get(name, name)).to_base_units()
     dimensions = {str(key): Fraction(value) for key, value in quantity.dimensionality.items()}
-    # Bits have no dimension, but are not nothing.
+    # Bits have no dimension, but they must not vanish.
     return Fraction(quantity.magnitude), dimensions or {"bit": Fraction(1)}
 
 
 @lru_cache(maxsize=1)
 def _registry() -> Any:
-    # Imported here: only two units that differ need it.
+    # Imported here: only two different units need it.
     import pint
 
     return pint.UnitRegistry(non_int_type=Fraction)

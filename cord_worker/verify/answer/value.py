@@ -1,7 +1,7 @@
-"""Whether two trees have the same value: exactly where they are rational, else by evaluation in high precision.
+"""Compares the values of two trees: exactly if they are rational, otherwise numerically with high precision.
 
-Constants are compared to hundreds of digits; expressions with names at several points, whose coordinates are fixed, so
-that a comparison always ends the same way. What is too large to be evaluated is undecided.
+Constants are compared to hundreds of digits. Expressions with names are compared at several points with fixed
+coordinates, so that a comparison always has the same result. A value too large to compute is undecided.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from cord_worker.verify.answer.expression import Node, children, holds, symbols
 
 MAX_BITS = 200_000
-"""The longest rational number that is computed."""
+"""Size of the longest rational number that is computed."""
 _MAX_TERMS = 2000
 _MAX_TERMS_WITHIN = 20
 _MAX_NESTED = 2
@@ -29,11 +29,11 @@ class TooLarge(ArithmeticError):
 
 
 class NoValue(ArithmeticError):
-    """There is no value at this point, or none that is known here."""
+    """There is no value at this point, or none is known here."""
 
 
 def same_value(left: Node, right: Node) -> bool | None:
-    """None where it cannot be decided. ± must have been taken apart before (`plus_minus`)."""
+    """True if the values are equal; None if undecided. ± must be resolved before (`plus_minus`)."""
     if left == right:
         return True
     if holds(left, "pm", "mp") or holds(right, "pm", "mp"):
@@ -49,7 +49,7 @@ def same_value(left: Node, right: Node) -> bool | None:
             if wanted is not None and found is not None:
                 return wanted == found
         if _holds_bare_logarithm(left) or _holds_bare_logarithm(right):
-            # \log is natural for some and decimal for others.
+            # \log can be natural or decimal.
             natural, decimal = _agree(left, right, "e"), _agree(left, right, "10")
             return natural if natural == decimal else None
         return _agree(left, right, "e")
@@ -58,14 +58,14 @@ def same_value(left: Node, right: Node) -> bool | None:
 
 
 def infinity(tree: Node) -> int:
-    """1 or -1 for plus or minus infinity, else 0."""
+    """1 or -1 for plus or minus infinity, otherwise 0."""
     if tree == ("const", "inf"):
         return 1
     return -infinity(tree[1]) if tree[0] == "neg" else 0
 
 
 def constant(tree: Node, digits: int = 60) -> Any:
-    """The real value of a tree without names as an mpmath number; None where there is none, or it takes too long.
+    """The real value of a tree without names as an mpmath number; None if there is none, or it takes too long.
 
     Raises:
         TooLarge: it has too many digits.
@@ -80,7 +80,8 @@ def constant(tree: Node, digits: int = 60) -> Any:
 
 
 def compare_constants(left: Node, right: Node) -> int | None:
-    """-1, 0 or 1 as `left` is below, at or above `right`; None where one has no real value or is too large."""
+    """-1, 0 or 1 if `left` is less than, equal to or greater than `right`; None if one has no real value or is too
+    large."""
     first, second = infinity(left), infinity(right)
     if first or second:
         return (first > second) - (first < second) if first != second else 0
@@ -99,7 +100,7 @@ def compare_constants(left: Node, right: Node) -> int | None:
 
 
 def rational(tree: Node) -> Fraction | None:
-    """The exact value of a tree, None where it is irrational, has names or is not known to be rational.
+    """The exact value of a tree; None if it is irrational, has names or is not known to be rational.
 
     Raises:
         TooLarge: it has too many digits.
@@ -183,13 +184,13 @@ def _rational_series(tree: Node, names: dict[str, Fraction]) -> Fraction | None:
 
 
 def _nested(tree: Node) -> int:
-    """How many series, integrals and derivatives stand within each other; each takes many values of the next."""
+    """Nesting depth of series, integrals and derivatives; each level needs many values of the next."""
     below: int = max(map(_nested, children(tree)), default=0)
     return below + 1 if tree[0] in ("big", "diff") else below
 
 
 def _most_terms(body: Node) -> int:
-    """Series within series take the product of their lengths."""
+    """Bound on the terms: nested series take the product of their lengths."""
     return _MAX_TERMS_WITHIN if holds(body, "big", "diff") else _MAX_TERMS
 
 
@@ -308,7 +309,7 @@ def _agree(left: Node, right: Node, base: str) -> bool | None:
         if outcome is False:
             return False
         agreed += outcome is True
-        # Factorials have no value below zero, which is no other domain.
+        # Factorials have no value below zero; that does not make the domain different.
         mismatched += mismatch and not whole
     if agreed == 0 and not complex_meant:
         for index in range(4):
@@ -321,7 +322,7 @@ def _agree(left: Node, right: Node, base: str) -> bool | None:
 
 
 def _coordinate(name: str, index: int, *, whole: bool) -> Fraction:
-    """A coordinate that looks like chance, and is the same always."""
+    """A coordinate that looks random and is always the same."""
     drawn = hashlib.sha256(f"{name}:{index}".encode()).digest()
     share = int.from_bytes(drawn[:4]) / 2**32
     if whole or index >= len(_SCALES):
@@ -333,7 +334,7 @@ def _coordinate(name: str, index: int, *, whole: bool) -> Fraction:
 
 
 def _needs_whole_numbers(tree: Node) -> bool:
-    """(-1)^n, n! and sums to n are of whole numbers."""
+    """True if the tree holds (-1)^n, n! or a sum to n, which need integers."""
     kind = tree[0]
     if kind in ("num", "sym", "const"):
         return False
@@ -349,7 +350,7 @@ def _needs_whole_numbers(tree: Node) -> bool:
 
 
 def _has_steps(tree: Node) -> bool:
-    """Floors and the like differ at whole numbers only."""
+    """True if the tree holds floors and the like, which jump only at integers."""
     if tree[0] in ("num", "sym", "const"):
         return False
     if tree[0] == "fn" and tree[1] in ("floor", "ceil", "sgn", "mod"):
@@ -372,13 +373,13 @@ def _holds_i(tree: Node) -> bool:
 def _at_point(
     left: Node, right: Node, point: dict[str, Fraction], base: str, digits: tuple[int, int], *, real_only: bool
 ) -> tuple[bool | None, bool]:
-    """Whether they agree at a point, and whether only one of them has a (real) value there.
+    """Whether the trees agree at a point, and whether only one of them has a (real) value there.
 
-    A difference that shrinks as the precision grows is none.
+    A difference that shrinks as the precision grows does not count.
     """
     before: Any = None
     absorbed = False
-    # Derivatives and integrals are computed to fewer digits than they are given.
+    # Derivatives and integrals are computed to fewer digits than the precision asks for.
     share = 0.6 if any(holds(tree, "big", "diff") for tree in (left, right)) else 0.92
     for places in (*digits, 2 * digits[1]):
         found, lost = _evaluated((left, right), point, base, places, real_only=real_only)
@@ -401,7 +402,7 @@ def _at_point(
             return (None if absorbed else True), False
         if before:
             return False, False
-        # No difference in few digits, but one in many: a third look tells noise from a small difference.
+        # No difference at low precision, but one at high precision: a third look tells noise from a small difference.
         before = now
     return False, False
 
@@ -409,7 +410,7 @@ def _at_point(
 def _evaluated(
     trees: tuple[Node, Node], point: dict[str, Fraction], base: str, places: int, *, real_only: bool
 ) -> tuple[list[Any], bool]:
-    """The values of both trees, None where there is no (real) one; and whether a term was too small to count."""
+    """The values of both trees, None without a (real) value; and whether a term was too small to count."""
     found: list[Any] = []
     absorbed = False
     for tree in trees:
@@ -435,7 +436,7 @@ def _real(value: Any, context: Any) -> Any:
 
 @lru_cache(maxsize=16)
 def _context(digits: int) -> Any:
-    # Imported here: only what is irrational or has names needs it.
+    # Imported here: only irrational values and names need it.
     import mpmath
 
     context = mpmath.MPContext()
@@ -444,7 +445,7 @@ def _context(digits: int) -> Any:
 
 
 class _Evaluation:
-    """The value of a tree at a point. `absorbed`: a term was too small to change a sum in this precision."""
+    """The value of a tree at a point. `absorbed`: a term was too small to change a sum at this precision."""
 
     def __init__(self, digits: int, point: dict[str, Fraction], base: str) -> None:
         self.context = _context(digits)
@@ -547,7 +548,7 @@ class _Evaluation:
                 raise NoValue
             return context.log(first) if below == context.e else context.log(first) / context.log(below)
         if name.startswith("call "):
-            # Any function that nothing else equals by chance.
+            # A function that nothing else equals by chance.
             seed = hashlib.sha256(name.encode()).digest()[0] + 3
             return sum((context.sin(part * (seed + at)) + part**2 / 7 for at, part in enumerate(parts)), context.zero)
         if name in ("max", "min"):

@@ -1,4 +1,4 @@
-"""Comparing what has one value: numbers, quantities, money, percentages, expressions, with what is given for them."""
+"""Compares references with one value (numbers, quantities, money, percentages, expressions) with given answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COUNTED = re.compile(
 _NUMBERED = re.compile(r"(?:the )?(?:case|step|page|chapter|part|section) ?\d", re.IGNORECASE)
 _OPERATOR = re.compile(r"\\(?:lim|i{0,3}nt|oint|sum|prod)(?![a-zA-Z])")
 _FOREIGN_LABEL = re.compile(r"^\(?[А-Еа-еأبجده가나다라마甲乙丙丁ก-จ]\)\s?(?=[-\d$\\])")
-"""The letter of an option, of another alphabet."""
+"""The letter of an option, in another alphabet."""
 _REFUSED = re.compile(
     r"\b(?:not|isn't|wrong|incorrect|false|never|neither|nor|except|unlike|than|least|most)\b|以上|以下|以内|不|非|이상|이하|미만|초과|아니|ليس|ليست",
     re.IGNORECASE,
@@ -42,14 +42,14 @@ _APPROXIMATELY = re.compile(r"\\approx|\\simeq|≈")
 
 
 def value(text: str) -> Quantity | None:
-    """The one value that a text is; `10-15` and `2024-01-05` are none."""
+    """The one value that a text is; None for `10-15` and `2024-01-05`."""
     if _HYPHENED.fullmatch(text):
         return None
     return numbers_first(text)
 
 
 def numbers_first(text: str) -> Quantity | None:
-    """A number, a quantity or an expression, in this order."""
+    """A number, a quantity or an expression, tried in this order."""
     found = numbers.number(text)
     if found is not None:
         return Quantity(expression.number(found.value), found)
@@ -60,7 +60,7 @@ def numbers_first(text: str) -> Quantity | None:
 
 
 def is_word(text: str) -> bool:
-    """A word, that a parser would take for a product of its letters."""
+    """True for a word, which a parser would take for a product of its letters."""
     if _HYPHENED_WORD.fullmatch(text):
         return True
     if _WORD.fullmatch(text) is None or text.isupper() or text in expression.FUNCTIONS or text in expression.NAMES:
@@ -69,7 +69,7 @@ def is_word(text: str) -> bool:
 
 
 def value_family(reference: str, given: str, context: Context) -> tuple[str, Outcome] | None:
-    """A reference of one value; its type, and what was found."""
+    """Compares a reference with one value; its type and the outcome."""
     tree = expression.parse(reference) if _may_be_a_name(reference) else None
     wanted = value(reference) if tree is None else Quantity(tree)
     if wanted is None or expression.holds(wanted.value, "pm", "mp"):
@@ -98,14 +98,14 @@ def _is_name(reference: str) -> bool:
 
 
 def _permuted(reference: str, given: str) -> bool:
-    """`AB` and `BA`, `AB` and `ab` may be a segment, a product or a word."""
+    """True for `AB` and `BA`, `AB` and `ab`: each may be a segment, a product or a word."""
     left, right = re.sub(r"[\s\\{}]|overline", "", reference), re.sub(r"[\s\\{}]|overline", "", given)
     letters = re.fullmatch("[A-Za-z]{2,}", left) and re.fullmatch("[A-Za-z]{2,}", right)
     return bool(letters) and sorted(left.casefold()) == sorted(right.casefold())
 
 
 def compare_value(wanted: Quantity, given: str, context: Context) -> Outcome:
-    """Whether `given` has the value `wanted`."""
+    """Compares `given` with the value `wanted`."""
     if wanted.number is not None:
         given = _FOREIGN_LABEL.sub("", given, count=1)
     given = _COUNTED.sub("", given, count=1) if wanted.number is not None and _COUNTED.match(given) else given
@@ -154,7 +154,7 @@ def _same(wanted: Quantity, found: Quantity, given: str, context: Context) -> Ou
         thousands = numbers.other_reading(dotted[0])
         if thousands is not None and wanted.number is not None and thousands.value == wanted.number.value:
             if found.unit.currency and not found.unit.cents and wanted.unit.currency in (None, found.unit.currency):
-                # Money has no three decimals.
+                # Money never has three decimals.
                 return Outcome(True, "the same amount, with a separator of thousands")
             return Outcome(None, "a decimal sign, or a separator of thousands")
     tight = expression.parse_tight(given)
@@ -166,7 +166,7 @@ def _same(wanted: Quantity, found: Quantity, given: str, context: Context) -> Ou
 
 
 def _may_be_a_name(given: str) -> bool:
-    """`2k` may be 2,000 or two times k; `2.5k`, `50k` and `$2k` are amounts."""
+    """True for `2k`, which may be 2,000 or two times k; False for `2.5k`, `50k` and `$2k`, which are amounts."""
     return re.fullmatch(r"\d[kKMB]", given) is not None
 
 
@@ -186,7 +186,7 @@ def _approximated(wanted: Quantity, given: str, context: Context) -> Outcome:
 
 
 def _right_side(wanted: Quantity, equation: equations.Equation, context: Context) -> Outcome:
-    """What a given equation says: its right side, where its left one is a bare name or has the same value."""
+    """Compares the right side of a given equation, if its left side is a bare name or has the same value."""
     if equation.name is not None:
         for middle in equation.between:
             side = value(middle)
@@ -284,7 +284,7 @@ def _no_value(wanted: Quantity, given: str, context: Context) -> Outcome:
 
 
 def _is_near(wanted: Quantity, text: str) -> bool:
-    """Whether `about 13.9%` is what `wanted` comes to, rounded as it is written."""
+    """True if `about 13.9%` is `wanted`, rounded as precisely as it is written."""
     near = value(text)
     if near is None or near.number is None or expression.symbols(wanted.value):
         return False

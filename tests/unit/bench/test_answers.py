@@ -1,4 +1,4 @@
-"""Answers as models write them, made from references of every type: all are accepted, and none of another value.
+"""Answers in the styles of models, made from references of every type: right ones are accepted, different ones not.
 
 CORD_ANSWER_DATASETS may name further datasets (paths, separated by colons) of questions and answers.
 """
@@ -42,12 +42,12 @@ def test_every_reference_is_written_in_twenty_styles_or_more(measured: AnswerFig
     assert len(STYLES) >= 40
 
 
-def test_99_of_100_writings_are_accepted(measured: AnswerFigures) -> None:
+def test_99_of_100_styles_are_accepted(measured: AnswerFigures) -> None:
     missed = [(miss["style"], miss["reference"], miss["answer"]) for miss in measured.misses]
     assert measured.accepted_share >= 0.99, missed
 
 
-def test_no_answer_of_another_value_is_accepted(measured: AnswerFigures) -> None:
+def test_no_answer_with_a_different_value_is_accepted(measured: AnswerFigures) -> None:
     wrong = [(miss["reference"], miss["answer"]) for miss in measured.misses if miss["style"] == "another answer"]
     assert wrong == []
     assert measured.others_accepted == 0
@@ -91,7 +91,7 @@ def test_a_decimal_is_not_written_where_it_is_rounded(reference: str) -> None:
         (r"-\frac{\pi}{6}", r"-30^\circ"),
     ],
 )
-def test_what_has_the_same_value_is_no_pair_of_another_one(left: str, right: str) -> None:
+def test_references_of_equal_value_form_no_pair(left: str, right: str) -> None:
     assert not have_another_value(left, right)
     assert not have_another_value(right, left)
 
@@ -109,11 +109,11 @@ def test_what_has_the_same_value_is_no_pair_of_another_one(left: str, right: str
         (r"90^\circ", r"\pi"),
     ],
 )
-def test_what_has_another_value_is_a_pair(left: str, right: str) -> None:
+def test_references_of_different_values_form_a_pair(left: str, right: str) -> None:
     assert have_another_value(left, right)
 
 
-def test_the_evaluator_reads_numbers_letters_and_functions_and_says_where_it_cannot() -> None:
+def test_the_evaluator_reads_numbers_letters_and_functions_and_reports_what_it_cannot_read() -> None:
     assert as_number(r"-\frac{3}{4}") == -0.75
     assert evaluated(r"\frac{\sqrt{16}}{2}+3^{2}") == pytest.approx(11)
     assert evaluated("2i^2") == pytest.approx(-2)
@@ -121,7 +121,7 @@ def test_the_evaluator_reads_numbers_letters_and_functions_and_says_where_it_can
     assert evaluated("9^(9^9)") is None
 
 
-def test_a_reference_is_paired_with_every_other_of_another_value_once() -> None:
+def test_a_reference_is_paired_once_with_every_reference_of_a_different_value() -> None:
     made = list(other_pairs([Reference(1, "3", None), Reference(2, "3.0", None), Reference(3, "5", "How many?")]))
     assert [(pair.reference, pair.answer, pair.question) for pair in made] == [
         ("3", r"Therefore $\boxed{5}$.", None),

@@ -1,4 +1,4 @@
-"""Quantiles of histograms that several processes serve."""
+"""Quantiles of the histograms of several processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_quantile_lies_linearly_within_its_bucket() -> None:
     assert buckets.quantile(1.0) == pytest.approx(0.2)
 
 
-def test_in_the_bucket_without_an_end_it_is_the_beginning() -> None:
+def test_in_the_last_bucket_a_quantile_is_the_buckets_start() -> None:
     assert Buckets({0.1: 1.0, INFINITE: 10.0}).quantile(0.9) == pytest.approx(0.1)
 
 
@@ -27,7 +27,7 @@ def test_without_observations_there_is_no_quantile() -> None:
     assert (Buckets({0.1: 3.0, INFINITE: 3.0}) - Buckets({0.1: 3.0, INFINITE: 3.0})).quantile(0.5) is None
 
 
-def test_what_was_before_is_subtracted_and_processes_are_added() -> None:
+def test_earlier_observations_are_subtracted_and_processes_are_added() -> None:
     one = Buckets({0.1: 1.0, INFINITE: 2.0})
     both = one + one
     assert both.total == 4.0

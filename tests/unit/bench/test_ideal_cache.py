@@ -1,4 +1,4 @@
-"""What an ideal prefix cache could have served."""
+"""The tokens that an ideal prefix cache could have served."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def test_a_block_counts_only_where_all_before_it_is_equal() -> None:
     assert use["propose"].ideal == 0
 
 
-def test_generated_text_stays_behind_its_prompt() -> None:
+def test_generated_text_stays_in_the_cache_after_its_prompt() -> None:
     use = cache_use([request([1, 2], generated=[3, 4]), request([1, 2, 3, 4, 5])], block_tokens=2)
     assert use["propose"].ideal == 4
 
 
-def test_of_a_score_nothing_is_served_from_the_answer_on() -> None:
+def test_for_a_score_nothing_is_served_from_the_answer_on() -> None:
     use = cache_use([request([1, 2, 3, 4, 5, 6]), request([1, 2, 3, 4, 5, 6], servable=3)], block_tokens=2)
     assert use["propose"].ideal == 2
 
@@ -40,7 +40,7 @@ def test_requests_that_do_not_count_fill_the_cache() -> None:
     assert use["propose"].ratio == 1.0
 
 
-def test_kinds_share_one_cache_and_are_told_apart() -> None:
+def test_kinds_share_one_cache_and_are_counted_separately() -> None:
     score = CacheRequest("score", [1, 2, 3, 7], 3, cached=2)
     use = cache_use([request([1, 2, 3]), score], block_tokens=2)
     assert use["propose"].ideal == 0

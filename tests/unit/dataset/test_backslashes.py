@@ -1,4 +1,4 @@
-"""Rows whose LaTeX was not escaped: refused by field, or restored where asked."""
+"""Rows whose LaTeX was not escaped: rejected with the field, or restored if asked."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONTROL = [
 
 @pytest.mark.parametrize("kind", [".jsonl", ".json"])
 @pytest.mark.parametrize(("row", "field", "what", "command"), CONTROL, ids=[case[3] for case in CONTROL])
-def test_a_lost_backslash_is_named_and_restored_where_asked(
+def test_a_lost_backslash_is_named_and_restored_if_asked(
     tmp_path: Path, kind: str, row: str, field: str, what: str, command: str
 ) -> None:
     path = write(tmp_path, kind, GOOD, row)
@@ -51,7 +51,7 @@ def test_a_lost_backslash_is_named_and_restored_where_asked(
 
 @pytest.mark.parametrize("kind", [".jsonl", ".json"])
 @pytest.mark.parametrize("command", ["sqrt", "cdot", "upsilon", "(", "left", "infty"])
-def test_a_backslash_that_json_does_not_know_is_named_and_restored_where_asked(
+def test_a_backslash_that_json_does_not_know_is_named_and_restored_if_asked(
     tmp_path: Path, kind: str, command: str
 ) -> None:
     path = write(tmp_path, kind, GOOD, rf'{{"question": "q", "answer": "a \{command} b \theta c"}}', GOOD)
@@ -65,7 +65,7 @@ def test_a_backslash_that_json_does_not_know_is_named_and_restored_where_asked(
     assert repaired.answer == rf"a \{command} b \theta c"
 
 
-def test_what_may_be_a_line_break_in_a_damaged_row_is_refused_even_then(tmp_path: Path) -> None:
+def test_a_possible_line_break_in_a_damaged_row_is_refused_even_with_repair(tmp_path: Path) -> None:
     path = write(tmp_path, ".jsonl", r'{"question": "Half is \frac{1}{2}.\nu is what?", "answer": "1"}')
     (refused,) = read_problems(path, options=REPAIR)
     assert isinstance(refused, RejectedRecord)
@@ -81,7 +81,7 @@ def test_line_breaks_tabs_and_escaped_latex_are_left_alone(tmp_path: Path) -> No
     assert problem.notes == ()
 
 
-def test_further_fields_are_looked_at_where_asked(tmp_path: Path) -> None:
+def test_further_fields_are_checked_if_asked(tmp_path: Path) -> None:
     path = write(tmp_path, ".jsonl", r'{"question": "q", "answer": "a", "gold": "\frac{1}{2}", "note": "\frac"}')
     assert isinstance(next(read_problems(path)), ProblemRecord)
     refused = next(read_problems(path, options=ReadOptions(checked=("gold",))))
@@ -96,7 +96,7 @@ def test_doubled_backslashes_are_kept_and_noted(tmp_path: Path) -> None:
     assert [note.change for note in problem.notes] == [Change.DOUBLED_BACKSLASHES]
 
 
-def test_a_table_is_looked_at_too(tmp_path: Path) -> None:
+def test_a_table_is_checked_too(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
     path.write_bytes(b"question,answer\nq,\x0crac{1}{2}\n")
     (refused,) = read_problems(path)
@@ -104,7 +104,7 @@ def test_a_table_is_looked_at_too(tmp_path: Path) -> None:
     assert refused.field == "answer"
 
 
-def test_a_lost_backslash_in_a_field_that_is_carried_along_is_noted_or_restored(tmp_path: Path) -> None:
+def test_a_lost_backslash_in_a_passed_through_field_is_noted_or_restored(tmp_path: Path) -> None:
     row = r'{"question": "q", "answer": "1", "solution": "\fbox{2} \frac{1}{2}", "more": ["\beta"]}'
     path = write(tmp_path, ".jsonl", row)
     (kept,) = read_problems(path)
@@ -119,7 +119,7 @@ def test_a_lost_backslash_in_a_field_that_is_carried_along_is_noted_or_restored(
     assert restored.metadata == {"solution": r"\fbox{2} \frac{1}{2}", "more": [r"\beta"]}
 
 
-def test_fields_carried_along_help_to_decide(tmp_path: Path) -> None:
+def test_passed_through_fields_help_to_decide(tmp_path: Path) -> None:
     row = r'{"question": "Under it\nu holds.", "answer": "1", "note": "\frac{1}{2}"}'
     (refused,) = read_problems(write(tmp_path, ".jsonl", row))
     assert isinstance(refused, RejectedRecord)

@@ -98,7 +98,7 @@ def test_a_question_that_lists_its_choices_is_left_as_it_is(tmp_path: Path) -> N
         ({"choices": ["Rhine"], "answer": 0}, "at least two"),
         ({"choices": ["Rhine", " "], "answer": 0}, "none of them empty"),
         ({"choices": "Rhine, Oder", "answer": 0}, "write the choices as a list"),
-        ({"choices": {"text": RIVERS, "label": ["A", "A", "B"]}, "answer": "A"}, "label of its own"),
+        ({"choices": {"text": RIVERS, "label": ["A", "A", "B"]}, "answer": "A"}, "different label"),
     ],
     ids=str,
 )
@@ -117,7 +117,7 @@ def test_an_integer_is_an_index_unless_it_is_the_text_of_another_choice(tmp_path
     assert "may mean B or D" in refusal(tmp_path, {"question": "q", "choices": ["4", "3", "2", "1"], "answer": 1})
 
 
-def test_an_empty_column_between_choices_moves_no_index(tmp_path: Path) -> None:
+def test_an_empty_column_between_choices_shifts_no_index(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
     path.write_text("question,A,B,C,D,answer\nq,one,,three,four,2\nq,one,,three,four,1\n", encoding="utf-8")
     right, missing = read_problems(path)
@@ -151,14 +151,14 @@ def test_a_field_that_first_appears_late_is_refused_by_name(tmp_path: Path, late
     assert "the first rows" in refused.reason
 
 
-def test_a_choice_is_listed_only_where_it_stands_whole(tmp_path: Path) -> None:
+def test_a_choice_counts_as_listed_only_if_it_is_complete(tmp_path: Path) -> None:
     for question in ("Which? A. 15 B. 2", "Which? A. 1 m B. 2", "Which? (A) 1.5 (B) 2"):
         assert only(tmp_path, {"question": question, "choices": ["1", "2"], "answer": "A"}).question != question
     for question in ("Which? A. 1, B. 2", "Which?\nA) 1\nB) 2\nChoose.", "Which? A: 1. B: 2. Choose."):
         assert only(tmp_path, {"question": question, "choices": ["1", "2"], "answer": "A"}).question == question
 
 
-def test_a_list_is_its_values_in_order(tmp_path: Path) -> None:
+def test_a_list_is_read_as_its_values_in_order(tmp_path: Path) -> None:
     assert only(tmp_path, {"question": "q", "answer": ["7"]}).answer == "7"
     assert only(tmp_path, {"question": "q", "answer": [1.50, "x"]}).answer == "1.5, x"
     assert only(tmp_path, {"question": "q", "answer": ["1,5", "2"]}).answer == "1,5; 2"
@@ -166,7 +166,7 @@ def test_a_list_is_its_values_in_order(tmp_path: Path) -> None:
     assert (first.answer, first.metadata) == ("a", {"answer": ["a", "b"]})
 
 
-def test_the_layout_of_reinforcement_learning_is_understood(tmp_path: Path) -> None:
+def test_the_layout_of_reinforcement_learning_datasets_is_understood(tmp_path: Path) -> None:
     row = {
         "data_source": "sums",
         "prompt": [{"role": "system", "content": "Think."}, {"role": "user", "content": "3 + 4?"}],
@@ -193,17 +193,17 @@ def test_the_layout_of_reinforcement_learning_is_understood(tmp_path: Path) -> N
         ({"stem": "a", "x": 1}, "object with the fields stem, x"),
     ],
 )
-def test_messages_that_are_no_question_are_refused(tmp_path: Path, prompt: Any, reason: str) -> None:
+def test_messages_that_hold_no_single_question_are_refused(tmp_path: Path, prompt: Any, reason: str) -> None:
     assert reason in refusal(tmp_path, {"prompt": prompt, "answer": "1"})
 
 
-def test_a_dotted_name_that_leads_nowhere_names_the_fields_there_are(tmp_path: Path) -> None:
+def test_an_unknown_dotted_name_is_refused_with_the_existing_fields(tmp_path: Path) -> None:
     row = {"question": "q", "gold": {"text": "a", "score": 1}}
     with pytest.raises(DatasetError, match=r"no field 'gold.answer'.*'gold.text', 'gold.score'"):
         read(tmp_path, row, mapping=FieldMapping(answer="gold.answer"))
     assert only(tmp_path, row, mapping=FieldMapping(answer="gold.text")).answer == "a"
 
 
-def test_a_name_with_a_dot_of_its_own_comes_first(tmp_path: Path) -> None:
+def test_a_field_whose_name_holds_a_dot_takes_precedence(tmp_path: Path) -> None:
     row = {"question": "q", "a.b": "own", "a": {"b": "nested"}}
     assert only(tmp_path, row, mapping=FieldMapping(answer="a.b")).answer == "own"

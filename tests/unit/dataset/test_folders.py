@@ -1,4 +1,4 @@
-"""Folders as the hub lays them."""
+"""Folders in the hub's layout."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_split_that_only_one_configuration_has_needs_no_configuration(tmp_path
         questions(tmp_path, "train")
 
 
-def test_the_card_decides_where_it_names_files(tmp_path: Path) -> None:
+def test_the_card_decides_if_it_names_files(tmp_path: Path) -> None:
     for name in ("a/one.jsonl", "a/two.jsonl", "b/three.jsonl", "old/train.jsonl"):
         put(tmp_path, name)
     card(
@@ -103,7 +103,7 @@ def test_what_the_card_lists_keeps_its_order_and_a_split_named_twice_is_one(tmp_
     [
         ("configs:\n- config_name: x\n  data_files:\n  - split: train\n    path: gone/*", "is not whole.*gone"),
         ("configs:\n- config_name: x\n  data_files: ../secret.jsonl", "outside the folder"),
-        ("configs: [", "is no YAML"),
+        ("configs: [", "is not YAML"),
     ],
 )
 def test_a_card_that_does_not_fit_its_folder_is_an_error(tmp_path: Path, front: str, message: str) -> None:
@@ -123,20 +123,20 @@ def test_a_card_that_does_not_fit_its_folder_is_an_error(tmp_path: Path, front: 
     ],
     ids=str,
 )
-def test_a_folder_that_is_not_whole_or_not_clear_is_refused(tmp_path: Path, names: list[str], message: str) -> None:
+def test_an_incomplete_or_ambiguous_folder_is_refused(tmp_path: Path, names: list[str], message: str) -> None:
     for name in names:
         put(tmp_path, name)
     with pytest.raises(DatasetError, match=message):
         questions(tmp_path)
 
 
-def test_what_skipping_wrote_is_no_data(tmp_path: Path) -> None:
+def test_a_file_of_rejected_rows_is_not_data(tmp_path: Path) -> None:
     put(tmp_path, "train.jsonl")
     put(tmp_path, "train.jsonl.rejects.jsonl")
     assert questions(tmp_path) == ["train.jsonl"]
 
 
-def test_a_folder_that_holds_more_than_a_dataset_is_refused_before_it_is_walked(
+def test_a_folder_with_too_many_files_is_refused_before_it_is_walked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cord_worker.dataset.folders._MOST_ENTRIES", 3)
@@ -146,7 +146,7 @@ def test_a_folder_that_holds_more_than_a_dataset_is_refused_before_it_is_walked(
         questions(tmp_path)
 
 
-def test_folders_within_folders_are_no_dataset_for_ever(tmp_path: Path) -> None:
+def test_too_deeply_nested_folders_are_not_a_dataset(tmp_path: Path) -> None:
     put(tmp_path, "/".join(["a"] * 8) + "/train.jsonl", "deep")
     assert questions(tmp_path) == ["deep"]
     put(tmp_path, "/".join(["a"] * 9) + "/train.jsonl", "deeper")

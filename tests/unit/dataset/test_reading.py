@@ -222,7 +222,7 @@ def test_a_last_line_without_an_end_is_read_but_a_torn_one_is_named(tmp_path: Pa
     ],
     ids=str,
 )
-def test_a_bad_line_is_refused_with_its_field_and_the_lines_around_it_stay(
+def test_a_bad_line_is_refused_with_its_field_and_the_other_lines_are_read(
     tmp_path: Path, line: str | bytes, field: str | None, reason: str
 ) -> None:
     rejected = rejected_line(tmp_path, line)
@@ -315,14 +315,14 @@ def test_fields_are_found_by_their_usual_names_or_as_given(
         ("question,answer", FieldMapping(id="nr"), r"no field 'nr' \(--id-field\).*'question', 'answer'"),
     ],
 )
-def test_fields_that_are_not_clear_end_the_reading_and_name_the_option(
+def test_ambiguous_fields_end_the_reading_and_name_the_option(
     tmp_path: Path, columns: str, mapping: FieldMapping, message: str
 ) -> None:
     with pytest.raises(DatasetError, match=message):
         list(read_problems(write(tmp_path / "d.csv", f"{columns}\n{columns}\n"), mapping=mapping))
 
 
-def test_the_columns_are_learnt_from_more_than_a_bad_first_row(tmp_path: Path) -> None:
+def test_the_columns_are_learnt_from_more_rows_than_a_bad_first_one(tmp_path: Path) -> None:
     path = write(tmp_path / "d.jsonl", f'{{"question": "no answer", "id": "z"}}\n{GOOD}\n')
 
     assert [type(record) for record in read_problems(path)] == [RejectedRecord, ProblemRecord]
@@ -363,9 +363,7 @@ def test_a_passage_is_kept_apart_and_paragraphs_are_joined(tmp_path: Path) -> No
         ("d.jsonl.gz", "not compressed", "not a whole gzip file"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_an_error_naming_it(
-    tmp_path: Path, name: str, content: str, message: str
-) -> None:
+def test_an_unusable_file_is_an_error_that_names_it(tmp_path: Path, name: str, content: str, message: str) -> None:
     path = write(tmp_path / name, content)
 
     with pytest.raises(DatasetError, match=message) as raised:
@@ -420,7 +418,7 @@ def test_a_bad_csv_row_is_refused(tmp_path: Path, rows: str, location: str, reas
     assert reason in rejected.reason
 
 
-def test_a_quote_that_is_never_closed_does_not_swallow_the_memory(tmp_path: Path) -> None:
+def test_a_quote_that_is_never_closed_does_not_fill_the_memory(tmp_path: Path) -> None:
     path = write(tmp_path / "d.csv", 'question,answer\na,1\n"b,2\n' + "c,3\n" * 5_000_000)
     rejected = next(record for record in read_problems(path) if isinstance(record, RejectedRecord))
 
@@ -444,7 +442,7 @@ def test_an_element_of_an_array_is_refused_in_its_place(tmp_path: Path) -> None:
     assert [record.location for record in found] == [f"d.json:{n + 1}[{n}]" for n in range(5)]
 
 
-def test_bytes_of_an_array_that_are_not_utf_8_refuse_only_their_row(tmp_path: Path) -> None:
+def test_bytes_of_an_array_that_are_not_utf_8_reject_only_their_row(tmp_path: Path) -> None:
     bad = b'{"question": "caf\xe9", "answer": "a", "id": "b"}'
     path = write(tmp_path / "d.json", b"[" + GOOD.encode() + b"," + bad + b"," + GOOD.encode() + b"]")
     rejected = only_rejected(path)
@@ -492,7 +490,7 @@ def test_cells_of_a_table_become_json(tmp_path: Path) -> None:
     }
 
 
-def test_a_bad_cell_of_a_table_refuses_only_its_row(tmp_path: Path) -> None:
+def test_a_bad_cell_of_a_table_rejects_only_its_row(tmp_path: Path) -> None:
     good, bad = b"fine", b"caf\xe9"
     texts = pa.array([good, bad, good], pa.binary()).view(pa.string())
     numbers = pa.array([1.0, 2.0, float("inf")])
@@ -519,7 +517,7 @@ JSON_VALUES = st.recursive(
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(["question", "answer", "id", "x"]), JSON_VALUES), max_size=6))
-def test_whatever_the_rows_hold_each_gives_one_record_that_json_can_hold(
+def test_any_row_gives_one_record_that_json_can_hold(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
 ) -> None:
     rows = [{"question": "q", "answer": "a"}, *rows]
@@ -560,7 +558,7 @@ def test_a_blank_before_a_quote_is_named(tmp_path: Path) -> None:
     assert (plain.question, plain.answer) == ('say "a"', '7 "b"')
 
 
-def test_one_problem_with_a_list_of_objects_in_it_is_no_list_of_problems(tmp_path: Path) -> None:
+def test_one_problem_that_holds_a_list_of_objects_is_not_a_list_of_problems(tmp_path: Path) -> None:
     path = tmp_path / "d.json"
     path.write_text('{"Problem": "q", "hints": [{"question": "a", "answer": "b"}], "answer": 1}', encoding="utf-8")
     with pytest.raises(DatasetError, match="is one problem"):
@@ -589,7 +587,7 @@ def test_the_input_of_an_instruction_is_never_dropped(tmp_path: Path) -> None:
     assert (asked.question, asked.passage) == ("Add.", None)
 
 
-def test_a_column_may_be_called_as_a_path_is_written(tmp_path: Path) -> None:
+def test_a_columns_name_may_look_like_a_path(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
     path.write_text("prompt,reward_model.ground_truth\nq,7\n", encoding="utf-8")
     (problem,) = read_problems(path)
@@ -597,7 +595,7 @@ def test_a_column_may_be_called_as_a_path_is_written(tmp_path: Path) -> None:
     assert problem.answer == "7"
 
 
-def test_what_a_table_holds_as_missing_is_null_and_noted(tmp_path: Path) -> None:
+def test_missing_values_of_a_table_are_null_and_noted(tmp_path: Path) -> None:
     columns = {"question": ["p", "q"], "answer": [1.0, float("nan")], "level": [float("nan"), 2.0]}
     pq.write_table(pa.table(columns), tmp_path / "d.parquet")
     kept, refused = read_problems(tmp_path / "d.parquet")
@@ -633,7 +631,7 @@ def test_nanoseconds_inside_a_list_and_a_missing_choice_are_read(tmp_path: Path)
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_the_cause_is_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+def test_a_rejection_names_its_cause(tmp_path: Path, name: str, data: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(DatasetError, match=message):
         list(read_problems(tmp_path / name))

@@ -25,7 +25,7 @@ def test_rejects_are_appended_beside_the_dataset(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == [target.name]
 
 
-def test_a_failure_while_writing_leaves_the_old_rejects_as_they_were(tmp_path: Path) -> None:
+def test_a_failure_while_writing_leaves_the_old_rejects_unchanged(tmp_path: Path) -> None:
     def failing() -> Iterator[RejectedRecord]:
         yield BAD
         raise DatasetError("cut off")
@@ -59,7 +59,7 @@ def test_every_refused_row_of_a_file_can_be_written(tmp_path: Path) -> None:
     assert [json.loads(line)["location"] for line in lines] == ["d.jsonl:2", "d.jsonl:3", "d.jsonl:4"]
 
 
-def test_the_error_names_place_field_and_what_to_do() -> None:
+def test_the_error_names_location_field_and_what_to_do() -> None:
     message = str(rejection_error(BAD))
 
     assert message.startswith("d.jsonl:17: field 'answer' is empty")

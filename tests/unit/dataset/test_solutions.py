@@ -1,4 +1,4 @@
-"""The final answer is taken out of a worked solution, and of nothing else."""
+"""The final answer is extracted from a worked solution, and from nothing else."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from cord_worker.dataset.solutions import Undecided, final_answer
         ("<reasoning>…</reasoning><answer>blue</answer>", "blue"),
     ],
 )
-def test_the_final_answer_of_a_solution(text: str, answer: str) -> None:
+def test_the_final_answer_of_a_solution_is_extracted(text: str, answer: str) -> None:
     assert final_answer(text) == answer
 
 
@@ -79,9 +79,9 @@ def test_an_answer_without_a_mark_stays_whole(text: str) -> None:
         ("So \\boxed{\\frac{1}{2", "never closed"),
         ("So \\boxed{}.", "empty"),
         ("So \\boxed{4}.\n#### 5", "two final answers"),
-        ("So 5.\n#### ", "nothing behind"),
+        ("So 5.\n#### ", "nothing after"),
         ("#### One\n#### 5", "several lines"),
-        ("Long.\n#### 17\n\nI hope that this is clear!", "goes on behind"),
+        ("Long.\n#### 17\n\nI hope that this is clear!", "continues after"),
         ("from \\boxed{3} and \\boxed{5}", "several boxes"),
         ("so \\boxed\\frac34", "without braces"),
         ("so \\boxed\\frac 3 4", "without braces"),
@@ -105,7 +105,7 @@ def test_an_answer_without_a_mark_stays_whole(text: str) -> None:
         ),
     ],
 )
-def test_what_is_not_clear_is_said(text: str, reason: str) -> None:
+def test_ambiguous_final_answers_are_reported(text: str, reason: str) -> None:
     with pytest.raises(Undecided, match=reason):
         final_answer(text)
 
@@ -125,14 +125,14 @@ def test_the_whole_solution_stays_in_the_metadata_and_is_noted(tmp_path: Path) -
     assert [note.change for note in problem.notes] == [Change.FINAL_ANSWER]
 
 
-def test_as_is_keeps_the_whole(tmp_path: Path) -> None:
+def test_as_is_keeps_the_whole_answer(tmp_path: Path) -> None:
     solution = "Ten times two is twenty.\n#### 20"
     (problem,) = read(tmp_path, {"question": "10 * 2?", "answer": solution}, answer_as_is=True)
     assert isinstance(problem, ProblemRecord)
     assert (problem.answer, problem.metadata, problem.notes) == (solution, {}, ())
 
 
-def test_a_solution_with_two_results_is_refused_and_names_the_way_out(tmp_path: Path) -> None:
+def test_a_solution_with_two_results_is_refused_with_advice(tmp_path: Path) -> None:
     (refused,) = read(tmp_path, {"question": "q", "answer": "\\boxed{1}, no: \\boxed{2}"})
     assert isinstance(refused, RejectedRecord)
     assert refused.field == "answer"

@@ -1,4 +1,4 @@
-"""Files are read for what they are, or refused by their cause."""
+"""Files are read by their content, or rejected with the cause."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def test_compression_encoding_and_delimiter_are_found(tmp_path: Path, name: str,
         ("d.jsonl", b"\n<!DOCTYPE html><html>", "HTML page"),
         ("d.jsonl", b"PAR1abcPAR1", "is a Parquet file"),
         ("d.jsonl", b'[\n {"question": "q", "answer": "a"}\n]\n', "one JSON document"),
-        ("d.csv", b"question;answer|more\na;b|c\n", "parted by ';' or '|'"),
+        ("d.csv", b"question;answer|more\na;b|c\n", "separated by ';' or '|'"),
         ("d.xlsx", b"PK\x03\x04", "unknown kind of file '.xlsx'"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[:6].hex(),
 )
-def test_what_cannot_be_read_is_refused_by_its_cause(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+def test_an_unreadable_file_is_refused_with_its_cause(tmp_path: Path, name: str, data: bytes, message: str) -> None:
     path = write(tmp_path, name, data)
     with pytest.raises(DatasetError, match=message) as raised:
         list(read_problems(path))
@@ -96,7 +96,7 @@ def test_a_header_without_any_delimiter_is_one_column(tmp_path: Path) -> None:
         list(read_problems(write(tmp_path, "d.csv", b"question\na\n")))
 
 
-def test_a_decimal_comma_between_semicolons_is_as_written(tmp_path: Path) -> None:
+def test_a_decimal_comma_between_semicolons_is_kept_as_written(tmp_path: Path) -> None:
     assert answers(write(tmp_path, "d.csv", b"question;answer\nHalf?;0,50\n")) == ["0,50"]
 
 
@@ -142,7 +142,7 @@ def test_half_precision_is_read_as_written(tmp_path: Path) -> None:
     assert [getattr(record, "answer", record) for record in table(tmp_path, halves)] == ["0.7", "2"]
 
 
-def test_bytes_that_are_no_text_are_no_answer_but_may_stand_beside_one(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_no_answer_but_may_be_in_other_fields(tmp_path: Path) -> None:
     refused, good = table(tmp_path, pa.array([b"\xff\xfe", b"ok"]), image=pa.array([b"a", b"\x00\xff"]))
     assert isinstance(refused, RejectedRecord)
     assert (refused.field, "not UTF-8" in refused.reason) == ("answer", True)

@@ -34,7 +34,7 @@ INVISIBLE = [
 
 @pytest.mark.parametrize("text", INVISIBLE, ids=ascii)
 @pytest.mark.parametrize("field", ["question", "answer"])
-def test_a_field_of_nothing_visible_is_empty(tmp_path: Path, field: str, text: str) -> None:
+def test_a_field_without_visible_characters_is_empty(tmp_path: Path, field: str, text: str) -> None:
     refused = only(tmp_path, **{field: text})
     assert isinstance(refused, RejectedRecord)
     assert refused.field == field
@@ -42,7 +42,7 @@ def test_a_field_of_nothing_visible_is_empty(tmp_path: Path, field: str, text: s
 
 
 @pytest.mark.parametrize("text", ["17\u200b", "\ufeff17", "\u00a017\u2009", "\u200e17 \u200f", "17\u2060\n"], ids=ascii)
-def test_the_ends_are_stripped_and_noted(tmp_path: Path, text: str) -> None:
+def test_invisible_characters_at_the_ends_are_stripped_and_noted(tmp_path: Path, text: str) -> None:
     problem = only(tmp_path, answer=text)
     assert isinstance(problem, ProblemRecord)
     assert problem.answer == "17"
@@ -50,7 +50,7 @@ def test_the_ends_are_stripped_and_noted(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["👨‍👩‍👧", "❤️", "می‌خواهم", "क्‍ष", "−5", "°", "…", "三角形"])
-def test_what_is_visible_is_as_written(tmp_path: Path, text: str) -> None:
+def test_visible_text_is_unchanged(tmp_path: Path, text: str) -> None:
     problem = only(tmp_path, answer=text)
     assert isinstance(problem, ProblemRecord)
     assert (problem.answer, problem.notes) == (text, ())

@@ -1,4 +1,4 @@
-"""Training trajectories: what follows from right and wrong steps."""
+"""Training trajectories: the consequences of right and wrong steps."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_mistakes_never_leave_the_range_of_amounts(drawn: list[DemoProblem]) -> 
             assert in_range(step.state.continued())
 
 
-def test_each_author_is_surest_of_its_own_part() -> None:
+def test_each_author_is_most_reliable_at_its_own_part() -> None:
     surest = {part: min(AUTHORS, key=lambda name: AUTHORS[name].wrong[part]) for part in get_args(Part)}
     assert surest == {"plan": "planner", "change": "calculator", "last change": "closer", "list": "closer"}
 

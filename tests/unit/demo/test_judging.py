@@ -37,7 +37,7 @@ def drawn_steps(problem: DemoProblem, rng: random.Random, flawless: int = 0) -> 
     return write(problem, authors, rng, errors=True, flawless=flawless)
 
 
-def test_the_first_steps_are_without_mistakes_where_that_is_asked_for() -> None:
+def test_the_first_steps_are_without_mistakes_if_asked() -> None:
     rng, mistaken = random.Random(0), 0
     for problem in generate(100, 2, "train"):
         steps = drawn_steps(problem, rng, flawless=2)
@@ -46,7 +46,7 @@ def test_the_first_steps_are_without_mistakes_where_that_is_asked_for() -> None:
     assert mistaken > 50
 
 
-def test_a_slip_is_where_a_wrong_step_departs_from_the_right_one_of_its_wording() -> None:
+def test_a_slip_is_where_a_wrong_step_departs_from_the_right_step_in_the_same_wording() -> None:
     rng, found = random.Random(1), 0
     for problem in generate(200, 2, "train"):
         wrong = drawn_steps(problem, rng)[0]
@@ -60,7 +60,7 @@ def test_a_slip_is_where_a_wrong_step_departs_from_the_right_one_of_its_wording(
     assert found > 40
 
 
-def test_a_trajectory_is_encoded_as_the_service_does_and_labelled_by_where_it_leads(tokenizer: Any) -> None:
+def test_a_trajectory_is_encoded_as_in_the_service_and_labelled_by_its_outcome(tokenizer: Any) -> None:
     encoder, codec, rng = Encoder(tokenizer), TextCodec(tokenizer), random.Random(2)
     outcomes = set()
     for problem in generate(100, 2, "train"):
@@ -81,7 +81,7 @@ def test_a_trajectory_is_encoded_as_the_service_does_and_labelled_by_where_it_le
     assert outcomes == {0, 1}
 
 
-def test_it_begins_with_what_the_prover_knows_and_heads_that_look_one_token_back(tokenizer: Any) -> None:
+def test_the_reward_model_begins_as_the_prover_with_heads_that_look_one_token_back(tokenizer: Any) -> None:
     encoder = Encoder(tokenizer)
     model: Any = begun_as(MODELS / "prover", encoder, random.Random(0))
     prover: Any = AutoModelForCausalLM.from_pretrained(

@@ -32,7 +32,7 @@ def steps_of(problem: DemoProblem) -> list[Step]:
     return write(problem, ["closer"] * len(parts(problem)), random.Random(problem.id), errors=True)
 
 
-def test_a_request_is_what_the_service_asks_an_integrator(drawn: list[DemoProblem]) -> None:
+def test_a_request_equals_the_services_prompt_for_an_integrator(drawn: list[DemoProblem]) -> None:
     rng = random.Random(0)
     for problem in drawn:
         trajectories = draw_sources(problem, rng)
@@ -40,7 +40,7 @@ def test_a_request_is_what_the_service_asks_an_integrator(drawn: list[DemoProble
         assert request(problem.question, trajectories) == asked
 
 
-def test_a_trajectory_in_one_text_reads_as_its_steps_do(drawn: list[DemoProblem]) -> None:
+def test_a_trajectory_in_one_text_reads_like_its_steps(drawn: list[DemoProblem]) -> None:
     steps = steps_of(drawn[0])
     assert f"### Step 1.{whole(steps)}" == "".join(trajectory_pieces([step.text for step in steps], PROMPTED))
 
@@ -63,7 +63,7 @@ def test_sources_are_one_to_three_different_trajectories(drawn: list[DemoProblem
         assert len(set(sources)) == len(sources)
 
 
-def test_a_sample_is_encoded_as_the_service_does_and_only_the_reply_is_learnt(drawn: list[DemoProblem]) -> None:
+def test_a_sample_is_encoded_as_in_the_service_and_only_the_reply_is_learnt(drawn: list[DemoProblem]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
     encoder, codec = Encoder(tokenizer), TextCodec(tokenizer)
     for problem in drawn[:50]:
@@ -79,7 +79,7 @@ def test_a_sample_is_encoded_as_the_service_does_and_only_the_reply_is_learnt(dr
         assert found.answer == f"The final answer is {problem.answer}."
 
 
-def test_what_is_the_same_in_every_request_and_reply_is_one_token_each() -> None:
+def test_the_constant_parts_of_requests_and_replies_are_one_token_each() -> None:
     codec = TextCodec(AutoTokenizer.from_pretrained(MODEL))
     question = Turn("How many?").question
     without, with_form = (codec.reply(Turn(text))[0] for text in (question, question + "".join(FORM)))

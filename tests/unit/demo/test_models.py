@@ -54,7 +54,7 @@ def test_decoding_gives_back_the_text_that_was_encoded(tokenizer: Any, text: str
 
 @settings(max_examples=300, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
-def test_any_text_comes_back_from_every_tokenizer(text: str) -> None:
+def test_every_tokenizer_decodes_any_encoded_text_to_itself(text: str) -> None:
     for name in NAMES:
         tokenizer = _TOKENIZERS.setdefault(name, AutoTokenizer.from_pretrained(MODELS / name))
         assert tokenizer.decode(_ids(tokenizer, text)) == text
@@ -78,7 +78,7 @@ def test_the_end_of_a_turn_is_special_and_not_the_pad_token(tokenizer: Any) -> N
     assert tokenizer.eos_token_id != tokenizer.pad_token_id
 
 
-def test_every_digit_is_a_token_of_its_own(tokenizer: Any) -> None:
+def test_every_digit_is_its_own_token(tokenizer: Any) -> None:
     tokens = [tokenizer.decode([token]).strip() for token in _ids(tokenizer, "7 12 345 6789")]
     assert [token for token in tokens if token] == list("7123456789")
 
@@ -137,7 +137,7 @@ def test_a_loaded_tokenizer_splits_as_its_file_says(name: str, tokenizer: Any) -
         assert _ids(tokenizer, text) == stored.encode(text).ids
 
 
-def test_every_teacher_has_an_architecture_and_a_vocabulary_of_its_own() -> None:
+def test_every_teacher_has_its_own_architecture_and_vocabulary() -> None:
     configs = [AutoModelForCausalLM.from_pretrained(MODELS / name).config for name in AUTHORS]
     tokenizers = [AutoTokenizer.from_pretrained(MODELS / name) for name in AUTHORS]
     assert len({config.model_type for config in configs}) == 3

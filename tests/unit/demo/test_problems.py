@@ -1,4 +1,4 @@
-"""Word problems: reproducible, apart between splits, and answered rightly."""
+"""Word problems: reproducible, disjoint between splits, and with right answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_question_belongs_to_the_split_it_was_drawn_for(split: Split) -> N
     assert {split_of(problem.question) for problem in generate(500, 0, split)} == {split}
 
 
-def test_train_and_heldout_questions_never_meet_whatever_the_seeds() -> None:
+def test_train_and_heldout_questions_never_overlap_for_any_seeds() -> None:
     train = {problem.question for seed in range(3) for problem in generate(2000, seed, "train")}
     heldout = {problem.question for seed in range(3) for problem in generate(2000, seed, "heldout")}
     assert not train & heldout
@@ -41,7 +41,7 @@ def test_questions_and_ids_are_distinct() -> None:
     assert len({problem.question for problem in drawn}) == len({problem.id for problem in drawn}) == 3000
 
 
-def test_the_answer_lists_what_the_words_say() -> None:
+def test_the_answer_lists_the_amounts_that_the_question_describes() -> None:
     gains, losses = r"buys|finds|added|brings", r"gives away|sells|lost|takes"
     for problem in generate(500, 11, "heldout"):
         opening, *changes, _ = re.split(r"(?<=[.?]) ", problem.question)

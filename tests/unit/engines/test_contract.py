@@ -1,4 +1,4 @@
-"""The contract of engines, kept by those that run without a GPU: instant, transformers, and a server's."""
+"""The contract of engines, for those that run without a GPU: instant, transformers, and an OpenAI server's."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ SINGLE = {"Falcon-H1": "a hybrid", "Bloom": "ALiBi", "Phi-3 (longrope)": "length
 
 
 @pytest.mark.parametrize("name", [*CACHED, *SINGLE])
-def test_scores_of_a_family_are_those_of_a_plain_forward(name: str) -> None:
+def test_scores_of_a_family_equal_those_of_a_plain_forward(name: str) -> None:
     (found,) = measure_families([name], lambda _: None)
     assert found.hosted
     assert found.as_meant, found
@@ -40,7 +40,7 @@ def test_scores_of_a_family_are_those_of_a_plain_forward(name: str) -> None:
     assert bool(found.reason) is (name in SINGLE)
 
 
-def test_a_model_with_experts_is_held_to_its_own_noise_in_bfloat16() -> None:
+def test_a_model_with_experts_may_differ_by_its_own_noise_in_bfloat16() -> None:
     """Of its nudged plain forwards some send a token to another expert: one alone would miss that."""
     (found,) = measure_families(["OLMoE"], lambda _: None)
     assert found.as_meant, found
@@ -65,12 +65,12 @@ def test_a_difference_may_be_twice_the_noise_and_the_floor(difference: float, no
         (ComparedTexts(5, 60, 1), False),
     ],
 )
-def test_texts_are_equal_only_where_some_were_compared(compared: ComparedTexts, equal: bool | None) -> None:
+def test_texts_count_as_equal_only_if_some_were_compared(compared: ComparedTexts, equal: bool | None) -> None:
     assert compared.equal is equal
 
 
 @pytest.mark.parametrize("name", [family.name for family in FAMILIES if family.refused])
-def test_what_cannot_be_hosted_is_refused_with_the_reason(name: str) -> None:
+def test_a_model_that_cannot_be_hosted_is_refused_with_the_reason(name: str) -> None:
     (found,) = measure_families([name], lambda _: None)
     assert not found.hosted
     assert found.reason
@@ -81,14 +81,14 @@ def test_what_cannot_be_hosted_is_refused_with_the_reason(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"), [("T5", "encoder with a decoder"), ("GPTQ", "optimum"), ("AWQ", "gptqmodel")]
 )
-def test_doctor_knows_from_the_configuration_alone(name: str, reason: str, tmp_path: Path) -> None:
+def test_doctor_refuses_by_the_configuration_alone(name: str, reason: str, tmp_path: Path) -> None:
     write_family(next(family for family in FAMILIES if family.name.startswith(name)), tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(EngineLoadError, match=reason):
         foresee(tmp_path, "m", None, trust_remote_code=False)
 
 
-def test_doctor_says_what_will_be_computed_one_text_at_a_time(tmp_path: Path) -> None:
+def test_doctor_names_models_that_will_be_computed_one_text_at_a_time(tmp_path: Path) -> None:
     write_family(next(family for family in FAMILIES if family.name.startswith("Phi-3 (longrope")), tmp_path)
     assert "256" in foresee(tmp_path, "m", None, trust_remote_code=False)
     assert foresee(tmp_path, "m", 256, trust_remote_code=False) == ""

@@ -58,7 +58,7 @@ def test_a_device_that_torch_does_not_know_is_named(settings_of: SettingsOf, par
         load_model(settings_of(parrot_folder, device="toaster"))
 
 
-def test_loading_tells_how_much_of_the_files_is_read(settings_of: SettingsOf, parrot_folder: Path) -> None:
+def test_loading_reports_how_much_of_the_files_is_read(settings_of: SettingsOf, parrot_folder: Path) -> None:
     told: list[tuple[str, float | None]] = []
 
     def describe(condition: str | None, *, since: float | None = None) -> None:

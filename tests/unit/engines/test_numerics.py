@@ -21,7 +21,7 @@ def change_through(module: nn.Module, difference: float) -> float:
     return float((module(moved) - module(x)).abs().max().detach())
 
 
-def test_a_replaced_norm_passes_on_what_float32_cannot_hold() -> None:
+def test_a_replaced_norm_keeps_digits_that_float32_cannot_hold() -> None:
     for kind in (LlamaRMSNorm, GemmaRMSNorm):
         norm = kind(16).double()
         norm.weight.data.uniform_(0.5, 1.5)
@@ -32,7 +32,7 @@ def test_a_replaced_norm_passes_on_what_float32_cannot_hold() -> None:
         torch.testing.assert_close(norm(torch.ones(1, 16, dtype=torch.float64)), before, rtol=1e-6, atol=1e-6)
 
 
-def test_a_norm_of_another_kind_is_left_and_reported() -> None:
+def test_a_norm_of_an_unknown_kind_is_left_unchanged_and_reported() -> None:
     class OddRMSNorm(LlamaRMSNorm):  # type: ignore[misc]
         def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
             return super().forward(hidden_states) * 3
@@ -43,7 +43,7 @@ def test_a_norm_of_another_kind_is_left_and_reported() -> None:
     assert torch.equal(norm(torch.ones(1, 16, dtype=torch.float64)), expected)
 
 
-def test_the_prepared_model_computes_what_the_plain_one_does(
+def test_the_prepared_model_gives_the_results_of_the_plain_one(
     random_folder: Path, settings_of: Callable[..., EngineSettings]
 ) -> None:
     prepared = load_model(settings_of(random_folder)).model

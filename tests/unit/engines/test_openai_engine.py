@@ -88,7 +88,7 @@ def streaming(owner: str, *texts: str, **options: Any) -> LocalServer:
         ("length", None, FinishReason.LENGTH),
     ],
 )
-def test_what_vllm_tells_about_the_end_is_the_finish_reason(
+def test_vllms_stop_reason_gives_the_finish_reason(
     folder: Path, reason: str, stop: object, ended: FinishReason
 ) -> None:
     with vllm(" Two.", reason, stop_reason=stop).running() as server:
@@ -107,7 +107,7 @@ def test_a_whole_trajectory_stops_at_the_end_of_the_thinking_only(folder: Path) 
     assert asked["stop"] == ["</think>"]
 
 
-def test_sglang_tells_the_end_by_its_matched_stop(folder: Path) -> None:
+def test_sglangs_matched_stop_gives_the_finish_reason(folder: Path) -> None:
     answer = completion(" Two.", "stop", matched_stop="\n### Step")
     with LocalServer({"/v1/models": models("sglang"), COMPLETIONS: answer}).running() as server:
         assert proposed(server, folder).finish_reason is FinishReason.STEP
@@ -124,7 +124,7 @@ def test_sglang_tells_the_end_by_its_matched_stop(folder: Path) -> None:
         ([" Two", ".\ufffd"], "length", " Two.", FinishReason.LENGTH),
     ],
 )
-def test_the_end_of_a_stream_is_found_where_the_server_does_not_tell_it(
+def test_the_end_of_a_stream_is_found_if_the_server_does_not_report_it(
     folder: Path, owner: str, texts: list[str], reason: str, text: str, ended: FinishReason
 ) -> None:
     with streaming(owner, *texts, reason=reason).running() as server:
@@ -144,7 +144,7 @@ def test_the_end_of_a_stream_is_found_where_the_server_does_not_tell_it(
         (PHRASES, ["Wait, two. Wait"], "Wait, two. Wait", FinishReason.EOS),
     ],
 )
-def test_what_stop_strings_cannot_say_is_found_in_a_stream(
+def test_an_end_that_stop_strings_cannot_express_is_found_in_a_stream(
     folder: Path,
     fast_tokenizer: Any,
     owner: str,
@@ -189,7 +189,7 @@ def test_the_seed_goes_to_vllm_whole_and_elsewhere_in_31_bits(folder: Path) -> N
         assert server.bodies(COMPLETIONS)[0]["seed"] == SAMPLING.seed % (2**31 - 1)
 
 
-def test_neutral_sampling_is_said_where_servers_have_defaults_of_their_own(folder: Path) -> None:
+def test_neutral_sampling_is_sent_to_servers_with_their_own_defaults(folder: Path) -> None:
     with streaming("llamacpp", " Two.").running() as server:
         proposed(server, folder)
         asked = server.bodies(COMPLETIONS)[0]
@@ -248,7 +248,7 @@ def echoing(body: Json) -> Json | list[Json]:
     return {"choices": [{"text": "", "finish_reason": "length", "logprobs": logprobs}]}
 
 
-def test_a_score_comes_from_echoed_log_probabilities_too(folder: Path, fast_tokenizer: Any) -> None:
+def test_a_score_can_come_from_echoed_log_probabilities(folder: Path, fast_tokenizer: Any) -> None:
     with LocalServer({"/v1/models": models("llamacpp"), COMPLETIONS: echoing}).running() as server:
         engine = OpenAiEngine(settings(server, folder))
         scored = use(engine, lambda engine: engine.score(TURN, [" One."], "204", DEFAULT_SCORING_TEMPLATE))
@@ -258,7 +258,7 @@ def test_a_score_comes_from_echoed_log_probabilities_too(folder: Path, fast_toke
 
 
 @pytest.mark.parametrize("before", [0, 1])
-def test_an_echo_in_words_is_compared_with_what_was_sent(folder: Path, fast_tokenizer: Any, before: int) -> None:
+def test_echoed_tokens_are_compared_with_those_sent(folder: Path, fast_tokenizer: Any, before: int) -> None:
     """With a start token put before the prompt, and the written token left out, every value would be another's."""
 
     def worded(body: Json) -> Any:
@@ -284,7 +284,7 @@ def test_an_echo_in_words_is_compared_with_what_was_sent(folder: Path, fast_toke
         ({"prompt_tokens": 12, "completion_tokens": 66, "prompt_cache_hit_tokens": 13}, (12, 2, 0)),
     ],
 )
-def test_counts_that_cannot_be_true_are_not_stored_and_told_once(
+def test_impossible_counts_are_not_stored_and_are_reported_once(
     caplog: pytest.LogCaptureFixture, usage: Json, counts: tuple[int, int, int]
 ) -> None:
     with chatting(" Two", ".").running() as server:
@@ -302,7 +302,7 @@ def test_counts_that_cannot_be_true_are_not_stored_and_told_once(
     assert sum("counts tokens wrong" in message for message in caplog.messages) == (0 if is_true else 1)
 
 
-def test_where_there_is_a_tokenizer_the_engine_counts_itself(folder: Path, fast_tokenizer: Any) -> None:
+def test_with_a_tokenizer_the_engine_counts_tokens_itself(folder: Path, fast_tokenizer: Any) -> None:
     usage = {"prompt_tokens": 5000, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 5000}}
 
     def answer(_: Json) -> Json:
@@ -328,9 +328,7 @@ def foretelling(body: Json) -> Json:
 
 
 @pytest.mark.parametrize("answer", ["204", "a very long answer of many more tokens than go together"])
-def test_vllm_is_asked_for_each_of_the_answers_tokens_after_what_comes_before_it(
-    folder: Path, fast_tokenizer: Any, answer: str
-) -> None:
+def test_vllm_is_asked_for_each_answer_token_after_its_prefix(folder: Path, fast_tokenizer: Any, answer: str) -> None:
     with LocalServer({"/v1/models": models("vllm"), COMPLETIONS: foretelling}).running() as server:
         engine = OpenAiEngine(settings(server, folder))
         assert engine.scoring_mode == "openai-vllm-next_token"
@@ -405,7 +403,7 @@ def test_chat_continues_the_assistant_turn_and_drops_a_marker_written_again() ->
     assert (generation.text, generation.finish_reason) == (" Two.", FinishReason.STEP)
 
 
-def test_chat_without_continuation_is_asked_in_words() -> None:
+def test_chat_without_continuation_is_asked_by_instruction() -> None:
     with chatting(" Two.", "</think>", refuses_prefix=True).running() as server:
         generation = proposed(server, "served")
         asked = server.bodies(CHAT)[0]
@@ -449,7 +447,7 @@ def repeating(owner: str, *texts: str, with_tag: bool = True) -> LocalServer:
 
 @pytest.mark.parametrize("owner", ["vllm", "sglang", "llamacpp", "somebody"])
 @pytest.mark.parametrize("with_tag", [True, False])
-def test_a_prefill_that_the_server_repeats_is_noticed_at_start_and_taken_off(owner: str, with_tag: bool) -> None:
+def test_a_prefill_that_the_server_repeats_is_noticed_at_start_and_removed(owner: str, with_tag: bool) -> None:
     steps = [" One.", " Two.\n"]
     with repeating(owner, " Three.", "\n### Step 4.", with_tag=with_tag).running() as server:
         engine = OpenAiEngine(settings(server, "served"))
@@ -464,7 +462,7 @@ def test_a_prefill_that_the_server_repeats_is_noticed_at_start_and_taken_off(own
     assert answer.text.strip() == "Three.\n### Step 4."
 
 
-def test_a_server_that_repeats_its_prefill_at_times_only_fails_the_request() -> None:
+def test_a_server_that_repeats_its_prefill_only_at_times_fails_the_request() -> None:
     with repeating("llamacpp", " Three.").running() as server:
         engine = OpenAiEngine(settings(server, "served"))
         server.answers[CHAT] = lambda _: chunks(" Three.", "\n### Step 4.", chat=True)
@@ -472,14 +470,14 @@ def test_a_server_that_repeats_its_prefill_at_times_only_fails_the_request() -> 
             use(engine, lambda engine: engine.propose(TURN, [" One."], SAMPLING))
 
 
-def test_a_server_that_begins_to_think_anew_is_asked_in_words() -> None:
+def test_a_server_that_starts_a_new_thinking_is_asked_by_instruction() -> None:
     with chatting("<think>\nOkay, ", "let me see").running() as server:
         engine = OpenAiEngine(settings(server, "served"))
         assert engine._server.chat_style == "instruction"
         asyncio.run(engine.close())
 
 
-def test_an_answer_that_begins_with_a_thinking_is_what_follows_it(folder: Path) -> None:
+def test_an_answer_begins_after_a_thinking_at_its_start(folder: Path) -> None:
     for owner in ("vllm", "llamacpp"):
         with streaming(owner, "</think>", "\n\n<think>Hm", ".</think>It is ", "4.").running() as server:
             engine = OpenAiEngine(settings(server, folder))
@@ -510,7 +508,7 @@ def test_chat_on_vllm_continues_the_final_message(folder: Path) -> None:
     assert (generation.finish_reason, generation.prompt_tokens) == (FinishReason.THINK_END, 5)
 
 
-def test_chat_that_keeps_its_reasoning_to_itself_is_refused_at_start(folder: Path) -> None:
+def test_chat_that_keeps_its_reasoning_apart_is_refused_at_start(folder: Path) -> None:
     def answer(_: Json) -> Json:
         return {"choices": [{"message": {"content": None, "reasoning_content": "Hm"}, "finish_reason": "length"}]}
 
@@ -521,7 +519,7 @@ def test_chat_that_keeps_its_reasoning_to_itself_is_refused_at_start(folder: Pat
         OpenAiEngine(settings(server, folder, api="chat"))
 
 
-def test_no_more_requests_are_under_way_than_the_batch_is_wide(folder: Path) -> None:
+def test_no_more_requests_run_concurrently_than_the_batch_size(folder: Path) -> None:
     with vllm().running() as server:
         engine = OpenAiEngine(settings(server, folder))
         server.forget()

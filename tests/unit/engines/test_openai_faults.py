@@ -1,4 +1,4 @@
-"""What a server's faults come to: tried again, failing one request, or ending the engine; and where the key is not."""
+"""A server's faults are retried, fail one request, or end the engine; the key never appears in a message."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def proposed(engine: OpenAiEngine) -> Generation:
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503])
-def test_a_passing_fault_is_tried_again(server: LocalServer, folder: Path, status: int) -> None:
+def test_a_request_with_a_passing_fault_is_retried(server: LocalServer, folder: Path, status: int) -> None:
     engine = engine_of(server, folder)
     server.forget()
     server.script[COMPLETIONS].append(Reply({"error": {"message": "later"}}, status=status))
@@ -87,7 +87,7 @@ def test_the_pause_is_as_long_as_the_server_asks(server: LocalServer, folder: Pa
     assert second.at - first.at >= 1.5  # its own first pause is half a second at most
 
 
-def test_a_pause_may_be_given_as_a_date_and_for_one_of_hours_work_goes_back(server: LocalServer, folder: Path) -> None:
+def test_a_pause_may_be_a_date_and_for_a_pause_of_hours_leases_are_returned(server: LocalServer, folder: Path) -> None:
     engine = engine_of(server, folder)
     server.forget()
     date = format_datetime(datetime.now(UTC) + timedelta(hours=3), usegmt=True)
@@ -98,7 +98,7 @@ def test_a_pause_may_be_given_as_a_date_and_for_one_of_hours_work_goes_back(serv
     assert len(server.asked) == 1
 
 
-def test_a_connection_lost_in_the_body_is_tried_again(server: LocalServer, folder: Path) -> None:
+def test_a_request_whose_connection_is_lost_in_the_body_is_retried(server: LocalServer, folder: Path) -> None:
     engine = engine_of(server, folder)
     server.forget()
     server.script[COMPLETIONS].append(Reply({"choices": ["x" * 100]}, drop_after=20))
@@ -106,7 +106,7 @@ def test_a_connection_lost_in_the_body_is_tried_again(server: LocalServer, folde
     assert len(server.asked) == 2
 
 
-def test_a_stream_that_breaks_off_is_begun_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_breaks_off_is_requested_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CORD_TEST_KEY", KEY)
     local = LocalServer({"/v1/models": models("llamacpp"), COMPLETIONS: lambda _: chunks(" Two", ".")})
     with local.running() as server:
@@ -139,7 +139,7 @@ def test_an_answer_that_cannot_be_read_is_asked_for_again(server: LocalServer, f
     assert len(server.asked) == 2
 
 
-def test_a_fault_at_everything_is_the_servers_and_says_what_to_do(server: LocalServer, folder: Path) -> None:
+def test_a_fault_at_every_request_is_the_servers_and_says_what_to_do(server: LocalServer, folder: Path) -> None:
     engine = engine_of(server, folder, max_retries=1)
     server.forget()
     server.answers[COMPLETIONS] = lambda _: Reply({"error": {"message": "out of memory"}}, status=500)
@@ -163,7 +163,7 @@ def test_a_request_that_takes_too_long_is_given_up(server: LocalServer, folder: 
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_refused_request_fails_alone(server: LocalServer, folder: Path, status: int) -> None:
+def test_a_refused_request_fails_and_no_other(server: LocalServer, folder: Path, status: int) -> None:
     engine = engine_of(server, folder)
     server.forget()
     server.script[COMPLETIONS].append(Reply({"error": {"message": "context too long"}}, status=status))
@@ -176,7 +176,7 @@ def test_a_refused_request_fails_alone(server: LocalServer, folder: Path, status
     ("reason", "error"),
     [("content_filter", ContentFilterError), ("SAFETY", ContentFilterError), ("tool_calls", EngineFaultError)],
 )
-def test_a_finish_reason_of_its_own_fails_its_request_alone(
+def test_an_unknown_finish_reason_fails_only_its_request(
     server: LocalServer, folder: Path, reason: str, error: type[RequestError]
 ) -> None:
     engine = engine_of(server, folder)
@@ -189,7 +189,7 @@ def test_a_finish_reason_of_its_own_fails_its_request_alone(
     ("status", "says"),
     [(401, "CORD_TEST_KEY"), (403, "CORD_TEST_KEY"), (402, "paid"), (404, r"openai\.model"), (307, "redirects")],
 )
-def test_a_server_that_does_not_let_us_in_says_what_to_do_and_is_waited_for(
+def test_a_server_that_denies_access_is_waited_for_with_advice_on_what_to_do(
     server: LocalServer, folder: Path, status: int, says: str
 ) -> None:
     engine = engine_of(server, folder)
@@ -201,7 +201,7 @@ def test_a_server_that_does_not_let_us_in_says_what_to_do_and_is_waited_for(
     assert len(server.asked) == 1
 
 
-def test_where_nobody_waits_an_absent_server_is_an_error_at_start_that_names_the_address(
+def test_without_waiting_an_absent_server_is_an_error_at_start_that_names_the_address(
     server: LocalServer, folder: Path
 ) -> None:
     with pytest.raises(EngineLoadError, match=r"http://127\.0\.0\.1:1/v1.*openai\.base_url"):
@@ -216,7 +216,7 @@ def test_a_wrong_key_is_an_error_at_start_that_names_its_variable(server: LocalS
         engine_of(server, folder, api_key_env="CORD_UNSET")
 
 
-def test_a_wrong_model_is_an_error_at_start_that_names_those_there_are(server: LocalServer, folder: Path) -> None:
+def test_a_wrong_model_is_an_error_at_start_that_names_the_existing_ones(server: LocalServer, folder: Path) -> None:
     with pytest.raises(EngineLoadError, match=r"no model 'absent', only 'served'; correct openai\.model"):
         engine_of(server, folder, model="absent")
 

@@ -1,4 +1,4 @@
-"""Replies that no honest server sends, byte for byte: bounded in size, depth and time, and the server's fault."""
+"""Hostile replies, byte for byte: bounded in size, depth and time, and counted as the server's fault."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ MEGABYTE = b" " * 2**20
         (OK + b"\r\n", b'data: {"choices": [{"text": "xxxxxxxx"}]}\n\n' * 10_000),
     ],
 )
-def test_a_body_without_end_is_read_to_its_bound_and_in_flat_memory(head: bytes, piece: bytes, streams: bool) -> None:
+def test_an_endless_body_is_read_up_to_its_bound_in_constant_memory(head: bytes, piece: bytes, streams: bool) -> None:
     before = psutil.Process().memory_info().rss
     began = time.monotonic()
     found = fault(forever(piece, head=head), streams=streams)
@@ -129,7 +129,7 @@ def test_a_body_without_end_is_read_to_its_bound_and_in_flat_memory(head: bytes,
 
 
 @pytest.mark.parametrize("head", [b"", OK, OK + b"x-a: b\r\n", CHUNKED, OK + b"content-length: 999999\r\n\r\n"])
-def test_bytes_that_trickle_have_the_time_of_the_whole_request(head: bytes) -> None:
+def test_slowly_arriving_bytes_share_the_time_limit_of_the_whole_request(head: bytes) -> None:
     began = time.monotonic()
     found = fault(forever(b"x", head=head, pause=0.05), seconds=1.0)
     assert "within 1 s" in str(found) or "malformed" in str(found) or "no connection" in str(found)
@@ -155,7 +155,7 @@ def test_bytes_that_trickle_have_the_time_of_the_whole_request(head: bytes) -> N
         (whole(json.dumps({"choices": GOOD["choices"] * 2}).encode()), "malformed"),
     ],
 )
-def test_what_is_no_answer_is_the_servers_fault_in_one_short_line(write: Write, says: str) -> None:
+def test_an_invalid_answer_is_the_servers_fault_in_one_short_line(write: Write, says: str) -> None:
     found = fault(write)
     assert says in str(found)
     assert found.means is Means.BROKEN
@@ -176,7 +176,7 @@ def test_an_answer_of_http_1_0_and_one_with_a_wrong_content_type_are_read() -> N
     assert asked(sent(b"HTTP/1.1 100 Continue\r\n\r\n" * 50 + OK + b"\r\n" + content)).text == " Two."
 
 
-def test_an_error_whose_body_never_ends_is_known_by_its_status() -> None:
+def test_an_error_with_an_endless_body_is_classified_by_its_status() -> None:
     found = fault(forever(MEGABYTE, head=b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1e999\r\n\r\n"))
     assert found.means is Means.BUSY
 
@@ -192,12 +192,12 @@ def test_an_error_message_is_shown_short_and_escaped() -> None:
 
 
 @pytest.mark.parametrize("reason", [{"a": 1}, [1], 5, True, 1e400])
-def test_a_finish_reason_that_is_none_is_the_servers_fault(reason: Any) -> None:
+def test_an_invalid_finish_reason_is_the_servers_fault(reason: Any) -> None:
     with pytest.raises(ServerFault, match="malformed"):
         written({"choices": [{"text": " x", "finish_reason": reason}]}, "vllm", ENDS)
 
 
-def test_a_finish_reason_that_is_none_is_not_hidden_by_a_good_one_after_it() -> None:
+def test_an_invalid_finish_reason_is_not_hidden_by_a_later_valid_one() -> None:
     parts = PartsRead(ENDS, 16)
     with pytest.raises(ServerFault, match="malformed"):
         parts.add({"choices": [{"text": " two", "finish_reason": {"stop": 1}}]})
@@ -212,7 +212,7 @@ def test_a_choice_without_a_text_is_the_servers_fault(choice: Any) -> None:
 
 
 @pytest.mark.parametrize("place", ["message", "delta"])
-def test_a_text_in_place_of_which_there_is_a_refusal_is_filtered(place: str) -> None:
+def test_a_refusal_in_place_of_a_text_counts_as_filtered(place: str) -> None:
     choice = {place: {"content": None, "refusal": "I will\x1b[2J not."}, "finish_reason": "stop"}
     with pytest.raises(ContentFilterError, match=r"refusal \('I will\\x1b\[2J not\.'\)"):
         written({"choices": [choice]}, "vllm", ENDS)
@@ -221,7 +221,7 @@ def test_a_text_in_place_of_which_there_is_a_refusal_is_filtered(place: str) -> 
 
 
 @pytest.mark.parametrize("count", [-1, 10**30, 2**40, 0.5, float("nan"), "7", [1], True, None])
-def test_a_token_count_that_cannot_be_one_is_none(count: Any) -> None:
+def test_an_impossible_token_count_is_none(count: Any) -> None:
     usage = {"prompt_tokens": count, "completion_tokens": count, "prompt_tokens_details": {"cached_tokens": count}}
     found = written({**GOOD, "usage": usage}, "vllm", ENDS).usage
     assert (found.prompt, found.completion, found.cached) == (None, None, None)
@@ -230,13 +230,13 @@ def test_a_token_count_that_cannot_be_one_is_none(count: Any) -> None:
 @pytest.mark.parametrize(
     "value", [None, "x", [1], True, float("nan"), float("inf"), -float("inf"), -9999.0, -(10**400)]
 )
-def test_a_log_probability_that_is_no_number_fails_its_request_alone(value: Any) -> None:
+def test_a_log_probability_that_is_not_a_number_fails_only_its_request(value: Any) -> None:
     for answer, read in scores(value):
         with pytest.raises(NotFiniteError):
             read(answer, (5, 6, 7), (2,))
 
 
-def test_a_log_probability_above_nought_is_the_engines_fault_and_rounding_is_not() -> None:
+def test_a_log_probability_above_zero_is_the_engines_fault_and_rounding_is_not() -> None:
     for (answer, read), (rounded, _) in zip(scores(10**300), scores(0.001), strict=True):
         with pytest.raises(EngineFaultError, match="above"):
             read(answer, (5, 6, 7), (2,))
@@ -255,7 +255,7 @@ def echo(tokens: Any, values: list[Any], **fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("tokens", [["a", "b", "c", "d", "x"], ["\u2581a", "\u0120b", " c", "d", "x"]])
-def test_an_echo_whose_tokens_are_those_sent_is_read(tokens: list[str]) -> None:
+def test_an_echo_with_the_tokens_that_were_sent_is_accepted(tokens: list[str]) -> None:
     answer = echo(tokens, [None, -1.0, -2.0, -3.0, -9.0], usage={"prompt_tokens": 4})
     assert echoed(answer, (5, 6, 7, 8), (2, 3)).log_probabilities == (-2.0, -3.0)
     by_id = echo([f"token_id:{token}" for token in (5, 6, 7, 8)], [None, -1.0, -2.0, -3.0])
@@ -277,7 +277,7 @@ def test_an_echo_whose_tokens_are_those_sent_is_read(tokens: list[str]) -> None:
 )
 def test_an_echo_that_may_be_shifted_gives_no_score(tokens: Any, fields: dict[str, Any]) -> None:
     answer = echo(tokens, [None, -0.5, -1.0, -2.0, -3.0], **fields)
-    with pytest.raises(ServerFault, match="cannot be told to be those"):
+    with pytest.raises(ServerFault, match="cannot be matched to"):
         echoed(answer, (5, 6, 7, 8), (2, 3))
 
 
@@ -291,7 +291,7 @@ def scores(value: Any) -> list[tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize("index", [{}, [], None, "0", 7])
-def test_a_choice_of_no_prompt_gives_no_score(index: Any) -> None:
+def test_a_choice_without_a_prompt_gives_no_score(index: Any) -> None:
     with pytest.raises(ServerFault, match="no log-probabilities"):
         next_tokens_in({"choices": [{"index": index, "logprobs": {}}]}, (5, 6, 7), (2,))
 

@@ -1,4 +1,4 @@
-"""What a server's faults are worth: the request's own, which fails alone, or the server's, which is waited for."""
+"""Is a fault the request's, which then fails and no other, or the server's, which is then waited for?"""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ CONTEXT = {
         (refusal(400, message="stop must hold four strings at most"), RequestError),
     ],
 )
-def test_a_refused_request_says_why_and_fails_alone(
+def test_a_refused_request_fails_with_its_reason_and_no_other_does(
     llama: LocalServer, folder: Path, reply: Reply, error: type[RequestError]
 ) -> None:
     engine = engine_of(llama, folder)
@@ -168,7 +168,7 @@ def test_a_refused_request_says_why_and_fails_alone(
 
 @pytest.mark.parametrize("value", ["null", "-Infinity", "NaN", "Infinity", "-9999.0"])
 @pytest.mark.parametrize("kind", ["echo", "prompt_logprobs", "next_token"])
-def test_one_answer_token_without_a_number_fails_its_candidate_alone(folder: Path, kind: str, value: str) -> None:
+def test_one_answer_token_without_a_number_fails_only_its_candidate(folder: Path, kind: str, value: str) -> None:
     poisoned = False
 
     def answer(body: Json) -> Any:
@@ -211,7 +211,7 @@ def test_one_answer_token_without_a_number_fails_its_candidate_alone(folder: Pat
         use(engine, work)
 
 
-def test_a_request_that_the_server_fails_at_and_no_other_fails_alone(vllm: LocalServer, folder: Path) -> None:
+def test_a_request_at_which_alone_the_server_fails_is_the_only_one_to_fail(vllm: LocalServer, folder: Path) -> None:
     engine = engine_of(vllm, folder)
 
     def answer(body: Json) -> Any:
@@ -228,7 +228,7 @@ def test_a_request_that_the_server_fails_at_and_no_other_fails_alone(vllm: Local
     use(engine, work)
 
 
-def test_a_server_that_is_away_is_waited_for_and_told_of(vllm: LocalServer, folder: Path) -> None:
+def test_an_unreachable_server_is_waited_for_and_reported(vllm: LocalServer, folder: Path) -> None:
     told = Told()
     with ExitStack() as stack:
         server = LocalServer(vllm.answers)
@@ -257,7 +257,7 @@ def test_a_server_that_is_away_is_waited_for_and_told_of(vllm: LocalServer, fold
         use(engine, work)
 
 
-def test_a_server_that_comes_back_as_another_is_waited_for_still(vllm: LocalServer, folder: Path) -> None:
+def test_a_server_that_returns_with_another_identity_is_still_waited_for(vllm: LocalServer, folder: Path) -> None:
     told = Told()
     engine = engine_of(vllm, folder, told)
     vllm.answers["/v1/models"] = models("vllm", root="/w/other")
@@ -277,7 +277,7 @@ def test_a_server_that_comes_back_as_another_is_waited_for_still(vllm: LocalServ
     use(engine, work)
 
 
-def test_a_server_that_comes_back_with_nonsense_is_waited_for_still(vllm: LocalServer, folder: Path) -> None:
+def test_a_server_that_returns_with_nonsense_is_still_waited_for(vllm: LocalServer, folder: Path) -> None:
     told = Told()
     engine = engine_of(vllm, folder, told)
     good = vllm.answers["/v1/models"]
@@ -319,7 +319,7 @@ def test_a_wrong_key_or_model_is_not_waited_for_at_start(vllm: LocalServer, fold
         engine_of(vllm, folder, Told())
 
 
-def test_a_key_that_is_taken_back_in_a_run_is_waited_for(vllm: LocalServer, folder: Path) -> None:
+def test_a_server_that_revokes_the_key_during_a_run_is_waited_for(vllm: LocalServer, folder: Path) -> None:
     told = Told()
     engine = engine_of(vllm, folder, told)
     good = dict(vllm.answers)
@@ -338,7 +338,7 @@ def test_a_key_that_is_taken_back_in_a_run_is_waited_for(vllm: LocalServer, fold
 
 
 @pytest.mark.parametrize("overload", ["429", "529", "finish reason"])
-def test_an_overloaded_server_is_asked_for_less_at_once_and_then_for_more(
+def test_an_overloaded_server_gets_fewer_concurrent_requests_and_later_more(
     vllm: LocalServer, folder: Path, overload: str
 ) -> None:
     told = Told()
@@ -366,7 +366,7 @@ def test_an_overloaded_server_is_asked_for_less_at_once_and_then_for_more(
     use(engine, work)
 
 
-def test_a_server_that_nobody_asks_anything_slows_nobody_down(
+def test_an_unused_server_is_not_reported_as_slowing_down(
     vllm: LocalServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openai_retrying, "_QUIET_SECONDS", 0.2)
@@ -384,7 +384,7 @@ def test_a_server_that_nobody_asks_anything_slows_nobody_down(
     use(engine, work)
 
 
-def test_nobody_is_asked_before_the_time_that_the_server_names(vllm: LocalServer, folder: Path) -> None:
+def test_no_request_is_sent_before_the_time_that_the_server_names(vllm: LocalServer, folder: Path) -> None:
     engine = engine_of(vllm, folder)
     vllm.forget()
     vllm.script[COMPLETIONS].append(Reply({"error": {"message": "slow down"}}, 429, {"retry-after": "1"}))
@@ -400,7 +400,7 @@ def test_nobody_is_asked_before_the_time_that_the_server_names(vllm: LocalServer
     assert min(later) >= refused + 1
 
 
-def test_a_request_that_fells_the_server_each_time_fails_alone(vllm: LocalServer, folder: Path) -> None:
+def test_a_request_that_crashes_the_server_each_time_fails_and_no_other(vllm: LocalServer, folder: Path) -> None:
     """It drops every connection at it, and is away for a while."""
     engine = engine_of(vllm, folder, batch_size=8)
     down = [0]
@@ -440,7 +440,7 @@ def test_a_request_that_fells_the_server_each_time_fails_alone(vllm: LocalServer
     use(engine, work)
 
 
-def test_a_text_that_comes_as_reasoning_once_fails_alone(llama: LocalServer, folder: Path) -> None:
+def test_a_single_text_that_comes_as_reasoning_fails_and_no_other(llama: LocalServer, folder: Path) -> None:
     engine = engine_of(llama, folder)
     llama.script[COMPLETIONS].append(
         Reply([{"choices": [{"index": 0, "delta": {"reasoning_content": "Hm."}, "finish_reason": None}]}])

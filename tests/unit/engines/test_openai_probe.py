@@ -1,4 +1,4 @@
-"""What a server says at start: a fault is no answer, and a refusal of our small text is named as that."""
+"""Probes at start: a fault is not taken as an answer, and a refusal of our test text is reported as such."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def scoring(*at_scores: Callable[[Json], Any]) -> Callable[[Json], Any]:
         lambda body: Reply(echoed(body, rows_of(body)), drop_after=20),
     ],
 )
-def test_a_fault_at_the_first_scores_is_waited_for_and_not_taken_for_a_lack(
+def test_a_fault_at_the_first_scores_is_waited_for_and_not_taken_as_a_missing_feature(
     folder: Path, fault: Callable[[Json], Any]
 ) -> None:
     told: list[str | None] = []
@@ -122,7 +122,7 @@ def is_continuing(body: Json) -> bool:
 
 @pytest.mark.parametrize("owner", ["somebody", "llamacpp"])
 @pytest.mark.parametrize("at_continuing_only", [True, False])
-def test_a_fault_at_the_chat_probe_changes_neither_the_style_nor_what_is_taken_off(
+def test_a_fault_at_the_chat_probe_changes_neither_the_style_nor_the_removed_prefill(
     owner: str, at_continuing_only: bool
 ) -> None:
     told: list[str | None] = []
@@ -171,24 +171,24 @@ def test_another_harmless_text_is_tried_where_a_content_filter_refuses_the_first
         assert engine_of(server, "served")._server.chat_style == "prefix"
 
 
-def test_a_filter_that_refuses_every_text_is_named_as_what_it_is(folder: Path) -> None:
+def test_a_filter_that_refuses_every_text_is_named_in_the_error(folder: Path) -> None:
     answers = {"/v1/models": models("me"), COMPLETIONS: lambda _: FILTERED, CHAT: lambda _: FILTERED}
     with LocalServer(answers).running() as server, pytest.raises(EngineLoadError) as refused:
         engine_of(server, folder)
-    assert "the content filter of the server refuses the small texts" in str(refused.value)
+    assert "the content filter of the server refuses the small test texts" in str(refused.value)
     assert "openai.model" not in str(refused.value)
 
 
-def test_a_context_too_small_for_the_probe_is_named_as_what_it_is(folder: Path) -> None:
+def test_a_context_too_small_for_the_probe_is_named_in_the_error(folder: Path) -> None:
     too_long = Reply({"error": {"code": "context_length_exceeded", "message": "maximum context length is 8"}}, 400)
     with (
         LocalServer({"/v1/models": models("me"), COMPLETIONS: lambda _: too_long}).running() as server,
-        pytest.raises(EngineLoadError, match=r"does not fit its context .*start the server with a longer context"),
+        pytest.raises(EngineLoadError, match=r"does not fit the server's context .*start the server"),
     ):
         engine_of(server, folder)
 
 
-def test_a_server_that_only_fails_at_start_is_given_up_in_the_end_and_one_that_loads_is_not(
+def test_a_server_that_only_fails_at_start_is_given_up_and_one_that_loads_is_not(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openai_engine, "_LONGEST_FAILING_SECONDS", 0.3)
@@ -205,7 +205,7 @@ def test_a_server_that_only_fails_at_start_is_given_up_in_the_end_and_one_that_l
         settings = engine_settings(
             path=str(folder), engine="openai", openai=OpenAiOptions(base_url=server.url, model="served", max_retries=0)
         )
-        with pytest.raises(EngineLoadError, match=r"failed at the small texts.* last: HTTP 500.*openai\.api"):
+        with pytest.raises(EngineLoadError, match=r"failed at the first test texts.* last: HTTP 500.*openai\.api"):
             OpenAiEngine(settings, tell)
     assert not local.script["/v1/models"]
     assert any("Loading model" in str(text) for text in told)

@@ -19,5 +19,5 @@ def test_a_question_that_could_end_its_turn_is_refused_by_its_tag(tag: str) -> N
 
 
 @pytest.mark.parametrize("text", ["a < b | c > d", "x <|> y", "[INSTANT]", "What does </think> mean?"])
-def test_text_that_only_looks_like_one_is_sent(text: str) -> None:
+def test_text_that_only_resembles_a_tag_is_sent(text: str) -> None:
     assert turn_messages(Turn(text))[-1]["content"] == text

@@ -52,7 +52,7 @@ def test_a_deep_chain_is_dropped_from_its_end() -> None:
     assert len(cache.match([(token,) for token in range(6)])) == 2
 
 
-def test_a_cache_of_no_bytes_keeps_nothing() -> None:
+def test_a_cache_of_zero_bytes_keeps_nothing() -> None:
     cache = PrefixCache(0)
     cache.add(cache.add(None, (1,), segment(1)), (2,), segment(1))
     cache.trim()

@@ -1,4 +1,4 @@
-"""What engines say when they refuse a request, as they say it."""
+"""Messages with which engines refuse requests, in their original wording."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ NOT_TOO_LONG = [
 
 @pytest.mark.parametrize("status", [None, 400, 500])
 @pytest.mark.parametrize("text", TOO_LONG)
-def test_too_long_is_told_in_many_words(status: int | None, text: str) -> None:
+def test_too_long_is_recognised_in_many_wordings(status: int | None, text: str) -> None:
     fault = ServerFault(text, status=status, words=text)
     assert (fault.means, fault.refusal) == (Means.REFUSED, TooLongError)
 
 
 @pytest.mark.parametrize("text", NOT_TOO_LONG)
-def test_other_limits_are_not_the_contexts(text: str) -> None:
+def test_other_limits_are_not_taken_for_the_contexts(text: str) -> None:
     assert ServerFault(text, status=400, words=text).refusal is not TooLongError
     assert ServerFault(text, status=500, words=text).refusal is None
 
@@ -58,7 +58,7 @@ def test_other_limits_are_not_the_contexts(text: str) -> None:
         (400, "names are case-sensitive", Means.REFUSED),
     ],
 )
-def test_what_a_server_says_of_itself_is_no_fault_of_the_request(status: int | None, text: str, means: Means) -> None:
+def test_a_servers_message_about_itself_is_no_fault_of_the_request(status: int | None, text: str, means: Means) -> None:
     fault = ServerFault(text, status=status, words=text)
     assert (fault.means, fault.refusal) == (means, None)
 
@@ -80,12 +80,12 @@ def test_content_filters_have_many_names(text: str) -> None:
     assert ServerFault(text, status=400, words=text).refusal is ContentFilterError
 
 
-def test_no_number_is_told_by_the_writer_of_json() -> None:
+def test_a_json_encoders_message_shows_that_a_value_is_no_number() -> None:
     text = "Out of range float values are not JSON compliant: -inf"
     assert ServerFault(text, status=400, words=text).refusal is NotFiniteError
 
 
-def test_what_a_server_repeats_of_the_request_says_nothing_of_the_fault() -> None:
+def test_words_repeated_from_the_request_do_not_classify_the_fault() -> None:
     body = {
         "detail": [
             {"type": "extra_forbidden", "loc": ["body", "top_k"], "msg": "Extra inputs are not permitted",

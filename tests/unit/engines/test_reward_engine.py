@@ -1,4 +1,4 @@
-"""A reward head: judgments equal a plain forward, and what has no such head says so."""
+"""Reward heads: judgments equal a plain forward, and a model without such a head is refused."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_with_a_separator_the_model_reads_plain_steps_also_of_a_whole_trajectory
     assert codec.judged(TURN, ["One.\n### Step 2. Two."], "\n\n") == ids
 
 
-def test_a_model_without_the_head_that_is_asked_for_is_refused(tmp_path: Path) -> None:
+def test_a_model_without_the_requested_head_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineLoadError, match="no reward head"):
         load_engine(engine_settings(path=PROVER, head="reward", device="cpu"))
     settings = head(tmp_path, labels=1)
@@ -98,7 +98,7 @@ def test_three_labels_are_refused(tmp_path: Path) -> None:
         load_engine(head(tmp_path, labels=3))
 
 
-def test_a_head_that_computes_no_number_fails_the_request_as_such(tmp_path: Path) -> None:
+def test_a_head_that_computes_no_number_fails_the_request_as_not_finite(tmp_path: Path) -> None:
     settings = head(tmp_path)
     model = LlamaForSequenceClassification.from_pretrained(tmp_path, dtype=torch.float32)
     model.score.weight.data[0, 0] = float("nan")
@@ -107,7 +107,7 @@ def test_a_head_that_computes_no_number_fails_the_request_as_such(tmp_path: Path
         rewards(settings, (STEPS, None))
 
 
-def test_a_process_reward_model_of_vllms_own_is_refused_with_the_engine_that_hosts_it(tmp_path: Path) -> None:
+def test_a_process_reward_model_only_known_to_vllm_is_refused_with_the_engine_that_hosts_it(tmp_path: Path) -> None:
     settings = head(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     config["architectures"] = ["Qwen2ForProcessRewardModel"]

@@ -1,4 +1,4 @@
-"""What is said where a context has no room for a text names only what would help."""
+"""If a context has no room for a text, the message names only settings that would help."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def refusal(kind: TextKind, answer_tokens: int) -> str:
         ("step", 0, None),
     ],
 )
-def test_a_budget_is_named_only_where_a_smaller_one_makes_room(
+def test_a_budget_is_named_only_if_a_smaller_one_makes_room(
     kind: TextKind, answer_tokens: int, lower: str | None
 ) -> None:
     advice = refusal(kind, answer_tokens).partition("no room for the text; ")[2]

@@ -43,7 +43,7 @@ def test_adjacent_seeds_are_not_shifted_copies() -> None:
     assert not np.isin(streams[0], streams[1]).any()
 
 
-def test_tokens_come_as_often_as_their_probabilities() -> None:
+def test_tokens_are_drawn_as_often_as_their_probabilities_say() -> None:
     assert chosen(LOGITS).tolist() == pytest.approx([0.1, 0.4, 0.05, 0.3, 0.15], abs=0.04)
 
 
@@ -62,7 +62,7 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it(top_p: float, kept: list[i
     assert chosen(LOGITS, top_p=top_p - 1e-9).nonzero().flatten().tolist() == kept
 
 
-def test_top_p_counts_what_top_k_left() -> None:
+def test_top_p_counts_only_tokens_that_top_k_left() -> None:
     assert chosen(LOGITS, top_k=2, top_p=0.57).nonzero().flatten().tolist() == [1]
     assert chosen(LOGITS, top_k=2, top_p=0.58).nonzero().flatten().tolist() == [1, 3]
 

@@ -100,7 +100,7 @@ def test_a_score_equals_a_plain_forward(engine: TransformersEngine, answer: str)
 
 
 @pytest.mark.parametrize("segmentation", [Segmentation.of("line_break", ()), Segmentation.of("phrases", ["so", "the"])])
-def test_steps_without_markers_end_and_go_on_in_one_text(
+def test_steps_without_markers_end_and_continue_in_one_text(
     engine: TransformersEngine, segmentation: Segmentation
 ) -> None:
     turn = Turn(QUESTION, segmentation=segmentation)

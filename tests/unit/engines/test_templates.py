@@ -203,7 +203,7 @@ def test_the_date_changes_with_the_run_and_not_with_the_day(tokenizer: PreTraine
         "{%- set d = namespace(f=strftime_now) -%}{{ d.f('%Y-%m-%d') }}",
     ],
 )
-def test_no_name_of_the_clock_shows_it(tokenizer: PreTrainedTokenizerFast, asked: str) -> None:
+def test_no_template_function_shows_the_clock(tokenizer: PreTrainedTokenizerFast, asked: str) -> None:
     codec = codec_of(tokenizer, asked + TURNS + ASKED)
     assert codec.first_turn(Turn("Q", date=DAY)).text.startswith("2026-03-04[user]Q")
 
@@ -261,7 +261,7 @@ def test_a_prefix_and_a_step_are_the_ids_of_both_with_every_familys_tags(
     assert control.isdisjoint(token for piece in hostile[1:] for token in piece)
 
 
-def test_a_question_to_answer_at_once_is_closed_with_the_models_own_tag() -> None:
+def test_an_immediate_answer_is_opened_with_the_models_own_closing_tag() -> None:
     tags = FAMILIES["gpt-oss"]
     assert tags.own(DEFAULT_BINARY_TEMPLATE).endswith(f"so far.{tags.closing}The final answer is:")
     assert USUAL_TAGS.own(DEFAULT_BINARY_TEMPLATE) == DEFAULT_BINARY_TEMPLATE
@@ -296,7 +296,7 @@ def test_steps_and_answers_end_at_the_models_own_tags_and_hold_none_of_them(fami
         (" It is 4.", " It is 4."),
     ],
 )
-def test_an_answer_is_what_follows_a_thinking_that_it_begins_with(family: str, text: str, answer: str) -> None:
+def test_an_answer_begins_after_a_thinking_at_its_beginning(family: str, text: str, answer: str) -> None:
     tags = FAMILIES[family]
     written = text.format(open=tags.open, close=tags.closed)
     ends = ends_of(PROMPTED, "answer", tags)
@@ -308,7 +308,7 @@ def test_an_answer_is_what_follows_a_thinking_that_it_begins_with(family: str, t
         assert early is None or early == ends.find(written)
 
 
-def test_a_response_that_has_an_end_of_its_own_ends_there() -> None:
+def test_a_response_with_its_own_end_tag_ends_there() -> None:
     tags = FAMILIES["cohere"]
     answer = cut("It is 4.<|END_RESPONSE|>", "answer", PROMPTED, ended="stop", tags=tags)
     assert (answer.text, answer.finish_reason) == ("It is 4.", FinishReason.EOS)

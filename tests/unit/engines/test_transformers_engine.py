@@ -109,7 +109,7 @@ def alone_outcomes(settings_of: SettingsOf, random_folder: Path) -> tuple[Path, 
 
 
 @pytest.mark.parametrize(("batch_size", "cache_bytes"), [(3, 0), (64, 0), (7, 2**20), (64, 2**28), (5, 60_000)])
-def test_results_do_not_depend_on_who_shares_a_batch_nor_on_the_prefix_cache(
+def test_results_depend_neither_on_the_batch_nor_on_the_prefix_cache(
     settings_of: SettingsOf, alone_outcomes: tuple[Path, list[Any]], batch_size: int, cache_bytes: int
 ) -> None:
     folder, expected = alone_outcomes
@@ -165,7 +165,7 @@ def test_a_score_equals_a_plain_forward(settings_of: SettingsOf, random_folder: 
         engine.stop()
 
 
-def test_forwards_that_are_cut_small_give_the_same_results(
+def test_forwards_split_into_small_ones_give_the_same_results(
     alone_outcomes: tuple[Path, list[Any]], settings_of: SettingsOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cord_worker.engines.transformers.model_runner._FORWARD_TOKENS_CPU", 24)
@@ -207,7 +207,7 @@ def test_a_newcomer_joins_a_larger_batch_once_it_has_waited(
 @pytest.mark.parametrize(
     "request_", [proposing("How many?", [], GREEDY), scoring("How many?", ["We add."], "3")], ids=["proposal", "score"]
 )
-def test_a_batch_waits_to_be_full_as_long_as_it_may(
+def test_a_batch_waits_to_be_full_up_to_its_limit(
     settings_of: SettingsOf, random_folder: Path, request_: Request
 ) -> None:
     engine = TransformersEngine(settings_of(random_folder, batch_size=3, gather_seconds=3600.0))
@@ -226,7 +226,7 @@ def test_a_batch_waits_to_be_full_as_long_as_it_may(
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
-def test_samples_of_one_prompt_are_one_row_for_as_long_as_they_read_the_same(
+def test_samples_of_one_prompt_share_a_row_while_their_texts_are_equal(
     settings_of: SettingsOf, random_folder: Path, monkeypatch: pytest.MonkeyPatch, penalty: float
 ) -> None:
     rows: list[int] = []
@@ -300,7 +300,7 @@ def test_headings_and_inline_markers_stay_in_the_step(parrot: TransformersEngine
     assert result.finish_reason is FinishReason.STEP
 
 
-def test_a_whole_trajectory_goes_on_over_markers_and_ends_at_think_end(parrot: TransformersEngine) -> None:
+def test_a_whole_trajectory_continues_past_markers_and_ends_at_think_end(parrot: TransformersEngine) -> None:
     whole, step, closed = together(
         parrot,
         [
@@ -328,7 +328,7 @@ PHRASES = Segmentation.of("phrases", ["wait"])
         ("just end", PHRASES, "It ends", FinishReason.EOS),
     ],
 )
-def test_a_step_without_markers_ends_where_its_segmentation_has_it(
+def test_a_step_without_markers_ends_by_its_segmentation(
     free_parrot: TransformersEngine, question: str, segmentation: Segmentation, text: str, ended: FinishReason
 ) -> None:
     turn = Turn(question, segmentation=segmentation)
@@ -408,7 +408,7 @@ def test_siblings_share_their_prompt(parrot: TransformersEngine) -> None:
     assert sum(result.cached_tokens >= result.prompt_tokens - 1 for result in results) >= 3
 
 
-def test_a_prompt_beyond_the_context_is_refused_and_the_others_go_on(parrot: TransformersEngine) -> None:
+def test_a_prompt_beyond_the_context_is_refused_and_the_others_continue(parrot: TransformersEngine) -> None:
     async def run() -> list[Any]:
         long = parrot.propose(Turn("why? " * 300), [], GREEDY)
         long_score = parrot.score(Turn("why? " * 300), ["a"], "1", DEFAULT_SCORING_TEMPLATE)
@@ -440,7 +440,7 @@ def test_a_request_that_is_given_up_leaves_the_batch(parrot: TransformersEngine)
     assert asyncio.run(run()).text == " It ends"
 
 
-def test_requests_that_wait_at_the_end_fail_and_later_ones_are_refused(
+def test_requests_that_wait_when_the_engine_closes_fail_and_later_ones_are_refused(
     settings_of: SettingsOf, parrot_folder: Path
 ) -> None:
     engine = TransformersEngine(settings_of(parrot_folder, batch_size=1))
@@ -470,7 +470,7 @@ def test_requests_that_wait_at_the_end_fail_and_later_ones_are_refused(
         together(engine, [proposing("q", [], GREEDY)])
 
 
-def test_a_failed_forward_ends_the_engine_for_everyone(settings_of: SettingsOf, parrot_folder: Path) -> None:
+def test_a_failed_forward_ends_the_engine_for_all_requests(settings_of: SettingsOf, parrot_folder: Path) -> None:
     engine = TransformersEngine(settings_of(parrot_folder, batch_size=2))
     with torch.no_grad():  # a model whose layers no longer fit together, as after a fault of the device
         engine._loaded.model.model.norm.forward = lambda x: x[..., :3]
@@ -487,7 +487,7 @@ def test_a_failed_forward_ends_the_engine_for_everyone(settings_of: SettingsOf, 
         together(engine, [proposing("q", [], GREEDY)])
 
 
-def test_a_model_that_computes_nan_fails_its_requests_and_lives_on(
+def test_a_model_that_computes_nan_fails_its_requests_and_keeps_running(
     settings_of: SettingsOf, parrot_folder: Path
 ) -> None:
     engine = TransformersEngine(settings_of(parrot_folder, batch_size=2))

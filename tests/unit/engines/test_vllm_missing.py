@@ -1,4 +1,4 @@
-"""What a user reads who asks for vLLM and does not have it."""
+"""The message for a user who chooses vLLM without having it installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An output file is whole or as it was."""
+"""An output file is complete or unchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from cord_worker.export.files import ExportError, check_writable, replaced_file
 
 
-def test_the_file_appears_when_all_is_written(tmp_path: Path) -> None:
+def test_the_file_appears_once_it_is_complete(tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
     with replaced_file(str(target)) as file:
         file.write(b"new")
@@ -21,7 +21,7 @@ def test_the_file_appears_when_all_is_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
 
 
-def test_what_was_there_stays_when_writing_fails(tmp_path: Path) -> None:
+def test_the_old_file_stays_if_writing_fails(tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
     target.write_bytes(b"old")
     with contextlib.suppress(ValueError), replaced_file(str(target)) as file:
@@ -41,7 +41,7 @@ def test_the_permissions_of_an_existing_file_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "what"), [("", "is a folder"), ("missing/out.jsonl", "does not exist")])
-def test_an_impossible_place_is_named(tmp_path: Path, name: str, what: str) -> None:
+def test_an_impossible_output_path_is_named(tmp_path: Path, name: str, what: str) -> None:
     with pytest.raises(ExportError, match=what):
         check_writable(str(tmp_path / name))
 
@@ -59,14 +59,14 @@ def test_a_device_or_pipe_is_written_to_and_never_replaced(tmp_path: Path) -> No
     assert pipe.is_fifo()
 
 
-def test_a_folder_that_only_seems_writable_is_named_before_anything_costs_time() -> None:
+def test_a_folder_that_only_seems_writable_is_named_before_any_work() -> None:
     if not Path("/proc").is_dir():
         pytest.skip("needs /proc")
     with pytest.raises(ExportError, match="cannot be written"):
         check_writable("/proc/out.jsonl")
 
 
-def test_what_a_killed_writer_left_is_removed_and_what_another_one_writes_is_not(tmp_path: Path) -> None:
+def test_files_of_a_killed_writer_are_removed_and_those_of_a_running_one_are_not(tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
     with replaced_file(str(target)) as other:
         other.write(b"other")

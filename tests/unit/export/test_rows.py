@@ -1,4 +1,4 @@
-"""What a name decides is written, and rows that every reader takes for one type."""
+"""The file's name decides its form, and every field has one type for all readers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SCHEMA = {"id": "text", "score": "number"}
         ("out.parquet", Form.PARQUET),
     ],
 )
-def test_the_name_says_what_is_written(name: str, form: Form) -> None:
+def test_the_files_name_decides_its_form(name: str, form: Form) -> None:
     assert form_of(name) is form
 
 
@@ -41,14 +41,14 @@ def test_the_name_says_what_is_written(name: str, form: Form) -> None:
     "name",
     ["out", "out.json", "out.csv", "out.txt", "out.gz", "out.zst", "out.parquet.gz", "out.jsonl.bz2", ".jsonl"],
 )
-def test_any_other_name_is_refused_with_those_that_do(tmp_path: Path, name: str) -> None:
+def test_any_other_ending_is_refused_with_the_known_ones(tmp_path: Path, name: str) -> None:
     with pytest.raises(ExportError, match=r"\.jsonl, \.jsonl\.gz, \.jsonl\.zst, \.parquet, or give -"):
         check_output(str(tmp_path / "x" / name))
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("name", "message"), [("", "no name"), ("new.jsonl/", "folder")])
-def test_what_is_no_file_name_is_refused(name: str, message: str) -> None:
+def test_an_output_that_is_no_file_name_is_refused(name: str, message: str) -> None:
     with pytest.raises(ExportError, match=message):
         form_of(name)
 
@@ -64,7 +64,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("ending", [form.value for form in Form])
-def test_the_same_rows_come_out_of_every_form_in_the_same_bytes(tmp_path: Path, ending: str) -> None:
+def test_every_form_writes_the_same_rows_as_the_same_bytes(tmp_path: Path, ending: str) -> None:
     first, second = tmp_path / f"one{ending}", tmp_path / f"two{ending}"
     assert write_rows(str(first), iter(ROWS), SCHEMA) == write_rows(str(second), iter(ROWS), SCHEMA) == 2
     assert read(first) == ROWS
@@ -73,7 +73,7 @@ def test_the_same_rows_come_out_of_every_form_in_the_same_bytes(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("ending", [form.value for form in Form])
-def test_a_failure_on_the_way_leaves_the_old_file(tmp_path: Path, ending: str) -> None:
+def test_a_failure_while_writing_leaves_the_old_file(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"out{ending}"
     path.write_bytes(b"old")
 
@@ -121,7 +121,7 @@ ATTRIBUTES: list[dict[str, Any]] = [
 ]
 
 
-def test_metadata_has_one_type_a_field(tmp_path: Path) -> None:
+def test_metadata_has_one_type_per_field(tmp_path: Path) -> None:
     metadata = Metadata(KINDS)
     rows = [{"metadata": metadata.of(attributes)} for attributes in ATTRIBUTES]
     assert [list(row["metadata"]) for row in rows] == [sorted(KINDS)] * 3
@@ -148,7 +148,7 @@ def test_without_metadata_it_is_empty_and_readable(tmp_path: Path) -> None:
     assert pq.read_table(path).num_rows == 1
 
 
-def test_fields_that_every_row_names_anew_become_one_text() -> None:
+def test_fields_that_differ_in_every_row_become_one_text() -> None:
     metadata = Metadata({f"field{number}": frozenset({"string"}) for number in range(MOST_FIELDS + 1)})
     assert metadata.of({"field3": "x"}) == {"json": '{"field3": "x"}'}
     assert metadata.of({}) == {"json": None}

@@ -1,4 +1,4 @@
-"""Rows to train a student on: the thinking survives whatever the student's chat template does to replies."""
+"""Rows to train a student: they keep the thinking, even if the student's chat template removes it from replies."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _with_step(text: str) -> Result:
     ],
     ids=["question", "passage", "answer", "step", "a second thinking", "a second end of it"],
 )
-def test_text_that_a_trainer_would_take_for_control_tokens_is_left_out(saved: Saved, result: Result) -> None:
+def test_a_text_with_control_tokens_of_the_student_is_left_out(saved: Saved, result: Result) -> None:
     assert Student(str(saved(TEMPLATES["plain"]))).row(result, PROMPTED) is None
 
 

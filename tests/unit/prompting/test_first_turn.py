@@ -43,14 +43,14 @@ def test_the_turn_ends_with_one_think_whatever_the_template_adds(added: str) -> 
 
 
 @pytest.mark.parametrize("added", ["", "<think>\n\n</think>\n\n"])
-def test_a_turn_for_a_plain_reply_opens_no_thinking_of_its_own(added: str) -> None:
+def test_a_turn_for_a_plain_reply_opens_no_thinking(added: str) -> None:
     template = CHATML.replace("assistant\n", "assistant\n{% if not enable_thinking %}" + added + "{% endif %}")
     text = text_of(template, question="How many?", thinking=False)
     assert text == f"<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n{added}"
     assert text_of(None, question="How many?", thinking=False) == "Question: How many?\n\nAnswer:"
 
 
-def test_system_and_passage_have_their_places() -> None:
+def test_system_text_and_passage_stand_before_the_question() -> None:
     text = text_of(CHATML, question=" Q ", system="Be brief.", passage="P\n")
     assert text == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nP\n\nQ<|im_end|>\n<|im_start|>assistant\n<think>\n"
@@ -68,7 +68,7 @@ def test_a_system_turn_that_the_template_refuses_or_drops_stands_before_the_ques
     assert text_of(template, question="Q", system="S") == "U:S\n\nQ\nA:<think>\n"
 
 
-def test_a_base_model_gets_a_plain_frame() -> None:
+def test_a_base_model_gets_a_plain_prompt() -> None:
     first = render_first_turn(JinjaTokenizer(None), question="Q", system="S")
     assert first.text == "S\n\nQuestion: Q\n\nAnswer: <think>\n"
     assert not first.is_templated
@@ -96,12 +96,12 @@ def test_the_date_is_the_same_on_every_day() -> None:
         ("\n{{ strftime_now('%A') }}", "\nWednesday"),
     ],
 )
-def test_whatever_way_a_template_asks_for_the_date_it_gets_the_runs(template: str, rendered: str) -> None:
+def test_every_way_to_ask_for_the_date_gives_the_runs_date(template: str, rendered: str) -> None:
     text = text_of(template + "|{{ messages[0].content }}", question="Q", today=date(2026, 3, 4))
     assert text == rendered + "|Q<think>\n"
 
 
-def test_a_date_in_no_format_is_refused() -> None:
+def test_a_date_without_a_format_is_refused() -> None:
     with pytest.raises(RequestError, match="cannot be rendered"):
         text_of("{{ strftime_now(5) }}{{ messages[0].content }}", question="Q")
 

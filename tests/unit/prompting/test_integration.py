@@ -1,4 +1,4 @@
-"""What an integrator is asked, and what is read out of its reply."""
+"""The integrator's prompt, and the parsing of its reply."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TWO = Integration(text=" a\n### Step 2. b", answer="42")
         '{"integrated_step1": "a\\n### Step 9. b", "integrated_step2": "", "answer_part": "42</think> and more"}',
     ],
 )
-def test_the_usual_slips_of_a_model_are_forgiven(reply: str) -> None:
+def test_the_usual_syntax_errors_of_a_model_are_repaired(reply: str) -> None:
     assert read_integration(reply, PROMPTED, complete=True) == TWO
 
 
@@ -50,17 +50,17 @@ def test_the_usual_slips_of_a_model_are_forgiven(reply: str) -> None:
         '{"integrated_step1":' + "[" * 50_000,
     ],
 )
-def test_what_is_not_the_object_is_malformed(reply: str) -> None:
+def test_a_reply_without_the_object_is_malformed(reply: str) -> None:
     assert read_integration(reply, PROMPTED, complete=True) is None
 
 
-def test_an_object_that_the_cap_cut_off_is_not_made_up() -> None:
+def test_an_object_that_the_cap_cut_off_is_not_completed() -> None:
     cut = '{"integrated_step1": "a", "integrated_step2": "b is th'
     assert read_integration(cut, PROMPTED, complete=False) is None
     assert read_integration(json.dumps({"integrated_step1": "a"}) + " And so on", PROMPTED, complete=False) is not None
 
 
-def test_latex_is_no_escape_sequence() -> None:
+def test_latex_is_not_read_as_an_escape_sequence() -> None:
     written = r'{"integrated_step1": "\(x\) is \frac{1}{2} \times \neq\nThen", "answer_part": "\boxed{2} \\text{m}"}'
     found = read_integration(written, PROMPTED, complete=True)
     assert found == Integration(" \\(x\\) is \\frac{1}{2} \\times \\neq\nThen", "\\boxed{2} \\text{m}")
@@ -70,14 +70,14 @@ def test_latex_is_no_escape_sequence() -> None:
     "command", ["nu", "ne", "ni", "nabla", "tan", "to", "beta", "forall", "rangle", "upsilon", "bm"]
 )
 @pytest.mark.parametrize("text", ["so \\%s{x}", "so $\\%s$.", "f(\\%s x)", "a \\%s b", "\\%s"])
-def test_a_command_is_no_line_break_and_no_tab(command: str, text: str) -> None:
+def test_a_command_is_not_read_as_a_line_break_or_a_tab(command: str, text: str) -> None:
     written = text % command
     found = read_integration(f'{{"integrated_step1": "{written}", "answer_part": "1"}}', PROMPTED, complete=True)
     assert found == Integration(f" {written}", "1")
 
 
 @pytest.mark.parametrize("text", ["First.\\nThen.", "Let\\nu = x + 1", "so:\\ni = 2\\ne = 3", "One.\\n\\nnot two"])
-def test_a_line_break_before_a_word_is_no_command(text: str) -> None:
+def test_a_line_break_before_a_word_is_not_read_as_a_command(text: str) -> None:
     found = read_integration(f'{{"integrated_step1": "{text}", "answer_part": "1"}}', PROMPTED, complete=True)
     assert found == Integration(f" {text}".replace("\\n", "\n"), "1")
 

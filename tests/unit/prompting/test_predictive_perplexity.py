@@ -36,12 +36,12 @@ def test_a_certain_answer_scores_exactly_one() -> None:
         (math.inf, 4, "at most 0"),
     ],
 )
-def test_what_is_no_score_is_refused(log_prob_sum: float, answer_tokens: int, told: str) -> None:
+def test_an_invalid_log_probability_sum_is_refused(log_prob_sum: float, answer_tokens: int, told: str) -> None:
     with pytest.raises(RequestError, match=told) as caught:
         predictive_perplexity(log_prob_sum, answer_tokens)
     assert isinstance(caught.value, NotFiniteError) != math.isfinite(log_prob_sum)
 
 
 @pytest.mark.parametrize("log_prob_sum", [-math.inf, -1e6])
-def test_an_answer_that_is_impossible_to_the_prover_scores_nothing(log_prob_sum: float) -> None:
+def test_an_answer_of_probability_zero_scores_zero(log_prob_sum: float) -> None:
     assert predictive_perplexity(log_prob_sum, 1) == 0.0

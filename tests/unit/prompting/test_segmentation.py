@@ -1,4 +1,4 @@
-"""Where a step ends under the three segmentations, while its text streams in and as a whole."""
+"""The end of a step under the three segmentations, both for a streamed text and for a whole one."""
 
 from __future__ import annotations
 
@@ -102,13 +102,13 @@ def test_a_phrase_inside_a_sentence_or_word_or_before_all_content_ends_no_step(w
     assert step(written, PHRASES) == SegmentedText(written, FinishReason.EOS)
 
 
-def test_phrases_are_the_runs_own() -> None:
+def test_a_runs_own_phrases_end_its_steps() -> None:
     own = Segmentation.of("phrases", ["but (hold on)"])
     assert step("We add. But (hold on), no. Wait, no.", own).text == "We add."
     assert step("We add. Wait, no.", own).finish_reason is FinishReason.EOS
 
 
-def test_a_length_cut_is_told_apart_from_eos() -> None:
+def test_a_length_cut_is_distinguished_from_eos() -> None:
     assert step("a", ended="length").finish_reason is FinishReason.LENGTH
     assert step("a", ended="eos").finish_reason is FinishReason.EOS
 
@@ -128,7 +128,7 @@ def test_an_answer_may_hold_boundaries_but_no_second_think_end(segmentation: Seg
 
 @every_segmentation
 @given(seen=PARTS, later=PARTS)
-def test_a_text_that_streams_in_is_cut_where_the_whole_text_is(
+def test_a_streamed_text_is_cut_at_the_same_place_as_the_whole_text(
     segmentation: Segmentation, seen: str, later: str
 ) -> None:
     ends, text = ends_of(segmentation, "step"), seen + later
@@ -138,7 +138,7 @@ def test_a_text_that_streams_in_is_cut_where_the_whole_text_is(
 
 @every_segmentation
 @given(text=PARTS)
-def test_what_is_looked_at_while_a_text_streams_in_holds_its_end(segmentation: Segmentation, text: str) -> None:
+def test_the_window_examined_while_a_text_streams_holds_its_end(segmentation: Segmentation, text: str) -> None:
     ends = ends_of(segmentation, "step")
     first = next((n for n in range(len(text) + 1) if ends.find(text[:n])), None)
     if first is not None:
@@ -164,7 +164,7 @@ def test_only_steps_depend_on_the_segmentation(segmentation: Segmentation, kind:
     assert "### Step" not in "".join(ends_of(segmentation, kind).marks)
 
 
-def test_a_reply_is_what_follows_the_thinking_of_the_model() -> None:
+def test_a_reply_begins_after_the_thinking_of_the_model() -> None:
     thought = cut("<think>\nI see.\n</think>\n\n{}", "reply", PROMPTED, ended="eos")
     assert (thought.text, thought.finish_reason) == ("{}", FinishReason.EOS)
     assert cut("{}", "reply", PROMPTED, ended="length").finish_reason == FinishReason.LENGTH

@@ -27,7 +27,7 @@ def test_without_a_passage_its_paragraph_is_left_out(passage: str | None) -> Non
     assert "{passage}" not in prompt(passage)
 
 
-def test_placeholders_inside_of_an_answer_mean_nothing() -> None:
+def test_placeholders_inside_an_answer_have_no_effect() -> None:
     assert "{reference} and {x}" in prompt(None, "{reference} and {x}")
     assert prompt("p", "a", "{answer}{reference}{other}") == "aforty-two{other}"
 
@@ -61,10 +61,10 @@ def test_placeholders_inside_of_an_answer_mean_nothing() -> None:
         ('{"correctness": "Truely"}', None),
     ],
 )
-def test_a_verdict_is_read_tolerantly(reply: str, verdict: bool | None) -> None:
+def test_a_verdict_is_parsed_tolerantly(reply: str, verdict: bool | None) -> None:
     assert read_verdict(reply) is verdict
 
 
 @given(st.text(max_size=200))
-def test_no_reply_makes_reading_fail(reply: str) -> None:
+def test_no_reply_makes_parsing_fail(reply: str) -> None:
     assert read_verdict(reply) in (True, False, None)

@@ -21,7 +21,7 @@ def test_every_run_is_a_valid_configuration(experiment: Experiment) -> None:
 
 
 @pytest.mark.parametrize("experiment", RUNS, ids=lambda experiment: experiment.run)
-def test_every_difference_of_scores_counts_whatever_the_preset_says(experiment: Experiment) -> None:
+def test_every_difference_of_scores_counts_despite_the_preset(experiment: Experiment) -> None:
     config = RunConfig.parse(experiment.cord_toml(), source=experiment.run, folder=Path())
     assert config.search.score_resolution == 0.0
 
@@ -42,16 +42,16 @@ def test_one_model_has_one_name_in_all_runs_so_that_one_worker_serves_them() -> 
             assert names.setdefault(model.fingerprint(), name) == name
 
 
-def test_every_run_stands_in_a_table() -> None:
+def test_every_run_is_in_a_table() -> None:
     assert {experiment.run for experiment in RUNS} <= {row.run for row in ROWS}
 
 
-def test_a_limit_takes_problems_away_and_adds_none() -> None:
+def test_a_limit_removes_problems_and_adds_none() -> None:
     assert RUNS[0].limited_to(5).problems == 5
     assert RUNS[0].limited_to(10**6).problems == RUNS[0].limited_to(None).problems == RUNS[0].problems
 
 
-def test_an_exam_has_the_student_write_alone(tmp_path: Path) -> None:
+def test_in_an_exam_only_the_student_writes(tmp_path: Path) -> None:
     config = RunConfig.parse(exam("student-cord", str(tmp_path)).cord_toml(), source="exam", folder=Path())
     assert [teacher.model for teacher in config.teachers] == ["student-cord"]
     assert config.models["student-cord"].location() == str(tmp_path)
@@ -68,7 +68,7 @@ def test_the_reward_model_alone_has_a_reward_head_and_only_the_integrations_an_i
     assert [name for name, head in heads.items() if head == "reward"] == ["reward"]
 
 
-def test_what_the_bundled_integrator_is_asked_is_what_it_was_trained_on() -> None:
+def test_the_bundled_integrator_gets_the_prompt_it_was_trained_on() -> None:
     prompts = {
         config.integration.prompt
         for experiment in RUNS

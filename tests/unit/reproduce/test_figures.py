@@ -1,4 +1,4 @@
-"""Cells and findings: hit rates with intervals, and what an interval says about an order."""
+"""Cells and findings: hit rates with intervals, and when an interval confirms an order."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_interval_of_a_hit_rate_holds_it_and_narrows_with_more_problems() ->
     assert widths[1] < widths[0] / 5
 
 
-def test_a_tenth_in_which_nobody_wrote_has_no_cell() -> None:
+def test_a_tenth_without_steps_has_no_cell() -> None:
     assert {cell.row for cell in hit_rate_cells(steps_of(5, 1.0))} == {
         "planner, 0-10 %", "planner, 90-100 %", "closer, 0-10 %", "closer, 90-100 %",
     }  # fmt: skip
@@ -61,7 +61,7 @@ def test_a_tenth_in_which_nobody_wrote_has_no_cell() -> None:
         (None, Outcome.NOT_RUN),
     ],
 )
-def test_an_order_came_out_only_where_the_whole_interval_says_so(interval: Interval | None, outcome: Outcome) -> None:
+def test_an_order_is_reproduced_only_if_the_whole_interval_agrees(interval: Interval | None, outcome: Outcome) -> None:
     finding = Finding(CLAIM, "accuracy", interval, 200)
     assert finding.outcome is outcome
     assert finding.explanation == ("because of c" if outcome in (Outcome.UNDECIDED, Outcome.REVERSED) else "")

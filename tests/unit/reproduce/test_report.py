@@ -1,4 +1,4 @@
-"""The report: what it shows, what it escapes, and what it needs from elsewhere (nothing)."""
+"""The report: what it shows, what it escapes, and that it needs no external resource."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def report() -> Report:
     return Report([MEASURED, NOT_RUN, *HIT_RATES], findings, remarks_on(findings))
 
 
-def test_what_comes_from_outside_is_escaped() -> None:
+def test_foreign_text_is_escaped() -> None:
     page = report().html()
     assert "<script" not in page
     assert "&lt;script&gt;" in page
@@ -59,14 +59,14 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere() -> None:
     assert open_tags == []
 
 
-def test_a_figure_stands_with_its_interval_and_the_papers_beside_it() -> None:
+def test_a_figure_is_shown_with_its_interval_and_the_papers_figure() -> None:
     page = report().html()
     assert "93.5 % [90.0 %, 96.5 %]" in page
     assert "93.1 %" in page
     assert "91.2 %" in page  # of a row that was not run
 
 
-def test_an_order_that_did_not_come_out_is_explained_on_screen_too() -> None:
+def test_an_order_that_was_not_reproduced_is_explained_on_screen_too() -> None:
     screen = io.StringIO()
     report().print(Console(file=screen, width=160))
     text = screen.getvalue()
@@ -76,7 +76,7 @@ def test_an_order_that_did_not_come_out_is_explained_on_screen_too() -> None:
     assert HOSTILE.text in text
 
 
-def test_square_brackets_in_a_row_are_text_on_screen() -> None:
+def test_square_brackets_in_a_row_are_shown_as_text() -> None:
     screen = io.StringIO()
     cell = Cell("Table 2", "[bold]row[/bold]", "score", 0.5, 0.4, 0.6, None, 1, "")
     Report([cell], [], []).print(Console(file=screen, width=160))

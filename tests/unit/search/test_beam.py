@@ -130,7 +130,7 @@ def test_the_beam_equals_a_brute_force_reference(pool: tuple[list[Candidate], li
 
 @settings(deadline=None)
 @given(pools(), st.integers(1, 8))
-def test_reserved_slots_are_the_live_ones_until_enough_are_finished(
+def test_reserved_slots_go_to_live_trajectories_until_enough_are_finished(
     pool: tuple[list[Candidate], list[Trajectory]], width: int
 ) -> None:
     candidates, finished = pool
@@ -205,9 +205,7 @@ def test_with_a_resolution_the_order_is_that_of_the_rounded_scores(
 
 
 @pytest.mark.parametrize(("resolution", "order"), [(0.0, (2, 1)), (0.001, (2, 1)), (0.05, (1, 2))])
-def test_below_the_resolution_the_teacher_that_is_named_first_is_ahead(
-    resolution: float, order: tuple[int, ...]
-) -> None:
+def test_below_the_resolution_the_first_configured_teacher_is_ahead(resolution: float, order: tuple[int, ...]) -> None:
     pool = [new(1, 0, 0, 0, score=0.71), new(2, 0, 1, 0, score=0.72)]
     changed = dataclasses.replace(SETTINGS, score_resolution=resolution)
     assert select(pool, [], changed, SCOPE).ranking == order
@@ -216,7 +214,7 @@ def test_below_the_resolution_the_teacher_that_is_named_first_is_ahead(
 @pytest.mark.parametrize("options", OPTIONS)
 @settings(deadline=None)
 @given(pool=pools(), random=st.randoms(use_true_random=False))
-def test_no_option_makes_the_order_of_arrival_decide(
+def test_the_order_of_arrival_decides_nothing_under_any_option(
     options: dict[str, object], pool: tuple[list[Candidate], list[Trajectory]], random: object
 ) -> None:
     candidates, finished = pool
@@ -274,7 +272,7 @@ def test_a_finished_trajectory_leaves_only_for_enough_better_ones(
 
 @settings(deadline=None)
 @given(pools(), st.floats(0.0, 1.0, exclude_min=True))
-def test_adding_a_worse_candidate_never_changes_who_was_kept(
+def test_adding_a_worse_candidate_never_changes_which_are_kept(
     pool: tuple[list[Candidate], list[Trajectory]], score: float
 ) -> None:
     candidates, finished = pool
@@ -329,7 +327,7 @@ def test_thinking_ends_by_the_teacher_then_the_budget_then_the_step_cap(
     assert select([candidate], [], SETTINGS, SCOPE).beam[0].finish is finish
 
 
-def test_invalid_candidates_and_duplicates_are_told_with_their_reasons() -> None:
+def test_invalid_candidates_and_duplicates_are_returned_with_their_reasons() -> None:
     pool = [
         new(1, 0, 0, 0, text="same"),
         new(2, 0, 1, 0, text=" same\n", score=0.9),
@@ -345,7 +343,7 @@ def test_a_duplicate_needs_no_score() -> None:
     assert select(pool, [], SETTINGS, SCOPE).ranking == (1,)
 
 
-def test_a_closing_that_adds_no_text_is_invalid_as_the_paper_page_says() -> None:
+def test_a_closing_step_that_adds_no_text_is_invalid_as_the_paper_page_says() -> None:
     closing = new(1, 0, 0, 0, text="\n", finish_reason="think_end", invalid_reason=InvalidReason.WHITESPACE)
     assert select([closing], [], SETTINGS, SCOPE).beam == ()
 
@@ -393,7 +391,7 @@ def test_an_empty_beam_has_no_winner() -> None:
     judgments=st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=4, max_size=4),
     criterion=st.sampled_from([Criterion.REWARD_MODEL, Criterion.BINARY_JUDGMENT]),
 )
-def test_judgments_select_whatever_the_scores_and_equal_ones_fall_to_the_usual_order(
+def test_judgments_select_regardless_of_scores_and_ties_fall_to_the_usual_order(
     scores: list[float], judgments: list[float], criterion: Criterion
 ) -> None:
     pool = [new(id, 0, id, 0, score=scores[id], judgment=judgments[id]) for id in range(4)]
@@ -402,7 +400,7 @@ def test_judgments_select_whatever_the_scores_and_equal_ones_fall_to_the_usual_o
 
 
 @pytest.mark.parametrize("judgment", [None, -0.1, 1.1, math.nan])
-def test_a_candidate_without_a_judgment_is_no_member_where_judgments_select(judgment: float | None) -> None:
+def test_a_candidate_without_a_judgment_is_no_member_if_judgments_select(judgment: float | None) -> None:
     settings = dataclasses.replace(SETTINGS, selection=Criterion.BINARY_JUDGMENT)
     with pytest.raises(SearchError, match="unjudgeable"):
         select([new(1, 0, 0, 0, judgment=judgment)], (), settings, SCOPE)

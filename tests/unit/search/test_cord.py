@@ -279,7 +279,7 @@ def test_a_step_whose_candidates_are_all_invalid_is_tried_again_with_new_seeds()
     assert isinstance(decision, Fail)
 
 
-def test_a_retry_that_succeeds_goes_on_with_round_zero_of_the_next_step() -> None:
+def test_a_retry_that_succeeds_continues_with_round_zero_of_the_next_step() -> None:
     first = initial(SETTINGS, SCOPE, TEACHERS)
     retry = decide(
         SETTINGS, SCOPE, TEACHERS, step=1, round=0, beam=(), candidates=all_invalid(first.expansions), spent=0
@@ -347,7 +347,7 @@ def test_after_the_last_round_finished_trajectories_end_the_search() -> None:
     assert decision.ranking == ()
 
 
-def test_a_finished_trajectory_keeps_its_slot_while_live_ones_go_on() -> None:
+def test_a_finished_trajectory_keeps_its_slot_while_live_ones_continue() -> None:
     beam = mixed_beam()
     candidates = [filled(item, 10 + id, score=0.6) for id, item in enumerate(expansions_of(beam, 2, 0))]
     decision = decide(SETTINGS, SCOPE, TEACHERS, step=2, round=0, beam=beam, candidates=candidates, spent=0)
@@ -356,7 +356,7 @@ def test_a_finished_trajectory_keeps_its_slot_while_live_ones_go_on() -> None:
     assert {item.parent_id for item in decision.expansions} == {10, 11, 12}
 
 
-def test_a_finished_trajectory_drops_out_when_enough_better_ones_come() -> None:
+def test_a_finished_trajectory_loses_its_slot_to_enough_better_ones() -> None:
     settings = dataclasses.replace(SETTINGS, beam_width=2)
     beam = mixed_beam()
     candidates = [filled(item, 10 + id, score=0.6) for id, item in enumerate(expansions_of(beam, 2, 0))]
@@ -407,7 +407,7 @@ def test_the_search_needs_nothing_but_the_standard_library_and_the_error_tree() 
     assert set(others) <= {"cord_worker", "__main__"}
 
 
-def test_seeds_follow_the_teachers_name_not_its_place() -> None:
+def test_seeds_depend_on_the_teachers_name_not_on_its_place() -> None:
     forward = initial(SETTINGS, SCOPE, TEACHERS).expansions
     backward = initial(SETTINGS, SCOPE, TEACHERS[::-1]).expansions
     assert [item.seed for item in forward] == [item.seed for item in reversed(backward)]

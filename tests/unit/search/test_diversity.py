@@ -1,4 +1,4 @@
-"""A beam of different steps by different teachers, where a penalty asks for it."""
+"""A penalty makes a beam hold different steps by different teachers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ POOL = [
         ({"diversity_teacher": 0.2, "diversity_text": 0.1}, [1, 3]),
     ],
 )
-def test_a_penalty_decides_who_is_in_the_beam_but_not_who_is_first(
+def test_a_penalty_decides_which_trajectories_are_in_the_beam_but_not_the_first(
     penalties: dict[str, float], beam: list[int]
 ) -> None:
     selection = select(POOL, [], dataclasses.replace(SETTINGS, **penalties), SCOPE)  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ def test_a_penalty_decides_who_is_in_the_beam_but_not_who_is_first(
     assert selection.ranking == (1, 2, 3, 4)
 
 
-def test_a_beam_that_takes_everyone_is_in_the_order_of_merit() -> None:
+def test_a_beam_that_takes_all_candidates_is_in_the_order_of_merit() -> None:
     penalised = dataclasses.replace(SETTINGS, beam_width=9, diversity_teacher=1.0, diversity_text=1.0)
     assert [member.candidate_id for member in select(POOL, [], penalised, SCOPE).beam] == [1, 2, 3, 4]
 

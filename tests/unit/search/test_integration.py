@@ -1,4 +1,4 @@
-"""Integration: what is merged, that the merged one wins, and what happens to a reply that cannot be read."""
+"""Integration: what is merged, that the merged trajectory wins, and how an unreadable reply is handled."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def planned(rows: list[Candidate]) -> Expand:
 
 
 @given(st.permutations(range(4)))
-def test_all_valid_trajectories_are_merged_best_first_in_whatever_order_they_came(order: list[int]) -> None:
+def test_all_valid_trajectories_are_merged_best_first_in_any_order_of_arrival(order: list[int]) -> None:
     first, rows = sources()
     assert [(item.teacher, item.sample, item.whole) for item in first.expansions] == [
         (0, 0, True),
@@ -87,7 +87,7 @@ def test_invalid_trajectories_and_duplicates_are_not_merged() -> None:
 
 
 @pytest.mark.parametrize("score", [0.01, 0.99])
-def test_the_merged_trajectory_wins_whatever_its_score(score: float) -> None:
+def test_the_merged_trajectory_wins_with_any_score(score: float) -> None:
     _, rows = sources()
     second = planned(rows)
     merged = candidate(second.expansions[0], 9, score=score)

@@ -128,20 +128,20 @@ def test_honest_repetition_that_ends_by_itself_is_no_loop(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", CUT_HONEST.values(), ids=CUT_HONEST)
-def test_what_the_cap_cut_is_no_loop_because_of_that(text: str) -> None:
+def test_a_text_cut_by_the_cap_is_not_a_loop_for_that_reason_alone(text: str) -> None:
     assert not loops(text, was_cut=True)
 
 
 @pytest.mark.parametrize("text", DEGENERATE.values(), ids=DEGENERATE)
 @pytest.mark.parametrize("was_cut", [False, True])
-def test_sentences_and_words_without_end_are_a_loop_however_the_text_ended(text: str, was_cut: bool) -> None:
+def test_endless_sentences_and_words_are_a_loop_however_the_text_ended(text: str, was_cut: bool) -> None:
     if was_cut and text.endswith(("I stop here.", "好的。")):
         pytest.skip("a text that took leave of its loop was not cut in it")
     assert loops(text, was_cut=was_cut)
 
 
 @pytest.mark.parametrize("text", CUT.values(), ids=CUT)
-def test_what_repeats_itself_until_the_cap_is_a_loop(text: str) -> None:
+def test_a_text_that_repeats_itself_until_the_cap_is_a_loop(text: str) -> None:
     assert loops(text, was_cut=True)
 
 
@@ -164,7 +164,7 @@ def test_an_honest_step_before_a_loop_does_not_hide_it(honest: str) -> None:
     st.integers(min_value=2, max_value=5),
     st.integers(min_value=1, max_value=6),
 )
-def test_a_cut_text_of_words_is_a_loop_where_its_end_is_periodic_for_long_enough(
+def test_a_cut_text_of_words_is_a_loop_if_its_end_is_periodic_for_long_enough(
     words: list[str], ngram: int, repeats: int, times: int
 ) -> None:
     text = words * times
@@ -187,13 +187,13 @@ def test_a_cut_text_of_words_is_a_loop_where_its_end_is_periodic_for_long_enough
     assert is_loop(" ".join(text), ngram=ngram, repeats=repeats, was_cut=True) == looped
 
 
-def test_a_program_whose_lines_go_in_deeper_is_no_loop_and_one_whose_lines_do_not_is() -> None:
+def test_a_program_with_growing_indentation_is_no_loop_and_one_without_is() -> None:
     nested = "\n".join("  " * depth + "while left < right:" for depth in range(1, 40))
     assert not loops(nested, was_cut=True)
     assert loops("\n  while left < right:" * 39, was_cut=True)
 
 
-def test_an_answer_boxed_again_until_the_cap_is_a_loop_as_a_word_is() -> None:
+def test_an_answer_boxed_repeatedly_until_the_cap_is_a_loop_like_a_repeated_word() -> None:
     assert loops(r"\boxed{41} " * 100, was_cut=True)
     assert not loops(r"\boxed{41} " * 90, was_cut=True)
     assert not loops(r"\boxed{41} " * 100, was_cut=False)

@@ -1,4 +1,4 @@
-"""Tree search: which node is expanded, what rollouts count for, and when it ends."""
+"""Tree search: which node is expanded, where rollouts count, and when the search ends."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_the_budget_is_a_number_of_rollouts(trajectories: int) -> None:
     assert [choice.step for choice in choices] == list(range(1, 2 * trajectories + 1))
 
 
-def test_the_author_of_the_best_new_node_writes_the_rest_with_what_is_left_of_the_budget() -> None:
+def test_the_best_new_nodes_teacher_writes_the_rest_within_the_remaining_budget() -> None:
     _, everyone, choices = searched()
     rows = {one.id: one for one in everyone}
     for before, choice in itertools.pairwise(choices):
@@ -173,7 +173,7 @@ def test_a_rollout_counts_at_every_node_on_its_path_and_a_node_at_itself() -> No
     assert {member.finish for member in found.finished()} == {Finish.THINK_END, Finish.EOS}
 
 
-def test_exploration_weighs_the_unknown_against_the_best_mean() -> None:
+def test_exploration_weighs_rarely_visited_nodes_against_the_best_mean() -> None:
     greedy, curious = tree(ROWS, 0.0).next_node(), tree(ROWS, 5.0).next_node()
     assert greedy is not None
     assert curious is not None
@@ -189,7 +189,7 @@ def test_a_node_that_ends_the_thinking_is_a_trajectory_and_is_not_expanded() -> 
     assert found.visits(None) == 2
 
 
-def test_a_node_without_a_valid_next_step_is_not_gone_to_again() -> None:
+def test_a_node_without_a_valid_next_step_is_never_expanded_again() -> None:
     dead = node(4, 1, 0.5, invalid_reason="loop")
     chosen = tree([*ROWS, dead], 0.0).next_node()
     assert chosen is not None
@@ -204,7 +204,7 @@ def test_a_best_new_node_that_is_finished_takes_the_place_of_the_rollout() -> No
     assert len(everyone) == len(decision.beam) == len(TEACHERS)
 
 
-def test_rollouts_that_are_all_invalid_end_as_a_failure_and_not_never() -> None:
+def test_a_search_whose_rollouts_are_all_invalid_ends_as_a_failure() -> None:
     decision, everyone, _ = searched(changes=lambda item: invalid(item) if item.whole else {})
     assert isinstance(decision, Fail)
     assert set(decision.invalid.values()) == {InvalidReason.LOOP}
@@ -227,13 +227,13 @@ def test_nodes_at_the_step_cap_are_finished_trajectories() -> None:
     assert Finish.MAX_STEPS in {member.finish for member in decision.beam}
 
 
-def test_equal_trajectories_of_two_iterations_are_told_apart() -> None:
+def test_equal_trajectories_of_two_iterations_are_distinguished() -> None:
     decision, _, _ = searched(changes=lambda _: {"score": 0.5})
     assert isinstance(decision, EndSearch)
     assert decision == searched(changes=lambda _: {"score": 0.5}, order=7)[0]
 
 
-def test_a_resolution_decides_between_nodes_and_rounds_nothing_that_is_averaged() -> None:
+def test_a_resolution_decides_between_nodes_and_does_not_round_the_averaged_values() -> None:
     coarse = dataclasses.replace(SETTINGS, score_resolution=0.5)
     found = SearchTree(coarse, SCOPE, ROWS, (), ())
     assert found.mean(1) == tree(ROWS).mean(1) == pytest.approx(0.7)
@@ -245,7 +245,7 @@ def test_a_resolution_decides_between_nodes_and_rounds_nothing_that_is_averaged(
     assert [one.candidate_id for one in SearchTree(SETTINGS, SCOPE, ends, (), ()).finished()] == [4, 5]
 
 
-def test_what_selects_is_what_is_averaged() -> None:
+def test_the_selecting_number_is_the_averaged_one() -> None:
     settings = dataclasses.replace(SETTINGS, selection=Criterion.MAX_LENGTH)
     found = SearchTree(settings, SCOPE, ROWS, (), ())
     assert found.mean(1) == pytest.approx(5 / SETTINGS.thinking_tokens)

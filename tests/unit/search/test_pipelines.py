@@ -1,4 +1,4 @@
-"""Greedy and curation, and what every way to search keeps: order, counts, and the winner."""
+"""Greedy and curation, and the properties of all pipelines: order, counts, and the winner."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_equal_texts_of_different_chains_are_no_duplicates() -> None:
     assert len(second.beam) == 4
 
 
-def test_a_chain_without_a_valid_candidate_ends_and_the_others_go_on() -> None:
+def test_a_chain_without_a_valid_candidate_ends_and_the_others_continue() -> None:
     greedy = PIPELINES["greedy"]
     first = greedy.initial(SETTINGS, SCOPE, TEACHERS)
     arrived = [
@@ -221,7 +221,7 @@ def test_a_whole_trajectory_cut_by_the_cap_has_used_up_its_budget() -> None:
     assert len(decision.beam) == 4 * len(TEACHERS)
 
 
-def test_selection_by_length_and_by_lot_ranks_by_these_and_not_by_the_score() -> None:
+def test_selection_by_length_or_at_random_does_not_rank_by_the_score() -> None:
     curation = PIPELINES["curation"]
     first = curation.initial(SETTINGS, SCOPE, TEACHERS)
     arrived = proposed(first.expansions)
@@ -247,7 +247,7 @@ def test_curation_has_no_second_step() -> None:
         PIPELINES["curation"].decide(SETTINGS, SCOPE, TEACHERS, step=2, round=0, beam=beam, candidates=[], spent=0)
 
 
-def test_every_sample_is_answered_whatever_it_says_and_none_wins() -> None:
+def test_every_sample_is_answered_whatever_its_text_and_none_wins() -> None:
     sample = PIPELINES["sample"]
     first = sample.initial(SETTINGS, SCOPE, TEACHERS)
     assert len(first.expansions) == 4 * len(TEACHERS)
@@ -344,7 +344,7 @@ NO_ROOM = {
 
 
 @pytest.mark.parametrize("name", STEPWISE)
-def test_where_no_model_has_room_for_a_longer_one_the_thinking_ends_and_the_trajectory_wins(name: str) -> None:
+def test_if_no_model_has_room_for_a_longer_trajectory_its_thinking_ends_and_it_wins(name: str) -> None:
     pipeline = PIPELINES[name]
     first = pipeline.initial(SETTINGS, SCOPE, TEACHERS)
     known = proposed(first.expansions)
@@ -361,7 +361,7 @@ def test_where_no_model_has_room_for_a_longer_one_the_thinking_ends_and_the_traj
     assert {member.candidate_id for member in end.beam} <= {one.id for one in known if one.invalid_reason is None}
 
 
-def test_a_trajectory_without_room_keeps_its_slot_beside_those_that_go_on() -> None:
+def test_a_trajectory_without_room_keeps_its_slot_while_others_continue() -> None:
     cord = PIPELINES["cord"]
     first = cord.initial(SETTINGS, SCOPE, TEACHERS)
     second = decided(cord, first, proposed(first.expansions))
@@ -390,7 +390,7 @@ def test_a_question_that_fits_no_model_is_not_tried_again(name: str) -> None:
     assert comes_again_anew(failed.reason)
 
 
-def test_what_is_too_long_for_the_prover_alone_is_tried_again_as_it_may_come_out_shorter() -> None:
+def test_a_candidate_too_long_for_the_prover_only_is_tried_again_because_it_may_become_shorter() -> None:
     cord = PIPELINES["cord"]
     first = cord.initial(SETTINGS, SCOPE, TEACHERS)
     long = proposed(first.expansions, score=None, thinking_tokens=None, invalid_reason=InvalidReason.TOO_LONG.value)
@@ -398,7 +398,7 @@ def test_what_is_too_long_for_the_prover_alone_is_tried_again_as_it_may_come_out
 
 
 @pytest.mark.parametrize(("name", "lower"), [("cord", "search.step_tokens"), ("curation", "search.thinking_tokens")])
-def test_what_is_too_long_for_the_prover_alone_fails_with_advice_about_the_prover(name: str, lower: str) -> None:
+def test_a_candidate_too_long_for_the_prover_only_fails_with_advice_about_the_prover(name: str, lower: str) -> None:
     pipeline, settings = PIPELINES[name], dataclasses.replace(SETTINGS, max_rounds=1)
     first = pipeline.initial(settings, SCOPE, TEACHERS)
     long = proposed(first.expansions, score=None, thinking_tokens=None, invalid_reason=InvalidReason.TOO_LONG.value)
@@ -418,6 +418,6 @@ def test_what_is_too_long_for_the_prover_alone_fails_with_advice_about_the_prove
         "scoring a candidate of step 1 was given up after 5 attempts",
     ],
 )
-def test_only_what_the_candidates_themselves_lead_to_comes_again(reason: str) -> None:
+def test_only_failures_caused_by_the_candidates_themselves_would_recur(reason: str) -> None:
     assert not comes_again(reason)
     assert not comes_again_anew(reason)

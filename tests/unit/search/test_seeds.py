@@ -74,13 +74,13 @@ def test_seeds_of_another_process_are_the_same() -> None:
     assert told == {str(candidate_seed(7, "é", 2, "ab", "t", 1, 0))}
 
 
-def test_seeds_stay_what_they_were_when_stored_runs_were_made() -> None:
+def test_seeds_equal_those_of_stored_runs() -> None:
     assert candidate_seed(0, "p1", 1, "", "qwq", 0, 0) == PINNED_SEED
     assert lineage("", 1, 0, "qwq", 0) == PINNED_LINEAGE
     assert answer_seed(0, "p1", PINNED_LINEAGE, "qwq") == PINNED_ANSWER_SEED
 
 
-def test_every_draw_of_an_answer_has_a_seed_of_its_own() -> None:
+def test_every_draw_of_an_answer_has_its_own_seed() -> None:
     seeds = [answer_seed(0, "p1", PINNED_LINEAGE, "qwq", draw) for draw in range(100)]
     assert seeds[0] == PINNED_ANSWER_SEED
     assert len(set(seeds)) == 100
@@ -106,7 +106,7 @@ def test_an_answer_seed_is_not_a_candidate_seed_of_the_same_fields() -> None:
     assert answer_seed(0, "p", "ab", "t") != answer_seed(0, "p", "ab", "u")
 
 
-def test_every_judgment_of_every_candidate_has_a_seed_of_its_own() -> None:
+def test_every_judgment_of_every_candidate_has_its_own_seed() -> None:
     seeds = [judgment_seed(0, "p", line, index) for line in ("ab", "cd") for index in range(100)]
     assert len(set(seeds)) == 200
     assert judgment_seed(0, "p", "ab", 0) == seeds[0]

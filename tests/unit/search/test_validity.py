@@ -24,7 +24,7 @@ def test_without_markers_a_heading_is_text_like_any_other(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["---", "***\n", "###", "\\[ \\]"])
-def test_without_markers_markup_alone_says_nothing(text: str) -> None:
+def test_without_markers_markup_alone_is_no_content(text: str) -> None:
     assert invalid_reason(text, loop_ngram=12, loop_repeats=8, has_markers=False) is InvalidReason.MARKER_ONLY
 
 
@@ -75,7 +75,7 @@ def sibling(
         "कि",
     ],
 )
-def test_a_step_that_says_something_is_valid(text: str) -> None:
+def test_a_step_with_content_is_valid(text: str) -> None:
     assert reason(text) is None
 
 
@@ -109,13 +109,13 @@ def test_a_step_that_says_something_is_valid(text: str) -> None:
         ("ดังนั้นเราตรวจสอบอีกครั้ง" * 60, InvalidReason.LOOP),
     ],
 )  # fmt: skip
-def test_a_step_that_says_nothing_is_invalid_with_its_reason(text: str, expected: InvalidReason) -> None:
+def test_a_step_without_content_is_invalid_with_its_reason(text: str, expected: InvalidReason) -> None:
     assert reason(text) is expected
 
 
 @settings(deadline=None)
 @given(st.text())
-def test_any_text_is_judged_and_what_is_stored_has_no_nul_and_no_surrogate(text: str) -> None:
+def test_any_text_can_be_checked_and_the_stored_text_has_no_nul_and_no_surrogate(text: str) -> None:
     verdict = reason(text)
     cleaned = storable(text)
     assert "\x00" not in cleaned
@@ -140,7 +140,7 @@ def test_any_text_is_judged_and_what_is_stored_has_no_nul_and_no_surrogate(text:
     ],
     ids=["words", "digits", "han", "hashes", "heading-lines", "spaces", "markers", "steps", "tags", "one-letter"],
 )
-def test_megabytes_of_text_are_judged_in_linear_time(text: str) -> None:
+def test_megabytes_of_text_are_checked_in_linear_time(text: str) -> None:
     begin = time.process_time()
     reason(text)
     assert time.process_time() - begin < 60  # quadratic work on these 2 to 10 MB takes hours
@@ -170,17 +170,17 @@ def test_cousins_with_the_same_text_are_no_duplicates() -> None:
     assert duplicates([sibling(1, "a", teacher=0, parent=1), sibling(2, "a", teacher=0, parent=2)]) == {}
 
 
-def test_a_sibling_that_was_invalid_as_proposed_stands_for_nobody() -> None:
+def test_a_sibling_that_was_invalid_as_proposed_stands_for_no_other() -> None:
     assert duplicates([sibling(1, "a", teacher=0, invalid="loop"), sibling(2, "a", teacher=1)]) == {}
 
 
 @pytest.mark.parametrize("reason", ["unscorable", "too_long", "not_finite", "unjudgeable"])
-def test_what_repeats_a_candidate_that_could_not_be_scored_is_a_duplicate_all_the_same(reason: str) -> None:
+def test_a_copy_of_a_candidate_that_could_not_be_scored_is_still_a_duplicate(reason: str) -> None:
     assert duplicates([sibling(1, "a", teacher=0, invalid=reason), sibling(2, " a\n", teacher=1)]) == {2: 1}
 
 
 @given(st.text(), st.text())
-def test_texts_share_their_key_where_they_are_equal_but_for_whitespace(one: str, other: str) -> None:
+def test_texts_that_differ_only_in_whitespace_share_their_key(one: str, other: str) -> None:
     same = one.split() == other.split()
     assert (text_key(storable(one)) == text_key(storable(other))) == (storable(one).split() == storable(other).split())
     assert not same or text_key(storable(one)) == text_key(storable(other))
@@ -205,6 +205,6 @@ def test_a_candidate_without_text_must_be_marked_invalid() -> None:
         "ولذلك نجمع ثلاث تفاحات مع أربع تفاحات أخرى فنحصل على سبع تفاحات في المجموع كله. ",
     ],
 )
-def test_a_loop_is_seen_in_every_script_and_a_plain_sentence_is_none(sentence: str) -> None:
+def test_a_loop_is_detected_in_every_script_and_a_plain_sentence_is_no_loop(sentence: str) -> None:
     assert invalid_reason(sentence * 2, loop_ngram=12, loop_repeats=8) is None
     assert invalid_reason(sentence * 30, loop_ngram=12, loop_repeats=8) is InvalidReason.LOOP

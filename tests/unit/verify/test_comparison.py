@@ -139,7 +139,7 @@ def test_an_answer_in_another_notation_is_correct(form: str, generated: str, ref
 
 @pytest.mark.parametrize("form", ["We tried 77.\nThe final answer is {}.", r"Hence \boxed{{{}}}", "7 + 7\n#### {}"])
 @pytest.mark.parametrize(("generated", "reference"), DIFFERENT)
-def test_another_answer_is_incorrect_however_alike(form: str, generated: str, reference: str) -> None:
+def test_a_different_answer_is_incorrect_however_similar(form: str, generated: str, reference: str) -> None:
     assert compare(form.format(generated), reference).correct is False
 
 
@@ -169,7 +169,7 @@ def test_a_reason_after_the_answer_does_not_make_it_wrong() -> None:
     assert compare("The answer is 7. This follows from the above.", "7").correct is True
 
 
-def test_a_long_text_whose_last_sentence_states_nothing_is_undecided_though_it_holds_the_number() -> None:
+def test_a_long_text_whose_last_sentence_states_no_answer_is_undecided_although_it_holds_the_number() -> None:
     verdict = compare("We add and get 12 apples. " * 20 + "Then we look at the pears.", "12")
 
     assert (verdict.correct, verdict.method, verdict.extracted) == (None, "undecided", None)
@@ -182,11 +182,11 @@ def test_a_long_reference_equals_itself() -> None:
     assert compare(text, text).method == "exact"
 
 
-def test_an_empty_reference_is_not_decided() -> None:
+def test_an_empty_reference_gives_no_decision() -> None:
     assert compare("The answer is 5.", " ").correct is None
 
 
-def test_nothing_that_a_database_refuses_is_returned() -> None:
+def test_no_result_holds_text_that_postgresql_refuses() -> None:
     assert compare("The answer is a\0\ud800.", "b").extracted == "a\ufffd\ufffd"
 
 
@@ -207,14 +207,14 @@ def test_every_reference_of_math_500_is_correct_for_itself_and_incorrect_for_its
 
 
 @given(st.text(max_size=80))
-def test_the_exact_key_is_stable_under_being_tidied(text: str) -> None:
+def test_the_exact_key_of_a_tidied_text_is_the_same(text: str) -> None:
     assert exact_key(f"  {text}  ") == exact_key(text)
     tidy(text)
     split_list(text)
 
 
 @given(st.lists(st.integers(-999, 999), min_size=2, max_size=5, unique=True))
-def test_a_list_equals_the_same_values_and_the_same_order_only_where_order_counts(numbers: list[int]) -> None:
+def test_a_list_equals_the_same_values_in_another_order_unless_order_counts(numbers: list[int]) -> None:
     reference = ", ".join(map(str, numbers))
     turned = f"The answer is {', '.join(map(str, numbers[::-1]))}."
 
@@ -230,7 +230,7 @@ def test_two_integers_are_the_same_answer_only_if_they_are_equal(left: int, righ
 
 
 @given(st.text(alphabet=r"\boxed{}$ answer is:#*[](),\begin", max_size=200))
-def test_extraction_never_fails_whatever_the_text(text: str) -> None:
+def test_extraction_never_fails_on_any_text(text: str) -> None:
     assert all(isinstance(reading, str) and reading for reading in final_answers(text) if last_boxed(text) is None)
 
 

@@ -1281,7 +1281,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(("text", "answer"), MEANT)
-def test_the_answer_that_is_meant_is_found(text: str, answer: str) -> None:
+def test_the_intended_answer_is_found(text: str, answer: str) -> None:
     verdict = compare(text, answer)
 
     assert verdict.correct is True, verdict
@@ -1299,7 +1299,7 @@ def test_an_answer_that_the_text_denies_or_replaces_is_incorrect(text: str, answ
 
 
 @pytest.mark.parametrize(("text", "answer"), NOT_ACCEPTED)
-def test_a_fragment_of_what_is_said_is_not_accepted(text: str, answer: str) -> None:
+def test_a_fragment_of_the_stated_answer_is_not_accepted(text: str, answer: str) -> None:
     assert compare(text, answer).correct is not True
 
 
@@ -1344,11 +1344,11 @@ def test_corrections_and_contradictions_count_for_choices_too(text: str, correct
     assert compare(text, "B", Rule(Method.CHOICE)).correct is correct
 
 
-def test_answers_that_contradict_each_other_are_incorrect_where_all_are_wrong() -> None:
+def test_contradicting_answers_are_incorrect_if_all_are_wrong() -> None:
     assert compare("First \\boxed{40}. Later \\boxed{41}.", "7").correct is False
 
 
-def test_the_readings_and_the_reason_are_in_the_verdict() -> None:
+def test_the_readings_and_the_reason_are_in_the_check_result() -> None:
     verdict = compare("The answer is 12 because 3 times 4 is 12.", "12")
 
     assert verdict.extracted == "12"
@@ -1367,7 +1367,7 @@ def test_the_readings_and_the_reason_are_in_the_verdict() -> None:
         ("\\boxed{", None),
     ],
 )
-def test_the_answer_of_a_worked_solution_is_taken_out(solution: str, answer: str | None) -> None:
+def test_the_answer_of_a_worked_solution_is_extracted(solution: str, answer: str | None) -> None:
     assert answer_of_solution(solution) == answer
 
 

@@ -1,4 +1,4 @@
-"""Rows as PubMedQA, TaTQA, multiple choice and datasets in other languages have them, read and checked."""
+"""Rows in the form of PubMedQA, TaTQA, multiple choice and datasets in other languages, read and checked."""
 
 from __future__ import annotations
 

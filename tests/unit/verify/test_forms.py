@@ -1,4 +1,4 @@
-"""Forms of answers that other graders' tests and fresh texts brought up, with inputs of our own."""
+"""Unusual forms of answers, found in other graders' tests and new texts; the inputs are our own."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_right_answer_in_an_unusual_form_is_accepted(reference: str, answer: s
 
 
 @pytest.mark.parametrize(("reference", "answer"), NOT_RIGHT)
-def test_an_answer_that_only_looks_alike_is_not_accepted(reference: str, answer: str) -> None:
+def test_an_answer_that_only_looks_similar_is_not_accepted(reference: str, answer: str) -> None:
     assert compare(answer, reference).correct is not True
 
 
@@ -82,10 +82,10 @@ def test_the_same_box_twice_side_by_side_is_one_answer() -> None:
     assert compare(r"\boxed{12} \boxed{12}", "12").correct is True
 
 
-def test_a_cut_box_of_a_reference_is_its_answer() -> None:
+def test_a_cut_box_in_a_reference_is_read_as_its_answer() -> None:
     assert compare(r"\boxed{h(n) = 4}", r"so \boxed{h(n) = 4").correct is True
 
 
-def test_a_solution_that_ends_as_minerva_ends_them_is_reduced_to_its_answer() -> None:
+def test_a_solution_in_minervas_form_is_reduced_to_its_answer() -> None:
     reference = "We lose 20%. Final Answer: The final answer is $20 \\%$. I hope it is correct. Note: checked twice."
     assert compare(r"\boxed{20\%}", reference).correct is True

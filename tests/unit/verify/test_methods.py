@@ -78,7 +78,7 @@ def test_exact_compares_texts_after_normalisation(generated: str, reference: str
         ("The answer is Paris.", "Paris", True),
     ],
 )
-def test_choice_compares_what_was_decided(generated: str, reference: str, correct: bool | None) -> None:
+def test_choice_compares_the_decisions(generated: str, reference: str, correct: bool | None) -> None:
     assert compare(generated, reference, CHOICE).correct is correct
 
 
@@ -139,7 +139,7 @@ def test_numeric_compares_quantities_within_the_tolerance(generated: str, refere
         (Rule(Method.NUMERIC, relative=0.01, absolute=0.5), "99.2", True),
     ],
 )
-def test_the_larger_tolerance_holds(rule: Rule, given_number: str, correct: bool) -> None:
+def test_the_larger_tolerance_applies(rule: Rule, given_number: str, correct: bool) -> None:
     assert compare(f"The answer is {given_number}.", "100", rule).correct is correct
 
 
@@ -178,7 +178,7 @@ def test_composed_and_decomposed_letters_are_one_text() -> None:
 
 
 @pytest.mark.parametrize("method", list(Method))
-def test_a_paragraph_equals_itself_whatever_the_method(method: Method) -> None:
+def test_a_paragraph_equals_itself_under_every_method(method: Method) -> None:
     text = "患者的血压在两周后下降。\n效果持续一年，副作用很少。 " * 30
 
     assert compare(text, text, Rule(method)).correct is True

@@ -1,4 +1,4 @@
-"""Pairs with an expected verdict: bad lines are named, numbers keep their text, shares have the documented bases."""
+"""Pairs with an expected result: bad lines are named, numbers keep their text, shares have the documented bases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def written(folder: Path, *lines: str | bytes | dict[str, Any]) -> Path:
     return path
 
 
-def test_fields_are_read_and_others_passed_over(tmp_path: Path) -> None:
+def test_known_fields_are_read_and_others_ignored(tmp_path: Path) -> None:
     path = written(
         tmp_path,
         b'\xef\xbb\xbf{"reference": "7", "answer": "It is 7.", "expected": true, "category": "numbers"}',
@@ -72,7 +72,7 @@ def test_a_bad_line_is_named_with_its_field_and_nothing_is_checked(
     assert str(raised.value).endswith("Nothing was checked.")
 
 
-def test_of_many_bad_lines_the_first_are_named_and_the_others_counted(tmp_path: Path) -> None:
+def test_the_first_of_many_bad_lines_are_named_and_the_others_counted(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"line 20: (.|\n)*… and 5 more"):
         read_pairs(written(tmp_path, *["{}"] * 25))
 
@@ -110,7 +110,7 @@ def test_shares_are_of_the_pairs_expected_right_of_those_expected_wrong_and_of_a
     assert methods == {"exact": 10}
 
 
-def test_without_a_pair_that_is_expected_so_a_share_is_zero() -> None:
+def test_a_share_without_such_pairs_is_zero() -> None:
     found = figures_of([checked(None, False)])[0].to_json()
     assert (found["right_refused_share"], found["wrong_accepted_share"]) == (0.0, 0.0)
 
@@ -122,7 +122,7 @@ def test_many_pairs_are_checked_in_several_processes_and_come_in_their_order() -
     assert not any(one.differs for one in found)
 
 
-def test_the_method_of_a_pair_goes_before_the_one_that_is_given() -> None:
+def test_the_method_of_a_pair_overrides_the_callers() -> None:
     pairs = [AnswerPair(1, "0.5", "The answer is 1/2.", None, method) for method in (Method.EXACT, Method.MATH, None)]
     found = list(checked_pairs(pairs, Rule(Method.EXACT), processes=1, timeout_seconds=60))
     assert [one.result.correct for one in found] == [False, True, False]

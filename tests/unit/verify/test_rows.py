@@ -1,4 +1,4 @@
-"""What a row says about its own checking is looked at before anything is enqueued."""
+"""What a row says about its own verification is checked before anything is enqueued."""
 
 from __future__ import annotations
 

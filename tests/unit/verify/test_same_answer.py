@@ -29,7 +29,7 @@ def _prepared() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["reference"])
-def test_the_same_answer_is_accepted_another_is_not_and_an_unclear_one_is_undecided(case: dict[str, Any]) -> None:
+def test_the_same_answer_is_accepted_a_different_one_not_and_an_unclear_one_is_undecided(case: dict[str, Any]) -> None:
     reference = case["reference"]
 
     assert {answer: same_answer(reference, answer).equal for answer in case["same"]} == dict.fromkeys(
@@ -47,7 +47,7 @@ def test_a_near_miss_is_never_accepted() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["reference"])
-def test_every_reference_is_itself_in_every_wrapping(case: dict[str, Any]) -> None:
+def test_every_reference_equals_itself_in_every_wrapping(case: dict[str, Any]) -> None:
     reference = case["reference"]
     if reference == "proof":
         return
@@ -119,7 +119,7 @@ def test_the_question_says_whether_order_counts(question: str | None, expected: 
     assert order_counts(question) is expected
 
 
-def test_order_counts_where_the_question_or_the_rule_says_so() -> None:
+def test_order_counts_if_the_question_or_the_rule_says_so() -> None:
     asked = "Arrange the numbers in increasing order."
 
     assert same_answer("2, 5, 9", "9, 5, 2").equal is True
@@ -132,7 +132,7 @@ def test_order_counts_where_the_question_or_the_rule_says_so() -> None:
     assert same_answer("(2,5)", "(5,2)", Rule(ordered=False)).equal is False
 
 
-def test_the_question_decides_what_is_left_unclear_without_it() -> None:
+def test_the_question_decides_cases_that_are_unclear_without_it() -> None:
     assert same_answer("52_8", "52").equal is None
     assert same_answer("52_8", "52", question="Write 42 in base 8.").equal is True
     assert same_answer("0.5", "0.5%").equal is False
@@ -190,7 +190,7 @@ def test_two_polynomials_are_the_same_only_if_their_coefficients_are(left: list[
     assert same_value(first, second) is (trimmed(left) == trimmed(right))
 
 
-def test_what_is_too_large_to_compute_is_undecided() -> None:
+def test_a_value_too_large_to_compute_is_undecided() -> None:
     for large in ("9^{9^{9^{9}}}", "10^{10^{10}}", "9999999999!", r"\sum_{k=1}^{10^{9}} k"):
         assert same_answer("5", large).equal is None, large
         assert same_answer(large, large).equal is True
