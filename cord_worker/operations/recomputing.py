@@ -303,10 +303,10 @@ def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
         return
     if config.run.seed != run.seed:
         yield is_not("its row", "seed", run.seed, config.run.seed)
-    expected = of_configuration(config)
-    for column, value in configured_columns(connection, run.id, expected).items():
-        if value != expected[column]:
-            yield is_not("its row", f"{column} or config", value, expected[column])
+    configured = of_configuration(config)
+    for column, value in configured_columns(connection, run.id, configured).items():
+        if value != configured[column]:
+            yield is_not("its row", f"{column} or config", value, configured[column])
     if config.run.date is not None and config.run.date != run.prompt_date:
         yield is_not("its row", "prompt_date", run.prompt_date, config.run.date)
     if not config.is_scored and run.scoring_mode is not None:

@@ -111,7 +111,7 @@ class SearchSettings:
     teacher's. `max_rounds` counts the rounds of a step whose candidates are all invalid, the first one included.
     `trajectories` is the number of chains (greedy), of whole trajectories of each teacher (curation, integration,
     sample) or of rollouts (mcts), `exploration` the weight of the unknown in a tree search, `integration_tokens` the
-    cap of an integrator's reply, `total_tokens` the budget of a problem's proposals, in the writers' own tokens (None
+    cap of an integrator's reply, `total_tokens` the budget of a problem's proposals, in the teachers' own tokens (None
     without one); `length_normalisation`: see `beam.merit`; `score_resolution`: see `beam.standing`; `diversity_*`:
     see `diversity`. No field has a default, so that an option which `of` forgets is an error of types."""
 

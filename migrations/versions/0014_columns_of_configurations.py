@@ -6,6 +6,8 @@ Revises: 0013
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -16,7 +18,7 @@ depends_on: str | None = None
 
 # Name, type, value out of the stored configuration (with the default that older ones leave out), whether it may be
 # NULL, and comment.
-COLUMNS: list[tuple[str, sa.types.TypeEngine[object], str, bool, str]] = [
+COLUMNS: list[tuple[str, sa.types.TypeEngine[Any], str, bool, str]] = [
     (
         "pipeline",
         sa.Text(),
@@ -48,7 +50,7 @@ COLUMNS: list[tuple[str, sa.types.TypeEngine[object], str, bool, str]] = [
     (
         "verify_field",
         sa.Text(),
-        "config -> 'verify' ->> 'field'",
+        "CASE WHEN config -> 'verify' ? 'field' THEN config -> 'verify' ->> 'field' ELSE 'verify' END",
         True,
         "Field of a dataset row that names its own method (verify.field).",
     ),
