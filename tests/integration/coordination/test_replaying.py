@@ -113,7 +113,7 @@ EDITS = {
     ),
     "answer's seed": (
         "UPDATE trajectories SET answer_seed = answer_seed + 1 WHERE problem_id = :problem AND winner",
-        ": answer_seed: stored",
+        ": answer_seed: not what was written",
         None,
     ),
     "dropped": (

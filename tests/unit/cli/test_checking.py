@@ -31,12 +31,12 @@ def cordctl(*arguments: str | Path, standard_input: str | None = None) -> Result
     return CliRunner().invoke(cli, ["check", *map(str, arguments)], input=standard_input)
 
 
-def test_one_pair_shows_type_readings_verdict_and_why() -> None:
+def test_one_pair_shows_type_readings_result_and_why() -> None:
     result = cordctl("--reference", "12", "--answer", "So the answer is 13.", "--timeout", "60")
     assert result.exit_code == 0, result.output
     lines = dict(line.split(maxsplit=1) for line in result.output.splitlines())
-    assert set(lines) >= {"type", "readings", "verdict"}
-    assert lines["verdict"].startswith("wrong (")
+    assert set(lines) >= {"type", "readings", "result"}
+    assert lines["result"].startswith("wrong (")
 
 
 def test_one_pair_as_json_has_everything_that_a_run_stores() -> None:
@@ -166,4 +166,4 @@ def test_it_starts_without_the_libraries_of_models_and_databases() -> None:
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = {module.partition(".")[0] for module in result.stderr.split()}
     assert loaded.isdisjoint({"torch", "transformers", "sqlalchemy", "celery", "pyarrow", "sympy", "rich"})
-    assert "verdict" in result.stdout
+    assert "result" in result.stdout

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import settings
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     GPTNeoXConfig,
@@ -22,6 +21,7 @@ from transformers import (
 
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.transformers.engine import TransformersEngine
+from tests.support import settings
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

@@ -123,7 +123,7 @@ class Table:
 SEARCHES = st.builds(
     Table,
     settings=st.builds(
-        SearchSettings,
+        search_settings,
         beam_width=st.integers(1, 5),
         samples_per_teacher=st.integers(1, 2),
         max_steps=st.integers(1, 6),
