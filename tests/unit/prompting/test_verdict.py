@@ -46,7 +46,7 @@ def test_placeholders_inside_an_answer_have_no_effect() -> None:
         ('{"correctness": "True"} Wait, no. {"correctness": "False"}', False),
         ("{“correctness”: “True”}", True),
         ("correctness: True", True),
-        ("**Verdict:** False", False),
+        ("**Correctness:** False", False),
         ("True", True),
         ('"False".', False),
         ('{"correctness"："True"}', True),
