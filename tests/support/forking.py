@@ -35,6 +35,11 @@ _SECONDS = 120.0
 class Forked(ForkedProcess):
     """A forked process as `subprocess.Popen`, as far as tests use it."""
 
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, as `poll` found it."""
+        return self.poll()
+
     def kill(self) -> None:
         """SIGKILL, unless it has ended."""
         self.send_signal(9)

@@ -78,7 +78,7 @@ def cancel_itself(connection: sa.Connection) -> None:
 
 def test_what_is_cancelled_again_and_again_ends_with_who_did_it(database: Database) -> None:
     for work in (database.run, database.run_single):
-        with pytest.raises(StoreError, match="cancelled what was asked: canceling statement due to user request"):
+        with pytest.raises(StoreError, match="cancelled the statement: canceling statement due to user request"):
             work(cancel_itself, retry_seconds=0.3)
 
 

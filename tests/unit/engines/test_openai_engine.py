@@ -466,7 +466,7 @@ def test_a_server_that_repeats_its_prefill_only_at_times_fails_the_request() -> 
     with repeating("llamacpp", " Three.").running() as server:
         engine = OpenAiEngine(settings(server, "served"))
         server.answers[CHAT] = lambda _: chunks(" Three.", "\n### Step 4.", chat=True)
-        with pytest.raises(RequestError, match="repeats the assistant's text"):
+        with pytest.raises(RequestError, match="repeated the assistant's text"):
             use(engine, lambda engine: engine.propose(TURN, [" One."], SAMPLING))
 
 

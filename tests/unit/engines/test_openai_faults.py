@@ -187,7 +187,7 @@ def test_an_unknown_finish_reason_fails_only_its_request(
 
 @pytest.mark.parametrize(
     ("status", "says"),
-    [(401, "CORD_TEST_KEY"), (403, "CORD_TEST_KEY"), (402, "paid"), (404, r"openai\.model"), (307, "redirects")],
+    [(401, "CORD_TEST_KEY"), (403, "CORD_TEST_KEY"), (402, "payment"), (404, r"openai\.model"), (307, "redirects")],
 )
 def test_a_server_that_denies_access_is_waited_for_with_advice_on_what_to_do(
     server: LocalServer, folder: Path, status: int, says: str

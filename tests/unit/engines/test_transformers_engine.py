@@ -36,6 +36,7 @@ def sampling(seed: int = 0, **changes: Any) -> Sampling:
         "repetition_penalty": 1.0,
         "max_tokens": 24,
         "seed": seed,
+        "answer_tokens": 0,
     }
     return Sampling(**{**settings, **changes})
 
