@@ -22,6 +22,8 @@ POSTGRES_18 ?= 18.4.0-beta.17
 POSTGRES_PACKAGE ?= @embedded-postgres/linux-$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x64)
 
 BIN := $(VENV)/bin
+# Three for two processors: some tests wait. In the order of the files, as those with the longest tests come first.
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 # Bytecode is compiled on all processors after the installation: pip would do it on one.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
@@ -77,10 +79,10 @@ contracts: $(VENV)/installed-dev
 
 # Unit tests but those of real models, which `make test` runs.
 unit: $(VENV)/installed-dev
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile $(if $(PYTEST),$(PYTEST),tests/unit -m 'not slow')
+	HF_HUB_OFFLINE=1 $(BIN)/pytest $(PARALLEL) $(if $(PYTEST),$(PYTEST),tests/unit -m 'not slow')
 
 test: $(VENV)/installed-dev
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+	HF_HUB_OFFLINE=1 $(BIN)/pytest $(PARALLEL) $(PYTEST)
 
 # The same where no server is installed: embedded PostgreSQL and Valkey from their wheels.
 # (What the searches and the bench do does not depend on who serves them.)
@@ -97,13 +99,13 @@ NEWEST_TESTS := tests/unit/coordination tests/integration/store tests/integratio
 	tests/chaos/test_recovery.py
 test-newest: $(VENV_NEWEST)/installed-dev
 	$(VENV_NEWEST)/bin/python -m pip list --disable-pip-version-check 2> /dev/null | grep -iE '^(celery|kombu|redis|sqlalchemy|psycopg|pydantic) '
-	HF_HUB_OFFLINE=1 $(VENV_NEWEST)/bin/pytest -n 2 --dist loadfile $(if $(PYTEST),$(PYTEST),$(NEWEST_TESTS))
+	HF_HUB_OFFLINE=1 $(VENV_NEWEST)/bin/pytest $(PARALLEL) $(if $(PYTEST),$(PYTEST),$(NEWEST_TESTS))
 
 # Another Python without torch: `make test-without-torch PYTHON=python3.13`. Whatever imports torch is skipped.
 BARE_TESTS := tests/unit tests/integration/store tests/integration/coordination
 test-without-torch: $(VENV_BARE)/installed-dev
 	$(VENV_BARE)/bin/python --version
-	HF_HUB_OFFLINE=1 $(VENV_BARE)/bin/pytest -n 2 --dist loadfile -rs $(if $(PYTEST),$(PYTEST),$(BARE_TESTS))
+	HF_HUB_OFFLINE=1 $(VENV_BARE)/bin/pytest $(PARALLEL) -rs $(if $(PYTEST),$(PYTEST),$(BARE_TESTS))
 
 # The store on each PostgreSQL: `make test-postgres POSTGRES=17`. Needs npm, for the programs.
 test-postgres: $(POSTGRES:%=test-postgres-%)
@@ -111,7 +113,7 @@ test-postgres: $(POSTGRES:%=test-postgres-%)
 test-postgres-%: $(VENV)/installed-dev $(POSTGRES_HOME)/%/installed
 	@$(abspath $(POSTGRES_HOME))/$*/node_modules/$(POSTGRES_PACKAGE)/native/bin/postgres --version
 	CORD_TEST_EMBEDDED=1 CORD_POSTGRES_BIN=$(abspath $(POSTGRES_HOME))/$*/node_modules/$(POSTGRES_PACKAGE)/native/bin \
-		$(BIN)/pytest -n 2 --dist loadfile $(if $(PYTEST),$(PYTEST),tests/integration/store)
+		$(BIN)/pytest $(PARALLEL) $(if $(PYTEST),$(PYTEST),tests/integration/store)
 
 # Faults of every kind in processes and servers of its own; FAULTS=each is one of every kind, CHAOS=--fast shortens the service's timeouts.
 chaos: $(VENV)/installed-dev
