@@ -111,8 +111,12 @@ class ForkServer:
 
     def wait_until_ready(self, seconds: float) -> bool:
         """Waits until the server can fork, or has ended; True if it can fork."""
-        if self._ready or self._process.poll() is not None:
-            return self._ready
+        if self._ready:
+            return True
+        if self._process.poll() is not None:
+            if self.failure is None and not self._output.closed:
+                self.failure = self._last_words()
+            return False
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         if poll.poll(1000 * seconds):

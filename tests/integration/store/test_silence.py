@@ -31,8 +31,8 @@ _CONNECT_SECONDS = 10
 class Apart:
     """A thread with a network of its own, in which one port leads to a server outside, until it is silent."""
 
-    def __init__(self, target: tuple[str, int]) -> None:
-        self._target = target
+    def __init__(self, server: sa.URL) -> None:
+        self._server = server
         self._inside = ThreadPoolExecutor(1)
         self._listening = self._inside.submit(self._listen).result()
         self.port = int(self._listening.getsockname()[1])
@@ -59,9 +59,17 @@ class Apart:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listening.accept()
-                far = socket.create_connection(self._target)
+                far = self._connected()
                 for one, other in ((near, far), (far, near)):
                     threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    def _connected(self) -> socket.socket:
+        folder, port = self._server.query.get("host"), self._server.port or 5432
+        if folder is None:
+            return socket.create_connection((self._server.host or "127.0.0.1", port))
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(f"{folder}/.s.PGSQL.{port}")
+        return connection
 
     @staticmethod
     def _carry(one: socket.socket, other: socket.socket) -> None:
@@ -77,10 +85,10 @@ def test_a_connection_whose_packets_are_dropped_ends_in_half_a_minute(
     """Only probes are sent while a reply is waited for; what was asked is not acknowledged."""
     url = sa.make_url(database_url)
     try:
-        apart = Apart((url.host or "127.0.0.1", url.port or 5432))
+        apart = Apart(url)
     except (OSError, subprocess.SubprocessError) as error:
         pytest.skip(f"no network of its own can be made: {error}")
-    inside = url.set(host="127.0.0.1", port=apart.port).render_as_string(hide_password=False)
+    inside = url.difference_update_query(["host"]).set(host="127.0.0.1", port=apart.port)
     name = f"silence {os.getpid()}"
     firewall: Future[subprocess.Popen[bytes]] = Future()
     silent: list[float] = []
@@ -100,7 +108,7 @@ def test_a_connection_whose_packets_are_dropped_ends_in_half_a_minute(
 
     def work() -> float:
         firewall.set_result(subprocess.Popen(_FIREWALL, stdin=subprocess.PIPE))
-        asking = Database(inside, application_name=name)
+        asking = Database(inside.render_as_string(hide_password=False), application_name=name)
         try:
             asking.run(ask, retry_seconds=0.0)
         except StoreError:
