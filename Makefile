@@ -85,10 +85,11 @@ test: $(VENV)/installed-dev
 	HF_HUB_OFFLINE=1 $(BIN)/pytest $(PARALLEL) $(PYTEST)
 
 # The same where no server is installed: embedded PostgreSQL and Valkey from their wheels.
-# (What the searches and the bench do does not depend on who serves them.)
+# (What depends on the servers: `make test-postgres` has the whole store on each version.)
 test-embedded:
 	CORD_TEST_EMBEDDED=1 CORD_EMBEDDED_PREFER=wheel $(MAKE) test PYTEST="$(if $(PYTEST),$(PYTEST),tests/integration/local \
-		tests/integration/store tests/integration/cli tests/integration/coordination/test_faults.py)"
+		$(addprefix tests/integration/,store/test_schema.py store/test_statements.py store/test_plans.py store/test_leases.py \
+		store/test_silence.py cli/test_run.py cli/test_machine_limits.py coordination/test_faults.py))"
 
 # A fault of every kind under real processes; `make chaos` alone injects 500.
 test-chaos:
