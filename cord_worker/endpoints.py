@@ -1,4 +1,4 @@
-"""Finds the URLs of the services: in the environment first, then those of the state folder's embedded services."""
+"""Finds the URLs of database and broker: from the environment, else from embedded services in the state folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def broker_url(settings: Settings | None = None) -> str:
 
 
 def _embedded(settings: Settings, server: str, variable: str) -> str:
-    """URL of a running embedded server, from the record of `local.state`; never makes the folder."""
+    """URL of a running embedded server, from `services.json` in the state folder; does not create the folder."""
     from cord_worker.local.processes import ProcessId
 
     path = settings.state_dir / "services.json"
@@ -30,7 +30,7 @@ def _embedded(settings: Settings, server: str, variable: str) -> str:
         url, process = recorded["url"], ProcessId(**recorded["process"])
     except (OSError, ValueError, KeyError, TypeError):
         url, process = None, None
-    # A record survives a kill -9: it counts only while exactly that server lives.
+    # The record survives a kill -9, so it counts only while that very process is alive.
     if not isinstance(url, str) or process is None or not process.is_alive():
         raise ConfigError(
             f"{variable} is not set and no embedded services run in {settings.state_dir}. Start them with "

@@ -1,28 +1,28 @@
-"""Every error that the service raises on purpose.
+"""All errors that the service raises on purpose, as one tree.
 
     CordError
     ├── ConfigError          cord.toml or an environment setting is wrong
     ├── DatasetError         a problem in a dataset file: file, line, field
     ├── StoreError           the database is unreachable, not migrated, or does not fit the request
-    │   ├── DatabaseRefused  the database, role or password is wrong: trying again cannot help
+    │   ├── DatabaseRefused  the database, role or password is wrong: a retry cannot help
     │   ├── SchemaMismatch   the schema is older or newer than this code
     │   ├── RunNotFound      no run of that name
     │   └── RunConflict      a run of that name exists with another configuration or other content
     ├── SearchError          rows given to the search contradict each other (in `search.types`)
-    ├── BrokerError          the message broker is unreachable, or in a state in which it takes no messages
-    │   └── BrokerRefused    the user, password or kind of server is wrong: trying again cannot help
+    ├── BrokerError          the message broker is unreachable or accepts no messages at present
+    │   └── BrokerRefused    the user, password or kind of server is wrong: a retry cannot help
     ├── EngineError          a model could not be hosted, or its engine died
     │   ├── EngineLoadError  the model could not be loaded
-    │   ├── UnavailableError  not now: the model's server is away, or takes no more; the work is tried later
-    │   └── RequestError     one request cannot be done, and nothing else fails: it cannot be put to the model, or
-    │       │                its server rejects it; the engine lives on
+    │   ├── UnavailableError  the model's server is unreachable or overloaded: the work is retried later
+    │   └── RequestError     one request cannot be sent to the model, or its server rejects it; others still work
     │       ├── TooLongError          it does not fit the model's context
     │       ├── ContentFilterError    the server's content filter refuses it
     │       ├── NotFiniteError        the model computed NaN or an infinity for it
-    │       └── EngineFaultError      the engine fails at this request again and again, and at no other
+    │       └── EngineFaultError      the engine fails at this request repeatedly, and at no other
     ├── LocalServiceError    an embedded server or a supervised process could not be started or stopped
     ├── MachineLimit         the machine allows too few files, processes or too little memory
-    └── ProcessPoolError     processes for answers and replies are closed or cannot be started
+    ├── ProcessPoolError     processes for answers and replies are closed or cannot be started
+    └── TrainingFailed       the training of a student ended with an error
 
 Each message says what happened, to what, and what to do about it.
 """
@@ -33,7 +33,7 @@ from typing import ClassVar
 
 
 class CordError(Exception):
-    """Base of all errors that a user can act on; the CLI prints them as one line and exits with 1."""
+    """Base of all errors that a user can act on; the CLI prints the message and exits with 1."""
 
 
 class ConfigError(CordError):
@@ -53,7 +53,7 @@ class StoreError(CordError):
 
 
 class DatabaseRefused(StoreError):
-    """The database, the role, the password or the URL is wrong: trying again cannot help."""
+    """The database, the role, the password or the URL is wrong: a retry cannot help."""
 
 
 class SchemaMismatch(StoreError):
@@ -69,11 +69,11 @@ class RunConflict(StoreError):
 
 
 class BrokerError(CordError):
-    """The message broker is unreachable, or in a state in which it takes no messages."""
+    """The message broker is unreachable or accepts no messages at present."""
 
 
 class BrokerRefused(BrokerError):
-    """The user, the password or the kind of server is wrong: trying again cannot help."""
+    """The user, the password or the kind of server is wrong: a retry cannot help."""
 
 
 class EngineError(CordError):
@@ -85,10 +85,10 @@ class EngineLoadError(EngineError):
 
 
 class UnavailableError(EngineError):
-    """The engine takes no requests now, and this request is not the cause; its lease is returned for a later attempt.
+    """The engine accepts no requests now, and this request is not the cause; its lease is returned for a later attempt.
 
-    `brief` is the server's message, shortened; `retry_after` is how many seconds it asked to wait, if it did.
-    `is_failing`: the server is there and takes requests, but fails at them.
+    `brief` is the server's message, shortened; `retry_after` is the number of seconds that it asked to wait, if any.
+    `is_failing`: the server is reachable and accepts requests, but fails at them.
     """
 
     def __init__(
@@ -101,8 +101,10 @@ class UnavailableError(EngineError):
 
 
 class RequestError(EngineError):
-    """One request cannot be done, and only its own candidate fails: it cannot be put to the model, or the server
-    rejects it. `cause` is the reason in the tables; subclasses have more specific ones."""
+    """One request cannot be sent to the model, or its server rejects it; only its own candidate fails.
+
+    `cause` is the reason in the tables; subclasses have more specific ones.
+    """
 
     cause: ClassVar[str] = "malformed_request"
 
@@ -126,7 +128,7 @@ class NotFiniteError(RequestError):
 
 
 class EngineFaultError(RequestError):
-    """The engine fails at this request again and again, and at no other."""
+    """The engine fails at this request repeatedly, and at no other."""
 
     cause = "engine_fault"
 
@@ -136,7 +138,7 @@ class LocalServiceError(CordError):
 
 
 class MachineLimit(CordError):
-    """The machine allows a process too few files, processes or too little memory: trying again cannot help."""
+    """The machine allows a process too few files, processes or too little memory: a retry cannot help."""
 
 
 class ProcessPoolError(CordError):

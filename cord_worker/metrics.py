@@ -1,11 +1,11 @@
 """Prometheus metrics of one process, and the port that serves them.
 
-Histograms are in seconds. A *task* is one message: all candidates of a step that one model's teachers write, or that
-wait for their score, or for their judgment. Its parts are: `transit` (from sending to receipt by the worker, including
-the wait in the queue), `start` (from receipt to running), `room` (until the worker holds little enough to claim more),
-`lease` (claim and read), `engine`, `write` (commit of the results) and `publish` (sending one message to the broker). A
-candidate's *overhead* is `start + lease + write`, its cost besides its model. Its *delay* also includes `transit` and
-`room`, which contain publishing and waiting for a busy model.
+Histograms are in seconds. A *task* is one message: all candidates of a step that one model proposes, scores or judges.
+Its parts are: `transit` (from sending to receipt by the worker, including the wait in the queue), `start` (from receipt
+to running), `room` (until the worker holds few enough leases to claim more), `lease` (claim and read), `engine`,
+`write` (commit of the results) and `publish` (sending one message to the broker). A candidate's *overhead* is
+`start + lease + write`, its cost besides its model. Its *delay* also includes `transit` and `room`, which contain
+publishing and waiting for a busy model.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CANDIDATE_OVERHEAD = Histogram(
 )
 CANDIDATE_DELAY = Histogram(
     "cord_candidate_delay_seconds",
-    "Its overhead, the transit of its message and the wait for room; at light load it is what the service adds.",
+    "Overhead of a candidate, transit of its message and wait for room; at light load, all that the service adds.",
     ["kind"],
     buckets=_BUCKETS,
     registry=REGISTRY,
@@ -50,11 +50,11 @@ CANDIDATES = Counter(
 )
 TOKENS = Counter(
     "cord_tokens",
-    "Tokens, by kind (propose, score, judge, answer, verdict): `prompt`, of these `cached` ones, and `completion`.",
+    "Tokens, by kind (propose, score, judge, answer, verdict): `prompt`, those of them `cached`, and `completion`.",
     ["kind", "direction"],
     registry=REGISTRY,
 )
-VERDICTS = Counter(
+CHECKED_ANSWERS = Counter(
     "cord_checked_answers",
     "Final answers that this process checked, by outcome (correct, wrong, undecided) and method (exact, math, choice, "
     "numeric, unequal, judge; for undecided ones undecided, timeout, crashed, unsupported). An answer that the judge "
@@ -62,9 +62,9 @@ VERDICTS = Counter(
     ["method", "outcome"],
     registry=REGISTRY,
 )
-TASKS_RUNNING = Gauge("cord_tasks_running", "Tasks that this process works on.", registry=REGISTRY)
-HELPED = Counter(
-    "cord_helped_tasks", "Tasks that an idle replica took over from another one's shard.", registry=REGISTRY
+TASKS_RUNNING = Gauge("cord_tasks_running", "Tasks that this process is working on.", registry=REGISTRY)
+STOLEN_TASKS = Counter(
+    "cord_helped_tasks", "Tasks that this idle replica took over from another replica's shard.", registry=REGISTRY
 )
 BAD_MESSAGES = Counter(
     "cord_bad_messages", "Messages that this process dropped because it could not read them.", registry=REGISTRY
@@ -73,8 +73,7 @@ BAD_MESSAGES = Counter(
 
 @contextmanager
 def timed(kind: str, part: str) -> Iterator[_Elapsed]:
-    """Observes how long the block took as this part of a task of this kind; the yielded object has the time
-    afterwards."""
+    """Observes the block's duration as this part of a task of this kind; the yielded object holds it afterwards."""
     elapsed = _Elapsed()
     started = time.perf_counter()
     try:
@@ -87,7 +86,7 @@ def timed(kind: str, part: str) -> Iterator[_Elapsed]:
 def count_checked_answer(method: str, correct: bool | None) -> None:
     """Counts one checked or judged final answer."""
     outcome = "undecided" if correct is None else "correct" if correct else "wrong"
-    VERDICTS.labels(method, outcome).inc()
+    CHECKED_ANSWERS.labels(method, outcome).inc()
 
 
 class _Elapsed:
@@ -98,7 +97,6 @@ class _Elapsed:
 
 
 def serve_metrics(port: int, host: str) -> int:
-    """Serves /metrics from a daemon thread; port 0 takes any free port. Returns the port. Raises OSError if the port is
-    taken."""
+    """Serves /metrics from a daemon thread; port 0 is any free one. Returns the port. Raises OSError if it is taken."""
     server, _ = start_http_server(port, addr=host, registry=REGISTRY)
     return int(server.server_port)

@@ -1,7 +1,7 @@
-"""Servers for tests: one that is there already, else embedded ones; every test gets a database of its own.
+"""Servers for tests: existing ones, else embedded ones; every test gets its own database.
 
 `CORD_TEST_DATABASE_URL` and `CORD_TEST_BROKER_URL` name servers to use; `CORD_TEST_EMBEDDED=1` uses the embedded ones
-even where others answer. A server that is used is left as it was found.
+even if others answer. An existing server is left as it was found.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cord_worker.store.schema.version import upgrade
 LOOPBACK_DATABASE = "postgresql://postgres@127.0.0.1:5432/postgres"
 LOOPBACK_BROKER = "redis://127.0.0.1:6379/15"
 
-# The same examples on every machine, however slow; new ones are looked for with `--hypothesis-profile=explore`.
+# The same examples on every machine, however slow; `--hypothesis-profile=explore` searches for new ones.
 hypothesis_settings.register_profile(
     "repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -44,7 +44,7 @@ _numbers = itertools.count(1)
 
 
 class WithoutTorch:
-    """Skips what imports torch where there is none (`make test-without-torch`): folders, files and tests."""
+    """Skips folders, files and tests that import torch if it is not installed (`make test-without-torch`)."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
@@ -73,13 +73,13 @@ class WithoutTorch:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Registered by itself: hooks of this file are not called for folders whose own conftest.py is not read yet."""
+    """Registers a plugin: hooks of this file are not called for folders whose own conftest.py is not read yet."""
     if importlib.util.find_spec("torch") is None:
         config.pluginmanager.register(WithoutTorch(), "without-torch")
 
 
 def _needs_torch(error: BaseException | None) -> bool:
-    """Whether the import of torch is behind this error."""
+    """Whether the import of torch caused this error."""
     while error is not None:
         if isinstance(error, ModuleNotFoundError) and error.name == "torch":
             return True
@@ -89,7 +89,7 @@ def _needs_torch(error: BaseException | None) -> bool:
 
 @pytest.fixture(scope="session")
 def embedded_services() -> Iterator[Endpoints]:
-    """Embedded servers for the whole session; started only where a test needs them."""
+    """Embedded servers for the whole session; started only if a test needs them."""
     base = Path(tempfile.mkdtemp(prefix="cord-s-"))
     services = LocalServices(base / "state")
     try:
@@ -162,7 +162,7 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def fresh_keys(broker_url: str) -> Callable[[], AbstractContextManager[str]]:
-    """Makes a prefix of keys of one's own for the length of a `with`, for fixtures of a wider scope."""
+    """Makes a private prefix of keys for the length of a `with`, for fixtures of a wider scope."""
 
     @contextmanager
     def make() -> Iterator[str]:

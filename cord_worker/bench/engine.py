@@ -20,7 +20,7 @@ from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.errors import ConfigError, LocalServiceError
-from cord_worker.operations.enqueuing import DatasetSource
+from cord_worker.operations.enqueue import DatasetSource
 from cord_worker.store.reports.measurements import answer_requests, candidate_requests, pace_of
 from cord_worker.store.runs.enqueue import enqueue
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from cord_worker.config import Settings
 from cord_worker.errors import ConfigError, StoreError
 from cord_worker.local.services import Endpoints, LocalServices
-from cord_worker.service_urls import is_amqp
+from cord_worker.service_url_checks import is_amqp
 from cord_worker.store.database import Database
 from cord_worker.store.schema.version import upgrade
 from cord_worker.store.unreachable import is_connecting, refusal, unreachable

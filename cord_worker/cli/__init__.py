@@ -1,52 +1,52 @@
-"""`cordctl`. Click commands, one file a group, no logic; every import that costs time is inside a function."""
+"""`cordctl`: Click commands without logic. Imports that take long are inside functions."""
 
 from __future__ import annotations
 
 import click
 
 from cord_worker import __version__
-from cord_worker.cli.root import LazyGroup
+from cord_worker.cli.command_groups import LazyGroup
 
 _HERE = "cord_worker.cli"
 
 _SECTIONS = {
     "Begin": {
-        "init": f"{_HERE}.configuring:init",
+        "init": f"{_HERE}.init:init",
         "validate": f"{_HERE}.datasets:validate",
         "doctor": f"{_HERE}.doctor:doctor",
     },
     "On one machine": {
-        "run": f"{_HERE}.running:run",
-        "up": f"{_HERE}.background:up",
-        "down": f"{_HERE}.background:down",
+        "run": f"{_HERE}.run:run",
+        "up": f"{_HERE}.up_and_down:up",
+        "down": f"{_HERE}.up_and_down:down",
     },
     "Work and results": {
         "enqueue": f"{_HERE}.datasets:enqueue",
-        "runs": f"{_HERE}.runs:runs",
-        "status": f"{_HERE}.runs:status",
-        "stats": f"{_HERE}.runs:stats",
-        "cost": f"{_HERE}.costing:cost",
-        "compare": f"{_HERE}.comparing:compare",
-        "eval": f"{_HERE}.evaluating:evaluate",
-        "export": f"{_HERE}.exporting:export",
-        "pause": f"{_HERE}.runs:pause",
-        "resume": f"{_HERE}.runs:resume",
-        "cancel": f"{_HERE}.runs:cancel",
-        "replay": f"{_HERE}.replaying:replay",
-        "verify-db": f"{_HERE}.replaying:verify_db",
-        "check": f"{_HERE}.checking:check",
-        "recheck": f"{_HERE}.checking:recheck",
-        "retry": f"{_HERE}.control:retry",
-        "rm": f"{_HERE}.control:remove",
-        "priority": f"{_HERE}.control:priority",
+        "runs": f"{_HERE}.run_reports:runs",
+        "status": f"{_HERE}.run_reports:status",
+        "stats": f"{_HERE}.run_reports:stats",
+        "cost": f"{_HERE}.cost:cost",
+        "compare": f"{_HERE}.compare:compare",
+        "eval": f"{_HERE}.evaluate:evaluate",
+        "export": f"{_HERE}.export:export",
+        "pause": f"{_HERE}.run_control:pause",
+        "resume": f"{_HERE}.run_control:resume",
+        "cancel": f"{_HERE}.run_control:cancel",
+        "replay": f"{_HERE}.replay:replay",
+        "verify-db": f"{_HERE}.verify_db:verify_db",
+        "check": f"{_HERE}.check:check",
+        "recheck": f"{_HERE}.check:recheck",
+        "retry": f"{_HERE}.run_control:retry",
+        "rm": f"{_HERE}.run_control:remove",
+        "priority": f"{_HERE}.run_control:priority",
     },
     "On a cluster": {
         "worker": f"{_HERE}.processes:worker",
         "coordinator": f"{_HERE}.processes:coordinator",
-        "drain": f"{_HERE}.control:drain",
+        "drain": f"{_HERE}.processes:drain",
         "flower": f"{_HERE}.processes:flower",
         "bench": f"{_HERE}.bench:bench",
-        "db": f"{_HERE}.database:db",
+        "db": f"{_HERE}.db:db",
     },
 }
 
@@ -66,7 +66,7 @@ def cli(debug: bool) -> None:
       cordctl run problems.jsonl --config cord.toml -o out.jsonl
 
     PostgreSQL and Redis (or RabbitMQ) come from CORD_DATABASE_URL and CORD_BROKER_URL, or are embedded in the state
-    folder (CORD_STATE_DIR, .cord by default). RUN may be left out where a command only reads: the newest is meant.
+    folder (CORD_STATE_DIR, .cord by default). Commands that only read a RUN take the newest one if RUN is left out.
     """
 
 

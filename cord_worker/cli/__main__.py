@@ -1,4 +1,4 @@
-"""`python -m cord_worker.cli`: how supervised processes are started."""
+"""`python -m cord_worker.cli`: the command with which supervised processes are started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cordctl bench`: what the service costs beside its models, measured on this machine."""
+"""`cordctl bench`: measures on this machine what the service costs besides its models."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cord_worker.cli.command_groups import SentenceGroup
 from cord_worker.cli.interrupts import graceful_interrupts
 from cord_worker.cli.options import (
     FilePath,
@@ -18,7 +19,6 @@ from cord_worker.cli.options import (
     json_option,
     read_settings,
 )
-from cord_worker.cli.root import SentenceGroup
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,21 +34,21 @@ rounds_option = click.option(
     type=click.IntRange(min=3),
     default=3,
     show_default=True,
-    help="Rounds (3 or more); medians are reported.",
+    help="Measured rounds, 3 or more; medians are reported.",
 )
 external_option = click.option(
     "--external",
     is_flag=True,
-    help="Use the servers of CORD_DATABASE_URL and CORD_BROKER_URL, with a database and keys of its own that are "
+    help="Use the servers of CORD_DATABASE_URL and CORD_BROKER_URL, with a temporary database and keys that are "
     "removed afterwards (default: embedded servers in a temporary folder).",
 )
 
 
 @click.group(cls=SentenceGroup)
 def bench() -> None:
-    """Measure what the service costs beside its models.
+    """Measure what the service costs besides its models.
 
-    bench COMMAND --help says what each measures and how.
+    bench COMMAND --help says what each command measures and how.
     """
 
 
@@ -67,7 +67,7 @@ def bench() -> None:
     type=click.IntRange(min=0),
     default=1,
     show_default=True,
-    help="Problems before those that are measured.",
+    help="Problems run before the measured ones.",
 )
 @dataset_options
 @rounds_option
@@ -83,12 +83,12 @@ def engine(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure the service against its own engines, DATASET through both in turns.
+    """Measure the service against its own engines, with DATASET through each in turn.
 
-    Every proposal, score and answer that the service asked for is asked again of engines in processes of their own, in
-    the same order and at the same concurrency, without Celery, Redis and PostgreSQL. Keys: service_over_engine,
-    service_tokens_per_second, direct_tokens_per_second, and, over what an ideal prefix cache could have served,
-    teacher_cached_over_ideal and prover_cached_over_ideal.
+    Every request of the service for a proposal, score or answer is sent again to engines in separate processes, in the
+    same order and at the same concurrency, without Celery, Redis and PostgreSQL. Keys: service_over_engine,
+    service_tokens_per_second, direct_tokens_per_second, and the tokens served from the prefix cache over those that an
+    ideal one could have served: teacher_cached_over_ideal, prover_cached_over_ideal.
 
     \b
       cordctl bench engine gsm8k.jsonl --config cord.toml --problems 8 --rounds 3
@@ -112,17 +112,17 @@ def engine(
     type=click.IntRange(min=64),
     default=(500, 1000, 2000, 3500),
     show_default=True,
-    help="Prefix lengths in tokens; those that the context does not hold are left out.",
+    help="Prefix length in tokens; may be repeated. Lengths beyond the context are left out.",
 )
-@click.option("--reference", is_flag=True, help="Compare with a transformers forward in float32, too.")
+@click.option("--reference", is_flag=True, help="Also compare with a forward pass of transformers in float32.")
 @rounds_option
 @json_option
 def scoring(config_path: Path, lengths: tuple[int, ...], reference: bool, rounds: int, as_json: bool) -> None:
-    """Measure what the prefix cache is worth to the prover of cord.toml.
+    """Measure how much the prefix cache speeds up the prover of cord.toml.
 
-    Keys: cached_over_uncached (how many times faster a cached score is: uncached seconds / cached seconds, at 2,000
-    tokens), flatness (cached seconds at 3,500 tokens / at 500), max_abs_difference of a cached score from the uncached
-    one (and from the reference), repeat_difference (the same score asked for twice).
+    Keys: cached_over_uncached (uncached seconds / cached seconds of a score, at 2,000 tokens), flatness (cached seconds
+    at 3,500 tokens / at 500 tokens), max_abs_difference of a cached score from the uncached one (and from the
+    reference), repeat_difference (of the same score requested twice).
 
     \b
       cordctl bench scoring --config cord.toml --reference
@@ -150,44 +150,50 @@ def scoring(config_path: Path, lengths: tuple[int, ...], reference: bool, rounds
     "--max-active", type=click.IntRange(min=1), default=256, show_default=True, help="Most problems in flight at once."
 )
 @click.option(
-    "--beam-width", type=click.IntRange(min=1), default=4, show_default=True, help="Beams kept of each problem."
+    "--beam-width",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Trajectories kept per problem.",
 )
 @click.option(
     "--noop-tasks",
     type=click.IntRange(min=100),
     default=4000,
     show_default=True,
-    help="Celery tasks that do nothing, for the ceiling.",
+    help="Empty Celery tasks that measure the ceiling.",
 )
 @click.option(
     "--noop-concurrency",
     type=click.IntRange(min=1),
     default=64,
     show_default=True,
-    help="Threads of the Celery worker of the ceiling.",
+    help="Threads of the Celery worker that measures the ceiling.",
 )
 @click.option(
     "--light-problems",
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Problems a round at light load, one at a time.",
+    help="Problems per round at light load, one at a time.",
 )
 @click.option(
     "--soak-tasks",
     type=click.IntRange(min=0),
     default=0,
-    help="Then compare each worker's memory, threads and files after so many tasks (10000) and a tenth of them.",
+    show_default=True,
+    help="Also compare each worker's memory, threads and files after this many tasks (such as 10000) with those after "
+    "a tenth of them; 0 skips this.",
 )
 @rounds_option
 @external_option
 @json_option
 def control_plane(external: bool, as_json: bool, **options: Any) -> None:
-    """Measure the service around an engine that answers at once, against bare Celery.
+    """Measure the service with an engine that answers at once, against plain Celery.
 
-    A candidate needs one proposal and one score, so half of what a Celery worker does with tasks that do nothing is
-    the ceiling. Keys: candidates_per_second, ceiling_candidates_per_second, fraction_of_ceiling; overhead a candidate
-    in milliseconds, beside its engine, overhead_light_p50_ms, …_p95_ms, overhead_full_p50_ms, …_p95_ms; with
+    A candidate needs one proposal and one score, so the ceiling is half the rate at which a Celery worker runs empty
+    tasks. Keys: candidates_per_second, ceiling_candidates_per_second, fraction_of_ceiling; overhead per candidate
+    besides its engine, in milliseconds: overhead_light_p50_ms, …_p95_ms, overhead_full_p50_ms, …_p95_ms; with
     --soak-tasks rss_growth (a ratio), threads_growth, files_growth of the worker that grew most.
 
     \b
@@ -210,10 +216,10 @@ def control_plane(external: bool, as_json: bool, **options: Any) -> None:
     type=click.IntRange(min=1),
     default=(10_000, 1_000_000),
     show_default=True,
-    help="Rows of a generated dataset; give it once a size.",
+    help="Rows of a generated dataset; may be repeated, once per size.",
 )
 @click.option(
-    "--row-bytes", type=click.IntRange(min=200), default=1024, show_default=True, help="Bytes of a generated row."
+    "--row-bytes", type=click.IntRange(min=200), default=1024, show_default=True, help="Bytes per generated row."
 )
 @rounds_option
 @external_option
@@ -221,9 +227,9 @@ def control_plane(external: bool, as_json: bool, **options: Any) -> None:
 def enqueue(
     dataset: Path | None, rows: tuple[int, ...], row_bytes: int, rounds: int, external: bool, as_json: bool
 ) -> None:
-    """Measure the speed and the memory of cordctl enqueue, with DATASET or generated rows.
+    """Measure speed and memory of cordctl enqueue, with DATASET or generated rows.
 
-    Keys: rows_per_second, peak_rss_mb (of the largest size), rss_growth (largest size's peak over the smallest's).
+    Keys: rows_per_second, peak_rss_mb (at the largest size), rss_growth (peak at the largest size / at the smallest).
 
     \b
       cordctl bench enqueue --rows 10000 --rows 1000000
@@ -239,11 +245,11 @@ def enqueue(
 
 @bench.command()
 @click.argument("datasets", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATASET...")
-@click.option("--against-others", is_flag=True, help="Also check every reference against those of another value.")
+@click.option("--against-others", is_flag=True, help="Also check every reference against those with another value.")
 @click.option(
     "--processes",
     type=click.IntRange(1, 256),
-    help="How many pairs are checked at a time (default: the number of processors).",
+    help="Pairs checked at once (default: the number of processors).",
 )
 @click.option(
     "--timeout",
@@ -262,11 +268,11 @@ def answers(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure how answers are checked: the references of each DATASET as models write them.
+    """Measure how answers are checked, with the references of each DATASET in many styles.
 
-    Every reference is written in 20 styles and more (boxed, in a sentence, with a dollar sign, as an exact decimal, in
-    other languages …), all of which must be accepted; with --against-others it is also checked against every other
-    reference of its dataset that has another value, none of which may be. Keys of each dataset: accepted_share,
+    Every reference is written in 20 or more styles of models (boxed, in a sentence, with a dollar sign, as an exact
+    decimal, in other languages …); all must be accepted. With --against-others it is also checked against every other
+    reference of its dataset that has another value; none may be accepted. Keys of each dataset: accepted_share,
     others_accepted, other_pairs, styles, misses.
 
     \b
@@ -303,37 +309,41 @@ def answers(
 @click.option(
     "--only",
     multiple=True,
-    help="Only families whose names hold this text; give it once a text. A text that no name holds lists all names.",
+    help="Only families whose names contain this text; may be repeated. A text in no name lists all names.",
 )
 @json_option
 def families(only: tuple[str, ...], as_json: bool) -> None:
-    """Check how each family of model is hosted, and its scores against a plain forward.
+    """Check how each family of models is hosted, and its scores against a plain forward pass.
 
-    Builds small random models of every family and puts them through one contract with engine = "transformers": scores
-    asked for together, from the prefix cache, alone and of a long text, and greedy texts, against transformers' own
-    model called with one text. Takes minutes. Keys of each family: name, hosted, as_meant, mode, reason, difference
-    (the largest of one answer token's log-probability, float32), noise (what one unit in the last place of the
-    embeddings makes to the plain model; a difference must lie within 1e-5 + 2 noise), bfloat16_difference and
-    bfloat16_noise (0.1 + 2 noise), texts_equal (null where none was compared), texts_compared, tokens_compared,
-    seconds. Exits with 1 where one is not as meant.
+    Builds small random models of every family and tests them with engine = "transformers". Scores requested together,
+    from the prefix cache, alone and of a long text, and greedy texts, are compared with those of transformers' own
+    model called with one text. Takes minutes.
+
+    Keys of each family: name, hosted, as_meant, mode, reason, difference (the largest in one answer token's
+    log-probability, float32), noise (the change in the plain model from one unit in the last place of the embeddings; a
+    difference must be at most 1e-5 + 2 noise), bfloat16_difference (at most 0.1 + 2 noise) and bfloat16_noise,
+    texts_equal (null if none was compared), texts_compared, tokens_compared, seconds. Exits with 1 if a family is not
+    as meant.
 
     \b
       cordctl bench families --only gemma --only qwen3
     """
     from cord_worker.bench.families import measure_families
 
-    def tell(one: FamilyFigures) -> None:
+    def print_family(one: FamilyFigures) -> None:
         if not as_json:
-            click.echo(f"{'ok' if one.as_meant else 'WRONG':<6}{one.name}: {_said_of_family(one)}")
+            click.echo(f"{'ok' if one.as_meant else 'WRONG':<6}{one.name}: {_family_line(one)}")
 
-    found = measure_families(only, tell, lambda name, number, of: _say(f"{number} of {of}: {name} is built and tried"))
+    found = measure_families(
+        only, print_family, lambda name, number, of: _say(f"{number} of {of}: building and testing {name}")
+    )
     if as_json:
         click.echo(json.dumps({"families": [one.to_json() for one in found]}, ensure_ascii=False))
     if not all(one.as_meant for one in found):
         raise SystemExit(1)
 
 
-def _said_of_family(one: FamilyFigures) -> str:
+def _family_line(one: FamilyFigures) -> str:
     if not one.hosted:
         return f"refused: {one.reason}"
     texts = (
@@ -361,8 +371,8 @@ def _print_answers(found: AnswerFigures) -> None:
     for style, count in missed_styles(found).most_common():
         click.echo(f"{count:,} not accepted: {style}")
     click.echo(
-        f"{shown(found.dataset)}: {found.references:,} references, {found.least_styles} styles or more of each; "
-        f"{found.accepted:,} of {found.pairs:,} writings accepted ({100 * found.accepted_share:.2f} %), "
+        f"{shown(found.dataset)}: {found.references:,} references, at least {found.least_styles} styles of each; "
+        f"{found.accepted:,} of {found.pairs:,} written answers accepted ({100 * found.accepted_share:.2f} %), "
         f"{found.undecided:,} undecided"
     )
     if found.other_pairs:

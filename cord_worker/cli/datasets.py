@@ -23,7 +23,7 @@ from cord_worker.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from cord_worker.operations.enqueuing import Validation
+    from cord_worker.operations.enqueue import Validation
 
 
 @click.command()
@@ -32,31 +32,31 @@ if TYPE_CHECKING:
     "--config",
     "config_path",
     type=FilePath(path_type=Path, dir_okay=False),
-    help="Also check what rows say about their verification, and that they fit the contexts of its models.",
+    help="Also check the rows' verification fields, and that rows fit the contexts of this cord.toml's models.",
 )
 @dataset_options
 @json_option
 def validate(dataset: Path, config_path: Path | None, as_json: bool, **options: Any) -> None:
-    """Read DATASET and say what is wrong with it.
+    """Read DATASET and report what is wrong with it.
 
     Nothing is enqueued.
     """
     from cord_worker.config import RunConfig
-    from cord_worker.operations.enqueuing import validate_dataset
+    from cord_worker.operations.enqueue import validate_dataset
 
     config = None if config_path is None else RunConfig.load(config_path)
     found = validate_dataset(dataset_source(dataset, options), config)
     if as_json:
         print_json(found.to_json())
     else:
-        _show(dataset, found)
+        _print_validation(dataset, found)
     if not found.is_sound:
         raise SystemExit(1)
 
 
-def _show(dataset: Path, found: Validation) -> None:
+def _print_validation(dataset: Path, found: Validation) -> None:
+    from cord_worker.display_text import counted
     from cord_worker.progress import shown
-    from cord_worker.showing import counted
 
     fits = found.fitting.fits if found.fitting is not None else []
     for flaw in found.flaws:
@@ -72,7 +72,7 @@ def _show(dataset: Path, found: Validation) -> None:
     for line in (fit.line() for fit in fits):
         click.echo(shown(line))
     for line in found.fitting.skipped if found.fitting is not None else []:
-        click.echo(f"not looked at: {shown(line)}")
+        click.echo(f"not checked: {shown(line)}")
     if found.first is not None:
         first = found.first
         click.echo(f"first: id {shown(first.key)}, answer {shown(first.answer):.60}")
@@ -86,7 +86,7 @@ def _show(dataset: Path, found: Validation) -> None:
 @dataset_options
 @skip_invalid_option
 @state_dir_option
-@click.option("--dry-run", is_flag=True, help="Check everything against the database and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Check everything against the database, but write nothing.")
 @json_option
 def enqueue(
     dataset: Path,
@@ -99,14 +99,14 @@ def enqueue(
 ) -> None:
     """Add the problems of DATASET to a run.
 
-    A second time adds only what is new. Workers and a coordinator, wherever they run, take the problems up.
+    Called again, it adds only new problems. Workers and a coordinator, wherever they run, work on them.
     """
     from cord_worker.config import RunConfig
 
     config = RunConfig.load(config_path)
     check_dataset(dataset, options)
     from cord_worker.operations.database import open_database
-    from cord_worker.operations.enqueuing import enqueue_dataset
+    from cord_worker.operations.enqueue import enqueue_dataset
     from cord_worker.progress import shown
 
     with open_database(read_settings(state_dir)) as database:

@@ -16,16 +16,16 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
     "--config",
     "config_path",
     type=FilePath(path_type=Path, dir_okay=False),
-    help="Also check this configuration (default: ./cord.toml where it exists).",
+    help="Also check this configuration (default: ./cord.toml if it exists).",
 )
 @state_dir_option
 @json_option
 def doctor(config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
     """Check this machine: packages, services, models, devices.
 
-    Exits with 1 when something fails.
+    Exits with 1 if a check fails.
     """
-    from cord_worker.operations.checks import Level, run_checks
+    from cord_worker.operations.doctor import Level, run_checks
     from cord_worker.progress import shown
 
     findings = run_checks(read_settings(state_dir), config_path)

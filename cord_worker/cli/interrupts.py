@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the work ends in good order, and the user is told how to go on."""
+"""Ctrl-C and SIGTERM: the command cleans up and tells the user how to continue."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 def graceful_interrupts(advice: str) -> Iterator[Callable[[], None]]:
     """Ends with exit code 130 after Ctrl-C and 143 after SIGTERM, once the body has cleaned up.
 
-    Yields a check to be called now and then, which raises KeyboardInterrupt again: one that comes up while a library
-    cleans up may be swallowed there, or turned into another error.
+    Yields a check to call from time to time: it raises KeyboardInterrupt again after a signal, because a library may
+    swallow the first one while it cleans up, or turn it into another error.
     """
     received: list[signal.Signals] = []
 

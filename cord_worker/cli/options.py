@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cord_worker.suggesting import did_you_mean
+from cord_worker.name_suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from cord_worker.config import Settings
     from cord_worker.dataset import FieldMapping, ReadOptions
-    from cord_worker.operations.enqueuing import DatasetSource
+    from cord_worker.operations.enqueue import DatasetSource
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class NearChoice(click.Choice[str]):
-    """One of a few words; another one is answered with the nearest of them."""
+    """A choice of words; the error for another word suggests the most similar one."""
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
-        """Names the words, and the one that may be meant."""
+        """Lists the words, and suggests the most similar one."""
         near = did_you_mean(str(value), [str(choice) for choice in self.choices])
         return super().get_invalid_choice_message(value, ctx).rstrip(".") + (f":{near}" if near else ".")
 
 
 class FilePath(click.Path):
-    """A path that is none but names a file on this machine: no empty variable, no URL."""
+    """A path of a file on this machine: an empty value and a URL are refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path. Raises BadParameter."""
+        """The path. Raises BadParameter for an empty value or a URL."""
         if value == "":
             self.fail("must not be empty: name a file", param, ctx)
         if isinstance(value, str) and "://" in value:
@@ -46,19 +46,19 @@ config_option = click.option(
     type=FilePath(path_type=Path, dir_okay=False),
     default=Path("cord.toml"),
     show_default=True,
-    help="File that says the models, teachers, prover and search.",
+    help="Configuration file: models, teachers, prover and search.",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON for scripts: one object on the last line of standard output."
 )
 problem_option = click.option(
-    "--problem", "problems", multiple=True, metavar="ID", help="Only this problem; may be given several times."
+    "--problem", "problems", multiple=True, metavar="ID", help="Only this problem; may be repeated."
 )
 yes_option = click.option("--yes", is_flag=True, help="Do it without asking first.")
 run_argument = click.argument("run")
-"""RUN of a command that changes it: always named, so that an empty variable in a script never meets another run."""
+"""RUN of a command that changes it. Required, so that an empty variable in a script cannot select another run."""
 newest_run_argument = click.argument("run", required=False)
-"""RUN of a command that only reads it: the newest where it is left out."""
+"""RUN of a command that only reads it; the newest run by default."""
 state_dir_option = click.option(
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -67,32 +67,36 @@ state_dir_option = click.option(
 dataset_argument = click.argument("dataset", type=FilePath(path_type=Path))
 
 OUTPUT_HELP = (
-    "File to write, as its name says: .jsonl, .jsonl.gz, .jsonl.zst or .parquet; - is JSON lines on standard output."
+    "File to write; its name decides the format: .jsonl, .jsonl.gz, .jsonl.zst or .parquet; - prints JSON lines."
 )
 
 _DATASET_OPTIONS = (
     click.option(
         "--question-field",
-        help="Field of the question (question, problem, prompt, … by itself); a dotted name leads into objects.",
+        help="Field of the question (default: question, problem, prompt, …); a dotted name reaches into objects.",
     ),
     click.option(
         "--answer-field",
-        help="Field of the known answer (answer, solution, target, … by itself); such as reward_model.ground_truth.",
+        help="Field of the known answer (default: answer, solution, target, …), such as reward_model.ground_truth.",
     ),
-    click.option("--id-field", help="Field of the id (id, problem_id, … by itself; else made from the content)."),
-    click.option("--passage-field", help="Field of a supporting passage (passage, context by itself)."),
-    click.option("--choices-field", help="Field of the choices of a multiple choice (choices, options by itself)."),
-    click.option("--split", help="Split of a folder that holds several (CONFIGURATION/SPLIT where need be)."),
+    click.option("--id-field", help="Field of the id (default: id, problem_id, …; else made from the content)."),
+    click.option("--passage-field", help="Field of a supporting passage (default: passage, context)."),
+    click.option("--choices-field", help="Field of the choices to pick from (default: choices, options)."),
+    click.option("--split", help="Split to read from a folder that holds several (CONFIGURATION/SPLIT if needed)."),
     click.option(
-        "--answer-as-is", is_flag=True, help="Keep answers whole: take no final answer out of a worked solution."
+        "--answer-as-is",
+        is_flag=True,
+        help="Keep answers whole: do not extract final answers from worked solutions.",
     ),
-    click.option("--repair-latex", is_flag=True, help="Restore LaTeX commands whose backslash JSON took away."),
-    click.option("--limit", type=click.IntRange(min=1), help="Read only the first N rows of the dataset."),
+    click.option("--repair-latex", is_flag=True, help="Restore LaTeX commands that lost their backslash in JSON."),
+    click.option(
+        "--limit", type=click.IntRange(min=1), help="Read at most this many rows of the dataset (default: all)."
+    ),
 )
 skip_invalid_option = click.option(
     "--skip-invalid",
     is_flag=True,
-    help="Leave bad rows out and write them to DATASET.rejects.jsonl; without it one bad row stops everything.",
+    help="Leave out invalid rows and write them to DATASET.rejects.jsonl (default: one invalid row stops all).",
 )
 run_name_option = click.option(
     "--run",
@@ -103,26 +107,26 @@ run_name_option = click.option(
 
 
 def _not_empty(name: str | None) -> str | None:
-    """An empty name is mostly a variable that was not set, and must not stand for the default."""
+    """`name`. Raises BadParameter for an empty one: it is mostly an unset variable and must not mean the default."""
     if name == "":
         raise click.BadParameter("must not be empty; leave it out for the default")
     return name
 
 
 def confirm(question: str) -> None:
-    """Asks; ends the command where the answer is no. Raises UsageError where nobody is there to answer."""
+    """Asks the user; aborts the command if the answer is no. Raises UsageError if there is no terminal to answer on."""
     try:
         click.confirm(question, abort=True)
     except click.Abort:
-        # The question is still without an end of its line.
+        # The question's line has no end yet.
         click.echo()
         if sys.stdin.isatty():
             raise
-        raise click.UsageError("nobody said yes: give --yes where this is meant") from None
+        raise click.UsageError("confirmation required: give --yes to do it without being asked") from None
 
 
 def dataset_options(function: _F) -> _F:
-    """How a dataset is read."""
+    """Decorator: adds the options that say how a dataset is read."""
     for option in reversed(_DATASET_OPTIONS):
         function = option(function)
     return function
@@ -130,7 +134,7 @@ def dataset_options(function: _F) -> _F:
 
 def dataset_source(dataset: Path, options: dict[str, Any]) -> DatasetSource:
     """The dataset that these options describe."""
-    from cord_worker.operations.enqueuing import DatasetSource
+    from cord_worker.operations.enqueue import DatasetSource
 
     return DatasetSource(
         path=dataset,
@@ -143,15 +147,15 @@ def dataset_source(dataset: Path, options: dict[str, Any]) -> DatasetSource:
 
 
 def check_dataset(dataset: Path, options: dict[str, Any]) -> None:
-    """Raises DatasetError where the dataset as a whole cannot be used: no such file, an empty one, another kind.
+    """Raises DatasetError if the dataset as a whole cannot be used: it is missing, empty or of an unknown kind.
 
-    Reads the first rows only, and imports little of what costs time.
+    Reads only the first rows, and imports few slow modules.
     """
     from cord_worker.errors import DatasetError
 
     if dataset.suffix.lower() == ".toml":
         raise DatasetError(
-            f"{dataset}: unknown kind of file '.toml': it is named as a configuration. Give the dataset first, and the "
+            f"{dataset}: unknown kind of file '.toml': it looks like a configuration. Give the dataset first, and the "
             "configuration with --config."
         )
     from cord_worker.dataset import read_problems
@@ -173,7 +177,7 @@ def _read_options(options: dict[str, Any]) -> ReadOptions:
 
 
 def read_settings(state_dir: Path | None = None) -> Settings:
-    """The environment's settings, with the state folder of the command line where one is given."""
+    """Settings of the environment; `state_dir`, if given, replaces its state folder."""
     from cord_worker.config import Settings
 
     settings = Settings.from_environment()
@@ -188,7 +192,7 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def print_result(sentence: str, document: dict[str, Any], *, as_json: bool) -> None:
-    """What a command did: a sentence for people, or one JSON object."""
+    """Prints what a command did: a sentence for people, or one JSON object."""
     if as_json:
         print_json(document)
     else:

@@ -1,4 +1,4 @@
-"""`cordctl worker`, `coordinator`, `flower`: what the machines of a cluster run."""
+"""`cordctl worker`, `coordinator`, `drain`, `flower`: the processes of a cluster."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import click
 
-from cord_worker.cli.options import config_option, read_settings, state_dir_option
-from cord_worker.cli.root import print_error
+from cord_worker.cli.command_groups import print_error
+from cord_worker.cli.options import config_option, json_option, print_result, read_settings, state_dir_option
 
-_STARTING_AGAIN_CANNOT_HELP = 78
-"""EX_CONFIG: a supervisor that reads it does not start the process again (`local.supervisor.DO_NOT_RESTART`)."""
-_INSTEAD = "CORD_HOPELESS_EXIT_CODE"
-"""Environment variable: another exit code in its place, for supervisors that tell only 0 from the others (Docker)."""
+_RESTART_CANNOT_HELP = 78
+"""Exit code EX_CONFIG: supervisors do not restart the process after it (`local.supervisor.DO_NOT_RESTART`)."""
+_EXIT_CODE_VARIABLE = "CORD_HOPELESS_EXIT_CODE"
+"""Environment variable: an exit code to use instead, for supervisors that only distinguish 0 from the rest (Docker)."""
 
 
 @click.command()
@@ -24,7 +24,9 @@ _INSTEAD = "CORD_HOPELESS_EXIT_CODE"
 @config_option
 @click.option("--name", help="Name of the process in logs and Flower (default: MODEL).")
 @click.option(
-    "--concurrency", type=click.IntRange(min=1), help="Most requests taken at once (default: from batch_size)."
+    "--concurrency",
+    type=click.IntRange(min=1),
+    help="Most concurrent requests (default: batch_size, at least 2).",
 )
 @state_dir_option
 def worker(model: str, config_path: Path, name: str | None, concurrency: int | None, state_dir: Path | None) -> None:
@@ -33,11 +35,11 @@ def worker(model: str, config_path: Path, name: str | None, concurrency: int | N
     from cord_worker.local import limits
     from cord_worker.operations.fleet import model_named, need_of
 
-    with _hopeless_errors():
+    with _no_restart_on_permanent_errors():
         hosted = model_named(RunConfig.load(config_path), model)
         limits.check(f"the worker {name or model}", [need_of(hosted)])
         settings = read_settings(state_dir)
-        # Late: this imports the engine.
+        # Imported late, because it imports the engine.
         from cord_worker.coordination.process.main import run_model_worker
 
         raise SystemExit(run_model_worker(hosted, settings, name=name or model, concurrency=concurrency))
@@ -45,17 +47,17 @@ def worker(model: str, config_path: Path, name: str | None, concurrency: int | N
 
 @click.command()
 @click.option(
-    "--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Most decisions taken at once."
+    "--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Most concurrent decisions."
 )
 @state_dir_option
 def coordinator(concurrency: int, state_dir: Path | None) -> None:
-    """Admit problems, decide beams, verify answers and sweep until SIGTERM.
+    """Admit problems, decide beams, check answers and sweep until SIGTERM.
 
     Any number of coordinators may run.
     """
     from cord_worker.local import limits
 
-    with _hopeless_errors():
+    with _no_restart_on_permanent_errors():
         limits.check("the coordinator", [limits.COORDINATOR])
         from cord_worker.coordination.process.main import run_coordinator
 
@@ -63,19 +65,44 @@ def coordinator(concurrency: int, state_dir: Path | None) -> None:
 
 
 @click.command()
+@click.argument("worker")
+@state_dir_option
+@json_option
+def drain(worker: str, state_dir: Path | None, as_json: bool) -> None:
+    """Ask WORKER to finish the work that it holds, take no more and exit.
+
+    WORKER is host:pid, or the beginning of its id, as cordctl status shows them. It exits with code 0, however long
+    that takes.
+    """
+    from cord_worker.operations.database import open_database
+    from cord_worker.store.runs.processes import request_drain
+
+    settings = read_settings(state_dir)
+    with open_database(settings) as database:
+        asked = database.run(
+            lambda connection: request_drain(connection, worker, timeout_seconds=settings.worker_timeout_seconds)
+        )
+    finishes = "was asked before; it finishes" if asked.was_draining else "finishes"
+    document = {"process": asked.address, "id": asked.id, "role": asked.kind, "was_draining": asked.was_draining}
+    sentence = f"{asked.kind} {asked.address} {finishes} what it holds and exits; see cordctl status"
+    print_result(sentence, document, as_json=as_json)
+
+
+@click.command()
 @click.option(
-    "--port", type=click.IntRange(1, 65535), default=5555, show_default=True, help="Port on 127.0.0.1 to listen at."
+    "--port", type=click.IntRange(1, 65535), default=5555, show_default=True, help="Port on 127.0.0.1 to listen on."
 )
 @state_dir_option
 def flower(port: int, state_dir: Path | None) -> None:
-    """Show tasks and workers in a browser, with Flower on this machine only."""
+    """Show tasks and workers in a browser with Flower, on this machine only."""
     from cord_worker.operations.flower import exec_flower
 
     exec_flower(read_settings(state_dir), port)
 
 
 @contextmanager
-def _hopeless_errors() -> Iterator[None]:
+def _no_restart_on_permanent_errors() -> Iterator[None]:
+    """Turns errors that a restart cannot mend into the exit code that tells supervisors not to restart."""
     from cord_worker.errors import (
         BrokerRefused,
         ConfigError,
@@ -90,14 +117,14 @@ def _hopeless_errors() -> Iterator[None]:
         yield
     except (BrokerRefused, ConfigError, DatabaseRefused, EngineLoadError, MachineLimit, SchemaMismatch) as error:
         print_error(error)
-        instead = os.environ.get(_INSTEAD, "")
-        raise SystemExit(int(instead) if instead.isdecimal() else _STARTING_AGAIN_CANNOT_HELP) from error
+        code = os.environ.get(_EXIT_CODE_VARIABLE, "")
+        raise SystemExit(int(code) if code.isdecimal() else _RESTART_CANNOT_HELP) from error
     except CordError:
         raise
     except Exception as error:
         from cord_worker.local.limits import explained
 
         if not isinstance(error, OSError) and explained(error) is None:
-            # Its log outlives the container, in which the file with the traceback would be lost.
+            # The log outlives a container; the file with the traceback would be lost with it.
             logging.getLogger(__name__).exception("this process ends")
         raise

@@ -1,4 +1,4 @@
-"""Tables in the terminal. Every text from outside goes through `shown`."""
+"""Tables for the terminal. Every text from outside goes through `shown`."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from cord_worker.display_text import counted
 from cord_worker.progress import figure, percent, shown
-from cord_worker.showing import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cord_worker.operations.comparing import Interval
-    from cord_worker.operations.watching import Overview, Selection
+    from cord_worker.operations.comparison import Interval
+    from cord_worker.operations.run_watch import Overview, TeacherSelection
     from cord_worker.store.reports.failure_causes import FailureCause
     from cord_worker.store.runs.processes import LiveProcess
 
 _MOST_CHARACTERS = 120
+"""Longest `--reason` in a printed command."""
 
 
 def runs_table(overviews: Sequence[Overview]) -> Table:
-    """One row a run."""
+    """One row per run."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     words = {"run", "state", "configuration", "created"}
     for title in (
@@ -56,8 +57,10 @@ def runs_table(overviews: Sequence[Overview]) -> Table:
 
 
 def processes_table(processes: Sequence[LiveProcess], names: Mapping[str, str]) -> Table:
-    """One row a process that lives; what `cordctl drain` takes is in its first two columns. `names` of models by
-    fingerprint."""
+    """One row per living process; its first two columns are what `cordctl drain` accepts.
+
+    `names` maps fingerprints of models to their names.
+    """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("process", "id", "role", "model", "state"):
         table.add_column(title, no_wrap=title != "model", overflow="fold")
@@ -72,9 +75,9 @@ def processes_table(processes: Sequence[LiveProcess], names: Mapping[str, str]) 
     return table
 
 
-def selection_tables(selection: Selection) -> Iterator[Table]:
-    """Totals by teacher (`shared`: proposals that another one of the step equals), then hit rates by tenth, then how
-    well models reused prefixes."""
+def selection_tables(selection: TeacherSelection) -> Iterator[Table]:
+    """Three tables: totals by teacher (`shared`: proposals whose text another teacher also proposed in the step), hit
+    rates by tenth of the decoding position, and prefix cache hits by model."""
     totals = Table(title=f"{shown(selection.run)}: teachers", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for title in ("teacher", "proposed", "shared", "kept", "winning", "share", "mean score", "tokens"):
         totals.add_column(title, justify="left" if title == "teacher" else "right")
@@ -106,7 +109,7 @@ def selection_tables(selection: Selection) -> Iterator[Table]:
         )
     yield rates
     caches = Table(
-        title="prefix cache (at home: served by the replica that served most of the problem)",
+        title="prefix cache (at home: share served by the replica that served most of the problem)",
         title_justify="left",
         box=None,
         padding=(0, 2, 0, 0),
@@ -128,36 +131,36 @@ def selection_tables(selection: Selection) -> Iterator[Table]:
 
 
 def print_failures(screen: Console, causes: Sequence[FailureCause], count: int, run: str) -> None:
-    """The most frequent causes of failures, and how those go on whose cause can be mended."""
+    """Prints the most frequent causes of failures, and how to continue problems whose cause can be fixed."""
     for cause in causes:
         others = f" and {cause.count - 1:,} more" if cause.count > 1 else ""
         screen.print(f"failed: {shown(cause.key)}{others}: {shown(cause.reason)}")
         if cause.is_technical:
-            command = f"cordctl retry {shlex.quote(shown(run))} --reason {shlex.quote(_to_find(cause.reason))}"
-            screen.print(f"    once that is mended: {command}", soft_wrap=True)
+            command = f"cordctl retry {shlex.quote(shown(run))} --reason {shlex.quote(_search_text(cause.reason))}"
+            screen.print(f"    once that is fixed: {command}", soft_wrap=True)
         elif cause.repeats:
-            anew = "with --anew too" if cause.repeats_anew else "--anew draws the candidates again"
-            screen.print(f"    cordctl retry fails the same way; {anew}", soft_wrap=True)
+            hint = "even with --anew" if cause.repeats_anew else "--anew draws new candidates"
+            screen.print(f"    cordctl retry fails the same way; {hint}", soft_wrap=True)
     left = count - sum(cause.count for cause in causes)
     if left > 0:
         more = counted(left, "more failed problem")
         screen.print(f"… and {more} (cordctl export RUN -o … --failures FILE)")
 
 
-def _to_find(reason: str) -> str:
-    """The beginning of a reason, as far as it can be typed."""
+def _search_text(reason: str) -> str:
+    """The beginning of a reason, as far as it is printable."""
     return "".join(itertools.takewhile(str.isprintable, reason))[:_MOST_CHARACTERS].strip()
 
 
 def percent_interval(interval: Interval | None) -> str:
-    """A share with its bounds."""
+    """A share in [0, 1] as a percentage with the bounds of its interval."""
     if interval is None:
         return "-"
     return f"{100 * interval.mean:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
 def points_interval(interval: Interval | None) -> str:
-    """A difference of shares with its bounds, in percentage points, marked * where its interval excludes 0."""
+    """A difference of shares in percentage points, with its bounds; marked * if its interval excludes 0."""
     if interval is None:
         return "-"
     mark = " *" if interval.excludes_zero else ""
@@ -165,7 +168,7 @@ def points_interval(interval: Interval | None) -> str:
 
 
 def figure_interval(interval: Interval | None, *, signed: bool = False) -> str:
-    """A figure with its bounds; `signed` for a difference, marked like one of points."""
+    """A figure with its bounds; `signed`: a difference, marked * if its interval excludes 0."""
     if interval is None:
         return "-"
     sign = "+" if signed else ""

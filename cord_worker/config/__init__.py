@@ -1,9 +1,8 @@
-"""cord.toml and the environment: what a run is configured by.
+"""The configuration of a run: cord.toml and the environment.
 
-`RunConfig` is cord.toml. Its *fingerprint* covers everything that decides what is generated (teachers, prover,
-search, seed, templates) and nothing that only decides how fast (batch widths, devices, concurrency), so that a
-run can move to other machines without becoming another run. `Settings` is the environment: where the services
-are. Secrets live only there.
+`RunConfig` is cord.toml. Its *fingerprint* covers everything that decides what is generated (teachers, prover, search,
+seed, templates) and nothing that only decides how fast (batch sizes, devices, concurrency). So a run can move to other
+machines and stay the same run. `Settings` is the environment: where the services are. Only it holds secrets.
 """
 
 from __future__ import annotations

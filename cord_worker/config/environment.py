@@ -1,4 +1,4 @@
-"""The environment: where the services are, in variables that begin with CORD_."""
+"""Environment variables that begin with CORD_: where the services are, and their timeouts."""
 
 from __future__ import annotations
 
@@ -10,50 +10,64 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cord_worker.errors import ConfigError
-from cord_worker.service_urls import checked_broker_url, checked_database_url
-from cord_worker.suggesting import did_you_mean
+from cord_worker.name_suggestions import did_you_mean
+from cord_worker.service_url_checks import checked_broker_url, checked_database_url
 
 OTHER_VARIABLES = (
     *("CORD_DEBUG", "CORD_HOPELESS_EXIT_CODE", "CORD_POSTGRES_BIN", "CORD_REDIS_SERVER", "CORD_EMBEDDED_PREFER"),
     *("CORD_FAULT", "CORD_INSTANT_LOG", "CORD_INSTANT_SECONDS"),
 )
-"""Environment variables that are read elsewhere than in `Settings`."""
+"""Environment variables that are read outside of `Settings`."""
 _TEST_VARIABLES = "CORD_TEST_"
-_MISSPELT = 0.8
+_LEAST_SIMILARITY = 0.8
+"""Least similarity (difflib's ratio) at which an unknown variable counts as a misspelt one."""
 
 
 class Settings(BaseSettings):
-    """Environment settings (prefix CORD_): where the services are. Never stored, never logged."""
+    """Environment settings (prefix CORD_). They are never stored and never logged."""
 
     model_config = SettingsConfigDict(env_prefix="CORD_", extra="ignore", frozen=True)
 
     database_url: str | None = Field(None, repr=False, description="SQLAlchemy URL of PostgreSQL.")
     broker_url: str | None = Field(None, repr=False, description="Celery broker URL.")
     state_dir: Path = Field(Path(".cord"), description="Folder of the embedded services.")
-    key_prefix: str = Field("cord:", description="Prefix of every key in a shared Redis, of every queue in RabbitMQ.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    heartbeat_seconds: float = Field(3.0, gt=0)
-    worker_timeout_seconds: float = Field(12.0, gt=0, description="Silence after which a worker counts as dead.")
-    resend_seconds: float = Field(20.0, gt=0, description="Age after which unclaimed work is sent again.")
-    sweep_seconds: float = Field(2.0, gt=0, description="Pause between two rounds of the sweeper.")
-    grace_seconds: float = Field(20.0, gt=0, description="Time that running work gets at shutdown.")
-    load_timeout_seconds: float = Field(
-        1800.0, gt=0, description="Longest time in which a worker may load its model (not: wait for a server)."
+    key_prefix: str = Field("cord:", description="Prefix of every key in Redis and of every queue in RabbitMQ.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    heartbeat_seconds: float = Field(3.0, gt=0, description="Pause between two heartbeats of a worker.")
+    worker_timeout_seconds: float = Field(
+        12.0, gt=0, description="Time without a heartbeat after which a worker counts as lost."
     )
-    ready_file: Path | None = Field(None, description="File that a process creates once it takes work.")
+    resend_seconds: float = Field(
+        20.0, gt=0, description="Age after which the message of unclaimed work is sent again."
+    )
+    sweep_seconds: float = Field(2.0, gt=0, description="Pause between two rounds of the sweeper.")
+    grace_seconds: float = Field(
+        20.0, gt=0, description="Longest time that running work may take to finish at shutdown."
+    )
+    load_timeout_seconds: float = Field(
+        1800.0,
+        gt=0,
+        description="Longest time that a worker may take to load its model; waiting for a server does not count.",
+    )
+    ready_file: Path | None = Field(None, description="File that a process creates once it is ready for work.")
     help_seconds: float = Field(
-        1.0, gt=0, description="Age at which work that waits for one replica of a model is taken over by an idle one."
+        1.0,
+        gt=0,
+        description="Age at which work that waits for one replica of a model may be taken over by an idle one.",
     )
     stuck_seconds: float = Field(
         240.0,
         gt=0,
-        description="Time after which a thread that is at the same piece of work counts as stuck: the two minutes for "
-        "which PostgreSQL is waited for, and as much again.",
+        description="Time at the same piece of work after which a thread counts as stuck: twice the two minutes that a "
+        "process waits for PostgreSQL.",
     )
     metrics_port: int | None = Field(
-        None, ge=0, le=65535, description="Port of every process's Prometheus metrics; 0 takes any free one."
+        None,
+        ge=0,
+        le=65535,
+        description="Port of every process's Prometheus metrics; 0 is any free one. None by default.",
     )
-    metrics_host: str = Field("127.0.0.1", description="Address that the metrics are served on.")
+    metrics_host: str = Field("127.0.0.1", description="Address on which the metrics are served.")
 
     @field_validator("database_url")
     @classmethod
@@ -67,12 +81,14 @@ class Settings(BaseSettings):
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Reads the CORD_ variables. Raises ConfigError without repeating any value; one that nothing reads is
-        refused, because it is mostly one of these, misspelt."""
+        """Reads the CORD_ variables. Raises ConfigError, without repeating any value.
+
+        An unknown variable is refused if its name is similar to a known one, because it is probably misspelt.
+        """
         known = {f"CORD_{name.upper()}" for name in cls.model_fields} | set(OTHER_VARIABLES)
         for name in sorted(os.environ):
             if name.startswith("CORD_") and name not in known and not name.startswith(_TEST_VARIABLES):
-                near = did_you_mean(name, known, least=_MISSPELT)
+                near = did_you_mean(name, known, least=_LEAST_SIMILARITY)
                 if near:
                     raise ConfigError(f"environment: nothing reads {name}:{near} Correct or unset it")
         try:

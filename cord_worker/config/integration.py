@@ -27,36 +27,36 @@ Reply with one JSON object and nothing else, in this form, with as many steps as
 {"integrated_step1": "...", "integrated_step2": "...", "integrated_stepN": "...", "answer_part": "..."}
 Each step is a text; answer_part is the final answer to the problem, as it is given to the reader.
 """
-"""What an integrator is asked (docs/what-is-computed.md#integration); braces but those of the two
-placeholders are text."""
+"""The integrator's prompt (docs/what-is-computed.md#integration); all braces except the two placeholders are text."""
 
 INTEGRATOR_NAME = "integrator"
-"""The integrator's name beside those of a run's teachers."""
+"""The integrator's name among a run's teachers."""
 
 
 class IntegrationConfig(Section):
     """The integrator of `search.pipeline = "integration"`: the model that merges whole trajectories into one."""
 
     model: str = Field(description="A key of [models].")
-    temperature: float = Field(0.6, ge=0.0, le=5.0)
-    top_p: float = Field(0.95, gt=0.0, le=1.0)
-    max_tokens: int = Field(16_384, ge=1, description="Cap of its reply, in its own tokens.")
+    temperature: float = Field(0.6, ge=0.0, le=5.0, description="Sampling temperature.")
+    top_p: float = Field(0.95, gt=0.0, le=1.0, description="Nucleus sampling: share of the probability mass.")
+    max_tokens: int = Field(16_384, ge=1, description="Most tokens of its reply, in its own tokens.")
     prompt: str = Field(
         DEFAULT_INTEGRATION_PROMPT,
-        description="What it is asked; must hold `{question}` and `{trajectories}` once, and ask for a JSON object of "
-        "integrated_step1, integrated_step2, … and answer_part. Without answer_part it writes the answer afterwards.",
+        description="Its prompt; must contain `{question}` and `{trajectories}` once each, and request a JSON object "
+        "of integrated_step1, integrated_step2, … and answer_part. Without answer_part it writes the answer "
+        "afterwards.",
     )
 
     @field_validator("prompt")
     @classmethod
-    def _holds_what_it_is_about(cls, value: str) -> str:
+    def _has_both_placeholders(cls, value: str) -> str:
         for placeholder in ("{question}", "{trajectories}"):
             if value.count(placeholder) != 1:
-                raise ValueError(f"must hold the placeholder {placeholder} exactly once")
+                raise ValueError(f"must contain the placeholder {placeholder} exactly once")
         return value
 
     def as_teacher(self) -> TeacherConfig:
-        """The integrator as one more teacher."""
+        """The integrator as an additional teacher."""
         return TeacherConfig(name=INTEGRATOR_NAME, **self.model_dump(include={"model", "temperature", "top_p"}))
 
 
@@ -67,16 +67,16 @@ def require_integration(
     pipeline: str,
     teacher_names: Iterable[str],
 ) -> None:
-    """Raises ValueError where the pipeline needs an integrator and there is none, or the reverse, where it names no
-    model, or a teacher has its name."""
+    """Raises ValueError if the pipeline needs an integrator and there is none or the reverse, if the integrator names
+    an unknown model, or if a teacher has its name."""
     if integration is None:
         if pipeline == "integration":
             raise ValueError('search.pipeline = "integration" needs a table [integration] that names a model')
         return
     if pipeline != "integration":
         raise ValueError(
-            f'[integration] is for search.pipeline = "integration" alone (it is "{pipeline}"): leave the table out'
+            f'[integration] is only for search.pipeline = "integration" (it is "{pipeline}"): remove the table'
         )
     require_model("integration.model", integration.model, models)
     if INTEGRATOR_NAME in teacher_names:
-        raise ValueError(f"no teacher may be called {INTEGRATOR_NAME!r} beside an integrator: rename it")
+        raise ValueError(f"with an integrator, no teacher may be called {INTEGRATOR_NAME!r}: rename it")

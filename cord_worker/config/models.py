@@ -1,4 +1,4 @@
-"""Models that a run names: the tables [models.NAME]."""
+"""The models of a run: the tables [models.NAME]."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic import Field, JsonValue, model_validator
 from cord_worker.config.base import Section, checked_name, digest_of
 from cord_worker.config.engine_options import OpenAiOptions, VllmOptions
 from cord_worker.errors import ConfigError
-from cord_worker.suggesting import did_you_mean, unknown
+from cord_worker.name_suggestions import did_you_mean, unknown
 
 BUNDLED_PREFIX = "bundled:"
-"""What the `path` of a model begins with that is shipped with the package."""
+"""Prefix of the `path` of a model that is shipped with the package."""
 
 _BUNDLED = Path(__file__).resolve().parents[1] / "demo" / "models"
 _MODEL_IDENTITY = {"path", "revision", "engine", "dtype", "gguf_file", "max_model_len", "trust_remote_code"}
@@ -23,61 +23,65 @@ _MODEL_IDENTITY = {"path", "revision", "engine", "dtype", "gguf_file", "max_mode
 class ModelConfig(Section):
     """One set of weights hosted by one engine; may serve several teachers and the prover.
 
-    The first group of fields decides what the model computes and is part of its fingerprint (but for the system
-    prompt, which belongs to the run); the second decides only how fast, and may differ between machines.
+    The first group of fields decides what the model computes and is part of its fingerprint (except the system prompt,
+    which belongs to the run). The second group decides only how fast, and may differ between machines.
     """
 
     path: str = Field(
         description="Local folder, `bundled:NAME` for a model shipped with the package, or a hub id. A relative "
-        "folder is taken from the folder of cord.toml."
+        "folder is relative to the folder of cord.toml."
     )
     revision: str | None = Field(None, description="Hub revision (commit, tag or branch); pin it for long runs.")
     engine: Literal["transformers", "vllm", "openai", "instant"] = Field(
         "transformers",
-        description="Which engine hosts it; `openai` is any server with OpenAI's HTTP API; `instant` loads no weights "
-        "and answers at once with seeded text, for measuring and testing the service itself.",
+        description="Engine that hosts it; `openai` is any server with OpenAI's HTTP API; `instant` loads no weights "
+        "and answers at once with seeded text, to measure and test the service itself.",
     )
     dtype: Literal["auto", "float64", "float32", "bfloat16", "float16"] = Field(
         "auto",
         description="Number format of weights and activations. float64 makes tiny models deterministic.",
     )
-    gguf_file: str | None = Field(None, description="File inside `path` when the weights are GGUF (dequantised).")
-    max_model_len: int | None = Field(None, ge=64, description="Context length in tokens; the model's own by default.")
-    trust_remote_code: bool = Field(False, description="Run code that comes with the weights. Off unless asked.")
+    gguf_file: str | None = Field(None, description="File inside `path` if the weights are GGUF; they are dequantised.")
+    max_model_len: int | None = Field(None, ge=64, description="Context length in tokens; by default the model's own.")
+    trust_remote_code: bool = Field(False, description="Run Python code that comes with the weights.")
     head: Literal["language", "reward"] = Field(
         "language",
         description="`reward`: a process reward model, a sequence or token classifier with one or two labels, or (vLLM "
         'only) a Qwen2ForProcessRewardModel; it serves search.selection = "reward_model" and nothing else.',
     )
-    system_prompt: str | None = Field(None, description="System turn, as the model's card recommends.")
+    system_prompt: str | None = Field(
+        None, description="System turn, such as the model's card recommends; none by default."
+    )
     think_open: str | None = Field(
         None,
-        description="What opens the model's thinking, whitespace included, such as `[THINK]`; by default found in its "
-        "chat template or among its tokens, `<think>` and a new line where they show none. Needs think_close.",
+        description="Text that opens the model's thinking, whitespace included, such as `[THINK]`. By default it is "
+        "found in the chat template or among the tokens; if neither shows one, it is `<think>` and a new line. Needs "
+        "think_close.",
     )
     think_close: str | None = Field(
         None,
-        description="What stands between its thinking and its final answer, such as `[/THINK]`. Its first tag ends the "
-        "thinking. Stored and exported text has `<think>` and `</think>` in any case.",
+        description="Text between its thinking and its final answer, such as `[/THINK]`. Its first tag ends the "
+        "thinking. Stored and exported text always has `<think>` and `</think>`.",
     )
     template_options: dict[str, JsonValue] = Field(
         default_factory=dict,
-        description='Further variables of its chat template, such as { reasoning_effort = "high" }.',
+        description='Further variables for its chat template, such as { reasoning_effort = "high" }.',
     )
 
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
     batch_size: int = Field(
-        16, ge=1, le=4096, description="Requests that the engine batches at most; a worker leases twice as many."
+        16, ge=1, le=4096, description="Most requests per batch of the engine; a worker leases up to twice as many."
     )
     gather_seconds: float = Field(
         0.0,
         ge=0.0,
         le=10.0,
-        description="Longest wait of a request for others to share its batch with. More than 0 costs latency and saves "
-        "forwards: for long runs of small models whose engines share processors (transformers engine only).",
+        description="Longest time that a request waits for others to join its batch. More than 0 costs latency and "
+        "saves forward passes: for long runs of small models whose engines share processors (transformers engine "
+        "only).",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of the engine's process.")
-    workers: int = Field(1, ge=1, description="Worker processes of this model that `run` and `up` start.")
+    workers: int = Field(1, ge=1, description="Worker processes of this model that `cordctl run` and `up` start.")
 
     vllm: VllmOptions | None = Field(None, description='Options of `engine = "vllm"`.')
     openai: OpenAiOptions | None = Field(None, description='The server of `engine = "openai"`.')
@@ -88,9 +92,9 @@ class ModelConfig(Section):
             if options is not None and self.engine != engine:
                 raise ValueError(f'the table `{engine}` needs engine = "{engine}" (it is "{self.engine}")')
         if (self.think_open is None) != (self.think_close is None):
-            raise ValueError("think_open and think_close go together: give both, or leave both to be found")
+            raise ValueError("think_open and think_close go together: set both or neither")
         if self.think_open is not None and not (self.think_open.strip() and (self.think_close or "").strip()):
-            raise ValueError("think_open and think_close must not be blank: a model's thinking is told by them")
+            raise ValueError("think_open and think_close must not be blank: they delimit the model's thinking")
         if self.engine == "openai" and self.openai is None:
             raise ValueError('engine = "openai" needs a table [models.NAME.openai] with base_url')
         if self.gather_seconds and (self.engine != "transformers" or self.head != "language"):
@@ -102,7 +106,7 @@ class ModelConfig(Section):
         return self
 
     def location(self) -> str:
-        """Folder of a bundled model, else `path` as it is. Raises ConfigError for an unknown bundled name."""
+        """Folder of a bundled model, else `path` unchanged. Raises ConfigError for an unknown bundled name."""
         return model_location(self.path)
 
     def identity(self) -> dict[str, Any]:
@@ -121,12 +125,12 @@ class ModelConfig(Section):
         return identity
 
     def fingerprint(self) -> str:
-        """16 hex digits; names the model's queue, so that a worker with other weights never serves a run."""
+        """16 hex digits. They name the model's queue, so that a worker with other weights never serves a run."""
         return fingerprint_of(self.identity())
 
 
 def model_location(path: str) -> str:
-    """Folder of a bundled model, else `path` as it is. Raises ConfigError for an unknown bundled name."""
+    """Folder of a bundled model, else `path` unchanged. Raises ConfigError for an unknown bundled name."""
     if not path.startswith(BUNDLED_PREFIX):
         return path
     name = path.removeprefix(BUNDLED_PREFIX)
@@ -137,23 +141,23 @@ def model_location(path: str) -> str:
 
 
 def fingerprint_of(identity: dict[str, Any]) -> str:
-    """Fingerprint of the model with this stored identity."""
+    """Fingerprint of the model with this stored identity (see `ModelConfig.identity`)."""
     return digest_of(identity)
 
 
-def require_model(who: str, name: str, models: Mapping[str, ModelConfig]) -> None:
-    """Raises ValueError where `name` is none of the models; `who` is the option that names it."""
+def require_model(option: str, name: str, models: Mapping[str, ModelConfig]) -> None:
+    """Raises ValueError if `name` is not one of the models; `option` is the option that names it."""
     if name in models:
         return
     names = sorted(models)
     near = did_you_mean(name, names)
     raise ValueError(
-        f"{who} names {name!r}, which is not in [models]{':' if near else '.'}{near} There are: {', '.join(names)}"
+        f"{option} names {name!r}, which is not in [models]{':' if near else '.'}{near} There are: {', '.join(names)}"
     )
 
 
 def require_names(models: Iterable[str]) -> None:
-    """Raises ValueError where there are no models, or one whose name is none."""
+    """Raises ValueError if there are no models, or if one has an invalid name."""
     names = list(models)
     if not names:
         raise ValueError("[models] is empty: define at least one model")
@@ -161,8 +165,8 @@ def require_names(models: Iterable[str]) -> None:
         checked_name(name, "model name")
 
 
-def require_different(models: Mapping[str, ModelConfig]) -> None:
-    """Raises ValueError where two of the models are the same one."""
+def require_distinct_models(models: Mapping[str, ModelConfig]) -> None:
+    """Raises ValueError if two models have the same fingerprint."""
     names: dict[str, str] = {}
     for name, model in models.items():
         other = names.setdefault(model.fingerprint(), name)
@@ -170,7 +174,7 @@ def require_different(models: Mapping[str, ModelConfig]) -> None:
             servers = (models[other].openai, model.openai)
             addresses = {server.base_url for server in servers if server is not None}
             differing = (
-                " (openai.base_url does not tell models apart, openai.model and path do)" if len(addresses) > 1 else ""
+                " (openai.base_url does not distinguish models; openai.model and path do)" if len(addresses) > 1 else ""
             )
             raise ValueError(
                 f"models {other!r} and {name!r} are the same model{differing}: define it once and let several "
@@ -179,7 +183,7 @@ def require_different(models: Mapping[str, ModelConfig]) -> None:
 
 
 def require_language_heads(names: Iterable[str], models: Mapping[str, ModelConfig]) -> None:
-    """Raises ValueError where one of these models, which write or score, can only reward."""
+    """Raises ValueError if one of these models, which write or score, has a reward head."""
     for name in sorted(names):
         if models[name].head == "reward":
             raise ValueError(

@@ -1,4 +1,4 @@
-"""A run: the table [run], and cord.toml as a whole, with what its tables must agree on."""
+"""The table [run], and cord.toml as a whole with the checks across its tables."""
 
 from __future__ import annotations
 
@@ -9,44 +9,46 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from cord_worker.config.base import Section, digest_of
-from cord_worker.config.explaining import explained
 from cord_worker.config.integration import IntegrationConfig, require_integration
 from cord_worker.config.models import (
     ModelConfig,
-    require_different,
+    require_distinct_models,
     require_language_heads,
     require_model,
     require_names,
 )
 from cord_worker.config.scoring import BinaryConfig, ProverConfig, RewardConfig, require_prover, require_reward
 from cord_worker.config.search import SearchConfig
-from cord_worker.config.teachers import TeacherConfig, require_different_names
+from cord_worker.config.teachers import TeacherConfig, require_distinct_names
 from cord_worker.config.toml_file import read_document, read_text
+from cord_worker.config.validation_messages import validation_message
 from cord_worker.config.verify import VerifyConfig
 from cord_worker.errors import ConfigError
 
 
 class RunSection(Section):
-    """How a run is carried out. Only `seed` and `date` decide what is generated."""
+    """How a run is executed. Only `seed` and `date` decide what is generated."""
 
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed from which the seeds of all requests are derived.")
     date: datetime.date | None = Field(
         None,
-        description="What chat templates take for today, such as 2025-01-31, on every machine and as long as the run "
-        "takes. By default the day on which it is enqueued, stored with it; set it for the same text another day.",
+        description="The date that chat templates see as today, such as 2025-01-31, on every machine for the whole "
+        "run. By default the day on which the run is enqueued, stored with it; set it to get the same text on another "
+        "day.",
     )
-    max_active: int = Field(256, ge=1, description="Problems in flight at once.")
+    max_active: int = Field(256, ge=1, description="Most problems in flight at once.")
     priority: int = Field(
         0,
         ge=-1000,
         le=1000,
-        description="Among runs that share a model, problems of the higher one begin first (cordctl priority RUN N).",
+        description="Among runs that share a model, problems of the run with the higher number start first (cordctl "
+        "priority changes it).",
     )
     max_attempts: int = Field(
         5,
         ge=1,
-        description="Technical tries of one piece of work before its problem is parked as failed: two beside others, "
-        "the rest with nothing else in its worker; at least two are made.",
+        description="Technical attempts at one piece of work before its problem is parked as failed. The first two "
+        "share their worker with other work, the rest have it alone; at least two are made.",
     )
 
 
@@ -55,7 +57,7 @@ class RunConfig(Section):
 
     models: dict[str, ModelConfig]
     teachers: Annotated[list[TeacherConfig], Field(min_length=1)]
-    prover: ProverConfig | None = Field(None, description="Needed but by `sample`, which leaves it alone.")
+    prover: ProverConfig | None = Field(None, description="Required except by the pipeline `sample`, which ignores it.")
     search: SearchConfig = SearchConfig()
     verify: VerifyConfig = VerifyConfig()
     reward: RewardConfig | None = None
@@ -72,15 +74,15 @@ class RunConfig(Section):
         require_prover(self.prover, models, pipeline=search.pipeline, is_scored=self.is_scored)
         if judge is not None:
             require_model("verify.judge.model", judge.model, models)
-        require_different_names(self.teachers)
+        require_distinct_names(self.teachers)
         if search.selection == "binary_judgment" and self.verify.method == "judge":
             raise ValueError(
-                'search.selection = "binary_judgment" compares many answers to every candidate, which no LLM judge is '
-                "asked for: choose another verify.method, or select by predictive_perplexity"
+                'search.selection = "binary_judgment" compares many answers per candidate, which no LLM judge is asked '
+                "to do: choose another verify.method, or select by predictive_perplexity"
             )
         names = [teacher.name for teacher in self.teachers]
         require_integration(self.integration, models, pipeline=search.pipeline, teacher_names=names)
-        require_different(models)
+        require_distinct_models(models)
         used = {teacher.model for teacher in self.all_teachers}
         used |= {part.model for part in (self.prover, judge) if part is not None}
         require_language_heads(used, models)
@@ -93,7 +95,7 @@ class RunConfig(Section):
 
     @property
     def all_teachers(self) -> list[TeacherConfig]:
-        """The teachers, and the integrator after them as one more, where there is one."""
+        """The teachers, followed by the integrator if there is one."""
         if self.integration is None:
             return self.teachers
         return [*self.teachers, self.integration.as_teacher()]
@@ -104,24 +106,24 @@ class RunConfig(Section):
 
     @property
     def is_scored(self) -> bool:
-        """Whether candidates are scored; where not, a prover may be configured but is not used."""
+        """Whether candidates are scored; if not, a configured prover is not used."""
         return self.search.pipeline != "sample"
 
     @property
     def required_prover(self) -> ProverConfig:
-        """The prover. Raises ConfigError where nothing is scored."""
+        """The prover. Raises ConfigError if nothing is scored."""
         if self.prover is None or not self.is_scored:
             raise ConfigError(f'there is no prover: pipeline = "{self.search.pipeline}" scores nothing')
         return self.prover
 
     @property
     def prover_model(self) -> ModelConfig:
-        """The model that scores. Raises ConfigError where nothing is scored."""
+        """The model that scores. Raises ConfigError if nothing is scored."""
         return self.models[self.required_prover.model]
 
     @property
     def served_models(self) -> dict[str, ModelConfig]:
-        """The models that the run needs a worker of: all, but for an unused prover's own."""
+        """The models that need a worker: all except that of an unused prover."""
         used = {teacher.model for teacher in self.all_teachers}
         if self.is_scored:
             used.add(self.required_prover.model)
@@ -133,12 +135,12 @@ class RunConfig(Section):
 
     @property
     def judge_model(self) -> ModelConfig | None:
-        """The LLM that judges final answers; None where they are only compared."""
+        """The LLM that judges final answers; None if they are only compared."""
         return None if self.verify.judge is None else self.models[self.verify.judge.model]
 
     @property
     def selection_model(self) -> ModelConfig | None:
-        """The model that judges candidates; None where judgments do not select."""
+        """The model that gives selection judgments; None if judgments do not select."""
         if not self.is_scored:
             return None
         if self.reward is not None:
@@ -147,7 +149,7 @@ class RunConfig(Section):
 
     @property
     def prompt_date(self) -> datetime.date:
-        """What chat templates take for today. Raises ConfigError where it was not taken from the run yet."""
+        """The date that chat templates see as today. Raises ConfigError if the run's stored date is not set yet."""
         if self.run.date is None:
             raise ConfigError("the configuration has no date; it is stored with the run")
         return self.run.date
@@ -186,7 +188,7 @@ class RunConfig(Section):
 
     @classmethod
     def load(cls, path: Path) -> RunConfig:
-        """Reads cord.toml; relative model folders are taken from its folder. Raises ConfigError."""
+        """Reads cord.toml; relative model folders are relative to its folder. Raises ConfigError."""
         return cls.parse(read_text(path), source=str(path), folder=path.resolve().parent)
 
     @classmethod
@@ -196,7 +198,7 @@ class RunConfig(Section):
 
     @classmethod
     def from_stored(cls, document: dict[str, Any]) -> RunConfig:
-        """The configuration as a run's row holds it."""
+        """The configuration stored in a run's row. Raises ConfigError."""
         return cls._validated(document, "the stored configuration")
 
     @classmethod
@@ -204,4 +206,4 @@ class RunConfig(Section):
         try:
             return cls.model_validate(document)
         except ValidationError as error:
-            raise ConfigError(explained(error, source, cls)) from None
+            raise ConfigError(validation_message(error, source, cls)) from None

@@ -1,4 +1,4 @@
-"""What rates candidates: the tables [prover], [reward] and [binary]."""
+"""The models that rate candidates: the tables [prover], [reward] and [binary]."""
 
 from __future__ import annotations
 
@@ -10,58 +10,62 @@ from cord_worker.config.base import Section
 from cord_worker.config.models import ModelConfig, require_model
 
 DEFAULT_SCORING_TEMPLATE = "\n</think>\n\nThe final answer is {answer}."
-"""Closing part that the prover scores; `{answer}` marks where the known answer stands
+"""Closing part that the prover scores; `{answer}` is replaced by the known answer
 (docs/what-is-computed.md#scoring-text)."""
 
 DEFAULT_BINARY_TEMPLATE = (
     "\n\nTime is up: I stop thinking now and answer from what I have so far.\n</think>\n\nThe final answer is:"
 )
-"""Closing part after which the prover's model answers at once, for a binary judgment
+"""Closing part of a binary judgment; after it, the prover's model answers at once
 (docs/what-is-computed.md#binary-judgment)."""
 
 
 class ProverConfig(Section):
-    """The meta-prover: the model that scores candidates and alone sees the answer."""
+    """The prover (the paper's meta-prover): it scores candidates, and only it sees the known answer."""
 
     model: str = Field(description="A key of [models].")
     scoring_template: str = Field(
-        DEFAULT_SCORING_TEMPLATE, description="Closing part after the candidate; must hold `{answer}` once."
+        DEFAULT_SCORING_TEMPLATE, description="Closing part after the candidate; must contain `{answer}` once."
     )
 
     @field_validator("scoring_template")
     @classmethod
     def _holds_answer_once(cls, value: str) -> str:
         if value.count("{answer}") != 1:
-            raise ValueError("must hold the placeholder {answer} exactly once")
+            raise ValueError("must contain the placeholder {answer} exactly once")
         if "</think>" not in value:
             raise ValueError("must close the thinking with </think>")
         return value
 
 
 class RewardConfig(Section):
-    """The process reward model of `search.selection = "reward_model"`: it judges a candidate's last step, in [0, 1]
-    (sigmoid of one label, or probability of the second of two). It never sees the answer."""
+    """The process reward model of `search.selection = "reward_model"`.
+
+    It rates a candidate's last step in [0, 1]: the sigmoid of one label, or the probability of the second of two. It
+    never sees the answer.
+    """
 
     model: str = Field(description='A key of [models], with head = "reward".')
     step_separator: str | None = Field(
         None,
         min_length=1,
-        description="Text after every step, at the last token of which the head is read, such as Qwen2.5-Math-PRM's "
-        "`<extra_0>`; the model then reads plain steps, without `<think>` and step markers. Without it, it reads what "
-        "the prover reads, and the head is read at the candidate's last token.",
+        description="Text after every step, such as Qwen2.5-Math-PRM's `<extra_0>`; the head is read at its last "
+        "token, and the model reads plain steps without `<think>` and step markers. Without a separator the model "
+        "reads what the prover reads, and the head is read at the candidate's last token.",
     )
 
 
 class BinaryConfig(Section):
-    """Binary judgment (docs/what-is-computed.md#binary-judgment): the prover's model, made to answer after every
-    candidate at once. The judgment is
-    the share of `judgments` answers that are right, compared as [verify] says (by `math` the answers
-    to problems that are not checked, or whose row asks for a judge)."""
+    """Binary judgment (docs/what-is-computed.md#binary-judgment): the prover's model answers after each candidate.
 
-    judgments: int = Field(10, ge=1, le=1024, description="Answers to each candidate.")
-    tokens: int = Field(64, ge=1, description="Cap of one such answer, in the prover's tokens.")
-    temperature: float = Field(0.6, ge=0.0, le=5.0)
-    top_p: float = Field(0.95, gt=0.0, le=1.0)
+    The judgment is the share of right ones among `judgments` answers. They are compared as [verify] says; by `math` if
+    the problem is not checked or its row requests a judge.
+    """
+
+    judgments: int = Field(10, ge=1, le=1024, description="Answers sampled per candidate.")
+    tokens: int = Field(64, ge=1, description="Most tokens of one such answer, in the prover's tokens.")
+    temperature: float = Field(0.6, ge=0.0, le=5.0, description="Sampling temperature.")
+    top_p: float = Field(0.95, gt=0.0, le=1.0, description="Nucleus sampling: share of the probability mass.")
     template: str = Field(
         DEFAULT_BINARY_TEMPLATE, description="Closing part after the candidate, which the model continues."
     )
@@ -77,18 +81,18 @@ class BinaryConfig(Section):
 def require_prover(
     prover: ProverConfig | None, models: Mapping[str, ModelConfig], *, pipeline: str, is_scored: bool
 ) -> None:
-    """Raises ValueError where the pipeline has candidates scored and there is no prover, or it names no model."""
+    """Raises ValueError if candidates are scored but there is no prover, or if the prover names an unknown model."""
     if prover is None:
         if is_scored:
             raise ValueError(
-                f'[prover] is missing: pipeline = "{pipeline}" has it score the candidates (only "sample" does without)'
+                f'[prover] is missing: pipeline = "{pipeline}" needs it to score candidates (only "sample" does not)'
             )
         return
     require_model("prover.model", prover.model, models)
 
 
 def require_reward(reward: RewardConfig | None, models: Mapping[str, ModelConfig], *, selection: str) -> None:
-    """Raises ValueError where a reward model selects and there is none, or the reverse, or it is none."""
+    """Raises ValueError if a reward model selects but there is none or the reverse, or if it has no reward head."""
     selects = selection == "reward_model"
     if reward is None:
         if selects:

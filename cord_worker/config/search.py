@@ -33,7 +33,7 @@ class SearchConfig(Section):
 
     pipeline: Literal["cord", "greedy", "curation", "integration", "mcts", "sample"] = Field(
         "cord",
-        description="`cord`: beam search over the steps of all teachers; `greedy`: `trajectories` chains side by side, "
+        description="`cord`: beam search over the steps of all teachers; `greedy`: `trajectories` independent chains, "
         "each with a beam of one; `curation`: every teacher writes `trajectories` whole ones, the best wins; "
         "`integration`: the model of [integration] merges such trajectories into one; `mcts`: tree search by UCB with "
         "`trajectories` full rollouts; `sample`: every teacher writes `trajectories` whole ones, nothing is scored, "
@@ -41,22 +41,22 @@ class SearchConfig(Section):
     )
     selection: Literal["predictive_perplexity", "random", "max_length", "reward_model", "binary_judgment"] = Field(
         "predictive_perplexity",
-        description="By what candidates are ranked: how well they predict the answer, by lot, by their thinking "
+        description="How candidates are ranked: by how well they predict the answer, at random, by their thinking "
         "tokens, by a process reward model ([reward]), or by how often the prover's model finds the answer from there "
-        "([binary]). They are scored in any case.",
+        "([binary]). They are always scored.",
     )
     segmentation: Literal["prompted", "line_break", "phrases"] = Field(
         "prompted",
-        description="What ends a step: `prompted`, the next `### Step k.` marker, of which the first is prefilled; "
-        "`line_break`, a blank line; `phrases`, a sentence that opens with one of `phrases`, which begins the next "
-        "step. The last two write no markers, in whole trajectories neither.",
+        description="What ends a step: `prompted`, the next `### Step k.` marker (the first one is prefilled); "
+        "`line_break`, a blank line; `phrases`, a sentence that opens with one of `phrases` and begins the next step. "
+        "The last two write no markers, not even in whole trajectories.",
     )
     phrases: list[str] = Field(
         list(PREFIX_PHRASES),
         min_length=1,
         max_length=1000,
-        description="What ends a step before it (`phrases`), in any case, at the start of a sentence or line. "
-        "`But wait` is another phrase than `wait`. By default the paper's phrases.",
+        description="For segmentation `phrases`: a step ends before each of them at the start of a sentence or line, "
+        "in upper or lower case. `But wait` is not `wait`. By default the paper's phrases.",
     )
     finished: Literal["compete", "reserve", "first"] = Field(
         "compete",
@@ -68,73 +68,76 @@ class SearchConfig(Section):
         0.0,
         ge=0.0,
         le=4.0,
-        description="a: candidates are ranked by S ** (1 / steps ** a) instead of the score S, that is by log S over "
-        "steps ** a, so that longer trajectories lose less by what each of their steps costs. 0 is the paper's; the "
-        "score itself is stored as it is. Whole trajectories are one step.",
+        description="a: candidates are ranked by S ** (1 / steps ** a) instead of the score S, that is by log S / "
+        "steps ** a, so that longer trajectories lose less for each of their steps. 0 is the paper's; the score "
+        "itself is stored unchanged. Whole trajectories count as one step.",
     )
     score_resolution: float = Field(
         0.0,
         ge=0.0,
         le=1.0,
-        description="Where candidates are ranked, their scores (with length_normalisation, what it makes of them) are "
-        "rounded to a multiple of this, so that a smaller difference, which may be the prover's noise, does not "
-        "decide. Of those that are tied then, the one with fewer steps, of the better parent, of the teacher that is "
-        "named first is ahead. 0 is the paper's: every difference counts. The score itself is stored as it is. Without "
-        "effect where something else than scores ranks (selection).",
+        description="For ranking, scores (after length_normalisation) are rounded to a multiple of this, so that a "
+        "smaller difference, which may be the prover's noise, does not decide. Ties go to fewer steps, then to the "
+        "better parent, then to the teacher named first. 0 is the paper's: every difference counts. The score itself "
+        "is stored unchanged. Without effect if selection ranks by something other than scores.",
     )
     diversity_teacher: float = Field(
         0.0,
         ge=0.0,
-        description="What a trajectory's merit (by which it is ranked) loses, when the beam is filled, for every one "
-        "already in it whose last step the same teacher wrote.",
+        description="While the beam is filled, subtracted from a trajectory's merit (by which it is ranked) for each "
+        "trajectory already in the beam whose last step the same teacher wrote.",
     )
     diversity_text: float = Field(
         0.0,
         ge=0.0,
-        description="The same, times the similarity of its step to the most like one of the step that is already in "
-        "it: the share of 4-character pieces that both have, in [0, 1].",
+        description="While the beam is filled, subtracted from a trajectory's merit, times the similarity of its last "
+        "step to the most similar one already in the beam: the share of 4-character pieces that both have, in [0, 1].",
     )
     trajectories: int = Field(
         4,
         ge=1,
         le=1024,
-        description="Chains of `greedy`; of each teacher in `curation`, `integration`, `sample`; rollouts of `mcts`.",
+        description="Chains of `greedy`; trajectories of each teacher in `curation`, `integration`, `sample`; "
+        "rollouts of `mcts`.",
     )
     exploration: float = Field(
         1.41,
         ge=0.0,
         le=1000.0,
-        description="Weight of what is little known in the UCB of `mcts`: mean + exploration * sqrt(ln N / n). The "
-        "default is UCB1's, the root of 2; 0 goes where the mean is highest.",
+        description="Weight of exploration in the UCB of `mcts`: mean + exploration * sqrt(ln N / n). The default is "
+        "UCB1's, the square root of 2; 0 always chooses the highest mean.",
     )
     beam_width: int = Field(4, ge=1, le=1024, description="B: trajectories kept after every step (`cord`).")
     samples_per_teacher: int = Field(1, ge=1, le=1024, description="Proposals of each teacher per trajectory.")
     max_steps: int = Field(64, ge=1, le=10_000, description="Steps after which the trajectories are closed.")
-    step_tokens: int = Field(2048, ge=4, description="Cap of one step, in the teacher's tokens.")
+    step_tokens: int = Field(2048, ge=4, description="Most tokens of one step, in the teacher's tokens.")
     thinking_tokens: int = Field(
-        16_384, ge=8, description="Thinking budget, in the prover's tokens; in the teacher's where nothing is scored."
+        16_384, ge=8, description="Thinking budget, in the prover's tokens; in the teacher's if nothing is scored."
     )
     total_tokens: int | None = Field(
         None,
         ge=1,
         description="Budget of all proposals for one problem, losers and invalid ones included, in the teachers' own "
         "tokens; final answers and judgments are not counted. Once it is spent, the trajectories end where they are, "
-        "as at max_steps: looked at after every step, so that one step's proposals at most go beyond it. For `cord`, "
-        "`greedy` and `mcts`; the others propose everything at once. None by default.",
+        "as at max_steps. It is checked after every step, so at most one step's proposals exceed it. For `cord`, "
+        "`greedy` and `mcts`; the other pipelines propose everything at once. None by default.",
     )
-    answer_tokens: int = Field(4096, ge=1, description="Cap of the final answer, in the teacher's tokens.")
-    loop_ngram: int = Field(12, ge=1, description="Words that a repetition at a step's end counts as at least.")
+    answer_tokens: int = Field(4096, ge=1, description="Most tokens of the final answer, in the teacher's tokens.")
+    loop_ngram: int = Field(
+        12, ge=1, description="Words that each repeat counts as at least, where loops are detected (see loop_repeats)."
+    )
     loop_repeats: int = Field(
         8,
         ge=2,
-        description="Repeats of one sentence at a step's end that make it a loop, at least loop_ngram times as many "
-        "words. Tables, matrices and digits need twice as much, and that the cap cut them; see docs/models.md.",
+        description="Minimum repeats of one sentence at a step's end that make it a loop; together they must have "
+        "loop_ngram * loop_repeats words. Tables, matrices and digits need twice as many words, and that step_tokens "
+        "cut the step; see docs/models.md.",
     )
     max_rounds: int = Field(
         3,
         ge=1,
         le=100,
-        description="Tries of a step whose candidates are all invalid, and of a final answer that a content filter "
+        description="Attempts at a step whose candidates are all invalid, and at a final answer that a content filter "
         "refuses, each with another seed.",
     )
 
@@ -144,10 +147,10 @@ class SearchConfig(Section):
         for phrase in value:
             if not any(character.isalnum() for character in phrase) or len(phrase) > 200 or "\n" in phrase:
                 raise ValueError(
-                    f"{phrase!r:.80} is no phrase: each is one line of at most 200 characters with a letter"
+                    f"{phrase!r:.80} is not a phrase: each is one line of at most 200 characters with a letter"
                 )
             if "think>" in phrase:
-                raise ValueError(f"{phrase!r:.80} holds a think tag, which ends the thinking in any case")
+                raise ValueError(f"{phrase!r:.80} holds a think tag, which always ends the thinking")
         folded = [" ".join(phrase.casefold().split()) for phrase in value]
         twice = sorted({phrase for phrase in folded if folded.count(phrase) > 1})
         if twice:
@@ -162,7 +165,7 @@ class SearchConfig(Section):
         return value
 
     @model_validator(mode="after")
-    def _options_of_their_search(self) -> Self:
+    def _options_fit_the_search(self) -> Self:
         if self.length_normalisation and self.selection != "predictive_perplexity":
             raise ValueError(
                 f'length_normalisation is about scores: it needs selection = "predictive_perplexity" (it is '
@@ -172,7 +175,7 @@ class SearchConfig(Section):
             raise ValueError(f'finished = "{self.finished}" needs pipeline = "cord" (it is "{self.pipeline}")')
         if self.total_tokens is not None and self.pipeline not in ("cord", "greedy", "mcts"):
             raise ValueError(
-                'total_tokens is a budget of searches step by step: it needs pipeline = "cord", "greedy" or "mcts", as '
+                'total_tokens is a budget of step-by-step searches: it needs pipeline = "cord", "greedy" or "mcts", as '
                 f'"{self.pipeline}" proposes everything at once (there, lower `trajectories` or thinking_tokens)'
             )
         for name in ("diversity_teacher", "diversity_text"):
@@ -189,5 +192,5 @@ class SearchConfig(Section):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """What the fingerprint of a run covers of it."""
+        """The options that the fingerprint of a run covers."""
         return self.without_defaults_of("score_resolution", "total_tokens")

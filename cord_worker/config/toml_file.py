@@ -1,4 +1,4 @@
-"""Reading cord.toml: its text, and the document in it."""
+"""Reads cord.toml: its text, and the TOML document in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cord_worker.errors import ConfigError
 
 
 def read_text(path: Path) -> str:
-    """The text of the file. Raises ConfigError where there is none."""
+    """The text of the file. Raises ConfigError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -19,15 +19,17 @@ def read_text(path: Path) -> str:
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder: name the cord.toml in it, such as {path / 'cord.toml'}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is no text in UTF-8, so no cord.toml: was another file meant?") from None
+        raise ConfigError(f"{path}: is not text in UTF-8, so not a cord.toml: did you mean another file?") from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ConfigError(f"{path}: cannot be read: {why}") from error
 
 
 def read_document(text: str, *, source: str, folder: Path) -> dict[str, Any]:
-    """What the TOML text holds, relative model folders taken from `folder`; `source` is named in errors. Raises
-    ConfigError where the text is no TOML."""
+    """The document in the TOML text, with relative model folders resolved against `folder`.
+
+    Raises ConfigError, which names `source`, if the text is not TOML.
+    """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -41,7 +43,7 @@ def read_document(text: str, *, source: str, folder: Path) -> dict[str, Any]:
 
 
 def _other_kind_of_file(text: str) -> str:
-    """What to say of a text that was taken for a cord.toml and is plainly something else."""
+    """Advice for a text that is obviously not a cord.toml; else empty."""
     begins = text.lstrip("\ufeff \t\r\n")[:1]
     if begins == "{" or (begins == "[" and text.lstrip()[1:2] in {"{", "\n", "\r"}):
         return ". It looks like JSON: is it a dataset? --config takes a cord.toml (cordctl init prints one)"

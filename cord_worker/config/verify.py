@@ -27,80 +27,82 @@ Student's answer:
 
 Reply with one JSON object and nothing else: {"correctness": "True"} where the student's answer is correct, \
 {"correctness": "False"} where it is not."""
-"""What an LLM judge is asked; see `JudgeConfig.template`."""
+"""The judge's prompt; see `JudgeConfig.template`."""
 
 
 class ToleranceConfig(Section):
-    """How far from the reference a number may lie: by the larger of the two."""
+    """Largest distance of a number from the reference; the larger of the two tolerances holds."""
 
-    relative: float = Field(0.001, ge=0.0, lt=1.0, description="Share of the reference, such as 0.01.")
-    absolute: float = Field(0.0, ge=0.0, description="In the reference's own unit.")
+    relative: float = Field(0.001, ge=0.0, lt=1.0, description="As a share of the reference, such as 0.01.")
+    absolute: float = Field(0.0, ge=0.0, description="As a number in the reference's own unit.")
 
 
 class JudgeConfig(Section):
     """An LLM that judges final answers: the table [verify.judge]. It replies `{"correctness": "True"}` or `"False"`."""
 
-    model: str = Field(description="A key of [models]; it may serve nothing else.")
+    model: str = Field(description="A key of [models]; the model may also be used for nothing else.")
     template: str = Field(
         DEFAULT_JUDGE_TEMPLATE,
-        description="User turn; must hold `{reference}` and `{answer}`, and may hold `{question}` and `{passage}`. The "
-        "paragraph that holds `{passage}` is left out where a problem has none.",
+        description="User turn; must contain `{reference}` and `{answer}`, and may contain `{question}` and "
+        "`{passage}`. The paragraph with `{passage}` is left out if a problem has none.",
     )
-    temperature: float = Field(0.0, ge=0.0, le=5.0)
+    temperature: float = Field(0.0, ge=0.0, le=5.0, description="Sampling temperature of the first attempt.")
     retry_temperature: float = Field(
-        0.6, ge=0.0, le=5.0, description="Of the tries after a malformed reply, which 0 would only repeat."
+        0.6, ge=0.0, le=5.0, description="Temperature after a malformed reply, which 0 would only repeat."
     )
-    top_p: float = Field(0.95, gt=0.0, le=1.0)
-    tokens: int = Field(1024, ge=8, description="Cap of a reply, its thinking included, in the judge's tokens.")
+    top_p: float = Field(0.95, gt=0.0, le=1.0, description="Nucleus sampling: share of the probability mass.")
+    tokens: int = Field(1024, ge=8, description="Most tokens of a reply, its thinking included, in the judge's tokens.")
     max_rounds: int = Field(
         3,
         ge=1,
         le=100,
-        description="Tries, each with a seed of its own, until a reply holds a verdict; then undecided.",
+        description="Attempts, each with its own seed, to get a reply with a verdict; after them the answer is "
+        "undecided.",
     )
 
     @field_validator("template")
     @classmethod
-    def _holds_both_answers(cls, value: str) -> str:
+    def _has_both_answers(cls, value: str) -> str:
         for placeholder in ("{reference}", "{answer}"):
             if placeholder not in value:
-                raise ValueError(f"must hold the placeholder {placeholder}")
+                raise ValueError(f"must contain the placeholder {placeholder}")
         return value
 
 
 class VerifyConfig(Section):
-    """How a final answer is checked against its reference; only binary judgments let it enter the search."""
+    """How a final answer is checked against its reference; it affects the search only with binary judgments."""
 
     method: Literal["math", "exact", "choice", "numeric", "judge", "none"] = Field(
         "math",
         description="`math`: equal as text or as mathematics; `exact`: equal as text after normalisation; `choice`: "
-        "the same letter A-J, or the same of yes, no and maybe; `numeric`: a number within `tolerance`, with units, "
-        "thousands separators and percent; `judge`: an LLM decides ([verify.judge]); `none`: not checked.",
+        "the same letter A-J, or the same of yes, no and maybe; `numeric`: a number within `tolerance`, also with "
+        "units, thousands separators or percent; `judge`: an LLM decides ([verify.judge]); `none`: not checked.",
     )
     field: str | None = Field(
         "verify",
-        description="Field of a dataset row that names its own method; rows without it take `method`.",
+        description="Field of a dataset row that names the row's own method; rows without it use `method`.",
     )
     reference_field: str | None = Field(
         None,
-        description="Field of a dataset row that holds what the final answer is checked against, where that is not the "
-        "answer that the prover scores, such as PubMedQA's `final_decision`; rows without it take the answer.",
+        description="Field of a dataset row that holds the reference, if that is not the answer that the prover "
+        "scores, such as PubMedQA's `final_decision`; rows without it use the answer.",
     )
     ordered: bool | None = Field(
         None,
-        description="Whether the order of a list counts: true, false, or absent, where the reference's type and the "
-        "question say so (`find all` asks for a set, a tuple is ordered).",
+        description="Whether the order of a list counts. By default the type of the reference and the question decide "
+        "(`find all` asks for a set, a tuple is ordered).",
     )
     undecided: Literal["keep", "judge"] = Field(
         "keep",
-        description="An answer that its comparison leaves undecided (no final answer found, several that contradict "
-        "each other, or too long a comparison) stays so (`keep`), or is given to the LLM of [verify.judge] (`judge`).",
+        description="What happens to an answer that its comparison leaves undecided (no final answer found, several "
+        "that contradict each other, or too long a comparison): `keep` leaves it undecided, `judge` asks "
+        "[verify.judge].",
     )
     tolerance: ToleranceConfig = ToleranceConfig()
     judge: JudgeConfig | None = None
 
     @model_validator(mode="after")
-    def _judge_is_there(self) -> Self:
+    def _has_needed_judge(self) -> Self:
         if self.undecided == "judge" and self.judge is None:
             raise ValueError(
                 'undecided = "judge" needs a table [verify.judge] with the judge\'s `model` (undecided = "keep" leaves '
@@ -111,5 +113,5 @@ class VerifyConfig(Section):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """What the fingerprint of a run covers of it."""
+        """The options that the fingerprint of a run covers."""
         return self.without_defaults_of("ordered", "undecided")

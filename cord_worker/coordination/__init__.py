@@ -1,1 +1,1 @@
-"""The tasks and what they do. PostgreSQL is the truth; a message carries ids only and may be lost or doubled."""
+"""The processes and their tasks. PostgreSQL holds the truth; a message carries only ids and may be lost or doubled."""

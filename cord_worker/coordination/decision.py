@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from cord_worker.coordination.run_context import RunContext
-from cord_worker.search.decision import Decision, EndSearch
+from cord_worker.search.decision import Decision
 from cord_worker.search.pipelines import PIPELINES
 from cord_worker.search.seeds import answer_seed
 from cord_worker.search.types import SeedScope
@@ -37,17 +37,11 @@ def decide(connection: sa.Connection, context: RunContext, problem: decisions.Pr
     )
 
 
-def answer_draws(context: RunContext) -> int:
-    """How many attempts a final answer has, each with another seed, while a content filter refuses it.
+def answer_seeds(context: RunContext, problem_key: str, lineage: str, teacher_name: str) -> list[int]:
+    """Sampling seeds of the final answer after the trajectory `lineage`: of the first attempt, and of the further ones
+    while a content filter refuses the answer.
 
     A sample has one: another attempt would make it another sample.
     """
-    return context.search.max_rounds if context.config.is_scored else 1
-
-
-def answer_seeds(context: RunContext, problem_key: str, decision: EndSearch, draw: int = 0) -> list[int]:
-    """Sampling seeds of the final answers that the decision asks for, in the order of `decision.answered`."""
-    return [
-        answer_seed(context.config.run.seed, problem_key, one.lineage, context.teachers[one.teacher].name, draw)
-        for one in decision.answered
-    ]
+    draws = context.search.max_rounds if context.config.is_scored else 1
+    return [answer_seed(context.config.run.seed, problem_key, lineage, teacher_name, draw) for draw in range(draws)]

@@ -1,13 +1,13 @@
-"""Fault points: on a test's order, a process fails at a named commit or send.
+"""Fault points: a test can make a process fail at a named commit or send.
 
-`CORD_FAULT="finish score:before:3"` makes a process kill itself (SIGKILL) right before it passes that point for the
-third time; with `after`, right after it. `advance:raise:1-20` raises an exception in the first 20 passings, right
-before they commit or send, as a bad installation would. `advance:hang:2` makes a thread hang there for ever. Commas
-separate several faults. A commit that changed nothing does not count as a passing. Tests use this to show that nothing
-is lost. Without the variable a point costs one comparison.
+`CORD_FAULT="finish score:before:3"` makes a process kill itself (SIGKILL) right before it reaches that point for the
+third time; with `after`, right after it. `advance:raise:1-20` raises an exception the first 20 times, right before the
+commit or send, as a bad installation would. `advance:hang:2` makes a thread hang there for ever. Commas separate
+several faults. A commit that changed nothing does not count. Tests use this to show that nothing is lost. Without the
+variable a point costs one comparison.
 
-`transactions` passes the points. Tests are generated from `all_points`: a point without a test fails them, and so does
-a commit or a send without a point.
+`transactions` calls `reach` at every point. Tests are generated from `all_points`: they fail for a point without a
+test, and for a commit or send without a point.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Side(StrEnum):
     AFTER = "after"
 
 
-class Mishap(StrEnum):
+class FaultAction(StrEnum):
     """What happens instead of a kill, right before a commit or send."""
 
     RAISE = "raise"
@@ -58,8 +58,8 @@ class FaultPoint(StrEnum):
     SIGN_OFF = "sign off"
 
     FAIL_ANSWER = "fail answer"
-    GIVE_BACK = "give back"
-    HELP = "help"
+    RETURN_LEASES = "return leases"
+    STEAL_WORK = "steal work"
 
     ADVANCE = "advance"
     FAIL_DECISION = "fail decision"
@@ -103,10 +103,10 @@ def all_points() -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class _Fault:
-    """A point at which this process fails, from the passing `first` to the passing `last`."""
+    """A point at which this process fails, from the `first` time it is reached to the `last`."""
 
     point: str
-    kind: Side | Mishap
+    kind: Side | FaultAction
     first: int
     last: int
     passed: int = 0
@@ -119,9 +119,9 @@ class _Fault:
         first, _, last = passings.partition("-")
         if name not in all_points():
             raise ValueError(name)
-        return cls(name, Mishap(kind) if kind in set(Mishap) else Side(kind), int(first), int(last or first))
+        return cls(name, FaultAction(kind) if kind in set(FaultAction) else Side(kind), int(first), int(last or first))
 
-    def pass_by(self, point: str, side: Side) -> None:
+    def reach(self, point: str, side: Side) -> None:
         if point != self.point or side is not (self.kind if isinstance(self.kind, Side) else Side.BEFORE):
             return
         with self.lock:
@@ -129,9 +129,9 @@ class _Fault:
             strikes = self.first <= self.passed <= self.last
         if not strikes:
             return
-        if self.kind is Mishap.RAISE:
-            raise InjectedFault(f"the point {str(point)!r} was told to raise")
-        if self.kind is Mishap.HANG:
+        if self.kind is FaultAction.RAISE:
+            raise InjectedFault(f"the point {str(point)!r} is set to raise")
+        if self.kind is FaultAction.HANG:
             threading.Event().wait()
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -151,8 +151,8 @@ def arm() -> None:
     except ValueError as error:
         points = ", ".join(all_points())
         raise ConfigError(
-            f"{VARIABLE}={plans!r}: must be POINT:before|after|raise|hang:N, a test's order to die, raise or hang at "
-            f"the N-th passing; points: {points}. Unset it where nothing is tested."
+            f"{VARIABLE}={plans!r}: must be POINT:before|after|raise|hang:N, with which a test makes a process die, "
+            f"raise or hang when it reaches the point for the N-th time; points: {points}. Unset it outside of tests."
         ) from error
     logger.critical("%s is set: a test makes this process fail at %s", VARIABLE, plans)
 
@@ -162,7 +162,7 @@ def is_armed() -> bool:
     return bool(_faults)
 
 
-def pass_by(point: str, side: Side) -> None:
+def reach(point: str, side: Side) -> None:
     """Lets the faults planned for this point and side happen."""
     for fault in _faults:
-        fault.pass_by(point, side)
+        fault.reach(point, side)

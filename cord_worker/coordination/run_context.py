@@ -17,7 +17,7 @@ from cord_worker.store.database import Database
 from cord_worker.store.runs.runs import TeacherRow, get_run, read_teachers
 from cord_worker.store.schema.tables import TeacherRole
 
-_MOST_RUNS = 16
+_MAX_RUNS = 16
 """A worker may serve any number of runs during its life, but few at a time."""
 
 
@@ -77,7 +77,7 @@ class RunContexts:
             context = read(self._database, lambda connection: _read(connection, run_id))
         with self._lock:
             self._by_run[run_id] = context
-            while len(self._by_run) > _MOST_RUNS:
+            while len(self._by_run) > _MAX_RUNS:
                 self._by_run.popitem(last=False)
         return context
 

@@ -19,15 +19,17 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from cord_worker.coordination.periodic_thread import PeriodicThread
+
 logger = logging.getLogger(__name__)
 
-_FEWEST_LOOKS = 8
+_MIN_LOOKS = 8
 """Looks within the time that a piece of work may take; a longer pause between two looks counts as one look."""
-_MOST_FRAMES = 12
+_MAX_FRAMES = 12
 
 
 @dataclass(slots=True, eq=False)
-class Work:
+class WatchedWork:
     """What a thread currently does, and for how many seconds this was observed."""
 
     what: str
@@ -36,29 +38,29 @@ class Work:
 
 
 _lock = threading.Lock()
-_at_work: set[Work] = set()
-_here = threading.local()
+_watched: set[WatchedWork] = set()
+_thread_state = threading.local()
 
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
     """Surrounds a piece of work of this thread that is watched; parts of it are not watched separately."""
-    if getattr(_here, "is_watched", False):
+    if getattr(_thread_state, "is_watched", False):
         yield
         return
-    work = Work(what, threading.get_ident())
-    _here.is_watched = True
+    work = WatchedWork(what, threading.get_ident())
+    _thread_state.is_watched = True
     with _lock:
-        _at_work.add(work)
+        _watched.add(work)
     try:
         yield
     finally:
         with _lock:
-            _at_work.discard(work)
-        _here.is_watched = False
+            _watched.discard(work)
+        _thread_state.is_watched = False
 
 
-class Described(Protocol):
+class DescribeTopic(Protocol):
     """Is called with what keeps this process from its work, under a topic."""
 
     def __call__(self, condition: str | None, *, topic: str) -> None: ...
@@ -75,8 +77,8 @@ class ThreadWatch:
         self,
         seconds: float,
         *,
-        describe: Described,
-        on_stuck: Callable[[Work], None],
+        describe: DescribeTopic,
+        on_stuck: Callable[[WatchedWork], None],
         loops: dict[str, Callable[[Callable[[], None]], object]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -84,13 +86,18 @@ class ThreadWatch:
         self._describe = describe
         self._on_stuck = on_stuck
         self._loops = loops or {}
-        self._asked: dict[str, Work] = {}
+        self._waiting: dict[str, WatchedWork] = {}
         self._threads: dict[str, int] = {}
         self._clock = clock
         self._looked_at = clock()
-        self._stuck: set[Work] = set()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="thread-watch", daemon=True)
+        self._stuck: set[WatchedWork] = set()
+        self._thread = PeriodicThread(
+            "thread-watch",
+            self.look,
+            seconds / _MIN_LOOKS,
+            failure="the threads could not be checked",
+            logger=logger,
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -99,25 +106,18 @@ class ThreadWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(self._seconds / _FEWEST_LOOKS):
-            try:
-                self.look()
-            except Exception:  # this watch must continue, whatever happened
-                logger.exception("the threads could not be looked at")
+        self._thread.stop()
 
     def look(self) -> None:
         """Adds the time since the last look to every piece of work, and reports those that are stuck."""
         now = self._clock()
-        passed = max(0.0, min(now - self._looked_at, self._seconds / _FEWEST_LOOKS))
+        passed = max(0.0, min(now - self._looked_at, self._seconds / _MIN_LOOKS))
         self._looked_at = now
-        self._ask_loops()
+        self._check_loops()
         with _lock:
-            for work in _at_work:
+            for work in _watched:
                 work.seconds += passed
-            stuck = {work for work in _at_work if work.seconds >= self._seconds}
+            stuck = {work for work in _watched if work.seconds >= self._seconds}
         for work in stuck - self._stuck:
             logger.critical("%s has hung for %.0f s:\n%s", work.what, work.seconds, _stack(work.thread))
         for work in self._stuck - stuck:
@@ -128,20 +128,20 @@ class ThreadWatch:
         for work in new:
             self._on_stuck(work)
 
-    def _ask_loops(self) -> None:
+    def _check_loops(self) -> None:
         for name, ask in self._loops.items():
-            if name in self._asked:
+            if name in self._waiting:
                 continue
-            work = self._asked[name] = Work(name, self._threads.get(name, 0))
+            work = self._waiting[name] = WatchedWork(name, self._threads.get(name, 0))
 
-            def answer(name: str = name, work: Work = work) -> None:
+            def answer(name: str = name, work: WatchedWork = work) -> None:
                 self._threads[name] = threading.get_ident()
                 with _lock:
-                    _at_work.discard(work)
-                self._asked.pop(name, None)
+                    _watched.discard(work)
+                self._waiting.pop(name, None)
 
             with _lock:
-                _at_work.add(work)
+                _watched.add(work)
             try:
                 ask(answer)
             except RuntimeError:  # the loop is closed: the process ends
@@ -152,4 +152,4 @@ def _stack(thread: int) -> str:
     frame = sys._current_frames().get(thread)
     if frame is None:
         return "(its stack is not available)"
-    return "".join(traceback.format_stack(frame)[-_MOST_FRAMES:]).rstrip()
+    return "".join(traceback.format_stack(frame)[-_MAX_FRAMES:]).rstrip()

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from cord_worker.coordination.fault_points import Side, is_armed, pass_by
+from cord_worker.coordination.fault_points import Side, is_armed, reach
 from cord_worker.coordination.stuck_threads import working
 from cord_worker.store.database import Database
 
@@ -32,7 +32,7 @@ def commit(
     retry_seconds: float | None = None,
     single: bool = False,
 ) -> T:
-    """`database.run(work)` with the fault point `point` before and after its commit; `single` as there.
+    """`database.run(work)`, or `run_single` if `single`, with the fault point `point` before and after its commit.
 
     A result of `[]` says that nothing was changed: the point is then not passed. A process with a planned fault never
     omits the transaction: without it there would be no moment before its commit.
@@ -40,17 +40,18 @@ def commit(
     _refuse_on_an_event_loop()
     with working(TRANSACTION):
         if not is_armed():
-            return database.run(work, retry_seconds=retry_seconds, single=single)
+            run = database.run_single if single else database.run
+            return run(work, retry_seconds=retry_seconds)
 
         def before(connection: sa.Connection) -> T:
             result = work(connection)
             if _changed_something(result):
-                pass_by(point, Side.BEFORE)
+                reach(point, Side.BEFORE)
             return result
 
         result = database.run(before, retry_seconds=retry_seconds)
         if _changed_something(result):
-            pass_by(point, Side.AFTER)
+            reach(point, Side.AFTER)
         return result
 
 
@@ -71,10 +72,10 @@ def _refuse_on_an_event_loop() -> None:
 
 
 @contextmanager
-def held_open(database: Database) -> Iterator[sa.Connection]:
+def open_transaction(database: Database) -> Iterator[sa.Connection]:
     """A transaction that writes nothing itself: others commit, with their points, while it holds its locks.
 
-    How long it is held is not watched, only its begin and its end.
+    The time for which it is held is not watched, only its beginning and its end.
     """
     transaction = database.transaction()
     with working(TRANSACTION):
@@ -93,9 +94,9 @@ def held_open(database: Database) -> Iterator[sa.Connection]:
 def sending(point: str) -> Iterator[None]:
     """Surrounds every send to the broker."""
     with working(MESSAGE):
-        pass_by(point, Side.BEFORE)
+        reach(point, Side.BEFORE)
         yield
-        pass_by(point, Side.AFTER)
+        reach(point, Side.AFTER)
 
 
 def _changed_something(result: object) -> bool:

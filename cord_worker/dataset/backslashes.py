@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from cord_worker import latex
+from cord_worker import latex_repair
 from cord_worker.dataset.records import Json
 from cord_worker.dataset.values import Flaw
 
@@ -36,20 +36,20 @@ def restored(row: dict[str, Json], names: Iterable[str], *, repair: bool, damage
     present = [*wanted, *(name for name in row if name not in wanted)]
     placed = [(name, text) for name in present for text in _texts(row[name])]
     result = Restored(row, {} if damaged is None else _decoded(placed, damaged))
-    if not any(latex.is_suspect(text) for _, text in placed):
+    if not any(latex_repair.is_suspect(text) for _, text in placed):
         return result
-    found = latex.lost_backslashes([text for _, text in placed], damaged=damaged is not None)
+    found = latex_repair.lost_backslashes([text for _, text in placed], damaged=damaged is not None)
     mended: dict[str, str] = {}
     for (name, text), spots in zip(placed, found, strict=True):
         if name in wanted:
             flaw = _flaw(name, text, spots, repair=repair) if spots else None
             if flaw is not None:
                 return flaw
-            if not spots and latex.is_suspect(text) and (unclear := latex.doubtful(text)):
+            if not spots and latex_repair.is_suspect(text) and (unclear := latex_repair.doubtful_spots(text)):
                 result.doubtful.setdefault(name, []).extend(spot.shown for spot in unclear)
-        certain = [spot for spot in spots if spot.meaning is latex.Meaning.COMMAND]
+        certain = [spot for spot in spots if spot.meaning is latex_repair.Meaning.COMMAND]
         if certain and repair:
-            mended[text] = latex.with_backslashes(text, certain)
+            mended[text] = latex_repair.with_backslashes(text, certain)
             result.commands.setdefault(name, []).extend(spot.shown for spot in certain)
         elif certain:
             result.left.setdefault(name, []).extend(spot.shown for spot in certain)
@@ -63,7 +63,7 @@ _NOTHING: dict[str, list[str]] = {}
 
 
 def _may_be_damaged(value: Json) -> bool:
-    return latex.is_suspect(value) if isinstance(value, str) else bool(value) and isinstance(value, list | dict)
+    return latex_repair.is_suspect(value) if isinstance(value, str) else bool(value) and isinstance(value, list | dict)
 
 
 def _decoded(placed: list[tuple[str, str]], command: str) -> dict[str, list[str]]:
@@ -72,8 +72,8 @@ def _decoded(placed: list[tuple[str, str]], command: str) -> dict[str, list[str]
     return {} if name is None else {name: [f"\\{command}"]}
 
 
-def _flaw(name: str, text: str, spots: list[latex.Spot], *, repair: bool) -> Flaw | None:
-    doubtful = next((spot for spot in spots if spot.meaning is latex.Meaning.EITHER), None)
+def _flaw(name: str, text: str, spots: list[latex_repair.Spot], *, repair: bool) -> Flaw | None:
+    doubtful = next((spot for spot in spots if spot.meaning is latex_repair.Meaning.EITHER), None)
     if repair and doubtful is None:
         return None
     spot = doubtful if repair and doubtful is not None else spots[0]

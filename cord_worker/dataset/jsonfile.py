@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import BinaryIO
 
-from cord_worker import latex
+from cord_worker import latex_repair
 from cord_worker.dataset.fields import USUAL_NAMES
 from cord_worker.dataset.jsontext import StrictDecoder, unescaped
 from cord_worker.dataset.records import Json, RejectedRecord
@@ -189,15 +189,19 @@ class _Window:
         size = _PIECE
         while True:
             piece = self._text[self._at : self._at + size]
-            command = latex.invalid_escape(piece)
+            command = latex_repair.invalid_escape(piece)
             try:
-                value, end = self._decoder.decode(latex.without_invalid_escapes(piece))
+                value, end = self._decoder.decode(latex_repair.without_invalid_escapes(piece))
             except (ValueError, RecursionError):
                 if len(piece) < size:
                     return None
                 size *= 4
                 continue
-            return None if command is None else (value, self._at + latex.without_doubling(piece, end), command)
+            return (
+                None
+                if command is None
+                else (value, self._at + latex_repair.position_without_doubling(piece, end), command)
+            )
 
     def error(self, reason: str) -> DatasetError:
         return DatasetError(f"{self._path}:{self.line}: {reason}. The file cannot be read further: correct it there.")

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from cord_worker import latex
+from cord_worker import latex_repair
 from cord_worker.dataset.jsontext import StrictDecoder, unescaped
 from cord_worker.dataset.records import Json, RejectedRecord
 from cord_worker.dataset.rows import MAX_ROW_BYTES, Row, Rows
@@ -81,9 +81,9 @@ def read_jsonl(path: Path, name: str, *, repair_latex: bool = False) -> Rows:
                 yield RejectedRecord(location, None, reason, keep_raw(data))
                 continue
             parsed = _parse_object(decoder, line, text)
-            command = latex.invalid_escape(text) if isinstance(parsed, str) else None
+            command = latex_repair.invalid_escape(text) if isinstance(parsed, str) else None
             if command is not None and repair_latex:
-                parsed = _parse_object(decoder, line, latex.without_invalid_escapes(text))
+                parsed = _parse_object(decoder, line, latex_repair.without_invalid_escapes(text))
             elif command is not None:
                 parsed = unescaped(command)
             if isinstance(parsed, str):

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cord_worker import latex
+from cord_worker import latex_repair
 from cord_worker.dataset import backslashes, roles
 from cord_worker.dataset.chat_tags import CHAT_TAG
 from cord_worker.dataset.choices import read_choices
@@ -178,7 +178,7 @@ def _remarks(name: str, raw: str) -> Iterator[Note]:
     text = stripped(raw)
     if (hidden := hidden_inside(text)) is not None:
         yield Note(Change.INVISIBLE_INSIDE, name, hidden)
-    if (doubled := latex.overescaped(text)) is not None:
+    if (doubled := latex_repair.doubly_escaped_command(text)) is not None:
         yield Note(Change.DOUBLED_BACKSLASHES, name, f"\\\\{doubled}")
     if (tag := CHAT_TAG.search(text)) is not None:
         yield Note(Change.CHAT_TAGS, name, tag[0])

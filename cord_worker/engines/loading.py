@@ -113,22 +113,6 @@ def weight_options(settings: EngineSettings) -> dict[str, Any]:
     )
 
 
-def max_length_of(settings: EngineSettings, config: Any) -> int:
-    """Context length in tokens. Raises EngineLoadError."""
-    own = next(
-        (getattr(config, name) for name in ("max_position_embeddings", "n_positions") if getattr(config, name, None)),
-        None,
-    )
-    if own is None and settings.max_model_len is None:
-        raise EngineLoadError(f"model {settings.path!r} does not say how long its context is; set max_model_len")
-    if own is not None and settings.max_model_len is not None and settings.max_model_len > own:
-        raise EngineLoadError(
-            f"max_model_len = {settings.max_model_len} is more than the {own} tokens that model {settings.path!r} "
-            "can attend to here; lower it"
-        )
-    return int(settings.max_model_len or own or 0)
-
-
 def load_tokenizer(folder: Path, settings: EngineSettings) -> Any:
     """The tokenizer in `folder`. Raises EngineLoadError."""
     try:

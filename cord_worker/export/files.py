@@ -19,7 +19,7 @@ from cord_worker.local import limits, processes
 
 STANDARD_OUTPUT = "-"
 _PART = ".part"
-_LONGEST_PREFIX = 50
+_MAX_PREFIX = 50
 
 
 class ExportError(CordError):
@@ -28,9 +28,9 @@ class ExportError(CordError):
 
 @contextmanager
 def replaced_file(output: str) -> Iterator[IO[bytes]]:
-    """A file to write; at the end it replaces `output` in one rename; `-` is standard output.
+    """A file to write, which replaces `output` in one rename at the end of the block; `-` is standard output.
 
-    If the body raises, the old file stays. Raises ExportError if the folder cannot be written.
+    If the block raises, the old file stays. Raises ExportError if the folder cannot be written.
     """
     if output == STANDARD_OUTPUT:
         yield sys.stdout.buffer
@@ -44,7 +44,7 @@ def replaced_file(output: str) -> Iterator[IO[bytes]]:
         return
     temporary: Path | None = None
     try:
-        _remove_left(target)
+        _remove_leftovers(target)
         prefix = f"{_prefix(target)}{os.getpid()}."
         with tempfile.NamedTemporaryFile("wb", dir=target.parent, prefix=prefix, suffix=_PART, delete=False) as file:
             temporary = Path(file.name)
@@ -64,11 +64,11 @@ def replaced_file(output: str) -> Iterator[IO[bytes]]:
 
 def _prefix(target: Path) -> str:
     # The addition must not make a long name too long.
-    return f".{target.name[:_LONGEST_PREFIX]}."
+    return f".{target.name[:_MAX_PREFIX]}."
 
 
-def _remove_left(target: Path) -> None:
-    """Removes the files of killed writers of `target`: no process holds their locks, and their processes are gone."""
+def _remove_leftovers(target: Path) -> None:
+    """Removes temporary files of killed writers of `target`: their processes are gone and no process locks them."""
     for left in target.parent.glob(f"{glob.escape(_prefix(target))}*{_PART}"):
         writer = left.name.removeprefix(_prefix(target)).partition(".")[0]
         if not writer.isdigit() or processes.identify(int(writer)) is not None:
@@ -93,8 +93,8 @@ def check_writable(output: str) -> None:
     if target.exists() and not target.is_file():
         return
     try:
-        # Tried, because permissions say too little: root may write anywhere except in /proc, on a full disk or a
-        # read-only mount.
+        # Writing is tried, because permissions say too little: root may write anywhere except in /proc, on a full disk
+        # or on a read-only mount.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cord_worker.config import RunConfig
-from cord_worker.export.forms import form_of
-from cord_worker.export.metadata import MOST_FIELDS, Metadata
-from cord_worker.export.report import ExportReport, Filters, look_up
+from cord_worker.export.formats import format_of
+from cord_worker.export.metadata import MAX_FIELDS, Metadata
+from cord_worker.export.report import ExportReport, Filters, read_scope
 from cord_worker.export.rows import Schema, write_rows
 from cord_worker.prompting.trajectory import ANSWER_OPENING, THINK_OPEN, Segmentation, trajectory_text
 from cord_worker.store.audit.stored_digests import run_digest
@@ -120,18 +120,18 @@ def export_run(
 ) -> ExportReport:
     """Writes the run's trajectories to `output` (a path, `-` for standard output), and its failures if asked for.
 
-    The name of `output` decides the form (see `forms`). Each file is written completely or stays unchanged. Raises
+    The name of `output` decides the format (see `formats`). Each file is written completely or stays unchanged. Raises
     RunNotFound, and ExportError if a file cannot be written.
     """
     for name in (output, failures):
         if name is not None:
-            form_of(name)
-    found = database.run(lambda connection: look_up(connection, run_name))
+            format_of(name)
+    found = database.run(lambda connection: read_scope(connection, run_name))
     with database.transaction() as connection:
         rows = TrajectoryRows(
             _provenance(found.provenance, run_digest(connection, found.run.id)),
             found.segmentation,
-            Metadata(attribute_kinds(connection, found.run.id, MOST_FIELDS + 1)),
+            Metadata(attribute_kinds(connection, found.run.id, MAX_FIELDS + 1)),
             has_samples=RunConfig.from_stored(found.provenance.config).search.pipeline == "sample",
             has_passages=has_passages(connection, found.run.id),
         )

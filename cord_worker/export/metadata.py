@@ -1,8 +1,8 @@
 """The dataset's other fields, each with one type over the whole run.
 
-A field of a dataset may be a text in one row, an object in another and missing in a third. Libraries that read the
-export (`datasets`, pandas, pyarrow) then fail or guess. So a field that is text, a flag or a number in every row keeps
-its type, and every other field becomes JSON text.
+A field of a dataset may be text in one row, an object in another and missing in a third. Libraries that read such an
+export (`datasets`, pandas, pyarrow) fail or guess. So a field that is text, a flag or a number in every row keeps its
+type, and every other field becomes JSON text.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from cord_worker.dataset.records import Json
 from cord_worker.export.rows import Schema
 from cord_worker.store.reports.results import AttributeKinds
 
-MOST_FIELDS = 500
-"""With more fields than this (a dataset with different fields in each row), all of them become one JSON text."""
+MAX_FIELDS = 500
+"""With more fields than this (a dataset with different fields in each row), all fields become one JSON text."""
 ALL_IN_ONE = "json"
-"""The field that then holds them."""
+"""Name of the field with that text."""
 
 _KINDS = {"string": "text", "boolean": "flag", "integer": "integer", "number": "number"}
 
@@ -27,9 +27,9 @@ class Metadata:
     """Gives the metadata of all rows of a run the same types."""
 
     def __init__(self, kinds: AttributeKinds) -> None:
-        """`kinds` are the JSON types that each field has in the run."""
+        """`kinds`: the JSON types that each field has in the run."""
         self._kinds = {name: _kind(found) for name, found in sorted(kinds.items())}
-        self._is_one = len(self._kinds) > MOST_FIELDS
+        self._is_one = len(self._kinds) > MAX_FIELDS
 
     @property
     def schema(self) -> Mapping[str, Schema]:

@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig
+from cord_worker.display_text import counted
 from cord_worker.export.files import STANDARD_OUTPUT
 from cord_worker.prompting.trajectory import Segmentation
-from cord_worker.showing import counted
 from cord_worker.store.reports.results import Provenance, count_results, read_provenance
 from cord_worker.store.reports.status import Counts, read_counts
 from cord_worker.store.runs.runs import RunRow, resolve_run
@@ -26,7 +26,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """The result of an export. `left_out` counts results that were not asked for, `unfit` those of them that cannot
+    """The result of an export. `left_out` counts the results that were not exported, `unfit` those of them that cannot
     train a student."""
 
     run: str
@@ -42,18 +42,18 @@ class ExportReport:
 
     def sentence(self, output: str) -> str:
         """One sentence for people."""
-        others = [f"{self.left_out} done ones left out"] if self.left_out else []
-        others += [f"of them {self.unfit} without an answer or with control tokens in their text"] if self.unfit else []
+        others = [f"{self.left_out} finished ones left out"] if self.left_out else []
+        others += [f"{self.unfit} of them without an answer or with control tokens in their text"] if self.unfit else []
         others += [f"{counted(self.failed, 'failed problem')} not exported"] if self.failed else []
-        others += [f"{self.unfinished} still being worked on"] if self.unfinished else []
-        beside = f" ({', '.join(others)})" if others else ""
+        others += [f"{self.unfinished} unfinished"] if self.unfinished else []
+        in_brackets = f" ({', '.join(others)})" if others else ""
         where = "standard output" if output == STANDARD_OUTPUT else output
-        return f"run {self.run}: {self.exported} trajectories to {where}{beside}"
+        return f"run {self.run}: {self.exported} trajectories to {where}{in_brackets}"
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
-    """The exported run, with its state when the export began."""
+class ExportScope:
+    """The run to export, with its state when the export began."""
 
     run: RunRow
     provenance: Provenance
@@ -78,8 +78,8 @@ class Exported:
         )
 
 
-def look_up(connection: sa.Connection, run_name: str | None) -> Exported:
-    """The run with this name, otherwise the newest. Raises RunNotFound."""
+def read_scope(connection: sa.Connection, run_name: str | None) -> ExportScope:
+    """The run with this name, by default the newest. Raises RunNotFound."""
     run = resolve_run(connection, run_name)
     counts = read_counts(connection, run.id)
-    return Exported(run, read_provenance(connection, run.id), counts, count_results(connection, run.id))
+    return ExportScope(run, read_provenance(connection, run.id), counts, count_results(connection, run.id))

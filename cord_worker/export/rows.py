@@ -7,7 +7,7 @@ from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 from cord_worker.dataset.jsontext import json_line
-from cord_worker.export.forms import Form, form_of, output_file
+from cord_worker.export.formats import OutputFormat, format_of, output_file
 
 if TYPE_CHECKING:
     import pyarrow
@@ -20,13 +20,13 @@ Schema = str | list["Schema"] | Mapping[str, "Schema"]
 
 
 def write_rows(output: str, rows: Iterable[Mapping[str, Any]], schema: Mapping[str, Schema]) -> int:
-    """Writes `rows` to `output` in the form that its name says; returns the number of rows. The file is written
+    """Writes `rows` to `output` in the format that its name says; returns the number of rows. The file is written
     completely or stays unchanged.
 
     Raises:
         ExportError: the name or the folder of `output` is unusable.
     """
-    is_table = form_of(output) is Form.PARQUET
+    is_table = format_of(output) is OutputFormat.PARQUET
     with output_file(output) as file:
         return write_parquet(file, rows, schema) if is_table else write_lines(file, rows)
 

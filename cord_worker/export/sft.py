@@ -18,9 +18,9 @@ from cord_worker.engines.protocol import Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.tokenizer import load_tokenizer
 from cord_worker.export.files import ExportError
-from cord_worker.export.forms import form_of
+from cord_worker.export.formats import format_of
 from cord_worker.export.jsonl import export_failures
-from cord_worker.export.report import ExportReport, Filters, look_up
+from cord_worker.export.report import ExportReport, Filters, read_scope
 from cord_worker.export.rows import Schema, write_rows
 from cord_worker.prompting.first_turn import DEFAULT_DATE, TurnPiece
 from cord_worker.prompting.trajectory import ANSWER_OPENING, Segmentation, scoring_pieces
@@ -31,7 +31,7 @@ COLUMNS: dict[str, Schema] = {"id": "text", "prompt": "text", "completion": "tex
 
 
 class Student:
-    """Writes prompts and completions for the model whose tokenizer it has."""
+    """Makes prompts and completions for the model that is trained, with its tokenizer."""
 
     def __init__(self, path: str) -> None:
         """`path` is a model's folder or hub id; only its tokenizer is read. Raises ExportError and EngineLoadError."""
@@ -47,10 +47,9 @@ class Student:
     def row(
         self, result: Result, segmentation: Segmentation, today: datetime.date = DEFAULT_DATE
     ) -> dict[str, str] | None:
-        """The row of a trajectory, with the run's date if the student's template shows one. None without a final
-        answer, or
-        if the text or question holds one of the student's control tokens: in plain text a trainer cannot
-        tell them from its own."""
+        """The row of a trajectory; `today` is the run's date, for templates that show one. None without a final answer,
+        or if the text or question holds one of the student's control tokens: in plain text a trainer cannot tell them
+        from its own."""
         answer = result.answer_text.strip()
         if not answer or not result.steps:
             return None
@@ -78,15 +77,15 @@ def export_sft(
     filters: Filters | None = None,
     failures: str | None = None,
 ) -> ExportReport:
-    """Writes the run's trajectories as training rows for `student`, in the form that the name of `output` says (see
-    `forms`).
+    """Writes the run's trajectories as training rows for `student`, in the format that the name of `output` says (see
+    `formats`).
 
     Each file is written completely or stays unchanged. Raises RunNotFound, and ExportError if a file cannot be written.
     """
     for name in (output, failures):
         if name is not None:
-            form_of(name)
-    found = database.run(lambda connection: look_up(connection, run_name))
+            format_of(name)
+    found = database.run(lambda connection: read_scope(connection, run_name))
     rows = _Rows(student, found.segmentation, found.run.prompt_date)
     with database.transaction() as connection:
         fitting = rows.of(stream_results(connection, found.run.id, **asdict(filters or Filters())))

@@ -6,6 +6,7 @@ error's line names it. Limits are inherited: servers and workers get those of `c
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -26,6 +27,8 @@ _WANTED_HANDLES = 4096
 _INFINITE = float("inf")
 _CGROUP = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
+_VMSTAT = Path("/proc/vmstat")
+_OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 _FEW_TASKS = 1024
 SHARED_MEMORY = Path("/dev/shm")
 ENLARGE = "free some of it, or enlarge it (mount -o remount,size=1g /dev/shm; docker run --shm-size=1g)"
@@ -75,15 +78,8 @@ def shortages(needs: Sequence[Need]) -> list[Shortage]:
                 f"raise the limit (ulimit -n {_WANTED_HANDLES})",
             )
         )
-    memory = max(need.memory for need in needs)
-    if (allowed := _soft("AS")) < memory:
-        found.append(
-            Shortage(
-                "memory",
-                f"a process may use {_size(allowed)} of addresses, and {_size(memory)} are needed",
-                "raise the limit (ulimit -v unlimited)",
-            )
-        )
+    if (shortage := memory_shortage(needs)) is not None:
+        found.append(shortage)
     file_size = max(need.file_size for need in needs)
     if (allowed := _soft("FSIZE")) < file_size:
         found.append(
@@ -103,6 +99,19 @@ def shortages(needs: Sequence[Need]) -> list[Shortage]:
             )
         )
     return found
+
+
+def memory_shortage(needs: Sequence[Need]) -> Shortage | None:
+    """The limit of addresses, if it is too low for one of `needs`. Look before torch is imported: it ends a process
+    that gets too little memory."""
+    memory = max(need.memory for need in needs)
+    if (allowed := _soft("AS")) >= memory:
+        return None
+    return Shortage(
+        "memory",
+        f"a process may use {_size(allowed)} of addresses, and {_size(memory)} are needed",
+        "raise the limit (ulimit -v unlimited)",
+    )
 
 
 def check(who: str, needs: Sequence[Need]) -> None:
@@ -151,6 +160,18 @@ def container_memory() -> int | None:
     files = [folder / name for folder in _groups("memory") for name in ("memory.max", "memory.limit_in_bytes")]
     found = [allowed for allowed in map(_number, files) if allowed is not None and allowed < total]
     return min(found, default=None)
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory: in this process's control group or, where that does
+    not count them, on this machine. 0 if nothing does."""
+    own_first = sorted(_groups("memory"), key=lambda folder: len(folder.parts), reverse=True)
+    files = [folder / name for folder in own_first for name in ("memory.events", "memory.oom_control")]
+    for file in (*files, _VMSTAT):
+        with contextlib.suppress(OSError):
+            if match := _OOM_KILLS.search(file.read_text(encoding="ascii")):
+                return int(match[1])
+    return 0
 
 
 def explained(error: BaseException) -> str | None:

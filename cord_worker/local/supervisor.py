@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Protocol
 
 from cord_worker.errors import LocalServiceError
-from cord_worker.local import processes
+from cord_worker.local import limits, processes
 from cord_worker.local.fork_server import ForkServer, ForkServerGone
 
 DO_NOT_RESTART = 78
@@ -105,7 +105,8 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a process; `exit_code` is negative for a signal, as in `subprocess`."""
+    """Something that happened to a process; `exit_code` is negative for a signal, as in `subprocess`. `out_of_memory`:
+    the kernel killed a process for want of memory since this one was started, and this one was killed."""
 
     kind: EventKind
     name: str
@@ -113,11 +114,12 @@ class Event:
     exit_code: int | None = None
     pause: float | None = None
     error: LocalServiceError | None = None
+    out_of_memory: bool = False
 
     def __str__(self) -> str:
         parts = [f"{self.name} {self.kind.value}"]
         parts += [f"pid {self.pid}"] if self.pid is not None else []
-        parts += [_ending(self.exit_code)] if self.exit_code is not None else []
+        parts += [_ending(self.exit_code, out_of_memory=self.out_of_memory)] if self.exit_code is not None else []
         parts += [f"again in {self.pause:.1f} s"] if self.pause is not None else []
         return ", ".join(parts)
 
@@ -271,6 +273,7 @@ class Supervisor:
             child.state, child.due = State.WAITING, time.monotonic()
             return
         log = _open_log(spec.log_path)
+        child.oom_kills = limits.oom_kills()
         try:
             _ready_file(spec).unlink(missing_ok=True)
             environment = {**os.environ, **spec.env, READY_FILE: str(_ready_file(spec))}
@@ -304,6 +307,7 @@ class Supervisor:
             child.state = State.STOPPED
             self._events.append(Event(EventKind.STOPPED, child.spec.name, process.pid, code))
             return
+        out_of_memory = code == -signal.SIGKILL and limits.oom_kills() > child.oom_kills
         quick = time.monotonic() - child.started < self._policy.quick_failure_seconds
         child.quick_failures = child.quick_failures + 1 if quick else 0
         # Whatever the duration: a process that is killed each time it loads its model would otherwise return for ever.
@@ -315,15 +319,26 @@ class Supervisor:
             or child.quick_failures >= self._policy.max_failures_at_work
         ):
             child.state = State.GIVEN_UP
-            child.error = self._last_words(child, code)
-            self._events.append(Event(EventKind.GAVE_UP, child.spec.name, process.pid, code, error=child.error))
+            child.error = self._last_words(child, _ending(code, out_of_memory=out_of_memory), code)
+            self._events.append(
+                Event(
+                    EventKind.GAVE_UP,
+                    child.spec.name,
+                    process.pid,
+                    code,
+                    error=child.error,
+                    out_of_memory=out_of_memory,
+                )
+            )
             return
         longest = min(self._policy.longest_pause, self._policy.first_pause * 2 ** (child.failures_in_row - 1))
         pause = longest * random.uniform(0.75, 1.0)
         child.state, child.due = State.WAITING, time.monotonic() + pause
-        self._events.append(Event(EventKind.FELL, child.spec.name, process.pid, code, pause))
+        self._events.append(
+            Event(EventKind.FELL, child.spec.name, process.pid, code, pause, out_of_memory=out_of_memory)
+        )
 
-    def _last_words(self, child: _Child, code: int) -> LocalServiceError:
+    def _last_words(self, child: _Child, ending: str, code: int) -> LocalServiceError:
         spec = child.spec
         why = (
             "and says that starting it again cannot help"
@@ -333,7 +348,7 @@ class Supervisor:
             else f"{child.quick_failures} times in a row within {self._policy.quick_failure_seconds:g} s of its start"
         )
         return LocalServiceError(
-            f"The process {spec.name} ended ({_ending(code)}) {why}; it is not started again. Correct the cause, then "
+            f"The process {spec.name} ended ({ending}) {why}; it is not started again. Correct the cause, then "
             f"start it again. The end of its log {spec.log_path}:\n{processes.tail(spec.log_path)}"
         )
 
@@ -364,6 +379,7 @@ class _Child:
         "error",
         "failures_in_row",
         "idle_failures",
+        "oom_kills",
         "process",
         "quick_failures",
         "restarts",
@@ -379,6 +395,7 @@ class _Child:
         self.started = 0.0
         self.due = 0.0
         self.restarts = 0
+        self.oom_kills = 0
         self.awaits_fork = False
         self.forgive()
 
@@ -433,9 +450,9 @@ def _kill_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _ending(code: int | None) -> str:
-    if code is None:
-        return "still running"
+def _ending(code: int, *, out_of_memory: bool) -> str:
+    if out_of_memory:
+        return "killed by the kernel for want of memory"
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -1,1 +1,1 @@
-"""What the commands do, without a terminal: opening the database, enqueuing, supervising a run, checking a machine."""
+"""What the commands do, without a terminal: open the database, enqueue, supervise a run, check a machine."""

@@ -1,4 +1,4 @@
-"""`up` and `down`: services and workers left running, found by later commands through the state folder."""
+"""`up` and `down`: services and workers in the background. Later commands find them through the state folder."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from cord_worker.store.reports.status import live_workers, worker_conditions
 from cord_worker.store.schema.version import upgrade
 
 _RECORD = "up.json"
-_LOOK_SECONDS = 0.3
-_ALONE_SECONDS = 400
+_POLL_SECONDS = 0.3
+_LOCK_SECONDS = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What runs in the background of a state folder; `models` are fingerprints by name."""
+    """The services and workers of a state folder that run in the background; `models`: fingerprints by name."""
 
     state_dir: Path
     pid: int
@@ -39,12 +39,12 @@ class Background:
     workers: tuple[Worker, ...]
 
     def serves(self, config: RunConfig) -> bool:
-        """True where every model of `config` has a worker here."""
+        """True if every model of `config` has a worker here."""
         return set(fleet_models(config)) <= set(self.models.values())
 
 
 def find_background(settings: Settings) -> Background | None:
-    """What `up` left running for this state folder, or None."""
+    """What `up` has started for this state folder, if it still runs."""
     if not settings.state_dir.is_dir():
         return None
     state = StateDir.open(settings.state_dir)
@@ -62,15 +62,15 @@ def find_background(settings: Settings) -> Background | None:
 def bring_up(
     config: RunConfig, config_path: Path, settings: Settings, say: Callable[[str], None]
 ) -> tuple[Background, bool]:
-    """Starts services and workers in the background; returns them and whether they were started just now.
+    """Starts services and workers in the background; returns them, and whether they were started by this call.
 
-    Where they run already, those that stopped (`cordctl drain`) or were given up are started again. Another `up` or
-    `down` of this state folder is waited for. `say` is told what does not suit in the broker.
+    If they run already, those that stopped (`cordctl drain`) or were given up are started again. Waits for another
+    `up` or `down` of this state folder. `say` gets warnings about the broker.
 
-    Raises LocalServiceError where others run for this state folder or something could not be started, MachineLimit
-    where the machine allows too little.
+    Raises LocalServiceError if workers of another configuration run for this state folder or something could not be
+    started, MachineLimit if the machine allows too little.
     """
-    with _alone(StateDir.open(settings.state_dir)):
+    with _only_one_command(StateDir.open(settings.state_dir)):
         return _bring_up(config, config_path, settings, say)
 
 
@@ -106,7 +106,7 @@ def _bring_up(
     started = find_background(settings)
     if started is None:
         raise LocalServiceError(
-            f"The background daemon of {settings.state_dir} ended right after its start; look at its logs/daemon.log."
+            f"The background daemon of {settings.state_dir} ended right after its start; see its logs/daemon.log."
         )
     return started, True
 
@@ -114,9 +114,9 @@ def _bring_up(
 def wait_until_ready(
     config: RunConfig, settings: Settings, endpoints: Endpoints, seconds: float, say: Callable[[str], None]
 ) -> bool:
-    """Waits until a worker of every model and a coordinator take work; False when the time is over.
+    """Waits until a coordinator and a worker of every model take work; False if that takes longer than `seconds`.
 
-    Raises LocalServiceError where a process was given up or the daemon ended.
+    Raises LocalServiceError if a process was given up or the daemon ended.
     """
     database = Database(endpoints.database_url, pool_size=1, application_name="cordctl", retry_seconds=5.0)
     waiting = set(fleet_models(config)) | {None}
@@ -137,14 +137,14 @@ def wait_until_ready(
                     told.add((condition.model, condition.text))
                     say(shown(f"{condition.model} {condition.text}"))
             if waiting:
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
     finally:
         database.close()
     return not waiting
 
 
 def check_background(settings: Settings) -> None:
-    """Raises LocalServiceError where the background daemon is gone or gave a process up."""
+    """Raises LocalServiceError if the background daemon is gone or gave a process up."""
     running = find_background(settings)
     if running is None:
         raise LocalServiceError(
@@ -157,10 +157,10 @@ def check_background(settings: Settings) -> None:
 
 
 def bring_down(settings: Settings) -> bool:
-    """Stops what `up` started; False where nothing ran."""
+    """Stops what `up` started; False if nothing ran."""
     if not settings.state_dir.is_dir():
         return False
-    with _alone(StateDir.open(settings.state_dir)):
+    with _only_one_command(StateDir.open(settings.state_dir)):
         return _bring_down(settings)
 
 
@@ -175,17 +175,17 @@ def _bring_down(settings: Settings) -> bool:
 
 
 @contextmanager
-def _alone(state: StateDir) -> Iterator[None]:
-    """Lets one `up` or `down` of a state folder begin when the one before has ended, or was killed.
+def _only_one_command(state: StateDir) -> Iterator[None]:
+    """Waits (at most `_LOCK_SECONDS`) until no other `up` or `down` of the state folder runs, and keeps others out.
 
-    The folder's own lock is no use here: the daemon that `up` waits for takes it.
+    The folder's own lock cannot be used: the daemon that `up` waits for takes it.
     """
     lock = FileLock(str(state.path / "up.lock"), mode=0o600)
     try:
-        lock.acquire(timeout=_ALONE_SECONDS)
+        lock.acquire(timeout=_LOCK_SECONDS)
     except Timeout as error:
         raise LocalServiceError(
-            f"Another cordctl up or down has been at work on {state.path} for {_ALONE_SECONDS} s. Wait for it or end "
+            f"Another cordctl up or down for {state.path} has been running for {_LOCK_SECONDS} s. Wait for it or end "
             "it, then try again."
         ) from error
     try:

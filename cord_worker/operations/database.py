@@ -1,4 +1,4 @@
-"""Opening the database as a command needs it: patient for seconds, not minutes, and only with the right schema."""
+"""Opens the database for a command: retries for seconds, not minutes, and requires the right schema."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _RETRY_SECONDS = 5.0
 
 @contextmanager
 def database_url_for(settings: Settings) -> Iterator[str]:
-    """URL of the database. An embedded one that does not run is started for the length of the `with`, so that what a
-    run left behind can be looked at without `cordctl up`.
+    """URL of the database. An embedded one that does not run is started for the length of the `with`, so that results
+    of a run can be read without `cordctl up`.
 
-    Raises ConfigError where none is known, LocalServiceError where it cannot be started.
+    Raises ConfigError if none is known, LocalServiceError if it cannot be started.
     """
     try:
         url = endpoints.database_url(settings)
@@ -45,7 +45,7 @@ def database_url_for(settings: Settings) -> Iterator[str]:
 def open_database(settings: Settings, *, url: str | None = None) -> Iterator[Database]:
     """The database of these settings (or at `url`), with the schema that this code needs.
 
-    Raises ConfigError where none is known, StoreError where it is unreachable, SchemaMismatch.
+    Raises ConfigError if none is known, StoreError if it is unreachable, SchemaMismatch.
     """
     if url is None:
         with database_url_for(settings) as known, open_database(settings, url=known) as database:
@@ -60,7 +60,7 @@ def open_database(settings: Settings, *, url: str | None = None) -> Iterator[Dat
 
 
 def current_revision(url: str) -> str | None:
-    """Revision of the database at `url`; None where it holds no schema. Raises StoreError where it is unreachable."""
+    """Revision of the database at `url`; None if it holds no schema. Raises StoreError if it is unreachable."""
     database = _database(url)
     try:
         return database.run(lambda connection: MigrationContext.configure(connection).get_current_revision())

@@ -1,4 +1,4 @@
-"""What reading a dataset changed, counted and told with an example, so that nothing changes silently."""
+"""Counts what reading a dataset changed, with an example of each kind, so that nothing changes silently."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any
 
 from cord_worker.dataset import Change, FieldMapping, ProblemRecord, RejectedRecord
 
-_WHAT = {
-    Change.FINAL_ANSWER: "worked solution, of which the final answer was taken; the whole stays in the metadata "
+_DESCRIPTIONS = {
+    Change.FINAL_ANSWER: "worked solution, whose final answer is the answer; the solution stays in the metadata "
     "(--answer-as-is keeps it as the answer)",
     Change.CHOICE: "multiple choice: the answer is the label of the right one, and the question lists the choices",
-    Change.LIST: "list: the answer is its values in order (--answer-field FIELD.0 takes the first alone)",
+    Change.LIST: "list: the answer is its values in order (--answer-field FIELD.0 takes only the first)",
     Change.MESSAGES: "messages: the question is the user's turn",
     Change.SYSTEM_TURN: "system turn, which is not sent: teachers have their own (system_prompt in cord.toml)",
     Change.LATEX: "LaTeX whose backslashes were lost, restored",
-    Change.LATEX_LEFT: "LaTeX that lost a backslash in a field that is only carried along, kept as it is "
+    Change.LATEX_LEFT: "LaTeX that lost a backslash in a field that goes only into the metadata, kept as it is "
     "(--repair-latex restores it)",
     Change.LATEX_DOUBTFUL: "a tab or line break that may be a LaTeX command without its backslash, kept as it is",
     Change.INVISIBLE: "invisible characters, control characters or unusual spaces at an end, stripped",
     Change.INVISIBLE_INSIDE: "an invisible character inside, kept as written",
     Change.DOUBLED_BACKSLASHES: "two backslashes before a LaTeX command, kept as written",
     Change.CHAT_TAGS: "a chat tag, encoded as plain text; a server that takes no token ids refuses such a problem",
-    Change.NOT_A_NUMBER: "NaN, as which a table holds what is missing: kept as null",
+    Change.NOT_A_NUMBER: "NaN, which means a missing value in a table: kept as null",
 }
 
 
 @dataclass(slots=True)
-class Counted:
-    """One kind of change to one field: in how many rows (`places` counts each command that was restored), and where
-    it was first."""
+class ChangeCount:
+    """One kind of change to one field: the number of rows (`places` counts each LaTeX command that was restored), and
+    the first place."""
 
     rows: int
     places: int
@@ -40,17 +40,17 @@ class Counted:
 
 @dataclass(slots=True)
 class DatasetNotes:
-    """The fields that were found and what was changed, by kind and field."""
+    """The fields that were found, and the changes by kind and field."""
 
     fields: FieldMapping = field(default_factory=FieldMapping)
-    changes: dict[tuple[Change, str], Counted] = field(default_factory=dict)
+    changes: dict[tuple[Change, str], ChangeCount] = field(default_factory=dict)
 
     def found_fields(self, mapping: FieldMapping) -> None:
         """Keeps the fields that were found."""
         self.fields = mapping
 
     def counted(self, records: Iterable[ProblemRecord | RejectedRecord]) -> Iterator[ProblemRecord | RejectedRecord]:
-        """`records` as they are, their notes counted."""
+        """Passes `records` on and counts their notes."""
         for record in records:
             if isinstance(record, ProblemRecord) and record.notes:
                 self._count(record)
@@ -62,14 +62,14 @@ class DatasetNotes:
             kind = (note.change, note.field)
             counted = self.changes.get(kind)
             if counted is None:
-                self.changes[kind] = Counted(1, 1, record.location, note.shown)
+                self.changes[kind] = ChangeCount(1, 1, record.location, note.shown)
             else:
                 counted.rows += kind not in in_row
                 counted.places += 1
             in_row.add(kind)
 
     def fields_line(self) -> str:
-        """Which field is taken for what."""
+        """The field that each part of a problem is read from."""
         fields = self.fields
         parts = [f"question from {fields.question!r}", f"answer from {fields.answer!r}"]
         parts += [f"choices from {fields.choices!r}"] if fields.choices else []
@@ -78,10 +78,10 @@ class DatasetNotes:
         return f"fields: {', '.join(parts)}"
 
     def lines(self) -> list[str]:
-        """For people: one line a kind, with its first place and what it came to there."""
+        """For people: one line per kind of change, with its first place and the result there."""
         return [
             f"field {name!r}, {counted.rows:,} {'row' if counted.rows == 1 else 'rows'}{_places(change, counted)}: "
-            f"{_WHAT[change]}; first {counted.location}: {counted.shown}"
+            f"{_DESCRIPTIONS[change]}; first {counted.location}: {counted.shown}"
             for (change, name), counted in self.changes.items()
         ]
 
@@ -99,7 +99,7 @@ class DatasetNotes:
         ]
 
 
-def _places(change: Change, counted: Counted) -> str:
+def _places(change: Change, counted: ChangeCount) -> str:
     if change is not Change.LATEX:
         return ""
     return f" ({counted.places:,} {'place' if counted.places == 1 else 'places'})"

@@ -1,4 +1,4 @@
-"""What samples of a model say about it: pass@k, with nothing but arithmetic."""
+"""Estimates pass@k from samples of a model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
-    """Chance that at least one of `k` answers drawn from `samples` ones, of which `correct` are right, is right.
+    """Probability that of `k` answers drawn from `samples`, of which `correct` are right, at least one is right.
 
     The unbiased estimator of Chen et al. (2021), "Evaluating Large Language Models Trained on Code", equation 1:
     1 - C(n - c, k) / C(n, k), as a product that neither overflows nor cancels. For k = 1 it is the mean over the
@@ -20,5 +20,5 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 
 
 def powers_of_two(most: int) -> tuple[int, ...]:
-    """1, 2, 4, … up to `most`: the k of pass@k that are shown."""
+    """1, 2, 4, … up to `most`: the values of k that are shown."""
     return tuple(2**exponent for exponent in range(most.bit_length()))

@@ -1,4 +1,4 @@
-"""How long a run still takes, and its totals at little cost."""
+"""Estimates how long a run still takes, and caches its totals."""
 
 from __future__ import annotations
 
@@ -9,52 +9,52 @@ from cord_worker.store.reports.status import Counts, Totals
 
 
 class TotalsCache:
-    """Asks for the expensive totals so rarely that they take a twentieth of the time at most."""
+    """Reads the expensive totals so rarely that this takes at most a twentieth of the time."""
 
-    def __init__(self, read: Callable[[], Totals], *, least_seconds: float = 1.0) -> None:
+    def __init__(self, read: Callable[[], Totals], *, min_seconds: float = 1.0) -> None:
         self._read = read
-        self._least = least_seconds
+        self._min_seconds = min_seconds
         self._totals: Totals | None = None
         self._due = 0.0
 
     def get(self, *, fresh: bool = False) -> Totals:
-        """The totals, as old as their cost allows; read anew with `fresh`."""
+        """The totals, as old as their cost allows; with `fresh` they are read now."""
         started = time.monotonic()
         if self._totals is None or fresh or started >= self._due:
             self._totals = self._read()
             ended = time.monotonic()
-            self._due = ended + max(self._least, 20 * (ended - started))
+            self._due = ended + max(self._min_seconds, 20 * (ended - started))
         return self._totals
 
 
 class EtaClock:
-    """Estimates the time left from the progress that it watched (at most 10 minutes back).
+    """Estimates the time left from the progress of the last 10 minutes that it watched.
 
-    Problems run side by side and end together, so those in flight count by their share of the usual steps. What is
-    usual is known only once a share of the problems is done: the first ones to end are the short ones.
+    Problems run concurrently and end together, so those in flight count by their share of the usual number of steps.
+    That number is known only once a share of the problems is done: the first ones to end are the short ones.
     """
 
     _SECONDS = 600.0
-    _MOST_OF_ACTIVE = 0.95
-    _LEAST_SHARE = 0.05
+    _MAX_ACTIVE_SHARE = 0.95
+    _MIN_SHARE = 0.05
 
     def __init__(self) -> None:
         self._samples: list[tuple[float, Counts]] = []
 
     def observe(self, counts: Counts, mean_steps: float | None, now: float | None = None) -> float | None:
-        """Seconds left; None until a twentieth of the problems is final."""
+        """Seconds left; None until a twentieth of the problems is final, and without progress."""
         if counts.final == counts.total:
             return 0.0
         moment = time.monotonic() if now is None else now
-        if len(self._samples) == 1 and _marks(counts) == _marks(self._samples[0][1]):
-            # Nothing has moved since the watch began: models load, which says nothing of the work.
+        if len(self._samples) == 1 and _progress_marks(counts) == _progress_marks(self._samples[0][1]):
+            # No progress since the watch began: models load, which says nothing about the speed of the work.
             self._samples.clear()
         self._samples.append((moment, counts))
         while len(self._samples) > 2 and moment - self._samples[0][0] > self._SECONDS:
             self._samples.pop(0)
-        if mean_steps is None or counts.final < self._LEAST_SHARE * counts.total:
+        if mean_steps is None or counts.final < self._MIN_SHARE * counts.total:
             return None
-        # Seen at any moment, problems are halfway on average; long ones are not nearly done for having many steps.
+        # At any moment problems are halfway on average; a long one is not nearly done because it has many steps.
         usual = max(mean_steps, 2 * counts.active_steps / counts.active if counts.active else 0.0)
         since, then = self._samples[0]
         progress, before = self._progress(counts, usual), self._progress(then, usual)
@@ -63,8 +63,8 @@ class EtaClock:
         return (counts.total - progress) * (moment - since) / (progress - before)
 
     def _progress(self, counts: Counts, usual: float) -> float:
-        return counts.final + min(self._MOST_OF_ACTIVE * counts.active, counts.active_steps / usual)
+        return counts.final + min(self._MAX_ACTIVE_SHARE * counts.active, counts.active_steps / usual)
 
 
-def _marks(counts: Counts) -> tuple[int, int, int]:
+def _progress_marks(counts: Counts) -> tuple[int, int, int]:
     return counts.final, counts.active, counts.active_steps

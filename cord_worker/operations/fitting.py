@@ -1,8 +1,8 @@
-"""Whether the problems of a dataset fit the contexts of a configuration's models, by their tokenizers alone.
+"""Checks whether the problems of a dataset fit the contexts of a configuration's models; needs only their tokenizers.
 
-A problem fits where its first turn (chat template, system turn, passage, question) leaves room for a step and for what
-follows it: the final answer (`search.answer_tokens`, and what closes the thinking), or, for the prover, the closing
-part with the known answer. Where there is less room than `search.thinking_tokens`, it fits, and its thinking may be
+A problem fits if its first turn (chat template, system turn, passage, question) leaves room for a step and for the text
+after it: the final answer (`search.answer_tokens`, and the end of the thinking), or, for the prover, the closing part
+with the known answer. If the room is smaller than `search.thinking_tokens`, the problem fits, but its thinking may be
 cut.
 """
 
@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from cord_worker.config import ModelConfig, RunConfig
 from cord_worker.dataset import ProblemRecord
+from cord_worker.engines.context_length import own_context
 from cord_worker.errors import ConfigError, CordError
+from cord_worker.local import limits
 
 if TYPE_CHECKING:
     from cord_worker.engines.text_codec import TextCodec
@@ -25,12 +27,12 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 5
 _LEAST_STEP = 16
-"""Tokens: what a step takes at least, its marker included. Less room is none."""
+"""Fewest tokens of a step, its marker included; less room counts as none."""
 
 
 @dataclass(frozen=True, slots=True)
 class TooLong:
-    """A problem that does not fit: what its first turn and the end take, in tokens."""
+    """A problem that does not fit; `prompt` and `end` are the tokens of its first turn and of the text at the end."""
 
     location: str
     key: str
@@ -40,8 +42,9 @@ class TooLong:
 
 @dataclass(slots=True)
 class Fit:
-    """One model in one role. `overhead` is the first turn without question and passage; `misfits` the first few of
-    `count` problems that do not fit; `cut` others fit, but leave less room than the thinking budget."""
+    """The fit of a dataset to one model in one role; sizes are in tokens. `overhead` is the first turn without question
+    and passage; `misfits` are the first few of the `count` problems that do not fit; `cut` others fit, but leave less
+    room than the thinking budget."""
 
     role: str
     model: str
@@ -58,23 +61,23 @@ class Fit:
 
     @property
     def room(self) -> int:
-        """Tokens that question and passage may take beside the whole thinking budget; negative where that alone is too
-        much."""
+        """Tokens that question and passage may take in addition to the whole thinking budget; negative if that alone
+        is too much."""
         return self.context - self.overhead - self.thinking - self.end
 
     @property
     def end_name(self) -> str:
-        """What the trajectory is followed by."""
+        """The name of the text after the trajectory."""
         return "closing part" if self.role == "prover" else "answer with its opening"
 
     @property
     def has_room(self) -> bool:
-        """Whether a question may take anything beside the whole thinking budget."""
+        """Whether there is room for a question in addition to the whole thinking budget."""
         return self.context - self.overhead - self.thinking - self.least_end > 0
 
     @property
     def holds_a_step(self) -> bool:
-        """Whether there is room for the beginning of a step, its end kept free."""
+        """Whether there is room for a step with an empty question, the end kept free."""
         return self.fits(self.overhead, self.least_end)
 
     def fits(self, prompt: int, end: int) -> bool:
@@ -83,7 +86,7 @@ class Fit:
 
     @property
     def shortage(self) -> str:
-        """What follows where there is no room, and what to do; empty where there is."""
+        """The consequence of a lack of room, and what to do; empty if there is room."""
         if self.has_room:
             return ""
         has_answers = self.role != "prover"
@@ -97,7 +100,7 @@ class Fit:
 
     @property
     def budget(self) -> str:
-        """What becomes of the context's tokens, in words that add up."""
+        """How the tokens of the context are divided, as a sum in words."""
         taken = f"context {self.context:,} tokens - {self.overhead:,} of the template"
         end = f" - {self.end:,} {self.end_name}"
         if self.has_room:
@@ -106,7 +109,7 @@ class Fit:
         return f"{taken}{end} = room for {max(0, left):,} of question and thinking"
 
     def line(self) -> str:
-        """For people."""
+        """The whole result, for people."""
         parts = [f"{self.role} (model {self.model!r}): {self.budget}"]
         parts += [self.shortage] if self.shortage else []
         parts += [f"the longest takes {self.longest:,} ({self.longest_at})"] if self.longest_at else []
@@ -121,7 +124,7 @@ class Fit:
         return "; ".join(parts)
 
     def named(self) -> list[str]:
-        """For people: the first problems that do not fit."""
+        """The first problems that do not fit, for people."""
         lines = [
             f"{found.location}: id {found.key!r} does not fit {self.role} (model {self.model!r}): {found.prompt:,} "
             f"prompt + {found.end:,} {self.end_name} = {found.prompt + found.end:,} tokens leave no room for a step "
@@ -149,8 +152,8 @@ class Fit:
 
 
 class ContextCheck:
-    """Counts the tokens of every problem for each teacher and the prover. `skipped` says which models could not be
-    looked at, and why."""
+    """Counts the tokens of every problem for each teacher and the prover. `skipped` names the models that could not be
+    checked, and why."""
 
     def __init__(self, config: RunConfig) -> None:
         """Loads tokenizers, never weights; models whose files are not on this machine are skipped."""
@@ -167,7 +170,7 @@ class ContextCheck:
             found = self._loaded(teacher.model, config.models[teacher.model])
             if found is not None:
                 role, system = f"teacher {teacher.name}", config.system_prompt(teacher)
-                # As engines/room.py keeps it free.
+                # As engines/room_in_context.py keeps it free.
                 kept = search.answer_tokens + found[0].answer_opening_tokens
 
                 def after_thinking(_: ProblemRecord, kept: int = kept) -> int:
@@ -187,11 +190,11 @@ class ContextCheck:
 
     @property
     def fits(self) -> list[Fit]:
-        """What was found, a teacher or the prover each."""
+        """The result for each teacher and the prover."""
         return [fit for fit, *_ in self._measured]
 
     def measure(self, record: ProblemRecord) -> None:
-        """Counts one problem. Raises RequestError where a chat template cannot be rendered."""
+        """Counts one problem. Raises RequestError if a chat template cannot be rendered."""
         for fit, codec, system, end_of in self._measured:
             prompt, end = self._prompt(codec, record.question, record.passage, system), end_of(record)
             fit.end = max(fit.end, end)
@@ -238,7 +241,10 @@ def _tokenizer_and_context(model: ModelConfig) -> tuple[TextCodec, int]:
     location = model.location()
     if not Path(location).is_dir():
         raise CordError(f"{location} is no folder on this machine, so its tokenizer is not looked at")
-    from cord_worker.engines.loading import max_length_of, options
+    if (shortage := limits.memory_shortage([limits.WORKER])) is not None:
+        raise CordError(f"its tokenizer is not looked at: {shortage}")
+    from cord_worker.engines.context_length import max_length_of
+    from cord_worker.engines.loading import options
     from cord_worker.engines.settings import EngineSettings
     from cord_worker.engines.tokenizer import load_tokenizer
 
@@ -258,10 +264,10 @@ def _tokenizer_and_context(model: ModelConfig) -> tuple[TextCodec, int]:
 
 
 def room_remarks(config: RunConfig) -> list[str]:
-    """What the budgets come to where a model's declared context is too short for them; reads no tokenizer, so it is
-    quick, and what the question takes comes on top (`ContextCheck` counts it).
+    """Remarks on models whose declared context is too short for the budgets. Reads no tokenizer, so it is quick, but
+    leaves the question out (`ContextCheck` counts it).
 
-    Raises ConfigError where a context does not even hold the final answer and a step.
+    Raises ConfigError if a context does not even hold the final answer and a step.
     """
     search, remarks = config.search, []
     readers = [(f"teacher {one.name!r}", one.model, search.answer_tokens) for one in config.teachers]
@@ -286,7 +292,8 @@ def room_remarks(config: RunConfig) -> list[str]:
 
 
 def declared_context(model: ModelConfig) -> int | None:
-    """The context that the configuration or the model's folder names; None where that takes more than a look."""
+    """The context (tokens) that the configuration or the config.json of the model's folder names; None if neither
+    does."""
     if model.engine == "instant":
         return None
     own = None
@@ -295,6 +302,5 @@ def declared_context(model: ModelConfig) -> int | None:
         inner = found.get("text_config") if isinstance(found, dict) else None
         for document in (inner, found):
             if isinstance(document, dict) and own is None:
-                values = [document.get(name) for name in ("max_position_embeddings", "n_positions")]
-                own = next((value for value in values if isinstance(value, int) and value > 0), None)
+                own = own_context(document.get)
     return model.max_model_len or own

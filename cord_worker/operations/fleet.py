@@ -13,8 +13,8 @@ from cord_worker.local import limits, processes
 from cord_worker.local.limits import Need
 from cord_worker.local.services import Endpoints
 from cord_worker.local.supervisor import ProcessSpec
+from cord_worker.name_suggestions import unknown
 from cord_worker.store.runs.runs import RunRow
-from cord_worker.suggesting import unknown
 
 COORDINATOR = "coordinator"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -25,19 +25,20 @@ _PRELOADED = ("cord_worker.coordination.process.main", "cord_worker.engines.tran
 
 
 def preloaded_modules(config: RunConfig) -> tuple[str, ...]:
-    """What a fork server is to import for the workers of `config`; nothing where none can be forked."""
+    """The modules that a fork server imports for the workers of `config`; empty if none of them can be forked."""
     return _PRELOADED if any(map(_can_be_forked, config.served_models.values())) else ()
 
 
 def _can_be_forked(model: ModelConfig) -> bool:
-    # CUDA does not survive a fork, and vLLM starts processes of its own; other engines import little.
+    # CUDA does not survive a fork, and vLLM starts its own processes; other engines import little.
     return model.engine == "transformers" and model.device == "cpu"
 
 
 def process_specs(
     config: RunConfig, config_path: Path, settings: Settings, endpoints: Endpoints, state_dir: Path
 ) -> list[ProcessSpec]:
-    """What `run` and `up` keep running; logs go to `state_dir/logs`. The coordinator comes first: it loads fastest."""
+    """The processes that `run` and `up` keep running, with logs in `state_dir/logs`; the coordinator comes first,
+    because it loads fastest."""
     environment = {
         # A worker started from any folder imports this very package.
         "PYTHONPATH": processes.python_environment()["PYTHONPATH"],
@@ -59,12 +60,12 @@ def process_specs(
 
 
 def fleet_models(config: RunConfig) -> dict[str, str]:
-    """Names of the models that the configuration needs a worker of, by fingerprint."""
+    """Names of the models that need a worker, by fingerprint."""
     return {model.fingerprint(): name for name, model in config.served_models.items()}
 
 
 def names_by_path(run: RunRow) -> dict[str, str]:
-    """What the run's configuration calls its models, by their paths; a path that two names share stands for itself."""
+    """Names of the models in the run's configuration, by path; paths that several models share are left out."""
     try:
         config = RunConfig.from_stored(run.config)
     except ConfigError:
@@ -76,7 +77,7 @@ def names_by_path(run: RunRow) -> dict[str, str]:
 
 
 def check_locations(config: RunConfig) -> None:
-    """Raises ConfigError where a model's folder or bundled name does not exist, before anything is started."""
+    """Raises ConfigError if a model's folder or bundled name does not exist, before anything is started."""
     for name, model in config.served_models.items():
         location = model.location()
         if Path(location).is_absolute() and not Path(location).is_dir():
@@ -84,19 +85,19 @@ def check_locations(config: RunConfig) -> None:
 
 
 def need_of(model: ModelConfig) -> Need:
-    """What a worker of this model needs of the machine, beside the weights."""
+    """What a worker of this model needs of the machine, without the weights."""
     return limits.TORCH_WORKER if model.engine in {"transformers", "vllm"} else limits.WORKER
 
 
 def needs(config: RunConfig, *, embedded: bool) -> list[Need]:
-    """What `run` and `up` need of the machine: themselves, embedded servers, a coordinator and the workers."""
+    """What `run` and `up` need of the machine: the command itself, embedded servers, a coordinator and the workers."""
     servers = [limits.POSTGRES] if embedded else []
     workers = [need_of(model) for model in config.served_models.values() for _ in range(model.workers)]
     return [limits.COMMAND, *servers, limits.COORDINATOR, *workers]
 
 
 def check_limits(config: RunConfig, settings: Settings) -> None:
-    """Raises MachineLimit where the machine allows too little for all that `run` and `up` start."""
+    """Raises MachineLimit if the machine allows too little for all that `run` and `up` start."""
     embedded = settings.database_url is None or settings.broker_url is None
     limits.check("this command", needs(config, embedded=embedded))
 
@@ -106,13 +107,13 @@ def _threads(model: ModelConfig) -> dict[str, str]:
 
 
 def _spec(name: str, command: tuple[str, ...], environment: Mapping[str, str], state_dir: Path) -> ProcessSpec:
-    # -P: a redis.py in the user's folder must not take the place of the library.
+    # -P: a redis.py in the user's folder must not be imported instead of the library.
     argv = (sys.executable, "-P", "-m", _PROGRAM, *command)
     return ProcessSpec(name, argv, state_dir / "logs" / f"{name}.log", environment)
 
 
 def model_named(config: RunConfig, name: str) -> ModelConfig:
-    """The model called so. Raises ConfigError that names the models there are."""
+    """The model with this name. Raises ConfigError, which names the existing models."""
     if name not in config.models:
         raise ConfigError(f"{unknown('model', name, sorted(config.models))} (in [models] of the configuration)")
     return config.models[name]

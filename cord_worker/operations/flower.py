@@ -1,4 +1,4 @@
-"""Flower beside the broker."""
+"""Starts Flower, Celery's monitor, on the broker."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _OPTIONS = (
 
 
 def exec_flower(settings: Settings, port: int) -> NoReturn:
-    """Becomes Flower on 127.0.0.1. It answers some pages without credentials, so it is never bound wider.
+    """Replaces this process by Flower on 127.0.0.1 only, because Flower serves some pages without credentials.
 
-    Raises ConfigError where no broker is known or the port is taken, BrokerError where the broker is away.
+    Raises ConfigError if no broker is known or the port is taken, BrokerError if the broker is away.
     """
     broker = endpoints.broker_url(settings)
     check_broker(broker)
     _check_port(port)
     environment = {
         **processes.python_environment(),
-        # Not an argument: those of other users' processes can be read by all.
+        # Not an argument: every user of the machine can read a process's arguments.
         "CORD_BROKER_URL": broker,
         "CORD_STATE_DIR": str(settings.state_dir),
     }

@@ -1,4 +1,4 @@
-"""Refusing an output that would take the place of something else, before any work."""
+"""Rejects an output file that would replace something else, before any work."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cord_worker.export.files import STANDARD_OUTPUT, ExportError
-from cord_worker.export.forms import Form, check_output
+from cord_worker.export.formats import OutputFormat, check_output
 
-_MARKS = frozenset({"trajectory", "completion", "reason"})
-"""Fields of which every row that an export writes has one."""
-_MOST_READ = 1 << 20
+_EXPORT_FIELDS = frozenset({"trajectory", "completion", "reason"})
+"""Every row that an export writes has one of these fields."""
+_MAX_READ_BYTES = 1 << 20
 
 
 def check_run_output(output: str, dataset: Path, config: Path | None = None) -> None:
-    """Raises ExportError where `output` cannot be written, or is one of the run's inputs: its dataset, a file of it,
-    its rejects file, its configuration.
+    """Raises ExportError if `output` cannot be written, holds rows that no export wrote, or is one of the run's files:
+    its dataset, a file of it, its rejects file, its configuration.
 
-    Files are told apart by what they are, not by their names: `./rows.jsonl` and a link are `rows.jsonl`.
+    Files are compared by identity, not by name: `./rows.jsonl` and a link to it are `rows.jsonl`.
     """
     check_output(output)
     if output == STANDARD_OUTPUT:
         return
     target = Path(output)
     if is_same(target, dataset):
-        raise ExportError(f"-o {output} is the dataset {dataset} itself, which it would take the place of: {_OTHER}")
+        raise ExportError(f"-o {output} is the dataset {dataset} itself, which it would replace: {_ADVICE}")
     if dataset.is_dir() and target.resolve().is_relative_to(dataset.resolve()):
         raise ExportError(
-            f"-o {output} lies in the dataset's folder {dataset}, whose files are read as its rows: name a place "
+            f"-o {output} is in the dataset's folder {dataset}, whose files are read as its rows: name a place "
             "outside it."
         )
     named = dataset if dataset.name else dataset.resolve()
     if is_same(target, named.with_name(f"{named.name}.rejects.jsonl")):
-        raise ExportError(f"-o {output} is the file that the dataset's bad rows are written to: {_OTHER}")
+        raise ExportError(f"-o {output} is the file to which the dataset's bad rows are written: {_ADVICE}")
     if config is not None and is_same(target, config):
-        raise ExportError(f"-o {output} is the configuration {config} itself: {_OTHER}")
+        raise ExportError(f"-o {output} is the configuration {config} itself: {_ADVICE}")
     _check_no_dataset(output, "-o")
 
 
 def check_export_outputs(outputs: Mapping[str, str | None]) -> None:
-    """Raises ExportError where one of the outputs (by option) cannot be written, holds rows that no export wrote, such
-    as a dataset, or is another one of them."""
+    """Raises ExportError if one of the outputs (by option) cannot be written, holds rows that no export wrote, such as
+    a dataset, or if two of them are one file."""
     named = {option: output for option, output in outputs.items() if output is not None}
     for option, output in named.items():
         check_output(output)
@@ -51,14 +51,14 @@ def check_export_outputs(outputs: Mapping[str, str | None]) -> None:
     for place, option in enumerate(options):
         for other in options[:place]:
             if is_same(Path(named[option]), Path(named[other])) or named[option] == named[other] == STANDARD_OUTPUT:
-                raise ExportError(f"{option} {named[option]} and {other} {named[other]} are one file: {_OTHER}")
+                raise ExportError(f"{option} {named[option]} and {other} {named[other]} are one file: {_ADVICE}")
 
 
-_OTHER = "name another file."
+_ADVICE = "name another file."
 
 
 def is_same(one: Path, other: Path) -> bool:
-    """Whether both name one file, through links too; also one that is still to be made."""
+    """Whether both paths name one file, also through links, and also if the file does not exist yet."""
     try:
         return one.samefile(other)
     except OSError:
@@ -67,7 +67,7 @@ def is_same(one: Path, other: Path) -> bool:
 
 def _check_no_dataset(output: str, option: str) -> None:
     fields = None if output == STANDARD_OUTPUT else _fields_of_first_row(output)
-    if fields is not None and fields.isdisjoint(_MARKS):
+    if fields is not None and fields.isdisjoint(_EXPORT_FIELDS):
         shown = ", ".join(sorted(fields)[:6])
         raise ExportError(
             f"{option} {output} holds rows that no export wrote (fields {shown}), perhaps a dataset: name another "
@@ -76,24 +76,24 @@ def _check_no_dataset(output: str, option: str) -> None:
 
 
 def _fields_of_first_row(output: str) -> frozenset[str] | None:
-    """Of a file that is there; None where it has no row that can be read as one."""
-    form = check_output(output)
+    """Fields of the first row of an existing file; None if there is no such file or row."""
+    output_format = check_output(output)
     path = Path(output)
     if not path.is_file() or not path.stat().st_size:
         return None
     try:
-        if form is Form.PARQUET:
+        if output_format is OutputFormat.PARQUET:
             import pyarrow.parquet as pq
 
             return frozenset(pq.read_schema(path).names)
-        if form is Form.ZSTD_LINES:
+        if output_format is OutputFormat.ZSTD_LINES:
             import pyarrow as pa
 
             with pa.input_stream(str(path), compression="zstd") as packed:
-                first = packed.read(_MOST_READ).partition(b"\n")[0]
+                first = packed.read(_MAX_READ_BYTES).partition(b"\n")[0]
         else:
-            with gzip.open(path) if form is Form.GZIP_LINES else path.open("rb") as file:
-                first = file.readline(_MOST_READ)
+            with gzip.open(path) if output_format is OutputFormat.GZIP_LINES else path.open("rb") as file:
+                first = file.readline(_MAX_READ_BYTES)
         row = json.loads(first)
     except (OSError, ValueError, EOFError):
         return None

@@ -1,4 +1,4 @@
-"""psql on the database of these settings: an embedded one is started for as long as it is looked at."""
+"""Runs psql on the database of these settings; an embedded one is started for that time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cord_worker.operations.database import database_url_for
 
 
 def run_psql(settings: Settings, arguments: Sequence[str]) -> int:
-    """Runs psql with `arguments`; returns its exit code. Raises ConfigError where there is no psql or no database."""
+    """Runs psql with `arguments`; returns its exit code. Raises ConfigError if there is no psql or no database."""
     program = _find_psql()
     with database_url_for(settings) as url:
         known = make_url(url)

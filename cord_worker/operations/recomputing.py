@@ -1,8 +1,7 @@
-"""What follows from other columns, computed again: reasons, states, lineages, seeds, fingerprints, results, and which
-candidates there must be.
+"""Computes derived columns again (reasons, states, lineages, seeds, fingerprints, results); finds missing candidates.
 
-`cordctl replay` and `verify-db` both do it, without a model. Findings name the row (`store.audit.row_names`) and
-the column.
+`cordctl replay` and `verify-db` both do this, without a model. Findings name the row (`store.audit.row_names`) and the
+column.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, fingerprint_of
-from cord_worker.coordination.decision import answer_draws
+from cord_worker.coordination.decision import answer_seeds
 from cord_worker.coordination.run_context import RunContext
 from cord_worker.engines.protocol import FinishReason
 from cord_worker.errors import ConfigError
 from cord_worker.search.expanding import token_cap
 from cord_worker.search.greedy import root_lineage
 from cord_worker.search.integration import INTEGRATOR
-from cord_worker.search.seeds import answer_seed, candidate_seed, lineage
+from cord_worker.search.seeds import candidate_seed, lineage
 from cord_worker.search.types import InvalidReason
 from cord_worker.search.validity import invalid_reason, text_key
 from cord_worker.store.audit.derived_columns import (
@@ -31,7 +30,7 @@ from cord_worker.store.audit.derived_columns import (
     ProposedSearch,
     configured_columns,
     models_of,
-    names_of_trajectories,
+    trajectory_names,
 )
 from cord_worker.store.audit.row_names import candidate_name, missing_candidate, trajectory_name
 from cord_worker.store.audit.stored_digests import changed_models, changed_run
@@ -53,26 +52,26 @@ _REFUSALS = frozenset(
         InvalidReason.ENGINE_FAULT,
     }
 )
-"""Why a model gave nothing: what it gave cannot be computed again, its digest covers it."""
+"""Reasons why a model gave no result. They cannot be computed again; the digest of the row covers them."""
 _OF_ONE_STEP = ("curation", "integration", "sample")
-"""Pipelines whose teachers write whole trajectories, `search.trajectories` each."""
+"""Pipelines in which each teacher writes `search.trajectories` whole trajectories."""
 _REPLACED = "\ufffd"
 _BATCH = 200
 _NO_RESULT = ("timeout", "crashed")
 
 
 def name_of(one: ProposedCandidate) -> str:
-    """What findings call the candidate."""
+    """Name of the candidate in findings."""
     return candidate_name(one.id, step=one.step, round=one.round, teacher=one.name, sample=one.sample)
 
 
 def is_not(row: str, column: str, stored: object, recomputed: object) -> str:
-    """One finding: what is stored in a column, and what it comes to."""
+    """One finding: the stored value of a column and the recomputed one."""
     return f"{row}: {column}: stored {_shown(stored)}, recomputed {_shown(recomputed)}"
 
 
 def wrong_candidates(context: RunContext, search: ProposedSearch) -> Iterator[str]:
-    """What does not follow in the candidates of one problem, and which of them are missing."""
+    """Findings on the candidates of one problem: wrong derived columns, and missing candidates."""
     candidates = search.candidates  # by key: parents before children
     by_id = {one.id: one for one in candidates}
     reasons = _reasons(context, candidates)
@@ -88,7 +87,7 @@ def wrong_candidates(context: RunContext, search: ProposedSearch) -> Iterator[st
         reason = reasons[one.id]
         may_repeat = context.config.is_scored and reason is None
         key = text_key(one.text or "") if may_repeat else None
-        # Workers of older versions wrote no keys; then the decision finds what repeats a sibling.
+        # Workers of older versions wrote no keys; there the decision finds the duplicates.
         if (one.text_key is not None or search.has_digests) and one.text_key != key:
             yield is_not(name_of(one), "text_key", one.text_key, key)
         yield from _wrong_state(context, one, reason, originals.get(one.id, one.id))
@@ -122,19 +121,19 @@ def _wrong_numbers(context: RunContext, one: ProposedCandidate, parent: Proposed
         cap = context.search.integration_tokens
     elif spent is not None:
         cap = token_cap(context.search, spent, whole=whole)
-    else:  # that is a finding of another invariant
+    else:  # another invariant reports the missing parent
         cap = one.max_tokens
     if one.max_tokens != cap:
         yield is_not(name_of(one), "max_tokens or whole" if is_either else "max_tokens", one.max_tokens, cap)
     if one.answer_seed is not None and one.trajectory_id is not None:
-        run_seed = context.config.run.seed
-        seeds = [answer_seed(run_seed, one.key, one.lineage, one.name, draw) for draw in range(answer_draws(context))]
+        seeds = answer_seeds(context, one.key, one.lineage, one.name)
         if one.answer_seed not in seeds:
             yield is_not(trajectory_name(one.trajectory_id, name_of(one)), "answer_seed", one.answer_seed, seeds[0])
 
 
 def _missing(context: RunContext, search: ProposedSearch) -> Iterator[str]:
-    """Candidates that were planned with others of their step and round, and are not there, or not at their rank."""
+    """Findings on candidates that were planned with others of their step and round, but are missing or have another
+    rank."""
     live: dict[int, list[LiveSlot]] = defaultdict(list)
     for slot in search.live:
         live[slot.step].append(slot)
@@ -143,7 +142,7 @@ def _missing(context: RunContext, search: ProposedSearch) -> Iterator[str]:
     for one in search.candidates:
         turns[one.step, one.round].append(one)
     for (step, round), group in sorted(turns.items()):
-        # A chain is known by its rank alone until it has a first step.
+        # Until a chain has a first step, only its rank identifies it.
         there = {
             (one.parent_id, one.parent_rank if one.parent_id is None else None, one.teacher, one.sample): one
             for one in group
@@ -155,7 +154,7 @@ def _missing(context: RunContext, search: ProposedSearch) -> Iterator[str]:
                 continue
             found = there.get((parent, rank if parent is None else None, teacher, sample))
             if found is not None and found.parent_rank != rank:
-                # Where no sibling has the slot's rank, it is the slot that was changed.
+                # If no sibling has the slot's rank, the slot was changed.
                 ranks = {one.parent_rank for one in group if one.parent_id == parent}
                 if rank in ranks:
                     yield is_not(name_of(found), "parent_rank", found.parent_rank, rank)
@@ -175,8 +174,8 @@ def _missing(context: RunContext, search: ProposedSearch) -> Iterator[str]:
 
 
 def _planned(context: RunContext, step: int, live: Sequence[LiveSlot]) -> Iterator[tuple[int | None, int, int, int]]:
-    """Parent, its rank, teacher and sample of what a search plans for one step after the `live` slots before it; for
-    a rollout of a tree search more than that."""
+    """What a search plans for one step, given the `live` slots of the step before: (parent, its rank, teacher, sample).
+    For a rollout of a tree search it yields more than is planned."""
     settings, teachers = context.search, len(context.teacher_names)
     samples = settings.samples_per_teacher
     parents: list[tuple[int | None, int]] = [(slot.candidate_id, slot.rank) for slot in live]
@@ -194,7 +193,7 @@ def _planned(context: RunContext, step: int, live: Sequence[LiveSlot]) -> Iterat
 
 
 def _reasons(context: RunContext, candidates: Iterable[ProposedCandidate]) -> dict[int, str | None]:
-    """Why each was invalid as it was proposed; of those that no text decides, what is stored."""
+    """Why each candidate was invalid when it was proposed; the stored reason if the text does not decide it."""
     says_something: dict[int | None, bool] = {None: False}
     found: dict[int, str | None] = {}
     for one in candidates:
@@ -205,7 +204,7 @@ def _reasons(context: RunContext, candidates: Iterable[ProposedCandidate]) -> di
 
 
 def _reason(context: RunContext, one: ProposedCandidate, *, follows: bool) -> str | None:
-    """`follows`: whether there is text before this step."""
+    """Why the candidate is invalid; `follows`: whether there is text before this step."""
     if one.finish_reason is None:
         return one.invalid_reason if one.invalid_reason in _REFUSALS else "a model's refusal, without finish_reason"
     if not context.config.is_scored:
@@ -231,7 +230,7 @@ def _reason(context: RunContext, one: ProposedCandidate, *, follows: bool) -> st
 
 
 def _originals(candidates: Iterable[ProposedCandidate], reasons: dict[int, str | None]) -> dict[int, int]:
-    """Of each valid candidate the sibling that stands for its text: the first by teacher and sample."""
+    """For each valid candidate, the sibling that stands for its text: the first by teacher and sample."""
     standing: dict[tuple[object, ...], int] = {}
     found: dict[int, int] = {}
     for one in sorted(candidates, key=lambda one: (one.teacher, one.sample)):
@@ -243,11 +242,12 @@ def _originals(candidates: Iterable[ProposedCandidate], reasons: dict[int, str |
 
 
 def _wrong_state(context: RunContext, one: ProposedCandidate, reason: str | None, original: int) -> Iterator[str]:
-    """`original`: the key of the sibling that it repeats, or its own."""
+    """Findings on the state and what belongs to it; `original`: the key of the sibling that the candidate repeats, or
+    its own."""
     state = CandidateState(one.state)
     is_duplicate = original != one.id
     if is_duplicate and (state == CandidateState.PROPOSED or (state != CandidateState.INVALID and not one.text_key)):
-        return  # not found yet
+        return  # the duplicate has not been found yet
     if reason is None and is_duplicate:
         reason = InvalidReason.DUPLICATE
         if one.duplicate_of != original:
@@ -276,13 +276,13 @@ def _wrong_state(context: RunContext, one: ProposedCandidate, reason: str | None
 
 
 def _given(one: ProposedCandidate, usual: InvalidReason) -> str:
-    """Why a model gave no score or judgment: the stored reason, where it can be one."""
+    """Why a model gave no score or judgment: the stored reason if it can be the cause, else the `usual` one."""
     is_one = one.invalid_reason is not None and (one.invalid_reason in _REFUSALS or one.invalid_reason == usual)
     return str(one.invalid_reason) if is_one else usual.value
 
 
 def wrong_configuration(connection: sa.Connection, run: RunRow) -> Iterator[str]:
-    """What of the run's own row is not what was enqueued, its configuration above all."""
+    """Findings on the run's own row: columns that are not as enqueued, above all the configuration."""
     yield from changed_run(connection, run.id)
     try:
         config = RunConfig.from_stored(run.config)
@@ -294,12 +294,12 @@ def wrong_configuration(connection: sa.Connection, run: RunRow) -> Iterator[str]
 
 
 def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
-    """What does not follow from the run's configuration, in its own row and in those of its teachers and models."""
+    """Findings on the rows of the run, its teachers and its models: what does not follow from the configuration."""
     yield from changed_models(connection, run.id)
     yield from wrong_configuration(connection, run)
     try:
         config = RunConfig.from_stored(run.config)
-    except ConfigError:  # said already
+    except ConfigError:  # already among the findings
         return
     if config.run.seed != run.seed:
         yield is_not("its row", "seed", run.seed, config.run.seed)
@@ -348,8 +348,8 @@ def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
 
 @dataclass(slots=True)
 class Compared:
-    """Verdicts that were reached again, and answers that were left out: `judged` by a model, `unchecked` by anything,
-    `kept` where the comparison had no result this time."""
+    """Counts of answers: `compared` again, or left out because a model `judged` them, nothing checks them (`unchecked`)
+    or the check gave no result, then or now (`kept`)."""
 
     compared: int = 0
     judged: int = 0
@@ -360,7 +360,7 @@ class Compared:
 def wrong_check_results(
     database: Database, run: RunRow, found: Compared, timeout_seconds: float = 5.0
 ) -> Iterator[tuple[str, str]]:
-    """Compares the answers of the run's finished problems again: (problem, finding). Counts in `found`."""
+    """Compares the answers of the run's finished problems again; yields (problem, finding), and counts in `found`."""
     verify = RunConfig.from_stored(run.config).verify
     count = usable_processors()
     after = 0
@@ -380,7 +380,7 @@ def wrong_check_results(
                 found.compared += 1
                 if result.correct is not answer.correct:
                     wrong[answer.trajectory_id] = (answer, result)
-            names = database.run(lambda c, ids=list(wrong): names_of_trajectories(c, ids)) if wrong else {}  # type: ignore[misc]
+            names = database.run(lambda c, ids=list(wrong): trajectory_names(c, ids)) if wrong else {}  # type: ignore[misc]
             for key, (answer, result) in wrong.items():
                 yield answer.key, is_not(names[key], "correct", answer.correct, result.correct)
 

@@ -1,11 +1,11 @@
-"""`cordctl replay` and `verify-db`: decisions taken again from the stored rows and compared, and the tables checked.
+"""`cordctl replay` and `verify-db`: take the decisions again from the stored rows, compare them, and check the tables.
 
 Decisions are pure functions of rows (`search`), so they can be taken again on any machine at any time, without a model.
-What is compared: the ranking of every step, who is kept and who is invalid, the beam and its finishes, what was
-planned next (parents, teachers, samples, lineages, seeds, token caps), the winner and its path, and the seeds of the
-final answers. Both commands also look whether what the decisions rest on is what was written
-(`store.audit.stored_digests`) and follows from it (`recomputing`). Findings are in one wording: `problem KEY: ROW:
-COLUMN: what is wrong`.
+A replay compares the ranking of every step, the kept and the invalid candidates, the beam and its finishes, the next
+plan (parents, teachers, samples, lineages, seeds, token caps), the winner and its path, and the seeds of the final
+answers. Both commands also check that the rows behind the decisions are as they were written
+(`store.audit.stored_digests`), and that derived columns follow from the others (`recomputing`). All findings have the
+form `problem KEY: ROW: COLUMN: what is wrong`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cord_worker.coordination.decision import answer_draws, answer_seeds, decide
+from cord_worker.coordination.decision import answer_seeds, decide
 from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.errors import ConfigError, StoreError
 from cord_worker.operations.recomputing import Compared, wrong_candidates, wrong_check_results, wrong_run
@@ -26,16 +26,22 @@ from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
 from cord_worker.search.types import Expansion, InvalidReason, SearchError
 from cord_worker.store.audit.derived_columns import proposed_searches
 from cord_worker.store.audit.invariants import INVARIANTS, Invariant, InvariantReport, Violation, check, first_broken
-from cord_worker.store.audit.row_names import parts_of
+from cord_worker.store.audit.row_names import finding_parts
 from cord_worker.store.audit.stored_decisions import (
     StoredCandidate,
     StoredSearch,
-    begun_problems,
-    freeze,
     read_search,
+    started_problems,
     unknown_keys,
+    use_one_snapshot,
 )
-from cord_worker.store.audit.stored_digests import DIGESTED, STORIES, Undigested, count_undigested, run_digest
+from cord_worker.store.audit.stored_digests import (
+    DIGEST_INVARIANTS,
+    HISTORY_INVARIANTS,
+    Undigested,
+    count_undigested,
+    run_digest,
+)
 from cord_worker.store.database import Database
 from cord_worker.store.runs.runs import RunRow, list_runs, resolve_run
 from cord_worker.store.schema.tables import CandidateState, ProblemState
@@ -45,8 +51,8 @@ _FINAL = {CandidateState.SCORED, CandidateState.UNSCORED, CandidateState.INVALID
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One place where a stored row is not what was written, or not what the decision comes to. `what` names the row, as
-    the row has it, and the column; `problem` is None for the run's own row."""
+    """One place where a stored row is not as it was written, or differs from the decision taken again. `what` names the
+    row, by its stored values, and the column; `problem` is None for the run's own row."""
 
     problem: str | None
     what: str
@@ -59,14 +65,14 @@ class Difference:
         return f"{place}{self.what}{found}"
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields."""
+        """For scripts; keys are stable."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(slots=True)
 class Replay:
-    """What a replay came to: `differences` holds those of the run's own rows, and the first one of every problem that
-    has any."""
+    """Result of a replay: `differences` holds all of the run's own rows, and the first one of each problem that has
+    any."""
 
     run: str
     problems: int = 0
@@ -74,7 +80,7 @@ class Replay:
     differences: list[Difference] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts."""
+        """For scripts; keys are stable."""
         return {
             "run": self.run,
             "problems": self.problems,
@@ -86,8 +92,8 @@ class Replay:
 def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -> Iterator[Replay]:
     """Replays the run called `name` (None: the newest), or only its problems called `keys`.
 
-    Yields the same growing `Replay` after every problem, the last time when it is whole.
-    Raises RunNotFound, and StoreError where the run has no problem of a name.
+    Yields the same `Replay` after every problem, as it grows; the last time it is complete.
+    Raises RunNotFound, and StoreError if the run has no problem with one of these keys.
     """
 
     def find(connection: sa.Connection) -> tuple[RunRow, list[int], list[str]]:
@@ -95,7 +101,7 @@ def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -
         unknown = unknown_keys(connection, run.id, keys)
         if unknown:
             raise StoreError(f"run {run.name!r} has no problem called {unknown[0]!r}")
-        return run, begun_problems(connection, run.id, keys or None), list(wrong_run(connection, run))
+        return run, started_problems(connection, run.id, keys or None), list(wrong_run(connection, run))
 
     run, problem_ids, wrong = database.run(find)
     replayed = Replay(run.name, differences=[Difference(None, f"run {run.name}: {one}") for one in wrong])
@@ -111,7 +117,7 @@ def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -
         for problem_id in problem_ids[start : start + _PROBLEMS_AT_ONCE]:
 
             def one(connection: sa.Connection, problem_id: int = problem_id) -> Outcome:
-                freeze(connection)
+                use_one_snapshot(connection)
                 return replay_problem(connection, context, problem_id)
 
             outcome = database.run(one)
@@ -128,8 +134,9 @@ def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -
 
 @dataclass(slots=True)
 class Verification:
-    """What a look at the tables came to. `recomputed` candidates were computed again; `compared` is None where no
-    answer was compared again; `undigested` are rows of older versions; `digests` are of whole runs, by name."""
+    """Result of checking the tables. `recomputed` is the number of candidates computed again; `compared` is None if no
+    answers were; `undigested` counts rows of older versions, which have no digest; `digests` are of whole runs, by
+    name."""
 
     reports: list[InvariantReport] = field(default_factory=list)
     recomputed: int = 0
@@ -139,7 +146,7 @@ class Verification:
 
     @property
     def broken(self) -> list[InvariantReport]:
-        """Those of the invariants that do not hold."""
+        """The invariants that do not hold."""
         return [report for report in self.reports if report.violations]
 
     def to_json(self) -> dict[str, Any]:
@@ -156,20 +163,20 @@ class Verification:
 
 FOLLOWS = Invariant(
     "derived",
-    "reasons, duplicates, states, lineages, seeds and token caps follow from texts, siblings and parents, and of what "
-    "was planned together all is there",
+    "reasons, duplicates, states, lineages, seeds and token caps follow from texts, siblings and parents, and no "
+    "planned candidate is missing",
 )
 CONFIGURED = Invariant("configuration", "fingerprints, teachers and models follow from the configuration of the run")
-COMPARED = Invariant("comparisons", "answers that are compared again are as correct as it is stored")
+COMPARED = Invariant("comparisons", "answers that are compared again get the stored result")
 _PROBLEMS_AT_ONCE = 20
 
 
 def verify_tables(database: Database, name: str | None, *, examples: int, compare: bool = False) -> Verification:
-    """Every invariant, over all runs or the one called `name`, and what follows from other columns computed again;
-    with `compare` also the final answers. Raises RunNotFound."""
+    """Checks every invariant, over all runs or the one called `name`, and computes derived columns again; with
+    `compare`, also compares the final answers again. Raises RunNotFound."""
 
     def verify(connection: sa.Connection) -> tuple[list[RunRow], Verification]:
-        freeze(connection)
+        use_one_snapshot(connection)
         runs = list_runs(connection) if name is None else [resolve_run(connection, name)]
         found = verify_runs(connection, RunContexts(database), runs, everything=name is None, examples=examples)
         return runs, found
@@ -188,19 +195,22 @@ def verify_tables(database: Database, name: str | None, *, examples: int, compar
 def verify_runs(
     connection: sa.Connection, contexts: RunContexts, runs: Sequence[RunRow], *, everything: bool, examples: int = 3
 ) -> Verification:
-    """What `connection` sees of these runs, which are all where it is `everything`; see `verify_tables`."""
+    """Checks these runs as `connection` sees them; with `everything`, they are all runs. See `verify_tables`."""
     found = Verification()
     run_id = None if everything or not runs else runs[0].id
-    found.reports = [check(connection, one, run_id, examples=examples) for one in (*INVARIANTS, *DIGESTED, *STORIES)]
+    found.reports = [
+        check(connection, one, run_id, examples=examples)
+        for one in (*INVARIANTS, *DIGEST_INVARIANTS, *HISTORY_INVARIANTS)
+    ]
     configured, follows = _Violations(CONFIGURED, examples), _Violations(FOLLOWS, examples)
     for run in runs:
         for detail in wrong_run(connection, run):
             configured.add(Violation(run.name, None, detail))
         try:
             context = contexts.of_run(run.id, connection)
-        except ConfigError:  # said already
+        except ConfigError:  # already among the findings
             continue
-        ids = begun_problems(connection, run.id)
+        ids = started_problems(connection, run.id)
         for start in range(0, len(ids), _PROBLEMS_AT_ONCE):
             for search in proposed_searches(connection, ids[start : start + _PROBLEMS_AT_ONCE]):
                 found.recomputed += len(search.candidates)
@@ -215,8 +225,9 @@ def verify_runs(
 
 
 class _Violations:
-    """Counts violations, and keeps a few, in the order of `invariants.check`: the first one of every problem, then the
-    second one; of a problem first findings of rows, and of these the first of each column."""
+    """Counts violations and keeps the first few, in the order of `invariants.check`: the first of every problem, then
+    the second of every problem, and so on. Within a problem, the first of every row come before the others, and among
+    these the first of every column."""
 
     def __init__(self, invariant: Invariant, examples: int) -> None:
         self._invariant = invariant
@@ -226,7 +237,7 @@ class _Violations:
         self._count = 0
 
     def add(self, violation: Violation) -> None:
-        """Counts one; those of a problem come one after the other."""
+        """Counts one; violations of one problem must be added one after the other."""
         self._count += 1
         if self._of_problem and (violation.run, violation.problem) != (
             self._of_problem[0].run,
@@ -236,7 +247,7 @@ class _Violations:
         self._of_problem.append(violation)
 
     def report(self) -> InvariantReport:
-        """What was counted, and what was kept of it."""
+        """The number of violations, and those that were kept."""
         self._keep()
         return InvariantReport(self._invariant, self._count, tuple(violation for _, violation in self._kept))
 
@@ -245,7 +256,7 @@ class _Violations:
         of_columns: Counter[str] = Counter()
         places = []
         for violation in self._of_problem:
-            row, columns = parts_of(violation.detail)
+            row, columns = finding_parts(violation.detail)
             places.append((of_row[row], of_columns[columns]))
             of_row[row] += 1
             of_columns[columns] += 1
@@ -257,16 +268,16 @@ class _Violations:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Decisions of one problem that were taken again, and the first difference that was found."""
+    """Number of decisions taken again for one problem, and the first difference found."""
 
     decisions: int
     difference: Difference | None
 
 
 def replay_problem(connection: sa.Connection, context: RunContext, problem_id: int) -> Outcome:
-    """Replays one problem as `connection` sees it; one that is gone has no decisions.
+    """Replays one problem as `connection` sees it; a problem that was removed has no decisions.
 
-    What is not what was written comes first: decisions that rest on it only differ because of it.
+    Rows that are not as they were written are reported first: they are the cause if decisions differ as well.
     """
     search = read_search(connection, problem_id)
     if search is None:
@@ -278,7 +289,7 @@ def replay_problem(connection: sa.Connection, context: RunContext, problem_id: i
 
 
 def _unlike_written(connection: sa.Connection, context: RunContext, problem_id: int) -> Iterator[Difference]:
-    for invariant in DIGESTED:
+    for invariant in DIGEST_INVARIANTS:
         for violation in check(connection, invariant, None, problem_id=problem_id, examples=1).examples:
             yield Difference(violation.problem, violation.detail)
     for search in proposed_searches(connection, [problem_id]):
@@ -289,14 +300,14 @@ def _unlike_written(connection: sa.Connection, context: RunContext, problem_id: 
 _BY_DECISIONS = frozenset(
     {"parents", "steps", "samples", "ranks", "beams", "decided", "winners", "winning path", "duplicates"}
 )
-"""Invariants that hold where the decisions taken again come to what is stored."""
+"""Invariants that hold if the decisions taken again equal the stored ones."""
 _OF_ONE_PROBLEM = tuple(
-    one for one in (*INVARIANTS, *STORIES) if one.name not in _BY_DECISIONS and not one.of_whole_runs
+    one for one in (*INVARIANTS, *HISTORY_INVARIANTS) if one.name not in _BY_DECISIONS and not one.of_whole_runs
 )
 
 
 def contradictions(connection: sa.Connection, problem_ids: Sequence[int]) -> list[Difference]:
-    """What no decision of these problems says, but other rows do: the first of each."""
+    """Violations in rows of these problems that no decision covers: the first one of each problem."""
     found = first_broken(connection, _OF_ONE_PROBLEM, problem_ids)
     return [Difference(violation.problem, violation.detail) for violation in found.values()]
 
@@ -312,7 +323,7 @@ class _Replayer:
         self.decisions = 0
 
     def differences(self) -> Iterator[Difference]:
-        """Every difference of a decision, and after the last decision those of the whole search."""
+        """The differences of every decision, then those of the whole search."""
         search = self._search
         turns = sorted({(one.step, one.round) for one in search.candidates})
         at = (0, 0)
@@ -337,11 +348,11 @@ class _Replayer:
                 yield from self._invalid(decision.invalid)
                 yield from self._plan(following, decision.expansions)
             case EndSearch() | Fail():
-                came_to = "the end of the search" if isinstance(decision, EndSearch) else f"failure ({decision.reason})"
-                yield self._of_turn("the decision", f"step {following[0]}, round {following[1]}", came_to)
+                recomputed = _words(decision)
+                yield self._of_turn("the decision", f"step {following[0]}, round {following[1]}", recomputed)
 
     def _last(self, at: tuple[int, int]) -> Iterator[Difference]:
-        """The last step and round: the search ended there, failed there, or is still at it."""
+        """Compares the last step and round: the search ended or failed there, or is still in it."""
         self._at = at
         search = self._search
         problem = search.problem
@@ -357,8 +368,8 @@ class _Replayer:
             return
         decision = self._decide()
         if not isinstance(decision, EndSearch):
-            came_to = decision if isinstance(decision, str) else _words(decision)
-            yield self._of_turn("the decision", "the end of the search", came_to)
+            recomputed = decision if isinstance(decision, str) else _words(decision)
+            yield self._of_turn("the decision", "the end of the search", recomputed)
             return
         yield from self._choice(decision.ranking, decision.invalid, beam=_slots(decision))
         yield from self._ending(decision)
@@ -368,7 +379,7 @@ class _Replayer:
         stored = self._search.failure_reason or "no reason"
         match decision:
             case str():
-                # A defect that ended the problem is recorded with a sentence of its own around the error.
+                # If a defect ended the problem, the stored sentence contains the error.
                 if decision not in stored:
                     yield self._of_turn("the failure", stored, decision)
             case Fail():
@@ -378,7 +389,7 @@ class _Replayer:
                 yield self._of_turn("the decision", f"failure ({stored})", _words(decision))
 
     def _decide(self) -> Decision | str:
-        """The decision, or the error that it ended in."""
+        """The decision, or the error that it raised."""
         step, round = self._at
         self.decisions += 1
         try:
@@ -418,7 +429,7 @@ class _Replayer:
         for row, expansion in zip(rows, expansions, strict=False):
             for name in _PLANNED:
                 yield from self._equal(f"{row.name}: {name}", getattr(row, name), getattr(expansion, name))
-            # What had no room in the integrator's context was cut off the end when it was merged.
+            # Sources that did not fit the integrator's context were cut off the end when they were merged.
             merged = row.sources == expansion.sources[: len(row.sources)] and bool(row.sources) == bool(
                 expansion.sources
             )
@@ -455,17 +466,18 @@ class _Replayer:
         yield from self._same("answer_seed of the final answers (by candidate)", asked, self._seeds(decision, asked))
 
     def _seeds(self, decision: EndSearch, asked: Mapping[int, int]) -> dict[int, int]:
-        """Seeds of the final answers by candidate: of the draw that the row names by its seed, or of the first."""
-        draws = answer_draws(self._context)
-        key = self._search.problem.key
-        by_draw = [answer_seeds(self._context, key, decision, draw) for draw in range(draws)]
-        return {
-            one.candidate_id: asked[one.candidate_id] if asked.get(one.candidate_id) in seeds else seeds[0]
-            for one, seeds in zip(decision.answered, zip(*by_draw, strict=True), strict=True)
-        }
+        """Seeds of the final answers by candidate: the stored seed if it is one of the possible seeds, else the
+        first."""
+        found = {}
+        for one in decision.answered:
+            teacher = self._context.teachers[one.teacher].name
+            seeds = answer_seeds(self._context, self._search.problem.key, one.lineage, teacher)
+            stored = asked.get(one.candidate_id)
+            found[one.candidate_id] = stored if stored in seeds else seeds[0]
+        return found
 
     def _finished(self) -> dict[int, tuple[int, str, int | None]]:
-        """Finished trajectories by candidate: steps, finish, and the first later step whose beam is without it."""
+        """Finished trajectories by candidate: steps, finish, and the first later step whose beam lacks it."""
         depths = {one.id: one.depth for one in self._search.candidates}
         beams: dict[int, dict[int, str | None]] = {}
         for slot in self._search.slots:
@@ -484,12 +496,12 @@ class _Replayer:
         return (one for one in self._search.candidates if (one.step, one.round) == self._at)
 
     def _equal(self, what: str, stored: Any, recomputed: Any) -> Iterator[Difference]:
-        """Of a column, where `what` names the row as well."""
+        """Compares a column; `what` names its row as well."""
         if stored != recomputed:
             yield self._difference(what, _shown(stored), _shown(recomputed))
 
     def _same(self, what: str, stored: Any, recomputed: Any) -> Iterator[Difference]:
-        """Of a whole step and round."""
+        """Compares something of a whole step and round."""
         if stored != recomputed:
             yield self._of_turn(what, _shown(stored), _shown(recomputed))
 

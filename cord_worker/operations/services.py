@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis for commands that bring their own: the environment's where both are set, else embedded."""
+"""PostgreSQL and Redis for `run` and `up`: those of the environment if they are set, else embedded ones."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from cord_worker.local.state import StateDir
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
-    """Where the services are, and whether this machine embeds them; logs go to the state folder in both cases."""
+class RunServices:
+    """URLs of the services, whether one of them is embedded, and the state folder, which gets the logs in any case."""
 
     endpoints: Endpoints
     embedded: bool
@@ -22,16 +22,16 @@ class Services:
 
 
 @contextmanager
-def services_for(settings: Settings, say: Callable[[str], None]) -> Iterator[Services]:
-    """The services for the length of a `with`; embedded ones are left as they were found. What does not suit in the
-    broker of CORD_BROKER_URL is said.
+def services_for(settings: Settings, say: Callable[[str], None]) -> Iterator[RunServices]:
+    """The services for the length of a `with`; then embedded ones are stopped unless another process uses them. `say`
+    gets warnings about the broker of CORD_BROKER_URL.
 
-    Raises LocalServiceError where an embedded server could not be started, BrokerError where the broker is away.
+    Raises LocalServiceError if an embedded server could not be started, BrokerError if the broker is away.
     """
     if settings.database_url is not None and settings.broker_url is not None:
         known = Endpoints(settings.database_url, settings.broker_url)
         _check_broker(settings.broker_url, settings.key_prefix, say)
-        yield Services(known, embedded=False, state=StateDir.open(settings.state_dir))
+        yield RunServices(known, embedded=False, state=StateDir.open(settings.state_dir))
         return
     if settings.broker_url is not None:
         _check_broker(settings.broker_url, settings.key_prefix, say)
@@ -39,20 +39,20 @@ def services_for(settings: Settings, say: Callable[[str], None]) -> Iterator[Ser
     try:
         started = local.ensure_started()
         known = Endpoints(settings.database_url or started.database_url, settings.broker_url or started.broker_url)
-        yield Services(known, embedded=True, state=local.state)
+        yield RunServices(known, embedded=True, state=local.state)
     finally:
         local.release()
 
 
 def _check_broker(url: str, prefix: str, say: Callable[[str], None]) -> None:
-    # Late: it imports the clients, which an embedded broker does not need here.
-    from cord_worker.coordination.broker.broker_check import check_broker, remarks_on
+    # Imported here because it imports the broker's clients, which an embedded broker does not need.
+    from cord_worker.coordination.broker.broker_check import broker_warnings, check_broker
 
     check_broker(url, prefix)
-    for remark in remarks_on(url, prefix):
-        say(f"warning: the broker: {remark.found}. Advice: {remark.advice}")
+    for warning in broker_warnings(url, prefix):
+        say(f"warning: the broker: {warning.found}. Advice: {warning.advice}")
 
 
 def known_endpoints(settings: Settings) -> Endpoints:
-    """Where services are that run already. Raises ConfigError where none are known."""
+    """URLs of services that run already. Raises ConfigError if none are known."""
     return Endpoints(endpoints.database_url(settings), endpoints.broker_url(settings))

@@ -1,4 +1,4 @@
-"""The cord.toml files that `cordctl init` prints: commented, complete, and read by the same parser as a user's own."""
+"""The presets that `cordctl init` prints: complete cord.toml files with comments."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from cord_worker.errors import ConfigError
-from cord_worker.presets.weights import find_smollm2
-from cord_worker.suggesting import did_you_mean, unknown
+from cord_worker.name_suggestions import did_you_mean, unknown
+from cord_worker.presets.smollm2_weights import find_smollm2
 
 PRESETS = {
     "tiny": "four bundled models of a few hundred thousand parameters: a demonstration on any CPU",
@@ -23,20 +23,18 @@ PRESETS = {
 }
 
 _SMOLLM2_FOLDER = 'path = "./SmolLM2-135M-Instruct"'
-
-
 _INCLUDED = re.compile(r"^#: (\S+)\n", re.MULTILINE)
-"""Where a preset takes up what all of them say: a file beside it."""
+"""A line of a preset that is replaced by a file in this folder, which all presets share."""
 _ENGINE_TABLES = {"vllm", "openai"}
-"""Tables of a model that a preset need not have."""
+"""Optional tables of a model: `--set` creates them."""
 _OWN_TABLES = {"binary", "integration", "reward", "verify", "verify.tolerance", "verify.judge"}
-"""Tables of the whole that a preset need not have."""
+"""Optional top-level tables: `--set` creates them."""
 _BARE_WORD = re.compile(r"(?!(?:true|false|inf|nan)$)(?:[A-Za-z]|\.{0,2}/)[A-Za-z0-9_./:-]*")
-"""What a value may be without quotes, unlike in TOML: nobody quotes twice in a shell gladly."""
+"""A string value that needs no quotes, unlike in TOML: quoting for the shell and for TOML is tedious."""
 
 
 def preset_text(name: str) -> str:
-    """The text of one of `PRESETS`; smollm2 names its weights where they are on this machine."""
+    """The text of one of `PRESETS`; smollm2 names the weights on this machine, if there are any."""
     text = _part(f"{name}.toml")
     model = str(tomllib.loads(text)["prover"]["model"])
     text = _INCLUDED.sub(lambda found: _part(found[1]).replace("{model}", model), text)
@@ -55,9 +53,9 @@ def _part(name: str) -> str:
 
 
 def adapted(text: str, *, only_teachers: Sequence[str] = (), values: Sequence[str] = ()) -> str:
-    """`text`, a cord.toml, with these teachers alone and with `values` (`section.key=TOML value`) set; comments stay.
+    """`text`, a cord.toml, with only these teachers and with `values` (`section.key=TOML value`) set; comments stay.
 
-    Models that no teacher and not the prover uses are left out. Raises ConfigError for an unknown teacher or a value
+    Models that neither a teacher nor the prover uses are left out. Raises ConfigError for an unknown teacher or a value
     that is not TOML.
     """
     document = tomlkit.parse(text)
@@ -66,7 +64,7 @@ def adapted(text: str, *, only_teachers: Sequence[str] = (), values: Sequence[st
     keys = [_set(document, assignment) for assignment in values]
     for section, _, name in (key.rpartition(".") for key in keys):
         if name == "path" and f"{section}.gguf_file" not in keys:
-            # A file of the place that the preset named.
+            # The GGUF file belongs to the path that is replaced.
             document["models"][section.removeprefix("models.")].pop("gguf_file", None)
     return tomlkit.dumps(document)
 
@@ -90,26 +88,28 @@ def _keys(section: Any) -> Collection[str]:
 
 
 def _set(document: Any, assignment: str) -> str:
-    """Carries out `SECTION.KEY=VALUE`; returns `SECTION.KEY`."""
+    """Sets `SECTION.KEY=VALUE` in the document; returns `SECTION.KEY`. Raises ConfigError."""
     key, equals, value = assignment.partition("=")
     *sections, name = key.strip().split(".")
     if not equals or not name or not sections:
         found = next((f"{section}.{name}" for section in document if name in _keys(document[section])), None)
         meant = f": did you mean {found}={value}?" if equals and name and found else ";"
-        raise ConfigError(f"{assignment!r} is no setting{meant} Write SECTION.KEY=VALUE, such as search.beam_width=1")
+        raise ConfigError(
+            f"{assignment!r} is not a setting{meant} Write SECTION.KEY=VALUE, such as search.beam_width=1"
+        )
     try:
         parsed = value.strip() if _BARE_WORD.fullmatch(value.strip()) else tomlkit.value(value.strip())
     except TOMLKitError as error:
-        raise ConfigError(f"{assignment!r}: {value.strip()!r} is no TOML value ({error}); quote texts") from None
+        raise ConfigError(
+            f"{assignment!r}: {value.strip()!r} is not a TOML value ({error}); put text in quotes"
+        ) from None
     table = document
     for depth, section in enumerate(sections, start=1):
         makes_engine_table = section in _ENGINE_TABLES and table is not document
         if (makes_engine_table or ".".join(sections[:depth]) in _OWN_TABLES) and section not in table:
             table[section] = tomlkit.table()
         if section in table and not isinstance(table[section], dict):
-            raise ConfigError(
-                f"{assignment!r}: {section!r} is no table with keys of its own: write that part into cord.toml by hand"
-            )
+            raise ConfigError(f"{assignment!r}: {section!r} is not a table: edit that part of cord.toml by hand")
         if section not in table:
             near = did_you_mean(section, table)
             raise ConfigError(
@@ -118,7 +118,7 @@ def _set(document: Any, assignment: str) -> str:
                 else f"{assignment!r}: {unknown('section', section, table)}"
             )
         table = table[section]
-    # A new key goes before the comments at the table's end, which are the next table's.
+    # A new key goes before the comments at the table's end, which belong to the next table.
     body = table.value.body
     end = max((place for place, (known, _) in enumerate(body, start=1) if known is not None), default=0)
     comments = body[end:]

@@ -1,4 +1,4 @@
-"""Where a run stands at one moment."""
+"""The state of a run at one moment."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cord_worker.progress.format import duration
-from cord_worker.showing import shown
+from cord_worker.display_text import shown
+from cord_worker.progress.number_format import duration
 
 if TYPE_CHECKING:
     from cord_worker.store.reports.status import Counts, LiveWorkers, Totals, WorkerCondition
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What keeps one process of the run's from its work; `model` is its name in cord.toml."""
+    """What keeps one process of the run from its work; `model` is the model's name in cord.toml."""
 
     model: str
     process: str
@@ -28,7 +28,7 @@ class Condition:
         return f"{shown(self.model)} {shown(self.text)} (for {duration(self.seconds)})"
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts; keys are stable."""
+        """A document for scripts; its keys are stable."""
         return {
             "model": self.model,
             "process": self.process,
@@ -40,10 +40,13 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A run at one moment; `workers` maps what is shown of a role or model to its processes, `missing` are those that
-    it needs and has none of, while problems are waited for; `conditions` are what keeps workers from their work. While
-    there are no results, `waiting` says what is waited for and why: sentences by their subject. `is_beginning`: nothing
-    has come since this command began to watch, though the run may be older."""
+    """A run at one moment.
+
+    `workers`: number of processes by name of role or model. `missing`: roles and models that unfinished problems need
+    and that have no process. `conditions`: what keeps workers from their work. `waiting`: while there are no results,
+    what the run waits for and why, as sentences by their subject. `is_beginning`: no result since this command began
+    to watch, though the run may be older.
+    """
 
     run: str
     state: str
@@ -57,17 +60,17 @@ class Snapshot:
     is_beginning: bool = False
 
     @property
-    def begins(self) -> bool:
-        """True before the first proposal, of the run or of this command's part of it."""
+    def awaits_first_result(self) -> bool:
+        """True before the first proposal of the run, or before the first result since this command began."""
         return self.is_beginning or not self.totals.proposed
 
     @property
     def is_final(self) -> bool:
-        """True when no problem of the run is waited for."""
+        """True if every problem of the run is final."""
         return self.counts.final == self.counts.total
 
     def seconds_since_start(self) -> float | None:
-        """From the first admitted problem to the last finished one, or to now while problems are waited for."""
+        """Seconds from the first admitted problem to the last finished one, or to now while problems are unfinished."""
         first, last = self.totals.first_admitted_at, self.totals.last_finished_at
         if first is None:
             return None
@@ -75,7 +78,7 @@ class Snapshot:
         return (end - first).total_seconds()
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts; keys are stable."""
+        """A document for scripts; its keys are stable."""
         counts, totals = self.counts, self.totals
         return {
             "run": self.run,
@@ -124,7 +127,7 @@ class Snapshot:
 
 
 def named_workers(workers: Sequence[LiveWorkers], names: Mapping[str, str]) -> dict[str, int]:
-    """Processes by what a user calls them: the model's name in cord.toml (`names`, by fingerprint), else its path."""
+    """Number of processes by the model's name in cord.toml (`names`, by fingerprint), else its path, else the role."""
     named: dict[str, int] = {}
     for worker in workers:
         name = worker.role if worker.model is None else names.get(worker.model, worker.path or worker.model)
@@ -133,7 +136,7 @@ def named_workers(workers: Sequence[LiveWorkers], names: Mapping[str, str]) -> d
 
 
 def named_conditions(conditions: Sequence[WorkerCondition], names: Mapping[str, str]) -> list[Condition]:
-    """What keeps the run's workers from their work, by `names` as in `named_workers`; without names, all of them."""
+    """The conditions of the run's workers, with `names` as in `named_workers`; without names, of all workers."""
     return [
         Condition(
             model=names.get(found.model or "", found.path or "coordinator"),

@@ -1,4 +1,4 @@
-"""A terminal, or a file, that tables are printed to."""
+"""The console that tables are printed to: a terminal, a file or a pipe."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _FILE_COLUMNS = 400
+"""Least width of tables that are not printed to a terminal."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -16,6 +17,6 @@ def console(*, stderr: bool = False) -> Console:
 
     made = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
     if not made.is_terminal:
-        # A file or a pipe has no width that tables would have to fit.
+        # Tables need not fit a width in a file or a pipe.
         made.width = max(made.width, _FILE_COLUMNS)
     return made

@@ -1,4 +1,4 @@
-"""Where snapshots are shown: a terminal, plain lines, or JSON for scripts."""
+"""The views that show snapshots: JSON for scripts, plain lines, or a live table in a terminal."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from cord_worker.progress.drawing import SILENCE_SECONDS, line, panel
-from cord_worker.progress.format import duration
+from cord_worker.display_text import shown_lines
+from cord_worker.progress.number_format import duration
+from cord_worker.progress.rendering import SILENCE_SECONDS, line, panel
 from cord_worker.progress.snapshot import Snapshot
 from cord_worker.progress.terminal import console
-from cord_worker.progress.text import shown_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +24,7 @@ LINE_SECONDS = 10.0
 
 
 class ProgressView(Protocol):
-    """Somewhere to show snapshots, as a context manager."""
+    """Shows snapshots; a context manager."""
 
     def __enter__(self) -> Self: ...
 
@@ -33,16 +33,16 @@ class ProgressView(Protocol):
     ) -> None: ...
 
     def show(self, snapshot: Snapshot) -> None:
-        """Shows the newest state; cheap to call often."""
+        """Shows the newest snapshot; cheap to call often."""
         ...
 
     def say(self, message: str) -> None:
-        """Shows an event beside the progress."""
+        """Shows a message in addition to the progress."""
         ...
 
 
 class JsonView:
-    """One JSON object a line on standard output, every `seconds` and at the end; events go to standard error."""
+    """Prints one JSON object per line to standard output, every `seconds` and at the end; messages go to stderr."""
 
     def __init__(self, seconds: float = 1.0) -> None:
         self._seconds = seconds
@@ -61,19 +61,22 @@ class JsonView:
             print(json.dumps(snapshot.to_json(), ensure_ascii=False), flush=True)
 
     def say(self, message: str) -> None:
-        """Prints to standard error."""
+        """Prints the message to standard error."""
         print(shown_lines(message), file=sys.stderr, flush=True)
 
 
 class LineView:
-    """Plain lines on standard error: every 10 s where something changed, else every minute; at once while a run
-    begins and what it waits for changes; and at the end."""
+    """Prints plain lines to standard error.
+
+    A line comes every `seconds` if something changed, else every minute; within a second of a change before the first
+    result; and at the end.
+    """
 
     def __init__(self, seconds: float = LINE_SECONDS) -> None:
         self._seconds = seconds
         self._started = time.monotonic()
-        self._said_at = -math.inf
-        self._said: tuple[object, ...] = ()
+        self._printed_at = -math.inf
+        self._printed: tuple[object, ...] = ()
 
     def __enter__(self) -> Self:
         return self
@@ -83,22 +86,23 @@ class LineView:
     def show(self, snapshot: Snapshot) -> None:
         """Prints the snapshot when it is due or final."""
         now = time.monotonic()
-        news = _news(snapshot)
-        begins = snapshot.begins and news != self._said
-        pause = 1.0 if begins else self._seconds if news != self._said else max(self._seconds, SILENCE_SECONDS)
-        if now >= self._said_at + pause or snapshot.is_final:
-            self._said_at, self._said = now, news
+        facts = _changing_facts(snapshot)
+        pause = max(self._seconds, SILENCE_SECONDS)
+        if facts != self._printed:
+            pause = 1.0 if snapshot.awaits_first_result else self._seconds
+        if now >= self._printed_at + pause or snapshot.is_final:
+            self._printed_at, self._printed = now, facts
             self.say(f"[{duration(now - self._started)}] {line(snapshot)}")
 
     def say(self, message: str) -> None:
-        """Prints at once."""
+        """Prints the message at once."""
         print(shown_lines(message), file=sys.stderr, flush=True)
 
 
-def _news(snapshot: Snapshot) -> tuple[object, ...]:
-    """What is new when it differs from before, unlike times and rates."""
+def _changing_facts(snapshot: Snapshot) -> tuple[object, ...]:
+    """The facts whose change is worth a line; times and rates are not among them."""
     counts = snapshot.counts
-    kept = tuple((one.model, one.process, one.text) for one in snapshot.conditions)
+    conditions = tuple((one.model, one.process, one.text) for one in snapshot.conditions)
     waiting = tuple(text.partition(" (")[0] for text in snapshot.waiting.values())
     is_still = counts.idle_seconds >= SILENCE_SECONDS
     return (
@@ -106,14 +110,14 @@ def _news(snapshot: Snapshot) -> tuple[object, ...]:
         tuple(counts.problems.items()),
         counts.steps,
         snapshot.totals.proposed,
-        kept,
+        conditions,
         waiting,
         is_still,
     )
 
 
 class LiveView:
-    """A table that is drawn over in a terminal."""
+    """A live table in a terminal, redrawn in place."""
 
     def __init__(self, console: Console) -> None:
         from rich.live import Live
@@ -129,16 +133,16 @@ class LiveView:
         self._live.stop()
 
     def show(self, snapshot: Snapshot) -> None:
-        """Draws the snapshot."""
+        """Redraws the table."""
         self._live.update(panel(snapshot, time.monotonic() - self._started))
 
     def say(self, message: str) -> None:
-        """Prints above the table."""
+        """Prints the message above the table."""
         self._live.console.print(shown_lines(message))
 
 
 def open_view(*, as_json: bool) -> ProgressView:
-    """The view that fits: JSON where asked, live in a terminal, plain lines elsewhere."""
+    """JSON with `as_json`, else a live table in a terminal, else plain lines."""
     if as_json:
         return JsonView()
     screen = console(stderr=True)

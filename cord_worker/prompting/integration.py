@@ -15,7 +15,7 @@ from typing import Any
 
 import json_repair
 
-from cord_worker.latex import escaped_reply
+from cord_worker.latex_repair import escaped_reply
 from cord_worker.prompting.segmentation import cut
 from cord_worker.prompting.trajectory import BLANK_LINE, Segmentation, step_marker, trajectory_text
 

@@ -100,11 +100,6 @@ def scoring_pieces(steps: Sequence[str], segmentation: Segmentation) -> list[str
     return [*pieces[:-1], *(piece.rstrip() for piece in pieces[-1:])]
 
 
-def answer_pieces(steps: Sequence[str], segmentation: Segmentation, opening: str = ANSWER_OPENING) -> list[str]:
-    """Pieces that a teacher continues with the final answer."""
-    return [*scoring_pieces(steps, segmentation), opening]
-
-
 def trajectory_text(steps: Sequence[str], segmentation: Segmentation) -> str:
     """The trajectory as one text, stripped on the right, without the think tags."""
     return "".join(scoring_pieces(steps, segmentation))

@@ -12,9 +12,9 @@ from pathlib import Path
 from cord_worker.config import RunConfig, Settings
 from cord_worker.local.supervisor import EventKind, Supervisor
 from cord_worker.operations.database import open_database
-from cord_worker.operations.enqueuing import DatasetSource, enqueue_dataset
+from cord_worker.operations.enqueue import DatasetSource, enqueue_dataset
 from cord_worker.operations.fleet import process_specs
-from cord_worker.operations.services import Services, services_for
+from cord_worker.operations.services import RunServices, services_for
 from cord_worker.reproduce.experiments import STUDENTS, Experiment, exam
 from cord_worker.reproduce.students import School
 from cord_worker.store.database import Database
@@ -73,7 +73,7 @@ def carry_out(experiments: Sequence[Experiment], place: Workplace, school: Schoo
 class _Work:
     """The remaining work, with one coordinator and one worker per model, which all runs of that model share."""
 
-    def __init__(self, services: Services, database: Database, place: Workplace, school: School | None) -> None:
+    def __init__(self, services: RunServices, database: Database, place: Workplace, school: School | None) -> None:
         self.experiments: list[Experiment] = []
         self._services = services
         self._database = database

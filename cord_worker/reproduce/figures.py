@@ -11,7 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from cord_worker.operations.comparing import CONFIDENCE, RESAMPLES, Compared, Comparison, Interval, compare_results
+from cord_worker.operations.comparison import (
+    CONFIDENCE,
+    RESAMPLES,
+    ComparedRun,
+    Interval,
+    RunComparison,
+    compare_results,
+)
 from cord_worker.reproduce.paper import CLAIMS, HIT_RATES, ROWS, Claim, Row
 from cord_worker.store.reports.winning_steps import WinningStep, winning_steps
 from cord_worker.store.runs.runs import resolve_run
@@ -99,7 +106,7 @@ def read_findings(connection: sa.Connection, finished: Sequence[str]) -> list[Fi
     return findings
 
 
-def _finding(claim: Claim, metric: str, comparisons: Sequence[Comparison[Compared]]) -> Finding:
+def _finding(claim: Claim, metric: str, comparisons: Sequence[RunComparison[ComparedRun]]) -> Finding:
     if not comparisons:
         return Finding(claim, metric, None, 0)
     best = max(comparisons, key=lambda comparison: _mean(comparison.runs[0], metric))
@@ -108,17 +115,17 @@ def _finding(claim: Claim, metric: str, comparisons: Sequence[Comparison[Compare
     return Finding(claim, metric, difference, best.problems)
 
 
-def _mean(compared: Compared, metric: str) -> float:
+def _mean(compared: ComparedRun, metric: str) -> float:
     interval = _interval(compared, metric)
     return -1.0 if interval is None else interval.mean
 
 
-def _interval(compared: Compared, metric: str) -> Interval | None:
+def _interval(compared: ComparedRun, metric: str) -> Interval | None:
     """The interval of the mean; Pass@1 is the accuracy of a run with one trajectory per problem."""
     return {"score": compared.score, "tokens": compared.tokens}.get(metric, compared.accuracy)
 
 
-def _cell(row: Row, metric: str, found: Comparison[Compared] | None) -> Cell:
+def _cell(row: Row, metric: str, found: RunComparison[ComparedRun] | None) -> Cell:
     cell = Cell(row.table, row.title, metric, None, None, None, row.paper.get(metric), 0, row.note)
     if found is None:
         return replace(cell, note=row.absent)

@@ -149,11 +149,11 @@ def failure(
     )
 
 
-def comes_again(reason: str) -> bool:
+def fails_again_on_retry(reason: str) -> bool:
     """True if the same candidates would fail a problem again for this reason."""
     return _OF_THE_CANDIDATES.match(reason) is not None
 
 
-def comes_again_anew(reason: str) -> bool:
+def fails_again_after_restart(reason: str) -> bool:
     """True if new candidates, under the same settings, would fail too: the question leaves no room for any."""
-    return comes_again(reason) and _NO_ROOM in reason
+    return fails_again_on_retry(reason) and _NO_ROOM in reason

@@ -19,7 +19,7 @@ from psycopg import conninfo, pq
 from sqlalchemy.exc import DBAPIError
 
 from cord_worker.errors import DatabaseRefused, StoreError
-from cord_worker.service_urls import ESCAPES
+from cord_worker.service_url_checks import ESCAPES
 
 NOT_ALLOWED = "42501"  # insufficient_privilege
 READ_ONLY = "25006"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -236,15 +235,6 @@ def usable_processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, min(_MOST_PROCESSES, len(os.sched_getaffinity(0))))
     return max(1, min(_MOST_PROCESSES, os.cpu_count() or 1))
-
-
-def figures_of(checked: Iterable[CheckedPair]) -> tuple[PairFigures, Counter[str]]:
-    """Counts over all of them, and how many by the method of the result."""
-    figures, methods = PairFigures(), Counter[str]()
-    for one in checked:
-        figures.add(one)
-        methods[one.result.method] += 1
-    return figures, methods
 
 
 def _share(part: int, whole: int) -> float:

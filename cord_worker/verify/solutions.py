@@ -1,4 +1,7 @@
-"""Finds the final answer of a worked solution: some datasets give solutions as references."""
+"""Finds the final answer of a worked solution: some datasets give solutions as references.
+
+A comparison needs the most likely answer; `dataset.solutions`, before anything is computed, refuses what is ambiguous.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 Own servers, several coordinators, two processes for every model but the judge's; the instant engine answers. Runs are
 enqueued while faults strike, each ends and is compared with an undisturbed run of the same configuration, row for row,
 and checked as `cordctl replay` and `verify-db` do. The last line of the output is one JSON object; the exit code is 1
-where anything was different, found, lost or repeated, or a process ended that nobody killed.
+if anything was different, found, lost or repeated, if a process ended that was not killed, or if work continued too
+late after a fault: the limit is `recovery.longest_recovery`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from tests.chaos.configurations import CHECKED, FAST, SEARCHES, configuration, p
 from tests.chaos.fleet import COORDINATOR, Fleet
 from tests.chaos.kinds import KINDS, SLOW, Storm, available
 from tests.chaos.model_server import ModelServer
-from tests.chaos.recovery import Watch, look
+from tests.chaos.recovery import Watch, late, longest_recovery, look
 from tests.chaos.servers import Servers, take_own_shared_memory
 from tests.support.tables import Content, content, differences, findings, run_id, unfinished
 
@@ -48,7 +49,7 @@ _SECOND_FAULT = 0.25
 
 @dataclass(slots=True)
 class Report:
-    """What came of it."""
+    """The totals of a run of faults."""
 
     seed: int
     watches: list[Watch] = field(default_factory=list)
@@ -57,6 +58,8 @@ class Report:
     lost: list[str] = field(default_factory=list)
     exits: list[str] = field(default_factory=list)
     runs: int = 0
+    undisturbed_seconds: list[float] = field(default_factory=list)
+    recovery_limit: float = 0.0
 
     def line(self, audit: Audit, repeated: int, seconds: float) -> dict[str, object]:
         """The object that the output ends with."""
@@ -72,6 +75,8 @@ class Report:
             "recovery_seconds_p50": _quantile(taken, 0.5),
             "recovery_seconds_p95": _quantile(taken, 0.95),
             "recovery_seconds_max": _quantile(taken, 1.0),
+            "recovery_limit_seconds": round(self.recovery_limit, 2),
+            "recovered_late": len(late(self.watches, self.recovery_limit)),
             "not_recovered": sum(watch.seconds is None for watch in self.watches),
             "runs": self.runs,
             "candidates": audit.committed,
@@ -94,7 +99,7 @@ class Report:
 
 @dataclass(slots=True)
 class Runs:
-    """The runs that are under way: one of every pipeline at most."""
+    """Runs in progress, at most one of each pipeline."""
 
     database: Database
     folder: Path
@@ -120,7 +125,7 @@ class Runs:
         return name
 
     def feed(self) -> None:
-        """Has enough to do under way."""
+        """Keeps enough runs in progress."""
         while len(self.active) < 3 or self._left() < 2 * self.size:
             search = next(search for search in self._turn if search not in self.active)
             self.begin(search)
@@ -140,7 +145,7 @@ class Runs:
                 self.take(search, name)
 
     def take(self, search: str, name: str) -> None:
-        """Compares a run with the undisturbed one, which the first of a pipeline is."""
+        """Compares a run with the undisturbed one, the first run of its pipeline."""
         holds = content(self.database, name)
         key = run_id(self.database, name)
         self.audit.take(key)
@@ -162,12 +167,12 @@ class Runs:
 
 
 def say(text: str) -> None:
-    """A line about what goes on."""
+    """Prints a line about the progress."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def plan(kinds: list[str], faults: int, chance: random.Random) -> list[list[str]]:
-    """Every kind as often as the others, in random order; some strike together with the next."""
+    """Each kind equally often, in random order; some strike together with the next."""
     order: list[str] = []
     while len(order) < faults:
         order += chance.sample(kinds, len(kinds))
@@ -191,12 +196,12 @@ def main() -> int:
     parser.add_argument("--fast", action="store_true", help="short timeouts instead of the defaults")
     parser.add_argument("--keep", type=Path, help="folder that the logs of the processes are kept in")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers and the disk are given back
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers end and the disk is unmounted
     take_own_shared_memory()
     start = time.monotonic()
     chance = random.Random(options.seed)
     report = Report(options.seed)
-    # The engines' calls are noted outside of the disk that is filled.
+    # The engines' calls are logged outside the disk that is filled.
     with TemporaryDirectory() as calls, Servers() as servers, ModelServer(_CALL_SECONDS) as model_server:
         servers.model_server = model_server
         logs = options.keep or servers.folder / "fleet"
@@ -217,9 +222,8 @@ def main() -> int:
         with Fleet(logs, logs / "cord.toml", environment) as fleet:
             fleet.start(*PROCESSES)
             for search in SEARCHES:
-                name = runs.begin(search)
-                fleet.wait_until(partial(runs.is_over, name), 300, f"the undisturbed {search}")
-                runs.harvest()
+                undisturbed(fleet, runs, search, report)
+            del report.undisturbed_seconds[0]  # it holds the start of the processes
             say(f"undisturbed after {time.monotonic() - start:.0f} s")
             timeout = float(environment.get("CORD_WORKER_TIMEOUT_SECONDS", Settings().worker_timeout_seconds))
             storm = Storm(servers, fleet, database, chance, timeout)
@@ -236,6 +240,11 @@ def main() -> int:
                 report.lost += [f"{name}: a problem is stuck"] * unfinished(database, name)
             for line in report.lost:
                 say(line)
+            if not report.lost:
+                undisturbed(fleet, runs, next(iter(SEARCHES)), report)
+            report.recovery_limit = longest_recovery(timeout, report.undisturbed_seconds)
+            for watch in late(report.watches, report.recovery_limit):
+                say(f"LATE {watch.kind}: {watch.after:.1f} s after its end, at most {report.recovery_limit:.1f} s")
             report.exits = fleet.exits
             for line in report.exits:
                 say(line)
@@ -248,8 +257,17 @@ def main() -> int:
         database.close()
     print(report.table())
     print(json.dumps(found))
-    wrong = ("differences", "findings", "lost", "repeated", "exits", "not_recovered")
+    wrong = ("differences", "findings", "lost", "repeated", "exits", "recovered_late", "not_recovered")
     return int(any(found[what] for what in wrong))
+
+
+def undisturbed(fleet: Fleet, runs: Runs, search: str, report: Report) -> None:
+    """Does a run of this pipeline without faults, and notes its seconds."""
+    began = time.monotonic()
+    name = runs.begin(search)
+    fleet.wait_until(partial(runs.is_over, name), 300, f"the undisturbed {search}")
+    report.undisturbed_seconds.append(time.monotonic() - began)
+    runs.harvest()
 
 
 def _count(text: str) -> int:
@@ -257,7 +275,7 @@ def _count(text: str) -> int:
 
 
 def strike(storm: Storm, runs: Runs, group: list[str], report: Report) -> None:
-    """One fault, or two at once, and the time until the work that they hit is at work again."""
+    """Injects one fault or two, and measures the time until the work that they hit continues."""
     runs.harvest()
     runs.feed()
     deadline = time.monotonic() + storm.chance.uniform(0.2, 1.0)
@@ -268,6 +286,8 @@ def strike(storm: Storm, runs: Runs, group: list[str], report: Report) -> None:
     for kind in group:
         storm.fleet.revive()
         watches.append(KINDS[kind](storm))
+    for watch in watches:
+        watch.over = time.monotonic()
     deadline = time.monotonic() + _STUCK_SECONDS
     while any(watch.seconds is None for watch in watches) and time.monotonic() < deadline:
         storm.fleet.revive()

@@ -88,7 +88,7 @@ _FORGET = """
 
 @dataclass(slots=True)
 class Audit:
-    """Claims of all runs by what they asked the engine for, to be compared with the engines' log."""
+    """Claims of all runs by their request to the engine, to be compared with the engines' log."""
 
     database: Database
     log: Path
@@ -97,7 +97,7 @@ class Audit:
     repeated: int = 0
 
     def take(self, run: int) -> None:
-        """Takes in a finished run."""
+        """Adds the claims of a finished run."""
         key = {"run": run}
 
         def read(connection: sa.Connection) -> None:
@@ -118,7 +118,7 @@ class Audit:
         self.database.run(read)
 
     def forget(self, run: int) -> None:
-        """Deletes a run that was taken in."""
+        """Deletes a run that was added."""
 
         def delete(connection: sa.Connection) -> None:
             for statement in _FORGET.split(";"):

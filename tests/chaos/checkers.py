@@ -14,7 +14,7 @@ CHECKER = "killable_process"
 
 
 def checkers_of(fleet: Fleet, *roles: str) -> list[int]:
-    """Pids of those whose parent is a living member with one of these roles; of all members
+    """Pids of the processes whose parent is a living member with one of these roles; of all members
     where none is given."""
     found = []
     for name, member in list(fleet.members.items()):

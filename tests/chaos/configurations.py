@@ -67,7 +67,7 @@ def configuration(
     """A cord.toml of one of `SEARCHES`; with `few` alpha hosts both teachers, and the prover judges; gamma is on the
     server at `hosted`.
 
-    Attempts are many: whoever is killed often is no poison.
+    Many attempts are allowed: a process that is killed often must not park its problem.
     """
     beta, referee = ("alpha", "prover") if few else ("beta", "referee")
     used = ["alpha", beta, referee]

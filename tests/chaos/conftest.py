@@ -8,22 +8,17 @@ from contextlib import AbstractContextManager
 import pytest
 
 from cord_worker.local.redis import EmbeddedRedis
-from cord_worker.local.state import StateDir
 from cord_worker.store.database import Database
 from tests.chaos.configurations import EVERYTHING, FAST
 from tests.chaos.fleet import Fleet
+from tests.support.redis_server import private_redis
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     """A broker of this module's own."""
-    state = StateDir.open(tmp_path_factory.mktemp("broker"))
-    server = EmbeddedRedis(state.path)
-    with state.locked():
-        server.start()
-    yield server
-    with state.locked():
-        server.stop()
+    with private_redis(tmp_path_factory.mktemp("broker")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +37,7 @@ def database(url: str) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory, url: str, broker: EmbeddedRedis) -> Iterator[Fleet]:
-    """Nobody yet; whoever is started works on the module's database and broker."""
+    """Without a process yet; those that it starts work on the module's database and broker."""
     folder = tmp_path_factory.mktemp("fleet")
     path = folder / "cord.toml"
     path.write_text(EVERYTHING, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Processes of the service that are started, killed, paused and started again while a test looks on."""
+"""Processes of the service that a test starts, kills, pauses and restarts."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Fleet:
                 self.members[name] = _Member(role, process, environment, struck=VARIABLE in environment)
 
     def is_alive(self, name: str) -> bool:
-        """Whether the process started last under this name lives."""
+        """Whether the process that was started last under this name is alive."""
         return self.members[name].process.is_alive()
 
     def pid(self, name: str) -> int:
@@ -110,7 +110,7 @@ class Fleet:
         return self.members[name].process.pid
 
     def exit_code(self, pid: int, seconds: float = 10.0) -> int:
-        """How a process ended, negative for a signal; it is gone already. Raises AssertionError where nobody saw it."""
+        """Exit code of an ended process, negative for a signal. Raises AssertionError if unknown."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             codes = [line.split() for line in self._ended.read_text().splitlines()] if self._ended.exists() else []
@@ -121,14 +121,14 @@ class Fleet:
         raise AssertionError(f"nobody saw how process {pid} ended\n{self.last_words()}")
 
     def signal(self, name: str, number: int) -> None:
-        """Sends a signal, unless it is gone already."""
+        """Sends a signal, unless the process has ended."""
         if self.is_alive(name):
             self.members[name].struck |= number in _ENDING
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid(name), number)
 
     def kill(self, name: str) -> None:
-        """SIGKILL; returns when it is gone. Nobody starts it again."""
+        """SIGKILL; returns when the process has ended. It is not restarted."""
         process = self.members[name].process
         self.signal(name, signal.SIGKILL)
         del self.members[name]
@@ -146,7 +146,7 @@ class Fleet:
         self.signal(name, signal.SIGCONT)
 
     def revive(self) -> list[str]:
-        """Starts whoever ended by itself again, as a supervisor would, without the fault it had; returns names."""
+        """Restarts processes that ended by themselves, as a supervisor would, without their fault; returns names."""
         fallen = [name for name, member in self.members.items() if not member.process.is_alive()]
         self.exits += [
             f"{name} ended by itself, exit code {self.exit_code(self.pid(name))}"
@@ -158,7 +158,7 @@ class Fleet:
         return fallen
 
     def wait_until(self, condition: Callable[[], bool], seconds: float, what: str, *, revive: bool = True) -> None:
-        """Waits for `condition`, starting the fallen again; fails with the processes' last words after `seconds`."""
+        """Waits for `condition` and restarts ended processes; fails with the ends of their logs after `seconds`."""
         deadline = time.monotonic() + seconds
         fallen = 0
         while not condition():

@@ -3,7 +3,7 @@ misbehaves for a while when it is told to.
 
 `python -m tests.chaos.model_server PORT`; 0 takes a free port, which is printed.
 
-Everything is written to the socket by hand: a server's library would not send what is to be sent here.
+Everything is written to the socket directly: a server library would refuse to send these replies.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Writing = AsyncIterator[bytes]
 
 
 class ModelServer:
-    """The server's process, kept at one port; ends with the block."""
+    """The server's process, always at the same port; ends with the block."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -45,7 +45,7 @@ class ModelServer:
 
     @property
     def url(self) -> str:
-        """What goes into base_url."""
+        """The value of `base_url`."""
         return f"http://127.0.0.1:{self._port}/v1"
 
     def __enter__(self) -> Self:
@@ -58,7 +58,7 @@ class ModelServer:
         self.kill()
 
     def start(self) -> None:
-        """Starts it, at the port that it had before; returns when it serves."""
+        """Starts the server at the port that it had before; returns when it serves."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.model_server", str(self._port)],
             stdout=subprocess.PIPE,
@@ -79,7 +79,7 @@ class ModelServer:
         self._process.communicate()
 
     def misbehave(self, how: str, seconds: float) -> int:
-        """Has it answer everything as `_MISBEHAVIOURS` says for so long; then returns how many requests were hit."""
+        """Answers every request as `_MISBEHAVIOURS` says for this time; returns how many requests were hit."""
         before = self._told(f"misbehave {how} {seconds}")
         time.sleep(seconds)
         return self._told("count") - before
@@ -106,7 +106,7 @@ def texts(body: Body) -> list[str]:
 
 
 def chunks(body: Body) -> list[bytes]:
-    """The stream of the reply, cut where as many tokens as were asked for are written."""
+    """The stream of the reply, cut at the requested number of tokens."""
     parts, most = texts(body), int(body["max_tokens"])
     reason = "length" if len(parts) > most else "stop"
     choices: list[Body] = [{"index": 0, "delta": {"content": part}} for part in parts[:most]]

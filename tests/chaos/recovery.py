@@ -1,4 +1,4 @@
-"""When the work that a fault hit is at work again."""
+"""Recovery: when the work that a fault hit continues."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ import sqlalchemy as sa
 from cord_worker.errors import StoreError
 from cord_worker.store.database import Database
 from cord_worker.store.schema.verification_sql import IS_JUDGED, OWED_TO_CHECK
+
+SILENCES = 5
+"""Timeouts of a silent worker that a recovery may take: a lost leader has to be replaced before it finds a lost worker,
+its leases are reclaimed in a later round, and lost messages are sent again, within two such timeouts by default."""
+UNDISTURBED_RUNS = 3
+"""Undisturbed runs that a recovery may take in addition: their time shows how fast the machine is under its load."""
 
 _ACTIVE = "JOIN runs r ON r.id = p.run_id AND r.state = 'active'"
 
@@ -64,7 +70,7 @@ _DONE = """
 
 @dataclass(slots=True)
 class Watch:
-    """A fault, and what was due when it struck: all of it is to be taken up, done, or held by somebody else."""
+    """A fault, and what was due when it struck: each piece must be taken up, done, or held by another worker."""
 
     kind: str
     began: float
@@ -72,10 +78,34 @@ class Watch:
     done: int
     held: bool = False
     seconds: float | None = None
+    over: float | None = None
+    """When the fault, and one that was injected with it, was over; by the monotonic clock like `began`."""
+
+    @property
+    def after(self) -> float | None:
+        """Seconds from the end of the fault to the recovery, 0 if it recovered before; None if it has not."""
+        if self.seconds is None:
+            return None
+        return self.seconds if self.over is None else max(0.0, self.began + self.seconds - self.over)
+
+
+def longest_recovery(worker_timeout: float, undisturbed: Sequence[float]) -> float:
+    """The most seconds that work may take to continue after a fault.
+
+    `worker_timeout` is the service's setting; `undisturbed` are the seconds of whole runs without faults, here and now.
+    """
+    if not undisturbed:
+        raise ValueError("a limit of recovery needs the time of an undisturbed run on this machine")
+    return SILENCES * worker_timeout + UNDISTURBED_RUNS * max(undisturbed)
+
+
+def late(watches: Sequence[Watch], limit: float) -> list[Watch]:
+    """Those that recovered too late after their faults; those that have not recovered are not among them."""
+    return [one for one in watches if one.after is not None and one.after > limit]
 
 
 def watch(database: Database, kind: str, model: str | None = None, pids: Sequence[int] = ()) -> Watch:
-    """Looks at what a fault is about to hit: what the processes `pids` hold, or else what waits for `model`, or all."""
+    """Watches what a fault is about to hit: what the processes `pids` hold, or else what waits for `model`, or all."""
 
     def read(connection: sa.Connection) -> Watch:
         workers = sa.text("SELECT id FROM workers WHERE pid = ANY(:pids) AND stopped_at IS NULL")
@@ -92,7 +122,7 @@ def watch(database: Database, kind: str, model: str | None = None, pids: Sequenc
 
 
 def look(database: Database, watches: Sequence[Watch]) -> None:
-    """Enters the seconds of those that have recovered by now."""
+    """Sets the seconds of the watches that have recovered by now."""
 
     def read(connection: sa.Connection) -> tuple[dict[tuple[str, int], str], int]:
         units = {(unit.owner, unit.id): unit.mark for unit in connection.execute(sa.text(_UNITS))}

@@ -1,4 +1,4 @@
-"""A PostgreSQL and a Redis of one's own, which may be killed, paused, filled up and lied to about the time."""
+"""A private PostgreSQL and Redis, which may be killed, paused, filled up and given a wrong clock."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _CLONE_NEWNS = 0x00020000
 
 
 def take_own_shared_memory() -> None:
-    """This process, and whoever it starts, gets a /dev/shm of its own, where that can be: nobody else sees it filled.
+    """This process and its children get a private /dev/shm, where possible: no other process sees it filled.
 
     For a process that has one thread only.
     """
@@ -70,7 +70,7 @@ def _has_own_shared_memory() -> bool:
 
 
 class Servers:
-    """Both servers in a folder of their own, on a small disk where one can be mounted.
+    """Both servers in their own folder, on a small disk if one can be mounted.
 
     `clock` is the offset of PostgreSQL's clock in seconds, where libfaketime is installed.
     """
@@ -147,7 +147,7 @@ class Servers:
         return redis.Redis(unix_socket_path=str(self.redis.socket_path))
 
     def signal_postgres(self, number: int, *, backends: bool = False) -> None:
-        """Signals the postmaster, with its backends where they are wanted."""
+        """Signals the postmaster, and its backends if asked to."""
         process = self.postgres.process()
         pids = self.postgres.processes() if backends else [process.pid] if process is not None else []
         for pid in pids:
@@ -175,7 +175,7 @@ class Servers:
             time.sleep(0.02)
 
     def set_clock(self, seconds: float) -> None:
-        """PostgreSQL's clock goes wrong by this from now on (looked at once a second)."""
+        """Sets the error of PostgreSQL's clock from now on (read once a second)."""
         pending = self.folder / "clock.new"
         pending.write_text(f"{seconds:+.0f}\n", encoding="ascii")
         pending.chmod(0o644)
@@ -195,7 +195,7 @@ class Servers:
 
     @contextlib.contextmanager
     def parallel_reading(self) -> Iterator[None]:
-        """For the length of a `with`, PostgreSQL reads with parallel workers where it can: they need shared memory."""
+        """For the length of a `with`, PostgreSQL prefers parallel workers, which need shared memory."""
         with self._administrator() as connection:
             name = "debug_parallel_query" if connection.info.server_version >= 160000 else "force_parallel_mode"
         self._set(f"{name} = on")
@@ -205,7 +205,7 @@ class Servers:
             self._set(f"{name} = off")
 
     def lacks_shared_memory(self) -> bool:
-        """Whether a parallel query fails for want of /dev/shm."""
+        """Whether a parallel query fails because /dev/shm is full."""
         try:
             with self._administrator() as connection:
                 connection.execute("SELECT count(*) FROM pg_class")
@@ -222,7 +222,7 @@ class Servers:
         self.signal_postgres(signal.SIGHUP)
 
     def heal(self) -> None:
-        """Starts what crashed, as the watchdog of a state folder does; not what a test has stopped."""
+        """Restarts servers that crashed, as the watchdog of a state folder does; not those that a test has stopped."""
         if not self._down and not self.postgres.is_running():
             self.start_postgres()
 
@@ -232,7 +232,7 @@ class Servers:
             return [key for key in client.keys("*") if client.type(key) == b"list"]
 
     def double(self) -> int:
-        """Every message that waits is there twice; returns how many."""
+        """Duplicates every waiting message; returns how many."""
         with self.client() as client:
             count = 0
             for key in self.queues():
@@ -242,7 +242,7 @@ class Servers:
             return count
 
     def shuffle(self, chance: random.Random) -> int:
-        """Messages that wait change places; returns how many."""
+        """Shuffles the waiting messages; returns how many."""
         count = 0
         with self.client() as client:
             for key in self.queues():
@@ -253,7 +253,7 @@ class Servers:
         return count
 
     def delay(self, seconds: float) -> int:
-        """Takes away every message that waits, and brings it back after a while; returns how many."""
+        """Removes every waiting message, and puts it back after a while; returns how many."""
         with self.client() as client:
             held = {key: self._take(client, key) for key in self.queues()}
             time.sleep(seconds)
@@ -262,7 +262,7 @@ class Servers:
         return sum(map(len, held.values()))
 
     def lose(self, chance: random.Random) -> int:
-        """Half of the messages that wait are lost; returns how many."""
+        """Deletes half of the waiting messages; returns how many."""
         count = 0
         with self.client() as client:
             for key in self.queues():
@@ -273,7 +273,7 @@ class Servers:
         return count
 
     def _put(self, client: Any, key: bytes, messages: Sequence[bytes]) -> None:
-        """Puts messages into a queue, unless another fault has made something else of its key: then they are lost."""
+        """Puts messages into a queue, unless another fault has changed the type of its key: then they are lost."""
         if messages:
             with contextlib.suppress(redis.ResponseError):
                 client.rpush(key, *messages)
@@ -293,7 +293,7 @@ class Servers:
 @contextlib.contextmanager
 def _filled(mounted: Path, mib: int) -> Iterator[None]:
     """For the length of a `with`, a mounted memory disk of so many MiB has no room."""
-    for slack in range(4, 4096, 64):  # it grows while we look
+    for slack in range(4, 4096, 64):  # it grows meanwhile
         used = os.statvfs(mounted)
         kib = (used.f_blocks - used.f_bfree) * used.f_frsize // 1024
         if _resize(mounted, f"{kib + slack}k"):

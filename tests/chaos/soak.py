@@ -1,9 +1,9 @@
-"""One long run under a fault every few seconds, and what grows meanwhile: `python -m tests.chaos.soak`.
+"""One long run under a fault every few seconds, and what grows during it: `python -m tests.chaos.soak`.
 
-The run is worked once undisturbed and once under faults; the tables must be equal. Memory of every process and of
+The run is done once undisturbed and once under faults; the tables must be equal. Memory of every process and of
 Redis, locks and connections of PostgreSQL are looked at every few seconds. The last line of the output is one JSON
 object; *early* is the second fifth of a run's time, *late* the last. In the undisturbed run every process lives from
-its beginning to its end, so that what a process never gives back shows there.
+its beginning to its end, so that memory that a process never frees shows there.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _COUNTS = """
 
 @dataclass(slots=True)
 class Looks:
-    """What was seen, by name, in order."""
+    """Measurements by name, in order of time."""
 
     seen: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def look(self, storm: Storm) -> None:
-        """Looks once."""
+        """Measures once."""
         counts = storm.database.run(lambda connection: connection.execute(sa.text(_COUNTS)).one())
         for name, value in counts._mapping.items():
             self.seen[name].append(value)
@@ -82,7 +82,7 @@ class Looks:
 
 
 def digests(database: Database, run: str) -> dict[str, str]:
-    """A digest of all rows of each problem that equal runs share; little memory however many there are."""
+    """A digest per problem of all rows that equal runs share; needs little memory for any number of rows."""
     found: dict[str, hashlib._Hash] = defaultdict(hashlib.sha256)
     with database.transaction() as connection:
         for table, row in stream_content(connection, run):
@@ -91,18 +91,18 @@ def digests(database: Database, run: str) -> dict[str, str]:
 
 
 def main() -> int:
-    """Works the run twice; returns the exit code."""
+    """Does the run twice; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--candidates", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pause", type=float, default=3.0, help="seconds between two faults")
     parser.add_argument("--keep", type=Path, help="folder that the logs of the processes are kept in")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers and the disk are given back
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers end and the disk is unmounted
     chance = random.Random(options.seed)
     faults: Counter[str] = Counter()
     looks = {run: Looks() for run in ("undisturbed", "disturbed")}
-    # The engines' calls are noted outside of the disk that is filled.
+    # The engines' calls are logged outside the disk that is filled.
     with TemporaryDirectory() as calls, Servers(disk_mib=1024 + options.candidates // 40) as servers:
         logs = options.keep or servers.folder / "fleet"
         logs.mkdir(exist_ok=True, parents=True)

@@ -1,7 +1,7 @@
 """Forks processes of the service from one that has imported it: a start costs a tenth of what the interpreter does.
 
 Reads one JSON object a line: `role` (`coordinator`, or a model of `config`), `name`, `config`, `environment`, `log`;
-answers with the pid. Whoever has LD_PRELOAD in its environment is started by an interpreter of its own all the same.
+answers with the pid. A process with LD_PRELOAD in its environment is started by its own interpreter instead.
 The file named by the argument gets `PID STATUS` of every one that ended. What is forked dies with this process, which
 ends when its input does.
 """
@@ -56,7 +56,7 @@ def _become(order: dict[str, Any], spawner: int) -> None:
 
 
 def _import(order: dict[str, Any]) -> None:
-    """The engine of a model on a server takes seconds to import: once, where there is one."""
+    """Imports the engine for model servers once, if the configuration uses it: that takes seconds."""
     if order["role"] != "coordinator":
         model = model_named(RunConfig.load(Path(order["config"])), order["role"])
         if model.engine == "openai":

@@ -1,6 +1,6 @@
 """A process killed before and after every commit and every send: the tables end as those of an undisturbed run.
 
-Driven from the list of points itself: one without a scenario fails, and so does a commit or a send without a point.
+Driven from the list of points itself: a point without a scenario fails, and so does a commit or send without a point.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _NEWEST = "(SELECT max(id) FROM runs)"
 
 @dataclass(frozen=True)
 class Place:
-    """Where the points are passed."""
+    """The servers and processes in which the points are passed."""
 
     fleet: Fleet
     database: Database
@@ -77,7 +77,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Work:
-    """What is enqueued."""
+    """The enqueued problems and their configuration."""
 
     addition: str = ""
     max_attempts: int = 1000
@@ -118,13 +118,13 @@ def emptied_broker(place: Place, is_dead: Callable[[], bool]) -> None:
 
 
 def paused_replica(place: Place, is_dead: Callable[[], bool]) -> None:
-    """Half of the model's messages go to a replica that does not read them."""
+    """Half of the model's messages go to a replica that is paused."""
     nothing(place, is_dead)
     place.fleet.kill("alpha-2")
 
 
 def vanished_replica(place: Place, is_dead: Callable[[], bool]) -> None:
-    """Work waits for two replicas, then one of them is lost; the broker is emptied so that the sweeper looks."""
+    """Work waits for two replicas, then one of them is lost; the broker is emptied so that the sweeper sends again."""
 
     def emptied() -> bool:
         place.redis.flushall()
@@ -138,7 +138,7 @@ def vanished_replica(place: Place, is_dead: Callable[[], bool]) -> None:
 
 
 def more_comes(place: Place, is_dead: Callable[[], bool]) -> None:
-    """Run after run comes to a coordinator that has stepped back, until a message finds it at rest."""
+    """Runs are enqueued until a message reaches the coordinator while it has stepped back."""
     stepped_back = "steps_back_until IS NOT NULL AND stopped_at IS NULL"
     given = float("-inf")
 
@@ -155,7 +155,7 @@ def more_comes(place: Place, is_dead: Callable[[], bool]) -> None:
 
 
 def killed_checkers(place: Place, is_dead: Callable[[], bool]) -> None:
-    """Every process that compares answers is killed as soon as it is seen."""
+    """Kills every process that compares answers as soon as it appears."""
 
     def strike() -> bool:
         strike_checkers(place.fleet, signal.SIGKILL, COORDINATOR)
@@ -166,7 +166,7 @@ def killed_checkers(place: Place, is_dead: Callable[[], bool]) -> None:
 
 @dataclass(frozen=True)
 class Scenario:
-    """How a point is passed: who is killed there, at which passing, at which work, and what leads to it."""
+    """How a point is passed: which process is killed there, at which passing, at which work, and what leads to it."""
 
     victim: str
     passing: int = 1
@@ -199,10 +199,10 @@ SCENARIOS: dict[str, Scenario] = {
     "claim answer": Scenario("alpha"),
     "finish answer": Scenario("alpha"),
     FaultPoint.FAIL_ANSWER: Scenario("alpha", work=Work(UNANSWERABLE)),
-    FaultPoint.GIVE_BACK: Scenario("alpha", work=Work(BUSY)),
+    FaultPoint.RETURN_LEASES: Scenario("alpha", work=Work(BUSY)),
     "claim judge_answer": Scenario("prover"),
     "finish judge_answer": Scenario("prover"),
-    FaultPoint.HELP: Scenario("alpha", before=("alpha-2",), meanwhile=paused_replica),
+    FaultPoint.STEAL_WORK: Scenario("alpha", before=("alpha-2",), meanwhile=paused_replica),
     FaultPoint.ADVANCE: Scenario(COORDINATOR, passing=3),
     FaultPoint.FAIL_DECISION: Scenario(COORDINATOR, work=Work(UNDECIDABLE)),
     FaultPoint.PASS_ON: Scenario(
@@ -240,7 +240,7 @@ def place(fleet: Fleet, database: Database, broker: EmbeddedRedis) -> Place:
 
 @pytest.mark.parametrize("side", list(Side))
 @pytest.mark.parametrize("point", all_points())
-def test_a_process_killed_at_a_point_changes_nothing_in_the_tables(place: Place, point: str, side: Side) -> None:
+def test_a_process_killed_at_a_fault_point_changes_nothing_in_the_tables(place: Place, point: str, side: Side) -> None:
     scenario = SCENARIOS[point]
     if scenario.work not in place.undisturbed:
         run = f"undisturbed-{len(place.undisturbed)}"
@@ -270,13 +270,13 @@ def test_a_process_killed_at_a_point_changes_nothing_in_the_tables(place: Place,
 
 
 def serves(fleet: Fleet, database: Database, name: str) -> bool:
-    """Whether the process of this name, whichever it is by now, takes work."""
+    """Whether the current process of this name takes work."""
     pid = fleet.pid(name)
     return count(database, f"pid = {pid} AND ready_at IS NOT NULL AND stopped_at IS NULL", "workers") > 0
 
 
-def test_nothing_in_the_coordination_commits_or_sends_without_a_point() -> None:
-    """A transaction outside `commit` and `read`, and a message outside `sending`, are found in the source."""
+def test_every_commit_and_send_of_the_coordination_has_a_fault_point() -> None:
+    """Finds transactions outside `commit` and `read`, and messages outside `sending`, in the source."""
     folder = REPOSITORY / "cord_worker" / "coordination"
     unnamed = []
     used = set()
@@ -294,7 +294,9 @@ def test_nothing_in_the_coordination_commits_or_sends_without_a_point() -> None:
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             owner, name = ast.unparse(node.func.value), node.func.attr
-            commits = name in {"run", "transaction", "begin"} and owner.endswith(("database", "connection", "engine"))
+            commits = name in {"run", "run_single", "transaction", "begin"} and owner.endswith(
+                ("database", "connection", "engine")
+            )
             sends = name in SENDING and id(node) not in covered
             if (commits and path.name != "transactions.py") or sends:
                 unnamed.append(f"{path.name}:{node.lineno}: {ast.unparse(node)[:80]}")
@@ -305,7 +307,7 @@ def test_nothing_in_the_coordination_commits_or_sends_without_a_point() -> None:
 SENDING = {"send_task", "apply_async", "delay", "publish", "queue_purge", "acknowledge"}
 
 
-def test_what_only_reads_is_refused_a_write(database: Database) -> None:
+def test_a_read_only_transaction_refuses_a_write(database: Database) -> None:
     from sqlalchemy.exc import DBAPIError
 
     from cord_worker.coordination.transactions import read
@@ -320,7 +322,7 @@ def test_what_only_reads_is_refused_a_write(database: Database) -> None:
     "plan",
     ["somewhere:before:1", "advance:during:1", "advance:before:x", "advance", "advance:raise:1-x", "admit:hang:1,x"],
 )
-def test_a_fault_that_does_not_exist_is_refused(plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_fault_is_refused(plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, plan)
     with pytest.raises(ConfigError, match="points: enter model"):
         arm()

@@ -1,6 +1,7 @@
-"""That work goes on after a fault, with the settings that users have; and that nobody who lives is robbed.
+"""Work continues after a fault with the default settings, and no living worker loses a lease.
 
-How soon it goes on depends on the machine: CORD_TEST_LIMITS=1 holds it to the seconds that are promised.
+The limit is a multiple of the service's timeout and of an undisturbed run on this machine (`longest_recovery`);
+CORD_TEST_LIMITS=1 asserts the promised seconds instead, which a busy machine does not keep.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from cord_worker.store.runs.enqueue import enqueue
 from tests.chaos.configurations import EVERYTHING, FAST, configuration, problems
 from tests.chaos.fleet import COORDINATOR, Fleet
 from tests.chaos.kinds import KINDS, Storm
-from tests.chaos.recovery import look
+from tests.chaos.recovery import longest_recovery, look
 from tests.chaos.servers import Servers
 from tests.support.tables import count, run_id, unfinished
 
@@ -34,9 +35,10 @@ PROCESSES = (COORDINATOR, "coordinator-2", "alpha", "beta", "prover", "critic", 
 
 @dataclass
 class Place:
-    """Servers and processes of this test's own."""
+    """The test's own servers and processes."""
 
     storm: Storm
+    undisturbed_seconds: float = 0.0
 
     def give(self, size: int) -> str:
         """Enqueues a run."""
@@ -74,6 +76,14 @@ def usual(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """With the default times, and an engine that takes half a second."""
     assert not {name for name in os.environ if name.startswith("CORD_") and name.endswith("_SECONDS")}
     with place(servers, tmp_path_factory.mktemp("usual"), CORD_INSTANT_SECONDS="0.5", OMP_NUM_THREADS="1") as here:
+        is_ready = "ready_at IS NOT NULL AND stopped_at IS NULL"
+        here.storm.fleet.wait_until(
+            lambda: count(here.storm.database, is_ready, "workers") == len(PROCESSES), _PATIENCE_SECONDS, "ready"
+        )
+        began = time.monotonic()
+        run = here.give(8)
+        here.storm.fleet.wait_until(lambda: left(here, run) == 0, _PATIENCE_SECONDS, "an undisturbed run")
+        here.undisturbed_seconds = time.monotonic() - began
         yield here
 
 
@@ -91,7 +101,7 @@ def usual(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         ("PostgreSQL connections dropped", 10),
     ],
 )
-def test_work_goes_on_in_time(usual: Place, kind: str, seconds: float) -> None:
+def test_work_continues_in_time_after_a_fault(usual: Place, kind: str, seconds: float) -> None:
     storm = usual.storm
     run = usual.give(8)
     usual.wait(
@@ -104,13 +114,13 @@ def test_work_goes_on_in_time(usual: Place, kind: str, seconds: float) -> None:
         look(storm.database, [watch])
         time.sleep(0.05)
     assert watch.seconds is not None
-    if os.environ.get("CORD_TEST_LIMITS"):
-        assert watch.seconds < seconds
+    limit = longest_recovery(Settings().worker_timeout_seconds, [usual.undisturbed_seconds])
+    assert watch.seconds < (seconds if os.environ.get("CORD_TEST_LIMITS") else limit)
     storm.fleet.wait_until(lambda: unfinished(storm.database, run) == 0, 120, "the end of the run")
 
 
-def test_a_slow_worker_that_lives_is_never_robbed(servers: Servers, tmp_path: Path) -> None:
-    """Every step takes four times what a silent worker is given."""
+def test_a_slow_living_worker_keeps_its_leases(servers: Servers, tmp_path: Path) -> None:
+    """Every step takes four times the timeout of a silent worker."""
     slow = {**FAST, "CORD_WORKER_TIMEOUT_SECONDS": "3", "CORD_INSTANT_SECONDS": "12"}
     with place(servers, tmp_path, **slow) as here:
         database = here.storm.database
@@ -122,8 +132,8 @@ def test_a_slow_worker_that_lives_is_never_robbed(servers: Servers, tmp_path: Pa
         assert count(database, "stop_reason = 'lost' AND started_at > now() - interval '30 seconds'", "workers") == 0
 
 
-def test_processes_survive_a_broker_that_restarts_again_and_again(servers: Servers, tmp_path: Path) -> None:
-    """Tasks are in flight and slots are free each time, which kills workers whose consumer is celery 5.7's own."""
+def test_processes_survive_a_broker_that_restarts_repeatedly(servers: Servers, tmp_path: Path) -> None:
+    """Tasks are in flight and slots are free each time, which kills workers that use celery 5.7's own consumer."""
     with place(servers, tmp_path, **FAST, CORD_INSTANT_SECONDS="1") as here:
         fleet = here.storm.fleet
         runs: list[str] = []
@@ -141,7 +151,7 @@ def test_processes_survive_a_broker_that_restarts_again_and_again(servers: Serve
 
 
 def waiting(here: Place) -> int:
-    """How many of the processes that were started here say that they wait for their broker."""
+    """How many of the started processes say that they wait for their broker."""
     pids = ",".join(str(here.storm.fleet.pid(name)) for name in here.storm.fleet.members)
     of_here = f"pid IN ({pids}) AND stopped_at IS NULL"
     return count(here.storm.database, f"condition LIKE '%waits for its broker%' AND {of_here}", "workers")

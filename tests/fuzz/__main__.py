@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of one target: `python -m tests.fuzz TARGET [--runs N] [--seconds N] [--found FOLDER]`.
 
 Needs atheris (`pip install 'cord-worker[fuzz]'`). What breaks a property is written to FOLDER; copy it to
-`tests/fuzz/corpus/TARGET/` once it is mended, where the tests run it for ever.
+`tests/fuzz/corpus/TARGET/` once it is fixed, where the tests run it for ever.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import atheris
 
 HERE = Path(__file__).parent
 
-with atheris.instrument_imports(include=["cord_worker", "tests.fuzz.targets"], enable_loader_override=False):
+with atheris.instrument_imports(include=["cord_worker", "tests.fuzz"], enable_loader_override=False):
     from tests.fuzz import targets
 
 

@@ -2,9 +2,9 @@
 
     python tests/graders/compare.py --math-verify CHECKOUT --mario CHECKOUT [--mario-python PYTHON] --output FOLDER
 
-Takes the pairs out of the checkouts' own tests (nothing of them is kept here), writes FOLDER/*.jsonl for
-`cordctl check`, runs every grader on every pair, and prints a table in Markdown. math-verify is the installed one
-(extra `dev`); MARIO_EVAL wants versions of its own, so it runs under the Python that is named (a virtual environment
+Reads the pairs from the checkouts' own tests (none are kept here), writes FOLDER/*.jsonl for
+`cordctl check`, runs every grader on every pair, and prints a Markdown table. math-verify is the installed one
+(extra `dev`); MARIO_EVAL needs its own versions, so it runs under the named Python (a virtual environment
 with its requirements).
 """
 
@@ -37,7 +37,7 @@ class PublicPair:
 
 
 def math_verify_pairs(checkout: Path) -> Iterator[PublicPair]:
-    """Literal rows of `parametrize("gold, pred, expected …")`; those with settings beside them are left out."""
+    """Literal rows of `parametrize("gold, pred, expected …")`; rows with settings are left out."""
     for path in sorted((checkout / "tests").glob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith("parametrize"):
@@ -49,7 +49,7 @@ def math_verify_pairs(checkout: Path) -> Iterator[PublicPair]:
             for row in node.args[1].elts:
                 try:
                     gold, pred, expected = ast.literal_eval(row)
-                except ValueError:  # computed where the tests run
+                except ValueError:  # computed when their tests run
                     continue
                 yield PublicPair(gold, pred, bool(expected), f"{path.name}:{row.lineno}")
 
@@ -58,7 +58,7 @@ _ASKED = {"is_equiv", "are_equal_under_sympy", "_test_is_equiv", "_test_is_not_e
 
 
 def mario_pairs(checkout: Path) -> Iterator[PublicPair]:
-    """What `assertTrue` and `assertFalse` ask of `test_in` and `test_out`, or of every one of `test_pairs`."""
+    """What `assertTrue` and `assertFalse` say of `test_in` and `test_out`, or of each of `test_pairs`."""
     path = checkout / "math_evaluation" / "tests" / "test_is_equiv.py"
     for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(function, ast.FunctionDef) and function.name.startswith("test_"):
@@ -130,7 +130,7 @@ for line in sys.stdin:
 
 
 def run_in(python: str, script: str, path: Path | None) -> Callable[[Sequence[PublicPair]], list[bool | None]]:
-    """A grader in a process of its own; a pair that takes too long ends it, and is not accepted."""
+    """Runs a grader in its own process; a pair that takes too long ends it, and is not accepted."""
 
     def run(pairs: Sequence[PublicPair]) -> list[bool | None]:
         verdicts: list[bool | None] = []
@@ -199,7 +199,7 @@ def main() -> None:
 
 
 def _tell(name: str, grader: str, pairs: Sequence[PublicPair], verdicts: Sequence[bool | None], missed: Path) -> None:
-    """A row of the table, and the pairs that the grader gets wrong."""
+    """Prints a row of the table, and the pairs that the grader gets wrong."""
     rights = [n for n, pair in enumerate(pairs) if pair.expected]
     wrongs = [n for n, pair in enumerate(pairs) if not pair.expected]
     refused = [n for n in rights if verdicts[n] is not True]

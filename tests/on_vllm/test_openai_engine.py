@@ -31,7 +31,7 @@ from cord_worker.engines.openai.scoring import prompt_rows
 from cord_worker.engines.protocol import FinishReason, Sampling, Turn
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineLoadError, RequestError
-from tests.support.settings import engine_settings
+from tests.support.settings import engine_settings, greedy
 from tests.support.smollm2_folder import smollm2_is_installed, write_smollm2
 
 pytestmark = [
@@ -46,16 +46,7 @@ T = TypeVar("T")
 KEY = "sk-loopback-0123456789"
 QUESTION = "Natalia sold clips to 48 friends in April, and half as many in May. How many clips altogether?"
 STEPS = [" In April she sold 48 clips, in May 24.\n", " So 72 altogether."]
-GREEDY = Sampling(
-    temperature=0.0,
-    top_p=1.0,
-    top_k=0,
-    min_p=0.0,
-    repetition_penalty=1.0,
-    max_tokens=48,
-    seed=2**62 + 5,
-    answer_tokens=0,
-)
+GREEDY = greedy(max_tokens=48, seed=2**62 + 5)
 _STARTING_SECONDS = 600
 _SERVE = """
 import importlib.metadata as metadata
@@ -81,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a server of the model; it and all that it started is gone afterwards."""
+    """Address of a server of the model; it and all its processes have ended afterwards."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -173,7 +164,7 @@ def test_the_server_is_recognised_and_scores_read_its_prefix_cache(folder: Path,
     assert engine.max_model_len == 2048
 
 
-def test_steps_end_as_the_server_tells_and_are_the_same_again(folder: Path, options: OpenAiOptions) -> None:
+def test_steps_end_as_the_server_reports_and_are_reproducible(folder: Path, options: OpenAiOptions) -> None:
     async def work(engine: OpenAiEngine) -> None:
         one, again = [await engine.propose(Turn(QUESTION), STEPS[:1], GREEDY) for _ in range(2)]
         assert (one.text, one.finish_reason) == (again.text, again.finish_reason)

@@ -23,12 +23,11 @@ from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineLoadError, RequestError
 from cord_worker.prompting.segmentation import ends_of
 from cord_worker.prompting.trajectory import PROMPTED, Segmentation
+from tests.support.settings import greedy
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
-GREEDY = Sampling(
-    temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=48, seed=1, answer_tokens=0
-)
+GREEDY = greedy(max_tokens=48)
 TURN = Turn("Natalia sold clips to 48 friends in April, and half as many in May. How many clips altogether?")
 STEPS = [" In April she sold 48 clips, in May 24.\n", " So 72 altogether."]
 LONG = "".join(f" Item {number} costs {number * 7} coins." for number in range(40))
@@ -54,7 +53,7 @@ def test_a_step_ends_at_the_end_of_the_thinking(engine: Any, run: Run) -> None:
     assert generation.text == " I am done. "
 
 
-def test_a_whole_trajectory_goes_on_over_headings(engine: Any, run: Run) -> None:
+def test_a_whole_trajectory_continues_past_headings(engine: Any, run: Run) -> None:
     steps = [f" Add {n} and {n} to get {2 * n}.\n" for n in range(1, 7)]
 
     step = run(engine.propose(TURN, steps, GREEDY))
@@ -71,7 +70,7 @@ def test_a_whole_trajectory_goes_on_over_headings(engine: Any, run: Run) -> None
         (Segmentation.of("phrases", ["now we"]), " Next we add {} and {} to get {}.", 3),
     ],
 )
-def test_a_step_without_markers_ends_where_the_whole_text_goes_on(
+def test_a_step_without_markers_is_the_beginning_of_the_whole_text(
     engine: Any, run: Run, segmentation: Segmentation, unit: str, count: int
 ) -> None:
     turn = dataclasses.replace(TURN, segmentation=segmentation)
@@ -147,7 +146,7 @@ def test_an_over_long_prompt_fails_alone(engine: Any, run: Run) -> None:
     assert fine.completion_tokens > 0
 
 
-def test_hostile_text_is_text(engine: Any, run: Run) -> None:
+def test_hostile_text_is_ordinary_text(engine: Any, run: Run) -> None:
     turn = Turn(HOSTILE, system=HOSTILE)
 
     proposal = run(engine.propose(turn, [HOSTILE], GREEDY))
@@ -158,7 +157,7 @@ def test_hostile_text_is_text(engine: Any, run: Run) -> None:
     assert 0 < score.score <= 1
 
 
-def test_siblings_that_come_together_share_their_prefix(engine: Any, run: Run) -> None:
+def test_concurrent_siblings_share_their_prefix(engine: Any, run: Run) -> None:
     turn = Turn("Which of these is the cheapest?" + LONG)
 
     async def together() -> list[Any]:
@@ -200,9 +199,7 @@ def reference(model_folder: Path) -> Callable[..., float]:
 
 
 @pytest.mark.parametrize("answer", ["204", "-3", r"\frac{1}{2}", "三", "The cheapest item costs 7 coins, I think."])
-def test_a_score_is_what_a_plain_forward_gives(
-    engine: Any, run: Run, reference: Callable[..., float], answer: str
-) -> None:
+def test_a_score_equals_a_plain_forward(engine: Any, run: Run, reference: Callable[..., float], answer: str) -> None:
     turn = Turn("Is it right?" + LONG)
     fresh = run(engine.score(turn, [f" Perhaps {answer}.", " Yes."], answer, DEFAULT_SCORING_TEMPLATE))
     cached = run(engine.score(turn, [f" Perhaps {answer}.", " No."], answer, DEFAULT_SCORING_TEMPLATE))
@@ -220,7 +217,7 @@ def test_a_repeated_score_is_the_same(engine: Any, run: Run) -> None:
     assert len({(score.score, score.log_prob_sum, score.cached_tokens) for score in scores}) == 1
 
 
-def test_an_answer_that_is_in_the_cache_itself_is_scored_without_it(
+def test_an_answer_that_is_in_the_cache_is_scored_without_it(
     engine: Any, run: Run, reference: Callable[..., float]
 ) -> None:
     tail = " and nothing else" * 40
@@ -250,7 +247,7 @@ def test_the_digest_is_of_the_original_file_and_the_mode_names_the_numbers(engin
         ({"path": "/no/such/folder", "gguf_file": None}, "/no/such/folder"),
     ],
 )
-def test_what_vllm_cannot_host_is_refused_in_one_line(
+def test_a_model_that_vllm_cannot_host_is_refused_in_one_line(
     gguf: EngineSettings, run: Run, changes: dict[str, Any], message: str
 ) -> None:
     async def load() -> Any:

@@ -1,4 +1,4 @@
-"""The worker's and vLLM's processes: what ends them, and that nothing of them stays. Real workers, real engines."""
+"""The worker's and vLLM's processes: what ends them, and that nothing of them stays. Real workers and engines."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Traces:
 
 
 def traces_of(worker: subprocess.Popen[bytes]) -> Traces:
-    """Everything below the process, and the files that only it and its children use."""
+    """All descendants of the process, and the files that only it and they use."""
     children = psutil.Process(worker.pid).children(recursive=True)
     files: set[Path] = set()
     for process in [psutil.Process(worker.pid), *children]:
@@ -100,7 +100,7 @@ def database(database_url: str) -> Iterator[Database]:
 def cluster(
     tmp_path: Path, database_url: str, broker_url: str, key_prefix: str, model_folder: Path
 ) -> Iterator[Cluster]:
-    """A coordinator and a worker that hosts SmolLM2; its steps are long, so that something is always under way."""
+    """A coordinator and a worker that hosts SmolLM2; its steps are long, so that it is always at work."""
     config = CONFIG.format(path=model_folder, max_steps=2, step_tokens=1000)
     with Cluster(tmp_path, database_url, broker_url, config) as cluster:
         cluster.environment["CORD_KEY_PREFIX"] = key_prefix
@@ -108,7 +108,7 @@ def cluster(
 
 
 def engine_at_work(cluster: Cluster, database: Database) -> Traces:
-    """Starts everything, waits until the engine has work; returns what it has on the machine."""
+    """Starts everything, waits until the engine has work; returns the engine's traces on the machine."""
     cluster.enqueue(database, 6)
     cluster.start()
     worker = cluster.processes["smollm2"]
@@ -121,16 +121,19 @@ def engine_at_work(cluster: Cluster, database: Database) -> Traces:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /dev/shm and /proc")
 class TestNothingStays:
-    """Of the processes, the shared memory and the sockets."""
+    """No process, shared memory or socket stays."""
 
-    def test_after_kill_9_of_the_worker(self, cluster: Cluster, database: Database) -> None:
+    def test_nothing_stays_after_kill_9_of_the_worker(self, cluster: Cluster, database: Database) -> None:
         traces = engine_at_work(cluster, database)
 
         cluster.kill("smollm2")
 
         cluster.wait_until(lambda: not traces.left(), _ENDING_SECONDS)
+        assert traces.left() == []
 
-    def test_after_sigterm_during_work_which_goes_back(self, cluster: Cluster, database: Database) -> None:
+    def test_nothing_stays_after_sigterm_and_the_leases_are_returned(
+        self, cluster: Cluster, database: Database
+    ) -> None:
         traces = engine_at_work(cluster, database)
 
         assert cluster.stop("smollm2", _ENDING_SECONDS) == 0
@@ -138,7 +141,7 @@ class TestNothingStays:
         cluster.wait_until(lambda: not traces.left(), _ENDING_SECONDS)
         assert count(database, LEASED, "candidates") == 0
 
-    def test_after_ctrl_c_in_a_terminal_which_reaches_the_engines_processes_too(
+    def test_nothing_stays_after_ctrl_c_that_reaches_the_engines_processes_too(
         self, cluster: Cluster, database: Database
     ) -> None:
         traces = engine_at_work(cluster, database)
@@ -151,7 +154,7 @@ class TestNothingStays:
         cluster.wait_until(lambda: not traces.left(), _ENDING_SECONDS)
         assert count(database, LEASED, "candidates") == 0
 
-    def test_after_the_engine_died_which_ends_the_worker(
+    def test_nothing_stays_after_the_engine_died_and_ended_the_worker(
         self, cluster: Cluster, database: Database, tmp_path: Path
     ) -> None:
         traces = engine_at_work(cluster, database)

@@ -64,7 +64,7 @@ def classifier(folder: Path, kind: str) -> None:
 
 
 def process_reward_model(folder: Path) -> Callable[[list[int]], list[float]]:
-    """A tiny random model as Qwen2.5-Math-PRM is stored; returns what its head says at the last token."""
+    """A tiny random model stored like Qwen2.5-Math-PRM; returns the output of its head at the last token."""
     torch.manual_seed(7)
     tokenizer = AutoTokenizer.from_pretrained(PROVER)
     tokenizer.add_special_tokens({"additional_special_tokens": [SEPARATOR]})

@@ -1,4 +1,4 @@
-"""Training with TRL; all of it is skipped where TRL is not installed."""
+"""Training with TRL; all tests are skipped if TRL is not installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a run of the service to a student that TRL trained, without any code of ours between."""
+"""From a run of the service to a student trained by TRL, with no code of ours between."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from transformers import AutoTokenizer
 import cord_worker.demo
 from cord_worker.demo.problems import generate
 from cord_worker.engines import load_engine
-from cord_worker.engines.protocol import Generation, Sampling, Turn
+from cord_worker.engines.protocol import Generation, Turn
 from cord_worker.export.sft import Student
 from cord_worker.prompting.trajectory import PROMPTED
 from cord_worker.store.reports.results import Result, ResultStep
-from tests.support.settings import engine_settings
+from tests.support.settings import engine_settings, greedy
 
 ROOT = Path(__file__).parents[2]
 MODELS = Path(cord_worker.demo.__file__).parent / "models"
@@ -80,23 +80,13 @@ def test_a_student_trained_on_a_run_is_hosted_and_thinks_in_steps(
 async def _written(folder: Path, question: str) -> Generation:
     engine = load_engine(engine_settings(path=str(folder), dtype="float64", device="cpu"))
     try:
-        sampling = Sampling(
-            temperature=0.0,
-            top_p=1.0,
-            top_k=0,
-            min_p=0.0,
-            repetition_penalty=1.0,
-            max_tokens=200,
-            seed=0,
-            answer_tokens=0,
-        )
-        return await engine.complete(Turn(question), [], sampling)
+        return await engine.complete(Turn(question), [], greedy(max_tokens=200, seed=0))
     finally:
         await engine.close()
 
 
 @pytest.mark.parametrize("template", ["deepseek_r1_distill", "qwen3", "qwen2_5", "llama3", "gemma"])
-def test_the_loss_is_that_of_the_whole_thinking_and_the_answer(tmp_path: Path, template: str) -> None:
+def test_the_loss_covers_the_whole_thinking_and_the_answer(tmp_path: Path, template: str) -> None:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -117,7 +107,7 @@ def test_the_loss_is_that_of_the_whole_thinking_and_the_answer(tmp_path: Path, t
     assert unlearnt.count("How many?") == 1
 
 
-def test_the_paper_s_configuration_says_what_the_paper_says() -> None:
+def test_the_papers_configuration_has_the_papers_values() -> None:
     import yaml
     from trl.scripts.sft import make_parser
 

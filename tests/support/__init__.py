@@ -1,1 +1,1 @@
-"""What several tests share: processes, servers, fakes, configurations, and what is compared of the tables."""
+"""What several tests share: processes, servers, fakes, configurations, and the comparison of tables."""

@@ -1,4 +1,4 @@
-"""Real processes of the service around a database and a broker, to be watched and killed by tests."""
+"""Real processes of the service with a database and a broker, to be watched and killed by tests."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Cluster:
             process.wait()
 
     def start(self, *names: str) -> None:
-        """Starts processes; without names one of every kind."""
+        """Starts processes; one of every kind if no names are given."""
         for name in names or self.names:
             role = ["coordinator"] if name == "coordinator" else ["worker", name, "--config", str(self.config_path)]
             log = self._folder / f"{name}.log"
@@ -116,7 +116,7 @@ class Cluster:
     @contextmanager
     def no_result_of(self, name: str, database: Database, only: str = "true") -> Iterator[None]:
         """For the length of a `with`, a model worker can lease work, but commits no proposal and no score of candidates
-        for which `only` holds (SQL about OLD); of several gates, the one shut last says which."""
+        for which `only` holds (SQL about OLD); of several gates, the last one decides."""
         with self._shut(_GATE, name, database, only):
             yield
 
@@ -187,7 +187,7 @@ class Cluster:
         self.kill(name)
 
     def stop(self, name: str, seconds: float = 120.0) -> int:
-        """SIGTERM; returns the exit code. Raises TimeoutExpired where the process does not end in time."""
+        """SIGTERM; returns the exit code. Raises TimeoutExpired if the process does not end in time."""
         self.processes[name].send_signal(signal.SIGTERM)
         return self.processes[name].wait(timeout=seconds)
 
@@ -199,7 +199,7 @@ class Cluster:
         addition: str = "",
         config: RunConfig | None = None,
     ) -> None:
-        """Enqueues `count` problems, with another configuration than the cluster's where one is given; `addition` ends
+        """Enqueues `count` problems, with the given configuration or else the cluster's; `addition` ends
         their questions."""
         records = [
             ProblemRecord(f"problem-{n}", f"What is {n} + {n}?{addition}", str(2 * n), None, {}, f"x:{n}")
@@ -208,7 +208,7 @@ class Cluster:
         database.run(lambda connection: enqueue(connection, run, config or self.config, records))
 
     def wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
-        """Waits for `condition`; fails with the processes' last words after `seconds`."""
+        """Waits for `condition`; fails with the ends of the processes' logs after `seconds`."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:

@@ -32,6 +32,24 @@ max_active = 16
 max_attempts = 20
 """
 
+SMALL = """
+[models.alpha]
+path = "alpha"
+engine = "instant"
+[models.judge]
+path = "judge"
+engine = "instant"
+[[teachers]]
+name = "alpha"
+model = "alpha"
+[prover]
+model = "judge"
+"""
+"""One teacher and a prover, which may also judge; further tables may follow."""
+
+SECOND_TEACHER = '[[teachers]]\nname = "alpha-hot"\nmodel = "alpha"\ntemperature = 0.9\n'
+"""A second teacher on the model of the first."""
+
 SEARCHES = {
     "greedy": 'pipeline = "greedy"\ntrajectories = 3\n',
     "curation": 'pipeline = "curation"\ntrajectories = 2\n',

@@ -13,23 +13,9 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from cord_worker.cli import cli
+from tests.support.configurations import SECOND_TEACHER, SMALL
 
-CONFIG = """
-[models.alpha]
-path = "alpha"
-engine = "instant"
-[models.judge]
-path = "judge"
-engine = "instant"
-[[teachers]]
-name = "alpha"
-model = "alpha"
-[[teachers]]
-name = "alpha-hot"
-model = "alpha"
-temperature = 0.9
-[prover]
-model = "judge"
+CONFIG = f"""{SMALL}{SECOND_TEACHER}
 [search]
 beam_width = 2
 max_steps = 4
@@ -65,7 +51,7 @@ class Ended:
 
 @dataclass
 class Cordctl:
-    """Runs commands in a folder of their own that holds cord.toml and problems.jsonl."""
+    """Runs commands in a private folder that holds cord.toml and problems.jsonl."""
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -113,7 +99,7 @@ class Cordctl:
         return [sys.executable, "-m", "cord_worker.cli", *arguments]
 
     def variables(self) -> dict[str, str]:
-        """The environment, without what the caller of the tests has set."""
+        """The environment, without the service's variables of the caller."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CORD_")}
         return {**inherited, **FAST, **self.environment}
 

@@ -1,4 +1,4 @@
-"""Whether time grows with the length of a text as it should: two sizes are compared, so that no machine is too slow."""
+"""Whether time grows linearly with the length of a text: two sizes are compared, so the result holds on any machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL and a Redis of the tests' own that speak TLS only and want passwords, with a CA made for them."""
+"""A private PostgreSQL and Redis that accept only TLS and require passwords, with a CA made for them."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def encrypted_redis(folder: Path, password: str) -> Iterator[int]:
 def encrypted_postgres(folder: Path, password: str) -> Iterator[int]:
     """A PostgreSQL whose superuser `postgres` has this password; yields its port. `folder` holds the certificates."""
     port = _free_port()
-    # Where PostgreSQL refuses to run as root, its user cannot come into the tests' own folders.
+    # PostgreSQL refuses to run as root, and another user cannot enter the tests' own folders.
     home = Path(tempfile.mkdtemp(prefix="cord-tls-"))
     (home / "password").write_text(password, encoding="ascii")
     for name in ("server.pem", "server.key"):

@@ -1,7 +1,7 @@
-"""A small server on loopback that speaks OpenAI's HTTP API, with answers and faults as a test orders them.
+"""A small server on loopback with OpenAI's HTTP API, and with answers and faults chosen by the test.
 
-It tells what it was asked, so that tests see what goes over the wire. Scripted replies come first, one a request to
-the path they are for; then the server answers as the kind that it was made as.
+It records its requests, so that tests see what goes over the wire. Scripted replies come first, one per request to
+their path; then the server answers by `answers`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as it came in; `at` in seconds of the monotonic clock."""
+    """A received request; `at` in seconds of the monotonic clock."""
 
     path: str
     body: Json
@@ -57,7 +57,7 @@ class LocalServer:
 
     @property
     def url(self) -> str:
-        """What goes into base_url."""
+        """The value of `base_url`."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     def bodies(self, path: str) -> list[Json]:
@@ -65,13 +65,13 @@ class LocalServer:
         return [asked.body for asked in self.asked if asked.path == path]
 
     def forget(self) -> None:
-        """Forgets what was asked so far."""
+        """Forgets the requests so far."""
         self.asked.clear()
         self.most_at_once = 0
 
     @contextmanager
     def running(self) -> Iterator[LocalServer]:
-        """Serves in threads until the end of the block; begun again, at the same address. Connections end with it."""
+        """Serves in threads until the end of the block; a second time at the same address. Connections end with it."""
         outer = self
 
         class Handler(_Handler):

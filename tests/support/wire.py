@@ -1,4 +1,4 @@
-"""A port that leads to a server, until it leads to another one or is cut: what a name is in front of a failover."""
+"""A port that leads to a server until it is changed or cut, like a name before a failover."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 
 
 class Wire:
-    """Leads what connects to `port` to `target`, which may be changed; connections that are open stay as they are."""
+    """Forwards connections to `port` to `target`, which may be changed; open connections are kept."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self.target = target
@@ -40,7 +40,7 @@ class Wire:
                 end.shutdown(socket.SHUT_RDWR)
 
     def cut(self) -> int:
-        """Ends every connection; new ones are let through. Returns how many were cut."""
+        """Ends every connection; new ones are accepted. Returns how many were cut."""
         ends, self._open = self._open, []
         for end in ends:
             with contextlib.suppress(OSError):
@@ -49,6 +49,6 @@ class Wire:
         return len(ends) // 2
 
     def close(self) -> None:
-        """Ends every connection and takes no more."""
+        """Ends every connection and accepts no more."""
         self._server.close()
         self.cut()

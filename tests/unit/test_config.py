@@ -1,4 +1,4 @@
-"""cord.toml: every mistake is named with its key, and the fingerprint covers what decides the result."""
+"""cord.toml: every mistake is named with its key, and the fingerprint covers all that decides the result."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_one_model_serves_several_teachers_and_may_serve_the_prover() -> None:
         (("[prover]", '[reward]\nmodel = "two"\nhead = 1\n[prover]'), ["reward.head", "here: model, step_separator"]),
         (("[prover]", "[verify.tolerance]\nrelative = 2\n[prover]"), ["verify.tolerance.relative", "less than 1"]),
         (("[prover]", '[search]\npipeline = "integration"\n[prover]'), ["needs a table [integration]"]),
-        (("[prover]", '[integration]\nmodel = "two"\n[prover]'), ["[integration] is for", "cord"]),
+        (("[prover]", '[integration]\nmodel = "two"\n[prover]'), ["[integration] is only for", "cord"]),
         (("[prover]", f'{INTEGRATED}model = "three"\n[prover]'), ["integration.model", "three", "one, two"]),
         (("[prover]", f'{INTEGRATED}model = "two"\nprompt = "x"\n[prover]'), ["integration.prompt", "{question}"]),
         (("[prover]", f'{INTEGRATED}model = "two"\ntop_k = 1\n[prover]'), ["unknown key", "max_tokens"]),
@@ -111,7 +111,7 @@ def test_a_relative_model_folder_is_taken_from_the_folder_of_the_file(tmp_path: 
     "operational",
     [{"batch_size": 99}, {"gather_seconds": 1.0}, {"device": "cuda:1"}, {"threads": 7}, {"workers": 3}],
 )
-def test_what_only_decides_the_speed_is_not_in_the_fingerprint(operational: dict[str, Any]) -> None:
+def test_options_that_only_decide_the_speed_are_not_in_the_fingerprint(operational: dict[str, Any]) -> None:
     plain = ModelConfig.model_validate({"path": "org/one"})
     assert ModelConfig.model_validate({"path": "org/one", **operational}).fingerprint() == plain.fingerprint()
 
@@ -134,12 +134,12 @@ def test_what_only_decides_the_speed_is_not_in_the_fingerprint(operational: dict
         ("[prover]", "[search]\ntotal_tokens = 5000\n[prover]"),
     ],
 )
-def test_what_decides_the_result_is_in_the_fingerprint(change: tuple[str, str]) -> None:
+def test_options_that_decide_the_result_are_in_the_fingerprint(change: tuple[str, str]) -> None:
     assert parse(GOOD).fingerprint() != parse(GOOD.replace(*change)).fingerprint()
 
 
-def test_options_that_came_later_change_no_fingerprint_where_they_are_not_used() -> None:
-    """The value is what the version before `score_resolution` gave; who changes it ends the resumption of all runs."""
+def test_later_options_change_no_fingerprint_unless_they_are_used() -> None:
+    """The value is that of the version before `score_resolution`; with another value no existing run can be resumed."""
     assert parse(GOOD).fingerprint() == "c72f9f943857fdfc"
     unused = GOOD.replace("[prover]", "[search]\nscore_resolution = 0.0\n[prover]")
     assert parse(unused).fingerprint() == "c72f9f943857fdfc"
@@ -149,8 +149,8 @@ def test_options_that_came_later_change_no_fingerprint_where_they_are_not_used()
     ("phrases", "said"),
     [
         ("[]", "at least 1"),
-        ('["..."]', "no phrase"),
-        ('["a\\nb"]', "no phrase"),
+        ('["..."]', "not a phrase"),
+        ('["a\\nb"]', "not a phrase"),
         ('["</think> a"]', "think tag"),
         ('["Wait", "wait"]', "given twice: wait"),
     ],
@@ -180,7 +180,7 @@ def test_search_options_of_another_search_are_refused(search: str, said: str) ->
 
 
 @pytest.mark.parametrize("host", ['engine = "instant"', 'head = "reward"'])
-def test_a_batch_is_gathered_only_where_the_engine_does_so(host: str) -> None:
+def test_gather_seconds_is_refused_for_engines_without_it(host: str) -> None:
     with pytest.raises(ConfigError, match="gather_seconds needs"):
         parse(GOOD.replace('path = "org/two"', f'path = "org/two"\ngather_seconds = 1\n{host}'))
 
@@ -190,7 +190,7 @@ def test_a_stored_configuration_is_the_same_configuration() -> None:
     assert RunConfig.from_stored(config.model_dump(mode="json")).fingerprint() == config.fingerprint()
 
 
-def test_an_unknown_bundled_model_names_those_there_are() -> None:
+def test_an_unknown_bundled_model_is_answered_with_the_existing_ones() -> None:
     with pytest.raises(ConfigError, match=r"'nobody'.*calculator"):
         ModelConfig.model_validate({"path": "bundled:nobody"}).location()
 
@@ -279,7 +279,7 @@ def test_a_mistaken_reward_model_is_explained(change: tuple[str, str], expected:
         assert part in str(caught.value)
 
 
-def test_the_integrator_is_one_more_writer_and_part_of_the_fingerprint() -> None:
+def test_the_integrator_is_one_more_of_all_teachers_and_part_of_the_fingerprint() -> None:
     config = parse(GOOD.replace("[prover]", f'{INTEGRATED}model = "two"\ntemperature = 0.3\n[prover]'))
     assert [writer.name for writer in config.all_teachers] == ["first", "second", "integrator"]
     assert (config.all_teachers[-1].model, config.all_teachers[-1].temperature) == ("two", 0.3)

@@ -1,4 +1,4 @@
-"""That the tests' own measure tells linear work from quadratic work."""
+"""The tests' own measure distinguishes linear from quadratic work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every option of cord.toml that an engine, a search or a request works by arrives there."""
+"""Every option of cord.toml reaches the engine, search or request that uses it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ODD: dict[str, Any] = {
 
 
 def changed(table: BaseModel, name: str) -> Any:
-    """Another value of the option than `table` has."""
+    """A value of the option that differs from that in `table`."""
     value = getattr(table, name)
     if name in ODD:
         return ODD[name]

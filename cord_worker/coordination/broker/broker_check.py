@@ -20,15 +20,15 @@ from redis.exceptions import ClusterDownError, MasterDownError, MovedError, NoPe
 
 from cord_worker.coordination.broker.redis_transport import SET_ASIDE, expected_type, register
 from cord_worker.errors import BrokerError, BrokerRefused
-from cord_worker.service_urls import ESCAPES, is_amqp
+from cord_worker.service_url_checks import ESCAPES, is_amqp
 
 _SECONDS = 5.0
 _PROBE = "cord.probe"
-_WORDS_SECONDS = 0.3
-_FULL = 0.9
-_CLIENTS_OF_A_WORKER = 6
-_FEWEST_CLIENTS = 50
-_MOST_KEYS = 10_000
+_GREETING_SECONDS = 0.3
+_FULL_SHARE = 0.9
+_CLIENTS_PER_WORKER = 6
+_MIN_FREE_CLIENTS = 50
+_MAX_KEYS = 10_000
 _AMQP_NUMBERS = re.compile(r"^(?:[^:]*: )?\(\d+\) (?:[A-Z]+_[A-Z_]+ - )?")
 _REDIS_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 _DEFAULT_PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
@@ -38,78 +38,78 @@ _TLS_ADVICE = "Write rediss:// or amqps:// only where the broker listens with TL
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
+class _RefusalState:
     """A state in which Redis refuses commands that a queue needs; `sign` is a part of the error that it then sends."""
 
     sign: str
     kind: type[Exception] | None
     brief: str
     advice: str
-    is_hopeless: bool = False
+    is_permanent: bool = False
 
 
-_STATES = (
-    _State(
+_REFUSAL_STATES = (
+    _RefusalState(
         "READONLY",
         redis.ReadOnlyError,
         "it is a replica, which takes no messages",
         "Name its primary in CORD_BROKER_URL, or promote it (REPLICAOF NO ONE)",
     ),
-    _State(
+    _RefusalState(
         "MASTERDOWN",
         MasterDownError,
         "it is a replica that has lost its primary",
         "Name the primary in CORD_BROKER_URL, or promote it (REPLICAOF NO ONE)",
     ),
-    _State(
+    _RefusalState(
         "MISCONF",
         None,
         "it is read-only, because it cannot save to its disk",
         "Make room on its disk, or save nothing (CONFIG SET save ''): messages need not survive it",
     ),
-    _State(
+    _RefusalState(
         "NOREPLICAS",
         None,
         "it is read-only, because too few replicas follow it",
         "Start them, or CONFIG SET min-replicas-to-write 0",
     ),
-    _State(
+    _RefusalState(
         "OOM",
         redis.OutOfMemoryError,
         "it is out of memory and takes no messages",
         "Raise its maxmemory, or take out what else it holds",
     ),
-    _State(
+    _RefusalState(
         "max number of clients",
         None,
         "it has no room for another client",
         "Raise its maxclients, or end other clients",
     ),
-    _State("LOADING", redis.BusyLoadingError, "it still loads its data", "It is ready soon"),
-    _State("BUSY", None, "it is busy with a script", "SCRIPT KILL ends the script"),
-    _State("CLUSTERDOWN", ClusterDownError, "its cluster is down", "Repair the cluster"),
-    _State(
+    _RefusalState("LOADING", redis.BusyLoadingError, "it still loads its data", "It is ready soon"),
+    _RefusalState("BUSY", None, "it is busy with a script", "SCRIPT KILL ends the script"),
+    _RefusalState("CLUSTERDOWN", ClusterDownError, "its cluster is down", "Repair the cluster"),
+    _RefusalState(
         "MOVED",
         MovedError,
         "it is a node of a Redis Cluster, whose keys lie on several servers",
         "Name a Redis without cluster mode in CORD_BROKER_URL",
-        is_hopeless=True,
+        is_permanent=True,
     ),
-    _State(
+    _RefusalState(
         "NOPERM",
         NoPermissionError,
         "it forbids its user what a queue needs",
         "Allow it (ACL SETUSER USER ~* &* +@all -@dangerous +info), or name another user",
-        is_hopeless=True,
+        is_permanent=True,
     ),
-    _State(
+    _RefusalState(
         "unknown command",
         None,
         "it does not know a command that a queue needs (rename-command)",
         "Undo the renaming",
-        is_hopeless=True,
+        is_permanent=True,
     ),
-    _State(
+    _RefusalState(
         "WRONGTYPE",
         None,
         "one of our keys holds another type",
@@ -119,28 +119,28 @@ _STATES = (
 _BRPOP_SECONDS = "0.01"
 
 
-_CUT_OFF = ("Broken pipe", "reset by peer", "closed by server")
+_CONNECTION_CUT = ("Broken pipe", "reset by peer", "closed by server")
 
 
-def _state_of(error: BaseException, url: str | None = None) -> _State | None:
+def _state_of(error: BaseException, url: str | None = None) -> _RefusalState | None:
     text = str(error)
-    if url is not None and any(sign in text for sign in _CUT_OFF):
-        text = _first_words(url)
-    for state in _STATES:
-        said = state.sign in text if " " in state.sign else re.search(rf"(^|: ){state.sign}\b", text) is not None
-        if said or (state.kind is not None and isinstance(error, state.kind)):
+    if url is not None and any(sign in text for sign in _CONNECTION_CUT):
+        text = _greeting(url)
+    for state in _REFUSAL_STATES:
+        matches = state.sign in text if " " in state.sign else re.search(rf"(^|: ){state.sign}\b", text) is not None
+        if matches or (state.kind is not None and isinstance(error, state.kind)):
             return state
     return None
 
 
-def _first_words(url: str) -> str:
-    """What a Redis says before it is asked. A Redis without room for a client sends a reason and hangs up; a client
-    that writes in that moment never reads the reason."""
+def _greeting(url: str) -> str:
+    """What a Redis sends before the first command. A Redis without room for a client sends a reason and closes the
+    connection; a client that writes in that moment never reads the reason."""
     if urlsplit(url).scheme not in ("redis", "redis+socket"):
         return ""
     try:
         with _plain_socket(url) as plain:
-            plain.settimeout(_WORDS_SECONDS)
+            plain.settimeout(_GREETING_SECONDS)
             return plain.recv(200).decode("utf-8", "replace")
     except OSError:
         return ""
@@ -149,14 +149,14 @@ def _first_words(url: str) -> str:
 def _plain_socket(url: str) -> socket.socket:
     parts = urlsplit(url)
     if parts.scheme == "redis":
-        return socket.create_connection((parts.hostname or "localhost", parts.port or 6379), _WORDS_SECONDS)
+        return socket.create_connection((parts.hostname or "localhost", parts.port or 6379), _GREETING_SECONDS)
     plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     plain.connect(parts.path)
     return plain
 
 
-def brief_of(error: BaseException, url: str | None = None) -> str:
-    """What is wrong with the broker of `url`, as a short clause; `error` is what it or its client raised."""
+def short_reason(error: BaseException, url: str | None = None) -> str:
+    """The reason why the broker of `url` failed, as a short clause; `error` is what it or its client raised."""
     if isinstance(error, OperationalError) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, amqp.ConsumerCancelled):
@@ -220,15 +220,15 @@ def check_broker(url: str, prefix: str = "") -> str:
 
     Raises BrokerRefused if another attempt cannot help, else BrokerError.
     """
-    place = place_of(url)
+    place = broker_address(url)
     try:
-        with _connected(url, prefix) as (transport, established):
-            named = getattr(established, "server_properties", {})
+        with _connected(url, prefix) as (transport, connected):
+            properties = getattr(connected, "server_properties", {})
             if is_amqp(url):
-                _probe_publishing(established)
+                _probe_publishing(connected)
             else:
-                _probe_writing(transport.create_channel(established))
-            return f"{named.get('product', 'redis')} {named.get('version', '')}".strip()
+                _probe_writing(transport.create_channel(connected))
+            return f"{properties.get('product', 'redis')} {properties.get('version', '')}".strip()
     except (redis.AuthenticationError, amqp.AccessRefused) as error:
         raise BrokerRefused(
             f"the broker at {place} refuses the user or password of CORD_BROKER_URL ({_brief(error)}). Correct it "
@@ -250,8 +250,8 @@ def check_broker(url: str, prefix: str = "") -> str:
     except (redis.RedisError, amqp.AMQPError, OSError) as error:
         state = _state_of(error, url)
         if state is not None:
-            kind = BrokerRefused if state.is_hopeless else BrokerError
-            raise kind(f"the broker at {place} cannot be used: {brief_of(error, url)}. {state.advice}") from None
+            kind = BrokerRefused if state.is_permanent else BrokerError
+            raise kind(f"the broker at {place} cannot be used: {short_reason(error, url)}. {state.advice}") from None
         if isinstance(error, redis.ResponseError):
             raise BrokerRefused(
                 f"the broker at {place} refuses what CORD_BROKER_URL asks for: {_brief(error)}. Correct it"
@@ -260,55 +260,55 @@ def check_broker(url: str, prefix: str = "") -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class BrokerWarning:
     """A problem that a usable broker will have later, and what to do about it."""
 
     found: str
     advice: str
 
 
-def remarks_on(url: str, prefix: str) -> list[Remark]:
+def broker_warnings(url: str, prefix: str) -> list[BrokerWarning]:
     """Settings and figures of a Redis that do not suit a broker of hints; none for RabbitMQ, and none if Redis does not
     report them. Raises kombu's errors if it cannot be reached."""
     if is_amqp(url):
         return []
     with (
-        _connected(url) as (transport, established),
+        _connected(url) as (transport, connected),
         suppress(redis.ResponseError),
-        transport.create_channel(established).conn_or_acquire() as client,
+        transport.create_channel(connected).conn_or_acquire() as client,
     ):
-        return [*_on_figures(client.info()), *_on_types(client, prefix)]
+        return [*_figure_warnings(client.info()), *_type_warnings(client, prefix)]
     return []
 
 
-def _on_figures(told: Mapping[str, Any]) -> Iterator[Remark]:
-    most, used = int(told.get("maxmemory", 0)), int(told.get("used_memory", 0))
-    policy = str(told.get("maxmemory_policy", "noeviction"))
+def _figure_warnings(info: Mapping[str, Any]) -> Iterator[BrokerWarning]:
+    most, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
+    policy = str(info.get("maxmemory_policy", "noeviction"))
     if most and policy.startswith("allkeys"):
-        yield Remark(
+        yield BrokerWarning(
             f"it deletes messages when its memory is full (maxmemory-policy {policy})",
             "CONFIG SET maxmemory-policy noeviction; deleted messages are sent again, late",
         )
-    if most and used > _FULL * most:
-        yield Remark(f"its memory is nearly full: {used} of {most} bytes", "raise its maxmemory")
-    clients, room = int(told.get("connected_clients", 0)), int(told.get("maxclients", 0))
-    if room and room - clients < _FEWEST_CLIENTS:
-        yield Remark(
-            f"it has room for {max(0, room - clients)} more clients, and a worker takes about {_CLIENTS_OF_A_WORKER}",
+    if most and used > _FULL_SHARE * most:
+        yield BrokerWarning(f"its memory is nearly full: {used} of {most} bytes", "raise its maxmemory")
+    clients, room = int(info.get("connected_clients", 0)), int(info.get("maxclients", 0))
+    if room and room - clients < _MIN_FREE_CLIENTS:
+        yield BrokerWarning(
+            f"it has room for {max(0, room - clients)} more clients, and a worker takes about {_CLIENTS_PER_WORKER}",
             "raise its maxclients",
         )
-    if told.get("rdb_last_bgsave_status", "ok") != "ok":
-        yield Remark("it could not save to its disk lately", "make room on its disk")
+    if info.get("rdb_last_bgsave_status", "ok") != "ok":
+        yield BrokerWarning("it could not save to its disk lately", "make room on its disk")
 
 
-def _on_types(client: Any, prefix: str) -> Iterator[Remark]:
+def _type_warnings(client: Any, prefix: str) -> Iterator[BrokerWarning]:
     for number, key in enumerate(client.scan_iter(match=f"{prefix}*", count=1000)):
-        if number >= _MOST_KEYS:
+        if number >= _MAX_KEYS:
             return
         name = key.decode("utf-8", "replace").removeprefix(prefix)
         wanted, kind = expected_type(name), client.type(key)
         if wanted is not None and kind not in (wanted, b"none"):
-            yield Remark(
+            yield BrokerWarning(
                 f"its key {prefix}{name} is a {kind.decode()} and not a {wanted.decode()}",
                 f"the next process that needs it renames it to {prefix}{SET_ASIDE}{name}; or DEL it",
             )
@@ -322,12 +322,12 @@ def _connected(url: str, prefix: str = "") -> Iterator[tuple[Any, Any]]:
     if not is_amqp(url):
         options = {**dict.fromkeys(_REDIS_TIMEOUTS, _SECONDS), "global_keyprefix": prefix}
     transport = Connection(url, connect_timeout=_SECONDS, transport_options=options).transport
-    established = transport.establish_connection()
+    connected = transport.establish_connection()
     try:
-        yield transport, established
+        yield transport, connected
     finally:
         with suppress(redis.RedisError, amqp.AMQPError, OSError):
-            transport.close_connection(established)
+            transport.close_connection(connected)
 
 
 def _unreachable(error: Exception, place: str, *, encrypted: bool) -> BrokerError:
@@ -353,7 +353,7 @@ def _unreachable(error: Exception, place: str, *, encrypted: bool) -> BrokerErro
     return BrokerError(f"the broker at {place} cannot be reached: {_brief(error)}. {advice}")
 
 
-def place_of(url: str) -> str:
+def broker_address(url: str) -> str:
     """Where the broker is: host and port, or the path of its socket; no password."""
     parts = urlsplit(url)
     if parts.scheme == "redis+socket":

@@ -18,11 +18,11 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MOST_BYTES = 65_536
+MAX_BYTES = 65_536
 """A message has about 1,000 bytes."""
-_MOST_CHARACTERS = 200
-_MOST_ID = 2**63 - 1
-_MOST_STEP = 2**31 - 1
+_MAX_CHARACTERS = 200
+_MAX_ID = 2**63 - 1
+_MAX_STEP = 2**31 - 1
 _SHOWN_CHARACTERS = 80
 _JSON = "application/json"
 _UTF8 = "utf-8"
@@ -36,7 +36,7 @@ class BadMessage(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class TaskMessage:
     """What a message asks for; `id` is the id of the message itself."""
 
     task: str
@@ -76,9 +76,9 @@ class Work:
         return {"problem_id": self.problem_id, "step": self.step}
 
 
-def read_work(
+def read_message(
     headers: object, body: object, content_type: object, content_encoding: object, known: Container[str]
-) -> Work:
+) -> TaskMessage:
     """What a message asks for, which must be one of the `known` tasks. Raises BadMessage."""
     named = _mapping(headers, "its headers")
     if named.get("compression"):
@@ -92,15 +92,15 @@ def read_work(
         raise BadMessage(f"this process has no task {shown(task)}")
     arguments = _arguments(body)
     sent_at = named.get(SENT_AT)
-    is_time = isinstance(sent_at, int | float) and not isinstance(sent_at, bool) and abs(sent_at) < _MOST_ID
+    is_time = isinstance(sent_at, int | float) and not isinstance(sent_at, bool) and abs(sent_at) < _MAX_ID
     origin = named.get("origin")
-    return Work(
+    return TaskMessage(
         task=task,
         id=_text(named.get("id"), "its id"),
-        problem_id=_number(arguments.get("problem_id"), "its problem_id", _MOST_ID),
-        step=_number(arguments.get("step"), "its step", _MOST_STEP),
+        problem_id=_number(arguments.get("problem_id"), "its problem_id", _MAX_ID),
+        step=_number(arguments.get("step"), "its step", _MAX_STEP),
         sent_at=float(sent_at) if is_time and math.isfinite(sent_at) else None,  # type: ignore[arg-type]
-        origin=origin[:_MOST_CHARACTERS] if isinstance(origin, str) and origin.isprintable() else None,
+        origin=origin[:_MAX_CHARACTERS] if isinstance(origin, str) and origin.isprintable() else None,
     )
 
 
@@ -144,8 +144,8 @@ def read_envelope(item: bytes | str) -> dict[str, Any]:
 def shown(value: object) -> str:
     """The beginning of something received, for the log: printable, on one line."""
     if isinstance(value, bytes):
-        value = value[:_MOST_CHARACTERS].decode("utf-8", "replace")
-    text = value[:_MOST_CHARACTERS] if isinstance(value, str) else type(value).__name__
+        value = value[:_MAX_CHARACTERS].decode("utf-8", "replace")
+    text = value[:_MAX_CHARACTERS] if isinstance(value, str) else type(value).__name__
     text = ascii(text) if isinstance(value, str) else "nothing" if value is None else f"not text but {text}"
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
@@ -163,7 +163,7 @@ def _arguments(body: object) -> Mapping[str, Any]:
 
 
 def _json(text: bytes | str, what: str) -> object:
-    if len(text) > MOST_BYTES:
+    if len(text) > MAX_BYTES:
         raise BadMessage(f"{what} has {len(text)} bytes")
     try:
         return json.loads(text)
@@ -178,7 +178,7 @@ def _mapping(value: object, what: str) -> Mapping[str, Any]:
 
 
 def _text(value: object, what: str, *, empty: bool = False) -> str:
-    if not isinstance(value, str) or len(value) > _MOST_CHARACTERS or not (value or empty) or not value.isprintable():
+    if not isinstance(value, str) or len(value) > _MAX_CHARACTERS or not (value or empty) or not value.isprintable():
         raise BadMessage(f"{what} is {shown(value)}")
     return value
 

@@ -1,7 +1,7 @@
-"""Kombu's RabbitMQ transport, made to bear a queue that others declared and messages that others compressed.
+"""Kombu's RabbitMQ transport, made to accept a queue that others declared and messages that others compressed.
 
-Written against kombu 5.6.2, used with 5.7.0 too. It can go when kombu takes a queue as it is, and can be told to unpack
-nothing (`tests/integration/coordination/test_rabbitmq.py`).
+Written against kombu 5.6.2, used with 5.7.0 too. Remove it when kombu accepts an existing queue as it is, and has an
+option against decompression (`tests/integration/coordination/test_rabbitmq.py`).
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from typing import Any
 from amqp import PreconditionFailed
 from kombu.transport import TRANSPORT_ALIASES, _transport_cache, pyamqp
 
-from cord_worker.coordination.log_once import Said
+from cord_worker.coordination.log_once import LogOnce
 
 logger = logging.getLogger(__name__)
 
-_said = Said(logger)
+_log_once = LogOnce(logger)
 
 
-class Channel(pyamqp.Channel):  # type: ignore[misc]
+class RabbitMqChannel(pyamqp.Channel):  # type: ignore[misc]
     """A channel that uses an existing queue as it is, even if that was declared with other arguments."""
 
     def queue_declare(self, queue: str = "", passive: bool = False, **options: Any) -> Any:
-        """Declares a queue. RabbitMQ closes a channel that declares an existing queue with other arguments, so the
-        declaration is tried on another channel."""
+        """Declares a queue. RabbitMQ closes a channel that declares an existing queue with other arguments, so this
+        tries the declaration on another channel."""
         if passive or options.get("exclusive"):
             return super().queue_declare(queue, passive=passive, **options)
         with self.connection.channel() as trial:
             try:
-                return super(Channel, trial).queue_declare(queue, **options)
+                return super(RabbitMqChannel, trial).queue_declare(queue, **options)
             except PreconditionFailed as error:
-                _said.say(
+                _log_once.log(
                     f"declared {queue}",
                     f"the queue {queue!r} has other arguments than ours and is used as it is ({error.reply_text}). To "
                     "have a quorum queue: rabbitmqctl delete_queue",
@@ -44,26 +44,26 @@ class Channel(pyamqp.Channel):  # type: ignore[misc]
         return super().message_to_python(raw_message)
 
 
-class Connection(pyamqp.Connection):  # type: ignore[misc]
-    """A connection whose channels are `Channel`."""
+class RabbitMqConnection(pyamqp.Connection):  # type: ignore[misc]
+    """A connection whose channels are `RabbitMqChannel`."""
 
-    Channel = Channel
-
-
-class Transport(pyamqp.Transport):  # type: ignore[misc]
-    """RabbitMQ over `Connection`."""
-
-    Connection = Connection
+    Channel = RabbitMqChannel
 
 
-class EncryptedTransport(pyamqp.SSLTransport):  # type: ignore[misc]
-    """`Transport` with TLS."""
+class RabbitMqTransport(pyamqp.Transport):  # type: ignore[misc]
+    """RabbitMQ over `RabbitMqConnection`."""
 
-    Connection = Connection
+    Connection = RabbitMqConnection
+
+
+class RabbitMqTlsTransport(pyamqp.SSLTransport):  # type: ignore[misc]
+    """`RabbitMqTransport` with TLS."""
+
+    Connection = RabbitMqConnection
 
 
 def register() -> None:
     """Makes every RabbitMQ URL of this process use this transport."""
-    for scheme, transport in (("amqp", Transport), ("amqps", EncryptedTransport)):
+    for scheme, transport in (("amqp", RabbitMqTransport), ("amqps", RabbitMqTlsTransport)):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{transport.__name__}"
         _transport_cache.pop(scheme, None)

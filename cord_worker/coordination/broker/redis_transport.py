@@ -1,19 +1,19 @@
 """Kombu's Redis transport, made robust against any content of Redis and any state of the server.
 
-What follows is needed with kombu 5.6.2 and 5.7.0, the versions that are tested; each item says until when.
+All of this is needed with kombu 5.6.2 and 5.7.0, the versions that are tested; each item says until when.
 
-- One client object a channel. Kombu makes a new one for every message and every look at a queue, and redis-py fills
-  two tables of a few hundred entries each time: a fifth of what a message costs. Clients share their channel's pool of
-  connections anyway, and may be used from several threads. Until kombu keeps one.
-- What a queue holds is read by `incoming` before kombu sees it; what is no message is dropped. Until kombu's
-  `_brpop_read` and `_get` raise `Empty` for it.
+- One client object per channel, until kombu keeps one. Kombu makes a new one for every message and every look at a
+  queue, and redis-py fills two tables of a few hundred entries each time: a fifth of what a message costs. Clients
+  share their channel's pool of connections anyway, and may be used from several threads.
+- `incoming_messages` reads the content of a queue before kombu does, and drops what is not a message. Needed until
+  kombu's `_brpop_read` and `_get` raise `Empty` for it.
 - A key of ours that holds another type is renamed to `cord.set-aside.KEY` (an earlier one is overwritten): it holds
-  nothing of value, and the queue goes on. For good: Redis may be shared. Kombu 5.7 has further keys of bindings.
-- What Redis refuses (it is a replica, read-only, out of memory, asks for another password, forbids a command) counts as
-  a lost connection: Celery and kombu connect anew, to another server where the name leads elsewhere by then. Until
-  kombu's `connection_errors` hold these errors.
-- Nothing is kept of messages under way: recovery comes from the tables, never from the broker's redelivery. For good:
-  so kombu 5.7.0 restores no messages over a client that is gone, which ends workers of its own.
+  nothing of value, and the queue continues. Needed always: Redis may be shared. Kombu 5.7 has further keys of bindings.
+- A refusal by Redis (it is a replica, read-only, out of memory, asks for another password, forbids a command) counts as
+  a lost connection: Celery and kombu reconnect, perhaps to another server of that name. Needed until kombu's
+  `connection_errors` hold these errors.
+- Messages under way are not kept: recovery comes from the tables, never from the broker's redelivery. Needed always:
+  without it, kombu 5.7.0 restores messages over a client that is gone, which ends the worker.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from kombu.utils.encoding import bytes_to_str
 
 from cord_worker import metrics
 from cord_worker.coordination.broker.incoming_messages import BadMessage, read_envelope, shown
-from cord_worker.coordination.log_once import Said
+from cord_worker.coordination.log_once import LogOnce
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 SET_ASIDE = "cord.set-aside."
-"""What the name of a key of a wrong type begins with from then on."""
+"""Prefix that a key of a wrong type gets."""
 _BINDINGS = ("_kombu.binding.", "_kombu.binding_permanent.")
-"""What the names of kombu's sets of bindings begin with; the second is one of kombu 5.7."""
+"""Prefixes of kombu's sets of bindings; the second comes with kombu 5.7."""
 _DEADLINES = "_kombu.binding_deadlines"
-"""Kombu 5.7's sorted set: until when the bindings of an exchange are kept."""
-_said = Said(logger)
+"""Kombu 5.7's sorted set of the times until which the bindings of an exchange are kept."""
+_log_once = LogOnce(logger)
 
 
 def is_wrong_type(error: BaseException) -> bool:
@@ -61,7 +61,7 @@ def expected_type(key: str) -> bytes | None:
     return b"list" if queue == "coordinator" or queue.startswith("model.") else None
 
 
-def set_aside(client: Any, prefix: str, keys: Iterable[str], wanted: bytes) -> list[str]:
+def rename_wrong_types(client: Any, prefix: str, keys: Iterable[str], wanted: bytes) -> list[str]:
     """Renames those `keys` (without `prefix`) that hold a type other than `wanted`; returns them."""
     found = []
     for key in keys:
@@ -73,7 +73,7 @@ def set_aside(client: Any, prefix: str, keys: Iterable[str], wanted: bytes) -> l
         with suppress(redis.ResponseError):  # another process was faster
             client.execute_command("RENAME", whole, aside)
         found.append(key)
-        _said.say(
+        _log_once.log(
             f"type {key}",
             f"the key {whole!r} of the broker was a {kind.decode('ascii', 'replace')}, not a {wanted.decode()}: it is "
             f"called {aside!r} now",
@@ -81,13 +81,13 @@ def set_aside(client: Any, prefix: str, keys: Iterable[str], wanted: bytes) -> l
     return found
 
 
-def drop(what: str, error: BadMessage, message: object) -> None:
+def drop_message(what: str, error: BadMessage, message: object) -> None:
     """Counts and logs a dropped message; `what` says where it came from."""
     metrics.BAD_MESSAGES.inc()
-    _said.say("message", f"a message of {what} was dropped, because {error}: {shown(message)}")
+    _log_once.log("message", f"a message of {what} was dropped, because {error}: {shown(message)}")
 
 
-class Channel(kombu_redis.Channel):  # type: ignore[misc]
+class RedisChannel(kombu_redis.Channel):  # type: ignore[misc]
     """A channel whose operations share one client as long as the connection pool stays the same."""
 
     do_restore = False
@@ -109,7 +109,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         try:
             found = self.client.parse_response(self.client.connection, "BRPOP", **options)
         except self.connection_errors as error:
-            if is_wrong_type(error) and self._set_aside(*self.active_queues):
+            if is_wrong_type(error) and self._rename_wrong_types(*self.active_queues):
                 raise Empty from None
             self.client.connection.disconnect()
             raise
@@ -135,7 +135,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         try:
             return read_envelope(item)
         except BadMessage as error:
-            drop(f"queue {queue!r}", error, item)
+            drop_message(f"queue {queue!r}", error, item)
             raise Empty from None
 
     def _receive_one(self, c: Any) -> Any:
@@ -147,46 +147,46 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         except Exception as error:  # a broadcast may hold anything
             logger.debug("a broadcast could not be read", exc_info=True)
             metrics.BAD_MESSAGES.inc()
-            _said.say("broadcast", f"a broadcast that Celery cannot read was dropped: {shown(repr(error))}")
+            _log_once.log("broadcast", f"a broadcast that Celery cannot read was dropped: {shown(repr(error))}")
             raise Empty from None
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
-        self._minding_types(queue, lambda: super(Channel, self)._put(queue, message, **options))
+        self._with_right_types(queue, lambda: super(RedisChannel, self)._put(queue, message, **options))
 
     def _size(self, queue: str) -> int:
-        return int(self._minding_types(queue, lambda: super(Channel, self)._size(queue)))
+        return int(self._with_right_types(queue, lambda: super(RedisChannel, self)._size(queue)))
 
     def _purge(self, queue: str) -> int:
-        return int(self._minding_types(queue, lambda: super(Channel, self)._purge(queue)))
+        return int(self._with_right_types(queue, lambda: super(RedisChannel, self)._purge(queue)))
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         # Work is sent to queues by their names alone (no bindings), so that a full Redis can still be read.
         if exchange != queue:
-            self._minding_types(
-                queue, lambda: super(Channel, self)._queue_bind(exchange, routing_key, pattern, queue), exchange
+            self._with_right_types(
+                queue, lambda: super(RedisChannel, self)._queue_bind(exchange, routing_key, pattern, queue), exchange
             )
 
     def get_table(self, exchange: str) -> list[tuple[str, ...]]:
         """The bindings of an exchange."""
-        return list(self._minding_types("", lambda: super(Channel, self).get_table(exchange), exchange))
+        return list(self._with_right_types("", lambda: super(RedisChannel, self).get_table(exchange), exchange))
 
-    def _minding_types(self, queue: str, work: Callable[[], T], exchange: str | None = None) -> T:
+    def _with_right_types(self, queue: str, work: Callable[[], T], exchange: str | None = None) -> T:
         """Does `work`, and does it again after a key of wrong type of this queue or exchange was renamed."""
         try:
             return work()
         except redis.ResponseError as error:
-            if not is_wrong_type(error) or not self._set_aside(queue, exchange=exchange):
+            if not is_wrong_type(error) or not self._rename_wrong_types(queue, exchange=exchange):
                 raise
         return work()
 
-    def _set_aside(self, *queues: str, exchange: str | None = None) -> list[str]:
+    def _rename_wrong_types(self, *queues: str, exchange: str | None = None) -> list[str]:
         with self.conn_or_acquire() as client:
             lists = (self._q_for_pri(queue, priority) for queue in queues if queue for priority in self.priority_steps)
-            found = set_aside(client, self.global_keyprefix, lists, b"list")
+            found = rename_wrong_types(client, self.global_keyprefix, lists, b"list")
             if exchange is not None:
                 bindings = (f"{name}{exchange}" for name in _BINDINGS)
-                found += set_aside(client, self.global_keyprefix, bindings, b"set")
-                found += set_aside(client, self.global_keyprefix, [_DEADLINES], b"zset")
+                found += rename_wrong_types(client, self.global_keyprefix, bindings, b"set")
+                found += rename_wrong_types(client, self.global_keyprefix, [_DEADLINES], b"zset")
             return found
 
     def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
@@ -218,15 +218,15 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         self._close_clients()
 
 
-class Transport(kombu_redis.Transport):  # type: ignore[misc]
-    """Kombu's Redis transport with `Channel`."""
+class RedisTransport(kombu_redis.Transport):  # type: ignore[misc]
+    """Kombu's Redis transport with `RedisChannel`."""
 
-    Channel = Channel
+    Channel = RedisChannel
     connection_errors = kombu_redis.Transport.connection_errors + kombu_redis.Transport.channel_errors
 
 
 def register() -> None:
     """Makes every Redis URL of this process (also over TLS or a socket) use this transport."""
     for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{RedisTransport.__name__}"
         _transport_cache.pop(scheme, None)  # a lookup before this call has cached kombu's own transport

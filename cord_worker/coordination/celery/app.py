@@ -16,7 +16,7 @@ from cord_worker.coordination.broker import redis_transport as transport
 from cord_worker.coordination.celery import consumer, tasks
 from cord_worker.coordination.celery.event_dispatcher import send_events_from_threads
 from cord_worker.coordination.celery.wakeup import wake_on_acknowledge
-from cord_worker.service_urls import is_amqp
+from cord_worker.service_url_checks import is_amqp
 from cord_worker.store.schema import kinds
 
 

@@ -6,12 +6,12 @@ loaded model stays loaded: the connection is dropped, the reason is given once, 
 the consumer connects again after a pause, which is short at first. Only a signal, or this application's own decision,
 ends the process.
 
-Needed with Celery 5.6.3 and 5.7.0, whose `start` goes on after errors of the connection only. 5.7.0 itself ends where
-Redis restarts with tasks in flight ("'NoneType' object has no attribute 'hostname'"); `tests/chaos/test_recovery.py`
-restarts it six times. It can go when Celery tries again after every error and can be told to obey no orders.
+Needed with Celery 5.6.3 and 5.7.0, whose `start` continues only after connection errors. 5.7.0 itself ends if Redis
+restarts with tasks in flight ("'NoneType' object has no attribute 'hostname'"); `tests/chaos/test_recovery.py`
+restarts it six times. Remove this when Celery retries after every error and can disable its remote-control commands.
 
-What is received is read by `incoming`; what is no message of ours is dropped. Questions of Flower are answered, orders
-are not: `cordctl drain` is how a worker is asked to end.
+`incoming_messages` reads what is received; what is not a message of ours is dropped. Flower's questions are answered,
+its commands are not obeyed: `cordctl drain` ends a worker.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from celery.worker import consumer
 from celery.worker.control import Panel
 from celery.worker.state import maybe_shutdown
 
-from cord_worker.coordination.broker.broker_check import brief_of, place_of, probe_reading
-from cord_worker.coordination.broker.incoming_messages import BadMessage, read_work
-from cord_worker.coordination.broker.redis_transport import drop
-from cord_worker.coordination.celery.tasks import PROCESS, served
-from cord_worker.coordination.log_once import Said
+from cord_worker.coordination.broker.broker_check import broker_address, probe_reading, short_reason
+from cord_worker.coordination.broker.incoming_messages import BadMessage, read_message
+from cord_worker.coordination.broker.redis_transport import drop_message
+from cord_worker.coordination.celery.tasks import PROCESS, served_tasks
+from cord_worker.coordination.log_once import LogOnce
 
 logger = logging.getLogger(__name__)
 
-_SHORTEST_PAUSE = 0.1
-_LONGEST_PAUSE = 2.0
+_MIN_PAUSE_SECONDS = 0.1
+_MAX_PAUSE_SECONDS = 2.0
 _LOOK_SECONDS = 0.1
-_GOODBYE_SECONDS = 1.0
-_LASTING_SECONDS = 5.0
-"""A connection that served this long was a good one: after it the next one is tried at once."""
-_MOST_MESSAGE_BYTES = 200
-_ORDERS = (
+_CLOSE_SECONDS = 1.0
+_STABLE_SECONDS = 5.0
+"""A connection that lasted this long was good: after its loss the next one is tried at once."""
+_MAX_LOGGED_BYTES = 200
+_DISABLED_COMMANDS = (
     "add_consumer", "autoscale", "cancel_consumer", "election", "pool_grow", "pool_restart", "pool_shrink",
     "rate_limit", "revoke", "revoke_by_stamped_headers", "shutdown", "terminate", "time_limit",
 )  # fmt: skip
@@ -50,7 +50,7 @@ _ORDERS = (
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
-    """Celery's consumer, which neither a message nor a state of the broker can end."""
+    """A Celery consumer that neither a message nor a state of the broker can end."""
 
     class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc]
         """Its steps, without the sixty exchanges and queues for delayed messages: this application sends none."""
@@ -61,12 +61,12 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._said = Said(logger)
-        self._pause = _SHORTEST_PAUSE
+        self._log_once = LogOnce(logger)
+        self._pause = _MIN_PAUSE_SECONDS
         self._ready_at: float | None = None
         self._lost_at: float | None = None
-        for order in _ORDERS:
-            Panel.data.pop(order, None)
+        for command in _DISABLED_COMMANDS:
+            Panel.data.pop(command, None)
 
     def start(self) -> None:
         """Consumes until the process is asked to end, over one connection after the other."""
@@ -76,38 +76,38 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             try:
                 self.blueprint.start(self)
             except Exception as error:
-                logger.debug("the connection to the broker is given up", exc_info=True)
+                logger.debug("the connection to the broker is dropped", exc_info=True)
                 if self.blueprint.state not in (CLOSE, TERMINATE):
-                    self._give_up(error)
+                    self._drop_connection(error)
                     self._wait()
 
     def on_ready(self) -> None:
         """Notes that the broker is there."""
         self._ready_at = time.monotonic()
         if self._lost_at is not None:
-            self._said.over("broker", f"the broker is back after {self._ready_at - self._lost_at:.1f} s")
+            self._log_once.log_recovery("broker", f"the broker is back after {self._ready_at - self._lost_at:.1f} s")
             self._lost_at = None
         PROCESS.describe_broker(None)
         super().on_ready()
 
-    def _give_up(self, error: BaseException) -> None:
+    def _drop_connection(self, error: BaseException) -> None:
         """Drops the connection and everything that waited for it."""
         now = time.monotonic()
-        if self._ready_at is not None and now - self._ready_at > _LASTING_SECONDS:
-            self._pause = _SHORTEST_PAUSE
+        if self._ready_at is not None and now - self._ready_at > _STABLE_SECONDS:
+            self._pause = _MIN_PAUSE_SECONDS
         self._ready_at = None
         self._lost_at = self._lost_at or now
         url = str(self.app.conf.broker_url)
-        brief, place = brief_of(error, url), place_of(url)
-        self._said.say("broker", f"waiting for the broker at {place}: {brief}", level=logging.ERROR)
+        brief, place = short_reason(error, url), broker_address(url)
+        self._log_once.log("broker", f"waiting for the broker at {place}: {brief}", level=logging.ERROR)
         PROCESS.describe_broker(f"waits for its broker at {place}: {brief}")
-        _quietly(self._collect)
-        _quietly(self.on_close)
-        _quietly(lambda: self.blueprint.restart(self))
+        _ignoring_errors(self._collect)
+        _ignoring_errors(self.on_close)
+        _ignoring_errors(lambda: self.blueprint.restart(self))
         if self.hub is not None:
-            _quietly(self.hub.reset)
-            _quietly(self.hub.timer.clear)
-            _quietly(self.hub.on_tick.clear)
+            _ignoring_errors(self.hub.reset)
+            _ignoring_errors(self.hub.timer.clear)
+            _ignoring_errors(self.hub.on_tick.clear)
 
     def _collect(self) -> None:
         if self.connection is not None:
@@ -119,7 +119,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         while (left := until - time.monotonic()) > 0:
             maybe_shutdown()
             time.sleep(min(left, _LOOK_SECONDS))
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        self._pause = min(2 * self._pause, _MAX_PAUSE_SECONDS)
 
     def ensure_connected(self, conn: Any) -> Any:
         """`conn`, connected in one attempt; `start` makes the further attempts."""
@@ -134,31 +134,33 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
             if self.hub:
                 connection.transport.register_with_event_loop(connection.connection, self.hub)
         except BaseException:
-            _quietly(connection.collect)
+            _ignoring_errors(connection.collect)
             raise
         return connection
 
     def connection_for_write(self, url: str | None = None, heartbeat: float | None = None) -> Any:
         """A connection for events that waits for no answer: a RabbitMQ that is out of memory or disk confirms no
         messages, and does not answer when a connection is closed."""
-        options = {"confirm_publish": False, "read_timeout": _GOODBYE_SECONDS}
+        options = {"confirm_publish": False, "read_timeout": _CLOSE_SECONDS}
         return self.ensure_connected(
             self.app.connection_for_write(url=url, heartbeat=heartbeat, transport_options=options)
         )
 
     def shutdown(self) -> None:
         """Ends the connection, whatever state it is in."""
-        _quietly(super().shutdown)
+        _ignoring_errors(super().shutdown)
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
-        """The function for each message: it reads it and gives it to Celery, rebuilt, or drops it."""
+        """The function for each message: it reads the message and gives it to Celery, rebuilt, or drops it."""
         receive = super().create_task_handler(*arguments, **options)
-        known = served(self.strategies)
+        known = served_tasks(self.strategies)
         lost = (*self.connection_errors, *self.channel_errors)
 
         def handle(message: Any) -> None:
             try:
-                work = read_work(message.headers, message.body, message.content_type, message.content_encoding, known)
+                work = read_message(
+                    message.headers, message.body, message.content_type, message.content_encoding, known
+                )
             except BadMessage as error:
                 self._drop(message, error)
                 return
@@ -176,7 +178,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
     def _drop(self, message: Any, error: BadMessage) -> None:
         queue = (message.delivery_info or {}).get("routing_key")
         body = message.body if isinstance(message.body, bytes | str) else b""
-        drop(f"queue {queue!r}", error, body[:_MOST_MESSAGE_BYTES])
+        drop_message(f"queue {queue!r}", error, body[:_MAX_LOGGED_BYTES])
         if not message.acknowledged:
             message.ack()
 
@@ -200,9 +202,9 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         self._drop(message, BadMessage(f"Celery refuses it ({type(exc).__name__})"))
 
 
-def _quietly(work: Callable[[], object]) -> None:
+def _ignoring_errors(work: Callable[[], object]) -> None:
     """Does `work` on something that is already broken; its failure does not matter."""
     try:
         work()
     except Exception:
-        logger.debug("while a connection to the broker was given up", exc_info=True)
+        logger.debug("an error while a connection to the broker was dropped", exc_info=True)

@@ -1,8 +1,8 @@
 """Sends Celery's task events from several threads without losing any.
 
-Celery 5.6 publishes a list of events and then empties it; what the threads of the pool have added meanwhile is thrown
-away, and Flower shows such tasks as received or started for ever. Celery 5.7 takes away only what it published, so its
-own dispatcher is used there. This module goes when 5.6 is supported no more.
+Celery 5.6 publishes a list of events and then empties it. Events that pool threads have added meanwhile are lost, and
+Flower shows their tasks as received or started for ever. Celery 5.7 removes only what it published, so its own
+dispatcher is used there. Remove this module when 5.6 is no longer supported.
 """
 
 from __future__ import annotations
@@ -29,6 +29,6 @@ class ThreadedEventDispatcher(EventDispatcher):  # type: ignore[misc]
 
 
 def send_events_from_threads(app: Celery) -> None:
-    """Has the workers of `app` send their events with this dispatcher where Celery's own loses some."""
+    """Makes the workers of `app` send their events with this dispatcher if Celery's own loses some."""
     if VERSION[:2] < (5, 7):
         app.events.dispatcher_cls = ThreadedEventDispatcher

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Process:
+class ProcessParts:
     """The parts of this process that tasks call; set before it consumes messages."""
 
     model_worker: ModelWorker | None = None
@@ -45,11 +45,10 @@ class Process:
     draining: bool = False
     engine_died: Callable[[EngineError], None] | None = None
     describe_broker: Callable[[str | None], None] = lambda _: None
-    """Called with a sentence on what keeps the broker from sending work to this process, and with None when it
-    sends."""
+    """Called with what keeps the broker from sending work to this process, and with None when it sends again."""
 
 
-PROCESS = Process()
+PROCESS = ProcessParts()
 """The only process-wide state: Celery calls tasks by name and can pass no object of ours."""
 
 
@@ -59,9 +58,9 @@ def register(app: Celery) -> None:
         app.task(task, name=name)
 
 
-def served(known: Iterable[str]) -> frozenset[str]:
-    """Those of the `known` tasks that this process does. A task of another kind of process, put into a wrong queue,
-    would be rejected and come back for ever."""
+def served_tasks(known: Iterable[str]) -> frozenset[str]:
+    """The `known` tasks that this process does. A task for another kind of process, put into a wrong queue, would be
+    rejected and come back for ever."""
     others = set(_of_model_workers() if PROCESS.model_worker is None else ())
     others |= set(_of_coordinators() if PROCESS.coordinator is None else ())
     return frozenset(name for name in known if name not in others)
@@ -76,7 +75,7 @@ def _of_model_workers() -> dict[str, Callable[..., None]]:
 
 
 @contextmanager
-def _limits_told(task: str, problem_id: int) -> Iterator[None]:
+def _logging_machine_limits(task: str, problem_id: int) -> Iterator[None]:
     """If a limit of the machine ends the task, logs one line; the sweeper sends the work again."""
     try:
         yield
@@ -91,7 +90,7 @@ def advance(*, problem_id: int, step: int) -> None:
     del step
     if PROCESS.coordinator is None:
         raise Reject("this process is no coordinator", requeue=True)
-    with _limits_told(ADVANCE, problem_id), working("a decision"):
+    with _logging_machine_limits(ADVANCE, problem_id), working("a decision"):
         PROCESS.coordinator.advance(problem_id)
 
 
@@ -100,7 +99,7 @@ def verify(*, problem_id: int, step: int) -> None:
     del step
     if PROCESS.checks is None:
         raise Reject("this process is no coordinator", requeue=True)
-    with _limits_told(VERIFY, problem_id):
+    with _logging_machine_limits(VERIFY, problem_id):
         PROCESS.checks.verify(problem_id)
 
 
@@ -108,12 +107,12 @@ def _model_task(kind: str) -> Callable[..., None]:
     def model_work(*, problem_id: int, step: int) -> None:
         """Does those pieces of this kind of work of the problem that belong to this process's model."""
         del step
-        transit = _observed_transit(kind)
+        transit = _observe_transit(kind)
         worker = PROCESS.model_worker
         if worker is None or PROCESS.draining:
             raise Reject("this process takes no more model work", requeue=True)
         try:
-            with _limits_told(kind, problem_id), metrics.TASKS_RUNNING.track_inprogress():
+            with _logging_machine_limits(kind, problem_id), metrics.TASKS_RUNNING.track_inprogress():
                 worker.handle(kind, problem_id, transit)
         except CancelledError:
             logger.info("a task is left to others, as this worker is shutting down")
@@ -127,7 +126,7 @@ def _model_task(kind: str) -> Callable[..., None]:
     return model_work
 
 
-def _observed_transit(kind: str) -> Transit:
+def _observe_transit(kind: str) -> Transit:
     """How long the message took to arrive; also observed in the metrics."""
     request = current_task.request
     start = time.perf_counter() - request.get(RECEIVED_AT, time.perf_counter())

@@ -6,8 +6,8 @@ later: a full worker would serve one pool of messages every two seconds.
 
 Needed on Redis with Celery 5.6.3 and kombu 5.6.2: sixteen tasks of 50 ms in two threads take 0.5 s with it, and more
 than 50 s without it and without Celery's heartbeats, which wake the loop too. With 5.7.0 they take 0.4 s either way
-(`tests/integration/coordination/test_celery.py`): the waking can go with 5.6. The pipe stays: over RabbitMQ the loop
-acknowledges, and coordinators ask the loop (`ask_consumer`).
+(`tests/integration/coordination/test_celery.py`): remove the waking together with the support of 5.6. The pipe stays:
+with RabbitMQ the loop acknowledges, and `call_in_consumer_loop` uses it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class _WakePipe:
     """A pipe whose reading end the event loop watches; the loop does the work left to it when it wakes."""
 
     def __init__(self) -> None:
-        self._owed: deque[Callable[[], None]] = deque()
-        self._asked: deque[Callable[[], None]] = deque()
+        self._scheduled: deque[Callable[[], None]] = deque()
+        self._callbacks: deque[Callable[[], None]] = deque()
         self._is_watched = False
         self._open()
 
@@ -55,37 +55,37 @@ class _WakePipe:
         with contextlib.suppress(BlockingIOError):  # full: the loop is about to wake anyway
             os.write(self._writing, b"\0")
 
-    def leave(self, work: Callable[[], None]) -> None:
+    def schedule(self, work: Callable[[], None]) -> None:
         """Makes the loop do `work`, which must not block."""
-        self._owed.append(work)
+        self._scheduled.append(work)
         self.wake()
 
-    def ask(self, answer: Callable[[], None]) -> None:
-        """Makes the loop call `answer`; calls it at once if no loop runs, for example without a broker."""
-        self._asked.append(answer)
+    def call(self, callback: Callable[[], None]) -> None:
+        """Makes the loop call `callback`; calls it at once if no loop runs, for example without a broker."""
+        self._callbacks.append(callback)
         if self._is_watched:
             self.wake()
         else:
-            self._answer()
+            self._run_callbacks()
 
-    def watched(self, is_watched: bool) -> None:
+    def set_watched(self, is_watched: bool) -> None:
         """Sets whether a loop watches the pipe from now on."""
         self._is_watched = is_watched
         if not is_watched:
-            self._answer()
+            self._run_callbacks()
 
-    def _answer(self) -> None:
+    def _run_callbacks(self) -> None:
         with contextlib.suppress(IndexError):
             while True:
-                self._asked.popleft()()
+                self._callbacks.popleft()()
 
     def drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self.reading, 65_536)
-        self._answer()
-        while self._owed:
+        self._run_callbacks()
+        while self._scheduled:
             try:
-                self._owed.popleft()()
+                self._scheduled.popleft()()
             except Exception:  # the loop continues; it finds out by itself that a connection is lost
                 logger.debug("a message was not acknowledged", exc_info=True)
 
@@ -123,13 +123,13 @@ class LoopRequest(WakingRequest):
 
     def acknowledge(self) -> None:
         """Makes the loop acknowledge."""
-        _PIPE.leave(partial(self._while_open, super().acknowledge))
+        _PIPE.schedule(partial(self._if_open, super().acknowledge))
 
     def reject(self, requeue: bool = False) -> None:
         """Makes the loop reject."""
-        _PIPE.leave(partial(self._while_open, super().reject, requeue))
+        _PIPE.schedule(partial(self._if_open, super().reject, requeue))
 
-    def _while_open(self, work: Callable[..., None], *arguments: bool) -> None:
+    def _if_open(self, work: Callable[..., None], *arguments: bool) -> None:
         """Does `work` if the channel is open; RabbitMQ itself takes back the messages of a closed channel."""
         if self.message.channel is not None and self.message.channel.is_open:
             work(*arguments)
@@ -144,16 +144,16 @@ class WakeStep(bootsteps.StartStopStep):  # type: ignore[misc]
         """Watches the pipe in the loop of `parent`, the consumer; transports without an event loop need no waking."""
         if parent.hub is not None:
             parent.hub.add_reader(_PIPE.reading, _PIPE.drain)
-            _PIPE.watched(True)
+            _PIPE.set_watched(True)
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's form
         """Watches no more: the loop ends with the connection."""
-        _PIPE.watched(False)
+        _PIPE.set_watched(False)
 
 
-def ask_consumer(answer: Callable[[], None]) -> None:
-    """Makes Celery's event loop call `answer`; calls it at once if that loop does not run."""
-    _PIPE.ask(answer)
+def call_in_consumer_loop(callback: Callable[[], None]) -> None:
+    """Makes Celery's event loop call `callback`; calls it at once if that loop does not run."""
+    _PIPE.call(callback)
 
 
 def wake_on_acknowledge(app: Celery, *, in_loop: bool) -> None:

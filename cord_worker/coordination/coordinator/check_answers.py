@@ -49,10 +49,10 @@ from cord_worker.verify.checker import crashed
 
 logger = logging.getLogger(__name__)
 
-_TRIES_IN_A_ROW = 2
+_MAX_FAILURES_IN_A_ROW = 2
 """After this many failures in a row of a problem's checks, they are left to another coordinator."""
-_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
-_FORGOTTEN_SECONDS = 2.0
+_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 1.0, 30.0
+_UNKNOWN_LEASE_SECONDS = 2.0
 """A lease that this process does not know is returned at this age; a younger one may be of a claim under way."""
 _CLOSE_SECONDS = 10.0
 
@@ -81,31 +81,31 @@ class AnswerChecks:
         self._admit = admit
         self._contexts = RunContexts(database)
         self._changed = threading.Condition()
-        self._asked: dict[int, None] = {}
-        self._put_aside: dict[int, None] = {}
+        self._requested: dict[int, None] = {}
+        self._postponed: dict[int, None] = {}
         """Problems with answers that cannot be checked here at present."""
         self._held: frozenset[int] = frozenset()
         self._broken_since: float | None = None
         self._pause = 0.0
         self._paused_until = 0.0
-        self._refuses = False
+        self._is_refusing = False
         self._thread = threading.Thread(target=self._work, name="checks", daemon=True)
         self._thread.start()
 
     def verify(self, problem_id: int) -> None:
         """Asks for the problem's final answers to be verified soon; a second message changes nothing."""
         with self._changed:
-            if self._refuses:  # the sweeper asks another coordinator
+            if self._is_refusing:  # the sweeper asks another coordinator
                 logger.info("problem %s is left to another coordinator: this one is shutting down", problem_id)
                 return
-            self._asked[problem_id] = None
+            self._requested[problem_id] = None
             self._changed.notify()
 
     def refuse(self) -> None:
-        """Begins no further check."""
+        """Starts no further check."""
         with self._changed:
-            self._refuses = True
-            self._asked.clear()
+            self._is_refusing = True
+            self._requested.clear()
             self._changed.notify()
 
     def abort(self) -> None:
@@ -125,14 +125,14 @@ class AnswerChecks:
             [self._worker_id],
             forgiven=False,
             known_trajectories=self._held,
-            grace_seconds=_FORGOTTEN_SECONDS,
+            grace_seconds=_UNKNOWN_LEASE_SECONDS,
         )
 
     def _work(self) -> None:
         while self._wait_for_work():
             problem_id = self._next()
             if problem_id is None:
-                self._recover()
+                self._test_recovery()
                 continue
             try:
                 self._verify(problem_id)
@@ -140,23 +140,23 @@ class AnswerChecks:
                 logger.exception("problem %s could not be verified", problem_id)
 
     def _wait_for_work(self) -> bool:
-        """Waits for something to do; False if this process begins no more checks."""
+        """Waits for something to do; False if this process starts no more checks."""
         with self._changed:
-            while not (self._refuses or self._asked):
+            while not (self._is_refusing or self._requested):
                 pause = None if self._broken_since is None else self._paused_until - time.monotonic()
                 if pause is not None and pause <= 0:
                     break
                 self._changed.wait(pause)
-            return not self._refuses
+            return not self._is_refusing
 
     def _next(self) -> int | None:
         """The problem that was asked for first; None when it is time to test whether answers can be checked again."""
         with self._changed:
             if self._broken_since is not None and time.monotonic() >= self._paused_until:
                 return None
-            problem_id = next(iter(self._asked), None)
+            problem_id = next(iter(self._requested), None)
             if problem_id is not None:
-                del self._asked[problem_id]
+                del self._requested[problem_id]
             return problem_id
 
     def _verify(self, problem_id: int) -> None:
@@ -164,13 +164,13 @@ class AnswerChecks:
         owed = read(self._database, lambda connection: read_owed_checks(connection, problem_id))
         if owed is not None and owed.unchecked:
             if self._broken_since is not None:
-                self._put_aside[problem_id] = None
+                self._postponed[problem_id] = None
                 return
             try:
                 self._check(problem_id)
             except ProcessPoolError as error:
-                self._put_aside[problem_id] = None
-                self._step_back(error)
+                self._postponed[problem_id] = None
+                self._pause_checks(error)
                 return
             owed = read(self._database, lambda connection: read_owed_checks(connection, problem_id))
         if owed is None or owed.unchecked or owed.checking:
@@ -185,13 +185,13 @@ class AnswerChecks:
 
         Raises ProcessPoolError if nothing can be checked here.
         """
-        alone, failures = False, 0
-        while failures < _TRIES_IN_A_ROW:
-            claimed = self._claim(problem_id, alone=alone)
+        exclusive, failures = False, 0
+        while failures < _MAX_FAILURES_IN_A_ROW:
+            claimed = self._claim(problem_id, exclusive=exclusive)
             if not claimed.leases:
-                if alone or not claimed.held_back:
+                if exclusive or not claimed.held_back:
                     return
-                alone = True
+                exclusive = True
                 continue
             self._held = frozenset(lease.trajectory_id for lease in claimed.leases)
             try:
@@ -199,11 +199,13 @@ class AnswerChecks:
             finally:
                 self._held = frozenset()
 
-    def _claim(self, problem_id: int, *, alone: bool) -> Claimed:
+    def _claim(self, problem_id: int, *, exclusive: bool) -> Claimed:
         return commit(
             self._database,
             claim_point(CHECK_ANSWER),
-            lambda connection: check_answer.claim(connection, [problem_id], worker_id=self._worker_id, alone=alone),
+            lambda connection: check_answer.claim(
+                connection, [problem_id], worker_id=self._worker_id, exclusive=exclusive
+            ),
             single=True,
         )
 
@@ -212,7 +214,7 @@ class AnswerChecks:
         failed = False
         for place, lease in enumerate(leases):
             try:
-                result = self._checked(lease)
+                result = self._run_check(lease)
             except ProcessPoolError:
                 self._return(leases[place:], forgiven=True)
                 raise
@@ -223,7 +225,7 @@ class AnswerChecks:
                 self._admit()
         return failed
 
-    def _checked(self, lease: LeasedCheck) -> CheckResult | None:
+    def _run_check(self, lease: LeasedCheck) -> CheckResult | None:
         """The result; None if it is to be tried again. Raises ProcessPoolError if nothing can be checked."""
         config = self._contexts.of_run(lease.run_id).config
         rule = rule_of(config.verify, lease.method)
@@ -267,29 +269,29 @@ class AnswerChecks:
         if judge is not None:
             self._messenger.post([Due(JUDGE_ANSWER.name, problem_id, 0, judge.fingerprint())])
 
-    def _step_back(self, error: ProcessPoolError) -> None:
+    def _pause_checks(self, error: ProcessPoolError) -> None:
         """Checks nothing for a pause, which doubles each time; other coordinators check in the meantime."""
-        if self._refuses:
+        if self._is_refusing:
             return
         now = time.monotonic()
         if self._broken_since is None:
-            self._broken_since, self._pause = now, _SHORTEST_PAUSE_SECONDS
+            self._broken_since, self._pause = now, _MIN_PAUSE_SECONDS
             logger.error("answers cannot be checked here at present: %s", error)
         else:
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+            self._pause = min(2 * self._pause, _MAX_PAUSE_SECONDS)
         self._paused_until = now + self._pause
         self._describe(f"cannot check answers: {error}", since=self._broken_since)
 
-    def _recover(self) -> None:
+    def _test_recovery(self) -> None:
         """Tests whether answers can be checked again."""
         try:
             self._checker.prove()
         except ProcessPoolError as error:
-            self._step_back(error)
+            self._pause_checks(error)
             return
         self._broken_since = None
         self._describe(None)
         logger.info("answers can be checked here again")
         with self._changed:
-            self._asked |= self._put_aside
-            self._put_aside.clear()
+            self._requested |= self._postponed
+            self._postponed.clear()

@@ -30,10 +30,10 @@ from cord_worker.verify import AnswerChecker
 
 logger = logging.getLogger(__name__)
 
-_STEP_BACK_PAUSES, _LONGEST_STEP_BACK_PAUSES = 5, 300
+_STEP_BACK_PAUSES, _MAX_STEP_BACK_PAUSES = 5, 300
 """First and longest pause of a coordinator that has stepped back, in units of `pause_seconds`."""
-_MOST_TRIED_TOGETHER = 100
-_MOST_CHARACTERS = 300
+_MAX_RETRIED_TOGETHER = 100
+_MAX_CHARACTERS = 300
 
 
 class Coordinator:
@@ -57,7 +57,7 @@ class Coordinator:
         self._worker_id = worker_id
         self._pause_seconds = pause_seconds
         self._describe = describe
-        self._step_back = StepBack(_STEP_BACK_PAUSES * pause_seconds, _LONGEST_STEP_BACK_PAUSES * pause_seconds)
+        self._step_back = StepBack(_STEP_BACK_PAUSES * pause_seconds, _MAX_STEP_BACK_PAUSES * pause_seconds)
         self._contexts = RunContexts(database)
 
     def advance(self, problem_id: int) -> None:
@@ -65,22 +65,22 @@ class Coordinator:
 
         A decision that fails is tried again, by another coordinator if there is one (`store.search.failed_decisions`).
         """
-        if not self._step_back.begin():
+        if not self._step_back.may_decide():
             self._pass_on(problem_id)
             return
         try:
             taken = commit(self._database, FaultPoint.ADVANCE, lambda connection: self._advance(connection, problem_id))
         except StoreError:
-            self._step_back.left()
+            self._step_back.no_decision()
             raise
         except Exception as error:  # noqa: BLE001 - the run continues: elsewhere, or without this problem
             self._note_failure(problem_id, error)
             return
         if not taken:
-            self._step_back.left()
+            self._step_back.no_decision()
             return
         (advanced,) = taken
-        if self._step_back.taken(problem_id):
+        if self._step_back.succeeded(problem_id):
             logger.warning("decisions can be taken here again")
             self._describe(None)
         self._messenger.post(advanced.due)
@@ -88,11 +88,11 @@ class Coordinator:
             self.admit()
         self._warm_up(advanced.context)
 
-    def try_again(self) -> None:
+    def retry_decisions(self) -> None:
         """Takes decisions that failed or were passed on, if it is now this coordinator's turn."""
         if self._step_back.is_waiting():
             return
-        most = 1 if self._step_back.is_back else _MOST_TRIED_TOGETHER
+        most = 1 if self._step_back.has_stepped_back else _MAX_RETRIED_TOGETHER
         for problem_id in read(
             self._database, lambda connection: undecided.decisions_to_try(connection, self._worker_id, most)
         ):
@@ -107,7 +107,7 @@ class Coordinator:
 
     def _note_failure(self, problem_id: int, error: Exception) -> None:
         failure = self._step_back.failed(problem_id)
-        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:_MOST_CHARACTERS]
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:_MAX_CHARACTERS]
         if failure.counts:
             logger.error("the decision of problem %s failed and is tried again: %s", problem_id, reason, exc_info=error)
         else:
@@ -135,7 +135,7 @@ class Coordinator:
                 lambda connection: undecided.step_back(connection, self._worker_id, pause, failure.innocent),
             )
         if is_given_up:
-            logger.error("problem %s has failed: its decision failed %d times", problem_id, undecided.MOST_ATTEMPTS)
+            logger.error("problem %s has failed: its decision failed %d times", problem_id, undecided.MAX_ATTEMPTS)
             self.admit()
 
     def _warm_up(self, context: RunContext) -> None:
@@ -178,9 +178,11 @@ class Coordinator:
                 decisions.write_retry(connection, problem, decision, context.teacher_ids)
                 return _Advanced(context, _proposals(context, problem.id, problem.step, decision.expansions))
             case EndSearch():
-                written_already = not decisions.write_finish(
-                    connection, problem, decision, answer_seeds=answer_seeds(context, problem.key, decision)
-                )
+                seeds = [
+                    answer_seeds(context, problem.key, one.lineage, context.teachers[one.teacher].name)[0]
+                    for one in decision.answered
+                ]
+                written_already = not decisions.write_finish(connection, problem, decision, answer_seeds=seeds)
                 if written_already:
                     return _Advanced(context, [Due(VERIFY, problem.id, problem.step)])
                 return _Advanced(context, _answers(context, problem, decision))
@@ -191,7 +193,7 @@ class Coordinator:
 
 @dataclass(frozen=True, slots=True)
 class _Advanced:
-    """A decision that was taken: the messages that it owes, and whether another problem may begin."""
+    """A decision that was taken: the messages that are due, and whether another problem may begin."""
 
     context: RunContext
     due: list[Due]

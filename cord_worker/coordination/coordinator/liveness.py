@@ -14,43 +14,43 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-_FEWEST_LOOKS = 4
+_MIN_LOOKS = 4
 """A worker is lost after at least this many looks."""
 
 
 @dataclass(slots=True)
-class _Heard:
+class _Observation:
     heartbeat: datetime
     silent_seconds: float = 0.0
 
 
-class Silence:
-    """Finds workers that were silent for `timeout_seconds`; call `look` regularly with all heartbeats."""
+class LivenessMonitor:
+    """Finds workers that were silent for `timeout_seconds`; call `observe` regularly with all heartbeats."""
 
     def __init__(self, timeout_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._timeout = timeout_seconds
         self._clock = clock
         self._looked_at = clock()
-        self._heard: dict[uuid.UUID, _Heard] = {}
+        self._observed: dict[uuid.UUID, _Observation] = {}
 
-    def look(self, heartbeats: Mapping[uuid.UUID, datetime]) -> None:
+    def observe(self, heartbeats: Mapping[uuid.UUID, datetime]) -> None:
         """Notes the last heartbeat of each worker."""
         now = self._clock()
-        passed = min(now - self._looked_at, self._timeout / _FEWEST_LOOKS)
+        passed = min(now - self._looked_at, self._timeout / _MIN_LOOKS)
         self._looked_at = now
         heard = {}
         for worker, heartbeat in heartbeats.items():
-            before = self._heard.get(worker)
+            before = self._observed.get(worker)
             silent = before.silent_seconds + passed if before is not None and before.heartbeat == heartbeat else 0.0
-            heard[worker] = _Heard(heartbeat, silent)
-        self._heard = heard
+            heard[worker] = _Observation(heartbeat, silent)
+        self._observed = heard
 
     def lost(self) -> dict[uuid.UUID, datetime]:
         """Workers that have been silent for too long, with their last heartbeats."""
         return {
-            worker: heard.heartbeat for worker, heard in self._heard.items() if heard.silent_seconds >= self._timeout
+            worker: heard.heartbeat for worker, heard in self._observed.items() if heard.silent_seconds >= self._timeout
         }
 
     def forget(self) -> None:
         """Forgets all observations: after an outage every worker gets a full timeout."""
-        self._heard = {}
+        self._observed = {}

@@ -1,8 +1,8 @@
 """Decides whether a coordinator takes decisions: it pauses once its decisions fail for every problem.
 
-If the decisions of `_FEWEST` different problems fail, and none succeeds between them, the coordinator is at fault. It
-steps back for a pause that doubles, and then tries one problem at a time. A second failure of the same problem is not
-counted: it says nothing new.
+If the decisions of `_MIN_PROBLEMS` different problems fail, and none succeeds between them, the coordinator is at
+fault. It steps back for a pause that doubles, and then tries one problem at a time. A second failure of the same
+problem is not counted: it says nothing new.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_FEWEST = 3
-_MOST_KNOWN = 10_000
+_MIN_PROBLEMS = 3
+_MAX_KNOWN = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class DecisionFailure:
     """What follows from a failed decision.
 
-    `counts`: it counts against its problem. `pause`: the coordinator steps back for this many seconds. `begins`: it was
-    at work until now. `innocent`: problems whose decisions failed here through no fault of the problems.
+    `counts`: it counts against its problem. `pause`: the coordinator steps back for this many seconds. `begins`: it had
+    not stepped back before. `innocent`: problems whose decisions failed here through no fault of the problems.
     """
 
     counts: bool
@@ -34,30 +34,30 @@ class Failure:
 class StepBack:
     """State of one coordinator; safe for use from several threads.
 
-    The pause doubles from `first_pause` up to `longest_pause` (seconds).
+    The pause doubles from `first_pause` up to `max_pause` (seconds).
     """
 
-    def __init__(self, first_pause: float, longest_pause: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._first, self._longest = first_pause, longest_pause
+    def __init__(self, first_pause: float, max_pause: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._first, self._max = first_pause, max_pause
         self._clock = clock
         self._lock = threading.Lock()
         self._known: OrderedDict[int, None] = OrderedDict()
         self._streak: list[int] = []
         self._pause = 0.0
-        self._stepped_at = 0.0
+        self._paused_at = 0.0
         self._is_trying = False
 
     @property
-    def is_back(self) -> bool:
+    def has_stepped_back(self) -> bool:
         """Whether this coordinator has stepped back and has taken no decision since."""
         return self._pause > 0
 
-    def begin(self) -> bool:
-        """Whether a decision may be tried now; if True, one of `taken`, `failed` or `left` must follow."""
+    def may_decide(self) -> bool:
+        """Whether a decision may be tried now; if True, one of `succeeded`, `failed` or `no_decision` must follow."""
         with self._lock:
             if not self._pause:
                 return True
-            if self._is_trying or self._rests():
+            if self._is_trying or self._is_pausing():
                 return False
             self._is_trying = True
             return True
@@ -65,19 +65,19 @@ class StepBack:
     def is_waiting(self) -> bool:
         """Whether no decision may be tried now."""
         with self._lock:
-            return self._pause > 0 and (self._is_trying or self._rests())
+            return self._pause > 0 and (self._is_trying or self._is_pausing())
 
-    def _rests(self) -> bool:
+    def _is_pausing(self) -> bool:
         # A clock that was set back must not keep the coordinator from trying.
-        return 0 <= self._clock() - self._stepped_at < self._pause
+        return 0 <= self._clock() - self._paused_at < self._pause
 
-    def left(self) -> None:
+    def no_decision(self) -> None:
         """Notes that there was nothing to decide, or that the database was away."""
         with self._lock:
             self._is_trying = False
 
-    def taken(self, problem_id: int) -> bool:
-        """Notes a decision that was taken; True if the coordinator had stepped back and is at work again."""
+    def succeeded(self, problem_id: int) -> bool:
+        """Notes a decision that was taken; True if the coordinator had stepped back until now."""
         with self._lock:
             was_back = self._pause > 0
             self._pause, self._is_trying = 0.0, False
@@ -85,21 +85,21 @@ class StepBack:
             self._known.pop(problem_id, None)
             return was_back
 
-    def failed(self, problem_id: int) -> Failure:
+    def failed(self, problem_id: int) -> DecisionFailure:
         """Notes a decision that failed."""
         with self._lock:
             is_new = problem_id not in self._known
             self._known[problem_id] = None
-            if len(self._known) > _MOST_KNOWN:
+            if len(self._known) > _MAX_KNOWN:
                 self._known.popitem(last=False)
             if is_new:
                 self._streak.append(problem_id)
-            if not self._pause and len(self._streak) < _FEWEST:
-                return Failure(counts=True)
-            if self._pause and not self._is_trying:  # begun before the coordinator stepped back
-                return Failure(counts=False)
+            if not self._pause and len(self._streak) < _MIN_PROBLEMS:
+                return DecisionFailure(counts=True)
+            if self._pause and not self._is_trying:  # it started before the coordinator stepped back
+                return DecisionFailure(counts=False)
             innocent, begins = tuple(self._streak), not self._pause
             self._streak.clear()
-            self._pause = min(2 * self._pause, self._longest) or self._first
-            self._stepped_at, self._is_trying = self._clock(), False
-            return Failure(False, self._pause, begins, innocent)
+            self._pause = min(2 * self._pause, self._max) or self._first
+            self._paused_at, self._is_trying = self._clock(), False
+            return DecisionFailure(False, self._pause, begins, innocent)

@@ -23,13 +23,13 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from cord_worker.config import Settings
-from cord_worker.coordination.coordinator.liveness import Silence
+from cord_worker.coordination.coordinator.liveness import LivenessMonitor
 from cord_worker.coordination.fault_points import FaultPoint
-from cord_worker.coordination.log_once import Said
+from cord_worker.coordination.log_once import LogOnce
 from cord_worker.coordination.messaging.messenger import COORDINATOR_QUEUE, Messenger
 from cord_worker.coordination.messaging.routing import Shards
 from cord_worker.coordination.stuck_threads import working
-from cord_worker.coordination.transactions import commit, held_open, read
+from cord_worker.coordination.transactions import commit, open_transaction, read
 from cord_worker.errors import BrokerError, StoreError
 from cord_worker.local.limits import tell
 from cord_worker.store.database import Database
@@ -59,10 +59,10 @@ class Sweeper:
         self._shards = shards
         self._settings = settings
         self._ended = threading.Event()
-        self._silence = Silence(settings.worker_timeout_seconds)
+        self._liveness = LivenessMonitor(settings.worker_timeout_seconds)
         self._lead: sa.Connection | None = None
         self._queues: dict[str, set[str]] = {}
-        self._said = Said(logger)
+        self._log_once = LogOnce(logger)
         self._thread = threading.Thread(target=self._work, name="sweeper", daemon=True)
 
     def __enter__(self) -> Self:
@@ -84,30 +84,30 @@ class Sweeper:
                 logger.warning("sweeper interrupted: %s", str(error).partition("\n")[0])
             except Exception as error:  # noqa: BLE001 - all recovery depends on the sweeper: it continues
                 tell(logger, error, "sweeper interrupted")
-            self._silence.forget()  # after an outage, heartbeats and this sweeper come back in any order
+            self._liveness.forget()  # after an outage, heartbeats and this sweeper come back in any order
             self._ended.wait(self._settings.sweep_seconds)
 
     def _round(self) -> None:
         """Leads until the next round is due, unless another sweeper leads."""
         seconds = max(_LEAD_SECONDS, 3 * self._settings.sweep_seconds)
         try:
-            with held_open(self._database) as connection:
+            with open_transaction(self._database) as connection:
                 with working("the sweeper"):
                     leads = sweep.try_lead(connection, seconds)
                     self._lead = connection if leads else None
-                    self._listen()
+                    self._read_heartbeats()
                     if leads:
                         self.sweep()
                 if leads:
                     self._ended.wait(self._settings.sweep_seconds)
                     with working("the sweeper"):
-                        self._listen()
+                        self._read_heartbeats()
                     if self._lead is None:
                         raise _LeadLost  # there is nothing left to commit
-                    self._said.over("lead", "the sweeper keeps its lead again")
+                    self._log_once.log_recovery("lead", "the sweeper keeps its lead again")
                     return
         except _LeadLost:
-            self._said.say(
+            self._log_once.log(
                 "lead",
                 f"the sweeper lost its lead within a round: it waited for the broker for longer than {seconds:g} s, or "
                 "its connection was cut. The round was finished; another coordinator may sweep concurrently",
@@ -117,11 +117,11 @@ class Sweeper:
             self._lead = None
         self._ended.wait(self._settings.sweep_seconds)
 
-    def _listen(self) -> None:
+    def _read_heartbeats(self) -> None:
         """Reads the heartbeats; a leader does it in its open transaction, which shows PostgreSQL that it is alive."""
         if self._lead is not None:
             try:
-                self._silence.look(workers.heartbeats(self._lead))
+                self._liveness.observe(workers.heartbeats(self._lead))
                 return
             except DBAPIError as error:
                 self._lead = None
@@ -129,31 +129,31 @@ class Sweeper:
                 heard = read(self._database, workers.heartbeats, retry_seconds=0.0)  # fails if this is an outage
         else:
             heard = read(self._database, workers.heartbeats)
-        self._silence.look(heard)
+        self._liveness.observe(heard)
 
     def sweep(self) -> None:
         """One round: expire silent workers, park exhausted work, resend what is owed, admit what has room."""
-        self._expire()
+        self._expire_workers()
         for taken in commit(self._database, FaultPoint.RECLAIM, _reclaim):
             logger.info("%d leases of workers that have stopped or are lost were returned", taken)
         commit(self._database, FaultPoint.PARK, _park)
-        self._listen()
+        self._read_heartbeats()
         age = self._settings.resend_seconds
         try:
             emptied = self._messenger.was_emptied()
             if emptied:
                 logger.warning("the broker has lost all messages; everything owed is sent again")
-            self._listen()
-            models = self._starved(all_models=emptied)
-            self._listen()
-            self._discard_left(models)
-            self._listen()
+            self._read_heartbeats()
+            models = self._models_short_of_messages(all_models=emptied)
+            self._read_heartbeats()
+            self._empty_unread_queues(models)
+            self._read_heartbeats()
             coordinators = emptied or not self._messenger.lengths([COORDINATOR_QUEUE])[COORDINATOR_QUEUE]
         except BrokerError as error:
-            self._said.say("broker", f"nothing is sent again: {error}")
+            self._log_once.log("broker", f"nothing is sent again: {error}")
             return
-        self._said.over("broker", "owed messages are sent again")
-        self._listen()
+        self._log_once.log_recovery("broker", "owed messages are sent again")
+        self._read_heartbeats()
         if emptied:
             age = 0.0
 
@@ -164,15 +164,15 @@ class Sweeper:
 
         self._messenger.send(commit(self._database, FaultPoint.SWEEP, due))
 
-    def _expire(self) -> None:
+    def _expire_workers(self) -> None:
         """Declares silent workers lost."""
-        lost = self._silence.lost()
+        lost = self._liveness.lost()
         if not lost:
             return
         for worker_id in commit(self._database, FaultPoint.EXPIRE, lambda connection: workers.expire(connection, lost)):
             logger.warning("worker %s is lost; its work goes to others", worker_id)
 
-    def _discard_left(self, models: Iterable[str]) -> None:
+    def _empty_unread_queues(self, models: Iterable[str]) -> None:
         """Empties the queues of replicas that are gone: their work was sent to others, and no process reads them."""
         for model in models:
             listened = set(self._shards.queues_of(model))
@@ -180,7 +180,7 @@ class Sweeper:
                 self._messenger.discard(queue)
             self._queues[model] = listened
 
-    def _starved(self, *, all_models: bool) -> list[str]:
+    def _models_short_of_messages(self, *, all_models: bool) -> list[str]:
         """Models whose queues hold fewer messages than their unclaimed work needs."""
         waiting = read(self._database, sweep.waiting)
         if all_models or not waiting:

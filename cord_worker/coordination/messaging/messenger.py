@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 from kombu.exceptions import ChannelError, OperationalError
 
 from cord_worker import metrics
-from cord_worker.coordination.broker.broker_check import brief_of
+from cord_worker.coordination.broker.broker_check import short_reason
 from cord_worker.coordination.broker.incoming_messages import SENT_AT
 from cord_worker.coordination.fault_points import FaultPoint, send_point
-from cord_worker.coordination.log_once import Said
+from cord_worker.coordination.log_once import LogOnce
 from cord_worker.coordination.messaging.routing import Shards
 from cord_worker.coordination.stuck_threads import working
 from cord_worker.coordination.transactions import sending
 from cord_worker.errors import BrokerError
 from cord_worker.local.limits import tell
-from cord_worker.service_urls import is_amqp
+from cord_worker.service_url_checks import is_amqp
 from cord_worker.store.schema import kinds
 from cord_worker.store.work.values import Claimed, Due, Outcome
 
@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 COORDINATOR_QUEUE = "coordinator"
 _SENTINEL = "cord.sentinel"
-_MOST_TOGETHER = 256
-_PROMPTLY = {"confirm_timeout": 3.0, "retry_policy": {"max_retries": 1}}
+_MAX_BATCH = 256
+_SEND_OPTIONS = {"confirm_timeout": 3.0, "retry_policy": {"max_retries": 1}}
 """RabbitMQ confirms a message within this time, unless it is out of memory or disk; then the sweeper sends it later."""
 
 
@@ -57,9 +57,9 @@ class Messenger:
         self._shards = shards
         self._is_amqp = is_amqp(str(app.conf.broker_url))
         connection = app.connection_for_write()
-        self._lost = (OperationalError, *connection.connection_errors, *connection.channel_errors)
-        self._said = Said(logger)
-        self._kept_back = 0
+        self._connection_errors = (OperationalError, *connection.connection_errors, *connection.channel_errors)
+        self._log_once = LogOnce(logger)
+        self._unsent = 0
         self._posted: queue.SimpleQueue[Due] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._send_posted, name="messenger", daemon=True)
         self._thread.start()
@@ -76,7 +76,7 @@ class Messenger:
     def _send_posted(self) -> None:
         while True:
             owed = [self._posted.get()]
-            while len(owed) < _MOST_TOGETHER and not self._posted.empty():
+            while len(owed) < _MAX_BATCH and not self._posted.empty():
                 owed.append(self._posted.get())
             try:
                 with working("the messenger"):
@@ -97,20 +97,22 @@ class Messenger:
                 try:
                     for due in owed:
                         self._publish(producer, due, queue)
-                except self._lost:
+                except self._connection_errors:
                     # The connection may lead to a server that no longer exists.
                     with suppress(Exception):
                         producer.connection.collect()
                     raise
-        except self._lost as error:
-            self._kept_back += len(owed)
-            self._said.say("broker", f"messages are left to the sweeper, the broker takes none: {brief_of(error)}")
+        except self._connection_errors as error:
+            self._unsent += len(owed)
+            self._log_once.log(
+                "broker", f"messages are left to the sweeper, the broker takes none: {short_reason(error)}"
+            )
         else:
-            if self._kept_back:
-                self._said.over(
-                    "broker", f"the broker takes messages again; {self._kept_back} were left to the sweeper"
+            if self._unsent:
+                self._log_once.log_recovery(
+                    "broker", f"the broker takes messages again; {self._unsent} were left to the sweeper"
                 )
-                self._kept_back = 0
+                self._unsent = 0
 
     def _publish(self, producer: Any, due: Due, queue: str | None) -> None:
         with sending(send_point(due.kind)), metrics.timed(due.kind, "publish"):
@@ -121,7 +123,7 @@ class Messenger:
                 priority=self._priority(due.kind),
                 headers={SENT_AT: time.time()},
                 producer=producer,
-                **(_PROMPTLY if self._is_amqp else {}),
+                **(_SEND_OPTIONS if self._is_amqp else {}),
             )
 
     def _queue(self, due: Due) -> str:
@@ -136,13 +138,13 @@ class Messenger:
 
         On Redis the queue is not asked for passively: kombu (5.6.2, 5.7.0) looks for it without the key prefix and
         finds none.
-        Raises BrokerError where the broker is away.
+        Raises BrokerError if the broker is away.
         """
         try:
             with self._app.connection_for_read() as connection:
                 return {queue: self._length(connection, queue) for queue in queues}
-        except self._lost as error:
-            raise BrokerError(f"the broker cannot be used: {brief_of(error)}") from error
+        except self._connection_errors as error:
+            raise BrokerError(f"the broker cannot be used: {short_reason(error)}") from error
 
     def _length(self, connection: Any, queue: str) -> int:
         # RabbitMQ closes a channel that asks for a queue which does not exist.
@@ -166,8 +168,8 @@ class Messenger:
                     return False
                 with sending(FaultPoint.MARK_BROKER):
                     return bool(client.set(_SENTINEL, "1", nx=True))
-        except self._lost as error:
-            raise BrokerError(f"the broker cannot be used: {brief_of(error)}") from error
+        except self._connection_errors as error:
+            raise BrokerError(f"the broker cannot be used: {short_reason(error)}") from error
 
     def discard(self, queue: str) -> None:
         """Empties a queue that no process reads any more. Raises BrokerError if the broker is away."""
@@ -180,5 +182,5 @@ class Messenger:
                 channel.queue_purge(queue_name(self._app, queue))
         except ChannelError:
             return
-        except self._lost as error:
-            raise BrokerError(f"the broker cannot be used: {brief_of(error)}") from error
+        except self._connection_errors as error:
+            raise BrokerError(f"the broker cannot be used: {short_reason(error)}") from error

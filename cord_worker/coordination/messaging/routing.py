@@ -21,7 +21,7 @@ from cord_worker.store.work import workers
 
 logger = logging.getLogger(__name__)
 
-_KNOWN_SECONDS = 1.0
+_CACHE_SECONDS = 1.0
 
 
 def model_queue(fingerprint: str, shard: int) -> str:
@@ -57,7 +57,7 @@ class Shards:
         is known."""
         with self._lock:
             now = time.monotonic()
-            if now - self._read_at <= _KNOWN_SECONDS:
+            if now - self._read_at <= _CACHE_SECONDS:
                 return False
             self._read_at = now
             return True

@@ -7,13 +7,13 @@ import logging
 
 import sqlalchemy as sa
 
-from cord_worker.coordination.decision import answer_draws
-from cord_worker.coordination.model_worker.handler import CannotBeDone, Host
+from cord_worker.coordination.decision import answer_seeds
+from cord_worker.coordination.fault_points import FaultPoint
+from cord_worker.coordination.model_worker.handler import AnyEngineHandler, Host, WorkImpossible
 from cord_worker.coordination.model_worker.request_errors import reason_of
 from cord_worker.coordination.run_context import RunContext
 from cord_worker.engines.protocol import Generation, Sampling, Turn
 from cord_worker.errors import ContentFilterError, RequestError
-from cord_worker.search.seeds import answer_seed
 from cord_worker.search.validity import storable
 from cord_worker.store.search.decisions import fail_problem
 from cord_worker.store.work import answer
@@ -22,7 +22,7 @@ from cord_worker.store.work.answer import AnswerResult, LeasedAnswer
 logger = logging.getLogger(__name__)
 
 
-class Answer:
+class Answer(AnyEngineHandler):
     """The handler of `kinds.ANSWER`."""
 
     finishes_at_once = False
@@ -32,10 +32,6 @@ class Answer:
         self.claim = functools.partial(answer.claim, worker_id=host.worker_id, model=host.model)
         self.finish = functools.partial(answer.finish, worker_id=host.worker_id)
 
-    def can_claim(self) -> bool:
-        """True: every engine writes."""
-        return True
-
     async def handle(self, lease: LeasedAnswer, context: RunContext) -> AnswerResult:
         """The final answer. If the model refuses the request, a searched trajectory fails its problem; for a sample the
         refusal is the result."""
@@ -43,7 +39,9 @@ class Answer:
             seed, generation = await self._drawn(lease, context)
         except RequestError as error:
             if context.config.is_scored:
-                raise CannotBeDone(f"the final answer cannot be written: {error}") from error
+                reason = f"the final answer cannot be written: {error}"
+                fail = functools.partial(self._fail, problem_id=lease.problem_id, reason=reason)
+                raise WorkImpossible(reason, FaultPoint.FAIL_ANSWER, fail) from error
             logger.warning("trajectory %d: %s", lease.trajectory_id, error)
             return AnswerResult(
                 trajectory_id=lease.trajectory_id,
@@ -74,11 +72,9 @@ class Answer:
         """
         row, teacher = context.teacher(lease.teacher_id)
         turn = Turn(lease.question, row.system_prompt, lease.passage, context.segmentation, context.date)
-        draws = answer_draws(context)
-        for draw in range(draws):
-            seed = lease.seed
-            if draw:
-                seed = answer_seed(context.config.run.seed, lease.key, lease.lineage, teacher.name, draw)
+        seeds = [lease.seed, *answer_seeds(context, lease.key, lease.lineage, teacher.name)[1:]]
+        draws = len(seeds)
+        for draw, seed in enumerate(seeds):
             sampling = Sampling.of(teacher, context.config.search.answer_tokens, seed, answer_tokens=0)
             try:
                 return seed, await self._host.engine.answer(turn, lease.steps, sampling)
@@ -90,7 +86,7 @@ class Answer:
                 logger.warning("trajectory %d: draw %d of %d: %s", lease.trajectory_id, draw + 1, draws, error)
         raise AssertionError("there is one draw at least")
 
-    def fail(self, connection: sa.Connection, problem_id: int, reason: str) -> None:
+    def _fail(self, connection: sa.Connection, problem_id: int, reason: str) -> None:
         """Fails the problem; the leases of its other answers are returned."""
         answer.return_answers(connection, self._host.worker_id, problem_id)
         fail_problem(connection, problem_id, reason)

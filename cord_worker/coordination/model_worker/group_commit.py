@@ -22,22 +22,23 @@ from cord_worker.errors import StoreError
 from cord_worker.store.database import Database
 
 COMMITS = "a commit of claims and results"
-"""What a thread does while it commits for all that wait (see `stuck_threads.working`)."""
-_MOST_ENTRIES = 512
+"""What a thread does while it commits a group (see `stuck_threads.working`)."""
+_MAX_ENTRIES = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
-    """`run(connection, …)` in one transaction that passes the fault point `point`.
+    """`run(connection, …)` in one transaction with the fault point `point`.
 
-    The items are passed as its parameter `takes`. Each of `committed` is called with the result once that is durable,
-    and must not block. A `single` operation needs no transaction around its statements (`Database.run_single`).
+    `items_name` is the parameter that gets the items. Each of `on_commit` is called with the result once that is
+    durable, and must not block. A `single` operation needs no transaction around its statements
+    (`Database.run_single`).
     """
 
     point: str
     run: Callable[..., Any]
-    takes: str
-    committed: tuple[Callable[[Any], None], ...] = ()
+    items_name: str
+    on_commit: tuple[Callable[[Any], None], ...] = ()
     single: bool = False
 
 
@@ -45,18 +46,18 @@ class Operation:
 class _Entry:
     operation: Operation
     items: Sequence[Any]
-    woken: threading.Event = field(default_factory=threading.Event)
+    wake: threading.Event = field(default_factory=threading.Event)
     is_done: bool = False
     result: Any = None
     error: BaseException | None = None
 
-    def end(self, result: Any = None, error: BaseException | None = None) -> None:
+    def finish(self, result: Any = None, error: BaseException | None = None) -> None:
         self.result, self.error, self.is_done = result, error, True
-        self.woken.set()
+        self.wake.set()
 
 
 class GroupCommitter:
-    """Lets one thread of a process at a time commit, for all that wait. Safe for use from several threads."""
+    """Lets one thread at a time commit, for all threads that wait. Safe for use from several threads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -76,7 +77,7 @@ class GroupCommitter:
             waits = self._is_led
             self._is_led = True
         if waits:
-            entry.woken.wait()
+            entry.wake.wait()
         if not entry.is_done:
             self._lead()
         if entry.error is not None:
@@ -89,9 +90,9 @@ class GroupCommitter:
             self._changed.wait_for(lambda: not self._is_led)
 
     def _lead(self) -> None:
-        """Commits what waits, the caller's entry first, then wakes a thread that came later to lead next."""
+        """Commits what waits, the caller's entry first, then wakes a later thread to lead next."""
         with self._changed:
-            entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_ENTRIES))]
+            entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_ENTRIES))]
         groups: dict[Operation, list[_Entry]] = {}
         for entry in entries:
             groups.setdefault(entry.operation, []).append(entry)
@@ -102,28 +103,28 @@ class GroupCommitter:
                 operation = group[0].operation
                 items = [item for entry in group for item in entry.items]
                 # A partial, so that the database calls the operation itself.
-                run = functools.partial(operation.run, **{operation.takes: items})
+                run = functools.partial(operation.run, **{operation.items_name: items})
                 try:
                     with working(COMMITS):
                         result = commit(self._database, operation.point, run, single=operation.single)
-                    for tell in operation.committed:
-                        tell(result)
+                    for call in operation.on_commit:
+                        call(result)
                 except BaseException as error:  # noqa: BLE001 - raised again by every caller that waits for it
                     if isinstance(error, StoreError) or len(group) == 1:
                         for entry in group:
-                            entry.end(error=error)
+                            entry.finish(error=error)
                     else:
                         left.extendleft([entry] for entry in reversed(group))
                 else:
                     for entry in group:
-                        entry.end(result)
+                        entry.finish(result)
         finally:
             for entry in entries:  # if memory runs out during the commit, no caller waits for ever
                 if not entry.is_done:
-                    entry.end(error=RuntimeError("the commit was cut short; its work is done again"))
+                    entry.finish(error=RuntimeError("the commit was cut short; its work is done again"))
             with self._changed:
                 if self._waiting:
-                    self._waiting[0].woken.set()
+                    self._waiting[0].wake.set()
                 else:
                     self._is_led = False
                     self._changed.notify_all()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from cord_worker.coordination.fault_points import FaultPoint
 from cord_worker.coordination.run_context import RunContext
 from cord_worker.engines.protocol import Describe, Engine
 from cord_worker.local.killable import KillablePool
@@ -33,13 +34,13 @@ class Host:
     describe: Describe
 
 
-class Claim(Protocol):
-    """Leases pieces of work of these problems: with `alone` the exclusive ones, else the shared ones."""
+class ClaimFunction(Protocol):
+    """Leases pieces of work of these problems: with `exclusive` the exclusive ones, else the shared ones."""
 
-    def __call__(self, connection: sa.Connection, problem_ids: Sequence[int], *, alone: bool) -> Claimed: ...
+    def __call__(self, connection: sa.Connection, problem_ids: Sequence[int], *, exclusive: bool) -> Claimed: ...
 
 
-class Finish(Protocol):
+class FinishFunction(Protocol):
     """Writes results whose lease is still held."""
 
     def __call__(self, connection: sa.Connection, results: Sequence[Any]) -> Outcome: ...
@@ -52,8 +53,8 @@ class Handler(Protocol):
     """
 
     finishes_at_once: bool
-    claim: Claim
-    finish: Finish
+    claim: ClaimFunction
+    finish: FinishFunction
 
     def can_claim(self) -> bool:
         """Whether this process can do such work at all; if not, it reports that, and other workers do it."""
@@ -61,27 +62,25 @@ class Handler(Protocol):
     async def handle(self, lease: Any, context: RunContext) -> Any:
         """Does the leased piece of work; returns its result.
 
-        Raises UnavailableError or ProcessPoolError if it cannot be done now, and CannotBeDone if no worker can do it.
+        Raises UnavailableError or ProcessPoolError if it cannot be done now, and WorkImpossible if no worker can do it.
         """
 
-    def fail(self, connection: sa.Connection, problem_id: int, reason: str) -> None:
-        """Fails the problem, because one of its pieces of work cannot be done."""
+
+class WorkImpossible(Exception):
+    """No worker can do a piece of work, so its problem fails: `fail` writes that, at the fault point `point`."""
+
+    def __init__(self, reason: str, point: FaultPoint, fail: Callable[[sa.Connection], None]) -> None:
+        super().__init__(reason)
+        self.point = point
+        self.fail = fail
 
 
-class CannotBeDone(Exception):
-    """No worker can do a piece of work, so its problem fails."""
-
-
-class OfAnyEngine:
-    """What most handlers share: every engine can do the work, and no piece of it fails its problem."""
+class AnyEngineHandler:
+    """What most handlers share: every engine can do the work."""
 
     def can_claim(self) -> bool:
         """True."""
         return True
-
-    def fail(self, connection: sa.Connection, problem_id: int, reason: str) -> None:
-        """Is never called, because `handle` never raises CannotBeDone."""
-        raise NotImplementedError(reason)
 
 
 def load_handler(kind: WorkKind, host: Host) -> Handler:

@@ -1,7 +1,7 @@
 """The leases that a worker holds, and whether it has room for more.
 
-A worker leases no more than its engine can begin soon. An idle replica can take over the rest, and the rest is not lost
-with the worker. The fewer pieces are held at once, the sooner each is done.
+A worker leases only what its engine can start soon. An idle replica can take over the rest, and the rest is not lost
+with the worker. The fewer pieces a worker holds, the sooner each is done.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class HeldLeases:
     """
 
     def __init__(self, width: int) -> None:
-        self._most = _BATCHES * width
+        self._max_leases = _BATCHES * width
         self._changed = threading.Condition()
         self._keys: dict[str, set[int]] = {"candidates": set(), "trajectories": set()}
         self._claiming = 0
@@ -78,7 +78,7 @@ class HeldLeases:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Makes all further claims fail."""
+        """Makes all later claims fail."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -95,4 +95,4 @@ class HeldLeases:
 
     def _has_room(self) -> bool:
         held = sum(len(keys) for keys in self._keys.values())
-        return not (held or self._claiming) or held + self._claiming * self._last_claim < self._most
+        return not (held or self._claiming) or held + self._claiming * self._last_claim < self._max_leases

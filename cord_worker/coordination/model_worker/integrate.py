@@ -20,7 +20,7 @@ from cord_worker.store.work.propose import LeasedProposal, ProposalResult
 logger = logging.getLogger(__name__)
 
 
-async def integrated(
+async def integrate(
     engine: Engine,
     processes: KillablePool,
     context: RunContext,
@@ -76,7 +76,7 @@ async def integrated(
         )
         found = read_integration(generation.text, context.segmentation, complete=False)
         if found is None and not cut:
-            found = await asyncio.to_thread(_repaired, processes, lease, generation.text, context.segmentation)
+            found = await asyncio.to_thread(_repair, processes, lease, generation.text, context.segmentation)
         if found is not None:
             reason = invalid_reason(found.text, loop_ngram=search.loop_ngram, loop_repeats=search.loop_repeats)
             return replace(
@@ -92,7 +92,7 @@ async def integrated(
     return result
 
 
-def _repaired(
+def _repair(
     processes: KillablePool, lease: LeasedProposal, reply: str, segmentation: Segmentation
 ) -> Integration | None:
     try:

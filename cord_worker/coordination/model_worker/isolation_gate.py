@@ -1,4 +1,4 @@
-"""A lock around the engine, shared or exclusive: tasks share it; a task that may kill its worker runs alone.
+"""A lock around the engine, shared or exclusive: tasks share it; a task that may kill its worker has exclusive use.
 
 `store.schema.isolation` says which work must be exclusive.
 """

@@ -7,7 +7,7 @@ import json
 import logging
 
 from cord_worker.config import RunConfig
-from cord_worker.coordination.model_worker.handler import Host, OfAnyEngine
+from cord_worker.coordination.model_worker.handler import AnyEngineHandler, Host
 from cord_worker.coordination.run_context import RunContext
 from cord_worker.engines.protocol import Engine, Sampling, Turn
 from cord_worker.errors import ConfigError, RequestError
@@ -23,7 +23,7 @@ _REPLY_KEPT = 2000
 """Characters of the judge's reply, from its end, that are stored as the detail of its verdict."""
 
 
-class JudgeAnswer(OfAnyEngine):
+class JudgeAnswer(AnyEngineHandler):
     """The handler of `kinds.JUDGE_ANSWER`."""
 
     finishes_at_once = False
@@ -34,11 +34,11 @@ class JudgeAnswer(OfAnyEngine):
         self.finish = functools.partial(judge_answer.finish, worker_id=host.worker_id)
 
     async def handle(self, lease: LeasedVerdict, context: RunContext) -> VerdictResult:
-        """The result of `judged`."""
-        return await judged(self._host.engine, context.config, lease)
+        """See `ask_judge`."""
+        return await ask_judge(self._host.engine, context.config, lease)
 
 
-async def judged(engine: Engine, config: RunConfig, lease: LeasedVerdict) -> VerdictResult:
+async def ask_judge(engine: Engine, config: RunConfig, lease: LeasedVerdict) -> VerdictResult:
     """The judge's verdict on one answer. After a malformed reply the judge is asked again with another seed. After
     `max_rounds` such replies, or if the model cannot take the request, the answer stays undecided."""
     judge, model = config.verify.judge, config.judge_model

@@ -16,7 +16,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from cord_worker.config import RewardConfig, RunConfig
-from cord_worker.coordination.model_worker.handler import Host, OfAnyEngine
+from cord_worker.coordination.model_worker.handler import AnyEngineHandler, Host
 from cord_worker.coordination.model_worker.request_errors import reason_of
 from cord_worker.coordination.run_context import RunContext
 from cord_worker.engines.protocol import Engine, Sampling, Turn
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class JudgeCandidate(OfAnyEngine):
+class JudgeCandidate(AnyEngineHandler):
     """The handler of `kinds.JUDGE_CANDIDATE`."""
 
     finishes_at_once = True
@@ -45,24 +45,26 @@ class JudgeCandidate(OfAnyEngine):
         self.finish = functools.partial(judge_candidate.finish, worker_id=host.worker_id)
 
     async def handle(self, lease: LeasedJudgment, context: RunContext) -> JudgmentResult:
-        """The result of `judgment_of`."""
-        return await judgment_of(self._host.engine, self._host.checker, context.config, lease)
+        """See `compute_judgment`."""
+        return await compute_judgment(self._host.engine, self._host.checker, context.config, lease)
 
 
-async def judgment_of(
+async def compute_judgment(
     engine: Engine, checker: AnswerChecker, config: RunConfig, lease: LeasedJudgment
 ) -> JudgmentResult:
     """The candidate's judgment by the run's criterion; invalid if the model cannot take the request."""
     try:
         if config.reward is not None:
-            return await _rewarded(engine, config, config.reward, lease)
-        return await _binary(engine, checker, config, lease)
+            return await _reward_judgment(engine, config, config.reward, lease)
+        return await _binary_judgment(engine, checker, config, lease)
     except RequestError as error:
         logger.warning("candidate %d: %s", lease.candidate_id, error)
         return _invalid(lease, reason_of(error))
 
 
-async def _rewarded(engine: Engine, config: RunConfig, reward: RewardConfig, lease: LeasedJudgment) -> JudgmentResult:
+async def _reward_judgment(
+    engine: Engine, config: RunConfig, reward: RewardConfig, lease: LeasedJudgment
+) -> JudgmentResult:
     """The reward model's rating of the last step; the model never sees the answer."""
     segmentation = Segmentation.of(config.search.segmentation, config.search.phrases)
     turn = Turn(
@@ -95,7 +97,9 @@ async def all_or_none(requests: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         raise
 
 
-async def _binary(engine: Engine, checker: AnswerChecker, config: RunConfig, lease: LeasedJudgment) -> JudgmentResult:
+async def _binary_judgment(
+    engine: Engine, checker: AnswerChecker, config: RunConfig, lease: LeasedJudgment
+) -> JudgmentResult:
     """The share of right answers among the seeded answers that the prover gives right after the candidate
     (docs/what-is-computed.md#binary-judgment)."""
     binary = config.binary
@@ -126,8 +130,8 @@ async def _binary(engine: Engine, checker: AnswerChecker, config: RunConfig, lea
     answers = Counter(storable(generation.text) for generation in generations)
     found = []
     for text, times in answers.items():
-        verdict = await asyncio.to_thread(checker.check, closing + text, lease.reference, rule, lease.question)
-        found.append({"text": text, "times": times, "correct": verdict.correct, "method": verdict.method})
+        check = await asyncio.to_thread(checker.check, closing + text, lease.reference, rule, lease.question)
+        found.append({"text": text, "times": times, "correct": check.correct, "method": check.method})
     right = sum(answers[str(item["text"])] for item in found if item["correct"])
     return JudgmentResult(
         candidate_id=lease.candidate_id,

@@ -1,12 +1,12 @@
-"""Propose: a teacher writes the next step of a trajectory, or all of the rest."""
+"""Propose: a teacher writes the next step of a trajectory, or its whole rest."""
 
 from __future__ import annotations
 
 import functools
 import logging
 
-from cord_worker.coordination.model_worker.handler import Host, OfAnyEngine
-from cord_worker.coordination.model_worker.integrate import integrated
+from cord_worker.coordination.model_worker.handler import AnyEngineHandler, Host
+from cord_worker.coordination.model_worker.integrate import integrate
 from cord_worker.coordination.model_worker.request_errors import reason_of
 from cord_worker.coordination.run_context import RunContext
 from cord_worker.engines.protocol import FinishReason, Sampling, Turn
@@ -19,7 +19,7 @@ from cord_worker.store.work.propose import LeasedProposal, ProposalResult
 logger = logging.getLogger(__name__)
 
 
-class Propose(OfAnyEngine):
+class Propose(AnyEngineHandler):
     """The handler of `kinds.PROPOSE`."""
 
     finishes_at_once = True
@@ -35,7 +35,7 @@ class Propose(OfAnyEngine):
         row, teacher = context.teacher(lease.teacher_id)
         sampling = Sampling.of(teacher, lease.max_tokens, lease.seed, answer_tokens=context.config.search.answer_tokens)
         if lease.sources:
-            return await integrated(
+            return await integrate(
                 self._host.engine,
                 self._host.repairers,
                 context,
@@ -63,7 +63,7 @@ class Propose(OfAnyEngine):
         closes = generation.finish_reason in (FinishReason.THINK_END, FinishReason.EOS)
         reason: InvalidReason | None = None
         if context.config.is_scored:
-            # A run without selection refuses nothing: a sample that loops or says nothing is a result as well.
+            # A run without selection rejects nothing: a sample that loops or is empty is a result as well.
             reason = invalid_reason(
                 generation.text,
                 loop_ngram=search.loop_ngram,

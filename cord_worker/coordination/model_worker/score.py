@@ -6,7 +6,7 @@ import functools
 import logging
 import time
 
-from cord_worker.coordination.model_worker.handler import Host, OfAnyEngine
+from cord_worker.coordination.model_worker.handler import AnyEngineHandler, Host
 from cord_worker.coordination.model_worker.request_errors import reason_of
 from cord_worker.coordination.run_context import RunContext
 from cord_worker.engines.protocol import Turn
@@ -23,7 +23,7 @@ _GIVES_NO_SCORES = (
 )
 
 
-class Score(OfAnyEngine):
+class Score(AnyEngineHandler):
     """The handler of `kinds.SCORE`."""
 
     finishes_at_once = True

@@ -8,7 +8,6 @@ replica continues, and so does work whose message the broker lost, long before t
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -18,20 +17,20 @@ import sqlalchemy as sa
 from cord_worker import metrics
 from cord_worker.coordination.fault_points import FaultPoint
 from cord_worker.coordination.messaging.messenger import Messenger
+from cord_worker.coordination.periodic_thread import PeriodicThread
 from cord_worker.coordination.stuck_threads import working
 from cord_worker.coordination.transactions import commit
-from cord_worker.errors import StoreError
 from cord_worker.store.database import Database
 from cord_worker.store.work import sweep
 from cord_worker.store.work.values import Due
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_PAUSE = 8.0
-"""Longest pause between two looks, in multiples of `help_seconds`; reached while there is nothing to help with."""
+_MAX_PAUSE = 8.0
+"""Longest pause between two looks, in multiples of `help_seconds`; reached while there is nothing to take over."""
 
 
-class Helper:
+class WorkStealer:
     """A thread that looks for waiting work of `model` while `room()` (candidates that could be taken) is positive."""
 
     def __init__(
@@ -50,8 +49,9 @@ class Helper:
         self._queue = queue
         self._seconds = help_seconds
         self._room = room
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="helper", daemon=True)
+        self._thread = PeriodicThread(
+            "work-stealing", self._look, help_seconds, failure="no work is taken over now", logger=logger
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -61,27 +61,22 @@ class Helper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        self._thread.join(timeout=5.0)
+        self._thread.join()
 
     def stop(self) -> None:
         """Stops taking over work."""
-        self._ended.set()
+        self._thread.stop()
 
-    def _work(self) -> None:
-        pause = self._seconds
-        while not self._ended.wait(pause):
-            try:
-                with working("the helper"):
-                    helped = self._help()
-            except StoreError as error:
-                logger.warning("cannot help: %s", error)
-                helped = 0
-            except Exception:  # a replica that stops helping leaves work undone: continue, whatever happened
-                logger.exception("cannot help")
-                helped = 0
-            pause = self._seconds if helped else min(pause * 2, self._seconds * _LONGEST_PAUSE)
+    def _look(self) -> None:
+        taken = 0
+        try:
+            with working("work stealing"):
+                taken = self._take_over()
+        finally:
+            longer = min(self._thread.seconds * 2, self._seconds * _MAX_PAUSE)
+            self._thread.seconds = self._seconds if taken else longer
 
-    def _help(self) -> int:
+    def _take_over(self) -> int:
         room = self._room()
         if room <= 0:
             return 0
@@ -89,7 +84,7 @@ class Helper:
         def due(connection: sa.Connection) -> list[Due]:
             return sweep.due_model_work(connection, [self._model], self._seconds, limit=room)
 
-        owed = commit(self._database, FaultPoint.HELP, due, retry_seconds=0.0)
+        owed = commit(self._database, FaultPoint.STEAL_WORK, due, retry_seconds=0.0)
         self._messenger.send(owed, queue=self._queue)
-        metrics.HELPED.inc(len(owed))
+        metrics.STOLEN_TASKS.inc(len(owed))
         return len(owed)

@@ -24,7 +24,7 @@ from cord_worker.coordination.fault_points import FaultPoint, claim_point, finis
 from cord_worker.coordination.messaging.messenger import Messenger
 from cord_worker.coordination.model_worker.accounting import NO_TRANSIT, Transit, Waits, count
 from cord_worker.coordination.model_worker.group_commit import GroupCommitter, Operation
-from cord_worker.coordination.model_worker.handler import CannotBeDone, Handler, Host, load_handler
+from cord_worker.coordination.model_worker.handler import Handler, Host, WorkImpossible, load_handler
 from cord_worker.coordination.model_worker.held_leases import HeldLeases
 from cord_worker.coordination.model_worker.isolation_gate import IsolationGate
 from cord_worker.coordination.run_context import RunContext, RunContexts
@@ -42,9 +42,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_SHORTEST_REST_SECONDS, _LONGEST_REST_SECONDS = 0.5, 30.0
+_MIN_REST_SECONDS, _MAX_REST_SECONDS = 0.5, 30.0
 """Pause between returning work and claiming it again; it doubles while nothing gets done."""
-_FORGOTTEN_SECONDS = 2.0
+_UNKNOWN_LEASE_SECONDS = 2.0
 """Age at which a lease that no task of this worker knows is returned: the answer to its claim was lost."""
 _UNDONE = object()
 """Stands for the result of a piece that the engine cannot do now."""
@@ -59,13 +59,13 @@ class _Done:
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class _KindOfWork:
     """A kind of work in this process: its handler, and its commits."""
 
     kind: WorkKind
     handler: Handler
     claim: Operation
-    claim_alone: Operation
+    claim_exclusive: Operation
     finish: Operation
 
 
@@ -106,16 +106,16 @@ class ModelWorker:
         self._host = Host(engine, worker_id, model_fingerprint, self._checker, self._repairers, describe)
         self._works = {kind.name: self._work_of(kind, messenger) for kind in kinds.served_by_models()}
 
-    def _work_of(self, kind: WorkKind, messenger: Messenger) -> _Work:
+    def _work_of(self, kind: WorkKind, messenger: Messenger) -> _KindOfWork:
         handler = load_handler(kind, self._host)
         hold, post = functools.partial(self._held.add, kind), messenger.post_due
 
-        def claiming(*, alone: bool) -> Operation:
-            claim = functools.partial(handler.claim, alone=alone)
+        def claiming(*, exclusive: bool) -> Operation:
+            claim = functools.partial(handler.claim, exclusive=exclusive)
             return Operation(claim_point(kind), claim, "problem_ids", (hold, post), single=True)
 
         finish = Operation(finish_point(kind), handler.finish, "results", (post,), single=handler.finishes_at_once)
-        return _Work(kind, handler, claiming(alone=False), claiming(alone=True), finish)
+        return _KindOfWork(kind, handler, claiming(exclusive=False), claiming(exclusive=True), finish)
 
     def handle(self, kind: str, problem_id: int, transit: Transit = NO_TRANSIT) -> int:
         """Does the problem's pieces of this kind that belong to this model; returns how many.
@@ -129,14 +129,14 @@ class ModelWorker:
         if done.count or not done.held_back:
             return done.count
         with self._gate.exclusive():
-            return self._do(work, work.claim_alone, problem_id, transit).count
+            return self._do(work, work.claim_exclusive, problem_id, transit).count
 
-    def _do(self, work: _Work, claim: Operation, problem_id: int, transit: Transit) -> _Done:
+    def _do(self, work: _KindOfWork, claim: Operation, problem_id: int, transit: Transit) -> _Done:
         """Claims the problem's pieces, calls the engine for each, and writes the results.
 
         What the engine cannot do now is returned. Another worker does it, or this task after a pause.
         """
-        kind, done, rest = work.kind, 0, _SHORTEST_REST_SECONDS
+        kind, done, rest = work.kind, 0, _MIN_REST_SECONDS
         while True:
             if not work.handler.can_claim():
                 return _Done(done)
@@ -154,9 +154,8 @@ class ModelWorker:
                 try:
                     with metrics.timed(kind.name, "engine"):
                         results, undone = self._in_engine(work, leases, context)
-                except CannotBeDone as error:
-                    fail = functools.partial(work.handler.fail, problem_id=problem_id, reason=str(error))
-                    commit(self._database, FaultPoint.FAIL_ANSWER, fail)
+                except WorkImpossible as error:
+                    commit(self._database, error.point, error.fail)
                     return _Done(0)
                 with metrics.timed(kind.name, "write") as write_time:
                     if results:
@@ -165,18 +164,18 @@ class ModelWorker:
                     self._return(kind, undone)
             if results:
                 count(kind, results, transit, Waits(room_time.seconds, lease_time.seconds, write_time.seconds))
-                rest = _SHORTEST_REST_SECONDS
+                rest = _MIN_REST_SECONDS
             done += len(results)
             if not undone:
                 return _Done(done)
             self._refusing.wait(rest)
-            rest = min(2 * rest, _LONGEST_REST_SECONDS)
+            rest = min(2 * rest, _MAX_REST_SECONDS)
 
     def _return(self, kind: WorkKind, undone: Sequence[Any]) -> None:
         keys = [(getattr(lease, kind.key), lease.attempt) for lease in undone]
         commit(
             self._database,
-            FaultPoint.GIVE_BACK,
+            FaultPoint.RETURN_LEASES,
             lambda connection: return_leases(connection, self._worker_id, kind, keys),
         )
 
@@ -219,10 +218,10 @@ class ModelWorker:
             forgiven=False,
             known_candidates=self._held.candidates(),
             known_trajectories=self._held.trajectories(),
-            grace_seconds=_FORGOTTEN_SECONDS,
+            grace_seconds=_UNKNOWN_LEASE_SECONDS,
         )
 
-    def hand_over(self) -> None:
+    def return_held_leases(self) -> None:
         """Returns all leases with the next heartbeat, because a thread of this process hangs.
 
         Claims nothing until the engine's loop moves again. Results that still arrive are dropped as late.
@@ -246,7 +245,7 @@ class ModelWorker:
         self._checker.close()
         self._repairers.close()
 
-    def _in_engine(self, work: _Work, leased: Sequence[Any], context: RunContext) -> tuple[list[Any], list[Any]]:
+    def _in_engine(self, work: _KindOfWork, leased: Sequence[Any], context: RunContext) -> tuple[list[Any], list[Any]]:
         """The results, and the leases of the pieces that the engine cannot do now."""
 
         async def piece(lease: Any) -> Any:

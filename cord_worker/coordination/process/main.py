@@ -23,20 +23,20 @@ from cord_worker.config import ModelConfig, Settings
 from cord_worker.coordination.broker.broker_check import check_broker
 from cord_worker.coordination.celery.app import create_app
 from cord_worker.coordination.celery.tasks import PROCESS
-from cord_worker.coordination.celery.wakeup import ask_consumer
+from cord_worker.coordination.celery.wakeup import call_in_consumer_loop
 from cord_worker.coordination.coordinator.check_answers import AnswerChecks
 from cord_worker.coordination.coordinator.coordinator import Coordinator
-from cord_worker.coordination.coordinator.retry_decisions import TryingAgain
+from cord_worker.coordination.coordinator.retry_decisions import retry_thread
 from cord_worker.coordination.coordinator.sweeper import Sweeper
 from cord_worker.coordination.fault_points import FaultPoint, arm
 from cord_worker.coordination.messaging.messenger import COORDINATOR_QUEUE, Messenger, queue_name
 from cord_worker.coordination.messaging.routing import Shards, model_queue
 from cord_worker.coordination.model_worker.group_commit import COMMITS
-from cord_worker.coordination.model_worker.work_stealing import Helper
+from cord_worker.coordination.model_worker.work_stealing import WorkStealer
 from cord_worker.coordination.model_worker.worker import ModelWorker
-from cord_worker.coordination.process.registration import Presence
-from cord_worker.coordination.process.shutdown import Ending, end_at_once
-from cord_worker.coordination.stuck_threads import ThreadWatch, Work
+from cord_worker.coordination.process.registration import Registration
+from cord_worker.coordination.process.shutdown import Shutdown, exit_now
+from cord_worker.coordination.stuck_threads import ThreadWatch, WatchedWork
 from cord_worker.coordination.transactions import TRANSACTION, commit, read
 from cord_worker.endpoints import broker_url, database_url
 from cord_worker.engines import Engine, load_engine
@@ -56,17 +56,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ENGINE_DIED = 1
-_STUCK = 70
+_ENGINE_DIED_EXIT_CODE = 1
+_STUCK_EXIT_CODE = 70
 """Exit code of a coordinator with a thread that hangs (EX_SOFTWARE)."""
-_PAUSES_IN_RESEND = 20
+_RETRIES_PER_RESEND = 20
 """A failed decision is tried again after `resend_seconds` divided by this: after 1 s if that is 20 s."""
-_LONGEST_LOOK_SECONDS = 1.0
+_MAX_RETRY_SECONDS = 1.0
 _ENGINE_LOOP, _CONSUMER = "the engine's event loop", "the consumer"
-_LONGEST_PAUSE_SECONDS = 10.0
+_IDLE_TRANSACTION_SECONDS = 10.0
 """A process that hangs within a transaction loses it, and the locks that others wait for, after this time."""
 _INTERRUPT_SECONDS = 1.0
-_CHATTY = (
+_NOISY_LOGGERS = (
     "celery.app.trace",
     "celery.worker.strategy",
     "celery.worker.consumer.connection",
@@ -75,7 +75,7 @@ _CHATTY = (
     "httpx",
     "httpx2",
 )
-_LATER = 1.5
+_EXPIRE_FACTOR = 1.5
 """A model worker waits this many times the timeout before it declares others lost, so that coordinators do it first."""
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -86,10 +86,10 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
     The engine is loaded before the process consumes. Raises EngineLoadError if the model cannot be loaded or its files
     differ from those of other workers, SchemaMismatch if the database's schema is not this code's.
     """
-    _begin(settings)
-    app = create_app(_broker(settings), settings)
+    _prepare(settings)
+    app = create_app(_broker_url(settings), settings)
     with ExitStack() as stack:
-        database = _database(settings, f"cord worker {name}", pool_size=3)
+        database = _open_database(settings, f"cord worker {name}", pool_size=3)
         stack.callback(database.close)
         check_schema(database)
         loop = stack.enter_context(_loop_in_thread())
@@ -99,20 +99,20 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
             FaultPoint.ENTER_MODEL,
             lambda connection: ensure_model(connection, fingerprint, model.path, model.identity()),
         )
-        # Registered before the model is loaded, which may take long: `status` shows it. Work comes once it is ready.
-        presence = stack.enter_context(
-            Presence(
+        # Registered before the model is loaded, so that `status` shows the loading. Work comes once it is ready.
+        registration = stack.enter_context(
+            Registration(
                 database,
                 WorkerRole.MODEL,
                 heartbeat_seconds=settings.heartbeat_seconds,
                 model_id=model_id,
-                metrics_port=_metrics(settings),
+                metrics_port=_serve_metrics(settings),
                 condition="loads its model",
-                expires_seconds=_LATER * settings.worker_timeout_seconds,
+                expires_seconds=_EXPIRE_FACTOR * settings.worker_timeout_seconds,
             )
         )
-        loading = asyncio.run_coroutine_threadsafe(_load(EngineSettings.of(model), presence.describe), loop)
-        engine = _loaded(loading, model, settings.load_timeout_seconds)
+        loading = asyncio.run_coroutine_threadsafe(_load(EngineSettings.of(model), registration.describe), loop)
+        engine = _wait_for_engine(loading, model, settings.load_timeout_seconds)
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(engine.close(), loop).result(timeout=30))
         commit(
             database,
@@ -131,10 +131,9 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
             )
         if other:
             raise EngineLoadError(
-                f"model {name}: this worker scores in mode {engine.scoring_mode!r}, but run {other[0][0]!r} was begun "
-                f"in mode {other[0][1]!r} and scores of one run must be comparable. Start the worker with the same "
-                "engine, dtype and version, or finish that run first, or end it: "
-                f"cordctl cancel {other[0][0]}"
+                f"model {name}: this worker scores in mode {engine.scoring_mode!r}, but run {other[0][0]!r} has scores "
+                f"in mode {other[0][1]!r}, and scores of one run must be comparable. Start the worker with the same "
+                f"engine, dtype and version, or finish that run first, or end it: cordctl cancel {other[0][0]}"
             )
         messenger = Messenger(app, Shards(database))
         worker = ModelWorker(
@@ -142,17 +141,17 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
             messenger,
             engine,
             loop,
-            presence.worker_id,
+            registration.worker_id,
             fingerprint,
             width=model.batch_size,
-            describe=presence.describe,
+            describe=registration.describe,
         )
         stack.callback(worker.close)
-        stack.push(presence)  # leases are returned before the engine ends
-        presence.on_beat(worker.reconcile)
-        queue = model_queue(fingerprint, presence.shard or 0)
-        helper = stack.enter_context(
-            Helper(
+        stack.push(registration)  # leases are returned before the engine ends
+        registration.on_heartbeat(worker.reconcile)
+        queue = model_queue(fingerprint, registration.shard or 0)
+        stealer = stack.enter_context(
+            WorkStealer(
                 database,
                 messenger,
                 model=fingerprint,
@@ -163,24 +162,24 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
         )
         PROCESS.model_worker = worker
 
-        def hand_over(work: Work) -> None:
+        def return_leases(work: WatchedWork) -> None:
             # A model takes minutes to load: the process stays, and others do what it holds.
             if work.what in (COMMITS, TRANSACTION, _ENGINE_LOOP):
-                worker.hand_over()
+                worker.return_held_leases()
 
         stack.enter_context(
             ThreadWatch(
                 settings.stuck_seconds,
-                describe=presence.describe,
-                on_stuck=hand_over,
-                loops={_ENGINE_LOOP: loop.call_soon_threadsafe, _CONSUMER: ask_consumer},
+                describe=registration.describe,
+                on_stuck=return_leases,
+                loops={_ENGINE_LOOP: loop.call_soon_threadsafe, _CONSUMER: call_in_consumer_loop},
             )
         )
 
         def leave() -> None:
             worker.refuse()
-            helper.stop()
-            presence.drain()
+            stealer.stop()
+            registration.leave_shard()
 
         return _consume(
             app,
@@ -188,7 +187,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
             name=name,
             queue=queue,
             concurrency=concurrency or max(2, model.batch_size),
-            presence=presence,
+            registration=registration,
             leave=leave,
             abort=worker.abort,
         )
@@ -199,54 +198,54 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
 
     Raises SchemaMismatch if the database's schema is not this code's.
     """
-    _begin(settings)
-    app = create_app(_broker(settings), settings)
+    _prepare(settings)
+    app = create_app(_broker_url(settings), settings)
     with ExitStack() as stack:
-        database = _database(settings, "cord coordinator", pool_size=concurrency + 2)
+        database = _open_database(settings, "cord coordinator", pool_size=concurrency + 2)
         stack.callback(database.close)
         check_schema(database)
         shards = Shards(database)
         messenger = Messenger(app, shards)
         checker = stack.enter_context(AnswerChecker())
-        presence = stack.enter_context(
-            Presence(
+        registration = stack.enter_context(
+            Registration(
                 database,
                 WorkerRole.COORDINATOR,
                 heartbeat_seconds=settings.heartbeat_seconds,
-                metrics_port=_metrics(settings),
+                metrics_port=_serve_metrics(settings),
             )
         )
         coordinator = PROCESS.coordinator = Coordinator(
             database,
             messenger,
             checker,
-            presence.worker_id,
-            pause_seconds=settings.resend_seconds / _PAUSES_IN_RESEND,
-            describe=partial(presence.describe, topic="decisions"),
+            registration.worker_id,
+            pause_seconds=settings.resend_seconds / _RETRIES_PER_RESEND,
+            describe=partial(registration.describe, topic="decisions"),
         )
         checks = PROCESS.checks = AnswerChecks(
             database,
             messenger,
             checker,
-            presence.worker_id,
-            describe=partial(presence.describe, topic="checks"),
+            registration.worker_id,
+            describe=partial(registration.describe, topic="checks"),
             admit=coordinator.admit,
         )
         stack.callback(checks.close)
-        presence.on_beat(checks.reconcile)
+        registration.on_heartbeat(checks.reconcile)
         stack.enter_context(Sweeper(database, messenger, shards, settings))
-        stack.enter_context(TryingAgain(coordinator, min(settings.sweep_seconds, _LONGEST_LOOK_SECONDS)))
+        stack.enter_context(retry_thread(coordinator, min(settings.sweep_seconds, _MAX_RETRY_SECONDS)))
 
-        def end_stuck(work: Work) -> None:
+        def end_process(work: WatchedWork) -> None:
             logger.critical("this coordinator ends, to be started again: %s hangs", work.what)
-            end_at_once(presence.sign_off, _STUCK)
+            exit_now(registration.sign_off, _STUCK_EXIT_CODE)
 
         stack.enter_context(
             ThreadWatch(
                 settings.stuck_seconds,
-                describe=presence.describe,
-                on_stuck=end_stuck,
-                loops={_CONSUMER: ask_consumer},
+                describe=registration.describe,
+                on_stuck=end_process,
+                loops={_CONSUMER: call_in_consumer_loop},
             )
         )
         return _consume(
@@ -255,7 +254,7 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
             name="coordinator",
             queue=COORDINATOR_QUEUE,
             concurrency=concurrency,
-            presence=presence,
+            registration=registration,
             leave=checks.refuse,
             abort=checks.abort,
         )
@@ -268,7 +267,7 @@ def _consume(
     name: str,
     queue: str,
     concurrency: int,
-    presence: Presence,
+    registration: Registration,
     leave: Callable[[], None],
     abort: Callable[[], None],
 ) -> int:
@@ -282,35 +281,35 @@ def _consume(
         without_mingle=True,
         quiet=True,
     )
-    ending = Ending(settings.grace_seconds, leave=leave, abort=abort, sign_off=presence.sign_off)
+    shutdown = Shutdown(settings.grace_seconds, leave=leave, abort=abort, sign_off=registration.sign_off)
 
     def shut_down(**_: object) -> None:
         PROCESS.draining = True
-        ending.begin()
+        shutdown.begin()
 
     def engine_died(error: EngineError) -> None:
         # A terminal's Ctrl-C also ends the engine's processes, perhaps before this one: that is no failure.
-        if not ending.begun.wait(_INTERRUPT_SECONDS) and ending.error is None:
-            ending.error = error
+        if not shutdown.started.wait(_INTERRUPT_SECONDS) and shutdown.error is None:
+            shutdown.error = error
             logger.critical("the engine died, this worker ends and its work goes to others: %s", error)
             PROCESS.draining = True
-            worker_state.should_stop = _ENGINE_DIED
+            worker_state.should_stop = _ENGINE_DIED_EXIT_CODE
 
     def begin(**_: object) -> None:
-        presence.ready()
-        presence.obey(drain=ending.drain, fail=ending.fail)
+        registration.mark_ready()
+        registration.set_handlers(drain=shutdown.drain, fail=shutdown.fail)
         if settings.ready_file is not None:
             settings.ready_file.touch()
 
     PROCESS.engine_died = engine_died
-    PROCESS.describe_broker = presence.describe_broker
+    PROCESS.describe_broker = registration.describe_broker
     signals.worker_ready.connect(begin, weak=False)
     signals.worker_shutting_down.connect(shut_down, weak=False)
     worker.start()
-    if ending.error is not None:
-        raise ending.error
+    if shutdown.error is not None:
+        raise shutdown.error
     # Celery calls a Ctrl-C a failure.
-    return 0 if ending.begun.is_set() else int(worker.exitcode or 0)
+    return 0 if shutdown.started.is_set() else int(worker.exitcode or 0)
 
 
 async def _load(settings: EngineSettings, describe: Describe) -> Engine:
@@ -326,7 +325,7 @@ async def _load(settings: EngineSettings, describe: Describe) -> Engine:
         ) from error
 
 
-def _loaded(loading: Future[Engine], model: ModelConfig, seconds: float) -> Engine:
+def _wait_for_engine(loading: Future[Engine], model: ModelConfig, seconds: float) -> Engine:
     """The engine, once it is loaded. Raises EngineLoadError, also if loading takes longer than `seconds`; for a server
     there is no limit."""
     try:
@@ -362,17 +361,17 @@ def _loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
         thread.join(timeout=10)
 
 
-def _database(settings: Settings, name: str, *, pool_size: int) -> Database:
+def _open_database(settings: Settings, name: str, *, pool_size: int) -> Database:
     return Database(
         database_url(settings),
         pool_size=pool_size,
         application_name=f"{name} {os.getpid()}",
-        idle_transaction_seconds=_LONGEST_PAUSE_SECONDS,
+        idle_transaction_seconds=_IDLE_TRANSACTION_SECONDS,
         by_keys=True,
     )
 
 
-def _broker(settings: Settings) -> str:
+def _broker_url(settings: Settings) -> str:
     """URL of the broker. A broker that is away is no error; raises BrokerRefused if waiting for it cannot help."""
     url = broker_url(settings)
     try:
@@ -384,7 +383,7 @@ def _broker(settings: Settings) -> str:
     return url
 
 
-def _metrics(settings: Settings) -> int | None:
+def _serve_metrics(settings: Settings) -> int | None:
     if settings.metrics_port is None:
         return None
     try:
@@ -396,10 +395,10 @@ def _metrics(settings: Settings) -> int | None:
         ) from error
 
 
-def _begin(settings: Settings) -> None:
+def _prepare(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level, format=_LOG_FORMAT)
     # Celery warns because it would unpickle messages; this application accepts JSON only.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    for chatty in _CHATTY:
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for name in _NOISY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
     arm()

@@ -15,12 +15,12 @@ from typing import Self
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from cord_worker.coordination.coordinator.liveness import Silence
+from cord_worker.coordination.coordinator.liveness import LivenessMonitor
 from cord_worker.coordination.fault_points import FaultPoint
+from cord_worker.coordination.periodic_thread import PeriodicThread
 from cord_worker.coordination.stuck_threads import working
 from cord_worker.coordination.transactions import commit, read
 from cord_worker.errors import CordError, SchemaMismatch, StoreError
-from cord_worker.local.limits import tell
 from cord_worker.search.validity import storable
 from cord_worker.store.database import Database
 from cord_worker.store.schema.tables import WorkerRole
@@ -30,10 +30,10 @@ from cord_worker.store.work.returning import return_all
 
 logger = logging.getLogger(__name__)
 
-_MOST_CHARACTERS = 500
+_MAX_CHARACTERS = 500
 
 
-class Presence:
+class Registration:
     """The registration of one start of one process. Its leases live as long as its heartbeat, however slow its work."""
 
     def __init__(
@@ -55,16 +55,15 @@ class Presence:
         self._model_id = model_id
         self._metrics_port = metrics_port
         self._seconds = heartbeat_seconds
-        self._on_beat: Callable[[sa.Connection], None] | None = None
-        self._describing = threading.Lock()
+        self._on_heartbeat: Callable[[sa.Connection], None] | None = None
+        self._lock = threading.Lock()
         self._conditions: dict[str, tuple[str, float]] = {}
-        self._others = None if expires_seconds is None else Silence(expires_seconds)
+        self._liveness = None if expires_seconds is None else LivenessMonitor(expires_seconds)
         self.describe(condition)
         self._drain: Callable[[], None] | None = None
         self._fail: Callable[[CordError], None] | None = None
-        self._ended = threading.Event()
-        self._has_left = False
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._has_signed_off = False
+        self._thread = PeriodicThread("heartbeat", self._beat, self._seconds, failure="no heartbeat", logger=logger)
 
     def __enter__(self) -> Self:
         self.shard = commit(
@@ -78,7 +77,7 @@ class Presence:
                 pid=os.getpid(),
                 model_id=self._model_id,
                 metrics_port=self._metrics_port,
-                condition=self._described(),
+                condition=self._condition(),
             ),
         )
         self._thread.start()
@@ -87,14 +86,14 @@ class Presence:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._has_left:
+        if self._has_signed_off:
             return
-        self._ended.set()
+        self._thread.stop()
         self._thread.join(timeout=self._seconds)
         # An interruption by a newer schema is no fault of the work.
         forgiven = error is None or isinstance(error, SchemaMismatch)
-        self._leave(_last_words(error) if isinstance(error, Exception) else "shutdown", forgiven=forgiven)
-        self._has_left = True
+        self._leave(_stop_reason(error) if isinstance(error, Exception) else "shutdown", forgiven=forgiven)
+        self._has_signed_off = True
 
     def describe(self, condition: str | None, *, since: float | None = None, topic: str = "") -> None:
         """Notes what keeps this process from its work, from now on or from `since` (on `time.monotonic`).
@@ -102,31 +101,31 @@ class Presence:
         `condition` is a sentence without its subject, such as "loads model X", or None; there is one for each `topic`.
         The next heartbeat writes it. May be called from any thread.
         """
-        with self._describing:
-            conditions = {other: said for other, said in self._conditions.items() if other != topic}
+        with self._lock:
+            conditions = {key: value for key, value in self._conditions.items() if key != topic}
             if condition is not None:
                 before = self._conditions.get(topic)
-                begun = time.monotonic() if since is None else since
+                start = time.monotonic() if since is None else since
                 if since is None and before is not None and before[0] == condition:
-                    begun = before[1]
-                conditions[topic] = storable(condition), begun
+                    start = before[1]
+                conditions[topic] = storable(condition), start
             self._conditions = conditions
 
     def describe_broker(self, condition: str | None) -> None:
         """Like `describe`, for what keeps the broker from sending messages here."""
         self.describe(condition, topic="broker")
 
-    def _described(self) -> workers.Condition | None:
+    def _condition(self) -> workers.Condition | None:
         described = self._conditions
         if not described:
             return None
         texts = "; ".join(text for text, _ in described.values())
-        begun = min(begun for _, begun in described.values())
-        return workers.Condition(texts[:_MOST_CHARACTERS], time.monotonic() - begun)
+        start = min(start for _, start in described.values())
+        return workers.Condition(texts[:_MAX_CHARACTERS], time.monotonic() - start)
 
     def sign_off(self) -> None:
         """Leaves at once and returns every lease, forgiven."""
-        self._ended.set()
+        self._thread.stop()
         self._leave("shutdown", forgiven=True)
 
     def _leave(self, reason: str, *, forgiven: bool) -> None:
@@ -139,20 +138,20 @@ class Presence:
         except (StoreError, DBAPIError) as failure:
             logger.warning("could not sign off; the sweeper will take the leases back: %s", failure)
 
-    def obey(self, *, drain: Callable[[], None], fail: Callable[[CordError], None]) -> None:
+    def set_handlers(self, *, drain: Callable[[], None], fail: Callable[[CordError], None]) -> None:
         """Sets what heartbeats call: `drain` if the process is asked to leave, `fail` if the schema is not its own."""
         self._drain, self._fail = drain, fail
 
-    def on_beat(self, call: Callable[[sa.Connection], None]) -> None:
+    def on_heartbeat(self, call: Callable[[sa.Connection], None]) -> None:
         """Sets `call`, which is then called within the transaction of every heartbeat."""
-        self._on_beat = call
+        self._on_heartbeat = call
 
-    def ready(self) -> None:
+    def mark_ready(self) -> None:
         """Marks the process ready: work is sent to it from now on."""
         self.describe(None)
         commit(self._database, FaultPoint.READY, lambda connection: workers.ready(connection, self.worker_id))
 
-    def drain(self) -> None:
+    def leave_shard(self) -> None:
         """Leaves the shard: nothing more is sent to this process."""
         try:
             commit(
@@ -166,30 +165,27 @@ class Presence:
 
     def _beat(self) -> None:
         def beat(connection: sa.Connection) -> workers.Orders:
-            orders = workers.heartbeat(connection, self.worker_id, self._described())
-            if self._on_beat is not None:
-                self._on_beat(connection)
+            orders = workers.heartbeat(connection, self.worker_id, self._condition())
+            if self._on_heartbeat is not None:
+                self._on_heartbeat(connection)
             return orders
 
-        while not self._ended.wait(self._seconds):
-            with working("the heartbeat"):
-                try:
-                    self._follow(commit(self._database, FaultPoint.HEARTBEAT, beat, retry_seconds=self._seconds))
-                    if self._others is not None:
-                        self._listen(self._others)
-                    continue
-                except StoreError as failure:
-                    logger.warning("no heartbeat: %s", failure)
-                except Exception as error:  # noqa: BLE001 - without its heartbeat this process loses its leases
-                    tell(logger, error, "no heartbeat")
+        with working("the heartbeat"):
+            try:
+                self._apply_orders(commit(self._database, FaultPoint.HEARTBEAT, beat, retry_seconds=self._seconds))
+                if self._liveness is not None:
+                    self._expire_silent_workers(self._liveness)
+            except Exception as error:
+                if self._liveness is not None:
+                    self._liveness.forget()
+                if not isinstance(error, StoreError):
                     self._check_schema()
-            if self._others is not None:
-                self._others.forget()
+                raise
 
-    def _listen(self, others: Silence) -> None:
+    def _expire_silent_workers(self, others: LivenessMonitor) -> None:
         """Declares silent processes lost, if coordinators do not live long enough to do it: each new coordinator starts
         its observation from zero. So if coordinators fail again and again, dead workers would keep their work."""
-        others.look(read(self._database, workers.heartbeats, retry_seconds=0.0))
+        others.observe(read(self._database, workers.heartbeats, retry_seconds=0.0))
         lost = others.lost()
         if lost:
             commit(
@@ -199,7 +195,7 @@ class Presence:
                 retry_seconds=self._seconds,
             )
 
-    def _follow(self, orders: workers.Orders) -> None:
+    def _apply_orders(self, orders: workers.Orders) -> None:
         if orders.revision != head_revision() and self._fail is not None:
             self._check_schema()
         elif orders.drain and self._drain is not None:
@@ -217,5 +213,5 @@ class Presence:
             logger.warning("the version of the schema could not be read: %s", failure)
 
 
-def _last_words(error: BaseException) -> str:
-    return f"failed: {str(error).strip() or type(error).__name__}".replace("\0", "")[:_MOST_CHARACTERS]
+def _stop_reason(error: BaseException) -> str:
+    return f"failed: {str(error).strip() or type(error).__name__}".replace("\0", "")[:_MAX_CHARACTERS]

@@ -3,7 +3,7 @@
 | cause | running work |
 |---|---|
 | SIGTERM or SIGINT | has the grace period, then it is cancelled and its leases are returned; exit code 0 |
-| a second signal | is cancelled; leases are returned within `_AT_ONCE_SECONDS` or expire; exit code 143 |
+| a second signal | is cancelled; leases are returned within `_SIGN_OFF_SECONDS` or expire; exit code 143 |
 | `cordctl drain` | finishes, however long it takes; exit code 0. A signal meanwhile starts the grace period |
 | a coordinator's thread that hangs | as at a second signal; exit code 70 |
 | an error (the engine died, the schema was migrated) | as at SIGTERM, and the error is raised |
@@ -25,12 +25,12 @@ from cord_worker.errors import CordError
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE_SECONDS = 2.0
+_SIGN_OFF_SECONDS = 2.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-_ENDED_AT_ONCE = 128 + signal.SIGTERM
+_EXIT_CODE = 128 + signal.SIGTERM
 
 
-class Ending:
+class Shutdown:
     """The end of this process; the handler of the first signal calls `begin`, in the main thread.
 
     `leave`: stop receiving messages. `abort`: cancel running work. `sign_off`: return all leases.
@@ -45,34 +45,34 @@ class Ending:
         sign_off: Callable[[], None],
     ) -> None:
         self.error: CordError | None = None
-        self.begun = threading.Event()
+        self.started = threading.Event()
         self._grace_seconds = grace_seconds
         self._leave = leave
         self._abort = abort
         self._sign_off = sign_off
-        self._is_unhurried = False
+        self._is_draining = False
 
     def drain(self) -> None:
         """Ends the process when everything that it holds is finished; may be called from any thread, once."""
-        if not self.begun.is_set() and not self._is_unhurried:
+        if not self.started.is_set() and not self._is_draining:
             logger.info("asked to drain: this process finishes what it holds and takes nothing new")
-            self._is_unhurried = True
+            self._is_draining = True
             os.kill(os.getpid(), signal.SIGTERM)
 
     def fail(self, error: CordError) -> None:
         """Ends the process because of `error`; may be called from any thread."""
-        if not self.begun.is_set() and self.error is None:
+        if not self.started.is_set() and self.error is None:
             self.error = error
             os.kill(os.getpid(), signal.SIGTERM)
 
     def begin(self) -> None:
         """Takes nothing new; starts the grace period, or waits for the drain, and listens to further signals."""
-        if self.begun.is_set():
+        if self.started.is_set():
             return
-        self.begun.set()
+        self.started.set()
         threading.Thread(target=self._leave, name="leave", daemon=True).start()
-        if self._is_unhurried:
-            self._listen(self._hurry)
+        if self._is_draining:
+            self._set_handlers(self._limit_drain)
         else:
             self._start_grace()
 
@@ -80,27 +80,27 @@ class Ending:
         timer = threading.Timer(self._grace_seconds, self._abort)
         timer.daemon = True
         timer.start()
-        self._listen(self._end_at_once)
+        self._set_handlers(self._exit_now)
 
-    def _listen(self, then: Callable[[int, FrameType | None], None]) -> None:
+    def _set_handlers(self, then: Callable[[int, FrameType | None], None]) -> None:
         for number in _SIGNALS:
             signal.signal(number, then)
 
-    def _hurry(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's form
+    def _limit_drain(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's form
         logger.info("draining has %g s left", self._grace_seconds)
         self._start_grace()
 
-    def _end_at_once(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's form
+    def _exit_now(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's form
         logger.warning("asked twice: this process ends at once")
         for other in _SIGNALS:
             signal.signal(other, signal.SIG_DFL)
-        end_at_once(self._sign_off, _ENDED_AT_ONCE)
+        exit_now(self._sign_off, _EXIT_CODE)
 
 
-def end_at_once(sign_off: Callable[[], None], exit_code: int) -> NoReturn:
+def exit_now(sign_off: Callable[[], None], exit_code: int) -> NoReturn:
     """Ends this process whatever its threads do; returns its leases if that takes no longer than a moment."""
     # In its own thread: this one may hold any lock.
-    handing_back = threading.Thread(target=sign_off, name="sign-off", daemon=True)
-    handing_back.start()
-    handing_back.join(_AT_ONCE_SECONDS)
+    thread = threading.Thread(target=sign_off, name="sign-off", daemon=True)
+    thread.start()
+    thread.join(_SIGN_OFF_SECONDS)
     os._exit(exit_code)

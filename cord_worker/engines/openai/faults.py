@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from enum import Enum
 
+from cord_worker.display_text import shown
 from cord_worker.engines.refusal_texts import means_busy, means_filtered, means_loading, refused_because
 from cord_worker.errors import ContentFilterError, RequestError, TooLongError
-from cord_worker.showing import shown
 
 _REQUEST_STATUS = frozenset({400, 413, 422})
 _BUSY_STATUS = frozenset({408, 409, 425, 429, 503, 529})

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cord_worker.display_text import shown
 from cord_worker.engines.openai.faults import ServerFault
 from cord_worker.engines.openai.prompts import RepeatedPrefill
 from cord_worker.engines.openai.replies import Document
@@ -26,7 +27,6 @@ from cord_worker.engines.protocol import Sampling
 from cord_worker.engines.refusal_texts import means_filtered
 from cord_worker.errors import ContentFilterError, EngineError, EngineFaultError
 from cord_worker.prompting.segmentation import Ended, Ends
-from cord_worker.showing import shown
 
 ServerKind = Literal["vllm", "sglang", "llamacpp", "other"]
 

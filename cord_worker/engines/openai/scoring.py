@@ -23,12 +23,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cord_worker.display_text import shown
 from cord_worker.engines.openai.client import OpenAiClient
 from cord_worker.engines.openai.faults import ServerFault
 from cord_worker.engines.openai.replies import Document
 from cord_worker.engines.openai.requests import usage_of
 from cord_worker.errors import EngineFaultError, NotFiniteError
-from cord_worker.showing import shown
 
 ScorePath = Literal["next_token", "prompt_logprobs", "echo"]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal, TypeVar
 
+from cord_worker.display_text import shown
 from cord_worker.engines.openai.client import OpenAiClient
 from cord_worker.engines.openai.faults import Means, ServerFault
 from cord_worker.engines.openai.prompts import ChatStyle, RepeatedPrefill, chat_fields, chat_messages
@@ -39,7 +40,6 @@ from cord_worker.errors import (
 from cord_worker.prompting.segmentation import ends_of
 from cord_worker.prompting.think_tags import USUAL_TAGS, ThinkTags
 from cord_worker.prompting.trajectory import PROMPTED
-from cord_worker.showing import shown
 
 logger = logging.getLogger(__name__)
 

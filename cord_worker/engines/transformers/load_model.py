@@ -10,12 +10,12 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from cord_worker.engines.context_length import max_length_of
 from cord_worker.engines.loading import (
     device_of,
     digest_of,
     end_tokens_in,
     folder_of,
-    max_length_of,
     options,
     require_gguf,
     weight_options,

@@ -17,6 +17,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from cord_worker.engines import loading
+from cord_worker.engines.context_length import max_length_of
 from cord_worker.engines.heads import PROCESS_REWARD_MODEL, RewardHead, probability, require_labels
 from cord_worker.engines.model_config import require_packages
 from cord_worker.engines.protocol import Describe, StepReward, Turn, to_nobody
@@ -64,7 +65,7 @@ class RewardEngine(RewardHead):
         self._model = placed(model, loading.device_of(settings.device), settings.path)
         if self._model.dtype == torch.float64:
             keep_float64(self._model)
-        self.max_model_len = loading.max_length_of(settings, self._model.config.get_text_config())
+        self.max_model_len = max_length_of(settings, self._model.config.get_text_config())
 
     @property
     def scoring_mode(self) -> str:

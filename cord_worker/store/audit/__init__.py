@@ -1,1 +1,1 @@
-"""Reading what was stored, to compute it again and compare it (`verify-db`, `replay`). Writes nothing."""
+"""Reads what was stored, for checking and recomputing it (`verify-db`, `replay`). Writes nothing."""

@@ -1,4 +1,4 @@
-"""What was stored of candidates, runs and models that follows from other columns, to be computed again."""
+"""Reads the columns of candidates, runs and models that follow from other columns, to be recomputed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cord_worker.store.audit.row_names import named_trajectory
+from cord_worker.store.audit.row_names import trajectory_name_sql
 from cord_worker.store.schema.tables import Base
 
 
 @dataclass(frozen=True, slots=True)
 class ProposedCandidate:
-    """A candidate with everything that its reason, its state, its lineage, its seeds and its token cap follow from; the
-    fields are columns of its row, `teacher` is the teacher's order and `name` its name. `trajectory_id` is the key of
-    the trajectory that ends in it, if one does."""
+    """A candidate with everything that determines its invalid reason, state, lineage, seeds and token cap.
+
+    The fields are columns of its row, except: `teacher` is the teacher's ordinal and `name` its name; `trajectory_id`
+    is the key of the trajectory that ends in it, if one does.
+    """
 
     id: int
     key: str
@@ -52,7 +54,7 @@ class ProposedCandidate:
 
 @dataclass(frozen=True, slots=True)
 class LiveSlot:
-    """A slot of the beam after `step` whose trajectory was to be extended."""
+    """A slot of the beam after `step` with a live trajectory."""
 
     step: int
     rank: int
@@ -61,8 +63,8 @@ class LiveSlot:
 
 @dataclass(frozen=True, slots=True)
 class ProposedSearch:
-    """The candidates of one problem, by key, and what they extend; `has_digests` where its run has, which versions that
-    wrote no text keys did not."""
+    """The candidates of one problem in the order of their keys, and the slots that they extend. `has_digests`: whether
+    its run has digests; versions that wrote no text keys wrote no digests."""
 
     has_digests: bool
     candidates: tuple[ProposedCandidate, ...]
@@ -71,7 +73,7 @@ class ProposedSearch:
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A model's row, which `used_by` (a teacher's name, or what else it does in the run) names."""
+    """A model's row; `used_by` is what the run uses it for: a teacher with its name, or another role."""
 
     used_by: str
     fingerprint: str
@@ -117,11 +119,11 @@ _MODELS = sa.text(
     """
 )
 
-_NAMES = sa.text(f"SELECT j.id, {named_trajectory('j')} AS name FROM trajectories j WHERE j.id = ANY(:ids)")
+_NAMES = sa.text(f"SELECT j.id, {trajectory_name_sql('j')} AS name FROM trajectories j WHERE j.id = ANY(:ids)")
 
 
 def proposed_searches(connection: sa.Connection, problem_ids: Sequence[int]) -> Iterator[ProposedSearch]:
-    """What was proposed for each of these problems; those without a candidate are left out."""
+    """The candidates of each of these problems; problems without candidates are left out."""
     ids = {"ids": list(problem_ids)}
     live: dict[int, list[LiveSlot]] = defaultdict(list)
     for row in connection.execute(_LIVE, ids):
@@ -134,17 +136,17 @@ def proposed_searches(connection: sa.Connection, problem_ids: Sequence[int]) -> 
 
 
 def models_of(connection: sa.Connection, run_id: int) -> list[StoredModel]:
-    """The models that the run's rows name."""
+    """The models that the run uses."""
     return [StoredModel(**row._mapping) for row in connection.execute(_MODELS, {"run_id": run_id})]
 
 
 def configured_columns(connection: sa.Connection, run_id: int, names: Collection[str]) -> dict[str, object]:
-    """These columns of the run's row, by name."""
+    """Values of these columns in the run's row."""
     runs = Base.metadata.tables["runs"]
     row = connection.execute(sa.select(*(runs.c[name] for name in names)).where(runs.c.id == run_id)).mappings().one()
     return {name: row[name] for name in names}
 
 
-def names_of_trajectories(connection: sa.Connection, ids: Sequence[int]) -> dict[int, str]:
-    """What findings call these trajectories."""
+def trajectory_names(connection: sa.Connection, ids: Sequence[int]) -> dict[int, str]:
+    """Names of these trajectories in findings, by key."""
     return {row.id: row.name for row in connection.execute(_NAMES, {"ids": list(ids)})}

@@ -1,4 +1,4 @@
-"""What must hold in the tables at every moment, as SQL: each invariant is a query for the rows that break it."""
+"""Invariants: what must hold in the tables at every moment. Each has an SQL query for the rows that break it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cord_worker.store.audit.row_names import PARTS_OF, named_candidate, named_trajectory
+from cord_worker.store.audit.row_names import FINDING_PARTS_SQL, candidate_name_sql, trajectory_name_sql
 from cord_worker.store.schema.verification_sql import METHOD, OWED_TO_CHECK, WITH_JUDGE
 
 
@@ -17,10 +17,11 @@ from cord_worker.store.schema.verification_sql import METHOD, OWED_TO_CHECK, WIT
 class Invariant:
     """What must hold in the tables.
 
-    `broken_by` selects the problem's key and the detail of every violation: the row as `naming` calls it, the column,
-    and what is wrong. It reads `scope`, the problems that are looked at, with `run_state`, `run_created_at`,
-    `pipeline`, `scoring_mode`, the keys of the run's models, whether it `is_scored` and whether it `has_digests`. It is
-    empty where no SQL can say it (`operations.replaying`). Those `of_whole_runs` compare problems with each other."""
+    `broken_by` selects the problem's key and the detail of every violation: the row's name (`row_names`), the column,
+    and what is wrong. It reads `scope`: the problems to check, with `run_state`, `run_created_at`, `pipeline`,
+    `scoring_mode`, the keys of the run's models, and whether the run `is_scored` and `has_digests`. It is empty if SQL
+    cannot express the invariant (`operations.replaying`). `of_whole_runs`: it compares problems with each other.
+    """
 
     name: str
     says: str
@@ -30,7 +31,7 @@ class Invariant:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One place where an invariant does not hold; `problem` is None where it is the run's own row."""
+    """One place where an invariant does not hold; `problem` is None for the run's own row."""
 
     run: str
     problem: str | None
@@ -58,7 +59,7 @@ class InvariantReport:
         }
 
 
-_C, _T = named_candidate("c"), named_trajectory("t")
+_C, _T = candidate_name_sql("c"), trajectory_name_sql("t")
 
 _PATHS_OF_WINNERS = """
     WITH RECURSIVE path AS (
@@ -68,7 +69,7 @@ _PATHS_OF_WINNERS = """
         SELECT path.problem_id, c.id, c.parent_id FROM path JOIN candidates c ON c.id = path.parent_id
     )
 """
-"""SQL: by UNION, which ends where parents were made a circle."""
+"""SQL: UNION, because UNION ALL would not end if parents form a circle."""
 
 _FAILED_DECISION = """
     concat_ws(', ',
@@ -83,8 +84,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         "parents",
         "a candidate's parent is an earlier candidate of the same problem, one place before it in the trajectory",
         f"""
-        SELECT p.id, format('%s: parent_id: candidate %s is no earlier one of the problem, one place before it', {_C},
-                            c.parent_id)
+        SELECT p.id, format('%s: parent_id: candidate %s is not an earlier one of its problem, one place before it',
+                            {_C}, c.parent_id)
         FROM scope p JOIN candidates c ON c.problem_id = p.id LEFT JOIN candidates parent ON parent.id = c.parent_id
         WHERE CASE WHEN c.parent_id IS NULL THEN c.depth <> 1
               ELSE parent.problem_id <> c.problem_id OR parent.step >= c.step OR parent.depth <> c.depth - 1 END
@@ -92,7 +93,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "steps",
-        "the steps of a problem are numbered from 1 to where it stands, its rounds from 0, without a gap",
+        "the steps of a problem are numbered from 1 to its current one, its rounds from 0, without a gap",
         """
         SELECT p.id, format('step %s, rounds 0 to %s; the problem is at step %s, round %s',
                             counted.step, counted.last, p.step, p.round)
@@ -154,7 +155,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "kept",
-        "kept are exactly the candidates of a beam, all of the same problem; nobody is kept invalid or without score",
+        "exactly the candidates of a beam are kept, all of the same problem; none is invalid or lacks its score",
         f"""
         SELECT p.id, format('%s: kept: it holds a slot of step %s but is not kept, is of another problem or came later',
                             {_C}, b.step)
@@ -186,9 +187,9 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "barrier",
-        "a problem waits for exactly the candidates of its step that are not final, and have no text",
+        "a problem counts exactly the candidates of its step that are not final, and those that have no text",
         """
-        SELECT p.id, format('its row: outstanding or unproposed: %s and %s, not final are %s, without a text %s',
+        SELECT p.id, format('its row: outstanding or unproposed: %s and %s, but %s are not final, %s have no text',
                             p.outstanding, p.unproposed, counted.unfinished, counted.unproposed)
         FROM scope p JOIN LATERAL (
             SELECT count(*) AS unfinished, count(*) FILTER (WHERE c.state IN ('pending', 'proposing')) AS unproposed
@@ -224,7 +225,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "winning path",
-        "winning are exactly the candidates from the root to the winner's last step",
+        "exactly the candidates from the root to the winner's last step are winning",
         f"""
         {_PATHS_OF_WINNERS}
         SELECT path.problem_id, format('%s: winning: it is on the path and not winning', {_C})
@@ -247,14 +248,14 @@ INVARIANTS: tuple[Invariant, ...] = (
            OR NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.candidate_id = t.candidate_id
                           AND b.finish = t.finish)
         UNION ALL
-        SELECT p.id, format('%s: finish: it finished at step %s and is no trajectory', {_C}, b.step)
+        SELECT p.id, format('%s: finish: it finished at step %s but has no trajectory', {_C}, b.step)
         FROM scope p JOIN beams b ON b.problem_id = p.id AND b.finish IS NOT NULL
         JOIN candidates c ON c.id = b.candidate_id
         WHERE NOT EXISTS (SELECT 1 FROM trajectories t WHERE t.candidate_id = b.candidate_id)
         UNION ALL
         SELECT p.id, format('%s: dropped_at_step: stored %s, recomputed %s', {_T},
                             coalesce(CAST(t.dropped_at_step AS text), 'none'),
-                            coalesce(CAST(again.dropped AS text), 'none'))
+                            coalesce(CAST(recomputed.dropped AS text), 'none'))
         FROM scope p JOIN trajectories t ON t.problem_id = p.id CROSS JOIN LATERAL (
             SELECT min(later.step) AS dropped FROM beams later
             WHERE later.problem_id = p.id
@@ -262,8 +263,8 @@ INVARIANTS: tuple[Invariant, ...] = (
                                 AND f.candidate_id = t.candidate_id AND f.finish IS NOT NULL)
               AND NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.step = later.step
                               AND b.candidate_id = t.candidate_id)
-        ) again
-        WHERE t.dropped_at_step IS DISTINCT FROM again.dropped
+        ) recomputed
+        WHERE t.dropped_at_step IS DISTINCT FROM recomputed.dropped
         """,
     ),
     Invariant(
@@ -282,7 +283,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "verdicts",
-        "an answer waits for the LLM judge only where its run has one, and where its comparison did not decide it",
+        "an answer waits for the LLM judge only if its run has one, and if its comparison did not decide it",
         f"""
         SELECT p.id, format('%s: answer_state, correct or verification: %s, %s, by %s; the run has the judge %s', {_T},
                             t.answer_state, t.correct, t.verification ->> 'method', p.judge_model_id)
@@ -307,7 +308,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "leases",
-        "whoever holds a lease is a known worker",
+        "every lease is held by a known worker",
         f"""
         SELECT p.id, format('%s: state: %s by %s', {_C}, c.state, CASE c.state WHEN 'proposing' THEN c.propose_worker_id
                             WHEN 'scoring' THEN c.score_worker_id ELSE c.judgment_worker_id END)
@@ -326,9 +327,9 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "duplicates",
-        "a candidate that repeats a sibling points at the first with this text, and of equal texts one stands",
+        "a candidate that repeats a sibling points at the first one with this text, and only that one stands",
         f"""
-        SELECT p.id, format('%s: duplicate_of: candidate %s is no earlier sibling with this text that stands',
+        SELECT p.id, format('%s: duplicate_of: candidate %s is not an earlier sibling with this text that stands',
                             {_C}, c.duplicate_of)
         FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.duplicate_of IS NOT NULL
         JOIN teachers t ON t.id = c.teacher_id
@@ -337,8 +338,8 @@ INVARIANTS: tuple[Invariant, ...] = (
            OR s.parent_id IS DISTINCT FROM c.parent_id OR s.text_key IS DISTINCT FROM c.text_key
            OR (u.ordinal, s.sample) >= (t.ordinal, c.sample) OR s.duplicate_of IS NOT NULL
         UNION ALL
-        SELECT p.id, format('step %s, round %s: text_key: %s candidates with that of candidate %s stand', c.step,
-                            c.round, count(*), min(c.id))
+        SELECT p.id, format('step %s, round %s: text_key: %s candidates stand that have the one of candidate %s',
+                            c.step, c.round, count(*), min(c.id))
         FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.text_key IS NOT NULL
         WHERE c.state IN ('scoring', 'unjudged', 'judging', 'scored')
         GROUP BY p.id, c.step, c.round, c.parent_id, c.parent_rank, c.text_key HAVING count(*) > 1
@@ -357,7 +358,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "ends",
-        "final problems have an end, failed ones a reason, the others neither; those that began were admitted",
+        "final problems have an end time, failed ones a reason, others neither; those that began were admitted",
         f"""
         SELECT p.id, format('its row: state, finished_at or failure_reason: %s, %s, %s', p.state,
                             coalesce(CAST(p.finished_at AS text), 'none'), coalesce(p.failure_reason, 'none'))
@@ -379,15 +380,15 @@ INVARIANTS: tuple[Invariant, ...] = (
         WHERE p.admitted_at IS NULL
               AND (p.step > 0 OR p.state IN ('searching', 'answering', 'verifying', 'done'))
         UNION ALL
-        SELECT p.id, format('its row: %s: set, though no decision failed that is due', said.columns) FROM scope p
-        CROSS JOIN LATERAL (SELECT {_FAILED_DECISION} AS columns) said
-        WHERE said.columns <> '' AND (p.decision_due_at IS NULL
+        SELECT p.id, format('its row: %s: set, though no failed decision is due', wrong.columns) FROM scope p
+        CROSS JOIN LATERAL (SELECT {_FAILED_DECISION} AS columns) wrong
+        WHERE wrong.columns <> '' AND (p.decision_due_at IS NULL
                                       OR p.state IN ('queued', 'answering', 'verifying', 'done') OR p.outstanding > 0)
         """,
     ),
     Invariant(
         "cancelled runs",
-        "a cancelled run has no unfinished problem, others no cancelled one; its own were cancelled at one moment",
+        "a cancelled run has no unfinished problem, others no cancelled one; its own were cancelled at the same time",
         """
         SELECT p.id, format('its row: state: %s', p.state) FROM scope p
         WHERE p.run_state = 'cancelled' AND p.state IN ('queued', 'searching', 'answering', 'verifying')
@@ -420,7 +421,7 @@ _QUERY = f"""
     counted AS (
         SELECT *, row_number() OVER (PARTITION BY problem_id, row_name ORDER BY detail) AS of_row,
                row_number() OVER (PARTITION BY problem_id, columns ORDER BY detail) AS of_columns
-        FROM broken CROSS JOIN LATERAL ({PARTS_OF}) parts
+        FROM broken CROSS JOIN LATERAL ({FINDING_PARTS_SQL}) parts
     ),
     placed AS (
         SELECT *, row_number() OVER (PARTITION BY problem_id ORDER BY of_row, of_columns, detail) AS place FROM counted
@@ -429,8 +430,8 @@ _QUERY = f"""
     FROM placed JOIN scope ON scope.id = placed.problem_id
     ORDER BY placed.place, scope.run, scope.position LIMIT :examples
 """
-"""One change may have many consequences in its problem: the first finding of every problem comes first, then the
-second one. Within a problem, first findings of rows come first, and of these the first of each column."""
+"""One change may have many consequences in its problem, so the first finding of every problem comes first, then the
+second one of each. Within a problem, the first finding of each row comes first, then the first of each column."""
 
 
 def check(
@@ -441,8 +442,8 @@ def check(
     problem_id: int | None = None,
     examples: int = 3,
 ) -> InvariantReport:
-    """How often `invariant` is broken in the run with this key (None: in all), or in one problem, with some of the
-    places."""
+    """How often `invariant` is broken in the run with this key (None: in all runs), or in one problem, with the first
+    `examples`."""
     chosen, parameters = "true", {"examples": examples}
     if problem_id is not None:
         chosen, parameters = "p.id = :problem_id", {**parameters, "problem_id": problem_id}
@@ -462,14 +463,17 @@ def _statement(invariant: Invariant, chosen: str) -> sa.TextClause:
 
 
 _WITHOUT_JIT = sa.text("SELECT set_config('jit', 'off', true)")
-"""Of a statement with so many parts PostgreSQL would compile for seconds what takes milliseconds."""
+"""PostgreSQL would compile a statement with so many parts for seconds; it runs in milliseconds."""
 
 
 def first_broken(
     connection: sa.Connection, invariants: tuple[Invariant, ...], problem_ids: Sequence[int]
 ) -> dict[int, Violation]:
-    """Of these problems (keys) those that break one of `invariants`, none of them `of_whole_runs`, with one place of
-    the first that is broken. In one statement, which takes little longer for twenty problems than for one."""
+    """Those of these problems (keys) that break one of `invariants`, with one violation of the first broken invariant.
+
+    No invariant may be one `of_whole_runs`. It is one statement, which takes little longer for twenty problems than for
+    one.
+    """
     connection.execute(_WITHOUT_JIT)
     rows = connection.execute(_first_statement(invariants), {"problem_ids": list(problem_ids)})
     return {row.problem_id: Violation(row.run, row.problem, row.detail) for row in rows}

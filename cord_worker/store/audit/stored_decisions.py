@@ -1,4 +1,4 @@
-"""What was stored of a problem's decisions, to be compared with what they are when they are taken again."""
+"""Reads the stored decisions of a problem, for the comparison with decisions that are taken again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cord_worker.store.search.decisions import ProblemSnapshot
 
 @dataclass(frozen=True, slots=True)
 class StoredCandidate:
-    """How a candidate was planned, and what was decided about it; the fields are the columns of its row."""
+    """How a candidate was planned and what was decided about it; the fields are columns of its row."""
 
     id: int
     step: int
@@ -37,7 +37,7 @@ class StoredCandidate:
 
     @property
     def name(self) -> str:
-        """What findings call it."""
+        """Its name in findings."""
         return candidate_name(self.id, step=self.step, round=self.round, teacher=self.teacher_name, sample=self.sample)
 
 
@@ -52,7 +52,7 @@ class StoredSlot:
 
 @dataclass(frozen=True, slots=True)
 class StoredTrajectory:
-    """A finished trajectory; `answer_seed` is None where no final answer was asked for."""
+    """A finished trajectory; `answer_seed` is None if no final answer was asked for."""
 
     candidate_id: int
     steps: int
@@ -64,7 +64,7 @@ class StoredTrajectory:
 
 @dataclass(frozen=True, slots=True)
 class StoredSearch:
-    """Everything that was decided about one problem; candidates by key, slots by step and rank."""
+    """Everything that was decided about one problem; candidates in the order of keys, slots by step and rank."""
 
     problem: ProblemSnapshot
     failure_reason: str | None
@@ -73,9 +73,9 @@ class StoredSearch:
     trajectories: tuple[StoredTrajectory, ...]
 
 
-_ONE_MOMENT = sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+_ONE_SNAPSHOT = sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
-_BEGUN_PROBLEMS = sa.text(
+_STARTED_PROBLEMS = sa.text(
     """
     SELECT id FROM problems
     WHERE run_id = :run_id AND step > 0 AND (CAST(:keys AS text[]) IS NULL OR key = ANY(CAST(:keys AS text[])))
@@ -121,24 +121,24 @@ _TRAJECTORIES = sa.text(
 )
 
 
-def freeze(connection: sa.Connection) -> None:
-    """Has the transaction, which must be new, see one moment of the tables, and write nothing."""
-    connection.execute(_ONE_MOMENT)
+def use_one_snapshot(connection: sa.Connection) -> None:
+    """Makes the transaction, which must be new, read one snapshot of the tables and write nothing."""
+    connection.execute(_ONE_SNAPSHOT)
 
 
-def begun_problems(connection: sa.Connection, run_id: int, keys: Sequence[str] | None = None) -> list[int]:
-    """Problems of the run whose search has begun, in dataset order; those called `keys` only, where they are given."""
+def started_problems(connection: sa.Connection, run_id: int, keys: Sequence[str] | None = None) -> list[int]:
+    """Problems of the run whose search has begun, in dataset order; only those with `keys`, if they are given."""
     wanted = None if keys is None else list(keys)
-    return list(connection.execute(_BEGUN_PROBLEMS, {"run_id": run_id, "keys": wanted}).scalars())
+    return list(connection.execute(_STARTED_PROBLEMS, {"run_id": run_id, "keys": wanted}).scalars())
 
 
 def unknown_keys(connection: sa.Connection, run_id: int, keys: Sequence[str]) -> list[str]:
-    """Those of `keys` that no problem of the run is called."""
+    """Those of `keys` that no problem of the run has."""
     return list(connection.execute(_UNKNOWN_KEYS, {"run_id": run_id, "keys": list(keys)}).scalars())
 
 
 def read_search(connection: sa.Connection, problem_id: int) -> StoredSearch | None:
-    """Everything that was decided about the problem; None where it is gone."""
+    """Everything that was decided about the problem; None if it does not exist."""
     key = {"problem_id": problem_id}
     row = connection.execute(_PROBLEM, key).one_or_none()
     if row is None:

@@ -1,6 +1,6 @@
-"""What datasets and models gave is still what was written: digests, and what a row says of how it came about.
+"""Invariants about digests, which show later changes, and about the history that each row tells.
 
-Invariants as in `invariants`; docs/provenance.md says what is covered how.
+See `invariants`; docs/provenance.md says which columns are covered, and how.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.store.audit.invariants import Invariant
-from cord_worker.store.audit.row_names import named_candidate, named_trajectory
+from cord_worker.store.audit.row_names import candidate_name_sql, trajectory_name_sql
 from cord_worker.store.schema import digests
 from cord_worker.store.schema.digests import Digest
 from cord_worker.store.schema.verification_sql import OWED_TO_CHECK
 
-_C, _J = named_candidate("c"), named_trajectory("j")
+_C, _J = candidate_name_sql("c"), trajectory_name_sql("j")
 _TOLERANCE = "interval '1 day'"
-"""SQL: what clocks may differ by: they are set, and after a failover another machine tells the time."""
+"""SQL: how far clocks may differ: they are set, and after a failover another machine's clock is used."""
 
 
-def _compared(digest: Digest, name: str, join: str, due: str) -> str:
-    """SQL: rows (called `name`, joined to the problem by `join`) that are not what their digest says, and those without
-    a digest that should have one (`due`), or have something that is written with one only."""
+def _wrong_digest(digest: Digest, name: str, join: str, due: str) -> str:
+    """SQL: rows (with this `name`, joined to the problem by `join`) that differ from their digest, and rows without a
+    digest that should have one: because they are `due`, or have a value that is written only with one."""
     row, column = digest.row, digest.column
     return f"""
         SELECT p.id, {name} || ': ' || {digest.changed("computed.digest")}
@@ -44,17 +44,17 @@ _VERDICT_DUE = f"""
     (j.answer_state IN ('unjudged', 'judged') OR j.verification IS NOT NULL OR j.correct IS NOT NULL
      OR p.state = 'done' AND {OWED_TO_CHECK})
 """
-"""SQL: whether the comparison or the judge has written what it found."""
+"""SQL: whether the comparison or the judge has written a result."""
 
-DIGESTED: tuple[Invariant, ...] = (
+DIGEST_INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "inputs",
         "questions, answers, passages and attributes are those that were enqueued",
         f"""
-        SELECT p.id, 'its row: ' || changed.said FROM scope p
-        CROSS JOIN LATERAL (SELECT {digests.CONTENT_CHANGED} AS said) changed WHERE changed.said IS NOT NULL
+        SELECT p.id, 'its row: ' || changed.detail FROM scope p
+        CROSS JOIN LATERAL (SELECT {digests.CONTENT_CHANGED} AS detail) changed WHERE changed.detail IS NOT NULL
         UNION ALL
-        {_compared(digests.PROBLEM, "'its row'", "", "true")}
+        {_wrong_digest(digests.PROBLEM, "'its row'", "", "true")}
         UNION ALL
         SELECT p.id, 'its row: the run has no digest, though the problem has one' FROM scope p
         WHERE NOT p.has_digests AND p.digest IS NOT NULL
@@ -65,11 +65,11 @@ DIGESTED: tuple[Invariant, ...] = (
         "results",
         "texts, scores and judgments of candidates are those that were written",
         f"""
-        {_compared(digests.PROPOSAL, _C, _CANDIDATE, "c.state NOT IN ('pending', 'proposing')")}
+        {_wrong_digest(digests.PROPOSAL, _C, _CANDIDATE, "c.state NOT IN ('pending', 'proposing')")}
         UNION ALL
-        {_compared(digests.SCORE, _C, _CANDIDATE, "c.scored_at IS NOT NULL")}
+        {_wrong_digest(digests.SCORE, _C, _CANDIDATE, "c.scored_at IS NOT NULL")}
         UNION ALL
-        {_compared(digests.JUDGMENT, _C, _CANDIDATE, "c.judged_at IS NOT NULL")}
+        {_wrong_digest(digests.JUDGMENT, _C, _CANDIDATE, "c.judged_at IS NOT NULL")}
         """,
     ),
     Invariant(
@@ -77,7 +77,7 @@ DIGESTED: tuple[Invariant, ...] = (
         "final answers and their verdicts are those that were written",
         f"""
         {
-            _compared(
+            _wrong_digest(
                 digests.ANSWER,
                 _J,
                 _TRAJECTORY,
@@ -86,7 +86,7 @@ DIGESTED: tuple[Invariant, ...] = (
         }
         UNION ALL
         {
-            _compared(
+            _wrong_digest(
                 digests.CORRECTNESS,
                 _J,
                 _TRAJECTORY + " JOIN runs r ON r.id = p.run_id",
@@ -96,9 +96,9 @@ DIGESTED: tuple[Invariant, ...] = (
         """,
     ),
 )
-"""What `cordctl replay` checks as well."""
+"""Invariants about digests; `cordctl replay` checks them too."""
 
-_STAGES = """
+_WRONG_STAGES = """
     concat_ws(', ',
         CASE WHEN (c.proposed_at IS NULL) <> (c.state IN ('pending', 'proposing')) THEN 'proposed_at' END,
         CASE WHEN c.state IN ('unjudged', 'judging', 'scored') AND c.scored_at IS NULL
@@ -124,7 +124,7 @@ _STAGES = """
              THEN 'judgment_attempts' END)
 """
 
-_ANSWER_STAGES = """
+_WRONG_ANSWER_STAGES = """
     concat_ws(', ',
         CASE WHEN (j.answered_at IS NULL) = (j.answer_state IN ('written', 'checking', 'unjudged', 'judging', 'judged'))
              THEN 'answered_at' END,
@@ -143,8 +143,8 @@ _ANSWER_STAGES = """
 """
 
 
-def _in_order(*columns: tuple[str, str], until: str = "now()") -> str:
-    """SQL: which of these instants (each with what it is called) is later than one behind it, or than `until`."""
+def _wrong_order(*columns: tuple[str, str], until: str = "now()") -> str:
+    """SQL: names of those of the times (column, name) that are out of order, or later than `until`."""
     cases = [
         f"CASE WHEN {later} < {earlier} - {_TOLERANCE} THEN '{name} or {other}' END"
         for place, (earlier, name) in enumerate(columns)
@@ -155,8 +155,8 @@ def _in_order(*columns: tuple[str, str], until: str = "now()") -> str:
 
 
 _END = "CASE WHEN p.state = 'done' THEN p.finished_at ELSE now() END"
-"""SQL: when all that led to the problem's result was there; what comes late is written into others."""
-_TIMES = _in_order(
+"""SQL: the time by which everything of the problem was written; late results go only to problems that are not done."""
+_WRONG_TIMES = _wrong_order(
     ("p.admitted_at", "admitted_at of its problem"),
     ("c.created_at", "created_at"),
     ("c.proposed_at", "proposed_at"),
@@ -164,14 +164,14 @@ _TIMES = _in_order(
     ("c.judged_at", "judged_at"),
     until=_END,
 )
-_ANSWER_TIMES = _in_order(
+_WRONG_ANSWER_TIMES = _wrong_order(
     ("l.proposed_at", "proposed_at of its last step"),
     ("j.created_at", "created_at"),
     ("j.answered_at", "answered_at"),
     ("j.judged_at", "judged_at"),
     until=_END,
 )
-_PROBLEM_TIMES = _in_order(
+_WRONG_PROBLEM_TIMES = _wrong_order(
     ("p.run_created_at", "created_at of its run"),
     ("p.created_at", "created_at"),
     ("p.admitted_at", "admitted_at"),
@@ -179,57 +179,57 @@ _PROBLEM_TIMES = _in_order(
 )
 
 
-def _done_by(name: str, rows: str, done: str, attempts: str, worker: str, model: str | None) -> str:
-    """SQL: rows that are `done`, were leased or name a worker, by one that never was or that hosts another model than
-    that with the key `model` (SQL); None where a coordinator does it."""
+def _wrong_worker(name: str, rows: str, done: str, attempts: str, worker: str, model: str | None) -> str:
+    """SQL: rows whose worker is missing, unknown, or hosts another model than the one with the key `model` (SQL; None
+    for work of coordinators). Only rows that are `done`, were leased or name a worker count."""
     column = worker.partition(".")[2]
     if model is None:
         other, wrong = "is no coordinator", "w.role <> 'coordinator'"
     else:
-        other, wrong = "hosts another model than the one behind it", f"w.model_id IS DISTINCT FROM {model}"
+        other, wrong = "hosts another model", f"w.model_id IS DISTINCT FROM {model}"
     return f"""
         SELECT p.id, {name} || ': {column}: ' || CASE WHEN {worker} IS NULL THEN 'no worker is named'
-            WHEN w.id IS NULL THEN format('worker %s was never there', {worker})
+            WHEN w.id IS NULL THEN format('worker %s is unknown', {worker})
             ELSE format('worker %s {other}', {worker}) END
         FROM scope p {rows} LEFT JOIN workers w ON w.id = {worker}
         WHERE ({done} OR {attempts} > 0 OR {worker} IS NOT NULL) AND (w.id IS NULL OR {wrong})
     """
 
 
-STORIES: tuple[Invariant, ...] = (
+HISTORY_INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "stages",
-        "what a row says was done agrees with its state: instants, attempts, scores and judgments",
+        "the times, attempts, scores and judgments of a row agree with its state",
         f"""
-        SELECT p.id, format('%s: %s: contradicts that it is %s', {_C}, said.columns, c.state)
-        FROM scope p {_CANDIDATE} CROSS JOIN LATERAL (SELECT {_STAGES} AS columns) said WHERE said.columns <> ''
+        SELECT p.id, format('%s: %s: contradicts that it is %s', {_C}, wrong.columns, c.state)
+        FROM scope p {_CANDIDATE} CROSS JOIN LATERAL (SELECT {_WRONG_STAGES} AS columns) wrong WHERE wrong.columns <> ''
         UNION ALL
-        SELECT p.id, format('%s: %s: contradicts that its answer is %s', {_J}, said.columns, j.answer_state)
+        SELECT p.id, format('%s: %s: contradicts that its answer is %s', {_J}, wrong.columns, j.answer_state)
         FROM scope p {_TRAJECTORY} JOIN candidates l ON l.id = j.candidate_id
-        CROSS JOIN LATERAL (SELECT {_ANSWER_STAGES} AS columns) said WHERE said.columns <> ''
+        CROSS JOIN LATERAL (SELECT {_WRONG_ANSWER_STAGES} AS columns) wrong WHERE wrong.columns <> ''
         """,
     ),
     Invariant(
         "times",
-        "what came first has the earlier instant, and none is in the future",
+        "times are in the order of the events, and none is in the future",
         f"""
-        SELECT p.id, format('%s: %s: out of order', {_C}, said.columns)
-        FROM scope p {_CANDIDATE} CROSS JOIN LATERAL (SELECT {_TIMES} AS columns) said WHERE said.columns <> ''
+        SELECT p.id, format('%s: %s: out of order', {_C}, wrong.columns)
+        FROM scope p {_CANDIDATE} CROSS JOIN LATERAL (SELECT {_WRONG_TIMES} AS columns) wrong WHERE wrong.columns <> ''
         UNION ALL
-        SELECT p.id, format('%s: %s: out of order', {_J}, said.columns)
+        SELECT p.id, format('%s: %s: out of order', {_J}, wrong.columns)
         FROM scope p {_TRAJECTORY} JOIN candidates l ON l.id = j.candidate_id
-        CROSS JOIN LATERAL (SELECT {_ANSWER_TIMES} AS columns) said WHERE said.columns <> ''
+        CROSS JOIN LATERAL (SELECT {_WRONG_ANSWER_TIMES} AS columns) wrong WHERE wrong.columns <> ''
         UNION ALL
-        SELECT p.id, format('its row: %s: out of order', said.columns)
-        FROM scope p CROSS JOIN LATERAL (SELECT {_PROBLEM_TIMES} AS columns) said WHERE said.columns <> ''
+        SELECT p.id, format('its row: %s: out of order', wrong.columns)
+        FROM scope p CROSS JOIN LATERAL (SELECT {_WRONG_PROBLEM_TIMES} AS columns) wrong WHERE wrong.columns <> ''
         """,
     ),
     Invariant(
         "workers",
-        "every result names a worker that was there and hosted its model",
+        "every result names a known worker that hosted its model",
         " UNION ALL ".join(
             (
-                _done_by(
+                _wrong_worker(
                     _C,
                     f"{_CANDIDATE} JOIN teachers t ON t.id = c.teacher_id",
                     "c.proposed_at IS NOT NULL",
@@ -237,7 +237,7 @@ STORIES: tuple[Invariant, ...] = (
                     "c.propose_worker_id",
                     "t.model_id",
                 ),
-                _done_by(
+                _wrong_worker(
                     _C,
                     _CANDIDATE,
                     "c.scored_at IS NOT NULL",
@@ -245,7 +245,7 @@ STORIES: tuple[Invariant, ...] = (
                     "c.score_worker_id",
                     "p.prover_model_id",
                 ),
-                _done_by(
+                _wrong_worker(
                     _C,
                     _CANDIDATE,
                     "c.judged_at IS NOT NULL",
@@ -253,7 +253,7 @@ STORIES: tuple[Invariant, ...] = (
                     "c.judgment_worker_id",
                     "p.selection_model_id",
                 ),
-                _done_by(
+                _wrong_worker(
                     _J,
                     f"{_TRAJECTORY} JOIN candidates l ON l.id = j.candidate_id JOIN teachers t ON t.id = l.teacher_id",
                     "j.answered_at IS NOT NULL AND l.answer_part IS NULL",
@@ -261,7 +261,7 @@ STORIES: tuple[Invariant, ...] = (
                     "j.answer_worker_id",
                     "t.model_id",
                 ),
-                _done_by(
+                _wrong_worker(
                     _J,
                     _TRAJECTORY,
                     "j.judged_at IS NOT NULL",
@@ -269,7 +269,7 @@ STORIES: tuple[Invariant, ...] = (
                     "j.verdict_worker_id",
                     "p.judge_model_id",
                 ),
-                _done_by(_J, _TRAJECTORY, "false", "j.check_attempts", "j.check_worker_id", None),
+                _wrong_worker(_J, _TRAJECTORY, "false", "j.check_attempts", "j.check_worker_id", None),
             )
         ),
     ),
@@ -303,12 +303,12 @@ STORIES: tuple[Invariant, ...] = (
         of_whole_runs=True,
     ),
 )
-"""What the rows say of how they came about."""
+"""Invariants about the history of rows: states, times, workers, methods, positions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Undigested:
-    """Rows of older versions' runs, whose results have no digests."""
+    """Numbers of rows in runs of older versions, whose results have no digests."""
 
     problems: int
     candidates: int
@@ -331,7 +331,7 @@ _UNDIGESTED = sa.text(
 
 
 def count_undigested(connection: sa.Connection, run_ids: list[int]) -> Undigested:
-    """Rows that have results and no digests, in those of these runs that have none; in the others it is a finding."""
+    """Rows with results and without digests, in those of these runs that have no digests; in others it is a finding."""
     return Undigested(**connection.execute(_UNDIGESTED, {"runs": run_ids}).one()._mapping)
 
 
@@ -342,7 +342,7 @@ _OF_RUN = """
 
 _WRONG_RUN = sa.text(
     f"""
-    SELECT {digests.RUN.changed("computed.digest")} AS said
+    SELECT {digests.RUN.changed("computed.digest")} AS detail
     FROM runs r CROSS JOIN LATERAL (SELECT {digests.RUN.again} AS digest OFFSET 0) computed
     WHERE r.id = :run_id AND r.digest <> computed.digest
     UNION ALL
@@ -357,7 +357,8 @@ _WRONG_MODELS = sa.text(
     f"""
     SELECT m.path || ': ' || CASE
         WHEN m.weights_digest IS NULL THEN 'weights_digest: none, though a worker loaded the weights'
-        WHEN m.digest IS NULL THEN '{digests.MODEL.missing}' ELSE {digests.MODEL.changed("computed.digest")} END AS said
+        WHEN m.digest IS NULL THEN '{digests.MODEL.missing}'
+        ELSE {digests.MODEL.changed("computed.digest")} END AS detail
     FROM runs r JOIN models m ON {_OF_RUN}
     CROSS JOIN LATERAL (SELECT {digests.MODEL.again} AS digest OFFSET 0) computed
     CROSS JOIN LATERAL (
@@ -371,17 +372,17 @@ _WRONG_MODELS = sa.text(
     ORDER BY m.id
     """
 )
-"""Weights were noted by the first worker: it wrote a digest if it began after a run that has one."""
+"""The first worker records the weights: it wrote a digest if it started after a run that has one was created."""
 
 
 def changed_run(connection: sa.Connection, run_id: int) -> list[str]:
-    """What is not what was written of the run's row."""
-    return [f"its row: {said}" for said in connection.execute(_WRONG_RUN, {"run_id": run_id}).scalars()]
+    """Findings about the run's row: what differs from its digest, and impossible times."""
+    return [f"its row: {detail}" for detail in connection.execute(_WRONG_RUN, {"run_id": run_id}).scalars()]
 
 
 def changed_models(connection: sa.Connection, run_id: int) -> list[str]:
-    """What is not what was written of the rows of the run's models."""
-    return [f"model {said}" for said in connection.execute(_WRONG_MODELS, {"run_id": run_id}).scalars()]
+    """Findings about the rows of the run's models: missing digests, and what differs from a digest."""
+    return [f"model {detail}" for detail in connection.execute(_WRONG_MODELS, {"run_id": run_id}).scalars()]
 
 
 _ALL_DIGESTS = sa.text(
@@ -404,16 +405,16 @@ _DIGESTS_AT = (
     (digests.PROPOSAL, digests.SCORE, digests.JUDGMENT),
     (digests.ANSWER, digests.CORRECTNESS),
 )
-"""Whose digests a row of `_ALL_DIGESTS` has, by its place."""
+"""The digests in a row of `_ALL_DIGESTS`, by its `place`."""
 
 _RUN_DIGEST = sa.text("SELECT digest FROM runs WHERE id = :run_id")
 
 
 def run_digest(connection: sa.Connection, run_id: int) -> str | None:
-    """One digest of what the run's digests are of, in the order of its dataset and its searches, equal in equal runs:
-    keys, seconds and token counts are left out. None of older versions'.
+    """One digest of everything that the run's digests cover, in the order of its dataset and its searches. It is equal
+    in equal runs: keys, seconds and token counts are left out. None for runs of older versions.
 
-    Within a transaction: rows are streamed.
+    Needs a transaction, because rows are streamed.
     """
     first = connection.execute(_RUN_DIGEST, {"run_id": run_id}).scalar_one()
     if first is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from cord_worker.search.expanding import comes_again, comes_again_anew
+from cord_worker.search.expanding import fails_again_after_restart, fails_again_on_retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,6 @@ def failure_causes(connection: sa.Connection, run_id: int, most: int) -> list[Fa
     for row in connection.execute(_CAUSES, {"run_id": run_id, "most": most}):
         reason = row.reason or "no reason was recorded"
         is_technical = any(words in reason for words in _TECHNICAL)
-        repeats, anew = comes_again(reason), comes_again_anew(reason)
+        repeats, anew = fails_again_on_retry(reason), fails_again_after_restart(reason)
         causes.append(FailureCause(row.number, row.key, reason, is_technical, repeats=repeats, repeats_anew=anew))
     return causes

@@ -125,7 +125,8 @@ _UPDATE_CONFIG = sa.text(
     WHERE id = :run_id
     """
 )
-"""A priority set by command stays unless the file's priority has changed."""
+"""A priority set by command stays unless the file's priority has changed. The file's former priority is in `config`
+only; the column holds the one in force."""
 
 _ENSURE_MODEL = sa.text(
     """

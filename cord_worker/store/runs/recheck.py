@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cord_worker.store.audit.row_names import named_trajectory
+from cord_worker.store.audit.row_names import trajectory_name_sql
 from cord_worker.store.schema import digests
 from cord_worker.store.schema.verification_sql import METHOD, REFERENCE
 
@@ -41,7 +41,7 @@ class NewResult:
     before: str | None
 
 
-_NAME, _HAS_DIGESTS = named_trajectory("j"), "r.digest IS NOT NULL"
+_NAME, _HAS_DIGESTS = trajectory_name_sql("j"), "r.digest IS NOT NULL"
 
 _ANSWERS = sa.text(
     f"""

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cord_worker.errors import RunConflict, StoreError
-from cord_worker.search.expanding import comes_again, comes_again_anew
+from cord_worker.search.expanding import fails_again_after_restart, fails_again_on_retry
 from cord_worker.store.reports.failure_causes import cause_of
 from cord_worker.store.runs.enqueue import lock_run_name
 from cord_worker.store.runs.runs import RunRow, resolve_run
@@ -75,7 +75,7 @@ def _reset(kind: WorkKind) -> sa.TextClause:
     )
 
 
-_GO_ON = sa.text(
+_CONTINUE = sa.text(
     f"""
     WITH failed AS (
         SELECT id, failure_reason AS reason FROM problems
@@ -100,7 +100,7 @@ _GO_ON = sa.text(
 
 _DELETE_CANDIDATES = sa.text("DELETE FROM candidates WHERE problem_id = ANY(CAST(:ids AS bigint[]))")
 
-_BEGIN_ANEW = sa.text(
+_RESTART = sa.text(
     f"""
     WITH failed AS (
         SELECT id, failure_reason AS reason FROM problems
@@ -131,20 +131,22 @@ def retry_failed(
     # Candidates before trajectories, as everywhere.
     for kind in sorted(kinds.KINDS, key=lambda kind: kind.table):
         connection.execute(_reset(kind), {"ids": ids})
-    found = connection.execute(_GO_ON, {"ids": ids}).all()
+    found = connection.execute(_CONTINUE, {"ids": ids}).all()
     # A problem with unfinished candidates or answers has more to do before its next decision.
-    repeating = [row.reason for row in found if row.state == ProblemState.SEARCHING and comes_again(row.reason or "")]
-    return _retried(run, found, left_alone, len(repeating), sum(map(comes_again_anew, repeating)))
+    repeating = [
+        row.reason for row in found if row.state == ProblemState.SEARCHING and fails_again_on_retry(row.reason or "")
+    ]
+    return _retried(run, found, left_alone, len(repeating), sum(map(fails_again_after_restart, repeating)))
 
 
-def begin_failed_anew(
+def restart_failed(
     connection: sa.Connection, name: str, keys: Collection[str] = (), reason: str | None = None
 ) -> Retried:
     """Deletes the candidates of failed problems of the run and queues the problems again; see `retry_failed`."""
     run, ids, left_alone = _chosen(connection, name, keys, reason)
     connection.execute(_DELETE_CANDIDATES, {"ids": ids})
-    found = connection.execute(_BEGIN_ANEW, {"ids": ids}).all()
-    hopeless = sum(comes_again_anew(row.reason or "") for row in found)
+    found = connection.execute(_RESTART, {"ids": ids}).all()
+    hopeless = sum(fails_again_after_restart(row.reason or "") for row in found)
     return _retried(run, found, left_alone, hopeless, hopeless)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from cord_worker.errors import RunNotFound, StoreError
+from cord_worker.name_suggestions import did_you_mean
 from cord_worker.store.schema.tables import RunState
-from cord_worker.suggesting import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,20 @@
 """Decides which work must be exclusive, so that a problem that kills its worker does not harm other problems.
 
 A worker that dies loses all its leases, and nothing tells which piece of work killed it. So a lost attempt counts
-towards giving a problem up only if the work was exclusive. The first `COMPANIONS` attempts at a piece of work are
+towards giving a problem up only if the work was exclusive. The first `SHARED_ATTEMPTS` attempts at a piece of work are
 shared, later ones are exclusive (`model_worker.isolation_gate`). A harmless piece succeeds on its first exclusive
 attempt.
 """
 
 from __future__ import annotations
 
-COMPANIONS = 2
+SHARED_ATTEMPTS = 2
 """Shared attempts. The first loss is mostly the machine's fault; a second one makes every companion suspect."""
 
-MOST_ATTEMPTS = "greatest(r.max_attempts, 2)"
-"""SQL: attempts after which the run `r` gives a piece of work up; the last one is always alone."""
+MAX_ATTEMPTS = "greatest(r.max_attempts, 2)"
+"""SQL: attempts after which the run `r` gives a piece of work up; the last one is always exclusive."""
 
 
-def must_be_alone(attempts: str) -> str:
+def must_be_exclusive(attempts: str) -> str:
     """SQL: whether a piece of work of the run `r` with this many `attempts` (a column) must be exclusive."""
-    return f"({attempts} >= least({COMPANIONS}, {MOST_ATTEMPTS} - 1))"
+    return f"({attempts} >= least({SHARED_ATTEMPTS}, {MAX_ATTEMPTS} - 1))"

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from cord_worker.store.search.decisions import fail_problem
 
-MOST_ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 """Failures of one decision after which its problem is given up. It is not `run.max_attempts`: that counts lost worker
 processes, and a run on unreliable machines may allow many."""
 
@@ -131,9 +131,9 @@ def note_failure(
         "pause": pause_seconds,
     }
     attempts = connection.execute(_NOTE_FAILURE, given).scalar_one_or_none()
-    if attempts is None or attempts < MOST_ATTEMPTS:
+    if attempts is None or attempts < MAX_ATTEMPTS:
         return False
-    fail_problem(connection, problem_id, f"the decision failed {MOST_ATTEMPTS} times: {reason}")
+    fail_problem(connection, problem_id, f"the decision failed {MAX_ATTEMPTS} times: {reason}")
     return True
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.store.schema import digests
-from cord_worker.store.schema.isolation import MOST_ATTEMPTS
+from cord_worker.store.schema.isolation import MAX_ATTEMPTS
 from cord_worker.store.schema.kinds import CHECK_ANSWER
 from cord_worker.store.schema.verification_sql import IS_OWED, METHOD, OWED_TO_CHECK, REFERENCE, WITH_JUDGE
 from cord_worker.store.work.leases import claim_statement, claimed_rows, columns, count_dropped, in_state, is_held
@@ -38,7 +38,7 @@ _CLAIM = claim_statement(
     condition=f"{in_state('j.answer_state', 'written')} AND {OWED_TO_CHECK}",
     read=f"coalesce(j.answer_text, '') AS text, {REFERENCE} AS reference, {METHOD} AS method,",
     found=", due.text, due.reference, due.method",
-    at_most="LIMIT CASE WHEN :alone THEN 1 END",
+    at_most="LIMIT CASE WHEN :exclusive THEN 1 END",
 )
 
 _DIGEST = digests.CORRECTNESS.sql({"correct": "r.correct", "verification": "r.verification"})
@@ -85,7 +85,7 @@ _GIVE_UP = sa.text(
             touched_at = 'epoch'
         FROM problems p JOIN runs r ON r.id = p.run_id
         WHERE p.id = j.problem_id AND p.state = 'verifying' AND {OWED_TO_CHECK}
-          AND j.check_attempts >= {MOST_ATTEMPTS}
+          AND j.check_attempts >= {MAX_ATTEMPTS}
         RETURNING j.problem_id
     ), touched AS (
         UPDATE problems p SET touched_at = 'epoch' FROM given_up WHERE p.id = given_up.problem_id
@@ -140,11 +140,11 @@ def read_owed_checks(connection: sa.Connection, problem_id: int) -> OwedChecks |
 
 
 def claim(
-    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, alone: bool = False
+    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, exclusive: bool = False
 ) -> Claimed:
-    """Leases the written answers of these problems that need a comparison; with `alone` one of those that must be
+    """Leases the written answers of these problems that need a comparison; with `exclusive` one of those that must be
     exclusive."""
-    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "alone": alone}
+    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "exclusive": exclusive}
     return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedCheck(**row._mapping))
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cord_worker.store.schema.isolation import must_be_alone
+from cord_worker.store.schema.isolation import must_be_exclusive
 from cord_worker.store.schema.kinds import ADVANCE, WorkKind
 from cord_worker.store.work.values import Claimed, Due, Outcome
 
@@ -80,15 +80,15 @@ def claim_statement(
 
     `condition` (SQL) says which pieces wait; by default those in the first of the kind's waiting states.
     `read` are columns of each piece and of its problem (`p`); `found` uses them as `due.…`. `taken` are columns of the
-    leased row; `found` uses them as `claimed.…`. Pieces that need the other mode than `:alone` are returned without an
-    attempt.
+    leased row; `found` uses them as `claimed.…`. Pieces that need the other mode than `:exclusive` are returned without
+    an attempt.
     """
     row = kind.alias
     return sa.text(
         f"""
         WITH {WITHOUT_FLUSH}, due AS MATERIALIZED (
             SELECT {row}.id, p.id AS problem_id, p.run_id, p.question, {read}
-                   {must_be_alone(f"{row}.{kind.attempts}")} = :alone AS fits
+                   {must_be_exclusive(f"{row}.{kind.attempts}")} = :exclusive AS fits
             FROM unflushed, problems p
             JOIN runs r ON r.id = p.run_id AND r.state = 'active'
             JOIN {kind.table} {row} ON {row}.problem_id = p.id {joins}

@@ -145,14 +145,14 @@ class ProposalResult:
 
 
 def claim(
-    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, model: str, alone: bool = False
+    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, model: str, exclusive: bool = False
 ) -> Claimed:
     """Leases the pending candidates of the problems' current steps that teachers of `model` (a fingerprint) write.
 
-    It leaves out candidates that are already claimed or no longer needed. With `alone` it leases those that must be
+    It leaves out candidates that are already claimed or no longer needed. With `exclusive` it leases those that must be
     exclusive (`schema.isolation`), else the others; so does every claim.
     """
-    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "alone": alone}
+    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "exclusive": exclusive}
     rows = connection.execute(_CLAIM, asked).all()
     sources = sorted({source for row in rows for source in row.sources or ()})
     paths = {row.leaf: tuple(row.steps) for row in connection.execute(_PATHS, {"leaves": sources})} if sources else {}

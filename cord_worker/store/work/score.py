@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.store.schema import digests
-from cord_worker.store.schema.isolation import must_be_alone
+from cord_worker.store.schema.isolation import must_be_exclusive
 from cord_worker.store.schema.kinds import ADVANCE, JUDGE_CANDIDATE, SCORE, is_compared
 from cord_worker.store.work.leases import (
     WITHOUT_FLUSH,
@@ -42,7 +42,7 @@ _CLAIM = sa.text(
         WHERE p.id = ANY(CAST(:problem_ids AS bigint[])) AND p.state = 'searching'
     ), due AS MATERIALIZED (
         SELECT c.id, written.original, p.id AS problem_id, p.run_id, p.question, p.passage, p.answer,
-               r.scoring_mode IS NULL AS is_first, {must_be_alone(f"c.{SCORE.attempts}")} = :alone AS fits
+               r.scoring_mode IS NULL AS is_first, {must_be_exclusive(f"c.{SCORE.attempts}")} = :exclusive AS fits
         FROM written
         JOIN candidates c ON c.id = written.id
         JOIN problems p ON p.id = c.problem_id
@@ -158,14 +158,14 @@ def claim(
     *,
     worker_id: uuid.UUID,
     scoring_mode: str,
-    alone: bool = False,
+    exclusive: bool = False,
 ) -> Claimed:
     """Leases every proposed candidate of the problems' current steps that is compared (`is_compared`).
 
     Runs of another scoring mode are left out; a run without a scoring mode takes this one. A candidate that repeats a
     sibling is not leased: it becomes invalid and points at the sibling.
     """
-    asked = {"worker_id": worker_id, "mode": scoring_mode, "alone": alone}
+    asked = {"worker_id": worker_id, "mode": scoring_mode, "exclusive": exclusive}
     rows = list(connection.execute(_CLAIM, {"problem_ids": sorted(set(problem_ids)), **asked}))
     complete = {row.problem_id for row in rows if row.is_complete}
     first = sorted({row.problem_id for row in rows if row.is_first})

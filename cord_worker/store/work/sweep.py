@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from cord_worker.store.schema import kinds
-from cord_worker.store.schema.isolation import MOST_ATTEMPTS
+from cord_worker.store.schema.isolation import MAX_ATTEMPTS
 from cord_worker.store.schema.kinds import ADVANCE, VERIFY, WorkKind
 from cord_worker.store.schema.verification_sql import IS_OWED, OWED_TO_CHECK
 from cord_worker.store.work.values import Due
@@ -79,7 +79,7 @@ def _exhausted(kind: WorkKind) -> sa.TextClause:
                {kind.given_up} || {row}.{kind.attempts} || ' attempts: its worker was lost or failed each time'
                || {_last_words(f"{row}.{kind.worker}")} AS reason
         {kind.unfinished}
-        WHERE {kind.waits} AND {row}.{kind.attempts} >= {MOST_ATTEMPTS}
+        WHERE {kind.waits} AND {row}.{kind.attempts} >= {MAX_ATTEMPTS}
         ORDER BY {row}.problem_id, {row}.id
         """
     )

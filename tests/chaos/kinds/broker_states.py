@@ -1,4 +1,4 @@
-"""States of Redis, and things in its keys, that a service does not expect. Nobody is killed, so nobody may end."""
+"""States of Redis, and values in its keys, that the service does not expect. No process is killed, so none may end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NO_JSON = (b"no json", b"", b"{", b"\xff\xfe\x00", b"null", b"[]", b'"x"', b"["
 
 
 def _queues(storm: Storm) -> list[str]:
-    """Keys of all queues that somebody listens to."""
+    """Keys of all queues that a process listens to."""
     found = storm.database.run(lambda connection: connection.execute(sa.text(_QUEUES)).scalars().all())
     return [f"{_PREFIX}{queue}" for queue in ("coordinator", *found)]
 
@@ -86,7 +86,7 @@ def wrong_fields(storm: Storm) -> Watch:
 def _put(storm: Storm, messages: tuple[bytes, ...] | list[bytes]) -> None:
     with storm.servers.client() as client:
         for queue in _queues(storm):
-            client.rpush(queue, *messages)  # the end that is read first
+            client.rpush(queue, *messages)  # the end of the queue that is read first
 
 
 def _spoil(client: redis.Redis, key: str, chance: int) -> None:
@@ -116,7 +116,7 @@ def wrong_queue(storm: Storm) -> Watch:
 
 @kind("unacked of a wrong type")
 def wrong_unacked(storm: Storm) -> Watch:
-    """And the sentinel; with every connection lost, so that all of it is looked at."""
+    """Wrong unacknowledged messages and a wrong sentinel; every connection is lost, so that all of it is read."""
 
     def strike() -> None:
         with storm.servers.client() as client:
@@ -191,7 +191,7 @@ def _during(
     *,
     drop: bool = False,
 ) -> Watch:
-    """Everything that was due before a state of Redis that lasts a while; with `drop` connections are lost in it."""
+    """Watches what was due before a state of Redis that lasts a while; with `drop` connections are lost meanwhile."""
 
     def strike() -> None:
         with _held(storm, begin, end) as client:

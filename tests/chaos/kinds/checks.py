@@ -16,7 +16,7 @@ _LONGEST_SECONDS = 30.0
 
 
 def _again_and_again(storm: Storm, number: int, *roles: str) -> None:
-    """For a while, until some were struck."""
+    """Tries for a while, until a process was hit."""
     began, struck = time.monotonic(), 0
     while time.monotonic() < began + (_SPELL_SECONDS if struck >= _FEWEST else _LONGEST_SPELL_SECONDS):
         struck += strike_checkers(storm.fleet, number, *roles)
@@ -35,13 +35,13 @@ def kill_checkers(storm: Storm) -> Watch:
 
 @kind("checkers stopped")
 def stop_checkers(storm: Storm) -> Watch:
-    """Whoever waits for them is not to wait for ever; nobody continues them."""
+    """Their callers must not wait for ever; they are never continued."""
     return everything(storm, "checkers stopped", lambda: _again_and_again(storm, signal.SIGSTOP, COORDINATOR))
 
 
 @kind("checkers of models killed")
 def kill_checkers_of_models(storm: Storm) -> Watch:
-    """Those that judgments and the repair of replies rest on."""
+    """The processes that judgments and the repair of replies need."""
     return everything(
         storm,
         "checkers of models killed",
@@ -51,7 +51,7 @@ def kill_checkers_of_models(storm: Storm) -> Watch:
 
 @kind("checkers cannot be started", slow=True)
 def no_checkers(storm: Storm) -> Watch:
-    """One coordinator comes back to a machine whose new processes end at once: the other one has its checks."""
+    """One coordinator returns to a machine whose new processes end at once: the other one does its checks."""
     name = storm.one_of(COORDINATOR)
     folder = storm.fleet.folder / "broken"
     folder.mkdir(exist_ok=True)

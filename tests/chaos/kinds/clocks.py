@@ -13,7 +13,7 @@ from tests.chaos.servers import faketime_library
 def _clock(storm: Storm, what: str, seconds: float) -> Watch:
     def strike() -> None:
         storm.servers.set_clock(seconds)
-        time.sleep(1.5)  # libfaketime looks once a second
+        time.sleep(1.5)  # libfaketime reads the offset once a second
 
     return everything(storm, what, strike)
 
@@ -32,7 +32,7 @@ def clock_back(storm: Storm) -> Watch:
 
 @kind("worker with a wrong clock", needs=lambda servers: servers.has_clock)
 def wrong_clock(storm: Storm) -> Watch:
-    """A worker is killed and comes back with a clock that is hours wrong."""
+    """A worker is killed and returns with a clock that is hours wrong."""
     library = faketime_library()
     name = storm.one_of(*TEACHERS, COORDINATOR)
     seen = killed(storm, name, "worker with a wrong clock")

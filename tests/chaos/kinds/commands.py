@@ -1,4 +1,4 @@
-"""Faults of commands that are killed in the middle of their work, and called again."""
+"""Faults of commands that are killed in the middle of their work and called again."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _cordctl(storm: Storm, *arguments: str, database: str | None = None) -> subp
 
 
 def _killed_in(command: subprocess.Popen[str], is_in_the_middle: Callable[[], bool], pause: float = 0.002) -> bool:
-    """Kills a command in the middle of its work; False where it was through before that was seen."""
+    """Kills a command in the middle of its work; False if it ended before that was seen."""
     while command.poll() is None:
         if is_in_the_middle():
             command.kill()
@@ -56,7 +56,7 @@ def _killed_in(command: subprocess.Popen[str], is_in_the_middle: Callable[[], bo
 
 
 def _must_end_well(command: subprocess.Popen[str]) -> str:
-    """What it said."""
+    """Runs the command to its end and returns its output."""
     said, _ = command.communicate(timeout=120)
     if command.returncode:
         raise AssertionError(f"called again it ended with {command.returncode}: {said}")
@@ -64,7 +64,7 @@ def _must_end_well(command: subprocess.Popen[str]) -> str:
 
 
 def _paused_run(storm: Storm, count: int, *, verify: str | None = None) -> tuple[str, RunConfig]:
-    """A run that nobody works on, with so many problems, whose answers are compared by the method `verify`, if any."""
+    """A paused run of this number of problems, whose answers are compared by the method `verify`, if any."""
     name = f"paused-{next(_NUMBERS)}"
     config = RunConfig.parse(configuration("cord"), source=name, folder=storm.fleet.folder)
     records = problems(count)
@@ -85,7 +85,7 @@ def _count(storm: Storm, run: str) -> int:
 
 
 def _asks(storm: Storm, words: str) -> Callable[[], bool]:
-    """Whether a command is at a statement that begins so."""
+    """Whether a command executes a statement that begins with this text."""
     statement = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cordctl' AND query LIKE :words"
 
     def look() -> bool:
@@ -99,7 +99,7 @@ def _asks(storm: Storm, words: str) -> Callable[[], bool]:
 
 @kind("enqueue killed", slow=True)
 def kill_enqueue(storm: Storm) -> Watch:
-    """While it copies its rows: none is there. Called again: all are there, once."""
+    """Killed while it copies its rows: no row stays. Called again: all rows are there, once."""
 
     def strike() -> None:
         name, _ = _paused_run(storm, 1)
@@ -121,7 +121,7 @@ def kill_enqueue(storm: Storm) -> Watch:
 
 @kind("rm killed", slow=True)
 def kill_rm(storm: Storm) -> Watch:
-    """Between two batches. Called again it deletes the rest, and the run."""
+    """Killed between two batches. Called again it deletes the rest, and the run."""
 
     def strike() -> None:
         name, _ = _paused_run(storm, _ROWS)
@@ -137,7 +137,7 @@ def kill_rm(storm: Storm) -> Watch:
 
 @kind("export killed", slow=True)
 def kill_export(storm: Storm) -> Watch:
-    """What was there before stays whole; called again it is replaced, and nothing is left beside it."""
+    """The earlier file stays whole; called again it is replaced, and nothing is left beside it."""
 
     def strike() -> None:
         name = storm.database.run(
@@ -161,7 +161,7 @@ def kill_export(storm: Storm) -> Watch:
 
 @kind("db upgrade killed", slow=True)
 def kill_upgrade(storm: Storm) -> Watch:
-    """In a database of its own, while it holds the migration's lock. Called again it goes on."""
+    """In its own database, killed while it holds the migration's lock. Called again it continues."""
 
     def strike() -> None:
         name = f"fresh_{next(_NUMBERS)}"
@@ -191,7 +191,7 @@ def kill_upgrade(storm: Storm) -> Watch:
 
 @contextmanager
 def _held(storm: Storm, statement: str, **parameters: object) -> Iterator[None]:
-    """For the length of a `with`, somebody else holds the rows that a statement locks."""
+    """For the length of a `with`, another session holds the rows that a statement locks."""
     with psycopg.connect(storm.servers.postgres.url.replace("+psycopg", "")) as connection:
         connection.execute(statement, parameters)
         try:
@@ -201,7 +201,7 @@ def _held(storm: Storm, statement: str, **parameters: object) -> Iterator[None]:
 
 
 def _waits(storm: Storm) -> Callable[[], bool]:
-    """Whether a command waits for rows that somebody holds, or for who waits for them before it."""
+    """Whether a command waits for held rows, or behind another session that waits for them."""
     statement = sa.text(
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cordctl' AND wait_event_type = 'Lock'"
     )
@@ -209,7 +209,7 @@ def _waits(storm: Storm) -> Callable[[], bool]:
 
 
 def _all_gone(storm: Storm) -> bool:
-    """Whether no command's transaction is left in the database, of a killed one neither."""
+    """Whether no transaction of a command is left in the database, not even of a killed one."""
     statement = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cordctl'"
     return not storm.database.run(lambda connection: connection.execute(sa.text(statement)).scalar_one())
 
@@ -224,8 +224,8 @@ def _await_gone(storm: Storm) -> None:
 
 @kind("retry killed", slow=True)
 def kill_retry(storm: Storm) -> Watch:
-    """Problems that are worked on fail; while they are taken up again, that is killed: all of them are failed still.
-    Called again: all go on where they stopped, and what the run comes to is compared as always."""
+    """Running problems fail; the command that retries them is killed: all of them are still failed.
+    Called again: all continue where they stopped, and the result of the run is compared as always."""
     fail = sa.text(
         """
         UPDATE problems p SET state = 'failed', failure_reason = 'the decision failed: by a test',
@@ -305,7 +305,7 @@ _ANSWERS = 250
 
 @kind("recheck killed", slow=True)
 def kill_recheck(storm: Storm) -> Watch:
-    """Between two of its batches: what was written stays. Called again it does the rest, and a third time nothing."""
+    """Killed between two batches: what was written stays. Called again it does the rest, and a third time nothing."""
     checked = sa.text(
         """
         SELECT count(*) FILTER (WHERE j.correct), count(*) FILTER (WHERE j.correct IS NULL), count(*)
@@ -330,7 +330,7 @@ def kill_recheck(storm: Storm) -> Watch:
             return tuple(storm.database.run(lambda connection: connection.execute(checked, {"run": run}).one()))
 
         storm.database.run(make)
-        patient = ("--timeout", "60", "--processes", "1")  # the machine has much else to do
+        patient = ("--timeout", "60", "--processes", "1")  # the machine is busy
         with _held(storm, last, run=run):
             if not _killed_in(_cordctl(storm, "recheck", run, *patient), _waits(storm), 0.1):
                 raise AssertionError("a recheck did not wait for an answer that somebody else holds")

@@ -36,7 +36,7 @@ _ALLOW = "DROP TRIGGER chaos_refuse ON candidates"
 
 
 def _come_back(storm: Storm, what: str, **environment: str) -> Watch:
-    """A coordinator is killed and comes back with this environment."""
+    """A coordinator is killed and returns with this environment."""
     name = storm.one_of(COORDINATOR)
     seen = killed(storm, name, what)
     storm.fleet.kill(name)
@@ -46,7 +46,7 @@ def _come_back(storm: Storm, what: str, **environment: str) -> Watch:
 
 @kind("coordinator with a broken installation")
 def broken_installation(storm: Storm) -> Watch:
-    """Its decisions fail, whatever the problem is; also those that it tries after it has stepped back."""
+    """Its decisions fail whatever the problem is, also those that it tries after it has stepped back."""
     return _come_back(storm, "coordinator with a broken installation", **{VARIABLE: "advance:raise:1-6"})
 
 
@@ -74,8 +74,8 @@ def another_century(storm: Storm) -> Watch:
 
 @kind("a thread of a coordinator hangs", slow=True)
 def hung_thread(storm: Storm) -> Watch:
-    """In a transaction, with what it has locked: a problem, an answer or its row of workers; or before a message that
-    it sends. Its process ends over it."""
+    """A thread hangs in a transaction that locks a problem, an answer or its row of workers, or before a message that
+    it sends. Its process ends because of it."""
     plan = f"{storm.chance.choice(_HANGS)}:hang:1"
     seen = _come_back(storm, "a thread of a coordinator hangs", **{VARIABLE: plan, "CORD_STUCK_SECONDS": "2"})
     name = next(name for name, member in storm.fleet.members.items() if member.environment.get(VARIABLE) == plan)

@@ -42,7 +42,7 @@ def _limited(pid: int, limit: int, soft: int) -> Iterator[None]:
 
 
 def _short_of_handles(storm: Storm, what: str, *roles: str) -> Watch:
-    """Whatever it opens fails; its connections are cut, so that it must open some."""
+    """Opening any file or connection fails; its connections are cut, so that it must open new ones."""
     pid = storm.fleet.pid(storm.one_of(*roles))
 
     def strike() -> None:
@@ -56,7 +56,7 @@ def _short_of_handles(storm: Storm, what: str, *roles: str) -> Watch:
 
 
 def _short_of_memory(storm: Storm, what: str, *roles: str) -> Watch:
-    """It gets no more addresses: what needs much, and every new thread, fails."""
+    """The process gets no more address space: large allocations and every new thread fail."""
     pid = storm.fleet.pid(storm.one_of(*roles))
 
     def strike() -> None:
@@ -89,7 +89,7 @@ def coordinator_memory(storm: Storm) -> Watch:
 
 @kind("/dev/shm is full", slow=True, needs=lambda servers: servers.has_shared_memory)
 def full_shared_memory(storm: Storm) -> Watch:
-    """What PostgreSQL reads with parallel workers fails; and a coordinator comes back to a machine that has none."""
+    """PostgreSQL's parallel reads fail; and a coordinator returns to a machine without shared memory."""
 
     def strike() -> None:
         with storm.servers.parallel_reading(), storm.servers.full_shared_memory():
@@ -106,7 +106,7 @@ def full_shared_memory(storm: Storm) -> Watch:
 
 @kind("PostgreSQL's files may not grow", slow=True)
 def postgres_files(storm: Storm) -> Watch:
-    """A limit of a file's size: what it writes fails, as on a full disk, until the limit is lifted."""
+    """A limit on the size of files: its writes fail, as on a full disk, until the limit is lifted."""
 
     def strike() -> None:
         with _all_limited(storm.servers.postgres.processes(), resource.RLIMIT_FSIZE, 8192):
@@ -127,7 +127,7 @@ def _all_limited(pids: list[int], limit: int, soft: int) -> Iterator[None]:
 
 @kind("paused while processes are killed", slow=True)
 def pause_under_kills(storm: Storm) -> Watch:
-    """Coordinators fall so often that none lives as long as a worker may be silent; yet nobody holds work for ever."""
+    """No coordinator lives as long as a worker may be silent; yet no worker holds work for ever."""
     seen = watch(storm.database, "paused while processes are killed")
     statement = "SELECT r.name FROM runs r JOIN problems p ON p.run_id = r.id WHERE r.state = 'active' LIMIT 1"
     run = storm.database.run(lambda connection: connection.execute(sa.text(statement)).scalar_one_or_none())

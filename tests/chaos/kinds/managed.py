@@ -1,4 +1,4 @@
-"""What managed PostgreSQL, those who run it, and poolers before it do to sessions and statements."""
+"""What managed PostgreSQL, its administrators and poolers before it do to sessions and statements."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def read_only(storm: Storm) -> Watch:
 
 @kind("failover without an end of sessions")
 def failover(storm: Storm) -> Watch:
-    """Sessions that begin meanwhile take no writes for ever: only new ones do."""
+    """Sessions that begin meanwhile never take writes: only new ones do."""
 
     def strike() -> None:
         with _administrator(storm) as administrator:
@@ -136,7 +136,7 @@ def rewrite(storm: Storm) -> Watch:
 
 @kind("PostgreSQL with odd defaults")
 def odd_defaults(storm: Storm) -> Watch:
-    """Sessions begin under them; what is read and written is the same."""
+    """Sessions begin with odd defaults; what they read and write is the same."""
     odd = {
         "default_transaction_isolation": "serializable",
         "extra_float_digits": "-12",
@@ -159,7 +159,7 @@ def odd_defaults(storm: Storm) -> Watch:
 
 @kind("session killed")
 def kill_session(storm: Storm) -> Watch:
-    """kill -9 of one process of PostgreSQL, which then begins anew."""
+    """kill -9 of one process of PostgreSQL, which then restarts all sessions."""
 
     def strike() -> None:
         with _administrator(storm) as administrator:
@@ -184,7 +184,7 @@ def end_leader(storm: Storm) -> Watch:
 
 @kind("PgBouncer killed", slow=True, needs=lambda _: pgbouncer_program() is not None)
 def kill_pooler(storm: Storm) -> Watch:
-    """A coordinator and a teacher that know PostgreSQL through PgBouncer only; it is killed and started again."""
+    """A coordinator and a teacher reach PostgreSQL only through PgBouncer, which is killed and restarted."""
     names = [storm.one_of(COORDINATOR), storm.one_of(*TEACHERS)]
     with PgBouncer(storm.servers.postgres.url, "transaction") as pooler:
         for name in names:

@@ -1,4 +1,4 @@
-"""Faults of processes: killed, stopped, asked to end."""
+"""Faults of processes: killed, stopped, told to end."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def terminate(storm: Storm) -> Watch:
 
 @kind("stale worker", slow=True)
 def stale_worker(storm: Storm) -> Watch:
-    """A worker that is stopped until its leases are others', and then commits."""
+    """A worker that is stopped until others hold its leases, and then commits."""
     name = storm.one_of(*TEACHERS, "prover")
     seen = busy(storm, name, "stale worker")
     deadline = time.monotonic() + 3 * storm.worker_timeout + 20
@@ -81,7 +81,7 @@ def stale_worker(storm: Storm) -> Watch:
 
 @kind("stale leader", slow=True)
 def stale_leader(storm: Storm) -> Watch:
-    """The coordinator that sweeps hangs, and a worker dies meanwhile."""
+    """The leading coordinator hangs, and a worker dies meanwhile."""
     name = storm.leader()
     storm.fleet.pause(name)
     seen = killed(storm, storm.one_of(*TEACHERS), "stale leader")

@@ -1,4 +1,4 @@
-"""Faults of a server that hosts a model, and of its replies: all the server's, all passing; no candidate is used up."""
+"""Faults of a server that hosts a model, and of its replies: all are temporary and none costs a candidate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _server(storm: Storm) -> ModelServer:
 
 
 def _replies(storm: Storm, what: str, how: str) -> Watch:
-    """The server answers like that for a while, longer where nobody has asked it for anything."""
+    """The server answers like that for a while, longer if it gets no request."""
     seen = watch(storm.database, what, HOSTED)
     for _ in range(10):
         if _server(storm).misbehave(how, _SECONDS):

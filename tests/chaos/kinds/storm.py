@@ -1,4 +1,4 @@
-"""What every fault is given, and how it enters the table: `KINDS` by name, `SLOW` and `NEEDS` beside it."""
+"""The argument of every fault, and the tables of kinds: `KINDS` by name, `SLOW` and `NEEDS`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOMENT = 3.0
 
 @dataclass(slots=True)
 class Storm:
-    """Where faults strike. `crashes` are the spans of time in which PostgreSQL lost what was not flushed."""
+    """The processes and servers that faults hit. `crashes`: times at which PostgreSQL lost unflushed commits."""
 
     servers: Servers
     fleet: Fleet
@@ -36,7 +36,7 @@ class Storm:
         self._was_emptied()
 
     def note_crash(self, began: float) -> None:
-        """Looks whether PostgreSQL crashed since that time: an unlogged table is empty after every crash."""
+        """Notes whether PostgreSQL crashed since that time: an unlogged table is empty after every crash."""
         if self._was_emptied():
             self.crashes.append((began, time.time()))
 
@@ -66,7 +66,7 @@ class Storm:
         return self.one_of(COORDINATOR)
 
     def model_of(self, name: str) -> str:
-        """What the process called `name` does, as a watch calls it."""
+        """The model of the process called `name`, as `watch` takes it."""
         return self.fleet.members[name].role
 
 
@@ -79,7 +79,7 @@ NEEDS: dict[str, Callable[[Servers], bool]] = {}
 
 
 def kind(name: str, *, slow: bool = False, needs: Callable[[Servers], bool] | None = None) -> Callable[[Fault], Fault]:
-    """Enters a fault under its name."""
+    """Registers a fault under its name."""
 
     def enter(fault: Fault) -> Fault:
         def strike(storm: Storm) -> Watch:
@@ -101,12 +101,12 @@ def kind(name: str, *, slow: bool = False, needs: Callable[[Servers], bool] | No
 
 
 def available(servers: Servers) -> list[str]:
-    """Kinds that this machine can do."""
+    """Kinds that this machine can inject."""
     return [name for name in KINDS if name not in NEEDS or NEEDS[name](servers)]
 
 
 def killed(storm: Storm, name: str, what: str) -> Watch:
-    """Kills the process at a moment when it has something in hand, if one comes soon, and watches that."""
+    """Kills the process while it holds work, if that happens soon, and watches that work."""
     seen = busy(storm, name, what)
     storm.fleet.signal(name, signal.SIGKILL)
     seen.began = time.monotonic()
@@ -114,7 +114,7 @@ def killed(storm: Storm, name: str, what: str) -> Watch:
 
 
 def busy(storm: Storm, name: str, what: str) -> Watch:
-    """Stops the process at a moment when it has something in hand, if one comes soon, and watches that."""
+    """Stops the process while it holds work, if that happens soon, and watches that work."""
     deadline = time.monotonic() + _MOMENT
     while True:
         storm.fleet.pause(name)
@@ -126,7 +126,7 @@ def busy(storm: Storm, name: str, what: str) -> Watch:
 
 
 def everything(storm: Storm, what: str, strike: Callable[[], object]) -> Watch:
-    """Does `strike` and watches all that was due before it."""
+    """Calls `strike` and watches all work that was due before it."""
     seen = watch(storm.database, what)
     strike()
     seen.began = time.monotonic()

@@ -1,4 +1,4 @@
-"""`cordctl bench` as users run it, small: which figures there are and where they come from, never their size."""
+"""`cordctl bench` as users run it, small: which figures there are and their source, never their size."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ def databases(url: str) -> set[str]:
         database.close()
 
 
-def test_enqueue_tells_speed_and_memory_of_each_size_and_leaves_nothing(bench: Bench, database_url: str) -> None:
+def test_enqueue_reports_speed_and_memory_of_each_size_and_leaves_nothing_behind(
+    bench: Bench, database_url: str
+) -> None:
     before = databases(database_url)
     found = bench("enqueue", "--rows", "20", "--rows", "200", "--row-bytes", "300")
     assert found["rows"] == [20, 200]
@@ -110,7 +112,7 @@ def test_enqueue_tells_speed_and_memory_of_each_size_and_leaves_nothing(bench: B
     assert not left
 
 
-def test_without_its_variables_external_is_refused(settings: Settings, tmp_path: Path) -> None:
+def test_external_is_refused_without_its_variables(settings: Settings, tmp_path: Path) -> None:
     del settings
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CORD_")}
     done = subprocess.run(
@@ -166,12 +168,12 @@ def test_the_rate_of_the_service_is_that_of_the_tables(settings: Settings) -> No
     assert rate == pytest.approx(rows[0] / float(rows[1]))
 
 
-def test_the_engine_alone_is_asked_what_the_service_asked(bench: Bench) -> None:
+def test_the_engine_alone_gets_the_requests_of_the_service(bench: Bench) -> None:
     found = bench("engine", str(BUNDLED), "--problems", "1", "--warm-up", "1")
     measured = {name: entry["values"] for name, entry in found["measured"].items()}
     ratios = [ours / alone for ours, alone in zip(measured["service"], measured["engine alone"], strict=True)]
     assert found["service_over_engine"] == pytest.approx(statistics.median(ratios))
-    # In float64 these engines give equal scores to equal requests, whoever asks.
+    # In float64 these engines give equal scores to equal requests of any caller.
     assert measured["largest difference of a score"] == [0.0, 0.0, 0.0]
     for kind in ("propose", "score"):
         use = found["cache"][f"{'planner' if kind == 'propose' else 'prover'}:{kind}"]

@@ -16,7 +16,7 @@ from tests.support.cordctl_process import Cordctl, prepared
 
 @pytest.fixture
 def cordctl(tmp_path: Path, database_url: str, broker_url: str, key_prefix: str) -> Cordctl:
-    """With a migrated database of this test's own."""
+    """With the test's own migrated database."""
     return prepared(
         tmp_path,
         {"CORD_DATABASE_URL": database_url, "CORD_BROKER_URL": broker_url, "CORD_KEY_PREFIX": key_prefix},
@@ -25,7 +25,7 @@ def cordctl(tmp_path: Path, database_url: str, broker_url: str, key_prefix: str)
 
 @pytest.fixture
 def embedded_cordctl(tmp_path: Path) -> Iterator[Cordctl]:
-    """Without any service but those that the commands embed."""
+    """With no services but those that the commands embed."""
     base = Path(tempfile.mkdtemp(prefix="cord-c-"))
     cordctl = prepared(tmp_path, {"CORD_STATE_DIR": f"{base}/state"})
     try:
@@ -44,7 +44,7 @@ def finished(
     broker_url: str,
     fresh_keys: Callable[[], AbstractContextManager[str]],
 ) -> Iterator[Cordctl]:
-    """A run called `done` of five problems, worked to the end once for a module; its tests only read."""
+    """A finished run `done` of five problems, made once for a module; its tests only read."""
     folder = tmp_path_factory.mktemp("finished")
     with migrated_database() as url, fresh_keys() as prefix:
         cordctl = prepared(folder, {"CORD_DATABASE_URL": url, "CORD_BROKER_URL": broker_url, "CORD_KEY_PREFIX": prefix})

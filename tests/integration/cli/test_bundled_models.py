@@ -1,4 +1,4 @@
-"""The bundled models through the whole service: the same bytes every time, and scores that are what they claim."""
+"""The bundled models through the whole service: the same bytes every time, and scores as documented."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ ANSWERS = ("204", "-3", r"\frac{1}{2}", "三", "The train arrives at noon, an ho
 
 @pytest.fixture
 def tiny(cordctl: Cordctl) -> Cordctl:
-    """With the preset `tiny`; three problems have the answers they were made with, five have odd ones."""
+    """With the preset `tiny`; three problems have their original answers, five have odd ones."""
     return with_tiny_models(cordctl)
 
 
 @pytest.fixture
 def embedded_tiny(embedded_cordctl: Cordctl) -> Cordctl:
-    """The same without any service but those that the commands embed."""
+    """The same with no services but those that the commands embed."""
     return with_tiny_models(embedded_cordctl)
 
 
@@ -52,7 +52,7 @@ def run(cordctl: Cordctl, output: str) -> bytes:
     return (cordctl.folder / output).read_bytes()
 
 
-def test_the_same_run_gives_the_same_bytes_whoever_shares_a_batch_and_true_scores(
+def test_equal_runs_give_equal_bytes_and_true_scores_in_any_batch(
     tiny: Cordctl,
     database_url: str,
     migrated_database: Callable[[], AbstractContextManager[str]],
@@ -72,7 +72,7 @@ def test_the_same_run_gives_the_same_bytes_whoever_shares_a_batch_and_true_score
     check_scores(database_url)
 
 
-def test_a_killed_worker_that_was_forked_is_made_again_and_nothing_is_different(embedded_tiny: Cordctl) -> None:
+def test_a_killed_forked_worker_is_replaced_and_the_result_is_the_same(embedded_tiny: Cordctl) -> None:
     undisturbed = run(embedded_tiny, "first.jsonl")
     process = embedded_tiny.start("run", "problems.jsonl", "--run", "again", "-o", "second.jsonl")
     parent = psutil.Process(process.pid)

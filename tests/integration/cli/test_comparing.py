@@ -14,7 +14,7 @@ from tests.support.cordctl_process import Cordctl
 
 @pytest.fixture(scope="module")
 def two_runs(finished: Cordctl) -> Cordctl:
-    """Beside `done` a run called `other` of the same problems with another seed."""
+    """The run `done`, and a run `other` of the same problems with another seed."""
     config = (finished.folder / "cord.toml").read_text(encoding="utf-8")
     changed = config.replace("[run]\n", "[run]\nseed = 5\n") if "[run]\n" in config else f"{config}\n[run]\nseed = 5\n"
     (finished.folder / "other.toml").write_text(changed, encoding="utf-8")

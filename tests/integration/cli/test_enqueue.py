@@ -1,4 +1,4 @@
-"""`cordctl enqueue` and `validate`: all of a dataset, or nothing, and never twice."""
+"""`cordctl enqueue` and `validate`: all of a dataset or nothing, and never twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def problems_of(cordctl: Cordctl) -> dict[str, int]:
     return document
 
 
-def test_a_second_time_adds_nothing_and_says_so(cordctl: Cordctl) -> None:
+def test_enqueuing_again_adds_nothing_and_says_so(cordctl: Cordctl) -> None:
     first = cordctl("enqueue", "problems.jsonl").stdout
     second = cordctl("enqueue", "problems.jsonl").stdout
     assert "5 problems added" in first
@@ -20,7 +20,7 @@ def test_a_second_time_adds_nothing_and_says_so(cordctl: Cordctl) -> None:
     assert {state: number for state, number in problems_of(cordctl).items() if number} == {"total": 5, "queued": 5}
 
 
-def test_a_grown_dataset_adds_what_is_new(cordctl: Cordctl) -> None:
+def test_a_grown_dataset_adds_only_its_new_problems(cordctl: Cordctl) -> None:
     cordctl("enqueue", "problems.jsonl")
     cordctl.write_problems(*(problem(number) for number in range(7)))
     report = json.loads(cordctl("enqueue", "problems.jsonl", "--json").stdout)
@@ -71,7 +71,7 @@ def test_a_dry_run_checks_everything_and_writes_nothing(cordctl: Cordctl) -> Non
     assert "there are no runs yet" in cordctl("runs").stdout
 
 
-def test_fields_and_limits_are_the_users_to_choose(cordctl: Cordctl) -> None:
+def test_fields_and_limits_can_be_chosen(cordctl: Cordctl) -> None:
     cordctl.write_problems(*({"nr": n, "text": f"Count to {n}", "value": n} for n in range(1, 9)))
     options = ("--question-field", "text", "--answer-field", "value", "--id-field", "nr", "--limit", "3")
     assert "3 problems added" in cordctl("enqueue", "problems.jsonl", *options).stdout
@@ -103,7 +103,7 @@ def test_validate_checks_rows_as_enqueue_does_with_a_configuration(cordctl: Cord
     assert flaws[0] in cordctl("enqueue", "problems.jsonl", exits=1).stderr
 
 
-def test_an_old_schema_is_refused_with_the_command_that_helps(cordctl: Cordctl, empty_database_url: str) -> None:
+def test_an_old_schema_is_refused_with_the_command_that_upgrades_it(cordctl: Cordctl, empty_database_url: str) -> None:
     cordctl.environment["CORD_DATABASE_URL"] = empty_database_url
     assert "cordctl db upgrade" in cordctl("enqueue", "problems.jsonl", exits=1).stderr
     cordctl("db", "check", exits=1)
@@ -117,9 +117,9 @@ def test_an_old_schema_is_refused_with_the_command_that_helps(cordctl: Cordctl, 
 SOLVED = {"id": "s", "question": "Half of 84?", "answer": "Half of 84 is <<84/2=42>>42.\n#### 42"}
 
 
-def test_a_worked_solution_is_told_by_validate_and_enqueue_and_kept_whole_where_asked(cordctl: Cordctl) -> None:
+def test_validate_and_enqueue_report_a_worked_solution_and_keep_it_whole_if_asked(cordctl: Cordctl) -> None:
     cordctl.write_problems(SOLVED, {**SOLVED, "id": "t"}, problem(3))
-    told = "field 'answer', 2 rows: worked solution, of which the final answer was taken"
+    told = "field 'answer', 2 rows: worked solution, whose final answer is the answer"
     for command in (("validate", "problems.jsonl"), ("enqueue", "problems.jsonl")):
         output = cordctl(*command).stdout
         assert told in output

@@ -18,7 +18,7 @@ EVAL = (
 )
 
 
-def test_a_bundled_model_is_sampled_counted_and_not_sampled_again(cordctl: Cordctl) -> None:
+def test_a_bundled_model_is_sampled_and_counted_once(cordctl: Cordctl) -> None:
     cordctl.write_problems(
         *(
             {"id": one.id, "question": one.question, "answer": one.answer, "kind": ("even", "odd")[index % 2]}
@@ -26,7 +26,7 @@ def test_a_bundled_model_is_sampled_counted_and_not_sampled_again(cordctl: Cordc
         ),
         name="benchmark.jsonl",
     )
-    # Threads of one small model wait for each other where other processes have the cores.
+    # Threads of one small model wait for each other if other processes use the cores.
     cordctl.environment["OMP_NUM_THREADS"] = "1"
     found = json.loads(cordctl(*EVAL, timeout=480).stdout)
     assert (found["run"], found["pipeline"], found["samples"], found["unfinished"]) == ("closer", "sample", SAMPLES, 0)
@@ -56,7 +56,7 @@ def test_a_bundled_model_is_sampled_counted_and_not_sampled_again(cordctl: Cordc
 
 
 def views(cordctl: Cordctl, answers: dict[str, int]) -> None:
-    """Every other view of a run without prover and winner."""
+    """Checks every other view of a run without prover and winner."""
     status = json.loads(cordctl("status", "closer", "--json").stdout)
     assert status["problems"]["done"] == PROBLEMS
     assert status["correct"] == answers["correct"]

@@ -1,4 +1,4 @@
-"""`cordctl export` of a run whose rows differ in what they have beside the problem."""
+"""`cordctl export` of a run whose rows have different additional fields."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def mixed(
     broker_url: str,
     fresh_keys: Callable[[], AbstractContextManager[str]],
 ) -> Iterator[Cordctl]:
-    """The rows worked to the end; `run` wrote `out.parquet`."""
+    """A finished run of the rows; `run` wrote `out.parquet`."""
     folder = tmp_path_factory.mktemp("mixed")
     with migrated_database() as url, fresh_keys() as prefix:
         cordctl = prepared(folder, {"CORD_DATABASE_URL": url, "CORD_BROKER_URL": broker_url, "CORD_KEY_PREFIX": prefix})

@@ -43,7 +43,7 @@ def test_a_least_score_and_correctness_choose_the_same_problems_in_both_formats(
     chosen = [line["id"] for line in known if line["score"] >= least]
     assert 0 < len(chosen) < 5
     assert [row["id"] for row in lines(finished, "good.jsonl")] == chosen
-    assert f"{5 - len(chosen)} done ones left out" in report
+    assert f"{5 - len(chosen)} finished ones left out" in report
     finished("export", "done", "-o", "correct.jsonl", "--only-correct", *form)
     assert [row["id"] for row in lines(finished, "correct.jsonl")] == [line["id"] for line in known if line["correct"]]
 

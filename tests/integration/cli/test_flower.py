@@ -1,4 +1,4 @@
-"""Flower as users open it: nobody switches events on for it beforehand, it does so itself."""
+"""Flower as users open it: it switches events on itself."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_flower_shows_running_work_with_the_problem_and_step_it_is_about(cordctl
 
 
 def tasks(port: int) -> list[dict[str, Any]]:
-    """What Flower has seen; nothing while it starts."""
+    """The tasks that Flower lists; none while it starts."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/tasks", timeout=10) as answer:
             return list(json.load(answer).values())

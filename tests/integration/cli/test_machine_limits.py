@@ -1,4 +1,4 @@
-"""`cordctl` where the machine allows little, and where it is killed or called twice: one line, and no half things."""
+"""`cordctl` under low limits of the machine, killed, or called twice: one line, and nothing half done."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LIMITS = [
 
 
 @pytest.mark.parametrize(("limit", "value", "subject"), LIMITS)
-def test_doctor_names_the_limit_and_run_refuses_it_in_one_line_before_it_starts_anything(
+def test_doctor_names_the_limit_and_run_refuses_it_in_one_line_before_starting_anything(
     embedded_cordctl: Cordctl, limit: int, value: int, subject: str
 ) -> None:
     looked = limited(embedded_cordctl, limit, value, "doctor")
@@ -60,7 +60,7 @@ _SOMEBODY = 64123
 
 
 def _as_somebody() -> list[str]:
-    """How a command is run by a user that is held to its limit, who may read what this one may."""
+    """How a command is run by a user that is held to its limit and may read what this one may."""
     if os.geteuid():
         return []
     capability = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
@@ -96,12 +96,12 @@ def folder_of_somebody(embedded_cordctl: Cordctl) -> Iterator[Path]:
         (("worker", "alpha"), 78),
     ],
 )
-def test_where_no_process_and_no_thread_may_be_started_that_is_said_in_one_line(
+def test_a_limit_that_forbids_new_processes_and_threads_is_reported_in_one_line(
     embedded_cordctl: Cordctl, folder_of_somebody: Path, command: tuple[str, ...], code: int
 ) -> None:
     variables = {**embedded_cordctl.variables(), "PYTHONDONTWRITEBYTECODE": "1"}
     ended = subprocess.run(
-        # The limit holds from the change of the user on; what changes it is one process already.
+        # The limit holds from the change of the user on; the program that changes it is already one process.
         [*_as_somebody(), *embedded_cordctl.command(*command)],
         cwd=folder_of_somebody,
         env={**variables, "CORD_STATE_DIR": str(folder_of_somebody / "state")},
@@ -120,7 +120,7 @@ def test_where_no_process_and_no_thread_may_be_started_that_is_said_in_one_line(
 
 
 @pytest.mark.parametrize("process", [("worker", "alpha"), ("coordinator",)])
-def test_a_process_under_a_limit_ends_with_the_code_for_never(
+def test_a_process_under_a_limit_ends_with_the_exit_code_for_no_restart(
     embedded_cordctl: Cordctl, process: tuple[str, ...]
 ) -> None:
     ended = limited(embedded_cordctl, resource.RLIMIT_NOFILE, 32, *process)
@@ -129,7 +129,7 @@ def test_a_process_under_a_limit_ends_with_the_code_for_never(
     assert "ulimit -n" in ended.stderr
 
 
-def test_a_full_standard_error_is_an_error_like_another(embedded_cordctl: Cordctl) -> None:
+def test_a_full_standard_error_is_reported_like_any_error(embedded_cordctl: Cordctl) -> None:
     with Path("/dev/full").open("w") as full:
         command = embedded_cordctl.command("export", "-o", "out.jsonl")
         ended = subprocess.run(
@@ -138,7 +138,7 @@ def test_a_full_standard_error_is_an_error_like_another(embedded_cordctl: Cordct
     assert ended.returncode == 1
 
 
-def test_two_ups_at_once_are_one_and_a_killed_one_is_in_nobodys_way(embedded_cordctl: Cordctl) -> None:
+def test_two_concurrent_ups_start_one_daemon_and_a_killed_up_does_not_prevent_it(embedded_cordctl: Cordctl) -> None:
     state = Path(embedded_cordctl.environment["CORD_STATE_DIR"])
     killed = embedded_cordctl.start("up", "--no-wait")
     wait_for(lambda: (state / "postgres" / "data.new").exists() or (state / "postgres" / "data").exists())
@@ -159,13 +159,13 @@ def test_two_ups_at_once_are_one_and_a_killed_one_is_in_nobodys_way(embedded_cor
     assert (down.wait(120), up.wait(120)) == (0, 0)
     for one in (down, up):
         one.communicate()
-    # Whichever came second, nothing of both is left when all is stopped.
+    # Whichever of the two was second, nothing of either is left once all is stopped.
     assert embedded_cordctl("down").exit_code == 0
     wait_for(lambda: not working_in(state))
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Returns once the condition holds; fails after so long."""
+    """Returns once the condition holds; fails after a timeout."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -51,7 +51,7 @@ def services_of(cordctl: Cordctl) -> Iterator[Database]:
 
 
 def hold_back(cordctl: Cordctl, key: str) -> None:
-    """Problem `key` is never admitted, so that a run cannot end before it is interrupted, until `let_go`."""
+    """Keeps problem `key` from being admitted until `let_go`, so that a run cannot end before it is interrupted."""
     statement = f"""
         CREATE FUNCTION test_hold_back() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
         CREATE TRIGGER test_hold_back BEFORE UPDATE ON problems FOR EACH ROW
@@ -83,12 +83,12 @@ def test_a_run_ends_with_a_summary_an_export_and_no_process(embedded_cordctl: Co
     assert len((embedded_cordctl.folder / "out.jsonl").read_text(encoding="utf-8").splitlines()) == 5
     state_dir = embedded_cordctl.environment["CORD_STATE_DIR"]
     wait_for_no_process(state_dir)
-    # What it left behind is there to be asked, without any service running.
+    # The finished run can be read without a running service.
     assert json.loads(embedded_cordctl("status", "--json").stdout)["problems"]["done"] == 5
     wait_for_no_process(state_dir)
 
 
-def test_interrupted_it_stops_in_good_order_and_goes_on_the_next_time(embedded_cordctl: Cordctl) -> None:
+def test_an_interrupted_run_stops_cleanly_and_continues_the_next_time(embedded_cordctl: Cordctl) -> None:
     embedded_cordctl.write_problems(*(problem(number) for number in range(60)))
     hold_back(embedded_cordctl, "p59")
     process = embedded_cordctl.start("run", "problems.jsonl", "--run", "mine", "-o", "out.jsonl")
@@ -96,7 +96,7 @@ def test_interrupted_it_stops_in_good_order_and_goes_on_the_next_time(embedded_c
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "run the same command again to go on" in error
+    assert "run the same command again to continue" in error
     assert "Traceback" not in error
     assert not (embedded_cordctl.folder / "out.jsonl").exists()
     wait_for_no_process(embedded_cordctl.environment["CORD_STATE_DIR"])
@@ -108,9 +108,9 @@ def test_interrupted_it_stops_in_good_order_and_goes_on_the_next_time(embedded_c
 
 
 def check_next_commands(cordctl: Cordctl, said: str) -> None:
-    """What the end of a run proposes can be pasted into a shell, and is about this very run."""
+    """The commands that the end of a run proposes work in a shell, and name this run."""
     program = f'cordctl() {{ {shlex.join(cordctl.command())} "$@"; }}'
-    commands = [line.strip() for line in said.partition("Look further:\n")[2].splitlines() if line[2] != " "]
+    commands = [line.strip() for line in said.partition("Next:\n")[2].splitlines() if line[2] != " "]
     wanted = {"(max(": "### Step 1", " stats mine": "alpha", " cost mine": "alpha", " replay mine": "no difference",
               " export mine": "", " db psql": "teacher"}  # fmt: skip
     assert len(commands) == len(wanted)
@@ -130,7 +130,7 @@ def check_next_commands(cordctl: Cordctl, said: str) -> None:
     assert (cordctl.folder / "correct.jsonl").exists()
 
 
-def test_killed_it_leaves_no_process_and_goes_on_to_the_same_bytes(embedded_cordctl: Cordctl) -> None:
+def test_a_killed_run_leaves_no_process_and_continues_to_the_same_bytes(embedded_cordctl: Cordctl) -> None:
     embedded_cordctl.write_problems(*(problem(number) for number in range(40)))
     embedded_cordctl("run", "problems.jsonl", "--run", "mine", "-o", "whole.jsonl")
     other = Cordctl(embedded_cordctl.folder, {"CORD_STATE_DIR": embedded_cordctl.environment["CORD_STATE_DIR"] + "2"})
@@ -179,7 +179,7 @@ def test_a_model_that_takes_too_long_to_load_is_one_clear_error(embedded_cordctl
     wait_for_no_process(embedded_cordctl.environment["CORD_STATE_DIR"])
 
 
-def test_what_cannot_work_is_refused_before_anything_starts(embedded_cordctl: Cordctl) -> None:
+def test_an_impossible_run_is_refused_before_anything_starts(embedded_cordctl: Cordctl) -> None:
     assert "missing.jsonl" in embedded_cordctl("run", "missing.jsonl", "-o", "out.jsonl", exits=1).stderr
     assert "does not exist" in embedded_cordctl("run", "problems.jsonl", "-o", "no/out.jsonl", exits=1).stderr
     assert not Path(embedded_cordctl.environment["CORD_STATE_DIR"]).exists()

@@ -33,7 +33,7 @@ def exported(cordctl: Cordctl) -> list[dict]:  # type: ignore[type-arg]
     return [json.loads(line) for line in (cordctl.folder / "out.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_status_counts_what_the_run_came_to(finished: Cordctl) -> None:
+def test_status_counts_the_results_of_the_run(finished: Cordctl) -> None:
     document = json.loads(finished("status", "done", "--json").stdout)
     assert document["problems"] == {**NO_PROBLEMS, "total": 5, "active": 0, "done": 5}
     assert document["eta_seconds"] == 0.0
@@ -47,7 +47,7 @@ def test_status_counts_what_the_run_came_to(finished: Cordctl) -> None:
     assert document["candidates"]["unfinished"] == 0
 
 
-def test_status_without_a_name_is_of_the_newest_run_and_watching_a_finished_one_ends(finished: Cordctl) -> None:
+def test_status_without_a_name_shows_the_newest_run_and_watching_a_finished_run_ends(finished: Cordctl) -> None:
     output = finished("status", "--watch", timeout=20).stdout
     assert "done" in output
     assert "5 done" in output
@@ -75,7 +75,7 @@ def test_a_finished_run_and_its_engine_seconds_are_called_the_same_everywhere(fi
     assert sum(teacher["request_seconds"] for teacher in teachers) == pytest.approx(proposals, abs=1e-2)
 
 
-def test_what_did_not_happen_is_counted_as_zero(finished: Cordctl) -> None:
+def test_events_that_did_not_happen_are_counted_as_zero(finished: Cordctl) -> None:
     document = json.loads(finished("status", "--json").stdout)
     assert {state: document["problems"][state] for state in ("failed", "queued", "cancelled")} == {
         "failed": 0,
@@ -132,16 +132,16 @@ def test_an_export_is_the_same_bytes_every_time_and_on_standard_output(finished:
     assert finished("export", "done", "-o", "-").stdout == (finished.folder / "out.jsonl").read_text(encoding="utf-8")
 
 
-def test_only_correct_leaves_the_others_out_and_says_how_many(finished: Cordctl) -> None:
+def test_only_correct_leaves_the_others_out_and_reports_their_number(finished: Cordctl) -> None:
     result = finished("export", "done", "-o", "correct.jsonl", "--only-correct")
     correct = [line for line in exported(finished) if line["correct"]]
     kept = (finished.folder / "correct.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in kept] == correct
     if len(correct) < 5:
-        assert f"{5 - len(correct)} done ones left out" in result.stderr
+        assert f"{5 - len(correct)} finished ones left out" in result.stderr
 
 
-def test_an_unknown_run_names_those_there_are(finished: Cordctl) -> None:
+def test_an_unknown_run_is_answered_with_the_existing_runs(finished: Cordctl) -> None:
     error = finished("export", "nothing", "-o", "x.jsonl", exits=1).stderr
     assert "no run is called 'nothing'. There are: done" in error
     assert not (finished.folder / "x.jsonl").exists()
@@ -160,14 +160,14 @@ def test_a_run_is_paused_resumed_and_cancelled(cordctl: Cordctl) -> None:
     assert json.loads(cordctl("status", "--json").stdout)["state"] == "paused"
     assert "cordctl resume mine" in cordctl("run", "problems.jsonl", "--run", "mine", "-o", "o.jsonl", exits=1).stderr
     resumed = cordctl("resume", "mine").stdout
-    assert "goes on\nNO WORKER for coordinator, " in resumed
+    assert "continues\nNO WORKER for coordinator, " in resumed
     assert "5 problems were not finished" in cordctl("cancel", "mine", "--yes").stdout
     problems = json.loads(cordctl("status", "--json").stdout)["problems"]
     assert problems == {**NO_PROBLEMS, "total": 5, "active": 0, "cancelled": 5}
     assert "cancelled, which is final" in cordctl("resume", "mine", exits=1).stderr
 
 
-def test_failed_problems_are_counted_and_exported_only_where_asked(cordctl: Cordctl, database_url: str) -> None:
+def test_failed_problems_are_counted_and_exported_only_if_asked(cordctl: Cordctl, database_url: str) -> None:
     import psycopg
 
     cordctl("enqueue", "problems.jsonl", "--run", "mine")
@@ -177,7 +177,7 @@ def test_failed_problems_are_counted_and_exported_only_where_asked(cordctl: Cord
         )
     result = cordctl("export", "mine", "-o", "out.jsonl", "--failures", "failed.jsonl")
     assert "0 trajectories" in result.stderr
-    assert "1 failed problem not exported, 4 still being worked on" in result.stderr
+    assert "1 failed problem not exported, 4 unfinished" in result.stderr
     assert (cordctl.folder / "out.jsonl").read_bytes() == b""
     (failed,) = (cordctl.folder / "failed.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(failed)["id"] == "p1"
@@ -194,8 +194,8 @@ def test_failed_problems_are_retried_and_the_run_is_deleted(cordctl: Cordctl, da
         connection.execute("UPDATE problems SET state = 'failed' WHERE key IN ('p1', 'p2', 'p3')")
     assert "run 'mine' has no problem 'p9'" in cordctl("retry", "mine", "--problem", "p9", exits=1).stderr
     named = cordctl("retry", "mine", "--problem", "p1", "--problem", "p0").stdout
-    assert "problem p0 has not failed, it is queued: left alone" in named
-    assert "run mine: 1 failed problem goes on (1 queued)" in named
+    assert "problem p0 has not failed, it is queued: left as it is" in named
+    assert "run mine: 1 failed problem continues (1 queued)" in named
     assert "NO WORKER for coordinator, " in named
     anew = json.loads(cordctl("retry", "mine", "--problem", "p2", "--anew", "--yes", "--json").stdout)
     assert (anew["retried"], anew["problems"], anew["left_alone"]) == (1, {"queued": 1}, {})
@@ -209,7 +209,7 @@ def test_failed_problems_are_retried_and_the_run_is_deleted(cordctl: Cordctl, da
     assert json.loads(cordctl("runs", "--json").stdout) == {"runs": []}
 
 
-def test_failed_problems_of_one_cause_go_on_by_the_command_that_status_prints(
+def test_failed_problems_of_one_cause_are_retried_by_the_command_that_status_prints(
     cordctl: Cordctl, database_url: str
 ) -> None:
     import shlex
@@ -232,17 +232,17 @@ def test_failed_problems_of_one_cause_go_on_by_the_command_that_status_prints(
     shown = cordctl("status").stdout
     assert "failed: p4: all are invalid\n" in shown
     assert "and 2 more: the decision failed 5 times: OSError: it's" in shown
-    (command,) = [line.partition("once that is mended: ")[2] for line in shown.splitlines() if "mended" in line]
+    (command,) = [line.partition("once that is fixed: ")[2] for line in shown.splitlines() if "is fixed" in line]
     program, *arguments = shlex.split(command)
     assert program == "cordctl"
     failures = json.loads(cordctl("status", "--json").stdout)["failures"]
     assert [(cause["count"], cause["is_technical"]) for cause in failures] == [(3, True), (1, False)]
     unknown = cordctl("retry", "mine", "--reason", "nothing", exits=1).stderr
-    assert "no failed problem whose reason holds 'nothing'" in unknown
+    assert "no failed problem whose reason contains 'nothing'" in unknown
     assert "give one of them" in cordctl("retry", "mine", "--reason", "x", "--failed", exits=2).stderr
     assert "--reason is empty" in cordctl("retry", "mine", "--reason", " ", exits=2).stderr
-    assert "run mine: 3 failed problems go on" in cordctl(*arguments).stdout
-    assert "mended" not in cordctl("status").stdout
+    assert "run mine: 3 failed problems continue" in cordctl(*arguments).stdout
+    assert "once that is fixed" not in cordctl("status").stdout
 
 
 def test_a_run_is_given_a_priority(cordctl: Cordctl) -> None:
@@ -265,7 +265,7 @@ def test_a_worker_is_drained_by_its_address(cordctl: Cordctl) -> None:
             time.sleep(0.2)
         address = alive[0]["process"]
         assert address.endswith(f":{coordinator.pid}")
-        assert f"coordinator {address} finishes what it holds and leaves" in cordctl("drain", address).stdout
+        assert f"coordinator {address} finishes what it holds and exits" in cordctl("drain", address).stdout
         assert coordinator.wait(timeout=60) == 0
     finally:
         coordinator.kill()
@@ -273,7 +273,7 @@ def test_a_worker_is_drained_by_its_address(cordctl: Cordctl) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_process_that_is_asked_to_end_ends_in_good_order(cordctl: Cordctl, number: signal.Signals) -> None:
+def test_a_process_that_is_asked_to_end_exits_cleanly(cordctl: Cordctl, number: signal.Signals) -> None:
     cordctl.environment["CORD_READY_FILE"] = str(cordctl.folder / "ready")
     cordctl("db", "upgrade")
     coordinator = cordctl.start("coordinator")

@@ -1,4 +1,4 @@
-"""States of a Redis of one's own in which it is no broker: named in one line, waited for or refused, and left again."""
+"""States of a private Redis in which it is no broker: named in one line, waited for or refused, and left again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import redis
 from kombu import Exchange, Queue
 
 from cord_worker.config import Settings
-from cord_worker.coordination.broker.broker_check import check_broker, remarks_on
+from cord_worker.coordination.broker.broker_check import broker_warnings, check_broker
 from cord_worker.coordination.broker.redis_transport import SET_ASIDE
 from cord_worker.coordination.celery.app import create_app
 from cord_worker.coordination.messaging.messenger import COORDINATOR_QUEUE, Messenger
@@ -24,12 +24,12 @@ from cord_worker.coordination.messaging.routing import Shards
 from cord_worker.errors import BrokerError, BrokerRefused
 from cord_worker.local.binaries import find_redis
 from cord_worker.local.redis import EmbeddedRedis
-from cord_worker.local.state import StateDir
 from cord_worker.operations.services import services_for
 from cord_worker.store.database import Database
 from cord_worker.store.schema.kinds import ADVANCE
 from cord_worker.store.work.sweep import Due
 from tests.support.cluster import Cluster
+from tests.support.redis_server import private_redis
 from tests.support.tables import count
 from tests.support.wire import Wire
 
@@ -39,13 +39,8 @@ PROBLEMS = 6
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    state = StateDir.open(tmp_path_factory.mktemp("states"))
-    server = EmbeddedRedis(state.path)
-    with state.locked():
-        server.start()
-    yield server
-    with state.locked():
-        server.stop()
+    with private_redis(tmp_path_factory.mktemp("states")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -110,7 +105,7 @@ def busy(client: redis.Redis) -> Iterator[None]:
 
 @contextmanager
 def cannot_save(client: redis.Redis) -> Iterator[None]:
-    """A folder has the name of the file that it saves to."""
+    """Redis cannot save: a folder has the name of its file."""
     file = Path(client.config_get("dir")["dir"]) / client.config_get("dbfilename")["dbfilename"]
 
     def save(status: str) -> None:
@@ -138,7 +133,7 @@ def _until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 @contextmanager
 def redis_with(folder: Path, *options: str, port: int = 0) -> Iterator[redis.Redis]:
-    """A server of its own with these options, from the moment that it listens; a client of it."""
+    """A private server with these options, from the moment that it listens; yields a client."""
     path = folder / "redis.sock"
     path.unlink(missing_ok=True)
     place = ("--port", str(port), "--unixsocket", str(path), "--dir", str(folder), "--save", "", *options)
@@ -154,7 +149,7 @@ def redis_with(folder: Path, *options: str, port: int = 0) -> Iterator[redis.Red
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """One whose name leaves room for that of a socket."""
+    """A folder with a name short enough for a socket."""
     with TemporaryDirectory(prefix="cord-redis-") as name:
         yield Path(name)
 
@@ -173,7 +168,7 @@ def folder() -> Iterator[Path]:
         (lambda client: without(client, "lpush"), "it forbids its user what a queue needs", BrokerRefused),
     ],
 )
-def test_a_redis_that_is_no_broker_is_named_and_refused_only_where_waiting_is_in_vain(
+def test_a_redis_that_cannot_be_a_broker_is_named_and_refused_only_if_waiting_cannot_help(
     server: EmbeddedRedis,
     client: redis.Redis,
     state: Callable[[redis.Redis], Iterator[None]],
@@ -211,16 +206,16 @@ def test_a_redis_without_a_command_that_queues_need_is_refused(folder: Path, com
         check_broker(f"redis+socket://{folder / 'redis.sock'}", PREFIX)
 
 
-def test_a_redis_without_the_commands_of_its_owner_is_used(folder: Path) -> None:
-    """As hosted ones are: nothing is said of what it does not tell."""
+def test_a_redis_without_the_commands_of_its_administrator_is_used(folder: Path) -> None:
+    """Like hosted ones: settings that it does not show cause no remark."""
     renamed = [word for name in ("CONFIG", "INFO", "SCAN") for word in ("--rename-command", name, "")]
     url = f"redis+socket://{folder / 'redis.sock'}"
     with redis_with(folder, *renamed):
         assert check_broker(url, PREFIX).startswith("redis")
-        assert remarks_on(url, PREFIX) == []
+        assert broker_warnings(url, PREFIX) == []
 
 
-def test_run_and_up_say_at_their_start_what_does_not_suit(
+def test_run_and_up_report_unsuitable_settings_of_redis_at_their_start(
     server: EmbeddedRedis, client: redis.Redis, database_url: str, tmp_path: Path
 ) -> None:
     said: list[str] = []
@@ -239,8 +234,8 @@ def test_run_and_up_say_at_their_start_what_does_not_suit(
     assert "noeviction" in said[0]
 
 
-def test_what_does_not_suit_is_remarked_on(server: EmbeddedRedis, client: redis.Redis) -> None:
-    assert remarks_on(server.url, PREFIX) == []
+def test_an_unsuitable_setting_of_redis_causes_a_remark(server: EmbeddedRedis, client: redis.Redis) -> None:
+    assert broker_warnings(server.url, PREFIX) == []
     client.set(f"{PREFIX}coordinator", "x")
     client.set("coordinator", "somebody else's")
     with (
@@ -248,7 +243,7 @@ def test_what_does_not_suit_is_remarked_on(server: EmbeddedRedis, client: redis.
         configured(client, "maxmemory", "1gb"),
         configured(client, "maxclients", 5),
     ):
-        found = [remark.found for remark in remarks_on(server.url, PREFIX)]
+        found = [warning.found for warning in broker_warnings(server.url, PREFIX)]
     assert len(found) == 3
     assert "maxmemory-policy allkeys-lru" in found[0]
     assert "more clients" in found[1]
@@ -271,8 +266,8 @@ def test_a_key_of_a_wrong_type_is_set_aside_and_the_message_sent(
     app.close()
 
 
-def test_keys_of_wrong_types_do_not_keep_flower_from_asking(server: EmbeddedRedis, client: redis.Redis) -> None:
-    """Kombu keeps bindings in one key an exchange, kombu 5.7 in three."""
+def test_keys_of_wrong_types_do_not_stop_flower(server: EmbeddedRedis, client: redis.Redis) -> None:
+    """Kombu keeps bindings in one key per exchange, kombu 5.7 in three."""
     app = create_app(server.url, Settings(key_prefix=PREFIX))
     keys = [f"_kombu.binding{which}" for which in (".asked", "_permanent.asked", "_deadlines")]
     with app.connection_for_write() as connection, connection.channel() as channel:
@@ -287,7 +282,7 @@ def test_keys_of_wrong_types_do_not_keep_flower_from_asking(server: EmbeddedRedi
     app.close()
 
 
-def test_a_worker_waits_for_its_broker_says_so_and_goes_on(
+def test_a_worker_reports_that_it_waits_for_its_broker_and_then_continues(
     tmp_path: Path, server: EmbeddedRedis, client: redis.Redis, database: Database, database_url: str
 ) -> None:
     def waiting() -> int:
@@ -314,10 +309,10 @@ def test_a_worker_waits_for_its_broker_says_so_and_goes_on(
 
 
 @pytest.mark.parametrize("is_cut", [False, True], ids=["demoted", "lost"])
-def test_the_work_goes_on_with_a_redis_that_took_over_empty(
+def test_the_work_continues_with_an_empty_redis_that_took_over(
     tmp_path: Path, database: Database, database_url: str, *, is_cut: bool
 ) -> None:
-    """The name leads to another server. The old one lives on as its replica, connections and all, or they are lost."""
+    """The name leads to another server. The old one stays as its replica with its connections, or they are lost."""
     with ExitStack() as stack:
         folders = [Path(stack.enter_context(TemporaryDirectory(prefix="cord-redis-"))) for _ in range(2)]
         ports = [_free_port(), _free_port()]

@@ -1,4 +1,4 @@
-"""What this service adds to Celery is needed with Celery 5.6, and does no harm with newer ones."""
+"""The service's addition to Celery is needed with Celery 5.6, and does no harm with newer versions."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ app.Worker(pool="threads", concurrency=2, queues=["model.x"], **quiet).start()
 """
 
 
-def test_a_worker_with_all_places_taken_asks_for_the_next_message_as_soon_as_one_is_done(
-    broker_url: str, key_prefix: str
-) -> None:
+def test_a_full_worker_asks_for_the_next_message_as_soon_as_a_task_ends(broker_url: str, key_prefix: str) -> None:
     program = [sys.executable, "-c", WORKER, broker_url, key_prefix]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     ended = subprocess.run(program, env=environment, capture_output=True, timeout=PATIENCE_SECONDS, check=False)

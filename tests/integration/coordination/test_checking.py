@@ -1,4 +1,4 @@
-"""What a coordinator does with checks on a machine whose processes end."""
+"""Checks of a coordinator on a machine whose processes end."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from cord_worker.coordination.coordinator import check_answers as checking
 from cord_worker.coordination.coordinator.check_answers import AnswerChecks
 from cord_worker.coordination.messaging.messenger import Messenger
 from cord_worker.coordination.messaging.routing import Shards
-from cord_worker.coordination.stuck_threads import ThreadWatch, Work
+from cord_worker.coordination.stuck_threads import ThreadWatch, WatchedWork
 from cord_worker.coordination.transactions import TRANSACTION
 from cord_worker.dataset import ProblemRecord
 from cord_worker.store.database import Database
-from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.schema.kinds import VERIFY
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.work import sweep, workers
 from cord_worker.verify import AnswerChecker
 from cord_worker.verify import checker as verifying
+from tests.support.answered import enqueue_answered
 
 CONFIG = RunConfig.model_validate(
     {
@@ -39,20 +39,6 @@ CONFIG = RunConfig.model_validate(
         "verify": {"method": "math"},
         "run": {"max_attempts": 4},
     }
-)
-
-_ANSWERED = (
-    """
-    INSERT INTO candidates (problem_id, parent_rank, step, depth, round, teacher_id, sample, lineage, seed, max_tokens,
-                            whole, state, text, score)
-    SELECT p.id, 0, 1, 1, 0, t.id, 0, 'l' || p.id, 0, 8, false, 'scored', 'a step', 0.5
-    FROM problems p JOIN teachers t ON t.run_id = p.run_id
-    """,
-    """
-    INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish, winner, answer_state, answer_text)
-    SELECT c.problem_id, c.id, 1, 0.5, 'think_end', true, 'written', 'The final answer is 4.' FROM candidates c
-    """,
-    "UPDATE problems SET state = 'verifying'",
 )
 
 
@@ -82,9 +68,7 @@ class Place:
 def place(database: Database) -> Iterator[Place]:
     def write(connection: sa.Connection) -> None:
         records = [ProblemRecord(key, f"2 + 2? {key}", "4", None, {}, "d:1") for key in ("first", "second")]
-        enqueue(connection, "run", CONFIG, records)
-        for statement in _ANSWERED:
-            connection.execute(sa.text(statement))
+        enqueue_answered(connection, CONFIG, records, "The final answer is 4.")
         workers.register(connection, worker, WorkerRole.COORDINATOR, hostname="here", pid=1, model_id=None)
 
     worker, said = uuid.uuid4(), list[str | None]()
@@ -103,7 +87,7 @@ def place(database: Database) -> Iterator[Place]:
         checks.close()
 
 
-def test_a_coordinator_whose_processes_do_not_start_steps_back_and_goes_on_when_they_do(
+def test_a_coordinator_whose_processes_do_not_start_steps_back_until_they_do(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "sitecustomize.py"
@@ -128,7 +112,7 @@ def _end(generated: str, *_: object) -> object:
     return None
 
 
-def test_a_check_that_ends_its_process_alone_is_undecided_after_its_attempts(
+def test_a_check_that_kills_its_own_process_is_undecided_after_its_attempts(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verifying, "_compared", _end)
@@ -144,8 +128,8 @@ def test_a_check_that_ends_its_process_alone_is_undecided_after_its_attempts(
     assert place.said == []
 
 
-def test_a_lease_that_nobody_here_knows_goes_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "_FORGOTTEN_SECONDS", 0.0)
+def test_a_lease_unknown_to_its_coordinator_is_returned(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "_UNKNOWN_LEASE_SECONDS", 0.0)
     holder = place.rows("SELECT id FROM workers")[0]
     place.rows(f"UPDATE trajectories SET answer_state = 'checking', check_worker_id = '{holder}' RETURNING id")
     place.database.run(place.checks.reconcile)
@@ -155,10 +139,10 @@ def test_a_lease_that_nobody_here_knows_goes_back(place: Place, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("point", ["claim check_answer", "finish check_answer"])
-def test_checks_that_stand_still_in_a_commit_are_noticed(
+def test_checks_that_are_stuck_in_a_commit_are_noticed(
     place: Place, point: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another coordinator can only do what this one gives up."""
+    """Another coordinator can only do the checks that this one returns."""
     monkeypatch.setattr(faults, "_faults", (faults._Fault.parse(f"{point}:hang:1"),))
     monkeypatch.setattr(checking, "_CLOSE_SECONDS", 0.1)
     with _watched(place) as stuck:
@@ -167,22 +151,23 @@ def test_checks_that_stand_still_in_a_commit_are_noticed(
     assert place.done() == 0
 
 
-def test_checks_that_wait_for_a_lock_are_noticed_and_go_on(place: Place) -> None:
+def test_checks_that_wait_for_a_lock_are_noticed_and_continue(place: Place) -> None:
     with _watched(place) as stuck:
         with place.database.transaction() as other:
             other.execute(sa.text("LOCK TABLE trajectories IN ACCESS EXCLUSIVE MODE"))
             place.checks.verify(place.problems[0])
             place.wait(lambda: TRANSACTION in stuck)
         place.wait(lambda: place.done() == 1)
+    assert place.rows("SELECT correct FROM trajectories WHERE correct IS NOT NULL") == [True]
 
 
 @contextmanager
 def _watched(place: Place) -> Iterator[list[str]]:
-    """What the thread of checks stood still at for a second; that of an earlier test may stand still for ever."""
+    """Where the thread of checks was stuck for a second; that of an earlier test may be stuck for ever."""
     stuck: list[str] = []
     own = place.checks._thread.ident
 
-    def note(work: Work) -> None:
+    def note(work: WatchedWork) -> None:
         if work.thread == own:
             stuck.append(work.what)
 

@@ -81,7 +81,7 @@ def test_a_small_run_ends_long_before_the_big_one_that_was_enqueued_before_it(
     assert small < big / 2
 
 
-def test_a_drained_worker_finishes_what_it_holds_without_a_limit_and_takes_nothing_new(
+def test_a_drained_worker_finishes_its_leases_without_a_time_limit_and_takes_no_new_work(
     cluster: Cluster, database: Database
 ) -> None:
     cluster.environment["CORD_GRACE_SECONDS"] = "0.5"
@@ -93,13 +93,13 @@ def test_a_drained_worker_finishes_what_it_holds_without_a_limit_and_takes_nothi
     states = {one.address: one.state for one in database.run(lambda c: live_processes(c, 60.0))}
     assert states == {address(cluster, "alpha"): "drains", address(cluster, "coordinator"): "works"}
     assert cluster.processes["alpha"].wait(timeout=120) == 0
-    # What it held was written once, at its first attempt; what followed was left to others.
+    # Its leases were written once, at the first attempt; later work was left to others.
     assert count(database, "state = 'proposed' AND propose_attempts = 1", "candidates") == 4
     assert count(database, "state IN ('proposing', 'scoring')", "candidates") == 0
     assert cluster.processes["coordinator"].poll() is None
 
 
-def test_a_second_signal_ends_a_worker_at_once_and_its_leases_are_handed_back(
+def test_a_second_signal_ends_a_worker_at_once_and_its_leases_are_returned(
     cluster: Cluster, database: Database
 ) -> None:
     cluster.environment["CORD_GRACE_SECONDS"] = "300"
@@ -118,7 +118,7 @@ def test_a_second_signal_ends_a_worker_at_once_and_its_leases_are_handed_back(
     assert coordinator.wait(timeout=60) == 0
 
 
-def test_a_migration_is_refused_beside_workers_and_these_end_where_it_is_made_nonetheless(
+def test_a_migration_is_refused_while_workers_run_and_a_forced_one_ends_them(
     cluster: Cluster, database: Database, database_url: str
 ) -> None:
     begin(cluster, database)

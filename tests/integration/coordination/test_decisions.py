@@ -1,4 +1,4 @@
-"""What else goes wrong in a coordinator is no failure of its decisions; sound ones take what a broken one cannot."""
+"""Other faults of a coordinator are no failures of its decisions; sound coordinators take what a broken one cannot."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cord_worker.store.database import Database
 from cord_worker.store.runs.admission import admit
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.schema.tables import WorkerRole
-from cord_worker.store.search.failed_decisions import MOST_ATTEMPTS
+from cord_worker.store.search.failed_decisions import MAX_ATTEMPTS
 from cord_worker.store.work import workers
 from cord_worker.verify import AnswerChecker
 
@@ -99,20 +99,20 @@ def mended() -> Iterator[None]:
     arm()
 
 
-def test_processes_for_answers_that_cannot_be_started_fail_no_decision(place: Place, checker: AnswerChecker) -> None:
-    checker.close()  # to warm it up raises
+def test_checking_processes_that_cannot_be_started_fail_no_decision(place: Place, checker: AnswerChecker) -> None:
+    checker.close()  # `warm_up` raises
     place.coordinator(checker).advance(place.problems[0])
     assert place.column("step")[0] == 1
     assert place.column("decision_attempts") == [0] * 4
 
 
-def test_a_problem_that_alone_cannot_be_decided_is_given_up_and_the_others_go_on(
+def test_the_only_problem_that_cannot_be_decided_is_given_up_and_the_others_continue(
     place: Place, checker: AnswerChecker
 ) -> None:
     place.database.run(
         lambda connection: connection.execute(
             sa.text("UPDATE problems SET decision_due_at = now(), decision_attempts = :n WHERE position = 0"),
-            {"n": MOST_ATTEMPTS - 1},
+            {"n": MAX_ATTEMPTS - 1},
         )
     )
     coordinator = place.coordinator(checker)
@@ -122,13 +122,11 @@ def test_a_problem_that_alone_cannot_be_decided_is_given_up_and_the_others_go_on
         coordinator.advance(problem)
     assert place.column("state") == ["failed", "searching", "searching", "searching"]
     assert place.column("step") == [0, 1, 1, 1]
-    assert str(place.column("failure_reason")[0]).startswith(
-        f"the decision failed {MOST_ATTEMPTS} times: InjectedFault"
-    )
+    assert str(place.column("failure_reason")[0]).startswith(f"the decision failed {MAX_ATTEMPTS} times: InjectedFault")
     assert place.conditions == []
 
 
-def test_a_coordinator_whose_decisions_all_fail_says_so_and_goes_on_when_it_can(
+def test_a_coordinator_whose_decisions_all_fail_reports_it_and_continues_when_it_can(
     place: Place, checker: AnswerChecker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     break_decisions(monkeypatch, "advance:raise:1-1000")
@@ -137,7 +135,7 @@ def test_a_coordinator_whose_decisions_all_fail_says_so_and_goes_on_when_it_can(
     for _ in range(50):
         for problem in place.problems:
             coordinator.advance(problem)
-        coordinator.try_again()
+        coordinator.retry_decisions()
     assert place.column("state") == ["searching"] * 4, "none is given up"
     assert [record.levelname for record in caplog.records].count("CRITICAL") == 1
     assert place.conditions
@@ -145,7 +143,7 @@ def test_a_coordinator_whose_decisions_all_fail_says_so_and_goes_on_when_it_can(
     monkeypatch.delenv(VARIABLE)
     arm()
     for _ in range(10_000):
-        coordinator.try_again()
+        coordinator.retry_decisions()
         if place.column("step") == [1] * 4:
             break
     assert place.column("step") == [1] * 4
@@ -153,7 +151,7 @@ def test_a_coordinator_whose_decisions_all_fail_says_so_and_goes_on_when_it_can(
     assert place.column("decision_due_at") == [None] * 4
 
 
-def test_what_a_broken_coordinator_is_sent_is_decided_by_another_one(
+def test_a_decision_sent_to_a_broken_coordinator_is_taken_by_another(
     place: Place, checker: AnswerChecker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken, sound = place.coordinator(checker), place.coordinator(checker)
@@ -163,7 +161,7 @@ def test_what_a_broken_coordinator_is_sent_is_decided_by_another_one(
     monkeypatch.delenv(VARIABLE)
     arm()
     for _ in range(10_000):
-        sound.try_again()
+        sound.retry_decisions()
         if place.column("step") == [1] * 4:
             break
     assert place.column("step") == [1] * 4

@@ -1,4 +1,4 @@
-"""Promise 1: whatever is killed, emptied or restarted, the tables end as those of an undisturbed run."""
+"""Promise 1: whatever is killed, emptied or restarted, the tables end like those of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.local.state import StateDir
 from cord_worker.store.database import Database
 from tests.support.cluster import Cluster
+from tests.support.redis_server import private_redis
 from tests.support.tables import content, count, differences, empty_tables
 
 PROBLEMS = 12
@@ -23,14 +24,9 @@ PROBLEMS = 12
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[EmbeddedRedis]:
-    """A broker of this test's own, which it may empty and kill."""
-    state = StateDir.open(tmp_path / "broker")
-    server = EmbeddedRedis(state.path)
-    with state.locked():
-        server.start()
-    yield server
-    with state.locked():
-        server.stop()
+    """A private broker, which the test may empty and kill."""
+    with private_redis(tmp_path / "broker") as server:
+        yield server
 
 
 @pytest.fixture
@@ -57,7 +53,7 @@ def test_faults_of_every_kind_change_nothing_in_the_tables(
     finish(cluster, database)
     undisturbed = content(database)
     assert len(undisturbed["candidates"]) > 250
-    # Work is added with every fault, when half of what was there is scored: none comes too late on a fast machine.
+    # Work is added with every fault once half of the present work is scored: so no fault is too late on a fast machine.
     portions = range(PROBLEMS // 6, PROBLEMS + 1, PROBLEMS // 6)
     halves = [scored_of(database, portion) // 2 for portion in (0, *portions)]
     for name in cluster.names:
@@ -87,7 +83,7 @@ def test_faults_of_every_kind_change_nothing_in_the_tables(
     assert count(database, "propose_attempts > 1 OR score_attempts > 1", "candidates") > 0
 
 
-def test_a_restarted_broker_stops_nobody(cluster: Cluster, database: Database, broker: EmbeddedRedis) -> None:
+def test_a_restarted_broker_stops_no_process(cluster: Cluster, database: Database, broker: EmbeddedRedis) -> None:
     cluster.enqueue(database, PROBLEMS)
     cluster.start()
     cluster.wait_until(lambda: count(database, "state = 'scored'", "candidates") > 50, 120)
@@ -99,7 +95,7 @@ def test_a_restarted_broker_stops_nobody(cluster: Cluster, database: Database, b
     assert [name for name, process in cluster.processes.items() if process.poll() is not None] == []
 
 
-def test_a_worker_told_to_stop_hands_its_work_back(cluster: Cluster, database: Database) -> None:
+def test_a_worker_told_to_stop_returns_its_leases(cluster: Cluster, database: Database) -> None:
     cluster.enqueue(database, PROBLEMS)
     cluster.start()
     cluster.wait_until(lambda: count(database, "state = 'scored'", "candidates") > 50, 120)
@@ -128,7 +124,7 @@ def test_two_coordinators_at_once_decide_every_step_once(cluster: Cluster, datab
     assert count(database, "outstanding <> 0") == 0
 
 
-def test_a_dead_engine_ends_its_worker_and_only_that(cluster: Cluster, database: Database) -> None:
+def test_a_dead_engine_ends_only_its_own_worker(cluster: Cluster, database: Database) -> None:
     cluster.enqueue(database, 1, addition=ENGINE_DIES)
     cluster.start("coordinator", "alpha")
     assert cluster.processes["alpha"].wait(timeout=120) == 1

@@ -51,7 +51,7 @@ def table(database: Database) -> Table:
 
 
 @pytest.mark.parametrize("single", [False, True])
-def test_what_comes_while_one_commits_is_committed_together(table: Table, single: bool) -> None:
+def test_items_that_arrive_during_a_commit_are_committed_together(table: Table, single: bool) -> None:
     committer, operation = GroupCommitter(table.database), table.operation(single=single)
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(committer.submit, operation, [0])
@@ -84,7 +84,7 @@ def test_a_bad_item_fails_alone(table: Table, single: bool) -> None:
     assert table.numbers() == [0, 1, 2]
 
 
-def test_closing_waits_for_what_was_submitted(table: Table) -> None:
+def test_closing_waits_for_submitted_items(table: Table) -> None:
     committer, operation = GroupCommitter(table.database), table.operation()
     committer.close()
     with ThreadPoolExecutor(2) as pool:
@@ -97,7 +97,7 @@ def test_closing_waits_for_what_was_submitted(table: Table) -> None:
         assert first.result(PATIENCE) == [0]
 
 
-def test_many_threads_lose_and_double_nothing(table: Table) -> None:
+def test_many_threads_write_every_item_once(table: Table) -> None:
     table.gate.set()
     committer, operation = GroupCommitter(table.database), table.operation(single=True)
     with ThreadPoolExecutor(16) as pool:

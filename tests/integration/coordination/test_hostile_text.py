@@ -1,4 +1,4 @@
-"""Models that write what attacks databases, terminals and browsers: it is stored, shown and exported as mere text."""
+"""Texts that attack databases, terminals and browsers are stored, shown and exported as mere text."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Every pipeline, selection and option: killed with SIGKILL in the middle and run again, it ends with the results of an
 undisturbed run.
 
-The variants come from the registries of the search and from the fields of [search]; a new one is among them by itself,
-or the first tests say what is missing. One cluster works them all; what dies at once are a teacher's worker within a
+The variants come from the registries of the search and from the fields of [search]; a new one is included by itself,
+or the first tests say what is missing. One cluster does them all; killed at once are a teacher's worker within a
 step that is not the first (a rollout of a tree search), the worker that scores or judges, and the coordinator.
 """
 
@@ -70,7 +70,7 @@ def config_of(search: dict[str, str]) -> RunConfig | None:
 
 
 def variants() -> dict[str, dict[str, str]]:
-    """Every pipeline with every selection, and with as many options at once as it takes, once for each value."""
+    """Every pipeline with every selection, and with as many options at once as it accepts, once for each value."""
     found = {}
     for pipeline in PIPELINES:
         for selection in Criterion:
@@ -132,7 +132,9 @@ def known(name: str) -> RunConfig:
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.timeout(900)
-def test_a_search_killed_in_the_middle_ends_as_an_undisturbed_one(name: str, worked: tuple[Cluster, Database]) -> None:
+def test_a_search_killed_in_the_middle_ends_like_an_undisturbed_one(
+    name: str, worked: tuple[Cluster, Database]
+) -> None:
     cluster, database = worked
     config = known(name)
     cluster.enqueue(database, PROBLEMS, run=undisturbed(name), config=config)
@@ -170,9 +172,9 @@ def test_a_search_killed_in_the_middle_ends_as_an_undisturbed_one(name: str, wor
 
 
 def first_victims(config: RunConfig) -> tuple[list[list[str]], str]:
-    """Who dies at once, each one out of a group, while it works at a candidate (SQL about OLD).
+    """Processes that are killed at once, one of each group, while working on a candidate (SQL about OLD).
 
-    While one teacher is held up, what the other wrote is scored and judged.
+    While one teacher is held up, the other teacher's texts are scored and judged.
     """
     match config.search.pipeline:
         case "mcts":
@@ -186,7 +188,7 @@ def first_victims(config: RunConfig) -> tuple[list[list[str]], str]:
 
 
 def second_victim(config: RunConfig) -> str | None:
-    """Who dies in a second blow, as it works only when the first one is over."""
+    """The process that is killed later, because it works only after the first kill."""
     match config.search.pipeline:
         case "mcts":
             return judging(config)
@@ -197,12 +199,12 @@ def second_victim(config: RunConfig) -> str | None:
 
 
 def judging(config: RunConfig) -> str:
-    """Who judges candidates where judgments select, else who scores them."""
+    """The model that judges candidates if judgments select, else the one that scores them."""
     return "prm" if config.search.selection == "reward_model" else "judge"
 
 
 def judges(config: RunConfig, name: str) -> bool:
-    """Whether this model is to die judging, not scoring or writing."""
+    """Whether this model is to be killed while judging, not scoring or writing."""
     return config.selection_model is not None and name == judging(config)
 
 
@@ -212,7 +214,7 @@ def shut(gates: ExitStack, cluster: Cluster, database: Database, name: str, conf
 
 
 def wait_for_one(cluster: Cluster, database: Database, names: list[str], config: RunConfig, only: str) -> str:
-    """The first of these model workers that works at such a candidate."""
+    """The first of these model workers that works on such a candidate."""
 
     def works(name: str) -> bool:
         at = f"{only} AND OLD.state = 'judging'" if judges(config, name) else only

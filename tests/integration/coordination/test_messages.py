@@ -1,4 +1,4 @@
-"""What is sent: to which replica, in which order, and what a lost broker does."""
+"""Messages: to which replica and in which order they are sent, and what a lost broker does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MODEL = "0123456789abcdef"
 
 
 class Broker:
-    """A messenger and what its messages look like to a worker."""
+    """A messenger, and its messages as a worker gets them."""
 
     def __init__(self, database: Database, broker_url: str, key_prefix: str) -> None:
         settings = Settings(key_prefix=key_prefix)
@@ -51,7 +51,7 @@ def broker(database: Database, broker_url: str, key_prefix: str) -> Iterator[Bro
 
 
 def start_replica(database: Database) -> int:
-    """Enters a replica of MODEL that takes work; returns its shard."""
+    """Registers a replica of MODEL that takes work; returns its shard."""
 
     def enter(connection: sa.Connection) -> int | None:
         model_id = ensure_model(connection, MODEL, "somewhere", {})
@@ -65,7 +65,7 @@ def start_replica(database: Database) -> int:
     return shard
 
 
-def test_scores_come_before_answers_and_these_before_proposals(broker: Broker) -> None:
+def test_scores_come_before_answers_and_answers_before_proposals(broker: Broker) -> None:
     sent = [
         Due(PROPOSE.name, 1, 1, model=MODEL),
         Due(ANSWER.name, 2, 1, model=MODEL),
@@ -105,7 +105,7 @@ def test_the_lengths_of_queues_count_messages_of_every_urgency(broker: Broker) -
     assert broker.messenger.lengths([queue]) == {queue: 0}
 
 
-def test_operations_of_a_channel_share_a_client_until_its_connections_are_others(
+def test_operations_of_a_channel_share_a_client_until_its_connections_are_replaced(
     broker: Broker,
 ) -> None:
     with broker.app.connection_for_write() as connection, connection.channel() as channel:

@@ -1,4 +1,4 @@
-"""What a process tells Prometheus."""
+"""The metrics of a process for Prometheus."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def scrape(database: Database, pid: int) -> dict[tuple[str, tuple[str, ...]], fl
     }
 
 
-def test_a_worker_counts_what_it_did_and_what_it_cost(cluster: Cluster, database: Database) -> None:
+def test_a_worker_counts_its_work_and_its_cost(cluster: Cluster, database: Database) -> None:
     cluster.start()
     cluster.enqueue(database, PROBLEMS)
     cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 90)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from cord_worker.dataset import FieldMapping
 from cord_worker.export.jsonl import export_run
-from cord_worker.operations.enqueuing import DatasetSource, enqueue_dataset
+from cord_worker.operations.enqueue import DatasetSource, enqueue_dataset
 from cord_worker.store.database import Database
 from tests.support.cluster import Cluster
 from tests.support.configurations import INSTANT
@@ -25,7 +25,7 @@ model = "judge"
 """
 
 
-def test_datasets_of_every_kind_come_out_as_they_went_in(
+def test_datasets_of_every_kind_are_exported_as_they_were_read(
     tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:
     files = sorted(FIXTURES.glob("*.jsonl"))

@@ -1,4 +1,4 @@
-"""Every way to search, worked to the end by real processes, and killed in the middle."""
+"""Every pipeline, done to the end by real processes, and killed in the middle."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 from cord_worker.engines.instant import ALIKE, MALFORMED, SILENT
 from cord_worker.export.jsonl import export_run
-from cord_worker.operations.comparing import compare_runs
+from cord_worker.operations.comparison import compare_runs
 from cord_worker.operations.replaying import replay_run, verify_tables
-from cord_worker.operations.watching import list_overviews
+from cord_worker.operations.run_watch import list_overviews
 from cord_worker.store.database import Database
 from cord_worker.store.reports.status import read_totals, teacher_selection
 from cord_worker.store.reports.winning_steps import winning_steps
@@ -27,11 +27,11 @@ PROBLEMS = 6
 
 
 JUDGED = {"binary_judgment": ("", "judge"), "reward_model": (REWARD, "prm")}
-"""Selection → what it adds to the configuration, and the model that judges."""
+"""TeacherSelection → what it adds to the configuration, and the model that judges."""
 
 
 @pytest.mark.parametrize("selection", sorted(JUDGED))
-def test_a_search_by_judgments_killed_while_it_judges_ends_as_an_undisturbed_one(
+def test_a_search_by_judgments_killed_while_it_judges_ends_like_an_undisturbed_one(
     selection: str, tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:
     addition, judge = JUDGED[selection]
@@ -63,7 +63,7 @@ def test_a_search_by_judgments_killed_while_it_judges_ends_as_an_undisturbed_one
     assert count(database, "judgment > 0 AND judgment < 1", "candidates") > 0
 
 
-def test_an_llm_judge_killed_in_the_middle_ends_as_an_undisturbed_one(
+def test_a_run_whose_llm_judge_is_killed_ends_like_an_undisturbed_one(
     tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:
     judge = '[models.referee]\npath = "referee"\nengine = "instant"\n'
@@ -94,7 +94,7 @@ RUNS = ("run", "decided")
 """What has its answers judged, and what has them compared."""
 
 
-def test_undecided_answers_go_to_the_judge_and_end_the_same_where_it_is_killed_meanwhile(
+def test_undecided_answers_go_to_the_judge_and_end_the_same_if_it_is_killed_meanwhile(
     tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:
     judge = '[models.referee]\npath = "referee"\nengine = "instant"\n'
@@ -128,7 +128,7 @@ def test_undecided_answers_go_to_the_judge_and_end_the_same_where_it_is_killed_m
     assert {line["verification"]["compared"] for line in lines if SILENT in line["question"]} <= {"undecided"}
 
 
-def test_without_a_judge_undecided_answers_stay_so_and_are_counted_apart(
+def test_without_a_judge_undecided_answers_stay_undecided_and_are_counted_separately(
     tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:
     with Cluster(tmp_path, database_url, broker_url, INSTANT) as cluster:
@@ -205,7 +205,7 @@ def test_curation_stores_whole_trajectories_and_their_best_as_the_result(
     assert database.run(lambda connection: connection.execute(sa.text(best)).scalar_one()) == 0
 
 
-def test_tree_search_goes_back_to_earlier_nodes_and_exports_paths_with_their_steps_numbered(
+def test_tree_search_returns_to_earlier_nodes_and_exports_paths_with_numbered_steps(
     tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:
     config = config_of("mcts")
@@ -246,7 +246,7 @@ def test_a_budget_of_tokens_ends_a_search_with_the_step_that_spends_it(
     assert database.run(lambda connection: connection.execute(sa.text(recorded)).scalar_one()) == "250"
 
 
-def test_integration_merges_what_was_written_and_its_answer_needs_no_model(
+def test_integration_merges_the_trajectories_and_its_answer_needs_no_model(
     tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:
     with Cluster(tmp_path, database_url, broker_url, config_of("integration")) as cluster:
@@ -283,6 +283,6 @@ def exported(database: Database, path: Path) -> list[dict[str, Any]]:
 
 
 def assert_numbered(trajectory: str) -> None:
-    """Whether the markers of its steps are 1..T, each at the start of a line."""
+    """Asserts that the markers of its steps are 1..T, each at the start of a line."""
     markers = [int(number) for number in re.findall(r"^### Step (\d+)\.", trajectory, re.MULTILINE)]
     assert markers == list(range(1, trajectory.count("### Step") + 1))

@@ -1,4 +1,4 @@
-"""A problem that ends its worker is given up alone, goes on when it is asked to, and nobody else suffers."""
+"""A problem that kills its worker is given up alone, can be retried, and affects no other."""
 
 from __future__ import annotations
 
@@ -11,27 +11,13 @@ from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import dies_while, takes
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
-from cord_worker.store.runs.retry import begin_failed_anew, retry_failed
+from cord_worker.store.runs.retry import restart_failed, retry_failed
 from tests.support.cluster import Cluster
+from tests.support.configurations import SECOND_TEACHER, SMALL
 from tests.support.tables import content, count, differences, empty_tables
 
-CONFIG = """
-[models.alpha]
-path = "alpha"
-engine = "instant"
-batch_size = 64
-[models.judge]
-path = "judge"
-engine = "instant"
-[[teachers]]
-name = "alpha"
-model = "alpha"
-[[teachers]]
-name = "alpha-hot"
-model = "alpha"
-temperature = 0.9
-[prover]
-model = "judge"
+BATCHED = SMALL.replace('path = "alpha"\n', 'path = "alpha"\nbatch_size = 64\n')
+CONFIG = f"""{BATCHED}{SECOND_TEACHER}
 [search]
 beam_width = 2
 max_steps = 2
@@ -48,7 +34,7 @@ def cluster(tmp_path: Path, database_url: str, broker_url: str) -> Iterator[Clus
 
 
 def enqueue_with_poison(cluster: Cluster, database: Database, problems: int, file: Path) -> None:
-    """The problem in the middle ends every process that proposes for it, while there is the file."""
+    """The problem in the middle kills every process that proposes for it, as long as the file exists."""
     records = [
         ProblemRecord(
             f"problem-{n}",
@@ -64,14 +50,14 @@ def enqueue_with_poison(cluster: Cluster, database: Database, problems: int, fil
 
 
 def keep_running(cluster: Cluster) -> None:
-    """Starts fallen workers again, as a supervisor does."""
+    """Restarts crashed workers, as a supervisor does."""
     for name, process in list(cluster.processes.items()):
         if process.poll() is not None:
             assert process.returncode == 9, name
             cluster.start(name)
 
 
-def test_of_fifty_problems_at_once_only_the_one_that_ends_its_worker_is_given_up(
+def test_only_the_problem_that_kills_its_worker_is_given_up_among_fifty_at_once(
     cluster: Cluster, database: Database, tmp_path: Path
 ) -> None:
     poison = tmp_path / "poison"
@@ -87,13 +73,13 @@ def test_of_fifty_problems_at_once_only_the_one_that_ends_its_worker_is_given_up
     assert count(database, "state = 'failed'") == 1
     parked = "key = 'problem-25' AND state = 'failed' AND failure_reason LIKE '%given up after 3 attempts%(lost)'"
     assert count(database, parked) == 1
-    # Two beside others, the rest alone: no innocent was tried more often than that.
+    # Two shared attempts, then exclusive ones: no harmless problem was tried more often than that.
     innocent = "propose_attempts > 3 AND problem_id IN (SELECT id FROM problems WHERE state = 'done')"
     assert count(database, innocent, "candidates") == 0
     assert count(database, "propose_attempts > 1 AND state = 'scored'", "candidates") > 0
 
 
-def test_a_problem_that_was_given_up_goes_on_and_ends_as_if_nothing_had_happened(
+def test_a_problem_that_was_given_up_continues_and_ends_like_an_undisturbed_one(
     cluster: Cluster, database: Database, tmp_path: Path
 ) -> None:
     poison = tmp_path / "poison"
@@ -132,7 +118,9 @@ def test_a_problem_that_was_given_up_goes_on_and_ends_as_if_nothing_had_happened
     assert 0 < committed < count(database, "proposed_at IS NOT NULL", "candidates")
 
 
-def test_a_problem_that_was_given_up_begins_anew(cluster: Cluster, database: Database, tmp_path: Path) -> None:
+def test_a_problem_that_was_given_up_can_start_again_from_the_beginning(
+    cluster: Cluster, database: Database, tmp_path: Path
+) -> None:
     poison = tmp_path / "poison"
     poison.touch()
     enqueue_with_poison(cluster, database, 1, poison)
@@ -145,6 +133,6 @@ def test_a_problem_that_was_given_up_begins_anew(cluster: Cluster, database: Dat
     cluster.wait_until(is_given_up, 120)
     poison.unlink()
     keep_running(cluster)
-    assert database.run(lambda connection: begin_failed_anew(connection, "run")).problems == {"queued": 1}
+    assert database.run(lambda connection: restart_failed(connection, "run")).problems == {"queued": 1}
     cluster.wait_until(lambda: count(database, "state = 'done'") == 1, 120)
     assert count(database, "propose_attempts > 1", "candidates") == 0

@@ -1,4 +1,4 @@
-"""A run through PgBouncer, in each mode that has transactions, ends with the tables of a run without it; so does a run
+"""A run through PgBouncer, in each mode with transactions, ends with the tables of a run without it; so does a run
 of a role that is set to everything odd."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from cord_worker.config import Settings
 from cord_worker.errors import DatabaseRefused
-from cord_worker.operations.checks import Level, run_checks
+from cord_worker.operations.doctor import Level, run_checks
 from cord_worker.store.database import Database
 from cord_worker.store.schema.roles import grant_service
 from cord_worker.store.schema.version import downgrade, head_revision, upgrade
@@ -52,7 +52,7 @@ def url(migrated_database: Callable[[], AbstractContextManager[str]]) -> Iterato
 
 
 def work(folder: Path, url: str, broker: str, keys: str, run: str) -> Database:
-    """Does a run with processes that know the database by this URL; returns the database as they see it."""
+    """Does a run with processes that use this URL of the database; returns the database as they see it."""
     database = Database(url)
     with Cluster(folder, url, broker) as cluster:
         cluster.environment["CORD_KEY_PREFIX"] = keys
@@ -85,7 +85,7 @@ def expected(
 
 @needs_pgbouncer
 @pytest.mark.parametrize("mode", MODES)
-def test_a_run_through_a_pooler_is_the_run_without_it(
+def test_a_run_through_a_pooler_equals_the_run_without_it(
     mode: str,
     tmp_path: Path,
     url: str,
@@ -101,7 +101,7 @@ def test_a_run_through_a_pooler_is_the_run_without_it(
     assert differences(expected, found) == []
 
 
-def test_a_run_of_a_role_that_may_create_nothing_and_is_set_to_everything_odd_is_the_same(
+def test_a_run_of_a_role_without_create_rights_and_with_odd_settings_is_the_same(
     tmp_path: Path,
     url: str,
     broker_url: str,
@@ -126,10 +126,10 @@ def test_a_run_of_a_role_that_may_create_nothing_and_is_set_to_everything_odd_is
 
 
 @needs_pgbouncer
-def test_few_sessions_for_many_transactions_are_enough_in_transaction_mode(
+def test_transaction_mode_needs_few_sessions_for_many_transactions(
     tmp_path: Path, url: str, broker_url: str, key_prefix: str, expected: Content
 ) -> None:
-    """The leader holds one of them; nobody holds one and waits for another but the leader and whoever looks on."""
+    """The leader holds one of them; only the leader and an observing command hold one while they wait for another."""
     with PgBouncer(url, "transaction", default_pool_size=3) as pooler:
         database = work(tmp_path, pooler.url, broker_url, key_prefix, "few")
         found = content(database, "few")
@@ -139,7 +139,7 @@ def test_few_sessions_for_many_transactions_are_enough_in_transaction_mode(
 
 @needs_pgbouncer
 @pytest.mark.parametrize("mode", MODES)
-def test_nothing_is_left_in_a_session_for_whoever_has_it_next(mode: str, url: str) -> None:
+def test_a_session_keeps_no_state_for_its_next_client(mode: str, url: str) -> None:
     ours = sa.text(
         "SELECT current_setting('enable_seqscan'), current_setting('extra_float_digits'), "
         "(SELECT count(*) FROM pg_prepared_statements), "
@@ -199,7 +199,7 @@ def test_doctor_names_the_pooler_and_its_mode(url: str, tmp_path: Path) -> None:
 
 
 @needs_pgbouncer
-def test_a_setting_that_the_pooler_does_not_take_is_named(url: str) -> None:
+def test_a_setting_that_the_pooler_rejects_is_named(url: str) -> None:
     with PgBouncer(url, "transaction") as pooler:
         database = Database(f"{pooler.url}?options=-c%20search_path%3Dcord")
         with pytest.raises(DatabaseRefused, match=r"options.*ALTER ROLE"):

@@ -1,6 +1,6 @@
-"""RabbitMQ as the broker: the same work, through quorum queues, whatever happens to the broker or a worker.
+"""RabbitMQ as the broker: the same results through quorum queues, whatever happens to the broker or a worker.
 
-Runs where a RabbitMQ answers at CORD_TEST_AMQP_URL, or at loopback as guest; elsewhere these tests are skipped.
+Needs a RabbitMQ at CORD_TEST_AMQP_URL, or at loopback as guest; without one these tests are skipped.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.skipif(not _answers(), reason="no RabbitMQ answers")
 
 @pytest.fixture
 def prefix() -> Iterator[str]:
-    """A prefix of this test's own queues, which are deleted after it."""
+    """A prefix of the test's own queues, which are deleted after it."""
     name = f"cord-test-{secrets.token_hex(4)}:"
     yield name
     with Connection(URL) as connection:
@@ -68,7 +68,7 @@ def undisturbed(
     migrated_database: Callable[[], AbstractContextManager[str]],
     broker_url: str,
 ) -> Content:
-    """What the problems come to over Redis."""
+    """The results of the problems over Redis."""
     with migrated_database() as url, Cluster(tmp_path_factory.mktemp("redis"), url, broker_url) as cluster:
         database = Database(url)
         cluster.enqueue(database, PROBLEMS)
@@ -127,13 +127,13 @@ def test_queues_are_quorum_queues_with_the_prefix_and_a_missing_one_is_empty(dat
         ("amqp://guest:guest@127.0.0.1:5672/no-such-host", "no virtual host 'no-such-host'"),
     ],
 )
-def test_a_rabbitmq_that_refuses_says_why(url: str, told: str) -> None:
+def test_a_refusal_of_rabbitmq_is_reported_with_its_reason(url: str, told: str) -> None:
     with pytest.raises(BrokerRefused, match=told) as caught:
         check_broker(url)
     assert "wr0ng" not in str(caught.value)
 
 
-def test_a_rabbitmq_that_is_away_says_where() -> None:
+def test_an_absent_rabbitmq_is_reported_with_its_address() -> None:
     with pytest.raises(BrokerError, match=r"nothing listens at 127\.0\.0\.1:1\."):
         check_broker("amqp://127.0.0.1:1//")
 
@@ -144,7 +144,7 @@ def _control(*arguments: str) -> None:
 
 @pytest.fixture
 def vhost() -> Iterator[str]:
-    """A virtual host of this test's own, whose user has its name."""
+    """The test's own virtual host, whose user has its name."""
     name = f"cord-test-{secrets.token_hex(4)}"
     try:
         _control("add_vhost", name)
@@ -159,7 +159,7 @@ def vhost() -> Iterator[str]:
 
 
 def test_an_alarm_of_rabbitmq_is_named_as_long_as_it_lasts(vhost: str) -> None:
-    """All of the server is blocked meanwhile, for as short as can be."""
+    """The whole server is blocked meanwhile, for as short as possible."""
     broker = f"amqp://{vhost}:{vhost}@127.0.0.1:5672/{vhost}"
     assert check_broker(broker).startswith("RabbitMQ")
     command = ("rabbitmqctl", "--quiet", "eval", "vm_memory_monitor:get_vm_memory_high_watermark().")
@@ -185,7 +185,7 @@ def test_no_message_and_no_state_of_rabbitmq_ends_a_process(
             COORDINATOR_QUEUE,
             *(model_queue(model.fingerprint(), 0) for model in cluster.config.models.values()),
         ]
-        for queue in queues:  # classic ones, where ours are quorum queues
+        for queue in queues:  # classic queues instead of quorum queues
             connection.default_channel.queue_declare(queue, durable=True, auto_delete=False)
         cluster.start()
         cluster.wait_until(lambda: count(database, "ready_at IS NOT NULL", "workers") == 4, 120)
@@ -235,6 +235,6 @@ def test_no_message_and_no_state_of_rabbitmq_ends_a_process(
 
 
 def _finish(cluster: Cluster, database: Database, whole: int, run: str) -> None:
-    """Four more problems are done."""
+    """Enqueues four more problems and waits until they are done."""
     cluster.enqueue(database, 4, run)
     cluster.wait_until(lambda: count(database, "state = 'done'") == whole, 120)

@@ -1,4 +1,4 @@
-"""Replay and the invariants, on runs of every pipeline: nothing is found in them as they are, each edit is."""
+"""Replay and the invariants, on runs of every pipeline: unedited runs have no findings, and every edit is found."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import MALFORMED
 from cord_worker.operations.replaying import replay_problem, replay_run, verify_tables
 from cord_worker.store.audit.invariants import INVARIANTS, check
-from cord_worker.store.audit.stored_decisions import begun_problems
+from cord_worker.store.audit.stored_decisions import started_problems
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
 from tests.support.cluster import Cluster
@@ -57,7 +57,7 @@ def _enqueue(database: Database, run: str, config: RunConfig, addition: str) -> 
 
 
 @pytest.mark.parametrize("run", [*sorted(SEARCHES), "cord", HOPELESS])
-def test_every_decision_of_a_run_is_taken_again_without_a_difference(run: str, worked: Database) -> None:
+def test_replaying_every_decision_of_a_run_finds_no_difference(run: str, worked: Database) -> None:
     (*_, replayed) = replay_run(worked, run)
     assert [str(difference) for difference in replayed.differences] == []
     assert replayed.problems == PROBLEMS
@@ -203,7 +203,7 @@ def test_an_edited_row_is_found(edit: str, worked: Database) -> None:
     contexts = RunContexts(worked)
     with worked.transaction() as connection:
         run_id = connection.execute(sa.text("SELECT id FROM runs WHERE name = 'cord'")).scalar_one()
-        problem = begun_problems(connection, run_id)[1]
+        problem = started_problems(connection, run_id)[1]
         context = contexts.of_run(run_id)
         connection.execute(sa.text("SAVEPOINT before"))
         assert connection.execute(sa.text(statement), {"problem": problem}).rowcount > 0

@@ -46,17 +46,17 @@ def test_replicas_take_shards_of_their_own_and_share_the_work(cluster: Cluster, 
         assert count(database, written, "candidates") > 0, name
 
 
-def test_an_idle_replica_takes_over_what_waits_for_a_halted_one(cluster: Cluster, database: Database) -> None:
+def test_an_idle_replica_takes_over_the_work_of_a_halted_one(cluster: Cluster, database: Database) -> None:
     start_with_two_alphas(cluster, database)
     halted = cluster.processes["first alpha"]
-    halted.send_signal(signal.SIGSTOP)  # alive to the tables until its heartbeat is missed, and deaf
+    halted.send_signal(signal.SIGSTOP)  # alive in the tables until its heartbeat is missed, but reads no message
     cluster.enqueue(database, PROBLEMS)
     cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 90)
     written = f"propose_worker_id IN (SELECT id FROM workers WHERE pid = {halted.pid})"
     assert count(database, written, "candidates") == 0
 
 
-def test_a_worker_that_comes_late_finds_the_work_that_waits(cluster: Cluster, database: Database) -> None:
+def test_a_late_worker_finds_the_waiting_work(cluster: Cluster, database: Database) -> None:
     cluster.start("coordinator")
     cluster.enqueue(database, PROBLEMS)
     cluster.wait_until(lambda: count(database, "state = 'pending'", "candidates") > 0, 60)
@@ -64,6 +64,8 @@ def test_a_worker_that_comes_late_finds_the_work_that_waits(cluster: Cluster, da
     cluster.start("alpha")
     waiting = "state = 'pending' AND teacher_id IN (SELECT id FROM teachers WHERE name = 'alpha')"
     cluster.wait_until(lambda: count(database, waiting, "candidates") == 0, 60)
+    taken = f"propose_worker_id IN (SELECT id FROM workers WHERE pid = {cluster.processes['alpha'].pid})"
+    assert count(database, taken, "candidates") > 0
 
 
 def test_a_worker_told_to_stop_leaves_its_shard_to_others(cluster: Cluster, database: Database) -> None:

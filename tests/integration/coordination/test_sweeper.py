@@ -1,4 +1,4 @@
-"""The sweeper where its broker is slow: who is silent is declared lost all the same."""
+"""The sweeper with a slow broker still declares silent workers lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SETTINGS = Settings(worker_timeout_seconds=3.0, sweep_seconds=0.1)
 
 
 class SlowBroker(Messenger):
-    """Each question takes until `hold` returns."""
+    """Each call lasts until `hold` returns."""
 
     def __init__(self, hold: Callable[[], None]) -> None:
         self.hold = hold
@@ -46,7 +46,7 @@ class SlowBroker(Messenger):
 
 
 class Place:
-    """A database with one worker that says nothing."""
+    """A database with one silent worker."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -84,7 +84,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-def test_a_silent_worker_is_lost_though_every_round_outlasts_the_lead(
+def test_a_silent_worker_is_declared_lost_even_if_every_sweep_outlasts_the_lead(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each round waits for the broker until PostgreSQL has ended the leader's transaction."""
@@ -98,7 +98,7 @@ def test_a_silent_worker_is_lost_though_every_round_outlasts_the_lead(
 
 
 def test_a_leader_whose_steps_are_slow_keeps_its_lead(place: Place) -> None:
-    """Of a round that takes longer than a lead may be silent, each step takes less."""
+    """A round takes longer than a lead may be silent, but each of its steps takes less."""
     leads: list[object] = []
 
     class ManySteps(SlowBroker):

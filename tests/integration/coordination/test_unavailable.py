@@ -1,4 +1,4 @@
-"""Engines that cannot take work now: it goes back, costs no attempt and is done later; nobody's worker ends."""
+"""Engines that cannot take work now: leases are returned, cost no attempt and are done later; no worker ends."""
 
 from __future__ import annotations
 
@@ -15,30 +15,17 @@ from cord_worker.config import RunConfig
 from cord_worker.engines.instant import BUSY, refused_as
 from cord_worker.errors import ContentFilterError, EngineFaultError, RequestError
 from cord_worker.operations.replaying import replay_run
-from cord_worker.operations.watching import RunWatch
+from cord_worker.operations.run_watch import RunWatch
 from cord_worker.progress import line
 from cord_worker.search.seeds import answer_seed
 from cord_worker.store.database import Database
 from cord_worker.store.runs.runs import resolve_run
 from tests.support.cluster import Cluster
+from tests.support.configurations import SMALL
 from tests.support.openai_local_server import LocalServer, Reply, chunks, models
 from tests.support.tables import count
 
-INSTANT = """
-[models.alpha]
-path = "alpha"
-engine = "instant"
-[models.judge]
-path = "judge"
-engine = "instant"
-[[teachers]]
-name = "alpha"
-model = "alpha"
-[prover]
-model = "judge"
-[run]
-max_attempts = 2
-"""
+INSTANT = f"{SMALL}[run]\nmax_attempts = 2\n"
 JUDGED = (
     INSTANT
     + """
@@ -93,10 +80,10 @@ max_attempts = 2
 """
 
 
-def test_work_that_an_engine_is_too_busy_for_is_done_later_at_no_cost(
+def test_work_that_a_busy_engine_refuses_is_done_later_and_costs_no_attempt(
     tmp_path: Path, database_url: str, broker_url: str, database: Database
 ) -> None:
-    """Every piece of work of every kind is refused at its first try."""
+    """Every piece of work of every kind is refused the first time."""
     with Cluster(tmp_path, database_url, broker_url, JUDGED) as cluster:
         integrated = RunConfig.parse(INTEGRATED, source="test", folder=tmp_path)
         cluster.enqueue(database, 2, "judged", f" {BUSY}")
@@ -135,14 +122,14 @@ def chat(body: dict[str, Any]) -> Any:
 
 @pytest.fixture
 def away() -> LocalServer:
-    """A server that is away: its address is known, nobody listens there."""
+    """The address of an absent server, where nothing listens."""
     server = LocalServer({"/v1/models": models("somebody"), "/v1/chat/completions": chat})
     with server.running():
         pass
     return server
 
 
-def test_a_server_that_is_away_is_waited_for_at_start_and_in_a_run(
+def test_an_absent_server_is_waited_for_at_start_and_in_a_run(
     tmp_path: Path, database_url: str, broker_url: str, database: Database, away: LocalServer
 ) -> None:
     condition = f"condition LIKE 'waits for {away.url}: no connection%' AND condition_since IS NOT NULL"
@@ -181,7 +168,7 @@ def test_a_server_that_is_away_is_waited_for_at_start_and_in_a_run(
     assert database.run(lambda connection: connection.execute(sa.text(starts)).scalar_one()) == 2
 
 
-def test_a_worker_that_waits_for_its_server_leaves_at_once_when_told(
+def test_a_worker_that_waits_for_its_server_stops_at_once_when_told(
     tmp_path: Path, database_url: str, broker_url: str, database: Database, away: LocalServer
 ) -> None:
     with Cluster(tmp_path, database_url, broker_url, SERVED.format(url=away.url)) as cluster:
@@ -221,7 +208,7 @@ def filtering(filtered: list[dict[str, Any]]) -> Callable[[dict[str, Any]], Any]
     return reply
 
 
-def test_a_final_answer_that_is_filtered_is_drawn_again_with_other_seeds(
+def test_a_filtered_final_answer_is_drawn_again_with_other_seeds(
     tmp_path: Path, database_url: str, broker_url: str, database: Database
 ) -> None:
     filtered: list[dict[str, Any]] = []
@@ -260,7 +247,7 @@ def test_a_final_answer_that_is_filtered_is_drawn_again_with_other_seeds(
 
 
 def _replayed(database: Database) -> list[str | None]:
-    """Problems of the run that a replay finds differences in."""
+    """Problems of the run in which a replay finds differences."""
     *_, replayed = replay_run(database, "run")
     return [difference.problem for difference in replayed.differences]
 

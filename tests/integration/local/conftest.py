@@ -1,4 +1,4 @@
-"""Fixtures of the local room: state folders whose servers are gone at the end, whatever a test did to them."""
+"""Fixtures of the local tests: state folders whose servers have ended after a test, whatever it did to them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cord_worker.local.state import StateDir
 
 
 def _folder() -> Path:
-    """A new folder, in memory where there is room: most of a server's start and stop is waiting for the disk."""
+    """A new folder, in memory if there is room: most of a server's start and stop is waiting for the disk."""
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 * 2**30
     # Containers often mount it so that no program can be started from there, which a test does.
@@ -26,13 +26,13 @@ def _folder() -> Path:
 
 @pytest.fixture(scope="session")
 def made_database() -> Iterator[Path]:
-    """A data folder as the first start makes it, to be copied: initdb takes most of a test's time."""
+    """A data folder as the first start makes it, to be copied: initdb takes most of the time of a test."""
     base = _folder()
     state = StateDir.open(base / "state")
     server = EmbeddedPostgres(state.path)
     server.start()
     server.stop()
-    # The processes are killed here, never the machine, so a test need not wait for the disk.
+    # Tests kill processes, never the machine, so they need not wait for the disk.
     with (server.data_dir / "postgresql.conf").open("a") as file:
         file.write("fsync = off\n")
     yield server.data_dir

@@ -1,4 +1,4 @@
-"""Processes that a fork server makes, under a real supervisor."""
+"""Processes that a fork server starts, under a real supervisor."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ time.sleep({LIFETIME})
 
 @pytest.fixture
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder of modules: one that is to be imported once, the job that uses it, and two that may not be forked."""
+    """A folder of modules: one to be imported once, the job that uses it, and two that cannot be forked."""
     folder = tmp_path / "modules"
     folder.mkdir()
     (folder / "slow_to_import.py").write_text("import os\nPID = os.getpid()\n")
@@ -81,7 +81,7 @@ def fall(supervisor: Supervisor) -> int | None:
     return codes[0]
 
 
-def test_a_forked_process_is_a_child_of_the_supervisor_that_did_not_import_again(tmp_path: Path) -> None:
+def test_a_forked_process_is_a_child_of_the_supervisor_and_imports_nothing_again(tmp_path: Path) -> None:
     with supervised(tmp_path, "slow_to_import", "a", "--b") as (supervisor, _):
         wait_for_log(tmp_path, "['a', '--b'] green False __main__ True")
         process = psutil.Process(pid_of(supervisor))
@@ -122,7 +122,7 @@ def test_the_end_of_the_fork_server_ends_no_process_and_the_next_start_is_an_ord
 
 
 @pytest.mark.parametrize(("preload", "reason"), [("broken", "no such library"), ("threaded", "1 threads")])
-def test_what_cannot_be_forked_is_started_the_ordinary_way(tmp_path: Path, preload: str, reason: str) -> None:
+def test_a_process_that_cannot_be_forked_is_started_the_ordinary_way(tmp_path: Path, preload: str, reason: str) -> None:
     with supervised(tmp_path, preload, "a") as (supervisor, server):
         wait_for_log(tmp_path, "green True")
         assert supervisor.status()[0].restarts == 0

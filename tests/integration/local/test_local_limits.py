@@ -81,7 +81,7 @@ def test_postgres_needs_no_shared_memory_of_the_machine(base: Path) -> None:
 
 
 @needs_mounts
-def test_a_full_disk_is_named_in_one_line_and_later_the_database_is_made(tmp_path: Path) -> None:
+def test_a_full_disk_is_named_in_one_line_and_the_database_can_be_made_later(tmp_path: Path) -> None:
     state = StateDir.open(tmp_path / "state").path
     said = _started(f"mount -t tmpfs -o size=1m,mode=0700 none {state}", state)
     assert "its disk is full: free some" in said

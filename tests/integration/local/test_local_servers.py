@@ -28,7 +28,7 @@ from tests.support.waiting import LIFETIME, wait_until
 
 @pytest.fixture
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has nothing to do with us and must survive."""
+    """An unrelated process, which must survive."""
     process = subprocess.Popen(["sleep", str(LIFETIME)])
     yield process
     process.kill()
@@ -79,7 +79,7 @@ def test_a_backend_that_outlived_its_postmaster_does_not_prevent_the_next_start(
     db.close()
 
 
-def test_a_pid_file_that_names_somebody_elses_process_is_stale(
+def test_a_pid_file_that_names_an_unrelated_process_is_stale(
     state_dir: Path, bystander: subprocess.Popen[bytes]
 ) -> None:
     postgres, broker = EmbeddedPostgres(state_dir), EmbeddedRedis(state_dir)
@@ -181,7 +181,7 @@ def test_a_state_folder_with_a_long_and_strange_path_gets_its_sockets_elsewhere(
         postgres.stop()
 
 
-def test_the_wheels_serve_and_a_data_folder_keeps_its_version(
+def test_the_servers_of_the_wheels_work_and_a_data_folder_keeps_its_version(
     fresh_state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if {"wheel"} - {found.source for found in postgres_candidates()} or {"wheel"} - {
@@ -212,7 +212,7 @@ def test_data_of_a_version_that_is_not_installed_is_named_and_left_alone(state_d
     assert version_file.read_text() == "13\n"
 
 
-def test_an_interrupted_initdb_is_done_again(fresh_state_dir: Path) -> None:
+def test_an_interrupted_initdb_is_repeated(fresh_state_dir: Path) -> None:
     state = StateDir.open(fresh_state_dir)
     server = EmbeddedPostgres(state.path)
     (server.home / "data.new").mkdir(parents=True)
@@ -222,7 +222,7 @@ def test_an_interrupted_initdb_is_done_again(fresh_state_dir: Path) -> None:
         assert db.execute("SELECT current_database()").fetchone() == ("cord",)
 
 
-def test_a_server_that_does_not_come_up_shows_its_log(state_dir: Path) -> None:
+def test_the_log_of_a_server_that_does_not_start_is_shown(state_dir: Path) -> None:
     server = EmbeddedPostgres(state_dir)
     with (server.data_dir / "postgresql.conf").open("a") as file:
         file.write("\nno_such_setting = 1\n")

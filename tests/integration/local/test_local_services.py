@@ -1,4 +1,4 @@
-"""Both embedded servers together: adopted, healed, shared, and gone when nobody needs them."""
+"""Both embedded servers together: adopted, restarted, shared, and ended when no process needs them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ time.sleep({LIFETIME})
 
 @pytest.fixture
 def plain_transport(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kombu's own transport for Redis: that of the service, which takes its own messages only, may be registered."""
+    """Kombu's own transport for Redis: the service's, which takes only its own messages, may be registered."""
     monkeypatch.setitem(_transport_cache, "redis", Transport)
 
 
@@ -87,7 +87,7 @@ def test_both_servers_serve_sqlalchemy_and_celerys_broker_and_stop_with_their_on
     assert StateDir.open(state_dir).read() == Services()
 
 
-def test_starting_again_adopts_what_runs_and_stopping_again_does_nothing(state_dir: Path) -> None:
+def test_starting_again_adopts_the_running_servers_and_stopping_again_does_nothing(state_dir: Path) -> None:
     first = ensure_started(state_dir)
     pids = server_pids(state_dir)
     assert ensure_started(state_dir) == first
@@ -148,7 +148,7 @@ def test_the_watchdog_restarts_servers_that_were_killed_under_the_same_urls(stat
             assert db.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_servers_whose_watchdog_was_killed_too_are_adopted_and_watched_anew(state_dir: Path) -> None:
+def test_servers_whose_watchdog_was_killed_too_are_adopted_and_watched_again(state_dir: Path) -> None:
     with another_owner(state_dir) as owner:
         assert owner.stdout is not None
         owner.stdout.readline()
@@ -188,7 +188,7 @@ def test_a_server_that_cannot_start_is_an_error_and_leaves_nothing_running(
     assert services.state.read() == Services()
 
 
-def test_a_damaged_services_file_is_found_out_by_looking(state_dir: Path) -> None:
+def test_running_servers_are_found_despite_a_damaged_services_file(state_dir: Path) -> None:
     endpoints = ensure_started(state_dir)
     pids = server_pids(state_dir)
     (state_dir / "services.json").write_text('{"postgres": {"ur')
@@ -225,8 +225,8 @@ def test_a_daemon_keeps_processes_and_servers_until_it_is_stopped(state_dir: Pat
     assert not stop_daemon(state_dir)
 
 
-def test_a_daemon_starts_again_what_stopped_or_was_given_up(state_dir: Path, tmp_path: Path) -> None:
-    """As `cordctl up` asks where it runs already: a drained worker ends with 0, one that cannot be helped with 78."""
+def test_a_daemon_restarts_processes_that_stopped_or_were_given_up(state_dir: Path, tmp_path: Path) -> None:
+    """As a second `cordctl up` asks for: a drained worker ends with 0, one that can never start with 78."""
     ends = tmp_path / "ends"
     script = f"import os, time; p = {str(ends)!r}; os.path.exists(p) and os._exit(int(open(p).read())); time.sleep"
     worker = ProcessSpec("w", (sys.executable, "-S", "-c", f"{script}({LIFETIME})"), tmp_path / "w.log")
@@ -247,10 +247,10 @@ def test_a_daemon_starts_again_what_stopped_or_was_given_up(state_dir: Path, tmp
         assert again.pid is not None
         assert processes.start_mark(again.pid) is not None
     assert stop_daemon(state_dir)
-    start_stopped(state_dir)  # nobody runs, nothing to do
+    start_stopped(state_dir)  # no process runs, nothing to do
 
 
-def test_a_daemon_that_is_told_to_stop_twice_waits_for_nobody(state_dir: Path, tmp_path: Path) -> None:
+def test_a_daemon_that_is_told_to_stop_twice_waits_for_no_process(state_dir: Path, tmp_path: Path) -> None:
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep"
     worker = ProcessSpec("w", (sys.executable, "-S", "-c", f"{deaf}({LIFETIME})"), tmp_path / "w.log")
     daemon = start_daemon(DaemonSpec(state_dir, (worker,), grace_seconds=LIFETIME))
@@ -263,7 +263,7 @@ def test_a_daemon_that_is_told_to_stop_twice_waits_for_nobody(state_dir: Path, t
     assert wait_until(lambda: "stopping" in log.read_text())
     assert daemon.is_alive()
     os.kill(daemon.pid, signal.SIGTERM)
-    os.kill(daemon.pid, signal.SIGTERM)  # a third one changes nothing
+    os.kill(daemon.pid, signal.SIGTERM)  # a third signal changes nothing
     assert wait_until(lambda: not daemon.is_alive())
     assert "asked twice" in log.read_text()
     assert seen.pid is not None
@@ -272,7 +272,7 @@ def test_a_daemon_that_is_told_to_stop_twice_waits_for_nobody(state_dir: Path, t
     assert state.read() == Services()
 
 
-def test_everything_of_a_killed_daemon_ends(state_dir: Path, tmp_path: Path) -> None:
+def test_all_processes_of_a_killed_daemon_end(state_dir: Path, tmp_path: Path) -> None:
     worker = ProcessSpec("w", (sys.executable, "-S", "-c", f"import time; time.sleep({LIFETIME})"), tmp_path / "w.log")
     daemon = start_daemon(DaemonSpec(state_dir, (worker,)))
     [seen] = StateDir.open(state_dir).read().workers

@@ -33,7 +33,7 @@ def spec(folder: Path, code: str, name: str = "worker", **env: str) -> ProcessSp
 
 
 def follow(supervisor: Supervisor, kind: EventKind, seconds: float = 60) -> list[Event]:
-    """Events up to the first of a kind."""
+    """Events up to the first of this kind."""
     events: list[Event] = []
     assert wait_until(lambda: any(e.kind is kind for e in _extend(events, supervisor)), seconds), events
     return events
@@ -79,7 +79,7 @@ def test_a_killed_process_is_started_again_with_its_environment_and_log(tmp_path
     assert supervisor.status()[0].state is State.STOPPED
 
 
-def test_a_process_that_keeps_falling_is_given_up_with_the_last_lines_of_its_log(tmp_path: Path) -> None:
+def test_a_process_that_keeps_crashing_is_given_up_with_the_last_lines_of_its_log(tmp_path: Path) -> None:
     with Supervisor([spec(tmp_path, "print('no such device'); raise SystemExit(3)")], policy=QUICK) as supervisor:
         events = follow(supervisor, EventKind.GAVE_UP)
         assert [e.kind for e in events].count(EventKind.STARTED) == QUICK.max_quick_failures
@@ -91,7 +91,9 @@ def test_a_process_that_keeps_falling_is_given_up_with_the_last_lines_of_its_log
         assert part in str(error)
 
 
-def test_three_ends_before_it_takes_work_are_enough_however_long_each_took(tmp_path: Path) -> None:
+def test_a_process_that_ends_three_times_before_it_takes_work_is_given_up_however_long_each_took(
+    tmp_path: Path,
+) -> None:
     policy = RestartPolicy(first_pause=0.05, longest_pause=0.1, quick_failure_seconds=0.0)
     with Supervisor([spec(tmp_path, "raise SystemExit(1)")], policy=policy) as supervisor:
         events = follow(supervisor, EventKind.GAVE_UP)
@@ -99,7 +101,7 @@ def test_three_ends_before_it_takes_work_are_enough_however_long_each_took(tmp_p
         assert "3 times in a row before it took work" in str(supervisor.failures()[0])
 
 
-def test_taking_work_once_lets_a_process_end_three_times_more(tmp_path: Path) -> None:
+def test_a_process_that_took_work_once_may_end_three_times_more(tmp_path: Path) -> None:
     policy = RestartPolicy(first_pause=0.05, longest_pause=0.1, quick_failure_seconds=0.0)
     code = (
         "import os\n"
@@ -113,7 +115,7 @@ def test_taking_work_once_lets_a_process_end_three_times_more(tmp_path: Path) ->
     assert [e.kind for e in events].count(EventKind.STARTED) == 6
 
 
-def test_a_process_that_takes_work_each_time_before_it_falls_is_given_up_later(tmp_path: Path) -> None:
+def test_a_process_that_takes_work_each_time_before_it_crashes_is_given_up_later(tmp_path: Path) -> None:
     policy = RestartPolicy(
         first_pause=0.05,
         longest_pause=0.1,
@@ -135,7 +137,7 @@ def test_the_pause_before_a_restart_grows(tmp_path: Path) -> None:
     assert pauses[0] < pauses[1] < pauses[2] <= 0.4
 
 
-def test_exit_code_78_means_at_once_and_never_again(tmp_path: Path) -> None:
+def test_a_process_with_exit_code_78_is_given_up_at_once(tmp_path: Path) -> None:
     failing = spec(tmp_path, f"print('weights are missing'); raise SystemExit({DO_NOT_RESTART})", "teacher")
     with Supervisor([failing, spec(tmp_path, f"import time; time.sleep({LIFETIME})")], policy=QUICK) as supervisor:
         events = follow(supervisor, EventKind.GAVE_UP)
@@ -162,7 +164,7 @@ def test_stop_lets_a_process_finish_within_the_grace_period(tmp_path: Path) -> N
     assert "finished" in log
 
 
-def test_stop_kills_what_does_not_end_within_the_grace_period(tmp_path: Path) -> None:
+def test_stop_kills_a_process_that_does_not_end_within_the_grace_period(tmp_path: Path) -> None:
     stubborn = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         f"print('ready', flush=True); time.sleep({LIFETIME})"
@@ -172,7 +174,7 @@ def test_stop_kills_what_does_not_end_within_the_grace_period(tmp_path: Path) ->
 
 
 def stopped(process: ProcessSpec, grace_seconds: float) -> tuple[list[EventKind], str]:
-    """What stopping a process that is ready came to, and its log; a second stop must do nothing."""
+    """The result of stopping a process that is ready, and its log; a second stop must do nothing."""
     supervisor = Supervisor([process])
     supervisor.start()
     assert wait_until(lambda: "ready" in process.log_path.read_text())
@@ -182,7 +184,7 @@ def stopped(process: ProcessSpec, grace_seconds: float) -> tuple[list[EventKind]
     return kinds, process.log_path.read_text()
 
 
-def test_the_helpers_of_a_fallen_process_fall_with_it(tmp_path: Path) -> None:
+def test_the_children_of_a_crashed_process_are_killed_with_it(tmp_path: Path) -> None:
     code = (
         "import subprocess, sys, time\n"
         f"helper = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep({LIFETIME})'])\n"

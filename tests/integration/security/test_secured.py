@@ -1,4 +1,4 @@
-"""A cluster as one would secure it: TLS and passwords on both servers, three roles, and a hostile message."""
+"""A secured cluster: TLS and passwords on both servers, three roles, and a hostile message."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = 
 
 @dataclass(frozen=True)
 class Secured:
-    """Where everything is; `urls` by role."""
+    """The folder, servers and processes; `urls` by role."""
 
     folder: Path
     urls: dict[str, str]
@@ -51,7 +51,7 @@ class Secured:
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    """Servers, roles, and a cluster that has worked off some problems after it was sent a pickle."""
+    """Servers, roles, and a cluster that has done some problems after it was sent a pickle."""
     folder = tmp_path_factory.mktemp("secured")
     authority = certificates(folder)
     with encrypted_postgres(folder, SECRETS["postgres"]) as port, encrypted_redis(folder, BROKER_SECRET) as redis_port:
@@ -112,7 +112,7 @@ def _send_pickle(cluster: Cluster, broker: str, path: Path) -> None:
         )
 
 
-def test_a_pickle_is_refused_and_the_work_goes_on(secured: Secured) -> None:
+def test_a_pickle_is_refused_and_the_work_continues(secured: Secured) -> None:
     assert not secured.loaded.exists()
     log = (secured.folder / "coordinator.log").read_text(encoding="utf-8")
     assert "its content type is 'application/x-python-serialize'" in log
@@ -156,7 +156,7 @@ def test_an_analyst_may_read_everything_and_write_nothing(secured: Secured) -> N
         assert connection.execute(sa.text("SELECT count(*) FROM candidates")).scalar_one() > 0
 
 
-def test_a_command_that_an_analyst_may_not_give_is_refused_in_one_line(secured: Secured) -> None:
+def test_a_command_that_an_analyst_may_not_run_is_refused_in_one_line(secured: Secured) -> None:
     environment = {**secured.cluster.environment, "CORD_DATABASE_URL": secured.urls[ANALYST]}
     command = [sys.executable, "-m", "cord_worker.cli", "priority", "r", "5"]
     with psycopg.connect(secured.urls[ANALYST]) as connection:
@@ -168,7 +168,7 @@ def test_a_command_that_an_analyst_may_not_give_is_refused_in_one_line(secured: 
     assert len(told.stderr.splitlines()) == 1
 
 
-def test_a_role_that_is_not_there_is_named(secured: Secured) -> None:
+def test_a_missing_role_is_named(secured: Secured) -> None:
     told = _grant(secured.urls[OWNER], "--service", "nobody")
     assert told.returncode == 1
     assert "there is no role 'nobody'" in told.stderr
@@ -198,7 +198,7 @@ def test_no_secret_is_in_a_log_a_table_or_a_repr(secured: Secured) -> None:
 
 
 def refusal(secured: Secured, command: tuple[str, ...], exits: int, **variables: str) -> str:
-    """The one line with which a command ends."""
+    """The one line of output with which a command ends."""
     ended = subprocess.run(
         [sys.executable, "-m", "cord_worker.cli", *command],
         env={**secured.cluster.environment, **variables},
@@ -223,7 +223,7 @@ def test_a_wrong_password_of_the_database_is_final_and_says_what_to_do(
     assert "createuser" in line
 
 
-def test_no_password_and_no_encryption_are_told_apart(secured: Secured) -> None:
+def test_a_missing_password_and_missing_encryption_are_distinguished(secured: Secured) -> None:
     without = secured.urls[SERVICE].replace(f":{SECRETS[SERVICE]}", "")
     assert "wants a password for role" in refusal(secured, ("runs",), 1, CORD_DATABASE_URL=without)
     plain = secured.urls[SERVICE].partition("?")[0] + "?sslmode=disable"
@@ -239,12 +239,14 @@ def test_no_password_and_no_encryption_are_told_apart(secured: Secured) -> None:
         (("/0?", "/99?"), "DB index is out of range"),
     ],
 )
-def test_a_broker_that_refuses_is_final_and_says_why(secured: Secured, change: tuple[str, str], told: str) -> None:
+def test_a_refusal_of_the_broker_is_final_and_gives_its_reason(
+    secured: Secured, change: tuple[str, str], told: str
+) -> None:
     url = secured.broker_url.replace(*change)
     assert told in refusal(secured, ("coordinator",), 78, CORD_BROKER_URL=url)
 
 
-def test_a_wrong_authority_is_not_trusted(secured: Secured) -> None:
+def test_a_certificate_of_a_wrong_authority_is_not_trusted(secured: Secured) -> None:
     other = secured.folder / "other"
     other.mkdir()
     certificates(other)

@@ -1,4 +1,4 @@
-"""Final answers: what one took from its model's prefix cache is in the account of the run."""
+"""Final answers: their tokens from the prefix cache are in the costs of the run."""
 
 from __future__ import annotations
 

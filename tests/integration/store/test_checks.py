@@ -1,4 +1,4 @@
-"""Leases of checks: one holder at a time, given back, owed again, given up undecided."""
+"""Leases of checks: one holder at a time, returned, owed again, given up as undecided."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.store.audit.invariants import INVARIANTS, check
 from cord_worker.store.database import Database
-from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.schema.kinds import CHECK_ANSWER, VERIFY
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.work import check_answer as checks
 from cord_worker.store.work import sweep, workers
 from cord_worker.store.work.returning import reclaim, return_all, return_leases
+from tests.support.answered import enqueue_answered
 from tests.support.rows import registered
 
 CONFIG = RunConfig.model_validate(
@@ -29,19 +29,6 @@ CONFIG = RunConfig.model_validate(
     }
 )
 
-_ANSWERED = (
-    """
-    INSERT INTO candidates (problem_id, parent_rank, step, depth, round, teacher_id, sample, lineage, seed, max_tokens,
-                            whole, state, text, score, log_prob_sum, answer_tokens)
-    SELECT p.id, 0, 1, 1, 0, t.id, 0, 'l' || p.id, 0, 8, false, 'scored', 'a step', 0.5, ln(0.5), 1
-    FROM problems p JOIN teachers t ON t.run_id = p.run_id
-    """,
-    """
-    INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish, winner, answer_state, answer_text)
-    SELECT c.problem_id, c.id, 1, 0.5, 'think_end', true, 'written', 'It is 4.' FROM candidates c
-    """,
-    "UPDATE problems SET state = 'verifying'",
-)
 RIGHT = '{"method": "math"}'
 
 
@@ -50,10 +37,8 @@ def problem(database: Database) -> int:
     """A problem whose final answer is written and waits for its check."""
 
     def write(connection: sa.Connection) -> int:
-        enqueue(connection, "run", CONFIG, [ProblemRecord("p", "2 + 2?", "4", None, {}, "d:1")])
-        for statement in _ANSWERED:
-            connection.execute(sa.text(statement))
-        return int(connection.execute(sa.text("SELECT id FROM problems")).scalar_one())
+        record = ProblemRecord("p", "2 + 2?", "4", None, {}, "d:1")
+        return enqueue_answered(connection, CONFIG, [record], "It is 4.")[0]
 
     return database.run(write)
 
@@ -62,8 +47,8 @@ def coordinator(database: Database) -> uuid.UUID:
     return registered(database, WorkerRole.COORDINATOR)
 
 
-def claim(database: Database, holder: uuid.UUID, problem: int, *, alone: bool = False) -> list[checks.LeasedCheck]:
-    return list(database.run_single(lambda c: checks.claim(c, [problem], worker_id=holder, alone=alone)).leases)
+def claim(database: Database, holder: uuid.UUID, problem: int, *, exclusive: bool = False) -> list[checks.LeasedCheck]:
+    return list(database.run_single(lambda c: checks.claim(c, [problem], worker_id=holder, exclusive=exclusive)).leases)
 
 
 def finish(database: Database, holder: uuid.UUID, lease: checks.LeasedCheck) -> list[int]:
@@ -84,7 +69,7 @@ def violations(database: Database) -> dict[str, str]:
     return {name: report.examples[0].detail for name, report in found.items() if report.violations}
 
 
-def test_a_check_is_done_by_one_and_ends_its_problem(database: Database, problem: int) -> None:
+def test_a_check_is_done_by_one_coordinator_and_ends_its_problem(database: Database, problem: int) -> None:
     first, second = coordinator(database), coordinator(database)
     (lease,) = claim(database, first, problem)
     assert (lease.text, lease.reference, lease.method, lease.question) == ("It is 4.", "4", "math", "2 + 2?")
@@ -111,7 +96,7 @@ def test_the_check_of_a_lost_coordinator_is_owed_again_and_its_late_result_dropp
 
 
 @pytest.mark.parametrize("forgiven", [True, False])
-def test_an_attempt_counts_where_it_is_not_forgiven(database: Database, problem: int, forgiven: bool) -> None:
+def test_an_attempt_counts_unless_it_is_forgiven(database: Database, problem: int, forgiven: bool) -> None:
     holder = coordinator(database)
     (lease,) = claim(database, holder, problem)
     keys = [(lease.trajectory_id, lease.attempt)]
@@ -119,11 +104,11 @@ def test_an_attempt_counts_where_it_is_not_forgiven(database: Database, problem:
     assert row(database) == ("verifying", "written", None, None, int(not forgiven))
 
 
-def test_a_check_whose_coordinators_are_lost_time_after_time_stays_undecided(database: Database, problem: int) -> None:
+def test_a_check_whose_coordinators_are_lost_repeatedly_stays_undecided(database: Database, problem: int) -> None:
     for attempt in range(3):
         assert database.run(checks.give_up_checks) == []
         victim = coordinator(database)
-        assert claim(database, victim, problem, alone=attempt == 2)
+        assert claim(database, victim, problem, exclusive=attempt == 2)
         database.run(lambda c, victim=victim: return_all(c, [victim], forgiven=False))
     assert database.run(checks.give_up_checks) == [problem]
     assert database.run(sweep.exhausted) == []

@@ -1,4 +1,4 @@
-"""What keeps a worker from its work: written with its heartbeats, read by whoever watches."""
+"""Conditions that keep a worker from its work: written with heartbeats, shown by status."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig
-from cord_worker.coordination.process.registration import Presence
+from cord_worker.coordination.process.registration import Registration
 from cord_worker.dataset import ProblemRecord
-from cord_worker.operations.watching import RunWatch
+from cord_worker.operations.run_watch import RunWatch
 from cord_worker.progress import line
 from cord_worker.store.database import Database
 from cord_worker.store.reports.status import live_workers, worker_conditions
@@ -21,7 +21,7 @@ from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.work import workers
 
 
-def test_a_condition_lasts_from_when_it_began_until_a_heartbeat_without_it(database: Database) -> None:
+def test_a_condition_lasts_from_its_beginning_until_a_heartbeat_without_it(database: Database) -> None:
     worker = uuid.uuid4()
 
     def work(connection: sa.Connection) -> None:
@@ -47,14 +47,14 @@ def test_a_condition_lasts_from_when_it_began_until_a_heartbeat_without_it(datab
 
 def test_a_worker_is_present_with_its_condition_before_it_takes_work(database: Database) -> None:
     model = database.run(lambda connection: ensure_model(connection, "f" * 16, "models/one", {}))
-    with Presence(
+    with Registration(
         database, WorkerRole.MODEL, heartbeat_seconds=60, model_id=model, condition="loads its model"
-    ) as presence:
+    ) as registration:
         [live] = database.run(lambda connection: live_workers(connection, 60))
         assert (live.count, live.ready) == (1, 0)
         [found] = database.run(lambda connection: worker_conditions(connection, 60))
         assert found.text == "loads its model"
-        presence.ready()
+        registration.mark_ready()
         [live] = database.run(lambda connection: live_workers(connection, 60))
         assert (live.count, live.ready) == (1, 1)
 

@@ -1,4 +1,4 @@
-"""Want of file handles is waited for like an absent database."""
+"""A lack of file handles is waited for like an absent database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_connection_is_opened_once_there_are_file_handles_again(
     lifted = threading.Timer(0.5, lambda: resource.setrlimit(resource.RLIMIT_NOFILE, before))
     lifted.start()
     try:
-        # Files that are open stay so.
+        # Open files stay open.
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
         with caplog.at_level(logging.WARNING):
             found = database.run(lambda connection: connection.execute(sa.text("SELECT 1")).scalar_one())
@@ -39,7 +39,7 @@ def test_a_connection_is_opened_once_there_are_file_handles_again(
     assert any("trying again" in message for message in caplog.messages)
 
 
-def test_work_that_met_the_limit_is_repeated_whole(database: Database) -> None:
+def test_a_transaction_that_met_the_limit_is_repeated_as_a_whole(database: Database) -> None:
     failures = _fails_so_often(2)
 
     def work(connection: sa.Connection) -> int:
@@ -50,7 +50,7 @@ def test_work_that_met_the_limit_is_repeated_whole(database: Database) -> None:
     assert database.run(work) == 2
 
 
-def test_a_limit_that_stays_ends_in_one_line_that_names_it(database: Database) -> None:
+def test_a_limit_that_lasts_ends_in_one_line_that_names_it(database: Database) -> None:
     def work(_: sa.Connection) -> None:
         raise _fails_so_often(1)[0]
 

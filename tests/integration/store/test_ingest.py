@@ -1,4 +1,4 @@
-"""Enqueuing: all or nothing, in the dataset's order, and once."""
+"""Enqueuing: all or nothing, in the order of the dataset, and once."""
 
 from __future__ import annotations
 
@@ -89,12 +89,12 @@ def test_another_problem_under_a_known_id_is_refused(database: Database) -> None
         ({}, {"verify": "choice"}, True),
         ({"final": "yes"}, {"final": "no"}, True),
         ({"final": "yes"}, {}, True),
-        ({"verify": "math"}, {}, False),  # math is what a row without a method is checked by
+        ({"verify": "math"}, {}, False),  # a row without a method is checked by `math`
         ({"final": ""}, {"final": "2"}, False),  # 2 is the answer
         ({"level": 3}, {"level": 4}, False),
     ],
 )
-def test_a_problem_that_is_checked_in_another_way_is_another_problem(
+def test_a_problem_that_is_checked_by_another_method_is_another_problem(
     database: Database, before: dict[str, Json], after: dict[str, Json], is_another: bool
 ) -> None:
     checked = config().model_copy(update={"verify": VerifyConfig(reference_field="final")})
@@ -111,7 +111,7 @@ def test_a_problem_that_is_checked_in_another_way_is_another_problem(
         assert put_one(after).already == 1
 
 
-def test_a_bad_row_stops_everything_unless_asked_to_skip(database: Database) -> None:
+def test_a_bad_row_stops_the_enqueuing_unless_bad_rows_are_skipped(database: Database) -> None:
     rows = [
         record("a", line=1),
         RejectedRecord("data.jsonl:2", "answer", "is empty", {"answer": ""}),
@@ -163,7 +163,7 @@ def test_a_run_keeps_the_date_on_which_it_was_enqueued(database: Database) -> No
     assert run_dates(database) == [date(2026, 1, 31)]
 
 
-def test_a_date_that_is_set_is_a_part_of_what_a_run_is(database: Database) -> None:
+def test_a_date_that_is_set_belongs_to_the_identity_of_a_run(database: Database) -> None:
     for day, name in (("2026-03-04", "march"), ("2026-04-05", "april")):
         database.run(lambda c, day=day, name=name: enqueue(c, name, dated(day), [record("a")]))
     assert run_dates(database) == [date(2026, 3, 4), date(2026, 4, 5)]
@@ -197,7 +197,7 @@ def test_teachers_and_models_are_stored_once_each(database: Database) -> None:
     assert database.run(rows) == (["one", "two"], [("first", 0, "one"), ("second", 1, "two")])
 
 
-def test_pausing_a_run_does_not_wait_until_what_is_enqueued_into_it_is_read(database: Database) -> None:
+def test_pausing_a_run_does_not_wait_for_a_dataset_that_is_being_enqueued(database: Database) -> None:
     put(database, [record("first")])
 
     def pause(connection: sa.Connection) -> bool:

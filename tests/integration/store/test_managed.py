@@ -1,4 +1,4 @@
-"""What managed servers do to sessions, statements and addresses keeps nobody from the work."""
+"""What managed servers do to sessions, statements and addresses does not stop the work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from cord_worker.errors import StoreError
-from cord_worker.service_urls import checked_database_url
+from cord_worker.service_url_checks import checked_database_url
 from cord_worker.store.database import Database
 from cord_worker.store.schema.roles import find_hindrances, grant_service
 from cord_worker.store.schema.version import check_schema, upgrade
@@ -25,7 +25,7 @@ SLOW = sa.text("SELECT pg_sleep(0.4)")
 
 @pytest.fixture
 def role(database_url: str) -> Iterator[Role]:
-    """Makes a role that may do the service's work, with settings of its own; returns its URL."""
+    """Makes a role that may do the service's work, with its own settings; returns its URL."""
     url = sa.make_url(database_url)
     name = f"{url.database}_managed"
     with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as owner:
@@ -44,7 +44,7 @@ def role(database_url: str) -> Iterator[Role]:
         owner.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())
 
 
-def test_what_takes_longer_than_the_role_may_is_done_without_the_limit(role: Role) -> None:
+def test_a_statement_that_outlasts_the_roles_time_limit_is_done_without_the_limit(role: Role) -> None:
     limited = Database(role(statement_timeout="100ms"))
     limited.run(lambda connection: connection.execute(SLOW), retry_seconds=0.0)
     limited.run_single(lambda connection: connection.execute(SLOW), retry_seconds=0.0)
@@ -54,7 +54,7 @@ def test_what_takes_longer_than_the_role_may_is_done_without_the_limit(role: Rol
     limited.close()
 
 
-def test_a_lock_that_a_stranger_holds_for_longer_than_the_role_may_wait_is_waited_for(
+def test_a_lock_of_another_program_is_waited_for_beyond_the_roles_lock_timeout(
     role: Role, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     limited = Database(role(lock_timeout="50ms"))
@@ -76,13 +76,13 @@ def cancel_itself(connection: sa.Connection) -> None:
     connection.execute(sa.text("SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(10)"))
 
 
-def test_what_is_cancelled_again_and_again_ends_with_who_did_it(database: Database) -> None:
+def test_a_statement_that_is_cancelled_repeatedly_fails_with_the_cause(database: Database) -> None:
     for work in (database.run, database.run_single):
         with pytest.raises(StoreError, match="cancelled the statement: canceling statement due to user request"):
             work(cancel_itself, retry_seconds=0.3)
 
 
-def test_idle_sessions_that_are_cut_are_replaced_without_a_word(
+def test_idle_sessions_that_are_cut_are_replaced_silently(
     role: Role, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     cut = Database(role(idle_session_timeout="50ms"))
@@ -105,6 +105,24 @@ def test_idle_sessions_that_are_cut_are_replaced_without_a_word(
             assert connection.execute(ONE).scalar_one() == 1
     cut.close()
     assert caplog.records == []
+
+
+def test_an_idle_connection_that_was_ended_is_replaced(database: Database, database_url: str) -> None:
+    one = sa.text("SELECT 1")
+    others = sa.text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+
+    database.run(lambda c: c.execute(one))
+    killer = sa.create_engine(database_url, poolclass=sa.pool.NullPool)
+    with killer.connect() as connection:
+        connection.execute(others)
+    assert database.run(lambda c: c.execute(one).scalar_one(), retry_seconds=0.0) == 1
+    with killer.connect() as connection:
+        connection.execute(others)
+    with database.transaction() as connection:
+        assert connection.execute(one).scalar_one() == 1
 
 
 def test_odd_defaults_of_a_role_change_nothing(role: Role) -> None:
@@ -136,7 +154,7 @@ def test_odd_defaults_of_a_role_change_nothing(role: Role) -> None:
         assert (row.isolation, row.commit) == ("read committed", "on")
 
 
-def test_a_role_that_may_create_nothing_works_on_a_current_schema_and_is_told_what_a_migration_needs(
+def test_a_role_without_create_rights_works_on_a_current_schema_and_is_told_what_a_migration_needs(
     role: Role, database: Database
 ) -> None:
     url = role()
@@ -190,7 +208,7 @@ def test_a_database_that_takes_no_writes_is_waited_for_and_named(database: Datab
             work(lambda c: c.execute(write), retry_seconds=0.3)
     ((what, _),) = database.run(find_hindrances, read_only=True)
     assert "default_transaction_read_only" in what
-    # Sessions that began meanwhile would take no writes for ever.
+    # Sessions that began meanwhile would never take writes.
     set_read_only("off")
     for work in (database.run, database.run_single):
         work(lambda c: c.execute(write), retry_seconds=0.0)
@@ -204,7 +222,7 @@ def servers() -> Iterator[TwoPostgres]:
         yield servers
 
 
-def test_a_failover_is_followed_by_several_hosts_and_by_one_name_that_leads_elsewhere(servers: TwoPostgres) -> None:
+def test_a_failover_is_followed_with_several_hosts_and_with_one_name_that_moves(servers: TwoPostgres) -> None:
     hosts = f"127.0.0.1:{servers.primary},127.0.0.1:{servers.standby}"
     several = checked_database_url(f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write")
     where = sa.text("INSERT INTO noted SELECT 1 RETURNING inet_server_port()")

@@ -1,4 +1,4 @@
-"""A kind of work is one row of facts, one file of SQL and one handler: here one is added, and nothing else is told."""
+"""A kind of work is one row of facts, one file of SQL and one handler: here one is added without any other change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cord_worker.coordination.celery.app import create_app
 from cord_worker.coordination.fault_points import all_points
 from cord_worker.coordination.messaging.messenger import Messenger, urgency_of
 from cord_worker.coordination.messaging.routing import Shards
-from cord_worker.coordination.model_worker.handler import Host, OfAnyEngine
+from cord_worker.coordination.model_worker.handler import AnyEngineHandler, Host
 from cord_worker.coordination.model_worker.worker import ModelWorker
 from cord_worker.coordination.run_context import RunContext
 from cord_worker.dataset.problems import ProblemRecord
@@ -98,9 +98,9 @@ class GreetingResult:
 
 
 def claim(
-    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, alone: bool = False
+    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, exclusive: bool = False
 ) -> Claimed:
-    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "alone": alone}
+    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "exclusive": exclusive}
     return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedGreeting(**row._mapping))
 
 
@@ -111,7 +111,7 @@ def finish(connection: sa.Connection, results: Sequence[GreetingResult], *, work
 
 
 # The handler:
-class Greet(OfAnyEngine):
+class Greet(AnyEngineHandler):
     finishes_at_once = True
 
     def __init__(self, host: Host) -> None:
@@ -124,7 +124,7 @@ class Greet(OfAnyEngine):
 
 @pytest.fixture
 def problem(database: Database, monkeypatch: pytest.MonkeyPatch) -> int:
-    """A problem with one candidate that is to be greeted."""
+    """A problem with one candidate that waits for its greeting."""
     monkeypatch.setattr(kinds, "KINDS", [*kinds.KINDS, GREET])
     new_columns = """
         ALTER TABLE candidates ADD greeting_state text DEFAULT 'due', ADD greeting_worker_id uuid,
@@ -150,7 +150,7 @@ def scalar(database: Database, query: str) -> object:
     return database.run(lambda connection: connection.execute(sa.text(query)).scalar_one())
 
 
-def test_it_is_due_waiting_and_in_the_backlog(database: Database, problem: int) -> None:
+def test_a_new_kind_is_due_waiting_and_in_the_backlog(database: Database, problem: int) -> None:
     assert database.run(lambda c: sweep.due_model_work(c, [MODEL], 60.0)) == [Due("greet", problem, 0, MODEL)]
     assert database.run(sweep.waiting) == {MODEL: 1}
     assert ("greeting", MODEL, 1, 0) in [
@@ -158,7 +158,7 @@ def test_it_is_due_waiting_and_in_the_backlog(database: Database, problem: int) 
     ]
 
 
-def test_its_leases_are_returned_and_those_of_the_gone_reclaimed(database: Database, problem: int) -> None:
+def test_its_leases_are_returned_and_those_of_lost_workers_reclaimed(database: Database, problem: int) -> None:
     first = registered(database)
     assert len(database.run_single(lambda c: claim(c, [problem], worker_id=first)).leases) == 1
     assert scalar(database, "SELECT greeting_state FROM candidates") == "greeting"
@@ -170,13 +170,13 @@ def test_its_leases_are_returned_and_those_of_the_gone_reclaimed(database: Datab
     assert scalar(database, "SELECT greeting_state || greeting_attempts FROM candidates") == "due1"
 
 
-def test_what_keeps_failing_fails_its_problem_with_its_own_sentence(database: Database, problem: int) -> None:
+def test_work_that_keeps_failing_fails_its_problem_with_the_kinds_own_reason(database: Database, problem: int) -> None:
     database.run(lambda c: c.execute(sa.text("UPDATE candidates SET greeting_attempts = 99")))
     (parked,) = database.run(sweep.exhausted)
     assert (parked.problem_id, parked.reason.partition(":")[0]) == (problem, "greeting was given up after 99 attempts")
 
 
-def test_it_has_a_task_an_urgency_and_fault_points(problem: int) -> None:
+def test_a_new_kind_has_a_task_an_urgency_and_fault_points(problem: int) -> None:
     del problem
     assert "cord.greet" in tasks._of_model_workers()
     assert urgency_of("greet") == GREET.urgency
@@ -202,7 +202,7 @@ def working(database: Database, loop: asyncio.AbstractEventLoop) -> Iterator[Mod
     worker.close()
 
 
-def test_a_worker_does_it(database: Database, problem: int, loop: asyncio.AbstractEventLoop) -> None:
+def test_a_worker_does_the_new_kind_of_work(database: Database, problem: int, loop: asyncio.AbstractEventLoop) -> None:
     with working(database, loop) as worker:
         assert worker.handle("greet", problem) == 1
         assert worker.handle("greet", problem) == 0
@@ -210,7 +210,7 @@ def test_a_worker_does_it(database: Database, problem: int, loop: asyncio.Abstra
 
 
 @pytest.mark.parametrize("step", ["claim", "finish"])
-def test_the_way_from_the_task_to_the_sql_is_short_and_returns_to_no_file(
+def test_the_calls_from_the_task_to_the_sql_are_few_and_return_to_no_file(
     database: Database, problem: int, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """At most eight frames of ours, the file of SQL included."""

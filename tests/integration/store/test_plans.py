@@ -1,4 +1,4 @@
-"""What workers, coordinators and the sweeper ask again and again finds its rows by an index, in tables of a large run.
+"""The frequent statements of workers, coordinators and the sweeper use indexes in the tables of a large run.
 
 The plans are those of the service's own sessions: made once, without looking at the parameters.
 """
@@ -88,7 +88,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def reads_as_a_whole(database: Database, clause: sa.TextClause) -> list[str]:
-    """What the statement reads all of: growing tables, and indexes of all their rows."""
+    """Growing tables, and indexes of all their rows, that the statement reads as a whole."""
 
     def explain(connection: sa.Connection) -> list[str]:
         driver = connection.connection.driver_connection

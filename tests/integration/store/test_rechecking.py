@@ -1,4 +1,4 @@
-"""`cordctl recheck`: verdicts of an older checker are replaced, once, and what is not the checker's stays."""
+"""`cordctl recheck`: results of an older checker are replaced once, and other results stay."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from cord_worker.cli import cli
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
-from cord_worker.operations import rechecking
-from cord_worker.operations.rechecking import Rechecked, recheck_run
+from cord_worker.operations import recheck
+from cord_worker.operations.recheck import RecheckResult, recheck_run
 from cord_worker.store.audit.invariants import INVARIANTS, check
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
@@ -62,7 +62,7 @@ _ANSWERED = (
 
 
 def stored(database: Database, **answers: dict[str, Any]) -> None:
-    """A run of problems whose reference is 1250 and whose answers and verdicts are these."""
+    """A run of problems whose reference is 1250, with these answers and check results."""
     records = [
         ProblemRecord(key, "How much?", "1250", None, {"verification": json.loads(OLD), **answer}, f"d:{number}")
         for number, (key, answer) in enumerate(answers.items(), start=1)
@@ -91,7 +91,7 @@ def run_id(database: Database) -> int:
     return int(database.run(lambda c: c.execute(sa.text("SELECT id FROM runs")).scalar_one()))
 
 
-def again(database: Database, **options: Any) -> Rechecked:
+def again(database: Database, **options: Any) -> RecheckResult:
     return recheck_run(database, "run", timeout_seconds=60, processes=1, **options)
 
 
@@ -105,7 +105,7 @@ WRONG_NOW = {"text": "The final answer is 12.", "correct": True, "verification":
 SILENT = {"text": "", "correct": False}
 
 
-def test_what_changed_is_stored_and_told_and_a_second_time_nothing_changes(database: Database) -> None:
+def test_changed_results_are_stored_and_reported_and_a_second_recheck_changes_nothing(database: Database) -> None:
     stored(database, right=RIGHT, same=STILL_WRONG, wrong=WRONG_NOW, silent=SILENT)
     found = again(database)
     assert (found.checked, found.became(True), found.became(False), found.became(None)) == (4, 1, 1, 1)
@@ -126,17 +126,19 @@ def test_what_changed_is_stored_and_told_and_a_second_time_nothing_changes(datab
     assert verdicts(database) == after
 
 
-def test_a_dry_run_tells_and_writes_nothing(database: Database) -> None:
+def test_a_dry_run_reports_the_changes_and_writes_nothing(database: Database) -> None:
     stored(database, right=RIGHT, same=STILL_WRONG)
     before = verdicts(database)
     assert [change.key for change in again(database, dry_run=True).changes] == ["right"]
     assert verdicts(database) == before
 
 
-def test_killed_in_the_middle_it_goes_on_where_it_was(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recheck_killed_in_the_middle_continues_where_it_stopped(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stored(database, **{f"p{number}": RIGHT for number in range(6)})
-    monkeypatch.setattr(rechecking, "_BATCH", 2)
-    write = rechecking.write_new_results
+    monkeypatch.setattr(recheck, "_BATCH", 2)
+    write = recheck.write_new_results
     calls = []
 
     def dies(connection: sa.Connection, new: Any) -> set[int]:
@@ -145,7 +147,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(database: Database, monkey
             raise KeyboardInterrupt
         return write(connection, new)
 
-    monkeypatch.setattr(rechecking, "write_new_results", dies)
+    monkeypatch.setattr(recheck, "write_new_results", dies)
     with pytest.raises(KeyboardInterrupt):
         again(database)
     assert sorted(row[0] for row in verdicts(database).values()) == [False] * 4 + [True] * 2
@@ -154,7 +156,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(database: Database, monkey
     assert {row[0] for row in verdicts(database).values()} == {True}
 
 
-def test_problems_that_are_worked_on_and_rows_that_nothing_compares_are_left(database: Database) -> None:
+def test_running_problems_and_rows_without_a_comparison_are_left_unchanged(database: Database) -> None:
     stored(
         database,
         working={**RIGHT, "unfinished": True},
@@ -167,7 +169,7 @@ def test_problems_that_are_worked_on_and_rows_that_nothing_compares_are_left(dat
     assert verdicts(database) == before
 
 
-def test_a_judges_verdict_stays_unless_it_is_asked_for(database: Database) -> None:
+def test_a_judges_verdict_stays_unless_its_recheck_is_asked_for(database: Database) -> None:
     judged = {"judged": True, "verification": json.loads(JUDGE)}
     stored(database, decided={**RIGHT, **judged}, undecided={**SILENT, **judged})
     before = verdicts(database)
@@ -187,14 +189,14 @@ def test_a_check_without_a_result_keeps_the_stored_verdict(database: Database) -
     stored(database, wrong=WRONG_NOW, right=RIGHT)
     before = verdicts(database)
     answers = database.run(lambda c: read_stored_answers(c, run_id(database), 0, 10))
-    found = Rechecked("run", dry_run=False)
+    found = RecheckResult("run", dry_run=False)
     without = [CheckResult(None, "timeout"), CheckResult(None, "crashed")]
-    rechecking._settle(database, found, answers, without)
+    recheck._write_changes(database, found, answers, without)
     assert (found.checked, found.kept, found.changes) == (2, 2, [])
     assert verdicts(database) == before
 
 
-def test_a_verdict_that_another_one_wrote_meanwhile_is_not_written_over(database: Database) -> None:
+def test_a_result_that_was_written_meanwhile_is_not_overwritten(database: Database) -> None:
     stored(database, right=RIGHT)
     (answer,) = database.run(lambda c: read_stored_answers(c, run_id(database), 0, 10))
     late = NewResult(answer.trajectory_id, False, '{"method": "late"}', json.dumps(answer.verification))
@@ -245,7 +247,7 @@ _BROKEN = {
 
 
 @pytest.mark.parametrize("changed", _BROKEN)
-def test_what_is_not_what_was_written_gets_no_new_verdict_and_is_named(
+def test_an_edited_row_gets_no_new_result_and_is_named(
     changed: str, database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statement, said = _BROKEN[changed]
@@ -255,8 +257,8 @@ def test_what_is_not_what_was_written_gets_no_new_verdict_and_is_named(
     monkeypatch.setenv("CORD_DATABASE_URL", database_url)
     shown = CliRunner().invoke(cli, ["recheck", "run", "--timeout", "60"])
     assert shown.exit_code == 1, shown.output
-    (line,) = [line for line in shown.output.splitlines() if line.startswith("left: ")]
-    assert line.startswith("left: problem changed: ")
+    (line,) = [line for line in shown.output.splitlines() if line.startswith("not changed: ")]
+    assert line.startswith("not changed: problem changed: ")
     assert said in line
     assert "1 answers checked; became right 1" in shown.output
     after = verdicts(database)
@@ -269,7 +271,7 @@ def test_what_is_not_what_was_written_gets_no_new_verdict_and_is_named(
     assert [(one["problem"], said in one["detail"]) for one in found["broken"]] == [("changed", True)]
 
 
-def test_of_two_problems_that_were_changed_both_are_left_and_named(database: Database) -> None:
+def test_two_edited_problems_are_both_left_unchanged_and_named(database: Database) -> None:
     stored(database, one=RIGHT, two=RIGHT, three=RIGHT)
     edit(database, "UPDATE problems SET question = 'How many?' WHERE key = 'one'")
     edit(database, "UPDATE problems SET question = 'How few?' WHERE key = 'two'")
@@ -278,7 +280,7 @@ def test_of_two_problems_that_were_changed_both_are_left_and_named(database: Dat
     assert {key: row[0] for key, row in verdicts(database).items()} == {"one": False, "two": False, "three": True}
 
 
-def test_a_judges_verdict_that_was_changed_is_not_made_a_part_of_a_new_one(database: Database) -> None:
+def test_an_edited_verdict_of_the_judge_gets_no_new_result(database: Database) -> None:
     stored(database, changed={**RIGHT, "judged": True, "verification": json.loads(JUDGE)})
     edit(database, _TRAJECTORY.format('verification = verification || \'{"detail": "said other"}\''))
     before = verdicts(database)
@@ -287,7 +289,7 @@ def test_a_judges_verdict_that_was_changed_is_not_made_a_part_of_a_new_one(datab
     assert ": verification: not what was written, says correctness_digest" in str(next(iter(found.broken)))
 
 
-def test_nothing_is_checked_by_a_configuration_that_was_changed(
+def test_an_edited_configuration_is_not_used_for_a_recheck(
     database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored(database, right=RIGHT)
@@ -296,7 +298,7 @@ def test_nothing_is_checked_by_a_configuration_that_was_changed(
     monkeypatch.setenv("CORD_DATABASE_URL", database_url)
     shown = CliRunner().invoke(cli, ["recheck", "run", "--timeout", "60"])
     assert shown.exit_code == 1
-    assert "left: run run: its row: config or config_fingerprint: stored" in shown.output
+    assert "not changed: run run: its row: config or config_fingerprint: stored" in shown.output
     assert "0 answers checked" in shown.output
     assert verdicts(database) == before
 

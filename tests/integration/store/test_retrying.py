@@ -1,4 +1,4 @@
-"""Failed problems go on in the state that their rows say; a removed run leaves nothing behind."""
+"""Failed problems continue in the state that their rows imply; a removed run leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cord_worker.store.reports.failure_causes import failure_causes
 from cord_worker.store.runs import lifecycle, removal
 from cord_worker.store.runs.admission import admit
 from cord_worker.store.runs.enqueue import enqueue
-from cord_worker.store.runs.retry import Retried, begin_failed_anew, retry_failed
+from cord_worker.store.runs.retry import Retried, restart_failed, retry_failed
 from cord_worker.store.schema.kinds import PROPOSE, SCORE
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.search import decisions
@@ -124,7 +124,7 @@ def not_begun(database: Database) -> None:
         *("an answer that is written", "an answer to verify", "a judged answer", "not begun"),
     ],
 )
-def test_a_problem_goes_on_in_the_state_that_its_rows_say(
+def test_a_problem_continues_in_the_state_that_its_rows_imply(
     database: Database, prepare: Callable[[Database], None], state: str
 ) -> None:
     plan(database, problems=1)
@@ -136,7 +136,7 @@ def test_a_problem_goes_on_in_the_state_that_its_rows_say(
     assert rows(database, "SELECT id, state, text, score FROM candidates ORDER BY id") == before
 
 
-def test_only_rows_that_wait_begin_their_attempts_again(database: Database) -> None:
+def test_only_waiting_rows_restart_their_attempts(database: Database) -> None:
     plan(database, problems=1)
     execute(database, "UPDATE candidates SET propose_attempts = 5 WHERE id = 2")
     execute(database, "UPDATE candidates SET state = 'proposed', propose_attempts = 3, score_attempts = 5 WHERE id = 1")
@@ -149,7 +149,7 @@ def test_only_rows_that_wait_begin_their_attempts_again(database: Database) -> N
     assert {due.kind for due in owed} == {PROPOSE.name, SCORE.name}
 
 
-def test_a_lease_of_a_living_worker_stays_and_one_of_a_dead_worker_comes_back(database: Database) -> None:
+def test_a_lease_of_a_living_worker_stays_and_one_of_a_dead_worker_is_returned(database: Database) -> None:
     plan(database, problems=2)
     living, dead = uuid.uuid4(), uuid.uuid4()
     for worker_id in (living, dead):
@@ -166,7 +166,7 @@ def test_a_lease_of_a_living_worker_stays_and_one_of_a_dead_worker_comes_back(da
     assert of_first == [("proposing", 1), ("pending", 0)]
 
 
-def test_named_problems_alone_go_on_and_a_second_retry_finds_none(database: Database) -> None:
+def test_only_the_named_problems_continue_and_a_second_retry_finds_none(database: Database) -> None:
     plan(database)
     fail_all(database)
     execute(database, "UPDATE problems SET state = 'done' WHERE key = 'p2'")
@@ -208,7 +208,7 @@ LOOP = (
 )
 
 
-def test_who_will_fail_the_same_way_again_is_counted(database: Database) -> None:
+def test_problems_that_will_fail_the_same_way_again_are_counted(database: Database) -> None:
     assert isinstance(NO_ROOM, Fail)
     plan(database)
     execute(database, "UPDATE problems SET outstanding = 0")
@@ -228,7 +228,7 @@ def test_who_will_fail_the_same_way_again_is_counted(database: Database) -> None
     found = retry(database)
     assert (found.count, found.repeating, found.hopeless) == (3, 2, 1)
     fail()
-    anew = database.run(lambda connection: begin_failed_anew(connection, "run"))
+    anew = database.run(lambda connection: restart_failed(connection, "run"))
     assert (anew.count, anew.repeating, anew.hopeless) == (3, 1, 1)
 
 
@@ -245,17 +245,17 @@ def test_an_unknown_problem_and_a_cancelled_run_are_refused(database: Database) 
         retry(database)
 
 
-def test_a_problem_that_begins_anew_has_nothing_left_and_is_queued(database: Database) -> None:
+def test_a_restarted_problem_has_no_rows_left_and_is_queued(database: Database) -> None:
     plan(database)
     fail_all(database)
-    begun = database.run(lambda connection: begin_failed_anew(connection, "run", ["p1"]))
+    begun = database.run(lambda connection: restart_failed(connection, "run", ["p1"]))
     assert begun.problems == {"queued": 1}
     assert rows(database, "SELECT problem_id, count(*) FROM candidates GROUP BY 1 ORDER BY 1") == [(1, 2), (3, 2)]
     anew = "SELECT state, step, outstanding, admitted_at, failure_reason FROM problems WHERE key = 'p1'"
     assert rows(database, anew) == [("queued", 0, 0, None, None)]
 
 
-def test_a_removed_run_leaves_nothing_behind_and_others_as_they_were(
+def test_removing_a_run_leaves_nothing_behind_and_other_runs_unchanged(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(removal, "BATCH_PROBLEMS", 2)
@@ -275,7 +275,7 @@ def test_a_removed_run_leaves_nothing_behind_and_others_as_they_were(
         removal.remove_run(database, "run")
 
 
-def test_an_interrupted_removal_is_gone_on_with(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_removal_can_be_resumed(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     plan(database)
     fail_all(database)
     monkeypatch.setattr(removal, "BATCH_PROBLEMS", 1)

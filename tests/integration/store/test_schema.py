@@ -1,4 +1,4 @@
-"""The migrated schema is what the models say, in both directions, and explains itself."""
+"""The migrated schema equals the models, in both directions, and every part has a comment."""
 
 from __future__ import annotations
 

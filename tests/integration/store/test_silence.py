@@ -1,4 +1,4 @@
-"""A firewall that drops every packet without a word: whoever waits for PostgreSQL behind it does not wait for ever."""
+"""A firewall that silently drops every packet: a client of PostgreSQL behind it does not wait for ever."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _CONNECT_SECONDS = 10
 
 
 class Apart:
-    """A thread with a network of its own, in which one port leads to a server outside, until it is silent."""
+    """A thread with its own network, in which one port leads to a server outside until it drops every packet."""
 
     def __init__(self, server: sa.URL) -> None:
         self._server = server
         self._inside = ThreadPoolExecutor(1)
         self._listening = self._inside.submit(self._listen).result()
         self.port = int(self._listening.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()  # of this thread: outside
+        threading.Thread(target=self._accept, daemon=True).start()  # of the starting thread: outside
 
     def do(self, work: Callable[[], T]) -> Future[T]:
-        """Does this inside."""
+        """Calls the function inside the network."""
         return self._inside.submit(work)
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Apart:
 def test_a_connection_whose_packets_are_dropped_ends_in_half_a_minute(
     database: Database, database_url: str, *, is_waiting: bool
 ) -> None:
-    """Only probes are sent while a reply is waited for; what was asked is not acknowledged."""
+    """Only probes are sent while a reply is waited for; a sent request is not acknowledged."""
     url = sa.make_url(database_url)
     try:
         apart = Apart(url)

@@ -23,16 +23,16 @@ def test_every_statement_is_found() -> None:
 
 @pytest.fixture
 def staged(database_url: str) -> Iterator[psycopg.Connection]:
-    """A connection with the temporary table of an enqueuing."""
+    """A connection with the temporary table of `enqueue`."""
     with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
         connection.execute(str(enqueue._STAGE).encode())
         yield connection
 
 
 def refusal(connection: psycopg.Connection, clause: sa.TextClause) -> str | None:
-    """What PostgreSQL says when it is to prepare this statement; None where it does.
+    """The error of PostgreSQL when it prepares this statement; None without one.
 
-    The types of parameters are inferred; one that nothing determines is a text, as a string is that psycopg sends.
+    The types of parameters are inferred; an undetermined one is text, as psycopg sends a string.
     """
     query = as_postgres_reads(clause).encode()
     types: list[int] = []

@@ -1,4 +1,4 @@
-"""A decision that failed is tried again by whoever has not failed at it, and its problem is given up in the end."""
+"""A failed decision is tried again by a coordinator that has not failed at it; its problem is given up in the end."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def tables(database: Database) -> Tables:
     return Tables(database)
 
 
-def test_another_coordinator_has_its_turn_before_the_one_that_failed(tables: Tables) -> None:
+def test_another_coordinator_tries_before_the_one_that_failed(tables: Tables) -> None:
     first, second = tables.coordinator(), tables.coordinator()
     problem = tables.problems[0]
     tables.fail(first, problem)
@@ -96,21 +96,21 @@ def test_the_only_coordinator_tries_again_itself(tables: Tables) -> None:
         "role = 'model'",
     ],
 )
-def test_who_takes_no_decisions_is_not_waited_for(tables: Tables, change: str) -> None:
+def test_a_coordinator_that_takes_no_decisions_is_not_waited_for(tables: Tables, change: str) -> None:
     first, second = tables.coordinator(), tables.coordinator()
     tables.fail(first, tables.problems[0])
     tables.execute(f"UPDATE workers SET {change} WHERE id = :id", id=second)
     assert tables.to_try(first) == [tables.problems[0]]
 
 
-def test_a_turn_that_nobody_takes_is_anybodys(tables: Tables) -> None:
+def test_a_turn_that_is_not_taken_is_open_to_every_coordinator(tables: Tables) -> None:
     first, _second = tables.coordinator(), tables.coordinator()
     tables.fail(first, tables.problems[0])
     tables.execute("UPDATE problems SET decision_due_at = now() - interval '2 minutes' WHERE decision_attempts > 0")
     assert tables.to_try(first) == [tables.problems[0]]
 
 
-def test_it_is_tried_again_after_a_pause_that_doubles(tables: Tables) -> None:
+def test_a_failed_decision_is_tried_again_after_a_pause_that_doubles(tables: Tables) -> None:
     worker = tables.coordinator()
     problem = tables.problems[0]
     for seconds in (10, 20, 40, 60):
@@ -126,17 +126,17 @@ def test_a_clock_that_was_set_back_makes_no_pause_longer(tables: Tables) -> None
     assert tables.to_try(worker) == [tables.problems[0]]
 
 
-def test_a_problem_is_given_up_after_so_many_failures_that_count(tables: Tables) -> None:
+def test_a_problem_is_given_up_after_a_number_of_counted_failures(tables: Tables) -> None:
     worker = tables.coordinator()
     problem = tables.problems[0]
     assert not any(tables.fail(worker, problem, counts=False) for _ in range(20))
-    assert not any(tables.fail(worker, problem) for _ in range(undecided.MOST_ATTEMPTS - 1))
+    assert not any(tables.fail(worker, problem) for _ in range(undecided.MAX_ATTEMPTS - 1))
     assert tables.row(problem, "state") == ("searching",)
     assert tables.fail(worker, problem)
     assert tables.row(problem, "state, failure_reason") == ("failed", "the decision failed 5 times: OSError: x 17")
 
 
-def test_what_was_decided_meanwhile_has_not_failed(tables: Tables) -> None:
+def test_a_decision_that_was_taken_meanwhile_has_not_failed(tables: Tables) -> None:
     worker = tables.coordinator()
     problem = tables.problems[0]
     tables.execute("UPDATE problems SET outstanding = 2, step = 1 WHERE id = :id", id=problem)
@@ -144,10 +144,10 @@ def test_what_was_decided_meanwhile_has_not_failed(tables: Tables) -> None:
     assert tables.row(problem, "decision_attempts, decision_due_at") == (0, None)
 
 
-def test_a_coordinator_that_steps_back_takes_its_failures_with_it(tables: Tables) -> None:
+def test_the_failures_of_a_coordinator_that_steps_back_are_taken_back(tables: Tables) -> None:
     worker, other = tables.coordinator(), tables.coordinator()
     given_up, failed, of_another = tables.problems
-    for _ in range(undecided.MOST_ATTEMPTS):
+    for _ in range(undecided.MAX_ATTEMPTS):
         tables.fail(worker, given_up)
         tables.fail(other, of_another)
     tables.fail(worker, failed)
@@ -160,7 +160,7 @@ def test_a_coordinator_that_steps_back_takes_its_failures_with_it(tables: Tables
     assert tables.to_try(other) == sorted([given_up, failed])
 
 
-def test_what_is_passed_on_is_others_at_once_and_costs_no_attempt(tables: Tables) -> None:
+def test_a_decision_that_is_passed_on_goes_to_others_at_once_and_costs_no_attempt(tables: Tables) -> None:
     worker, other = tables.coordinator(), tables.coordinator()
     problem = tables.problems[0]
 
@@ -182,10 +182,10 @@ def test_the_sweeper_sends_no_message_for_a_decision_that_is_tried_again(tables:
     assert sorted(one.problem_id for one in due) == tables.problems[1:]
 
 
-def test_failed_problems_go_on_by_their_cause(tables: Tables) -> None:
+def test_failed_problems_are_retried_by_cause(tables: Tables) -> None:
     worker = tables.coordinator()
     for problem in tables.problems[:2]:
-        for _ in range(undecided.MOST_ATTEMPTS):
+        for _ in range(undecided.MAX_ATTEMPTS):
             tables.fail(worker, problem)
     tables.execute("UPDATE problems SET failure_reason = replace(failure_reason, '17', '4') WHERE key = 'p1'")
     tables.execute(

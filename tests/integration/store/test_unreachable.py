@@ -1,4 +1,4 @@
-"""A database that cannot be used says why, at once where waiting cannot help."""
+"""An unusable database is reported with the reason, at once if waiting cannot help."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cord_worker.store.schema.version import upgrade
 
 
 def reason(url: str | sa.URL, retry_seconds: float = 60.0) -> StoreError:
-    """What a database at `url` ends with."""
+    """The error of using the database at `url`."""
     database = Database(
         url if isinstance(url, str) else url.render_as_string(hide_password=False), retry_seconds=retry_seconds
     )
@@ -88,14 +88,14 @@ def test_a_role_that_may_not_connect_is_told_so_and_a_role_without_the_schema_ca
         ("postgresql+psycopg://u:s3cret@127.0.0.1:1/d?nonsense=1", "nonsense", True),
     ],
 )
-def test_what_the_url_gets_wrong_is_named_at_once(url: str, told: str, is_final: bool) -> None:
+def test_a_mistake_in_the_url_is_named_at_once(url: str, told: str, is_final: bool) -> None:
     error = reason(url)
     assert told in str(error)
     assert isinstance(error, DatabaseRefused) is is_final
     assert "s3cret" not in str(error)
 
 
-def test_a_port_where_nothing_listens_is_tried_again_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_port_where_nothing_listens_is_tried_again_and_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         error = reason("postgresql+psycopg://u:s3cret@127.0.0.1:1/d", retry_seconds=0.5)
     assert "nothing listens at 127.0.0.1:1" in str(error)
@@ -103,7 +103,7 @@ def test_a_port_where_nothing_listens_is_tried_again_and_told_once(caplog: pytes
     assert len(caplog.records) == 1
 
 
-def test_too_many_connections_pass(empty_database_url: str) -> None:
+def test_too_many_connections_are_a_passing_fault(empty_database_url: str) -> None:
     url = sa.make_url(empty_database_url)
     role = f"{url.database}_few"
     owner = Database(empty_database_url)

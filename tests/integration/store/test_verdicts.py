@@ -1,4 +1,4 @@
-"""The LLM judge's leases: one holder at a time, given back, owed again, parked, and ended by the coordinator's hand."""
+"""The LLM judge's leases: one holder at a time, returned, owed again, parked, and ended by the coordinator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from cord_worker.dataset import ProblemRecord
 from cord_worker.dataset.records import Json
 from cord_worker.store.audit.invariants import INVARIANTS, check
 from cord_worker.store.database import Database
-from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.runs.retry import retry_failed
 from cord_worker.store.schema.kinds import JUDGE_ANSWER, VERIFY
 from cord_worker.store.search import decisions
@@ -21,6 +20,7 @@ from cord_worker.store.work import check_answer as checks
 from cord_worker.store.work import judge_answer as verdicts
 from cord_worker.store.work import sweep, workers
 from cord_worker.store.work.returning import reclaim, return_all
+from tests.support.answered import enqueue_answered
 from tests.support.rows import registered
 
 CONFIG = RunConfig.model_validate(
@@ -34,37 +34,23 @@ CONFIG = RunConfig.model_validate(
 )
 JUDGE = CONFIG.models["judge"].fingerprint()
 
-_ANSWERED = (
-    """
-    INSERT INTO candidates (problem_id, parent_rank, step, depth, round, teacher_id, sample, lineage, seed, max_tokens,
-                            whole, state, text, score)
-    SELECT p.id, 0, 1, 1, 0, t.id, 0, 'l' || p.id, 0, 8, false, 'scored', 'a step', 0.5
-    FROM problems p JOIN teachers t ON t.run_id = p.run_id
-    """,
-    """
-    INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish, winner, answer_state, answer_text)
-    SELECT c.problem_id, c.id, 1, 0.5, 'think_end', true, 'written', 'It is so.' FROM candidates c
-    """,
-    "UPDATE problems SET state = 'verifying'",
-)
-
 
 def answered(database: Database, **metadata: Json) -> int:
     """A problem whose final answer is written."""
 
     def write(connection: sa.Connection) -> int:
-        enqueue(connection, "run", CONFIG, [ProblemRecord("p", "Why?", "Because.", "A text.", dict(metadata), "d:1")])
-        for statement in _ANSWERED:
-            connection.execute(sa.text(statement))
-        return int(connection.execute(sa.text("SELECT id FROM problems")).scalar_one())
+        record = ProblemRecord("p", "Why?", "Because.", "A text.", dict(metadata), "d:1")
+        return enqueue_answered(connection, CONFIG, [record], "It is so.")[0]
 
     return database.run(write)
 
 
 def claim(
-    database: Database, worker_id: uuid.UUID, problem_id: int, *, alone: bool = False
+    database: Database, worker_id: uuid.UUID, problem_id: int, *, exclusive: bool = False
 ) -> list[verdicts.LeasedVerdict]:
-    return list(database.run_single(lambda c: verdicts.claim(c, [problem_id], worker_id=worker_id, alone=alone)).leases)
+    return list(
+        database.run_single(lambda c: verdicts.claim(c, [problem_id], worker_id=worker_id, exclusive=exclusive)).leases
+    )
 
 
 def finish(database: Database, worker_id: uuid.UUID, lease: verdicts.LeasedVerdict) -> set[int]:
@@ -80,7 +66,7 @@ def test_the_judge_gets_question_passage_reference_and_answer(database: Database
     assert claim(database, registered(database), problem) == []
 
 
-def test_without_a_reference_of_its_own_the_answer_is_one(database: Database) -> None:
+def test_without_its_own_reference_a_problem_has_its_answer_as_reference(database: Database) -> None:
     problem = answered(database, decision="")
     assert claim(database, registered(database), problem)[0].reference == "Because."
 
@@ -128,7 +114,7 @@ def test_a_verdict_that_nobody_claimed_is_owed_to_the_judges_model(database: Dat
     assert database.run(lambda c: sweep.due_model_work(c, [JUDGE], 20.0)) == []
 
 
-def test_a_row_with_a_method_of_its_own_is_not_judged(database: Database) -> None:
+def test_a_row_with_its_own_method_is_not_judged(database: Database) -> None:
     problem = answered(database, verify="exact")
     assert claim(database, registered(database), problem) == []
     assert database.run(sweep.waiting) == {}
@@ -140,7 +126,7 @@ def test_a_judge_that_keeps_dying_parks_the_problem(database: Database, forgiven
     problem = answered(database)
     for attempt in range(3):
         victim = registered(database)
-        assert claim(database, victim, problem, alone=attempt == 2 and not forgiven)
+        assert claim(database, victim, problem, exclusive=attempt == 2 and not forgiven)
         assert database.run(lambda c, w=victim: return_all(c, [w], forgiven=forgiven)) == 1
     parked = database.run(sweep.exhausted)
     assert [item.problem_id for item in parked] == ([] if forgiven else [problem])
@@ -153,7 +139,7 @@ UNDECIDED = (
 
 
 def compared(database: Database) -> tuple[int, int]:
-    """A problem whose answer was compared without a decision and is for the judge: its key and its trajectory's."""
+    """A problem whose check was undecided and whose answer is for the judge: its key and its trajectory's."""
     problem = answered(database, verify="math")
     owed = database.run(lambda c: checks.read_owed_checks(c, problem))
     assert owed is not None
@@ -164,7 +150,7 @@ def compared(database: Database) -> tuple[int, int]:
 
 
 def check_answers(database: Database, problem: int, *found: tuple[bool | None, str, bool]) -> list[checks.LeasedCheck]:
-    """Has a coordinator find this of the answers: correctness, verification, whether it is for the judge."""
+    """Writes these check results as a coordinator: correctness, verification, whether the answer is for the judge."""
     holder = registered(database)
     leases = list(database.run_single(lambda c: checks.claim(c, [problem], worker_id=holder)).leases)
     results = [
@@ -188,7 +174,7 @@ def broken(database: Database) -> list[str]:
     ]
 
 
-def test_an_undecided_answer_waits_for_the_judge_and_its_result_tells_of_both(database: Database) -> None:
+def test_an_undecided_answer_waits_for_the_judge_and_its_result_names_check_and_verdict(database: Database) -> None:
     problem, trajectory = compared(database)
     assert row_of(database, trajectory)[:3] == ("verifying", "unjudged", None)
     assert "verdicts" not in broken(database)
@@ -209,7 +195,7 @@ def test_an_undecided_answer_waits_for_the_judge_and_its_result_tells_of_both(da
     assert verification["compared"]["readings"] == ["4", "5"]
 
 
-def test_an_undecided_answer_that_its_judge_gives_back_waits_for_the_judge_again(database: Database) -> None:
+def test_an_undecided_answer_that_its_judge_returns_waits_for_the_judge_again(database: Database) -> None:
     problem, trajectory = compared(database)
     lost = registered(database)
     (late,) = claim(database, lost, problem)
@@ -223,7 +209,7 @@ def test_an_undecided_answer_that_its_judge_gives_back_waits_for_the_judge_again
     assert finish(database, holder, lease) == {problem}
 
 
-def test_a_second_coordinator_changes_nothing_that_is_with_the_judge_already(database: Database) -> None:
+def test_a_second_coordinator_changes_no_answer_that_already_waits_for_the_judge(database: Database) -> None:
     problem, trajectory = compared(database)
     holder = registered(database)
     (lease,) = claim(database, holder, problem)
@@ -240,7 +226,7 @@ def test_an_undecided_answer_whose_judge_keeps_dying_fails_its_problem_which_can
     problem, trajectory = compared(database)
     for attempt in range(3):
         victim = registered(database)
-        assert claim(database, victim, problem, alone=attempt == 2)
+        assert claim(database, victim, problem, exclusive=attempt == 2)
         assert database.run(lambda c, w=victim: return_all(c, [w], forgiven=False)) == 1
     (parked,) = database.run(sweep.exhausted)
     assert "judging the final answer" in parked.reason
@@ -251,7 +237,7 @@ def test_an_undecided_answer_whose_judge_keeps_dying_fails_its_problem_which_can
     assert claim(database, registered(database), problem)
 
 
-def test_where_one_answer_of_several_is_undecided_the_problem_ends_after_its_judgment(database: Database) -> None:
+def test_a_problem_with_one_undecided_answer_of_several_ends_after_its_judgment(database: Database) -> None:
     problem = answered(database, verify="math")
     another = """
         INSERT INTO candidates (problem_id, parent_rank, step, depth, round, teacher_id, sample, lineage, seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -19,7 +20,7 @@ from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.search import decisions
 from cord_worker.store.work import propose, workers
 from cord_worker.store.work.propose import ProposalResult
-from tests.support.settings import search_settings
+from tests.support.rows import SMALL_SEARCH
 
 CONFIG = RunConfig.model_validate(
     {
@@ -29,16 +30,7 @@ CONFIG = RunConfig.model_validate(
     }
 )
 TEACHER, PROVER = (CONFIG.models[name].fingerprint() for name in ("m", "n"))
-SETTINGS = search_settings(
-    beam_width=1,
-    samples_per_teacher=2,
-    max_steps=3,
-    thinking_tokens=100,
-    step_tokens=10,
-    loop_ngram=5,
-    loop_repeats=5,
-    max_rounds=2,
-)
+SETTINGS = replace(SMALL_SEARCH, beam_width=1, samples_per_teacher=2)
 
 
 def proposal(lease_id: int, attempt: int) -> ProposalResult:
@@ -82,14 +74,16 @@ def test_a_run_waits_first_for_its_coordinator_then_for_its_teachers_then_for_it
         lambda connection: workers.register(connection, worker, WorkerRole.MODEL, hostname="h", pid=1, model_id=None)
     )
     claimed = database.run_single(
-        lambda connection: propose.claim(connection, [due[0].problem_id], worker_id=worker, model=TEACHER, alone=False)
+        lambda connection: propose.claim(
+            connection, [due[0].problem_id], worker_id=worker, model=TEACHER, exclusive=False
+        )
     ).leases
     assert owed()[1] == ("proposal", TEACHER, 0, 2)
     [_, at_work] = database.run(lambda connection: owed_work(connection, run))
     assert at_work.seconds is not None
     assert 0 <= at_work.seconds < 60
 
-    # The prover is waited for as soon as a text is there whose earlier siblings have theirs.
+    # The prover is waited for once a text is there and its earlier siblings have theirs.
     for index, lease in enumerate(claimed):
         result = proposal(lease.candidate_id, lease.attempt)
         database.run_single(lambda connection, result=result: propose.finish(connection, [result], worker_id=worker))
@@ -97,7 +91,7 @@ def test_a_run_waits_first_for_its_coordinator_then_for_its_teachers_then_for_it
     assert owed()[1] == ("score", PROVER, 2, 0)
 
 
-def test_a_run_is_idle_since_its_last_result_and_before_that_since_it_was_made(database: Database) -> None:
+def test_a_run_is_idle_since_its_last_result_or_else_since_its_creation(database: Database) -> None:
     records = [ProblemRecord("1", "What is 1 + 1?", "2", None, {}, "data.jsonl:1")]
     run = database.run(lambda connection: enqueue(connection, "run", CONFIG, records)).run_id
     with_age = sa.text("UPDATE runs SET created_at = now() - interval '100 seconds'")

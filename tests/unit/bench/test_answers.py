@@ -1,4 +1,4 @@
-"""Answers in the styles of models, made from references of every type: right ones are accepted, different ones not.
+"""Answers in the styles of models, made from references of every type: right ones are accepted, different ones are not.
 
 CORD_ANSWER_DATASETS may name further datasets (paths, separated by colons) of questions and answers.
 """

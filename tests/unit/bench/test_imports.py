@@ -1,5 +1,5 @@
-"""Benches that measure an engine alone import nothing of the service around it; that of the service against its engine
-reads the database, and leaves Celery to the processes that it starts."""
+"""Benches of an engine alone import nothing of the service; the bench that compares the service with its engine
+reads the database, and only the processes that it starts use Celery."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SERVICE = CELERY | {"redis", "sqlalchemy", "psycopg"}
 
 
 def imported(module: str) -> set[str]:
-    """The packages that a process has which imported the module."""
+    """The packages that are loaded after importing the module."""
     code = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert module in done.stdout.split()
@@ -22,6 +22,8 @@ def imported(module: str) -> set[str]:
 
 @pytest.mark.parametrize("name", ["answers", "direct", "engine_host", "families", "scoring"])
 def test_a_bench_of_an_engine_alone_imports_nothing_of_the_service(name: str) -> None:
+    if name == "families":
+        pytest.importorskip("torch")
     assert imported(f"cord_worker.bench.{name}") & SERVICE == set()
 
 

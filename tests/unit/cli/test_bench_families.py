@@ -1,4 +1,4 @@
-"""`cordctl bench families` says what it is at, and which families there are."""
+"""`cordctl bench families` reports its progress and lists the families."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_every_family_is_named_before_it_is_tried(as_json: bool) -> None:
     result = CliRunner().invoke(cli, ["bench", "families", "--only", "BERT", *(["--json"] if as_json else [])])
     assert result.exit_code == 0, result.output
     assert len(REFUSED) > 1
-    expected = [f"{at} of {len(REFUSED)}: {name} is built and tried" for at, name in enumerate(REFUSED, start=1)]
+    expected = [f"{at} of {len(REFUSED)}: building and testing {name}" for at, name in enumerate(REFUSED, start=1)]
     assert result.stderr.splitlines() == expected
     if as_json:
         assert [one["name"] for one in json.loads(result.stdout)["families"]] == REFUSED
@@ -29,7 +29,7 @@ def test_every_family_is_named_before_it_is_tried(as_json: bool) -> None:
         assert len(result.stdout.splitlines()) == len(REFUSED)
 
 
-def test_a_family_that_there_is_not_lists_all() -> None:
+def test_an_unknown_family_is_answered_with_all_families() -> None:
     result = CliRunner().invoke(cli, ["bench", "families", "--only", "nobody"])
     assert result.exit_code == 1
     assert all(family.name in str(result.exception or "") + result.output for family in FAMILIES)

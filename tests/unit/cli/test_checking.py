@@ -1,4 +1,4 @@
-"""`cordctl check`: what it prints for one pair and for a file, its last line, its exit codes, its mistakes in words."""
+"""`cordctl check`: its output for one pair and for a file, its last line, exit codes and error messages."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_wrong_ones_accepted_are_listed_first_then_right_ones_refused_then_undec
     assert "4 pairs, 3 differ" in output
 
 
-def test_the_reference_has_its_type_also_where_no_answer_is_found_and_a_reading_is_told_once() -> None:
+def test_the_type_of_the_reference_is_shown_without_an_answer_and_a_reading_is_shown_once() -> None:
     found = cordctl("--reference", r"[0,\infty)", "--answer", "I do not know.", "--timeout", "60").output
     assert "type      interval" in found
     twice = cordctl("--reference", "12", "--answer", r"It is \boxed{12}. So \boxed{12}.", "--json", "--timeout", "60")
@@ -92,13 +92,13 @@ def test_the_reference_has_its_type_also_where_no_answer_is_found_and_a_reading_
         (("--answer", "1"), "--reference is missing"),
     ],
 )
-def test_wrong_usage_is_told_in_fitting_words(arguments: tuple[str, ...], told: str) -> None:
+def test_wrong_usage_names_the_mistake(arguments: tuple[str, ...], told: str) -> None:
     assert told in cordctl(*arguments).output
 
 
 def test_with_json_every_line_is_an_object_and_the_last_one_has_the_shares(pairs: Path) -> None:
     result = cordctl(pairs, "--json", "--timeout", "60")
-    *differing, last = map(json.loads, result.output.splitlines())
+    *differing, last = map(json.loads, result.stdout.splitlines())
     assert [one["line"] for one in differing] == [3, 2]
     assert {"pairs", "right_refused_share", "wrong_accepted_share", "undecided_share"} <= set(last)
     assert (last["pairs"], last["right_refused_share"], last["wrong_accepted_share"]) == (4, 0.5, 1.0)
@@ -113,7 +113,7 @@ def test_strict_exits_with_one_where_a_pair_differs_or_the_answer_is_not_right(p
 
 def test_pairs_may_come_from_standard_input(pairs: Path) -> None:
     result = cordctl("-", "--json", "--timeout", "60", standard_input=pairs.read_text())
-    assert json.loads(result.output.splitlines()[-1])["pairs"] == 4
+    assert json.loads(result.stdout.splitlines()[-1])["pairs"] == 4
 
 
 def test_a_bad_line_is_named_in_words_without_a_traceback(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_bad_line_is_named_in_words_without_a_traceback(tmp_path: Path) -> Non
         ("--reference", "1", "--answer", "1", "--method", "judge"),
     ],
 )
-def test_what_cannot_be_meant_is_wrong_usage(arguments: tuple[str, ...]) -> None:
+def test_impossible_combinations_of_options_are_wrong_usage(arguments: tuple[str, ...]) -> None:
     assert cordctl(*arguments).exit_code == 2
 
 
@@ -153,7 +153,7 @@ def test_method_and_tolerance_may_come_from_a_configuration(tmp_path: Path) -> N
     path.write_text(written + '[verify]\nmethod = "none"\n')
     refused = cordctl(*near, "--config", path)
     assert refused.exit_code == 1
-    assert "compares nothing" in refused.output
+    assert "is no comparison" in refused.output
 
 
 def test_it_starts_without_the_libraries_of_models_and_databases() -> None:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from cord_worker.cli import cli
-from cord_worker.cli.root import summary
+from cord_worker.cli.command_groups import summary
 
 WITHOUT_JSON = {
     "init": "prints a cord.toml",
@@ -67,7 +67,7 @@ def test_every_command_that_prints_something_takes_json(name: str) -> None:
     assert ("--json" in options(PLAIN[name])) is (name not in WITHOUT_JSON)
 
 
-def test_run_is_optional_where_it_is_read_and_required_where_it_is_changed() -> None:
+def test_run_is_optional_for_reading_and_required_for_changing() -> None:
     found = {}
     for name, command in PLAIN.items():
         for argument in command.params:

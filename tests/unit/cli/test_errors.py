@@ -1,4 +1,4 @@
-"""Errors are one message and an exit code."""
+"""Every error is one message and an exit code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from cord_worker.cli import cli
-from cord_worker.cli.root import LazyGroup, print_error
+from cord_worker.cli.command_groups import LazyGroup, print_error
 from cord_worker.errors import ConfigError
 
 
@@ -54,14 +54,14 @@ def test_a_message_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "error: bad \\x1b]0;owned\\x07\nsecond \\u202eline\n"
 
 
-def test_docker_is_told_0_where_starting_again_cannot_help(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_code_for_docker_is_0_if_a_restart_cannot_help(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CORD_HOPELESS_EXIT_CODE", "0")
     result = CliRunner().invoke(cli, ["worker", "nobody", "--config", "/nowhere/cord.toml"])
     assert result.exit_code == 0
     assert "/nowhere/cord.toml" in result.stderr
 
 
-def test_a_worker_that_cannot_ever_start_exits_with_78() -> None:
+def test_a_worker_that_can_never_start_exits_with_78() -> None:
     Path("cord.toml").write_text(CliRunner().invoke(cli, ["init"]).output, encoding="utf-8")
     result = CliRunner().invoke(cli, ["worker", "nobody"])
     assert result.exit_code == 78

@@ -1,4 +1,4 @@
-"""Two commands in one state folder know of each other."""
+"""Two commands in one state folder find each other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cord_worker.local import processes
 from cord_worker.local.state import StateDir
-from cord_worker.operations.session import beside_others
+from cord_worker.operations.local_run import announce_command
 
 
 def test_a_second_run_names_the_first_and_forgets_the_dead(tmp_path: Path) -> None:
@@ -21,12 +21,12 @@ def test_a_second_run_names_the_first_and_forgets_the_dead(tmp_path: Path) -> No
         (marks / f"{identity.pid}-{identity.start}").touch()
         (marks / "4194303-never").touch()
         said: list[str] = []
-        with beside_others(state, said.append):
+        with announce_command(state, said.append):
             assert len(list(marks.iterdir())) == 2
         assert len(said) == 1
         assert f"another cordctl run (pid {other.pid}) works in {state.path}" in said[0]
         other.communicate(b"\n")
     said.clear()
-    with beside_others(state, said.append):
+    with announce_command(state, said.append):
         assert said == []
     assert list(marks.iterdir()) == []

@@ -1,4 +1,4 @@
-"""An output never takes the place of what the user gave in."""
+"""An output never replaces an input of the user."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_a_dataset_is_not_overwritten_by_its_own_output(command: str, output: st
     ("dataset", "output", "told"),
     [
         ("link.jsonl", "rows.jsonl", "is the dataset"),
-        ("folder", "folder/train.jsonl", "lies in the dataset's folder"),
-        ("folder", "folder/new.jsonl", "lies in the dataset's folder"),
+        ("folder", "folder/train.jsonl", "is in the dataset's folder"),
+        ("folder", "folder/new.jsonl", "is in the dataset's folder"),
         ("rows.jsonl", "rows.jsonl.rejects.jsonl", "bad rows"),
     ],
 )
@@ -69,7 +69,7 @@ def test_one_file_is_not_written_twice() -> None:
 
 @pytest.mark.parametrize("option", ["-o", "--failures"])
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.jsonl.zst", "rows.parquet"])
-def test_an_export_takes_the_place_of_no_dataset(name: str, option: str) -> None:
+def test_an_export_never_replaces_a_dataset(name: str, option: str) -> None:
     if name.endswith(".gz"):
         Path(name).write_bytes(gzip.compress(ROW.encode()))
     elif name.endswith(".zst"):

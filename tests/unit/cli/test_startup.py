@@ -1,4 +1,4 @@
-"""What `cordctl --help` costs, and that every command explains itself."""
+"""The cost of `cordctl --help`, and the help of every command."""
 
 from __future__ import annotations
 

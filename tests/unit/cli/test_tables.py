@@ -1,4 +1,4 @@
-"""Tables on a terminal: characters of two columns do not shift what stands beside them."""
+"""Tables on a terminal: wide characters do not shift the other columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from cord_worker.cli.tables import print_failures, selection_tables
-from cord_worker.operations.watching import Selection
+from cord_worker.operations.run_watch import TeacherSelection
 from cord_worker.store.reports.failure_causes import FailureCause
 from cord_worker.store.reports.status import CacheRow
 
@@ -18,7 +18,7 @@ from cord_worker.store.reports.status import CacheRow
 def test_wide_characters_leave_columns_aligned(path: str) -> None:
     caches = [CacheRow(model, "score", 1, 2, 2, 10, 5) for model in (path, "/models/teacher")]
     console = Console(file=io.StringIO(), width=120)
-    for table in selection_tables(Selection("run", [], [], caches)):
+    for table in selection_tables(TeacherSelection("run", [], [], caches)):
         console.print(table)
     assert isinstance(console.file, io.StringIO)
     rows = [line for line in console.file.getvalue().splitlines() if "score" in line and "/" in line]
@@ -29,13 +29,13 @@ def test_wide_characters_leave_columns_aligned(path: str) -> None:
 @pytest.mark.parametrize(
     ("technical", "repeats", "anew", "told"),
     [
-        (True, False, False, "once that is mended: cordctl retry run --reason why"),
-        (False, True, False, "cordctl retry fails the same way; --anew draws the candidates again"),
-        (False, True, True, "cordctl retry fails the same way; with --anew too"),
+        (True, False, False, "once that is fixed: cordctl retry run --reason why"),
+        (False, True, False, "cordctl retry fails the same way; --anew draws new candidates"),
+        (False, True, True, "cordctl retry fails the same way; even with --anew"),
         (False, False, False, None),
     ],
 )
-def test_a_cause_is_followed_by_what_a_retry_would_come_to(
+def test_a_cause_is_followed_by_the_result_of_a_retry(
     technical: bool, repeats: bool, anew: bool, told: str | None
 ) -> None:
     console = Console(file=io.StringIO(), width=120)

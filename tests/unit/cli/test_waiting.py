@@ -1,10 +1,10 @@
-"""What a run waits for, in words."""
+"""What a run waits for, in the words of status."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from cord_worker.operations.waiting import waits
+from cord_worker.operations.waits import waits
 from cord_worker.progress import Condition
 from cord_worker.store.reports.backlog import Owed
 from cord_worker.store.reports.status import LiveWorkers
@@ -42,13 +42,13 @@ def test_a_model_without_a_worker_is_named_as_such_unless_this_command_starts_on
 
 def test_workers_that_this_command_starts_are_named_before_there_is_work_for_them() -> None:
     assert said(owed(None, "admission", waiting=1), workers=[live(None, ready=1)], starting=True) == {
-        "coordinator": "has 1 problem to begin, not begun yet",
+        "coordinator": "has 1 problem to begin, not started yet",
         "planner": "is being started",
         "prover": "is being started",
     }
 
 
-def test_a_worker_that_was_there_and_is_silent_is_not_said_to_be_starting() -> None:
+def test_a_silent_worker_is_not_reported_as_starting() -> None:
     pieces = [owed("f1", waiting=1)]
     assert waits(pieces, [live("f2", ready=1)], [], NAMES, are_starting=True, seen={"f1", "f2"}) == {
         "planner": "gives no sign of life (1 proposal)"
@@ -62,10 +62,10 @@ def test_work_that_takes_long_says_for_how_long() -> None:
     }
 
 
-def test_what_only_a_coordinator_can_do_is_its_own_line() -> None:
+def test_work_for_coordinators_has_its_own_line() -> None:
     assert said(owed(None, "admission", waiting=40), workers=[live("f1", ready=1)]) == {
         "coordinator": "has NO WORKER (40 problems to begin)"
     }
     assert said(owed(None, "decision", waiting=1), workers=[live(None, ready=1)]) == {
-        "coordinator": "has 1 decision, not begun yet"
+        "coordinator": "has 1 decision, not started yet"
     }

@@ -1,4 +1,4 @@
-"""Every command, used wrongly: one message, an exit code, never a traceback; and the name that was meant."""
+"""Every command used wrongly: one message, an exit code, a suggestion, never a traceback."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def used(*arguments: str) -> Result:
         ("validate folder", "folder"),
         ("validate rows.jsonl --config rows.jsonl", "is it a dataset?"),
         ("validate rows.jsonl --config folder", "is a directory"),
-        ("validate rows.jsonl --config binary.toml", "no text in UTF-8"),
+        ("validate rows.jsonl --config binary.toml", "not text in UTF-8"),
         ("validate rows.jsonl --config nothing.toml", "models: is missing"),
         ("validate rows.jsonl --question-field nothing", "Its fields are"),
         ("enqueue rows.jsonl", "cordctl init"),
@@ -140,7 +140,7 @@ SECRET = "pa55w0rd"
         ("CORD_BROKER_URL", "127.0.0.1:6379", "is not a URL"),
         ("CORD_BROKER_URL", f"redis://:{SECRET}@h/cord", "number of its database"),
         ("CORD_BROKER_URL", f"redis://:{SECRET}/@h/0", "%2F"),
-        ("CORD_BROKER_URL", "redis+socket://run/redis.sock", "whole path"),
+        ("CORD_BROKER_URL", "redis+socket://run/redis.sock", "absolute path"),
     ],
 )
 @pytest.mark.parametrize("command", [("runs",), ("enqueue", "rows.jsonl", "--config", "good.toml"), ("doctor",)])
@@ -198,7 +198,7 @@ def test_a_right_broker_url_is_taken(monkeypatch: pytest.MonkeyPatch, url: str, 
     assert Settings.from_environment().broker_url == taken
 
 
-def test_what_nobody_expected_is_one_line_and_a_file_with_the_traceback_without_passwords(
+def test_an_unexpected_error_is_one_line_and_a_file_with_the_traceback_without_passwords(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -240,7 +240,7 @@ def test_a_wrong_dataset_is_refused_before_anything_is_started() -> None:
     assert not Path(".cord").exists()
 
 
-def test_a_near_section_is_named_alone() -> None:
+def test_only_the_similar_section_is_named() -> None:
     assert "There are" not in used("init", "--set", "serch.beam_width=3").stderr
 
 
@@ -252,6 +252,6 @@ def test_a_teacher_of_an_unknown_model_is_named_by_its_key() -> None:
     assert "top level" not in result.stderr
 
 
-def test_a_question_that_nobody_answers_ends_its_line() -> None:
+def test_a_question_without_an_answer_ends_its_line() -> None:
     lines = used("rm", "mine").output.splitlines()
     assert lines[0].endswith("[y/N]:") or lines[0].endswith("[y/N]: ")

@@ -1,4 +1,4 @@
-"""The engine's event loop waits for nothing but its engine: what would ask the database there is refused."""
+"""The engine's event loop waits only for its engine: calls of the database there are refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HARMLESS = {"self._thread.submit"}
 """Of an executor: its future is awaited."""
 
 
-def test_the_database_is_not_asked_on_an_event_loop() -> None:
+def test_database_calls_on_an_event_loop_are_refused() -> None:
     nowhere = Database("postgresql+psycopg://nobody@127.0.0.1:1/nothing", retry_seconds=0.0)
 
     async def ask() -> None:
@@ -33,11 +33,11 @@ def test_the_database_is_not_asked_on_an_event_loop() -> None:
     asyncio.run(ask())
 
 
-def test_no_coroutine_calls_what_waits() -> None:
-    """Looks at every coroutine of the rooms that run on the engine's loop."""
+def test_no_coroutine_calls_a_blocking_function() -> None:
+    """Examines every coroutine of the packages that run on the engine's loop."""
     package = Path(cord_worker.__file__).parent
     found = []
-    for path in sorted(file for room in ROOMS for file in (package / room).glob("*.py")):
+    for path in sorted(file for room in ROOMS for file in (package / room).rglob("*.py")):
         for coroutine in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(coroutine, ast.AsyncFunctionDef):
                 continue

@@ -1,4 +1,4 @@
-"""A worker holds no more than its engine can take up soon."""
+"""A worker holds no more work than its engine can start soon."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def scores(*ids: int) -> list[LeasedScore]:
     return [LeasedScore(id_, 1, 1, 1, "What is 1 + 1?", None, "2", (" 2",)) for id_ in ids]
 
 
-def test_what_was_claimed_is_held_until_its_task_ends() -> None:
+def test_claimed_work_is_held_until_its_task_ends() -> None:
     held = HeldLeases(4)
     leases = scores(1, 2)
     answers = [LeasedAnswer(7, 1, 1, 1, 1, "What is 1 + 1?", None, (" 2",), 3, "k", "l")]
@@ -58,7 +58,7 @@ def test_a_claim_waits_while_twice_the_engines_width_is_held() -> None:
     assert entered.is_set()
 
 
-def test_claims_at_once_are_reckoned_with_the_size_of_the_last_one() -> None:
+def test_concurrent_claims_are_estimated_by_the_size_of_the_last_one() -> None:
     held = HeldLeases(3)
     with held.claiming():
         held.add(SCORE, Claimed.of(scores(1, 2, 3, 4)))
@@ -71,13 +71,14 @@ def test_claims_at_once_are_reckoned_with_the_size_of_the_last_one() -> None:
             entered.set()
 
     with ThreadPoolExecutor(1) as pool:
-        with held.claiming(), held.claiming():  # 4 and 4 are expected, of 6 at most: the second is the last
+        # The bound is 6 and each claim counts as 4: a second one is admitted, a third one is not.
+        with held.claiming(), held.claiming():
             waiting = pool.submit(claim)
             assert not entered.wait(0.2)
         waiting.result(PATIENCE)
 
 
-def test_a_claim_larger_than_the_room_is_let_in_where_nothing_is_held() -> None:
+def test_a_claim_larger_than_the_room_is_admitted_if_nothing_is_held() -> None:
     held = HeldLeases(1)
     held.add(SCORE, Claimed.of(scores(*range(100))))
     with held.releasing(SCORE, scores(*range(100))):
@@ -86,7 +87,7 @@ def test_a_claim_larger_than_the_room_is_let_in_where_nothing_is_held() -> None:
         assert held.candidates() == []
 
 
-def test_who_waits_for_room_is_sent_away_when_the_worker_leaves() -> None:
+def test_a_claim_that_waits_for_room_is_refused_when_the_worker_leaves() -> None:
     held = HeldLeases(1)
     held.add(SCORE, Claimed.of(scores(1, 2)))
 

@@ -1,4 +1,4 @@
-"""What is read of a message, and what is refused."""
+"""Which messages are read and which are refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from cord_worker.coordination.broker.incoming_messages import MOST_BYTES, SENT_AT, BadMessage, read_envelope, read_work
+from cord_worker.coordination.broker.incoming_messages import (
+    MAX_BYTES,
+    SENT_AT,
+    BadMessage,
+    read_envelope,
+    read_message,
+)
 
 HEADERS = {"task": "cord.advance", "id": "7f", SENT_AT: 12.5, "eta": "never", "origin": "me@here"}
 BODY = [[], {"problem_id": 7, "step": 2}, {"callbacks": ["x"]}]
@@ -28,10 +34,10 @@ ENVELOPE: dict[str, Any] = {
 
 
 def read(body: object = BODY, headers: object = HEADERS, content_type: object = "application/json") -> Any:
-    return read_work(headers, json.dumps(body).encode(), content_type, "utf-8", {"cord.advance"})
+    return read_message(headers, json.dumps(body).encode(), content_type, "utf-8", {"cord.advance"})
 
 
-def test_work_is_read_and_written_anew_without_what_is_not_ours() -> None:
+def test_work_is_read_and_rewritten_without_foreign_fields() -> None:
     work = read()
     assert (work.task, work.id, work.problem_id, work.step, work.sent_at) == ("cord.advance", "7f", 7, 2, 12.5)
     assert work.headers()["eta"] is None
@@ -48,7 +54,7 @@ def test_work_is_read_and_written_anew_without_what_is_not_ours() -> None:
         ({"body": [[], {"problem_id": 1}, {}]}, "its arguments are not problem_id and step"),
         ({"body": [[], {"problem_id": True, "step": 1}, {}]}, "its problem_id is not a valid number"),
         ({"body": [[], {"problem_id": 2**63, "step": 1}, {}]}, "its problem_id is not a valid number"),
-        ({"body": "x" * MOST_BYTES}, "its body has 65538 bytes"),
+        ({"body": "x" * MAX_BYTES}, "its body has 65538 bytes"),
         ({"headers": []}, "its headers are not an object"),
         ({"headers": {**HEADERS, "task": "cord.other"}}, "this process has no task 'cord.other'"),
         ({"headers": {**HEADERS, "id": "\ud800"}}, r"its id is '\\ud800'"),
@@ -56,7 +62,7 @@ def test_work_is_read_and_written_anew_without_what_is_not_ours() -> None:
         ({"content_type": "application/x-python-serialize"}, "its content type is 'application/x-python-serialize'"),
     ],
 )
-def test_what_is_no_work_is_refused_with_its_reason(arguments: dict[str, Any], told: str) -> None:
+def test_a_message_that_is_no_work_is_refused_with_its_reason(arguments: dict[str, Any], told: str) -> None:
     with pytest.raises(BadMessage, match=f"^{told}$"):
         read(**arguments)
 
@@ -73,6 +79,6 @@ def test_what_is_no_work_is_refused_with_its_reason(arguments: dict[str, Any], t
         (json.dumps({**ENVELOPE, "properties": {"delivery_info": {}}}).encode(), "its body_encoding is nothing"),
     ],
 )
-def test_what_is_no_message_is_refused_with_its_reason(item: bytes, told: str) -> None:
+def test_bytes_that_are_no_message_are_refused_with_the_reason(item: bytes, told: str) -> None:
     with pytest.raises(BadMessage, match=f"^{told}$"):
         read_envelope(item)

@@ -1,4 +1,4 @@
-"""What an integrator's worker makes of a lease: with real engines, whose contexts are what they are."""
+"""How an integrator's worker does a lease, with real engines and their context lengths."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cord_worker.config import RunConfig
-from cord_worker.coordination.model_worker.integrate import integrated
+from cord_worker.coordination.model_worker.integrate import integrate
 from cord_worker.coordination.run_context import RunContext
 from cord_worker.engines import EngineSettings, load_engine
 from cord_worker.engines.instant import InstantEngine
@@ -62,7 +62,7 @@ def _ended_processes() -> Iterator[None]:
 
 def merged(engine: Engine, leased: LeasedProposal, max_tokens: int = 24) -> Coroutine[Any, Any, ProposalResult]:
     sampling = Sampling(0.6, 0.95, 0, 0.0, 1.0, max_tokens, 11, answer_tokens=0)
-    return integrated(engine, PROCESSES, CONTEXT, leased, system_prompt=None, sampling=sampling)
+    return integrate(engine, PROCESSES, CONTEXT, leased, system_prompt=None, sampling=sampling)
 
 
 def test_a_reply_becomes_one_numbered_trajectory_and_an_answer() -> None:

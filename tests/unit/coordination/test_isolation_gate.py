@@ -1,4 +1,4 @@
-"""The gate around the engine: many tasks share it, or one has it alone."""
+"""The gate around the engine: many tasks share it, or one task is exclusive."""
 
 from __future__ import annotations
 

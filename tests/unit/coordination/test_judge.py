@@ -1,4 +1,4 @@
-"""The LLM judge with real engines: a seeded verdict, a model that writes no verdict, a request that is impossible."""
+"""The LLM judge with real engines: a seeded verdict, a model that writes no verdict, an impossible request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cord_worker.config import RunConfig
-from cord_worker.coordination.model_worker.judge_answer import judged
+from cord_worker.coordination.model_worker.judge_answer import ask_judge
 from cord_worker.engines import EngineSettings, load_engine
 from cord_worker.store.work.judge_answer import LeasedVerdict, VerdictResult
 
@@ -33,14 +33,14 @@ def verdict(config: RunConfig, lease: LeasedVerdict = LEASE) -> VerdictResult:
     async def run() -> VerdictResult:
         engine = await asyncio.to_thread(load_engine, EngineSettings.of(config.models["m"]))
         try:
-            return await judged(engine, config, lease)
+            return await ask_judge(engine, config, lease)
         finally:
             await engine.close()
 
     return asyncio.run(run())
 
 
-def test_the_same_answer_gets_the_same_verdict_whoever_gives_it() -> None:
+def test_the_same_answer_gets_the_same_verdict_at_every_attempt() -> None:
     instant = config({"path": "m", "engine": "instant"})
     first, again = verdict(instant), verdict(instant, replace(LEASE, attempt=2))
     assert first.correct in (True, False)

@@ -1,4 +1,4 @@
-"""What a model refuses makes a candidate invalid, for the reason that it was refused for."""
+"""A refused request makes its candidate invalid, with the reason of the refusal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from cord_worker.config import RunConfig
-from cord_worker.coordination.model_worker.judge_candidate import judgment_of
+from cord_worker.coordination.model_worker.judge_candidate import compute_judgment
 from cord_worker.coordination.model_worker.request_errors import reason_of
 from cord_worker.engines.instant import InstantEngine
 from cord_worker.engines.protocol import StepReward, Turn
@@ -55,7 +55,7 @@ class Refusing(InstantEngine):
     ],
 )
 def test_a_refused_judgment_says_why(error: RequestError, reason: str) -> None:
-    result = asyncio.run(judgment_of(Refusing(error), AnswerChecker(), CONFIG, LEASE))
+    result = asyncio.run(compute_judgment(Refusing(error), AnswerChecker(), CONFIG, LEASE))
     assert (result.invalid_reason, result.judgment) == (reason, None)
 
 

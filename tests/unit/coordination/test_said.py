@@ -1,4 +1,4 @@
-"""What is said once."""
+"""Messages that are logged once."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import logging
 
 import pytest
 
-from cord_worker.coordination.log_once import Said
+from cord_worker.coordination.log_once import LogOnce
 
 
-def test_the_same_is_said_once_until_it_is_over_or_ten_minutes_old(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_text_is_logged_once_until_it_is_over_or_ten_minutes_old(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    said = Said(logging.getLogger("said"), lambda: now)
+    log_once = LogOnce(logging.getLogger("said"), lambda: now)
     for _ in range(1000):
-        said.say("broker", "it is away")
-    said.say("broker", "it is full")
-    said.say("broker", "it is full")
+        log_once.log("broker", "it is away")
+    log_once.log("broker", "it is full")
+    log_once.log("broker", "it is full")
     now = 601.0
-    said.say("broker", "it is full")
-    said.over("broker", "it is back")
-    said.over("broker", "it is back")
+    log_once.log("broker", "it is full")
+    log_once.log_recovery("broker", "it is back")
+    log_once.log_recovery("broker", "it is back")
     assert caplog.messages == [
         "it is away",
         "it is full (and 999 more like the one before)",

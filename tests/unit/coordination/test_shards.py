@@ -1,4 +1,4 @@
-"""Which replica a problem's work is sent to."""
+"""The replica to which a problem's work is sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_problem_always_goes_to_one_of_the_living_replicas(problem_id: int, sh
 
 
 @given(st.integers(1, 2**40), SHARDS, st.data())
-def test_a_replica_that_goes_moves_only_its_own_problems(
+def test_a_replica_that_leaves_moves_only_its_own_problems(
     problem_id: int, shards: tuple[int, ...], data: st.DataObject
 ) -> None:
     gone = data.draw(st.sampled_from(shards))

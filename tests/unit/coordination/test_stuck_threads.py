@@ -1,4 +1,4 @@
-"""A thread that no longer moves is noticed, once, with its stack; one that was stopped with its process is not."""
+"""A stuck thread is reported once with its stack; one that was stopped with its process is not."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from contextlib import suppress
 
 import pytest
 
-from cord_worker.coordination.stuck_threads import ThreadWatch, Work, working
+from cord_worker.coordination.stuck_threads import ThreadWatch, WatchedWork, working
 
 
 class Watched:
-    """A watch of 8 seconds that looks when the test says so."""
+    """A watch of 8 seconds that looks when the test calls it."""
 
     def __init__(self, **loops: object) -> None:
         self.now = 0.0
@@ -45,7 +45,7 @@ class Watched:
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that answers a line with a line, until it is stopped."""
+    """A process that answers each line with a line until it is stopped."""
     process = subprocess.Popen(
         [sys.executable, "-c", "import sys\nfor line in sys.stdin: print(line, end='', flush=True)"],
         stdin=subprocess.PIPE,
@@ -56,7 +56,7 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
     process.communicate()
 
 
-def test_a_thread_that_waits_for_a_child_that_was_stopped_is_told_with_its_stack(
+def test_a_thread_that_waits_for_a_stopped_child_is_reported_with_its_stack(
     child: subprocess.Popen[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert child.stdin is not None
@@ -91,7 +91,7 @@ def test_a_thread_that_waits_for_a_child_that_was_stopped_is_told_with_its_stack
     assert "a check of an answer continues" in caplog.text
 
 
-def test_a_process_that_was_stopped_for_long_has_no_thread_that_hangs() -> None:
+def test_a_process_that_was_stopped_for_long_has_no_stuck_thread() -> None:
     watched = Watched()
     with working("a decision"):
         assert watched.look(seconds=3600, times=5) == []
@@ -99,7 +99,7 @@ def test_a_process_that_was_stopped_for_long_has_no_thread_that_hangs() -> None:
         assert watched.look() == []
 
 
-def test_many_short_pieces_of_work_are_no_long_one() -> None:
+def test_many_short_pieces_of_work_are_not_one_long_piece() -> None:
     watched = Watched()
     for _ in range(50):
         with working("a decision"):
@@ -107,7 +107,7 @@ def test_many_short_pieces_of_work_are_no_long_one() -> None:
     assert watched.stuck == []
 
 
-def test_a_loop_that_answers_is_alive_and_one_that_is_blocked_is_not() -> None:
+def test_a_loop_that_answers_is_alive_and_a_blocked_one_is_stuck() -> None:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -133,7 +133,7 @@ def test_a_loop_that_answers_is_alive_and_one_that_is_blocked_is_not() -> None:
     assert watched.look(times=20) == ["engine"], "a loop that is closed is not asked any more"
 
 
-def test_what_is_stuck_is_named_once_whatever_else_is_at_work() -> None:
+def test_stuck_work_is_reported_once_whatever_else_runs() -> None:
     watched = Watched()
     at_work, over = threading.Event(), threading.Event()
 
@@ -152,7 +152,7 @@ def test_what_is_stuck_is_named_once_whatever_else_is_at_work() -> None:
     assert sorted(watched.stuck) == ["the messenger", "the sweeper"]
 
 
-def test_a_part_of_a_piece_of_work_is_not_told_beside_it_and_the_next_piece_is() -> None:
+def test_a_part_of_reported_work_is_not_reported_again_but_the_next_piece_is() -> None:
     watched = Watched()
     with working("a decision"):
         with working("a transaction"):
@@ -164,7 +164,7 @@ def test_a_part_of_a_piece_of_work_is_not_told_beside_it_and_the_next_piece_is()
     assert watched.stuck == ["a decision", "a transaction"]
 
 
-def test_whoever_raises_is_at_work_no_longer() -> None:
+def test_work_that_raises_has_ended() -> None:
     watched = Watched()
     with suppress(ValueError), working("a decision"), working("a transaction"):
         raise ValueError
@@ -175,5 +175,5 @@ def test_whoever_raises_is_at_work_no_longer() -> None:
     assert watched.stuck == ["a transaction"]
 
 
-def test_work_is_told_apart_though_it_is_called_the_same() -> None:
-    assert Work("a", 1) != Work("a", 1)
+def test_pieces_of_work_with_the_same_name_are_distinguished() -> None:
+    assert WatchedWork("a", 1) != WatchedWork("a", 1)

@@ -1,10 +1,10 @@
-"""Every process has a pipe of its own to wake its event loop, also one that was forked."""
+"""Every process, also a forked one, has its own pipe to wake its event loop."""
 
 from __future__ import annotations
 
 import os
 
-from cord_worker.coordination.celery.wakeup import _PIPE, ask_consumer
+from cord_worker.coordination.celery.wakeup import _PIPE, call_in_consumer_loop
 
 
 def test_a_forked_process_does_not_share_the_pipe_of_its_parent() -> None:
@@ -16,7 +16,7 @@ def test_a_forked_process_does_not_share_the_pipe_of_its_parent() -> None:
     assert os.fstat(_PIPE.reading).st_ino == mine
 
 
-def test_where_no_loop_runs_nobody_waits_for_its_answer() -> None:
+def test_without_a_running_loop_a_call_is_made_at_once() -> None:
     answered = []
-    ask_consumer(lambda: answered.append(1))
+    call_in_consumer_loop(lambda: answered.append(1))
     assert answered == [1]

@@ -1,4 +1,4 @@
-"""docs/architecture.md names the states and the floors that the code has, no more and no fewer."""
+"""docs/architecture.md names exactly the states and the layers of the code."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def test_every_state_of_a_diagram_leads_to_an_end(heading: str) -> None:
     assert leading == {state for arrow in arrows for state in arrow}
 
 
-def test_the_floors_are_those_of_the_import_contract() -> None:
+def test_the_layers_are_those_of_the_import_contract() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = project["tool"]["importlinter"]["contracts"]
     (layers,) = [contract["layers"] for contract in contracts if contract.get("containers") == ["cord_worker"]]
     expected = [set(re.findall(r"\w+", layer)) for layer in layers]
-    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", section("Rooms and floors"), re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", section("Layers"), re.MULTILINE)
     assert [int(floor) for floor, _ in rows] == list(range(len(rows), 0, -1))
     assert [set(re.findall(r"`([\w.]+)`", rooms)) for _, rooms in rows] == expected
 

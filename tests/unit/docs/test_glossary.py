@@ -26,7 +26,7 @@ RULED_OUT = {word: row[0] for row in ROWS for word in re.findall(r"\*\*(.+?)\*\*
 
 
 def of_tables() -> Iterator[tuple[str, str]]:
-    """Names and comments of tables and columns."""
+    """The words of names and comments of tables and columns."""
     for table in Base.metadata.tables.values():
         yield table.name, f"{table.name} {table.comment}"
         for column in table.columns:
@@ -52,7 +52,7 @@ def of_commands() -> Iterator[tuple[str, str]]:
 
 
 def of_configuration() -> Iterator[tuple[str, str]]:
-    """Keys of cord.toml and what they are described by."""
+    """Keys of cord.toml and their descriptions."""
 
     def walk(model: type[BaseModel], path: str) -> Iterator[tuple[str, str]]:
         for name, field in model.model_fields.items():

@@ -1,4 +1,4 @@
-"""What the pages of docs/ point to is there: pages, headings, modules and columns."""
+"""Pages, headings, modules and columns that docs/ points to exist."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ FREE_WRITINGS = {
 
 
 def save_parrot(folder: Path) -> Path:
-    """A tiny Llama that has learned `WRITINGS` by heart, so that every way to stop can be provoked."""
+    """A tiny Llama that has memorised `WRITINGS`, so that every way to stop can be provoked."""
     rows = []
     for question, writing in WRITINGS.items():
         text, _, closing = writing[11:].partition("\n</think>")
@@ -115,7 +115,7 @@ def opened(question: str) -> str:
 
 
 def save_learned(folder: Path, texts: list[list[str]]) -> Path:
-    """A tiny Llama that has learned these texts, given in pieces, by heart."""
+    """A tiny Llama that has memorised these texts, given in pieces."""
     torch.set_num_threads(1)
     fast = tokenizer()
     torch.manual_seed(0)
@@ -186,3 +186,11 @@ def settings_of() -> Callable[..., EngineSettings]:
 @pytest.fixture(scope="session")
 def fast_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory, fast_tokenizer: PreTrainedTokenizerFast) -> Path:
+    """The folder of a tokenizer without a model."""
+    path = tmp_path_factory.mktemp("tokenizer")
+    fast_tokenizer.save_pretrained(path)
+    return path

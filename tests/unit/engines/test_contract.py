@@ -30,7 +30,7 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
-    """Runs coroutines on one loop in a thread of its own, as a worker does."""
+    """Runs coroutines on one loop in its own thread, as a worker does."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

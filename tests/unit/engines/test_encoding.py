@@ -22,7 +22,7 @@ def codec(fast_tokenizer: PreTrainedTokenizerFast) -> TextCodec:
 
 
 def controls(codec: TextCodec, ids: tuple[int, ...]) -> list[str]:
-    """The control tokens among `ids`: those that alone read as one."""
+    """The control tokens among `ids`: those that decode to one on their own."""
     return [codec.decode([token]) for token in ids if codec.decode([token]) in CONTROL]
 
 

@@ -41,7 +41,7 @@ def test_scores_of_a_family_equal_those_of_a_plain_forward(name: str) -> None:
 
 
 def test_a_model_with_experts_may_differ_by_its_own_noise_in_bfloat16() -> None:
-    """Of its nudged plain forwards some send a token to another expert: one alone would miss that."""
+    """Some of its nudged plain forwards send a token to another expert; one alone would miss that."""
     (found,) = measure_families(["OLMoE"], lambda _: None)
     assert found.as_meant, found
     assert found.bfloat16_noise is not None

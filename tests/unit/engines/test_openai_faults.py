@@ -16,7 +16,7 @@ import pytest
 
 from cord_worker.config import OpenAiOptions
 from cord_worker.engines.openai.engine import OpenAiEngine
-from cord_worker.engines.protocol import FinishReason, Generation, Sampling, Turn
+from cord_worker.engines.protocol import FinishReason, Generation, Turn
 from cord_worker.errors import (
     ContentFilterError,
     EngineError,
@@ -27,20 +27,11 @@ from cord_worker.errors import (
     UnavailableError,
 )
 from tests.support.openai_local_server import LocalServer, Reply, chunks, completion, models
-from tests.support.settings import engine_settings
+from tests.support.settings import engine_settings, sampling
 
 KEY = "sk-very-secret-0123456789"
-SAMPLING = Sampling(
-    temperature=0.6, top_p=0.95, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=64, seed=1, answer_tokens=0
-)
+SAMPLING = sampling()
 COMPLETIONS = "/v1/completions"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, fast_tokenizer: Any) -> Path:
-    path = tmp_path_factory.mktemp("tokenizer")
-    fast_tokenizer.save_pretrained(path)
-    return path
 
 
 @pytest.fixture
@@ -51,10 +42,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalServer]:
         yield local
 
 
-def engine_of(server: LocalServer, folder: Path, **options: Any) -> OpenAiEngine:
+def engine_of(server: LocalServer, tokenizer_folder: Path, **options: Any) -> OpenAiEngine:
     fields = {"base_url": server.url, "model": "served", "api_key_env": "CORD_TEST_KEY", "max_retries": 2, **options}
     return OpenAiEngine(
-        engine_settings(path=str(folder), engine="openai", batch_size=2, openai=OpenAiOptions(**fields))
+        engine_settings(path=str(tokenizer_folder), engine="openai", batch_size=2, openai=OpenAiOptions(**fields))
     )
 
 
@@ -69,8 +60,8 @@ def proposed(engine: OpenAiEngine) -> Generation:
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503])
-def test_a_request_with_a_passing_fault_is_retried(server: LocalServer, folder: Path, status: int) -> None:
-    engine = engine_of(server, folder)
+def test_a_request_with_a_passing_fault_is_retried(server: LocalServer, tokenizer_folder: Path, status: int) -> None:
+    engine = engine_of(server, tokenizer_folder)
     server.forget()
     server.script[COMPLETIONS].append(Reply({"error": {"message": "later"}}, status=status))
     assert proposed(engine).finish_reason is FinishReason.EOS
@@ -78,17 +69,19 @@ def test_a_request_with_a_passing_fault_is_retried(server: LocalServer, folder: 
     assert engine.totals.retries == 1
 
 
-def test_the_pause_is_as_long_as_the_server_asks(server: LocalServer, folder: Path) -> None:
-    engine = engine_of(server, folder)
+def test_the_pause_is_as_long_as_the_server_asks(server: LocalServer, tokenizer_folder: Path) -> None:
+    engine = engine_of(server, tokenizer_folder)
     server.forget()
     server.script[COMPLETIONS].append(Reply({}, status=429, headers={"retry-after": "1.5"}))
     proposed(engine)
     first, second = server.asked
-    assert second.at - first.at >= 1.5  # its own first pause is half a second at most
+    assert second.at - first.at >= 1.5  # the engine's own first pause is at most half a second
 
 
-def test_a_pause_may_be_a_date_and_for_a_pause_of_hours_leases_are_returned(server: LocalServer, folder: Path) -> None:
-    engine = engine_of(server, folder)
+def test_a_pause_may_be_a_date_and_for_a_pause_of_hours_leases_are_returned(
+    server: LocalServer, tokenizer_folder: Path
+) -> None:
+    engine = engine_of(server, tokenizer_folder)
     server.forget()
     date = format_datetime(datetime.now(UTC) + timedelta(hours=3), usegmt=True)
     server.script[COMPLETIONS].append(Reply({}, status=429, headers={"retry-after": date}))
@@ -98,19 +91,19 @@ def test_a_pause_may_be_a_date_and_for_a_pause_of_hours_leases_are_returned(serv
     assert len(server.asked) == 1
 
 
-def test_a_request_whose_connection_is_lost_in_the_body_is_retried(server: LocalServer, folder: Path) -> None:
-    engine = engine_of(server, folder)
+def test_a_request_whose_connection_is_lost_in_the_body_is_retried(server: LocalServer, tokenizer_folder: Path) -> None:
+    engine = engine_of(server, tokenizer_folder)
     server.forget()
     server.script[COMPLETIONS].append(Reply({"choices": ["x" * 100]}, drop_after=20))
     proposed(engine)
     assert len(server.asked) == 2
 
 
-def test_a_stream_that_breaks_off_is_requested_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_breaks_off_is_requested_again(tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CORD_TEST_KEY", KEY)
     local = LocalServer({"/v1/models": models("llamacpp"), COMPLETIONS: lambda _: chunks(" Two", ".")})
     with local.running() as server:
-        engine = engine_of(server, folder)
+        engine = engine_of(server, tokenizer_folder)
         server.forget()
         server.script[COMPLETIONS] += [
             Reply(chunks(" Nothing", " of", " this"), drop_after=80),
@@ -131,16 +124,20 @@ def test_a_stream_that_breaks_off_is_requested_again(folder: Path, monkeypatch: 
         Reply({"choices": [{"text": " x", "finish_reason": "abort"}]}),
     ],
 )
-def test_an_answer_that_cannot_be_read_is_asked_for_again(server: LocalServer, folder: Path, reply: Reply) -> None:
-    engine = engine_of(server, folder)
+def test_an_answer_that_cannot_be_read_is_asked_for_again(
+    server: LocalServer, tokenizer_folder: Path, reply: Reply
+) -> None:
+    engine = engine_of(server, tokenizer_folder)
     server.forget()
     server.script[COMPLETIONS].append(reply)
     assert proposed(engine).text == " Two."
     assert len(server.asked) == 2
 
 
-def test_a_fault_at_every_request_is_the_servers_and_says_what_to_do(server: LocalServer, folder: Path) -> None:
-    engine = engine_of(server, folder, max_retries=1)
+def test_a_fault_at_every_request_is_the_servers_and_says_what_to_do(
+    server: LocalServer, tokenizer_folder: Path
+) -> None:
+    engine = engine_of(server, tokenizer_folder, max_retries=1)
     server.forget()
     server.answers[COMPLETIONS] = lambda _: Reply({"error": {"message": "out of memory"}}, status=500)
     told = r"failed 2 times, last: HTTP 500: out of memory; check openai\.base_url"
@@ -151,8 +148,8 @@ def test_a_fault_at_every_request_is_the_servers_and_says_what_to_do(server: Loc
     assert first not in probes
 
 
-def test_a_request_that_takes_too_long_is_given_up(server: LocalServer, folder: Path) -> None:
-    engine = engine_of(server, folder, timeout_seconds=2.5, max_retries=0)
+def test_a_request_that_takes_too_long_is_given_up(server: LocalServer, tokenizer_folder: Path) -> None:
+    engine = engine_of(server, tokenizer_folder, timeout_seconds=2.5, max_retries=0)
     release = threading.Event()
     server.script[COMPLETIONS].append(Reply({}, hold=release))
     try:
@@ -163,8 +160,8 @@ def test_a_request_that_takes_too_long_is_given_up(server: LocalServer, folder: 
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_refused_request_fails_and_no_other(server: LocalServer, folder: Path, status: int) -> None:
-    engine = engine_of(server, folder)
+def test_a_refused_request_fails_and_no_other(server: LocalServer, tokenizer_folder: Path, status: int) -> None:
+    engine = engine_of(server, tokenizer_folder)
     server.forget()
     server.script[COMPLETIONS].append(Reply({"error": {"message": "context too long"}}, status=status))
     with pytest.raises(TooLongError, match="context too long"):
@@ -177,9 +174,9 @@ def test_a_refused_request_fails_and_no_other(server: LocalServer, folder: Path,
     [("content_filter", ContentFilterError), ("SAFETY", ContentFilterError), ("tool_calls", EngineFaultError)],
 )
 def test_an_unknown_finish_reason_fails_only_its_request(
-    server: LocalServer, folder: Path, reason: str, error: type[RequestError]
+    server: LocalServer, tokenizer_folder: Path, reason: str, error: type[RequestError]
 ) -> None:
-    engine = engine_of(server, folder)
+    engine = engine_of(server, tokenizer_folder)
     server.answers[COMPLETIONS] = completion(" x", reason)
     with pytest.raises(error, match=f"'{reason}'"):
         proposed(engine)
@@ -190,9 +187,9 @@ def test_an_unknown_finish_reason_fails_only_its_request(
     [(401, "CORD_TEST_KEY"), (403, "CORD_TEST_KEY"), (402, "payment"), (404, r"openai\.model"), (307, "redirects")],
 )
 def test_a_server_that_denies_access_is_waited_for_with_advice_on_what_to_do(
-    server: LocalServer, folder: Path, status: int, says: str
+    server: LocalServer, tokenizer_folder: Path, status: int, says: str
 ) -> None:
-    engine = engine_of(server, folder)
+    engine = engine_of(server, tokenizer_folder)
     server.forget()
     headers = {"location": "/v1/elsewhere"} if status == 307 else {}
     server.script[COMPLETIONS].append(Reply({"error": {"message": "no"}}, status=status, headers=headers))
@@ -202,28 +199,32 @@ def test_a_server_that_denies_access_is_waited_for_with_advice_on_what_to_do(
 
 
 def test_without_waiting_an_absent_server_is_an_error_at_start_that_names_the_address(
-    server: LocalServer, folder: Path
+    server: LocalServer, tokenizer_folder: Path
 ) -> None:
     with pytest.raises(EngineLoadError, match=r"http://127\.0\.0\.1:1/v1.*openai\.base_url"):
-        engine_of(server, folder, base_url="http://127.0.0.1:1/v1", max_retries=0)
+        engine_of(server, tokenizer_folder, base_url="http://127.0.0.1:1/v1", max_retries=0)
 
 
-def test_a_wrong_key_is_an_error_at_start_that_names_its_variable(server: LocalServer, folder: Path) -> None:
+def test_a_wrong_key_is_an_error_at_start_that_names_its_variable(server: LocalServer, tokenizer_folder: Path) -> None:
     server.answers["/v1/models"] = lambda _: Reply({"error": {"message": f"bad key {KEY}"}}, status=401)
     with pytest.raises(EngineLoadError, match=r"CORD_TEST_KEY.*does not accept"):
-        engine_of(server, folder)
+        engine_of(server, tokenizer_folder)
     with pytest.raises(EngineLoadError, match=r"CORD_UNSET.*is not set"):
-        engine_of(server, folder, api_key_env="CORD_UNSET")
+        engine_of(server, tokenizer_folder, api_key_env="CORD_UNSET")
 
 
-def test_a_wrong_model_is_an_error_at_start_that_names_the_existing_ones(server: LocalServer, folder: Path) -> None:
+def test_a_wrong_model_is_an_error_at_start_that_names_the_existing_ones(
+    server: LocalServer, tokenizer_folder: Path
+) -> None:
     with pytest.raises(EngineLoadError, match=r"no model 'absent', only 'served'; correct openai\.model"):
-        engine_of(server, folder, model="absent")
+        engine_of(server, tokenizer_folder, model="absent")
 
 
-def test_a_wrong_address_is_an_error_at_start_that_names_the_setting(server: LocalServer, folder: Path) -> None:
+def test_a_wrong_address_is_an_error_at_start_that_names_the_setting(
+    server: LocalServer, tokenizer_folder: Path
+) -> None:
     with pytest.raises(EngineLoadError, match=r"no route /wrong/chat/completions.*openai\.base_url"):
-        engine_of(server, folder, base_url=server.url.replace("/v1", "/wrong"))
+        engine_of(server, tokenizer_folder, base_url=server.url.replace("/v1", "/wrong"))
 
 
 def test_raw_prompts_without_a_tokenizer_are_refused_at_start(server: LocalServer) -> None:
@@ -231,19 +232,19 @@ def test_raw_prompts_without_a_tokenizer_are_refused_at_start(server: LocalServe
         engine_of(server, Path("served"), api="completions")
 
 
-def test_a_context_longer_than_the_servers_is_refused_at_start(server: LocalServer, folder: Path) -> None:
+def test_a_context_longer_than_the_servers_is_refused_at_start(server: LocalServer, tokenizer_folder: Path) -> None:
     server.answers["/v1/models"] = models("vllm", max_model_len=128)
     options = OpenAiOptions(base_url=server.url, model="served")
     with pytest.raises(EngineLoadError, match="max_model_len = 4096 is more than the 128"):
-        OpenAiEngine(engine_settings(path=str(folder), engine="openai", max_model_len=4096, openai=options))
+        OpenAiEngine(engine_settings(path=str(tokenizer_folder), engine="openai", max_model_len=4096, openai=options))
 
 
 def test_the_key_goes_to_the_server_and_nowhere_else(
-    server: LocalServer, folder: Path, caplog: pytest.LogCaptureFixture
+    server: LocalServer, tokenizer_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     said: list[str] = []
     with caplog.at_level(logging.DEBUG):
-        engine = engine_of(server, folder, max_retries=1)
+        engine = engine_of(server, tokenizer_folder, max_retries=1)
         assert {asked.headers["authorization"] for asked in server.asked} == {f"Bearer {KEY}"}
         said += [repr(engine), repr(engine._client), repr(vars(engine))]
 
@@ -260,7 +261,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(
 
 
 def engine_of_again(engine: OpenAiEngine) -> OpenAiEngine:
-    """The same engine with a client of its own: each test run has a loop of its own."""
+    """The same engine with its own client: each test run has its own loop."""
     from cord_worker.engines.openai.client import OpenAiClient
 
     settings = engine._settings
@@ -270,9 +271,9 @@ def engine_of_again(engine: OpenAiEngine) -> OpenAiEngine:
 
 
 def test_a_key_with_a_line_break_is_refused_without_being_shown(
-    server: LocalServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+    server: LocalServer, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CORD_TEST_KEY", f"{KEY}\nx")
     with pytest.raises(EngineLoadError, match="CORD_TEST_KEY") as caught:
-        engine_of(server, folder)
+        engine_of(server, tokenizer_folder)
     assert KEY not in str(caught.value)

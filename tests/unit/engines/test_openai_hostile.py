@@ -33,7 +33,7 @@ Write = Callable[[socket.socket], None]
 
 @contextmanager
 def serving(write: Write) -> Iterator[str]:
-    """A server that reads one request a connection and lets `write` do the rest."""
+    """A server that reads one request per connection and calls `write` for the rest."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -45,7 +45,7 @@ def serving(write: Write) -> Iterator[str]:
     def answer(connection: socket.socket) -> None:
         with connection, suppress(OSError):
             asked = b""
-            while not asked.endswith(b"}"):  # what is left unread would break the connection
+            while not asked.endswith(b"}"):  # unread bytes would break the connection
                 asked += connection.recv(65536)
             write(connection)
 
@@ -66,7 +66,7 @@ def whole(content: bytes, *headers: bytes) -> Write:
 
 
 def asked(write: Write, *, streams: bool = False, seconds: float = 20.0) -> Written:
-    """What a request for 16 tokens comes to."""
+    """The result of a request for 16 tokens."""
 
     async def ask(url: str) -> Written:
         client = OpenAiClient(OpenAiOptions(base_url=url, timeout_seconds=seconds), slots=1)

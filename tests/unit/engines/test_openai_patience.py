@@ -1,4 +1,4 @@
-"""Is a fault the request's, which then fails and no other, or the server's, which is then waited for?"""
+"""A fault of the request fails only that request; a fault of the server is waited for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from cord_worker.config import OpenAiOptions
 from cord_worker.engines.openai import retrying as openai_retrying
 from cord_worker.engines.openai.engine import OpenAiEngine
-from cord_worker.engines.protocol import Generation, Sampling, Turn
+from cord_worker.engines.protocol import Generation, Turn
 from cord_worker.errors import (
     ContentFilterError,
     EngineFaultError,
@@ -26,30 +26,10 @@ from cord_worker.errors import (
     UnavailableError,
 )
 from tests.support.openai_local_server import Json, LocalServer, Reply, chunks, completion, models
-from tests.support.settings import engine_settings
+from tests.support.settings import engine_settings, sampling
 
 COMPLETIONS = "/v1/completions"
 TURN = Turn("How many?")
-
-
-def sampling(seed: int = 1) -> Sampling:
-    return Sampling(
-        temperature=0.6,
-        top_p=0.95,
-        top_k=0,
-        min_p=0.0,
-        repetition_penalty=1.0,
-        max_tokens=64,
-        seed=seed,
-        answer_tokens=0,
-    )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, fast_tokenizer: Any) -> Path:
-    path = tmp_path_factory.mktemp("tokenizer")
-    fast_tokenizer.save_pretrained(path)
-    return path
 
 
 @pytest.fixture
@@ -68,12 +48,12 @@ def llama() -> Iterator[LocalServer]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first pause, and so those that double it."""
+    """Shortens the first pause, and so those that double it."""
     monkeypatch.setattr(openai_retrying, "_FIRST_PAUSE_SECONDS", 0.05)
 
 
 class Told:
-    """What an engine said keeps it from its work."""
+    """The conditions that an engine reported."""
 
     def __init__(self) -> None:
         self.texts: list[str | None] = []
@@ -85,10 +65,12 @@ class Told:
 
 
 def engine_of(
-    server: LocalServer, folder: Path, told: Told | None = None, *, batch_size: int = 4, **options: Any
+    server: LocalServer, tokenizer_folder: Path, told: Told | None = None, *, batch_size: int = 4, **options: Any
 ) -> OpenAiEngine:
     fields = {"base_url": server.url, "model": "served", "max_retries": 2, **options}
-    settings = engine_settings(path=str(folder), engine="openai", batch_size=batch_size, openai=OpenAiOptions(**fields))
+    settings = engine_settings(
+        path=str(tokenizer_folder), engine="openai", batch_size=batch_size, openai=OpenAiOptions(**fields)
+    )
     return OpenAiEngine(settings, told)
 
 
@@ -103,7 +85,7 @@ def use(engine: OpenAiEngine, work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def proposed(engine: OpenAiEngine, seed: int = 1) -> Generation:
-    return await engine.propose(TURN, [" One."], sampling(seed))
+    return await engine.propose(TURN, [" One."], sampling(seed=seed))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -117,7 +99,7 @@ def refusal(status: int, **error: Any) -> Reply:
 
 
 def event(line: str) -> Reply:
-    """A stream that begins well and ends in this line."""
+    """A valid beginning of a stream, followed by this line."""
     begun = json.dumps(chunks(" Two")[0])
     return Reply(raw=f"data: {begun}\n\n{line}\n\n".encode(), headers={"content-type": "text/event-stream"})
 
@@ -149,9 +131,9 @@ CONTEXT = {
     ],
 )
 def test_a_refused_request_fails_with_its_reason_and_no_other_does(
-    llama: LocalServer, folder: Path, reply: Reply, error: type[RequestError]
+    llama: LocalServer, tokenizer_folder: Path, reply: Reply, error: type[RequestError]
 ) -> None:
-    engine = engine_of(llama, folder)
+    engine = engine_of(llama, tokenizer_folder)
     llama.forget()
     llama.script[COMPLETIONS].append(reply)
 
@@ -168,7 +150,9 @@ def test_a_refused_request_fails_with_its_reason_and_no_other_does(
 
 @pytest.mark.parametrize("value", ["null", "-Infinity", "NaN", "Infinity", "-9999.0"])
 @pytest.mark.parametrize("kind", ["echo", "prompt_logprobs", "next_token"])
-def test_one_answer_token_without_a_number_fails_only_its_candidate(folder: Path, kind: str, value: str) -> None:
+def test_one_answer_token_without_a_number_fails_only_its_candidate(
+    tokenizer_folder: Path, kind: str, value: str
+) -> None:
     poisoned = False
 
     def answer(body: Json) -> Any:
@@ -194,7 +178,7 @@ def test_one_answer_token_without_a_number_fails_only_its_candidate(folder: Path
 
     owner = "llamacpp" if kind == "echo" else "vllm"
     with LocalServer({"/v1/models": models(owner), COMPLETIONS: answer}).running() as server:
-        engine = engine_of(server, folder)
+        engine = engine_of(server, tokenizer_folder)
         assert engine.scoring_mode == f"openai-{owner}-{kind}"
 
         async def scored(answer: str) -> None:
@@ -211,8 +195,10 @@ def test_one_answer_token_without_a_number_fails_only_its_candidate(folder: Path
         use(engine, work)
 
 
-def test_a_request_at_which_alone_the_server_fails_is_the_only_one_to_fail(vllm: LocalServer, folder: Path) -> None:
-    engine = engine_of(vllm, folder)
+def test_a_request_at_which_alone_the_server_fails_is_the_only_one_to_fail(
+    vllm: LocalServer, tokenizer_folder: Path
+) -> None:
+    engine = engine_of(vllm, tokenizer_folder)
 
     def answer(body: Json) -> Any:
         return Reply({"error": {"message": "oops"}}, status=500) if body.get("seed") == 7 else completion(" Two.")(body)
@@ -228,13 +214,13 @@ def test_a_request_at_which_alone_the_server_fails_is_the_only_one_to_fail(vllm:
     use(engine, work)
 
 
-def test_an_unreachable_server_is_waited_for_and_reported(vllm: LocalServer, folder: Path) -> None:
+def test_an_unreachable_server_is_waited_for_and_reported(vllm: LocalServer, tokenizer_folder: Path) -> None:
     told = Told()
     with ExitStack() as stack:
         server = LocalServer(vllm.answers)
         first = ExitStack()
         first.enter_context(server.running())
-        engine = engine_of(server, folder, told)
+        engine = engine_of(server, tokenizer_folder, told)
 
         async def work() -> None:
             before = time.monotonic()
@@ -244,7 +230,7 @@ def test_an_unreachable_server_is_waited_for_and_reported(vllm: LocalServer, fol
             assert told.texts[-1] is not None
             assert told.texts[-1].startswith(f"waits for {server.url}: no connection (")
             waiting = asyncio.create_task(engine.available())
-            with pytest.raises(UnavailableError, match="is waited for"):  # at once: nobody asks a server that is away
+            with pytest.raises(UnavailableError, match="is waited for"):  # at once: an absent server gets no request
                 await proposed(engine)
             assert not waiting.done()
             stack.enter_context(server.running())
@@ -257,9 +243,11 @@ def test_an_unreachable_server_is_waited_for_and_reported(vllm: LocalServer, fol
         use(engine, work)
 
 
-def test_a_server_that_returns_with_another_identity_is_still_waited_for(vllm: LocalServer, folder: Path) -> None:
+def test_a_server_that_returns_with_another_identity_is_still_waited_for(
+    vllm: LocalServer, tokenizer_folder: Path
+) -> None:
     told = Told()
-    engine = engine_of(vllm, folder, told)
+    engine = engine_of(vllm, tokenizer_folder, told)
     vllm.answers["/v1/models"] = models("vllm", root="/w/other")
     vllm.script[COMPLETIONS].append(refusal(503, message="Loading model"))
 
@@ -277,9 +265,9 @@ def test_a_server_that_returns_with_another_identity_is_still_waited_for(vllm: L
     use(engine, work)
 
 
-def test_a_server_that_returns_with_nonsense_is_still_waited_for(vllm: LocalServer, folder: Path) -> None:
+def test_a_server_that_returns_with_nonsense_is_still_waited_for(vllm: LocalServer, tokenizer_folder: Path) -> None:
     told = Told()
-    engine = engine_of(vllm, folder, told)
+    engine = engine_of(vllm, tokenizer_folder, told)
     good = vllm.answers["/v1/models"]
     vllm.answers["/v1/models"] = lambda _: {"data": [{"id": "served", "owned_by": ["nobody"]}]}
     vllm.script[COMPLETIONS].append(refusal(503, message="Loading model"))
@@ -300,28 +288,28 @@ def test_a_server_that_returns_with_nonsense_is_still_waited_for(vllm: LocalServ
     "reply", [refusal(503, message="Loading model"), refusal(429, message="slow down"), refusal(502, message="bad")]
 )
 def test_a_server_that_is_not_ready_at_start_is_waited_for(
-    vllm: LocalServer, folder: Path, path: str, reply: Reply
+    vllm: LocalServer, tokenizer_folder: Path, path: str, reply: Reply
 ) -> None:
     told = Told()
     vllm.script[path].extend([reply] * 4)
-    engine = engine_of(vllm, folder, told)
+    engine = engine_of(vllm, tokenizer_folder, told)
     assert told.texts[0] == f"waits for {vllm.url}: HTTP {reply.status}: {reply.body['error']['message']}"
     assert len(set(told.since)) == 1
     assert engine.scoring_mode == "openai-vllm-prompt_logprobs"
     asyncio.run(engine.close())
 
 
-def test_a_wrong_key_or_model_is_not_waited_for_at_start(vllm: LocalServer, folder: Path) -> None:
+def test_a_wrong_key_or_model_is_not_waited_for_at_start(vllm: LocalServer, tokenizer_folder: Path) -> None:
     with pytest.raises(EngineLoadError, match="no model 'absent', only 'served'"):
-        engine_of(vllm, folder, Told(), model="absent")
+        engine_of(vllm, tokenizer_folder, Told(), model="absent")
     vllm.answers["/v1/models"] = lambda _: refusal(401, message="bad key")
     with pytest.raises(EngineLoadError, match="refuses access"):
-        engine_of(vllm, folder, Told())
+        engine_of(vllm, tokenizer_folder, Told())
 
 
-def test_a_server_that_revokes_the_key_during_a_run_is_waited_for(vllm: LocalServer, folder: Path) -> None:
+def test_a_server_that_revokes_the_key_during_a_run_is_waited_for(vllm: LocalServer, tokenizer_folder: Path) -> None:
     told = Told()
-    engine = engine_of(vllm, folder, told)
+    engine = engine_of(vllm, tokenizer_folder, told)
     good = dict(vllm.answers)
     vllm.answers |= dict.fromkeys(good, lambda _: refusal(401, message="key expired"))
 
@@ -339,10 +327,10 @@ def test_a_server_that_revokes_the_key_during_a_run_is_waited_for(vllm: LocalSer
 
 @pytest.mark.parametrize("overload", ["429", "529", "finish reason"])
 def test_an_overloaded_server_gets_fewer_concurrent_requests_and_later_more(
-    vllm: LocalServer, folder: Path, overload: str
+    vllm: LocalServer, tokenizer_folder: Path, overload: str
 ) -> None:
     told = Told()
-    engine = engine_of(vllm, folder, told, batch_size=8, max_retries=20)
+    engine = engine_of(vllm, tokenizer_folder, told, batch_size=8, max_retries=20)
     takes = 2
 
     def answer(body: Json) -> Any:
@@ -361,31 +349,31 @@ def test_an_overloaded_server_gets_fewer_concurrent_requests_and_later_more(
         assert any("slowed down" in str(text) for text in told.texts)
         takes = 8
         await asyncio.gather(*(proposed(engine, seed) for seed in range(100, 160)))
-        assert told.texts[-1] is None  # all eight again
+        assert told.texts[-1] is None  # all eight requests again
 
     use(engine, work)
 
 
 def test_an_unused_server_is_not_reported_as_slowing_down(
-    vllm: LocalServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+    vllm: LocalServer, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openai_retrying, "_QUIET_SECONDS", 0.2)
     told = Told()
-    engine = engine_of(vllm, folder, told, batch_size=8)
+    engine = engine_of(vllm, tokenizer_folder, told, batch_size=8)
     vllm.script[COMPLETIONS].append(refusal(429, message="slow down"))
 
     async def work() -> None:
         await proposed(engine)
         assert "is slowed down by" in str(told.texts[-1])
         await until(lambda: told.texts[-1] is None)
-        await proposed(engine)  # it is asked for less at once still, and that is said again
+        await proposed(engine)  # it still gets fewer concurrent requests, and that is reported again
         assert "is slowed down by" in str(told.texts[-1])
 
     use(engine, work)
 
 
-def test_no_request_is_sent_before_the_time_that_the_server_names(vllm: LocalServer, folder: Path) -> None:
-    engine = engine_of(vllm, folder)
+def test_no_request_is_sent_before_the_time_that_the_server_names(vllm: LocalServer, tokenizer_folder: Path) -> None:
+    engine = engine_of(vllm, tokenizer_folder)
     vllm.forget()
     vllm.script[COMPLETIONS].append(Reply({"error": {"message": "slow down"}}, 429, {"retry-after": "1"}))
 
@@ -400,9 +388,11 @@ def test_no_request_is_sent_before_the_time_that_the_server_names(vllm: LocalSer
     assert min(later) >= refused + 1
 
 
-def test_a_request_that_crashes_the_server_each_time_fails_and_no_other(vllm: LocalServer, folder: Path) -> None:
-    """It drops every connection at it, and is away for a while."""
-    engine = engine_of(vllm, folder, batch_size=8)
+def test_a_request_that_crashes_the_server_each_time_fails_and_no_other(
+    vllm: LocalServer, tokenizer_folder: Path
+) -> None:
+    """The server drops every connection at this request, and is absent for a while."""
+    engine = engine_of(vllm, tokenizer_folder, batch_size=8)
     down = [0]
 
     def models_or_not(body: Json) -> Any:
@@ -440,8 +430,8 @@ def test_a_request_that_crashes_the_server_each_time_fails_and_no_other(vllm: Lo
     use(engine, work)
 
 
-def test_a_single_text_that_comes_as_reasoning_fails_and_no_other(llama: LocalServer, folder: Path) -> None:
-    engine = engine_of(llama, folder)
+def test_a_single_text_that_comes_as_reasoning_fails_and_no_other(llama: LocalServer, tokenizer_folder: Path) -> None:
+    engine = engine_of(llama, tokenizer_folder)
     llama.script[COMPLETIONS].append(
         Reply([{"choices": [{"index": 0, "delta": {"reasoning_content": "Hm."}, "finish_reason": None}]}])
     )

@@ -24,13 +24,6 @@ FILTERED = Reply({"error": {"code": "content_filter", "message": "The response w
 BROKEN = Reply({"error": {"message": "internal error"}}, status=500)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, fast_tokenizer: Any) -> Path:
-    path = tmp_path_factory.mktemp("tokenizer")
-    fast_tokenizer.save_pretrained(path)
-    return path
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai_retrying, "_FIRST_PAUSE_SECONDS", 0.02)
@@ -63,7 +56,7 @@ def echoed(body: Json, values: list[Any]) -> Json:
 
 
 def scoring(*at_scores: Callable[[Json], Any]) -> Callable[[Json], Any]:
-    """Writes well; what it says when it is asked for scores, one after the other, the last for ever."""
+    """A server that writes well; its replies to score requests in order, the last one for ever."""
     asked = count()
 
     def answer(body: Json) -> Any:
@@ -88,12 +81,12 @@ def scoring(*at_scores: Callable[[Json], Any]) -> Callable[[Json], Any]:
     ],
 )
 def test_a_fault_at_the_first_scores_is_waited_for_and_not_taken_as_a_missing_feature(
-    folder: Path, fault: Callable[[Json], Any]
+    tokenizer_folder: Path, fault: Callable[[Json], Any]
 ) -> None:
     told: list[str | None] = []
     answers = {"/v1/models": models("me"), COMPLETIONS: scoring(*[fault] * 6, lambda body: echoed(body, rows_of(body)))}
     with LocalServer(answers).running() as server:
-        engine = engine_of(server, folder, told)
+        engine = engine_of(server, tokenizer_folder, told)
     assert engine.scoring_mode == "openai-other-echo"
     assert told
     assert all(text is not None and "log-prob" in text for text in told)
@@ -109,14 +102,14 @@ def test_a_fault_at_the_first_scores_is_waited_for_and_not_taken_as_a_missing_fe
     ],
 )
 def test_a_server_that_says_that_it_has_no_scores_has_no_scoring_mode(
-    folder: Path, lack: Callable[[Json], Any]
+    tokenizer_folder: Path, lack: Callable[[Json], Any]
 ) -> None:
     with LocalServer({"/v1/models": models("me"), COMPLETIONS: scoring(lack)}).running() as server:
-        assert engine_of(server, folder).scoring_mode is None
+        assert engine_of(server, tokenizer_folder).scoring_mode is None
 
 
 def is_continuing(body: Json) -> bool:
-    """Whether it is the probe that wants to see what follows an assistant's text."""
+    """Whether the request is the probe of what follows an assistant's text."""
     return body.get("temperature") == 0.0
 
 
@@ -156,7 +149,7 @@ def test_a_server_that_refuses_to_show_whether_it_repeats_is_refused() -> None:
 
 
 def is_about_sums(body: Json) -> bool:
-    """Whether the text holds what this filter takes offence at."""
+    """Whether the text holds what this filter refuses."""
     return "1 + 1" in json.dumps(body.get("messages", ""))
 
 
@@ -171,25 +164,25 @@ def test_another_harmless_text_is_tried_where_a_content_filter_refuses_the_first
         assert engine_of(server, "served")._server.chat_style == "prefix"
 
 
-def test_a_filter_that_refuses_every_text_is_named_in_the_error(folder: Path) -> None:
+def test_a_filter_that_refuses_every_text_is_named_in_the_error(tokenizer_folder: Path) -> None:
     answers = {"/v1/models": models("me"), COMPLETIONS: lambda _: FILTERED, CHAT: lambda _: FILTERED}
     with LocalServer(answers).running() as server, pytest.raises(EngineLoadError) as refused:
-        engine_of(server, folder)
+        engine_of(server, tokenizer_folder)
     assert "the content filter of the server refuses the small test texts" in str(refused.value)
     assert "openai.model" not in str(refused.value)
 
 
-def test_a_context_too_small_for_the_probe_is_named_in_the_error(folder: Path) -> None:
+def test_a_context_too_small_for_the_probe_is_named_in_the_error(tokenizer_folder: Path) -> None:
     too_long = Reply({"error": {"code": "context_length_exceeded", "message": "maximum context length is 8"}}, 400)
     with (
         LocalServer({"/v1/models": models("me"), COMPLETIONS: lambda _: too_long}).running() as server,
         pytest.raises(EngineLoadError, match=r"does not fit the server's context .*start the server"),
     ):
-        engine_of(server, folder)
+        engine_of(server, tokenizer_folder)
 
 
 def test_a_server_that_only_fails_at_start_is_given_up_and_one_that_loads_is_not(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openai_engine, "_LONGEST_FAILING_SECONDS", 0.3)
     told: list[str | None] = []
@@ -203,7 +196,9 @@ def test_a_server_that_only_fails_at_start_is_given_up_and_one_that_loads_is_not
     local.script["/v1/models"] += [loading] * 8
     with local.running() as server:
         settings = engine_settings(
-            path=str(folder), engine="openai", openai=OpenAiOptions(base_url=server.url, model="served", max_retries=0)
+            path=str(tokenizer_folder),
+            engine="openai",
+            openai=OpenAiOptions(base_url=server.url, model="served", max_retries=0),
         )
         with pytest.raises(EngineLoadError, match=r"failed at the first test texts.* last: HTTP 500.*openai\.api"):
             OpenAiEngine(settings, tell)

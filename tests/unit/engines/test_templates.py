@@ -303,7 +303,7 @@ def test_an_answer_begins_after_a_thinking_at_its_beginning(family: str, text: s
     ended = "eos" if ends.find(written) is None else "stop"
     assert cut(written, "answer", PROMPTED, ended=ended, tags=tags).text == answer  # type: ignore[arg-type]
     assert ends.stop_strings is None
-    for length in range(len(written)):  # where the text ends does not change while it streams in
+    for length in range(len(written)):  # the end of the text does not change while it streams in
         early = ends.find(written[:length])
         assert early is None or early == ends.find(written)
 

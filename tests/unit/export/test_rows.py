@@ -14,8 +14,8 @@ import pytest
 
 from cord_worker.dataset.records import NumberText
 from cord_worker.export.files import ExportError
-from cord_worker.export.forms import Form, check_output, form_of
-from cord_worker.export.metadata import MOST_FIELDS, Metadata
+from cord_worker.export.formats import OutputFormat, check_output, format_of
+from cord_worker.export.metadata import MAX_FIELDS, Metadata
 from cord_worker.export.rows import write_rows
 
 ROWS = [{"id": "a", "score": 0.5}, {"id": "b", "score": None}]
@@ -25,16 +25,16 @@ SCHEMA = {"id": "text", "score": "number"}
 @pytest.mark.parametrize(
     ("name", "form"),
     [
-        ("-", Form.LINES),
-        ("out.jsonl", Form.LINES),
-        ("OUT.JSONL", Form.LINES),
-        ("a.b/run.v2.jsonl.gz", Form.GZIP_LINES),
-        ("out.jsonl.zst", Form.ZSTD_LINES),
-        ("out.parquet", Form.PARQUET),
+        ("-", OutputFormat.LINES),
+        ("out.jsonl", OutputFormat.LINES),
+        ("OUT.JSONL", OutputFormat.LINES),
+        ("a.b/run.v2.jsonl.gz", OutputFormat.GZIP_LINES),
+        ("out.jsonl.zst", OutputFormat.ZSTD_LINES),
+        ("out.parquet", OutputFormat.PARQUET),
     ],
 )
-def test_the_files_name_decides_its_form(name: str, form: Form) -> None:
-    assert form_of(name) is form
+def test_the_files_name_decides_its_form(name: str, form: OutputFormat) -> None:
+    assert format_of(name) is form
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_any_other_ending_is_refused_with_the_known_ones(tmp_path: Path, name: s
 @pytest.mark.parametrize(("name", "message"), [("", "no name"), ("new.jsonl/", "folder")])
 def test_an_output_that_is_no_file_name_is_refused(name: str, message: str) -> None:
     with pytest.raises(ExportError, match=message):
-        form_of(name)
+        format_of(name)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in data.decode().splitlines()]
 
 
-@pytest.mark.parametrize("ending", [form.value for form in Form])
+@pytest.mark.parametrize("ending", [form.value for form in OutputFormat])
 def test_every_form_writes_the_same_rows_as_the_same_bytes(tmp_path: Path, ending: str) -> None:
     first, second = tmp_path / f"one{ending}", tmp_path / f"two{ending}"
     assert write_rows(str(first), iter(ROWS), SCHEMA) == write_rows(str(second), iter(ROWS), SCHEMA) == 2
@@ -72,7 +72,7 @@ def test_every_form_writes_the_same_rows_as_the_same_bytes(tmp_path: Path, endin
     assert sorted(path.name for path in tmp_path.iterdir()) == [first.name, second.name]
 
 
-@pytest.mark.parametrize("ending", [form.value for form in Form])
+@pytest.mark.parametrize("ending", [form.value for form in OutputFormat])
 def test_a_failure_while_writing_leaves_the_old_file(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"out{ending}"
     path.write_bytes(b"old")
@@ -135,7 +135,7 @@ def test_metadata_has_one_type_per_field(tmp_path: Path) -> None:
         path = tmp_path / f"out{ending}"
         write_rows(str(path), rows, {"metadata": metadata.schema})
         assert read(path) == rows
-    # A reader without a schema finds the same one.
+    # A reader without a schema infers the same one.
     found = pyarrow.json.read_json(tmp_path / "out.jsonl").to_pylist()
     assert found == rows
 
@@ -149,6 +149,6 @@ def test_without_metadata_it_is_empty_and_readable(tmp_path: Path) -> None:
 
 
 def test_fields_that_differ_in_every_row_become_one_text() -> None:
-    metadata = Metadata({f"field{number}": frozenset({"string"}) for number in range(MOST_FIELDS + 1)})
+    metadata = Metadata({f"field{number}": frozenset({"string"}) for number in range(MAX_FIELDS + 1)})
     assert metadata.of({"field3": "x"}) == {"json": '{"field3": "x"}'}
     assert metadata.of({}) == {"json": None}

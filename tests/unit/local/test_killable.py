@@ -1,4 +1,4 @@
-"""What the pool promises beyond what the tests of the answer checker show."""
+"""Promises of the pool that the tests of the answer checker do not show."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_it_returns_what_the_function_returns_from_another_process(pool: Killabl
     assert pool.call(os.getpid) != os.getpid()
 
 
-def test_what_the_function_raises_is_told_by_name_and_the_process_stays(pool: KillablePool) -> None:
+def test_an_error_of_the_function_is_reported_by_name_and_the_process_stays(pool: KillablePool) -> None:
     before = pool.call(os.getpid)
     with pytest.raises(CallFailed, match=r"^ValueError: ") as raised:
         pool.call(math.sqrt, -1.0)
@@ -57,8 +57,8 @@ def test_a_call_that_takes_too_long_is_killed_and_one_that_ends_its_process_says
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_whatever_is_done_to_a_process_at_whatever_moment_calls_return(number: int) -> None:
-    """Killed or stopped while it starts, waits, takes a call up, works and answers, two threads at a time."""
+def test_calls_return_whatever_is_done_to_a_process_at_any_moment(number: int) -> None:
+    """Killed or stopped while it starts, waits, receives a call, works and answers, two threads at a time."""
     over = threading.Event()
     strikes = 0
 
@@ -94,7 +94,7 @@ sys.stdin.read()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process that was stopped ends once it goes on")
-def test_a_process_that_was_stopped_ends_with_the_one_it_works_for() -> None:
+def test_a_stopped_process_ends_with_its_parent() -> None:
     owner = subprocess.Popen([sys.executable, "-c", _OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert owner.stdout is not None
     process = psutil.Process(int(owner.stdout.readline()))
@@ -106,7 +106,7 @@ def test_a_process_that_was_stopped_ends_with_the_one_it_works_for() -> None:
     owner.kill()
     owner.communicate()
     try:
-        # Nobody here is its parent: where init reaps nothing, it stays in the table without memory or threads.
+        # It is no child of this process: if init reaps nothing, it stays in the table without memory or threads.
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             assert time.monotonic() < deadline, "it still stands there"
             time.sleep(0.02)
@@ -117,7 +117,7 @@ def test_a_process_that_was_stopped_ends_with_the_one_it_works_for() -> None:
             process.kill()
 
 
-def test_a_process_outlives_the_thread_that_had_it_started() -> None:
+def test_a_process_outlives_the_thread_that_started_it() -> None:
     with KillablePool() as pool:
         found: list[int] = []
         caller = threading.Thread(target=lambda: found.append(pool.call(os.getpid)))
@@ -126,7 +126,7 @@ def test_a_process_outlives_the_thread_that_had_it_started() -> None:
         assert [pool.call(os.getpid) for _ in range(3)] == found * 3
 
 
-def test_where_every_process_is_killed_that_is_said_of_the_machine_and_not_of_the_call() -> None:
+def test_if_every_process_is_killed_the_error_names_the_machine_and_not_the_call() -> None:
     over = threading.Event()
 
     def kill() -> None:

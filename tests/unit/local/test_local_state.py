@@ -38,7 +38,7 @@ def test_the_state_folder_is_the_argument_then_the_setting_then_dot_cord_here(
     assert (tmp_path / "given" / ".gitignore").read_text() == "*\n"
 
 
-def test_an_open_folder_is_closed_when_it_is_ours_and_refused_when_it_holds_other_things(tmp_path: Path) -> None:
+def test_an_open_folder_is_closed_if_it_is_ours_and_refused_if_it_holds_other_files(tmp_path: Path) -> None:
     empty, foreign, old = tmp_path / "empty", tmp_path / "foreign", tmp_path / "old"
     for folder in (empty, foreign, old):
         folder.mkdir(mode=0o755)
@@ -57,7 +57,7 @@ def test_a_file_in_the_place_of_the_state_folder_is_named(tmp_path: Path) -> Non
         StateDir.open(tmp_path / "state")
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_a_written_record_is_read_again(tmp_path: Path) -> None:
     state = StateDir.open(tmp_path / "state")
     assert state.read() == Services()
     me = processes.current()
@@ -99,7 +99,7 @@ def test_the_lock_keeps_another_process_out_and_lets_its_holder_in_again(tmp_pat
     assert other.communicate(timeout=120)[0] == "in\n"
 
 
-def test_a_process_is_known_by_when_it_started_not_by_its_pid_alone() -> None:
+def test_a_process_is_identified_by_its_start_time_and_not_by_its_pid_alone() -> None:
     child = subprocess.Popen(["sleep", "60"])
     identity = processes.identify(child.pid)
     assert identity is not None
@@ -114,7 +114,7 @@ def test_a_process_is_known_by_when_it_started_not_by_its_pid_alone() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 70, 85, 90, 120, 200])
-def test_a_socket_always_fits(length: int) -> None:
+def test_the_path_of_a_socket_always_fits(length: int) -> None:
     home = Path(tempfile.mkdtemp(prefix="cord-u-", suffix="x" * length, dir="/tmp"))
     folder = socket_dir(home, ME)
     try:
@@ -134,7 +134,7 @@ def test_two_long_paths_have_two_socket_folders(tmp_path: Path) -> None:
     two.rmdir()
 
 
-def test_a_socket_folder_that_somebody_prepared_is_refused(tmp_path: Path) -> None:
+def test_a_socket_folder_that_was_prepared_by_another_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (tmp_path / "open").mkdir()

@@ -1,4 +1,4 @@
-"""What `cordctl doctor` looks for is what the package's extras install."""
+"""`cordctl doctor` looks for the packages that the extras install."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from cord_worker.operations.checks import _ENGINE_PACKAGES
+from cord_worker.operations.doctor import _ENGINE_PACKAGES
 
 
 @pytest.mark.parametrize(("extra", "package"), [(extra, found[0]) for extra, found in _ENGINE_PACKAGES.items()])

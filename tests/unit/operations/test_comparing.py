@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cord_worker.operations.comparing import bootstrap
+from cord_worker.operations.comparison import bootstrap
 
 
 def test_the_interval_holds_the_mean_and_is_that_of_the_normal_approximation() -> None:

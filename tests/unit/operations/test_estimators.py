@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cord_worker.operations.estimators import pass_at_k, powers_of_two
-from cord_worker.operations.evaluating import figures
+from cord_worker.operations.evaluation import compute_figures
 from cord_worker.store.reports.evaluation import AnswerCounts
 
 
@@ -20,7 +20,7 @@ def draws(draw: st.DrawFn) -> tuple[int, int, int]:
 
 
 @given(draws())
-def test_it_is_the_share_of_all_draws_that_hold_a_correct_answer(drawn: tuple[int, int, int]) -> None:
+def test_pass_at_k_is_the_share_of_all_draws_that_hold_a_correct_answer(drawn: tuple[int, int, int]) -> None:
     samples, correct, k = drawn
     answers = [True] * correct + [False] * (samples - correct)
     every = [any(answers[place] for place in places) for places in itertools.combinations(range(samples), k)]
@@ -28,7 +28,7 @@ def test_it_is_the_share_of_all_draws_that_hold_a_correct_answer(drawn: tuple[in
 
 
 @given(st.integers(1, 1000), st.data())
-def test_it_stays_a_chance_that_grows_with_k_and_begins_at_the_mean(samples: int, data: st.DataObject) -> None:
+def test_pass_at_k_is_a_probability_that_grows_with_k_and_begins_at_the_mean(samples: int, data: st.DataObject) -> None:
     correct = data.draw(st.integers(0, samples))
     chances = [pass_at_k(samples, correct, k) for k in powers_of_two(samples)]
     assert chances[0] == pytest.approx(correct / samples)
@@ -37,7 +37,7 @@ def test_it_stays_a_chance_that_grows_with_k_and_begins_at_the_mean(samples: int
 
 
 @pytest.mark.parametrize(("samples", "correct", "k"), [(4, 5, 1), (4, -1, 1), (4, 2, 0), (4, 2, 5), (0, 0, 1)])
-def test_what_is_not_defined_is_refused(samples: int, correct: int, k: int) -> None:
+def test_an_undefined_pass_at_k_is_refused(samples: int, correct: int, k: int) -> None:
     with pytest.raises(ValueError, match="not defined"):
         pass_at_k(samples, correct, k)
 
@@ -52,7 +52,7 @@ def counts(problem: int, correct: int, wrong: int, undecided: int = 0) -> Answer
 
 
 def test_missing_answers_are_wrong_and_undecided_ones_are_left_out() -> None:
-    found = figures([counts(1, 2, 0), counts(2, 1, 1, 2), counts(3, 0, 0, 4), counts(4, 0, 0)], 4)
+    found = compute_figures([counts(1, 2, 0), counts(2, 1, 1, 2), counts(3, 0, 0, 4), counts(4, 0, 0)], 4)
     assert (found.problems, found.correct, found.wrong, found.undecided, found.missing) == (4, 3, 1, 6, 6)
     assert found.pass_at[1].problems == 3
     assert found.pass_at[1].interval.mean == pytest.approx((0.5 + 0.5 + 0) / 3)
@@ -63,5 +63,5 @@ def test_missing_answers_are_wrong_and_undecided_ones_are_left_out() -> None:
 
 
 def test_without_a_decided_answer_there_is_no_figure() -> None:
-    assert figures([counts(1, 0, 0, 2)], 2).pass_at == {}
-    assert figures([], 2).pass_at == {}
+    assert compute_figures([counts(1, 0, 0, 2)], 2).pass_at == {}
+    assert compute_figures([], 2).pass_at == {}

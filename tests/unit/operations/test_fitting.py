@@ -9,7 +9,7 @@ import pytest
 
 from cord_worker.config import RunConfig
 from cord_worker.errors import ConfigError
-from cord_worker.operations.enqueuing import DatasetSource, validate_dataset
+from cord_worker.operations.enqueue import DatasetSource, validate_dataset
 from cord_worker.operations.fitting import Fit, room_remarks
 
 CONFIG = """
@@ -55,7 +55,7 @@ def test_the_numbers_add_up_and_name_the_question(source: DatasetSource) -> None
     assert found.fitting is not None
     teacher, prover = found.fitting.fits
     assert (teacher.role, teacher.context, teacher.thinking) == ("teacher first", 256, 64)
-    assert teacher.end > 32, "what closes the thinking is kept free, too, as engines/room.py does"
+    assert teacher.end > 32, "what closes the thinking is kept free, too, as engines/room_in_context.py does"
     assert teacher.room == 256 - teacher.overhead - 64 - teacher.end
     assert teacher.count == 1
     (misfit,) = teacher.misfits
@@ -72,7 +72,7 @@ def test_the_numbers_add_up_and_name_the_question(source: DatasetSource) -> None
     assert "away" in found.fitting.skipped[0]
 
 
-def test_budgets_that_leave_no_room_are_said_and_do_not_refuse_every_question(source: DatasetSource) -> None:
+def test_budgets_that_leave_no_room_are_reported_and_do_not_refuse_every_question(source: DatasetSource) -> None:
     found = validate_dataset(source, config(4096))
     assert found.fitting is not None
     teacher = found.fitting.fits[0]
@@ -85,7 +85,7 @@ def test_budgets_that_leave_no_room_are_said_and_do_not_refuse_every_question(so
 
 
 def measured(source: DatasetSource, context: int, thinking: int = 64) -> Fit:
-    """What is found of the first teacher, whose context is this."""
+    """The findings for the first teacher, with a context of this length."""
     text = CONFIG.format(thinking=thinking).replace("max_model_len = 256", f"max_model_len = {context}")
     found = validate_dataset(source, RunConfig.parse(text, source="cord.toml", folder=Path("/")))
     assert found.fitting is not None
@@ -93,7 +93,7 @@ def measured(source: DatasetSource, context: int, thinking: int = 64) -> Fit:
     return found.fitting.fits[0]
 
 
-def test_a_question_fits_as_long_as_a_step_has_room_and_what_is_said_adds_up(tmp_path: Path) -> None:
+def test_a_question_fits_as_long_as_a_step_has_room_and_the_reported_numbers_add_up(tmp_path: Path) -> None:
     row = {"id": "only", "question": "2 + " * 10, "answer": "4"}
     (tmp_path / "d.jsonl").write_text(json.dumps(row), encoding="utf-8")
     source = DatasetSource(tmp_path / "d.jsonl")
@@ -124,7 +124,7 @@ def test_without_a_configuration_no_model_is_looked_at(source: DatasetSource) ->
     assert found.is_sound
 
 
-def test_a_thinking_budget_that_does_not_fit_is_said_without_a_tokenizer() -> None:
+def test_a_thinking_budget_that_does_not_fit_is_reported_without_a_tokenizer() -> None:
     assert room_remarks(config(64)) == []
     (remark,) = room_remarks(config(512))
     assert "teacher 'first': the context of model 'planner' holds 256 tokens" in remark

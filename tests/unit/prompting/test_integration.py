@@ -91,15 +91,19 @@ def test_an_answer_that_is_missing_is_none() -> None:
 def test_the_steps_of_any_object_are_numbered_from_one(steps: list[str], answer: str) -> None:
     fields = {f"integrated_step{number}": text for number, text in enumerate(steps, start=1)}
     found = read_integration(json.dumps({**fields, "answer_part": answer}, ensure_ascii=False), PROMPTED, complete=True)
-    if found is not None:
-        markers = re.findall(r"^### Step (\d+)\.", trajectory_text([found.text], PROMPTED), re.MULTILINE)
-        assert [int(number) for number in markers] == list(range(1, len(markers) + 1))
+    assert found is None or is_numbered(found)
 
 
-@given(st.text(max_size=300))
-def test_no_reply_raises(reply: str) -> None:
-    read_integration("{" + reply, PROMPTED, complete=True)
-    read_integration(reply, PROMPTED, complete=False)
+def is_numbered(found: Integration) -> bool:
+    markers = re.findall(r"^### Step (\d+)\.", trajectory_text([found.text], PROMPTED), re.MULTILINE)
+    return [int(number) for number in markers] == list(range(1, len(markers) + 1))
+
+
+@given(st.text(max_size=300), st.booleans())
+def test_any_reply_is_refused_or_has_numbered_steps_and_an_answer_that_is_not_blank(reply: str, complete: bool) -> None:
+    for text in (reply, "{" + reply, '{"integrated_step1": "' + reply):
+        found = read_integration(text, PROMPTED, complete=complete)
+        assert found is None or (is_numbered(found) and (found.answer is None or found.answer.strip()))
 
 
 def test_text_from_outside_is_never_taken_for_a_placeholder() -> None:

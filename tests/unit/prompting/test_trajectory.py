@@ -11,7 +11,6 @@ from cord_worker.prompting.segmentation import FinishReason, cut
 from cord_worker.prompting.trajectory import (
     PROMPTED,
     Segmentation,
-    answer_pieces,
     proposal_pieces,
     scoring_pieces,
     trajectory_text,
@@ -52,7 +51,6 @@ def test_a_candidate_is_stripped_on_the_right_and_nowhere_else(segmentation: Seg
     text = "".join(scoring_pieces(steps, segmentation))
     whole = "".join(part for number, step in enumerate(steps, 1) for part in (segmentation.opening(number), step))
     assert text == whole.rstrip()
-    assert answer_pieces(steps, segmentation)[:-1] == scoring_pieces(steps, segmentation)
 
 
 @pytest.mark.parametrize("segmentation", [LINE_BREAK, PHRASES])

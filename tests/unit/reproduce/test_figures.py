@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from cord_worker.operations.comparing import Interval
+from cord_worker.operations.comparison import Interval
 from cord_worker.reproduce.figures import Finding, Outcome, hit_rate_cells
 from cord_worker.reproduce.paper import CLAIMS, ROWS, TABLES, Claim
 from cord_worker.store.reports.winning_steps import WinningStep

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cord_worker.operations.comparing import Interval
+from cord_worker.operations.comparison import Interval
 from cord_worker.reproduce.figures import Cell, Finding, hit_rate_cells
 from cord_worker.reproduce.paper import CLAIMS, Claim
 from cord_worker.reproduce.remarks import remarks_on

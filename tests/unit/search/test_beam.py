@@ -16,22 +16,12 @@ from cord_worker.search.types import (
     FinishedPolicy,
     InvalidReason,
     SearchError,
-    SeedScope,
     Trajectory,
 )
-from tests.support.settings import search_settings
+from tests.support.candidates import SCOPE
+from tests.support.settings import small_search
 
-SCOPE = SeedScope(run_seed=3, problem_key="limo-17")
-SETTINGS = search_settings(
-    beam_width=4,
-    samples_per_teacher=2,
-    max_steps=9,
-    thinking_tokens=100,
-    step_tokens=20,
-    loop_ngram=12,
-    loop_repeats=8,
-    max_rounds=3,
-)
+SETTINGS = small_search(samples_per_teacher=2, max_steps=9, thinking_tokens=100, step_tokens=20)
 OPTIONS: list[dict[str, object]] = [
     {"finished": FinishedPolicy.RESERVE},
     {"finished": FinishedPolicy.FIRST, "length_normalisation": 1.0},

@@ -28,42 +28,18 @@ from cord_worker.search.types import (
     SeedScope,
     Trajectory,
 )
-from tests.support.settings import search_settings
+from tests.support.candidates import SCOPE, candidate_of
+from tests.support.settings import search_settings, small_search
 
 ROOT = Path(cord_worker.__file__).parents[1]
 TEACHERS = ("r1", "qwq", "phi")
-SCOPE = SeedScope(run_seed=3, problem_key="limo-17")
-SETTINGS = search_settings(
-    beam_width=4,
-    samples_per_teacher=1,
-    max_steps=6,
-    thinking_tokens=60,
-    step_tokens=16,
-    loop_ngram=12,
-    loop_repeats=8,
-    max_rounds=3,
-)
+SETTINGS = small_search()
 
 
 def filled(expansion: Expansion, id: int, **changes: object) -> Candidate:
     """The candidate of an expansion after a good proposal and a score."""
-    candidate = Candidate(
-        id=id,
-        parent_id=expansion.parent_id,
-        step=expansion.step,
-        round=expansion.round,
-        teacher=expansion.teacher,
-        sample=expansion.sample,
-        lineage=expansion.lineage,
-        text=f"text {expansion.lineage}",
-        finish_reason="step",
-        score=0.5,
-        thinking_tokens=10 * expansion.step,
-        invalid_reason=None,
-        parent_rank=expansion.parent_rank,
-        depth=expansion.depth,
-    )
-    return dataclasses.replace(candidate, **changes)  # type: ignore[arg-type]
+    own = {"text": f"text {expansion.lineage}", "thinking_tokens": 10 * expansion.step}
+    return candidate_of(expansion, id, **{**own, **changes})
 
 
 def all_invalid(expansions: Sequence[Expansion], reason: str = "loop") -> list[Candidate]:

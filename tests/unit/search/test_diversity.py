@@ -11,19 +11,10 @@ from hypothesis import strategies as st
 from cord_worker.search.beam import select
 from cord_worker.search.diversity import shingles, similarity
 from cord_worker.search.types import Candidate, SeedScope
-from tests.support.settings import search_settings
+from tests.support.settings import small_search
 
 SCOPE = SeedScope(run_seed=0, problem_key="one")
-SETTINGS = search_settings(
-    beam_width=2,
-    samples_per_teacher=2,
-    max_steps=9,
-    thinking_tokens=100,
-    step_tokens=20,
-    loop_ngram=12,
-    loop_repeats=8,
-    max_rounds=3,
-)
+SETTINGS = small_search(beam_width=2, samples_per_teacher=2, max_steps=9, thinking_tokens=100, step_tokens=20)
 
 
 def proposed(id: int, teacher: int, sample: int, text: str, score: float) -> Candidate:

@@ -10,45 +10,17 @@ from hypothesis import strategies as st
 
 from cord_worker.search import integration
 from cord_worker.search.decision import EndSearch, Expand, Fail, Retry
-from cord_worker.search.types import Candidate, Expansion, InvalidReason, SearchError, SeedScope
-from tests.support.settings import search_settings
+from cord_worker.search.types import Candidate, Expansion, InvalidReason, SearchError
+from tests.support.candidates import SCOPE, candidate_of
+from tests.support.settings import small_search
 
 TEACHERS = ("r1", "qwq")
-SCOPE = SeedScope(run_seed=3, problem_key="limo-17")
-SETTINGS = search_settings(
-    beam_width=4,
-    samples_per_teacher=1,
-    max_steps=6,
-    thinking_tokens=60,
-    step_tokens=16,
-    loop_ngram=12,
-    loop_repeats=8,
-    max_rounds=3,
-    trajectories=2,
-    integration_tokens=77,
-)
+SETTINGS = small_search(trajectories=2, integration_tokens=77)
 SCORES = [0.2, 0.9, 0.4, 0.6]
 
 
 def candidate(item: Expansion, id: int, **changes: object) -> Candidate:
-    found = Candidate(
-        id=id,
-        parent_id=item.parent_id,
-        step=item.step,
-        round=item.round,
-        teacher=item.teacher,
-        sample=item.sample,
-        lineage=item.lineage,
-        text=f"text {id}",
-        finish_reason="eos",
-        score=0.5,
-        thinking_tokens=9,
-        invalid_reason=None,
-        parent_rank=item.parent_rank,
-        depth=item.depth,
-        whole=item.whole,
-    )
-    return dataclasses.replace(found, **changes)  # type: ignore[arg-type]
+    return candidate_of(item, id, **{"finish_reason": "eos", **changes})
 
 
 def sources() -> tuple[Expand, list[Candidate]]:

@@ -14,45 +14,18 @@ from hypothesis import strategies as st
 from cord_worker.search import mcts
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
 from cord_worker.search.mcts import SearchTree
-from cord_worker.search.types import Candidate, Criterion, Expansion, Finish, InvalidReason, SearchSettings, SeedScope
-from tests.support.settings import search_settings
+from cord_worker.search.types import Candidate, Criterion, Expansion, Finish, InvalidReason, SearchSettings
+from tests.support.candidates import SCOPE, drawn_candidate
+from tests.support.settings import small_search
 
 TEACHERS = ("r1", "qwq", "phi")
-SCOPE = SeedScope(run_seed=3, problem_key="limo-17")
-SETTINGS = search_settings(
-    beam_width=4,
-    samples_per_teacher=1,
-    max_steps=6,
-    thinking_tokens=600,
-    step_tokens=16,
-    loop_ngram=12,
-    loop_repeats=8,
-    max_rounds=3,
-    trajectories=4,
-)
+SETTINGS = small_search(thinking_tokens=600, trajectories=4)
 Changes = Callable[[Expansion], dict[str, object]]
 
 
 def candidate(item: Expansion, id: int, **changes: object) -> Candidate:
     """A good proposal with a score drawn from its seed."""
-    found = Candidate(
-        id=id,
-        parent_id=item.parent_id,
-        step=item.step,
-        round=item.round,
-        teacher=item.teacher,
-        sample=item.sample,
-        lineage=item.lineage,
-        text=f"text {item.seed}",
-        finish_reason="think_end" if item.whole else "step",
-        score=(1 + item.seed % 1000) / 1001,
-        thinking_tokens=5 * item.depth,
-        invalid_reason=None,
-        parent_rank=item.parent_rank,
-        depth=item.depth,
-        whole=item.whole,
-    )
-    return dataclasses.replace(found, **changes)  # type: ignore[arg-type]
+    return drawn_candidate(item, id, **{"thinking_tokens": 5 * item.depth, **changes})
 
 
 def unchanged(_item: Expansion) -> dict[str, object]:

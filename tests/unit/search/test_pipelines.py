@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Pipeline, Retry
-from cord_worker.search.expanding import comes_again, comes_again_anew
+from cord_worker.search.expanding import fails_again_after_restart, fails_again_on_retry
 from cord_worker.search.pipelines import PIPELINES
 from cord_worker.search.seeds import random_merit
 from cord_worker.search.types import (
@@ -25,45 +25,18 @@ from cord_worker.search.types import (
     SearchSettings,
     SeedScope,
 )
-from tests.support.settings import search_settings
+from tests.support.candidates import SCOPE, drawn_candidate
+from tests.support.settings import small_search
 
 TEACHERS = ("r1", "qwq", "phi")
 SEARCHES = sorted(PIPELINES.keys() - {"sample"})
 """Those that choose; `sample` does not."""
-SCOPE = SeedScope(run_seed=3, problem_key="limo-17")
-SETTINGS = search_settings(
-    beam_width=4,
-    samples_per_teacher=1,
-    max_steps=6,
-    thinking_tokens=60,
-    step_tokens=16,
-    loop_ngram=12,
-    loop_repeats=8,
-    max_rounds=3,
-    trajectories=4,
-)
+SETTINGS = small_search(trajectories=4)
 
 
 def candidate(item: Expansion, id: int, **changes: object) -> Candidate:
     """A good proposal with a score drawn from its seed."""
-    found = Candidate(
-        id=id,
-        parent_id=item.parent_id,
-        step=item.step,
-        round=item.round,
-        teacher=item.teacher,
-        sample=item.sample,
-        lineage=item.lineage,
-        text=f"text {item.seed}",
-        finish_reason="think_end" if item.whole else "step",
-        score=(1 + item.seed % 1000) / 1001,
-        thinking_tokens=5 * item.step + item.seed % 7,
-        invalid_reason=None,
-        parent_rank=item.parent_rank,
-        depth=item.depth,
-        whole=item.whole,
-    )
-    return dataclasses.replace(found, **changes)  # type: ignore[arg-type]
+    return drawn_candidate(item, id, **{"thinking_tokens": 5 * item.step + item.seed % 7, **changes})
 
 
 def proposed(expansions: Sequence[Expansion], first_id: int = 1, **changes: object) -> list[Candidate]:
@@ -386,8 +359,8 @@ def test_a_question_that_fits_no_model_is_not_tried_again(name: str) -> None:
     assert f"({len(first.expansions)} too_long), and no finished trajectory holds a slot. No teacher" in failed.reason
     assert "lower search.answer_tokens, or raise max_model_len of the teachers" in failed.reason
     assert "thinking_tokens" not in failed.reason, "a smaller thinking budget gives a question no room"
-    assert comes_again(failed.reason)
-    assert comes_again_anew(failed.reason)
+    assert fails_again_on_retry(failed.reason)
+    assert fails_again_after_restart(failed.reason)
 
 
 def test_a_candidate_too_long_for_the_prover_only_is_tried_again_because_it_may_become_shorter() -> None:
@@ -406,8 +379,8 @@ def test_a_candidate_too_long_for_the_prover_only_fails_with_advice_about_the_pr
     assert isinstance(failed, Fail)
     assert "invalid in the only round" in failed.reason
     assert f"(the prover or the judge): raise max_model_len of these, lower {lower}, or shorten" in failed.reason
-    assert comes_again(failed.reason)
-    assert not comes_again_anew(failed.reason), "other texts may be shorter"
+    assert fails_again_on_retry(failed.reason)
+    assert not fails_again_after_restart(failed.reason), "other texts may be shorter"
 
 
 @pytest.mark.parametrize(
@@ -419,5 +392,5 @@ def test_a_candidate_too_long_for_the_prover_only_fails_with_advice_about_the_pr
     ],
 )
 def test_only_failures_caused_by_the_candidates_themselves_would_recur(reason: str) -> None:
-    assert not comes_again(reason)
-    assert not comes_again_anew(reason)
+    assert not fails_again_on_retry(reason)
+    assert not fails_again_after_restart(reason)

@@ -1,4 +1,4 @@
-"""Who begins: the higher priority first, equals evenly, and nobody is kept back by a run that cannot go on."""
+"""Admission: the higher priority first, equal runs evenly, and no run is held up by one that cannot continue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_run_alone_fills_its_places() -> None:
     assert admissions([replace(BIG, in_flight=16)]) == {}
 
 
-def test_equals_divide_the_places_and_what_one_does_not_need_is_the_others() -> None:
+def test_equal_runs_divide_the_places_and_one_gets_the_places_that_the_other_does_not_need() -> None:
     assert admissions([BIG, replace(SMALL, queued=16)]) == {1: 8, 2: 8}
     assert admissions([BIG, SMALL]) == {1: 13, 2: 3}
 
@@ -39,12 +39,12 @@ def test_the_higher_priority_goes_first_and_leaves_the_rest() -> None:
     assert admissions([replace(BIG, in_flight=16), replace(SMALL, priority=1, queued=16)]) == {2: 16}
 
 
-def test_runs_without_a_model_in_common_do_not_know_of_each_other() -> None:
+def test_runs_without_a_common_model_do_not_affect_each_other() -> None:
     other = replace(SMALL, models=frozenset({3}), queued=16, priority=5)
     assert admissions([BIG, other]) == {1: 16, 2: 16}
 
 
-def test_a_run_that_cannot_go_on_takes_nothing_from_others() -> None:
+def test_a_run_that_cannot_continue_takes_nothing_from_others() -> None:
     stuck = replace(BIG, in_flight=16, priority=9, goes_on=False)
     assert admissions([stuck, replace(SMALL, queued=16)]) == {2: 16}
 
@@ -66,7 +66,7 @@ contenders = st.lists(
 
 
 @given(contenders)
-def test_nobody_gets_more_than_it_has_waiting_or_places_for(runs: list[Contender]) -> None:
+def test_no_run_gets_more_than_it_has_waiting_or_places_for(runs: list[Contender]) -> None:
     chosen = admissions(runs)
     for run in runs:
         number = chosen.get(run.run_id, 0)
@@ -75,6 +75,6 @@ def test_nobody_gets_more_than_it_has_waiting_or_places_for(runs: list[Contender
 
 
 @given(contenders)
-def test_somebody_begins_where_nothing_is_in_flight(runs: list[Contender]) -> None:
+def test_a_problem_begins_if_nothing_is_in_flight(runs: list[Contender]) -> None:
     idle = [replace(run, in_flight=0) for run in runs]
     assert bool(admissions(idle)) == any(run.queued for run in idle)

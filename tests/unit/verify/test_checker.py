@@ -23,12 +23,12 @@ pytestmark = pytest.mark.slow
 ENDLESS = r"9^{9^{9^{9}}}"
 ENDLESS_POWER = (9, 9**9)  # of `pow`: one call of C code that holds the interpreter
 LONG = r"\int_0^1 e^{x^2} \sin(x^{7}) \cos(x^{5}) \ln(x+2) \sqrt{x+3} dx"
-NEARLY = rf"{LONG} + 10^{{-90}}"  # told apart after twenty seconds, by a hundred digits
+NEARLY = rf"{LONG} + 10^{{-90}}"  # distinguished after twenty seconds, by a hundred digits
 
 
 @pytest.fixture(scope="module")
 def checker() -> Iterator[AnswerChecker]:
-    """With more time than any comparison takes on a busy machine."""
+    """A checker with more time than any comparison takes on a busy machine."""
     with AnswerChecker(timeout_seconds=60, workers=2) as checker:
         yield checker
 

@@ -1,0 +1,202 @@
+"""Groups of commands: commands are imported when they are called, and errors become messages and exit codes.
+
+Exit codes: 0 done, 1 error, 2 wrong usage, 78 a restart cannot help, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import inspect
+import os
+import re
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from typing import IO, Any
+
+import click
+
+from cord_worker.name_suggestions import did_you_mean
+
+_INTERRUPTED = 130
+_FIRST_SENTENCE = re.compile(r".*?(?<!\d)\.(?=\s)|.+")
+_CREDENTIALS = re.compile(r"(\w://[^\s/@:]*:)[^\s@]*@")
+"""User (group 1) and password in a URL."""
+
+
+def summary(command: click.Command) -> str:
+    """The first sentence of the command's help."""
+    paragraph = " ".join(inspect.cleandoc(command.help or "").partition("\n\n")[0].split())
+    return _FIRST_SENTENCE.match(paragraph + " ")[0].strip() if paragraph else ""  # type: ignore[index]
+
+
+def _resolved(
+    resolve: Callable[[click.Context, list[str]], tuple[str | None, click.Command | None, list[str]]],
+    context: click.Context,
+    arguments: list[str],
+    known: list[str],
+) -> tuple[str | None, click.Command | None, list[str]]:
+    try:
+        return resolve(context, arguments)
+    except click.UsageError as error:
+        near = did_you_mean(arguments[0], known)
+        if not near:
+            raise
+        raise click.UsageError(f"{error.message.rstrip('.')}:{near}", ctx=error.ctx) from None
+
+
+class SentenceGroup(click.Group):
+    """A group whose help shows the whole first sentence of every command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called. Raises UsageError, with the most similar name, for an unknown one."""
+        return _resolved(super().resolve_command, ctx, args, self.list_commands(ctx))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Lists commands in the order of their definition."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary(command)) for name, command in self.commands.items()])
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called.
+
+    `sections` maps a title in the help to command names and their places (`module:attribute`).
+    """
+
+    def __init__(self, *args: Any, sections: dict[str, dict[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sections = sections
+        self._places = {name: place for commands in sections.values() for name, place in commands.items()}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's form
+        """Names in the order of the help."""
+        return list(self._places)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Imports the command; None for an unknown name."""
+        place = self._places.get(cmd_name)
+        if place is None:
+            return None
+        module, _, attribute = place.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called. Raises UsageError, with the most similar name, for an unknown one."""
+        return _resolved(super().resolve_command, ctx, args, self.list_commands(ctx))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists commands by section."""
+        for title, commands in self._sections.items():
+            rows = []
+            for name in commands:
+                command = self.get_command(ctx, name)
+                if command is not None and not command.hidden:
+                    rows.append((name, summary(command)))
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Runs the command line; every error becomes a message and an exit code, a traceback only with --debug."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        from cord_worker.local.limits import raise_file_handles, spare_threads
+
+        raise_file_handles()
+        spare_threads()
+        is_debugging = "--debug" in (sys.argv[1:] if args is None else args) or os.environ.get("CORD_DEBUG") == "1"
+        try:
+            # Without standalone mode, ctx.exit(code) returns the code as the value.
+            value = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(2)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("interrupted", err=True)
+            sys.exit(_INTERRUPTED)
+        except BrokenPipeError:
+            _discard_output(sys.stdout)  # its reader is gone (`| head`)
+            sys.exit(1)
+        except Exception as error:
+            if is_debugging:
+                raise
+            print_any_error(error)
+            if _is_output_error(error):
+                _discard_output(sys.stdout)
+            sys.exit(1)
+        sys.exit(value if isinstance(value, int) else 0)
+
+
+def print_error(error: Exception) -> None:
+    """Prints the message of an expected error on standard error, without control characters."""
+    from cord_worker.progress import shown_lines
+
+    try:
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {shown_lines(str(error))}", err=True)
+    except OSError:  # the disk of its log is full: only the exit code is left
+        _discard_output(sys.stderr)
+
+
+def print_any_error(error: Exception) -> None:
+    """Prints any error on standard error: the message of an expected one, the cause of a system error, for another the
+    path of the file that holds its traceback."""
+    from cord_worker.errors import CordError
+    from cord_worker.local.limits import explained
+
+    if isinstance(error, CordError):
+        print_error(error)
+    elif (limit := explained(error)) is not None:
+        print_error(CordError(limit))
+    elif isinstance(error, OSError) and error.errno is not None:
+        what = error.strerror or type(error).__name__
+        print_error(CordError(f"{error.filename}: {what}" if error.filename is not None else what))
+    else:
+        print_error(CordError(_unexpected(error)))
+
+
+def _discard_output(stream: IO[str] | None) -> None:
+    """Redirects the stream to /dev/null: its buffer still holds unwritten text, which Python would report at exit."""
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _is_output_error(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EIO, errno.EDQUOT}
+
+
+def _unexpected(error: Exception) -> str:
+    """One line about an unexpected error; writes its traceback to a file."""
+    first = " ".join(str(error).split())
+    line = f"unexpected {type(error).__name__}: {_without_passwords(first)[:300]}"
+    report = "".join(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="cordctl-", suffix=".log", encoding="utf-8", errors="backslashreplace", delete=False
+        ) as file:
+            file.write(_without_passwords(report))
+    except OSError:
+        return f"{line}. This is a bug in cordctl: run it with CORD_DEBUG=1 for the traceback, and report that"
+    return f"{line}. This is a bug in cordctl: please report it with {file.name} (CORD_DEBUG=1 shows the traceback)"
+
+
+def _without_passwords(text: str) -> str:
+    return _CREDENTIALS.sub(r"\1***@", text)

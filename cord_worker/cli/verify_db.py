@@ -1,0 +1,78 @@
+"""`cordctl verify-db`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cord_worker.cli.options import json_option, newest_run_argument, print_json, read_settings, state_dir_option
+
+if TYPE_CHECKING:
+    from cord_worker.operations.replaying import Verification
+
+
+@click.command("verify-db")
+@newest_run_argument
+@click.option(
+    "--examples",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Most violations shown of each broken invariant.",
+)
+@click.option("--answers", is_flag=True, help="Also check every final answer again (some milliseconds each).")
+@state_dir_option
+@json_option
+@click.pass_context
+def verify_db(
+    context: click.Context, run: str | None, examples: int, answers: bool, state_dir: Path | None, as_json: bool
+) -> None:
+    """Check every invariant of the tables, for all runs or for RUN alone.
+
+    Results are compared with the digests that were written with them, and what follows from them is recomputed. It
+    checks one snapshot of the tables and may run while workers do. Exits with 1 if an invariant is broken.
+    """
+    from cord_worker.operations.database import open_database
+    from cord_worker.operations.replaying import verify_tables
+    from cord_worker.progress import shown
+
+    with open_database(read_settings(state_dir)) as database:
+        found = verify_tables(database, run, examples=examples, compare=answers)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        for report in found.reports:
+            mark = click.style("BROKEN", fg="red", bold=True) if report.violations else click.style("ok", fg="green")
+            click.echo(f"{mark}  {report.invariant.name}: {report.invariant.says}")
+            for violation in report.examples:
+                place = "" if violation.problem is None else f"run {violation.run}, "
+                click.echo(f"      {shown(f'{place}{violation}')}")
+            if report.violations > len(report.examples):
+                click.echo(f"      … {report.violations:,} in all")
+        click.echo(f"{len(found.reports)} invariants, {len(found.broken)} broken")
+        for line in _scope(found):
+            click.echo(line)
+    context.exit(1 if found.broken else 0)
+
+
+def _scope(found: Verification) -> Iterator[str]:
+    """Lines that say what was recomputed, and what was not."""
+    yield f"recomputed: reasons, states, lineages, seeds and token caps of {found.recomputed:,} candidates"
+    again = found.compared
+    if again is None:
+        yield "not recomputed: texts, scores, judgments, and whether answers are right (--answers checks them)"
+    else:
+        yield (
+            f"checked again: {again.compared:,} final answers; not {again.judged:,} that a judge decides, "
+            f"{again.unchecked:,} that nothing checks and {again.kept:,} without a result"
+        )
+        yield "not recomputed: texts, scores and judgments"
+    old = found.undigested
+    if old.problems or old.candidates or old.answers:
+        yield (
+            f"without a digest, written by older versions: {old.problems:,} problems, {old.candidates:,} candidates, "
+            f"{old.answers:,} final answers"
+        )

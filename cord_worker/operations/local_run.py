@@ -1,0 +1,256 @@
+"""A whole run on one machine: services, workers, progress, export. The same call continues an interrupted run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import sqlalchemy as sa
+
+from cord_worker.config import RunConfig, Settings
+from cord_worker.errors import LocalServiceError, RunConflict
+from cord_worker.export.formats import check_output
+from cord_worker.export.jsonl import export_run
+from cord_worker.export.report import ExportReport
+from cord_worker.local import processes
+from cord_worker.local.fork_server import ForkServer
+from cord_worker.local.state import StateDir
+from cord_worker.local.supervisor import EventKind, Supervisor
+from cord_worker.operations.background import check_background, find_background
+from cord_worker.operations.database import open_database
+from cord_worker.operations.enqueue import DatasetSource, EnqueueResult, enqueue_dataset
+from cord_worker.operations.fleet import check_limits, check_locations, fleet_models, process_specs
+from cord_worker.operations.run_watch import RunWatch, watch_run
+from cord_worker.operations.services import RunServices, services_for
+from cord_worker.progress import ProgressView, Snapshot
+from cord_worker.store.database import Database
+from cord_worker.store.reports.failure_causes import FailureCause, failure_causes
+from cord_worker.store.reports.status import unfinished_runs
+from cord_worker.store.runs.runs import RunRow, get_run
+from cord_worker.store.schema.tables import RunState
+from cord_worker.store.schema.version import upgrade
+
+_INTERVAL_SECONDS = 0.5
+_STOP_MARGIN_SECONDS = 10.0
+_MAX_FAILURES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRun:
+    """A run to do on this machine; without `run_name` its name follows from the dataset and the configuration."""
+
+    source: DatasetSource
+    config: RunConfig
+    config_path: Path
+    run_name: str | None
+    settings: Settings
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRunResult(Generic[T]):
+    """The result of a local run: `result` is that of `conclude`, `seconds` the wall time of this call."""
+
+    enqueued: EnqueueResult
+    snapshot: Snapshot
+    result: T
+    failures: list[FailureCause]
+    seconds: float
+    logs: Path
+    embedded: bool
+
+
+def run_locally(
+    task: LocalRun,
+    output: str,
+    view: ProgressView,
+    check_interrupted: Callable[[], None],
+    fork_server: ForkServer | None = None,
+) -> LocalRunResult[ExportReport]:
+    """Runs until every problem of the dataset is final, and exports the run to `output`; see `run_until_final`."""
+    check_output(output)
+    return run_until_final(
+        task, view, check_interrupted, lambda database, run: export_run(database, run.name, output), fork_server
+    )
+
+
+def run_until_final(
+    task: LocalRun,
+    view: ProgressView,
+    check_interrupted: Callable[[], None],
+    conclude: Callable[[Database, RunRow], T],
+    fork_server: ForkServer | None = None,
+) -> LocalRunResult[T]:
+    """Runs until every problem of the dataset is final, then calls `conclude`.
+
+    `fork_server` starts the workers that can be forked (`operations.preload`).
+    `check_interrupted` is called often and may raise KeyboardInterrupt; the processes are stopped in order first.
+    Raises CordError if the run cannot continue.
+    """
+    started = time.monotonic()
+    task.source.check()
+    check_locations(task.config)
+    settings = task.settings
+    if find_background(settings) is None:
+        check_limits(task.config, settings)
+    view.say(_preparation(settings))
+    with services_for(settings, view.say) as services, announce_command(services.state, view.say):
+        upgrade(services.endpoints.database_url)
+        with (
+            _workers(task, services, view.say, fork_server) as workers,
+            open_database(settings, url=services.endpoints.database_url) as database,
+        ):
+            enqueued = enqueue_dataset(database, task.source, task.config, task.run_name)
+            view.say(enqueued.sentence())
+            for line in enqueued.lines():
+                view.say(line)
+            run = database.run(lambda connection: _runnable(connection, enqueued.report.run_id))
+            _report_other_runs(database.run(unfinished_runs), run, view.say)
+            # A worker that is missing is being started, or started again after a pause.
+            watched = RunWatch(
+                database, run, worker_timeout_seconds=settings.worker_timeout_seconds, names_missing=False
+            )
+
+            def on_round() -> None:
+                check_interrupted()
+                workers.look_after()
+
+            with view:
+                snapshot = watch_run(
+                    watched, view, interval_seconds=_INTERVAL_SECONDS, on_round=on_round, rest=workers.rest
+                )
+            view.say("no problem is left: writing the results")
+            result = conclude(database, run)
+            failures = database.run(lambda connection: failure_causes(connection, run.id, _MAX_FAILURES))
+        return LocalRunResult(
+            enqueued=enqueued,
+            snapshot=snapshot,
+            result=result,
+            failures=failures,
+            seconds=time.monotonic() - started,
+            logs=services.state.logs,
+            embedded=services.embedded,
+        )
+
+
+def _preparation(settings: Settings) -> str:
+    """A sentence on which services are embedded and which are the environment's."""
+    embedded = [
+        name for name, url in (("PostgreSQL", settings.database_url), ("Redis", settings.broker_url)) if url is None
+    ]
+    if not embedded:
+        return "connecting to the database of CORD_DATABASE_URL and the broker of CORD_BROKER_URL"
+    embedding = f"preparing {' and '.join(embedded)} in {settings.state_dir}"
+    if settings.database_url is not None:
+        return f"{embedding}; the database is that of CORD_DATABASE_URL"
+    if settings.broker_url is not None:
+        return f"{embedding}; the broker is that of CORD_BROKER_URL"
+    return embedding
+
+
+@contextmanager
+def announce_command(state: StateDir, say: Callable[[str], None]) -> Iterator[None]:
+    """Keeps a marker file in the state folder for the length of a `with`, and reports those of other commands."""
+    folder = state.path / "commands"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    this_process = processes.current()
+    own = folder / f"{this_process.pid}-{this_process.start}"
+    own.touch()
+    try:
+        for mark in sorted(folder.iterdir()):
+            pid, _, start = mark.name.partition("-")
+            if mark == own or not pid.isdigit():
+                continue
+            if processes.ProcessId(int(pid), start).is_alive():
+                say(
+                    f"another cordctl run (pid {pid}) works in {state.path}: each has its own workers, so both are "
+                    "slower. Stop one of them, or let both use the same workers (cordctl up)."
+                )
+            else:
+                mark.unlink(missing_ok=True)
+        yield
+    finally:
+        own.unlink(missing_ok=True)
+
+
+def _runnable(connection: sa.Connection, run_id: int) -> RunRow:
+    run = get_run(connection, run_id)
+    if run.state == RunState.PAUSED:
+        raise RunConflict(f"run {run.name!r} is paused. Continue it: cordctl resume {run.name}")
+    if run.state == RunState.CANCELLED:
+        raise RunConflict(f"run {run.name!r} was cancelled. Start another one with --run NAME.")
+    return run
+
+
+def _report_other_runs(unfinished: list[str], run: RunRow, say: Callable[[str], None]) -> None:
+    others = [name for name in unfinished if name != run.name]
+    if others:
+        say(
+            f"other unfinished runs: {', '.join(others[:5])}; they are worked on too if they use the same models "
+            "(to prevent that: cordctl pause RUN)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Workers:
+    """`look_after` must be called often: it restarts processes that ended, and raises LocalServiceError if that does
+    not help. `rest` sleeps, and returns early if `look_after` has something to do."""
+
+    look_after: Callable[[], None]
+    rest: Callable[[float], None] = time.sleep
+
+
+@contextmanager
+def _workers(
+    task: LocalRun, services: RunServices, say: Callable[[str], None], fork_server: ForkServer | None
+) -> Iterator[_Workers]:
+    """Workers for the length of a `with`: those that `up` has started, else new ones. Raises LocalServiceError if those
+    of `up` serve other models."""
+    running = find_background(task.settings)
+    if running is not None:
+        if not running.serves(task.config):
+            raise LocalServiceError(
+                f"cordctl up runs for {running.state_dir} with other models ({', '.join(sorted(running.models))}). "
+                "Stop it first (cordctl down), or use another folder (--state-dir)."
+            )
+        say(f"using the workers that run in the background (cordctl up, pid {running.pid})")
+        yield _Workers(lambda: check_background(task.settings))
+        return
+    specs = process_specs(task.config, task.config_path, task.settings, services.endpoints, services.state.path)
+    supervisor = Supervisor(
+        specs, grace_seconds=task.settings.grace_seconds + _STOP_MARGIN_SECONDS, fork_server=fork_server
+    )
+    try:
+        supervisor.start()
+        say(f"starting a coordinator and a worker for each model: {', '.join(fleet_models(task.config).values())}")
+        failures: list[str] = []
+
+        def look_after() -> None:
+            _look_after(supervisor, say)
+            if fork_server is not None and fork_server.failure is not None and not failures:
+                failures.append(fork_server.failure)
+                say(f"every worker imports for itself: {fork_server.failure}")
+
+        yield _Workers(look_after, supervisor.rest)
+    finally:
+        say(f"stopping the workers{' and services' if services.embedded else ''}")
+        try:
+            supervisor.stop()
+        except KeyboardInterrupt:
+            # A second interrupt: running generations are cancelled, which loses nothing that was committed.
+            supervisor.stop(0.0)
+            raise
+
+
+def _look_after(supervisor: Supervisor, say: Callable[[str], None]) -> None:
+    for event in supervisor.poll():
+        if event.kind is EventKind.GAVE_UP and event.error is not None:
+            raise event.error
+        if event.kind in {EventKind.FELL, EventKind.STOPPED}:
+            say(f"process {event}")

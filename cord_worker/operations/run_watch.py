@@ -1,0 +1,249 @@
+"""Watches a run by repeated snapshots at little cost, and reads the overview of all runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from cord_worker.config import RunConfig
+from cord_worker.errors import ConfigError
+from cord_worker.operations.eta import EtaClock, TotalsCache
+from cord_worker.operations.fleet import COORDINATOR, fleet_models, names_by_path
+from cord_worker.operations.waits import waits
+from cord_worker.progress import ProgressView, Snapshot, named_conditions, named_workers
+from cord_worker.store.database import Database
+from cord_worker.store.reports.backlog import Owed, owed_work
+from cord_worker.store.reports.status import (
+    CacheRow,
+    Counts,
+    LiveWorkers,
+    RunResults,
+    TeacherTotals,
+    TenthRow,
+    WorkerCondition,
+    live_workers,
+    no_problems,
+    prefix_cache,
+    problems_by_run,
+    read_counts,
+    read_totals,
+    results_by_run,
+    shown_state,
+    teacher_selection,
+    worker_conditions,
+)
+from cord_worker.store.runs.runs import RunRow, get_run, list_runs, resolve_run
+
+_IDLE_SECONDS = 5.0
+"""After this time without a result, the outstanding work is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    run: RunRow
+    counts: Counts
+    workers: list[LiveWorkers]
+    conditions: list[WorkerCondition]
+    owed: list[Owed]
+    is_beginning: bool
+
+
+class RunWatch:
+    """Takes snapshots of one run; with `names_missing` they name the workers that the run lacks. `names`: those of its
+    models, by fingerprint."""
+
+    def __init__(
+        self, database: Database, run: RunRow, *, worker_timeout_seconds: float, names_missing: bool = True
+    ) -> None:
+        self._database = database
+        self._run_id = run.id
+        self._timeout = worker_timeout_seconds
+        self._names_missing = names_missing
+        self._since = time.monotonic()
+        self._seen: set[str | None] = set()
+        self.names = _model_names(run)
+        self._clock = EtaClock()
+        self._totals = TotalsCache(lambda: database.run(lambda c: read_totals(c, run.id)))
+
+    def snapshot(self) -> Snapshot:
+        """The state of the run. Raises StoreError if the database is gone."""
+        look = self._database.run(self._look)
+        unfinished = look.counts.total - look.counts.final
+        totals = self._totals.get(fresh=not unfinished)
+        if not totals.proposed and look.counts.steps_per_second:
+            totals = self._totals.get(fresh=True)  # which is still cheap
+        eta = self._clock.observe(look.counts, totals.mean_steps)
+        if eta is None and look.run.state == "active" and self._names_missing:
+            # A single snapshot shows no progress. A command that continues a run would count the pause before it.
+            eta = totals.seconds_left(look.counts)
+        is_waited_for = unfinished and look.run.state == "active"
+        missing = self._missing(look.workers) if is_waited_for and self._names_missing else []
+        conditions = named_conditions(look.conditions, self.names)
+        self._seen.update(worker.model for worker in look.workers)
+        return Snapshot(
+            run=look.run.name,
+            state=shown_state(look.run.state, look.counts.problems),
+            counts=look.counts,
+            totals=totals,
+            workers=named_workers(look.workers, self.names),
+            missing=missing,
+            eta_seconds=None if missing else eta,
+            conditions=conditions,
+            is_beginning=look.is_beginning,
+            waiting=waits(
+                look.owed,
+                look.workers,
+                conditions,
+                self.names,
+                are_starting=not self._names_missing,
+                seen=self._seen,
+            ),
+        )
+
+    def _missing(self, live: Sequence[LiveWorkers]) -> list[str]:
+        return _missing(live, self.names)
+
+    def _look(self, connection: sa.Connection) -> _Look:
+        run, counts = get_run(connection, self._run_id), read_counts(connection, self._run_id)
+        watched = time.monotonic() - self._since
+        is_beginning = not self._names_missing and counts.idle_seconds >= watched
+        if not self._names_missing:
+            # A run that this command continues has been idle here only since the watch began.
+            counts = replace(counts, idle_seconds=min(counts.idle_seconds, watched))
+        is_still = run.state == "active" and (
+            is_beginning or counts.idle_seconds > _IDLE_SECONDS or not counts.steps_per_second
+        )
+        return _Look(
+            run=run,
+            counts=counts,
+            owed=owed_work(connection, self._run_id) if is_still else [],
+            workers=live_workers(connection, self._timeout),
+            conditions=worker_conditions(connection, self._timeout),
+            is_beginning=is_beginning,
+        )
+
+
+def missing_workers(connection: sa.Connection, name: str, worker_timeout_seconds: float) -> list[str]:
+    """Roles and models that the run needs and that have no living process; none if the run is not active or is
+    finished."""
+    run = resolve_run(connection, name)
+    counts = read_counts(connection, run.id)
+    if run.state != "active" or counts.final == counts.total:
+        return []
+    return _missing(live_workers(connection, worker_timeout_seconds), _model_names(run))
+
+
+def _missing(live: Sequence[LiveWorkers], names: Mapping[str, str]) -> list[str]:
+    there = {worker.model for worker in live}
+    coordinator = [] if None in there else [COORDINATOR]
+    return coordinator + [name for model, name in names.items() if model not in there]
+
+
+def _model_names(run: RunRow) -> Mapping[str, str]:
+    try:
+        return fleet_models(RunConfig.from_stored(run.config))
+    except ConfigError:
+        # The run of another version: its workers are shown by their models' paths.
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A run in the list of runs; the `state` of an active run without unfinished problems is `finished`."""
+
+    name: str
+    state: str
+    priority: int
+    config_fingerprint: str
+    created_at: datetime
+    problems: Mapping[str, int]
+    results: RunResults
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "run": self.name,
+            "state": self.state,
+            "priority": self.priority,
+            "config_fingerprint": self.config_fingerprint,
+            "created_at": self.created_at.isoformat(),
+            "problems": {"total": sum(self.problems.values()), **self.problems},
+            "mean_score": self.results.mean_score,
+            "accuracy": self.results.accuracy,
+            "undecided": self.results.undecided,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherSelection:
+    """How often each teacher was selected, in the whole run and by tenth of the decoding position, and cache hits."""
+
+    run: str
+    teachers: Sequence[TeacherTotals]
+    tenths: Sequence[TenthRow]
+    caches: Sequence[CacheRow]
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "run": self.run,
+            "teachers": [
+                {**asdict(teacher), "request_seconds": round(teacher.request_seconds, 3)} for teacher in self.teachers
+            ],
+            "tenths": [asdict(row) for row in self.tenths],
+            "prefix_cache": [{**asdict(row), "hit_rate": row.hit_rate} for row in self.caches],
+        }
+
+
+def list_overviews(connection: sa.Connection) -> list[Overview]:
+    """All runs, oldest first."""
+    problems = problems_by_run(connection)
+    results = results_by_run(connection)
+    return [
+        Overview(
+            run.name,
+            shown_state(run.state, problems.get(run.id, {})),
+            run.priority,
+            run.config_fingerprint,
+            run.created_at,
+            problems.get(run.id, no_problems()),
+            results.get(run.id, RunResults(None, None)),
+        )
+        for run in list_runs(connection)
+    ]
+
+
+def read_teacher_selection(connection: sa.Connection, run_name: str | None) -> TeacherSelection:
+    """The selection in the run with this name, by default the newest. Raises RunNotFound."""
+    run = resolve_run(connection, run_name)
+    names = names_by_path(run)
+    return TeacherSelection(
+        run=run.name,
+        teachers=read_totals(connection, run.id).teachers,
+        tenths=teacher_selection(connection, run.name),
+        caches=[replace(row, model=names.get(row.model, row.model)) for row in prefix_cache(connection, run.name)],
+    )
+
+
+def watch_run(
+    watched: RunWatch,
+    view: ProgressView,
+    *,
+    interval_seconds: float,
+    on_round: Callable[[], None] = lambda: None,
+    rest: Callable[[float], None] = time.sleep,
+) -> Snapshot:
+    """Shows the run until every problem is final; returns the last snapshot. `on_round` is called before each snapshot,
+    `rest` between two of them."""
+    while True:
+        on_round()
+        snapshot = watched.snapshot()
+        view.show(snapshot)
+        if snapshot.is_final:
+            return snapshot
+        rest(interval_seconds)

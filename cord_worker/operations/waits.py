@@ -1,0 +1,63 @@
+"""Says what a run waits for: which model, how much of its work, and why it is not done."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from cord_worker.operations.fleet import COORDINATOR
+from cord_worker.progress import Condition, duration, shown
+from cord_worker.store.reports.backlog import Owed
+from cord_worker.store.reports.status import LiveWorkers
+
+_STARTING = "is being started"
+_SILENT = "gives no sign of life"
+_ONE_AND_MANY = {"admission": ("problem to begin", "problems to begin")}
+
+
+def waits(
+    owed: Sequence[Owed],
+    live: Sequence[LiveWorkers],
+    conditions: Sequence[Condition],
+    names: Mapping[str, str],
+    *,
+    are_starting: bool,
+    seen: Collection[str | None] = (),
+) -> dict[str, str]:
+    """Why the work in `owed` is not done, by the name of its model (`names` has them by fingerprint); the name is the
+    subject of the sentence.
+
+    `are_starting`: this command is starting the missing workers; models in `seen` have had a worker.
+    """
+    works = {worker.model: worker.ready > 0 for worker in live}
+    texts = {}
+    for model in dict.fromkeys(one.model for one in owed):
+        mine = [one for one in owed if one.model == model]
+        name = COORDINATOR if model is None else names.get(model, mine[0].path or model)
+        condition = next((one for one in conditions if one.model == name), None)
+        if condition is not None:
+            texts[name] = f"{shown(condition.text)} (for {duration(condition.seconds)}; {_amount(mine)})"
+        elif model not in works:
+            why = _SILENT if are_starting and model in seen else _STARTING if are_starting else "has NO WORKER"
+            texts[name] = f"{why} ({_amount(mine)})"
+        else:
+            texts[name] = f"has {_amount(mine)}, {_progress(mine)}" if works[model] else f"starts ({_amount(mine)})"
+    if are_starting:
+        texts |= {name: _STARTING for model, name in names.items() if model not in works and name not in texts}
+    return texts
+
+
+def _amount(owed: Sequence[Owed]) -> str:
+    kinds = []
+    for one in owed:
+        number = one.waiting + one.in_work
+        one_and_many = _ONE_AND_MANY.get(one.kind, (one.kind, f"{one.kind}s"))
+        kinds.append(f"{number:,} {one_and_many[number != 1]}")
+    return ", ".join(kinds)
+
+
+def _progress(owed: Sequence[Owed]) -> str:
+    in_work = sum(one.in_work for one in owed)
+    if not in_work:
+        return "not started yet"
+    longest = max(one.seconds or 0.0 for one in owed)
+    return f"{in_work:,} in work (for {duration(longest)})"

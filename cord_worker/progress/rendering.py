@@ -1,0 +1,153 @@
+"""Renders a snapshot as one line or as a panel of several tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from cord_worker.display_text import shown
+from cord_worker.progress.number_format import duration, figure, percent
+from cord_worker.progress.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cord_worker.store.reports.status import Totals
+
+SILENCE_SECONDS = 60.0
+"""After this time without a result, the display says what the run waits for."""
+
+
+def line(snapshot: Snapshot) -> str:
+    """The snapshot as one line."""
+    counts, totals = snapshot.counts, snapshot.totals
+    failed = counts.problems.get("failed", 0)
+    parts = [
+        f"{counts.problems.get('done', 0)}/{counts.total} done",
+        f"{counts.active} active",
+        *([f"{failed} failed"] if failed else []),
+    ]
+    if totals.proposed:
+        parts += [
+            f"{counts.steps:,} steps",
+            f"{totals.proposed:,} candidates ({counts.steps_per_second:.1f}/s)",
+            f"{totals.tokens:,} tokens ({counts.tokens_per_second:.0f}/s)",
+            f"score {figure(totals.mean_score)}",
+            f"accuracy {percent(totals.accuracy)}" + _undecided(totals),
+            *([] if snapshot.is_final else [f"ETA {duration(snapshot.eta_seconds)}"]),
+        ]
+    if snapshot.state != "active":
+        parts.insert(0, snapshot.state)
+    return ", ".join(parts) + "".join(f"; {remark}" for remark in _remarks(snapshot))
+
+
+def panel(snapshot: Snapshot, seconds: float | None) -> RenderableType:
+    """The snapshot as a panel; `seconds` is the time shown in its head."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    counts, totals = snapshot.counts, snapshot.totals
+    head = Text(f"{shown(snapshot.run)}  ", style="bold")
+    head.append("" if snapshot.state == "active" else f"{snapshot.state}  ", style="bold yellow")
+    eta = "" if snapshot.is_final else f"  ETA {duration(snapshot.eta_seconds)}"
+    head.append(f"{duration(seconds)}{eta}", style="dim")
+    facts = Table.grid(padding=(0, 3))
+    for row in _facts(snapshot):
+        facts.add_row(*(Text(cell) for cell in row))
+    teachers = Table(box=None, padding=(0, 2), header_style="dim")
+    for title in ("teacher", "on winning paths", "proposed", "invalid", "mean score", "tokens"):
+        teachers.add_column(title, justify="left" if title == "teacher" else "right")
+    for teacher in totals.teachers:
+        teachers.add_row(
+            Text(shown(teacher.name)),
+            percent(teacher.share),
+            f"{teacher.proposed:,}",
+            f"{teacher.invalid:,}",
+            figure(teacher.mean_score),
+            f"{teacher.tokens:,}",
+        )
+    # In its own grid, because a bar does not end its line.
+    bar = Table.grid()
+    bar.add_row(ProgressBar(total=max(1, counts.total), completed=counts.final, width=60))
+    workers = ", ".join(f"{shown(name)} x{count}" for name, count in snapshot.workers.items()) or "none yet"
+    return Group(
+        head,
+        bar,
+        facts,
+        teachers,
+        Text(f"workers: {workers}", style="dim"),
+        *(Text(remark, style="bold yellow") for remark in _remarks(snapshot)),
+    )
+
+
+def without_workers(missing: Sequence[str]) -> str:
+    """A sentence that names the roles and models of a run without a process."""
+    names = ", ".join(shown(name) for name in missing)
+    return f"NO WORKER for {names}: start one with cordctl up or cordctl worker"
+
+
+def _remarks(snapshot: Snapshot) -> list[str]:
+    """What holds the run up: missing workers, what the run waits for, and conditions of workers."""
+    idle = snapshot.counts.idle_seconds
+    since = f"nothing for {duration(idle)}: " if idle >= SILENCE_SECONDS else ""
+    remarks = []
+    if snapshot.missing:
+        remarks.append(f"{since}{without_workers(snapshot.missing)}")
+    waiting = {name: text for name, text in snapshot.waiting.items() if name not in snapshot.missing}
+    if waiting and snapshot.awaits_first_result and not since:
+        remarks.append(f"waiting for {_grouped(waiting)}")
+    elif waiting and since:
+        names = ", ".join(map(shown, waiting))
+        what = "; ".join(f"{shown(name)} {text}" for name, text in waiting.items())
+        remarks.append(f"{'' if remarks else since}waiting for {names}: {what}")
+    return [*remarks, *(str(one) for one in snapshot.conditions if one.model not in waiting)]
+
+
+def _grouped(waiting: Mapping[str, str]) -> str:
+    """The names that the run waits for, grouped by reason: `planner, closer (is being started)`."""
+    groups: dict[str, list[str]] = {}
+    for name, text in waiting.items():
+        groups.setdefault(text.partition(" (")[0], []).append(name)
+    parts = []
+    for what, names in groups.items():
+        longest = max((waiting[name] for name in names), key=len)
+        reason = longest if len(names) == 1 else what
+        parts.append(f"{', '.join(map(shown, names))} ({shown(reason).replace(' (', ', ').rstrip(')')})")
+    return "; ".join(parts)
+
+
+def _facts(snapshot: Snapshot) -> list[tuple[str, str, str]]:
+    counts, totals = snapshot.counts, snapshot.totals
+    problems = counts.problems
+    return [
+        (
+            f"problems: {problems.get('done', 0):,} done",
+            f"{counts.active:,} active, {problems.get('queued', 0):,} queued",
+            f"{problems.get('failed', 0):,} failed of {counts.total:,}",
+        ),
+        (
+            f"{counts.steps:,} steps, {totals.proposed:,} candidates",
+            f"{totals.tokens:,} tokens generated",
+            f"{totals.scored_tokens:,} read by the prover",
+        ),
+        (
+            f"{counts.steps_per_second:.1f} candidates/s",
+            f"{counts.tokens_per_second:.0f} tokens/s",
+            f"{counts.scores_per_second:.1f} scores/s",
+        ),
+        (
+            f"mean score {figure(totals.mean_score)}",
+            f"accuracy {percent(totals.accuracy)} of {totals.checked:,} decided" + _undecided(totals),
+            f"mean steps {figure(totals.mean_steps, 1)}",
+        ),
+    ]
+
+
+def _undecided(totals: Totals) -> str:
+    """`, N undecided`: the answers that the accuracy leaves out; empty if there are none."""
+    if not totals.undecided:
+        return ""
+    again = f" ({totals.without_result:,} without a result: cordctl recheck)" if totals.without_result else ""
+    return f", {totals.undecided:,} undecided{again}"

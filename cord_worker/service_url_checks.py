@@ -1,0 +1,118 @@
+"""Checks the URLs of database and broker before anything connects to them.
+
+Messages repeat only the scheme of a URL: the rest may hold a password.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+BROKERS = ("redis", "rediss", "redis+socket", "amqp", "amqps")
+"""Schemes of CORD_BROKER_URL; `pyamqp` and `unix` are other names for two of them."""
+_SAME_BROKER = {"pyamqp": "amqp", "pyamqps": "amqps", "unix": "redis+socket"}
+_REFUSED_BROKERS = {
+    "sentinel": "Redis Sentinel is not supported: name its master (redis://HOST:6379/0), or a proxy that follows it",
+    "sqs": "Amazon SQS is not supported: use Redis (ElastiCache) or RabbitMQ (Amazon MQ)",
+    "kafka": "Kafka is not supported, because it is a log and not a queue: use Redis or RabbitMQ",
+    "confluentkafka": "Kafka is not supported, because it is a log and not a queue: use Redis or RabbitMQ",
+    "memory": "a broker in memory cannot be shared by processes: leave CORD_BROKER_URL out for an embedded Redis",
+    "filesystem": "a broker in files is not supported: leave CORD_BROKER_URL out for an embedded Redis",
+    "valkey": "Valkey speaks Redis's protocol: write redis:// in place of valkey://",
+    "valkeys": "Valkey speaks Redis's protocol: write rediss:// in place of valkeys://",
+}
+_DATABASES = ("postgresql", "postgres")
+ESCAPES = "@ is written %40, / %2F, : %3A, # %23, ? %3F, % %25"
+_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_BROKER_EXAMPLE = (
+    "redis://:PASSWORD@HOST:6379/0, rediss:// (with TLS), redis+socket:///PATH or amqp://USER:PASSWORD@HOST/"
+)
+_DATABASE_EXAMPLE = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+
+
+def checked_database_url(value: str) -> str:
+    """`value` with the driver that the service uses. Raises ValueError without repeating a password."""
+    scheme, rest = _parts(value, _DATABASE_EXAMPLE)
+    kind, _, driver = scheme.partition("+")
+    if kind not in _DATABASES:
+        raise ValueError(_other_scheme(kind, _DATABASES, f"must be a PostgreSQL URL such as {_DATABASE_EXAMPLE}"))
+    if driver not in {"", "psycopg"}:
+        raise ValueError(f"the driver {driver!r} is not used here: write postgresql:// in place of {scheme}://")
+    _check_authority(rest)
+    return f"postgresql+psycopg://{_hosts_in_query(rest)}"
+
+
+def checked_broker_url(value: str) -> str:
+    """`value` with the usual scheme of its kind of broker. Raises ValueError without repeating a password."""
+    scheme, rest = _parts(value, _BROKER_EXAMPLE)
+    scheme = _SAME_BROKER.get(scheme, scheme)
+    if scheme in _REFUSED_BROKERS:
+        raise ValueError(_REFUSED_BROKERS[scheme])
+    if scheme not in BROKERS:
+        raise ValueError(_other_scheme(scheme, BROKERS, f"must be one of {_BROKER_EXAMPLE}"))
+    if ";" in rest and "://" in rest:
+        raise ValueError("must be one URL: several brokers are not supported")
+    if scheme == "redis+socket":
+        if not rest.partition("?")[0].startswith("/"):
+            raise ValueError("redis+socket:// needs the absolute path of the socket: redis+socket:///run/redis.sock")
+        return f"{scheme}://{rest}"
+    _check_authority(rest)
+    database = rest.partition("?")[0].partition("/")[2]
+    if scheme in {"redis", "rediss"} and database and not database.isdecimal():
+        raise ValueError("a Redis URL ends with the number of its database, such as redis://HOST:6379/0")
+    return f"{scheme}://{rest}"
+
+
+def is_amqp(broker_url: str) -> bool:
+    """Whether the broker is RabbitMQ."""
+    return broker_url.startswith("amqp")
+
+
+def _hosts_in_query(rest: str) -> str:
+    """Moves several hosts in libpq's notation (`a:1,b:2`) into the query, where SQLAlchemy expects them."""
+    before, _, query = rest.partition("?")
+    place, slash, database = before.partition("/")
+    credentials, at, authority = place.rpartition("@")
+    if "," not in authority:
+        return rest
+    hosts = [re.fullmatch(r"(\[.*\]|[^:]*)(?::(\d+))?", host) for host in authority.split(",")]
+    named = [(found[1].strip("[]"), found[2] or "5432") for found in hosts if found is not None]
+    listed = f"host={','.join(host for host, _ in named)}&port={','.join(port for _, port in named)}"
+    return f"{credentials}{at}{slash or '/'}{database}?{listed}{'&' if query else ''}{query}"
+
+
+def _parts(value: str, example: str) -> tuple[str, str]:
+    if not value.strip():
+        raise ValueError("is empty: set it, or unset it for an embedded server")
+    if value != value.strip() or any(character.isspace() for character in value):
+        raise ValueError("contains a space or a line end: remove it (in a password, a space is written %20)")
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        raise ValueError(f"is not a URL: write it like {example}")
+    return scheme.lower(), rest
+
+
+def _other_scheme(scheme: str, known: tuple[str, ...], otherwise: str) -> str:
+    near = difflib.get_close_matches(scheme, known, n=1)
+    meant = f"did you mean {near[0]}://? It " if near else ""
+    return f"{scheme}:// is not supported: {meant}{otherwise}"
+
+
+def _check_authority(rest: str) -> None:
+    """Raises ValueError if an unescaped character ends user or password too early, or if the port is not a number."""
+    before_query, _, query = rest.partition("?")
+    credentials, at, place = before_query.rpartition("@")
+    if at and (any(character in credentials for character in "@/#[]") or _PERCENT.search(credentials)):
+        raise ValueError(f"the user or password contains an unescaped character: {ESCAPES}")
+    authority = place.partition("/")[0]
+    if not at and "@" in query and ":" in authority and not authority.rpartition(":")[2].isdecimal():
+        raise ValueError(f"the user or password contains an unescaped character: {ESCAPES}")
+    _, bracket, behind = authority.rpartition("]")
+    port = (behind if bracket else authority).partition(":")[2] if ":" in (behind or authority) else ""
+    if "," in authority:  # several hosts, which libpq accepts
+        return
+    if ":" in (behind if bracket else authority) and not (port.isdecimal() and 0 < int(port) < 65_536):
+        raise ValueError(
+            "the port after the host must be a number from 1 to 65535 (put an IPv6 address in brackets; in a "
+            f"password, {ESCAPES})"
+        )
