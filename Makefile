@@ -89,11 +89,12 @@ test: $(VENV)/installed-dev
 test-embedded:
 	CORD_TEST_EMBEDDED=1 CORD_EMBEDDED_PREFER=wheel $(MAKE) test PYTEST="$(if $(PYTEST),$(PYTEST),tests/integration/local \
 		$(addprefix tests/integration/,store/test_schema.py store/test_statements.py store/test_plans.py store/test_leases.py \
-		store/test_barrier.py store/test_sweep.py store/test_silence.py cli/test_run.py cli/test_machine_limits.py coordination/test_faults.py))"
+		store/test_barrier.py store/test_sweep.py store/test_dropped_packets.py cli/test_run.py cli/test_machine_limits.py coordination/test_faults.py))"
 
-# A fault of every kind under real processes; `make chaos` alone injects 500.
+# A fault of every kind under real processes (`make chaos` alone injects 500), and a short soak.
 test-chaos:
 	$(MAKE) chaos FAULTS=each PROBLEMS=8 CHAOS=--fast
+	$(MAKE) soak CANDIDATES=2000
 
 # Celery, kombu, redis-py and everything else as new as pyproject.toml allows: what constraints.txt does not test.
 NEWEST_TESTS := tests/unit/coordination tests/integration/store tests/integration/coordination \

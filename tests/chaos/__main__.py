@@ -39,12 +39,14 @@ from tests.chaos.servers import Servers, take_own_shared_memory
 from tests.support.tables import Content, content, differences, findings, run_id, unfinished
 
 _TWICE = (COORDINATOR, "alpha", "beta", "prover")
-PROCESSES = (*_TWICE, *(f"{name}-2" for name in _TWICE), "critic", "referee", "gamma", "gamma-2")
+PROCESSES = (*_TWICE, *(f"{name}-2" for name in _TWICE), "critic", "referee")
+HOSTED_PROCESSES = ("gamma", "gamma-2")
+"""Workers of the teacher on a model server."""
 _STUCK_SECONDS = 180.0
 _CALL_SECONDS = 0.15
-"""What every call of a model takes."""
+"""Seconds of every call of a model."""
 _SECOND_FAULT = 0.25
-"""Chance that a fault is joined by another one before anything has recovered."""
+"""Probability that a second fault is injected before the first one has recovered."""
 
 
 @dataclass(slots=True)
@@ -220,7 +222,7 @@ def main() -> int:
         audit = Audit(database, Path(environment["CORD_INSTANT_LOG"]))
         runs = Runs(database, logs, options.problems, options.seed, audit, report, hosted=model_server.url)
         with Fleet(logs, logs / "cord.toml", environment) as fleet:
-            fleet.start(*PROCESSES)
+            fleet.start(*PROCESSES, *HOSTED_PROCESSES)
             for search in SEARCHES:
                 undisturbed(fleet, runs, search, report)
             del report.undisturbed_seconds[0]  # it holds the start of the processes
@@ -297,7 +299,7 @@ def strike(storm: Storm, runs: Runs, group: list[str], report: Report) -> None:
     report.watches += watches
     for watch in watches:
         if watch.seconds is None:
-            say(f"still as it was: {watch.marks}")
+            say(f"unchanged: {watch.marks}")
         say(
             f"{len(report.watches)}: {watch.kind}: "
             + ("NOT RECOVERED" if watch.seconds is None else f"{watch.seconds:.1f} s")

@@ -10,7 +10,7 @@ import psutil
 from tests.chaos.fleet import Fleet
 
 CHECKER = "killable_process"
-"""What their command lines hold."""
+"""Part of the command line of such a process."""
 
 
 def checkers_of(fleet: Fleet, *roles: str) -> list[int]:

@@ -29,7 +29,7 @@ SEARCHES = {
 """Every pipeline, and both selections whose candidates are judged."""
 
 CHECKED = {"cord", "sample", "judged"}
-"""Those whose answers are compared, but for the judge's."""
+"""Searches whose answers are compared, except those for the judge."""
 
 
 _MODELS = {
@@ -39,7 +39,7 @@ _MODELS["critic"] = '[models.critic]\npath = "critic"\nengine = "instant"\nhead 
 
 
 HOSTED = ("cord", "rewarded")
-"""Searches to which gamma, a teacher on a server, contributes where there is one."""
+"""Searches to which gamma, a teacher on a server, contributes if there is a server."""
 
 
 GAMMA = """
@@ -86,7 +86,7 @@ def configuration(
 
 
 EVERYTHING = configuration("rewarded")
-"""A configuration with every model: what workers are started with, whichever run they serve."""
+"""A configuration with every model: workers are started with it and serve every run."""
 
 
 def problems(count: int, *, addition: str = "", exact: bool = False) -> list[ProblemRecord]:

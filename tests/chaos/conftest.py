@@ -1,4 +1,4 @@
-"""The package `chaos`, and a place with a broker of its own that tests may empty and kill."""
+"""A database, a broker that tests may empty and kill, and processes for each module."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.support.redis_server import private_redis
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    """A broker of this module's own."""
+    """The module's own broker."""
     with private_redis(tmp_path_factory.mktemp("broker")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def url(migrated_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
-    """A database of this module's own."""
+    """The module's own database."""
     with migrated_database() as url:
         yield url
 

@@ -165,7 +165,7 @@ class Fleet:
             if revive:
                 fallen += len(self.revive())
             if fallen > _MOST_FALLEN:
-                raise AssertionError(f"{what}: processes fall again and again\n{self.last_words()}")
+                raise AssertionError(f"{what}: processes end again and again\n{self.last_words()}")
             if time.monotonic() > deadline:
                 raise AssertionError(f"{what}: not within {seconds:.0f} s\n{self.last_words()}")
             time.sleep(0.05)

@@ -185,7 +185,7 @@ _MISBEHAVIOURS: dict[str, Callable[[Body], Writing]] = {
     "deep": _deep,
     "broken-off": _broken_off,
 }
-"""How it answers: none of it is an answer, so that the request is to be put again. `pieces` are an answer, slowly."""
+"""Its replies: none is an answer, so that the request is repeated, except `pieces`, which is a slow answer."""
 
 
 class _Server:

@@ -58,7 +58,7 @@ _UNITS = f"""
     FROM problems p {_ACTIVE}
     WHERE (p.state = 'searching' AND p.outstanding = 0) OR p.state = 'verifying'
 """
-"""What is due: who is to do it (a model's path, or `coordinator`), who holds it, and a mark that changes with it."""
+"""Due work: its model's path or `coordinator`, its holder, and a mark that changes with it."""
 
 _DONE = """
     SELECT (SELECT count(*) FROM candidates WHERE proposed_at IS NOT NULL) + (SELECT count(*) FROM beams)
@@ -70,7 +70,7 @@ _DONE = """
 
 @dataclass(slots=True)
 class Watch:
-    """A fault, and what was due when it struck: each piece must be taken up, done, or held by another worker."""
+    """A fault, and the work that was due at its time: each piece must be claimed, done, or held by another worker."""
 
     kind: str
     began: float
@@ -105,7 +105,7 @@ def late(watches: Sequence[Watch], limit: float) -> list[Watch]:
 
 
 def watch(database: Database, kind: str, model: str | None = None, pids: Sequence[int] = ()) -> Watch:
-    """Watches what a fault is about to hit: what the processes `pids` hold, or else what waits for `model`, or all."""
+    """Watches what a fault is about to hit: work held by the processes `pids`, or else waiting for `model`, or all."""
 
     def read(connection: sa.Connection) -> Watch:
         workers = sa.text("SELECT id FROM workers WHERE pid = ANY(:pids) AND stopped_at IS NULL")

@@ -29,7 +29,7 @@ from tests.chaos.model_server import ModelServer
 
 
 def faketime_library() -> Path | None:
-    """libfaketime of the package of that name, where it is installed and has a build for this machine."""
+    """libfaketime of the package of that name, if it is installed and has a build for this machine."""
     found = find_spec("libfaketime")
     if found is None or found.origin is None:
         return None
@@ -72,7 +72,7 @@ def _has_own_shared_memory() -> bool:
 class Servers:
     """Both servers in their own folder, on a small disk if one can be mounted.
 
-    `clock` is the offset of PostgreSQL's clock in seconds, where libfaketime is installed.
+    `clock` is the offset of PostgreSQL's clock in seconds, if libfaketime is installed.
     """
 
     def __init__(self, disk_mib: int = 1536) -> None:
@@ -292,7 +292,7 @@ class Servers:
 
 @contextlib.contextmanager
 def _filled(mounted: Path, mib: int) -> Iterator[None]:
-    """For the length of a `with`, a mounted memory disk of so many MiB has no room."""
+    """For the length of a `with`, a mounted memory disk of this size in MiB has no room."""
     for slack in range(4, 4096, 64):  # it grows meanwhile
         used = os.statvfs(mounted)
         kib = (used.f_blocks - used.f_bfree) * used.f_frsize // 1024

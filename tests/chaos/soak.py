@@ -38,7 +38,7 @@ from tests.chaos.servers import Servers
 from tests.support.tables import run_id, stream_content, unfinished
 
 _CANDIDATES_A_PROBLEM = 25
-"""What a search of `configuration("cord")` comes to, about."""
+"""Candidates of a search of `configuration("cord")`, about."""
 _LOOK_SECONDS = 5.0
 
 _COUNTS = """
@@ -145,6 +145,9 @@ def main() -> int:
                 undisturbed = undisturbed or digests(database, run)
                 audit.take(run_id(database, run))
             disturbed = digests(database, "disturbed")
+            for text in fleet.exits:
+                say(text)
+            exits = len(fleet.exits)
         different = [key for key, digest in undisturbed.items() if disturbed.get(key) != digest]
         again = audit.unexplained(storm.crashes)
         line = {
@@ -154,6 +157,7 @@ def main() -> int:
             "differences": len(different),
             "lost": len(undisturbed) - len(disturbed),
             "repeated": audit.repeated + len(again),
+            "exits": exits,
             "seconds_undisturbed": seconds[0],
             "seconds_disturbed": seconds[1],
             "early_and_late": {run: seen.early_and_late() for run, seen in looks.items()},
@@ -161,7 +165,7 @@ def main() -> int:
         }
         database.close()
     print(json.dumps(line))
-    return 1 if line["differences"] or line["lost"] or line["repeated"] else 0
+    return int(any(line[name] for name in ("differences", "lost", "repeated", "exits")))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from tests.chaos.fleet import COORDINATOR, REPOSITORY, Fleet
 from tests.support.tables import Content, content, count, differences, unfinished
 
 UNDECIDABLE = " [an undecidable problem]"
-"""In a run of such questions, the second problem cannot be decided."""
+"""An addition to questions: the second problem of their run cannot be decided."""
 _REFUSED = f"""
     CREATE OR REPLACE FUNCTION test_undecidable() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -93,7 +93,7 @@ class Work:
 
 
 Meanwhile = Callable[[Place, Callable[[], bool]], None]
-"""What happens to the place until the victim is dead, as the function says."""
+"""Acts on the place until `is_dead()` holds."""
 
 
 def nothing(place: Place, is_dead: Callable[[], bool]) -> None:
@@ -166,7 +166,7 @@ def killed_checkers(place: Place, is_dead: Callable[[], bool]) -> None:
 
 @dataclass(frozen=True)
 class Scenario:
-    """How a point is passed: which process is killed there, at which passing, at which work, and what leads to it."""
+    """How a point is passed: the process that is killed there, at which passing, with which work and preparation."""
 
     victim: str
     passing: int = 1
@@ -301,7 +301,7 @@ def test_every_commit_and_send_of_the_coordination_has_a_fault_point() -> None:
             if (commits and path.name != "transactions.py") or sends:
                 unnamed.append(f"{path.name}:{node.lineno}: {ast.unparse(node)[:80]}")
     assert unnamed == []
-    assert used == {point.name for point in FaultPoint}, "points that nothing passes"
+    assert used == {point.name for point in FaultPoint}, "fault points that no code passes"
 
 
 SENDING = {"send_task", "apply_async", "delay", "publish", "queue_purge", "acknowledge"}

@@ -23,7 +23,7 @@ _HELD = """
            + (SELECT count(*) FROM trajectories j JOIN problems p ON p.id = j.problem_id JOIN runs r ON r.id = p.run_id
               WHERE r.name = :run AND j.answer_state IN ('writing', 'judging'))
 """
-"""Pieces of work of a run that some worker holds."""
+"""Pieces of work of a run that a worker holds."""
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from tests.chaos.kinds.storm import Storm, kind
 from tests.chaos.model_server import ModelServer
@@ -51,46 +52,18 @@ def restarted(storm: Storm) -> Watch:
     return seen
 
 
-@kind("model server answers 500", needs=_is_there)
-def internal(storm: Storm) -> Watch:
-    return _replies(storm, "model server answers 500", "500")
+_MISBEHAVIOURS = {
+    "model server answers 500": "500",
+    "model server rate-limits": "429",
+    "reply is no JSON": "page",
+    "reply of absurd fields": "absurd",
+    "reply without end": "endless",
+    "reply of a hundred megabytes": "huge",
+    "reply too deep": "deep",
+    "reply breaks off": "broken-off",
+    "reply in pieces": "pieces",
+}
+"""What the model server does, by the kind of fault."""
 
-
-@kind("model server rate-limits", needs=_is_there)
-def limited(storm: Storm) -> Watch:
-    return _replies(storm, "model server rate-limits", "429")
-
-
-@kind("reply is no JSON", needs=_is_there)
-def no_json(storm: Storm) -> Watch:
-    return _replies(storm, "reply is no JSON", "page")
-
-
-@kind("reply of absurd fields", needs=_is_there)
-def absurd(storm: Storm) -> Watch:
-    return _replies(storm, "reply of absurd fields", "absurd")
-
-
-@kind("reply without end", needs=_is_there)
-def endless(storm: Storm) -> Watch:
-    return _replies(storm, "reply without end", "endless")
-
-
-@kind("reply of a hundred megabytes", needs=_is_there)
-def huge(storm: Storm) -> Watch:
-    return _replies(storm, "reply of a hundred megabytes", "huge")
-
-
-@kind("reply too deep", needs=_is_there)
-def deep(storm: Storm) -> Watch:
-    return _replies(storm, "reply too deep", "deep")
-
-
-@kind("reply breaks off", needs=_is_there)
-def broken_off(storm: Storm) -> Watch:
-    return _replies(storm, "reply breaks off", "broken-off")
-
-
-@kind("reply in pieces", needs=_is_there)
-def pieces(storm: Storm) -> Watch:
-    return _replies(storm, "reply in pieces", "pieces")
+for _what, _how in _MISBEHAVIOURS.items():
+    kind(_what, needs=_is_there)(partial(_replies, what=_what, how=_how))

@@ -73,9 +73,9 @@ class Storm:
 Fault = Callable[[Storm], Watch]
 KINDS: dict[str, Fault] = {}
 SLOW: set[str] = set()
-"""Kinds that are not joined by a second one: they wait for something themselves."""
+"""Kinds that are injected alone, because they wait for something themselves."""
 NEEDS: dict[str, Callable[[Servers], bool]] = {}
-"""What a machine must be able to do for a kind, where not all can."""
+"""The ability that a kind needs of a machine, if not all machines have it."""
 
 
 def kind(name: str, *, slow: bool = False, needs: Callable[[Servers], bool] | None = None) -> Callable[[Fault], Fault]:
