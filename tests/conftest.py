@@ -24,6 +24,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from cord_worker.local.services import Endpoints, LocalServices
+from cord_worker.store.database import Database
 from cord_worker.store.schema.version import upgrade
 
 LOOPBACK_DATABASE = "postgresql://postgres@127.0.0.1:5432/postgres"
@@ -139,6 +140,14 @@ def database_url(migrated_database: Callable[[], AbstractContextManager[str]]) -
     """A fresh database with the newest schema, dropped after the test."""
     with migrated_database() as url:
         yield url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A pool on a fresh database."""
+    database = Database(database_url)
+    yield database
+    database.close()
 
 
 @pytest.fixture

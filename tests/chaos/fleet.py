@@ -148,11 +148,7 @@ class Fleet:
     def revive(self) -> list[str]:
         """Restarts processes that ended by themselves, as a supervisor would, without their fault; returns names."""
         fallen = [name for name, member in self.members.items() if not member.process.is_alive()]
-        self.exits += [
-            f"{name} ended by itself, exit code {self.exit_code(self.pid(name))}"
-            for name in fallen
-            if not self.members[name].struck
-        ]
+        self.exits += [self._exit(name) for name in fallen if not self.members[name].struck]
         self.restarts += len(fallen)
         self.start(*fallen)
         return fallen
@@ -169,6 +165,12 @@ class Fleet:
             if time.monotonic() > deadline:
                 raise AssertionError(f"{what}: not within {seconds:.0f} s\n{self.last_words()}")
             time.sleep(0.05)
+
+    def _exit(self, name: str, characters: int = 3000) -> str:
+        """When and how a process ended, with the end of its log: later processes of the name append to it."""
+        log = (self.folder / f"{name}.log").read_text(errors="replace")[-characters:]
+        now = time.strftime("%H:%M:%S")
+        return f"{now} {name} ended by itself, exit code {self.exit_code(self.pid(name))}; its log:\n{log}"
 
     def last_words(self, characters: int = 1500) -> str:
         """The ends of all logs."""

@@ -145,7 +145,7 @@ def _check_stream(rule: Segmentation, kind: TextKind, ends: Ends, body: bytes, *
 
 
 def _outcome(body: bytes, step: int) -> str:
-    parts, found = Parts(), []
+    parts, found = Parts(), list[Any]()
     try:
         for start in range(0, len(body), step):
             found += parts.feed(body[start : start + step])

@@ -1,4 +1,4 @@
-"""Other graders' public test pairs, and those graders beside this one: the table of docs/answers-benchmark.md.
+"""Other graders' public test pairs, and those graders compared with this one: the table of docs/answers-benchmark.md.
 
     python tests/graders/compare.py --math-verify CHECKOUT --mario CHECKOUT [--mario-python PYTHON] --output FOLDER
 

@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 import pytest
@@ -31,6 +31,7 @@ from cord_worker.engines.openai.scoring import prompt_rows
 from cord_worker.engines.protocol import FinishReason, Sampling, Turn
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineLoadError, RequestError
+from tests.support.openai_engine import T, use
 from tests.support.settings import engine_settings, greedy
 from tests.support.smollm2_folder import smollm2_is_installed, write_smollm2
 
@@ -42,7 +43,6 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-T = TypeVar("T")
 KEY = "sk-loopback-0123456789"
 QUESTION = "Natalia sold clips to 48 friends in April, and half as many in May. How many clips altogether?"
 STEPS = [" In April she sold 48 clips, in May 24.\n", " So 72 altogether."]
@@ -128,15 +128,7 @@ def options(server: str, monkeypatch: pytest.MonkeyPatch) -> OpenAiOptions:
 def with_engine(
     folder: Path | str, options: OpenAiOptions, work: Callable[[OpenAiEngine], Awaitable[T]], **fields: Any
 ) -> T:
-    engine = OpenAiEngine(engine_settings(path=str(folder), engine="openai", openai=options, **fields))
-
-    async def used() -> T:
-        try:
-            return await work(engine)
-        finally:
-            await engine.close()
-
-    return asyncio.run(used())
+    return use(OpenAiEngine(engine_settings(path=str(folder), engine="openai", openai=options, **fields)), work)
 
 
 @pytest.fixture(scope="module")

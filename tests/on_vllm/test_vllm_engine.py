@@ -135,7 +135,7 @@ def test_an_over_long_prompt_fails_alone(engine: Any, run: Run) -> None:
             engine.score(TURN, [LONG * 8], "72", DEFAULT_SCORING_TEMPLATE),
             engine.propose(TURN, STEPS, GREEDY),
         )
-        return await asyncio.gather(*requests, return_exceptions=True)
+        return list(await asyncio.gather(*requests, return_exceptions=True))
 
     proposal, score, fine = run(both())
 

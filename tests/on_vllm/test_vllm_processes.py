@@ -17,6 +17,7 @@ import pytest
 
 from cord_worker.store.database import Database
 from tests.support.cluster import Cluster
+from tests.support.forking import Forked
 from tests.support.tables import count
 
 CONFIG = """
@@ -71,7 +72,7 @@ class Traces:
         ]
 
 
-def traces_of(worker: subprocess.Popen[bytes]) -> Traces:
+def traces_of(worker: subprocess.Popen[bytes] | Forked) -> Traces:
     """All descendants of the process, and the files that only it and they use."""
     children = psutil.Process(worker.pid).children(recursive=True)
     files: set[Path] = set()
@@ -87,13 +88,6 @@ def _is_zombie(process: psutil.Process) -> bool:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    database.close()
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ HEADS = {"sequence": (LlamaForSequenceClassification, 1), "token": (LlamaForToke
 def settings_of(folder: Path, engine: str) -> EngineSettings:
     return engine_settings(
         path=str(folder),
-        engine=engine,  # type: ignore[arg-type]
+        engine=engine,
         dtype="float32",
         device="cpu",
         batch_size=8,
@@ -55,7 +55,7 @@ def classifier(folder: Path, kind: str) -> None:
     """The bundled prover's body under a random head."""
     head, labels = HEADS[kind]
     torch.manual_seed(labels)
-    model = head.from_pretrained(PROVER, config=LlamaConfig.from_pretrained(PROVER, num_labels=labels))
+    model: Any = head.from_pretrained(PROVER, config=LlamaConfig.from_pretrained(PROVER, num_labels=labels))
     torch.nn.init.normal_(model.score.weight, std=0.3)
     if getattr(model.score, "bias", None) is not None:
         torch.nn.init.normal_(model.score.bias)
@@ -69,6 +69,7 @@ def process_reward_model(folder: Path) -> Callable[[list[int]], list[float]]:
     tokenizer = AutoTokenizer.from_pretrained(PROVER)
     tokenizer.add_special_tokens({"additional_special_tokens": [SEPARATOR]})
     tokenizer.save_pretrained(folder)
+    labels: dict[str, Any] = {"num_labels": 2}
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=128,
@@ -77,8 +78,8 @@ def process_reward_model(folder: Path) -> Callable[[list[int]], list[float]]:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=1024,
-        num_labels=2,
         dtype="float32",
+        **labels,
     )
     body = Qwen2Model(config).float().eval()
     head = torch.nn.Sequential(torch.nn.Linear(128, 128), torch.nn.ReLU(), torch.nn.Linear(128, 2))

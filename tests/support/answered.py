@@ -18,7 +18,7 @@ _STEPS = """
 """
 _ANSWERS = """
     INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish, winner, answer_state, answer_text)
-    SELECT c.problem_id, c.id, 1, 0.5, 'think_end', true, 'written', :answer FROM candidates c
+    SELECT c.problem_id, c.id, 1, 0.5, 'think_end', true, 'written', CAST(:answer AS text) FROM candidates c
 """
 
 

@@ -20,7 +20,7 @@ from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import enqueue
 from tests.support import forking
 from tests.support.configurations import INSTANT
-from tests.support.tables import count
+from tests.support.tables import Content, content, count, empty_tables
 
 Process = forking.Forked | subprocess.Popen[bytes]
 
@@ -49,7 +49,7 @@ _RESULT_GATE = f"""
     WHEN (OLD.state IN ('proposing', 'scoring', 'judging') AND NEW.state IS DISTINCT FROM OLD.state)
     EXECUTE FUNCTION test_result_gate()
 """
-"""What ends a lease of `only` these candidates waits while a test holds the advisory lock (`_GATE` or
+"""The statement that ends a lease of `only` these candidates waits while a test holds the advisory lock (`_GATE` or
 `_JUDGMENT_GATE`, pid of its worker)."""
 
 _VERDICT_GATE = 4713
@@ -117,18 +117,18 @@ class Cluster:
     def no_result_of(self, name: str, database: Database, only: str = "true") -> Iterator[None]:
         """For the length of a `with`, a model worker can lease work, but commits no proposal and no score of candidates
         for which `only` holds (SQL about OLD); of several gates, the last one decides."""
-        with self._shut(_GATE, name, database, only):
+        with self._shut(_GATE, name, database, _RESULT_GATE % {"only": only}):
             yield
 
     @contextmanager
     def no_judgment_of(self, name: str, database: Database, only: str = "true") -> Iterator[None]:
         """Like `no_result_of`, for judgments."""
-        with self._shut(_JUDGMENT_GATE, name, database, only):
+        with self._shut(_JUDGMENT_GATE, name, database, _RESULT_GATE % {"only": only}):
             yield
 
     @contextmanager
-    def _shut(self, key: int, name: str, database: Database, only: str) -> Iterator[None]:
-        database.run(lambda connection: connection.execute(sa.text(_RESULT_GATE % {"only": only})))
+    def _shut(self, key: int, name: str, database: Database, trigger: str) -> Iterator[None]:
+        database.run(lambda connection: connection.execute(sa.text(trigger)))
         with database.transaction() as session:
             gate = {"gate": key, "pid": self.processes[name].pid}
             session.execute(sa.text("SELECT pg_advisory_xact_lock(:gate, :pid)"), gate)
@@ -163,14 +163,8 @@ class Cluster:
     @contextmanager
     def no_verdict_of(self, name: str, database: Database) -> Iterator[None]:
         """For the length of a `with`, an LLM judge can lease answers, but none of its verdicts is committed."""
-        database.run(lambda connection: connection.execute(sa.text(_VERDICT_GATED)))
-        with database.transaction() as session:
-            gate = {"gate": _VERDICT_GATE, "pid": self.processes[name].pid}
-            session.execute(sa.text("SELECT pg_advisory_xact_lock(:gate, :pid)"), gate)
-            try:
-                yield
-            finally:
-                self._end_sessions(session, name)
+        with self._shut(_VERDICT_GATE, name, database, _VERDICT_GATED):
+            yield
 
     def kill_giving_a_verdict(self, name: str, database: Database, seconds: float = 120.0) -> None:
         """SIGKILL to an LLM judge as soon as it has leased an answer; call under `no_verdict_of`."""
@@ -206,6 +200,15 @@ class Cluster:
             for n in range(count)
         ]
         database.run(lambda connection: enqueue(connection, run, config or self.config, records))
+
+    def undisturbed(self, database: Database, problems: int) -> Content:
+        """Waits until the problems are done, stops every process and empties the tables; returns what they held."""
+        self.wait_until(lambda: count(database, "state = 'done'") == problems, 120)
+        held = content(database)
+        for name in self.names:
+            assert self.stop(name) == 0
+        empty_tables(database)
+        return held
 
     def wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
         """Waits for `condition`; fails with the ends of the processes' logs after `seconds`."""

@@ -71,10 +71,10 @@ SEARCHES = {
 """Additions to `[search]`, by name."""
 
 INTEGRATOR = '[models.merger]\npath = "merger"\nengine = "instant"\n[integration]\nmodel = "merger"\n'
-"""What runs of the pipeline `integration` need."""
+"""Tables that runs of the pipeline `integration` need."""
 
 REWARD = '[models.prm]\npath = "prm"\nengine = "instant"\nhead = "reward"\n[reward]\nmodel = "prm"\n'
-"""What runs that select by a reward model need."""
+"""Tables that runs need to select by a reward model."""
 
 
 def config_of(search: str) -> str:

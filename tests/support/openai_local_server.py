@@ -170,7 +170,7 @@ def models(owner: str, **fields: Any) -> Callable[[Json], Json]:
 
 
 def completion(text: str, reason: str | None = "stop", **fields: Any) -> Callable[[Json], Json]:
-    """Answers a request for a whole completion; counts the prompt where it is token ids."""
+    """Answers a request for a whole completion; counts the prompt's tokens if it is given as ids."""
 
     def answer(body: Json) -> Json:
         prompt = body.get("prompt", "")

@@ -118,6 +118,6 @@ class PgBouncer:
             self._process = None
 
     def log(self) -> str:
-        """The end of what it wrote."""
+        """The end of its log."""
         path = self._folder / "log"
         return path.read_text(encoding="utf-8", errors="replace")[-2000:] if path.exists() else "no log"

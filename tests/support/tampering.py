@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -57,9 +58,7 @@ def finished_runs(folder: Path, url: str, broker_url: str) -> Iterator[Database]
                 for n in range(PROBLEMS)
             ]
             config = RunConfig.parse(text, source=name, folder=folder)
-            database.run(
-                lambda connection, name=name, config=config, records=records: enqueue(connection, name, config, records)
-            )
+            database.run(partial(enqueue, name=name, config=config, records=records))
         cluster.start()
         with Cluster(folder / "others", url, broker_url, CONFIGS["merged"]) as others:
             others.start("merger")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """An edit of a run's second problem by `sql`; what is found names `row` and `column`."""
+    """An edit of a run's second problem by `sql`; the finding names `row` and `column`."""
 
     sql: str
     row: str
@@ -383,7 +383,7 @@ IN_BOTH = (
     "a candidate is gone",
     "two proposals change places with their digests",
 )
-"""What both commands find, in the same words."""
+"""Edits that both commands find, in the same words."""
 
 
 DERIVED = (
@@ -394,4 +394,4 @@ DERIVED = (
     "a step at which a trajectory was dropped",
     "a candidate is gone",
 )
-"""What was decided and follows from rows of the problem without a decision: `verify-db` names it as well."""
+"""Edits of decided values that follow from the problem's other rows: `verify-db` finds them as well."""

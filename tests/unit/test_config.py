@@ -212,7 +212,7 @@ def test_settings_never_show_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "CORD_DATABASE_URL" in str(caught.value)
 
 
-def test_a_judge_may_be_a_model_of_its_own_and_enters_the_fingerprint() -> None:
+def test_a_judge_may_be_a_separate_model_and_enters_the_fingerprint() -> None:
     judged = GOOD + '[models.judge]\npath = "org/judge"\n[verify]\nmethod = "judge"\n[verify.judge]\nmodel = "judge"\n'
     config = parse(judged)
     assert config.judge_model is config.models["judge"]
@@ -224,7 +224,7 @@ def test_a_judge_may_be_a_model_of_its_own_and_enters_the_fingerprint() -> None:
     assert len(prints) == 5
 
 
-def test_the_prover_judges_where_binary_judgments_select_and_only_then_do_they_count() -> None:
+def test_the_prover_judges_if_binary_judgments_select_and_otherwise_their_options_do_not_count() -> None:
     by_score, by_judgment = GOOD, GOOD + '[search]\nselection = "binary_judgment"\n'
     assert parse(by_score).selection_model is None
     config = parse(by_judgment)
@@ -238,7 +238,7 @@ PRM = '[models.prm]\npath = "org/prm"\nhead = "reward"\n'
 BY_REWARD = GOOD + PRM + '[search]\nselection = "reward_model"\n[reward]\nmodel = "prm"\n'
 
 
-def test_samples_need_no_prover_and_leave_one_alone() -> None:
+def test_samples_need_no_prover_and_do_not_use_one() -> None:
     sampled = '[search]\npipeline = "sample"\n'
     config = parse(GOOD + sampled)
     assert set(config.served_models) == {"one"}

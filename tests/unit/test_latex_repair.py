@@ -14,14 +14,14 @@ CONTROL = {"a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r"
 
 
 def damaged(text: str) -> str:
-    """What is left of `text` where nothing escaped its backslashes: in JSON, or in a program's text for \\a and \\v."""
+    """`text` as it is read if its backslashes were not escaped: in JSON, or in a program's text for \\a and \\v."""
     for letter, control in CONTROL.items():
         text = text.replace(f"\\{letter}", control)
     return text
 
 
 def repaired(text: str) -> str:
-    """`text` with what is certain restored."""
+    """`text` with the certain commands restored."""
     (spots,) = lost_backslashes([text])
     return with_backslashes(text, [spot for spot in spots if spot.meaning is Meaning.COMMAND])
 

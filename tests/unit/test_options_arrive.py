@@ -21,7 +21,7 @@ TEACHER = TeacherConfig(name="first", model="one")
 OF_MODEL = {"workers": "the fleet's", "system_prompt": "a part of the first turn", "think_open": "", "think_close": ""}
 OF_SEARCH = {"segmentation": "prompting's", "phrases": "prompting's", "answer_tokens": "Sampling's"}
 OF_TEACHER = {"name": "the row's", "model": "the row's", "system_prompt": "a part of the first turn"}
-"""What is not copied under its own name, and where it goes."""
+"""Options that are not copied under their own names, and where they go."""
 
 ODD: dict[str, Any] = {
     "gguf_file": "weights.gguf",

@@ -74,8 +74,8 @@ def test_the_cost_adds_up_to_the_tokens_of_the_run(two_runs: Cordctl) -> None:
     for row in document["models"]:
         assert 0 <= row["engine_seconds"] <= row["request_seconds"] + 1e-6
     assert "engine s" in two_runs("cost", "done").stdout
-    for per_problem, kinds in (("generation", ("propose", "answer")), ("scoring", ("score",))):
-        total = sum(row["engine_seconds"] for row in document["models"] if row["kind"] in kinds)
+    for per_problem, of in (("generation", ("propose", "answer")), ("scoring", ("score",))):
+        total = sum(row["engine_seconds"] for row in document["models"] if row["kind"] in of)
         assert document[f"{per_problem}_engine_seconds_per_problem"] == pytest.approx(total / 5)
         assert 0 <= document[f"{per_problem}_wall_seconds_per_problem"] <= document["mean_problem_seconds"] + 1e-6
 
@@ -107,7 +107,7 @@ def test_table_14_has_the_seconds_a_question_of_every_run(two_runs: Cordctl) -> 
     assert f"{done['generation_engine_seconds_per_problem']:.2f}" in printed
 
 
-def test_table_15_has_accuracy_and_score_against_what_a_question_costs(two_runs: Cordctl) -> None:
+def test_table_15_has_accuracy_and_score_against_the_cost_of_a_question(two_runs: Cordctl) -> None:
     document = json.loads(two_runs("cost", "done", "other", "--table", "15", "--json").stdout)
     assert document == json.loads(two_runs("compare", "done", "other", "--json").stdout)
     done = document["runs"][0]

@@ -19,7 +19,7 @@ def test_a_machine_in_order_passes(cordctl: Cordctl) -> None:
     assert found["python"]["level"] == "ok"
 
 
-def test_a_failed_check_is_named_with_what_to_do(cordctl: Cordctl) -> None:
+def test_a_failed_check_is_named_with_a_remedy(cordctl: Cordctl) -> None:
     config = cordctl.folder / "cord.toml"
     text = config.read_text(encoding="utf-8").replace('path = "judge"\nengine = "instant"', 'path = "./nowhere"')
     config.write_text(text, encoding="utf-8")

@@ -53,7 +53,7 @@ def test_a_bad_row_is_named_and_nothing_is_enqueued(cordctl: Cordctl) -> None:
     assert "there are no runs yet" in cordctl("runs").stdout
 
 
-def test_skipped_rows_are_written_beside_the_dataset_once(cordctl: Cordctl) -> None:
+def test_skipped_rows_are_written_next_to_the_dataset_once(cordctl: Cordctl) -> None:
     cordctl.write_problems(problem(1), {"id": "p2", "question": " ", "answer": "4"}, problem(1), problem(3))
     for added in (2, 0):
         report = json.loads(cordctl("enqueue", "problems.jsonl", "--skip-invalid", "--json").stdout)
@@ -114,7 +114,7 @@ def test_an_old_schema_is_refused_with_the_command_that_upgrades_it(cordctl: Cor
     assert "database is at nothing" in cordctl("db", "current").stdout
 
 
-SOLVED = {"id": "s", "question": "Half of 84?", "answer": "Half of 84 is <<84/2=42>>42.\n#### 42"}
+SOLVED: dict[str, object] = {"id": "s", "question": "Half of 84?", "answer": "Half of 84 is <<84/2=42>>42.\n#### 42"}
 
 
 def test_validate_and_enqueue_report_a_worked_solution_and_keep_it_whole_if_asked(cordctl: Cordctl) -> None:

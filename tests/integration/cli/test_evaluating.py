@@ -21,7 +21,7 @@ EVAL = (
 def test_a_bundled_model_is_sampled_and_counted_once(cordctl: Cordctl) -> None:
     cordctl.write_problems(
         *(
-            {"id": one.id, "question": one.question, "answer": one.answer, "kind": ("even", "odd")[index % 2]}
+            dict[str, object](id=one.id, question=one.question, answer=one.answer, kind=("even", "odd")[index % 2])
             for index, one in enumerate(generate(PROBLEMS, seed=1, split="heldout"))
         ),
         name="benchmark.jsonl",

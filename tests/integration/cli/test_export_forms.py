@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.json
@@ -14,7 +15,7 @@ import pytest
 
 from tests.support.cordctl_process import Cordctl, prepared
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"id": "a", "question": "One\u2028two?", "answer": "1", "note": None, "level": 1},
     {"id": "b", "question": "b?", "answer": 0.000001, "note": {"x": [1, 2.50]}, "level": 2, "context": "A text."},
     {"id": "c", "question": "c?", "answer": ["3", "4"], "note": "text", "share": 0.12345678901234567891},
@@ -66,7 +67,7 @@ def test_a_reader_without_a_schema_finds_one_type_a_field(mixed: Cordctl) -> Non
     assert json.loads(metadata[3]["answer"]) == ROWS[3]["answer"]
 
 
-def test_what_was_exported_can_be_read_again(mixed: Cordctl) -> None:
+def test_an_export_can_be_read_as_a_dataset(mixed: Cordctl) -> None:
     for name in ("out.parquet", "again.jsonl.zst"):
         mixed("export", "mixed", "-o", name)
         result = mixed("validate", name).stdout

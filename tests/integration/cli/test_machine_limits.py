@@ -56,7 +56,7 @@ def test_doctor_names_the_limit_and_run_refuses_it_in_one_line_before_starting_a
 
 
 _SOMEBODY = 64123
-"""A user of whom no process runs: root is not held to a limit of processes."""
+"""A user without a running process: a limit of processes does not hold for root."""
 
 
 def _as_somebody() -> list[str]:

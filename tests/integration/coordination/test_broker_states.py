@@ -7,9 +7,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import pytest
 import redis
@@ -27,7 +28,7 @@ from cord_worker.local.redis import EmbeddedRedis
 from cord_worker.operations.services import services_for
 from cord_worker.store.database import Database
 from cord_worker.store.schema.kinds import ADVANCE
-from cord_worker.store.work.sweep import Due
+from cord_worker.store.work.values import Due
 from tests.support.cluster import Cluster
 from tests.support.redis_server import private_redis
 from tests.support.tables import count
@@ -50,9 +51,17 @@ def client(server: EmbeddedRedis) -> Iterator[redis.Redis]:
         yield client
 
 
+def settings_of(client: redis.Redis, pattern: str) -> dict[str, Any]:
+    return cast("dict[str, Any]", client.config_get(pattern))
+
+
+def info_of(client: redis.Redis, section: str) -> dict[str, Any]:
+    return cast("dict[str, Any]", client.info(section))
+
+
 @contextmanager
-def configured(client: redis.Redis, setting: str, value: object) -> Iterator[None]:
-    before = client.config_get(setting)[setting]
+def configured(client: redis.Redis, setting: str, value: int | str) -> Iterator[None]:
+    before = settings_of(client, setting)[setting]
     client.config_set(setting, value)
     try:
         yield
@@ -106,12 +115,12 @@ def busy(client: redis.Redis) -> Iterator[None]:
 @contextmanager
 def cannot_save(client: redis.Redis) -> Iterator[None]:
     """Redis cannot save: a folder has the name of its file."""
-    file = Path(client.config_get("dir")["dir"]) / client.config_get("dbfilename")["dbfilename"]
+    file = Path(settings_of(client, "dir")["dir"]) / settings_of(client, "dbfilename")["dbfilename"]
 
     def save(status: str) -> None:
         client.bgsave()
-        _until(lambda: not client.info("persistence")["rdb_bgsave_in_progress"])
-        assert client.info("persistence")["rdb_last_bgsave_status"] == status
+        _until(lambda: not info_of(client, "persistence")["rdb_bgsave_in_progress"])
+        assert info_of(client, "persistence")["rdb_last_bgsave_status"] == status
 
     file.mkdir()
     try:
@@ -171,7 +180,7 @@ def folder() -> Iterator[Path]:
 def test_a_redis_that_cannot_be_a_broker_is_named_and_refused_only_if_waiting_cannot_help(
     server: EmbeddedRedis,
     client: redis.Redis,
-    state: Callable[[redis.Redis], Iterator[None]],
+    state: Callable[[redis.Redis], AbstractContextManager[None]],
     told: str,
     kind: type[BrokerError],
 ) -> None:
@@ -194,7 +203,7 @@ def test_a_redis_that_loads_its_data_is_waited_for(folder: Path) -> None:
             check_broker(url, PREFIX)
         assert type(caught.value) is BrokerError
         client.config_set("key-load-delay", 0)
-        _until(lambda: not client.info("persistence")["loading"])
+        _until(lambda: not info_of(client, "persistence")["loading"])
         assert check_broker(url, PREFIX).startswith("redis")
         assert client.dbsize() == 2_000
 
@@ -333,7 +342,7 @@ def test_the_work_continues_with_an_empty_redis_that_took_over(
             else:
                 old.replicaof("127.0.0.1", str(ports[1]))
         cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 240)
-        assert new.info("clients")["connected_clients"] > 4
+        assert info_of(new, "clients")["connected_clients"] > 4
         cluster.wait_until(lambda: count(database, "condition IS NOT NULL", "workers") == 0, 60)
         assert all(process.poll() is None for process in cluster.processes.values())
 

@@ -1,4 +1,4 @@
-"""Runs that share workers, workers that leave, and migrations beside them, with real processes."""
+"""Runs that share workers, workers that leave, and migrations while they run, with real processes."""
 
 from __future__ import annotations
 

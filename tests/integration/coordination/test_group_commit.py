@@ -1,4 +1,4 @@
-"""Threads that want to write at the same time share a transaction; one bad item fails nobody else."""
+"""Threads that want to write at the same time share a transaction; a bad item fails alone."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ VALUES = {
     "diversity_text": ["0.1"],
     "total_tokens": ["200"],
 }
-"""What an option is tried with where it is not one of a few words."""
+"""Values of options that are not one of a few words."""
 CHOICES = {
     name: [f'"{value}"' for value in get_args(field.annotation) if value != field.default]
     for name, field in SearchConfig.model_fields.items()
@@ -62,7 +62,7 @@ def text_of(search: dict[str, str]) -> str:
 
 
 def config_of(search: dict[str, str]) -> RunConfig | None:
-    """Its configuration; None where one option excludes another."""
+    """Its configuration; None if one option excludes another."""
     try:
         return RunConfig.parse(text_of(search), source="cord.toml", folder=Path())
     except ConfigError:

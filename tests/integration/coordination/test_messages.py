@@ -18,7 +18,7 @@ from cord_worker.store.runs.enqueue import ensure_model
 from cord_worker.store.schema.kinds import ANSWER, PROPOSE, SCORE
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.work import workers
-from cord_worker.store.work.sweep import Due
+from cord_worker.store.work.values import Due
 
 MODEL = "0123456789abcdef"
 
@@ -36,7 +36,7 @@ class Broker:
         found = []
         with self.app.connection_for_read() as connection, connection.channel() as channel:
             consumer = self.app.amqp.TaskConsumer(channel, queues=[self.app.amqp.queues[queue]], prefetch_count=1)
-            consumer.callbacks = [lambda _, message: (found.append(message), message.ack())]
+            consumer.callbacks = [lambda _, message: found.append(message), lambda _, message: message.ack()]
             with consumer:
                 while self.messenger.lengths([queue])[queue]:
                     connection.drain_events(timeout=5)

@@ -27,7 +27,7 @@ PROBLEMS = 6
 
 
 JUDGED = {"binary_judgment": ("", "judge"), "reward_model": (REWARD, "prm")}
-"""TeacherSelection → what it adds to the configuration, and the model that judges."""
+"""Selection → its addition to the configuration, and the model that judges."""
 
 
 @pytest.mark.parametrize("selection", sorted(JUDGED))
@@ -39,11 +39,7 @@ def test_a_search_by_judgments_killed_while_it_judges_ends_like_an_undisturbed_o
     with Cluster(tmp_path, database_url, broker_url, config) as cluster:
         cluster.start()
         cluster.enqueue(database, PROBLEMS)
-        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
-        undisturbed = content(database)
-        for name in cluster.names:
-            assert cluster.stop(name) == 0
-        empty_tables(database)
+        undisturbed = cluster.undisturbed(database, PROBLEMS)
 
         cluster.start()
         with cluster.no_judgment_of(judge, database):
@@ -71,11 +67,7 @@ def test_a_run_whose_llm_judge_is_killed_ends_like_an_undisturbed_one(
     with Cluster(tmp_path, database_url, broker_url, config) as cluster:
         cluster.start()
         cluster.enqueue(database, PROBLEMS)
-        cluster.wait_until(lambda: count(database, "state = 'done'") == PROBLEMS, 120)
-        undisturbed = content(database)
-        for name in cluster.names:
-            assert cluster.stop(name) == 0
-        empty_tables(database)
+        undisturbed = cluster.undisturbed(database, PROBLEMS)
 
         cluster.start()
         with cluster.no_verdict_of("referee", database):
@@ -91,10 +83,10 @@ def test_a_run_whose_llm_judge_is_killed_ends_like_an_undisturbed_one(
 
 
 RUNS = ("run", "decided")
-"""What has its answers judged, and what has them compared."""
+"""A run whose answers are judged, and one whose answers are compared."""
 
 
-def test_undecided_answers_go_to_the_judge_and_end_the_same_if_it_is_killed_meanwhile(
+def test_undecided_answers_go_to_the_judge_and_end_the_same_if_it_is_killed(
     tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:
     judge = '[models.referee]\npath = "referee"\nengine = "instant"\n'
@@ -152,11 +144,7 @@ def test_equal_proposals_are_scored_once_and_their_teachers_share_the_credit_wha
         prover = cluster.config.required_prover.model
         cluster.start()
         cluster.enqueue(database, problems, addition=f" {ALIKE}")
-        cluster.wait_until(lambda: count(database, "state = 'done'") == problems, 120)
-        undisturbed = content(database)
-        for name in cluster.names:
-            assert cluster.stop(name) == 0
-        empty_tables(database)
+        undisturbed = cluster.undisturbed(database, problems)
 
         cluster.start()
         with cluster.no_result_of(prover, database, "OLD.state = 'scoring'"):

@@ -14,7 +14,7 @@ from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.runs.retry import restart_failed, retry_failed
 from tests.support.cluster import Cluster
 from tests.support.configurations import SECOND_TEACHER, SMALL
-from tests.support.tables import content, count, differences, empty_tables
+from tests.support.tables import content, count, differences
 
 BATCHED = SMALL.replace('path = "alpha"\n', 'path = "alpha"\nbatch_size = 64\n')
 CONFIG = f"""{BATCHED}{SECOND_TEACHER}
@@ -85,11 +85,7 @@ def test_a_problem_that_was_given_up_continues_and_ends_like_an_undisturbed_one(
     poison = tmp_path / "poison"
     enqueue_with_poison(cluster, database, 3, poison)
     cluster.start()
-    cluster.wait_until(lambda: count(database, "state = 'done'") == 3, 120)
-    undisturbed = content(database)
-    for name in cluster.names:
-        assert cluster.stop(name) == 0
-    empty_tables(database)
+    undisturbed = cluster.undisturbed(database, 3)
 
     poison.touch()
     enqueue_with_poison(cluster, database, 3, poison)

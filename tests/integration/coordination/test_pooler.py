@@ -148,7 +148,7 @@ def test_a_session_keeps_no_state_for_its_next_client(mode: str, url: str) -> No
     with PgBouncer(url, mode, default_pool_size=1, server_reset_query="") as pooler:
         database = Database(pooler.url, by_keys=True)
         for number in range(12):
-            at_work = database.run_single(lambda c, n=number: c.execute(sa.text(f"{ours} WHERE 1 < :n"), {"n": n + 2}))  # type: ignore[misc]
+            at_work = database.run_single(lambda c, n=number: c.execute(sa.text(f"{ours} WHERE 1 < :n"), {"n": n + 2}))
             assert tuple(at_work.one()) == ("off", "1", 0, 0)
         database.close()
         stranger = sa.create_engine(pooler.url, poolclass=sa.pool.NullPool)

@@ -194,7 +194,7 @@ EDITS = {
         "samples",
     ),
 }
-"""SQL that edits a finished problem → what replay says of it, and the invariant that it breaks."""
+"""SQL that edits a finished problem → the report of replay, and the invariant that it breaks."""
 
 
 @pytest.mark.parametrize("edit", sorted(EDITS))
@@ -223,7 +223,7 @@ def test_every_invariant_is_broken_by_some_edit() -> None:
     assert {invariant for _, _, invariant in EDITS.values()} >= {one.name for one in INVARIANTS}
 
 
-def test_the_commands_say_what_differs_and_exit_with_1(worked: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_report_the_differences_and_exit_with_1(worked: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     url = worked.run(lambda connection: connection.engine.url.render_as_string(hide_password=False))
     monkeypatch.setenv("CORD_DATABASE_URL", url)
     runner = CliRunner()

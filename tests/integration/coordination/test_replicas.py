@@ -32,10 +32,10 @@ def start_with_two_alphas(cluster: Cluster, database: Database) -> None:
 
 def shard_of(database: Database, pid: int) -> int:
     query = sa.text("SELECT shard FROM workers WHERE pid = :pid AND stopped_at IS NULL")
-    return database.run(lambda connection: connection.execute(query, {"pid": pid}).scalar_one())
+    return int(database.run(lambda connection: connection.execute(query, {"pid": pid}).scalar_one()))
 
 
-def test_replicas_take_shards_of_their_own_and_share_the_work(cluster: Cluster, database: Database) -> None:
+def test_replicas_take_different_shards_and_share_the_work(cluster: Cluster, database: Database) -> None:
     start_with_two_alphas(cluster, database)
     shards = {shard_of(database, cluster.processes[name].pid) for name in ("first alpha", "alpha")}
     assert shards == {0, 1}

@@ -18,7 +18,7 @@ from cord_worker.coordination.messaging.routing import Shards
 from cord_worker.store.database import Database
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.work import workers
-from cord_worker.store.work.sweep import Due
+from cord_worker.store.work.values import Due
 
 _LEAD_SECONDS = 0.5
 _SETTINGS = Settings(worker_timeout_seconds=3.0, sweep_seconds=0.1)

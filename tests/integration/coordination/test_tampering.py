@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-
 import pytest
 import sqlalchemy as sa
 
@@ -17,19 +14,8 @@ from cord_worker.store.database import Database
 from cord_worker.store.runs.runs import list_runs, resolve_run
 from cord_worker.store.schema.digests import CORRECTNESS, DIGESTS
 from tests.support.tables import count
-from tests.support.tampering import CONFIGS, PROBLEMS, differences_of, finished_runs, look
+from tests.support.tampering import CONFIGS, PROBLEMS, differences_of, look
 from tests.support.tampering_edits import DERIVED, EDITS, IN_BOTH, KEPT, WHOLE, Edit, candidate, trajectory
-
-
-@pytest.fixture(scope="module")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory,
-    migrated_database: Callable[[], AbstractContextManager[str]],
-    broker_url: str,
-) -> Iterator[Database]:
-    """`finished_runs` of this module; its tests undo their edits."""
-    with migrated_database() as url, finished_runs(tmp_path_factory.mktemp("tampering"), url, broker_url) as database:
-        yield database
 
 
 @pytest.mark.parametrize("name", EDITS)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,20 +20,8 @@ from cord_worker.store.audit.stored_decisions import started_problems
 from cord_worker.store.database import Database
 from cord_worker.store.runs.runs import get_run, resolve_run
 from cord_worker.store.schema.tables import AnswerState, Base, CandidateState, ProblemState, RunState, TeacherRole
-from tests.support.tampering import differences_of, finished_runs
+from tests.support.tampering import differences_of
 from tests.support.tampering_edits import RUN
-
-
-@pytest.fixture(scope="module")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory,
-    migrated_database: Callable[[], AbstractContextManager[str]],
-    broker_url: str,
-) -> Iterator[Database]:
-    """`finished_runs` of this module; its tests undo their edits."""
-    with migrated_database() as url, finished_runs(tmp_path_factory.mktemp("tampering"), url, broker_url) as database:
-        yield database
-
 
 STATES = {
     ("problems", "state"): ProblemState,
@@ -71,7 +57,7 @@ IF_NONE = {
     JSONB: "'{{}}'",
     sa.ARRAY: "ARRAY[1]",
 }
-"""SQL: a value of a column that has none, by its type."""
+"""SQL: a value for a column that is NULL, by its type."""
 MODEL_OF_RUN = f"{{row}}.id IN (SELECT model_id FROM teachers WHERE run_id = {RUN})"
 ROWS = {
     "problems": "{row}.id = :problem",
@@ -163,7 +149,7 @@ UNCHECKED = {
     "runs.priority",
     "runs.config",
 }
-"""Columns of which not every change is found; docs/provenance.md says why."""
+"""Columns with changes that are not found; docs/provenance.md says why."""
 
 
 @pytest.mark.parametrize("column", COLUMNS, ids=str)

@@ -52,7 +52,7 @@ method = "judge"
 model = "judge"
 """
 )
-"""The two together do all kinds of work, none of which may be tried more than twice."""
+"""The two together have all kinds of work, each with at most two attempts."""
 
 SERVED = """
 [models.alpha]

@@ -75,9 +75,12 @@ def wait_for_log(folder: Path, text: str) -> None:
 
 def fall(supervisor: Supervisor) -> int | None:
     codes: list[int | None] = []
-    assert wait_until(
-        lambda: bool(codes.extend(e.exit_code for e in supervisor.poll() if e.kind is EventKind.FELL) or codes)
-    )
+
+    def has_fallen() -> bool:
+        codes.extend(event.exit_code for event in supervisor.poll() if event.kind is EventKind.FELL)
+        return bool(codes)
+
+    assert wait_until(has_fallen)
     return codes[0]
 
 

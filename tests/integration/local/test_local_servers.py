@@ -147,7 +147,7 @@ def test_servers_listen_on_private_sockets_only(fresh_state_dir: Path) -> None:
     assert (configuration["appendonly"], configuration["save"]) == ("no", "")
 
 
-def test_redis_runs_in_a_session_of_its_own(state_dir: Path) -> None:
+def test_redis_runs_in_its_own_session(state_dir: Path) -> None:
     server = EmbeddedRedis(StateDir.open(state_dir).path)
     server.start()
     process = server.process()
@@ -204,7 +204,7 @@ def test_the_servers_of_the_wheels_work_and_a_data_folder_keeps_its_version(
     assert version == (major,)
 
 
-def test_data_of_a_version_that_is_not_installed_is_named_and_left_alone(state_dir: Path) -> None:
+def test_data_of_a_version_that_is_not_installed_is_named_and_left_unchanged(state_dir: Path) -> None:
     version_file = state_dir / "postgres" / "data" / "PG_VERSION"
     version_file.write_text("13\n")
     with pytest.raises(LocalServiceError, match=r"PostgreSQL 13 .*existing data folder"):

@@ -1,16 +1,14 @@
-"""A pool on a fresh database for every test of this folder."""
+"""A problem for the tests of leases."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 
 from cord_worker.store.database import Database
+from tests.support.leases import planned_problem
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    database.close()
+def problem(database: Database) -> int:
+    """A problem whose first step is planned: one candidate of each of two teachers with different models."""
+    return planned_problem(database)

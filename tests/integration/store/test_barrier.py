@@ -21,18 +21,11 @@ from tests.support.leases import (
     claim_scores,
     finish,
     passed_on,
-    planned_problem,
     proposed,
     states,
     to_advance,
 )
 from tests.support.rows import registered
-
-
-@pytest.fixture
-def problem(database: Database) -> int:
-    """A problem whose first step is planned: one candidate of each of two teachers with different models."""
-    return planned_problem(database)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +121,7 @@ def test_two_results_that_lower_a_barrier_concurrently_both_count(database: Data
         with pytest.raises(TimeoutError):
             waiting.result(0.5)  # the problem's row is held
         connection.commit()
-        assert (to_advance(earlier), to_advance(waiting.result(30))) == (frozenset(), {problem})
+        assert (to_advance(earlier), to_advance(waiting.result(30))) == (frozenset(), frozenset({problem}))
 
 
 def test_results_of_a_paused_run_ask_for_no_score(database: Database, problem: int) -> None:

@@ -24,7 +24,6 @@ from tests.support.leases import (
     claim_scores,
     finish,
     passed_on,
-    planned_problem,
     proposed,
     rows_of,
     teachers,
@@ -33,12 +32,6 @@ from tests.support.leases import (
     write_text,
 )
 from tests.support.rows import SMALL_SEARCH, registered
-
-
-@pytest.fixture
-def problem(database: Database) -> int:
-    """A problem whose first step is planned: one candidate of each of two teachers with different models."""
-    return planned_problem(database)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -79,7 +72,7 @@ def test_a_late_text_that_repeats_a_scored_one_completes_the_step_without_the_pr
     assert to_advance(write_scores(database, holder, early)) == frozenset()
     assert passed_on(write_text(database, holder, problem, 1, " It is 2.")) == PASSED_ON
     late = database.run_single(lambda c: score.claim(c, [problem], worker_id=holder, scoring_mode="instant"))
-    assert (late.leases, late.held_back, to_advance(late)) == ([], frozenset(), {problem})
+    assert (late.leases, late.held_back, to_advance(late)) == ([], frozenset(), frozenset({problem}))
     assert rows_of(database, "state, outstanding", "problems") == [("searching", 0)]
 
 

@@ -112,7 +112,7 @@ def test_a_problem_that_is_checked_by_another_method_is_another_problem(
 
 
 def test_a_bad_row_stops_the_enqueuing_unless_bad_rows_are_skipped(database: Database) -> None:
-    rows = [
+    rows: list[ProblemRecord | RejectedRecord] = [
         record("a", line=1),
         RejectedRecord("data.jsonl:2", "answer", "is empty", {"answer": ""}),
         record("a", line=3),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import sqlalchemy as sa
 
 from cord_worker.store.database import Database
@@ -10,14 +9,8 @@ from cord_worker.store.schema.kinds import PROPOSE
 from cord_worker.store.work import propose, score, sweep, workers
 from cord_worker.store.work.propose import LeasedProposal
 from cord_worker.store.work.returning import reclaim, return_all, return_leases
-from tests.support.leases import MODELS, claim, claim_scores, finish, planned_problem, proposed, states
+from tests.support.leases import MODELS, claim, claim_scores, finish, proposed, states
 from tests.support.rows import registered
-
-
-@pytest.fixture
-def problem(database: Database) -> int:
-    """A problem whose first step is planned: one candidate of each of two teachers with different models."""
-    return planned_problem(database)
 
 
 def test_a_second_claim_of_the_same_work_gets_nothing(database: Database, problem: int) -> None:
@@ -104,7 +97,7 @@ def test_work_that_keeps_losing_its_worker_parks_its_problem_with_a_reason(datab
                 c, [problem], worker_id=w, model=MODELS[0], exclusive=exclusive
             )
         )
-        assert (elsewhere.leases, elsewhere.held_back) == ([], {problem})
+        assert (elsewhere.leases, elsewhere.held_back) == ([], frozenset({problem}))
         assert claim(database, victim, problem, exclusive=attempt == 2)
         assert database.run(lambda c, w=victim: return_all(c, [w], forgiven=False)) == 1
     parked = database.run(sweep.exhausted)

@@ -168,7 +168,7 @@ def test_a_role_without_create_rights_works_on_a_current_schema_and_is_told_what
         upgrade(url)
 
 
-def test_a_role_that_may_only_read_is_told_what_to_grant(role: Role, database: Database) -> None:
+def test_the_error_for_a_role_that_may_only_read_says_what_to_grant(role: Role, database: Database) -> None:
     url = role()
     name = sa.make_url(url).username
     database.run(lambda c: c.execute(sa.text(f"REVOKE INSERT, UPDATE ON ALL TABLES IN SCHEMA public FROM {name}")))

@@ -28,7 +28,7 @@ from cord_worker.coordination.messaging.routing import Shards
 from cord_worker.coordination.model_worker.handler import AnyEngineHandler, Host
 from cord_worker.coordination.model_worker.worker import ModelWorker
 from cord_worker.coordination.run_context import RunContext
-from cord_worker.dataset.problems import ProblemRecord
+from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import InstantEngine
 from cord_worker.store.database import Database
 from cord_worker.store.reports.backlog import owed_work

@@ -64,7 +64,7 @@ FILL = (
     """,
     "ANALYZE",
 )
-"""60,000 candidates of 1,000 problems, of which 50 are searched, and 250 problems that wait."""
+"""60,000 candidates of 1,000 problems, 50 of them in a search, and 250 waiting problems."""
 
 
 @pytest.fixture(scope="module")

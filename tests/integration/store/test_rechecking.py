@@ -138,7 +138,7 @@ def test_a_recheck_killed_in_the_middle_continues_where_it_stopped(
 ) -> None:
     stored(database, **{f"p{number}": RIGHT for number in range(6)})
     monkeypatch.setattr(recheck, "_BATCH", 2)
-    write = recheck.write_new_results
+    write = write_new_results
     calls = []
 
     def dies(connection: sa.Connection, new: Any) -> set[int]:
@@ -205,7 +205,7 @@ def test_a_result_that_was_written_meanwhile_is_not_overwritten(database: Databa
     assert verdicts(database)["right"][0] is True
 
 
-def test_the_command_names_what_changed_for_people_and_for_scripts(
+def test_the_command_lists_the_changes_for_people_and_for_scripts(
     database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored(database, right=RIGHT, silent=SILENT)

@@ -22,18 +22,11 @@ from tests.support.leases import (
     claim_scores,
     finish,
     passed_on,
-    planned_problem,
     proposed,
     states,
     to_advance,
 )
 from tests.support.rows import registered
-
-
-@pytest.fixture
-def problem(database: Database) -> int:
-    """A problem whose first step is planned: one candidate of each of two teachers with different models."""
-    return planned_problem(database)
 
 
 @pytest.fixture
@@ -47,7 +40,7 @@ def judged_problem(database: Database, problem: int) -> int:
     result = ScoreResult(lease.candidate_id, lease.attempt, None, 0.5, -0.7, 1, 4, 20, 0, 0.1)
     outcome = database.run(lambda c: score.finish(c, [result], worker_id=holder, scoring_mode="instant"))
     assert (passed_on(outcome), to_advance(outcome)) == (
-        {Due(JUDGE_CANDIDATE.name, problem, 1, MODELS[0])},
+        frozenset({Due(JUDGE_CANDIDATE.name, problem, 1, MODELS[0])}),
         frozenset(),
     )
     assert states(database) == ["unjudged", "invalid"]

@@ -1,4 +1,4 @@
-"""The sweep: what it sends again, what is waited for, and which coordinator leads it."""
+"""The sweep: the work that it sends again or waits for, and the coordinator that leads it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,8 @@ from cord_worker.store.runs import lifecycle
 from cord_worker.store.schema.kinds import PROPOSE
 from cord_worker.store.work import sweep
 from cord_worker.store.work.values import Due
-from tests.support.leases import CONFIG, MODELS, claim, planned_problem
+from tests.support.leases import CONFIG, MODELS, claim
 from tests.support.rows import registered
-
-
-@pytest.fixture
-def problem(database: Database) -> int:
-    """A problem whose first step is planned: one candidate of each of two teachers with different models."""
-    return planned_problem(database)
 
 
 def test_owed_work_is_sent_even_if_the_clock_was_set_back(database: Database, problem: int) -> None:
@@ -79,7 +73,7 @@ def test_a_leader_that_dies_or_hangs_is_replaced_by_another(database: Database, 
                 second.execute(sa.text("SELECT pg_terminate_backend(:process)"), {"process": process})
             deadline = time.monotonic() + 60.0
             while not sweep.try_lead(second, 60):
-                assert time.monotonic() < deadline, "a leader that is gone must be followed by another"
+                assert time.monotonic() < deadline, "a leader that has ended must be replaced"
                 time.sleep(0.02)
 
     with database.transaction() as second:

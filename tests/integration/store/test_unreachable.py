@@ -57,7 +57,7 @@ def test_a_database_that_takes_no_connections_is_final(server: sa.URL) -> None:
     assert isinstance(reason(server.set(database="template0")), DatabaseRefused)
 
 
-def test_a_role_that_may_not_connect_is_told_so_and_a_role_without_the_schema_cannot_migrate(
+def test_a_role_that_may_not_connect_is_reported_and_a_role_without_the_schema_cannot_migrate(
     empty_database_url: str,
 ) -> None:
     url = sa.make_url(empty_database_url)
@@ -95,7 +95,7 @@ def test_a_mistake_in_the_url_is_named_at_once(url: str, told: str, is_final: bo
     assert "s3cret" not in str(error)
 
 
-def test_a_port_where_nothing_listens_is_tried_again_and_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_port_without_a_listener_is_tried_again_and_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         error = reason("postgresql+psycopg://u:s3cret@127.0.0.1:1/d", retry_seconds=0.5)
     assert "nothing listens at 127.0.0.1:1" in str(error)

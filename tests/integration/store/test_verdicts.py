@@ -104,7 +104,7 @@ def test_a_judged_problem_is_ended_by_the_coordinator_and_costs_are_kept(databas
     assert tuple(database.run(lambda c: c.execute(sa.text(cost)).one())) == ("verdict", 1, 20, 5, 0.5)
 
 
-def test_a_verdict_that_nobody_claimed_is_owed_to_the_judges_model(database: Database) -> None:
+def test_an_unclaimed_verdict_is_owed_to_the_judges_model(database: Database) -> None:
     problem = answered(database)
     assert database.run(sweep.waiting) == {JUDGE: 1}
     assert database.run(lambda c: sweep.due_model_work(c, [JUDGE], 20.0)) == []
@@ -160,12 +160,12 @@ def check_answers(database: Database, problem: int, *found: tuple[bool | None, s
     return leases
 
 
-def row_of(database: Database, trajectory: int) -> sa.Row[Any]:
+def row_of(database: Database, trajectory: int) -> tuple[Any, ...]:
     statement = """
         SELECT p.state, j.answer_state, j.correct, j.verification, j.verdict_attempts
         FROM trajectories j JOIN problems p ON p.id = j.problem_id WHERE j.id = :id
     """
-    return database.run(lambda c: c.execute(sa.text(statement), {"id": trajectory}).one())
+    return tuple(database.run(lambda c: c.execute(sa.text(statement), {"id": trajectory}).one()))
 
 
 def broken(database: Database) -> list[str]:

@@ -63,12 +63,12 @@ def test_a_large_integer_is_also_written_as_money_in_a_box() -> None:
 @pytest.mark.parametrize(
     ("reference", "decimal"), [(r"\frac{5}{8}", "0.625"), (r"-\frac{7}{4}", "-1.75"), ("3", "3.0"), ("12.50", "12.5")]
 )
-def test_a_decimal_is_written_where_it_is_exact(reference: str, decimal: str) -> None:
+def test_an_exact_decimal_is_written(reference: str, decimal: str) -> None:
     assert written(reference)["exact decimal"] == f"Thus the result is $\\boxed{{{decimal}}}$."
 
 
 @pytest.mark.parametrize("reference", [r"\frac{1}{3}", r"\sqrt{2}", r"\text{odd}", "(1,2)"])
-def test_a_decimal_is_not_written_where_it_is_rounded(reference: str) -> None:
+def test_a_rounded_decimal_is_not_written(reference: str) -> None:
     assert "exact decimal" not in written(reference)
 
 

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from cord_worker.bench.histograms import NOTHING, Buckets
-from cord_worker.bench.soak import Footprint, Growth
+from cord_worker.bench.memory import Footprint
+from cord_worker.bench.soak import Growth
 
 INFINITE = math.inf
 

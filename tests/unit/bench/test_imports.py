@@ -28,5 +28,5 @@ def test_a_bench_of_an_engine_alone_imports_nothing_of_the_service(name: str) ->
 
 
 @pytest.mark.parametrize("module", ["cord_worker.bench.engine", "cord_worker.cli.bench"])
-def test_what_compares_an_engine_with_the_service_needs_no_celery(module: str) -> None:
+def test_the_bench_that_compares_an_engine_with_the_service_needs_no_celery(module: str) -> None:
     assert imported(module) & CELERY == set()

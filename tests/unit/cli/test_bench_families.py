@@ -13,7 +13,7 @@ from cord_worker.cli import cli
 pytestmark = pytest.mark.slow
 
 REFUSED = [family.name for family in FAMILIES if family.refused and family.name.startswith("BERT")]
-"""The quickest ones: nothing is computed."""
+"""The cheapest families: nothing is computed."""
 
 
 @pytest.mark.parametrize("as_json", [True, False])

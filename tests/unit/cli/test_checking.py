@@ -56,7 +56,7 @@ def test_a_file_lists_the_pairs_that_differ_and_ends_with_the_shares(pairs: Path
     assert "4 pairs, 2 differ: right refused 1 of 2 (50.00 %), wrong accepted 1 of 1" in result.output
 
 
-def test_wrong_ones_accepted_are_listed_first_then_right_ones_refused_then_undecided_ones(tmp_path: Path) -> None:
+def test_wrong_answers_accepted_are_listed_before_right_ones_refused_and_undecided_ones(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     rows = [
         {"reference": "12", "answer": "I do not know.", "expected": True},
@@ -104,7 +104,7 @@ def test_with_json_every_line_is_an_object_and_the_last_one_has_the_shares(pairs
     assert (last["pairs"], last["right_refused_share"], last["wrong_accepted_share"]) == (4, 0.5, 1.0)
 
 
-def test_strict_exits_with_one_where_a_pair_differs_or_the_answer_is_not_right(pairs: Path) -> None:
+def test_strict_exits_with_1_if_a_pair_differs_or_the_answer_is_not_right(pairs: Path) -> None:
     assert cordctl(pairs, "--strict", "--timeout", "60").exit_code == 1
     right = ("--reference", "12", "--answer", "The answer is 12.", "--strict", "--timeout", "60")
     assert cordctl(*right).exit_code == 0
@@ -139,7 +139,7 @@ def test_a_bad_line_is_named_in_words_without_a_traceback(tmp_path: Path) -> Non
         ("--reference", "1", "--answer", "1", "--method", "judge"),
     ],
 )
-def test_impossible_combinations_of_options_are_wrong_usage(arguments: tuple[str, ...]) -> None:
+def test_impossible_combinations_of_options_exit_with_2(arguments: tuple[str, ...]) -> None:
     assert cordctl(*arguments).exit_code == 2
 
 

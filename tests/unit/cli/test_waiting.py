@@ -26,7 +26,7 @@ def said(*pieces: Owed, workers: list[LiveWorkers], starting: bool = False, text
     return waits(pieces, workers, conditions, NAMES, are_starting=starting)
 
 
-def test_the_cause_is_what_the_worker_says_of_itself() -> None:
+def test_the_cause_is_the_workers_own_condition() -> None:
     assert said(owed("f1", waiting=12), workers=[live("f1", ready=0)], text="loads its model\x1b") == {
         "planner": "loads its model\\x1b (for 2:10; 12 proposals)"
     }

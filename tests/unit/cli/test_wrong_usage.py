@@ -91,7 +91,7 @@ def used(*arguments: str) -> Result:
         ("doctor --config folder", "is a directory"),
     ],
 )
-def test_a_wrong_usage_is_answered_in_words(line: str, told: str) -> None:
+def test_a_wrong_usage_is_answered_with_a_message(line: str, told: str) -> None:
     result = used(*line.split())
     assert told in " ".join(result.output.split()), result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)

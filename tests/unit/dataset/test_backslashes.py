@@ -72,7 +72,7 @@ def test_a_possible_line_break_in_a_damaged_row_is_refused_even_with_repair(tmp_
     assert "may be \\nu or meant as it is" in refused.reason
 
 
-def test_line_breaks_tabs_and_escaped_latex_are_left_alone(tmp_path: Path) -> None:
+def test_line_breaks_tabs_and_escaped_latex_are_left_unchanged(tmp_path: Path) -> None:
     row = r'{"question": "Given:\n\ta\nu is $\\frac{1}{2}$\nexists x", "answer": "one\ntwo\tthree"}'
     (problem,) = read_problems(write(tmp_path, ".jsonl", row))
     assert isinstance(problem, ProblemRecord)

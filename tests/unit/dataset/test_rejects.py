@@ -12,7 +12,7 @@ from cord_worker.errors import DatasetError
 BAD = RejectedRecord("d.jsonl:17", "answer", "is empty: every problem needs its reference answer", {"answer": ""})
 
 
-def test_rejects_are_appended_beside_the_dataset(tmp_path: Path) -> None:
+def test_rejects_are_appended_to_a_file_next_to_the_dataset(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"
     write_rejects(path, [BAD])
     target = write_rejects(path, iter([RejectedRecord("d.jsonl:18", None, "the line is not JSON", "{")]))

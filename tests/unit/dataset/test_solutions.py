@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,7 +111,7 @@ def test_ambiguous_final_answers_are_reported(text: str, reason: str) -> None:
         final_answer(text)
 
 
-def read(tmp_path: Path, *rows: object, **options: bool) -> list[ProblemRecord | RejectedRecord]:
+def read(tmp_path: Path, *rows: object, **options: Any) -> list[ProblemRecord | RejectedRecord]:
     path = tmp_path / "d.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return list(read_problems(path, options=ReadOptions(**options)))

@@ -34,7 +34,7 @@ def anchors_of(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_to_pages_and_headings_that_are_there(page: str) -> None:
+def test_links_lead_to_existing_pages_and_headings(page: str) -> None:
     here = DOCS / page
     broken = []
     for link in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
@@ -47,7 +47,7 @@ def test_links_lead_to_pages_and_headings_that_are_there(page: str) -> None:
     assert not broken
 
 
-def test_pages_and_headings_that_the_code_cites_are_there() -> None:
+def test_pages_and_headings_that_the_code_cites_exist() -> None:
     sources = [*(ROOT / "cord_worker").rglob("*.py"), *(ROOT / "migrations").rglob("*.py")]
     cited = {
         (source.name, page, anchor)
@@ -64,14 +64,14 @@ def test_pages_and_headings_that_the_code_cites_are_there() -> None:
 
 
 @pytest.mark.parametrize("page", OF_THE_CODE)
-def test_named_files_are_there(page: str) -> None:
+def test_named_files_exist(page: str) -> None:
     named = re.findall(r"`([\w./-]+\.(?:py|txt|part)|[\w.-]+/[\w./-]+|pyproject\.toml)`", text_of(page))
     written = [name for name in named if not PLACEHOLDERS.search(name)]
     assert not [name for name in written if not any((base / name).exists() for base in (ROOT / "cord_worker", ROOT))]
 
 
 @pytest.mark.parametrize("page", OF_THE_CODE)
-def test_named_columns_are_there(page: str) -> None:
+def test_named_columns_exist(page: str) -> None:
     tables = {table.name: set(table.columns.keys()) for table in Base.metadata.sorted_tables}
     named = re.findall(rf"`({'|'.join(tables)})\.(\w+)`", text_of(page))
     assert not [f"{table}.{column}" for table, column in named if column not in tables[table]]

@@ -86,7 +86,7 @@ WRITINGS = {
     "write headings": "### Step 1. See ### Step 1 above.\n### Note\nIt is 三.\n### Step 2. We",
     "write spaces": "### Step 1.   two  spaces   here.\n### Step 2. We",
 }
-"""Question → what the parrot writes, greedily."""
+"""Question → the parrot's greedy text."""
 FREE_WRITINGS = {
     "write paragraphs": "\n\nWe add the numbers.\nThen wait.\n\nWe halve it.\n</think>\n\nIt is 204.<|im_end|>",
     "write doubts": "Wait, we add the numbers. I can wait.\n\nWait, is it 204? Yes.</think>\n\nIt is 204.<|im_end|>",

@@ -50,7 +50,7 @@ def test_an_ordinary_turn_is_encoded_like_the_template_itself(
     rendered = fast_tokenizer.apply_chat_template(
         [{"role": "user", "content": "How many apples?"}], add_generation_prompt=True, tokenize=False
     )
-    assert codec.proposal(Turn("How many apples?"), [])[0] == tuple(fast_tokenizer(rendered + "<think>\n")["input_ids"])
+    assert codec.proposal(Turn("How many apples?"), [])[0] == tuple(fast_tokenizer(f"{rendered}<think>\n")["input_ids"])
 
 
 def test_a_prefix_is_encoded_the_same_whatever_follows(codec: TextCodec) -> None:

@@ -103,7 +103,7 @@ def test_the_digest_changes_with_weights_and_configuration_only(parrot_folder: P
     assert digest_of(folder) != changed
 
 
-def test_a_model_that_does_not_fit_on_its_device_is_named_with_what_to_do() -> None:
+def test_a_model_that_does_not_fit_on_its_device_is_named_with_a_remedy() -> None:
     class TooBig(torch.nn.Module):
         def to(self, *_: object, **__: object) -> TooBig:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 64.00 GiB.")

@@ -57,7 +57,11 @@ def serving(write: Write) -> Iterator[str]:
 
 
 def sent(*pieces: bytes) -> Write:
-    return lambda connection: [connection.sendall(piece) for piece in pieces] and None
+    def write(connection: socket.socket) -> None:
+        for piece in pieces:
+            connection.sendall(piece)
+
+    return write
 
 
 def whole(content: bytes, *headers: bytes) -> Write:

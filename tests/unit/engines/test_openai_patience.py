@@ -195,9 +195,7 @@ def test_one_answer_token_without_a_number_fails_only_its_candidate(
         use(engine, work)
 
 
-def test_a_request_at_which_alone_the_server_fails_is_the_only_one_to_fail(
-    vllm: LocalServer, tokenizer_folder: Path
-) -> None:
+def test_only_the_request_at_which_the_server_fails_is_failed(vllm: LocalServer, tokenizer_folder: Path) -> None:
     engine = engine_of(vllm, tokenizer_folder)
 
     def answer(body: Json) -> Any:
@@ -236,7 +234,7 @@ def test_an_unreachable_server_is_waited_for_and_reported(vllm: LocalServer, tok
             stack.enter_context(server.running())
             async with asyncio.timeout(20):
                 await waiting
-            assert told.texts[-1] is None
+            assert told.texts[-1:] == [None]
             assert {since for since in told.since[:-1] if since is not None and since >= before} != set()
             assert (await proposed(engine)).text == " Two."
 

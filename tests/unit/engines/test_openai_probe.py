@@ -154,7 +154,7 @@ def is_about_sums(body: Json) -> bool:
 
 
 @pytest.mark.parametrize("refusal", [FILTERED, chunks("", reason="content_filter", chat=True)])
-def test_another_harmless_text_is_tried_where_a_content_filter_refuses_the_first(refusal: Any) -> None:
+def test_another_harmless_text_is_tried_if_a_content_filter_refuses_the_first(refusal: Any) -> None:
     with LocalServer(
         {
             "/v1/models": models("somebody"),

@@ -79,7 +79,7 @@ def test_with_a_separator_the_model_reads_plain_steps_also_of_a_whole_trajectory
     tokenizer = AutoTokenizer.from_pretrained(PROVER)
     codec = TextCodec(tokenizer)
     ids = codec.judged(TURN, ["One.", " Two. "], "\n\n")
-    text = tokenizer.decode(ids)
+    text = str(tokenizer.decode(list(ids)))
     assert text.endswith("One.\n\nTwo.\n\n")
     assert "<think>" not in text
     assert codec.judged(TURN, ["One.\n### Step 2. Two."], "\n\n") == ids

@@ -121,7 +121,8 @@ def reference_choice(logits: torch.Tensor, settings_: RowSampling, noise: float)
     if settings_.top_k:
         order = order[: settings_.top_k]
     mass = sum(probabilities[token].item() for token in order)
-    kept, total = [], 0.0
+    kept: list[int] = []
+    total = 0.0
     for token in order:
         if settings_.top_p < 1 and total >= settings_.top_p * mass:
             break

@@ -104,7 +104,7 @@ def test_a_batch_waits_to_be_full_up_to_its_limit(
     engine = TransformersEngine(settings_of(random_folder, batch_size=3, gather_seconds=3600.0))
 
     async def run() -> tuple[bool, list[Any]]:
-        early = [asyncio.create_task(request_(engine)) for _ in range(2)]
+        early = [asyncio.ensure_future(request_(engine)) for _ in range(2)]
         waited = not (await asyncio.wait(early, timeout=0.5))[0]
         return waited, await asyncio.wait_for(asyncio.gather(*early, request_(engine)), timeout=60)
 
@@ -153,7 +153,7 @@ def test_samples_of_one_prompt_share_a_row_while_their_texts_are_equal(
     assert len({text for text, *_ in parted[:6]}) > 1
 
 
-def test_a_request_that_stays_alone_is_begun_after_its_wait(settings_of: SettingsOf, random_folder: Path) -> None:
+def test_a_request_without_companions_starts_after_its_wait(settings_of: SettingsOf, random_folder: Path) -> None:
     engine = TransformersEngine(settings_of(random_folder, batch_size=3, gather_seconds=0.3))
     try:
         generation, score = alone(engine, [proposing("How many?", [], GREEDY), scoring("How many?", ["We add."], "3")])

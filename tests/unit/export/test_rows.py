@@ -18,7 +18,7 @@ from cord_worker.export.formats import OutputFormat, check_output, format_of
 from cord_worker.export.metadata import MAX_FIELDS, Metadata
 from cord_worker.export.rows import write_rows
 
-ROWS = [{"id": "a", "score": 0.5}, {"id": "b", "score": None}]
+ROWS: list[dict[str, Any]] = [{"id": "a", "score": 0.5}, {"id": "b", "score": None}]
 SCHEMA = {"id": "text", "score": "number"}
 
 

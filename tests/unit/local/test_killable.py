@@ -28,7 +28,7 @@ def pool() -> Iterator[KillablePool]:
         yield pool
 
 
-def test_it_returns_what_the_function_returns_from_another_process(pool: KillablePool) -> None:
+def test_a_call_returns_the_functions_result_from_another_process(pool: KillablePool) -> None:
     assert pool.call(math.sqrt, 9.0) == 3.0
     assert pool.call(os.getpid) != os.getpid()
 
@@ -93,7 +93,7 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process that was stopped ends once it goes on")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a stopped process ends only once it continues")
 def test_a_stopped_process_ends_with_its_parent() -> None:
     owner = subprocess.Popen([sys.executable, "-c", _OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert owner.stdout is not None
@@ -108,7 +108,7 @@ def test_a_stopped_process_ends_with_its_parent() -> None:
     try:
         # It is no child of this process: if init reaps nothing, it stays in the table without memory or threads.
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < deadline, "it still stands there"
+            assert time.monotonic() < deadline, "the stopped process is still there"
             time.sleep(0.02)
     except psutil.NoSuchProcess:
         pass
@@ -181,7 +181,7 @@ def _note_and_end(path: str) -> None:
 
 def _raise_runtime_error() -> list[int]:
     def generator() -> Iterator[int]:
+        yield from ()
         raise StopIteration
-        yield 1
 
     return list(generator())

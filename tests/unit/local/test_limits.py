@@ -24,7 +24,7 @@ from cord_worker.local.state import StateDir, check_usable
         ("AS", 512 << 20, "a process may use 512 MiB of addresses, and 1 GiB are needed: raise the limit"),
     ],
 )
-def test_a_limit_that_is_too_low_is_named_with_what_to_do(limit: str, value: int, named: str) -> None:
+def test_a_limit_that_is_too_low_is_named_with_a_remedy(limit: str, value: int, named: str) -> None:
     script = (
         f"import resource; resource.setrlimit(resource.RLIMIT_{limit}, ({value}, {value}))\n"
         "from cord_worker.local import limits\n"

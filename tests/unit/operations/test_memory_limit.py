@@ -31,7 +31,7 @@ model = "prover"
 """
 
 
-def test_doctor_and_the_check_of_contexts_name_the_limit_and_leave_torch_alone(tmp_path: Path) -> None:
+def test_doctor_and_the_check_of_contexts_name_the_limit_without_torch(tmp_path: Path) -> None:
     (tmp_path / "cord.toml").write_text(CONFIG, encoding="utf-8")
     ended = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60

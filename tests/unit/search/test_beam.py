@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -61,6 +62,11 @@ def held(id: int, steps: int, rank: int, teacher: int, sample: int, score: float
     return Trajectory(id, steps, score, Finish.EOS, rank, teacher, sample, 40, f"held-{id}")
 
 
+def score_of(trajectory: Trajectory) -> float:
+    assert trajectory.score is not None
+    return trajectory.score
+
+
 @st.composite
 def pools(draw: st.DrawFn) -> tuple[list[Candidate], list[Trajectory]]:
     places = list(product(range(3), range(3), range(2)))
@@ -77,8 +83,9 @@ def pools(draw: st.DrawFn) -> tuple[list[Candidate], list[Trajectory]]:
         )
         for id, place in zip(ids, draw(st.lists(st.sampled_from(places), unique=True)), strict=False)
     ]
-    past = draw(st.lists(st.tuples(st.integers(1, STEP - 1), *[st.integers(0, 1)] * 3), unique=True, max_size=3))
-    finished = [held(1000 + index, *place, score=draw(SCORES)) for index, place in enumerate(past)]
+    bit = st.integers(0, 1)
+    past = draw(st.lists(st.tuples(st.integers(1, STEP - 1), bit, bit, bit), unique=True, max_size=3))
+    finished = [held(1000 + index, *place, draw(SCORES)) for index, place in enumerate(past)]
     return draw(st.permutations(candidates)), finished
 
 
@@ -98,10 +105,8 @@ def reference(candidates: list[Candidate], finished: list[Trajectory], width: in
     members = [(c.score, c.step, c.parent_rank, c.teacher, c.sample, c.id) for c in standing]
     members += [(t.score, t.steps, t.parent_rank, t.teacher, t.sample, t.candidate_id) for t in finished]
 
-    def beats(one: tuple, other: tuple) -> bool:
-        if one[0] != other[0]:
-            return one[0] > other[0]
-        return one[1:5] < other[1:5]
+    def beats(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+        return bool(one[0] > other[0] if one[0] != other[0] else one[1:5] < other[1:5])
 
     ranks = {member[5]: sum(beats(other, member) for other in members) for member in members}
     return [id for rank in range(width) for id, its_rank in ranks.items() if its_rank == rank]
@@ -241,7 +246,7 @@ def test_a_beam_is_sorted_without_repeats_and_as_full_as_it_can_be(
     pool: tuple[list[Candidate], list[Trajectory]],
 ) -> None:
     selection = select(*pool, SETTINGS, SCOPE)
-    scores = [member.score for member in selection.beam]
+    scores = [score_of(member) for member in selection.beam]
     assert scores == sorted(scores, reverse=True)
     assert len({member.candidate_id for member in selection.beam}) == len(selection.beam)
     assert len(selection.beam) == min(SETTINGS.beam_width, len(selection.ranking) + len(pool[1]))
@@ -257,7 +262,7 @@ def test_a_finished_trajectory_leaves_only_for_enough_better_ones(
     for trajectory in finished:
         if trajectory not in beam:
             assert len(beam) == SETTINGS.beam_width
-            assert all(member.score >= trajectory.score for member in beam)
+            assert all(score_of(member) >= score_of(trajectory) for member in beam)
 
 
 @settings(deadline=None)
@@ -267,7 +272,7 @@ def test_adding_a_worse_candidate_never_changes_which_are_kept(
 ) -> None:
     candidates, finished = pool
     before = select(candidates, finished, SETTINGS, SCOPE).beam
-    lowest = min((member.score for member in before), default=1.0)
+    lowest = min((score_of(member) for member in before), default=1.0)
     worse = new(999, 7, 0, 0, score=min(score, lowest))
     after = select([*candidates, worse], finished, SETTINGS, SCOPE).beam
     assert after[: len(before)] == before

@@ -78,7 +78,8 @@ class Table:
 
     def search(self) -> Decision:
         decision: Decision = initial(self.settings, SCOPE, TEACHERS)
-        step, beam, next_id = 1, (), self.first_id
+        beam: Beam = ()
+        step, next_id = 1, self.first_id
         order = random.Random(self.shuffle)
         while not isinstance(decision, EndSearch | Fail):
             if isinstance(decision, Expand):
@@ -147,7 +148,7 @@ def test_every_search_ends_with_finished_trajectories_or_a_counted_failure(table
         assert 1 <= len(end.beam) <= table.settings.beam_width
         assert all(member.finish is not None for member in end.beam)
         assert end.winner == end.beam[0]
-        assert end.winner.score == max(member.score for member in end.beam)
+        assert end.winner.score == max(member.score or 0.0 for member in end.beam)
     else:
         assert isinstance(end, Fail)
         assert not any(member.finish is not None for member in table.turns[-1][2])
@@ -178,7 +179,7 @@ def test_a_step_never_outgrows_the_budget_that_is_left(table: Table) -> None:
     table.search()
     for _, _, _, _, decision in table.turns:
         for item in getattr(decision, "expansions", ()):
-            spent = table.rows[item.parent_id].thinking_tokens if item.parent_id is not None else 0
+            spent = 0 if item.parent_id is None else table.rows[item.parent_id].thinking_tokens or 0
             left = table.settings.thinking_tokens - spent
             assert item.max_tokens == min(table.settings.step_tokens, left)
             assert item.max_tokens >= 1
@@ -225,7 +226,9 @@ def test_the_winner_beats_every_finished_trajectory_that_was_ever_kept(table: Ta
     end = table.search()
     if isinstance(end, EndSearch):
         kept = [member for beam in beams(table) for member in beam if member.finish is not None]
-        assert all(member.score <= end.winner.score for member in kept)
+        assert end.winner is not None
+        assert end.winner.score is not None
+        assert all(member.score is not None and member.score <= end.winner.score for member in kept)
 
 
 @settings(deadline=None)

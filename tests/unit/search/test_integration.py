@@ -67,6 +67,7 @@ def test_the_merged_trajectory_wins_with_any_score(score: float) -> None:
         SETTINGS, SCOPE, TEACHERS, step=2, round=0, beam=second.beam, candidates=[merged], spent=0
     )
     assert isinstance(decision, EndSearch)
+    assert decision.winner is not None
     assert decision.winner.candidate_id == 9
     assert decision.beam == (decision.winner,)
 

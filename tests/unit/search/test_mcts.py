@@ -86,6 +86,7 @@ def test_the_budget_is_a_number_of_rollouts(trajectories: int) -> None:
     assert isinstance(decision, EndSearch)
     assert sum(one.whole for one in everyone) == len(decision.beam) == trajectories
     assert sum(not one.whole for one in everyone) == trajectories * len(TEACHERS)
+    assert decision.winner is not None
     assert decision.winner.score == max(one.score or 0.0 for one in everyone if one.whole)
     assert [choice.step for choice in choices] == list(range(1, 2 * trajectories + 1))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,7 @@ from tests.support.settings import small_search
 
 TEACHERS = ("r1", "qwq", "phi")
 SEARCHES = sorted(PIPELINES.keys() - {"sample"})
-"""Those that choose; `sample` does not."""
+"""Pipelines that select; `sample` does not."""
 SETTINGS = small_search(trajectories=4)
 
 
@@ -238,7 +239,7 @@ def test_every_sample_is_answered_whatever_its_text_and_none_wins() -> None:
 def test_a_sample_that_could_not_be_drawn_is_left_out_and_not_drawn_again() -> None:
     sample = PIPELINES["sample"]
     first = sample.initial(SETTINGS, SCOPE, TEACHERS)
-    lost = {"score": None, "thinking_tokens": None, "invalid_reason": "too_long"}
+    lost: dict[str, Any] = {"score": None, "thinking_tokens": None, "invalid_reason": "too_long"}
     arrived = [
         candidate(item, id, **(lost if item.sample else {"score": None})) for id, item in enumerate(first.expansions)
     ]
@@ -306,14 +307,14 @@ def test_a_spent_tree_search_makes_no_rollout_of_its_last_nodes() -> None:
     assert {member.finish for member in end.beam} == {Finish.TOTAL_TOKENS}
 
 
-NO_ROOM = {
+NO_ROOM: dict[str, Any] = {
     "text": "",
     "score": None,
     "thinking_tokens": None,
     "finish_reason": None,
     "invalid_reason": InvalidReason.TOO_LONG.value,
 }
-"""What a candidate is that its teacher could not begin, as its context was full."""
+"""Fields of a candidate that its teacher could not begin because its context was full."""
 
 
 @pytest.mark.parametrize("name", STEPWISE)

@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,7 +30,7 @@ def test_seeds_do_not_collide_on_a_large_grid() -> None:
 
 @settings(deadline=None)
 @given(FIELDS, FIELDS)
-def test_a_seed_changes_with_every_field(fields: tuple[int, str, int, str, str, int, int], others: tuple) -> None:
+def test_a_seed_changes_with_every_field(fields: tuple[Any, ...], others: tuple[Any, ...]) -> None:
     for index, (field, other) in enumerate(zip(fields, others, strict=True)):
         changed = (*fields[:index], other, *fields[index + 1 :])
         assert (candidate_seed(*changed) == candidate_seed(*fields)) == (field == other)

@@ -24,7 +24,7 @@ def test_equal_runs_divide_the_places_and_one_gets_the_places_that_the_other_doe
     assert admissions([BIG, SMALL]) == {1: 13, 2: 3}
 
 
-def test_a_small_run_begins_at_once_beside_a_big_one_that_holds_every_place() -> None:
+def test_a_small_run_begins_at_once_while_a_big_one_holds_every_place() -> None:
     assert admissions([replace(BIG, in_flight=16), SMALL]) == {2: 3}
     assert admissions([replace(BIG, in_flight=16), replace(SMALL, queued=16)]) == {2: 8}
 

@@ -132,7 +132,7 @@ def test_a_connection_whose_packets_are_dropped_ends_in_half_a_minute(
 
 
 _FIREWALL = ("sh", "-c", "read word && exec tc qdisc add dev lo root blackhole")
-"""Begun in a network, it drops every packet there once it is told to."""
+"""A program that drops every packet of its network once it is told to."""
 _WAITS = """
     SELECT count(*) FROM pg_stat_activity WHERE application_name = :name AND wait_event_type = 'Lock'
 """
