@@ -32,7 +32,7 @@ def commit(
     retry_seconds: float | None = None,
     single: bool = False,
 ) -> T:
-    """`database.run(work)`, or `run_single` if `single`, with the fault point `point` before and after its commit.
+    """`database.run(work, single=single)` with the fault point `point` before and after its commit.
 
     A result of `[]` says that nothing was changed: the point is then not passed. A process with a planned fault never
     omits the transaction: without it there would be no moment before its commit.
@@ -40,8 +40,7 @@ def commit(
     _refuse_on_an_event_loop()
     with working(TRANSACTION):
         if not is_armed():
-            run = database.run_single if single else database.run
-            return run(work, retry_seconds=retry_seconds)
+            return database.run(work, retry_seconds=retry_seconds, single=single)
 
         def before(connection: sa.Connection) -> T:
             result = work(connection)

@@ -86,23 +86,23 @@ class Database:
         self._single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def run(
-        self, work: Callable[[sa.Connection], T], *, retry_seconds: float | None = None, read_only: bool = False
+        self,
+        work: Callable[[sa.Connection], T],
+        *,
+        retry_seconds: float | None = None,
+        read_only: bool = False,
+        single: bool = False,
     ) -> T:
         """Returns `work(connection)` after its commit; repeats it for `retry_seconds` while PostgreSQL is away.
 
         A server that takes no writes counts as away. A statement that PostgreSQL cancelled is repeated without a limit
-        of time. If `read_only`, PostgreSQL refuses to write.
+        of time. If `read_only`, PostgreSQL refuses to write. `single` work is one statement, or several that need not
+        be committed together: without a pooler each of them is its own transaction, and takes one round trip instead
+        of three.
 
         Raises StoreError when PostgreSQL stays away or refuses the connection, and otherwise whatever `work` raises.
         """
-        return self._run(self._reading if read_only else self._engine, work, retry_seconds)
-
-    def run_single(self, work: Callable[[sa.Connection], T], *, retry_seconds: float | None = None) -> T:
-        """`run` for work that is one statement, or several that need not be committed together: without a pooler each
-        of them is its own transaction, and takes one round trip instead of three."""
-        return self._run(self._single, work, retry_seconds)
-
-    def _run(self, engine: sa.Engine, work: Callable[[sa.Connection], T], retry_seconds: float | None) -> T:
+        engine = self._reading if read_only else self._single if single else self._engine
         deadline = time.monotonic() + (self._retry_seconds if retry_seconds is None else retry_seconds)
         pause = 0.05
         is_of_pool = True

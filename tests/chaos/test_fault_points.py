@@ -294,9 +294,7 @@ def test_every_commit_and_send_of_the_coordination_has_a_fault_point() -> None:
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             owner, name = ast.unparse(node.func.value), node.func.attr
-            commits = name in {"run", "run_single", "transaction", "begin"} and owner.endswith(
-                ("database", "connection", "engine")
-            )
+            commits = name in {"run", "transaction", "begin"} and owner.endswith(("database", "connection", "engine"))
             sends = name in SENDING and id(node) not in covered
             if (commits and path.name != "transactions.py") or sends:
                 unnamed.append(f"{path.name}:{node.lineno}: {ast.unparse(node)[:80]}")

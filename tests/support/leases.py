@@ -59,14 +59,15 @@ def teachers(connection: sa.Connection, run_id: int) -> list[int]:
 def claim(
     database: Database, worker_id: uuid.UUID, problem_id: int, teacher: int = 0, *, exclusive: bool = False
 ) -> list[LeasedProposal]:
-    claimed = database.run_single(
-        lambda c: propose.claim(c, [problem_id], worker_id=worker_id, model=MODELS[teacher], exclusive=exclusive)
+    claimed = database.run(
+        lambda c: propose.claim(c, [problem_id], worker_id=worker_id, model=MODELS[teacher], exclusive=exclusive),
+        single=True,
     )
     return list(claimed.leases)
 
 
 def claim_scores(database: Database, worker_id: uuid.UUID, problem_id: int, mode: str = "instant") -> list[LeasedScore]:
-    claimed = database.run_single(lambda c: score.claim(c, [problem_id], worker_id=worker_id, scoring_mode=mode))
+    claimed = database.run(lambda c: score.claim(c, [problem_id], worker_id=worker_id, scoring_mode=mode), single=True)
     return list(claimed.leases)
 
 
@@ -79,7 +80,7 @@ def proposed(
 
 
 def finish(database: Database, worker_id: uuid.UUID, results: list[ProposalResult]) -> Outcome:
-    return database.run_single(lambda connection: propose.finish(connection, results, worker_id=worker_id))
+    return database.run(lambda connection: propose.finish(connection, results, worker_id=worker_id), single=True)
 
 
 def to_advance(result: Claimed | Outcome) -> frozenset[int]:
@@ -118,4 +119,4 @@ def write_scores(database: Database, worker_id: uuid.UUID, found: Sequence[Lease
     results = [
         ScoreResult(one.candidate_id, one.attempt, None, 0.5, -0.6931471805599453, 1, 4, 20, 0, 0.1) for one in found
     ]
-    return database.run_single(lambda c: score.finish(c, results, worker_id=worker_id, scoring_mode="instant"))
+    return database.run(lambda c: score.finish(c, results, worker_id=worker_id, scoring_mode="instant"), single=True)

@@ -32,7 +32,7 @@ class Operation:
 
     `items_name` is the parameter that gets the items. Each of `on_commit` is called with the result once that is
     durable, and must not block. A `single` operation needs no transaction around its statements
-    (`Database.run_single`).
+    (`Database.run` with `single`).
     """
 
     point: str

@@ -8,8 +8,8 @@ A claim does not wait for the disk. If PostgreSQL crashes before the claim is fl
 the result of its worker comes late; nothing that was committed is lost. Results are flushed before they count, and
 everything that they depend on was written to the log before them.
 
-A claim, and the finish of candidates, is one statement, so that it can be its own transaction (`Database.run_single`).
-It finds its rows by their keys, whatever the planner believes about the tables.
+A claim, and the finish of candidates, is one statement, so that it can be its own transaction (`Database.run` with
+`single`). It finds its rows by their keys, whatever the planner believes about the tables.
 
 Locks are always taken on candidates first, then on problems in key order. The coordinator locks a problem only when all
 its candidates are final. So no deadlock can form.

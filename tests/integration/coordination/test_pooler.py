@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -148,7 +149,9 @@ def test_a_session_keeps_no_state_for_its_next_client(mode: str, url: str) -> No
     with PgBouncer(url, mode, default_pool_size=1, server_reset_query="") as pooler:
         database = Database(pooler.url, by_keys=True)
         for number in range(12):
-            at_work = database.run_single(lambda c, n=number: c.execute(sa.text(f"{ours} WHERE 1 < :n"), {"n": n + 2}))
+            at_work = database.run(
+                lambda c, n=number: c.execute(sa.text(f"{ours} WHERE 1 < :n"), {"n": n + 2}), single=True
+            )
             assert tuple(at_work.one()) == ("off", "1", 0, 0)
         database.close()
         stranger = sa.create_engine(pooler.url, poolclass=sa.pool.NullPool)
@@ -172,7 +175,7 @@ def test_migrating_through_a_pooler_works(mode: str, empty_database_url: str) ->
 def test_statement_mode_is_refused_by_name(url: str) -> None:
     with PgBouncer(url, "statement") as pooler:
         database = Database(pooler.url)
-        for work in (database.run, database.run_single):
+        for work in (database.run, partial(database.run, single=True)):
             with pytest.raises(DatabaseRefused, match=r"statement mode.*pool_mode = transaction"):
                 work(lambda connection: connection.execute(sa.text("SELECT 1")))
         database.close()

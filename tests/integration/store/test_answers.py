@@ -47,7 +47,7 @@ def test_cached_tokens_of_an_answer_are_in_the_costs_and_in_the_use_of_the_cache
     problem = database.run(search)
     holder = registered(database)
     model = CONFIG.models["m"].fingerprint()
-    (lease,) = database.run_single(lambda c: answer.claim(c, [problem], worker_id=holder, model=model)).leases
+    (lease,) = database.run(lambda c: answer.claim(c, [problem], worker_id=holder, model=model), single=True).leases
     result = AnswerResult(lease.trajectory_id, lease.attempt, "So.", "eos", 40, 3, 32, 0.5)
     outcome = database.run(lambda c: answer.finish(c, [result], worker_id=holder))
     assert outcome.due == (Due(VERIFY, problem, 0),)

@@ -73,7 +73,7 @@ def test_texts_that_wait_for_a_slow_sibling_are_owed_to_the_prover_after_a_while
     assert owed == [Due(SCORE.name, problem, 1, MODELS[0])]
     (lease,) = claim_scores(database, holder, problem)
     result = ScoreResult(lease.candidate_id, lease.attempt, None, 0.5, -0.7, 1, 4, 20, 0, 0.1)
-    scored = database.run_single(lambda c: score.finish(c, [result], worker_id=holder, scoring_mode="instant"))
+    scored = database.run(lambda c: score.finish(c, [result], worker_id=holder, scoring_mode="instant"), single=True)
     assert to_advance(scored) == frozenset()
 
 

@@ -48,7 +48,9 @@ def coordinator(database: Database) -> uuid.UUID:
 
 
 def claim(database: Database, holder: uuid.UUID, problem: int, *, exclusive: bool = False) -> list[checks.LeasedCheck]:
-    return list(database.run_single(lambda c: checks.claim(c, [problem], worker_id=holder, exclusive=exclusive)).leases)
+    return list(
+        database.run(lambda c: checks.claim(c, [problem], worker_id=holder, exclusive=exclusive), single=True).leases
+    )
 
 
 def finish(database: Database, holder: uuid.UUID, lease: checks.LeasedCheck) -> list[int]:

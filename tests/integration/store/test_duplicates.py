@@ -71,7 +71,7 @@ def test_a_late_text_that_repeats_a_scored_one_completes_the_step_without_the_pr
     early = claim_scores(database, holder, problem)
     assert to_advance(write_scores(database, holder, early)) == frozenset()
     assert passed_on(write_text(database, holder, problem, 1, " It is 2.")) == PASSED_ON
-    late = database.run_single(lambda c: score.claim(c, [problem], worker_id=holder, scoring_mode="instant"))
+    late = database.run(lambda c: score.claim(c, [problem], worker_id=holder, scoring_mode="instant"), single=True)
     assert (late.leases, late.held_back, to_advance(late)) == ([], frozenset(), frozenset({problem}))
     assert rows_of(database, "state, outstanding", "problems") == [("searching", 0)]
 
@@ -81,7 +81,7 @@ def test_a_duplicate_of_a_text_that_cannot_be_scored_is_not_scored_either(databa
     write_text(database, holder, problem, 0, " It is 2.")
     (lease,) = claim_scores(database, holder, problem)
     failed = ScoreResult(lease.candidate_id, lease.attempt, "unscorable", None, None, None, None, None, None, None)
-    database.run_single(lambda c: score.finish(c, [failed], worker_id=holder, scoring_mode="instant"))
+    database.run(lambda c: score.finish(c, [failed], worker_id=holder, scoring_mode="instant"), single=True)
     write_text(database, holder, problem, 1, " It is 2.")
     assert claim_scores(database, holder, problem) == []
     assert rows_of(database, "invalid_reason") == [("unscorable",), ("duplicate",)]

@@ -92,10 +92,11 @@ def test_work_that_keeps_losing_its_worker_parks_its_problem_with_a_reason(datab
     for attempt in range(3):
         assert database.run(sweep.exhausted) == []
         victim = registered(database)
-        elsewhere = database.run_single(
+        elsewhere = database.run(
             lambda c, w=victim, exclusive=attempt < 2: propose.claim(
                 c, [problem], worker_id=w, model=MODELS[0], exclusive=exclusive
-            )
+            ),
+            single=True,
         )
         assert (elsewhere.leases, elsewhere.held_back) == ([], frozenset({problem}))
         assert claim(database, victim, problem, exclusive=attempt == 2)

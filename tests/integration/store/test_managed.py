@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import psycopg
 import pytest
@@ -47,7 +48,7 @@ def role(database_url: str) -> Iterator[Role]:
 def test_a_statement_that_outlasts_the_roles_time_limit_is_done_without_the_limit(role: Role) -> None:
     limited = Database(role(statement_timeout="100ms"))
     limited.run(lambda connection: connection.execute(SLOW), retry_seconds=0.0)
-    limited.run_single(lambda connection: connection.execute(SLOW), retry_seconds=0.0)
+    limited.run(lambda connection: connection.execute(SLOW), retry_seconds=0.0, single=True)
     with limited.transaction() as connection:
         connection.execute(SLOW)
     assert limited.run(lambda c: c.execute(sa.text("SHOW statement_timeout")).scalar_one()) == "100ms"
@@ -77,7 +78,7 @@ def cancel_itself(connection: sa.Connection) -> None:
 
 
 def test_a_statement_that_is_cancelled_repeatedly_fails_with_the_cause(database: Database) -> None:
-    for work in (database.run, database.run_single):
+    for work in (database.run, partial(database.run, single=True)):
         with pytest.raises(StoreError, match="cancelled the statement: canceling statement due to user request"):
             work(cancel_itself, retry_seconds=0.3)
 
@@ -96,7 +97,7 @@ def test_idle_sessions_that_are_cut_are_replaced_silently(
             time.sleep(0.02)
 
     with caplog.at_level(logging.WARNING):
-        for work in (cut.run, cut.run_single):
+        for work in (cut.run, partial(cut.run, single=True)):
             work(lambda c: c.execute(ONE))
             wait()
             assert work(lambda c: c.execute(ONE).scalar_one(), retry_seconds=0.0) == 1
@@ -143,7 +144,10 @@ def test_odd_defaults_of_a_role_change_nothing(role: Role) -> None:
         "interval '1 day 2 hours' AS taken, current_setting('transaction_isolation') AS isolation, "
         "current_setting('synchronous_commit') AS commit"
     )
-    rows = [work(lambda c: c.execute(asked, {"sign": "∑ 漢"}).one()) for work in (database.run, database.run_single)]
+    rows = [
+        work(lambda c: c.execute(asked, {"sign": "∑ 漢"}).one())
+        for work in (database.run, partial(database.run, single=True))
+    ]
     database.close()
     for row in rows:
         assert row.at.isoformat() == "2026-02-01T12:00:00+00:00"
@@ -203,14 +207,14 @@ def test_a_database_that_takes_no_writes_is_waited_for_and_named(database: Datab
             owner.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {value}".encode())
 
     set_read_only("on")
-    for work in (database.run, database.run_single):
+    for work in (database.run, partial(database.run, single=True)):
         with pytest.raises(StoreError, match=r"takes no writes: .*default_transaction_read_only"):
             work(lambda c: c.execute(write), retry_seconds=0.3)
     ((what, _),) = database.run(find_hindrances, read_only=True)
     assert "default_transaction_read_only" in what
     # Sessions that began meanwhile would never take writes.
     set_read_only("off")
-    for work in (database.run, database.run_single):
+    for work in (database.run, partial(database.run, single=True)):
         work(lambda c: c.execute(write), retry_seconds=0.0)
 
 
@@ -234,11 +238,11 @@ def test_a_failover_is_followed_with_several_hosts_and_with_one_name_that_moves(
         ]
         for database in databases:
             assert database.run(lambda c: c.execute(where).scalar_one()) == servers.primary
-            assert database.run_single(lambda c: c.execute(where).scalar_one()) == servers.primary
+            assert database.run(lambda c: c.execute(where).scalar_one(), single=True) == servers.primary
         servers.fail_over()
         address.leads_to = servers.standby
         for database in databases:
             assert database.run(lambda c: c.execute(where).scalar_one()) == servers.standby
-            assert database.run_single(lambda c: c.execute(where).scalar_one()) == servers.standby
+            assert database.run(lambda c: c.execute(where).scalar_one(), single=True) == servers.standby
             database.close()
     assert servers.execute(servers.standby, "SELECT count(*) FROM noted") == [(8,)]

@@ -160,11 +160,11 @@ def test_a_new_kind_is_due_waiting_and_in_the_backlog(database: Database, proble
 
 def test_its_leases_are_returned_and_those_of_lost_workers_reclaimed(database: Database, problem: int) -> None:
     first = registered(database)
-    assert len(database.run_single(lambda c: claim(c, [problem], worker_id=first)).leases) == 1
+    assert len(database.run(lambda c: claim(c, [problem], worker_id=first), single=True).leases) == 1
     assert scalar(database, "SELECT greeting_state FROM candidates") == "greeting"
     assert database.run(lambda c: return_all(c, [first], forgiven=True)) == 1
     assert scalar(database, "SELECT greeting_attempts FROM candidates") == 0
-    database.run_single(lambda c: claim(c, [problem], worker_id=first))
+    database.run(lambda c: claim(c, [problem], worker_id=first), single=True)
     database.run(lambda c: workers.stop(c, first, "lost"))
     assert database.run(reclaim) == 1
     assert scalar(database, "SELECT greeting_state || greeting_attempts FROM candidates") == "due1"

@@ -157,7 +157,9 @@ def test_a_lease_of_a_living_worker_stays_and_one_of_a_dead_worker_is_returned(d
             lambda c, w=worker_id: workers.register(c, w, WorkerRole.MODEL, hostname="here", pid=1, model_id=None)
         )
     for worker_id, problem in ((living, 1), (dead, 2)):
-        claimed = database.run_single(lambda c, w=worker_id, p=problem: propose.claim(c, [p], worker_id=w, model=MODEL))
+        claimed = database.run(
+            lambda c, w=worker_id, p=problem: propose.claim(c, [p], worker_id=w, model=MODEL), single=True
+        )
         assert claimed.leases
     database.run(lambda connection: workers.stop(connection, dead, "lost"))
     fail_all(database)

@@ -50,8 +50,9 @@ def judged_problem(database: Database, problem: int) -> int:
 def lease_judgments(
     database: Database, worker_id: uuid.UUID, problem_id: int, *, exclusive: bool = False
 ) -> list[LeasedJudgment]:
-    claimed = database.run_single(
-        lambda connection: judge_candidate.claim(connection, [problem_id], worker_id=worker_id, exclusive=exclusive)
+    claimed = database.run(
+        lambda connection: judge_candidate.claim(connection, [problem_id], worker_id=worker_id, exclusive=exclusive),
+        single=True,
     )
     return list(claimed.leases)
 

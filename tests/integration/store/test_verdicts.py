@@ -49,7 +49,9 @@ def claim(
     database: Database, worker_id: uuid.UUID, problem_id: int, *, exclusive: bool = False
 ) -> list[verdicts.LeasedVerdict]:
     return list(
-        database.run_single(lambda c: verdicts.claim(c, [problem_id], worker_id=worker_id, exclusive=exclusive)).leases
+        database.run(
+            lambda c: verdicts.claim(c, [problem_id], worker_id=worker_id, exclusive=exclusive), single=True
+        ).leases
     )
 
 
@@ -152,7 +154,7 @@ def compared(database: Database) -> tuple[int, int]:
 def check_answers(database: Database, problem: int, *found: tuple[bool | None, str, bool]) -> list[checks.LeasedCheck]:
     """Writes these check results as a coordinator: correctness, verification, whether the answer is for the judge."""
     holder = registered(database)
-    leases = list(database.run_single(lambda c: checks.claim(c, [problem], worker_id=holder)).leases)
+    leases = list(database.run(lambda c: checks.claim(c, [problem], worker_id=holder), single=True).leases)
     results = [
         checks.FinishedCheck(lease.trajectory_id, lease.attempt, *one) for lease, one in zip(leases, found, strict=True)
     ]

@@ -73,10 +73,11 @@ def test_a_run_waits_first_for_its_coordinator_then_for_its_teachers_then_for_it
     database.run(
         lambda connection: workers.register(connection, worker, WorkerRole.MODEL, hostname="h", pid=1, model_id=None)
     )
-    claimed = database.run_single(
+    claimed = database.run(
         lambda connection: propose.claim(
             connection, [due[0].problem_id], worker_id=worker, model=TEACHER, exclusive=False
-        )
+        ),
+        single=True,
     ).leases
     assert owed()[1] == ("proposal", TEACHER, 0, 2)
     [_, at_work] = database.run(lambda connection: owed_work(connection, run))
@@ -86,7 +87,9 @@ def test_a_run_waits_first_for_its_coordinator_then_for_its_teachers_then_for_it
     # The prover is waited for once a text is there and its earlier siblings have theirs.
     for index, lease in enumerate(claimed):
         result = proposal(lease.candidate_id, lease.attempt)
-        database.run_single(lambda connection, result=result: propose.finish(connection, [result], worker_id=worker))
+        database.run(
+            lambda connection, result=result: propose.finish(connection, [result], worker_id=worker), single=True
+        )
         assert [one[0] for one in owed()] == ["decision", *(["proposal"] if index == 0 else []), "score"]
     assert owed()[1] == ("score", PROVER, 2, 0)
 

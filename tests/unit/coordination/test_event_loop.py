@@ -15,7 +15,7 @@ from cord_worker.coordination.transactions import commit, read
 from cord_worker.store.database import Database
 
 ROOMS = ("coordination", "engines")
-BLOCKING = {"run", "run_single", "of_run", "submit", "commit", "read", "check", "call", "result", "sleep"}
+BLOCKING = {"run", "of_run", "submit", "commit", "read", "check", "call", "result", "sleep"}
 """Names of what waits: for the database, for another thread or process, or for the time to pass."""
 HARMLESS = {"self._thread.submit"}
 """Of an executor: its future is awaited."""
