@@ -68,6 +68,7 @@ def another_century(storm: Storm) -> Watch:
         "coordinator in another century",
         LD_PRELOAD=str(faketime_library()),
         FAKETIME=clock,
+        DONT_FAKE_MONOTONIC="1",
         NO_FAKE_STAT="1",
     )
 
