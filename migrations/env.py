@@ -11,10 +11,10 @@ from cord_worker.store.schema.tables import Base
 from cord_worker.store.schema.version import check_no_workers
 
 
-def _may_run_beside_workers() -> bool:
+def _may_migrate_while_workers_run() -> bool:
     return bool(
-        context.config.attributes.get("beside_workers")
-        or "beside-workers" in context.get_x_argument(as_dictionary=True)
+        context.config.attributes.get("while_workers_run")
+        or "while-workers-run" in context.get_x_argument(as_dictionary=True)
     )
 
 
@@ -35,7 +35,7 @@ def run() -> None:
         return
     with connect_for_migration(url) as connection:
         context.configure(connection=connection, target_metadata=Base.metadata)
-        if _changes_the_schema() and not _may_run_beside_workers():
+        if _changes_the_schema() and not _may_migrate_while_workers_run():
             check_no_workers(connection, Settings.from_environment().worker_timeout_seconds)
         context.run_migrations()
 

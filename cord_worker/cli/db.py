@@ -9,8 +9,8 @@ import click
 from cord_worker.cli.command_groups import SentenceGroup
 from cord_worker.cli.options import confirm, json_option, print_result, read_settings, state_dir_option, yes_option
 
-_beside_workers_option = click.option(
-    "--beside-workers", is_flag=True, help="Migrate while workers run: they return their leases and exit."
+_while_workers_run_option = click.option(
+    "--while-workers-run", is_flag=True, help="Migrate while workers run: they return their leases and exit."
 )
 
 
@@ -24,10 +24,10 @@ def db() -> None:
 
 @db.command()
 @click.argument("revision", default="head")
-@_beside_workers_option
+@_while_workers_run_option
 @state_dir_option
 @json_option
-def upgrade(revision: str, beside_workers: bool, state_dir: Path | None, as_json: bool) -> None:
+def upgrade(revision: str, while_workers_run: bool, state_dir: Path | None, as_json: bool) -> None:
     """Migrate to REVISION (default: head, the newest).
 
     Refused while workers run that know only the present schema.
@@ -36,17 +36,17 @@ def upgrade(revision: str, beside_workers: bool, state_dir: Path | None, as_json
     from cord_worker.store.schema import version as schema
 
     with database_url_for(read_settings(state_dir)) as url:
-        schema.upgrade(url, revision, beside_workers=beside_workers)
+        schema.upgrade(url, revision, while_workers_run=while_workers_run)
         _print_revision(current_revision(url), as_json=as_json)
 
 
 @db.command()
 @click.argument("revision")
 @yes_option
-@_beside_workers_option
+@_while_workers_run_option
 @state_dir_option
 @json_option
-def downgrade(revision: str, yes: bool, beside_workers: bool, state_dir: Path | None, as_json: bool) -> None:
+def downgrade(revision: str, yes: bool, while_workers_run: bool, state_dir: Path | None, as_json: bool) -> None:
     """Migrate back to REVISION; base drops everything."""
     from cord_worker.operations.database import current_revision, database_url_for
     from cord_worker.store.schema import version as schema
@@ -54,7 +54,7 @@ def downgrade(revision: str, yes: bool, beside_workers: bool, state_dir: Path | 
     if not yes:
         confirm(f"Migrate back to {revision}? Newer tables are dropped with their rows.")
     with database_url_for(read_settings(state_dir)) as url:
-        schema.downgrade(url, revision, beside_workers=beside_workers)
+        schema.downgrade(url, revision, while_workers_run=while_workers_run)
         _print_revision(current_revision(url), as_json=as_json)
 
 

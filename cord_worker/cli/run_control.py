@@ -84,7 +84,7 @@ def cancel(run: str, yes: bool, state_dir: Path | None, as_json: bool) -> None:
     metavar="TEXT",
     help="Retry only problems whose reason contains this text, as cordctl status shows it; its numbers are ignored.",
 )
-@click.option("--anew", is_flag=True, help="Start the problems over: their results so far are deleted.")
+@click.option("--from-scratch", is_flag=True, help="Start the problems over: their results so far are deleted.")
 @yes_option
 @state_dir_option
 @json_option
@@ -93,7 +93,7 @@ def retry(
     failed: bool,
     problems: tuple[str, ...],
     reason: str | None,
-    anew: bool,
+    from_scratch: bool,
     yes: bool,
     state_dir: Path | None,
     as_json: bool,
@@ -101,7 +101,7 @@ def retry(
     """Continue failed problems of RUN where they stopped.
 
     Nothing that was committed is computed again. So a problem whose candidates were all invalid fails the same way
-    again, and the command says so; --anew draws new candidates.
+    again, and the command says so; --from-scratch draws new candidates.
     """
     from cord_worker.display_text import counted
     from cord_worker.errors import StoreError
@@ -117,9 +117,9 @@ def retry(
         )
     if reason is not None and not reason.strip():
         raise click.UsageError("--reason is empty: give the text of a reason, as cordctl status shows it")
-    if anew and not yes:
+    if from_scratch and not yes:
         confirm(f"Delete the results of the failed problems of run {run}, and start them over?")
-    retry_them = restart_failed if anew else retry_failed
+    retry_them = restart_failed if from_scratch else retry_failed
     settings = read_settings(state_dir)
     with open_database(settings) as database:
         retried = database.run(lambda connection: retry_them(connection, run, problems, reason))
@@ -137,7 +137,7 @@ def retry(
                 "problems": retried.problems,
                 "left_alone": retried.left_alone,
                 "will_fail_again": retried.repeating,
-                "will_fail_again_anew": retried.hopeless,
+                "will_fail_again_from_scratch": retried.hopeless,
                 "missing_workers": missing,
             }
         )
@@ -153,12 +153,13 @@ def retry(
     if retried.repeating > retried.hopeless:
         click.echo(
             f"{counted(retried.repeating - retried.hopeless, 'problem')} will fail the same way again: the same "
-            "candidates lead to the same decision (--anew draws new ones)"
+            "candidates lead to the same decision (--from-scratch draws new ones)"
         )
     if retried.hopeless:
         click.echo(
-            f"{counted(retried.hopeless, 'problem')} will fail the same way again, even with --anew: no teacher has "
-            "room for a step after the question. Change cord.toml as the reason says, and run under another name"
+            f"{counted(retried.hopeless, 'problem')} will fail the same way again, even with --from-scratch: no "
+            "teacher has room for a step after the question. Change cord.toml as the reason says, and run under "
+            "another name"
         )
     if retried.count and retried.run_state == "paused":
         click.echo(f"run {run} is paused. Continue with: cordctl resume {run}")

@@ -139,7 +139,7 @@ def print_failures(screen: Console, causes: Sequence[FailureCause], count: int, 
             command = f"cordctl retry {shlex.quote(shown(run))} --reason {shlex.quote(_search_text(cause.reason))}"
             screen.print(f"    once that is fixed: {command}", soft_wrap=True)
         elif cause.repeats:
-            hint = "even with --anew" if cause.repeats_anew else "--anew draws new candidates"
+            hint = "even with --from-scratch" if cause.repeats_from_scratch else "--from-scratch draws new candidates"
             screen.print(f"    cordctl retry fails the same way; {hint}", soft_wrap=True)
     left = count - sum(cause.count for cause in causes)
     if left > 0:

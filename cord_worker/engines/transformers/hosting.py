@@ -55,7 +55,7 @@ class Mode(StrEnum):
 
     CACHED = "in batches, with a prefix cache"
     SINGLE = "one text at a time, without a prefix cache"
-    RECOMPUTED = "one text at a time, computed anew at every token"
+    RECOMPUTED = "one text at a time, computed again at every token"
 
 
 @dataclass(frozen=True, slots=True)

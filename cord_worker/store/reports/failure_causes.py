@@ -14,8 +14,8 @@ class FailureCause:
     """Why problems of a run failed: how many, and the key and reason of the first of them in dataset order.
 
     `is_technical`: the problems are not at fault, and may continue once the cause is repaired; others would fail again.
-    `repeats`: they would certainly fail again, because the same candidates lead to the same decision. `repeats_anew`:
-    they would fail even with newly drawn candidates, because no model has room for any.
+    `repeats`: they would certainly fail again, because the same candidates lead to the same decision.
+    `repeats_from_scratch`: they would fail even with newly drawn candidates, because no model has room for any.
     """
 
     count: int
@@ -23,7 +23,7 @@ class FailureCause:
     reason: str
     is_technical: bool
     repeats: bool
-    repeats_anew: bool
+    repeats_from_scratch: bool
 
 
 _TECHNICAL = ("the decision failed", "was given up after")
@@ -50,6 +50,8 @@ def failure_causes(connection: sa.Connection, run_id: int, most: int) -> list[Fa
     for row in connection.execute(_CAUSES, {"run_id": run_id, "most": most}):
         reason = row.reason or "no reason was recorded"
         is_technical = any(words in reason for words in _TECHNICAL)
-        repeats, anew = fails_again_on_retry(reason), fails_again_after_restart(reason)
-        causes.append(FailureCause(row.number, row.key, reason, is_technical, repeats=repeats, repeats_anew=anew))
+        repeats, restarted = fails_again_on_retry(reason), fails_again_after_restart(reason)
+        causes.append(
+            FailureCause(row.number, row.key, reason, is_technical, repeats=repeats, repeats_from_scratch=restarted)
+        )
     return causes

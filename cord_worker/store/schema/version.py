@@ -35,25 +35,25 @@ def alembic_config(url: str | None) -> Config:
     return config
 
 
-def upgrade(url: str, revision: str = "head", *, beside_workers: bool = False) -> None:
+def upgrade(url: str, revision: str = "head", *, while_workers_run: bool = False) -> None:
     """Migrates to `revision`; safe to call from several processes at once.
 
-    Raises SchemaMismatch if workers are up, because they know only the present schema. With `beside_workers` it
+    Raises SchemaMismatch if workers are up, because they know only the present schema. With `while_workers_run` it
     migrates nevertheless: they notice it within a heartbeat, return their leases and end.
     """
-    _migrate(command.upgrade, url, revision, beside_workers=beside_workers)
+    _migrate(command.upgrade, url, revision, while_workers_run=while_workers_run)
 
 
-def downgrade(url: str, revision: str, *, beside_workers: bool = False) -> None:
+def downgrade(url: str, revision: str, *, while_workers_run: bool = False) -> None:
     """Migrates back to `revision` (`base` drops everything); see `upgrade`."""
-    _migrate(command.downgrade, url, revision, beside_workers=beside_workers)
+    _migrate(command.downgrade, url, revision, while_workers_run=while_workers_run)
 
 
-def _migrate(carry_out: Callable[[Config, str], None], url: str, revision: str, *, beside_workers: bool) -> None:
+def _migrate(carry_out: Callable[[Config, str], None], url: str, revision: str, *, while_workers_run: bool) -> None:
     try:
         if not revision:
             raise CommandError("it is empty")
-        carry_out(_with_workers(url, beside_workers), revision)
+        carry_out(_with_workers(url, while_workers_run), revision)
     except CommandError as error:
         known = [script.revision for script in ScriptDirectory.from_config(alembic_config(None)).walk_revisions()]
         raise StoreError(
@@ -61,9 +61,9 @@ def _migrate(carry_out: Callable[[Config, str], None], url: str, revision: str, 
         ) from error
 
 
-def _with_workers(url: str, beside_workers: bool) -> Config:
+def _with_workers(url: str, while_workers_run: bool) -> Config:
     config = alembic_config(url)
-    config.attributes["beside_workers"] = beside_workers
+    config.attributes["while_workers_run"] = while_workers_run
     return config
 
 
@@ -86,7 +86,7 @@ def check_no_workers(connection: sa.Connection, timeout_seconds: float) -> None:
         raise SchemaMismatch(
             f"{len(up)} workers and coordinators are up ({named}) and know only the present schema. Stop them first "
             "(cordctl down, cordctl drain or SIGTERM; nothing is lost), or migrate beside them (cordctl db upgrade "
-            "--beside-workers): they return their work and end with exit code 78."
+            "--while-workers-run): they return their work and end with exit code 78."
         )
 
 

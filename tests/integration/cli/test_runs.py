@@ -197,8 +197,8 @@ def test_failed_problems_are_retried_and_the_run_is_deleted(cordctl: Cordctl, da
     assert "problem p0 has not failed, it is queued: left as it is" in named
     assert "run mine: 1 failed problem continues (1 queued)" in named
     assert "NO WORKER for coordinator, " in named
-    anew = json.loads(cordctl("retry", "mine", "--problem", "p2", "--anew", "--yes", "--json").stdout)
-    assert (anew["retried"], anew["problems"], anew["left_alone"]) == (1, {"queued": 1}, {})
+    restarted = json.loads(cordctl("retry", "mine", "--problem", "p2", "--from-scratch", "--yes", "--json").stdout)
+    assert (restarted["retried"], restarted["problems"], restarted["left_alone"]) == (1, {"queued": 1}, {})
     cordctl("pause", "mine")
     assert "cordctl resume mine" in cordctl("retry", "mine", "--failed").stdout
     cordctl("resume", "mine")

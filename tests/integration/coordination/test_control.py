@@ -125,7 +125,7 @@ def test_a_migration_is_refused_while_workers_run_and_a_forced_one_ends_them(
     upgrade(database_url)  # nothing to do, nothing to refuse
     with pytest.raises(SchemaMismatch, match=r"2 workers and coordinators are up.*cordctl drain"):
         downgrade(database_url, "0003")
-    downgrade(database_url, "0003", beside_workers=True)
+    downgrade(database_url, "0003", while_workers_run=True)
     for name in cluster.names:
         assert cluster.processes[name].wait(timeout=60) == 78
         log = (cluster.config_path.parent / f"{name}.log").read_text()

@@ -56,8 +56,8 @@ def test_a_migration_counts_the_texts_that_running_problems_wait_for(
     database: Database, database_url: str, problem: int
 ) -> None:
     claim(database, registered(database), problem)
-    downgrade(database_url, "0004", beside_workers=True)
-    upgrade(database_url, beside_workers=True)
+    downgrade(database_url, "0004", while_workers_run=True)
+    upgrade(database_url, while_workers_run=True)
     unproposed = sa.text("SELECT unproposed FROM problems")
     assert database.run(lambda c: c.execute(unproposed).scalar_one()) == 2
 

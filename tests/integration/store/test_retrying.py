@@ -222,7 +222,7 @@ def test_problems_that_will_fail_the_same_way_again_are_counted(database: Databa
 
     fail()
     causes = database.run(lambda connection: failure_causes(connection, 1, 5))
-    assert [(one.key, one.repeats, one.repeats_anew) for one in causes] == [
+    assert [(one.key, one.repeats, one.repeats_from_scratch) for one in causes] == [
         ("p0", True, True),
         ("p1", True, False),
         ("p2", False, False),
@@ -230,8 +230,8 @@ def test_problems_that_will_fail_the_same_way_again_are_counted(database: Databa
     found = retry(database)
     assert (found.count, found.repeating, found.hopeless) == (3, 2, 1)
     fail()
-    anew = database.run(lambda connection: restart_failed(connection, "run"))
-    assert (anew.count, anew.repeating, anew.hopeless) == (3, 1, 1)
+    restarted = database.run(lambda connection: restart_failed(connection, "run"))
+    assert (restarted.count, restarted.repeating, restarted.hopeless) == (3, 1, 1)
 
 
 def test_an_unknown_problem_and_a_cancelled_run_are_refused(database: Database) -> None:
@@ -253,8 +253,8 @@ def test_a_restarted_problem_has_no_rows_left_and_is_queued(database: Database) 
     begun = database.run(lambda connection: restart_failed(connection, "run", ["p1"]))
     assert begun.problems == {"queued": 1}
     assert rows(database, "SELECT problem_id, count(*) FROM candidates GROUP BY 1 ORDER BY 1") == [(1, 2), (3, 2)]
-    anew = "SELECT state, step, outstanding, admitted_at, failure_reason FROM problems WHERE key = 'p1'"
-    assert rows(database, anew) == [("queued", 0, 0, None, None)]
+    restarted = "SELECT state, step, outstanding, admitted_at, failure_reason FROM problems WHERE key = 'p1'"
+    assert rows(database, restarted) == [("queued", 0, 0, None, None)]
 
 
 def test_removing_a_run_leaves_nothing_behind_and_other_runs_unchanged(

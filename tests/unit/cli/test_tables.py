@@ -27,19 +27,19 @@ def test_wide_characters_leave_columns_aligned(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("technical", "repeats", "anew", "told"),
+    ("technical", "repeats", "restarted", "told"),
     [
         (True, False, False, "once that is fixed: cordctl retry run --reason why"),
-        (False, True, False, "cordctl retry fails the same way; --anew draws new candidates"),
-        (False, True, True, "cordctl retry fails the same way; even with --anew"),
+        (False, True, False, "cordctl retry fails the same way; --from-scratch draws new candidates"),
+        (False, True, True, "cordctl retry fails the same way; even with --from-scratch"),
         (False, False, False, None),
     ],
 )
 def test_a_cause_is_followed_by_the_result_of_a_retry(
-    technical: bool, repeats: bool, anew: bool, told: str | None
+    technical: bool, repeats: bool, restarted: bool, told: str | None
 ) -> None:
     console = Console(file=io.StringIO(), width=120)
-    cause = FailureCause(1, "p1", "why", is_technical=technical, repeats=repeats, repeats_anew=anew)
+    cause = FailureCause(1, "p1", "why", is_technical=technical, repeats=repeats, repeats_from_scratch=restarted)
     print_failures(console, [cause], 2, "run")
     assert isinstance(console.file, io.StringIO)
     first, *others, last = console.file.getvalue().splitlines()
