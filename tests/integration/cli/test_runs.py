@@ -156,7 +156,7 @@ def test_running_again_adds_nothing_and_exports_the_same(finished: Cordctl) -> N
 def test_a_run_is_paused_resumed_and_cancelled(cordctl: Cordctl) -> None:
     cordctl("enqueue", "problems.jsonl", "--run", "mine")
     assert "is paused" in cordctl("pause", "mine").stdout
-    assert "paused already" in cordctl("pause", "mine").stdout
+    assert "was already paused" in cordctl("pause", "mine").stdout
     assert json.loads(cordctl("status", "--json").stdout)["state"] == "paused"
     assert "cordctl resume mine" in cordctl("run", "problems.jsonl", "--run", "mine", "-o", "o.jsonl", exits=1).stderr
     resumed = cordctl("resume", "mine").stdout

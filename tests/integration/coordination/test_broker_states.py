@@ -148,12 +148,23 @@ def redis_with(folder: Path, *options: str, port: int = 0) -> Iterator[redis.Red
     place = ("--port", str(port), "--unixsocket", str(path), "--dir", str(folder), "--save", "", *options)
     process = subprocess.Popen([str(find_redis().path), *place], stdout=subprocess.DEVNULL)
     try:
-        _until(path.exists)
+        _until(lambda: _listens(path))
         with redis.Redis(unix_socket_path=str(path), single_connection_client=True) as client:
             yield client
     finally:
         process.terminate()
         process.wait()
+
+
+def _listens(path: Path) -> bool:
+    """Whether a server answers at the socket: its file exists a moment before that."""
+    try:
+        with redis.Redis(unix_socket_path=str(path)) as client:
+            return bool(client.ping())
+    except redis.BusyLoadingError:
+        return True
+    except redis.ConnectionError:
+        return False
 
 
 @pytest.fixture

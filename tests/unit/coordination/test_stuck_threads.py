@@ -14,6 +14,7 @@ from contextlib import suppress
 
 import pytest
 
+from cord_worker.coordination import stuck_threads
 from cord_worker.coordination.stuck_threads import ThreadWatch, WatchedWork, working
 
 
@@ -41,6 +42,12 @@ class Watched:
             self.now += seconds
             self.watch.look()
         return self.stuck
+
+
+@pytest.fixture(autouse=True)
+def nothing_else_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of threads that hang may have left some behind in this process."""
+    monkeypatch.setattr(stuck_threads, "_watched", set())
 
 
 @pytest.fixture
