@@ -64,7 +64,7 @@ CHECKED_ANSWERS = Counter(
 )
 TASKS_RUNNING = Gauge("cord_tasks_running", "Tasks that this process is working on.", registry=REGISTRY)
 STOLEN_TASKS = Counter(
-    "cord_helped_tasks", "Tasks that this idle replica took over from another replica's shard.", registry=REGISTRY
+    "cord_stolen_tasks", "Tasks that this idle replica took over from another replica's shard.", registry=REGISTRY
 )
 BAD_MESSAGES = Counter(
     "cord_bad_messages", "Messages that this process dropped because it could not read them.", registry=REGISTRY

@@ -1,7 +1,8 @@
 """Measures the service around an engine that answers at once, against bare Celery on the same broker.
 
-A candidate needs one proposal and one score. So a control plane with one message for each could finish at most half as
-many candidates as a Celery worker does tasks: the ceiling. Each round measures the ceiling, then the service.
+The reference is half the rate at which a Celery worker runs empty tasks: what one message per proposal and one per
+score would allow. The service sends fewer messages and may exceed it. Each round measures the reference, then the
+service.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cord_worker.bench import noop
+from cord_worker.bench import noop_worker
 from cord_worker.bench.fleet import Fleet, running_fleet
 from cord_worker.bench.overhead import Load, load_of
 from cord_worker.bench.place import Place
@@ -42,8 +43,8 @@ batch_size = 4
 path = "beta"
 engine = "instant"
 batch_size = 4
-[models.judge]
-path = "judge"
+[models.prover]
+path = "prover"
 engine = "instant"
 batch_size = 4
 [[teachers]]
@@ -57,14 +58,14 @@ name = "beta-hot"
 model = "beta"
 temperature = 0.9
 [prover]
-model = "judge"
+model = "prover"
 [search]
 beam_width = {beam_width}
 max_steps = 8
 [run]
 max_active = {max_active}
 """
-"""Two models, three teachers and a prover, none of which takes any time."""
+"""Three models that answer at once: two for three teachers, one for the prover."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +88,12 @@ def measure(bench: ControlPlaneBench, place: Place, say: Callable[[str], None]) 
     Raises ConfigError for too few rounds, LocalServiceError if a process ended early.
     """
     check_rounds(bench.rounds)
-    ceilings: list[float] = []
+    references: list[float] = []
     rates: list[float] = []
     loads: dict[str, list[Load]] = {"light": [], "full": []}
     for number in range(1, bench.rounds + 1):
         tasks_per_second = noop_rate(place, bench.noop_tasks, bench.noop_concurrency)
-        ceilings.append(tasks_per_second / 2)
+        references.append(tasks_per_second / 2)
         with running_fleet(place, *instant_config(place, bench.beam_width, bench.max_active)) as fleet:
 
             def serve(load: str, problems: int, max_active: int, number: int = number, fleet: Fleet = fleet) -> None:
@@ -105,24 +106,27 @@ def measure(bench: ControlPlaneBench, place: Place, say: Callable[[str], None]) 
             loads["full"].append(load_of(place, fleet, lambda: serve("full", bench.problems, bench.max_active)))
         say(
             f"round {number}: bare Celery {tasks_per_second:.0f} tasks/s, "
-            f"service {rates[-1]:.0f} candidates/s, {rates[-1] / ceilings[-1]:.0%} of the ceiling"
+            f"service {rates[-1]:.0f} candidates/s, {rates[-1] / references[-1]:.0%} of the reference"
         )
     growth = _soak(place, bench, say) if bench.soak_tasks else None
-    fractions = quotients(rates, ceilings)
+    fractions = quotients(rates, references)
     measured = (
-        Measured("bare Celery, no-op tasks", tuple(2 * ceiling for ceiling in ceilings), "tasks/s"),
-        Measured("ceiling (two tasks a candidate)", tuple(ceilings), "candidates/s"),
+        Measured("bare Celery, no-op tasks", tuple(2 * reference for reference in references), "tasks/s"),
+        Measured("reference (two tasks a candidate)", tuple(references), "candidates/s"),
         Measured("service, instant engine", tuple(rates), "candidates/s"),
-        Measured("service / ceiling", fractions, "", 3),
+        Measured("service / reference", fractions, "", 3),
         *(
             Measured(
-                f"{what.replace('_', ' ')} a candidate, {load} load", tuple(getattr(one, what) for one in of), "ms"
+                f"{figure.replace('_', ' ')} a candidate, {name} load",
+                tuple(getattr(load, figure) for load in rounds),
+                "ms",
             )
-            for load, of in loads.items()
-            for what in _LOAD_FIGURES
+            for name, rounds in loads.items()
+            for figure in _LOAD_FIGURES
         ),
         *(growth.measured() if growth is not None else ()),
     )
+    light, full = loads["light"], loads["full"]
     keys: dict[str, Any] = {
         "rounds": bench.rounds,
         "problems": bench.problems,
@@ -130,17 +134,20 @@ def measure(bench: ControlPlaneBench, place: Place, say: Callable[[str], None]) 
         "ceiling_candidates_per_second": measured[1].median,
         "candidates_per_second": measured[2].median,
         "fraction_of_ceiling": measured[3].median,
-        **{
-            f"{what.replace('_', f'_{load}_')}_ms": statistics.median(getattr(one, what) for one in of)
-            for load, of in loads.items()
-            for what in _LOAD_FIGURES
+        "overhead_light_p50_ms": statistics.median(load.overhead_p50 for load in light),
+        "overhead_light_p95_ms": statistics.median(load.overhead_p95 for load in light),
+        "delay_light_p50_ms": statistics.median(load.delay_p50 for load in light),
+        "delay_light_p95_ms": statistics.median(load.delay_p95 for load in light),
+        "overhead_full_p50_ms": statistics.median(load.overhead_p50 for load in full),
+        "overhead_full_p95_ms": statistics.median(load.overhead_p95 for load in full),
+        "delay_full_p50_ms": statistics.median(load.delay_p50 for load in full),
+        "delay_full_p95_ms": statistics.median(load.delay_p95 for load in full),
+        "overhead_by_kind_ms": {
+            f"{name}_{kind}_{share}": statistics.median(load.kinds[kind][index] for load in rounds)
+            for name, rounds in loads.items()
+            for kind in rounds[0].kinds
+            for index, share in enumerate(("p50", "p95"))
         },
-    }
-    keys["overhead_by_kind_ms"] = {
-        f"{load}_{kind}_{share}": statistics.median(one.kinds[kind][index] for one in of)
-        for load, of in loads.items()
-        for kind in of[0].kinds
-        for index, share in enumerate(("p50", "p95"))
     }
     if growth is not None:
         keys |= {
@@ -156,8 +163,9 @@ def measure(bench: ControlPlaneBench, place: Place, say: Callable[[str], None]) 
         f"bare Celery: {bench.noop_tasks} no-op tasks published before, one worker, {bench.noop_concurrency} threads, "
         "same broker and settings; both are measured in turns",
         f"overhead: start, lease and read, write of a candidate's proposal and score together, from the histograms of "
-        f"the workers (of p95 the sum, an upper bound); light load: {bench.light_problems} problems one after another; "
-        "delay is overhead, the way of the messages and the wait for room, which at full load is mostly waiting",
+        f"the workers; p95 is the sum of both tasks' p95: an upper bound; light load: {bench.light_problems} problems "
+        "one after another; delay is overhead, transport of the messages and the wait for room; at full load it is "
+        "mostly waiting",
     )
     return Report("control-plane", measured, keys, notes)
 
@@ -168,14 +176,15 @@ def _soak(place: Place, bench: ControlPlaneBench, say: Callable[[str], None]) ->
         def work(number: int) -> None:
             service_rate(place, fleet, bench, f"soak-{number}", min(_SOAK_PROBLEMS, bench.problems), bench.max_active)
 
-        say(f"soak: until every worker has done {bench.soak_tasks:,} tasks")
+        say(f"soak: until every model worker has done {bench.soak_tasks:,} tasks")
         return soak(place, fleet, bench.soak_tasks, work)
 
 
 def service_rate(
     place: Place, fleet: Fleet, bench: ControlPlaneBench, run: str, problems: int, max_active: int
 ) -> float:
-    """Candidates per second of a new run on the running fleet. Raises LocalServiceError if a problem failed."""
+    """Candidates per second of a new run on the running fleet. Raises LocalServiceError if a problem failed, or if
+    the tables do not show how long it took."""
     config, _ = instant_config(place, bench.beam_width, max_active)
     records = [
         ProblemRecord(f"{run}-{n}", f"What is {n} + {n}, in {run}?", str(2 * n), None, {}, f"{run}:{n}")
@@ -189,14 +198,16 @@ def service_rate(
 
     fleet.wait_until(done, f"the run {run}", _PATIENCE_SECONDS)
     pace = place.database.run(lambda connection: pace_of(connection, report.run_id))
-    if pace.failed or not pace.seconds:
+    if pace.failed:
         raise LocalServiceError(f"{pace.failed} of {pace.problems} problems of {run} failed; nothing was measured")
+    if not pace.seconds:
+        raise LocalServiceError(f"the tables hold no time from start to end of the run {run}; nothing was measured")
     return place.database.run(lambda connection: final_candidates(connection, report.run_id)) / pace.seconds
 
 
 def noop_rate(place: Place, tasks: int, concurrency: int) -> float:
     """Tasks per second of a Celery worker that does nothing. Raises LocalServiceError if it ended early."""
-    noop.publish(noop.noop_app(place.settings), tasks)
+    noop_worker.publish(noop_worker.noop_app(place.settings), tasks)
     environment = {
         **os.environ,
         **processes.python_environment(),
@@ -204,7 +215,7 @@ def noop_rate(place: Place, tasks: int, concurrency: int) -> float:
         "CORD_BROKER_URL": place.endpoints.broker_url,
         "CORD_KEY_PREFIX": place.settings.key_prefix,
     }
-    argv = [sys.executable, "-P", "-m", "cord_worker.bench.noop", str(tasks), str(concurrency)]
+    argv = [sys.executable, "-P", "-m", "cord_worker.bench.noop_worker", str(tasks), str(concurrency)]
     with subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as worker:
         try:
             line = worker.stdout.readline() if worker.stdout is not None else ""
@@ -218,7 +229,7 @@ def noop_rate(place: Place, tasks: int, concurrency: int) -> float:
 
 
 def instant_config(place: Place, beam_width: int, max_active: int) -> tuple[RunConfig, Path]:
-    """The configuration of a measurement and its file."""
+    """Writes the configuration of a measurement; returns it and its file."""
     path = place.folder / "cord.toml"
     path.write_text(INSTANT_CONFIG.format(beam_width=beam_width, max_active=max_active), encoding="utf-8")
     return RunConfig.load(path), path

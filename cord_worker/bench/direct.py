@@ -21,7 +21,7 @@ from cord_worker.errors import EngineError, RequestError
 from cord_worker.local import processes
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_END_SECONDS = 30.0
+_EXIT_TIMEOUT_SECONDS = 30.0
 
 
 class DirectEngine:
@@ -54,7 +54,7 @@ class DirectEngine:
         self._writer.close()
         self._listening.cancel()
         try:
-            await asyncio.wait_for(self._process.wait(), _END_SECONDS)
+            await asyncio.wait_for(self._process.wait(), _EXIT_TIMEOUT_SECONDS)
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
@@ -75,9 +75,9 @@ class DirectEngine:
 async def direct_engine(
     config: RunConfig, config_path: Path, model: str, log: Path, *, reference: bool = False
 ) -> AsyncIterator[DirectEngine]:
-    """The model's engine, loaded, within the `with`; `reference`: transformers in float32 without a cache.
+    """Starts the model's engine, yields it once loaded, ends it afterwards.
 
-    Raises EngineError if it does not start.
+    `reference`: transformers in float32 without a cache. Raises EngineError if the engine does not start.
     """
     ours, theirs = socket.socketpair()
     threads = config.models[model].threads

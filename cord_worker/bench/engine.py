@@ -14,7 +14,7 @@ from cord_worker.bench.direct import DirectEngine, direct_engine
 from cord_worker.bench.fleet import Fleet, running_fleet
 from cord_worker.bench.ideal_cache import CacheRequest, CacheUse, cache_use
 from cord_worker.bench.place import Place
-from cord_worker.bench.replay import Replay, Replayed, Trial
+from cord_worker.bench.repeated_requests import RecordedRequests, Repetition, RepetitionResult
 from cord_worker.bench.report import Measured, Report, check_rounds, quotients
 from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
@@ -32,7 +32,10 @@ _PATIENCE_SECONDS = 4 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class EngineBench:
-    """The parameters of the measurement; every round has its own `problems`, after `warm_up` ones that do not count."""
+    """The parameters of the measurement.
+
+    Each round uses `problems` new problems; `warm_up` more come first and are not measured.
+    """
 
     source: DatasetSource
     config: RunConfig
@@ -45,13 +48,19 @@ class EngineBench:
 def measure(bench: EngineBench, place: Place, say: Callable[[str], None]) -> Report:
     """Runs the measurement; `say` receives the result of each round.
 
-    Raises ConfigError for too few rounds or problems, LocalServiceError, EngineError.
+    Raises ConfigError for too few rounds or problems, or for a run whose requests it cannot repeat; LocalServiceError
+    if a process of the service ended early or a run took too long; EngineError if an engine does not start, or ends.
     """
     check_rounds(bench.rounds)
     if bench.config.search.pipeline not in {"cord", "greedy"}:
-        raise ConfigError('bench engine replays steps: set search.pipeline = "cord" or "greedy" in cord.toml')
+        raise ConfigError('bench engine repeats steps: set search.pipeline = "cord" or "greedy" in cord.toml')
     if bench.config.verify.judge is not None:
-        raise ConfigError("bench engine replays no verdicts: leave the table [verify.judge] out of cord.toml")
+        raise ConfigError("bench engine repeats no verdicts: leave the table [verify.judge] out of cord.toml")
+    if bench.config.selection_model is not None:
+        raise ConfigError(
+            f"bench engine repeats no selection judgments, which search.selection = {bench.config.search.selection!r} "
+            "needs: set it to 'predictive_perplexity', 'random' or 'max_length' in cord.toml"
+        )
     needed = bench.warm_up + bench.rounds * bench.problems
     records = [record for record in islice(bench.source.records(), needed) if isinstance(record, ProblemRecord)]
     if len(records) < needed:
@@ -68,10 +77,10 @@ async def _measure(
     config = bench.config
     service: list[float] = []
     direct: list[float] = []
-    trials: list[Trial] = []
-    agreeing: list[float] = []
+    rounds: list[RecordedRequests] = []
+    differences: list[float] = []
     async with AsyncExitStack() as stack:
-        # Before anything is measured, so that a model that cannot be loaded is noticed at once.
+        # Before anything is measured, so that a tokenizer that cannot be loaded is noticed at once.
         codecs = {name: codec for name in config.models if (codec := _codec_of(config, name)) is not None}
         say("loading the engines without the service")
         engines = await _engines(bench, place, stack)
@@ -85,26 +94,26 @@ async def _measure(
                     continue
                 batch = records[begin : begin + count]
                 begin += count
-                trial, seconds = _serve(place, fleet, config, f"round-{number}", batch)
-                trials.append(trial)
-                replayed = await Replay(trial, engines).run()
+                recorded, seconds = _serve(place, fleet, config, f"round-{number}", batch)
+                rounds.append(recorded)
+                repeated = await Repetition(recorded, engines).run()
                 if not number:
                     continue
-                service.append(trial.tokens / seconds)
-                direct.append(replayed.tokens / replayed.seconds)
-                agreeing.append(_agreement(trial, replayed))
+                service.append(recorded.tokens / seconds)
+                direct.append(repeated.tokens / repeated.seconds)
+                differences.append(_largest_difference(recorded, repeated))
                 say(
-                    f"round {number}: service {service[-1]:.0f} tokens/s ({trial.tokens} in {seconds:.1f} s), engine "
-                    f"alone {direct[-1]:.0f} ({replayed.tokens} in {replayed.seconds:.1f} s), "
+                    f"round {number}: service {service[-1]:.0f} tokens/s ({recorded.tokens} in {seconds:.1f} s), "
+                    f"engine alone {direct[-1]:.0f} ({repeated.tokens} in {repeated.seconds:.1f} s), "
                     f"ratio {service[-1] / direct[-1]:.3f}"
                 )
     ratios = quotients(service, direct)
-    uses = _cache_uses(trials, 1 if bench.warm_up else 0, blocks, codecs)
+    uses = _cache_uses(rounds, 1 if bench.warm_up else 0, blocks, codecs)
     measured = (
         Measured("service", tuple(service), "tokens/s"),
         Measured("engine alone", tuple(direct), "tokens/s"),
         Measured("service / engine alone", ratios, "", 3),
-        Measured("largest difference of a score", tuple(agreeing), "", 6),
+        Measured("largest difference of a score", tuple(differences), "", 6),
         *(
             Measured(f"{kind} of {model}: cached / ideal", (use.ratio,), "", 3)
             for (model, kind), use in uses.items()
@@ -151,7 +160,7 @@ async def _engines(bench: EngineBench, place: Place, stack: AsyncExitStack) -> M
 
 def _serve(
     place: Place, fleet: Fleet, config: RunConfig, run: str, records: Sequence[ProblemRecord]
-) -> tuple[Trial, float]:
+) -> tuple[RecordedRequests, float]:
     """Runs the service to the end of the run: its requests, and its time in seconds."""
     report = place.database.run(lambda connection: enqueue(connection, run, config, records))
 
@@ -165,15 +174,15 @@ def _serve(
     answers = place.database.run(lambda connection: answer_requests(connection, report.run_id))
     if not candidates or not pace.seconds:
         raise LocalServiceError(f"no model was asked for anything in {run}; nothing was measured")
-    return Trial(config, candidates, answers), pace.seconds
+    return RecordedRequests(config, candidates, answers), pace.seconds
 
 
-def _agreement(trial: Trial, replayed: Replayed) -> float:
+def _largest_difference(recorded: RecordedRequests, repeated: RepetitionResult) -> float:
     """Largest difference between the scores that the service stored and those of the engine alone."""
     differences = [
-        abs(row.score - replayed.scores[row.candidate_id])
-        for row in trial.candidates
-        if row.score is not None and row.candidate_id in replayed.scores
+        abs(row.score - repeated.scores[row.candidate_id])
+        for row in recorded.candidates
+        if row.score is not None and row.candidate_id in repeated.scores
     ]
     return max(differences, default=0.0)
 
@@ -186,12 +195,12 @@ def _ratio(uses: Mapping[tuple[str, str], CacheUse], kind: str) -> float | None:
 
 
 def _cache_uses(
-    trials: Sequence[Trial], uncounted: int, blocks: Mapping[str, int], codecs: Mapping[str, TextCodec]
+    rounds: Sequence[RecordedRequests], uncounted: int, blocks: Mapping[str, int], codecs: Mapping[str, TextCodec]
 ) -> dict[tuple[str, str], CacheUse]:
-    """Cache use by model and kind of request; the first `uncounted` trials only fill the caches."""
+    """Cache use by model and kind of request; the first `uncounted` rounds only fill the caches."""
     uses: dict[tuple[str, str], CacheUse] = {}
     for name, codec in codecs.items():
-        requests = _cache_requests(name, codec, trials, uncounted)
+        requests = _cache_requests(name, codec, rounds, uncounted)
         for kind, use in cache_use(requests, blocks[name]).items():
             uses[name, kind] = use
     return uses
@@ -216,36 +225,38 @@ def _codec_of(config: RunConfig, name: str) -> TextCodec | None:
     if model.engine == "vllm" and model.gguf_file is not None:
         from cord_worker.engines.vllm.gguf import unpacked
 
-        folder = unpacked(settings, folder, loading.digest_of(folder, model.gguf_file))
+        folder = unpacked(settings, folder, loading.weights_digest_of(folder, model.gguf_file))
         return TextCodec.of(loading.load_tokenizer(folder, settings), settings)
     return TextCodec.of(AutoTokenizer.from_pretrained(folder, **loading.options(settings)), settings)
 
 
-def _cache_requests(name: str, codec: TextCodec, trials: Sequence[Trial], uncounted: int) -> list[CacheRequest]:
+def _cache_requests(
+    name: str, codec: TextCodec, rounds: Sequence[RecordedRequests], uncounted: int
+) -> list[CacheRequest]:
     begun: list[tuple[float, CacheRequest]] = []
-    for number, trial in enumerate(trials):
+    for number, recorded in enumerate(rounds):
         counted = number >= uncounted
-        rows = {row.candidate_id: row for row in trial.candidates}
-        template = trial.config.required_prover.scoring_template
-        for row in trial.candidates:
-            steps = trial.steps[row.candidate_id]
-            if trial.teacher(row.teacher).model == name:
-                prompt = _joined(codec.proposal(trial.teacher_turn(row), steps[:-1]))
-                whole = _joined(codec.proposal(trial.teacher_turn(row), steps))
+        rows = {row.candidate_id: row for row in recorded.candidates}
+        template = recorded.config.required_prover.scoring_template
+        for row in recorded.candidates:
+            steps = recorded.steps[row.candidate_id]
+            if recorded.teacher(row.teacher).model == name:
+                prompt = _joined(codec.proposal(recorded.teacher_turn(row), steps[:-1]))
+                whole = _joined(codec.proposal(recorded.teacher_turn(row), steps))
                 generated = whole[len(prompt) : len(prompt) + row.completion_tokens]
                 request = CacheRequest("propose", prompt, len(prompt) - 1, generated, row.cached_tokens, counted)
                 begun.append((row.proposing_began, request))
-            if trial.config.required_prover.model == name and row.scoring_began is not None:
-                candidate = _joined(codec.candidate(trial.prover_turn(row), steps))
+            if recorded.config.required_prover.model == name and row.scoring_began is not None:
+                candidate = _joined(codec.candidate(recorded.prover_turn(row), steps))
                 closing = codec.closing(template, row.answer)
                 ids = [*candidate, *closing.ids]
                 servable = len(candidate) + closing.answer[0] - 1
                 request = CacheRequest("score", ids, servable, (), row.score_cached_tokens, counted)
                 begun.append((row.scoring_began, request))
-        for answer in trial.answers:
-            if trial.teacher(answer.teacher).model == name:
+        for answer in recorded.answers:
+            if recorded.teacher(answer.teacher).model == name:
                 last = rows[answer.candidate_id]
-                prompt = _joined(codec.answer(trial.teacher_turn(last), trial.steps[answer.candidate_id]))
+                prompt = _joined(codec.answer(recorded.teacher_turn(last), recorded.steps[answer.candidate_id]))
                 request = CacheRequest("answer", prompt, len(prompt) - 1, (), answer.cached_tokens, counted)
                 begun.append((answer.began, request))
     return [request for _, request in sorted(begun, key=lambda item: item[0])]

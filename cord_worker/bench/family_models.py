@@ -1,4 +1,4 @@
-"""Small random models of every family that users host, written as ordinary Hugging Face folders.
+"""Small random models of the families that we test, written as ordinary Hugging Face folders.
 
 They have at most four layers, windows far shorter than the prompts, and weights so large that a wrong mask or position
 shows.
@@ -40,8 +40,8 @@ _BY_LAYER = {
     "full_attention": {"rope_type": "linear", "rope_theta": 100000.0, "factor": 8.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 1000.0},
 }
-_BOTH = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
-_MIXED = ["linear_attention", "full_attention", "linear_attention", "full_attention"]
+_SLIDING_FULL = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+_LINEAR_FULL = ["linear_attention", "full_attention", "linear_attention", "full_attention"]
 _MOE = {
     "num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
     "shared_expert_intermediate_size": 32, "decoder_sparse_step": 1, "norm_topk_prob": True,
@@ -65,10 +65,10 @@ class Family:
     name: str
     model_type: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    kind: Any = AutoModelForCausalLM
-    wrapped: bool = False
+    auto_class: Any = AutoModelForCausalLM
+    has_vision: bool = False
     """True if the sizes belong to the language model inside a model that reads images."""
-    written: Mapping[str, Any] = field(default_factory=dict)
+    extra_config: Mapping[str, Any] = field(default_factory=dict)
     """Further entries of config.json."""
     refused: bool = False
     """True if it cannot be hosted and must be refused."""
@@ -96,7 +96,7 @@ FAMILIES: tuple[Family, ...] = (
     }),
     Family("Qwen3-MoE", "qwen3_moe", _MOE),
     Family("Qwen3-Next", "qwen3_next", {
-        **_MOE, "layer_types": _MIXED, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+        **_MOE, "layer_types": _LINEAR_FULL, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
         "linear_key_head_dim": 16, "linear_value_head_dim": 16,
     }),
     Family("Phi-3 (sliding window)", "phi3", {"sliding_window": WINDOW}),
@@ -105,38 +105,39 @@ FAMILIES: tuple[Family, ...] = (
     Family("PhiMoE", "phimoe", _MOE),
     Family("Gemma", "gemma", {"tie_word_embeddings": True}),
     Family("Gemma 2", "gemma2", {
-        "layer_types": _BOTH, "sliding_window": WINDOW, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 8.0,
-        "query_pre_attn_scalar": 16, "tie_word_embeddings": True,
+        "layer_types": _SLIDING_FULL, "sliding_window": WINDOW, "attn_logit_softcapping": 5.0,
+        "final_logit_softcapping": 8.0, "query_pre_attn_scalar": 16, "tie_word_embeddings": True,
     }),
     Family("Gemma 3 (text)", "gemma3_text", {
-        "layer_types": _BOTH, "sliding_window": WINDOW, "rope_parameters": _BY_LAYER, "query_pre_attn_scalar": 16,
-        "tie_word_embeddings": True,
+        "layer_types": _SLIDING_FULL, "sliding_window": WINDOW, "rope_parameters": _BY_LAYER,
+        "query_pre_attn_scalar": 16, "tie_word_embeddings": True,
     }),
     Family("Gemma 3 (with images)", "gemma3", {
-        "layer_types": _BOTH, "sliding_window": WINDOW, "rope_parameters": _BY_LAYER, "query_pre_attn_scalar": 16,
-        "tie_word_embeddings": True,
-    }, wrapped=True),
+        "layer_types": _SLIDING_FULL, "sliding_window": WINDOW, "rope_parameters": _BY_LAYER,
+        "query_pre_attn_scalar": 16, "tie_word_embeddings": True,
+    }, has_vision=True),
     Family("Gemma 3n (text)", "gemma3n_text", {
-        "layer_types": _BOTH, "sliding_window": WINDOW, "rope_parameters": _BY_LAYER, "num_kv_shared_layers": 2,
+        "layer_types": _SLIDING_FULL, "sliding_window": WINDOW, "rope_parameters": _BY_LAYER, "num_kv_shared_layers": 2,
         "hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": 261, "laurel_rank": 8,
         "intermediate_size": [96] * 4, "activation_sparsity_pattern": [0.0] * 4, "tie_word_embeddings": True,
     }),
     Family("Mistral (sliding window)", "mistral", {"sliding_window": WINDOW}),
     Family("Mixtral", "mixtral", _MOE),
-    Family("Ministral", "ministral", {"layer_types": _BOTH, "sliding_window": WINDOW}),
+    Family("Ministral", "ministral", {"layer_types": _SLIDING_FULL, "sliding_window": WINDOW}),
     Family("DeepSeek V2 (MLA, YaRN)", "deepseek_v2", {**_MLA, "rope_parameters": _YARN, "n_group": 1}),
     Family("DeepSeek V3 (MLA, YaRN)", "deepseek_v3", {**_MLA, "rope_parameters": _YARN}),
     Family("gpt-oss (sinks)", "gpt_oss", {
-        **_MOE, "layer_types": _BOTH, "sliding_window": WINDOW, "rope_parameters": _YARN,
+        **_MOE, "layer_types": _SLIDING_FULL, "sliding_window": WINDOW, "rope_parameters": _YARN,
     }),
     Family("Granite", "granite", {"attention_multiplier": 0.2, "residual_multiplier": 0.5, "logits_scaling": 2.0}),
     Family("Granite MoE", "granitemoe", _MOE),
     Family("Granite 4 (hybrid)", "granitemoehybrid", {
-        **_MOE, **_MAMBA, "layer_types": _MIXED, "shared_intermediate_size": 32, "position_embedding_type": "rope",
+        **_MOE, **_MAMBA, "layer_types": _LINEAR_FULL, "shared_intermediate_size": 32,
+        "position_embedding_type": "rope",
     }),
     Family("OLMo", "olmo", {}),
     Family("OLMo 2", "olmo2", {}),
-    Family("OLMo 3", "olmo3", {"layer_types": _BOTH, "sliding_window": WINDOW}),
+    Family("OLMo 3", "olmo3", {"layer_types": _SLIDING_FULL, "sliding_window": WINDOW}),
     Family("OLMoE", "olmoe", _MOE),
     Family("SmolLM3 (layers without RoPE)", "smollm3", {"no_rope_layers": [1, 0, 1, 0], "tie_word_embeddings": True}),
     Family("GLM-4", "glm4", {}),
@@ -145,7 +146,7 @@ FAMILIES: tuple[Family, ...] = (
     }),
     Family("Cohere", "cohere", {"tie_word_embeddings": True, "logit_scale": 0.5}),
     Family("Cohere 2", "cohere2", {
-        "layer_types": _BOTH, "sliding_window": WINDOW, "tie_word_embeddings": True, "logit_scale": 0.5,
+        "layer_types": _SLIDING_FULL, "sliding_window": WINDOW, "tie_word_embeddings": True, "logit_scale": 0.5,
     }),
     Family("Falcon-H1 (hybrid)", "falcon_h1", _MAMBA),
     Family("Mamba 2", "mamba2", {
@@ -173,7 +174,7 @@ FAMILIES: tuple[Family, ...] = (
         "layers_block_type": ["mamba", "attention", "mamba", "mlp"], "mamba_num_heads": 4, "mamba_head_dim": 32,
         "ssm_state_size": 16, "n_groups": 1, "chunk_size": 16,
     }),
-    Family("MiniMax (linear attention)", "minimax", {**_MOE, "layer_types": _MIXED, "block_size": 16}),
+    Family("MiniMax (linear attention)", "minimax", {**_MOE, "layer_types": _LINEAR_FULL, "block_size": 16}),
     Family("Falcon", "falcon", {
         "head_dim": None, "multi_query": True, "new_decoder_architecture": False, "alibi": False}),
     Family("Falcon (ALiBi)", "falcon", {
@@ -185,28 +186,28 @@ FAMILIES: tuple[Family, ...] = (
     Family("StableLM", "stablelm", {}),
     Family("StarCoder2 (sliding window)", "starcoder2", {"sliding_window": WINDOW}),
     Family("ERNIE 4.5", "ernie4_5", {"tie_word_embeddings": True}),
-    Family("EXAONE 4", "exaone4", {"layer_types": _BOTH, "sliding_window": WINDOW}),
+    Family("EXAONE 4", "exaone4", {"layer_types": _SLIDING_FULL, "sliding_window": WINDOW}),
     Family("Hunyuan", "hunyuan_v1_dense", {}),
     Family("Seed-OSS", "seed_oss", {"attention_dropout": 0.0, "residual_dropout": 0.0}),
     Family("Apertus", "apertus", {}),
     Family("T5 (encoder-decoder)", "t5", {
         "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0,
-    }, kind=AutoModelForSeq2SeqLM, refused=True),
-    Family("BERT (encoder)", "bert", {}, kind=AutoModel, refused=True),
+    }, auto_class=AutoModelForSeq2SeqLM, refused=True),
+    Family("BERT (encoder)", "bert", {}, auto_class=AutoModel, refused=True),
     Family("BERT written as a decoder", "bert", {}, refused=True),
-    Family("GPTQ without its package", "llama", {}, refused=True, written={
+    Family("GPTQ without its package", "llama", {}, refused=True, extra_config={
         "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 32},
     }),
-    Family("AWQ without its package", "llama", {}, refused=True, written={
+    Family("AWQ without its package", "llama", {}, refused=True, extra_config={
         "quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 32},
     }),
-    Family("bitsandbytes without its package", "llama", {}, refused=True, written={
+    Family("bitsandbytes without its package", "llama", {}, refused=True, extra_config={
         "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True},
     }),
-    Family("compressed-tensors without its package", "llama", {}, refused=True, written={
+    Family("compressed-tensors without its package", "llama", {}, refused=True, extra_config={
         "quantization_config": {"quant_method": "compressed-tensors", "config_groups": {}},
     }),
-    Family("Files that lack weights", "llama", {}, refused=True, written={"num_hidden_layers": 6}),
+    Family("Files that lack weights", "llama", {}, refused=True, extra_config={"num_hidden_layers": 6}),
 )  # fmt: skip
 
 
@@ -236,7 +237,7 @@ def write_family(family: Family, folder: Path, seed: int = 0) -> None:
     }  # fmt: skip
     sizes = {name: value for name, value in sizes.items() if value is not None or name == "bos_token_id"}
     torch.manual_seed(seed)
-    if family.wrapped:
+    if family.has_vision:
         vision = {
             "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
             "image_size": 16, "patch_size": 8,
@@ -246,13 +247,13 @@ def write_family(family: Family, folder: Path, seed: int = 0) -> None:
         config.tie_word_embeddings = sizes["tie_word_embeddings"]
     else:
         config = AutoConfig.for_model(family.model_type, **sizes)
-    model = family.kind.from_config(config, dtype=torch.float32)
+    model = family.auto_class.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name and parameter.ndim == 1:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(folder)
     fast.save_pretrained(folder)
-    if family.written:
+    if family.extra_config:
         path = folder / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **family.written}))
+        path.write_text(json.dumps({**json.loads(path.read_text()), **family.extra_config}))

@@ -52,7 +52,8 @@ NOTHING = Buckets({})
 
 
 def scrape(ports: Iterable[int], name: str, label: str) -> dict[str, Buckets]:
-    """The histogram `name`, summed over all these processes, by the value of `label`. Raises OSError."""
+    """The histogram `name`, summed over all these processes, by the value of `label`. Raises OSError if one
+    of them does not answer."""
     found: dict[str, Buckets] = {}
     for port in ports:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=_TIMEOUT_SECONDS) as page:

@@ -1,6 +1,7 @@
-"""Computes what an ideal prefix cache could have served: unbounded, with the engine's block size, filled at once.
+"""Computes what an ideal prefix cache could have served.
 
-Only whole blocks can be reused; a generated text's tokens stay in the cache after their prompt.
+It never evicts, uses the engine's block size, and can reuse a text as soon as its request has begun. Only whole blocks
+can be reused; a generated text's tokens stay in the cache after their prompt.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 class CacheRequest:
     """One prompt (token ids) in the order of starts.
 
-    `servable` is the number of its leading tokens that may come from a cache: all except the last one; for a score only
-    those before the token that predicts the answer's first one. `generated` follows the prompt. `cached` is the number
-    that the engine reported, None if it reported none. `kind` is propose, score or answer.
+    `servable` is the number of its leading tokens that may come from a cache: all except the last one; for a score,
+    only the tokens before the one that predicts the answer's first token. `generated` follows the prompt. `cached` is
+    the number that the engine reported, None if it reported none. `kind` is propose, score or answer. Requests of the
+    warm-up are not `counted`: they only fill the cache.
     """
 
     kind: str

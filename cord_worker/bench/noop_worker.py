@@ -1,9 +1,9 @@
-"""A Celery worker whose tasks do nothing, with the service's settings: the ceiling of any control plane on Celery.
+"""A Celery worker whose tasks do nothing, with the service's settings, for the reference of `bench control-plane`.
 
-    python -m cord_worker.bench.noop COUNT CONCURRENCY
+    python -m cord_worker.bench.noop_worker COUNT CONCURRENCY
 
-consumes COUNT tasks that were published before, prints one line of JSON with tasks and seconds (from the start of the
-first task to the end of the last one), and exits.
+consumes COUNT tasks that were published before, and prints one line of JSON with tasks and seconds (from the start of
+the first task to the end of the last one). It does not exit: the caller kills it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def publish(app: Celery, count: int) -> None:
 
 
 def main() -> None:
-    """The main function of the worker process."""
+    """Consumes tasks until the process is killed."""
     count, concurrency = int(sys.argv[1]), int(sys.argv[2])
     # Celery warns because it would unpickle messages; this application accepts JSON only.
     warnings.filterwarnings("ignore", category=SecurityWarning)

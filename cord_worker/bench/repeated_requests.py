@@ -1,8 +1,8 @@
 """Repeats the requests of a finished run directly on engines: same prompts, seeds and order, without the service.
 
 For each problem: a teacher's proposals of a step together, then their scores together, all teachers concurrently. The
-next step begins when the step is complete; the final answer comes at the end. As many problems are concurrent as in
-the run, and as many tasks of one model as its worker takes.
+next step begins when the step is complete; the final answer comes at the end. As many problems run at once as in the
+run, and as many tasks per model as its worker handles.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cord_worker.store.reports.measurements import AnswerRequest, CandidateReque
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class RecordedRequests:
     """The requests of a run to its models; `steps` are the texts on the path to each candidate, its own included."""
 
     config: RunConfig
@@ -67,7 +67,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class RepetitionResult:
     """Generated tokens, and seconds from the first request to the last result; `scores` by candidate."""
 
     tokens: int
@@ -75,15 +75,15 @@ class Replayed:
     scores: Mapping[int, float]
 
 
-class Replay:
-    """One trial on engines, by model name; several engines of a model share its problems."""
+class Repetition:
+    """Sends recorded requests to `engines` (by model name); several engines of a model share its problems."""
 
-    def __init__(self, trial: Trial, engines: Mapping[str, Sequence[DirectEngine]]) -> None:
-        self._trial = trial
+    def __init__(self, recorded: RecordedRequests, engines: Mapping[str, Sequence[DirectEngine]]) -> None:
+        self._recorded = recorded
         self._engines = engines
         self._tokens = 0
         self._scores: dict[int, float] = {}
-        config = trial.config
+        config = recorded.config
         self._problems = asyncio.Semaphore(config.run.max_active)
         self._tasks = {
             (name, number): asyncio.Semaphore(max(2, model.batch_size))
@@ -91,17 +91,17 @@ class Replay:
             for number in range(len(engines[name]))
         }
 
-    async def run(self) -> Replayed:
+    async def run(self) -> RepetitionResult:
         """Sends all requests. Raises EngineError if an engine has ended."""
         problems: dict[int, list[CandidateRequests]] = defaultdict(list)
-        for row in self._trial.candidates:
+        for row in self._recorded.candidates:
             problems[row.position].append(row)
-        answers = {answer.position: answer for answer in self._trial.answers}
+        answers = {answer.position: answer for answer in self._recorded.answers}
         started = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for position, rows in problems.items():
                 group.create_task(self._problem(rows, answers.get(position)))
-        return Replayed(self._tokens, time.perf_counter() - started, self._scores)
+        return RepetitionResult(self._tokens, time.perf_counter() - started, self._scores)
 
     async def _problem(self, rows: Sequence[CandidateRequests], answer: AnswerRequest | None) -> None:
         async with self._problems:
@@ -111,7 +111,7 @@ class Replay:
                     teachers[row.teacher].append(row)
                 async with asyncio.TaskGroup() as group:
                     for name, proposals in teachers.items():
-                        group.create_task(self._teacher(self._trial.teacher(name), proposals))
+                        group.create_task(self._teacher(self._recorded.teacher(name), proposals))
             if answer is not None:
                 await self._answer(answer, next(row for row in rows if row.candidate_id == answer.candidate_id))
 
@@ -120,7 +120,7 @@ class Replay:
         scored = [row for row in rows if row.score is not None]
         if scored:
             found = await self._task(
-                self._trial.config.required_prover.model, rows[0].position, [self._score(row) for row in scored]
+                self._recorded.config.required_prover.model, rows[0].position, [self._score(row) for row in scored]
             )
             self._scores |= {
                 row.candidate_id: result["score"] for row, result in zip(scored, found, strict=True) if result
@@ -128,28 +128,29 @@ class Replay:
 
     def _proposal(self, teacher: TeacherConfig, row: CandidateRequests) -> tuple[str, dict[str, Any]]:
         return "propose", {
-            "turn": asdict(self._trial.teacher_turn(row)),
-            "steps": self._trial.prefix(row),
+            "turn": asdict(self._recorded.teacher_turn(row)),
+            "steps": self._recorded.prefix(row),
             "sampling": asdict(
-                Sampling.of(teacher, row.max_tokens, row.seed, answer_tokens=self._trial.config.search.answer_tokens)
+                Sampling.of(teacher, row.max_tokens, row.seed, answer_tokens=self._recorded.config.search.answer_tokens)
             ),
         }
 
     def _score(self, row: CandidateRequests) -> tuple[str, dict[str, Any]]:
         return "score", {
-            "turn": asdict(self._trial.prover_turn(row)),
-            "steps": self._trial.steps[row.candidate_id],
+            "turn": asdict(self._recorded.prover_turn(row)),
+            "steps": self._recorded.steps[row.candidate_id],
             "answer": row.answer,
-            "template": self._trial.config.required_prover.scoring_template,
+            "template": self._recorded.config.required_prover.scoring_template,
         }
 
     async def _answer(self, answer: AnswerRequest, last: CandidateRequests) -> None:
-        teacher = self._trial.teacher(answer.teacher)
+        teacher = self._recorded.teacher(answer.teacher)
+        # No room is kept for a final answer (`answer_tokens`): this request writes it.
         request = {
-            "turn": asdict(self._trial.teacher_turn(last)),
-            "steps": self._trial.steps[last.candidate_id],
+            "turn": asdict(self._recorded.teacher_turn(last)),
+            "steps": self._recorded.steps[last.candidate_id],
             "sampling": asdict(
-                Sampling.of(teacher, self._trial.config.search.answer_tokens, answer.seed, answer_tokens=0)
+                Sampling.of(teacher, self._recorded.config.search.answer_tokens, answer.seed, answer_tokens=0)
             ),
         }
         await self._task(teacher.model, answer.position, [("answer", request)])
@@ -169,4 +170,4 @@ async def _asked(engine: DirectEngine, kind: str, arguments: dict[str, Any]) -> 
     try:
         return await engine.ask(kind, **arguments)
     except RequestError:
-        return {}
+        return {}  # a refused request adds no tokens and no score; the others still count

@@ -9,7 +9,8 @@ from typing import Any
 
 from cord_worker.errors import ConfigError
 
-LEAST_ROUNDS = 3
+MIN_ROUNDS = 3
+"""Fewer rounds are too few for a median."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,9 @@ class Report:
 
 
 def check_rounds(rounds: int) -> None:
-    """Raises ConfigError for fewer rounds than a median needs."""
-    if rounds < LEAST_ROUNDS:
-        raise ConfigError(f"{rounds} rounds are too few for a median: give --rounds {LEAST_ROUNDS} or more")
+    """Raises ConfigError for fewer than 3 rounds."""
+    if rounds < MIN_ROUNDS:
+        raise ConfigError(f"{rounds} rounds are too few for a median: give --rounds {MIN_ROUNDS} or more")
 
 
 def quotients(above: Sequence[float], below: Sequence[float]) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Measures whether workers grow: memory, threads and open files after a tenth of the tasks, and after all of them."""
+"""Measures whether model workers grow: memory, threads and open files after a tenth of the tasks, and after all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from cord_worker.bench.histograms import scrape
 from cord_worker.bench.memory import Footprint, footprint
 from cord_worker.bench.place import Place
 from cord_worker.bench.report import Measured
+from cord_worker.errors import ConfigError
 
 _PARTS = "cord_task_part_seconds"
 _EARLY_SHARE = 10
@@ -18,26 +19,26 @@ _EARLY_SHARE = 10
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Resources by process, early and late, and the number of tasks that each had done."""
+    """Resources of each model worker, early and late, and the numbers of tasks that it had done by then."""
 
     early: Mapping[str, Footprint]
     late: Mapping[str, Footprint]
     tasks: Mapping[str, tuple[int, int]]
 
     def rss(self) -> float:
-        """Largest growth of resident memory of any process, as a ratio: 1.0 is none."""
+        """Largest growth of resident memory of any model worker, as a ratio: 1.0 is none."""
         return max(self.late[name].rss_mb / self.early[name].rss_mb for name in self.early)
 
     def threads(self) -> int:
-        """Largest increase of threads in any process since the early measurement."""
+        """Largest increase of threads in any model worker since the early measurement."""
         return max(self.late[name].threads - self.early[name].threads for name in self.early)
 
     def files(self) -> int:
-        """Largest increase of open files in any process since the early measurement."""
+        """Largest increase of open files in any model worker since the early measurement."""
         return max(self.late[name].files - self.early[name].files for name in self.early)
 
     def to_json(self) -> dict[str, dict[str, float]]:
-        """A JSON object, by process."""
+        """A JSON object, by model worker."""
         return {
             name: {
                 "tasks_early": self.tasks[name][0],
@@ -53,7 +54,7 @@ class Growth:
         }
 
     def measured(self) -> Sequence[Measured]:
-        """Rows of the table, one per process."""
+        """Rows of the table, one per model worker."""
         shown = []
         for name in self.early:
             values = (self.early[name].rss_mb, self.late[name].rss_mb)
@@ -63,7 +64,10 @@ class Growth:
 
 
 def soak(place: Place, fleet: Fleet, tasks: int, work: Callable[[int], None]) -> Growth:
-    """Makes the fleet do `work(number)` again and again until every model worker has done `tasks` tasks."""
+    """Makes the fleet do `work(number)` again and again until every model worker has done `tasks` tasks.
+
+    Raises ConfigError if `tasks` is so small that there is no early measurement to compare with.
+    """
     early: dict[str, tuple[int, Footprint]] = {}
     late: dict[str, tuple[int, Footprint]] = {}
     done = _tasks_done(place, fleet)
@@ -72,8 +76,13 @@ def soak(place: Place, fleet: Fleet, tasks: int, work: Callable[[int], None]) ->
         work(number)
         number += 1
         done = _tasks_done(place, fleet)
-        for seen, enough in ((early, tasks // _EARLY_SHARE), (late, tasks)):
-            for name, count in done.items():
+        for name, count in done.items():
+            if name not in early and count >= tasks:
+                raise ConfigError(
+                    f"{tasks:,} tasks are too few for a soak: {name} had done {count:,} when it was first measured. "
+                    "Give more with --soak-tasks."
+                )
+            for seen, enough in ((early, tasks // _EARLY_SHARE), (late, tasks)):
                 if count >= enough and name not in seen:
                     seen[name] = (count, footprint(fleet.pids[name]))
     return Growth(

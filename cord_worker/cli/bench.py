@@ -161,14 +161,14 @@ def scoring(config_path: Path, lengths: tuple[int, ...], reference: bool, rounds
     type=click.IntRange(min=100),
     default=4000,
     show_default=True,
-    help="Empty Celery tasks that measure the ceiling.",
+    help="Empty Celery tasks that measure the reference.",
 )
 @click.option(
     "--noop-concurrency",
     type=click.IntRange(min=1),
     default=64,
     show_default=True,
-    help="Threads of the Celery worker that measures the ceiling.",
+    help="Threads of the Celery worker that measures the reference.",
 )
 @click.option(
     "--light-problems",
@@ -191,9 +191,10 @@ def scoring(config_path: Path, lengths: tuple[int, ...], reference: bool, rounds
 def control_plane(external: bool, as_json: bool, **options: Any) -> None:
     """Measure the service with an engine that answers at once, against plain Celery.
 
-    A candidate needs one proposal and one score, so the ceiling is half the rate at which a Celery worker runs empty
-    tasks. Keys: candidates_per_second, ceiling_candidates_per_second, fraction_of_ceiling; overhead per candidate
-    besides its engine, in milliseconds: overhead_light_p50_ms, …_p95_ms, overhead_full_p50_ms, …_p95_ms; with
+    The reference is half the rate at which a Celery worker runs empty tasks: what one message per proposal and one per
+    score would allow. The service sends fewer and may exceed it. Keys: candidates_per_second,
+    ceiling_candidates_per_second (the reference), fraction_of_ceiling; overhead per candidate besides its engine, in
+    milliseconds: overhead_light_p50_ms, …_p95_ms, overhead_full_p50_ms, …_p95_ms; with
     --soak-tasks rss_growth (a ratio), threads_growth, files_growth of the worker that grew most.
 
     \b

@@ -84,13 +84,13 @@ def check(
     For one pair it prints the type of the reference, the final answers that were found, the result and the reason.
 
     PAIRS.jsonl holds one object per line: reference, answer, and optionally expected (true, false, or null if no result
-    is clearly right), method and question; - reads standard input. Printed are the pairs whose result differs from the
-    expected one (wrong ones accepted, right ones refused, undecided ones), every pair without expected, and last the
-    counts. With --json every line is an object, and the last one has pairs, right_refused_share (of those expected
-    true, undecided ones included), wrong_accepted_share (of those expected false) and undecided_share (of all).
+    is clearly right), method and question; - reads standard input. It prints the pairs whose result is not the expected
+    one (wrong ones accepted, right ones refused, undecided ones), then those without expected, then the counts. With
+    --json every line is an object, and the last one has pairs, right_refused_share (of those expected true, undecided
+    ones included), wrong_accepted_share (of those expected false) and undecided_share (of all).
 
-    Exits with 0 once the check is done, whatever the results (but see --strict), and with 1, after listing them, if
-    lines are not pairs.
+    Exits with 1 if a line is not a valid pair (such lines are listed, and nothing is checked), otherwise with 0 (see
+    --strict).
     """
     if pairs is not None and (reference is not None or answer is not None):
         raise click.UsageError("give a file of pairs, or --reference and --answer, not both")
@@ -105,11 +105,11 @@ def check(
         raise click.UsageError("--question goes with --reference and --answer; in a file it is a field of each pair")
     rule = _rule(config_path, method, ordered)
     if reference is not None and answer is not None:
-        as_meant = _check_one(reference, answer, rule, question, timeout, as_json=as_json)
+        as_expected = _check_one(reference, answer, rule, question, timeout, as_json=as_json)
     else:
         assert pairs is not None
-        as_meant = _check_file(pairs, rule, processes, timeout, as_json=as_json)
-    context.exit(1 if strict and not as_meant else 0)
+        as_expected = _check_file(pairs, rule, processes, timeout, as_json=as_json)
+    context.exit(1 if strict and not as_expected else 0)
 
 
 def _rule(config_path: Path | None, method: str | None, ordered: bool | None) -> Rule:
@@ -125,7 +125,8 @@ def _rule(config_path: Path | None, method: str | None, ordered: bool | None) ->
         verify = RunConfig.load(config_path).verify
         if method is None and verify.method not in _METHODS:
             raise ConfigError(
-                f"{config_path}: verify.method is {verify.method!r}, which is no comparison: name one with --method"
+                f"{config_path}: verify.method is {verify.method!r}, which is no comparison: choose a comparison with "
+                "--method"
             )
         rule = rule_of(verify, method or verify.method)
     if method is not None:
@@ -173,7 +174,7 @@ def _check_file(path: Path, rule: Rule, processes: int | None, timeout: float, *
         if time.monotonic() - printed_at > _PROGRESS_SECONDS:
             printed_at = time.monotonic()
             click.echo(f"{figures.pairs:,} of {len(pairs):,} pairs", err=True)
-    for checked in sorted(listed, key=lambda one: one.gravity):
+    for checked in sorted(listed, key=lambda one: one.severity):
         click.echo(json.dumps(checked.to_json(), ensure_ascii=False) if as_json else _difference(checked))
     click.echo(json.dumps(figures.to_json()) if as_json else _sentence(figures))
     return not figures.differing
@@ -242,11 +243,13 @@ def recheck(
 ) -> None:
     """Check the stored answers of RUN again by today's rules, without a model, and store what changed.
 
-    Only finished problems are checked. A check that ends without a result (too long, or a crash) changes nothing. If it
-    is killed or interrupted, the same command continues; repeated after that, it changes nothing. The earlier result of
-    an answer stays in its verification (`rechecked`). Verdicts of an LLM judge stay.
+    Only finished problems are checked. A check that ends without a result (too long, or a crash) changes nothing. If
+    the command is killed or interrupted, call it again: it continues. Once it has finished, calling it again changes
+    nothing. The earlier result of an answer stays in its verification (`rechecked`). Verdicts of the LLM judge stay;
+    with --judged, those given after an undecided comparison are replaced if the comparison decides now.
 
-    Rows that differ from what was written (docs/provenance.md) are listed and not changed; then it exits with 1.
+    Rows that were changed after the service wrote them (docs/provenance.md) are listed and left alone; the exit code is
+    then 1.
     """
     from cord_worker.operations.database import open_database
     from cord_worker.operations.recheck import recheck_run

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     "--table",
     type=click.Choice(["14", "15"]),
     help="One line per run, as in a table of the paper. 14: seconds per question, of generation and prover. 15: "
-    "accuracy and mean score with budget, tokens and seconds per question, on the problems that all RUNs ended.",
+    "accuracy and mean score over the problems that all RUNs finished; tokens and seconds per question over all "
+    "problems of each run.",
 )
 @state_dir_option
 @json_option
 def cost(runs: tuple[str, ...], table: str | None, state_dir: Path | None, as_json: bool) -> None:
     """Show what each RUN cost: tokens, engine seconds and wall time.
 
-    The newest run if none is named. --json prints one object; for several runs it holds the list `runs`.
+    The newest run if none is named. --json prints one object; for several runs, or with --table, it holds the list
+    `runs`.
     """
     from cord_worker.operations.comparison import compare_runs
     from cord_worker.operations.database import open_database
@@ -68,19 +70,20 @@ def _print_cost(screen: Console, found: Cost) -> None:
     from cord_worker.operations.run_cost import GENERATION, SCORING
     from cord_worker.progress import figure
 
-    screen.print(_models(found))
+    screen.print(_cost_table(found))
     walls = found.walls
     if walls.problems:
         screen.print(
             f"{walls.problems:,} problems in {walls.run_seconds:,.1f} s, from the first request to the end of the last "
             f"problem. Engine seconds per problem: generation "
             f"{figure(found.seconds_per_problem(GENERATION), 2)}, prover "
-            f"{figure(found.seconds_per_problem(SCORING), 2)}. Wall time of one: {figure(walls.problem_seconds, 1)} s, "
-            f"of which generation {figure(walls.generation_seconds, 1)} s, prover {figure(walls.scoring_seconds, 1)} s"
+            f"{figure(found.seconds_per_problem(SCORING), 2)}. Mean wall time of a problem: "
+            f"{figure(walls.problem_seconds, 1)} s, of which generation {figure(walls.generation_seconds, 1)} s, "
+            f"prover {figure(walls.scoring_seconds, 1)} s"
         )
 
 
-def _models(found: Cost) -> Table:
+def _cost_table(found: Cost) -> Table:
     from rich.text import Text
 
     from cord_worker.progress import shown

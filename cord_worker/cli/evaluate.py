@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from cord_worker.cli.options import (
     OUTPUT_HELP,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from cord_worker.operations.evaluation import Evaluation, Figures
 
 _ENGINES = ("transformers", "vllm", "instant")
+_GO_WITH_OF = {"of_run", "categories", "state_dir", "as_json"}
+"""Parameters that `--of` takes; the others are of the sampling."""
 
 _SAMPLING = (
     click.option(
@@ -58,14 +61,14 @@ _SAMPLING = (
         type=click.IntRange(min=8),
         default=16_384,
         show_default=True,
-        help="Most tokens of thinking before an answer.",
+        help="Maximum number of tokens of thinking before an answer.",
     ),
     click.option(
         "--answer-tokens",
         type=click.IntRange(min=1),
         default=4096,
         show_default=True,
-        help="Most tokens of a final answer.",
+        help="Maximum number of tokens of a final answer.",
     ),
     click.option("--system-prompt", help="Text of the system turn (default: the model's own in cord.toml)."),
     click.option(
@@ -86,7 +89,9 @@ def _sampling_options(function: Callable[..., None]) -> Callable[..., None]:
 
 @click.command("eval")
 @click.argument("benchmark", type=FilePath(path_type=Path), required=False)
-@click.option("--model", help="A key of [models] in cord.toml; with --engine a folder, hub id or bundled:NAME.")
+@click.option(
+    "--model", help="The model: a key of [models] in cord.toml; with --engine a folder, hub id or bundled:NAME."
+)
 @click.option("--engine", type=NearChoice(_ENGINES), help="Host MODEL with this engine, without a cord.toml.")
 @_sampling_options
 @click.option(
@@ -94,7 +99,7 @@ def _sampling_options(function: Callable[..., None]) -> Callable[..., None]:
     "categories",
     multiple=True,
     metavar="FIELD",
-    help="Also print figures by this field; may be repeated.",
+    help="Also print figures for each value of this field; may be repeated.",
 )
 @click.option("--of", "of_run", metavar="RUN", help="Print the figures of this existing run, and sample nothing.")
 @config_option
@@ -104,7 +109,10 @@ def _sampling_options(function: Callable[..., None]) -> Callable[..., None]:
 @skip_invalid_option
 @state_dir_option
 @json_option
+@click.pass_context
 def evaluate(
+    context: click.Context,
+    /,
     benchmark: Path | None,
     of_run: str | None,
     categories: tuple[str, ...],
@@ -126,8 +134,7 @@ def evaluate(
     from cord_worker.operations.evaluation import read_evaluation
 
     if of_run is not None:
-        if benchmark is not None:
-            raise click.UsageError("--of RUN prints an existing run: do not give a BENCHMARK with it.")
+        _require_no_sampling(context)
         with open_database(read_settings(state_dir)) as database:
             found = database.run(lambda connection: read_evaluation(connection, of_run, categories))
     else:
@@ -143,6 +150,18 @@ def evaluate(
     for table in _tables(found):
         screen.print(table)
     screen.print(_remarks(found))
+
+
+def _require_no_sampling(context: click.Context) -> None:
+    """Raises UsageError if the command line has a parameter that only a new evaluation uses."""
+    given = [
+        parameter.human_readable_name if isinstance(parameter, click.Argument) else parameter.opts[-1]
+        for parameter in context.command.params
+        if parameter.name not in _GO_WITH_OF
+        and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"--of RUN prints an existing run and samples nothing: leave out {', '.join(given)}.")
 
 
 def _sample(

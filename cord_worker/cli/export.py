@@ -37,7 +37,9 @@ from cord_worker.cli.options import (
     type=click.FloatRange(0.0, 1.0),
     help="Export only trajectories with at least this score, in [0, 1] (default: all).",
 )
-@click.option("--failures", help="Also write failed problems and their reasons to this file, in a format of --output.")
+@click.option(
+    "--failures", help="Also write failed problems and their reasons to this file, in any format of --output."
+)
 @state_dir_option
 @json_option
 def export(
@@ -51,9 +53,9 @@ def export(
     state_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Write the finished trajectories of RUN, in dataset order.
+    """Write the winning trajectory of each done problem of RUN, or all its samples.
 
-    The newest run if RUN is left out.
+    They are in dataset order. The newest run if RUN is left out.
     """
     if as_json and output == "-":
         raise click.UsageError("--json and -o - both write to standard output: give one of them")

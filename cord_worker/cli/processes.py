@@ -26,7 +26,7 @@ _EXIT_CODE_VARIABLE = "CORD_HOPELESS_EXIT_CODE"
 @click.option(
     "--concurrency",
     type=click.IntRange(min=1),
-    help="Most concurrent requests (default: batch_size, at least 2).",
+    help="Most messages handled at once (default: batch_size, at least 2).",
 )
 @state_dir_option
 def worker(model: str, config_path: Path, name: str | None, concurrency: int | None, state_dir: Path | None) -> None:
@@ -47,7 +47,7 @@ def worker(model: str, config_path: Path, name: str | None, concurrency: int | N
 
 @click.command()
 @click.option(
-    "--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Most concurrent decisions."
+    "--concurrency", type=click.IntRange(min=1), default=8, show_default=True, help="Most messages handled at once."
 )
 @state_dir_option
 def coordinator(concurrency: int, state_dir: Path | None) -> None:
@@ -125,6 +125,6 @@ def _no_restart_on_permanent_errors() -> Iterator[None]:
         from cord_worker.local.limits import explained
 
         if not isinstance(error, OSError) and explained(error) is None:
-            # The log outlives a container; the file with the traceback would be lost with it.
+            # The log outlives a container; the file in the temporary folder, with the traceback, would be lost with it.
             logging.getLogger(__name__).exception("this process ends")
         raise

@@ -42,7 +42,8 @@ def run(
 ) -> None:
     """Turn DATASET into trajectories on this machine: start everything, search, export.
 
-    If it is interrupted (Ctrl-C) or killed, the same command continues where it stopped.
+    If it is interrupted (Ctrl-C) or killed, the same command continues where it stopped. Exits with 1 if problems
+    failed and no trajectory was exported.
     """
     from cord_worker.cli.interrupts import graceful_interrupts
     from cord_worker.operations.outputs import check_run_output
@@ -55,7 +56,7 @@ def run(
     from cord_worker.operations.preload import preloading
 
     config, settings = RunConfig.load(config_path), read_settings(state_dir)
-    # First, because the workers' imports take longer than everything else before the first step.
+    # Start the fork server first: the workers' imports take longer than everything else before the first step.
     with preloading(config, settings) as fork_server:
         from cord_worker.cli.run_summary import print_summary
         from cord_worker.operations.local_run import LocalRun, run_locally

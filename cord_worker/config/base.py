@@ -1,4 +1,4 @@
-"""What all tables of cord.toml share: strict keys, names, digests."""
+"""What all tables of cord.toml share: strict keys, names, short hashes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
-"""Names of models, teachers and runs."""
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+"""Names of models, teachers and runs; to be used with `fullmatch`."""
 
 
 class Section(BaseModel):
@@ -28,7 +28,7 @@ class Section(BaseModel):
         return self.model_dump(mode="json", exclude=unset)
 
 
-def digest_of(document: Any) -> str:
+def short_hash(document: Any) -> str:
     """16 hex digits (SHA-256) over a JSON document; the order of its keys makes no difference."""
     canonical = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -36,6 +36,9 @@ def digest_of(document: Any) -> str:
 
 def checked_name(value: str, what: str) -> str:
     """`value`, if it is a valid name; `what` names it in the error. Raises ValueError."""
-    if not NAME_PATTERN.match(value):
-        raise ValueError(f"{what} {value!r} may contain only letters, digits, '_', '.' and '-', at most 63 characters")
+    if not NAME_PATTERN.fullmatch(value):
+        raise ValueError(
+            f"{what} {value!r} must begin with a letter or digit and may contain only letters, digits, '_', '.' and "
+            "'-', at most 63 characters"
+        )
     return value

@@ -15,16 +15,16 @@ from cord_worker.service_url_checks import checked_broker_url, checked_database_
 
 OTHER_VARIABLES = (
     *("CORD_DEBUG", "CORD_HOPELESS_EXIT_CODE", "CORD_POSTGRES_BIN", "CORD_REDIS_SERVER", "CORD_EMBEDDED_PREFER"),
-    *("CORD_FAULT", "CORD_INSTANT_LOG", "CORD_INSTANT_SECONDS"),
+    *("CORD_FAULT", "CORD_INSTANT_LOG", "CORD_INSTANT_SECONDS", "CORD_ROOT_STRATEGY"),
 )
 """Environment variables that are read outside of `Settings`."""
-_TEST_VARIABLES = "CORD_TEST_"
-_LEAST_SIMILARITY = 0.8
-"""Least similarity (difflib's ratio) at which an unknown variable counts as a misspelt one."""
+_TEST_PREFIX = "CORD_TEST_"
+_MIN_SIMILARITY = 0.8
+"""Lowest similarity (difflib's ratio) at which an unknown variable counts as a misspelt one."""
 
 
 class Settings(BaseSettings):
-    """Environment settings (prefix CORD_). They are never stored and never logged."""
+    """Environment settings (prefix CORD_). Only `metrics_port` is stored; no message repeats a password."""
 
     model_config = SettingsConfigDict(env_prefix="CORD_", extra="ignore", frozen=True)
 
@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     broker_url: str | None = Field(None, repr=False, description="Celery broker URL.")
     state_dir: Path = Field(Path(".cord"), description="Folder of the embedded services.")
     key_prefix: str = Field("cord:", description="Prefix of every key in Redis and of every queue in RabbitMQ.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
     heartbeat_seconds: float = Field(3.0, gt=0, description="Pause between two heartbeats of a worker.")
     worker_timeout_seconds: float = Field(
         12.0, gt=0, description="Time without a heartbeat after which a worker counts as lost."
@@ -50,7 +50,7 @@ class Settings(BaseSettings):
         description="Longest time that a worker may take to load its model; waiting for a server does not count.",
     )
     ready_file: Path | None = Field(None, description="File that a process creates once it is ready for work.")
-    help_seconds: float = Field(
+    steal_seconds: float = Field(
         1.0,
         gt=0,
         description="Age at which work that waits for one replica of a model may be taken over by an idle one.",
@@ -58,14 +58,14 @@ class Settings(BaseSettings):
     stuck_seconds: float = Field(
         240.0,
         gt=0,
-        description="Time at the same piece of work after which a thread counts as stuck: twice the two minutes that a "
-        "process waits for PostgreSQL.",
+        description="Time at the same piece of work after which a thread counts as hanging: twice the two minutes that "
+        "a process waits for PostgreSQL.",
     )
     metrics_port: int | None = Field(
         None,
         ge=0,
         le=65535,
-        description="Port of every process's Prometheus metrics; 0 is any free one. None by default.",
+        description="Port of every process's Prometheus metrics; 0 is any free one. Off by default.",
     )
     metrics_host: str = Field("127.0.0.1", description="Address on which the metrics are served.")
 
@@ -87,8 +87,8 @@ class Settings(BaseSettings):
         """
         known = {f"CORD_{name.upper()}" for name in cls.model_fields} | set(OTHER_VARIABLES)
         for name in sorted(os.environ):
-            if name.startswith("CORD_") and name not in known and not name.startswith(_TEST_VARIABLES):
-                near = did_you_mean(name, known, least=_LEAST_SIMILARITY)
+            if name.startswith("CORD_") and name not in known and not name.startswith(_TEST_PREFIX):
+                near = did_you_mean(name, known, least=_MIN_SIMILARITY)
                 if near:
                     raise ConfigError(f"environment: nothing reads {name}:{near} Correct or unset it")
         try:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from cord_worker.config.base import Section, checked_name, digest_of
+from cord_worker.config.base import Section, checked_name, short_hash
 from cord_worker.config.engine_options import OpenAiOptions, VllmOptions
 from cord_worker.errors import ConfigError
 from cord_worker.name_suggestions import did_you_mean, unknown
@@ -24,7 +24,9 @@ class ModelConfig(Section):
     """One set of weights hosted by one engine; may serve several teachers and the prover.
 
     The first group of fields decides what the model computes and is part of its fingerprint (except the system prompt,
-    which belongs to the run). The second group decides only how fast, and may differ between machines.
+    which belongs to the run). So are some options of its engine: `vllm.quantization`, `vllm.kv_cache_dtype`,
+    `openai.model` and `openai.api`. The second group, and the engine's other options, may differ between machines. But
+    scores of one run must be computed alike: with vLLM on one kind of device (`Engine.scoring_mode`).
     """
 
     path: str = Field(
@@ -60,8 +62,8 @@ class ModelConfig(Section):
     )
     think_close: str | None = Field(
         None,
-        description="Text between its thinking and its final answer, such as `[/THINK]`. Its first tag ends the "
-        "thinking. Stored and exported text always has `<think>` and `</think>`.",
+        description="Text between its thinking and its final answer, such as `[/THINK]`. The first tag in it ends "
+        "the thinking. Stored and exported text always has `<think>` and `</think>`.",
     )
     template_options: dict[str, JsonValue] = Field(
         default_factory=dict,
@@ -70,7 +72,10 @@ class ModelConfig(Section):
 
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
     batch_size: int = Field(
-        16, ge=1, le=4096, description="Most requests per batch of the engine; a worker leases up to twice as many."
+        16,
+        ge=1,
+        le=4096,
+        description="Maximum number of requests per batch of the engine; a worker leases up to twice as many.",
     )
     gather_seconds: float = Field(
         0.0,
@@ -142,7 +147,7 @@ def model_location(path: str) -> str:
 
 def fingerprint_of(identity: dict[str, Any]) -> str:
     """Fingerprint of the model with this stored identity (see `ModelConfig.identity`)."""
-    return digest_of(identity)
+    return short_hash(identity)
 
 
 def require_model(option: str, name: str, models: Mapping[str, ModelConfig]) -> None:

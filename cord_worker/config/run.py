@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from cord_worker.config.base import Section, digest_of
+from cord_worker.config.base import Section, short_hash
 from cord_worker.config.integration import IntegrationConfig, require_integration
 from cord_worker.config.models import (
     ModelConfig,
@@ -36,7 +36,7 @@ class RunSection(Section):
         "run. By default the day on which the run is enqueued, stored with it; set it to get the same text on another "
         "day.",
     )
-    max_active: int = Field(256, ge=1, description="Most problems in flight at once.")
+    max_active: int = Field(256, ge=1, description="Maximum number of problems in flight.")
     priority: int = Field(
         0,
         ge=-1000,
@@ -47,8 +47,9 @@ class RunSection(Section):
     max_attempts: int = Field(
         5,
         ge=1,
-        description="Technical attempts at one piece of work before its problem is parked as failed. The first two "
-        "share their worker with other work, the rest have it alone; at least two are made.",
+        description="Technical attempts at one piece of work before its problem is parked as failed. At least two "
+        "attempts are made. The first two share the worker with other work (only the first if max_attempts is 1 or 2). "
+        "Later ones run alone.",
     )
 
 
@@ -77,8 +78,8 @@ class RunConfig(Section):
         require_distinct_names(self.teachers)
         if search.selection == "binary_judgment" and self.verify.method == "judge":
             raise ValueError(
-                'search.selection = "binary_judgment" compares many answers per candidate, which no LLM judge is asked '
-                "to do: choose another verify.method, or select by predictive_perplexity"
+                'search.selection = "binary_judgment" checks many answers per candidate, and the LLM judge is not '
+                "used for that: choose another verify.method, or select by predictive_perplexity"
             )
         names = [teacher.name for teacher in self.teachers]
         require_integration(self.integration, models, pipeline=search.pipeline, teacher_names=names)
@@ -90,7 +91,7 @@ class RunConfig(Section):
         used |= set() if self.reward is None else {self.reward.model}
         unused = sorted(set(models) - used)
         if unused:
-            raise ValueError(f"models that nothing uses: {', '.join(unused)}")
+            raise ValueError(f"models that nothing uses: {', '.join(unused)}; remove them or use them")
         return self
 
     @property
@@ -151,7 +152,7 @@ class RunConfig(Section):
     def prompt_date(self) -> datetime.date:
         """The date that chat templates see as today. Raises ConfigError if the run's stored date is not set yet."""
         if self.run.date is None:
-            raise ConfigError("the configuration has no date; it is stored with the run")
+            raise ConfigError("the configuration has no date: set run.date, or read the run's stored date")
         return self.run.date
 
     def system_prompt(self, teacher: TeacherConfig) -> str | None:
@@ -161,9 +162,9 @@ class RunConfig(Section):
         return self.models[teacher.model].system_prompt
 
     def fingerprint(self) -> str:
-        """16 hex digits over everything that decides what is generated."""
-        judging = self.search.selection == "binary_judgment"
-        return digest_of(
+        """16 hex digits over everything that decides what is generated and how final answers are checked."""
+        by_binary_judgment = self.search.selection == "binary_judgment"
+        return short_hash(
             {
                 "integration": None if self.integration is None else self.integration.model_dump(mode="json"),
                 "models": {name: model.identity() for name, model in self.served_models.items()},
@@ -177,7 +178,7 @@ class RunConfig(Section):
                 "verify": self.verify.identity(),
                 "judge_system_prompt": None if self.judge_model is None else self.judge_model.system_prompt,
                 **({"reward": self._reward_identity()} if self.reward is not None else {}),
-                **({"binary": self.binary.model_dump(mode="json")} if judging else {}),
+                **({"binary": self.binary.model_dump(mode="json")} if by_binary_judgment else {}),
             }
         )
 

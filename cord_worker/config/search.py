@@ -36,14 +36,14 @@ class SearchConfig(Section):
         description="`cord`: beam search over the steps of all teachers; `greedy`: `trajectories` independent chains, "
         "each with a beam of one; `curation`: every teacher writes `trajectories` whole ones, the best wins; "
         "`integration`: the model of [integration] merges such trajectories into one; `mcts`: tree search by UCB with "
-        "`trajectories` full rollouts; `sample`: every teacher writes `trajectories` whole ones, nothing is scored, "
+        "`trajectories` rollouts; `sample`: every teacher writes `trajectories` whole ones, nothing is scored, "
         "and every one is answered and verified (evaluation).",
     )
     selection: Literal["predictive_perplexity", "random", "max_length", "reward_model", "binary_judgment"] = Field(
         "predictive_perplexity",
         description="How candidates are ranked: by how well they predict the answer, at random, by their thinking "
         "tokens, by a process reward model ([reward]), or by how often the prover's model finds the answer from there "
-        "([binary]). They are always scored.",
+        "([binary]). They are always scored, except in `sample`.",
     )
     segmentation: Literal["prompted", "line_break", "phrases"] = Field(
         "prompted",
@@ -60,9 +60,9 @@ class SearchConfig(Section):
     )
     finished: Literal["compete", "reserve", "first"] = Field(
         "compete",
-        description="What finished trajectories do in `cord`: `compete` for the beam_width slots with the live ones; "
-        "`reserve`, they leave the slots to the live ones, and the search ends with beam_width of them or when none is "
-        "live; `first`, the search ends as soon as one is in the beam.",
+        description="What finished trajectories do in `cord`. `compete`: they keep a slot while they are good enough. "
+        "`reserve`: they use no slot; the search ends once beam_width have finished or none is live. `first`: the "
+        "first finished one in the beam ends the search.",
     )
     length_normalisation: float = Field(
         0.0,
@@ -84,14 +84,15 @@ class SearchConfig(Section):
     diversity_teacher: float = Field(
         0.0,
         ge=0.0,
-        description="While the beam is filled, subtracted from a trajectory's merit (by which it is ranked) for each "
-        "trajectory already in the beam whose last step the same teacher wrote.",
+        description="As the beam fills, place by place, this is subtracted from a trajectory's merit (by which it is "
+        "ranked) for each trajectory already in the beam whose last step the same teacher wrote.",
     )
     diversity_text: float = Field(
         0.0,
         ge=0.0,
-        description="While the beam is filled, subtracted from a trajectory's merit, times the similarity of its last "
-        "step to the most similar one already in the beam: the share of 4-character pieces that both have, in [0, 1].",
+        description="As the beam fills, place by place, this times a similarity in [0, 1] is subtracted from a "
+        "trajectory's merit. The similarity is the share of 4-character pieces that its last step has in common with "
+        "the most similar last step chosen so far.",
     )
     trajectories: int = Field(
         4,
@@ -109,7 +110,7 @@ class SearchConfig(Section):
     )
     beam_width: int = Field(4, ge=1, le=1024, description="B: trajectories kept after every step (`cord`).")
     samples_per_teacher: int = Field(1, ge=1, le=1024, description="Proposals of each teacher per trajectory.")
-    max_steps: int = Field(64, ge=1, le=10_000, description="Steps after which the trajectories are closed.")
+    max_steps: int = Field(64, ge=1, le=10_000, description="Steps after which the trajectories end.")
     step_tokens: int = Field(2048, ge=4, description="Most tokens of one step, in the teacher's tokens.")
     thinking_tokens: int = Field(
         16_384, ge=8, description="Thinking budget, in the prover's tokens; in the teacher's if nothing is scored."
@@ -124,14 +125,14 @@ class SearchConfig(Section):
     )
     answer_tokens: int = Field(4096, ge=1, description="Most tokens of the final answer, in the teacher's tokens.")
     loop_ngram: int = Field(
-        12, ge=1, description="Words that each repeat counts as at least, where loops are detected (see loop_repeats)."
+        12, ge=1, description="A shorter repeated part counts as this many words in a loop (see loop_repeats)."
     )
     loop_repeats: int = Field(
         8,
         ge=2,
-        description="Minimum repeats of one sentence at a step's end that make it a loop; together they must have "
-        "loop_ngram * loop_repeats words. Tables, matrices and digits need twice as many words, and that step_tokens "
-        "cut the step; see docs/models.md.",
+        description="Repeats of a sentence at a step's end that make a loop, together loop_ngram * loop_repeats words "
+        "or more. Four are enough for a long sentence in a step that step_tokens cut. Tables, matrices and digits need "
+        "twice as many words, and count only if step_tokens cut the step; see docs/models.md.",
     )
     max_rounds: int = Field(
         3,
@@ -147,7 +148,7 @@ class SearchConfig(Section):
         for phrase in value:
             if not any(character.isalnum() for character in phrase) or len(phrase) > 200 or "\n" in phrase:
                 raise ValueError(
-                    f"{phrase!r:.80} is not a phrase: each is one line of at most 200 characters with a letter"
+                    f"{phrase!r:.80} is not a phrase: each is one line of at most 200 characters with a letter or digit"
                 )
             if "think>" in phrase:
                 raise ValueError(f"{phrase!r:.80} holds a think tag, which always ends the thinking")
@@ -159,7 +160,7 @@ class SearchConfig(Section):
 
     @field_validator("score_resolution")
     @classmethod
-    def _resolution_of_a_float(cls, value: float) -> float:
+    def _not_finer_than_1e_9(cls, value: float) -> float:
         if 0.0 < value < 1e-9:
             raise ValueError("score_resolution is 0 (off) or at least 1e-9: scores are not more exact than that")
         return value

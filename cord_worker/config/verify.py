@@ -40,15 +40,18 @@ class ToleranceConfig(Section):
 class JudgeConfig(Section):
     """An LLM that judges final answers: the table [verify.judge]. It replies `{"correctness": "True"}` or `"False"`."""
 
-    model: str = Field(description="A key of [models]; the model may also be used for nothing else.")
+    model: str = Field(description="A key of [models]. It need not be a teacher or the prover; it may be either.")
     template: str = Field(
         DEFAULT_JUDGE_TEMPLATE,
         description="User turn; must contain `{reference}` and `{answer}`, and may contain `{question}` and "
         "`{passage}`. The paragraph with `{passage}` is left out if a problem has none.",
     )
-    temperature: float = Field(0.0, ge=0.0, le=5.0, description="Sampling temperature of the first attempt.")
+    temperature: float = Field(0.0, ge=0.0, le=5.0, description="Sampling temperature of the first round.")
     retry_temperature: float = Field(
-        0.6, ge=0.0, le=5.0, description="Temperature after a malformed reply, which 0 would only repeat."
+        0.6,
+        ge=0.0,
+        le=5.0,
+        description="Temperature after a malformed reply, because temperature 0 would give the same reply.",
     )
     top_p: float = Field(0.95, gt=0.0, le=1.0, description="Nucleus sampling: share of the probability mass.")
     tokens: int = Field(1024, ge=8, description="Most tokens of a reply, its thinking included, in the judge's tokens.")
@@ -56,7 +59,7 @@ class JudgeConfig(Section):
         3,
         ge=1,
         le=100,
-        description="Attempts, each with its own seed, to get a reply with a verdict; after them the answer is "
+        description="Rounds, each with its own seed, to get a reply with a verdict; after them the answer is "
         "undecided.",
     )
 

@@ -20,8 +20,12 @@ _WEIGHT_SUFFIXES = {".safetensors", ".gguf", ".bin", ".pt", ".pth"}
 _TEXT_SUFFIXES = {".json", ".txt", ".model", ".jinja", ".py"}
 
 
-def digest_of(folder: Path, gguf_file: str | None = None) -> str:
-    """64 hex digits over a model folder: all bytes of small files; name, size, head and tail of weight files."""
+def weights_digest_of(folder: Path, gguf_file: str | None = None) -> str:
+    """64 hex digits over the names and sizes of a model's files, all bytes of text files and small weight files, and
+    the first and last MiB of larger weight files.
+
+    A change between those is not seen. With `gguf_file`, other weight files are left out. Subfolders never count.
+    """
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix not in _WEIGHT_SUFFIXES | _TEXT_SUFFIXES or not path.is_file():
@@ -58,7 +62,7 @@ def device_of(name: str) -> torch.device:
     try:
         return torch.device(name)
     except RuntimeError as error:
-        raise EngineLoadError(f"device {name!r} is not one torch knows: {error}") from error
+        raise EngineLoadError(f"torch does not know the device {name!r}: {error}") from error
 
 
 def folder_of(settings: EngineSettings, describe: Describe = to_nobody) -> Path:
@@ -82,12 +86,13 @@ def folder_of(settings: EngineSettings, describe: Describe = to_nobody) -> Path:
         return Path(snapshot_download(settings.path, revision=settings.revision, allow_patterns=patterns))
     except Exception as error:  # the hub client raises its own, requests' and OS errors
         raise EngineLoadError(
-            f"model {settings.path!r}{_at(settings.revision)} is no local folder and could not be fetched from the hub "
-            f"({type(error).__name__}: {error}); check the name, the revision, the network, or download it first"
+            f"model {settings.path!r}{_revision_suffix(settings.revision)} is no local folder and could not be fetched "
+            f"from the hub ({type(error).__name__}: {error}); check the name, the revision, the network, or download "
+            "it first"
         ) from error
 
 
-def _at(revision: str | None) -> str:
+def _revision_suffix(revision: str | None) -> str:
     return "" if revision is None else f" at revision {revision!r}"
 
 
@@ -104,7 +109,8 @@ def weight_options(settings: EngineSettings) -> dict[str, Any]:
     dtype: Any = "auto" if settings.dtype == "auto" else getattr(torch, settings.dtype)
     if settings.gguf_file is None:
         return {"dtype": dtype}
-    gguf_config = getattr(transformers, "GgufConfig", None)  # before it existed, GGUF was always unpacked
+    # Older transformers have no GgufConfig and always dequantise.
+    gguf_config = getattr(transformers, "GgufConfig", None)
     dtype = torch.float32 if dtype == "auto" else dtype
     return (
         {"dtype": dtype}
@@ -136,6 +142,7 @@ def end_tokens_of(folder: Path, tokenizer: Any, settings: EngineSettings) -> fro
 
 
 def end_tokens_in(*sources: Any) -> frozenset[int]:
+    """The tokens in `eos_token_id` (a number or a list) of all sources; a source without it has none."""
     ends: set[int] = set()
     for source in sources:
         value = getattr(source, "eos_token_id", None)

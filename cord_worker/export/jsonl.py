@@ -15,7 +15,7 @@ from cord_worker.export.metadata import MAX_FIELDS, Metadata
 from cord_worker.export.report import ExportReport, Filters, read_scope
 from cord_worker.export.rows import Schema, write_rows
 from cord_worker.prompting.trajectory import ANSWER_OPENING, THINK_OPEN, Segmentation, trajectory_text
-from cord_worker.store.audit.stored_digests import run_digest
+from cord_worker.store.audit.digest_invariants import run_digest
 from cord_worker.store.database import Database
 from cord_worker.store.reports.results import (
     Failure,

@@ -175,8 +175,11 @@ def enqueue_dataset(
     Raises DatasetError, RunConflict, StoreError; ConfigError if a model has no room for a step and an answer.
     """
     name = run_name or default_run_name(source.path, config)
-    if not NAME_PATTERN.match(name):
-        raise ConfigError(f"run name {name!r} may hold letters, digits, '_', '.' and '-' only, at most 63")
+    if not NAME_PATTERN.fullmatch(name):
+        raise ConfigError(
+            f"run name {name!r} must begin with a letter or digit and may hold letters, digits, '_', '.' and '-' only, "
+            "at most 63"
+        )
     remarks = room_remarks(config)
     notes = DatasetNotes()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as spool:

@@ -327,8 +327,11 @@ def _direct_model(path: str, engine: str | None) -> ModelConfig:
 
 def _write_configuration(config: RunConfig, state_dir: Path, name: str) -> Path:
     """Writes the configuration for the workers and returns the file's path; equal configurations give equal files."""
-    if not NAME_PATTERN.match(name):
-        raise ConfigError(f"run name {name!r} may hold letters, digits, '_', '.' and '-' only, at most 63")
+    if not NAME_PATTERN.fullmatch(name):
+        raise ConfigError(
+            f"run name {name!r} must begin with a letter or digit and may hold letters, digits, '_', '.' and '-' only, "
+            "at most 63"
+        )
     path = StateDir.open(state_dir).path / _FOLDER / f"{name}.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
     document = config.model_dump(mode="json", exclude_none=True)

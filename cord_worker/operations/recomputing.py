@@ -25,15 +25,15 @@ from cord_worker.search.seeds import candidate_seed, lineage
 from cord_worker.search.types import InvalidReason
 from cord_worker.search.validity import invalid_reason, text_key
 from cord_worker.store.audit.derived_columns import (
+    CandidateToRecompute,
     LiveSlot,
-    ProposedCandidate,
-    ProposedSearch,
+    SearchToRecompute,
     configured_columns,
     models_of,
     trajectory_names,
 )
+from cord_worker.store.audit.digest_invariants import changed_models, changed_run
 from cord_worker.store.audit.row_names import candidate_name, missing_candidate, trajectory_name
-from cord_worker.store.audit.stored_digests import changed_models, changed_run
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import of_configuration
 from cord_worker.store.runs.recheck import StoredAnswer, read_stored_answers
@@ -60,7 +60,7 @@ _BATCH = 200
 _NO_RESULT = ("timeout", "crashed")
 
 
-def name_of(one: ProposedCandidate) -> str:
+def name_of(one: CandidateToRecompute) -> str:
     """Name of the candidate in findings."""
     return candidate_name(one.id, step=one.step, round=one.round, teacher=one.name, sample=one.sample)
 
@@ -70,7 +70,7 @@ def is_not(row: str, column: str, stored: object, recomputed: object) -> str:
     return f"{row}: {column}: stored {_shown(stored)}, recomputed {_shown(recomputed)}"
 
 
-def wrong_candidates(context: RunContext, search: ProposedSearch) -> Iterator[str]:
+def wrong_candidates(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
     """Findings on the candidates of one problem: wrong derived columns, and missing candidates."""
     candidates = search.candidates  # by key: parents before children
     by_id = {one.id: one for one in candidates}
@@ -94,7 +94,7 @@ def wrong_candidates(context: RunContext, search: ProposedSearch) -> Iterator[st
     yield from _missing(context, search)
 
 
-def _wrong_names(context: RunContext, one: ProposedCandidate, parent: ProposedCandidate | None) -> Iterator[str]:
+def _wrong_names(context: RunContext, one: CandidateToRecompute, parent: CandidateToRecompute | None) -> Iterator[str]:
     is_integrator = one.role == TeacherRole.INTEGRATOR
     name = INTEGRATOR if is_integrator else one.name
     if is_integrator:
@@ -111,7 +111,9 @@ def _wrong_names(context: RunContext, one: ProposedCandidate, parent: ProposedCa
         yield is_not(name_of(one), "seed", one.seed, seed)
 
 
-def _wrong_numbers(context: RunContext, one: ProposedCandidate, parent: ProposedCandidate | None) -> Iterator[str]:
+def _wrong_numbers(
+    context: RunContext, one: CandidateToRecompute, parent: CandidateToRecompute | None
+) -> Iterator[str]:
     spent = 0 if one.parent_id is None else None if parent is None else parent.thinking_tokens
     is_either = context.search.pipeline == "mcts"  # a tree search plans both, at any step
     whole = one.whole if is_either else context.search.pipeline in _OF_ONE_STEP
@@ -131,14 +133,14 @@ def _wrong_numbers(context: RunContext, one: ProposedCandidate, parent: Proposed
             yield is_not(trajectory_name(one.trajectory_id, name_of(one)), "answer_seed", one.answer_seed, seeds[0])
 
 
-def _missing(context: RunContext, search: ProposedSearch) -> Iterator[str]:
+def _missing(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
     """Findings on candidates that were planned with others of their step and round, but are missing or have another
     rank."""
     live: dict[int, list[LiveSlot]] = defaultdict(list)
     for slot in search.live:
         live[slot.step].append(slot)
-    authors = {one.id: one.teacher for one in search.candidates}
-    turns: dict[tuple[int, int], list[ProposedCandidate]] = defaultdict(list)
+    teacher_of = {one.id: one.teacher for one in search.candidates}
+    turns: dict[tuple[int, int], list[CandidateToRecompute]] = defaultdict(list)
     for one in search.candidates:
         turns[one.step, one.round].append(one)
     for (step, round), group in sorted(turns.items()):
@@ -150,7 +152,7 @@ def _missing(context: RunContext, search: ProposedSearch) -> Iterator[str]:
         slots: set[int | None] = set()
         is_rollout = context.search.pipeline == "mcts" and any(one.whole for one in group)
         for parent, rank, teacher, sample in _planned(context, step, live[step - 1]):
-            if is_rollout and (teacher != authors.get(parent or 0) or sample > 0):
+            if is_rollout and (teacher != teacher_of.get(parent or 0) or sample > 0):
                 continue
             found = there.get((parent, rank if parent is None else None, teacher, sample))
             if found is not None and found.parent_rank != rank:
@@ -192,7 +194,7 @@ def _planned(context: RunContext, step: int, live: Sequence[LiveSlot]) -> Iterat
                 yield parent, rank, teacher, sample
 
 
-def _reasons(context: RunContext, candidates: Iterable[ProposedCandidate]) -> dict[int, str | None]:
+def _reasons(context: RunContext, candidates: Iterable[CandidateToRecompute]) -> dict[int, str | None]:
     """Why each candidate was invalid when it was proposed; the stored reason if the text does not decide it."""
     says_something: dict[int | None, bool] = {None: False}
     found: dict[int, str | None] = {}
@@ -203,7 +205,7 @@ def _reasons(context: RunContext, candidates: Iterable[ProposedCandidate]) -> di
     return found
 
 
-def _reason(context: RunContext, one: ProposedCandidate, *, follows: bool) -> str | None:
+def _reason(context: RunContext, one: CandidateToRecompute, *, follows: bool) -> str | None:
     """Why the candidate is invalid; `follows`: whether there is text before this step."""
     if one.finish_reason is None:
         return one.invalid_reason if one.invalid_reason in _REFUSALS else "a model's refusal, without finish_reason"
@@ -229,7 +231,7 @@ def _reason(context: RunContext, one: ProposedCandidate, *, follows: bool) -> st
     )
 
 
-def _originals(candidates: Iterable[ProposedCandidate], reasons: dict[int, str | None]) -> dict[int, int]:
+def _originals(candidates: Iterable[CandidateToRecompute], reasons: dict[int, str | None]) -> dict[int, int]:
     """For each valid candidate, the sibling that stands for its text: the first by teacher and sample."""
     standing: dict[tuple[object, ...], int] = {}
     found: dict[int, int] = {}
@@ -241,7 +243,7 @@ def _originals(candidates: Iterable[ProposedCandidate], reasons: dict[int, str |
     return found
 
 
-def _wrong_state(context: RunContext, one: ProposedCandidate, reason: str | None, original: int) -> Iterator[str]:
+def _wrong_state(context: RunContext, one: CandidateToRecompute, reason: str | None, original: int) -> Iterator[str]:
     """Findings on the state and what belongs to it; `original`: the key of the sibling that the candidate repeats, or
     its own."""
     state = CandidateState(one.state)
@@ -275,7 +277,7 @@ def _wrong_state(context: RunContext, one: ProposedCandidate, reason: str | None
         yield is_not(name_of(one), "state", state, " or ".join(expected))
 
 
-def _given(one: ProposedCandidate, usual: InvalidReason) -> str:
+def _given(one: CandidateToRecompute, usual: InvalidReason) -> str:
     """Why a model gave no score or judgment: the stored reason if it can be the cause, else the `usual` one."""
     is_one = one.invalid_reason is not None and (one.invalid_reason in _REFUSALS or one.invalid_reason == usual)
     return str(one.invalid_reason) if is_one else usual.value
@@ -330,7 +332,7 @@ def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
                 yield is_not(f"teacher {row.name}", column, getattr(row, column), value)
     if config.is_scored:
         models["prover"] = config.prover_model
-    others = {"reward": config.selection_model, "judge": config.judge_model}
+    others = {"selection": config.selection_model, "judge": config.judge_model}
     models |= {use: model for use, model in others.items() if model is not None}
     stored = {one.used_by: one for one in models_of(connection, run.id)}
     for use in sorted(set(models) - set(stored)):

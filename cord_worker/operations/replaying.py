@@ -4,8 +4,8 @@ Decisions are pure functions of rows (`search`), so they can be taken again on a
 A replay compares the ranking of every step, the kept and the invalid candidates, the beam and its finishes, the next
 plan (parents, teachers, samples, lineages, seeds, token caps), the winner and its path, and the seeds of the final
 answers. Both commands also check that the rows behind the decisions are as they were written
-(`store.audit.stored_digests`), and that derived columns follow from the others (`recomputing`). All findings have the
-form `problem KEY: ROW: COLUMN: what is wrong`.
+(`store.audit.digest_invariants`, `store.audit.history_invariants`), and that derived columns follow from the others
+(`recomputing`). All findings have the form `problem KEY: ROW: COLUMN: what is wrong`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from cord_worker.errors import ConfigError, StoreError
 from cord_worker.operations.recomputing import Compared, wrong_candidates, wrong_check_results, wrong_run
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
 from cord_worker.search.types import Expansion, InvalidReason, SearchError
-from cord_worker.store.audit.derived_columns import proposed_searches
+from cord_worker.store.audit.derived_columns import searches_to_recompute
+from cord_worker.store.audit.digest_invariants import DIGEST_INVARIANTS, Undigested, count_undigested, run_digest
+from cord_worker.store.audit.history_invariants import HISTORY_INVARIANTS
 from cord_worker.store.audit.invariants import INVARIANTS, Invariant, InvariantReport, Violation, check, first_broken
 from cord_worker.store.audit.row_names import finding_parts
 from cord_worker.store.audit.stored_decisions import (
@@ -34,13 +36,6 @@ from cord_worker.store.audit.stored_decisions import (
     started_problems,
     unknown_keys,
     use_one_snapshot,
-)
-from cord_worker.store.audit.stored_digests import (
-    DIGEST_INVARIANTS,
-    HISTORY_INVARIANTS,
-    Undigested,
-    count_undigested,
-    run_digest,
 )
 from cord_worker.store.database import Database
 from cord_worker.store.runs.runs import RunRow, list_runs, resolve_run
@@ -212,7 +207,7 @@ def verify_runs(
             continue
         ids = started_problems(connection, run.id)
         for start in range(0, len(ids), _PROBLEMS_AT_ONCE):
-            for search in proposed_searches(connection, ids[start : start + _PROBLEMS_AT_ONCE]):
+            for search in searches_to_recompute(connection, ids[start : start + _PROBLEMS_AT_ONCE]):
                 found.recomputed += len(search.candidates)
                 for detail in wrong_candidates(context, search):
                     follows.add(Violation(run.name, search.candidates[0].key, detail))
@@ -292,7 +287,7 @@ def _unlike_written(connection: sa.Connection, context: RunContext, problem_id: 
     for invariant in DIGEST_INVARIANTS:
         for violation in check(connection, invariant, None, problem_id=problem_id, examples=1).examples:
             yield Difference(violation.problem, violation.detail)
-    for search in proposed_searches(connection, [problem_id]):
+    for search in searches_to_recompute(connection, [problem_id]):
         for detail in wrong_candidates(context, search):
             yield Difference(search.candidates[0].key, detail)
 

@@ -1,4 +1,4 @@
-"""`make reproduce`: runs every experiment, trains the students, writes the report."""
+"""`make reproduce`: does every planned run, trains the students, writes the report."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cord_worker.export.files import replaced_file
 from cord_worker.operations.database import open_database
 from cord_worker.progress import console
 from cord_worker.reproduce.carrying_out import Workplace, carry_out
-from cord_worker.reproduce.experiments import EXAM, EXAM_PROBLEMS, HELDOUT, LESSONS, RUNS, STUDENTS, exam
 from cord_worker.reproduce.figures import read_cells, read_findings
+from cord_worker.reproduce.planned_runs import EXAM, EXAM_PROBLEMS, HELDOUT, LESSONS, RUNS, STUDENTS, exam
 from cord_worker.reproduce.remarks import remarks_on
 from cord_worker.reproduce.report import Report
 from cord_worker.reproduce.students import School
@@ -72,7 +72,7 @@ def main(
             beginner = ModelConfig(path="bundled:student").location()
             school = School(trl, sft_settings, beginner, output / "students", place.say)
             runs.append(exam("student-base", beginner))
-        done = [experiment.run for experiment in carry_out(runs, place, school)]
+        done = [planned.run for planned in carry_out(runs, place, school)]
         with open_database(settings) as database:
             cells = database.run(lambda connection: read_cells(connection, done))
             findings = database.run(lambda connection: read_findings(connection, done))

@@ -1,4 +1,4 @@
-"""Runs all experiments through the service: every model is loaded once, and finished work is kept."""
+"""Does all planned runs through the service: every model is loaded once, and finished work is kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cord_worker.operations.database import open_database
 from cord_worker.operations.enqueue import DatasetSource, enqueue_dataset
 from cord_worker.operations.fleet import process_specs
 from cord_worker.operations.services import RunServices, services_for
-from cord_worker.reproduce.experiments import STUDENTS, Experiment, exam
+from cord_worker.reproduce.planned_runs import STUDENTS, PlannedRun, exam
 from cord_worker.reproduce.students import School
 from cord_worker.store.database import Database
 from cord_worker.store.reports.measurements import pace_of
@@ -40,9 +40,9 @@ class Workplace:
     problems: int | None = None
     started: float = field(default_factory=time.monotonic)
 
-    def limited(self, experiment: Experiment) -> Experiment:
-        """The experiment with at most as many problems as wanted."""
-        return experiment.limited_to(self.problems)
+    def limited(self, planned: PlannedRun) -> PlannedRun:
+        """The run with at most as many problems as wanted."""
+        return planned.limited_to(self.problems)
 
     def say(self, text: str) -> None:
         """Prints a line, with the time since the start."""
@@ -50,11 +50,11 @@ class Workplace:
         self.echo(f"[{minutes}:{seconds:02d}] {text}")
 
 
-def carry_out(experiments: Sequence[Experiment], place: Workplace, school: School | None = None) -> list[Experiment]:
-    """Works until every problem of every experiment is final; experiments that are already final are left alone.
+def carry_out(planned_runs: Sequence[PlannedRun], place: Workplace, school: School | None = None) -> list[PlannedRun]:
+    """Works until every problem of every run is final; runs that are already final are left alone.
 
     With a `school`, students meanwhile learn from the runs of STUDENTS, and their exams are run too. Returns the
-    experiments with the exams. Raises CordError if it makes no sense to continue; KeyboardInterrupt first stops the
+    runs with the exams. Raises CordError if it makes no sense to continue; KeyboardInterrupt first stops the
     work in good order.
     """
     with services_for(place.settings, place.say) as services:
@@ -62,36 +62,36 @@ def carry_out(experiments: Sequence[Experiment], place: Workplace, school: Schoo
         with open_database(place.settings, url=services.endpoints.database_url) as database:
             work = _Work(services, database, place, school)
             try:
-                for experiment in experiments:
-                    work.add(place.limited(experiment))
+                for planned in planned_runs:
+                    work.add(place.limited(planned))
                 work.do()
             finally:
                 work.close()
-            return work.experiments
+            return work.planned_runs
 
 
 class _Work:
     """The remaining work, with one coordinator and one worker per model, which all runs of that model share."""
 
     def __init__(self, services: RunServices, database: Database, place: Workplace, school: School | None) -> None:
-        self.experiments: list[Experiment] = []
+        self.planned_runs: list[PlannedRun] = []
         self._services = services
         self._database = database
         self._place = place
         self._school = school
-        self._waiting: deque[tuple[Experiment, RunConfig]] = deque()
-        self._working: dict[str, tuple[int, Experiment]] = {}
+        self._waiting: deque[tuple[PlannedRun, RunConfig]] = deque()
+        self._working: dict[str, tuple[int, PlannedRun]] = {}
         self._supervisor = Supervisor([], grace_seconds=place.settings.grace_seconds + _STOP_MARGIN_SECONDS)
 
-    def add(self, experiment: Experiment) -> None:
-        """Adds an experiment, with the processes that it needs, unless it is already done."""
-        self.experiments.append(experiment)
-        path = experiment.write(self._place.folder)
-        if self._is_finished(experiment):
-            self._teach(experiment)
+    def add(self, planned: PlannedRun) -> None:
+        """Adds a run, with the processes that it needs, unless it is already done."""
+        self.planned_runs.append(planned)
+        path = planned.write(self._place.folder)
+        if self._is_finished(planned):
+            self._teach(planned)
             return
         config = RunConfig.load(path)
-        self._waiting.append((experiment, config))
+        self._waiting.append((planned, config))
         endpoints, state = self._services.endpoints, self._services.state.path
         for spec in process_specs(config, path, self._place.settings, endpoints, state):
             self._supervisor.add(spec)
@@ -99,8 +99,8 @@ class _Work:
     def do(self) -> None:
         """Works until nothing is left."""
         if self._waiting:
-            names = ", ".join(experiment.run for experiment, _ in self._waiting)
-            self._place.say(f"{len(self._waiting)} of {len(self.experiments)} runs to do: {names}")
+            names = ", ".join(planned.run for planned, _ in self._waiting)
+            self._place.say(f"{len(self._waiting)} of {len(self.planned_runs)} runs to do: {names}")
         self._supervisor.start()
         told = time.monotonic()
         while self._waiting or self._working or (self._school is not None and self._school.is_busy):
@@ -123,45 +123,45 @@ class _Work:
             self._school.close()
         self._supervisor.stop()
 
-    def _begin(self, experiment: Experiment, config: RunConfig) -> None:
-        source = DatasetSource(self._place.folder / experiment.dataset, limit=experiment.problems)
-        enqueued = enqueue_dataset(self._database, source, config, experiment.run)
-        self._working[experiment.run] = (enqueued.report.run_id, experiment)
+    def _begin(self, planned: PlannedRun, config: RunConfig) -> None:
+        source = DatasetSource(self._place.folder / planned.dataset, limit=planned.problems)
+        enqueued = enqueue_dataset(self._database, source, config, planned.run)
+        self._working[planned.run] = (enqueued.report.run_id, planned)
 
     def _look(self) -> dict[str, int]:
         """Unfinished problems of each active run; runs that are done are dropped."""
         left = {}
-        for name, (run_id, experiment) in list(self._working.items()):
-            count = experiment.problems - self._database.run(partial(pace_of, run_id=run_id)).final
+        for name, (run_id, planned) in list(self._working.items()):
+            count = planned.problems - self._database.run(partial(pace_of, run_id=run_id)).final
             if count > 0:
                 left[name] = count
                 continue
             del self._working[name]
             self._place.say(f"{name}: done")
-            self._teach(experiment)
+            self._teach(planned)
         return left
 
     def _progress(self, left: Mapping[str, int]) -> str:
         """Finished problems of each active run, as text."""
-        problems = {name: experiment.problems for name, (_, experiment) in self._working.items()}
+        problems = {name: planned.problems for name, (_, planned) in self._working.items()}
         return ", ".join(f"{name} {problems[name] - count} of {problems[name]}" for name, count in left.items())
 
-    def _teach(self, experiment: Experiment) -> None:
-        if self._school is not None and experiment.run in STUDENTS:
-            self._school.begin(experiment.run, self._database)
+    def _teach(self, planned: PlannedRun) -> None:
+        if self._school is not None and planned.run in STUDENTS:
+            self._school.begin(planned.run, self._database)
 
     def _examine(self) -> None:
         if self._school is not None:
             for run, folder in self._school.graduates().items():
                 self.add(self._place.limited(exam(f"student-{run}", str(folder.resolve()))))
 
-    def _is_finished(self, experiment: Experiment) -> bool:
-        """True if all problems of the experiment's run are final."""
+    def _is_finished(self, planned: PlannedRun) -> bool:
+        """True if all problems of the run are final."""
         runs = {run.name: run for run in self._database.run(list_runs)}
-        if experiment.run not in runs:
+        if planned.run not in runs:
             return False
-        run = runs[experiment.run]
-        return self._database.run(lambda connection: pace_of(connection, run.id)).final >= experiment.problems
+        run = runs[planned.run]
+        return self._database.run(lambda connection: pace_of(connection, run.id)).final >= planned.problems
 
 
 def _look_after(supervisor: Supervisor, say: Callable[[str], None]) -> None:

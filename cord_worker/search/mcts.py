@@ -1,4 +1,4 @@
-"""Monte Carlo tree search (docs/what-is-computed.md#mcts): UCB expansion, full rollouts, the same score,
+"""Monte Carlo tree search (docs/what-is-computed.md#mcts): UCB expansion, rollouts, the same score,
 `trajectories` iterations.
 
     `trajectories` times:
@@ -220,7 +220,7 @@ def _expansions(
     beam: Beam,
     whole: bool,
 ) -> tuple[Expansion, ...]:
-    """One step by every teacher of the beam's live node, or the `whole` rest by the node's author."""
+    """One step by every teacher of the beam's live node, or the `whole` rest by the node's own teacher."""
     planned = expansions(
         settings,
         scope,
@@ -233,5 +233,5 @@ def _expansions(
     )
     if not whole:
         return planned
-    authors = {trajectory.teacher for trajectory in beam if trajectory.finish is None}
-    return tuple(expansion for expansion in planned if expansion.teacher in authors)
+    own = {trajectory.teacher for trajectory in beam if trajectory.finish is None}
+    return tuple(expansion for expansion in planned if expansion.teacher in own)

@@ -1,7 +1,7 @@
 """Sampling: every teacher writes `trajectories` whole ones, and each gets a final answer. No search: evaluation.
 
 Samples are independent draws, so equal texts are not duplicates, and there is no winner. A sample that the engine
-refused stays invalid and is not drawn again: another draw would change the experiment.
+refused stays invalid and is not drawn again: another draw would change the figures.
 """
 
 from __future__ import annotations

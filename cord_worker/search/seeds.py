@@ -1,4 +1,4 @@
-"""Seeds and lineages: hashes of a candidate's identity, never base + i
+"""Seeds and lineages: hashes of a candidate's identity, never a base seed plus a counter
 (docs/what-is-computed.md#seeds).
 
 Fields are hashed as a JSON list that starts with its purpose, so that different lists of fields never have the same
@@ -15,14 +15,15 @@ import json
 def candidate_seed(
     run_seed: int, problem_key: str, step: int, parent_lineage: str, teacher_name: str, sample: int, round: int
 ) -> int:
-    """Seed of one proposal, in [0, 2**63). A technical retry keeps it; a new `round` changes it."""
+    """Seed of one proposal, in [0, 2**63). Another attempt keeps it; a new `round` changes it."""
     return _seed("candidate", run_seed, problem_key, step, parent_lineage, teacher_name, sample, round)
 
 
 def answer_seed(run_seed: int, problem_key: str, lineage: str, teacher_name: str, draw: int = 0) -> int:
     """Seed of the final answer after the trajectory `lineage`, in [0, 2**63).
 
-    A technical retry keeps it; a new `draw`, after a content filter refused one, changes it.
+    Another attempt keeps it; a new `draw`, after a content filter refused one, changes it. Draw 0 is not hashed: runs
+    of versions without draws keep their seeds, which `verify-db` and `replay` compute again.
     """
     return _seed("answer", run_seed, problem_key, lineage, teacher_name, *([draw] if draw else []))
 
@@ -43,7 +44,10 @@ def random_merit(run_seed: int, problem_key: str, lineage: str) -> float:
 
 
 def lineage(parent_lineage: str, step: int, round: int, teacher_name: str, sample: int) -> str:
-    """32 hex digits naming a candidate by its path; the parent's lineage is "" at step 1."""
+    """32 hex digits that name a candidate by its path.
+
+    At step 1 the parent's lineage is "", in the pipeline `greedy` "chain N".
+    """
     return _digest("lineage", parent_lineage, step, round, teacher_name, sample).hex()
 
 

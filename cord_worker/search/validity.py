@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from cord_worker.search.loops import is_loop
 from cord_worker.search.types import Candidate, InvalidReason, SearchError
 
-_OF_TEXTS = frozenset(
+_REASONS_FROM_TEXT = frozenset(
     {
         InvalidReason.EMPTY,
         InvalidReason.WHITESPACE,
@@ -46,8 +46,8 @@ def invalid_reason(
 ) -> InvalidReason | None:
     """Why the proposed step `text` may not enter a beam, or None.
 
-    Without `has_markers` a heading is ordinary text. A step that `may_be_empty` only closes a trajectory which already
-    has text, and leaves no boundary behind.
+    Without `has_markers` a heading is ordinary text. `may_be_empty`: a blank text is valid, because it only ends a
+    trajectory that already has text, and no marker announced a step.
 
     `loops` defines what a loop is; `was_cut` if the token cap ended the text. If the reason is UNSTORABLE, the caller
     must store `storable(text)`.
@@ -80,12 +80,12 @@ def text_key(text: str) -> uuid.UUID:
 
 
 def duplicates(candidates: Iterable[Candidate]) -> dict[int, int]:
-    """Ids of the candidates that repeat a sibling, each with the id of the sibling that stands for both.
+    """Ids of the candidates that repeat a sibling, each with the id of the sibling that is kept for both.
 
     Siblings extend the same place of the beam; texts are compared with every run of whitespace as one space. The
-    sibling with the lowest (teacher, sample) stands, whatever the order of arrival. Candidates that were invalid when
-    proposed are left out. A candidate that became invalid when it was scored still stands: its duplicates were not
-    scored, and their result would have been the same.
+    one with the lowest (teacher, sample) is kept for all, whatever the order of arrival. Candidates that were invalid
+    when proposed are left out. A candidate that became invalid when it was scored is kept nevertheless: its duplicates
+    were not scored, and their result would have been the same.
     """
     standing: dict[tuple[int | None, int, str], int] = {}
     repeats: dict[int, int] = {}
@@ -108,11 +108,10 @@ def _normalised(text: str) -> str:
 
 
 def _was_valid_when_proposed(candidate: Candidate) -> bool:
-    """True unless it was invalid when proposed; a candidate refused before it had a text has no finish reason
-    either."""
+    """A candidate refused before it had a text has no finish reason and was never valid."""
     if candidate.invalid_reason is None:
         return True
-    return None not in (candidate.text, candidate.finish_reason) and candidate.invalid_reason not in _OF_TEXTS
+    return None not in (candidate.text, candidate.finish_reason) and candidate.invalid_reason not in _REASONS_FROM_TEXT
 
 
 def _is_marker_only(text: str) -> bool:

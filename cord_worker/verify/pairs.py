@@ -72,7 +72,7 @@ class CheckedPair:
         return self.pair.expected is not None and self.result.correct is not self.pair.expected
 
     @property
-    def gravity(self) -> int:
+    def severity(self) -> int:
         """Sort key that puts the worst first: a wrong answer accepted, a right one refused, one undecided; last come
         pairs without an expected result."""
         if not self.differs:

@@ -1,5 +1,8 @@
-"""Numbers as reports write them (separators, percent, currencies, scales, accounting negatives), and their
-tolerance."""
+"""Numbers as reports write them (separators, percent, currencies, scales, accounting negatives), and whether two agree
+within the tolerance: for the method `numeric`.
+
+The method `math` has its own module, `answer.quantities`. `¥` is the yuan here and the yen (JPY) there.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from cord_worker.verify.normalise import number, tidy
+from cord_worker.verify.plain_units import split_unit
 from cord_worker.verify.rule import Rule
-from cord_worker.verify.units import split_unit
 
 _SCALES = {
     10**2: ("hundred",),
@@ -61,7 +64,8 @@ class Quantity:
 
 
 def quantity(text: str) -> Quantity | None:
-    """The quantity in `text`: the first number after its last equals sign; None if there is none.
+    """The quantity in `text`: the first number after its last equals sign (in the whole text if no digit follows it).
+    None if there is none.
 
     `(1,234)` is -1,234, as in balance sheets.
     """
@@ -109,7 +113,7 @@ def _value(digits: str) -> Fraction:
 
 
 def _unit(rest: str) -> str | None:
-    """The unit, if the rest of the text is nothing else."""
+    """The unit, if `rest` is only a unit."""
     rest = rest.strip()
     return _named(split_unit(f"1 {rest}")[1]) if rest else None
 

@@ -1,4 +1,7 @@
-"""Splits a quantity into its value and its unit."""
+"""Splits a quantity into its value and its unit, for `plain_quantities`.
+
+Units are only names here: they are compared as texts, never converted (the method `math` converts: `answer.units`).
+"""
 
 from __future__ import annotations
 

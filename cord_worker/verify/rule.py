@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # the checking processes work without pydantic
 
 
 DEFAULT_RELATIVE = 0.001
-"""Default tolerance of `numeric`, as a share of the reference."""
+"""Default tolerance of `numeric` in `cordctl check`, as a share of the reference."""
 
 
 class Method(StrEnum):

@@ -11,7 +11,7 @@ from cord_worker.verify.answer.context import Context, Outcome, order_counts
 from cord_worker.verify.answer.families import compare_by_type
 from cord_worker.verify.choices import decided, label_text
 from cord_worker.verify.normalise import exact_key
-from cord_worker.verify.quantities import quantity, within
+from cord_worker.verify.plain_quantities import quantity, within
 from cord_worker.verify.rule import Method, Rule
 from cord_worker.verify.scripts import one_form
 from cord_worker.verify.solutions import answer_of_solution

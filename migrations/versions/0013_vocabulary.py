@@ -1,4 +1,6 @@
-"""One word for one thing (docs/glossary.md): columns that had another's name, or the same as one of other work.
+"""Renames columns so that each thing has one name (docs/glossary.md).
+
+Some columns had the name of another thing; some shared a name with a column of another kind of work.
 
 Revision ID: 0013
 Revises: 0012

@@ -11,7 +11,7 @@ FAST = {
     "CORD_RESEND_SECONDS": "1",
     "CORD_SWEEP_SECONDS": "0.2",
     "CORD_GRACE_SECONDS": "2",
-    "CORD_HELP_SECONDS": "0.3",
+    "CORD_STEAL_SECONDS": "0.3",
     "OMP_NUM_THREADS": "1",
 }
 """Short times, so that recovery takes seconds."""

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cord_worker.config import DEFAULT_SCORING_TEMPLATE, VllmOptions
 from cord_worker.engines import load_engine
-from cord_worker.engines.loading import digest_of
+from cord_worker.engines.loading import weights_digest_of
 from cord_worker.engines.protocol import FinishReason, Sampling, Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.text_codec import TextCodec
@@ -231,7 +231,7 @@ def test_an_answer_that_is_in_the_cache_is_scored_without_it(
 
 
 def test_the_digest_is_of_the_original_file_and_the_mode_names_the_numbers(engine: Any, gguf: EngineSettings) -> None:
-    assert engine.weights_digest == digest_of(Path(gguf.path), gguf.gguf_file)
+    assert engine.weights_digest == weights_digest_of(Path(gguf.path), gguf.gguf_file)
     assert engine.scoring_mode.startswith("vllm-0.")
     assert engine.scoring_mode.endswith("-cpu-float32-cached")
 

@@ -94,6 +94,12 @@ def test_a_mistake_is_named_with_its_key_and_what_is_allowed(change: tuple[str, 
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["", "-one", "o ne", "one\\n", "x" * 64])
+def test_a_name_that_is_no_plain_word_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="must begin with a letter or digit and may contain only"):
+        parse(GOOD.replace("[models.two]", f'[models."{name}"]').replace('model = "two"', f'model = "{name}"'))
+
+
 def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cordctl init"):
         RunConfig.load(tmp_path / "cord.toml")

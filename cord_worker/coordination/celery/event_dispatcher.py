@@ -15,7 +15,7 @@ class ThreadedEventDispatcher(EventDispatcher):  # type: ignore[misc]
     """A dispatcher that removes from its lists only the events that it has published."""
 
     def flush(self, errors: bool = True, groups: bool = True) -> None:
-        """Publishes the events that are held back: those that failed to be sent, and those that wait for a batch."""
+        """Publishes the events that are not published yet: those that failed to be sent or wait for a batch."""
         super().flush(errors=errors, groups=False)
         if not groups:
             return

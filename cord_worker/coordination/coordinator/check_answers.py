@@ -7,7 +7,7 @@ The cause of a check without a result decides what follows (`local.killable`):
 |---|---|
 | the comparison took too long, or raised | undecided: the fault of the answer itself |
 | its process ended during it, others work | retried, here and by others; after `run.max_attempts` undecided |
-| no process starts, or all are killed | returned, uncounted; this coordinator steps back and says so |
+| no process starts, or all are killed | returned, forgiven; this coordinator pauses its checks and says so |
 | its coordinator is lost | taken back by the sweeper; the attempt counts |
 
 `cordctl recheck` checks again what stayed undecided.

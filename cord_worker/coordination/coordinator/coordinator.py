@@ -182,7 +182,7 @@ class Coordinator:
                     answer_seeds(context, problem.key, one.lineage, context.teachers[one.teacher].name)[0]
                     for one in decision.answered
                 ]
-                written_already = not decisions.write_finish(connection, problem, decision, answer_seeds=seeds)
+                written_already = not decisions.write_end(connection, problem, decision, answer_seeds=seeds)
                 if written_already:
                     return _Advanced(context, [Due(VERIFY, problem.id, problem.step)])
                 return _Advanced(context, _answers(context, problem, decision))

@@ -197,7 +197,7 @@ def _reclaim(connection: sa.Connection) -> list[int]:
     return [taken] if taken else []
 
 
-def _park(connection: sa.Connection) -> list[sweep.Parked | int]:
+def _park(connection: sa.Connection) -> list[sweep.ParkedWork | int]:
     exhausted = sweep.exhausted(connection)
     for parked in exhausted:
         logger.error("problem %s failed: %s", parked.problem_id, parked.reason)

@@ -1,4 +1,6 @@
-"""Group commit: concurrent claims and results of one process share one transaction.
+"""Group commit: concurrent operations of one kind in a process share a transaction.
+
+Claims never share one with results, because claims switch flushing off for their transaction.
 
 A commit costs the same disk flush whatever it holds. So a process with many tasks in flight writes in groups: while one
 transaction commits, the next group gathers. At light load a group is a single entry and waits for nothing.

@@ -1,6 +1,6 @@
 """Work stealing: an idle replica takes over work of its model that waits for another replica.
 
-It reads the tables, not the other replica's queue: work that was not claimed for `help_seconds` is sent to its own
+It reads the tables, not the other replica's queue: work that was not claimed for `steal_seconds` is sent to its own
 shard. The original message then finds nothing to claim, which costs one look. So the work of a busy, dying or dead
 replica continues, and so does work whose message the broker lost, long before the sweeper sends it again.
 """
@@ -27,7 +27,7 @@ from cord_worker.store.work.values import Due
 logger = logging.getLogger(__name__)
 
 _MAX_PAUSE = 8.0
-"""Longest pause between two looks, in multiples of `help_seconds`; reached while there is nothing to take over."""
+"""Longest pause between two looks, in multiples of `steal_seconds`; reached while there is nothing to take over."""
 
 
 class WorkStealer:
@@ -40,17 +40,17 @@ class WorkStealer:
         *,
         model: str,
         queue: str,
-        help_seconds: float,
+        steal_seconds: float,
         room: Callable[[], int],
     ) -> None:
         self._database = database
         self._messenger = messenger
         self._model = model
         self._queue = queue
-        self._seconds = help_seconds
+        self._seconds = steal_seconds
         self._room = room
         self._thread = PeriodicThread(
-            "work-stealing", self._look, help_seconds, failure="no work is taken over now", logger=logger
+            "work-stealing", self._look, steal_seconds, failure="no work is taken over now", logger=logger
         )
 
     def __enter__(self) -> Self:

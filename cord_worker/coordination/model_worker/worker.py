@@ -55,7 +55,7 @@ class _Done:
     """How many pieces a task did, and whether work remains that needs the other mode (exclusive or shared)."""
 
     count: int
-    held_back: bool = False
+    has_held_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class ModelWorker:
         work = self._works[kind]
         with self._gate.shared():
             done = self._do(work, work.claim, problem_id, transit)
-        if done.count or not done.held_back:
+        if done.count or not done.has_held_back:
             return done.count
         with self._gate.exclusive():
             return self._do(work, work.claim_exclusive, problem_id, transit).count
@@ -221,8 +221,8 @@ class ModelWorker:
             grace_seconds=_UNKNOWN_LEASE_SECONDS,
         )
 
-    def return_held_leases(self) -> None:
-        """Returns all leases with the next heartbeat, because a thread of this process hangs.
+    def forget_held_leases(self) -> None:
+        """Forgets all leases, because a thread of this process hangs; the next heartbeat returns them (`reconcile`).
 
         Claims nothing until the engine's loop moves again. Results that still arrive are dropped as late.
         """

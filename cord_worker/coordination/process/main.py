@@ -156,22 +156,22 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
                 messenger,
                 model=fingerprint,
                 queue=queue,
-                help_seconds=settings.help_seconds,
+                steal_seconds=settings.steal_seconds,
                 room=lambda: model.batch_size - worker.leased() if worker.takes_more else 0,
             )
         )
         PROCESS.model_worker = worker
 
-        def return_leases(work: WatchedWork) -> None:
-            # A model takes minutes to load: the process stays, and others do what it holds.
+        def forget_leases(work: WatchedWork) -> None:
+            # A model takes minutes to load, so the process stays, and other workers do the work that it holds.
             if work.what in (COMMITS, TRANSACTION, _ENGINE_LOOP):
-                worker.return_held_leases()
+                worker.forget_held_leases()
 
         stack.enter_context(
             ThreadWatch(
                 settings.stuck_seconds,
                 describe=registration.describe,
-                on_stuck=return_leases,
+                on_stuck=forget_leases,
                 loops={_ENGINE_LOOP: loop.call_soon_threadsafe, _CONSUMER: call_in_consumer_loop},
             )
         )

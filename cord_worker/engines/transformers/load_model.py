@@ -13,12 +13,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from cord_worker.engines.context_length import max_length_of
 from cord_worker.engines.loading import (
     device_of,
-    digest_of,
     end_tokens_in,
     folder_of,
     options,
     require_gguf,
     weight_options,
+    weights_digest_of,
 )
 from cord_worker.engines.model_config import require_language_model
 from cord_worker.engines.protocol import Describe, to_nobody
@@ -73,7 +73,7 @@ def load_model(settings: EngineSettings, describe: Describe = to_nobody) -> Load
         device=device,
         max_length=max_length,
         end_tokens=end_tokens_in(getattr(model, "generation_config", None), model.config, tokenizer),
-        weights_digest=digest_of(folder, settings.gguf_file),
+        weights_digest=weights_digest_of(folder, settings.gguf_file),
         numerics=numerics,
     )
 

@@ -49,7 +49,7 @@ class RewardEngine(RewardHead):
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         folder = loading.folder_of(settings, self._describe)
         self._codec = TextCodec.of(loading.load_tokenizer(folder, settings), settings)
-        self.weights_digest = loading.digest_of(folder)
+        self.weights_digest = loading.weights_digest_of(folder)
         try:
             config = AutoConfig.from_pretrained(folder, **loading.options(settings))
             require_packages(config, settings.path)

@@ -48,7 +48,7 @@ class VllmHost:
         self._closed = False
         self._running: set[asyncio.Task[Any]] = set()
         folder = loading.folder_of(settings)
-        self._digest = loading.digest_of(folder, settings.gguf_file)
+        self._digest = loading.weights_digest_of(folder, settings.gguf_file)
         if settings.gguf_file is not None:
             from cord_worker.engines.vllm.gguf import unpacked
 

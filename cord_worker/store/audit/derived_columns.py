@@ -1,4 +1,4 @@
-"""Reads the columns of candidates, runs and models that follow from other columns, to be recomputed."""
+"""Reads columns that follow from others, so that the caller can recompute them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from cord_worker.store.schema.tables import Base
 
 
 @dataclass(frozen=True, slots=True)
-class ProposedCandidate:
-    """A candidate with everything that determines its invalid reason, state, lineage, seeds and token cap.
+class CandidateToRecompute:
+    """A candidate, proposed or not, with what determines its invalid reason, state, lineage, seeds and token cap.
 
-    The fields are columns of its row, except: `teacher` is the teacher's ordinal and `name` its name; `trajectory_id`
-    is the key of the trajectory that ends in it, if one does.
+    The fields are columns of its row, except: `key` is the problem's; `teacher` is the teacher's ordinal, `name` its
+    name and `role` its role; `has_score`, `was_scored`, `has_judgment` and `was_judged` say whether `score`,
+    `scored_at`, `judgment` and `judged_at` are set; `trajectory_id` and `answer_seed` belong to the trajectory that
+    ends in the candidate, if one does.
     """
 
     id: int
@@ -62,18 +64,18 @@ class LiveSlot:
 
 
 @dataclass(frozen=True, slots=True)
-class ProposedSearch:
+class SearchToRecompute:
     """The candidates of one problem in the order of their keys, and the slots that they extend. `has_digests`: whether
-    its run has digests; versions that wrote no text keys wrote no digests."""
+    its run has digests. Runs without digests may also lack text keys."""
 
     has_digests: bool
-    candidates: tuple[ProposedCandidate, ...]
+    candidates: tuple[CandidateToRecompute, ...]
     live: tuple[LiveSlot, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A model's row; `used_by` is what the run uses it for: a teacher with its name, or another role."""
+    """A model's row; `used_by` is what the run uses it for: `teacher NAME`, `prover`, `selection` or `judge`."""
 
     used_by: str
     fingerprint: str
@@ -111,7 +113,7 @@ _MODELS = sa.text(
     SELECT 'prover', m.fingerprint, m.path, m.identity
     FROM runs r JOIN models m ON m.id = r.prover_model_id WHERE r.id = :run_id
     UNION ALL
-    SELECT 'reward', m.fingerprint, m.path, m.identity
+    SELECT 'selection', m.fingerprint, m.path, m.identity
     FROM runs r JOIN models m ON m.id = r.selection_model_id WHERE r.id = :run_id
     UNION ALL
     SELECT 'judge', m.fingerprint, m.path, m.identity
@@ -122,7 +124,7 @@ _MODELS = sa.text(
 _NAMES = sa.text(f"SELECT j.id, {trajectory_name_sql('j')} AS name FROM trajectories j WHERE j.id = ANY(:ids)")
 
 
-def proposed_searches(connection: sa.Connection, problem_ids: Sequence[int]) -> Iterator[ProposedSearch]:
+def searches_to_recompute(connection: sa.Connection, problem_ids: Sequence[int]) -> Iterator[SearchToRecompute]:
     """The candidates of each of these problems; problems without candidates are left out."""
     ids = {"ids": list(problem_ids)}
     live: dict[int, list[LiveSlot]] = defaultdict(list)
@@ -131,8 +133,8 @@ def proposed_searches(connection: sa.Connection, problem_ids: Sequence[int]) -> 
     rows = connection.execute(_CANDIDATES, ids)
     for problem_id, group in groupby(rows, key=lambda row: row.problem_id):
         found = list(group)
-        candidates = tuple(ProposedCandidate(*row[1:-1]) for row in found)
-        yield ProposedSearch(found[0].has_digests, candidates, tuple(live[problem_id]))
+        candidates = tuple(CandidateToRecompute(*row[1:-1]) for row in found)
+        yield SearchToRecompute(found[0].has_digests, candidates, tuple(live[problem_id]))
 
 
 def models_of(connection: sa.Connection, run_id: int) -> list[StoredModel]:

@@ -59,6 +59,10 @@ class InvariantReport:
         }
 
 
+JOIN_CANDIDATES = "JOIN candidates c ON c.problem_id = p.id"
+"""SQL: the candidates `c` of the problem `p`."""
+JOIN_TRAJECTORIES = "JOIN trajectories j ON j.problem_id = p.id"
+"""SQL: the trajectories `j` of the problem `p`."""
 _C, _T = candidate_name_sql("c"), trajectory_name_sql("t")
 
 _PATHS_OF_WINNERS = """
@@ -430,8 +434,8 @@ _QUERY = f"""
     FROM placed JOIN scope ON scope.id = placed.problem_id
     ORDER BY placed.place, scope.run, scope.position LIMIT :examples
 """
-"""One change may have many consequences in its problem, so the first finding of every problem comes first, then the
-second one of each. Within a problem, the first finding of each row comes first, then the first of each column."""
+"""One change may have many consequences in its problem, so the first violation of every problem comes first, then the
+second one of each. Within a problem, the first violation of each row comes first, then the first of each column."""
 
 
 def check(

@@ -14,7 +14,8 @@ def candidate_name(key: int, *, step: int, round: int, teacher: str, sample: int
 
 
 def missing_candidate(*, step: int, round: int, teacher: str, sample: int, parent: int | None, chain: int) -> str:
-    """Name of a candidate without a row: by the candidate that it should extend, or by `chain` if it has no parent."""
+    """Name of a candidate without a row: by the candidate that it should extend. If it has no parent, by its `chain`
+    (of `greedy`); chain 0 is not shown."""
     later = f", round {round}" if round else ""
     of = f", after candidate {parent}" if parent is not None else f", chain {chain}" if chain else ""
     return f"step {step}{later}, teacher {teacher}, sample {sample}{of}"
@@ -53,4 +54,4 @@ FINDING_PARTS_SQL = r"""
     SELECT row_name, split_part(substr(detail, length(row_name) + 3), ': ', 1) AS columns
     FROM coalesce(substring(detail FROM '^.*?\(candidate \d+\)'), split_part(detail, ': ', 1)) AS row_name
 """
-"""SQL: what `finding_parts` returns for the column `detail` of a row before it."""
+"""SQL of a LATERAL subquery: as `finding_parts`, for the column `detail`."""

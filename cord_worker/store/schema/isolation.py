@@ -1,9 +1,9 @@
 """Decides which work must be exclusive, so that a problem that kills its worker does not harm other problems.
 
-A worker that dies loses all its leases, and nothing tells which piece of work killed it. So a lost attempt counts
-towards giving a problem up only if the work was exclusive. The first `SHARED_ATTEMPTS` attempts at a piece of work are
-shared, later ones are exclusive (`model_worker.isolation_gate`). A harmless piece succeeds on its first exclusive
-attempt.
+A worker that dies loses all its leases, and nothing tells which piece of work killed it. The first `SHARED_ATTEMPTS`
+attempts at a piece of work are shared, later ones are exclusive (`model_worker.isolation_gate`). Every lost attempt
+counts. The last attempt is always exclusive, so a problem is never given up because of its companions. A harmless piece
+succeeds on its first exclusive attempt.
 """
 
 from __future__ import annotations

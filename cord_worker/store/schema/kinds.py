@@ -38,8 +38,8 @@ def is_compared(candidate: str, problem: str) -> str:
 class WorkKind:
     """Facts about one kind of work.
 
-    `name` is also the name of its message. `urgency` orders messages in one queue, 0 first. `noun` is the word for a
-    piece of it in reports.
+    `name` is also the name of its message (except for `CHECK_ANSWER`, whose message is `VERIFY`). `urgency` orders
+    messages in one queue, 0 first. `noun` is the word for a piece of it in reports.
 
     A piece is a row of `table`. Its column `state` is one of `waiting`, and then `working` while the worker in the
     column `worker` has its lease. `attempts` counts the leases. The work is done while its problem is in

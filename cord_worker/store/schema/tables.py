@@ -43,7 +43,7 @@ class RunState(StrEnum):
 
 
 class ProblemState(StrEnum):
-    """Where a problem stands; `done`, `failed` and `cancelled` are final."""
+    """Where a problem stands; `done`, `failed` and `cancelled` are final, but a retry can reopen `failed`."""
 
     QUEUED = "queued"
     SEARCHING = "searching"
@@ -69,10 +69,12 @@ class CandidateState(StrEnum):
 
 
 class AnswerState(StrEnum):
-    """Where the final answer of a trajectory stands; losers stay at `none`, only an LLM judge leads past `written`.
+    """Where the final answer of a trajectory stands.
 
-    A comparison works while it is `checking` and leaves it `written`, with its verification. An answer that a
-    comparison did not decide is `unjudged` and waits for the judge; answers of the method `judge` wait as `written`.
+    Losers stay at `none`. Before `written` an answer is being written; after it, it is checked or judged. During its
+    check an answer is `checking`; then it is `written` again, with its verification. If `verify.undecided` is `judge`,
+    an undecided answer becomes `unjudged` and waits for the LLM judge. Answers of the method `judge` wait for it as
+    `written`.
     """
 
     NONE = "none"
@@ -122,9 +124,9 @@ def _key(comment: str) -> Mapped[int]:
     return mapped_column(BigInteger, Identity(always=True), primary_key=True, comment=comment)
 
 
-def _digest(of: str) -> Mapped[bytes | None]:
+def _digest(of: str, *, also: str = "") -> Mapped[bytes | None]:
     return mapped_column(
-        LargeBinary, comment=f"Digest of {of}, written at the same time; NULL in rows of older versions."
+        LargeBinary, comment=f"Digest of {of}, written at the same time; NULL in rows of older versions.{also}"
     )
 
 
@@ -160,7 +162,7 @@ class Run(Base):
         Text, comment="Hash of everything in the configuration that decides what is computed."
     )
     pipeline: Mapped[str] = mapped_column(Text, comment="How it searches (search.pipeline).")
-    max_active: Mapped[int] = mapped_column(Integer, comment="Most problems in flight at once (run.max_active).")
+    max_active: Mapped[int] = mapped_column(Integer, comment="Maximum number of problems in flight (run.max_active).")
     max_attempts: Mapped[int] = mapped_column(
         Integer, comment="Leases of a piece of work after which it is given up (run.max_attempts)."
     )
@@ -185,11 +187,11 @@ class Run(Base):
         "NULL if the score selects.",
     )
     judge_model_id: Mapped[int | None] = mapped_column(
-        ForeignKey("models.id"), comment="The model that judges its final answers; NULL if they are compared."
+        ForeignKey("models.id"), comment="The model that judges its final answers; NULL if none is asked."
     )
     seed: Mapped[int] = mapped_column(BigInteger, comment="Run seed; every sampling seed is derived from it.")
     scoring_mode: Mapped[str | None] = mapped_column(
-        Text, comment="Numerical path of the scores; set by the first score, the same for all scores of the run."
+        Text, comment="Numerical path of the scores; set by the first claim of a score, the same for the whole run."
     )
     prompt_date: Mapped[date] = mapped_column(
         Date,
@@ -197,7 +199,9 @@ class Run(Base):
         comment="The date that chat templates use as today, on every machine and however long the run takes.",
     )
     code_version: Mapped[str] = mapped_column(Text, comment="Version of cord-worker that created the run.")
-    digest: Mapped[bytes | None] = _digest("name, fingerprint, seed, date and version (if set, all rows have digests)")
+    digest: Mapped[bytes | None] = _digest(
+        "name, fingerprint, seed, date and version", also=" If it is not NULL, every result of the run has a digest."
+    )
     created_at: Mapped[datetime] = _instant("When it was first enqueued.", default=True)
 
 
@@ -215,7 +219,8 @@ class Model(Base):
     identity: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="The configuration behind the fingerprint.")
     weights_digest: Mapped[str | None] = mapped_column(
         Text,
-        comment="Hash of the loaded files, set by the first worker; a worker with another hash is refused.",
+        comment="Hash of names, sizes and contents of the model's files (of large weight files only the first and last "
+        "MiB), set by the first worker; a worker with another hash is refused.",
     )
     digest: Mapped[bytes | None] = _digest("fingerprint and weights_digest")
     created_at: Mapped[datetime] = _instant("When a run or a worker first named it.", default=True)
@@ -275,7 +280,9 @@ class Problem(Base):
     key: Mapped[str] = mapped_column(Text, comment="Id in the dataset, or a hash of the content.")
     content_hash: Mapped[str] = mapped_column(Text, comment="Hash of question, answer and passage.")
     question: Mapped[str] = mapped_column(Text, comment="The user turn.")
-    answer: Mapped[str] = mapped_column(Text, comment="The known answer; only the prover sees it.")
+    answer: Mapped[str] = mapped_column(
+        Text, comment="The known answer; scores and, by default, checks use it. No teacher reads it."
+    )
     passage: Mapped[str | None] = mapped_column(Text, comment="Supporting text before the question, if any.")
     attributes: Mapped[dict[str, Any]] = mapped_column(JSONB, comment="The other fields of the dataset's row.")
     digest: Mapped[bytes | None] = _digest("key, content_hash, attributes and position")
@@ -315,7 +322,9 @@ class Problem(Base):
     )
     created_at: Mapped[datetime] = _instant("When it was enqueued.", default=True)
     admitted_at: Mapped[datetime | None] = _instant("When its search began.")
-    touched_at: Mapped[datetime] = _instant("Last state change or message sent for it.", default=True)
+    touched_at: Mapped[datetime] = _instant(
+        "Last state change or message sent for it; 1970 after a retry or a check that was given up.", default=True
+    )
     finished_at: Mapped[datetime | None] = _instant("When it was done, failed or cancelled.")
 
 
@@ -360,7 +369,9 @@ class Candidate(Base):
     )
     sample: Mapped[int] = mapped_column(Integer, comment="0-based proposal number of the teacher for this parent.")
     lineage: Mapped[str] = mapped_column(
-        Text, comment="Hash of the path of (step, round, teacher, sample) from the root; equal in equal runs."
+        Text,
+        comment="Hash of the path of (step, round, teacher, sample) from the root; the same in another run of this "
+        "configuration on this dataset.",
     )
     seed: Mapped[int] = mapped_column(BigInteger, comment="Sampling seed.")
     max_tokens: Mapped[int] = mapped_column(Integer, comment="Token limit of its text.")
@@ -432,7 +443,10 @@ class Candidate(Base):
     score_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that scores or scored it.")
     judgment_worker_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, comment="Worker that judges or judged it.")
     created_at: Mapped[datetime] = _instant("When it was planned.", default=True)
-    touched_at: Mapped[datetime] = _instant("Last state change or message sent for it.", default=True)
+    touched_at: Mapped[datetime] = _instant(
+        "Last state change or message sent for it; 1970 after its lease was returned or its problem retried.",
+        default=True,
+    )
     proposed_at: Mapped[datetime | None] = _instant("When the text was committed.")
     scored_at: Mapped[datetime | None] = _instant("When the score was committed.")
     judged_at: Mapped[datetime | None] = _instant("When the judgment was committed.")
@@ -537,7 +551,10 @@ class Trajectory(Base):
         "whether the answer is correct, of how that was decided, and of the identity of its trajectory"
     )
     created_at: Mapped[datetime] = _instant("When its thinking ended.", default=True)
-    touched_at: Mapped[datetime] = _instant("Last state change or message sent for it.", default=True)
+    touched_at: Mapped[datetime] = _instant(
+        "Last state change or message sent for it; 1970 after its lease was returned or its problem retried.",
+        default=True,
+    )
     answered_at: Mapped[datetime | None] = _instant("When the answer was committed.")
     judged_at: Mapped[datetime | None] = _instant("When the LLM judge's verdict was committed.")
 
@@ -568,7 +585,7 @@ class Worker(Base):
         "When it was asked to take no new work, finish what it holds and leave."
     )
     stopped_at: Mapped[datetime | None] = _instant("When it left, or was declared lost.")
-    stop_reason: Mapped[str | None] = mapped_column(Text, comment="shutdown, lost, or failed with the error.")
+    stop_reason: Mapped[str | None] = mapped_column(Text, comment="shutdown, lost, or `failed: ERROR`.")
     condition: Mapped[str | None] = mapped_column(
         Text, comment="What keeps it from its work, in a sentence, such as a server that it waits for; NULL if nothing."
     )

@@ -269,7 +269,7 @@ def write_retry(
     connection.execute(_PLAN, plan)
 
 
-def write_finish(
+def write_end(
     connection: sa.Connection, problem: ProblemSnapshot, decision: EndSearch, *, answer_seeds: Sequence[int]
 ) -> bool:
     """Writes the last beam and marks its winner, if there is one; returns whether final answers are now due.

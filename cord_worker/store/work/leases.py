@@ -4,15 +4,15 @@ A lease is (state, worker, attempt). Only the holder of the current lease can wr
 returned the lease, or another worker has claimed the row, the late result matches no row; it is dropped and counted
 (fencing). Every function takes many pieces at once, so that a process can commit in groups.
 
-A claim does not wait for the disk. If PostgreSQL crashes before the claim is flushed, the row is unclaimed again and
-the result of its worker comes late; nothing that was committed is lost. Results are flushed before they count, and
-everything that they depend on was written to the log before them.
+A claim does not wait for the disk. If PostgreSQL crashes before the claim is flushed, the row is unclaimed again. The
+first worker's result may then match no row and be dropped. No result that was flushed is lost. Results are flushed
+before they count, and everything that they depend on was written to the log before them.
 
 A claim, and the finish of candidates, is one statement, so that it can be its own transaction (`Database.run` with
 `single`). It finds its rows by their keys, whatever the planner believes about the tables.
 
-Locks are always taken on candidates first, then on problems in key order. The coordinator locks a problem only when all
-its candidates are final. So no deadlock can form.
+Locks are always taken on candidates first, then on problems in key order. A decision locks its problem first, but it
+touches candidates only if all are final, when no claim or finish locks them. So no deadlock can form.
 """
 
 from __future__ import annotations

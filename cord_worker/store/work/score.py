@@ -112,11 +112,9 @@ _FINISH = sa.text(
         ) AS r(id, attempt, invalid_reason, score, log_prob_sum, answer_tokens, thinking_tokens, prompt_tokens,
                cached_tokens, seconds),
              problems p JOIN runs run ON run.id = p.run_id
-             LEFT JOIN models judge ON judge.id = run.selection_model_id AND run.state = 'active'
-                                       AND p.state = 'searching'
+             LEFT JOIN models m ON m.id = run.selection_model_id AND run.state = 'active' AND p.state = 'searching'
         WHERE {is_held(SCORE)} AND p.id = c.problem_id
-        RETURNING c.problem_id, false AS is_text, c.state <> 'unjudged' AS is_final, p.step,
-                  judge.fingerprint AS next_model
+        RETURNING c.problem_id, false AS is_text, c.state <> 'unjudged' AS is_final, p.step, m.fingerprint AS next_model
     ), {lower_barrier("NOT written.is_final")}
     """
 )

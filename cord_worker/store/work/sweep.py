@@ -20,8 +20,8 @@ from cord_worker.store.work.values import Due
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
-    """A problem that is given up because one piece of its work kept failing."""
+class ParkedWork:
+    """A piece of work that used up its attempts, by its problem, which fails for this reason."""
 
     problem_id: int
     reason: str
@@ -36,7 +36,7 @@ def _untouched(row: str) -> str:
 
 @functools.cache
 def _due(kind: WorkKind) -> sa.TextClause:
-    """Marks waiting pieces of these models as sent, oldest problems first."""
+    """Marks waiting pieces of these models as sent, the oldest first."""
     row = kind.alias
     return sa.text(
         f"""
@@ -71,13 +71,13 @@ def _waiting(model_kinds: tuple[WorkKind, ...]) -> sa.TextClause:
 
 @functools.cache
 def _exhausted(kind: WorkKind) -> sa.TextClause:
-    """Finds the problems with a piece of work that used up its attempts, with the reason."""
+    """Finds the problems with a piece of work that used up its attempts, with the failure reason."""
     row = kind.alias
     return sa.text(
         f"""
         SELECT DISTINCT ON ({row}.problem_id) {row}.problem_id,
                {kind.given_up} || {row}.{kind.attempts} || ' attempts: its worker was lost or failed each time'
-               || {_last_words(f"{row}.{kind.worker}")} AS reason
+               || {_stop_reason_of(f"{row}.{kind.worker}")} AS reason
         {kind.unfinished}
         WHERE {kind.waits} AND {row}.{kind.attempts} >= {MAX_ATTEMPTS}
         ORDER BY {row}.problem_id, {row}.id
@@ -85,7 +85,7 @@ def _exhausted(kind: WorkKind) -> sa.TextClause:
     )
 
 
-def _last_words(worker: str) -> str:
+def _stop_reason_of(worker: str) -> str:
     """SQL: how the worker that last had the work (a column) ended, in brackets."""
     return f"coalesce((SELECT ' (' || w.stop_reason || ')' FROM workers w WHERE w.id = {worker}), '')"
 
@@ -112,8 +112,8 @@ _DUE_VERIFICATIONS = sa.text(
     RETURNING p.id AS problem_id, p.step
     """
 )
-"""Answers that no coordinator compares yet, and problems whose answers wait for nothing. Answers that wait for the LLM
-judge are work of its model."""
+"""Answers that no coordinator compares yet, and problems whose answers need no further work. Answers that wait for the
+LLM judge are work of its model."""
 
 _LEAD_KEY = 0x53776570
 """Advisory lock (the letters Swep) of the leading sweeper."""
@@ -127,7 +127,7 @@ _TRY_LEAD = sa.text(
 
 
 def try_lead(connection: sa.Connection, seconds: float) -> bool:
-    """Makes this transaction the leading sweeper's, until it ends, unless another one leads; returns whether it leads.
+    """Tries to lead until this transaction ends; returns whether it leads.
 
     PostgreSQL ends the transaction if its process sends nothing for `seconds`.
     """
@@ -144,9 +144,9 @@ def waiting(connection: sa.Connection) -> dict[str, int]:
 def due_model_work(
     connection: sa.Connection, models: Sequence[str], age_seconds: float, *, limit: int | None = None
 ) -> list[Due]:
-    """Work of these models that was not claimed for `age_seconds`, oldest problems first; marks it as sent.
+    """Work of these models that was not claimed for `age_seconds`, in the order of problems; marks it as sent.
 
-    `limit` bounds the rows (candidates or answers) of each kind.
+    `limit` bounds the rows (candidates or answers) of each kind; the oldest rows come first.
     """
     parameters = {"models": list(models), "age": age_seconds, "most": limit}
     due = {
@@ -166,10 +166,10 @@ def due_coordination(connection: sa.Connection, age_seconds: float) -> list[Due]
     ]
 
 
-def exhausted(connection: sa.Connection) -> list[Parked]:
-    """Problems with a piece of work that used up its attempts (`run.max_attempts`)."""
+def exhausted(connection: sa.Connection) -> list[ParkedWork]:
+    """Work that used up its attempts (`run.max_attempts`), at most one piece of each kind for a problem."""
     return [
-        Parked(row.problem_id, row.reason)
+        ParkedWork(row.problem_id, row.reason)
         for kind in kinds.KINDS
         if kind.given_up is not None
         for row in connection.execute(_exhausted(kind))

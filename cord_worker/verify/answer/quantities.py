@@ -215,7 +215,7 @@ def _without_unit(reference: Quantity, given: Quantity) -> bool | None:
             # The same angle in radians, if radians are meant.
             in_radians = same_value(("mul", (united.value, ("fn", "degree", ()))), bare_side.value)
             return None if in_radians else in_radians
-        if united.unit.cents and same_value(("div", united.value, expression.number(100)), bare_side.value):
+        if united.unit.in_cents and same_value(("div", united.value, expression.number(100)), bare_side.value):
             # "0.75" has the form of an amount in whole currency units.
             return True if given is united and reference.number is not None and reference.number.places == 2 else None
     return same
@@ -238,7 +238,7 @@ def _same_measure(reference: Quantity, given: Quantity) -> bool | None:
         return same_amount(reference, given)
     if names == {"pound", "GBP"} or names == {"JPY", "CNY"}:
         return same_amount(reference, given)
-    if left.cents != right.cents and left.currency and right.currency:
+    if left.in_cents != right.in_cents and left.currency and right.currency:
         return _dollars_and_cents(reference, given)
     short_left, short_right = left.without_rate(), right.without_rate()
     if (
@@ -270,8 +270,8 @@ def _same_count(reference: Quantity, given: Quantity) -> bool | None:
 
 
 def _dollars_and_cents(reference: Quantity, given: Quantity) -> bool | None:
-    cents, other = (reference, given) if reference.unit.cents else (given, reference)
-    if other.unit.currency not in units.CENTLESS:
+    cents, other = (reference, given) if reference.unit.in_cents else (given, reference)
+    if other.unit.currency not in units.WITH_CENTS:
         return False
     hundredth = Quantity(("div", cents.value, expression.number(100)))
     return same_amount(other, hundredth)

@@ -150,7 +150,7 @@ SEK: SEK kr krona kronor
 """
 _CENTS = "cent cents ¢ cts centavo centavos 美分 센트".split()
 _SUBUNITS = {"pence": "GBP", "penny": "GBP", "paise": "INR", "paisa": "INR", "kopecks": "RUB", "角": "CNY"}
-CENTLESS = frozenset("USD EUR CAD AUD HKD SGD MXN CHF".split())
+WITH_CENTS = frozenset("USD EUR CAD AUD HKD SGD MXN CHF".split())
 """Currencies whose hundredth is a cent."""
 _PINT_NAMES = {"kilometer_per_hour": "kilometer / hour", "mile_per_hour": "mile / hour", "mmHg": "millimeter_Hg"}
 _PINT_NAMES |= {"molar": "mole / liter"}
@@ -174,9 +174,10 @@ _NOT_NOUNS = frozenset(
     "works holds ist sind wäre falsch unrichtig inkorrekt è sbagliato errato jest błędne błędny "
     "yanlış değil es est está incorrecto falso incorreto errado faux fausse fout onjuist salah sai неправильный "
     "неверный неверно ответ это "
-    "oder und ou et o y e и или nicht pas no non не sqrt pi or, and, max min mil mille tausend mio mrd".split()
+    "oder und ou et o y e и или nicht pas no non не sqrt pi max min mil mille tausend mio mrd".split()
 )
-_PREPOSITIONS = re.compile(
+_NOT_NOUNS |= {"or,", "and,"}  # words of a tail keep their comma
+_TAIL = re.compile(
     r" (?:in (?=\S)|for|from|at|with|on|of|left|remaining|each|total|altogether|together|apiece|old|tall|long|wide|high"
     r"|deep|older|younger|taller|longer|more|fewer|extra|away|apart|thick|long|overall|every|in all|now|needed)\b.*"
 )
@@ -193,7 +194,7 @@ _HAN = re.compile(
     "[个個只隻本张張条條颗顆块塊名位人次种種件套辆輛台支枝朵棵头頭匹双雙瓶杯盒箱包袋页頁层層组組排对點点分道步元円]"
     "?[\u3040-\u30ff\u3400-\u9fff]{0,4}"
 )
-_OWN_WORDS = re.compile(r"[\u0621-\u064a\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_FOREIGN_SCRIPTS = re.compile(r"[\u0621-\u064a\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _INDIC = re.compile(r"[\u0900-\u0dff\u0e00-\u0e7f]{2,20}(?: [\u0900-\u0dff\u0e00-\u0e7f]{2,20})?")
 _NOT_INDIC = re.compile(
     r"(?:^| )(?:सौ|हज़ार|हजार|लाख|करोड़|करोड|अरब|दर्जन|दशमलव|प्रतिशत|नहीं|से|तक|या|और|आधा|आधे|गुना|कम|ज़्यादा|ज्यादा|अधिक|"
@@ -201,7 +202,8 @@ _NOT_INDIC = re.compile(
     r"|அல்ல|இல்லை|కాదు|ಅಲ್ಲ|അല്ല)(?: |$)"
     r"|ร้อย|พัน|หมื่น|แสน|ล้าน|โหล|ไม่|หรือ|ถึง|กว่า|เท่า|ครึ่ง|และ"
 )
-"""Words of number, doubt and denial in Hindi, Bengali and Thai."""
+"""Words of number, doubt and denial in Hindi, Bengali and Thai; words of denial in Tamil, Telugu, Kannada and
+Malayalam."""
 _NOT_HAN = re.compile(
     "[百千万萬亿億兆多余餘或和是不非错錯倍半以左约約打分之一二三四五六七八九十两兩负負至到比]|未|超|ない|じゃ|以"
 )
@@ -217,12 +219,12 @@ class Unit:
 
     Attributes:
         parts: (name, power), sorted; names are pint's, currency codes, or `noun …`.
-        cents: 1 if it counts hundredths of a currency, otherwise 0.
+        in_cents: whether it counts hundredths of a currency.
         attached: a single letter without a space before it, which may be a variable.
     """
 
     parts: tuple[tuple[str, int], ...]
-    cents: int = 0
+    in_cents: bool = False
     attached: bool = field(default=False, compare=False)
 
     @property
@@ -238,9 +240,12 @@ class Unit:
         return tuple(name for name, _ in self.parts if name.startswith("noun "))
 
     def without_rate(self) -> Unit:
-        """The unit without its rate: dollars, or apples, for dollars or apples per hour."""
+        """The unit without its rate: dollars, or apples, for dollars or apples per hour.
+
+        A unit without a currency or a noun, such as km per hour, is returned unchanged.
+        """
         top = tuple((name, power) for name, power in self.parts if power > 0)
-        return Unit(top, self.cents) if self.currency or self.nouns else self
+        return Unit(top, self.in_cents) if self.currency or self.nouns else self
 
 
 def _entries(table: str) -> dict[str, str]:
@@ -270,7 +275,7 @@ def currency_code(symbol: str) -> str:
 
 @lru_cache(maxsize=512)
 def unit(text: str) -> Unit | None:
-    """The unit that a whole cleaned text is; None if it is none."""
+    """The unit that the whole (cleaned) text names; None if it names none."""
     text = text.strip().rstrip(".")
     if not text or len(text) > 60:
         return None
@@ -281,7 +286,7 @@ def unit(text: str) -> Unit | None:
         return Unit(((name, 1),))
     if not text.isascii():
         found = _foreign(text)
-        if found is not None or _OWN_WORDS.search(text):
+        if found is not None or _FOREIGN_SCRIPTS.search(text):
             return found
     known = _known(text)
     if known is not None:
@@ -290,7 +295,7 @@ def unit(text: str) -> Unit | None:
 
 
 def _known(text: str) -> Unit | None:
-    """The unit of a text that holds only units and currencies, except after "per"."""
+    """The unit of a text of units and currencies; on both sides of "per", of a counted noun too."""
     bare = _without_tail(text)
     if bare is None:
         return None
@@ -300,14 +305,14 @@ def _known(text: str) -> Unit | None:
     if match := _FRACTION.fullmatch(bare):
         top, below = match[1], [match[2]]
     parts: dict[str, int] = {}
-    cents = 0
+    in_cents = False
     if top.strip():
         upper = _product(top)
         if upper is None and below:
             upper = _noun(top)
         if upper is None:
             return None
-        cents = upper.cents
+        in_cents = upper.in_cents
         parts.update(upper.parts)
     for text_below in below:
         lower = _product(text_below.strip("( )")) or _noun(text_below)
@@ -317,12 +322,12 @@ def _known(text: str) -> Unit | None:
             return None
         for name, power in lower.parts:
             parts[name] = parts.get(name, 0) - power
-    return Unit(tuple(sorted((name, power) for name, power in parts.items() if power)), cents)
+    return Unit(tuple(sorted((name, power) for name, power in parts.items() if power)), in_cents)
 
 
 def _product(text: str) -> Unit | None:
     parts: dict[str, int] = {}
-    cents = 0
+    in_cents = False
     whole = _factor(text.strip())
     pieces = [text] if whole else re.split(r"\\cdot|\\times|\*|·| (?!\^)|(?<=[a-z])-(?=[a-z])", text.strip())
     for piece in pieces:
@@ -333,10 +338,10 @@ def _product(text: str) -> Unit | None:
             return None
         name, power = factor
         if name == "cent":
-            cents = 1
+            in_cents = True
         if name != "unit":
             parts[name] = parts.get(name, 0) + power
-    return Unit(tuple(sorted(parts.items())), cents)
+    return Unit(tuple(sorted(parts.items())), in_cents)
 
 
 def _factor(text: str) -> tuple[str, int] | None:
@@ -383,7 +388,7 @@ def subunit(text: str) -> str | None:
 
 
 def _noun(text: str) -> Unit | None:
-    """`red apples` as ("noun red apple")."""
+    """A counted noun: `red apples` becomes the unit `noun red apple`."""
     bare = _without_tail(f" {text}")
     if bare is None:
         return None
@@ -404,8 +409,8 @@ def _noun(text: str) -> Unit | None:
 
 
 def _without_tail(text: str) -> str | None:
-    """The text without "in total", "of flour", "years old"; None if such a tail may change the number."""
-    match = _PREPOSITIONS.search(text)
+    """The text without a tail such as "in total", "of flour" or "old"; None if the tail may change the number."""
+    match = _TAIL.search(text)
     if match is None:
         return text
     dropped = match[0].casefold().split()[1:]
@@ -506,7 +511,7 @@ def _by_pint(name: str) -> tuple[Fraction, dict[str, Fraction]]:
 
 @lru_cache(maxsize=1)
 def _registry() -> Any:
-    # Imported here: only two different units need it.
+    # Imported here: needed only to compare two different units.
     import pint
 
     return pint.UnitRegistry(non_int_type=Fraction)

@@ -153,7 +153,7 @@ def _same(wanted: Quantity, found: Quantity, given: str, context: Context) -> Ou
     ):
         thousands = numbers.other_reading(dotted[0])
         if thousands is not None and wanted.number is not None and thousands.value == wanted.number.value:
-            if found.unit.currency and not found.unit.cents and wanted.unit.currency in (None, found.unit.currency):
+            if found.unit.currency and not found.unit.in_cents and wanted.unit.currency in (None, found.unit.currency):
                 # Money never has three decimals.
                 return Outcome(True, "the same amount, with a separator of thousands")
             return Outcome(None, "a decimal sign, or a separator of thousands")

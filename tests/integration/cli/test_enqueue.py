@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import psycopg
+
 from tests.support.cordctl_process import Cordctl, problem
 
 
@@ -71,10 +73,13 @@ def test_a_dry_run_checks_everything_and_writes_nothing(cordctl: Cordctl) -> Non
     assert "there are no runs yet" in cordctl("runs").stdout
 
 
-def test_fields_and_limits_can_be_chosen(cordctl: Cordctl) -> None:
-    cordctl.write_problems(*({"nr": n, "text": f"Count to {n}", "value": n} for n in range(1, 9)))
+def test_fields_and_a_limit_can_be_chosen(cordctl: Cordctl) -> None:
+    cordctl.write_problems(*({"nr": n, "text": f"Count to {n}", "value": 10 * n} for n in range(1, 9)))
     options = ("--question-field", "text", "--answer-field", "value", "--id-field", "nr", "--limit", "3")
     assert "3 problems added" in cordctl("enqueue", "problems.jsonl", *options).stdout
+    with psycopg.connect(cordctl.environment["CORD_DATABASE_URL"].replace("+psycopg", "")) as connection:
+        rows = connection.execute("SELECT key, question, answer FROM problems ORDER BY position").fetchall()
+    assert rows == [("1", "Count to 1", "10"), ("2", "Count to 2", "20"), ("3", "Count to 3", "30")]
 
 
 def test_validate_names_every_flaw_and_needs_no_database(cordctl: Cordctl) -> None:
@@ -103,15 +108,35 @@ def test_validate_checks_rows_as_enqueue_does_with_a_configuration(cordctl: Cord
     assert flaws[0] in cordctl("enqueue", "problems.jsonl", exits=1).stderr
 
 
-def test_an_old_schema_is_refused_with_the_command_that_upgrades_it(cordctl: Cordctl, empty_database_url: str) -> None:
+def test_an_empty_database_is_refused_with_the_command_that_makes_the_tables(
+    cordctl: Cordctl, empty_database_url: str
+) -> None:
     cordctl.environment["CORD_DATABASE_URL"] = empty_database_url
-    assert "cordctl db upgrade" in cordctl("enqueue", "problems.jsonl", exits=1).stderr
+    error = cordctl("enqueue", "problems.jsonl", exits=1).stderr
+    assert "the database is empty" in error
+    assert "cordctl db upgrade" in error
     cordctl("db", "check", exits=1)
     cordctl("db", "upgrade")
     assert "the schema is current" in cordctl("db", "check").stdout
     cordctl("enqueue", "problems.jsonl")
+
+
+def test_an_old_schema_is_refused_with_the_command_that_upgrades_it(cordctl: Cordctl) -> None:
+    assert "database is at 0014" in cordctl("db", "downgrade", "0014", "--yes").stdout
+    error = cordctl("enqueue", "problems.jsonl", exits=1).stderr
+    assert "the database schema is at 0014" in error
+    assert "cordctl db upgrade" in error
+    cordctl("db", "upgrade")
+    cordctl("enqueue", "problems.jsonl")
+
+
+def test_a_downgrade_to_base_drops_every_table(cordctl: Cordctl) -> None:
+    cordctl("enqueue", "problems.jsonl")
     cordctl("db", "downgrade", "base", "--yes")
     assert "database is at nothing" in cordctl("db", "current").stdout
+    with psycopg.connect(cordctl.environment["CORD_DATABASE_URL"].replace("+psycopg", "")) as connection:
+        left = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    assert left == [("alembic_version",)]
 
 
 SOLVED: dict[str, object] = {"id": "s", "question": "Half of 84?", "answer": "Half of 84 is <<84/2=42>>42.\n#### 42"}

@@ -15,24 +15,27 @@ from cord_worker.engines.instant import HOSTILE
 from cord_worker.operations.replaying import replay_run, verify_tables
 from cord_worker.store.database import Database
 from tests.support.cluster import Cluster
-from tests.support.configurations import SEARCHES, config_of
+from tests.support.configurations import config_of
 from tests.support.tables import count
 
 PROBLEMS = 8
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202e]")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters of terminals, and those that change the direction of text."""
+RUN = "run\x1b[2J\x9b2J\u202e\u2066<b>"
 
 
 @pytest.mark.parametrize("search", ["every option", "phrases", "sample"])
 def test_hostile_text_is_stored_shown_and_exported_as_text(
     search: str, tmp_path: Path, database: Database, database_url: str, broker_url: str
 ) -> None:
-    assert search in SEARCHES
     with Cluster(tmp_path, database_url, broker_url, config_of(search)) as cluster:
         cluster.start()
-        cluster.enqueue(database, PROBLEMS, run="run\x1b[2J<b>", addition=f" {HOSTILE} </think> <|im_end|> \x1b[2J")
+        cluster.enqueue(database, PROBLEMS, run=RUN, addition=f" {HOSTILE} </think> <|im_end|> \x1b[2J")
         cluster.wait_until(lambda: count(database, "finished_at IS NOT NULL") == PROBLEMS, 300)
         environment = cluster.environment
-    assert count(database, "state = 'failed'") < PROBLEMS
+    assert count(database, "state = 'done'") > 0
+    # A hostile text may be an invalid step; nothing else makes a search fail.
+    assert count(database, "state = 'failed' AND failure_reason NOT LIKE '% invalid in %'") == 0
     (*_, replayed) = replay_run(database, None)
     assert replayed.differences == []
     assert verify_tables(database, None, examples=1).broken == []
@@ -47,12 +50,11 @@ def test_hostile_text_is_stored_shown_and_exported_as_text(
         assert ended.returncode == 0, ended.stderr
         return (ended.stdout + ended.stderr).decode()
 
-    run = "run\x1b[2J<b>"
-    for command in (("runs",), ("status", run), ("stats", run), ("cost", run), ("verify-db", run), ("replay", run)):
+    for command in (("runs",), ("status", RUN), ("stats", RUN), ("cost", RUN), ("verify-db", RUN), ("replay", RUN)):
         shown = cordctl(*command)
         assert not CONTROL.search(shown), command
     exported = tmp_path / "out.jsonl"
-    cordctl("export", run, "-o", str(exported))
+    cordctl("export", RUN, "-o", str(exported))
     lines = exported.read_text(encoding="utf-8").split("\n")
     records = [json.loads(line) for line in lines if line]
     assert len(records) >= count(database, "state = 'done'")

@@ -1,6 +1,6 @@
 """RabbitMQ as the broker: the same results through quorum queues, whatever happens to the broker or a worker.
 
-Needs a RabbitMQ at CORD_TEST_AMQP_URL, or at loopback as guest; without one these tests are skipped.
+Needs a RabbitMQ at CORD_TEST_AMQP_URL, or at loopback with the user guest; without one these tests are skipped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import amqp
 import pytest
 from kombu import Connection
 
@@ -28,13 +30,27 @@ from tests.support.tables import Content, content, count, differences
 from tests.support.wire import Wire
 
 URL = os.environ.get("CORD_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
+_PARTS = urlsplit(URL)
+ADDRESS = (_PARTS.hostname or "127.0.0.1", _PARTS.port or 5672)
+USER = unquote(_PARTS.username or "guest")
 PROBLEMS = 12
 
 
+def url_of(*, login: str | None = None, vhost: str | None = None, port: int | None = None) -> str:
+    """URL with another `user:password`, virtual host, or port of this machine."""
+    address = f"{ADDRESS[0]}:{ADDRESS[1]}" if port is None else f"127.0.0.1:{port}"
+    path = _PARTS.path if vhost is None else f"/{vhost}"
+    return _PARTS._replace(netloc=f"{login or _PARTS.netloc.rpartition('@')[0]}@{address}", path=path).geturl()
+
+
 def _answers() -> bool:
+    """Whether RabbitMQ lets the user in. `check_broker` is not asked: a mistake in it must not skip its own tests."""
+    if "CORD_TEST_AMQP_URL" in os.environ:
+        return True
+    transport = Connection(URL, connect_timeout=2, transport_options={"read_timeout": 2}).transport
     try:
-        check_broker(URL)
-    except BrokerError:
+        transport.close_connection(transport.establish_connection())
+    except (amqp.AMQPError, OSError):
         return False
     return True
 
@@ -84,9 +100,8 @@ def undisturbed(
 def test_lost_connections_deleted_queues_and_a_killed_worker_change_nothing(
     tmp_path: Path, database: Database, database_url: str, prefix: str, undisturbed: Content
 ) -> None:
-    wire = Wire(("127.0.0.1", 5672))
-    broker = f"amqp://guest:guest@127.0.0.1:{wire.port}//"
-    with cluster_of(tmp_path, database_url, broker, prefix) as cluster:
+    wire = Wire(ADDRESS)
+    with cluster_of(tmp_path, database_url, url_of(port=wire.port), prefix) as cluster:
         try:
             cluster.start()
             cluster.wait_until(lambda: count(database, "ready_at IS NOT NULL", "workers") == 4, 120)
@@ -123,8 +138,8 @@ def test_queues_are_quorum_queues_with_the_prefix_and_a_missing_one_is_empty(dat
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("amqp://guest:wr0ng@127.0.0.1:5672//", "refuses the user or password"),
-        ("amqp://guest:guest@127.0.0.1:5672/no-such-host", "no virtual host 'no-such-host'"),
+        (url_of(login=f"{_PARTS.username}:wr0ng"), "refuses the user or password"),
+        (url_of(vhost="no-such-host"), "no virtual host 'no-such-host'"),
     ],
 )
 def test_a_refusal_of_rabbitmq_is_reported_with_its_reason(url: str, told: str) -> None:
@@ -133,18 +148,13 @@ def test_a_refusal_of_rabbitmq_is_reported_with_its_reason(url: str, told: str) 
     assert "wr0ng" not in str(caught.value)
 
 
-def test_an_absent_rabbitmq_is_reported_with_its_address() -> None:
-    with pytest.raises(BrokerError, match=r"nothing listens at 127\.0\.0\.1:1\."):
-        check_broker("amqp://127.0.0.1:1//")
-
-
 def _control(*arguments: str) -> None:
     subprocess.run(["rabbitmqctl", "--quiet", *arguments], check=True, capture_output=True, timeout=60)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def vhost() -> Iterator[str]:
-    """The test's own virtual host, whose user has its name."""
+    """A virtual host of these tests, with a user of its name; every test leaves it with all permissions."""
     name = f"cord-test-{secrets.token_hex(4)}"
     try:
         _control("add_vhost", name)
@@ -160,7 +170,7 @@ def vhost() -> Iterator[str]:
 
 def test_an_alarm_of_rabbitmq_is_named_as_long_as_it_lasts(vhost: str) -> None:
     """The whole server is blocked meanwhile, for as short as possible."""
-    broker = f"amqp://{vhost}:{vhost}@127.0.0.1:5672/{vhost}"
+    broker = url_of(login=f"{vhost}:{vhost}", vhost=vhost)
     assert check_broker(broker).startswith("RabbitMQ")
     command = ("rabbitmqctl", "--quiet", "eval", "vm_memory_monitor:get_vm_memory_high_watermark().")
     before = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
@@ -172,14 +182,20 @@ def test_an_alarm_of_rabbitmq_is_named_as_long_as_it_lasts(vhost: str) -> None:
     finally:
         _control("set_vm_memory_high_watermark", before)
     assert check_broker(broker).startswith("RabbitMQ")
+
+
+def test_the_check_succeeds_for_a_user_that_may_not_send(vhost: str) -> None:
     _control("set_permissions", "-p", vhost, vhost, ".*", "^$", ".*")
-    assert check_broker(broker).startswith("RabbitMQ")
+    try:
+        assert check_broker(url_of(login=f"{vhost}:{vhost}", vhost=vhost)).startswith("RabbitMQ")
+    finally:
+        _control("set_permissions", "-p", vhost, vhost, ".*", ".*", ".*")
 
 
-def test_no_message_and_no_state_of_rabbitmq_ends_a_process(
+def test_workers_survive_malformed_messages_lost_permissions_and_a_deleted_virtual_host(
     tmp_path: Path, database: Database, database_url: str, vhost: str
 ) -> None:
-    broker = f"amqp://{vhost}:{vhost}@127.0.0.1:5672/{vhost}"
+    broker = url_of(login=f"{vhost}:{vhost}", vhost=vhost)
     with cluster_of(tmp_path, database_url, broker, "") as cluster, Connection(broker) as connection:
         queues = [
             COORDINATOR_QUEUE,
@@ -210,8 +226,8 @@ def test_no_message_and_no_state_of_rabbitmq_ends_a_process(
             return count(database, "condition LIKE 'waits for its broker%'", "workers")
 
         _control("set_permissions", "-p", vhost, vhost, "^$", "^$", "^$")
-        with Connection(broker.replace(f"{vhost}:{vhost}", "guest:guest")) as other:
-            _control("set_permissions", "-p", vhost, "guest", ".*", ".*", ".*")
+        with Connection(url_of(vhost=vhost)) as other:
+            _control("set_permissions", "-p", vhost, USER, ".*", ".*", ".*")
             for queue in queues:
                 other.default_channel.queue_delete(queue)
         cluster.wait_until(lambda: waiting() == 4, 60)

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from cord_worker.coordination.run_context import RunContexts
 from cord_worker.operations.recheck import recheck_run
 from cord_worker.operations.replaying import replay_problem, verify_runs, verify_tables
+from cord_worker.store.audit.digest_invariants import Undigested, run_digest
 from cord_worker.store.audit.stored_decisions import started_problems
-from cord_worker.store.audit.stored_digests import Undigested, run_digest
 from cord_worker.store.database import Database
 from cord_worker.store.runs.runs import list_runs, resolve_run
 from cord_worker.store.schema.digests import CORRECTNESS, DIGESTS

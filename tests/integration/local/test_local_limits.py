@@ -44,7 +44,7 @@ needs_mounts = pytest.mark.skipif(not _mounts(), reason="nothing can be mounted 
 
 @pytest.fixture
 def base(tmp_path: Path, made_database: Path) -> Iterator[Path]:
-    """A state folder with a database; not in /dev/shm, over which a test mounts."""
+    """A state folder with a database. It is not in /dev/shm: a test mounts something else there."""
     StateDir.open(tmp_path / "state")
     (tmp_path / "state" / "postgres").mkdir(mode=0o700)
     shutil.copytree(made_database, tmp_path / "state" / "postgres" / "data", symlinks=True)
@@ -59,7 +59,7 @@ def _started(mount: str, state: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["a b-\u00fc\u6f22-'\"%20%s#$HOME`id`\\x?&=;", "x" * 200])
-def test_servers_start_in_a_folder_of_any_name(tmp_path: Path, made_database: Path, name: str) -> None:
+def test_servers_start_in_a_folder_with_an_odd_or_a_long_name(tmp_path: Path, made_database: Path, name: str) -> None:
     state = StateDir.open(tmp_path / name)
     (state.path / "postgres").mkdir(mode=0o700)
     shutil.copytree(made_database, state.path / "postgres" / "data", symlinks=True)

@@ -29,30 +29,20 @@ from tests.support.rows import registered
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "passed", "advanced"),
-    [
-        (None, None, PASSED_ON, False),
-        (None, "empty", PASSED_ON, False),
-        ("empty", None, PASSED_ON, False),
-        ("empty", "empty", frozenset(), True),
-    ],
+    ("first", "last"),
+    [(None, None), (None, "empty"), ("empty", None)],
 )
 def test_the_candidates_of_a_step_go_to_the_prover_together_once_the_last_text_is_written(
-    database: Database,
-    problem: int,
-    first: str | None,
-    last: str | None,
-    passed: frozenset[Due],
-    advanced: bool,
+    database: Database, problem: int, first: str | None, last: str | None
 ) -> None:
     holder = registered(database)
     early = finish(database, holder, proposed(claim(database, holder, problem, 0), " one", first))
     assert (passed_on(early), to_advance(early)) == (frozenset(), frozenset())
     late = finish(database, holder, proposed(claim(database, holder, problem, 1), " two", last))
-    assert (passed_on(late), to_advance(late)) == (passed, {problem} if advanced else frozenset())
+    assert (passed_on(late), to_advance(late)) == (PASSED_ON, frozenset())
 
 
-def test_a_migration_counts_the_texts_that_running_problems_wait_for(
+def test_migration_0005_counts_the_texts_that_running_problems_wait_for(
     database: Database, database_url: str, problem: int
 ) -> None:
     claim(database, registered(database), problem)
@@ -62,7 +52,7 @@ def test_a_migration_counts_the_texts_that_running_problems_wait_for(
     assert database.run(lambda c: c.execute(unproposed).scalar_one()) == 2
 
 
-def test_texts_that_wait_for_a_slow_sibling_are_owed_to_the_prover_after_a_while(
+def test_a_text_that_waits_for_a_slow_later_sibling_is_owed_to_the_prover_after_a_while(
     database: Database, problem: int
 ) -> None:
     holder = registered(database)
@@ -75,6 +65,17 @@ def test_texts_that_wait_for_a_slow_sibling_are_owed_to_the_prover_after_a_while
     result = ScoreResult(lease.candidate_id, lease.attempt, None, 0.5, -0.7, 1, 4, 20, 0, 0.1)
     scored = database.run(lambda c: score.finish(c, [result], worker_id=holder, scoring_mode="instant"), single=True)
     assert to_advance(scored) == frozenset()
+
+
+def test_a_text_that_may_repeat_a_slow_earlier_sibling_waits_for_it(database: Database, problem: int) -> None:
+    holder = registered(database)
+    finish(database, holder, proposed(claim(database, holder, problem, 1)))
+    slow = claim(database, holder, problem, 0)
+    database.run(lambda c: c.execute(sa.text("UPDATE candidates SET touched_at = now() - interval '2 seconds'")))
+    assert database.run(lambda c: sweep.due_model_work(c, [MODELS[0]], 1.0)) == []
+    assert claim_scores(database, holder, problem) == []
+    assert passed_on(finish(database, holder, proposed(slow))) == PASSED_ON
+    assert len(claim_scores(database, holder, problem)) == 2
 
 
 def test_the_barrier_opens_only_with_the_last_score(database: Database, problem: int) -> None:

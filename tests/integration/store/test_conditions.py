@@ -21,7 +21,7 @@ from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.work import workers
 
 
-def test_a_condition_lasts_from_its_beginning_until_a_heartbeat_without_it(database: Database) -> None:
+def test_a_condition_lasts_until_a_heartbeat_without_it_or_the_end_of_its_worker(database: Database) -> None:
     worker = uuid.uuid4()
 
     def work(connection: sa.Connection) -> None:
@@ -59,7 +59,7 @@ def test_a_worker_is_present_with_its_condition_before_it_takes_work(database: D
         assert (live.count, live.ready) == (1, 1)
 
 
-def test_status_names_the_model_as_its_run_does(database: Database) -> None:
+def test_status_shows_only_conditions_of_the_runs_models_and_calls_these_as_the_run_does(database: Database) -> None:
     config = RunConfig.parse(
         '[models.alpha]\npath = "alpha"\nengine = "instant"\n[[teachers]]\nname = "a"\nmodel = "alpha"\n'
         '[prover]\nmodel = "alpha"\n',
@@ -71,7 +71,7 @@ def test_status_names_the_model_as_its_run_does(database: Database) -> None:
     database.run(lambda connection: enqueue(connection, "run", config, [problem]))
     run = database.run(lambda connection: resolve_run(connection, "run"))
 
-    def enter(connection: sa.Connection) -> None:
+    def register_workers(connection: sa.Connection) -> None:
         for name, path in ((fingerprint, "alpha"), ("0" * 16, "another")):
             model = ensure_model(connection, name, path, {})
             workers.register(
@@ -84,7 +84,7 @@ def test_status_names_the_model_as_its_run_does(database: Database) -> None:
                 condition=workers.Condition(f"waits for the server of {path}", 65.0),
             )
 
-    database.run(enter)
+    database.run(register_workers)
     snapshot = RunWatch(database, run, worker_timeout_seconds=60).snapshot()
     assert line(snapshot).endswith("; alpha waits for the server of alpha (for 1:05)")
     [told] = snapshot.to_json()["conditions"]

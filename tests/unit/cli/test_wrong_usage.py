@@ -73,6 +73,8 @@ def used(*arguments: str) -> Result:
         ("export -o out --format sft", "--student MODEL"),
         ("export -o - --json", "give one of them"),
         ("eval", "--of RUN"),
+        ("eval rows.jsonl --of mine", "leave out BENCHMARK."),
+        ("eval --of mine --model m --samples 16 -o out.jsonl", "leave out --model, --samples, --output."),
         ("eval rows.jsonl --model planer --config good.toml", "did you mean 'planner'?"),
         ("eval rows.jsonl --model m --engine vlm", "did you mean 'vllm'?"),
         ("pause", "RUN"),

@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from cord_worker.engines import EngineSettings, load_engine
-from cord_worker.engines.loading import digest_of
+from cord_worker.engines.loading import weights_digest_of
 from cord_worker.engines.transformers.load_model import load_model, placed
 from cord_worker.errors import EngineLoadError
 from tests.support.settings import engine_settings
@@ -91,16 +91,16 @@ def test_every_end_token_of_the_generation_config_ends_a_text(
 
 def test_the_digest_changes_with_weights_and_configuration_only(parrot_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(parrot_folder, tmp_path / "copy"))
-    before = digest_of(folder)
-    assert before == digest_of(parrot_folder)
+    before = weights_digest_of(folder)
+    assert before == weights_digest_of(parrot_folder)
     (folder / "README.md").write_text("notes")
-    assert digest_of(folder) == before
+    assert weights_digest_of(folder) == before
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    changed = digest_of(folder)
+    changed = weights_digest_of(folder)
     assert changed != before
     (folder / "generation_config.json").write_text("{}")
-    assert digest_of(folder) != changed
+    assert weights_digest_of(folder) != changed
 
 
 def test_a_model_that_does_not_fit_on_its_device_is_named_with_a_remedy() -> None:

@@ -48,7 +48,7 @@ PLAIN = tuple(Teacher(teacher.name, f"{teacher.model}-plain") for teacher in HET
 
 
 @dataclass(frozen=True, slots=True)
-class Experiment:
+class PlannedRun:
     """One run of the service over a `dataset` of the reproduction's folder.
 
     `search` changes the preset's table of that name. `models` names the models that neither teach nor score, each with
@@ -66,8 +66,8 @@ class Experiment:
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dataset: str = HELDOUT
 
-    def limited_to(self, problems: int | None) -> Experiment:
-        """The experiment with at most this many problems."""
+    def limited_to(self, problems: int | None) -> PlannedRun:
+        """The run with at most this many problems."""
         return self if problems is None else replace(self, problems=min(self.problems, problems))
 
     def write(self, folder: Path) -> Path:
@@ -100,14 +100,14 @@ class Experiment:
         return tomlkit.dumps(document)
 
 
-def _alone(teacher: Teacher) -> Experiment:
-    return Experiment(f"{teacher.name}-alone", {"pipeline": "curation", "trajectories": 1}, teachers=(teacher,))
+def _alone(teacher: Teacher) -> PlannedRun:
+    return PlannedRun(f"{teacher.name}-alone", {"pipeline": "curation", "trajectories": 1}, teachers=(teacher,))
 
 
-def _integration(run: str, teachers: tuple[Teacher, ...]) -> Experiment:
+def _integration(run: str, teachers: tuple[Teacher, ...]) -> PlannedRun:
     """One trajectory of each teacher, merged by the bundled integrator; its context holds no more."""
     table = {"model": INTEGRATOR, "max_tokens": 256, "prompt": INTEGRATION_PROMPT}
-    return Experiment(
+    return PlannedRun(
         run,
         {"pipeline": "integration", "trajectories": 1},
         teachers=teachers,
@@ -120,32 +120,32 @@ CURATION = {"pipeline": "curation"}
 
 # Begun in this order: long runs first. Binary judgments, which block the prover for all other runs, come after the
 # longest; the reward model, which judges one candidate at a time, must not be last.
-RUNS: tuple[Experiment, ...] = (
-    Experiment("cord", problems=LESSONS),
-    Experiment("curation", CURATION, problems=LESSONS),
-    Experiment(
+RUNS: tuple[PlannedRun, ...] = (
+    PlannedRun("cord", problems=LESSONS),
+    PlannedRun("curation", CURATION, problems=LESSONS),
+    PlannedRun(
         "binary-judgment",
         {"selection": "binary_judgment"},
         tables={"binary": {"judgments": 10, "tokens": 24, "template": "\n</think>\n\nThe final answer is"}},
     ),
     *(_alone(teacher) for teacher in HETEROGENEOUS),
-    Experiment("line-break", {"segmentation": "line_break"}, teachers=PLAIN, prover="prover-plain"),
-    Experiment("phrases", {"segmentation": "phrases"}, teachers=PLAIN, prover="prover-plain"),
-    Experiment("greedy", {"pipeline": "greedy"}),
-    Experiment("greedy-once", {"pipeline": "greedy", "trajectories": 1}),
-    Experiment(
+    PlannedRun("line-break", {"segmentation": "line_break"}, teachers=PLAIN, prover="prover-plain"),
+    PlannedRun("phrases", {"segmentation": "phrases"}, teachers=PLAIN, prover="prover-plain"),
+    PlannedRun("greedy", {"pipeline": "greedy"}),
+    PlannedRun("greedy-once", {"pipeline": "greedy", "trajectories": 1}),
+    PlannedRun(
         "reward-model",
         {"selection": "reward_model"},
         models={REWARD: {"head": "reward", "gather_seconds": 0.0}},
         tables={"reward": {"model": REWARD}},
     ),
-    Experiment("mcts", {"pipeline": "mcts"}),
-    Experiment("curation-twice", {**CURATION, "trajectories": 8}),
-    Experiment("random", {**CURATION, "selection": "random"}),
-    Experiment("max-length", {**CURATION, "selection": "max_length"}),
-    Experiment("cord-homogeneous", teachers=HOMOGENEOUS),
-    Experiment("curation-homogeneous", CURATION, teachers=HOMOGENEOUS),
-    Experiment("weak-prover", prover="weak-prover"),
+    PlannedRun("mcts", {"pipeline": "mcts"}),
+    PlannedRun("curation-twice", {**CURATION, "trajectories": 8}),
+    PlannedRun("random", {**CURATION, "selection": "random"}),
+    PlannedRun("max-length", {**CURATION, "selection": "max_length"}),
+    PlannedRun("cord-homogeneous", teachers=HOMOGENEOUS),
+    PlannedRun("curation-homogeneous", CURATION, teachers=HOMOGENEOUS),
+    PlannedRun("weak-prover", prover="weak-prover"),
     _integration("integration", HETEROGENEOUS),
     _integration("integration-homogeneous", HOMOGENEOUS),
 )
@@ -158,7 +158,7 @@ EXAMS = ("student-base", *(f"student-{run}" for run in STUDENTS))
 """Runs in which each student, the untrained one first, writes one answer to each problem of the exam: Pass@1."""
 
 
-def exam(run: str, path: str) -> Experiment:
+def exam(run: str, path: str) -> PlannedRun:
     """The exam of the student in `path`."""
     alone = _alone(Teacher(run, run))
     return replace(alone, run=run, problems=EXAM_PROBLEMS, paths={run: path}, dataset=EXAM)

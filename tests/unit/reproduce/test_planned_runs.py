@@ -8,42 +8,41 @@ import pytest
 
 from cord_worker.config import RunConfig
 from cord_worker.demo.merging import INTEGRATION_PROMPT
-from cord_worker.reproduce.experiments import RUNS, Experiment, exam
 from cord_worker.reproduce.paper import ROWS
+from cord_worker.reproduce.planned_runs import RUNS, PlannedRun, exam
 
 
-@pytest.mark.parametrize("experiment", RUNS, ids=lambda experiment: experiment.run)
-def test_every_run_is_a_valid_configuration(experiment: Experiment) -> None:
-    config = RunConfig.parse(experiment.cord_toml(), source=experiment.run, folder=Path())
-    assert len(config.teachers) == len(experiment.teachers)
+@pytest.mark.parametrize("planned", RUNS, ids=lambda planned: planned.run)
+def test_every_run_is_a_valid_configuration(planned: PlannedRun) -> None:
+    config = RunConfig.parse(planned.cord_toml(), source=planned.run, folder=Path())
+    assert len(config.teachers) == len(planned.teachers)
     for model in config.models.values():
         assert Path(model.location()).is_dir()
 
 
-@pytest.mark.parametrize("experiment", RUNS, ids=lambda experiment: experiment.run)
-def test_every_difference_of_scores_counts_despite_the_preset(experiment: Experiment) -> None:
-    config = RunConfig.parse(experiment.cord_toml(), source=experiment.run, folder=Path())
+@pytest.mark.parametrize("planned", RUNS, ids=lambda planned: planned.run)
+def test_every_difference_of_scores_counts_despite_the_preset(planned: PlannedRun) -> None:
+    config = RunConfig.parse(planned.cord_toml(), source=planned.run, folder=Path())
     assert config.search.score_resolution == 0.0
 
 
 def test_no_two_runs_are_configured_alike() -> None:
     fingerprints = {
-        RunConfig.parse(experiment.cord_toml(), source=experiment.run, folder=Path()).fingerprint()
-        for experiment in RUNS
+        RunConfig.parse(planned.cord_toml(), source=planned.run, folder=Path()).fingerprint() for planned in RUNS
     }
-    assert len(fingerprints) == len(RUNS) == len({experiment.run for experiment in RUNS})
+    assert len(fingerprints) == len(RUNS) == len({planned.run for planned in RUNS})
 
 
 def test_one_model_has_one_name_in_all_runs_so_that_one_worker_serves_them() -> None:
     names: dict[str, str] = {}
-    for experiment in RUNS:
-        config = RunConfig.parse(experiment.cord_toml(), source=experiment.run, folder=Path())
+    for planned in RUNS:
+        config = RunConfig.parse(planned.cord_toml(), source=planned.run, folder=Path())
         for name, model in config.models.items():
             assert names.setdefault(model.fingerprint(), name) == name
 
 
 def test_every_run_is_in_a_table() -> None:
-    assert {experiment.run for experiment in RUNS} <= {row.run for row in ROWS}
+    assert {planned.run for planned in RUNS} <= {row.run for row in ROWS}
 
 
 def test_a_limit_removes_problems_and_adds_none() -> None:
@@ -60,18 +59,18 @@ def test_in_an_exam_only_the_student_writes(tmp_path: Path) -> None:
 
 def test_the_reward_model_alone_has_a_reward_head_and_only_the_integrations_an_integrator() -> None:
     heads: dict[str, str] = {}
-    for experiment in RUNS:
-        config = RunConfig.parse(experiment.cord_toml(), source=experiment.run, folder=Path())
+    for planned in RUNS:
+        config = RunConfig.parse(planned.cord_toml(), source=planned.run, folder=Path())
         heads |= {name: model.head for name, model in config.models.items()}
-        assert (config.integration is not None) == experiment.run.startswith("integration")
-        assert (config.reward is not None) == (experiment.run == "reward-model")
+        assert (config.integration is not None) == planned.run.startswith("integration")
+        assert (config.reward is not None) == (planned.run == "reward-model")
     assert [name for name, head in heads.items() if head == "reward"] == ["reward"]
 
 
 def test_the_bundled_integrator_gets_the_prompt_it_was_trained_on() -> None:
     prompts = {
         config.integration.prompt
-        for experiment in RUNS
-        if (config := RunConfig.parse(experiment.cord_toml(), source="", folder=Path())).integration is not None
+        for planned in RUNS
+        if (config := RunConfig.parse(planned.cord_toml(), source="", folder=Path())).integration is not None
     }
     assert prompts == {INTEGRATION_PROMPT}
