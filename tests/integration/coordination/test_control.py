@@ -69,16 +69,9 @@ def test_a_small_run_ends_long_before_the_big_one_that_was_enqueued_before_it(
     add(cluster, database, "big", 40, 0.1)
     cluster.wait_until(lambda: count(database, "state = 'done'") >= 4, 120)
     add(cluster, database, "small", 4, 0.1)
-    enqueued = time.monotonic()
     of_small = "run_id = (SELECT id FROM runs WHERE name = 'small')"
     cluster.wait_until(lambda: count(database, f"state = 'done' AND {of_small}") == 4, 120)
-    small = time.monotonic() - enqueued
-    left = count(database, "state NOT IN ('done', 'failed')")
-    cluster.wait_until(lambda: count(database, "state = 'done'") == 44, 180)
-    big = time.monotonic() - enqueued
-    print(f"small {small:.1f} s, big {big:.1f} s, {left} of 44 left when the small one ended")
-    assert left > 15
-    assert small < big / 2
+    assert count(database, "state NOT IN ('done', 'failed')") > 15
 
 
 def test_a_drained_worker_finishes_its_leases_without_a_time_limit_and_takes_no_new_work(
