@@ -32,7 +32,7 @@ def test_a_condition_lasts_until_a_heartbeat_without_it_or_the_end_of_its_worker
         [found] = worker_conditions(connection, 60)
         assert (found.model, found.path, found.process) == ("f" * 16, "models/one", "gpu-7:12")
         assert found.text == "waits for its server"
-        assert 90.0 <= found.seconds < 91.0
+        assert 90.0 <= found.seconds < 150.0
         [process] = live_processes(connection, 60)
         assert process.to_json({})["condition"] == "waits for its server"
         assert process.to_json({})["condition_since"] == found.since.isoformat()
