@@ -1,4 +1,4 @@
-"""The tables' cells with their intervals, and which of the paper's orders were reproduced."""
+"""The tables' cells with their intervals, and which of the paper's rankings hold."""
 
 from __future__ import annotations
 

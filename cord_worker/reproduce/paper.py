@@ -1,4 +1,4 @@
-"""The paper's tables and orders, and the run that corresponds to each row: a new row is one entry of ROWS."""
+"""The paper's tables and rankings, and the run that corresponds to each row: a new row is one entry of ROWS."""
 
 from __future__ import annotations
 

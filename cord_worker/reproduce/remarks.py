@@ -18,7 +18,7 @@ ABOUT = (
 
 
 def remarks_on(findings: Sequence[Finding]) -> list[str]:
-    """Sentences for the top of the report: what it is, and how many of the paper's orders were reproduced."""
+    """Sentences for the top of the report: what it is, and how many of the paper's rankings hold."""
     count = {outcome: sum(finding.outcome is outcome for finding in findings) for outcome in Outcome}
     run = len(findings) - count[Outcome.NOT_RUN]
     others = [
@@ -27,4 +27,4 @@ def remarks_on(findings: Sequence[Finding]) -> list[str]:
         if count[outcome]
     ]
     beside = f" ({', '.join(others)})" if others else ""
-    return [*ABOUT, f"{count[Outcome.AS_IN_THE_PAPER]} of {run} orders came out as in the paper{beside}."]
+    return [*ABOUT, f"{count[Outcome.AS_IN_THE_PAPER]} of {run} rankings hold as in the paper{beside}."]

@@ -97,7 +97,7 @@ class Report:
         if any(self._rows(HIT_RATES.table)):
             console.print(self._hit_rates())
             console.print()
-        findings = Table(title="The paper's orders", title_justify="left", box=None, padding=(0, 2, 0, 0))
+        findings = Table(title="The paper's rankings", title_justify="left", box=None, padding=(0, 2, 0, 0))
         for column in ("order", "metric", "difference", "here"):
             findings.add_column(column, overflow="fold")
         for finding in self.findings:

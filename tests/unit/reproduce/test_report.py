@@ -102,4 +102,4 @@ def test_the_lines_of_figure_2_stay_inside_the_drawing() -> None:
 
 
 def test_the_remarks_count_the_orders() -> None:
-    assert remarks_on(report().findings)[-1] == "1 of 2 orders came out as in the paper (1 undecided)."
+    assert remarks_on(report().findings)[-1] == "1 of 2 rankings hold as in the paper (1 undecided)."
