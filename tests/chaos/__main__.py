@@ -47,6 +47,8 @@ _CALL_SECONDS = 0.15
 """Seconds of every call of a model."""
 _SECOND_FAULT = 0.25
 """Probability that a second fault is injected before the first one has recovered."""
+_SLOW_SECONDS = 20.0
+"""After such a recovery the ends of the logs are printed, while they still show what was slow."""
 
 
 @dataclass(slots=True)
@@ -304,6 +306,8 @@ def strike(storm: Storm, runs: Runs, group: list[str], report: Report) -> None:
             f"{len(report.watches)}: {watch.kind}: "
             + ("NOT RECOVERED" if watch.seconds is None else f"{watch.seconds:.1f} s")
         )
+    if any(watch.after is None or watch.after > _SLOW_SECONDS for watch in watches):
+        say(storm.fleet.last_words(6000))
 
 
 def _quantile(values: list[float], share: float) -> float | None:
