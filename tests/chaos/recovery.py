@@ -19,7 +19,7 @@ UNDISTURBED_RUNS = 15
 """Undisturbed runs that a recovery may take in addition: their time shows how fast the machine is under its load.
 
 Three of them hold all but one of 1,500 recoveries here. That one took twelve, once, after two faults of Redis at the
-same time beside other load; 270 repetitions of the two took one at most. Its cause is not known."""
+same time beside other load; 261 more of these took less than one. Its cause is not known."""
 
 _ACTIVE = "JOIN runs r ON r.id = p.run_id AND r.state = 'active'"
 
