@@ -62,6 +62,8 @@ class Sweeper:
         self._liveness = LivenessMonitor(settings.worker_timeout_seconds)
         self._lead: sa.Connection | None = None
         self._queues: dict[str, set[str]] = {}
+        self._may_have_lost_messages = False
+        """The broker was away or emptied, and what is owed has not been sent since."""
         self._log_once = LogOnce(logger)
         self._thread = threading.Thread(target=self._work, name="sweeper", daemon=True)
 
@@ -138,31 +140,30 @@ class Sweeper:
             logger.info("%d leases of workers that have stopped or are lost were returned", taken)
         commit(self._database, FaultPoint.PARK, _park)
         self._read_heartbeats()
-        age = self._settings.resend_seconds
         try:
-            emptied = self._messenger.was_emptied()
-            if emptied:
+            if self._messenger.was_emptied():
                 logger.warning("the broker has lost all messages; everything owed is sent again")
+                self._may_have_lost_messages = True
             self._read_heartbeats()
-            models = self._models_short_of_messages(all_models=emptied)
+            models = self._models_short_of_messages()
             self._read_heartbeats()
             self._empty_unread_queues(models)
             self._read_heartbeats()
-            coordinators = emptied or not self._messenger.lengths([COORDINATOR_QUEUE])[COORDINATOR_QUEUE]
+            coordinators = not self._messenger.lengths([COORDINATOR_QUEUE])[COORDINATOR_QUEUE]
         except BrokerError as error:
+            self._may_have_lost_messages = True
             self._log_once.log("broker", f"nothing is sent again: {error}")
             return
         self._log_once.log_recovery("broker", "owed messages are sent again")
         self._read_heartbeats()
-        if emptied:
-            age = 0.0
+        age = 0.0 if self._may_have_lost_messages else self._settings.resend_seconds
 
         def due(connection: sa.Connection) -> list[Due]:
             owed = sweep.due_coordination(connection, age) if coordinators else []
             owed += sweep.due_model_work(connection, models, age) if models else []
             return owed + admit(connection)
 
-        self._messenger.send(commit(self._database, FaultPoint.SWEEP, due))
+        self._may_have_lost_messages = not self._messenger.send(commit(self._database, FaultPoint.SWEEP, due))
 
     def _expire_workers(self) -> None:
         """Declares silent workers lost."""
@@ -180,11 +181,11 @@ class Sweeper:
                 self._messenger.discard(queue)
             self._queues[model] = listened
 
-    def _models_short_of_messages(self, *, all_models: bool) -> list[str]:
+    def _models_short_of_messages(self) -> list[str]:
         """Models whose queues hold fewer messages than their unclaimed work needs."""
         waiting = read(self._database, sweep.waiting)
-        if all_models or not waiting:
-            return list(waiting)
+        if not waiting:
+            return []
         queues = {model: self._shards.queues_of(model) for model in waiting}
         lengths = self._messenger.lengths(queue for listed in queues.values() for queue in listed)
         return [

@@ -84,14 +84,14 @@ class Messenger:
             except Exception as error:  # noqa: BLE001 - the thread continues; the sweeper sends what is owed
                 tell(logger, error, f"{len(owed)} messages are left to the sweeper")
 
-    def send(self, messages: Iterable[Due], *, queue: str | None = None) -> None:
+    def send(self, messages: Iterable[Due], *, queue: str | None = None) -> bool:
         """Publishes `messages` over one connection, each to the replica that its problem prefers, or all to `queue`.
 
-        Never raises because the broker is away.
+        Returns whether the broker took them all. Never raises because it is away.
         """
         owed = list(messages)
         if not owed:
-            return
+            return True
         try:
             with self._app.producer_pool.acquire(block=True) as producer:
                 try:
@@ -107,12 +107,13 @@ class Messenger:
             self._log_once.log(
                 "broker", f"messages are left to the sweeper, the broker takes none: {short_reason(error)}"
             )
-        else:
-            if self._unsent:
-                self._log_once.log_recovery(
-                    "broker", f"the broker takes messages again; {self._unsent} were left to the sweeper"
-                )
-                self._unsent = 0
+            return False
+        if self._unsent:
+            self._log_once.log_recovery(
+                "broker", f"the broker takes messages again; {self._unsent} were left to the sweeper"
+            )
+            self._unsent = 0
+        return True
 
     def _publish(self, producer: Any, due: Due, queue: str | None) -> None:
         with sending(send_point(due.kind)), metrics.timed(due.kind, "publish"):

@@ -15,10 +15,12 @@ from cord_worker.coordination.coordinator import sweeper as sweeping
 from cord_worker.coordination.coordinator.sweeper import Sweeper
 from cord_worker.coordination.messaging.messenger import Messenger
 from cord_worker.coordination.messaging.routing import Shards
+from cord_worker.errors import BrokerError
 from cord_worker.store.database import Database
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.work import workers
 from cord_worker.store.work.values import Due
+from tests.support.leases import planned_problem
 
 _LEAD_SECONDS = 0.5
 _SETTINGS = Settings(worker_timeout_seconds=3.0, sweep_seconds=0.1)
@@ -41,8 +43,9 @@ class SlowBroker(Messenger):
     def discard(self, queue: str) -> None:
         pass
 
-    def send(self, messages: Iterable[Due], *, queue: str | None = None) -> None:  # noqa: ARG002 - as it is called
+    def send(self, messages: Iterable[Due], *, queue: str | None = None) -> bool:  # noqa: ARG002 - as it is called
         self.rounds += 1
+        return True
 
 
 class Place:
@@ -107,9 +110,9 @@ def test_a_leader_whose_steps_are_slow_keeps_its_lead(place: Place) -> None:
             time.sleep(0.6 * seconds)
             return super().lengths(queues)
 
-        def send(self, messages: Iterable[Due], *, queue: str | None = None) -> None:  # noqa: ARG002 - as it is called
+        def send(self, messages: Iterable[Due], *, queue: str | None = None) -> bool:  # noqa: ARG002 - as it is called
             leads.append(place.lead())
-            super().send(messages)
+            return super().send(messages)
 
     seconds = max(_LEAD_SECONDS, 3 * _SETTINGS.sweep_seconds)
     broker = ManySteps(lambda: time.sleep(0.6 * seconds))
@@ -118,3 +121,34 @@ def test_a_leader_whose_steps_are_slow_keeps_its_lead(place: Place) -> None:
     first, second = leads[:2]
     assert first is not None
     assert first == second
+
+
+def test_once_the_broker_is_back_what_is_owed_is_sent_at_once(place: Place) -> None:
+    """Work whose message was sent a moment before the broker lost it does not wait for `resend_seconds`."""
+    problem = planned_problem(place.database)
+    sent: list[Due] = []
+
+    class AwayOnce(SlowBroker):
+        is_away, takes = True, False
+
+        def lengths(self, queues: Iterable[str]) -> Mapping[str, int]:
+            if self.is_away:
+                self.is_away = False
+                raise BrokerError("away")
+            return dict.fromkeys(queues, 0)
+
+        def send(self, messages: Iterable[Due], *, queue: str | None = None) -> bool:
+            super().send(messages, queue=queue)
+            taken, self.takes = self.takes, True
+            if taken:
+                sent.extend(messages)
+            return taken
+
+    broker = AwayOnce(lambda: None)
+    never = _SETTINGS.model_copy(update={"resend_seconds": 1e6})
+    with Sweeper(place.database, broker, Shards(place.database), never):
+        wait_for(lambda: sent)
+        rounds = broker.rounds
+        wait_for(lambda: broker.rounds > rounds + 2)
+    assert {due.problem_id for due in sent} == {problem}
+    assert len(sent) == len(set(sent)), "once it was sent, it is not sent again before its time"
