@@ -1,8 +1,7 @@
-"""Styles in which models and people write one final answer: `cordctl bench answers` writes every reference in them.
+"""Styles in which models and people write a final answer, for `cordctl bench answers`.
 
-A style is a function of the reference, as LaTeX or plain text. It returns a whole generated text, or None if the style
-does not apply to such a reference (a decimal point for a matrix). The text means the reference, so a check must accept
-it.
+A style is a function of a reference in LaTeX or plain text. It returns a complete generated text with this answer,
+which a check must accept. It returns None if the style does not apply: a matrix has no decimal point.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ def as_integer(reference: str) -> int | None:
     return int(value) if value is not None and value.denominator == 1 and "frac" not in reference else None
 
 
-def grouped(value: int, separator: str = ",") -> str:
-    """An integer with a separator of thousands."""
+def group_thousands(value: int, separator: str = ",") -> str:
+    """An integer as text, with `separator` between groups of three digits."""
     return f"{value:,}".replace(",", separator)
 
 
@@ -67,7 +66,7 @@ def _of_large_integer(write: Callable[[int], str]) -> Style:
 
 
 def _as_decimal(reference: str) -> str | None:
-    """A fraction as the decimal number that equals it exactly, or a decimal number with one more zero."""
+    """An integer or fraction as an exact decimal number, with at least one place; None if there is none."""
     value = as_number(reference)
     if value is None:
         return None
@@ -95,7 +94,7 @@ def _as_large_fraction(reference: str) -> str | None:
 
 
 def _as_braced_fraction(reference: str) -> str | None:
-    """`\\frac43` with braces."""
+    """`\\frac43` as `\\frac{4}{3}`."""
     braced = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", reference)
     return None if braced == reference else f"Hence $\\boxed{{{braced}}}$."
 
@@ -115,7 +114,7 @@ def _without_text_command(reference: str) -> str | None:
     return None if match is None else f"The final answer is {match[1].strip()}."
 
 
-def _spaced(reference: str) -> str | None:
+def _with_spaces(reference: str) -> str | None:
     """The reference with blanks around separators and operators, if no word is split."""
     if re.search(r"\\(?:text|mbox)|[A-Za-z]{2,} ", reference) or as_integer(reference) is not None:
         return None
@@ -158,7 +157,7 @@ STYLES: dict[str, Style] = {
     "fractions large": _as_large_fraction,
     "fractions with braces": _as_braced_fraction,
     "brackets sized, or not": _with_sized_brackets,
-    "spaces around signs": _spaced,
+    "spaces around signs": _with_spaces,
     "exact decimal": _as_decimal,
     "fraction with a slash": _as_fraction,
     "integer in a sentence": _of_integer(lambda n: f"So in the end there are {n} of them."),
@@ -167,22 +166,22 @@ STYLES: dict[str, Style] = {
     "integer with two zeros": _of_integer(lambda n: f"The final answer is {n}.00."),
     "integer after a name": _of_integer(lambda n: f"Hence $x = {n}$.\n\nThe final answer is $x = {n}$."),
     "dollar sign in a box": _of_integer(
-        lambda n: f"He pays $\\boxed{{\\${grouped(n)}}}$." if n >= 0 else f"\\boxed{{{n}}}"
+        lambda n: f"He pays $\\boxed{{\\${group_thousands(n)}}}$." if n >= 0 else f"\\boxed{{{n}}}"
     ),
     "dollar sign in a sentence": _of_integer(
-        lambda n: f"The answer is ${grouped(n)}." if n >= 0 else f"The answer is {n}."
+        lambda n: f"The answer is ${group_thousands(n)}." if n >= 0 else f"The answer is {n}."
     ),
-    "dollars": _of_integer(lambda n: f"The final answer is {grouped(n)} dollars."),
-    "thousands with commas": _of_large_integer(lambda n: f"The answer is {grouped(n)}."),
-    "thousands with braced commas": _of_large_integer(lambda n: f"$\\boxed{{{grouped(n, '{,}')}}}$"),
-    "thousands with thin spaces": _of_large_integer(lambda n: f"$\\boxed{{{grouped(n, chr(92) + ',')}}}$"),
-    "thousands with spaces": _of_large_integer(lambda n: f"The final answer is {grouped(n, ' ')}."),
-    "thousands with a dollar sign and cents": _of_large_integer(lambda n: f"\\boxed{{\\${grouped(n)}.00}}"),
+    "dollars": _of_integer(lambda n: f"The final answer is {group_thousands(n)} dollars."),
+    "thousands with commas": _of_large_integer(lambda n: f"The answer is {group_thousands(n)}."),
+    "thousands with braced commas": _of_large_integer(lambda n: f"$\\boxed{{{group_thousands(n, '{,}')}}}$"),
+    "thousands with thin spaces": _of_large_integer(lambda n: f"$\\boxed{{{group_thousands(n, chr(92) + ',')}}}$"),
+    "thousands with spaces": _of_large_integer(lambda n: f"The final answer is {group_thousands(n, ' ')}."),
+    "thousands with a dollar sign and cents": _of_large_integer(lambda n: f"\\boxed{{\\${group_thousands(n)}.00}}"),
 }
-"""The styles by their names in the figures. At least twenty of them apply to every reference."""
+"""The styles by their names in the result. At least twenty of them apply to every reference."""
 
 
-def written(reference: str) -> dict[str, str]:
+def in_all_styles(reference: str) -> dict[str, str]:
     """The reference in every style that applies, by the style's name."""
     texts = ((name, style(reference)) for name, style in STYLES.items())
     return {name: text for name, text in texts if text is not None}

@@ -1,9 +1,8 @@
-"""Decides whether two references have different values, independently of the checker, which is measured with it.
+"""Decides whether two references have different values. Does not use the checker: this module is used to measure it.
 
-Numbers are compared exactly. For other mathematics a small separate evaluator replaces letters by numbers and compares
-the results. If it cannot read a reference, the spelling decides, without spaces and purely visual commands. Pairs do
-not count as different if the values are equal, or if they differ only in a unit or a base that one of them lacks; an
-angle in degrees equals the same angle in radians.
+Numbers are compared exactly. For other mathematics a small evaluator replaces letters by numbers and compares the
+results. If it cannot read a reference, the spelling decides, without spaces and purely visual commands. Common
+units are ignored, and so is a base that only one reference has. An angle in degrees equals the same angle in radians.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ from typing import Any
 
 from cord_worker.bench.answer_styles import as_number
 
-_DRESS = re.compile(
+_VISUAL = re.compile(
     r"\\(?:left|right|displaystyle|!|,|;|:|quad|qquad|\s)|\\[(\[\])]|\$|~|\s|\\(?:text|mbox|mathrm|textbf)\s*(?=\{)"
 )
 _UNIT = re.compile(
     r"(?:\^\{?\\circ\}?|\\?%|\\?(?:text|mbox)\{\s*(?:degrees?|inches|inch|cents?|dollars?|cm|units?|feet|meters?)\s*\}"
     r"(?:\^\{?\d\}?)?)$"
 )
-_NAMED = re.compile(r"^[a-zA-Z]\s*(?:=|\\in)\s*(.+)$", re.DOTALL)
-_PLACES = re.compile(r"^\\?[{(\[](.*)\\?[})\]]$", re.DOTALL)
-_CLOSE = 1e-9
+_WITH_VARIABLE = re.compile(r"^[a-zA-Z]\s*(?:=|\\in)\s*(.+)$", re.DOTALL)
+_BRACKETED = re.compile(r"^\\?[{(\[](.*)\\?[})\]]$", re.DOTALL)
+_TOLERANCE = 1e-9
 
 
-def have_another_value(left: str, right: str) -> bool:
-    """True if the two references are different answers: neither may be accepted for the other."""
-    one, other = _bare(left), _bare(right)
+def values_differ(left: str, right: str) -> bool:
+    """True if the references have different values, so that neither may be accepted for the other."""
+    one, other = _without_unit_and_name(left), _without_unit_and_name(right)
     if (
         spelling(one) == spelling(other)
         or _without_base(one) == spelling(other)
@@ -50,8 +49,8 @@ def have_another_value(left: str, right: str) -> bool:
         return True
     if len(values[0]) != len(values[1]):
         return True
-    both = zip(_sorted(values[0]), _sorted(values[1]), strict=True)
-    return not all(abs(a - b) <= _CLOSE * max(1.0, abs(a), abs(b)) for a, b in both)
+    both = zip(_in_fixed_order(values[0]), _in_fixed_order(values[1]), strict=True)
+    return not all(abs(a - b) <= _TOLERANCE * max(1.0, abs(a), abs(b)) for a, b in both)
 
 
 def _is_degrees(reference: str) -> bool:
@@ -66,28 +65,28 @@ def spelling(reference: str) -> str:
     """The reference without spaces and purely visual commands."""
     text = re.sub(r"\\[dt]frac", r"\\frac", reference)
     text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text)
-    text = re.sub(r"_\{(\w+)\}", r"_\1", _DRESS.sub("", text))
+    text = re.sub(r"_\{(\w+)\}", r"_\1", _VISUAL.sub("", text))
     match = re.fullmatch(r"\{?\(?([A-Za-z ]+)\)?\}?", text)
     return match[1] if match else text
 
 
-def _bare(reference: str) -> str:
-    """The reference without a unit after it, a dollar sign before it, and its name."""
+def _without_unit_and_name(reference: str) -> str:
+    """The reference without its unit, a leading dollar sign, or a leading `x =`."""
     text = reference.strip().rstrip(".")
     text = re.sub(r"^\\?\$", "", text)
     text = _UNIT.sub("", text).strip()
-    named = _NAMED.fullmatch(text)
-    return named[1] if named and "=" not in named[1] else text
+    match = _WITH_VARIABLE.fullmatch(text)
+    return match[1] if match and "=" not in match[1] else text
 
 
 def values_of(reference: str) -> list[complex] | None:
     """The values of the reference's parts, with fixed numbers for its letters; None if it cannot be read."""
-    inside = _PLACES.fullmatch(spelling(reference))
+    inside = _BRACKETED.fullmatch(spelling(reference))
     text = inside[1] if inside and "," in inside[1] else spelling(reference)
     values: list[complex] = []
     for part in _parts(text):
         for sign in (1, -1) if r"\pm" in part else (1,):
-            value = evaluated(part.replace(r"\pm", "+" if sign > 0 else "-"))
+            value = evaluate(part.replace(r"\pm", "+" if sign > 0 else "-"))
             if value is None:
                 return None
             values.append(value)
@@ -104,7 +103,7 @@ def _parts(text: str) -> list[str]:
     return [*parts, text[start:]]
 
 
-def _sorted(values: list[complex]) -> list[complex]:
+def _in_fixed_order(values: list[complex]) -> list[complex]:
     return sorted(values, key=lambda value: (round(value.real, 9), round(value.imag, 9)))
 
 
@@ -128,7 +127,7 @@ _CONSTANTS = {"pi": math.pi, "e": math.e, "i": 1j}
 _LARGEST_POWER = 200
 
 
-def evaluated(text: str) -> complex | None:
+def evaluate(text: str) -> complex | None:
     """The value of a formula, with fixed numbers for its letters; None if this evaluator cannot read it."""
     readable = text
     for _ in range(12):
@@ -139,7 +138,7 @@ def evaluated(text: str) -> complex | None:
         if readable == before:
             break
     readable = re.sub(r"\\sqrt(\d)", r"[sqrt](\1)", readable)
-    readable = re.sub(r"\\(sin|cos|tan|cot|ln|log)(?:\{?([A-Za-z0-9])\}?|(?=\())", _applied, readable)
+    readable = re.sub(r"\\(sin|cos|tan|cot|ln|log)(?:\{?([A-Za-z0-9])\}?|(?=\())", _as_call, readable)
     readable = readable.replace(r"\pi", "[pi]").replace(r"\cdot", "*").replace(r"\times", "*").replace("^", "**")
     tokens = re.findall(r"\[\w+\]|\d+\.?\d*|\.\d+|[A-Za-z]|\*\*|[-+*/()]|.", readable)
     joined = ""
@@ -158,7 +157,7 @@ def evaluated(text: str) -> complex | None:
     return value if cmath.isfinite(value) else None
 
 
-def _applied(match: re.Match[str]) -> str:
+def _as_call(match: re.Match[str]) -> str:
     return f"[{match[1]}]" + (f"({match[2]})" if match[2] else "")
 
 
@@ -167,6 +166,7 @@ def _value(node: ast.expr) -> complex:
         case ast.Constant(value=int() | float() as number):
             return complex(number)
         case ast.Name(id=name):
+            # An arbitrary fixed number for each letter.
             return complex(_CONSTANTS.get(name, 0.318 + ord(name[0]) / 97.13))
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_value(operand)
@@ -184,6 +184,6 @@ def _value(node: ast.expr) -> complex:
 
 
 def value_key(reference: str) -> str:
-    """A key that is equal for references with the same spelling."""
-    value = as_number(_bare(reference))
-    return spelling(_bare(reference)) if value is None else str(Fraction(value))
+    """A key that is equal for references with the same number, or, if they are no plain numbers, the same spelling."""
+    value = as_number(_without_unit_and_name(reference))
+    return spelling(_without_unit_and_name(reference)) if value is None else str(Fraction(value))

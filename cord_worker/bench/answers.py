@@ -1,8 +1,8 @@
 """`cordctl bench answers`: how well answers are checked, measured on a dataset's own references.
 
-Every reference is written in every style that applies to it (`answer_styles`): all of them must be accepted. With
-`others` it is also checked against every other reference of its dataset with a different value (`answer_values`): none
-may be accepted.
+Every reference is written in every style that applies to it (`answer_styles`): each of these texts must be accepted.
+With `others` every other reference of the dataset that has a different value (`answer_values`) is also checked as its
+answer: none may be accepted.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cord_worker.bench.answer_styles import written
-from cord_worker.bench.answer_values import have_another_value, value_key
+from cord_worker.bench.answer_styles import in_all_styles
+from cord_worker.bench.answer_values import value_key, values_differ
 from cord_worker.verify.pairs import AnswerPair, CheckedPair, checked_pairs
 from cord_worker.verify.rule import Rule
 
-_MOST_NAMED = 200
-_TOLD_EVERY = 5_000
+_MAX_MISSES = 200
+_PROGRESS_EVERY = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A known answer and its question; `number` is its place in the dataset, from 1."""
+    """A known answer and its question; `number` is its position in the dataset, from 1."""
 
     number: int
     answer: str
@@ -32,7 +32,10 @@ class Reference:
 
 @dataclass(slots=True)
 class AnswerFigures:
-    """The results for a dataset's references; a style's counts are (accepted, pairs). `misses` are the first ones."""
+    """The results for a dataset's references.
+
+    `styles` has (accepted, pairs) of each style; `misses` holds the first 200 wrong results.
+    """
 
     dataset: str
     references: int
@@ -79,12 +82,12 @@ def measure_answers(
 ) -> AnswerFigures:
     """Checks the references in all styles, and with `others` against each other. `tell` receives the progress."""
     figures = AnswerFigures(dataset, len(references))
-    texts = [written(reference.answer) for reference in references]
+    texts = [in_all_styles(reference.answer) for reference in references]
     figures.least_styles = min(map(len, texts), default=0)
     names = [name for found in texts for name in found]
     for name, checked in zip(
         names,
-        checked_pairs(_styled(references, texts), rule, processes=processes, timeout_seconds=timeout_seconds),
+        checked_pairs(_style_pairs(references, texts), rule, processes=processes, timeout_seconds=timeout_seconds),
         strict=True,
     ):
         accepted = checked.result.correct is True
@@ -95,9 +98,9 @@ def measure_answers(
         figures.accepted += accepted
         figures.undecided += checked.result.correct is None
         if not accepted:
-            _keep(figures, name, checked)
-        if tell is not None and figures.pairs % _TOLD_EVERY == 0:
-            tell(f"{dataset}: {figures.pairs:,} of {len(names):,} writings")
+            _record_miss(figures, name, checked)
+        if tell is not None and figures.pairs % _PROGRESS_EVERY == 0:
+            tell(f"{dataset}: {figures.pairs:,} of {len(names):,} texts checked")
     if others:
         for checked in checked_pairs(
             other_pairs(references), rule, processes=processes, timeout_seconds=timeout_seconds
@@ -105,27 +108,30 @@ def measure_answers(
             figures.other_pairs += 1
             if checked.result.correct is True:
                 figures.others_accepted += 1
-                _keep(figures, "another answer", checked)
-            if tell is not None and figures.other_pairs % _TOLD_EVERY == 0:
-                tell(f"{dataset}: {figures.other_pairs:,} pairs of another value")
+                _record_miss(figures, "another answer", checked)
+            if tell is not None and figures.other_pairs % _PROGRESS_EVERY == 0:
+                tell(f"{dataset}: {figures.other_pairs:,} wrong pairs checked")
     return figures
 
 
-def _styled(references: Iterable[Reference], texts: Iterable[dict[str, str]]) -> Iterator[AnswerPair]:
+def _style_pairs(references: Iterable[Reference], texts: Iterable[dict[str, str]]) -> Iterator[AnswerPair]:
     for reference, found in zip(references, texts, strict=True):
         for text in found.values():
             yield AnswerPair(reference.number, reference.answer, text, True, question=reference.question)
 
 
 def other_pairs(references: Sequence[Reference]) -> Iterator[AnswerPair]:
-    """Every reference with every other one of a different value as its answer; equal spellings are used once."""
+    """Each reference, paired with every other reference of a different value as a wrong answer.
+
+    Of references with equal values (`value_key`) only the first is used.
+    """
     first: dict[str, Reference] = {}
     for reference in references:
         first.setdefault(value_key(reference.answer), reference)
     distinct = list(first.values())
     for reference in distinct:
         for other in distinct:
-            if other is not reference and have_another_value(reference.answer, other.answer):
+            if other is not reference and values_differ(reference.answer, other.answer):
                 yield AnswerPair(
                     reference.number,
                     reference.answer,
@@ -135,11 +141,11 @@ def other_pairs(references: Sequence[Reference]) -> Iterator[AnswerPair]:
                 )
 
 
-def _keep(figures: AnswerFigures, name: str, checked: CheckedPair) -> None:
-    if len(figures.misses) < _MOST_NAMED:
+def _record_miss(figures: AnswerFigures, name: str, checked: CheckedPair) -> None:
+    if len(figures.misses) < _MAX_MISSES:
         figures.misses.append({"style": name, **checked.to_json()})
 
 
 def missed_styles(figures: AnswerFigures) -> Counter[str]:
-    """Number of misses by style, most first."""
+    """The styles with misses, and how many, most misses first."""
     return Counter({name: pairs - accepted for name, (accepted, pairs) in figures.styles.items() if pairs > accepted})

@@ -27,7 +27,7 @@ from cord_worker.config import RunConfig
 from cord_worker.dataset import ProblemRecord
 from cord_worker.errors import LocalServiceError
 from cord_worker.local import processes
-from cord_worker.store.reports.measurements import final_candidates, pace_of
+from cord_worker.store.reports.measurements import count_final_candidates, pace_of
 from cord_worker.store.runs.enqueue import enqueue
 
 _PATIENCE_SECONDS = 900.0
@@ -202,7 +202,7 @@ def service_rate(
         raise LocalServiceError(f"{pace.failed} of {pace.problems} problems of {run} failed; nothing was measured")
     if not pace.seconds:
         raise LocalServiceError(f"the tables hold no time from start to end of the run {run}; nothing was measured")
-    return place.database.run(lambda connection: final_candidates(connection, report.run_id)) / pace.seconds
+    return place.database.run(lambda connection: count_final_candidates(connection, report.run_id)) / pace.seconds
 
 
 def noop_rate(place: Place, tasks: int, concurrency: int) -> float:

@@ -40,7 +40,7 @@ class DirectEngine:
         """The result of one request. Raises RequestError if the engine refuses it, EngineError if the engine has
         ended."""
         if self._listening.done():
-            raise self._ended()
+            raise self._end_error()
         number = next(self._numbers)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._writer.write(json.dumps([number, kind, arguments], default=str).encode() + b"\n")
@@ -65,9 +65,9 @@ class DirectEngine:
                 number, found = json.loads(line)
                 self._waiting.pop(number).set_result(found)
         for answer in self._waiting.values():
-            answer.set_exception(self._ended())
+            answer.set_exception(self._end_error())
 
-    def _ended(self) -> EngineError:
+    def _end_error(self) -> EngineError:
         return EngineError(f"the engine's process ended; the end of its log:\n{processes.tail(self._log)}")
 
 

@@ -241,13 +241,13 @@ def _cache_requests(
         for row in recorded.candidates:
             steps = recorded.steps[row.candidate_id]
             if recorded.teacher(row.teacher).model == name:
-                prompt = _joined(codec.proposal(recorded.teacher_turn(row), steps[:-1]))
-                whole = _joined(codec.proposal(recorded.teacher_turn(row), steps))
+                prompt = _concatenated(codec.proposal(recorded.teacher_turn(row), steps[:-1]))
+                whole = _concatenated(codec.proposal(recorded.teacher_turn(row), steps))
                 generated = whole[len(prompt) : len(prompt) + row.completion_tokens]
                 request = CacheRequest("propose", prompt, len(prompt) - 1, generated, row.cached_tokens, counted)
                 begun.append((row.proposing_began, request))
             if recorded.config.required_prover.model == name and row.scoring_began is not None:
-                candidate = _joined(codec.candidate(recorded.prover_turn(row), steps))
+                candidate = _concatenated(codec.candidate(recorded.prover_turn(row), steps))
                 closing = codec.closing(template, row.answer)
                 ids = [*candidate, *closing.ids]
                 servable = len(candidate) + closing.answer[0] - 1
@@ -256,11 +256,11 @@ def _cache_requests(
         for answer in recorded.answers:
             if recorded.teacher(answer.teacher).model == name:
                 last = rows[answer.candidate_id]
-                prompt = _joined(codec.answer(recorded.teacher_turn(last), recorded.steps[answer.candidate_id]))
+                prompt = _concatenated(codec.answer(recorded.teacher_turn(last), recorded.steps[answer.candidate_id]))
                 request = CacheRequest("answer", prompt, len(prompt) - 1, (), answer.cached_tokens, counted)
                 begun.append((answer.began, request))
     return [request for _, request in sorted(begun, key=lambda item: item[0])]
 
 
-def _joined(pieces: Sequence[Sequence[int]]) -> list[int]:
+def _concatenated(pieces: Sequence[Sequence[int]]) -> list[int]:
     return [token for piece in pieces for token in piece]

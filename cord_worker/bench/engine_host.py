@@ -55,7 +55,7 @@ class EngineHost:
             case "answer":
                 result = await self._engine.answer(_turn(arguments), arguments["steps"], _sampling(arguments))
             case "score":
-                result = await self._engine.score(*_scored(arguments))
+                result = await self._engine.score(*_score_arguments(arguments))
             case "score_uncached":
                 result = await self._score_uncached(arguments)
             case _:
@@ -64,10 +64,10 @@ class EngineHost:
 
     async def _score_uncached(self, arguments: dict[str, Any]) -> Any:
         if hasattr(self._engine, "cache_block_tokens"):
-            return await self._engine.score(*_scored(arguments), uses_cache=False)
+            return await self._engine.score(*_score_arguments(arguments), uses_cache=False)
         if self._uncached is None:
             self._uncached = load_engine(dataclasses.replace(self._settings, prefix_cache_bytes=0))
-        return await self._uncached.score(*_scored(arguments))
+        return await self._uncached.score(*_score_arguments(arguments))
 
     async def close(self) -> None:
         """Ends the engine."""
@@ -86,7 +86,7 @@ def _sampling(arguments: dict[str, Any]) -> Sampling:
     return Sampling(**arguments["sampling"])
 
 
-def _scored(arguments: dict[str, Any]) -> tuple[Turn, list[str], str, str]:
+def _score_arguments(arguments: dict[str, Any]) -> tuple[Turn, list[str], str, str]:
     return _turn(arguments), arguments["steps"], arguments["answer"], arguments["template"]
 
 

@@ -110,41 +110,41 @@ def measure_families(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with _quiet():
+        with _without_warnings():
             for number, family in enumerate(chosen, start=1):
                 begin(family.name, number, len(chosen))
-                found.append(_measured(family))
+                found.append(_measure_family(family))
                 tell(found[-1])
     finally:
         torch.set_num_threads(threads)
     return found
 
 
-def _measured(family: Family) -> FamilyFigures:
+def _measure_family(family: Family) -> FamilyFigures:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="cord-f-") as name:
         folder = Path(name)
         write_family(family, folder)
         try:
-            figures = _tried(family, folder)
+            figures = _compare_family(family, folder)
         except EngineLoadError as error:
             reason = " ".join(str(error).replace(str(folder), family.name).split())
             figures = FamilyFigures(family.name, hosted=False, as_meant=family.refused, reason=reason)
     return dataclasses.replace(figures, seconds=round(time.monotonic() - started, 2))
 
 
-def _tried(family: Family, folder: Path) -> FamilyFigures:
+def _compare_family(family: Family, folder: Path) -> FamilyFigures:
     engine = TransformersEngine(_settings(folder, "float32"))
     try:
         reference = _Reference(folder, torch.float32)
-        exact = asyncio.run(_compared(engine, reference))
-        texts = asyncio.run(_compared_texts(engine, reference))
+        exact = asyncio.run(_compare_scores(engine, reference))
+        texts = asyncio.run(_compare_texts(engine, reference))
         mode, reason = engine.mode, engine.reason
     finally:
         engine.stop()
     coarse_engine = TransformersEngine(_settings(folder, "bfloat16"))
     try:
-        coarse = asyncio.run(_compared(coarse_engine, _Reference(folder, torch.bfloat16)))
+        coarse = asyncio.run(_compare_scores(coarse_engine, _Reference(folder, torch.bfloat16)))
     finally:
         coarse_engine.stop()
     return FamilyFigures(
@@ -168,8 +168,8 @@ def _tried(family: Family, folder: Path) -> FamilyFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """Largest difference of answer tokens' log-probabilities from a plain forward, and the model's noise."""
+class ScoreComparison:
+    """Largest difference of an answer token's log-probability from a plain forward, and the model's `noise`."""
 
     difference: float
     noise: float
@@ -180,7 +180,7 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True)
-class ComparedTexts:
+class TextComparison:
     """How many generated texts, with how many tokens, were compared with a plain forward; `differing` of them
     differ."""
 
@@ -228,7 +228,7 @@ class _Reference:
         return found
 
     def noise(self, turn: Turn, steps: Sequence[str]) -> float:
-        """Largest change of them if each number of the embeddings moves by its last place, up, down or not at all.
+        """Largest change of `log_probabilities` if the embeddings' numbers change in their last place, or not at all.
 
         Other ways of computing round differently, and this measures the effect on the model: if a router's choice is a
         near tie, rounding sends a token to another expert.
@@ -255,11 +255,11 @@ class _Reference:
         ways: list[list[int]] = [[]]
         for _ in range(generation.completion_tokens):
             longer = []
-            for written in ways:
-                table = torch.log_softmax(self._logits([[*ids, *written]])[0, -1].double(), -1)
+            for way in ways:
+                table = torch.log_softmax(self._logits([[*ids, *way]])[0, -1].double(), -1)
                 near: list[int] = (table >= table.max() - _NEAR).nonzero()[:, 0].tolist()
-                longer += [[*written, token] for token in near]
-            ways = [way for way in longer if _one_begins_the_other(wanted, self._text(way).strip())]
+                longer += [[*way, token] for token in near]
+            ways = [way for way in longer if _one_is_prefix_of_other(wanted, self._text(way).strip())]
         return any(self._cut(way, generation.finish_reason, kind) == generation.text for way in ways)
 
     def _cut(self, ids: Sequence[int], reason: FinishReason, kind: TextKind) -> str | None:
@@ -300,13 +300,13 @@ def _distance(found: Sequence[float], wanted: Sequence[float]) -> float:
     return max(value if math.isfinite(value) else math.inf for value in differences)
 
 
-def _one_begins_the_other(text: str, other: str) -> bool:
+def _one_is_prefix_of_other(text: str, other: str) -> bool:
     return text.startswith(other) or other.startswith(text)
 
 
-async def _compared(engine: TransformersEngine, reference: _Reference) -> Compared:
-    """Compares scores with the plain ones: asked for together, together again (now from the prefix cache), alone,
-    long."""
+async def _compare_scores(engine: TransformersEngine, reference: _Reference) -> ScoreComparison:
+    """Compares scores with the reference's. Requests are sent together, together again (now the prefix cache serves
+    them), and one by one; one text is long."""
     asked = [(_TURNS[turn], steps) for turn, steps in (*_CANDIDATES, _LONG)]
     plain = [reference.log_probabilities(*each) for each in asked]
 
@@ -316,7 +316,7 @@ async def _compared(engine: TransformersEngine, reference: _Reference) -> Compar
     together = list(await asyncio.gather(*(score(*each) for each in asked)))
     again = list(await asyncio.gather(*(score(*each) for each in asked)))
     alone = [await score(*each) for each in asked]
-    return Compared(
+    return ScoreComparison(
         difference=max(
             _distance(found, wanted)
             for scores in (together, again, alone)
@@ -326,9 +326,8 @@ async def _compared(engine: TransformersEngine, reference: _Reference) -> Compar
     )
 
 
-async def _compared_texts(engine: TransformersEngine, reference: _Reference) -> ComparedTexts:
-    """Compares steps proposed together, and a final answer, with the likeliest tokens of a plain forward, one by
-    one."""
+async def _compare_texts(engine: TransformersEngine, reference: _Reference) -> TextComparison:
+    """Compares steps that are proposed together, and a final answer, with the reference's likeliest tokens."""
     codec = reference.codec
     asked: list[tuple[Coroutine[Any, Any, Generation], list[Ids], TextKind]] = []
     for turn, steps in _CANDIDATES:
@@ -340,11 +339,11 @@ async def _compared_texts(engine: TransformersEngine, reference: _Reference) -> 
         not reference.continues_with(pieces, generation, kind)
         for generation, (_, pieces, kind) in zip(found, asked, strict=True)
     )
-    return ComparedTexts(len(found), sum(generation.completion_tokens for generation in found), differing)
+    return TextComparison(len(found), sum(generation.completion_tokens for generation in found), differing)
 
 
 @contextmanager
-def _quiet() -> Any:
+def _without_warnings() -> Any:
     """Suppresses warnings about random models and unusual formats."""
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     level = logging.root.manager.disable

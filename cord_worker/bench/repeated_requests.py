@@ -161,12 +161,12 @@ class Repetition:
         number = position % len(self._engines[model])
         engine = self._engines[model][number]
         async with self._tasks[model, number]:
-            found = await asyncio.gather(*(_asked(engine, kind, arguments) for kind, arguments in requests))
+            found = await asyncio.gather(*(_ask(engine, kind, arguments) for kind, arguments in requests))
         self._tokens += sum(result.get("completion_tokens", 0) for result in found)
         return found
 
 
-async def _asked(engine: DirectEngine, kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
+async def _ask(engine: DirectEngine, kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
     try:
         return await engine.ask(kind, **arguments)
     except RequestError:

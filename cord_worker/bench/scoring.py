@@ -73,41 +73,43 @@ def measure(bench: ScoringBench, folder: Path, say: Callable[[str], None]) -> Re
 
 async def _measure(bench: ScoringBench, folder: Path, say: Callable[[str], None]) -> Report:
     async with AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(_opened(bench, folder, reference=False))
+        engine = await stack.enter_async_context(_engine_of(bench, folder, reference=False))
         about = await engine.ask("describe")
-        reference = await stack.enter_async_context(_opened(bench, folder, reference=True)) if bench.reference else None
+        reference = (
+            await stack.enter_async_context(_engine_of(bench, folder, reference=True)) if bench.reference else None
+        )
         most = about["max_model_len"]
         # The first score compiles and allocates; it does not count.
-        await _scored(engine, bench, ["It begins.", "It ends."])
+        await _ask_score(engine, bench, ["It begins.", "It ends."])
         found = []
         for length in sorted(set(bench.lengths)):
             if most is not None and length + 128 > most:
                 say(f"{length} tokens: left out, the context holds {most}")
                 continue
-            found.append(await _at_length(bench, engine, reference, length, say))
+            found.append(await _measure_at_length(bench, engine, reference, length, say))
     if not found:
         raise ConfigError(f"no prefix length fits the prover's context of {most} tokens: give shorter --lengths")
     return _report(bench, found, str(about["scoring_mode"]))
 
 
-def _opened(bench: ScoringBench, folder: Path, *, reference: bool) -> Any:
+def _engine_of(bench: ScoringBench, folder: Path, *, reference: bool) -> Any:
     log = folder / "logs" / ("reference.log" if reference else "engine.log")
     return direct_engine(bench.config, bench.config_path, bench.config.required_prover.model, log, reference=reference)
 
 
-async def _at_length(
+async def _measure_at_length(
     bench: ScoringBench, engine: DirectEngine, reference: DirectEngine | None, length: int, say: Callable[[str], None]
 ) -> _AtLength:
     at = _AtLength(0)
     for number in range(bench.rounds):
         chance = random.Random(f"{length} {number}")
-        prefix = await _prefix_of(bench, engine, chance, length)
+        prefix = await _random_prefix(bench, engine, chance, length)
         first, second = _sibling(chance), _sibling(chance)
         # A sibling's score puts the prefix into the cache, as a proposal or another teacher's candidate does in a run.
-        await _scored(engine, bench, [*prefix, first])
-        cached = await _scored(engine, bench, [*prefix, second])
-        again = await _scored(engine, bench, [*prefix, second])
-        plain = await _scored(engine, bench, [*prefix, second], kind="score_uncached")
+        await _ask_score(engine, bench, [*prefix, first])
+        cached = await _ask_score(engine, bench, [*prefix, second])
+        again = await _ask_score(engine, bench, [*prefix, second])
+        plain = await _ask_score(engine, bench, [*prefix, second], kind="score_uncached")
         at.tokens = cached["prompt_tokens"]
         at.cached.append(cached["seconds"])
         at.uncached.append(plain["seconds"])
@@ -115,7 +117,7 @@ async def _at_length(
         at.differences.append(abs(cached["score"] - plain["score"]))
         at.repeats.append(abs(cached["score"] - again["score"]))
         if reference is not None:
-            true = await _scored(reference, bench, [*prefix, second])
+            true = await _ask_score(reference, bench, [*prefix, second])
             at.to_reference.append(abs(cached["score"] - true["score"]))
     say(
         f"{at.tokens} tokens: cached {statistics.median(at.cached):.3f} s, uncached "
@@ -124,14 +126,14 @@ async def _at_length(
     return at
 
 
-async def _prefix_of(bench: ScoringBench, engine: DirectEngine, chance: random.Random, length: int) -> list[str]:
+async def _random_prefix(bench: ScoringBench, engine: DirectEngine, chance: random.Random, length: int) -> list[str]:
     """Steps of seeded words whose prompt has about `length` tokens of the prover."""
 
     def step() -> str:
         return f" {' '.join(chance.choices(_WORDS, k=_STEP_WORDS))}."
 
-    one = (await _scored(engine, bench, [step()]))["prompt_tokens"]
-    two = (await _scored(engine, bench, [step(), step()]))["prompt_tokens"]
+    one = (await _ask_score(engine, bench, [step()]))["prompt_tokens"]
+    two = (await _ask_score(engine, bench, [step(), step()]))["prompt_tokens"]
     each = max(1, two - one)
     # Not part of the prefix: the question, the sibling's own step (as long as a third of these) and the closing part.
     return [step() for _ in range(max(1, round((length - (one - each) - each / 3) / each)))]
@@ -141,7 +143,7 @@ def _sibling(chance: random.Random) -> str:
     return f" {' '.join(chance.choices(_WORDS, k=12))} {chance.randint(100, 999)}."
 
 
-async def _scored(
+async def _ask_score(
     engine: DirectEngine, bench: ScoringBench, steps: Sequence[str], kind: str = "score"
 ) -> dict[str, Any]:
     turn = Turn(_QUESTION, bench.config.prover_model.system_prompt)

@@ -270,11 +270,11 @@ def recheck(
     if as_json:
         print_json(found.to_json())
     else:
-        _print_rechecked(found)
+        _print_recheck(found)
     context.exit(1 if found.broken else 0)
 
 
-def _print_rechecked(found: RecheckResult) -> None:
+def _print_recheck(found: RecheckResult) -> None:
     from cord_worker.progress import shown
 
     for violation in found.broken:

@@ -32,7 +32,7 @@ def summary(command: click.Command) -> str:
     return _FIRST_SENTENCE.match(paragraph + " ")[0].strip() if paragraph else ""  # type: ignore[index]
 
 
-def _resolved(
+def _resolve_or_suggest(
     resolve: Callable[[click.Context, list[str]], tuple[str | None, click.Command | None, list[str]]],
     context: click.Context,
     arguments: list[str],
@@ -54,7 +54,7 @@ class SentenceGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that is called. Raises UsageError, with the most similar name, for an unknown one."""
-        return _resolved(super().resolve_command, ctx, args, self.list_commands(ctx))
+        return _resolve_or_suggest(super().resolve_command, ctx, args, self.list_commands(ctx))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Lists commands in the order of their definition."""
@@ -90,7 +90,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that is called. Raises UsageError, with the most similar name, for an unknown one."""
-        return _resolved(super().resolve_command, ctx, args, self.list_commands(ctx))
+        return _resolve_or_suggest(super().resolve_command, ctx, args, self.list_commands(ctx))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists commands by section."""
@@ -170,7 +170,7 @@ def print_any_error(error: Exception) -> None:
         what = error.strerror or type(error).__name__
         print_error(CordError(f"{error.filename}: {what}" if error.filename is not None else what))
     else:
-        print_error(CordError(_unexpected(error)))
+        print_error(CordError(_bug_report(error)))
 
 
 def _discard_output(stream: IO[str] | None) -> None:
@@ -183,7 +183,7 @@ def _is_output_error(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EIO, errno.EDQUOT}
 
 
-def _unexpected(error: Exception) -> str:
+def _bug_report(error: Exception) -> str:
     """One line about an unexpected error; writes its traceback to a file."""
     first = " ".join(str(error).split())
     line = f"unexpected {type(error).__name__}: {_without_passwords(first)[:300]}"

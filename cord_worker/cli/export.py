@@ -55,7 +55,7 @@ def export(
 ) -> None:
     """Write the winning trajectory of each done problem of RUN, or all its samples.
 
-    They are in dataset order. The newest run if RUN is left out.
+    Rows are in dataset order. Without RUN, the newest run is exported.
     """
     if as_json and output == "-":
         raise click.UsageError("--json and -o - both write to standard output: give one of them")

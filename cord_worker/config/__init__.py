@@ -12,7 +12,7 @@ from cord_worker.config.engine_options import OpenAiOptions, VllmOptions
 from cord_worker.config.environment import OTHER_VARIABLES, Settings
 from cord_worker.config.integration import DEFAULT_INTEGRATION_PROMPT, INTEGRATOR_NAME, IntegrationConfig
 from cord_worker.config.models import BUNDLED_PREFIX, ModelConfig, fingerprint_of, model_location
-from cord_worker.config.run import RunConfig, RunSection
+from cord_worker.config.run import RunConfig, RunTable
 from cord_worker.config.scoring import (
     DEFAULT_BINARY_TEMPLATE,
     DEFAULT_SCORING_TEMPLATE,
@@ -42,7 +42,7 @@ __all__ = [
     "ProverConfig",
     "RewardConfig",
     "RunConfig",
-    "RunSection",
+    "RunTable",
     "SearchConfig",
     "Settings",
     "TeacherConfig",

@@ -13,7 +13,7 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 """Names of models, teachers and runs; to be used with `fullmatch`."""
 
 
-class Section(BaseModel):
+class Table(BaseModel):
     """A table of cord.toml; unknown keys are errors, and instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, field_validator
 
-from cord_worker.config.base import Section
+from cord_worker.config.base import Table
 
 
-class VllmOptions(Section):
+class VllmOptions(Table):
     """How vLLM hosts the model: the table [models.NAME.vllm]. Only the first two fields decide what is computed."""
 
     quantization: str | None = Field(
@@ -36,7 +36,7 @@ class VllmOptions(Section):
     )
 
 
-class OpenAiOptions(Section):
+class OpenAiOptions(Table):
     """A server that speaks OpenAI's HTTP API: the table [models.NAME.openai].
 
     The model's `path` then names the tokenizer (a local folder or hub id) that renders prompts and counts tokens. A

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import Field, field_validator
 
-from cord_worker.config.base import Section
+from cord_worker.config.base import Table
 from cord_worker.config.models import ModelConfig, require_model
 from cord_worker.config.teachers import TeacherConfig
 
@@ -33,7 +33,7 @@ INTEGRATOR_NAME = "integrator"
 """The integrator's name among a run's teachers."""
 
 
-class IntegrationConfig(Section):
+class IntegrationConfig(Table):
     """The integrator of `search.pipeline = "integration"`: the model that merges whole trajectories into one."""
 
     model: str = Field(description="A key of [models].")

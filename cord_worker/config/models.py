@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from cord_worker.config.base import Section, checked_name, short_hash
+from cord_worker.config.base import Table, checked_name, short_hash
 from cord_worker.config.engine_options import OpenAiOptions, VllmOptions
 from cord_worker.errors import ConfigError
 from cord_worker.name_suggestions import did_you_mean, unknown
@@ -20,7 +20,7 @@ _BUNDLED = Path(__file__).resolve().parents[1] / "demo" / "models"
 _MODEL_IDENTITY = {"path", "revision", "engine", "dtype", "gguf_file", "max_model_len", "trust_remote_code"}
 
 
-class ModelConfig(Section):
+class ModelConfig(Table):
     """One set of weights hosted by one engine; may serve several teachers and the prover.
 
     The first group of fields decides what the model computes and is part of its fingerprint (except the system prompt,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from cord_worker.config.base import Section, short_hash
+from cord_worker.config.base import Table, short_hash
 from cord_worker.config.integration import IntegrationConfig, require_integration
 from cord_worker.config.models import (
     ModelConfig,
@@ -26,7 +26,7 @@ from cord_worker.config.verify import VerifyConfig
 from cord_worker.errors import ConfigError
 
 
-class RunSection(Section):
+class RunTable(Table):
     """How a run is executed. Only `seed` and `date` decide what is generated."""
 
     seed: int = Field(0, ge=0, lt=2**63, description="Seed from which the seeds of all requests are derived.")
@@ -53,7 +53,7 @@ class RunSection(Section):
     )
 
 
-class RunConfig(Section):
+class RunConfig(Table):
     """cord.toml."""
 
     models: dict[str, ModelConfig]
@@ -64,7 +64,7 @@ class RunConfig(Section):
     reward: RewardConfig | None = None
     binary: BinaryConfig = BinaryConfig()
     integration: IntegrationConfig | None = None
-    run: RunSection = RunSection()
+    run: RunTable = RunTable()
 
     @model_validator(mode="after")
     def _tables_agree(self) -> Self:
@@ -195,15 +195,15 @@ class RunConfig(Section):
     @classmethod
     def parse(cls, text: str, *, source: str, folder: Path) -> RunConfig:
         """Like `load`, from TOML text; `source` is named in errors."""
-        return cls._validated(read_document(text, source=source, folder=folder), source)
+        return cls._from_document(read_document(text, source=source, folder=folder), source)
 
     @classmethod
     def from_stored(cls, document: dict[str, Any]) -> RunConfig:
         """The configuration stored in a run's row. Raises ConfigError."""
-        return cls._validated(document, "the stored configuration")
+        return cls._from_document(document, "the stored configuration")
 
     @classmethod
-    def _validated(cls, document: dict[str, Any], source: str) -> RunConfig:
+    def _from_document(cls, document: dict[str, Any], source: str) -> RunConfig:
         try:
             return cls.model_validate(document)
         except ValidationError as error:

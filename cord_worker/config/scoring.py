@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import Field, field_validator
 
-from cord_worker.config.base import Section
+from cord_worker.config.base import Table
 from cord_worker.config.models import ModelConfig, require_model
 
 DEFAULT_SCORING_TEMPLATE = "\n</think>\n\nThe final answer is {answer}."
@@ -20,7 +20,7 @@ DEFAULT_BINARY_TEMPLATE = (
 (docs/what-is-computed.md#binary-judgment)."""
 
 
-class ProverConfig(Section):
+class ProverConfig(Table):
     """The prover (the paper's meta-prover): it scores candidates, and only it sees the known answer."""
 
     model: str = Field(description="A key of [models].")
@@ -38,7 +38,7 @@ class ProverConfig(Section):
         return value
 
 
-class RewardConfig(Section):
+class RewardConfig(Table):
     """The process reward model of `search.selection = "reward_model"`.
 
     It rates a candidate's last step in [0, 1]: the sigmoid of one label, or the probability of the second of two. It
@@ -55,7 +55,7 @@ class RewardConfig(Section):
     )
 
 
-class BinaryConfig(Section):
+class BinaryConfig(Table):
     """Binary judgment (docs/what-is-computed.md#binary-judgment): the prover's model answers after each candidate.
 
     The judgment is the share of right ones among `judgments` answers. They are compared as [verify] says; by `math` if

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from cord_worker.config.base import Section
+from cord_worker.config.base import Table
 
 PREFIX_PHRASES = (
     "let me check",
@@ -28,7 +28,7 @@ PREFIX_PHRASES = (
 """Phrases of verification, of other methods and of correction (docs/what-is-computed.md#prefix-phrases)."""
 
 
-class SearchConfig(Section):
+class SearchConfig(Table):
     """Beam search over steps (docs/what-is-computed.md#one-decoding-step) and its budgets, in tokens."""
 
     pipeline: Literal["cord", "greedy", "curation", "integration", "mcts", "sample"] = Field(

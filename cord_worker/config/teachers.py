@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from pydantic import Field, field_validator
 
-from cord_worker.config.base import Section, checked_name
+from cord_worker.config.base import Table, checked_name
 
 
-class TeacherConfig(Section):
+class TeacherConfig(Table):
     """A model with sampling settings; it proposes steps. Several teachers may share one model."""
 
     name: str = Field(description="Name in tables and reports: letters, digits, `_`, `.` and `-`, at most 63.")

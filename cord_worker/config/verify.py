@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from cord_worker.config.base import Section
+from cord_worker.config.base import Table
 
 DEFAULT_JUDGE_TEMPLATE = """\
 You are given a question, its reference answer and a student's answer. Decide whether the student's answer is correct: \
@@ -30,14 +30,14 @@ Reply with one JSON object and nothing else: {"correctness": "True"} where the s
 """The judge's prompt; see `JudgeConfig.template`."""
 
 
-class ToleranceConfig(Section):
+class ToleranceConfig(Table):
     """Largest distance of a number from the reference; the larger of the two tolerances holds."""
 
     relative: float = Field(0.001, ge=0.0, lt=1.0, description="As a share of the reference, such as 0.01.")
     absolute: float = Field(0.0, ge=0.0, description="As a number in the reference's own unit.")
 
 
-class JudgeConfig(Section):
+class JudgeConfig(Table):
     """An LLM that judges final answers: the table [verify.judge]. It replies `{"correctness": "True"}` or `"False"`."""
 
     model: str = Field(description="A key of [models]. It need not be a teacher or the prover; it may be either.")
@@ -72,7 +72,7 @@ class JudgeConfig(Section):
         return value
 
 
-class VerifyConfig(Section):
+class VerifyConfig(Table):
     """How a final answer is checked against its reference; it affects the search only with binary judgments."""
 
     method: Literal["math", "exact", "choice", "numeric", "judge", "none"] = Field(

@@ -18,8 +18,8 @@ from cord_worker.demo.problems import (
     DemoProblem,
     Listing,
     Plan,
+    answer_text,
     in_range,
-    listed,
 )
 
 Part = Literal["plan", "change", "last change", "list"]
@@ -33,37 +33,44 @@ _LISTS = (" The amounts are {amounts}.", " The numbers are {amounts}.", " In ord
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the steps so far tell a reader: the plan, the amounts reached, and the list once it is written."""
+    """What the steps so far tell a reader: the plan, the amounts so far, and the text of the list if it is written."""
 
     plan: Plan
     amounts: tuple[int, ...]
-    written: str | None = None
+    list_text: str | None = None
 
     def answer(self) -> str:
         """The answer that follows from the steps so far if the rest is done without a mistake."""
-        return self.written or listed(self.continued(), self.plan.listing)
+        return self.list_text or answer_text(self.all_amounts(), self.plan.listing)
 
-    def continued(self) -> tuple[int, ...]:
-        """All amounts: those reached, then those that follow from the plan's remaining changes."""
+    def all_amounts(self) -> tuple[int, ...]:
+        """The amounts so far, then the amounts that follow from the plan's remaining changes."""
         rest = Plan(self.amounts[-1], self.plan.changes[len(self.amounts) - 1 :], self.plan.listing)
         return self.amounts[:-1] + rest.amounts()
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step as text, its author, whether it is right given the earlier steps, the state after it, and the position
-    of the first character that differs from the right text in the same wording, if any."""
+    """One step of a trajectory.
+
+    Attributes:
+        text: the step without its marker.
+        teacher: the teacher that writes it.
+        right: whether it is right, given the earlier steps.
+        state: the state after it.
+        slip: position of the first character that differs from the right text in the same wording, or None.
+    """
 
     text: str
-    author: str
+    teacher: str
     right: bool
     state: State
     slip: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Author:
-    """How often each part is wrong, and the form of a wrong plan, result, last result or list."""
+class Habits:
+    """How often a teacher's parts are wrong, and the form of its wrong plan, result, last result or list."""
 
     wrong: Mapping[Part, float]
     misread: Callable[[Plan], Plan]
@@ -104,25 +111,25 @@ def _wrong_sign(amount: int, change: Change) -> tuple[Change, int]:
 
 
 def _swap_last_two(amounts: tuple[int, ...], listing: Listing) -> str:
-    return listed((*amounts[:-2], amounts[-1], amounts[-2]), listing)
+    return answer_text((*amounts[:-2], amounts[-1], amounts[-2]), listing)
 
 
 def _other_listing(amounts: tuple[int, ...], listing: Listing) -> str:
-    return listed(amounts, "new" if listing == "all" else "all")
+    return answer_text(amounts, "new" if listing == "all" else "all")
 
 
 SURE, UNSURE = 0.15, 0.55
 RIGHT: Mapping[Part, float] = {"plan": 0.0, "change": 0.0, "last change": 0.0, "list": 0.0}
-AUTHORS: Mapping[str, Author] = {
-    "planner": Author(
+TEACHERS: Mapping[str, Habits] = {
+    "planner": Habits(
         {"plan": SURE, "change": 0.5, "last change": UNSURE, "list": 0.5},
         misread=_flip_last, miscalculate=_off_by_ten, misfinish=_off_by_ten, mislist=_other_listing,
     ),
-    "calculator": Author(
+    "calculator": Habits(
         {"plan": UNSURE, "change": SURE, "last change": UNSURE, "list": 0.5},
         misread=_flip_first, miscalculate=_off_by_one, misfinish=_wrong_sign, mislist=_swap_last_two,
     ),
-    "closer": Author(
+    "closer": Habits(
         {"plan": UNSURE, "change": 0.5, "last change": SURE, "list": SURE},
         misread=_swap_first_two, miscalculate=_off_by_one, misfinish=_off_by_ten, mislist=_swap_last_two,
     ),
@@ -130,29 +137,29 @@ AUTHORS: Mapping[str, Author] = {
 
 
 def write(
-    problem: DemoProblem, authors: list[str], rng: random.Random, *, errors: bool, flawless: int = 0
+    problem: DemoProblem, teachers: list[str], rng: random.Random, *, errors: bool, flawless: int = 0
 ) -> list[Step]:
-    """A whole trajectory, with one author per step in turn: a plan, a step per change, the list.
+    """A whole trajectory: a plan, a step per change, the list. `teachers` names the teacher of each step.
 
-    `authors` needs `len(problem.plan.changes) + 2` names. The first `flawless` steps never have mistakes. A draw whose
+    It holds `len(problem.plan.changes) + 2` names. The first `flawless` steps never have mistakes. A draw whose
     mistakes lead outside the range of amounts is discarded and repeated.
     """
     while True:
         state = State(problem.plan, (problem.plan.start,))
         steps: list[Step] = []
-        for part, name in zip(parts(problem), authors, strict=True):
-            author = AUTHORS[name]
-            wrong = errors and len(steps) >= flawless and rng.random() < author.wrong[part]
+        for part, name in zip(parts(problem), teachers, strict=True):
+            habits = TEACHERS[name]
+            wrong = errors and len(steps) >= flawless and rng.random() < habits.wrong[part]
             wording = rng.getstate()
-            text, after = _write_step(part, author, state, wrong, rng)
-            slip = _slip(text, _write_step(part, author, state, False, _resumed(wording))[0]) if wrong else None
+            text, after = _write_step(part, habits, state, wrong, rng)
+            slip = _slip(text, _write_step(part, habits, state, False, _generator_at(wording))[0]) if wrong else None
             steps.append(Step(text, name, not wrong, after, slip))
             state = after
-        if all(in_range(step.state.continued()) for step in steps):
+        if all(in_range(step.state.all_amounts()) for step in steps):
             return steps
 
 
-def _resumed(state: Any) -> random.Random:
+def _generator_at(state: Any) -> random.Random:
     rng = random.Random()
     rng.setstate(state)
     return rng
@@ -161,7 +168,7 @@ def _resumed(state: Any) -> random.Random:
 def _slip(text: str, right: str) -> int | None:
     """Position where `text` departs from `right`; None if they are equal. Neither is a prefix of the other: each ends
     in its only full stop."""
-    return next((place for place, pair in enumerate(zip(text, right, strict=False)) if pair[0] != pair[1]), None)
+    return next((index for index, pair in enumerate(zip(text, right, strict=False)) if pair[0] != pair[1]), None)
 
 
 def parts(problem: DemoProblem) -> list[Part]:
@@ -170,19 +177,19 @@ def parts(problem: DemoProblem) -> list[Part]:
     return ["plan", *middle, "last change", "list"]
 
 
-def _write_step(part: Part, author: Author, state: State, wrong: bool, rng: random.Random) -> tuple[str, State]:
+def _write_step(part: Part, habits: Habits, state: State, wrong: bool, rng: random.Random) -> tuple[str, State]:
     if part == "plan":
-        plan = author.misread(state.plan) if wrong else state.plan
+        plan = habits.misread(state.plan) if wrong else state.plan
         return plan_text(plan, rng), State(plan, (plan.start,))
     if part == "list":
-        read = author.mislist if wrong else listed
-        amounts = read(state.amounts, state.plan.listing)
-        return rng.choice(_LISTS).format(amounts=amounts), replace(state, written=amounts)
+        list_amounts = habits.mislist if wrong else answer_text
+        amounts = list_amounts(state.amounts, state.plan.listing)
+        return rng.choice(_LISTS).format(amounts=amounts), replace(state, list_text=amounts)
     before = state.amounts[-1]
     change = state.plan.changes[len(state.amounts) - 1]
     result = before + change.amount
     if wrong:
-        change, result = (author.misfinish if part == "last change" else author.miscalculate)(before, change)
+        change, result = (habits.misfinish if part == "last change" else habits.miscalculate)(before, change)
     return change_text(before, change, result, rng), replace(state, amounts=(*state.amounts, result))
 
 
@@ -218,14 +225,14 @@ class Piece:
     learnt: bool
 
 
-def teacher_pieces(first_turn: str, steps: list[Step], author: str | None) -> list[Piece]:
-    """A full trajectory and its final answer. The steps of `author` are learnt (None: those of all authors); the
-    markers are always learnt."""
+def teacher_pieces(first_turn: str, steps: list[Step], teacher: str | None) -> list[Piece]:
+    """A full trajectory and its final answer. Only the steps of `teacher` are learnt (all steps if None), and every
+    marker that the model writes."""
     pieces = [Piece(first_turn, False), Piece("### Step 1.", False)]
     for number, step in enumerate(steps, start=1):
         if number > 1:
             pieces.append(Piece(f"\n### Step {number}.", True))
-        pieces.append(Piece(step.text, author in (None, step.author)))
+        pieces.append(Piece(step.text, teacher in (None, step.teacher)))
     answer = steps[-1].state.answer()
     return [*pieces, Piece(f"{THINK_CLOSE}\n\n", True), Piece(f"The final answer is {answer}.", True)]
 
@@ -244,10 +251,10 @@ PARAGRAPH, PHRASE = 0.6, 0.4
 _PHRASES = ("Wait, ", "Let me check: ")
 
 
-def plain_pieces(first_turn: str, steps: list[Step], author: str, rng: random.Random) -> list[Piece]:
+def plain_pieces(first_turn: str, steps: list[Step], teacher: str, rng: random.Random) -> list[Piece]:
     """Like `teacher_pieces`, but for a model that was not told to number its steps: two of them are separated by a
     blank line (with the share `PARAGRAPH`) or a line end, and some begin with a marker phrase (`PHRASE`)."""
-    pieces = [Piece(first_turn, False), *_plain_steps(steps, rng, lambda step: step.author == author)]
+    pieces = [Piece(first_turn, False), *_plain_steps(steps, rng, lambda step: step.teacher == teacher)]
     answer = steps[-1].state.answer()
     return [*pieces, Piece(f"{THINK_CLOSE}\n\n", True), Piece(f"The final answer is {answer}.", True)]
 
@@ -274,9 +281,15 @@ def _plain_steps(steps: list[Step], rng: random.Random, learnt: Callable[[Step],
 
 @dataclass(frozen=True, slots=True)
 class JudgedPiece:
-    """Text that is encoded on its own, for a reward model. It holds whether the right answer still follows from a
-    trajectory that ends before character `slip` of the text, and from one that ends later (`slip` is None if this never
-    changes). `judged` is false for the question, of which nothing is learnt."""
+    """Text that is encoded on its own, for a reward model.
+
+    Attributes:
+        text: the text.
+        judged: False for the question, from which the model learns nothing.
+        before: whether the right answer still follows from a trajectory that ends in the text before `slip`.
+        after: the same for a trajectory that ends later in the text.
+        slip: position of the first wrong character, or None.
+    """
 
     text: str
     judged: bool

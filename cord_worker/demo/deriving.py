@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from cord_worker.demo import judging, merging
 from cord_worker.demo.corpus import THINK_OPEN, plain_pieces, plain_prover_pieces, write
 from cord_worker.demo.problems import DemoProblem, problems
-from cord_worker.demo.training import BATCH, Encoder, Sample, authors_of, batches, fit, next_token_loss, save
+from cord_worker.demo.training import BATCH, Encoder, Sample, batches, fit, next_token_loss, save, teachers_of_steps
 
 REWARD = "reward"
 INTEGRATOR = "integrator"
@@ -27,31 +27,31 @@ DERIVED: dict[str, tuple[str, int]] = {
     REWARD: ("prover", 300),
     INTEGRATOR: ("student", 500),
 }
-"""The model from which each begins, and its batches of training."""
+"""For each derived model: the model from which its training starts, and the number of training batches."""
 
-PACE = {REWARD: 1.0, INTEGRATOR: 0.7}
+RATE_FACTORS = {REWARD: 1.0, INTEGRATOR: 0.7}
 """Learning rates as multiples of the usual ones; the default is one half."""
 _LONG_BATCH = 16
-_MISTAKEN = 0.7
-"""Share of the trajectories with mistakes, for models that read mistakes."""
+_SHARE_WITH_MISTAKES = 0.7
+"""Share of the prover's training trajectories that may contain mistakes."""
 
 
 def derive_model(name: str, seed: int, origin: Path, folder: Path) -> None:
     """Continues training the model in `origin` and writes the result to `folder`, in bfloat16."""
-    _, steps = DERIVED[name]
+    _, batch_count = DERIVED[name]
     torch.manual_seed(seed)
     tokenizer: Any = AutoTokenizer.from_pretrained(origin)
     loss_of = next_token_loss
     if name == REWARD:
         wiring = random.Random(f"wiring-{seed}")
-        model: PreTrainedModel = judging.begun_as(origin, Encoder(tokenizer), wiring)
+        model: PreTrainedModel = judging.with_reward_head(origin, Encoder(tokenizer), wiring)
         loss_of = judging.loss
     else:
         attention = "sdpa" if name == INTEGRATOR else "eager"  # sdpa is faster for long texts, eager for short ones
         model = AutoModelForCausalLM.from_pretrained(origin, dtype=torch.float32, attn_implementation=attention)
     if name == INTEGRATOR:
         add_tokens(model, tokenizer, merging.FORM)
-        # It replies at once, so its template must not open a thinking: the service would leave that open.
+        # It replies without thinking, so its template must not end with `<think>`: nothing would close it.
         tokenizer.chat_template = tokenizer.chat_template.replace(THINK_OPEN, "")
     stream = samples(name, Encoder(tokenizer), seed)
     size = _LONG_BATCH if name == INTEGRATOR else BATCH
@@ -59,15 +59,15 @@ def derive_model(name: str, seed: int, origin: Path, folder: Path) -> None:
         name,
         model,
         batches(stream, tokenizer.pad_token_id, seed, size=size),
-        steps,
+        batch_count,
         loss_of=loss_of,
-        pace=PACE.get(name, 0.5),
+        rate_factor=RATE_FACTORS.get(name, 0.5),
     )
     save(model, tokenizer, folder)
 
 
 def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: tuple[str, ...]) -> None:
-    """Gives `tokenizer` a token for each text, and `model` the mean embedding of its old tokens for it."""
+    """Makes each text a single token. Its embedding in `model` begins as the mean of those of its earlier tokens."""
     old = [tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
     known = len(tokenizer)
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in texts])
@@ -93,9 +93,11 @@ def samples(name: str, encoder: Encoder, seed: int) -> Iterator[Sample]:
 def _plain_sample(name: str, encoder: Encoder, problem: DemoProblem, rng: random.Random) -> Sample:
     first_turn = encoder.first_turn(problem.question)
     if name == PLAIN_PROVER:
-        steps = write(problem, authors_of("", problem, rng, mixed=True), rng, errors=rng.random() < _MISTAKEN)
+        steps = write(
+            problem, teachers_of_steps("", problem, rng, mixed=True), rng, errors=rng.random() < _SHARE_WITH_MISTAKES
+        )
         kept = rng.randint(1, len(steps))
         return encoder.sample(plain_prover_pieces(first_turn, problem, steps, kept, rng), ends=False)
     origin, _ = DERIVED[name]
-    steps = write(problem, authors_of(origin, problem, rng, mixed=rng.random() < 0.5), rng, errors=True)
+    steps = write(problem, teachers_of_steps(origin, problem, rng, mixed=rng.random() < 0.5), rng, errors=True)
     return encoder.sample(plain_pieces(first_turn, steps, origin, rng), ends=True)

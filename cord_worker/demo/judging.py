@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from cord_worker.demo.corpus import AUTHORS, judged_pieces, parts, write
+from cord_worker.demo.corpus import TEACHERS, judged_pieces, parts, write
 from cord_worker.demo.problems import DemoProblem, generate
 from cord_worker.demo.training import NO_LOSS, Encoder, Sample
 
@@ -33,17 +33,17 @@ _QUICK_PAIRS = 6
 _MARK = "mark"
 _MARK_GAIN = 10.0
 _SEARCH = 2.6
-_WIRED_WITH = 20
-"""Number of texts that measure the size of the hidden states, and the directions in which they vary least."""
+_INITIAL_TEXTS = 20
+"""Number of texts from which the new layers are initialised."""
 
 
 def sample(encoder: Encoder, problem: DemoProblem, rng: random.Random) -> Sample:
     """Ids of a trajectory, and the label of every token: whether the right answer still follows from the text that ends
     here (0 or 1), plus twice one of `MISTAKE`, `FINE` and `UNKNOWN`."""
     count = len(parts(problem))
-    authors = [rng.choice(list(AUTHORS)) for _ in range(count)]
+    teachers = [rng.choice(list(TEACHERS)) for _ in range(count)]
     flawless = rng.randint(1, count) if rng.random() < _FLAWLESS_START else 0
-    steps = write(problem, authors, rng, errors=True, flawless=flawless)
+    steps = write(problem, teachers, rng, errors=True, flawless=flawless)
     ids: list[int] = []
     labels: list[int] = []
     for piece in judged_pieces(encoder.first_turn(problem.question), problem, steps):
@@ -62,10 +62,10 @@ def sample(encoder: Encoder, problem: DemoProblem, rng: random.Random) -> Sample
     return ids, labels
 
 
-def begun_as(origin: Path, encoder: Encoder, rng: random.Random) -> PreTrainedModel:
-    """The model in `origin` with more layers and a reward head; only these are trained.
+def with_reward_head(origin: Path, encoder: Encoder, rng: random.Random) -> PreTrainedModel:
+    """The model in `origin` with two more layers and a reward head; only these are trained.
 
-    They are initialised with the help of a few texts: `_look_back`, then `_find_marks`.
+    `_look_back` and `_find_marks` initialise them. They measure hidden states on a few texts.
     """
     layers = AutoConfig.from_pretrained(origin).num_hidden_layers
     model: Any = AutoModelForSequenceClassification.from_pretrained(
@@ -74,7 +74,7 @@ def begun_as(origin: Path, encoder: Encoder, rng: random.Random) -> PreTrainedMo
     decoder = model.get_decoder()
     decoder.embed_tokens.requires_grad_(False)
     decoder.layers[:layers].requires_grad_(False)
-    texts = [sample(encoder, problem, rng) for problem in generate(_WIRED_WITH, 0, "train")]
+    texts = [sample(encoder, problem, rng) for problem in generate(_INITIAL_TEXTS, 0, "train")]
     comparing, searching = decoder.layers[layers:]
     with torch.no_grad():
         for layer in (comparing, searching):
@@ -121,8 +121,8 @@ def _hidden(decoder: Any, layers: int, texts: list[Sample]) -> Tensor:
 
 
 def _look_back(layer: Any, norm: nn.Module, hidden: Tensor) -> None:
-    """Makes every head attend to the previous token, by rotary angles alone. It writes a part of what was expected
-    there (`hidden` after `norm`), scaled to the size of the actual hidden state here."""
+    """Makes every head attend to the previous token, by rotary angles alone. The head writes a part of the prediction
+    made there (`hidden` after `norm`), scaled to the size of the hidden state here."""
     attention = layer.self_attn
     layer.input_layernorm.load_state_dict(norm.state_dict())
     pairs, heads = attention.head_dim // 2, attention.config.num_attention_heads
@@ -140,8 +140,8 @@ def _look_back(layer: Any, norm: nn.Module, hidden: Tensor) -> None:
 def _find_marks(layer: Any, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """Makes the first head attend to marked tokens at any position, and write their mark where the score reads it.
 
-    Returns the direction that reads a token's mark and the one that reads the result: the two directions in which
-    `hidden` varies least.
+    Returns two directions: one to read a token's mark, one to read the result. These are the two in which `hidden`
+    varies least.
     """
     attention = layer.self_attn
     nn.init.ones_(layer.input_layernorm.weight)

@@ -1,7 +1,6 @@
 """Training data of the bundled integrator: it merges whole trajectories of the teachers into one, written as JSON.
 
-Its prompt is the one that the service sends to an integrator, and its trajectories are drawn as the teachers write
-them.
+The prompt equals what the service sends to an integrator. The trajectories contain the teachers' usual mistakes.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import json
 import random
 from typing import TYPE_CHECKING
 
-from cord_worker.demo.corpus import AUTHORS, Piece, Step, parts, write
+from cord_worker.demo.corpus import TEACHERS, Piece, Step, parts, write
 from cord_worker.demo.problems import DemoProblem
 
 if TYPE_CHECKING:
@@ -29,12 +28,12 @@ _ONE_TEACHER = 0.4
 def sample(encoder: Encoder, problem: DemoProblem, rng: random.Random) -> Sample:
     """Ids and labels of a request with its reply; only the reply is learnt."""
     turn = encoder.request(request(problem.question, draw_sources(problem, rng)))
-    right = write(problem, [next(iter(AUTHORS))] * len(parts(problem)), rng, errors=False)
+    right = write(problem, [next(iter(TEACHERS))] * len(parts(problem)), rng, errors=False)
     return encoder.sample([Piece(turn, False), Piece(reply(right), True)], ends=True)
 
 
-def whole(steps: list[Step]) -> str:
-    """A trajectory as one text, without the first marker, as a teacher continues after that marker."""
+def whole_text(steps: list[Step]) -> str:
+    """A trajectory as one text, without its first marker: a teacher's prompt ends with that marker."""
     first, *others = steps
     return "".join([first.text, *(f"\n### Step {number}.{step.text}" for number, step in enumerate(others, start=2))])
 
@@ -42,14 +41,18 @@ def whole(steps: list[Step]) -> str:
 def draw_sources(problem: DemoProblem, rng: random.Random) -> list[str]:
     """Different trajectories of one teacher or of all; no two are equal, as in the service's requests."""
     count = rng.choices(_SOURCES, _SOURCES_SHARE)[0]
-    one = rng.random() < _ONE_TEACHER
-    names = [rng.choice(list(AUTHORS))] * count if one else sorted(rng.sample(list(AUTHORS), count), key=_place)
-    drawn = [whole(write(problem, [name] * len(parts(problem)), rng, errors=True)) for name in names]
+    same_teacher = rng.random() < _ONE_TEACHER
+    names = (
+        [rng.choice(list(TEACHERS))] * count
+        if same_teacher
+        else sorted(rng.sample(list(TEACHERS), count), key=_position)
+    )
+    drawn = [whole_text(write(problem, [name] * len(parts(problem)), rng, errors=True)) for name in names]
     return list(dict.fromkeys(drawn))
 
 
-def _place(name: str) -> int:
-    return list(AUTHORS).index(name)
+def _position(name: str) -> int:
+    return list(TEACHERS).index(name)
 
 
 def request(question: str, trajectories: list[str]) -> str:

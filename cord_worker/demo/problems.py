@@ -106,8 +106,8 @@ class DemoProblem:
     plan: Plan
 
 
-def listed(amounts: tuple[int, ...], listing: Listing) -> str:
-    """The amounts (start first) as an answer writes them."""
+def answer_text(amounts: tuple[int, ...], listing: Listing) -> str:
+    """The amounts as a list in words and answers; `amounts` begins with the start, which only "all" lists."""
     return ", ".join(str(amount) for amount in (amounts if listing == "all" else amounts[1:]))
 
 
@@ -132,7 +132,7 @@ def problems(seed: int, split: Split) -> Iterator[DemoProblem]:
         if split_of(question) != split or question in seen:
             continue
         seen.add(question)
-        answer = listed(plan.amounts(), plan.listing)
+        answer = answer_text(plan.amounts(), plan.listing)
         yield DemoProblem(f"demo-{split}-{seed}-{len(seen):05d}", question, answer, plan)
 
 

@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _origin(name: str, out: Path) -> Path:
-    """Folder of the model from which a derived one begins: the one just trained, otherwise the bundled one."""
+    """Folder of the model from which `name` is derived: the newly trained model, otherwise the bundled one."""
     origin = DERIVED[name][0]
     trained = out / origin
     return trained if trained.is_dir() else Path(__file__).parent / "models" / origin

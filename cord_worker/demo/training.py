@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from cord_worker.demo.architectures import MODELS
-from cord_worker.demo.corpus import AUTHORS, THINK_OPEN, Piece, prover_pieces, teacher_pieces, write
+from cord_worker.demo.corpus import TEACHERS, THINK_OPEN, Piece, prover_pieces, teacher_pieces, write
 from cord_worker.demo.problems import DemoProblem, generate, problems
 from cord_worker.demo.tokenizers import train_tokenizer
 
@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 PROVERS = ("prover", "weak-prover")
 STUDENT = "student"
 BATCH = 32
-_BUCKETED = 32  # batches whose samples are sorted by length together
+_BUCKET_BATCHES = 32  # the samples of this many batches are sorted by length together
 _LENGTH_UNIT = 16  # few distinct shapes: each new one costs the kernels time and memory
 _WARM_UP = 0.03
 NO_LOSS = -100
 _OUTER = ("embed", "lm_head", "score")
 
-# Steps of training on flawless trajectories, then on each author's own habits (for the student: on all authors').
+# Batches of flawless trajectories, then batches of trajectories that may contain mistakes.
 SCHEDULE = {
     "planner": (900, 350),
     "calculator": (900, 400),
@@ -77,7 +77,7 @@ class Encoder:
         return str(self._tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
 
     def sample(self, pieces: list[Piece], ends: bool) -> Sample:
-        """Ids of a trajectory and its labels, `-100` if nothing is learnt."""
+        """Ids of a trajectory, and a label for each: the id, or `NO_LOSS` if the token is not learnt."""
         ids: list[int] = []
         labels: list[int] = []
         for piece in pieces:
@@ -95,37 +95,37 @@ def build_tokenizer(name: str, seed: int) -> PreTrainedTokenizerFast:
     rng = random.Random(f"tokenizer-{seed}")
     corpus = ["system", "user", "assistant"] * 4000
     for problem in generate(4000, seed, "train"):
-        steps = write(problem, [next(iter(AUTHORS))] * (len(problem.plan.changes) + 2), rng, errors=False)
+        steps = write(problem, [next(iter(TEACHERS))] * (len(problem.plan.changes) + 2), rng, errors=False)
         corpus += [piece.text for piece in teacher_pieces(problem.question, steps, "")]
     return train_tokenizer(MODELS[name].tokenizer, corpus)
 
 
-def samples(name: str, encoder: Encoder, seed: int, clean: int) -> Iterator[Sample]:
-    """Endless training samples of a model: the first `clean` without mistakes, the later ones with them."""
+def samples(name: str, encoder: Encoder, seed: int, flawless: int) -> Iterator[Sample]:
+    """Endless training samples of a model: the first `flawless` samples have no mistakes, later ones may."""
     rng = random.Random(f"{name}-{seed}")
     for index, problem in enumerate(problems(seed, "train")):
         first_turn = encoder.first_turn(problem.question)
-        errors = index >= clean
+        errors = index >= flawless
         if name in PROVERS:
             yield encoder.sample(_prover_trajectory(first_turn, problem, errors, rng), ends=False)
         elif name == STUDENT:
-            steps = write(problem, authors_of(name, problem, rng, mixed=True), rng, errors=errors)
+            steps = write(problem, teachers_of_steps(name, problem, rng, mixed=True), rng, errors=errors)
             yield encoder.sample(teacher_pieces(first_turn, steps, None), ends=True)
         else:
-            authors = authors_of(name, problem, rng, mixed=errors and rng.random() < 0.5)
-            steps = write(problem, authors, rng, errors=errors)
+            teachers = teachers_of_steps(name, problem, rng, mixed=errors and rng.random() < 0.5)
+            steps = write(problem, teachers, rng, errors=errors)
             yield encoder.sample(teacher_pieces(first_turn, steps, name), ends=True)
 
 
-def authors_of(name: str, problem: DemoProblem, rng: random.Random, *, mixed: bool) -> list[str]:
-    """The author of each step of a trajectory: `name`, or any of them in turn."""
+def teachers_of_steps(name: str, problem: DemoProblem, rng: random.Random, *, mixed: bool) -> list[str]:
+    """The teacher of each step of a trajectory: always `name`, or with `mixed` a random one."""
     count = len(problem.plan.changes) + 2
-    return [rng.choice(list(AUTHORS)) for _ in range(count)] if mixed else [name] * count
+    return [rng.choice(list(TEACHERS)) for _ in range(count)] if mixed else [name] * count
 
 
 def _prover_trajectory(first_turn: str, problem: DemoProblem, errors: bool, rng: random.Random) -> list[Piece]:
-    authors = authors_of("", problem, rng, mixed=True)
-    steps = write(problem, authors, rng, errors=errors and rng.random() < 0.7)
+    teachers = teachers_of_steps("", problem, rng, mixed=True)
+    steps = write(problem, teachers, rng, errors=errors and rng.random() < 0.7)
     return prover_pieces(first_turn, problem, steps, rng.randint(1, len(steps)))
 
 
@@ -133,7 +133,7 @@ def batches(stream: Iterator[Sample], pad: int, seed: int, *, size: int = BATCH)
     """Right-padded batches of `size` samples of similar length: ids and labels, both (size, length)."""
     rng = random.Random(f"batches-{seed}")
     while True:
-        pool = sorted((next(stream) for _ in range(size * _BUCKETED)), key=lambda sample: len(sample[0]))
+        pool = sorted((next(stream) for _ in range(size * _BUCKET_BATCHES)), key=lambda sample: len(sample[0]))
         groups = [pool[at : at + size] for at in range(0, len(pool), size)]
         rng.shuffle(groups)
         for group in groups:
@@ -145,15 +145,15 @@ def batches(stream: Iterator[Sample], pad: int, seed: int, *, size: int = BATCH)
 
 def train_model(name: str, seed: int, folder: Path, schedule: tuple[int, int] | None = None) -> None:
     """Trains a model and writes it with its tokenizer to `folder`, in bfloat16."""
-    clean_steps, own_steps = schedule or SCHEDULE[name]
+    flawless_batches, later_batches = schedule or SCHEDULE[name]
     torch.manual_seed(seed)
     tokenizer = build_tokenizer(name, seed)
     config = MODELS[name].config(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
         config, attn_implementation="eager"
     )
-    stream = batches(samples(name, Encoder(tokenizer), seed, clean_steps * BATCH), tokenizer.pad_token_id, seed)
-    fit(name, model, stream, clean_steps + own_steps)
+    stream = batches(samples(name, Encoder(tokenizer), seed, flawless_batches * BATCH), tokenizer.pad_token_id, seed)
+    fit(name, model, stream, flawless_batches + later_batches)
     save(model, tokenizer, folder)
 
 
@@ -167,17 +167,17 @@ def fit(
     name: str,
     model: PreTrainedModel,
     stream: Iterator[tuple[Tensor, Tensor]],
-    total: int,
+    batch_count: int,
     *,
     loss_of: Callable[[PreTrainedModel, Tensor, Tensor], Tensor] = next_token_loss,
-    pace: float = 1.0,
+    rate_factor: float = 1.0,
 ) -> None:
-    """Trains `model` on `total` batches, at `pace` times the usual learning rates."""
-    log.info("%s: %d parameters, %d steps", name, model.num_parameters(), total)
+    """Trains `model` on `batch_count` batches, at `rate_factor` times the usual learning rates."""
+    log.info("%s: %d parameters, %d batches", name, model.num_parameters(), batch_count)
     optimizers = _optimizers(model)
-    started, summed = time.monotonic(), 0.0
-    for step in range(total):
-        scale = pace * _rate(step, total)
+    started, loss_sum = time.monotonic(), 0.0
+    for batch in range(batch_count):
+        scale = rate_factor * _rate(batch, batch_count)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * scale
@@ -189,10 +189,10 @@ def fit(
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        summed += loss.item()
-        if (step + 1) % 50 == 0:
-            log.info("%s: step %d, loss %.4f, %.0f s", name, step + 1, summed / 50, time.monotonic() - started)
-            summed = 0.0
+        loss_sum += loss.item()
+        if (batch + 1) % 50 == 0:
+            log.info("%s: batch %d, loss %.4f, %.0f s", name, batch + 1, loss_sum / 50, time.monotonic() - started)
+            loss_sum = 0.0
 
 
 def _optimizers(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
@@ -212,12 +212,12 @@ def _optimizers(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
     return [muon, adamw]
 
 
-def _rate(step: int, total: int) -> float:
-    """Linear warm-up, then a cosine down to zero."""
-    warm_up = max(1, int(total * _WARM_UP))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (total - warm_up)))
+def _rate(batch: int, batch_count: int) -> float:
+    """The learning rate, as a share of the highest: a linear warm-up, then a cosine down to zero."""
+    warm_up = max(1, int(batch_count * _WARM_UP))
+    if batch < warm_up:
+        return (batch + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (batch - warm_up) / (batch_count - warm_up)))
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import sqlalchemy as sa
 import tomlkit
 
-from cord_worker.config import NAME_PATTERN, ModelConfig, RunConfig, RunSection, SearchConfig, Settings, TeacherConfig
+from cord_worker.config import NAME_PATTERN, ModelConfig, RunConfig, RunTable, SearchConfig, Settings, TeacherConfig
 from cord_worker.errors import ConfigError, DatasetError
 from cord_worker.export.formats import check_output
 from cord_worker.export.jsonl import export_run
@@ -178,7 +178,7 @@ def evaluation_config(
         step_tokens=min(sampling.thinking_tokens, SearchConfig().step_tokens),
         answer_tokens=sampling.answer_tokens,
     )
-    return RunConfig(models=models, teachers=[teacher], search=search, run=RunSection(seed=sampling.seed), **verify)
+    return RunConfig(models=models, teachers=[teacher], search=search, run=RunTable(seed=sampling.seed), **verify)
 
 
 def evaluate(

@@ -32,7 +32,7 @@ from cord_worker.store.audit.derived_columns import (
     models_of,
     trajectory_names,
 )
-from cord_worker.store.audit.digest_invariants import changed_models, changed_run
+from cord_worker.store.audit.digest_invariants import findings_of_models, findings_of_run
 from cord_worker.store.audit.row_names import candidate_name, missing_candidate, trajectory_name
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import of_configuration
@@ -285,7 +285,7 @@ def _given(one: CandidateToRecompute, usual: InvalidReason) -> str:
 
 def wrong_configuration(connection: sa.Connection, run: RunRow) -> Iterator[str]:
     """Findings on the run's own row: columns that are not as enqueued, above all the configuration."""
-    yield from changed_run(connection, run.id)
+    yield from findings_of_run(connection, run.id)
     try:
         config = RunConfig.from_stored(run.config)
     except ConfigError as error:
@@ -297,7 +297,7 @@ def wrong_configuration(connection: sa.Connection, run: RunRow) -> Iterator[str]
 
 def wrong_run(connection: sa.Connection, run: RunRow) -> Iterator[str]:
     """Findings on the rows of the run, its teachers and its models: what does not follow from the configuration."""
-    yield from changed_models(connection, run.id)
+    yield from findings_of_models(connection, run.id)
     yield from wrong_configuration(connection, run)
     try:
         config = RunConfig.from_stored(run.config)

@@ -22,7 +22,7 @@ from cord_worker.coordination.decision import answer_seeds, decide
 from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.errors import ConfigError, StoreError
 from cord_worker.operations.recomputing import Compared, wrong_candidates, wrong_check_results, wrong_run
-from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
 from cord_worker.search.types import Expansion, InvalidReason, SearchError
 from cord_worker.store.audit.derived_columns import searches_to_recompute
 from cord_worker.store.audit.digest_invariants import DIGEST_INVARIANTS, Undigested, count_undigested, run_digest
@@ -338,7 +338,7 @@ class _Replayer:
                 yield from self._same("what follows", following, (decision.step, decision.round))
                 yield from self._choice(decision.ranking, decision.invalid, beam=_slots(decision))
                 yield from self._plan(following, decision.expansions)
-            case Retry():
+            case Resample():
                 yield from self._same("what follows", following, (at[0], decision.round))
                 yield from self._invalid(decision.invalid)
                 yield from self._plan(following, decision.expansions)
@@ -464,7 +464,7 @@ class _Replayer:
         """Seeds of the final answers by candidate: the stored seed if it is one of the possible seeds, else the
         first."""
         found = {}
-        for one in decision.answered:
+        for one in decision.to_answer:
             teacher = self._context.teachers[one.teacher].name
             seeds = answer_seeds(self._context, self._search.problem.key, one.lineage, teacher)
             stored = asked.get(one.candidate_id)
@@ -529,7 +529,7 @@ def _words(decision: Decision) -> str:
     match decision:
         case Expand():
             return f"step {decision.step}"
-        case Retry():
+        case Resample():
             return f"another round ({decision.round})"
         case EndSearch():
             return "the end of the search"

@@ -72,7 +72,7 @@ def select(
     texts = {candidate.id: candidate.text or "" for candidate in pool if candidate.id not in invalid}
     order = diverse_order(everyone, texts, settings, lambda trajectory: standing(trajectory, settings, scope))
     ranking = tuple(trajectory.candidate_id for trajectory in new)
-    kept = _kept(order, [trajectory for trajectory in order if trajectory.candidate_id in texts], settings)
+    kept = _next_beam(order, [trajectory for trajectory in order if trajectory.candidate_id in texts], settings)
     return Selection(
         ranking=ranking,
         beam=tuple(sorted(kept, key=key)),
@@ -80,7 +80,7 @@ def select(
     )
 
 
-def _kept(everyone: Sequence[Trajectory], new: Sequence[Trajectory], settings: SearchSettings) -> Beam:
+def _next_beam(everyone: Sequence[Trajectory], new: Sequence[Trajectory], settings: SearchSettings) -> Beam:
     """The next beam out of `everyone`; `new` are the new members of it, each group in the order in which it is taken.
     All of the beam is finished if the search must end."""
     width = settings.beam_width

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cord_worker.search.beam import finished_of, no_room_to_write, select, winner
-from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
 from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure, live_parents
 from cord_worker.search.types import Beam, Candidate, Expansion, SearchSettings, SeedScope
 
@@ -48,7 +48,7 @@ def decide(
     if not selection.ranking:
         if round + 1 < settings.max_rounds and not is_last and not no_room_to_write(candidates):
             again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam)
-            return Retry(round=round + 1, invalid=selection.invalid, expansions=again)
+            return Resample(round=round + 1, invalid=selection.invalid, expansions=again)
         if not finished:
             return Fail(
                 invalid=selection.invalid, reason=failure(candidates, step, round, selection.invalid, spent_up=is_last)

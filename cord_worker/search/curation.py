@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from cord_worker.search.beam import no_room_to_write, select, winner
-from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
 from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure
 from cord_worker.search.types import Beam, Candidate, Expansion, SearchError, SearchSettings, SeedScope
 
@@ -45,7 +45,7 @@ def decide(
         )
     if round + 1 < settings.max_rounds and not no_room_to_write(candidates):
         again = _expansions(settings, scope, teachers, round=round + 1)
-        return Retry(round=round + 1, invalid=selection.invalid, expansions=again)
+        return Resample(round=round + 1, invalid=selection.invalid, expansions=again)
     return Fail(invalid=selection.invalid, reason=failure(candidates, step, round, selection.invalid))
 
 

@@ -36,7 +36,7 @@ class Expand:
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class Resample:
     """All candidates are invalid: propose the same step again, in a new `round`, with new seeds."""
 
     round: int
@@ -46,8 +46,8 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class EndSearch:
-    """The search is over: every trajectory of `beam` is finished, and `winner` is the best; None if there is no winner
-    because all of them are results."""
+    """The search is over: every trajectory of `beam` is finished, and `winner` is the best one. It is None in the
+    pipeline `sample`, where every trajectory is a result."""
 
     beam: Beam
     ranking: tuple[int, ...]
@@ -55,7 +55,7 @@ class EndSearch:
     winner: Trajectory | None
 
     @property
-    def answered(self) -> Beam:
+    def to_answer(self) -> Beam:
         """The trajectories that get a final answer: the winner, or all of them if there is no winner."""
         return self.beam if self.winner is None else (self.winner,)
 
@@ -68,7 +68,7 @@ class Fail:
     reason: str
 
 
-Decision = Expand | Retry | EndSearch | Fail
+Decision = Expand | Resample | EndSearch | Fail
 
 
 class Pipeline(Protocol):

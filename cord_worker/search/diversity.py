@@ -1,7 +1,7 @@
-"""A penalty on similar trajectories: decides which of a step's trajectories fill the beam if merit alone would fill it
-with near copies (named as future work by write-ups of the paper).
+"""A penalty for trajectories that are similar to those already chosen, so that the beam is not filled with near copies
+(named as future work by write-ups of the paper).
 
-The places are filled one after the other. Each goes to the trajectory whose merit is highest after penalties:
+The slots are filled one after the other. Each goes to the trajectory whose merit is highest after penalties:
 `diversity_teacher` for every already chosen trajectory whose last step the same teacher wrote, and `diversity_text`
 times the similarity of its last step to the most similar one already chosen. If scores are rounded
 (`score_resolution`), the rounded merit is used. Merits themselves, ranks and the winner do not change.
@@ -36,12 +36,13 @@ def diverse_order(
     ordered: Sequence[Trajectory],
     texts: Mapping[int, str],
     settings: SearchSettings,
-    merit: Callable[[Trajectory], float],
+    standing: Callable[[Trajectory], float],
 ) -> list[Trajectory]:
-    """`ordered` (best first) in the order in which places are filled; among ties the better one comes first.
+    """`ordered` (best first) in the order in which slots are filled; among ties the better one comes first.
 
-    `texts` are the last steps by candidate id; a trajectory without a text, because it held its slot before, is similar
-    to none. Without a penalty the order is unchanged.
+    `standing` gives the merit by which a trajectory is ranked (`beam.standing`). `texts` are the last steps by
+    candidate id. A finished trajectory that was in the previous beam has no text here; its similarity counts as 0.
+    Without a penalty the order is unchanged.
     """
     if not settings.diversity_teacher and not settings.diversity_text:
         return list(ordered)
@@ -52,7 +53,7 @@ def diverse_order(
     nearest = dict.fromkeys((trajectory.candidate_id for trajectory in left), 0.0)
     while left:
         worth = [
-            merit(trajectory)
+            standing(trajectory)
             - settings.diversity_teacher * teachers[trajectory.teacher]
             - settings.diversity_text * nearest[trajectory.candidate_id]
             for trajectory in left

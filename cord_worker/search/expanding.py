@@ -132,19 +132,19 @@ def failure(
     are = "are" if len(invalid) != 1 else "is"
     rounds = f"the last of {round + 1} rounds" if round else "the only round"
     budget = ", search.total_tokens is spent" if spent_up else ""
-    said = (
+    message = (
         f"{which} of step {step} {are} invalid in {rounds} ({listed}){budget}, and no finished trajectory holds a slot"
     )
     if counts[InvalidReason.TOO_LONG] < len(invalid):
-        return said
+        return message
     if no_room_to_write(candidates):
         return (
-            f"{said}. {_NO_ROOM}, as room for the final answer is kept: shorten the question or passage, lower "
+            f"{message}. {_NO_ROOM}, as room for the final answer is kept: shorten the question or passage, lower "
             "search.answer_tokens, or raise max_model_len of the teachers (`cordctl validate` with --config counts it)"
         )
     size = "search.thinking_tokens" if any(candidate.whole for candidate in candidates) else "search.step_tokens"
     return (
-        f"{said}. {_NOT_READ} (the prover or the judge): raise max_model_len of these, lower {size}, or shorten the "
+        f"{message}. {_NOT_READ} (the prover or the judge): raise max_model_len of these, lower {size}, or shorten the "
         "question or passage"
     )
 

@@ -2,7 +2,7 @@
 one.
 
 Each chain keeps only the best step of its own candidates. A chain whose candidates are all invalid ends, unless no
-chain has a valid one: then the step is tried again. The best of the finished chains is the winner.
+chain has a valid one: then the step is resampled. The best of the finished chains is the winner.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from cord_worker.search.beam import finished_of, no_room_to_write, rank_key, select, winner
-from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
 from cord_worker.search.expanding import Parent, check_complete, expansions, failure, live_parents
 from cord_worker.search.types import (
     Beam,
@@ -59,7 +59,7 @@ def decide(
     if not valid:
         if round + 1 < settings.max_rounds and not is_last and not no_room_to_write(candidates):
             again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam)
-            return Retry(round=round + 1, invalid=invalid, expansions=again)
+            return Resample(round=round + 1, invalid=invalid, expansions=again)
         if not kept:
             return Fail(invalid=invalid, reason=failure(candidates, step, round, invalid, spent_up=is_last))
 

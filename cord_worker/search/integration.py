@@ -6,7 +6,7 @@ one, which wins.
 
 The integrator acts as one more teacher after the others, and its text is scored like theirs. Its trajectory wins
 whatever its score; the merged ones lose their slots and stay on record. A reply that cannot be parsed is an invalid
-candidate: the step is tried again in new rounds, and after the last one the problem fails.
+candidate: the step is resampled in new rounds, and after the last one the problem fails.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from cord_worker.search.beam import no_room_to_write, select
-from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
 from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure
 from cord_worker.search.seeds import candidate_seed, lineage
 from cord_worker.search.types import Beam, Candidate, Expansion, SearchError, SearchSettings, SeedScope
@@ -50,7 +50,7 @@ def decide(
     if not selection.ranking:
         if round + 1 < settings.max_rounds and not no_room_to_write(candidates):
             again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam)
-            return Retry(round=round + 1, invalid=selection.invalid, expansions=again)
+            return Resample(round=round + 1, invalid=selection.invalid, expansions=again)
         reason = failure(candidates, step, round, selection.invalid)
         if step == 2:
             (why,) = selection.invalid.values()

@@ -36,7 +36,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from cord_worker.search.beam import RankKey, finish_of, merit, no_room_to_write, rank_key, select, winner, without_room
-from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
 from cord_worker.search.expanding import EMPTY_TRAJECTORY, check_complete, expansions, failure, live_parents
 from cord_worker.search.types import (
     Beam,
@@ -80,7 +80,7 @@ def decide(
     selection = select(current, (), everyone, scope, is_last=is_last)
     if not selection.ranking and round + 1 < settings.max_rounds and not is_last and not no_room_to_write(current):
         again = _expansions(settings, scope, teachers, step=step, round=round + 1, beam=beam, whole=whole)
-        return Retry(round=round + 1, invalid=selection.invalid, expansions=again)
+        return Resample(round=round + 1, invalid=selection.invalid, expansions=again)
 
     tree = SearchTree(settings, scope, earlier, current, selection.beam)
     finished = tree.finished()

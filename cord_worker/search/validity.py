@@ -76,7 +76,7 @@ def storable(text: str) -> str:
 
 def text_key(text: str) -> uuid.UUID:
     """A 128-bit key: equal for equal texts, with every run of whitespace as one space."""
-    return uuid.UUID(bytes=hashlib.blake2b(_normalised(text).encode(), digest_size=16).digest())
+    return uuid.UUID(bytes=hashlib.blake2b(_with_single_spaces(text).encode(), digest_size=16).digest())
 
 
 def duplicates(candidates: Iterable[Candidate]) -> dict[int, int]:
@@ -96,14 +96,14 @@ def duplicates(candidates: Iterable[Candidate]) -> dict[int, int]:
                 f"candidate {candidate.id} (step {candidate.step}) has no text and is not marked invalid: propose it "
                 "before the step is decided"
             )
-        text = _normalised(candidate.text)
+        text = _with_single_spaces(candidate.text)
         first = standing.setdefault((candidate.parent_id, candidate.parent_rank, text), candidate.id)
         if first != candidate.id and candidate.invalid_reason is None:
             repeats[candidate.id] = first
     return repeats
 
 
-def _normalised(text: str) -> str:
+def _with_single_spaces(text: str) -> str:
     return " ".join(text.split())
 
 

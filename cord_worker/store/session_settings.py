@@ -60,7 +60,7 @@ CONNECT_ARGUMENTS = {
 
 
 class Pooling(StrEnum):
-    """What lies between this process and PostgreSQL."""
+    """Whether a connection pooler is in front of PostgreSQL, and in which mode."""
 
     NONE = "none"
     SESSION = "session mode"
@@ -71,15 +71,16 @@ class Pooling(StrEnum):
 class SessionSettings:
     """How sessions are set up.
 
-    A transaction whose process sends nothing for `idle_transaction_seconds` is rolled back. `by_keys` is for processes
-    that repeat the same few statements, each about a few rows that are found by their keys.
+    A transaction whose process sends nothing for `idle_transaction_seconds` is rolled back. `by_keys` makes PostgreSQL
+    find rows by their keys, with one fixed plan for each statement (`_BY_KEYS`). It is for worker processes, which
+    repeat the same few statements, each about a few rows.
     """
 
     idle_transaction_seconds: float
     by_keys: bool = False
 
     def begin_session(self, driver: psycopg.Connection[Any], info: dict[Any, Any]) -> None:
-        """Sets up the session of a new connection to PostgreSQL itself; notes in `info` whether a pooler is between."""
+        """Notes in `info` whether a new connection leads to a pooler; if it does not, sets up its session."""
         everything = {**self._settings, **_KEPT_ALIVE, "default_transaction_isolation": "read committed"}
         before, driver.autocommit = driver.autocommit, True
         # One statement: a session must not be changed before it is known whether it is PostgreSQL's own.
@@ -112,7 +113,7 @@ def is_pooled(connection: sa.Connection) -> bool:
 
 
 def pooling_of(first: psycopg.Connection[Any], second: psycopg.Connection[Any]) -> Pooling:
-    """What lies between this process and PostgreSQL, tested with two connections in autocommit mode."""
+    """Whether a pooler is in front of PostgreSQL, and in which mode; tested with two connections in autocommit mode."""
     if _process(first) == first.info.backend_pid:
         return Pooling.NONE
     # In session mode the first connection keeps its process, and the second one never gets it.

@@ -64,14 +64,14 @@ _JSON = re.compile(
 )
 
 
-def announced(
+def announced_statements(
     text: str, spans: list[sentences.Sentence], inner_statements: Callable[[str], list[Statement]]
 ) -> list[Statement]:
-    """Every announced answer of `text`, in order; `inner_statements` reads the content of a tag."""
+    """Every announced answer of `text`, in order; `inner_statements` finds the statements within a tag."""
     found_markers = markers(text)[-_MOST:]
     tagged = [
         replace(one, corrects=any(m.corrects and 0 <= one.start - m.end <= _NEAR for m in found_markers))
-        for one in _tagged(text, inner_statements)
+        for one in _tagged_statements(text, inner_statements)
     ]
     found_boxes = boxes(text)[-_MOST:]
     found: list[Statement] = list(tagged)
@@ -98,13 +98,13 @@ def announced(
         for box in found_boxes
         if box.start not in taken and not any(other.start <= box.start < other.end for other in tagged)
     ]
-    found += _reversed(text, spans, found)
+    found += _reversed_statements(text, spans, found)
     found.sort(key=lambda statement: statement.start)
     return found
 
 
-def _reversed(text: str, spans: list[sentences.Sentence], found: list[Statement]) -> list[Statement]:
-    """`41 is the answer.`"""
+def _reversed_statements(text: str, spans: list[sentences.Sentence], found: list[Statement]) -> list[Statement]:
+    """Statements with the answer first: `41 is the answer.`"""
     taken = [(statement.start, statement.end) for statement in found]
     new = []
     for span in spans[-_MOST:]:
@@ -145,7 +145,7 @@ def _stronger(marker: Marker, other: Marker) -> Marker:
 
 
 def _reach(text: str, marker: Marker, limit: int) -> int:
-    """Where a box still belongs to the announcement: in its line; for a heading, up to the end of the text."""
+    """The end of the region in which a box belongs to the announcement: its line; after a heading, up to `limit`."""
     if marker.heading:
         return limit
     line_end = text.find("\n", marker.end)
@@ -260,8 +260,8 @@ def _of_box(text: str, box: Box, place: _Places) -> Statement:
     return Statement(tuple(_inside(box.text)), SAID, box.start, box.end, found)
 
 
-def _tagged(text: str, inner_statements: Callable[[str], list[Statement]]) -> Iterator[Statement]:
-    """`<answer>…</answer>`, and the answer of a JSON object."""
+def _tagged_statements(text: str, inner_statements: Callable[[str], list[Statement]]) -> Iterator[Statement]:
+    """Statements in `<answer>…</answer>` and in a JSON object."""
     for match in list(_TAG.finditer(text))[-_MOST_TAGS:]:
         inner = (match["inner"] or match["inner2"] or "").strip()
         if not inner:

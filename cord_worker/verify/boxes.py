@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from cord_worker.verify import sentences
-from cord_worker.verify.formulas import Formulas, unwrapped
+from cord_worker.verify.formulas import Formulas, part_with_box
 
 _OPENING = re.compile(r"\\(?:boxed|fbox|framebox)\s{0,3}\{")
 _NAMES = (r"\boxed", r"\fbox", r"\framebox")
@@ -88,7 +88,7 @@ def boxes(text: str) -> list[Box]:
         box = _with_surroundings(text, opening.start(), at, content, formulas)
         at = max(at, box.end)
         found.append(box)
-    return _joined(text, found)
+    return _join_neighbours(text, found)
 
 
 def without_boxes(text: str) -> str:
@@ -129,12 +129,12 @@ def _with_surroundings(text: str, start: int, end: int, content: str, formulas: 
     """A minus before the box, and a factor or a "million" after it, belong to the answer. If the box is only a part of
     a formula, so does the formula."""
     formula = formulas.around(start, end)
-    if part := unwrapped(text, start, end, content, formula):
-        return _bounded(text, formula, Box(start, part[0], _without_inner(part[1])))
-    return _bounded(text, formula, _with_factor(text, start, end, content))
+    if part := part_with_box(text, start, end, content, formula):
+        return _with_bound(text, formula, Box(start, part[0], _without_inner(part[1])))
+    return _with_bound(text, formula, _with_factor(text, start, end, content))
 
 
-def _bounded(text: str, formula: tuple[int, int] | None, box: Box) -> Box:
+def _with_bound(text: str, formula: tuple[int, int] | None, box: Box) -> Box:
     """A bound, a multiple or a sign in words before a box belongs to it: `at least \\boxed{5}`."""
     start = formula[0] if formula is not None else box.start
     if formula is not None and text[start : box.start].strip():
@@ -170,7 +170,7 @@ def _with_factor(text: str, start: int, end: int, content: str) -> Box:
     return Box(start, end, content)
 
 
-def _joined(text: str, found: list[Box]) -> list[Box]:
+def _join_neighbours(text: str, found: list[Box]) -> list[Box]:
     groups: list[list[Box]] = []
     for box in found:
         before = groups[-1][-1].end if groups else 0

@@ -57,7 +57,12 @@ class AnswerChecker(KillablePool):
             return CheckResult(None, "unsupported", None, f"the reference is longer than {TEXT_LIMIT} characters")
         try:
             return self.call(
-                _compared, generated_answer[-TEXT_LIMIT:], reference, rule, _end(question), attempts=attempts
+                _compare_and_add_type,
+                generated_answer[-TEXT_LIMIT:],
+                reference,
+                rule,
+                _end(question),
+                attempts=attempts,
             )
         except TimeoutError:
             return CheckResult(None, "timeout", None, f"the comparison took longer than {self.timeout_seconds:g} s")
@@ -75,7 +80,7 @@ def _end(question: str | None) -> str | None:
     return None if question is None else question[-TEXT_LIMIT:]
 
 
-def _compared(generated_answer: str, reference: str, rule: Rule, question: str | None) -> CheckResult:
+def _compare_and_add_type(generated_answer: str, reference: str, rule: Rule, question: str | None) -> CheckResult:
     """`compare` with positional arguments, as a pool calls it."""
     result = compare(generated_answer, reference, rule, question=question)
     if result.type is not None or result.method == "unsupported":

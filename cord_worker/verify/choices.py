@@ -21,7 +21,7 @@ _WORD = {word: meaning for meaning, words in _WORDS.items() for word in words}
 _FIRST_WORD = re.compile(r"([^\W\d_]+)\s*(?:입니다\s*)?(?:[.,;:!?。！？–—]|-\s|$)")
 
 
-def decided(text: str) -> str | None:
+def decision_of(text: str) -> str | None:
     """`B` for `(B)`, `b.`, `Option B` and `B) 45`; `yes` for `Yes, it does`; None if the text decides nothing.
 
     The letter A or I before a word is itself a word, as is the "no" of `no difference`.

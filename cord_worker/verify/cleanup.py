@@ -70,13 +70,13 @@ def plain(text: str) -> str:
     if "&" in text:
         text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
     text = _single_backslashes(text)
-    text = _quoted(_RULE.sub("", _FENCE.sub("", text)))
+    text = _without_quote_signs(_RULE.sub("", _FENCE.sub("", text)))
     text = _without_emphasis(text)
     return _LINES.sub("\n\n", _SPACES.sub(" ", text)).strip()
 
 
-def _quoted(text: str) -> str:
-    """`text` without quotation signs; `>` before a number, in a text with nothing else, means "greater than"."""
+def _without_quote_signs(text: str) -> str:
+    """`text` without the `>` of quoted lines. In a text such as `> 5`, with nothing else, it means "greater than"."""
     if _GREATER.fullmatch(text.strip()):
         return text
     return _QUOTE.sub("", text)

@@ -12,12 +12,12 @@ import re
 from dataclasses import replace
 
 from cord_worker.verify.check_result import CheckResult
-from cord_worker.verify.choices import decided, label_text
+from cord_worker.verify.choices import decision_of, label_text
 from cord_worker.verify.corrections import Standing
 from cord_worker.verify.extraction import statements
 from cord_worker.verify.markers import SAID
 from cord_worker.verify.normalise import choice, exact_key
-from cord_worker.verify.readings import restated
+from cord_worker.verify.readings import two_forms
 from cord_worker.verify.rule import Method, Rule
 from cord_worker.verify.same_answer import Comparison, same_answer
 from cord_worker.verify.scripts import one_form
@@ -60,7 +60,7 @@ def compare(
         return CheckResult(True, "exact", whole, "the whole text is the reference", readings=(whole,))
     judge = _Judge(expected, rule, question)
     found = statements(generated_answer)
-    if rule.method == Method.CHOICE and decided(expected) is not None:
+    if rule.method == Method.CHOICE and decision_of(expected) is not None:
         found = _deciding(generated_answer, found)
     return judge.decide(found)
 
@@ -80,11 +80,11 @@ class _Judge:
             return self._without_answer(found)
         final, rivals = self._final(self._of_its_kind(stated))
         readings = (*final.readings, *(reading for rival in rivals for reading in rival.readings))
-        equal, comparison, reading = self._compared(final)
+        equal, comparison, reading = self._compare_readings(final)
         if not rivals:
             method = comparison.method if equal is not None else "undecided"
             return CheckResult(equal, method, reading, comparison.why, self._type, readings)
-        others = [self._compared(rival)[0] for rival in rivals]
+        others = [self._compare_readings(rival)[0] for rival in rivals]
         if equal is False and all(other is False for other in others):
             return CheckResult(False, "unequal", reading, comparison.why, self._type, readings)
         why = f"two final answers contradict each other: {_short(rivals[0])} and {_short(final)}"
@@ -96,7 +96,7 @@ class _Judge:
                 continue
             if statement.whole is not None and exact_key(statement.whole) == exact_key(self._expected):
                 return CheckResult(True, "exact", statement.whole, "the same text", "text", (statement.whole,))
-            equal, comparison, reading = self._compared(statement)
+            equal, comparison, reading = self._compare_readings(statement)
             if equal:
                 why = "the text says that this is not the answer"
                 return CheckResult(False, "unequal", reading, why, comparison.type, statement.readings)
@@ -149,7 +149,7 @@ class _Judge:
             for one, other in pairs
         )
 
-    def _compared(self, statement: Statement) -> tuple[bool | None, Comparison, str]:
+    def _compare_readings(self, statement: Statement) -> tuple[bool | None, Comparison, str]:
         """True if any reading equals the reference; otherwise the result of the likeliest reading."""
         if (
             statement.loose
@@ -165,7 +165,7 @@ class _Judge:
                 return True, comparison, reading
             # An option's letter and text, or the same value twice, are alternatives: one match is enough.
             labelled = [self._same(part) for part in _label_parts(reading)]
-            twice = [self._same(part) for part in restated(reading)]
+            twice = [self._same(part) for part in two_forms(reading)]
             if any(part.equal for part in labelled) or (twice and all(part.equal for part in twice)):
                 return True, next(part for part in (*labelled, *twice) if part.equal), reading
         assert first is not None  # A statement has a reading.
@@ -202,17 +202,17 @@ def _deciding(text: str, found: list[Statement]) -> list[Statement]:
     line, as in the conclusions of abstracts."""
     announced = [statement for statement in found if statement.strength > OPENING]
     if announced:
-        return [replace(statement, readings=_decided_first(statement.readings)) for statement in announced]
+        return [replace(statement, readings=_decisions_first(statement.readings)) for statement in announced]
     lines = text.strip().splitlines() or [""]
     for line in (lines[-1], lines[0]):
         sentence = re.split(r"(?<=[.!?。！？])\s*", line, maxsplit=1)[0]
-        if decided(sentence) is not None:
+        if decision_of(sentence) is not None:
             return [Statement((sentence,), SAID, 0, len(sentence))]
     return found
 
 
-def _decided_first(readings: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(readings, key=lambda reading: decided(reading) is None))
+def _decisions_first(readings: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(readings, key=lambda reading: decision_of(reading) is None))
 
 
 def _another_claim(expected: str, reading: str) -> str | None:
@@ -236,7 +236,7 @@ def _is_letter(text: str) -> bool:
 
 def _label_parts(reading: str) -> tuple[str, ...]:
     """The letter and the text of `B) 41`; empty if it is no such option."""
-    letter, text = decided(reading), label_text(reading)
+    letter, text = decision_of(reading), label_text(reading)
     return (letter, text) if letter is not None and text is not None and _is_letter(letter) else ()
 
 

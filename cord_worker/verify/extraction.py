@@ -6,13 +6,13 @@ import re
 from dataclasses import replace
 
 from cord_worker.verify import sentences
-from cord_worker.verify.announced import announced
+from cord_worker.verify.announced import announced_statements
 from cord_worker.verify.boxes import last_boxed
 from cord_worker.verify.cleanup import after_thinking, plain
 from cord_worker.verify.corrections import Standing, confirmed_value, confirms, cue, flatly, parts, soft
-from cord_worker.verify.sentences import is_filler, stated
+from cord_worker.verify.sentences import is_filler, stated_readings
 from cord_worker.verify.statements import GUESSED, Statement
-from cord_worker.verify.unannounced import opening, unannounced
+from cord_worker.verify.unannounced import opening, unannounced_statements
 
 __all__ = ["final_answers", "last_boxed", "statements"]
 
@@ -50,7 +50,7 @@ def _statements(text: str, depth: int) -> list[Statement]:
     if not text:
         return []
     spans = sentences.sentences(text)
-    found = announced(text, spans, lambda inner: _statements(inner, depth + 1) if depth < _DEEPEST else [])
+    found = announced_statements(text, spans, lambda inner: _statements(inner, depth + 1) if depth < _DEEPEST else [])
     following = _NEXT_TASK.search(
         text, min((one.end for one in found if one.standing is Standing.STATED), default=len(text))
     )
@@ -59,7 +59,7 @@ def _statements(text: str, depth: int) -> list[Statement]:
         return _statements(text[: following.start()].rstrip(), depth)
     first = opening(text, found)
     if not any(statement.standing is Standing.STATED for statement in found):
-        found += unannounced(text, spans, found)
+        found += unannounced_statements(text, spans, found)
     if first is not None:
         found = _with_opening(first, found)
     return _with_corrections(text, spans, found)
@@ -99,18 +99,18 @@ def _with_corrections(text: str, spans: list[sentences.Sentence], found: list[St
     if soft(tail) and not _NAMES_A_VALUE.search(tail):
         return result
     index = result.index(last)
-    new = _corrected(text, trimmed, words=flatly(tail))
+    new = _corrected_answer(text, trimmed, words=flatly(tail))
     if new is not None:
         return [*result, replace(new, corrects=True, strength=last.strength)]
     result[index] = replace(last, standing=Standing.DENIED if flatly(tail) else Standing.OPEN)
     return result
 
 
-def _corrected(text: str, spans: list[sentences.Sentence], *, words: bool) -> Statement | None:
+def _corrected_answer(text: str, spans: list[sentences.Sentence], *, words: bool) -> Statement | None:
     for span in reversed(spans[-12:]):
         sentence = text[span.start : span.end].strip()
         for part in parts(sentence):
-            readings = [] if is_filler(part) else stated(part)
+            readings = [] if is_filler(part) else stated_readings(part)
             readings = [
                 reading for reading in readings if _VALUE.search(reading) or (words and re.fullmatch(r"\w+", reading))
             ]

@@ -62,7 +62,9 @@ class Formulas:
         return self._spans[index]
 
 
-def unwrapped(text: str, start: int, end: int, content: str, formula: tuple[int, int] | None) -> tuple[int, str] | None:
+def part_with_box(
+    text: str, start: int, end: int, content: str, formula: tuple[int, int] | None
+) -> tuple[int, str] | None:
     """The end of the formula's part to which a box belongs, and that part with the box's content; None if the box holds
     the whole part."""
     if formula is not None:

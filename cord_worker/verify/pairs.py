@@ -162,10 +162,10 @@ def parsed_lines(file: BinaryIO | Iterable[bytes]) -> Iterator[AnswerPair | BadL
     """A pair, or its error, for every line that is not blank; lines are numbered from 1."""
     for number, line in enumerate(file, start=1):
         if line.strip():
-            yield _parsed(number, line)
+            yield _parse_line(number, line)
 
 
-def _parsed(number: int, line: bytes) -> AnswerPair | BadLine:
+def _parse_line(number: int, line: bytes) -> AnswerPair | BadLine:
     try:
         row = json.loads(line.decode("utf-8-sig"), parse_int=_Number, parse_float=_Number)
     except UnicodeDecodeError as error:

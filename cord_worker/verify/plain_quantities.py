@@ -76,7 +76,7 @@ def quantity(text: str) -> Quantity | None:
     plain, unit = split_unit(text)
     value = number(plain)
     if value is not None:
-        return Quantity(value, unit=_named(unit))
+        return Quantity(value, unit=_unit_name(unit))
     match = _QUANTITY.search(text)
     if match is None or len(match["digits"]) > _MAX_DIGITS:
         return None
@@ -115,10 +115,10 @@ def _value(digits: str) -> Fraction:
 def _unit(rest: str) -> str | None:
     """The unit, if `rest` is only a unit."""
     rest = rest.strip()
-    return _named(split_unit(f"1 {rest}")[1]) if rest else None
+    return _unit_name(split_unit(f"1 {rest}")[1]) if rest else None
 
 
-def _named(unit: str | None) -> str | None:
+def _unit_name(unit: str | None) -> str | None:
     return None if unit is None else _CURRENCIES.get(unit, unit)
 
 

@@ -6,7 +6,7 @@ import re
 
 from cord_worker.verify import sentences
 from cord_worker.verify.corrections import cue
-from cord_worker.verify.sentences import is_bare, stated, without_lead, without_stop
+from cord_worker.verify.sentences import is_bare, stated_readings, without_lead, without_stop
 
 _REASON = re.compile(
     r",?\s(?:because|since|due to|given that|thanks to|whereas|where|as(?!\s(?:well|much|many|long|far|soon|an?|"
@@ -123,12 +123,12 @@ def _below(rest: str, skipped: int) -> tuple[list[str], int]:
         readings, length = _line_readings(line, skipped)
         if not is_bare(first):
             spans = sentences.sentences(first)
-            said = [reading for span in spans[-1:] for reading in stated(first[span.start : span.end])]
-            whole = [reading for span in spans[:1] for reading in stated(first[span.start : span.end])]
+            said = [reading for span in spans[-1:] for reading in stated_readings(first[span.start : span.end])]
+            whole = [reading for span in spans[:1] for reading in stated_readings(first[span.start : span.end])]
             readings = list(dict.fromkeys([*(whole or said), *readings]))
         return readings, length
     for span in reversed(sentences.sentences(paragraph)):
-        readings = stated(paragraph[span.start : span.end])
+        readings = stated_readings(paragraph[span.start : span.end])
         if readings:
             return readings, skipped + span.end
     return _line_readings(first, skipped)
@@ -144,17 +144,17 @@ def _line_readings(line: str, skipped: int) -> tuple[list[str], int]:
     clean = without_stop(sentence.strip())
     if _PROSE.match(clean) and not _LABELS.match(clean):
         parts = _RESTATED.split(clean)
-        if len(parts) > 1 and (is_bare(parts[-1]) or stated(parts[-1])):
+        if len(parts) > 1 and (is_bare(parts[-1]) or stated_readings(parts[-1])):
             return variants(parts[-1]), skipped + len(sentence)
         readings = (
-            stated(clean)
+            stated_readings(clean)
             if re.match(r"(?:obtained|found|given|computed|calculated|derived|determined|the same)", clean)
             else []
         )
         return readings, skipped + len(sentence)
     if slip := list(_SLIP.finditer(line)):
         meant = line[slip[-1].end() :]
-        readings = stated(meant) or variants(meant)
+        readings = stated_readings(meant) or variants(meant)
         return readings, skipped + len(line)
     if remark := _REMARK.match(sentence):
         sentence = sentence[remark.end() :]
@@ -163,7 +163,7 @@ def _line_readings(line: str, skipped: int) -> tuple[list[str], int]:
     readings = variants(sentence)
     clause = _REASON.split(clean, maxsplit=1)[0]
     if without_lead(clause) != clause or not is_bare(clause):
-        readings = list(dict.fromkeys([*stated(clause), *readings]))
+        readings = list(dict.fromkeys([*stated_readings(clause), *readings]))
     if len(spans) > 1 and (whole := without_stop(line)):
         readings += [whole] if not _CONTRAST.search(whole) and cue(line, spans[1].start - 1, len(line)) is None else []
     return list(dict.fromkeys(readings)), skipped + len(sentence)
@@ -187,7 +187,7 @@ def variants(sentence: str) -> list[str]:
         shorter = sentences.without_copula(part)
         if (label := sentences.without_label(shorter)) is not None:
             parts.append(label)
-        if affirmed := sentences.affirmed(shorter):
+        if affirmed := sentences.leading_affirmation(shorter):
             parts.append(affirmed)
         parts += [shorter, *sentences.without_tail(shorter), *right_sides(shorter)]
         if (prefix := _PREFIX.match(shorter)) and prefix.end() < len(shorter):
@@ -195,7 +195,7 @@ def variants(sentence: str) -> list[str]:
     return list(dict.fromkeys(part for part in parts if part and part.strip("$ ")))
 
 
-def contrasted(sentence: str) -> str | None:
+def before_contrast(sentence: str) -> str | None:
     """The `5` of "5, not 6" and "5 rather than 6"; None if there is no such contrast."""
     whole = without_stop(sentence)
     match = _CONTRAST.search(whole, 1)
@@ -204,7 +204,7 @@ def contrasted(sentence: str) -> str | None:
     return whole[: match.start()].strip()
 
 
-def restated(reading: str) -> tuple[str, ...]:
+def two_forms(reading: str) -> tuple[str, ...]:
     """The two forms of one value in a reading such as `3/8 or 0.375` and `41 (forty-one)`; otherwise empty."""
     match = _TWICE.fullmatch(reading)
     return (match["one"].strip(), (match["other"] or match["other2"]).strip()) if match else ()
@@ -212,7 +212,7 @@ def restated(reading: str) -> tuple[str, ...]:
 
 def right_sides(text: str) -> list[str]:
     """The text after `Total cost =` and `Total:`, if the name is only words; equations are left to the comparison."""
-    if "$" not in text.partition("=")[2] and (values := sentences.computed(text)):
+    if "$" not in text.partition("=")[2] and (values := sentences.calculation_results(text)):
         return values
     bare = text.strip("$ ")
     if _OPERATOR.match(bare) and "=" in bare:

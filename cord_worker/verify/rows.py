@@ -17,10 +17,10 @@ def with_known_methods(
 ) -> Iterator[ProblemRecord | RejectedRecord]:
     """`records` in their order; a row is rejected if its own method is unknown, or if its reference is not a text."""
     for record in records:
-        yield record if isinstance(record, RejectedRecord) else _checked(record, verify)
+        yield record if isinstance(record, RejectedRecord) else _check_record(record, verify)
 
 
-def _checked(record: ProblemRecord, verify: VerifyConfig) -> ProblemRecord | RejectedRecord:
+def _check_record(record: ProblemRecord, verify: VerifyConfig) -> ProblemRecord | RejectedRecord:
     if verify.field is not None:
         method = record.metadata.get(verify.field)
         if method not in (None, "", *METHODS):

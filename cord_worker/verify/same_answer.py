@@ -9,7 +9,7 @@ from cord_worker.verify.answer import equations, labels, numbers
 from cord_worker.verify.answer.clean import clean, without_lead
 from cord_worker.verify.answer.context import Context, Outcome, order_counts
 from cord_worker.verify.answer.families import compare_by_type
-from cord_worker.verify.choices import decided, label_text
+from cord_worker.verify.choices import decision_of, label_text
 from cord_worker.verify.normalise import exact_key
 from cord_worker.verify.plain_quantities import quantity, within
 from cord_worker.verify.rule import Method, Rule
@@ -49,7 +49,7 @@ def same_answer(reference: str, given: str, rule: Rule = _BY_MATH, *, question: 
 
     If `rule.ordered` is None, `question` decides whether the order of a list counts.
     """
-    if rule.method == Method.CHOICE and (wanted := decided(reference)) is not None:
+    if rule.method == Method.CHOICE and (wanted := decision_of(reference)) is not None:
         return _same_choice(reference, given, wanted)
     if rule.method == Method.NUMERIC and (amount := quantity(reference)) is not None:
         found = quantity(given)
@@ -89,7 +89,7 @@ def prepare() -> None:
 
 
 def _same_choice(reference: str, given: str, wanted: str) -> Comparison:
-    made = decided(given)
+    made = decision_of(given)
     if made is not None:
         same = made == wanted
         return Comparison(

@@ -325,7 +325,7 @@ def is_filler(sentence: str) -> bool:
     return _FILLER.match(sentence.strip().lstrip("*-• ")) is not None or not re.search(r"\w", sentence)
 
 
-def affirmed(text: str) -> str | None:
+def leading_affirmation(text: str) -> str | None:
     """The yes, no, true or false at the start of `text`, whether or not more follows."""
     match = _AFFIRMATION.match(text)
     return match[1] if match else None
@@ -402,7 +402,7 @@ def is_sentence(text: str) -> bool:
     return _VERB.search(_COMMAND.sub(" ", text)) is not None or _UNSURE.search(text) is not None
 
 
-def stated(sentence: str) -> list[str]:
+def stated_readings(sentence: str) -> list[str]:
     """The readings of a sentence's answer, the likeliest first; empty if it states none, or several."""
     if _CLOSED.search(sentence):
         return []
@@ -423,7 +423,7 @@ def stated(sentence: str) -> list[str]:
         return [label, whole]
     if is_bare(whole) and not _NEGATED.search(whole):
         return _with_shorter(whole)
-    if values := computed(whole):
+    if values := calculation_results(whole):
         return values
     masked = _MATH.sub(lambda formula: "$" * len(formula[0]), whole)
     if (noun := _NOUN_CLAUSE.match(masked)) and (values := _of_noun(whole, noun)):
@@ -440,7 +440,7 @@ def stated(sentence: str) -> list[str]:
     return _after_copula(whole) or _only_value(whole)
 
 
-def computed(sentence: str) -> list[str]:
+def calculation_results(sentence: str) -> list[str]:
     """The result of a sentence's last calculation, with its unit: `42 pages` in "she reads 84/2 = 42 pages a day"."""
     before, mark, after = sentence.rpartition("=")
     if not mark or before.endswith(("<", ">", "!", "=", ":")) or _OPERATION.search(before[-90:]) is None:

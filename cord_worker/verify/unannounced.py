@@ -8,8 +8,8 @@ from dataclasses import replace
 from cord_worker.verify import sentences
 from cord_worker.verify.corrections import Standing, called_wrong, cue, parts
 from cord_worker.verify.markers import markers
-from cord_worker.verify.readings import ITEM, contrasted, right_sides, variants
-from cord_worker.verify.sentences import is_bare, is_filler, stated, without_lead, without_stop
+from cord_worker.verify.readings import ITEM, before_contrast, right_sides, variants
+from cord_worker.verify.sentences import is_bare, is_filler, stated_readings, without_lead, without_stop
 from cord_worker.verify.statements import GUESSED, OPENING, Statement
 
 _EXPLAINS = re.compile(
@@ -52,14 +52,14 @@ def opening(text: str, found: list[Statement]) -> Statement | None:
     if (
         not explained
         and not re.search(r"\d|\\[a-z]|^\W*[A-J]\W*$", first)
-        and sentences.affirmed(first.strip()) is None
+        and sentences.leading_affirmation(first.strip()) is None
     ):
         return None  # a heading
     readings = tuple(variants(without_lead(first.strip())))
     return Statement(readings, OPENING if explained else GUESSED, 0, len(first)) if readings else None
 
 
-def unannounced(text: str, spans: list[sentences.Sentence], found: list[Statement]) -> list[Statement]:
+def unannounced_statements(text: str, spans: list[sentences.Sentence], found: list[Statement]) -> list[Statement]:
     """The answer of the last sentence that does not only close the text; of the first one if it is bare."""
     if found and any(statement.standing is Standing.DENIED for statement in found):
         last = found[-1]
@@ -106,7 +106,7 @@ def _last_sentence(text: str, spans: list[sentences.Sentence], display: list[Sta
         if is_filler(sentence) or not sentence or _announces_only(sentence):
             continue
         readings = list(
-            dict.fromkeys(variant for reading in _stated(sentence) for variant in [reading, *right_sides(reading)])
+            dict.fromkeys(variant for reading in _readings_of(sentence) for variant in [reading, *right_sides(reading)])
         )
         if readings:
             found = [Statement(tuple(readings), GUESSED, span.start, span.end)]
@@ -114,13 +114,17 @@ def _last_sentence(text: str, spans: list[sentences.Sentence], display: list[Sta
     return found
 
 
-def _stated(sentence: str) -> list[str]:
+def _readings_of(sentence: str) -> list[str]:
     ways = parts(sentence)
-    if ways[0] != sentence and cue(sentence, 0, len(sentence)) == 0 and sentences.affirmed(sentence.strip()) is None:
-        return stated(ways[0]) or stated(sentence)
-    if (meant := contrasted(sentence)) is not None:
-        return [meant, *stated(sentence)]
-    return stated(sentence) or (stated(ways[0]) if ways[0] != sentence else [])
+    if (
+        ways[0] != sentence
+        and cue(sentence, 0, len(sentence)) == 0
+        and sentences.leading_affirmation(sentence.strip()) is None
+    ):
+        return stated_readings(ways[0]) or stated_readings(sentence)
+    if (meant := before_contrast(sentence)) is not None:
+        return [meant, *stated_readings(sentence)]
+    return stated_readings(sentence) or (stated_readings(ways[0]) if ways[0] != sentence else [])
 
 
 def _announces_only(sentence: str) -> bool:

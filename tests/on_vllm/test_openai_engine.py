@@ -31,7 +31,7 @@ from cord_worker.engines.openai.scoring import prompt_rows
 from cord_worker.engines.protocol import FinishReason, Sampling, Turn
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineLoadError, RequestError
-from tests.support.openai_engine import T, use
+from tests.support.openai_engine import T, run_and_close
 from tests.support.settings import engine_settings, greedy
 from tests.support.smollm2_folder import smollm2_is_installed, write_smollm2
 
@@ -128,7 +128,9 @@ def options(server: str, monkeypatch: pytest.MonkeyPatch) -> OpenAiOptions:
 def with_engine(
     folder: Path | str, options: OpenAiOptions, work: Callable[[OpenAiEngine], Awaitable[T]], **fields: Any
 ) -> T:
-    return use(OpenAiEngine(engine_settings(path=str(folder), engine="openai", openai=options, **fields)), work)
+    return run_and_close(
+        OpenAiEngine(engine_settings(path=str(folder), engine="openai", openai=options, **fields)), work
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The worker's and vLLM's processes: what ends them, and that nothing of them stays. Real workers and engines."""
+"""Real workers and vLLM engines: what ends their processes, and that no process or file is left."""
 
 from __future__ import annotations
 
@@ -58,21 +58,21 @@ _ENDING_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Traces:
-    """What a worker's engine has on the machine: processes, shared memory, temporary files."""
+class Footprint:
+    """What a worker's engine uses on the machine: processes, shared memory, temporary files."""
 
     processes: list[psutil.Process]
     files: set[Path]
 
-    def left(self) -> list[str]:
-        """What is still there."""
+    def remaining(self) -> list[str]:
+        """Its processes that still run and its files that still exist."""
         alive = [process for process in self.processes if process.is_running() and not _is_zombie(process)]
         return [f"{process.pid}: {process.name()}" for process in alive] + [
             str(path) for path in self.files if path.exists()
         ]
 
 
-def traces_of(worker: subprocess.Popen[bytes] | Forked) -> Traces:
+def footprint_of(worker: subprocess.Popen[bytes] | Forked) -> Footprint:
     """All descendants of the process, and the files that only it and they use."""
     children = psutil.Process(worker.pid).children(recursive=True)
     files: set[Path] = set()
@@ -80,7 +80,7 @@ def traces_of(worker: subprocess.Popen[bytes] | Forked) -> Traces:
         with contextlib.suppress(psutil.Error):
             files |= {Path(mapping.path) for mapping in process.memory_maps() if mapping.path.startswith("/dev/shm/")}
             files |= {Path(folder) for folder in [process.environ().get("VLLM_RPC_BASE_PATH")] if folder}
-    return Traces(children, {path for path in files if path.exists()})
+    return Footprint(children, {path for path in files if path.exists()})
 
 
 def _is_zombie(process: psutil.Process) -> bool:
@@ -94,69 +94,69 @@ def _is_zombie(process: psutil.Process) -> bool:
 def cluster(
     tmp_path: Path, database_url: str, broker_url: str, key_prefix: str, model_folder: Path
 ) -> Iterator[Cluster]:
-    """A coordinator and a worker that hosts SmolLM2; its steps are long, so that it is always at work."""
+    """A coordinator and a worker that hosts SmolLM2; its steps are long, so that the worker is always busy."""
     config = CONFIG.format(path=model_folder, max_steps=2, step_tokens=1000)
     with Cluster(tmp_path, database_url, broker_url, config) as cluster:
         cluster.environment["CORD_KEY_PREFIX"] = key_prefix
         yield cluster
 
 
-def engine_at_work(cluster: Cluster, database: Database) -> Traces:
-    """Starts everything, waits until the engine has work; returns the engine's traces on the machine."""
+def engine_at_work(cluster: Cluster, database: Database) -> Footprint:
+    """Starts everything, waits until the engine has work; returns the engine's footprint."""
     cluster.enqueue(database, 6)
     cluster.start()
     worker = cluster.processes["smollm2"]
     cluster.wait_until(lambda: worker.poll() is not None or count(database, LEASED, "candidates") > 0, _LOADING_SECONDS)
-    traces = traces_of(worker)
-    names = [process.name() for process in traces.processes]
+    footprint = footprint_of(worker)
+    names = [process.name() for process in footprint.processes]
     assert any("EngineCore" in name for name in names), names
-    return traces
+    return footprint
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /dev/shm and /proc")
-class TestNothingStays:
-    """No process, shared memory or socket stays."""
+class TestNoProcessOrFileIsLeft:
+    """No process, shared memory or socket is left after any end."""
 
-    def test_nothing_stays_after_kill_9_of_the_worker(self, cluster: Cluster, database: Database) -> None:
-        traces = engine_at_work(cluster, database)
+    def test_nothing_is_left_after_kill_9_of_the_worker(self, cluster: Cluster, database: Database) -> None:
+        footprint = engine_at_work(cluster, database)
 
         cluster.kill("smollm2")
 
-        cluster.wait_until(lambda: not traces.left(), _ENDING_SECONDS)
-        assert traces.left() == []
+        cluster.wait_until(lambda: not footprint.remaining(), _ENDING_SECONDS)
+        assert footprint.remaining() == []
 
-    def test_nothing_stays_after_sigterm_and_the_leases_are_returned(
+    def test_nothing_is_left_after_sigterm_and_the_leases_are_returned(
         self, cluster: Cluster, database: Database
     ) -> None:
-        traces = engine_at_work(cluster, database)
+        footprint = engine_at_work(cluster, database)
 
         assert cluster.stop("smollm2", _ENDING_SECONDS) == 0
 
-        cluster.wait_until(lambda: not traces.left(), _ENDING_SECONDS)
+        cluster.wait_until(lambda: not footprint.remaining(), _ENDING_SECONDS)
         assert count(database, LEASED, "candidates") == 0
 
-    def test_nothing_stays_after_ctrl_c_that_reaches_the_engines_processes_too(
+    def test_nothing_is_left_after_ctrl_c_that_reaches_the_engines_processes_too(
         self, cluster: Cluster, database: Database
     ) -> None:
-        traces = engine_at_work(cluster, database)
+        footprint = engine_at_work(cluster, database)
         worker = cluster.processes["smollm2"]
 
-        for process in (*traces.processes, worker):
+        for process in (*footprint.processes, worker):
             process.send_signal(signal.SIGINT)
 
         assert worker.wait(_ENDING_SECONDS) == 0
-        cluster.wait_until(lambda: not traces.left(), _ENDING_SECONDS)
+        cluster.wait_until(lambda: not footprint.remaining(), _ENDING_SECONDS)
         assert count(database, LEASED, "candidates") == 0
 
-    def test_nothing_stays_after_the_engine_died_and_ended_the_worker(
+    def test_nothing_is_left_after_the_engine_died_and_ended_the_worker(
         self, cluster: Cluster, database: Database, tmp_path: Path
     ) -> None:
-        traces = engine_at_work(cluster, database)
+        footprint = engine_at_work(cluster, database)
 
-        next(process for process in traces.processes if "EngineCore" in process.name()).kill()
+        next(process for process in footprint.processes if "EngineCore" in process.name()).kill()
 
         assert cluster.processes["smollm2"].wait(_ENDING_SECONDS) == 1
-        cluster.wait_until(lambda: not traces.left(), _ENDING_SECONDS)
+        cluster.wait_until(lambda: not footprint.remaining(), _ENDING_SECONDS)
         assert count(database, LEASED, "candidates") == 0, "its leases came back"
         assert count(database, "state = 'failed'") == 0
         log = (tmp_path / "smollm2.log").read_text(errors="replace")

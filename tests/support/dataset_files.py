@@ -31,6 +31,26 @@ def only_rejected(path: Path, **options: Any) -> RejectedRecord:
     return rejected
 
 
+def read_rows(tmp_path: Path, *rows: dict[str, Any], **options: Any) -> list[ProblemRecord | RejectedRecord]:
+    """The records of a JSONL file with these rows."""
+    path = write(tmp_path / "d.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    return list(read_problems(path, **options))
+
+
+def only_problem(tmp_path: Path, row: dict[str, Any], **options: Any) -> ProblemRecord:
+    """The problem of a file with this one row; fails if the row is refused."""
+    (problem,) = read_rows(tmp_path, row, **options)
+    assert isinstance(problem, ProblemRecord), problem
+    return problem
+
+
+def reason_of_refusal(tmp_path: Path, row: dict[str, Any]) -> str:
+    """Why a row is refused; fails if it is not."""
+    (refused,) = read_rows(tmp_path, row)
+    assert isinstance(refused, RejectedRecord), refused
+    return refused.reason
+
+
 def rejected_line(tmp_path: Path, line: str | bytes) -> RejectedRecord:
     """The rejection of a line between two good ones, which must stay."""
     body = line if isinstance(line, bytes) else line.encode()

@@ -36,7 +36,7 @@ WRITTEN_BY_FUNCTIONS: dict[str, Callable[[], list[sa.TextClause]]] = {
     "store.audit.invariants:_first_statement": lambda: [
         invariants._first_statement(tuple(one for one in invariants.INVARIANTS if one.broken_by))
     ],
-    "store.database:_weed": lambda: [sa.text("SELECT 1")],
+    "store.database:_drop_dead_connections": lambda: [sa.text("SELECT 1")],
     "store.database:connect_for_migration": lambda: [sa.text("SELECT pg_advisory_xact_lock(:key)")],
     "store.reports.backlog:_owed": lambda: [backlog._owed(KINDS)],
     "store.runs.retry:_reset": lambda: [retry._reset(kind) for kind in KINDS],

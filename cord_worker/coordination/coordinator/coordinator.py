@@ -17,7 +17,7 @@ from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.coordination.transactions import commit, read
 from cord_worker.engines.protocol import Describe, to_nobody
 from cord_worker.errors import StoreError
-from cord_worker.search.decision import EndSearch, Expand, Fail, Retry
+from cord_worker.search.decision import EndSearch, Expand, Fail, Resample
 from cord_worker.search.types import Expansion
 from cord_worker.store.database import Database
 from cord_worker.store.runs.admission import admit
@@ -174,13 +174,13 @@ class Coordinator:
             case Expand():
                 decisions.write_expand(connection, problem, decision, context.teacher_ids)
                 return _Advanced(context, _proposals(context, problem.id, decision.step, decision.expansions))
-            case Retry():
-                decisions.write_retry(connection, problem, decision, context.teacher_ids)
+            case Resample():
+                decisions.write_resample(connection, problem, decision, context.teacher_ids)
                 return _Advanced(context, _proposals(context, problem.id, problem.step, decision.expansions))
             case EndSearch():
                 seeds = [
                     answer_seeds(context, problem.key, one.lineage, context.teachers[one.teacher].name)[0]
-                    for one in decision.answered
+                    for one in decision.to_answer
                 ]
                 written_already = not decisions.write_end(connection, problem, decision, answer_seeds=seeds)
                 if written_already:
@@ -209,5 +209,5 @@ def _proposals(context: RunContext, problem_id: int, step: int, expansions: Sequ
 
 def _answers(context: RunContext, problem: decisions.ProblemSnapshot, decision: EndSearch) -> list[Due]:
     """One message for each model: its worker writes all final answers of the problem that its teachers owe."""
-    models = dict.fromkeys(context.teachers[one.teacher].model_fingerprint for one in decision.answered)
+    models = dict.fromkeys(context.teachers[one.teacher].model_fingerprint for one in decision.to_answer)
     return [Due(ANSWER.name, problem.id, problem.step, model) for model in models]

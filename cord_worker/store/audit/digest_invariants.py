@@ -25,18 +25,19 @@ def _wrong_digest(digest: Digest, name: str, join: str, needs_digest: str) -> st
     one. A digest is needed if `needs_digest` (SQL) holds, or if a value is set that is only written with a digest."""
     row, column = digest.row, digest.column
     return f"""
-        SELECT p.id, {name} || ': ' || {digest.changed("computed.digest")}
+        SELECT p.id, {name} || ': ' || {digest.changed_sql("computed.digest")}
         FROM scope p {join}
-        CROSS JOIN LATERAL (SELECT {digest.again} AS digest OFFSET 0) computed
+        CROSS JOIN LATERAL (SELECT {digest.expected_sql} AS digest OFFSET 0) computed
         WHERE {row}.{column} IS NOT NULL AND {row}.{column} <> computed.digest
         UNION ALL
-        SELECT p.id, {name} || ': ' || CASE WHEN {needs_digest} THEN '{digest.missing}' ELSE {digest.without} END
+        SELECT p.id, {name} || ': ' ||
+               CASE WHEN {needs_digest} THEN '{digest.missing_finding}' ELSE {digest.undigested_sql} END
         FROM scope p {join}
-        WHERE p.has_digests AND {row}.{column} IS NULL AND ({needs_digest} OR {digest.without} IS NOT NULL)
+        WHERE p.has_digests AND {row}.{column} IS NULL AND ({needs_digest} OR {digest.undigested_sql} IS NOT NULL)
     """
 
 
-_RESULT_DUE = f"""
+_MUST_HAVE_RESULT = f"""
     (j.answer_state IN ('unjudged', 'judged') OR j.verification IS NOT NULL OR j.correct IS NOT NULL
      OR p.state = 'done' AND {OWED_TO_CHECK})
 """
@@ -52,7 +53,7 @@ DIGEST_INVARIANTS: tuple[Invariant, ...] = (
         UNION ALL
         {_wrong_digest(digests.PROBLEM, "'its row'", "", "true")}
         UNION ALL
-        SELECT p.id, 'its row: the run has no digest, though the problem has one' FROM scope p
+        SELECT p.id, 'its row: digest: set, though its run has none' FROM scope p
         WHERE NOT p.has_digests AND p.digest IS NOT NULL
               AND p.position = (SELECT min(q.position) FROM problems q WHERE q.run_id = p.run_id)
         """,
@@ -86,7 +87,7 @@ DIGEST_INVARIANTS: tuple[Invariant, ...] = (
                 digests.CORRECTNESS,
                 _J,
                 JOIN_TRAJECTORIES + " JOIN runs r ON r.id = p.run_id",
-                _RESULT_DUE,
+                _MUST_HAVE_RESULT,
             )
         }
         """,
@@ -120,8 +121,8 @@ _UNDIGESTED = sa.text(
 
 
 def count_undigested(connection: sa.Connection, run_ids: list[int]) -> Undigested:
-    """Counts rows whose results have no digest, in those of these runs that have no digests at all. In other runs such
-    a row is a violation."""
+    """Counts results without a digest, in those of the runs that were made before digests existed. In newer runs a
+    missing digest is a violation."""
     return Undigested(**connection.execute(_UNDIGESTED, {"runs": run_ids}).one()._mapping)
 
 
@@ -132,8 +133,8 @@ _OF_RUN = """
 
 _WRONG_RUN = sa.text(
     f"""
-    SELECT {digests.RUN.changed("computed.digest")} AS detail
-    FROM runs r CROSS JOIN LATERAL (SELECT {digests.RUN.again} AS digest OFFSET 0) computed
+    SELECT {digests.RUN.changed_sql("computed.digest")} AS detail
+    FROM runs r CROSS JOIN LATERAL (SELECT {digests.RUN.expected_sql} AS digest OFFSET 0) computed
     WHERE r.id = :run_id AND r.digest <> computed.digest
     UNION ALL
     SELECT 'created_at: before that of model ' || m.path FROM runs r JOIN models m ON {_OF_RUN}
@@ -147,10 +148,10 @@ _WRONG_MODELS = sa.text(
     f"""
     SELECT m.path || ': ' || CASE
         WHEN m.weights_digest IS NULL THEN 'weights_digest: none, though a worker loaded the weights'
-        WHEN m.digest IS NULL THEN '{digests.MODEL.missing}'
-        ELSE {digests.MODEL.changed("computed.digest")} END AS detail
+        WHEN m.digest IS NULL THEN '{digests.MODEL.missing_finding}'
+        ELSE {digests.MODEL.changed_sql("computed.digest")} END AS detail
     FROM runs r JOIN models m ON {_OF_RUN}
-    CROSS JOIN LATERAL (SELECT {digests.MODEL.again} AS digest OFFSET 0) computed
+    CROSS JOIN LATERAL (SELECT {digests.MODEL.expected_sql} AS digest OFFSET 0) computed
     CROSS JOIN LATERAL (
         SELECT min(w.started_at) AS first FROM workers w WHERE w.model_id = m.id AND w.ready_at IS NOT NULL
     ) loaded
@@ -162,16 +163,15 @@ _WRONG_MODELS = sa.text(
     ORDER BY m.id
     """
 )
-"""If the first worker that loaded the model started after the creation of a run with digests, the model must have a
-digest."""
+"""A model needs a digest if a run with digests already existed when its first worker started."""
 
 
-def changed_run(connection: sa.Connection, run_id: int) -> list[str]:
+def findings_of_run(connection: sa.Connection, run_id: int) -> list[str]:
     """Findings about the run's row: what differs from its digest, and impossible times."""
     return [f"its row: {detail}" for detail in connection.execute(_WRONG_RUN, {"run_id": run_id}).scalars()]
 
 
-def changed_models(connection: sa.Connection, run_id: int) -> list[str]:
+def findings_of_models(connection: sa.Connection, run_id: int) -> list[str]:
     """Findings about the rows of the run's models: missing digests, and what differs from a digest."""
     return [f"model {detail}" for detail in connection.execute(_WRONG_MODELS, {"run_id": run_id}).scalars()]
 

@@ -12,7 +12,7 @@ CLOCK_TOLERANCE = "interval '1 day'"
 """SQL: how far two times may be out of order: a clock can be set, and a failover changes the clock."""
 _C, _J = candidate_name_sql("c"), trajectory_name_sql("j")
 
-_WRONG_STAGES = """
+_WRONG_FOR_STATE = """
     concat_ws(', ',
         CASE WHEN (c.proposed_at IS NULL) <> (c.state IN ('pending', 'proposing')) THEN 'proposed_at' END,
         CASE WHEN c.state IN ('unjudged', 'judging', 'scored') AND c.scored_at IS NULL
@@ -38,13 +38,14 @@ _WRONG_STAGES = """
              THEN 'judgment_attempts' END)
 """
 
-_WRONG_ANSWER_STAGES = """
+_WRONG_FOR_ANSWER_STATE = """
     concat_ws(', ',
         CASE WHEN (j.answered_at IS NULL) = (j.answer_state IN ('written', 'checking', 'unjudged', 'judging', 'judged'))
              THEN 'answered_at' END,
         CASE WHEN (j.answer_seed IS NULL) <> (j.answer_state = 'none') THEN 'answer_seed' END,
         CASE WHEN (j.judged_at IS NULL) = (j.answer_state = 'judged') THEN 'judged_at' END,
-        CASE WHEN j.answer_attempts < CASE WHEN l.answer_part IS NULL THEN num_nonnulls(j.answered_at) ELSE 0 END
+        CASE WHEN j.answer_attempts < CASE WHEN last_step.answer_part IS NULL
+                                           THEN num_nonnulls(j.answered_at) ELSE 0 END
                OR j.answer_attempts > 0 AND j.answer_state = 'none' THEN 'answer_attempts' END,
         CASE WHEN j.check_attempts < 0
                OR j.check_attempts > 0 AND j.answer_state IN ('none', 'pending', 'writing') THEN 'check_attempts' END,
@@ -52,8 +53,8 @@ _WRONG_ANSWER_STAGES = """
                OR j.verdict_attempts > 0 AND (p.judge_model_id IS NULL
                                                OR j.answer_state IN ('none', 'pending', 'writing', 'checking'))
              THEN 'verdict_attempts' END,
-        CASE WHEN j.answer_attempts < 1 AND l.answer_part IS NOT NULL AND j.answered_at IS NOT NULL
-                  AND j.answer_text IS DISTINCT FROM l.answer_part THEN 'answer_text' END)
+        CASE WHEN j.answer_attempts < 1 AND last_step.answer_part IS NOT NULL AND j.answered_at IS NOT NULL
+                  AND j.answer_text IS DISTINCT FROM last_step.answer_part THEN 'answer_text' END)
 """
 
 
@@ -69,8 +70,7 @@ def _wrong_order(*columns: tuple[str, str], until: str = "now()") -> str:
 
 
 _END = "CASE WHEN p.state = 'done' THEN p.finished_at ELSE now() END"
-"""SQL: when everything of the problem was written: its end if it is done, otherwise now. A done problem gets no late
-results."""
+"""SQL: the latest time that any row of the problem may have: its end if the problem is done, otherwise now."""
 _WRONG_TIMES = _wrong_order(
     ("p.admitted_at", "admitted_at of its problem"),
     ("c.created_at", "created_at"),
@@ -80,7 +80,7 @@ _WRONG_TIMES = _wrong_order(
     until=_END,
 )
 _WRONG_ANSWER_TIMES = _wrong_order(
-    ("l.proposed_at", "proposed_at of its last step"),
+    ("last_step.proposed_at", "proposed_at of its last step"),
     ("j.created_at", "created_at"),
     ("j.answered_at", "answered_at"),
     ("j.judged_at", "judged_at"),
@@ -94,9 +94,10 @@ _WRONG_PROBLEM_TIMES = _wrong_order(
 )
 
 
-def _wrong_worker(name: str, rows: str, done: str, attempts: str, worker: str, model: str | None) -> str:
-    """SQL: rows whose worker is missing, unknown, or hosts another model than the one with the key `model` (SQL; None
-    for work of coordinators). Looks only at rows that are `done`, were leased or name a worker."""
+def _wrong_worker(name: str, join: str, done: str, attempts: str, worker: str, model: str | None) -> str:
+    """SQL: rows whose worker is missing, unknown, or hosts another model than the expected one. `model` is SQL for the
+    expected model's key; None means that a coordinator is expected. `join` is SQL that joins the rows to their problem
+    `p`. Looks only at rows that are `done` (SQL), were leased or name a worker."""
     column = worker.partition(".")[2]
     if model is None:
         other, wrong = "is no coordinator", "w.role <> 'coordinator'"
@@ -106,23 +107,23 @@ def _wrong_worker(name: str, rows: str, done: str, attempts: str, worker: str, m
         SELECT p.id, {name} || ': {column}: ' || CASE WHEN {worker} IS NULL THEN 'no worker is named'
             WHEN w.id IS NULL THEN format('worker %s is unknown', {worker})
             ELSE format('worker %s {other}', {worker}) END
-        FROM scope p {rows} LEFT JOIN workers w ON w.id = {worker}
+        FROM scope p {join} LEFT JOIN workers w ON w.id = {worker}
         WHERE ({done} OR {attempts} > 0 OR {worker} IS NOT NULL) AND (w.id IS NULL OR {wrong})
     """
 
 
 HISTORY_INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
-        "stages",
+        "states",
         "the times, attempts, scores and judgments of a row agree with its state",
         f"""
-        SELECT p.id, format('%s: %s: contradicts that it is %s', {_C}, wrong.columns, c.state)
+        SELECT p.id, format('%s: %s: does not fit the state %s', {_C}, wrong.columns, c.state)
         FROM scope p {JOIN_CANDIDATES}
-        CROSS JOIN LATERAL (SELECT {_WRONG_STAGES} AS columns) wrong WHERE wrong.columns <> ''
+        CROSS JOIN LATERAL (SELECT {_WRONG_FOR_STATE} AS columns) wrong WHERE wrong.columns <> ''
         UNION ALL
-        SELECT p.id, format('%s: %s: contradicts that its answer is %s', {_J}, wrong.columns, j.answer_state)
-        FROM scope p {JOIN_TRAJECTORIES} JOIN candidates l ON l.id = j.candidate_id
-        CROSS JOIN LATERAL (SELECT {_WRONG_ANSWER_STAGES} AS columns) wrong WHERE wrong.columns <> ''
+        SELECT p.id, format('%s: %s: does not fit the answer_state %s', {_J}, wrong.columns, j.answer_state)
+        FROM scope p {JOIN_TRAJECTORIES} JOIN candidates last_step ON last_step.id = j.candidate_id
+        CROSS JOIN LATERAL (SELECT {_WRONG_FOR_ANSWER_STATE} AS columns) wrong WHERE wrong.columns <> ''
         """,
     ),
     Invariant(
@@ -134,7 +135,7 @@ HISTORY_INVARIANTS: tuple[Invariant, ...] = (
         CROSS JOIN LATERAL (SELECT {_WRONG_TIMES} AS columns) wrong WHERE wrong.columns <> ''
         UNION ALL
         SELECT p.id, format('%s: %s: out of order', {_J}, wrong.columns)
-        FROM scope p {JOIN_TRAJECTORIES} JOIN candidates l ON l.id = j.candidate_id
+        FROM scope p {JOIN_TRAJECTORIES} JOIN candidates last_step ON last_step.id = j.candidate_id
         CROSS JOIN LATERAL (SELECT {_WRONG_ANSWER_TIMES} AS columns) wrong WHERE wrong.columns <> ''
         UNION ALL
         SELECT p.id, format('its row: %s: out of order', wrong.columns)
@@ -172,9 +173,9 @@ HISTORY_INVARIANTS: tuple[Invariant, ...] = (
                 ),
                 _wrong_worker(
                     _J,
-                    f"{JOIN_TRAJECTORIES} JOIN candidates l ON l.id = j.candidate_id "
-                    "JOIN teachers t ON t.id = l.teacher_id",
-                    "j.answered_at IS NOT NULL AND l.answer_part IS NULL",
+                    f"{JOIN_TRAJECTORIES} JOIN candidates last_step ON last_step.id = j.candidate_id "
+                    "JOIN teachers t ON t.id = last_step.teacher_id",
+                    "j.answered_at IS NOT NULL AND last_step.answer_part IS NULL",
                     "j.answer_attempts",
                     "j.answer_worker_id",
                     "t.model_id",
@@ -187,7 +188,7 @@ HISTORY_INVARIANTS: tuple[Invariant, ...] = (
                     "j.verdict_worker_id",
                     "p.judge_model_id",
                 ),
-                # Not `done`: older versions checked answers without a lease, and recorded no worker.
+                # The argument `done` is 'false', because older versions recorded no worker for a check.
                 _wrong_worker(_J, JOIN_TRAJECTORIES, "false", "j.check_attempts", "j.check_worker_id", None),
             )
         ),

@@ -50,7 +50,7 @@ class InvariantReport:
     examples: tuple[Violation, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts."""
+        """The report as a JSON object (`--json`)."""
         return {
             "invariant": self.invariant.name,
             "says": self.invariant.says,

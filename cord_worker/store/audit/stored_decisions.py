@@ -122,7 +122,7 @@ _TRAJECTORIES = sa.text(
 
 
 def use_one_snapshot(connection: sa.Connection) -> None:
-    """Makes the transaction, which must be new, read one snapshot of the tables and write nothing."""
+    """Call first in a transaction: all its reads then see one snapshot of the tables, and it cannot write."""
     connection.execute(_ONE_SNAPSHOT)
 
 

@@ -1,1 +1,2 @@
-"""Queries for people: status, results, costs, statistics. They write nothing."""
+"""Queries behind reports and exports: status, results, costs, statistics. They write nothing, except for
+`measurements.empty_tables`."""

@@ -80,7 +80,7 @@ def read_answer_counts(connection: sa.Connection, run_id: int, fields: Sequence[
 
 
 def attribute_names(connection: sa.Connection, run_id: int) -> list[str]:
-    """Names of the further fields that rows of the run's dataset have."""
+    """Names of the dataset's other fields."""
     return list(connection.execute(_ATTRIBUTE_NAMES, {"run_id": run_id}).scalars())
 
 

@@ -1,4 +1,4 @@
-"""Queries for measurements."""
+"""Queries for `cordctl bench`: progress, requests with their times, metrics ports."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class CandidateRequests:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRequest:
-    """The request for a winning trajectory's final answer; `candidate_id` is the trajectory's last step."""
+    """The request for one final answer (of a winner or a sample); `candidate_id` is the trajectory's last step."""
 
     candidate_id: int
     position: int
@@ -106,7 +106,8 @@ class AnswerRequest:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The progress of a run; `seconds` are from its first admission to its last final problem, None before either."""
+    """The progress of a run. `seconds` are from its first admission to the end of its last final problem; None until
+    both exist."""
 
     problems: int
     final: int
@@ -119,7 +120,7 @@ def pace_of(connection: sa.Connection, run_id: int) -> Pace:
     return Pace(**connection.execute(_PACE, {"run_id": run_id}).one()._mapping)
 
 
-def final_candidates(connection: sa.Connection, run_id: int) -> int:
+def count_final_candidates(connection: sa.Connection, run_id: int) -> int:
     """Candidates of the run that are scored, invalid or final without a score."""
     return int(connection.execute(_CANDIDATES, {"run_id": run_id}).scalar_one())
 

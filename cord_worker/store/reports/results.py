@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from cord_worker.dataset.jsontext import StrictDecoder
 
 AttributeKinds = dict[str, frozenset[str]]
-"""JSON types by field: string, boolean, integer (64 bits), number (a double holds it), exact, object, array, null."""
+"""JSON types by field: string, boolean, integer (at most 15 digits, exact in a float), wide (an integer of 16 to 18
+digits), number (a float holds it exactly), exact (any other number), object, array, null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class ResultStep:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A done problem and its winning trajectory, or one of its samples (`sample` is then its number by teacher)."""
+    """A done problem with its winning trajectory or one of its samples. `sample` is the sample's number within its
+    teacher; None for a winner."""
 
     key: str
     question: str
@@ -74,7 +76,7 @@ _STREAMED = {"stream_results": True, "yield_per": 200}
 _RESULTS = sa.text(
     """
     SELECT p.key, p.question, p.answer, p.passage, CAST(p.attributes AS text) AS attributes,
-           CASE WHEN NOT j.winner THEN l.sample END AS sample,
+           CASE WHEN NOT j.winner THEN last_step.sample END AS sample,
            j.score, j.finish, j.answer_text, j.correct, j.verification,
            (WITH RECURSIVE path AS (
                 SELECT c.* FROM candidates c WHERE c.id = j.candidate_id
@@ -88,11 +90,11 @@ _RESULTS = sa.text(
             FROM path c JOIN teachers t ON t.id = c.teacher_id) AS steps
     FROM problems p
     JOIN trajectories j ON j.problem_id = p.id AND j.answer_state <> 'none'
-    JOIN candidates l ON l.id = j.candidate_id
-    JOIN teachers lt ON lt.id = l.teacher_id
+    JOIN candidates last_step ON last_step.id = j.candidate_id
+    JOIN teachers last_teacher ON last_teacher.id = last_step.teacher_id
     WHERE p.run_id = :run_id AND p.state = 'done' AND (j.correct IS TRUE OR NOT :only_correct)
           AND (j.score >= :min_score OR CAST(:min_score AS double precision) IS NULL)
-    ORDER BY p.position, lt.ordinal, l.sample
+    ORDER BY p.position, last_teacher.ordinal, last_step.sample
     """
 )
 
@@ -160,7 +162,7 @@ def count_results(connection: sa.Connection, run_id: int) -> int:
 
 
 def attribute_kinds(connection: sa.Connection, run_id: int, most: int) -> AttributeKinds:
-    """The further fields in the rows of the run's dataset, at most `most` of them, and their JSON types.
+    """The dataset's other fields (`metadata` in an export), at most `most` of them, and their JSON types.
 
     A `wide` integer fits 64 bits, but not a float; an `exact` number fits neither.
     """

@@ -19,8 +19,10 @@ from cord_worker.store.work.values import Due
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """An active run with unfinished problems: how many are in flight, how many wait (counted up to its places), and
-    whether all of its models have workers (`goes_on`)."""
+    """An active run with unfinished problems.
+
+    `queued` is counted only up to `max_active`; `has_all_workers` tells whether each of its models has a worker.
+    """
 
     run_id: int
     priority: int
@@ -28,7 +30,7 @@ class Contender:
     in_flight: int
     queued: int
     models: frozenset[int]
-    goes_on: bool
+    has_all_workers: bool
 
 
 def admissions(contenders: Sequence[Contender]) -> dict[int, int]:
@@ -42,7 +44,11 @@ def admissions(contenders: Sequence[Contender]) -> dict[int, int]:
         equals = [run for run in contenders if run.priority == priority]
         places, rivals = {}, {}
         for run in equals:
-            others = [other for other in contenders if other is not run and other.goes_on and other.models & run.models]
+            others = [
+                other
+                for other in contenders
+                if other is not run and other.has_all_workers and other.models & run.models
+            ]
             taken = sum(load(other) for other in others if other.priority > priority)
             places[run.run_id] = max(0, run.max_active - taken)
             rivals[run.run_id] = [other for other in others if other.priority == priority]
@@ -67,7 +73,7 @@ _CONTENDERS = sa.text(
            NOT EXISTS (
                SELECT 1 FROM unnest(uses.models) AS used(id)
                WHERE NOT EXISTS (SELECT 1 FROM workers w WHERE w.model_id = used.id AND w.stopped_at IS NULL)
-           ) AS goes_on
+           ) AS has_all_workers
     FROM runs r
     CROSS JOIN LATERAL (
         SELECT count(*) AS in_flight FROM problems p

@@ -49,7 +49,7 @@ class LiveProcess:
 
     @property
     def address(self) -> str:
-        """Machine and process id, its name for people."""
+        """Its name in outputs: machine and process id."""
         return f"{self.hostname}:{self.pid}"
 
     @property
@@ -59,7 +59,7 @@ class LiveProcess:
 
     @property
     def state(self) -> str:
-        """For people: begins (not consuming yet), works, or drains."""
+        """begins (not consuming yet), works, or drains."""
         return "drains" if self.was_draining else "works" if self.is_ready else "begins"
 
 

@@ -49,10 +49,10 @@ _ANSWERS = sa.text(
            coalesce(j.answer_text, '') AS text, {REFERENCE} AS reference, {METHOD} AS method,
            j.answer_state = 'judged' AS is_judged, j.correct, j.verification,
            array_remove(ARRAY['its row: ' || ({digests.CONTENT_CHANGED}),
-                              'its row: ' || ({digests.PROBLEM.broken(_HAS_DIGESTS)}),
-                              {_NAME} || ': ' || ({digests.ANSWER.broken(_HAS_DIGESTS)}),
-                              {_NAME} || ': ' || CASE WHEN j.answer_state = 'judged'
-                                                 THEN {digests.CORRECTNESS.broken(_HAS_DIGESTS)} END], NULL) AS broken
+                              'its row: ' || ({digests.PROBLEM.finding_sql(_HAS_DIGESTS)}),
+                              {_NAME} || ': ' || ({digests.ANSWER.finding_sql(_HAS_DIGESTS)}),
+                              {_NAME} || ': ' || CASE WHEN j.answer_state = 'judged' THEN
+                                  {digests.CORRECTNESS.finding_sql(_HAS_DIGESTS)} END], NULL) AS broken
     FROM trajectories j
     JOIN problems p ON p.id = j.problem_id AND p.state = 'done' AND p.run_id = :run_id
     JOIN runs r ON r.id = p.run_id

@@ -125,7 +125,7 @@ def retry_failed(
 
     Raises RunNotFound, RunConflict if the run was cancelled, StoreError if it has no problem with one of the keys.
     """
-    run, ids, left_alone = _chosen(connection, name, keys, reason)
+    run, ids, left_alone = _failed_problems(connection, name, keys, reason)
     # Otherwise the leases of lost workers would be returned later, with the attempts that they had.
     reclaim(connection)
     # Candidates before trajectories, as everywhere.
@@ -136,28 +136,28 @@ def retry_failed(
     repeating = [
         row.reason for row in found if row.state == ProblemState.SEARCHING and fails_again_on_retry(row.reason or "")
     ]
-    return _retried(run, found, left_alone, len(repeating), sum(map(fails_again_after_restart, repeating)))
+    return _result(run, found, left_alone, len(repeating), sum(map(fails_again_after_restart, repeating)))
 
 
 def restart_failed(
     connection: sa.Connection, name: str, keys: Collection[str] = (), reason: str | None = None
 ) -> Retried:
     """Deletes the candidates of failed problems of the run and queues the problems again; see `retry_failed`."""
-    run, ids, left_alone = _chosen(connection, name, keys, reason)
+    run, ids, left_alone = _failed_problems(connection, name, keys, reason)
     connection.execute(_DELETE_CANDIDATES, {"ids": ids})
     found = connection.execute(_RESTART, {"ids": ids}).all()
     hopeless = sum(fails_again_after_restart(row.reason or "") for row in found)
-    return _retried(run, found, left_alone, hopeless, hopeless)
+    return _result(run, found, left_alone, hopeless, hopeless)
 
 
-def _retried(
+def _result(
     run: RunRow, found: Sequence[sa.Row[Any]], left_alone: Mapping[str, str], repeating: int, hopeless: int
 ) -> Retried:
     states = Counter(str(row.state) for row in found)
     return Retried(run.name, run.state, states, left_alone, repeating, hopeless)
 
 
-def _chosen(
+def _failed_problems(
     connection: sa.Connection, name: str, keys: Collection[str], reason: str | None
 ) -> tuple[RunRow, list[int], dict[str, str]]:
     lock_run_name(connection, name)

@@ -24,18 +24,18 @@ _FLOATS = frozenset(
 class Digest:
     """A digest in the `column` of the rows `row` (an alias) of `table`.
 
-    `of` are the groups of columns that it covers; `owner` is SQL of what the row is, called `is_called` in findings.
-    `as_written` has the SQL of columns that other statements change later: what they were when the digest was written.
-    `shared` are columns that are set without it as well. The last `added` groups are missing in digests of older
-    versions, which are shorter by their parts.
+    `groups` are the groups of columns that it covers. `owner` is SQL of the row's identity, and `owner_column` the
+    column that findings name for it. `as_written` has the SQL of columns that other statements change later: what they
+    were when the digest was written. `shared` are columns that are set without it as well. The last `added` groups are
+    missing in digests of older versions, which are shorter by their parts.
     """
 
     table: str
     column: str
     row: str
-    of: tuple[tuple[str, ...], ...]
+    groups: tuple[tuple[str, ...], ...]
     owner: str
-    is_called: str
+    owner_column: str
     as_written: Mapping[str, str]
     shared: frozenset[str] = frozenset()
     added: int = 0
@@ -44,24 +44,24 @@ class Digest:
         """SQL: the digest of the row as stored; `values` (SQL by column) replace its own values."""
         given = {} if values is None else values
         parts = [f"convert_to({self.owner if owner is None else owner}, 'UTF8')"]
-        for group in self.of:
+        for group in self.groups:
             sqls = [given.get(name) or self.as_written.get(name) or f"{self.row}.{name}" for name in group]
             parts.append(_bytes_of(group, sqls))
         return "(" + " || ".join(f"substr(sha256({part}), 1, {_BYTES})" for part in parts) + ")"
 
     @property
-    def again(self) -> str:
-        """SQL: what the stored digest must be: as `sql`, without what is `added` where an older version wrote it."""
+    def expected_sql(self) -> str:
+        """SQL: what the stored digest must be: `sql`, but without the `added` groups if an older version wrote it."""
         if not self.added:
             return self.sql()
-        full = (1 + len(self.of)) * _BYTES
+        full = (1 + len(self.groups)) * _BYTES
         older = full - self.added * _BYTES
         return f"substr({self.sql()}, 1, CASE octet_length({self._stored}) WHEN {older} THEN {older} ELSE {full} END)"
 
     @property
-    def own(self) -> tuple[str, ...]:
-        """Columns that are set with the digest only: where there is none, they are NULL."""
-        return tuple(name for group in self.of for name in group if name not in {*self.shared, *self.as_written})
+    def own_columns(self) -> tuple[str, ...]:
+        """The columns that are only set together with the digest: in a row without one they are NULL."""
+        return tuple(name for group in self.groups for name in group if name not in {*self.shared, *self.as_written})
 
     @property
     def _stored(self) -> str:
@@ -73,25 +73,25 @@ class Digest:
         of an older version's run."""
         return b"".join(
             stored[place * _BYTES : (place + 1) * _BYTES]
-            for place, group in enumerate(self.of[: len(self.of) - self.added], start=1)
+            for place, group in enumerate(self.groups[: len(self.groups) - self.added], start=1)
             if group != ("sources",) and not group[-1].endswith("_seconds")
         )
 
-    def changed(self, other: str) -> str:
+    def changed_sql(self, other: str) -> str:
         """SQL: the finding about a row whose digest differs from `other` (SQL), the digest of what is stored.
 
         A group of columns whose part differs is named as a whole. If the part of the row's identity differs, either the
         identity was changed, or digest and contents came from another row: the finding names both possibilities.
         """
-        names = [", ".join(group) for group in self.of]
+        names = [", ".join(group) for group in self.groups]
         moved = [
             f"CASE WHEN num_nonnulls({', '.join(f'{self.row}.{name}' for name in group)}) > 0 "
             f"AND octet_length({self._stored}) > {place * _BYTES} "
             f"AND NOT {self._differs(place, other)} THEN '{name}' END"
-            for place, (group, name) in enumerate(zip(self.of, names, strict=True), start=1)
+            for place, (group, name) in enumerate(zip(self.groups, names, strict=True), start=1)
         ]
         cases = [
-            f"CASE WHEN {self._differs(0, other)} THEN '{self.is_called}' || coalesce(' (unless ' || "
+            f"CASE WHEN {self._differs(0, other)} THEN '{self.owner_column}' || coalesce(' (unless ' || "
             f"nullif(concat_ws(', ', {', '.join(moved)}), '') || ' are another row''s)', '') END",
             *(
                 f"CASE WHEN {self._differs(place, other)} THEN '{name}' END"
@@ -102,23 +102,23 @@ class Digest:
         return f"({columns} || ': not what was written, says {self.column}')"
 
     @property
-    def missing(self) -> str:
+    def missing_finding(self) -> str:
         """The finding about a row that should have the digest and has none."""
         return f"{self.column}: missing, though its run has digests"
 
     @property
-    def without(self) -> str:
-        """SQL: what findings say of the row where it has no digest and something that is written with one, else
-        NULL."""
-        cases = ", ".join(f"CASE WHEN {self.row}.{name} IS NOT NULL THEN '{name}' END" for name in self.own)
+    def undigested_sql(self) -> str:
+        """SQL: the finding about a row that has no digest but a value that is only written with one, else NULL."""
+        cases = ", ".join(f"CASE WHEN {self.row}.{name} IS NOT NULL THEN '{name}' END" for name in self.own_columns)
         return f"(nullif(concat_ws(', ', {cases}), '') || ': set, though {self.column} is missing')"
 
-    def broken(self, has_digests: str) -> str:
+    def finding_sql(self, has_digests: str) -> str:
         """SQL: the finding about the row, NULL if its digest holds; `has_digests` (SQL) says whether its run has
         digests. If the digest does not hold, it is computed several times."""
+        stored, expected = self._stored, self.expected_sql
         return (
-            f"CASE WHEN {self.row}.{self.column} IS NULL THEN CASE WHEN {has_digests} THEN '{self.missing}' END "
-            f"WHEN {self.row}.{self.column} <> {self.again} THEN {self.changed(self.again)} END"
+            f"CASE WHEN {stored} IS NULL THEN CASE WHEN {has_digests} THEN '{self.missing_finding}' END "
+            f"WHEN {stored} <> {expected} THEN {self.changed_sql(expected)} END"
         )
 
     def _differs(self, place: int, other: str) -> str:
@@ -238,8 +238,8 @@ JUDGMENT = Digest(
 """The selection judgment of a candidate."""
 
 _OF_TRAJECTORY = (
-    "(SELECT CAST(json_build_array(o.run_id, o.key, l.lineage) AS text) "
-    "FROM candidates l JOIN problems o ON o.id = l.problem_id WHERE l.id = j.candidate_id)"
+    "(SELECT CAST(json_build_array(o.run_id, o.key, last_step.lineage) AS text) "
+    "FROM candidates last_step JOIN problems o ON o.id = last_step.problem_id WHERE last_step.id = j.candidate_id)"
 )
 
 ANSWER = Digest(

@@ -201,7 +201,7 @@ JUDGE_ANSWER = WorkKind(
 )
 
 KINDS: list[WorkKind] = [PROPOSE, SCORE, JUDGE_CANDIDATE, ANSWER, CHECK_ANSWER, JUDGE_ANSWER]
-"""All kinds of work. Statements are made from this list; a seventh kind is a record in it, and two files."""
+"""All kinds of work. Statements are made from this list; a further kind is a record in it, and two files."""
 
 
 def served_by_models() -> list[WorkKind]:

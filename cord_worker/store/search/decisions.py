@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cord_worker.search.decision import EndSearch, Expand, Fail, Retry
+from cord_worker.search.decision import EndSearch, Expand, Fail, Resample
 from cord_worker.search.types import Beam, Candidate, Expansion, Finish, InvalidReason, Trajectory
 from cord_worker.store.schema import digests
 from cord_worker.store.schema.tables import ProblemState
@@ -260,8 +260,8 @@ def write_expand(
     _keep_earlier(connection, decision.ranking, decision.beam)
 
 
-def write_retry(
-    connection: sa.Connection, problem: ProblemSnapshot, decision: Retry, teacher_ids: Sequence[int]
+def write_resample(
+    connection: sa.Connection, problem: ProblemSnapshot, decision: Resample, teacher_ids: Sequence[int]
 ) -> None:
     """Plans another round of the problem's step, whose candidates were all invalid."""
     _write_invalid(connection, decision.invalid)
@@ -274,12 +274,12 @@ def write_end(
 ) -> bool:
     """Writes the last beam and marks its winner, if there is one; returns whether final answers are now due.
 
-    The answers of `decision.answered` are due, except one that an integrator wrote with its trajectory.
+    The answers of `decision.to_answer` are due, except one that an integrator wrote with its trajectory.
     """
     _write_invalid(connection, decision.invalid)
     connection.execute(_CHOOSE, _choice(problem, decision.ranking, decision.beam))
     _keep_earlier(connection, decision.ranking, decision.beam)
-    answered = [trajectory.candidate_id for trajectory in decision.answered]
+    answered = [trajectory.candidate_id for trajectory in decision.to_answer]
     connection.execute(_ASK_ANSWERS, {"candidate_ids": answered, "seeds": list(answer_seeds)})
     if decision.winner is not None:
         winner = {"candidate_id": decision.winner.candidate_id}

@@ -1,7 +1,7 @@
-"""Gives one spelling to what LaTeX, Unicode, Markdown and plain text write differently; case and order are kept.
+"""Converts LaTeX, Unicode, Markdown and plain text to one spelling; case and order are kept.
 
 In a cleaned text `$` is always a dollar; `\\frac`, `\\le` and `\\cup` are the only spellings of their meanings; braces
-of sets are `\\{ \\}`; and the words of `\\text{}` stand free. All functions take linear time.
+of sets are `\\{ \\}`; and `\\text{…}` is replaced by its content. All functions take linear time.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _GREEK = dict(
     )
 )
 _SYMBOLS |= {letter: f"\\{name} " for letter, name in _GREEK.items()}
-_VULGAR = {
+_FRACTIONS = {
     "½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5), "⅖": (2, 5), "⅗": (3, 5), "⅘": (4, 5),
     "⅙": (1, 6), "⅚": (5, 6), "⅐": (1, 7), "⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8), "⅞": (7, 8), "⅑": (1, 9),
     "⅒": (1, 10),
 }  # fmt: skip
-_SYMBOLS |= {sign: rf"\frac{{{upper}}}{{{lower}}}" for sign, (upper, lower) in _VULGAR.items()}
+_SYMBOLS |= {sign: rf"\frac{{{upper}}}{{{lower}}}" for sign, (upper, lower) in _FRACTIONS.items()}
 _UP = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣʸᵏᵐ", "0123456789+-()nixykm", strict=True))
 _DOWN = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙᵢₓₖₘⱼₐₑₜ", "0123456789+-()nixkmjaet", strict=True))
 _SYMBOL = re.compile("|".join(map(re.escape, _SYMBOLS)))
@@ -54,24 +54,26 @@ _SYNONYMS = {
     "longrightarrow": "to", "implies": "Rightarrow", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "vert": "|",
     "lvert": "|", "rvert": "|", "mid": "|", "degree": "^\\circ ", "backslash": "setminus", "infin": "infty",
     "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "ast": "cdot", "lbrace": "{",
-    "rbrace": "}", "R": "R",
+    "rbrace": "}", "R": r"\mathbb{R}",
     "lbrack": "[", "rbrack": "]", "colon": ":", "qquad": " ", "quad": " ", "displaystyle": " ", "textstyle": " ",
     "limits": "", "nolimits": "", "hfill": " ", "thinspace": " ", "allowbreak": "", "percent": "%", "land": "and",
 }  # fmt: skip
-_WRITTEN = {"<": "<", ">": ">", "|": "|", "{": r"\{", "}": r"\}", "[": "[", "]": "]", ":": ":", "%": "%", "": ""}
-_WRITTEN |= {" ": " ", "^\\circ ": "^\\circ ", "and": " and "}
+_PLAIN_RESULTS = {"<": "<", ">": ">", "|": "|", "{": r"\{", "}": r"\}", "[": "[", "]": "]", ":": ":", "%": "%", "": ""}
+_PLAIN_RESULTS |= {" ": " ", "^\\circ ": "^\\circ ", "and": " and ", r"\mathbb{R}": r"\mathbb{R}"}
+"""Replacements that are not the name of another command, as they are inserted; `\\R` is the set of real numbers."""
 _COMMAND = re.compile(r"\\([a-zA-Z]+)\*?")
 _SIZES = frozenset("left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle".split())
-_UNWRAPPED = frozenset(
+_TEXT_COMMANDS = frozenset(
     "text textbf textit textrm textsf texttt textup textnormal mbox hbox mathrm mathsf mathit mathnormal boxed fbox "
     "emph framebox underline operatorname boldsymbol bm ensuremath mathop textcolor".split()
 )
 _SPACE = re.compile(r"\\[,;:> ]|(?<!~)~(?!~)")
 _DOLLAR = "\ue000"
-_ROW = "\ue002"
-_PAIRED = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$(?![\d.])", re.DOTALL)
+_DOUBLE_STAR = "\ue001"
+_ROW_BREAK = "\ue002"
+_MATH_DOLLARS = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$(?![\d.])", re.DOTALL)
 _QUOTES = (('"', '"'), ("`", "`"), ("'", "'"), (r"\(", r"\)"), (r"\[", r"\]"), ("«", "»"), ("「", "」"))
-_LEAD = re.compile(
+_INTRODUCTION = re.compile(
     r"(?:so |thus |therefore,? |hence,? )?(?:the )?(?:final |correct |right |required |desired )?"
     r"(?:answer|result|value|solution|option|choice)s?(?: (?:is|are|was|will be)|\s*:)\s*:?\s*"
     r"|(?:it is|it's|it was|they are|there (?:is|are|was|were)|we (?:get|have)|equal(?:s)? to|equals|is|are)\s+"
@@ -83,9 +85,9 @@ _STOPS = ".。｡,;:、"
 _ESCAPED_GRID = re.compile(r"(?<!\\)\\\\begin\b")
 _ODD_BACKSLASHES = re.compile(r"(?<!\\)(?:\\\\)*\\(?!\\)")
 _SPACED_COMMA = re.compile(r"(?<=\d) ?\{ ?, ?\} ?(?=\d{3})")
-_GLUED_SPACE = re.compile(r"\\(q?quad)(?=[a-zA-Z](?![a-zA-Z]))")
+_QUAD_BEFORE_LETTER = re.compile(r"\\(q?quad)(?=[a-zA-Z](?![a-zA-Z]))")
 _FACTORS = re.compile(r"(?<=\d)( ?\^ ?(?:\d+|\{\d+\})) (?=\d+ ?\^)")
-_MONEY_BEHIND = re.compile(r"(-?\d[\d,. ]*?) ?\$")
+_DOLLAR_AFTER = re.compile(r"(-?\d[\d,. ]*?) ?\$")
 _BOLD_NUMBER = re.compile(
     r"\\(?:mathbf|mathbb|mathcal|mathtt|mathscr|underline|displaystyle) ?\{ ?(-?\$?[\d.,]+%?"
     r"|-?\\d?frac ?\{\d+\} ?\{\d+\}) ?\}"
@@ -116,17 +118,17 @@ def clean(text: str) -> str:
         text = _LOWERED.sub(lambda match: "_{" + "".join(_DOWN[char] for char in match[0]) + "}", text)
     if "\\\\" in text:
         # Two backslashes separate the rows of a matrix; the steps below must not change them.
-        text = text.replace("\\\\", _ROW) if r"\begin" in text else _TWICE_ESCAPED.sub(r"\\", text)
-    text = text.replace(r"\$", _DOLLAR).replace("**", "\ue001")
+        text = text.replace("\\\\", _ROW_BREAK) if r"\begin" in text else _TWICE_ESCAPED.sub(r"\\", text)
+    text = text.replace(r"\$", _DOLLAR).replace("**", _DOUBLE_STAR)
     text = _without_emphasis(text)
-    text = _PAIRED.sub(lambda match: f" {match[1] or match[2]} ", text).replace("$", _DOLLAR)
+    text = _MATH_DOLLARS.sub(lambda match: f" {match[1] or match[2]} ", text).replace("$", _DOLLAR)
     if "\\" in text or "~" in text:
         text = _latex(text)
     text = _FACTORS.sub(r"\1 \\cdot ", _SPACED_COMMA.sub(",", text).replace("{,}", ","))
-    text = re.sub(r"\s+", " ", _peeled(text)).replace(_DOLLAR, "$").strip()
-    if text.endswith("$") and (money := _MONEY_BEHIND.fullmatch(text)):
+    text = re.sub(r"\s+", " ", _without_outer_marks(text)).replace(_DOLLAR, "$").strip()
+    if text.endswith("$") and (money := _DOLLAR_AFTER.fullmatch(text)):
         text = f"${money[1]}"
-    text = _peeled(text).replace(_ROW, "\\\\")
+    text = _without_outer_marks(text).replace(_ROW_BREAK, "\\\\")
     if len(text) > 60:
         return text
     if (letter := _BOLD_LETTER.fullmatch(text)) and len(text) > 1:
@@ -137,7 +139,7 @@ def clean(text: str) -> str:
 def without_lead(text: str) -> str:
     """A cleaned text without a leading "the answer is", "it is" and the like; unchanged if nothing would remain."""
     for _ in range(3):
-        match = _LEAD.match(text)
+        match = _INTRODUCTION.match(text)
         if match is None or not text[match.end() :].strip():
             break
         text = text[match.end() :].strip()
@@ -145,13 +147,13 @@ def without_lead(text: str) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, in lower case, without signs."""
+    """The words and numbers of a text, in lower case, without punctuation."""
     return re.findall(r"[^\W_]+(?:'[^\W_]+)?", text.casefold())
 
 
 def _without_emphasis(text: str) -> str:
-    """Removes pairs of `**`, which are Markdown; a single one is a power."""
-    pieces = text.split("\ue001")
+    """Removes pairs of `**`, which are Markdown; an unpaired `**` means a power, and so does each of `x**2 + y**2`."""
+    pieces = text.split(_DOUBLE_STAR)
     if len(pieces) % 2 == 0:
         return "^".join(pieces)
     bold = all(not re.search(r"[\w)}]$", before) for before in pieces[:-1:2])
@@ -160,30 +162,30 @@ def _without_emphasis(text: str) -> str:
 
 def _latex(text: str) -> str:
     text = re.sub(r",\\[!,;: ]\s*(?=\d)|\{,\}", ",", text).replace(r"\!", "")
-    text = _GLUED_SPACE.sub(r"\\\1 ", text)
+    text = _QUAD_BEFORE_LETTER.sub(r"\\\1 ", text)
     text = _SPACE.sub(" ", text)
     text = text.replace(r"\%", "%").replace(r"\#", "#").replace(r"\_", "_").replace(r"\|", "|")
     text = _COLOURED.sub(lambda match: match[1] or "", _COLOUR.sub("{", text)) if r"\color" in text else text
     text = _FONT.sub(" ", _COLOUR.sub("{", text))
-    text = _BOLD_NUMBER.sub(r"\1", _unwrapped(text))
-    text = _COMMAND.sub(_renamed, text)
+    text = _BOLD_NUMBER.sub(r"\1", _without_text_commands(text))
+    text = _COMMAND.sub(_standard_command, text)
     if text.count(r"\(") == text.count(r"\)") > 0:
         text = text.replace(r"\(", " ").replace(r"\)", " ")
     return re.sub(r"\^\s*\{\s*\\circ\s*\}", r"^\\circ ", text)
 
 
-def _renamed(match: re.Match[str]) -> str:
+def _standard_command(match: re.Match[str]) -> str:
     name = match[1]
     if name in _SIZES:
         return ""
     other = _SYNONYMS.get(name)
     if other is None:
         return match[0]
-    return _WRITTEN.get(other, f"\\{other} ") if other != "R" else r"\mathbb{R}"
+    return _PLAIN_RESULTS.get(other, f"\\{other} ")
 
 
-def _unwrapped(text: str) -> str:
-    """The text without `\\text{…}` and similar commands; their content stays."""
+def _without_text_commands(text: str) -> str:
+    """The text with `\\text{…}` and similar commands replaced by their content."""
     parts: list[str] = []
     dropped: list[bool] = []
     at = 0
@@ -198,7 +200,7 @@ def _unwrapped(text: str) -> str:
             brace = match.end()
             while brace < len(text) and text[brace] == " ":
                 brace += 1
-            if match[1] in _UNWRAPPED and text[brace : brace + 1] == "{":
+            if match[1] in _TEXT_COMMANDS and text[brace : brace + 1] == "{":
                 dropped.append(True)
                 parts.append(" ")
                 at = brace + 1
@@ -215,8 +217,8 @@ def _unwrapped(text: str) -> str:
     return "".join(parts)
 
 
-def _peeled(text: str) -> str:
-    """The text without quotation marks around the whole and without full stops at its end."""
+def _without_outer_marks(text: str) -> str:
+    """The text without quotation marks around it, and without punctuation or a backslash at its end."""
     changed = True
     while changed:
         changed = False

@@ -48,25 +48,25 @@ def elements(text: str) -> Elements:
             name, text = equation.name, equation.right
     if (solutions := _solutions(text)) is not None:
         return solutions
-    brackets = structures.bracketed(text)
+    brackets = structures.split_brackets(text)
     if brackets is not None and (len(brackets.items) > 1 or brackets.kind == "set" or brackets.kind == "square"):
-        return Elements(_expanded(brackets.items), brackets.kind, name=name)
+        return Elements(_expand_signs(brackets.items), brackets.kind, name=name)
     parts = structures.split(text)
     if len(parts.items) < 2:
-        both = _expanded((text,))
+        both = _expand_signs((text,))
         return Elements(both, "set" if len(both) > 1 else "list", "or" if len(both) > 1 else "", name=name)
-    named = [_named(item) for item in parts.items]
+    named = [_name_and_value(item) for item in parts.items]
     names = [one[0] if one else None for one in named]
     if all(names):
         values = tuple(one[1] for one in named if one)
         if len(set(names)) == 1:
-            return Elements(_expanded(values), "list", parts.joined, name=names[0])
+            return Elements(_expand_signs(values), "list", parts.joined, name=names[0])
         return Elements(values, "list", parts.joined, tuple(str(one) for one in names))
     if names[0] and not any(names[1:]):
         name = names[0]
         items = (named[0][1] if named[0] else parts.items[0], *parts.items[1:])
-        return Elements(_expanded(items), "list", parts.joined, name=name)
-    return Elements(_expanded(parts.items), "list", parts.joined, name=name)
+        return Elements(_expand_signs(items), "list", parts.joined, name=name)
+    return Elements(_expand_signs(parts.items), "list", parts.joined, name=name)
 
 
 def _solutions(text: str) -> Elements | None:
@@ -76,7 +76,7 @@ def _solutions(text: str) -> Elements | None:
     tuples: list[str] = []
     names: tuple[str, ...] = ()
     for piece in _BETWEEN_SOLUTIONS.split(text)[:MAX_ITEMS]:
-        named = sorted(one for item in structures.split(piece).items if (one := _named(item)) is not None)
+        named = sorted(one for item in structures.split(piece).items if (one := _name_and_value(item)) is not None)
         found = tuple(name for name, _ in named)
         if len(found) != len(structures.split(piece).items) or len(set(found)) < 2 or (names and names != found):
             return None
@@ -85,12 +85,12 @@ def _solutions(text: str) -> Elements | None:
     return Elements(tuple(tuples), "list") if len(tuples) > 1 else None
 
 
-def _named(item: str) -> tuple[str, str] | None:
+def _name_and_value(item: str) -> tuple[str, str] | None:
     equation = equations.equation(item)
     return (equation.name, equation.right) if equation and equation.name and not equation.between else None
 
 
-def _expanded(items: tuple[str, ...]) -> tuple[Item, ...]:
+def _expand_signs(items: tuple[str, ...]) -> tuple[Item, ...]:
     """The items, with each ± replaced by two elements."""
     found: list[Item] = []
     for item in items:
@@ -117,9 +117,13 @@ def compare_elements(reference: Elements, given: Elements, context: Context) -> 
             return Outcome(None, "an interval, or a list in square brackets")
         return found
     more = len(reference.items) < len(given.items) and reference.kind == given.kind == "list"
-    if more and not context.ordered and all(isinstance(one, str) and structures.bracketed(one) for one in given.items):
+    if (
+        more
+        and not context.ordered
+        and all(isinstance(one, str) and structures.split_brackets(one) for one in given.items)
+    ):
         # A list of points is a set: a repeated point adds none.
-        given = replace(given, items=tuple(dict.fromkeys(_unspaced(item) for item in given.items)))
+        given = replace(given, items=tuple(dict.fromkeys(_without_spaces(item) for item in given.items)))
     if len(reference.items) != len(given.items):
         if given.kind == "set" and reference.kind == "list":
             return _without_order(reference.items, given.items, context, repeated=False)
@@ -140,7 +144,7 @@ def compare_elements(reference: Elements, given: Elements, context: Context) -> 
     return _as_list(reference, given, context)
 
 
-def _unspaced(item: Item) -> Item:
+def _without_spaces(item: Item) -> Item:
     return item.replace(" ", "") if isinstance(item, str) and not re.search(r"\\[a-z]|[a-z]{2}", item) else item
 
 
@@ -399,7 +403,7 @@ def matrix_family(reference: str, given: str, context: Context) -> Outcome | Non
     flat = [cell for row in wanted.rows for cell in row]
     is_vector = len(wanted.rows) == 1 or len(wanted.rows[0]) == 1
     found = structures.matrix(given)
-    computed = structures.computed(given) if found is None else None
+    computed = structures.computed_matrix(given) if found is None else None
     if computed is not None:
         if (len(computed), len(computed[0])) != (len(wanted.rows), len(wanted.rows[0])) or wanted.determinant:
             return Outcome(False, "a matrix of another size")

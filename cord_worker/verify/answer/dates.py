@@ -59,10 +59,10 @@ def dates(text: str) -> tuple[Date, ...]:
         first, second, year = int(match[1]), int(match[3]), int(match[4])
         found = _real(Date(year, first, second)) + _real(Date(year, second, first))
         return tuple(dict.fromkeys(found))
-    return _worded(text)
+    return _date_in_words(text)
 
 
-def _worded(text: str) -> tuple[Date, ...]:
+def _date_in_words(text: str) -> tuple[Date, ...]:
     words = re.findall(r"[^\W\d_]+|\d+|[^\s\w,.]", text.casefold())
     if not 2 <= len(words) <= 8:
         return ()

@@ -163,8 +163,8 @@ def proportional(left: Node, right: Node, *, positive: bool = False) -> bool | N
         values = {name: Fraction(2 * at + 3 + 7 * attempt, at + 2) for at, name in enumerate(names)}
         first, second = left, right
         for name, value in values.items():
-            first = expression.replaced(first, name, expression.number(value))
-            second = expression.replaced(second, name, expression.number(value))
+            first = expression.substitute(first, name, expression.number(value))
+            second = expression.substitute(second, name, expression.number(value))
         try:
             a, b = constant(first), constant(second)
         except (TooLarge, OverflowError):
@@ -185,9 +185,9 @@ def _solved_alike(reference: Equation, given: Equation, left: Node, right: Node)
         value = expression.parse(solved.right)
         if name is None or value is None or name not in expression.symbols(tree) or name in expression.symbols(value):
             continue
-        if same_value(expression.replaced(tree, name, value), expression.number(0)) is not True:
+        if same_value(expression.substitute(tree, name, value), expression.number(0)) is not True:
             continue
-        at_zero, at_one = (expression.replaced(tree, name, expression.number(point)) for point in (0, 1))
+        at_zero, at_one = (expression.substitute(tree, name, expression.number(point)) for point in (0, 1))
         line: Node = ("add", (at_zero, ("mul", (("sym", name), ("add", (at_one, ("neg", at_zero)))))))
         return True if same_value(tree, line) else None
     return False

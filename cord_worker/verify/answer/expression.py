@@ -117,27 +117,27 @@ def plus_minus(tree: Node) -> list[Node]:
     """The two values of a tree with ± (all of its signs change together), or the tree itself."""
     if not holds(tree, "pm", "mp"):
         return [tree]
-    return [_signed(tree, upper=True), _signed(tree, upper=False)]
+    return [_choose_signs(tree, upper=True), _choose_signs(tree, upper=False)]
 
 
-def _signed(tree: Node, *, upper: bool) -> Node:
+def _choose_signs(tree: Node, *, upper: bool) -> Node:
     kind = tree[0]
     if kind in ("pm", "mp"):
-        inner = _signed(tree[1], upper=upper)
+        inner = _choose_signs(tree[1], upper=upper)
         return inner if (kind == "pm") == upper else ("neg", inner)
-    return rebuilt(tree, lambda child: _signed(child, upper=upper))
+    return map_children(tree, lambda child: _choose_signs(child, upper=upper))
 
 
-def replaced(tree: Node, name: str, by: Node) -> Node:
+def substitute(tree: Node, name: str, by: Node) -> Node:
     """The tree with every free `name` replaced."""
     if tree == ("sym", name):
         return by
     if tree[0] in ("big", "diff") and name == tree[2 if tree[0] == "big" else 1]:
         return tree
-    return rebuilt(tree, lambda child: replaced(child, name, by))
+    return map_children(tree, lambda child: substitute(child, name, by))
 
 
-def rebuilt(tree: Node, change: Callable[[Node], Node]) -> Node:
+def map_children(tree: Node, change: Callable[[Node], Node]) -> Node:
     """The node with `change` applied to its direct children."""
     kind = tree[0]
     if kind in ("num", "sym", "const"):

@@ -64,7 +64,7 @@ def _choice(reference: str, given: str, context: Context) -> Found | None:
     wanted = labels.choice(reference)
     if wanted is None:
         return None
-    found = labels.chosen(given)
+    found = labels.chosen_letter(given)
     text = labels.label_text(reference)
     if found == wanted:
         other = labels.label_text(given)
@@ -81,7 +81,7 @@ def _choice(reference: str, given: str, context: Context) -> Found | None:
 
 
 def _decision(reference: str, given: str, _: Context) -> Found | None:
-    wanted = labels.decided(reference)
+    wanted = labels.plain_decision(reference)
     if wanted is None:
         return None
     found = labels.decision(given)
@@ -120,7 +120,7 @@ def _time(reference: str, given: str, _: Context) -> Found | None:
     )
 
 
-def _based(reference: str, given: str, context: Context) -> Found | None:
+def _based_numeral(reference: str, given: str, context: Context) -> Found | None:
     found = figures.based_family(reference, given, context)
     return found and ("based numeral", found)
 
@@ -238,8 +238,8 @@ def _real_set(reference: str, given: str, context: Context) -> Found | None:
     found_given = realsets.read(given)
     if found_given is None:
         listed = collections.elements(given)
-        if wanted[0] == "interval" and len(listed.items) == 2 and structures.bracketed(reference):
-            pair = structures.bracketed(given)
+        if wanted[0] == "interval" and len(listed.items) == 2 and structures.split_brackets(reference):
+            pair = structures.split_brackets(given)
             if pair is None:
                 outcome = collections.compare_elements(collections.elements(reference), listed, context)
                 return type_name, Outcome(None if outcome.equal else False, "two numbers for an interval")
@@ -352,7 +352,7 @@ def _with_integer_of(reference: str, right: str, given: str) -> str | None:
     return re.sub(rf"(?<![a-zA-Z\\]){min(two)}(?![a-zA-Z])", min(one), other.right)
 
 
-def _conditioned(reference: str, given: str, context: Context) -> Found | None:
+def _with_condition(reference: str, given: str, context: Context) -> Found | None:
     """`x = k\\pi, k \\in \\mathbb{Z}`: the condition may be left out on one side."""
     statement, condition = equations.without_condition(reference)
     if condition is None or not statement:
@@ -375,7 +375,7 @@ FAMILIES: tuple[Family, ...] = (
     _decision,
     _date,
     _time,
-    _based,
+    _based_numeral,
     _congruence,
     _formula,
     _span,
@@ -383,7 +383,7 @@ FAMILIES: tuple[Family, ...] = (
     _sequence,
     _ordering,
     _matrix,
-    _conditioned,
+    _with_condition,
     _real_set,
     _inequality,
     _value,

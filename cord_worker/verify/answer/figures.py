@@ -29,7 +29,7 @@ _RATIO = re.compile(r"[^:;]{1,40}(?: ?: ?[^:;]{1,40}){1,6}")
 _TIME_LIKE = re.compile(r"\d{1,2}:\d{2}")
 
 
-def based(text: str) -> tuple[str, int] | None:
+def based_numeral(text: str) -> tuple[str, int] | None:
     """Digits and base of `101_2`, `101_{two}`, `52 (base 8)`, `0x1F`; None if the text is no such numeral."""
     for pattern in _BASE:
         if (match := pattern.fullmatch(text)) and _is_numeral(match["digits"], match["base"]):
@@ -58,10 +58,10 @@ def _value_of(digits: str, base: int) -> int | None:
 
 def based_family(reference: str, given: str, context: Context) -> Outcome | None:
     """A numeral in a named base: the same digits in the same base; digits alone if the question names a base."""
-    wanted = based(reference)
+    wanted = based_numeral(reference)
     if wanted is None:
         return None
-    found = based(given)
+    found = based_numeral(given)
     if found is not None:
         if found == wanted:
             return Outcome(True, "the same digits in the same base")

@@ -32,7 +32,7 @@ def choice(text: str) -> str | None:
     return (match[1] or match[2] or match[3]).upper()
 
 
-def chosen(text: str) -> str | None:
+def chosen_letter(text: str) -> str | None:
     """The letter that a given answer chooses; "" if it names several, None if it names none."""
     if match := _LETTER.fullmatch(text) or _SMALL_LETTER.fullmatch(text):
         return next(group for group in match.groups() if group).upper()
@@ -89,7 +89,7 @@ def decision(text: str) -> str | None:
     return _DECISION.get(first[1].casefold()) if first else None
 
 
-def decided(reference: str) -> str | None:
+def plain_decision(reference: str) -> str | None:
     """The decision of a reference that is only yes, no, maybe, true or false; otherwise None."""
     return _DECISION.get(reference.casefold())
 

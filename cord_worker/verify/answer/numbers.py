@@ -208,17 +208,17 @@ def _in_words(text: str) -> Number | None:
         second = number(match[2])
         return first if second is not None and first.value == second.value else None
     if match := _AFTER.fullmatch(text):
-        return _changed(match["number"], match["word"])
+        return _with_operation(match["number"], match["word"])
     if not re.search(r"\d", text) and (value := numerals.in_words(text)) is not None:
         return Number(value)
     if (match := _TENTHS.fullmatch(text)) and (below := numerals.part_of(match["part"])) is not None:
         return Number(Fraction(int(match["number"]), below))
-    if (match := _SCALED.fullmatch(text)) and (found := _scaled(match)) is not None:
+    if (match := _SCALED.fullmatch(text)) and (found := _with_scale(match)) is not None:
         return found
     return None
 
 
-def _scaled(match: re.Match[str]) -> Number | None:
+def _with_scale(match: re.Match[str]) -> Number | None:
     scale, before = match["scale"], match["number"]
     if scale in _SHORT_SCALES and match["space"]:
         return None
@@ -231,7 +231,7 @@ def _scaled(match: re.Match[str]) -> Number | None:
     return replace(found, value=found.value * _SCALE[scale], places=0)
 
 
-def _changed(before: str, word: str) -> Number | None:
+def _with_operation(before: str, word: str) -> Number | None:
     found = number(before)
     if found is None:
         return None

@@ -33,7 +33,7 @@ _WORD = re.compile(r"[a-z]+")
 
 
 def part_of(word: str) -> int | None:
-    """7 for "sevenths", 4 for "quarters"."""
+    """The denominator that a word names: 7 for "sevenths", 4 for "quarters"."""
     word = word.casefold()
     return _PARTS.get(word) or _PARTS.get("half" if word == "halves" else word.removesuffix("s"))
 

@@ -119,10 +119,10 @@ def _money(text: str) -> Quantity | None:
         found, unit = inner, Unit(tuple(sorted(unit.parts + rate)))
     found = replace(found, unit=unit)
     negative = (match["sign"] or "").strip() in ("-", "minus", "negative") or match["inner"]
-    return _negated(found) if negative else found
+    return _negative(found) if negative else found
 
 
-def _negated(found: Quantity) -> Quantity:
+def _negative(found: Quantity) -> Quantity:
     number = found.number and replace(found.number, value=-found.number.value)
     return replace(found, number=number, value=expression.number(number.value) if number else ("neg", found.value))
 
@@ -259,7 +259,7 @@ def _same_measure(reference: Quantity, given: Quantity) -> bool | None:
 
 
 def _same_count(reference: Quantity, given: Quantity) -> bool | None:
-    """Red apples are apples, but may not be green apples; two words of other scripts may mean the same."""
+    """Red apples are apples; whether red apples may be green apples is undecided, as for nouns in other scripts."""
     same = same_amount(reference, given)
     words, other = (side.unit.nouns[0].split()[1:] for side in (reference, given))
     if set(words) <= set(other) or set(other) <= set(words):

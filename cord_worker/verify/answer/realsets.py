@@ -129,9 +129,9 @@ def read(text: str) -> tuple[RealSet, str | None] | None:
     for sign, kind in ((r"\cup", "or"), (r"\cap", "and"), (r"\setminus", "minus")):
         pieces = _outermost(text, sign)
         if len(pieces) > 1:
-            return _combined(pieces, kind)
+            return _combine(pieces, kind)
     if re.search(r"[\])] U [\[(]", text):
-        return _combined(re.split(r"(?<=[\])]) U (?=[\[(])", text), "or")
+        return _combine(re.split(r"(?<=[\])]) U (?=[\[(])", text), "or")
     interval = _interval(text)
     if interval is not None:
         return interval, None
@@ -149,7 +149,7 @@ def _outermost(text: str, sign: str) -> list[str]:
     return pieces
 
 
-def _combined(pieces: list[str], kind: str) -> tuple[RealSet, str | None] | None:
+def _combine(pieces: list[str], kind: str) -> tuple[RealSet, str | None] | None:
     sets: list[RealSet] = []
     name: str | None = None
     for piece in pieces:
@@ -167,7 +167,7 @@ def _combined(pieces: list[str], kind: str) -> tuple[RealSet, str | None] | None
 
 
 def _points(text: str) -> RealSet | None:
-    inner = structures.bracketed(text)
+    inner = structures.split_brackets(text)
     items = inner.items if inner is not None and inner.kind == "set" else structures.split(text).items
     found: list[RealSet] = []
     for item in items:
@@ -229,21 +229,21 @@ def _solutions(text: str) -> tuple[RealSet, str | None] | None:
     (name,) = names
     solved = []
     for left, sign, right in zip(known_trees, signs, known_trees[1:], strict=False):
-        one = _solved(left, sign, right, name)
+        one = _solve(left, sign, right, name)
         if one is None:
             return None
         solved.append(one)
     return (solved[0] if len(solved) == 1 else ("and", tuple(solved))), name
 
 
-def _solved(left: Node, sign: str, right: Node, name: str) -> RealSet | None:
+def _solve(left: Node, sign: str, right: Node, name: str) -> RealSet | None:
     if name in expression.symbols(right) and name not in expression.symbols(left):
         left, right, sign = right, left, _MIRRORED[sign]
     if left == ("sym", name) and name not in expression.symbols(right):
         return _ray(right, sign)
     if left[0] == "fn" and left[1] == "abs" and name not in expression.symbols(right):
         inner = left[2][0]
-        within, without = _solved(inner, sign, right, name), _solved(inner, _MIRRORED[sign], ("neg", right), name)
+        within, without = _solve(inner, sign, right, name), _solve(inner, _MIRRORED[sign], ("neg", right), name)
         if within is None or without is None:
             return None
         return ("and" if sign in ("<", "<=", "!=") else "or", (within, without))
@@ -263,7 +263,7 @@ def _polynomial(difference: Node, sign: str, name: str) -> RealSet | None:
     """The solutions of `difference` compared with 0, if it is linear or quadratic in `name`."""
 
     def at(value: int) -> Node:
-        return expression.replaced(difference, name, number(value))
+        return expression.substitute(difference, name, number(value))
 
     variable: Node = ("sym", name)
     zero, one, other = at(0), at(1), at(-1)

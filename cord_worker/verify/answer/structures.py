@@ -99,7 +99,7 @@ def _is_thousands(text: str, at: int, *, allowed: bool) -> bool:
     return re.fullmatch(r"\d{1,3}(?:,\d{3})*", digits) is not None
 
 
-def bracketed(text: str) -> Bracketed | None:
+def split_brackets(text: str) -> Bracketed | None:
     """The elements of one pair of brackets around the whole text; None if there is no such pair."""
     for opening, closing, kind in (
         (r"\{", r"\}", "set"), (r"\langle", r"\rangle", "tuple"), ("{", "}", "set"), ("(", ")", "tuple"),
@@ -149,12 +149,12 @@ def matrix(text: str) -> Matrix | None:
         if not cells or len({len(row) for row in cells}) != 1:
             return None
         return Matrix(cells, match["kind"] in ("vmatrix", "Vmatrix"))
-    outer = bracketed(text) if text.startswith(("[[", "[ [", "((")) else None
+    outer = split_brackets(text) if text.startswith(("[[", "[ [", "((")) else None
     if outer is None or len(outer.items) < 1:
         return None
     found = []
     for item in outer.items:
-        row = bracketed(item)
+        row = split_brackets(item)
         if row is None or row.kind not in ("square", "tuple"):
             return None
         found.append(row.items)
@@ -167,7 +167,7 @@ _MAX_CELLS = 16
 Trees = tuple[tuple[Node, ...], ...]
 
 
-def computed(text: str) -> Trees | None:
+def computed_matrix(text: str) -> Trees | None:
     """The value of a sum, a difference or a product of small matrices, if the text holds nothing else."""
     grids = list(_GRID.finditer(text))
     if not 1 <= len(grids) <= 4 or text[grids[-1].end() :].strip():
@@ -235,17 +235,17 @@ def by_unit_vectors(text: str, size: int) -> tuple[Node, ...] | None:
     if not marked and not {"j", "k"} & named:
         return None
     names = marked or named | {"i"}
-    at_zero = _placed(tree, dict.fromkeys(names, 0))
+    at_zero = _with_numbers(tree, dict.fromkeys(names, 0))
     found: list[Node] = []
     for base in _BASES[:size]:
-        at_one = _placed(tree, {name: int(name.split()[-1] == base) for name in names})
+        at_one = _with_numbers(tree, {name: int(name.split()[-1] == base) for name in names})
         found.append(("add", (at_one, ("neg", at_zero))))
     if size == 2 and any(name.split()[-1] == "k" for name in named):
         return None
     return tuple(found)
 
 
-def _placed(tree: Node, values: dict[str, int]) -> Node:
+def _with_numbers(tree: Node, values: dict[str, int]) -> Node:
     if tree[0] in ("sym", "const") and tree[1] in values:
         return expression.number(values[tree[1]])
-    return expression.rebuilt(tree, lambda child: _placed(child, values))
+    return expression.map_children(tree, lambda child: _with_numbers(child, values))

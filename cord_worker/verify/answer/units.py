@@ -288,13 +288,13 @@ def unit(text: str) -> Unit | None:
         found = _foreign(text)
         if found is not None or _FOREIGN_SCRIPTS.search(text):
             return found
-    known = _known(text)
+    known = _parse_unit(text)
     if known is not None:
         return known
     return _noun(text)
 
 
-def _known(text: str) -> Unit | None:
+def _parse_unit(text: str) -> Unit | None:
     """The unit of a text of units and currencies; on both sides of "per", of a counted noun too."""
     bare = _without_tail(text)
     if bare is None:

@@ -38,7 +38,7 @@ def same_value(left: Node, right: Node) -> bool | None:
         return True
     if holds(left, "pm", "mp") or holds(right, "pm", "mp"):
         return None
-    if max(_nested(left), _nested(right)) > _MAX_NESTED:
+    if max(_nesting_depth(left), _nesting_depth(right)) > _MAX_NESTED:
         return None
     left_infinity, right_infinity = infinity(left), infinity(right)
     if left_infinity or right_infinity:
@@ -70,7 +70,7 @@ def constant(tree: Node, digits: int = 60) -> Any:
     Raises:
         TooLarge: it has too many digits.
     """
-    if _nested(tree) > _MAX_NESTED:
+    if _nesting_depth(tree) > _MAX_NESTED:
         return None
     try:
         value = _Evaluation(digits, {}, "e").value(tree)
@@ -105,7 +105,7 @@ def rational(tree: Node) -> Fraction | None:
     Raises:
         TooLarge: it has too many digits.
     """
-    if _nested(tree) > _MAX_NESTED:
+    if _nesting_depth(tree) > _MAX_NESTED:
         return None
     try:
         return _rational(tree, {})
@@ -130,7 +130,7 @@ def _rational(tree: Node, names: dict[str, Fraction]) -> Fraction | None:
         if part is None:
             return None
         parts.append(part)
-    return _checked(_rational_step(tree, parts))
+    return _limited_in_size(_rational_step(tree, parts))
 
 
 def _rational_step(tree: Node, parts: list[Fraction]) -> Fraction | None:
@@ -143,7 +143,7 @@ def _rational_step(tree: Node, parts: list[Fraction]) -> Fraction | None:
         result = Fraction(1)
         for part in parts:
             result = result * part
-            _checked(result)
+            _limited_in_size(result)
         return result
     if kind == "div":
         return parts[0] / parts[1]
@@ -179,13 +179,13 @@ def _rational_series(tree: Node, names: dict[str, Fraction]) -> Fraction | None:
         part = _rational(body, {**names, variable: Fraction(index)})
         if part is None:
             return None
-        result = _checked(result + part if kind == "sum" else result * part) or Fraction(0)
+        result = _limited_in_size(result + part if kind == "sum" else result * part) or Fraction(0)
     return result
 
 
-def _nested(tree: Node) -> int:
+def _nesting_depth(tree: Node) -> int:
     """Nesting depth of series, integrals and derivatives; each level needs many values of the next."""
-    below: int = max(map(_nested, children(tree)), default=0)
+    below: int = max(map(_nesting_depth, children(tree)), default=0)
     return below + 1 if tree[0] in ("big", "diff") else below
 
 
@@ -194,7 +194,7 @@ def _most_terms(body: Node) -> int:
     return _MAX_TERMS_WITHIN if holds(body, "big", "diff") else _MAX_TERMS
 
 
-def _checked(value: Fraction | None) -> Fraction | None:
+def _limited_in_size(value: Fraction | None) -> Fraction | None:
     if value is not None and value.numerator.bit_length() + value.denominator.bit_length() > 2 * MAX_BITS:
         raise TooLarge
     return value
@@ -382,7 +382,7 @@ def _at_point(
     # Derivatives and integrals are computed to fewer digits than the precision asks for.
     share = 0.6 if any(holds(tree, "big", "diff") for tree in (left, right)) else 0.92
     for places in (*digits, 2 * digits[1]):
-        found, lost = _evaluated((left, right), point, base, places, real_only=real_only)
+        found, lost = _evaluate_both((left, right), point, base, places, real_only=real_only)
         absorbed |= lost
         a, b = found
         if a is None or b is None:
@@ -407,7 +407,7 @@ def _at_point(
     return False, False
 
 
-def _evaluated(
+def _evaluate_both(
     trees: tuple[Node, Node], point: dict[str, Fraction], base: str, places: int, *, real_only: bool
 ) -> tuple[list[Any], bool]:
     """The values of both trees, None without a (real) value; and whether a term was too small to count."""

@@ -85,7 +85,7 @@ def value_family(reference: str, given: str, context: Context) -> tuple[str, Out
         outcome = Outcome(None, "a place in an order, or a number")
     if outcome.equal and wanted.number is not None and _NUMBERED.match(given):
         outcome = Outcome(None, "a part that is numbered, or a number")
-    if outcome.equal is False and wanted.type == "expression" and _permuted(reference, given):
+    if outcome.equal is False and wanted.type == "expression" and _have_same_letters(reference, given):
         return "expression", Outcome(None, "the same letters in another order")
     type_name = wanted.type
     if type_name == "number" and re.search(r"/|\\frac", reference):
@@ -97,7 +97,7 @@ def _is_name(reference: str) -> bool:
     return re.fullmatch(r"[A-Z][a-z]+(?: [A-Z][a-z]+)*", reference) is not None
 
 
-def _permuted(reference: str, given: str) -> bool:
+def _have_same_letters(reference: str, given: str) -> bool:
     """True for `AB` and `BA`, `AB` and `ab`: each may be a segment, a product or a word."""
     left, right = re.sub(r"[\s\\{}]|overline", "", reference), re.sub(r"[\s\\{}]|overline", "", given)
     letters = re.fullmatch("[A-Za-z]{2,}", left) and re.fullmatch("[A-Za-z]{2,}", right)
@@ -115,7 +115,7 @@ def compare_value(wanted: Quantity, given: str, context: Context) -> Outcome:
     if found is not None:
         return _same(wanted, found, given, context)
     if _APPROXIMATELY.search(given):
-        return _approximated(wanted, given, context)
+        return _compare_approximation(wanted, given, context)
     statement, condition = equations.without_condition(given)
     if condition is not None and statement != given and (value(statement) or equations.equation(statement)):
         return compare_value(wanted, statement, context)
@@ -178,7 +178,7 @@ def _unclear(wanted: Quantity, found: Quantity) -> str:
     return "the values cannot be compared"
 
 
-def _approximated(wanted: Quantity, given: str, context: Context) -> Outcome:
+def _compare_approximation(wanted: Quantity, given: str, context: Context) -> Outcome:
     exact, _, rounded = (part.strip() for part in _APPROXIMATELY.sub("\x00", given, count=1).partition("\x00"))
     if exact and equations.name_of(exact) is None:
         return compare_value(wanted, exact, context)
@@ -232,7 +232,7 @@ def _no_value(wanted: Quantity, given: str, context: Context) -> Outcome:
         return Outcome(None, "a difference, or a range") if unclear else Outcome(False, "a range or a score")
     if dates.dates(given) or _HYPHENED.fullmatch(given):
         return Outcome(False, "a date or a series of figures")
-    numeral = figures.based(given)
+    numeral = figures.based_numeral(given)
     if numeral is not None:
         same = wanted.number is not None and wanted.number.value in (_plain(numeral), _digits(numeral))
         return Outcome(None, "a numeral of another base") if same else Outcome(False, "another numeral")
@@ -263,8 +263,8 @@ def _no_value(wanted: Quantity, given: str, context: Context) -> Outcome:
         if parts.joined == "or" and all(results):
             return Outcome(True, "the same value, given more than once")
         return Outcome(False, "several values")
-    if structures.bracketed(given) or realsets.relation(given):
-        inner = structures.bracketed(given)
+    if structures.split_brackets(given) or realsets.relation(given):
+        inner = structures.split_brackets(given)
         if (
             inner is not None
             and inner.kind == "set"

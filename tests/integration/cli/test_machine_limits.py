@@ -1,4 +1,4 @@
-"""`cordctl` under low limits of the machine, killed, or called twice: one line, and nothing half done."""
+"""`cordctl` under low limits, killed, or called twice prints one error line and leaves nothing half done."""
 
 from __future__ import annotations
 
@@ -40,49 +40,49 @@ LIMITS = [
 
 
 @pytest.mark.parametrize(("limit", "value", "subject"), LIMITS)
-def test_doctor_names_the_limit_and_run_refuses_it_in_one_line_before_starting_anything(
+def test_doctor_and_run_report_a_low_limit_in_one_line_before_anything_starts(
     embedded_cordctl: Cordctl, limit: int, value: int, subject: str
 ) -> None:
-    looked = limited(embedded_cordctl, limit, value, "doctor")
-    assert looked.returncode == 1
-    assert f"fail  {subject}: " in looked.stdout
-    refused = limited(embedded_cordctl, limit, value, "run", "problems.jsonl", "-o", "out.jsonl")
-    assert refused.returncode == 1
-    errors = [line for line in refused.stderr.splitlines() if line.startswith("error:")]
+    doctor = limited(embedded_cordctl, limit, value, "doctor")
+    assert doctor.returncode == 1
+    assert f"fail  {subject}: " in doctor.stdout
+    run = limited(embedded_cordctl, limit, value, "run", "problems.jsonl", "-o", "out.jsonl")
+    assert run.returncode == 1
+    errors = [line for line in run.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
     assert "raise the limit" in errors[0]
-    assert "Traceback" not in looked.stderr + refused.stderr
+    assert "Traceback" not in doctor.stderr + run.stderr
     assert not (Path(embedded_cordctl.environment["CORD_STATE_DIR"]) / "postgres").exists()
 
 
-_SOMEBODY = 64123
-"""A user without a running process: a limit of processes does not hold for root."""
+_OTHER_USER = 64123
+"""The id of a user without processes: the limit of processes does not apply to root."""
 
 
-def _as_somebody() -> list[str]:
-    """How a command is run by a user that is held to its limit and may read what this one may."""
+def _as_other_user() -> list[str]:
+    """The prefix that runs a command as a user without root's exemption from limits, who may read all files."""
     if os.geteuid():
         return []
     capability = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
-    found = ["setpriv", "--reuid", str(_SOMEBODY), "--regid", str(_SOMEBODY), "--clear-groups", *capability]
+    prefix = ["setpriv", "--reuid", str(_OTHER_USER), "--regid", str(_OTHER_USER), "--clear-groups", *capability]
     try:
-        probe = subprocess.run([*found, sys.executable, "-c", ""], capture_output=True, check=False)
+        probe = subprocess.run([*prefix, sys.executable, "-c", ""], capture_output=True, check=False)
     except OSError as error:
         pytest.skip(f"root cannot be another user here: {error}")
     if probe.returncode:
         pytest.skip(f"root cannot be another user here: {probe.stderr.decode(errors='replace')}")
-    return found
+    return prefix
 
 
 @pytest.fixture
-def folder_of_somebody(embedded_cordctl: Cordctl) -> Iterator[Path]:
-    """A copy of the folder of `embedded_cordctl` that such a user may enter."""
+def folder_of_other_user(embedded_cordctl: Cordctl) -> Iterator[Path]:
+    """A copy of the folder of `embedded_cordctl` that the user `_OTHER_USER` may use."""
     folder = Path(tempfile.mkdtemp(prefix="cord-c-"))
     for name in ("cord.toml", "problems.jsonl"):
         shutil.copy(embedded_cordctl.folder / name, folder)
     if not os.geteuid():
         for path in (folder, *folder.iterdir()):
-            os.chown(path, _SOMEBODY, _SOMEBODY)
+            os.chown(path, _OTHER_USER, _OTHER_USER)
     yield folder
     shutil.rmtree(folder)
 
@@ -97,26 +97,26 @@ def folder_of_somebody(embedded_cordctl: Cordctl) -> Iterator[Path]:
     ],
 )
 def test_a_limit_that_forbids_new_processes_and_threads_is_reported_in_one_line(
-    embedded_cordctl: Cordctl, folder_of_somebody: Path, command: tuple[str, ...], code: int
+    embedded_cordctl: Cordctl, folder_of_other_user: Path, command: tuple[str, ...], code: int
 ) -> None:
     variables = {**embedded_cordctl.variables(), "PYTHONDONTWRITEBYTECODE": "1"}
     ended = subprocess.run(
-        # The limit holds from the change of the user on; the program that changes it is already one process.
-        [*_as_somebody(), *embedded_cordctl.command(*command)],
-        cwd=folder_of_somebody,
-        env={**variables, "CORD_STATE_DIR": str(folder_of_somebody / "state")},
+        # The limit applies only after the user was changed: the program that changes it is already a process.
+        [*_as_other_user(), *embedded_cordctl.command(*command)],
+        cwd=folder_of_other_user,
+        env={**variables, "CORD_STATE_DIR": str(folder_of_other_user / "state")},
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (1, 1)),
     )
-    said = ended.stdout + ended.stderr
-    assert ended.returncode == code, said
-    assert said.count("more processes and threads may be started") == 1
-    assert "ulimit -u" in said
-    assert "Traceback" not in said
-    assert "OpenBLAS" not in said
+    output = ended.stdout + ended.stderr
+    assert ended.returncode == code, output
+    assert output.count("more processes and threads may be started") == 1
+    assert "ulimit -u" in output
+    assert "Traceback" not in output
+    assert "OpenBLAS" not in output
 
 
 @pytest.mark.parametrize("process", [("worker", "alpha"), ("coordinator",)])
@@ -129,7 +129,7 @@ def test_a_process_under_a_limit_ends_with_the_exit_code_for_no_restart(
     assert "ulimit -n" in ended.stderr
 
 
-def test_a_full_standard_error_is_reported_like_any_error(embedded_cordctl: Cordctl) -> None:
+def test_export_exits_with_1_if_standard_error_is_full(embedded_cordctl: Cordctl) -> None:
     with Path("/dev/full").open("w") as full:
         command = embedded_cordctl.command("export", "-o", "out.jsonl")
         ended = subprocess.run(
@@ -138,18 +138,18 @@ def test_a_full_standard_error_is_reported_like_any_error(embedded_cordctl: Cord
     assert ended.returncode == 1
 
 
-def test_two_concurrent_ups_start_one_daemon_and_a_killed_up_does_not_prevent_it(embedded_cordctl: Cordctl) -> None:
+def test_two_concurrent_calls_of_up_start_one_daemon_also_after_a_killed_call(embedded_cordctl: Cordctl) -> None:
     state = Path(embedded_cordctl.environment["CORD_STATE_DIR"])
     killed = embedded_cordctl.start("up", "--no-wait")
     wait_for(lambda: (state / "postgres" / "data.new").exists() or (state / "postgres" / "data").exists())
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     both = [embedded_cordctl.start("up", "--no-wait", "--json") for _ in range(2)]
-    said = [one.communicate(timeout=120) for one in both]
-    assert [one.returncode for one in both] == [0, 0], said
+    outputs = [one.communicate(timeout=120) for one in both]
+    assert [one.returncode for one in both] == [0, 0], outputs
     pids = {
         line.partition("(pid ")[2].partition(")")[0]
-        for _, errors in said
+        for _, errors in outputs
         for line in errors.splitlines()
         if "(pid" in line
     }
@@ -159,7 +159,7 @@ def test_two_concurrent_ups_start_one_daemon_and_a_killed_up_does_not_prevent_it
     assert (down.wait(120), up.wait(120)) == (0, 0)
     for one in (down, up):
         one.communicate()
-    # Whichever of the two was second, nothing of either is left once all is stopped.
+    # Either order is allowed; after one more `down` no process is left.
     assert embedded_cordctl("down").exit_code == 0
     wait_for(lambda: not working_in(state))
 

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 import pytest
 import sqlalchemy as sa
 
-from cord_worker.config import RunConfig, RunSection, VerifyConfig
+from cord_worker.config import RunConfig, RunTable, VerifyConfig
 from cord_worker.coordination.run_context import RunContexts
 from cord_worker.dataset import ProblemRecord, RejectedRecord
 from cord_worker.dataset.records import Json
@@ -139,7 +139,7 @@ def test_a_run_keeps_the_configuration_it_was_started_with(database: Database) -
 
 
 def dated(day: str | None) -> RunConfig:
-    return config().model_copy(update={"run": RunSection.model_validate({} if day is None else {"date": day})})
+    return config().model_copy(update={"run": RunTable.model_validate({} if day is None else {"date": day})})
 
 
 def run_dates(database: Database) -> list[object]:

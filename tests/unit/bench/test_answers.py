@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cord_worker.bench.answer_styles import STYLES, as_number, written
-from cord_worker.bench.answer_values import evaluated, have_another_value
+from cord_worker.bench.answer_styles import STYLES, as_number, in_all_styles
+from cord_worker.bench.answer_values import evaluate, values_differ
 from cord_worker.bench.answers import AnswerFigures, Reference, measure_answers, other_pairs
 from cord_worker.cli import cli
 from cord_worker.dataset import RejectedRecord, read_problems
@@ -55,21 +55,21 @@ def test_no_answer_with_a_different_value_is_accepted(measured: AnswerFigures) -
 
 
 def test_a_large_integer_is_also_written_as_money_in_a_box() -> None:
-    assert written("70000")["dollar sign in a box"] == r"He pays $\boxed{\$70,000}$."
-    assert written("70000")["thousands with braced commas"] == r"$\boxed{70{,}000}$"
-    assert "thousands with commas" not in written("700")
+    assert in_all_styles("70000")["dollar sign in a box"] == r"He pays $\boxed{\$70,000}$."
+    assert in_all_styles("70000")["thousands with braced commas"] == r"$\boxed{70{,}000}$"
+    assert "thousands with commas" not in in_all_styles("700")
 
 
 @pytest.mark.parametrize(
     ("reference", "decimal"), [(r"\frac{5}{8}", "0.625"), (r"-\frac{7}{4}", "-1.75"), ("3", "3.0"), ("12.50", "12.5")]
 )
-def test_an_exact_decimal_is_written(reference: str, decimal: str) -> None:
-    assert written(reference)["exact decimal"] == f"Thus the result is $\\boxed{{{decimal}}}$."
+def test_an_exact_decimal_is_one_of_the_styles(reference: str, decimal: str) -> None:
+    assert in_all_styles(reference)["exact decimal"] == f"Thus the result is $\\boxed{{{decimal}}}$."
 
 
 @pytest.mark.parametrize("reference", [r"\frac{1}{3}", r"\sqrt{2}", r"\text{odd}", "(1,2)"])
-def test_a_rounded_decimal_is_not_written(reference: str) -> None:
-    assert "exact decimal" not in written(reference)
+def test_a_rounded_decimal_is_none_of_the_styles(reference: str) -> None:
+    assert "exact decimal" not in in_all_styles(reference)
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_a_rounded_decimal_is_not_written(reference: str) -> None:
     ],
 )
 def test_references_of_equal_value_form_no_pair(left: str, right: str) -> None:
-    assert not have_another_value(left, right)
-    assert not have_another_value(right, left)
+    assert not values_differ(left, right)
+    assert not values_differ(right, left)
 
 
 @pytest.mark.parametrize(
@@ -110,15 +110,15 @@ def test_references_of_equal_value_form_no_pair(left: str, right: str) -> None:
     ],
 )
 def test_references_of_different_values_form_a_pair(left: str, right: str) -> None:
-    assert have_another_value(left, right)
+    assert values_differ(left, right)
 
 
 def test_the_evaluator_reads_numbers_letters_and_functions_and_reports_what_it_cannot_read() -> None:
     assert as_number(r"-\frac{3}{4}") == -0.75
-    assert evaluated(r"\frac{\sqrt{16}}{2}+3^{2}") == pytest.approx(11)
-    assert evaluated("2i^2") == pytest.approx(-2)
-    assert evaluated(r"\unknown{3}") is None
-    assert evaluated("9^(9^9)") is None
+    assert evaluate(r"\frac{\sqrt{16}}{2}+3^{2}") == pytest.approx(11)
+    assert evaluate("2i^2") == pytest.approx(-2)
+    assert evaluate(r"\unknown{3}") is None
+    assert evaluate("9^(9^9)") is None
 
 
 def test_a_reference_is_paired_once_with_every_reference_of_a_different_value() -> None:

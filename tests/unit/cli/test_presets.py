@@ -21,7 +21,7 @@ from cord_worker.config import (
     JudgeConfig,
     RewardConfig,
     RunConfig,
-    RunSection,
+    RunTable,
     SearchConfig,
     VerifyConfig,
 )
@@ -198,7 +198,7 @@ OFFERED = re.compile(r"^# (?=\[?[a-z_.]+(?:\]| = ))", re.MULTILINE)
 """The sign that comments out a setting or a table."""
 SECTIONS: dict[str, type[BaseModel]] = {
     "search": SearchConfig,
-    "run": RunSection,
+    "run": RunTable,
     "verify": VerifyConfig,
     "verify.judge": JudgeConfig,
     "integration": IntegrationConfig,

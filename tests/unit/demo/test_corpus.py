@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from cord_worker.demo.corpus import AUTHORS, Part, Step, parts, prover_pieces, teacher_pieces, write
+from cord_worker.demo.corpus import TEACHERS, Part, Step, parts, prover_pieces, teacher_pieces, write
 from cord_worker.demo.problems import DemoProblem, generate, in_range
 
 
@@ -20,7 +20,7 @@ def _by_one(problem: DemoProblem, name: str, rng: random.Random, *, errors: bool
     return write(problem, [name] * len(parts(problem)), rng, errors=errors)
 
 
-@pytest.mark.parametrize("name", list(AUTHORS))
+@pytest.mark.parametrize("name", list(TEACHERS))
 def test_a_trajectory_without_mistakes_ends_in_the_answer(name: str, drawn: list[DemoProblem]) -> None:
     rng = random.Random(0)
     for problem in drawn:
@@ -30,7 +30,7 @@ def test_a_trajectory_without_mistakes_ends_in_the_answer(name: str, drawn: list
         assert problem.answer in steps[-1].text
 
 
-@pytest.mark.parametrize("name", list(AUTHORS))
+@pytest.mark.parametrize("name", list(TEACHERS))
 def test_a_single_mistake_leads_to_another_answer_from_that_step_on(name: str, drawn: list[DemoProblem]) -> None:
     rng, found = random.Random(0), set()
     for problem in drawn:
@@ -50,13 +50,13 @@ def test_a_single_mistake_leads_to_another_answer_from_that_step_on(name: str, d
 def test_mistakes_never_leave_the_range_of_amounts(drawn: list[DemoProblem]) -> None:
     rng = random.Random(0)
     for problem in drawn:
-        authors = [rng.choice(list(AUTHORS)) for _ in parts(problem)]
-        for step in write(problem, authors, rng, errors=True):
-            assert in_range(step.state.continued())
+        teachers = [rng.choice(list(TEACHERS)) for _ in parts(problem)]
+        for step in write(problem, teachers, rng, errors=True):
+            assert in_range(step.state.all_amounts())
 
 
-def test_each_author_is_most_reliable_at_its_own_part() -> None:
-    surest = {part: min(AUTHORS, key=lambda name: AUTHORS[name].wrong[part]) for part in get_args(Part)}
+def test_each_teacher_is_most_reliable_at_its_own_part() -> None:
+    surest = {part: min(TEACHERS, key=lambda name: TEACHERS[name].wrong[part]) for part in get_args(Part)}
     assert surest == {"plan": "planner", "change": "calculator", "last change": "closer", "list": "closer"}
 
 
@@ -64,8 +64,8 @@ def test_a_teacher_reads_as_one_text_and_learns_its_own_steps_and_every_marker(
     drawn: list[DemoProblem],
 ) -> None:
     problem = next(one for one in drawn if len(one.plan.changes) == 2)
-    authors = ["planner", "calculator", "closer", "closer"]
-    steps = write(problem, authors, random.Random(0), errors=False)
+    teachers = ["planner", "calculator", "closer", "closer"]
+    steps = write(problem, teachers, random.Random(0), errors=False)
     pieces = teacher_pieces("Q<think>\n", steps, "closer")
     assert "".join(piece.text for piece in pieces) == (
         f"Q<think>\n### Step 1.{steps[0].text}\n### Step 2.{steps[1].text}\n### Step 3.{steps[2].text}"

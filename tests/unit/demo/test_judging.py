@@ -13,8 +13,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import cord_worker.demo
-from cord_worker.demo.corpus import AUTHORS, Step, parts, plan_text, write
-from cord_worker.demo.judging import FINE, MISTAKE, begun_as, sample
+from cord_worker.demo.corpus import TEACHERS, Step, parts, plan_text, write
+from cord_worker.demo.judging import FINE, MISTAKE, sample, with_reward_head
 from cord_worker.demo.problems import DemoProblem, generate
 from cord_worker.demo.training import NO_LOSS, Encoder
 from cord_worker.engines.protocol import Turn
@@ -33,8 +33,8 @@ def tokenizer() -> Any:
 
 
 def drawn_steps(problem: DemoProblem, rng: random.Random, flawless: int = 0) -> list[Step]:
-    authors = [rng.choice(list(AUTHORS)) for _ in parts(problem)]
-    return write(problem, authors, rng, errors=True, flawless=flawless)
+    teachers = [rng.choice(list(TEACHERS)) for _ in parts(problem)]
+    return write(problem, teachers, rng, errors=True, flawless=flawless)
 
 
 def test_the_first_steps_are_without_mistakes_if_asked() -> None:
@@ -72,8 +72,8 @@ def test_a_trajectory_is_encoded_as_in_the_service_and_labelled_by_its_outcome(t
         assert codec.judged(Turn(problem.question), steps, None) == tuple(ids)
         right = [label % 2 for label in labels[asked:]]
         kinds = [label // 2 for label in labels[asked:]]
-        listed = re.split(r" are |: ", steps[-1])[-1].rstrip(".")
-        assert right[-1] == (listed == problem.answer)
+        last_answer = re.split(r" are |: ", steps[-1])[-1].rstrip(".")
+        assert right[-1] == (last_answer == problem.answer)
         first = kinds.index(MISTAKE) if MISTAKE in kinds else len(kinds)
         assert set(right[:first]) == {1}
         assert set(kinds[:first]) == {FINE}
@@ -83,7 +83,7 @@ def test_a_trajectory_is_encoded_as_in_the_service_and_labelled_by_its_outcome(t
 
 def test_the_reward_model_begins_as_the_prover_with_heads_that_look_one_token_back(tokenizer: Any) -> None:
     encoder = Encoder(tokenizer)
-    model: Any = begun_as(MODELS / "prover", encoder, random.Random(0))
+    model: Any = with_reward_head(MODELS / "prover", encoder, random.Random(0))
     prover: Any = AutoModelForCausalLM.from_pretrained(
         MODELS / "prover", dtype=torch.float32, attn_implementation="eager"
     )

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 import cord_worker.demo
 from cord_worker.demo.corpus import Step, parts, write
-from cord_worker.demo.merging import FORM, INTEGRATION_PROMPT, draw_sources, reply, request, sample, whole
+from cord_worker.demo.merging import FORM, INTEGRATION_PROMPT, draw_sources, reply, request, sample, whole_text
 from cord_worker.demo.problems import DemoProblem, generate
 from cord_worker.demo.training import NO_LOSS, Encoder
 from cord_worker.engines.protocol import Turn
@@ -42,7 +42,7 @@ def test_a_request_equals_the_services_prompt_for_an_integrator(drawn: list[Demo
 
 def test_a_trajectory_in_one_text_reads_like_its_steps(drawn: list[DemoProblem]) -> None:
     steps = steps_of(drawn[0])
-    assert f"### Step 1.{whole(steps)}" == "".join(trajectory_pieces([step.text for step in steps], PROMPTED))
+    assert f"### Step 1.{whole_text(steps)}" == "".join(trajectory_pieces([step.text for step in steps], PROMPTED))
 
 
 def test_the_service_reads_a_reply_back_into_its_steps_and_answer(drawn: list[DemoProblem]) -> None:
@@ -50,7 +50,7 @@ def test_the_service_reads_a_reply_back_into_its_steps_and_answer(drawn: list[De
         steps = steps_of(problem)
         found = read_integration(reply(steps), PROMPTED, complete=True)
         assert found is not None
-        assert found.text == whole(steps)
+        assert found.text == whole_text(steps)
         assert found.answer == f"The final answer is {steps[-1].state.answer()}."
 
 

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import cord_worker.demo
-from cord_worker.demo.corpus import AUTHORS, prover_pieces, teacher_pieces, write
+from cord_worker.demo.corpus import TEACHERS, prover_pieces, teacher_pieces, write
 from cord_worker.demo.problems import generate
 from cord_worker.demo.training import Encoder
 
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
 
 MODELS = Path(cord_worker.demo.__file__).parent / "models"
 NAMES = (
-    *AUTHORS, "prover", "student", "weak-prover", "integrator", "reward", "prover-plain",
-    *(f"{name}-plain" for name in AUTHORS),
+    *TEACHERS, "prover", "student", "weak-prover", "integrator", "reward", "prover-plain",
+    *(f"{name}-plain" for name in TEACHERS),
 )  # fmt: skip
 ODD_TEXTS = (
     "", " ", "  two  spaces  ", "\n\n\n", "\r\n\ttab", "12 + 7 = 19.", r"$\frac{1}{2} \times x^{2}$", "三角形",
@@ -110,8 +110,8 @@ def test_a_trajectory_encoded_whole_equals_its_pieces_joined(name: str, tokenize
     encoder, rng = Encoder(tokenizer), random.Random(0)
     for problem in generate(100, 3, "heldout"):
         first_turn = encoder.first_turn(problem.question)
-        authors = [rng.choice(list(AUTHORS)) for _ in range(len(problem.plan.changes) + 2)]
-        steps = write(problem, authors, rng, errors=True)
+        teachers = [rng.choice(list(TEACHERS)) for _ in range(len(problem.plan.changes) + 2)]
+        steps = write(problem, teachers, rng, errors=True)
         for pieces in (
             teacher_pieces(first_turn, steps, name),
             prover_pieces(first_turn, problem, steps, rng.randint(1, len(steps))),
@@ -138,8 +138,8 @@ def test_a_loaded_tokenizer_splits_as_its_file_says(name: str, tokenizer: Any) -
 
 
 def test_every_teacher_has_its_own_architecture_and_vocabulary() -> None:
-    configs = [AutoModelForCausalLM.from_pretrained(MODELS / name).config for name in AUTHORS]
-    tokenizers = [AutoTokenizer.from_pretrained(MODELS / name) for name in AUTHORS]
+    configs = [AutoModelForCausalLM.from_pretrained(MODELS / name).config for name in TEACHERS]
+    tokenizers = [AutoTokenizer.from_pretrained(MODELS / name) for name in TEACHERS]
     assert len({config.model_type for config in configs}) == 3
     assert len({tuple(sorted(tokenizer.get_vocab())) for tokenizer in tokenizers}) == 3
 

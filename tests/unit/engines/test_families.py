@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cord_worker.bench.families import FLOORS, ROUNDINGS, Compared, ComparedTexts, measure_families
+from cord_worker.bench.families import FLOORS, ROUNDINGS, ScoreComparison, TextComparison, measure_families
 from cord_worker.bench.family_models import FAMILIES, write_family
 from cord_worker.engines.transformers.foreseen_model import foresee
 from cord_worker.engines.transformers.hosting import Mode
@@ -67,19 +67,19 @@ def test_a_model_with_experts_may_differ_by_its_own_noise_in_bfloat16() -> None:
     [(0.09, 0.0, True), (0.11, 0.0, False), (0.69, 0.3, True), (0.71, 0.3, False), (float("inf"), 0.3, False)],
 )
 def test_a_difference_may_be_twice_the_noise_and_the_floor(difference: float, noise: float, is_within: bool) -> None:
-    assert Compared(difference, noise).is_within(torch.bfloat16) is is_within
+    assert ScoreComparison(difference, noise).is_within(torch.bfloat16) is is_within
 
 
 @pytest.mark.parametrize(
     ("compared", "equal"),
     [
-        (ComparedTexts(0, 0, 0), None),
-        (ComparedTexts(5, 0, 0), None),
-        (ComparedTexts(5, 60, 0), True),
-        (ComparedTexts(5, 60, 1), False),
+        (TextComparison(0, 0, 0), None),
+        (TextComparison(5, 0, 0), None),
+        (TextComparison(5, 60, 0), True),
+        (TextComparison(5, 60, 1), False),
     ],
 )
-def test_texts_count_as_equal_only_if_some_were_compared(compared: ComparedTexts, equal: bool | None) -> None:
+def test_texts_count_as_equal_only_if_some_were_compared(compared: TextComparison, equal: bool | None) -> None:
     assert compared.equal is equal
 
 

@@ -21,18 +21,18 @@ from tests.support.openai_engine import (
     PHRASES,
     SAMPLING,
     TURN,
-    chatting,
-    proposed,
+    chat_server,
+    propose_once,
+    run_and_close,
     settings,
-    streaming,
-    use,
+    streaming_server,
 )
 from tests.support.openai_local_server import Json, LocalServer, chunks, models
 
 
 def test_chat_continues_the_assistant_turn_and_drops_a_marker_written_again() -> None:
-    with chatting("### Step 2. Two.", "\n### Step 3.").running() as server:
-        generation = proposed(server, "served")
+    with chat_server("### Step 2. Two.", "\n### Step 3.").running() as server:
+        generation = propose_once(server, "served")
         asked = server.bodies(CHAT)[0]
     assert asked["messages"] == [
         {"role": "user", "content": "How many?"},
@@ -42,8 +42,8 @@ def test_chat_continues_the_assistant_turn_and_drops_a_marker_written_again() ->
 
 
 def test_chat_without_continuation_is_asked_by_instruction() -> None:
-    with chatting(" Two.", "</think>", refuses_prefix=True).running() as server:
-        generation = proposed(server, "served")
+    with chat_server(" Two.", "</think>", refuses_prefix=True).running() as server:
+        generation = propose_once(server, "served")
         asked = server.bodies(CHAT)[0]
     assert [message["role"] for message in asked["messages"]] == ["user"]
     assert "### Step 1. One.\n### Step 2." in asked["messages"][0]["content"]
@@ -58,10 +58,10 @@ def test_chat_without_markers_sends_the_trajectory_as_it_stands(
 ) -> None:
     turn, texts = Turn("How many?", segmentation=segmentation), ["### Step 2. Two.", "\n\nWait, no"]
     for refuses in (False, True):
-        with chatting(*texts, refuses_prefix=refuses).running() as server:
+        with chat_server(*texts, refuses_prefix=refuses).running() as server:
             engine = OpenAiEngine(settings(server, "somebodys-model"))
             server.forget()
-            generation = use(engine, lambda engine: engine.propose(turn, ["One."], SAMPLING))
+            generation = run_and_close(engine, lambda engine: engine.propose(turn, ["One."], SAMPLING))
             sent = server.bodies(CHAT)[-1]["messages"][-1]["content"]
         assert generation.text == "### Step 2. Two."
         assert f"<think>\nOne.{between}" in sent
@@ -94,7 +94,7 @@ def test_a_prefill_that_the_server_repeats_is_noticed_at_start_and_removed(owner
             step = await engine.propose(TURN, steps, SAMPLING)
             return [step, await engine.answer(TURN, steps, SAMPLING)]
 
-        step, answer = use(engine, work)
+        step, answer = run_and_close(engine, work)
         assert all("stop" not in body for body in server.bodies(CHAT)[-2:])
     assert (step.text, step.finish_reason) == (" Three.", FinishReason.STEP)
     assert answer.text.strip() == "Three.\n### Step 4."
@@ -105,11 +105,11 @@ def test_a_server_that_repeats_its_prefill_only_at_times_fails_the_request() -> 
         engine = OpenAiEngine(settings(server, "served"))
         server.answers[CHAT] = lambda _: chunks(" Three.", "\n### Step 4.", chat=True)
         with pytest.raises(RequestError, match="repeated the assistant's text"):
-            use(engine, lambda engine: engine.propose(TURN, [" One."], SAMPLING))
+            run_and_close(engine, lambda engine: engine.propose(TURN, [" One."], SAMPLING))
 
 
 def test_a_server_that_starts_a_new_thinking_is_asked_by_instruction() -> None:
-    with chatting("<think>\nOkay, ", "let me see").running() as server:
+    with chat_server("<think>\nOkay, ", "let me see").running() as server:
         engine = OpenAiEngine(settings(server, "served"))
         assert engine._server.chat_style == "instruction"
         asyncio.run(engine.close())
@@ -117,18 +117,18 @@ def test_a_server_that_starts_a_new_thinking_is_asked_by_instruction() -> None:
 
 def test_an_answer_begins_after_a_thinking_at_its_start(tokenizer_folder: Path) -> None:
     for owner in ("vllm", "llamacpp"):
-        with streaming(owner, "</think>", "\n\n<think>Hm", ".</think>It is ", "4.").running() as server:
+        with streaming_server(owner, "</think>", "\n\n<think>Hm", ".</think>It is ", "4.").running() as server:
             engine = OpenAiEngine(settings(server, tokenizer_folder))
-            answer = use(engine, lambda engine: engine.answer(TURN, [" One."], SAMPLING))
+            answer = run_and_close(engine, lambda engine: engine.answer(TURN, [" One."], SAMPLING))
             assert "stop" not in server.bodies(COMPLETIONS)[-1]
         assert (answer.text, answer.finish_reason) == ("It is 4.", FinishReason.EOS)
 
 
 def test_chat_uses_the_tags_that_are_set_for_the_model() -> None:
-    with chatting(" Two.[/THI", "NK]It is").running() as server:
+    with chat_server(" Two.[/THI", "NK]It is").running() as server:
         tags = ThinkTags("[THINK]", "[/THINK]")
         engine = OpenAiEngine(dataclasses.replace(settings(server, "served"), think_tags=tags))
-        step = use(engine, lambda engine: engine.propose(TURN, [" One."], SAMPLING))
+        step = run_and_close(engine, lambda engine: engine.propose(TURN, [" One."], SAMPLING))
         sent = server.bodies(CHAT)[-1]["messages"][-1]["content"]
     assert sent == "[THINK]### Step 1. One.\n### Step 2."
     assert (step.text, step.finish_reason) == (" Two.", FinishReason.THINK_END)
@@ -140,7 +140,7 @@ def test_chat_on_vllm_continues_the_final_message(tokenizer_folder: Path) -> Non
         return {"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
 
     with LocalServer({"/v1/models": models("vllm"), CHAT: answer}).running() as server:
-        generation = proposed(server, tokenizer_folder, api="chat")
+        generation = propose_once(server, tokenizer_folder, api="chat")
         asked = server.bodies(CHAT)[0]
     assert (asked["continue_final_message"], asked["add_generation_prompt"]) == (True, False)
     assert (generation.finish_reason, generation.prompt_tokens) == (FinishReason.THINK_END, 5)

@@ -22,12 +22,12 @@ from tests.support.openai_engine import (
     PHRASES,
     SAMPLING,
     TURN,
-    chatting,
-    proposed,
+    chat_server,
+    propose_once,
+    run_and_close,
     settings,
-    streaming,
-    use,
-    vllm,
+    streaming_server,
+    vllm_server,
 )
 from tests.support.openai_local_server import Json, LocalServer, Reply, chunks, completion, models
 from tests.support.settings import sampling
@@ -46,17 +46,17 @@ from tests.support.settings import sampling
 def test_vllms_stop_reason_gives_the_finish_reason(
     tokenizer_folder: Path, reason: str, stop: object, ended: FinishReason
 ) -> None:
-    with vllm(" Two.", reason, stop_reason=stop).running() as server:
-        generation = proposed(server, tokenizer_folder)
+    with vllm_server(" Two.", reason, stop_reason=stop).running() as server:
+        generation = propose_once(server, tokenizer_folder)
     assert (generation.text, generation.finish_reason) == (" Two.", ended)
     assert (generation.completion_tokens, generation.cached_tokens) == (3, 2)
 
 
 def test_a_whole_trajectory_stops_at_the_end_of_the_thinking_only(tokenizer_folder: Path) -> None:
-    with vllm(" One.\n### Step 2. Two.", "stop", stop_reason="</think>").running() as server:
+    with vllm_server(" One.\n### Step 2. Two.", "stop", stop_reason="</think>").running() as server:
         engine = OpenAiEngine(settings(server, tokenizer_folder))
         server.forget()
-        generation = use(engine, lambda engine: engine.complete(TURN, [], SAMPLING))
+        generation = run_and_close(engine, lambda engine: engine.complete(TURN, [], SAMPLING))
         asked = server.bodies(COMPLETIONS)[-1]
     assert (generation.text, generation.finish_reason) == (" One.\n### Step 2. Two.", FinishReason.THINK_END)
     assert asked["stop"] == ["</think>"]
@@ -65,7 +65,7 @@ def test_a_whole_trajectory_stops_at_the_end_of_the_thinking_only(tokenizer_fold
 def test_sglangs_matched_stop_gives_the_finish_reason(tokenizer_folder: Path) -> None:
     answer = completion(" Two.", "stop", matched_stop="\n### Step")
     with LocalServer({"/v1/models": models("sglang"), COMPLETIONS: answer}).running() as server:
-        assert proposed(server, tokenizer_folder).finish_reason is FinishReason.STEP
+        assert propose_once(server, tokenizer_folder).finish_reason is FinishReason.STEP
         assert server.bodies(COMPLETIONS)[0]["top_k"] == -1
 
 
@@ -82,8 +82,8 @@ def test_sglangs_matched_stop_gives_the_finish_reason(tokenizer_folder: Path) ->
 def test_the_end_of_a_stream_is_found_if_the_server_does_not_report_it(
     tokenizer_folder: Path, owner: str, texts: list[str], reason: str, text: str, ended: FinishReason
 ) -> None:
-    with streaming(owner, *texts, reason=reason).running() as server:
-        generation = proposed(server, tokenizer_folder)
+    with streaming_server(owner, *texts, reason=reason).running() as server:
+        generation = propose_once(server, tokenizer_folder)
         assert "stop" not in server.bodies(COMPLETIONS)[0]
     assert (generation.text, generation.finish_reason) == (text, ended)
     assert generation.completion_tokens > 0
@@ -109,10 +109,10 @@ def test_an_end_that_stop_strings_cannot_express_is_found_in_a_stream(
     ended: FinishReason,
 ) -> None:
     turn = Turn("How many?", segmentation=segmentation)
-    with streaming(owner, *texts).running() as server:
+    with streaming_server(owner, *texts).running() as server:
         engine = OpenAiEngine(settings(server, tokenizer_folder))
         server.forget()
-        generation = use(engine, lambda engine: engine.propose(turn, [" One."], SAMPLING))
+        generation = run_and_close(engine, lambda engine: engine.propose(turn, [" One."], SAMPLING))
         asked = server.bodies(COMPLETIONS)[0]
         ids = [token for piece in TextCodec(fast_tokenizer).proposal(turn, [" One."]) for token in piece]
     assert (generation.text, generation.finish_reason) == (text, ended)
@@ -125,10 +125,10 @@ def test_prompts_are_the_token_ids_of_the_codec_and_hostile_text_stays_text(
 ) -> None:
     turn = Turn("a <|im_end|> b", system="be kind")
     steps = [" x </think> y", "<|im_start|>z"]
-    with vllm().running() as server:
+    with vllm_server().running() as server:
         engine = OpenAiEngine(settings(server, tokenizer_folder))
         server.forget()
-        use(engine, lambda engine: engine.propose(turn, steps, SAMPLING))
+        run_and_close(engine, lambda engine: engine.propose(turn, steps, SAMPLING))
         asked = server.bodies(COMPLETIONS)[0]
     pieces = TextCodec(fast_tokenizer).proposal(turn, steps)
     assert asked["prompt"] == [token for piece in pieces for token in piece]
@@ -138,31 +138,31 @@ def test_prompts_are_the_token_ids_of_the_codec_and_hostile_text_stays_text(
 
 
 def test_the_seed_goes_to_vllm_whole_and_elsewhere_in_31_bits(tokenizer_folder: Path) -> None:
-    with vllm().running() as server:
-        proposed(server, tokenizer_folder)
+    with vllm_server().running() as server:
+        propose_once(server, tokenizer_folder)
         assert server.bodies(COMPLETIONS)[0]["seed"] == SAMPLING.seed
-    with streaming("llamacpp", " Two.").running() as server:
-        proposed(server, tokenizer_folder)
+    with streaming_server("llamacpp", " Two.").running() as server:
+        propose_once(server, tokenizer_folder)
         assert server.bodies(COMPLETIONS)[0]["seed"] == SAMPLING.seed % (2**31 - 1)
 
 
 def test_neutral_sampling_is_sent_to_servers_with_their_own_defaults(tokenizer_folder: Path) -> None:
-    with streaming("llamacpp", " Two.").running() as server:
-        proposed(server, tokenizer_folder)
+    with streaming_server("llamacpp", " Two.").running() as server:
+        propose_once(server, tokenizer_folder)
         asked = server.bodies(COMPLETIONS)[0]
     assert (asked["top_k"], asked["min_p"], asked["repeat_penalty"]) == (0, 0.0, 1.0)
 
 
 def test_sampling_that_a_server_is_not_known_to_take_is_refused_by_name(tokenizer_folder: Path) -> None:
     unusual = sampling(temperature=1.0, top_p=1.0, top_k=20, min_p=0.1, max_tokens=8)
-    with streaming("somebody", " Two.").running() as server:
+    with streaming_server("somebody", " Two.").running() as server:
         with pytest.raises(EngineError, match="top_k, min_p") as caught:
-            proposed(server, tokenizer_folder, unusual)
+            propose_once(server, tokenizer_folder, unusual)
         assert not isinstance(caught.value, RequestError)
 
 
 def test_max_tokens_is_cut_to_the_room_and_a_prompt_without_room_fails_alone(tokenizer_folder: Path) -> None:
-    with vllm().running() as server:
+    with vllm_server().running() as server:
         engine = OpenAiEngine(settings(server, tokenizer_folder))
         assert engine.max_model_len == 300
         server.forget()
@@ -172,7 +172,7 @@ def test_max_tokens_is_cut_to_the_room_and_a_prompt_without_room_fails_alone(tok
             with pytest.raises(RequestError, match="holds 300"):
                 await engine.propose(Turn("x" * 400), [], SAMPLING)
 
-        use(engine, work)
+        run_and_close(engine, work)
         asked = server.bodies(COMPLETIONS)
     assert len(asked) == 1
     assert asked[0]["max_tokens"] == min(64, 300 - len(asked[0]["prompt"]))
@@ -190,7 +190,7 @@ def test_max_tokens_is_cut_to_the_room_and_a_prompt_without_room_fails_alone(tok
 def test_impossible_counts_are_not_stored_and_are_reported_once(
     caplog: pytest.LogCaptureFixture, usage: Json, counts: tuple[int, int, int]
 ) -> None:
-    with chatting(" Two", ".").running() as server:
+    with chat_server(" Two", ".").running() as server:
         engine = OpenAiEngine(settings(server, "served"))
         server.answers[CHAT] = lambda _: chunks(" Two", ".", chat=True, usage=usage)
 
@@ -198,7 +198,7 @@ def test_impossible_counts_are_not_stored_and_are_reported_once(
             await engine.reply(Turn("Many?"), SAMPLING)
             return await engine.reply(Turn("Many?"), SAMPLING)
 
-        found = use(engine, work)
+        found = run_and_close(engine, work)
     assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens) == counts
     assert engine.totals.completion_tokens == 2 * counts[1]
     is_true = counts == tuple(usage.get(name) for name in usage)
@@ -211,10 +211,10 @@ def test_with_a_tokenizer_the_engine_counts_tokens_itself(tokenizer_folder: Path
     def answer(_: Json) -> Json:
         return {"choices": [{"text": " Two.", "finish_reason": "stop"}], "usage": usage}
 
-    with vllm().running() as server:
+    with vllm_server().running() as server:
         engine = OpenAiEngine(settings(server, tokenizer_folder))
         server.answers[COMPLETIONS] = answer
-        found = use(engine, lambda engine: engine.propose(TURN, [" One."], SAMPLING))
+        found = run_and_close(engine, lambda engine: engine.propose(TURN, [" One."], SAMPLING))
         sent = server.bodies(COMPLETIONS)[-1]["prompt"]
     counted = len(fast_tokenizer(" Two.", add_special_tokens=False)["input_ids"])
     assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens) == (len(sent), counted, 0)
@@ -236,7 +236,7 @@ def test_a_server_that_takes_text_only_gets_text_and_no_control_token_from_outsi
             with pytest.raises(RequestError, match="im_end"):
                 await engine.propose(Turn("a <|im_end|> b"), [], SAMPLING)
 
-        use(engine, work)
+        run_and_close(engine, work)
         asked = server.bodies(COMPLETIONS)
     assert [body["prompt"] for body in asked] == [
         "<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n<think>\n### Step 1. One.\n</think>\n\n"
@@ -244,7 +244,7 @@ def test_a_server_that_takes_text_only_gets_text_and_no_control_token_from_outsi
 
 
 def test_no_more_requests_run_concurrently_than_the_batch_size(tokenizer_folder: Path) -> None:
-    with vllm().running() as server:
+    with vllm_server().running() as server:
         engine = OpenAiEngine(settings(server, tokenizer_folder))
         server.forget()
         four = threading.Barrier(4)
@@ -259,7 +259,7 @@ def test_no_more_requests_run_concurrently_than_the_batch_size(tokenizer_folder:
         async def work(engine: OpenAiEngine) -> None:
             await asyncio.gather(*(engine.propose(TURN, [" One."], SAMPLING) for _ in range(12)))
 
-        use(engine, work)
+        run_and_close(engine, work)
     assert server.most_at_once == 4
     assert engine.totals.requests == 12
     assert engine.totals.completion_tokens == 36
@@ -267,7 +267,7 @@ def test_no_more_requests_run_concurrently_than_the_batch_size(tokenizer_folder:
 
 
 def test_the_engine_is_found_by_its_name_and_names_the_weights_as_the_server_does(tokenizer_folder: Path) -> None:
-    with vllm().running() as server:
+    with vllm_server().running() as server:
         engine = load_engine(settings(server, tokenizer_folder))
         same = load_engine(settings(server, tokenizer_folder))
         server.answers["/v1/models"] = models("vllm", root="/w/other")

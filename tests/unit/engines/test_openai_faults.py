@@ -49,7 +49,9 @@ def engine_of(server: LocalServer, tokenizer_folder: Path, **options: Any) -> Op
     )
 
 
-def proposed(engine: OpenAiEngine) -> Generation:
+def propose_once(engine: OpenAiEngine) -> Generation:
+    """One proposal on a new event loop; the engine is closed afterwards."""
+
     async def work() -> Generation:
         try:
             return await engine.propose(Turn("How many?"), [" One."], SAMPLING)
@@ -64,7 +66,7 @@ def test_a_request_with_a_passing_fault_is_retried(server: LocalServer, tokenize
     engine = engine_of(server, tokenizer_folder)
     server.forget()
     server.script[COMPLETIONS].append(Reply({"error": {"message": "later"}}, status=status))
-    assert proposed(engine).finish_reason is FinishReason.EOS
+    assert propose_once(engine).finish_reason is FinishReason.EOS
     assert len(server.asked) == 2
     assert engine.totals.retries == 1
 
@@ -73,7 +75,7 @@ def test_the_pause_is_as_long_as_the_server_asks(server: LocalServer, tokenizer_
     engine = engine_of(server, tokenizer_folder)
     server.forget()
     server.script[COMPLETIONS].append(Reply({}, status=429, headers={"retry-after": "1.5"}))
-    proposed(engine)
+    propose_once(engine)
     first, second = server.asked
     assert second.at - first.at >= 1.5  # the engine's own first pause is at most half a second
 
@@ -86,7 +88,7 @@ def test_a_pause_may_be_a_date_and_for_a_pause_of_hours_leases_are_returned(
     date = format_datetime(datetime.now(UTC) + timedelta(hours=3), usegmt=True)
     server.script[COMPLETIONS].append(Reply({}, status=429, headers={"retry-after": date}))
     with pytest.raises(UnavailableError, match="failed 1 time, last: HTTP 429") as caught:
-        proposed(engine)
+        propose_once(engine)
     assert 10_790 < (caught.value.retry_after or 0) <= 10_800
     assert len(server.asked) == 1
 
@@ -95,7 +97,7 @@ def test_a_request_whose_connection_is_lost_in_the_body_is_retried(server: Local
     engine = engine_of(server, tokenizer_folder)
     server.forget()
     server.script[COMPLETIONS].append(Reply({"choices": ["x" * 100]}, drop_after=20))
-    proposed(engine)
+    propose_once(engine)
     assert len(server.asked) == 2
 
 
@@ -109,7 +111,7 @@ def test_a_stream_that_breaks_off_is_requested_again(tokenizer_folder: Path, mon
             Reply(chunks(" Nothing", " of", " this"), drop_after=80),
             Reply(chunks(" Nor this", reason=None)),
         ]
-        assert proposed(engine).text == " Two."
+        assert propose_once(engine).text == " Two."
         assert len(server.asked) == 3
 
 
@@ -130,7 +132,7 @@ def test_an_answer_that_cannot_be_read_is_asked_for_again(
     engine = engine_of(server, tokenizer_folder)
     server.forget()
     server.script[COMPLETIONS].append(reply)
-    assert proposed(engine).text == " Two."
+    assert propose_once(engine).text == " Two."
     assert len(server.asked) == 2
 
 
@@ -142,7 +144,7 @@ def test_a_fault_at_every_request_is_the_servers_and_says_what_to_do(
     server.answers[COMPLETIONS] = lambda _: Reply({"error": {"message": "out of memory"}}, status=500)
     told = r"failed 2 times, last: HTTP 500: out of memory; check openai\.base_url"
     with pytest.raises(UnavailableError, match=told):
-        proposed(engine)
+        propose_once(engine)
     first, second, *probes = [body["prompt"] for body in server.bodies(COMPLETIONS)]
     assert first == second
     assert first not in probes
@@ -154,7 +156,7 @@ def test_a_request_that_takes_too_long_is_given_up(server: LocalServer, tokenize
     server.script[COMPLETIONS].append(Reply({}, hold=release))
     try:
         with pytest.raises(EngineError, match=r"no answer within 2\.5 s \(openai\.timeout_seconds\)"):
-            proposed(engine)
+            propose_once(engine)
     finally:
         release.set()
 
@@ -165,7 +167,7 @@ def test_a_refused_request_fails_and_no_other(server: LocalServer, tokenizer_fol
     server.forget()
     server.script[COMPLETIONS].append(Reply({"error": {"message": "context too long"}}, status=status))
     with pytest.raises(TooLongError, match="context too long"):
-        proposed(engine)
+        propose_once(engine)
     assert len(server.asked) == 1
 
 
@@ -179,7 +181,7 @@ def test_an_unknown_finish_reason_fails_only_its_request(
     engine = engine_of(server, tokenizer_folder)
     server.answers[COMPLETIONS] = completion(" x", reason)
     with pytest.raises(error, match=f"'{reason}'"):
-        proposed(engine)
+        propose_once(engine)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,7 @@ def test_a_server_that_denies_access_is_waited_for_with_advice_on_what_to_do(
     headers = {"location": "/v1/elsewhere"} if status == 307 else {}
     server.script[COMPLETIONS].append(Reply({"error": {"message": "no"}}, status=status, headers=headers))
     with pytest.raises(UnavailableError, match=says):
-        proposed(engine)
+        propose_once(engine)
     assert len(server.asked) == 1
 
 
@@ -252,7 +254,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(
             told = Reply({"error": {"message": f"no use for the key {KEY}"}}, status=status)
             server.script[COMPLETIONS] += [told, told]
             try:
-                proposed(engine_of_again(engine))
+                propose_once(with_new_client(engine))
             except EngineError as error:
                 said.append("".join(traceback.format_exception(error)))
             server.script[COMPLETIONS].clear()
@@ -260,8 +262,8 @@ def test_the_key_goes_to_the_server_and_nowhere_else(
     assert not [text for text in (*said, caplog.text) if KEY in text]
 
 
-def engine_of_again(engine: OpenAiEngine) -> OpenAiEngine:
-    """The same engine with its own client: each test run has its own loop."""
+def with_new_client(engine: OpenAiEngine) -> OpenAiEngine:
+    """The engine with a new client, because each `asyncio.run` has its own loop."""
     from cord_worker.engines.openai.client import OpenAiClient
 
     settings = engine._settings

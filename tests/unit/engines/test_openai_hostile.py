@@ -32,8 +32,8 @@ Write = Callable[[socket.socket], None]
 
 
 @contextmanager
-def serving(write: Write) -> Iterator[str]:
-    """A server that reads one request per connection and calls `write` for the rest."""
+def running_server(write: Write) -> Iterator[str]:
+    """The URL of a server that reads one request per connection, then calls `write` with it."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -56,7 +56,7 @@ def serving(write: Write) -> Iterator[str]:
         listener.close()
 
 
-def sent(*pieces: bytes) -> Write:
+def send_pieces(*pieces: bytes) -> Write:
     def write(connection: socket.socket) -> None:
         for piece in pieces:
             connection.sendall(piece)
@@ -64,12 +64,12 @@ def sent(*pieces: bytes) -> Write:
     return write
 
 
-def whole(content: bytes, *headers: bytes) -> Write:
+def send_response(content: bytes, *headers: bytes) -> Write:
     lines = [*headers, b"content-length: %d" % len(content)]
-    return sent(OK + b"\r\n".join(lines) + b"\r\n\r\n" + content)
+    return send_pieces(OK + b"\r\n".join(lines) + b"\r\n\r\n" + content)
 
 
-def asked(write: Write, *, streams: bool = False, seconds: float = 20.0) -> Written:
+def request_result(write: Write, *, streams: bool = False, seconds: float = 20.0) -> Written:
     """The result of a request for 16 tokens."""
 
     async def ask(url: str) -> Written:
@@ -82,17 +82,17 @@ def asked(write: Write, *, streams: bool = False, seconds: float = 20.0) -> Writ
         finally:
             await client.close()
 
-    with serving(write) as url:
+    with running_server(write) as url:
         return asyncio.run(ask(url))
 
 
-def fault(write: Write, **how: Any) -> ServerFault:
+def fault_of(write: Write, **how: Any) -> ServerFault:
     with pytest.raises(ServerFault) as caught:
-        asked(write, **how)
+        request_result(write, **how)
     return caught.value
 
 
-def forever(piece: bytes, *, head: bytes, pause: float = 0.0) -> Write:
+def send_forever(piece: bytes, *, head: bytes, pause: float = 0.0) -> Write:
     def write(connection: socket.socket) -> None:
         connection.sendall(head)
         while True:
@@ -102,7 +102,7 @@ def forever(piece: bytes, *, head: bytes, pause: float = 0.0) -> Write:
     return write
 
 
-def chunked(piece: bytes) -> bytes:
+def http_chunk(piece: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(piece), piece)
 
 
@@ -115,7 +115,7 @@ MEGABYTE = b" " * 2**20
     ("head", "piece"),
     [
         (OK + b"content-length: 2147483648\r\n\r\n", MEGABYTE),
-        (CHUNKED, chunked(MEGABYTE)),
+        (CHUNKED, http_chunk(MEGABYTE)),
         (OK + b"\r\n", MEGABYTE),
         (OK + b"\r\n", b": keep-alive\n" * 10_000),
         (OK + b"\r\n", b'data: {"choices": []}\n\n' * 10_000),
@@ -125,7 +125,7 @@ MEGABYTE = b" " * 2**20
 def test_an_endless_body_is_read_up_to_its_bound_in_constant_memory(head: bytes, piece: bytes, streams: bool) -> None:
     before = psutil.Process().memory_info().rss
     began = time.process_time()
-    found = fault(forever(piece, head=head), streams=streams)
+    found = fault_of(send_forever(piece, head=head), streams=streams)
     assert "longer than" in str(found) or "more than" in str(found)
     assert found.means is Means.BROKEN
     assert time.process_time() - began < 10
@@ -134,31 +134,31 @@ def test_an_endless_body_is_read_up_to_its_bound_in_constant_memory(head: bytes,
 
 @pytest.mark.parametrize("head", [b"", OK, OK + b"x-a: b\r\n", CHUNKED, OK + b"content-length: 999999\r\n\r\n"])
 def test_slowly_arriving_bytes_share_the_time_limit_of_the_whole_request(head: bytes) -> None:
-    found = fault(forever(b"x", head=head, pause=0.05), seconds=1.0)
+    found = fault_of(send_forever(b"x", head=head, pause=0.05), seconds=1.0)
     assert "within 1 s" in str(found) or "malformed" in str(found) or "no connection" in str(found)
 
 
 @pytest.mark.parametrize(
     ("write", "says"),
     [
-        (whole(b"[" * 100_000), "nested"),
-        (whole(b'{"a":' * 100_000), "nested"),
-        (whole(b'{"choices": ' + b"1" * 5000 + b"}"), "malformed"),
-        (whole(b""), "malformed"),
-        (whole(b"<html>\x1b[2J</html>", b"content-type: text/html"), "malformed"),
-        (whole(b"\xff\xfe{\x00}\x00"), "malformed"),
-        (whole(gzip.compress(json.dumps(GOOD).encode()), b"content-encoding: gzip"), "compressed"),
-        (whole(b"x", b"content-encoding: br"), "compressed"),
-        (whole(b"x", b"x-huge: " + b"x" * 300_000), "no connection"),
-        (sent(OK + b"content-length: 100\r\n\r\n{"), "no connection"),
-        (sent(b"nonsense\r\n\r\n"), "no connection"),
-        (whole(b'data: {"choices": []}\n\n', b"content-type: text/event-stream"), "malformed"),
-        (whole(json.dumps({"choices": []}).encode()), "malformed"),
-        (whole(json.dumps({"choices": GOOD["choices"] * 2}).encode()), "malformed"),
+        (send_response(b"[" * 100_000), "nested"),
+        (send_response(b'{"a":' * 100_000), "nested"),
+        (send_response(b'{"choices": ' + b"1" * 5000 + b"}"), "malformed"),
+        (send_response(b""), "malformed"),
+        (send_response(b"<html>\x1b[2J</html>", b"content-type: text/html"), "malformed"),
+        (send_response(b"\xff\xfe{\x00}\x00"), "malformed"),
+        (send_response(gzip.compress(json.dumps(GOOD).encode()), b"content-encoding: gzip"), "compressed"),
+        (send_response(b"x", b"content-encoding: br"), "compressed"),
+        (send_response(b"x", b"x-huge: " + b"x" * 300_000), "no connection"),
+        (send_pieces(OK + b"content-length: 100\r\n\r\n{"), "no connection"),
+        (send_pieces(b"nonsense\r\n\r\n"), "no connection"),
+        (send_response(b'data: {"choices": []}\n\n', b"content-type: text/event-stream"), "malformed"),
+        (send_response(json.dumps({"choices": []}).encode()), "malformed"),
+        (send_response(json.dumps({"choices": GOOD["choices"] * 2}).encode()), "malformed"),
     ],
 )
 def test_an_invalid_answer_is_the_servers_fault_in_one_short_line(write: Write, says: str) -> None:
-    found = fault(write)
+    found = fault_of(write)
     assert says in str(found)
     assert found.means is Means.BROKEN
     assert str(found).isprintable()
@@ -167,19 +167,19 @@ def test_an_invalid_answer_is_the_servers_fault_in_one_short_line(write: Write, 
 
 @pytest.mark.parametrize("location", [b"file:///etc/passwd", b"http://127.0.0.1:1/x", b"/v1/completions", b"http://[x"])
 def test_no_redirect_is_followed(location: bytes) -> None:
-    found = fault(sent(b"HTTP/1.1 302 Found\r\nlocation: " + location + b"\r\ncontent-length: 0\r\n\r\n"))
+    found = fault_of(send_pieces(b"HTTP/1.1 302 Found\r\nlocation: " + location + b"\r\ncontent-length: 0\r\n\r\n"))
     assert found.means in (Means.ACCESS, Means.BROKEN)
 
 
 def test_an_answer_of_http_1_0_and_one_with_a_wrong_content_type_are_read() -> None:
     content = json.dumps(GOOD).encode()
-    assert asked(sent(b"HTTP/1.0 200 OK\r\n\r\n" + content)).text == " Two."
-    assert asked(whole(content, b"content-type: image/png; charset=klingon")).text == " Two."
-    assert asked(sent(b"HTTP/1.1 100 Continue\r\n\r\n" * 50 + OK + b"\r\n" + content)).text == " Two."
+    assert request_result(send_pieces(b"HTTP/1.0 200 OK\r\n\r\n" + content)).text == " Two."
+    assert request_result(send_response(content, b"content-type: image/png; charset=klingon")).text == " Two."
+    assert request_result(send_pieces(b"HTTP/1.1 100 Continue\r\n\r\n" * 50 + OK + b"\r\n" + content)).text == " Two."
 
 
 def test_an_error_with_an_endless_body_is_classified_by_its_status() -> None:
-    found = fault(forever(MEGABYTE, head=b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1e999\r\n\r\n"))
+    found = fault_of(send_forever(MEGABYTE, head=b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1e999\r\n\r\n"))
     assert found.means is Means.BUSY
 
 
@@ -187,7 +187,7 @@ def test_an_error_message_is_shown_short_and_escaped() -> None:
     message = "\x1b[2J\x1b]0;owned\x07\r\n\ud800\0\u202e" + "x" * 50_000
     content = json.dumps({"error": {"message": message}}).encode()
     head = b"HTTP/1.1 500 Oops\r\ncontent-length: %d\r\n\r\n" % len(content)
-    found = str(fault(sent(head + content)))
+    found = str(fault_of(send_pieces(head + content)))
     assert found.startswith(r"HTTP 500: \x1b[2J\x1b]0;owned\x07\r\n\ud800\x00\u202exxx")
     assert found.isprintable()
     assert len(found) < 700
@@ -248,7 +248,7 @@ def test_a_log_probability_above_zero_is_the_engines_fault_and_rounding_is_not()
 NAMES = {5: "a", 6: "b", 7: "c", 8: "d"}
 
 
-def echoed(answer: Any, ids: Any, positions: Any) -> Rows:
+def rows_of_echo(answer: Any, ids: Any, positions: Any) -> Rows:
     return echoed_in(answer, ids, positions, lambda token: frozenset({NAMES[token]}))
 
 
@@ -259,9 +259,9 @@ def echo(tokens: Any, values: list[Any], **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("tokens", [["a", "b", "c", "d", "x"], ["\u2581a", "\u0120b", " c", "d", "x"]])
 def test_an_echo_with_the_tokens_that_were_sent_is_accepted(tokens: list[str]) -> None:
     answer = echo(tokens, [None, -1.0, -2.0, -3.0, -9.0], usage={"prompt_tokens": 4})
-    assert echoed(answer, (5, 6, 7, 8), (2, 3)).log_probabilities == (-2.0, -3.0)
+    assert rows_of_echo(answer, (5, 6, 7, 8), (2, 3)).log_probabilities == (-2.0, -3.0)
     by_id = echo([f"token_id:{token}" for token in (5, 6, 7, 8)], [None, -1.0, -2.0, -3.0])
-    assert echoed(by_id, (5, 6, 7, 8), (2, 3)).log_probabilities == (-2.0, -3.0)
+    assert rows_of_echo(by_id, (5, 6, 7, 8), (2, 3)).log_probabilities == (-2.0, -3.0)
 
 
 @pytest.mark.parametrize(
@@ -280,14 +280,14 @@ def test_an_echo_with_the_tokens_that_were_sent_is_accepted(tokens: list[str]) -
 def test_an_echo_that_may_be_shifted_gives_no_score(tokens: Any, fields: dict[str, Any]) -> None:
     answer = echo(tokens, [None, -0.5, -1.0, -2.0, -3.0], **fields)
     with pytest.raises(ServerFault, match="cannot be matched to"):
-        echoed(answer, (5, 6, 7, 8), (2, 3))
+        rows_of_echo(answer, (5, 6, 7, 8), (2, 3))
 
 
 def scores(value: Any) -> list[tuple[Any, Any]]:
     top = {"index": 0, "logprobs": {"top_logprobs": [{"token_id:7": value}]}}
     return [
         ({"choices": [{"prompt_logprobs": [None, {}, {"7": {"logprob": value}}]}]}, rows_in),
-        ({"choices": [{"logprobs": {"token_logprobs": [None, -1.0, value], "tokens": ["a", "b", "c"]}}]}, echoed),
+        ({"choices": [{"logprobs": {"token_logprobs": [None, -1.0, value], "tokens": ["a", "b", "c"]}}]}, rows_of_echo),
         ({"choices": [top]}, next_tokens_in),
     ]
 

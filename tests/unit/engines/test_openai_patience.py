@@ -33,14 +33,14 @@ TURN = Turn("How many?")
 
 
 @pytest.fixture
-def vllm() -> Iterator[LocalServer]:
+def vllm_server() -> Iterator[LocalServer]:
     local = LocalServer({"/v1/models": models("vllm", root="/w/base"), COMPLETIONS: completion(" Two.")})
     with local.running():
         yield local
 
 
 @pytest.fixture
-def llama() -> Iterator[LocalServer]:
+def llama_server() -> Iterator[LocalServer]:
     local = LocalServer({"/v1/models": models("llamacpp"), COMPLETIONS: lambda _: chunks(" Two", ".")})
     with local.running():
         yield local
@@ -52,7 +52,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai_retrying, "_FIRST_PAUSE_SECONDS", 0.05)
 
 
-class Told:
+class ReportedConditions:
     """The conditions that an engine reported."""
 
     def __init__(self) -> None:
@@ -65,7 +65,12 @@ class Told:
 
 
 def engine_of(
-    server: LocalServer, tokenizer_folder: Path, told: Told | None = None, *, batch_size: int = 4, **options: Any
+    server: LocalServer,
+    tokenizer_folder: Path,
+    told: ReportedConditions | None = None,
+    *,
+    batch_size: int = 4,
+    **options: Any,
 ) -> OpenAiEngine:
     fields = {"base_url": server.url, "model": "served", "max_retries": 2, **options}
     settings = engine_settings(
@@ -74,21 +79,21 @@ def engine_of(
     return OpenAiEngine(settings, told)
 
 
-def use(engine: OpenAiEngine, work: Callable[[], Awaitable[None]]) -> None:
-    async def used() -> None:
+def run_and_close(engine: OpenAiEngine, work: Callable[[], Awaitable[None]]) -> None:
+    async def run() -> None:
         try:
             await work()
         finally:
             await engine.close()
 
-    asyncio.run(used())
+    asyncio.run(run())
 
 
-async def proposed(engine: OpenAiEngine, seed: int = 1) -> Generation:
+async def propose(engine: OpenAiEngine, seed: int = 1) -> Generation:
     return await engine.propose(TURN, [" One."], sampling(seed=seed))
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.02)
@@ -131,21 +136,21 @@ CONTEXT = {
     ],
 )
 def test_a_refused_request_fails_with_its_reason_and_no_other_does(
-    llama: LocalServer, tokenizer_folder: Path, reply: Reply, error: type[RequestError]
+    llama_server: LocalServer, tokenizer_folder: Path, reply: Reply, error: type[RequestError]
 ) -> None:
-    engine = engine_of(llama, tokenizer_folder)
-    llama.forget()
-    llama.script[COMPLETIONS].append(reply)
+    engine = engine_of(llama_server, tokenizer_folder)
+    llama_server.forget()
+    llama_server.script[COMPLETIONS].append(reply)
 
     async def work() -> None:
         with pytest.raises(RequestError) as caught:
-            await proposed(engine)
+            await propose(engine)
         assert type(caught.value) is error
-        prompt = llama.bodies(COMPLETIONS)[0]["prompt"]
-        assert [body["prompt"] for body in llama.bodies(COMPLETIONS)].count(prompt) == 1  # not tried again
-        assert (await proposed(engine)).text == " Two."
+        prompt = llama_server.bodies(COMPLETIONS)[0]["prompt"]
+        assert [body["prompt"] for body in llama_server.bodies(COMPLETIONS)].count(prompt) == 1  # not tried again
+        assert (await propose(engine)).text == " Two."
 
-    use(engine, work)
+    run_and_close(engine, work)
 
 
 @pytest.mark.parametrize("value", ["null", "-Infinity", "NaN", "Infinity", "-9999.0"])
@@ -192,30 +197,30 @@ def test_one_answer_token_without_a_number_fails_only_its_candidate(
             poisoned = False
             await scored("204")
 
-        use(engine, work)
+        run_and_close(engine, work)
 
 
-def test_only_the_request_at_which_the_server_fails_is_failed(vllm: LocalServer, tokenizer_folder: Path) -> None:
-    engine = engine_of(vllm, tokenizer_folder)
+def test_only_the_request_at_which_the_server_fails_is_failed(vllm_server: LocalServer, tokenizer_folder: Path) -> None:
+    engine = engine_of(vllm_server, tokenizer_folder)
 
     def answer(body: Json) -> Any:
         return Reply({"error": {"message": "oops"}}, status=500) if body.get("seed") == 7 else completion(" Two.")(body)
 
-    vllm.answers[COMPLETIONS] = answer
+    vllm_server.answers[COMPLETIONS] = answer
 
     async def work() -> None:
-        failed, *fine = await asyncio.gather(*(proposed(engine, seed) for seed in (7, 8, 9)), return_exceptions=True)
+        failed, *fine = await asyncio.gather(*(propose(engine, seed) for seed in (7, 8, 9)), return_exceptions=True)
         assert type(failed) is EngineFaultError
         assert "failed 4 times, last: HTTP 500: oops" in str(failed)
         assert [generation.text for generation in fine if isinstance(generation, Generation)] == [" Two."] * 2
 
-    use(engine, work)
+    run_and_close(engine, work)
 
 
-def test_an_unreachable_server_is_waited_for_and_reported(vllm: LocalServer, tokenizer_folder: Path) -> None:
-    told = Told()
+def test_an_unreachable_server_is_waited_for_and_reported(vllm_server: LocalServer, tokenizer_folder: Path) -> None:
+    told = ReportedConditions()
     with ExitStack() as stack:
-        server = LocalServer(vllm.answers)
+        server = LocalServer(vllm_server.answers)
         first = ExitStack()
         first.enter_context(server.running())
         engine = engine_of(server, tokenizer_folder, told)
@@ -224,61 +229,63 @@ def test_an_unreachable_server_is_waited_for_and_reported(vllm: LocalServer, tok
             before = time.monotonic()
             first.close()
             with pytest.raises(UnavailableError, match="no connection"):
-                await proposed(engine)
+                await propose(engine)
             assert told.texts[-1] is not None
             assert told.texts[-1].startswith(f"waits for {server.url}: no connection (")
             waiting = asyncio.create_task(engine.available())
             with pytest.raises(UnavailableError, match="is waited for"):  # at once: an absent server gets no request
-                await proposed(engine)
+                await propose(engine)
             assert not waiting.done()
             stack.enter_context(server.running())
             async with asyncio.timeout(20):
                 await waiting
             assert told.texts[-1:] == [None]
             assert {since for since in told.since[:-1] if since is not None and since >= before} != set()
-            assert (await proposed(engine)).text == " Two."
+            assert (await propose(engine)).text == " Two."
 
-        use(engine, work)
+        run_and_close(engine, work)
 
 
 def test_a_server_that_returns_with_another_identity_is_still_waited_for(
-    vllm: LocalServer, tokenizer_folder: Path
+    vllm_server: LocalServer, tokenizer_folder: Path
 ) -> None:
-    told = Told()
-    engine = engine_of(vllm, tokenizer_folder, told)
-    vllm.answers["/v1/models"] = models("vllm", root="/w/other")
-    vllm.script[COMPLETIONS].append(refusal(503, message="Loading model"))
+    told = ReportedConditions()
+    engine = engine_of(vllm_server, tokenizer_folder, told)
+    vllm_server.answers["/v1/models"] = models("vllm", root="/w/other")
+    vllm_server.script[COMPLETIONS].append(refusal(503, message="Loading model"))
 
     async def work() -> None:
         with pytest.raises(UnavailableError, match="Loading model"):
-            await proposed(engine)
-        await until(lambda: "no longer what it was" in str(told.texts[-1]))
+            await propose(engine)
+        await wait_until(lambda: "no longer what it was" in str(told.texts[-1]))
         assert "'base'" in str(told.texts[-1])
         assert "'other'" in str(told.texts[-1])
-        vllm.answers["/v1/models"] = models("vllm", root="/w/base")
+        vllm_server.answers["/v1/models"] = models("vllm", root="/w/base")
         async with asyncio.timeout(20):
             await engine.available()
-        assert (await proposed(engine)).text == " Two."
+        assert (await propose(engine)).text == " Two."
 
-    use(engine, work)
+    run_and_close(engine, work)
 
 
-def test_a_server_that_returns_with_nonsense_is_still_waited_for(vllm: LocalServer, tokenizer_folder: Path) -> None:
-    told = Told()
-    engine = engine_of(vllm, tokenizer_folder, told)
-    good = vllm.answers["/v1/models"]
-    vllm.answers["/v1/models"] = lambda _: {"data": [{"id": "served", "owned_by": ["nobody"]}]}
-    vllm.script[COMPLETIONS].append(refusal(503, message="Loading model"))
+def test_a_server_that_returns_with_nonsense_is_still_waited_for(
+    vllm_server: LocalServer, tokenizer_folder: Path
+) -> None:
+    told = ReportedConditions()
+    engine = engine_of(vllm_server, tokenizer_folder, told)
+    good = vllm_server.answers["/v1/models"]
+    vllm_server.answers["/v1/models"] = lambda _: {"data": [{"id": "served", "owned_by": ["nobody"]}]}
+    vllm_server.script[COMPLETIONS].append(refusal(503, message="Loading model"))
 
     async def work() -> None:
         with pytest.raises(UnavailableError, match="Loading model"):
-            await proposed(engine)
-        await until(lambda: "no stream" in str(told.texts[-1]))
-        vllm.answers["/v1/models"] = good
+            await propose(engine)
+        await wait_until(lambda: "no stream" in str(told.texts[-1]))
+        vllm_server.answers["/v1/models"] = good
         async with asyncio.timeout(20):
             await engine.available()
 
-    use(engine, work)
+    run_and_close(engine, work)
 
 
 @pytest.mark.parametrize("path", ["/v1/models", COMPLETIONS])
@@ -286,111 +293,115 @@ def test_a_server_that_returns_with_nonsense_is_still_waited_for(vllm: LocalServ
     "reply", [refusal(503, message="Loading model"), refusal(429, message="slow down"), refusal(502, message="bad")]
 )
 def test_a_server_that_is_not_ready_at_start_is_waited_for(
-    vllm: LocalServer, tokenizer_folder: Path, path: str, reply: Reply
+    vllm_server: LocalServer, tokenizer_folder: Path, path: str, reply: Reply
 ) -> None:
-    told = Told()
-    vllm.script[path].extend([reply] * 4)
-    engine = engine_of(vllm, tokenizer_folder, told)
-    assert told.texts[0] == f"waits for {vllm.url}: HTTP {reply.status}: {reply.body['error']['message']}"
+    told = ReportedConditions()
+    vllm_server.script[path].extend([reply] * 4)
+    engine = engine_of(vllm_server, tokenizer_folder, told)
+    assert told.texts[0] == f"waits for {vllm_server.url}: HTTP {reply.status}: {reply.body['error']['message']}"
     assert len(set(told.since)) == 1
     assert engine.scoring_mode == "openai-vllm-prompt_logprobs"
     asyncio.run(engine.close())
 
 
-def test_a_wrong_key_or_model_is_not_waited_for_at_start(vllm: LocalServer, tokenizer_folder: Path) -> None:
+def test_a_wrong_key_or_model_is_not_waited_for_at_start(vllm_server: LocalServer, tokenizer_folder: Path) -> None:
     with pytest.raises(EngineLoadError, match="no model 'absent', only 'served'"):
-        engine_of(vllm, tokenizer_folder, Told(), model="absent")
-    vllm.answers["/v1/models"] = lambda _: refusal(401, message="bad key")
+        engine_of(vllm_server, tokenizer_folder, ReportedConditions(), model="absent")
+    vllm_server.answers["/v1/models"] = lambda _: refusal(401, message="bad key")
     with pytest.raises(EngineLoadError, match="refuses access"):
-        engine_of(vllm, tokenizer_folder, Told())
+        engine_of(vllm_server, tokenizer_folder, ReportedConditions())
 
 
-def test_a_server_that_revokes_the_key_during_a_run_is_waited_for(vllm: LocalServer, tokenizer_folder: Path) -> None:
-    told = Told()
-    engine = engine_of(vllm, tokenizer_folder, told)
-    good = dict(vllm.answers)
-    vllm.answers |= dict.fromkeys(good, lambda _: refusal(401, message="key expired"))
+def test_a_server_that_revokes_the_key_during_a_run_is_waited_for(
+    vllm_server: LocalServer, tokenizer_folder: Path
+) -> None:
+    told = ReportedConditions()
+    engine = engine_of(vllm_server, tokenizer_folder, told)
+    good = dict(vllm_server.answers)
+    vllm_server.answers |= dict.fromkeys(good, lambda _: refusal(401, message="key expired"))
 
     async def work() -> None:
         with pytest.raises(UnavailableError, match=r"openai\.api_key_env"):
-            await proposed(engine)
+            await propose(engine)
         assert "key expired" in str(told.texts[-1])
-        vllm.answers |= good
+        vllm_server.answers |= good
         async with asyncio.timeout(20):
             await engine.available()
-        assert (await proposed(engine)).text == " Two."
+        assert (await propose(engine)).text == " Two."
 
-    use(engine, work)
+    run_and_close(engine, work)
 
 
 @pytest.mark.parametrize("overload", ["429", "529", "finish reason"])
 def test_an_overloaded_server_gets_fewer_concurrent_requests_and_later_more(
-    vllm: LocalServer, tokenizer_folder: Path, overload: str
+    vllm_server: LocalServer, tokenizer_folder: Path, overload: str
 ) -> None:
-    told = Told()
-    engine = engine_of(vllm, tokenizer_folder, told, batch_size=8, max_retries=20)
+    told = ReportedConditions()
+    engine = engine_of(vllm_server, tokenizer_folder, told, batch_size=8, max_retries=20)
     takes = 2
 
     def answer(body: Json) -> Any:
-        if vllm.at_once > takes:
+        if vllm_server.at_once > takes:
             if overload == "finish reason":
                 return completion("", "insufficient_system_resource")(body)
             return refusal(int(overload), message="slow down")
         time.sleep(0.02)
         return completion(" Two.")(body)
 
-    vllm.answers[COMPLETIONS] = answer
+    vllm_server.answers[COMPLETIONS] = answer
 
     async def work() -> None:
         nonlocal takes
-        await asyncio.gather(*(proposed(engine, seed) for seed in range(24)))
+        await asyncio.gather(*(propose(engine, seed) for seed in range(24)))
         assert any("slowed down" in str(text) for text in told.texts)
         takes = 8
-        await asyncio.gather(*(proposed(engine, seed) for seed in range(100, 160)))
+        await asyncio.gather(*(propose(engine, seed) for seed in range(100, 160)))
         assert told.texts[-1] is None  # all eight requests again
 
-    use(engine, work)
+    run_and_close(engine, work)
 
 
 def test_an_unused_server_is_not_reported_as_slowing_down(
-    vllm: LocalServer, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+    vllm_server: LocalServer, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openai_retrying, "_QUIET_SECONDS", 0.2)
-    told = Told()
-    engine = engine_of(vllm, tokenizer_folder, told, batch_size=8)
-    vllm.script[COMPLETIONS].append(refusal(429, message="slow down"))
+    told = ReportedConditions()
+    engine = engine_of(vllm_server, tokenizer_folder, told, batch_size=8)
+    vllm_server.script[COMPLETIONS].append(refusal(429, message="slow down"))
 
     async def work() -> None:
-        await proposed(engine)
+        await propose(engine)
         assert "is slowed down by" in str(told.texts[-1])
-        await until(lambda: told.texts[-1] is None)
-        await proposed(engine)  # it still gets fewer concurrent requests, and that is reported again
+        await wait_until(lambda: told.texts[-1] is None)
+        await propose(engine)  # it still gets fewer concurrent requests, and that is reported again
         assert "is slowed down by" in str(told.texts[-1])
 
-    use(engine, work)
+    run_and_close(engine, work)
 
 
-def test_no_request_is_sent_before_the_time_that_the_server_names(vllm: LocalServer, tokenizer_folder: Path) -> None:
-    engine = engine_of(vllm, tokenizer_folder)
-    vllm.forget()
-    vllm.script[COMPLETIONS].append(Reply({"error": {"message": "slow down"}}, 429, {"retry-after": "1"}))
+def test_no_request_is_sent_before_the_time_that_the_server_names(
+    vllm_server: LocalServer, tokenizer_folder: Path
+) -> None:
+    engine = engine_of(vllm_server, tokenizer_folder)
+    vllm_server.forget()
+    vllm_server.script[COMPLETIONS].append(Reply({"error": {"message": "slow down"}}, 429, {"retry-after": "1"}))
 
     async def work() -> None:
-        first = asyncio.create_task(proposed(engine))
-        await until(lambda: engine._client._retrying._concurrency.is_lowered)
-        await asyncio.gather(first, *(proposed(engine, seed) for seed in (2, 3)))
+        first = asyncio.create_task(propose(engine))
+        await wait_until(lambda: engine._client._retrying._concurrency.is_lowered)
+        await asyncio.gather(first, *(propose(engine, seed) for seed in (2, 3)))
 
-    use(engine, work)
-    refused, *later = [asked.at for asked in vllm.asked if asked.path == COMPLETIONS]
+    run_and_close(engine, work)
+    refused, *later = [asked.at for asked in vllm_server.asked if asked.path == COMPLETIONS]
     assert len(later) == 3
     assert min(later) >= refused + 1
 
 
 def test_a_request_that_crashes_the_server_each_time_fails_and_no_other(
-    vllm: LocalServer, tokenizer_folder: Path
+    vllm_server: LocalServer, tokenizer_folder: Path
 ) -> None:
     """The server drops every connection at this request, and is absent for a while."""
-    engine = engine_of(vllm, tokenizer_folder, batch_size=8)
+    engine = engine_of(vllm_server, tokenizer_folder, batch_size=8)
     down = [0]
 
     def models_or_not(body: Json) -> Any:
@@ -404,17 +415,17 @@ def test_a_request_that_crashes_the_server_each_time_fails_and_no_other(
             return refusal(503, message="Loading model")
         if body.get("seed") == 7:
             down[0] = 1
-            vllm.hang_up()
+            vllm_server.hang_up()
             return Reply({}, drop_after=0)
         time.sleep(0.05)
         return completion(" Two.")(body)
 
-    vllm.answers |= {"/v1/models": models_or_not, COMPLETIONS: answer}
+    vllm_server.answers |= {"/v1/models": models_or_not, COMPLETIONS: answer}
 
     async def persistently(seed: int) -> Generation | EngineFaultError:
         while True:
             try:
-                return await proposed(engine, seed)
+                return await propose(engine, seed)
             except UnavailableError:
                 await engine.available()
             except EngineFaultError as error:
@@ -425,18 +436,20 @@ def test_a_request_that_crashes_the_server_each_time_fails_and_no_other(
         assert isinstance(felling, EngineFaultError)
         assert all(isinstance(one, Generation) for one in innocent)
 
-    use(engine, work)
+    run_and_close(engine, work)
 
 
-def test_a_single_text_that_comes_as_reasoning_fails_and_no_other(llama: LocalServer, tokenizer_folder: Path) -> None:
-    engine = engine_of(llama, tokenizer_folder)
-    llama.script[COMPLETIONS].append(
+def test_a_single_text_that_comes_as_reasoning_fails_and_no_other(
+    llama_server: LocalServer, tokenizer_folder: Path
+) -> None:
+    engine = engine_of(llama_server, tokenizer_folder)
+    llama_server.script[COMPLETIONS].append(
         Reply([{"choices": [{"index": 0, "delta": {"reasoning_content": "Hm."}, "finish_reason": None}]}])
     )
 
     async def work() -> None:
         with pytest.raises(EngineFaultError, match="reasoning apart"):
-            await proposed(engine)
-        assert (await proposed(engine)).text == " Two."
+            await propose(engine)
+        assert (await propose(engine)).text == " Two."
 
-    use(engine, work)
+    run_and_close(engine, work)

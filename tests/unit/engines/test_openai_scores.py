@@ -13,16 +13,16 @@ from cord_worker.config import DEFAULT_SCORING_TEMPLATE
 from cord_worker.engines.openai.engine import OpenAiEngine
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import EngineLoadError, UnavailableError
-from tests.support.openai_engine import COMPLETIONS, TURN, settings, streaming, use, vllm
+from tests.support.openai_engine import COMPLETIONS, TURN, run_and_close, settings, streaming_server, vllm_server
 from tests.support.openai_local_server import Json, LocalServer, chunks, completion, models
 
 
 def test_a_score_takes_the_rows_of_the_answers_tokens_by_position(tokenizer_folder: Path, fast_tokenizer: Any) -> None:
-    with vllm().running() as server:
+    with vllm_server().running() as server:
         engine = OpenAiEngine(settings(server, tokenizer_folder))
         assert engine.scoring_mode == "openai-vllm-prompt_logprobs"
         server.forget()
-        scored = use(engine, lambda engine: engine.score(TURN, [" One."], "204", DEFAULT_SCORING_TEMPLATE))
+        scored = run_and_close(engine, lambda engine: engine.score(TURN, [" One."], "204", DEFAULT_SCORING_TEMPLATE))
         asked = server.bodies(COMPLETIONS)[0]
     closing = TextCodec(fast_tokenizer).closing(DEFAULT_SCORING_TEMPLATE, "204")
     values = [-closing.ids[index] / 1000 for index in closing.answer]
@@ -45,7 +45,7 @@ def echoing(body: Json) -> Json | list[Json]:
 def test_a_score_can_come_from_echoed_log_probabilities(tokenizer_folder: Path, fast_tokenizer: Any) -> None:
     with LocalServer({"/v1/models": models("llamacpp"), COMPLETIONS: echoing}).running() as server:
         engine = OpenAiEngine(settings(server, tokenizer_folder))
-        scored = use(engine, lambda engine: engine.score(TURN, [" One."], "204", DEFAULT_SCORING_TEMPLATE))
+        scored = run_and_close(engine, lambda engine: engine.score(TURN, [" One."], "204", DEFAULT_SCORING_TEMPLATE))
     closing = TextCodec(fast_tokenizer).closing(DEFAULT_SCORING_TEMPLATE, "204")
     assert engine.scoring_mode == "openai-llamacpp-echo"
     assert scored.log_prob_sum == pytest.approx(sum(-closing.ids[index] / 1000 for index in closing.answer), rel=1e-8)
@@ -87,7 +87,7 @@ def test_vllm_is_asked_for_each_answer_token_after_its_prefix(
         engine = OpenAiEngine(settings(server, tokenizer_folder))
         assert engine.scoring_mode == "openai-vllm-next_token"
         server.forget()
-        scored = use(engine, lambda engine: engine.score(TURN, [" One."], answer, DEFAULT_SCORING_TEMPLATE))
+        scored = run_and_close(engine, lambda engine: engine.score(TURN, [" One."], answer, DEFAULT_SCORING_TEMPLATE))
         prompts = sorted((prompt for body in server.bodies(COMPLETIONS) for prompt in body["prompt"]), key=len)
     codec = TextCodec(fast_tokenizer)
     closing = codec.closing(DEFAULT_SCORING_TEMPLATE, answer)
@@ -99,18 +99,18 @@ def test_vllm_is_asked_for_each_answer_token_after_its_prefix(
 
 
 def test_a_server_without_prompt_log_probabilities_cannot_be_the_prover(tokenizer_folder: Path) -> None:
-    with streaming("llamacpp", " Two.").running() as server:
+    with streaming_server("llamacpp", " Two.").running() as server:
         engine = OpenAiEngine(settings(server, tokenizer_folder))
         assert engine.scoring_mode is None
         with pytest.raises(EngineLoadError, match=r"no prompt log-probabilities.*cannot be the prover"):
-            use(engine, lambda engine: engine.score(TURN, [" One."], "204", DEFAULT_SCORING_TEMPLATE))
+            run_and_close(engine, lambda engine: engine.score(TURN, [" One."], "204", DEFAULT_SCORING_TEMPLATE))
 
 
 def test_a_server_that_stops_giving_log_probabilities_is_waited_for_and_fails_no_candidate(
     tokenizer_folder: Path,
 ) -> None:
-    with vllm().running() as server:
+    with vllm_server().running() as server:
         engine = OpenAiEngine(settings(server, tokenizer_folder))
         server.answers[COMPLETIONS] = lambda _: {"choices": [{"text": "", "finish_reason": "stop"}]}
         with pytest.raises(UnavailableError, match="no log-probabilities of the prompt"):
-            use(engine, lambda engine: engine.score(TURN, [" One."], "204", DEFAULT_SCORING_TEMPLATE))
+            run_and_close(engine, lambda engine: engine.score(TURN, [" One."], "204", DEFAULT_SCORING_TEMPLATE))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import cord_worker
 from cord_worker.search import types
 from cord_worker.search.cord import decide, initial
-from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
 from cord_worker.search.seeds import lineage
 from cord_worker.search.types import (
     Beam,
@@ -248,7 +248,7 @@ def test_a_step_whose_candidates_are_all_invalid_is_tried_again_with_new_seeds()
         decision = decide(
             SETTINGS, SCOPE, TEACHERS, step=1, round=round, beam=(), candidates=all_invalid(rounds[-1]), spent=0
         )
-        assert isinstance(decision, Retry)
+        assert isinstance(decision, Resample)
         assert decision.round == round + 1
         assert set(decision.invalid.values()) == {InvalidReason.LOOP}
         rounds.append(decision.expansions)
@@ -258,13 +258,13 @@ def test_a_step_whose_candidates_are_all_invalid_is_tried_again_with_new_seeds()
     assert isinstance(decision, Fail)
 
 
-def test_a_retry_that_succeeds_continues_with_round_zero_of_the_next_step() -> None:
+def test_a_resampling_that_succeeds_continues_with_round_zero_of_the_next_step() -> None:
     first = initial(SETTINGS, SCOPE, TEACHERS)
-    retry = decide(
+    resample = decide(
         SETTINGS, SCOPE, TEACHERS, step=1, round=0, beam=(), candidates=all_invalid(first.expansions), spent=0
     )
-    assert isinstance(retry, Retry)
-    good = [filled(item, id) for id, item in enumerate(retry.expansions)]
+    assert isinstance(resample, Resample)
+    good = [filled(item, id) for id, item in enumerate(resample.expansions)]
     decision = decide(SETTINGS, SCOPE, TEACHERS, step=1, round=1, beam=(), candidates=good, spent=0)
     assert isinstance(decision, Expand)
     assert (decision.step, decision.round) == (2, 0)
@@ -317,7 +317,7 @@ def test_after_the_last_round_finished_trajectories_end_the_search() -> None:
     for round in (0, 1):
         candidates = all_invalid(expansions_of(beam, 2, round))
         decision = decide(SETTINGS, SCOPE, TEACHERS, step=2, round=round, beam=beam, candidates=candidates, spent=0)
-        assert isinstance(decision, Retry)
+        assert isinstance(decision, Resample)
     candidates = all_invalid(expansions_of(beam, 2, 2))
     decision = decide(SETTINGS, SCOPE, TEACHERS, step=2, round=2, beam=beam, candidates=candidates, spent=0)
     assert isinstance(decision, EndSearch)

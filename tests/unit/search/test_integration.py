@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cord_worker.search import integration
-from cord_worker.search.decision import EndSearch, Expand, Fail, Retry
+from cord_worker.search.decision import EndSearch, Expand, Fail, Resample
 from cord_worker.search.types import Candidate, Expansion, InvalidReason, SearchError
 from tests.support.candidates import SCOPE, candidate_of
 from tests.support.settings import small_search
@@ -84,7 +84,7 @@ def test_a_malformed_reply_is_asked_for_again_with_new_seeds_and_then_the_proble
         )
         assert decision.invalid == {9 + round: InvalidReason.MALFORMED}
         if round + 1 < SETTINGS.max_rounds:
-            assert isinstance(decision, Retry)
+            assert isinstance(decision, Resample)
             (merger,) = decision.expansions
             assert merger.sources == (2, 4, 3, 1)
             assert merger.seed not in seeds

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cord_worker.search import mcts
-from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
 from cord_worker.search.mcts import SearchTree
 from cord_worker.search.types import Candidate, Criterion, Expansion, Finish, InvalidReason, SearchSettings
 from tests.support.candidates import SCOPE, drawn_candidate
@@ -41,7 +41,7 @@ def searched(
     everyone: list[Candidate] = []
     choices: list[Expand] = []
     at, round = 0, 0
-    while isinstance(decision, Expand | Retry):
+    while isinstance(decision, Expand | Resample):
         if isinstance(decision, Expand):
             choices.append(decision)
             at = decision.step

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Pipeline, Retry
+from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Pipeline, Resample
 from cord_worker.search.expanding import fails_again_after_restart, fails_again_on_retry
 from cord_worker.search.pipelines import PIPELINES
 from cord_worker.search.seeds import random_merit
@@ -95,7 +95,7 @@ def test_the_winner_is_the_best_of_the_finished_ones(name: str) -> None:
     decision, _ = searched(PIPELINES[name], SETTINGS)
     assert isinstance(decision, EndSearch)
     assert decision.winner is not None
-    assert decision.answered == (decision.winner,)
+    assert decision.to_answer == (decision.winner,)
     assert decision.winner.score == max(member.score or 0 for member in decision.beam)
     assert all(member.finish is not None for member in decision.beam)
 
@@ -120,7 +120,7 @@ def test_an_all_invalid_step_is_tried_again_with_new_seeds_and_then_fails(name: 
         decision = decided(pipeline, first, bad, round=round)
         assert set(decision.invalid.values()) == {InvalidReason.LOOP}
         if round + 1 < SETTINGS.max_rounds:
-            assert isinstance(decision, Retry)
+            assert isinstance(decision, Resample)
             expansions = decision.expansions
             assert not seeds & {item.seed for item in expansions}
             seeds |= {item.seed for item in expansions}
@@ -232,7 +232,7 @@ def test_every_sample_is_answered_whatever_its_text_and_none_wins() -> None:
     assert isinstance(decision, EndSearch)
     assert decision.winner is None
     assert decision.invalid == {}
-    assert decision.answered == decision.beam
+    assert decision.to_answer == decision.beam
     assert [(one.teacher, one.sample) for one in decision.beam] == [(t, s) for t in range(3) for s in range(4)]
 
 
@@ -245,7 +245,7 @@ def test_a_sample_that_could_not_be_drawn_is_left_out_and_not_drawn_again() -> N
     ]
     decision = decided(sample, first, arrived)
     assert isinstance(decision, EndSearch)
-    assert [one.sample for one in decision.answered] == [0, 0, 0]
+    assert [one.sample for one in decision.to_answer] == [0, 0, 0]
     assert len(decision.invalid) == 3 * len(TEACHERS)
     all_lost = decided(sample, first, proposed(first.expansions, **lost))
     assert isinstance(all_lost, Fail)
@@ -292,7 +292,7 @@ def test_after_the_budget_is_spent_an_all_invalid_step_is_not_tried_again(name: 
     settings = dataclasses.replace(SETTINGS, total_tokens=100)
     first = pipeline.initial(settings, SCOPE, TEACHERS)
     bad = proposed(first.expansions, score=None, thinking_tokens=None, invalid_reason="loop")
-    assert isinstance(decided(pipeline, first, bad, settings, spent=99), Retry)
+    assert isinstance(decided(pipeline, first, bad, settings, spent=99), Resample)
     failed = decided(pipeline, first, bad, settings, spent=100)
     assert isinstance(failed, Fail)
     assert "search.total_tokens is spent" in failed.reason
@@ -368,7 +368,7 @@ def test_a_candidate_too_long_for_the_prover_only_is_tried_again_because_it_may_
     cord = PIPELINES["cord"]
     first = cord.initial(SETTINGS, SCOPE, TEACHERS)
     long = proposed(first.expansions, score=None, thinking_tokens=None, invalid_reason=InvalidReason.TOO_LONG.value)
-    assert isinstance(decided(cord, first, long), Retry)
+    assert isinstance(decided(cord, first, long), Resample)
 
 
 @pytest.mark.parametrize(("name", "lower"), [("cord", "search.step_tokens"), ("curation", "search.thinking_tokens")])

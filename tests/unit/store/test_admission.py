@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from cord_worker.store.runs.admission import Contender, admissions
 
-BIG = Contender(1, 0, 16, in_flight=0, queued=16, models=frozenset({1, 2}), goes_on=True)
-SMALL = Contender(2, 0, 16, in_flight=0, queued=3, models=frozenset({2}), goes_on=True)
+BIG = Contender(1, 0, 16, in_flight=0, queued=16, models=frozenset({1, 2}), has_all_workers=True)
+SMALL = Contender(2, 0, 16, in_flight=0, queued=3, models=frozenset({2}), has_all_workers=True)
 
 
 def test_a_run_alone_fills_its_places() -> None:
@@ -33,7 +33,7 @@ def test_a_run_above_its_share_begins_nothing_until_the_other_has_its_own() -> N
     assert admissions([replace(BIG, in_flight=12), replace(SMALL, in_flight=4, queued=16)]) == {2: 4}
 
 
-def test_the_higher_priority_goes_first_and_leaves_the_rest() -> None:
+def test_the_higher_priority_goes_first_and_the_others_get_the_rest() -> None:
     assert admissions([BIG, replace(SMALL, priority=1)]) == {1: 13, 2: 3}
     assert admissions([BIG, replace(SMALL, priority=1, queued=16)]) == {2: 16}
     assert admissions([replace(BIG, in_flight=16), replace(SMALL, priority=1, queued=16)]) == {2: 16}
@@ -45,7 +45,7 @@ def test_runs_without_a_common_model_do_not_affect_each_other() -> None:
 
 
 def test_a_run_that_cannot_continue_takes_nothing_from_others() -> None:
-    stuck = replace(BIG, in_flight=16, priority=9, goes_on=False)
+    stuck = replace(BIG, in_flight=16, priority=9, has_all_workers=False)
     assert admissions([stuck, replace(SMALL, queued=16)]) == {2: 16}
 
 
@@ -58,7 +58,7 @@ contenders = st.lists(
         in_flight=st.integers(0, 14),
         queued=st.integers(0, 12),
         models=st.frozensets(st.integers(1, 3), min_size=1),
-        goes_on=st.booleans(),
+        has_all_workers=st.booleans(),
     ),
     max_size=6,
     unique_by=lambda run: run.run_id,
@@ -66,7 +66,7 @@ contenders = st.lists(
 
 
 @given(contenders)
-def test_no_run_gets_more_than_it_has_waiting_or_places_for(runs: list[Contender]) -> None:
+def test_no_run_gets_more_problems_than_are_queued_or_than_it_has_places(runs: list[Contender]) -> None:
     chosen = admissions(runs)
     for run in runs:
         number = chosen.get(run.run_id, 0)

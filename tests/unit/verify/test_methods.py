@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cord_worker.verify import Method, Rule, compare
-from cord_worker.verify.choices import decided
+from cord_worker.verify.choices import decision_of
 from cord_worker.verify.plain_quantities import quantity
 from cord_worker.verify.scripts import one_form
 from tests.support.cpu_time import grows_linearly
@@ -186,7 +186,7 @@ def test_a_paragraph_equals_itself_under_every_method(method: Method) -> None:
 
 @given(st.text(max_size=80))
 def test_no_text_makes_a_method_fail(text: str) -> None:
-    decided(text)
+    decision_of(text)
     quantity(text)
     assert one_form(one_form(text)) == one_form(text)
     for method in (Method.EXACT, Method.CHOICE, Method.NUMERIC):

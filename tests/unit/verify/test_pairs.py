@@ -13,7 +13,7 @@ from cord_worker.verify import CheckResult, Method, Rule
 from cord_worker.verify.pairs import AnswerPair, CheckedPair, PairFigures, checked_pairs, read_pairs
 
 
-def written(folder: Path, *lines: str | bytes | dict[str, Any]) -> Path:
+def write_pairs(folder: Path, *lines: str | bytes | dict[str, Any]) -> Path:
     path = folder / "pairs.jsonl"
     encoded = [
         line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
@@ -24,7 +24,7 @@ def written(folder: Path, *lines: str | bytes | dict[str, Any]) -> Path:
 
 
 def test_known_fields_are_read_and_others_ignored(tmp_path: Path) -> None:
-    path = written(
+    path = write_pairs(
         tmp_path,
         b'\xef\xbb\xbf{"reference": "7", "answer": "It is 7.", "expected": true, "category": "numbers"}',
         "",
@@ -41,7 +41,9 @@ def test_known_fields_are_read_and_others_ignored(tmp_path: Path) -> None:
 
 
 def test_a_number_keeps_the_text_that_it_has_in_the_file(tmp_path: Path) -> None:
-    (pair,) = read_pairs(written(tmp_path, '{"reference": 0.10000, "answer": 123456789012345678901, "expected": true}'))
+    (pair,) = read_pairs(
+        write_pairs(tmp_path, '{"reference": 0.10000, "answer": 123456789012345678901, "expected": true}')
+    )
     assert (pair.reference, pair.answer) == ("0.10000", "123456789012345678901")
 
 
@@ -64,7 +66,7 @@ def test_a_number_keeps_the_text_that_it_has_in_the_file(tmp_path: Path) -> None
 def test_a_bad_line_is_named_with_its_field_and_nothing_is_checked(
     line: str | bytes | dict[str, Any], named: str, tmp_path: Path
 ) -> None:
-    path = written(tmp_path, {"reference": "7", "answer": "7", "expected": True}, line)
+    path = write_pairs(tmp_path, {"reference": "7", "answer": "7", "expected": True}, line)
     with pytest.raises(DatasetError) as raised:
         read_pairs(path)
     assert f"{path}: line 2: " in str(raised.value)
@@ -74,17 +76,17 @@ def test_a_bad_line_is_named_with_its_field_and_nothing_is_checked(
 
 def test_the_first_of_many_bad_lines_are_named_and_the_others_counted(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"line 20: (.|\n)*… and 5 more"):
-        read_pairs(written(tmp_path, *["{}"] * 25))
+        read_pairs(write_pairs(tmp_path, *["{}"] * 25))
 
 
 def test_an_empty_or_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no pair"):
-        read_pairs(written(tmp_path, ""))
+        read_pairs(write_pairs(tmp_path, ""))
     with pytest.raises(DatasetError, match=r"absent\.jsonl: cannot be read"):
         read_pairs(tmp_path / "absent.jsonl")
 
 
-def checked(expected: bool | None, found: bool | None) -> CheckedPair:
+def checked_pair(expected: bool | None, found: bool | None) -> CheckedPair:
     return CheckedPair(AnswerPair(1, "7", "7", expected), CheckResult(found, "exact"))
 
 
@@ -97,16 +99,16 @@ def figures_of(*pairs: CheckedPair) -> dict[str, int | float]:
 
 def test_shares_are_of_the_pairs_expected_right_of_those_expected_wrong_and_of_all() -> None:
     found = figures_of(
-        checked(True, True),
-        checked(True, False),
-        checked(True, None),
-        checked(True, True),
-        checked(False, True),
-        checked(False, False),
-        checked(False, None),
-        checked(False, False),
-        checked(None, True),
-        checked(None, None),
+        checked_pair(True, True),
+        checked_pair(True, False),
+        checked_pair(True, None),
+        checked_pair(True, True),
+        checked_pair(False, True),
+        checked_pair(False, False),
+        checked_pair(False, None),
+        checked_pair(False, False),
+        checked_pair(None, True),
+        checked_pair(None, None),
     )
     assert (found["pairs"], found["expected_right"], found["expected_wrong"]) == (10, 4, 4)
     assert (found["right_refused_share"], found["wrong_accepted_share"], found["undecided_share"]) == (0.5, 0.25, 0.3)
@@ -114,7 +116,7 @@ def test_shares_are_of_the_pairs_expected_right_of_those_expected_wrong_and_of_a
 
 
 def test_a_share_without_such_pairs_is_zero() -> None:
-    found = figures_of(checked(None, False))
+    found = figures_of(checked_pair(None, False))
     assert (found["right_refused_share"], found["wrong_accepted_share"]) == (0.0, 0.0)
 
 
