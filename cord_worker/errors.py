@@ -60,6 +60,14 @@ class SchemaMismatch(StoreError):
     """The database schema is older or newer than this code."""
 
 
+class TablesMissing(SchemaMismatch):
+    """The database has no tables of this application, or none at present."""
+
+
+class ModelLost(StoreError):
+    """The database has lost the model that a living worker hosts."""
+
+
 class RunNotFound(StoreError):
     """No run of that name exists."""
 

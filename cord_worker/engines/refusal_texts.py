@@ -7,11 +7,15 @@
 | not finite | `Out of range float values are not JSON compliant` (a server that computed NaN) |
 | busy | `insufficient_system_resource` (DeepSeek), `overloaded`, rate limits |
 | loading | `Loading model` (llama.cpp), `model is currently loading` |
+
+A code that servers use for one reason only is certain. Words are not: a failing server may say "the content filter
+service is down".
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from cord_worker.errors import ContentFilterError, NotFiniteError, RequestError, TooLongError
 
@@ -38,6 +42,16 @@ _TOO_LONG = re.compile(
     r"|exceed\w*\b.{0,40}\b(?:context|length|tokens)\b(?! per)|tokens\b.{0,40}\bmust be (?:<|less|smaller|at most)",
     re.I,
 )
+_CODES: dict[str, type[RequestError]] = {
+    "exceed_context_size_error": TooLongError,
+    "context_length_exceeded": TooLongError,
+    "contextwindowexceedederror": TooLongError,
+    "content_filter": ContentFilterError,
+    "content_policy_violation": ContentFilterError,
+    "contentpolicyviolationerror": ContentFilterError,
+    "data_inspection_failed": ContentFilterError,
+}
+"""Codes and types of errors, in lower case, that servers use for one reason only."""
 
 
 def means_loading(message: str) -> bool:
@@ -53,6 +67,11 @@ def means_busy(message: str) -> bool:
 def means_filtered(message: str) -> bool:
     """True if a server says that a content filter refused a text."""
     return _FILTERED.search(message) is not None
+
+
+def refused_by_code(codes: Iterable[str]) -> type[RequestError] | None:
+    """The error of the request that one of a server's `codes`, in lower case, stands for; None if none does."""
+    return next((_CODES[code] for code in codes if code in _CODES), None)
 
 
 def refused_because(message: str) -> type[RequestError] | None:

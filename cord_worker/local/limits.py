@@ -36,22 +36,26 @@ ENLARGE = "free some of it, or enlarge it (mount -o remount,size=1g /dev/shm; do
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one kind of process needs: open files, bytes of address space, processes and threads, bytes of a file."""
+    """What one kind of process needs: open files, bytes of address space, processes and threads, bytes of a file, and
+    connections to the broker."""
 
     handles: int
     memory: int
     tasks: int
     file_size: int = 0
+    broker_connections: int = 0
 
 
-COMMAND = Need(handles=32, memory=256 * MIB, tasks=4)
+COMMAND = Need(handles=32, memory=256 * MIB, tasks=4, broker_connections=4)
 POSTGRES = Need(handles=64, memory=384 * MIB, tasks=24, file_size=1024 * MIB)
 """Its files grow to 1 GiB each; with fewer than 58 file handles it refuses to start."""
-COORDINATOR = Need(handles=64, memory=1024 * MIB, tasks=48)
+COORDINATOR = Need(handles=64, memory=1024 * MIB, tasks=48, broker_connections=14)
 """Includes its processes that compare answers."""
-WORKER = Need(handles=64, memory=1024 * MIB, tasks=32)
-TORCH_WORKER = Need(handles=64, memory=3072 * MIB, tasks=48)
+WORKER = Need(handles=64, memory=1024 * MIB, tasks=32, broker_connections=10)
+TORCH_WORKER = Need(handles=64, memory=3072 * MIB, tasks=48, broker_connections=10)
 """Its model's weights need more on top."""
+_HANDLES_OF_REDIS = 32
+"""Open files that Redis keeps for itself; it refuses a connection for which the rest has no room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +70,23 @@ class Shortage:
         return f"{self.found}: {self.advice}"
 
 
+def redis_for(clients: Sequence[Need]) -> Need:
+    """What the embedded Redis needs to serve these processes: every connection is an open file."""
+    connections = sum(need.broker_connections for need in clients)
+    return Need(handles=_HANDLES_OF_REDIS + connections, memory=256 * MIB, tasks=8)
+
+
 def shortages(needs: Sequence[Need]) -> list[Shortage]:
-    """The limits that are too low for all of `needs` at once; empty if none is."""
+    """The limits that are too low for all of `needs` at once; empty if none is. A soft limit of open files counts as
+    high as it may be raised."""
     found = []
-    handles = max(need.handles for need in needs)
-    if (allowed := _soft("NOFILE")) < handles:
+    handles = _handles(needs)
+    if (allowed := _hard("NOFILE")) < handles:
         found.append(
             Shortage(
                 "file handles",
                 f"a process may open {allowed:.0f} files, and {handles} are needed",
-                f"raise the limit (ulimit -n {_WANTED_HANDLES})",
+                f"raise the limit (ulimit -n {max(handles, _WANTED_HANDLES)})",
             )
         )
     if (shortage := memory_shortage(needs)) is not None:
@@ -115,17 +126,21 @@ def memory_shortage(needs: Sequence[Need]) -> Shortage | None:
 
 
 def check(who: str, needs: Sequence[Need]) -> None:
-    """Raises MachineLimit if `who` cannot work with these limits."""
+    """Raises MachineLimit if `who` cannot work with these limits; raises the soft limit of open files as needed."""
     found = shortages(needs)
     if found:
         raise MachineLimit(f"{who} cannot work with the limits of this machine: {'; '.join(map(str, found))}.")
+    raise_file_handles(_handles(needs))
 
 
-def raise_file_handles() -> None:
-    """Raises this process's limit of open files as far as allowed; macOS begins with 256, some systems with less."""
+def raise_file_handles(needed: int = 0) -> None:
+    """Raises this process's limit of open files, which its servers and workers inherit, as far as is useful and
+    allowed; macOS begins with 256, some systems with less."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
-    wanted = _WANTED_HANDLES if hard == unlimited else min(hard, _WANTED_HANDLES)
+    wanted = max(needed, _WANTED_HANDLES)
+    if hard != unlimited:
+        wanted = min(hard, wanted)
     if soft != unlimited and soft < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
@@ -276,9 +291,24 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def _handles(needs: Sequence[Need]) -> int:
+    return max(need.handles for need in needs)
+
+
 def _soft(name: str) -> float:
-    soft, _ = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
-    return _INFINITE if soft == resource.RLIM_INFINITY else float(soft)
+    return _limits(name)[0]
+
+
+def _hard(name: str) -> float:
+    return _limits(name)[1]
+
+
+def _limits(name: str) -> tuple[float, float]:
+    soft, hard = (
+        _INFINITE if limit == resource.RLIM_INFINITY else float(limit)
+        for limit in resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
+    )
+    return soft, hard
 
 
 def _free_tasks() -> float:

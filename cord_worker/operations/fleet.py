@@ -91,9 +91,9 @@ def need_of(model: ModelConfig) -> Need:
 
 def needs(config: RunConfig, *, embedded: bool) -> list[Need]:
     """What `run` and `up` need of the machine: the command itself, embedded servers, a coordinator and the workers."""
-    servers = [limits.POSTGRES] if embedded else []
     workers = [need_of(model) for model in config.served_models.values() for _ in range(model.workers)]
-    return [limits.COMMAND, *servers, limits.COORDINATOR, *workers]
+    ours = [limits.COMMAND, limits.COORDINATOR, *workers]
+    return [*ours, limits.POSTGRES, limits.redis_for(ours)] if embedded else ours
 
 
 def check_limits(config: RunConfig, settings: Settings) -> None:

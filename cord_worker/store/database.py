@@ -14,12 +14,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
-from cord_worker.errors import DatabaseRefused, StoreError
+from cord_worker.errors import DatabaseRefused, StoreError, TablesMissing
 from cord_worker.local.limits import explained, is_passing
 from cord_worker.service_url_checks import ESCAPES
 from cord_worker.store.session_settings import CONNECT_ARGUMENTS, Pooling, SessionSettings, is_pooled, pooling_of
 from cord_worker.store.unreachable import (
     CANCELLED,
+    NO_TABLE,
     NOT_ALLOWED,
     READ_ONLY,
     brief,
@@ -50,12 +51,13 @@ class Database:
     """A pool of connections to one PostgreSQL, or to a pooler in front of it (`session_settings`).
 
     Every piece of work is a function of a connection; it runs in one transaction. `run` repeats the whole function if
-    the connection was lost or if PostgreSQL chose the transaction as a deadlock's victim. So such functions must touch
-    nothing but the database, and pass nothing but rows to a later transaction.
+    the connection was lost or if PostgreSQL chose the transaction as a deadlock's victim. So such functions must change
+    nothing outside the database (no variables, no files), because they may run twice. They may return values that they
+    read.
 
     A transaction whose process sends nothing for `idle_transaction_seconds` is rolled back: a process that hangs must
-    not keep others from the rows that it has locked. `by_keys` is for processes that repeat the same few statements,
-    each about a few rows that are found by their keys.
+    not keep others from the rows that it has locked. `by_keys` makes PostgreSQL find rows by their keys, with one fixed
+    plan for each statement (`session_settings`); it is for worker processes.
     """
 
     def __init__(
@@ -67,8 +69,10 @@ class Database:
         retry_seconds: float = _RETRY_SECONDS,
         idle_transaction_seconds: float = _IDLE_TRANSACTION_SECONDS,
         by_keys: bool = False,
+        waits_for_tables: bool = False,
     ) -> None:
         self._retry_seconds = retry_seconds
+        self._waits_for_tables = waits_for_tables
         self._settings = SessionSettings(idle_transaction_seconds, by_keys)
         self._arguments = {**CONNECT_ARGUMENTS, "application_name": application_name}
         self._engine = _open(
@@ -95,53 +99,55 @@ class Database:
     ) -> T:
         """Returns `work(connection)` after its commit; repeats it for `retry_seconds` while PostgreSQL is away.
 
-        A server that takes no writes counts as away. A statement that PostgreSQL cancelled is repeated without a limit
-        of time. If `read_only`, PostgreSQL refuses to write. `single` work is one statement, or several that need not
-        be committed together: without a pooler each of them is its own transaction, and takes one round trip instead
-        of three.
+        A server that takes no writes counts as away. A statement that PostgreSQL cancelled is repeated with its time
+        limits switched off. If `read_only`, PostgreSQL refuses to write. `single` work is one statement, or several
+        that need not be committed together: without a pooler each of them is its own transaction, and takes one round
+        trip instead of three.
 
         Raises StoreError when PostgreSQL stays away or refuses the connection, and otherwise whatever `work` raises.
         """
         engine = self._reading if read_only else self._single if single else self._engine
         deadline = time.monotonic() + (self._retry_seconds if retry_seconds is None else retry_seconds)
         pause = 0.05
-        is_of_pool = True
+        may_be_stale = True
         is_unlimited = False
-        is_told = False
+        was_logged = False
         while True:
             try:
-                with self._begun(engine, is_unlimited=is_unlimited) as connection:
+                with self._open_transaction(engine, is_unlimited=is_unlimited) as connection:
                     self._was_reached = True
                     return work(connection)
             except DBAPIError as error:
-                # A connection of the pool may have died while it was idle; a new one shows whether PostgreSQL is there.
+                # A connection of the pool may have died while it was idle, so the first failure is retried on a new
+                # connection, even after the deadline.
                 # A check before each use (pool_pre_ping) would cost one more round trip in every transaction.
-                is_stale = is_of_pool and error.connection_invalidated
-                is_limited = not is_unlimited and state_of(error) in CANCELLED
-                may_pass = self._may_pass(error, engine)
-                if not may_pass or (time.monotonic() > deadline and not is_stale and not is_limited):
-                    raise unreachable(error, self._engine.url) from error
-                is_of_pool = False
-                is_unlimited |= is_limited
-                if not is_told and not is_stale:
+                is_stale = may_be_stale and error.connection_invalidated
+                was_cancelled = not is_unlimited and state_of(error) in CANCELLED
+                can_retry_help = self._can_retry_help(error, engine)
+                if not can_retry_help or (time.monotonic() > deadline and not is_stale and not was_cancelled):
+                    raise _as_store_error(error, self._engine.url) from error
+                may_be_stale = False
+                is_unlimited |= was_cancelled
+                if not was_logged and not is_stale:
                     what = "was interrupted" if self._was_reached else "does not answer yet"
                     logger.warning("the database %s, trying again: %s", what, brief(error))
-                    is_told = True
+                    was_logged = True
             except (OSError, MemoryError, RuntimeError) as error:
-                # File handles or memory have run out, and a connection needs some; that passes like an outage.
+                # File handles or memory have run out, and a connection needs some. This is temporary, so it is retried
+                # like an outage.
                 if not is_passing(error):
                     raise
                 if time.monotonic() > deadline:
                     raise StoreError(f"the database cannot be used: {explained(error)}") from error
-                if not is_told:
+                if not was_logged:
                     logger.warning("the database cannot be used, trying again: %s", explained(error))
-                is_told = True
+                was_logged = True
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
     @contextmanager
-    def _begun(self, engine: sa.Engine, *, is_unlimited: bool = False) -> Iterator[sa.Connection]:
-        """A connection in a transaction whose settings are made."""
+    def _open_transaction(self, engine: sa.Engine, *, is_unlimited: bool = False) -> Iterator[sa.Connection]:
+        """A connection with an open transaction; session settings are applied."""
         with engine.connect() as connection:
             is_set_up = not is_unlimited and not is_pooled(connection)
             if not is_set_up and engine is self._single:
@@ -151,14 +157,16 @@ class Database:
                     self._settings.begin_transaction(connection, is_unlimited=is_unlimited)
                 yield connection
 
-    def _may_pass(self, error: DBAPIError, engine: sa.Engine) -> bool:
-        """Whether another attempt can help. Raises the error, or a clearer one, if it cannot pass by itself."""
+    def _can_retry_help(self, error: DBAPIError, engine: sa.Engine) -> bool:
+        """True if a retry can help. Raises if the error is final (wrong statement, refused login, missing right)."""
         refused = refusal(error, self._engine.url, self._arguments)
         if refused is not None:
             raise refused from None
         if state_of(error) == NOT_ALLOWED:
             raise not_allowed(error) from error
-        if _is_mistake(error) or (engine is self._reading and state_of(error) == READ_ONLY):
+        if self._waits_for_tables and state_of(error) == NO_TABLE:
+            return True
+        if _is_statement_error(error) or (engine is self._reading and state_of(error) == READ_ONLY):
             raise error
         # A host name that was found before is found again when the name server is back.
         return is_transient(error) and (self._was_reached or not is_unknown_host(error))
@@ -170,30 +178,30 @@ class Database:
 
         Raises StoreError if PostgreSQL is unreachable or goes away meanwhile; then nothing is committed.
         """
-        self._weed()
+        self._drop_dead_connections()
         try:
-            with self._begun(self._engine, is_unlimited=True) as connection:
+            with self._open_transaction(self._engine, is_unlimited=True) as connection:
                 yield connection
         except DBAPIError as error:
-            if _is_mistake(error):
+            if _is_statement_error(error):
                 raise
-            raise _explained(error, self._engine.url) from error
+            raise _as_store_error(error, self._engine.url) from error
 
-    def _weed(self) -> None:
-        """Removes connections that PostgreSQL has ended from the pool; raises StoreError if PostgreSQL is away."""
+    def _drop_dead_connections(self) -> None:
+        """Removes connections that PostgreSQL has ended from the pool. Raises StoreError if PostgreSQL is away."""
         self.run(lambda connection: connection.execute(sa.text("SELECT 1")), retry_seconds=0.0)
 
     def pooling(self) -> Pooling:
-        """What lies between this process and PostgreSQL. Raises StoreError if PostgreSQL is away."""
-
-        self._weed()
+        """Whether a connection pooler is in front of PostgreSQL, and in which mode. Raises StoreError if PostgreSQL is
+        away."""
+        self._drop_dead_connections()
         try:
             with self._single.connect() as first, self._single.connect() as second:
                 return pooling_of(_driver(first), _driver(second))
         except DBAPIError as error:
-            if _is_mistake(error):
+            if _is_statement_error(error):
                 raise
-            raise _explained(error, self._engine.url) from error
+            raise _as_store_error(error, self._engine.url) from error
         except psycopg.Error as error:
             raise StoreError(f"the database was interrupted: {error}") from error
 
@@ -253,15 +261,17 @@ def connect_for_migration(url: str) -> Iterator[sa.Connection]:
         refused = refusal(error, engine.url, CONNECT_ARGUMENTS)
         if refused is not None:
             raise refused from None
-        if _is_mistake(error):
+        if _is_statement_error(error):
             raise
         raise unreachable(error, engine.url) from error
     finally:
         engine.dispose()
 
 
-def _explained(error: DBAPIError, url: sa.URL) -> StoreError:
+def _as_store_error(error: DBAPIError, url: sa.URL) -> StoreError:
     """Translates an error that is not retried and was not caused by a wrong statement."""
+    if state_of(error) == NO_TABLE:
+        return TablesMissing(f"the database has no tables of cord-worker at present ({brief(error)})")
     return not_allowed(error) if state_of(error) == NOT_ALLOWED else unreachable(error, url)
 
 
@@ -270,7 +280,7 @@ def _driver(connection: sa.Connection) -> psycopg.Connection[Any]:
     return driver
 
 
-def _is_mistake(error: DBAPIError) -> bool:
+def _is_statement_error(error: DBAPIError) -> bool:
     """True if the statement is at fault, not the connection or the role."""
     if state_of(error) == NOT_ALLOWED:
         return False

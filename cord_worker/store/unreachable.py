@@ -23,6 +23,7 @@ from cord_worker.service_url_checks import ESCAPES
 
 NOT_ALLOWED = "42501"  # insufficient_privilege
 READ_ONLY = "25006"
+NO_TABLE = "42P01"  # undefined_table
 _CANNOT_PASS = {
     "3D000",  # no such database
     "28P01",  # wrong password
@@ -49,7 +50,7 @@ _TRACED_STATE = re.compile(rb'ErrorResponse\t.*? C "([0-9A-Z]{5})"', re.DOTALL)
 _TRACE_SECONDS = 10.0
 _LONGEST_TRACE = 1 << 20
 _LIBPQ_SETTING = re.compile(r"invalid (connection option|\w+ value|port|integer value|URI|percent)|missing \"=\"")
-_SAID_BEFORE = re.compile(
+_MESSAGE_PREFIX = re.compile(
     r"^(connection failed: |connection is bad: )*(connection to server .*? failed: )?(FATAL:\s+)?"
 )
 _UNKNOWN_HOST = ("could not translate host name", "failed to resolve host")
@@ -74,7 +75,7 @@ class Target:
 
     @property
     def server(self) -> str:
-        """The server's name for people."""
+        """The server's name in messages."""
         return f"{self.host} (port {self.port})" if self.host.startswith("/") else f"{self.host}:{self.port}"
 
     @property
@@ -111,7 +112,7 @@ def refusal(error: DBAPIError, url: sa.URL, arguments: dict[str, Any]) -> Databa
 
     `arguments` are those of the connection that failed.
     """
-    target, said = Target.of(url), brief(error)
+    target, message = Target.of(url), brief(error)
     text = str(error.orig)
     if "statement pooling mode" in text:
         return DatabaseRefused(
@@ -122,28 +123,28 @@ def refusal(error: DBAPIError, url: sa.URL, arguments: dict[str, Any]) -> Databa
         return None
     if "unsupported startup parameter" in text:
         return DatabaseRefused(
-            f"the pooler at {target.server} does not accept this setting of a connection: {said}. Leave it out of "
+            f"the pooler at {target.server} does not accept this setting of a connection: {message}. Leave it out of "
             "CORD_DATABASE_URL and set it for the role (ALTER ROLE … SET …), or name it in the pooler's "
             "ignore_startup_parameters"
         )
     if isinstance(error, sa.exc.ProgrammingError) or _LIBPQ_SETTING.search(text):
-        return DatabaseRefused(f"CORD_DATABASE_URL is not understood: {said}. Correct it")
+        return DatabaseRefused(f"CORD_DATABASE_URL is not understood: {message}. Correct it")
     if getattr(getattr(error.orig, "pgconn", None), "needs_password", False):
         return DatabaseRefused(
             f"PostgreSQL at {target.server} wants a password for role {target.role!r}, and there is none. Write it "
             "into CORD_DATABASE_URL, ~/.pgpass or PGPASSWORD"
         )
     if "SSL" in text or "certificate" in text:
-        return DatabaseRefused(_tls_advice(text, said, target))
+        return DatabaseRefused(_tls_advice(text, message, target))
     if isinstance(error.orig, psycopg.errors.ConnectionTimeout) or is_unknown_host(error):
         return None
     state = _traced_state(url, arguments)
-    return None if state is None else _of_state(state, said, target)
+    return None if state is None else _of_state(state, message, target)
 
 
 def unreachable(error: DBAPIError, url: sa.URL) -> StoreError:
     """The error for a database that did not become available in time."""
-    target, said = Target.of(url), brief(error)
+    target, message = Target.of(url), brief(error)
     if is_unknown_host(error):
         return StoreError(
             f"the database cannot be reached: no host is called {target.host!r}. Correct CORD_DATABASE_URL (in a "
@@ -156,13 +157,13 @@ def unreachable(error: DBAPIError, url: sa.URL) -> StoreError:
         )
     if state_of(error) == READ_ONLY:
         return StoreError(
-            f"PostgreSQL at {target.server} takes no writes: {said}. Is it a standby, is its disk full, or is "
+            f"PostgreSQL at {target.server} takes no writes: {message}. Is it a standby, is its disk full, or is "
             "default_transaction_read_only on? Name the primary in CORD_DATABASE_URL (for several hosts: "
             "?host=A,B&target_session_attrs=read-write)"
         )
     if state_of(error) in CANCELLED:
-        return StoreError(f"PostgreSQL at {target.server} cancelled the statement: {said}. Try again")
-    return StoreError(f"the database cannot be reached: {said}. Is it running, and is CORD_DATABASE_URL right?")
+        return StoreError(f"PostgreSQL at {target.server} cancelled the statement: {message}. Try again")
+    return StoreError(f"the database cannot be reached: {message}. Is it running, and is CORD_DATABASE_URL right?")
 
 
 def not_allowed(error: DBAPIError) -> StoreError:
@@ -187,7 +188,7 @@ def may_not_migrate(error: DBAPIError) -> StoreError:
 def brief(error: DBAPIError) -> str:
     """The first line of the message of the server or libpq."""
     lines = text_of(error).strip().splitlines()
-    return _SAID_BEFORE.sub("", lines[0]) if lines else type(error.orig).__name__
+    return _MESSAGE_PREFIX.sub("", lines[0]) if lines else type(error.orig).__name__
 
 
 def text_of(error: DBAPIError) -> str:
@@ -195,7 +196,7 @@ def text_of(error: DBAPIError) -> str:
     return str(error.orig)
 
 
-def _of_state(state: str, said: str, target: Target) -> DatabaseRefused | None:
+def _of_state(state: str, message: str, target: Target) -> DatabaseRefused | None:
     role, database, server = target.role, target.database, target.server
     if state not in _CANNOT_PASS:
         return None
@@ -215,29 +216,31 @@ def _of_state(state: str, said: str, target: Target) -> DatabaseRefused | None:
             f"role {role!r} may not connect to database {database!r} at {server}. Allow it (GRANT CONNECT ON DATABASE "
             f'"{database}" TO "{role}"), or correct CORD_DATABASE_URL'
         )
-    if state == "28000" and "pg_hba.conf" in said:
-        encrypted = " An encrypted connection may be let in (add ?sslmode=require)." if "no encryption" in said else ""
+    if state == "28000" and "pg_hba.conf" in message:
+        encrypted = (
+            " An encrypted connection may be let in (add ?sslmode=require)." if "no encryption" in message else ""
+        )
         return DatabaseRefused(
-            f"PostgreSQL at {server} lets no role {role!r} into database {database!r} from here: {said}.{encrypted} "
+            f"PostgreSQL at {server} lets no role {role!r} into database {database!r} from here: {message}.{encrypted} "
             "Add a line to its pg_hba.conf, or correct CORD_DATABASE_URL"
         )
     if state == "28000":
         return DatabaseRefused(
-            f"PostgreSQL at {server} refuses role {role!r}: {said}. Create it (createuser {target.options} {role}; "
+            f"PostgreSQL at {server} refuses role {role!r}: {message}. Create it (createuser {target.options} {role}; "
             f'ALTER ROLE "{role}" LOGIN where it exists), or correct CORD_DATABASE_URL'
         )
-    return DatabaseRefused(f"database {database!r} at {server} accepts no connections: {said}. Name another one")
+    return DatabaseRefused(f"database {database!r} at {server} accepts no connections: {message}. Name another one")
 
 
-def _tls_advice(text: str, said: str, target: Target) -> str:
+def _tls_advice(text: str, message: str, target: Target) -> str:
     if "does not support SSL" in text:
         return (
             f"PostgreSQL at {target.server} offers no encryption, which CORD_DATABASE_URL asks for (sslmode). Turn "
             "`ssl` on in postgresql.conf, or leave sslmode out"
         )
     return (
-        f"no encrypted connection to PostgreSQL at {target.server}: {said}. Correct sslmode, sslrootcert, sslcert or "
-        "sslkey in CORD_DATABASE_URL"
+        f"no encrypted connection to PostgreSQL at {target.server}: {message}. Correct sslmode, sslrootcert, sslcert "
+        "or sslkey in CORD_DATABASE_URL"
     )
 
 

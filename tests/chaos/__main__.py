@@ -49,6 +49,8 @@ _SECOND_FAULT = 0.25
 """Probability that a second fault is injected before the first one has recovered."""
 _SLOW_SECONDS = 20.0
 """After such a recovery the ends of the logs are printed, while they still show what was slow."""
+_SHOWN_SECONDS = 5.0
+"""How often the work that has not recovered yet is printed."""
 
 
 @dataclass(slots=True)
@@ -293,10 +295,15 @@ def strike(storm: Storm, runs: Runs, group: list[str], report: Report) -> None:
     for watch in watches:
         watch.over = time.monotonic()
     deadline = time.monotonic() + _STUCK_SECONDS
+    shown_at = time.monotonic() + _SHOWN_SECONDS
     while any(watch.seconds is None for watch in watches) and time.monotonic() < deadline:
         storm.fleet.revive()
         storm.servers.heal()
         look(storm.database, watches)
+        if time.monotonic() > shown_at:
+            shown_at += _SHOWN_SECONDS
+            for watch in watches:
+                say(f"{watch.kind}: still unchanged: {dict(list(watch.marks.items())[:5])}")
         time.sleep(0.05)
     report.watches += watches
     for watch in watches:

@@ -66,8 +66,12 @@ def claim(
     return list(claimed.leases)
 
 
-def claim_scores(database: Database, worker_id: uuid.UUID, problem_id: int, mode: str = "instant") -> list[LeasedScore]:
-    claimed = database.run(lambda c: score.claim(c, [problem_id], worker_id=worker_id, scoring_mode=mode), single=True)
+def claim_scores(
+    database: Database, worker_id: uuid.UUID, problem_id: int, mode: str = "instant", *, model: str = MODELS[0]
+) -> list[LeasedScore]:
+    claimed = database.run(
+        lambda c: score.claim(c, [problem_id], worker_id=worker_id, model=model, scoring_mode=mode), single=True
+    )
     return list(claimed.leases)
 
 

@@ -20,13 +20,13 @@ from redis.exceptions import ClusterDownError, MasterDownError, MovedError, NoPe
 
 from cord_worker.coordination.broker.redis_transport import SET_ASIDE, expected_type, register
 from cord_worker.errors import BrokerError, BrokerRefused
+from cord_worker.local import limits
 from cord_worker.service_url_checks import ESCAPES, is_amqp
 
 _SECONDS = 5.0
 _PROBE = "cord.probe"
 _GREETING_SECONDS = 0.3
 _FULL_SHARE = 0.9
-_CLIENTS_PER_WORKER = 6
 _MIN_FREE_CLIENTS = 50
 _MAX_KEYS = 10_000
 _AMQP_NUMBERS = re.compile(r"^(?:[^:]*: )?\(\d+\) (?:[A-Z]+_[A-Z_]+ - )?")
@@ -294,7 +294,8 @@ def _figure_warnings(info: Mapping[str, Any]) -> Iterator[BrokerWarning]:
     clients, room = int(info.get("connected_clients", 0)), int(info.get("maxclients", 0))
     if room and room - clients < _MIN_FREE_CLIENTS:
         yield BrokerWarning(
-            f"it has room for {max(0, room - clients)} more clients, and a worker takes about {_CLIENTS_PER_WORKER}",
+            f"it has room for {max(0, room - clients)} more clients, and a worker takes up to "
+            f"{limits.WORKER.broker_connections}",
             "raise its maxclients",
         )
     if info.get("rdb_last_bgsave_status", "ok") != "ok":

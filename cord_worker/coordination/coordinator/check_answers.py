@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_FAILURES_IN_A_ROW = 2
 """After this many failures in a row of a problem's checks, they are left to another coordinator."""
-_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 1.0, 30.0
+_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 1.0, 5.0
 _UNKNOWN_LEASE_SECONDS = 2.0
 """A lease that this process does not know is returned at this age; a younger one may be of a claim under way."""
 _CLOSE_SECONDS = 10.0

@@ -33,6 +33,7 @@ from cord_worker.coordination.transactions import commit, open_transaction, read
 from cord_worker.errors import BrokerError, StoreError
 from cord_worker.local.limits import tell
 from cord_worker.store.database import Database
+from cord_worker.store.identity import database_identity
 from cord_worker.store.runs.admission import admit
 from cord_worker.store.search import decisions
 from cord_worker.store.work import sweep, workers
@@ -62,6 +63,7 @@ class Sweeper:
         self._liveness = LivenessMonitor(settings.worker_timeout_seconds)
         self._lead: sa.Connection | None = None
         self._queues: dict[str, set[str]] = {}
+        self._identity: str | None = None
         self._may_have_lost_messages = False
         """The broker was away or emptied, and what is owed has not been sent since."""
         self._log_once = LogOnce(logger)
@@ -141,9 +143,7 @@ class Sweeper:
         commit(self._database, FaultPoint.PARK, _park)
         self._read_heartbeats()
         try:
-            if self._messenger.was_emptied():
-                logger.warning("the broker has lost all messages; everything owed is sent again")
-                self._may_have_lost_messages = True
+            self._look_for_lost_messages()
             self._read_heartbeats()
             models = self._models_short_of_messages()
             self._read_heartbeats()
@@ -164,6 +164,22 @@ class Sweeper:
             return owed + admit(connection)
 
         self._may_have_lost_messages = not self._messenger.send(commit(self._database, FaultPoint.SWEEP, due))
+
+    def _look_for_lost_messages(self) -> None:
+        """Notes whether the broker was emptied, or whether another service takes messages of this one."""
+        if self._identity is None:
+            self._identity = read(self._database, database_identity, retry_seconds=0.0)
+        before = self._messenger.exchange_owner(self._identity)
+        if before is None:
+            logger.warning("the broker has lost all messages; everything owed is sent again")
+        elif before != self._identity:
+            self._log_once.log(
+                "owner",
+                "this broker also carries the messages of another database under the same CORD_KEY_PREFIX, or did so "
+                "before. If both services are up, each takes messages of the other, and both wait for them to be sent "
+                "again: give one of them another CORD_KEY_PREFIX",
+            )
+        self._may_have_lost_messages |= before != self._identity
 
     def _expire_workers(self) -> None:
         """Declares silent workers lost."""

@@ -11,10 +11,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import ChannelError, OperationalError
+from redis import ResponseError
 
 from cord_worker import metrics
 from cord_worker.coordination.broker.broker_check import short_reason
 from cord_worker.coordination.broker.incoming_messages import SENT_AT
+from cord_worker.coordination.broker.redis_transport import is_wrong_type
 from cord_worker.coordination.fault_points import FaultPoint, send_point
 from cord_worker.coordination.log_once import LogOnce
 from cord_worker.coordination.messaging.routing import Shards
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 COORDINATOR_QUEUE = "coordinator"
-_SENTINEL = "cord.sentinel"
+_OWNER = "cord.owner"
+"""Key that names the database whose messages the broker carries. It is lost with the messages."""
 _MAX_BATCH = 256
 _SEND_OPTIONS = {"confirm_timeout": 3.0, "retry_policy": {"max_retries": 1}}
 """RabbitMQ confirms a message within this time, unless it is out of memory or disk; then the sweeper sends it later."""
@@ -156,19 +159,20 @@ class Messenger:
             except ChannelError:
                 return 0
 
-    def was_emptied(self) -> bool:
-        """Whether the broker has lost everything since the last call: its sentinel key is missing. Sets the key again.
+    def exchange_owner(self, owner: str) -> str | None:
+        """Writes `owner` (the identity of the database) into the broker, and returns what was written there before.
 
-        Brokers without keys (RabbitMQ) keep their messages on disk; for them this is always False.
-        Raises BrokerError if the broker is away.
+        None says that the broker has lost everything since the last call. Brokers without keys (RabbitMQ) keep their
+        messages on disk, and cannot tell: they return `owner`. Raises BrokerError if the broker is away.
         """
         try:
             with self._app.connection_for_write() as connection, connection.channel() as channel:
                 client = getattr(channel, "client", None)
-                if client is None or client.exists(_SENTINEL):
-                    return False
-                with sending(FaultPoint.MARK_BROKER):
-                    return bool(client.set(_SENTINEL, "1", nx=True))
+                before = owner if client is None else _read_text(client, f"{channel.global_keyprefix}{_OWNER}")
+                if before != owner:
+                    with sending(FaultPoint.MARK_BROKER):
+                        client.set(_OWNER, owner)
+                return before
         except self._connection_errors as error:
             raise BrokerError(f"the broker cannot be used: {short_reason(error)}") from error
 
@@ -185,3 +189,17 @@ class Messenger:
             return
         except self._connection_errors as error:
             raise BrokerError(f"the broker cannot be used: {short_reason(error)}") from error
+
+
+def _read_text(client: Any, key: str) -> str | None:
+    """The text in this key of Redis; None if there is none, or a value of another type.
+
+    Kombu (5.6.2, 5.7.0) prefixes the keys of SET, but not those of GET.
+    """
+    try:
+        value = client.get(key)
+    except ResponseError as error:
+        if is_wrong_type(error):
+            return None
+        raise
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

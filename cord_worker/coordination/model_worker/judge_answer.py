@@ -30,7 +30,7 @@ class JudgeAnswer(AnyEngineHandler):
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self.claim = functools.partial(judge_answer.claim, worker_id=host.worker_id)
+        self.claim = functools.partial(judge_answer.claim, worker_id=host.worker_id, model=host.model)
         self.finish = functools.partial(judge_answer.finish, worker_id=host.worker_id)
 
     async def handle(self, lease: LeasedVerdict, context: RunContext) -> VerdictResult:

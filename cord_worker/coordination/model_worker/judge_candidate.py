@@ -41,7 +41,7 @@ class JudgeCandidate(AnyEngineHandler):
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self.claim = functools.partial(judge_candidate.claim, worker_id=host.worker_id)
+        self.claim = functools.partial(judge_candidate.claim, worker_id=host.worker_id, model=host.model)
         self.finish = functools.partial(judge_candidate.finish, worker_id=host.worker_id)
 
     async def handle(self, lease: LeasedJudgment, context: RunContext) -> JudgmentResult:

@@ -32,7 +32,7 @@ class Score(AnyEngineHandler):
         self._host = host
         self._useless_since: float | None = None
         mode = host.engine.scoring_mode or ""  # without a mode nothing is claimed
-        self.claim = functools.partial(score.claim, worker_id=host.worker_id, scoring_mode=mode)
+        self.claim = functools.partial(score.claim, worker_id=host.worker_id, model=host.model, scoring_mode=mode)
         self.finish = functools.partial(score.finish, worker_id=host.worker_id, scoring_mode=mode)
 
     def can_claim(self) -> bool:

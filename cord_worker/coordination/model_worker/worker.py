@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_MIN_REST_SECONDS, _MAX_REST_SECONDS = 0.5, 30.0
+_MIN_REST_SECONDS, _MAX_REST_SECONDS = 0.5, 5.0
 """Pause between returning work and claiming it again; it doubles while nothing gets done."""
 _UNKNOWN_LEASE_SECONDS = 2.0
 """Age at which a lease that no task of this worker knows is returned: the answer to its claim was lost."""

@@ -368,6 +368,7 @@ def _open_database(settings: Settings, name: str, *, pool_size: int) -> Database
         application_name=f"{name} {os.getpid()}",
         idle_transaction_seconds=_IDLE_TRANSACTION_SECONDS,
         by_keys=True,
+        waits_for_tables=True,
     )
 
 

@@ -20,7 +20,7 @@ from cord_worker.coordination.fault_points import FaultPoint
 from cord_worker.coordination.periodic_thread import PeriodicThread
 from cord_worker.coordination.stuck_threads import working
 from cord_worker.coordination.transactions import commit, read
-from cord_worker.errors import CordError, SchemaMismatch, StoreError
+from cord_worker.errors import CordError, ModelLost, SchemaMismatch, StoreError, TablesMissing
 from cord_worker.search.validity import storable
 from cord_worker.store.database import Database
 from cord_worker.store.schema.tables import WorkerRole
@@ -62,26 +62,30 @@ class Registration:
         self.describe(condition)
         self._drain: Callable[[], None] | None = None
         self._fail: Callable[[CordError], None] | None = None
+        self._is_ready = False
+        self._started = time.monotonic()
         self._has_signed_off = False
         self._thread = PeriodicThread("heartbeat", self._beat, self._seconds, failure="no heartbeat", logger=logger)
 
     def __enter__(self) -> Self:
-        self.shard = commit(
-            self._database,
-            FaultPoint.REGISTER,
-            lambda connection: workers.register(
-                connection,
-                self.worker_id,
-                self._role,
-                hostname=socket.gethostname(),
-                pid=os.getpid(),
-                model_id=self._model_id,
-                metrics_port=self._metrics_port,
-                condition=self._condition(),
-            ),
-        )
+        self.shard = commit(self._database, FaultPoint.REGISTER, self._register)
         self._thread.start()
         return self
+
+    def _register(self, connection: sa.Connection) -> int | None:
+        return workers.register(
+            connection,
+            self.worker_id,
+            self._role,
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            model_id=self._model_id,
+            metrics_port=self._metrics_port,
+            condition=self._condition(),
+            shard=self.shard,
+            is_ready=self._is_ready,
+            age_seconds=time.monotonic() - self._started,
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -149,6 +153,7 @@ class Registration:
     def mark_ready(self) -> None:
         """Marks the process ready: work is sent to it from now on."""
         self.describe(None)
+        self._is_ready = True
         commit(self._database, FaultPoint.READY, lambda connection: workers.ready(connection, self.worker_id))
 
     def leave_shard(self) -> None:
@@ -164,22 +169,30 @@ class Registration:
             logger.warning("could not leave the shard; other replicas will help: %s", failure)
 
     def _beat(self) -> None:
-        def beat(connection: sa.Connection) -> workers.Orders:
+        def beat(connection: sa.Connection) -> workers.Orders | None:
             orders = workers.heartbeat(connection, self.worker_id, self._condition())
+            if orders is None:
+                self._register(connection)
             if self._on_heartbeat is not None:
                 self._on_heartbeat(connection)
             return orders
 
         with working("the heartbeat"):
             try:
-                self._apply_orders(commit(self._database, FaultPoint.HEARTBEAT, beat, retry_seconds=self._seconds))
+                orders = commit(self._database, FaultPoint.HEARTBEAT, beat, retry_seconds=self._seconds)
+                if orders is None:
+                    logger.warning("the database had lost the row of this worker: it is registered again")
+                else:
+                    self._apply_orders(orders)
                 if self._liveness is not None:
                     self._expire_silent_workers(self._liveness)
-            except Exception as error:
+            except ModelLost as error:
+                self._end_process(error)
+                raise
+            except Exception:
                 if self._liveness is not None:
                     self._liveness.forget()
-                if not isinstance(error, StoreError):
-                    self._check_schema()
+                self._check_schema()
                 raise
 
     def _expire_silent_workers(self, others: LivenessMonitor) -> None:
@@ -196,21 +209,26 @@ class Registration:
             )
 
     def _apply_orders(self, orders: workers.Orders) -> None:
-        if orders.revision != head_revision() and self._fail is not None:
+        if orders.revision != head_revision():
             self._check_schema()
         elif orders.drain and self._drain is not None:
             self._drain()
 
     def _check_schema(self) -> None:
-        """Ends this process if the heartbeat failed because of a migration."""
+        """Ends this process after a migration. Without tables it waits: a dump is being restored, for example."""
         try:
-            check_schema(self._database)
+            check_schema(self._database, retry_seconds=0.0)
+        except TablesMissing:
+            logger.debug("the tables are missing")
         except SchemaMismatch as error:
-            if self._fail is not None:
-                logger.critical("this worker ends: %s", error)
-                self._fail(error)
-        except StoreError as failure:
-            logger.warning("the version of the schema could not be read: %s", failure)
+            self._end_process(error)
+        except (StoreError, DBAPIError) as failure:
+            logger.debug("the version of the schema could not be read: %s", failure)
+
+    def _end_process(self, error: CordError) -> None:
+        if self._fail is not None:
+            logger.critical("this worker ends: %s", error)
+            self._fail(error)
 
 
 def _stop_reason(error: BaseException) -> str:

@@ -23,6 +23,7 @@ from typing import TypeVar
 
 from cord_worker.config import OpenAiOptions
 from cord_worker.engines.openai.faults import Means, ServerFault
+from cord_worker.engines.openai.pauses import pause_after
 from cord_worker.engines.openai.replies import (
     ERROR_BYTES,
     LIST_BYTES,
@@ -30,6 +31,7 @@ from cord_worker.engines.openai.replies import (
     Parts,
     Reported,
     all_words,
+    codes_in,
     document,
     error_in,
     longest,
@@ -38,7 +40,7 @@ from cord_worker.engines.openai.replies import (
     told,
     too_long,
 )
-from cord_worker.engines.openai.retrying import Retrying, pause_after
+from cord_worker.engines.openai.retrying import Retrying
 from cord_worker.engines.protocol import Describe, to_nobody
 from cord_worker.errors import EngineError, EngineLoadError, RequestError, UnavailableError
 
@@ -241,13 +243,17 @@ class OpenAiClient:
             passing=status >= 500,
             retry_after=retry_after(headers),
             words=all_words(body),
+            codes=codes_in(body),
             is_slow=status in {408, 504, 524},
         )
 
     def _reported(self, body: object) -> ServerFault:
         """The fault that a server reports in place of an answer, in a reply with status 200."""
         return ServerFault(
-            self._cleared(f"it sent an error: {told(body)}"), status=status_in(body), words=all_words(body)
+            self._cleared(f"it sent an error: {told(body)}"),
+            status=status_in(body),
+            words=all_words(body),
+            codes=codes_in(body),
         )
 
     def _cleared(self, message: str) -> str:

@@ -34,10 +34,12 @@ import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from cord_worker.engines.heads import LanguageHead
 from cord_worker.engines.openai.client import Document, OpenAiClient
+from cord_worker.engines.openai.pauses import looks
 from cord_worker.engines.openai.prompts import (
     RepeatedPrefill,
     chat_fields,
@@ -53,7 +55,6 @@ from cord_worker.engines.openai.requests import (
     written,
     written_in_parts,
 )
-from cord_worker.engines.openai.retrying import pause_after
 from cord_worker.engines.openai.scoring import Rows, prompt_rows
 from cord_worker.engines.openai.server import Server, probe, tags_of_model
 from cord_worker.engines.openai_counts import estimated, plausible
@@ -80,8 +81,6 @@ _DIGITS = 9
 _PROBE_RETRIES = 2
 _PROBE_SECONDS = 60.0
 """Time limit for a single token; `timeout_seconds` is meant for thousands."""
-_LONGEST_RETRY_AFTER_SECONDS = 900.0
-"""Longest pause between two looks for a server that is not available at start."""
 _LONGEST_FAILING_SECONDS = 900.0
 """Longest wait for a server that is reachable and only fails. One that is unreachable or loads is waited for without
 limit."""
@@ -361,25 +360,36 @@ async def _probe_patiently(
     """Probes the server; waits for an unreachable one if there is a `describe`. Raises EngineLoadError, also if the
     server is reachable but fails at everything for too long."""
     assert settings.openai is not None
-    since, tried = time.monotonic(), 0
+    since = time.monotonic()
     failing_since: float | None = None
-    while True:
+    level = logging.WARNING
+
+    async def look() -> Server | UnavailableError:
         try:
             return await _probe(settings, tokenizer)
         except UnavailableError as error:
+            return error
+
+    def asked(found: Server | UnavailableError) -> float | None:
+        return found.retry_after if isinstance(found, UnavailableError) else None
+
+    async with aclosing(looks(look, asked)) as all_found:
+        async for found in all_found:
+            if not isinstance(found, UnavailableError):
+                return found
             if describe is None:
-                raise EngineLoadError(f"model {settings.path!r}: {error}") from None
-            failing_since = (failing_since or time.monotonic()) if error.is_failing else None
+                raise EngineLoadError(f"model {settings.path!r}: {found}")
+            failing_since = (failing_since or time.monotonic()) if found.is_failing else None
             if failing_since is not None and time.monotonic() - failing_since >= _LONGEST_FAILING_SECONDS:
                 raise EngineLoadError(
                     f"model {settings.path!r}: the server at {settings.openai.base_url} is reachable, but failed at "
-                    f"the first test texts for {_LONGEST_FAILING_SECONDS:.0f} s, last: {error.brief}; look at its "
+                    f"the first test texts for {_LONGEST_FAILING_SECONDS:.0f} s, last: {found.brief}; look at its "
                     "log, set openai.api where only one way of asking fails, and start the worker again"
-                ) from None
-            logger.log(logging.INFO if tried else logging.WARNING, "the server is waited for: %s", error)
-            describe(f"waits for {settings.openai.base_url}: {error.brief}", since=since)
-            await asyncio.sleep(max(pause_after(tried), min(error.retry_after or 0.0, _LONGEST_RETRY_AFTER_SECONDS)))
-            tried += 1
+                )
+            logger.log(level, "the server is waited for: %s", found)
+            level = logging.INFO
+            describe(f"waits for {settings.openai.base_url}: {found.brief}", since=since)
+    raise AssertionError("unreachable")
 
 
 async def _probe(settings: EngineSettings, tokenizer: ServerTokenizer | None) -> Server:

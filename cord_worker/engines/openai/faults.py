@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from enum import Enum
 
 from cord_worker.display_text import shown
-from cord_worker.engines.refusal_texts import means_busy, means_filtered, means_loading, refused_because
+from cord_worker.engines.refusal_texts import (
+    means_busy,
+    means_filtered,
+    means_loading,
+    refused_because,
+    refused_by_code,
+)
 from cord_worker.errors import ContentFilterError, RequestError, TooLongError
 
 _REQUEST_STATUS = frozenset({400, 413, 422})
 _BUSY_STATUS = frozenset({408, 409, 425, 429, 503, 529})
+_GATEWAY_STATUS = frozenset({502, 504, *range(520, 525)})
+"""Sent by a proxy in front of the server: its words are about the server, never about the request."""
 _MESSAGE_CHARACTERS = 500
 _NO_SUCH_MODEL = ("model not exist", "model not found", "does not exist", "no such model", "invalid model")
 
@@ -33,9 +42,10 @@ class ServerFault(Exception):
     """One try of a request failed; `status` is None if no whole answer arrived. The message may hold the server's
     words: it is short, on one line, and control characters are escaped.
 
-    `words` are the server's own words; they classify the fault if `means` is not given. `passing` is true if another
-    try may help. `retry_after` is the pause that the server asks for, in seconds. `is_slow` is true if the server took
-    too long. `refusal` is the error of the request if the server rejects it and gives the reason.
+    `words` are the server's own words, `codes` its codes and types of the error in lower case; they classify the fault
+    if `means` is not given. `passing` is true if another try may help. `retry_after` is the pause that the server asks
+    for, in seconds. `is_slow` is true if the server took too long. `refusal` is the error of the request if the server
+    rejects it and gives the reason. `suspected` is that error if only the words of a failing server give the reason.
     """
 
     def __init__(
@@ -46,6 +56,7 @@ class ServerFault(Exception):
         passing: bool = True,
         retry_after: float | None = None,
         words: str = "",
+        codes: Set[str] = frozenset(),
         means: Means | None = None,
         is_slow: bool = False,
     ) -> None:
@@ -54,18 +65,29 @@ class ServerFault(Exception):
         self.passing = passing
         self.retry_after = retry_after
         self.is_slow = is_slow
-        self.means, self.refusal = (means, None) if means is not None else _meaning(status, words)
+        self.means, self.refusal = (means, None) if means is not None else _meaning(status, words, codes)
+        is_suspect = self.means is Means.BROKEN and status not in _GATEWAY_STATUS
+        self.suspected = refused_because(words) if is_suspect else None
+
+    @property
+    def blames_request(self) -> bool:
+        """True if the status says that the request is at fault, whatever the words say."""
+        return self.status in _REQUEST_STATUS
+
+    def confirmed(self) -> ServerFault:
+        """The same fault as a refusal for the reason that is `suspected`."""
+        fault = ServerFault(str(self), status=self.status, means=Means.REFUSED)
+        fault.refusal = self.suspected
+        return fault
 
 
-def _meaning(status: int | None, words: str) -> tuple[Means, type[RequestError] | None]:
+def _meaning(status: int | None, words: str, codes: Set[str]) -> tuple[Means, type[RequestError] | None]:
     if status is None or status >= 500:
-        return _meaning_of_failure(status, words)
+        return _meaning_of_failure(status, words, codes)
     if status in _BUSY_STATUS:
         return Means.BUSY, None
     if status in _REQUEST_STATUS:
-        if any(text in words.lower() for text in _NO_SUCH_MODEL):
-            return Means.ACCESS, None
-        return Means.REFUSED, refused_because(words) or (TooLongError if status == 413 else None)
+        return _meaning_of_rejection(status, words, codes)
     if status == 451 or (status == 403 and means_filtered(words)):
         return Means.REFUSED, ContentFilterError
     if status == 403 and means_busy(words):
@@ -73,11 +95,28 @@ def _meaning(status: int | None, words: str) -> tuple[Means, type[RequestError] 
     return Means.ACCESS, None
 
 
-def _meaning_of_failure(status: int | None, words: str) -> tuple[Means, type[RequestError] | None]:
-    """For a failing server, or an error in place of an answer: only the words can tell the class."""
+def _meaning_of_rejection(status: int, words: str, codes: Set[str]) -> tuple[Means, type[RequestError] | None]:
+    """For a status that blames the request. Some servers use it also when they are overloaded or load."""
+    if any(text in words.lower() for text in _NO_SUCH_MODEL):
+        return Means.ACCESS, None
+    if (refusal := refused_by_code(codes)) is not None:
+        return Means.REFUSED, refusal
+    if status == 413:  # lasting, also where the words name a limit of the rate
+        return Means.REFUSED, refused_because(words) or TooLongError
+    if means_loading(words):
+        return Means.AWAY, None
+    if means_busy(words):
+        return Means.BUSY, None
+    return Means.REFUSED, refused_because(words)
+
+
+def _meaning_of_failure(status: int | None, words: str, codes: Set[str]) -> tuple[Means, type[RequestError] | None]:
+    """For a failing server, or an error in place of an answer: only the codes and the words can tell the class."""
+    refusal = refused_by_code(codes)
+    if refusal is not None and status not in _BUSY_STATUS | _GATEWAY_STATUS:
+        return Means.REFUSED, refusal
     if means_loading(words):
         return Means.AWAY, None
     if status in _BUSY_STATUS or means_busy(words):
         return Means.BUSY, None
-    refusal = refused_because(words)
-    return (Means.BROKEN, None) if refusal is None else (Means.REFUSED, refusal)
+    return Means.BROKEN, None

@@ -39,6 +39,8 @@ _MARKS = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
 """Matches strings (an unfinished one to the end of the text) and brackets. It never reads a character twice."""
 _WORDS = ("code", "type", "status", "message", "msg", "detail")
 """Fields of an error that tell its kind."""
+_CODES = ("code", "type", "status")
+"""Those of them that hold a name in place of words."""
 _BOM = "\ufeff"
 
 
@@ -178,6 +180,16 @@ def all_words(body: object) -> str:
     if isinstance(body, list):
         return " ".join(map(all_words, body))
     return str(body or "")[:_WORD_CHARACTERS]
+
+
+def codes_in(body: object) -> frozenset[str]:
+    """The names that the server gives the fault, in lower case: values of `code`, `type` and `status`."""
+    if isinstance(body, Mapping):
+        inner = body.get("error", body)
+        if isinstance(inner, Mapping):
+            return frozenset(value.lower() for name in _CODES if isinstance(value := inner.get(name), str))
+        return codes_in(inner) if isinstance(inner, list) else frozenset()
+    return frozenset().union(*map(codes_in, body)) if isinstance(body, list) else frozenset()
 
 
 def status_in(body: object) -> int | None:

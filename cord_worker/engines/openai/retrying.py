@@ -6,6 +6,7 @@
 | it refuses without a reason | the request fails, if the server still does what it did at start |
 | the server is overloaded (429, 503) | fewer at once; retried after the pause asked for, or a growing one |
 | it fails, hangs, drops the connection, sends nonsense | retried; the last time once the server works; then it fails |
+| it fails, and its words name a reason to refuse the request | as above; the last try follows the second such reply |
 | the server is unreachable, loads, or denies access | all requests wait until it does what it did at start |
 
 A request that waits gets an UnavailableError: its lease is returned, and the work is done elsewhere, or here once the
@@ -17,27 +18,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
 from cord_worker.engines.openai.concurrency import Concurrency
 from cord_worker.engines.openai.faults import Means, ServerFault
+from cord_worker.engines.openai.pauses import is_long, looks, obeyed, pause_after, pause_of_busy
 from cord_worker.engines.protocol import Describe
-from cord_worker.errors import CordError, EngineError, EngineFaultError, UnavailableError
+from cord_worker.errors import CordError, EngineError, EngineFaultError, RequestError, UnavailableError
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_FIRST_PAUSE_SECONDS = 0.5
-_LONGEST_PAUSE_SECONDS = 30.0
-_LONGEST_HELD_SECONDS = 60.0
-"""A lease is kept during a pause up to this; for a longer one it is returned."""
-_LONGEST_RETRY_AFTER_SECONDS = 3600.0
 _TOGETHER = 2
 """Failures of a request among concurrent ones, after which it is tried alone."""
 _MOST_FALLS = 4
@@ -49,13 +46,6 @@ _QUIET_SECONDS = 10.0
 """If no request was sent to a server for this long, it counts as slowing down none."""
 
 
-def pause_after(tried: int) -> float:
-    """Doubling pauses in seconds, up to a quarter shorter at random so that clients do not return all at once."""
-    return float(
-        min(_FIRST_PAUSE_SECONDS * 2.0 ** min(tried, 20), _LONGEST_PAUSE_SECONDS) * (1 - 0.25 * random.random())
-    )
-
-
 @dataclass(slots=True)
 class _Tries:
     """Results of the tries of one request so far."""
@@ -64,6 +54,8 @@ class _Tries:
     broken: int = 0
     busy: int = 0
     is_last: bool = False
+    suspected: type[RequestError] | None = None
+    """Reason to refuse the request that the latest reply of the failing server named."""
 
     @property
     def count(self) -> int:
@@ -97,10 +89,12 @@ class Retrying:
         self._suspects: OrderedDict[str, int] = OrderedDict()
         self._away: asyncio.Event | None = None
         self._away_since = self._slowed_since = 0.0
-        self._told = ""
+        self._away_because = self._slowed_because = ""
+        self._failing: str | None = None
+        """The latest failure of the server since it last served a request."""
         self._described: str | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._checking: asyncio.Task[str | None] | None = None
+        self._checking: asyncio.Task[UnavailableError | None] | None = None
         self._well_at = float("-inf")
         self._doing = 0
         self._is_quiet = False
@@ -128,11 +122,11 @@ class Retrying:
                     result = await attempt()
                 except ServerFault as found:
                     fault = found
-                    if fault.means is Means.BUSY or fault.is_slow:
-                        self._lower(fault, began)
+                    self._note(fault, began)
                 else:
                     if self._suspects:
                         self._suspects.pop(key(), None)
+                    self._failing = None
                     self._concurrency.succeeded()
                     self._tell()
                     return result
@@ -161,17 +155,21 @@ class Retrying:
                 await self._require_well(tries, alone=alone)
             raise self._error_of(fault, tries.count + 1)
         if fault.means in (Means.AWAY, Means.ACCESS):
-            tries.broken += fault.means is Means.ACCESS  # a server that denies only this request refuses the request
+            # a server that denies only this request refuses the request
+            tries.broken += fault.means is Means.ACCESS or fault.blames_request
             raise self._gone(fault, tries, alone=alone)
         if fault.means is Means.BUSY:
-            return self._pause_of_busy(tries, fault)
+            return self._pause_of_busy(tries, fault, alone=alone)
         tries.broken += 1
+        is_repeated = fault.suspected is not None and fault.suspected is tries.suspected
+        tries.suspected = fault.suspected
         if fault.is_slow:  # spend another wait of this length only if the server works
             await self._require_well(tries, alone=alone, otherwise=self._error_of(fault, tries.count))
-        if fault.passing and tries.broken <= self._max_retries:
+        if fault.passing and tries.broken <= self._max_retries and not is_repeated:
+            tries.is_last = False
             return pause_after(tries.broken - 1)
         failed = self._error_of(fault, tries.count)
-        if self._check is None:
+        if self._check is None and not is_repeated:
             raise failed
         await self._require_well(tries, alone=alone, otherwise=failed)
         if (
@@ -179,16 +177,18 @@ class Retrying:
         ):  # the server may have recovered between the try and the check
             tries.is_last = True
             return 0.0
+        if is_repeated:
+            raise self._error_of(fault.confirmed(), tries.count)
         raise EngineFaultError(f"{failed}; the server works otherwise, so the cause is this request")
 
-    def _pause_of_busy(self, tries: _Tries, fault: ServerFault) -> float:
+    def _pause_of_busy(self, tries: _Tries, fault: ServerFault, *, alone: bool) -> float:
         tries.busy += 1
-        asked = fault.retry_after or 0.0
-        pause = asked if asked > _FIRST_PAUSE_SECONDS else pause_after(tries.busy - 1)  # some servers ask for zero
-        if tries.busy > self._max_retries or pause > _LONGEST_HELD_SECONDS:
-            raise self._gone(fault, tries, alone=False)
-        if asked:
-            self._concurrency.hold(asked)
+        pause = pause_of_busy(fault.retry_after, tries.busy - 1)
+        if tries.busy > self._max_retries or is_long(pause):
+            tries.broken += fault.blames_request  # as a server that denies only this request
+            raise self._gone(fault, tries, alone=alone and fault.blames_request)
+        if fault.retry_after:
+            self._concurrency.hold(fault.retry_after)
         return pause
 
     async def _require_well(self, tries: _Tries, *, alone: bool, otherwise: EngineError | None = None) -> None:
@@ -202,21 +202,24 @@ class Retrying:
             self._checking.add_done_callback(self._checked)
         ill = await asyncio.shield(self._checking)
         if ill is not None:
-            raise self._gone(ServerFault(ill, means=Means.AWAY), tries, alone=alone, because=otherwise)
+            found = ServerFault(ill.brief, means=Means.AWAY, retry_after=ill.retry_after)
+            raise self._gone(found, tries, alone=alone, because=otherwise)
 
     def _checked(self, _: object) -> None:
         self._checking = None
 
-    async def _found(self) -> str | None:
+    async def _found(self) -> UnavailableError | None:
         """What is wrong with the server; None if it works."""
-        assert self._check is not None
         try:
-            await self._check()
+            if self._check is not None:
+                await self._check()
+        except UnavailableError as error:
+            return error
         except CordError as error:
-            return error.brief if isinstance(error, UnavailableError) else str(error)
+            return UnavailableError(str(error))
         except Exception as error:  # otherwise the requests would wait for ever: the check is repeated
             logger.exception("%s could not be looked at", self._server)
-            return f"its answer is not understood ({type(error).__name__}: {error})"
+            return UnavailableError(f"its answer is not understood ({type(error).__name__}: {error})")
         self._well_at = time.monotonic()
         return None
 
@@ -228,7 +231,7 @@ class Retrying:
             logger.warning("%s is waited for: %s", self._server, fault)
             self._away, self._away_since = asyncio.Event(), time.monotonic()
             self._watcher = asyncio.create_task(self._watch(fault.retry_after))
-        self._told = str(fault)
+        self._away_because, self._failing = str(fault), None
         self._tell()
         error = because or self._error_of(fault, tries.count + 1 if fault.means is not Means.BUSY else tries.count)
         if tries.broken:
@@ -242,17 +245,13 @@ class Retrying:
 
     async def _watch(self, retry_after: float | None) -> None:
         """Checks the server again and again until it does what it did at start."""
-        tried = 0
-        pause = max(pause_after(0), min(retry_after or 0.0, _LONGEST_RETRY_AFTER_SECONDS))
-        while True:
-            await asyncio.sleep(pause)
-            ill = None if self._check is None else await self._found()
-            if ill is None:
-                break
-            self._told = ill
-            self._tell()
-            tried += 1
-            pause = pause_after(tried)
+        await asyncio.sleep(max(pause_after(0), obeyed(retry_after)))
+        async with aclosing(looks(self._found, lambda ill: ill and ill.retry_after)) as all_found:
+            async for ill in all_found:
+                if ill is None:
+                    break
+                self._away_because = str(ServerFault(ill.brief))
+                self._tell()
         logger.info("%s is there again", self._server)
         away, self._away = self._away, None
         self._tell()
@@ -281,23 +280,29 @@ class Retrying:
 
     def _refuse_while_away(self) -> None:
         if self._away is not None:
-            raise UnavailableError(f"{self._server} is waited for: {self._told}")
+            raise UnavailableError(f"{self._server} is waited for: {self._away_because}")
 
-    def _lower(self, fault: ServerFault, began: float) -> None:
-        if not self._concurrency.is_lowered:
-            self._slowed_since = time.monotonic()
-        self._concurrency.overloaded(began)
-        self._told = str(fault)
+    def _note(self, fault: ServerFault, began: float) -> None:
+        """Records a fault of a request that began at `began`, if it is the server's; fewer at once if it is overloaded
+        or slow."""
+        if fault.means is Means.BUSY or fault.is_slow:
+            if not self._concurrency.is_lowered:
+                self._slowed_since = time.monotonic()
+            self._concurrency.overloaded(began)
+            self._slowed_because, self._failing = str(fault), None
+        elif fault.means is Means.BROKEN:
+            self._failing = str(fault)
         self._tell()
 
     def _tell(self) -> None:
         """Tells `describe` what keeps the requests waiting, if it is new."""
         text, since = None, 0.0
         if self._away is not None:
-            text, since = f"waits for {self._server}: {self._told}", self._away_since
+            text, since = f"waits for {self._server}: {self._away_because}", self._away_since
         elif self._concurrency.is_lowered and not self._is_quiet:
             at_once = f"{self._concurrency.limit} of {self._slots} requests at once"
-            text, since = f"is slowed down by {self._server}: {at_once}, last: {self._told}", self._slowed_since
+            last = self._failing or self._slowed_because
+            text, since = f"is slowed down by {self._server}: {at_once}, last: {last}", self._slowed_since
         if text != self._described:
             self._described = text
             self._describe(text, since=since)

@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 import cord_worker
-from cord_worker.errors import SchemaMismatch, StoreError
+from cord_worker.errors import SchemaMismatch, StoreError, TablesMissing
 from cord_worker.store.database import Database
 
 
@@ -99,18 +99,18 @@ def head_revision() -> str:
     return head
 
 
-def check_schema(database: Database) -> None:
-    """Raises SchemaMismatch if the database's revision is not this code's."""
+def check_schema(database: Database, *, retry_seconds: float | None = None) -> None:
+    """Raises SchemaMismatch if the database's revision is not this code's; TablesMissing if it has none."""
 
     def current(connection: sa.Connection) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
-    found, wanted = database.run(current), head_revision()
+    found, wanted = database.run(current, retry_seconds=retry_seconds), head_revision()
     if found == wanted:
         return
     known = {script.revision for script in ScriptDirectory.from_config(alembic_config(None)).walk_revisions()}
     if found is None:
-        raise SchemaMismatch("the database is empty: it has no tables of cord-worker yet. Run: cordctl db upgrade")
+        raise TablesMissing("the database is empty: it has no tables of cord-worker yet. Run: cordctl db upgrade")
     if found in known:
         raise SchemaMismatch(f"the database schema is at {found}, this code needs {wanted}. Run: cordctl db upgrade")
     raise SchemaMismatch(

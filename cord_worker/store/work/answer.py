@@ -15,11 +15,9 @@ from cord_worker.store.work.leases import (
     claimed_rows,
     columns,
     count_dropped,
-    in_state,
     is_held,
     of_lease,
     steps_to,
-    teacher_model_of,
 )
 from cord_worker.store.work.values import Claimed, Due, Outcome
 
@@ -28,7 +26,6 @@ _LOCK_PROBLEMS = sa.text("SELECT id FROM problems WHERE id = ANY(:ids) ORDER BY 
 _CLAIM = claim_statement(
     ANSWER,
     joins="JOIN candidates c ON c.id = j.candidate_id",
-    condition=f"{in_state('j.answer_state', 'pending')} AND {teacher_model_of('c')} = :model",
     read="p.passage, p.key, j.candidate_id, c.teacher_id, c.lineage,",
     taken=", j.answer_seed AS seed",
     found=f""", due.passage, due.teacher_id, {steps_to("due.candidate_id")} AS steps, claimed.seed, due.key,

@@ -69,7 +69,7 @@ _SET_DONE = sa.text(
     """
 )
 
-_GIVEN_UP = """
+_GIVEN_UP_RESULT = """
     jsonb_build_object(
         'method', 'crashed', 'extracted', NULL, 'type', NULL, 'readings', CAST('[]' AS jsonb), 'detail',
         'the check was given up after ' || j.check_attempts || ' attempts: its coordinator was lost, or its process '
@@ -81,7 +81,8 @@ _GIVE_UP = sa.text(
     WITH given_up AS (
         UPDATE trajectories j
         SET answer_state = CASE WHEN r.judges_undecided THEN 'unjudged' ELSE 'written' END,
-            verification = {_GIVEN_UP}, correctness_digest = {digests.CORRECTNESS.sql({"verification": _GIVEN_UP})},
+            verification = {_GIVEN_UP_RESULT},
+            correctness_digest = {digests.CORRECTNESS.sql({"verification": _GIVEN_UP_RESULT})},
             touched_at = 'epoch'
         FROM problems p JOIN runs r ON r.id = p.run_id
         WHERE p.id = j.problem_id AND p.state = 'verifying' AND {OWED_TO_CHECK}

@@ -91,10 +91,10 @@ class VerdictResult:
 
 
 def claim(
-    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, exclusive: bool = False
+    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, model: str, exclusive: bool = False
 ) -> Claimed:
-    """Leases the written answers of these problems that the LLM must judge."""
-    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "exclusive": exclusive}
+    """Leases the written answers of these problems that the LLM `model` (a fingerprint) must judge."""
+    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "exclusive": exclusive}
     return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedVerdict(**row._mapping))
 
 

@@ -98,10 +98,10 @@ class JudgmentResult:
 
 
 def claim(
-    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, exclusive: bool = False
+    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, model: str, exclusive: bool = False
 ) -> Claimed:
-    """Leases every candidate of the problems' current steps that is scored and not judged yet."""
-    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "exclusive": exclusive}
+    """Leases every candidate of the problems' current steps that `model` (a fingerprint) must judge."""
+    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "exclusive": exclusive}
     return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedJudgment(**of_lease(row)))
 
 

@@ -60,10 +60,13 @@ def steps_to(leaf: str) -> str:
         ) SELECT array_agg(path.text ORDER BY path.depth) FROM path)"""
 
 
-def teacher_model_of(candidate: str) -> str:
-    """SQL: fingerprint of the model of this candidate (an alias). For filtering only: rows are never found by it."""
+def is_for_model(kind: WorkKind) -> str:
+    """SQL: the model `:model` (a fingerprint) does this piece. For filtering only: rows are never found by it.
+
+    A message is only a hint: it may have come to a worker of another model, by mistake or from another database.
+    """
     return f"""
-        (SELECT m.fingerprint FROM teachers t JOIN models m ON m.id = t.model_id WHERE t.id = {candidate}.teacher_id)"""
+        (SELECT m.fingerprint FROM (VALUES (0)) AS one {kind.joins} JOIN models m ON m.id = {kind.model}) = :model"""
 
 
 def claim_statement(
@@ -76,7 +79,7 @@ def claim_statement(
     found: str = "",
     at_most: str = "",
 ) -> sa.TextClause:
-    """The statement that claims the waiting pieces of `:problem_ids`.
+    """The statement that claims the waiting pieces of `:problem_ids`; for work of models, those of the model `:model`.
 
     `condition` (SQL) says which pieces wait; by default those in the first of the kind's waiting states.
     `read` are columns of each piece and of its problem (`p`); `found` uses them as `due.…`. `taken` are columns of the
@@ -84,6 +87,7 @@ def claim_statement(
     an attempt.
     """
     row = kind.alias
+    of_model = f"AND {is_for_model(kind)}" if kind.model is not None else ""
     return sa.text(
         f"""
         WITH {WITHOUT_FLUSH}, due AS MATERIALIZED (
@@ -93,7 +97,7 @@ def claim_statement(
             JOIN runs r ON r.id = p.run_id AND r.state = 'active'
             JOIN {kind.table} {row} ON {row}.problem_id = p.id {joins}
             WHERE p.id = ANY(CAST(:problem_ids AS bigint[])) AND p.state = '{kind.problem_state}'
-              AND {condition or in_state(f"{row}.{kind.state}", kind.waiting[0])}
+              AND {condition or in_state(f"{row}.{kind.state}", kind.waiting[0])} {of_model}
             ORDER BY {row}.id {at_most}
             FOR UPDATE OF {row} SKIP LOCKED
         ), claimed AS (

@@ -20,13 +20,12 @@ from cord_worker.store.work.leases import (
     lower_barrier,
     of_lease,
     steps_to,
-    teacher_model_of,
 )
 from cord_worker.store.work.values import Claimed, Outcome
 
 _CLAIM = claim_statement(
     PROPOSE,
-    condition=f"c.step = p.step AND {in_state('c.state', 'pending')} AND {teacher_model_of('c')} = :model",
+    condition=f"c.step = p.step AND {in_state('c.state', 'pending')}",
     read="p.passage,",
     taken=", c.teacher_id, c.parent_id, c.seed, c.max_tokens, c.whole, c.sources",
     found=f""", due.passage, claimed.teacher_id, {steps_to("claimed.parent_id")} AS steps, claimed.seed,
@@ -39,7 +38,7 @@ _PATHS = sa.text(
     """
 )
 
-_MERGED = """CASE WHEN r.merged IS NULL THEN c.sources
+_SOURCES = """CASE WHEN r.merged IS NULL THEN c.sources
                            ELSE trim_array(c.sources, cardinality(c.sources) - r.merged) END"""
 _DIGEST = digests.PROPOSAL.sql(
     {
@@ -57,7 +56,7 @@ _DIGEST = digests.PROPOSAL.sql(
             )
         },
         "propose_seconds": "r.seconds",
-        "sources": _MERGED,
+        "sources": _SOURCES,
     },
     owner=digests.CANDIDATE_OWNER,
 )
@@ -72,7 +71,7 @@ _FINISH = sa.text(
             text = r.text, text_key = r.text_key, finish_reason = r.finish_reason, invalid_reason = r.invalid_reason,
             prompt_tokens = r.prompt_tokens, completion_tokens = r.completion_tokens,
             cached_tokens = r.cached_tokens, propose_seconds = r.seconds, reply = r.reply, answer_part = r.answer_part,
-            sources = {_MERGED},
+            sources = {_SOURCES},
             proposal_digest = {_DIGEST},
             proposed_at = now(), touched_at = now()
         FROM unnest(

@@ -49,11 +49,16 @@ def _of_leases(kind: WorkKind) -> sa.TextClause:
 
 @functools.cache
 def _gone_holders(all_kinds: tuple[WorkKind, ...]) -> sa.TextClause:
-    """Finds stopped workers that still hold leases."""
-    holds = " OR ".join(
-        f"w.id IN (SELECT {kind.worker} FROM {kind.table} WHERE {kind.state} = '{kind.working}')" for kind in all_kinds
+    """Finds holders of leases that have stopped, or that have no row: a failover or a restored dump can lose it."""
+    holders = " UNION ".join(
+        f"SELECT {kind.worker} AS id FROM {kind.table} WHERE {kind.state} = '{kind.working}'" for kind in all_kinds
     )
-    return sa.text(f"SELECT w.id FROM workers w WHERE w.stopped_at IS NOT NULL AND ({holds})")
+    return sa.text(
+        f"""
+        SELECT holder.id FROM ({holders}) holder LEFT JOIN workers w ON w.id = holder.id
+        WHERE holder.id IS NOT NULL AND (w.id IS NULL OR w.stopped_at IS NOT NULL)
+        """
+    )
 
 
 def return_all(

@@ -16,6 +16,7 @@ from cord_worker.store.work.leases import (
     claimed_rows,
     finish_candidates,
     in_state,
+    is_for_model,
     is_held,
     lower_barrier,
     of_lease,
@@ -47,7 +48,7 @@ _CLAIM = sa.text(
         JOIN candidates c ON c.id = written.id
         JOIN problems p ON p.id = c.problem_id
         JOIN runs r ON r.id = p.run_id AND r.state = 'active' AND coalesce(r.scoring_mode, :mode) = :mode
-        WHERE {in_state("c.state", "proposed")} AND {is_compared("c", "p")}
+        WHERE {in_state("c.state", "proposed")} AND {is_compared("c", "p")} AND {is_for_model(SCORE)}
         ORDER BY c.id
         FOR UPDATE OF c SKIP LOCKED
     ), claimed AS (
@@ -155,15 +156,17 @@ def claim(
     problem_ids: Sequence[int],
     *,
     worker_id: uuid.UUID,
+    model: str,
     scoring_mode: str,
     exclusive: bool = False,
 ) -> Claimed:
-    """Leases every proposed candidate of the problems' current steps that is compared (`is_compared`).
+    """Leases every proposed candidate of the problems' current steps that is compared (`is_compared`) and that the
+    prover `model` (a fingerprint) scores.
 
     Runs of another scoring mode are left out; a run without a scoring mode takes this one. A candidate that repeats a
     sibling is not leased: it becomes invalid and points at the sibling.
     """
-    asked = {"worker_id": worker_id, "mode": scoring_mode, "exclusive": exclusive}
+    asked = {"worker_id": worker_id, "model": model, "mode": scoring_mode, "exclusive": exclusive}
     rows = list(connection.execute(_CLAIM, {"problem_ids": sorted(set(problem_ids)), **asked}))
     complete = {row.problem_id for row in rows if row.is_complete}
     first = sorted({row.problem_id for row in rows if row.is_first})

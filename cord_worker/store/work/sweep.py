@@ -27,7 +27,7 @@ class ParkedWork:
     reason: str
 
 
-def _untouched(row: str) -> str:
+def _is_stale(row: str) -> str:
     """SQL: nothing happened to the row for `:age` seconds. A `touched_at` in the future counts as stale, so that owed
     work does not wait after PostgreSQL's clock was set back."""
     age = "make_interval(secs => :age)"
@@ -43,7 +43,7 @@ def _due(kind: WorkKind) -> sa.TextClause:
         WITH due AS (
             SELECT {row}.id, p.step, m.fingerprint AS model {kind.unfinished}
             JOIN models m ON m.id = {kind.model} AND m.fingerprint = ANY(CAST(:models AS text[]))
-            WHERE r.state = 'active' AND {kind.waits} AND {_untouched(row)}
+            WHERE r.state = 'active' AND {kind.waits} AND {_is_stale(row)}
             ORDER BY {row}.id LIMIT :most FOR UPDATE OF {row} SKIP LOCKED
         )
         UPDATE {kind.table} {row} SET touched_at = now() FROM due WHERE {row}.id = due.id
@@ -94,7 +94,7 @@ _DUE_ADVANCES = sa.text(
     f"""
     UPDATE problems p SET touched_at = now()
     FROM runs r
-    WHERE p.state = 'searching' AND p.outstanding = 0 AND {_untouched("p")} AND p.decision_due_at IS NULL
+    WHERE p.state = 'searching' AND p.outstanding = 0 AND {_is_stale("p")} AND p.decision_due_at IS NULL
       AND r.id = p.run_id AND r.state = 'active'
     RETURNING p.id AS problem_id, p.step
     """
@@ -105,7 +105,7 @@ _DUE_VERIFICATIONS = sa.text(
     f"""
     UPDATE problems p SET touched_at = now()
     FROM runs r
-    WHERE p.state = 'verifying' AND {_untouched("p")}
+    WHERE p.state = 'verifying' AND {_is_stale("p")}
       AND r.id = p.run_id AND r.state = 'active'
       AND (EXISTS (SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND {OWED_TO_CHECK})
            OR NOT EXISTS (SELECT 1 FROM trajectories j WHERE j.problem_id = p.id AND {IS_OWED}))

@@ -10,16 +10,19 @@ from datetime import datetime
 import sqlalchemy as sa
 
 import cord_worker
-from cord_worker.errors import EngineLoadError
+from cord_worker.errors import EngineLoadError, ModelLost
 from cord_worker.store.schema import digests
 from cord_worker.store.schema.tables import WorkerRole
 
 _REGISTER = sa.text(
     """
-    INSERT INTO workers (id, role, model_id, hostname, pid, version, shard, metrics_port, condition, condition_since)
-    VALUES (
+    INSERT INTO workers (
+        id, role, model_id, hostname, pid, version, shard, metrics_port, condition, condition_since, started_at,
+        ready_at
+    ) VALUES (
         :id, :role, :model_id, :hostname, :pid, :version, :shard, :metrics_port, :condition,
-        now() - make_interval(secs => CAST(:condition_seconds AS float8))
+        now() - make_interval(secs => CAST(:condition_seconds AS float8)),
+        now() - make_interval(secs => CAST(:age AS float8)), CASE WHEN :is_ready THEN now() END
     )
     """
 )
@@ -97,7 +100,7 @@ class Condition:
     seconds: float
 
 
-def _written(condition: Condition | None) -> dict[str, object]:
+def _condition_columns(condition: Condition | None) -> dict[str, object]:
     if condition is None:
         return {"condition": None, "condition_seconds": None}
     return {"condition": condition.text, "condition_seconds": condition.seconds}
@@ -113,26 +116,38 @@ def register(
     model_id: int | None,
     metrics_port: int | None = None,
     condition: Condition | None = None,
+    shard: int | None = None,
+    is_ready: bool = False,
+    age_seconds: float = 0.0,
 ) -> int | None:
-    """Registers a process that has just started; returns the lowest shard of its model that no living replica has."""
-    shard: int | None = None
-    if model_id is not None:
+    """Registers a process; returns the lowest shard of its model that no living replica has.
+
+    A process whose row was lost registers again: with its `shard`, its age, and `is_ready` if it takes work. Raises
+    ModelLost if the row of its model was lost too.
+    """
+    if model_id is not None and shard is None:
         connection.execute(_SHARD_LOCK, {"model_id": str(model_id)})
         shard = connection.execute(_FREE_SHARD, {"model_id": model_id}).scalar_one()
-    connection.execute(
-        _REGISTER,
-        {
-            "id": worker_id,
-            "role": role.value,
-            "model_id": model_id,
-            "hostname": hostname,
-            "pid": pid,
-            "version": cord_worker.__version__,
-            "shard": shard,
-            "metrics_port": metrics_port,
-            **_written(condition),
-        },
-    )
+    row = {
+        "id": worker_id,
+        "role": role.value,
+        "model_id": model_id,
+        "hostname": hostname,
+        "pid": pid,
+        "version": cord_worker.__version__,
+        "shard": shard,
+        "metrics_port": metrics_port,
+        "is_ready": is_ready,
+        "age": age_seconds,
+        **_condition_columns(condition),
+    }
+    try:
+        connection.execute(_REGISTER, row)
+    except sa.exc.IntegrityError as error:
+        raise ModelLost(
+            "the database no longer knows the model of this worker: an older state of it was restored. Start the "
+            "worker again"
+        ) from error
     return shard
 
 
@@ -176,17 +191,20 @@ def runs_with_other_scoring_mode(
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """The answer to a heartbeat: whether the process is asked to leave, and the revision of the schema."""
+    """The answer to a heartbeat: whether the process is asked to leave, and the revision of the schema (None while a
+    dump is restored)."""
 
     drain: bool
     revision: str | None
 
 
-def heartbeat(connection: sa.Connection, worker_id: uuid.UUID, condition: Condition | None = None) -> Orders:
-    """Writes a heartbeat, with what keeps the worker from its work. A worker that was declared lost is
-    alive again, but its lost leases stay lost."""
-    row = connection.execute(_HEARTBEAT, {"id": worker_id, **_written(condition)}).one()
-    return Orders(drain=row.drain, revision=row.revision)
+def heartbeat(connection: sa.Connection, worker_id: uuid.UUID, condition: Condition | None = None) -> Orders | None:
+    """Writes a heartbeat, with what keeps the worker from its work; returns None if the worker has no row.
+
+    A worker that was declared lost is alive again, but its lost leases stay lost.
+    """
+    row = connection.execute(_HEARTBEAT, {"id": worker_id, **_condition_columns(condition)}).one_or_none()
+    return None if row is None else Orders(drain=row.drain, revision=row.revision)
 
 
 def stop(connection: sa.Connection, worker_id: uuid.UUID, reason: str) -> None:

@@ -13,6 +13,7 @@ import redis
 import sqlalchemy as sa
 
 from cord_worker.config import Settings
+from cord_worker.store.schema.kinds import served_by_models
 from tests.chaos.kinds.storm import Storm, everything, kind
 from tests.chaos.recovery import Watch
 
@@ -31,26 +32,27 @@ def _queues(storm: Storm) -> list[str]:
     return [f"{_PREFIX}{queue}" for queue in ("coordinator", *found)]
 
 
+def message(body: object = _BODY, headers: Any = (), properties: Any = (), **others: Any) -> bytes:
+    """A message as Redis holds it."""
+    whole = {
+        "body": base64.b64encode(json.dumps(body).encode()).decode(),
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": {"task": "cord.advance", "id": "b", **dict(headers)},
+        "properties": {
+            "delivery_tag": "a",
+            "body_encoding": "base64",
+            "delivery_info": {"exchange": "", "routing_key": "x"},
+            "priority": 0,
+            **dict(properties),
+        },
+        **others,
+    }
+    return json.dumps(whole).encode()
+
+
 def garbled() -> list[bytes]:
     """Messages that begin like ours and are wrong somewhere."""
-
-    def message(body: object = _BODY, headers: Any = (), properties: Any = (), **others: Any) -> bytes:
-        whole = {
-            "body": base64.b64encode(json.dumps(body).encode()).decode(),
-            "content-type": "application/json",
-            "content-encoding": "utf-8",
-            "headers": {"task": "cord.advance", "id": "b", **dict(headers)},
-            "properties": {
-                "delivery_tag": "a",
-                "body_encoding": "base64",
-                "delivery_info": {"exchange": "", "routing_key": "x"},
-                "priority": 0,
-                **dict(properties),
-            },
-            **others,
-        }
-        return json.dumps(whole).encode()
-
     odd: tuple[Any, ...] = (None, 1, [], {}, "\ud800", {"__type__": "datetime", "__value__": "no"})
     whole = json.loads(message())
     found = [json.dumps({**whole, part: value}).encode() for part in whole for value in odd]
@@ -116,17 +118,48 @@ def wrong_queue(storm: Storm) -> Watch:
 
 @kind("unacked of a wrong type")
 def wrong_unacked(storm: Storm) -> Watch:
-    """Wrong unacknowledged messages and a wrong sentinel; every connection is lost, so that all of it is read."""
+    """Wrong unacknowledged messages and a wrong owner; every connection is lost, so that all of it is read."""
 
     def strike() -> None:
         with storm.servers.client() as client:
-            for key in ("unacked", "unacked_index", "unacked_mutex", "cord.sentinel"):
+            for key in ("unacked", "unacked_index", "unacked_mutex", "cord.owner"):
                 client.delete(f"{_PREFIX}{key}")
                 client.rpush(f"{_PREFIX}{key}", "x")
             _drop(client)
             time.sleep(1.0)
 
     return everything(storm, "unacked of a wrong type", strike)
+
+
+@kind("messages in queues of other models")
+def astray(storm: Storm) -> Watch:
+    """Whole messages about unfinished problems, each kind in each model's queue, as another service would send them."""
+
+    def strike() -> None:
+        unfinished = "SELECT id FROM problems WHERE state IN ('searching', 'answering', 'verifying') LIMIT 20"
+        ids = storm.database.run(lambda connection: connection.execute(sa.text(unfinished)).scalars().all())
+        with storm.servers.client() as client, client.pipeline() as together:
+            for queue in _queues(storm)[1:]:
+                for kind_ in served_by_models():
+                    for number, problem_id in enumerate(ids):
+                        arguments = ([], {"problem_id": problem_id, "step": 0}, {"callbacks": None})
+                        headers = {"task": f"cord.{kind_.name}", "id": f"{kind_.name}{number}"}
+                        together.lpush(queue, message(arguments, headers))
+            together.execute()
+
+    return everything(storm, "messages in queues of other models", strike)
+
+
+@kind("another service on the broker")
+def another_service(storm: Storm) -> Watch:
+    """It has taken the broker for its own database, and half of the messages."""
+
+    def strike() -> None:
+        with storm.servers.client() as client:
+            client.set(f"{_PREFIX}cord.owner", "another/1")
+        storm.servers.lose(storm.chance)
+
+    return everything(storm, "another service on the broker", strike)
 
 
 @kind("Redis is a replica")

@@ -45,6 +45,37 @@ def _end_sessions(administrator: psycopg.Connection[Any]) -> None:
     administrator.execute(f"SELECT pg_terminate_backend(pid) {_OURS}".encode())
 
 
+@kind("tables out of sight")
+def out_of_sight(storm: Storm) -> Watch:
+    """As while a dump is restored: the schema has another name for a while."""
+
+    def strike() -> None:
+        with _administrator(storm) as administrator:
+            administrator.execute("ALTER SCHEMA public RENAME TO away")
+            try:
+                time.sleep(storm.chance.uniform(0.5, 3))
+            finally:
+                administrator.execute("ALTER SCHEMA away RENAME TO public")
+
+    return everything(storm, "tables out of sight", strike)
+
+
+@kind("rows of workers lost", slow=True)
+def workers_lost(storm: Storm) -> Watch:
+    """As after a failover to a standby that lags. Alone: a worker that ends before it registers again is unknown."""
+
+    def strike() -> None:
+        with _administrator(storm) as administrator:
+            lost = "WITH lost AS (DELETE FROM workers WHERE stopped_at IS NULL RETURNING id) SELECT id FROM lost"
+            gone = {row[0] for row in administrator.execute(lost.encode())}
+            deadline = time.monotonic() + _START_SECONDS
+            while gone and time.monotonic() < deadline:
+                gone -= {row[0] for row in administrator.execute(b"SELECT id FROM workers")}
+                time.sleep(0.1)
+
+    return everything(storm, "rows of workers lost", strike)
+
+
 @kind("PostgreSQL takes no writes")
 def read_only(storm: Storm) -> Watch:
     def strike() -> None:

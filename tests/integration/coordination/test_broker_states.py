@@ -286,6 +286,21 @@ def test_a_key_of_a_wrong_type_is_set_aside_and_the_message_sent(
     app.close()
 
 
+def test_the_owner_of_a_broker_is_read_and_written_whatever_is_in_its_key(
+    server: EmbeddedRedis, client: redis.Redis, database: Database
+) -> None:
+    messenger = Messenger(create_app(server.url, Settings(key_prefix=PREFIX)), Shards(database))
+    assert [messenger.exchange_owner(owner) for owner in ("one", "one", "two", "one")] == [None, "one", "one", "two"]
+    for change in (client.flushall, lambda: _as_list(client, f"{PREFIX}cord.owner")):
+        change()
+        assert [messenger.exchange_owner("one") for _ in range(2)] == [None, "one"]
+
+
+def _as_list(client: redis.Redis, key: str) -> None:
+    client.delete(key)
+    client.rpush(key, "x")
+
+
 def test_keys_of_wrong_types_do_not_stop_flower(server: EmbeddedRedis, client: redis.Redis) -> None:
     """Kombu keeps bindings in one key per exchange, kombu 5.7 in three."""
     app = create_app(server.url, Settings(key_prefix=PREFIX))

@@ -33,9 +33,9 @@ class SlowBroker(Messenger):
         self.hold = hold
         self.rounds = 0
 
-    def was_emptied(self) -> bool:
+    def exchange_owner(self, owner: str) -> str | None:
         self.hold()
-        return False
+        return owner
 
     def lengths(self, queues: Iterable[str]) -> Mapping[str, int]:
         return dict.fromkeys(queues, 1)
@@ -152,3 +152,29 @@ def test_once_the_broker_is_back_what_is_owed_is_sent_at_once(place: Place) -> N
         wait_for(lambda: broker.rounds > rounds + 2)
     assert {due.problem_id for due in sent} == {problem}
     assert len(sent) == len(set(sent)), "once it was sent, it is not sent again before its time"
+
+
+def test_a_broker_of_another_database_is_named_and_everything_owed_is_sent_at_once(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    problem = planned_problem(place.database)
+    sent: list[Due] = []
+
+    class Shared(SlowBroker):
+        def exchange_owner(self, owner: str) -> str | None:
+            return f"not {owner}"
+
+        def lengths(self, queues: Iterable[str]) -> Mapping[str, int]:
+            return dict.fromkeys(queues, 0)
+
+        def send(self, messages: Iterable[Due], *, queue: str | None = None) -> bool:
+            sent.extend(messages)
+            return super().send(messages, queue=queue)
+
+    never = _SETTINGS.model_copy(update={"resend_seconds": 1e6})
+    broker = Shared(lambda: None)
+    with caplog.at_level(logging.WARNING), Sweeper(place.database, broker, Shards(place.database), never):
+        wait_for(lambda: sent)
+        wait_for(lambda: broker.rounds > 2)
+    assert {due.problem_id for due in sent} == {problem}
+    assert sum("another CORD_KEY_PREFIX" in record.getMessage() for record in caplog.records) == 1

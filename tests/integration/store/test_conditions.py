@@ -5,11 +5,13 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig
 from cord_worker.coordination.process.registration import Registration
 from cord_worker.dataset import ProblemRecord
+from cord_worker.errors import CordError, TablesMissing
 from cord_worker.operations.run_watch import RunWatch
 from cord_worker.progress import line
 from cord_worker.store.database import Database
@@ -19,6 +21,7 @@ from cord_worker.store.runs.processes import live_processes
 from cord_worker.store.runs.runs import resolve_run
 from cord_worker.store.schema.tables import WorkerRole
 from cord_worker.store.work import workers
+from tests.support.waiting import wait_until
 
 
 def test_a_condition_lasts_until_a_heartbeat_without_it_or_the_end_of_its_worker(database: Database) -> None:
@@ -43,6 +46,52 @@ def test_a_condition_lasts_until_a_heartbeat_without_it_or_the_end_of_its_worker
         assert worker_conditions(connection, 60) == []
 
     database.run(work)
+
+
+def test_a_worker_whose_row_was_lost_registers_again_as_it_was(database: Database) -> None:
+    model = database.run(lambda connection: ensure_model(connection, "f" * 16, "models/one", {}))
+    with Registration(database, WorkerRole.MODEL, heartbeat_seconds=0.05, model_id=model) as registration:
+        registration.mark_ready()
+        before = database.run(workers.live_shards)
+        database.run(lambda connection: connection.execute(sa.text("DELETE FROM workers")))
+        assert wait_until(lambda: database.run(workers.live_shards) == before)
+        row = "SELECT id, role, model_id FROM workers"
+        again = database.run(lambda connection: connection.execute(sa.text(row)).one())
+        assert tuple(again) == (registration.worker_id, "model", model)
+
+
+def test_a_worker_whose_model_was_lost_too_ends_and_says_why(database: Database) -> None:
+    model = database.run(lambda connection: ensure_model(connection, "f" * 16, "models/one", {}))
+    failures: list[CordError] = []
+    with Registration(database, WorkerRole.MODEL, heartbeat_seconds=0.05, model_id=model) as registration:
+        registration.set_handlers(drain=lambda: None, fail=failures.append)
+        for table in ("workers", "models"):
+            database.run(lambda connection, t=table: connection.execute(sa.text(f"DELETE FROM {t}")))
+        assert wait_until(lambda: bool(failures))
+    assert "an older state of it was restored" in str(failures[0])
+
+
+def test_a_worker_waits_while_its_tables_are_out_of_sight(database_url: str) -> None:
+    """A dump that is restored, for example: its row and its process stay."""
+    failures: list[CordError] = []
+    database = Database(database_url, waits_for_tables=True)
+    rename = "ALTER TABLE {} RENAME TO {}"
+    with Registration(database, WorkerRole.COORDINATOR, heartbeat_seconds=0.05) as registration:
+        registration.set_handlers(drain=lambda: None, fail=failures.append)
+        beaten = "SELECT count(*) FROM workers WHERE heartbeat_at > :since AND stopped_at IS NULL"
+        names = [(table, f"{table}_away") for table in ("workers", "alembic_version")]
+        for here, away in names:
+            database.run(lambda c, h=here, a=away: c.execute(sa.text(rename.format(h, a))))
+        with pytest.raises(TablesMissing, match="no tables of cord-worker at present"):
+            database.run(workers.heartbeats, retry_seconds=0.2)
+        for here, away in reversed(names):
+            database.run(lambda c, h=here, a=away: c.execute(sa.text(rename.format(a, h))))
+        since = database.run(lambda c: c.execute(sa.text("SELECT now()")).scalar_one())
+        assert wait_until(
+            lambda: database.run(lambda c: c.execute(sa.text(beaten), {"since": since}).scalar_one()) == 1
+        )
+    assert failures == []
+    database.close()
 
 
 def test_a_worker_is_present_with_its_condition_before_it_takes_work(database: Database) -> None:

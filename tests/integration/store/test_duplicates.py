@@ -71,7 +71,9 @@ def test_a_late_text_that_repeats_a_scored_one_completes_the_step_without_the_pr
     early = claim_scores(database, holder, problem)
     assert to_advance(write_scores(database, holder, early)) == frozenset()
     assert passed_on(write_text(database, holder, problem, 1, " It is 2.")) == PASSED_ON
-    late = database.run(lambda c: score.claim(c, [problem], worker_id=holder, scoring_mode="instant"), single=True)
+    late = database.run(
+        lambda c: score.claim(c, [problem], worker_id=holder, model=MODELS[0], scoring_mode="instant"), single=True
+    )
     assert (late.leases, late.held_back, to_advance(late)) == ([], frozenset(), frozenset({problem}))
     assert rows_of(database, "state, outstanding", "problems") == [("searching", 0)]
 

@@ -59,6 +59,24 @@ def test_a_lease_that_a_lost_worker_takes_is_reclaimed(database: Database, probl
     assert states(database) == ["pending", "pending"]
 
 
+def test_a_message_in_the_queue_of_another_model_claims_nothing(database: Database, problem: int) -> None:
+    holder = registered(database)
+    for teacher in range(2):
+        finish(database, holder, proposed(claim(database, holder, problem, teacher), f" text {teacher}"))
+    assert claim_scores(database, holder, problem, model=MODELS[1]) == []
+    assert database.run(lambda c: c.execute(sa.text("SELECT scoring_mode FROM runs")).scalar_one()) is None
+    assert len(claim_scores(database, holder, problem, model=MODELS[0])) == 2
+
+
+def test_the_leases_of_a_worker_whose_row_was_lost_are_reclaimed(database: Database, problem: int) -> None:
+    """A failover to a standby that lags, or a restored dump, can lose it."""
+    ghost = registered(database)
+    assert len(claim(database, ghost, problem)) == 1
+    database.run(lambda connection: connection.execute(sa.text("DELETE FROM workers")))
+    assert database.run(reclaim) == 1
+    assert states(database) == ["pending", "pending"]
+
+
 def test_a_worker_that_is_heard_again_is_no_longer_lost(database: Database, problem: int) -> None:
     late = registered(database)
     database.run(lambda connection: workers.stop(connection, late, "lost"))
@@ -140,7 +158,7 @@ def test_a_claim_does_not_wait_for_the_disk_and_a_result_does(database: Database
     assert (len(claimed), claiming, database.run(finishes)) == (1, "off", "on")
 
     def scores(connection: sa.Connection) -> tuple[int, str]:
-        found = score.claim(connection, [problem], worker_id=holder, scoring_mode="one")
+        found = score.claim(connection, [problem], worker_id=holder, model=MODELS[0], scoring_mode="one")
         return len(found.leases), connection.execute(flushing).scalar_one()
 
     assert database.run(scores) == (1, "off")

@@ -98,9 +98,9 @@ class GreetingResult:
 
 
 def claim(
-    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, exclusive: bool = False
+    connection: sa.Connection, problem_ids: Sequence[int], *, worker_id: uuid.UUID, model: str, exclusive: bool = False
 ) -> Claimed:
-    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "exclusive": exclusive}
+    asked = {"problem_ids": sorted(set(problem_ids)), "worker_id": worker_id, "model": model, "exclusive": exclusive}
     return claimed_rows(connection.execute(_CLAIM, asked), lambda row: LeasedGreeting(**row._mapping))
 
 
@@ -115,7 +115,7 @@ class Greet(AnyEngineHandler):
     finishes_at_once = True
 
     def __init__(self, host: Host) -> None:
-        self.claim = functools.partial(claim, worker_id=host.worker_id)
+        self.claim = functools.partial(claim, worker_id=host.worker_id, model=host.model)
         self.finish = functools.partial(finish, worker_id=host.worker_id)
 
     async def handle(self, lease: LeasedGreeting, context: RunContext) -> GreetingResult:
@@ -160,11 +160,11 @@ def test_a_new_kind_is_due_waiting_and_in_the_backlog(database: Database, proble
 
 def test_its_leases_are_returned_and_those_of_lost_workers_reclaimed(database: Database, problem: int) -> None:
     first = registered(database)
-    assert len(database.run(lambda c: claim(c, [problem], worker_id=first), single=True).leases) == 1
+    assert len(database.run(lambda c: claim(c, [problem], worker_id=first, model=MODEL), single=True).leases) == 1
     assert scalar(database, "SELECT greeting_state FROM candidates") == "greeting"
     assert database.run(lambda c: return_all(c, [first], forgiven=True)) == 1
     assert scalar(database, "SELECT greeting_attempts FROM candidates") == 0
-    database.run(lambda c: claim(c, [problem], worker_id=first), single=True)
+    database.run(lambda c: claim(c, [problem], worker_id=first, model=MODEL), single=True)
     database.run(lambda c: workers.stop(c, first, "lost"))
     assert database.run(reclaim) == 1
     assert scalar(database, "SELECT greeting_state || greeting_attempts FROM candidates") == "due1"

@@ -48,10 +48,12 @@ def judged_problem(database: Database, problem: int) -> int:
 
 
 def lease_judgments(
-    database: Database, worker_id: uuid.UUID, problem_id: int, *, exclusive: bool = False
+    database: Database, worker_id: uuid.UUID, problem_id: int, *, model: str = MODELS[0], exclusive: bool = False
 ) -> list[LeasedJudgment]:
     claimed = database.run(
-        lambda connection: judge_candidate.claim(connection, [problem_id], worker_id=worker_id, exclusive=exclusive),
+        lambda connection: judge_candidate.claim(
+            connection, [problem_id], worker_id=worker_id, model=model, exclusive=exclusive
+        ),
         single=True,
     )
     return list(claimed.leases)
@@ -75,6 +77,10 @@ def test_a_judgment_is_leased_once_written_once_and_then_the_barrier_opens(
     assert states(database) == ["scored", "invalid"]
     (candidate, _) = database.run(lambda c: decisions.read_candidates(c, judged_problem, 1, 0))
     assert (candidate.score, candidate.judgment) == (0.5, 0.7)
+
+
+def test_a_worker_of_another_model_gets_no_judgment(database: Database, judged_problem: int) -> None:
+    assert lease_judgments(database, registered(database), judged_problem, model=MODELS[1]) == []
 
 
 def test_a_judgment_of_a_worker_that_is_gone_is_owed_again(database: Database, judged_problem: int) -> None:

@@ -46,11 +46,12 @@ def answered(database: Database, **metadata: Json) -> int:
 
 
 def claim(
-    database: Database, worker_id: uuid.UUID, problem_id: int, *, exclusive: bool = False
+    database: Database, worker_id: uuid.UUID, problem_id: int, *, model: str = JUDGE, exclusive: bool = False
 ) -> list[verdicts.LeasedVerdict]:
     return list(
         database.run(
-            lambda c: verdicts.claim(c, [problem_id], worker_id=worker_id, exclusive=exclusive), single=True
+            lambda c: verdicts.claim(c, [problem_id], worker_id=worker_id, model=model, exclusive=exclusive),
+            single=True,
         ).leases
     )
 
@@ -66,6 +67,11 @@ def test_the_judge_gets_question_passage_reference_and_answer(database: Database
     (lease,) = claim(database, registered(database), problem)
     assert (lease.question, lease.passage, lease.reference, lease.answer) == ("Why?", "A text.", "yes", "It is so.")
     assert claim(database, registered(database), problem) == []
+
+
+def test_a_worker_of_another_model_gets_no_answer_to_judge(database: Database) -> None:
+    teacher = CONFIG.models["m"].fingerprint()
+    assert claim(database, registered(database), answered(database), model=teacher) == []
 
 
 def test_without_its_own_reference_a_problem_has_its_answer_as_reference(database: Database) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from cord_worker.config import OpenAiOptions
+from cord_worker.engines.openai import pauses as openai_pauses
 from cord_worker.engines.openai import retrying as openai_retrying
 from cord_worker.engines.openai.engine import OpenAiEngine
 from cord_worker.engines.protocol import Generation, Turn
@@ -49,7 +50,7 @@ def llama_server() -> Iterator[LocalServer]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shortens the first pause, and so those that double it."""
-    monkeypatch.setattr(openai_retrying, "_FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(openai_pauses, "_FIRST_PAUSE_SECONDS", 0.05)
 
 
 class ReportedConditions:

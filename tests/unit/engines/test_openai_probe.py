@@ -13,7 +13,7 @@ import pytest
 
 from cord_worker.config import OpenAiOptions
 from cord_worker.engines.openai import engine as openai_engine
-from cord_worker.engines.openai import retrying as openai_retrying
+from cord_worker.engines.openai import pauses as openai_pauses
 from cord_worker.engines.openai.engine import OpenAiEngine
 from cord_worker.errors import EngineLoadError
 from tests.support.openai_local_server import Json, LocalServer, Reply, chunks, models
@@ -26,7 +26,7 @@ BROKEN = Reply({"error": {"message": "internal error"}}, status=500)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_retrying, "_FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(openai_pauses, "_FIRST_PAUSE_SECONDS", 0.02)
 
 
 def engine_of(server: LocalServer, path: Path | str, told: list[str | None] | None = None) -> OpenAiEngine:
