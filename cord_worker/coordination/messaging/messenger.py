@@ -168,7 +168,9 @@ class Messenger:
         try:
             with self._app.connection_for_write() as connection, connection.channel() as channel:
                 client = getattr(channel, "client", None)
-                before = owner if client is None else _read_text(client, f"{channel.global_keyprefix}{_OWNER}")
+                if client is None:
+                    return owner
+                before = _read_text(client, f"{channel.global_keyprefix}{_OWNER}")
                 if before != owner:
                     with sending(FaultPoint.MARK_BROKER):
                         client.set(_OWNER, owner)

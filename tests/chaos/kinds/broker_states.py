@@ -142,7 +142,7 @@ def astray(storm: Storm) -> Watch:
             for queue in _queues(storm)[1:]:
                 for kind_ in served_by_models():
                     for number, problem_id in enumerate(ids):
-                        arguments = ([], {"problem_id": problem_id, "step": 0}, {"callbacks": None})
+                        arguments = (*_BODY[:1], {"problem_id": problem_id, "step": 0}, *_BODY[2:])
                         headers = {"task": f"cord.{kind_.name}", "id": f"{kind_.name}{number}"}
                         together.lpush(queue, message(arguments, headers))
             together.execute()
