@@ -81,8 +81,9 @@ contracts: $(VENV)/installed-dev
 unit: $(VENV)/installed-dev
 	HF_HUB_OFFLINE=1 $(BIN)/pytest $(PARALLEL) $(if $(PYTEST),$(PYTEST),tests/unit -m 'not slow')
 
+# Every test but those that kill processes and servers, which are in `make test-chaos`.
 test: $(VENV)/installed-dev
-	HF_HUB_OFFLINE=1 $(BIN)/pytest $(PARALLEL) $(PYTEST)
+	HF_HUB_OFFLINE=1 $(BIN)/pytest $(PARALLEL) $(if $(PYTEST),$(PYTEST),--ignore=tests/chaos)
 
 # The same where no server is installed: embedded PostgreSQL and Valkey from their wheels.
 # (What depends on the servers: `make test-postgres` has the whole store on each version.)
@@ -91,8 +92,10 @@ test-embedded:
 		$(addprefix tests/integration/,store/test_schema.py store/test_statements.py store/test_plans.py store/test_leases.py \
 		store/test_barrier.py store/test_sweep.py store/test_dropped_packets.py cli/test_run.py cli/test_machine_limits.py coordination/test_faults.py))"
 
-# A fault of every kind under real processes (`make chaos` alone injects 500), and a short soak.
-test-chaos:
+# Processes killed at every fault point and in every kind of search; then a fault of every kind under real processes
+# (`make chaos` alone injects 500), and a short soak.
+test-chaos: $(VENV)/installed-dev
+	HF_HUB_OFFLINE=1 $(BIN)/pytest $(PARALLEL) tests/chaos
 	$(MAKE) chaos FAULTS=each PROBLEMS=8 CHAOS=--fast
 	$(MAKE) soak CANDIDATES=2000
 

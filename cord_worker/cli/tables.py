@@ -59,20 +59,26 @@ def runs_table(overviews: Sequence[Overview]) -> Table:
 def processes_table(processes: Sequence[LiveProcess], names: Mapping[str, str]) -> Table:
     """One row per living process; its first two columns are what `cordctl drain` accepts.
 
-    `names` maps fingerprints of models to their names.
+    `names` maps fingerprints of models to their names. What keeps a process from its work stands in place of `works`.
     """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("process", "id", "role", "model", "state"):
-        table.add_column(title, no_wrap=title != "model", overflow="fold")
+        table.add_column(title, no_wrap=title not in {"model", "state"}, overflow="fold")
     for process in processes:
         table.add_row(
             Text(shown(process.address)),
             process.id[:8],
             process.kind,
             Text(shown(process.model(names) or "-")),
-            process.state,
+            Text(shown(_state(process))),
         )
     return table
+
+
+def _state(process: LiveProcess) -> str:
+    if process.condition is None:
+        return process.state
+    return process.condition if process.state == "works" else f"{process.state}: {process.condition}"
 
 
 def selection_tables(selection: TeacherSelection) -> Iterator[Table]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from cord_worker.errors import StoreError
+from cord_worker.errors import CordError
 from cord_worker.local.limits import tell
 
 _JOIN_SECONDS = 5.0
@@ -56,7 +56,7 @@ class PeriodicThread:
         while not self._stopped.wait(self.seconds):
             try:
                 self._work()
-            except StoreError as error:
+            except CordError as error:
                 self._logger.warning("%s: %s", self._failure, error)
             except Exception as error:  # noqa: BLE001 - others rely on this thread: it continues, whatever happened
                 tell(self._logger, error, self._failure)

@@ -35,7 +35,6 @@ from cord_worker.store.audit.stored_decisions import (
     read_search,
     started_problems,
     unknown_keys,
-    use_one_snapshot,
 )
 from cord_worker.store.database import Database
 from cord_worker.store.runs.runs import RunRow, list_runs, resolve_run
@@ -112,10 +111,9 @@ def replay_run(database: Database, name: str | None, keys: Sequence[str] = ()) -
         for problem_id in problem_ids[start : start + _PROBLEMS_AT_ONCE]:
 
             def one(connection: sa.Connection, problem_id: int = problem_id) -> Outcome:
-                use_one_snapshot(connection)
                 return replay_problem(connection, context, problem_id)
 
-            outcome = database.run(one)
+            outcome = database.run(one, one_snapshot=True)
             replayed.problems += 1
             replayed.decisions += outcome.decisions
             if outcome.difference is None:
@@ -171,12 +169,11 @@ def verify_tables(database: Database, name: str | None, *, examples: int, compar
     `compare`, also compares the final answers again. Raises RunNotFound."""
 
     def verify(connection: sa.Connection) -> tuple[list[RunRow], Verification]:
-        use_one_snapshot(connection)
         runs = list_runs(connection) if name is None else [resolve_run(connection, name)]
         found = verify_runs(connection, RunContexts(database), runs, everything=name is None, examples=examples)
         return runs, found
 
-    runs, found = database.run(verify)
+    runs, found = database.run(verify, one_snapshot=True)
     if compare:
         violations = _Violations(COMPARED, examples)
         found.compared = Compared()

@@ -95,14 +95,17 @@ def _remarks(snapshot: Snapshot) -> list[str]:
     remarks = []
     if snapshot.missing:
         remarks.append(f"{since}{without_workers(snapshot.missing)}")
-    waiting = {name: text for name, text in snapshot.waiting.items() if name not in snapshot.missing}
-    if waiting and snapshot.awaits_first_result and not since:
-        remarks.append(f"waiting for {_grouped(waiting)}")
-    elif waiting and since:
+    waiting: Mapping[str, str] = {}
+    if since or snapshot.awaits_first_result:
+        waiting = {name: text for name, text in snapshot.waiting.items() if name not in snapshot.missing}
+    if waiting and since:
         names = ", ".join(map(shown, waiting))
         what = "; ".join(f"{shown(name)} {text}" for name, text in waiting.items())
         remarks.append(f"{'' if remarks else since}waiting for {names}: {what}")
-    return [*remarks, *(str(one) for one in snapshot.conditions if one.model not in waiting)]
+    elif waiting:
+        remarks.append(f"waiting for {_grouped(waiting)}")
+    told = {one for one in snapshot.conditions if waiting.get(one.model, "").startswith(shown(one.text))}
+    return [*remarks, *(str(one) for one in snapshot.conditions if one not in told)]
 
 
 def _grouped(waiting: Mapping[str, str]) -> str:

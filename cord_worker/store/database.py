@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from cord_worker.errors import DatabaseRefused, StoreError, TablesMissing
 from cord_worker.local.limits import explained, is_passing
 from cord_worker.service_url_checks import ESCAPES
+from cord_worker.store.readable_values import accept_every_value, read_json
 from cord_worker.store.session_settings import CONNECT_ARGUMENTS, Pooling, SessionSettings, is_pooled, pooling_of
 from cord_worker.store.unreachable import (
     CANCELLED,
@@ -88,6 +89,7 @@ class Database:
         # The same pool:
         self._reading = self._engine.execution_options(postgresql_readonly=True)
         self._single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._snapshot = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     def run(
         self,
@@ -95,18 +97,22 @@ class Database:
         *,
         retry_seconds: float | None = None,
         read_only: bool = False,
+        one_snapshot: bool = False,
         single: bool = False,
     ) -> T:
         """Returns `work(connection)` after its commit; repeats it for `retry_seconds` while PostgreSQL is away.
 
         A server that takes no writes counts as away. A statement that PostgreSQL cancelled is repeated with its time
-        limits switched off. If `read_only`, PostgreSQL refuses to write. `single` work is one statement, or several
-        that need not be committed together: without a pooler each of them is its own transaction, and takes one round
-        trip instead of three.
+        limits switched off. If `read_only`, PostgreSQL refuses to write; if `one_snapshot`, all statements also see the
+        tables as the first one does. `single` work is one statement, or several that need not be committed together:
+        without a pooler each of them is its own transaction, and takes one round trip instead of three.
 
         Raises StoreError when PostgreSQL stays away or refuses the connection, and otherwise whatever `work` raises.
         """
-        engine = self._reading if read_only else self._single if single else self._engine
+        if one_snapshot:
+            engine = self._snapshot
+        else:
+            engine = self._reading if read_only else self._single if single else self._engine
         deadline = time.monotonic() + (self._retry_seconds if retry_seconds is None else retry_seconds)
         pause = 0.05
         may_be_stale = True
@@ -166,7 +172,7 @@ class Database:
             raise not_allowed(error) from error
         if self._waits_for_tables and state_of(error) == NO_TABLE:
             return True
-        if _is_statement_error(error) or (engine is self._reading and state_of(error) == READ_ONLY):
+        if _is_statement_error(error) or (engine in (self._reading, self._snapshot) and state_of(error) == READ_ONLY):
             raise error
         # A host name that was found before is found again when the name server is back.
         return is_transient(error) and (self._was_reached or not is_unknown_host(error))
@@ -228,11 +234,12 @@ def create_engine(url: str, **options: Any) -> sa.Engine:
 def _open(url: str, settings: SessionSettings, **options: Any) -> sa.Engine:
     """An engine whose sessions get their settings. A connection that refused a write is not used again: it may lead to
     a server that is no longer the primary."""
-    engine = create_engine(url, isolation_level=_ISOLATION, **options)
+    engine = create_engine(url, isolation_level=_ISOLATION, json_deserializer=read_json, **options)
 
     @sa.event.listens_for(engine, "connect")
     def begin(driver: Any, record: Any) -> None:
         settings.begin_session(driver, record.info)
+        accept_every_value(driver)
 
     @sa.event.listens_for(engine, "handle_error")
     def drop_read_only(context: ExceptionContext) -> None:

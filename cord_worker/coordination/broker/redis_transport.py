@@ -12,6 +12,8 @@ All of this is needed with kombu 5.6.2 and 5.7.0, the versions that are tested; 
 - A refusal by Redis (it is a replica, read-only, out of memory, asks for another password, forbids a command) counts as
   a lost connection: Celery and kombu reconnect, perhaps to another server of that name. Needed until kombu's
   `connection_errors` hold these errors.
+- A channel that was closed, while another thread still uses it, counts as a lost connection. Needed until kombu raises
+  one of its `connection_errors` for it, and no AttributeError.
 - Messages under way are not kept: recovery comes from the tables, never from the broker's redelivery. Needed always:
   without it, kombu 5.7.0 restores messages over a client that is gone, which ends the worker.
 """
@@ -218,11 +220,30 @@ class RedisChannel(kombu_redis.Channel):  # type: ignore[misc]
         self._close_clients()
 
 
+class _ChannelClosed(redis.ConnectionError, AttributeError):
+    """A closed channel was used. Kombu itself expects the AttributeError where it looks for a connection."""
+
+
+class _NoConnection:
+    """The connection of a closed channel: false, like kombu's None, but whoever needs it has lost a connection."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        raise _ChannelClosed("its channel was closed")
+
+
 class RedisTransport(kombu_redis.Transport):  # type: ignore[misc]
     """Kombu's Redis transport with `RedisChannel`."""
 
     Channel = RedisChannel
     connection_errors = kombu_redis.Transport.connection_errors + kombu_redis.Transport.channel_errors
+
+    def close_channel(self, channel: RedisChannel) -> None:
+        """Takes the connection from a closed channel."""
+        super().close_channel(channel)
+        channel.connection = _NoConnection()
 
 
 def register() -> None:

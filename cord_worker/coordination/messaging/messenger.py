@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from kombu.exceptions import ChannelError, OperationalError
 from redis import ResponseError
 
 from cord_worker import metrics
-from cord_worker.coordination.broker.broker_check import short_reason
+from cord_worker.coordination.broker.broker_check import broker_address, check_broker, short_reason
 from cord_worker.coordination.broker.incoming_messages import SENT_AT
 from cord_worker.coordination.broker.redis_transport import is_wrong_type
 from cord_worker.coordination.fault_points import FaultPoint, send_point
@@ -37,6 +37,8 @@ COORDINATOR_QUEUE = "coordinator"
 _OWNER = "cord.owner"
 """Key that names the database whose messages the broker carries. It is lost with the messages."""
 _MAX_BATCH = 256
+_PROBE_SECONDS = 2.0
+"""While the broker takes no messages, and there are none to send, it is tried again after this time."""
 _SEND_OPTIONS = {"confirm_timeout": 3.0, "retry_policy": {"max_retries": 1}}
 """RabbitMQ confirms a message within this time, unless it is out of memory or disk; then the sweeper sends it later."""
 
@@ -53,15 +55,22 @@ def queue_name(app: Celery, queue: str) -> str:
 
 
 class Messenger:
-    """Sends what is owed. A message that cannot be sent is left to the sweeper: the tables remember it."""
+    """Sends what is owed. A message that cannot be sent is left to the sweeper: the tables remember it.
 
-    def __init__(self, app: Celery, shards: Shards) -> None:
+    `describe` is called with the reason why the broker takes no messages, as a sentence without its subject, and with
+    None once it takes them again.
+    """
+
+    def __init__(self, app: Celery, shards: Shards, describe: Callable[[str | None], None] = lambda _: None) -> None:
         self._app = app
         self._shards = shards
-        self._is_amqp = is_amqp(str(app.conf.broker_url))
+        self._describe = describe
+        self._url = str(app.conf.broker_url)
+        self._is_amqp = is_amqp(self._url)
         connection = app.connection_for_write()
         self._connection_errors = (OperationalError, *connection.connection_errors, *connection.channel_errors)
         self._log_once = LogOnce(logger)
+        self._lock = threading.Lock()
         self._unsent = 0
         self._posted: queue.SimpleQueue[Due] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._send_posted, name="messenger", daemon=True)
@@ -78,14 +87,31 @@ class Messenger:
 
     def _send_posted(self) -> None:
         while True:
-            owed = [self._posted.get()]
-            while len(owed) < _MAX_BATCH and not self._posted.empty():
-                owed.append(self._posted.get())
+            owed = self._next_posted()
             try:
                 with working("the messenger"):
-                    self.send(owed)
+                    if owed:
+                        self.send(owed)
+                    elif self._unsent:
+                        self._probe()
             except Exception as error:  # noqa: BLE001 - the thread continues; the sweeper sends what is owed
                 tell(logger, error, f"{len(owed)} messages are left to the sweeper")
+
+    def _next_posted(self) -> list[Due]:
+        """The next messages; none if there are none for a while."""
+        try:
+            owed = [self._posted.get(timeout=_PROBE_SECONDS)]
+        except queue.Empty:
+            return []
+        while len(owed) < _MAX_BATCH and not self._posted.empty():
+            owed.append(self._posted.get())
+        return owed
+
+    def _probe(self) -> None:
+        """Looks whether the broker takes messages again: else an idle process would not notice."""
+        with suppress(BrokerError):
+            check_broker(self._url, str(self._app.conf.broker_transport_options.get("global_keyprefix", "")))
+            self._note_success()
 
     def send(self, messages: Iterable[Due], *, queue: str | None = None) -> bool:
         """Publishes `messages` over one connection, each to the replica that its problem prefers, or all to `queue`.
@@ -106,17 +132,25 @@ class Messenger:
                         producer.connection.collect()
                     raise
         except self._connection_errors as error:
-            self._unsent += len(owed)
-            self._log_once.log(
-                "broker", f"messages are left to the sweeper, the broker takes none: {short_reason(error)}"
-            )
+            self._note_failure(error, len(owed))
             return False
-        if self._unsent:
-            self._log_once.log_recovery(
-                "broker", f"the broker takes messages again; {self._unsent} were left to the sweeper"
-            )
-            self._unsent = 0
+        self._note_success()
         return True
+
+    def _note_failure(self, error: BaseException, count: int) -> None:
+        reason = short_reason(error, self._url)
+        with self._lock:
+            self._unsent += count
+            self._describe(f"cannot send messages to its broker at {broker_address(self._url)}: {reason}")
+        self._log_once.log("broker", f"messages are left to the sweeper, the broker takes none: {reason}")
+
+    def _note_success(self) -> None:
+        with self._lock:
+            unsent, self._unsent = self._unsent, 0
+            if unsent:
+                self._describe(None)
+        if unsent:
+            self._log_once.log_recovery("broker", f"the broker takes messages again; {unsent} were left to the sweeper")
 
     def _publish(self, producer: Any, due: Due, queue: str | None) -> None:
         with sending(send_point(due.kind)), metrics.timed(due.kind, "publish"):

@@ -135,7 +135,7 @@ def run_model_worker(model: ModelConfig, settings: Settings, *, name: str, concu
                 f"in mode {other[0][1]!r}, and scores of one run must be comparable. Start the worker with the same "
                 f"engine, dtype and version, or finish that run first, or end it: cordctl cancel {other[0][0]}"
             )
-        messenger = Messenger(app, Shards(database))
+        messenger = Messenger(app, Shards(database), partial(registration.describe, topic="sending"))
         worker = ModelWorker(
             database,
             messenger,
@@ -205,7 +205,6 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
         stack.callback(database.close)
         check_schema(database)
         shards = Shards(database)
-        messenger = Messenger(app, shards)
         checker = stack.enter_context(AnswerChecker())
         registration = stack.enter_context(
             Registration(
@@ -215,6 +214,7 @@ def run_coordinator(settings: Settings, *, concurrency: int = 8) -> int:
                 metrics_port=_serve_metrics(settings),
             )
         )
+        messenger = Messenger(app, shards, partial(registration.describe, topic="sending"))
         coordinator = PROCESS.coordinator = Coordinator(
             database,
             messenger,

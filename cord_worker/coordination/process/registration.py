@@ -121,6 +121,8 @@ class Registration:
 
     def _condition(self) -> workers.Condition | None:
         described = self._conditions
+        if "broker" in described:  # it says already why nothing can be sent
+            described = {topic: said for topic, said in described.items() if topic != "sending"}
         if not described:
             return None
         texts = "; ".join(text for text, _ in described.values())

@@ -73,8 +73,6 @@ class StoredSearch:
     trajectories: tuple[StoredTrajectory, ...]
 
 
-_ONE_SNAPSHOT = sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-
 _STARTED_PROBLEMS = sa.text(
     """
     SELECT id FROM problems
@@ -119,11 +117,6 @@ _TRAJECTORIES = sa.text(
     FROM trajectories WHERE problem_id = :problem_id ORDER BY id
     """
 )
-
-
-def use_one_snapshot(connection: sa.Connection) -> None:
-    """Call first in a transaction: all its reads then see one snapshot of the tables, and it cannot write."""
-    connection.execute(_ONE_SNAPSHOT)
 
 
 def started_problems(connection: sa.Connection, run_id: int, keys: Sequence[str] | None = None) -> list[int]:

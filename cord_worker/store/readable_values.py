@@ -1,0 +1,56 @@
+"""Values that PostgreSQL can store and Python cannot read: infinite or very distant times, and very long numbers and
+very deep nesting in JSON.
+
+The service never writes them; an edit by hand can. They must not end a command that only reads the row: `verify-db` and
+`replay` name them as findings (docs/provenance.md).
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime, timezone
+from typing import Any
+
+import psycopg
+from psycopg.abc import Buffer
+from psycopg.types.datetime import DateLoader, TimestamptzLoader
+
+
+def _is_early(data: Buffer) -> bool:
+    """Whether a time that Python cannot read is before its first year, not after its last one."""
+    text = bytes(data)
+    return text.startswith(b"-") or text.endswith(b"BC")
+
+
+class _InstantLoader(TimestamptzLoader):
+    """The first or the last instant that Python knows stands for those beyond it."""
+
+    def load(self, data: Buffer) -> datetime:
+        try:
+            return super().load(data)
+        except psycopg.DataError:
+            return (datetime.min if _is_early(data) else datetime.max).replace(tzinfo=timezone.utc)
+
+
+class _DateLoader(DateLoader):
+    """The first or the last date that Python knows stands for those beyond it."""
+
+    def load(self, data: Buffer) -> date:
+        try:
+            return super().load(data)
+        except psycopg.DataError:
+            return date.min if _is_early(data) else date.max
+
+
+def read_json(data: str | bytes) -> Any:
+    """The value of this JSON text; the text itself if Python cannot read it."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return data if isinstance(data, str) else bytes(data).decode()
+
+
+def accept_every_value(driver: psycopg.Connection[Any]) -> None:
+    """Makes a connection read every time and date that PostgreSQL can store."""
+    driver.adapters.register_loader("timestamptz", _InstantLoader)
+    driver.adapters.register_loader("date", _DateLoader)
