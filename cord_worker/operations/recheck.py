@@ -121,7 +121,8 @@ def recheck_run(
     """Checks the answers of the run's finished problems again and writes what changed, unless it is a `dry_run`.
 
     With `judged`, answers that an LLM decided after an undecided comparison are compared too; the LLM's result stays if
-    the comparison is still undecided. `tell` is called every few seconds with the number of answers done and of all.
+    the comparison is still undecided. `tell` is called every few seconds, while answers are left, with the number of
+    those done and of all.
 
     Answers of rows that are not what was written are left alone (`RecheckResult.broken`), and all answers if the run's
     own row is not. Raises RunNotFound, and ProcessPoolError if no process can be started.
@@ -145,7 +146,7 @@ def recheck_run(
             _write_changes(database, found, due, results)
             after = batch[-1].trajectory_id
             seen += len(batch)
-            if tell is not None and time.monotonic() - reported_at > _REPORT_SECONDS:
+            if tell is not None and seen < total and time.monotonic() - reported_at > _REPORT_SECONDS:
                 reported_at = time.monotonic()
                 tell(seen, total)
     return found

@@ -70,8 +70,24 @@ def is_not(row: str, column: str, stored: object, recomputed: object) -> str:
     return f"{row}: {column}: stored {_shown(stored)}, recomputed {_shown(recomputed)}"
 
 
+IMPOSSIBLE_ROWS = (LookupError, ValueError, TypeError, ArithmeticError)
+"""What a computation may raise that reads rows that the service cannot have written."""
+
+
 def wrong_candidates(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
     """Findings on the candidates of one problem: wrong derived columns, and missing candidates."""
+    try:
+        yield from _wrong_candidates(context, search)
+    except IMPOSSIBLE_ROWS as error:
+        yield contradictory(error)
+
+
+def contradictory(error: Exception) -> str:
+    """The finding about a problem whose rows contradict each other so much that nothing can be computed from them."""
+    return f"its rows: they contradict each other or those of its run: {type(error).__name__}: {error}"
+
+
+def _wrong_candidates(context: RunContext, search: SearchToRecompute) -> Iterator[str]:
     candidates = search.candidates  # by key: parents before children
     by_id = {one.id: one for one in candidates}
     reasons = _reasons(context, candidates)

@@ -21,7 +21,14 @@ import sqlalchemy as sa
 from cord_worker.coordination.decision import answer_seeds, decide
 from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.errors import ConfigError, StoreError
-from cord_worker.operations.recomputing import Compared, wrong_candidates, wrong_check_results, wrong_run
+from cord_worker.operations.recomputing import (
+    IMPOSSIBLE_ROWS,
+    Compared,
+    contradictory,
+    wrong_candidates,
+    wrong_check_results,
+    wrong_run,
+)
 from cord_worker.search.decision import Decision, EndSearch, Expand, Fail, Resample
 from cord_worker.search.types import Expansion, InvalidReason, SearchError
 from cord_worker.store.audit.derived_columns import searches_to_recompute
@@ -276,7 +283,10 @@ def replay_problem(connection: sa.Connection, context: RunContext, problem_id: i
         return Outcome(0, None)
     replayer = _Replayer(connection, context, search)
     differences = itertools.chain(_unlike_written(connection, context, problem_id), replayer.differences())
-    difference = next(differences, None)
+    try:
+        difference = next(differences, None)
+    except IMPOSSIBLE_ROWS as error:
+        difference = Difference(search.problem.key, contradictory(error))
     return Outcome(replayer.decisions, difference)
 
 
@@ -289,17 +299,11 @@ def _unlike_written(connection: sa.Connection, context: RunContext, problem_id: 
             yield Difference(search.candidates[0].key, detail)
 
 
-_BY_DECISIONS = frozenset(
-    {"parents", "steps", "samples", "ranks", "beams", "decided", "winners", "winning path", "duplicates"}
-)
-"""Invariants that hold if the decisions taken again equal the stored ones."""
-_OF_ONE_PROBLEM = tuple(
-    one for one in (*INVARIANTS, *HISTORY_INVARIANTS) if one.name not in _BY_DECISIONS and not one.of_whole_runs
-)
+_OF_ONE_PROBLEM = tuple(one for one in (*INVARIANTS, *HISTORY_INVARIANTS) if not one.of_whole_runs)
 
 
 def contradictions(connection: sa.Connection, problem_ids: Sequence[int]) -> list[Difference]:
-    """Violations in rows of these problems that no decision covers: the first one of each problem."""
+    """Violations in rows of these problems: the first one of each problem."""
     found = first_broken(connection, _OF_ONE_PROBLEM, problem_ids)
     return [Difference(violation.problem, violation.detail) for violation in found.values()]
 
@@ -436,7 +440,8 @@ class _Replayer:
             row = rows.pop(id_, None)
             stored = None if row is None else (row.steps, row.finish, row.dropped_at_step)
             expected = (steps, finish, dropped)
-            yield from self._equal(f"trajectory of {names[id_]}: steps, finish, dropped_at_step", stored, expected)
+            name = names.get(id_, f"candidate {id_}")  # of another problem, if the slot was moved
+            yield from self._equal(f"trajectory of {name}: steps, finish, dropped_at_step", stored, expected)
         for id_ in rows:
             yield self._difference(
                 f"trajectory of {names.get(id_, f'candidate {id_}')}: its row", "there", "never finished"
@@ -449,7 +454,7 @@ class _Replayer:
         at = winner[0] if winner else None
         while at is not None and at not in path:
             path.add(at)
-            at = parents[at]
+            at = parents.get(at)
         kept = {slot.candidate_id for slot in search.slots}
         for one in search.candidates:
             yield from self._equal(f"{one.name}: winning", one.winning, one.id in path)
@@ -468,20 +473,20 @@ class _Replayer:
             found[one.candidate_id] = stored if stored in seeds else seeds[0]
         return found
 
-    def _finished(self) -> dict[int, tuple[int, str, int | None]]:
+    def _finished(self) -> dict[int, tuple[int | None, str, int | None]]:
         """Finished trajectories by candidate: steps, finish, and the first later step whose beam lacks it."""
         depths = {one.id: one.depth for one in self._search.candidates}
         beams: dict[int, dict[int, str | None]] = {}
         for slot in self._search.slots:
             beams.setdefault(slot.step, {})[slot.candidate_id] = slot.finish
-        found: dict[int, tuple[int, str, int | None]] = {}
+        found: dict[int, tuple[int | None, str, int | None]] = {}
         for step in sorted(beams):
             for id_, (steps, finish, dropped) in list(found.items()):
                 if dropped is None and id_ not in beams[step]:
                     found[id_] = (steps, finish, step)
             for id_, kind in beams[step].items():
                 if kind is not None and id_ not in found:
-                    found[id_] = (depths[id_], kind, None)
+                    found[id_] = (depths.get(id_), kind, None)
         return found
 
     def _current(self) -> Iterable[StoredCandidate]:

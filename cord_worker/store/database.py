@@ -109,10 +109,9 @@ class Database:
 
         Raises StoreError when PostgreSQL stays away or refuses the connection, and otherwise whatever `work` raises.
         """
-        if one_snapshot:
-            engine = self._snapshot
-        else:
-            engine = self._reading if read_only else self._single if single else self._engine
+        engine: sa.Engine = self._single if single else self._engine
+        if read_only or one_snapshot:
+            engine = self._snapshot if one_snapshot else self._reading
         deadline = time.monotonic() + (self._retry_seconds if retry_seconds is None else retry_seconds)
         pause = 0.05
         may_be_stale = True

@@ -8,7 +8,7 @@ The service never writes them; an edit by hand can. They must not end a command 
 from __future__ import annotations
 
 import json
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from typing import Any
 
 import psycopg
@@ -29,7 +29,7 @@ class _InstantLoader(TimestamptzLoader):
         try:
             return super().load(data)
         except psycopg.DataError:
-            return (datetime.min if _is_early(data) else datetime.max).replace(tzinfo=timezone.utc)
+            return (datetime.min if _is_early(data) else datetime.max).replace(tzinfo=UTC)
 
 
 class _DateLoader(DateLoader):
@@ -43,11 +43,21 @@ class _DateLoader(DateLoader):
 
 
 def read_json(data: str | bytes) -> Any:
-    """The value of this JSON text; the text itself if Python cannot read it."""
+    """The value of this JSON text. The digits of an integer that is too long for Python stand for it, and so does the
+    text of a value that is nested too deeply."""
     try:
         return json.loads(data)
-    except (ValueError, RecursionError):
-        return data if isinstance(data, str) else bytes(data).decode()
+    except ValueError:
+        return json.loads(data, parse_int=_integer)
+    except RecursionError:
+        return data if isinstance(data, str) else data.decode()
+
+
+def _integer(digits: str) -> int | str:
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
 
 
 def accept_every_value(driver: psycopg.Connection[Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,12 +14,13 @@ from cord_worker.config import RunConfig
 from cord_worker.coordination.run_context import RunContext, RunContexts
 from cord_worker.dataset import ProblemRecord
 from cord_worker.engines.instant import ALIKE
+from cord_worker.errors import ConfigError
 from cord_worker.operations.recomputing import wrong_run
 from cord_worker.operations.replaying import contradictions, replay_problem, verify_runs
 from cord_worker.store.audit.stored_decisions import started_problems
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import content_hash, enqueue
-from cord_worker.store.runs.runs import resolve_run
+from cord_worker.store.runs.runs import RunRow, resolve_run
 from tests.support.cluster import Cluster
 from tests.support.configurations import INSTANT, INTEGRATOR, REWARD
 from tests.support.tables import count
@@ -90,9 +91,26 @@ def look(database: Database, edit: Edit, *, examples: int = 5) -> Found:
         statement = edit.sql.replace("{content_hash}", content_hash(other))
         assert connection.execute(sa.text(statement), {"problem": problem}).rowcount > 0
         run = resolve_run(connection, edit.run)
-        context = RunContexts(database).of_run(run.id, connection)
-        replayed = [f"run {run.name}: {one}" for one in wrong_run(connection, run)]
-        replayed += differences_of(connection, context, problem)
-        verified = verify_runs(connection, RunContexts(database), [run], everything=False, examples=examples)
+        replayed = [one for one in started_problems(connection, run.id) if one == problem]
+        found = _look(connection, database, run, replayed, examples)
         connection.rollback()
+    return found
+
+
+def look_everywhere(connection: sa.Connection, database: Database, name: str) -> Found:
+    """Findings in all problems of the run, as this connection sees them."""
+    run = resolve_run(connection, name)
+    return _look(connection, database, run, started_problems(connection, run.id), examples=3)
+
+
+def _look(connection: sa.Connection, database: Database, run: RunRow, problems: Sequence[int], examples: int) -> Found:
+    replayed = [f"run {run.name}: {one}" for one in wrong_run(connection, run)]
+    try:
+        context = RunContexts(database).of_run(run.id, connection)
+    except ConfigError:
+        assert replayed
+    else:
+        for problem in problems:
+            replayed += differences_of(connection, context, problem)
+    verified = verify_runs(connection, RunContexts(database), [run], everything=False, examples=examples)
     return Found(replayed, [str(violation) for report in verified.broken for violation in report.examples])

@@ -20,10 +20,19 @@ OTHER = "(SELECT max(id) FROM candidates WHERE problem_id = :problem AND NOT kep
 KEPT = "(SELECT min(id) FROM candidates WHERE problem_id = :problem AND kept AND step > 1)"
 WINNING = "(SELECT min(id) FROM candidates WHERE problem_id = :problem AND winning)"
 REPEATED = "(SELECT min(id) FROM candidates WHERE problem_id = :problem AND duplicate_of IS NOT NULL)"
+STANDING = f"(SELECT duplicate_of FROM candidates WHERE id = {REPEATED})"
 WINNER = "(SELECT id FROM trajectories WHERE problem_id = :problem AND winner)"
 MERGED = "(SELECT min(id) FROM candidates WHERE problem_id = :problem AND sources IS NOT NULL)"
 RUN = "(SELECT run_id FROM problems WHERE id = :problem)"
 FIRST_MODEL = f"(SELECT model_id FROM teachers WHERE run_id = {RUN} AND ordinal = 0)"
+
+
+LAST_STEP = "(SELECT max(step) FROM beams WHERE problem_id = :problem)"
+KEPT_SLOT = (
+    "WHERE b.ctid = (SELECT max(k.ctid) FROM beams k JOIN beams f ON f.problem_id = k.problem_id AND "
+    "f.candidate_id = k.candidate_id AND f.finish IS NOT NULL AND f.step < k.step WHERE k.problem_id = :problem)"
+)
+"""SQL: the last slot of a trajectory that had finished before."""
 
 
 def candidate(columns: str, of: str = LOSER) -> str:
@@ -61,6 +70,9 @@ EDITS = {
         "score",
     ),
     "a score by its last digit": Edit(candidate("score = score * (1 - 2.3e-16)"), STEP, "score"),
+    "the smallest number": Edit(candidate("log_prob_sum = -5e-324"), STEP, "log_prob_sum"),
+    "the largest number": Edit(candidate("log_prob_sum = -1.7976931348623157e308"), STEP, "log_prob_sum"),
+    "not a number": Edit(candidate("log_prob_sum = 'NaN'"), STEP, "log_prob_sum"),
     "thinking tokens": Edit(candidate("thinking_tokens = thinking_tokens + 1"), STEP, "thinking_tokens"),
     "answer tokens": Edit(candidate("answer_tokens = answer_tokens + 1"), STEP, "answer_tokens"),
     "a scoring mode": Edit(candidate("scoring_mode = 'other'"), STEP, "scoring_mode"),
@@ -152,6 +164,45 @@ EDITS = {
     ),
     "a slot's rank": Edit(
         "UPDATE beams SET rank = 90 - rank WHERE problem_id = :problem AND step = 1", "step 1", "rank"
+    ),
+    "a slot's rank in the last beam": Edit(
+        "UPDATE beams SET rank = rank + 1 WHERE problem_id = :problem AND (step, rank) = (SELECT step, max(rank) "
+        f"FROM beams WHERE problem_id = :problem AND step = {LAST_STEP} GROUP BY step)", "step ", ": ranks ",
+    ),
+    "a slot's rank, the last one": Edit(
+        "UPDATE beams SET rank = 2147483647 WHERE problem_id = :problem AND step = 1 AND rank = 0", "step 1", "rank"
+    ),
+    "a slot of a finished trajectory that was kept": Edit(
+        f"UPDATE beams b SET finish = 'length' {KEPT_SLOT}", WHOLE, "finish"
+    ),
+    "a slot of a finished trajectory is live again": Edit(f"UPDATE beams b SET finish = NULL {KEPT_SLOT}", WHOLE,
+                                                          "finish"),
+    "a slot is finished with a trajectory, though it was extended": Edit(
+        "WITH slot AS (UPDATE beams SET finish = 'context' WHERE problem_id = :problem AND step = 1 AND rank = 0 "
+        "RETURNING candidate_id) INSERT INTO trajectories (problem_id, candidate_id, steps, score, finish, "
+        "dropped_at_step) SELECT c.problem_id, c.id, c.depth, c.score, 'context', 2 FROM slot JOIN candidates c ON "
+        "c.id = slot.candidate_id",
+        STEP, ": finish: context in the beam",
+    ),
+    "a slot is another problem's": Edit(
+        f"UPDATE beams SET problem_id = (SELECT min(id) FROM problems WHERE run_id = {RUN}), step = 40 "
+        "WHERE problem_id = :problem AND step = 1 AND rank = 0",
+        "step 1", "beam",
+    ),
+    "a slot is another run's": Edit(
+        "UPDATE beams SET problem_id = (SELECT max(id) FROM problems), step = 40 WHERE problem_id = :problem AND "
+        f"rank = 0 AND step = {LAST_STEP}", "problem problem-1: ", "",
+    ),
+    "the last beam is gone": Edit(
+        f"DELETE FROM beams WHERE problem_id = :problem AND step = {LAST_STEP}", "problem problem-1: ", "beam"
+    ),
+    "a trajectory is another run's": Edit(
+        f"UPDATE trajectories SET problem_id = (SELECT max(id) FROM problems), winner = false WHERE id = {WINNER}",
+        STEP, "finish",
+    ),
+    "a rank and none change places": Edit(
+        "UPDATE candidates c SET rank = o.rank FROM candidates o WHERE (c.id, o.id) IN "
+        f"(({REPEATED}, {STANDING}), ({STANDING}, {REPEATED}))", STEP, "rank", "alike",
     ),
     "a slot's candidate": Edit(
         f"UPDATE beams SET candidate_id = {LOSER} WHERE problem_id = :problem AND rank = 1 AND step = "
@@ -266,6 +317,32 @@ EDITS = {
                                            "answered_at"),
     "finished before it began": Edit(problem("finished_at = created_at - interval '2 days'"), "its row",
                                      "finished_at"),
+    "scored an hour before it was proposed": Edit(
+        candidate("scored_at = proposed_at - interval '1 hour'"), STEP, "proposed_at or scored_at"
+    ),
+    "finished ten hours from now": Edit(problem("finished_at = finished_at + interval '10 hours'"), "its row",
+                                        "finished_at"),
+    "planned half an hour late": Edit(candidate("created_at = created_at + interval '30 minutes'"), STEP, "created_at"),
+    "admitted half an hour before it was enqueued": Edit(problem("admitted_at = created_at - interval '30 minutes'"),
+                                                         "its row", "admitted_at"),
+    "a run that begins after its problems": Edit(
+        f"UPDATE runs SET created_at = created_at + interval '1 hour' WHERE id = {RUN}", "its row", "created_at"
+    ),
+    "a run an hour before its models": Edit(
+        f"UPDATE runs SET created_at = created_at - interval '1 hour' WHERE id = {RUN}", "its row", "created_at"
+    ),
+    "a run of the end of time": Edit(f"UPDATE runs SET created_at = 'infinity' WHERE id = {RUN}", "its row",
+                                     "created_at"),
+    "a run of the beginning of time": Edit(f"UPDATE runs SET created_at = '-infinity' WHERE id = {RUN}", "its row",
+                                           "created_at"),
+    "a run with the last date": Edit(f"UPDATE runs SET prompt_date = 'infinity' WHERE id = {RUN}", "its row",
+                                     "prompt_date"),
+    "a run with the date of the last year of PostgreSQL": Edit(
+        f"UPDATE runs SET prompt_date = '5874897-12-31' WHERE id = {RUN}", "its row", "prompt_date"
+    ),
+    "a number of 5000 digits": Edit(f"UPDATE runs SET config = config || '{{\"x\": 1e5000}}' WHERE id = {RUN}",
+                                    "its row", "config"),
+    "a search that never began": Edit(problem("step = 0"), "step 1", "the problem is at step 0"),
     "done is failed": Edit(problem("state = 'failed', failure_reason = 'tired'"), "its row", "state"),
     "not done": Edit(problem("state = 'verifying'"), "its row", "finished_at"),
     "done is cancelled": Edit(problem("state = 'cancelled'"), "its row", "state"),
@@ -384,6 +461,31 @@ IN_BOTH = (
     "two proposals change places with their digests",
 )
 """Edits that both commands find, in the same words."""
+
+
+EACH_FINDS = (
+    *IN_BOTH,
+    "a slot's rank",
+    "a slot's rank in the last beam",
+    "a slot's rank, the last one",
+    "a slot of a finished trajectory that was kept",
+    "a slot of a finished trajectory is live again",
+    "a slot is finished with a trajectory, though it was extended",
+    "a slot is another problem's",
+    "a slot is another run's",
+    "the last beam is gone",
+    "a trajectory is another run's",
+    "a rank and none change places",
+    "scored an hour before it was proposed",
+    "finished ten hours from now",
+    "planned half an hour late",
+    "a search that never began",
+    "a run of the end of time",
+    "a run of the beginning of time",
+    "a run with the last date",
+    "a number of 5000 digits",
+)
+"""Edits that each command finds, perhaps in other words."""
 
 
 DERIVED = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from cord_worker.store.audit.history_invariants import CLOCK_TOLERANCE
+from cord_worker.store.audit.history_invariants import MODEL_OF_RUN, WRONG_RUN_TIMES
 from cord_worker.store.audit.invariants import JOIN_CANDIDATES, JOIN_TRAJECTORIES, Invariant
 from cord_worker.store.audit.row_names import candidate_name_sql, trajectory_name_sql
 from cord_worker.store.schema import digests
@@ -126,21 +126,13 @@ def count_undigested(connection: sa.Connection, run_ids: list[int]) -> Undigeste
     return Undigested(**connection.execute(_UNDIGESTED, {"runs": run_ids}).one()._mapping)
 
 
-_OF_RUN = """
-    (m.id IN (SELECT t.model_id FROM teachers t WHERE t.run_id = r.id)
-     OR m.id IN (r.prover_model_id, r.selection_model_id, r.judge_model_id))
-"""
-
 _WRONG_RUN = sa.text(
     f"""
     SELECT {digests.RUN.changed_sql("computed.digest")} AS detail
     FROM runs r CROSS JOIN LATERAL (SELECT {digests.RUN.expected_sql} AS digest OFFSET 0) computed
     WHERE r.id = :run_id AND r.digest <> computed.digest
     UNION ALL
-    SELECT 'created_at: before that of model ' || m.path FROM runs r JOIN models m ON {_OF_RUN}
-    WHERE r.id = :run_id AND r.created_at < m.created_at - {CLOCK_TOLERANCE}
-    UNION ALL
-    SELECT 'created_at: in the future' FROM runs r WHERE r.id = :run_id AND r.created_at > now() + {CLOCK_TOLERANCE}
+    ({WRONG_RUN_TIMES})
     """
 )
 
@@ -150,7 +142,7 @@ _WRONG_MODELS = sa.text(
         WHEN m.weights_digest IS NULL THEN 'weights_digest: none, though a worker loaded the weights'
         WHEN m.digest IS NULL THEN '{digests.MODEL.missing_finding}'
         ELSE {digests.MODEL.changed_sql("computed.digest")} END AS detail
-    FROM runs r JOIN models m ON {_OF_RUN}
+    FROM runs r JOIN models m ON {MODEL_OF_RUN}
     CROSS JOIN LATERAL (SELECT {digests.MODEL.expected_sql} AS digest OFFSET 0) computed
     CROSS JOIN LATERAL (
         SELECT min(w.started_at) AS first FROM workers w WHERE w.model_id = m.id AND w.ready_at IS NOT NULL

@@ -5,11 +5,21 @@ See `invariants`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cord_worker.store.audit.invariants import JOIN_CANDIDATES, JOIN_TRAJECTORIES, Invariant
 from cord_worker.store.audit.row_names import candidate_name_sql, trajectory_name_sql
 
-CLOCK_TOLERANCE = "interval '1 day'"
-"""SQL: how far two times may be out of order: a clock can be set, and a failover changes the clock."""
+_TOLERANCE = "interval '15 minutes'"
+"""SQL: how far two instants of one database may be out of order. An instant is the beginning of a transaction, which
+may then wait up to ten minutes for another one (`Database`); and a failover to another machine may change the clock."""
+_TOLERANCE_AFTER_SET_BACK = "interval '1 day'"
+"""SQL: the same, if other rows show that PostgreSQL's clock was set back."""
+MODEL_OF_RUN = """
+    (m.id IN (SELECT t.model_id FROM teachers t WHERE t.run_id = r.id)
+     OR m.id IN (r.prover_model_id, r.selection_model_id, r.judge_model_id))
+"""
+"""SQL: whether the run `r` uses the model `m`."""
 _C, _J = candidate_name_sql("c"), trajectory_name_sql("j")
 
 _WRONG_FOR_STATE = """
@@ -26,7 +36,8 @@ _WRONG_FOR_STATE = """
         CASE WHEN c.state = 'unscored' AND p.is_scored
                OR c.state IN ('proposed', 'scoring', 'unjudged', 'judging', 'scored') AND NOT p.is_scored
              THEN 'state' END,
-        CASE WHEN c.state = 'unscored' AND c.thinking_tokens IS DISTINCT FROM c.completion_tokens
+        CASE WHEN c.scored_at IS NULL
+               AND c.thinking_tokens IS DISTINCT FROM CASE WHEN NOT p.is_scored THEN c.completion_tokens END
              THEN 'thinking_tokens' END,
         CASE WHEN c.propose_attempts < num_nonnulls(c.proposed_at) THEN 'propose_attempts' END,
         CASE WHEN c.score_attempts < num_nonnulls(c.scored_at)
@@ -58,19 +69,29 @@ _WRONG_FOR_ANSWER_STATE = """
 """
 
 
-def _wrong_order(*columns: tuple[str, str], until: str = "now()") -> str:
-    """SQL: the names of the times (pairs of column and name) that are out of order, or later than `until`."""
-    cases = [
-        f"CASE WHEN {later} < {earlier} - {CLOCK_TOLERANCE} THEN '{name} or {other}' END"
-        for place, (earlier, name) in enumerate(columns)
-        for later, other in columns[place + 1 :]
-    ]
-    cases += [f"CASE WHEN {column} > {until} + {CLOCK_TOLERANCE} THEN '{name}' END" for column, name in columns]
-    return f"concat_ws(', ', {', '.join(cases)})"
+def plus(instant: str, interval: str) -> str:
+    """SQL: the instant (SQL) plus the interval (SQL), or the instant if PostgreSQL cannot store the sum."""
+    return f"(CASE WHEN {instant} < '9999-01-01+00' THEN {instant} + {interval} ELSE {instant} END)"
 
 
-_END = "CASE WHEN p.state = 'done' THEN p.finished_at ELSE now() END"
-"""SQL: the latest time that any row of the problem may have: its end if the problem is done, otherwise now."""
+def _wrong_order(*columns: tuple[str, str], until: str = "now()") -> Callable[[str], str]:
+    """SQL: the names of the instants (pairs of column and name) that are out of order, or later than `until`, by more
+    than a tolerance (SQL)."""
+
+    def wrong(tolerance: str) -> str:
+        cases = [
+            f"CASE WHEN {plus(later, tolerance)} < {earlier} THEN '{name} or {other}' END"
+            for place, (earlier, name) in enumerate(columns)
+            for later, other in columns[place + 1 :]
+        ]
+        cases += [f"CASE WHEN {column} > {plus(until, tolerance)} THEN '{name}' END" for column, name in columns]
+        return f"concat_ws(', ', {', '.join(cases)})"
+
+    return wrong
+
+
+_END = "(CASE WHEN p.state = 'done' THEN p.finished_at ELSE now() END)"
+"""SQL: the latest instant that any row of the problem may have: its end if the problem is done, otherwise now."""
 _WRONG_TIMES = _wrong_order(
     ("p.admitted_at", "admitted_at of its problem"),
     ("c.created_at", "created_at"),
@@ -86,12 +107,73 @@ _WRONG_ANSWER_TIMES = _wrong_order(
     ("j.judged_at", "judged_at"),
     until=_END,
 )
-_WRONG_PROBLEM_TIMES = _wrong_order(
-    ("p.run_created_at", "created_at of its run"),
-    ("p.created_at", "created_at"),
-    ("p.admitted_at", "admitted_at"),
-    ("p.finished_at", "finished_at"),
+_OF_PROBLEM = (("p.created_at", "created_at"), ("p.admitted_at", "admitted_at"), ("p.finished_at", "finished_at"))
+_WRONG_PROBLEM_TIMES = _wrong_order(("p.run_created_at", "created_at of its run"), *_OF_PROBLEM)
+_WRONG_WORKER_TIMES = (
+    _wrong_order(("w.started_at", "a"), ("w.ready_at", "b")),
+    _wrong_order(("w.started_at", "a"), ("w.heartbeat_at", "b")),
+    _wrong_order(("w.started_at", "a"), ("w.stopped_at", "b")),
 )
+
+_JOIN_LAST_STEP = f"{JOIN_TRAJECTORIES} JOIN candidates last_step ON last_step.id = j.candidate_id"
+_ROWS_WITH_TIMES = (
+    (_wrong_order(*_OF_PROBLEM), ""),  # without its run's: an edit of a run must not look like many of problems
+    (_WRONG_TIMES, JOIN_CANDIDATES),
+    (_WRONG_ANSWER_TIMES, _JOIN_LAST_STEP),
+)
+_CLOCK_WAS_SET_BACK = (
+    "clock_was_set_back AS MATERIALIZED (("
+    + ") UNION ALL (".join(
+        (
+            "SELECT CAST(NULL AS bigint) AS problem_id FROM workers w WHERE "
+            + " OR ".join(f"{wrong(_TOLERANCE)} <> ''" for wrong in _WRONG_WORKER_TIMES)
+            + " LIMIT 1",
+            *(
+                f"SELECT DISTINCT p.id FROM problems p {join} WHERE {wrong(_TOLERANCE)} <> '' LIMIT 2"
+                for wrong, join in _ROWS_WITH_TIMES
+            ),
+        )
+    )
+    + "))"
+)
+"""SQL: a table of problems whose instants are out of order, at most two of each kind of row; NULL stands for workers.
+PostgreSQL computes it only if it is read."""
+
+
+def _out_of_order(name: str, join: str, wrong: Callable[[str], str]) -> str:
+    """SQL: rows (with this `name`, joined to the problem by `join`) whose instants are out of order. More is tolerated
+    in a problem if workers or other problems show that the clock was set back: an edit by hand changes few rows, and a
+    clock all that is under way."""
+    return f"""
+        SELECT p.id, format('%s: %s: out of order', {name}, wrong.columns)
+        FROM scope p {join}
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN {wrong(_TOLERANCE)} = '' THEN ''
+                        WHEN EXISTS (SELECT 1 FROM clock_was_set_back k WHERE k.problem_id IS DISTINCT FROM p.id)
+                        THEN {wrong(_TOLERANCE_AFTER_SET_BACK)} ELSE {wrong(_TOLERANCE)} END AS columns OFFSET 0
+        ) wrong
+        WHERE wrong.columns <> ''
+    """
+
+
+WRONG_RUN_TIMES = f"""
+    WITH {_CLOCK_WAS_SET_BACK}, tolerated AS MATERIALIZED (
+        SELECT CASE WHEN EXISTS (SELECT 1 FROM clock_was_set_back) OR EXISTS (
+            SELECT 1 FROM (
+                SELECT q.created_at, lag(q.created_at) OVER (ORDER BY q.id) AS before FROM problems q
+            ) q WHERE {plus("q.created_at", _TOLERANCE)} < q.before
+        ) THEN {_TOLERANCE_AFTER_SET_BACK} ELSE {_TOLERANCE} END AS long
+    )
+    SELECT wrong.detail FROM runs r CROSS JOIN LATERAL (
+        SELECT 'created_at: before that of model ' || m.path AS detail, m.created_at AS from_, r.created_at AS until
+        FROM models m WHERE {MODEL_OF_RUN}
+        UNION ALL
+        SELECT 'created_at: in the future', r.created_at, now()
+    ) wrong
+    WHERE r.id = :run_id AND {plus("wrong.until", _TOLERANCE)} < wrong.from_
+          AND {plus("wrong.until", "(SELECT long FROM tolerated)")} < wrong.from_
+"""
+"""SQL: findings about the run's own instant; keys rise with time, so problems show if the clock was set back."""
 
 
 def _wrong_worker(name: str, join: str, done: str, attempts: str, worker: str, model: str | None) -> str:
@@ -129,18 +211,14 @@ HISTORY_INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "times",
         "times are in the order of the events, and none is in the future",
-        f"""
-        SELECT p.id, format('%s: %s: out of order', {_C}, wrong.columns)
-        FROM scope p {JOIN_CANDIDATES}
-        CROSS JOIN LATERAL (SELECT {_WRONG_TIMES} AS columns) wrong WHERE wrong.columns <> ''
-        UNION ALL
-        SELECT p.id, format('%s: %s: out of order', {_J}, wrong.columns)
-        FROM scope p {JOIN_TRAJECTORIES} JOIN candidates last_step ON last_step.id = j.candidate_id
-        CROSS JOIN LATERAL (SELECT {_WRONG_ANSWER_TIMES} AS columns) wrong WHERE wrong.columns <> ''
-        UNION ALL
-        SELECT p.id, format('its row: %s: out of order', wrong.columns)
-        FROM scope p CROSS JOIN LATERAL (SELECT {_WRONG_PROBLEM_TIMES} AS columns) wrong WHERE wrong.columns <> ''
-        """,
+        f"WITH {_CLOCK_WAS_SET_BACK}"
+        + " UNION ALL ".join(
+            (
+                _out_of_order(_C, JOIN_CANDIDATES, _WRONG_TIMES),
+                _out_of_order(_J, _JOIN_LAST_STEP, _WRONG_ANSWER_TIMES),
+                _out_of_order("'its row'", "", _WRONG_PROBLEM_TIMES),
+            )
+        ),
     ),
     Invariant(
         "workers",

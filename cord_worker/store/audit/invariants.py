@@ -75,6 +75,15 @@ _PATHS_OF_WINNERS = """
 """
 """SQL: UNION, because UNION ALL would not end if parents form a circle."""
 
+_RECOMPUTED_SCORE = """
+    CASE WHEN c.log_prob_sum > 0 THEN NULL
+         WHEN c.log_prob_sum > -1e-300 THEN 1
+         WHEN c.log_prob_sum < -700.0 * c.answer_tokens THEN 0
+         ELSE exp(c.log_prob_sum / c.answer_tokens) END
+"""
+"""SQL: the score of the candidate `c`; NULL if these numbers have none. PostgreSQL refuses to compute what float8
+cannot express, so numbers at its limits are not divided."""
+
 _FAILED_DECISION = """
     concat_ws(', ',
         CASE WHEN p.decision_attempts <> 0 THEN 'decision_attempts' END,
@@ -92,7 +101,8 @@ INVARIANTS: tuple[Invariant, ...] = (
                             {_C}, c.parent_id)
         FROM scope p JOIN candidates c ON c.problem_id = p.id LEFT JOIN candidates parent ON parent.id = c.parent_id
         WHERE CASE WHEN c.parent_id IS NULL THEN c.depth <> 1
-              ELSE parent.problem_id <> c.problem_id OR parent.step >= c.step OR parent.depth <> c.depth - 1 END
+              ELSE parent.problem_id <> c.problem_id OR parent.step >= c.step
+                   OR parent.depth <> CAST(c.depth AS bigint) - 1 END
         """,
     ),
     Invariant(
@@ -106,7 +116,7 @@ INVARIANTS: tuple[Invariant, ...] = (
                    row_number() OVER (ORDER BY c.step) AS place, count(*) OVER () AS steps
             FROM candidates c WHERE c.problem_id = p.id GROUP BY c.step
         ) counted ON true
-        WHERE counted.step <> counted.place OR counted.rounds <> counted.last + 1 OR counted.steps <> p.step
+        WHERE counted.step <> counted.place OR counted.rounds - 1 <> counted.last OR counted.steps <> p.step
            OR (counted.step = p.step AND counted.last <> p.round)
         UNION ALL
         SELECT p.id, format('at step %s without a candidate', p.step) FROM scope p
@@ -121,7 +131,7 @@ INVARIANTS: tuple[Invariant, ...] = (
                             c.step, c.round, c.parent_id, min(c.sample), max(c.sample), count(*))
         FROM scope p JOIN candidates c ON c.problem_id = p.id
         GROUP BY p.id, c.step, c.round, c.parent_id, c.parent_rank, c.teacher_id
-        HAVING count(DISTINCT c.sample) <> count(*) OR max(c.sample) - min(c.sample) <> count(*) - 1
+        HAVING count(DISTINCT c.sample) <> count(*) OR CAST(max(c.sample) AS bigint) - min(c.sample) <> count(*) - 1
         """,
     ),
     Invariant(
@@ -135,8 +145,12 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "ranks",
-        "the ranked candidates of a step are numbered from 0 without a gap",
-        """
+        "the ranked candidates of a step are valid, and numbered from 0 without a gap",
+        f"""
+        SELECT p.id, format('%s: rank: %s, though its state is %s', {_C}, c.rank, c.state)
+        FROM scope p JOIN candidates c ON c.problem_id = p.id
+        WHERE c.rank IS NOT NULL AND c.state NOT IN ('scored', 'unscored')
+        UNION ALL
         SELECT p.id, format('step %s: ranks %s to %s, %s of them', c.step, min(c.rank), max(c.rank), count(*))
         FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.rank IS NOT NULL
         GROUP BY p.id, c.step
@@ -153,7 +167,10 @@ INVARIANTS: tuple[Invariant, ...] = (
         HAVING min(b.rank) <> 0 OR max(b.rank) <> count(*) - 1 OR b.step > p.step
         UNION ALL
         SELECT p.id, format('step %s has no beam', decided.step)
-        FROM scope p CROSS JOIN LATERAL generate_series(1, p.step - 1) AS decided(step)
+        FROM scope p CROSS JOIN LATERAL generate_series(1, least(
+            CAST(p.step AS bigint) - CASE WHEN p.state IN ('answering', 'verifying', 'done') THEN 0 ELSE 1 END,
+            (SELECT count(*) + 1 FROM beams b WHERE b.problem_id = p.id)
+        )) AS decided(step)  -- with n slots, one of the first n + 1 steps has none
         WHERE NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.step = decided.step)
         """,
     ),
@@ -185,8 +202,9 @@ INVARIANTS: tuple[Invariant, ...] = (
         SELECT p.id, format('%s: score: %s of a log_prob_sum of %s over %s answer_tokens, scoring_mode %s', {_C},
                             c.score, c.log_prob_sum, c.answer_tokens, c.scoring_mode)
         FROM scope p JOIN candidates c ON c.problem_id = p.id AND c.score IS NOT NULL
-        WHERE c.log_prob_sum IS NULL OR c.answer_tokens IS NULL OR c.scoring_mode IS DISTINCT FROM p.scoring_mode
-           OR abs(c.score - exp(c.log_prob_sum / c.answer_tokens)) > 1e-6 * c.score + 1e-12
+        CROSS JOIN LATERAL (SELECT {_RECOMPUTED_SCORE} AS score) recomputed
+        WHERE c.scoring_mode IS DISTINCT FROM p.scoring_mode OR recomputed.score IS NULL
+           OR abs(c.score - recomputed.score) > 1e-6 * greatest(c.score, 1e-6)
         """,
     ),
     Invariant(
@@ -242,8 +260,8 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "trajectories",
-        "a trajectory is a finished slot of a beam of its problem, with the depth and the score of its last step, and "
-        "was dropped by the first later beam without it",
+        "a trajectory is a finished slot of a beam of its problem, with the depth and the score of its last step; it "
+        "is not extended, and was dropped by the first later beam without it",
         f"""
         SELECT p.id, format('%s: steps, score or finish: %s, %s and %s; its last step has depth %s and score %s', {_T},
                             t.steps, t.score, t.finish, c.depth, c.score)
@@ -252,10 +270,25 @@ INVARIANTS: tuple[Invariant, ...] = (
            OR NOT EXISTS (SELECT 1 FROM beams b WHERE b.problem_id = p.id AND b.candidate_id = t.candidate_id
                           AND b.finish = t.finish)
         UNION ALL
+        SELECT p.id, format('%s: finish: %s in the beam of step %s, finished as %s', {_T}, coalesce(b.finish, 'none'),
+                            b.step, t.finish)
+        FROM scope p JOIN trajectories t ON t.problem_id = p.id CROSS JOIN LATERAL (
+            SELECT b.step, b.finish, bool_or(b.finish IS NOT NULL) OVER (ORDER BY b.step) AS is_finished
+            FROM beams b WHERE b.problem_id = p.id AND b.candidate_id = t.candidate_id
+        ) b
+        WHERE b.is_finished AND b.finish IS DISTINCT FROM t.finish
+        UNION ALL
+        SELECT p.id, format('%s: finish: %s in the beam of step %s, but the next step extends it', {_C}, b.finish,
+                            b.step)
+        FROM scope p JOIN beams b ON b.problem_id = p.id AND b.finish IS NOT NULL
+        JOIN candidates c ON c.id = b.candidate_id
+        WHERE EXISTS (SELECT 1 FROM candidates n WHERE n.problem_id = p.id AND n.parent_id = b.candidate_id
+                      AND n.step = CASE WHEN b.step < 2147483647 THEN b.step + 1 END)
+        UNION ALL
         SELECT p.id, format('%s: finish: it finished at step %s but has no trajectory', {_C}, b.step)
         FROM scope p JOIN beams b ON b.problem_id = p.id AND b.finish IS NOT NULL
         JOIN candidates c ON c.id = b.candidate_id
-        WHERE NOT EXISTS (SELECT 1 FROM trajectories t WHERE t.candidate_id = b.candidate_id)
+        WHERE NOT EXISTS (SELECT 1 FROM trajectories t WHERE t.problem_id = p.id AND t.candidate_id = b.candidate_id)
         UNION ALL
         SELECT p.id, format('%s: dropped_at_step: stored %s, recomputed %s', {_T},
                             coalesce(CAST(t.dropped_at_step AS text), 'none'),

@@ -75,8 +75,9 @@ class StoredSearch:
 
 _STARTED_PROBLEMS = sa.text(
     """
-    SELECT id FROM problems
-    WHERE run_id = :run_id AND step > 0 AND (CAST(:keys AS text[]) IS NULL OR key = ANY(CAST(:keys AS text[])))
+    SELECT id FROM problems p
+    WHERE run_id = :run_id AND (step <> 0 OR EXISTS (SELECT 1 FROM candidates c WHERE c.problem_id = p.id))
+          AND (CAST(:keys AS text[]) IS NULL OR key = ANY(CAST(:keys AS text[])))
     ORDER BY position
     """
 )

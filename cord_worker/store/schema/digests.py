@@ -163,7 +163,10 @@ RUN = Digest(
     (("config_fingerprint",), ("seed",), ("prompt_date",), ("code_version",)),
     "CAST(r.name AS text)",
     "name",
-    {"prompt_date": "to_char(r.prompt_date, 'YYYY-MM-DD')"},
+    {
+        "prompt_date": "CASE WHEN r.prompt_date BETWEEN '0001-01-01' AND '9999-12-31' "
+        "THEN to_char(r.prompt_date, 'YYYY-MM-DD') END"  # it refuses some that an edit by hand can store
+    },
 )
 """What was enqueued; if a run has this digest, all of its rows have digests."""
 

@@ -8,10 +8,12 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
+import click
 import psycopg
 import pytest
 import sqlalchemy as sa
 
+from cord_worker.cli import cli
 from cord_worker.config import Settings
 from cord_worker.errors import DatabaseRefused
 from cord_worker.operations.doctor import Level, run_checks
@@ -20,6 +22,8 @@ from cord_worker.store.schema.roles import grant_service
 from cord_worker.store.schema.version import downgrade, head_revision, upgrade
 from cord_worker.store.session_settings import Pooling
 from tests.support.cluster import Cluster
+from tests.support.configurations import INSTANT
+from tests.support.cordctl_process import Cordctl
 from tests.support.pooler import PgBouncer, pgbouncer_program
 from tests.support.tables import Content, content, count, differences
 
@@ -43,6 +47,28 @@ ODD = {
     "extra_float_digits": "-10",
     "jit_above_cost": "0",
 }
+READING = (
+    ("runs",),
+    ("status", "direct"),
+    ("stats", "direct"),
+    ("cost", "direct"),
+    ("cost", "--table", "15", "direct"),
+    ("compare", "direct", "second"),
+    ("eval", "--of", "samples"),
+    ("export", "direct", "-o", "out.jsonl", "--failures", "failures.jsonl"),
+    ("replay", "direct"),
+    ("verify-db",),
+    ("verify-db", "direct", "--answers"),
+    ("recheck", "direct", "--dry-run"),
+    ("db", "current"),
+    ("db", "check"),
+)
+"""Every command that only reads the tables."""
+OTHERS = {
+    *("init", "validate", "check", "flower", "bench", "doctor"),  # read no tables, or only what others read too
+    *("run", "up", "down", "worker", "coordinator"),  # start processes, as the runs here do
+    *("enqueue", "pause", "resume", "cancel", "retry", "rm", "priority", "drain"),  # write
+}
 _OF_RUN = "run_id = (SELECT id FROM runs WHERE name = '{}')"
 
 
@@ -52,10 +78,10 @@ def url(migrated_database: Callable[[], AbstractContextManager[str]]) -> Iterato
         yield url
 
 
-def work(folder: Path, url: str, broker: str, keys: str, run: str) -> Database:
+def work(folder: Path, url: str, broker: str, keys: str, run: str, config: str = INSTANT) -> Database:
     """Does a run with processes that use this URL of the database; returns the database as they see it."""
     database = Database(url)
-    with Cluster(folder, url, broker) as cluster:
+    with Cluster(folder, url, broker, config) as cluster:
         cluster.environment["CORD_KEY_PREFIX"] = keys
         cluster.enqueue(database, PROBLEMS, run)
         cluster.start()
@@ -84,6 +110,22 @@ def expected(
     return found
 
 
+@pytest.fixture(scope="module")
+def finished_runs(
+    tmp_path_factory: pytest.TempPathFactory,
+    url: str,
+    broker_url: str,
+    fresh_keys: Callable[[], AbstractContextManager[str]],
+) -> None:
+    """A second run of the same problems, and one of samples."""
+    with fresh_keys() as keys:
+        work(tmp_path_factory.mktemp("second"), url, broker_url, keys, "second").close()
+    samples = INSTANT.replace("[search]\n", '[search]\npipeline = "sample"\ntrajectories = 2\n')
+    samples = samples.replace('[[teachers]]\nname = "beta-hot"\nmodel = "beta"\ntemperature = 0.9\n', "")
+    with fresh_keys() as keys:
+        work(tmp_path_factory.mktemp("samples"), url, broker_url, keys, "samples", samples).close()
+
+
 @needs_pgbouncer
 @pytest.mark.parametrize("mode", MODES)
 def test_a_run_through_a_pooler_equals_the_run_without_it(
@@ -100,6 +142,25 @@ def test_a_run_through_a_pooler_equals_the_run_without_it(
         found = content(database, mode)
         database.close()
     assert differences(expected, found) == []
+
+
+def test_every_command_either_is_tried_behind_a_pooler_or_reads_no_tables() -> None:
+    assert {arguments[0] for arguments in READING} | OTHERS == set(cli.list_commands(click.Context(cli)))
+
+
+@needs_pgbouncer
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.usefixtures("expected", "finished_runs")
+def test_every_reading_command_says_behind_a_pooler_what_it_says_without_one(
+    mode: str, tmp_path: Path, url: str, broker_url: str, key_prefix: str
+) -> None:
+    with PgBouncer(url, mode) as pooler:
+        directly, pooled = (
+            Cordctl(tmp_path, {"CORD_DATABASE_URL": at, "CORD_BROKER_URL": broker_url, "CORD_KEY_PREFIX": key_prefix})
+            for at in (url, pooler.url)
+        )
+        for arguments in READING:
+            assert pooled(*arguments).stdout == directly(*arguments).stdout
 
 
 def test_a_run_of_a_role_without_create_rights_and_with_odd_settings_is_the_same(
@@ -199,6 +260,17 @@ def test_doctor_names_the_pooler_and_its_mode(url: str, tmp_path: Path) -> None:
         level, found = findings(pooler.url)["database"]
         assert level is Level.FAIL
         assert "statement mode" in found
+
+
+@needs_pgbouncer
+def test_doctor_names_the_pooler_before_an_empty_database_and_one_remedy(url: str, tmp_path: Path) -> None:
+    downgrade(url, "base")
+    with PgBouncer(url, "transaction") as pooler:
+        found = run_checks(Settings(database_url=pooler.url, state_dir=tmp_path), None)
+    by_subject = {finding.subject: finding for finding in found}
+    assert "transaction mode" in by_subject["pooler"].found
+    assert by_subject["database"].found.endswith("Run: cordctl db upgrade")
+    assert not by_subject["database"].advice
 
 
 @needs_pgbouncer

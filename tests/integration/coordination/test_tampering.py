@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 import sqlalchemy as sa
 
@@ -13,9 +15,22 @@ from cord_worker.store.audit.stored_decisions import started_problems
 from cord_worker.store.database import Database
 from cord_worker.store.runs.runs import list_runs, resolve_run
 from cord_worker.store.schema.digests import CORRECTNESS, DIGESTS
+from cord_worker.store.schema.tables import Base
 from tests.support.tables import count
-from tests.support.tampering import CONFIGS, PROBLEMS, differences_of, look
-from tests.support.tampering_edits import DERIVED, EDITS, IN_BOTH, KEPT, WHOLE, Edit, candidate, trajectory
+from tests.support.tampering import CONFIGS, PROBLEMS, Found, differences_of, look
+from tests.support.tampering_edits import (
+    DERIVED,
+    EACH_FINDS,
+    EDITS,
+    IN_BOTH,
+    KEPT,
+    LAST_STEP,
+    RUN,
+    WHOLE,
+    Edit,
+    candidate,
+    trajectory,
+)
 
 
 @pytest.mark.parametrize("name", EDITS)
@@ -32,6 +47,13 @@ def test_both_commands_report_an_edit_in_the_same_words(name: str, finished: Dat
     found = look(finished, edit)
     named = {line for line in found.replay if edit.row in line and edit.column in line}
     assert named & set(found.verify), found
+
+
+@pytest.mark.parametrize("name", EACH_FINDS)
+def test_each_command_finds_an_edit_that_does_not_concern_the_whole_run(name: str, finished: Database) -> None:
+    found = look(finished, EDITS[name])
+    assert found.replay
+    assert found.verify
 
 
 @pytest.mark.parametrize("name", DERIVED)
@@ -62,6 +84,21 @@ def test_a_missing_candidate_is_named_by_its_teacher_and_sample(finished: Databa
     )
     assert str(said) == line
     assert line in [str(one) for report in verified.broken for one in report.examples]
+
+
+def test_a_slot_that_came_from_another_problem_is_found_in_both(finished: Database) -> None:
+    slot = "UPDATE beams SET problem_id = :other, step = 40 WHERE problem_id = :problem AND rank = 0 AND step = "
+    with finished.transaction() as connection:
+        run = resolve_run(connection, "cord")
+        first, second, _ = started_problems(connection, run.id)
+        connection.execute(sa.text(slot + LAST_STEP), {"problem": second, "other": first})
+        context = RunContexts(finished).of_run(run.id, connection)
+        (gone,), (added,) = (differences_of(connection, context, one) for one in (second, first))
+        connection.rollback()
+    assert gone.startswith("problem problem-1: step ")
+    assert ": the beam (candidate, finish): stored" in gone
+    assert added.startswith("problem problem-0: trajectory of step ")
+    assert added.endswith(", 40)")
 
 
 def test_contents_copied_with_their_digest_from_another_row_are_named(finished: Database) -> None:
@@ -109,6 +146,70 @@ def test_an_unedited_run_has_no_findings(finished: Database) -> None:
     assert [str(violation) for report in found.broken for violation in report.examples] == []
     assert found.undigested == Undigested(0, 0, 0)
     assert sorted(found.digests) == sorted(CONFIGS)
+
+
+def test_a_configuration_without_a_table_of_default_values_means_the_same(finished: Database) -> None:
+    config = f"UPDATE runs SET config = config - 'verify' WHERE id = {RUN}"
+    assert look(finished, Edit(config, "its row", "config")) == Found([], [])
+    assert look(finished, Edit(config, "its row", "config", "unchecked")).replay  # there it says method = "none"
+
+
+INSTANTS = [
+    column
+    for table in ("runs", "models", "workers", "problems", "candidates", "trajectories")
+    for column in Base.metadata.tables[table].columns
+    if isinstance(column.type, sa.DateTime)
+]
+IN_MIDST = "(SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY scored_at) FROM candidates)"
+
+
+def set_clock(connection: sa.Connection, change: str, *, since: datetime | None) -> None:
+    """Moves all instants (those after `since`) as if PostgreSQL's clock had been changed by `change` (SQL)."""
+    for column in INSTANTS:
+        after = f"{column.name} > CAST(:since AS timestamptz)" if since else "true"
+        moved = f"UPDATE {column.table.name} SET {column.name} = {column.name} {change} WHERE {after}"
+        connection.execute(sa.text(moved), {"since": since} if since else {})
+
+
+def out_of_order(connection: sa.Connection, database: Database) -> list[str]:
+    found = verify_runs(connection, RunContexts(database), list_runs(connection), everything=True, examples=99)
+    lines = [str(violation) for report in found.broken for violation in report.examples]
+    return [line for line in lines if ": out of order" in line or "created_at: " in line]
+
+
+def test_a_clock_that_was_set_back_by_hours_during_runs_is_not_taken_for_an_edit(finished: Database) -> None:
+    found = {}
+    for change in ("- interval '2 hours'", "- interval '2 days'"):
+        with finished.transaction() as connection:
+            midst = connection.execute(sa.text(f"SELECT {IN_MIDST}")).scalar_one()
+            set_clock(connection, change, since=midst)
+            found[change] = out_of_order(connection, finished)
+            connection.rollback()
+    assert found["- interval '2 hours'"] == []
+    assert len(found["- interval '2 days'"]) > PROBLEMS
+
+
+def test_a_clock_that_was_hours_ahead_is_not_taken_for_an_edit(finished: Database) -> None:
+    with finished.transaction() as connection:
+        set_clock(connection, "+ interval '2 hours'", since=None)
+        ahead = out_of_order(connection, finished)
+        set_clock(connection, "+ interval '2 days'", since=None)
+        far_ahead = out_of_order(connection, finished)
+        connection.rollback()
+    assert ahead == []
+    assert len(far_ahead) > PROBLEMS * len(CONFIGS)
+
+
+def test_a_run_that_was_enqueued_after_the_clock_was_set_back_may_be_older_than_its_models(
+    finished: Database,
+) -> None:
+    """Nothing was under way then."""
+    with finished.transaction() as connection:
+        for table, run in (("runs", "id"), ("problems", "run_id")):
+            earlier = f"UPDATE {table} SET created_at = created_at - interval '2 hours' WHERE {run} = "
+            connection.execute(sa.text(earlier + "(SELECT max(id) FROM runs)"))
+        assert out_of_order(connection, finished) == []
+        connection.rollback()
 
 
 def test_an_answer_digest_of_an_older_version_without_a_seed_is_accepted(finished: Database) -> None:

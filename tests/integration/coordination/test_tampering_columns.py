@@ -19,18 +19,10 @@ from cord_worker.operations.replaying import verify_runs
 from cord_worker.store.audit.stored_decisions import started_problems
 from cord_worker.store.database import Database
 from cord_worker.store.runs.runs import get_run, resolve_run
-from cord_worker.store.schema.tables import AnswerState, Base, CandidateState, ProblemState, RunState, TeacherRole
 from tests.support.tampering import differences_of
 from tests.support.tampering_edits import RUN
+from tests.support.tampering_values import COLUMNS, ROWS, STATES
 
-STATES = {
-    ("problems", "state"): ProblemState,
-    ("candidates", "state"): CandidateState,
-    ("trajectories", "answer_state"): AnswerState,
-    ("runs", "state"): RunState,
-    ("teachers", "role"): TeacherRole,
-}
-TABLES = ("problems", "candidates", "trajectories", "beams", "models", "teachers", "runs")
 AS_OF = {
     sa.Boolean: ("NOT {column}",),
     sa.Double: ("{column} / 2",),
@@ -58,17 +50,6 @@ IF_NONE = {
     sa.ARRAY: "ARRAY[1]",
 }
 """SQL: a value for a column that is NULL, by its type."""
-MODEL_OF_RUN = f"{{row}}.id IN (SELECT model_id FROM teachers WHERE run_id = {RUN})"
-ROWS = {
-    "problems": "{row}.id = :problem",
-    "candidates": "{row}.problem_id = :problem",
-    "trajectories": "{row}.problem_id = :problem",
-    "beams": "{row}.problem_id = :problem",
-    "models": MODEL_OF_RUN,
-    "teachers": f"{{row}}.run_id = {RUN}",
-    "runs": f"{{row}}.id = {RUN}",
-}
-"""SQL: rows of a table that are the problem's or its run's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +105,6 @@ def _changes(column: sa.Column[Any]) -> list[Change]:
         value = others[0] if column.foreign_keys else IF_NONE[kind]
         changes.append(Change(column, value, is_none_before=True))
     return changes
-
-
-COLUMNS = [
-    column
-    for table in TABLES
-    for column in Base.metadata.tables[table].columns
-    if column.name != "id"  # GENERATED ALWAYS: PostgreSQL refuses a change
-]
 
 
 UNCHECKED = {

@@ -49,6 +49,7 @@ def test_a_statement_that_outlasts_the_roles_time_limit_is_done_without_the_limi
     limited = Database(role(statement_timeout="100ms"))
     limited.run(lambda connection: connection.execute(SLOW), retry_seconds=0.0)
     limited.run(lambda connection: connection.execute(SLOW), retry_seconds=0.0, single=True)
+    limited.run(lambda connection: connection.execute(SLOW), retry_seconds=0.0, one_snapshot=True)
     with limited.transaction() as connection:
         connection.execute(SLOW)
     assert limited.run(lambda c: c.execute(sa.text("SHOW statement_timeout")).scalar_one()) == "100ms"
