@@ -73,8 +73,8 @@ class ContaminationFigures:
 def measure_contamination(
     questions: Sequence[Question], benchmark: Sequence[Question], copies: int, seed: int
 ) -> ContaminationFigures:
-    """Plants `copies` copies of questions of `benchmark`, of each kind in turn, in the place of as many `questions`, and
-    looks all of them up.
+    """Plants `copies` copies of questions of `benchmark`, of each kind in turn, in the place of as many `questions`,
+    and looks all of them up.
 
     Raises DatasetError if there are fewer questions or fewer questions of the benchmark than copies.
     """

@@ -370,11 +370,12 @@ def _print_contamination(found: ContaminationFigures) -> None:
     for name, one in found.plants.items():
         kinds = ", ".join(f"{count} {kind}" for kind, count in one.found.most_common())
         table.add_row(name, str(one.planted), str(one.found.total()), str(one.planted - one.found.total()), kinds)
+    planted = sum(one.planted for one in found.plants.values())
     screen = console()
     screen.print(table)
     screen.print(
-        f"false alarms: {found.false_alarms} of {found.questions - sum(one.planted for one in found.plants.values()):,} "
-        f"other questions; --near finds {found.found_near} more copies, with {found.false_near} more false alarms",
+        f"false alarms: {found.false_alarms} of {found.questions - planted:,} other questions; "
+        f"--near finds {found.found_near} more copies, with {found.false_near} more false alarms",
         soft_wrap=True,
     )
     screen.print(

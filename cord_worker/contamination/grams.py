@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 Ids = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
+Weights = npt.NDArray[np.float64]
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 

@@ -5,18 +5,18 @@ Memory grows with the benchmark alone: words that it does not have are all the s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from cord_worker.contamination.grams import Hashes, HashTable, Ids, joined, random_values, windows
+from cord_worker.contamination.grams import Hashes, HashTable, Ids, Weights, joined, random_values, windows
 from cord_worker.contamination.hits import Hit, HitKind, Question
 from cord_worker.contamination.normal_form import NUMBER, is_dense, tokens, without_numbers
 
 _GAP = " … "
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,15 @@ class Thresholds:
         shortest: tokens of the shortest question for which anything but `exact` is looked for.
         boilerplate: a run that more of the benchmark's different questions have is a common phrase and no hit.
         gram: length of the n-grams of `containment`.
-        contained: least share of the benchmark question's n-grams for `containment`.
+        contained: least share of the benchmark question's n-grams for `containment`. They are weighted by
+            log((questions + 1) / questions with it), so that common phrases count little.
     """
 
     run: tuple[int, int] = (13, 30)
     shortest: tuple[int, int] = (8, 16)
     boilerplate: int = 3
     gram: tuple[int, int] = (3, 4)
-    contained: float = 0.5
+    contained: float = 0.4
 
 
 DEFAULT_THRESHOLDS = Thresholds()
@@ -58,11 +59,12 @@ class _Runs(NamedTuple):
 
 
 class _Contained(NamedTuple):
-    """The n-grams of `containment` of one length: a table of the rarest ones of each entry, and all by entry."""
+    """The n-grams of `containment` of one length: a table of the rarest ones of each entry, and all by entry, with
+    their weights, whose sum is 1."""
 
     table: HashTable
     entries: Ids
-    grams: dict[int, Hashes]
+    grams: dict[int, tuple[Hashes, Weights]]
 
 
 class QuestionIndex:
@@ -138,7 +140,7 @@ class QuestionIndex:
 
     def _prepared_contained(self) -> Iterator[tuple[int, _Contained]]:
         """An entry can only have the share `contained` of its n-grams in a text if one of its rarest ones is there:
-        that many of them that the others are too few. Only these are looked up."""
+        so many of them that the others weigh too little. Only these are looked up."""
         for dense in (False, True):
             size = self._thresholds.gram[dense]
             least = self._thresholds.shortest[dense]
@@ -147,17 +149,18 @@ class QuestionIndex:
                 continue
             hashes, entries, _ = self._grams(numbers, size)
             _, groups, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-            order = np.lexsort((counts[groups], entries))
-            hashes, entries = hashes[order], entries[order]
-            firsts = np.flatnonzero(np.diff(entries, prepend=-1))
-            lengths = np.diff(firsts, append=len(entries))
-            rank = np.arange(len(entries)) - np.repeat(firsts, lengths)
-            needed = lengths - np.ceil(self._thresholds.contained * lengths).astype(np.int64) + 1
-            looked_up = rank < np.repeat(needed, lengths)
-            grams = {
-                int(entries[first]): hashes[first : first + length]
-                for first, length in zip(firsts, lengths, strict=True)
-            }
+            weights = np.log((len(numbers) + 1) / counts[groups])
+            order = np.lexsort((-weights, entries))
+            hashes, entries, weights = hashes[order], entries[order], weights[order]
+            looked_up = np.zeros(len(hashes), bool)
+            grams = {}
+            firsts = np.flatnonzero(np.diff(entries, prepend=-1)).tolist()
+            for first, end in zip(firsts, [*firsts[1:], len(hashes)], strict=True):
+                shares = weights[first:end] / weights[first:end].sum()
+                others = 1 - np.cumsum(shares)
+                needed = int(np.count_nonzero(others >= self._thresholds.contained - _ROUNDING)) + 1
+                looked_up[first : first + needed] = True
+                grams[int(entries[first])] = (hashes[first:end], shares)
             # Both kinds of script may have the same length of n-grams.
             yield size * 2 + dense, _Contained(HashTable(hashes[looked_up]), entries[looked_up], grams)
 
@@ -254,14 +257,14 @@ class QuestionIndex:
         for text, entry, begin, end in zip(*pairs.tolist(), begins, ends, strict=True):
             if text != last:
                 last, here = text, np.sort(hashes[begin:end])
-            wanted = contained.grams[entry]
+            wanted, shares = contained.grams[entry]
             there = here[np.minimum(np.searchsorted(here, wanted), len(here) - 1)] == wanted
-            shared = int(np.count_nonzero(there))
-            if shared < math.ceil(self._thresholds.contained * len(wanted)):
+            share = float(shares[there].sum())
+            if share < self._thresholds.contained - _ROUNDING:
                 continue
             covered = np.sort(places[begin:end][np.isin(hashes[begin:end], wanted[there])])
             matching = _pieces(forms[text], covered.tolist(), size)
-            yield text, entry, self._hit(HitKind.CONTAINMENT, entry, shared / len(wanted), matching)
+            yield text, entry, self._hit(HitKind.CONTAINMENT, entry, min(share, 1.0), matching)
 
 
 def _first_of_each(owners: Ids, hashes: Hashes) -> Ids:

@@ -64,6 +64,8 @@ class NearIndex:
         ]
 
     def _near(self, form: list[str]) -> list[tuple[Hit, int]]:
+        if not form:
+            return []
         grams = self._grams(form)
         found: list[tuple[Hit, int]] = []
         for number in self._tables.query(self._signature(grams)):

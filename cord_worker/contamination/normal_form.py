@@ -26,7 +26,7 @@ _JOINING_DASH = re.compile(r"(?<=[^\W\d_]{2})\s{0,9}-|-(?=\s{0,9}[^\W\d_]{2})")
 _TOKEN = re.compile(r"\d+(?:\.\d+)*|[+=<>/^-]|[a-z\x80-\U0010ffff]+")
 
 _ALIKE = {"\u2212": "-", "\u2044": "/", "÷": "/", "×": " ", "⋅": " ", "∗": " ", "٬": ",", "٫": ".", "’": "'"}
-_DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
+_DRAWING, _DRAWING_END = "[asy]", "[/asy]"
 _SPACING = re.compile(
     r"\\(?:begin\{array\}\{[^{}]*\}|(?:begin|end)\{[a-z*]*\}|\\|[,;: ]|(?:left|right|middle|bigg?[lrgm]?|quad|"
     r"qquad|displaystyle|textstyle|limits|nolimits|text|textrm|textbf|textit|textnormal|mathrm|mathbf|mathit|mathsf|"
@@ -70,7 +70,7 @@ def _split(text: str) -> list[str]:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text.translate(_SUPERSCRIPTS)).translate(_PLAIN)
     text = text.casefold()
-    if "\\" in text or "[asy]" in text:
+    if "\\" in text or _DRAWING in text:
         text = _without_latex(text)
     text = _THOUSANDS.sub(r"\1", text)
     if "-" in text:
@@ -81,7 +81,7 @@ def _split(text: str) -> list[str]:
 
 
 def _without_latex(text: str) -> str:
-    text = _DRAWING.sub(" ", text).replace(r"\!", "").replace("{,}", ",").replace("^\\circ", "\\circ")
+    text = _without_drawings(text).replace(r"\!", "").replace("{,}", ",").replace("^\\circ", "\\circ")
     text = text.replace("^{\\circ}", "\\circ")
     text = _SPACING.sub(" ", text)
     for _ in range(_MOST_NESTED):
@@ -90,6 +90,15 @@ def _without_latex(text: str) -> str:
         if text == before:
             break
     return _COMMAND.sub(lambda match: f" {_SIGNS.get(match[1], match[1])} ", text)
+
+
+def _without_drawings(text: str) -> str:
+    """The text without the code of its drawings, of which only what stands outside is the question's."""
+    kept, *others = text.split(_DRAWING)
+    for part in others:
+        inside, end, outside = part.partition(_DRAWING_END)
+        kept += f" {outside if end else inside}"
+    return kept
 
 
 def _is_dense(character: str) -> bool:

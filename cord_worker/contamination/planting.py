@@ -10,7 +10,7 @@ import random
 import re
 from collections.abc import Callable
 
-_NUMBER = re.compile(r"(?<![\w\\.])\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"(?<![A-Za-z\\.\d])\d+(?:\.\d+)?")
 _WORD = re.compile(r"[A-Za-z]+")
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]{2,}\b")
 _SENTENCE = re.compile(r"(?<=[.?!])\s+")
