@@ -88,10 +88,10 @@ def measure_contamination(
     sources = chance.sample(range(len(benchmark)), copies)
     texts = [question.text for question in questions]
     planted: dict[int, tuple[str, Question]] = {}
-    for turn, (place, source) in enumerate(zip(places, sources, strict=True)):
+    for turn, (place, number) in enumerate(zip(places, sources, strict=True)):
         name = list(PLANTS)[turn % len(PLANTS)]
-        texts[place] = PLANTS[name](benchmark[source].text, chance)
-        planted[place] = (name, benchmark[source])
+        texts[place] = PLANTS[name](benchmark[number].text, chance)
+        planted[place] = (name, benchmark[number])
     begun = time.process_time()
     index = QuestionIndex(benchmark)
     built = time.process_time()

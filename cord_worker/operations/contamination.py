@@ -142,10 +142,11 @@ def find_contaminated(
     reader = QuestionReader(skip_invalid=source.skip_invalid)
     benchmarks = [question for one in against for question in _counted(reader, one, report)]
     lookups = [(index, False) for index in _indices(benchmarks, kinds, similarity)] if against else []
+    questions: Iterable[Question] = reader.questions(source)
     if within:
-        own = list(QuestionReader(skip_invalid=source.skip_invalid).questions(source))
+        questions = own = list(questions)
         lookups += [(index, True) for index in _indices(own, kinds, similarity)]
-    found = _look_up(reader.questions(source), lookups, kinds, report)
+    found = _look_up(questions, lookups, kinds, report)
     if output is None:
         for _ in found:
             pass
@@ -170,7 +171,7 @@ def _indices(questions: list[Question], kinds: Collection[HitKind], similarity: 
 
 
 def _look_up(
-    questions: Iterator[Question],
+    questions: Iterable[Question],
     lookups: Sequence[tuple[_Index, bool]],
     kinds: Collection[HitKind],
     report: ContaminationReport,
@@ -190,7 +191,7 @@ def _look_up(
                 yield found
 
 
-def _batches(questions: Iterator[Question]) -> Iterator[list[Question]]:
+def _batches(questions: Iterable[Question]) -> Iterator[list[Question]]:
     batch: list[Question] = []
     characters = 0
     for question in questions:

@@ -107,7 +107,8 @@ def test_containment_needs_two_fifths_of_the_short_ngrams_in_any_order() -> None
     words = numbered_words(22)  # 20 n-grams of 3 words
     enough = " x ".join(" ".join(words[at : at + 4]) for at in (16, 12, 8, 4))  # 2 n-grams in each of 4 pieces
     (hit,) = hits(" ".join(words), enough)
-    assert (hit.kind, hit.score) == (HitKind.CONTAINMENT, pytest.approx(0.4))
+    assert hit.kind is HitKind.CONTAINMENT
+    assert hit.score == pytest.approx(0.4)
     assert hit.matching == " … ".join(" ".join(words[at : at + 4]) for at in (16, 12, 8, 4))
     assert hits(" ".join(words), enough.replace("wordas", "other")) == []
 
