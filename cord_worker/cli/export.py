@@ -8,6 +8,7 @@ import click
 
 from cord_worker.cli.options import (
     OUTPUT_HELP,
+    FilePath,
     NearChoice,
     json_option,
     newest_run_argument,
@@ -40,6 +41,14 @@ from cord_worker.cli.options import (
 @click.option(
     "--failures", help="Also write failed problems and their reasons to this file, in any format of --output."
 )
+@click.option(
+    "--decontaminate",
+    multiple=True,
+    type=FilePath(path_type=Path),
+    metavar="FILE",
+    help="Leave out problems whose question this benchmark has (see cordctl contaminated); may be repeated.",
+)
+@click.option("--decontaminate-field", help="Field of the question in the benchmarks (default: question, problem, …).")
 @state_dir_option
 @json_option
 def export(
@@ -50,6 +59,8 @@ def export(
     only_correct: bool,
     min_score: float | None,
     failures: str | None,
+    decontaminate: tuple[Path, ...],
+    decontaminate_field: str | None,
     state_dir: Path | None,
     as_json: bool,
 ) -> None:
@@ -59,11 +70,18 @@ def export(
     """
     if as_json and output == "-":
         raise click.UsageError("--json and -o - both write to standard output: give one of them")
+    if decontaminate_field is not None and not decontaminate:
+        raise click.UsageError("--decontaminate-field goes with --decontaminate FILE")
     if (form == "sft") != (student is not None):
         raise click.UsageError("--format sft and --student MODEL go together")
     from cord_worker.operations.outputs import check_export_outputs
 
     check_export_outputs({"-o": output, "--failures": failures})
+    benchmark = None
+    if decontaminate:
+        from cord_worker.operations.contamination import benchmark_index
+
+        benchmark = benchmark_index(decontaminate, decontaminate_field, "--decontaminate-field")
     from cord_worker.export.report import Filters
     from cord_worker.operations.database import open_database
 
@@ -72,13 +90,13 @@ def export(
         if student is None:
             from cord_worker.export.jsonl import export_run
 
-            report = export_run(database, run, output, filters=filters, failures=failures)
+            report = export_run(database, run, output, filters=filters, failures=failures, benchmark=benchmark)
         else:
             from cord_worker.config import model_location
             from cord_worker.export.sft import Student, export_sft
 
             trained = Student(model_location(student))
-            report = export_sft(database, run, output, trained, filters=filters, failures=failures)
+            report = export_sft(database, run, output, trained, filters=filters, failures=failures, benchmark=benchmark)
     if as_json:
         print_json({**report.to_json(), "output": output})
     else:

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cord_worker.config import RunConfig
+from cord_worker.contamination import QuestionIndex
+from cord_worker.export.decontaminate import Decontaminator
 from cord_worker.export.formats import format_of
 from cord_worker.export.metadata import MAX_FIELDS, Metadata
 from cord_worker.export.report import ExportReport, Filters, read_scope
@@ -117,16 +119,18 @@ def export_run(
     *,
     filters: Filters | None = None,
     failures: str | None = None,
+    benchmark: QuestionIndex | None = None,
 ) -> ExportReport:
     """Writes the run's trajectories to `output` (a path, `-` for standard output), and its failures if asked for.
 
-    The name of `output` decides the format (see `formats`). Each file is written completely or stays unchanged. Raises
-    RunNotFound, and ExportError if a file cannot be written.
+    The name of `output` decides the format (see `formats`). Problems whose question `benchmark` has are left out. Each
+    file is written completely or stays unchanged. Raises RunNotFound, and ExportError if a file cannot be written.
     """
     for name in (output, failures):
         if name is not None:
             format_of(name)
     found = database.run(lambda connection: read_scope(connection, run_name))
+    clean = Decontaminator(benchmark)
     with database.transaction() as connection:
         rows = TrajectoryRows(
             _provenance(found.provenance, run_digest(connection, found.run.id)),
@@ -135,11 +139,11 @@ def export_run(
             has_samples=RunConfig.from_stored(found.provenance.config).search.pipeline == "sample",
             has_passages=has_passages(connection, found.run.id),
         )
-        results = stream_results(connection, found.run.id, **asdict(filters or Filters()))
+        results = clean.of(stream_results(connection, found.run.id, **asdict(filters or Filters())))
         exported = write_rows(output, (rows.row(result) for result in results), rows.schema)
     if failures is not None:
         export_failures(database, found.run.id, failures)
-    return found.report(exported)
+    return found.report(exported, contaminated=clean.problems)
 
 
 def export_failures(database: Database, run_id: int, output: str) -> None:

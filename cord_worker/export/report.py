@@ -27,7 +27,7 @@ class Filters:
 @dataclass(frozen=True, slots=True)
 class ExportReport:
     """The result of an export. `left_out` counts the results that were not exported, `unfit` those of them that cannot
-    train a student."""
+    train a student; `contaminated` counts the problems that were left out because a benchmark has their question."""
 
     run: str
     exported: int
@@ -35,6 +35,7 @@ class ExportReport:
     failed: int
     unfinished: int
     unfit: int = 0
+    contaminated: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for scripts; keys are stable."""
@@ -44,6 +45,11 @@ class ExportReport:
         """One sentence for people."""
         others = [f"{self.left_out} finished ones left out"] if self.left_out else []
         others += [f"{self.unfit} of them without an answer or with control tokens in their text"] if self.unfit else []
+        others += (
+            [f"{counted(self.contaminated, 'problem')} left out whose question a benchmark has"]
+            if self.contaminated
+            else []
+        )
         others += [f"{counted(self.failed, 'failed problem')} not exported"] if self.failed else []
         others += [f"{self.unfinished} unfinished"] if self.unfinished else []
         in_brackets = f" ({', '.join(others)})" if others else ""
@@ -66,7 +72,7 @@ class ExportScope:
         search = RunConfig.from_stored(self.provenance.config).search
         return Segmentation.of(search.segmentation, search.phrases)
 
-    def report(self, exported: int, unfit: int = 0) -> ExportReport:
+    def report(self, exported: int, unfit: int = 0, contaminated: int = 0) -> ExportReport:
         """The report on `exported` trajectories."""
         return ExportReport(
             run=self.run.name,
@@ -75,6 +81,7 @@ class ExportScope:
             failed=self.counts.problems.get("failed", 0),
             unfinished=self.counts.total - self.counts.final,
             unfit=unfit,
+            contaminated=contaminated,
         )
 
 

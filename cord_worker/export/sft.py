@@ -14,9 +14,11 @@ from dataclasses import asdict
 from typing import Any
 
 from cord_worker.config import ModelConfig
+from cord_worker.contamination import QuestionIndex
 from cord_worker.engines.protocol import Turn
 from cord_worker.engines.settings import EngineSettings
 from cord_worker.engines.tokenizer import load_tokenizer
+from cord_worker.export.decontaminate import Decontaminator
 from cord_worker.export.files import ExportError
 from cord_worker.export.formats import format_of
 from cord_worker.export.jsonl import export_failures
@@ -76,23 +78,26 @@ def export_sft(
     *,
     filters: Filters | None = None,
     failures: str | None = None,
+    benchmark: QuestionIndex | None = None,
 ) -> ExportReport:
     """Writes the run's trajectories as training rows for `student`, in the format that the name of `output` says (see
     `formats`).
 
-    Each file is written completely or stays unchanged. Raises RunNotFound, and ExportError if a file cannot be written.
+    Problems whose question `benchmark` has are left out. Each file is written completely or stays unchanged. Raises
+    RunNotFound, and ExportError if a file cannot be written.
     """
     for name in (output, failures):
         if name is not None:
             format_of(name)
     found = database.run(lambda connection: read_scope(connection, run_name))
     rows = _Rows(student, found.segmentation, found.run.prompt_date)
+    clean = Decontaminator(benchmark)
     with database.transaction() as connection:
-        fitting = rows.of(stream_results(connection, found.run.id, **asdict(filters or Filters())))
+        fitting = rows.of(clean.of(stream_results(connection, found.run.id, **asdict(filters or Filters()))))
         exported = write_rows(output, fitting, COLUMNS)
     if failures is not None:
         export_failures(database, found.run.id, failures)
-    return found.report(exported, rows.unfit)
+    return found.report(exported, rows.unfit, clean.problems)
 
 
 class _Rows:
