@@ -29,8 +29,10 @@ class ResultStep:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A done problem and its winning trajectory, or one of its samples (`sample` is then its number by teacher)."""
+    """A done problem and its winning trajectory, or one of its samples (`sample` is then its number by teacher).
+    `position` is the problem's place in the dataset, from 0."""
 
+    position: int
     key: str
     question: str
     answer: str
@@ -73,7 +75,7 @@ _STREAMED = {"stream_results": True, "yield_per": 200}
 
 _RESULTS = sa.text(
     """
-    SELECT p.key, p.question, p.answer, p.passage, CAST(p.attributes AS text) AS attributes,
+    SELECT p.position, p.key, p.question, p.answer, p.passage, CAST(p.attributes AS text) AS attributes,
            CASE WHEN NOT j.winner THEN l.sample END AS sample,
            j.score, j.finish, j.answer_text, j.correct, j.verification,
            (WITH RECURSIVE path AS (
