@@ -54,7 +54,8 @@ _UNIT_INTERVAL = click.FloatRange(0.0, 1.0)
 @click.option(
     "--think",
     type=NearChoice([one.value for one in Think]),
-    help="field (default): the thinking in reasoning_content; inline: in the content, between <think> and </think>.",
+    help="field (default of messages): the thinking in reasoning_content; inline (default of axolotl): in the content, "
+    "between <think> and </think>.",
 )
 @click.option("--min-margin", type=click.FloatRange(min=0.0), help="The least difference of log scores of a pair.")
 @click.option(

@@ -1,7 +1,8 @@
 """The format `axolotl`: chat messages whose content is a list of parts, with `"train": false` on the steps whose score
 fell: the student reads them, but does not learn to write them.
 
-Parts without `train` follow the roles that axolotl trains. The user's part has none: a part with one would make axolotl
+The thinking is inline by default: axolotl masks what the template adds between the two fields, so with the thinking in a
+field of its own the student does not learn to write `</think>`. Parts without `train` follow the roles that axolotl trains. The user's part has none: a part with one would make axolotl
 train on the end of the user's turn. axolotl masks tokens that lie across two parts, and a line break is mostly one
 token with the punctuation before it; so the line breaks before a step belong to the part before.
 """
@@ -78,7 +79,7 @@ def step_parts(steps: Sequence[ResultStep], segmentation: Segmentation) -> list[
 
 
 def _think(scope: Scope) -> Think:
-    return scope.choices.think or Think.FIELD
+    return scope.choices.think or Think.INLINE
 
 
 def _messages(found: Exchange, thinking: list[dict[str, Any]], think: Think) -> list[dict[str, Any]]:

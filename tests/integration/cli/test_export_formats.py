@@ -83,13 +83,13 @@ def test_the_formats_of_results_say_the_same_of_each_trajectory(runs: Cordctl) -
     assert inline == [row["output"] for row in exported(runs, "alpaca")]
     assert inline == [
         "".join(part["text"] for part in row["messages"][1]["content"])
-        for row in exported(runs, "axolotl", "--think", "inline")
+        for row in exported(runs, "axolotl")
     ]
     assert [row["reward_model"]["ground_truth"] for row in exported(runs, "verl")] == [row["answer"] for row in known]
 
 
 def test_axolotl_does_not_train_the_steps_whose_score_fell(runs: Cordctl) -> None:
-    for row, line in zip(exported(runs, "axolotl"), lines(runs, "out.jsonl"), strict=True):
+    for row, line in zip(exported(runs, "axolotl", "--think", "field"), lines(runs, "out.jsonl"), strict=True):
         parts = row["messages"][1]["reasoning_content"]
         scores = [step["score"] for step in line["steps"]]
         written = [step for step in line["steps"] if step["text"].strip()]
