@@ -1,10 +1,10 @@
 """The format `axolotl`: chat messages whose content is a list of parts, with `"train": false` on the steps whose score
 fell: the student reads them, but does not learn to write them.
 
-The thinking is inline by default: axolotl masks what the template adds between the two fields, so with the thinking in a
-field of its own the student does not learn to write `</think>`. Parts without `train` follow the roles that axolotl trains. The user's part has none: a part with one would make axolotl
-train on the end of the user's turn. axolotl masks tokens that lie across two parts, and a line break is mostly one
-token with the punctuation before it; so the line breaks before a step belong to the part before.
+The thinking is inline by default: axolotl masks what a template adds between two fields, so with the thinking in a field
+of its own the student does not learn to write `</think>`. The user's part has no `train`: with one, axolotl would train
+on the end of the user's turn. axolotl masks tokens that lie across two parts, and a line break is mostly one token with
+the punctuation before it; so the line breaks before a step belong to the part before.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cord_worker.export.chat import Exchange, exchange, sequence
 from cord_worker.export.format import LeftOut, Scope, Think
 from cord_worker.export.schema import Fields, Row, Schema
-from cord_worker.prompting.trajectory import ANSWER_OPENING, THINK_OPEN, Segmentation
+from cord_worker.prompting.trajectory import ANSWER_OPENING, THINK_OPEN, Segmentation, trajectory_text
 
 if TYPE_CHECKING:
     from cord_worker.store.reports.results import Result, ResultStep
@@ -64,16 +64,18 @@ def fell(scores: Sequence[float | None]) -> list[bool]:
 def step_parts(steps: Sequence[ResultStep], segmentation: Segmentation) -> list[dict[str, Any]]:
     """The thinking as parts, one for each step; their texts joined are the trajectory's text."""
     texts = [f"{segmentation.opening(number)}{step.text}" for number, step in enumerate(steps, start=1)]
-    while texts and not steps[len(texts) - 1].text.rstrip():
-        texts.pop()  # a last step that only closes the thinking has no opening either
-    texts[-1:] = [text.rstrip() for text in texts[-1:]]
+    whole = trajectory_text([step.text for step in steps], segmentation)
+    left = len(whole)  # the trajectory's text ends before whitespace, and before a last step that only closes it
+    for place, text in enumerate(texts):
+        texts[place] = text[:left]
+        left -= len(texts[place])
     for place in range(1, len(texts)):
         rest = texts[place].lstrip("\n")
         texts[place - 1] += texts[place][: len(texts[place]) - len(rest)]
         texts[place] = rest
     return [
         _part(text, train=not down)
-        for text, down in zip(texts, fell([step.score for step in steps]), strict=False)
+        for text, down in zip(texts, fell([step.score for step in steps]), strict=True)
         if text
     ]
 
