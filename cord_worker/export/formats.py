@@ -49,7 +49,7 @@ FORMATS: dict[str, Format] = {
         ),
         Format(
             name="messages",
-            read_by="TRL, verl's SFT trainer, other trainers of chats",
+            read_by="TRL and other trainers of chats",
             purpose="chat messages, the thinking in a field of its own or inline",
             noun="trajectories",
             source=Source.RESULTS,
