@@ -1,10 +1,10 @@
 """The format `axolotl`: chat messages whose content is a list of parts, with `"train": false` on the steps whose score
 fell: the student reads them, but does not learn to write them.
 
-The thinking is inline by default: axolotl masks what a template adds between two fields, so with the thinking in a field
-of its own the student does not learn to write `</think>`. The user's part has no `train`: with one, axolotl would train
-on the end of the user's turn. axolotl masks tokens that lie across two parts, and a line break is mostly one token with
-the punctuation before it; so the line breaks before a step belong to the part before.
+The thinking is inline by default: axolotl masks what a template adds between two fields, so with the thinking in a
+field of its own the student does not learn to write `</think>`. The user's part has no `train`: with one, axolotl would
+train on the end of the user's turn. axolotl masks tokens that lie across two parts, and a line break is mostly one
+token with the punctuation before it; so the line breaks before a step belong to the part before.
 """
 
 from __future__ import annotations
