@@ -31,6 +31,7 @@ _UNIT_INTERVAL = click.FloatRange(0.0, 1.0)
     type=NearChoice(list(FORMATS)),
     default="jsonl",
     show_default=True,
+    metavar="NAME",
     help="; ".join(f"{one.name}: {one.purpose}" for one in FORMATS.values()) + ".",
 )
 @click.option(

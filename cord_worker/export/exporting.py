@@ -31,7 +31,7 @@ from cord_worker.export.report import ExportReport, ExportScope, Filters, Tally,
 from cord_worker.export.rows import RowWriter, row_writer, write_rows
 from cord_worker.export.schema import Row
 from cord_worker.export.splits import Splits
-from cord_worker.name_suggestions import did_you_mean
+from cord_worker.name_suggestions import unknown
 from cord_worker.store.audit.digest_invariants import run_digest
 from cord_worker.store.database import Database
 from cord_worker.store.reports.results import Result, attribute_kinds, has_passages, stream_failures, stream_results
@@ -116,9 +116,7 @@ def _check_needs(request: Request, found: ExportScope) -> None:
     known = [teacher.name for teacher in config.all_teachers]
     for name in sorted(request.choices.teachers or ()):
         if name not in known:
-            raise ExportError(
-                f"run {found.run.name} has no teacher {name!r}:{did_you_mean(name, known)} it has {', '.join(known)}."
-            )
+            raise ExportError(f"run {found.run.name}: {unknown('teacher', name, known)}")
 
 
 def _scope(connection: sa.Connection, found: ExportScope, request: Request) -> Scope:

@@ -15,6 +15,7 @@ import pytest
 
 from cord_worker.export.format import Need
 from cord_worker.export.formats import FORMATS
+from tests.support.configurations import config_of
 from tests.support.cordctl_process import CONFIG, Cordctl, prepared, problem
 
 STUDENT = ("--student", "bundled:closer")
@@ -174,7 +175,7 @@ def test_samples_become_pairs_and_labels(runs: Cordctl) -> None:
         ("samples", ("--format", "axolotl"), "has no scores"),
         ("samples", ("--format", "messages", "--min-score", "0.5"), "has no scores"),
         ("done", ("--format", "prm", *STUDENT, "--labels", "right-share"), "no binary judgments"),
-        ("done", ("--teachers", "alfa"), "alpha"),
+        ("done", ("--teachers", "alpha-hat"), "no teacher is called 'alpha-hat': did you mean 'alpha-hot'?"),
     ],
 )
 def test_a_run_that_lacks_what_the_format_needs_is_refused(
@@ -285,6 +286,30 @@ def test_llama_factory_finds_the_file_by_its_entry(runs: Cordctl) -> None:
     refused = runs("export", "done", "-o", "factory/x.jsonl", "--format", "alpaca", "--dataset-info", exits=1).stderr
     assert "dataset_info.json holds no JSON object" in refused
     assert not (folder / "x.jsonl").exists()
+
+
+@pytest.mark.parametrize("search", ["greedy", "curation", "integration", "mcts", "line break"])
+def test_every_pipeline_has_pairs_labels_and_candidates(runs: Cordctl, search: str) -> None:
+    name = search.replace(" ", "-")
+    (runs.folder / f"{name}.toml").write_text(config_of(search), encoding="utf-8")
+    runs("run", "problems.jsonl", "--run", name, "--config", f"{name}.toml", "--limit", "3", "-o", f"{name}.jsonl")
+    candidates = exported(runs, "candidates", run=name)
+    texts = {(row["id"], row["text"]): row for row in candidates if row["state"] == "scored"}
+    labelled = exported(runs, "prm", run=name)
+    assert {(row["id"], step) for row in labelled for step in row["completions"]} == {
+        (key, text.strip()) for key, text in texts if text.strip()
+    }
+    pairs = exported(runs, "step-dpo", run=name)
+    assert pairs or search == "integration"  # what an integrator writes has no sibling
+    for pair in pairs:
+        assert pair["prompt"].count("<think>") == 1
+        assert pair["chosen_score"] > pair["rejected_score"]
+    winners = lines(runs, f"{name}.jsonl")
+    assert [sum(one["winning"] for one in candidates if one["id"] == line["id"]) for line in winners] == [
+        len(line["steps"]) for line in winners
+    ]
+    messages = exported(runs, "messages", "--think", "inline", run=name)
+    assert [row["messages"][1]["content"] for row in messages] == [line["trajectory"] for line in winners]
 
 
 @pytest.mark.parametrize("form", FORMATS)
