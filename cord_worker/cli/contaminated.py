@@ -35,7 +35,7 @@ _WIDEST = 160
     multiple=True,
     type=FilePath(path_type=Path),
     metavar="FILE",
-    help="A benchmark's file or folder, in any format of DATASET; may be repeated.",
+    help="A benchmark's file or folder, of any kind that DATASET may be; may be repeated.",
 )
 @click.option("--against-field", help="Field of the question in the benchmarks (default: question, problem, …).")
 @click.option("--against-split", help="Split to read from benchmarks that are folders with several.")
@@ -93,7 +93,7 @@ def contaminated(
         raise click.UsageError("--similarity goes with --near")
     from cord_worker.contamination import HitKind
     from cord_worker.dataset import FieldMapping, ReadOptions
-    from cord_worker.export.formats import check_output
+    from cord_worker.export.file_types import check_output
     from cord_worker.operations.contamination import DEFAULT_KINDS, benchmark_source, find_contaminated
     from cord_worker.operations.enqueue import DatasetSource
 

@@ -67,7 +67,7 @@ state_dir_option = click.option(
 dataset_argument = click.argument("dataset", type=FilePath(path_type=Path))
 
 OUTPUT_HELP = (
-    "File to write; its name decides the format: .jsonl, .jsonl.gz, .jsonl.zst or .parquet; - prints JSON lines."
+    "File to write; its name decides the type: .jsonl, .jsonl.gz, .jsonl.zst or .parquet; - prints JSON lines."
 )
 
 QUESTION_FIELD_HELP = (

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from cord_worker.contamination import Hit, HitKind, NearIndex, NearThresholds, Question, QuestionIndex
 from cord_worker.dataset import FieldMapping, ReadOptions, RejectedRecord, rejection_error
 from cord_worker.errors import DatasetError
-from cord_worker.export.rows import Schema, write_rows
+from cord_worker.export.rows import write_rows
+from cord_worker.export.schema import Fields
 from cord_worker.operations.enqueue import DatasetSource
 
 DEFAULT_KINDS = (HitKind.EXACT, HitKind.RENUMBERED, HitKind.NGRAM, HitKind.CONTAINMENT)
@@ -22,7 +23,7 @@ _TOGETHER = 1_000
 _MOST_CHARACTERS = 4_000_000
 """Characters looked up at once, if questions are long."""
 _MOST_FIRST = 20
-_COLUMNS: dict[str, Schema] = {
+_FIELDS: Fields = {
     "location": "text",
     "question": "text",
     "kind": "text",
@@ -133,7 +134,7 @@ def find_contaminated(
     """Looks every question of `source` up in the benchmarks `against`, and with `within` among its own earlier ones.
 
     Only hits of these `kinds` count; `similarity` is the least one for `near`. All hits are written to `output`, one
-    row each, in the format that its name says; the file is written completely or stays unchanged. Memory grows with the
+    row each, as the type that its name says; the file is written completely or stays unchanged. Memory grows with the
     benchmarks, and with the dataset if `within`.
 
     Raises DatasetError, and ExportError if `output` cannot be written.
@@ -151,7 +152,7 @@ def find_contaminated(
         for _ in found:
             pass
     else:
-        write_rows(output, (row for one in found for row in one.rows()), _COLUMNS)
+        write_rows(output, (row for one in found for row in one.rows()), _FIELDS)
     report.invalid = reader.invalid
     return report
 

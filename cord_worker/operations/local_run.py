@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, Settings
 from cord_worker.errors import LocalServiceError, RunConflict
-from cord_worker.export.formats import check_output
-from cord_worker.export.jsonl import export_run
+from cord_worker.export.exporting import export_run
+from cord_worker.export.file_types import check_output
 from cord_worker.export.report import ExportReport
 from cord_worker.local import processes
 from cord_worker.local.fork_server import ForkServer

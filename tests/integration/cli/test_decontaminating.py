@@ -8,8 +8,6 @@ import pytest
 
 from tests.support.cordctl_process import Cordctl
 
-SFT = ("--format", "sft", "--student", "bundled:closer")
-
 
 def lines(cordctl: Cordctl, name: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in (cordctl.folder / name).read_text(encoding="utf-8").splitlines()]
@@ -24,16 +22,13 @@ def benchmark(finished: Cordctl) -> str:
     return "benchmark.jsonl"
 
 
-@pytest.mark.parametrize("form", [(), SFT], ids=["jsonl", "sft"])
-def test_an_export_leaves_out_the_problems_of_a_benchmark_and_says_how_many(
-    finished: Cordctl, benchmark: str, form: tuple[str, ...]
-) -> None:
+def test_an_export_leaves_out_the_problems_of_a_benchmark_and_says_how_many(finished: Cordctl, benchmark: str) -> None:
     everything = [line["id"] for line in lines(finished, "out.jsonl")]
-    ended = finished("export", "done", "-o", "clean.jsonl", *form, "--decontaminate", benchmark)
+    ended = finished("export", "done", "-o", "clean.jsonl", "--decontaminate", benchmark)
     assert [line["id"] for line in lines(finished, "clean.jsonl")] == [everything[0], *everything[2:]]
     assert "4 trajectories" in ended.stderr
     assert "1 problem left out whose question a benchmark has" in ended.stderr
-    ended = finished("export", "done", "-o", "clean.jsonl", *form, "--decontaminate", benchmark, "--json")
+    ended = finished("export", "done", "-o", "clean.jsonl", "--decontaminate", benchmark, "--json")
     report = json.loads(ended.stdout)
     assert (report["exported"], report["left_out"], report["contaminated"]) == (4, 1, 1)
 
