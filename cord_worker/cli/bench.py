@@ -248,7 +248,7 @@ def enqueue(
 
 @bench.command()
 @click.argument("datasets", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATASET...")
-@click.option("--against-others", is_flag=True, help="Also check every reference against those with another value.")
+@click.option("--against-others", is_flag=True, help="Also check wrong pairs: references of different values.")
 @click.option(
     "--processes",
     type=click.IntRange(1, 256),
@@ -274,9 +274,9 @@ def answers(
     """Measure how answers are checked, with the references of each DATASET in many styles.
 
     Every reference is written in 20 or more styles of models (boxed, in a sentence, with a dollar sign, as an exact
-    decimal, in other languages …); all must be accepted. With --against-others it is also checked against every other
-    reference of its dataset that has another value; none may be accepted. Keys of each dataset: accepted_share,
-    others_accepted, other_pairs, styles, misses.
+    decimal, in other languages …); all these texts must be accepted. With --against-others it is also checked against
+    every reference of its dataset that has a different value; none of these wrong pairs may be accepted. Keys of each
+    dataset: accepted_share, others_accepted, other_pairs, styles, misses.
 
     \b
       cordctl bench answers math500.jsonl gsm8k.jsonl --against-others
@@ -452,11 +452,11 @@ def _print_answers(found: AnswerFigures) -> None:
         click.echo(f"{count:,} not accepted: {style}")
     click.echo(
         f"{shown(found.dataset)}: {found.references:,} references, at least {found.least_styles} styles of each; "
-        f"{found.accepted:,} of {found.pairs:,} written answers accepted ({100 * found.accepted_share:.2f} %), "
+        f"{found.accepted:,} of {found.pairs:,} texts accepted ({100 * found.accepted_share:.2f} %), "
         f"{found.undecided:,} undecided"
     )
     if found.other_pairs:
-        click.echo(f"{shown(found.dataset)}: {found.others_accepted:,} of {found.other_pairs:,} other values accepted")
+        click.echo(f"{shown(found.dataset)}: {found.others_accepted:,} of {found.other_pairs:,} wrong pairs accepted")
 
 
 def _say(message: str) -> None:

@@ -16,7 +16,7 @@ from rich.text import Text
 from cord_worker.cli.tables import print_failures
 from cord_worker.export.report import ExportReport
 from cord_worker.operations.local_run import LocalRunResult
-from cord_worker.progress import console, duration, figure, percent, shown
+from cord_worker.progress import console, duration, figure, invalid_by_teacher, percent, shown
 from cord_worker.store.reports.sample_queries import candidates_of_best_problem
 from cord_worker.store.reports.status import Totals
 
@@ -104,6 +104,7 @@ def _rows(outcome: LocalRunResult[ExportReport], output: str) -> list[tuple[str,
         *_cut_short(totals),
         ("winning steps by", shares or "-"),
         ("candidates", ", ".join(f"{number:,} {state}" for state, number in totals.candidates.items() if number)),
+        *([("invalid", "; ".join(invalid))] if (invalid := invalid_by_teacher(outcome.snapshot)) else []),
         ("tokens", f"{totals.tokens:,} generated, {totals.scored_tokens:,} read by the prover"),
         ("this command took", f"{duration(outcome.seconds)} ({outcome.seconds:.1f} s, including start and stop)"),
         ("trajectories", f"{shown(output)} ({outcome.result.exported:,})"),

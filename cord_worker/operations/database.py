@@ -51,22 +51,22 @@ def open_database(settings: Settings, *, url: str | None = None) -> Iterator[Dat
         with database_url_for(settings) as known, open_database(settings, url=known) as database:
             yield database
         return
-    database = _database(url)
-    try:
+    with any_database(url) as database:
         check_schema(database)
         yield database
-    finally:
-        database.close()
 
 
 def current_revision(url: str) -> str | None:
     """Revision of the database at `url`; None if it holds no schema. Raises StoreError if it is unreachable."""
-    database = _database(url)
-    try:
+    with any_database(url) as database:
         return database.run(lambda connection: MigrationContext.configure(connection).get_current_revision())
+
+
+@contextmanager
+def any_database(url: str) -> Iterator[Database]:
+    """The database at `url`, whatever schema it has."""
+    database = Database(url, pool_size=2, application_name="cordctl", retry_seconds=_RETRY_SECONDS)
+    try:
+        yield database
     finally:
         database.close()
-
-
-def _database(url: str) -> Database:
-    return Database(url, pool_size=2, application_name="cordctl", retry_seconds=_RETRY_SECONDS)

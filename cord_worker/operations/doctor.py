@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from cord_worker import endpoints
 from cord_worker.config import BUNDLED_PREFIX, ModelConfig, OpenAiOptions, RunConfig, Settings
-from cord_worker.errors import ConfigError, CordError, DatabaseRefused, LocalServiceError
+from cord_worker.errors import ConfigError, CordError, DatabaseRefused, LocalServiceError, SchemaMismatch
 from cord_worker.verify import by_math_verify
 
 _PACKAGES = ("torch", "transformers", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "alembic", "pint")
@@ -117,8 +117,9 @@ def _binaries(settings: Settings) -> Iterator[Diagnosis]:
 
 
 def _database(settings: Settings) -> Iterator[Diagnosis]:
-    from cord_worker.operations.database import open_database
+    from cord_worker.operations.database import any_database
     from cord_worker.store.schema.roles import find_hindrances
+    from cord_worker.store.schema.version import check_schema
     from cord_worker.store.session_settings import Pooling
 
     try:
@@ -127,14 +128,16 @@ def _database(settings: Settings) -> Iterator[Diagnosis]:
         yield Diagnosis(Level.OK, "database", "none runs now; cordctl run and cordctl up start the embedded one")
         return
     try:
-        with open_database(settings, url=url) as database:
-            yield Diagnosis(Level.OK, "database", "reachable, schema current")
+        with any_database(url) as database:
             pooling = database.pooling()
             if pooling is not Pooling.NONE:
                 yield Diagnosis(Level.OK, "pooler", f"one before PostgreSQL, {pooling}; nothing here needs a session")
+            check_schema(database)
+            yield Diagnosis(Level.OK, "database", "reachable, schema current")
             hindrances = database.run(find_hindrances, read_only=True)
     except CordError as error:
-        advice = "" if isinstance(error, DatabaseRefused) else "cordctl db upgrade migrates it; cordctl up starts one"
+        has_advice = isinstance(error, DatabaseRefused | SchemaMismatch)
+        advice = "" if has_advice else "cordctl up starts an embedded one if none is named"
         yield Diagnosis(Level.FAIL, "database", str(error), advice)
         return
     for what, advice in hindrances:
@@ -305,7 +308,7 @@ def _torch_lacks_memory() -> bool:
 
 
 def _not_checked(subject: str) -> Diagnosis:
-    return Diagnosis(Level.WARN, subject, "not checked: torch gets too little memory", "see the other results")
+    return Diagnosis(Level.WARN, subject, "not checked: torch gets too little memory (see `memory`)")
 
 
 def _limits(config: RunConfig | None, settings: Settings) -> Iterator[Diagnosis]:

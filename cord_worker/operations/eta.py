@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
-from cord_worker.store.reports.status import Counts, Totals
+from cord_worker.store.reports.status import Counts
+
+T = TypeVar("T")
 
 
-class TotalsCache:
+class TotalsCache(Generic[T]):
     """Reads the expensive totals so rarely that this takes at most a twentieth of the time."""
 
-    def __init__(self, read: Callable[[], Totals], *, min_seconds: float = 1.0) -> None:
+    def __init__(self, read: Callable[[], T], *, min_seconds: float = 1.0) -> None:
         self._read = read
         self._min_seconds = min_seconds
-        self._totals: Totals | None = None
+        self._totals: T | None = None
         self._due = 0.0
 
-    def get(self, *, fresh: bool = False) -> Totals:
+    def get(self, *, fresh: bool = False) -> T:
         """The totals, as old as their cost allows; with `fresh` they are read now."""
         started = time.monotonic()
         if self._totals is None or fresh or started >= self._due:

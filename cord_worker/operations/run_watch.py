@@ -18,6 +18,7 @@ from cord_worker.operations.waits import waits
 from cord_worker.progress import ProgressView, Snapshot, named_conditions, named_workers
 from cord_worker.store.database import Database
 from cord_worker.store.reports.backlog import Owed, owed_work
+from cord_worker.store.reports.invalid_reasons import invalid_reasons
 from cord_worker.store.reports.status import (
     CacheRow,
     Counts,
@@ -25,6 +26,7 @@ from cord_worker.store.reports.status import (
     RunResults,
     TeacherTotals,
     TenthRow,
+    Totals,
     WorkerCondition,
     live_workers,
     no_problems,
@@ -68,15 +70,15 @@ class RunWatch:
         self._seen: set[str | None] = set()
         self.names = _model_names(run)
         self._clock = EtaClock()
-        self._totals = TotalsCache(lambda: database.run(lambda c: read_totals(c, run.id)))
+        self._totals = TotalsCache(lambda: database.run(self._read_totals))
 
     def snapshot(self) -> Snapshot:
         """The state of the run. Raises StoreError if the database is gone."""
         look = self._database.run(self._look)
         unfinished = look.counts.total - look.counts.final
-        totals = self._totals.get(fresh=not unfinished)
+        totals, reasons = self._totals.get(fresh=not unfinished)
         if not totals.proposed and look.counts.steps_per_second:
-            totals = self._totals.get(fresh=True)  # which is still cheap
+            totals, reasons = self._totals.get(fresh=True)  # which is still cheap
         eta = self._clock.observe(look.counts, totals.mean_steps)
         if eta is None and look.run.state == "active" and self._names_missing:
             # A single snapshot shows no progress. A command that continues a run would count the pause before it.
@@ -90,6 +92,7 @@ class RunWatch:
             state=shown_state(look.run.state, look.counts.problems),
             counts=look.counts,
             totals=totals,
+            invalid_reasons=reasons,
             workers=named_workers(look.workers, self.names),
             missing=missing,
             eta_seconds=None if missing else eta,
@@ -104,6 +107,10 @@ class RunWatch:
                 seen=self._seen,
             ),
         )
+
+    def _read_totals(self, connection: sa.Connection) -> tuple[Totals, Mapping[str, Mapping[str, int]]]:
+        totals = read_totals(connection, self._run_id)
+        return totals, invalid_reasons(connection, self._run_id) if totals.candidates["invalid"] else {}
 
     def _missing(self, live: Sequence[LiveWorkers]) -> list[str]:
         return _missing(live, self.names)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cord_worker.display_text import shown, shown_lines
 from cord_worker.progress.number_format import duration, figure, percent
-from cord_worker.progress.rendering import SILENCE_SECONDS, line, panel, without_workers
+from cord_worker.progress.rendering import SILENCE_SECONDS, invalid_by_teacher, line, panel, without_workers
 from cord_worker.progress.snapshot import Condition, Snapshot, named_conditions, named_workers
 from cord_worker.progress.terminal import console
 from cord_worker.progress.views import LINE_SECONDS, JsonView, LineView, LiveView, ProgressView, open_view
@@ -25,6 +25,7 @@ __all__ = [
     "console",
     "duration",
     "figure",
+    "invalid_by_teacher",
     "line",
     "named_conditions",
     "named_workers",

@@ -77,9 +77,18 @@ def panel(snapshot: Snapshot, seconds: float | None) -> RenderableType:
         bar,
         facts,
         teachers,
+        *(Text(f"invalid: {reasons}") for reasons in invalid_by_teacher(snapshot)),
         Text(f"workers: {workers}", style="dim"),
         *(Text(remark, style="bold yellow") for remark in _remarks(snapshot)),
     )
+
+
+def invalid_by_teacher(snapshot: Snapshot) -> list[str]:
+    """Why candidates are invalid: `planner 40 engine_fault, 19 too_long`, for each teacher that has any."""
+    return [
+        f"{shown(teacher)} " + ", ".join(f"{number:,} {shown(reason)}" for reason, number in reasons.items())
+        for teacher, reasons in snapshot.invalid_reasons.items()
+    ]
 
 
 def without_workers(missing: Sequence[str]) -> str:

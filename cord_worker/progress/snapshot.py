@@ -45,7 +45,8 @@ class Snapshot:
     `workers`: number of processes by name of role or model. `missing`: roles and models that unfinished problems need
     and that have no process. `conditions`: what keeps workers from their work. `waiting`: while there are no results,
     what the run waits for and why, as sentences by their subject. `is_beginning`: no result since this command began
-    to watch, though the run may be older.
+    to watch, though the run may be older. `invalid_reasons`: number of invalid candidates by teacher and reason, the
+    most frequent first.
     """
 
     run: str
@@ -58,6 +59,7 @@ class Snapshot:
     conditions: Sequence[Condition] = ()
     waiting: Mapping[str, str] = field(default_factory=dict)
     is_beginning: bool = False
+    invalid_reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def awaits_first_result(self) -> bool:
@@ -106,6 +108,7 @@ class Snapshot:
                     "share": teacher.share,
                     "proposed": teacher.proposed,
                     "invalid": teacher.invalid,
+                    "invalid_reasons": dict(self.invalid_reasons.get(teacher.name, {})),
                     "shared": teacher.shared,
                     "kept": teacher.kept,
                     "winning": teacher.winning,

@@ -95,6 +95,23 @@ class RedisChannel(kombu_redis.Channel):  # type: ignore[misc]
     do_restore = False
     _shared: tuple[Any, Any] = (None, None)
 
+    @property
+    def state(self) -> Any:
+        """Kombu's record of exchanges."""
+        return self._while_open(lambda: super(RedisChannel, self).state)
+
+    def _connparams(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        return self._while_open(lambda: super(RedisChannel, self)._connparams(*arguments, **options))
+
+    def _while_open(self, work: Callable[[], T]) -> T:
+        """Does `work`. Raises redis.ConnectionError if it fails because the channel was closed."""
+        try:
+            return work()
+        except AttributeError:
+            if self.connection is None:
+                raise redis.ConnectionError("its channel was closed") from None
+            raise
+
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
         """`client`, or the shared one."""
@@ -220,30 +237,11 @@ class RedisChannel(kombu_redis.Channel):  # type: ignore[misc]
         self._close_clients()
 
 
-class _ChannelClosed(redis.ConnectionError, AttributeError):
-    """A closed channel was used. Kombu itself expects the AttributeError where it looks for a connection."""
-
-
-class _NoConnection:
-    """The connection of a closed channel: false, like kombu's None, but whoever needs it has lost a connection."""
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __getattr__(self, name: str) -> Any:
-        raise _ChannelClosed("its channel was closed")
-
-
 class RedisTransport(kombu_redis.Transport):  # type: ignore[misc]
     """Kombu's Redis transport with `RedisChannel`."""
 
     Channel = RedisChannel
     connection_errors = kombu_redis.Transport.connection_errors + kombu_redis.Transport.channel_errors
-
-    def close_channel(self, channel: RedisChannel) -> None:
-        """Takes the connection from a closed channel."""
-        super().close_channel(channel)
-        channel.connection = _NoConnection()
 
 
 def register() -> None:

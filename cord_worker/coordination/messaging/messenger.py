@@ -72,6 +72,7 @@ class Messenger:
         self._log_once = LogOnce(logger)
         self._lock = threading.Lock()
         self._unsent = 0
+        self._is_refused = False
         self._posted: queue.SimpleQueue[Due] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._send_posted, name="messenger", daemon=True)
         self._thread.start()
@@ -92,7 +93,7 @@ class Messenger:
                 with working("the messenger"):
                     if owed:
                         self.send(owed)
-                    elif self._unsent:
+                    elif self._is_refused:
                         self._probe()
             except Exception as error:  # noqa: BLE001 - the thread continues; the sweeper sends what is owed
                 tell(logger, error, f"{len(owed)} messages are left to the sweeper")
@@ -132,22 +133,26 @@ class Messenger:
                         producer.connection.collect()
                     raise
         except self._connection_errors as error:
-            self._note_failure(error, len(owed))
+            reason = self._note_refusal(error, len(owed))
+            self._log_once.log("broker", f"messages are left to the sweeper, the broker takes none: {reason}")
             return False
         self._note_success()
         return True
 
-    def _note_failure(self, error: BaseException, count: int) -> None:
+    def _note_refusal(self, error: BaseException, unsent: int = 0) -> str:
+        """Notes that the broker cannot be used, and says why."""
         reason = short_reason(error, self._url)
         with self._lock:
-            self._unsent += count
+            self._unsent += unsent
+            self._is_refused = True
             self._describe(f"cannot send messages to its broker at {broker_address(self._url)}: {reason}")
-        self._log_once.log("broker", f"messages are left to the sweeper, the broker takes none: {reason}")
+        return reason
 
     def _note_success(self) -> None:
         with self._lock:
             unsent, self._unsent = self._unsent, 0
-            if unsent:
+            if self._is_refused:
+                self._is_refused = False
                 self._describe(None)
         if unsent:
             self._log_once.log_recovery("broker", f"the broker takes messages again; {unsent} were left to the sweeper")
@@ -182,7 +187,7 @@ class Messenger:
             with self._app.connection_for_read() as connection:
                 return {queue: self._length(connection, queue) for queue in queues}
         except self._connection_errors as error:
-            raise BrokerError(f"the broker cannot be used: {short_reason(error)}") from error
+            raise BrokerError(f"the broker cannot be used: {self._note_refusal(error)}") from error
 
     def _length(self, connection: Any, queue: str) -> int:
         # RabbitMQ closes a channel that asks for a queue which does not exist.
@@ -210,7 +215,7 @@ class Messenger:
                         client.set(_OWNER, owner)
                 return before
         except self._connection_errors as error:
-            raise BrokerError(f"the broker cannot be used: {short_reason(error)}") from error
+            raise BrokerError(f"the broker cannot be used: {self._note_refusal(error)}") from error
 
     def discard(self, queue: str) -> None:
         """Empties a queue that no process reads any more. Raises BrokerError if the broker is away."""
@@ -224,7 +229,7 @@ class Messenger:
         except ChannelError:
             return
         except self._connection_errors as error:
-            raise BrokerError(f"the broker cannot be used: {short_reason(error)}") from error
+            raise BrokerError(f"the broker cannot be used: {self._note_refusal(error)}") from error
 
 
 def _read_text(client: Any, key: str) -> str | None:

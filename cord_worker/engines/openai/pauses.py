@@ -54,17 +54,17 @@ async def looks(look: Callable[[], Awaitable[T]], asked: Callable[[T], float | N
         while True:
             next_at = longest = time.monotonic() + _LONGEST_PAUSE_SECONDS
             running.add(asyncio.ensure_future(look()))
-            tried += 1
             while (left := next_at - time.monotonic()) > 0:
                 if not running:
                     await asyncio.sleep(left)
                     continue
                 done, running = await asyncio.wait(running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 for one in done:
-                    found = one.result()
+                    found = await one
                     now = time.monotonic()
                     next_at = max(min(now + pause_after(tried), longest), now + obeyed(asked(found)))
                     yield found
+            tried += 1
     finally:
         for one in running:
             one.cancel()

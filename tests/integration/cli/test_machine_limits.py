@@ -34,6 +34,7 @@ def limited(cordctl: Cordctl, limit: int, value: int, *arguments: str) -> subpro
 
 LIMITS = [
     (resource.RLIMIT_NOFILE, 32, "file handles"),
+    (resource.RLIMIT_NOFILE, 64, "file handles"),  # enough for each process, but not for Redis with all of them
     (resource.RLIMIT_AS, 512 << 20, "memory"),
     (resource.RLIMIT_FSIZE, 10 << 20, "file size"),
 ]

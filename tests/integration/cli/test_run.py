@@ -15,6 +15,8 @@ import psutil
 import sqlalchemy as sa
 
 import cord_worker
+from cord_worker.engines.instant import refused_as
+from cord_worker.errors import ContentFilterError
 from cord_worker.local.services import held
 from cord_worker.store.database import Database
 from cord_worker.store.schema.version import upgrade
@@ -86,6 +88,19 @@ def test_a_run_ends_with_a_summary_an_export_and_no_process(embedded_cordctl: Co
     # The finished run can be read without a running service.
     assert json.loads(embedded_cordctl("status", "--json").stdout)["problems"]["done"] == 5
     wait_for_no_process(state_dir)
+
+
+def test_the_summary_and_status_count_the_reasons_of_invalid_candidates_by_teacher(embedded_cordctl: Cordctl) -> None:
+    refused = {**problem(1), "question": f"What is 1 + 1? {refused_as(ContentFilterError)}"}
+    embedded_cordctl.write_problems(problem(0), refused)
+    summary = embedded_cordctl("run", "problems.jsonl", "-o", "out.jsonl").stdout
+    teachers = json.loads(embedded_cordctl("status", "--json").stdout)["teachers"]
+    assert all(sum(one["invalid_reasons"].values()) == one["invalid"] for one in teachers.values())
+    counted = [f"{name} {one['invalid']} content_filter" for name, one in teachers.items() if one["invalid"]]
+    assert counted
+    assert "; ".join(counted) in summary
+    panel = embedded_cordctl("status").stdout
+    assert all(f"invalid: {one}" in panel for one in counted)
 
 
 def test_an_interrupted_run_stops_cleanly_and_continues_the_next_time(embedded_cordctl: Cordctl) -> None:

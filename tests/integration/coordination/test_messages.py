@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from kombu import Producer
 
 from cord_worker.config import Settings
 from cord_worker.coordination.celery.app import create_app
@@ -118,3 +120,26 @@ def test_operations_of_a_channel_share_a_client_until_its_connections_are_replac
             assert later is not one
             assert later.connection_pool is channel.pool
             assert later.ping()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda channel: channel._size("coordinator"),
+        lambda channel: channel.queue_declare("coordinator"),
+        lambda channel: channel.basic_get("coordinator"),
+        lambda channel: channel.exchange_declare("events"),
+        lambda channel: channel.get_table("events"),
+        lambda channel: Producer(channel).publish({}, routing_key="coordinator"),
+    ],
+)
+def test_a_channel_that_another_thread_has_closed_counts_as_a_lost_connection(
+    broker: Broker, use: Callable[[Any], Any]
+) -> None:
+    with broker.app.connection_for_write() as connection:
+        channel = connection.channel()
+        use(channel)
+        channel.close()
+        with pytest.raises(connection.connection_errors):
+            use(channel)
+        channel.close()

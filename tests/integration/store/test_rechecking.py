@@ -133,6 +133,15 @@ def test_a_dry_run_reports_the_changes_and_writes_nothing(database: Database) ->
     assert verdicts(database) == before
 
 
+def test_its_progress_is_told_while_answers_are_left(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(database, **{f"p{number}": RIGHT for number in range(5)})
+    monkeypatch.setattr(recheck, "_BATCH", 2)
+    monkeypatch.setattr(recheck, "_REPORT_SECONDS", -1.0)
+    told: list[tuple[int, int]] = []
+    again(database, tell=lambda done, total: told.append((done, total)))
+    assert told == [(2, 5), (4, 5)]
+
+
 def test_a_recheck_killed_in_the_middle_continues_where_it_stopped(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

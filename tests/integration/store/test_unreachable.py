@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
 
 from cord_worker.errors import DatabaseRefused, StoreError
+from cord_worker.store import database as database_module
 from cord_worker.store.database import Database
 from cord_worker.store.schema.version import upgrade
 
@@ -95,9 +97,18 @@ def test_a_mistake_in_the_url_is_named_at_once(url: str, told: str, is_final: bo
     assert "s3cret" not in str(error)
 
 
-def test_a_port_without_a_listener_is_tried_again_and_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_port_without_a_listener_is_tried_again_and_reported_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]  # only pauses take time, so that a slow machine has as many tries
+
+    def pause(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(database_module, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=pause))
     with caplog.at_level(logging.WARNING):
-        error = reason("postgresql+psycopg://u:s3cret@127.0.0.1:1/d", retry_seconds=0.5)
+        error = reason("postgresql+psycopg://u:s3cret@127.0.0.1:1/d", retry_seconds=5.0)
+    assert now[0] > 5.0
     assert "nothing listens at 127.0.0.1:1" in str(error)
     assert not isinstance(error, DatabaseRefused)
     assert len(caplog.records) == 1

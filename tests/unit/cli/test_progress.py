@@ -7,16 +7,19 @@ import json
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
+from cord_worker.cli.tables import processes_table
 from cord_worker.display_text import counted
 from cord_worker.operations.eta import EtaClock, TotalsCache
-from cord_worker.progress import JsonView, LineView, Snapshot, line, panel, shown, shown_lines
+from cord_worker.progress import Condition, JsonView, LineView, Snapshot, line, panel, shown, shown_lines
 from cord_worker.store.reports.status import Counts, TeacherTotals, Totals
+from cord_worker.store.runs.processes import LiveProcess
 
 
 def counts(*, done: int = 0, active: int = 0, queued: int = 0, failed: int = 0, active_steps: int = 0) -> Counts:
@@ -200,3 +203,41 @@ def test_expensive_totals_are_read_rarely(monkeypatch: pytest.MonkeyPatch) -> No
     before = len(calls)
     cache.get(fresh=True)
     assert len(calls) == before + 1
+
+
+NOW = datetime.now(UTC)
+CHECKS = "cannot check answers: its processes end (exit code -9)"
+
+
+@pytest.mark.parametrize("idle", [0.0, 10.0, 59.0, 60.0, 600.0])
+@pytest.mark.parametrize("proposed", [True, False])
+def test_every_condition_is_shown_however_long_the_run_stands_still(idle: float, proposed: bool) -> None:
+    conditions = [
+        Condition("coordinator", "host:1", CHECKS, NOW, 30.0),
+        Condition("qwq", "host:2", "waits for its broker at host:6379: it is a replica", NOW, 30.0),
+        Condition("qwq", "host:3", "loads its model", NOW, 30.0),
+    ]
+    waits = {"coordinator": f"{CHECKS} (for 0:30; 3 answers)", "qwq": f"{conditions[1].text} (for 0:30; 2 proposals)"}
+    still = replace(waiting_snapshot(idle, proposed=proposed), conditions=conditions, waiting=waits)
+    for shown_text in (line(still), " ".join(drawn(panel(still, 3.0)).split())):
+        for one in conditions:
+            assert shown_text.count(one.text.partition(" (")[0]) == 1
+
+
+def test_the_table_of_processes_says_what_keeps_one_from_its_work_in_place_of_works() -> None:
+    def process(condition: str | None, *, is_ready: bool = True, was_draining: bool = False) -> LiveProcess:
+        since = None if condition is None else NOW
+        model = ("path", "f1", "host", 7)
+        return LiveProcess("0123456789", "model", *model, "1", NOW, is_ready, was_draining, condition, since)
+
+    table = processes_table(
+        [
+            process(None),
+            process(CHECKS),
+            process("loads its model", is_ready=False),
+            process("waits", was_draining=True),
+        ],
+        {"f1": "planner"},
+    )
+    states = list(table.columns[-1].cells)
+    assert [str(state) for state in states] == ["works", CHECKS, "begins: loads its model", "drains: waits"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from cord_worker.coordination.periodic_thread import PeriodicThread
-from cord_worker.errors import StoreError
+from cord_worker.errors import BrokerError, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +18,12 @@ def thread(work: Callable[[], None], seconds: float = 0.001) -> PeriodicThread:
     return PeriodicThread("test", work, seconds, failure="no look", logger=logger)
 
 
-def test_it_continues_after_an_outage_of_the_database_and_after_a_defect(caplog: pytest.LogCaptureFixture) -> None:
-    errors: list[Exception] = [StoreError("the database is away"), ValueError("a defect")]
+def test_it_continues_after_an_outage_of_a_service_and_after_a_defect(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    errors: list[Exception] = [
+        StoreError("the database is away"), BrokerError("the broker is away"), ValueError("a defect"),
+    ]  # fmt: skip
     over = threading.Event()
 
     def work() -> None:
@@ -29,8 +33,12 @@ def test_it_continues_after_an_outage_of_the_database_and_after_a_defect(caplog:
 
     with caplog.at_level(logging.WARNING), thread(work):
         assert over.wait(30)
-    outage, defect = caplog.records
-    assert (outage.levelname, outage.getMessage()) == ("WARNING", "no look: the database is away")
+    *outages, defect = caplog.records
+    assert [(outage.levelname, outage.getMessage()) for outage in outages] == [
+        ("WARNING", "no look: the database is away"),
+        ("WARNING", "no look: the broker is away"),
+    ]
+    assert not any(outage.exc_info for outage in outages)
     assert (defect.levelname, defect.getMessage()) == ("ERROR", "no look")
     assert defect.exc_info is not None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -13,10 +14,13 @@ from typing import Any
 import pytest
 
 from cord_worker.config import OpenAiOptions
+from cord_worker.engines.openai import engine as openai_engine
 from cord_worker.engines.openai import pauses as openai_pauses
 from cord_worker.engines.openai import retrying as openai_retrying
 from cord_worker.engines.openai.engine import OpenAiEngine
 from cord_worker.engines.protocol import Generation, Turn
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.engines.tokenizer import load_tokenizer
 from cord_worker.errors import (
     ContentFilterError,
     EngineFaultError,
@@ -73,11 +77,14 @@ def engine_of(
     batch_size: int = 4,
     **options: Any,
 ) -> OpenAiEngine:
+    return OpenAiEngine(settings_of(server, tokenizer_folder, batch_size=batch_size, **options), told)
+
+
+def settings_of(server: LocalServer, tokenizer_folder: Path, *, batch_size: int = 4, **options: Any) -> EngineSettings:
     fields = {"base_url": server.url, "model": "served", "max_retries": 2, **options}
-    settings = engine_settings(
+    return engine_settings(
         path=str(tokenizer_folder), engine="openai", batch_size=batch_size, openai=OpenAiOptions(**fields)
     )
-    return OpenAiEngine(settings, told)
 
 
 def run_and_close(engine: OpenAiEngine, work: Callable[[], Awaitable[None]]) -> None:
@@ -121,7 +128,7 @@ CONTEXT = {
     ("reply", "error"),
     [
         (refusal(400, message="This model's maximum context length is 4096 tokens", code=400), TooLongError),
-        (refusal(500, message="Context size has been exceeded."), TooLongError),
+        (refusal(500, message="no", type="exceed_context_size_error"), TooLongError),
         (refusal(413, message="no"), TooLongError),
         (event(f"data: {json.dumps({'error': CONTEXT})}"), TooLongError),
         (event(f"error: {json.dumps(CONTEXT)}"), TooLongError),
@@ -131,7 +138,6 @@ CONTEXT = {
         (refusal(403, message="Your input was flagged", metadata={"reasons": ["violence"]}), ContentFilterError),
         (refusal(451, message="no"), ContentFilterError),
         (refusal(400, message="Out of range float values are not JSON compliant: nan"), NotFiniteError),
-        (refusal(500, message="Out of range float values are not JSON compliant: nan"), NotFiniteError),
         (refusal(422, message="field required"), RequestError),
         (refusal(400, message="stop must hold four strings at most"), RequestError),
     ],
@@ -149,6 +155,76 @@ def test_a_refused_request_fails_with_its_reason_and_no_other_does(
         assert type(caught.value) is error
         prompt = llama_server.bodies(COMPLETIONS)[0]["prompt"]
         assert [body["prompt"] for body in llama_server.bodies(COMPLETIONS)].count(prompt) == 1  # not tried again
+        assert (await propose(engine)).text == " Two."
+
+    run_and_close(engine, work)
+
+
+AMBIGUOUS = [
+    (refusal(500, message="The content filter service is down"), ContentFilterError),
+    (refusal(500, message="safety checker timed out"), ContentFilterError),
+    (refusal(500, message="Context size has been exceeded."), TooLongError),
+    (refusal(500, message="Out of range float values are not JSON compliant: nan"), NotFiniteError),
+    (event(f"data: {json.dumps({'error': {'message': 'the prompt is too long'}})}"), TooLongError),
+    (refusal(502, message="upstream response headers too large"), EngineFaultError),
+    (refusal(504, message="content filter timed out"), EngineFaultError),
+    (refusal(400, message="Model is overloaded, try again later"), EngineFaultError),
+]
+"""Replies whose words may mean a passing fault; and the error of a request that always gets one."""
+
+CONFIRMED = (ContentFilterError, NotFiniteError, TooLongError)
+
+
+@pytest.mark.parametrize("reply", [reply for reply, _ in AMBIGUOUS])
+def test_a_passing_fault_ends_no_request_whatever_its_words(
+    llama_server: LocalServer, tokenizer_folder: Path, reply: Reply
+) -> None:
+    engine = engine_of(llama_server, tokenizer_folder)
+    llama_server.script[COMPLETIONS].append(reply)
+
+    async def work() -> None:
+        assert (await propose(engine)).text == " Two."
+
+    run_and_close(engine, work)
+
+
+@pytest.mark.parametrize("reply", [reply for reply, error in AMBIGUOUS if error in {ContentFilterError, TooLongError}])
+def test_a_server_that_refuses_every_request_in_words_of_a_failure_is_waited_for(
+    llama_server: LocalServer, tokenizer_folder: Path, reply: Reply
+) -> None:
+    engine = engine_of(llama_server, tokenizer_folder)
+    llama_server.answers[COMPLETIONS] = lambda _: reply
+
+    async def work() -> None:
+        with pytest.raises(UnavailableError):
+            await propose(engine)
+
+    run_and_close(engine, work)
+
+
+@pytest.mark.parametrize(("reply", "error"), AMBIGUOUS)
+def test_a_request_that_always_gets_a_fault_with_such_words_fails_and_no_other_does(
+    llama_server: LocalServer, tokenizer_folder: Path, reply: Reply, error: type[RequestError]
+) -> None:
+    engine = engine_of(llama_server, tokenizer_folder, max_retries=20 if error in CONFIRMED else 1)
+    llama_server.answers[COMPLETIONS] = lambda body: reply if body.get("seed") == 7 else chunks(" Two", ".")
+    llama_server.forget()
+
+    async def persistently() -> None:
+        while True:
+            try:
+                await propose(engine, 7)
+            except UnavailableError:
+                await engine.available()
+
+    async def work() -> None:
+        async with asyncio.timeout(20):
+            with pytest.raises(RequestError) as caught:
+                await persistently()
+        assert type(caught.value) is error
+        if error in CONFIRMED:  # twice, and once more when the server was found to work
+            assert [body.get("seed") for body in llama_server.bodies(COMPLETIONS)].count(7) == 3
+        await engine.available()
         assert (await propose(engine)).text == " Two."
 
     run_and_close(engine, work)
@@ -378,6 +454,99 @@ def test_an_unused_server_is_not_reported_as_slowing_down(
         assert "is slowed down by" in str(told.texts[-1])
 
     run_and_close(engine, work)
+
+
+def test_the_slowdown_shows_the_latest_fault_while_it_lasts_and_none_of_another_condition(
+    vllm_server: LocalServer, tokenizer_folder: Path
+) -> None:
+    told = ReportedConditions()
+    engine = engine_of(vllm_server, tokenizer_folder, told, batch_size=8)
+
+    async def work() -> None:
+        vllm_server.script[COMPLETIONS].append(refusal(429, message="slow down"))
+        await propose(engine)
+        vllm_server.script[COMPLETIONS].append(refusal(500, message="oops"))
+        await propose(engine)
+        assert "requests at once, last: HTTP 500: oops" in str(told.texts[-2])
+        assert str(told.texts[-1]).endswith("requests at once, last: HTTP 429: slow down")
+        vllm_server.script[COMPLETIONS].append(refusal(503, message="Loading model"))
+        with pytest.raises(UnavailableError):
+            await propose(engine)
+        assert "Loading model" in str(told.texts[-1])
+        await engine.available()
+        assert str(told.texts[-1]).endswith("requests at once, last: HTTP 429: slow down")
+
+    run_and_close(engine, work)
+
+
+WRONG_RETRY_AFTER = ["99999999", "1e400", "Fri, 01 Jan 2999 00:00:00 GMT"]
+
+
+@pytest.mark.parametrize("header", WRONG_RETRY_AFTER)
+def test_a_wrong_retry_after_does_not_keep_a_server_away_at_start(
+    vllm_server: LocalServer, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch, header: str
+) -> None:
+    monkeypatch.setattr(openai_pauses, "_LONGEST_ASKED_SECONDS", 0.3)
+    settings = settings_of(vllm_server, tokenizer_folder)
+    vllm_server.script[COMPLETIONS].extend(
+        [Reply({"error": {"message": "slow down"}}, 429, {"retry-after": header})] * 2
+    )
+
+    async def work() -> None:
+        async with asyncio.timeout(20):
+            found = await openai_engine._probe_patiently(settings, load_tokenizer(settings), ReportedConditions())
+        assert found.kind == "vllm"
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("header", WRONG_RETRY_AFTER)
+def test_a_wrong_retry_after_does_not_keep_a_server_away(
+    vllm_server: LocalServer, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch, header: str
+) -> None:
+    monkeypatch.setattr(openai_pauses, "_LONGEST_ASKED_SECONDS", 0.3)
+    slow_down = Reply({"error": {"message": "slow down"}}, 429, {"retry-after": header})
+    engine = engine_of(vllm_server, tokenizer_folder, ReportedConditions())
+
+    async def work() -> None:
+        vllm_server.script[COMPLETIONS].extend([slow_down] * 2)  # the second one at the look
+        with pytest.raises(UnavailableError, match="slow down"):
+            await propose(engine)
+        async with asyncio.timeout(20):
+            await engine.available()
+        assert not vllm_server.script[COMPLETIONS]
+        assert (await propose(engine)).text == " Two."
+
+    run_and_close(engine, work)
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+def test_a_look_at_the_server_that_hangs_does_not_hold_up_the_next_one(
+    vllm_server: LocalServer, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch, at_start: bool
+) -> None:
+    monkeypatch.setattr(openai_pauses, "_LONGEST_PAUSE_SECONDS", 0.3)
+    release = threading.Event()
+    hangs = Reply({}, hold=release)
+    if at_start:
+        vllm_server.script["/v1/models"].append(hangs)
+    try:
+        engine = engine_of(vllm_server, tokenizer_folder, ReportedConditions())
+
+        async def work() -> None:
+            if not at_start:
+                vllm_server.script[COMPLETIONS].append(refusal(503, message="Loading model"))
+                vllm_server.script["/v1/models"].append(hangs)
+                with pytest.raises(UnavailableError):
+                    await propose(engine)
+                async with asyncio.timeout(10):
+                    await engine.available()
+            assert (await propose(engine)).text == " Two."
+
+        run_and_close(engine, work)
+        assert not vllm_server.script["/v1/models"]
+        assert vllm_server.at_once == 1  # the look still hangs
+    finally:
+        release.set()
 
 
 def test_no_request_is_sent_before_the_time_that_the_server_names(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cord_worker.engines.openai.faults import Means, ServerFault
-from cord_worker.engines.openai.replies import all_words
+from cord_worker.engines.openai.replies import all_words, codes_in
 from cord_worker.engines.refusal_texts import means_filtered
 from cord_worker.errors import ContentFilterError, NotFiniteError, TooLongError
 
@@ -33,11 +33,45 @@ NOT_TOO_LONG = [
 ]
 
 
-@pytest.mark.parametrize("status", [None, 400, 500])
 @pytest.mark.parametrize("text", TOO_LONG)
-def test_too_long_is_recognised_in_many_wordings(status: int | None, text: str) -> None:
+def test_too_long_is_recognised_in_many_wordings(text: str) -> None:
+    fault = ServerFault(text, status=400, words=text)
+    assert (fault.means, fault.refusal, fault.suspected) == (Means.REFUSED, TooLongError, None)
+
+
+@pytest.mark.parametrize("status", [None, 500])
+@pytest.mark.parametrize("text", TOO_LONG)
+def test_words_of_a_failing_server_only_raise_a_suspicion(status: int | None, text: str) -> None:
     fault = ServerFault(text, status=status, words=text)
-    assert (fault.means, fault.refusal) == (Means.REFUSED, TooLongError)
+    assert (fault.means, fault.refusal, fault.suspected) == (Means.BROKEN, None, TooLongError)
+    assert (fault.confirmed().means, fault.confirmed().refusal) == (Means.REFUSED, TooLongError)
+
+
+@pytest.mark.parametrize("status", [502, 504, 524])
+def test_words_of_a_gateway_are_not_about_the_request(status: int) -> None:
+    fault = ServerFault("no", status=status, words="response headers too large", codes={"content_filter"})
+    assert (fault.means, fault.suspected) == (Means.BROKEN, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "refusal"),
+    [
+        ({"code": 500, "message": "no", "type": "exceed_context_size_error"}, TooLongError),
+        ({"code": "context_length_exceeded", "message": "no"}, TooLongError),
+        ({"code": "DATA_INSPECTION_FAILED", "message": "no"}, ContentFilterError),
+        ({"code": "content_filter", "message": "no"}, ContentFilterError),
+        ({"code": "content_filter_error", "message": "the content_filter is down"}, None),
+        ({"code": {"content_filter": 1}, "type": ["content_filter"]}, None),
+    ],
+)
+@pytest.mark.parametrize("status", [None, 400, 500])
+def test_only_an_exact_code_is_certain_under_any_status(
+    status: int | None, error: dict[str, object], refusal: type[Exception] | None
+) -> None:
+    for body in (error, {"error": error}, [{"error": error}]):
+        fault = ServerFault("no", status=status, codes=codes_in(body))
+        assert fault.refusal is refusal
+        assert (fault.means is Means.REFUSED) == (refusal is not None or status == 400)
 
 
 @pytest.mark.parametrize("text", NOT_TOO_LONG)
@@ -56,6 +90,9 @@ def test_other_limits_are_not_taken_for_the_contexts(text: str) -> None:
         (400, "Model Not Exist", Means.ACCESS),
         (404, "model 'x' not found, try pulling it first", Means.ACCESS),
         (400, "names are case-sensitive", Means.REFUSED),
+        (400, "Model is overloaded, try again later", Means.BUSY),
+        (422, "The content filter is busy", Means.BUSY),
+        (400, "Model is loading", Means.AWAY),
     ],
 )
 def test_a_servers_message_about_itself_is_no_fault_of_the_request(status: int | None, text: str, means: Means) -> None:

@@ -35,6 +35,23 @@ def test_a_limit_that_is_too_low_is_named_with_a_remedy(limit: str, value: int, 
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize(("hard", "said"), [(8000, "[] 6032"), (6000, "['file handles'] 4096")])
+def test_open_files_for_the_connections_of_many_workers_are_raised_as_far_as_needed_or_missed(
+    hard: int, said: str
+) -> None:
+    script = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard}))\n"
+        "from cord_worker.errors import MachineLimit\n"
+        "from cord_worker.local import limits; limits.raise_file_handles()\n"
+        "needs = [limits.COMMAND, limits.redis_for([limits.Need(64, 0, 0, broker_connections=10)] * 600)]\n"
+        "try: limits.check('it', needs)\n"
+        "except MachineLimit as error: assert 'ulimit -n 6032' in str(error), error\n"
+        "print([one.limit for one in limits.shortages(needs)], resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert ended.stdout.strip() == said, ended.stderr
+
+
 def test_a_low_limit_of_open_files_is_raised_as_far_as_allowed() -> None:
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 300))\n"

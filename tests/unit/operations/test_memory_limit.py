@@ -17,7 +17,8 @@ folder = pathlib.Path(sys.argv[1])
 path = folder / "cord.toml"
 findings = run_checks(Settings(state_dir=folder / "state"), path)
 config = RunConfig.parse(path.read_text(), source="cord.toml", folder=folder)
-lines = [f"{one.level} {one.subject}: {one.found}" for one in findings] + ContextCheck(config).skipped
+told = [f"{one.level} {one.subject}: {one.found}{one.advice and ' -> ' + one.advice}" for one in findings]
+lines = told + ContextCheck(config).skipped
 print(json.dumps([lines, "torch" in sys.modules]))
 """
 CONFIG = """
@@ -40,7 +41,7 @@ def test_doctor_and_the_check_of_contexts_name_the_limit_without_torch(tmp_path:
     lines, has_torch = json.loads(ended.stdout)
     assert not has_torch
     for subject in ("model prover", "contexts", "devices"):
-        assert f"warn {subject}: not checked: torch gets too little memory" in lines
+        assert f"warn {subject}: not checked: torch gets too little memory (see `memory`)" in lines
     (limit,) = (line for line in lines if line.startswith("fail memory: "))
     assert "a process may use 512 MiB of addresses" in limit
     assert lines[-1].startswith("model 'prover': its tokenizer is not looked at: a process may use 512 MiB")
