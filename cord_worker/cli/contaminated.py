@@ -93,12 +93,12 @@ def contaminated(
         raise click.UsageError("--similarity goes with --near")
     from cord_worker.contamination import HitKind
     from cord_worker.dataset import FieldMapping, ReadOptions
-    from cord_worker.export.file_types import check_output
     from cord_worker.operations.contamination import DEFAULT_KINDS, benchmark_source, find_contaminated
     from cord_worker.operations.enqueue import DatasetSource
+    from cord_worker.operations.outputs import check_beside_datasets
 
     if output is not None:
-        check_output(output)
+        check_beside_datasets(output, [dataset, *against])
     chosen = [HitKind(kind) for kind in kinds] or list(DEFAULT_KINDS)
     report = find_contaminated(
         DatasetSource(

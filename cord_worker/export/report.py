@@ -71,17 +71,17 @@ class ExportReport:
     def sentence(self) -> str:
         """One sentence for people."""
         others = [f"{self.left_out} finished ones left out"] if self.left_out else []
-        others += (
-            [f"{counted(self.contaminated, 'problem')} left out whose question a benchmark has"]
-            if self.contaminated
-            else []
-        )
         of_them = "of them " if self.left_out else ""
         others += (
             [f"{self.unfit} {of_them}without an answer or with control tokens in their text"] if self.unfit else []
         )
         others += [f"{self.undecided} {of_them}neither right nor wrong"] if self.undecided else []
         others += [f"{self.too_long} {of_them}too long"] if self.too_long else []
+        others += (
+            [f"{counted(self.contaminated, 'problem')} left out whose question a benchmark has"]
+            if self.contaminated
+            else []
+        )
         others += [f"the longest has {self.longest} tokens"] if self.longest is not None else []
         others += [f"{counted(self.failed, 'failed problem')} not exported"] if self.failed else []
         others += [f"{self.unfinished} unfinished"] if self.unfinished else []

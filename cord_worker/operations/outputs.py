@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cord_worker.export.file_types import FileType, check_output
@@ -25,23 +25,32 @@ def check_run_output(output: str, dataset: Path, config: Path | None = None) -> 
 
     Files are compared by identity, not by name: `./rows.jsonl` and a link to it are `rows.jsonl`.
     """
-    check_output(output)
+    check_beside_datasets(output, [dataset])
     if output == STANDARD_OUTPUT:
         return
     target = Path(output)
-    if is_same(target, dataset):
-        raise ExportError(f"-o {output} is the dataset {dataset} itself, which it would replace: {_ADVICE}")
-    if dataset.is_dir() and target.resolve().is_relative_to(dataset.resolve()):
-        raise ExportError(
-            f"-o {output} is in the dataset's folder {dataset}, whose files are read as its rows: name a place "
-            "outside it."
-        )
     named = dataset if dataset.name else dataset.resolve()
     if is_same(target, named.with_name(f"{named.name}.rejects.jsonl")):
         raise ExportError(f"-o {output} is the file to which the dataset's bad rows are written: {_ADVICE}")
     if config is not None and is_same(target, config):
         raise ExportError(f"-o {output} is the configuration {config} itself: {_ADVICE}")
     _check_no_dataset(output, "-o")
+
+
+def check_beside_datasets(output: str, datasets: Iterable[Path]) -> None:
+    """Raises ExportError if `output` cannot be written, or is one of these datasets (files or folders) or in one."""
+    check_output(output)
+    if output == STANDARD_OUTPUT:
+        return
+    target = Path(output)
+    for dataset in datasets:
+        if is_same(target, dataset):
+            raise ExportError(f"-o {output} is the dataset {dataset} itself, which it would replace: {_ADVICE}")
+        if dataset.is_dir() and target.resolve().is_relative_to(dataset.resolve()):
+            raise ExportError(
+                f"-o {output} is in the dataset's folder {dataset}, whose files are read as its rows: name a place "
+                "outside it."
+            )
 
 
 def check_export_outputs(outputs: Sequence[tuple[str, str | None]]) -> None:

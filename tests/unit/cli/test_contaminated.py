@@ -81,6 +81,16 @@ def test_datasets_and_benchmarks_may_have_any_format_and_field(tmp_path: Path) -
     assert json.loads(result.output)["first"][0]["benchmark_location"] == "benchmark.parquet:2"
 
 
+@pytest.mark.parametrize("name", ["d.jsonl", "benchmark.jsonl"])
+def test_the_output_never_replaces_the_dataset_or_a_benchmark(tmp_path: Path, benchmark: Path, name: str) -> None:
+    dataset = lines(tmp_path / "d.jsonl", [{"question": QUESTION}])
+    before = (tmp_path / name).read_bytes()
+    result = contaminated(dataset, "--against", benchmark, "-o", tmp_path / name)
+    assert result.exit_code == 1
+    assert "which it would replace" in result.output
+    assert (tmp_path / name).read_bytes() == before
+
+
 def test_several_benchmarks_are_looked_up_together(tmp_path: Path, benchmark: Path) -> None:
     second = lines(tmp_path / "second.jsonl", [{"question": OTHER}])
     dataset = lines(tmp_path / "d.jsonl", [{"question": OTHER}, {"question": QUESTION}])
