@@ -57,8 +57,8 @@ TOKENS = Counter(
 CHECKED_ANSWERS = Counter(
     "cord_checked_answers",
     "Final answers that this process checked, by outcome (correct, wrong, undecided) and method (exact, math, choice, "
-    "numeric, unequal, judge; for undecided ones undecided, timeout, crashed, unsupported). An answer that the judge "
-    "decides after an undecided comparison counts twice.",
+    "numeric, math_verify, unequal, judge; for undecided ones undecided, timeout, crashed, unsupported). An answer "
+    "that the judge decides after an undecided comparison counts twice.",
     ["method", "outcome"],
     registry=REGISTRY,
 )

@@ -13,6 +13,7 @@ _SECTIONS = {
     "Begin": {
         "init": f"{_HERE}.init:init",
         "validate": f"{_HERE}.datasets:validate",
+        "contaminated": f"{_HERE}.contaminated:contaminated",
         "doctor": f"{_HERE}.doctor:doctor",
     },
     "On one machine": {

@@ -11,6 +11,7 @@ import click
 from cord_worker.cli.command_groups import SentenceGroup
 from cord_worker.cli.interrupts import graceful_interrupts
 from cord_worker.cli.options import (
+    QUESTION_FIELD_HELP,
     FilePath,
     config_option,
     dataset_argument,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cord_worker.bench.answers import AnswerFigures
+    from cord_worker.bench.contamination import ContaminationFigures
     from cord_worker.bench.families import FamilyFigures
     from cord_worker.bench.report import Report
 
@@ -304,6 +306,83 @@ def answers(
             _print_answers(found)
     if as_json:
         click.echo(json.dumps({"datasets": [found.to_json() for found in measured]}, ensure_ascii=False))
+
+
+@bench.command()
+@dataset_argument
+@click.option(
+    "--against",
+    required=True,
+    type=FilePath(path_type=Path),
+    metavar="FILE",
+    help="The benchmark whose questions are planted; another one than DATASET.",
+)
+@click.option("--against-field", help="Field of the question in the benchmarks (default: question, problem, …).")
+@click.option(
+    "--copies", type=click.IntRange(min=5), default=50, show_default=True, help="Number of copies that are planted."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Chooses what is planted, and where.")
+@click.option("--question-field", help=QUESTION_FIELD_HELP)
+@json_option
+def contamination(
+    dataset: Path,
+    against: Path,
+    against_field: str | None,
+    copies: int,
+    seed: int,
+    question_field: str | None,
+    as_json: bool,
+) -> None:
+    """Measure what cordctl contaminated finds, with planted copies.
+
+    Copies of questions of the benchmark take the places of questions of DATASET: as they are, with other numbers, with
+    other punctuation, embedded in a longer text, and paraphrased mechanically. Keys: plants (planted, found, missed, by
+    kind), false_alarms (hits of the other questions), found_near and false_near (what --near adds), index_seconds and
+    lookup_seconds (of the processor).
+
+    \b
+      cordctl bench contamination math500.jsonl --against gsm8k.jsonl --copies 50
+    """
+    from cord_worker.bench.contamination import measure_contamination
+    from cord_worker.operations.contamination import QuestionReader, benchmark_source
+
+    reader = QuestionReader()
+    found = measure_contamination(
+        list(reader.questions(benchmark_source(dataset, question_field))),
+        list(reader.questions(benchmark_source(against, against_field), "--against-field")),
+        copies,
+        seed,
+    )
+    if as_json:
+        click.echo(json.dumps(found.to_json(), ensure_ascii=False))
+    else:
+        _print_contamination(found)
+
+
+def _print_contamination(found: ContaminationFigures) -> None:
+    from rich.table import Table
+
+    from cord_worker.progress import console
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("planted copies", "planted", "found", "missed", "found as"):
+        table.add_column(title, justify="right" if title in ("planted", "found", "missed") else "left")
+    for name, one in found.plants.items():
+        kinds = ", ".join(f"{count} {kind}" for kind, count in one.found.most_common())
+        table.add_row(name, str(one.planted), str(one.found.total()), str(one.planted - one.found.total()), kinds)
+    planted = sum(one.planted for one in found.plants.values())
+    screen = console()
+    screen.print(table)
+    screen.print(
+        f"false alarms: {found.false_alarms} of {found.questions - planted:,} other questions; "
+        f"--near finds {found.found_near} more copies, with {found.false_near} more false alarms",
+        soft_wrap=True,
+    )
+    screen.print(
+        f"{found.questions:,} questions against {found.benchmark:,}: {found.index_seconds:.2f} s for the index, "
+        f"{found.lookup_seconds:.2f} s to look up",
+        soft_wrap=True,
+    )
 
 
 @bench.command()

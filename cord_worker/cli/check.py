@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cord_worker.verify import CheckResult, Rule
     from cord_worker.verify.pairs import CheckedPair, PairFigures
 
-_METHODS = ("math", "exact", "choice", "numeric")
+_METHODS = ("math", "exact", "choice", "numeric", "math_verify")
 _WORDS = {True: "right", False: "wrong", None: "undecided"}
 _PROGRESS_SECONDS = 10.0
 """Pause between two lines of progress."""

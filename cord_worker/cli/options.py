@@ -67,14 +67,25 @@ state_dir_option = click.option(
 dataset_argument = click.argument("dataset", type=FilePath(path_type=Path))
 
 OUTPUT_HELP = (
-    "File to write; its name decides the format: .jsonl, .jsonl.gz, .jsonl.zst or .parquet; - prints JSON lines."
+    "File to write; its name decides the type: .jsonl, .jsonl.gz, .jsonl.zst or .parquet; - prints JSON lines."
 )
 
+QUESTION_FIELD_HELP = (
+    "Field of the question (default: question, problem, prompt, …); a dotted name reaches into objects."
+)
+_question_field_option = click.option("--question-field", help=QUESTION_FIELD_HELP)
+_split_option = click.option(
+    "--split", help="Split to read from a folder that holds several (CONFIGURATION/SPLIT if needed)."
+)
+_repair_latex_option = click.option(
+    "--repair-latex", is_flag=True, help="Restore LaTeX commands that lost their backslash in JSON."
+)
+_limit_option = click.option(
+    "--limit", type=click.IntRange(min=1), help="Read at most this many rows of the dataset (default: all)."
+)
+_QUESTION_OPTIONS = (_question_field_option, _split_option, _repair_latex_option, _limit_option)
 _DATASET_OPTIONS = (
-    click.option(
-        "--question-field",
-        help="Field of the question (default: question, problem, prompt, …); a dotted name reaches into objects.",
-    ),
+    _question_field_option,
     click.option(
         "--answer-field",
         help="Field of the known answer (default: answer, solution, target, …), such as reward_model.ground_truth.",
@@ -82,16 +93,14 @@ _DATASET_OPTIONS = (
     click.option("--id-field", help="Field of the id (default: id, problem_id, …; else made from the content)."),
     click.option("--passage-field", help="Field of a supporting passage (default: passage, context)."),
     click.option("--choices-field", help="Field of the choices to pick from (default: choices, options)."),
-    click.option("--split", help="Split to read from a folder that holds several (CONFIGURATION/SPLIT if needed)."),
+    _split_option,
     click.option(
         "--answer-as-is",
         is_flag=True,
         help="Keep answers whole: do not extract final answers from worked solutions.",
     ),
-    click.option("--repair-latex", is_flag=True, help="Restore LaTeX commands that lost their backslash in JSON."),
-    click.option(
-        "--limit", type=click.IntRange(min=1), help="Read at most this many rows of the dataset (default: all)."
-    ),
+    _repair_latex_option,
+    _limit_option,
 )
 skip_invalid_option = click.option(
     "--skip-invalid",
@@ -128,6 +137,13 @@ def confirm(question: str) -> None:
 def dataset_options(function: _F) -> _F:
     """Decorator: adds the options that say how a dataset is read."""
     for option in reversed(_DATASET_OPTIONS):
+        function = option(function)
+    return function
+
+
+def question_options(function: _F) -> _F:
+    """Decorator: adds the options that say how the questions of a dataset are read."""
+    for option in reversed(_QUESTION_OPTIONS):
         function = option(function)
     return function
 

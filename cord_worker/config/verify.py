@@ -75,11 +75,12 @@ class JudgeConfig(Table):
 class VerifyConfig(Table):
     """How a final answer is checked against its reference; it affects the search only with binary judgments."""
 
-    method: Literal["math", "exact", "choice", "numeric", "judge", "none"] = Field(
+    method: Literal["math", "exact", "choice", "numeric", "math_verify", "judge", "none"] = Field(
         "math",
         description="`math`: equal as text or as mathematics; `exact`: equal as text after normalisation; `choice`: "
         "the same letter A-J, or the same of yes, no and maybe; `numeric`: a number within `tolerance`, also with "
-        "units, thousands separators or percent; `judge`: an LLM decides ([verify.judge]); `none`: not checked.",
+        "units, thousands separators or percent; `math_verify`: equal according to the package math-verify alone, as "
+        "in published figures (extra `math-verify`); `judge`: an LLM decides ([verify.judge]); `none`: not checked.",
     )
     field: str | None = Field(
         "verify",

@@ -151,6 +151,12 @@ def resolve(mapping: FieldMapping, rows: Sequence[Mapping[str, Json]], where: st
     )
 
 
+def resolve_question(mapping: FieldMapping, rows: Sequence[Mapping[str, Json]], where: str) -> Fields:
+    """Like `resolve`, for `ReadOptions.question_alone`: the question's field is that of the answer too."""
+    question = _Finder(rows, where).needed("question", mapping.question)
+    return Fields(question, question, id=None, passage=None, choices=None)
+
+
 class _Finder:
     def __init__(self, rows: Sequence[Mapping[str, Json]], where: str) -> None:
         self._rows = rows

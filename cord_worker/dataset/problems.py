@@ -48,7 +48,7 @@ class Reader:
         if not row.trusted and (flaw := row_flaw(value)):
             reason = f"the row {flaw.reason}" if flaw.field is None else flaw.reason
             return RejectedRecord(row.location, flaw.field, reason, keep_raw(value))
-        if (unforeseen := self._fields.unforeseen(value)) is not None:
+        if not self._options.question_alone and (unforeseen := self._fields.unforeseen(value)) is not None:
             column, role = unforeseen
             reason = (
                 f"looks like the {role}, but the first rows, which decide the fields, have no such field: move a row "
@@ -77,6 +77,8 @@ class Reader:
             return multiple
         if multiple is not None:
             question, answer = multiple
+        elif self._options.question_alone:
+            answer = (question[0], ())
         else:
             plain = roles.answer(fields.answer.of(row), as_is=self._options.answer_as_is)
             if isinstance(plain, Flaw):

@@ -64,7 +64,8 @@ def read_problems(
         why = f"{bad.location}: {field}{bad.reason}" if bad is not None else "its rows have no fields"
         raise DatasetError(f"{path} holds no readable row. {why}.")
     # Decided before the first problem is yielded: a file with unclear columns yields none.
-    found = fields.resolve(mapping, known, str(path))
+    resolve = fields.resolve_question if options.question_alone else fields.resolve
+    found = resolve(mapping, known, str(path))
     if on_fields is not None:
         on_fields(found.mapping())
     reader = Reader(found, options)

@@ -44,11 +44,14 @@ class ReadOptions:
 
     `answer_as_is` keeps answers whole: no final answer is extracted from a solution, and no index becomes a choice.
     `repair_latex` restores lost backslashes. `checked` are further fields in which no backslash may be lost.
+    `question_alone` reads nothing but the question, so that rows need no answer: the question stands for it, ids are
+    made from the content, and choices are not added to the question.
     """
 
     answer_as_is: bool = False
     repair_latex: bool = False
     checked: tuple[str, ...] = ()
+    question_alone: bool = False
 
 
 class Change(StrEnum):

@@ -1,83 +1,174 @@
-"""The format of an output file by its name: JSON lines, plain or compressed, or Parquet; other names are rejected."""
+"""All export formats, in one table: `cordctl export --format` and docs/exports.md follow it."""
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import Enum
-from pathlib import Path
-from typing import IO, cast
+from cord_worker.export import (
+    axolotl,
+    candidates,
+    chat,
+    jsonl,
+    llama_factory,
+    preferences,
+    sft,
+    step_labels,
+    step_preferences,
+    verl,
+)
+from cord_worker.export.format import Format, Need, Source
 
-from cord_worker.export.files import STANDARD_OUTPUT, ExportError, check_writable, replaced_file
+_RESULTS = frozenset({"only_correct", "min_score", "teachers", "split"})
+_LEARNT = _RESULTS | {"top_k", "student", "max_tokens"}
 
-
-class OutputFormat(Enum):
-    """The format of an output file; the value is the ending of its name."""
-
-    LINES = ".jsonl"
-    GZIP_LINES = ".jsonl.gz"
-    ZSTD_LINES = ".jsonl.zst"
-    PARQUET = ".parquet"
-
-
-def format_of(output: str) -> OutputFormat:
-    """The format of a file with this name; JSON lines for standard output (`-`), a device or a pipe.
-
-    Raises:
-        ExportError: the name is empty, names a folder, or has another ending.
-    """
-    if output == STANDARD_OUTPUT:
-        return OutputFormat.LINES
-    if not output:
-        raise ExportError("the output file has no name: give one, or - for standard output.")
-    if output.endswith("/") or Path(output).is_dir():
-        raise ExportError(f"{output} is a folder: name a file in it.")
-    if Path(output).exists() and not Path(output).is_file():
-        return OutputFormat.LINES
-    name = Path(output).name.lower()
-    for output_format in OutputFormat:
-        if name.endswith(output_format.value) and name != output_format.value:
-            return output_format
-    known = ", ".join(output_format.value for output_format in OutputFormat)
-    raise ExportError(
-        f"{output}: its name does not say what to write: end it in {known}, or give - for standard output."
+FORMATS: dict[str, Format] = {
+    one.name: one
+    for one in (
+        Format(
+            name="jsonl",
+            read_by="scripts, pandas, `datasets`",
+            purpose="everything known about each trajectory",
+            noun="trajectories",
+            source=Source.RESULTS,
+            fields=jsonl.fields,
+            rows=jsonl.rows,
+            sequences=None,
+            options=_RESULTS | {"top_k"},
+            is_per_result=True,
+        ),
+        Format(
+            name="sft",
+            read_by="TRL (`trl sft`)",
+            purpose="prompt and completion as texts of the student's template",
+            noun="trajectories",
+            source=Source.RESULTS,
+            fields=sft.fields,
+            rows=sft.rows,
+            sequences=sft.sequences,
+            options=_LEARNT,
+            needs=frozenset({Need.STUDENT}),
+            is_per_result=True,
+        ),
+        Format(
+            name="messages",
+            read_by="TRL and other trainers of chats",
+            purpose="chat messages, the thinking in a field of its own or inline",
+            noun="trajectories",
+            source=Source.RESULTS,
+            fields=chat.fields,
+            rows=chat.rows,
+            sequences=chat.sequences,
+            options=_LEARNT | {"think"},
+            is_per_result=True,
+        ),
+        Format(
+            name="sharegpt",
+            read_by="LLaMA-Factory",
+            purpose="conversations from human and gpt",
+            noun="trajectories",
+            source=Source.RESULTS,
+            fields=llama_factory.conversation_fields,
+            rows=llama_factory.conversations,
+            sequences=llama_factory.conversation_sequences,
+            options=_LEARNT | {"dataset_info"},
+            is_per_result=True,
+        ),
+        Format(
+            name="alpaca",
+            read_by="LLaMA-Factory",
+            purpose="instruction and output",
+            noun="trajectories",
+            source=Source.RESULTS,
+            fields=llama_factory.instruction_fields,
+            rows=llama_factory.instructions,
+            sequences=llama_factory.instruction_sequences,
+            options=_LEARNT | {"dataset_info"},
+            is_per_result=True,
+        ),
+        Format(
+            name="axolotl",
+            read_by="axolotl (`type: chat_template`)",
+            purpose="chat messages in parts; steps whose score fell are not trained",
+            noun="trajectories",
+            source=Source.RESULTS,
+            fields=axolotl.fields,
+            rows=axolotl.rows,
+            sequences=axolotl.sequences,
+            options=_LEARNT | {"think"},
+            needs=frozenset({Need.SCORES}),
+            is_per_result=True,
+        ),
+        Format(
+            name="verl",
+            read_by="verl",
+            purpose="problems with their known answers, for reinforcement learning",
+            noun="problems",
+            source=Source.RESULTS,
+            fields=verl.fields,
+            rows=verl.rows,
+            sequences=verl.sequences,
+            options=_RESULTS | {"student", "max_tokens", "data_source"},
+        ),
+        Format(
+            name="dpo",
+            read_by="TRL (`trl dpo`)",
+            purpose="a right and a wrong result of one problem",
+            noun="pairs",
+            source=Source.RESULTS,
+            fields=preferences.pair_fields,
+            rows=preferences.pairs,
+            sequences=preferences.pair_sequences,
+            options=frozenset({"teachers", "top_k", "split", "student", "max_tokens"}),
+            needs=frozenset({Need.STUDENT, Need.SEVERAL}),
+        ),
+        Format(
+            name="kto",
+            read_by="TRL (`trl kto`)",
+            purpose="results, labelled right or wrong",
+            noun="trajectories",
+            source=Source.RESULTS,
+            fields=preferences.labelled_fields,
+            rows=preferences.labelled,
+            sequences=preferences.labelled_sequences,
+            options=_LEARNT - {"only_correct"},
+            needs=frozenset({Need.STUDENT}),
+            is_per_result=True,
+        ),
+        Format(
+            name="step-dpo",
+            read_by="TRL (`trl dpo`), trainers of Step-DPO",
+            purpose="a step of the winner against a sibling that lost",
+            noun="pairs",
+            source=Source.TREE,
+            fields=step_preferences.fields,
+            rows=step_preferences.rows,
+            sequences=step_preferences.sequences,
+            options=_LEARNT | {"min_margin"},
+            needs=frozenset({Need.STUDENT, Need.SCORES}),
+        ),
+        Format(
+            name="prm",
+            read_by="axolotl (`type: stepwise_supervised`), TRL's PRMTrainer",
+            purpose="steps of all trajectories, labelled good or not",
+            noun="trajectories",
+            source=Source.TREE,
+            fields=step_labels.fields,
+            rows=step_labels.rows,
+            sequences=step_labels.sequences,
+            options=_LEARNT | {"labels", "threshold"},
+            needs=frozenset({Need.STUDENT, Need.SCORES}),
+        ),
+        Format(
+            name="candidates",
+            read_by="scripts, pandas, `datasets`",
+            purpose="every candidate of every search, losers included",
+            noun="candidates",
+            source=Source.TREE,
+            fields=candidates.fields,
+            rows=candidates.rows,
+            sequences=None,
+            options=frozenset({"teachers", "split"}),
+        ),
     )
+}
 
-
-def check_output(output: str) -> OutputFormat:
-    """The format of `output`. Raises ExportError if its name or folder is unusable, before any work."""
-    output_format = format_of(output)
-    check_writable(output)
-    return output_format
-
-
-@contextmanager
-def output_file(output: str) -> Iterator[IO[bytes]]:
-    """A file for rows, compressed if the name says so; it replaces `output` in one rename at the end of the block."""
-    output_format = format_of(output)
-    with replaced_file(output) as file:
-        if output_format is OutputFormat.GZIP_LINES:
-            # Neither name nor time in the header: the same rows give the same bytes.
-            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
-                yield cast("IO[bytes]", packed)
-        elif output_format is OutputFormat.ZSTD_LINES:
-            import pyarrow as pa
-
-            with pa.CompressedOutputStream(pa.PythonFile(_UnclosedFile(file), mode="w"), "zstd") as packed:
-                yield cast("IO[bytes]", packed)
-        else:
-            yield file
-
-
-class _UnclosedFile:
-    """A file that its writer cannot close, because it must still be synced."""
-
-    closed = False
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.write = file.write
-        self.flush = file.flush
-
-    def close(self) -> None:
-        """Does nothing: the owner closes the file."""
+OPTIONS = frozenset[str]().union(*(one.options for one in FORMATS.values()))
+"""Every option that some format takes and not all do."""

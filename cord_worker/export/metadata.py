@@ -8,12 +8,14 @@ type, and every other field becomes JSON text.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cord_worker.dataset.jsontext import exact_json
 from cord_worker.dataset.records import Json
-from cord_worker.export.rows import Schema
-from cord_worker.store.reports.results import AttributeKinds
+from cord_worker.export.schema import Schema
+
+if TYPE_CHECKING:
+    from cord_worker.store.reports.results import AttributeKinds
 
 MAX_FIELDS = 500
 """With more fields than this (a dataset with different fields in each row), all fields become one JSON text."""

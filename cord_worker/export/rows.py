@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import islice
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from cord_worker.dataset.jsontext import json_line
-from cord_worker.export.formats import OutputFormat, format_of, output_file
+from cord_worker.export.file_types import FileType, file_type_of, output_file
+from cord_worker.export.schema import Fields, Row, Schema
 
 if TYPE_CHECKING:
     import pyarrow
@@ -15,44 +16,87 @@ if TYPE_CHECKING:
 _ROW_GROUP = 1_000
 """Rows per Parquet row group; they are held in memory at once."""
 
-Schema = str | list["Schema"] | Mapping[str, "Schema"]
-"""Type of a value: `text`, `number`, `integer` or `flag`, a list of one type, or fields by name. All may be null."""
+
+class RowWriter(Protocol):
+    """Writes rows to one file; `count` is the number of rows written."""
+
+    count: int
+
+    def write(self, row: Row) -> None:
+        """Writes one row."""
+        ...
 
 
-def write_rows(output: str, rows: Iterable[Mapping[str, Any]], schema: Mapping[str, Schema]) -> int:
-    """Writes `rows` to `output` in the format that its name says; returns the number of rows. The file is written
-    completely or stays unchanged.
+@contextmanager
+def row_writer(output: str, fields: Fields) -> Iterator[RowWriter]:
+    """Writes rows to `output` as the type that its name says. The file is complete, in one rename, at the end of the
+    block; if the block raises, it stays unchanged.
 
     Raises:
         ExportError: the name or the folder of `output` is unusable.
     """
-    is_table = format_of(output) is OutputFormat.PARQUET
+    is_table = file_type_of(output) is FileType.PARQUET
     with output_file(output) as file:
-        return write_parquet(file, rows, schema) if is_table else write_lines(file, rows)
+        if not is_table:
+            yield _LineWriter(file)
+            return
+        table = _TableWriter(file, fields)
+        try:
+            yield table
+            table.flush()
+        finally:
+            table.close()
 
 
-def write_lines(file: IO[bytes], rows: Iterable[Mapping[str, Any]]) -> int:
-    """Writes one JSON object per line; returns the number of lines."""
-    count = 0
-    for row in rows:
-        file.write(json_line(row))
-        count += 1
-    return count
+def write_rows(output: str, rows: Iterable[Row], fields: Fields) -> int:
+    """Writes `rows` to `output`, see `row_writer`; returns their number."""
+    with row_writer(output, fields) as writer:
+        for row in rows:
+            writer.write(row)
+        return writer.count
 
 
-def write_parquet(file: IO[bytes], rows: Iterable[Mapping[str, Any]], schema: Mapping[str, Schema]) -> int:
-    """Writes a Parquet file; returns its number of rows."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+class _LineWriter:
+    """One JSON object per line."""
 
-    table = pa.schema([(name, _arrow(kind)) for name, kind in schema.items()])
-    count = 0
-    with pq.ParquetWriter(file, table) as writer:
-        remaining = iter(rows)
-        while group := list(islice(remaining, _ROW_GROUP)):
-            writer.write_table(pa.Table.from_pylist(group, schema=table))
-            count += len(group)
-    return count
+    def __init__(self, file: IO[bytes]) -> None:
+        self.count = 0
+        self._file = file
+
+    def write(self, row: Row) -> None:
+        self._file.write(json_line(row))
+        self.count += 1
+
+
+class _TableWriter:
+    """A Parquet file."""
+
+    def __init__(self, file: IO[bytes], fields: Fields) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.count = 0
+        self._group: list[Row] = []
+        self._schema = pa.schema([(name, _arrow(kind)) for name, kind in fields.items()])
+        self._writer: Any = pq.ParquetWriter(file, self._schema)
+
+    def write(self, row: Row) -> None:
+        self._group.append(row)
+        self.count += 1
+        if len(self._group) == _ROW_GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes the rows that are held."""
+        import pyarrow as pa
+
+        if self._group:
+            self._writer.write_table(pa.Table.from_pylist(self._group, schema=self._schema))
+            self._group = []
+
+    def close(self) -> None:
+        """Writes the end of the file."""
+        self._writer.close()
 
 
 def _arrow(kind: Schema) -> pyarrow.DataType:

@@ -17,7 +17,7 @@ from cord_worker.local.daemon import DaemonSpec, start_daemon, start_stopped, st
 from cord_worker.local.services import Endpoints, LocalServices
 from cord_worker.local.state import StateDir, Worker, write_atomically
 from cord_worker.local.supervisor import State
-from cord_worker.operations.fleet import check_limits, check_locations, fleet_models, preloaded_modules, process_specs
+from cord_worker.operations.fleet import check_limits, check_startable, fleet_models, preloaded_modules, process_specs
 from cord_worker.operations.services import services_for
 from cord_worker.progress import named_conditions, shown
 from cord_worker.store.database import Database
@@ -87,7 +87,7 @@ def _bring_up(
             f"{', '.join(sorted(running.models)) or 'unknown'}). Stop them first (cordctl down), or use another folder "
             "(--state-dir)."
         )
-    check_locations(config)
+    check_startable(config)
     check_limits(config, settings)
     with services_for(settings, say) as services:
         upgrade(services.endpoints.database_url)

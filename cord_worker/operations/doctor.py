@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from cord_worker import endpoints
 from cord_worker.config import BUNDLED_PREFIX, ModelConfig, OpenAiOptions, RunConfig, Settings
 from cord_worker.errors import ConfigError, CordError, DatabaseRefused, LocalServiceError, SchemaMismatch
+from cord_worker.verify import by_math_verify
 
 _PACKAGES = ("torch", "transformers", "celery", "kombu", "redis", "sqlalchemy", "psycopg", "alembic", "pint")
 _ENGINE_PACKAGES = {
@@ -65,6 +66,7 @@ def run_checks(settings: Settings, config_path: Path | None) -> list[Diagnosis]:
         lambda: _database(settings),
         lambda: _broker(settings),
         lambda: iter(config_diagnoses),
+        lambda: _answers(config),
         lambda: _models(config),
         lambda: _contexts(config),
         lambda: _devices(config),
@@ -171,6 +173,16 @@ def _configuration(path: Path | None) -> tuple[RunConfig | None, list[Diagnosis]
         return None, [Diagnosis(Level.FAIL, "configuration", str(error), "correct it")]
     facts = f"{source}: {len(config.models)} models, {len(config.teachers)} teachers, fingerprint"
     return config, [Diagnosis(Level.OK, "configuration", f"{facts} {config.fingerprint()}")]
+
+
+def _answers(config: RunConfig | None) -> Iterator[Diagnosis]:
+    if config is None or config.verify.method != "math_verify":
+        return
+    found = by_math_verify.version()
+    if found is None:
+        yield Diagnosis(Level.FAIL, "math-verify", "not installed; verify.method needs it", by_math_verify.INSTALLING)
+    else:
+        yield Diagnosis(Level.OK, "math-verify", found)
 
 
 def _models(config: RunConfig | None) -> Iterator[Diagnosis]:

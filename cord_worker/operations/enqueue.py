@@ -27,6 +27,7 @@ from cord_worker.operations.dataset_notes import DatasetNotes
 from cord_worker.operations.fitting import ContextCheck, room_remarks
 from cord_worker.store.database import Database
 from cord_worker.store.runs.enqueue import EnqueueReport, enqueue
+from cord_worker.verify.by_math_verify import check_configured
 from cord_worker.verify.rows import with_known_methods
 
 _MAX_SHOWN = 20
@@ -198,8 +199,11 @@ def enqueue_dataset(
 def validate_dataset(source: DatasetSource, config: RunConfig | None = None) -> Validation:
     """Reads the whole dataset and checks it as enqueuing would, equal ids included; memory stays flat.
 
-    With `config`, it also checks what rows say about their own verification, and whether they fit the models.
+    With `config`, it also checks what rows say about their own verification, and whether they fit the models. Raises
+    DatasetError, and ConfigError if the package of verify.method is not installed.
     """
+    if config is not None:
+        check_configured(config.verify.method)
     found = Validation()
     records = source.records(found.notes, config)
     with tempfile.TemporaryDirectory(prefix="cord-") as folder, closing(sqlite3.connect(f"{folder}/ids")) as ids:

@@ -18,8 +18,8 @@ import tomlkit
 
 from cord_worker.config import NAME_PATTERN, ModelConfig, RunConfig, RunTable, SearchConfig, Settings, TeacherConfig
 from cord_worker.errors import ConfigError, DatasetError
-from cord_worker.export.formats import check_output
-from cord_worker.export.jsonl import export_run
+from cord_worker.export.exporting import export_run
+from cord_worker.export.file_types import check_output
 from cord_worker.local.state import StateDir
 from cord_worker.name_suggestions import unknown
 from cord_worker.operations.comparison import Interval, bootstrap

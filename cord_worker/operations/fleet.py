@@ -15,6 +15,7 @@ from cord_worker.local.services import Endpoints
 from cord_worker.local.supervisor import ProcessSpec
 from cord_worker.name_suggestions import unknown
 from cord_worker.store.runs.runs import RunRow
+from cord_worker.verify.by_math_verify import check_configured
 
 COORDINATOR = "coordinator"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -76,8 +77,10 @@ def names_by_path(run: RunRow) -> dict[str, str]:
     return {path: names[0] for path, names in named.items() if len(names) == 1}
 
 
-def check_locations(config: RunConfig) -> None:
-    """Raises ConfigError if a model's folder or bundled name does not exist, before anything is started."""
+def check_startable(config: RunConfig) -> None:
+    """Raises ConfigError, before anything is started, if a model's folder or bundled name does not exist, or the
+    package of verify.method is not installed."""
+    check_configured(config.verify.method)
     for name, model in config.served_models.items():
         location = model.location()
         if Path(location).is_absolute() and not Path(location).is_dir():

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from cord_worker.config import RunConfig, Settings
 from cord_worker.errors import LocalServiceError, RunConflict
-from cord_worker.export.formats import check_output
-from cord_worker.export.jsonl import export_run
+from cord_worker.export.exporting import export_run
+from cord_worker.export.file_types import check_output
 from cord_worker.export.report import ExportReport
 from cord_worker.local import processes
 from cord_worker.local.fork_server import ForkServer
@@ -23,7 +23,7 @@ from cord_worker.local.supervisor import EventKind, Supervisor
 from cord_worker.operations.background import check_background, find_background
 from cord_worker.operations.database import open_database
 from cord_worker.operations.enqueue import DatasetSource, EnqueueResult, enqueue_dataset
-from cord_worker.operations.fleet import check_limits, check_locations, fleet_models, process_specs
+from cord_worker.operations.fleet import check_limits, check_startable, fleet_models, process_specs
 from cord_worker.operations.run_watch import RunWatch, watch_run
 from cord_worker.operations.services import RunServices, services_for
 from cord_worker.progress import ProgressView, Snapshot
@@ -95,7 +95,7 @@ def run_until_final(
     """
     started = time.monotonic()
     task.source.check()
-    check_locations(task.config)
+    check_startable(task.config)
     settings = task.settings
     if find_background(settings) is None:
         check_limits(task.config, settings)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cord_worker.export.file_types import FileType, check_output
 from cord_worker.export.files import STANDARD_OUTPUT, ExportError
-from cord_worker.export.formats import OutputFormat, check_output
+from cord_worker.export.format import Choices, Facts, Scope
+from cord_worker.export.formats import FORMATS
+from cord_worker.export.jsonl import FAILURE_FIELDS
+from cord_worker.export.metadata import Metadata
+from cord_worker.prompting.trajectory import PROMPTED
 
-_EXPORT_FIELDS = frozenset({"trajectory", "completion", "reason"})
-"""Every row that an export writes has one of these fields."""
 _MAX_READ_BYTES = 1 << 20
 
 
@@ -21,17 +25,10 @@ def check_run_output(output: str, dataset: Path, config: Path | None = None) -> 
 
     Files are compared by identity, not by name: `./rows.jsonl` and a link to it are `rows.jsonl`.
     """
-    check_output(output)
+    check_beside_datasets(output, [dataset])
     if output == STANDARD_OUTPUT:
         return
     target = Path(output)
-    if is_same(target, dataset):
-        raise ExportError(f"-o {output} is the dataset {dataset} itself, which it would replace: {_ADVICE}")
-    if dataset.is_dir() and target.resolve().is_relative_to(dataset.resolve()):
-        raise ExportError(
-            f"-o {output} is in the dataset's folder {dataset}, whose files are read as its rows: name a place "
-            "outside it."
-        )
     named = dataset if dataset.name else dataset.resolve()
     if is_same(target, named.with_name(f"{named.name}.rejects.jsonl")):
         raise ExportError(f"-o {output} is the file to which the dataset's bad rows are written: {_ADVICE}")
@@ -40,18 +37,33 @@ def check_run_output(output: str, dataset: Path, config: Path | None = None) -> 
     _check_no_dataset(output, "-o")
 
 
-def check_export_outputs(outputs: Mapping[str, str | None]) -> None:
-    """Raises ExportError if one of the outputs (by option) cannot be written, holds rows that no export wrote, such as
-    a dataset, or if two of them are one file."""
-    named = {option: output for option, output in outputs.items() if output is not None}
-    for option, output in named.items():
+def check_beside_datasets(output: str, datasets: Iterable[Path]) -> None:
+    """Raises ExportError if `output` cannot be written, or is one of these datasets (files or folders) or in one."""
+    check_output(output)
+    if output == STANDARD_OUTPUT:
+        return
+    target = Path(output)
+    for dataset in datasets:
+        if is_same(target, dataset):
+            raise ExportError(f"-o {output} is the dataset {dataset} itself, which it would replace: {_ADVICE}")
+        if dataset.is_dir() and target.resolve().is_relative_to(dataset.resolve()):
+            raise ExportError(
+                f"-o {output} is in the dataset's folder {dataset}, whose files are read as its rows: name a place "
+                "outside it."
+            )
+
+
+def check_export_outputs(outputs: Sequence[tuple[str, str | None]]) -> None:
+    """Raises ExportError if one of the outputs (with its option) cannot be written, holds rows that no export wrote,
+    such as a dataset, or if two of them are one file."""
+    named = [(option, output) for option, output in outputs if output is not None]
+    for option, output in named:
         check_output(output)
         _check_no_dataset(output, option)
-    options = list(named)
-    for place, option in enumerate(options):
-        for other in options[:place]:
-            if is_same(Path(named[option]), Path(named[other])) or named[option] == named[other] == STANDARD_OUTPUT:
-                raise ExportError(f"{option} {named[option]} and {other} {named[other]} are one file: {_ADVICE}")
+    for place, (option, output) in enumerate(named):
+        for earlier_option, earlier in named[:place]:
+            if is_same(Path(output), Path(earlier)) or output == earlier == STANDARD_OUTPUT:
+                raise ExportError(f"{option} {output} and {earlier_option} {earlier} are one file: {_ADVICE}")
 
 
 _ADVICE = "name another file."
@@ -67,7 +79,7 @@ def is_same(one: Path, other: Path) -> bool:
 
 def _check_no_dataset(output: str, option: str) -> None:
     fields = None if output == STANDARD_OUTPUT else _fields_of_first_row(output)
-    if fields is not None and fields.isdisjoint(_EXPORT_FIELDS):
+    if fields is not None and not _is_row_of_export(fields):
         shown = ", ".join(sorted(fields)[:6])
         raise ExportError(
             f"{option} {output} holds rows that no export wrote (fields {shown}), perhaps a dataset: name another "
@@ -75,26 +87,44 @@ def _check_no_dataset(output: str, option: str) -> None:
         )
 
 
-def _fields_of_first_row(output: str) -> frozenset[str] | None:
-    """Fields of the first row of an existing file; None if there is no such file or row."""
-    output_format = check_output(output)
+def _fields_of_first_row(output: str) -> list[str] | None:
+    """Fields of the first row of an existing file, in their order; None if there is no such file or row."""
+    file_type = check_output(output)
     path = Path(output)
     if not path.is_file() or not path.stat().st_size:
         return None
     try:
-        if output_format is OutputFormat.PARQUET:
+        if file_type is FileType.PARQUET:
             import pyarrow.parquet as pq
 
-            return frozenset(pq.read_schema(path).names)
-        if output_format is OutputFormat.ZSTD_LINES:
+            return list(pq.read_schema(path).names)
+        if file_type is FileType.ZSTD_LINES:
             import pyarrow as pa
 
             with pa.input_stream(str(path), compression="zstd") as packed:
                 first = packed.read(_MAX_READ_BYTES).partition(b"\n")[0]
         else:
-            with gzip.open(path) if output_format is OutputFormat.GZIP_LINES else path.open("rb") as file:
+            with gzip.open(path) if file_type is FileType.GZIP_LINES else path.open("rb") as file:
                 first = file.readline(_MAX_READ_BYTES)
         row = json.loads(first)
     except (OSError, ValueError, EOFError):
         return None
-    return frozenset(row) if isinstance(row, dict) and row else None
+    return list(row) if isinstance(row, dict) and row else None
+
+
+def _is_row_of_export(names: Sequence[str]) -> bool:
+    """Whether some format, or the file of failures, writes rows with these fields in this order."""
+    return list(names) == list(FAILURE_FIELDS) or any(
+        list(names)[: len(fields)] == list(fields) for fields in (one.fields(_ANY) for one in FORMATS.values())
+    )
+
+
+_ANY = Scope(
+    run="",
+    segmentation=PROMPTED,
+    today=datetime.date.min,
+    choices=Choices(),
+    student=None,
+    facts=lambda: Facts({}, Metadata({}), has_samples=False, has_passages=False),
+)
+"""A scope of which only the names of fields are asked; additional fields of a run come last."""

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 
 from cord_worker.errors import TrainingFailed
+from cord_worker.export.exporting import Request, export_run
+from cord_worker.export.formats import FORMATS
 from cord_worker.store.database import Database
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -71,11 +73,12 @@ class School:
         self._training.clear()
 
     def _start(self, run: str, folder: Path, database: Database) -> subprocess.Popen[bytes]:
-        from cord_worker.export.sft import Student, export_sft  # imports torch, which takes seconds
+        from cord_worker.export.student import Student  # imports torch, which takes seconds
 
         lessons = folder.with_name(f"{folder.name}.lessons")
         lessons.mkdir(parents=True, exist_ok=True)
-        export_sft(database, run, str(lessons / "train.jsonl"), Student(self.beginner))
+        learnt = Request(format=FORMATS["sft"], student=Student(self.beginner))
+        export_run(database, run, str(lessons / "train.jsonl"), learnt)
         unfinished = _unfinished(folder)
         shutil.rmtree(unfinished, ignore_errors=True)
         command = [

@@ -20,7 +20,7 @@ class CheckResult:
     Attributes:
         correct: True, False, or None if undecided.
         method: "exact" (equal after normalisation), "math" (mathematically equal), "choice" (the same decision),
-            "numeric" (within the tolerance), "unequal" (found unequal);
+            "numeric" (within the tolerance), "math_verify" (equal according to math-verify), "unequal" (found unequal);
             with `correct` None "undecided" (no final answer, or several that contradict each other), "timeout",
             "crashed" (the checking process died) or "unsupported".
         extracted: the final answer found in the generated text; None if none was found.

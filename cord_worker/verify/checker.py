@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cord_worker.local.killable import ATTEMPTS, CallFailed, KillablePool, ProcessEnded
+from cord_worker.verify import by_math_verify
 from cord_worker.verify.check_result import CheckResult
 from cord_worker.verify.comparison import compare
-from cord_worker.verify.rule import Rule
+from cord_worker.verify.rule import Method, Rule
 from cord_worker.verify.same_answer import prepare, type_of
 
 TEXT_LIMIT = 20_000
@@ -30,6 +31,19 @@ class AnswerChecker(KillablePool):
 
     def __init__(self, timeout_seconds: float = 5.0, workers: int = 1) -> None:
         super().__init__(timeout_seconds, workers, prepare=_prepare)
+        self._by_math_verify = KillablePool(timeout_seconds, workers, prepare=by_math_verify.prepare)
+
+    def close(self) -> None:
+        """Ends the processes; checks that still run raise ProcessPoolError."""
+        super().close()
+        self._by_math_verify.close()
+
+    def warm_up_for(self, method: str) -> None:
+        """Starts a process for checks by `method` (of [verify]), so that it is ready when an answer comes."""
+        if method == Method.MATH_VERIFY:
+            self._by_math_verify.warm_up()
+        elif method in tuple(Method):
+            self.warm_up()
 
     def check(
         self, generated_answer: str, reference: str, rule: Rule = _BY_MATH, question: str | None = None
@@ -42,7 +56,8 @@ class AnswerChecker(KillablePool):
         If a check repeatedly ends its process while other checks work, it ends as method "crashed".
 
         Raises:
-            ProcessPoolError: the checker is closed, or its processes cannot be started or are killed at any work.
+            ProcessPoolError: the checker is closed, its processes cannot be started or are killed at any work, or the
+                package that the rule needs is not installed.
         """
         try:
             return self.attempt(generated_answer, reference, rule, question, attempts=ATTEMPTS)
@@ -55,15 +70,13 @@ class AnswerChecker(KillablePool):
         """Like `check`; raises ProcessEnded if the check ended its process although other checks work."""
         if len(reference) > TEXT_LIMIT:
             return CheckResult(None, "unsupported", None, f"the reference is longer than {TEXT_LIMIT} characters")
+        text = generated_answer[-TEXT_LIMIT:]
         try:
-            return self.call(
-                _compare_and_add_type,
-                generated_answer[-TEXT_LIMIT:],
-                reference,
-                rule,
-                _end(question),
-                attempts=attempts,
-            )
+            if rule.method == Method.MATH_VERIFY:
+                by_math_verify.check_installed()
+                compare_alone = by_math_verify.compare_by_math_verify
+                return self._by_math_verify.call(compare_alone, text, reference, attempts=attempts)
+            return self.call(_compare_and_add_type, text, reference, rule, _end(question), attempts=attempts)
         except TimeoutError:
             return CheckResult(None, "timeout", None, f"the comparison took longer than {self.timeout_seconds:g} s")
         except CallFailed as error:

@@ -219,7 +219,7 @@ def checked_pairs(
     batch = list(islice(remaining, _TOGETHER))
     count = min(processes or usable_processors(), 1 + len(batch) // _PAIRS_PER_PROCESS)
     with AnswerChecker(timeout_seconds, workers=count) as checker, ThreadPoolExecutor(2 * count) as threads:
-        checker.warm_up()
+        checker.warm_up_for(rule.method)
 
         def check(pair: AnswerPair) -> CheckedPair:
             chosen = rule if pair.method is None else replace(rule, method=pair.method)

@@ -25,6 +25,8 @@ class Method(StrEnum):
     """The same letter A-J, or the same of yes, no and maybe."""
     NUMERIC = "numeric"
     """A number within the tolerance of the reference."""
+    MATH_VERIFY = "math_verify"
+    """Equal according to the package math-verify, which alone extracts and compares."""
 
 
 @dataclass(frozen=True, slots=True)

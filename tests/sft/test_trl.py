@@ -21,7 +21,7 @@ import cord_worker.demo
 from cord_worker.demo.problems import generate
 from cord_worker.engines import load_engine
 from cord_worker.engines.protocol import Generation, Turn
-from cord_worker.export.sft import Student
+from cord_worker.export.student import Student
 from cord_worker.prompting.trajectory import PROMPTED
 from cord_worker.store.reports.results import Result, ResultStep
 from tests.support.settings import engine_settings, greedy
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 MODELS = Path(cord_worker.demo.__file__).parent / "models"
 COMPLETION = "### Step 1. Count: 2 and 2.\n### Step 2. So 2 + 2 = 4.\n</think>\n\nThe final answer is 4."
 RESULT = Result(
-    key="p1", question="How many?", answer="4", passage=None, attributes={}, score=0.9, finish="think_end",
+    position=0, key="p1", question="How many?", answer="4", passage=None, attributes={}, score=0.9, finish="think_end",
     answer_text="The final answer is 4.", correct=True, verification=None,
     steps=(
         ResultStep(1, "a", " Count: 2 and 2.", 0.5, "step", 5), ResultStep(2, "b", " So 2 + 2 = 4.", 0.9, "eos", 5),
@@ -96,7 +96,9 @@ def test_the_loss_covers_the_whole_thinking_and_the_answer(tmp_path: Path, templ
     tokenizer.chat_template = resources.files("trl").joinpath(f"chat_templates/{template}.jinja").read_text("utf-8")
     tokenizer.bos_token = "<|system|>"
     tokenizer.save_pretrained(student)
-    row = Student(str(student)).row(RESULT, PROMPTED)
+    texts = Student(str(student)).trajectory(RESULT, PROMPTED)
+    assert texts is not None
+    row = {"prompt": texts[0], "completion": texts[1]}
     settings = SFTConfig(str(tmp_path / "out"), use_cpu=True, bf16=False, report_to="none")
     trainer = SFTTrainer(str(student), args=settings, train_dataset=Dataset.from_list([row] * 2))
     example = trainer.train_dataset[0]

@@ -140,10 +140,8 @@ class Coordinator:
 
     def _warm_up(self, context: RunContext) -> None:
         """Starts the processes that check answers, ahead of time. A failure to start is no failure of the decision."""
-        if context.config.verify.method in ("judge", "none"):
-            return
         try:
-            self._checker.warm_up()
+            self._checker.warm_up_for(context.config.verify.method)
         except Exception:  # the check of an answer reports it
             logger.debug("the processes that check answers could not be started ahead", exc_info=True)
 

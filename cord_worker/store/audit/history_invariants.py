@@ -281,6 +281,7 @@ HISTORY_INVARIANTS: tuple[Invariant, ...] = (
         WHERE CASE j.verification ->> 'method'
               WHEN 'exact' THEN j.correct IS NOT TRUE WHEN 'math' THEN j.correct IS NOT TRUE
               WHEN 'choice' THEN j.correct IS NOT TRUE WHEN 'numeric' THEN j.correct IS NOT TRUE
+              WHEN 'math_verify' THEN j.correct IS NOT TRUE
               WHEN 'unequal' THEN j.correct IS NOT FALSE WHEN 'judge' THEN j.correct IS NULL
               WHEN 'undecided' THEN j.correct IS NOT NULL WHEN 'timeout' THEN j.correct IS NOT NULL
               WHEN 'crashed' THEN j.correct IS NOT NULL WHEN 'unsupported' THEN j.correct IS NOT NULL

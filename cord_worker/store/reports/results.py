@@ -30,9 +30,10 @@ class ResultStep:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A done problem with its winning trajectory or one of its samples. `sample` is the sample's number within its
-    teacher; None for a winner."""
+    """A done problem with its winning trajectory or one of its samples. `position` is the problem's place in the
+    dataset, from 0. `sample` is the sample's number within its teacher; None for a winner."""
 
+    position: int
     key: str
     question: str
     answer: str
@@ -75,7 +76,7 @@ _STREAMED = {"stream_results": True, "yield_per": 200}
 
 _RESULTS = sa.text(
     """
-    SELECT p.key, p.question, p.answer, p.passage, CAST(p.attributes AS text) AS attributes,
+    SELECT p.position, p.key, p.question, p.answer, p.passage, CAST(p.attributes AS text) AS attributes,
            CASE WHEN NOT j.winner THEN last_step.sample END AS sample,
            j.score, j.finish, j.answer_text, j.correct, j.verification,
            (WITH RECURSIVE path AS (

@@ -49,8 +49,11 @@ def test_a_least_score_and_correctness_choose_the_same_problems_in_both_formats(
 
 
 def test_the_student_and_its_format_go_together(finished: Cordctl) -> None:
-    for options in (("--format", "sft"), ("--student", "bundled:closer")):
-        assert "go together" in finished("export", "done", "-o", "no.jsonl", *options, exits=2).stderr
+    for options, said in (
+        (("--format", "sft"), "needs --student MODEL"),
+        (("--student", "bundled:closer"), "no meaning with --format jsonl"),
+    ):
+        assert said in finished("export", "done", "-o", "no.jsonl", *options, exits=2).stderr
     assert not (finished.folder / "no.jsonl").exists()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from cord_worker.dataset import FieldMapping
-from cord_worker.export.jsonl import export_run
+from cord_worker.export.exporting import export_run
 from cord_worker.operations.enqueue import DatasetSource, enqueue_dataset
 from cord_worker.store.database import Database
 from tests.support.cluster import Cluster

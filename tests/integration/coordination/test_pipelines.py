@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from cord_worker.engines.instant import ALIKE, MALFORMED, SILENT
-from cord_worker.export.jsonl import export_run
+from cord_worker.export.exporting import export_run
 from cord_worker.operations.comparison import compare_runs
 from cord_worker.operations.replaying import replay_run, verify_tables
 from cord_worker.operations.run_watch import list_overviews

@@ -85,9 +85,20 @@ def test_an_export_never_replaces_a_dataset(name: str, option: str) -> None:
     assert Path(name).read_bytes() == before
 
 
-@pytest.mark.parametrize("field", ["trajectory", "completion", "reason"])
-def test_an_earlier_export_may_be_replaced(field: str) -> None:
-    Path("out.jsonl").write_text(json.dumps({"id": "a", field: "x"}) + "\n", encoding="utf-8")
+ROWS_OF_EXPORTS = {
+    "jsonl": "id question answer trajectory final_answer score correct verification finish steps provenance metadata",
+    "jsonl of samples": "id question answer trajectory final_answer score correct verification finish steps provenance "
+    "metadata sample passage",
+    "sft": "id prompt completion",
+    "messages": "id messages",
+    "verl": "data_source prompt ability reward_model extra_info",
+    "failures": "id question answer reason",
+}
+
+
+@pytest.mark.parametrize("fields", ROWS_OF_EXPORTS.values(), ids=ROWS_OF_EXPORTS)
+def test_an_earlier_export_may_be_replaced(fields: str) -> None:
+    Path("out.jsonl").write_text(json.dumps(dict.fromkeys(fields.split(), "x")) + "\n", encoding="utf-8")
     result = used("export mine -o out.jsonl")
     assert "no export wrote" not in result.stderr
     assert "cordctl up" in result.stderr

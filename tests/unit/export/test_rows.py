@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cord_worker.dataset.records import NumberText
+from cord_worker.export.file_types import FileType, check_output, file_type_of
 from cord_worker.export.files import ExportError
-from cord_worker.export.formats import OutputFormat, check_output, format_of
 from cord_worker.export.metadata import MAX_FIELDS, Metadata
 from cord_worker.export.rows import write_rows
 
@@ -25,16 +25,16 @@ SCHEMA = {"id": "text", "score": "number"}
 @pytest.mark.parametrize(
     ("name", "form"),
     [
-        ("-", OutputFormat.LINES),
-        ("out.jsonl", OutputFormat.LINES),
-        ("OUT.JSONL", OutputFormat.LINES),
-        ("a.b/run.v2.jsonl.gz", OutputFormat.GZIP_LINES),
-        ("out.jsonl.zst", OutputFormat.ZSTD_LINES),
-        ("out.parquet", OutputFormat.PARQUET),
+        ("-", FileType.LINES),
+        ("out.jsonl", FileType.LINES),
+        ("OUT.JSONL", FileType.LINES),
+        ("a.b/run.v2.jsonl.gz", FileType.GZIP_LINES),
+        ("out.jsonl.zst", FileType.ZSTD_LINES),
+        ("out.parquet", FileType.PARQUET),
     ],
 )
-def test_the_files_name_decides_its_form(name: str, form: OutputFormat) -> None:
-    assert format_of(name) is form
+def test_the_files_name_decides_its_form(name: str, form: FileType) -> None:
+    assert file_type_of(name) is form
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_any_other_ending_is_refused_with_the_known_ones(tmp_path: Path, name: s
 @pytest.mark.parametrize(("name", "message"), [("", "no name"), ("new.jsonl/", "folder")])
 def test_an_output_that_is_no_file_name_is_refused(name: str, message: str) -> None:
     with pytest.raises(ExportError, match=message):
-        format_of(name)
+        file_type_of(name)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in data.decode().splitlines()]
 
 
-@pytest.mark.parametrize("ending", [form.value for form in OutputFormat])
+@pytest.mark.parametrize("ending", [form.value for form in FileType])
 def test_every_form_writes_the_same_rows_as_the_same_bytes(tmp_path: Path, ending: str) -> None:
     first, second = tmp_path / f"one{ending}", tmp_path / f"two{ending}"
     assert write_rows(str(first), iter(ROWS), SCHEMA) == write_rows(str(second), iter(ROWS), SCHEMA) == 2
@@ -72,7 +72,7 @@ def test_every_form_writes_the_same_rows_as_the_same_bytes(tmp_path: Path, endin
     assert sorted(path.name for path in tmp_path.iterdir()) == [first.name, second.name]
 
 
-@pytest.mark.parametrize("ending", [form.value for form in OutputFormat])
+@pytest.mark.parametrize("ending", [form.value for form in FileType])
 def test_a_failure_while_writing_leaves_the_old_file(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"out{ending}"
     path.write_bytes(b"old")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,8 +17,9 @@ import cord_worker.demo
 from cord_worker.engines.protocol import Turn
 from cord_worker.engines.text_codec import TextCodec
 from cord_worker.errors import CordError
-from cord_worker.export.rows import write_lines, write_parquet
-from cord_worker.export.sft import COLUMNS, Student
+from cord_worker.export.rows import write_rows
+from cord_worker.export.sft import FIELDS
+from cord_worker.export.student import Student
 from cord_worker.prompting.trajectory import PROMPTED, Segmentation
 from cord_worker.store.reports.results import Result, ResultStep
 
@@ -35,6 +35,7 @@ TEMPLATES = {
     "none": None,
 }
 RESULT = Result(
+    position=0,
     key="p1",
     question="How many?",
     answer="4",
@@ -77,16 +78,15 @@ def saved(tmp_path: Path) -> Saved:
     return save
 
 
-def row_of(folder: Path, result: Result = RESULT) -> dict[str, str]:
-    row = Student(str(folder)).row(result, PROMPTED)
-    assert row is not None
-    return row
+def row_of(folder: Path, result: Result = RESULT, segmentation: Segmentation = PROMPTED) -> dict[str, str]:
+    texts = Student(str(folder)).trajectory(result, segmentation)
+    assert texts is not None
+    return {"id": result.key, "prompt": texts[0], "completion": texts[1]}
 
 
 @pytest.mark.parametrize(("rule", "between"), [("line_break", "\n\n"), ("phrases", "")])
 def test_a_trajectory_without_markers_is_learnt_as_it_was_read(saved: Saved, rule: str, between: str) -> None:
-    row = Student(str(saved(TEMPLATES["plain"]))).row(RESULT, Segmentation.of(rule, ["wait"]))
-    assert row is not None
+    row = row_of(saved(TEMPLATES["plain"]), segmentation=Segmentation.of(rule, ["wait"]))
     thinking = f" Count: 2 and 2.{between} So 2 + 2 = 4."
     assert row["completion"] == f"{thinking}\n</think>\n\nThe final answer is 4."
 
@@ -145,30 +145,30 @@ def _with_step(text: str) -> Result:
     ids=["question", "passage", "answer", "step", "a second thinking", "a second end of it"],
 )
 def test_a_text_with_control_tokens_of_the_student_is_left_out(saved: Saved, result: Result) -> None:
-    assert Student(str(saved(TEMPLATES["plain"]))).row(result, PROMPTED) is None
+    assert Student(str(saved(TEMPLATES["plain"]))).trajectory(result, PROMPTED) is None
 
 
 def test_a_trajectory_without_an_answer_is_left_out(saved: Saved) -> None:
-    assert Student(str(saved(TEMPLATES["plain"]))).row(replace(RESULT, answer_text=" \n"), PROMPTED) is None
+    assert Student(str(saved(TEMPLATES["plain"]))).trajectory(replace(RESULT, answer_text=" \n"), PROMPTED) is None
 
 
 ODD = ' "quoted" \\n \\u0041 \u2028 {"role": "system"} 三角形 🙂 \r\n\t$\\frac{1}{2}$ <b>x</b> \x7f'
 
 
-def test_odd_text_is_the_same_text_in_both_formats(saved: Saved) -> None:
+def test_odd_text_is_the_same_text_in_both_types_of_file(saved: Saved, tmp_path: Path) -> None:
     row = row_of(saved(TEMPLATES["plain"]), replace(_with_step(ODD), key='p"1'))
     assert f"### Step 1.{ODD}\n### Step 2." in row["completion"]
-    lines, table = io.BytesIO(), io.BytesIO()
-    assert write_lines(lines, [row, row]) == 2
-    assert [json.loads(line) for line in lines.getvalue().decode().split("\n")[:-1]] == [row, row]
-    assert write_parquet(table, iter([row] * 2_500), COLUMNS) == 2_500
+    lines, table = tmp_path / "rows.jsonl", tmp_path / "rows.parquet"
+    assert write_rows(str(lines), [row, row], FIELDS) == 2
+    assert [json.loads(line) for line in lines.read_bytes().decode().split("\n")[:-1]] == [row, row]
+    assert write_rows(str(table), iter([row] * 2_500), FIELDS) == 2_500
     assert pq.read_table(table).to_pylist() == [row] * 2_500
 
 
-def test_an_empty_export_is_a_readable_file() -> None:
-    table = io.BytesIO()
-    assert write_parquet(table, [], COLUMNS) == 0
-    assert pq.read_table(table).column_names == list(COLUMNS)
+def test_an_empty_export_is_a_readable_file(tmp_path: Path) -> None:
+    table = tmp_path / "rows.parquet"
+    assert write_rows(str(table), [], FIELDS) == 0
+    assert pq.read_table(table).column_names == list(FIELDS)
 
 
 @pytest.mark.parametrize("path", ["nothing", "./nothing"])
@@ -179,7 +179,7 @@ def test_a_student_without_a_tokenizer_is_refused(path: str) -> None:
 
 def test_a_question_is_rendered_with_every_bundled_tokenizer() -> None:
     rows: list[Any] = [
-        Student(str(folder.parent)).row(RESULT, PROMPTED) for folder in sorted(MODELS.glob("*/config.json"))
+        Student(str(folder.parent)).trajectory(RESULT, PROMPTED) for folder in sorted(MODELS.glob("*/config.json"))
     ]
-    assert all(row["completion"] == COMPLETION for row in rows)
-    assert all(row["prompt"].endswith("<think>\n") for row in rows)
+    assert all(completion == COMPLETION for _, completion in rows)
+    assert all(prompt.endswith("<think>\n") for prompt, _ in rows)

@@ -1,0 +1,217 @@
+"""Exports a run: reads its results or search trees problem by problem, makes rows of them and writes these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from cord_worker.export.file_types import file_type_of
+from cord_worker.export.files import ExportError
+from cord_worker.export.format import (
+    Choices,
+    Facts,
+    Format,
+    Labels,
+    LeftOut,
+    Need,
+    OptionError,
+    Scope,
+    Source,
+)
+from cord_worker.export.formats import FORMATS
+from cord_worker.export.jsonl import FAILURE_FIELDS, failure_row, provenance_of
+from cord_worker.export.metadata import MAX_FIELDS, Metadata
+from cord_worker.export.report import ExportReport, ExportScope, Filters, Tally, read_scope
+from cord_worker.export.rows import RowWriter, row_writer, write_rows
+from cord_worker.export.schema import Row
+from cord_worker.export.splits import Splits
+from cord_worker.name_suggestions import unknown
+from cord_worker.store.audit.digest_invariants import run_digest
+from cord_worker.store.database import Database
+from cord_worker.store.reports.results import Result, attribute_kinds, has_passages, stream_failures, stream_results
+from cord_worker.store.reports.search_trees import SearchTree, stream_trees
+
+if TYPE_CHECKING:
+    from cord_worker.contamination import QuestionIndex  # imports NumPy
+    from cord_worker.export.student import Student  # imports torch, which takes seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is exported, and how. Problems whose question the `benchmark` has are left out. `max_tokens` is the most
+    tokens of a text that a trainer reads, in those of the `student`; `splits` divide the rows among several files."""
+
+    format: Format = FORMATS["jsonl"]
+    filters: Filters = field(default_factory=Filters)
+    choices: Choices = field(default_factory=Choices)
+    benchmark: QuestionIndex | None = None
+    student: Student | None = None
+    max_tokens: int | None = None
+    splits: Splits | None = None
+
+    def is_contaminated(self, question: str) -> bool:
+        """Whether the benchmark, if there is one, has this question."""
+        return self.benchmark is not None and bool(self.benchmark.hits([question])[0])
+
+    def outputs(self, output: str) -> Sequence[str]:
+        """The files that are written. Raises OptionError and ExportError."""
+        return [output] if self.splits is None else self.splits.outputs(output)
+
+
+EVERYTHING = Request()
+"""All trajectories, with all that is known about them."""
+
+
+def export_run(
+    database: Database,
+    run_name: str | None,
+    output: str,
+    request: Request = EVERYTHING,
+    *,
+    failures: str | None = None,
+) -> ExportReport:
+    """Writes the run's rows to `output` (a path, `-` for standard output), and its failed problems to `failures`.
+
+    The names of the files decide their types (see `file_types`). Each file is written completely or stays unchanged.
+    Raises RunNotFound; ExportError if a file cannot be written or the run lacks what the format needs; OptionError.
+    """
+    outputs = request.outputs(output)
+    for name in (*outputs, *([] if failures is None else [failures])):
+        file_type_of(name)
+    found = database.run(lambda connection: read_scope(connection, run_name))
+    _check_needs(request, found)
+    with database.transaction() as connection:
+        scope = _scope(connection, found, request)
+        tally = _write(outputs, scope, request, _problems(connection, found, request))
+    if failures is not None:
+        with database.transaction() as connection:
+            write_rows(failures, map(failure_row, stream_failures(connection, found.run.id)), FAILURE_FIELDS)
+    return found.report(tally, request.format)
+
+
+def _check_needs(request: Request, found: ExportScope) -> None:
+    """Raises ExportError if the run lacks what the format or an option needs."""
+    config, chosen = found.config, request.format
+    if Need.STUDENT in chosen.needs and request.student is None:
+        raise OptionError(f"--format {chosen.name} needs --student MODEL, the model that is trained")
+    if not config.is_scored:
+        if Need.SCORES in chosen.needs:
+            raise ExportError(
+                f"run {found.run.name} has no scores, which --format {chosen.name} needs: its pipeline "
+                f"{config.search.pipeline} scores nothing. Export a run of another pipeline, or another format."
+            )
+        if request.filters.min_score is not None:
+            raise ExportError(f"run {found.run.name} has no scores: leave out --min-score.")
+    results = config.search.trajectories * len(config.teachers) if config.search.pipeline == "sample" else 1
+    if Need.SEVERAL in chosen.needs and results < 2:
+        raise ExportError(
+            f"run {found.run.name} has one result of each problem, and --format {chosen.name} compares several: export "
+            "it with --format step-dpo, which compares steps of its searches, or export a run of the pipeline sample."
+        )
+    if request.choices.labels is Labels.RIGHT_SHARE and config.search.selection != "binary_judgment":
+        raise ExportError(
+            f"run {found.run.name} has no binary judgments, whose shares of right answers --labels right-share reads: "
+            'label by gain or threshold, or export a run with search.selection = "binary_judgment".'
+        )
+    known = [teacher.name for teacher in config.all_teachers]
+    for name in sorted(request.choices.teachers or ()):
+        if name not in known:
+            raise ExportError(f"run {found.run.name}: {unknown('teacher', name, known)}")
+
+
+def _scope(connection: sa.Connection, found: ExportScope, request: Request) -> Scope:
+    @cache
+    def facts() -> Facts:
+        return Facts(
+            provenance_of(found.provenance, run_digest(connection, found.run.id)),
+            Metadata(attribute_kinds(connection, found.run.id, MAX_FIELDS + 1)),
+            has_samples=found.config.search.pipeline == "sample",
+            has_passages=has_passages(connection, found.run.id),
+        )
+
+    return Scope(
+        run=found.run.name,
+        segmentation=found.segmentation,
+        today=found.run.prompt_date,
+        choices=request.choices,
+        student=request.student,
+        facts=facts,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """A problem, and the values of which its rows are made: what the format's `source` says."""
+
+    key: str
+    question: str
+    values: Sequence[Result] | SearchTree
+
+
+def _problems(connection: sa.Connection, found: ExportScope, request: Request) -> Iterator[_Problem]:
+    """Each problem of which values pass the filters, in dataset order."""
+    filters = request.filters
+    bounds: dict[str, Any] = {"only_correct": filters.only_correct, "min_score": filters.min_score}
+    if request.format.source is Source.TREE:
+        for tree in stream_trees(connection, found.run.id, **bounds):
+            yield _Problem(tree.key, tree.question, tree)
+        return
+    choices = request.choices
+    top_k = choices.top_k if request.format.is_per_result else None
+    results = stream_results(connection, found.run.id, **bounds)
+    for key, group in groupby(results, key=lambda result: result.key):
+        chosen = best([one for one in group if choices.take(*(step.teacher for step in one.steps))], top_k)
+        if chosen:
+            yield _Problem(key, chosen[0].question, chosen)
+
+
+def best(results: Sequence[Result], most: int | None) -> Sequence[Result]:
+    """The `most` results with the highest scores, in their order; without scores the first ones. All if None."""
+    if most is None:
+        return results
+    places = sorted(range(len(results)), key=lambda place: -(results[place].score or 0.0))[:most]
+    return [results[place] for place in sorted(places)]
+
+
+def _write(outputs: Sequence[str], scope: Scope, request: Request, problems: Iterable[_Problem]) -> Tally:
+    fields = request.format.fields(scope)
+    tally = Tally()
+    with ExitStack() as files:
+        writers: list[RowWriter] = [files.enter_context(row_writer(output, fields)) for output in outputs]
+        for problem in problems:
+            if request.is_contaminated(problem.question):
+                tally.contaminated += 1
+                continue
+            writer = writers[0 if request.splits is None else request.splits.of(problem.key)]
+            for row in request.format.rows(scope, problem.values):
+                if isinstance(row, LeftOut):
+                    _count(tally, row)
+                elif _fits(tally, scope, request, row):
+                    writer.write(row)
+        tally.files = {output: writer.count for output, writer in zip(outputs, writers, strict=True)}
+    return tally
+
+
+def _count(tally: Tally, reason: LeftOut) -> None:
+    if reason is LeftOut.UNFIT:
+        tally.unfit += 1
+    else:
+        tally.undecided += 1
+
+
+def _fits(tally: Tally, scope: Scope, request: Request, row: Row) -> bool:
+    """Whether the row's texts have at most `max_tokens`; counts those that do not."""
+    if request.max_tokens is None or request.format.sequences is None:
+        return True
+    tokens = max(scope.required_student.count(text) for text in request.format.sequences(scope, row))
+    tally.longest = max(tokens, tally.longest or 0)
+    if tokens <= request.max_tokens:
+        return True
+    tally.too_long += 1
+    return False

@@ -1,0 +1,141 @@
+"""What an export format is: which stored values it takes, and pure functions that make rows of them."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from cord_worker.errors import CordError
+from cord_worker.export.schema import Fields, Row
+from cord_worker.prompting.trajectory import Segmentation
+
+if TYPE_CHECKING:
+    from cord_worker.export.metadata import Metadata
+    from cord_worker.export.student import Student
+
+
+class Source(StrEnum):
+    """The stored values of one problem from which its rows are made."""
+
+    RESULTS = "results"
+    """Its winning trajectory, or all its samples (`Result`), at least one."""
+    TREE = "search tree"
+    """All candidates of its search (`SearchTree`)."""
+
+
+class Need(StrEnum):
+    """What a format cannot do without."""
+
+    STUDENT = "student"
+    """The model that is trained: rows are texts of its chat template."""
+    SCORES = "scores"
+    """Candidates that a prover scored."""
+    SEVERAL = "several results"
+    """Several results of each problem, as in the pipeline `sample`."""
+
+
+class LeftOut(StrEnum):
+    """Why something that was read gives no row."""
+
+    UNFIT = "unfit"
+    """It has no answer, or a text with think tags or control tokens, which would end the thinking or the turn."""
+    UNDECIDED = "undecided"
+    """Its final answer is neither right nor wrong."""
+
+
+class Think(StrEnum):
+    """Where chat messages hold the thinking."""
+
+    FIELD = "field"
+    """In `reasoning_content`."""
+    INLINE = "inline"
+    """In `content`, between `<think>` and `</think>`."""
+
+
+class Labels(StrEnum):
+    """When a step is labelled as good."""
+
+    GAIN = "gain"
+    """Its score is not below that of the step before it."""
+    THRESHOLD = "threshold"
+    """Its score is at least the threshold."""
+    RIGHT_SHARE = "right-share"
+    """In its binary judgment, at least this share of the answers was right."""
+
+
+class OptionError(CordError):
+    """An option does not fit the format or another option; the command was used wrongly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the user chose for rows; None: the format's default, or all. `teachers`: whatever a row teaches was written
+    by one of these. `top_k`: at most this many rows of each problem, the best ones."""
+
+    teachers: frozenset[str] | None = None
+    top_k: int | None = None
+    think: Think | None = None
+    labels: Labels | None = None
+    threshold: float | None = None
+    min_margin: float | None = None
+    data_source: str | None = None
+
+    def take(self, *teachers: str) -> bool:
+        """Whether texts of all these teachers go out."""
+        return self.teachers is None or self.teachers.issuperset(teachers)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What only the format `jsonl` tells of the run. `has_samples`, `has_passages`: whether rows have these fields."""
+
+    provenance: dict[str, Any]
+    metadata: Metadata
+    has_samples: bool
+    has_passages: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The run and the choices for which rows are made. `today` is the run's date, for templates that show one; `facts`
+    reads the database when it is first called."""
+
+    run: str
+    segmentation: Segmentation
+    today: datetime.date
+    choices: Choices
+    student: Student | None
+    facts: Callable[[], Facts]
+
+    @property
+    def required_student(self) -> Student:
+        """The student. Raises OptionError if none was named."""
+        if self.student is None:
+            raise OptionError("this format needs --student MODEL, the model that is trained")
+        return self.student
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One export format.
+
+    `rows` makes the rows of one problem from a sequence of its results, or from its tree; in the place of a row it may
+    say why there is none. Both functions are pure. `sequences` are the texts of one row as a trainer reads them, whose
+    tokens `--max-tokens` counts; None if no trainer reads the rows. `options` are those of `cordctl export`, without
+    dashes, that the format takes in addition to the ones that all take. `is_per_result`: each result gives a row.
+    """
+
+    name: str
+    read_by: str
+    purpose: str
+    noun: str
+    source: Source
+    fields: Callable[[Scope], Fields]
+    rows: Callable[[Scope, Any], Iterable[Row | LeftOut]]
+    sequences: Callable[[Scope, Row], list[str]] | None
+    options: frozenset[str]
+    needs: frozenset[Need] = frozenset()
+    is_per_result: bool = False

@@ -1,0 +1,107 @@
+"""The model that is trained, of which only the tokenizer is read: its turns, its tags and its tokens."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+from cord_worker.config import ModelConfig
+from cord_worker.engines.protocol import Turn
+from cord_worker.engines.settings import EngineSettings
+from cord_worker.engines.tokenizer import load_tokenizer
+from cord_worker.export.files import ExportError
+from cord_worker.prompting.first_turn import DEFAULT_DATE, FirstTurn, TurnPiece
+from cord_worker.prompting.trajectory import ANSWER_OPENING, Segmentation, proposal_pieces, scoring_pieces
+from cord_worker.store.reports.results import Result
+
+
+class Student:
+    """Renders texts with the chat template of the model that is trained, and counts its tokens.
+
+    A text from outside (question, passage, step, answer) that holds one of its control tokens is refused: in plain text
+    a trainer cannot tell them from its own.
+    """
+
+    def __init__(self, path: str) -> None:
+        """`path` is a model's folder or hub id; only its tokenizer is read. Raises ExportError and EngineLoadError."""
+        tokenizer = load_tokenizer(EngineSettings.of(ModelConfig(path=path)))
+        if tokenizer is None:
+            raise ExportError(f"no tokenizer of {path!r} was found: give --student a model's folder or its hub id.")
+        self._chat: Any = tokenizer.chat
+        self._codec = tokenizer.codec
+        opening = list(self._chat("")["input_ids"])
+        # A trainer encodes the prompt as ordinary text. If that adds the start token, the text must not hold it too.
+        self._start = str(self._chat.bos_token) if opening and opening[0] == self._chat.bos_token_id else ""
+
+    def trajectory(
+        self, result: Result, segmentation: Segmentation, today: datetime.date = DEFAULT_DATE
+    ) -> tuple[str, str] | None:
+        """Prompt and completion of a whole trajectory: the first turn, ending with the opening of the thinking; the
+        steps, the closing and the final answer. None without a final answer, or with control tokens in a text."""
+        answer = result.answer_text.strip()
+        if not answer or not result.steps:
+            return None
+        first = self._turn(result.question, result.passage, today)
+        steps = scoring_pieces([step.text for step in result.steps], segmentation)
+        thinking = _alternating(steps, segmentation)
+        completion = [*thinking, self._answer_opening, TurnPiece(answer, True)]
+        if self._codec.breaks_out([*first.pieces, *completion]):
+            return None
+        return first.text.removeprefix(self._start), "".join(piece.text for piece in completion)
+
+    def step(
+        self,
+        question: str,
+        passage: str | None,
+        earlier: Sequence[str],
+        text: str,
+        segmentation: Segmentation,
+        today: datetime.date = DEFAULT_DATE,
+        *,
+        closes: bool,
+    ) -> tuple[str, str] | None:
+        """Prompt and completion of one step: the first turn and the `earlier` steps, ending with the opening of the
+        step; its `text`, and the closing of the thinking if it `closes` it. None with control tokens in a text."""
+        first = self._turn(question, passage, today)
+        prefix = _alternating(proposal_pieces(earlier, segmentation), segmentation)
+        completion = [TurnPiece(text.rstrip() if closes else text, True)]
+        completion += [self._answer_opening] if closes else []
+        if self._codec.breaks_out([*first.pieces, *prefix, *completion]):
+            return None
+        prompt = first.text.removeprefix(self._start) + "".join(piece.text for piece in prefix)
+        return prompt, "".join(piece.text for piece in completion)
+
+    def plain_turn(self, question: str, passage: str | None, today: datetime.date = DEFAULT_DATE) -> str | None:
+        """The first turn, ending where a plain reply begins, without the start token, which trainers of reward models
+        add themselves. None with control tokens in a text."""
+        turn = Turn(question=question, passage=passage, date=today)
+        first = self._codec.first_turn(turn, thinking=False)
+        if self._codec.breaks_out(first.pieces):
+            return None
+        return first.text.removeprefix(str(self._chat.bos_token or ""))
+
+    def holds_control_token(self, *texts: str) -> bool:
+        """Whether one of the texts from outside holds a control token."""
+        return any(self._codec.breaks_out([TurnPiece(text, True)]) for text in texts)
+
+    def thinking_turn(self, user: str, today: datetime.date = DEFAULT_DATE) -> str:
+        """The first turn with this text of the user, ending with the opening of the thinking."""
+        return self._turn(user, None, today).text.removeprefix(self._start)
+
+    def count(self, text: str) -> int:
+        """Tokens of `text` as a trainer encodes it, and the end token that it adds."""
+        return len(self._chat(text)["input_ids"]) + 1
+
+    @property
+    def _answer_opening(self) -> TurnPiece:
+        return TurnPiece(self._codec.tags.own(ANSWER_OPENING), False)
+
+    def _turn(self, question: str, passage: str | None, today: datetime.date) -> FirstTurn:
+        return self._codec.first_turn(Turn(question=question, passage=passage, date=today))
+
+
+def _alternating(pieces: Sequence[str], segmentation: Segmentation) -> list[TurnPiece]:
+    """The pieces of a trajectory; markers, which alternate with steps, are ours."""
+    marked = segmentation.has_markers
+    return [TurnPiece(text, is_content=not marked or index % 2 == 1) for index, text in enumerate(pieces)]

@@ -1,0 +1,215 @@
+"""Finds questions of benchmarks in a dataset: `cordctl contaminated`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from cord_worker.contamination import Hit, HitKind, NearIndex, NearThresholds, Question, QuestionIndex
+from cord_worker.dataset import FieldMapping, ReadOptions, RejectedRecord, rejection_error
+from cord_worker.errors import DatasetError
+from cord_worker.export.rows import write_rows
+from cord_worker.export.schema import Fields
+from cord_worker.operations.enqueue import DatasetSource
+
+DEFAULT_KINDS = (HitKind.EXACT, HitKind.RENUMBERED, HitKind.NGRAM, HitKind.CONTAINMENT)
+
+_TOGETHER = 1_000
+"""Questions looked up at once, and in memory at once."""
+_MOST_CHARACTERS = 4_000_000
+"""Characters looked up at once, if questions are long."""
+_MOST_FIRST = 20
+_FIELDS: Fields = {
+    "location": "text",
+    "question": "text",
+    "kind": "text",
+    "score": "number",
+    "matching": "text",
+    "benchmark_file": "text",
+    "benchmark_location": "text",
+    "benchmark_question": "text",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FoundQuestion:
+    """A question of the dataset with its hits, the strongest first."""
+
+    question: Question
+    hits: list[Hit]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One row per hit."""
+        for hit in self.hits:
+            yield {"location": self.question.location, "question": self.question.text, **hit.to_json()}
+
+
+@dataclass(slots=True)
+class ContaminationReport:
+    """The result of looking a dataset up. `questions` were looked up; `by_kind` counts those with hits by their
+    strongest kind; `pairs` is the number of all hits; `first` are the first questions with hits."""
+
+    benchmarks: dict[str, int] = field(default_factory=dict)
+    questions: int = 0
+    invalid: int = 0
+    pairs: int = 0
+    by_kind: Counter[HitKind] = field(default_factory=Counter)
+    first: list[FoundQuestion] = field(default_factory=list)
+
+    @property
+    def contaminated(self) -> int:
+        """Number of questions with hits."""
+        return self.by_kind.total()
+
+    def to_json(self) -> dict[str, Any]:
+        """For scripts; keys are stable."""
+        return {
+            "questions": self.questions,
+            "invalid": self.invalid,
+            "benchmarks": self.benchmarks,
+            "contaminated": self.contaminated,
+            "by_kind": {kind.value: self.by_kind[kind] for kind in HitKind},
+            "hits": self.pairs,
+            "first": [row for found in self.first for row in islice(found.rows(), 1)],
+        }
+
+
+class _Index(Protocol):
+    def hits(self, texts: Sequence[str]) -> list[list[Hit]]: ...
+
+    def repeats(self, questions: Sequence[Question]) -> list[list[Hit]]: ...
+
+
+class QuestionReader:
+    """Reads the questions of datasets, and counts what it leaves out."""
+
+    def __init__(self, *, skip_invalid: bool = False) -> None:
+        self.invalid = 0
+        self._skip_invalid = skip_invalid
+
+    def questions(self, source: DatasetSource, option: str = "--question-field") -> Iterator[Question]:
+        """The questions of a dataset in its order; rows need no answer. `option` names the question's field.
+
+        Raises DatasetError if the file cannot be used, or for a row without a question (unless they are skipped).
+        """
+        options = replace(source.options, question_alone=True)
+        try:
+            for record in replace(source, options=options).records():
+                if not isinstance(record, RejectedRecord):
+                    yield Question(str(source.path), record.location, record.question)
+                elif self._skip_invalid:
+                    self.invalid += 1
+                else:
+                    raise rejection_error(record)
+        except DatasetError as error:
+            raise DatasetError(str(error).replace("--question-field", option)) from None
+
+
+def benchmark_source(path: Path, field_name: str | None = None, split: str | None = None) -> DatasetSource:
+    """A benchmark's file or folder; the field of its questions is detected unless it is named."""
+    return DatasetSource(path, FieldMapping(question=field_name), split, options=ReadOptions())
+
+
+def benchmark_index(paths: Iterable[Path], field_name: str | None, option: str) -> QuestionIndex:
+    """The questions of these benchmarks. Raises DatasetError; `option` is the one that names the question's field."""
+    reader = QuestionReader()
+    return QuestionIndex(
+        question for path in paths for question in reader.questions(benchmark_source(path, field_name), option)
+    )
+
+
+def find_contaminated(
+    source: DatasetSource,
+    against: Sequence[DatasetSource],
+    *,
+    kinds: Collection[HitKind] = DEFAULT_KINDS,
+    within: bool = False,
+    similarity: float | None = None,
+    output: str | None = None,
+) -> ContaminationReport:
+    """Looks every question of `source` up in the benchmarks `against`, and with `within` among its own earlier ones.
+
+    Only hits of these `kinds` count; `similarity` is the least one for `near`. All hits are written to `output`, one
+    row each, as the type that its name says; the file is written completely or stays unchanged. Memory grows with the
+    benchmarks, and with the dataset if `within`.
+
+    Raises DatasetError, and ExportError if `output` cannot be written.
+    """
+    report = ContaminationReport()
+    reader = QuestionReader(skip_invalid=source.skip_invalid)
+    benchmarks = [question for one in against for question in _counted(reader, one, report)]
+    lookups = [(index, False) for index in _indices(benchmarks, kinds, similarity)] if against else []
+    questions: Iterable[Question] = reader.questions(source)
+    if within:
+        questions = own = list(questions)
+        lookups += [(index, True) for index in _indices(own, kinds, similarity)]
+    found = _look_up(questions, lookups, kinds, report)
+    if output is None:
+        for _ in found:
+            pass
+    else:
+        write_rows(output, (row for one in found for row in one.rows()), _FIELDS)
+    report.invalid = reader.invalid
+    return report
+
+
+def _counted(reader: QuestionReader, source: DatasetSource, report: ContaminationReport) -> Iterator[Question]:
+    report.benchmarks[str(source.path)] = 0
+    for question in reader.questions(source, "--against-field"):
+        report.benchmarks[str(source.path)] += 1
+        yield question
+
+
+def _indices(questions: list[Question], kinds: Collection[HitKind], similarity: float | None) -> Iterator[_Index]:
+    if any(kind is not HitKind.NEAR for kind in kinds):
+        yield QuestionIndex(questions)
+    if HitKind.NEAR in kinds:
+        yield NearIndex(questions, NearThresholds() if similarity is None else NearThresholds(similarity))
+
+
+def _look_up(
+    questions: Iterable[Question],
+    lookups: Sequence[tuple[_Index, bool]],
+    kinds: Collection[HitKind],
+    report: ContaminationReport,
+) -> Iterator[FoundQuestion]:
+    for batch in _batches(questions):
+        report.questions += len(batch)
+        texts = [question.text for question in batch]
+        results = [index.repeats(batch) if own else index.hits(texts) for index, own in lookups]
+        for place, question in enumerate(batch):
+            hits = _strongest((hit for result in results for hit in result[place]), kinds)
+            if hits:
+                found = FoundQuestion(question, hits)
+                report.by_kind[hits[0].kind] += 1
+                report.pairs += len(hits)
+                if len(report.first) < _MOST_FIRST:
+                    report.first.append(found)
+                yield found
+
+
+def _batches(questions: Iterable[Question]) -> Iterator[list[Question]]:
+    batch: list[Question] = []
+    characters = 0
+    for question in questions:
+        batch.append(question)
+        characters += len(question.text)
+        if len(batch) >= _TOGETHER or characters >= _MOST_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _strongest(hits: Iterable[Hit], kinds: Collection[HitKind]) -> list[Hit]:
+    """One hit of these kinds for each question of the benchmarks, the strongest first."""
+    order = {kind: place for place, kind in enumerate(HitKind)}
+    found: dict[Question, Hit] = {}
+    for hit in sorted(hits, key=lambda hit: (order[hit.kind], -hit.score)):
+        if hit.kind in kinds:
+            found.setdefault(hit.benchmark, hit)
+    return list(found.values())
