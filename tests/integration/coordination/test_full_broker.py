@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import redis
@@ -88,14 +89,18 @@ def test_a_full_broker_is_named_in_the_condition_of_the_process_and_only_while_i
             assert "Traceback" not in (tmp_path / f"{name}.log").read_text(errors="replace")
 
 
+def connections(client: redis.Redis) -> int:
+    return len(cast("list[Any]", client.client_list()))
+
+
 def test_the_limit_of_open_files_counts_at_least_the_connections_that_processes_open(
     tmp_path: Path, server: EmbeddedRedis, client: redis.Redis, database: Database, database_url: str
 ) -> None:
-    most, mine = 0, len(client.client_list())
+    most, mine = 0, connections(client)
 
     def is_done() -> bool:
         nonlocal most
-        most = max(most, len(client.client_list()) - mine)
+        most = max(most, connections(client) - mine)
         return count(database, "state = 'done'") == 5 * PROBLEMS
 
     with Cluster(tmp_path, database_url, server.url) as cluster:
