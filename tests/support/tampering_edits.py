@@ -70,7 +70,7 @@ EDITS = {
         "score",
     ),
     "a score by its last digit": Edit(candidate("score = score * (1 - 2.3e-16)"), STEP, "score"),
-    "the smallest number": Edit(candidate("log_prob_sum = -5e-324"), STEP, "log_prob_sum"),
+    "the smallest number": Edit(candidate("log_prob_sum = -5e-324, answer_tokens = 3"), STEP, "log_prob_sum"),
     "the largest number": Edit(candidate("log_prob_sum = -1.7976931348623157e308"), STEP, "log_prob_sum"),
     "not a number": Edit(candidate("log_prob_sum = 'NaN'"), STEP, "log_prob_sum"),
     "thinking tokens": Edit(candidate("thinking_tokens = thinking_tokens + 1"), STEP, "thinking_tokens"),
@@ -194,11 +194,11 @@ EDITS = {
         f"rank = 0 AND step = {LAST_STEP}", "problem problem-1: ", "",
     ),
     "the last beam is gone": Edit(
-        f"DELETE FROM beams WHERE problem_id = :problem AND step = {LAST_STEP}", "problem problem-1: ", "beam"
+        f"DELETE FROM beams WHERE problem_id = :problem AND step = {LAST_STEP}", "problem problem-1: ", "has no beam"
     ),
     "a trajectory is another run's": Edit(
         f"UPDATE trajectories SET problem_id = (SELECT max(id) FROM problems), winner = false WHERE id = {WINNER}",
-        STEP, "finish",
+        STEP, "finish: it finished at step",
     ),
     "a rank and none change places": Edit(
         "UPDATE candidates c SET rank = o.rank FROM candidates o WHERE (c.id, o.id) IN "

@@ -65,7 +65,15 @@ READING = (
 )
 """Every command that only reads the tables."""
 OTHERS = {
-    *("init", "validate", "check", "flower", "bench", "doctor"),  # read no tables, or only what others read too
+    *(
+        "init",
+        "validate",
+        "contaminated",
+        "check",
+        "flower",
+        "bench",
+        "doctor",
+    ),  # read no tables, or only what others read too
     *("run", "up", "down", "worker", "coordinator"),  # start processes, as the runs here do
     *("enqueue", "pause", "resume", "cancel", "retry", "rm", "priority", "drain"),  # write
 }
@@ -263,9 +271,10 @@ def test_doctor_names_the_pooler_and_its_mode(url: str, tmp_path: Path) -> None:
 
 
 @needs_pgbouncer
-def test_doctor_names_the_pooler_before_an_empty_database_and_one_remedy(url: str, tmp_path: Path) -> None:
-    downgrade(url, "base")
-    with PgBouncer(url, "transaction") as pooler:
+def test_doctor_names_the_pooler_before_an_empty_database_and_one_remedy(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    with PgBouncer(empty_database_url, "transaction") as pooler:
         found = run_checks(Settings(database_url=pooler.url, state_dir=tmp_path), None)
     by_subject = {finding.subject: finding for finding in found}
     assert "transaction mode" in by_subject["pooler"].found
