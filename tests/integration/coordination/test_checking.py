@@ -115,7 +115,7 @@ def _end(generated: str, *_: object) -> object:
 def test_a_check_that_kills_its_own_process_is_undecided_after_its_attempts(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verifying, "_compared", _end)
+    monkeypatch.setattr(verifying, "_compare_and_add_type", _end)
     first, _ = place.problems
     for attempts in (2, 4):
         place.checks.verify(first)
