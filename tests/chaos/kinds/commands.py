@@ -17,6 +17,7 @@ import psycopg
 import sqlalchemy as sa
 
 from cord_worker.config import RunConfig
+from cord_worker.export.jsonl import FAILURE_FIELDS
 from cord_worker.store.runs.enqueue import enqueue
 from cord_worker.store.runs.lifecycle import pause_run
 from cord_worker.store.runs.removal import remove_run
@@ -147,7 +148,7 @@ def kill_export(storm: Storm) -> Watch:
         )
         folder = storm.fleet.folder / f"exports-{next(_NUMBERS)}"
         folder.mkdir()
-        output, old = folder / "out.jsonl", '{"id": "old", "trajectory": "kept"}\n'
+        output, old = folder / "out.jsonl", f"{json.dumps(dict.fromkeys(FAILURE_FIELDS, 'kept'))}\n"
         output.write_text(old, encoding="utf-8")
         killed = _killed_in(_cordctl(storm, "export", name, "-o", str(output)), lambda: len(list(folder.iterdir())) > 1)
         if killed and len(list(folder.iterdir())) > 1 and output.read_text(encoding="utf-8") != old:
