@@ -13,7 +13,9 @@ from cord_worker.engines.instant import input_key
 from cord_worker.store.database import Database
 
 _UNFLUSHED_SECONDS = 5.0
-"""A claim younger than this may be lost in a crash of PostgreSQL: claims do not wait for the disk."""
+"""A claim younger than this may be lost in a crash of PostgreSQL: claims do not wait for the disk. On a busy machine, its
+worker may call the engine that long after the crash."""
+_SHOWN_SECONDS = 60.0
 
 INSTALL = """
     CREATE TABLE chaos_audit (id bigserial PRIMARY KEY, owner text NOT NULL, row_id bigint NOT NULL,
@@ -130,16 +132,19 @@ class Audit:
         """Calls of the engines for proposals and scores."""
         return sum(len(times) for (kind, _), times in self._calls().items() if kind in {"propose", "score"})
 
-    def unexplained(self, crashes: Sequence[tuple[float, float]]) -> list[tuple[str, int]]:
+    def unexplained(self, crashes: Sequence[tuple[float, float]]) -> list[str]:
         """What the engines computed more often than it was claimed, but for claims that a crash undid: each is the
         span of time in which it was."""
-        found = []
+        found: list[str] = []
         for key, times in self._calls().items():
             if key not in self.claims or len(times) <= self.claims[key]:
                 continue
-            undone = sum(1 for time in times if any(a - _UNFLUSHED_SECONDS <= time <= b for a, b in crashes))
+            undone = sum(1 for time in times if any(_is_near(time, crash) for crash in crashes))
             if len(times) - undone > self.claims[key]:
-                found.append(key)
+                near = sorted(
+                    crash for crash in crashes if any(abs(time - crash[1]) < _SHOWN_SECONDS for time in times)
+                )
+                found.append(f"{key}: {self.claims[key]} claims, computed at {times}; crashes of PostgreSQL: {near}")
         return found
 
     def _calls(self) -> dict[tuple[str, int], list[float]]:
@@ -148,3 +153,8 @@ class Audit:
             kind, key, _, time = line.split()
             calls["propose" if kind in {"complete", "reply"} else kind, int(key)].append(float(time))
         return calls
+
+
+def _is_near(time: float, crash: tuple[float, float]) -> bool:
+    began, ended = crash
+    return began - _UNFLUSHED_SECONDS <= time <= ended + _UNFLUSHED_SECONDS
