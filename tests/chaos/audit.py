@@ -13,8 +13,8 @@ from cord_worker.engines.instant import input_key
 from cord_worker.store.database import Database
 
 _UNFLUSHED_SECONDS = 5.0
-"""A claim younger than this may be lost in a crash of PostgreSQL: claims do not wait for the disk. On a busy machine, its
-worker may call the engine that long after the crash."""
+"""A claim younger than this may be lost in a crash of PostgreSQL: claims do not wait for the disk. On a busy machine,
+its worker may call the engine that long after the crash."""
 _SHOWN_SECONDS = 60.0
 
 INSTALL = """
