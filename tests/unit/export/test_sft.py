@@ -21,7 +21,8 @@ from cord_worker.export.rows import write_rows
 from cord_worker.export.sft import FIELDS
 from cord_worker.export.student import Student
 from cord_worker.prompting.trajectory import PROMPTED, Segmentation
-from cord_worker.store.reports.results import Result, ResultStep
+from cord_worker.store.reports.results import Result
+from tests.support import exported
 
 MODELS = Path(cord_worker.demo.__file__).parent / "models"
 _TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ %s }}<|im_end|>\n{% endfor %}"
@@ -34,23 +35,7 @@ TEMPLATES = {
     + _REPLY.replace("%s", "{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"),
     "none": None,
 }
-RESULT = Result(
-    position=0,
-    key="p1",
-    question="How many?",
-    answer="4",
-    passage=None,
-    attributes={},
-    score=0.9,
-    finish="think_end",
-    answer_text=" The final answer is 4.\n",
-    correct=True,
-    verification=None,
-    steps=(
-        ResultStep(1, "a", " Count: 2 and 2.", 0.5, "step", 5),
-        ResultStep(2, "b", " So 2 + 2 = 4.\n", 0.9, "think_end", 5),
-    ),
-)
+RESULT = replace(exported.RESULT, steps=(exported.RESULT.steps[0], replace(exported.RESULT.steps[2], step=2)))
 COMPLETION = "### Step 1. Count: 2 and 2.\n### Step 2. So 2 + 2 = 4.\n</think>\n\nThe final answer is 4."
 
 Saved = Callable[..., Path]
